@@ -1,0 +1,61 @@
+"""AdaLoRA with a compiled core and a configuration contract.
+
+Public names are loaded when they are first used: validating a configuration never loads torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adalora_core.contract import (
+        AdaLoraConfig as AdaLoraConfig,
+    )
+    from adalora_core.contract import (
+        Diagnostic as Diagnostic,
+    )
+    from adalora_core.contract import (
+        Report as Report,
+    )
+    from adalora_core.contract import (
+        check_config as check_config,
+    )
+    from adalora_core.contract import (
+        validate_config as validate_config,
+    )
+    from adalora_core.errors import AdaLoraError as AdaLoraError
+    from adalora_core.errors import ConfigError as ConfigError
+    from adalora_core.training import AdaLoraModel as AdaLoraModel
+    from adalora_core.training import get_peft_model as get_peft_model
+
+_EXPORTS = {
+    "AdaLoraConfig": "adalora_core.contract",
+    "AdaLoraError": "adalora_core.errors",
+    "AdaLoraModel": "adalora_core.training",
+    "ConfigError": "adalora_core.errors",
+    "Diagnostic": "adalora_core.contract",
+    "Report": "adalora_core.contract",
+    "check_config": "adalora_core.contract",
+    "get_peft_model": "adalora_core.training",
+    "validate_config": "adalora_core.contract",
+}
+"""The facade: {public name: module that defines it}."""
+
+__all__ = sorted(_EXPORTS)  # noqa: PLE0605 - one table, no second list of names
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("adalora-core")
+    if name in _EXPORTS:
+        value = getattr(importlib.import_module(_EXPORTS[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,42 @@
+"""Errors that every layer may raise; the bottom of the package, so it imports nothing of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from adalora_core.contract.diagnostics import Report
+
+
+class AdaLoraError(Exception):
+    """Base of the errors that this package defines."""
+
+
+class ConfigError(AdaLoraError, ValueError):
+    """A configuration breaks the contract; `report` holds every finding, the text shows them all."""
+
+    def __init__(self, message: str, report: Report) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class CheckpointError(AdaLoraError, ValueError):
+    """A saved adapter is missing, truncated, foreign or does not fit the model; nothing was changed."""
+
+
+class TargetError(AdaLoraError, ValueError):
+    """A module that was asked for cannot be adapted, or no module matches."""
+
+
+class BackendUnavailableError(AdaLoraError, ImportError):
+    """A compiled backend is needed and is not there; the text says why and what to do."""
+
+
+class MissingExtraError(AdaLoraError, ImportError):
+    """An optional dependency is needed: the text names it and the pip command."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package!r}; "
+            f"install it with: pip install 'adalora-core[{extra}]'"
+        )

@@ -1,0 +1,52 @@
+"""Rank patterns: which triplets of each matrix are kept, as PEFT writes them into a configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SINGULAR_VALUES_SUFFIX = ".lora_E"
+
+RankPattern = dict[str, list[bool]]
+"""`{<module path>.lora_E: [kept]}`; True keeps the triplet. The keys carry no adapter name."""
+
+
+def active_rank(kept: list[bool]) -> int:
+    """Return how many triplets of one matrix are kept.
+
+    Example:
+        >>> active_rank([True, False, True])
+        2
+    """
+    return sum(kept)
+
+
+def active_budget(pattern: Mapping[str, list[bool]]) -> int:
+    """Return how many triplets all matrices of `pattern` keep together."""
+    return sum(active_rank(kept) for kept in pattern.values())
+
+
+def module_path(key: str, adapter_name: str | None = None) -> str:
+    """Return the module that a pattern key speaks of, with or without an adapter name behind it.
+
+    Example:
+        >>> module_path("layers.0.q.lora_E"), module_path("layers.0.q.lora_E.default", "default")
+        ('layers.0.q', 'layers.0.q')
+
+    Raises:
+        ValueError: the key does not end in `.lora_E` or `.lora_E.<adapter_name>`.
+    """
+    ends = [SINGULAR_VALUES_SUFFIX]
+    if adapter_name is not None:
+        # The longer ending first: an adapter may itself be called "lora_E".
+        ends.insert(0, f"{SINGULAR_VALUES_SUFFIX}.{adapter_name}")
+    for end in ends:
+        if key.endswith(end):
+            return key[: -len(end)]
+    expected = " or ".join(repr(f"<module>{end}") for end in ends)
+    raise ValueError(
+        f"rank_pattern: a key must be {expected}, got {key!r}; AdaLoRA's pattern is "
+        "{module path + '.lora_E': [bool per triplet]}, not LoRA's {module: rank}"
+    )
