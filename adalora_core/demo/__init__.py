@@ -1,1 +1,93 @@
-"""Filled by its layer."""
+"""`adalora demo`: fine-tune a real sentence encoder on real ratings, then let PEFT reload it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adalora_core.errors import AdaLoraError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adalora_core.demo.outcome import Outcome
+
+EXIT_OK = 0
+EXIT_WRONG_RESULT = 1
+EXIT_COULD_NOT_RUN = 2
+EXIT_INTERRUPTED = 130
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora demo`.
+
+    Returns:
+        0 if all went well, 1 if the result is not what it must be, 2 if it could not run, 130 if
+        it was interrupted.
+    """
+    arguments = _parser().parse_args(argv)
+    # Model and data come with installed packages; nothing may be looked up elsewhere.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        return _run(arguments.output, quick=arguments.quick)
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing was written", EXIT_INTERRUPTED)
+    except (AdaLoraError, OSError, ValueError) as error:
+        return _fail(f"{error}", EXIT_COULD_NOT_RUN)
+
+
+def _run(output: Path, *, quick: bool) -> int:
+    from adalora_core.demo.installed import require_all
+
+    require_all()
+    from adalora_core.demo.experiment import run_experiment
+    from adalora_core.demo.settings import FULL, QUICK
+
+    outcome = run_experiment(QUICK if quick else FULL, output)
+    _print_summary(outcome, output)
+    faults = outcome.faults()
+    for fault in faults:
+        _fail(fault, EXIT_WRONG_RESULT)
+    return EXIT_WRONG_RESULT if faults else EXIT_OK
+
+
+def _print_summary(outcome: Outcome, output: Path) -> None:
+    from adalora_core.demo.output import RESULTS
+
+    schedule = outcome.schedule
+    print(
+        f"adapted {outcome.adapted_accuracy:.1%} of the held-out words, after "
+        f"{outcome.training_seconds:.0f} s of training\n"
+        f"ranks   sum {outcome.rank_sum} of {schedule.initial_budget}, target "
+        f"{outcome.settings.target_r} x {len(outcome.ranks)} = {schedule.target_budget}\n"
+        f"PEFT    reloads the adapter; largest prediction difference "
+        f"{outcome.prediction_difference:.1e}\n"
+        f"wrote   " + ", ".join(str(output / name) for name in RESULTS)
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="adalora demo",
+        description="Fine-tune a real sentence encoder with AdaLoRA on words that people rated as "
+        "positive or negative. Takes under three minutes on two cores and uses no network.",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("adalora-demo"),
+        metavar="DIR",
+        help="folder for adapter, heat map and report (default: ./adalora-demo)",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a few seconds on few words, to see that all works"
+    )
+    return parser
+
+
+def _fail(message: str, exit_code: int) -> int:
+    print(f"adalora demo: {message}", file=sys.stderr)
+    return exit_code

@@ -1,0 +1,85 @@
+"""Real data for the demo: words with ten human sentiment ratings each, from the VADER lexicon.
+
+C. J. Hutto and E. Gilbert. VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social
+Media Text. ICWSM 2014. The file comes with the package vaderSentiment (MIT licence).
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from adalora_core.demo.installed import package_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CITATION = (
+    "C. J. Hutto and E. Gilbert: VADER, A Parsimonious Rule-based Model for Sentiment Analysis of "
+    "Social Media Text. ICWSM 2014"
+)
+LEXICON_FILE = "vader_lexicon.txt"
+CLEAR_RATING = 0.5
+"""Words whose mean rating (-4 to 4) is nearer to zero than this are left out as undecided."""
+
+
+@dataclass(frozen=True, slots=True)
+class RatedWord:
+    """One word and whether its human raters found it positive."""
+
+    text: str
+    positive: bool
+
+
+def lexicon_path() -> Path:
+    """Return the lexicon file of the installed package vaderSentiment.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+    """
+    return package_folder("vaderSentiment") / LEXICON_FILE
+
+
+def read_words(lexicon: Path) -> list[RatedWord]:
+    """Return the words of a VADER lexicon that are clearly positive or clearly negative.
+
+    Emoticons and other entries that are not purely alphabetic are left out; of a word that stands
+    in the file twice only the first entry counts, or it could be learned and held out at once.
+
+    Raises:
+        ValueError: a line is not `entry<TAB>mean rating<TAB>...`.
+    """
+    words: dict[str, RatedWord] = {}
+    for number, line in enumerate(lexicon.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        entry, _, rest = line.partition("\t")
+        try:
+            rating = float(rest.split("\t", 1)[0])
+        except ValueError:
+            raise ValueError(
+                f"{lexicon.name}, line {number}: expected 'entry<TAB>mean rating<TAB>...', got "
+                f"{line[:60]!r}; reinstall the package vaderSentiment"
+            ) from None
+        if entry.isalpha() and abs(rating) >= CLEAR_RATING:
+            words.setdefault(entry, RatedWord(entry, positive=rating > 0))
+    return list(words.values())
+
+
+def split_words(
+    words: list[RatedWord], *, train: int, held_out: int, seed: int
+) -> tuple[list[RatedWord], list[RatedWord]]:
+    """Return `(training words, held-out words)` after a seeded shuffle; the input is not changed.
+
+    Raises:
+        ValueError: there are fewer than `train + held_out` words.
+    """
+    if len(words) < train + held_out:
+        raise ValueError(
+            f"the lexicon has {len(words)} usable words, {train} + {held_out} are needed; "
+            "reinstall the package vaderSentiment"
+        )
+    shuffled = list(words)
+    random.Random(seed).shuffle(shuffled)  # noqa: S311 - a split, not a secret
+    return shuffled[held_out : held_out + train], shuffled[:held_out]

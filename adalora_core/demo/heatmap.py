@@ -1,0 +1,105 @@
+"""Draws which ranks an allocation left where: layers by module kind, the number in each cell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+NO_LAYER = "-"
+"""Column of modules whose path holds no layer number."""
+
+
+def rank_table(ranks: Mapping[str, int]) -> tuple[list[str], list[str], dict[tuple[str, str], int]]:
+    """Sort module paths into a table of module kinds (rows) by layers (columns).
+
+    The layer is the first number in the path, the kind what stands behind it; what stands before
+    it belongs to the kind only if it differs within the model (an encoder and a decoder).
+
+    Returns:
+        `(kinds, layers, {(kind, layer): rank})`, kinds in the order of the first layer, layers
+        ascending.
+
+    Example:
+        >>> rank_table({"encoder.layer.0.query": 3, "encoder.layer.1.query": 5})
+        (['query'], ['0', '1'], {('query', '0'): 3, ('query', '1'): 5})
+    """
+    places = [_place(path) for path in ranks]
+    stems = {stem for stem, layer, _ in places if layer != NO_LAYER}
+    cells: dict[tuple[str, str], int] = {}
+    for (stem, layer, kind), rank in zip(places, ranks.values(), strict=True):
+        named = f"{stem}: {kind}" if len(stems) > 1 and layer != NO_LAYER else kind
+        cells[named, layer] = rank
+    kinds = list(dict.fromkeys(kind for kind, _ in cells))
+    layers = sorted(
+        {layer for _, layer in cells}, key=lambda name: (name == NO_LAYER, name.zfill(9))
+    )
+    return kinds, layers, cells
+
+
+def _place(path: str) -> tuple[str, str, str]:
+    parts = path.split(".")
+    for position, part in enumerate(parts):
+        if part.isdecimal():
+            return ".".join(parts[:position]), part, ".".join(parts[position + 1 :])
+    return "", NO_LAYER, path
+
+
+def draw_rank_heatmap(
+    ranks: Mapping[str, int], path: Path, *, init_r: int, title: str = ""
+) -> None:
+    """Write a PNG heat map of `{module path: rank}` to `path`.
+
+    The file is written under a temporary name beside `path` and renamed.
+
+    Args:
+        ranks: triplets kept per adapted module.
+        path: the PNG to write; an existing file is replaced.
+        init_r: rank that counts as full colour.
+        title: drawn above the map.
+
+    Raises:
+        ValueError: `ranks` is empty.
+        OSError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    if not ranks:
+        raise ValueError(
+            "draw_rank_heatmap: expected ranks of at least one module, got none; "
+            "a configuration without rank_pattern was never allocated"
+        )
+    kinds, layers, cells = rank_table(ranks)
+    figure = Figure(
+        figsize=(3.2 + 0.55 * len(layers), 1.6 + 0.45 * len(kinds)), layout="constrained"
+    )
+    axes = figure.subplots()
+    grid = [[float(cells.get((kind, layer), "nan")) for layer in layers] for kind in kinds]
+    image = axes.imshow(grid, cmap="YlGnBu", vmin=0, vmax=init_r, aspect="auto")
+    for row, kind in enumerate(kinds):
+        for column, layer in enumerate(layers):
+            if (kind, layer) in cells:
+                rank = cells[kind, layer]
+                dark = rank > 0.6 * init_r
+                axes.text(
+                    column,
+                    row,
+                    str(rank),
+                    ha="center",
+                    va="center",
+                    color="white" if dark else "black",
+                )
+    axes.set_xticks(range(len(layers)), layers)
+    axes.set_yticks(range(len(kinds)), kinds)
+    axes.set_xlabel("layer")
+    axes.set_title(title)
+    figure.colorbar(image, ax=axes, label="rank", ticks=MaxNLocator(integer=True))
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        figure.savefig(partial, format="png", dpi=150)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,57 @@
+"""The progress bar of the training loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import TextIO
+
+    from adalora_core.demo.training import StepReport
+
+SMOOTHING = 0.9
+"""Weight of the past in the shown loss; the loss of a single batch jumps too much to be read."""
+
+LOG_SECONDS = 10.0
+"""Between two lines when the bar goes into a file or a pipe, where each refresh is kept."""
+
+
+class ProgressBar:
+    """Shows loss, phase, budget and active rank of a running training loop.
+
+    Args:
+        total: optimizer steps of the run.
+        stream: where the bar is drawn.
+    """
+
+    def __init__(self, total: int, stream: TextIO) -> None:
+        interval = 0.1 if stream.isatty() else LOG_SECONDS
+        self._bar = tqdm(
+            total=total, desc="training", unit="step", file=stream, mininterval=interval, ncols=110
+        )
+        self._loss: float | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+
+    def show(self, report: StepReport) -> None:
+        """Advance the bar by one step."""
+        past = report.loss if self._loss is None else self._loss
+        self._loss = SMOOTHING * past + (1 - SMOOTHING) * report.loss
+        self._bar.set_postfix_str(
+            f"loss {self._loss:.3f}, {report.phase.value}, budget {report.budget}, "
+            f"active {report.active_triplets} (rank {report.mean_rank:.1f})",
+            refresh=False,
+        )
+        self._bar.update()

@@ -1,0 +1,131 @@
+"""What is trained: a linear probe on the frozen encoder, and adapters together with a head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from adalora_core.demo.encoder import accuracy, features, logits, mean_pooled
+from adalora_core.rank_pattern import active_rank, module_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from adalora_core.budget import BudgetSchedule, Phase
+    from adalora_core.demo.encoder import WordBatches
+    from adalora_core.demo.settings import DemoSettings
+
+ADAPTER = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What the progress bar shows after one optimizer step."""
+
+    step: int
+    loss: float
+    phase: Phase
+    budget: int
+    active_triplets: int
+    mean_rank: float
+
+
+def probe_accuracy(encoder: nn.Module, train: WordBatches, held_out: WordBatches) -> float:
+    """Return the held-out accuracy of a linear classifier on the features of the frozen encoder.
+
+    The classifier is trained to convergence (logistic regression with a small L2 penalty), so that
+    the adapters are compared with the best that the frozen features give.
+    """
+    inputs = features(encoder, train)
+    mean, deviation = inputs.mean(dim=0), inputs.std(dim=0)
+    head = nn.Linear(inputs.shape[1], 1)
+    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+    standardised = (inputs - mean) / deviation
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = binary_cross_entropy_with_logits(logits(head, standardised), train.labels)
+        loss = loss + 1e-3 * head.weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    with torch.inference_mode():
+        scores = logits(head, (features(encoder, held_out) - mean) / deviation)
+    return accuracy(scores, held_out.labels)
+
+
+def train_adapter(
+    model: Any,
+    head: nn.Module,
+    words: WordBatches,
+    settings: DemoSettings,
+    schedule: BudgetSchedule,
+    on_step: Callable[[StepReport], None],
+) -> None:
+    """Train adapters and head together; the schedule's budget is enforced after every step.
+
+    Args:
+        model: an AdaLoRA model around the encoder.
+        head: maps pooled features `[n, hidden]` to one logit `[n, 1]`.
+        words: the training words.
+        settings: batch size, epochs, learning rate and seed.
+        schedule: of all adapted matrices together; only reported here, the model follows its own.
+        on_step: called after each optimizer step.
+    """
+    parameters = [p for p in (*model.parameters(), *head.parameters()) if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.learning_rate_factor)
+    order = torch.Generator().manual_seed(settings.seed)
+    penalty_weight = model.peft_config[ADAPTER].orth_reg_weight
+    model.train()
+    step = 0
+    for _ in range(settings.epochs):
+        for indices in torch.randperm(len(words), generator=order).split(settings.batch_size):
+            inputs, labels = words.batch(indices)
+            task_loss = binary_cross_entropy_with_logits(
+                logits(head, mean_pooled(model, inputs)), labels
+            )
+            loss = task_loss + penalty_weight * model.orthogonality_penalty()
+            loss.backward()
+            optimizer.step()
+            # After the optimizer, or it would revive what was just pruned; before zero_grad,
+            # since importance is |parameter * gradient|.
+            model.update_and_allocate(step)
+            optimizer.zero_grad()
+            rates.step()
+            ranks = active_ranks(model)
+            total = sum(ranks.values())
+            on_step(
+                StepReport(
+                    step=step,
+                    loss=task_loss.item(),
+                    phase=schedule.phase_at(step),
+                    budget=schedule.budget_at(step),
+                    active_triplets=total,
+                    mean_rank=total / len(ranks),
+                )
+            )
+            step += 1
+    model.eval()
+
+
+def active_ranks(model: Any) -> dict[str, int]:
+    """Return `{module path: triplets kept}`; before the first allocation that is `init_r`."""
+    config = model.peft_config[ADAPTER]
+    if config.rank_pattern is None:
+        adapted = [
+            name.removesuffix(".lora_E")
+            for name, _ in model.named_modules()
+            if name.endswith(".lora_E")
+        ]
+        return dict.fromkeys(adapted, config.init_r)
+    return {
+        module_path(key, ADAPTER): active_rank(kept) for key, kept in config.rank_pattern.items()
+    }
