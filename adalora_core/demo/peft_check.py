@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from adalora_core.demo.encoder import features, load_encoder, logits
@@ -23,8 +23,12 @@ HEAD_FILE = "head.safetensors"
 
 
 def save_head(head: nn.Module, adapter: Path) -> None:
-    """Write the linear head into the adapter's folder."""
-    save_file(head.state_dict(), adapter / HEAD_FILE)
+    """Write the linear head into the adapter's folder.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    (adapter / HEAD_FILE).write_bytes(save(head.state_dict()))
 
 
 def load_head(adapter: Path) -> nn.Linear:
@@ -43,8 +47,8 @@ def predictions_with_peft(model_folder: Path, adapter: Path, words: WordBatches)
 
     encoder = load_encoder(model_folder)
     with warnings.catch_warnings():
-        # What PEFT 0.21 says of every adapter of this kind: it asks transformers 5 for an attribute
-        # by its old name, takes AdaLoRA's pattern for LoRA's and a matrix of rank 0 for a broken one.
+        # What PEFT 0.21 says of every such adapter: it asks transformers 5 for an attribute by its
+        # old name, takes AdaLoRA's pattern for LoRA's, and a matrix of rank 0 for a broken one.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         warnings.filterwarnings("ignore", "The following rank_pattern keys", RuntimeWarning)
         warnings.filterwarnings("ignore", ".*LoRA tensor.* have invalid shape", UserWarning)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 SMOOTHING = 0.9
 """Weight of the past in the shown loss; the loss of a single batch jumps too much to be read."""
 
+LOG_WIDTH = 100
 LOG_SECONDS = 10.0
 """Between two lines when the bar goes into a file or a pipe, where each refresh is kept."""
 
@@ -28,9 +29,15 @@ class ProgressBar:
     """
 
     def __init__(self, total: int, stream: TextIO) -> None:
-        interval = 0.1 if stream.isatty() else LOG_SECONDS
+        on_terminal = stream.isatty()
         self._bar = tqdm(
-            total=total, desc="training", unit="step", file=stream, mininterval=interval, ncols=110
+            total=total,
+            file=stream,
+            mininterval=0.1 if on_terminal else LOG_SECONDS,
+            dynamic_ncols=on_terminal,
+            ncols=None if on_terminal else LOG_WIDTH,
+            # Short enough for the figures to fit a terminal of 80 columns.
+            bar_format="{percentage:3.0f}%|{bar}| {n}/{total}, {remaining} left{postfix}",
         )
         self._loss: float | None = None
 
@@ -50,8 +57,8 @@ class ProgressBar:
         past = report.loss if self._loss is None else self._loss
         self._loss = SMOOTHING * past + (1 - SMOOTHING) * report.loss
         self._bar.set_postfix_str(
-            f"loss {self._loss:.3f}, {report.phase.value}, budget {report.budget}, "
-            f"active {report.active_triplets} (rank {report.mean_rank:.1f})",
+            f"loss {self._loss:.2f}, {report.phase.value}, budget {report.budget}, "
+            f"rank {report.mean_rank:.1f}",
             refresh=False,
         )
         self._bar.update()

@@ -32,7 +32,6 @@ class StepReport:
     loss: float
     phase: Phase
     budget: int
-    active_triplets: int
     mean_rank: float
 
 
@@ -101,15 +100,13 @@ def train_adapter(
             optimizer.zero_grad()
             rates.step()
             ranks = active_ranks(model)
-            total = sum(ranks.values())
             on_step(
                 StepReport(
                     step=step,
                     loss=task_loss.item(),
                     phase=schedule.phase_at(step),
                     budget=schedule.budget_at(step),
-                    active_triplets=total,
-                    mean_rank=total / len(ranks),
+                    mean_rank=sum(ranks.values()) / len(ranks),
                 )
             )
             step += 1

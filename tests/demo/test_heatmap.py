@@ -1,0 +1,68 @@
+"""The rank heat map: every module finds its cell, every cell shows its number."""
+
+from __future__ import annotations
+
+import matplotlib.axes
+import pytest
+
+from adalora_core.demo.heatmap import draw_rank_heatmap, rank_table
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+RANKS = {f"encoder.layer.{layer}.{kind}": 2 * layer for layer in range(12) for kind in ("q", "v.out")}
+
+
+def test_rank_table_orders_layers_as_numbers():
+    kinds, layers, cells = rank_table(dict(reversed(RANKS.items())))
+    assert layers == [str(layer) for layer in range(12)]
+    assert sorted(kinds) == ["q", "v.out"]
+    assert cells["v.out", "11"] == 22
+
+
+def test_rank_table_of_encoder_and_decoder_keeps_them_apart():
+    ranks = {"encoder.block.0.layer.0.q": 1, "decoder.block.0.layer.0.q": 2}
+    kinds, layers, cells = rank_table(ranks)
+    assert kinds == ["encoder.block: layer.0.q", "decoder.block: layer.0.q"]
+    assert layers == ["0"]
+    assert sorted(cells.values()) == [1, 2]
+
+
+def test_rank_table_puts_modules_without_a_layer_last():
+    _, layers, cells = rank_table({"lm_head": 3, "layers.0.q": 1, "layers.10.q": 2})
+    assert layers == ["0", "10", "-"]
+    assert cells["lm_head", "-"] == 3
+
+
+def test_draw_rank_heatmap_writes_the_number_of_every_cell(tmp_path, monkeypatch):
+    written = []
+    original = matplotlib.axes.Axes.text
+
+    def record(self, x, y, text, **style):
+        written.append((x, y, text))
+        return original(self, x, y, text, **style)
+
+    monkeypatch.setattr(matplotlib.axes.Axes, "text", record)
+    path = tmp_path / "map.png"
+    draw_rank_heatmap({"layers.0.q": 7, "layers.1.q": 0, "layers.1.v": 3}, path, init_r=8)
+    assert path.read_bytes().startswith(PNG_SIGNATURE)
+    assert written == [(0, 0, "7"), (1, 0, "0"), (1, 1, "3")]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["map.png"]
+
+
+def test_draw_rank_heatmap_without_modules_says_why(tmp_path):
+    with pytest.raises(ValueError, match="at least one module, got none"):
+        draw_rank_heatmap({}, tmp_path / "map.png", init_r=8)
+
+
+def test_draw_rank_heatmap_that_fails_keeps_the_earlier_file(tmp_path, monkeypatch):
+    path = tmp_path / "map.png"
+    path.write_bytes(b"earlier")
+
+    def fail(_self, target, **_options):
+        target.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    with pytest.raises(OSError, match="No space left"):
+        draw_rank_heatmap(RANKS, path, init_r=8)
+    assert path.read_bytes() == b"earlier"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["map.png"]
