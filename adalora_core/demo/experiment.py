@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from adalora_core.budget import BudgetSchedule
 from adalora_core.contract import validate_config
 from adalora_core.demo import output
 from adalora_core.demo.data import lexicon_path, read_words, split_words
@@ -59,7 +58,7 @@ def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
         _say("frozen", f"{probe:.1%} of the held-out words by a linear probe on the frozen encoder")
 
         model = get_peft_model(encoder, config)
-        schedule = _schedule(settings, matrices=len(active_ranks(model)))
+        schedule = settings.schedule(matrices=len(active_ranks(model)))
         _say("config", "valid; its phases in absolute optimizer steps:")
         for row in phase_rows(schedule):
             span = f"{row.first_step}-{row.last_step}"
@@ -101,17 +100,6 @@ def _word_batches(settings: DemoSettings, model_folder: Path) -> tuple[WordBatch
         seed=settings.split_seed,
     )
     return WordBatches(model_folder, train), WordBatches(model_folder, held_out)
-
-
-def _schedule(settings: DemoSettings, matrices: int) -> BudgetSchedule:
-    return BudgetSchedule(
-        initial_budget=settings.init_r * matrices,
-        target_budget=settings.target_r * matrices,
-        tinit=settings.tinit,
-        tfinal=settings.tfinal,
-        total_step=settings.total_step,
-        deltaT=settings.deltaT,
-    )
 
 
 def _write_findings(outcome: Outcome, folder: Path) -> None:

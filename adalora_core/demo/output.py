@@ -28,6 +28,8 @@ def staging_folder(output: Path) -> Iterator[Path]:
         OSError: `output` is a file or cannot be written to. Raised before any work is done.
     """
     created = not output.exists()
+    if not created and not output.is_dir():
+        raise NotADirectoryError(f"{output} is not a folder; give another --output")
     output.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output))
     try:

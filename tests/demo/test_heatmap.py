@@ -8,7 +8,9 @@ import pytest
 from adalora_core.demo.heatmap import draw_rank_heatmap, rank_table
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-RANKS = {f"encoder.layer.{layer}.{kind}": 2 * layer for layer in range(12) for kind in ("q", "v.out")}
+RANKS = {
+    f"encoder.layer.{layer}.{kind}": 2 * layer for layer in range(12) for kind in ("q", "v.out")
+}
 
 
 def test_rank_table_orders_layers_as_numbers():

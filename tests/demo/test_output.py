@@ -48,20 +48,24 @@ def test_publish_replaces_an_earlier_run_and_keeps_other_files(tmp_path):
     }
 
 
+def fail_while_staging(folder: Path, error: BaseException) -> None:
+    with staging_folder(folder) as staging:
+        write_results(staging, "unfinished")
+        raise error
+
+
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
 def test_staging_folder_that_fails_removes_what_it_made(tmp_path, error):
-    with pytest.raises(type(error)), staging_folder(tmp_path / "out") as staging:
-        (staging / ADAPTER).mkdir()
-        raise error
+    with pytest.raises(type(error)):
+        fail_while_staging(tmp_path / "out", error)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_staging_folder_that_fails_keeps_an_earlier_run(tmp_path):
     run(tmp_path, "first")
     before = tree(tmp_path)
-    with pytest.raises(KeyboardInterrupt), staging_folder(tmp_path) as staging:
-        write_results(staging, "second")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        fail_while_staging(tmp_path, KeyboardInterrupt())
     assert tree(tmp_path) == before
 
 
@@ -93,6 +97,6 @@ def test_publish_that_fails_at_any_rename_puts_the_earlier_run_back(
 def test_staging_folder_at_a_file_is_an_error(tmp_path):
     target = tmp_path / "out"
     target.write_text("a file")
-    with pytest.raises(FileExistsError), staging_folder(target):
+    with pytest.raises(NotADirectoryError, match="give another --output"), staging_folder(target):
         pass
     assert target.read_text() == "a file"

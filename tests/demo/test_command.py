@@ -1,0 +1,161 @@
+"""`adalora demo` as a user runs it: from an empty folder, interrupted, and on a full disk."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+NO_NETWORK = """
+import socket, sys
+def refuse(*args, **kwargs):
+    raise AssertionError("the demo opened a connection")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+from adalora_core.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+SMALL_DISK = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+from adalora_core.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+WITHOUT_VADER = """
+import importlib.util, sys
+find_spec = importlib.util.find_spec
+def find_all_but_one(name, *rest):
+    return None if name == "vaderSentiment" else find_spec(name, *rest)
+importlib.util.find_spec = find_all_but_one
+from adalora_core.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def demo(*arguments, script="from adalora_core.cli import main; raise SystemExit(main())"):
+    return subprocess.run(
+        [sys.executable, "-c", script, "demo", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def quick_run(tmp_path_factory):
+    output = tmp_path_factory.mktemp("demo") / "out"
+    return demo("--quick", "--output", output, script=NO_NETWORK), output
+
+
+def test_demo_runs_without_network_and_says_what_it_found(quick_run):
+    result, output = quick_run
+    assert result.returncode == 0, result.stderr
+    for expected in (
+        "warmup    0-3",
+        "budgeting 4-15",
+        "final     16-23",
+        "ranks   sum 144 of 288, target 4 x 36 = 144",
+        "PEFT    reloads the adapter; largest prediction difference",
+        str(output / "report.md"),
+    ):
+        assert expected in result.stdout
+    for expected in ("24/24", "loss", "final", "budget 144", "rank 4.0"):
+        assert expected in result.stderr
+    assert "Warning" not in result.stderr
+
+
+def test_demo_writes_adapter_heat_map_and_report(quick_run):
+    _, output = quick_run
+    assert sorted(entry.name for entry in output.iterdir()) == [
+        "adapter",
+        "rank_heatmap.png",
+        "report.md",
+    ]
+    config = json.loads((output / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert sum(map(sum, config["rank_pattern"].values())) == 4 * 36
+    assert config["base_model_name_or_path"] == "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def test_demo_adapter_passes_the_contract(quick_run):
+    _, output = quick_run
+    checked = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "adalora_core",
+            "check",
+            str(output / "adapter" / "adapter_config.json"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=output,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_demo_interrupted_while_training_leaves_nothing(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "adalora_core", "demo", "--output", str(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    try:
+        for line in process.stdout:
+            if "final" in line:  # the last line before training starts
+                break
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "adalora demo: interrupted; nothing was written" in errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_demo_on_a_full_disk_leaves_nothing(tmp_path):
+    result = demo("--quick", "--output", tmp_path / "out", script=SMALL_DISK)
+    assert result.returncode == 2
+    assert "File too large" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_demo_without_an_extra_package_names_the_pip_command(tmp_path):
+    result = demo("--output", tmp_path / "out", script=WITHOUT_VADER)
+    assert result.returncode == 2
+    assert "needs the package 'vaderSentiment'" in result.stderr
+    assert "pip install 'adalora-core[demo]'" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_demo_into_a_file_says_so_before_training(tmp_path):
+    target = tmp_path / "out"
+    target.write_text("a file")
+    result = demo("--output", target)
+    assert result.returncode == 2
+    assert result.stderr == f"adalora demo: {target} is not a folder; give another --output\n"
+    assert target.read_text() == "a file"
+
+
+def test_demo_with_an_unknown_option_is_a_usage_error():
+    result = demo("--fast")
+    assert result.returncode == 2
+    assert "usage: adalora demo" in result.stderr
+
+
+@pytest.mark.slow
+def test_demo_reaches_what_the_readme_promises(tmp_path):
+    result = demo("--output", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    adapted = next(line for line in result.stdout.splitlines() if line.startswith("adapted"))
+    assert float(adapted.split()[1].rstrip("%")) >= 91.0
+    assert "ranks   sum 144 of 288, target 4 x 36 = 144" in result.stdout

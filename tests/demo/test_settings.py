@@ -1,0 +1,43 @@
+"""The demo's settings are valid, and as long as they say."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from adalora_core import validate_config
+from adalora_core.demo.outcome import phase_rows
+from adalora_core.demo.settings import FULL, QUICK
+
+
+@pytest.mark.parametrize("settings", [FULL, QUICK], ids=["full", "quick"])
+def test_configuration_passes_the_contract_without_a_warning(settings):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        config = validate_config(settings.configuration())
+    assert config.total_step == settings.total_step
+
+
+def test_full_run_takes_314_steps_with_a_last_smaller_batch():
+    assert (FULL.steps_per_epoch, FULL.total_step) == (157, 314)
+
+
+def test_learning_rate_rises_to_its_peak_and_falls_to_its_floor():
+    factors = [FULL.learning_rate_factor(step) for step in range(FULL.total_step)]
+    peak = factors.index(1.0)
+    assert factors[:peak] == sorted(factors[:peak])
+    assert factors[peak:] == sorted(factors[peak:], reverse=True)
+    assert factors[0] > 0
+    assert factors[-1] == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("settings", [FULL, QUICK], ids=["full", "quick"])
+def test_phase_rows_cover_every_step_once(settings):
+    schedule = settings.schedule(matrices=36)
+    steps = [
+        (row.name, step)
+        for row in phase_rows(schedule)
+        for step in range(row.first_step, row.last_step + 1)
+    ]
+    assert steps == [(schedule.phase_at(s).value, s) for s in range(settings.total_step)]
