@@ -1,0 +1,47 @@
+"""The tests look at the installed package, and what is installed is what stands in this tree."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from importlib.metadata import distribution, version
+from pathlib import Path
+
+import adalora_core
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "adalora_core"
+INSTALLED = Path(adalora_core.__file__).parent
+
+
+def is_editable() -> bool:
+    origin = json.loads(distribution("adalora-core").read_text("direct_url.json") or "{}")
+    return bool(origin.get("dir_info", {}).get("editable", False))
+
+
+def test_package_under_test_is_the_installed_one():
+    """Importing the source folder instead would miss the compiled core or test a stale one."""
+    if is_editable():
+        assert INSTALLED == SOURCES
+    else:
+        assert INSTALLED != SOURCES, (
+            "adalora_core was imported from the source tree, not from where it is installed; "
+            "start the tests with 'pytest', not with 'python -m pytest', from the project's root"
+        )
+
+
+def test_installed_version_is_the_one_of_this_tree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert version("adalora-core") == project["version"], "reinstall: pip install ."
+
+
+def test_installed_files_are_the_ones_of_this_tree():
+    """A stale installation would test yesterday's code."""
+    tree = {path.relative_to(SOURCES) for path in SOURCES.rglob("*.py")}
+    stale = [
+        str(path)
+        for path in sorted(tree)
+        if not (INSTALLED / path).is_file()
+        or (INSTALLED / path).read_bytes() != (SOURCES / path).read_bytes()
+    ]
+    assert not stale, "the installed package is not this tree: pip install ."
