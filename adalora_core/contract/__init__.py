@@ -1,1 +1,35 @@
-"""Filled by its layer."""
+"""The contract of AdaLoRA configurations: model, rules, reports and schemas; never loads torch."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adalora_core.contract.check import check_config as check_config
+    from adalora_core.contract.check import validate_config as validate_config
+    from adalora_core.contract.diagnostics import ConfigWarning as ConfigWarning
+    from adalora_core.contract.diagnostics import Diagnostic as Diagnostic
+    from adalora_core.contract.diagnostics import Report as Report
+    from adalora_core.contract.diagnostics import Span as Span
+    from adalora_core.contract.model import AdaLoraConfig as AdaLoraConfig
+
+# Loaded when first used: the command checks files without importing pydantic.
+_EXPORTS = {
+    "AdaLoraConfig": "model",
+    "ConfigWarning": "diagnostics",
+    "Diagnostic": "diagnostics",
+    "Report": "diagnostics",
+    "Span": "diagnostics",
+    "check_config": "check",
+    "validate_config": "check",
+}
+
+__all__ = sorted(_EXPORTS)  # noqa: PLE0605 - one table, no second list of names
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        module = importlib.import_module(f"adalora_core.contract.{_EXPORTS[name]}")
+        return globals().setdefault(name, getattr(module, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

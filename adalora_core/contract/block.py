@@ -1,0 +1,89 @@
+"""The AdaLoRA part of a document, as the rules see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.contract.faults import Fault, FaultKind, field_faults
+from adalora_core.contract.fields import FIELDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from adalora_core.contract.fields import Runtime
+    from adalora_core.contract.shapes import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Oddity:
+    """A plain scalar whose YAML text does not mean what it seems to."""
+
+    kind: str
+    path: Path
+    text: str
+    value: Any
+
+
+@dataclass(slots=True)
+class Block:
+    """A mapping of PEFT keys and what is known about its surroundings.
+
+    Args:
+        values: the mapping, under PEFT's names.
+        path: where it lies in the document.
+        runtime: who will train.
+        strict_keys: whether an unknown key is an error.
+        peft_version: the PEFT release to judge for, as numbers.
+        keys: `{PEFT's name: path}` where the document spells or places a key differently.
+        root: the whole document, for rules that look at the trainer's own settings.
+        oddities: scalars that YAML reads unexpectedly.
+        foreign_keys: whether keys that PEFT does not know belong to another tool.
+    """
+
+    values: Mapping[str, Any]
+    path: Path = ()
+    runtime: Runtime = "peft"
+    strict_keys: bool = False
+    peft_version: tuple[int, ...] | None = None
+    keys: Mapping[str, Path] = field(default_factory=dict)
+    root: Any = None
+    oddities: tuple[Oddity, ...] = ()
+    foreign_keys: bool = False
+    _faults: list[Fault] = field(init=False)
+    invalid: frozenset[str] = field(init=False)
+    """Fields that are wrong on their own; rules on several fields skip them."""
+
+    def __post_init__(self) -> None:
+        """Judge each field on its own, once for all rules."""
+        self._faults = field_faults(self.values)
+        self.invalid = frozenset(fault.name for fault in self._faults)
+
+    def faults(self, kind: FaultKind) -> Iterator[Fault]:
+        """Yield the faults of one kind."""
+        return (fault for fault in self._faults if fault.kind is kind)
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the value of a field, or PEFT's default where the key is absent."""
+        try:
+            return self.values[name]
+        except KeyError:
+            return FIELDS[name].default
+
+    def at(self, name: str, *deeper: str | int) -> Path:
+        """Return where a field lies, or the block itself where the key is absent."""
+        if name not in self.values:
+            return self.path
+        return (*self.keys.get(name, (*self.path, name)), *deeper)
+
+    def is_set(self, name: str) -> bool:
+        """Return whether a field is there and differs from its default, null and empty apart."""
+        value = self.values.get(name)
+        if value is None or value == {} or value == []:
+            return False
+        return bool(value != FIELDS[name].default)
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether this is an adapter for inference: PEFT writes it so at every save."""
+        return self["inference_mode"] is True

@@ -1,0 +1,96 @@
+"""What is wrong with single fields: the pass that every cross-field rule relies on."""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.contract import shapes
+from adalora_core.contract.fields import FIELDS, Field
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from adalora_core.contract.shapes import Path
+
+
+class FaultKind(enum.Enum):
+    """How a value misses its field."""
+
+    UNKNOWN = enum.auto()
+    TYPE = enum.auto()
+    INTEGRAL_FLOAT = enum.auto()
+    NONFINITE = enum.auto()
+    RANGE = enum.auto()
+    CHOICE = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A field's value that no rule on several fields should look at."""
+
+    name: str
+    kind: FaultKind
+    deeper: Path = ()
+    """Path of the wrong part inside the value."""
+
+
+def field_faults(values: Mapping[str, Any]) -> list[Fault]:
+    """Return what is wrong with each key and value on its own, in the order of the keys."""
+    found = []
+    for name, value in values.items():
+        field = FIELDS.get(name) if isinstance(name, str) else None
+        if field is None:
+            found.append(Fault(name, FaultKind.UNKNOWN))
+            continue
+        fault = _fault_of(field, value)
+        if fault is not None:
+            found.append(fault)
+    return found
+
+
+def _fault_of(field: Field, value: Any) -> Fault | None:
+    deeper = shapes.wrong_at(field.shapes, value)
+    if deeper is not None:
+        part = value
+        for step in deeper:
+            part = part[step]
+        wants_integer = field.shapes[0] is not shapes.NUMBER and any(
+            shape in field.shapes for shape in (shapes.INTEGER, shapes.INTEGERS)
+        )
+        if wants_integer and isinstance(part, float) and part.is_integer():
+            return Fault(field.name, FaultKind.INTEGRAL_FLOAT, deeper)
+        if isinstance(part, float) and not math.isfinite(part):
+            return Fault(field.name, FaultKind.NONFINITE, deeper)
+        return Fault(field.name, FaultKind.TYPE, deeper)
+    if isinstance(value, str):
+        wrong = field.choices is not None and value not in field.choices
+        return Fault(field.name, FaultKind.CHOICE) if wrong else None
+    if field.is_number and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            return Fault(field.name, FaultKind.NONFINITE)
+        if not _in_range(field, value):
+            return Fault(field.name, FaultKind.RANGE)
+    return None
+
+
+def _in_range(field: Field, value: float) -> bool:
+    return not (
+        (field.least is not None and value < field.least)
+        or (field.above is not None and value <= field.above)
+        or (field.most is not None and value > field.most)
+        or (field.below is not None and value >= field.below)
+    )
+
+
+def range_phrase(field: Field) -> str:
+    """Name the legal range of a number: `at least 1`, `above 0 and below 1`."""
+    words = (
+        ("at least", field.least),
+        ("above", field.above),
+        ("at most", field.most),
+        ("below", field.below),
+    )
+    return " and ".join(f"{word} {bound}" for word, bound in words if bound is not None)

@@ -1,0 +1,195 @@
+"""`AdaLoraConfig`: the typed configuration, a pydantic model with PEFT's fields and defaults."""
+
+from __future__ import annotations
+
+import enum
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from adalora_core.contract.block import Block
+from adalora_core.contract.diagnostics import ConfigWarning
+from adalora_core.contract.engine import run
+from adalora_core.contract.fields import FIELDS
+
+if TYPE_CHECKING:
+    from pydantic import ModelWrapValidatorHandler
+    from typing_extensions import Self
+
+    from adalora_core.contract.rule import Finding
+
+_MODULE_LISTS = frozenset({"target_modules", "exclude_modules"})
+"""PEFT holds them as sets: their order means nothing, so they are stored sorted."""
+
+
+def _wire(name: str) -> Any:
+    field = FIELDS[name]
+    return Field(default_factory=field.fresh_default, description=field.summary)
+
+
+class AdaLoraConfig(BaseModel):
+    """An AdaLoRA configuration with the fields and defaults of PEFT's class of the same name.
+
+    Building one runs every rule of the contract, so an impossible schedule fails here and not at
+    step N. Lists, tuples and sets are taken for module lists and stored as sorted lists.
+    Assignments are checked for type and range; `get_peft_model` checks the whole again.
+
+    Raises:
+        pydantic.ValidationError: a `ValueError` that lists every finding.
+
+    Example:
+        >>> config = AdaLoraConfig(init_r=12, target_r=4, tfinal=500, total_step=2000)
+        >>> config.deltaT, config.target_modules
+        (1, None)
+    """
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, strict=True)
+
+    task_type: str | None = _wire("task_type")
+    peft_type: str | None = _wire("peft_type")
+    auto_mapping: dict[str, Any] | None = _wire("auto_mapping")
+    peft_version: str | None = _wire("peft_version")
+    base_model_name_or_path: str | None = _wire("base_model_name_or_path")
+    revision: str | None = _wire("revision")
+    inference_mode: bool = _wire("inference_mode")
+    r: int = _wire("r")
+    target_modules: list[str] | str | None = _wire("target_modules")
+    exclude_modules: list[str] | str | None = _wire("exclude_modules")
+    lora_alpha: int = _wire("lora_alpha")
+    lora_dropout: float = _wire("lora_dropout")
+    fan_in_fan_out: bool = _wire("fan_in_fan_out")
+    bias: str = _wire("bias")
+    use_rslora: bool = _wire("use_rslora")
+    modules_to_save: list[str] | None = _wire("modules_to_save")
+    init_lora_weights: bool | str = _wire("init_lora_weights")
+    layers_to_transform: list[int] | int | None = _wire("layers_to_transform")
+    layers_pattern: list[str] | str | None = _wire("layers_pattern")
+    rank_pattern: dict[str, list[bool]] | None = _wire("rank_pattern")
+    alpha_pattern: dict[str, Any] | None = _wire("alpha_pattern")
+    megatron_config: dict[str, Any] | None = _wire("megatron_config")
+    megatron_core: str | None = _wire("megatron_core")
+    trainable_token_indices: list[int] | dict[str, list[int]] | None = _wire(
+        "trainable_token_indices"
+    )
+    loftq_config: dict[str, Any] | None = _wire("loftq_config")
+    eva_config: dict[str, Any] | None = _wire("eva_config")
+    corda_config: dict[str, Any] | None = _wire("corda_config")
+    lora_ga_config: dict[str, Any] | None = _wire("lora_ga_config")
+    use_dora: bool = _wire("use_dora")
+    velora_config: dict[str, Any] | None = _wire("velora_config")
+    alora_invocation_tokens: list[int] | None = _wire("alora_invocation_tokens")
+    use_qalora: bool = _wire("use_qalora")
+    qalora_group_size: int = _wire("qalora_group_size")
+    monteclora_config: dict[str, Any] | None = _wire("monteclora_config")
+    layer_replication: list[list[int]] | None = _wire("layer_replication")
+    runtime_config: dict[str, Any] | None = _wire("runtime_config")
+    lora_bias: bool = _wire("lora_bias")
+    target_parameters: list[str] | None = _wire("target_parameters")
+    use_bdlora: dict[str, Any] | None = _wire("use_bdlora")
+    arrow_config: dict[str, Any] | None = _wire("arrow_config")
+    kasa_config: dict[str, Any] | None = _wire("kasa_config")
+    ensure_weight_tying: bool = _wire("ensure_weight_tying")
+    target_r: int = _wire("target_r")
+    init_r: int = _wire("init_r")
+    tinit: int = _wire("tinit")
+    tfinal: int = _wire("tfinal")
+    deltaT: int = _wire("deltaT")  # noqa: N815 - the wire name
+    beta1: float = _wire("beta1")
+    beta2: float = _wire("beta2")
+    orth_reg_weight: float = _wire("orth_reg_weight")
+    total_step: int | None = _wire("total_step")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _run_rules(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(data, Mapping):
+            return handler(data)
+        values = {name: plain(value, name) for name, value in data.items()}
+        found = run(Block(values, runtime="adalora-core", strict_keys=True))
+        errors = [finding for finding in found if _severity(finding) == "error"]
+        if errors:
+            raise ValidationError.from_exception_data(
+                cls.__name__, [_line(finding, values) for finding in errors]
+            )
+        for finding in found:
+            if finding.rule.warns_at_construction:
+                # Past pydantic's frames to the line that builds the configuration.
+                warnings.warn(
+                    f"{finding.message} ({finding.rule.code})", ConfigWarning, stacklevel=3
+                )
+        return handler(values)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field after checking its type and range on its own.
+
+        Raises:
+            pydantic.ValidationError: the value does not fit the field; nothing was changed.
+        """
+        if name not in FIELDS:
+            super().__setattr__(name, value)
+            return
+        value = plain(value, name)
+        found = run(Block({name: value}, runtime="adalora-core"))
+        alone = Block({name: value}).invalid
+        errors = [f for f in found if f.path[:1] == (name,) and alone]
+        if errors:
+            raise ValidationError.from_exception_data(
+                type(self).__name__, [_line(finding, {name: value}) for finding in errors]
+            )
+        super().__setattr__(name, value)
+
+    @classmethod
+    def from_checked(cls, block: Mapping[str, Any]) -> Self:
+        """Build from a mapping that was checked before; keys that PEFT does not know are dropped.
+
+        Raises:
+            pydantic.ValidationError: the mapping is not sound after all.
+        """
+        with warnings.catch_warnings():
+            # The report has told of them already.
+            warnings.simplefilter("ignore", ConfigWarning)
+            return cls(**{name: value for name, value in block.items() if name in FIELDS})
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Return the content of `adapter_config.json`: the written fields, keys sorted."""
+        return {
+            name: getattr(self, name) for name in sorted(FIELDS) if FIELDS[name].written
+        }
+
+
+def plain(value: Any, name: str = "") -> Any:
+    """Turn Python's richer values into what JSON has: enum members, tuples, sets, mappings."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        entries = [plain(entry) for entry in value]
+    elif isinstance(value, (set, frozenset)):
+        entries = sorted((plain(entry) for entry in value), key=str)
+    else:
+        return value
+    if name in _MODULE_LISTS and all(isinstance(entry, str) for entry in entries):
+        return sorted(set(entries))
+    return entries
+
+
+def _severity(finding: Finding) -> str:
+    return finding.severity or finding.rule.severity
+
+
+def _line(finding: Finding, values: Mapping[str, Any]) -> InitErrorDetails:
+    value: Any = values
+    for step in finding.path:
+        value = value[step]
+    hint = finding.hint or finding.rule.hint
+    # Braces would be read as places for the error's context.
+    message = f"{finding.message} ({finding.rule.code}; {hint})"
+    return InitErrorDetails(
+        type=PydanticCustomError("adalora_contract", "{message}", {"message": message}),
+        loc=finding.path,
+        input=value,
+    )

@@ -1,0 +1,76 @@
+"""The format for people: message, excerpt with a caret, related places, hint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adalora_core.contract.reports.escaping import visible
+from adalora_core.contract.reports.summary import place, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from adalora_core.contract.diagnostics import Diagnostic, Report, Span
+
+WIDEST = 100
+"""Columns of the source that an excerpt shows."""
+
+_COLOURS = {"error": "31;1", "warning": "33;1", "info": "36;1", "caret": "31", "dim": "2"}
+
+
+def render(reports: Sequence[Report], *, colour: bool = False) -> str:
+    """Write reports with excerpts; `colour` adds ANSI colours."""
+    paint = _painted if colour else _plain
+    lines: list[str] = []
+    for report in reports:
+        for diagnostic in report.diagnostics:
+            lines += _diagnostic(report, diagnostic, paint)
+            lines.append("")
+    lines.append(summary(reports))
+    return "\n".join(lines) + "\n"
+
+
+def _plain(text: str, role: str) -> str:
+    del role
+    return text
+
+
+def _painted(text: str, role: str) -> str:
+    return f"\x1b[{_COLOURS[role]}m{text}\x1b[0m"
+
+
+def _diagnostic(report: Report, diagnostic: Diagnostic, paint: _Paint) -> Iterator[str]:
+    head = paint(f"{diagnostic.severity}[{diagnostic.code}]", diagnostic.severity)
+    yield f"{head} {visible(diagnostic.message)}"
+    pointer = f" ({visible(diagnostic.pointer)})" if diagnostic.pointer else ""
+    yield f"  --> {place(report, diagnostic.span)}{pointer}"
+    if report.text is not None and diagnostic.span is not None:
+        yield from _excerpt(report.text, diagnostic.span, paint)
+    for related in diagnostic.related:
+        yield f"  note: {visible(related.message)} ({place(report, related.span)})"
+    if diagnostic.hint:
+        yield f"  hint: {visible(diagnostic.hint)}"
+
+
+def _excerpt(text: str, span: Span, paint: _Paint) -> Iterator[str]:
+    start = max(text.rfind("\n", 0, span.start), text.rfind("\r", 0, span.start)) + 1
+    ends = [at for at in (text.find("\n", span.start), text.find("\r", span.start)) if at >= 0]
+    line = text[start : min(ends, default=len(text))]
+    before, marked = span.start - start, min(span.end, start + len(line)) - span.start
+    cut = max(0, before - WIDEST // 2)
+    shown = line[cut : cut + WIDEST]
+    # Tabs and hostile characters change widths: the caret line measures what is printed.
+    lead = visible(shown[: before - cut], None)
+    under = visible(shown[before - cut : before - cut + max(marked, 1)], None)
+    dots = "..." if cut else ""
+    number = str(span.start_line)
+    gutter = " " * len(number)
+    yield f" {gutter} |"
+    yield f" {number} | {dots}{visible(shown, None)}{'...' if cut + WIDEST < len(line) else ''}"
+    yield f" {gutter} | {' ' * len(dots + lead)}{paint('^' * max(len(under), 1), 'caret')}"
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Paint = Callable[[str, str], str]

@@ -1,0 +1,72 @@
+"""The format for programs: one JSON object, described by `schemas/adalora-report.schema.json`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.contract.reports.summary import counts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adalora_core.contract.diagnostics import Diagnostic, Report, Span
+
+SCHEMA_VERSION = 1
+"""Raised when a key changes its meaning or goes; new keys may come without it."""
+
+
+def render(reports: Sequence[Report]) -> str:
+    """Write all reports as one JSON object, ASCII only."""
+    return json.dumps(to_json(reports), indent=2) + "\n"
+
+
+def to_json(reports: Sequence[Report]) -> dict[str, Any]:
+    """Return all reports as JSON values."""
+    found = counts(reports)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "summary": {
+            "configurations": len(reports),
+            "errors": found["error"],
+            "warnings": found["warning"],
+            "infos": found["info"],
+        },
+        "reports": [
+            {
+                "source": report.source,
+                "runtime": report.runtime,
+                "ok": report.ok,
+                "diagnostics": [diagnostic_to_json(d) for d in report.diagnostics],
+            }
+            for report in reports
+        ],
+    }
+
+
+def diagnostic_to_json(diagnostic: Diagnostic) -> dict[str, Any]:
+    """Return one finding as JSON values."""
+    fix = diagnostic.fix
+    return {
+        "code": diagnostic.code,
+        "name": diagnostic.name,
+        "severity": diagnostic.severity,
+        "message": diagnostic.message,
+        "pointer": diagnostic.pointer,
+        "span": _span(diagnostic.span),
+        "hint": diagnostic.hint,
+        "related": [
+            {"message": r.message, "pointer": r.pointer, "span": _span(r.span)}
+            for r in diagnostic.related
+        ],
+        "fix": fix and {"description": fix.description, "replacement": fix.replacement},
+    }
+
+
+def _span(span: Span | None) -> dict[str, Any] | None:
+    if span is None:
+        return None
+    return {
+        "start": {"offset": span.start, "line": span.start_line, "column": span.start_column},
+        "end": {"offset": span.end, "line": span.end_line, "column": span.end_column},
+    }

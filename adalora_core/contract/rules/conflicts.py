@@ -1,0 +1,263 @@
+"""Family ADA4xx, first part: settings that AdaLoRA rejects or that break it later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adalora_core.contract.rule import SOUND, Finding, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.contract.block import Block
+
+
+class DoraUnsupported(Rule):
+    code = "ADA401"
+    name = "dora-unsupported"
+    severity = "error"
+    summary = "use_dora is true"
+    why = "AdaLoRA has no magnitude vector: PEFT raises a ValueError when the configuration is built."
+    bad = SOUND | {"use_dora": True}
+    hint = "remove use_dora; DoRA works with LoraConfig"
+    inputs = ("use_dora",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if block["use_dora"] is True:
+            yield Finding(self, block.at("use_dora"), "ADALORA does not support DoRA.")
+
+
+class LoftqUnsupported(Rule):
+    code = "ADA402"
+    name = "loftq-unsupported"
+    severity = "error"
+    summary = "loftq_config is not empty, or init_lora_weights is loftq"
+    why = (
+        "LoftQ fits LoRA's two factors to the quantisation error; AdaLoRA has three. PEFT raises a "
+        "ValueError for init_lora_weights loftq, and silently empties a loftq_config without it: "
+        "here both are errors, since both ask for something that does not happen."
+    )
+    bad = SOUND | {"init_lora_weights": "loftq", "loftq_config": {"loftq_bits": 4}}
+    hint = "remove loftq_config, and set init_lora_weights to true"
+    inputs = ("loftq_config", "init_lora_weights")
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if block["loftq_config"]:
+            yield Finding(
+                self,
+                block.at("loftq_config"),
+                "ADALORA does not support LOFTQ: `loftq_config` is set",
+                "key",
+            )
+        if block["init_lora_weights"] == "loftq":
+            yield Finding(
+                self,
+                block.at("init_lora_weights"),
+                "ADALORA does not support LOFTQ: `init_lora_weights` is 'loftq'",
+            )
+
+
+class LayersWithRegex(Rule):
+    code = "ADA403"
+    name = "layers-with-regex"
+    severity = "error"
+    summary = "layers_to_transform or layers_pattern is set beside a target_modules string"
+    why = (
+        "A string is matched as a regular expression over the whole module path, so the layer "
+        "index can be part of it. PEFT raises a ValueError for the combination."
+    )
+    bad = SOUND | {"target_modules": r".*\.q_proj", "layers_to_transform": [0, 1]}
+    hint = "write target_modules as a list, or put the layers into the regular expression"
+    inputs = ("target_modules", "layers_to_transform", "layers_pattern")
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if not isinstance(block["target_modules"], str):
+            return
+        for name in ("layers_to_transform", "layers_pattern"):
+            if block[name] is not None:
+                yield Finding(
+                    self,
+                    block.at(name),
+                    f"`{name}` cannot be used when `target_modules` is a str.",
+                    "key",
+                    related=((block.at("target_modules"), "target_modules is a string"),),
+                )
+
+
+class LayersPatternAlone(Rule):
+    code = "ADA404"
+    name = "layers-pattern-alone"
+    severity = "error"
+    summary = "layers_pattern is set without layers_to_transform"
+    why = "It only says in which list layers_to_transform counts. PEFT raises a ValueError."
+    bad = SOUND | {"layers_pattern": "layers"}
+    hint = "set layers_to_transform, or remove layers_pattern"
+    inputs = ("layers_to_transform", "layers_pattern")
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if block["layers_pattern"] and block["layers_to_transform"] is None:
+            yield Finding(
+                self,
+                block.at("layers_pattern"),
+                "When `layers_pattern` is specified, `layers_to_transform` must also be specified.",
+                "key",
+            )
+
+
+class AlphaNotPositive(Rule):
+    code = "ADA406"
+    name = "alpha-not-positive"
+    severity = "error"
+    summary = "lora_alpha is zero or negative"
+    why = (
+        "PEFT then silently uses the rank in its place, and after pruning and reloading the rank "
+        "is another: the same adapter gives other outputs."
+    )
+    bad = SOUND | {"lora_alpha": 0}
+    hint = "set lora_alpha to at least 1; equal to init_r it gives a scale of 1"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        value = block["lora_alpha"]
+        if isinstance(value, int) and not isinstance(value, bool) and value <= 0:
+            yield Finding(
+                self, block.at("lora_alpha"), f"`lora_alpha` should be above 0, got {value}"
+            )
+
+
+class AloraBreaks(Rule):
+    code = "ADA408"
+    name = "alora-breaks"
+    severity = "error"
+    summary = "alora_invocation_tokens is set"
+    why = (
+        "For causal language models PEFT passes the tokens' offsets on to AdaLoRA's layers, which "
+        "hand them to the base layer: a TypeError at the first forward. For other tasks they are "
+        "ignored."
+    )
+    bad = SOUND | {"task_type": "CAUSAL_LM", "alora_invocation_tokens": [1, 2]}
+    hint = "remove alora_invocation_tokens"
+    inputs = ("alora_invocation_tokens", "task_type")
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if not block["alora_invocation_tokens"]:
+            return
+        causal = block["task_type"] == "CAUSAL_LM"
+        yield Finding(
+            self,
+            block.at("alora_invocation_tokens"),
+            "`alora_invocation_tokens` "
+            + (
+                "breaks AdaLoRA's forward: SVDLinear takes no `alora_offsets`"
+                if causal
+                else "is ignored by AdaLoRA"
+            ),
+            "key",
+            severity=None if causal else "warning",
+        )
+
+
+class TargetParametersBreak(Rule):
+    code = "ADA409"
+    name = "target-parameters-break"
+    severity = "error"
+    summary = "target_parameters is set"
+    why = (
+        "AdaLoRA adapts modules, not single parameters: PEFT passes `parameter_name` to a function "
+        "of AdaLoRA's that has no such argument, a TypeError when the adapter is injected."
+    )
+    bad = SOUND | {"target_parameters": ["mlp.experts.gate_up_proj"]}
+    hint = "name modules in target_modules instead"
+    inputs = ("target_parameters",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if block["target_parameters"]:
+            yield Finding(
+                self,
+                block.at("target_parameters"),
+                "`target_parameters` breaks AdaLoRA: it adapts modules only",
+                "key",
+            )
+
+
+class TyingBreaks(Rule):
+    code = "ADA410"
+    name = "tying-breaks"
+    severity = "warning"
+    summary = "ensure_weight_tying is true"
+    why = (
+        "It works for modules_to_save and trainable tokens. If a target module is tied to the "
+        "embedding, PEFT adds the embedding to the targets, and AdaLoRA has no embedding layer: "
+        "injection fails."
+    )
+    bad = SOUND | {"ensure_weight_tying": True}
+    hint = "remove ensure_weight_tying unless only modules_to_save are tied"
+    inputs = ("ensure_weight_tying",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if block["ensure_weight_tying"] is True:
+            yield Finding(
+                self,
+                block.at("ensure_weight_tying"),
+                "`ensure_weight_tying` fails at injection if a target module is tied to an "
+                "embedding",
+                "key",
+            )
+
+
+class ReplicationMerge(Rule):
+    code = "ADA411"
+    name = "replication-merge"
+    severity = "warning"
+    summary = "layer_replication is set"
+    why = (
+        "Replicated layers share their base weight. PEFT's guard against merging them does not "
+        "see the setting, so merge_and_unload adds several adapters to one weight."
+    )
+    bad = SOUND | {"layer_replication": [[0, 4], [2, 6]]}
+    hint = "do not merge this adapter"
+    inputs = ("layer_replication",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if block["layer_replication"]:
+            yield Finding(
+                self,
+                block.at("layer_replication"),
+                "`layer_replication` makes merging wrong: replicated layers share one weight",
+                "key",
+            )
+
+
+class LoraBiasConflict(Rule):
+    code = "ADA418"
+    name = "lora-bias-conflict"
+    severity = "error"
+    summary = "lora_bias is true together with a named initialisation"
+    why = "PEFT raises a ValueError: lora_bias needs init_lora_weights to be true or false."
+    bad = SOUND | {"lora_bias": True, "init_lora_weights": "gaussian"}
+    hint = "remove lora_bias (AdaLoRA does not read it), and set init_lora_weights to true"
+    inputs = ("lora_bias", "init_lora_weights")
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if block["lora_bias"] is True and isinstance(block["init_lora_weights"], str):
+            yield Finding(
+                self,
+                block.at("lora_bias"),
+                "`lora_bias` cannot be combined with `init_lora_weights` "
+                f"{block['init_lora_weights']!r}",
+                "key",
+                related=((block.at("init_lora_weights"), "the initialisation"),),
+            )
+
+
+RULES = (
+    DoraUnsupported(),
+    LoftqUnsupported(),
+    LayersWithRegex(),
+    LayersPatternAlone(),
+    AlphaNotPositive(),
+    AloraBreaks(),
+    TargetParametersBreak(),
+    TyingBreaks(),
+    ReplicationMerge(),
+    LoraBiasConflict(),
+)

@@ -1,0 +1,388 @@
+"""Family ADA2xx: warm-up, budgeting and final phase."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adalora_core.budget import BudgetSchedule
+from adalora_core.contract.rule import SOUND, Finding, Rule
+from adalora_core.contract.shapes import name_of_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.contract.block import Block
+
+FEWEST_ALLOCATIONS = 10
+"""Fewer make the cubic a staircase; the paper's GLUE scripts allocate 63 to 1499 times."""
+
+SHORTEST_WINDOW = 0.10
+"""Share of the run that the budgeting phase should have; the paper's scripts: 0.30 to 0.45."""
+
+LONGEST_FINAL_PHASE = 0.60
+"""Above this share tfinal looks like an end step: true of every misread one found in public, and
+of no configuration of the paper (at most 0.55)."""
+
+SCHEDULE = ("tinit", "tfinal", "total_step")
+CADENCE = (*SCHEDULE, "deltaT")
+
+
+def schedule_of(block: Block) -> BudgetSchedule | None:
+    """Return the schedule, or None if there is no step in which the budget could fall."""
+    total_step = block["total_step"]
+    if total_step is None or block["tinit"] >= total_step - block["tfinal"]:
+        return None
+    return BudgetSchedule(
+        block["init_r"],
+        block["target_r"],
+        block["tinit"],
+        block["tfinal"],
+        total_step,
+        block["deltaT"],
+    )
+
+
+def phases(tinit: int, tfinal: int, total_step: int) -> str:
+    """Name the three phases in absolute steps, of a schedule that has no budgeting phase."""
+    start = total_step - tfinal
+    final = f"steps {start} to {total_step - 1}" if tfinal else "no steps"
+    if start < 0:
+        final = f"{tfinal} steps, more than the whole run"
+    return f"warm-up: steps 0 to {tinit}; budgeting: no steps; final phase: {final}"
+
+
+class TotalStepMissing(Rule):
+    code = "ADA201"
+    name = "total-step-missing"
+    severity = "error"
+    summary = "total_step is missing, null or not positive"
+    why = (
+        "The budget falls between tinit and total_step - tfinal, so AdaLoRA cannot run without the "
+        "number of optimizer steps. PEFT refuses such a configuration since 0.15.0, also when it "
+        "loads a saved adapter."
+    )
+    bad = {key: value for key, value in SOUND.items() if key != "total_step"}
+    hint = (
+        "set total_step to the optimizer steps of the whole run: "
+        "ceil(samples / (batch size * accumulation)) * epochs"
+    )
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        value = block["total_step"]
+        if isinstance(value, bool) or not (value is None or isinstance(value, int)):
+            return
+        if value is None and block.is_saved:
+            return  # rule null-total-step-in-adapter
+        if value is None or value <= 0:
+            came = name_of_value(value) if "total_step" in block.values else "no total_step"
+            yield Finding(
+                self,
+                block.at("total_step"),
+                "AdaLoRA does not work when `total_step` is None, supply a value > 0. "
+                f"Expected the number of optimizer steps of the run, got {came}",
+                hint=_needs_more_than(block),
+            )
+
+
+def _needs_more_than(block: Block) -> str | None:
+    if not block.invalid.isdisjoint({"tinit", "tfinal"}):
+        return None
+    least = block["tinit"] + block["tfinal"]
+    if not least:
+        return None
+    return (
+        f"{TotalStepMissing.hint}; it must be above tinit + tfinal = {least} "
+        "(steps are optimizer steps, tfinal is the length of the last phase)"
+    )
+
+
+class NoBudgetingPhase(Rule):
+    code = "ADA202"
+    name = "no-budgeting-phase"
+    severity = "error"
+    summary = "tinit and tfinal leave no step in which the budget can fall"
+    why = (
+        "tinit is where the budget starts to fall and total_step - tfinal where it has arrived. "
+        "PEFT refuses a schedule in which the first is not before the second. The usual cause is "
+        "reading tfinal as the step where the final phase begins or ends: it is its length."
+    )
+    bad = SOUND | {"tinit": 500, "tfinal": 500}
+    hint = "decrease tinit or tfinal, or increase total_step"
+    inputs = SCHEDULE
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        total_step = block["total_step"]
+        tinit, tfinal = block["tinit"], block["tfinal"]
+        if total_step is None or tinit < total_step - tfinal:
+            return
+        options = []
+        if total_step - tfinal - 1 >= 0:
+            options.append(f"tinit at most {total_step - tfinal - 1}")
+        if total_step - tinit - 1 >= 0:
+            options.append(f"tfinal at most {total_step - tinit - 1}")
+        options.append(f"total_step at least {tinit + tfinal + 1}")
+        hint = f"keep two of the three and set {', or '.join(options)}"
+        if tfinal > tinit and tfinal < total_step:
+            meant = total_step - tfinal
+            hint += (
+                f"; tfinal is a length: if step {tfinal} was meant as the start of the final "
+                f"phase, write tfinal {meant}"
+            )
+        yield Finding(
+            self,
+            block.at("total_step"),
+            "The supplied schedule values don't allow for a budgeting phase: "
+            f"tinit {tinit} >= total_step {total_step} - tfinal {tfinal} "
+            f"({phases(tinit, tfinal, total_step)})",
+            hint=hint,
+            related=tuple(
+                (block.at(name), f"{name} is {block[name]}")
+                for name in ("tinit", "tfinal")
+                if name in block.values
+            ),
+        )
+
+
+class OneForcedCut(Rule):
+    code = "ADA203"
+    name = "one-forced-cut"
+    severity = "warning"
+    summary = "no multiple of deltaT lies in the budgeting phase: everything is cut in one step"
+    why = (
+        "The budget falls only at steps that deltaT divides. With none between tinit and "
+        "total_step - tfinal, every surplus triplet goes at the first step of the final phase: a "
+        "cliff instead of the cubic, decided by one look at the scores."
+    )
+    bad = SOUND | {"tinit": 701, "tfinal": 290, "deltaT": 10}
+    hint = "decrease deltaT, or make the budgeting phase longer"
+    inputs = CADENCE
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        schedule = schedule_of(block)
+        if schedule and not schedule.allocation_count() and schedule.tfinal > 0:
+            yield Finding(
+                self,
+                block.at("deltaT") if "deltaT" in block.values else block.at("total_step"),
+                f"no step between {schedule.tinit} and {schedule.final_start} is a multiple of "
+                f"deltaT {schedule.deltaT}: all pruning happens at once at step "
+                f"{schedule.final_start}",
+            )
+
+
+class DeltaTNotPositive(Rule):
+    code = "ADA204"
+    name = "delta-t-not-positive"
+    severity = "error"
+    summary = "deltaT is zero or negative"
+    why = (
+        "PEFT computes step % deltaT: zero is a ZeroDivisionError at the first step after the "
+        "warm-up, in the middle of the training run."
+    )
+    bad = SOUND | {"deltaT": 0}
+    hint = "set deltaT to the optimizer steps between two allocations, at least 1"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        value = block["deltaT"]
+        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+            yield Finding(
+                self, block.at("deltaT"), f"`deltaT` should be at least 1, got {value}"
+            )
+
+
+class ContradictsTrainer(Rule):
+    code = "ADA205"
+    name = "contradicts-trainer"
+    severity = "warning"
+    summary = "total_step differs from the trainer's own number of steps in the same file"
+    why = (
+        "If the trainer stops earlier, the final phase or even the budgeting never ends; if it "
+        "goes on longer, the steps after total_step train with the final ranks."
+    )
+    bad = (
+        '{"max_steps": 500,\n'
+        ' "peft": {"peft_type": "ADALORA", "target_modules": ["q_proj"], "init_r": 12,\n'
+        '          "target_r": 8, "tinit": 200, "tfinal": 200, "total_step": 1000}}\n'
+    )
+    good = bad.replace("500", "1000")
+    example_options = {"key": "/peft"}
+    hint = "set both to the optimizer steps of the whole run"
+    inputs = ("total_step",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if not isinstance(block.root, dict) or block.root is block.values:
+            return
+        for path, steps in _trainer_steps(block.root):
+            if block["total_step"] is not None and steps != block["total_step"]:
+                yield Finding(
+                    self,
+                    block.at("total_step"),
+                    f"`total_step` is {block['total_step']}, but the trainer runs {steps} steps",
+                    related=((path, f"{path[-1]} is {steps}"),),
+                )
+
+
+def _trainer_steps(root: dict[object, object]) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Yield `max_steps` of the document and of its sections; -1 and 0 mean "by epochs"."""
+    sections = [((), root)]
+    sections += [((key,), v) for key, v in root.items() if isinstance(v, dict)]  # type: ignore[misc]
+    for path, section in sections:
+        steps = section.get("max_steps")
+        if isinstance(steps, int) and not isinstance(steps, bool) and steps > 0:
+            yield (*path, "max_steps"), steps
+
+
+class NoAllocationAtAll(Rule):
+    code = "ADA206"
+    name = "no-allocation-at-all"
+    severity = "warning"
+    summary = "no step ever prunes: the adapter keeps init_r everywhere"
+    why = (
+        "No multiple of deltaT lies in the budgeting phase, and with tfinal 0 the forced selection "
+        "at step total_step lies behind the last step of a loop that counts from 0."
+    )
+    bad = SOUND | {"tinit": 100, "tfinal": 0, "total_step": 500, "deltaT": 500}
+    hint = "decrease deltaT, or set tfinal to at least 1"
+    inputs = CADENCE
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        schedule = schedule_of(block)
+        if schedule and not schedule.allocation_count() and schedule.tfinal == 0:
+            yield Finding(
+                self,
+                block.at("deltaT") if "deltaT" in block.values else block.at("total_step"),
+                f"no step between {schedule.tinit} and {schedule.total_step} is a multiple of "
+                f"deltaT {schedule.deltaT}, and tfinal 0 leaves no forced selection: "
+                "nothing is ever pruned",
+            )
+
+
+class FewAllocations(Rule):
+    code = "ADA207"
+    name = "few-allocations"
+    severity = "warning"
+    summary = f"the budget falls in fewer than {FEWEST_ALLOCATIONS} allocations"
+    why = (
+        "Each allocation drops many triplets at once on the evidence of a few steps. The paper's "
+        "own scripts allocate 63 to 1499 times."
+    )
+    bad = SOUND | {"deltaT": 100}
+    hint = "decrease deltaT, or make the budgeting phase longer"
+    inputs = CADENCE
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        schedule = schedule_of(block)
+        count = schedule.allocation_count() if schedule else 0
+        if schedule and 0 < count < FEWEST_ALLOCATIONS:
+            window = schedule.final_start - schedule.tinit
+            yield Finding(
+                self,
+                block.at("deltaT") if "deltaT" in block.values else block.at("total_step"),
+                f"only {count} allocation{'s' if count > 1 else ''} in the budgeting phase of "
+                f"{window} steps",
+                hint=f"a deltaT of at most {max(1, window // FEWEST_ALLOCATIONS)} gives about "
+                f"{FEWEST_ALLOCATIONS} or more"
+                if window > FEWEST_ALLOCATIONS
+                else None,
+            )
+
+
+class ShortWindow(Rule):
+    code = "ADA208"
+    name = "short-window"
+    severity = "warning"
+    summary = f"the budgeting phase is shorter than {SHORTEST_WINDOW:.0%} of the run"
+    why = (
+        "The ranks are decided in a small part of the training. The paper's own scripts give it "
+        "30 to 45 %; the usual cause is reading tfinal as an end step: it is a length."
+    )
+    bad = SOUND | {"tinit": 450, "tfinal": 500, "deltaT": 1}
+    hint = "decrease tinit or tfinal"
+    inputs = CADENCE
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        schedule = schedule_of(block)
+        if schedule is None or schedule.allocation_count() < FEWEST_ALLOCATIONS:
+            return
+        window = schedule.final_start - schedule.tinit
+        if window < SHORTEST_WINDOW * schedule.total_step:
+            yield Finding(
+                self,
+                block.at("total_step"),
+                f"the budgeting phase has {window} of {schedule.total_step} steps "
+                f"({window / schedule.total_step:.0%})",
+            )
+
+
+class TfinalLooksAbsolute(Rule):
+    code = "ADA209"
+    name = "tfinal-looks-absolute"
+    severity = "warning"
+    summary = f"tfinal is more than {LONGEST_FINAL_PHASE:.0%} of the run, as if it were an end step"
+    why = (
+        "tfinal is the length of the final phase in steps, not the step where pruning ends. It is "
+        "misread in several public projects and tutorials, and the result is a short, early "
+        "budgeting phase that nobody planned."
+    )
+    bad = SOUND | {"tinit": 100, "tfinal": 700, "deltaT": 5}
+    hint = "if tfinal was meant as the step where pruning ends, write total_step - tfinal instead"
+    inputs = SCHEDULE
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        total_step, tfinal, tinit = block["total_step"], block["tfinal"], block["tinit"]
+        if total_step is None or tinit >= total_step - tfinal:
+            return
+        if tfinal > LONGEST_FINAL_PHASE * total_step:
+            hint = None
+            if total_step - tfinal < tfinal:
+                hint = (
+                    f"if pruning should end at step {tfinal}, write tfinal {total_step - tfinal}"
+                )
+            yield Finding(
+                self,
+                block.at("tfinal"),
+                f"`tfinal` is a length: pruning ends at step {total_step - tfinal} and the last "
+                f"{tfinal} of {total_step} steps only fine-tune",
+                hint=hint,
+            )
+
+
+class TfinalZero(Rule):
+    code = "ADA210"
+    name = "tfinal-zero"
+    severity = "warning"
+    summary = "with tfinal 0 the last, exact selection is never made"
+    why = (
+        "PEFT makes the final selection at step total_step - tfinal. A loop that counts its steps "
+        "from 0 ends one before, so the target budget is missed, and with deltaT above 1 the saved "
+        "adapter is not the one that was trained. Here the training API has finalize() for it, so "
+        "under the runtime adalora-core this is only a remark."
+    )
+    bad = SOUND | {"tfinal": 0}
+    hint = "set tfinal to at least 1; the paper spends about half of the run on the final phase"
+    inputs = CADENCE
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if block["total_step"] is None or block["tfinal"] != 0 or schedule_of(block) is None:
+            return
+        yield Finding(
+            self,
+            block.at("tfinal") if "tfinal" in block.values else block.at("total_step"),
+            f"`tfinal` is 0: the selection at step {block['total_step']} lies behind the last "
+            f"step, {block['total_step'] - 1}",
+            severity=None if block.runtime == "peft" else "info",
+        )
+
+
+RULES = (
+    TotalStepMissing(),
+    NoBudgetingPhase(),
+    OneForcedCut(),
+    DeltaTNotPositive(),
+    ContradictsTrainer(),
+    NoAllocationAtAll(),
+    FewAllocations(),
+    ShortWindow(),
+    TfinalLooksAbsolute(),
+    TfinalZero(),
+)
+

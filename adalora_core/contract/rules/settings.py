@@ -1,0 +1,241 @@
+"""Family ADA4xx, second part: settings without effect, or with an effect that surprises."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adalora_core.adapter_spec import SCALE_EPSILON
+from adalora_core.contract.fields import FIELDS, Treatment
+from adalora_core.contract.rule import SOUND, Finding, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.contract.block import Block
+
+HIGHEST_DROPOUT = 0.5
+"""Above it most of the adapter's input is thrown away; the paper uses 0 to 0.3."""
+
+SMALLEST_SCALE = 0.25
+"""Below it the adapter is noticeably damped: PEFT's own benchmark, run at 8 / 64 = 0.125, reached
+37 % where LoRA at a scale of 2 reached 48 %."""
+
+IGNORED = tuple(
+    name
+    for name, field in FIELDS.items()
+    # r and runtime_config have rules of their own.
+    if field.treatment is Treatment.IGNORED and name not in {"r", "runtime_config"}
+)
+
+
+class IgnoredSetting(Rule):
+    code = "ADA405"
+    name = "ignored-setting"
+    severity = "warning"
+    summary = "a setting of LoRA that AdaLoRA silently ignores"
+    why = (
+        "AdaLoraConfig inherits every field of LoraConfig, and AdaLoRA's layers read only some of "
+        "them. The others are accepted, saved, and have no effect: " + ", ".join(IGNORED) + "."
+    )
+    bad = SOUND | {"use_rslora": True}
+    hint = "remove it"
+    warns_at_construction = True
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for name in IGNORED:
+            if name in block.values and name not in block.invalid and block.is_set(name):
+                yield Finding(
+                    self, block.at(name), f"`{name}` has no effect: AdaLoRA does not read it", "key"
+                )
+
+
+class InitSchemeIgnored(Rule):
+    code = "ADA407"
+    name = "init-scheme-ignored"
+    severity = "warning"
+    summary = "init_lora_weights names a scheme, and AdaLoRA reads it as true"
+    why = (
+        "AdaLoRA looks only at whether the value is true. gaussian, pissa, eva and the others give "
+        "its ordinary start: E zero, A and B normal with deviation 0.02. An empty string is false."
+    )
+    bad = SOUND | {"init_lora_weights": "pissa"}
+    hint = "set init_lora_weights to true"
+    inputs = ("init_lora_weights",)
+    warns_at_construction = True
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        value = block["init_lora_weights"]
+        if isinstance(value, str) and value != "loftq":
+            yield Finding(
+                self,
+                block.at("init_lora_weights"),
+                f"`init_lora_weights` {value!r} has no effect: AdaLoRA reads it as "
+                f"{'true' if value else 'false'}",
+            )
+
+
+class HighDropout(Rule):
+    code = "ADA412"
+    name = "high-dropout"
+    severity = "warning"
+    summary = f"lora_dropout is above {HIGHEST_DROPOUT}"
+    why = "Most of the adapter's input is thrown away at every step, and the scores get noisy."
+    bad = SOUND | {"lora_dropout": 0.7}
+    hint = "use 0 to 0.3, as the paper does"
+    inputs = ("lora_dropout",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if block["lora_dropout"] > HIGHEST_DROPOUT:
+            yield Finding(
+                self, block.at("lora_dropout"), f"`lora_dropout` {block['lora_dropout']} is high"
+            )
+
+
+class SmallScale(Rule):
+    code = "ADA413"
+    name = "small-scale"
+    severity = "info"
+    summary = f"the effective scale lora_alpha / init_r is below {SMALLEST_SCALE}"
+    why = (
+        "AdaLoRA multiplies its output by lora_alpha / (init_r + 1e-5) for ever, also when the "
+        "ranks have fallen. With the default lora_alpha 8 a large init_r makes that small; a LoRA "
+        "recipe with lora_alpha = 2 r has a scale of 2."
+    )
+    bad = SOUND | {"init_r": 96, "target_r": 64, "lora_alpha": 8}
+    hint = "set lora_alpha near init_r, and tune the learning rate"
+    inputs = ("lora_alpha", "init_r")
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        scale = block["lora_alpha"] / (block["init_r"] + SCALE_EPSILON)
+        if scale < SMALLEST_SCALE:
+            spoken = "lora_alpha" if "lora_alpha" in block.values else "init_r"
+            yield Finding(
+                self,
+                block.at(spoken),
+                f"the effective scale is lora_alpha {block['lora_alpha']} / init_r "
+                f"{block['init_r']} = {scale:.3g}, also after pruning",
+            )
+
+
+class TargetsFromTable(Rule):
+    code = "ADA414"
+    name = "targets-from-table"
+    severity = "info"
+    summary = "target_modules is not set: PEFT's table by model type decides"
+    why = (
+        "PEFT knows default targets for some two dozen architectures. For any other model the "
+        "adapter cannot be built, and the table may change between releases."
+    )
+    bad = {key: value for key, value in SOUND.items() if key != "target_modules"}
+    hint = 'name the modules, or use "all-linear"'
+    inputs = ("target_modules",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if block["target_modules"] is None and not block["target_parameters"]:
+            yield Finding(
+                self,
+                block.at("target_modules"),
+                "`target_modules` is not set: the targets depend on the model's type",
+                "key",
+            )
+
+
+class RandomStart(Rule):
+    code = "ADA416"
+    name = "random-start"
+    severity = "info"
+    summary = "init_lora_weights is false: the adapter changes the model from the first step"
+    why = (
+        "A, E and B then start as random normal numbers, so the adapted model is not the base "
+        "model at step 0. PEFT has it for tests."
+    )
+    bad = SOUND | {"init_lora_weights": False}
+    hint = "set init_lora_weights to true"
+    inputs = ("init_lora_weights",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if block["init_lora_weights"] is False and not block.is_saved:
+            yield Finding(
+                self,
+                block.at("init_lora_weights"),
+                "`init_lora_weights` is false: training starts from a randomly disturbed model",
+            )
+
+
+class TargetsExcluded(Rule):
+    code = "ADA419"
+    name = "targets-excluded"
+    severity = "warning"
+    summary = "the same name stands in target_modules and in exclude_modules"
+    why = (
+        "exclude_modules wins, so the target has no effect; if all are excluded PEFT raises an error."
+    )
+    bad = SOUND | {"exclude_modules": ["v_proj"]}
+    hint = "remove the name from one of the two lists"
+    inputs = ("target_modules", "exclude_modules")
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        yield from _shared(self, block, "exclude_modules", "is excluded again")
+
+
+class TargetsSaved(Rule):
+    code = "ADA420"
+    name = "targets-saved"
+    severity = "warning"
+    summary = "the same name stands in target_modules and in modules_to_save"
+    why = (
+        "modules_to_save trains a full copy of the module; an adapter on the same module is either "
+        "part of that copy or never reached. One of the two was meant."
+    )
+    bad = SOUND | {"modules_to_save": ["q_proj"]}
+    hint = "remove the name from one of the two lists"
+    inputs = ("target_modules", "modules_to_save")
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        yield from _shared(self, block, "modules_to_save", "is trained in full as well")
+
+
+def _shared(rule: Rule, block: Block, other: str, what: str) -> Iterator[Finding]:
+    targets, others = block["target_modules"], block[other]
+    if not isinstance(targets, list) or not isinstance(others, list):
+        return
+    for index, name in enumerate(others):
+        if name in targets:
+            yield Finding(
+                rule,
+                block.at(other, index),
+                f"target {name!r} {what} by `{other}`",
+                related=(
+                    (block.at("target_modules", targets.index(name)), "named as a target here"),
+                ),
+            )
+
+
+class NoTargets(Rule):
+    code = "ADA421"
+    name = "no-targets"
+    severity = "error"
+    summary = "target_modules is empty"
+    why = "There is nothing to adapt: PEFT raises a ValueError when the adapter is built."
+    bad = SOUND | {"target_modules": []}
+    hint = 'name the modules, or use "all-linear"'
+    inputs = ("target_modules",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if block["target_modules"] in ([], "") and not block["target_parameters"]:
+            yield Finding(
+                self, block.at("target_modules"), "`target_modules` names no module at all"
+            )
+
+
+RULES = (
+    IgnoredSetting(),
+    InitSchemeIgnored(),
+    HighDropout(),
+    SmallScale(),
+    TargetsFromTable(),
+    RandomStart(),
+    TargetsExcluded(),
+    TargetsSaved(),
+    NoTargets(),
+)

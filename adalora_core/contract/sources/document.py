@@ -1,0 +1,72 @@
+"""What every source yields: values, a way from a path to a place, and what was wrong with the text."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from adalora_core.contract.diagnostics import Span
+
+if TYPE_CHECKING:
+    from adalora_core.contract.block import Oddity
+    from adalora_core.contract.rule import Finding
+    from adalora_core.contract.shapes import Path
+
+Extent = tuple[int, int]
+"""Start and exclusive end of a stretch of text, as offsets in code points."""
+
+
+class Locator(Protocol):
+    """Finds the text of a path; the path may be deeper than the document, then the nearest counts."""
+
+    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
+        """Return where the key or the value at `path` stands."""
+
+
+@dataclass
+class Document:
+    """A decoded text.
+
+    Args:
+        text: the text that offsets count in.
+        value: what it decodes to; meaningless if `fatal`.
+        findings: what the source itself had to say (family ADA0xx).
+        fatal: whether there is no value to look at.
+        locator: the way from a path to a place.
+        oddities: scalars that YAML reads unexpectedly.
+    """
+
+    text: str
+    value: Any = None
+    findings: list[Finding] = field(default_factory=list)
+    fatal: bool = False
+    locator: Locator | None = None
+    oddities: tuple[Oddity, ...] = ()
+
+    def span_of(self, path: Path, at: Literal["key", "value"]) -> Span | None:
+        """Return the span of the key or value at `path`."""
+        if self.locator is None:
+            return None
+        extent = self.locator.locate(path, at)
+        return None if extent is None else self.span(*extent)
+
+    def span(self, start: int, end: int) -> Span:
+        """Turn offsets into a span with lines and columns."""
+        start_line, start_column = self._position(start)
+        end_line, end_column = self._position(end)
+        return Span(start, end, start_line, start_column, end_line, end_column)
+
+    def _position(self, offset: int) -> tuple[int, int]:
+        line = bisect_right(self._line_starts, offset)
+        return line, offset - self._line_starts[line - 1] + 1
+
+    @cached_property
+    def _line_starts(self) -> list[int]:
+        starts, at = [0], 0
+        # A lone CR ends a line too; U+2028 does not, as in every editor's status line.
+        for line in self.text.replace("\r\n", " \n").replace("\r", "\n").split("\n")[:-1]:
+            at += len(line) + 1
+            starts.append(at)
+        return starts

@@ -1,0 +1,177 @@
+"""JSON: values by the standard decoder, positions by walking the text only where one is asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+from json.decoder import scanstring  # type: ignore[attr-defined]
+from typing import TYPE_CHECKING, Any, Literal
+
+from adalora_core.contract.rule import Finding
+from adalora_core.contract.rules import input as rules
+from adalora_core.contract.sources.document import Document, Extent
+from adalora_core.contract.sources.limits import DEFAULT_LIMITS, Limits
+
+if TYPE_CHECKING:
+    from adalora_core.contract.shapes import Path
+
+_BLANK = re.compile(r"[ \t\n\r]*")
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+
+_SUSPICIOUS = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
+"""Escapes that a string may be spoilt by: halves of a surrogate pair, and NUL."""
+
+
+class _Decoder(json.JSONDecoder):
+    """The standard decoder, with a note of repeated keys."""
+
+    def __init__(self) -> None:
+        self.repeated = False
+        super().__init__(object_pairs_hook=self._pairs)
+
+    def _pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) != len(pairs):
+            self.repeated = True
+        return values
+
+
+def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
+    """Decode JSON text; whatever is wrong with it becomes a finding."""
+    document = Document(text)
+    if not text.strip(" \t\n\r"):
+        return _fail(document, rules.EMPTY_INPUT, 0, "the document is empty")
+    # Both counts are upper bounds that are cheap to get; most documents need no closer look.
+    brackets = text.count("[") + text.count("{")
+    if brackets > limits.depth:
+        too_deep = _first_too_deep(text, limits.depth)
+        if too_deep is not None:
+            message = f"nested deeper than {limits.depth} levels"
+            return _fail(document, rules.LIMIT_EXCEEDED, too_deep, message)
+    if text.count(",") + text.count(":") + brackets >= limits.nodes:
+        message = f"more than {limits.nodes} values"
+        return _fail(document, rules.LIMIT_EXCEEDED, 0, message)
+    decoder = _Decoder()
+    try:
+        document.value = decoder.decode(text)
+    except json.JSONDecodeError as error:
+        return _fail(document, rules.SYNTAX_ERROR, *rules.explain_json_error(error))
+    except RecursionError:
+        return _fail(document, rules.LIMIT_EXCEEDED, 0, "nested too deep for this interpreter")
+    except ValueError:
+        # CPython refuses to convert integers of more than 4300 digits.
+        number = re.search(r"\d{4300,}", text)
+        offset = number.start() if number else 0
+        return _fail(document, rules.LIMIT_EXCEEDED, offset, "an integer has too many digits")
+    locator = JsonLocator(text)
+    document.locator = locator
+    if _SUSPICIOUS.search(text):
+        document.findings += rules.impossible_characters(document.value)
+    if decoder.repeated:
+        document.findings += [
+            rules.duplicate_key(path, key, locator.extents(path, key))
+            for path, key in _repeated_keys(document.value, locator)
+        ]
+    return document
+
+
+def _fail(document: Document, rule: Any, offset: int, message: str, hint: Any = None) -> Document:
+    document.findings.append(Finding(rule, (), message, hint=hint, offset=offset))
+    document.fatal = True
+    return document
+
+
+def _first_too_deep(text: str, depth: int) -> int | None:
+    level = 0
+    for token in _TOKEN.finditer(text):
+        character = text[token.start()]
+        if character in "[{":
+            level += 1
+            if level > depth:
+                return token.start()
+        elif character in "]}":
+            level -= 1
+    return None
+
+
+def _repeated_keys(value: Any, locator: JsonLocator) -> list[tuple[Path, str]]:
+    found = []
+    stack: list[tuple[Path, Any]] = [((), value)]
+    while stack:
+        path, node = stack.pop()
+        if isinstance(node, dict):
+            names = [name for name, _, _ in locator.members(path)]
+            found += [(path, name) for name in node if names.count(name) > 1]
+            stack += [((*path, key), entry) for key, entry in node.items()]
+        elif isinstance(node, list):
+            stack += [((*path, index), entry) for index, entry in enumerate(node)]
+    return found
+
+
+class JsonLocator:
+    """Finds keys and values in text that is known to be valid JSON.
+
+    One container is read at a time; the values inside are skipped by the C decoder.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._skip = json.JSONDecoder().raw_decode
+        self._members: dict[Path, list[tuple[str | int, Extent | None, Extent]]] = {}
+
+    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
+        """Return where the key or value stands; the nearest parent's where the path leads too far."""
+        extent = self._value_extent(())
+        for depth, step in enumerate(path):
+            # Of a repeated key the last one counts, as in the decoded value.
+            for name, key, value in reversed(self.members(path[:depth])):
+                if name == step:
+                    extent = key if at == "key" and key and depth + 1 == len(path) else value
+                    break
+            else:
+                break
+        if at == "key" and not path:
+            # The whole document as a "key" would underline everything: its first character.
+            return extent[0], extent[0] + 1
+        return extent
+
+    def extents(self, path: Path, key: str) -> list[Extent]:
+        """Return every place where `key` stands in the object at `path`."""
+        return [extent for name, extent, _ in self.members(path) if name == key and extent]
+
+    def members(self, path: Path) -> list[tuple[str | int, Extent | None, Extent]]:
+        """Return name or index, extent of the key and extent of the value of each member."""
+        if path not in self._members:
+            self._members[path] = self._read(self._value_extent(path)[0])
+        return self._members[path]
+
+    def _value_extent(self, path: Path) -> Extent:
+        if not path:
+            start = self._after_blank(0)
+            return start, len(self._text.rstrip(" \t\n\r"))
+        *parent, last = path
+        return next(v for name, _, v in reversed(self.members(tuple(parent))) if name == last)
+
+    def _after_blank(self, at: int) -> int:
+        match = _BLANK.match(self._text, at)
+        return match.end() if match else at
+
+    def _read(self, start: int) -> list[tuple[str | int, Extent | None, Extent]]:
+        text, members = self._text, []
+        if text[start : start + 1] not in ("{", "["):
+            return []
+        is_object = text[start] == "{"
+        at = self._after_blank(start + 1)
+        while text[at] not in "]}":
+            name: str | int = len(members)
+            key = None
+            if is_object:
+                name, end = scanstring(text, at + 1, True)  # noqa: FBT003 - strict, as the decoder
+                key = (at, end)
+                at = self._after_blank(self._after_blank(end) + 1)
+            _, end = self._skip(text, at)
+            members.append((name, key, (at, end)))
+            at = self._after_blank(end)
+            if text[at] == ",":
+                at = self._after_blank(at + 1)
+        return members

@@ -1,0 +1,48 @@
+"""How much a source may ask of this process, and the one place where the numbers stand."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds that keep any input from hanging the process or exhausting its memory.
+
+    Args:
+        file_bytes: size of one document.
+        depth: levels of nesting.
+        nodes: values of the document, counted as often as an alias repeats them.
+        regex_length: characters of a regular expression that is compiled.
+        diagnostics: findings of one document that are reported.
+    """
+
+    file_bytes: int = 4 * 1024 * 1024
+    depth: int = 64
+    nodes: int = 200_000
+    regex_length: int = 4096
+    diagnostics: int = 1000
+
+    @classmethod
+    def parse(cls, settings: list[str]) -> Limits:
+        """Read `NAME=NUMBER` settings, as `--limit` takes them.
+
+        Raises:
+            ValueError: an unknown name, or a value that is not a positive integer.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        changes = {}
+        for setting in settings:
+            name, _, number = setting.partition("=")
+            name = name.strip().replace("-", "_")
+            if name not in names or not number.strip().isdigit() or not int(number):
+                raise ValueError(
+                    f"a limit is NAME=NUMBER with a name of {', '.join(names)} and a positive "
+                    f"integer, got {setting!r}"
+                )
+            changes[name] = int(number)
+        return dataclasses.replace(cls(), **changes)
+
+
+DEFAULT_LIMITS = Limits()

@@ -1,0 +1,96 @@
+"""From a path or bytes to text, within the limits and with what was wrong with the encoding."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import stat
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Literal
+
+from adalora_core.contract.rule import Finding
+from adalora_core.contract.rules import input as rules
+from adalora_core.contract.sources.document import Document
+
+if TYPE_CHECKING:
+    from adalora_core.contract.sources.limits import Limits
+
+Format = Literal["json", "yaml", "toml"]
+FORMATS: tuple[Format, ...] = ("json", "yaml", "toml")
+SUFFIXES: dict[str, Format] = {
+    ".json": "json",
+    ".yaml": "yaml",
+    ".yml": "yaml",
+    ".toml": "toml",
+}
+
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+
+
+def format_of(name: str | os.PathLike[str]) -> Format:
+    """Return the format that a file's suffix stands for; JSON where it stands for none."""
+    return SUFFIXES.get(FilePath(name).suffix.lower(), "json")
+
+
+def read_bytes(path: str | os.PathLike[str], limits: Limits) -> bytes:
+    """Read a regular file, at most one byte more than the limit.
+
+    Raises:
+        OSError: the file is missing, unreadable, or not a regular file (a pipe would block, a
+            device would never end).
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
+        return file.read(limits.file_bytes + 1)
+
+
+def to_text(raw: bytes, limits: Limits) -> Document:
+    """Decode bytes as UTF-8; the document has no value yet, and is fatal if it has no text."""
+    if len(raw) > limits.file_bytes:
+        message = f"more than {limits.file_bytes} bytes"
+        finding = Finding(rules.LIMIT_EXCEEDED, (), message, offset=0)
+        return Document("", findings=[finding], fatal=True)
+    for mark, name in _MARKS:
+        if raw.startswith(mark):
+            return _fatal(f"the file is {name}, not UTF-8")
+    findings = []
+    if raw.startswith(codecs.BOM_UTF8):
+        raw = raw.removeprefix(codecs.BOM_UTF8)
+        message = "the file starts with a byte order mark, which Python's json refuses"
+        findings.append(Finding(rules.BAD_ENCODING, (), message, offset=0))
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        document = _fatal(
+            f"byte {raw[error.start]:#04x} at offset {error.start} is not UTF-8 "
+            f"({error.reason})"
+        )
+        # What can be read, so that the position has a line.
+        document.text = raw[: error.start].decode("utf-8")
+        document.findings[0] = Finding(
+            rules.BAD_ENCODING, (), document.findings[0].message, offset=len(document.text)
+        )
+        return document
+    nul = text.find("\0")
+    if nul >= 0:
+        document = Document(text, fatal=True)
+        message = "the file holds a NUL character: it is not text"
+        document.findings = [*findings, Finding(rules.BAD_ENCODING, (), message, offset=nul)]
+        return document
+    return Document(text, findings=findings)
+
+
+def _fatal(message: str) -> Document:
+    finding = Finding(rules.BAD_ENCODING, (), message, offset=0)
+    return Document("", findings=[finding], fatal=True)
