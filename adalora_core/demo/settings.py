@@ -101,5 +101,5 @@ class DemoSettings:
 
 
 FULL = DemoSettings()
-QUICK = DemoSettings(train_words=384, held_out_words=200, tinit=3, tfinal=8, deltaT=2)
+QUICK = DemoSettings(train_words=384, held_out_words=200, tinit=3, tfinal=8, deltaT=1)
 """The smoke variant: the same path with fewer words; its accuracy says nothing."""

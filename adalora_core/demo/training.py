@@ -82,7 +82,6 @@ def train_adapter(
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.learning_rate_factor)
     order = torch.Generator().manual_seed(settings.seed)
-    penalty_weight = model.peft_config[ADAPTER].orth_reg_weight
     model.train()
     step = 0
     for _ in range(settings.epochs):
@@ -91,8 +90,7 @@ def train_adapter(
             task_loss = binary_cross_entropy_with_logits(
                 logits(head, mean_pooled(model, inputs)), labels
             )
-            loss = task_loss + penalty_weight * model.orthogonality_penalty()
-            loss.backward()
+            (task_loss + model.orthogonality_penalty()).backward()
             optimizer.step()
             # After the optimizer, or it would revive what was just pruned; before zero_grad,
             # since importance is |parameter * gradient|.
