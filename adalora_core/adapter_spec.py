@@ -19,7 +19,6 @@ class AdapterSpec:
     lora_alpha: int = 8
     lora_dropout: float = 0.0
     init_lora_weights: bool = True
-    fan_in_fan_out: bool = False
     tinit: int = 0
     tfinal: int = 0
     deltaT: int = 1  # noqa: N815 - the wire name

@@ -1,1 +1,8 @@
-"""Filled by its layer."""
+"""The training API: models with AdaLoRA adapters, their files and their ranks."""
+
+from __future__ import annotations
+
+from adalora_core.training.adapter import AllocationNotRunningWarning
+from adalora_core.training.model import AdaLoraModel, get_peft_model
+
+__all__ = ["AdaLoraModel", "AllocationNotRunningWarning", "get_peft_model"]

@@ -1,0 +1,167 @@
+"""RankAllocator: follows the budget schedule of one adapter, step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from adalora_core.allocation.statistics import ImportanceStatistics
+from adalora_core.budget import BudgetSchedule, Phase
+from adalora_core.ops import apply_mask, select_triplets
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adalora_core.adapter_spec import AdapterSpec
+    from adalora_core.allocation.matrix import AdaptedMatrix
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationReport:
+    """What one call did.
+
+    Attributes:
+        step: the 0-based optimizer step.
+        phase: the phase it lies in.
+        budget: triplets that all matrices together may keep after it.
+        allocated: whether the kept set was chosen anew.
+        skipped_entries: entries of this step's gradients that were not finite and were left out.
+    """
+
+    step: int
+    phase: Phase
+    budget: int
+    allocated: bool
+    skipped_entries: int
+
+
+class RankAllocator:
+    """Moves the rank budget of one adapter between its matrices (paper algorithm 1).
+
+    Call `step(t)` once per optimizer step, after `optimizer.step()` and before `zero_grad()`. Until
+    the final phase it updates the averages from the gradients; on an allocation step it then keeps
+    the triplets with the highest importance scores, exactly as many as the budget says. From the
+    first final step on the kept set is fixed and the averages are freed.
+
+    Args:
+        spec: the numbers of the adapter.
+        matrices: where its factors are; the order decides ties.
+
+    Attributes:
+        statistics: the moving averages.
+        mask: bool `[sum of ranks]`, True for kept triplets; None before the first allocation.
+        history: `(step, budget)` of every allocation, for plots.
+        last_step: the last step taken, None before the first.
+
+    Raises:
+        ValueError: `spec.total_step` is not set.
+    """
+
+    def __init__(self, spec: AdapterSpec, matrices: Sequence[AdaptedMatrix]) -> None:
+        self.spec = spec
+        self.matrices = list(matrices)
+        self.schedule: BudgetSchedule = spec.schedule(len(self.matrices))
+        self.statistics = ImportanceStatistics(spec)
+        self.mask: torch.Tensor | None = None
+        self.history: list[AllocationReport] = []
+        self.last_step: int | None = None
+        self.target_reached = False
+        self._slots = [
+            (factor, matrix.adapter_name)
+            for matrix in self.matrices
+            for factor in (matrix.lora_A, matrix.lora_E, matrix.lora_B)
+        ]
+
+    def parameters(self) -> list[torch.Tensor]:
+        """Return A, E, B of every matrix, as they are now."""
+        return [factor[name] for factor, name in self._slots]  # type: ignore[misc]  # never None
+
+    @property
+    def phase(self) -> Phase:
+        """The phase of the last step, WARMUP before the first."""
+        return self.schedule.phase_at(0 if self.last_step is None else self.last_step)
+
+    @property
+    def budget(self) -> int:
+        """Triplets that all matrices together may keep now."""
+        if self.mask is None:
+            return sum(matrix.rank for matrix in self.matrices)
+        return int(self.mask.sum())
+
+    def step(self, step: int) -> AllocationReport:
+        """Take the optimizer step `step` (0-based) into account.
+
+        Mutates E (dropped triplets become zero), the averages and the kept set.
+
+        Raises:
+            ValueError: `step` is negative.
+        """
+        if step < 0:
+            raise ValueError(
+                f"update_and_allocate: step must be the 0-based optimizer step, got {step}"
+            )
+        parameters = self.parameters()
+        phase = self.schedule.phase_at(step)
+        skipped, allocated = 0, False
+        if phase is Phase.FINAL:
+            # A step may jump over the first final one (uneven accumulation, a resumed run).
+            allocated = not self.target_reached
+            self._enforce_target(parameters)
+        elif self.schedule.is_allocation_step(step):
+            scores = self._empty_scores(parameters)
+            skipped = self.statistics.observe(parameters, scores=scores)
+            self._keep_best(parameters, scores, self.schedule.budget_at(step))
+            allocated = True
+        else:
+            skipped = self.statistics.observe(parameters)
+        self.last_step = step
+        report = AllocationReport(
+            step, phase, self.schedule.budget_at(step), allocated, skipped_entries=skipped
+        )
+        if allocated:
+            self.history.append(report)
+        return report
+
+    def finalize(self) -> None:
+        """Enforce the target budget now, whatever the schedule still had in mind.
+
+        The end of a run whose `tfinal` is 0 needs it: no 0-based step reaches the final phase.
+        """
+        self._enforce_target(self.parameters())
+
+    def _enforce_target(self, parameters: list[torch.Tensor]) -> None:
+        if self.target_reached and self.mask is not None:
+            apply_mask(self.mask, parameters[1::3])
+            return
+        scores = self._empty_scores(parameters)
+        self.statistics.score(parameters, scores)
+        self._keep_best(parameters, scores, self.schedule.target_budget)
+        self.statistics.release()
+        self.target_reached = True
+
+    def _keep_best(self, parameters: list[torch.Tensor], scores: torch.Tensor, budget: int) -> None:
+        self.mask = select_triplets(scores, budget, parameters[1::3])
+
+    def _empty_scores(self, parameters: list[torch.Tensor]) -> torch.Tensor:
+        ranks = sum(int(each.shape[0]) for each in parameters[1::3])
+        device = parameters[0].device if parameters else None
+        return torch.empty(ranks, dtype=self.statistics.score_dtype(parameters), device=device)
+
+    # --- reading the result ---------------------------------------------------------------------
+
+    def kept(self) -> dict[str, list[bool]]:
+        """Return which triplets each matrix keeps, `{module path: [kept]}`; reads the device once."""
+        ranks = [matrix.rank for matrix in self.matrices]
+        flat = [True] * sum(ranks) if self.mask is None else self.mask.tolist()
+        kept: dict[str, list[bool]] = {}
+        start = 0
+        for matrix, rank in zip(self.matrices, ranks, strict=True):
+            kept[matrix.path] = flat[start : start + rank]
+            start += rank
+        return kept
+
+    def active_ranks(self) -> dict[str, int]:
+        """Return how many triplets each matrix keeps, `{module path: rank}`."""
+        return {path: sum(flags) for path, flags in self.kept().items()}

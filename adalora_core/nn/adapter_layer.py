@@ -1,0 +1,228 @@
+"""What all adapted layers share: the factors of each adapter, switching, merging.
+
+Parameters are `lora_A.<adapter>` [r, in], `lora_E.<adapter>` [r, 1] and `lora_B.<adapter>` [out, r],
+the names that PEFT writes to disk.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adalora_core.adapter_spec import AdapterSpec
+
+INIT_STD = 0.02
+"""Standard deviation of A and B at the start, the value of the authors' code and of PEFT."""
+
+FACTORS = ("lora_A", "lora_E", "lora_B")
+
+
+class AdaLoraLayer(nn.Module):
+    """A frozen `base_layer` and its adapters; subclasses say how an adapter acts on the output.
+
+    Attributes:
+        base_layer: the layer that was adapted; its parameters are frozen.
+        lora_A, lora_E, lora_B: the factors, `{adapter: Parameter}`.
+        merged_adapters: adapters whose weight is at present inside `base_layer.weight`.
+    """
+
+    in_features: int
+    out_features: int
+
+    def __init__(self, base_layer: nn.Module) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        base_layer.requires_grad_(requires_grad=False)
+        self.lora_A = nn.ParameterDict()
+        self.lora_E = nn.ParameterDict()
+        self.lora_B = nn.ParameterDict()
+        self.scale: dict[str, float] = {}
+        self.dropout: dict[str, float] = {}
+        self.active_adapters: tuple[str, ...] = ()
+        self.merged_adapters: list[str] = []
+        self.adapters_disabled = False
+
+    # --- adapters -------------------------------------------------------------------------------
+
+    @property
+    def factor_shapes(self) -> tuple[int, int]:
+        """`(columns of A, rows of B)`."""
+        return self.in_features, self.out_features
+
+    @property
+    def base_dtype(self) -> torch.dtype:
+        """The floating-point dtype that the base layer holds."""
+        return self._base_device_and_dtype()[1]
+
+    @property
+    def base_device(self) -> torch.device | None:
+        """Where the base layer is."""
+        return self._base_device_and_dtype()[0]
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The base layer's weight; some models read it."""
+        weight: torch.Tensor = self.base_layer.weight
+        return weight
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """The base layer's bias; some models read it."""
+        bias: torch.Tensor | None = self.base_layer.bias
+        return bias
+
+    def add_adapter(
+        self,
+        name: str,
+        spec: AdapterSpec,
+        *,
+        rank: int | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        """Create the factors of the adapter `name`: E zero and A, B normal, so that ΔW = 0.
+
+        Args:
+            name: the adapter; replaced if it exists.
+            spec: its numbers; `spec.init_lora_weights` false draws E from a normal as well.
+            rank: triplets to create, `spec.init_r` unless a pruned adapter is being loaded.
+            dtype: of the factors; None follows the base layer, with float32 where that is lower.
+            device: None follows the base layer.
+        """
+        rank = spec.init_r if rank is None else rank
+        place, base_dtype = self._base_device_and_dtype()
+        options: dict[str, Any] = {
+            "dtype": dtype or training_dtype(base_dtype),
+            "device": device or place,
+        }
+        columns, rows = self.factor_shapes
+        shapes = {"lora_A": (rank, columns), "lora_E": (rank, 1), "lora_B": (rows, rank)}
+        for factor, shape in shapes.items():
+            values = torch.empty(shape, **options)
+            if not spec.init_lora_weights:
+                values.normal_()
+            elif factor == "lora_E":
+                values.zero_()
+            else:
+                values.normal_(std=INIT_STD)
+            getattr(self, factor)[name] = nn.Parameter(values)
+        self.scale[name] = spec.scale
+        self.dropout[name] = spec.lora_dropout
+
+    def delete_adapter(self, name: str) -> None:
+        """Remove the adapter `name`; merged weights are taken out first."""
+        if name in self.merged_adapters:
+            self.unmerge()
+        for factor in FACTORS:
+            if name in getattr(self, factor):
+                del getattr(self, factor)[name]
+        self.scale.pop(name, None)
+        self.dropout.pop(name, None)
+        self.active_adapters = tuple(each for each in self.active_adapters if each != name)
+
+    def has_adapter(self, name: str) -> bool:
+        """Return whether this layer carries the adapter `name`."""
+        return name in self.lora_A
+
+    def rank(self, name: str) -> int:
+        """Return how many triplets the adapter `name` holds, masked ones included."""
+        return int(self.lora_E[name].shape[0])
+
+    def set_factors(self, name: str, **factors: torch.Tensor) -> None:
+        """Replace the values of `lora_A`, `lora_E` and `lora_B`, shapes included.
+
+        The parameters are new objects; an optimizer that holds the old ones has to be told.
+        """
+        for factor, values in factors.items():
+            old = getattr(self, factor)[name]
+            getattr(self, factor)[name] = nn.Parameter(values, requires_grad=old.requires_grad)
+
+    def _base_device_and_dtype(self) -> tuple[torch.device | None, torch.dtype]:
+        for tensor in (*self.base_layer.parameters(), *self.base_layer.buffers()):
+            if tensor.dtype.is_floating_point:
+                return tensor.device, tensor.dtype
+        first = next(iter((*self.base_layer.parameters(), *self.base_layer.buffers())), None)
+        return (None if first is None else first.device), torch.get_default_dtype()
+
+    # --- merging --------------------------------------------------------------------------------
+
+    def delta_weight(self, name: str) -> torch.Tensor:
+        """Return ΔW of the adapter `name` in the layout of `base_layer.weight`, at adapter dtype."""
+        raise self._cannot_merge()
+
+    def merge(
+        self, *, safe_merge: bool = False, adapter_names: Sequence[str] | None = None
+    ) -> None:
+        """Add ΔW of the adapters to the base weight, in place.
+
+        Args:
+            safe_merge: work on a copy first and refuse a result that is not finite.
+            adapter_names: which; None means the active ones.
+
+        Raises:
+            ValueError: `safe_merge` found entries that are not finite; the weight is unchanged.
+            TypeError: the base layer has no dense weight to merge into.
+        """
+        for name in self.active_adapters if adapter_names is None else adapter_names:
+            if not self.has_adapter(name):
+                continue
+            if name in self.merged_adapters:
+                warnings.warn(f"Adapter {name!r} is already merged; skipped.", stacklevel=2)
+                continue
+            weight = self._dense_weight()
+            delta = self.delta_weight(name)
+            if safe_merge:
+                merged = weight + delta.to(weight.dtype)
+                if not torch.isfinite(merged).all():
+                    raise ValueError(
+                        f"NaNs detected in the merged weights. The adapter {name} seems to be "
+                        "broken; nothing was merged into this layer."
+                    )
+            weight.data += delta.to(weight.dtype)
+            self.merged_adapters.append(name)
+
+    def unmerge(self, *, keep: int = 0) -> None:
+        """Take merged ΔW out of the base weight again, in place, but for the first `keep`."""
+        while len(self.merged_adapters) > keep:
+            name = self.merged_adapters.pop()
+            weight = self._dense_weight()
+            weight.data -= self.delta_weight(name).to(weight.dtype)
+
+    def _dense_weight(self) -> torch.Tensor:
+        weight = getattr(self.base_layer, "weight", None)
+        if not isinstance(weight, torch.Tensor) or not weight.dtype.is_floating_point:
+            raise self._cannot_merge()
+        return weight
+
+    def _cannot_merge(self) -> TypeError:
+        return TypeError(
+            f"merge: {type(self.base_layer).__name__} has no dense floating-point weight to merge "
+            "into; keep the adapter beside it, or export it as LoRA"
+        )
+
+    # --- forward --------------------------------------------------------------------------------
+
+    def _adapters_to_apply(self) -> tuple[str, ...]:
+        """The adapters that act on this call; takes merged weights out while adapters are off."""
+        if self.adapters_disabled:
+            if self.merged_adapters:
+                self.unmerge()
+            return ()
+        if self.merged_adapters:
+            return ()
+        return self.active_adapters
+
+    def extra_repr(self) -> str:
+        """Show the rank of each adapter."""
+        return ", ".join(f"{name}: rank {self.rank(name)}" for name in self.lora_E)
+
+
+def training_dtype(base_dtype: torch.dtype) -> torch.dtype:
+    """Low-precision bases get float32 adapters: 0.1 % steps vanish in bfloat16."""
+    return base_dtype if base_dtype in {torch.float32, torch.float64} else torch.float32

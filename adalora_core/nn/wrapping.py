@@ -1,0 +1,70 @@
+"""Which adapted layer serves a module, and which modules cannot be adapted."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from adalora_core.errors import TargetError
+from adalora_core.nn.adapter_layer import AdaLoraLayer
+from adalora_core.nn.svd_conv2d import SVDConv2d
+from adalora_core.nn.svd_linear import SVDLinear
+
+_SIZES = (("in_features", "out_features"), ("infeatures", "outfeatures"), ("nx", "nf"))
+"""Where modules of shape `[..., in] -> [..., out]` keep their sizes, quantised ones included."""
+
+
+def wrap_layer(module: nn.Module, path: str) -> AdaLoraLayer:
+    """Return `module` with room for adapters; the module itself is kept and frozen.
+
+    Args:
+        module: `nn.Linear`, transformers' `Conv1D`, `nn.Conv2d`, or any frozen module that maps
+            `[..., in] -> [..., out]` and tells its sizes (as quantised linears do).
+        path: its name in the model, for messages.
+
+    Raises:
+        TargetError: the module cannot be adapted.
+    """
+    if isinstance(module, AdaLoraLayer):
+        return module
+    if isinstance(module, nn.Conv2d):
+        return SVDConv2d(module)
+    sizes = linear_sizes(module)
+    if sizes is None:
+        raise TargetError(
+            f"Target module {path!r} ({type(module).__name__}) is not supported: expected "
+            "torch.nn.Linear, Conv1D, torch.nn.Conv2d or a module that maps [..., in] to "
+            "[..., out] and has in_features and out_features; leave it out of target_modules or "
+            "name it in exclude_modules"
+        )
+    plain = type(module) is nn.Linear or is_transformers_conv1d(module)
+    return SVDLinear(
+        module,
+        in_features=sizes[0],
+        out_features=sizes[1],
+        transposed_weight=is_transformers_conv1d(module),
+        # Only these two are known not to save their output for backward.
+        keeps_output=not plain,
+    )
+
+
+def linear_sizes(module: nn.Module) -> tuple[int, int] | None:
+    """Return `(in, out)` of a module that maps `[..., in] -> [..., out]`, None for any other."""
+    if isinstance(module, nn.Embedding | nn.Bilinear):
+        return None
+    if is_transformers_conv1d(module):
+        # Early versions kept only nf; the weight is [in, out].
+        weight = module.weight
+        return int(weight.shape[0]), int(weight.shape[1])
+    for names in _SIZES:
+        sizes = tuple(getattr(module, name, None) for name in names)
+        if all(isinstance(size, int) and size > 0 for size in sizes):
+            return sizes  # type: ignore[return-value]  # both are int by the test above
+    return None
+
+
+def is_transformers_conv1d(module: nn.Module) -> bool:
+    """Return whether `module` is transformers' `Conv1D`, without importing transformers."""
+    return any(
+        cls.__name__ == "Conv1D" and cls.__module__.startswith("transformers.")
+        for cls in type(module).__mro__
+    )

@@ -1,0 +1,184 @@
+"""One adapter of a model: its configuration, its layers and its allocator."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from adalora_core.adapter_spec import AdapterSpec
+from adalora_core.allocation import AdaptedMatrix, RankAllocator
+from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
+
+if TYPE_CHECKING:
+    import torch
+
+    from adalora_core.allocation import AllocationReport
+    from adalora_core.contract import AdaLoraConfig
+    from adalora_core.nn import AdaLoraLayer
+    from adalora_core.rank_pattern import RankPattern
+
+MISSED_STEPS_BEFORE_WARNING = 5
+"""Optimizer steps without `update_and_allocate` until a warning; the first few may be a warm-up."""
+
+
+class AllocationNotRunningWarning(UserWarning):
+    """The optimizer moves the adapter, but nobody calls `update_and_allocate`."""
+
+
+class Adapter:
+    """The state of one adapter that does not live in modules.
+
+    Attributes:
+        name: as in `lora_A.<name>`.
+        config: the configuration; its `rank_pattern` is brought up to date by `sync_pattern`.
+        spec: the same numbers for compute.
+        layers: adapted modules by path, in the model's order.
+        positions: for each module, which of its `init_r` original triplets its rows are. Shorter
+            than `init_r` once triplets were cut out.
+        allocator: None while the adapter is frozen.
+    """
+
+    def __init__(self, name: str, config: AdaLoraConfig) -> None:
+        self.name = name
+        self.config = config
+        self.spec = spec_of(config)
+        self.layers: dict[str, AdaLoraLayer] = {}
+        self.positions: dict[str, list[int]] = {}
+        self.allocator: RankAllocator | None = None
+        self._seen_version: int | None = None
+        self._missed_steps = 0
+
+    @property
+    def is_trainable(self) -> bool:
+        """Whether the adapter was made to be trained."""
+        return not self.config.inference_mode
+
+    def adopt(self, path: str, layer: AdaLoraLayer, positions: list[int] | None = None) -> None:
+        """Count `layer` as one of this adapter's; its rows are the original triplets `positions`."""
+        self.layers[path] = layer
+        self.positions[path] = (
+            list(range(layer.rank(self.name))) if positions is None else positions
+        )
+
+    def start_allocation(self) -> None:
+        """Make the allocator.
+
+        Raises:
+            ValueError: `total_step` is not set.
+        """
+        self.allocator = RankAllocator(self.spec, self.matrices())
+
+    def matrices(self) -> list[AdaptedMatrix]:
+        """Return where the factors of every matrix are."""
+        # The private dictionaries are what nn.Module keeps when parameters are replaced.
+        return [
+            AdaptedMatrix(
+                path,
+                layer.lora_A._parameters,  # noqa: SLF001
+                layer.lora_E._parameters,  # noqa: SLF001
+                layer.lora_B._parameters,  # noqa: SLF001
+                self.name,
+            )
+            for path, layer in self.layers.items()
+        ]
+
+    def factors(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Return all A and all B."""
+        layers = self.layers.values()
+        name = self.name
+        return (
+            [layer.lora_A._parameters[name] for layer in layers],  # type: ignore[misc]  # noqa: SLF001
+            [layer.lora_B._parameters[name] for layer in layers],  # type: ignore[misc]  # noqa: SLF001
+        )
+
+    def allocate(self, step: int) -> AllocationReport:
+        """Take one optimizer step into account."""
+        if self.allocator is None:
+            raise RuntimeError(
+                f"update_and_allocate: the adapter {self.name!r} is frozen (inference_mode); load it "
+                "with is_trainable=True to train it"
+            )
+        report = self.allocator.step(step)
+        self._missed_steps = 0
+        self._seen_version = self._version()
+        return report
+
+    # --- rank patterns --------------------------------------------------------------------------
+
+    def rank_pattern(self, *, live: bool = False) -> RankPattern | None:
+        """Return the kept triplets of every matrix as lists of length `init_r`, or None.
+
+        None stands for a run without an allocation so far, as in PEFT's files.
+
+        Args:
+            live: count a dropped triplet whose singular value has grown again since, so that the
+                pattern describes what the model computes, not only what the allocator chose.
+        """
+        allocated = self.allocator is not None and self.allocator.mask is not None
+        pruned = any(len(rows) < self.spec.init_r for rows in self.positions.values())
+        if not allocated and not pruned:
+            return None
+        kept = self.allocator.kept() if self.allocator is not None else {}
+        pattern: RankPattern = {}
+        for path, layer in self.layers.items():
+            rows = self.positions[path]
+            flags = kept.get(path, [True] * len(rows))
+            if live:
+                nonzero = (layer.lora_E[self.name].detach() != 0).flatten().tolist()
+                flags = [flag or value for flag, value in zip(flags, nonzero, strict=True)]
+            full = [False] * self.spec.init_r
+            for row, flag in zip(rows, flags, strict=True):
+                full[row] = flag
+            pattern[f"{path}{SINGULAR_VALUES_SUFFIX}"] = full
+        return pattern
+
+    def sync_pattern(self) -> None:
+        """Write the kept set into `config.rank_pattern`, keyed as PEFT keys it in memory."""
+        pattern = self.rank_pattern()
+        if pattern is not None:
+            self.config.rank_pattern = {f"{key}.{self.name}": kept for key, kept in pattern.items()}
+
+    # --- the forgotten call ---------------------------------------------------------------------
+
+    def _version(self) -> int | None:
+        layer = next(iter(self.layers.values()), None)
+        return None if layer is None else int(layer.lora_B[self.name]._version)  # noqa: SLF001
+
+    def watch_for_missed_steps(self) -> None:
+        """Warn once if the optimizer keeps moving the adapter and `update_and_allocate` is not called.
+
+        Called in training forwards: an optimizer step between two of them changes B's version.
+        """
+        if self.allocator is None or self._missed_steps > MISSED_STEPS_BEFORE_WARNING:
+            return
+        version = self._version()
+        if self._seen_version is not None and version != self._seen_version:
+            self._missed_steps += 1
+            if self._missed_steps > MISSED_STEPS_BEFORE_WARNING:
+                warnings.warn(
+                    f"AdaLoRA: the optimizer made {self._missed_steps} steps on the adapter "
+                    f"{self.name!r} without model.update_and_allocate(step), so no rank is "
+                    "allocated. Call it once per optimizer step, after optimizer.step() and before "
+                    "optimizer.zero_grad().",
+                    AllocationNotRunningWarning,
+                    stacklevel=4,
+                )
+        self._seen_version = version
+
+
+def spec_of(config: AdaLoraConfig) -> AdapterSpec:
+    """Return the numbers of `config` that compute needs."""
+    return AdapterSpec(
+        init_r=config.init_r,
+        target_r=config.target_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        init_lora_weights=bool(config.init_lora_weights),
+        tinit=config.tinit,
+        tfinal=config.tfinal,
+        deltaT=config.deltaT,
+        beta1=config.beta1,
+        beta2=config.beta2,
+        orth_reg_weight=config.orth_reg_weight,
+        total_step=config.total_step,
+    )

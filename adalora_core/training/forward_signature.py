@@ -1,0 +1,43 @@
+"""Give a wrapper class the `forward` signature of the model it wraps.
+
+transformers' Trainer reads the signature of `model.forward` and of the class to decide which
+columns of a dataset are inputs and which of them are labels.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any, TypeVar
+
+from torch import nn
+
+ModuleClass = TypeVar("ModuleClass", bound=type[nn.Module])
+
+
+@functools.cache
+def class_with_signature_of(cls: ModuleClass, wrapped: type[nn.Module]) -> ModuleClass:
+    """Return a subclass of `cls` whose `forward` shows the signature of `wrapped.forward`.
+
+    The name, the docstring and pickling stay those of `cls`.
+    """
+
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return cls.forward(self, *args, **kwargs)
+
+    forward.__doc__ = cls.forward.__doc__
+    forward.__signature__ = inspect.signature(wrapped.forward)  # type: ignore[attr-defined]
+    namespace = {
+        "forward": forward,
+        "__doc__": cls.__doc__,
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        # Pickle finds classes by name; this one is made again from what it is made of.
+        "__reduce_ex__": lambda self, _: (_rebuild, (cls, wrapped), self.__dict__),
+    }
+    return type(cls.__name__, (cls,), namespace)  # type: ignore[return-value]  # a subclass of cls
+
+
+def _rebuild(cls: type[nn.Module], wrapped: type[nn.Module]) -> nn.Module:
+    made = class_with_signature_of(cls, wrapped)
+    return made.__new__(made)

@@ -1,0 +1,378 @@
+"""AdaLoraModel: what users hold; the surface of PEFT's PeftModel for AdaLoRA."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import nn
+
+from adalora_core.contract import AdaLoraConfig
+from adalora_core.training import adapter_tensors
+from adalora_core.training.checkpoint import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    checked_config,
+    encode_config,
+    encode_tensors,
+    read_adapter,
+    write_files,
+)
+from adalora_core.training.forward_signature import class_with_signature_of
+from adalora_core.training.tuner import AdaLoraTuner
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+
+DEFAULT_ADAPTER = "default"
+
+
+class AdaLoraModel(nn.Module):
+    """A base model with AdaLoRA adapters; made by `get_peft_model` or `from_pretrained`.
+
+    Unknown attributes and methods are the base model's. `base_model` is the tuner,
+    `base_model.model` the model that was adapted (it was changed in place).
+
+    Example:
+        >>> import torch
+        >>> from adalora_core import AdaLoraConfig, get_peft_model
+        >>> base = torch.nn.Sequential(torch.nn.Linear(4, 4))
+        >>> config = AdaLoraConfig(init_r=4, target_r=2, total_step=10, target_modules=["0"])
+        >>> model = get_peft_model(base, config)
+        >>> model.get_nb_trainable_parameters()
+        (36, 56)
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.base_model = AdaLoraTuner(model)
+
+    def __new__(cls, model: nn.Module | None = None) -> Self:
+        """Make the class whose `forward` shows the base model's signature: Trainer reads it."""
+        made = cls if model is None else class_with_signature_of(cls, type(model))
+        return super().__new__(made)
+
+    def __getattr__(self, name: str) -> Any:
+        """Forward what this class does not define to the tuner and the base model."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "base_model" or "base_model" not in self._modules:
+                raise
+            return getattr(self.base_model, name)
+
+    # --- calling --------------------------------------------------------------------------------
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the base model.
+
+        In training mode `outputs.loss` is the task loss plus `orthogonality_penalty()`; in
+        evaluation mode it is the task loss.
+        """
+        return self.base_model(*args, **kwargs)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the base model's `generate`."""
+        return self.get_base_model().generate(*args, **kwargs)
+
+    def get_base_model(self) -> nn.Module:
+        """Return the adapted base model."""
+        return self.base_model.model
+
+    # --- configuration --------------------------------------------------------------------------
+
+    @property
+    def peft_config(self) -> dict[str, AdaLoraConfig]:
+        """The configuration of each adapter, with its rank pattern as it is now."""
+        adapters = self.base_model.adapters
+        for adapter in adapters.values():
+            adapter.sync_pattern()
+        return {name: adapter.config for name, adapter in adapters.items()}
+
+    @property
+    def active_peft_config(self) -> AdaLoraConfig:
+        """The configuration of the first active adapter."""
+        return self.peft_config[self.active_adapter]
+
+    @property
+    def active_adapters(self) -> list[str]:
+        """The adapters that act on the output."""
+        return list(self.base_model.active_adapters)
+
+    @property
+    def active_adapter(self) -> str:
+        """The first of them."""
+        return self.base_model.active_adapters[0]
+
+    @property
+    def modules_to_save(self) -> set[str] | None:
+        """Names of the modules that are trained whole."""
+        names = {path.rpartition(".")[2] for path, _ in self.base_model.saved_modules()}
+        return names or None
+
+    # --- training -------------------------------------------------------------------------------
+
+    def update_and_allocate(self, step: int) -> None:
+        """Take the 0-based optimizer step `step` into account.
+
+        Call it once per optimizer step, after `optimizer.step()` and before `zero_grad()`.
+        """
+        self.base_model.update_and_allocate(step)
+
+    def finalize(self) -> None:
+        """Enforce the target budget of every trained adapter; call it when training has ended.
+
+        Needed where `tfinal` is 0, harmless elsewhere.
+        """
+        for adapter in self.base_model.trained_adapters():
+            if adapter.allocator is not None:
+                adapter.allocator.finalize()
+            adapter.sync_pattern()
+
+    def orthogonality_penalty(self) -> torch.Tensor:
+        """Return the weighted penalty that training adds to `outputs.loss`, for losses of your own.
+
+        `Σ orth_reg_weight · mean over A and B of ‖A Aᵀ - I‖_F, ‖Bᵀ B - I‖_F` (paper equation 4,
+        un-squared and averaged, as PEFT does), a scalar.
+        """
+        penalty = self.base_model.orthogonality_penalty()
+        return torch.zeros(()) if penalty is None else penalty
+
+    def get_nb_trainable_parameters(self) -> tuple[int, int]:
+        """Return how many parameters are trained, and how many there are."""
+        sizes = [(each.numel(), each.requires_grad) for each in self.parameters()]
+        return sum(size for size, learns in sizes if learns), sum(size for size, _ in sizes)
+
+    def print_trainable_parameters(self) -> None:
+        """Print how many parameters are trained."""
+        trainable, total = self.get_nb_trainable_parameters()
+        print(  # noqa: T201 - printing is what it is for
+            f"trainable params: {trainable:,d} || all params: {total:,d} || "
+            f"trainable%: {100 * trainable / max(total, 1):.4f}"
+        )
+
+    # --- adapters -------------------------------------------------------------------------------
+
+    def add_adapter(
+        self, adapter_name: str, peft_config: AdaLoraConfig, *, autocast_adapter_dtype: bool = True
+    ) -> None:
+        """Add another adapter; it does not act until `set_adapter` says so."""
+        config = checked_copy(peft_config)
+        tuner = self.base_model
+        adapter = tuner.inject(adapter_name, config, autocast_adapter_dtype=autocast_adapter_dtype)
+        if adapter.is_trainable:
+            adapter.start_allocation()
+
+    def set_adapter(
+        self, adapter_name: str | Sequence[str], *, inference_mode: bool = False
+    ) -> None:
+        """Make one or more adapters act on the output; those made for training learn."""
+        self.base_model.set_active(adapter_name, inference_mode=inference_mode)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Remove an adapter."""
+        self.base_model.delete(adapter_name)
+
+    @contextlib.contextmanager
+    def disable_adapter(self) -> Iterator[None]:
+        """Let the base model act alone inside the `with` block."""
+        self.base_model.enable_layers(enabled=False)
+        try:
+            yield
+        finally:
+            self.base_model.enable_layers(enabled=True)
+
+    # --- merging --------------------------------------------------------------------------------
+
+    def merge_adapter(
+        self, adapter_names: Sequence[str] | None = None, *, safe_merge: bool = False
+    ) -> None:
+        """Add ΔW of the (active) adapters to the base weights."""
+        self.base_model.merge(adapter_names, safe_merge=safe_merge)
+
+    def unmerge_adapter(self) -> None:
+        """Take every merged ΔW out of the base weights again."""
+        self.base_model.unmerge()
+
+    def merge_and_unload(
+        self,
+        progressbar: bool = False,  # noqa: ARG002 - PEFT's signature; merging takes no time
+        safe_merge: bool = False,
+        adapter_names: Sequence[str] | None = None,
+    ) -> nn.Module:
+        """Merge the (active) adapters and return the base model without any adapter layer."""
+        self.base_model.merge(adapter_names, safe_merge=safe_merge)
+        return self.base_model.unload()
+
+    def unload(self) -> nn.Module:
+        """Return the base model without any adapter layer, weights as they were."""
+        self.base_model.unmerge()
+        return self.base_model.unload()
+
+    # --- files ----------------------------------------------------------------------------------
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        selected_adapters: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write adapters in PEFT's format; dropped triplets are left out.
+
+        The files describe what the model computes: a dropped triplet whose singular value has
+        grown again since the last allocation is still written. Files are replaced only when all
+        of them are on disk.
+
+        Args:
+            save_directory: `default` goes there, others into a folder of their name.
+            selected_adapters: which; None means all.
+            kwargs: `safe_serialization` and `is_main_process` of PEFT's signature.
+
+        Raises:
+            ValueError: no such adapter, or the folder is a file.
+            OSError: the disk is full or not writable; nothing was replaced.
+        """
+        if not kwargs.pop("is_main_process", True):
+            return
+        if not kwargs.pop("safe_serialization", True):
+            raise ValueError(
+                "save_pretrained: safe_serialization=False would write a pickle, which can run "
+                "code when it is loaded; adapters are saved as safetensors"
+            )
+        if Path(save_directory).is_file():
+            raise ValueError(f"save_pretrained: {str(save_directory)!r} is a file, not a folder")
+        adapters = self.base_model.adapters
+        for name in adapters if selected_adapters is None else selected_adapters:
+            if name not in adapters:
+                raise ValueError(
+                    f"save_pretrained: no adapter {name!r}; there are {list(adapters)}"
+                )
+            folder = Path(save_directory) / ("" if name == DEFAULT_ADAPTER else name)
+            write_files(folder, self._adapter_files(name))
+
+    def _adapter_files(self, name: str) -> dict[str, bytes]:
+        adapter = self.base_model.adapters[name]
+        pattern = adapter.rank_pattern(live=True)
+        tensors = adapter_tensors.collect_tensors(self.base_model, adapter, pattern)
+        values = adapter.config.to_json_dict()
+        values |= {"rank_pattern": pattern, "inference_mode": True}
+        base = self.get_base_model()
+        if not values.get("base_model_name_or_path"):
+            values["base_model_name_or_path"] = getattr(base, "name_or_path", None) or None
+        if values.get("task_type") is None:
+            values["auto_mapping"] = {
+                "base_model_class": type(base).__name__,
+                "parent_library": type(base).__module__,
+            }
+        # The configuration last: a folder with one is whole.
+        return {WEIGHTS_NAME: encode_tensors(tensors), CONFIG_NAME: encode_config(values)}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: nn.Module,
+        model_id: str | os.PathLike[str],
+        adapter_name: str = DEFAULT_ADAPTER,
+        is_trainable: bool = False,
+        *,
+        autocast_adapter_dtype: bool = True,
+        low_cpu_mem_usage: bool = False,
+    ) -> AdaLoraModel:
+        """Return `model` with the adapter of a folder that PEFT or this package has written.
+
+        Everything is checked before `model` is changed. Factors are created once, with the values
+        of the file, so `low_cpu_mem_usage` has nothing left to save.
+
+        Raises:
+            CheckpointError: the folder is incomplete, damaged or for another model.
+            ConfigError: its configuration breaks the contract.
+        """
+        del low_cpu_mem_usage
+        wrapped = cls(model)
+        wrapped.load_adapter(
+            model_id,
+            adapter_name,
+            is_trainable=is_trainable,
+            autocast_adapter_dtype=autocast_adapter_dtype,
+        )
+        wrapped.set_adapter(adapter_name)
+        return wrapped if is_trainable else wrapped.eval()
+
+    def load_adapter(
+        self,
+        model_id: str | os.PathLike[str],
+        adapter_name: str,
+        *,
+        is_trainable: bool = False,
+        autocast_adapter_dtype: bool = True,
+    ) -> None:
+        """Add an adapter from a folder; see `from_pretrained`."""
+        saved = read_adapter(model_id)
+        positions = adapter_tensors.row_positions(saved)
+        adapter_tensors.check_against_model(self.get_base_model(), saved, positions)
+        saved.config.inference_mode = not is_trainable
+        if is_trainable:
+            saved.config = checked_copy(saved.config)
+        adapter = self.base_model.inject(
+            adapter_name, saved.config, positions=positions, device=torch.device("meta")
+        )
+        adapter_tensors.load_tensors(
+            self.base_model, adapter, saved, autocast=autocast_adapter_dtype
+        )
+        if is_trainable:
+            adapter.start_allocation()
+
+
+def get_peft_model(
+    model: nn.Module,
+    peft_config: AdaLoraConfig,
+    adapter_name: str = DEFAULT_ADAPTER,
+    *,
+    autocast_adapter_dtype: bool = True,
+) -> AdaLoraModel:
+    """Add an AdaLoRA adapter to `model`, in place, and return it wrapped.
+
+    Args:
+        model: any `nn.Module`.
+        peft_config: its configuration; a copy is kept.
+        adapter_name: of the adapter.
+        autocast_adapter_dtype: float32 factors on a base in bfloat16 or float16.
+
+    Raises:
+        ConfigError: the configuration breaks the contract.
+        TargetError: a target cannot be adapted, or nothing matches; the model is unchanged.
+
+    Example:
+        >>> import torch
+        >>> from adalora_core import AdaLoraConfig, get_peft_model
+        >>> config = AdaLoraConfig(total_step=10, target_modules=["0"])
+        >>> model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config)
+        >>> model(torch.zeros(2, 4)).shape
+        torch.Size([2, 4])
+    """
+    config = checked_copy(peft_config)
+    if config.base_model_name_or_path is None:
+        config.base_model_name_or_path = getattr(model, "name_or_path", None) or None
+    wrapped = AdaLoraModel(model)
+    wrapped.add_adapter(adapter_name, config, autocast_adapter_dtype=autocast_adapter_dtype)
+    wrapped.set_adapter(adapter_name)
+    return wrapped
+
+
+def checked_copy(config: AdaLoraConfig) -> AdaLoraConfig:
+    """Return a copy of `config` after running the whole contract again: fields can be assigned.
+
+    Raises:
+        ConfigError: it breaks the contract by now.
+        TypeError: it is not an AdaLoraConfig.
+    """
+    if not isinstance(config, AdaLoraConfig):
+        raise TypeError(
+            f"peft_config: expected adalora_core.AdaLoraConfig, got "
+            f"{type(config).__module__}.{type(config).__name__}; build it with adalora_core"
+        )
+    return checked_config(config.to_json_dict())

@@ -1,0 +1,182 @@
+"""Which modules of a model a configuration means."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.errors import TargetError
+from adalora_core.nn import AdaLoraLayer, ModulesToSave
+from adalora_core.nn.wrapping import linear_sizes
+from adalora_core.training.default_targets import DEFAULT_TARGETS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import nn
+
+    from adalora_core.contract import AdaLoraConfig
+
+ALL_LINEAR = "all-linear"
+_HEADS_BY_TASK = {
+    "SEQ_CLS": ("classifier", "score"),
+    "TOKEN_CLS": ("classifier", "score"),
+    "QUESTION_ANS": ("qa_outputs",),
+}
+"""Task heads that are new, hence trained whole beside the adapters, as PEFT does."""
+
+
+def resolve_targets(model: nn.Module, config: AdaLoraConfig) -> list[str]:
+    """Return the paths of the modules that `config` asks to adapt, in the model's order.
+
+    Matching is PEFT's: a list matches whole names or endings behind a dot, a string is a regular
+    expression over the whole path, `"all-linear"` is every linear module but the output head, and
+    null falls back to the table of the model's type.
+
+    Raises:
+        TargetError: nothing matches, or the model's type has no default.
+    """
+    wanted = _wanted_modules(model, config)
+    saved = saved_module_names(config)
+    candidates = list(_candidate_paths(model))
+    matched = [path for path in candidates if _matches(path, wanted, config)]
+    targets = [path for path in matched if not _excluded(path, config, saved)]
+    if targets:
+        return targets
+    excluded = f" ({len(matched)} matched, all of them excluded)" if matched else ""
+    examples = ", ".join(_linear_names(model, candidates)[:8]) or "none"
+    raise TargetError(
+        f"target_modules: {_describe(wanted)} matches no module of {type(model).__name__}"
+        f"{excluded}; linear modules there are called: {examples}"
+    )
+
+
+def saved_module_names(config: AdaLoraConfig) -> list[str]:
+    """Return the names of the modules trained whole: the configured ones and the task's heads."""
+    names = list(config.modules_to_save or ())
+    task = config.task_type
+    heads = _HEADS_BY_TASK.get(str(getattr(task, "value", task)), ())
+    return names + [head for head in heads if head not in names]
+
+
+def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
+    """Return the paths of the modules to train whole.
+
+    Raises:
+        TargetError: a module that `modules_to_save` names does not exist.
+    """
+    paths = list(_candidate_paths(model))
+    found = []
+    for name in saved_module_names(config):
+        matches = [path for path in paths if _ends_with(path, (name,))]
+        if not matches and name in (config.modules_to_save or ()):
+            raise TargetError(
+                f"modules_to_save: no module of {type(model).__name__} is called {name!r}"
+            )
+        found += [path for path in matches if path not in found]
+    return found
+
+
+def _wanted_modules(model: nn.Module, config: AdaLoraConfig) -> list[str] | str:
+    targets = config.target_modules
+    if targets == ALL_LINEAR:
+        return _all_linear(model)
+    if targets is not None:
+        return targets if isinstance(targets, str) else list(targets)
+    model_type = model_type_of(model)
+    if model_type not in DEFAULT_TARGETS:
+        raise TargetError(
+            f"target_modules: please specify them; there is no default for the model type "
+            f"{model_type!r} (defaults exist for {', '.join(sorted(DEFAULT_TARGETS))})"
+        )
+    default = DEFAULT_TARGETS[model_type]
+    return default if isinstance(default, str) else list(default)
+
+
+def model_type_of(model: nn.Module) -> str | None:
+    """Return transformers' name of the architecture, None for other models."""
+    config: Any = getattr(model, "config", None)
+    if isinstance(config, dict):
+        return config.get("model_type")
+    return getattr(config, "model_type", None)
+
+
+def _all_linear(model: nn.Module) -> list[str]:
+    output_head = None
+    get_head = getattr(model, "get_output_embeddings", None)
+    if callable(get_head):
+        output_head = get_head()
+    heads = ("classifier", "score") if hasattr(model, "config") else ()
+    names = [
+        path
+        for path, module in _candidates(model)
+        if module is not output_head and _is_linear(module) and not _ends_with(path, heads)
+    ]
+    if not names:
+        raise TargetError(f"target_modules: {type(model).__name__} has no linear module to adapt")
+    return names
+
+
+def _is_linear(module: nn.Module) -> bool:
+    base = module.base_layer if isinstance(module, AdaLoraLayer) else module
+    return linear_sizes(base) is not None and not list(base.children())
+
+
+def _candidates(model: nn.Module) -> Iterable[tuple[str, nn.Module]]:
+    """Modules of the base model: what adapters and copies added is not a candidate."""
+    inside_layers: list[str] = []
+    for path, module in model.named_modules():
+        if not path or any(path.startswith(prefix) for prefix in inside_layers):
+            continue
+        if isinstance(module, AdaLoraLayer | ModulesToSave):
+            inside_layers.append(f"{path}.")
+        yield path, module
+
+
+def _candidate_paths(model: nn.Module) -> Iterable[str]:
+    return (path for path, _ in _candidates(model))
+
+
+def _matches(path: str, wanted: list[str] | str, config: AdaLoraConfig) -> bool:
+    if isinstance(wanted, str):
+        return re.fullmatch(wanted, path) is not None
+    return _ends_with(path, wanted) and _layer_is_selected(path, config)
+
+
+def _ends_with(path: str, names: Iterable[str]) -> bool:
+    return any(path == name or path.endswith(f".{name}") for name in names)
+
+
+def _excluded(path: str, config: AdaLoraConfig, saved: list[str]) -> bool:
+    exclude = config.exclude_modules
+    if isinstance(exclude, str):
+        if re.fullmatch(exclude, path):
+            return True
+    elif exclude and _ends_with(path, exclude):
+        return True
+    # A module that is trained whole needs no adapter inside.
+    return any(f".{name}." in f".{path}." for name in saved)
+
+
+def _layer_is_selected(path: str, config: AdaLoraConfig) -> bool:
+    indices = config.layers_to_transform
+    if indices is None or indices == []:
+        return True
+    patterns = config.layers_pattern or []
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    # Lazy: the first number is the layer, a later one may be an expert.
+    expressions = [rf"(?:^|.*?\.){each}\.(\d+)\." for each in patterns] or [r".*?\.[^.]*\.(\d+)\."]
+    for expression in expressions:
+        if found := re.match(expression, path):
+            wanted = [indices] if isinstance(indices, int) else indices
+            return int(found.group(1)) in wanted
+    return False
+
+
+def _linear_names(model: nn.Module, paths: list[str]) -> list[str]:
+    names = {path.rpartition(".")[2] for path in paths if _is_linear(model.get_submodule(path))}
+    return sorted(names)
+
+
+def _describe(wanted: list[str] | str) -> str:
+    return f"the regular expression {wanted!r}" if isinstance(wanted, str) else repr(wanted)

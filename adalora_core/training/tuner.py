@@ -1,0 +1,285 @@
+"""The tuner: a base model whose target modules carry adapters (`model.base_model`, as in PEFT)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from adalora_core.nn import AdaLoraLayer, ModulesToSave, wrap_layer
+from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.ops import orthogonality_penalty
+from adalora_core.training.adapter import Adapter
+from adalora_core.training.targets import resolve_saved_modules, resolve_targets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from adalora_core.allocation import AllocationReport
+    from adalora_core.contract import AdaLoraConfig
+
+
+class AdaLoraTuner(nn.Module):
+    """Owns the base model, its adapted layers and the adapters.
+
+    Attributes:
+        model: the base model, with target modules replaced by adapted layers.
+        adapters: by name.
+        active_adapters: the names that act on the output, in order.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.adapters: dict[str, Adapter] = {}
+        self.active_adapters: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        """Forward what the tuner does not define to the base model."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "model" or "model" not in self._modules:
+                raise
+            return getattr(self.model, name)
+
+    # --- injection ------------------------------------------------------------------------------
+
+    def inject(
+        self,
+        name: str,
+        config: AdaLoraConfig,
+        *,
+        autocast_adapter_dtype: bool = True,
+        positions: dict[str, list[int]] | None = None,
+        device: torch.device | None = None,
+    ) -> Adapter:
+        """Add the adapter `name` to every module that `config` means.
+
+        Args:
+            name: of the adapter; letters that a parameter name may hold, hence no dot.
+            config: its configuration.
+            autocast_adapter_dtype: float32 factors on a base of lower precision.
+            positions: rows of a pruned adapter per module path; also the modules to adapt.
+            device: where to make the factors; None follows the base layers.
+
+        Raises:
+            TargetError: a target cannot be adapted, or nothing matches; the model is unchanged.
+            ValueError: the name is taken or not usable.
+        """
+        if name in self.adapters:
+            raise ValueError(f"adapter_name: {name!r} exists already; delete it or choose another")
+        if not name or "." in name:
+            raise ValueError(f"adapter_name: expected a name without dots, got {name!r}")
+        paths = resolve_targets(self.model, config) if positions is None else list(positions)
+        saved = resolve_saved_modules(self.model, config)
+        # Wrapping everything before replacing anything: an unsupported target changes nothing.
+        wrapped = {path: wrap_layer(self.model.get_submodule(path), path) for path in paths}
+        adapter = Adapter(name, config)
+        for path, layer in wrapped.items():
+            rows = None if positions is None else positions[path]
+            self._create_factors(adapter, layer, rows, device, autocast=autocast_adapter_dtype)
+            self._replace(path, layer)
+            adapter.adopt(path, layer, rows)
+        for path in saved:
+            self._save_module(path, name)
+        self.adapters[name] = adapter
+        self.freeze_base()
+        return adapter
+
+    def _create_factors(
+        self,
+        adapter: Adapter,
+        layer: AdaLoraLayer,
+        rows: list[int] | None,
+        device: torch.device | None,
+        *,
+        autocast: bool,
+    ) -> None:
+        base_dtype = None if autocast else layer.base_dtype
+        layer.add_adapter(
+            adapter.name,
+            adapter.spec,
+            rank=None if rows is None else len(rows),
+            dtype=base_dtype,
+            device=device,
+        )
+
+    def _replace(self, path: str, module: nn.Module) -> None:
+        parent, _, child = path.rpartition(".")
+        owner = self.model.get_submodule(parent)
+        if getattr(owner, child) is not module:
+            module.train(getattr(owner, child).training)
+            setattr(owner, child, module)
+
+    def _save_module(self, path: str, name: str) -> None:
+        module = self.model.get_submodule(path)
+        if not isinstance(module, ModulesToSave):
+            module = ModulesToSave(module)
+            self._replace(path, module)
+        module.add_adapter(name)
+
+    def freeze_base(self) -> None:
+        """Freeze every parameter that is not an adapter's, then let the active adapters learn."""
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(requires_grad=False)
+        self.set_active(self.active_adapters)
+
+    def layers(self) -> Iterator[AdaLoraLayer]:
+        """Yield every adapted layer."""
+        return (each for each in self.model.modules() if isinstance(each, AdaLoraLayer))
+
+    def saved_modules(self) -> Iterator[tuple[str, ModulesToSave]]:
+        """Yield path and wrapper of every module that is trained whole."""
+        for path, module in self.model.named_modules():
+            if isinstance(module, ModulesToSave):
+                yield path, module
+
+    # --- switching ------------------------------------------------------------------------------
+
+    def set_active(self, names: str | Sequence[str], *, inference_mode: bool = False) -> None:
+        """Make `names` the adapters that act on the output; trainable ones start to learn.
+
+        Raises:
+            ValueError: no such adapter.
+        """
+        names = [names] if isinstance(names, str) else list(names)
+        for name in names:
+            if name not in self.adapters:
+                raise ValueError(
+                    f"adapter_name: no adapter {name!r}; there are {', '.join(self.adapters) or 'none'}"
+                )
+        self.active_adapters = names
+        for layer in self.layers():
+            layer.active_adapters = tuple(name for name in names if layer.has_adapter(name))
+        for _, module in self.saved_modules():
+            module.active_adapter = next(
+                (name for name in reversed(names) if name in module.modules_to_save), None
+            )
+        for name, adapter in self.adapters.items():
+            learns = name in names and adapter.is_trainable and not inference_mode
+            for parameter in self.adapter_parameters(name):
+                parameter.requires_grad_(requires_grad=learns)
+        self._set_bias_training(names, inference_mode=inference_mode)
+
+    def adapter_parameters(self, name: str) -> Iterator[nn.Parameter]:
+        """Yield the factors and the whole-trained copies of the adapter `name`."""
+        for layer in self.adapters[name].layers.values():
+            for factor in FACTORS:
+                yield getattr(layer, factor)[name]
+        for _, module in self.saved_modules():
+            if name in module.modules_to_save:
+                yield from module.modules_to_save[name].parameters()
+
+    def _set_bias_training(self, names: Sequence[str], *, inference_mode: bool) -> None:
+        learning = [self.adapters[name] for name in names if self.adapters[name].is_trainable]
+        modes = set() if inference_mode else {adapter.config.bias for adapter in learning}
+        for _, parameter in self.bias_parameters("all" if "all" in modes else "lora_only"):
+            parameter.requires_grad_(requires_grad=bool(modes & {"all", "lora_only"}))
+
+    def bias_parameters(self, mode: str) -> list[tuple[str, nn.Parameter]]:
+        """Return name and bias of the base model's modules ("all") or of adapted ones ("lora_only")."""
+        found = []
+        for name, parameter in self.model.named_parameters():
+            owner, _, leaf = name.rpartition(".")
+            if leaf != "bias" or ".modules_to_save." in f".{owner}.":
+                continue
+            if mode == "all" or owner.rpartition(".")[2] == "base_layer":
+                found.append((name, parameter))
+        return found
+
+    def enable_layers(self, *, enabled: bool) -> None:
+        """Let the adapters act, or the base model alone."""
+        for layer in self.layers():
+            layer.adapters_disabled = not enabled
+        for _, module in self.saved_modules():
+            module.adapters_disabled = not enabled
+
+    def delete(self, name: str) -> None:
+        """Remove the adapter `name` from every layer.
+
+        Raises:
+            ValueError: no such adapter.
+        """
+        if name not in self.adapters:
+            raise ValueError(f"adapter_name: Adapter {name!r} does not exist")
+        for layer in self.adapters[name].layers.values():
+            layer.delete_adapter(name)
+        for _, module in self.saved_modules():
+            module.delete_adapter(name)
+        del self.adapters[name]
+        self.set_active([each for each in self.active_adapters if each != name])
+
+    # --- training -------------------------------------------------------------------------------
+
+    def trained_adapters(self) -> list[Adapter]:
+        """Return the active adapters that have an allocator."""
+        adapters = (self.adapters[name] for name in self.active_adapters)
+        return [each for each in adapters if each.allocator is not None]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the base model; in training mode add the orthogonality penalty to `outputs.loss`."""
+        outputs = self.model(*args, **kwargs)
+        if not self.training:
+            return outputs
+        if not torch.compiler.is_compiling():
+            for adapter in self.trained_adapters():
+                adapter.watch_for_missed_steps()
+        loss = getattr(outputs, "loss", None)
+        if isinstance(loss, torch.Tensor):
+            penalty = self.orthogonality_penalty()
+            if penalty is not None:
+                outputs.loss = loss + penalty.to(loss.device, loss.dtype)
+        return outputs
+
+    def orthogonality_penalty(self) -> torch.Tensor | None:
+        """Return Σ over trained adapters of `orth_reg_weight · mean ‖Gram - I‖_F`, None if all are 0."""
+        terms = []
+        for adapter in self.trained_adapters():
+            if adapter.spec.orth_reg_weight > 0:
+                terms.append(
+                    orthogonality_penalty(*adapter.factors()) * adapter.spec.orth_reg_weight
+                )
+        return sum(terms[1:], terms[0]) if terms else None
+
+    def update_and_allocate(self, step: int) -> list[AllocationReport]:
+        """Take the 0-based optimizer step `step` into account, for every trained adapter."""
+        adapters = self.trained_adapters()
+        if not adapters:
+            raise RuntimeError(
+                "update_and_allocate: no active adapter is trainable; load it with "
+                "is_trainable=True, or activate one that is"
+            )
+        return [adapter.allocate(step) for adapter in adapters]
+
+    # --- merging --------------------------------------------------------------------------------
+
+    def merge(
+        self, adapter_names: Sequence[str] | None = None, *, safe_merge: bool = False
+    ) -> None:
+        """Add ΔW of the adapters to the base weights; on a failure every layer is as it was."""
+        before = [(layer, len(layer.merged_adapters)) for layer in self.layers()]
+        try:
+            for layer, _ in before:
+                layer.merge(safe_merge=safe_merge, adapter_names=adapter_names)
+        except (TypeError, ValueError):
+            for layer, count in before:
+                layer.unmerge(keep=count)
+            raise
+
+    def unmerge(self) -> None:
+        """Take every merged ΔW out of the base weights again."""
+        for layer in self.layers():
+            layer.unmerge()
+
+    def unload(self) -> nn.Module:
+        """Take the adapted layers out again, merged weights left in, and return the base model."""
+        for path, module in list(self.model.named_modules()):
+            if isinstance(module, AdaLoraLayer):
+                self._replace(path, module.base_layer)
+            elif isinstance(module, ModulesToSave):
+                self._replace(path, module.current())
+        self.adapters.clear()
+        self.active_adapters = []
+        return self.model

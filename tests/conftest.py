@@ -1,0 +1,25 @@
+"""Settings and fixtures of the whole suite."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import pytest
+
+# Nothing in the suite may ask a network; set before transformers is imported anywhere.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+# Where torch is not installed the contract is still tested; the rest cannot even be imported.
+collect_ignore = [] if HAS_TORCH else ["ops", "nn", "allocation", "training", "defects", "demo"]
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed() -> None:
+    """Every test starts from the same random state."""
+    if HAS_TORCH:
+        import torch
+
+        torch.manual_seed(0)

@@ -1,0 +1,84 @@
+"""One training loop for PEFT and for us, as PEFT documents it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import peft
+import torch
+from toy_models import TwoLayer, two_layer_batch
+
+import adalora_core
+from adalora_core.contract import ConfigWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from torch import nn
+
+LIBRARIES = {"peft": peft, "adalora_core": adalora_core}
+
+SETTINGS: dict[str, Any] = {
+    "target_modules": ["first", "second"],
+    "init_r": 12,
+    "target_r": 8,
+    "tinit": 2,
+    "tfinal": 5,
+    "total_step": 30,
+    "lora_alpha": 16,
+}
+TARGET_BUDGET = 16
+
+
+def make(library: str, base: nn.Module | None = None, **changes: Any) -> Any:
+    """Return a model with an adapter, made by `library` ("peft" or "adalora_core")."""
+    module = LIBRARIES[library]
+    with warnings.catch_warnings():
+        # Advice about schedules as short as a test's.
+        warnings.simplefilter("ignore", ConfigWarning)
+        config = module.AdaLoraConfig(**{**SETTINGS, **changes})
+    return module.get_peft_model(TwoLayer() if base is None else base, config)
+
+
+def optimizer_of(model: nn.Module, lr: float = 1e-2) -> torch.optim.Optimizer:
+    """Return AdamW over what is trained."""
+    return torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=lr)
+
+
+def train(
+    model: Any,
+    steps: Iterable[int],
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    before_step: Callable[[int, nn.Module], bool] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Run the documented loop; `before_step` may spoil gradients and say that the step is skipped."""
+    optimizer = optimizer or optimizer_of(model)
+    model.train()
+    for step in steps:
+        batch = two_layer_batch(step)
+        batch["x"] = batch["x"].to(dtype or batch["x"].dtype)
+        model(**batch).loss.backward()
+        skipped = before_step is not None and before_step(step, model)
+        if not skipped:
+            optimizer.step()
+        model.base_model.update_and_allocate(step)
+        optimizer.zero_grad()
+
+
+def final_ranks(model: Any) -> list[int]:
+    """Return the kept triplets per matrix."""
+    pattern = model.peft_config["default"].rank_pattern
+    return [sum(kept) for kept in pattern.values()]
+
+
+def singular_values(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return E of every matrix."""
+    return {name: each for name, each in model.named_parameters() if ".lora_E." in name}
+
+
+def live_ranks(model: nn.Module) -> list[int]:
+    """Return how many singular values of each matrix are not zero."""
+    return [int((values != 0).sum()) for values in singular_values(model).values()]
