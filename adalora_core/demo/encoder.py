@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
+    from transformers import BertModel
 
     from adalora_core.demo.data import RatedWord
 
@@ -52,13 +53,13 @@ def verify_weights(weights: Path) -> None:
         )
 
 
-def load_encoder(folder: Path) -> nn.Module:
+def load_encoder(folder: Path) -> BertModel:
     """Return the encoder in float32, from local files only."""
     from transformers import AutoModel
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # the one bar of the demo is the training's
-    encoder: nn.Module = AutoModel.from_pretrained(
+    encoder: BertModel = AutoModel.from_pretrained(
         folder, local_files_only=True, dtype=torch.float32
     )
     # The adapter names the model by its public name, not by a folder of this machine.
