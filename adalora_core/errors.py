@@ -13,7 +13,7 @@ class AdaLoraError(Exception):
 
 
 class ConfigError(AdaLoraError, ValueError):
-    """A configuration breaks the contract; `report` holds every finding, the text shows them all."""
+    """A configuration breaks the contract; `report` holds every finding, the text shows them."""
 
     def __init__(self, message: str, report: Report) -> None:
         super().__init__(message)
@@ -21,7 +21,7 @@ class ConfigError(AdaLoraError, ValueError):
 
 
 class CheckpointError(AdaLoraError, ValueError):
-    """A saved adapter is missing, truncated, foreign or does not fit the model; nothing was changed."""
+    """A saved adapter is missing, damaged, foreign or for another model; nothing was changed."""
 
 
 class TargetError(AdaLoraError, ValueError):

@@ -1,4 +1,4 @@
-"""Rank patterns: which triplets of each matrix are kept, as PEFT writes them into a configuration."""
+"""Rank patterns: which triplets of each matrix are kept, as PEFT writes them to disk."""
 
 from __future__ import annotations
 

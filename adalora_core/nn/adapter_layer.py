@@ -1,7 +1,7 @@
 """What all adapted layers share: the factors of each adapter, switching, merging.
 
-Parameters are `lora_A.<adapter>` [r, in], `lora_E.<adapter>` [r, 1] and `lora_B.<adapter>` [out, r],
-the names that PEFT writes to disk.
+Parameters are `lora_A.<adapter>` [r, in], `lora_E.<adapter>` [r, 1] and `lora_B.<adapter>`
+[out, r], the names that PEFT writes to disk.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class AdaLoraLayer(nn.Module):
     def __init__(self, base_layer: nn.Module) -> None:
         super().__init__()
         self.base_layer = base_layer
-        base_layer.requires_grad_(requires_grad=False)
+        base_layer.requires_grad_(False)
         self.lora_A = nn.ParameterDict()
         self.lora_E = nn.ParameterDict()
         self.lora_B = nn.ParameterDict()
@@ -68,13 +68,15 @@ class AdaLoraLayer(nn.Module):
     @property
     def weight(self) -> torch.Tensor:
         """The base layer's weight; some models read it."""
-        weight: torch.Tensor = self.base_layer.weight
+        weight = self.base_layer.weight
+        assert isinstance(weight, torch.Tensor)  # noqa: S101 - what models read under this name
         return weight
 
     @property
     def bias(self) -> torch.Tensor | None:
         """The base layer's bias; some models read it."""
-        bias: torch.Tensor | None = self.base_layer.bias
+        bias = self.base_layer.bias
+        assert bias is None or isinstance(bias, torch.Tensor)  # noqa: S101 - same
         return bias
 
     def add_adapter(
@@ -153,8 +155,10 @@ class AdaLoraLayer(nn.Module):
     # --- merging --------------------------------------------------------------------------------
 
     def delta_weight(self, name: str) -> torch.Tensor:
-        """Return ΔW of the adapter `name` in the layout of `base_layer.weight`, at adapter dtype."""
-        raise self._cannot_merge()
+        """Return `scale · B diag(E) A` in the layout of the base weight, at adapter precision."""
+        factors = self.lora_A[name].detach() * self.lora_E[name].detach()
+        delta: torch.Tensor = self.lora_B[name].detach() @ factors * self.scale[name]
+        return delta
 
     def merge(
         self, *, safe_merge: bool = False, adapter_names: Sequence[str] | None = None

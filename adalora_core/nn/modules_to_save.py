@@ -17,7 +17,7 @@ class ModulesToSave(nn.Module):
     def __init__(self, original_module: nn.Module) -> None:
         super().__init__()
         self.original_module = original_module
-        original_module.requires_grad_(requires_grad=False)
+        original_module.requires_grad_(False)
         self.modules_to_save = nn.ModuleDict()
         self.active_adapter: str | None = None
         self.adapters_disabled = False

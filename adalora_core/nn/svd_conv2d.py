@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import nn
 from torch.nn import functional
 
 from adalora_core.nn.adapter_layer import AdaLoraLayer
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
 class SVDConv2d(AdaLoraLayer):
@@ -54,12 +54,12 @@ class SVDConv2d(AdaLoraLayer):
         filters = factor_a * self.lora_E[name] * self.scale[name]
         if base.groups > 1 or self.rank(name) == 0:
             kernel = (factor_b @ filters).reshape(base.weight.shape)
-            return base._conv_forward(x, kernel, None)  # noqa: SLF001 - it applies padding_mode
+            output: torch.Tensor = base._conv_forward(x, kernel, None)  # noqa: SLF001 - padding_mode
+            return output
         # Two thin convolutions: r filters of the base's window, then a 1x1 mix to `out` channels.
         thin = base._conv_forward(x, filters.reshape(-1, *base.weight.shape[1:]), None)  # noqa: SLF001
         return functional.conv2d(thin, factor_b[:, :, None, None])
 
     def delta_weight(self, name: str) -> torch.Tensor:
         """Return `scale · B diag(E) A` in the shape of the kernel, `[out, in/groups, kh, kw]`."""
-        delta = self.lora_B[name] @ (self.lora_A[name] * self.lora_E[name]) * self.scale[name]
-        return delta.detach().reshape(self.base_layer.weight.shape)
+        return super().delta_weight(name).reshape(self.base_layer.weight.shape)

@@ -1,16 +1,15 @@
-"""SVDLinear: a frozen `[..., in] -> [..., out]` layer plus ΔW = B · diag(E) · A (paper equation 3)."""
+"""SVDLinear: a frozen `[..., in] -> [..., out]` layer plus B · diag(E) · A (paper equation 3)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
-from torch import nn
 
 from adalora_core.nn.adapter_layer import AdaLoraLayer
 from adalora_core.ops import svd_linear
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
 class SVDLinear(AdaLoraLayer):
@@ -70,7 +69,6 @@ class SVDLinear(AdaLoraLayer):
         return result
 
     def delta_weight(self, name: str) -> torch.Tensor:
-        """Return `scale · B diag(E) A`, `[out, in]`, or `[in, out]` for a transposed base weight."""
-        delta = self.lora_B[name] @ (self.lora_A[name] * self.lora_E[name]) * self.scale[name]
-        delta = delta.detach()
+        """Return `scale · B diag(E) A`, `[out, in]` (transposed if the base weight is)."""
+        delta = super().delta_weight(name)
         return delta.T if self.transposed_weight else delta

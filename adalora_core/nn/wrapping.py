@@ -53,8 +53,8 @@ def linear_sizes(module: nn.Module) -> tuple[int, int] | None:
         return None
     if is_transformers_conv1d(module):
         # Early versions kept only nf; the weight is [in, out].
-        weight = module.weight
-        return int(weight.shape[0]), int(weight.shape[1])
+        rows, columns = next(iter(module.parameters())).shape
+        return int(rows), int(columns)
     for names in _SIZES:
         sizes = tuple(getattr(module, name, None) for name in names)
         if all(isinstance(size, int) and size > 0 for size in sizes):

@@ -54,7 +54,7 @@ class Adapter:
         return not self.config.inference_mode
 
     def adopt(self, path: str, layer: AdaLoraLayer, positions: list[int] | None = None) -> None:
-        """Count `layer` as one of this adapter's; its rows are the original triplets `positions`."""
+        """Take `layer` in; its rows are the original triplets `positions`, None for all."""
         self.layers[path] = layer
         self.positions[path] = (
             list(range(layer.rank(self.name))) if positions is None else positions
@@ -95,7 +95,7 @@ class Adapter:
         """Take one optimizer step into account."""
         if self.allocator is None:
             raise RuntimeError(
-                f"update_and_allocate: the adapter {self.name!r} is frozen (inference_mode); load it "
+                f"update_and_allocate: the adapter {self.name!r} is frozen; load it "
                 "with is_trainable=True to train it"
             )
         report = self.allocator.step(step)
@@ -145,7 +145,7 @@ class Adapter:
         return None if layer is None else int(layer.lora_B[self.name]._version)  # noqa: SLF001
 
     def watch_for_missed_steps(self) -> None:
-        """Warn once if the optimizer keeps moving the adapter and `update_and_allocate` is not called.
+        """Warn once if the optimizer moves the adapter and nobody calls `update_and_allocate`.
 
         Called in training forwards: an optimizer step between two of them changes B's version.
         """

@@ -6,22 +6,28 @@ columns of a dataset are inputs and which of them are labels.
 
 from __future__ import annotations
 
-import functools
 import inspect
 from typing import Any, TypeVar
 
 from torch import nn
 
-ModuleClass = TypeVar("ModuleClass", bound=type[nn.Module])
+Wrapper = TypeVar("Wrapper", bound=nn.Module)
+
+_MADE: dict[tuple[type[nn.Module], type[nn.Module]], type[nn.Module]] = {}
+"""The classes made so far: two models of one class have one wrapper class."""
 
 
-@functools.cache
-def class_with_signature_of(cls: ModuleClass, wrapped: type[nn.Module]) -> ModuleClass:
+def class_with_signature_of(cls: type[Wrapper], wrapped: type[nn.Module]) -> type[Wrapper]:
     """Return a subclass of `cls` whose `forward` shows the signature of `wrapped.forward`.
 
     The name, the docstring and pickling stay those of `cls`.
     """
+    if (cls, wrapped) not in _MADE:
+        _MADE[cls, wrapped] = _make(cls, wrapped)
+    return _MADE[cls, wrapped]  # type: ignore[return-value]  # a subclass of cls, made below
 
+
+def _make(cls: type[nn.Module], wrapped: type[nn.Module]) -> type[nn.Module]:
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return cls.forward(self, *args, **kwargs)
 
@@ -35,7 +41,7 @@ def class_with_signature_of(cls: ModuleClass, wrapped: type[nn.Module]) -> Modul
         # Pickle finds classes by name; this one is made again from what it is made of.
         "__reduce_ex__": lambda self, _: (_rebuild, (cls, wrapped), self.__dict__),
     }
-    return type(cls.__name__, (cls,), namespace)  # type: ignore[return-value]  # a subclass of cls
+    return type(cls.__name__, (cls,), namespace)
 
 
 def _rebuild(cls: type[nn.Module], wrapped: type[nn.Module]) -> nn.Module:

@@ -76,7 +76,8 @@ class AdaLoraModel(nn.Module):
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Call the base model's `generate`."""
-        return self.get_base_model().generate(*args, **kwargs)
+        generate: Any = self.get_base_model().generate
+        return generate(*args, **kwargs)
 
     def get_base_model(self) -> nn.Module:
         """Return the adapted base model."""

@@ -123,7 +123,7 @@ class AdaLoraTuner(nn.Module):
     def freeze_base(self) -> None:
         """Freeze every parameter that is not an adapter's, then let the active adapters learn."""
         for parameter in self.model.parameters():
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad_(False)
         self.set_active(self.active_adapters)
 
     def layers(self) -> Iterator[AdaLoraLayer]:
@@ -148,7 +148,7 @@ class AdaLoraTuner(nn.Module):
         for name in names:
             if name not in self.adapters:
                 raise ValueError(
-                    f"adapter_name: no adapter {name!r}; there are {', '.join(self.adapters) or 'none'}"
+                    f"adapter_name: no adapter {name!r}; there are {list(self.adapters)}"
                 )
         self.active_adapters = names
         for layer in self.layers():
@@ -160,7 +160,7 @@ class AdaLoraTuner(nn.Module):
         for name, adapter in self.adapters.items():
             learns = name in names and adapter.is_trainable and not inference_mode
             for parameter in self.adapter_parameters(name):
-                parameter.requires_grad_(requires_grad=learns)
+                parameter.requires_grad_(learns)
         self._set_bias_training(names, inference_mode=inference_mode)
 
     def adapter_parameters(self, name: str) -> Iterator[nn.Parameter]:
@@ -176,10 +176,10 @@ class AdaLoraTuner(nn.Module):
         learning = [self.adapters[name] for name in names if self.adapters[name].is_trainable]
         modes = set() if inference_mode else {adapter.config.bias for adapter in learning}
         for _, parameter in self.bias_parameters("all" if "all" in modes else "lora_only"):
-            parameter.requires_grad_(requires_grad=bool(modes & {"all", "lora_only"}))
+            parameter.requires_grad_(bool(modes & {"all", "lora_only"}))
 
     def bias_parameters(self, mode: str) -> list[tuple[str, nn.Parameter]]:
-        """Return name and bias of the base model's modules ("all") or of adapted ones ("lora_only")."""
+        """Return the biases of every base module ("all") or of adapted ones ("lora_only")."""
         found = []
         for name, parameter in self.model.named_parameters():
             owner, _, leaf = name.rpartition(".")
@@ -234,13 +234,12 @@ class AdaLoraTuner(nn.Module):
         return outputs
 
     def orthogonality_penalty(self) -> torch.Tensor | None:
-        """Return Σ over trained adapters of `orth_reg_weight · mean ‖Gram - I‖_F`, None if all are 0."""
-        terms = []
-        for adapter in self.trained_adapters():
-            if adapter.spec.orth_reg_weight > 0:
-                terms.append(
-                    orthogonality_penalty(*adapter.factors()) * adapter.spec.orth_reg_weight
-                )
+        """Return the weighted penalties of the trained adapters, None if every weight is 0."""
+        terms = [
+            orthogonality_penalty(*adapter.factors()) * adapter.spec.orth_reg_weight
+            for adapter in self.trained_adapters()
+            if adapter.spec.orth_reg_weight > 0
+        ]
         return sum(terms[1:], terms[0]) if terms else None
 
     def update_and_allocate(self, step: int) -> list[AllocationReport]:

@@ -54,7 +54,7 @@ def train(
     before_step: Callable[[int, nn.Module], bool] | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Run the documented loop; `before_step` may spoil gradients and say that the step is skipped."""
+    """Run the documented loop; `before_step` may spoil gradients, True skips the step."""
     optimizer = optimizer or optimizer_of(model)
     model.train()
     for step in steps:
