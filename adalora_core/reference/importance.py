@@ -59,7 +59,7 @@ def _triplet_scores(
 ) -> Tensor:
     """Score each triplet: its E entry plus the means over its row of A and its column of B.
 
-    Entry scores are `smoothed * uncertainty` (paper equations 7 and 8). An empty row or column
+    Entry scores are `smoothed * uncertainty` (paper equations 11 and 7). An empty row or column
     has mean zero.
     """
     entry = [s * u for s, u in zip(smoothed, uncertainty, strict=True)]
