@@ -1,0 +1,76 @@
+"""Every Python example in the documentation runs, and prints what is written below it."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+
+@dataclass(frozen=True)
+class Example:
+    place: str
+    code: str
+    output: str | None
+
+
+def examples_of(page: Path) -> list[Example]:
+    text = page.read_text(encoding="utf-8")
+    blocks = list(FENCED.finditer(text))
+    found = []
+    for block, following in itertools.zip_longest(blocks, blocks[1:]):
+        if block[1] != "python":
+            continue
+        place = f"{page.relative_to(ROOT)}:{text.count(chr(10), 0, block.start()) + 1}"
+        adjacent = following is not None and not text[block.end() : following.start()].strip()
+        shown = following[2] if adjacent and following[1] == "text" else None
+        found.append(Example(place, block[2], shown))
+    return found
+
+
+EXAMPLES = [example for page in PAGES for example in examples_of(page)]
+# The contract is tested on machines without torch too; training examples cannot run there.
+RUNNABLE = [each for each in EXAMPLES if HAS_TORCH or "import torch" not in each.code]
+
+
+def test_readme_has_a_validation_and_a_training_example_of_15_lines_each():
+    validation, training = examples_of(ROOT / "README.md")
+    assert "validate_config" in validation.code
+    assert validation.output
+    assert "update_and_allocate" in training.code
+    for example in (validation, training):
+        assert len([line for line in example.code.splitlines() if line.strip()]) <= 15
+
+
+@pytest.mark.parametrize("example", RUNNABLE, ids=lambda example: example.place)
+def test_documentation_example_runs_and_prints_what_it_shows(example, tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", example.code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    if example.output is not None:
+        assert result.stdout.rstrip() == example.output.rstrip()
+
+
+def test_readme_promises_exactly_two_commands():
+    blocks = FENCED.finditer((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert [block[2].strip() for block in blocks if block[1] == "bash"] == [
+        'pip install ".[demo]" && adalora demo',
+        'pip install ".[test]" && pytest',
+    ]

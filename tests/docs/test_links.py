@@ -1,0 +1,28 @@
+"""Relative links in the documentation lead somewhere, and so do the paths it names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
+NAMED_PATH = re.compile(
+    r"`((?:adalora_core|csrc|tests|docs|schemas|benchmarks|examples)/[\w./-]*|\.ci/\w+)`"
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_named_paths_of_a_page_exist(page):
+    text = page.read_text(encoding="utf-8")
+    missing = [link for link in LINK.findall(text) if not (page.parent / link).exists()]
+    missing += [name for name in NAMED_PATH.findall(text) if not (ROOT / name).exists()]
+    assert not missing
