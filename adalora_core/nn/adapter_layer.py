@@ -24,10 +24,10 @@ FACTORS = ("lora_A", "lora_E", "lora_B")
 
 
 class AdaLoraLayer(nn.Module):
-    """A frozen `base_layer` and its adapters; subclasses say how an adapter acts on the output.
+    """A `base_layer` and its adapters; subclasses say how an adapter acts on the output.
 
     Attributes:
-        base_layer: the layer that was adapted; its parameters are frozen.
+        base_layer: the layer that was adapted; frozen once there is an adapter.
         lora_A, lora_E, lora_B: the factors, `{adapter: Parameter}`.
         merged_adapters: adapters whose weight is at present inside `base_layer.weight`.
     """
@@ -38,7 +38,6 @@ class AdaLoraLayer(nn.Module):
     def __init__(self, base_layer: nn.Module) -> None:
         super().__init__()
         self.base_layer = base_layer
-        base_layer.requires_grad_(False)
         self.lora_A = nn.ParameterDict()
         self.lora_E = nn.ParameterDict()
         self.lora_B = nn.ParameterDict()
@@ -90,6 +89,8 @@ class AdaLoraLayer(nn.Module):
     ) -> None:
         """Create the factors of the adapter `name`: E zero and A, B normal, so that ΔW = 0.
 
+        The base layer is frozen.
+
         Args:
             name: the adapter; replaced if it exists.
             spec: its numbers; `spec.init_lora_weights` false draws E from a normal as well.
@@ -97,6 +98,7 @@ class AdaLoraLayer(nn.Module):
             dtype: of the factors; None follows the base layer, with float32 where that is lower.
             device: None follows the base layer.
         """
+        self.base_layer.requires_grad_(False)
         rank = spec.init_r if rank is None else rank
         place, base_dtype = self._base_device_and_dtype()
         options: dict[str, Any] = {

@@ -18,13 +18,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from adalora_core.contract import check_config
+from adalora_core.contract import AdaLoraConfig, check_config
 from adalora_core.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from adalora_core.contract import AdaLoraConfig
+    from collections.abc import Iterable, Mapping
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -95,6 +93,21 @@ def checked_config(source: Path | dict[str, Any]) -> AdaLoraConfig:
     return config
 
 
+def checked_copy(config: AdaLoraConfig) -> AdaLoraConfig:
+    """Return a copy of `config` after running the whole contract again: fields can be assigned.
+
+    Raises:
+        ConfigError: it breaks the contract by now.
+        TypeError: it is not an AdaLoraConfig.
+    """
+    if not isinstance(config, AdaLoraConfig):
+        raise TypeError(
+            f"peft_config: expected adalora_core.AdaLoraConfig, got "
+            f"{type(config).__module__}.{type(config).__name__}; build it with adalora_core"
+        )
+    return checked_config(config.to_json_dict())
+
+
 def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
     path = folder / WEIGHTS_NAME
     if path.is_file():
@@ -130,10 +143,13 @@ def _read_legacy(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def write_files(folder: str | os.PathLike[str], contents: Mapping[str, bytes]) -> None:
+def write_files(
+    folder: str | os.PathLike[str], contents: Mapping[str, bytes], *, remove: Iterable[str] = ()
+) -> None:
     """Write several files into `folder` so that an interruption leaves the old ones or the new.
 
     All are written under temporary names first; then they are renamed in the order of `contents`.
+    Files named in `remove` are deleted just before.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; the old files are untouched.
@@ -151,6 +167,8 @@ def write_files(folder: str | os.PathLike[str], contents: Mapping[str, bytes]) -
                 os.fsync(file.fileno())
             # mkstemp makes private files; an adapter is as readable as any other file.
             Path(temporary).chmod(0o666 & ~_umask())
+        for name in remove:
+            (folder / name).unlink(missing_ok=True)
         while staged:
             temporary, final = staged[0]
             Path(temporary).replace(final)

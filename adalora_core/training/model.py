@@ -9,23 +9,16 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import nn
 
-from adalora_core.contract import AdaLoraConfig
-from adalora_core.training import adapter_tensors
-from adalora_core.training.checkpoint import (
-    CONFIG_NAME,
-    WEIGHTS_NAME,
-    checked_config,
-    encode_config,
-    encode_tensors,
-    read_adapter,
-    write_files,
-)
+from adalora_core.training import adapter_files
+from adalora_core.training.checkpoint import checked_copy
 from adalora_core.training.forward_signature import class_with_signature_of
 from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
+
+    from adalora_core.contract import AdaLoraConfig
 
 DEFAULT_ADAPTER = "default"
 
@@ -220,6 +213,7 @@ class AdaLoraModel(nn.Module):
         save_directory: str | os.PathLike[str],
         *,
         selected_adapters: Sequence[str] | None = None,
+        save_training_state: bool | None = None,
         **kwargs: Any,
     ) -> None:
         """Write adapters in PEFT's format; dropped triplets are left out.
@@ -231,6 +225,8 @@ class AdaLoraModel(nn.Module):
         Args:
             save_directory: `default` goes there, others into a folder of their name.
             selected_adapters: which; None means all.
+            save_training_state: also write what a resumed run needs to go on bit for bit; None
+                means while a run is unfinished.
             kwargs: `safe_serialization` and `is_main_process` of PEFT's signature.
 
         Raises:
@@ -247,30 +243,14 @@ class AdaLoraModel(nn.Module):
         if Path(save_directory).is_file():
             raise ValueError(f"save_pretrained: {str(save_directory)!r} is a file, not a folder")
         adapters = self.base_model.adapters
-        for name in adapters if selected_adapters is None else selected_adapters:
-            if name not in adapters:
-                raise ValueError(
-                    f"save_pretrained: no adapter {name!r}; there are {list(adapters)}"
-                )
+        selected = list(adapters if selected_adapters is None else selected_adapters)
+        if unknown := [name for name in selected if name not in adapters]:
+            raise ValueError(f"save_pretrained: no adapter {unknown[0]!r}; there are {[*adapters]}")
+        for name in selected:
             folder = Path(save_directory) / ("" if name == DEFAULT_ADAPTER else name)
-            write_files(folder, self._adapter_files(name))
-
-    def _adapter_files(self, name: str) -> dict[str, bytes]:
-        adapter = self.base_model.adapters[name]
-        pattern = adapter.rank_pattern(live=True)
-        tensors = adapter_tensors.collect_tensors(self.base_model, adapter, pattern)
-        values = adapter.config.to_json_dict()
-        values |= {"rank_pattern": pattern, "inference_mode": True}
-        base = self.get_base_model()
-        if not values.get("base_model_name_or_path"):
-            values["base_model_name_or_path"] = getattr(base, "name_or_path", None) or None
-        if values.get("task_type") is None:
-            values["auto_mapping"] = {
-                "base_model_class": type(base).__name__,
-                "parent_library": type(base).__module__,
-            }
-        # The configuration last: a folder with one is whole.
-        return {WEIGHTS_NAME: encode_tensors(tensors), CONFIG_NAME: encode_config(values)}
+            adapter_files.save_adapter(
+                self.base_model, name, folder, save_training_state=save_training_state
+            )
 
     @classmethod
     def from_pretrained(
@@ -312,20 +292,13 @@ class AdaLoraModel(nn.Module):
         autocast_adapter_dtype: bool = True,
     ) -> None:
         """Add an adapter from a folder; see `from_pretrained`."""
-        saved = read_adapter(model_id)
-        positions = adapter_tensors.row_positions(saved)
-        adapter_tensors.check_against_model(self.get_base_model(), saved, positions)
-        saved.config.inference_mode = not is_trainable
-        if is_trainable:
-            saved.config = checked_copy(saved.config)
-        adapter = self.base_model.inject(
-            adapter_name, saved.config, positions=positions, device=torch.device("meta")
+        adapter_files.load_adapter(
+            self.base_model,
+            model_id,
+            adapter_name,
+            is_trainable=is_trainable,
+            autocast=autocast_adapter_dtype,
         )
-        adapter_tensors.load_tensors(
-            self.base_model, adapter, saved, autocast=autocast_adapter_dtype
-        )
-        if is_trainable:
-            adapter.start_allocation()
 
 
 def get_peft_model(
@@ -362,18 +335,3 @@ def get_peft_model(
     wrapped.add_adapter(adapter_name, config, autocast_adapter_dtype=autocast_adapter_dtype)
     wrapped.set_adapter(adapter_name)
     return wrapped
-
-
-def checked_copy(config: AdaLoraConfig) -> AdaLoraConfig:
-    """Return a copy of `config` after running the whole contract again: fields can be assigned.
-
-    Raises:
-        ConfigError: it breaks the contract by now.
-        TypeError: it is not an AdaLoraConfig.
-    """
-    if not isinstance(config, AdaLoraConfig):
-        raise TypeError(
-            f"peft_config: expected adalora_core.AdaLoraConfig, got "
-            f"{type(config).__module__}.{type(config).__name__}; build it with adalora_core"
-        )
-    return checked_config(config.to_json_dict())

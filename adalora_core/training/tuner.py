@@ -72,7 +72,11 @@ class AdaLoraTuner(nn.Module):
             raise ValueError(f"adapter_name: {name!r} exists already; delete it or choose another")
         if not name or "." in name:
             raise ValueError(f"adapter_name: expected a name without dots, got {name!r}")
-        paths = resolve_targets(self.model, config) if positions is None else list(positions)
+        if positions is None:
+            paths = resolve_targets(self.model, config)
+        else:
+            # In the model's order: ties between scores go by position.
+            paths = [path for path, _ in self.model.named_modules() if path in positions]
         saved = resolve_saved_modules(self.model, config)
         # Wrapping everything before replacing anything: an unsupported target changes nothing.
         wrapped = {path: wrap_layer(self.model.get_submodule(path), path) for path in paths}

@@ -1,0 +1,98 @@
+"""Save an adapter of a tuner into a folder, and load one from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from adalora_core.training import adapter_tensors, training_state
+from adalora_core.training.checkpoint import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    checked_copy,
+    encode_config,
+    encode_tensors,
+    read_adapter,
+    write_files,
+)
+
+if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+    from typing import Any
+
+    from adalora_core.rank_pattern import RankPattern
+    from adalora_core.training.adapter import Adapter
+    from adalora_core.training.tuner import AdaLoraTuner
+
+
+def save_adapter(
+    tuner: AdaLoraTuner, name: str, folder: Path, *, save_training_state: bool | None
+) -> None:
+    """Write the adapter `name` into `folder`; see `AdaLoraModel.save_pretrained`."""
+    adapter = tuner.adapters[name]
+    if save_training_state is None:
+        save_training_state = training_state.run_is_unfinished(adapter)
+    pattern = adapter.rank_pattern(live=True)
+    tensors = adapter_tensors.collect_tensors(tuner, adapter, pattern)
+    state = training_state.encode_state(adapter) if save_training_state else {}
+    contents = {
+        WEIGHTS_NAME: encode_tensors(tensors),
+        **state,
+        # The last to be renamed: a folder with a configuration is whole.
+        CONFIG_NAME: encode_config(_config_values(tuner, adapter, pattern)),
+    }
+    # The state of an earlier save would not fit the new adapter.
+    write_files(folder, contents, remove=() if state else training_state.STATE_FILES)
+
+
+def _config_values(
+    tuner: AdaLoraTuner, adapter: Adapter, pattern: RankPattern | None
+) -> dict[str, Any]:
+    base = tuner.model
+    values = adapter.config.to_json_dict()
+    values |= {"rank_pattern": pattern, "inference_mode": True}
+    values["base_model_name_or_path"] = (
+        values.get("base_model_name_or_path") or getattr(base, "name_or_path", None) or None
+    )
+    if values.get("task_type") is None:
+        values["auto_mapping"] = {
+            "base_model_class": type(base).__name__,
+            "parent_library": type(base).__module__,
+        }
+    return values
+
+
+def load_adapter(
+    tuner: AdaLoraTuner,
+    source: str | os.PathLike[str],
+    name: str,
+    *,
+    is_trainable: bool,
+    autocast: bool,
+) -> None:
+    """Add the adapter in the folder `source` as `name`; see `AdaLoraModel.from_pretrained`.
+
+    Everything is read and checked first. A trainable adapter goes on from the training state beside
+    it, if there is one.
+    """
+    saved = read_adapter(source)
+    positions = adapter_tensors.row_positions(saved)
+    adapter_tensors.check_against_model(tuner.model, saved, positions)
+    saved.config.inference_mode = not is_trainable
+    state = None
+    if is_trainable:
+        saved.config = checked_copy(saved.config)
+        state = training_state.read_state(saved.folder)
+    if state is not None:
+        training_state.check_state(state, saved)
+        positions = state.positions
+        saved.tensors |= state.factors()
+    # The values come from the file: nothing is drawn, and nothing is allocated twice.
+    adapter = tuner.inject(name, saved.config, positions=positions, device=torch.device("meta"))
+    adapter_tensors.load_tensors(tuner, adapter, saved, autocast=autocast)
+    if is_trainable:
+        adapter.start_allocation()
+    if state is not None:
+        training_state.restore_allocator(adapter, state)

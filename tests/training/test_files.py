@@ -1,0 +1,287 @@
+"""Adapters on disk: PEFT's format both ways, and files that must be refused."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import peft
+import pytest
+import torch
+from adalora_runs import TARGET_BUDGET, final_ranks, make, train
+from safetensors.torch import load_file, save_file
+from toy_models import TwoLayer, two_layer_batch
+
+from adalora_core import AdaLoraModel, ConfigError
+from adalora_core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TENSORS = "adapter_model.safetensors"
+
+
+def fresh_base() -> TwoLayer:
+    torch.manual_seed(7)
+    return TwoLayer()
+
+
+def trained(library: str, **changes: Any) -> Any:
+    model = make(library, fresh_base(), **changes)
+    train(model, range(30))
+    return model.eval()
+
+
+def outputs(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model(two_layer_batch(99)["x"]).logits
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    trained("adalora_core").save_pretrained(tmp_path)
+    return tmp_path
+
+
+class TestExchangeWithPeft:
+    def test_ours_loads_in_peft_with_the_same_outputs(self, tmp_path: Path) -> None:
+        model = trained("adalora_core")
+        model.save_pretrained(tmp_path)
+        loaded = peft.PeftModel.from_pretrained(fresh_base(), tmp_path).eval()
+        torch.testing.assert_close(outputs(loaded), outputs(model), atol=1e-6, rtol=1e-6)
+
+    def test_theirs_loads_here_with_the_same_outputs(self, tmp_path: Path) -> None:
+        model = trained("peft")
+        model.save_pretrained(tmp_path)
+        loaded = AdaLoraModel.from_pretrained(fresh_base(), tmp_path)
+        torch.testing.assert_close(outputs(loaded), outputs(model), atol=1e-6, rtol=1e-6)
+
+    @pytest.mark.parametrize("writer", ["peft", "adalora_core"])
+    def test_a_module_at_rank_zero_loads_on_both_sides(self, writer: str, tmp_path: Path) -> None:
+        def weaken_second(_: int, model: Any) -> bool:
+            for factor in "AEB":
+                getattr(model.base_model.model.second, f"lora_{factor}")["default"].grad.mul_(1e-3)
+            return False
+
+        model = make(writer, fresh_base(), init_r=4, target_r=1)
+        train(model, range(30), before_step=weaken_second)
+        assert 0 in final_ranks(model)
+        model.eval().save_pretrained(tmp_path)
+        theirs = peft.PeftModel.from_pretrained(fresh_base(), tmp_path).eval()
+        ours = AdaLoraModel.from_pretrained(fresh_base(), tmp_path)
+        torch.testing.assert_close(outputs(ours), outputs(model), atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(outputs(theirs), outputs(model), atol=1e-6, rtol=1e-6)
+
+    def test_names_and_shapes_of_the_tensors_are_those_of_peft(self, tmp_path: Path) -> None:
+        for library in ("peft", "adalora_core"):
+            make(library).save_pretrained(tmp_path / library)
+        theirs, ours = (load_file(tmp_path / each / TENSORS) for each in ("peft", "adalora_core"))
+        assert {name: each.shape for name, each in ours.items()} == {
+            name: each.shape for name, each in theirs.items()
+        }
+
+    def test_keys_of_the_configuration_are_those_of_peft(self, tmp_path: Path) -> None:
+        written = []
+        for library in ("peft", "adalora_core"):
+            make(library).save_pretrained(tmp_path / library)
+            written.append(json.loads((tmp_path / library / "adapter_config.json").read_text()))
+        theirs, ours = written
+        assert list(ours) == list(theirs)
+        same = set(ours) - {"peft_version", "target_modules"}
+        assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}
+        assert ours["target_modules"] == sorted(theirs["target_modules"])
+
+    def test_adapter_names_inside_module_names_are_no_trouble(self, tmp_path: Path) -> None:
+        for name in ("first", "ir", "second"):
+            model = make("adalora_core", fresh_base())
+            model.add_adapter(name, model.peft_config["default"])
+            model.delete_adapter("default")
+            model.set_adapter(name)
+            train(model, range(30))
+            model.save_pretrained(tmp_path)
+            loaded = AdaLoraModel.from_pretrained(fresh_base(), tmp_path / name, name)
+            torch.testing.assert_close(outputs(loaded), outputs(model.eval()))
+
+    def test_saving_leaves_the_live_configuration_alone(self, tmp_path: Path) -> None:
+        model = trained("adalora_core")
+        before = model.peft_config["default"].to_json_dict()
+        model.save_pretrained(tmp_path)
+        assert model.peft_config["default"].to_json_dict() == before
+
+    def test_a_second_generation_saves_and_loads(self, saved: Path, tmp_path: Path) -> None:
+        again = AdaLoraModel.from_pretrained(fresh_base(), saved, is_trainable=True)
+        train(again, range(30))
+        again.eval().save_pretrained(tmp_path / "second")
+        theirs = peft.PeftModel.from_pretrained(fresh_base(), tmp_path / "second").eval()
+        ours = AdaLoraModel.from_pretrained(fresh_base(), tmp_path / "second")
+        torch.testing.assert_close(outputs(ours), outputs(again))
+        torch.testing.assert_close(outputs(theirs), outputs(again), atol=1e-6, rtol=1e-6)
+
+    def test_going_on_from_pruned_files_keeps_the_budget(self, tmp_path: Path) -> None:
+        model = make("peft", fresh_base())
+        train(model, range(15))
+        model.save_pretrained(tmp_path)
+        resumed = AdaLoraModel.from_pretrained(fresh_base(), tmp_path, is_trainable=True)
+        train(resumed, range(15, 30))
+        assert sum(final_ranks(resumed)) == TARGET_BUDGET
+
+
+def rewrite(folder: Path, change: Any) -> None:
+    tensors = load_file(folder / TENSORS)
+    change(tensors)
+    save_file(tensors, folder / TENSORS)
+
+
+def drop_one(tensors: dict[str, torch.Tensor]) -> None:
+    del tensors["base_model.model.first.lora_E"]
+
+
+def drop_module(tensors: dict[str, torch.Tensor]) -> None:
+    for factor in "AEB":
+        del tensors[f"base_model.model.first.lora_{factor}"]
+
+
+def rename(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["first.lora_A"] = tensors.pop("base_model.model.first.lora_A")
+
+
+def other_module(tensors: dict[str, torch.Tensor]) -> None:
+    for factor in "AEB":
+        tensors[f"base_model.model.third.lora_{factor}"] = tensors[
+            f"base_model.model.first.lora_{factor}"
+        ].clone()
+
+
+def wider(tensors: dict[str, torch.Tensor]) -> None:
+    key = "base_model.model.first.lora_A"
+    tensors[key] = torch.zeros(len(tensors[key]), 99)
+
+
+def one_row_less(tensors: dict[str, torch.Tensor]) -> None:
+    for factor in "AE":
+        key = f"base_model.model.second.lora_{factor}"
+        tensors[key] = tensors[key][:-1].clone()
+
+
+def extra(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["base_model.model.head.weight"] = torch.zeros(3, 16)
+
+
+class TestRefusedFiles:
+    """Each is one clear error, and the base model is as it was."""
+
+    @pytest.fixture(autouse=True)
+    def _base(self) -> Any:
+        self.base = fresh_base()
+        names = [name for name, _ in self.base.named_modules()]
+        yield
+        assert [name for name, _ in self.base.named_modules()] == names
+        assert all(each.requires_grad for each in self.base.parameters())
+
+    def load(self, folder: Path) -> None:
+        AdaLoraModel.from_pretrained(self.base, folder)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (drop_one, "lora_E is missing"),
+            (drop_module, "first"),
+            (rename, "start with 'base_model.model.'"),
+            (other_module, "third"),
+            (wider, "99 -> 16"),
+            (one_row_less, "ranks disagree"),
+            (extra, "head.weight"),
+        ],
+    )
+    def test_wrong_tensors(self, saved: Path, change: Any, message: str) -> None:
+        rewrite(saved, change)
+        with pytest.raises(CheckpointError, match=message):
+            self.load(saved)
+
+    def test_truncated_weights(self, saved: Path) -> None:
+        data = (saved / TENSORS).read_bytes()
+        (saved / TENSORS).write_bytes(data[: len(data) // 2])
+        with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+            self.load(saved)
+
+    def test_missing_weights(self, saved: Path) -> None:
+        (saved / TENSORS).unlink()
+        with pytest.raises(CheckpointError, match="holds neither"):
+            self.load(saved)
+
+    def test_missing_configuration(self, saved: Path) -> None:
+        (saved / "adapter_config.json").unlink()
+        with pytest.raises(CheckpointError, match="holds no adapter_config.json"):
+            self.load(saved)
+
+    def test_missing_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(CheckpointError, match="not there"):
+            self.load(tmp_path / "nowhere")
+
+    def test_a_file_in_the_place_of_the_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("x")
+        with pytest.raises(CheckpointError, match="is a file"):
+            self.load(tmp_path / "file")
+
+    def test_configuration_that_breaks_the_contract(self, saved: Path) -> None:
+        path = saved / "adapter_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "init_r": "twelve"}))
+        with pytest.raises(ConfigError, match="init_r"):
+            self.load(saved)
+
+    def test_rank_pattern_of_other_ranks(self, saved: Path) -> None:
+        path = saved / "adapter_config.json"
+        values = json.loads(path.read_text())
+        key = next(iter(values["rank_pattern"]))
+        kept = values["rank_pattern"][key]
+        kept[kept.index(True)] = False
+        path.write_text(json.dumps(values))
+        with pytest.raises((CheckpointError, ConfigError), match="rank_pattern"):
+            self.load(saved)
+
+
+class TestLegacyWeights:
+    def test_a_pickle_of_tensors_loads(self, saved: Path) -> None:
+        expected = outputs(AdaLoraModel.from_pretrained(fresh_base(), saved))
+        torch.save(load_file(saved / TENSORS), saved / "adapter_model.bin")
+        (saved / TENSORS).unlink()
+        loaded = AdaLoraModel.from_pretrained(fresh_base(), saved)
+        torch.testing.assert_close(outputs(loaded), expected)
+
+    def test_a_pickle_that_runs_code_is_refused(self, saved: Path, tmp_path: Path) -> None:
+        marker = tmp_path / "ran"
+
+        class Payload:
+            def __reduce__(self) -> Any:
+                return (marker.touch, ())
+
+        torch.save({"x": Payload()}, saved / "adapter_model.bin")
+        (saved / TENSORS).unlink()
+        with pytest.raises(CheckpointError, match="cannot be read as weights"):
+            AdaLoraModel.from_pretrained(fresh_base(), saved)
+        assert not marker.exists()
+
+
+class TestWriting:
+    def test_a_full_disk_leaves_the_old_adapter(
+        self, saved: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = {path.name: path.read_bytes() for path in saved.iterdir()}
+        model = trained("adalora_core", lora_alpha=32)
+
+        def full(_: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            model.save_pretrained(saved)
+        assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+    def test_a_pickle_is_not_written(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="safetensors"):
+            make("adalora_core").save_pretrained(tmp_path, safe_serialization=False)
+
+    def test_a_file_in_the_place_of_the_folder_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("x")
+        with pytest.raises(ValueError, match="is a file"):
+            make("adalora_core").save_pretrained(tmp_path / "file")
