@@ -6,6 +6,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
+from adalora_core.cli.exit_codes import CANNOT_RUN
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -16,9 +18,7 @@ COMMANDS = {
     "env": ("adalora_core.cli.env:run", "print versions, backends and why one is missing"),
     "demo": ("adalora_core.demo:run", "fine-tune a real sentence encoder with AdaLoRA"),
 }
-"""{command: (module:function, one line of help)}; the function takes argv and returns the exit code."""
-
-EXIT_USAGE = 2
+"""`{command: (module:function, one line of help)}`; the function maps argv to the exit code."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in {"-h", "--help"}:
         print(_usage())
-        return 0 if arguments else EXIT_USAGE
+        return 0 if arguments else CANNOT_RUN
     if arguments[0] in {"-V", "--version"}:
         import adalora_core
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command, *rest = arguments
     if command not in COMMANDS:
         print(f"adalora: unknown command {command!r}\n\n{_usage()}", file=sys.stderr)
-        return EXIT_USAGE
+        return CANNOT_RUN
     module, _, function = COMMANDS[command][0].partition(":")
     exit_code: int = getattr(importlib.import_module(module), function)(rest)
     return exit_code

@@ -71,9 +71,7 @@ def _diagnostic(
     )
 
 
-def _span(
-    document: Document, finding: Finding, tops: set[tuple[str | int, ...]]
-) -> Span | None:
+def _span(document: Document, finding: Finding, tops: set[tuple[str | int, ...]]) -> Span | None:
     if finding.offset is not None:
         end = min(finding.offset + 1, len(document.text))
         return document.span(min(finding.offset, end), end)

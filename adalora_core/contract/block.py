@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from adalora_core.contract.faults import Fault, FaultKind, field_faults
-from adalora_core.contract.fields import FIELDS
+from adalora_core.contract.fields import FIELDS, PEFT_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from adalora_core.contract.fields import Runtime
     from adalora_core.contract.shapes import Path
+
+
+Trainer = Literal["peft", "prefixed", "section", "flat"]
+"""How a tool writes AdaLoRA's settings: PEFT's own mapping, keys behind `adalora_`, a section
+beside a key that says `adalora`, or PEFT's names among the tool's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,7 @@ class Block:
         keys: `{PEFT's name: path}` where the document spells or places a key differently.
         root: the whole document, for rules that look at the trainer's own settings.
         oddities: scalars that YAML reads unexpectedly.
-        foreign_keys: whether keys that PEFT does not know belong to another tool.
+        trainer: the habit of the tool whose file this is.
     """
 
     values: Mapping[str, Any]
@@ -49,7 +54,7 @@ class Block:
     keys: Mapping[str, Path] = field(default_factory=dict)
     root: Any = None
     oddities: tuple[Oddity, ...] = ()
-    foreign_keys: bool = False
+    trainer: Trainer = "peft"
     _faults: list[Fault] = field(init=False)
     invalid: frozenset[str] = field(init=False)
     """Fields that are wrong on their own; rules on several fields skip them."""
@@ -79,9 +84,20 @@ class Block:
     def is_set(self, name: str) -> bool:
         """Return whether a field is there and differs from its default, null and empty apart."""
         value = self.values.get(name)
-        if value is None or value == {} or value == []:
+        if value is None or value in ({}, []):
             return False
         return bool(value != FIELDS[name].default)
+
+    @property
+    def is_other_method(self) -> bool:
+        """Whether peft_type names another method, so that AdaLoRA's rules mean nothing."""
+        value = self.values.get("peft_type")
+        return isinstance(value, str) and value.strip().upper() != PEFT_TYPE
+
+    @property
+    def has_foreign_keys(self) -> bool:
+        """Whether keys that PEFT does not know may belong to the tool whose file this is."""
+        return self.trainer in {"prefixed", "flat"}
 
     @property
     def is_saved(self) -> bool:

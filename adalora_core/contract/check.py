@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from adalora_core.contract import sources
 from adalora_core.contract.assembly import assemble
 from adalora_core.contract.block import Block
+from adalora_core.contract.discovery import block_at
 from adalora_core.contract.fields import Runtime
-from adalora_core.contract.finding_blocks import block_at
 from adalora_core.contract.options import CheckOptions
 from adalora_core.contract.sources.document import Document
 from adalora_core.contract.sources.limits import DEFAULT_LIMITS, Limits
@@ -129,9 +129,7 @@ def validate_config(
         ...                  "tfinal": 200, "total_step": 1000}).total_step
         1000
     """
-    report = check_config(
-        source, runtime=runtime, strict_keys=strict_keys, key=key, format=format
-    )
+    report = check_config(source, runtime=runtime, strict_keys=strict_keys, key=key, format=format)
     report.raise_if_errors()
     report.warn()
     config = report.config
@@ -149,5 +147,7 @@ def parse_version(version: str | None) -> tuple[int, ...] | None:
         return None
     parts = version.split(".")
     if len(parts) not in (2, 3) or not all(part.isdecimal() for part in parts):
-        raise ValueError(f"peft_version: expected a release such as 0.17 or 0.17.1, got {version!r}")
+        raise ValueError(
+            f"peft_version: expected a release such as 0.17 or 0.17.1, got {version!r}"
+        )
     return tuple(int(part) for part in parts)

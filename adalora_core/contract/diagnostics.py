@@ -47,9 +47,7 @@ def from_pointer(pointer: str) -> tuple[str, ...]:
         raise ValueError(
             f"a JSON pointer starts with '/', got {pointer!r}; write for example /model/peft"
         )
-    return tuple(
-        step.replace("~1", "/").replace("~0", "~") for step in pointer[1:].split("/")
-    )
+    return tuple(step.replace("~1", "/").replace("~0", "~") for step in pointer[1:].split("/"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.rules import RULES
+from adalora_core.contract.rules.shape import WRONG_PEFT_TYPE
 
 if TYPE_CHECKING:
     from adalora_core.contract.block import Block
@@ -17,6 +18,8 @@ def run(block: Block) -> list[Finding]:
     A rule is skipped only if one of the fields that it reads is wrong on its own, so one bad
     field never hides a finding about others.
     """
+    if block.is_other_method:
+        return list(WRONG_PEFT_TYPE.check(block))
     found: list[Finding] = []
     invalid = block.invalid
     for rule in RULES:

@@ -1,4 +1,4 @@
-"""The fields of PEFT's `AdaLoraConfig` (0.21): one table that model, schema, rules and plan derive from."""
+"""The fields of PEFT's `AdaLoraConfig` (0.21): one table for model, schema, rules and plan."""
 
 from __future__ import annotations
 
@@ -166,9 +166,7 @@ _TABLE = (
     Field("eva_config", _MAPPING, None, "EVA initialisation.", _IGNORED, added="0.14.0"),
     Field("corda_config", _MAPPING, None, "CorDA initialisation.", _IGNORED, added="0.15.0"),
     Field("lora_ga_config", _MAPPING, None, "LoRA-GA initialisation.", _IGNORED, added="0.19.0"),
-    Field(
-        "use_dora", _FLAG, False, "DoRA; AdaLoRA has none.", Treatment.REJECTED, added="0.9.0"
-    ),
+    Field("use_dora", _FLAG, False, "DoRA; AdaLoRA has none.", Treatment.REJECTED, added="0.9.0"),
     Field("velora_config", _MAPPING, None, "VeLoRA's backward.", _IGNORED, added="0.20.0"),
     Field(
         "alora_invocation_tokens",
@@ -227,7 +225,9 @@ _TABLE = (
         least=0,
     ),
     Field("deltaT", _COUNT, 1, "Optimizer steps between two allocations.", least=1),
-    Field("beta1", _REAL, 0.85, "Weight of the past in the smoothed sensitivity.", above=0, below=1),
+    Field(
+        "beta1", _REAL, 0.85, "Weight of the past in the smoothed sensitivity.", above=0, below=1
+    ),
     Field("beta2", _REAL, 0.85, "Weight of the past in the uncertainty.", above=0, below=1),
     Field(
         "orth_reg_weight", _REAL, 0.5, "Weight of the orthogonality penalty in the loss.", least=0

@@ -16,8 +16,9 @@ from adalora_core.contract.engine import run
 from adalora_core.contract.fields import FIELDS
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from pydantic import ModelWrapValidatorHandler
-    from typing_extensions import Self
 
     from adalora_core.contract.rule import Finding
 
@@ -155,9 +156,7 @@ class AdaLoraConfig(BaseModel):
 
     def to_json_dict(self) -> dict[str, Any]:
         """Return the content of `adapter_config.json`: the written fields, keys sorted."""
-        return {
-            name: getattr(self, name) for name in sorted(FIELDS) if FIELDS[name].written
-        }
+        return {name: getattr(self, name) for name in sorted(FIELDS) if FIELDS[name].written}
 
 
 def plain(value: Any, name: str = "") -> Any:

@@ -1,4 +1,4 @@
-"""What a value of the document may look like: one object that checks it, names it and schemas it."""
+"""What a value of the document may look like: one object that checks, names and describes it."""
 
 from __future__ import annotations
 

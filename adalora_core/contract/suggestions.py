@@ -1,4 +1,4 @@
-"""What an unknown key was probably meant to be: known rival spellings first, edit distance second."""
+"""What an unknown key was meant to be: known rival spellings first, edit distance second."""
 
 from __future__ import annotations
 

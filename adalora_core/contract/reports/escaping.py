@@ -13,7 +13,7 @@ LONGEST = 500
 
 
 def visible(text: str, longest: int | None = LONGEST) -> str:
-    """Return `text` on one line, with every character that a terminal would obey written out.
+    r"""Return `text` on one line, with every character that a terminal would obey written out.
 
     Example:
         >>> visible("a\\n\\x1b[2J")

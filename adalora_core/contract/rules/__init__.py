@@ -1,20 +1,19 @@
-"""All rules, by family: one small class each; adding one here is all it takes."""
+"""All rules, by family: one small class each; adding one to its family's tuple is all it takes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.rules import conflicts, ranks, schedule, settings, shape
+from adalora_core.contract.rules import conflicts, ranks, schedule, settings, shape, versions
 from adalora_core.contract.rules import input as input_rules
 
 if TYPE_CHECKING:
     from adalora_core.contract.rule import Rule
 
+_FAMILIES = (input_rules, shape, schedule, ranks, conflicts, settings, versions)
+
 RULES: tuple[Rule, ...] = tuple(
-    sorted(
-        (*input_rules.RULES, *shape.RULES, *schedule.RULES, *ranks.RULES, *conflicts.RULES, *settings.RULES),
-        key=lambda rule: rule.code,
-    )
+    sorted((rule for family in _FAMILIES for rule in family.RULES), key=lambda rule: rule.code)
 )
 """Every rule, in the order of the codes."""
 

@@ -17,7 +17,9 @@ class DoraUnsupported(Rule):
     name = "dora-unsupported"
     severity = "error"
     summary = "use_dora is true"
-    why = "AdaLoRA has no magnitude vector: PEFT raises a ValueError when the configuration is built."
+    why = (
+        "AdaLoRA has no magnitude vector: PEFT raises a ValueError when the configuration is built."
+    )
     bad = SOUND | {"use_dora": True}
     hint = "remove use_dora; DoRA works with LoraConfig"
     inputs = ("use_dora",)

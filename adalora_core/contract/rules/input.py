@@ -81,7 +81,7 @@ class NoBlock(Rule):
     )
     bad = '{"model": {"name": "opt"}}\n'
     good = _GOOD
-    example_options = {"key": "/peft"}  # noqa: RUF012 - read only
+    example_options = {"key": "/peft"}
     hint = 'the block is the mapping with "peft_type": "ADALORA"; point at it with --key /section'
 
 

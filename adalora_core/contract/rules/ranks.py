@@ -122,9 +122,9 @@ class RankPatternShape(Rule):
     severity = "error"
     summary = "rank_pattern is not an object of lists of init_r booleans"
     why = (
-        "AdaLoRA's pattern says for each matrix which of its init_r triplets are kept. LoRA's form, "
-        'a rank by module, is a TypeError ("Unexpected type of rank_idx") when PEFT loads it, and a '
-        "list of another length does not fit the tensors. A shorter list comes from training on "
+        "AdaLoRA's pattern says for each matrix which of its init_r triplets are kept. LoRA's "
+        'form, a rank by module, is a TypeError ("Unexpected type of rank_idx") when PEFT loads '
+        "it, and a list of another length does not fit the tensors. A shorter list comes from training on "
         "from a loaded, already pruned adapter."
     )
     bad = SAVED | {"rank_pattern": {"q_proj": 16}}
@@ -348,9 +348,7 @@ class NothingKept(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         pattern = block["rank_pattern"]
         if pattern and _is_sound(block) and not any(any(kept) for kept in pattern.values()):
-            yield Finding(
-                self, block.at("rank_pattern"), "`rank_pattern` keeps no triplet", "key"
-            )
+            yield Finding(self, block.at("rank_pattern"), "`rank_pattern` keeps no triplet", "key")
 
 
 RULES = (

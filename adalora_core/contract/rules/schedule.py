@@ -184,9 +184,7 @@ class DeltaTNotPositive(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         value = block["deltaT"]
         if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-            yield Finding(
-                self, block.at("deltaT"), f"`deltaT` should be at least 1, got {value}"
-            )
+            yield Finding(self, block.at("deltaT"), f"`deltaT` should be at least 1, got {value}")
 
 
 class ContradictsTrainer(Rule):
@@ -334,9 +332,7 @@ class TfinalLooksAbsolute(Rule):
         if tfinal > LONGEST_FINAL_PHASE * total_step:
             hint = None
             if total_step - tfinal < tfinal:
-                hint = (
-                    f"if pruning should end at step {tfinal}, write tfinal {total_step - tfinal}"
-                )
+                hint = f"if pruning should end at step {tfinal}, write tfinal {total_step - tfinal}"
             yield Finding(
                 self,
                 block.at("tfinal"),
@@ -362,8 +358,9 @@ class TfinalZero(Rule):
     inputs = CADENCE
 
     def check(self, block: Block) -> Iterator[Finding]:
-        if block["total_step"] is None or block["tfinal"] != 0 or schedule_of(block) is None:
-            return
+        schedule = schedule_of(block)
+        if schedule is None or schedule.tfinal or not schedule.allocation_count():
+            return  # the last case is rule no-allocation-at-all
         yield Finding(
             self,
             block.at("tfinal") if "tfinal" in block.values else block.at("total_step"),
@@ -385,4 +382,3 @@ RULES = (
     TfinalLooksAbsolute(),
     TfinalZero(),
 )
-

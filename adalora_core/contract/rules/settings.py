@@ -43,6 +43,8 @@ class IgnoredSetting(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         for name in IGNORED:
+            if name == "lora_bias" and isinstance(block["init_lora_weights"], str):
+                continue  # rule lora-bias-conflict
             if name in block.values and name not in block.invalid and block.is_set(name):
                 yield Finding(
                     self, block.at(name), f"`{name}` has no effect: AdaLoRA does not read it", "key"
@@ -65,6 +67,8 @@ class InitSchemeIgnored(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         value = block["init_lora_weights"]
+        if block["lora_bias"] is True:
+            return  # rule lora-bias-conflict
         if isinstance(value, str) and value != "loftq":
             yield Finding(
                 self,
@@ -167,9 +171,7 @@ class TargetsExcluded(Rule):
     name = "targets-excluded"
     severity = "warning"
     summary = "the same name stands in target_modules and in exclude_modules"
-    why = (
-        "exclude_modules wins, so the target has no effect; if all are excluded PEFT raises an error."
-    )
+    why = "exclude_modules wins, so the target has no effect; if all are excluded PEFT raises."
     bad = SOUND | {"exclude_modules": ["v_proj"]}
     hint = "remove the name from one of the two lists"
     inputs = ("target_modules", "exclude_modules")

@@ -42,7 +42,7 @@ class MissingPeftType(Rule):
     hint = 'add "peft_type": "ADALORA"'
 
     def check(self, block: Block) -> Iterator[Finding]:
-        if block.values.get("peft_type") is None and not block.foreign_keys:
+        if block.values.get("peft_type") is None and block.trainer == "peft":
             yield Finding(
                 self, block.at("peft_type"), "`peft_type` is missing: nothing says AdaLoRA", "key"
             )
@@ -135,7 +135,7 @@ class UnknownKey(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         for fault in block.faults(FaultKind.UNKNOWN):
             meant = suggest_key(fault.name)
-            if block.foreign_keys and meant is None:
+            if block.has_foreign_keys and meant is None:
                 continue
             message = (
                 f"unexpected keyword argument `{fault.name}`: PEFT {PEFT_VERSION} has no such "
@@ -179,8 +179,7 @@ class WrongPeftType(Rule):
                 fix = Fix("Write it as PEFT does", f'"{PEFT_TYPE}"')
             elif value == "LORA":
                 message += (
-                    "; LoraConfig(peft_type='ADALORA') writes this too: "
-                    "use the class AdaLoraConfig"
+                    "; LoraConfig(peft_type='ADALORA') writes this too: use the class AdaLoraConfig"
                 )
             yield Finding(self, block.at("peft_type"), message, fix=fix)
 
@@ -215,8 +214,8 @@ class UnknownChoice(Rule):
     severity = "error"
     summary = "a string is none of the values that its field may have"
     why = (
-        "An unknown task_type is refused when the configuration is built; an unknown bias only when "
-        "the adapter is injected, as a NotImplementedError."
+        "An unknown task_type is refused when the configuration is built; an unknown bias only "
+        "when the adapter is injected, as a NotImplementedError."
     )
     bad = SOUND | {"bias": "lora"}
     hint = "use one of the values that the message lists"
@@ -294,8 +293,10 @@ class NonFinite(Rule):
         "JSON has no such numbers, other readers refuse the file, and NaN passes every comparison "
         "that PEFT makes: a NaN weight makes the loss NaN at the first step."
     )
-    bad = '{"peft_type": "ADALORA", "target_modules": ["q_proj"], "init_r": 12, "target_r": 8,\n' \
+    bad = (
+        '{"peft_type": "ADALORA", "target_modules": ["q_proj"], "init_r": 12, "target_r": 8,\n'
         ' "tfinal": 200, "total_step": 1000, "orth_reg_weight": NaN}\n'
+    )
     hint = "write a finite number"
 
     def check(self, block: Block) -> Iterable[Finding]:
@@ -309,13 +310,15 @@ class NonFinite(Rule):
         ]
 
 
+WRONG_PEFT_TYPE = WrongPeftType()
+
 RULES = (
     NonFinite(),
     MissingPeftType(),
     WrongType(),
     OutOfRange(),
     UnknownKey(),
-    WrongPeftType(),
+    WRONG_PEFT_TYPE,
     IntegralFloat(),
     UnknownChoice(),
     RuntimeConfigInFile(),

@@ -1,4 +1,4 @@
-"""What every source yields: values, a way from a path to a place, and what was wrong with the text."""
+"""What every source yields: values, the way from a path to a place, and faults of the text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Extent = tuple[int, int]
 
 
 class Locator(Protocol):
-    """Finds the text of a path; the path may be deeper than the document, then the nearest counts."""
+    """Finds the text of a path; of one that leads too far, the nearest place on it."""
 
     def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
         """Return where the key or the value at `path` stands."""

@@ -1,4 +1,4 @@
-"""JSON: values by the standard decoder, positions by walking the text only where one is asked for."""
+"""JSON: values by the standard decoder, positions by walking the text where one is asked for."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class JsonLocator:
         self._members: dict[Path, list[tuple[str | int, Extent | None, Extent]]] = {}
 
     def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
-        """Return where the key or value stands; the nearest parent's where the path leads too far."""
+        """Return where the key or value stands; the nearest place if the path leads too far."""
         extent = self._value_extent(())
         for depth, step in enumerate(path):
             # Of a repeated key the last one counts, as in the decoded value.
@@ -157,7 +157,8 @@ class JsonLocator:
         return match.end() if match else at
 
     def _read(self, start: int) -> list[tuple[str | int, Extent | None, Extent]]:
-        text, members = self._text, []
+        text = self._text
+        members: list[tuple[str | int, Extent | None, Extent]] = []
         if text[start : start + 1] not in ("{", "["):
             return []
         is_object = text[start] == "{"
@@ -166,7 +167,7 @@ class JsonLocator:
             name: str | int = len(members)
             key = None
             if is_object:
-                name, end = scanstring(text, at + 1, True)  # noqa: FBT003 - strict, as the decoder
+                name, end = scanstring(text, at + 1, True)
                 key = (at, end)
                 at = self._after_blank(self._after_blank(end) + 1)
             _, end = self._skip(text, at)

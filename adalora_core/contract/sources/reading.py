@@ -46,13 +46,20 @@ def read_bytes(path: str | os.PathLike[str], limits: Limits) -> bytes:
             device would never end).
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+    try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
-        return file.read(limits.file_bytes + 1)
+        chunks = []
+        left = limits.file_bytes + 1
+        while left > 0 and (chunk := os.read(descriptor, left)):
+            chunks.append(chunk)
+            left -= len(chunk)
+        return b"".join(chunks)
+    finally:
+        os.close(descriptor)
 
 
 def to_text(raw: bytes, limits: Limits) -> Document:
@@ -73,8 +80,7 @@ def to_text(raw: bytes, limits: Limits) -> Document:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         document = _fatal(
-            f"byte {raw[error.start]:#04x} at offset {error.start} is not UTF-8 "
-            f"({error.reason})"
+            f"byte {raw[error.start]:#04x} at offset {error.start} is not UTF-8 ({error.reason})"
         )
         # What can be read, so that the position has a line.
         document.text = raw[: error.start].decode("utf-8")

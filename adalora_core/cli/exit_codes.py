@@ -1,0 +1,12 @@
+"""What the command's exit codes mean, for all subcommands."""
+
+from __future__ import annotations
+
+FINE = 0
+"""Nothing at or above the fail level."""
+
+FINDINGS = 1
+"""Findings, unparseable content included."""
+
+CANNOT_RUN = 2
+"""Usage, a missing or unreadable file, nothing to check."""

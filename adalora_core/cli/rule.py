@@ -1,0 +1,39 @@
+"""`adalora rule`: explains one rule, or lists them all."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from adalora_core.cli.exit_codes import CANNOT_RUN, FINE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora rule [CODE|NAME]`."""
+    parser = argparse.ArgumentParser(
+        prog="adalora rule", description="Explain one rule, or list them all."
+    )
+    parser.add_argument("rule", nargs="?", metavar="CODE", help="a code such as ADA202, or a name")
+    wanted = parser.parse_args(argv).rule
+
+    from adalora_core.contract.rule_pages import page
+    from adalora_core.contract.rules import RULES
+
+    if wanted is None:
+        width = max(len(rule.name) for rule in RULES)
+        for rule in RULES:
+            print(f"{rule.code}  {rule.severity:<7}  {rule.name:<{width}}  {rule.summary}")
+        return FINE
+    for rule in RULES:
+        if wanted.lower() in (rule.code.lower(), rule.name):
+            print(page(rule), end="")
+            return FINE
+    print(
+        f"adalora rule: there is no rule {wanted!r}; 'adalora rule' lists them all",
+        file=sys.stderr,
+    )
+    return CANNOT_RUN

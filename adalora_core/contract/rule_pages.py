@@ -1,0 +1,71 @@
+"""A rule as a page of Markdown: what `adalora rule` prints and `docs/rules/` holds."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adalora_core.contract.rule import Example, Rule
+
+
+def page(rule: Rule) -> str:
+    """Return the rule's page."""
+    options = ""
+    if rule.example_options:
+        flags = [
+            f"--{name.replace('_', '-')} {value}" for name, value in rule.example_options.items()
+        ]
+        options = f" (`adalora check {' '.join(flags)}`)"
+    return f"""# {rule.code} {rule.name}
+
+Severity: {rule.severity}. Since: {rule.since}.
+
+**What:** {rule.summary}.
+
+**Why:** {rule.why}
+
+**What to do:** {rule.hint}.
+
+## Wrong{options}
+
+{_fenced(rule.bad, rule.language)}
+## Right
+
+{_fenced(rule.good, rule.language)}"""
+
+
+def example_text(example: Example) -> str:
+    """Return an example as the text of a file."""
+    if isinstance(example, str):
+        return example
+    # Short lists stay on one line, as people write them.
+    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in example.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def index(rules: Sequence[Rule]) -> str:
+    """Return the table of all rules that `docs/rules/README.md` holds."""
+    rows = [
+        f"| [{rule.code}]({rule.code}.md) | {rule.name} | {rule.severity} | {rule.summary} |"
+        for rule in rules
+    ]
+    return "\n".join(
+        (
+            "# Rules",
+            "",
+            "Generated from the rule classes: `adalora rule CODE` prints the same pages.",
+            "",
+            "| Code | Name | Severity | What |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        )
+    )
+
+
+def _fenced(example: Example, language: str) -> str:
+    text = example_text(example)
+    return f"```{language}\n{text}{'' if text.endswith(chr(10)) else chr(10)}```\n"

@@ -1,0 +1,146 @@
+"""Family ADA7xx: what depends on the release of PEFT."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adalora_core.contract.fields import FIELDS, PEFT_VERSION
+from adalora_core.contract.rule import SOUND, Finding, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.contract.block import Block
+
+ORTH_ZERO_SINCE = (0, 20)
+"""First release whose forward takes a penalty weight of 0."""
+
+TOTAL_STEP_ENFORCED_SINCE = "0.15.0"
+
+
+def release(version: str) -> tuple[int, ...]:
+    """Return the numbers that a version starts with: `0.18.2.dev0@UNKNOWN` gives (0, 18, 2).
+
+    Example:
+        >>> release("0.18.2.dev0@UNKNOWN"), release("main")
+        ((0, 18, 2), ())
+    """
+    numbers = []
+    for part in version.split("."):
+        if not (part.isascii() and part.isdecimal()):
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
+class KeyNewerThanPeft(Rule):
+    code = "ADA701"
+    name = "key-newer-than-peft"
+    severity = "warning"
+    summary = "a key that is set came with a later PEFT than --peft-version names"
+    why = (
+        "An older PEFT drops the key of a file with a warning and trains without the setting; as a "
+        "keyword argument it is a TypeError. Only asked for with --peft-version."
+    )
+    bad = SOUND | {"exclude_modules": ["lm_head"]}
+    example_options = {"peft_version": "0.13"}
+    hint = "upgrade PEFT, or remove the key"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if block.peft_version is None:
+            return
+        for name in block.values:
+            field = FIELDS.get(name)
+            if field is None or field.added is None or not block.is_set(name):
+                continue
+            if release(field.added) > block.peft_version:
+                yield Finding(
+                    self,
+                    block.at(name),
+                    f"`{name}` came with PEFT {field.added}; PEFT "
+                    f"{'.'.join(map(str, block.peft_version))} ignores it",
+                    "key",
+                )
+
+
+class NullTotalStepInAdapter(Rule):
+    code = "ADA702"
+    name = "null-total-step-in-adapter"
+    severity = "error"
+    summary = "a saved adapter has no total_step: PEFT no longer loads it"
+    why = (
+        f"PEFT checks total_step since {TOTAL_STEP_ENFORCED_SINCE}, also when it loads an adapter "
+        "for inference, where the number plays no part. Adapters saved before, by runs that never "
+        "set it, raise a ValueError. The runtime adalora-core loads them with a warning."
+    )
+    bad = {key: value for key, value in SOUND.items() if key != "total_step"} | {
+        "inference_mode": True,
+        "rank_pattern": {"q_proj.lora_E": [True] * 8 + [False] * 4},
+    }
+    good = bad | {"total_step": 1000}
+    hint = (
+        "write the number of steps that it was trained for; for inference any number above "
+        "tinit + tfinal will do"
+    )
+    inputs = ("inference_mode", "total_step")
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if block.is_saved and block["total_step"] is None:
+            yield Finding(
+                self,
+                block.at("total_step")
+                if "total_step" in block.values
+                else block.at("inference_mode"),
+                "AdaLoRA does not work when `total_step` is None, supply a value > 0. This saved "
+                f"adapter has none, and PEFT >= {TOTAL_STEP_ENFORCED_SINCE} refuses to load it",
+                "key",
+                severity=None if block.runtime == "peft" else "warning",
+            )
+
+
+class OrthZeroOnOldPeft(Rule):
+    code = "ADA703"
+    name = "orth-zero-on-old-peft"
+    severity = "warning"
+    summary = "orth_reg_weight is 0, which PEFT before 0.20 refuses in forward"
+    why = (
+        "Older releases raise a ValueError in the first forward unless the weight is positive, so "
+        "the configuration does not travel. --peft-version 0.20 or later silences this."
+    )
+    bad = SOUND | {"orth_reg_weight": 0}
+    hint = "use a tiny weight such as 1e-06 where old releases must run it"
+    inputs = ("orth_reg_weight",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if block.runtime != "peft" or block["orth_reg_weight"] != 0:
+            return
+        if block.peft_version is None or block.peft_version < ORTH_ZERO_SINCE:
+            yield Finding(
+                self,
+                block.at("orth_reg_weight"),
+                "`orth_reg_weight` 0 raises in forward under PEFT before "
+                f"{'.'.join(map(str, ORTH_ZERO_SINCE))}",
+            )
+
+
+class NewerFile(Rule):
+    code = "ADA704"
+    name = "newer-file"
+    severity = "info"
+    summary = f"the file was written by a later PEFT than {PEFT_VERSION}, which this contract knows"
+    why = "Keys of that release look unknown here, and its checks may differ."
+    bad = SOUND | {"peft_version": "99.0.0"}
+    hint = "upgrade adalora-core"
+    inputs = ("peft_version",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        version = block["peft_version"]
+        if version and release(version)[:2] > release(PEFT_VERSION):
+            yield Finding(
+                self,
+                block.at("peft_version"),
+                f"written by PEFT {version}; the contract is that of PEFT {PEFT_VERSION}",
+            )
+
+
+RULES = (KeyNewerThanPeft(), NullTotalStepInAdapter(), OrthZeroOnOldPeft(), NewerFile())

@@ -1,0 +1,178 @@
+"""`adalora check` as a pipeline sees it: exit codes, streams, blocks."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from adalora_core.cli import main
+from adalora_core.contract.rule import SOUND
+
+
+@pytest.fixture
+def check(capsys):
+    def run(*arguments):
+        try:
+            code = main(["check", *map(str, arguments)])
+        except SystemExit as exit_:
+            code = exit_.code
+        streams = capsys.readouterr()
+        return code, streams.out, streams.err
+
+    return run
+
+
+@pytest.fixture
+def write(tmp_path):
+    def to_file(content, name="adapter_config.json"):
+        path = tmp_path / name
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return path
+
+    return to_file
+
+
+def test_sound_file_exits_0_and_says_what_was_checked(check, write):
+    code, out, err = check(write(SOUND))
+    assert (code, err) == (0, "")
+    assert out == "checked 1 configuration: 0 errors, 0 warnings\n"
+
+
+def test_error_exits_1_with_excerpt_and_caret(check, write):
+    path = write(json.dumps(SOUND | {"deltaT": 0}, indent=1))
+    code, out, _ = check(path)
+    assert code == 1
+    assert f"--> {path}:" in out
+    lines = out.splitlines()
+    at = next(index for index, line in enumerate(lines) if '"deltaT": 0' in line)
+    assert lines[at + 1].index("^") == lines[at].index("0", lines[at].index("deltaT"))
+
+
+def test_warning_exits_0_unless_the_fail_level_is_lower(check, write):
+    path = write(SOUND | {"r": 4})
+    assert check(path)[0] == 0
+    assert check(path, "--fail-level", "warning")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [("not json", "ADA001"), ("", "ADA009"), ("[1, 2]", "ADA006"), ('{"a": 1}', "ADA006")],
+)
+def test_unusable_content_exits_1_with_one_finding(check, write, content, code):
+    exit_code, out, err = check(write(content), "--output-format", "json")
+    (report,) = json.loads(out)["reports"]
+    assert (exit_code, err) == (1, "")
+    assert [d["code"] for d in report["diagnostics"]] == [code]
+
+
+def test_missing_file_exits_2_with_one_line(check, tmp_path):
+    code, out, err = check(tmp_path / "none.json")
+    assert (code, out) == (2, "")
+    assert (
+        err == f"adalora check: cannot read {tmp_path / 'none.json'}: No such file or directory\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["x.json", "--runtime", "torch"],
+        ["x.json", "--no-such-option"],
+        ["-", "--limit", "depth=0"],
+        ["-", "--peft-version", "new"],
+    ],
+)
+def test_wrong_usage_exits_2(check, arguments):
+    code, out, err = check(*arguments)
+    assert (code, out) == (2, "")
+    assert "adalora check" in err
+
+
+def test_standard_input_is_read_for_a_dash(check, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(json.dumps(SOUND | {"deltaT": 0}).encode()))
+    monkeypatch.setattr("sys.stdin", stream)
+    code, out, _ = check("-", "--stdin-filename", "run.json")
+    assert code == 1
+    assert "--> run.json:1:" in out
+
+
+def test_json_output_holds_every_finding_with_its_place(check, write):
+    path = write(SOUND | {"deltaT": 0, "r": 4})
+    _, out, _ = check(path, "--output-format", "json")
+    content = json.loads(out)
+    assert content["schema_version"] == 1
+    assert content["summary"] == {"configurations": 1, "errors": 1, "warnings": 1, "infos": 0}
+    (report,) = content["reports"]
+    assert (report["source"], report["ok"]) == (str(path), False)
+    by_code = {d["code"]: d for d in report["diagnostics"]}
+    assert set(by_code) == {"ADA204", "ADA303"}
+    assert by_code["ADA204"]["pointer"] == "/deltaT"
+    assert by_code["ADA204"]["span"]["start"]["line"] == 1
+
+
+def test_options_reach_the_engine(check, write):
+    equal = write(SOUND | {"init_r": 8, "target_r": 8})
+    assert check(equal)[0] == 1
+    assert check(equal, "--runtime", "adalora-core")[0] == 0
+    unknown = write(SOUND | {"bogus": 1}, "unknown.json")
+    assert check(unknown)[0] == 0
+    assert check(unknown, "--strict-keys")[0] == 1
+
+
+NESTED = {"model": "opt", "runs": [{"peft": SOUND | {"deltaT": 0}}, {"peft": SOUND}]}
+
+
+def test_blocks_in_another_tools_file_are_found_by_peft_type(check, write):
+    code, out, _ = check(write(NESTED), "--output-format", "json")
+    (report,) = json.loads(out)["reports"]
+    assert code == 1
+    assert [d["pointer"] for d in report["diagnostics"]] == ["/runs/0/peft/deltaT"]
+
+
+def test_block_named_by_key_is_the_only_one_checked(check, write):
+    assert check(write(NESTED), "--key", "/runs/1/peft")[0] == 0
+    assert check(write(NESTED), "--key", "/runs/0/peft")[0] == 1
+    assert check(write(NESTED), "--key", "/runs/7/peft")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "codes"),
+    [
+        # Only AdaLoRA has these names: a block without peft_type.
+        ({"init_r": 12, "target_r": 8, "deltaT": 0}, {"ADA101", "ADA201", "ADA204", "ADA414"}),
+        # PEFT's names behind a prefix, as command lines of trainers have them.
+        (
+            {"adalora_init_r": 12, "adalora_target_r": 8, "adalora_tinit": 90, "lr": 1,
+             "adalora_tfinal": 20, "adalora_total_step": 100, "target_modules": ["q"]},
+            {"ADA202"},
+        ),
+        # A section beside a key that says adalora.
+        ({"method": "adalora", "lora": {"target_modules": ["q"], "rank": 8, "init_r": 9}},
+         {"ADA104", "ADA201"}),
+        # PEFT's names among the tool's own.
+        ({"lora_type": "AdaLoRA", "rank": 8, "num_steps": 3, "target_modules": ["q"]},
+         {"ADA104", "ADA201", "ADA306"}),
+        ({"peft_type": "LORA", "target_r": 8, "use_dora": True}, {"ADA105"}),
+    ],
+    ids=["bare", "prefixed", "section", "flat", "other-method"],
+)  # fmt: skip
+def test_block_written_in_another_habit_is_found(check, write, content, codes):
+    _, out, _ = check(write(content), "--output-format", "json")
+    (report,) = json.loads(out)["reports"]
+    assert {d["code"] for d in report["diagnostics"]} == codes
+
+
+def test_prefixed_key_is_reported_under_its_own_spelling(check, write):
+    content = {"adalora_init_r": 12, "adalora_target_r": 0, "adalora_total_step": 9}
+    _, out, _ = check(write(content), "--output-format", "json")
+    pointers = {d["pointer"] for d in json.loads(out)["reports"][0]["diagnostics"]}
+    assert "/adalora_target_r" in pointers
+
+
+def test_trainer_option_restricts_the_search(check, write):
+    path = write({"lora_type": "adalora", "target_modules": ["q"], "rank": 8})
+    assert "ADA306" in check(path, "--trainer", "flat")[1]
+    assert "ADA006" in check(path, "--trainer", "peft")[1]

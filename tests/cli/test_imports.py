@@ -1,0 +1,62 @@
+"""What a command loads: never torch, and for a JSON file not even pydantic."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from adalora_core.contract.rule import SOUND
+
+HEAVY = ("torch", "numpy", "transformers", "peft", "safetensors")
+UNNEEDED = ("pydantic", "jsonschema", "yaml", "tomllib", "hypothesis")
+
+
+def _loaded(code, names):
+    """Run `code` in a fresh interpreter and return which of `names` it has imported."""
+    listing = f"json.dumps([name for name in {names!r} if name in sys.modules])"
+    probe = f"{code}\nimport sys, json\nsys.stderr.write({listing})"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    return json.loads(done.stderr)
+
+
+def _command(*arguments):
+    return f"from adalora_core.cli import main\nmain({list(arguments)!r})"
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(SOUND | {"deltaT": 0, "delta_t": 1, "target_modules": "q.*"}))
+    return str(path)
+
+
+@pytest.mark.parametrize("output", ["full", "json"])
+def test_check_of_a_json_file_loads_nothing_heavy_and_nothing_unneeded(file, output):
+    code = _command("check", file, "--output-format", output)
+    assert _loaded(code, HEAVY + UNNEEDED) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import adalora_core, adalora_core.contract",
+        _command("rule", "ADA202"),
+        _command("rule"),
+        _command("schema"),
+    ],
+)
+def test_other_commands_and_imports_load_nothing_heavy(code):
+    assert _loaded(code, HEAVY) == []
+
+
+def test_typed_model_loads_pydantic_and_nothing_heavy():
+    code = "from adalora_core import AdaLoraConfig, validate_config\nAdaLoraConfig(total_step=9)"
+    assert _loaded(code, (*HEAVY, "pydantic")) == ["pydantic"]
+
+
+def test_probe_sees_a_module_that_was_loaded():
+    # Without this the tests above could pass because the probe sees nothing.
+    assert _loaded("import tomllib", ("tomllib", "torch")) == ["tomllib"]

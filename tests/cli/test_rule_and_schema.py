@@ -1,0 +1,49 @@
+"""`adalora rule` and `adalora schema`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from adalora_core.cli import main
+from adalora_core.contract.rules import RULES
+from adalora_core.contract.schema import config_schema
+
+
+def test_rule_without_a_code_lists_every_rule(capsys):
+    assert main(["rule"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [rule.code for rule in RULES]
+
+
+@pytest.mark.parametrize("asked", ["ADA202", "ada202", "no-budgeting-phase"])
+def test_rule_asked_by_code_or_name_is_explained(asked, capsys):
+    assert main(["rule", asked]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("# ADA202 no-budgeting-phase\n")
+    for part in ("**Why:**", "**What to do:**", "## Wrong", "## Right"):
+        assert part in out
+
+
+def test_rule_that_does_not_exist_exits_2(capsys):
+    assert main(["rule", "ADA999"]) == 2
+    assert "there is no rule 'ADA999'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("draft", ["2020-12", "draft-07"])
+def test_schema_printed_is_the_schema(draft, capsys):
+    assert main(["schema", "--draft", draft]) == 0
+    assert json.loads(capsys.readouterr().out) == config_schema(draft)
+
+
+def test_schema_compared_with_a_file_exits_0_1_or_2(tmp_path, capsys):
+    path = tmp_path / "adalora.schema.json"
+    assert main(["schema", "--check", str(path)]) == 2
+    main(["schema"])
+    capsys.readouterr()
+    main(["schema"])
+    path.write_text(capsys.readouterr().out)
+    assert main(["schema", "--check", str(path)]) == 0
+    assert main(["schema", "--strict-keys", "--check", str(path)]) == 1
+    assert "adalora schema --draft 2020-12 --strict-keys >" in capsys.readouterr().out

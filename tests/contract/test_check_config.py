@@ -1,0 +1,136 @@
+"""`check_config` and `validate_config`: sources, options, runtimes, errors."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from adalora_core.contract import ConfigWarning, check_config, validate_config
+from adalora_core.contract.rule import SOUND
+from adalora_core.errors import ConfigError
+
+
+def _codes(report):
+    return [diagnostic.code for diagnostic in report.diagnostics]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.read_text(),
+        lambda path: path.read_bytes(),
+        lambda path: bytearray(path.read_bytes()),
+        lambda path: json.loads(path.read_text()),
+        lambda path: path,
+    ],
+    ids=["str", "bytes", "bytearray", "mapping", "path"],
+)
+def test_source_of_each_kind_checked_gives_the_same_findings(make, tmp_path):
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(SOUND | {"use_dora": True, "r": 4}))
+    assert sorted(_codes(check_config(make(path)))) == ["ADA303", "ADA401"]
+
+
+def test_str_that_is_the_name_of_a_file_is_content_all_the_same(tmp_path):
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(SOUND))
+    assert _codes(check_config(str(path))) == ["ADA001"]
+
+
+def test_source_of_another_type_raises_type_error():
+    with pytest.raises(TypeError, match=r"expected JSON text .* got int"):
+        check_config(3)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("runtime", "torch"), ("format", "xml"), ("peft_version", "main"), ("key", "peft")],
+)
+def test_option_with_an_impossible_value_raises_value_error(option, value):
+    with pytest.raises(ValueError, match=r"expected|starts with"):
+        check_config("{}", **{option: value})
+
+
+def test_missing_file_and_directory_raise_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        check_config(tmp_path / "none.json")
+    with pytest.raises(IsADirectoryError):
+        check_config(tmp_path)
+
+
+def test_pipe_as_source_raises_instead_of_blocking(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(OSError, match="Not a regular file"):
+        check_config(tmp_path / "pipe.json")
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "3", '"ADALORA"', "null", "", "{", "\0"])
+def test_content_of_any_kind_checked_never_raises(text):
+    report = check_config(text)
+    assert not report.ok
+    assert report.config is None
+
+
+def test_equal_ranks_are_an_error_for_peft_and_fine_for_adalora_core():
+    config = SOUND | {"init_r": 8, "target_r": 8}
+    assert _codes(check_config(config)) == ["ADA302"]
+    assert _codes(check_config(config, runtime="adalora-core")) == []
+
+
+def test_null_total_step_in_a_saved_adapter_depends_on_the_runtime():
+    config = SOUND | {"total_step": None, "inference_mode": True}
+    assert [d.severity for d in check_config(config).diagnostics] == ["error"]
+    assert [d.severity for d in check_config(config, runtime="adalora-core").diagnostics] == [
+        "warning"
+    ]
+
+
+def test_unknown_key_is_a_warning_and_an_error_with_strict_keys():
+    config = SOUND | {"bogus": 1}
+    assert [d.severity for d in check_config(config).diagnostics] == ["warning"]
+    assert [d.severity for d in check_config(config, strict_keys=True).diagnostics] == ["error"]
+
+
+def test_key_points_into_a_document_and_the_finding_out_of_it_has_the_full_pointer():
+    report = check_config({"runs": [{"peft": SOUND | {"deltaT": 0}}]}, key="/runs/0/peft")
+    assert [(d.code, d.pointer) for d in report.diagnostics] == [("ADA204", "/runs/0/peft/deltaT")]
+
+
+@pytest.mark.parametrize("key", ["/nothing", "/runs/1", "/runs/x"])
+def test_key_that_points_nowhere_is_a_finding(key):
+    assert _codes(check_config({"runs": [SOUND]}, key=key)) == ["ADA006"]
+
+
+def test_more_findings_than_the_limit_are_cut_and_said():
+    from adalora_core.contract.sources.limits import Limits
+
+    report = check_config(SOUND | {f"k{i}": 1 for i in range(9)}, limits=Limits(diagnostics=3))
+    assert sorted(_codes(report)) == ["ADA005", "ADA104", "ADA104", "ADA104"]
+
+
+def test_sound_configuration_validated_returns_the_typed_model():
+    config = validate_config(json.dumps(SOUND))
+    assert (config.init_r, config.target_modules) == (12, ["q_proj", "v_proj"])
+
+
+def test_wrong_configuration_validated_raises_with_the_whole_report():
+    with pytest.raises(ConfigError) as caught:
+        validate_config(json.dumps(SOUND | {"deltaT": 0, "use_dora": True}))
+    assert isinstance(caught.value, ValueError)
+    assert {d.code for d in caught.value.report.errors} == {"ADA204", "ADA401"}
+    assert "ADA204" in str(caught.value)
+    assert "ADA401" in str(caught.value)
+
+
+def test_warning_validated_goes_through_warnings_at_the_callers_line():
+    with pytest.warns(ConfigWarning, match="ADA303") as caught:
+        validate_config(SOUND | {"r": 4})
+    assert caught[0].filename == __file__
+
+
+def test_unknown_key_validated_is_left_out_of_the_model():
+    with pytest.warns(ConfigWarning, match="ADA104"):
+        config = validate_config(SOUND | {"bogus": 1})
+    assert not hasattr(config, "bogus")

@@ -1,0 +1,139 @@
+"""`AdaLoraConfig`: what it takes, what it refuses, what it writes."""
+
+from __future__ import annotations
+
+import copy
+import enum
+import json
+import pickle
+
+import pytest
+from contract_configs import configurations
+from hypothesis import given
+from pydantic import ValidationError
+
+from adalora_core.contract import AdaLoraConfig, ConfigWarning, check_config
+from adalora_core.contract.fields import FIELDS
+
+
+def test_model_has_exactly_the_fields_of_the_table_in_their_order():
+    assert list(AdaLoraConfig.model_fields) == list(FIELDS)
+
+
+def test_field_left_out_has_the_tables_default():
+    config = AdaLoraConfig(total_step=1000)
+    for name, field in FIELDS.items():
+        if name != "total_step":
+            assert getattr(config, name) == field.default, name
+
+
+def test_defaults_of_two_configurations_are_not_shared():
+    first, second = AdaLoraConfig(total_step=10), AdaLoraConfig(total_step=10)
+    first.alpha_pattern["q"] = 1
+    assert second.alpha_pattern == {}
+
+
+def test_usual_call_builds():
+    config = AdaLoraConfig(init_r=12, target_r=4, total_step=10000, target_modules=["q_proj"])
+    assert config.target_modules == ["q_proj"]
+    assert config.peft_type == "ADALORA"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"target_r": 8},
+        {"tinit": 500, "tfinal": 500, "total_step": 1000},
+        {"total_step": 1000, "use_dora": True},
+        {"total_step": 1000, "bogus": 1},
+        {"total_step": 1000, "init_r": "12"},
+        {"total_step": 1000, "init_r": 12.0},
+        {"total_step": True},
+        {"total_step": 1000, "orth_reg_weight": float("nan")},
+    ],
+)
+def test_impossible_configuration_raises_value_error(fields):
+    with pytest.raises(ValueError):  # noqa: PT011 - the type is what is promised
+        AdaLoraConfig(**fields)
+
+
+def test_all_faults_are_listed_in_one_error():
+    with pytest.raises(ValidationError) as caught:
+        AdaLoraConfig(total_step=0, init_r="{x}", beta1=2, use_dora=True, bogus=1)
+    assert {error["loc"][0] for error in caught.value.errors()} == {
+        "total_step", "init_r", "beta1", "use_dora", "bogus"
+    }  # fmt: skip
+    for code in ("ADA201", "ADA102", "ADA103", "ADA401", "ADA104"):
+        assert code in str(caught.value)
+
+
+@pytest.mark.parametrize("modules", [["v", "q"], ("v", "q"), {"v", "q"}, frozenset("vq")])
+def test_module_list_of_any_kind_is_stored_sorted(modules):
+    config = AdaLoraConfig(total_step=10, target_modules=modules, exclude_modules=modules)
+    assert config.target_modules == config.exclude_modules == ["q", "v"]
+
+
+def test_member_of_a_string_enum_is_taken_for_its_value():
+    class TaskType(str, enum.Enum):  # noqa: UP042 - as PEFT has it
+        CAUSAL_LM = "CAUSAL_LM"
+
+    config = AdaLoraConfig(total_step=10, task_type=TaskType.CAUSAL_LM)
+    assert type(config.task_type) is str
+
+
+def test_equal_ranks_and_null_total_step_for_inference_build():
+    assert AdaLoraConfig(total_step=10, init_r=8, target_r=8).init_r == 8
+    assert AdaLoraConfig(inference_mode=True).total_step is None
+
+
+def test_setting_without_effect_warns_at_the_callers_line():
+    with pytest.warns(ConfigWarning, match="will be ignored") as caught:
+        AdaLoraConfig(total_step=10, r=16)
+    assert caught[0].filename == __file__
+
+
+def test_assignment_of_a_fitting_value_is_taken_and_of_another_refused():
+    config = AdaLoraConfig(total_step=10)
+    config.tinit = 3
+    config.target_modules = ("v", "q")
+    assert (config.tinit, config.target_modules) == (3, ["q", "v"])
+    for name, value in [("tinit", "x"), ("tinit", -1), ("deltaT", 0), ("total_step", 0)]:
+        with pytest.raises(ValidationError):
+            setattr(config, name, value)
+    with pytest.raises(ValueError, match="bogus"):
+        config.bogus = 1
+    assert (config.tinit, config.deltaT, config.total_step) == (3, 1, 10)
+
+
+def test_assignment_across_fields_is_left_to_the_next_check():
+    config = AdaLoraConfig(total_step=10)
+    config.tinit = 50
+    assert not check_config(config.to_json_dict()).ok
+
+
+def test_json_dict_written_has_the_fifty_keys_sorted_and_reads_back():
+    config = AdaLoraConfig(total_step=1000, target_modules={"v", "q"}, tfinal=100)
+    content = config.to_json_dict()
+    assert len(content) == 50
+    assert list(content) == sorted(content)
+    assert AdaLoraConfig(**json.loads(json.dumps(content))) == config
+
+
+def test_copies_and_pickles_equal_the_original():
+    config = AdaLoraConfig(total_step=1000)
+    for other in (
+        copy.deepcopy(config),
+        config.model_copy(),
+        pickle.loads(pickle.dumps(config)),  # noqa: S301 - our own bytes
+    ):
+        assert other == config
+
+
+@given(configurations())
+def test_model_and_engine_agree_on_every_configuration(values):
+    report = check_config(values, runtime="adalora-core", strict_keys=True)
+    if report.ok:
+        assert report.config is not None
+    else:
+        with pytest.raises(ValidationError):
+            AdaLoraConfig(**values)

@@ -1,0 +1,104 @@
+"""Every rule keeps what its class promises."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from adalora_core.contract import check_config
+from adalora_core.contract.rule_pages import example_text
+from adalora_core.contract.rules import BY_CODE, RULES
+
+
+def _codes(text, rule, options):
+    report = check_config(text, format=rule.language, **options)
+    return {diagnostic.code for diagnostic in report.diagnostics}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+def test_bad_example_checked_yields_exactly_its_own_code(rule):
+    assert _codes(example_text(rule.bad), rule, rule.example_options) == {rule.code}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+def test_good_example_checked_yields_nothing(rule):
+    text = example_text(rule.good)
+    # The place that the bad example names may be what is wrong with it.
+    key = rule.example_options.get("key")
+    options = {
+        name: value
+        for name, value in rule.example_options.items()
+        if name != "key" or f'"{key[1:]}"' in text
+    }
+    assert _codes(text, rule, options) == set()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+def test_attributes_of_a_rule_are_complete_and_in_form(rule):
+    assert re.fullmatch(r"ADA\d{3}", rule.code)
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", rule.name)
+    assert rule.severity in {"error", "warning", "info"}
+    for text in (rule.summary, rule.why, rule.hint):
+        assert text.strip() == text
+    assert not rule.summary.endswith(".")
+    assert not rule.hint.endswith(".")
+    assert rule.why.endswith((".", ")"))
+
+
+def test_codes_and_names_over_all_rules_are_unique():
+    assert len(BY_CODE) == len(RULES)
+    assert len({rule.name for rule in RULES}) == len(RULES)
+
+
+def test_number_of_rules_is_at_least_forty():
+    assert len(RULES) >= 40
+
+
+def test_rule_on_two_fields_with_one_wrong_type_is_skipped_and_others_are_not():
+    report = check_config(
+        {"peft_type": "ADALORA", "total_step": 100, "tinit": "x", "tfinal": 200, "init_r": 4}
+    )
+    codes = {diagnostic.code for diagnostic in report.errors}
+    assert codes == {"ADA102", "ADA301"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "phrase"),
+    [
+        ({"total_step": None}, "AdaLoRA does not work when `total_step` is None, supply a value"),
+        ({"tinit": 900}, "The supplied schedule values don't allow for a budgeting phase"),
+        ({"use_dora": True}, "ADALORA does not support DoRA"),
+        ({"loftq_config": {"loftq_bits": 4}}, "ADALORA does not support LOFTQ"),
+        ({"r": 4}, "Note that `r` is not used in AdaLora and will be ignored"),
+        (
+            {"orth_reg_weight": -1},
+            "`orth_reg_weight` should be greater than or equal to 0, but the value passed is -1",
+        ),
+        (
+            {"target_modules": "q", "layers_to_transform": [1]},
+            "`layers_to_transform` cannot be used when `target_modules` is a str.",
+        ),
+        (
+            {"layers_pattern": "layers"},
+            "When `layers_pattern` is specified, `layers_to_transform` must also be specified.",
+        ),
+        ({"delta_t": 3}, "unexpected keyword argument"),
+    ],
+)
+def test_message_on_a_fault_that_peft_knows_contains_its_words(fields, phrase):
+    report = check_config(BY_CODE["ADA202"].good | fields)
+    assert any(phrase in diagnostic.message for diagnostic in report.diagnostics)
+
+
+def test_broken_schedule_checked_names_phases_and_largest_legal_values():
+    report = check_config({"peft_type": "ADALORA", "tinit": 6000, "tfinal": 11000} | {
+        "total_step": 13500, "init_r": 12, "target_r": 8})  # fmt: skip
+    (finding,) = report.errors
+    assert "warm-up: steps 0 to 6000; budgeting: no steps; final phase: steps 2500 to 13499" in (
+        finding.message
+    )
+    assert "tinit at most 2499" in finding.hint
+    assert "tfinal at most 7499" in finding.hint
+    assert "total_step at least 17001" in finding.hint
+    assert [related.pointer for related in finding.related] == ["/tinit", "/tfinal"]
