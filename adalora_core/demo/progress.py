@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Self
 
 from tqdm import tqdm
@@ -34,8 +35,9 @@ class ProgressBar:
             total=total,
             file=stream,
             mininterval=0.1 if on_terminal else LOG_SECONDS,
-            dynamic_ncols=on_terminal,
-            ncols=None if on_terminal else LOG_WIDTH,
+            # Not tqdm's own measure: on a terminal that reports no size it shows nothing.
+            ncols=shutil.get_terminal_size((LOG_WIDTH, 0)).columns,
+            nrows=2,
             # Short enough for the figures to fit a terminal of 80 columns.
             bar_format="{percentage:3.0f}%|{bar}| {n}/{total}, {remaining} left{postfix}",
         )

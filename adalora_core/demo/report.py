@@ -62,7 +62,7 @@ def _result(outcome: Outcome) -> str:
         ),
     ]
     faults = "".join(f"\n\n**Fault: {fault}.**" for fault in outcome.faults())
-    return _table(("result", ""), rows) + faults
+    return _table(("what", "value"), rows) + faults
 
 
 def _schedule(outcome: Outcome) -> str:
@@ -81,8 +81,8 @@ def _ranks(outcome: Outcome) -> str:
         "## Where the rank went\n\n"
         f"![rank of each module]({output.HEAT_MAP})\n\n"
         f"Every matrix began with rank {outcome.settings.init_r}. The lowest is now {few} "
-        f"(`{lowest}`), the highest {many} (`{highest}`); {unused} of {len(ordered)} matrices "
-        "need no adapter at all."
+        f"(`{lowest}`), the highest {many} (`{highest}`). Matrices that were left without any "
+        f"adapter: {unused} of {len(ordered)}."
     )
 
 
