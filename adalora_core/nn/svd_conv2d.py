@@ -39,8 +39,9 @@ class SVDConv2d(AdaLoraLayer):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the base layer and the active adapters to `x` `[N, in, H, W]`."""
+        adapters = self._adapters_to_apply()
         result: torch.Tensor = self.base_layer(x)
-        for name in self._adapters_to_apply():
+        for name in adapters:
             if name in self.lora_A:
                 result = result + self._adapter_output(name, x).to(result.dtype)
         return result

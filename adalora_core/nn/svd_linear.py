@@ -53,8 +53,10 @@ class SVDLinear(AdaLoraLayer):
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Apply the base layer and the active adapters to `x` `[..., in]`."""
+        # First of all: it takes merged weights out of the base layer while adapters are disabled.
+        adapters = self._adapters_to_apply()
         result: torch.Tensor = self.base_layer(x, *args, **kwargs)
-        for name in self._adapters_to_apply():
+        for name in adapters:
             if name in self.lora_A:
                 result = svd_linear(
                     result,

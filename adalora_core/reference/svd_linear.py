@@ -33,7 +33,7 @@ def svd_linear(
         tensor([[3., 3., 3., 3.]])
     """
     hidden = functional.dropout(x.to(A.dtype), dropout) @ A.T
-    delta = ((hidden * E.T) @ B.T) * scale
+    delta = ((hidden * E[:, 0]) @ B.T) * scale
     if inplace:
         return base_output.add_(delta)
     return (base_output + delta).to(base_output.dtype)

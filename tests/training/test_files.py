@@ -211,7 +211,7 @@ class TestRefusedFiles:
 
     def test_missing_configuration(self, saved: Path) -> None:
         (saved / "adapter_config.json").unlink()
-        with pytest.raises(CheckpointError, match="holds no adapter_config.json"):
+        with pytest.raises(CheckpointError, match=r"holds no adapter_config\.json"):
             self.load(saved)
 
     def test_missing_folder(self, tmp_path: Path) -> None:

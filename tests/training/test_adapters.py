@@ -1,0 +1,160 @@
+"""Several adapters in one model, and what else is trained beside them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import peft
+import pytest
+import torch
+from adalora_runs import SETTINGS, TARGET_BUDGET, make, optimizer_of, train
+from toy_models import TwoLayer, two_layer_batch
+
+from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def config(**changes: Any) -> AdaLoraConfig:
+    return AdaLoraConfig(**{**SETTINGS, **changes})
+
+
+def outputs(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(two_layer_batch(99)["x"]).logits
+
+
+def budget_of(model: Any, name: str) -> int:
+    return sum(map(sum, model.peft_config[name].rank_pattern.values()))
+
+
+@pytest.fixture
+def model() -> Any:
+    made = get_peft_model(TwoLayer(), config(init_lora_weights=False))
+    made.add_adapter("other", config(init_lora_weights=False))
+    return made
+
+
+class TestSwitching:
+    def test_a_new_adapter_does_not_act_until_it_is_set(self, model: Any) -> None:
+        before = outputs(model)
+        model.add_adapter("third", config(init_lora_weights=False))
+        torch.testing.assert_close(outputs(model), before)
+        model.set_adapter("third")
+        assert not torch.allclose(outputs(model), before)
+        assert model.active_adapter == "third"
+
+    def test_two_active_adapters_add_up(self) -> None:
+        base = torch.nn.Sequential(torch.nn.Linear(4, 4))
+        model = get_peft_model(base, config(target_modules=["0"], init_lora_weights=False))
+        model.add_adapter("other", config(target_modules=["0"], init_lora_weights=False))
+        x = torch.randn(3, 4)
+        with torch.no_grad():
+            with model.disable_adapter():
+                plain = model(x)
+            model.set_adapter("default")
+            first = model(x) - plain
+            model.set_adapter("other")
+            second = model(x) - plain
+            model.set_adapter(["default", "other"])
+            torch.testing.assert_close(model(x) - plain, first + second, atol=1e-6, rtol=1e-5)
+
+    def test_deleting_leaves_the_others(self, model: Any) -> None:
+        before = outputs(model)
+        model.delete_adapter("other")
+        torch.testing.assert_close(outputs(model), before)
+        assert not any(".other" in name for name, _ in model.named_parameters())
+        with pytest.raises(ValueError, match="'other' does not exist"):
+            model.delete_adapter("other")
+
+    @pytest.mark.parametrize("name", ["default", "", "a.b"])
+    def test_unusable_names_are_refused(self, model: Any, name: str) -> None:
+        with pytest.raises(ValueError, match="adapter_name"):
+            model.add_adapter(name, config())
+
+    def test_an_unknown_adapter_is_refused(self, model: Any) -> None:
+        with pytest.raises(ValueError, match="no adapter 'missing'"):
+            model.set_adapter("missing")
+
+    def test_inactive_adapters_do_not_learn(self, model: Any) -> None:
+        learning = {name for name, each in model.named_parameters() if each.requires_grad}
+        assert learning
+        assert not any(".other" in name for name in learning)
+
+
+class TestTwoTrainable:
+    """PEFT allows one trainable adapter; here each has its own allocator."""
+
+    def test_peft_refuses_the_second(self) -> None:
+        made = make("peft")
+        with pytest.raises(ValueError, match="only 1 trainable adapter"):
+            made.add_adapter("other", peft.AdaLoraConfig(**SETTINGS))
+
+    def test_both_reach_their_own_budget(self, model: Any) -> None:
+        model.set_adapter(["default", "other"])
+        train(model, range(30), optimizer=optimizer_of(model))
+        assert budget_of(model, "default") == TARGET_BUDGET
+        assert budget_of(model, "other") == TARGET_BUDGET
+
+    def test_both_are_saved_each_in_its_place(self, tmp_path: Path) -> None:
+        model = get_peft_model(TwoLayer(), config())
+        model.add_adapter("other", config())
+        model.set_adapter(["default", "other"])
+        train(model, range(30))
+        model.save_pretrained(tmp_path)
+        expected = outputs(model)
+        loaded = AdaLoraModel.from_pretrained(model.unload(), tmp_path)
+        loaded.load_adapter(tmp_path / "other", "other")
+        loaded.set_adapter(["default", "other"])
+        torch.testing.assert_close(outputs(loaded), expected)
+
+
+class TestModulesToSave:
+    def test_the_head_is_trained_saved_and_loaded_on_both_sides(self, tmp_path: Path) -> None:
+        torch.manual_seed(5)
+        model = get_peft_model(TwoLayer(), config(modules_to_save=["head"]))
+        head = model.base_model.model.head
+        before = head.original_module.weight.clone()
+        train(model, range(30))
+        assert torch.equal(head.original_module.weight, before)
+        assert not torch.equal(head.modules_to_save["default"].weight, before)
+        model.save_pretrained(tmp_path)
+        for load in (AdaLoraModel, peft.PeftModel):
+            torch.manual_seed(5)
+            loaded = load.from_pretrained(TwoLayer(), tmp_path)
+            torch.testing.assert_close(outputs(loaded), outputs(model), atol=1e-6, rtol=1e-6)
+
+    def test_disabled_uses_the_original_head(self) -> None:
+        base = TwoLayer()
+        expected = outputs(base)
+        model = get_peft_model(base, config(modules_to_save=["head"]))
+        train(model, range(5))
+        with model.disable_adapter():
+            torch.testing.assert_close(outputs(model), expected)
+
+    def test_a_missing_module_is_named(self) -> None:
+        with pytest.raises(ValueError, match="'classifier'"):
+            get_peft_model(TwoLayer(), config(modules_to_save=["classifier"]))
+
+
+class TestBias:
+    @pytest.mark.parametrize(
+        ("bias", "trained"),
+        [("none", 0), ("lora_only", 2), ("all", 3)],
+    )
+    def test_the_biases_that_are_asked_for_learn(self, bias: str, trained: int) -> None:
+        model = get_peft_model(TwoLayer(), config(bias=bias))
+        found = [name for name, each in model.named_parameters() if each.requires_grad]
+        assert sum(name.endswith(".bias") for name in found) == trained
+
+    @pytest.mark.parametrize("bias", ["lora_only", "all"])
+    def test_they_are_saved_and_loaded_on_both_sides(self, bias: str, tmp_path: Path) -> None:
+        torch.manual_seed(5)
+        model = get_peft_model(TwoLayer(), config(bias=bias))
+        train(model, range(30))
+        model.save_pretrained(tmp_path)
+        for load in (AdaLoraModel, peft.PeftModel):
+            torch.manual_seed(5)
+            loaded = load.from_pretrained(TwoLayer(), tmp_path)
+            torch.testing.assert_close(outputs(loaded), outputs(model), atol=1e-6, rtol=1e-6)
