@@ -49,7 +49,7 @@ def delta(layer: Any, x: torch.Tensor) -> torch.Tensor:
     factor_a, factor_e, factor_b = (
         getattr(layer, f"lora_{each}")["default"].detach().double() for each in "AEB"
     )
-    return (x.double() @ factor_a.T * factor_e.T @ factor_b.T) * 6 / (3 + 1e-5)
+    return (x.double() @ factor_a.T * factor_e[:, 0] @ factor_b.T) * 6 / (3 + 1e-5)
 
 
 @pytest.mark.parametrize("shape", [(5,), (4, 5), (2, 3, 5), (0, 5)])
