@@ -69,9 +69,7 @@ class BudgetSchedule:
             return self.target_budget
         # The order of operations is PEFT's: int() must see the same double.
         remaining = 1 - (step - self.tinit) / (self.total_step - self.tfinal - self.tinit)
-        return int(
-            (self.initial_budget - self.target_budget) * (remaining**3) + self.target_budget
-        )
+        return int((self.initial_budget - self.target_budget) * (remaining**3) + self.target_budget)
 
     def is_allocation_step(self, step: int) -> bool:
         """Return whether the kept set is chosen anew at `step`."""

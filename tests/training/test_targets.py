@@ -1,0 +1,110 @@
+"""Which modules a configuration means: the same as in PEFT, or a clear refusal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import peft
+import pytest
+import torch
+from adalora_runs import SETTINGS
+from torch import nn
+from toy_models import TwoLayer, tiny_llama
+
+from adalora_core import AdaLoraConfig, get_peft_model
+from adalora_core.errors import TargetError
+from adalora_core.nn import AdaLoraLayer
+
+SELECTIONS = [
+    pytest.param({"target_modules": ["q_proj", "v_proj"]}, id="list"),
+    pytest.param({"target_modules": ["model.layers.1.self_attn.q_proj"]}, id="whole-path"),
+    pytest.param({"target_modules": r".*\.0\..*_proj"}, id="regular-expression"),
+    pytest.param({"target_modules": "all-linear"}, id="all-linear"),
+    pytest.param({"target_modules": None}, id="default-of-the-architecture"),
+    pytest.param(
+        {"target_modules": "all-linear", "exclude_modules": ["down_proj", "q_proj"]},
+        id="exclude-list",
+    ),
+    pytest.param(
+        {"target_modules": ["q_proj", "v_proj"], "exclude_modules": r".*\.0\..*"},
+        id="exclude-regular-expression",
+    ),
+    pytest.param({"target_modules": ["q_proj"], "layers_to_transform": 1}, id="one-layer"),
+    pytest.param(
+        {"target_modules": ["q_proj"], "layers_to_transform": [0, 2]}, id="several-layers"
+    ),
+    pytest.param(
+        {"target_modules": ["q_proj"], "layers_to_transform": [0], "layers_pattern": "layers"},
+        id="layers-pattern",
+    ),
+    pytest.param(
+        {"target_modules": "all-linear", "modules_to_save": ["down_proj"]}, id="modules-to-save"
+    ),
+]
+
+
+def adapted_paths(model: nn.Module, layer: type) -> list[str]:
+    return [path for path, module in model.named_modules() if isinstance(module, layer)]
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_the_adapted_modules_are_those_of_peft(selection: dict[str, Any]) -> None:
+    settings = {**SETTINGS, "task_type": "CAUSAL_LM", **selection}
+    theirs = peft.get_peft_model(tiny_llama(layers=3), peft.AdaLoraConfig(**settings))
+    ours = get_peft_model(tiny_llama(layers=3), AdaLoraConfig(**settings))
+    expected = adapted_paths(theirs, peft.tuners.adalora.SVDLinear)
+    assert expected
+    assert adapted_paths(ours, AdaLoraLayer) == expected
+
+
+def test_task_heads_are_trained_whole_as_in_peft() -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    def model() -> nn.Module:
+        torch.manual_seed(0)
+        return BertForSequenceClassification(
+            BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=9)
+        )
+
+    settings = {**SETTINGS, "task_type": "SEQ_CLS", "target_modules": "all-linear"}
+    theirs = peft.get_peft_model(model(), peft.AdaLoraConfig(**settings))
+    ours = get_peft_model(model(), AdaLoraConfig(**settings))
+    names = [
+        sorted(name for name, each in made.named_parameters() if each.requires_grad)
+        for made in (theirs, ours)
+    ]
+    assert names[1] == names[0]
+    assert any("classifier" in name for name in names[1])
+
+
+class TestRefusals:
+    """Each is a clear error that names the module, and the model is unchanged."""
+
+    @pytest.mark.parametrize(
+        ("selection", "message"),
+        [
+            ({"target_modules": ["nothing"]}, r"\['nothing'\] matches no module of TwoLayer"),
+            ({"target_modules": "no.*match"}, "the regular expression 'no.*match'"),
+            ({"target_modules": None}, "please specify"),
+            (
+                {"target_modules": ["first"], "exclude_modules": ["first"]},
+                "1 matched, all of them excluded",
+            ),
+        ],
+    )
+    def test_nothing_to_adapt(self, selection: dict[str, Any], message: str) -> None:
+        base = TwoLayer()
+        with pytest.raises(TargetError, match=message):
+            get_peft_model(base, AdaLoraConfig(**{**SETTINGS, **selection}))
+        assert type(base.first) is nn.Linear
+
+    def test_the_message_lists_what_there_is(self) -> None:
+        with pytest.raises(TargetError, match="called: first, head, second"):
+            get_peft_model(TwoLayer(), AdaLoraConfig(**{**SETTINGS, "target_modules": ["nothing"]}))
+
+    def test_an_unsupported_target_changes_nothing(self) -> None:
+        base = nn.Sequential(nn.Linear(4, 4), nn.Conv1d(4, 4, 1))
+        with pytest.raises(TargetError, match=r"'1' \(Conv1d\) is not supported"):
+            get_peft_model(base, AdaLoraConfig(**{**SETTINGS, "target_modules": ["0", "1"]}))
+        assert type(base[0]) is nn.Linear
+        assert all(each.requires_grad for each in base.parameters())
