@@ -27,7 +27,6 @@ class Oddity:
     kind: str
     path: Path
     text: str
-    value: Any
 
 
 @dataclass(slots=True)
@@ -63,6 +62,9 @@ class Block:
         """Judge each field on its own, once for all rules."""
         self._faults = field_faults(self.values)
         self.invalid = frozenset(fault.name for fault in self._faults)
+        if self.oddities:
+            odd = self.odd_places
+            self.invalid |= {name for name in self.values if self.at(name) in odd}
 
     def faults(self, kind: FaultKind) -> Iterator[Fault]:
         """Yield the faults of one kind."""
@@ -87,6 +89,11 @@ class Block:
         if value is None or value in ({}, []):
             return False
         return bool(value != FIELDS[name].default)
+
+    @property
+    def odd_places(self) -> set[Path]:
+        """Where values stand that YAML reads unexpectedly; no other rule should judge them."""
+        return {odd.path for odd in self.oddities if odd.kind != "underscore"}
 
     @property
     def is_other_method(self) -> bool:

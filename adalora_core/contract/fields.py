@@ -93,7 +93,7 @@ _TABLE = (
         "What the model is for; picks PEFT's wrapper class.",
         choices=TASK_TYPES,
     ),
-    Field("peft_type", _TEXT, PEFT_TYPE, "The method; ADALORA.", choices=(PEFT_TYPE,)),
+    Field("peft_type", (s.STRING,), PEFT_TYPE, "The method; ADALORA.", choices=(PEFT_TYPE,)),
     Field("auto_mapping", _MAPPING, None, "Base model class; filled in when task_type is null."),
     Field("peft_version", _TEXT, None, "PEFT release that wrote the file.", added="0.18.0"),
     Field("base_model_name_or_path", _TEXT, None, "The base model's id or folder."),

@@ -50,7 +50,7 @@ class AdaLoraConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True, strict=True)
 
     task_type: str | None = _wire("task_type")
-    peft_type: str | None = _wire("peft_type")
+    peft_type: str = _wire("peft_type")
     auto_mapping: dict[str, Any] | None = _wire("auto_mapping")
     peft_version: str | None = _wire("peft_version")
     base_model_name_or_path: str | None = _wire("base_model_name_or_path")

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.rules import conflicts, ranks, schedule, settings, shape, versions
+from adalora_core.contract.rules import (
+    conflicts,
+    ranks,
+    schedule,
+    settings,
+    shape,
+    versions,
+    yaml_traps,
+)
 from adalora_core.contract.rules import input as input_rules
 
 if TYPE_CHECKING:
     from adalora_core.contract.rule import Rule
 
-_FAMILIES = (input_rules, shape, schedule, ranks, conflicts, settings, versions)
+_FAMILIES = (input_rules, shape, schedule, ranks, conflicts, settings, yaml_traps, versions)
 
 RULES: tuple[Rule, ...] = tuple(
     sorted((rule for family in _FAMILIES for rule in family.RULES), key=lambda rule: rule.code)

@@ -124,8 +124,8 @@ class RankPatternShape(Rule):
     why = (
         "AdaLoRA's pattern says for each matrix which of its init_r triplets are kept. LoRA's "
         'form, a rank by module, is a TypeError ("Unexpected type of rank_idx") when PEFT loads '
-        "it, and a list of another length does not fit the tensors. A shorter list comes from training on "
-        "from a loaded, already pruned adapter."
+        "it, and a list of another length does not fit the tensors. A shorter list comes from "
+        "training on from a loaded, already pruned adapter."
     )
     bad = SAVED | {"rank_pattern": {"q_proj": 16}}
     good = SAVED

@@ -42,7 +42,7 @@ class MissingPeftType(Rule):
     hint = 'add "peft_type": "ADALORA"'
 
     def check(self, block: Block) -> Iterator[Finding]:
-        if block.values.get("peft_type") is None and block.trainer == "peft":
+        if "peft_type" not in block.values and block.trainer == "peft":
             yield Finding(
                 self, block.at("peft_type"), "`peft_type` is missing: nothing says AdaLoRA", "key"
             )
@@ -62,6 +62,8 @@ class WrongType(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         for fault in block.faults(FaultKind.TYPE):
+            if block.at(fault.name, *fault.deeper) in block.odd_places:
+                continue  # a rule on YAML says it better
             field = FIELDS[fault.name]
             value = value_at(block, fault)
             where = f"`{fault.name}`"
@@ -134,6 +136,8 @@ class UnknownKey(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         for fault in block.faults(FaultKind.UNKNOWN):
+            if not isinstance(fault.name, str):
+                continue  # rule non-string-key
             meant = suggest_key(fault.name)
             if block.has_foreign_keys and meant is None:
                 continue

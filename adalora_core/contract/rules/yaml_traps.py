@@ -1,0 +1,228 @@
+"""Family ADA6xx: YAML that does not mean what it seems to, or not to every reader."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from adalora_core.contract import shapes
+from adalora_core.contract.diagnostics import Fix
+from adalora_core.contract.fields import FIELDS, Field
+from adalora_core.contract.rule import Finding, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.contract.block import Block, Oddity
+
+_GOOD = """\
+peft_type: ADALORA
+target_modules: [q_proj, v_proj]
+init_r: 12
+target_r: 8
+lora_dropout: 0.05
+tinit: 200
+tfinal: 200
+deltaT: 10
+total_step: 1000
+orth_reg_weight: 1.0e-1
+fan_in_fan_out: false
+"""
+
+
+def _odd(block: Block, kind: str) -> Iterator[tuple[Oddity, Field]]:
+    """Yield the scalars of one kind that are the value of a field."""
+    if not block.oddities:
+        return
+    places = {block.at(name): field for name, field in FIELDS.items() if name in block.values}
+    for odd in block.oddities:
+        if odd.kind == kind and odd.path in places:
+            yield odd, places[odd.path]
+
+
+class ExponentIsString(Rule):
+    code = "ADA601"
+    name = "exponent-is-string"
+    severity = "error"
+    summary = "a number such as 1e-4 is a string to PyYAML"
+    why = (
+        "YAML 1.1, which PyYAML and with it most trainers read, wants a dot and a signed exponent "
+        "in a number: `1e-4` is the string '1e-4'. Readers of YAML 1.2 take it for a number, so "
+        "one and the same file trains differently, or crashes, with the next tool."
+    )
+    bad = _GOOD.replace("1.0e-1", "1e-1")
+    good = _GOOD
+    language = "yaml"
+    hint = "write a dot and a sign: 1.0e-4"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for odd, field in _odd(block, "exponent"):
+            if field.is_number:
+                spelled = _spelled_for_all(odd.text)
+                yield Finding(
+                    self,
+                    odd.path,
+                    f"`{field.name}`: {odd.text} is a string to PyYAML, not a number",
+                    hint=f"write {spelled}",
+                    fix=Fix("Spell it so that every reader takes it for a number", spelled),
+                )
+
+
+def _spelled_for_all(text: str) -> str:
+    mantissa, exponent = re.split("[eE]", text)
+    if "." not in mantissa:
+        mantissa += ".0"
+    elif mantissa.endswith("."):
+        mantissa += "0"
+    return f"{mantissa}e{exponent if exponent[0] in '+-' else '+' + exponent}"
+
+
+class Octal(Rule):
+    code = "ADA602"
+    name = "octal"
+    severity = "error"
+    summary = "an integer with a leading zero, or 0o, means another number to other readers"
+    why = "PyYAML reads 010 as octal 8 and 0o10 as a string; readers of YAML 1.2 as 10 and as 8."
+    bad = _GOOD.replace("init_r: 12", "init_r: 014")
+    good = _GOOD
+    language = "yaml"
+    hint = "write the number in decimal without a leading zero"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for odd, field in _odd(block, "octal"):
+            if field.is_number:
+                value = block.values[field.name]
+                seen = f"the integer {value}" if isinstance(value, int) else "a string"
+                yield Finding(self, odd.path, f"`{field.name}`: {odd.text} is {seen} to PyYAML")
+
+
+class BooleanWord(Rule):
+    code = "ADA603"
+    name = "boolean-word"
+    severity = "error"
+    summary = "yes, no, on and off are booleans to PyYAML and strings to others"
+    why = (
+        "YAML 1.1 has 22 spellings of true and false. `bias: no` is false, not a word; where a "
+        "boolean is meant, readers of YAML 1.2 get a string, which is only a warning here."
+    )
+    bad = _GOOD + "bias: off\n"
+    good = _GOOD
+    language = "yaml"
+    hint = "write true or false, or quote the word"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for odd, field in _odd(block, "boolean-word"):
+            value = block.values[field.name]
+            wanted = shapes.BOOLEAN in field.shapes
+            yield Finding(
+                self,
+                odd.path,
+                f"`{field.name}`: {odd.text} is {shapes.name_of_value(value)} to PyYAML",
+                severity="warning" if wanted else None,
+                hint=f"write {str(value).lower()}" if wanted else None,
+            )
+
+
+class Sexagesimal(Rule):
+    code = "ADA604"
+    name = "sexagesimal"
+    severity = "error"
+    summary = "digits with colons are a number in base 60 to PyYAML"
+    why = "YAML 1.1 reads 1:30 as 90; YAML 1.2 as a string."
+    bad = _GOOD.replace("tinit: 200", "tinit: 3:20")
+    good = _GOOD
+    language = "yaml"
+    hint = "write the number in decimal"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for odd, field in _odd(block, "sexagesimal"):
+            value = block.values[field.name]
+            yield Finding(
+                self,
+                odd.path,
+                f"`{field.name}`: {odd.text} is {shapes.name_of_value(value)} to PyYAML",
+                hint=f"write {value}" if field.is_number else "quote it",
+            )
+
+
+class Date(Rule):
+    code = "ADA605"
+    name = "date"
+    severity = "error"
+    summary = "a value that looks like a date is a date to PyYAML"
+    why = "No field of AdaLoRA is a date; a revision such as 2024-01-01 needs quotes to be text."
+    bad = _GOOD + "revision: 2024-01-01\n"
+    good = _GOOD
+    language = "yaml"
+    hint = "quote it"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for odd, field in _odd(block, "date"):
+            yield Finding(
+                self, odd.path, f"`{field.name}`: {odd.text} is a date to PyYAML, not a string"
+            )
+
+
+class Underscore(Rule):
+    code = "ADA606"
+    name = "underscore"
+    severity = "warning"
+    summary = "underscores in a number are allowed by PyYAML and not by others"
+    why = "YAML 1.1 reads 1_000 as 1000; YAML 1.2 as a string."
+    bad = _GOOD.replace("total_step: 1000", "total_step: 1_000")
+    good = _GOOD
+    language = "yaml"
+    hint = "write the number without underscores"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for odd, field in _odd(block, "underscore"):
+            plain = odd.text.replace("_", "")
+            yield Finding(
+                self,
+                odd.path,
+                f"`{field.name}`: {odd.text} is a string to readers of YAML 1.2",
+                hint=f"write {plain}",
+                fix=Fix("Write it without underscores", plain),
+            )
+
+
+class NonStringKey(Rule):
+    code = "ADA607"
+    name = "non-string-key"
+    severity = "error"
+    summary = "a key is a number, a boolean, a date or null"
+    why = "Keys become names of Python arguments; `on:` is true to PyYAML, not a word."
+    bad = _GOOD + "on: 3\n"
+    good = _GOOD
+    language = "yaml"
+    hint = "quote the key, or remove it"
+
+
+class UnknownTag(Rule):
+    code = "ADA608"
+    name = "unknown-tag"
+    severity = "error"
+    summary = "a tag that PyYAML's safe loader refuses, such as !!python/object"
+    why = (
+        "yaml.safe_load stops at it, and a loader that obeys it runs code from the file. Nothing "
+        "of the kind is ever run here."
+    )
+    bad = _GOOD + "revision: !!python/object/apply:os.getcwd []\n"
+    good = _GOOD
+    language = "yaml"
+    hint = "remove the tag"
+
+
+NON_STRING_KEY = NonStringKey()
+UNKNOWN_TAG = UnknownTag()
+
+RULES = (
+    ExponentIsString(),
+    Octal(),
+    BooleanWord(),
+    Sexagesimal(),
+    Date(),
+    Underscore(),
+    NON_STRING_KEY,
+    UNKNOWN_TAG,
+)

@@ -1,0 +1,291 @@
+"""YAML, as PyYAML's safe loader reads it: from its events, with positions, without recursion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from adalora_core.contract.block import Oddity
+from adalora_core.contract.rule import Finding
+from adalora_core.contract.rules import input as rules
+from adalora_core.contract.rules.yaml_traps import NON_STRING_KEY, UNKNOWN_TAG
+from adalora_core.contract.sources import yaml_scalars as scalars
+from adalora_core.contract.sources.document import Document
+from adalora_core.contract.sources.limits import DEFAULT_LIMITS, Limits
+from adalora_core.contract.sources.tree import Place, TreeLocator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from adalora_core.contract.shapes import Path
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_CONTAINER_TAGS = {
+    None,
+    "!",
+    "tag:yaml.org,2002:map",
+    "tag:yaml.org,2002:seq",
+}
+
+
+class _StopError(Exception):
+    """The document cannot be read further; the finding says why."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.message)
+        self.finding = finding
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A container that is being read."""
+
+    value: Any
+    place: Place
+    anchor: str | None = None
+    key: Any = None
+    key_extent: tuple[int, int] | None = None
+    merged: list[tuple[Any, Place]] = field(default_factory=list)
+
+
+_AWAITS_KEY = object()
+
+
+def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
+    """Decode YAML text; whatever is wrong with it becomes a finding."""
+    reader = _Reader(text, limits)
+    document = reader.document
+    try:
+        reader.read()
+    except _StopError as stop:
+        document.findings.append(stop.finding)
+        document.fatal = True
+    except yaml.reader.ReaderError as error:
+        message = f"a character that YAML does not allow: {error.reason}"
+        finding = Finding(rules.BAD_ENCODING, (), message, offset=_reader_offset(text, error))
+        document.findings.append(finding)
+        document.fatal = True
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        offset = min(mark.index, len(text)) if mark else 0
+        problem = error.problem or str(error)
+        finding = _syntax(text, offset, problem)
+        if "nesting depth" in problem:  # libyaml's own limit, met while it looks ahead
+            finding = Finding(rules.LIMIT_EXCEEDED, (), problem, offset=offset)
+        document.findings.append(finding)
+        document.fatal = True
+    return document
+
+
+def _reader_offset(text: str, error: yaml.reader.ReaderError) -> int:
+    # The C reader counts bytes, the Python reader characters; both name the character.
+    character = error.character
+    number = character if isinstance(character, int) else ord(character[:1] or "\0")
+    return max(text.find(chr(number)), 0)
+
+
+def _syntax(text: str, offset: int, problem: str) -> Finding:
+    hint = None
+    line = text[text.rfind("\n", 0, offset) + 1 : offset + 80]
+    if "\t" in problem or "\t" in line[: len(line) - len(line.lstrip())]:
+        hint = "indent with spaces: YAML allows no tabs"
+    elif "{{" in line or "{%" in line:
+        hint = "render the template first, or quote it"
+    message = f"not valid YAML: {problem}"
+    return Finding(rules.SYNTAX_ERROR, (), message, hint=hint, offset=offset)
+
+
+class _Reader:
+    def __init__(self, text: str, limits: Limits) -> None:
+        self.document = Document(text)
+        self._text = text
+        self._limits = limits
+        self._nodes = 0
+        self._stack: list[_Frame] = []
+        self._anchors: dict[str, tuple[Any, Place] | None] = {}
+        self._oddities: list[Oddity] = []
+        self._done: tuple[Any, Place] | None = None
+
+    def read(self) -> None:
+        """Read the one document of the text."""
+        loader = _Loader(self._text)
+        handlers: dict[type, Callable[[Any], None]] = {
+            yaml.ScalarEvent: self._scalar,
+            yaml.AliasEvent: self._alias,
+            yaml.MappingStartEvent: self._open,
+            yaml.SequenceStartEvent: self._open,
+            yaml.MappingEndEvent: self._close,
+            yaml.SequenceEndEvent: self._close,
+            yaml.DocumentStartEvent: self._document_start,
+        }
+        try:
+            while loader.check_event():
+                event = loader.get_event()
+                handle = handlers.get(type(event))
+                if handle is not None:
+                    handle(event)
+        finally:
+            loader.dispose()
+        if self._done is None or (self._done[0] is None and not self._text.strip(" \t\r\n-")):
+            raise _StopError(Finding(rules.EMPTY_INPUT, (), "the document is empty", offset=0))
+        document = self.document
+        document.value, place = self._done
+        document.locator = TreeLocator(self._text, place)
+        document.oddities = tuple(self._oddities)
+
+    def _document_start(self, event: Any) -> None:
+        if self._done is not None:
+            message = "a second document begins here"
+            offset = event.start_mark.index
+            raise _StopError(Finding(rules.MANY_DOCUMENTS, (), message, offset=offset))
+
+    def _scalar(self, event: Any) -> None:
+        text, start, end = event.value, event.start_mark.index, event.end_mark.index
+        tag = event.tag
+        if tag is None or tag == "!":
+            plain = event.implicit[0]
+            tag = scalars.resolve(text) if plain else scalars.STRING
+            if plain and (kind := scalars.oddity(tag, text)):
+                path = self._path()
+                if path is not None:
+                    self._oddities.append(Oddity(kind, path, text))
+        try:
+            value = scalars.construct(tag, text)
+        except KeyError:
+            value = None
+            self._refuse_tag(tag, start)
+        except (ValueError, yaml.YAMLError) as error:
+            raise _StopError(self._unreadable(tag, text, start, error)) from None
+        self._add(value, Place(start, end), event.anchor, is_merge=tag == scalars.MERGE)
+
+    def _unreadable(self, tag: str, text: str, start: int, error: Exception) -> Finding:
+        if tag.endswith(":int") and "digits" in str(error):
+            message = "an integer has too many digits"
+            return Finding(rules.LIMIT_EXCEEDED, (), message, offset=start)
+        kind = tag.rpartition(":")[2]
+        shown = text[:40]
+        return _syntax(self._text, start, f"{shown!r} is no {kind} ({error})")
+
+    def _refuse_tag(self, tag: str, offset: int) -> None:
+        message = f"the tag {tag!r} is refused by yaml.safe_load"
+        self.document.findings.append(
+            Finding(UNKNOWN_TAG, self._path() or (), message, offset=offset)
+        )
+        if (path := self._path()) is not None:
+            self._oddities.append(Oddity("tag", path, tag))
+
+    def _alias(self, event: Any) -> None:
+        start, end = event.start_mark.index, event.end_mark.index
+        if event.anchor not in self._anchors:
+            raise _StopError(_syntax(self._text, start, f"no anchor &{event.anchor} before"))
+        known = self._anchors[event.anchor]
+        if known is None:
+            message = f"the alias *{event.anchor} stands inside of what it names"
+            raise _StopError(Finding(rules.LIMIT_EXCEEDED, (), message, offset=start))
+        value, place = known
+        copy = Place(start, end, place.keys, place.inside, place.nodes, place.height)
+        self._add(value, copy, None)
+
+    def _open(self, event: Any) -> None:
+        start = event.start_mark.index
+        if len(self._stack) >= self._limits.depth:
+            raise _StopError(self._too_deep(start))
+        if event.tag not in _CONTAINER_TAGS:
+            self._refuse_tag(event.tag, start)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = None
+        is_mapping = isinstance(event, yaml.MappingStartEvent)
+        frame = _Frame({} if is_mapping else [], Place(start, start), event.anchor, _AWAITS_KEY)
+        self._stack.append(frame)
+
+    def _close(self, event: Any) -> None:
+        frame = self._stack.pop()
+        frame.place.end = event.end_mark.index
+        for value, place in frame.merged:
+            # PyYAML lets the mapping's own keys win, and earlier merges over later ones.
+            for key, entry in value.items():
+                if key not in frame.value:
+                    frame.value[key] = entry
+                    frame.place.keys[key] = place.keys.get(key, (place.start, place.end))
+                    frame.place.inside[key] = place.inside[key]
+        self._add(frame.value, frame.place, frame.anchor)
+
+    def _add(self, value: Any, place: Place, anchor: str | None, *, is_merge: bool = False) -> None:
+        """Put a finished value where it belongs: top, list, key or value of a mapping."""
+        if anchor is not None:
+            self._anchors[anchor] = (value, place)
+        if not self._stack:
+            self._done = (value, place)
+            return
+        frame = self._stack[-1]
+        outer = frame.place
+        outer.nodes += place.nodes
+        outer.height = max(outer.height, place.height + 1)
+        # Aliases let a few lines stand for millions of values: counted, never walked.
+        if outer.nodes > self._limits.nodes:
+            message = f"more than {self._limits.nodes} values, aliases counted"
+            raise _StopError(Finding(rules.LIMIT_EXCEEDED, (), message, offset=place.start))
+        if len(self._stack) + outer.height > self._limits.depth:
+            raise _StopError(self._too_deep(place.start))
+        if isinstance(frame.value, list):
+            outer.inside[len(frame.value)] = place
+            frame.value.append(value)
+        elif frame.key is _AWAITS_KEY:
+            self._begin_pair(frame, value, place, is_merge=is_merge)
+        else:
+            self._end_pair(frame, value, place)
+
+    def _begin_pair(self, frame: _Frame, key: Any, place: Place, *, is_merge: bool) -> None:
+        if isinstance(key, (dict, list)):
+            raise _StopError(_syntax(self._text, place.start, "a mapping or list as a key"))
+        frame.key_extent = (place.start, place.end)
+        frame.key = scalars.MERGE if is_merge else key
+
+    def _end_pair(self, frame: _Frame, value: Any, place: Place) -> None:
+        key, extent = frame.key, frame.key_extent or (place.start, place.start)
+        frame.key = _AWAITS_KEY
+        if key is scalars.MERGE:
+            self._merge(frame, value, place)
+            return
+        path = self._path_to(key)
+        if key in frame.value:
+            earlier = [frame.place.keys[key], extent]
+            self.document.findings.append(rules.duplicate_key(path[:-1], key, earlier))
+        if not isinstance(key, str):
+            message = f"the key {key!r} is no string"
+            self.document.findings.append(Finding(NON_STRING_KEY, path, message, "key"))
+        frame.value[key] = value
+        frame.place.keys[key] = extent
+        frame.place.inside[key] = place
+
+    def _merge(self, frame: _Frame, value: Any, place: Place) -> None:
+        if isinstance(value, dict):
+            frame.merged.append((value, place))
+        elif isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
+            frame.merged += [(entry, place.inside[i]) for i, entry in enumerate(value)]
+        else:
+            problem = "<< merges a mapping or a list of mappings"
+            raise _StopError(_syntax(self._text, place.start, problem))
+
+    def _too_deep(self, offset: int) -> Finding:
+        message = f"nested deeper than {self._limits.depth} levels"
+        return Finding(rules.LIMIT_EXCEEDED, (), message, offset=offset)
+
+    def _path(self) -> Path | None:
+        """Return the path of the value that comes next, or None where a key comes next."""
+        if self._stack and isinstance(self._stack[-1].value, dict):
+            key = self._stack[-1].key
+            return None if key is _AWAITS_KEY else self._path_to(key)
+        return self._path_to(None)
+
+    def _path_to(self, key: Any) -> Path:
+        steps = [
+            frame.key if isinstance(frame.value, dict) else len(frame.value)
+            for frame in self._stack
+        ]
+        if self._stack and isinstance(self._stack[-1].value, dict):
+            steps[-1] = key
+        return tuple(steps)
