@@ -131,6 +131,12 @@ class RankAllocator:
         """
         self._enforce_target(self.parameters())
 
+    def keep_all(self) -> None:
+        """Note that dropped triplets were cut out of the parameters: what is left is kept."""
+        values = self.parameters()[1::3]
+        total = sum(int(each.shape[0]) for each in values)
+        self.mask = torch.ones(total, dtype=torch.bool, device=values[0].device)
+
     def _enforce_target(self, parameters: list[torch.Tensor]) -> None:
         if self.target_reached and self.mask is not None:
             apply_mask(self.mask, parameters[1::3])

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from adalora_core.nn import AdaLoraLayer
     from adalora_core.rank_pattern import RankPattern
 
-MISSED_STEPS_BEFORE_WARNING = 5
-"""Optimizer steps without `update_and_allocate` until a warning; the first few may be a warm-up."""
+MISSED_STEPS_BEFORE_WARNING = 30
+"""Optimizer steps without `update_and_allocate` until a warning.
+
+LBFGS evaluates the loss up to 25 times within one step, moving the parameters in between.
+"""
 
 
 class AllocationNotRunningWarning(UserWarning):
@@ -102,6 +105,14 @@ class Adapter:
         self._missed_steps = 0
         self._seen_version = self._version()
         return report
+
+    def forget_dropped(self, kept: dict[str, list[bool]]) -> None:
+        """Note that the triplets which `kept` drops were cut out of every module."""
+        for path, flags in kept.items():
+            rows = self.positions[path]
+            self.positions[path] = [row for row, flag in zip(rows, flags, strict=True) if flag]
+        if self.allocator is not None:
+            self.allocator.keep_all()
 
     # --- rank patterns --------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from adalora_core.training import adapter_files
 from adalora_core.training.checkpoint import checked_copy
+from adalora_core.training.compaction import compact
 from adalora_core.training.forward_signature import class_with_signature_of
 from adalora_core.training.tuner import AdaLoraTuner
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from adalora_core.contract import AdaLoraConfig
+    from adalora_core.training.compaction import CompactionReport
 
 DEFAULT_ADAPTER = "default"
 
@@ -125,6 +127,35 @@ class AdaLoraModel(nn.Module):
             if adapter.allocator is not None:
                 adapter.allocator.finalize()
             adapter.sync_pattern()
+
+    def compact(self, optimizer: torch.optim.Optimizer) -> CompactionReport:
+        """Cut dropped triplets out of the parameters and of `optimizer`'s state, in place.
+
+        Call it in the final phase, after `update_and_allocate` or `finalize()`. Outputs stay the
+        same up to rounding. Later training is that of the masked run if neither the penalty nor
+        gradient clipping sees dropped triplets (weight 0, no clipping); otherwise it is that of a
+        masked run whose penalty and clip norm count kept triplets only.
+
+        Args:
+            optimizer: the one that trains the adapter; all of its state must have the shape of its
+                parameter or be a scalar, as in AdamW, Adam and SGD.
+
+        Raises:
+            ValueError: the kept set is not final, or the optimizer keeps other state; nothing was
+                changed.
+
+        Example:
+            >>> import torch
+            >>> from adalora_core import AdaLoraConfig, get_peft_model
+            >>> config = AdaLoraConfig(init_r=4, target_r=2, total_step=9, target_modules=["0"])
+            >>> model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config)
+            >>> optimizer = torch.optim.AdamW(model.parameters())
+            >>> model.finalize()
+            >>> report = model.compact(optimizer)
+            >>> report.parameters_before, report.parameters_after
+            (36, 18)
+        """
+        return compact(self.base_model, optimizer)
 
     def orthogonality_penalty(self) -> torch.Tensor:
         """Return the weighted penalty that training adds to `outputs.loss`, for losses of your own.

@@ -196,7 +196,7 @@ class TestForgottenAllocation:
 
     def test_optimizer_steps_without_allocation_warn_once(self) -> None:
         with pytest.warns(AllocationNotRunningWarning, match="update_and_allocate") as caught:
-            self.steps(make("adalora_core"), 30)
+            self.steps(make("adalora_core"), 40)
         assert len(caught) == 1
 
     def test_the_documented_loop_and_accumulation_do_not_warn(self) -> None:

@@ -1,0 +1,132 @@
+"""Cut dropped triplets out of parameters and optimizer state once the kept set is fixed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from adalora_core.nn.adapter_layer import FACTORS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.training.adapter import Adapter
+    from adalora_core.training.tuner import AdaLoraTuner
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionReport:
+    """What a compaction freed.
+
+    Attributes:
+        parameters_before, parameters_after: entries of A, E and B over all matrices.
+        state_before, state_after: entries of the optimizer's state of them.
+    """
+
+    parameters_before: int
+    parameters_after: int
+    state_before: int
+    state_after: int
+
+
+@dataclass(slots=True)
+class _Cut:
+    """One parameter, the axis its triplets lie on and the rows that stay."""
+
+    parameter: torch.nn.Parameter
+    axis: int
+    rows: torch.Tensor
+
+    def apply(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.index_select(self.axis, self.rows.to(tensor.device))
+
+
+def compact(tuner: AdaLoraTuner, optimizer: torch.optim.Optimizer) -> CompactionReport:
+    """Cut dropped triplets out of `tuner` and `optimizer`; see `AdaLoraModel.compact`."""
+    adapters = tuner.trained_adapters()
+    if not adapters:
+        raise ValueError("compact: no active adapter is being trained")
+    kept = [_kept(adapter) for adapter in adapters]
+    cuts = [
+        cut for adapter, flags in zip(adapters, kept, strict=True) for cut in _cuts(adapter, flags)
+    ]
+    state = _state_tensors(optimizer, cuts)
+    before = _entries(cuts, state)
+    for cut in cuts:
+        parameter = cut.parameter
+        gradient = parameter.grad
+        parameter.grad = None
+        # In place: the optimizer and whoever else holds the parameter keep the same object.
+        parameter.data = cut.apply(parameter.data)
+        parameter.grad = None if gradient is None else cut.apply(gradient)
+    for cut, store, key in state:
+        store[key] = cut.apply(store[key])
+    for adapter, flags in zip(adapters, kept, strict=True):
+        adapter.forget_dropped(flags)
+    after = _entries(cuts, state)
+    return CompactionReport(before[0], after[0], before[1], after[1])
+
+
+def _kept(adapter: Adapter) -> dict[str, list[bool]]:
+    allocator = adapter.allocator
+    if allocator is None or not allocator.target_reached:
+        step = None if allocator is None else allocator.schedule.final_start
+        raise ValueError(
+            f"compact: the kept set of {adapter.name!r} is not final yet; call "
+            f"it after update_and_allocate({step}), the first final step, or after finalize()"
+        )
+    return allocator.kept()
+
+
+def _cuts(adapter: Adapter, kept: dict[str, list[bool]]) -> Iterator[_Cut]:
+    for path, layer in adapter.layers.items():
+        rows = torch.tensor([row for row, flag in enumerate(kept[path]) if flag], dtype=torch.long)
+        for factor in FACTORS:
+            parameter = getattr(layer, factor)[adapter.name]
+            if type(parameter) is not torch.nn.Parameter:
+                raise ValueError(
+                    f"compact: {path}.{factor} is a {type(parameter).__name__}; compact a model "
+                    "before it is sharded or wrapped, on one process"
+                )
+            yield _Cut(parameter, 1 if factor == "lora_B" else 0, rows.to(parameter.device))
+
+
+def _state_tensors(
+    optimizer: torch.optim.Optimizer, cuts: list[_Cut]
+) -> list[tuple[_Cut, dict[str, Any], str]]:
+    """Return the places of all state that has the shape of a parameter; refuse other state."""
+    held = {id(each) for group in optimizer.param_groups for each in group["params"]}
+    places = []
+    for cut in cuts:
+        if id(cut.parameter) not in held:
+            raise ValueError(
+                "compact: the optimizer does not hold the adapter's parameters; pass the one that "
+                "trains it"
+            )
+        store = optimizer.state.get(cut.parameter, {})
+        for key, value in store.items():
+            if _is_scalar(value):
+                continue
+            if not isinstance(value, torch.Tensor) or value.shape != cut.parameter.shape:
+                shape = list(value.shape) if isinstance(value, torch.Tensor) else ""
+                raise ValueError(
+                    f"compact: {type(optimizer).__name__} keeps {key!r} ({type(value).__name__} "
+                    f"{shape}) for a parameter of shape {list(cut.parameter.shape)}; only state of "
+                    "the parameter's own shape can be cut with it, as AdamW and SGD keep it. "
+                    "Nothing was changed"
+                )
+            places.append((cut, store, key))
+    return places
+
+
+def _is_scalar(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return value.dim() == 0
+    return value is None or isinstance(value, bool | int | float)
+
+
+def _entries(cuts: list[_Cut], state: list[tuple[_Cut, dict[str, Any], str]]) -> tuple[int, int]:
+    parameters = sum(cut.parameter.numel() for cut in cuts)
+    return parameters, sum(store[key].numel() for _, store, key in state)
