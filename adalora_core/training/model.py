@@ -13,6 +13,7 @@ from adalora_core.training import adapter_files
 from adalora_core.training.checkpoint import checked_copy
 from adalora_core.training.compaction import compact
 from adalora_core.training.forward_signature import class_with_signature_of
+from adalora_core.training.lora_export import export_adapter
 from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:
@@ -282,6 +283,25 @@ class AdaLoraModel(nn.Module):
             adapter_files.save_adapter(
                 self.base_model, name, folder, save_training_state=save_training_state
             )
+
+    def export_lora(
+        self, save_directory: str | os.PathLike[str], adapter_name: str | None = None
+    ) -> None:
+        """Write an adapter as plain LoRA: `lora_A = A · E · scale`, `lora_B = B`, the same outputs.
+
+        Every module gets its own rank and alpha; modules at rank 0 are left out. PEFT loads it, and
+        so does what serves LoRA.
+
+        Args:
+            save_directory: the folder to write; not the one of the AdaLoRA adapter.
+            adapter_name: which, None for the first active one.
+
+        Raises:
+            CheckpointError: no triplet is left.
+            TargetError: a grouped convolution cannot be written as LoRA.
+            OSError: the folder cannot be written; nothing was replaced.
+        """
+        export_adapter(self.base_model, adapter_name or self.active_adapter, save_directory)
 
     @classmethod
     def from_pretrained(

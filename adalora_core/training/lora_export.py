@@ -1,0 +1,141 @@
+"""A pruned AdaLoRA adapter is exactly a LoRA adapter: write it as one.
+
+`B · diag(E) · A · scale = B · (A · E · scale)`, so with `lora_A = A · E · scale`, `lora_B = B`, and
+`lora_alpha = r` per module the outputs are the same. Servers that know LoRA alone can use it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.errors import CheckpointError, TargetError
+from adalora_core.nn import SVDConv2d
+from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.training.adapter import spec_of
+from adalora_core.training.adapter_tensors import collect_tensors
+from adalora_core.training.checkpoint import (
+    CONFIG_NAME,
+    TENSOR_PREFIX,
+    WEIGHTS_NAME,
+    SavedAdapter,
+    encode_config,
+    encode_tensors,
+    read_adapter,
+    write_files,
+)
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    import torch
+
+    from adalora_core.contract import AdaLoraConfig
+    from adalora_core.training.tuner import AdaLoraTuner
+
+_CARRIED_OVER = (
+    "base_model_name_or_path",
+    "bias",
+    "fan_in_fan_out",
+    "lora_dropout",
+    "modules_to_save",
+    "revision",
+    "task_type",
+)
+"""Fields that mean the same for LoRA."""
+
+
+def export_folder(source: str | os.PathLike[str], destination: str | os.PathLike[str]) -> None:
+    """Write the saved AdaLoRA adapter `source` as a LoRA adapter, from its files alone.
+
+    The files do not tell a convolution from a linear layer; for convolutions use
+    `AdaLoraModel.export_lora`, which has the model.
+
+    Raises:
+        CheckpointError: the folder is incomplete or damaged, or no triplet is left.
+        ConfigError: its configuration breaks the contract.
+        OSError: `destination` cannot be written; nothing was replaced.
+    """
+    write_lora(read_adapter(source), destination, kernels={})
+
+
+def export_adapter(tuner: AdaLoraTuner, name: str, destination: str | os.PathLike[str]) -> None:
+    """Write the adapter `name` of `tuner` as a LoRA adapter; see `AdaLoraModel.export_lora`."""
+    adapter = tuner.adapters[name]
+    tensors = collect_tensors(tuner, adapter, adapter.rank_pattern(live=True))
+    kernels = {}
+    for path, layer in adapter.layers.items():
+        if not isinstance(layer, SVDConv2d):
+            continue
+        if layer.base_layer.groups > 1:
+            raise TargetError(
+                f"export_lora: {path!r} is a convolution with {layer.base_layer.groups} groups; "
+                "its update is no LoRA of two convolutions. Merge it instead"
+            )
+        kernels[path] = tuple(layer.base_layer.kernel_size)
+    saved = SavedAdapter(
+        Path(destination),
+        adapter.config,
+        {key.removeprefix(TENSOR_PREFIX): values for key, values in tensors.items()},
+    )
+    write_lora(saved, destination, kernels=kernels)
+
+
+def write_lora(
+    saved: SavedAdapter,
+    destination: str | os.PathLike[str],
+    *,
+    kernels: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Write `saved` as a LoRA adapter.
+
+    Args:
+        saved: the adapter.
+        destination: folder; files there are replaced only when all are written.
+        kernels: `(kh, kw)` per path of a convolution.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    ranks: dict[str, int] = {}
+    scale = spec_of(saved.config).scale
+    for path in saved.paths():
+        factor_a, factor_e, factor_b = (saved.tensors[f"{path}.{factor}"] for factor in FACTORS)
+        rank = int(factor_e.shape[0])
+        if rank == 0:
+            continue
+        ranks[path] = rank
+        # In float64, so that the file is as close as its dtype allows.
+        scaled = (factor_a.double() * factor_e.double() * scale).to(factor_a.dtype)
+        if kernel := kernels.get(path):
+            scaled = scaled.reshape(rank, -1, *kernel)
+            factor_b = factor_b.reshape(*factor_b.shape, *[1] * len(kernel))
+        tensors[f"{TENSOR_PREFIX}{path}.lora_A.weight"] = scaled
+        tensors[f"{TENSOR_PREFIX}{path}.lora_B.weight"] = factor_b
+    if not ranks:
+        raise CheckpointError("export_lora: no triplet is left in any module, nothing to export")
+    for name, tensor in saved.tensors.items():
+        if name.rpartition(".")[2] not in FACTORS:
+            tensors[f"{TENSOR_PREFIX}{name}"] = tensor
+    config = _lora_config(saved.config, ranks)
+    write_files(
+        destination, {WEIGHTS_NAME: encode_tensors(tensors), CONFIG_NAME: encode_config(config)}
+    )
+
+
+def _lora_config(config: AdaLoraConfig, ranks: dict[str, int]) -> dict[str, Any]:
+    values = config.to_json_dict()
+    # PEFT searches these keys in module names: the anchor keeps "a.q" from meaning "b.a.q" too.
+    patterns = {f"^{re.escape(path)}": rank for path, rank in ranks.items()}
+    largest = max(ranks.values())
+    return {
+        **{field: values[field] for field in _CARRIED_OVER},
+        "peft_type": "LORA",
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "r": largest,
+        "lora_alpha": largest,
+        "target_modules": sorted(ranks),
+        "rank_pattern": patterns,
+        "alpha_pattern": patterns,
+    }

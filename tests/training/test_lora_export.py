@@ -1,0 +1,141 @@
+"""A pruned adapter exported as LoRA gives the same outputs in PEFT."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import peft
+import pytest
+import torch
+from adalora_runs import SETTINGS, final_ranks, make, train
+from safetensors.torch import load_file
+from torch import nn
+from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
+
+from adalora_core import AdaLoraConfig, get_peft_model
+from adalora_core.errors import CheckpointError, TargetError
+from adalora_core.training.lora_export import export_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def fresh_base() -> TwoLayer:
+    torch.manual_seed(7)
+    return TwoLayer()
+
+
+def outputs(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(two_layer_batch(99)["x"]).logits
+
+
+def disturb(model: nn.Module) -> None:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".lora_" in name:
+                parameter.normal_(std=0.3)
+
+
+def weaken_second(_: int, model: Any) -> bool:
+    for factor in "AEB":
+        getattr(model.base_model.model.second, f"lora_{factor}")["default"].grad.mul_(1e-3)
+    return False
+
+
+def test_several_ranks_give_the_same_outputs_in_peft(tmp_path: Path) -> None:
+    model = make("adalora_core", fresh_base())
+    train(model, range(30))
+    assert len(set(final_ranks(model))) > 1
+    model.export_lora(tmp_path)
+    loaded = peft.PeftModel.from_pretrained(fresh_base(), tmp_path)
+    assert isinstance(loaded.base_model, peft.LoraModel)
+    assert (outputs(loaded) - outputs(model)).abs().max() <= 1e-6
+
+
+def test_modules_at_rank_zero_are_left_out(tmp_path: Path) -> None:
+    model = make("adalora_core", fresh_base(), init_r=4, target_r=1)
+    train(model, range(30), before_step=weaken_second)
+    assert final_ranks(model) == [2, 0]
+    model.export_lora(tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"] == ["first"]
+    loaded = peft.PeftModel.from_pretrained(fresh_base(), tmp_path)
+    assert (outputs(loaded) - outputs(model)).abs().max() <= 1e-6
+
+
+def test_a_language_model_gives_the_same_logits_in_peft(tmp_path: Path) -> None:
+    model = make("adalora_core", tiny_llama(), target_modules="all-linear", lora_alpha=3)
+    disturb(model)
+    model.finalize()
+    model.eval().export_lora(tmp_path)
+    loaded = peft.PeftModel.from_pretrained(tiny_llama(), tmp_path).eval()
+    ids = token_batch(0)["input_ids"]
+    with torch.no_grad():
+        found, expected = loaded(input_ids=ids).logits, model(input_ids=ids).logits
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_convolutions_and_transposed_layers_give_the_same_outputs(tmp_path: Path) -> None:
+    from transformers.pytorch_utils import Conv1D
+
+    def base() -> nn.Module:
+        torch.manual_seed(7)
+        return nn.Sequential(nn.Conv2d(4, 6, 3, padding=1), nn.Flatten(2), Conv1D(5, 9))
+
+    x = torch.randn(2, 4, 3, 3)
+    settings = {**SETTINGS, "target_modules": ["0", "2"], "fan_in_fan_out": True}
+    model = get_peft_model(base(), AdaLoraConfig(**settings))
+    disturb(model)
+    model.finalize()
+    model.export_lora(tmp_path)
+    loaded = peft.PeftModel.from_pretrained(base(), tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x), model(x), atol=1e-5, rtol=1e-5)
+
+
+def test_whole_trained_modules_and_biases_are_carried_over(tmp_path: Path) -> None:
+    model = make("adalora_core", fresh_base(), modules_to_save=["head"], bias="all")
+    train(model, range(30))
+    model.export_lora(tmp_path)
+    loaded = peft.PeftModel.from_pretrained(fresh_base(), tmp_path)
+    assert (outputs(loaded) - outputs(model)).abs().max() <= 1e-6
+
+
+def test_from_files_alone_writes_what_the_model_writes(tmp_path: Path) -> None:
+    model = make("adalora_core", fresh_base())
+    train(model, range(30))
+    model.save_pretrained(tmp_path / "adalora")
+    model.export_lora(tmp_path / "expected")
+    export_folder(tmp_path / "adalora", tmp_path / "found")
+    found, expected = (
+        load_file(tmp_path / each / "adapter_model.safetensors") for each in ("found", "expected")
+    )
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    configs = [
+        json.loads((tmp_path / each / "adapter_config.json").read_text())
+        for each in ("found", "expected")
+    ]
+    assert configs[0] == configs[1]
+
+
+def test_an_empty_adapter_is_refused(tmp_path: Path) -> None:
+    model = make("adalora_core", fresh_base())
+    for layer in model.base_model.adapters["default"].layers.values():
+        layer.set_factors(
+            "default",
+            lora_A=torch.zeros(0, 16),
+            lora_E=torch.zeros(0, 1),
+            lora_B=torch.zeros(16, 0),
+        )
+    with pytest.raises(CheckpointError, match="no triplet is left"):
+        model.export_lora(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_grouped_convolution_is_refused(tmp_path: Path) -> None:
+    base = nn.Sequential(nn.Conv2d(4, 6, 3, groups=2))
+    model = get_peft_model(base, AdaLoraConfig(**{**SETTINGS, "target_modules": ["0"]}))
+    with pytest.raises(TargetError, match="2 groups"):
+        model.export_lora(tmp_path / "out")
