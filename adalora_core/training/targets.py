@@ -26,6 +26,26 @@ _HEADS_BY_TASK = {
 """Task heads that are new, hence trained whole beside the adapters, as PEFT does."""
 
 
+_UNSUPPORTED = {
+    "layer_replication": "stacks shared layers, whose ranks could not be allocated separately",
+    "trainable_token_indices": "trains rows of an embedding; name the embedding in modules_to_save",
+    "ensure_weight_tying": "ties copies of tied layers; leave tied layers out of modules_to_save",
+}
+
+
+def refuse_unsupported(config: AdaLoraConfig) -> None:
+    """Refuse what PEFT does for a field and this package does not, rather than ignore it.
+
+    Raises:
+        ValueError: such a field is set.
+    """
+    for field, what in _UNSUPPORTED.items():
+        if getattr(config, field):
+            raise ValueError(
+                f"{field}: not supported by adalora_core: it {what}, or train with PEFT"
+            )
+
+
 def resolve_targets(model: nn.Module, config: AdaLoraConfig) -> list[str]:
     """Return the paths of the modules that `config` asks to adapt, in the model's order.
 

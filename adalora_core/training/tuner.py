@@ -11,7 +11,11 @@ from adalora_core.nn import AdaLoraLayer, ModulesToSave, SVDLinear, wrap_layer
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.ops import orthogonality_penalty
 from adalora_core.training.adapter import Adapter
-from adalora_core.training.targets import resolve_saved_modules, resolve_targets
+from adalora_core.training.targets import (
+    refuse_unsupported,
+    resolve_saved_modules,
+    resolve_targets,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,7 +76,10 @@ class AdaLoraTuner(nn.Module):
             raise ValueError(f"adapter_name: {name!r} exists already; delete it or choose another")
         if not name or "." in name:
             raise ValueError(f"adapter_name: expected a name without dots, got {name!r}")
+        refuse_unsupported(config)
         if positions is None:
+            # An output of earlier training; this adapter begins with every triplet.
+            config.rank_pattern = None
             paths = resolve_targets(self.model, config)
         else:
             # In the model's order: ties between scores go by position.

@@ -102,6 +102,20 @@ class TestRefusals:
         with pytest.raises(TargetError, match="called: first, head, second"):
             get_peft_model(TwoLayer(), AdaLoraConfig(**{**SETTINGS, "target_modules": ["nothing"]}))
 
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("layer_replication", [[0, 1]]),
+            ("trainable_token_indices", [1]),
+            ("ensure_weight_tying", True),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore::adalora_core.contract.ConfigWarning")
+    def test_a_field_that_only_peft_honours_is_named(self, field: str, value: Any) -> None:
+        config = AdaLoraConfig(**{**SETTINGS, field: value})
+        with pytest.raises(ValueError, match=f"{field}: not supported by adalora_core"):
+            get_peft_model(TwoLayer(), config)
+
     def test_an_unsupported_target_changes_nothing(self) -> None:
         base = nn.Sequential(nn.Linear(4, 4), nn.Conv1d(4, 4, 1))
         with pytest.raises(TargetError, match=r"'1' \(Conv1d\) is not supported"):

@@ -1,0 +1,147 @@
+"""What breaks PEFT's adapters on their way through a folder, and does not break ours."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import peft
+import pytest
+import torch
+from adalora_runs import TARGET_BUDGET, final_ranks, live_ranks, make, optimizer_of, train
+from toy_models import TwoLayer, two_layer_batch
+
+from adalora_core import AdaLoraModel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LOADERS = {"peft": peft.PeftModel, "adalora_core": AdaLoraModel}
+
+
+def fresh_base() -> TwoLayer:
+    torch.manual_seed(7)
+    return TwoLayer()
+
+
+def outputs(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(two_layer_batch(99)["x"]).logits
+
+
+def reload(library: str, folder: Path, **options: Any) -> Any:
+    return LOADERS[library].from_pretrained(fresh_base(), folder, **options)
+
+
+class TestResume:
+    """Stop in the middle of the schedule, load, go on."""
+
+    def stopped_and_resumed(self, library: str, folder: Path) -> Any:
+        model = make(library, fresh_base())
+        train(model, range(15))
+        model.save_pretrained(folder)
+        resumed = reload(library, folder, is_trainable=True)
+        train(resumed, range(15, 30))
+        return resumed
+
+    def test_peft_prunes_to_the_wrong_budget(self, tmp_path: Path) -> None:
+        assert sum(live_ranks(self.stopped_and_resumed("peft", tmp_path))) < TARGET_BUDGET
+
+    def test_ours_reaches_the_budget_and_the_ranks_of_one_run(self, tmp_path: Path) -> None:
+        whole = make("adalora_core", fresh_base())
+        optimizer = optimizer_of(whole)
+        train(whole, range(15), optimizer=optimizer)
+        whole.save_pretrained(tmp_path)
+        state = copy.deepcopy(optimizer.state_dict())
+        train(whole, range(15, 30), optimizer=optimizer)
+        resumed = reload("adalora_core", tmp_path, is_trainable=True)
+        again = optimizer_of(resumed)
+        again.load_state_dict(state)
+        train(resumed, range(15, 30), optimizer=again)
+        assert sum(live_ranks(resumed)) == TARGET_BUDGET
+        assert final_ranks(resumed) == final_ranks(whole)
+
+
+class TestSecondGeneration:
+    """A loaded adapter is trained again from step 0, saved and loaded."""
+
+    def second(self, library: str, folder: Path) -> Any:
+        first = make(library, fresh_base(), target_r=10)
+        train(first, range(30))
+        first.save_pretrained(folder / "first")
+        model = reload(library, folder / "first", is_trainable=True)
+        # As far as the first allocations; later ones PEFT does not survive either.
+        train(model, range(4))
+        model.save_pretrained(folder / "second")
+        return model
+
+    def test_peft_cannot_load_what_it_saved(self, tmp_path: Path) -> None:
+        self.second("peft", tmp_path)
+        with pytest.raises(IndexError):
+            reload("peft", tmp_path / "second")
+
+    def test_ours_loads_with_the_same_outputs(self, tmp_path: Path) -> None:
+        model = self.second("adalora_core", tmp_path)
+        expected = outputs(model)
+        assert torch.equal(outputs(reload("adalora_core", tmp_path / "second")), expected)
+        theirs = outputs(reload("peft", tmp_path / "second"))
+        torch.testing.assert_close(theirs, expected, atol=1e-6, rtol=1e-5)
+
+
+class TestNoFinalPhase:
+    """`tfinal = 0`: no 0-based step reaches the step at which the last mask is forced."""
+
+    SETTINGS = {"tfinal": 0, "tinit": 0, "deltaT": 11}  # noqa: RUF012 - never changed
+
+    def test_peft_ends_above_the_budget(self) -> None:
+        model = make("peft", fresh_base(), **self.SETTINGS)
+        train(model, range(30))
+        assert sum(live_ranks(model)) > TARGET_BUDGET
+
+    def test_ours_ends_at_the_budget_after_finalize(self) -> None:
+        model = make("adalora_core", fresh_base(), **self.SETTINGS)
+        train(model, range(30))
+        model.finalize()
+        assert sum(live_ranks(model)) == sum(final_ranks(model)) == TARGET_BUDGET
+
+
+class TestAdapterNameInsideAModuleName:
+    """An adapter that is called like a part of a module's path."""
+
+    NAME = "second"
+
+    def trained(self, library: str) -> Any:
+        model = make(library, fresh_base())
+        train(model, range(30))
+        return model
+
+    def test_peft_cannot_load_it_under_that_name(self, tmp_path: Path) -> None:
+        self.trained("peft").save_pretrained(tmp_path)
+        with pytest.raises((AttributeError, KeyError)):
+            reload("peft", tmp_path, adapter_name=self.NAME)
+
+    def test_ours_loads_it(self, tmp_path: Path) -> None:
+        model = self.trained("adalora_core")
+        model.save_pretrained(tmp_path)
+        loaded = reload("adalora_core", tmp_path, adapter_name=self.NAME)
+        torch.testing.assert_close(outputs(loaded), outputs(model))
+
+
+class TestLowMemoryLoadOfAPrunedAdapter:
+    """`low_cpu_mem_usage=True` and a rank pattern."""
+
+    def saved(self, library: str, folder: Path) -> torch.Tensor:
+        model = make(library, fresh_base())
+        train(model, range(30))
+        model.save_pretrained(folder)
+        return outputs(model)
+
+    def test_peft_fails(self, tmp_path: Path) -> None:
+        self.saved("peft", tmp_path)
+        with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+            outputs(reload("peft", tmp_path, low_cpu_mem_usage=True))
+
+    def test_ours_loads(self, tmp_path: Path) -> None:
+        expected = self.saved("adalora_core", tmp_path)
+        loaded = reload("adalora_core", tmp_path, low_cpu_mem_usage=True)
+        torch.testing.assert_close(outputs(loaded), expected)
