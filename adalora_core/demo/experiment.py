@@ -26,12 +26,13 @@ from adalora_core.demo.outcome import Outcome, phase_rows
 from adalora_core.demo.peft_check import largest_difference, predictions_with_peft, save_head
 from adalora_core.demo.progress import ProgressBar
 from adalora_core.demo.report import render_report
-from adalora_core.demo.training import active_ranks, probe_accuracy, train_adapter
+from adalora_core.demo.training import allocator_of, probe_accuracy, train_adapter
 from adalora_core.training import get_peft_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from adalora_core.budget import BudgetSchedule
     from adalora_core.demo.settings import DemoSettings
 
 
@@ -58,17 +59,13 @@ def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
         _say("frozen", f"{probe:.1%} of the held-out words by a linear probe on the frozen encoder")
 
         model = get_peft_model(encoder, config)
-        schedule = settings.schedule(matrices=len(active_ranks(model)))
-        _say("config", "valid; its phases in absolute optimizer steps:")
-        for row in phase_rows(schedule):
-            span = f"{row.first_step}-{row.last_step}"
-            _say("", f"  {row.name:<10}{span:<9}{row.meaning}")
-
+        allocator = allocator_of(model)
+        _say_phases(allocator.schedule)
         head = nn.Linear(encoder.config.hidden_size, 1)
         trainable = _count(p for p in (*model.parameters(), *head.parameters()) if p.requires_grad)
         started = time.perf_counter()
         with ProgressBar(settings.total_step, sys.stderr) as bar:
-            train_adapter(model, head, train, settings, schedule, bar.show)
+            train_adapter(model, head, train, settings, bar.show)
         seconds = time.perf_counter() - started
 
         predictions = logits(head, features(model, held_out))
@@ -78,10 +75,10 @@ def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
         reloaded = predictions_with_peft(model_folder, adapter, held_out)
         outcome = Outcome(
             settings=settings,
-            schedule=schedule,
+            schedule=allocator.schedule,
             probe_accuracy=probe,
             adapted_accuracy=accuracy(predictions, held_out.labels),
-            ranks=active_ranks(model),
+            ranks=allocator.active_ranks(),
             trainable_parameters=trainable,
             base_parameters=base_parameters,
             training_seconds=seconds,
@@ -114,6 +111,13 @@ def _write_findings(outcome: Outcome, folder: Path) -> None:
 
 def _count(parameters: Any) -> int:
     return sum(parameter.numel() for parameter in parameters)
+
+
+def _say_phases(schedule: BudgetSchedule) -> None:
+    _say("config", "valid; its phases in absolute optimizer steps:")
+    for row in phase_rows(schedule):
+        span = f"{row.first_step}-{row.last_step}"
+        _say("", f"  {row.name:<10}{span:<9}{row.meaning}")
 
 
 def _say(topic: str, text: str) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from adalora_core.budget import BudgetSchedule
-
 TARGET_MODULES = ["query", "key", "value", "intermediate.dense", "output.dense"]
 """Suffixes of all six linear layers of a BERT block; `output.dense` is two of them."""
 
@@ -73,17 +71,6 @@ class DemoSettings:
             "orth_reg_weight": 0.1,
             "total_step": self.total_step,
         }
-
-    def schedule(self, matrices: int) -> BudgetSchedule:
-        """Return the budget schedule of `matrices` adapted matrices together."""
-        return BudgetSchedule(
-            initial_budget=self.init_r * matrices,
-            target_budget=self.target_r * matrices,
-            tinit=self.tinit,
-            tfinal=self.tfinal,
-            total_step=self.total_step,
-            deltaT=self.deltaT,
-        )
 
     def learning_rate_factor(self, step: int) -> float:
         """Return the factor on the peak learning rate at the 0-based `step`.

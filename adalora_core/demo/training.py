@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from adalora_core.demo.encoder import accuracy, features, logits, mean_pooled
-from adalora_core.rank_pattern import active_rank, module_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-    from adalora_core.budget import BudgetSchedule, Phase
+    from adalora_core.allocation import RankAllocator
+    from adalora_core.budget import Phase
     from adalora_core.demo.encoder import WordBatches
     from adalora_core.demo.settings import DemoSettings
-
-ADAPTER = "default"
+    from adalora_core.training import AdaLoraModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +60,26 @@ def probe_accuracy(encoder: nn.Module, train: WordBatches, held_out: WordBatches
 
 
 def train_adapter(
-    model: Any,
+    model: AdaLoraModel,
     head: nn.Module,
     words: WordBatches,
     settings: DemoSettings,
-    schedule: BudgetSchedule,
     on_step: Callable[[StepReport], None],
 ) -> None:
-    """Train adapters and head together; the schedule's budget is enforced after every step.
+    """Train adapters and head together; the budget is enforced after every step.
 
     Args:
         model: an AdaLoRA model around the encoder.
         head: maps pooled features `[n, hidden]` to one logit `[n, 1]`.
         words: the training words.
         settings: batch size, epochs, learning rate and seed.
-        schedule: of all adapted matrices together; only reported here, the model follows its own.
         on_step: called after each optimizer step.
     """
     parameters = [p for p in (*model.parameters(), *head.parameters()) if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.learning_rate_factor)
     order = torch.Generator().manual_seed(settings.seed)
+    allocator = allocator_of(model)
     model.train()
     step = 0
     for _ in range(settings.epochs):
@@ -97,30 +95,24 @@ def train_adapter(
             model.update_and_allocate(step)
             optimizer.zero_grad()
             rates.step()
-            ranks = active_ranks(model)
-            on_step(
-                StepReport(
-                    step=step,
-                    loss=task_loss.item(),
-                    phase=schedule.phase_at(step),
-                    budget=schedule.budget_at(step),
-                    mean_rank=sum(ranks.values()) / len(ranks),
-                )
-            )
+            on_step(_step_report(allocator, step, task_loss.item()))
             step += 1
     model.eval()
 
 
-def active_ranks(model: Any) -> dict[str, int]:
-    """Return `{module path: triplets kept}`; before the first allocation that is `init_r`."""
-    config = model.peft_config[ADAPTER]
-    if config.rank_pattern is None:
-        adapted = [
-            name.removesuffix(".lora_E")
-            for name, _ in model.named_modules()
-            if name.endswith(".lora_E")
-        ]
-        return dict.fromkeys(adapted, config.init_r)
-    return {
-        module_path(key, ADAPTER): active_rank(kept) for key, kept in config.rank_pattern.items()
-    }
+def allocator_of(model: AdaLoraModel) -> RankAllocator:
+    """Return the allocator of the model's only adapter."""
+    (adapter,) = model.base_model.trained_adapters()
+    if adapter.allocator is None:
+        raise RuntimeError("the adapter is frozen; the demo trains the one it has just made")
+    return adapter.allocator
+
+
+def _step_report(allocator: RankAllocator, step: int, loss: float) -> StepReport:
+    return StepReport(
+        step=step,
+        loss=loss,
+        phase=allocator.phase,
+        budget=allocator.schedule.budget_at(step),
+        mean_rank=allocator.budget / len(allocator.matrices),
+    )

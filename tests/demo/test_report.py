@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from adalora_core.budget import BudgetSchedule
 from adalora_core.demo.outcome import Outcome
 from adalora_core.demo.report import render_report
 from adalora_core.demo.settings import FULL
@@ -15,7 +16,7 @@ from adalora_core.demo.settings import FULL
 def outcome():
     return Outcome(
         settings=FULL,
-        schedule=FULL.schedule(matrices=2),
+        schedule=BudgetSchedule(16, 8, tinit=47, tfinal=109, total_step=314, deltaT=5),
         probe_accuracy=0.891,
         adapted_accuracy=0.923,
         ranks={"layer.0.query": 0, "layer.1.query": 8},

@@ -9,6 +9,7 @@ import pytest
 from adalora_core import validate_config
 from adalora_core.demo.outcome import phase_rows
 from adalora_core.demo.settings import FULL, QUICK
+from adalora_core.training.adapter import spec_of
 
 
 @pytest.mark.parametrize("settings", [FULL, QUICK], ids=["full", "quick"])
@@ -34,7 +35,7 @@ def test_learning_rate_rises_to_its_peak_and_falls_to_its_floor():
 
 @pytest.mark.parametrize("settings", [FULL, QUICK], ids=["full", "quick"])
 def test_phase_rows_cover_every_step_once(settings):
-    schedule = settings.schedule(matrices=36)
+    schedule = spec_of(validate_config(settings.configuration())).schedule(matrix_count=36)
     steps = [
         (row.name, step)
         for row in phase_rows(schedule)
