@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from adalora_core.contract.faults import Fault, FaultKind, field_faults
 from adalora_core.contract.fields import FIELDS, PEFT_TYPE
+from adalora_core.contract.sources.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from adalora_core.contract.fields import Runtime
+    from adalora_core.contract.regexes import Judgement
     from adalora_core.contract.shapes import Path
 
 
@@ -42,6 +44,7 @@ class Block:
         keys: `{PEFT's name: path}` where the document spells or places a key differently.
         root: the whole document, for rules that look at the trainer's own settings.
         oddities: scalars that YAML reads unexpectedly.
+        regex_length: characters of a regular expression that is looked at.
         trainer: the habit of the tool whose file this is.
     """
 
@@ -53,7 +56,9 @@ class Block:
     keys: Mapping[str, Path] = field(default_factory=dict)
     root: Any = None
     oddities: tuple[Oddity, ...] = ()
+    regex_length: int = DEFAULT_LIMITS.regex_length
     trainer: Trainer = "peft"
+    _judged: dict[str, Judgement] = field(default_factory=dict, init=False)
     _faults: list[Fault] = field(init=False)
     invalid: frozenset[str] = field(init=False)
     """Fields that are wrong on their own; rules on several fields skip them."""
@@ -89,6 +94,14 @@ class Block:
         if value is None or value in ({}, []):
             return False
         return bool(value != FIELDS[name].default)
+
+    def judge_regex(self, pattern: str) -> Judgement:
+        """Judge a regular expression, once for all rules."""
+        if pattern not in self._judged:
+            from adalora_core.contract.regexes import judge
+
+            self._judged[pattern] = judge(pattern, self.regex_length)
+        return self._judged[pattern]
 
     @property
     def odd_places(self) -> set[Path]:

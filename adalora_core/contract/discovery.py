@@ -64,6 +64,7 @@ def make_block(
         strict_keys=options.strict_keys,
         peft_version=options.peft_version,
         root=document.value,
+        regex_length=options.limits.regex_length,
         oddities=tuple(o for o in document.oddities if o.path[: len(path)] == path),
         **more,
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.contract.rules import (
     conflicts,
+    patterns,
     ranks,
     schedule,
     settings,
@@ -18,7 +19,17 @@ from adalora_core.contract.rules import input as input_rules
 if TYPE_CHECKING:
     from adalora_core.contract.rule import Rule
 
-_FAMILIES = (input_rules, shape, schedule, ranks, conflicts, settings, yaml_traps, versions)
+_FAMILIES = (
+    input_rules,
+    shape,
+    schedule,
+    ranks,
+    conflicts,
+    settings,
+    patterns,
+    yaml_traps,
+    versions,
+)
 
 RULES: tuple[Rule, ...] = tuple(
     sorted((rule for family in _FAMILIES for rule in family.RULES), key=lambda rule: rule.code)

@@ -58,6 +58,10 @@ class Document:
         end_line, end_column = self._position(end)
         return Span(start, end, start_line, start_column, end_line, end_column)
 
+    def offset_of(self, line: int, column: int) -> int:
+        """Turn a 1-based line and column into an offset."""
+        return self._line_starts[min(line, len(self._line_starts)) - 1] + column - 1
+
     def _position(self, offset: int) -> tuple[int, int]:
         line = bisect_right(self._line_starts, offset)
         return line, offset - self._line_starts[line - 1] + 1

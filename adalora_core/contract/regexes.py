@@ -1,0 +1,117 @@
+"""Judges a regular expression without ever matching it: is it valid, slow, or read differently?"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+MOST_CLASSES = 64
+"""Character classes that are compiled: each costs up to 4 ms under (?i), and none is cheap."""
+
+# The only way to look at a pattern without running it; the same names in Python 3.11 to 3.14.
+_parser: Any = importlib.import_module("re._parser")
+_constants: Any = importlib.import_module("re._constants")
+_REPEATS = (_constants.MAX_REPEAT, _constants.MIN_REPEAT)
+_NEW_IN_3_11 = (_constants.POSSESSIVE_REPEAT, _constants.ATOMIC_GROUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is to be said about a pattern.
+
+    Args:
+        error: why Python refuses it, if it does.
+        too_large: which limit it exceeds, if one.
+        slow: the part that may take exponential time, if one.
+        varies: why Python versions read it differently, if they do.
+    """
+
+    error: str | None = None
+    too_large: str | None = None
+    slow: str | None = None
+    varies: str | None = None
+
+
+def judge(pattern: str, longest: int) -> Judgement:
+    """Judge `pattern`; one of more than `longest` characters is not even parsed.
+
+    Example:
+        >>> judge("(a+)+b", 4096).slow, judge("q_proj|(", 4096).error
+        ('(...)+', 'missing ), unterminated subpattern at position 7')
+    """
+    if len(pattern) > longest:
+        return Judgement(too_large=f"{len(pattern)} characters, more than {longest}")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            tree = _parser.parse(pattern)
+            operations = list(_walk(tree))
+            classes = sum(operation is _constants.IN for operation, _ in operations)
+            if classes > MOST_CLASSES:
+                return Judgement(too_large=f"{classes} character classes, more than {MOST_CLASSES}")
+            # Past the parser: the compiler knows about look-behind and repetition limits.
+            re.compile(pattern)
+        except RecursionError:
+            return Judgement(too_large="too many nested groups")
+        except OverflowError as error:
+            return Judgement(error=str(error))
+        except re.error as error:
+            return Judgement(error=str(error))
+    varies = None
+    if caught:
+        varies = str(caught[0].message)
+    elif any(operation in _NEW_IN_3_11 for operation, _ in operations):
+        varies = "possessive quantifiers and atomic groups are new in Python 3.11"
+    return Judgement(slow=_slow_part(operations), varies=varies)
+
+
+def _walk(tree: Any) -> Any:
+    """Yield (operation, argument) of every node, without recursion."""
+    stack = [tree]
+    while stack:
+        for operation, argument in stack.pop():
+            yield operation, argument
+            stack += _subpatterns(argument)
+
+
+def _subpatterns(argument: Any) -> list[Any]:
+    if isinstance(argument, _parser.SubPattern):
+        return [argument]
+    if isinstance(argument, (tuple, list)):
+        return [inner for part in argument for inner in _subpatterns(part)]
+    return []
+
+
+def _slow_part(operations: list[tuple[Any, Any]]) -> str | None:
+    r"""Name a repetition whose body is itself nothing but repetition: `(a+)+`, `(a*b*)*`.
+
+    Every way of sharing the text among the two has to be tried when the rest does not match.
+    Bodies with something fixed between the repetitions, as in `(layer\.\d+\.)+`, are fine.
+    """
+    for operation, argument in operations:
+        if operation in _REPEATS and argument[1] is _constants.MAXREPEAT:
+            body = _unwrapped(argument[2])
+            if any(_is_unbounded(node) for node in body) and all(
+                _may_be_empty(node) or _is_unbounded(node) for node in body
+            ):
+                return "(...)+" if argument[0] else "(...)*"
+    return None
+
+
+def _unwrapped(tree: Any) -> list[tuple[Any, Any]]:
+    """Return the nodes of a body, a group around all of it opened."""
+    nodes = list(tree)
+    while len(nodes) == 1 and nodes[0][0] is _constants.SUBPATTERN:
+        nodes = list(nodes[0][1][-1])
+    return nodes
+
+
+def _is_unbounded(node: tuple[Any, Any]) -> bool:
+    return node[0] in _REPEATS and node[1][1] is _constants.MAXREPEAT
+
+
+def _may_be_empty(node: tuple[Any, Any]) -> bool:
+    return node[0] in _REPEATS and node[1][0] == 0

@@ -1,0 +1,189 @@
+"""Family ADA5xx: target_modules and its kin as regular expressions, and what is taken for one."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from adalora_core.contract.rule import SOUND, Finding, Rule
+from adalora_core.contract.rules.input import LIMIT_EXCEEDED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.contract.block import Block
+    from adalora_core.contract.shapes import Path
+
+ALL_LINEAR = "all-linear"
+MODULES = ("target_modules", "exclude_modules")
+_META = re.compile(r"[\\^$*+?{}\[\]|()]")
+_PLAIN = re.compile(r"[\w.\-]+")
+
+
+def _expressions(block: Block) -> Iterator[tuple[str, Path, str]]:
+    """Yield field, place and text of everything that PEFT hands to `re`."""
+    for name in MODULES:
+        value = block[name]
+        if isinstance(value, str) and name not in block.invalid and value.lower() != ALL_LINEAR:
+            yield name, block.at(name), value
+    layers = block["layers_pattern"]
+    if "layers_pattern" not in block.invalid:
+        entries = layers if isinstance(layers, list) else [layers]
+        for index, entry in enumerate(entries):
+            if isinstance(entry, str):
+                deeper = (index,) if isinstance(layers, list) else ()
+                yield "layers_pattern", block.at("layers_pattern", *deeper), entry
+
+
+class InvalidRegex(Rule):
+    code = "ADA501"
+    name = "invalid-regex"
+    severity = "error"
+    summary = "a string that PEFT takes for a regular expression is not a valid one"
+    why = (
+        "A target_modules string is matched with re.fullmatch against every module path: an "
+        "invalid one raises when the adapter is injected."
+    )
+    bad = SOUND | {"target_modules": r".*\.(q_proj|v_proj"}
+    hint = "correct the expression, or write a list of names"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for name, path, text in _expressions(block):
+            judgement = block.judge_regex(text)
+            if judgement.error is not None:
+                yield Finding(self, path, f"`{name}` is no regular expression: {judgement.error}")
+            if judgement.too_large is not None:
+                yield Finding(
+                    LIMIT_EXCEEDED, path, f"`{name}` is too large to judge: {judgement.too_large}"
+                )
+
+
+class SlowRegex(Rule):
+    code = "ADA502"
+    name = "slow-regex"
+    severity = "warning"
+    summary = "a regular expression repeats a repetition and may take exponential time"
+    why = (
+        "(a+)+ tries every way of sharing the text among the two repetitions before it gives up: "
+        "on a module path of 30 characters that is minutes, for every module."
+    )
+    bad = SOUND | {"target_modules": r"(\w+)+_proj"}
+    hint = "repeat once: (a+)+ is a+"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for name, path, text in _expressions(block):
+            slow = block.judge_regex(text).slow
+            if slow is not None:
+                yield Finding(self, path, f"`{name}` repeats a repetition: {slow}")
+
+
+class RegexVaries(Rule):
+    code = "ADA503"
+    name = "regex-varies"
+    severity = "warning"
+    summary = "versions of Python read a regular expression differently"
+    why = "Python warns of syntax whose meaning will change, and 3.11 brought a++ and (?>...)."
+    bad = SOUND | {"target_modules": r"[[a-z]+_proj"}
+    hint = "escape the bracket with a backslash, or write the expression without new syntax"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for name, path, text in _expressions(block):
+            varies = block.judge_regex(text).varies
+            if varies is not None:
+                yield Finding(self, path, f"`{name}` depends on the Python version: {varies}")
+
+
+class NameAsRegex(Rule):
+    code = "ADA504"
+    name = "name-as-regex"
+    severity = "warning"
+    summary = "a single module name stands where a regular expression over the whole path is read"
+    why = (
+        'In a list "q_proj" matches every path that ends in it. As a string it must match the '
+        "whole path, so it finds only a module of that name at the top of the model: usually "
+        "none, and PEFT raises."
+    )
+    bad = SOUND | {"target_modules": "q_proj"}
+    hint = "write a list of names"
+    inputs = ("target_modules",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        value = block["target_modules"]
+        if not isinstance(value, str) or value.lower() == ALL_LINEAR:
+            return
+        if not _PLAIN.fullmatch(value):
+            return
+        hint = f'write ["{value}"], or ".*{value}"'
+        if re.sub(r"[\W_]", "", value.lower()) == "alllinear":
+            hint = f'write "{ALL_LINEAR}"'
+        yield Finding(
+            self,
+            block.at("target_modules"),
+            f"`target_modules` {value!r} is matched against the whole module path",
+            hint=hint,
+        )
+
+
+class ListAsString(Rule):
+    code = "ADA505"
+    name = "list-as-string"
+    severity = "error"
+    summary = "several module names stand in one string"
+    why = (
+        "The string is one regular expression over the whole path, and no path has commas or "
+        "blanks: nothing matches, and PEFT raises when the adapter is injected."
+    )
+    bad = SOUND | {"target_modules": "q_proj,v_proj"}
+    hint = "write a list of names"
+    inputs = ("target_modules", "exclude_modules")
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for name in MODULES:
+            value = block[name]
+            if not isinstance(value, str) or _META.search(value):
+                continue
+            names = [part for part in re.split(r"[,;\s]+", value) if part]
+            if len(names) > 1:
+                listed = ", ".join(f'"{part}"' for part in names)
+                yield Finding(
+                    self,
+                    block.at(name),
+                    f"`{name}` holds {len(names)} names in one string",
+                    hint=f"write [{listed}]",
+                )
+
+
+class RegexInList(Rule):
+    code = "ADA506"
+    name = "regex-in-list"
+    severity = "warning"
+    summary = "an entry of a list of module names is written as a regular expression"
+    why = (
+        "Entries of a list are compared with the end of the module path as they are, so "
+        '".*q_proj" matches nothing. Only a single string is a regular expression.'
+    )
+    bad = SOUND | {"target_modules": ["q_proj", r".*v_proj$"]}
+    hint = "write the plain name, or one string with all alternatives: .*(q_proj|v_proj)"
+    inputs = ("target_modules", "exclude_modules")
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for name in MODULES:
+            value = block[name]
+            for index, entry in enumerate(value if isinstance(value, list) else ()):
+                if _META.search(entry):
+                    yield Finding(
+                        self,
+                        block.at(name, index),
+                        f"`{name}` compares {entry!r} literally: in a list it is no regular "
+                        "expression",
+                    )
+
+
+RULES = (
+    InvalidRegex(),
+    SlowRegex(),
+    RegexVaries(),
+    NameAsRegex(),
+    ListAsString(),
+    RegexInList(),
+)
