@@ -9,6 +9,9 @@ import pytest
 
 # Nothing in the suite may ask a network; set before transformers is imported anywhere.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Small models gain nothing from threads, and the idle threads of two test runs on one machine spin
+# against each other; a test that is about threads sets its own number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
