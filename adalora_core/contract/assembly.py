@@ -29,6 +29,8 @@ def assemble(
     findings = list(document.findings)
     for block in blocks:
         findings += run(block)
+        if options.policy is not None:
+            findings += options.policy.check(block)
     tops = {block.path for block in blocks}
     limit = options.limits.diagnostics
     diagnostics = [_diagnostic(document, finding, tops) for finding in findings[:limit]]

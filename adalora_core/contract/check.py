@@ -19,6 +19,7 @@ from adalora_core.contract.sources.reading import FORMATS, Format, format_of, re
 if TYPE_CHECKING:
     from adalora_core.contract.diagnostics import Report
     from adalora_core.contract.model import AdaLoraConfig
+    from adalora_core.contract.policy import Policy
 
 Source = str | bytes | bytearray | Mapping[str, Any] | os.PathLike[str]
 
@@ -31,6 +32,7 @@ def check_config(
     key: str | None = None,
     format: Format | None = None,  # noqa: A002 - the option's name
     peft_version: str | None = None,
+    policy: Mapping[str, Any] | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Report:
     """Check a configuration and return everything there is to say about it.
@@ -44,6 +46,7 @@ def check_config(
         key: JSON pointer of the AdaLoRA mapping inside the document; None: the whole document.
         format: `"json"`, `"yaml"` or `"toml"`; None: by a path's suffix, else JSON.
         peft_version: also say which keys a PEFT older than the contract's does not know.
+        policy: a JSON Schema of your own that must hold besides the contract.
         limits: what the document may ask of this process.
 
     Returns:
@@ -63,7 +66,9 @@ def check_config(
         raise ValueError(f"runtime: expected {' or '.join(get_args(Runtime))}, got {runtime!r}")
     if format is not None and format not in FORMATS:
         raise ValueError(f"format: expected {', '.join(FORMATS)}, got {format!r}")
-    options = CheckOptions(runtime, strict_keys, parse_version(peft_version), limits)
+    options = CheckOptions(
+        runtime, strict_keys, parse_version(peft_version), limits, _compiled(policy)
+    )
     if isinstance(source, Mapping):
         document = Document("", dict(source))
         return _check_document(document, None, key, options, has_text=False)
@@ -85,6 +90,14 @@ def check_config(
     if not document.fatal:
         document = decode_further(document, format or "json", limits)
     return _check_document(document, name, key, options, has_text=True)
+
+
+def _compiled(policy: Mapping[str, Any] | None) -> Policy | None:
+    if policy is None:
+        return None
+    from adalora_core.contract.policy import Policy
+
+    return Policy(dict(policy))
 
 
 def decode_further(document: Document, format: Format, limits: Limits) -> Document:  # noqa: A002

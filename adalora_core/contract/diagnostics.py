@@ -150,9 +150,9 @@ class Report:
         Raises:
             ValueError: there is no such format.
         """
-        from adalora_core.contract.reports import render
+        from adalora_core.contract.reports import Outcome, render
 
-        return render([self], format)
+        return render(Outcome((self,)), format)
 
     def raise_if_errors(self) -> None:
         """Raise `ConfigError` with the whole report if a finding is an error."""

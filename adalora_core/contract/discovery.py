@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from adalora_core.contract.options import CheckOptions
     from adalora_core.contract.shapes import Path
     from adalora_core.contract.sources.document import Document
+
+
+ADALORA_WORDS = re.compile(
+    rb"adalora|" + b"|".join(name.encode() for name in sorted(ADALORA_FIELDS)), re.IGNORECASE
+)
+"""One of these stands in every text that holds an AdaLoRA configuration."""
 
 
 def block_at(document: Document, key: str | None, options: CheckOptions) -> Block | Finding:

@@ -9,6 +9,7 @@ from adalora_core.contract.sources.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
     from adalora_core.contract.fields import Runtime
+    from adalora_core.contract.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +21,11 @@ class CheckOptions:
         strict_keys: whether an unknown key is an error.
         peft_version: the PEFT release to judge for, as numbers; None: the one of the contract.
         limits: what a document may ask of this process.
+        policy: a schema of the organisation's own that must hold as well.
     """
 
     runtime: Runtime = "peft"
     strict_keys: bool = False
     peft_version: tuple[int, ...] | None = None
     limits: Limits = DEFAULT_LIMITS
+    policy: Policy | None = None

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from adalora_core.contract import shapes
 from adalora_core.contract.fields import FIELDS, PEFT_VERSION, Field, Treatment
 from adalora_core.contract.ladder import bounds, rank_ladder, schedule_ladder
+from adalora_core.contract.urls import schema_url
 
 Draft = Literal["2020-12", "draft-07"]
 DRAFTS: dict[Draft, str] = {
@@ -27,8 +28,6 @@ FILES: dict[Draft, str] = {
 
 VERSION = "1.0"
 """Minor releases only loosen or annotate; what rejects more is a new major (docs/contract.md)."""
-
-_BASE = "https://adalora-core.readthedocs.io/schemas"
 
 
 def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dict[str, Any]:
@@ -49,7 +48,7 @@ def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dic
         raise ValueError(f"draft: expected {' or '.join(DRAFTS)}, got {draft!r}")
     schema: dict[str, Any] = {
         "$schema": DRAFTS[draft],
-        "$id": f"{_BASE}/adalora-config/{VERSION}/{FILES[draft]}",
+        "$id": schema_url("adalora-config", VERSION, FILES[draft]),
         "title": "AdaLoRA configuration",
         "description": (
             f"The fields of AdaLoraConfig of PEFT {PEFT_VERSION}, and what breaks PEFT at load or "

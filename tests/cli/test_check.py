@@ -70,9 +70,7 @@ def test_unusable_content_exits_1_with_one_finding(check, write, content, code):
 def test_missing_file_exits_2_with_one_line(check, tmp_path):
     code, out, err = check(tmp_path / "none.json")
     assert (code, out) == (2, "")
-    assert (
-        err == f"adalora check: cannot read {tmp_path / 'none.json'}: No such file or directory\n"
-    )
+    assert err == f"adalora check: {tmp_path / 'none.json'}: No such file or directory\n"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +102,13 @@ def test_json_output_holds_every_finding_with_its_place(check, write):
     _, out, _ = check(path, "--output-format", "json")
     content = json.loads(out)
     assert content["schema_version"] == 1
-    assert content["summary"] == {"configurations": 1, "errors": 1, "warnings": 1, "infos": 0}
+    assert content["summary"] == {
+        "configurations": 1,
+        "errors": 1,
+        "warnings": 1,
+        "infos": 0,
+        "skipped": 0,
+    }
     (report,) = content["reports"]
     assert (report["source"], report["ok"]) == (str(path), False)
     by_code = {d["code"]: d for d in report["diagnostics"]}

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from adalora_core.contract.diagnostics import Report
 
-_MODULES = {"full": "full", "json": "json_report"}
+_MODULES = {
+    "full": "full",
+    "concise": "concise",
+    "json": "json_report",
+    "jsonl": "jsonl",
+    "sarif": "sarif",
+    "github": "github",
+}
 FORMATS = tuple(_MODULES)
 
 
-def render(reports: Sequence[Report], format: str) -> str:  # noqa: A002 - the option's name
-    """Write reports in one format; the text ends with a newline.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run of the check found.
+
+    Args:
+        reports: one for each document that was checked.
+        skipped: files that were looked at and hold no AdaLoRA configuration.
+        colour: whether the text is for a terminal with colours.
+    """
+
+    reports: tuple[Report, ...]
+    skipped: int = 0
+    colour: bool = False
+
+
+def render(outcome: Outcome, format: str) -> str:  # noqa: A002 - the option's name
+    """Write an outcome in one format; the text ends with a newline unless it is empty.
 
     Raises:
         ValueError: there is no such format.
@@ -23,5 +44,5 @@ def render(reports: Sequence[Report], format: str) -> str:  # noqa: A002 - the o
     if format not in _MODULES:
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
     module = importlib.import_module(f"{__name__}.{_MODULES[format]}")
-    text: str = module.render(reports)
+    text: str = module.render(outcome)
     return text

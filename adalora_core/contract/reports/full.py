@@ -8,25 +8,28 @@ from adalora_core.contract.reports.escaping import visible
 from adalora_core.contract.reports.summary import place, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from adalora_core.contract.diagnostics import Diagnostic, Report, Span
+    from adalora_core.contract.reports import Outcome
+
+    _Paint = Callable[[str, str], str]
 
 WIDEST = 100
 """Columns of the source that an excerpt shows."""
 
-_COLOURS = {"error": "31;1", "warning": "33;1", "info": "36;1", "caret": "31", "dim": "2"}
+_COLOURS = {"error": "31;1", "warning": "33;1", "info": "36;1", "caret": "31"}
 
 
-def render(reports: Sequence[Report], *, colour: bool = False) -> str:
-    """Write reports with excerpts; `colour` adds ANSI colours."""
-    paint = _painted if colour else _plain
+def render(outcome: Outcome) -> str:
+    """Write findings with excerpts, and the summary."""
+    paint = _painted if outcome.colour else _plain
     lines: list[str] = []
-    for report in reports:
+    for report in outcome.reports:
         for diagnostic in report.diagnostics:
             lines += _diagnostic(report, diagnostic, paint)
             lines.append("")
-    lines.append(summary(reports))
+    lines.append(summary(outcome))
     return "\n".join(lines) + "\n"
 
 
@@ -68,9 +71,3 @@ def _excerpt(text: str, span: Span, paint: _Paint) -> Iterator[str]:
     yield f" {gutter} |"
     yield f" {number} | {dots}{visible(shown, None)}{'...' if cut + WIDEST < len(line) else ''}"
     yield f" {gutter} | {' ' * len(dots + lead)}{paint('^' * max(len(under), 1), 'caret')}"
-
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    _Paint = Callable[[str, str], str]

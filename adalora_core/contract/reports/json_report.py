@@ -8,29 +8,29 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.contract.reports.summary import counts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from adalora_core.contract.diagnostics import Diagnostic, Report, Span
+    from adalora_core.contract.diagnostics import Diagnostic, Span
+    from adalora_core.contract.reports import Outcome
 
 SCHEMA_VERSION = 1
 """Raised when a key changes its meaning or goes; new keys may come without it."""
 
 
-def render(reports: Sequence[Report]) -> str:
-    """Write all reports as one JSON object, ASCII only."""
-    return json.dumps(to_json(reports), indent=2) + "\n"
+def render(outcome: Outcome) -> str:
+    """Write an outcome as one JSON object, ASCII only."""
+    return json.dumps(to_json(outcome), indent=2) + "\n"
 
 
-def to_json(reports: Sequence[Report]) -> dict[str, Any]:
-    """Return all reports as JSON values."""
-    found = counts(reports)
+def to_json(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as JSON values."""
+    found = counts(outcome)
     return {
         "schema_version": SCHEMA_VERSION,
         "summary": {
-            "configurations": len(reports),
+            "configurations": len(outcome.reports),
             "errors": found["error"],
             "warnings": found["warning"],
             "infos": found["info"],
+            "skipped": outcome.skipped,
         },
         "reports": [
             {
@@ -39,7 +39,7 @@ def to_json(reports: Sequence[Report]) -> dict[str, Any]:
                 "ok": report.ok,
                 "diagnostics": [diagnostic_to_json(d) for d in report.diagnostics],
             }
-            for report in reports
+            for report in outcome.reports
         ],
     }
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from adalora_core.contract.reports.escaping import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from adalora_core.contract.diagnostics import Report, Span
+    from adalora_core.contract.reports import Outcome
 
 NO_NAME = "<config>"
 """Stands for the file's name where the source was a text or a mapping."""
@@ -21,22 +20,25 @@ def place(report: Report, span: Span | None) -> str:
     return name if span is None else f"{name}:{span.start_line}:{span.start_column}"
 
 
-def counts(reports: Sequence[Report]) -> dict[str, int]:
+def counts(outcome: Outcome) -> dict[str, int]:
     """Return how many findings of each severity there are."""
     found = {"error": 0, "warning": 0, "info": 0}
-    for report in reports:
+    for report in outcome.reports:
         for diagnostic in report.diagnostics:
             found[diagnostic.severity] += 1
     return found
 
 
-def summary(reports: Sequence[Report]) -> str:
+def summary(outcome: Outcome) -> str:
     """Return the last line: `checked 2 files: 1 error, 0 warnings`."""
-    found = counts(reports)
+    found = counts(outcome)
     words = [_plural(found["error"], "error"), _plural(found["warning"], "warning")]
     if found["info"]:
         words.append(f"{found['info']} info")
-    return f"checked {_plural(len(reports), 'configuration')}: {', '.join(words)}"
+    line = f"checked {_plural(len(outcome.reports), 'configuration')}: {', '.join(words)}"
+    if outcome.skipped:
+        line += f"; skipped {_plural(outcome.skipped, 'file')} without AdaLoRA"
+    return line
 
 
 def _plural(number: int, noun: str) -> str:

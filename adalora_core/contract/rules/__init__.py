@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.contract.rules import (
     conflicts,
+    house,
     patterns,
     ranks,
     schedule,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from adalora_core.contract.rule import Rule
 
 _FAMILIES = (
+    house,
     input_rules,
     shape,
     schedule,

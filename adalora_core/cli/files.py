@@ -1,0 +1,74 @@
+"""From the arguments of `adalora check` to the files that are looked at."""
+
+from __future__ import annotations
+
+import glob
+import os
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adalora_core.contract.sources.reading import SUFFIXES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+STDIN = "-"
+_WILDCARDS = frozenset("*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A file to look at.
+
+    Args:
+        name: the path as it is reported, `-` for standard input.
+        was_named: whether the user named this very file, so that it must hold a configuration.
+    """
+
+    name: str
+    was_named: bool
+
+
+def targets(arguments: Sequence[str], exclude: Sequence[str]) -> Iterator[Target]:
+    """Yield the files of all arguments in a fixed order, each once.
+
+    A folder stands for the JSON, YAML and TOML files below it, hidden folders left out; a pattern
+    for what it matches (`**` goes into folders). What does not exist is handed on as it is, so
+    that reading it says so.
+    """
+    seen = set()
+    for argument in arguments:
+        for target in _expand(argument):
+            if target.name in seen or _is_excluded(target.name, exclude):
+                continue
+            seen.add(target.name)
+            yield target
+
+
+def _expand(argument: str) -> Iterator[Target]:
+    if argument == STDIN:
+        yield Target(STDIN, was_named=True)
+    elif Path(argument).is_dir():
+        yield from _below(argument)
+    elif _WILDCARDS.isdisjoint(argument) or Path(argument).exists():
+        yield Target(argument, was_named=True)
+    else:
+        for name in sorted(glob.glob(argument, recursive=True)):  # noqa: PTH207 - keeps the spelling
+            if Path(name).is_file():
+                yield Target(name, was_named=False)
+
+
+def _below(folder: str) -> Iterator[Target]:
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(root, name)
+            if path.suffix.lower() in SUFFIXES and path.is_file():
+                yield Target(str(path), was_named=False)
+
+
+def _is_excluded(name: str, exclude: Sequence[str]) -> bool:
+    posix = Path(name).as_posix()
+    return any(fnmatch(posix, pattern) or fnmatch(posix, f"*/{pattern}") for pattern in exclude)

@@ -1,0 +1,73 @@
+"""Where reports go: standard output, and files that are never half written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from adalora_core.contract.reports import FORMATS
+
+
+def parse_output_file(setting: str) -> tuple[str, Path]:
+    """Split `FORMAT=FILE`.
+
+    Raises:
+        ValueError: there is no such format, or no file.
+    """
+    format_, _, name = setting.partition("=")
+    if format_ not in FORMATS or not name:
+        raise ValueError(
+            f"--output-file: expected FORMAT=FILE with a format of {', '.join(FORMATS)}, "
+            f"got {setting!r}"
+        )
+    return format_, Path(name)
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write `text` to a new file beside `path`, then rename it to `path`.
+
+    Raises:
+        OSError: the folder is missing or not writable; `path` is as it was.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(descriptor, "w", encoding="utf-8", newline="\n") as file:  # noqa: PTH123
+            file.write(text)
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def print_text(text: str) -> None:
+    """Print to standard output; a reader that has gone away is no error."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        # A terminal that cannot show a character gets its escape.
+        reconfigure(errors="backslashreplace")
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at exit; let that go nowhere.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def wants_colour(choice: str) -> bool:
+    """Decide on colours: by `--color`, NO_COLOR, FORCE_COLOR, and whether it is a terminal."""
+    if choice != "auto":
+        return choice == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or sys.stdout.isatty()

@@ -1,0 +1,86 @@
+"""`[tool.adalora]` of the nearest pyproject.toml: the project's own defaults of `adalora check`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.contract.diagnostics import SEVERITIES
+from adalora_core.contract.reports import FORMATS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RUNTIMES = ("peft", "adalora-core")
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "output-format": FORMATS,
+    "fail-level": SEVERITIES,
+    "runtime": RUNTIMES,
+}
+_TYPES: dict[str, type] = {
+    "select": list,
+    "ignore": list,
+    "exclude": list,
+    "limit": list,
+    "strict-keys": bool,
+    "exit-zero": bool,
+    "peft-version": str,
+    "policy": str,
+}
+
+
+_SECTION = re.compile(rb"tool\s*(\.\s*[\"']?adalora|\])")
+
+
+def project_settings(folder: Path) -> dict[str, Any]:
+    """Return the defaults that the nearest pyproject.toml at or above `folder` sets.
+
+    Keys are the long options without dashes in front; a relative `policy` is taken from the
+    file's folder.
+
+    Raises:
+        ValueError: the section holds an unknown key or a wrong value, or the file is no TOML.
+    """
+    for place in (folder, *folder.parents):
+        file = place / "pyproject.toml"
+        if file.is_file():
+            return _read(file)
+    return {}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    text = file.read_bytes()
+    if not _SECTION.search(text):
+        # Most projects have none, and a parser is not free to import.
+        return {}
+    import tomllib
+
+    try:
+        section = tomllib.loads(text.decode("utf-8")).get("tool", {}).get("adalora", {})
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    for key, value in section.items():
+        _check(file, key, value)
+    settings = {key.replace("-", "_"): value for key, value in section.items()}
+    if "policy" in settings:
+        settings["policy"] = str(file.parent / settings["policy"])
+    return settings
+
+
+def _check(file: Path, key: str, value: Any) -> None:
+    where = f"{file}: tool.adalora.{key}"
+    if key in _CHOICES:
+        if value not in _CHOICES[key]:
+            raise ValueError(f"{where}: expected one of {', '.join(_CHOICES[key])}, got {value!r}")
+    elif key in _TYPES:
+        wanted = _TYPES[key]
+        fits = isinstance(value, wanted)
+        if wanted is list:
+            fits = fits and all(isinstance(entry, str) for entry in value)
+        if not fits:
+            name = "a list of strings" if wanted is list else wanted.__name__
+            raise ValueError(f"{where}: expected {name}, got {value!r}")
+    else:
+        known = ", ".join(sorted({*_CHOICES, *_TYPES}))
+        raise ValueError(f"{where}: unknown key; expected one of {known}")

@@ -1,0 +1,64 @@
+"""Workflow commands of GitHub Actions: annotations at the lines concerned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adalora_core.contract.diagnostics import SEVERITIES, Diagnostic, Report
+from adalora_core.contract.reports.escaping import visible
+from adalora_core.contract.reports.summary import NO_NAME, summary
+
+if TYPE_CHECKING:
+    from adalora_core.contract.reports import Outcome
+
+MOST = 10
+"""Annotations of one kind that GitHub shows of a step; later ones vanish without a word."""
+
+_COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
+
+
+def render(outcome: Outcome) -> str:
+    """Write one command per finding, worst first, and say how many found no room."""
+    lines, left = [], 0
+    for severity in SEVERITIES:
+        found = [
+            (report, diagnostic)
+            for report in outcome.reports
+            for diagnostic in report.diagnostics
+            if diagnostic.severity == severity
+        ]
+        # The last notice is kept free for the count.
+        room = MOST - 1 if severity == "info" else MOST
+        lines += [_command(report, diagnostic) for report, diagnostic in found[:room]]
+        left += len(found[room:])
+    if left:
+        more = f"{left} more findings found no room here: run adalora check to see them"
+        lines.append(f"::notice title=adalora check::{_data(more)}")
+    return "\n".join([*lines, summary(outcome)]) + "\n"
+
+
+def _command(report: Report, diagnostic: Diagnostic) -> str:
+    properties = {"file": report.source or NO_NAME}
+    span = diagnostic.span
+    if span is not None:
+        properties["line"] = str(span.start_line)
+        # GitHub drops columns of annotations over several lines.
+        if span.end_line == span.start_line:
+            properties["col"] = str(span.start_column)
+            properties["endColumn"] = str(max(span.end_column, span.start_column))
+        else:
+            properties["endLine"] = str(span.end_line)
+    properties["title"] = f"{diagnostic.code} {diagnostic.name}"
+    listed = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
+    text = diagnostic.message
+    if diagnostic.hint:
+        text += f" (hint: {diagnostic.hint})"
+    return f"::{_COMMANDS[diagnostic.severity]} {listed}::{_data(text)}"
+
+
+def _data(text: str) -> str:
+    return visible(text).replace("%", "%25")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

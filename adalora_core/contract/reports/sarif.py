@@ -1,0 +1,121 @@
+"""SARIF 2.1.0, as code scanning services take it; written by hand, it needs no library."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_from_bytes
+
+from adalora_core.contract.reports.escaping import visible
+from adalora_core.contract.reports.summary import NO_NAME
+from adalora_core.contract.rules import RULES
+from adalora_core.contract.urls import HOME, rule_url
+
+if TYPE_CHECKING:
+    from adalora_core.contract.diagnostics import Diagnostic, Report, Span
+    from adalora_core.contract.reports import Outcome
+
+SCHEMA = (
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+)
+_LEVELS = {"error": "error", "warning": "warning", "info": "note"}
+_INDEX = {rule.code: index for index, rule in enumerate(RULES)}
+
+
+def render(outcome: Outcome) -> str:
+    """Write one run with all rules and all findings, ASCII only."""
+    seen: dict[str, int] = {}
+    log = {
+        "$schema": SCHEMA,
+        "version": "2.1.0",
+        "runs": [
+            {
+                "tool": {"driver": _driver()},
+                # The default counts UTF-16 units.
+                "columnKind": "unicodeCodePoints",
+                "originalUriBaseIds": {"%SRCROOT%": {"description": {"text": "working folder"}}},
+                "results": [
+                    _result(report, diagnostic, seen)
+                    for report in outcome.reports
+                    for diagnostic in report.diagnostics
+                ],
+            }
+        ],
+    }
+    return json.dumps(log, indent=1) + "\n"
+
+
+def _driver() -> dict[str, Any]:
+    return {
+        "name": "adalora check",
+        "informationUri": HOME,
+        "version": version("adalora-core"),
+        "rules": [
+            {
+                "id": rule.code,
+                "name": "".join(part.title() for part in rule.name.split("-")),
+                "shortDescription": {"text": rule.summary},
+                "fullDescription": {"text": rule.why},
+                "help": {"text": rule.hint},
+                "helpUri": rule_url(rule.code),
+                "defaultConfiguration": {"level": _LEVELS[rule.severity]},
+            }
+            for rule in RULES
+        ],
+    }
+
+
+def _result(report: Report, diagnostic: Diagnostic, seen: dict[str, int]) -> dict[str, Any]:
+    text = visible(diagnostic.message)
+    if diagnostic.hint:
+        text += f". Hint: {visible(diagnostic.hint)}"
+    result: dict[str, Any] = {
+        "ruleId": diagnostic.code,
+        "ruleIndex": _INDEX[diagnostic.code],
+        "level": _LEVELS[diagnostic.severity],
+        "message": {"text": text},
+        "locations": [_location(report, diagnostic.span)],
+        "partialFingerprints": {"adalora/v1": _fingerprint(report, diagnostic, seen)},
+    }
+    if diagnostic.related:
+        result["relatedLocations"] = [
+            {**_location(report, related.span), "message": {"text": visible(related.message)}}
+            for related in diagnostic.related
+        ]
+    return result
+
+
+def _location(report: Report, span: Span | None) -> dict[str, Any]:
+    physical: dict[str, Any] = {"artifactLocation": _artifact(report.source)}
+    if span is not None:
+        physical["region"] = {
+            "startLine": span.start_line,
+            "startColumn": span.start_column,
+            "endLine": span.end_line,
+            "endColumn": span.end_column,
+        }
+    return {"physicalLocation": physical}
+
+
+def _artifact(source: str | None) -> dict[str, Any]:
+    """Name a file relative to the working folder, as services want it, where it lies inside."""
+    name = source or NO_NAME
+    full = Path(name).absolute()
+    if full.is_relative_to(Path.cwd()):
+        relative = full.relative_to(Path.cwd()).as_posix()
+        # Bytes, so that a name that is not UTF-8 has an address too.
+        return {"uri": quote_from_bytes(os.fsencode(relative)), "uriBaseId": "%SRCROOT%"}
+    return {"uri": "file://" + quote_from_bytes(os.fsencode(full.as_posix()))}
+
+
+def _fingerprint(report: Report, diagnostic: Diagnostic, seen: dict[str, int]) -> str:
+    """Name a finding so that it stays the same when lines move; a repetition gets a number."""
+    name = _artifact(report.source)["uri"]
+    key = json.dumps([name, diagnostic.pointer, diagnostic.code, diagnostic.message])
+    digest = hashlib.sha256(key.encode()).hexdigest()[:32]
+    seen[digest] = seen.get(digest, 0) + 1
+    return f"{digest}:{seen[digest]}"

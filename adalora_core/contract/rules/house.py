@@ -1,0 +1,27 @@
+"""Family ADA8xx: what the organisation itself asks for."""
+
+from __future__ import annotations
+
+from adalora_core.contract.rule import SOUND, Rule
+
+
+class PolicyViolation(Rule):
+    code = "ADA801"
+    name = "policy-violation"
+    severity = "error"
+    summary = "the configuration breaks the policy that was given with --policy"
+    why = (
+        "A policy is a JSON Schema of your own that must hold besides the contract: a largest "
+        "rank, the modules that may be adapted, a required revision. Its description becomes the "
+        "hint."
+    )
+    bad = SOUND
+    good = SOUND | {"init_r": 8, "target_r": 4}
+    example_options = {
+        "policy": {"properties": {"init_r": {"maximum": 8, "description": "ranks cost memory"}}}
+    }
+    hint = "ask whoever wrote the policy"
+
+
+POLICY = PolicyViolation()
+RULES = (POLICY,)
