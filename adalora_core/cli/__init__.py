@@ -16,6 +16,8 @@ COMMANDS = {
     "rule": ("adalora_core.cli.rule:run", "explain one rule, or list them all"),
     "schema": ("adalora_core.cli.schema:run", "print the JSON Schema of a configuration"),
     "env": ("adalora_core.cli.env:run", "print versions, backends and why one is missing"),
+    "report": ("adalora_core.cli.report:run", "draw where the rank of a saved adapter went"),
+    "export-lora": ("adalora_core.cli.export_lora:run", "write a saved adapter as plain LoRA"),
     "demo": ("adalora_core.demo:run", "fine-tune a real sentence encoder with AdaLoRA"),
 }
 """`{command: (module:function, one line of help)}`; the function maps argv to the exit code."""
@@ -43,6 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _usage() -> str:
     lines = ["usage: adalora COMMAND [OPTIONS]", "", "commands:"]
-    lines += [f"  {name:<8} {summary}" for name, (_, summary) in COMMANDS.items()]
+    lines += [f"  {name:<12} {summary}" for name, (_, summary) in COMMANDS.items()]
     lines += ["", "'adalora COMMAND --help' describes a command."]
     return "\n".join(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import matplotlib.axes
 import pytest
 
-from adalora_core.demo.heatmap import draw_rank_heatmap, rank_table
+from adalora_core.rank_report.heatmap import draw_rank_heatmap, rank_table
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 RANKS = {

@@ -1,0 +1,45 @@
+"""`adalora export-lora`: a saved AdaLoRA adapter as plain LoRA, from its files alone."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from adalora_core.cli.exit_codes import CANNOT_RUN, FINE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora export-lora ADAPTER_DIR OUT`."""
+    parser = argparse.ArgumentParser(
+        prog="adalora export-lora",
+        description="Write a saved AdaLoRA adapter as a LoRA adapter with the same outputs. The "
+        "base model is not needed; adapted convolutions need AdaLoraModel.export_lora instead.",
+    )
+    parser.add_argument("adapter", metavar="ADAPTER_DIR", help="folder of the AdaLoRA adapter")
+    parser.add_argument("out", metavar="OUT", help="folder to write the LoRA adapter into")
+    arguments = parser.parse_args(argv)
+
+    try:
+        from adalora_core.training.lora_export import export_folder
+    except ModuleNotFoundError as error:
+        from adalora_core.errors import MissingExtraError
+
+        missing = MissingExtraError(error.name or "torch", "torch", "'adalora export-lora'")
+        return _refuse(missing)
+    from adalora_core.errors import AdaLoraError
+
+    try:
+        export_folder(arguments.adapter, arguments.out)
+    except (AdaLoraError, OSError) as error:
+        return _refuse(error)
+    print(f"wrote a LoRA adapter to {arguments.out}")
+    return FINE
+
+
+def _refuse(error: Exception) -> int:
+    print(f"adalora export-lora: {error}", file=sys.stderr)
+    return CANNOT_RUN

@@ -1,0 +1,45 @@
+"""`adalora report`: where the rank of a saved adapter went, as a table and a heat map."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adalora_core.cli.exit_codes import CANNOT_RUN, FINE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora report ADAPTER_DIR [--output DIR]`."""
+    parser = argparse.ArgumentParser(
+        prog="adalora report",
+        description="Write rank_heatmap.png and rank_report.md for a saved adapter. Only "
+        "adapter_config.json is read.",
+    )
+    parser.add_argument("adapter", metavar="ADAPTER_DIR", help="folder of the adapter")
+    parser.add_argument(
+        "--output", metavar="DIR", help="folder to write into (default: the adapter's)"
+    )
+    arguments = parser.parse_args(argv)
+    folder = Path(arguments.adapter)
+
+    from adalora_core.contract import check_config
+    from adalora_core.errors import AdaLoraError
+    from adalora_core.rank_report import write_rank_report
+
+    try:
+        report = check_config(folder / "adapter_config.json", runtime="adalora-core")
+        report.raise_if_errors()
+        config = report.config
+        assert config is not None  # noqa: S101 - a report without errors has one
+        written = write_rank_report(config, Path(arguments.output or folder), name=folder.name)
+    except (AdaLoraError, OSError, ValueError) as error:
+        print(f"adalora report: {error}", file=sys.stderr)
+        return CANNOT_RUN
+    for path in written:
+        print(f"wrote {path}")
+    return FINE

@@ -1,0 +1,117 @@
+"""The Markdown report of a rank pattern."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adalora_core.budget import BudgetSchedule
+from adalora_core.errors import MissingExtraError
+from adalora_core.rank_pattern import active_rank, module_path
+from adalora_core.rank_report.heatmap import draw_rank_heatmap
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from adalora_core.contract import AdaLoraConfig
+
+HEAT_MAP_NAME = "rank_heatmap.png"
+REPORT_NAME = "rank_report.md"
+
+
+def write_rank_report(config: AdaLoraConfig, folder: Path, *, name: str) -> list[Path]:
+    """Write the heat map and the report of an adapter into `folder` and return their paths.
+
+    Args:
+        config: the adapter's configuration.
+        folder: created if it is not there; files of an earlier report are replaced.
+        name: of the adapter, for titles.
+
+    Raises:
+        ValueError: the configuration holds no rank pattern.
+        MissingExtraError: matplotlib is not installed.
+        OSError: a file cannot be written.
+    """
+    ranks = ranks_of(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    heat_map, report = folder / HEAT_MAP_NAME, folder / REPORT_NAME
+    try:
+        draw_rank_heatmap(
+            ranks, heat_map, init_r=config.init_r, title=f"Rank of each matrix: {name}"
+        )
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("matplotlib", "plot", "'adalora report'") from error
+    partial = report.with_name(f".{report.name}.partial")
+    try:
+        partial.write_text(render_rank_report(config, ranks, name=name), encoding="utf-8")
+        partial.replace(report)
+    finally:
+        partial.unlink(missing_ok=True)
+    return [heat_map, report]
+
+
+def ranks_of(config: AdaLoraConfig) -> dict[str, int]:
+    """Return `{module path: kept triplets}` of a configuration's rank pattern.
+
+    Raises:
+        ValueError: there is none: the allocator never ran, or ran and pruned nothing yet.
+    """
+    if not config.rank_pattern:
+        raise ValueError(
+            "rank_pattern is null: no rank was allocated, so every matrix has rank "
+            f"{config.init_r}; call model.update_and_allocate(step) in training"
+        )
+    return {module_path(key): active_rank(kept) for key, kept in config.rank_pattern.items()}
+
+
+def render_rank_report(config: AdaLoraConfig, ranks: Mapping[str, int], *, name: str) -> str:
+    """Return the report as Markdown: the budget, the schedule, the matrices by rank."""
+    kept, start = sum(ranks.values()), config.init_r * len(ranks)
+    target = config.target_r * len(ranks)
+    lines = [
+        f"# Ranks of {name}",
+        "",
+        f"![rank of each matrix]({HEAT_MAP_NAME})",
+        "",
+        "| budget | triplets | per matrix |",
+        "| --- | ---: | ---: |",
+        f"| at the start | {start} | {config.init_r} |",
+        f"| target | {target} | {config.target_r} |",
+        f"| kept | {kept} | {kept / len(ranks):.2f} |",
+        "",
+        (
+            f"{sum(rank == 0 for rank in ranks.values())} of {len(ranks)} matrices are left without "
+            f"any triplet; ranks run from {min(ranks.values())} to {max(ranks.values())}."
+        ),
+        "",
+        *_schedule_lines(config, len(ranks)),
+        "| matrix | rank |",
+        "| --- | ---: |",
+        *(
+            f"| `{path}` | {rank} |"
+            for path, rank in sorted(ranks.items(), key=lambda item: -item[1])
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _schedule_lines(config: AdaLoraConfig, matrices: int) -> list[str]:
+    if config.total_step is None:
+        return []
+    schedule = BudgetSchedule(
+        config.init_r * matrices,
+        config.target_r * matrices,
+        tinit=config.tinit,
+        tfinal=config.tfinal,
+        total_step=config.total_step,
+        deltaT=config.deltaT,
+    )
+    return [
+        (
+            f"Warm-up to step {schedule.tinit}, budgeting to step {schedule.final_start - 1} with "
+            f"{schedule.allocation_count()} allocations, final phase to step "
+            f"{schedule.total_step - 1}."
+        ),
+        "",
+    ]

@@ -1,0 +1,102 @@
+"""`adalora report` and `adalora export-lora` on saved adapters."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from adalora_core.cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONFIG = {
+    "peft_type": "ADALORA",
+    "init_r": 4,
+    "target_r": 2,
+    "tinit": 10,
+    "tfinal": 40,
+    "total_step": 100,
+    "target_modules": ["q", "v"],
+    "rank_pattern": {
+        "layers.0.q.lora_E": [True, True, True, True],
+        "layers.0.v.lora_E": [False, False, False, False],
+    },
+}
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps(CONFIG))
+    return folder
+
+
+class TestReport:
+    def test_writes_the_map_and_the_table(
+        self, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pytest.importorskip("matplotlib", reason="would have shown that the heat map is drawn")
+        assert main(["report", str(adapter), "--output", str(tmp_path / "out")]) == 0
+        assert "rank_report.md" in capsys.readouterr().out
+        text = (tmp_path / "out" / "rank_report.md").read_text()
+        assert "| kept | 4 | 2.00 |" in text
+        assert "| `layers.0.q` | 4 |" in text
+        assert "1 of 2 matrices are left without any triplet" in text
+        assert "budgeting to step 59 with 49 allocations" in text
+        assert (tmp_path / "out" / "rank_heatmap.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_an_adapter_that_was_never_allocated_is_refused(
+        self, adapter: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = adapter / "adapter_config.json"
+        path.write_text(json.dumps({**CONFIG, "rank_pattern": None}))
+        assert main(["report", str(adapter)]) == 2
+        assert "update_and_allocate" in capsys.readouterr().err
+        assert [each.name for each in adapter.iterdir()] == ["adapter_config.json"]
+
+    def test_a_missing_folder_is_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["report", "nowhere"]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+    def test_it_loads_no_torch(self, adapter: Path) -> None:
+        pytest.importorskip("matplotlib", reason="would have shown that a report loads no torch")
+        script = (
+            "import sys; from adalora_core.cli import main; "
+            f"assert main(['report', {str(adapter)!r}]) == 0; assert 'torch' not in sys.modules"
+        )
+        subprocess.run([sys.executable, "-c", script], check=True)
+
+
+class TestExportLora:
+    def test_a_saved_adapter_becomes_lora(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        torch = pytest.importorskip("torch", reason="would have shown that an export is written")
+        from adalora_core import AdaLoraConfig, get_peft_model
+
+        base = torch.nn.Sequential(torch.nn.Linear(4, 4))
+        config = AdaLoraConfig(
+            init_r=4, target_r=2, tinit=10, tfinal=40, total_step=100, target_modules=["0"]
+        )
+        get_peft_model(base, config).save_pretrained(tmp_path / "adapter")
+        assert main(["export-lora", str(tmp_path / "adapter"), str(tmp_path / "lora")]) == 0
+        written = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())
+        assert written["peft_type"] == "LORA"
+        assert written["rank_pattern"] == {"^0": 4}
+        assert str(tmp_path / "lora") in capsys.readouterr().out
+
+    def test_a_folder_without_weights_is_one_line(
+        self, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pytest.importorskip("torch", reason="would have shown what is said of missing weights")
+        assert main(["export-lora", str(adapter), str(tmp_path / "lora")]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("adalora export-lora: from_pretrained: ")
+        assert len(error.splitlines()) == 1
+        assert not (tmp_path / "lora").exists()
