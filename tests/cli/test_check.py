@@ -7,31 +7,7 @@ import json
 
 import pytest
 
-from adalora_core.cli import main
 from adalora_core.contract.rule import SOUND
-
-
-@pytest.fixture
-def check(capsys):
-    def run(*arguments):
-        try:
-            code = main(["check", *map(str, arguments)])
-        except SystemExit as exit_:
-            code = exit_.code
-        streams = capsys.readouterr()
-        return code, streams.out, streams.err
-
-    return run
-
-
-@pytest.fixture
-def write(tmp_path):
-    def to_file(content, name="adapter_config.json"):
-        path = tmp_path / name
-        path.write_text(content if isinstance(content, str) else json.dumps(content))
-        return path
-
-    return to_file
 
 
 def test_sound_file_exits_0_and_says_what_was_checked(check, write):

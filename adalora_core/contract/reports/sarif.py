@@ -107,9 +107,16 @@ def _artifact(source: str | None) -> dict[str, Any]:
     full = Path(name).absolute()
     if full.is_relative_to(Path.cwd()):
         relative = full.relative_to(Path.cwd()).as_posix()
-        # Bytes, so that a name that is not UTF-8 has an address too.
-        return {"uri": quote_from_bytes(os.fsencode(relative)), "uriBaseId": "%SRCROOT%"}
-    return {"uri": "file://" + quote_from_bytes(os.fsencode(full.as_posix()))}
+        return {"uri": _quoted(relative), "uriBaseId": "%SRCROOT%"}
+    return {"uri": "file://" + _quoted(full.as_posix())}
+
+
+def _quoted(name: str) -> str:
+    try:
+        # Bytes, so that a file's name that is not UTF-8 has an address too.
+        return quote_from_bytes(os.fsencode(name))
+    except UnicodeEncodeError:
+        return quote_from_bytes(name.encode("utf-8", "surrogatepass"))
 
 
 def _fingerprint(report: Report, diagnostic: Diagnostic, seen: dict[str, int]) -> str:

@@ -1,0 +1,101 @@
+"""Which files a run looks at: folders, patterns, exclusions, files that need not match."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from adalora_core.contract.rule import SOUND
+
+BAD = SOUND | {"deltaT": 0}
+
+
+def _sources(out):
+    return [Path(r["source"]).name for r in json.loads(out)["reports"]]
+
+
+@pytest.fixture
+def tree(write, tmp_path):
+    write(BAD, "run/b.json")
+    write("peft:\n  peft_type: ADALORA\n  total_step: 10\n", "run/deep/a.yml")
+    write('[peft]\npeft_type = "ADALORA"\ntotal_step = 10\n', "run/c.toml")
+    write({"name": "no adapter"}, "run/other.json")
+    write({"peft_type": "LORA", "note": "not adalora"}, "run/lora.json")
+    write("{{ template", "run/template.yaml")
+    write(BAD, "run/notes.txt")
+    write(BAD, "run/.hidden/d.json")
+    return tmp_path / "run"
+
+
+def test_folder_checked_finds_blocks_in_a_fixed_order_and_counts_the_rest(check, tree):
+    code, out, _ = check(tree, "-o", "json")
+    assert (code, _sources(out)) == (1, ["b.json", "c.toml", "a.yml"])
+    assert json.loads(out)["summary"]["skipped"] == 3
+    assert "skipped 3 files without AdaLoRA" in check(tree)[1]
+
+
+def test_broken_file_in_a_folder_is_reported_only_if_it_speaks_of_adalora(check, write, tmp_path):
+    write('{"peft_type": "ADALORA",', "x/broken.json")
+    assert check(tmp_path / "x")[0] == 1
+    write("{", "y/broken.json")
+    assert check(tmp_path / "y", "-o", "json")[0] == 0
+
+
+def test_pattern_goes_into_folders_and_each_file_is_checked_once(check, tree):
+    pattern = f"{tree}/**/*.yml"
+    _, out, _ = check(pattern, pattern, tree / "deep" / "a.yml", "-o", "json")
+    assert _sources(out) == ["a.yml"]
+
+
+def test_excluded_files_are_left_out(check, tree):
+    _, out, _ = check(tree, "--exclude", "b.json", "--exclude", "*/deep/*", "-o", "json")
+    assert _sources(out) == ["c.toml"]
+
+
+def test_nothing_matched_exits_2_unless_allowed(check, tmp_path):
+    code, _, err = check(tmp_path / "*.json")
+    assert code == 2
+    assert "no file matched" in err
+    assert check(tmp_path / "*.json", "--allow-empty")[0] == 0
+    assert check(tmp_path)[0] == 2
+
+
+def test_named_file_without_a_block_fails_unless_allowed(check, write):
+    path = write({"name": "no adapter"})
+    assert check(path)[0] == 1
+    assert check(path, "--ignore-unmatched")[0] == 0
+    assert check(path, "--ignore-unmatched", "--key", "/peft")[0] == 0
+
+
+def test_unreadable_file_among_others_exits_2_and_the_others_are_reported(check, write, tmp_path):
+    code, out, err = check(tmp_path / "none.json", write(BAD), "-o", "json")
+    assert (code, _sources(out)) == (2, ["adapter_config.json"])
+    assert err.count("\n") == 1
+
+
+def test_device_pipe_and_dangling_link_exit_2_at_once(check, tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "link.json").symlink_to(tmp_path / "gone.json")
+    (tmp_path / "loop.json").symlink_to(tmp_path / "loop.json")
+    for path in (tmp_path / "pipe.json", tmp_path / "link.json", tmp_path / "loop.json"):
+        code, _, err = check(path)
+        assert (code, err.count("\n")) == (2, 1)
+    assert check("/dev/zero")[0] == 2
+
+
+def test_folder_with_the_name_of_a_configuration_is_searched(check, write, tmp_path):
+    write(BAD, "adapter_config.json/inner.json")
+    assert check(tmp_path / "adapter_config.json")[0] == 1
+
+
+def test_name_that_is_not_utf8_is_reported_in_every_format(check, tmp_path):
+    path = os.fsencode(tmp_path) + b"/\xff.json"
+    with open(path, "w") as file:  # noqa: PTH123 - a name in bytes
+        json.dump(BAD, file)
+    for format_ in ("full", "concise", "json", "jsonl", "sarif", "github"):
+        code, out, err = check(os.fsdecode(path), "-o", format_)
+        assert (code, err) == (1, "")
+        out.encode("utf-8")

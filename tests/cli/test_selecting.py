@@ -1,0 +1,110 @@
+"""What counts: select, ignore, fail level, project settings, policy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from adalora_core.contract.rule import SOUND
+
+MIXED = SOUND | {"deltaT": 0, "r": 4, "beta1": 2, "target_modules": None}
+"""Findings ADA103, ADA204, ADA303 and the remark ADA414."""
+
+
+def _codes(out):
+    return {d["code"] for report in json.loads(out)["reports"] for d in report["diagnostics"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "codes"),
+    [
+        ([], {"ADA103", "ADA204", "ADA303", "ADA414"}),
+        (["--select", "ADA2,ADA303"], {"ADA204", "ADA303"}),
+        (["--select", "out-of-range"], {"ADA103"}),
+        (["--ignore", "ada1, r-ignored"], {"ADA204", "ADA414"}),
+        (["--select", "ADA2,ADA3", "--ignore", "ADA303"], {"ADA204"}),
+    ],
+)
+def test_rules_selected_and_ignored_decide_what_is_reported(check, write, options, codes):
+    _, out, _ = check(write(MIXED), "-o", "json", *options)
+    assert _codes(out) == codes
+
+
+def test_word_that_fits_no_rule_exits_2(check, write):
+    code, _, err = check(write(SOUND), "--select", "ADA999")
+    assert code == 2
+    assert "there is no rule 'ADA999'" in err
+
+
+def test_exit_code_follows_the_selected_findings_and_the_fail_level(check, write):
+    path = write(MIXED)
+    assert check(path, "--select", "ADA303")[0] == 0
+    assert check(path, "--select", "ADA303", "--fail-level", "warning")[0] == 1
+    assert check(path, "--select", "ADA414", "--fail-level", "warning")[0] == 0
+    assert check(path, "--select", "ADA414", "--fail-level", "info")[0] == 1
+    assert check(path, "--exit-zero")[0] == 0
+
+
+@pytest.fixture
+def project():
+    def write_section(text):
+        Path("pyproject.toml").write_text(f"[tool.adalora]\n{text}")
+
+    return write_section
+
+
+def test_project_settings_are_defaults_and_the_command_line_wins(check, write, project):
+    path = write(MIXED)
+    project('select = ["ADA303"]\nfail-level = "warning"\noutput-format = "json"\n')
+    code, out, _ = check(path)
+    assert (code, _codes(out)) == (1, {"ADA303"})
+    assert check(path, "--fail-level", "error")[0] == 0
+    assert _codes(check(path, "--select", "ADA2")[1]) == {"ADA204"}
+    assert "ADA204" in check(path, "--isolated", "-o", "concise")[1]
+
+
+def test_project_settings_are_found_above_the_working_folder(check, write, project, monkeypatch):
+    project("strict-keys = true\n")
+    Path("sub").mkdir()
+    monkeypatch.chdir("sub")
+    assert check(write(SOUND | {"bogus": 1}))[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        ("selct = []", "unknown key"),
+        ("select = 3", "expected a list of strings"),
+        ('fail-level = "fatal"', "expected one of error, warning, info"),
+        ('strict-keys = "yes"', "expected bool"),
+        ("x = ", "Invalid value"),
+    ],
+)
+def test_wrong_project_settings_exit_2_and_name_file_and_key(check, write, project, text, phrase):
+    project(text)
+    code, out, err = check(write(SOUND))
+    assert (code, out) == (2, "")
+    assert phrase in err
+    assert "pyproject.toml" in err
+
+
+def test_policy_is_checked_on_top_at_the_same_positions(check, write):
+    policy = write(
+        {"properties": {"init_r": {"maximum": 8, "description": "large ranks cost memory"}},
+         "required": ["revision"]}, "policy.json")  # fmt: skip
+    path = write(json.dumps({"peft": SOUND}, indent=1), "run.json")
+    code, out, _ = check(path, "--policy", policy, "-o", "json")
+    assert code == 1
+    first, second = json.loads(out)["reports"][0]["diagnostics"]
+    assert (first["code"], first["pointer"]) == ("ADA801", "/peft")
+    assert (second["pointer"], second["hint"]) == ("/peft/init_r", "large ranks cost memory")
+    assert second["span"]["start"]["line"] > 1
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"type": 3}'])
+def test_policy_that_is_no_schema_exits_2(check, write, content):
+    code, _, err = check(write(SOUND), "--policy", write(content, "policy.json"))
+    assert code == 2
+    assert "policy.json" in err

@@ -1,0 +1,160 @@
+"""Every output format, read back by somebody else's rules."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from adalora_core.contract import check_config
+from adalora_core.contract.diagnostics import Diagnostic, Related, Report, Span
+from adalora_core.contract.reports import FORMATS, Outcome, render
+from adalora_core.contract.reports.report_schema import report_schema, report_schema_text
+from adalora_core.contract.rule import SOUND
+from adalora_core.contract.rules import RULES
+
+ROOT = Path(__file__).parents[2]
+SARIF = jsonschema.Draft4Validator(
+    json.loads((Path(__file__).parent / "data" / "sarif-schema-2.1.0.json").read_text())
+)
+
+HOSTILE = "x\n::error::pwn\r\x1b[2J]]>%0A,:\u202e\u2028\ud800\0"
+
+
+def github_commands(text):
+    """Read workflow commands as the runner does, and refuse everything else in the text."""
+    *lines, summary = text.split("\n")[:-1]
+    assert not summary.startswith("::")
+    for line in lines:
+        match = re.fullmatch(r"::(error|warning|notice)(?: ([^:]*))?::(.*)", line)
+        assert match, line
+        properties = {}
+        for pair in (match[2] or "").split(","):
+            name, _, value = pair.partition("=")
+            assert name in {"file", "line", "endLine", "col", "endColumn", "title"}
+            properties[name] = _unescaped(value, {"%3A": ":", "%2C": ","})
+        yield match[1], properties, _unescaped(match[3], {})
+
+
+def _unescaped(text, more):
+    table = {"%25": "%", "%0D": "\r", "%0A": "\n", **more}
+    assert all(code in table for code in re.findall(r"%..?", text))
+    return re.sub(r"%..", lambda match: table[match[0]], text)
+
+
+def parse(text, format_):
+    """Read a report with a consumer that is not ours; raise if it refuses it."""
+    if format_ == "json":
+        jsonschema.Draft202012Validator(report_schema()).validate(json.loads(text))
+    elif format_ == "jsonl":
+        one = report_schema()
+        line = {"$ref": "#/$defs/line", "$defs": one["$defs"]}
+        for row in text.splitlines():
+            jsonschema.Draft202012Validator(line).validate(json.loads(row))
+    elif format_ == "sarif":
+        SARIF.validate(json.loads(text))
+    elif format_ == "github":
+        list(github_commands(text))
+    else:
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]", text)
+
+
+def _hostile_report():
+    span = Span(0, 5, 1, 1, 1, 6)
+    diagnostic = Diagnostic(
+        "ADA104", "unknown-key", "warning", f"key {HOSTILE}", f"/{HOSTILE}", span,
+        hint=HOSTILE, related=(Related(HOSTILE, f"/{HOSTILE}", span),),
+    )  # fmt: skip
+    return Report((diagnostic,), source=f"dir/{HOSTILE}.json", text=HOSTILE * 30)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_hostile_text_written_in_each_format_is_read_back(format_):
+    text = render(Outcome((_hostile_report(),)), format_)
+    parse(text, format_)
+    assert "\x1b" not in text
+    assert not any(line.startswith("::error::pwn") for line in text.splitlines())
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("source", [SOUND, SOUND | {"deltaT": 0, "r": 4, "tinit": 990}, "{", []])
+def test_ordinary_report_written_in_each_format_is_read_back(format_, source):
+    source = source if isinstance(source, str) else json.dumps(source)
+    parse(render(Outcome((check_config(source),), skipped=2), format_), format_)
+
+
+def test_mapping_without_text_written_in_each_format_is_read_back():
+    for format_ in FORMATS:
+        parse(check_config({"beta1": 2}).render(format_), format_)
+
+
+def test_unknown_format_raises():
+    with pytest.raises(ValueError, match="expected one of full, concise"):
+        check_config("{}").render("xml")
+
+
+def test_colour_is_written_only_when_asked_for():
+    report = check_config(json.dumps(SOUND | {"deltaT": 0}))
+    assert "\x1b[31;1merror[ADA204]\x1b[0m" in render(Outcome((report,), colour=True), "full")
+    assert "\x1b" not in render(Outcome((report,)), "full")
+
+
+def test_excerpt_of_a_long_line_is_cut_and_the_caret_still_points():
+    text = json.dumps(SOUND | {"note": "x" * 3000, "deltaT": 0, "other": "y" * 3000})
+    lines = check_config(text).render("full").splitlines()
+    at = next(i for i, line in enumerate(lines) if '"deltaT": 0' in line)
+    assert len(lines[at]) < 130
+    assert lines[at][lines[at + 1].index("^")] == "0"
+
+
+def test_concise_line_has_place_severity_code_and_message():
+    text = json.dumps(SOUND | {"deltaT": 0}, indent=1)
+    line, last = check_config(text).render("concise").splitlines()
+    row = text.splitlines().index(' "deltaT": 0,') + 1
+    assert line == f"<config>:{row}:12: error[ADA204] `deltaT` should be at least 1, got 0"
+    assert last == "checked 1 configuration: 1 error, 0 warnings"
+
+
+def test_github_annotations_over_the_limit_are_counted_and_errors_come_first():
+    report = check_config(SOUND | {f"k{i}": 0 for i in range(14)} | {"deltaT": 0})
+    commands = list(github_commands(render(Outcome((report,)), "github")))
+    assert [kind for kind, _, _ in commands] == ["error"] + ["warning"] * 10 + ["notice"]
+    assert commands[-1][2].startswith("4 more findings")
+
+
+def test_sarif_names_every_rule_and_keeps_fingerprints_apart():
+    report = check_config(json.dumps(SOUND | {"a": 0, "b": 0, "deltaT": 0}))
+    (run,) = json.loads(render(Outcome((report, report)), "sarif"))["runs"]
+    assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == [r.code for r in RULES]
+    prints = [result["partialFingerprints"]["adalora/v1"] for result in run["results"]]
+    assert len(set(prints)) == len(prints) == 6
+    for result in run["results"]:
+        assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
+
+
+def test_sarif_fingerprint_stays_when_lines_move():
+    def fingerprint(text):
+        (result,) = json.loads(check_config(text).render("sarif"))["runs"][0]["results"]
+        return result["partialFingerprints"]
+
+    config = SOUND | {"deltaT": 0}
+    assert fingerprint(json.dumps(config)) == fingerprint("\n\n" + json.dumps(config, indent=3))
+
+
+def test_sarif_address_is_relative_inside_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a b").mkdir()
+    for name, uri in (("a b/ü.json", "a%20b/%C3%BC.json"), (str(tmp_path / "x.json"), "x.json")):
+        report = Report((Diagnostic("ADA001", "n", "error", "m", ""),), source=name)
+        log = json.loads(render(Outcome((report,)), "sarif"))
+        location = log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
+        assert location["artifactLocation"] == {"uri": uri, "uriBaseId": "%SRCROOT%"}
+
+
+def test_committed_report_schema_is_what_the_code_generates():
+    committed = (ROOT / "schemas" / "adalora-report.schema.json").read_text(encoding="utf-8")
+    assert committed == report_schema_text()
+    jsonschema.Draft202012Validator.check_schema(report_schema())
