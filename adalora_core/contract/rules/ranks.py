@@ -310,7 +310,7 @@ def _names_singular_values(key: Any) -> bool:
 class RankPatternAsInput(Rule):
     code = "ADA310"
     name = "rank-pattern-as-input"
-    severity = "warning"
+    severity = "info"
     summary = "rank_pattern is set in a configuration to train with"
     why = (
         "It is an output of training. At the start PEFT ignores it, and the first allocation "

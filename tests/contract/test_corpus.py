@@ -1,0 +1,123 @@
+"""Configurations from public repositories are judged as a reader judged them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from adalora_core.cli import main
+from adalora_core.contract import check_config
+from adalora_core.contract.reports import FORMATS, Outcome, render
+
+CORPUS = json.loads((Path(__file__).parent / "corpus" / "configurations.json").read_text("utf-8"))
+BY_NAME = {entry["name"]: entry for entry in CORPUS}
+
+CODES = {
+    "DELTAT_GT_WINDOW": "ADA203",
+    "DROPOUT_HIGH": "ADA412",
+    "FEW_ALLOCATIONS": "ADA207",
+    "IGNORED_FIELD": "ADA405",
+    "LOFTQ_UNSUPPORTED": "ADA402",
+    "NEVER_ALLOCATED": "ADA308",
+    "NO_ALLOCATION_AT_ALL": "ADA206",
+    "NO_BUDGET_PHASE": "ADA202",
+    "ORTH_NEGATIVE": "ADA103",
+    "ORTH_ZERO": "ADA703",
+    "PEFT_TYPE": "ADA105",
+    "RANKS_DEFAULTED": "ADA306",
+    "RANK_ORDER": "ADA301",
+    "RANK_RATIO": "ADA307",
+    "R_IGNORED": "ADA303",
+    "SHORT_WINDOW": "ADA208",
+    "TFINAL_LOOKS_ABSOLUTE": "ADA209",
+    "TFINAL_ZERO": "ADA210",
+    "TOTAL_STEP_MISSING": "ADA201",
+    "UNKNOWN_KEY": "ADA104",
+}
+"""The reader's words for what he saw, and our rules."""
+
+OVERRULED = {
+    # name: (verdict, codes that are added, codes that are not there); reasons in corpus/README.md
+    "adapter-88": ("error", {"ADA306"}, set()),
+    "wrapped-26": ("warning", {"ADA101"}, set()),
+    "wrapped-27": ("warning", {"ADA101"}, set()),
+    "kwargs-36": ("warning", set(), {"ADA210"}),
+    "kwargs-41": ("warning", set(), {"ADA210"}),
+    "kwargs-42": ("error", set(), {"ADA210"}),
+    "kwargs-44": ("error", set(), {"ADA210"}),
+}
+
+
+def _unpacked(node):
+    """Turn the strings of 0 and 1 back into lists of booleans."""
+    if isinstance(node, dict):
+        return {
+            key: {name: [bit == "1" for bit in bits] for name, bits in value.items()}
+            if key == "rank_pattern" and value
+            else _unpacked(value)
+            for key, value in node.items()
+        }
+    return node
+
+
+def _file(entry, folder):
+    content = _unpacked(entry["content"])
+    if entry["kind"] == "kwargs":
+        content = {"peft_type": "ADALORA", **content}
+    path = folder / f"{entry['name']}.{entry['format']}"
+    text = json.dumps(content) if entry["format"] == "json" else yaml.safe_dump(content)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("entry", CORPUS, ids=lambda entry: entry["name"])
+def test_real_configuration_is_judged_as_read(entry, tmp_path, capsys):
+    strict = ["--strict-keys"] if entry["kind"] == "kwargs" else []
+    code = main(["check", "--isolated", "-o", "json", *strict, str(_file(entry, tmp_path))])
+    (report,) = json.loads(capsys.readouterr().out)["reports"]
+    found = {d["code"]: d["severity"] for d in report["diagnostics"] if d["severity"] != "info"}
+    verdict = "error" if "error" in found.values() else "warning" if found else "valid"
+
+    expected = {CODES[reason] for reason in entry["reasons"]}
+    wanted, added, gone = OVERRULED.get(entry["name"], (entry["verdict"], set(), set()))
+    assert set(found) == (expected | added) - gone
+    assert verdict == wanted
+    assert code == (1 if verdict == "error" else 0)
+
+
+def test_overruled_verdicts_are_explained_in_the_readme():
+    readme = (Path(__file__).parent / "corpus" / "README.md").read_text("utf-8")
+    for name in OVERRULED:
+        assert name in readme or f"`-{name.rpartition('-')[2]}`" in readme
+
+
+def test_corpus_covers_every_kind_and_verdict():
+    assert len(CORPUS) == 50
+    assert {entry["kind"] for entry in CORPUS} == {
+        "adapter", "experiment", "kwargs", "paper", "wrapped"
+    }  # fmt: skip
+    assert {entry["verdict"] for entry in CORPUS} == {"valid", "warning", "error"}
+
+
+def test_no_paper_configuration_and_no_other_saved_adapter_gets_an_error():
+    for entry in CORPUS:
+        if entry["kind"] == "paper" or (
+            entry["kind"] == "adapter" and entry["name"] not in {"adapter-11", "adapter-88"}
+        ):
+            assert check_config(_unpacked(entry["content"])).ok, entry["name"]
+
+
+def test_real_saved_adapter_of_a_finished_run_has_no_finding_at_all():
+    report = check_config(json.dumps(_unpacked(BY_NAME["adapter-03"]["content"])))
+    assert [d.severity for d in report.diagnostics if d.severity != "info"] == []
+    lora_form = _unpacked(BY_NAME["adapter-03"]["content"]) | {"rank_pattern": {"q_proj": 16}}
+    assert [d.code for d in check_config(lora_form).errors] == ["ADA304"]
+
+
+def test_whole_corpus_is_written_in_every_format():
+    reports = tuple(check_config(_unpacked(entry["content"])) for entry in CORPUS)
+    for format_ in FORMATS:
+        assert render(Outcome(reports), format_)
