@@ -1,3 +1,17 @@
-#include <pybind11/pybind11.h>
+#include "adalora/isa.hpp"
+#include "adalora/parallel.hpp"
+#include "bindings/bindings.hpp"
+#include "bindings/tensor.hpp"
 
-PYBIND11_MODULE(_cpu, module) { module.attr("__version__") = ADALORA_VERSION; }
+PYBIND11_MODULE(_cpu, module) {
+  module.doc() = "The compiled CPU core. adalora_core.ops is the way to call it.";
+  module.attr("__version__") = ADALORA_VERSION;
+  module.def("connect", &adalora::bindings::connect,
+             "Read torch's exchange table; ImportError says why it cannot be used.");
+  module.def("isa_name", &adalora::isa_name, "The instruction set that the kernels use.");
+  module.def("thread_count", &adalora::thread_count, "Threads that a large op is spread over.");
+  adalora::bindings::bind_importance(module);
+  adalora::bindings::bind_orthogonality(module);
+  adalora::bindings::bind_selection(module);
+  adalora::bindings::bind_svd_linear(module);
+}

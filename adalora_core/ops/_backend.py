@@ -1,0 +1,64 @@
+"""Which backend serves a call; decided once, when the ops are imported."""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from adalora_core.errors import BackendUnavailableError
+
+if TYPE_CHECKING:
+    from adalora_core import _cpu
+
+DISTRIBUTION = "adalora-core"
+
+_PLAIN_TYPES = (Tensor, Parameter)
+"""The core reads memory, and a subclass may mean anything by its memory."""
+
+
+def _is_pure_install() -> bool:
+    """Return whether the package was installed without its compiled part on purpose."""
+    try:
+        wheel = metadata.distribution(DISTRIBUTION).read_text("WHEEL")
+    except metadata.PackageNotFoundError:
+        return False
+    return wheel is not None and "Root-Is-Purelib: true" in wheel
+
+
+def _load() -> type[_cpu] | None:  # type: ignore[valid-type] # a module is typed by its stub
+    """Return the compiled core; None in a pure install, which uses the reference."""
+    try:
+        core = importlib.import_module("adalora_core._cpu")
+    except ImportError as error:
+        if _is_pure_install():
+            return None
+        raise BackendUnavailableError(
+            f"the compiled core adalora_core._cpu cannot be loaded ({error}); this is a source tree "
+            "that was not built, or a build for another Python: run 'pip install .' in it (or set "
+            "ADALORA_NATIVE=OFF to install without the compiled core)"
+        ) from error
+    try:
+        core.connect()
+    except ImportError as error:
+        raise BackendUnavailableError(str(error)) from error
+    return core  # type: ignore[return-value] # as above
+
+
+cpu = _load()
+"""The compiled core of the CPU, or None."""
+
+
+def serves(*tensors: Tensor) -> bool:
+    """Return whether the compiled core takes these tensors; else the reference does.
+
+    It takes plain tensors on the CPU. Other devices, subclasses (DTensor, FakeTensor) and the
+    wrappers of torch.func go to the reference.
+    """
+    if cpu is None or torch._C._are_functorch_transforms_active():  # noqa: SLF001 - as Function.apply
+        return False
+    return all(type(tensor) in _PLAIN_TYPES and tensor.is_cpu for tensor in tensors)

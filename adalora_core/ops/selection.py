@@ -1,0 +1,74 @@
+"""The selection op: which triplets stay within the budget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from adalora_core import reference
+from adalora_core.ops import _backend
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+
+def select_triplets(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> Tensor:
+    """Keep exactly the `budget` best triplets over all matrices and zero the others.
+
+    Ties go to the lower position, NaN counts as the lowest score, so the result is deterministic
+    (paper Algorithm 1).
+
+    Args:
+        scores: `[sum of ranks]`, float32 or float64.
+        budget: triplets to keep, 0 or more; more than there are keeps all.
+        singular_values: E `[r, 1]` of each matrix in the order of the scores. Dropped entries are
+            set to zero in place, and the version counters raised.
+
+    Returns:
+        A new bool tensor `[sum of ranks]`, True where the triplet stays.
+
+    Raises:
+        TypeError: a wrong type or dtype, the text names the argument.
+        ValueError: a wrong shape, device or value, or memory that is used twice.
+
+    Example:
+        >>> import torch
+        >>> E = [torch.ones(2, 1), torch.ones(1, 1)]
+        >>> select_triplets(torch.tensor([1.0, 3.0, 2.0]), 2, E), E[0].flatten()
+        (tensor([False,  True,  True]), tensor([0., 1.]))
+    """
+    if _backend.cpu is None or not _backend.serves(scores):
+        return reference.select_triplets(scores, budget, singular_values)
+    mask = torch.empty(scores.shape, dtype=torch.bool)
+    _backend.cpu.select_triplets(scores, budget, mask, singular_values)
+    torch.autograd.graph.increment_version(singular_values)
+    return mask
+
+
+def apply_mask(mask: Tensor, singular_values: Sequence[Tensor]) -> None:
+    """Zero the singular values of dropped triplets.
+
+    Args:
+        mask: bool `[sum of ranks]`, True where the triplet stays.
+        singular_values: E `[r, 1]` of each matrix in the order of the mask, changed in place; the
+            version counters are raised.
+
+    Raises:
+        TypeError: a wrong type or dtype, the text names the argument.
+        ValueError: a wrong shape or device, or memory that is used twice.
+
+    Example:
+        >>> import torch
+        >>> E = [torch.ones(2, 1)]
+        >>> apply_mask(torch.tensor([True, False]), E)
+        >>> E[0].flatten()
+        tensor([1., 0.])
+    """
+    if _backend.cpu is None or not _backend.serves(mask):
+        reference.apply_mask(mask, singular_values)
+        return
+    _backend.cpu.apply_mask(mask, singular_values)
+    torch.autograd.graph.increment_version(singular_values)

@@ -1,0 +1,124 @@
+#include <vector>
+
+#include "adalora/orthogonality.hpp"
+#include "bindings/bindings.hpp"
+#include "bindings/tensor.hpp"
+
+namespace adalora::bindings {
+
+namespace {
+
+constexpr const char* kOp = "orthogonality_penalty";
+
+/// All factors in one row, every A first, with references to their tensors.
+class Factors {
+ public:
+  Factors(py::handle lora_As, py::handle lora_Bs)
+      : As_(read_items(lora_As, {kOp, "lora_As"})), Bs_(read_items(lora_Bs, {kOp, "lora_Bs"})) {
+    if (As_.size() != Bs_.size() || As_.empty()) {
+      throw_value_error({kOp, "lora_Bs"}, "as many as lora_As, and at least one",
+                        std::to_string(Bs_.size()) + " for " + std::to_string(As_.size()));
+    }
+    add(As_, "lora_As", true);
+    add(Bs_, "lora_Bs", false);
+  }
+
+  const std::vector<Factor>& views() const { return views_; }
+  DType dtype() const { return views_.front().matrix.dtype; }
+  std::size_t matrices() const { return As_.size(); }
+
+  std::int64_t gram_size() const {
+    std::int64_t size = 0;
+    for (const Factor& factor : views_) size += factor.rank() * factor.rank();
+    return size;
+  }
+
+ private:
+  void add(const py::tuple& items, const char* name, bool vectors_are_rows) {
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      const Argument argument{kOp, name, static_cast<std::int64_t>(i)};
+      views_.push_back({read_matrix(items[i], argument), vectors_are_rows});
+      require_dtype(views_.back().matrix, argument, views_.front().matrix.dtype,
+                    "that of lora_As[0]");
+      if (views_.back().rank() > (std::int64_t{1} << 20)) {
+        throw_value_error(argument, "a factor with fewer than a million triplets", "more");
+      }
+    }
+  }
+
+  py::tuple As_;
+  py::tuple Bs_;
+  std::vector<Factor> views_;
+};
+
+/// One of the flat tensors that forward leaves for backward.
+MatrixView read_flat(py::handle object, const Argument& argument, std::int64_t size, DType dtype) {
+  const MatrixView view = read_vector(object, argument);
+  require_shape(view, argument, size, 1, "flat, [size, 1]");
+  require_dtype(view, argument, dtype, "as the op keeps it");
+  if (view.rows > 1 && view.row_stride != 1) {
+    throw_value_error(argument, "contiguous", "a strided tensor");
+  }
+  return view;
+}
+
+struct Kept {
+  Kept(py::handle grams_object, py::handle norms_object, const Factors& factors)
+      : grams(read_flat(grams_object, {kOp, "grams"}, factors.gram_size(),
+                        compute_type(factors.dtype()))),
+        norms(read_flat(norms_object, {kOp, "norms"},
+                        static_cast<std::int64_t>(factors.views().size()), DType::kFloat64)) {}
+
+  MatrixView grams;
+  MatrixView norms;
+};
+
+double penalty(py::handle lora_As, py::handle lora_Bs, py::handle grams, py::handle norms) {
+  const Factors factors(lora_As, lora_Bs);
+  const Kept kept(grams, norms, factors);
+  Overlap overlap;
+  overlap.write(kept.grams, {kOp, "grams"});
+  overlap.write(kept.norms, {kOp, "norms"});
+  for (const Factor& factor : factors.views()) overlap.read(factor.matrix, {kOp, "the factors"});
+  overlap.check();
+  const py::gil_scoped_release unlocked;
+  return orthogonality_penalty(factors.views(), kept.grams.data,
+                               static_cast<double*>(kept.norms.data));
+}
+
+void gradient(py::handle lora_As, py::handle lora_Bs, py::handle grams, py::handle norms,
+              py::handle grad, py::handle gradients) {
+  const Factors factors(lora_As, lora_Bs);
+  const Kept kept(grams, norms, factors);
+  const double upstream = read_number(grad, {kOp, "grad"});
+  const py::tuple outputs = read_items(gradients, {kOp, "gradients"});
+  if (outputs.size() != factors.views().size()) {
+    throw_value_error({kOp, "gradients"}, "one per factor", std::to_string(outputs.size()));
+  }
+  Overlap overlap;
+  std::vector<MatrixView> views;
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    const Argument argument{kOp, "gradients", static_cast<std::int64_t>(i)};
+    const MatrixView& factor = factors.views()[i].matrix;
+    views.push_back(read_matrix(outputs[i], argument));
+    require_shape(views.back(), argument, factor.rows, factor.cols, "the shape of its factor");
+    require_dtype(views.back(), argument, factor.dtype, "that of its factor");
+    overlap.write(views.back(), argument);
+    overlap.read(factor, {kOp, "the factors"});
+  }
+  overlap.read(kept.grams, {kOp, "grams"});
+  overlap.read(kept.norms, {kOp, "norms"});
+  overlap.check();
+  const py::gil_scoped_release unlocked;
+  orthogonality_gradient(factors.views(), kept.grams.data,
+                         static_cast<const double*>(kept.norms.data), upstream, views);
+}
+
+}  // namespace
+
+void bind_orthogonality(py::module_& module) {
+  module.def("orthogonality_penalty", &penalty, "Write grams and norms; return the mean.");
+  module.def("orthogonality_gradient", &gradient, "Write the gradients of all factors.");
+}
+
+}  // namespace adalora::bindings

@@ -1,0 +1,335 @@
+#include "bindings/tensor.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+namespace adalora::bindings {
+
+namespace {
+
+/// What the bindings know of torch; the objects live as long as the process.
+struct Torch {
+  PyTypeObject* tensor = nullptr;
+  PyTypeObject* parameter = nullptr;
+  PyObject* is_neg = nullptr;
+  int (*read)(void* object, dlpack::Tensor* out) = nullptr;
+};
+
+Torch torch;
+
+constexpr const char* kDTypeNames[kDTypeCount] = {"float32", "float64", "bfloat16", "float16"};
+
+const char* name_of(DType dtype) { return kDTypeNames[static_cast<int>(dtype)]; }
+
+std::string type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
+
+std::string shape_text(const std::int64_t* sizes, std::int64_t count) {
+  std::string text = "[";
+  for (std::int64_t i = 0; i < count; ++i) {
+    text += (i == 0 ? "" : ", ") + std::to_string(sizes[i]);
+  }
+  return text + "]";
+}
+
+/// Exactly these two types: a subclass may mean anything by its memory.
+dlpack::Tensor read(py::handle object, const Argument& argument) {
+  if (torch.tensor == nullptr ||
+      (Py_TYPE(object.ptr()) != torch.tensor && Py_TYPE(object.ptr()) != torch.parameter)) {
+    throw_type_error(argument, "a torch.Tensor or Parameter, no subclass of them",
+                     type_name(object));
+  }
+  dlpack::Tensor tensor{};
+  if (torch.read(object.ptr(), &tensor) != 0) {
+    py::error_already_set reason;
+    throw_value_error(argument, "a dense tensor in memory", reason.what());
+  }
+  return tensor;
+}
+
+DType read_dtype(const dlpack::Tensor& tensor, const Argument& argument) {
+  const dlpack::DataType type = tensor.dtype;
+  if (type.lanes == 1 && type.code == dlpack::kFloat) {
+    if (type.bits == 32) return DType::kFloat32;
+    if (type.bits == 64) return DType::kFloat64;
+    if (type.bits == 16) return DType::kFloat16;
+  }
+  if (type.lanes == 1 && type.code == dlpack::kBfloat && type.bits == 16) return DType::kBFloat16;
+  throw_type_error(argument, "of dtype float32, float64, bfloat16 or float16",
+                   "DLPack type code " + std::to_string(type.code) + " with " +
+                       std::to_string(type.bits) + " bits");
+}
+
+void require_cpu_memory(const dlpack::Tensor& tensor, const Argument& argument) {
+  if (tensor.device.type != dlpack::kCpu) {
+    throw_value_error(
+        argument, "on the CPU",
+        "a tensor on device type " + std::to_string(tensor.device.type) + " (DLPack's numbering)");
+  }
+  bool has_elements = true;
+  for (std::int32_t i = 0; i < tensor.ndim; ++i) has_elements &= tensor.shape[i] != 0;
+  if (has_elements && tensor.data == nullptr) {
+    throw_value_error(argument, "a tensor with memory",
+                      "one without (its storage was freed, or it is a meta tensor)");
+  }
+}
+
+void require_dimensions(const dlpack::Tensor& tensor, const Argument& argument, bool right,
+                        const char* expected) {
+  if (!right) throw_value_error(argument, expected, shape_text(tensor.shape, tensor.ndim));
+}
+
+/// Steps and sizes that a kernel may multiply without overflow, and never a step backwards.
+MatrixView view_of(const dlpack::Tensor& tensor, const Argument& argument, std::int64_t rows,
+                   std::int64_t cols, std::int64_t row_stride, std::int64_t col_stride) {
+  // Strides along which nothing is stepped may be anything: give them the contiguous value.
+  const bool empty = rows == 0 || cols == 0;
+  MatrixView view{static_cast<char*>(tensor.data) + tensor.byte_offset,
+                  rows,
+                  cols,
+                  rows > 1 && !empty ? row_stride : cols,
+                  cols > 1 && !empty ? col_stride : 1,
+                  read_dtype(tensor, argument)};
+  std::int64_t entries = 0, along_rows = 0, along_cols = 0, extent = 0;
+  if (view.row_stride < 0 || view.col_stride < 0) {
+    throw_value_error(argument, "a tensor with non-negative strides", "a negative stride");
+  }
+  if (__builtin_mul_overflow(rows, cols, &entries) ||
+      __builtin_mul_overflow(rows, view.row_stride, &along_rows) ||
+      __builtin_mul_overflow(cols, view.col_stride, &along_cols) ||
+      __builtin_add_overflow(along_rows, along_cols, &extent) || entries > (INT64_MAX >> 8) ||
+      extent > (INT64_MAX >> 8)) {
+    throw_value_error(argument, "a tensor that fits in memory",
+                      shape_text(tensor.shape, tensor.ndim));
+  }
+  if (tensor.data == nullptr) view.data = nullptr;
+  return view;
+}
+
+MatrixView matrix_of(const dlpack::Tensor& tensor, const Argument& argument) {
+  require_cpu_memory(tensor, argument);
+  require_dimensions(tensor, argument, tensor.ndim == 2, "a matrix [rows, columns]");
+  return view_of(tensor, argument, tensor.shape[0], tensor.shape[1], tensor.strides[0],
+                 tensor.strides[1]);
+}
+
+}  // namespace
+
+std::string Argument::text() const {
+  std::string text = std::string(op) + ": " + name;
+  return index < 0 ? text : text + "[" + std::to_string(index) + "]";
+}
+
+void throw_value_error(const Argument& argument, const std::string& expected,
+                       const std::string& got) {
+  throw py::value_error(argument.text() + " must be " + expected + ", got " + got);
+}
+
+void throw_type_error(const Argument& argument, const std::string& expected,
+                      const std::string& got) {
+  throw py::type_error(argument.text() + " must be " + expected + ", got " + got);
+}
+
+void connect() {
+  const py::object module = py::module_::import("torch");
+  const py::object tensor = module.attr("Tensor");
+  const py::object table = py::getattr(tensor, "__dlpack_c_exchange_api__", py::none());
+  if (table.is_none() || PyCapsule_IsValid(table.ptr(), "dlpack_exchange_api") == 0) {
+    throw py::import_error(
+        "this torch has no DLPack exchange API; adalora-core needs torch >= 2.10");
+  }
+  const auto* header = static_cast<const dlpack::ExchangeHeader*>(
+      PyCapsule_GetPointer(table.ptr(), "dlpack_exchange_api"));
+  while (header != nullptr && header->version.major != dlpack::kMajorVersion) {
+    header = header->previous;
+  }
+  const auto* api = reinterpret_cast<const dlpack::ExchangeApi*>(header);
+  if (api == nullptr || api->dltensor_from_py_object_no_sync == nullptr) {
+    throw py::import_error("this torch offers no DLPack 1.x exchange API; adalora-core needs one");
+  }
+  torch.read = api->dltensor_from_py_object_no_sync;
+  torch.is_neg = py::object(tensor.attr("is_neg")).release().ptr();
+  torch.parameter = reinterpret_cast<PyTypeObject*>(
+      py::object(module.attr("nn").attr("Parameter")).release().ptr());
+  torch.tensor = reinterpret_cast<PyTypeObject*>(py::object(tensor).release().ptr());
+}
+
+void require_not_negative(py::handle object, const Argument& argument) {
+  PyObject* const arguments[] = {object.ptr()};
+  const auto answer =
+      py::reinterpret_steal<py::object>(PyObject_Vectorcall(torch.is_neg, arguments, 1, nullptr));
+  if (!answer) throw py::error_already_set();
+  if (answer.ptr() == Py_True) {
+    throw_value_error(argument, "an ordinary tensor", "a negative view; call resolve_neg() on it");
+  }
+}
+
+MatrixView read_known_matrix(py::handle object, const Argument& argument) {
+  return matrix_of(read(object, argument), argument);
+}
+
+MatrixView read_matrix(py::handle object, const Argument& argument) {
+  const MatrixView view = read_known_matrix(object, argument);
+  require_not_negative(object, argument);
+  return view;
+}
+
+MatrixView read_rows(py::handle object, const Argument& argument) {
+  const dlpack::Tensor tensor = read(object, argument);
+  require_cpu_memory(tensor, argument);
+  require_dimensions(tensor, argument, tensor.ndim >= 1, "of at least one dimension [..., size]");
+  require_not_negative(object, argument);
+  const std::int32_t last = tensor.ndim - 1;
+  std::int64_t rows = 1;
+  std::int64_t row_stride = tensor.shape[last];
+  for (std::int32_t i = last - 1; i >= 0; --i) {
+    const std::int64_t size = tensor.shape[i];
+    if (size != 1 && rows > 1 && size != 0 && tensor.strides[i] != row_stride * rows) {
+      throw_value_error(argument, "a tensor whose leading dimensions merge into one",
+                        "shape " + shape_text(tensor.shape, tensor.ndim) + " with strides " +
+                            shape_text(tensor.strides, tensor.ndim) + "; call contiguous() on it");
+    }
+    if (size != 1 && rows == 1) row_stride = tensor.strides[i];
+    if (__builtin_mul_overflow(rows, size, &rows)) {
+      throw_value_error(argument, "a tensor that fits in memory",
+                        shape_text(tensor.shape, tensor.ndim));
+    }
+  }
+  return view_of(tensor, argument, rows, tensor.shape[last], row_stride, tensor.strides[last]);
+}
+
+MatrixView read_vector(py::handle object, const Argument& argument) {
+  const dlpack::Tensor tensor = read(object, argument);
+  require_cpu_memory(tensor, argument);
+  require_dimensions(tensor, argument, tensor.ndim == 1, "of one dimension [count]");
+  require_not_negative(object, argument);
+  return view_of(tensor, argument, tensor.shape[0], 1, tensor.strides[0], 1);
+}
+
+MatrixView read_scalar(py::handle object, const Argument& argument) {
+  const dlpack::Tensor tensor = read(object, argument);
+  require_cpu_memory(tensor, argument);
+  require_dimensions(tensor, argument, tensor.ndim == 0, "a tensor without dimensions");
+  require_not_negative(object, argument);
+  return view_of(tensor, argument, 1, 1, 1, 1);
+}
+
+std::uint8_t* read_mask(py::handle object, const Argument& argument, std::int64_t count) {
+  const dlpack::Tensor tensor = read(object, argument);
+  if (tensor.dtype.code != dlpack::kBool || tensor.dtype.bits != 8 || tensor.dtype.lanes != 1) {
+    throw_type_error(argument, "of dtype bool",
+                     "DLPack type code " + std::to_string(tensor.dtype.code));
+  }
+  require_cpu_memory(tensor, argument);
+  const std::string expected = "contiguous, one entry per triplet, [" + std::to_string(count) + "]";
+  require_dimensions(tensor, argument, tensor.ndim == 1 && tensor.shape[0] == count,
+                     expected.c_str());
+  if (count > 1 && tensor.strides[0] != 1) {
+    throw_value_error(argument, expected, "stride " + std::to_string(tensor.strides[0]));
+  }
+  return reinterpret_cast<std::uint8_t*>(tensor.data) + (count > 0 ? tensor.byte_offset : 0);
+}
+
+double read_number(py::handle object, const Argument& argument) {
+  if (!PyFloat_Check(object.ptr()) && !PyLong_Check(object.ptr())) {
+    throw_type_error(argument, "a number", type_name(object));
+  }
+  const double value = PyFloat_AsDouble(object.ptr());
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    throw_value_error(argument, "a number in the range of a double", "a larger integer");
+  }
+  return value;
+}
+
+std::int64_t read_integer(py::handle object, const Argument& argument) {
+  if (!PyLong_Check(object.ptr())) throw_type_error(argument, "an int", type_name(object));
+  const long long value = PyLong_AsLongLong(object.ptr());
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    throw_value_error(argument, "an int of 64 bits", "a larger one");
+  }
+  return value;
+}
+
+py::tuple read_items(py::handle object, const Argument& argument) {
+  if (!PyList_Check(object.ptr()) && !PyTuple_Check(object.ptr())) {
+    throw_type_error(argument, "a list or tuple of tensors", type_name(object));
+  }
+  auto items = py::reinterpret_steal<py::tuple>(PySequence_Tuple(object.ptr()));
+  if (!items) throw py::error_already_set();
+  return items;
+}
+
+void require_shape(const MatrixView& view, const Argument& argument, std::int64_t rows,
+                   std::int64_t cols, const char* meaning) {
+  if (view.rows == rows && view.cols == cols) return;
+  const std::array<std::int64_t, 2> wanted{rows, cols};
+  const std::array<std::int64_t, 2> got{view.rows, view.cols};
+  throw_value_error(argument, std::string(meaning) + " = " + shape_text(wanted.data(), 2),
+                    shape_text(got.data(), 2));
+}
+
+void require_dtype(const MatrixView& view, const Argument& argument, DType dtype,
+                   const char* meaning) {
+  if (view.dtype == dtype) return;
+  throw_type_error(argument, std::string("of dtype ") + name_of(dtype) + ", " + meaning,
+                   name_of(view.dtype));
+}
+
+void require_separate_elements(const MatrixView& view, const Argument& argument) {
+  if (view.rows == 0 || view.cols == 0) return;
+  const bool rows_inside = view.row_stride < view.col_stride;
+  const std::int64_t inner_count = rows_inside ? view.rows : view.cols;
+  const std::int64_t inner = rows_inside ? view.row_stride : view.col_stride;
+  const std::int64_t outer_count = rows_inside ? view.cols : view.rows;
+  const std::int64_t outer = rows_inside ? view.col_stride : view.row_stride;
+  if ((inner_count > 1 && inner == 0) ||
+      (outer_count > 1 && outer < inner * (inner_count - 1) + 1)) {
+    throw_value_error(argument, "a tensor whose elements lie apart, since it is written",
+                      "one whose elements share memory; call contiguous() on it");
+  }
+}
+
+Interval memory_of(const MatrixView& view) {
+  if (view.rows == 0 || view.cols == 0) return {};
+  const auto begin = reinterpret_cast<std::uintptr_t>(view.data);
+  const auto end = reinterpret_cast<std::uintptr_t>(view.at(view.rows - 1, view.cols - 1));
+  return {begin, end + item_size(view.dtype)};
+}
+
+void throw_overlap(const Argument& first, const Argument& second) {
+  throw_value_error(first, "memory of its own, since it is written",
+                    "memory that " + second.text() + " uses too");
+}
+
+void Overlap::write(const MatrixView& view, const Argument& argument) {
+  require_separate_elements(view, argument);
+  const Interval memory = memory_of(view);
+  if (!memory.empty()) writes_.push_back({memory, argument});
+}
+
+void Overlap::read(const MatrixView& view, const Argument& argument) {
+  const Interval memory = memory_of(view);
+  if (!memory.empty()) reads_.push_back({memory, argument});
+}
+
+void Overlap::check() {
+  std::sort(writes_.begin(), writes_.end(),
+            [](const Use& a, const Use& b) { return a.memory.begin < b.memory.begin; });
+  for (std::size_t i = 1; i < writes_.size(); ++i) {
+    if (writes_[i].memory.begin < writes_[i - 1].memory.end) {
+      throw_overlap(writes_[i].argument, writes_[i - 1].argument);
+    }
+  }
+  for (const Use& use : reads_) {
+    const auto next = std::partition_point(writes_.begin(), writes_.end(), [&](const Use& write) {
+      return write.memory.end <= use.memory.begin;
+    });
+    if (next != writes_.end() && next->memory.begin < use.memory.end) {
+      throw_overlap(next->argument, use.argument);
+    }
+  }
+}
+
+}  // namespace adalora::bindings

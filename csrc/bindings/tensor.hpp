@@ -1,0 +1,104 @@
+#pragma once
+/// Python objects -> checked views. The exchange API checks nothing, so everything is checked here:
+/// no argument, however wrong, may reach a kernel. Every message names the op and the argument.
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "adalora/dlpack_abi.hpp"
+#include "adalora/view.hpp"
+
+namespace adalora::bindings {
+
+namespace py = pybind11;
+
+/// Which argument of which op a message speaks of; `index` counts within a list, -1 outside one.
+struct Argument {
+  const char* op;
+  const char* name;
+  std::int64_t index = -1;
+
+  std::string text() const;
+};
+
+[[noreturn]] void throw_value_error(const Argument& argument, const std::string& expected,
+                                    const std::string& got);
+[[noreturn]] void throw_type_error(const Argument& argument, const std::string& expected,
+                                   const std::string& got);
+
+/// Reads the exchange table of torch; throws ImportError with the reason where it cannot be used.
+void connect();
+
+/// Views of CPU tensors of the four floating dtypes. The view borrows the tensor's memory: the
+/// caller holds a reference to `object` while it is used.
+MatrixView read_matrix(py::handle object, const Argument& argument);
+
+/// A tensor [..., cols] as a matrix of all its rows; at least one dimension.
+MatrixView read_rows(py::handle object, const Argument& argument);
+
+/// A tensor [n] as a matrix [n, 1].
+MatrixView read_vector(py::handle object, const Argument& argument);
+
+/// A tensor without dimensions as a matrix [1, 1].
+MatrixView read_scalar(py::handle object, const Argument& argument);
+
+/// The same as `read_matrix`, without asking whether the tensor is a negative view: for objects of
+/// which this is known.
+MatrixView read_known_matrix(py::handle object, const Argument& argument);
+
+/// Refuses negative views, which hold other numbers in memory than they show.
+void require_not_negative(py::handle object, const Argument& argument);
+
+/// A contiguous torch.bool tensor [count]; null if it is empty.
+std::uint8_t* read_mask(py::handle object, const Argument& argument, std::int64_t count);
+
+double read_number(py::handle object, const Argument& argument);
+std::int64_t read_integer(py::handle object, const Argument& argument);
+
+/// A list or tuple as a tuple of its own, which holds a reference to every item.
+py::tuple read_items(py::handle object, const Argument& argument);
+
+void require_shape(const MatrixView& view, const Argument& argument, std::int64_t rows,
+                   std::int64_t cols, const char* meaning);
+void require_dtype(const MatrixView& view, const Argument& argument, DType dtype,
+                   const char* meaning);
+
+/// Throws unless the elements of `view`, which is written, lie apart from each other.
+void require_separate_elements(const MatrixView& view, const Argument& argument);
+
+/// Memory from `begin` up to `end`, as addresses; empty for a view without elements.
+struct Interval {
+  std::uintptr_t begin = 0;
+  std::uintptr_t end = 0;
+
+  bool empty() const { return begin == end; }
+  bool operator==(const Interval&) const = default;
+};
+
+Interval memory_of(const MatrixView& view);
+
+/// Finds arguments that share memory: what is written must overlap nothing else.
+class Overlap {
+ public:
+  void write(const MatrixView& view, const Argument& argument);
+  void read(const MatrixView& view, const Argument& argument);
+
+  /// Throws if anything written overlaps another argument.
+  void check();
+
+ private:
+  struct Use {
+    Interval memory;
+    Argument argument;
+  };
+
+  std::vector<Use> writes_;
+  std::vector<Use> reads_;
+};
+
+[[noreturn]] void throw_overlap(const Argument& first, const Argument& second);
+
+}  // namespace adalora::bindings

@@ -1,0 +1,106 @@
+#pragma once
+/// The inner loops, one table of them per instruction set.
+///
+/// kernels_*.cpp are compiled once per set (CMakeLists.txt) in a namespace of their own and include
+/// no code of the standard library, so that the linker can never put instructions of one set into
+/// the path of another. Everything around the loops is compiled once, for every machine.
+
+#include <cstdint>
+
+#include "adalora/view.hpp"
+
+namespace adalora {
+
+/// Largest number of entries that one call of `ImportanceKernels::span` handles if scores are
+/// wanted.
+inline constexpr std::int64_t kScoreBlock = 512;
+
+/// beta and 1 - beta of both averages, in the type of the averages.
+template <class T>
+struct Smoothing {
+  T beta1, fresh1, beta2, fresh2;
+};
+
+/// P is the type of parameter and gradient in memory, T the compute type.
+template <class P, class T>
+struct ImportanceKernels {
+  /// Updates `count` averages; returns how many entries were skipped. If `g` is null nothing is
+  /// updated; if `scores` is not null it gets smoothed * uncertainty.
+  std::int64_t (*span)(const P* p, const P* g, T* smoothed, T* uncertainty, std::int64_t count,
+                       const Smoothing<T>& smoothing, T* scores);
+};
+
+template <class T>
+struct ReductionKernels {
+  /// Sum of `count` values, in 16 lanes whatever the instruction set.
+  T (*sum)(const T* values, std::int64_t count);
+  /// sums[j] += values[i * cols + j] for each row i in turn.
+  void (*add_rows)(const T* values, std::int64_t rows, std::int64_t cols, T* sums);
+};
+
+/// Products of a tall or wide matrix with one of a few rows; r is the small side. Leading
+/// dimensions
+/// (`ld*`) are in elements, all rows are contiguous.
+template <class T>
+struct ProductKernels {
+  /// H[n, r] += X[n, k] W[r, k]^T
+  void (*project)(const T* X, std::int64_t ldx, const T* W, std::int64_t ldw, T* H,
+                  std::int64_t ldh, std::int64_t n, std::int64_t k, std::int64_t r);
+  /// Y[n, k] = base[n, k] + H[n, r] W[r, k]; without the base if it is null; base may be Y.
+  void (*expand)(const T* H, std::int64_t ldh, const T* W, std::int64_t ldw, const T* base,
+                 std::int64_t ld_base, T* Y, std::int64_t ldy, std::int64_t n, std::int64_t k,
+                 std::int64_t r);
+  /// G[r, k] += H[n, r]^T X[n, k]
+  void (*correlate)(const T* H, std::int64_t ldh, const T* X, std::int64_t ldx, T* G,
+                    std::int64_t ldg, std::int64_t n, std::int64_t k, std::int64_t r);
+  /// out[c, r] = in[r, c]
+  void (*transpose)(const T* in, std::int64_t ld_in, T* out, std::int64_t ld_out, std::int64_t rows,
+                    std::int64_t cols);
+  /// Converts `count` values that lie side by side from `dtype` to T, and back.
+  void (*load[kDTypeCount])(const void* from, T* to, std::int64_t count);
+  void (*store[kDTypeCount])(const T* from, void* to, std::int64_t count);
+  /// Multiplies values[i] by `kept_factor` or by zero, as a hash of (key, first + i) decides.
+  void (*drop)(T* values, std::int64_t count, std::uint64_t key, std::uint32_t first,
+               std::uint32_t threshold, T kept_factor);
+};
+
+struct Bits16 {
+  std::uint16_t bits;
+};
+struct BFloat16 : Bits16 {};
+struct Float16 : Bits16 {};
+
+struct KernelTable {
+  const char* isa;
+  ImportanceKernels<float, float> importance_float32;
+  ImportanceKernels<double, double> importance_float64;
+  ImportanceKernels<BFloat16, float> importance_bfloat16;
+  ImportanceKernels<Float16, float> importance_float16;
+  ReductionKernels<float> reduce_float;
+  ReductionKernels<double> reduce_double;
+  ProductKernels<float> product_float;
+  ProductKernels<double> product_double;
+};
+
+template <class T>
+const ProductKernels<T>& product_kernels(const KernelTable& table) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return table.product_float;
+  } else {
+    return table.product_double;
+  }
+}
+
+template <class T>
+const ReductionKernels<T>& reduction_kernels(const KernelTable& table) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return table.reduce_float;
+  } else {
+    return table.reduce_double;
+  }
+}
+
+/// The table of the chosen instruction set; see isa.hpp.
+const KernelTable& kernels();
+
+}  // namespace adalora

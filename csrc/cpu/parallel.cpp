@@ -1,0 +1,69 @@
+#include "adalora/parallel.hpp"
+
+#include <atomic>
+
+#if __has_include(<dlfcn.h>)
+#include <dlfcn.h>
+#include <pthread.h>
+#define ADALORA_HAS_DLFCN 1
+#endif
+
+namespace adalora {
+
+namespace {
+
+// The C symbols that torch exports for extensions (torch/csrc/stable/c/shim.h); 0 means success.
+using TorchParallelFor = std::int32_t (*)(std::int64_t begin, std::int64_t end,
+                                          std::int64_t grain_size, RangeFunction function,
+                                          void* context);
+using TorchThreadCount = std::int32_t (*)(std::uint32_t* count);
+
+struct Pool {
+  TorchParallelFor parallel_for = nullptr;
+  TorchThreadCount thread_count = nullptr;
+};
+
+// Another OpenMP thread team than the parent's cannot be started in a forked child: it would hang.
+std::atomic<bool> forked{false};
+
+Pool find_pool() {
+  Pool pool;
+#ifdef ADALORA_HAS_DLFCN
+#ifdef __APPLE__
+  void* library = dlopen("libtorch_cpu.dylib", RTLD_LAZY | RTLD_NOLOAD);
+#else
+  void* library = dlopen("libtorch_cpu.so", RTLD_LAZY | RTLD_NOLOAD);
+#endif
+  if (library == nullptr) return pool;
+  pool.parallel_for = reinterpret_cast<TorchParallelFor>(dlsym(library, "torch_parallel_for"));
+  pool.thread_count = reinterpret_cast<TorchThreadCount>(dlsym(library, "torch_get_num_threads"));
+  pthread_atfork(nullptr, nullptr, [] { forked.store(true, std::memory_order_relaxed); });
+#endif
+  return pool;
+}
+
+const Pool& pool() {
+  static const Pool found = find_pool();
+  return found;
+}
+
+}  // namespace
+
+int thread_count() {
+  if (forked.load(std::memory_order_relaxed)) return 1;
+  std::uint32_t count = 1;
+  const Pool& torch = pool();
+  if (torch.parallel_for == nullptr || torch.thread_count == nullptr ||
+      torch.thread_count(&count) != 0) {
+    return 1;
+  }
+  return static_cast<int>(count);
+}
+
+void run_on_pool(std::int64_t count, RangeFunction function, void* context) {
+  if (thread_count() <= 1 || pool().parallel_for(0, count, 1, function, context) != 0) {
+    function(0, count, context);
+  }
+}
+
+}  // namespace adalora

@@ -1,0 +1,80 @@
+#pragma once
+/// Memory that an op needs while it runs, and blocks of matrices as rows of the compute type.
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+
+#include "adalora/view.hpp"
+#include "cpu/kernels.hpp"
+
+namespace adalora {
+
+/// Uninitialised memory for `count` values.
+template <class T>
+class Scratch {
+ public:
+  explicit Scratch(std::int64_t count)
+      : data_(std::make_unique_for_overwrite<T[]>(static_cast<std::size_t>(count))) {}
+
+  T* data() const { return data_.get(); }
+
+ private:
+  std::unique_ptr<T[]> data_;
+};
+
+template <class T>
+inline constexpr DType kDTypeOf = sizeof(T) == sizeof(double) ? DType::kFloat64 : DType::kFloat32;
+
+/// Whether the kernels can read `view` where it lies.
+template <class T>
+bool is_plain(const MatrixView& view) {
+  return view.dtype == kDTypeOf<T> && view.row_major();
+}
+
+/// Reads `count` elements of one row into `to`.
+template <class T>
+void load_row(const ProductKernels<T>& kernels, const MatrixView& view, std::int64_t row,
+              std::int64_t col, std::int64_t count, T* to) {
+  const auto load = kernels.load[static_cast<int>(view.dtype)];
+  if (view.row_major()) {
+    load(view.at(row, col), to, count);
+    return;
+  }
+  for (std::int64_t i = 0; i < count; ++i) load(view.at(row, col + i), to + i, 1);
+}
+
+/// Writes `count` elements of one row.
+template <class T>
+void store_row(const ProductKernels<T>& kernels, const T* from, std::int64_t count,
+               const MatrixView& view, std::int64_t row, std::int64_t col) {
+  const auto store = kernels.store[static_cast<int>(view.dtype)];
+  if (view.row_major()) {
+    store(from, view.at(row, col), count);
+    return;
+  }
+  for (std::int64_t i = 0; i < count; ++i) store(from + i, view.at(row, col + i), 1);
+}
+
+/// Rows of the compute type: where they start and how far apart they are.
+template <class T>
+struct Rows {
+  const T* data;
+  std::int64_t stride;
+};
+
+/// The block [row, row + rows) x [col, col + cols) of `view`: in place where the kernels can read
+/// it there, else converted into `scratch`.
+template <class T>
+Rows<T> read_block(const ProductKernels<T>& kernels, const MatrixView& view, std::int64_t row,
+                   std::int64_t rows, std::int64_t col, std::int64_t cols, T* scratch) {
+  if (is_plain<T>(view)) {
+    return {reinterpret_cast<const T*>(view.at(row, col)), view.row_stride};
+  }
+  for (std::int64_t i = 0; i < rows; ++i) {
+    load_row(kernels, view, row + i, col, cols, scratch + i * cols);
+  }
+  return {scratch, cols};
+}
+
+}  // namespace adalora

@@ -1,0 +1,13 @@
+#pragma once
+/// Which instruction set the kernels of this process use.
+
+namespace adalora {
+
+/// The name of the chosen set: "generic", or on x86-64 "baseline" or "x86-64-v3".
+///
+/// Chosen once, on first use: the best set that the processor has, or the one that the environment
+/// variable ADALORA_CORE_ISA names. Throws std::invalid_argument if that name is unknown or the
+/// processor lacks the set.
+const char* isa_name();
+
+}  // namespace adalora
