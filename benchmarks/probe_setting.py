@@ -1,0 +1,189 @@
+"""A small model and the documented loop, for both libraries; what feature_probes.py is made of."""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SETTINGS: dict[str, Any] = {
+    "target_modules": ["first", "second"],
+    "init_r": 4,
+    "target_r": 2,
+    "tinit": 2,
+    "tfinal": 5,
+    "total_step": 30,
+    "lora_alpha": 8,
+}
+BUDGET = 4
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One row: the feature in words, and a function of the library's name that raises if missing."""
+
+    feature: str
+    run: Callable[[str], None]
+
+
+@dataclass
+class Output:
+    """What the small model returns."""
+
+    logits: torch.Tensor
+    loss: torch.Tensor
+
+
+class Small(nn.Module):
+    """Two layers to adapt and a head."""
+
+    def __init__(
+        self, width: int = 8, *, second: nn.Module | None = None, use: bool = True
+    ) -> None:
+        super().__init__()
+        self.first = nn.Linear(width, width)
+        self.second = nn.Linear(width, width) if second is None else second
+        self.head = nn.Linear(width, 2)
+        self.use = use
+
+    def forward(self, x: torch.Tensor) -> Output:
+        """Classify `x` by the sign of its first entry."""
+        hidden = torch.relu(self.first(x))
+        if self.use:
+            hidden = torch.relu(self.second(hidden))
+        logits = self.head(hidden)
+        labels = (x[:, 0] > 0).long()
+        return Output(logits, nn.functional.cross_entropy(logits, labels))
+
+
+def need(condition: bool, what: str) -> None:
+    """Raise with `what` unless `condition` holds."""
+    if not condition:
+        raise AssertionError(what)
+
+
+def make(library: str, base: nn.Module | None = None, **changes: Any) -> Any:
+    """Return an adapted model."""
+    module = importlib.import_module(library)
+    torch.manual_seed(1)
+    base = Small() if base is None else base
+    return module.get_peft_model(base, module.AdaLoraConfig(**{**SETTINGS, **changes}))
+
+
+def batch(step: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Return inputs that depend on the step alone."""
+    return torch.randn(16, 8, generator=torch.Generator().manual_seed(step)).to(dtype)
+
+
+def train(model: Any, steps: range = range(30), *, dtype: torch.dtype = torch.float32) -> Any:
+    """Run the documented loop."""
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    model.train()
+    for step in steps:
+        model(batch(step, dtype)).loss.backward()
+        optimizer.step()
+        model.base_model.update_and_allocate(step)
+        optimizer.zero_grad()
+    return model
+
+
+def load(library: str, folder: str | Path, base: nn.Module | None = None, **options: Any) -> Any:
+    """Load an adapter onto a fresh base."""
+    name = {"peft": "PeftModel", "adalora_core": "AdaLoraModel"}[library]
+    torch.manual_seed(1)
+    cls = getattr(importlib.import_module(library), name)
+    return cls.from_pretrained(Small() if base is None else base, folder, **options)
+
+
+def live_triplets(model: Any) -> int:
+    """Return how many singular values are not zero."""
+    return sum(int((p != 0).sum()) for name, p in model.named_parameters() if ".lora_E." in name)
+
+
+def outputs(model: Any, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Return the logits of a fixed batch."""
+    with torch.no_grad():
+        return model.eval()(batch(99, dtype)).logits
+
+
+def need_budget(model: Any) -> None:
+    """Raise unless exactly the target budget is left."""
+    need(live_triplets(model) == BUDGET, f"{live_triplets(model)} triplets left, budget {BUDGET}")
+
+
+def need_equal(found: torch.Tensor, expected: torch.Tensor, atol: float = 1e-5) -> None:
+    """Raise unless two outputs agree."""
+    difference = (found - expected).abs().max().item()
+    need(difference <= atol, f"outputs differ by {difference:.0e}")
+
+
+def round_trip(library: str, model: Any, **options: Any) -> None:
+    """Save, load, and compare outputs."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        need_equal(outputs(load(library, folder, **options)), outputs(model))
+
+
+def only(library: str, probe: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a probe of something that only `library` has."""
+
+    def run(asked: str) -> None:
+        if asked != library:
+            raise NotImplementedError("no such function")
+        probe(asked)
+
+    return run
+
+
+def builds(**changes: Any) -> Callable[[str], None]:
+    """Build and train with other settings."""
+
+    def run(library: str) -> None:
+        train(make(library, **changes))
+
+    return run
+
+
+def trained(probe: Callable[[str, Any], None], **changes: Any) -> Callable[[str], None]:
+    """Train with other settings, then check the model."""
+
+    def run(library: str) -> None:
+        probe(library, train(make(library, **changes)))
+
+    return run
+
+
+def refuses(**changes: Any) -> Callable[[str], None]:
+    """Refuse a configuration before training."""
+
+    def run(library: str) -> None:
+        try:
+            make(library, **changes)
+        except (ValueError, TypeError):
+            return
+        raise AssertionError("accepted")
+
+    return run
+
+
+def has(*names: str) -> Callable[[str], None]:
+    """Export public names."""
+    homes = {
+        "peft": ["peft", "peft.tuners.adalora"],
+        "adalora_core": ["adalora_core", "adalora_core.nn", "adalora_core.allocation"],
+    }
+
+    def run(library: str) -> None:
+        modules = [importlib.import_module(home) for home in homes[library]]
+        missing = [name for name in names if not any(hasattr(m, name) for m in modules)]
+        need(not missing, f"no {', '.join(missing)}")
+
+    return run
