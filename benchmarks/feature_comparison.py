@@ -1,4 +1,4 @@
-"""Compare PEFT's AdaLoRA with ours feature by feature, by running both, into docs/peft-comparison.md.
+"""Compare PEFT's AdaLoRA with ours by running both: writes docs/peft-comparison.md.
 
     python benchmarks/feature_comparison.py            # run the probes and write the page
     python benchmarks/feature_comparison.py --check    # run them and compare with the page

@@ -202,6 +202,17 @@ class AdaLoraModel(nn.Module):
         """Remove an adapter."""
         self.base_model.delete(adapter_name)
 
+    def add_weighted_adapter(self, *_: Any, **__: Any) -> None:
+        """Refuse, as PEFT does: triplets of different adapters do not add up to triplets.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            "add_weighted_adapter: AdaLoRA adapters cannot be combined; export_lora() each and "
+            "combine those in PEFT"
+        )
+
     @contextlib.contextmanager
     def disable_adapter(self) -> Iterator[None]:
         """Let the base model act alone inside the `with` block."""
