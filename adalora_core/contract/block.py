@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from adalora_core.contract import shapes
 from adalora_core.contract.faults import Fault, FaultKind, field_faults
 from adalora_core.contract.fields import FIELDS, PEFT_TYPE
 from adalora_core.contract.sources.limits import DEFAULT_LIMITS
@@ -68,8 +69,16 @@ class Block:
         self._faults = field_faults(self.values)
         self.invalid = frozenset(fault.name for fault in self._faults)
         if self.oddities:
-            odd = self.odd_places
-            self.invalid |= {name for name in self.values if self.at(name) in odd}
+            places = {self.at(name): name for name in self.values if name in FIELDS}
+            self.odd_fields = {
+                places[odd.path]: odd
+                for odd in self.oddities
+                if odd.path in places and _misleads(odd, places[odd.path])
+            }
+            self.invalid |= self.odd_fields.keys()
+
+    odd_fields: dict[str, Oddity] = field(default_factory=dict, init=False)
+    """Fields whose value YAML reads as something else; no other rule should judge them."""
 
     def faults(self, kind: FaultKind) -> Iterator[Fault]:
         """Yield the faults of one kind."""
@@ -104,11 +113,6 @@ class Block:
         return self._judged[pattern]
 
     @property
-    def odd_places(self) -> set[Path]:
-        """Where values stand that YAML reads unexpectedly; no other rule should judge them."""
-        return {odd.path for odd in self.oddities if odd.kind != "underscore"}
-
-    @property
     def is_other_method(self) -> bool:
         """Whether peft_type names another method, so that AdaLoRA's rules mean nothing."""
         value = self.values.get("peft_type")
@@ -123,3 +127,10 @@ class Block:
     def is_saved(self) -> bool:
         """Whether this is an adapter for inference: PEFT writes it so at every save."""
         return self["inference_mode"] is True
+
+
+def _misleads(odd: Oddity, name: str) -> bool:
+    """Whether the value is not the one that was meant, for PyYAML itself."""
+    if odd.kind == "underscore":
+        return False
+    return odd.kind != "boolean-word" or shapes.BOOLEAN not in FIELDS[name].shapes

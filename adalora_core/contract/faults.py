@@ -69,7 +69,7 @@ def _fault_of(field: Field, value: Any) -> Fault | None:
         wrong = field.choices is not None and value not in field.choices
         return Fault(field.name, FaultKind.CHOICE) if wrong else None
     if field.is_number and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             return Fault(field.name, FaultKind.NONFINITE)
         if not _in_range(field, value):
             return Fault(field.name, FaultKind.RANGE)
@@ -77,7 +77,7 @@ def _fault_of(field: Field, value: Any) -> Fault | None:
 
 
 def _in_range(field: Field, value: float) -> bool:
-    return not (
+    return abs(value) <= shapes.LARGEST_INTEGER and not (
         (field.least is not None and value < field.least)
         or (field.above is not None and value <= field.above)
         or (field.most is not None and value > field.most)

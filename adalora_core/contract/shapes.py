@@ -109,6 +109,17 @@ def wrong_at(shapes: tuple[Shape, ...], value: Any) -> Path | None:
     return furthest
 
 
+LARGEST_INTEGER = 2**63 - 1
+"""Neither torch nor a JSON reader of another language goes further; nor can Python divide it."""
+
+
+def number_text(value: float) -> str:
+    """Write a number, without its digits if there are thousands."""
+    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        return f"an integer of {value.bit_length()} bits"
+    return repr(value)
+
+
 def name_of_value(value: Any) -> str:
     """Name what came, for a message: `the string "12"`, `a list`, `true`."""
     if value is None:
@@ -116,7 +127,7 @@ def name_of_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
-        return f"the number {value!r}" if len(repr(value)) <= _SHOWN else "a very long number"
+        return f"the number {number_text(value)}"
     if isinstance(value, str):
         shown = value if len(value) <= _SHOWN else value[: _SHOWN - 3] + "..."
         return f'the string "{shown}"'

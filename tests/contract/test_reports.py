@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import jsonschema
 import pytest
+from contract_reports import github_commands, parse
 
 from adalora_core.contract import check_config
 from adalora_core.contract.diagnostics import Diagnostic, Related, Report, Span
@@ -17,49 +17,7 @@ from adalora_core.contract.rule import SOUND
 from adalora_core.contract.rules import RULES
 
 ROOT = Path(__file__).parents[2]
-SARIF = jsonschema.Draft4Validator(
-    json.loads((Path(__file__).parent / "data" / "sarif-schema-2.1.0.json").read_text())
-)
-
 HOSTILE = "x\n::error::pwn\r\x1b[2J]]>%0A,:\u202e\u2028\ud800\0"
-
-
-def github_commands(text):
-    """Read workflow commands as the runner does, and refuse everything else in the text."""
-    *lines, summary = text.split("\n")[:-1]
-    assert not summary.startswith("::")
-    for line in lines:
-        match = re.fullmatch(r"::(error|warning|notice)(?: ([^:]*))?::(.*)", line)
-        assert match, line
-        properties = {}
-        for pair in (match[2] or "").split(","):
-            name, _, value = pair.partition("=")
-            assert name in {"file", "line", "endLine", "col", "endColumn", "title"}
-            properties[name] = _unescaped(value, {"%3A": ":", "%2C": ","})
-        yield match[1], properties, _unescaped(match[3], {})
-
-
-def _unescaped(text, more):
-    table = {"%25": "%", "%0D": "\r", "%0A": "\n", **more}
-    assert all(code in table for code in re.findall(r"%..?", text))
-    return re.sub(r"%..", lambda match: table[match[0]], text)
-
-
-def parse(text, format_):
-    """Read a report with a consumer that is not ours; raise if it refuses it."""
-    if format_ == "json":
-        jsonschema.Draft202012Validator(report_schema()).validate(json.loads(text))
-    elif format_ == "jsonl":
-        one = report_schema()
-        line = {"$ref": "#/$defs/line", "$defs": one["$defs"]}
-        for row in text.splitlines():
-            jsonschema.Draft202012Validator(line).validate(json.loads(row))
-    elif format_ == "sarif":
-        SARIF.validate(json.loads(text))
-    elif format_ == "github":
-        list(github_commands(text))
-    else:
-        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]", text)
 
 
 def _hostile_report():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.rule import SOUND, Finding, Rule
+from adalora_core.contract.shapes import LARGEST_INTEGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,7 +121,7 @@ class AlphaNotPositive(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         value = block["lora_alpha"]
-        if isinstance(value, int) and not isinstance(value, bool) and value <= 0:
+        if isinstance(value, int) and not isinstance(value, bool) and -LARGEST_INTEGER < value <= 0:
             yield Finding(
                 self, block.at("lora_alpha"), f"`lora_alpha` should be above 0, got {value}"
             )

@@ -143,6 +143,10 @@ RULES = (
 )
 
 
+MOST_RELATED = 8
+"""Places of one repeated key that are named besides the last."""
+
+
 def duplicate_key(path: Path, key: str, extents: list[tuple[int, int]]) -> Finding:
     """Return the finding on a key that stands at all of `extents`."""
     return Finding(
@@ -150,7 +154,7 @@ def duplicate_key(path: Path, key: str, extents: list[tuple[int, int]]) -> Findi
         (*path, key),
         f"the key {key!r} stands {len(extents)} times in one object; the last one wins",
         "key",
-        related_offsets=tuple((extent, "also here") for extent in extents[:-1]),
+        related_offsets=tuple((extent, "also here") for extent in extents[:-1][:MOST_RELATED]),
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.budget import BudgetSchedule
 from adalora_core.contract.rule import SOUND, Finding, Rule
-from adalora_core.contract.shapes import name_of_value
+from adalora_core.contract.shapes import LARGEST_INTEGER, name_of_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,6 +71,8 @@ class TotalStepMissing(Rule):
         value = block["total_step"]
         if isinstance(value, bool) or not (value is None or isinstance(value, int)):
             return
+        if value is not None and value < -LARGEST_INTEGER:
+            return  # rule out-of-range
         if value is None and block.is_saved:
             return  # rule null-total-step-in-adapter
         if value is None or value <= 0:
@@ -183,7 +185,7 @@ class DeltaTNotPositive(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         value = block["deltaT"]
-        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+        if isinstance(value, int) and not isinstance(value, bool) and -LARGEST_INTEGER < value < 1:
             yield Finding(self, block.at("deltaT"), f"`deltaT` should be at least 1, got {value}")
 
 

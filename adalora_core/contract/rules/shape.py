@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from adalora_core.contract.block import Block
 
 JUDGED_ELSEWHERE = frozenset({"total_step", "deltaT", "lora_alpha"})
-"""Fields whose range has a rule of its own, because the consequence is worth a page."""
+"""Fields whose lower bound has a rule of its own, because the consequence is worth a page."""
 
 
 def value_at(block: Block, fault: Fault) -> Any:
@@ -62,7 +62,7 @@ class WrongType(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         for fault in block.faults(FaultKind.TYPE):
-            if block.at(fault.name, *fault.deeper) in block.odd_places:
+            if fault.name in block.odd_fields:
                 continue  # a rule on YAML says it better
             field = FIELDS[fault.name]
             value = value_at(block, fault)
@@ -107,10 +107,14 @@ class OutOfRange(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         for fault in block.faults(FaultKind.RANGE):
-            if fault.name in JUDGED_ELSEWHERE:
-                continue
             field = FIELDS[fault.name]
             value = value_at(block, fault)
+            if abs(value) > shapes.LARGEST_INTEGER:
+                message = f"`{fault.name}` should fit into 64 bits, got {shapes.number_text(value)}"
+                yield Finding(self, block.at(fault.name), message)
+                continue
+            if fault.name in JUDGED_ELSEWHERE:
+                continue
             message = f"`{fault.name}` should be {range_phrase(field)}, got {value!r}"
             if fault.name == "orth_reg_weight":
                 # PEFT's own words, which people search for.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -100,8 +101,8 @@ def _repeated_keys(value: Any, locator: JsonLocator) -> list[tuple[Path, str]]:
     while stack:
         path, node = stack.pop()
         if isinstance(node, dict):
-            names = [name for name, _, _ in locator.members(path)]
-            found += [(path, name) for name in node if names.count(name) > 1]
+            names = Counter(name for name, _, _ in locator.members(path))
+            found += [(path, name) for name in node if names[name] > 1]
             stack += [((*path, key), entry) for key, entry in node.items()]
         elif isinstance(node, list):
             stack += [((*path, index), entry) for index, entry in enumerate(node)]

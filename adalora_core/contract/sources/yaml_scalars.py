@@ -23,6 +23,11 @@ _CONSTRUCT = {
     _PREFIX + "binary": _CONSTRUCTOR.construct_yaml_binary,
 }
 
+
+class UnknownTagError(Exception):
+    """A tag that the safe loader refuses."""
+
+
 _EXPONENT = re.compile(r"[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+")
 _OLD_OCTAL = re.compile(r"[-+]?0[0-7_]+")
 _NEW_OCTAL = re.compile(r"0o[0-7]+")
@@ -40,13 +45,19 @@ def construct(tag: str, text: str) -> Any:
     """Return the value of a scalar with `tag`.
 
     Raises:
-        KeyError: the safe loader knows no scalar of this tag.
-        ValueError, yaml.YAMLError: the text is none of the tag, as in a 13th month.
+        UnknownTagError: the safe loader knows no scalar of this tag.
+        ValueError: the text is none of the tag, as in a 13th month.
     """
     if tag in (STRING, MERGE):
         return text
-    construct_one: Any = _CONSTRUCT[tag]
-    return construct_one(ScalarNode(tag, text))
+    construct_one: Any = _CONSTRUCT.get(tag)
+    if construct_one is None:
+        raise UnknownTagError(tag)
+    try:
+        return construct_one(ScalarNode(tag, text))
+    except (LookupError, AttributeError, yaml.YAMLError) as error:
+        # PyYAML does not look at what an explicit tag stands on: !!float on nothing, !!bool on x.
+        raise ValueError(str(error) or "empty") from None
 
 
 def oddity(tag: str, text: str) -> str | None:

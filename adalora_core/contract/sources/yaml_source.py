@@ -57,17 +57,14 @@ _AWAITS_KEY = object()
 def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     """Decode YAML text; whatever is wrong with it becomes a finding."""
     reader = _Reader(text, limits)
-    document = reader.document
     try:
         reader.read()
     except _StopError as stop:
-        document.findings.append(stop.finding)
-        document.fatal = True
+        _abort(reader.document, stop.finding)
     except yaml.reader.ReaderError as error:
         message = f"a character that YAML does not allow: {error.reason}"
-        finding = Finding(rules.BAD_ENCODING, (), message, offset=_reader_offset(text, error))
-        document.findings.append(finding)
-        document.fatal = True
+        offset = _reader_offset(text, error)
+        _abort(reader.document, Finding(rules.BAD_ENCODING, (), message, offset=offset))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         offset = min(mark.index, len(text)) if mark else 0
@@ -75,9 +72,15 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
         finding = _syntax(text, offset, problem)
         if "nesting depth" in problem:  # libyaml's own limit, met while it looks ahead
             finding = Finding(rules.LIMIT_EXCEEDED, (), problem, offset=offset)
-        document.findings.append(finding)
-        document.fatal = True
-    return document
+        _abort(reader.document, finding)
+    return reader.document
+
+
+def _abort(document: Document, finding: Finding) -> None:
+    """End with `finding`; of earlier ones only those with a position of their own can be shown."""
+    document.findings = [earlier for earlier in document.findings if earlier.offset is not None]
+    document.findings.append(finding)
+    document.fatal = True
 
 
 def _reader_offset(text: str, error: yaml.reader.ReaderError) -> int:
@@ -154,10 +157,10 @@ class _Reader:
                     self._oddities.append(Oddity(kind, path, text))
         try:
             value = scalars.construct(tag, text)
-        except KeyError:
+        except scalars.UnknownTagError:
             value = None
             self._refuse_tag(tag, start)
-        except (ValueError, yaml.YAMLError) as error:
+        except ValueError as error:
             raise _StopError(self._unreadable(tag, text, start, error)) from None
         self._add(value, Place(start, end), event.anchor, is_merge=tag == scalars.MERGE)
 

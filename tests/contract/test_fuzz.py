@@ -1,0 +1,114 @@
+"""Any bytes in any format get a report: no exception, whatever is thrown at the check."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+
+import pytest
+import yaml
+from contract_configs import SOUND, anything
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from adalora_core.contract import check_config
+from adalora_core.contract.reports import FORMATS as OUTPUTS
+from adalora_core.contract.rule_pages import example_text
+from adalora_core.contract.rules import RULES
+from adalora_core.contract.sources.reading import FORMATS
+
+SECONDS = 40
+"""Of the long fuzz, for each of the three formats."""
+
+TOML_SOUND = "".join(f"{key} = {json.dumps(value)}\n" for key, value in SOUND.items())
+SEEDS = {
+    "json": [json.dumps(SOUND, indent=1)],
+    "yaml": [yaml.safe_dump(SOUND), "a: &a {x: 1}\nb: {<<: *a}\nc: !!float '8'\nd: |\n x\n"],
+    "toml": [TOML_SOUND, "[a.b]\nc = [{d = 1}, 2]\n[[e]]\nf.g = '''x'''\n\"h\" = 1979-05-27\n"],
+}
+for _rule in RULES:
+    SEEDS[_rule.language].append(example_text(_rule.bad))
+
+TOKENS = [
+    b"{", b"}", b"[", b"]", b'"', b"'", b":", b",", b"\n", b"\t", b"- ", b"? ", b"&a ", b"*a",
+    b"!!int ", b"<<: ", b"NaN", b"1e999", b"null", b"true", b"\\u", b"\\ud800", b"\0", b"\xff",
+    b"\xef\xbb\xbf", b"=", b"#", b"---\n", b"'''", b'"""', b"0x", b"9" * 30, b"(a+)+", b"%",
+    b"|", b">", b"{{", b"\r",
+]  # fmt: skip
+
+
+def _survives(content, format_):
+    report = check_config(content, format=format_)
+    for diagnostic in report.diagnostics:
+        span = diagnostic.span
+        assert span is not None
+        assert 0 <= span.start <= span.end <= len(report.text)
+        assert span.start_line >= 1
+        assert span.start_column >= 1
+    for output in OUTPUTS:
+        report.render(output).encode("utf-8")
+    return report
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(content=st.binary(max_size=200) | st.text(max_size=200))
+def test_arbitrary_bytes_are_reported_on(format_, content):
+    _survives(content, format_)
+
+
+@settings(max_examples=150)
+@given(st.dictionaries(st.sampled_from(list(SOUND)) | st.text(max_size=5), anything, max_size=6))
+def test_arbitrary_values_are_reported_on(values):
+    _survives(json.dumps(values), "json")
+    _survives(yaml.safe_dump(values), "yaml")
+    for key in ("", "/a", "/init_r/0"):
+        check_config(values, key=key).render("full")
+
+
+def _mutated(draw, text):
+    data = bytearray(text.encode("utf-8", "surrogatepass"))
+    for _ in range(draw.randint(1, 6)):
+        at = draw.randrange(len(data) + 1)
+        action = draw.randrange(4)
+        if action == 0:
+            data[at:at] = draw.choice(TOKENS)
+        elif action == 1:
+            del data[at : at + draw.randint(1, 12)]
+        elif action == 2:
+            data[at : at + 1] = bytes([draw.randrange(256)])
+        else:
+            other = draw.randrange(len(data) + 1)
+            data[at:at] = data[other : other + draw.randint(1, 40)]
+    return bytes(data)
+
+
+def _fuzz(format_, draw, seconds):
+    end = time.monotonic() + seconds
+    count = 0
+    while time.monotonic() < end:
+        content = _mutated(draw, draw.choice(SEEDS[format_]))
+        try:
+            _survives(content, format_)
+        except Exception as error:
+            raise AssertionError(f"{format_}: {content!r}") from error
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_mutated_configurations_are_reported_on(format_):
+    draw = random.Random(0)  # noqa: S311 - test data
+    for seed in SEEDS[format_]:
+        for _ in range(4):
+            content = _mutated(draw, seed)
+            _survives(content, format_)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format_", FORMATS)
+def test_long_fuzz_finds_no_exception(format_):
+    seed = random.SystemRandom().randrange(2**32)
+    print("seed", seed)  # noqa: T201 - shown by pytest when the test fails
+    assert _fuzz(format_, random.Random(seed), SECONDS) > 1000  # noqa: S311 - test data

@@ -1,0 +1,55 @@
+"""Consumers of the output formats that are not ours."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+
+from adalora_core.contract.reports.report_schema import report_schema
+
+SARIF = jsonschema.Draft4Validator(
+    json.loads(
+        (Path(__file__).parents[1] / "contract" / "data" / "sarif-schema-2.1.0.json").read_text()
+    )
+)
+
+
+def github_commands(text):
+    """Read workflow commands as the runner does, and refuse everything else in the text."""
+    *lines, summary = text.split("\n")[:-1]
+    assert not summary.startswith("::")
+    for line in lines:
+        match = re.fullmatch(r"::(error|warning|notice)(?: ([^:]*))?::(.*)", line)
+        assert match, line
+        properties = {}
+        for pair in (match[2] or "").split(","):
+            name, _, value = pair.partition("=")
+            assert name in {"file", "line", "endLine", "col", "endColumn", "title"}
+            properties[name] = _unescaped(value, {"%3A": ":", "%2C": ","})
+        yield match[1], properties, _unescaped(match[3], {})
+
+
+def _unescaped(text, more):
+    table = {"%25": "%", "%0D": "\r", "%0A": "\n", **more}
+    assert all(code in table for code in re.findall(r"%..?", text))
+    return re.sub(r"%..", lambda match: table[match[0]], text)
+
+
+def parse(text, format_):
+    """Read a report with a consumer that is not ours; raise if it refuses it."""
+    if format_ == "json":
+        jsonschema.Draft202012Validator(report_schema()).validate(json.loads(text))
+    elif format_ == "jsonl":
+        one = report_schema()
+        line = {"$ref": "#/$defs/line", "$defs": one["$defs"]}
+        for row in text.splitlines():
+            jsonschema.Draft202012Validator(line).validate(json.loads(row))
+    elif format_ == "sarif":
+        SARIF.validate(json.loads(text))
+    elif format_ == "github":
+        list(github_commands(text))
+    else:
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]", text)

@@ -1,0 +1,202 @@
+"""The nastiest inputs a configuration checker meets, by family, with what is to be said of each."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from adalora_core.contract.rule import SOUND
+
+
+class Nasty(NamedTuple):
+    """One input: its text or bytes, its format, and codes of which all must be reported."""
+
+    family: str
+    name: str
+    content: bytes
+    format: str
+    codes: frozenset[str]
+
+
+def _case(family, name, content, codes, format_="json"):
+    if isinstance(content, dict):
+        content = json.dumps(content)
+    if isinstance(content, str):
+        content = content.encode("utf-8", "surrogatepass")
+    return Nasty(family, name, content, format_, frozenset(codes.split()))
+
+
+def _config(**fields):
+    return SOUND | fields
+
+
+def _with(text):
+    """Put a raw JSON value where total_step stands."""
+    return json.dumps(SOUND).replace("1000", text)
+
+
+YAML_SOUND = "".join(f"{key}: {json.dumps(value)}\n" for key, value in SOUND.items())
+
+DEPTH = [
+    _case("depth", "json-brackets", "[" * 200_000, "ADA005"),
+    _case("depth", "json-objects", '{"a":' * 100_000, "ADA005"),
+    _case("depth", "json-65-levels", "[" * 65 + "]" * 65, "ADA005"),
+    _case("depth", "yaml-flow", "[" * 5000, "ADA005", "yaml"),
+    _case("depth", "yaml-block", "- " * 5000 + "x", "ADA005", "yaml"),
+    _case("depth", "yaml-keys", "? " * 3000 + "x", "ADA005", "yaml"),
+    _case("depth", "toml-arrays", "a = " + "[" * 3000 + "]" * 3000, "ADA005", "toml"),
+    _case("depth", "toml-dots", "a" + ".a" * 3000 + " = 1", "ADA005", "toml"),
+]
+
+_LAUGHS = ["a0: &a0 [" + ", ".join("x" * 9) + "]"]
+_LAUGHS += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]
+_MERGES = ["a0: &a0 {x0: 1}"]
+_MERGES += [f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}], x{i}: 1}}" for i in range(1, 21)]
+ALIASES = [
+    _case("aliases", "billion-laughs", "\n".join(_LAUGHS), "ADA005", "yaml"),
+    _case("aliases", "merge-chain", "\n".join(_MERGES), "ADA005", "yaml"),
+    _case("aliases", "itself", "x: &x [*x]", "ADA005", "yaml"),
+    _case("aliases", "itself-as-key", "&x ? *x : 1", "ADA001", "yaml"),
+    _case("aliases", "block", "b: &b {peft_type: ADALORA}\npeft: *b", "ADA201", "yaml"),
+    _case("aliases", "deep", "a: &a [[[[[[[[1]]]]]]]]\n" + "".join(
+        f"b{i}: &b{i} [[[[[[[[*{'a' if not i else f'b{i - 1}'}]]]]]]]]\n" for i in range(9)
+    ), "ADA005", "yaml"),
+]  # fmt: skip
+
+DUPLICATES = [
+    _case("duplicates", "plain", '{"total_step": 1, "total_step": 2}', "ADA002"),
+    _case("duplicates", "escaped", '{"total_step": 1, "total\\u005fstep": 2}', "ADA002"),
+    _case("duplicates", "nested", '{"peft_type": "ADALORA", "x": [[{"a":1,"a":2}]]}', "ADA002"),
+    _case("duplicates", "yaml", "init_r: 1\ninit_r: 2\n", "ADA002", "yaml"),
+    _case("duplicates", "yaml-number-and-text", "tinit: 1\n1: 2\n'1': 3\n", "ADA607", "yaml"),
+    _case("duplicates", "toml", "init_r = 1\ninit_r = 2\n", "ADA002", "toml"),
+    _case("duplicates", "many", "{" + ",".join(['"a":1'] * 20_000) + "}", "ADA002 ADA006"),
+]
+
+NUMBERS = [
+    _case("numbers", "nan", _with("NaN"), "ADA003"),
+    _case("numbers", "minus-infinity", _with("-Infinity"), "ADA003"),
+    _case("numbers", "overflow", _with("1e999"), "ADA003"),
+    _case("numbers", "minus-zero", _with("-0"), "ADA201"),
+    _case("numbers", "5000-digits", _with("1" * 5000), "ADA005"),
+    _case("numbers", "5000-digits-yaml", f"total_step: {'1' * 5000}", "ADA005", "yaml"),
+    _case("numbers", "5000-digits-toml", f"total_step = {'1' * 5000}", "ADA005", "toml"),
+    _case("numbers", "4000-digits", _with("1" * 4000), "ADA103"),
+    _case("numbers", "integral-float", _with("1000.0"), "ADA106"),
+    _case("numbers", "true", _with("true"), "ADA102"),
+    _case("numbers", "exponent", _with("1E3"), "ADA106"),
+    _case("numbers", "beyond-64-bits", _config(total_step=2**63, tinit=2**63), "ADA103"),
+    _case("numbers", "huge-float", _config(orth_reg_weight=1e308, init_r=10**400), "ADA103"),
+    _case("numbers", "yaml-nan", "tinit: .nan\n", "ADA003", "yaml"),
+    _case("numbers", "toml-inf", "beta1 = inf\n", "ADA003", "toml"),
+]
+
+ENCODINGS = [
+    _case("encodings", "bom", b"\xef\xbb\xbf" + json.dumps(SOUND).encode(), "ADA004"),
+    _case("encodings", "utf-16", json.dumps(SOUND).encode("utf-16"), "ADA004"),
+    _case("encodings", "utf-32", json.dumps(SOUND).encode("utf-32"), "ADA004"),
+    _case("encodings", "latin-1", b'{"peft_type": "ADALORA", "revision": "\xe9"}', "ADA004"),
+    _case("encodings", "nul", b'{"peft_type": "ADALORA"}\0', "ADA004"),
+    _case("encodings", "nul-escape", '{"peft_type": "ADALORA", "revision": "\\u0000"}', "ADA004"),
+    _case("encodings", "surrogate", '{"total_step": 1, "\\ud800": "\\udc00\\ud800"}', "ADA004"),
+    _case("encodings", "raw-surrogate", '{"total_step": "\ud800"}', "ADA004"),
+    _case("encodings", "separator", '{"total_step": 0, "\u2028": 1}', "ADA104 ADA201"),
+    _case("encodings", "cr-only", '{\r"total_step":\r0}', "ADA201"),
+    _case("encodings", "crlf-tabs", '{\r\n\t"total_step":\t0}', "ADA201"),
+    _case("encodings", "astral", '{"\U0001f600": "\U0001f600", "total_step": 0}', "ADA201"),
+    _case("encodings", "binary", bytes(range(256)) * 40, "ADA004"),
+]
+
+_INJECTION = "x\n::error::pwn\r\x1b[2J]]>%0A,:\u202etxt.exe"
+INJECTION = [
+    _case("injection", "key", _config(**{_INJECTION: 1}), "ADA104"),
+    _case("injection", "value", _config(bias=_INJECTION), "ADA107"),
+    _case("injection", "pattern", _config(target_modules=f"({_INJECTION}"), "ADA501"),
+    _case("injection", "rank-pattern", _config(rank_pattern={_INJECTION: 3}), "ADA304"),
+    _case("injection", "yaml-key", f"{json.dumps(_INJECTION)}: 1\ntotal_step: 0", "ADA104", "yaml"),
+    _case("injection", "long-value", _config(bias="x" * 100_000), "ADA107"),
+    _case("injection", "long-key", _config(**{"x" * 100_000: 1}), "ADA104"),
+    _case("injection", "braces", _config(**{"{x!r}": "{0}"}), "ADA104"),
+]
+
+PATTERNS = [
+    _case("patterns", "exponential", _config(target_modules="(a+)+$"), "ADA502"),
+    _case("patterns", "repetition", _config(target_modules="a{4294967296}"), "ADA501"),
+    _case("patterns", "parens", _config(target_modules="(" * 2000 + ")" * 2000), "ADA005"),
+    _case("patterns", "2-mb", _config(target_modules="a" * 2_000_000), "ADA005"),
+    _case("patterns", "nested-set", _config(target_modules="[[a]"), "ADA503"),
+    _case("patterns", "late-flag", _config(target_modules="a(?i)"), "ADA501"),
+    _case("patterns", "property", _config(target_modules=r"\p{L}"), "ADA501"),
+    _case("patterns", "possessive", _config(target_modules="a++b"), "ADA503"),
+    _case(
+        "patterns", "classes", _config(target_modules="(?i)" + "[\0-\U0010ffff]" * 800), "ADA005"
+    ),
+    _case("patterns", "look-behind", _config(target_modules="(?<=a+)b"), "ADA501"),
+]
+
+DEFAULTS = [
+    _case("defaults", "target-only", {"target_r": 16, "total_step": 9}, "ADA301"),
+    _case("defaults", "init-only", {"init_r": 4, "total_step": 9}, "ADA301"),
+    _case("defaults", "init-equals-default", {"init_r": 8, "total_step": 9}, "ADA302"),
+    _case("defaults", "equal", _config(init_r=8, target_r=8), "ADA302"),
+    _case("defaults", "equal-saved", _config(init_r=8, target_r=8, inference_mode=True), "ADA302"),
+]
+
+SCHEDULES = [
+    _case("schedules", "border", _config(tinit=800), "ADA202"),
+    _case("schedules", "one-below", _config(tinit=799, deltaT=1), "ADA203"),
+    _case("schedules", "final-longer-than-run", _config(tfinal=2000), "ADA202"),
+    _case("schedules", "negative-tinit", _config(tinit=-500, tfinal=1200), "ADA103"),
+    _case("schedules", "one-wrong", _config(tinit="x", tfinal=2000, init_r=1), "ADA102 ADA301"),
+    _case("schedules", "as-end", _config(tinit=6000, tfinal=11000, total_step=13500), "ADA202"),
+]  # fmt: skip
+
+YAML_TRAPS = [
+    _case("yaml", "exponent", "total_step: 5\nbeta1: 1e-1", "ADA601", "yaml"),
+    _case("yaml", "octal", "total_step: 010", "ADA602", "yaml"),
+    _case("yaml", "underscore", "total_step: 1_000", "ADA606", "yaml"),
+    _case("yaml", "sexagesimal", "total_step: 1:30", "ADA604", "yaml"),
+    _case("yaml", "on", "total_step: 9\nuse_dora: on", "ADA603 ADA401", "yaml"),
+    _case("yaml", "tilde", "total_step: ~", "ADA201", "yaml"),
+    _case("yaml", "date", "total_step: 9\nrevision: 2024-01-01", "ADA605", "yaml"),
+    _case("yaml", "python", "total_step: !!python/object/apply:os.system [ls]", "ADA608", "yaml"),
+    _case("yaml", "explicit-float", "total_step: !!float '8'", "ADA106", "yaml"),
+    _case("yaml", "documents", "total_step: 1\n---\ntotal_step: 2", "ADA008", "yaml"),
+    _case("yaml", "empty", "", "ADA009", "yaml"),
+    _case("yaml", "tab", "peft_type: ADALORA\n\ttotal_step: 1", "ADA001", "yaml"),
+    _case("yaml", "jinja", "total_step: {{ steps }}", "ADA001", "yaml"),
+    _case("yaml", "keys", "total_step: 9\n1: a\ntrue: b\n2024-01-01: c\n~: d", "ADA607", "yaml"),
+    _case("yaml", "13th-month", "total_step: 2024-13-45", "ADA001", "yaml"),
+]
+
+_SAVED = _config(
+    inference_mode=True, loftq_config={}, eva_config=None, use_dora=False, r=8, alpha_pattern={},
+    rank_pattern={f"layers.{i}.q_proj.lora_E": [True] * 8 + [False] * 4 for i in range(224)},
+)  # fmt: skip
+SAVED = [
+    _case("saved", "clean", _SAVED, ""),
+    _case("saved", "lora-form", _SAVED | {"rank_pattern": {"q_proj": 16}}, "ADA304"),
+]
+
+SHAPES = [
+    _case("shapes", "list", "[1]", "ADA006"),
+    _case("shapes", "string", '"ADALORA"', "ADA006"),
+    _case("shapes", "number", "3", "ADA006"),
+    _case("shapes", "type-in-list", {"peft_type": ["ADALORA"]}, "ADA102"),
+    _case("shapes", "other-method", {"peft_type": "LORA", "target_r": 8}, "ADA105"),
+    _case("shapes", "two-blocks", {"a": _config(deltaT=0), "b": _config(r=3)}, "ADA204 ADA303"),
+    _case("shapes", "block-in-list", {"runs": [{}, [_config(deltaT=0)]]}, "ADA204"),
+    _case("shapes", "large-stranger", json.dumps({"x": ["y" * 99] * 30_000, "p": _config(r=3)}),
+          "ADA303"),
+    _case("shapes", "too-large", json.dumps({"x": "y" * (5 << 20), "p": SOUND}), "ADA005"),
+    _case("shapes", "many-nodes", json.dumps({"x": [0] * 300_000, "p": SOUND}), "ADA005"),
+    _case("shapes", "type-by-merge", "b: &b {peft_type: ADALORA}\np:\n  <<: *b\n  deltaT: 0",
+          "ADA204", "yaml"),
+]  # fmt: skip
+
+NASTY = [
+    *DEPTH, *ALIASES, *DUPLICATES, *NUMBERS, *ENCODINGS, *INJECTION, *PATTERNS, *DEFAULTS,
+    *SCHEDULES, *YAML_TRAPS, *SAVED, *SHAPES,
+]  # fmt: skip
+"""Thirteen families; file systems are in tests/cli/test_files.py, agreement of schema and engine in
+tests/contract/test_schema.py."""
