@@ -202,7 +202,8 @@ class AdaLoraLayer(nn.Module):
 
     def _dense_weight(self) -> torch.Tensor:
         weight = getattr(self.base_layer, "weight", None)
-        if not isinstance(weight, torch.Tensor) or not weight.dtype.is_floating_point:
+        # Exactly these: a quantised or sharded weight is a subclass that reports a float dtype.
+        if type(weight) not in {torch.Tensor, nn.Parameter} or not weight.dtype.is_floating_point:
             raise self._cannot_merge()
         return weight
 
