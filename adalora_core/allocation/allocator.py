@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from adalora_core.allocation.rank_history import RankHistory
 from adalora_core.allocation.statistics import ImportanceStatistics
 from adalora_core.budget import BudgetSchedule, Phase
 from adalora_core.ops import apply_mask, select_triplets
@@ -52,7 +53,8 @@ class RankAllocator:
     Attributes:
         statistics: the moving averages.
         mask: bool `[sum of ranks]`, True for kept triplets; None before the first allocation.
-        history: `(step, budget)` of every allocation, for plots.
+        history: the report of every allocation, for plots.
+        ranks_over_time: the rank of every matrix after each of them.
         last_step: the last step taken, None before the first.
 
     Raises:
@@ -66,6 +68,7 @@ class RankAllocator:
         self.statistics = ImportanceStatistics(spec)
         self.mask: torch.Tensor | None = None
         self.history: list[AllocationReport] = []
+        self.ranks_over_time = RankHistory(len(self.matrices))
         self.last_step: int | None = None
         self.target_reached = False
         self._slots = [
@@ -129,6 +132,10 @@ class RankAllocator:
 
         The end of a run whose `tfinal` is 0 needs it: no 0-based step reaches the final phase.
         """
+        if not self.target_reached:
+            step = 0 if self.last_step is None else self.last_step
+            budget = self.schedule.target_budget
+            self.history.append(AllocationReport(step, Phase.FINAL, budget, True, 0))
         self._enforce_target(self.parameters())
 
     def keep_all(self) -> None:
@@ -148,7 +155,9 @@ class RankAllocator:
         self.target_reached = True
 
     def _keep_best(self, parameters: list[torch.Tensor], scores: torch.Tensor, budget: int) -> None:
-        self.mask = select_triplets(scores, budget, parameters[1::3])
+        values = parameters[1::3]
+        self.mask = select_triplets(scores, budget, values)
+        self.ranks_over_time.record(self.mask, [each.shape[0] for each in values])
 
     def _empty_scores(self, parameters: list[torch.Tensor]) -> torch.Tensor:
         ranks = sum(int(each.shape[0]) for each in parameters[1::3])
@@ -167,6 +176,11 @@ class RankAllocator:
             kept[matrix.path] = flat[start : start + rank]
             start += rank
         return kept
+
+    def rank_history(self) -> dict[str, list[int]]:
+        """Return the rank of each matrix after every allocation, in the order of `history`."""
+        columns = self.ranks_over_time.rows().T.tolist()
+        return {matrix.path: ranks for matrix, ranks in zip(self.matrices, columns, strict=True)}
 
     def active_ranks(self) -> dict[str, int]:
         """Return how many triplets each matrix keeps, `{module path: rank}`."""

@@ -6,7 +6,8 @@ the averages and the step are needed as well. Version 1 of the format:
 - `adalora_state.json`: `version`, `adapter` (a hash of what training depends on), `step`,
   `target_reached`, `skipped_entries`, `history`, `positions`.
 - `adalora_state.safetensors`: per module `<path>.lora_{A,E,B}`, whole, and `smoothed.<...>` and
-  `uncertainty.<...>` of each while there are averages; `mask` after the first allocation.
+  `uncertainty.<...>` of each while there are averages; `mask` after the first allocation;
+  `rank_history`, the ranks after each allocation.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ def encode_state(adapter: Adapter) -> dict[str, bytes]:
             tensors[f"{kind}.{name}"] = tensor
     if allocator.mask is not None:
         tensors["mask"] = allocator.mask
+    tensors["rank_history"] = allocator.ranks_over_time.rows()
     values = {
         "version": STATE_VERSION,
         "adapter": fingerprint(adapter.spec, list(adapter.layers)),
@@ -164,6 +166,8 @@ def check_state(state: TrainingState, saved: SavedAdapter) -> None:
                 f"{None if whole is None else list(whole.shape)}; it and the adapter beside it are "
                 "of different runs"
             )
+    if "rank_history" not in state.tensors:
+        raise CheckpointError("training state: rank_history is missing")
     averages = [name for name in state.tensors if name.startswith(("smoothed.", "uncertainty."))]
     if averages and len(averages) != 2 * len(state.factors()):
         raise CheckpointError("training state: some of the averages are missing")
@@ -183,6 +187,7 @@ def restore_allocator(adapter: Adapter, state: TrainingState) -> None:
         setattr(allocator.statistics, kind, values)
     mask = state.tensors.get("mask")
     allocator.mask = None if mask is None else mask.to(parameters[0].device)
+    allocator.ranks_over_time.restore(state.tensors["rank_history"])
     allocator.last_step = state.step
     allocator.target_reached = bool(state.values["target_reached"])
     allocator.statistics.skipped_entries = int(state.values["skipped_entries"])

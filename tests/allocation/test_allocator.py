@@ -149,6 +149,22 @@ class TestReading:
             assert flags == (values != 0).flatten().tolist()
             assert made.active_ranks()[path] == sum(flags)
 
+    def test_rank_history_has_a_row_per_allocation(self) -> None:
+        made = allocator()
+        run(made, range(20))
+        history = made.rank_history()
+        sums = [sum(ranks) for ranks in zip(*history.values(), strict=True)]
+        assert sums == [report.budget for report in made.history]
+        assert {path: ranks[-1] for path, ranks in history.items()} == made.active_ranks()
+
+    def test_finalize_is_an_entry_of_the_history(self) -> None:
+        made = allocator(tfinal=0, deltaT=11)
+        run(made, range(20))
+        made.finalize()
+        made.finalize()
+        assert [report.step for report in made.history] == [11, 19]
+        assert len(made.rank_history()["m0"]) == 2
+
     def test_a_negative_step_is_refused(self) -> None:
         with pytest.raises(ValueError, match="0-based"):
             allocator().step(-1)

@@ -31,6 +31,7 @@ def snapshot(model: Any) -> dict[str, Any]:
         "parameters": {name: each.clone() for name, each in model.named_parameters()},
         "pattern": model.peft_config["default"].rank_pattern,
         "history": model.base_model.adapters["default"].allocator.history,
+        "ranks": model.base_model.adapters["default"].allocator.rank_history(),
     }
 
 
@@ -55,6 +56,7 @@ def test_resumed_run_equals_the_uninterrupted_one(interval: int, stop: int, tmp_
 
     assert found["pattern"] == expected["pattern"]
     assert found["history"] == expected["history"]
+    assert found["ranks"] == expected["ranks"]
     for name, values in expected["parameters"].items():
         assert torch.equal(found["parameters"][name], values), name
 
