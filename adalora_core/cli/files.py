@@ -50,7 +50,7 @@ def targets(arguments: Sequence[str], exclude: Sequence[str]) -> Iterator[Target
 def _expand(argument: str) -> Iterator[Target]:
     if argument == STDIN:
         yield Target(STDIN, was_named=True)
-    elif Path(argument).is_dir():
+    elif os.path.isdir(argument):  # noqa: PTH112 - asked for every file of long lists
         yield from _below(argument)
     elif _WILDCARDS.isdisjoint(argument) or Path(argument).exists():
         yield Target(argument, was_named=True)
@@ -70,5 +70,7 @@ def _below(folder: str) -> Iterator[Target]:
 
 
 def _is_excluded(name: str, exclude: Sequence[str]) -> bool:
+    if not exclude:
+        return False
     posix = Path(name).as_posix()
     return any(fnmatch(posix, pattern) or fnmatch(posix, f"*/{pattern}") for pattern in exclude)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from adalora_core.contract.reports import FORMATS
@@ -32,6 +31,8 @@ def write_file(path: Path, text: str) -> None:
     Raises:
         OSError: the folder is missing or not writable; `path` is as it was.
     """
+    import tempfile  # not free, and most runs write no file
+
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(descriptor, "w", encoding="utf-8", newline="\n") as file:  # noqa: PTH123

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from adalora_core.budget import BudgetSchedule
 from adalora_core.contract import shapes
-from adalora_core.contract.faults import Fault, FaultKind, field_faults
+from adalora_core.contract.faults import Fault, FaultKind, judge_fields
 from adalora_core.contract.fields import FIELDS, PEFT_TYPE
 from adalora_core.contract.sources.limits import DEFAULT_LIMITS
 
@@ -32,7 +34,7 @@ class Oddity:
     text: str
 
 
-@dataclass(slots=True)
+@dataclass
 class Block:
     """A mapping of PEFT keys and what is known about its surroundings.
 
@@ -61,12 +63,14 @@ class Block:
     trainer: Trainer = "peft"
     _judged: dict[str, Judgement] = field(default_factory=dict, init=False)
     _faults: list[Fault] = field(init=False)
+    changed: set[str] = field(init=False)
+    """Fields that differ from their defaults."""
     invalid: frozenset[str] = field(init=False)
     """Fields that are wrong on their own; rules on several fields skip them."""
 
     def __post_init__(self) -> None:
         """Judge each field on its own, once for all rules."""
-        self._faults = field_faults(self.values)
+        self._faults, self.changed = judge_fields(self.values)
         self.invalid = frozenset(fault.name for fault in self._faults)
         if self.oddities:
             places = {self.at(name): name for name in self.values if name in FIELDS}
@@ -79,6 +83,11 @@ class Block:
 
     odd_fields: dict[str, Oddity] = field(default_factory=dict, init=False)
     """Fields whose value YAML reads as something else; no other rule should judge them."""
+
+    @property
+    def has_faults(self) -> bool:
+        """Whether a key or a value is wrong on its own."""
+        return bool(self._faults)
 
     def faults(self, kind: FaultKind) -> Iterator[Fault]:
         """Yield the faults of one kind."""
@@ -99,10 +108,7 @@ class Block:
 
     def is_set(self, name: str) -> bool:
         """Return whether a field is there and differs from its default, null and empty apart."""
-        value = self.values.get(name)
-        if value is None or value in ({}, []):
-            return False
-        return bool(value != FIELDS[name].default)
+        return name in self.changed and self.values[name] not in (None, {}, [])
 
     def judge_regex(self, pattern: str) -> Judgement:
         """Judge a regular expression, once for all rules."""
@@ -117,6 +123,21 @@ class Block:
         """Whether peft_type names another method, so that AdaLoRA's rules mean nothing."""
         value = self.values.get("peft_type")
         return isinstance(value, str) and value.strip().upper() != PEFT_TYPE
+
+    @cached_property
+    def schedule(self) -> BudgetSchedule | None:
+        """The budget schedule, or None if there is no step in which the budget could fall."""
+        total_step = self["total_step"]
+        if total_step is None or self["tinit"] >= total_step - self["tfinal"]:
+            return None
+        return BudgetSchedule(
+            self["init_r"],
+            self["target_r"],
+            self["tinit"],
+            self["tfinal"],
+            total_step,
+            self["deltaT"],
+        )
 
     @property
     def has_foreign_keys(self) -> bool:

@@ -37,18 +37,30 @@ class Fault:
     """Path of the wrong part inside the value."""
 
 
-def field_faults(values: Mapping[str, Any]) -> list[Fault]:
-    """Return what is wrong with each key and value on its own, in the order of the keys."""
-    found = []
+def judge_fields(values: Mapping[str, Any]) -> tuple[list[Fault], set[str]]:
+    """Judge each key and value on its own.
+
+    Returns:
+        What is wrong, in the order of the keys, and the fields that differ from their defaults.
+    """
+    found: list[Fault] = []
+    changed: set[str] = set()
     for name, value in values.items():
         field = FIELDS.get(name) if isinstance(name, str) else None
         if field is None:
             found.append(Fault(name, FaultKind.UNKNOWN))
             continue
+        default = field.default
+        # The usual case of a saved adapter, where nearly every field has its default.
+        if value is default or (type(value) is type(default) and value == default):
+            continue
+        changed.add(name)
+        if field.plainly_fits(value):
+            continue
         fault = _fault_of(field, value)
         if fault is not None:
             found.append(fault)
-    return found
+    return found, changed
 
 
 def _fault_of(field: Field, value: Any) -> Fault | None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import enum
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from adalora_core.contract import shapes as s
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PEFT_VERSION = "0.21"
 """The PEFT release whose fields and behaviour the contract describes."""
@@ -55,11 +59,26 @@ class Field:
     choices: tuple[str, ...] | None = None
     written: bool = True
     added: str | None = None
+    is_number: bool = dataclasses.field(init=False)
+    """Whether bounds apply."""
+    plainly_fits: Callable[[Any], bool] = dataclasses.field(init=False)
+    """A quick look that knows most right values and no wrong one."""
 
-    @property
-    def is_number(self) -> bool:
-        """Whether bounds apply."""
-        return s.INTEGER in self.shapes or s.NUMBER in self.shapes
+    def __post_init__(self) -> None:
+        """Settle once what is asked for every value."""
+        number = s.INTEGER in self.shapes or s.NUMBER in self.shapes
+        object.__setattr__(self, "is_number", number)
+        object.__setattr__(self, "plainly_fits", self._quick_look())
+
+    def _quick_look(self) -> Callable[[Any], bool]:
+        if self.is_number:
+            bounds = [self.least, self.above, self.most, self.below]
+            low = max((b + 1 for b in bounds[:2] if b is not None), default=0)
+            high = min((b - 1 for b in bounds[2:] if b is not None), default=s.LARGEST_INTEGER)
+            return lambda value: type(value) is int and low <= value <= high
+        if s.STRING in self.shapes and self.choices is None:
+            return lambda value: type(value) is str
+        return lambda value: value is None and s.NULL in self.shapes
 
     def fresh_default(self) -> Any:
         """Return a default that the caller may change."""

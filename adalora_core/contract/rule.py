@@ -80,6 +80,11 @@ class Rule:
     """Options of `check_config` under which `bad` shows the fault."""
     inputs: ClassVar[tuple[str, ...]] = ()
     """Fields that the rule reads; it is skipped if one of them has a wrong type or range."""
+    only_if_set: ClassVar[tuple[str, ...] | None] = None
+    """Fields of which one must differ from its default for the rule to have anything to say; None:
+    those of `inputs`; empty: it may always have."""
+    needs: ClassVar[Literal["nothing", "faults", "oddities"]] = "nothing"
+    """What a block must have for the rule to have anything to say."""
     warns_at_construction: ClassVar[bool] = False
     """Whether `AdaLoraConfig(...)` itself warns: only of settings that have no effect."""
 

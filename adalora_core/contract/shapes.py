@@ -12,7 +12,7 @@ Path = tuple[str | int, ...]
 """Steps from one place of a decoded document to another; `()` is the place itself."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Shape:
     """One kind of JSON value.
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
+from contract_configs import configurations
+from hypothesis import given
 
 from adalora_core.contract import check_config
+from adalora_core.contract.block import Block
+from adalora_core.contract.engine import run
 from adalora_core.contract.rule_pages import example_text
 from adalora_core.contract.rules import BY_CODE, RULES
 
@@ -102,3 +106,17 @@ def test_broken_schedule_checked_names_phases_and_largest_legal_values():
     assert "tfinal at most 7499" in finding.hint
     assert "total_step at least 17001" in finding.hint
     assert [related.pointer for related in finding.related] == ["/tinit", "/tfinal"]
+
+
+@given(configurations())
+def test_rules_chosen_by_what_is_set_say_all_that_all_rules_say(values):
+    block = Block(values)
+    if block.is_other_method:
+        return
+    everything = [
+        finding
+        for rule in RULES
+        if block.invalid.isdisjoint(rule.inputs)
+        for finding in rule.check(block)
+    ]
+    assert run(block) == everything

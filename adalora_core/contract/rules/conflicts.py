@@ -118,6 +118,7 @@ class AlphaNotPositive(Rule):
     )
     bad = SOUND | {"lora_alpha": 0}
     hint = "set lora_alpha to at least 1; equal to init_r it gives a scale of 1"
+    only_if_set = ("lora_alpha",)
 
     def check(self, block: Block) -> Iterator[Finding]:
         value = block["lora_alpha"]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ALL_LINEAR = "all-linear"
 MODULES = ("target_modules", "exclude_modules")
+EXPRESSIONS = (*MODULES, "layers_pattern")
 _META = re.compile(r"[\\^$*+?{}\[\]|()]")
 _PLAIN = re.compile(r"[\w.\-]+")
 
@@ -46,6 +47,7 @@ class InvalidRegex(Rule):
     )
     bad = SOUND | {"target_modules": r".*\.(q_proj|v_proj"}
     hint = "correct the expression, or write a list of names"
+    only_if_set = EXPRESSIONS
 
     def check(self, block: Block) -> Iterator[Finding]:
         for name, path, text in _expressions(block):
@@ -69,6 +71,7 @@ class SlowRegex(Rule):
     )
     bad = SOUND | {"target_modules": r"(\w+)+_proj"}
     hint = "repeat once: (a+)+ is a+"
+    only_if_set = EXPRESSIONS
 
     def check(self, block: Block) -> Iterator[Finding]:
         for name, path, text in _expressions(block):
@@ -85,6 +88,7 @@ class RegexVaries(Rule):
     why = "Python warns of syntax whose meaning will change, and 3.11 brought a++ and (?>...)."
     bad = SOUND | {"target_modules": r"[[a-z]+_proj"}
     hint = "escape the bracket with a backslash, or write the expression without new syntax"
+    only_if_set = EXPRESSIONS
 
     def check(self, block: Block) -> Iterator[Finding]:
         for name, path, text in _expressions(block):

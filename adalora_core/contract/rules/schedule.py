@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.budget import BudgetSchedule
 from adalora_core.contract.rule import SOUND, Finding, Rule
 from adalora_core.contract.shapes import LARGEST_INTEGER, name_of_value
 
@@ -25,21 +24,6 @@ of no configuration of the paper (at most 0.55)."""
 
 SCHEDULE = ("tinit", "tfinal", "total_step")
 CADENCE = (*SCHEDULE, "deltaT")
-
-
-def schedule_of(block: Block) -> BudgetSchedule | None:
-    """Return the schedule, or None if there is no step in which the budget could fall."""
-    total_step = block["total_step"]
-    if total_step is None or block["tinit"] >= total_step - block["tfinal"]:
-        return None
-    return BudgetSchedule(
-        block["init_r"],
-        block["target_r"],
-        block["tinit"],
-        block["tfinal"],
-        total_step,
-        block["deltaT"],
-    )
 
 
 def phases(tinit: int, tfinal: int, total_step: int) -> str:
@@ -160,7 +144,7 @@ class OneForcedCut(Rule):
     inputs = CADENCE
 
     def check(self, block: Block) -> Iterator[Finding]:
-        schedule = schedule_of(block)
+        schedule = block.schedule
         if schedule and not schedule.allocation_count() and schedule.tfinal > 0:
             yield Finding(
                 self,
@@ -182,6 +166,7 @@ class DeltaTNotPositive(Rule):
     )
     bad = SOUND | {"deltaT": 0}
     hint = "set deltaT to the optimizer steps between two allocations, at least 1"
+    only_if_set = ("deltaT",)
 
     def check(self, block: Block) -> Iterator[Finding]:
         value = block["deltaT"]
@@ -245,7 +230,7 @@ class NoAllocationAtAll(Rule):
     inputs = CADENCE
 
     def check(self, block: Block) -> Iterator[Finding]:
-        schedule = schedule_of(block)
+        schedule = block.schedule
         if schedule and not schedule.allocation_count() and schedule.tfinal == 0:
             yield Finding(
                 self,
@@ -270,7 +255,7 @@ class FewAllocations(Rule):
     inputs = CADENCE
 
     def check(self, block: Block) -> Iterator[Finding]:
-        schedule = schedule_of(block)
+        schedule = block.schedule
         count = schedule.allocation_count() if schedule else 0
         if schedule and 0 < count < FEWEST_ALLOCATIONS:
             window = schedule.final_start - schedule.tinit
@@ -300,7 +285,7 @@ class ShortWindow(Rule):
     inputs = CADENCE
 
     def check(self, block: Block) -> Iterator[Finding]:
-        schedule = schedule_of(block)
+        schedule = block.schedule
         if schedule is None or schedule.allocation_count() < FEWEST_ALLOCATIONS:
             return
         window = schedule.final_start - schedule.tinit
@@ -360,7 +345,7 @@ class TfinalZero(Rule):
     inputs = CADENCE
 
     def check(self, block: Block) -> Iterator[Finding]:
-        schedule = schedule_of(block)
+        schedule = block.schedule
         if schedule is None or schedule.tfinal or not schedule.allocation_count():
             return  # the last case is rule no-allocation-at-all
         yield Finding(

@@ -39,13 +39,15 @@ class IgnoredSetting(Rule):
     )
     bad = SOUND | {"use_rslora": True}
     hint = "remove it"
+    only_if_set = IGNORED
     warns_at_construction = True
 
     def check(self, block: Block) -> Iterator[Finding]:
         for name in IGNORED:
-            if name == "lora_bias" and isinstance(block["init_lora_weights"], str):
-                continue  # rule lora-bias-conflict
-            if name in block.values and name not in block.invalid and block.is_set(name):
+            if not block.is_set(name) or name in block.invalid:
+                continue
+            # The other case is rule lora-bias-conflict.
+            if name != "lora_bias" or not isinstance(block["init_lora_weights"], str):
                 yield Finding(
                     self, block.at(name), f"`{name}` has no effect: AdaLoRA does not read it", "key"
                 )
@@ -133,6 +135,7 @@ class TargetsFromTable(Rule):
     bad = {key: value for key, value in SOUND.items() if key != "target_modules"}
     hint = 'name the modules, or use "all-linear"'
     inputs = ("target_modules",)
+    only_if_set = ()
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["target_modules"] is None and not block["target_parameters"]:

@@ -59,6 +59,7 @@ class WrongType(Rule):
     )
     bad = SOUND | {"init_r": "12"}
     hint = "write the value in the type that the message names"
+    needs = "faults"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for fault in block.faults(FaultKind.TYPE):
@@ -104,6 +105,7 @@ class OutOfRange(Rule):
     )
     bad = SOUND | {"beta1": 1.5}
     hint = "choose a value inside the range that the message names"
+    needs = "faults"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for fault in block.faults(FaultKind.RANGE):
@@ -137,6 +139,7 @@ class UnknownKey(Rule):
     )
     bad = SOUND | {"delta_t": 10}
     hint = "remove the key, or spell it as PEFT does"
+    needs = "faults"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for fault in block.faults(FaultKind.UNKNOWN):
@@ -175,6 +178,7 @@ class WrongPeftType(Rule):
     )
     bad = SOUND | {"peft_type": "adalora"}
     hint = 'write "peft_type": "ADALORA"'
+    needs = "faults"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for fault in block.faults(FaultKind.CHOICE):
@@ -203,6 +207,7 @@ class IntegralFloat(Rule):
     )
     bad = SOUND | {"init_r": 12.0}
     hint = "write the number without the decimal point"
+    needs = "faults"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for fault in block.faults(FaultKind.INTEGRAL_FLOAT):
@@ -227,6 +232,7 @@ class UnknownChoice(Rule):
     )
     bad = SOUND | {"bias": "lora"}
     hint = "use one of the values that the message lists"
+    needs = "faults"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for fault in block.faults(FaultKind.CHOICE):
@@ -306,6 +312,7 @@ class NonFinite(Rule):
         ' "tfinal": 200, "total_step": 1000, "orth_reg_weight": NaN}\n'
     )
     hint = "write a finite number"
+    needs = "faults"
 
     def check(self, block: Block) -> Iterable[Finding]:
         return [

@@ -54,6 +54,7 @@ class ExponentIsString(Rule):
     good = _GOOD
     language = "yaml"
     hint = "write a dot and a sign: 1.0e-4"
+    needs = "oddities"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for odd, field in _odd(block, "exponent"):
@@ -87,6 +88,7 @@ class Octal(Rule):
     good = _GOOD
     language = "yaml"
     hint = "write the number in decimal without a leading zero"
+    needs = "oddities"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for odd, field in _odd(block, "octal"):
@@ -109,6 +111,7 @@ class BooleanWord(Rule):
     good = _GOOD
     language = "yaml"
     hint = "write true or false, or quote the word"
+    needs = "oddities"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for odd, field in _odd(block, "boolean-word"):
@@ -133,6 +136,7 @@ class Sexagesimal(Rule):
     good = _GOOD
     language = "yaml"
     hint = "write the number in decimal"
+    needs = "oddities"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for odd, field in _odd(block, "sexagesimal"):
@@ -155,6 +159,7 @@ class Date(Rule):
     good = _GOOD
     language = "yaml"
     hint = "quote it"
+    needs = "oddities"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for odd, field in _odd(block, "date"):
@@ -173,6 +178,7 @@ class Underscore(Rule):
     good = _GOOD
     language = "yaml"
     hint = "write the number without underscores"
+    needs = "oddities"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for odd, field in _odd(block, "underscore"):

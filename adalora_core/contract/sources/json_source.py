@@ -23,18 +23,19 @@ _SUSPICIOUS = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
 """Escapes that a string may be spoilt by: halves of a surrogate pair, and NUL."""
 
 
-class _Decoder(json.JSONDecoder):
-    """The standard decoder, with a note of repeated keys."""
+class _RepeatedKeyError(Exception):
+    """An object has a key twice."""
 
-    def __init__(self) -> None:
-        self.repeated = False
-        super().__init__(object_pairs_hook=self._pairs)
 
-    def _pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) != len(pairs):
-            self.repeated = True
-        return values
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise _RepeatedKeyError
+    return values
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_without_repetition)
+_PLAIN = json.JSONDecoder()
 
 
 def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
@@ -42,23 +43,21 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     document = Document(text)
     if not text.strip(" \t\n\r"):
         return _fail(document, rules.EMPTY_INPUT, 0, "the document is empty")
-    # Both counts are upper bounds that are cheap to get; most documents need no closer look.
-    brackets = text.count("[") + text.count("{")
-    if brackets > limits.depth:
-        too_deep = _first_too_deep(text, limits.depth)
-        if too_deep is not None:
-            message = f"nested deeper than {limits.depth} levels"
-            return _fail(document, rules.LIMIT_EXCEEDED, too_deep, message)
-    if text.count(",") + text.count(":") + brackets >= limits.nodes:
-        message = f"more than {limits.nodes} values"
-        return _fail(document, rules.LIMIT_EXCEEDED, 0, message)
-    decoder = _Decoder()
+    excess = _excess(text, limits)
+    if excess is not None:
+        return _fail(document, rules.LIMIT_EXCEEDED, *excess)
+    repeated = False
     try:
-        document.value = decoder.decode(text)
+        try:
+            document.value = _STRICT.decode(text)
+        except _RepeatedKeyError:
+            repeated = True
+            document.value = _PLAIN.decode(text)
     except json.JSONDecodeError as error:
         return _fail(document, rules.SYNTAX_ERROR, *rules.explain_json_error(error))
     except RecursionError:
-        return _fail(document, rules.LIMIT_EXCEEDED, 0, "nested too deep for this interpreter")
+        message = "nested too deep for this interpreter"
+        return _fail(document, rules.LIMIT_EXCEEDED, 0, message)
     except ValueError:
         # CPython refuses to convert integers of more than 4300 digits.
         number = re.search(r"\d{4300,}", text)
@@ -68,12 +67,27 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     document.locator = locator
     if _SUSPICIOUS.search(text):
         document.findings += rules.impossible_characters(document.value)
-    if decoder.repeated:
+    if repeated:
         document.findings += [
             rules.duplicate_key(path, key, locator.extents(path, key))
             for path, key in _repeated_keys(document.value, locator)
         ]
     return document
+
+
+def _excess(text: str, limits: Limits) -> tuple[int, str] | None:
+    """Return where and how the text exceeds a limit, or None.
+
+    The counts are upper bounds that are cheap to get; most documents need no closer look.
+    """
+    brackets = text.count("[") + text.count("{")
+    if brackets > limits.depth:
+        too_deep = _first_too_deep(text, limits.depth)
+        if too_deep is not None:
+            return too_deep, f"nested deeper than {limits.depth} levels"
+    if text.count(",") + text.count(":") + brackets >= limits.nodes:
+        return 0, f"more than {limits.nodes} values"
+    return None
 
 
 def _fail(document: Document, rule: Any, offset: int, message: str, hint: Any = None) -> Document:
@@ -117,7 +131,6 @@ class JsonLocator:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._skip = json.JSONDecoder().raw_decode
         self._members: dict[Path, list[tuple[str | int, Extent | None, Extent]]] = {}
 
     def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
@@ -171,7 +184,7 @@ class JsonLocator:
                 name, end = scanstring(text, at + 1, True)
                 key = (at, end)
                 at = self._after_blank(self._after_blank(end) + 1)
-            _, end = self._skip(text, at)
+            _, end = _PLAIN.raw_decode(text, at)
             members.append((name, key, (at, end)))
             at = self._after_blank(end)
             if text[at] == ",":

@@ -6,7 +6,6 @@ import codecs
 import errno
 import os
 import stat
-from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Literal
 
 from adalora_core.contract.rule import Finding
@@ -25,6 +24,8 @@ SUFFIXES: dict[str, Format] = {
     ".toml": "toml",
 }
 
+_CHUNK = 1 << 18
+
 _MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -35,7 +36,7 @@ _MARKS = (
 
 def format_of(name: str | os.PathLike[str]) -> Format:
     """Return the format that a file's suffix stands for; JSON where it stands for none."""
-    return SUFFIXES.get(FilePath(name).suffix.lower(), "json")
+    return SUFFIXES.get(os.path.splitext(name)[1].lower(), "json")  # noqa: PTH122 - many files
 
 
 def read_bytes(path: str | os.PathLike[str], limits: Limits) -> bytes:
@@ -54,9 +55,14 @@ def read_bytes(path: str | os.PathLike[str], limits: Limits) -> bytes:
             raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
         chunks = []
         left = limits.file_bytes + 1
-        while left > 0 and (chunk := os.read(descriptor, left)):
+        # Large requests, small buffers: a regular file ends where less comes than was asked for.
+        while left > 0:
+            asked = min(left, _CHUNK)
+            chunk = os.read(descriptor, asked)
             chunks.append(chunk)
             left -= len(chunk)
+            if len(chunk) < asked:
+                break
         return b"".join(chunks)
     finally:
         os.close(descriptor)

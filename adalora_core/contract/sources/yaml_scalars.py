@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -58,6 +59,17 @@ def construct(tag: str, text: str) -> Any:
     except (LookupError, AttributeError, yaml.YAMLError) as error:
         # PyYAML does not look at what an explicit tag stands on: !!float on nothing, !!bool on x.
         raise ValueError(str(error) or "empty") from None
+
+
+@lru_cache(maxsize=2048)
+def interpret(text: str) -> tuple[str, Any, str | None]:
+    """Return tag, value and oddity of a plain scalar; configurations repeat the same few words.
+
+    Raises:
+        ValueError: as `construct`.
+    """
+    tag = resolve(text)
+    return tag, construct(tag, text), oddity(tag, text)
 
 
 def oddity(tag: str, text: str) -> str | None:

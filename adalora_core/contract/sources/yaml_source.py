@@ -148,15 +148,16 @@ class _Reader:
     def _scalar(self, event: Any) -> None:
         text, start, end = event.value, event.start_mark.index, event.end_mark.index
         tag = event.tag
-        if tag is None or tag == "!":
-            plain = event.implicit[0]
-            tag = scalars.resolve(text) if plain else scalars.STRING
-            if plain and (kind := scalars.oddity(tag, text)):
-                path = self._path()
-                if path is not None:
-                    self._oddities.append(Oddity(kind, path, text))
         try:
-            value = scalars.construct(tag, text)
+            if tag is None or tag == "!":
+                if not event.implicit[0]:  # quoted: always text
+                    self._add(text, Place(start, end), event.anchor)
+                    return
+                tag, value, odd = scalars.interpret(text)
+                if odd is not None and (path := self._path()) is not None:
+                    self._oddities.append(Oddity(odd, path, text))
+            else:
+                value = scalars.construct(tag, text)
         except scalars.UnknownTagError:
             value = None
             self._refuse_tag(tag, start)
@@ -164,7 +165,8 @@ class _Reader:
             raise _StopError(self._unreadable(tag, text, start, error)) from None
         self._add(value, Place(start, end), event.anchor, is_merge=tag == scalars.MERGE)
 
-    def _unreadable(self, tag: str, text: str, start: int, error: Exception) -> Finding:
+    def _unreadable(self, tag: str | None, text: str, start: int, error: Exception) -> Finding:
+        tag = tag or scalars.resolve(text)
         if tag.endswith(":int") and "digits" in str(error):
             message = "an integer has too many digits"
             return Finding(rules.LIMIT_EXCEEDED, (), message, offset=start)
@@ -253,13 +255,14 @@ class _Reader:
         if key is scalars.MERGE:
             self._merge(frame, value, place)
             return
-        path = self._path_to(key)
         if key in frame.value:
             earlier = [frame.place.keys[key], extent]
+            path = self._path_to(key)
             self.document.findings.append(rules.duplicate_key(path[:-1], key, earlier))
         if not isinstance(key, str):
             message = f"the key {key!r} is no string"
-            self.document.findings.append(Finding(NON_STRING_KEY, path, message, "key"))
+            finding = Finding(NON_STRING_KEY, self._path_to(key), message, "key")
+            self.document.findings.append(finding)
         frame.value[key] = value
         frame.place.keys[key] = extent
         frame.place.inside[key] = place

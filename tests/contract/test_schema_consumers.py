@@ -1,0 +1,94 @@
+"""The portable schemas in validators that are not ours: ajv in strict mode, fastjsonschema."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import fastjsonschema
+import pytest
+from contract_configs import SOUND
+
+from adalora_core.contract.schema import FILES, config_schema
+
+SCHEMAS = Path(__file__).parents[2] / "schemas"
+WRONG = [
+    SOUND | {"total_step": None},
+    SOUND | {"init_r": "12"},
+    SOUND | {"use_dora": True},
+    SOUND | {"init_r": 8},
+    SOUND | {"tinit": 500, "tfinal": 500},
+    SOUND | {"target_modules": "q", "layers_pattern": "layers"},
+]
+
+# Compiles with every strict check an error, then prints the verdict on each configuration.
+AJV = """
+const {readFileSync} = require("fs");
+const schema = JSON.parse(readFileSync(process.argv[1]));
+const Ajv = require(schema.$schema.includes("2020-12") ? "ajv/dist/2020" : "ajv").default;
+const validate = new Ajv({strict: true, allErrors: true}).compile(schema);
+console.log(JSON.stringify(JSON.parse(readFileSync(0)).map((config) => validate(config))));
+"""
+
+
+@pytest.fixture(scope="session")
+def ajv_modules(tmp_path_factory):
+    """Return a node_modules with ajv 8: that of ADALORA_AJV_MODULES, or a fresh installation."""
+    if "ADALORA_AJV_MODULES" in os.environ:
+        return Path(os.environ["ADALORA_AJV_MODULES"])
+    folder = tmp_path_factory.mktemp("ajv")
+    npm = shutil.which("npm")
+    problem = "npm is not installed"
+    if npm is not None:
+        done = subprocess.run(
+            [npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), "ajv@8"],
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        if done.returncode == 0:
+            return folder / "node_modules"
+        problem = done.stderr[-300:]
+    if os.environ.get("CI"):
+        pytest.fail(f"ajv is needed in CI: {problem}")
+    pytest.skip(f"would prove that the schemas compile in ajv's strict mode, but: {problem}")
+
+
+def _ajv(modules, schema, configs):
+    done = subprocess.run(
+        [shutil.which("node"), "-e", AJV, str(schema)],
+        env={"NODE_PATH": str(modules)},
+        input=json.dumps(configs), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("draft", FILES)
+def test_committed_schema_compiles_in_ajv_strict_and_judges_alike(draft, ajv_modules):
+    assert _ajv(ajv_modules, SCHEMAS / FILES[draft], [SOUND, *WRONG]) == [True] + [False] * len(
+        WRONG
+    )
+
+
+def test_schema_with_strict_keys_compiles_in_ajv_strict(ajv_modules, tmp_path):
+    path = tmp_path / "strict.json"
+    path.write_text(json.dumps(config_schema(strict_keys=True)))
+    assert _ajv(ajv_modules, path, [SOUND, SOUND | {"delta_t": 1}]) == [True, False]
+
+
+def test_ajv_in_strict_mode_refuses_a_keyword_of_our_own(ajv_modules, tmp_path):
+    # Without this the tests above could pass in a mode that is not strict.
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(config_schema() | {"x-adalora": 1}))
+    with pytest.raises(AssertionError, match="unknown keyword"):
+        _ajv(ajv_modules, path, [SOUND])
+
+
+def test_draft_07_schema_compiles_in_fastjsonschema_and_judges_alike():
+    validate = fastjsonschema.compile(json.loads((SCHEMAS / FILES["draft-07"]).read_text("utf-8")))
+    validate(dict(SOUND))
+    for config in WRONG:
+        with pytest.raises(fastjsonschema.JsonSchemaValueException):
+            validate(dict(config))
