@@ -1,8 +1,6 @@
-"""The compiled CPU core; `adalora_core.ops` is the way to call it.
-
-Every function checks every argument and raises TypeError or ValueError that names op and argument.
-Outputs are allocated by the caller and written in place.
-"""
+# The compiled CPU core; `adalora_core.ops` is the way to call it. Every function checks every
+# argument and raises TypeError or ValueError that names op and argument. Outputs are allocated by
+# the caller and written in place.
 
 from collections.abc import Sequence
 
@@ -10,15 +8,9 @@ from torch import Tensor
 
 __version__: str
 
-def connect() -> None:
-    """Read torch's exchange table; ImportError says why it cannot be used."""
-
-def isa_name() -> str:
-    """The instruction set that the kernels use."""
-
-def thread_count() -> int:
-    """Threads that a large op is spread over."""
-
+def connect() -> None: ...
+def isa_name() -> str: ...
+def thread_count() -> int: ...
 def update_importance(
     parameters: Sequence[Tensor],
     gradients: Sequence[Tensor | None],
@@ -28,22 +20,14 @@ def update_importance(
     beta2: float,
     scores: Tensor | None,
     /,
-) -> int:
-    """Update the averages; return how many entries were skipped."""
-
+) -> int: ...
 def select_triplets(
     scores: Tensor, budget: int, mask: Tensor, singular_values: Sequence[Tensor], /
-) -> None:
-    """Write mask and zero what is dropped."""
-
-def apply_mask(mask: Tensor, singular_values: Sequence[Tensor], /) -> None:
-    """Zero the singular values that mask drops."""
-
+) -> None: ...
+def apply_mask(mask: Tensor, singular_values: Sequence[Tensor], /) -> None: ...
 def orthogonality_penalty(
     lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor], grams: Tensor, norms: Tensor, /
-) -> float:
-    """Write grams and norms; return the mean."""
-
+) -> float: ...
 def orthogonality_gradient(
     lora_As: Sequence[Tensor],
     lora_Bs: Sequence[Tensor],
@@ -52,9 +36,7 @@ def orthogonality_gradient(
     grad: float,
     gradients: Sequence[Tensor],
     /,
-) -> None:
-    """Write the gradients of all factors."""
-
+) -> None: ...
 def svd_linear_forward(
     base_output: Tensor,
     x: Tensor,
@@ -67,9 +49,7 @@ def svd_linear_forward(
     hidden: Tensor,
     output: Tensor,
     /,
-) -> None:
-    """Write hidden and output."""
-
+) -> None: ...
 def svd_linear_backward(
     grad: Tensor,
     x: Tensor,
@@ -86,5 +66,4 @@ def svd_linear_backward(
     grad_B: Tensor | None,
     accumulate_x: bool,
     /,
-) -> None:
-    """Write the gradients that are not None."""
+) -> None: ...

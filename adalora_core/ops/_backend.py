@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import importlib
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from adalora_core.errors import BackendUnavailableError
-
-if TYPE_CHECKING:
-    from adalora_core import _cpu
 
 DISTRIBUTION = "adalora-core"
 
@@ -30,7 +27,7 @@ def _is_pure_install() -> bool:
     return wheel is not None and "Root-Is-Purelib: true" in wheel
 
 
-def _load() -> type[_cpu] | None:  # type: ignore[valid-type] # a module is typed by its stub
+def _load() -> Any:
     """Return the compiled core; None in a pure install, which uses the reference."""
     try:
         core = importlib.import_module("adalora_core._cpu")
@@ -38,19 +35,27 @@ def _load() -> type[_cpu] | None:  # type: ignore[valid-type] # a module is type
         if _is_pure_install():
             return None
         raise BackendUnavailableError(
-            f"the compiled core adalora_core._cpu cannot be loaded ({error}); this is a source tree "
-            "that was not built, or a build for another Python: run 'pip install .' in it (or set "
-            "ADALORA_NATIVE=OFF to install without the compiled core)"
+            f"the compiled core adalora_core._cpu cannot be loaded ({error}); this is a source "
+            "tree that was not built, or a build for another Python: run 'pip install .' in it "
+            "(or set ADALORA_NATIVE=OFF to install without the compiled core)"
         ) from error
     try:
         core.connect()
     except ImportError as error:
         raise BackendUnavailableError(str(error)) from error
-    return core  # type: ignore[return-value] # as above
+    return core
 
 
-cpu = _load()
-"""The compiled core of the CPU, or None."""
+if TYPE_CHECKING:
+    # The stub types the module; where `HAS_CORE` is false nobody may touch it.
+    from adalora_core import _cpu
+
+    core = _cpu
+else:
+    core = _load()
+
+HAS_CORE = core is not None
+"""Whether the compiled core of the CPU is there; if not, the reference serves every call."""
 
 
 def serves(*tensors: Tensor) -> bool:
@@ -59,6 +64,6 @@ def serves(*tensors: Tensor) -> bool:
     It takes plain tensors on the CPU. Other devices, subclasses (DTensor, FakeTensor) and the
     wrappers of torch.func go to the reference.
     """
-    if cpu is None or torch._C._are_functorch_transforms_active():  # noqa: SLF001 - as Function.apply
+    if not HAS_CORE or torch._C._are_functorch_transforms_active():  # noqa: SLF001 - as Function.apply
         return False
     return all(type(tensor) in _PLAIN_TYPES and tensor.is_cpu for tensor in tensors)

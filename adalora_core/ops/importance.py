@@ -60,11 +60,11 @@ def update_importance(
         >>> averages[0][0], averages[1][0]
         (tensor([[0.2500]]), tensor([[0.1875]]))
     """
-    if _backend.cpu is None or not (parameters and _backend.serves(parameters[0])):
+    if not (parameters and _backend.serves(parameters[0])):
         return reference.update_importance(
             parameters, gradients, smoothed, uncertainty, beta1, beta2, scores=scores
         )
-    skipped = _backend.cpu.update_importance(
+    skipped = _backend.core.update_importance(
         parameters, gradients, smoothed, uncertainty, beta1, beta2, scores
     )
     if scores is not None:

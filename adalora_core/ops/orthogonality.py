@@ -39,17 +39,17 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
         tensor(2.1213)
     """
     factors = (*lora_As, *lora_Bs)
-    if torch.compiler.is_compiling() and _backend.cpu is not None and factors[0].is_cpu:
+    if len(lora_As) != len(lora_Bs) or not factors:
+        raise ValueError(
+            "orthogonality_penalty: lora_Bs must be as many as lora_As, and at least one, got "
+            f"{len(lora_Bs)} for {len(lora_As)}"
+        )
+    if torch.compiler.is_compiling() and _backend.HAS_CORE and factors[0].is_cpu:
         penalty: Tensor = torch.ops.adalora_core.orthogonality_penalty(lora_As, lora_Bs)[0]
         return penalty
-    if not (factors and _backend.serves(factors[0])):
+    if not _backend.serves(factors[0]):
         return reference.orthogonality_penalty(lora_As, lora_Bs)
-    if len(lora_As) != len(lora_Bs):
-        raise ValueError(
-            f"orthogonality_penalty: lora_Bs must be as many as lora_As, {len(lora_As)}, "
-            f"got {len(lora_Bs)}"
-        )
-    result: Tensor = _OrthogonalityPenalty.apply(*factors)
+    result: Tensor = _OrthogonalityPenalty.apply(*factors)  # type: ignore[no-untyped-call] # torch types it loosely
     return result
 
 
@@ -66,7 +66,7 @@ def _empty_outputs(
 
 def _forward(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     penalty, grams, norms = _empty_outputs(lora_As, lora_Bs)
-    penalty.fill_(_backend.cpu.orthogonality_penalty(lora_As, lora_Bs, grams, norms))
+    penalty.fill_(_backend.core.orthogonality_penalty(lora_As, lora_Bs, grams, norms))
     return penalty, grams, norms
 
 
@@ -74,7 +74,7 @@ def _gradients(
     lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor], grams: Tensor, norms: Tensor, grad: float
 ) -> list[Tensor]:
     gradients = [torch.empty_like(factor) for factor in (*lora_As, *lora_Bs)]
-    _backend.cpu.orthogonality_gradient(lora_As, lora_Bs, grams, norms, grad, gradients)
+    _backend.core.orthogonality_gradient(lora_As, lora_Bs, grams, norms, grad, gradients)
     return gradients
 
 

@@ -40,10 +40,10 @@ def select_triplets(scores: Tensor, budget: int, singular_values: Sequence[Tenso
         >>> select_triplets(torch.tensor([1.0, 3.0, 2.0]), 2, E), E[0].flatten()
         (tensor([False,  True,  True]), tensor([0., 1.]))
     """
-    if _backend.cpu is None or not _backend.serves(scores):
+    if not _backend.serves(scores):
         return reference.select_triplets(scores, budget, singular_values)
     mask = torch.empty(scores.shape, dtype=torch.bool)
-    _backend.cpu.select_triplets(scores, budget, mask, singular_values)
+    _backend.core.select_triplets(scores, budget, mask, singular_values)
     torch.autograd.graph.increment_version(singular_values)
     return mask
 
@@ -67,8 +67,8 @@ def apply_mask(mask: Tensor, singular_values: Sequence[Tensor]) -> None:
         >>> E[0].flatten()
         tensor([1., 0.])
     """
-    if _backend.cpu is None or not _backend.serves(mask):
+    if not _backend.serves(mask):
         reference.apply_mask(mask, singular_values)
         return
-    _backend.cpu.apply_mask(mask, singular_values)
+    _backend.core.apply_mask(mask, singular_values)
     torch.autograd.graph.increment_version(singular_values)

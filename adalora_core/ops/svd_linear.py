@@ -58,7 +58,7 @@ def svd_linear(
         >>> svd_linear(torch.zeros(1, 4), x, A, E, B, 0.5)
         tensor([[3., 3., 3., 3.]])
     """
-    if torch.compiler.is_compiling() and _backend.cpu is not None and x.is_cpu:
+    if torch.compiler.is_compiling() and _backend.HAS_CORE and x.is_cpu:
         dropped = torch.nn.functional.dropout(x, dropout) if dropout else x
         result: Tensor = torch.ops.adalora_core.svd_linear(base_output, dropped, A, E, B, scale)[0]
         return result
@@ -99,7 +99,9 @@ def _apply(
     # The seed comes from torch's generator, so manual_seed and checkpointing's replay hold.
     seed = int(torch.empty((), dtype=torch.int64).random_()) if dropout else 0
     if torch.is_grad_enabled():
-        result: Tensor = _SVDLinear.apply(base_output, x, A, E, B, scale, dropout, seed, inplace)
+        result: Tensor = _SVDLinear.apply(  # type: ignore[no-untyped-call] # torch types it loosely
+            base_output, x, A, E, B, scale, dropout, seed, inplace
+        )
         return result
     return _forward(base_output, x, A, E, B, scale, dropout, seed, inplace)[0]
 
@@ -119,7 +121,7 @@ def _forward(
     compute_dtype = torch.float64 if A.dtype == torch.float64 else torch.float32
     hidden = x.new_empty((*x.shape[:-1], A.shape[0]), dtype=compute_dtype)
     output = base_output if inplace else base_output.new_empty(base_output.shape)
-    _backend.cpu.svd_linear_forward(base_output, x, A, E, B, scale, dropout, seed, hidden, output)
+    _backend.core.svd_linear_forward(base_output, x, A, E, B, scale, dropout, seed, hidden, output)
     return output, hidden
 
 
@@ -141,7 +143,7 @@ def _backward(
     grad_A = torch.empty_like(A) if wanted[1] else None
     grad_E = torch.empty_like(E) if wanted[2] else None
     grad_B = torch.empty_like(B) if wanted[3] else None
-    _backend.cpu.svd_linear_backward(
+    _backend.core.svd_linear_backward(
         grad, x, hidden, A, E, B, scale, dropout, seed, grad_x, grad_A, grad_E, grad_B, False
     )
     return grad_x, grad_A, grad_E, grad_B

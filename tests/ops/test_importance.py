@@ -1,0 +1,226 @@
+"""The importance pass: bit-equal to PEFT, equal to its oracle, deterministic, safe with bad values."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tolerances import assert_close
+
+from adalora_core import ops, reference
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+# [(in, r, out) of each matrix]: odd, rank 0 and 1, empty sides, rows longer than a block
+MODELS = [
+    [(7, 3, 11)],
+    [(33, 12, 47), (5, 1, 9), (8, 0, 6)],
+    [(8, 0, 6)],
+    [(0, 3, 0)],
+    [(1500, 12, 900), (17, 600, 13)],
+]
+BETA1, BETA2 = 0.85, 0.7
+
+
+def average_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def make(
+    model: list[tuple[int, int, int]], dtype: torch.dtype = torch.float32
+) -> list[list[torch.Tensor]]:
+    """Return parameters, gradients and both averages."""
+    shapes = [s for n_in, r, n_out in model for s in ((r, n_in), (r, 1), (n_out, r))]
+    average = average_dtype(dtype)
+    return [
+        [torch.randn(shape).to(dtype) for shape in shapes],
+        [torch.randn(shape).to(dtype) for shape in shapes],
+        [torch.rand(shape, dtype=average) for shape in shapes],
+        [torch.rand(shape, dtype=average) for shape in shapes],
+    ]
+
+
+def ranks(model: list[tuple[int, int, int]]) -> int:
+    return sum(rank for _, rank, _ in model)
+
+
+def copy(lists: list[list[torch.Tensor]]) -> list[list[torch.Tensor]]:
+    return [[each.clone() for each in tensors] for tensors in lists]
+
+
+def assert_averages_equal(ours: list[list[torch.Tensor]], theirs: list[list[torch.Tensor]]) -> None:
+    for mine, other in zip([*ours[2], *ours[3]], [*theirs[2], *theirs[3]], strict=True):
+        assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("model", MODELS)
+def test_averages_equal_the_oracle_bit_by_bit_and_scores_closely(
+    model: list[tuple[int, int, int]], dtype: torch.dtype
+) -> None:
+    ours = make(model, dtype)
+    theirs = copy(ours)
+    scores = [torch.full((ranks(model),), 9.0, dtype=average_dtype(dtype)) for _ in range(2)]
+    for _ in range(3):
+        assert ops.update_importance(*ours, BETA1, BETA2, scores=scores[0]) == 0
+        assert reference.update_importance(*theirs, BETA1, BETA2, scores=scores[1]) == 0
+    assert_averages_equal(ours, theirs)
+    assert_close(scores[0], scores[1], average_dtype(dtype))
+
+
+def test_scores_do_not_change_the_averages() -> None:
+    ours, theirs = (copy(lists) for lists in [make([(1500, 12, 900)])] * 2)
+    ops.update_importance(*ours, BETA1, BETA2)
+    ops.update_importance(*theirs, BETA1, BETA2, scores=torch.empty(12))
+    assert_averages_equal(ours, theirs)
+
+
+def test_averages_are_bit_equal_to_those_of_peft() -> None:
+    from peft.tuners.adalora.layer import RankAllocator
+
+    parameters, gradients, smoothed, uncertainty = make([(33, 12, 47), (5, 1, 9)])
+    names = [
+        f"layer{i // 3}.lora_{factor}.default" for i, factor in zip(range(6), "AEBAEB", strict=True)
+    ]
+    named = [(name, torch.nn.Parameter(p)) for name, p in zip(names, parameters, strict=True)]
+    allocator = SimpleNamespace(
+        adapter_name="default", beta1=BETA1, beta2=BETA2, ipt={}, exp_avg_ipt={}, exp_avg_unc={}
+    )
+    model = SimpleNamespace(named_parameters=lambda: named)
+    for tensor in (*smoothed, *uncertainty):
+        tensor.zero_()
+    for _ in range(5):
+        for (_, parameter), gradient in zip(named, gradients, strict=True):
+            gradient.normal_()
+            parameter.grad = gradient
+        RankAllocator.update_ipt(allocator, model)
+        ops.update_importance(parameters, gradients, smoothed, uncertainty, BETA1, BETA2)
+    for name, mine_smoothed, mine_uncertainty in zip(names, smoothed, uncertainty, strict=True):
+        assert torch.equal(mine_smoothed, allocator.exp_avg_ipt[name])
+        assert torch.equal(mine_uncertainty, allocator.exp_avg_unc[name])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_entries_that_are_not_finite_are_left_alone_and_counted(dtype: torch.dtype) -> None:
+    ours = make([(33, 12, 47)], dtype)
+    before = copy(ours)
+    ours[1][0][3, 5] = float("inf")
+    ours[1][0][0, 0] = float("nan")
+    ours[0][1][2, 0] = float("-inf")
+    theirs = copy(ours)
+    assert ops.update_importance(*ours, BETA1, BETA2) == 3
+    assert reference.update_importance(*theirs, BETA1, BETA2) == 3
+    assert_averages_equal(ours, theirs)
+    for average in (2, 3):
+        assert ours[average][0][3, 5] == before[average][0][3, 5]
+        assert ours[average][1][2, 0] == before[average][1][2, 0]
+
+
+def test_a_product_that_overflows_counts_as_not_finite() -> None:
+    ours = make([(1, 1, 1)])
+    ours[0][0].fill_(1e30)
+    ours[1][0].fill_(1e30)
+    assert ops.update_importance(*ours, BETA1, BETA2) == 1
+
+
+def test_no_gradient_is_no_observation_but_still_scores() -> None:
+    ours = make([(33, 12, 47), (5, 2, 9)])
+    ours[1][0] = ours[1][4] = None
+    theirs = [[None if each is None else each.clone() for each in tensors] for tensors in ours]
+    before = copy(ours[2:])
+    scores = [torch.empty(14) for _ in range(2)]
+    ops.update_importance(*ours, BETA1, BETA2, scores=scores[0])
+    reference.update_importance(*theirs, BETA1, BETA2, scores=scores[1])
+    assert_averages_equal(ours, theirs)
+    assert torch.equal(ours[2][0], before[0][0])
+    assert_close(scores[0], scores[1], torch.float32)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_strided_tensors_equal_the_oracle(dtype: torch.dtype) -> None:
+    model = [(700, 12, 47), (33, 3, 9)]
+    ours = [
+        [torch.stack([each, each], dim=2)[..., 0] for each in tensors]
+        if index % 2
+        else [each.T.contiguous().T for each in tensors]
+        for index, tensors in enumerate(make(model, dtype))
+    ]
+    theirs = copy(ours)
+    scores = [torch.empty(15, dtype=average_dtype(dtype)) for _ in range(2)]
+    ops.update_importance(*ours, BETA1, BETA2, scores=scores[0])
+    reference.update_importance(*theirs, BETA1, BETA2, scores=scores[1])
+    assert_averages_equal(ours, theirs)
+    assert_close(scores[0], scores[1], average_dtype(dtype))
+
+
+def test_scores_by_hand() -> None:
+    # s(E) + mean of a row of s(A) + mean of a column of s(B), with s = smoothed * uncertainty
+    smoothed = [torch.tensor([[1.0, 3.0]]), torch.tensor([[5.0]]), torch.tensor([[2.0], [4.0]])]
+    uncertainty = [torch.full_like(each, 2.0) for each in smoothed]
+    scores = torch.empty(1)
+    ops.update_importance(
+        smoothed,
+        [None] * 3,
+        [s.clone() for s in smoothed],
+        uncertainty,
+        BETA1,
+        BETA2,
+        scores=scores,
+    )
+    assert scores.item() == 5 * 2 + (2 * 2 + 3 * 2)
+
+
+DIGEST = """
+import hashlib, sys, torch
+from adalora_core import ops
+torch.set_num_threads(int(sys.argv[1]))
+torch.manual_seed(0)
+def rand(*shape): return torch.randn(*shape)
+lists = [[rand(12, 1500), rand(12, 1), rand(9000, 12), rand(20, 50000), rand(20, 1), rand(7, 20)]
+         for _ in range(4)]
+scores = torch.empty(32)
+ops.update_importance(*lists, 0.85, 0.7, scores=scores)
+x, A, E, B = rand(333, 770), rand(13, 770) / 9, rand(13, 1), rand(500, 13)
+leaves = [rand(333, 500), x, A, E, B]
+for each in leaves: each.requires_grad_()
+output = ops.svd_linear(*leaves, 0.7)
+gradients = torch.autograd.grad(output.square().sum(), leaves)
+penalty = ops.orthogonality_penalty([A, x], [B, rand(30000, 5)])
+gradients += torch.autograd.grad(penalty, [A, B])
+def digest(tensors):
+    whole = b"".join(each.detach().numpy().tobytes() for each in tensors)
+    return hashlib.sha256(whole).hexdigest()
+print(digest([*lists[2], *lists[3], scores]), digest([output, *gradients, penalty]))
+"""
+
+
+def digests(threads: int, isa: str = "") -> list[str]:
+    environment = {**os.environ, "ADALORA_CORE_ISA": isa}
+    environment.pop("OMP_NUM_THREADS", None)
+    command = [sys.executable, "-c", DIGEST, str(threads)]
+    run = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return run.stdout.split()
+
+
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    one = digests(1)
+    assert len(one) == 2
+    assert digests(2) == one
+    assert digests(5) == one
+
+
+def test_averages_and_scores_do_not_depend_on_the_instruction_set() -> None:
+    baseline = "baseline" if sys.platform != "darwin" else "generic"
+    assert digests(2, baseline)[0] == digests(2)[0]
+
+
+def test_an_unknown_instruction_set_is_refused_by_name() -> None:
+    environment = {**os.environ, "ADALORA_CORE_ISA": "sse9"}
+    command = [sys.executable, "-c", "from adalora_core import _cpu; print(_cpu.isa_name())"]
+    run = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "ADALORA_CORE_ISA must be one of" in run.stderr
+    assert "got 'sse9'" in run.stderr

@@ -1,0 +1,136 @@
+"""The orthogonality penalty against its oracle and against PEFT's formula."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tolerances import assert_close
+
+from adalora_core import ops, reference
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+# [(in, r, out) of each matrix]
+MODELS = [
+    [(7, 3, 11)],
+    [(33, 12, 47), (5, 1, 9), (8, 0, 6)],
+    [(8, 0, 6)],
+    [(0, 3, 0)],
+    [(4500, 12, 3000), (17, 20, 130)],
+]
+
+
+def make(model: list[tuple[int, int, int]], dtype: torch.dtype) -> list[list[torch.Tensor]]:
+    return [
+        [(torch.randn(rank, n_in) * 0.3).to(dtype) for n_in, rank, _ in model],
+        [(torch.randn(n_out, rank) * 0.3).to(dtype) for _, rank, n_out in model],
+    ]
+
+
+def run(op: Any, As: list[torch.Tensor], Bs: list[torch.Tensor]) -> list[torch.Tensor]:
+    leaves = [each.detach().requires_grad_() for each in (*As, *Bs)]
+    penalty = op(leaves[: len(As)], leaves[len(As) :])
+    return [penalty, *torch.autograd.grad(penalty * 3, leaves)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("model", MODELS)
+def test_penalty_and_gradients_equal_the_oracle(
+    model: list[tuple[int, int, int]], dtype: torch.dtype
+) -> None:
+    As, Bs = make(model, dtype)
+    found = run(ops.orthogonality_penalty, As, Bs)
+    oracle = run(
+        reference.orthogonality_penalty, [A.double() for A in As], [B.double() for B in Bs]
+    )
+    for actual, expected in zip(found, oracle, strict=True):
+        assert actual.dtype == dtype
+        assert_close(actual, expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_strided_factors_equal_the_oracle(dtype: torch.dtype) -> None:
+    As, Bs = make([(33, 12, 47), (600, 5, 700)], dtype)
+    As = [A.T.contiguous().T for A in As]
+    Bs = [torch.stack([B, B], dim=2)[..., 0] for B in Bs]
+    found = run(ops.orthogonality_penalty, As, Bs)
+    oracle = run(
+        reference.orthogonality_penalty, [A.double() for A in As], [B.double() for B in Bs]
+    )
+    for actual, expected in zip(found, oracle, strict=True):
+        assert_close(actual, expected, dtype)
+
+
+def test_a_hand_computed_case() -> None:
+    # A A^T - I = [[3, 0], [0, 0]]: norm 3; B^T B - I = [[0, 1], [1, 0]]: norm sqrt(2)
+    A = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    B = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    penalty = ops.orthogonality_penalty([A], [B])
+    assert penalty.item() == pytest.approx((3 + 2**0.5) / 2)
+
+
+def test_orthonormal_factors_have_gradient_zero() -> None:
+    found = run(ops.orthogonality_penalty, [torch.eye(3)], [torch.eye(3)])
+    assert [each.abs().max().item() for each in found] == [0.0, 0.0, 0.0]
+
+
+def test_a_factor_that_is_not_a_number_is_not_hidden() -> None:
+    As, Bs = make([(7, 3, 11)], torch.float32)
+    As[0][1, 2] = float("nan")
+    penalty, grad_A, grad_B = run(ops.orthogonality_penalty, As, Bs)
+    assert penalty.isnan()
+    assert grad_A.isnan().any()
+    assert not grad_B.isnan().any()
+
+
+def test_gradcheck_of_both_orders_passes() -> None:
+    As, Bs = make([(7, 3, 11), (5, 2, 4)], torch.float64)
+    leaves = [each.requires_grad_() for each in (*As, *Bs)]
+
+    def function(*factors: torch.Tensor) -> torch.Tensor:
+        return ops.orthogonality_penalty(factors[:2], factors[2:])
+
+    assert torch.autograd.gradcheck(function, leaves)
+    assert torch.autograd.gradgradcheck(function, leaves)
+
+
+def test_frozen_factors_get_no_gradient() -> None:
+    As, Bs = make([(7, 3, 11)], torch.float32)
+    ops.orthogonality_penalty([As[0].requires_grad_()], Bs).backward()
+    assert As[0].grad is not None
+    assert Bs[0].grad is None
+
+
+def test_no_matrix_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="orthogonality_penalty: "):
+        ops.orthogonality_penalty([], [])
+
+
+def test_unequal_lists_are_refused() -> None:
+    As, Bs = make([(7, 3, 11), (5, 2, 4)], torch.float32)
+    with pytest.raises(ValueError, match="orthogonality_penalty: lora_Bs must be as many"):
+        ops.orthogonality_penalty(As, Bs[:1])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # inductor's own
+def test_compiled_graph_equals_eager_forward_and_backward() -> None:
+    As, Bs = make([(7, 3, 11), (5, 2, 4)], torch.float32)
+    eager = run(ops.orthogonality_penalty, As, Bs)
+    compiled = run(torch.compile(ops.orthogonality_penalty, fullgraph=True), As, Bs)
+    for found, expected in zip(compiled, eager, strict=True):
+        assert_close(found, expected, torch.float32)
+
+
+@pytest.mark.slow
+def test_registered_ops_pass_opcheck() -> None:
+    As, Bs = make([(7, 3, 11), (5, 2, 4)], torch.float32)
+    wanted = [[each.requires_grad_() for each in factors] for factors in (As, Bs)]
+    torch.library.opcheck(torch.ops.adalora_core.orthogonality_penalty, wanted)
+    penalty, grams, norms = torch.ops.adalora_core.orthogonality_penalty(*wanted)
+    plain = [[each.detach() for each in factors] for factors in wanted]
+    torch.library.opcheck(
+        torch.ops.adalora_core.orthogonality_gradient,
+        (torch.ones_like(penalty.detach()), *plain, grams.detach(), norms.detach()),
+    )

@@ -1,0 +1,269 @@
+"""svd_linear against its oracle, in every dtype, layout and shape; dropout, in place, compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tolerances import assert_close
+
+from adalora_core import ops, reference
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+# (leading dimensions, in, r, out): odd, rank 0 and 1, empty batch, empty sides, one dimension, large
+SHAPES = [
+    ((5,), 7, 3, 11),
+    ((2, 3), 33, 12, 47),
+    ((4,), 8, 0, 6),
+    ((4,), 8, 1, 6),
+    ((0,), 8, 3, 6),
+    ((3, 0), 8, 3, 6),
+    ((3,), 0, 2, 5),
+    ((3,), 5, 2, 0),
+    ((), 9, 2, 4),
+    ((70,), 600, 13, 530),
+    ((2, 40), 515, 24, 130),
+]
+SCALE = 0.7
+
+
+def make(
+    shape: tuple[Any, ...], dtype: torch.dtype, factors_dtype: torch.dtype | None = None
+) -> list[torch.Tensor]:
+    lead, n_in, rank, n_out = shape
+    factors_dtype = factors_dtype or dtype
+    return [
+        torch.randn(*lead, n_out).to(dtype),
+        torch.randn(*lead, n_in).to(dtype),
+        (torch.randn(rank, n_in) * 0.1).to(factors_dtype),
+        torch.randn(rank, 1).to(factors_dtype),
+        (torch.randn(n_out, rank) * 0.1).to(factors_dtype),
+    ]
+
+
+def run(op: Any, tensors: list[torch.Tensor], grad: torch.Tensor) -> list[torch.Tensor]:
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
+    output = op(*leaves, SCALE)
+    return [output, *torch.autograd.grad(output, leaves, grad)]
+
+
+def check_against_oracle(tensors: list[torch.Tensor]) -> None:
+    grad = torch.randn(tensors[0].shape).to(tensors[0].dtype)
+    found = run(ops.svd_linear, tensors, grad)
+    oracle = run(reference.svd_linear, [each.double() for each in tensors], grad.double())
+    for actual, expected, like in zip(found, oracle, [tensors[0], *tensors], strict=True):
+        assert actual.dtype == like.dtype
+        assert_close(actual, expected, like.dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_output_and_gradients_equal_the_oracle(shape: tuple[Any, ...], dtype: torch.dtype) -> None:
+    check_against_oracle(make(shape, dtype))
+
+
+@pytest.mark.parametrize("base", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_float32_adapters_on_a_low_precision_base_equal_the_oracle(
+    shape: tuple[Any, ...], base: torch.dtype
+) -> None:
+    check_against_oracle(make(shape, base, torch.float32))
+
+
+def test_low_precision_base_rounds_its_output_once() -> None:
+    base, x, A, E, B = make(((6,), 16, 4, 8), torch.bfloat16, torch.float32)
+    expected = reference.svd_linear(base, x, A, E, B, SCALE)
+    assert torch.equal(ops.svd_linear(base, x, A, E, B, SCALE), expected)
+
+
+def strided(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the same numbers with gaps between rows and columns."""
+    room = torch.full((*tensor.shape[:-1], 2 * tensor.shape[-1] + 3), 7.0, dtype=tensor.dtype)
+    view = room[..., 1 : 1 + 2 * tensor.shape[-1] : 2]
+    return view.copy_(tensor)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("lead", [(9,), (2, 5), (2, 3, 4)])
+def test_strided_tensors_equal_the_oracle(lead: tuple[int, ...], dtype: torch.dtype) -> None:
+    tensors = [strided(each) for each in make((lead, 17, 5, 13), dtype)]
+    assert not any(each.is_contiguous() for each in tensors)
+    check_strided(tensors)
+
+
+def test_transposed_tensors_equal_the_oracle() -> None:
+    base, x, A, E, B = make(((3, 4), 6, 2, 5), torch.float32)
+    base = base.transpose(0, 1).contiguous().transpose(0, 1)
+    x = x.transpose(0, 2).contiguous().transpose(0, 2)
+    A = A.T.contiguous().T
+    B = B.T.contiguous().T
+    check_strided([base, x, A, E, B])
+
+
+def check_strided(tensors: list[torch.Tensor]) -> None:
+    leaves = [each.detach().requires_grad_() for each in tensors]
+    output = ops.svd_linear(*leaves, SCALE)
+    grad = strided(torch.randn(output.shape).to(output.dtype))
+    found = torch.autograd.grad(output, leaves, grad)
+    oracle = run(reference.svd_linear, [each.double() for each in tensors], grad.double())
+    for actual, expected in zip([output, *found], oracle, strict=True):
+        assert_close(actual, expected, tensors[0].dtype)
+
+
+def test_gradcheck_of_both_orders_passes() -> None:
+    tensors = [each.requires_grad_() for each in make(((5,), 7, 3, 11), torch.float64)]
+
+    def function(*inputs: torch.Tensor) -> torch.Tensor:
+        return ops.svd_linear(*inputs, SCALE)  # type: ignore[misc]
+
+    assert torch.autograd.gradcheck(function, tensors)
+    assert torch.autograd.gradgradcheck(function, tensors)
+
+
+@pytest.mark.parametrize("lead", [(6,), (2, 3)])
+def test_inplace_writes_into_the_base_output_and_keeps_the_gradients(lead: tuple[int, ...]) -> None:
+    base, *rest = make((lead, 8, 3, 5), torch.float32)
+    weight = torch.randn(5, 5, requires_grad=True)
+    rest = [each.requires_grad_() for each in rest]
+    expected = ops.svd_linear(base @ weight, *rest, SCALE)
+    expected_grads = torch.autograd.grad(expected.square().sum(), [weight, *rest])
+    output = base @ weight
+    version, address = output._version, output.data_ptr()
+    result = ops.svd_linear(output, *rest, SCALE, inplace=True)
+    assert result is output
+    assert result.data_ptr() == address
+    assert result._version > version
+    assert torch.equal(result, expected)
+    for found, wanted in zip(
+        torch.autograd.grad(result.square().sum(), [weight, *rest]), expected_grads, strict=True
+    ):
+        assert torch.equal(found, wanted)
+
+
+def test_inplace_into_a_transposed_output_writes_there() -> None:
+    base, *rest = make(((3, 4), 8, 3, 5), torch.float32)
+    expected = ops.svd_linear(base, *rest, SCALE)
+    transposed = base.transpose(0, 1).contiguous().transpose(0, 1)
+    assert ops.svd_linear(transposed, *rest, SCALE, inplace=True) is transposed
+    assert torch.equal(transposed, expected)
+
+
+def test_inplace_on_a_leaf_that_needs_a_gradient_is_refused_untouched() -> None:
+    base, *rest = make(((6,), 8, 3, 5), torch.float32)
+    before = base.clone()
+    with pytest.raises(ValueError, match="svd_linear: base_output must not be a leaf"):
+        ops.svd_linear(base.requires_grad_(), *rest, SCALE, inplace=True)
+    assert torch.equal(base, before)
+
+
+def test_a_saved_base_output_that_is_overwritten_is_noticed() -> None:
+    base, *rest = make(((6,), 8, 3, 5), torch.float32)
+    saved = (base.requires_grad_() * 1.0).exp()
+    ops.svd_linear(saved, *rest, SCALE, inplace=True).sum()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        saved.sum().backward()
+
+
+def test_only_wanted_gradients_are_made() -> None:
+    base, x, A, E, B = make(((6,), 8, 3, 5), torch.float32)
+    ops.svd_linear(base, x, A.requires_grad_(), E, B, SCALE).sum().backward()
+    assert A.grad is not None
+    assert (base.grad, x.grad, E.grad, B.grad) == (None, None, None, None)
+
+
+def test_no_grad_mode_gives_the_same_output_without_a_graph() -> None:
+    tensors = make(((6,), 8, 3, 5), torch.float32)
+    expected = ops.svd_linear(*[each.requires_grad_() for each in tensors], SCALE)
+    with torch.no_grad():
+        output = ops.svd_linear(*tensors, SCALE)
+    assert not output.requires_grad
+    assert torch.equal(output, expected)
+
+
+def dropout_mask(x: torch.Tensor, p: float) -> torch.Tensor:
+    """What the op multiplies `x` by, read through an adapter that is the identity."""
+    size = x.shape[-1]
+    eye = torch.eye(size, dtype=x.dtype)
+    return ops.svd_linear(
+        torch.zeros_like(x), torch.ones_like(x), eye, torch.ones(size, 1, dtype=x.dtype), eye, 1.0,
+        dropout=p,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_dropout_equals_the_oracle_on_the_dropped_input(dtype: torch.dtype) -> None:
+    tensors = make(((20,), 37, 3, 11), dtype)
+    grad = torch.randn(20, 11).to(dtype)
+    torch.manual_seed(5)
+    mask = dropout_mask(tensors[1].double(), 0.3)
+    torch.manual_seed(5)
+    found = run(lambda *a: ops.svd_linear(*a, dropout=0.3), tensors, grad)
+    oracle = run(
+        lambda base, x, *rest: reference.svd_linear(base, x * mask, *rest),
+        [each.double() for each in tensors],
+        grad.double(),
+    )
+    for actual, expected in zip(found, oracle, strict=True):
+        assert_close(actual, expected, dtype)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_keeps_the_right_share_and_scales_it(p: float) -> None:
+    mask = dropout_mask(torch.ones(400, 256), p)
+    values = mask.unique().tolist()
+    assert values == pytest.approx([0.0, 1 / (1 - p)])
+    # six standard deviations of 102400 coin tosses
+    kept = (mask != 0).double()
+    assert abs(kept.mean().item() - (1 - p)) < 6 * (p * (1 - p) / mask.numel()) ** 0.5
+    for neighbours in (kept[1:] * kept[:-1], kept[:, 1:] * kept[:, :-1]):
+        assert abs(neighbours.mean().item() - (1 - p) ** 2) < 0.01
+
+
+def test_dropout_follows_the_seed_and_differs_between_calls() -> None:
+    x = torch.ones(10, 64)
+    torch.manual_seed(1)
+    first, second = dropout_mask(x, 0.5), dropout_mask(x, 0.5)
+    torch.manual_seed(1)
+    assert torch.equal(dropout_mask(x, 0.5), first)
+    assert not torch.equal(first, second)
+
+
+def test_dropout_with_a_second_derivative_says_what_to_do() -> None:
+    tensors = [each.requires_grad_() for each in make(((5,), 7, 3, 11), torch.float64)]
+    output = ops.svd_linear(*tensors, SCALE, dropout=0.5)
+    with pytest.raises(NotImplementedError, match="pass dropout=0"):
+        torch.autograd.grad(output.sum(), tensors, create_graph=True)
+
+
+def test_torch_func_transforms_give_the_oracle() -> None:
+    base, x, A, E, B = make(((6,), 8, 3, 5), torch.float64)
+    found = torch.func.vmap(lambda b, row: ops.svd_linear(b, row, A, E, B, SCALE))(base, x)
+    assert_close(found, reference.svd_linear(base, x, A, E, B, SCALE), torch.float64)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # inductor's own
+def test_compiled_graph_equals_eager_forward_and_backward() -> None:
+    tensors = [each.requires_grad_() for each in make(((6,), 8, 3, 5), torch.float32)]
+
+    def step(*inputs: torch.Tensor) -> torch.Tensor:
+        return ops.svd_linear(*inputs, SCALE).square().sum()  # type: ignore[misc]
+
+    eager = step(*tensors)
+    compiled = torch.compile(step, fullgraph=True)(*tensors)
+    assert_close(compiled, eager, torch.float32)
+    for found, expected in zip(
+        torch.autograd.grad(compiled, tensors), torch.autograd.grad(eager, tensors), strict=True
+    ):
+        assert_close(found, expected, torch.float32)
+
+
+@pytest.mark.slow
+def test_registered_ops_pass_opcheck() -> None:
+    base, x, A, E, B = [each.requires_grad_() for each in make(((2, 3), 8, 3, 5), torch.float32)]
+    torch.library.opcheck(torch.ops.adalora_core.svd_linear, (base, x, A, E, B, SCALE))
+    hidden = (x @ A.T).detach()
+    arguments = [torch.randn_like(base), x, hidden, A, E, B, SCALE]
+    plain = [each.detach() if isinstance(each, torch.Tensor) else each for each in arguments]
+    torch.library.opcheck(torch.ops.adalora_core.svd_linear_backward, plain)

@@ -1,0 +1,25 @@
+"""How far an op may be from its float64 oracle, relative to the largest entry; one reason per row."""
+
+from __future__ import annotations
+
+import torch
+
+RELATIVE = {
+    # sums of up to a few thousand products, rounded in another order
+    torch.float64: 1e-12,
+    torch.float32: 2e-5,
+    # inputs and results are rounded to 8 bits; sums run in float32
+    torch.bfloat16: 2e-2,
+    # the same with 11 bits
+    torch.float16: 3e-3,
+}
+
+
+def assert_close(actual: torch.Tensor, oracle: torch.Tensor, dtype: torch.dtype) -> None:
+    """Compare with an oracle that was computed in float64 from the same rounded inputs."""
+    assert actual.shape == oracle.shape
+    if oracle.numel() == 0:
+        return
+    worst = (actual.double() - oracle.double()).abs().max().item()
+    size = max(oracle.double().abs().max().item(), 1e-3)
+    assert worst <= RELATIVE[dtype] * size, f"off by {worst:.3g} where the largest is {size:.3g}"
