@@ -16,7 +16,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 # Where torch is not installed the contract is still tested; the rest cannot even be imported.
-collect_ignore = [] if HAS_TORCH else ["ops", "nn", "allocation", "training", "defects", "demo"]
+NEED_TORCH = [
+    "allocation",
+    "benchmarks",
+    "defects",
+    "demo",
+    "distributed",
+    "integrations",
+    "nn",
+    "ops",
+    "rank_report",
+    "training",
+]
+collect_ignore = [] if HAS_TORCH else NEED_TORCH
 
 
 @pytest.fixture(autouse=True)
