@@ -21,12 +21,12 @@ from adalora_core.demo.encoder import (
     logits,
     verified_model_folder,
 )
-from adalora_core.rank_report.heatmap import draw_rank_heatmap
 from adalora_core.demo.outcome import Outcome, phase_rows
 from adalora_core.demo.peft_check import largest_difference, predictions_with_peft, save_head
 from adalora_core.demo.progress import ProgressBar
 from adalora_core.demo.report import render_report
 from adalora_core.demo.training import allocator_of, probe_accuracy, train_adapter
+from adalora_core.rank_report.heatmap import draw_rank_heatmap
 from adalora_core.training import get_peft_model
 
 if TYPE_CHECKING:
