@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "check": ("adalora_core.cli.check:run", "check AdaLoRA configurations"),
     "rule": ("adalora_core.cli.rule:run", "explain one rule, or list them all"),
+    "plan": ("adalora_core.cli.plan:run", "show phases, allocations and budget of a configuration"),
     "schema": ("adalora_core.cli.schema:run", "print the JSON Schema of a configuration"),
     "env": ("adalora_core.cli.env:run", "print versions, backends and why one is missing"),
     "report": ("adalora_core.cli.report:run", "draw where the rank of a saved adapter went"),

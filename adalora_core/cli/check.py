@@ -46,7 +46,7 @@ def run(argv: Sequence[str]) -> int:
     for format_, path in files:
         plain = Outcome(outcome.reports, outcome.skipped)
         try:
-            write_file(path, render(plain, format_))
+            write_file(path, render(plain, format_).encode())
         except OSError as error:
             job.failed = True
             _fail(error)

@@ -25,8 +25,8 @@ def parse_output_file(setting: str) -> tuple[str, Path]:
     return format_, Path(name)
 
 
-def write_file(path: Path, text: str) -> None:
-    """Write `text` to a new file beside `path`, then rename it to `path`.
+def write_file(path: Path, content: bytes) -> None:
+    """Write `content` to a new file beside `path`, then rename it to `path`.
 
     Raises:
         OSError: the folder is missing or not writable; `path` is as it was.
@@ -35,8 +35,8 @@ def write_file(path: Path, text: str) -> None:
 
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with open(descriptor, "w", encoding="utf-8", newline="\n") as file:  # noqa: PTH123
-            file.write(text)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+            file.write(content)
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
     except BaseException:

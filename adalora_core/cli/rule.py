@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.cli.exit_codes import CANNOT_RUN, FINE
+from adalora_core.cli.output import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,11 +20,20 @@ def run(argv: Sequence[str]) -> int:
         prog="adalora rule", description="Explain one rule, or list them all."
     )
     parser.add_argument("rule", nargs="?", metavar="CODE", help="a code such as ADA202, or a name")
-    wanted = parser.parse_args(argv).rule
+    parser.add_argument(
+        "--write", metavar="FOLDER", type=Path, help="write the pages of all rules and their index"
+    )
+    options = parser.parse_args(argv)
+    wanted = options.rule
 
-    from adalora_core.contract.rule_pages import page
+    from adalora_core.contract.rule_pages import page, pages
     from adalora_core.contract.rules import RULES
 
+    if options.write is not None:
+        options.write.mkdir(parents=True, exist_ok=True)
+        for name, text in pages(RULES).items():
+            write_file(options.write / name, text.encode())
+        return FINE
     if wanted is None:
         width = max(len(rule.name) for rule in RULES)
         for rule in RULES:

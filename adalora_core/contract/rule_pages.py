@@ -13,12 +13,10 @@ if TYPE_CHECKING:
 
 def page(rule: Rule) -> str:
     """Return the rule's page."""
-    options = ""
-    if rule.example_options:
-        flags = [
-            f"--{name.replace('_', '-')} {value}" for name, value in rule.example_options.items()
-        ]
-        options = f" (`adalora check {' '.join(flags)}`)"
+    options = "".join(
+        f", with `{name}` `{value if isinstance(value, str) else json.dumps(value)}`"
+        for name, value in rule.example_options.items()
+    )
     return f"""# {rule.code} {rule.name}
 
 Severity: {rule.severity}. Since: {rule.since}.
@@ -64,6 +62,11 @@ def index(rules: Sequence[Rule]) -> str:
             "",
         )
     )
+
+
+def pages(rules: Sequence[Rule]) -> dict[str, str]:
+    """Return every file of `docs/rules/` by its name."""
+    return {"README.md": index(rules)} | {f"{rule.code}.md": page(rule) for rule in rules}
 
 
 def _fenced(example: Example, language: str) -> str:

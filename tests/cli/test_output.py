@@ -43,14 +43,14 @@ def test_output_file_that_cannot_be_written_exits_2_after_the_report(check, writ
 
 def test_file_written_is_whole_or_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "report.json"
-    write_file(path, "old\n")
+    write_file(path, b"old\n")
 
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.umask", full_disk)
     with pytest.raises(OSError, match="No space"):
-        write_file(path, "new\n")
+        write_file(path, b"new\n")
     assert path.read_text() == "old\n"
     assert list(tmp_path.iterdir()) == [path]
 

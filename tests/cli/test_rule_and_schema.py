@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from adalora_core.cli import main
 from adalora_core.contract.rules import RULES
 from adalora_core.contract.schema import config_schema
+
+DOCS = Path(__file__).parents[2] / "docs" / "rules"
 
 
 def test_rule_without_a_code_lists_every_rule(capsys):
@@ -47,3 +50,11 @@ def test_schema_compared_with_a_file_exits_0_1_or_2(tmp_path, capsys):
     assert main(["schema", "--check", str(path)]) == 0
     assert main(["schema", "--strict-keys", "--check", str(path)]) == 1
     assert "adalora schema --draft 2020-12 --strict-keys >" in capsys.readouterr().out
+
+
+def test_committed_pages_of_the_rules_are_what_the_classes_say(tmp_path):
+    assert main(["rule", "--write", str(tmp_path / "rules")]) == 0
+    written = {path.name: path.read_text("utf-8") for path in (tmp_path / "rules").iterdir()}
+    committed = {path.name: path.read_text("utf-8") for path in DOCS.iterdir()}
+    assert written == committed
+    assert len(committed) == len(RULES) + 1

@@ -1,0 +1,117 @@
+"""`adalora plan`: what a configuration will do, in absolute steps, before anything is trained."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
+from adalora_core.cli.output import print_text, write_file
+from adalora_core.contract.assembly import assemble
+from adalora_core.contract.block import Block
+from adalora_core.contract.check import decode_further
+from adalora_core.contract.discovery import block_at, find_blocks
+from adalora_core.contract.options import CheckOptions
+from adalora_core.contract.plan import MANY_MATRICES, as_text, plan_of
+from adalora_core.contract.sources.limits import DEFAULT_LIMITS
+from adalora_core.contract.sources.reading import FORMATS, format_of, read_bytes, to_text
+from adalora_core.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adalora_core.contract.diagnostics import Report
+    from adalora_core.contract.plan import Plan
+
+_POINTS = 400
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora plan FILE`; 1 if the configuration has errors, 2 if there is none."""
+    options = _parser().parse_args(argv)
+    try:
+        report, blocks = _checked(options)
+        if not report.ok:
+            print_text(report.render("full"))
+            return FINDINGS
+        if not blocks:
+            return _fail(f"{options.file}: no AdaLoRA configuration")
+        plan = plan_of(blocks[0], options.matrices or MANY_MATRICES)
+        print_text(as_text(plan, with_budget=options.matrices is not None))
+        if options.plot is not None:
+            write_file(Path(options.plot), _picture(plan))
+            print_text(f"\nwrote {options.plot}\n")
+    except (OSError, ValueError, MissingExtraError) as error:
+        return _fail(str(error))
+    return FINE
+
+
+def _fail(text: str) -> int:
+    print(f"adalora plan: {text}", file=sys.stderr)
+    return CANNOT_RUN
+
+
+def _checked(options: argparse.Namespace) -> tuple[Report, list[Block]]:
+    check = CheckOptions(options.runtime)
+    document = to_text(read_bytes(options.file, DEFAULT_LIMITS), DEFAULT_LIMITS)
+    if not document.fatal:
+        format_ = options.format or format_of(options.file)
+        document = decode_further(document, format_, DEFAULT_LIMITS)
+    blocks: list[Block] = []
+    if not document.fatal and options.key is not None:
+        found = block_at(document, options.key, check)
+        blocks = [found] if isinstance(found, Block) else []
+    elif not document.fatal:
+        blocks = find_blocks(document, check, None)
+    return assemble(document, blocks, options.file, check), blocks
+
+
+def _picture(plan: Plan) -> bytes:
+    """Draw the curve as a PNG.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("matplotlib", "plot", "adalora plan --plot") from None
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axes = figure.add_subplot()
+    curve = plan.curve(_POINTS)
+    axes.step([step for step, _ in curve], [rank for _, rank in curve], where="post")
+    for phase in plan.phases():
+        if phase.length:
+            axes.axvline(phase.first, color="0.8", zorder=0)
+            axes.text(phase.first, 0.02, f" {phase.name}", transform=axes.get_xaxis_transform())
+    axes.set(xlabel="optimizer step", ylabel="average rank", ylim=(0, None))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    return buffer.getvalue()
+
+
+def _matrices(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
+    return number
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="adalora plan",
+        description="Show the phases, the allocations and the budget curve of a configuration.",
+        epilog="exit code: 0 shown, 1 the configuration has errors, 2 could not run",
+    )
+    parser.add_argument("file", metavar="FILE", help="a JSON, YAML or TOML file")
+    parser.add_argument(
+        "--matrices", type=_matrices, metavar="N", help="adapted matrices of the model"
+    )
+    parser.add_argument("--plot", metavar="FILE.png", help="draw the curve into a file as well")
+    parser.add_argument("--key", metavar="POINTER", help="JSON pointer of the AdaLoRA mapping")
+    parser.add_argument("--format", choices=FORMATS, help="default: by the suffix, else json")
+    parser.add_argument("--runtime", choices=("peft", "adalora-core"), default="peft")
+    return parser

@@ -1,0 +1,84 @@
+"""`adalora plan`: phases in absolute steps, allocations, scale, curve."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from adalora_core.cli import main
+from adalora_core.contract.block import Block
+from adalora_core.contract.plan import plan_of
+from adalora_core.contract.rule import SOUND
+
+
+def test_plan_of_a_sound_file_names_phases_allocations_and_scale(write, capsys):
+    assert main(["plan", str(write(SOUND)), "--matrices", "36"]) == 0
+    out = capsys.readouterr().out
+    assert "warm-up      0 to  200   201 steps   every matrix has rank 12" in out
+    assert "budgeting  201 to  799   599 steps   59 allocations, every 10 steps" in out
+    assert "final      800 to  999   200 steps   rank 8 on average, selected at step 800" in out
+    assert "lora_alpha / init_r = 16 / 12 = 1.333" in out
+    assert "432 triplets of 36 matrices at the start, 288 at the end" in out
+    assert "12 |****" in out
+
+
+def test_plan_of_a_wrong_file_prints_the_report_and_exits_1(write, capsys):
+    assert main(["plan", str(write(SOUND | {"deltaT": 0}))]) == 1
+    assert "ADA204" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [{"name": "none"}, SOUND | {"total_step": None}])
+def test_plan_without_a_schedule_exits_2(write, content, capsys):
+    content = content if "name" in content else content | {"inference_mode": True}
+    code = main(["plan", str(write(content)), "--runtime", "adalora-core"])
+    assert code == 2
+    assert "adalora plan: " in capsys.readouterr().err
+
+
+def test_plan_of_a_missing_file_exits_2(capsys, tmp_path):
+    assert main(["plan", str(tmp_path / "none.json")]) == 2
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_plan_of_a_block_in_another_file(write, capsys):
+    path = write({"a": {"peft": SOUND}})
+    assert main(["plan", str(path)]) == 0
+    assert main(["plan", str(path), "--key", "/a/peft"]) == 0
+    assert main(["plan", str(path), "--key", "/b"]) == 2
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"tfinal": 0},
+        {"tfinal": 0, "deltaT": 7},
+        {"tinit": 0, "deltaT": 1},
+        {"init_r": 8, "target_r": 8},
+        {"tinit": 798, "tfinal": 200},
+        {"tinit": 0, "tfinal": 0, "total_step": 1},
+    ],
+)
+def test_curve_kept_at_every_step_is_that_of_the_last_allocation(fields):
+    plan = plan_of(Block(SOUND | fields), matrices=5)
+    schedule = plan.schedule
+    kept = schedule.initial_budget
+    for step in range(schedule.total_step):
+        if schedule.is_allocation_step(step):
+            kept = schedule.budget_at(step)
+        assert plan.kept_after(step) == kept, step
+    assert sum(phase.length for phase in plan.phases()) == schedule.total_step
+
+
+def test_plot_is_written_as_a_png_and_missing_matplotlib_is_said(
+    write, tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("matplotlib", reason="would prove that --plot draws a file")
+    path = tmp_path / "curve.png"
+    assert main(["plan", str(write(SOUND)), "--plot", str(path)]) == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["plan", str(write(SOUND)), "--plot", str(path)]) == 2
+    assert "pip install 'adalora-core[plot]'" in capsys.readouterr().err
