@@ -130,7 +130,7 @@ def as_text(plan: Plan, *, with_budget: bool) -> str:
     lines = ["phases, in optimizer steps counted from 0"]
     for phase in phases:
         span = f"{phase.first:>{digits}} to {phase.last:>{digits}}" if phase.length else "none"
-        length = f"{phase.length:>{digits}} steps"
+        length = f"{phase.length:>{digits}} step{' ' if phase.length == 1 else 's'}"
         lines.append(f"  {phase.name:<10}{span:<{2 * digits + 6}}{length}   {phase.what}")
     ratio = f"{plan.lora_alpha} / {plan.init_r} = {plan.scale:.4g}"
     lines += ["", f"scale: lora_alpha / init_r = {ratio}, also after pruning"]

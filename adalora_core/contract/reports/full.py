@@ -30,6 +30,8 @@ def render(outcome: Outcome) -> str:
             lines += _diagnostic(report, diagnostic, paint)
             lines.append("")
     lines.append(summary(outcome))
+    if len(lines) > 1:
+        lines.append("'adalora rule CODE' explains a finding")
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,56 @@
+"""`docs/contract.md`: its sessions are run, its tables compared with the code."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+
+from adalora_core.cli import main
+from adalora_core.contract.reports import FORMATS
+from adalora_core.contract.sources.limits import DEFAULT_LIMITS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "contract.md").read_text("utf-8")
+FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def test_sessions_shown_are_what_the_command_prints(capsys):
+    sessions = 0
+    for language, text in FENCED.findall(PAGE):
+        first, _, rest = text.partition("\n")
+        if first.startswith("# ") and "." in first:
+            # The comment stays: positions count it.
+            Path(first[2:]).write_text(text if language == "yaml" else rest, encoding="utf-8")
+        if language != "console":
+            continue
+        printed = ""
+        for line in text.splitlines():
+            if line.startswith("$ adalora "):
+                main(shlex.split(line)[2:])
+                printed += f"{line}\n{capsys.readouterr().out}"
+                sessions += 1
+        assert printed == text
+    assert sessions >= 4
+
+
+def test_settings_shown_are_accepted(write):
+    example = next(t for language, t in FENCED.findall(PAGE) if language == "toml")
+    Path("pyproject.toml").write_text(example, encoding="utf-8")
+    assert main(["check", str(write("peft_type: ADALORA\n", "a.yaml")), "--exit-zero"]) == 0
+
+
+def test_limits_shown_are_those_of_the_code():
+    shown = {
+        name: int(number) for name, number in re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", PAGE, re.MULTILINE)
+    }
+    assert shown == {
+        name.replace("_", "-"): value for name, value in dataclasses.asdict(DEFAULT_LIMITS).items()
+    }
+
+
+def test_formats_and_options_named_exist(check):
+    assert all(f"`{name}`" in PAGE or f"--output-format {name}" in PAGE for name in FORMATS)
+    _, help_text, _ = check("--help")
+    for option in set(re.findall(r"--[a-z][a-z-]+", PAGE)) - {"--matrices", "--check"}:
+        assert option in help_text, option
