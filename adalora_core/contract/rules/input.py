@@ -192,12 +192,14 @@ def explain_json_error(error: json.JSONDecodeError) -> tuple[int, str, str | Non
     message = f"not valid JSON: {error.msg[:1].lower()}{error.msg[1:]}"
     before = text[:at].rstrip()
     here = text[at : at + 1]
+    trailing_comma = "not valid JSON: a comma before the closing bracket", "remove it"
+    if error.msg.startswith("Illegal trailing comma"):  # since Python 3.13, at the comma
+        return at, *trailing_comma
     if error.msg.startswith("Expecting property name") or (
-        error.msg.startswith(("Expecting value", "Illegal trailing comma")) and here in "]}"
+        error.msg.startswith("Expecting value") and here in "]}"
     ):
-        if before.endswith(",") or error.msg.startswith("Illegal trailing comma"):
-            position = len(before) - 1 if before.endswith(",") else at
-            return position, "not valid JSON: a comma before the closing bracket", "remove it"
+        if before.endswith(","):
+            return len(before) - 1, *trailing_comma
         if here == "'":
             return at, message, "JSON strings stand in double quotes"
     if text.startswith(("/", "#"), at):
