@@ -186,25 +186,25 @@ def _impossible(path: Path, value: str, at: Literal["key", "value"]) -> Finding:
     )
 
 
+def _trailing_comma(error: json.JSONDecodeError) -> int | None:
+    """Return the position of a comma before a closing bracket, if that is what is wrong."""
+    if error.msg.startswith("Illegal trailing comma"):  # since Python 3.13, at the comma
+        return error.pos
+    before = error.doc[: error.pos].rstrip()
+    closes = error.doc.startswith(("]", "}"), error.pos)
+    return len(before) - 1 if closes and before.endswith(",") else None
+
+
 def explain_json_error(error: json.JSONDecodeError) -> tuple[int, str, str | None]:
     """Return position, message and hint of a decoding error, in words that say what to do."""
     text, at = error.doc, error.pos
     message = f"not valid JSON: {error.msg[:1].lower()}{error.msg[1:]}"
-    before = text[:at].rstrip()
-    here = text[at : at + 1]
-    trailing_comma = "not valid JSON: a comma before the closing bracket", "remove it"
-    if error.msg.startswith("Illegal trailing comma"):  # since Python 3.13, at the comma
-        return at, *trailing_comma
-    if error.msg.startswith("Expecting property name") or (
-        error.msg.startswith("Expecting value") and here in "]}"
-    ):
-        if before.endswith(","):
-            return len(before) - 1, *trailing_comma
-        if here == "'":
-            return at, message, "JSON strings stand in double quotes"
+    comma = _trailing_comma(error)
+    if comma is not None:
+        return comma, "not valid JSON: a comma before the closing bracket", "remove it"
     if text.startswith(("/", "#"), at):
         return at, "not valid JSON: JSON has no comments", "remove the comment, or use YAML"
-    if here == "'":
+    if text.startswith("'", at):
         return at, message, "JSON strings stand in double quotes"
     for word, json_word in (("True", "true"), ("False", "false"), ("None", "null")):
         if text.startswith(word, at):
