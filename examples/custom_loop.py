@@ -1,7 +1,7 @@
 """AdaLoRA in a loop of your own: any module, a loss of your own, gradient accumulation.
 
 A frozen network is adapted to a target that differs from it by a rank-2 change of its last matrix.
-The allocator is not told which of the three it is; look at the ranks it ends with.
+The allocator is not told which of the three it is; most of the rank ends there.
 
 Run it with: python examples/custom_loop.py
 """
