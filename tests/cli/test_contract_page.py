@@ -42,7 +42,8 @@ def test_settings_shown_are_accepted(write):
 
 def test_limits_shown_are_those_of_the_code():
     shown = {
-        name: int(number) for name, number in re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", PAGE, re.MULTILINE)
+        name: int(number)
+        for name, number in re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", PAGE, re.MULTILINE)
     }
     assert shown == {
         name.replace("_", "-"): value for name, value in dataclasses.asdict(DEFAULT_LIMITS).items()
