@@ -1,0 +1,77 @@
+"""The update of the averages: ours, PEFT's, torch._foreach, its compiled form, and a plain copy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from measure import Case
+from peft_allocator import PeftAllocator
+from shapes import COUNTS, LLAMA, MANY_SMALL, MEDIUM, MINILM, MatrixSizes, describe, random_factors
+
+from adalora_core import ops
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+BETA = 0.85
+
+
+def foreach_update(
+    p: list[torch.Tensor], g: list[torch.Tensor], m: list[torch.Tensor], u: list[torch.Tensor]
+) -> None:
+    """Update the averages with torch's multi-tensor ops, in as few passes as they allow."""
+    sensitivity = torch._foreach_mul(p, g)
+    torch._foreach_abs_(sensitivity)
+    torch._foreach_lerp_(m, sensitivity, 1 - BETA)
+    torch._foreach_sub_(sensitivity, m)
+    torch._foreach_abs_(sensitivity)
+    torch._foreach_lerp_(u, sensitivity, 1 - BETA)
+
+
+def contenders(sizes: MatrixSizes, *, compiled: bool = False) -> dict[str, Callable[[], object]]:
+    """Return the functions to compare on one set of matrices."""
+    peft = PeftAllocator(random_factors(sizes))
+    parameters = peft.parameters
+    averages = [[torch.zeros_like(p).detach() for p in parameters] for _ in range(4)]
+    traffic = 3 * sum(p.numel() for p in parameters)
+    source, target = torch.zeros(traffic), torch.zeros(traffic)
+
+    def ours() -> None:
+        gradients = [p.grad for p in parameters]
+        ops.update_importance(parameters, gradients, averages[0], averages[1], BETA, BETA)
+
+    plain = [p.detach() for p in parameters]
+
+    def foreach() -> None:
+        foreach_update(plain, [p.grad for p in parameters], averages[2], averages[3])
+
+    found: dict[str, Callable[[], object]] = {
+        "ours": ours,
+        "peft": peft.update,
+        "foreach": foreach,
+        # The same 24 bytes per entry: three floats read and three written.
+        "copy": lambda: target.copy_(source),
+    }
+    if compiled:
+        fused = torch.compile(foreach_update)
+        found["compiled"] = lambda: fused(
+            plain, [p.grad for p in parameters], averages[2], averages[3]
+        )
+    return found
+
+
+def cases() -> Iterator[Case]:
+    """Yield every comparison of this op."""
+    part = "importance"
+    yield Case(part, describe(MINILM, "MiniLM"), contenders(MINILM, compiled=True))
+    yield Case(part, describe(MEDIUM, "medium"), contenders(MEDIUM), goal=12, rounds=30)
+    yield Case(
+        "importance, copy bandwidth", describe(MEDIUM, "medium"), contenders(MEDIUM),
+        against="copy", goal=0.8, rounds=30,
+    )  # fmt: skip
+    yield Case(part, describe(MANY_SMALL, "many small"), contenders(MANY_SMALL), goal=60)
+    yield Case(part, describe(LLAMA, "LLaMA"), contenders(LLAMA), rounds=5)
+    for count in COUNTS:
+        sizes = [(768, 768)] * count
+        yield Case("importance by count", f"{count} matrices", contenders(sizes))

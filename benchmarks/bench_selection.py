@@ -1,0 +1,55 @@
+"""Scoring and masking: update, scores and selection, minus the update alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from measure import Case
+from peft_allocator import PeftAllocator
+from shapes import MANY_SMALL, MEDIUM, MINILM, MatrixSizes, describe, random_factors
+
+from adalora_core import ops
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+BETA = 0.85
+
+
+def contenders(sizes: MatrixSizes) -> dict[str, Callable[[], object]]:
+    """Return whole steps and their updates alone, ours and PEFT's."""
+    peft = PeftAllocator(random_factors(sizes))
+    parameters = peft.parameters
+    smoothed, uncertainty = ([torch.zeros_like(p).detach() for p in parameters] for _ in range(2))
+
+    def update(scores: torch.Tensor | None = None) -> None:
+        gradients = [p.grad for p in parameters]
+        ops.update_importance(
+            parameters, gradients, smoothed, uncertainty, BETA, BETA, scores=scores
+        )
+
+    def whole() -> None:
+        scores = torch.empty(peft.triplets)
+        update(scores)
+        ops.select_triplets(scores, peft.triplets * 2 // 3, parameters[1::3])
+
+    return {
+        "our step": whole,
+        "our update": update,
+        "peft step": peft.update_and_mask,
+        "peft update": peft.update,
+    }
+
+
+def cases() -> Iterator[Case]:
+    """Yield every comparison of this op."""
+    minus = {"ours": ("our step", "our update"), "peft": ("peft step", "peft update")}
+    for sizes, name, goal in (
+        (MINILM, "MiniLM", None),
+        (MEDIUM, "medium", 30),
+        (MANY_SMALL, "many small", 30),
+    ):
+        yield Case(
+            "selection", describe(sizes, name), contenders(sizes), goal=goal, minus=minus, rounds=30
+        )

@@ -1,0 +1,105 @@
+"""The adapter forward and backward: ours, PEFT's layer, an `addmm_` Function, the compiled form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from measure import Case
+from peft.tuners.adalora.layer import SVDLinear as PeftSVDLinear
+from shapes import RANK
+
+from adalora_core import ops, reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SHAPES = (
+    (64, 768, 768),
+    (512, 768, 768),
+    (512, 768, 3072),
+    (2048, 1024, 1024),
+    (512, 4096, 4096),
+)
+GOAL_FLOAT32, GOAL_BFLOAT16 = 1.3, 4.0
+LOW_PRECISION_SHAPES = 4
+SCALE = 0.5
+
+
+class AddmmFunction(torch.autograd.Function):
+    """The best that torch's own products give: `addmm_` into the base output."""
+
+    @staticmethod
+    def forward(ctx: Any, base: Any, x: Any, A: Any, E: Any, B: Any) -> Any:
+        """Add the adapter's product to `base` in place."""
+        hidden = x @ A.T
+        base.addmm_(hidden * E.T, B.T, alpha=SCALE)
+        ctx.mark_dirty(base)
+        ctx.save_for_backward(x, A, E, B, hidden)
+        return base
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        """Return all gradients."""
+        x, A, E, B, hidden = ctx.saved_tensors
+        dZ = (grad @ B).mul_(SCALE)
+        dH = dZ * E.T
+        dB = grad.T @ (hidden * E.T).mul_(SCALE)
+        return grad, dH @ A, dH.T @ x, (dZ * hidden).sum(0).unsqueeze(1), dB
+
+
+class FixedOutput(torch.nn.Linear):
+    """A base layer that costs nothing but a fresh output, so that the adapter alone is measured."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return zeros."""
+        return x.new_zeros(len(x), self.out_features)
+
+
+def peft_layer(n_in: int, n_out: int, dtype: torch.dtype) -> torch.nn.Module:
+    """Return PEFT's adapted layer; it keeps its adapter in float32 on a low-precision base."""
+    layer = PeftSVDLinear(
+        FixedOutput(n_in, n_out, bias=False, dtype=dtype), "default", r=RANK, lora_alpha=6
+    )
+    layer.set_adapter("default")
+    return layer
+
+
+def contenders(tokens: int, n_in: int, n_out: int, dtype: torch.dtype) -> dict[str, Any]:
+    """Return the functions to compare on one shape."""
+    x = torch.randn(tokens, n_in).to(dtype).requires_grad_()
+    grad = torch.randn(tokens, n_out).to(dtype)
+    layer = peft_layer(n_in, n_out, dtype)
+    A, E, B = (getattr(layer, f"lora_{factor}")["default"] for factor in "AEB")
+    inputs = [x, A, E, B]
+
+    def measured(function: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[], object]:
+        return lambda: torch.autograd.grad(function(x.new_zeros(tokens, n_out)), inputs, grad)
+
+    compiled = torch.compile(reference.svd_linear)
+    found = {
+        "ours": measured(lambda base: ops.svd_linear(base, *inputs, SCALE, inplace=True)),
+        "peft": measured(lambda _: layer(x)),
+        "compiled": measured(lambda base: compiled(base, *inputs, SCALE)),
+    }
+    if dtype == A.dtype:
+        found["addmm"] = measured(lambda base: AddmmFunction.apply(base, *inputs))
+    return found
+
+
+def cases() -> Iterator[Case]:
+    """Yield every comparison of this op."""
+    for tokens, n_in, n_out in SHAPES:
+        label = f"[{tokens} x {n_in} -> {n_out}] float32"
+        yield Case(
+            "svd_linear", label, contenders(tokens, n_in, n_out, torch.float32), goal=GOAL_FLOAT32
+        )
+        yield Case(
+            "svd_linear, addmm", label, contenders(tokens, n_in, n_out, torch.float32),
+            against="addmm", goal=1.0,
+        )  # fmt: skip
+    for tokens, n_in, n_out in SHAPES[:LOW_PRECISION_SHAPES]:
+        label = f"[{tokens} x {n_in} -> {n_out}] bfloat16"
+        yield Case(
+            "svd_linear", label, contenders(tokens, n_in, n_out, torch.bfloat16), goal=GOAL_BFLOAT16
+        )

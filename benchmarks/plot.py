@@ -1,0 +1,46 @@
+"""The picture of the benchmark results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from measure import Result
+
+
+def draw(results: list[Result], path: Path) -> None:
+    """Draw speed against PEFT per case, and how time grows with the number of matrices."""
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    by_count = [each for each in results if each.part.endswith("by count")]
+    others = [each for each in results if each not in by_count and "peft" in each.medians]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(15, 7), width_ratios=(3, 2))
+    labels = [f"{each.part}: {each.label}" for each in others]
+    speeds = [each.medians["peft"] / each.medians["ours"] for each in others]
+    bars = left.barh(labels, speeds, color="#3566a8")
+    left.bar_label(bars, fmt="%.1f", padding=3)
+    left.set_xscale("log")
+    left.axvline(1, color="black", linewidth=0.8)
+    left.invert_yaxis()
+    left.set_xlabel("PEFT's time / ours")
+    for part in sorted({each.part for each in by_count}):
+        chosen = [each for each in by_count if each.part == part]
+        counts = [int(each.label.split()[0]) for each in chosen]
+        for name, style in (("ours", "-"), ("peft", "--")):
+            times = [each.medians[name] / 1e3 for each in chosen]
+            right.plot(counts, times, style, marker="o", label=f"{part.split()[0]}, {name}")
+    right.set_xscale("log", base=2)
+    right.set_yscale("log")
+    right.set_xlabel("matrices [768 x 768]")
+    right.set_ylabel("milliseconds")
+    right.legend()
+    figure.tight_layout()
+    temporary = path.with_suffix(".partial.png")
+    figure.savefig(temporary, dpi=110)
+    plt.close(figure)
+    temporary.replace(path)
