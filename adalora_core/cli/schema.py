@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
+from adalora_core.contract.reports.report_schema import report_schema_text
 from adalora_core.contract.schema import DRAFTS, config_schema, to_text
 
 if TYPE_CHECKING:
@@ -26,8 +27,17 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--check", metavar="FILE", help="compare FILE with the schema instead of printing it"
     )
+    parser.add_argument(
+        "--of",
+        choices=("config", "report"),
+        default="config",
+        help="the schema of a configuration, or that of --output-format json",
+    )
     options = parser.parse_args(argv)
-    text = to_text(config_schema(options.draft, strict_keys=options.strict_keys))
+    if options.of == "report":
+        text = report_schema_text()
+    else:
+        text = to_text(config_schema(options.draft, strict_keys=options.strict_keys))
     if options.check is None:
         print(text, end="")
         return FINE
@@ -39,9 +49,11 @@ def run(argv: Sequence[str]) -> int:
     if committed == text:
         print(f"{options.check} is up to date")
         return FINE
+    arguments = ["--of report"] if options.of == "report" else [f"--draft {options.draft}"]
+    arguments += ["--strict-keys"] if options.strict_keys else []
     print(
         f"{options.check} differs from the schema of this version; write it anew with: "
-        f"adalora schema --draft {options.draft}"
-        f"{' --strict-keys' if options.strict_keys else ''} > {options.check}"
+        f"adalora schema {' '.join(arguments)} "
+        f"> {options.check}"
     )
     return FINDINGS

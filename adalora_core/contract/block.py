@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from adalora_core.contract.shapes import Path
 
 
+AUTO = "auto"
+"""The `total_step` that a trainer's callback fills in when it knows; PEFT knows no such thing."""
+
 Trainer = Literal["peft", "prefixed", "section", "flat"]
 """How a tool writes AdaLoRA's settings: PEFT's own mapping, keys behind `adalora_`, a section
 beside a key that says `adalora`, or PEFT's names among the tool's own."""
@@ -66,12 +69,15 @@ class Block:
     changed: set[str] = field(init=False)
     """Fields that differ from their defaults."""
     invalid: frozenset[str] = field(init=False)
-    """Fields that are wrong on their own; rules on several fields skip them."""
+    """Fields that are wrong on their own or not known yet; rules on several fields skip them."""
 
     def __post_init__(self) -> None:
         """Judge each field on its own, once for all rules."""
         self._faults, self.changed = judge_fields(self.values)
         self.invalid = frozenset(fault.name for fault in self._faults)
+        if self.runtime == "adalora-core" and self["total_step"] == AUTO:
+            # Right here, but no number yet: rules on several fields go on skipping it.
+            self._faults = [fault for fault in self._faults if fault.name != "total_step"]
         if self.oddities:
             places = {self.at(name): name for name in self.values if name in FIELDS}
             self.odd_fields = {

@@ -127,6 +127,9 @@ def validate_config(
     strict_keys: bool = False,
     key: str | None = None,
     format: Format | None = None,  # noqa: A002 - the option's name
+    peft_version: str | None = None,
+    policy: Mapping[str, Any] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> AdaLoraConfig:
     """Check a configuration, raise if it is wrong, and return it typed.
 
@@ -142,7 +145,16 @@ def validate_config(
         ...                  "tfinal": 200, "total_step": 1000}).total_step
         1000
     """
-    report = check_config(source, runtime=runtime, strict_keys=strict_keys, key=key, format=format)
+    report = check_config(
+        source,
+        runtime=runtime,
+        strict_keys=strict_keys,
+        key=key,
+        format=format,
+        peft_version=peft_version,
+        policy=policy,
+        limits=limits,
+    )
     report.raise_if_errors()
     report.warn()
     config = report.config

@@ -92,7 +92,6 @@ def _in_range(field: Field, value: float) -> bool:
     return abs(value) <= shapes.LARGEST_INTEGER and not (
         (field.least is not None and value < field.least)
         or (field.above is not None and value <= field.above)
-        or (field.most is not None and value > field.most)
         or (field.below is not None and value >= field.below)
     )
 
@@ -102,7 +101,6 @@ def range_phrase(field: Field) -> str:
     words = (
         ("at least", field.least),
         ("above", field.above),
-        ("at most", field.most),
         ("below", field.below),
     )
     return " and ".join(f"{word} {bound}" for word, bound in words if bound is not None)

@@ -41,7 +41,7 @@ class Field:
         default: what PEFT takes when the key is absent.
         summary: one line, the description in the schema and in the model.
         treatment: what AdaLoRA does with it.
-        least, above, most, below: closed and open bounds of a number.
+        least, above, below: the closed lower and the open bounds of a number.
         choices: the strings it may be, if not every string.
         written: whether PEFT writes it into `adapter_config.json`.
         added: the PEFT release that brought the key, if it is younger than AdaLoRA itself.
@@ -54,7 +54,6 @@ class Field:
     treatment: Treatment = Treatment.HONOURED
     least: int | None = None
     above: int | None = None
-    most: int | None = None
     below: int | None = None
     choices: tuple[str, ...] | None = None
     written: bool = True
@@ -72,10 +71,10 @@ class Field:
 
     def _quick_look(self) -> Callable[[Any], bool]:
         if self.is_number:
-            bounds = [self.least, self.above, self.most, self.below]
-            low = max((b + 1 for b in bounds[:2] if b is not None), default=0)
-            high = min((b - 1 for b in bounds[2:] if b is not None), default=s.LARGEST_INTEGER)
-            return lambda value: type(value) is int and low <= value <= high
+            low = self.least if self.above is None else self.above + 1
+            least = 0 if low is None else low
+            most = s.LARGEST_INTEGER if self.below is None else self.below - 1
+            return lambda value: type(value) is int and least <= value <= most
         if s.STRING in self.shapes and self.choices is None:
             return lambda value: type(value) is str
         return lambda value: value is None and s.NULL in self.shapes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -101,7 +101,7 @@ class AdaLoraConfig(BaseModel):
     beta1: float = _wire("beta1")
     beta2: float = _wire("beta2")
     orth_reg_weight: float = _wire("orth_reg_weight")
-    total_step: int | None = _wire("total_step")
+    total_step: int | Literal["auto"] | None = _wire("total_step")
 
     @model_validator(mode="wrap")
     @classmethod

@@ -109,7 +109,6 @@ def _property(field: Field) -> dict[str, Any]:
     bounds = (
         ("minimum", field.least),
         ("exclusiveMinimum", field.above),
-        ("maximum", field.most),
         ("exclusiveMaximum", field.below),
     )
     body |= {keyword: bound for keyword, bound in bounds if bound is not None}

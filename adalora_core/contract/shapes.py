@@ -83,7 +83,6 @@ BOOLEANS = _list_of(BOOLEAN, "a list of true and false")
 INTEGER_PAIRS = _list_of(
     _list_of(INTEGER, "a pair of integers", length=2), "a list of pairs of integers"
 )
-KEPT_TRIPLETS = _object_of(BOOLEANS, "an object of lists of true and false")
 TOKEN_INDICES = _object_of(INTEGERS, "an object of lists of integers")
 
 

@@ -40,6 +40,13 @@ def test_schema_printed_is_the_schema(draft, capsys):
     assert json.loads(capsys.readouterr().out) == config_schema(draft)
 
 
+def test_schema_of_the_report_is_the_committed_one(capsys):
+    committed = DOCS.parents[1] / "schemas" / "adalora-report.schema.json"
+    assert main(["schema", "--of", "report", "--check", str(committed)]) == 0
+    assert main(["schema", "--of", "config", "--check", str(committed)]) == 1
+    capsys.readouterr()
+
+
 def test_schema_compared_with_a_file_exits_0_1_or_2(tmp_path, capsys):
     path = tmp_path / "adalora.schema.json"
     assert main(["schema", "--check", str(path)]) == 2

@@ -4,4 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 
+from hypothesis import settings
+
 collect_ignore = [] if importlib.util.find_spec("peft") else ["test_peft_parity.py"]
+
+# On a loaded machine one slow example is no finding; each test's own time limit would make it one.
+settings.register_profile("contract", deadline=None)
+settings.load_profile("contract")

@@ -137,3 +137,28 @@ def test_model_and_engine_agree_on_every_configuration(values):
     else:
         with pytest.raises(ValidationError):
             AdaLoraConfig(**values)
+
+
+def test_total_step_auto_is_accepted_where_a_callback_can_bind_it():
+    config = AdaLoraConfig(total_step="auto", tinit=500, tfinal=500)
+    assert config.total_step == config.to_json_dict()["total_step"] == "auto"
+    config.total_step = 2000
+    config.total_step = "auto"
+
+
+def test_total_step_auto_hides_no_other_finding():
+    with pytest.raises(ValidationError, match="init_r") as caught:
+        AdaLoraConfig(total_step="auto", init_r=0, use_dora=True)
+    assert {error["loc"][0] for error in caught.value.errors()} == {"init_r", "use_dora"}
+
+
+def test_total_step_auto_is_an_error_where_peft_trains():
+    source = {"peft_type": "ADALORA", "total_step": "auto", "tfinal": 5}
+    assert check_config(source, runtime="adalora-core").ok
+    assert [each.pointer for each in check_config(source).errors] == ["/total_step"]
+
+
+@pytest.mark.parametrize("value", ["Auto", "", "10"])
+def test_total_step_of_any_other_text_is_refused(value):
+    with pytest.raises(ValidationError, match="total_step"):
+        AdaLoraConfig(total_step=value)

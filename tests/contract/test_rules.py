@@ -11,6 +11,8 @@ from hypothesis import given
 from adalora_core.contract import check_config
 from adalora_core.contract.block import Block
 from adalora_core.contract.engine import run
+from adalora_core.contract.fields import FIELDS, Treatment
+from adalora_core.contract.rule import SOUND
 from adalora_core.contract.rule_pages import example_text
 from adalora_core.contract.rules import BY_CODE, RULES
 
@@ -120,3 +122,30 @@ def test_rules_chosen_by_what_is_set_say_all_that_all_rules_say(values):
         for finding in rule.check(block)
     ]
     assert run(block) == everything
+
+
+OTHER_VALUES = {
+    True: False,
+    False: True,
+    None: {"a": 1},
+    8: 9,
+    16: 32,
+    "megatron.core": "other.core",
+}
+
+
+@pytest.mark.parametrize("field", FIELDS.values(), ids=lambda field: field.name)
+def test_setting_is_judged_as_the_table_says_adalora_treats_it(field):
+    if field.treatment is Treatment.HONOURED:
+        return
+    value = {
+        "alpha_pattern": {"q": 1}, "loftq_config": {"loftq_bits": 4},
+        "alora_invocation_tokens": [1], "target_parameters": ["mlp"],
+    }.get(field.name)  # fmt: skip
+    if value is None:
+        value = OTHER_VALUES[field.default]
+    report = check_config(SOUND | {"task_type": "CAUSAL_LM", field.name: value})
+    (finding,) = report.diagnostics
+    assert finding.pointer == f"/{field.name}"
+    expected = "warning" if field.treatment is Treatment.IGNORED else "error"
+    assert finding.severity == expected

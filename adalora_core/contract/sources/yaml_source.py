@@ -106,7 +106,6 @@ class _Reader:
         self.document = Document(text)
         self._text = text
         self._limits = limits
-        self._nodes = 0
         self._stack: list[_Frame] = []
         self._anchors: dict[str, tuple[Any, Place] | None] = {}
         self._oddities: list[Oddity] = []
