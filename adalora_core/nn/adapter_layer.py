@@ -141,10 +141,15 @@ class AdaLoraLayer(nn.Module):
     def set_factors(self, name: str, **factors: torch.Tensor) -> None:
         """Replace the values of `lora_A`, `lora_E` and `lora_B`, shapes included.
 
-        The parameters are new objects; an optimizer that holds the old ones has to be told.
+        Where shape, dtype or device change the parameter is a new object; an optimizer that holds
+        the old one has to be told.
         """
         for factor, values in factors.items():
             old = getattr(self, factor)[name]
+            if (old.shape, old.dtype, old.device) == (values.shape, values.dtype, values.device):
+                with torch.no_grad():
+                    old.copy_(values)
+                continue
             getattr(self, factor)[name] = nn.Parameter(values, requires_grad=old.requires_grad)
 
     def _base_device_and_dtype(self) -> tuple[torch.device | None, torch.dtype]:

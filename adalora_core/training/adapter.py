@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, RankAllocator
+from adalora_core.contract.block import AUTO
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
+from adalora_core.training.checkpoint import checked_config
 
 if TYPE_CHECKING:
     import torch
@@ -66,10 +68,27 @@ class Adapter:
     def start_allocation(self) -> None:
         """Make the allocator.
 
+        A `total_step` of "auto" has to be bound first: until then there is no schedule to follow.
+
         Raises:
             ValueError: `total_step` is not set.
         """
+        if self.config.total_step == AUTO:
+            return
         self.allocator = RankAllocator(self.spec, self.matrices())
+
+    def bind_total_step(self, total_step: int) -> None:
+        """Put a number in the place of `total_step: "auto"` and start; a number stays as it is.
+
+        Raises:
+            ConfigError: the schedule does not fit into `total_step` steps.
+        """
+        if self.config.total_step != AUTO:
+            return
+        self.config = checked_config(self.config.to_json_dict() | {"total_step": total_step})
+        self.spec = spec_of(self.config)
+        if self.is_trainable:
+            self.start_allocation()
 
     def matrices(self) -> list[AdaptedMatrix]:
         """Return where the factors of every matrix are."""
@@ -96,6 +115,12 @@ class Adapter:
 
     def allocate(self, step: int) -> AllocationReport:
         """Take one optimizer step into account."""
+        if self.allocator is None and self.is_trainable:
+            raise RuntimeError(
+                f"update_and_allocate: total_step of the adapter {self.name!r} is {AUTO!r}, and "
+                "nobody has bound it; AdaLoraCallback does, elsewhere call "
+                "model.bind_total_step(optimizer_steps_of_the_run)"
+            )
         if self.allocator is None:
             raise RuntimeError(
                 f"update_and_allocate: the adapter {self.name!r} is frozen; load it "
@@ -191,5 +216,5 @@ def spec_of(config: AdaLoraConfig) -> AdapterSpec:
         beta1=config.beta1,
         beta2=config.beta2,
         orth_reg_weight=config.orth_reg_weight,
-        total_step=config.total_step,
+        total_step=config.total_step if isinstance(config.total_step, int) else None,
     )

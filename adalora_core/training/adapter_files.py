@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import torch
 
+from adalora_core.errors import CheckpointError
 from adalora_core.training import adapter_tensors, training_state
+from adalora_core.training.adapter import spec_of
 from adalora_core.training.checkpoint import (
     CONFIG_NAME,
     WEIGHTS_NAME,
@@ -16,6 +19,7 @@ from adalora_core.training.checkpoint import (
     read_adapter,
     write_files,
 )
+from adalora_core.training.training_state import fingerprint
 
 if TYPE_CHECKING:
     import os
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
+    from adalora_core.training.checkpoint import SavedAdapter
     from adalora_core.training.tuner import AdaLoraTuner
 
 
@@ -75,24 +80,49 @@ def load_adapter(
     """Add the adapter in the folder `source` as `name`; see `AdaLoraModel.from_pretrained`.
 
     Everything is read and checked first. A trainable adapter goes on from the training state beside
-    it, if there is one.
+    it, if there is one. If `name` exists already it takes the values of the file and stays
+    trainable or frozen as it is.
     """
+    existing = tuner.adapters.get(name)
+    learns = existing.is_trainable if existing is not None else is_trainable
     saved = read_adapter(source)
     positions = adapter_tensors.row_positions(saved)
     adapter_tensors.check_against_model(tuner.model, saved, positions)
-    saved.config.inference_mode = not is_trainable
+    saved.config.inference_mode = not learns
     state = None
-    if is_trainable:
+    if learns:
         saved.config = checked_copy(saved.config)
         state = training_state.read_state(saved.folder)
     if state is not None:
         training_state.check_state(state, saved)
         positions = state.positions
         saved.tensors |= state.factors()
-    # The values come from the file: nothing is drawn, and nothing is allocated twice.
-    adapter = tuner.inject(name, saved.config, positions=positions, device=torch.device("meta"))
+    if existing is None:
+        # The values come from the file: nothing is drawn, and nothing is allocated twice.
+        meta = torch.device("meta")
+        adapter = tuner.inject(name, saved.config, positions=positions, device=meta)
+    else:
+        adapter = _take_over(existing, saved, positions)
     adapter_tensors.load_tensors(tuner, adapter, saved, autocast=autocast)
-    if is_trainable:
+    if learns:
         adapter.start_allocation()
     if state is not None:
         training_state.restore_allocator(adapter, state)
+
+
+def _take_over(adapter: Adapter, saved: SavedAdapter, positions: dict[str, list[int]]) -> Adapter:
+    """Make `adapter` the one of the file, but for its values; refuse one of another shape."""
+    spec = spec_of(saved.config)
+    if adapter.spec.total_step is None:
+        # "auto": the file knows what it was bound to.
+        adapter.spec = dataclasses.replace(adapter.spec, total_step=spec.total_step)
+    paths = list(adapter.layers)
+    if fingerprint(adapter.spec, paths) != fingerprint(spec, list(positions)):
+        raise CheckpointError(
+            f"load_adapter: the adapter {adapter.name!r} exists with another schedule or other "
+            f"modules than the one in {str(saved.folder)!r}; delete it first, or load under "
+            "another name"
+        )
+    adapter.config = saved.config
+    adapter.positions = {path: positions[path] for path in paths}
+    return adapter

@@ -115,19 +115,17 @@ class AdaLoraModel(nn.Module):
     def update_and_allocate(self, step: int) -> None:
         """Take the 0-based optimizer step `step` into account.
 
-        Call it once per optimizer step, after `optimizer.step()` and before `zero_grad()`.
+        Call it after `optimizer.step()` and before `zero_grad()`.
         """
         self.base_model.update_and_allocate(step)
 
     def finalize(self) -> None:
-        """Enforce the target budget of every trained adapter; call it when training has ended.
+        """Enforce the target budget when training has ended; needed where `tfinal` is 0."""
+        self.base_model.finalize()
 
-        Needed where `tfinal` is 0, harmless elsewhere.
-        """
-        for adapter in self.base_model.trained_adapters():
-            if adapter.allocator is not None:
-                adapter.allocator.finalize()
-            adapter.sync_pattern()
+    def bind_total_step(self, total_step: int) -> None:
+        """Put a number in the place of `total_step: "auto"`, as `AdaLoraCallback` does."""
+        self.base_model.bind_total_step(total_step)
 
     def compact(self, optimizer: torch.optim.Optimizer) -> CompactionReport:
         """Cut dropped triplets out of the parameters and of `optimizer`'s state, in place.
@@ -353,7 +351,7 @@ class AdaLoraModel(nn.Module):
         is_trainable: bool = False,
         autocast_adapter_dtype: bool = True,
     ) -> None:
-        """Add an adapter from a folder; see `from_pretrained`."""
+        """Add an adapter from a folder, or give an existing one its values."""
         adapter_files.load_adapter(
             self.base_model,
             model_id,

@@ -9,8 +9,9 @@ from torch import nn
 
 from adalora_core.nn import AdaLoraLayer, ModulesToSave, SVDLinear, wrap_layer
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.ops import orthogonality_penalty
+from adalora_core.sharding import orthogonality_penalty
 from adalora_core.training.adapter import Adapter
+from adalora_core.training.penalty_turn import PenaltyTurn
 from adalora_core.training.targets import (
     refuse_unsupported,
     resolve_saved_modules,
@@ -31,6 +32,7 @@ class AdaLoraTuner(nn.Module):
         model: the base model, with target modules replaced by adapted layers.
         adapters: by name.
         active_adapters: the names that act on the output, in order.
+        penalty_turn: which of several forwards of one optimizer step adds the penalty.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -38,6 +40,7 @@ class AdaLoraTuner(nn.Module):
         self.model = model
         self.adapters: dict[str, Adapter] = {}
         self.active_adapters: list[str] = []
+        self.penalty_turn = PenaltyTurn()
 
     def __getattr__(self, name: str) -> Any:
         """Forward what the tuner does not define to the base model."""
@@ -229,9 +232,9 @@ class AdaLoraTuner(nn.Module):
     # --- training -------------------------------------------------------------------------------
 
     def trained_adapters(self) -> list[Adapter]:
-        """Return the active adapters that have an allocator."""
+        """Return the active adapters that were made to be trained."""
         adapters = (self.adapters[name] for name in self.active_adapters)
-        return [each for each in adapters if each.allocator is not None]
+        return [each for each in adapters if each.is_trainable]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the orthogonality penalty to `outputs.loss`."""
@@ -242,7 +245,7 @@ class AdaLoraTuner(nn.Module):
             for adapter in self.trained_adapters():
                 adapter.watch_for_missed_steps()
         loss = getattr(outputs, "loss", None)
-        if isinstance(loss, torch.Tensor):
+        if isinstance(loss, torch.Tensor) and self.penalty_turn.take(kwargs):
             penalty = self.orthogonality_penalty()
             if penalty is not None:
                 outputs.loss = loss + penalty.to(loss.device, loss.dtype)
@@ -266,6 +269,18 @@ class AdaLoraTuner(nn.Module):
                 "is_trainable=True, or activate one that is"
             )
         return [adapter.allocate(step) for adapter in adapters]
+
+    def bind_total_step(self, total_step: int) -> None:
+        """Give every trained adapter whose `total_step` is "auto" that number."""
+        for adapter in self.trained_adapters():
+            adapter.bind_total_step(total_step)
+
+    def finalize(self) -> None:
+        """Enforce the target budget of every trained adapter."""
+        for adapter in self.trained_adapters():
+            if adapter.allocator is not None:
+                adapter.allocator.finalize()
+            adapter.sync_pattern()
 
     # --- merging --------------------------------------------------------------------------------
 
