@@ -88,9 +88,9 @@ def table(results: list[Result], setting: dict[str, str]) -> str:
     lines = [
         "# Benchmarks of the compiled core",
         "",
-        "Written by `python benchmarks/bench_core.py`. All contenders of a row run in one process, "
-        "in turn; times are medians, the ratio is that of the medians, with the quartiles of the "
-        "ratio over rounds in brackets.",
+        "Written by `python benchmarks/bench_core.py`.",
+        "All contenders of a row run in one process, in turn; times are medians, the ratio is that",
+        "of the medians, with the quartiles of the ratio over rounds in brackets.",
         "",
         "; ".join(f"{key}: {value}" for key, value in setting.items()) + ".",
         "",

@@ -16,9 +16,7 @@ class PeftAllocator:
     """PEFT's `update_ipt` and `mask_to_budget` for A, E, B of every matrix."""
 
     def __init__(self, parameters: Sequence[torch.Tensor]) -> None:
-        names = [
-            f"layer{i // 3}.lora_{'AEB'[i % 3]}.default" for i in range(len(parameters))
-        ]
+        names = [f"layer{i // 3}.lora_{'AEB'[i % 3]}.default" for i in range(len(parameters))]
         named = [(n, torch.nn.Parameter(p.clone())) for n, p in zip(names, parameters, strict=True)]
         for _, parameter in named:
             parameter.grad = torch.randn_like(parameter)

@@ -18,11 +18,7 @@ COUNTS = (1, 2, 8, 32, 128)
 
 def factor_shapes(sizes: MatrixSizes) -> list[tuple[int, int]]:
     """Return the shapes of A, E, B of every matrix."""
-    return [
-        shape
-        for n_in, n_out in sizes
-        for shape in ((RANK, n_in), (RANK, 1), (n_out, RANK))
-    ]
+    return [shape for n_in, n_out in sizes for shape in ((RANK, n_in), (RANK, 1), (n_out, RANK))]
 
 
 def random_factors(sizes: MatrixSizes) -> list[torch.Tensor]:

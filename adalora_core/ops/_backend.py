@@ -41,7 +41,7 @@ def _load() -> Any:
         ) from error
     try:
         core.connect()
-    except ImportError as error:
+    except (ImportError, ValueError) as error:  # of torch, or of ADALORA_CORE_ISA
         raise BackendUnavailableError(str(error)) from error
     return core
 

@@ -4,6 +4,8 @@
 #include <array>
 #include <cmath>
 
+#include "adalora/isa.hpp"
+
 namespace adalora::bindings {
 
 namespace {
@@ -131,6 +133,7 @@ void throw_type_error(const Argument& argument, const std::string& expected,
 }
 
 void connect() {
+  isa_name();  // throws if it cannot be chosen: better here than in the middle of a kernel
   const py::object module = py::module_::import("torch");
   const py::object tensor = module.attr("Tensor");
   const py::object table = py::getattr(tensor, "__dlpack_c_exchange_api__", py::none());

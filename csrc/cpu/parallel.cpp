@@ -12,7 +12,7 @@ namespace adalora {
 
 namespace {
 
-// The C symbols that torch exports for extensions (torch/csrc/stable/c/shim.h); 0 means success.
+// The C symbols that torch exports for extensions (its stable shim); 0 means success.
 using TorchParallelFor = std::int32_t (*)(std::int64_t begin, std::int64_t end,
                                           std::int64_t grain_size, RangeFunction function,
                                           void* context);

@@ -1,0 +1,99 @@
+"""One stem per op everywhere, and a core that knows neither torch nor, outside bindings, Python."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OPS = ("importance", "orthogonality", "selection", "svd_linear")
+PLACES = {
+    "csrc/include/adalora/{}.hpp": "header",
+    "csrc/cpu/{}.cpp": "kernel driver",
+    "csrc/bindings/bind_{}.cpp": "binding",
+    "adalora_core/reference/{}.py": "oracle",
+    "adalora_core/ops/{}.py": "op",
+    "tests/ops/test_{}.py": "test",
+    "benchmarks/bench_{}.py": "benchmark",
+}
+
+
+def stems(folder: str, pattern: str) -> set[str]:
+    return {path.stem for path in (ROOT / folder).glob(pattern)} - {"__init__"}
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("place", PLACES)
+def test_every_op_has_its_file_in_every_place(op: str, place: str) -> None:
+    assert (ROOT / place.format(op)).is_file(), f"{PLACES[place]} of {op}"
+
+
+def test_the_list_of_ops_is_complete() -> None:
+    assert stems("adalora_core/reference", "*.py") == set(OPS)
+    assert stems("adalora_core/ops", "[!_]*.py") == set(OPS)
+    assert stems("csrc/bindings", "bind_*.cpp") == {f"bind_{op}" for op in OPS}
+
+
+def sources(folder: str) -> list[Path]:
+    found = [
+        p for p in sorted((ROOT / folder).rglob("*")) if p.suffix in {".cpp", ".hpp", ".cmake"}
+    ]
+    assert found
+    return found
+
+
+def included(path: Path) -> list[str]:
+    return re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text("utf-8"), re.MULTILINE)
+
+
+def test_no_source_of_the_core_names_a_header_of_torch() -> None:
+    found = [
+        str(path)
+        for path in sources("csrc")
+        if re.search(r"torch/|ATen|c10", path.read_text("utf-8"))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("folder", ["csrc/include", "csrc/cpu"])
+def test_only_bindings_include_python(folder: str) -> None:
+    found = [
+        f"{path}: {name}"
+        for path in sources(folder)
+        for name in included(path)
+        if name == "Python.h" or name.startswith(("pybind11/", "bindings/"))
+    ]
+    assert found == []
+
+
+def test_bindings_include_no_kernel() -> None:
+    found = [
+        f"{path}: {name}"
+        for path in sources("csrc/bindings")
+        for name in included(path)
+        if name.startswith("cpu/")
+    ]
+    assert found == []
+
+
+def test_kernels_include_nothing_of_the_standard_library_that_has_code() -> None:
+    # Code of an inline function compiled for one instruction set may be linked into every path.
+    kernels = [p for p in sources("csrc/cpu") if p.stem.startswith("kernels_")]
+    names = {name for path in [*kernels, ROOT / "csrc/cpu/simd.hpp"] for name in included(path)}
+    assert names <= {"cpu/simd.hpp", "cpu/kernels.hpp"}
+
+
+def test_every_source_is_listed_by_name() -> None:
+    lists = "\n".join(
+        (ROOT / each).read_text("utf-8") for each in ("CMakeLists.txt", "csrc/cpu/kernels.cmake")
+    )
+    unlisted = [
+        path.name
+        for folder in ("csrc/cpu", "csrc/bindings")
+        for path in sources(folder)
+        if path.suffix == ".cpp" and path.name not in lists
+    ]
+    assert unlisted == []
+    assert "GLOB" not in lists

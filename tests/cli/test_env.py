@@ -1,0 +1,71 @@
+"""`adalora env` in a whole install, without torch, with a broken core, with a wrong variable."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+HIDE = """
+import sys
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name in {hidden!r}:
+            {action}
+sys.meta_path.insert(0, Hide())
+{before}
+from adalora_core.cli import main
+sys.exit(main(["env"]))
+"""
+
+
+def env(*, hidden: tuple[str, ...] = (), before: str = "", **variables: str) -> tuple[int, str]:
+    action = "raise ImportError(f'no module {name}')"
+    script = HIDE.format(hidden=hidden, action=action, before=before)
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in run.stderr
+    return run.returncode, run.stdout
+
+
+def test_env_names_versions_backend_and_instruction_set() -> None:
+    code, text = env()
+    assert code == 0
+    for word in ("adalora-core", "python", "torch", "peft", "transformers", "CPU backend", "CUDA"):
+        assert word in text
+    assert "compiled, instruction set" in text
+    assert "thread" in text
+
+
+def test_env_says_when_the_instruction_set_was_forced() -> None:
+    code, text = env(ADALORA_CORE_ISA="baseline")
+    assert code == 0
+    assert "baseline (ADALORA_CORE_ISA)" in text
+
+
+def test_env_without_torch_works_and_names_the_extra() -> None:
+    hide_torch = (
+        "import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'torch' else find(name, *a)"
+    )
+    code, text = env(hidden=("torch",), before=hide_torch)
+    assert code == 0
+    assert "pip install 'adalora-core[torch]'" in text
+
+
+def test_env_with_a_core_that_was_not_built_says_what_to_do() -> None:
+    code, text = env(hidden=("adalora_core._cpu",))
+    assert code == 2
+    assert "missing: the compiled core adalora_core._cpu cannot be loaded" in text
+    assert "pip install ." in text
+
+
+def test_env_with_an_unknown_instruction_set_says_which_there_are() -> None:
+    code, text = env(ADALORA_CORE_ISA="sse9")
+    assert code == 2
+    assert "ADALORA_CORE_ISA must be one of" in text
