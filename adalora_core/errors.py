@@ -28,6 +28,14 @@ class TargetError(AdaLoraError, ValueError):
     """A module that was asked for cannot be adapted, or no module matches."""
 
 
+class ParallelismError(AdaLoraError, RuntimeError):
+    """The model is divided over processes in a way that would train wrongly; nothing changed."""
+
+
+class RankDisagreementError(AdaLoraError, RuntimeError):
+    """Processes that must hold the same allocator state do not; the text names them."""
+
+
 class BackendUnavailableError(AdaLoraError, ImportError):
     """A compiled backend is needed and is not there; the text says why and what to do."""
 

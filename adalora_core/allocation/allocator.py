@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from adalora_core.allocation.rank_history import RankHistory
+from adalora_core.allocation.sharded_factors import ShardedFactors
 from adalora_core.allocation.statistics import ImportanceStatistics
+from adalora_core.allocation.whole_factors import WholeFactors
 from adalora_core.budget import BudgetSchedule, Phase
-from adalora_core.ops import apply_mask, select_triplets
+from adalora_core.sharding import are_sharded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +30,8 @@ class AllocationReport:
         phase: the phase it lies in.
         budget: triplets that all matrices together may keep after it.
         allocated: whether the kept set was chosen anew.
-        skipped_entries: entries of this step's gradients that were not finite and were left out.
+        skipped_entries: entries of this step's gradients that were not finite and were left out;
+            of a sharded model, those that this process holds.
     """
 
     step: int
@@ -45,6 +48,10 @@ class RankAllocator:
     the final phase it updates the averages from the gradients; on an allocation step it then keeps
     the triplets with the highest importance scores, exactly as many as the budget says. From the
     first final step on the kept set is fixed and the averages are freed.
+
+    Factors that every process holds whole (DDP) need no exchange: equal gradients give equal kept
+    sets. Of sharded factors (FSDP2) every process keeps the averages of its parts; the scores, one
+    number per triplet, are summed over the processes when the kept set is chosen.
 
     Args:
         spec: the numbers of the adapter.
@@ -105,20 +112,19 @@ class RankAllocator:
             raise ValueError(
                 f"update_and_allocate: step must be the 0-based optimizer step, got {step}"
             )
-        parameters = self.parameters()
+        factors = self._factors()
         phase = self.schedule.phase_at(step)
         skipped, allocated = 0, False
         if phase is Phase.FINAL:
             # A step may jump over the first final one (uneven accumulation, a resumed run).
             allocated = not self.target_reached
-            self._enforce_target(parameters)
+            self._enforce_target(factors)
         elif self.schedule.is_allocation_step(step):
-            scores = self._empty_scores(parameters)
-            skipped = self.statistics.observe(parameters, scores=scores)
-            self._keep_best(parameters, scores, self.schedule.budget_at(step))
+            skipped, scores = factors.observe_and_score(self.statistics)
+            self._keep_best(factors, scores, self.schedule.budget_at(step))
             allocated = True
         else:
-            skipped = self.statistics.observe(parameters)
+            skipped = factors.observe(self.statistics)
         self.last_step = step
         report = AllocationReport(
             step, phase, self.schedule.budget_at(step), allocated, skipped_entries=skipped
@@ -136,7 +142,7 @@ class RankAllocator:
             step = 0 if self.last_step is None else self.last_step
             budget = self.schedule.target_budget
             self.history.append(AllocationReport(step, Phase.FINAL, budget, True, 0))
-        self._enforce_target(self.parameters())
+        self._enforce_target(self._factors())
 
     def keep_all(self) -> None:
         """Note that dropped triplets were cut out of the parameters: what is left is kept."""
@@ -144,25 +150,24 @@ class RankAllocator:
         total = sum(int(each.shape[0]) for each in values)
         self.mask = torch.ones(total, dtype=torch.bool, device=values[0].device)
 
-    def _enforce_target(self, parameters: list[torch.Tensor]) -> None:
+    def _factors(self) -> WholeFactors | ShardedFactors:
+        parameters = self.parameters()
+        return ShardedFactors(parameters) if are_sharded(parameters) else WholeFactors(parameters)
+
+    def _enforce_target(self, factors: WholeFactors | ShardedFactors) -> None:
         if self.target_reached and self.mask is not None:
-            apply_mask(self.mask, parameters[1::3])
+            factors.apply(self.mask)
             return
-        scores = self._empty_scores(parameters)
-        self.statistics.score(parameters, scores)
-        self._keep_best(parameters, scores, self.schedule.target_budget)
+        scores = factors.scores(self.statistics)
+        self._keep_best(factors, scores, self.schedule.target_budget)
         self.statistics.release()
         self.target_reached = True
 
-    def _keep_best(self, parameters: list[torch.Tensor], scores: torch.Tensor, budget: int) -> None:
-        values = parameters[1::3]
-        self.mask = select_triplets(scores, budget, values)
-        self.ranks_over_time.record(self.mask, [each.shape[0] for each in values])
-
-    def _empty_scores(self, parameters: list[torch.Tensor]) -> torch.Tensor:
-        ranks = sum(int(each.shape[0]) for each in parameters[1::3])
-        device = parameters[0].device if parameters else None
-        return torch.empty(ranks, dtype=self.statistics.score_dtype(parameters), device=device)
+    def _keep_best(
+        self, factors: WholeFactors | ShardedFactors, scores: torch.Tensor, budget: int
+    ) -> None:
+        self.mask = factors.keep_best(scores, budget)
+        self.ranks_over_time.record(self.mask, factors.ranks)
 
     # --- reading the result ---------------------------------------------------------------------
 

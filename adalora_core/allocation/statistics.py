@@ -52,15 +52,43 @@ class ImportanceStatistics:
         """Overwrite `scores` with the importance scores as they stand, without an observation."""
         self._update(parameters, [None] * len(parameters), scores)
 
+    def prepare(self, parameters: Sequence[torch.Tensor]) -> None:
+        """Make averages of zero for `parameters` if there are none."""
+        if len(self.smoothed) != len(parameters):
+            self.smoothed = [_average_like(each) for each in parameters]
+            self.uncertainty = [_average_like(each) for each in parameters]
+
+    def observe_entries(
+        self, parameters: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
+    ) -> int:
+        """Take gradients into the averages entry by entry, whatever the shapes; no scores.
+
+        Parts of factors do not fit together as A, E and B of a matrix do, so each goes through the
+        op as the E of a matrix whose A and B are empty.
+        """
+        self.prepare(parameters)
+        skipped = update_importance(
+            [each for entries in parameters for each in _as_matrix(entries)],
+            [
+                each
+                for gradient in gradients
+                for each in (_as_matrix(gradient) if gradient is not None else (None,) * 3)
+            ],
+            [each for entries in self.smoothed for each in _as_matrix(entries)],
+            [each for entries in self.uncertainty for each in _as_matrix(entries)],
+            self.beta1,
+            self.beta2,
+        )
+        self.skipped_entries += skipped
+        return skipped
+
     def _update(
         self,
         parameters: Sequence[torch.Tensor],
         gradients: Sequence[torch.Tensor | None],
         scores: torch.Tensor | None,
     ) -> int:
-        if len(self.smoothed) != len(parameters):
-            self.smoothed = [_average_like(each) for each in parameters]
-            self.uncertainty = [_average_like(each) for each in parameters]
+        self.prepare(parameters)
         skipped = update_importance(
             parameters,
             gradients,
@@ -87,6 +115,11 @@ class ImportanceStatistics:
 def average_dtype(parameter_dtype: torch.dtype) -> torch.dtype:
     """Return float64 for float64 parameters, else float32: bfloat16 averages lose small updates."""
     return torch.float64 if parameter_dtype is torch.float64 else torch.float32
+
+
+def _as_matrix(entries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    count = entries.numel()
+    return entries.new_empty(count, 0), entries.view(count, 1), entries.new_empty(0, count)
 
 
 def _average_like(parameter: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,149 @@
+"""The factors of a sharded model: averages of local parts, scores that all processes agree on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import distributed
+
+from adalora_core.errors import ParallelismError
+from adalora_core.ops import apply_mask, select_triplets
+from adalora_core.sharding import is_sharded, piece_of
+from adalora_core.sharding.layout import device_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from adalora_core.allocation.statistics import ImportanceStatistics
+
+FACTORS_PER_MATRIX = 3
+
+
+class ShardedFactors:
+    """A, E and B of every matrix, of which this process holds parts, for one step.
+
+    Args:
+        parameters: DTensors in the order A, E, B of the first matrix, then of the next.
+
+    Raises:
+        ParallelismError: they are divided in a way that `fully_shard` does not.
+    """
+
+    def __init__(self, parameters: Sequence[Any]) -> None:
+        if not all(map(is_sharded, parameters)):
+            whole = sum(not is_sharded(each) for each in parameters)
+            raise ParallelismError(
+                f"update_and_allocate: {whole} of {len(parameters)} factors are whole and the rest "
+                "are sharded; apply fully_shard to the root module too, and call reshard() on it "
+                "after a forward pass without a backward pass"
+            )
+        self.parameters = parameters
+        self.pieces = [
+            piece_of(
+                each,
+                f"update_and_allocate: factor {'AEB'[index % FACTORS_PER_MATRIX]} of "
+                f"matrix {index // FACTORS_PER_MATRIX}",
+            )
+            for index, each in enumerate(parameters)
+        ]
+        self.mesh = self.pieces[0].mesh
+        if any(piece.mesh != self.mesh for piece in self.pieces):
+            raise ParallelismError(
+                "update_and_allocate: the factors lie on several device meshes; shard the whole "
+                "model over one"
+            )
+        with torch.no_grad():
+            self.local = [each.to_local() for each in parameters]
+        self.ranks = [int(each.shape[0]) for each in parameters[1::FACTORS_PER_MATRIX]]
+        self._check_singular_values()
+
+    def _check_singular_values(self) -> None:
+        for matrix, piece in enumerate(self.pieces[1::FACTORS_PER_MATRIX]):
+            if piece.axis != 0:
+                raise ParallelismError(
+                    f"update_and_allocate: factor E of matrix {matrix} is cut along axis "
+                    f"{piece.axis}; let shard_placement_fn return Shard(0) or None for it"
+                )
+
+    def observe(self, statistics: ImportanceStatistics) -> int:
+        """Take the gradients into the averages of the local parts.
+
+        Returns:
+            How many entries of the parts of this process were skipped.
+        """
+        with torch.no_grad():
+            gradients = [
+                None if each.grad is None else _local_gradient(each) for each in self.parameters
+            ]
+        return statistics.observe_entries(self.local, gradients)
+
+    def observe_and_score(self, statistics: ImportanceStatistics) -> tuple[int, Tensor]:
+        """Do both."""
+        return self.observe(statistics), self.scores(statistics)
+
+    def scores(self, statistics: ImportanceStatistics) -> Tensor:
+        """Return the importance scores of all triplets, the same on every process.
+
+        Every process adds up what its parts say, one all-reduce adds the processes. Parts that
+        several processes hold are counted by the first of them.
+        """
+        statistics.prepare(self.local)
+        device = device_of(self.mesh)
+        total = torch.zeros(sum(self.ranks), dtype=statistics.smoothed[0].dtype, device=device)
+        if self.pieces[0].is_first_replica:
+            for matrix, part in enumerate(total.split(self.ranks)):
+                for factor in range(FACTORS_PER_MATRIX):
+                    index = FACTORS_PER_MATRIX * matrix + factor
+                    entries = statistics.smoothed[index] * statistics.uncertainty[index]
+                    self._add_means(part, index, entries.to(device))
+        for group in _groups(self.mesh):
+            distributed.all_reduce(total, group=group)
+        return total
+
+    def _add_means(self, scores: Tensor, index: int, entries: Tensor) -> None:
+        """Add what `entries` of one factor contribute to the scores of its matrix."""
+        triplet_axis = 1 if index % FACTORS_PER_MATRIX == FACTORS_PER_MATRIX - 1 else 0
+        count = self.parameters[index].shape[1 - triplet_axis]
+        means = entries.sum(1 - triplet_axis) / max(count, 1)
+        piece = self.pieces[index]
+        if piece.axis == triplet_axis:
+            scores = scores[piece.start : piece.start + piece.length]
+        scores += means
+
+    def keep_best(self, scores: Tensor, budget: int) -> Tensor:
+        """Choose the kept set; E of this process loses what it drops."""
+        mask = select_triplets(scores, budget, [scores.new_zeros(len(scores), 1)])
+        self.apply(mask)
+        return mask
+
+    def apply(self, mask: Tensor) -> None:
+        """Zero the singular values of this process whose triplets `mask` drops."""
+        values = self.local[1::FACTORS_PER_MATRIX]
+        kept = [
+            each[piece.start : piece.start + piece.length]
+            for each, piece in zip(
+                mask.split(self.ranks), self.pieces[1::FACTORS_PER_MATRIX], strict=True
+            )
+        ]
+        apply_mask(torch.cat(kept).to(values[0].device), values)
+
+
+def _local_gradient(parameter: Any) -> Tensor:
+    gradient = parameter.grad
+    if not is_sharded(gradient) or gradient.placements != parameter.placements:
+        raise ParallelismError(
+            "update_and_allocate: a gradient is not divided as its parameter is; call it after "
+            "the backward pass that synchronises gradients, set_requires_gradient_sync(True)"
+        )
+    local: Tensor = gradient.to_local()
+    return local
+
+
+def _groups(mesh: Any) -> list[Any]:
+    """Return the process groups whose sums one after another reach all of `mesh`."""
+    if mesh.ndim > 1 and mesh.size() == distributed.get_world_size():
+        return [None]  # the default group is all of them: one exchange instead of one per dimension
+    return [mesh.get_group(dim) for dim in range(mesh.ndim)]

@@ -1,0 +1,55 @@
+"""The factors of a model that this process holds whole, alone or like every other process (DDP)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from adalora_core.ops import apply_mask, select_triplets
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adalora_core.allocation.statistics import ImportanceStatistics
+
+
+class WholeFactors:
+    """A, E and B of every matrix, for one step.
+
+    Args:
+        parameters: in the order A, E, B of the first matrix, then of the next.
+    """
+
+    def __init__(self, parameters: Sequence[torch.Tensor]) -> None:
+        self.parameters = parameters
+        self.singular_values = parameters[1::3]
+        self.ranks = [int(each.shape[0]) for each in self.singular_values]
+
+    def observe(self, statistics: ImportanceStatistics) -> int:
+        """Take the gradients into the averages; return how many entries were skipped."""
+        return statistics.observe(self.parameters)
+
+    def observe_and_score(self, statistics: ImportanceStatistics) -> tuple[int, torch.Tensor]:
+        """Do both in one pass."""
+        scores = self._empty_scores(statistics)
+        return statistics.observe(self.parameters, scores=scores), scores
+
+    def scores(self, statistics: ImportanceStatistics) -> torch.Tensor:
+        """Return the importance scores of all triplets."""
+        scores = self._empty_scores(statistics)
+        statistics.score(self.parameters, scores)
+        return scores
+
+    def keep_best(self, scores: torch.Tensor, budget: int) -> torch.Tensor:
+        """Choose the kept set; E loses what it drops."""
+        return select_triplets(scores, budget, self.singular_values)
+
+    def apply(self, mask: torch.Tensor) -> None:
+        """Zero the singular values that `mask` drops."""
+        apply_mask(mask, self.singular_values)
+
+    def _empty_scores(self, statistics: ImportanceStatistics) -> torch.Tensor:
+        device = self.parameters[0].device if self.parameters else None
+        dtype = statistics.score_dtype(self.parameters)
+        return torch.empty(sum(self.ranks), dtype=dtype, device=device)

@@ -1,0 +1,109 @@
+"""Which part of a factor this process holds."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import distributed
+
+from adalora_core.errors import ParallelismError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch.distributed.device_mesh import DeviceMesh
+
+FACTOR_DIMENSIONS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One contiguous part of a sharded factor, cut as `torch.chunk` cuts.
+
+    Attributes:
+        mesh: the processes.
+        mesh_dim: the dimension of `mesh` that the factor is divided over; it is repeated over the
+            others (HSDP).
+        axis: the axis of the factor that is cut.
+        start: where the part of this process begins on that axis.
+        length: how long it is; 0 where there are more processes than rows.
+        chunk: the length of the longest part.
+    """
+
+    mesh: DeviceMesh
+    mesh_dim: int
+    axis: int
+    start: int
+    length: int
+    chunk: int
+
+    @property
+    def is_first_replica(self) -> bool:
+        """Whether this process speaks for the other processes that hold the same part."""
+        coordinates = self.mesh.get_coordinate()
+        if coordinates is None:
+            return False
+        return not any(
+            coordinate for dim, coordinate in enumerate(coordinates) if dim != self.mesh_dim
+        )
+
+
+def is_sharded(tensor: object) -> bool:
+    """Return whether `tensor` is a DTensor, without loading what defines it."""
+    loaded = sys.modules.get("torch.distributed.tensor")
+    return loaded is not None and isinstance(tensor, loaded.DTensor)
+
+
+def are_sharded(tensors: Iterable[object]) -> bool:
+    """Return whether any of `tensors` is a DTensor; free of charge in a single process."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return False
+    return any(map(is_sharded, tensors))
+
+
+def piece_of(tensor: Any, name: str) -> Piece:
+    """Return which part of the DTensor `tensor` is here.
+
+    Args:
+        tensor: a factor.
+        name: what to call it in a message.
+
+    Raises:
+        ParallelismError: it is not cut once, evenly and along one axis, as `fully_shard` cuts.
+    """
+    from torch.distributed.tensor import Replicate, Shard
+
+    mesh, placements = tensor.device_mesh, tensor.placements
+    # Exactly Shard: a subclass orders its parts in another way.
+    cuts = [dim for dim, placement in enumerate(placements) if type(placement) is Shard]
+    rest = [placement for dim, placement in enumerate(placements) if dim not in cuts]
+    if len(cuts) != 1 or not all(isinstance(each, Replicate) for each in rest):
+        raise _unsupported(name, f"placements {tuple(placements)}")
+    axis = placements[cuts[0]].dim % FACTOR_DIMENSIONS
+    size, parts = tensor.shape[axis], mesh.size(cuts[0])
+    chunk = -(-size // parts)
+    start = min(mesh.get_local_rank(cuts[0]) * chunk, size)
+    length = min(chunk, size - start)
+    if tensor.to_local().shape[axis] != length:
+        raise _unsupported(name, f"a local part of shape {list(tensor.to_local().shape)}")
+    return Piece(mesh, cuts[0], axis, start, length, chunk)
+
+
+def _unsupported(name: str, what: str) -> ParallelismError:
+    return ParallelismError(
+        f"{name}: expected a factor that fully_shard has divided over one dimension of a device "
+        f"mesh, got {what}. Tensor parallelism of adapted layers is not supported: leave them out "
+        "of the parallelize plan and shard them with fully_shard, or train with DDP"
+    )
+
+
+def device_of(mesh: DeviceMesh) -> torch.device:
+    """Return where tensors have to be to travel over `mesh`; offloaded factors are elsewhere."""
+    if mesh.device_type == "cpu":
+        return torch.device("cpu")
+    return torch.device(
+        mesh.device_type, torch.get_device_module(mesh.device_type).current_device()
+    )

@@ -1,0 +1,166 @@
+"""The orthogonality penalty of factors that are divided over processes: one exchange, forward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import distributed
+from torch.autograd.function import once_differentiable
+
+from adalora_core import ops
+from adalora_core.errors import ParallelismError
+from adalora_core.sharding.layout import Piece, are_sharded, device_of, is_sharded, piece_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+# Torch 2.13 has renamed it and warns of the old name.
+_all_gather = getattr(distributed, "all_gather_single", distributed.all_gather_into_tensor)
+
+
+def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) -> Tensor:
+    """Return `adalora_core.ops.orthogonality_penalty` of factors that may be divided.
+
+    All processes exchange their parts once, in one all-gather: rows of A, and of B the r x r sum of
+    products over the rows that they hold. The gradient of a part needs no further exchange, since
+    every process knows the whole residual. It is not averaged over processes; the loss must
+    therefore weigh the penalty alike on all of them.
+
+    Args:
+        lora_As: A `[r, in]` of each matrix, sharded or whole (inside the forward pass of its FSDP
+            module a factor is whole).
+        lora_Bs: B `[out, r]` of each matrix, the same.
+
+    Returns:
+        A tensor without dimensions, the same on every process; float32, or float64 for float64
+        factors.
+
+    Raises:
+        ParallelismError: factors are divided in a way that `fully_shard` does not.
+
+    Example:
+        >>> orthogonality_penalty([torch.eye(2)], [2 * torch.eye(2)])
+        tensor(2.1213)
+    """
+    if not are_sharded(lora_As):
+        return ops.orthogonality_penalty(lora_As, lora_Bs)
+    divided: list[tuple[Tensor, Tensor]] = []
+    whole: list[tuple[Tensor, Tensor]] = []
+    for index, (A, B) in enumerate(zip(lora_As, lora_Bs, strict=True)):
+        if is_sharded(A) != is_sharded(B):
+            raise ParallelismError(
+                f"orthogonality_penalty: of matrix {index} only one factor is sharded; apply "
+                "fully_shard to the adapted layer or to a module around it, not inside it"
+            )
+        (divided if is_sharded(A) else whole).append((A, B))
+    penalty: Tensor = _of_divided(divided) * (len(divided) / len(lora_As))
+    if whole:
+        # Gathered for computation, perhaps in low precision.
+        gathered = ops.orthogonality_penalty(
+            [A.to(penalty.dtype) for A, _ in whole], [B.to(penalty.dtype) for _, B in whole]
+        )
+        penalty = penalty + gathered.to(penalty.device) * (len(whole) / len(lora_As))
+    return penalty
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One factor, its place, and its slice of what a process sends."""
+
+    piece: Piece
+    triplet_axis: int
+    shape: tuple[int, int]
+    begin: int
+    end: int
+
+    @property
+    def sends_rows(self) -> bool:
+        """Whether the triplets are divided; else each process sends a sum over its entries."""
+        return self.piece.axis == self.triplet_axis
+
+    def message(self, local: Tensor) -> Tensor:
+        """Return what this process tells the others of the factor; `local` is `[triplets, n]`."""
+        if not self.sends_rows:
+            return (local @ local.T).flatten()
+        message = local.new_zeros(self.end - self.begin)
+        message[: local.numel()] = local.flatten()
+        return message
+
+    def residual_and_rows(self, messages: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return `whole whole^T - I` and, where the triplets are divided, `whole`."""
+        rank, columns = self.shape
+        mine = messages[:, self.begin : self.end]
+        if self.sends_rows:
+            whole = mine.reshape(-1, columns)[:rank]
+            gram = whole @ whole.T
+        else:
+            whole, gram = None, mine.sum(0).view(rank, rank)
+        return gram - torch.eye(rank, dtype=gram.dtype, device=gram.device), whole
+
+    def direction(self, local: Tensor, residual: Tensor, whole: Tensor | None) -> Tensor:
+        """Return the rows of `residual @ whole` that belong to this process."""
+        if whole is None:
+            return residual @ local
+        rows = slice(self.piece.start, self.piece.start + self.piece.length)
+        return residual[rows] @ whole
+
+
+def _of_divided(factors: Sequence[tuple[Any, Any]]) -> Tensor:
+    parts: list[_Part] = []
+    end = 0
+    for index, pair in enumerate(factors):
+        for axis, (factor, letter) in enumerate(zip(pair, "AB", strict=True)):
+            piece = piece_of(factor, f"orthogonality_penalty: lora_{letter} of matrix {index}")
+            rank, columns = factor.shape[axis], factor.shape[1 - axis]
+            size = piece.chunk * columns if piece.axis == axis else rank * rank
+            parts.append(_Part(piece, axis, (rank, columns), end, end + size))
+            end += size
+    if any(part.piece.mesh != parts[0].piece.mesh for part in parts):
+        raise ParallelismError(
+            "orthogonality_penalty: the factors lie on several device meshes; shard the whole "
+            "model over one"
+        )
+    locals_ = [factor.to_local() for pair in factors for factor in pair]
+    result: Tensor = _DividedPenalty.apply(parts, *locals_)  # type: ignore[no-untyped-call] # torch types it loosely
+    return result
+
+
+class _DividedPenalty(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, parts: list[_Part], *local_parts: Tensor) -> Tensor:
+        is_double = local_parts[0].dtype == torch.float64
+        dtype = torch.float64 if is_double else torch.float32
+        piece = parts[0].piece
+        device = device_of(piece.mesh)
+        locals_ = [
+            (each.T if part.triplet_axis else each).to(device, dtype)
+            for part, each in zip(parts, local_parts, strict=True)
+        ]
+        sent = torch.cat([p.message(local) for p, local in zip(parts, locals_, strict=True)])
+        processes = piece.mesh.size(piece.mesh_dim)
+        received = sent.new_empty(processes * sent.numel())
+        _all_gather(received, sent, group=piece.mesh.get_group(piece.mesh_dim))
+        norms, directions = [], []
+        for part, local, given in zip(parts, locals_, local_parts, strict=True):
+            residual, whole = part.residual_and_rows(received.view(processes, -1))
+            norm = torch.linalg.matrix_norm(residual)
+            norms.append(norm)
+            # A norm of zero has gradient zero, as its residual has.
+            direction = part.direction(local, residual, whole) / norm.clamp_min(
+                torch.finfo(dtype).tiny
+            )
+            direction = direction.T.contiguous() if part.triplet_axis else direction
+            directions.append(direction.to(given.device, given.dtype))
+        ctx.save_for_backward(*directions)
+        return torch.stack(norms).mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        directions = ctx.saved_tensors
+        factor = grad * (2 / len(directions))
+        return (None, *(each * factor.to(each.device, each.dtype) for each in directions))

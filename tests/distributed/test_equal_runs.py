@@ -1,0 +1,34 @@
+"""One process, DDP and FSDP2 with the same global batch take the same way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from distributed_runs import Trace, run
+from process_groups import run_processes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def assert_same(found: Trace, expected: Trace) -> None:
+    assert found.budgets == expected.budgets
+    assert found.masks == expected.masks
+    assert found.parameters.keys() == expected.parameters.keys()
+    for name, parameter in expected.parameters.items():
+        torch.testing.assert_close(found.parameters[name], parameter, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("changes", [{}, {"orth_reg_weight": 0.0}], ids=["penalty", "no-penalty"])
+@pytest.mark.parametrize(
+    ("kind", "world"), [("ddp", 2), ("fsdp2", 2), ("fsdp2", 4), ("fsdp2", 1), ("hsdp", 4)]
+)
+def test_every_process_goes_the_way_of_the_single_one(
+    kind: str, world: int, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    expected = run(0, "single", changes)
+    assert len(set(expected.budgets)) > 5
+    for found in run_processes(world, run, tmp_path, kind, changes):
+        assert_same(found, expected)
