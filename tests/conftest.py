@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Nothing in the suite may ask a network; set before transformers is imported anywhere.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -29,6 +34,18 @@ NEED_TORCH = [
     "training",
 ]
 collect_ignore = [] if HAS_TORCH else NEED_TORCH
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _outside_the_source_tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Work in an empty folder: `python -c` looks into the working directory first.
+
+    From the root of the project it would import the sources, not what is installed.
+    """
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("working-directory"))
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture(autouse=True)
