@@ -149,3 +149,14 @@ def test_setting_is_judged_as_the_table_says_adalora_treats_it(field):
     assert finding.pointer == f"/{field.name}"
     expected = "warning" if field.treatment is Treatment.IGNORED else "error"
     assert finding.severity == expected
+
+
+@pytest.mark.parametrize("kept", [[3, 2], [1, 0]])
+def test_rank_pattern_that_keeps_more_or_fewer_than_the_budget_is_reported(kept):
+    pattern = {
+        f"layers.{index}.q_proj.lora_E": [True] * count + [False] * (12 - count)
+        for index, count in enumerate(kept)
+    }
+    saved = SOUND | {"target_r": 2, "inference_mode": True, "rank_pattern": pattern}
+    codes = {d.code for d in check_config(saved).diagnostics}
+    assert codes == {"ADA305"}

@@ -12,6 +12,13 @@ from contract_configs import SOUND, configurations
 from hypothesis import given, settings
 
 from adalora_core.contract import check_config
+from adalora_core.contract.ladder import (
+    RANK_RUNGS,
+    STEP_EDGES,
+    bounds,
+    rank_ladder,
+    schedule_ladder,
+)
 from adalora_core.contract.rules import RULES
 from adalora_core.contract.schema import DRAFTS, FILES, VERSION, config_schema, to_text
 
@@ -134,6 +141,32 @@ def test_schema_rejects_what_it_can_state():
         {"tinit": 500, "tfinal": 500},
     ):
         assert not validator.is_valid(SOUND | fields), fields
+
+
+def _around(edges):
+    return sorted({value + shift for value in edges for shift in (-1, 0, 1) if value + shift > 0})
+
+
+def test_every_legal_schedule_at_the_border_of_a_rung_is_accepted():
+    # Only the ladder is compiled: it alone speaks of the schedule, and it is asked 3,000 times.
+    ladder = {"allOf": schedule_ladder(), "$defs": bounds()}
+    validator = jsonschema.Draft202012Validator(ladder)
+    for total in _around(STEP_EDGES):
+        for tinit in (0, *_around(STEP_EDGES), total - 1):
+            if tinit < total:
+                legal = {"total_step": total, "tinit": tinit, "tfinal": total - 1 - tinit}
+                assert validator.is_valid(legal), legal
+
+
+def test_every_legal_pair_of_ranks_at_the_border_of_a_rung_is_accepted():
+    validator = jsonschema.Draft202012Validator({"allOf": rank_ladder()})
+    for target in _around(RANK_RUNGS):
+        assert validator.is_valid({"init_r": target + 1, "target_r": target})
+        assert validator.is_valid({"init_r": max(13, target + 1), "target_r": target})
+        if target < 12:
+            assert validator.is_valid({"target_r": target})
+        if target > 8:
+            assert validator.is_valid({"init_r": target})
 
 
 def test_illegal_schedules_drawn_at_random_are_caught_by_nearly_half():

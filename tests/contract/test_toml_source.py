@@ -32,7 +32,8 @@ tinit = 1
 [[run]]
 peft = { peft_type = "ADALORA", deltaT = 0 }
 [run.nested]
-x = 1
+peft_type = "ADALORA"
+beta1 = 3
 '''
 
 
@@ -54,6 +55,12 @@ def test_wrong_value_in_an_array_of_tables_is_marked_in_the_right_one():
     report = check_config(TEXT, format="toml", key="/run/1/peft")
     finding = next(d for d in report.diagnostics if d.code == "ADA204")
     assert (_marked(finding), finding.span.start_line) == ("0", 19)
+
+
+def test_wrong_value_in_a_table_of_the_last_array_element_is_marked():
+    report = check_config(TEXT, format="toml", key="/run/1/nested")
+    finding = next(d for d in report.diagnostics if d.code == "ADA103")
+    assert (_marked(finding), finding.span.start_line) == ("3", 22)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,43 @@
+"""Regular expressions are judged without being matched."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from adalora_core.contract.regexes import judge
+
+LONGEST = 4096
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+", "(a*)*b", "((a+))+", "(a+b*)+", "(?:a*?)+", "(.*)*"])
+def test_repeated_repetition_is_called_slow(pattern):
+    assert judge(pattern, LONGEST).slow is not None
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r".*decoder.*(SelfAttention|EncDecAttention).*(q|v)$",
+        r"(model\.layers\.\d+\.)+q_proj",
+        r"(a+){2}",
+        r"(a|b)*",
+        r"a+b+c*",
+        r"(q|v)_proj",
+    ],
+)
+def test_ordinary_expression_is_not_called_slow(pattern):
+    judgement = judge(pattern, LONGEST)
+    assert (judgement.slow, judgement.error, judgement.too_large) == (None, None, None)
+
+
+def test_quadrillion_steps_to_match_take_no_time_to_judge():
+    begin = time.perf_counter()
+    judge("(a+)+$" * 100, LONGEST)
+    assert time.perf_counter() - begin < 0.5
+
+
+def test_pattern_of_exactly_the_longest_length_is_judged():
+    assert judge("a" * LONGEST, LONGEST).too_large is None
+    assert judge("a" * (LONGEST + 1), LONGEST).too_large is not None
