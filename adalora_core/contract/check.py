@@ -12,6 +12,9 @@ from adalora_core.contract.block import Block
 from adalora_core.contract.discovery import block_at
 from adalora_core.contract.fields import Runtime
 from adalora_core.contract.options import CheckOptions
+from adalora_core.contract.plain import plain
+from adalora_core.contract.rule import Finding
+from adalora_core.contract.rules.input import LIMIT_EXCEEDED
 from adalora_core.contract.sources.document import Document
 from adalora_core.contract.sources.limits import DEFAULT_LIMITS, Limits
 from adalora_core.contract.sources.reading import FORMATS, Format, format_of, read_bytes, to_text
@@ -38,8 +41,9 @@ def check_config(
     """Check a configuration and return everything there is to say about it.
 
     Args:
-        source: JSON text (a str is always content, never a file's name), a mapping, or a path
-            object such as `pathlib.Path("adapter_config.json")`.
+        source: JSON text (a str is always content, never a file's name), a mapping (tuples, sets
+            and enum members stand for lists and strings), or a path object such as
+            `pathlib.Path("adapter_config.json")`.
         runtime: who will train: under `"peft"` what crashes PEFT 0.21 is an error, under
             `"adalora-core"` what this package trains is not.
         strict_keys: make unknown keys errors instead of warnings.
@@ -70,8 +74,7 @@ def check_config(
         runtime, strict_keys, parse_version(peft_version), limits, _compiled(policy)
     )
     if isinstance(source, Mapping):
-        document = Document("", dict(source))
-        return _check_document(document, None, key, options, has_text=False)
+        return _check_document(_from_mapping(source), None, key, options, has_text=False)
     name = None
     if isinstance(source, os.PathLike):
         name = os.fspath(source)
@@ -90,6 +93,14 @@ def check_config(
     if not document.fatal:
         document = decode_further(document, format or "json", limits)
     return _check_document(document, name, key, options, has_text=True)
+
+
+def _from_mapping(source: Mapping[str, Any]) -> Document:
+    try:
+        return Document("", {name: plain(value, name) for name, value in source.items()})
+    except RecursionError:
+        message = "a mapping that holds itself, or is nested too deep"
+        return Document("", findings=[Finding(LIMIT_EXCEEDED, (), message)], fatal=True)
 
 
 def _compiled(policy: Mapping[str, Any] | None) -> Policy | None:

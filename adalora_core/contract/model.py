@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +13,7 @@ from adalora_core.contract.block import Block
 from adalora_core.contract.diagnostics import ConfigWarning
 from adalora_core.contract.engine import run
 from adalora_core.contract.fields import FIELDS
+from adalora_core.contract.plain import plain
 
 if TYPE_CHECKING:
     from typing import Self
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from pydantic import ModelWrapValidatorHandler
 
     from adalora_core.contract.rule import Finding
-
-_MODULE_LISTS = frozenset({"target_modules", "exclude_modules"})
-"""PEFT holds them as sets: their order means nothing, so they are stored sorted."""
 
 
 def _wire(name: str) -> Any:
@@ -157,23 +154,6 @@ class AdaLoraConfig(BaseModel):
     def to_json_dict(self) -> dict[str, Any]:
         """Return the content of `adapter_config.json`: the written fields, keys sorted."""
         return {name: getattr(self, name) for name in sorted(FIELDS) if FIELDS[name].written}
-
-
-def plain(value: Any, name: str = "") -> Any:
-    """Turn Python's richer values into what JSON has: enum members, tuples, sets, mappings."""
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {key: plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        entries = [plain(entry) for entry in value]
-    elif isinstance(value, (set, frozenset)):
-        entries = sorted((plain(entry) for entry in value), key=str)
-    else:
-        return value
-    if name in _MODULE_LISTS and all(isinstance(entry, str) for entry in entries):
-        return sorted(set(entries))
-    return entries
 
 
 def _severity(finding: Finding) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import re
 import subprocess
 import sys
 
@@ -55,6 +57,15 @@ def test_other_commands_and_imports_load_nothing_heavy(code):
 def test_typed_model_loads_pydantic_and_nothing_heavy():
     code = "from adalora_core import AdaLoraConfig, validate_config\nAdaLoraConfig(total_step=9)"
     assert _loaded(code, (*HEAVY, "pydantic")) == ["pydantic"]
+
+
+def test_base_installation_needs_three_packages_and_none_of_them_is_heavy():
+    base = {
+        re.match(r"[\w-]+", requirement)[0].lower()
+        for requirement in importlib.metadata.requires("adalora-core")
+        if "extra ==" not in requirement
+    }
+    assert base == {"pydantic", "jsonschema", "pyyaml"}
 
 
 def test_probe_sees_a_module_that_was_loaded():

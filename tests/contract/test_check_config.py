@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import os
 
@@ -101,6 +102,20 @@ def test_key_points_into_a_document_and_the_finding_out_of_it_has_the_full_point
 @pytest.mark.parametrize("key", ["/nothing", "/runs/1", "/runs/x"])
 def test_key_that_points_nowhere_is_a_finding(key):
     assert _codes(check_config({"runs": [SOUND]}, key=key)) == ["ADA006"]
+
+
+def test_mapping_that_holds_itself_is_a_finding():
+    config = dict(SOUND)
+    config["alpha_pattern"] = config
+    assert _codes(check_config(config)) == ["ADA005"]
+
+
+def test_mapping_with_sets_tuples_and_members_is_taken_as_lists_and_strings():
+    class Task(enum.StrEnum):
+        CAUSAL_LM = "CAUSAL_LM"
+
+    config = SOUND | {"target_modules": {"v", "q"}, "modules_to_save": ("a",)}
+    assert _codes(check_config(config | {"task_type": Task.CAUSAL_LM})) == []
 
 
 def test_more_findings_than_the_limit_are_cut_and_said():

@@ -7,7 +7,7 @@ import warnings
 
 import peft
 import pytest
-from contract_configs import configurations
+from contract_configs import SOUND, configurations
 from hypothesis import given, settings
 
 from adalora_core.contract import check_config
@@ -36,6 +36,13 @@ def test_defaults_are_those_of_a_peft_configuration():
 def test_choices_are_pefts():
     assert set(TASK_TYPES) == {member.value for member in peft.TaskType}
     assert PEFT_FIELDS["bias"].type == f"Literal[{', '.join(map(repr, BIASES))}]"
+
+
+def test_configuration_of_peft_as_a_dictionary_is_taken_as_it_is():
+    theirs = peft.AdaLoraConfig(**{**SOUND, "task_type": peft.TaskType.CAUSAL_LM})
+    report = check_config(theirs.to_dict())
+    assert report.diagnostics == ()
+    assert report.config.target_modules == ["q_proj", "v_proj"]
 
 
 @settings(max_examples=300)

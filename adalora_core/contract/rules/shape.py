@@ -263,7 +263,7 @@ class RuntimeConfigInFile(Rule):
     inputs = ("runtime_config",)
 
     def check(self, block: Block) -> Iterator[Finding]:
-        if block.is_set("runtime_config"):
+        if block.is_set("runtime_config") and any(block["runtime_config"].values()):
             yield Finding(
                 self,
                 block.at("runtime_config"),
