@@ -26,16 +26,20 @@ if TYPE_CHECKING:
     )
     from adalora_core.errors import AdaLoraError as AdaLoraError
     from adalora_core.errors import ConfigError as ConfigError
+    from adalora_core.integrations.optimizer_hook import allocate_on_step as allocate_on_step
+    from adalora_core.integrations.transformers import AdaLoraCallback as AdaLoraCallback
     from adalora_core.training import AdaLoraModel as AdaLoraModel
     from adalora_core.training import get_peft_model as get_peft_model
 
 _EXPORTS = {
+    "AdaLoraCallback": "adalora_core.integrations.transformers",
     "AdaLoraConfig": "adalora_core.contract",
     "AdaLoraError": "adalora_core.errors",
     "AdaLoraModel": "adalora_core.training",
     "ConfigError": "adalora_core.errors",
     "Diagnostic": "adalora_core.contract",
     "Report": "adalora_core.contract",
+    "allocate_on_step": "adalora_core.integrations.optimizer_hook",
     "check_config": "adalora_core.contract",
     "get_peft_model": "adalora_core.training",
     "validate_config": "adalora_core.contract",

@@ -1,0 +1,57 @@
+"""Rank allocation in loops of one's own, accelerate's included: a hook on the optimizer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.integrations.tuners import tuner_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch.utils.hooks import RemovableHandle
+
+
+def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableHandle:
+    """Call `update_and_allocate` after every step that `optimizer` makes, with the right number.
+
+    Steps are counted by the allocator, so a resumed run goes on where it stopped. A step that a
+    gradient scaler skips, and the micro-batches before `accelerator.accumulate` steps, make none.
+    Call `model.finalize()` when training has ended.
+
+    Args:
+        optimizer: of torch, or what `accelerator.prepare` made of it. DeepSpeed's engine and
+            optimizers fused into the backward pass run no hooks.
+        model: an `AdaLoraModel`, an attached model of PEFT, or one of them in a wrapper for
+            data-parallel training.
+
+    Returns:
+        The handle; `handle.remove()` ends it.
+
+    Raises:
+        TypeError: `model` is something else.
+
+    Example:
+        >>> import torch
+        >>> from adalora_core import AdaLoraConfig, allocate_on_step, get_peft_model
+        >>> config = AdaLoraConfig(init_r=4, target_r=2, total_step=2, target_modules=["0"])
+        >>> model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config)
+        >>> optimizer = torch.optim.AdamW(model.parameters())
+        >>> handle = allocate_on_step(optimizer, model)
+        >>> for _ in range(2):
+        ...     model(torch.ones(1, 4)).sum().backward()
+        ...     optimizer.step()
+        ...     optimizer.zero_grad()
+        >>> model.finalize()
+        >>> sum(model.peft_config["default"].rank_pattern["0.lora_E.default"])
+        2
+    """
+    tuner = tuner_of(model, "allocate_on_step")
+
+    def after_step(*_: Any) -> None:
+        allocators = [adapter.allocator for adapter in tuner.trained_adapters()]
+        steps = [each.last_step for each in allocators if each and each.last_step is not None]
+        tuner.update_and_allocate(max(steps, default=-1) + 1)
+
+    # accelerate wraps the optimizer that really steps.
+    inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
+    return inner.register_step_post_hook(after_step)

@@ -1,0 +1,183 @@
+"""`AdaLoraCallback`: AdaLoRA under transformers' Trainer."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from adalora_core.budget import Phase
+from adalora_core.errors import MissingExtraError
+from adalora_core.integrations.tuners import Tuner, tuner_of, unwrapped
+from adalora_core.training import AdaLoraModel
+
+try:
+    from transformers import TrainerCallback
+except ImportError as error:
+    raise MissingExtraError("transformers", "transformers", "AdaLoraCallback") from error
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
+
+_PHASE_NUMBERS = {Phase.WARMUP: 0, Phase.BUDGETING: 1, Phase.FINAL: 2}
+
+
+class AdaLoraCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
+    """Allocates ranks, binds `total_step: "auto"`, writes logs and makes checkpoints resumable.
+
+    Works for an `AdaLoraModel` and for a model of PEFT after
+    `adalora_core.integrations.peft.attach(model)`. Steps are optimizer steps, whatever
+    `gradient_accumulation_steps` says; one that the fp16 scaler skipped is no observation.
+    Checkpoints hold the adapter and, until the last step, its training state;
+    `trainer.train(resume_from_checkpoint=...)` goes on from them.
+
+    Training logs get `budget` and `mean_rank` (triplets kept, over all matrices and on average),
+    `phase` (0 warm-up, 1 budgeting, 2 final), `orthogonality` (the weighted penalty) and
+    `skipped_entries` (entries of gradients that were not finite, so far).
+
+    Example:
+        >>> from transformers import Trainer
+        >>> def trainer_for(model, args, dataset):
+        ...     trainer = Trainer(model, args, train_dataset=dataset)
+        ...     AdaLoraCallback().add_to(trainer)
+        ...     return trainer
+    """
+
+    def add_to(self, trainer: Trainer) -> None:
+        """Put the callback in front of those that write logs, so that they get its numbers.
+
+        `Trainer(callbacks=[AdaLoraCallback()])` works too, but puts it behind the writers of
+        `report_to`, which then do not see them.
+        """
+        trainer.callback_handler.callbacks.insert(0, self)
+        self.on_init_end(trainer.args, trainer.state, trainer.control, model=trainer.model)
+
+    # --- Trainer's events -----------------------------------------------------------------------
+
+    def on_init_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,  # noqa: ARG002 - Trainer's signature, here and below
+        control: TrainerControl,  # noqa: ARG002
+        *,
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        """Check the model, and let Trainer save and load it as the adapter that it is."""
+        tuner_of(model, "AdaLoraCallback")
+        inner = unwrapped(model)
+        if isinstance(inner, AdaLoraModel):
+            if importlib.util.find_spec("peft") is not None:
+                inner.__class__ = _known_to_trainer(type(inner))
+            elif args.save_strategy != "no":
+                raise MissingExtraError("peft", "peft", "saving adapter checkpoints with Trainer")
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        *,
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        """Bind `total_step: "auto"` to the steps that Trainer will make."""
+        self._tuner(model).bind_total_step(state.max_steps)
+
+    def on_step_begin(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,  # noqa: ARG002
+        control: TrainerControl,  # noqa: ARG002
+        *,
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        """Note that the first micro-batch of an optimizer step comes next."""
+        self._tuner(model).penalty_turn.begin_step()
+
+    def on_optimizer_step(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        *,
+        model: Any = None,
+        optimizer: Any = None,
+        **_: Any,
+    ) -> None:
+        """Allocate, after the optimizer has stepped and while the gradients are still there."""
+        if getattr(optimizer, "step_was_skipped", False):
+            # Trainer calls this too where the scaler found an overflow; it clears them next anyhow.
+            unwrapped(model).zero_grad()
+        self._tuner(model).update_and_allocate(state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        *,
+        model: Any = None,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Add the allocation's numbers to a training log."""
+        if logs is None or "loss" not in logs:
+            return
+        numbers = self._numbers(model)
+        logs.update(numbers)
+        # Trainer has filed a copy of the logs before.
+        state.log_history[-1].update(numbers)
+
+    def on_train_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        *,
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        """Enforce the target budget, unless Trainer has just loaded the best checkpoint."""
+        if not (args.load_best_model_at_end and state.best_model_checkpoint):
+            self._tuner(model).finalize()
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _tuner(self, model: Any) -> Tuner:
+        return tuner_of(model, "AdaLoraCallback")
+
+    def _numbers(self, model: Any) -> dict[str, float]:
+        tuner = self._tuner(model)
+        allocators = [each.allocator for each in tuner.trained_adapters() if each.allocator]
+        with torch.no_grad():
+            penalty = tuner.orthogonality_penalty()
+        budget = sum(each.budget for each in allocators)
+        return {
+            "budget": budget,
+            "mean_rank": budget / max(1, sum(len(each.matrices) for each in allocators)),
+            "phase": max((_PHASE_NUMBERS[each.phase] for each in allocators), default=0),
+            "orthogonality": 0.0 if penalty is None else float(penalty),
+            "skipped_entries": sum(each.statistics.skipped_entries for each in allocators),
+        }
+
+
+_CLASSES: dict[type[AdaLoraModel], type[AdaLoraModel]] = {}
+
+
+def _known_to_trainer(cls: type[AdaLoraModel]) -> type[AdaLoraModel]:
+    """Return `cls` as a class that Trainer takes for an adapter.
+
+    Trainer saves and loads adapters of instances of PEFT's `PeftModel` only, and the whole base
+    model of all others. Every method stays that of `cls`.
+    """
+    from peft import PeftModel
+
+    if issubclass(cls, PeftModel):
+        return cls
+    if cls not in _CLASSES:
+        namespace = {"__module__": cls.__module__, "__doc__": cls.__doc__}
+        _CLASSES[cls] = type(cls.__name__, (cls, PeftModel), namespace)
+    return _CLASSES[cls]

@@ -1,0 +1,62 @@
+"""What the integrations need of a model, whoever made it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from torch import nn
+
+    from adalora_core.training.adapter import Adapter
+    from adalora_core.training.penalty_turn import PenaltyTurn
+
+
+@runtime_checkable
+class Tuner(Protocol):
+    """The tuner of an `AdaLoraModel`, or of an attached model of PEFT."""
+
+    penalty_turn: PenaltyTurn
+
+    def trained_adapters(self) -> Sequence[Adapter]:
+        """Return the active adapters that are being trained."""
+
+    def update_and_allocate(self, step: int) -> Any:
+        """Take an optimizer step into account."""
+
+    def orthogonality_penalty(self) -> torch.Tensor | None:
+        """Return the weighted penalty."""
+
+    def bind_total_step(self, total_step: int) -> None:
+        """Put a number in the place of `total_step: "auto"`."""
+
+    def finalize(self) -> None:
+        """Enforce the target budget."""
+
+
+def unwrapped(model: Any) -> nn.Module:
+    """Return the model inside the wrappers of data-parallel training and of `torch.compile`."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and type(model).__name__ in {"DistributedDataParallel", "DataParallel"}:
+            inner = model.module
+        if inner is None:
+            return model  # type: ignore[no-any-return]  # a module by contract
+        model = inner
+
+
+def tuner_of(model: Any, purpose: str) -> Tuner:
+    """Return the tuner of `model`, wrapped or not.
+
+    Raises:
+        TypeError: `model` is neither an `AdaLoraModel` nor an attached model of PEFT.
+    """
+    tuner = getattr(unwrapped(model), "base_model", None)
+    if not isinstance(tuner, Tuner):
+        raise TypeError(
+            f"{purpose}: expected a model of adalora_core.get_peft_model, or one of PEFT after "
+            f"adalora_core.integrations.peft.attach(model); got {type(model).__name__}"
+        )
+    return tuner

@@ -1,0 +1,82 @@
+"""`allocate_on_step`: allocation by a hook on the optimizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from adalora_runs import final_ranks, make, optimizer_of, train
+from toy_models import TwoLayer, two_layer_batch
+
+from adalora_core import allocate_on_step
+
+
+def fresh() -> Any:
+    torch.manual_seed(7)
+    return make("adalora_core", TwoLayer())
+
+
+def hooked_run(model: Any, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    for step in steps:
+        model(**two_layer_batch(step)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def test_hooked_run_equals_the_documented_loop() -> None:
+    expected = fresh()
+    train(expected, range(30))
+    model = fresh().train()
+    optimizer = optimizer_of(model)
+    allocate_on_step(optimizer, model)
+    hooked_run(model, optimizer, range(30))
+    assert final_ranks(model) == final_ranks(expected)
+    assert all(map(torch.equal, model.parameters(), expected.parameters()))
+
+
+def test_removed_hook_allocates_no_more() -> None:
+    model = fresh().train()
+    optimizer = optimizer_of(model)
+    handle = allocate_on_step(optimizer, model)
+    hooked_run(model, optimizer, range(2))
+    handle.remove()
+    hooked_run(model, optimizer, range(2, 4))
+    assert model.base_model.adapters["default"].allocator.last_step == 1
+
+
+def test_accumulated_micro_batches_are_one_step() -> None:
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=3)
+    model = fresh().train()
+    model, optimizer = accelerator.prepare(model, optimizer_of(model))
+    allocate_on_step(optimizer, model)
+    for micro_batch in range(9):
+        with accelerator.accumulate(model):
+            accelerator.backward(model(**two_layer_batch(micro_batch)).loss)
+            optimizer.step()
+            optimizer.zero_grad()
+    assert accelerator.unwrap_model(model).base_model.adapters["default"].allocator.last_step == 2
+
+
+def test_step_that_a_scaler_skips_is_not_counted() -> None:
+    model = fresh().train()
+    optimizer = optimizer_of(model)
+    allocate_on_step(optimizer, model)
+    scaler = torch.amp.GradScaler("cpu")
+    for step in range(3):
+        scaler.scale(model(**two_layer_batch(step)).loss).backward()
+        if step == 1:
+            next(model.base_model.adapter_parameters("default")).grad.fill_(torch.inf)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+    allocator = model.base_model.adapters["default"].allocator
+    assert allocator.last_step == 1
+    assert allocator.statistics.skipped_entries == 0
+
+
+def test_plain_model_is_refused() -> None:
+    model = TwoLayer()
+    with pytest.raises(TypeError, match=r"allocate_on_step.*get_peft_model"):
+        allocate_on_step(torch.optim.SGD(model.parameters()), model)
