@@ -16,8 +16,8 @@ def visible(text: str, longest: int | None = LONGEST) -> str:
     r"""Return `text` on one line, with every character that a terminal would obey written out.
 
     Example:
-        >>> visible("a\\n\\x1b[2J")
-        'a\\\\n\\\\x1b[2J'
+        >>> print(visible("a\n\x1b[2J"))
+        a\n\x1b[2J
     """
     if longest is not None and len(text) > longest:
         text = text[: longest - 3] + "..."
