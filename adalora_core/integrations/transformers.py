@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _PHASE_NUMBERS = {Phase.WARMUP: 0, Phase.BUDGETING: 1, Phase.FINAL: 2}
 
 
-class AdaLoraCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
+class AdaLoraCallback(TrainerCallback):
     """Allocates ranks, binds `total_step: "auto"`, writes logs and makes checkpoints resumable.
 
     Works for an `AdaLoraModel` and for a model of PEFT after

@@ -5,18 +5,13 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-import peft
 import pytest
 import torch
-from adalora_runs import TARGET_BUDGET, final_ranks, live_ranks, make, optimizer_of, train
+from adalora_runs import LOADERS, TARGET_BUDGET, final_ranks, live_ranks, make, optimizer_of, train
 from toy_models import TwoLayer, two_layer_batch
-
-from adalora_core import AdaLoraModel
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-LOADERS = {"peft": peft.PeftModel, "adalora_core": AdaLoraModel}
 
 
 def fresh_base() -> TwoLayer:
@@ -47,14 +42,16 @@ class TestResume:
     def test_peft_prunes_to_the_wrong_budget(self, tmp_path: Path) -> None:
         assert sum(live_ranks(self.stopped_and_resumed("peft", tmp_path))) < TARGET_BUDGET
 
-    def test_ours_reaches_the_budget_and_the_ranks_of_one_run(self, tmp_path: Path) -> None:
-        whole = make("adalora_core", fresh_base())
+    def test_ours_reaches_the_budget_and_the_ranks_of_one_run(
+        self, library: str, tmp_path: Path
+    ) -> None:
+        whole = make(library, fresh_base())
         optimizer = optimizer_of(whole)
         train(whole, range(15), optimizer=optimizer)
         whole.save_pretrained(tmp_path)
         state = copy.deepcopy(optimizer.state_dict())
         train(whole, range(15, 30), optimizer=optimizer)
-        resumed = reload("adalora_core", tmp_path, is_trainable=True)
+        resumed = reload(library, tmp_path, is_trainable=True)
         again = optimizer_of(resumed)
         again.load_state_dict(state)
         train(resumed, range(15, 30), optimizer=again)
@@ -80,10 +77,10 @@ class TestSecondGeneration:
         with pytest.raises(IndexError):
             reload("peft", tmp_path / "second")
 
-    def test_ours_loads_with_the_same_outputs(self, tmp_path: Path) -> None:
-        model = self.second("adalora_core", tmp_path)
+    def test_ours_loads_with_the_same_outputs(self, library: str, tmp_path: Path) -> None:
+        model = self.second(library, tmp_path)
         expected = outputs(model)
-        assert torch.equal(outputs(reload("adalora_core", tmp_path / "second")), expected)
+        assert torch.equal(outputs(reload(library, tmp_path / "second")), expected)
         theirs = outputs(reload("peft", tmp_path / "second"))
         torch.testing.assert_close(theirs, expected, atol=1e-6, rtol=1e-5)
 
@@ -98,8 +95,8 @@ class TestNoFinalPhase:
         train(model, range(30))
         assert sum(live_ranks(model)) > TARGET_BUDGET
 
-    def test_ours_ends_at_the_budget_after_finalize(self) -> None:
-        model = make("adalora_core", fresh_base(), **self.SETTINGS)
+    def test_ours_ends_at_the_budget_after_finalize(self, library: str) -> None:
+        model = make(library, fresh_base(), **self.SETTINGS)
         train(model, range(30))
         model.finalize()
         assert sum(live_ranks(model)) == sum(final_ranks(model)) == TARGET_BUDGET
@@ -120,10 +117,10 @@ class TestAdapterNameInsideAModuleName:
         with pytest.raises((AttributeError, KeyError)):
             reload("peft", tmp_path, adapter_name=self.NAME)
 
-    def test_ours_loads_it(self, tmp_path: Path) -> None:
-        model = self.trained("adalora_core")
+    def test_ours_loads_it(self, library: str, tmp_path: Path) -> None:
+        model = self.trained(library)
         model.save_pretrained(tmp_path)
-        loaded = reload("adalora_core", tmp_path, adapter_name=self.NAME)
+        loaded = reload(library, tmp_path, adapter_name=self.NAME)
         torch.testing.assert_close(outputs(loaded), outputs(model))
 
 
@@ -141,7 +138,7 @@ class TestLowMemoryLoadOfAPrunedAdapter:
         with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
             outputs(reload("peft", tmp_path, low_cpu_mem_usage=True))
 
-    def test_ours_loads(self, tmp_path: Path) -> None:
-        expected = self.saved("adalora_core", tmp_path)
-        loaded = reload("adalora_core", tmp_path, low_cpu_mem_usage=True)
+    def test_ours_loads(self, library: str, tmp_path: Path) -> None:
+        expected = self.saved(library, tmp_path)
+        loaded = reload(library, tmp_path, low_cpu_mem_usage=True)
         torch.testing.assert_close(outputs(loaded), expected)

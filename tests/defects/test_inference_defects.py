@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import peft
 import pytest
 import torch
-from adalora_runs import make, train
+from adalora_runs import LOADERS, make, train
 from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
-
-import adalora_core
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,8 +32,8 @@ class TestLabelsInInferenceMode:
         with pytest.raises(AttributeError, match="trainable_adapter_name"):
             model(**token_batch(0))
 
-    def test_ours_returns_the_task_loss(self, saved_llama: Path) -> None:
-        model = adalora_core.AdaLoraModel.from_pretrained(tiny_llama(), saved_llama)
+    def test_ours_returns_the_task_loss(self, library: str, saved_llama: Path) -> None:
+        model = LOADERS[library].from_pretrained(tiny_llama(), saved_llama)
         expected = tiny_llama()(**token_batch(0)).loss
         torch.testing.assert_close(model(**token_batch(0)).loss, expected)
 
@@ -48,8 +46,8 @@ class TestEvaluationLoss:
         task = tiny_llama().eval()(**token_batch(0)).loss
         assert model(**token_batch(0)).loss > task + 0.1
 
-    def test_ours_does_not(self) -> None:
-        model = make("adalora_core", tiny_llama(), **LLAMA)
+    def test_ours_does_not(self, library: str) -> None:
+        model = make(library, tiny_llama(), **LLAMA)
         task = tiny_llama().eval()(**token_batch(0)).loss
         torch.testing.assert_close(model.eval()(**token_batch(0)).loss, task)
         assert model.train()(**token_batch(0)).loss > task + 0.1
@@ -72,10 +70,10 @@ class TestReloadOnBfloat16Base:
         assert loaded.dtype is torch.float32
         assert (loaded.detach() - saved).abs().max() > 1e-5
 
-    def test_ours_keeps_every_bit(self, tmp_path: Path) -> None:
-        self.trained("adalora_core").save_pretrained(tmp_path)
+    def test_ours_keeps_every_bit(self, library: str, tmp_path: Path) -> None:
+        self.trained(library).save_pretrained(tmp_path)
         saved = peft.load_peft_weights(str(tmp_path))["base_model.model.first.lora_A"]
-        model = adalora_core.AdaLoraModel.from_pretrained(TwoLayer().to(torch.bfloat16), tmp_path)
+        model = LOADERS[library].from_pretrained(TwoLayer().to(torch.bfloat16), tmp_path)
         loaded = model.base_model.model.first.lora_A["default"]
         assert loaded.dtype is torch.float32
         assert torch.equal(loaded.detach(), saved)
@@ -90,8 +88,8 @@ class TestMidBudgetSave:
         live, reloaded = self._outputs("peft", tmp_path)
         assert (live - reloaded).abs().max() > 1e-3
 
-    def test_ours_saves_what_it_computes(self, tmp_path: Path) -> None:
-        live, reloaded = self._outputs("adalora_core", tmp_path)
+    def test_ours_saves_what_it_computes(self, library: str, tmp_path: Path) -> None:
+        live, reloaded = self._outputs(library, tmp_path)
         torch.testing.assert_close(live, reloaded, atol=1e-6, rtol=1e-5)
 
     def _outputs(self, library: str, folder: Path) -> tuple[torch.Tensor, torch.Tensor]:

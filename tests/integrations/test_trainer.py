@@ -71,7 +71,7 @@ def test_writers_of_logs_see_the_numbers(tmp_path: Path) -> None:
     seen = []
 
     class Writer(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        def on_log(self, *_: Any, logs: Any = None, **__: Any) -> None:
             seen.append(dict(logs))
 
     arguments = TrainingArguments(

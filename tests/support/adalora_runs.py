@@ -11,13 +11,43 @@ from toy_models import TwoLayer, two_layer_batch
 
 import adalora_core
 from adalora_core.contract import ConfigWarning
+from adalora_core.integrations.peft import bridge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from torch import nn
 
-LIBRARIES = {"peft": peft, "adalora_core": adalora_core}
+
+class Attached:
+    """PEFT's names, for models that are then attached."""
+
+    AdaLoraConfig = peft.AdaLoraConfig
+
+    @staticmethod
+    def get_peft_model(base: nn.Module, config: peft.AdaLoraConfig) -> peft.PeftModel:
+        """Return PEFT's model, attached."""
+        return bridge.attach(peft.get_peft_model(base, config))
+
+    @staticmethod
+    def from_pretrained(base: nn.Module, folder: Path, **options: Any) -> peft.PeftModel:
+        """Return the model that PEFT loads while the bridge is installed."""
+        bridge.install()
+        try:
+            return bridge.attach(peft.PeftModel.from_pretrained(base, folder, **options))
+        finally:
+            bridge.uninstall()
+
+
+LIBRARIES = {"peft": peft, "adalora_core": adalora_core, "attached": Attached}
+LOADERS = {
+    "peft": peft.PeftModel,
+    "adalora_core": adalora_core.AdaLoraModel,
+    "attached": Attached,
+}
+OURS = ["adalora_core", "attached"]
+"""What has our allocator: models of ours, and models of PEFT that are attached."""
 
 SETTINGS: dict[str, Any] = {
     "target_modules": ["first", "second"],
@@ -32,7 +62,7 @@ TARGET_BUDGET = 16
 
 
 def make(library: str, base: nn.Module | None = None, **changes: Any) -> Any:
-    """Return a model with an adapter, made by `library` ("peft" or "adalora_core")."""
+    """Return a model with an adapter, made by `library`, a key of LIBRARIES."""
     module = LIBRARIES[library]
     with warnings.catch_warnings():
         # Advice about schedules as short as a test's.
@@ -72,6 +102,11 @@ def final_ranks(model: Any) -> list[int]:
     """Return the kept triplets per matrix."""
     pattern = model.peft_config["default"].rank_pattern
     return [sum(kept) for kept in pattern.values()]
+
+
+def allocator_of(model: Any) -> Any:
+    """Return the allocator of the only trained adapter."""
+    return model.base_model.trained_adapters()[0].allocator
 
 
 def singular_values(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -1,0 +1,117 @@
+"""The allocation state of a bridged tuner, kept beside what PEFT keeps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.integrations.peft.layers import adalora_layers, set_rank
+from adalora_core.rank_pattern import module_path
+from adalora_core.training.adapter import Adapter, spec_of
+from adalora_core.training.penalty_turn import PenaltyTurn
+
+if TYPE_CHECKING:
+    from adalora_core.rank_pattern import RankPattern
+
+_ATTRIBUTE = "_adalora_bridge"
+
+
+class BridgeState:
+    """What a bridged tuner knows besides PEFT's own attributes.
+
+    Attributes:
+        adapters: of those asked for so far, by name.
+        positions: which original triplets the rows of a loaded adapter are, by name and module.
+        penalty_turn: which forward of an optimizer step adds the penalty.
+        stale: names of adapters whose configuration does not show the newest allocation yet.
+    """
+
+    def __init__(self) -> None:
+        self.adapters: dict[str, Adapter] = {}
+        self.positions: dict[str, dict[str, list[int]]] = {}
+        self.penalty_turn = PenaltyTurn()
+        self.stale: set[str] = set()
+
+
+def state_of(tuner: Any) -> BridgeState:
+    """Return the state of `tuner`, made at the first call."""
+    state: BridgeState = tuner.__dict__.setdefault(_ATTRIBUTE, BridgeState())
+    return state
+
+
+def drop_state(tuner: Any) -> None:
+    """Leave the configurations up to date and forget the rest."""
+    sync_patterns(tuner)
+    tuner.__dict__.pop(_ATTRIBUTE, None)
+
+
+def configs_of(tuner: Any) -> dict[str, Any]:
+    """Return PEFT's configurations as they are stored, without bringing them up to date."""
+    configs: dict[str, Any] = tuner.__dict__["peft_config"]
+    return configs
+
+
+def sync_patterns(tuner: Any) -> None:
+    """Write the newest allocations into the configurations, where PEFT keeps them."""
+    state = tuner.__dict__.get(_ATTRIBUTE)
+    while state is not None and state.stale:
+        adapter = state.adapters.get(state.stale.pop())
+        if adapter is not None:
+            adapter.sync_pattern()
+
+
+def adapter_of(tuner: Any, name: str) -> Adapter:
+    """Return the state of the adapter `name`, whose numbers PEFT lets users change at any time."""
+    state = state_of(tuner)
+    config = configs_of(tuner)[name]
+    adapter = state.adapters.get(name)
+    if adapter is None or adapter.config is not config:
+        adapter = Adapter(name, config)
+        known = state.positions.get(name) or pattern_positions(config.rank_pattern, name)
+        for path, layer in adalora_layers(tuner.model):
+            if name in layer.lora_A:
+                rank = int(layer.lora_E[name].shape[0])
+                rows = known.get(path, [])
+                adapter.adopt(path, layer, rows if len(rows) == rank else list(range(rank)))
+        if adapter.is_trainable:
+            adapter.start_allocation()
+        state.adapters[name] = adapter
+    _follow_config(adapter)
+    return adapter
+
+
+def _follow_config(adapter: Adapter) -> None:
+    spec = spec_of(adapter.config)
+    if spec != adapter.spec:
+        adapter.spec = spec
+        if adapter.allocator is not None:
+            adapter.allocator.spec = spec
+            adapter.allocator.schedule = spec.schedule(len(adapter.layers))
+
+
+def trained_adapters(tuner: Any) -> list[Adapter]:
+    """Return the active adapters that are being trained; PEFT allows one."""
+    configs = configs_of(tuner)
+    return [
+        adapter_of(tuner, name)
+        for name in tuner.active_adapters
+        if name in configs and not configs[name].inference_mode
+    ]
+
+
+def pattern_positions(pattern: RankPattern | None, name: str) -> dict[str, list[int]]:
+    """Return the kept triplets of each module of a rank pattern."""
+    return {
+        module_path(key, name): [row for row, kept in enumerate(flags) if kept]
+        for key, flags in (pattern or {}).items()
+    }
+
+
+def make_room(tuner: Any, name: str, positions: dict[str, list[int]]) -> None:
+    """Give every module of the adapter `name` as many rows as `positions` says, else `init_r`."""
+    init_r = configs_of(tuner)[name].init_r
+    for path, layer in adalora_layers(tuner.model):
+        if name in layer.lora_A:
+            set_rank(layer, name, len(positions[path]) if path in positions else init_r)
+    state = state_of(tuner)
+    state.positions[name] = positions
+    state.adapters.pop(name, None)

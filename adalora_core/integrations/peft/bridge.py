@@ -1,0 +1,212 @@
+"""`attach` and `install`: put the overrides over PEFT's methods, and take them off again."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from peft import PeftModel
+from peft.tuners.adalora.layer import AdaLoraLayer, SVDLinear
+from peft.tuners.adalora.model import AdaLoraModel
+
+from adalora_core.integrations.peft.adapters import configs_of, drop_state, state_of
+from adalora_core.integrations.peft.layers import (
+    LayerOverrides,
+    LinearOverrides,
+    adalora_layers,
+    forget_initial_ranks,
+    remember_initial_rank,
+)
+from adalora_core.integrations.peft.model import ModelOverrides, PlainModelOverrides, is_adalora
+from adalora_core.integrations.peft.tuner import TunerOverrides
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_peft_init = AdaLoraModel.__init__
+_built: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Tuners that were built while the bridge was installed."""
+
+
+class _BuiltTunerOverrides(TunerOverrides):
+    """The tuner's methods under `install()`."""
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        _peft_init(self, *args, **kwargs)
+        _built.add(self)
+
+
+_INSTALLED: dict[type, type] = {
+    PeftModel: PlainModelOverrides,
+    AdaLoraModel: _BuiltTunerOverrides,
+    AdaLoraLayer: LayerOverrides,
+    SVDLinear: LinearOverrides,
+}
+"""Under `install()`: whose methods are replaced, by which."""
+
+_ABSENT = object()
+_replaced: list[tuple[type, str, Any]] = []
+"""What `install()` has replaced: class, name and what stood in the class itself."""
+
+
+def install() -> None:
+    """Serve every AdaLoRA model that PEFT builds from now on in this process.
+
+    A second call changes nothing. Models built before are served by `attach`.
+    """
+    if _replaced:
+        return
+    for target, overrides in _INSTALLED.items():
+        for name, member in _methods_of(overrides).items():
+            _replaced.append((target, name, target.__dict__.get(name, _ABSENT)))
+            setattr(target, name, member)
+
+
+def uninstall() -> None:
+    """Give PEFT its methods back, also to the models built meanwhile."""
+    while _replaced:
+        target, name, member = _replaced.pop()
+        if member is _ABSENT:
+            delattr(target, name)
+        else:
+            setattr(target, name, member)
+    for tuner in list(_built):
+        if not is_attached_tuner(tuner):
+            _give_back(tuner)
+    _built.clear()
+
+
+def attach(model: PeftModel) -> PeftModel:
+    """Give a model that PEFT made our ops, our allocator and none of PEFT's faults, in place.
+
+    It stays an instance of its classes, with the same parameters, names, files and methods, and
+    goes on where it is. Besides PEFT's methods it gets `finalize()`, `orthogonality_penalty()` and
+    `compact(optimizer)`. A second call changes nothing.
+
+    Returns:
+        `model`.
+
+    Raises:
+        TypeError: `model` is not a `PeftModel` with AdaLoRA adapters.
+
+    Example:
+        >>> import peft, torch
+        >>> from adalora_core.integrations.peft import attach, detach
+        >>> base = torch.nn.Sequential(torch.nn.Linear(4, 4))
+        >>> config = peft.AdaLoraConfig(target_modules=["0"], init_r=4, target_r=4, total_step=9)
+        >>> model = attach(peft.get_peft_model(base, config))
+        >>> isinstance(model, peft.PeftModel), type(model).__name__
+        (True, 'PeftModel')
+    """
+    if not is_adalora(model):
+        raise TypeError(
+            "attach: expected a peft.PeftModel with AdaLoRA adapters, got "
+            f"{type(getattr(model, 'base_model', model)).__name__}"
+        )
+    tuner: Any = model.base_model
+    if is_attached_tuner(tuner):
+        return model
+    plain = type(model).forward is PeftModel.forward
+    _over(model, PlainModelOverrides if plain else ModelOverrides)
+    _over(tuner, TunerOverrides)
+    configs = configs_of(tuner)
+    for _, layer in list(adalora_layers(tuner.model)):
+        is_linear = type(layer) is SVDLinear
+        _over(layer, _AttachedLinearOverrides if is_linear else LayerOverrides)
+        for name in layer.lora_A:
+            layer.ranknum[name].requires_grad_(False).fill_(configs[name].init_r)
+            remember_initial_rank(layer, name, configs[name].init_r)
+    state_of(tuner)
+    return model
+
+
+def detach(model: PeftModel) -> PeftModel:
+    """Undo `attach`: from now on PEFT's methods act on the model as it is.
+
+    Raises:
+        TypeError: `model` is not a `PeftModel` with AdaLoRA adapters.
+    """
+    if not is_adalora(model):
+        raise TypeError(f"detach: expected a model that was attached, got {type(model).__name__}")
+    tuner: Any = model.base_model
+    if is_attached_tuner(tuner):
+        _give_back(tuner)
+        modules: list[Any] = [model, tuner, *(layer for _, layer in adalora_layers(tuner.model))]
+        for module in modules:
+            if isinstance(module, _Attached):
+                _become(module, type(module).wrapped)
+    return model
+
+
+def is_attached(model: Any) -> bool:
+    """Return whether `attach` serves `model`."""
+    return is_adalora(model) and is_attached_tuner(model.base_model)
+
+
+def is_attached_tuner(tuner: Any) -> bool:
+    """Return whether `tuner` belongs to an attached model."""
+    return isinstance(tuner, _Attached)
+
+
+def _give_back(tuner: Any) -> None:
+    drop_state(tuner)
+    forget_initial_ranks(tuner.model)
+
+
+def _methods_of(overrides: type) -> dict[str, Any]:
+    """Return the functions and properties of `overrides`, those it inherits included."""
+    members: dict[str, Any] = {}
+    for cls in reversed(overrides.__mro__[:-1]):
+        members |= {
+            name: each
+            for name, each in vars(cls).items()
+            if callable(each) or isinstance(each, property)
+        }
+    return members
+
+
+# --- classes of single instances ------------------------------------------------------------------
+
+
+class _AttachedLinearOverrides(LinearOverrides, LayerOverrides):
+    """What `install()` spreads over two classes of PEFT."""
+
+
+class _Attached:
+    """Marks the classes made here.
+
+    Attributes:
+        wrapped: PEFT's class.
+    """
+
+    wrapped: type
+
+
+_classes: dict[tuple[type, type], type] = {}
+
+
+def _over(module: nn.Module, overrides: type) -> None:
+    _become(module, _attached_class(type(module), overrides))
+
+
+def _become(module: Any, cls: type) -> None:
+    module.__class__ = cls
+
+
+def _attached_class(cls: type, overrides: type) -> type:
+    if (cls, overrides) not in _classes:
+        namespace = {
+            "wrapped": cls,
+            "__doc__": cls.__doc__,
+            "__module__": cls.__module__,
+            "__qualname__": cls.__qualname__,
+            # Pickle finds classes by name; this one is made again from what it is made of.
+            "__reduce_ex__": lambda self, _: (_rebuild, (cls, overrides), self.__dict__),
+        }
+        _classes[cls, overrides] = type(cls.__name__, (overrides, _Attached, cls), namespace)
+    return _classes[cls, overrides]
+
+
+def _rebuild(cls: type, overrides: type) -> Any:
+    made: Any = _attached_class(cls, overrides)
+    return made.__new__(made)

@@ -1,0 +1,53 @@
+"""Between our configuration and PEFT's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import peft
+
+from adalora_core.contract.block import AUTO
+from adalora_core.contract.fields import FIELDS
+from adalora_core.contract.plain import plain
+from adalora_core.training.checkpoint import checked_config
+
+if TYPE_CHECKING:
+    from adalora_core.contract import AdaLoraConfig
+
+
+def to_peft_config(config: AdaLoraConfig) -> peft.AdaLoraConfig:
+    """Return PEFT's configuration with the values of `config`.
+
+    Raises:
+        ValueError: PEFT refuses it, or `total_step` is "auto", which PEFT does not know.
+    """
+    if config.total_step == AUTO:
+        raise ValueError(
+            'to_peft_config: PEFT needs a number for total_step, got "auto"; set the optimizer '
+            "steps of the run"
+        )
+    values = config.to_json_dict()
+    changed = {
+        name: value for name, value in values.items() if value != FIELDS[name].fresh_default()
+    }
+    return peft.AdaLoraConfig(**changed)
+
+
+def from_peft_config(config: peft.AdaLoraConfig) -> AdaLoraConfig:
+    """Return our configuration with the values of PEFT's `config`.
+
+    Raises:
+        ConfigError: it breaks the contract; the text lists everything.
+        TypeError: it is a configuration of another method.
+    """
+    if not isinstance(config, peft.AdaLoraConfig):
+        raise TypeError(
+            f"from_peft_config: expected peft.AdaLoraConfig, got {type(config).__name__}"
+        )
+    values = config.to_dict()
+    written = {
+        name: plain(value, name)
+        for name, value in values.items()
+        if name in FIELDS and FIELDS[name].written
+    }
+    return checked_config(written)

@@ -1,0 +1,131 @@
+"""What changes in PEFT's `PeftModel`: the training state beside its files, and the penalty."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.adalora.model import AdaLoraModel
+
+from adalora_core.errors import CheckpointError
+from adalora_core.integrations.peft.adapters import (
+    adapter_of,
+    configs_of,
+    make_room,
+    pattern_positions,
+    state_of,
+    trained_adapters,
+)
+from adalora_core.integrations.peft.tuner import add_penalty
+from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.training import training_state
+from adalora_core.training.adapter import spec_of
+from adalora_core.training.adapter_tensors import row_positions
+from adalora_core.training.checkpoint import CONFIG_NAME, read_adapter, write_files
+
+if TYPE_CHECKING:
+    from adalora_core.training.training_state import TrainingState
+
+_peft_forward = PeftModel.forward
+_peft_save = PeftModel.save_pretrained
+_peft_load = PeftModel.load_adapter
+_SAVE_SIGNATURE = inspect.signature(_peft_save)
+
+
+class ModelOverrides:
+    """Methods of every `PeftModel`; those of other methods than AdaLoRA go on as before."""
+
+    def save_pretrained(self: Any, save_directory: str, *args: Any, **kwargs: Any) -> None:
+        """Save as PEFT does, and the training state beside it while a run is unfinished."""
+        _peft_save(self, save_directory, *args, **kwargs)
+        given = _SAVE_SIGNATURE.bind(self, save_directory, *args, **kwargs).arguments
+        if not is_adalora(self) or not given.get("is_main_process", True):
+            return
+        selected = given.get("selected_adapters")
+        for adapter in trained_adapters(self.base_model):
+            # PEFT leaves the file's pattern in the configuration.
+            adapter.sync_pattern()
+            if selected is not None and adapter.name not in selected:
+                continue
+            unfinished = training_state.run_is_unfinished(adapter)
+            state = training_state.encode_state(adapter) if unfinished else {}
+            folder = Path(save_directory) / ("" if adapter.name == "default" else adapter.name)
+            write_files(folder, state, remove=() if state else training_state.STATE_FILES)
+
+    def load_adapter(
+        self: Any,
+        model_id: Any,
+        adapter_name: str,
+        is_trainable: bool = False,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Load as PEFT does, into an adapter of any rank, and go on from the training state.
+
+        Raises:
+            CheckpointError: the training state is damaged or of another run; nothing was loaded.
+        """
+        if not is_adalora(self):
+            return _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
+        tuner = self.base_model
+        folder = Path(str(model_id))
+        existing = configs_of(tuner).get(adapter_name)
+        learns = is_trainable or (existing is not None and not existing.inference_mode)
+        state = _checked_state(folder, existing) if learns else None
+        if existing is not None and (folder / CONFIG_NAME).is_file():
+            # PEFT reads the configuration of a new adapter only.
+            pattern = json.loads((folder / CONFIG_NAME).read_bytes()).get("rank_pattern")
+            existing.rank_pattern = pattern
+            make_room(tuner, adapter_name, pattern_positions(pattern, adapter_name))
+        result = _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
+        if state is not None:
+            _go_on_from(tuner, adapter_name, state)
+        return result
+
+
+class PlainModelOverrides(ModelOverrides):
+    """Methods of a `PeftModel` without a task type, whose forward does not reach the tuner."""
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call the base model; in training mode add the penalty to `outputs.loss`."""
+        outputs = _peft_forward(self, *args, **kwargs)
+        return add_penalty(self.base_model, outputs, kwargs) if is_adalora(self) else outputs
+
+
+def is_adalora(model: Any) -> bool:
+    """Return whether `model` is a `PeftModel` around PEFT's AdaLoRA tuner."""
+    return isinstance(model, PeftModel) and isinstance(model.base_model, AdaLoraModel)
+
+
+def _checked_state(folder: Path, existing: Any) -> TrainingState | None:
+    state = training_state.read_state(folder)
+    if state is None:
+        return None
+    saved = read_adapter(folder)
+    row_positions(saved)
+    training_state.check_state(state, saved)
+    paths = list(state.positions)
+    if existing is not None and training_state.fingerprint(
+        spec_of(existing), paths
+    ) != training_state.fingerprint(spec_of(saved.config), paths):
+        raise CheckpointError(
+            f"load_adapter: the adapter exists with another schedule than the one in "
+            f"{str(folder)!r}; nothing was loaded"
+        )
+    return state
+
+
+def _go_on_from(tuner: Any, name: str, state: TrainingState) -> None:
+    make_room(tuner, name, state.positions)
+    adapter = adapter_of(tuner, name)
+    factors = state.factors()
+    with torch.no_grad():
+        for path, layer in adapter.layers.items():
+            for factor in FACTORS:
+                getattr(layer, factor)[name].copy_(factors[f"{path}.{factor}"])
+    training_state.restore_allocator(adapter, state)
+    state_of(tuner).stale.add(name)

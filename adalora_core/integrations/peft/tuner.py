@@ -1,0 +1,153 @@
+"""What changes in PEFT's `AdaLoraModel`, the tuner: allocation, penalty, pruned tensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from adalora_core.integrations.peft.adapters import (
+    adapter_of,
+    configs_of,
+    make_room,
+    pattern_positions,
+    state_of,
+    sync_patterns,
+    trained_adapters,
+)
+from adalora_core.integrations.peft.layers import adalora_layers
+from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.ops import orthogonality_penalty
+from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
+from adalora_core.training.adapter_tensors import keep_rows
+from adalora_core.training.checkpoint import TENSOR_PREFIX
+from adalora_core.training.compaction import compact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from adalora_core.rank_pattern import RankPattern
+    from adalora_core.training.adapter import Adapter
+    from adalora_core.training.compaction import CompactionReport
+    from adalora_core.training.penalty_turn import PenaltyTurn
+
+
+class TunerOverrides:
+    """Methods of PEFT's `AdaLoraModel`, and those that ours has besides."""
+
+    @property
+    def peft_config(self) -> dict[str, Any]:
+        """The configurations, with their rank patterns as they are now."""
+        try:
+            configs = configs_of(self)
+        except KeyError:
+            raise AttributeError("peft_config") from None
+        sync_patterns(self)
+        return configs
+
+    @peft_config.setter
+    def peft_config(self, value: dict[str, Any]) -> None:
+        self.__dict__["peft_config"] = value
+
+    @property
+    def penalty_turn(self) -> PenaltyTurn:
+        """Which forward of an optimizer step adds the penalty."""
+        return state_of(self).penalty_turn
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call the base model; in training mode add the penalty to `outputs.loss`."""
+        return add_penalty(self, self.model.forward(*args, **kwargs), kwargs)
+
+    def update_and_allocate(self: Any, global_step: int) -> None:
+        """Take the 0-based optimizer step into account, with our allocator."""
+        adapters = trained_adapters(self)
+        if not adapters:
+            raise RuntimeError(
+                "update_and_allocate: no active adapter is trainable; load it with "
+                "is_trainable=True"
+            )
+        for adapter in adapters:
+            if adapter.allocate(global_step).allocated:
+                state_of(self).stale.add(adapter.name)
+
+    def trained_adapters(self: Any) -> list[Adapter]:
+        """Return the active adapters that are being trained."""
+        return trained_adapters(self)
+
+    def orthogonality_penalty(self: Any) -> torch.Tensor | None:
+        """Return the weighted penalty that training adds to `outputs.loss`, None for weight 0."""
+        terms = [
+            orthogonality_penalty(*adapter.factors()) * adapter.spec.orth_reg_weight
+            for adapter in trained_adapters(self)
+            if adapter.spec.orth_reg_weight > 0
+        ]
+        return sum(terms[1:], terms[0]) if terms else None
+
+    def finalize(self: Any) -> None:
+        """Enforce the target budget; call it when training has ended."""
+        for adapter in trained_adapters(self):
+            if adapter.allocator is not None:
+                adapter.allocator.finalize()
+            adapter.sync_pattern()
+
+    def bind_total_step(self: Any, total_step: int) -> None:
+        """Do nothing: PEFT's configurations have a number already."""
+
+    def compact(self: Any, optimizer: torch.optim.Optimizer) -> CompactionReport:
+        """Cut dropped triplets out of parameters and optimizer; see `AdaLoraModel.compact`."""
+        return compact(self, optimizer)
+
+    # --- files: PEFT calls these between its tensors and its configuration ------------------------
+
+    def resize_modules_by_rank_pattern(
+        self: Any, rank_pattern: RankPattern, adapter_name: str
+    ) -> None:
+        """Give the modules the ranks of a file, keeping dtype, device and parameter objects."""
+        make_room(self, adapter_name, pattern_positions(rank_pattern, adapter_name))
+
+    def resize_state_dict_by_rank_pattern(
+        self: Any,
+        rank_pattern: RankPattern,
+        state_dict: dict[str, torch.Tensor],
+        adapter_name: str,
+    ) -> dict[str, torch.Tensor]:
+        """Cut dropped triplets out of `state_dict`, and say so in the configuration.
+
+        Both describe what the model computes: a dropped triplet whose singular value has grown
+        again since the last allocation is written.
+        """
+        del rank_pattern  # PEFT has cut the adapter's name out of module names too
+        adapter = adapter_of(self, adapter_name)
+        pattern = adapter.rank_pattern(live=True)
+        adapter.config.rank_pattern = pattern
+        if pattern is None:
+            return state_dict
+        for path, places in adapter.positions.items():
+            kept = pattern[f"{path}{SINGULAR_VALUES_SUFFIX}"]
+            rows = [row for row, place in enumerate(places) if kept[place]]
+            keys = {factor: f"{TENSOR_PREFIX}{path}.{factor}.{adapter_name}" for factor in FACTORS}
+            cut = keep_rows({factor: state_dict[key] for factor, key in keys.items()}, rows)
+            state_dict |= {keys[factor]: values for factor, values in cut.items()}
+        return state_dict
+
+
+def add_penalty(tuner: Any, outputs: Any, arguments: Mapping[str, Any]) -> Any:
+    """Add the penalty to the loss of `outputs` if `tuner` is being trained."""
+    if not tuner.training:
+        return outputs
+    if not torch.compiler.is_compiling():
+        for adapter in trained_adapters(tuner):
+            adapter.watch_for_missed_steps()
+    loss = getattr(outputs, "loss", None)
+    if isinstance(loss, torch.Tensor) and not _is_disabled(tuner):
+        penalty = (
+            tuner.orthogonality_penalty() if state_of(tuner).penalty_turn.take(arguments) else None
+        )
+        if penalty is not None:
+            outputs.loss = loss + penalty.to(loss.device, loss.dtype)
+    return outputs
+
+
+def _is_disabled(tuner: Any) -> bool:
+    _, layer = next(adalora_layers(tuner.model), (None, None))
+    return layer is None or bool(layer.disable_adapters)
