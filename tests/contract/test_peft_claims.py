@@ -1,0 +1,131 @@
+"""What the rules call an error does break PEFT: at construction, at injection, or at step N."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import peft
+import pytest
+import torch
+
+from adalora_core.contract.rule import SOUND
+from adalora_core.contract.rules import BY_CODE
+
+SHORT = {"tinit": 2, "tfinal": 3, "total_step": 12, "deltaT": 1}
+"""A schedule that a test can run to its end."""
+
+OF_THE_TOY = {"ADA409": {"target_parameters": ["q_proj.weight"], "target_modules": ["v_proj"]}}
+"""Names in an example that must be those of the model here."""
+
+SCHEDULE_IS_THE_POINT = {"ADA201", "ADA202"}
+
+
+class Toy(torch.nn.Module):
+    """Two adapted matrices."""
+
+    def __init__(self):
+        super().__init__()
+        self.q_proj = torch.nn.Linear(16, 16)
+        self.v_proj = torch.nn.Linear(16, 16)
+
+    def forward(self, x):
+        return self.v_proj(torch.relu(self.q_proj(x)))
+
+
+def _train(config):
+    """Do with PEFT what a user does, to the last step; return what was trained."""
+    torch.manual_seed(0)
+    config = {name: value for name, value in config.items() if name != "peft_type"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = peft.get_peft_model(Toy(), peft.AdaLoraConfig(**config))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for step in range(config["total_step"]):
+            model(torch.randn(4, 16)).square().mean().backward()
+            optimizer.step()
+            model.base_model.update_and_allocate(step)
+            optimizer.zero_grad()
+    return model.state_dict()
+
+
+def test_sound_configuration_trains():
+    assert _train(SOUND | SHORT)
+
+
+IGNORED = {
+    "use_rslora": True,
+    "alpha_pattern": {"q_proj": 64},
+    "megatron_config": {"a": 1},
+    "megatron_core": "other",
+    "eva_config": {"a": 1},
+    "corda_config": {"a": 1},
+    "lora_ga_config": {"a": 1},
+    "velora_config": {"a": 1},
+    "use_qalora": True,
+    "qalora_group_size": 4,
+    "lora_bias": True,
+    "use_bdlora": {"a": 1},
+    "arrow_config": {"a": 1},
+    "kasa_config": {"a": 1},
+    "r": 32,
+    "init_lora_weights": "pissa",
+}
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_setting_called_ignored_leaves_every_trained_number_as_it_is(name):
+    plain, other = _train(SOUND | SHORT), _train(SOUND | SHORT | {name: IGNORED[name]})
+    assert plain.keys() == other.keys()
+    assert all(torch.equal(plain[key], other[key]) for key in plain)
+
+
+def test_setting_that_counts_changes_the_trained_numbers():
+    # Without this the test above could pass because nothing is trained.
+    plain, other = _train(SOUND | SHORT), _train(SOUND | SHORT | {"lora_alpha": 64})
+    assert any(not torch.equal(plain[key], other[key]) for key in plain)
+
+
+BREAKS = {
+    "ADA102": TypeError,
+    "ADA103": AssertionError,
+    "ADA106": TypeError,
+    "ADA107": NotImplementedError,
+    "ADA201": ValueError,
+    "ADA202": ValueError,
+    "ADA204": ZeroDivisionError,
+    "ADA301": RuntimeError,
+    "ADA302": RuntimeError,
+    "ADA401": ValueError,
+    "ADA402": (ValueError, ImportError),
+    "ADA403": ValueError,
+    "ADA404": ValueError,
+    "ADA409": TypeError,
+    "ADA418": ValueError,
+    "ADA421": ValueError,
+    "ADA501": re.error,
+    "ADA505": ValueError,
+}
+
+
+@pytest.mark.parametrize("code", BREAKS)
+def test_bad_example_of_a_rule_breaks_peft(code):
+    bad = BY_CODE[code].bad | OF_THE_TOY.get(code, {})
+    if code not in SCHEDULE_IS_THE_POINT:
+        bad = bad | {name: value for name, value in SHORT.items() if bad[name] == SOUND[name]}
+    with pytest.raises(BREAKS[code]):
+        _train({"total_step": None, **bad})
+
+
+def test_pattern_in_loras_form_breaks_the_loading(tmp_path):
+    model = peft.get_peft_model(Toy(), peft.AdaLoraConfig(**_without_type(SOUND)))
+    model.peft_config["default"].rank_pattern = None
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "adapter_config.json"
+    file.write_text(file.read_text().replace('"rank_pattern": null', '"rank_pattern": {"q": 16}'))
+    with pytest.raises(TypeError, match="Unexpected type of rank_idx"):
+        peft.PeftModel.from_pretrained(Toy(), tmp_path)
+
+
+def _without_type(config):
+    return {name: value for name, value in config.items() if name != "peft_type"}
