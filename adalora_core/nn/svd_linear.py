@@ -66,9 +66,16 @@ class SVDLinear(AdaLoraLayer):
                     self.lora_B[name],
                     self.scale[name],
                     dropout=self.dropout[name] if self.training else 0.0,
-                    inplace=not self.keeps_output,
+                    inplace=not (self.keeps_output or self._is_hooked()),
                 )
         return result
+
+    def _is_hooked(self) -> bool:
+        """Return whether somebody else may hold the base layer's output, which must then stay."""
+        hooks = vars(self.base_layer)  # nn.Module offers no public way to ask for them
+        return bool(
+            hooks["_forward_hooks"] or hooks["_backward_hooks"] or hooks["_backward_pre_hooks"]
+        )
 
     def delta_weight(self, name: str) -> torch.Tensor:
         """Return `scale · B diag(E) A`, `[out, in]` (transposed if the base weight is)."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.training.parallelism import refuse_compacting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +49,7 @@ def compact(tuner: AdaLoraTuner, optimizer: torch.optim.Optimizer) -> Compaction
     adapters = tuner.trained_adapters()
     if not adapters:
         raise ValueError("compact: no active adapter is being trained")
+    refuse_compacting(tuner)
     kept = [_kept(adapter) for adapter in adapters]
     cuts = [
         cut for adapter, flags in zip(adapters, kept, strict=True) for cut in _cuts(adapter, flags)

@@ -14,6 +14,7 @@ from adalora_core.training.checkpoint import checked_copy
 from adalora_core.training.compaction import compact
 from adalora_core.training.forward_signature import class_with_signature_of
 from adalora_core.training.lora_export import export_adapter
+from adalora_core.training.parallelism import reshard
 from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class AdaLoraModel(nn.Module):
 
         Call it after `optimizer.step()` and before `zero_grad()`.
         """
+        reshard(self)
         self.base_model.update_and_allocate(step)
 
     def finalize(self) -> None:

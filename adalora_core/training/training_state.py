@@ -91,22 +91,38 @@ def encode_state(adapter: Adapter) -> dict[str, bytes]:
     if allocator.mask is not None:
         tensors["mask"] = allocator.mask
     tensors["rank_history"] = allocator.ranks_over_time.rows()
-    values = {
+    return {
+        STATE_WEIGHTS_NAME: encode_tensors(tensors),
+        STATE_NAME: json.dumps(progress(adapter), sort_keys=True).encode(),
+    }
+
+
+def progress(adapter: Adapter) -> dict[str, Any]:
+    """Return what there is to know of a run beside its tensors, as JSON values."""
+    allocator = _allocator_of(adapter)
+    return {
         "version": STATE_VERSION,
         "adapter": fingerprint(adapter.spec, list(adapter.layers)),
         "step": allocator.last_step,
         "target_reached": allocator.target_reached,
-        "skipped_entries": statistics.skipped_entries,
+        "skipped_entries": allocator.statistics.skipped_entries,
         "positions": adapter.positions,
         "history": [
             [each.step, each.phase.value, each.budget, each.allocated, each.skipped_entries]
             for each in allocator.history
         ],
     }
-    return {
-        STATE_WEIGHTS_NAME: encode_tensors(tensors),
-        STATE_NAME: json.dumps(values, sort_keys=True).encode(),
-    }
+
+
+def restore_progress(allocator: RankAllocator, values: dict[str, Any]) -> None:
+    """Bring `allocator` to where `values` were taken with `progress`."""
+    allocator.last_step = values["step"]
+    allocator.target_reached = bool(values["target_reached"])
+    allocator.statistics.skipped_entries = int(values["skipped_entries"])
+    allocator.history = [
+        AllocationReport(step, Phase(phase), budget, allocated, skipped)
+        for step, phase, budget, allocated, skipped in values["history"]
+    ]
 
 
 def fingerprint(spec: AdapterSpec, paths: list[str]) -> str:
@@ -188,13 +204,7 @@ def restore_allocator(adapter: Adapter, state: TrainingState) -> None:
     mask = state.tensors.get("mask")
     allocator.mask = None if mask is None else mask.to(parameters[0].device)
     allocator.ranks_over_time.restore(state.tensors["rank_history"])
-    allocator.last_step = state.step
-    allocator.target_reached = bool(state.values["target_reached"])
-    allocator.statistics.skipped_entries = int(state.values["skipped_entries"])
-    allocator.history = [
-        AllocationReport(step, Phase(phase), budget, allocated, skipped)
-        for step, phase, budget, allocated, skipped in state.values["history"]
-    ]
+    restore_progress(allocator, state.values)
 
 
 def _factor_names(adapter: Adapter) -> list[str]:

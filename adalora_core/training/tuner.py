@@ -11,6 +11,11 @@ from adalora_core.nn import AdaLoraLayer, ModulesToSave, SVDLinear, wrap_layer
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import orthogonality_penalty
 from adalora_core.training.adapter import Adapter
+from adalora_core.training.parallelism import (
+    is_distributed,
+    refuse_divided_base,
+    refuse_unsupported_division,
+)
 from adalora_core.training.penalty_turn import PenaltyTurn
 from adalora_core.training.targets import (
     refuse_unsupported,
@@ -40,6 +45,7 @@ class AdaLoraTuner(nn.Module):
         self.model = model
         self.adapters: dict[str, Adapter] = {}
         self.active_adapters: list[str] = []
+        self._looked_before: set[str] = set()
         self.penalty_turn = PenaltyTurn()
 
     def __getattr__(self, name: str) -> Any:
@@ -80,6 +86,7 @@ class AdaLoraTuner(nn.Module):
         if not name or "." in name:
             raise ValueError(f"adapter_name: expected a name without dots, got {name!r}")
         refuse_unsupported(config)
+        refuse_divided_base(self.model)
         if positions is None:
             # An output of earlier training; this adapter begins with every triplet.
             config.rank_pattern = None
@@ -238,6 +245,8 @@ class AdaLoraTuner(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the orthogonality penalty to `outputs.loss`."""
+        if self.training and not torch.compiler.is_compiling():
+            self._refuse_unsupported_division("forward")
         outputs = self.model(*args, **kwargs)
         if not self.training:
             return outputs
@@ -268,7 +277,16 @@ class AdaLoraTuner(nn.Module):
                 "update_and_allocate: no active adapter is trainable; load it with "
                 "is_trainable=True, or activate one that is"
             )
+        self._refuse_unsupported_division("update_and_allocate")
         return [adapter.allocate(step) for adapter in adapters]
+
+    def _refuse_unsupported_division(self, purpose: str) -> None:
+        """Look once, before each kind of call: a wrapper stays, and looking takes time."""
+        if purpose in self._looked_before or not is_distributed():
+            return
+        for adapter in self.trained_adapters():
+            refuse_unsupported_division(adapter, purpose)
+        self._looked_before.add(purpose)
 
     def bind_total_step(self, total_step: int) -> None:
         """Give every trained adapter whose `total_step` is "auto" that number."""

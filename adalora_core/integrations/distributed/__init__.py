@@ -1,0 +1,8 @@
+"""Training in many processes: checkpoints that any number of them can read, and a check."""
+
+from __future__ import annotations
+
+from adalora_core.integrations.distributed.agreement import check_agreement
+from adalora_core.integrations.distributed.checkpoint import AdapterState
+
+__all__ = ["AdapterState", "check_agreement"]

@@ -1,0 +1,191 @@
+"""Adapters and allocators for torch.distributed.checkpoint, for any number of processes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.distributed.checkpoint.stateful import Stateful
+
+from adalora_core.errors import CheckpointError
+from adalora_core.integrations.tuners import tuner_of, unwrapped
+from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.sharding import is_sharded
+from adalora_core.training.parallelism import reshard
+from adalora_core.training.training_state import progress, restore_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adalora_core.allocation import RankAllocator
+    from adalora_core.training.adapter import Adapter
+
+_AVERAGES = ("smoothed", "uncertainty")
+
+
+def trained_adapters(model: Any, purpose: str) -> list[Adapter]:
+    """Return the adapters of `model`, wrapped or not, that are being trained."""
+    adapters = tuner_of(model, purpose).trained_adapters()
+    return [adapter for adapter in adapters if adapter.allocator is not None]
+
+
+class AdapterState(Stateful):
+    """The trained adapters of a model with their allocators, as a `Stateful`.
+
+    Every process saves the parts that it holds, so nothing is gathered; a run saved by two goes on
+    with one or four, sharded or not. Dropped triplets and both averages are part of it, so
+    that the resumed run is the uninterrupted one. Optimizer, random state and data order are the
+    caller's (`torch.distributed.checkpoint.state_dict.get_optimizer_state_dict`).
+
+    Args:
+        model: the adapted model, wrapped or not.
+
+    Example:
+        >>> import tempfile, torch
+        >>> import torch.distributed.checkpoint as dcp
+        >>> from adalora_core import AdaLoraConfig, get_peft_model
+        >>> config = AdaLoraConfig(total_step=10, target_modules=["0"])
+        >>> model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config)
+        >>> state = AdapterState(model).state_dict()
+        >>> sorted(state["default"])
+        ['factors', 'progress', 'smoothed', 'uncertainty']
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of all tensors, and the progress as JSON text."""
+        reshard(unwrapped(self.model))
+        state: dict[str, Any] = {
+            adapter.name: _state_of(adapter)
+            for adapter in trained_adapters(self.model, "AdapterState")
+        }
+        if others := self._other_tensors():
+            state["others"] = {name: tensor.clone() for name, tensor in others.items()}
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take a state over; everything is checked before anything is changed.
+
+        Raises:
+            CheckpointError: it is of another run, or of a compacted model.
+        """
+        adapters = trained_adapters(self.model, "AdapterState")
+        for adapter in adapters:
+            _check(adapter, json.loads(state_dict[adapter.name]["progress"]))
+        for adapter in adapters:
+            _restore(adapter, state_dict[adapter.name])
+        with torch.no_grad():
+            for name, tensor in self._other_tensors().items():
+                tensor.copy_(state_dict["others"][name])
+
+    def _other_tensors(self) -> dict[str, torch.Tensor]:
+        """Return what is trained beside the factors: whole modules with their buffers, biases."""
+        tuner: Any = tuner_of(self.model, "AdapterState")
+        found = {
+            name: parameter.detach()
+            for name, parameter in tuner.model.named_parameters()
+            if parameter.requires_grad and name.split(".")[-2] not in FACTORS
+        }
+        for path, module in tuner.saved_modules():
+            for name, buffer in module.modules_to_save.named_buffers():
+                found[f"{path}.modules_to_save.{name}"] = buffer
+        return found
+
+
+def _allocator_of(adapter: Adapter) -> RankAllocator:
+    assert adapter.allocator is not None  # noqa: S101 - trained_adapters() has left out the others
+    return adapter.allocator
+
+
+def _names(adapter: Adapter) -> list[str]:
+    return [f"{path}.{factor}" for path in adapter.layers for factor in FACTORS]
+
+
+def _state_of(adapter: Adapter) -> dict[str, Any]:
+    allocator = _allocator_of(adapter)
+    parameters = allocator.parameters()
+    # A reader must know every tensor before it reads, so there are averages at every step.
+    allocator.statistics.prepare([_local(each) for each in parameters])
+    names = _names(adapter)
+    state: dict[str, Any] = {
+        "factors": {
+            name: parameter.detach().clone()
+            for name, parameter in zip(names, parameters, strict=True)
+        }
+    }
+    for kind in _AVERAGES:
+        averages: Sequence[torch.Tensor] = getattr(allocator.statistics, kind)
+        state[kind] = {
+            name: _divided_like(parameter, average.clone())
+            for name, parameter, average in zip(names, parameters, averages, strict=True)
+        }
+    if allocator.target_reached:
+        allocator.statistics.release()
+    values = progress(adapter) | {
+        "mask": None if allocator.mask is None else allocator.mask.tolist(),
+        "rank_history": allocator.ranks_over_time.rows().tolist(),
+    }
+    state["progress"] = json.dumps(values, sort_keys=True)
+    return state
+
+
+def _check(adapter: Adapter, values: dict[str, Any]) -> None:
+    expected = progress(adapter)
+    for key, what in (
+        ("version", "the version of the state"),
+        ("adapter", "the configuration or the adapted modules"),
+        ("positions", "the triplets (a model that was compacted has fewer)"),
+    ):
+        if values[key] != expected[key]:
+            raise CheckpointError(
+                f"AdapterState: {what} of adapter {adapter.name!r} differ from those of the saved "
+                "run; make the model as it was made then, and load before compacting. Nothing was "
+                "changed"
+            )
+
+
+def _restore(adapter: Adapter, state: dict[str, Any]) -> None:
+    allocator = _allocator_of(adapter)
+    parameters = allocator.parameters()
+    names = _names(adapter)
+    values = json.loads(state["progress"])
+    with torch.no_grad():
+        for name, parameter in zip(names, parameters, strict=True):
+            parameter.copy_(state["factors"][name])
+    restore_progress(allocator, values)
+    if allocator.target_reached:
+        allocator.statistics.release()
+    else:
+        for kind in _AVERAGES:
+            setattr(allocator.statistics, kind, [_local(state[kind][name]) for name in names])
+    device = _local(parameters[0]).device
+    mask = values["mask"]
+    allocator.mask = None if mask is None else torch.tensor(mask, device=device)
+    rows = torch.tensor(values["rank_history"], dtype=torch.int16)
+    allocator.ranks_over_time.restore(rows.view(-1, len(allocator.matrices)).to(device))
+
+
+def _local(tensor: Any) -> torch.Tensor:
+    if not is_sharded(tensor):
+        return tensor.detach()  # type: ignore[no-any-return]  # a tensor by contract
+    with torch.no_grad():
+        return tensor.to_local()  # type: ignore[no-any-return]  # same
+
+
+def _divided_like(parameter: Any, average: torch.Tensor) -> torch.Tensor:
+    """Return `average`, which belongs to the local part of `parameter`, as a part of the whole."""
+    if not is_sharded(parameter):
+        return average
+    from torch.distributed.tensor import DTensor
+
+    return DTensor.from_local(
+        average,
+        parameter.device_mesh,
+        parameter.placements,
+        run_check=False,
+        shape=parameter.shape,
+        stride=parameter.stride(),
+    )

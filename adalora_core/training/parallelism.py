@@ -1,0 +1,133 @@
+"""Ways to divide a model over processes that would train wrongly: refused, each with what to do.
+
+DDP and FSDP2 (`fully_shard`) are supported; see docs/scaling.md.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from typing import TYPE_CHECKING, Any
+
+from torch import distributed, nn
+
+from adalora_core.errors import ParallelismError
+from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.sharding import is_sharded
+from adalora_core.sharding.layout import FACTOR_DIMENSIONS
+
+if TYPE_CHECKING:
+    from adalora_core.nn import AdaLoraLayer
+    from adalora_core.training.adapter import Adapter
+
+_WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel"}
+_HOW_FSDP1 = (
+    "FSDP1 (FullyShardedDataParallel) flattens parameters and so loses rows and columns: use "
+    "FSDP2, torch.distributed.fsdp.fully_shard, or DDP"
+)
+_HOW_ZERO3 = (
+    "DeepSpeed ZeRO-3 hides parameters and gradients from the allocator: use FSDP2, "
+    "torch.distributed.fsdp.fully_shard, or ZeRO-2 with a model that is not partitioned"
+)
+
+
+def is_distributed() -> bool:
+    """Return whether this process belongs to a process group."""
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def refuse_divided_base(model: nn.Module) -> None:
+    """Refuse to add an adapter to a model that is divided or wrapped already.
+
+    Its factors would be unknown to whoever synchronises the gradients.
+
+    Raises:
+        ParallelismError: so it is; nothing was changed.
+    """
+    for path, module in model.named_modules():
+        if _is_wrapper(module):
+            raise ParallelismError(
+                f"get_peft_model: {path or 'the model'} is wrapped in {type(module).__name__}, "
+                "which would not synchronise the gradients of new adapters; add the adapter first "
+                "and wrap the result"
+            )
+    for name, parameter in model.named_parameters():
+        if is_sharded(parameter):
+            raise ParallelismError(
+                f"get_peft_model: {name} is divided over processes already, new adapters would not "
+                "be; add the adapter first, then call fully_shard"
+            )
+        if hasattr(parameter, "ds_id"):
+            raise ParallelismError(f"get_peft_model: {name} is partitioned. {_HOW_ZERO3}")
+
+
+def refuse_unsupported_division(adapter: Adapter, purpose: str) -> None:
+    """Refuse to train `adapter` where its factors or base layers are divided in other ways.
+
+    Args:
+        adapter: the adapter.
+        purpose: the call that is refused, for the message.
+
+    Raises:
+        ParallelismError: so it is; nothing was changed.
+    """
+    for path, layer in adapter.layers.items():
+        for factor in FACTORS:
+            parameter = getattr(layer, factor)._parameters.get(adapter.name)  # noqa: SLF001 - as Adapter.factors
+            if hasattr(parameter, "ds_id"):
+                raise ParallelismError(f"{purpose}: {path}.{factor} is partitioned. {_HOW_ZERO3}")
+            if parameter is None or parameter.dim() != FACTOR_DIMENSIONS:
+                raise ParallelismError(f"{purpose}: {path}.{factor} is not a matrix. {_HOW_FSDP1}")
+        _refuse_tensor_parallel(adapter.name, path, layer, purpose)
+
+
+def _refuse_tensor_parallel(name: str, path: str, layer: AdaLoraLayer, purpose: str) -> None:
+    factor: Any = layer.lora_A._parameters[name]  # noqa: SLF001 - as Adapter.factors
+    for parameter in layer.base_layer.parameters():
+        divided: Any = parameter
+        if not is_sharded(divided):
+            continue
+        if not is_sharded(factor) or factor.device_mesh != divided.device_mesh:
+            raise ParallelismError(
+                f"{purpose}: the base layer of {path} is divided over processes and its adapter is "
+                "not divided with it. Tensor parallelism of adapted layers is not supported: leave "
+                "them out of the parallelize plan; with fully_shard, shard the layer with its "
+                "adapter"
+            )
+
+
+def refuse_compacting(model: nn.Module) -> None:
+    """Refuse to cut parameters that a wrapper has laid out for communication.
+
+    Raises:
+        ParallelismError: a wrapper holds `model`; nothing was changed.
+    """
+    if not is_distributed():
+        return
+    # The wrapper knows the model, not the other way round; this is called once in a run.
+    for wrapper in gc.get_objects():
+        if _is_wrapper(wrapper) and any(module is model for module in wrapper.modules()):
+            raise ParallelismError(
+                f"compact: the model is wrapped in {type(wrapper).__name__}, whose buffers are "
+                "made for the parameters as they are. Take the model out (model = wrapped.module; "
+                "del wrapped), call compact on every process, and wrap it again"
+            )
+
+
+def reshard(model: nn.Module) -> None:
+    """Give up what a forward pass of a model under FSDP2 has gathered and kept.
+
+    A forward pass without a backward pass leaves the root's parameters whole, without gradients.
+    """
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    if fsdp is None or not isinstance(model, fsdp.FSDPModule):
+        return
+    for module in model.modules():
+        if isinstance(module, fsdp.FSDPModule):
+            module.reshard()
+
+
+def _is_wrapper(candidate: object) -> bool:
+    # By the type alone: asking an arbitrary object for its class may run code of its own.
+    kind = type(candidate)
+    return kind.__name__ in _WRAPPERS and issubclass(kind, nn.Module)

@@ -1,0 +1,50 @@
+"""A run saved by some processes goes on with any number of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from distributed_checks import load_and_train, load_into_another_run, train_and_save
+from distributed_runs import run
+from process_groups import run_processes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# One process speaks with nobody, and says so.
+pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+
+
+@pytest.mark.parametrize("stop", [9, 27], ids=["while-budgeting", "in-the-final-phase"])
+@pytest.mark.parametrize(
+    ("saved", "resumed"),
+    [
+        (("fsdp2", 2), ("fsdp2", 4)),
+        (("fsdp2", 2), ("single", 1)),
+        (("single", 1), ("fsdp2", 2)),
+        (("ddp", 2), ("hsdp", 4)),
+    ],
+)
+def test_a_resumed_run_is_the_uninterrupted_one(
+    saved: tuple[str, int], resumed: tuple[str, int], stop: int, tmp_path: Path
+) -> None:
+    expected = run(0, "single", {})
+    folder = tmp_path / "checkpoint"
+    run_processes(saved[1], train_and_save, tmp_path / "save", saved[0], stop, folder)
+    for found in run_processes(
+        resumed[1], load_and_train, tmp_path / "load", resumed[0], stop, folder
+    ):
+        assert found.masks == expected.masks[stop:]
+        assert found.budgets == expected.budgets[stop:]
+        for name, parameter in expected.parameters.items():
+            torch.testing.assert_close(found.parameters[name], parameter, atol=1e-6, rtol=0)
+
+
+def test_a_checkpoint_of_another_run_is_refused_and_nothing_is_changed(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    run_processes(2, train_and_save, tmp_path / "save", "fsdp2", 9, folder)
+    (said,) = run_processes(1, load_into_another_run, tmp_path / "load", folder)
+    assert "the configuration or the adapted modules" in said
+    assert said.endswith("unchanged=True")

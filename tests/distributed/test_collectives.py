@@ -1,0 +1,43 @@
+"""Allocation costs no collective under DDP, and under FSDP2 what the documentation says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from distributed_checks import count_collectives
+from distributed_runs import STEPS, adapted
+from process_groups import run_processes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEDULE = adapted().base_model.adapters["default"].allocator.schedule
+ALLOCATIONS = [int(SCHEDULE.is_allocation_step(step)) for step in range(STEPS)]
+
+
+def test_the_steps_are_of_both_kinds() -> None:
+    assert set(ALLOCATIONS) == {0, 1}
+
+
+def test_ddp_makes_no_collective_of_ours(tmp_path: Path) -> None:
+    for counts in run_processes(2, count_collectives, tmp_path, "ddp", {}):
+        assert [allocation for _, allocation in counts] == [0] * STEPS
+
+
+@pytest.mark.parametrize(("kind", "world"), [("fsdp2", 2), ("hsdp", 4)])
+def test_sharded_scores_are_one_all_reduce_per_allocation(
+    kind: str, world: int, tmp_path: Path
+) -> None:
+    for counts in run_processes(world, count_collectives, tmp_path, kind, {}):
+        assert [allocation for _, allocation in counts] == ALLOCATIONS
+
+
+def test_the_penalty_is_one_exchange_per_forward(tmp_path: Path) -> None:
+    with_penalty = run_processes(2, count_collectives, tmp_path / "with", "fsdp2", {})
+    without = run_processes(
+        2, count_collectives, tmp_path / "without", "fsdp2", {"orth_reg_weight": 0.0}
+    )
+    more = [a - b for (a, _), (b, _) in zip(with_penalty[0], without[0], strict=True)]
+    assert without[0][5][0] > 0
+    assert more == [1] * STEPS

@@ -1,0 +1,64 @@
+"""Accumulation, mixed precision, offloading and evaluation in between change nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from distributed_checks import run_accumulating, run_evaluating_in_between, run_with_options
+from distributed_runs import run
+from process_groups import run_processes
+from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from distributed_runs import Trace
+
+
+def assert_same(found: Trace, expected: Trace) -> None:
+    assert found.budgets == expected.budgets
+    assert found.masks == expected.masks
+    for name, parameter in expected.parameters.items():
+        torch.testing.assert_close(found.parameters[name], parameter, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+def test_micro_batches_are_the_batch(kind: str, tmp_path: Path) -> None:
+    expected = run(0, "single", {})
+    assert_same(run_accumulating(0, "single", 2), expected)
+    for found in run_processes(2, run_accumulating, tmp_path, kind, 2):
+        assert_same(found, expected)
+
+
+def test_offloaded_factors_are_allocated_where_they_are(tmp_path: Path) -> None:
+    expected = run(0, "single", {})
+    options = {"offload_policy": CPUOffloadPolicy(pin_memory=False)}
+    for found in run_processes(2, run_with_options, tmp_path, options, torch.float64):
+        assert_same(found, expected)
+
+
+def test_a_run_that_keeps_layers_gathered_after_forward_is_the_same(tmp_path: Path) -> None:
+    expected = run(0, "single", {})
+    options = {"reshard_after_forward": False}
+    for found in run_processes(2, run_with_options, tmp_path, options, torch.float64):
+        assert_same(found, expected)
+
+
+def test_mixed_precision_keeps_the_budgets_and_the_ranks_agree(tmp_path: Path) -> None:
+    expected = run(0, "single", {})
+    options = {
+        "mp_policy": MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    }
+    first, second = run_processes(2, run_with_options, tmp_path, options, torch.float32)
+    assert first.budgets == second.budgets == expected.budgets
+    assert first.masks == second.masks
+    assert {each.dtype for each in first.parameters.values()} == {torch.float32}
+    assert first.losses[-1] < first.losses[0]
+
+
+def test_a_forward_pass_before_the_allocation_hides_no_gradient(tmp_path: Path) -> None:
+    expected = run(0, "single", {})
+    for found in run_processes(2, run_evaluating_in_between, tmp_path):
+        assert_same(found, expected)

@@ -1,0 +1,254 @@
+"""What the processes do in tests of resuming, failures, collectives and refusals."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from distributed_runs import (
+    STEPS,
+    Trace,
+    adapted,
+    batch,
+    optimizer_of,
+    shard,
+    train,
+    whole_parameters,
+    wrap,
+)
+from torch import distributed, nn
+from torch.distributed.checkpoint.state_dict import (
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor.debug import CommDebugMode
+
+from adalora_core.errors import AdaLoraError
+from adalora_core.integrations.distributed import AdapterState, check_agreement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def allocator_of(model: Any) -> Any:
+    return model.base_model.adapters["default"].allocator
+
+
+# --- checkpoints ---------------------------------------------------------------------------------
+
+
+def train_and_save(_rank: int, kind: str, stop: int, folder: Path) -> Trace:
+    """Train until before `stop`, then save."""
+    model = adapted()
+    wrapped = wrap(model, kind)
+    optimizer = optimizer_of(model)
+    trace = train(wrapped, model, range(stop), optimizer=optimizer)
+    states = {"adapter": AdapterState(wrapped), "optimizer": _optimizer_state(model, optimizer)}
+    dcp.save(states, checkpoint_id=folder)
+    return trace
+
+
+def load_and_train(_rank: int, kind: str, start: int, folder: Path) -> Trace:
+    """Make the model anew, load, go on from `start`."""
+    model = adapted()
+    wrapped = wrap(model, kind)
+    optimizer = optimizer_of(model)
+    states = {"adapter": AdapterState(wrapped), "optimizer": _optimizer_state(model, optimizer)}
+    dcp.load(states, checkpoint_id=folder)
+    set_optimizer_state_dict(model, optimizer, states["optimizer"])
+    return train(wrapped, model, range(start, STEPS), optimizer=optimizer)
+
+
+def _optimizer_state(model: Any, optimizer: torch.optim.Optimizer) -> Any:
+    return get_optimizer_state_dict(model, optimizer)
+
+
+def load_into_another_run(_rank: int, folder: Path) -> str:
+    """Load a checkpoint into a model with another schedule; return the refusal."""
+    model = adapted(target_r=2)
+    before = whole_parameters(model)
+    try:
+        dcp.load({"adapter": AdapterState(model)}, checkpoint_id=folder)
+    except Exception as error:  # noqa: BLE001 - DCP wraps what a rank raises in its own error
+        unchanged = all(torch.equal(before[k], v) for k, v in whole_parameters(model).items())
+        return f"{error} unchanged={unchanged}"
+    return "no error"
+
+
+# --- variations of the step ----------------------------------------------------------------------
+
+
+def run_accumulating(rank: int, kind: str, parts: int) -> Trace:
+    """Train with every batch in micro-batches, synchronised at the last of them."""
+    world = distributed.get_world_size() if distributed.is_initialized() else 1
+    model = adapted()
+    wrapped = wrap(model, kind)
+    optimizer = optimizer_of(model)
+    trace = Trace()
+    wrapped.train()
+    for step in range(STEPS):
+        mine = batch(step, rank, world, torch.float64)
+        for part in range(parts):
+            is_last = part == parts - 1
+            micro = {name: each[part::parts] for name, each in mine.items()}
+            if kind == "fsdp2":
+                wrapped.set_requires_gradient_sync(is_last)
+            if kind == "ddp":
+                wrapped.require_backward_grad_sync = is_last  # what no_sync() sets
+            (wrapped(**micro).loss / parts).backward()
+        optimizer.step()
+        model.update_and_allocate(step)
+        optimizer.zero_grad()
+        trace.budgets.append(allocator_of(model).budget)
+        trace.masks.append(allocator_of(model).mask)
+    trace.masks = [None if each is None else each.tolist() for each in trace.masks]
+    trace.parameters = whole_parameters(model)
+    return trace
+
+
+def run_with_options(_rank: int, options: dict[str, Any], dtype: torch.dtype) -> Trace:
+    """Train under FSDP2 with options of `fully_shard`."""
+    model = adapted(dtype)
+    mesh = init_device_mesh("cpu", (distributed.get_world_size(),))
+    return train(shard(model, mesh, **options), model, range(STEPS), dtype=dtype)
+
+
+def run_evaluating_in_between(rank: int) -> Trace:
+    """Put a forward pass without gradients between the optimizer's step and the allocation."""
+    world = distributed.get_world_size()
+    model = adapted()
+    wrapped = wrap(model, "fsdp2")
+    update = model.update_and_allocate
+
+    def evaluate_first(step: int) -> None:
+        with torch.no_grad():
+            wrapped(**batch(step, rank, world, torch.float64))
+        update(step)
+
+    model.update_and_allocate = evaluate_first
+    return train(wrapped, model, range(STEPS))
+
+
+# --- collectives ---------------------------------------------------------------------------------
+
+
+def count_collectives(rank: int, kind: str, changes: dict[str, Any]) -> list[tuple[int, int]]:
+    """Return for each step how many collectives forward and backward, and the allocation, made."""
+    world = distributed.get_world_size()
+    model = adapted(**changes)
+    wrapped = wrap(model, kind)
+    optimizer = optimizer_of(model)
+    counts = []
+    wrapped.train()
+    for step in range(STEPS):
+        with CommDebugMode() as training:
+            wrapped(**batch(step, rank, world, torch.float64)).loss.backward()
+        optimizer.step()
+        with CommDebugMode() as allocating:
+            model.update_and_allocate(step)
+        optimizer.zero_grad()
+        counts.append((training.get_total_counts(), allocating.get_total_counts()))
+    return counts
+
+
+# --- failures ------------------------------------------------------------------------------------
+
+
+def run_with_bad_gradients(rank: int, kind: str) -> tuple[Trace, int]:
+    """Let the loss of rank 1 overflow at two steps."""
+    model = adapted()
+    wrapped = wrap(model, kind)
+    optimizer = optimizer_of(model)
+    world = distributed.get_world_size()
+    trace = Trace()
+    wrapped.train()
+    for step in range(STEPS):
+        loss = wrapped(**batch(step, rank, world, torch.float64)).loss
+        is_bad = step in {6, 9}
+        (loss * (float("inf") if is_bad and rank == 1 else 1)).backward()
+        if not is_bad:  # as a loop that looks at the gradient norm does, on every rank
+            optimizer.step()
+        model.update_and_allocate(step)
+        optimizer.zero_grad()
+        trace.masks.append(allocator_of(model).mask)
+        trace.budgets.append(allocator_of(model).budget)
+    trace.masks = [None if each is None else each.tolist() for each in trace.masks]
+    trace.parameters = whole_parameters(model)
+    check_agreement(wrapped)
+    return trace, allocator_of(model).statistics.skipped_entries
+
+
+def die_before_allocation(rank: int) -> dict[str, Any] | None:
+    """Let rank 1 leave before the all-reduce of step 4; return what the others then hold."""
+    model = adapted()
+    wrapped = wrap(model, "fsdp2")
+    optimizer = optimizer_of(model)
+    train(wrapped, model, range(4), optimizer=optimizer)
+    before = allocator_of(model).mask
+    world = distributed.get_world_size()
+    wrapped(**batch(4, rank, world, torch.float64)).loss.backward()
+    optimizer.step()
+    values = [each.to_local().clone() for each in allocator_of(model).parameters()[1::3]]
+    if rank == 1:
+        os._exit(0)
+    try:
+        model.update_and_allocate(4)
+    except RuntimeError as error:
+        now = [each.to_local() for each in allocator_of(model).parameters()[1::3]]
+        return {
+            "error": str(error),
+            "mask_is_the_old_one": allocator_of(model).mask is before,
+            "values_are_the_old_ones": all(map(torch.equal, values, now)),
+            "last_step": allocator_of(model).last_step,
+        }
+    return None
+
+
+def disagree(rank: int, spoil: str) -> str:
+    """Spoil the state of rank 1; return what the check says on this rank."""
+    model = adapted()
+    wrapped = wrap(model, "ddp")
+    train(wrapped, model, range(10))
+    check_agreement(wrapped)
+    allocator = allocator_of(model)
+    if rank == 1:
+        if spoil == "kept set":
+            allocator.mask[0] = ~allocator.mask[0]
+        elif spoil == "averages":
+            allocator.statistics.smoothed[0][0, 0] += 1e-12
+        elif spoil == "step":
+            allocator.last_step += 1
+        else:
+            with torch.no_grad():
+                allocator.parameters()[0][0, 0] += 1e-12
+    try:
+        check_agreement(wrapped)
+    except AdaLoraError as error:
+        return str(error)
+    return "no error"
+
+
+# --- refusals ------------------------------------------------------------------------------------
+
+
+def refusal(_rank: int, attempt: Callable[[], None]) -> str:
+    """Return the type and the text of what `attempt` raises."""
+    try:
+        attempt()
+    except Exception as error:  # noqa: BLE001 - the test looks at which it is
+        return f"{type(error).__name__}: {error}"
+    return "no error"
+
+
+def one_step(wrapped: nn.Module, model: Any) -> None:
+    """Train one step."""
+    rank, world = distributed.get_rank(), distributed.get_world_size()
+    optimizer = optimizer_of(model)
+    wrapped.train()
+    wrapped(**batch(0, rank, world, torch.float64)).loss.backward()
+    optimizer.step()
+    model.update_and_allocate(0)
