@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from measure import Case
+from peft import AdaLoraConfig
 from peft.tuners.adalora.layer import SVDLinear as PeftSVDLinear
 from shapes import RANK
 
@@ -56,20 +57,27 @@ class FixedOutput(torch.nn.Linear):
         return x.new_zeros(len(x), self.out_features)
 
 
-def peft_layer(n_in: int, n_out: int, dtype: torch.dtype) -> torch.nn.Module:
-    """Return PEFT's adapted layer; it keeps its adapter in float32 on a low-precision base."""
-    layer = PeftSVDLinear(
-        FixedOutput(n_in, n_out, bias=False, dtype=dtype), "default", r=RANK, lora_alpha=6
-    )
+def peft_layer(
+    n_in: int, n_out: int, dtype: torch.dtype, factors_dtype: torch.dtype
+) -> torch.nn.Module:
+    """Return PEFT's adapted layer."""
+    config = AdaLoraConfig(init_r=RANK, target_r=4, lora_alpha=6, total_step=10)
+    base = FixedOutput(n_in, n_out, bias=False, dtype=dtype)
+    layer = PeftSVDLinear(base, "default", config, r=RANK, lora_alpha=6)
     layer.set_adapter("default")
+    for factor in "AEB":
+        parameter = getattr(layer, f"lora_{factor}")["default"]
+        parameter.data = parameter.data.to(factors_dtype)
     return layer
 
 
-def contenders(tokens: int, n_in: int, n_out: int, dtype: torch.dtype) -> dict[str, Any]:
+def contenders(
+    tokens: int, n_in: int, n_out: int, dtype: torch.dtype, factors_dtype: torch.dtype
+) -> dict[str, Any]:
     """Return the functions to compare on one shape."""
     x = torch.randn(tokens, n_in).to(dtype).requires_grad_()
     grad = torch.randn(tokens, n_out).to(dtype)
-    layer = peft_layer(n_in, n_out, dtype)
+    layer = peft_layer(n_in, n_out, dtype, factors_dtype)
     A, E, B = (getattr(layer, f"lora_{factor}")["default"] for factor in "AEB")
     inputs = [x, A, E, B]
 
@@ -82,24 +90,21 @@ def contenders(tokens: int, n_in: int, n_out: int, dtype: torch.dtype) -> dict[s
         "peft": measured(lambda _: layer(x)),
         "compiled": measured(lambda base: compiled(base, *inputs, SCALE)),
     }
-    if dtype == A.dtype:
+    if dtype == factors_dtype:
         found["addmm"] = measured(lambda base: AddmmFunction.apply(base, *inputs))
     return found
 
 
 def cases() -> Iterator[Case]:
     """Yield every comparison of this op."""
-    for tokens, n_in, n_out in SHAPES:
-        label = f"[{tokens} x {n_in} -> {n_out}] float32"
-        yield Case(
-            "svd_linear", label, contenders(tokens, n_in, n_out, torch.float32), goal=GOAL_FLOAT32
-        )
-        yield Case(
-            "svd_linear, addmm", label, contenders(tokens, n_in, n_out, torch.float32),
-            against="addmm", goal=1.0,
-        )  # fmt: skip
-    for tokens, n_in, n_out in SHAPES[:LOW_PRECISION_SHAPES]:
-        label = f"[{tokens} x {n_in} -> {n_out}] bfloat16"
-        yield Case(
-            "svd_linear", label, contenders(tokens, n_in, n_out, torch.bfloat16), goal=GOAL_BFLOAT16
-        )
+    for shape in SHAPES:
+        label = f"[{shape[0]} x {shape[1]} -> {shape[2]}] float32"
+        functions = contenders(*shape, torch.float32, torch.float32)
+        yield Case("svd_linear", label, functions, goal=GOAL_FLOAT32)
+        yield Case("svd_linear, addmm", label, functions, against="addmm", goal=1.0)
+    for shape in SHAPES[:LOW_PRECISION_SHAPES]:
+        label = f"[{shape[0]} x {shape[1]} -> {shape[2]}] bfloat16"
+        functions = contenders(*shape, torch.bfloat16, torch.bfloat16)
+        yield Case("svd_linear", label, functions, goal=GOAL_BFLOAT16)
+        functions = contenders(*shape, torch.bfloat16, torch.float32)
+        yield Case("svd_linear", f"{label}, float32 adapter", functions, goal=GOAL_BFLOAT16)

@@ -3,6 +3,7 @@
 
 #include "adalora/importance.hpp"
 #include "bindings/bindings.hpp"
+#include "bindings/define.hpp"
 #include "bindings/tensor.hpp"
 
 namespace adalora::bindings {
@@ -233,8 +234,8 @@ std::int64_t update(py::handle parameters, py::handle gradients, py::handle smoo
 }  // namespace
 
 void bind_importance(py::module_& module) {
-  module.def("update_importance", &update,
-             "Update the averages; return how many entries were skipped.");
+  define<&update>(module, "update_importance",
+                  "Update the averages; return how many entries were skipped.");
 }
 
 }  // namespace adalora::bindings

@@ -2,6 +2,7 @@
 
 #include "adalora/orthogonality.hpp"
 #include "bindings/bindings.hpp"
+#include "bindings/define.hpp"
 #include "bindings/tensor.hpp"
 
 namespace adalora::bindings {
@@ -117,8 +118,8 @@ void gradient(py::handle lora_As, py::handle lora_Bs, py::handle grams, py::hand
 }  // namespace
 
 void bind_orthogonality(py::module_& module) {
-  module.def("orthogonality_penalty", &penalty, "Write grams and norms; return the mean.");
-  module.def("orthogonality_gradient", &gradient, "Write the gradients of all factors.");
+  define<&penalty>(module, "orthogonality_penalty", "Write grams and norms; return the mean.");
+  define<&gradient>(module, "orthogonality_gradient", "Write the gradients of all factors.");
 }
 
 }  // namespace adalora::bindings

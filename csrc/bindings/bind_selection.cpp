@@ -2,6 +2,7 @@
 
 #include "adalora/selection.hpp"
 #include "bindings/bindings.hpp"
+#include "bindings/define.hpp"
 #include "bindings/tensor.hpp"
 
 namespace adalora::bindings {
@@ -82,8 +83,8 @@ void apply(py::handle mask, py::handle singular_values) {
 }  // namespace
 
 void bind_selection(py::module_& module) {
-  module.def("select_triplets", &select, "Write mask and zero what is dropped.");
-  module.def("apply_mask", &apply, "Zero the singular values that mask drops.");
+  define<&select>(module, "select_triplets", "Write mask and zero what is dropped.");
+  define<&apply>(module, "apply_mask", "Zero the singular values that mask drops.");
 }
 
 }  // namespace adalora::bindings

@@ -2,6 +2,7 @@
 
 #include "adalora/svd_linear.hpp"
 #include "bindings/bindings.hpp"
+#include "bindings/define.hpp"
 #include "bindings/tensor.hpp"
 
 namespace adalora::bindings {
@@ -98,7 +99,7 @@ MatrixView read_output(py::handle object, const Argument& argument, const Matrix
 void backward(py::handle grad, py::handle x, py::handle hidden, py::handle A, py::handle E,
               py::handle B, py::handle scale, py::handle dropout, py::handle seed,
               py::handle grad_x, py::handle grad_A, py::handle grad_E, py::handle grad_B,
-              bool accumulate_x) {
+              py::handle accumulate_x) {
   const MatrixView upstream = read_rows(grad, argument("grad"));
   const MatrixView input = read_rows(x, argument("x"));
   require_shape(upstream, argument("grad"), input.rows, upstream.cols,
@@ -113,7 +114,7 @@ void backward(py::handle grad, py::handle x, py::handle hidden, py::handle A, py
   gradients.triplets = {read_output(grad_A, argument("grad_A"), triplets.A, overlap, false),
                         read_output(grad_E, argument("grad_E"), triplets.E, overlap, false),
                         read_output(grad_B, argument("grad_B"), triplets.B, overlap, false)};
-  gradients.accumulate_x = accumulate_x;
+  gradients.accumulate_x = read_flag(accumulate_x, argument("accumulate_x"));
   overlap.read(upstream, argument("grad"));
   overlap.read(input, argument("x"));
   overlap.read(kept, argument("hidden"));
@@ -126,8 +127,8 @@ void backward(py::handle grad, py::handle x, py::handle hidden, py::handle A, py
 }  // namespace
 
 void bind_svd_linear(py::module_& module) {
-  module.def("svd_linear_forward", &forward, "Write hidden and output.");
-  module.def("svd_linear_backward", &backward, "Write the gradients that are not None.");
+  define<&forward>(module, "svd_linear_forward", "Write hidden and output.");
+  define<&backward>(module, "svd_linear_backward", "Write the gradients that are not None.");
 }
 
 }  // namespace adalora::bindings

@@ -255,6 +255,11 @@ std::int64_t read_integer(py::handle object, const Argument& argument) {
   return value;
 }
 
+bool read_flag(py::handle object, const Argument& argument) {
+  if (!PyBool_Check(object.ptr())) throw_type_error(argument, "True or False", type_name(object));
+  return object.ptr() == Py_True;
+}
+
 py::tuple read_items(py::handle object, const Argument& argument) {
   if (!PyList_Check(object.ptr()) && !PyTuple_Check(object.ptr())) {
     throw_type_error(argument, "a list or tuple of tensors", type_name(object));

@@ -57,6 +57,7 @@ std::uint8_t* read_mask(py::handle object, const Argument& argument, std::int64_
 
 double read_number(py::handle object, const Argument& argument);
 std::int64_t read_integer(py::handle object, const Argument& argument);
+bool read_flag(py::handle object, const Argument& argument);
 
 /// A list or tuple as a tuple of its own, which holds a reference to every item.
 py::tuple read_items(py::handle object, const Argument& argument);

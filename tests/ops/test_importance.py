@@ -1,4 +1,4 @@
-"""The importance pass: bit-equal to PEFT, equal to its oracle, deterministic, safe with bad values."""
+"""The importance pass: bit-equal to PEFT, equal to its oracle, deterministic, safe."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from tolerances import assert_close
 from adalora_core import ops, reference
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
-# (leading dimensions, in, r, out): odd, rank 0 and 1, empty batch, empty sides, one dimension, large
+# (leading dimensions, in, r, out): odd, rank 0 and 1, empty batch and sides, one dimension, large
 SHAPES = [
     ((5,), 7, 3, 11),
     ((2, 3), 33, 12, 47),

@@ -1,0 +1,173 @@
+"""No Python call may crash the interpreter; every refusal names op and argument."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from adalora_core import _cpu, ops
+
+FUZZ = Path(__file__).parents[1] / "support" / "binding_fuzz.py"
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, pytest.param(4, marks=pytest.mark.slow)])
+def test_wrong_arguments_are_refused_by_name_and_never_crash(seed: int) -> None:
+    rounds = 3000
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", str(FUZZ), str(seed), str(rounds)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    refused, accepted = map(int, run.stdout.split())
+    assert refused + accepted == rounds
+    assert refused > rounds // 2
+
+
+def importance(**changed: Any) -> None:
+    triple = [torch.ones(2, 3), torch.ones(2, 1), torch.ones(4, 2)]
+    lists = {
+        name: [each.clone() for each in triple]
+        for name in ("parameters", "gradients", "smoothed", "uncertainty")
+    }
+    ops.update_importance(**{**lists, "beta1": 0.5, "beta2": 0.5, **changed})  # type: ignore[arg-type]
+
+
+SHARED = torch.ones(2, 3)
+REFUSALS = [
+    ({"beta1": 1.5}, r"beta1 must be in \[0, 1\], got 1.5"),
+    ({"beta2": float("nan")}, r"beta2 must be in \[0, 1\], got"),
+    ({"gradients": [None]}, r"gradients must be as long as parameters, 3, got 1"),
+    ({"scores": torch.empty(3)}, r"scores must be \[sum of ranks, 1\] = \[2, 1\], got \[3, 1\]"),
+    (
+        {"smoothed": [torch.ones(3, 2), torch.ones(2, 1), torch.ones(4, 2)]},
+        r"smoothed\[0\] must be the shape of its parameter = \[2, 3\], got \[3, 2\]",
+    ),
+    (
+        {"smoothed": [SHARED, torch.ones(2, 1), torch.ones(4, 2)],
+         "uncertainty": [SHARED, torch.ones(2, 1), torch.ones(4, 2)]},
+        r"must be memory of its own, since it is written, got memory that update_importance: ",
+    ),
+    (
+        {"gradients": [SHARED.double(), None, None]},
+        r"gradients\[0\] must be of dtype float32, that of its parameter, got float64",
+    ),
+    (
+        {"gradients": [torch.empty(2, 3, device="meta"), None, None]},
+        r"gradients\[0\] must be ",
+    ),
+    (
+        {"gradients": [torch._neg_view(SHARED), None, None]},
+        r"gradients\[0\] must be an ordinary tensor, got a negative view; call resolve_neg\(\)",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changed", "message"), REFUSALS)
+def test_a_refusal_says_what_was_expected_and_what_came(
+    changed: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((TypeError, ValueError), match="^update_importance: .*" + message):
+        importance(**changed)
+
+
+def test_a_refused_call_changes_nothing() -> None:
+    smoothed = [torch.ones(2, 3), torch.ones(2, 1), torch.ones(4, 2)]
+    with pytest.raises(ValueError, match="uncertainty"):
+        importance(smoothed=smoothed, uncertainty=[torch.ones(2, 3)] * 3)
+    assert all(torch.equal(each, torch.ones_like(each)) for each in smoothed)
+
+
+def test_a_negative_view_is_noticed_where_an_ordinary_tensor_stood_before() -> None:
+    parameters = [torch.ones(2, 3), torch.ones(2, 1), torch.ones(4, 2)]
+    rest = [[each.clone() for each in parameters] for _ in range(3)]
+    for _ in range(2):
+        ops.update_importance(parameters, *rest, 0.5, 0.5)  # type: ignore[arg-type]
+    parameters[0] = torch._neg_view(parameters[0])
+    with pytest.raises(ValueError, match=r"parameters\[0\] must be an ordinary tensor"):
+        ops.update_importance(parameters, *rest, 0.5, 0.5)  # type: ignore[arg-type]
+
+
+def test_tensors_are_not_kept_alive_between_calls() -> None:
+    import weakref
+
+    lists = [[torch.ones(2, 3), torch.ones(2, 1), torch.ones(4, 2)] for _ in range(4)]
+    ops.update_importance(*lists, 0.5, 0.5)  # type: ignore[misc]
+    alive = [weakref.ref(each) for tensors in lists for each in tensors]
+    del lists
+    assert [each() for each in alive] == [None] * 12
+
+
+def test_a_moved_parameter_is_read_where_it_is_now() -> None:
+    parameters = [torch.nn.Parameter(torch.ones(each)) for each in ((2, 3), (2, 1), (4, 2))]
+    averages = [[torch.zeros_like(each) for each in parameters] for _ in range(2)]
+    for value in (1.0, 3.0):
+        for each in parameters:
+            each.data = torch.full_like(each, value)
+            each.grad = torch.ones_like(each)
+        gradients = [each.grad for each in parameters]
+        ops.update_importance(parameters, gradients, *averages, 0.5, 0.5)  # type: ignore[misc]
+    assert averages[0][0].unique().tolist() == [0.5 * 0.5 + 0.5 * 3.0]
+
+
+def adapt(tensors: list[torch.Tensor], results: Any) -> None:
+    # In place: torch's own large ops may hang in a forked child, and making a tensor is one.
+    output = ops.svd_linear(*tensors, 0.5, inplace=True)  # type: ignore[misc]
+    results.put((output[0, 0].item(), _cpu.thread_count()))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork; would have shown that it works there")
+def test_a_forked_child_runs_serially_after_the_parent_used_threads() -> None:
+    context = multiprocessing.get_context("fork")
+    shapes = [(600, 500), (600, 800), (4, 800), (4, 1), (500, 4)]
+    tensors = [torch.ones(shape) for shape in shapes]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        adapt(tensors, results := context.SimpleQueue())
+        assert results.get() == (1 + 4 * 800 * 0.5, 2)
+        child = context.Process(target=adapt, args=(tensors, results))
+        child.start()
+        child.join(60)
+        assert child.exitcode == 0
+        assert results.get() == (1 + 2 * 4 * 800 * 0.5, 1)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_data_loader_workers_may_call_the_ops() -> None:
+    from torch.utils.data import DataLoader
+
+    loader = DataLoader(AdaptedRows(), num_workers=1, batch_size=None)
+    assert [each.item() for each in loader] == [3.0 * 8, 3.0 * 8]
+
+
+class AdaptedRows(torch.utils.data.Dataset[torch.Tensor]):
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        if index >= len(self):
+            raise IndexError(index)
+        x, A, E, B = torch.ones(8), torch.ones(3, 8), torch.ones(3, 1), torch.ones(1, 3)
+        return ops.svd_linear(torch.zeros(1), x, A, E, B, 1.0)
+
+
+@pytest.mark.slow
+def test_the_stub_describes_the_compiled_module() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "mypy.stubtest", "adalora_core._cpu"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
