@@ -17,6 +17,8 @@ from adalora_core.sharding import is_sharded
 from adalora_core.sharding.layout import FACTOR_DIMENSIONS
 
 if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
     from adalora_core.nn import AdaLoraLayer
     from adalora_core.training.adapter import Adapter
 
@@ -78,22 +80,25 @@ def refuse_unsupported_division(adapter: Adapter, purpose: str) -> None:
                 raise ParallelismError(f"{purpose}: {path}.{factor} is partitioned. {_HOW_ZERO3}")
             if parameter is None or parameter.dim() != FACTOR_DIMENSIONS:
                 raise ParallelismError(f"{purpose}: {path}.{factor} is not a matrix. {_HOW_FSDP1}")
-        _refuse_tensor_parallel(adapter.name, path, layer, purpose)
+        _refuse_split_layer(adapter.name, path, layer, purpose)
 
 
-def _refuse_tensor_parallel(name: str, path: str, layer: AdaLoraLayer, purpose: str) -> None:
-    factor: Any = layer.lora_A._parameters[name]  # noqa: SLF001 - as Adapter.factors
-    for parameter in layer.base_layer.parameters():
-        divided: Any = parameter
-        if not is_sharded(divided):
-            continue
-        if not is_sharded(factor) or factor.device_mesh != divided.device_mesh:
-            raise ParallelismError(
-                f"{purpose}: the base layer of {path} is divided over processes and its adapter is "
-                "not divided with it. Tensor parallelism of adapted layers is not supported: leave "
-                "them out of the parallelize plan; with fully_shard, shard the layer with its "
-                "adapter"
-            )
+def _refuse_split_layer(name: str, path: str, layer: AdaLoraLayer, purpose: str) -> None:
+    meshes = {
+        _mesh_of(getattr(layer, factor)._parameters[name])  # noqa: SLF001 - as Adapter.factors
+        for factor in FACTORS
+    }
+    base_meshes = {_mesh_of(each) for each in layer.base_layer.parameters()}
+    if len(meshes) > 1 or base_meshes - meshes - {None}:
+        raise ParallelismError(
+            f"{purpose}: {path} and its adapter are not divided over the same processes. With "
+            "fully_shard, shard the layer with its adapter. Tensor parallelism of adapted layers "
+            "is not supported: leave them out of the parallelize plan"
+        )
+
+
+def _mesh_of(parameter: Any) -> DeviceMesh | None:
+    return parameter.device_mesh if is_sharded(parameter) else None
 
 
 def refuse_compacting(model: nn.Module) -> None:

@@ -1,0 +1,44 @@
+"""Divisions that would train wrongly are refused, with a message that says what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import refused_divisions as divisions
+from distributed_checks import refusal
+from process_groups import run_processes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ON_TWO = {
+    divisions.fsdp1_flat: ("ParallelismError: forward:", "use FSDP2"),
+    divisions.fsdp1_original: ("ParallelismError: update_and_allocate:", "use FSDP2"),
+    divisions.tensor_parallel: (
+        "ParallelismError: forward:",
+        "leave them out of the parallelize plan",
+    ),
+    divisions.zero3: ("ParallelismError: forward:", "DeepSpeed ZeRO-3", "use FSDP2"),
+    divisions.adapter_for_ddp: ("ParallelismError: get_peft_model:", "add the adapter first"),
+    divisions.adapter_for_sharded: ("ParallelismError: get_peft_model:", "then call fully_shard"),
+    divisions.adapter_for_zero3: ("ParallelismError: get_peft_model:", "DeepSpeed ZeRO-3"),
+    divisions.compact_under_ddp: ("ParallelismError: compact:", "model = wrapped.module"),
+    divisions.compact_under_fsdp2: ("ValueError: compact:", "before it is sharded"),
+    divisions.compact_after_unwrapping: ("no error",),
+    divisions.root_left_out: ("ParallelismError: update_and_allocate:", "the root module too"),
+    divisions.only_a_factor: ("ParallelismError: forward:", "shard the layer with its adapter"),
+    divisions.merge_under_fsdp2: ("TypeError: merge:",),
+}
+
+
+@pytest.mark.parametrize("attempt", ON_TWO, ids=lambda attempt: attempt.__name__)
+def test_every_rank_says_what_is_not_supported_and_what_to_do(attempt: Any, tmp_path: Path) -> None:
+    for said in run_processes(2, refusal, tmp_path, attempt):
+        for part in ON_TWO[attempt]:
+            assert part in said
+
+
+def test_singular_values_cut_across_are_refused(tmp_path: Path) -> None:
+    (said,) = run_processes(1, refusal, tmp_path, divisions.singular_values_cut_across)
+    assert "let shard_placement_fn return Shard(0)" in said

@@ -1,0 +1,122 @@
+"""Ways to divide a model that are refused; each function tries one."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from distributed_checks import allocator_of, one_step
+from distributed_runs import Blocks, adapted, optimizer_of, shard, wrap
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp.wrap import CustomPolicy
+from torch.distributed.tensor import Shard
+from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
+from torch.nn.parallel import DistributedDataParallel
+
+from adalora_core import AdaLoraConfig, get_peft_model
+
+CONFIG = AdaLoraConfig(target_modules=["0", "head"], total_step=30, inference_mode=False)
+
+
+def mesh() -> Any:
+    return init_device_mesh("cpu", (distributed.get_world_size(),))
+
+
+def fsdp1(**options: Any) -> None:
+    model = adapted()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated, and says so
+        wrapped = FullyShardedDataParallel(model, device_id=torch.device("cpu"), **options)
+        one_step(wrapped, model)
+
+
+def fsdp1_flat() -> None:
+    # Trainable and frozen parameters in units of their own, as it wants them.
+    policy = CustomPolicy(lambda module: isinstance(module, nn.ParameterDict))
+    fsdp1(use_orig_params=False, auto_wrap_policy=policy)
+
+
+def fsdp1_original() -> None:
+    fsdp1(use_orig_params=True)
+
+
+def tensor_parallel() -> None:
+    model = adapted()
+    parallelize_module(model.get_base_model(), mesh(), {"first.0.base_layer": ColwiseParallel()})
+    one_step(model, model)
+
+
+def zero3() -> None:
+    model = adapted()
+    for parameter in allocator_of(model).parameters():
+        parameter.ds_id = 1  # how DeepSpeed marks what it has partitioned
+        parameter.data = parameter.data.new_empty(0)
+    one_step(model, model)
+
+
+def adapter_for_ddp() -> None:
+    base = Blocks()
+    get_peft_model(DistributedDataParallel(base), CONFIG)
+
+
+def adapter_for_sharded() -> None:
+    get_peft_model(fully_shard(Blocks(), mesh=mesh()), CONFIG)
+
+
+def adapter_for_zero3() -> None:
+    base = Blocks()
+    base.head.weight.ds_id = 1
+    get_peft_model(base, CONFIG)
+
+
+def compact_under_ddp() -> None:
+    model = adapted()
+    wrapped = wrap(model, "ddp")
+    model.finalize()
+    assert wrapped.module is model
+    model.compact(optimizer_of(model))
+
+
+def compact_under_fsdp2() -> None:
+    model = adapted()
+    wrap(model, "fsdp2")
+    model.finalize()
+    model.compact(optimizer_of(model))
+
+
+def compact_after_unwrapping() -> None:
+    model = adapted()
+    wrapped = wrap(model, "ddp")
+    model.finalize()
+    del wrapped
+    model.compact(optimizer_of(model))
+
+
+def root_left_out() -> None:
+    model = adapted()
+    fully_shard(model.get_base_model().first, mesh=mesh())
+    one_step(model, model)
+
+
+def only_a_factor() -> None:
+    model = adapted()
+    fully_shard(model.get_base_model().first[0].lora_A, mesh=mesh())
+    one_step(model, model)
+
+
+def singular_values_cut_across() -> None:
+    def place(parameter: nn.Parameter) -> Shard | None:
+        return Shard(1) if parameter.shape[1:] == (1,) else None
+
+    model = adapted()
+    shard(model, init_device_mesh("cpu", (1,)), shard_placement_fn=place)
+    one_step(model, model)
+
+
+def merge_under_fsdp2() -> None:
+    model = adapted()
+    wrap(model, "fsdp2")
+    model.merge_adapter()
