@@ -94,6 +94,12 @@ def test_unknown_key_is_a_warning_and_an_error_with_strict_keys():
     assert [d.severity for d in check_config(config, strict_keys=True).diagnostics] == ["error"]
 
 
+def test_schema_that_an_editor_is_told_of_is_left_alone_unless_keys_are_strict():
+    config = {"$schema": "adalora-config.schema.json", **SOUND}
+    assert _codes(check_config(config)) == []
+    assert _codes(check_config(config, strict_keys=True)) == ["ADA104"]
+
+
 def test_key_points_into_a_document_and_the_finding_out_of_it_has_the_full_pointer():
     report = check_config({"runs": [{"peft": SOUND | {"deltaT": 0}}]}, key="/runs/0/peft")
     assert [(d.code, d.pointer) for d in report.diagnostics] == [("ADA204", "/runs/0/peft/deltaT")]

@@ -21,6 +21,10 @@ JUDGED_ELSEWHERE = frozenset({"total_step", "deltaT", "lora_alpha"})
 """Fields whose lower bound has a rule of its own, because the consequence is worth a page."""
 
 
+EDITOR_KEY = "$schema"
+"""Tells an editor which schema to use; PEFT drops it, and nothing is lost."""
+
+
 def value_at(block: Block, fault: Fault) -> Any:
     """Return the part of a field's value that a fault speaks of."""
     value = block.values[fault.name]
@@ -145,6 +149,8 @@ class UnknownKey(Rule):
         for fault in block.faults(FaultKind.UNKNOWN):
             if not isinstance(fault.name, str):
                 continue  # rule non-string-key
+            if fault.name == EDITOR_KEY and not block.strict_keys:
+                continue
             meant = suggest_key(fault.name)
             if block.has_foreign_keys and meant is None:
                 continue
