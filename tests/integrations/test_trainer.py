@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from adalora_runs import live_ranks
+from adalora_runs import OURS, live_ranks
 from toy_models import tiny_llama, token_batch
 from trainer_runs import STEPS, TARGET_BUDGET, Sequences, llama, trainer_for
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -92,7 +92,7 @@ def test_writers_of_logs_see_the_numbers(tmp_path: Path) -> None:
     assert names <= seen[0].keys()
 
 
-@pytest.mark.parametrize("library", ["adalora_core"])
+@pytest.mark.parametrize("library", OURS)
 def test_fourfold_accumulation_equals_the_fourfold_batch(library: str, tmp_path: Path) -> None:
     whole = llama(library, torch.float64)
     trainer_for(whole, tmp_path, per_device_train_batch_size=16).train()

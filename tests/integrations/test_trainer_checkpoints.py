@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from adalora_runs import live_ranks
+from adalora_runs import OURS, live_ranks
 from trainer_runs import STEPS, llama, trainer_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LIBRARIES = ["adalora_core"]
 
-
-@pytest.fixture(params=LIBRARIES)
+@pytest.fixture(params=OURS)
 def library(request: pytest.FixtureRequest) -> str:
     return request.param
 

@@ -23,7 +23,7 @@ from adalora_core.integrations.peft.tuner import TunerOverrides
 if TYPE_CHECKING:
     from torch import nn
 
-_peft_init = AdaLoraModel.__init__
+_peft_init: Any = AdaLoraModel.__init__
 _built: weakref.WeakSet[Any] = weakref.WeakSet()
 """Tuners that were built while the bridge was installed."""
 

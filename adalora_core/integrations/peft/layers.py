@@ -45,27 +45,37 @@ class LinearOverrides:
 
     def forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Apply the base layer and the active adapters to `x` `[..., in]`."""
-        initial_ranks = self.__dict__.get(INITIAL_RANKS)
-        if initial_ranks is None or self.disable_adapters or self.merged:
+        if INITIAL_RANKS not in self.__dict__ or self.disable_adapters or self.merged:
             output: torch.Tensor = _peft_forward(self, x, *args, **kwargs)
             return output
         result: torch.Tensor = self.base_layer(x, *args, **kwargs)
-        base = self.base_layer
-        # Only these two are known not to save their output for backward.
-        inplace = type(base) is nn.Linear or is_transformers_conv1d(base)
-        for name in self.active_adapters:
-            if name in self.lora_A:
-                result = svd_linear(
-                    result,
-                    x,
-                    self.lora_A[name],
-                    self.lora_E[name],
-                    self.lora_B[name],
-                    self.scaling[name] / (initial_ranks[name] + SCALE_EPSILON),
-                    dropout=_dropout_of(self.lora_dropout[name]),
-                    inplace=inplace,
-                )
+        names = [name for name in self.active_adapters if name in self.lora_A]
+        if len(names) == 1:
+            base = self.base_layer
+            # Only these two are known not to save their output for backward.
+            plain = type(base) is nn.Linear or is_transformers_conv1d(base)
+            return _add_adapter(self, names[0], result, x, inplace=plain)
+        if names:
+            # Among themselves first: then their order does not show in the rounding.
+            zero = torch.zeros_like(result)
+            products = [_add_adapter(self, name, zero, x, inplace=False) for name in names]
+            result = result + sum(products[1:], products[0])
         return result
+
+
+def _add_adapter(
+    layer: Any, name: str, output: torch.Tensor, x: torch.Tensor, *, inplace: bool
+) -> torch.Tensor:
+    return svd_linear(
+        output,
+        x,
+        layer.lora_A[name],
+        layer.lora_E[name],
+        layer.lora_B[name],
+        layer.scaling[name] / (layer.__dict__[INITIAL_RANKS][name] + SCALE_EPSILON),
+        dropout=_dropout_of(layer.lora_dropout[name]),
+        inplace=inplace,
+    )
 
 
 def _dropout_of(module: nn.Module) -> float:

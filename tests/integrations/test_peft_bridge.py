@@ -1,0 +1,213 @@
+"""`attach`, `detach`, `install`, `uninstall`: what they change, and that they undo it."""
+
+from __future__ import annotations
+
+import copy
+import io
+from typing import TYPE_CHECKING, Any
+
+import peft
+import pytest
+import torch
+from adalora_runs import (
+    SETTINGS,
+    TARGET_BUDGET,
+    allocator_of,
+    final_ranks,
+    live_ranks,
+    make,
+    optimizer_of,
+    train,
+)
+from peft.tuners.adalora.layer import AdaLoraLayer, SVDLinear
+from peft.tuners.adalora.model import AdaLoraModel
+from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
+
+from adalora_core.integrations.peft import attach, detach, install, is_attached, uninstall
+from adalora_core.integrations.peft.versions import UnsupportedPeftError, require_supported_peft
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CLASSES = [peft.PeftModel, AdaLoraModel, AdaLoraLayer, SVDLinear]
+
+
+def fresh(library: str = "peft", **changes: Any) -> Any:
+    torch.manual_seed(7)
+    return make(library, TwoLayer(), **changes)
+
+
+@pytest.fixture
+def installed() -> Iterator[None]:
+    install()
+    yield
+    uninstall()
+
+
+class TestAttach:
+    def test_classes_names_and_outputs_stay(self) -> None:
+        model, plain = fresh("attached", init_lora_weights=False), fresh(init_lora_weights=False)
+        assert isinstance(model, peft.PeftModel)
+        assert isinstance(model.base_model, AdaLoraModel)
+        assert isinstance(model.base_model.model.first, SVDLinear)
+        assert [type(each).__name__ for each in model.modules()] == [
+            type(each).__name__ for each in plain.modules()
+        ]
+        assert [name for name, _ in model.named_parameters()] == [
+            name for name, _ in plain.named_parameters()
+        ]
+        x = two_layer_batch(0)["x"]
+        torch.testing.assert_close(model(x).logits, plain(x).logits)
+
+    def test_same_budget_and_ranks_as_peft_at_every_step_in_float64(self) -> None:
+        # Task type given: without one PEFT leaves the penalty out.
+        settings = SETTINGS | {"task_type": "CAUSAL_LM", "target_modules": ["q_proj", "v_proj"]}
+        models = [
+            make(each, tiny_llama(torch.float64), **settings) for each in ("peft", "attached")
+        ]
+        models[1].load_state_dict(models[0].state_dict())
+        for layer in models[0].modules():
+            if isinstance(layer, AdaLoraLayer):
+                # What PEFT trains by mistake where the base is not in float32.
+                layer.ranknum["default"].requires_grad_(False)
+        optimizers = [optimizer_of(model) for model in models]
+        for step in range(30):
+            for model, optimizer in zip(models, optimizers, strict=True):
+                model.train()(**token_batch(step)).loss.backward()
+                optimizer.step()
+                model.update_and_allocate(step)
+                optimizer.zero_grad()
+            patterns = [model.peft_config["default"].rank_pattern for model in models]
+            assert patterns[0] == patterns[1], step
+        for (name, theirs), ours in zip(
+            models[0].named_parameters(), models[1].parameters(), strict=True
+        ):
+            torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0, msg=name)
+
+    def test_penalty_is_added_without_a_task_type_too(self) -> None:
+        model = fresh("attached").train()
+        batch = two_layer_batch(0)
+        found = model(**batch).loss
+        with torch.no_grad():
+            task = model.eval()(**batch).loss
+        torch.testing.assert_close(found - task, model.base_model.orthogonality_penalty())
+
+    def test_disabled_adapter_has_no_penalty(self) -> None:
+        model = fresh("attached").train()
+        batch = two_layer_batch(0)
+        with model.disable_adapter():
+            found = model(**batch).loss
+        torch.testing.assert_close(found, TwoLayer.forward(model.get_base_model(), **batch).loss)
+
+    def test_settings_changed_on_the_way_are_followed_as_peft_does(self) -> None:
+        model = fresh("attached")
+        train(model, range(10))
+        model.peft_config["default"].total_step = 20
+        train(model, range(10, 20))
+        assert sum(live_ranks(model)) == TARGET_BUDGET
+
+    def test_copy_and_pickle_go_on(self) -> None:
+        model = fresh("attached")
+        train(model, range(15))
+        file = io.BytesIO()
+        torch.save(model, file)
+        file.seek(0)
+        for other in (copy.deepcopy(model), torch.load(file, weights_only=False)):
+            assert is_attached(other)
+            train(other, range(15, 30))
+            assert sum(final_ranks(other)) == TARGET_BUDGET
+        assert allocator_of(model).last_step == 14
+
+    def test_compact_works(self) -> None:
+        model = fresh("attached")
+        optimizer = optimizer_of(model)
+        train(model, range(27), optimizer=optimizer)
+        x = two_layer_batch(0)["x"]
+        with torch.no_grad():
+            before = model.eval()(x).logits
+            report = model.compact(optimizer)
+            after = model(x).logits
+        assert report.parameters_after < report.parameters_before
+        torch.testing.assert_close(after, before, atol=1e-6, rtol=1e-5)
+        train(model, range(27, 30), optimizer=optimizer)
+        assert sum(live_ranks(model)) == TARGET_BUDGET
+
+    @pytest.mark.parametrize("model", [TwoLayer(), None], ids=["module", "none"])
+    def test_anything_else_is_refused(self, model: Any) -> None:
+        with pytest.raises(TypeError, match=r"peft\.PeftModel with AdaLoRA"):
+            attach(model)
+
+    def test_other_method_of_peft_is_refused(self) -> None:
+        config = peft.LoraConfig(target_modules=["first"])
+        with pytest.raises(TypeError, match="LoraModel"):
+            attach(peft.get_peft_model(TwoLayer(), config))
+
+
+class TestDetach:
+    def test_model_is_peft_s_again_and_goes_on(self) -> None:
+        model = fresh("attached")
+        train(model, range(27))
+        pattern = model.peft_config["default"].rank_pattern
+        assert detach(model) is model
+        assert {type(each) for each in model.modules()} == {
+            type(each) for each in fresh().modules()
+        }
+        assert not any("adalora" in key for each in model.modules() for key in vars(each))
+        assert model.peft_config["default"].rank_pattern == pattern
+        train(model, range(27, 30))
+        assert sum(live_ranks(model)) == TARGET_BUDGET
+
+    def test_second_attach_and_detach_change_nothing(self) -> None:
+        model = fresh("attached")
+        classes = [type(each) for each in model.modules()]
+        assert attach(model) is model
+        assert [type(each) for each in model.modules()] == classes
+        detach(detach(model))
+        assert not is_attached(model)
+
+
+class TestInstall:
+    def test_uninstall_restores_every_class(self) -> None:
+        before = [dict(vars(cls)) for cls in CLASSES]
+        install()
+        assert [dict(vars(cls)) for cls in CLASSES] != before
+        install()
+        uninstall()
+        assert [dict(vars(cls)) for cls in CLASSES] == before
+
+    @pytest.mark.usefixtures("installed")
+    def test_every_new_model_is_served(self) -> None:
+        model = fresh(init_r=8, target_r=8)
+        train(model, range(30))
+        assert final_ranks(model) == [8, 8]
+
+    def test_model_built_meanwhile_is_peft_s_again_after_uninstall(self) -> None:
+        install()
+        try:
+            model = fresh()
+            train(model, range(27))
+        finally:
+            uninstall()
+        assert not any("adalora" in key for each in model.modules() for key in vars(each))
+        train(model, range(27, 30))
+        assert sum(live_ranks(model)) == TARGET_BUDGET
+
+    @pytest.mark.usefixtures("installed")
+    def test_other_methods_go_on_as_before(self, tmp_path: Path) -> None:
+        config = peft.LoraConfig(target_modules=["first"])
+        model = peft.get_peft_model(TwoLayer(), config)
+        model(**two_layer_batch(0)).loss.backward()
+        model.save_pretrained(tmp_path)
+        loaded = peft.PeftModel.from_pretrained(TwoLayer(), tmp_path)
+        assert type(loaded.base_model).__name__ == "LoraModel"
+        assert not (tmp_path / "adalora_state.json").exists()
+
+
+def test_unsupported_release_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = "adalora_core.integrations.peft.versions.version"
+    monkeypatch.setattr(module, lambda _: "0.22.1")
+    with pytest.raises(
+        UnsupportedPeftError, match=r"PEFT 0\.22\.1 is not supported, only 0\.21\.x"
+    ):
+        require_supported_peft()
