@@ -54,6 +54,11 @@ class Output:
     logits: torch.Tensor
 
 
+# As transformers does with its outputs: DDP with static_graph=True looks for the tensors of an
+# output in this way, and synchronises nothing where it finds none.
+torch.export.register_dataclass(Output)
+
+
 @dataclass
 class Trace:
     """What a run did, as one process saw it."""
