@@ -66,14 +66,15 @@ class Block:
     trainer: Trainer = "peft"
     _judged: dict[str, Judgement] = field(default_factory=dict, init=False)
     _faults: list[Fault] = field(init=False)
-    changed: set[str] = field(init=False)
+    changed: frozenset[str] = field(init=False)
     """Fields that differ from their defaults."""
     invalid: frozenset[str] = field(init=False)
     """Fields that are wrong on their own or not known yet; rules on several fields skip them."""
 
     def __post_init__(self) -> None:
         """Judge each field on its own, once for all rules."""
-        self._faults, self.changed = judge_fields(self.values)
+        self._faults, changed = judge_fields(self.values)
+        self.changed = frozenset(changed)
         self.invalid = frozenset(fault.name for fault in self._faults)
         if self.runtime == "adalora-core" and self["total_step"] == AUTO:
             # Right here, but no number yet: rules on several fields go on skipping it.

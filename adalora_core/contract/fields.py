@@ -70,12 +70,16 @@ class Field:
         object.__setattr__(self, "plainly_fits", self._quick_look())
 
     def _quick_look(self) -> Callable[[Any], bool]:
+        choices = self.choices
+        if choices is not None:
+            return lambda value: type(value) is str and value in choices
         if self.is_number:
-            low = self.least if self.above is None else self.above + 1
-            least = 0 if low is None else low
-            most = s.LARGEST_INTEGER if self.below is None else self.below - 1
-            return lambda value: type(value) is int and least <= value <= most
-        if s.STRING in self.shapes and self.choices is None:
+            wanted = int if s.INTEGER in self.shapes else float
+            above = -1 if self.above is None else self.above
+            least = above if self.least is None else self.least
+            below = s.LARGEST_INTEGER if self.below is None else self.below
+            return lambda value: type(value) is wanted and above < value < below and value >= least
+        if s.STRING in self.shapes:
             return lambda value: type(value) is str
         return lambda value: value is None and s.NULL in self.shapes
 

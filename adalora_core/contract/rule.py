@@ -83,8 +83,9 @@ class Rule:
     only_if_set: ClassVar[tuple[str, ...] | None] = None
     """Fields of which one must differ from its default for the rule to have anything to say; None:
     those of `inputs`; empty: it may always have."""
-    needs: ClassVar[Literal["nothing", "faults", "oddities"]] = "nothing"
-    """What a block must have for the rule to have anything to say."""
+    needs: ClassVar[Literal["nothing", "faults", "oddities", "source"]] = "nothing"
+    """What a block must have for the rule to have anything to say; `source`: it never has, the
+    reader of the text raises its findings."""
     warns_at_construction: ClassVar[bool] = False
     """Whether `AdaLoraConfig(...)` itself warns: only of settings that have no effect."""
 

@@ -72,6 +72,7 @@ class LayersWithRegex(Rule):
     bad = SOUND | {"target_modules": r".*\.q_proj", "layers_to_transform": [0, 1]}
     hint = "write target_modules as a list, or put the layers into the regular expression"
     inputs = ("target_modules", "layers_to_transform", "layers_pattern")
+    only_if_set = ("layers_to_transform", "layers_pattern")
 
     def check(self, block: Block) -> Iterator[Finding]:
         if not isinstance(block["target_modules"], str):
@@ -96,6 +97,7 @@ class LayersPatternAlone(Rule):
     bad = SOUND | {"layers_pattern": "layers"}
     hint = "set layers_to_transform, or remove layers_pattern"
     inputs = ("layers_to_transform", "layers_pattern")
+    only_if_set = ("layers_pattern",)
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["layers_pattern"] and block["layers_to_transform"] is None:
@@ -141,6 +143,7 @@ class AloraBreaks(Rule):
     bad = SOUND | {"task_type": "CAUSAL_LM", "alora_invocation_tokens": [1, 2]}
     hint = "remove alora_invocation_tokens"
     inputs = ("alora_invocation_tokens", "task_type")
+    only_if_set = ("alora_invocation_tokens",)
 
     def check(self, block: Block) -> Iterator[Finding]:
         if not block["alora_invocation_tokens"]:
@@ -240,6 +243,7 @@ class LoraBiasConflict(Rule):
     bad = SOUND | {"lora_bias": True, "init_lora_weights": "gaussian"}
     hint = "remove lora_bias (AdaLoRA does not read it), and set init_lora_weights to true"
     inputs = ("lora_bias", "init_lora_weights")
+    only_if_set = ("lora_bias",)
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["lora_bias"] is True and isinstance(block["init_lora_weights"], str):

@@ -17,7 +17,13 @@ _GOOD = (
 )
 
 
-class SyntaxFault(Rule):
+class SourceRule(Rule):
+    """A rule whose findings come from the reader of the text."""
+
+    needs = "source"
+
+
+class SyntaxFault(SourceRule):
     code = "ADA001"
     name = "syntax-error"
     severity = "error"
@@ -28,7 +34,7 @@ class SyntaxFault(Rule):
     hint = "correct the text at the position that the message names"
 
 
-class DuplicateKey(Rule):
+class DuplicateKey(SourceRule):
     code = "ADA002"
     name = "duplicate-key"
     severity = "error"
@@ -42,7 +48,7 @@ class DuplicateKey(Rule):
     hint = "remove one of the two"
 
 
-class BadEncoding(Rule):
+class BadEncoding(SourceRule):
     code = "ADA004"
     name = "bad-encoding"
     severity = "error"
@@ -56,7 +62,7 @@ class BadEncoding(Rule):
     hint = "save the file as UTF-8, without a byte order mark"
 
 
-class LimitExceeded(Rule):
+class LimitExceeded(SourceRule):
     code = "ADA005"
     name = "limit-exceeded"
     severity = "error"
@@ -70,7 +76,7 @@ class LimitExceeded(Rule):
     hint = "check that this is the file that was meant, or raise the limit with --limit"
 
 
-class NoBlock(Rule):
+class NoBlock(SourceRule):
     code = "ADA006"
     name = "no-adalora-block"
     severity = "error"
@@ -85,7 +91,7 @@ class NoBlock(Rule):
     hint = 'the block is the mapping with "peft_type": "ADALORA"; point at it with --key /section'
 
 
-class NotAMapping(Rule):
+class NotAMapping(SourceRule):
     code = "ADA007"
     name = "not-a-mapping"
     severity = "error"
@@ -96,7 +102,7 @@ class NotAMapping(Rule):
     hint = 'write an object: {"peft_type": "ADALORA", ...}'
 
 
-class ManyDocuments(Rule):
+class ManyDocuments(SourceRule):
     code = "ADA008"
     name = "many-documents"
     severity = "error"
@@ -111,7 +117,7 @@ class ManyDocuments(Rule):
     hint = "split the file"
 
 
-class EmptyInput(Rule):
+class EmptyInput(SourceRule):
     code = "ADA009"
     name = "empty-input"
     severity = "error"

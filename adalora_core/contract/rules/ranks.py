@@ -179,6 +179,7 @@ class RankPatternSum(Rule):
     good = SAVED
     hint = "save the adapter after the last step of the schedule"
     inputs = ("rank_pattern", "target_r")
+    only_if_set = ("rank_pattern",)
 
     def check(self, block: Block) -> Iterator[Finding]:
         pattern = block["rank_pattern"]
@@ -256,6 +257,7 @@ class NeverAllocated(Rule):
     good = SAVED
     hint = "call model.base_model.update_and_allocate(step) after each optimizer.step()"
     inputs = ("inference_mode", "rank_pattern")
+    only_if_set = ("inference_mode",)
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block.is_saved and block["rank_pattern"] is None and block["total_step"] is not None:
@@ -320,6 +322,7 @@ class RankPatternAsInput(Rule):
     good = SAVED
     hint = "remove rank_pattern, or set inference_mode to true if this is a trained adapter"
     inputs = ("rank_pattern", "inference_mode")
+    only_if_set = ("rank_pattern",)
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["rank_pattern"] and not block.is_saved and _is_sound(block):

@@ -178,6 +178,7 @@ class TargetsExcluded(Rule):
     bad = SOUND | {"exclude_modules": ["v_proj"]}
     hint = "remove the name from one of the two lists"
     inputs = ("target_modules", "exclude_modules")
+    only_if_set = ("exclude_modules",)
 
     def check(self, block: Block) -> Iterator[Finding]:
         yield from _shared(self, block, "exclude_modules", "is excluded again")
@@ -195,6 +196,7 @@ class TargetsSaved(Rule):
     bad = SOUND | {"modules_to_save": ["q_proj"]}
     hint = "remove the name from one of the two lists"
     inputs = ("target_modules", "modules_to_save")
+    only_if_set = ("modules_to_save",)
 
     def check(self, block: Block) -> Iterator[Finding]:
         yield from _shared(self, block, "modules_to_save", "is trained in full as well")

@@ -33,6 +33,9 @@ def release(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
+CONTRACT_RELEASE = release(PEFT_VERSION)
+
+
 class KeyNewerThanPeft(Rule):
     code = "ADA701"
     name = "key-newer-than-peft"
@@ -83,6 +86,7 @@ class NullTotalStepInAdapter(Rule):
         "tinit + tfinal will do"
     )
     inputs = ("inference_mode", "total_step")
+    only_if_set = ("inference_mode",)
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block.is_saved and block["total_step"] is None:
@@ -135,7 +139,7 @@ class NewerFile(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         version = block["peft_version"]
-        if version and release(version)[:2] > release(PEFT_VERSION):
+        if version and release(version)[:2] > CONTRACT_RELEASE:
             yield Finding(
                 self,
                 block.at("peft_version"),

@@ -9,6 +9,7 @@ from adalora_core.contract import shapes
 from adalora_core.contract.diagnostics import Fix
 from adalora_core.contract.fields import FIELDS, Field
 from adalora_core.contract.rule import Finding, Rule
+from adalora_core.contract.rules.input import SourceRule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,7 +193,7 @@ class Underscore(Rule):
             )
 
 
-class NonStringKey(Rule):
+class NonStringKey(SourceRule):
     code = "ADA607"
     name = "non-string-key"
     severity = "error"
@@ -204,7 +205,7 @@ class NonStringKey(Rule):
     hint = "quote the key, or remove it"
 
 
-class UnknownTag(Rule):
+class UnknownTag(SourceRule):
     code = "ADA608"
     name = "unknown-tag"
     severity = "error"
