@@ -9,7 +9,7 @@ from torch import distributed
 
 from adalora_core.errors import ParallelismError
 from adalora_core.ops import apply_mask, select_triplets
-from adalora_core.sharding import is_sharded, piece_of
+from adalora_core.sharding import is_sharded, local_part, piece_of
 from adalora_core.sharding.layout import device_of
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ class ShardedFactors:
                 "update_and_allocate: the factors lie on several device meshes; shard the whole "
                 "model over one"
             )
-        with torch.no_grad():
-            self.local = [each.to_local() for each in parameters]
+        self.local = [local_part(each) for each in parameters]
         self.ranks = [int(each.shape[0]) for each in parameters[1::FACTORS_PER_MATRIX]]
         self._check_singular_values()
 
@@ -74,10 +73,9 @@ class ShardedFactors:
         Returns:
             How many entries of the parts of this process were skipped.
         """
-        with torch.no_grad():
-            gradients = [
-                None if each.grad is None else _local_gradient(each) for each in self.parameters
-            ]
+        gradients = [
+            None if each.grad is None else _local_gradient(each) for each in self.parameters
+        ]
         return statistics.observe_entries(self.local, gradients)
 
     def observe_and_score(self, statistics: ImportanceStatistics) -> tuple[int, Tensor]:
@@ -138,8 +136,7 @@ def _local_gradient(parameter: Any) -> Tensor:
             "update_and_allocate: a gradient is not divided as its parameter is; call it after "
             "the backward pass that synchronises gradients, set_requires_gradient_sync(True)"
         )
-    local: Tensor = gradient.to_local()
-    return local
+    return local_part(gradient)
 
 
 def _groups(mesh: Any) -> list[Any]:

@@ -92,6 +92,38 @@ def piece_of(tensor: Any, name: str) -> Piece:
     return Piece(mesh, cuts[0], axis, start, length, chunk)
 
 
+def whole(tensor: Any) -> torch.Tensor:
+    """Return `tensor`, gathered if it is divided; then every process has to call it."""
+    if not is_sharded(tensor):
+        return tensor  # type: ignore[no-any-return]  # a tensor by contract
+    gathered: torch.Tensor = tensor.detach().full_tensor()
+    return gathered
+
+
+def local_part(tensor: Any) -> torch.Tensor:
+    """Return what this process holds of `tensor`, detached."""
+    if not is_sharded(tensor):
+        return tensor.detach()  # type: ignore[no-any-return]  # a tensor by contract
+    with torch.no_grad():
+        return tensor.to_local()  # type: ignore[no-any-return]  # same
+
+
+def divided_like(parameter: Any, local: torch.Tensor) -> Any:
+    """Return `local`, which belongs to the local part of `parameter`, as a part of a whole."""
+    if not is_sharded(parameter):
+        return local
+    from torch.distributed.tensor import DTensor
+
+    return DTensor.from_local(
+        local,
+        parameter.device_mesh,
+        parameter.placements,
+        run_check=False,
+        shape=parameter.shape,
+        stride=parameter.stride(),
+    )
+
+
 def _unsupported(name: str, what: str) -> ParallelismError:
     return ParallelismError(
         f"{name}: expected a factor that fully_shard has divided over one dimension of a device "

@@ -9,6 +9,7 @@ from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, RankAllocator
 from adalora_core.contract.block import AUTO
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
+from adalora_core.sharding import whole
 from adalora_core.training.checkpoint import checked_config
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class Adapter:
             rows = self.positions[path]
             flags = kept.get(path, [True] * len(rows))
             if live:
-                nonzero = (layer.lora_E[self.name].detach() != 0).flatten().tolist()
+                nonzero = (whole(layer.lora_E[self.name].detach()) != 0).flatten().tolist()
                 flags = [flag or value for flag, value in zip(flags, nonzero, strict=True)]
             full = [False] * self.spec.init_r
             for row, flag in zip(rows, flags, strict=True):

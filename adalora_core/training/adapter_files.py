@@ -6,8 +6,10 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 import torch
+from torch import distributed
 
 from adalora_core.errors import CheckpointError
+from adalora_core.sharding import are_sharded
 from adalora_core.training import adapter_tensors, training_state
 from adalora_core.training.adapter import spec_of
 from adalora_core.training.checkpoint import (
@@ -33,10 +35,22 @@ if TYPE_CHECKING:
 
 
 def save_adapter(
-    tuner: AdaLoraTuner, name: str, folder: Path, *, save_training_state: bool | None
+    tuner: AdaLoraTuner,
+    name: str,
+    folder: Path,
+    save_training_state: bool | None,
+    is_main_process: bool,
 ) -> None:
-    """Write the adapter `name` into `folder`; see `AdaLoraModel.save_pretrained`."""
+    """Write the adapter `name` into `folder`; see `AdaLoraModel.save_pretrained`.
+
+    Of a sharded model every process has to take part, since its factors are gathered; the first
+    one writes.
+    """
     adapter = tuner.adapters[name]
+    if are_sharded(adapter.factors()[0]):
+        is_main_process = distributed.get_rank() == 0
+    elif not is_main_process:
+        return
     if save_training_state is None:
         save_training_state = training_state.run_is_unfinished(adapter)
     pattern = adapter.rank_pattern(live=True)
@@ -48,8 +62,9 @@ def save_adapter(
         # The last to be renamed: a folder with a configuration is whole.
         CONFIG_NAME: encode_config(_config_values(tuner, adapter, pattern)),
     }
-    # The state of an earlier save would not fit the new adapter.
-    write_files(folder, contents, remove=() if state else training_state.STATE_FILES)
+    if is_main_process:
+        # The state of an earlier save would not fit the new adapter.
+        write_files(folder, contents, remove=() if state else training_state.STATE_FILES)
 
 
 def _config_values(

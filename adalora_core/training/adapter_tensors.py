@@ -10,6 +10,7 @@ from adalora_core.errors import CheckpointError, TargetError
 from adalora_core.nn import wrap_layer
 from adalora_core.nn.adapter_layer import FACTORS, training_dtype
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX, module_path
+from adalora_core.sharding import whole
 from adalora_core.training.checkpoint import TENSOR_PREFIX
 from adalora_core.training.targets import resolve_saved_modules, resolve_targets
 
@@ -29,7 +30,9 @@ def collect_tensors(
     """Return the adapter's tensors under the names of PEFT's files, dropped triplets cut out."""
     tensors: dict[str, torch.Tensor] = {}
     for path, layer in adapter.layers.items():
-        factors = {factor: getattr(layer, factor)[adapter.name].detach() for factor in FACTORS}
+        factors = {
+            factor: whole(getattr(layer, factor)[adapter.name].detach()) for factor in FACTORS
+        }
         if pattern is not None:
             kept = pattern[f"{path}{SINGULAR_VALUES_SUFFIX}"]
             rows = [row for row, place in enumerate(adapter.positions[path]) if kept[place]]
@@ -41,7 +44,7 @@ def collect_tensors(
             tensors |= {f"{path}.{name}": values for name, values in state.items()}
     if adapter.config.bias != "none":
         tensors |= dict(tuner.bias_parameters(adapter.config.bias))
-    return {f"{TENSOR_PREFIX}{name}": values for name, values in tensors.items()}
+    return {f"{TENSOR_PREFIX}{name}": whole(values) for name, values in tensors.items()}
 
 
 def keep_rows(factors: dict[str, torch.Tensor], rows: list[int]) -> dict[str, torch.Tensor]:

@@ -270,14 +270,14 @@ class AdaLoraModel(nn.Module):
             selected_adapters: which; None means all.
             save_training_state: also write what a resumed run needs to go on bit for bit; None
                 means while a run is unfinished.
-            kwargs: `safe_serialization` and `is_main_process` of PEFT's signature.
+            kwargs: PEFT's `safe_serialization` and `is_main_process`; under FSDP2 all must call.
 
         Raises:
             ValueError: no such adapter, or the folder is a file.
             OSError: the disk is full or not writable; nothing was replaced.
         """
-        if not kwargs.pop("is_main_process", True):
-            return
+        reshard(self)
+        is_main_process = kwargs.pop("is_main_process", True)
         if not kwargs.pop("safe_serialization", True):
             raise ValueError(
                 "save_pretrained: safe_serialization=False would write a pickle, which can run "
@@ -292,7 +292,7 @@ class AdaLoraModel(nn.Module):
         for name in selected:
             folder = Path(save_directory) / ("" if name == DEFAULT_ADAPTER else name)
             adapter_files.save_adapter(
-                self.base_model, name, folder, save_training_state=save_training_state
+                self.base_model, name, folder, save_training_state, is_main_process
             )
 
     def export_lora(

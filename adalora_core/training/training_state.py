@@ -24,6 +24,7 @@ from adalora_core.allocation import AllocationReport
 from adalora_core.budget import Phase
 from adalora_core.errors import CheckpointError
 from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.sharding import divided_like, whole
 from adalora_core.training.adapter import spec_of
 from adalora_core.training.checkpoint import encode_tensors
 
@@ -82,12 +83,13 @@ def encode_state(adapter: Adapter) -> dict[str, bytes]:
     tensors: dict[str, torch.Tensor] = {}
     for path, layer in adapter.layers.items():
         for factor in FACTORS:
-            tensors[f"{path}.{factor}"] = getattr(layer, factor)[adapter.name]
+            tensors[f"{path}.{factor}"] = whole(getattr(layer, factor)[adapter.name])
     statistics = allocator.statistics
     averages = {"smoothed": statistics.smoothed, "uncertainty": statistics.uncertainty}
     for kind, each in averages.items():
-        for name, tensor in zip(_factor_names(adapter), each, strict=bool(each)):
-            tensors[f"{kind}.{name}"] = tensor
+        parameters = allocator.parameters() if each else []
+        for name, parameter, average in zip(_factor_names(adapter), parameters, each, strict=False):
+            tensors[f"{kind}.{name}"] = whole(divided_like(parameter, average))
     if allocator.mask is not None:
         tensors["mask"] = allocator.mask
     tensors["rank_history"] = allocator.ranks_over_time.rows()

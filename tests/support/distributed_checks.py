@@ -252,3 +252,13 @@ def one_step(wrapped: nn.Module, model: Any) -> None:
     wrapped(**batch(0, rank, world, torch.float64)).loss.backward()
     optimizer.step()
     model.update_and_allocate(0)
+
+
+def save_pretrained_at(rank: int, kind: str, stop: int, folder: Path) -> None:
+    """Train until before `stop` and save in PEFT's format, as scripts do."""
+    model = adapted()
+    wrapped = wrap(model, kind)
+    train(wrapped, model, range(stop))
+    with torch.no_grad():
+        wrapped.eval()(**batch(0, rank, distributed.get_world_size(), torch.float64))
+    model.save_pretrained(folder / f"by-{kind}", is_main_process=rank == 0)

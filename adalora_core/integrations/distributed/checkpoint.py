@@ -11,7 +11,7 @@ from torch.distributed.checkpoint.stateful import Stateful
 from adalora_core.errors import CheckpointError
 from adalora_core.integrations.tuners import tuner_of, unwrapped
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.sharding import is_sharded
+from adalora_core.sharding import divided_like, local_part
 from adalora_core.training.parallelism import reshard
 from adalora_core.training.training_state import progress, restore_progress
 
@@ -108,7 +108,7 @@ def _state_of(adapter: Adapter) -> dict[str, Any]:
     allocator = _allocator_of(adapter)
     parameters = allocator.parameters()
     # A reader must know every tensor before it reads, so there are averages at every step.
-    allocator.statistics.prepare([_local(each) for each in parameters])
+    allocator.statistics.prepare([local_part(each) for each in parameters])
     names = _names(adapter)
     state: dict[str, Any] = {
         "factors": {
@@ -119,7 +119,7 @@ def _state_of(adapter: Adapter) -> dict[str, Any]:
     for kind in _AVERAGES:
         averages: Sequence[torch.Tensor] = getattr(allocator.statistics, kind)
         state[kind] = {
-            name: _divided_like(parameter, average.clone())
+            name: divided_like(parameter, average.clone())
             for name, parameter, average in zip(names, parameters, averages, strict=True)
         }
     if allocator.target_reached:
@@ -160,32 +160,9 @@ def _restore(adapter: Adapter, state: dict[str, Any]) -> None:
         allocator.statistics.release()
     else:
         for kind in _AVERAGES:
-            setattr(allocator.statistics, kind, [_local(state[kind][name]) for name in names])
-    device = _local(parameters[0]).device
+            setattr(allocator.statistics, kind, [local_part(state[kind][name]) for name in names])
+    device = local_part(parameters[0]).device
     mask = values["mask"]
     allocator.mask = None if mask is None else torch.tensor(mask, device=device)
     rows = torch.tensor(values["rank_history"], dtype=torch.int16)
     allocator.ranks_over_time.restore(rows.view(-1, len(allocator.matrices)).to(device))
-
-
-def _local(tensor: Any) -> torch.Tensor:
-    if not is_sharded(tensor):
-        return tensor.detach()  # type: ignore[no-any-return]  # a tensor by contract
-    with torch.no_grad():
-        return tensor.to_local()  # type: ignore[no-any-return]  # same
-
-
-def _divided_like(parameter: Any, average: torch.Tensor) -> torch.Tensor:
-    """Return `average`, which belongs to the local part of `parameter`, as a part of the whole."""
-    if not is_sharded(parameter):
-        return average
-    from torch.distributed.tensor import DTensor
-
-    return DTensor.from_local(
-        average,
-        parameter.device_mesh,
-        parameter.placements,
-        run_check=False,
-        shape=parameter.shape,
-        stride=parameter.stride(),
-    )
