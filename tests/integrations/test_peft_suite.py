@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections import Counter
 from importlib.metadata import version
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -69,7 +70,7 @@ def run(sources: Path, *options: str) -> dict[str, str]:
     # 1 says that some tests failed; above that, nothing can be read from the report.
     assert result.returncode in {0, 1}, result.stdout[-3000:] + result.stderr[-3000:]
     outcomes = {}
-    for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314 - written just now
+    for case in ET.parse(report).iter("testcase"):  # noqa: S314 - written just now
         kinds = {child.tag for child in case}
         outcome = next((kind for kind in ("failure", "error", "skipped") if kind in kinds), "pass")
         outcomes[f"{case.get('classname')}::{case.get('name')}"] = outcome
@@ -82,14 +83,13 @@ def test_what_passes_with_peft_alone_passes_bridged(
     alone = run(sources)
     bridged = run(sources, "-p", "bridge_plugin")
     passing = [name for name, outcome in alone.items() if outcome == "pass"]
+    lines = [f"PEFT {version('peft')}: {len(passing)} of its AdaLoRA tests run bridged:"]
+    counts = Counter(name.partition("[")[0] for name in passing)
+    lines += [f"  {name} ({count})" for name, count in sorted(counts.items())]
+    lines.append("need a network, or are left out by PEFT itself:")
+    lines += [f"  {outcome}: {name}" for name, outcome in alone.items() if outcome != "pass"]
     with capsys.disabled():
-        print(f"\nPEFT {version('peft')}: {len(passing)} of its AdaLoRA tests run bridged:")
-        for name in sorted({name.partition("[")[0] for name in passing}):
-            print(f"  {name} ({sum(each.partition('[')[0] == name for each in passing)})")
-        print("need a network, or are left out by PEFT itself:")
-        for name, outcome in alone.items():
-            if outcome != "pass":
-                print(f"  {outcome}: {name}")
+        sys.stdout.write("\n" + "\n".join(lines) + "\n")
     assert [name for name in passing if bridged.get(name) != "pass"] == []
     for name in FILES:
         assert any(f"tests.{name}." in each for each in passing), name
