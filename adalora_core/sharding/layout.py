@@ -30,7 +30,6 @@ class Piece:
         axis: the axis of the factor that is cut.
         start: where the part of this process begins on that axis.
         length: how long it is; 0 where there are more processes than rows.
-        chunk: the length of the longest part.
     """
 
     mesh: DeviceMesh
@@ -38,7 +37,6 @@ class Piece:
     axis: int
     start: int
     length: int
-    chunk: int
 
     @property
     def is_first_replica(self) -> bool:
@@ -89,7 +87,7 @@ def piece_of(tensor: Any, name: str) -> Piece:
     length = min(chunk, size - start)
     if tensor.to_local().shape[axis] != length:
         raise _unsupported(name, f"a local part of shape {list(tensor.to_local().shape)}")
-    return Piece(mesh, cuts[0], axis, start, length, chunk)
+    return Piece(mesh, cuts[0], axis, start, length)
 
 
 def whole(tensor: Any) -> torch.Tensor:

@@ -18,17 +18,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-# Torch 2.13 has renamed it and warns of the old name.
-_all_gather = getattr(distributed, "all_gather_single", distributed.all_gather_into_tensor)
-
 
 def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) -> Tensor:
     """Return `adalora_core.ops.orthogonality_penalty` of factors that may be divided.
 
-    All processes exchange their parts once, in one all-gather: rows of A, and of B the r x r sum of
-    products over the rows that they hold. The gradient of a part needs no further exchange, since
-    every process knows the whole residual. It is not averaged over processes; the loss must
-    therefore weigh the penalty alike on all of them.
+    All processes exchange their parts once: of a factor whose triplets are divided the parts, of
+    another the r x r sum of products over the entries that they hold. The gradient of a part needs
+    no further exchange, since every process knows the whole residual. It is not averaged over
+    processes; the loss must therefore weigh the penalty alike on all of them.
 
     Args:
         lora_As: A `[r, in]` of each matrix, sharded or whole (inside the forward pass of its FSDP
@@ -69,36 +66,37 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One factor, its place, and its slice of what a process sends."""
+    """One factor `[triplets, n]` and the part that is here."""
 
     piece: Piece
     triplet_axis: int
     shape: tuple[int, int]
-    begin: int
-    end: int
 
     @property
     def sends_rows(self) -> bool:
         """Whether the triplets are divided; else each process sends a sum over its entries."""
         return self.piece.axis == self.triplet_axis
 
-    def message(self, local: Tensor) -> Tensor:
-        """Return what this process tells the others of the factor; `local` is `[triplets, n]`."""
-        if not self.sends_rows:
-            return (local @ local.T).flatten()
-        message = local.new_zeros(self.end - self.begin)
-        message[: local.numel()] = local.flatten()
-        return message
+    @property
+    def size(self) -> int:
+        """How many numbers the processes exchange about the factor."""
+        rank, columns = self.shape
+        return rank * (columns if self.sends_rows else rank)
 
-    def residual_and_rows(self, messages: Tensor) -> tuple[Tensor, Tensor | None]:
+    def tell(self, local: Tensor, told: Tensor) -> None:
+        """Write what this process tells into `told`, zeros before; `local` is `[triplets, n]`."""
+        own = local.flatten() if self.sends_rows else (local @ local.T).flatten()
+        start = self.piece.start * self.shape[1] if self.sends_rows else 0
+        told[start : start + own.numel()] = own
+
+    def residual_and_rows(self, told: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return `whole whole^T - I` and, where the triplets are divided, `whole`."""
         rank, columns = self.shape
-        mine = messages[:, self.begin : self.end]
         if self.sends_rows:
-            whole = mine.reshape(-1, columns)[:rank]
+            whole = told.view(rank, columns)
             gram = whole @ whole.T
         else:
-            whole, gram = None, mine.sum(0).view(rank, rank)
+            whole, gram = None, told.view(rank, rank)
         return gram - torch.eye(rank, dtype=gram.dtype, device=gram.device), whole
 
     def direction(self, local: Tensor, residual: Tensor, whole: Tensor | None) -> Tensor:
@@ -111,14 +109,10 @@ class _Part:
 
 def _of_divided(factors: Sequence[tuple[Any, Any]]) -> Tensor:
     parts: list[_Part] = []
-    end = 0
     for index, pair in enumerate(factors):
         for axis, (factor, letter) in enumerate(zip(pair, "AB", strict=True)):
             piece = piece_of(factor, f"orthogonality_penalty: lora_{letter} of matrix {index}")
-            rank, columns = factor.shape[axis], factor.shape[1 - axis]
-            size = piece.chunk * columns if piece.axis == axis else rank * rank
-            parts.append(_Part(piece, axis, (rank, columns), end, end + size))
-            end += size
+            parts.append(_Part(piece, axis, (factor.shape[axis], factor.shape[1 - axis])))
     if any(part.piece.mesh != parts[0].piece.mesh for part in parts):
         raise ParallelismError(
             "orthogonality_penalty: the factors lie on several device meshes; shard the whole "
@@ -140,13 +134,17 @@ class _DividedPenalty(torch.autograd.Function):
             (each.T if part.triplet_axis else each).to(device, dtype)
             for part, each in zip(parts, local_parts, strict=True)
         ]
-        sent = torch.cat([p.message(local) for p, local in zip(parts, locals_, strict=True)])
-        processes = piece.mesh.size(piece.mesh_dim)
-        received = sent.new_empty(processes * sent.numel())
-        _all_gather(received, sent, group=piece.mesh.get_group(piece.mesh_dim))
+        # A sum, not a gathering of equal parts: most processes may have no row of a factor.
+        told = torch.zeros(sum(part.size for part in parts), dtype=dtype, device=device)
+        each_told = told.split([part.size for part in parts])
+        for part, local, own in zip(parts, locals_, each_told, strict=True):
+            part.tell(local, own)
+        distributed.all_reduce(told, group=piece.mesh.get_group(piece.mesh_dim))
         norms, directions = [], []
-        for part, local, given in zip(parts, locals_, local_parts, strict=True):
-            residual, whole = part.residual_and_rows(received.view(processes, -1))
+        for part, local, given, all_told in zip(
+            parts, locals_, local_parts, each_told, strict=True
+        ):
+            residual, whole = part.residual_and_rows(all_told)
             norm = torch.linalg.matrix_norm(residual)
             norms.append(norm)
             # A norm of zero has gradient zero, as its residual has.

@@ -76,6 +76,7 @@ class TestCompiled:
         assert first == last == 1
         assert_same(found, run(0, "single", {}))
 
+    @pytest.mark.slow
     def test_with_ddp_nothing_is_compiled_after_the_first_step(self, tmp_path: Path) -> None:
         expected = run(0, "single", {})
         for found, first, last in run_processes(2, run_compiled, tmp_path, {}):

@@ -23,7 +23,15 @@ def assert_same(found: Trace, expected: Trace) -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"orth_reg_weight": 0.0}], ids=["penalty", "no-penalty"])
 @pytest.mark.parametrize(
-    ("kind", "world"), [("ddp", 2), ("fsdp2", 2), ("fsdp2", 4), ("fsdp2", 1), ("hsdp", 4)]
+    ("kind", "world"),
+    [
+        ("ddp", 2),
+        ("fsdp2", 2),
+        ("fsdp2", 4),
+        ("fsdp2", 1),
+        ("fsdp2-columns", 2),
+        ("hsdp", 4),
+    ],
 )
 def test_every_process_goes_the_way_of_the_single_one(
     kind: str, world: int, changes: dict[str, Any], tmp_path: Path

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from adalora_core import AdaLoraConfig, get_peft_model
 from adalora_core.contract import ConfigWarning
+from adalora_core.integrations.distributed import factor_placement
 
 STEPS = 30
 SAMPLES = 8
@@ -106,6 +107,10 @@ def wrap(model: Any, kind: str) -> Any:
         return DistributedDataParallel(model)
     if kind == "fsdp2":
         return shard(model, init_device_mesh("cpu", (distributed.get_world_size(),)))
+    if kind == "fsdp2-columns":
+        world = distributed.get_world_size()
+        place = factor_placement(model, world)
+        return shard(model, init_device_mesh("cpu", (world,)), shard_placement_fn=place)
     if kind == "hsdp":
         half = distributed.get_world_size() // 2
         return shard(model, init_device_mesh("cpu", (2, half), mesh_dim_names=("copy", "part")))

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from adalora_core.integrations.distributed.agreement import check_agreement
 from adalora_core.integrations.distributed.checkpoint import AdapterState
+from adalora_core.integrations.distributed.placement import factor_placement
 
-__all__ = ["AdapterState", "check_agreement"]
+__all__ = ["AdapterState", "check_agreement", "factor_placement"]
