@@ -21,7 +21,7 @@ LABEL_WIDTH = 14
 
 
 def run(argv: Sequence[str]) -> int:
-    """Print the environment; 0 if every op can run or torch is not there, 2 if the core is broken."""
+    """Print the environment; 0 if all works or there is no torch, 2 if the core is broken."""
     parser = argparse.ArgumentParser(
         prog="adalora env", description="Print versions, backends and why a backend is missing."
     )

@@ -80,8 +80,8 @@ def render_rank_report(config: AdaLoraConfig, ranks: Mapping[str, int], *, name:
         f"| kept | {kept} | {kept / len(ranks):.2f} |",
         "",
         (
-            f"{sum(rank == 0 for rank in ranks.values())} of {len(ranks)} matrices are left without "
-            f"any triplet; ranks run from {min(ranks.values())} to {max(ranks.values())}."
+            f"{sum(rank == 0 for rank in ranks.values())} of {len(ranks)} matrices are left "
+            f"without any triplet; ranks run from {min(ranks.values())} to {max(ranks.values())}."
         ),
         "",
         *_schedule_lines(config, len(ranks)),

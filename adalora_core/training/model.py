@@ -270,7 +270,8 @@ class AdaLoraModel(nn.Module):
             selected_adapters: which; None means all.
             save_training_state: also write what a resumed run needs to go on bit for bit; None
                 means while a run is unfinished.
-            kwargs: PEFT's `safe_serialization` and `is_main_process`; under FSDP2 all must call.
+            kwargs: PEFT's `safe_serialization` and `is_main_process`; under FSDP2 every process
+                must call.
 
         Raises:
             ValueError: no such adapter, or the folder is a file.
