@@ -75,9 +75,7 @@ def train_adapter(
         settings: batch size, epochs, learning rate and seed.
         on_step: called after each optimizer step.
     """
-    parameters = [p for p in (*model.parameters(), *head.parameters()) if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
-    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.learning_rate_factor)
+    optimizer, rates = optimizer_and_rates(model, head, settings)
     order = torch.Generator().manual_seed(settings.seed)
     allocator = allocator_of(model)
     model.train()
@@ -95,9 +93,19 @@ def train_adapter(
             model.update_and_allocate(step)
             optimizer.zero_grad()
             rates.step()
-            on_step(_step_report(allocator, step, task_loss.item()))
+            on_step(step_report(allocator, step, task_loss.item()))
             step += 1
     model.eval()
+
+
+def optimizer_and_rates(
+    model: nn.Module, head: nn.Module, settings: DemoSettings
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    """Return AdamW over what is trained, and the learning rate's course."""
+    parameters = [p for p in (*model.parameters(), *head.parameters()) if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.learning_rate_factor)
+    return optimizer, rates
 
 
 def allocator_of(model: AdaLoraModel) -> RankAllocator:
@@ -108,7 +116,8 @@ def allocator_of(model: AdaLoraModel) -> RankAllocator:
     return adapter.allocator
 
 
-def _step_report(allocator: RankAllocator, step: int, loss: float) -> StepReport:
+def step_report(allocator: RankAllocator, step: int, loss: float) -> StepReport:
+    """Return where the allocation stands after the 0-based optimizer step `step`."""
     return StepReport(
         step=step,
         loss=loss,

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from adalora_core.demo.loops import LOOPS
+
 NO_NETWORK = """
 import socket, sys
 def refuse(*args, **kwargs):
@@ -153,8 +155,20 @@ def test_demo_with_an_unknown_option_is_a_usage_error():
 
 
 @pytest.mark.slow
-def test_demo_reaches_what_the_readme_promises(tmp_path):
-    result = demo("--output", tmp_path / "out")
+@pytest.mark.parametrize("loop", ["trainer", "peft"])
+def test_demo_runs_through_the_other_loops(loop, tmp_path):
+    result = demo("--quick", "--loop", loop, "--output", tmp_path / "out", script=NO_NETWORK)
+    assert result.returncode == 0, result.stderr
+    assert "ranks   sum 144 of 288, target 4 x 36 = 144" in result.stdout
+    for expected in ("24/24", "loss", "final", "budget 144", "rank 4.0"):
+        assert expected in result.stderr
+    assert "Warning" not in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", LOOPS)
+def test_demo_reaches_what_the_readme_promises(loop, tmp_path):
+    result = demo("--loop", loop, "--output", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     adapted = next(line for line in result.stdout.splitlines() if line.startswith("adapted"))
     assert float(adapted.split()[1].rstrip("%")) >= 91.0

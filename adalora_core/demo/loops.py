@@ -1,0 +1,136 @@
+"""The three ways to train: a loop of one's own, transformers' Trainer, a model that PEFT made."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from adalora_core.demo.encoder import logits, mean_pooled
+from adalora_core.demo.training import allocator_of, optimizer_and_rates, step_report, train_adapter
+from adalora_core.training import get_peft_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import nn
+    from transformers import Trainer
+
+    from adalora_core.contract import AdaLoraConfig
+    from adalora_core.demo.encoder import WordBatches
+    from adalora_core.demo.settings import DemoSettings
+    from adalora_core.demo.training import StepReport
+
+LOOPS = ("raw", "trainer", "peft")
+
+
+def adapted(encoder: nn.Module, config: AdaLoraConfig, loop: str) -> Any:
+    """Return `encoder` with an adapter, made by PEFT and attached if the loop is "peft"."""
+    if loop != "peft":
+        return get_peft_model(encoder, config)
+    import peft
+
+    from adalora_core.integrations.peft import attach, to_peft_config
+
+    with warnings.catch_warnings():
+        # PEFT 0.21 asks transformers 5 for an attribute by its old name.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return attach(peft.get_peft_model(encoder, to_peft_config(config)))
+
+
+def train(
+    model: Any,
+    head: nn.Module,
+    words: WordBatches,
+    settings: DemoSettings,
+    on_step: Callable[[StepReport], None],
+    loop: str,
+) -> None:
+    """Train adapters and head together through one of `LOOPS`; see `train_adapter`."""
+    if loop != "trainer":
+        train_adapter(model, head, words, settings, on_step)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        trainer_for(model, head, words, settings, on_step, folder).train()
+    model.eval()
+
+
+def trainer_for(
+    model: Any,
+    head: nn.Module,
+    words: WordBatches,
+    settings: DemoSettings,
+    on_step: Callable[[StepReport], None],
+    folder: str | Path,
+    **arguments: Any,
+) -> Trainer:
+    """Return a Trainer that does what `train_adapter` does; `arguments` are Trainer's."""
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    from adalora_core.integrations.transformers import AdaLoraCallback
+
+    allocator = allocator_of(model)
+
+    class WordTrainer(Trainer):  # type: ignore[misc,unused-ignore]  # untyped in some releases
+        def compute_loss(
+            self,
+            model: Any,
+            inputs: dict[str, Any],
+            return_outputs: bool = False,
+            num_items_in_batch: Any = None,
+        ) -> Any:
+            del return_outputs, num_items_in_batch
+            labels = inputs.pop("labels")
+            task = binary_cross_entropy_with_logits(
+                logits(head, mean_pooled(model, inputs)), labels
+            )
+            return task + model.orthogonality_penalty()
+
+    class Progress(TrainerCallback):  # type: ignore[misc,unused-ignore]  # same
+        def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            del args, control
+            logs = kwargs["logs"]
+            if "loss" in logs:
+                on_step(step_report(allocator, state.global_step - 1, logs["loss"]))
+
+    def collate(indices: list[int]) -> dict[str, torch.Tensor]:
+        inputs, labels = words.batch(torch.tensor(indices))
+        return {**inputs, "labels": labels}
+
+    options = TrainingArguments(
+        **{
+            "output_dir": str(folder),
+            "num_train_epochs": settings.epochs,
+            "per_device_train_batch_size": settings.batch_size,
+            "max_grad_norm": 0.0,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "report_to": [],
+            "disable_tqdm": True,
+            "remove_unused_columns": False,
+            "dataloader_pin_memory": False,
+            "use_cpu": True,
+            "seed": settings.seed,
+            **arguments,
+        }
+    )
+    trainer = WordTrainer(
+        model,
+        options,
+        data_collator=collate,
+        train_dataset=range(len(words)),
+        optimizers=optimizer_and_rates(model, head, settings),
+        callbacks=[Progress()],
+    )
+    # Its table would be printed between the lines of the demo's bar.
+    trainer.callback_handler.callbacks = [
+        each
+        for each in trainer.callback_handler.callbacks
+        if type(each).__name__ != "PrinterCallback"
+    ]
+    AdaLoraCallback().add_to(trainer)
+    return trainer
