@@ -262,3 +262,25 @@ def save_pretrained_at(rank: int, kind: str, stop: int, folder: Path) -> None:
     with torch.no_grad():
         wrapped.eval()(**batch(0, rank, distributed.get_world_size(), torch.float64))
     model.save_pretrained(folder / f"by-{kind}", is_main_process=rank == 0)
+
+
+def count_exchanged_numbers(rank: int) -> tuple[int, int]:
+    """Return how many numbers the scores and the penalty exchange at one step."""
+    sizes: list[int] = []
+    all_reduce = distributed.all_reduce
+
+    def note(tensor: torch.Tensor, **options: Any) -> None:
+        sizes.append(tensor.numel())
+        all_reduce(tensor, **options)
+
+    model = adapted()
+    wrapped = wrap(model, "fsdp2")
+    optimizer = optimizer_of(model)
+    wrapped.train()
+    distributed.all_reduce = note
+    wrapped(**batch(4, rank, distributed.get_world_size(), torch.float64)).loss.backward()
+    (penalty,) = sizes
+    optimizer.step()
+    model.update_and_allocate(4)
+    distributed.all_reduce = all_reduce
+    return sizes[1], penalty
