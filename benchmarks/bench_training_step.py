@@ -84,5 +84,5 @@ def cases() -> Iterator[Case]:
             against="plain LoRA",
             goal=1.0,
             at_most=True,
-            rounds=40,
+            rounds=25,
         )

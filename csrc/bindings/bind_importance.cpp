@@ -191,16 +191,20 @@ MatrixView read_scores(py::handle object, std::int64_t count,
   require_shape(scores, argument, count, 1, "[sum of ranks, 1]");
   require_dtype(scores, argument, compute_type(scores.dtype), "or float64");
   require_separate_elements(scores, argument);
-  Overlap overlap;
-  overlap.write(scores, argument);
+  const Interval written = memory_of(scores);
   for (std::size_t i = 0; i < entries.size(); ++i) {
     const auto index = static_cast<std::int64_t>(i);
-    overlap.read(entries[i].parameter, {kOp, "parameters", index});
-    overlap.read(entries[i].gradient, {kOp, "gradients", index});
-    overlap.read(entries[i].smoothed, {kOp, "smoothed", index});
-    overlap.read(entries[i].uncertainty, {kOp, "uncertainty", index});
+    const auto require_other = [&](const MatrixView& view, const char* name) {
+      const Interval memory = memory_of(view);
+      if (memory.begin < written.end && written.begin < memory.end) {
+        throw_overlap(argument, {kOp, name, index});
+      }
+    };
+    require_other(entries[i].parameter, "parameters");
+    require_other(entries[i].gradient, "gradients");
+    require_other(entries[i].smoothed, "smoothed");
+    require_other(entries[i].uncertainty, "uncertainty");
   }
-  overlap.check();
   return scores;
 }
 

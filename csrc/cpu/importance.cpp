@@ -113,6 +113,12 @@ class PieceUpdate {
 
   void add(const T* scores, std::int64_t rows, std::int64_t width, double* sums, std::int64_t row,
            std::int64_t col) const {
+    if (width == 1) {  // E: a row is an entry
+      for (std::int64_t i = 0; i < rows; ++i) {
+        sums[(means_ == Means::kOfRows ? row + i : col)] += scores[i];
+      }
+      return;
+    }
     if (means_ == Means::kOfRows) {
       for (std::int64_t i = 0; i < rows; ++i) {
         sums[row + i] += reduction_.sum(scores + i * width, width);
