@@ -71,7 +71,8 @@ def run_experiment(settings: DemoSettings, folder: Path, loop: str = "raw") -> O
 
         predictions = logits(head, features(model, held_out))
         adapter = staging / output.ADAPTER
-        model.save_pretrained(str(adapter))
+        # PEFT would look for the base model's vocabulary on a hub.
+        model.save_pretrained(str(adapter), save_embedding_layers=False)
         save_head(head, adapter)
         reloaded = predictions_with_peft(model_folder, adapter, held_out)
         outcome = Outcome(
