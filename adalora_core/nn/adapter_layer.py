@@ -208,9 +208,13 @@ class AdaLoraLayer(nn.Module):
     def _dense_weight(self) -> torch.Tensor:
         weight = getattr(self.base_layer, "weight", None)
         # Exactly these: a quantised or sharded weight is a subclass that reports a float dtype.
-        if type(weight) not in {torch.Tensor, nn.Parameter} or not weight.dtype.is_floating_point:
-            raise self._cannot_merge()
-        return weight
+        if (
+            isinstance(weight, torch.Tensor)
+            and type(weight) in {torch.Tensor, nn.Parameter}
+            and weight.dtype.is_floating_point
+        ):
+            return weight
+        raise self._cannot_merge()
 
     def _cannot_merge(self) -> TypeError:
         return TypeError(

@@ -97,7 +97,7 @@ def render_rank_report(config: AdaLoraConfig, ranks: Mapping[str, int], *, name:
 
 
 def _schedule_lines(config: AdaLoraConfig, matrices: int) -> list[str]:
-    if config.total_step is None:
+    if not isinstance(config.total_step, int):
         return []
     schedule = BudgetSchedule(
         config.init_r * matrices,
