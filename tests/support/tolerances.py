@@ -1,4 +1,4 @@
-"""How far an op may be from its float64 oracle, relative to the largest entry; one reason per row."""
+"""How far an op may be from its float64 oracle, relative to its largest entry, and why."""
 
 from __future__ import annotations
 
