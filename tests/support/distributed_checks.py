@@ -284,3 +284,11 @@ def count_exchanged_numbers(rank: int) -> tuple[int, int]:
     model.update_and_allocate(4)
     distributed.all_reduce = all_reduce
     return sizes[1], penalty
+
+
+def scores_at(_rank: int, kind: str, stop: int) -> torch.Tensor:
+    """Return the importance scores after `stop` steps."""
+    model = adapted()
+    train(wrap(model, kind), model, range(stop))
+    allocator = allocator_of(model)
+    return allocator._factors().scores(allocator.statistics)
