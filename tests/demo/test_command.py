@@ -101,6 +101,7 @@ def test_demo_adapter_passes_the_contract(quick_run):
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+@pytest.mark.slow
 def test_demo_interrupted_while_training_leaves_nothing(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "adalora_core", "demo", "--output", str(tmp_path / "out")],
@@ -123,6 +124,7 @@ def test_demo_interrupted_while_training_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_demo_on_a_full_disk_leaves_nothing(tmp_path):
     result = demo("--quick", "--output", tmp_path / "out", script=SMALL_DISK)
     assert result.returncode == 2

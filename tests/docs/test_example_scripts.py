@@ -48,7 +48,8 @@ def test_every_example_script_is_tested():
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(SAYS)
 
 
-# The examples train; on a machine without torch there is nothing to run.
+# The examples train, some for seconds; on a machine without torch there is nothing to run.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SAYS) if HAS_TORCH else [])
 def test_example_script_runs_and_prints_what_it_promises(name, tmp_path):
     result = subprocess.run(
