@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
+
+import pytest
+
+needs_torch = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None,
+    reason="torch is not installed; would have shown what is said of the core that it connects to",
+)
 
 HIDE = """
 import sys
@@ -33,6 +41,7 @@ def env(*, hidden: tuple[str, ...] = (), before: str = "", **variables: str) -> 
     return run.returncode, run.stdout
 
 
+@needs_torch
 def test_env_names_versions_backend_and_instruction_set() -> None:
     code, text = env()
     assert code == 0
@@ -58,6 +67,7 @@ def test_env_without_torch_works_and_names_the_extra() -> None:
     assert "pip install 'adalora-core[torch]'" in text
 
 
+@needs_torch
 def test_env_with_a_core_that_was_not_built_says_what_to_do() -> None:
     code, text = env(hidden=("adalora_core._cpu",))
     assert code == 2
@@ -65,6 +75,7 @@ def test_env_with_a_core_that_was_not_built_says_what_to_do() -> None:
     assert "pip install ." in text
 
 
+@needs_torch
 def test_env_with_an_unknown_instruction_set_says_which_there_are() -> None:
     code, text = env(ADALORA_CORE_ISA="sse9")
     assert code == 2
