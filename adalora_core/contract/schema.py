@@ -14,7 +14,7 @@ from typing import Any, Literal
 from adalora_core.contract import shapes
 from adalora_core.contract.fields import FIELDS, PEFT_VERSION, Field, Treatment
 from adalora_core.contract.ladder import bounds, rank_ladder, schedule_ladder
-from adalora_core.contract.urls import schema_url
+from adalora_core.contract.schema_ids import schema_id
 
 Draft = Literal["2020-12", "draft-07"]
 DRAFTS: dict[Draft, str] = {
@@ -48,7 +48,7 @@ def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dic
         raise ValueError(f"draft: expected {' or '.join(DRAFTS)}, got {draft!r}")
     schema: dict[str, Any] = {
         "$schema": DRAFTS[draft],
-        "$id": schema_url("adalora-config", VERSION, FILES[draft]),
+        "$id": schema_id("adalora-config", VERSION, FILES[draft]),
         "title": "AdaLoRA configuration",
         "description": (
             f"The fields of AdaLoraConfig of PEFT {PEFT_VERSION}, and what breaks PEFT at load or "

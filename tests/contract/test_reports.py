@@ -14,6 +14,7 @@ from adalora_core.contract.diagnostics import Diagnostic, Related, Report, Span
 from adalora_core.contract.reports import FORMATS, Outcome, render
 from adalora_core.contract.reports.report_schema import report_schema, report_schema_text
 from adalora_core.contract.rule import SOUND
+from adalora_core.contract.rule_pages import page
 from adalora_core.contract.rules import RULES
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +92,12 @@ def test_sarif_names_every_rule_and_keeps_fingerprints_apart():
     assert len(set(prints)) == len(prints) == 6
     for result in run["results"]:
         assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
+
+
+def test_sarif_carries_the_page_of_every_rule():
+    (run,) = json.loads(render(Outcome((check_config(SOUND),)), "sarif"))["runs"]
+    for described, rule in zip(run["tool"]["driver"]["rules"], RULES, strict=True):
+        assert described["help"]["markdown"] == page(rule)
 
 
 def test_sarif_fingerprint_stays_when_lines_move():

@@ -7,7 +7,7 @@ from typing import Any
 
 from adalora_core.contract.diagnostics import SEVERITIES
 from adalora_core.contract.reports.json_report import SCHEMA_VERSION
-from adalora_core.contract.urls import schema_url
+from adalora_core.contract.schema_ids import schema_id
 
 FILE = "adalora-report.schema.json"
 _POSITION = {"offset": 0, "line": 1, "column": 1}
@@ -37,7 +37,7 @@ def report_schema() -> dict[str, Any]:
     count = {"type": "integer", "minimum": 0}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": schema_url("adalora-report", f"{SCHEMA_VERSION}.0", FILE),
+        "$id": schema_id("adalora-report", f"{SCHEMA_VERSION}.0", FILE),
         "title": "Report of adalora check",
         **_object(
             {

@@ -12,8 +12,8 @@ from urllib.parse import quote_from_bytes
 
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.contract.reports.summary import NO_NAME
+from adalora_core.contract.rule_pages import page
 from adalora_core.contract.rules import RULES
-from adalora_core.contract.urls import HOME, rule_url
 
 if TYPE_CHECKING:
     from adalora_core.contract.diagnostics import Diagnostic, Report, Span
@@ -52,7 +52,6 @@ def render(outcome: Outcome) -> str:
 def _driver() -> dict[str, Any]:
     return {
         "name": "adalora check",
-        "informationUri": HOME,
         "version": version("adalora-core"),
         "rules": [
             {
@@ -60,8 +59,8 @@ def _driver() -> dict[str, Any]:
                 "name": "".join(part.title() for part in rule.name.split("-")),
                 "shortDescription": {"text": rule.summary},
                 "fullDescription": {"text": rule.why},
-                "help": {"text": rule.hint},
-                "helpUri": rule_url(rule.code),
+                # The page itself instead of an address: it is that of the version which checked.
+                "help": {"text": rule.hint, "markdown": page(rule)},
                 "defaultConfiguration": {"level": _LEVELS[rule.severity]},
             }
             for rule in RULES
