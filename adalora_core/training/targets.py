@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
+from adalora_core.default_targets import DEFAULT_TARGETS
 from adalora_core.errors import TargetError
+from adalora_core.module_selection import (
+    ModuleSelection,
+    ends_with,
+    is_all_linear,
+    saved_module_names,
+)
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.wrapping import linear_sizes
-from adalora_core.training.default_targets import DEFAULT_TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,15 +21,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from adalora_core.contract import AdaLoraConfig
-
-ALL_LINEAR = "all-linear"
-_HEADS_BY_TASK = {
-    "SEQ_CLS": ("classifier", "score"),
-    "TOKEN_CLS": ("classifier", "score"),
-    "QUESTION_ANS": ("qa_outputs",),
-}
-"""Task heads that are new, hence trained whole beside the adapters, as PEFT does."""
-
 
 _UNSUPPORTED = {
     "layer_replication": "stacks shared layers, whose ranks could not be allocated separately",
@@ -57,10 +53,16 @@ def resolve_targets(model: nn.Module, config: AdaLoraConfig) -> list[str]:
         TargetError: nothing matches, or the model's type has no default.
     """
     wanted = _wanted_modules(model, config)
-    saved = saved_module_names(config)
+    selection = ModuleSelection(
+        wanted,
+        config.exclude_modules,
+        config.layers_to_transform,
+        config.layers_pattern,
+        _saved_names(config),
+    )
     candidates = list(_candidate_paths(model))
-    matched = [path for path in candidates if _matches(path, wanted, config)]
-    targets = [path for path in matched if not _excluded(path, config, saved)]
+    matched = [path for path in candidates if selection.includes(path)]
+    targets = [path for path in matched if not selection.excludes(path)]
     if targets:
         return targets
     excluded = f" ({len(matched)} matched, all of them excluded)" if matched else ""
@@ -71,12 +73,9 @@ def resolve_targets(model: nn.Module, config: AdaLoraConfig) -> list[str]:
     )
 
 
-def saved_module_names(config: AdaLoraConfig) -> list[str]:
-    """Return the names of the modules trained whole: the configured ones and the task's heads."""
-    names = list(config.modules_to_save or ())
+def _saved_names(config: AdaLoraConfig) -> list[str]:
     task = config.task_type
-    heads = _HEADS_BY_TASK.get(str(getattr(task, "value", task)), ())
-    return names + [head for head in heads if head not in names]
+    return saved_module_names(config.modules_to_save, getattr(task, "value", task))
 
 
 def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
@@ -87,8 +86,8 @@ def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
     """
     paths = list(_candidate_paths(model))
     found = []
-    for name in saved_module_names(config):
-        matches = [path for path in paths if _ends_with(path, (name,))]
+    for name in _saved_names(config):
+        matches = [path for path in paths if ends_with(path, (name,))]
         if not matches and name in (config.modules_to_save or ()):
             raise TargetError(
                 f"modules_to_save: no module of {type(model).__name__} is called {name!r}"
@@ -99,7 +98,7 @@ def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
 
 def _wanted_modules(model: nn.Module, config: AdaLoraConfig) -> list[str] | str:
     targets = config.target_modules
-    if targets == ALL_LINEAR:
+    if is_all_linear(targets):
         return _all_linear(model)
     if targets is not None:
         return targets if isinstance(targets, str) else list(targets)
@@ -130,7 +129,7 @@ def _all_linear(model: nn.Module) -> list[str]:
     names = [
         path
         for path, module in _candidates(model)
-        if module is not output_head and _is_linear(module) and not _ends_with(path, heads)
+        if module is not output_head and _is_linear(module) and not ends_with(path, heads)
     ]
     if not names:
         raise TargetError(f"target_modules: {type(model).__name__} has no linear module to adapt")
@@ -155,42 +154,6 @@ def _candidates(model: nn.Module) -> Iterable[tuple[str, nn.Module]]:
 
 def _candidate_paths(model: nn.Module) -> Iterable[str]:
     return (path for path, _ in _candidates(model))
-
-
-def _matches(path: str, wanted: list[str] | str, config: AdaLoraConfig) -> bool:
-    if isinstance(wanted, str):
-        return re.fullmatch(wanted, path) is not None
-    return _ends_with(path, wanted) and _layer_is_selected(path, config)
-
-
-def _ends_with(path: str, names: Iterable[str]) -> bool:
-    return any(path == name or path.endswith(f".{name}") for name in names)
-
-
-def _excluded(path: str, config: AdaLoraConfig, saved: list[str]) -> bool:
-    exclude = config.exclude_modules
-    if isinstance(exclude, str):
-        if re.fullmatch(exclude, path):
-            return True
-    elif exclude and _ends_with(path, exclude):
-        return True
-    # A module that is trained whole needs no adapter inside.
-    return any(f".{name}." in f".{path}." for name in saved)
-
-
-def _layer_is_selected(path: str, config: AdaLoraConfig) -> bool:
-    indices = config.layers_to_transform
-    if indices is None or indices == []:
-        return True
-    patterns = config.layers_pattern or []
-    patterns = [patterns] if isinstance(patterns, str) else patterns
-    # Lazy: the first number is the layer, a later one may be an expert.
-    expressions = [rf"(?:^|.*?\.){each}\.(\d+)\." for each in patterns] or [r".*?\.[^.]*\.(\d+)\."]
-    for expression in expressions:
-        if found := re.match(expression, path):
-            wanted = [indices] if isinstance(indices, int) else indices
-            return int(found.group(1)) in wanted
-    return False
 
 
 def _linear_names(model: nn.Module, paths: list[str]) -> list[str]:

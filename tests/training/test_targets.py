@@ -21,6 +21,11 @@ SELECTIONS = [
     pytest.param({"target_modules": r".*\.0\..*_proj"}, id="regular-expression"),
     pytest.param({"target_modules": "all-linear"}, id="all-linear"),
     pytest.param({"target_modules": None}, id="default-of-the-architecture"),
+    pytest.param({"target_modules": "All-Linear"}, id="all-linear-in-another-case"),
+    pytest.param(
+        {"target_modules": ["model.layers.2.mlp.up_proj", "q_proj"], "layers_to_transform": 1},
+        id="whole-path-of-another-layer",
+    ),
     pytest.param(
         {"target_modules": "all-linear", "exclude_modules": ["down_proj", "q_proj"]},
         id="exclude-list",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.contract.rule import SOUND, Finding, Rule
 from adalora_core.contract.rules.input import LIMIT_EXCEEDED
+from adalora_core.module_selection import ALL_LINEAR, is_all_linear
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from adalora_core.contract.block import Block
     from adalora_core.contract.shapes import Path
 
-ALL_LINEAR = "all-linear"
 MODULES = ("target_modules", "exclude_modules")
 EXPRESSIONS = (*MODULES, "layers_pattern")
 _META = re.compile(r"[\\^$*+?{}\[\]|()]")
@@ -25,7 +25,7 @@ def _expressions(block: Block) -> Iterator[tuple[str, Path, str]]:
     """Yield field, place and text of everything that PEFT hands to `re`."""
     for name in MODULES:
         value = block[name]
-        if isinstance(value, str) and name not in block.invalid and value.lower() != ALL_LINEAR:
+        if isinstance(value, str) and name not in block.invalid and not is_all_linear(value):
             yield name, block.at(name), value
     layers = block["layers_pattern"]
     if "layers_pattern" not in block.invalid:
@@ -113,7 +113,7 @@ class NameAsRegex(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         value = block["target_modules"]
-        if not isinstance(value, str) or value.lower() == ALL_LINEAR:
+        if not isinstance(value, str) or is_all_linear(value):
             return
         if not _PLAIN.fullmatch(value):
             return

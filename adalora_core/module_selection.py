@@ -1,0 +1,101 @@
+"""Which module paths a configuration means, by PEFT's rules: on names alone, without a model."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+ALL_LINEAR = "all-linear"
+"""The `target_modules` that means every linear module but the output head, in any case."""
+
+_HEADS_BY_TASK = {
+    "SEQ_CLS": ("classifier", "score"),
+    "TOKEN_CLS": ("classifier", "score"),
+    "QUESTION_ANS": ("qa_outputs",),
+}
+"""Task heads that are new, hence trained whole beside the adapters, as PEFT does."""
+
+
+def is_all_linear(targets: object) -> bool:
+    """Return whether `target_modules` is the shorthand for every linear module."""
+    return isinstance(targets, str) and targets.lower() == ALL_LINEAR
+
+
+def saved_module_names(modules_to_save: Iterable[str] | None, task_type: str | None) -> list[str]:
+    """Return the names of the modules trained whole: the configured ones and the task's heads."""
+    names = list(modules_to_save or ())
+    heads = _HEADS_BY_TASK.get(task_type or "", ())
+    return names + [head for head in heads if head not in names]
+
+
+def ends_with(path: str, names: Iterable[str]) -> bool:
+    """Return whether `path` is one of `names` or ends in one behind a dot.
+
+    Example:
+        >>> ends_with("layers.0.q_proj", ["q_proj"]), ends_with("layers.0.my_q_proj", ["q_proj"])
+        (True, False)
+    """
+    return any(path == name or path.endswith(f".{name}") for name in names)
+
+
+def matches(path: str, wanted: str | Iterable[str]) -> bool:
+    """Return whether a module is meant: names by their ending, a string by the whole path.
+
+    Raises:
+        re.error: the string is no regular expression.
+    """
+    if isinstance(wanted, str):
+        return re.fullmatch(wanted, path) is not None
+    return ends_with(path, wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSelection:
+    """What a configuration says about module paths.
+
+    Args:
+        targets: names, or one regular expression over the whole path; `"all-linear"` and null are
+            resolved by whoever knows the model.
+        exclude: written like `targets`.
+        layers: the indices of `layers_to_transform`.
+        layers_pattern: names of the lists that the indices count in.
+        saved: names of modules trained whole, which need no adapter inside.
+    """
+
+    targets: str | Sequence[str]
+    exclude: str | Sequence[str] | None = None
+    layers: int | Sequence[int] | None = None
+    layers_pattern: str | Sequence[str] | None = None
+    saved: Sequence[str] = ()
+
+    def includes(self, path: str) -> bool:
+        """Return whether the module is a target, exclusions apart."""
+        if isinstance(self.targets, str):
+            return matches(path, self.targets)
+        if path in self.targets:
+            # A whole path says which layer it means.
+            return True
+        return ends_with(path, self.targets) and self._layer_is_selected(path)
+
+    def excludes(self, path: str) -> bool:
+        """Return whether the module gets no adapter although it may be a target."""
+        if self.exclude and matches(path, self.exclude):
+            return True
+        return any(f".{name}." in f".{path}." for name in self.saved)
+
+    def _layer_is_selected(self, path: str) -> bool:
+        if self.layers is None or self.layers == []:
+            return True
+        patterns = self.layers_pattern or []
+        patterns = [patterns] if isinstance(patterns, str) else patterns
+        # Lazy: the first number is the layer, a later one may be an expert.
+        expressions = [rf"(?:^|.*?\.){each}\.(\d+)\." for each in patterns]
+        for expression in expressions or [r".*?\.[^.]*\.(\d+)\."]:
+            if found := re.match(expression, path):
+                wanted = [self.layers] if isinstance(self.layers, int) else self.layers
+                return int(found.group(1)) in wanted
+        return False
