@@ -31,13 +31,6 @@ struct Piece {
   std::int64_t sums;  ///< where its means' sums start
 };
 
-template <class T>
-Smoothing<T> smoothing_of(double beta1, double beta2) {
-  // 1 - beta is a double in torch too, and only then becomes a T.
-  return {static_cast<T>(beta1), static_cast<T>(1.0 - beta1), static_cast<T>(beta2),
-          static_cast<T>(1.0 - beta2)};
-}
-
 /// One piece: blocks of whole rows, or of a part of one row if rows are long.
 template <class P, class T>
 class PieceUpdate {
@@ -232,7 +225,7 @@ class Pass {
       for (std::int64_t j = 0; j < count; ++j) target[j] += sums_[piece.sums + j];
     }
     const std::int64_t averaged = of_rows ? p.cols : p.rows;
-    for (double& mean : means) mean /= static_cast<double>(std::max<std::int64_t>(1, averaged));
+    for (double& mean : means) mean = mean_of(mean, averaged);
   }
 
   void write_scores() {
@@ -244,12 +237,10 @@ class Pass {
       write_means(entry + 2, b);
       for (std::size_t t = 0; t < e.size(); ++t, ++position) {
         char* target = scores_.at(position, 0);
-        // Rounded as torch rounds the same sum of three tensors.
         if (scores_.dtype == DType::kFloat64) {
-          *reinterpret_cast<double*>(target) = e[t] + (a[t] + b[t]);
+          *reinterpret_cast<double*>(target) = triplet_score<double>(e[t], a[t], b[t]);
         } else {
-          const float both = static_cast<float>(a[t]) + static_cast<float>(b[t]);
-          *reinterpret_cast<float*>(target) = static_cast<float>(e[t]) + both;
+          *reinterpret_cast<float*>(target) = triplet_score<float>(e[t], a[t], b[t]);
         }
       }
     }

@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "adalora/arithmetic/importance.hpp"
+#include "adalora/arithmetic/number_formats.hpp"
 #include "adalora/view.hpp"
 
 namespace adalora {
@@ -14,12 +16,6 @@ namespace adalora {
 /// Largest number of entries that one call of `ImportanceKernels::span` handles if scores are
 /// wanted.
 inline constexpr std::int64_t kScoreBlock = 512;
-
-/// beta and 1 - beta of both averages, in the type of the averages.
-template <class T>
-struct Smoothing {
-  T beta1, fresh1, beta2, fresh2;
-};
 
 /// P is the type of parameter and gradient in memory, T the compute type.
 template <class P, class T>
@@ -63,12 +59,6 @@ struct ProductKernels {
   void (*drop)(T* values, std::int64_t count, std::uint64_t key, std::uint32_t first,
                std::uint32_t threshold, T kept_factor);
 };
-
-struct Bits16 {
-  std::uint16_t bits;
-};
-struct BFloat16 : Bits16 {};
-struct Float16 : Bits16 {};
 
 struct KernelTable {
   const char* isa;

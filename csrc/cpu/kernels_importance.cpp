@@ -8,15 +8,11 @@ namespace adalora::ADALORA_ISA {
 
 namespace {
 
-template <class T>
-inline constexpr T kLargest =
-    sizeof(T) == sizeof(float) ? static_cast<T>(__FLT_MAX__) : static_cast<T>(__DBL_MAX__);
-
 template <class P, class T, bool kWithScores>
 std::int64_t update(const P* __restrict p, const P* __restrict g, T* __restrict smoothed,
                     T* __restrict uncertainty, std::int64_t count, const Smoothing<T>& smoothing,
                     T* __restrict scores) {
-  const auto [beta1, fresh1, beta2, fresh2] = smoothing;
+  const Smoothing<T> local = smoothing;  // the compiler knows that no store changes it
   std::int64_t seen = 0;
   // A short inner counter: a 32-bit sum per block keeps the loop as wide as the floats.
   constexpr std::int64_t kBlock = 1 << 20;
@@ -24,20 +20,13 @@ std::int64_t update(const P* __restrict p, const P* __restrict g, T* __restrict 
     const std::int64_t end = smaller(count, start + kBlock);
     std::int32_t seen_in_block = 0;
     for (std::int64_t i = start; i < end; ++i) {
-      const T product = static_cast<T>(to_float(p[i])) * static_cast<T>(to_float(g[i]));
-      const T sensitivity = product < 0 ? -product : product;
-      const bool finite = sensitivity <= kLargest<T>;
-      const T old_smoothed = smoothed[i];
-      const T old_uncertainty = uncertainty[i];
-      const T new_smoothed = beta1 * old_smoothed + fresh1 * sensitivity;
-      const T difference = sensitivity - new_smoothed;
-      const T distance = difference < 0 ? -difference : difference;
-      const T new_uncertainty = beta2 * old_uncertainty + fresh2 * distance;
-      const T kept_smoothed = finite ? new_smoothed : old_smoothed;
-      const T kept_uncertainty = finite ? new_uncertainty : old_uncertainty;
-      smoothed[i] = kept_smoothed;
-      uncertainty[i] = kept_uncertainty;
-      if constexpr (kWithScores) scores[i] = kept_smoothed * kept_uncertainty;
+      T new_smoothed = smoothed[i];
+      T new_uncertainty = uncertainty[i];
+      const bool finite = observe(static_cast<T>(to_float(p[i])), static_cast<T>(to_float(g[i])),
+                                  local, new_smoothed, new_uncertainty);
+      smoothed[i] = new_smoothed;
+      uncertainty[i] = new_uncertainty;
+      if constexpr (kWithScores) scores[i] = new_smoothed * new_uncertainty;
       seen_in_block += finite ? 1 : 0;
     }
     seen += seen_in_block;

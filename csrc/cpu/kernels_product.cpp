@@ -4,6 +4,7 @@
 /// order in every tile, so it does not depend on how the work is cut. bench_svd_linear.py measures
 /// them.
 
+#include "adalora/arithmetic/dropout.hpp"
 #include "cpu/simd.hpp"
 
 namespace adalora::ADALORA_ISA {
@@ -200,35 +201,15 @@ template <class S, class T>
 void store_values(const T* __restrict from, void* to, std::int64_t count) {
   S* values = static_cast<S*>(to);
   for (std::int64_t i = 0; i < count; ++i) {
-    if constexpr (sizeof(S) == sizeof(Bits16)) {
-      if constexpr (__is_same(S, BFloat16)) {
-        values[i] = to_bfloat16(static_cast<float>(from[i]));
-      } else {
-        values[i] = to_float16(static_cast<float>(from[i]));
-      }
-    } else {
-      values[i] = static_cast<S>(from[i]);
-    }
+    values[i] = to_format<S>(from[i]);
   }
-}
-
-/// Two rounds of multiply and xor-shift: every input bit reaches every output bit.
-inline std::uint32_t mix(std::uint32_t value) {
-  value ^= value >> 16;
-  value *= 0x7feb352du;
-  value ^= value >> 15;
-  value *= 0x846ca68bu;
-  return value ^ (value >> 16);
 }
 
 template <class T>
 void drop(T* values, std::int64_t count, std::uint64_t key, std::uint32_t first,
           std::uint32_t threshold, T kept_factor) {
-  const std::uint32_t low = static_cast<std::uint32_t>(key);
-  const std::uint32_t high = static_cast<std::uint32_t>(key >> 32);
   for (std::int64_t i = 0; i < count; ++i) {
-    const std::uint32_t index = first + static_cast<std::uint32_t>(i);
-    const std::uint32_t draw = mix(mix(index ^ low) + high);
+    const std::uint32_t draw = drop_draw(key, first + static_cast<std::uint32_t>(i));
     values[i] *= draw >= threshold ? kept_factor : T{0};
   }
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "adalora/arithmetic/orthogonality.hpp"
 #include "adalora/parallel.hpp"
 #include "cpu/kernels.hpp"
 #include "cpu/scratch.hpp"
@@ -72,8 +73,8 @@ class Penalty {
                 std::span<const MatrixView> gradients) const {
     Scratch<T> scaled(gram_size_);
     for (std::size_t f = 0; f < factors_.size(); ++f) {
-      const double count = static_cast<double>(factors_.size());
-      const T scale = norms[f] == 0.0 ? T{0} : static_cast<T>(2.0 * grad / (count * norms[f]));
+      const auto count = static_cast<std::int64_t>(factors_.size());
+      const T scale = static_cast<T>(residual_factor(grad, count, norms[f]));
       const std::int64_t rank = factors_[f].rank();
       for (std::int64_t i = gram_begin_[f]; i < gram_begin_[f] + rank * rank; ++i) {
         scaled.data()[i] = scale * grams[i];

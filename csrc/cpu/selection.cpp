@@ -1,10 +1,10 @@
 #include "adalora/selection.hpp"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <cstring>
 #include <vector>
+
+#include "adalora/arithmetic/selection.hpp"
 
 namespace adalora {
 
@@ -19,15 +19,6 @@ struct Candidate {
     return key != other.key ? key < other.key : position < other.position;
   }
 };
-
-/// Maps a score to an integer that is smaller the higher the score; NaN gets the largest.
-std::uint64_t descending_key(double score) {
-  if (std::isnan(score)) return ~std::uint64_t{0};
-  constexpr std::uint64_t kSign = std::uint64_t{1} << 63;
-  const std::uint64_t bits = std::bit_cast<std::uint64_t>(score + 0.0);  // -0 becomes 0
-  const std::uint64_t ascending = (bits & kSign) != 0 ? ~bits : bits | kSign;
-  return ~ascending;
-}
 
 double read_score(const MatrixView& scores, std::int64_t position) {
   const char* address = scores.at(position, 0);

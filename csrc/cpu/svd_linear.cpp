@@ -1,8 +1,8 @@
 #include "adalora/svd_linear.hpp"
 
 #include <algorithm>
-#include <cmath>
 
+#include "adalora/arithmetic/dropout.hpp"
 #include "adalora/parallel.hpp"
 #include "cpu/kernels.hpp"
 #include "cpu/scratch.hpp"
@@ -31,8 +31,7 @@ class Drop {
   Drop(const Dropout& dropout, const ProductKernels<T>& product)
       : active_(dropout.active()),
         seed_(dropout.seed),
-        threshold_(static_cast<std::uint32_t>(
-            std::min(std::ldexp(dropout.probability, 32), 4294967295.0))),
+        threshold_(drop_threshold(dropout.probability)),
         kept_factor_(static_cast<T>(1.0 / (1.0 - dropout.probability))),
         product_(product) {}
 
@@ -40,19 +39,11 @@ class Drop {
 
   /// Drops entries [col, col + count) of row `row` of x.
   void apply(T* values, std::int64_t row, std::int64_t col, std::int64_t count) const {
-    product_.drop(values, count, row_key(static_cast<std::uint64_t>(row)),
+    product_.drop(values, count, drop_row_key(seed_, static_cast<std::uint64_t>(row)),
                   static_cast<std::uint32_t>(col), threshold_, kept_factor_);
   }
 
  private:
-  /// Spreads seed and row over 64 bits (the finaliser of splitmix64).
-  std::uint64_t row_key(std::uint64_t row) const {
-    std::uint64_t key = seed_ + (row + 1) * 0x9e3779b97f4a7c15u;
-    key = (key ^ (key >> 30)) * 0xbf58476d1ce4e5b9u;
-    key = (key ^ (key >> 27)) * 0x94d049bb133111ebu;
-    return key ^ (key >> 31);
-  }
-
   bool active_;
   std::uint64_t seed_;
   std::uint32_t threshold_;

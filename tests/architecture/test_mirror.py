@@ -82,7 +82,22 @@ def test_kernels_include_nothing_of_the_standard_library_that_has_code() -> None
     # Code of an inline function compiled for one instruction set may be linked into every path.
     kernels = [p for p in sources("csrc/cpu") if p.stem.startswith("kernels_")]
     names = {name for path in [*kernels, ROOT / "csrc/cpu/simd.hpp"] for name in included(path)}
-    assert names <= {"cpu/simd.hpp", "cpu/kernels.hpp"}
+    shared = {f"adalora/arithmetic/{p.name}" for p in sources("csrc/include/adalora/arithmetic")}
+    assert names <= {"cpu/simd.hpp", "cpu/kernels.hpp"} | shared
+
+
+def test_arithmetic_that_backends_share_is_always_inlined_and_needs_no_library() -> None:
+    files = sources("csrc/include/adalora/arithmetic")
+    names = {name for path in files for name in included(path)}
+    assert names <= {"cstdint"} | {f"adalora/arithmetic/{path.name}" for path in files}
+    functions = [
+        line
+        for path in files
+        for line in path.read_text("utf-8").splitlines()
+        if re.match(r"\w[\w:<> ]* \w+\(", line)
+    ]
+    assert functions
+    assert [line for line in functions if not line.startswith("ADALORA_SHARED ")] == []
 
 
 def test_every_source_is_listed_by_name() -> None:
