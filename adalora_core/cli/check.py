@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ def run(argv: Sequence[str]) -> int:
     if not (is_empty and job.failed):
         print_text(render(outcome, options.output_format))
     for format_, path in files:
-        plain = Outcome(outcome.reports, outcome.skipped)
+        plain = dataclasses.replace(outcome, colour=False)
         try:
             write_file(path, render(plain, format_).encode())
         except OSError as error:
@@ -111,7 +112,12 @@ class _Job:
                 self.skipped += 1
             else:
                 reports.append(self.selection.apply(report))
-        return Outcome(tuple(reports), self.skipped, colour=wants_colour(self.options.color))
+        return Outcome(
+            tuple(reports),
+            self.skipped,
+            colour=wants_colour(self.options.color),
+            fail_level=self.options.fail_level,
+        )
 
     def _report(self, target: Target) -> Report | None:
         """Return the report on a file, or None if it holds no configuration and need not."""

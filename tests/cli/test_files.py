@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from adalora_core.contract.reports import FORMATS
 from adalora_core.contract.rule import SOUND
 
 BAD = SOUND | {"deltaT": 0}
@@ -95,7 +96,7 @@ def test_name_that_is_not_utf8_is_reported_in_every_format(check, tmp_path):
     path = os.fsencode(tmp_path) + b"/\xff.json"
     with open(path, "w") as file:  # noqa: PTH123 - a name in bytes
         json.dump(BAD, file)
-    for format_ in ("full", "concise", "json", "jsonl", "sarif", "github"):
+    for format_ in FORMATS:
         code, out, err = check(os.fsdecode(path), "-o", format_)
         assert (code, err) == (1, "")
         out.encode("utf-8")

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import jsonschema
+from junitparser import JUnitXml, TestSuite
 
 from adalora_core.contract.reports.report_schema import report_schema
 
@@ -38,6 +39,33 @@ def _unescaped(text, more):
     return re.sub(r"%..", lambda match: table[match[0]], text)
 
 
+def gitlab_issues(text):
+    """Read a Code Quality report, and refuse what GitLab's documentation does not allow."""
+    issues = json.loads(text)
+    for issue in issues:
+        for name in ("description", "check_name", "fingerprint"):
+            assert isinstance(issue[name], str)
+            assert issue[name]
+        assert "\n" not in issue["description"]
+        assert issue["severity"] in {"info", "minor", "major", "critical", "blocker"}
+        assert not issue["location"]["path"].startswith("./")
+        assert issue["location"]["lines"]["begin"] >= 1
+    # GitLab drops all but one of the issues with the same fingerprint.
+    assert len({issue["fingerprint"] for issue in issues}) == len(issues)
+    return issues
+
+
+def junit_suites(text):
+    """Read a JUnit report with junitparser; the counts it holds must be those it would count."""
+    report = JUnitXml.fromstring(text.encode())
+    suites = list(report)
+    assert all(isinstance(suite, TestSuite) for suite in suites)
+    told = (report.tests, report.failures, report.errors)
+    report.update_statistics()
+    assert told == (report.tests, report.failures, report.errors)
+    return suites
+
+
 def parse(text, format_):
     """Read a report with a consumer that is not ours; raise if it refuses it."""
     if format_ == "json":
@@ -51,5 +79,9 @@ def parse(text, format_):
         SARIF.validate(json.loads(text))
     elif format_ == "github":
         list(github_commands(text))
+    elif format_ == "gitlab":
+        gitlab_issues(text)
+    elif format_ == "junit":
+        junit_suites(text)
     else:
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]", text)

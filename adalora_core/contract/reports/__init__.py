@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from adalora_core.contract.diagnostics import Report
+    from adalora_core.contract.diagnostics import Report, Severity
 
 _MODULES = {
     "full": "full",
@@ -16,6 +16,8 @@ _MODULES = {
     "jsonl": "jsonl",
     "sarif": "sarif",
     "github": "github",
+    "gitlab": "gitlab",
+    "junit": "junit",
 }
 FORMATS = tuple(_MODULES)
 
@@ -28,11 +30,13 @@ class Outcome:
         reports: one for each document that was checked.
         skipped: files that were looked at and hold no AdaLoRA configuration.
         colour: whether the text is for a terminal with colours.
+        fail_level: the mildest severity that makes the run fail.
     """
 
     reports: tuple[Report, ...]
     skipped: int = 0
     colour: bool = False
+    fail_level: Severity = "error"
 
 
 def render(outcome: Outcome, format: str) -> str:  # noqa: A002 - the option's name

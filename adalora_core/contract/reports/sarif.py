@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from importlib.metadata import version
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_from_bytes
 
 from adalora_core.contract.reports.escaping import visible
+from adalora_core.contract.reports.identity import fingerprint, name_below
 from adalora_core.contract.reports.summary import NO_NAME
 from adalora_core.contract.rule_pages import page
 from adalora_core.contract.rules import RULES
@@ -78,7 +78,9 @@ def _result(report: Report, diagnostic: Diagnostic, seen: dict[str, int]) -> dic
         "level": _LEVELS[diagnostic.severity],
         "message": {"text": text},
         "locations": [_location(report, diagnostic.span)],
-        "partialFingerprints": {"adalora/v1": _fingerprint(report, diagnostic, seen)},
+        "partialFingerprints": {
+            "adalora/v1": fingerprint(_artifact(report.source)["uri"], diagnostic, seen)
+        },
     }
     if diagnostic.related:
         result["relatedLocations"] = [
@@ -103,11 +105,10 @@ def _location(report: Report, span: Span | None) -> dict[str, Any]:
 def _artifact(source: str | None) -> dict[str, Any]:
     """Name a file relative to the working folder, as services want it, where it lies inside."""
     name = source or NO_NAME
-    full = Path(name).absolute()
-    if full.is_relative_to(Path.cwd()):
-        relative = full.relative_to(Path.cwd()).as_posix()
+    relative = name_below(Path.cwd(), name)
+    if relative is not None:
         return {"uri": _quoted(relative), "uriBaseId": "%SRCROOT%"}
-    return {"uri": "file://" + _quoted(full.as_posix())}
+    return {"uri": "file://" + _quoted(Path(name).absolute().as_posix())}
 
 
 def _quoted(name: str) -> str:
@@ -116,12 +117,3 @@ def _quoted(name: str) -> str:
         return quote_from_bytes(os.fsencode(name))
     except UnicodeEncodeError:
         return quote_from_bytes(name.encode("utf-8", "surrogatepass"))
-
-
-def _fingerprint(report: Report, diagnostic: Diagnostic, seen: dict[str, int]) -> str:
-    """Name a finding so that it stays the same when lines move; a repetition gets a number."""
-    name = _artifact(report.source)["uri"]
-    key = json.dumps([name, diagnostic.pointer, diagnostic.code, diagnostic.message])
-    digest = hashlib.sha256(key.encode()).hexdigest()[:32]
-    seen[digest] = seen.get(digest, 0) + 1
-    return f"{digest}:{seen[digest]}"

@@ -1,0 +1,68 @@
+"""GitLab's Code Quality report, a subset of Code Climate's format."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.contract.reports.escaping import visible
+from adalora_core.contract.reports.identity import fingerprint, name_below
+from adalora_core.contract.reports.summary import NO_NAME
+
+if TYPE_CHECKING:
+    from adalora_core.contract.diagnostics import Diagnostic, Span
+    from adalora_core.contract.reports import Outcome
+
+_SEVERITIES = {"error": "major", "warning": "minor", "info": "info"}
+
+
+def render(outcome: Outcome) -> str:
+    """Write one issue per finding, ASCII only; an empty list if there is none.
+
+    Paths are relative to the project's folder, which GitLab names in `CI_PROJECT_DIR`; without
+    it to the working folder.
+    """
+    folder = Path(os.environ.get("CI_PROJECT_DIR") or Path.cwd()).absolute()
+    seen: dict[str, int] = {}
+    issues = [
+        _issue(_path(folder, report.source), diagnostic, seen)
+        for report in outcome.reports
+        for diagnostic in report.diagnostics
+    ]
+    return json.dumps(issues, indent=1) + "\n"
+
+
+def _path(folder: Path, source: str | None) -> str:
+    if source is None:
+        return NO_NAME
+    return visible(name_below(folder, source) or source, None)
+
+
+def _issue(path: str, diagnostic: Diagnostic, seen: dict[str, int]) -> dict[str, Any]:
+    text = visible(diagnostic.message)
+    if diagnostic.hint:
+        text += f". Hint: {visible(diagnostic.hint)}"
+    return {
+        "type": "issue",
+        "check_name": f"{diagnostic.code} {diagnostic.name}",
+        "description": text,
+        "categories": ["Bug Risk"],
+        "severity": _SEVERITIES[diagnostic.severity],
+        # Two findings with one fingerprint would be shown as one.
+        "fingerprint": fingerprint(path, diagnostic, seen),
+        "location": {"path": path, **_extent(diagnostic.span)},
+    }
+
+
+def _extent(span: Span | None) -> dict[str, Any]:
+    if span is None:
+        return {"lines": {"begin": 1, "end": 1}}
+    return {
+        "lines": {"begin": span.start_line, "end": span.end_line},
+        "positions": {
+            "begin": {"line": span.start_line, "column": span.start_column},
+            "end": {"line": span.end_line, "column": span.end_column},
+        },
+    }

@@ -1,0 +1,115 @@
+"""The formats of GitLab and JUnit, read by consumers that are not ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from contract_reports import gitlab_issues, junit_suites
+
+from adalora_core.contract import check_config
+from adalora_core.contract.diagnostics import Diagnostic, Report
+from adalora_core.contract.reports import Outcome, render
+from adalora_core.contract.rule import SOUND
+
+MIXED = SOUND | {"deltaT": 0, "delta_t": 0, "beta1": 2, "target_modules": None}
+"""Two errors, a warning and a remark."""
+
+
+def _gitlab(*reports):
+    return gitlab_issues(render(Outcome(reports), "gitlab"))
+
+
+def _junit(*reports, **settings):
+    return junit_suites(render(Outcome(reports, **settings), "junit"))
+
+
+def test_gitlab_issue_has_code_place_and_severity():
+    text = json.dumps(MIXED, indent=1)
+    issues = {issue["check_name"]: issue for issue in _gitlab(check_config(text))}
+    issue = issues["ADA204 delta-t-not-positive"]
+    row = text.splitlines().index(' "deltaT": 0,') + 1
+    assert issue["location"]["lines"] == {"begin": row, "end": row}
+    assert issue["location"]["positions"]["begin"] == {"line": row, "column": 12}
+    assert issue["severity"] == "major"
+    assert issues["ADA104 unknown-key"]["severity"] == "minor"
+    assert issues["ADA414 targets-from-table"]["severity"] == "info"
+
+
+def test_gitlab_report_without_findings_is_an_empty_list():
+    assert _gitlab(check_config(SOUND)) == []
+
+
+def test_gitlab_fingerprints_of_equal_findings_differ_and_stay_when_lines_move():
+    text = json.dumps(MIXED)
+    first = [i["fingerprint"] for i in _gitlab(check_config(text), check_config(text))]
+    assert len(set(first)) == len(first) == 8
+    moved = "\n\n" + json.dumps(MIXED, indent=2)
+    again = [i["fingerprint"] for i in _gitlab(check_config(moved), check_config(moved))]
+    assert first == again
+
+
+def test_gitlab_path_is_relative_to_the_project_that_gitlab_names(tmp_path, monkeypatch):
+    finding = Diagnostic("ADA001", "syntax-error", "error", "m", "")
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+
+    def path(source):
+        return _gitlab(Report((finding,), source=source))[0]["location"]["path"]
+
+    monkeypatch.delenv("CI_PROJECT_DIR", raising=False)
+    assert path("./x.json") == path(str(tmp_path / "sub" / "x.json")) == "x.json"
+    monkeypatch.setenv("CI_PROJECT_DIR", str(tmp_path))
+    assert path("./x.json") == "sub/x.json"
+
+
+def test_gitlab_report_is_what_code_climates_published_types_say(tmp_path):
+    modules = Path(os.environ.get("ADALORA_AJV_MODULES", "node_modules"))
+    compiler = modules / ".bin" / "tsc"
+    if not compiler.exists() or not (modules / "codeclimate-types").exists():
+        pytest.skip("would prove that an issue is Code Climate's type, but it is not installed")
+    (tmp_path / "node_modules").symlink_to(modules.resolve())
+
+    def complaints(report):
+        source = tmp_path / "report.ts"
+        source.write_text(
+            'import type { Issue } from "codeclimate-types";\n'
+            f"export const issues: Issue[] = {report};\n"
+        )
+        command = [compiler, "--noEmit", "--strict", "--skipLibCheck", source]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    report = render(Outcome((check_config(json.dumps(MIXED)), check_config(MIXED))), "gitlab")
+    assert complaints(report) == ""
+    assert "not assignable" in complaints(report.replace('"major"', '"bad"'))
+
+
+def test_junit_has_a_suite_per_document_and_a_case_per_finding():
+    named = Report((), source="sound.json")
+    sound, mixed = _junit(named, check_config(json.dumps(MIXED)))
+    (case,) = sound
+    assert (sound.name, case.classname, case.is_passed) == ("sound.json", "sound.json", True)
+    failed = {case.name: case.result[0] for case in mixed if not case.is_passed}
+    assert set(failed) == {"ADA103 out-of-range /beta1", "ADA204 delta-t-not-positive /deltaT"}
+    failure = failed["ADA204 delta-t-not-positive /deltaT"]
+    assert (failure.type, failure.message) == ("ADA204", "`deltaT` should be at least 1, got 0")
+    assert "hint: set deltaT" in failure.text
+
+
+@pytest.mark.parametrize(("level", "failures"), [("error", 2), ("warning", 3), ("info", 4)])
+def test_junit_fails_the_findings_at_or_above_the_fail_level(level, failures):
+    (suite,) = _junit(check_config(json.dumps(MIXED)), fail_level=level)
+    assert (suite.tests, suite.failures) == (4, failures)
+    passed = [case for case in suite if case.is_passed]
+    assert len(passed) == 4 - failures
+    assert all("hint:" in case.system_out for case in passed)
+
+
+def test_junit_text_that_xml_cannot_hold_is_replaced():
+    hostile = "]]>&<\ufffe\uffff\ud800\x00\x1b"
+    report = Report((Diagnostic("ADA104", "unknown-key", "error", hostile, f"/{hostile}"),))
+    ((case,),) = _junit(report)
+    assert "]]>&<??" in case.result[0].message
