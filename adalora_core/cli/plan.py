@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +14,15 @@ from adalora_core.cli.output import print_text, write_file
 from adalora_core.contract.assembly import assemble
 from adalora_core.contract.block import Block
 from adalora_core.contract.check import decode_further
+from adalora_core.contract.diagnostics import to_pointer
 from adalora_core.contract.discovery import block_at, find_blocks
 from adalora_core.contract.options import CheckOptions
-from adalora_core.contract.plan import MANY_MATRICES, as_text, plan_of
+from adalora_core.contract.plan import MANY_MATRICES, as_dict, as_text, plan_of
 from adalora_core.contract.sources.limits import DEFAULT_LIMITS
 from adalora_core.contract.sources.reading import FORMATS, format_of, read_bytes, to_text
+from adalora_core.contract.weights import costs as weights_costs
+from adalora_core.contract.weights.matching import match
+from adalora_core.contract.weights.modules import read_model
 from adalora_core.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -25,28 +30,91 @@ if TYPE_CHECKING:
 
     from adalora_core.contract.diagnostics import Report
     from adalora_core.contract.plan import Plan
+    from adalora_core.contract.weights.matching import Matched
+    from adalora_core.contract.weights.modules import BaseModel
 
 _POINTS = 400
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run `adalora plan FILE`; 1 if the configuration has errors, 2 if there is none."""
+    """Run `adalora plan FILE`.
+
+    1 if the configuration has errors or does not fit the weights, 2 if there is none.
+    """
     options = _parser().parse_args(argv)
     try:
         report, blocks = _checked(options)
         if not report.ok:
-            print_text(report.render("full"))
+            print_text(report.render("json" if options.output_format == "json" else "full"))
             return FINDINGS
         if not blocks:
             return _fail(f"{options.file}: no AdaLoRA configuration")
-        plan = plan_of(blocks[0], options.matrices or MANY_MATRICES)
-        print_text(as_text(plan, with_budget=options.matrices is not None))
-        if options.plot is not None:
-            write_file(Path(options.plot), _picture(plan))
-            print_text(f"\nwrote {options.plot}\n")
+        return _show(blocks[0], options)
     except (OSError, ValueError, MissingExtraError) as error:
         return _fail(str(error))
+
+
+def _show(block: Block, options: argparse.Namespace) -> int:
+    model, matched = None, None
+    if options.weights is not None:
+        model = read_model(options.weights)
+        matched = match(block, model)
+        if matched.problems:
+            print_text(_refusal(block, matched, options))
+            return FINDINGS
+    matrices = options.matrices if matched is None else len(matched.matrices)
+    plan = plan_of(block, matrices or MANY_MATRICES)
+    with_budget = matrices is not None
+    # Drawn before anything is printed: a missing matplotlib is no half output.
+    picture = None if options.plot is None else _picture(plan)
+    if options.output_format == "json":
+        shown = as_dict(plan, with_budget=with_budget)
+        if model is not None and matched is not None:
+            costs = weights_costs.costs_of(block, plan, matched, model)
+            shown["weights"] = weights_costs.as_dict(costs, matched, model)
+        print_text(_json(options.file, shown))
+    else:
+        print_text(as_text(plan, with_budget=with_budget))
+        if model is not None and matched is not None:
+            print_text("\n" + _costs_text(block, plan, matched, model))
+    if picture is not None:
+        write_file(Path(options.plot), picture)
+        print(f"wrote {options.plot}", file=sys.stderr)
     return FINE
+
+
+def _costs_text(block: Block, plan: Plan, matched: Matched, model: BaseModel) -> str:
+    costs = weights_costs.costs_of(block, plan, matched, model)
+    return weights_costs.as_text(costs, matched, model, plan)
+
+
+def _json(file: str, entries: dict[str, object]) -> str:
+    return json.dumps({"version": 1, "file": file, **entries}, indent=2) + "\n"
+
+
+def _refusal(block: Block, matched: Matched, options: argparse.Namespace) -> str:
+    problems = [
+        {
+            "pointer": to_pointer(
+                block.at(problem.field, *(() if problem.index is None else (problem.index,)))
+            ),
+            "message": problem.message,
+            "hint": problem.hint,
+        }
+        for problem in matched.problems
+    ]
+    if options.output_format == "json":
+        return _json(options.file, {"problems": problems})
+    lines = []
+    for problem in problems:
+        place = f"{options.file} ({problem['pointer'] or '/'})"
+        lines += [
+            f"error: {problem['message']}",
+            f"  --> {place}, matched against {options.weights}",
+            f"  hint: {problem['hint']}",
+            "",
+        ]
+    return "\n".join(lines)
 
 
 def _fail(text: str) -> int:
@@ -104,12 +172,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="adalora plan",
         description="Show the phases, the allocations and the budget curve of a configuration.",
-        epilog="exit code: 0 shown, 1 the configuration has errors, 2 could not run",
+        epilog="exit code: 0 shown, 1 the configuration has errors or does not fit the weights, "
+        "2 could not run",
     )
     parser.add_argument("file", metavar="FILE", help="a JSON, YAML or TOML file")
-    parser.add_argument(
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument(
+        "--weights",
+        metavar="PLACE",
+        help="safetensors file, index or folder of the model to adapt: say which modules are "
+        "matched and what they cost (only headers are read)",
+    )
+    model.add_argument(
         "--matrices", type=_matrices, metavar="N", help="adapted matrices of the model"
     )
+    parser.add_argument("-o", "--output-format", choices=("text", "json"), default="text")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the curve into a file as well")
     parser.add_argument("--key", metavar="POINTER", help="JSON pointer of the AdaLoRA mapping")
     parser.add_argument("--format", choices=FORMATS, help="default: by the suffix, else json")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adalora_core.adapter_spec import SCALE_EPSILON
 from adalora_core.budget import BudgetSchedule
@@ -113,6 +113,26 @@ def plan_of(block: Block, matrices: int = MANY_MATRICES) -> Plan:
         deltaT=schedule.deltaT,
     )
     return Plan(scaled, matrices, block["lora_alpha"], block["init_r"])
+
+
+def as_dict(plan: Plan, *, with_budget: bool) -> dict[str, Any]:
+    """Return the plan as JSON has it; the arguments are those of `as_text`."""
+    schedule = plan.schedule
+    last = plan.kept_after(schedule.total_step - 1)
+    entries: dict[str, Any] = {
+        "phases": [
+            {"name": phase.name, "first": phase.first, "last": phase.last, "steps": phase.length}
+            for phase in plan.phases()
+        ],
+        "allocations": schedule.allocation_count(),
+        "scale": plan.scale,
+        "average_rank": {"start": plan.init_r, "end": last / plan.matrices},
+    }
+    if with_budget:
+        entries["budget"] = {
+            "matrices": plan.matrices, "start": schedule.initial_budget, "end": last
+        }  # fmt: skip
+    return entries
 
 
 WIDTH, HEIGHT = 60, 10

@@ -200,8 +200,10 @@ class AdaLoraTuner(nn.Module):
     def _set_bias_training(self, names: Sequence[str], *, inference_mode: bool) -> None:
         learning = [self.adapters[name] for name in names if self.adapters[name].is_trainable]
         modes = set() if inference_mode else {adapter.config.bias for adapter in learning}
-        for _, parameter in self.bias_parameters("all" if "all" in modes else "lora_only"):
-            parameter.requires_grad_(bool(modes & {"all", "lora_only"}))
+        for name, parameter in self.bias_parameters("all" if "all" in modes else "lora_only"):
+            # The original of a module trained whole stays as it was: its copies learn.
+            if ".original_module." not in f".{name}":
+                parameter.requires_grad_(bool(modes & {"all", "lora_only"}))
 
     def bias_parameters(self, mode: str) -> list[tuple[str, nn.Parameter]]:
         """Return the biases of every base module ("all") or of adapted ones ("lora_only")."""

@@ -4,34 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shlex
 from pathlib import Path
+
+from pages import FENCED, run_sessions
 
 from adalora_core.cli import main
 from adalora_core.contract.reports import FORMATS
 from adalora_core.contract.sources.limits import DEFAULT_LIMITS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "contract.md").read_text("utf-8")
-FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PATH = Path(__file__).parents[2] / "docs" / "contract.md"
+PAGE = PATH.read_text("utf-8")
 
 
 def test_sessions_shown_are_what_the_command_prints(capsys):
-    sessions = 0
-    for language, text in FENCED.findall(PAGE):
-        first, _, rest = text.partition("\n")
-        if first.startswith("# ") and "." in first:
-            # The comment stays: positions count it.
-            Path(first[2:]).write_text(text if language == "yaml" else rest, encoding="utf-8")
-        if language != "console":
-            continue
-        printed = ""
-        for line in text.splitlines():
-            if line.startswith("$ adalora "):
-                main(shlex.split(line)[2:])
-                printed += f"{line}\n{capsys.readouterr().out}"
-                sessions += 1
-        assert printed == text
-    assert sessions >= 4
+    assert run_sessions(PATH, capsys) >= 4
 
 
 def test_settings_shown_are_accepted(write):

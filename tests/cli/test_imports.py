@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from header_files import small_llama, write_model
 
 from adalora_core.contract.rule import SOUND
 
@@ -33,6 +34,14 @@ def file(tmp_path):
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps(SOUND | {"deltaT": 0, "delta_t": 1, "target_modules": "q.*"}))
     return str(path)
+
+
+def test_plan_for_given_weights_loads_nothing_heavy(tmp_path):
+    model = write_model(tmp_path / "model.safetensors", small_llama())
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(SOUND))
+    code = _command("plan", str(path), "--weights", str(model))
+    assert _loaded(code, HEAVY + UNNEEDED) == []
 
 
 @pytest.mark.parametrize("output", ["full", "json"])

@@ -39,20 +39,31 @@ def format_of(name: str | os.PathLike[str]) -> Format:
     return SUFFIXES.get(os.path.splitext(name)[1].lower(), "json")  # noqa: PTH122 - many files
 
 
-def read_bytes(path: str | os.PathLike[str], limits: Limits) -> bytes:
-    """Read a regular file, at most one byte more than the limit.
+def open_regular_file(path: str | os.PathLike[str]) -> int:
+    """Open a file for reading and return its descriptor.
 
     Raises:
         OSError: the file is missing, unreadable, or not a regular file (a pipe would block, a
             device would never end).
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
+
+
+def read_bytes(path: str | os.PathLike[str], limits: Limits) -> bytes:
+    """Read a regular file, at most one byte more than the limit.
+
+    Raises:
+        OSError: as `open_regular_file`.
+    """
+    descriptor = open_regular_file(path)
     try:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
         chunks = []
         left = limits.file_bytes + 1
         # Large requests, small buffers: a regular file ends where less comes than was asked for.

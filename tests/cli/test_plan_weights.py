@@ -1,0 +1,250 @@
+"""`adalora plan --weights`: what a configuration means for the model that is to be adapted."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from header_files import small_llama, write_model
+
+from adalora_core.cli import main
+from adalora_core.contract.rule import SOUND
+
+
+@pytest.fixture
+def plan(write, tmp_path, capsys):
+    """Run `adalora plan` on changed fields and tensors; return exit code, output and errors."""
+
+    def run(fields, tensors=None, *arguments, settings=None):
+        model = write_model(tmp_path / "base" / "model.safetensors", tensors or small_llama())
+        if settings is not None:
+            (model.parent / "config.json").write_text(json.dumps(settings))
+        path = write(SOUND | fields)
+        code = main(["plan", str(path), "--weights", str(model.parent), *arguments])
+        streams = capsys.readouterr()
+        return code, streams.out, streams.err
+
+    return run
+
+
+def _weights(plan, fields, *arguments, **options):
+    code, out, _ = plan(fields, options.pop("tensors", None), "-o", "json", *arguments, **options)
+    assert code == 0, out
+    return json.loads(out)["weights"]
+
+
+def _modules(weights):
+    return [matrix["module"] for matrix in weights["matrices"]]
+
+
+def test_text_names_groups_parameters_and_memory(plan):
+    code, out, _ = plan({}, small_llama(layers=11))
+    assert code == 0
+    assert "budget: 264 triplets of 22 matrices at the start, 176 at the end" in out
+    assert "model.layers.*.self_attn.q_proj  11 x [16 -> 16]" in out
+    assert "model.layers.*.self_attn.v_proj  11 x [16 -> 8]" in out
+    assert "trainable at the start: 7,656 (138.90%), rank 12 everywhere" in out
+    assert (
+        "left at the end: 5,104 (92.60%) if every matrix keeps rank 8, else 4,752 to 5,456" in out
+    )
+    assert "adapter: 30.6 kB; its gradients as much" in out
+    assert "allocator: 61.2 kB, in PEFT 91.9 kB" in out
+
+
+def test_json_numbers_are_those_of_the_formula(plan):
+    weights = _weights(plan, {})
+    entries = 2 * (16 + 16 + 1) + 2 * (16 + 8 + 1)
+    assert weights["trainable_parameters"] == {
+        "start": 12 * entries,
+        "end": 8 * entries,
+        # 32 triplets over four matrices of 12: the small ones full, then the large ones, and back.
+        "end_least": 24 * 25 + 8 * 33,
+        "end_most": 24 * 33 + 8 * 25,
+        "trained_whole": 0,
+    }
+    assert weights["adapter_bytes"] == 4 * 12 * entries
+    assert weights["allocator_bytes"] == {
+        "adalora-core": 2 * 4 * 12 * entries, "peft": 3 * 4 * 12 * entries
+    }  # fmt: skip
+    assert weights["matrices"][1] == {
+        "module": "model.layers.0.self_attn.v_proj", "inputs": 16, "outputs": 8
+    }  # fmt: skip
+
+
+def test_double_precision_keeps_its_width(plan):
+    single = _weights(plan, {"target_modules": ["q"]}, tensors={"q.weight": ("BF16", [4, 4])})
+    double = _weights(plan, {"target_modules": ["q"]}, tensors={"q.weight": ("F64", [4, 4])})
+    assert double["adapter_bytes"] == 2 * single["adapter_bytes"] == 8 * 12 * 9
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"target_modules": r".*\.0\..*q_proj"}, ["model.layers.0.self_attn.q_proj"]),
+        (
+            {"target_modules": "all-linear", "exclude_modules": ["q_proj"]},
+            ["model.layers.0.self_attn.v_proj", "model.layers.1.self_attn.v_proj"],
+        ),
+        (
+            {"target_modules": ["q_proj"], "layers_to_transform": 1},
+            ["model.layers.1.self_attn.q_proj"],
+        ),
+        (
+            {"target_modules": ["lm_head", "q_proj"], "exclude_modules": r".*\.1\..*"},
+            ["model.layers.0.self_attn.q_proj", "lm_head"],
+        ),
+    ],
+)
+def test_modules_matched_are_those_meant(plan, fields, expected):
+    assert _modules(_weights(plan, fields)) == expected
+
+
+def test_all_linear_leaves_out_what_has_a_row_per_token(plan):
+    tensors = {"q.weight": ("F32", [16, 16]), "to_words.weight": ("F32", [32, 16])}
+    fields = {"target_modules": "all-linear"}
+    settings = {"text_config": {"vocab_size": 32}}
+    assert _modules(_weights(plan, fields, tensors=tensors)) == ["q", "to_words"]
+    assert _modules(_weights(plan, fields, tensors=tensors, settings=settings)) == ["q"]
+
+
+def test_targets_that_are_not_set_come_from_the_model_type(plan):
+    fields = {"target_modules": None}
+    weights = _weights(plan, fields, settings={"model_type": "llama"})
+    assert len(weights["matrices"]) == 4
+    assert "by the model type" in weights["notes"][0]
+    code, out, _ = plan(fields, settings={"model_type": "new"})
+    assert code == 1
+    assert "no default for the model's type: 'new'" in out
+
+
+def test_what_is_trained_whole_is_counted(plan):
+    whole = {"modules_to_save": ["lm_head"], "task_type": "SEQ_CLS", "bias": "lora_only"}
+    weights = _weights(plan, whole)
+    assert weights["trainable_parameters"]["trained_whole"] == 32 * 16 + 2 * 8
+    assert any("has no 'classifier'" in note for note in weights["notes"])
+    everywhere = small_llama() | {"model.norm.bias": ("F32", [5])}
+    weights = _weights(plan, {"bias": "all"}, tensors=everywhere)
+    assert weights["trainable_parameters"]["trained_whole"] == 2 * 8 + 5
+
+
+REFUSED = {
+    "a name that is not there": (
+        {"target_modules": ["q_proj", "vproj"]},
+        "target_modules[1] 'vproj' matches no module",
+        "did you mean 'v_proj'? modules there: q_proj (2), v_proj (2), lm_head (1)",
+    ),
+    "an expression in a list": (
+        {"target_modules": ["q_proj", ".*v_proj"]},
+        "'.*v_proj' matches no module",
+        "in a list nothing is a regular expression",
+    ),
+    "a name as an expression": (
+        {"target_modules": "q_proj|v_proj"},
+        "'q_proj|v_proj' matches no module",
+        'write ".*(q_proj|v_proj)" or a list of names',
+    ),
+    "an expression that matches nothing": (
+        {"target_modules": r".*\.query"},
+        "matches no module",
+        "paths are written like model.layers.0.self_attn.q_proj",
+    ),
+    "layers that are not there": (
+        {"layers_to_transform": [7]},
+        "layers_to_transform [7] leaves none of the modules",
+        "indices there: 0 to 1",
+    ),
+    "everything excluded": (
+        {"exclude_modules": r".*_proj"},
+        "all 4 modules that target_modules matches are left out again",
+        "exclude less",
+    ),
+    "an embedding": (
+        {"target_modules": ["embed_tokens"]},
+        "model.embed_tokens, which is an embedding by its name",
+        "exclude it",
+    ),
+    "a container": (
+        {"target_modules": ["self_attn"]},
+        "model.layers.0.self_attn (and 1 more), which holds no matrix",
+        "name its parts",
+    ),
+    "an expression without an end": (
+        {"target_modules": r"(\w+)+_projection!"},
+        "it is not tried on the names of the model",
+        "repeat once",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_configuration_that_does_not_fit_exits_1_and_says_what_is_there(case, plan):
+    fields, message, hint = REFUSED[case]
+    code, out, _ = plan(fields)
+    assert code == 1
+    assert message in out
+    assert hint in out
+    code, out, _ = plan(fields, None, "-o", "json")
+    (problem,) = json.loads(out)["problems"]
+    assert message in problem["message"]
+    assert code == 1
+
+
+def test_place_of_an_unmatched_name_is_a_pointer_into_the_file(plan):
+    _, out, _ = plan({"target_modules": ["q_proj", "vproj"]})
+    assert "adapter_config.json (/target_modules/1), matched against " in out
+
+
+def test_convolution_is_adapted_by_us_and_not_by_peft(plan):
+    tensors = {"conv.weight": ("F32", [8, 3, 5, 5])}
+    fields = {"target_modules": ["conv"]}
+    code, out, _ = plan(fields, tensors)
+    assert code == 1
+    assert "which PEFT's AdaLoRA does not adapt" in out
+    weights = _weights(plan, fields, "--runtime", "adalora-core", tensors=tensors)
+    assert weights["matrices"] == [{"module": "conv", "inputs": 75, "outputs": 8}]
+
+
+def test_quantised_layers_are_read_where_the_header_has_their_sizes(plan):
+    gptq = {
+        "q.qweight": ("I32", [8, 24]), "q.scales": ("BF16", [1, 24]), "q.g_idx": ("I32", [64]),
+    }  # fmt: skip
+    awq = {"q.qweight": ("I32", [64, 3]), "q.scales": ("BF16", [1, 24])}
+    for tensors in (gptq, awq):
+        (matrix,) = _weights(plan, {"target_modules": ["q"]}, tensors=tensors)["matrices"]
+        assert (matrix["inputs"], matrix["outputs"]) == (64, 24)
+    packed = {"q.weight": ("U8", [768, 1]), "q.weight.absmax": ("F32", [24])}
+    code, out, _ = plan({"target_modules": ["q"]}, packed)
+    assert code == 1
+    assert "is packed by its quantisation" in out
+
+
+def test_exclusion_that_matches_nothing_is_a_note(plan):
+    weights = _weights(plan, {"exclude_modules": ["lm_haed"]})
+    assert weights["notes"] == ["exclude_modules: ['lm_haed'] matches nothing"]
+
+
+def test_weights_that_are_missing_or_damaged_exit_2(write, tmp_path, capsys):
+    path = str(write(SOUND))
+    assert main(["plan", path, "--weights", str(tmp_path / "none")]) == 2
+    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 20)
+    assert main(["plan", path, "--weights", str(tmp_path / "model.safetensors")]) == 2
+    assert "not a safetensors file" in capsys.readouterr().err
+    write_model(tmp_path / "base" / "model.safetensors", small_llama())
+    (tmp_path / "base" / "config.json").write_text("{")
+    assert main(["plan", path, "--weights", str(tmp_path / "base")]) == 2
+    assert "config.json: not valid JSON" in capsys.readouterr().err
+
+
+def test_json_without_weights_is_the_schedule_alone(write, capsys):
+    assert main(["plan", str(write(SOUND)), "-o", "json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["average_rank"] == {"start": 12, "end": 8}
+    assert shown["phases"][1] == {"name": "budgeting", "first": 201, "last": 799, "steps": 599}
+    assert "budget" not in shown
+    assert "weights" not in shown
+
+
+def test_json_of_a_wrong_configuration_is_the_report(write, capsys):
+    assert main(["plan", str(write(SOUND | {"deltaT": 0})), "-o", "json"]) == 1
+    (report,) = json.loads(capsys.readouterr().out)["reports"]
+    assert report["diagnostics"][0]["code"] == "ADA204"

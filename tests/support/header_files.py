@@ -1,0 +1,68 @@
+"""Safetensors files written by hand: headers as a test wants them, data of zeros."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BYTES = {"F64": 8, "F32": 4, "BF16": 2, "I32": 4, "U8": 1}
+
+
+def entries_of(tensors: dict[str, tuple[str, list[int]]]) -> tuple[dict[str, object], int]:
+    """Return the header of `{name: (dtype, shape)}` and how many bytes of data it speaks of."""
+    header, end = {}, 0
+    for name, (dtype, shape) in tensors.items():
+        size = BYTES[dtype]
+        for each in shape:
+            size *= each
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    return header, end
+
+
+def write_header(path: Path, header: object, data: int = 0) -> Path:
+    """Write a header, JSON text or bytes as they are, and `data` bytes behind it."""
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(len(raw).to_bytes(8, "little") + raw)
+        file.truncate(8 + len(raw) + data)  # sparse: gigabytes cost nothing
+    return path
+
+
+def write_model(path: Path, tensors: dict[str, tuple[str, list[int]]]) -> Path:
+    """Write a sound file of `{name: (dtype, shape)}`."""
+    return write_header(path, *entries_of(tensors))
+
+
+def llama_of_a_billion() -> dict[str, tuple[str, list[int]]]:
+    """Return the tensors of a model as large as TinyLlama: 22 layers, 2048 wide, 2 GB."""
+    tensors = {"model.embed_tokens.weight": ("BF16", [32000, 2048])}
+    for layer in range(22):
+        attention = {"q_proj": 2048, "k_proj": 256, "v_proj": 256, "o_proj": 2048}
+        sizes = {f"self_attn.{name}": [out, 2048] for name, out in attention.items()}
+        sizes |= {"mlp.gate_proj": [5632, 2048], "mlp.up_proj": [5632, 2048]}
+        sizes |= {"mlp.down_proj": [2048, 5632], "input_layernorm": [2048]}
+        sizes |= {"post_attention_layernorm": [2048]}
+        tensors |= {f"model.layers.{layer}.{name}.weight": ("BF16", s) for name, s in sizes.items()}
+    return tensors | {
+        "model.norm.weight": ("BF16", [2048]),
+        "lm_head.weight": ("BF16", [32000, 2048]),
+    }
+
+
+def small_llama(layers: int = 2) -> dict[str, tuple[str, list[int]]]:
+    """Return the tensors of a language model: 16 wide, 8 for values, 32 tokens."""
+    tensors = {"model.embed_tokens.weight": ("F32", [32, 16])}
+    for layer in range(layers):
+        start = f"model.layers.{layer}"
+        tensors |= {
+            f"{start}.self_attn.q_proj.weight": ("F32", [16, 16]),
+            f"{start}.self_attn.v_proj.weight": ("F32", [8, 16]),
+            f"{start}.self_attn.v_proj.bias": ("F32", [8]),
+            f"{start}.input_layernorm.weight": ("F32", [16]),
+        }
+    return tensors | {"lm_head.weight": ("F32", [32, 16])}
