@@ -13,9 +13,9 @@ def isa_name() -> str: ...
 def thread_count() -> int: ...
 def update_importance(
     parameters: Sequence[Tensor],
-    gradients: Sequence[Tensor | None],
-    smoothed: Sequence[Tensor],
-    uncertainty: Sequence[Tensor],
+    gradients: Sequence[Tensor | None] | None,
+    smoothed: Sequence[Tensor] | Tensor,
+    uncertainty: Sequence[Tensor] | Tensor,
     beta1: float,
     beta2: float,
     scores: Tensor | None,

@@ -90,12 +90,13 @@ class ShardedFactors:
         """
         statistics.prepare(self.local)
         device = device_of(self.mesh)
-        total = torch.zeros(sum(self.ranks), dtype=statistics.smoothed[0].dtype, device=device)
+        smoothed, uncertainty = statistics.smoothed, statistics.uncertainty
+        total = torch.zeros(sum(self.ranks), dtype=smoothed[0].dtype, device=device)
         if self.pieces[0].is_first_replica:
             for matrix, part in enumerate(total.split(self.ranks)):
                 for factor in range(FACTORS_PER_MATRIX):
                     index = FACTORS_PER_MATRIX * matrix + factor
-                    entries = statistics.smoothed[index] * statistics.uncertainty[index]
+                    entries = smoothed[index] * uncertainty[index]
                     self._add_means(part, index, entries.to(device))
         for group in _groups(self.mesh):
             distributed.all_reduce(total, group=group)

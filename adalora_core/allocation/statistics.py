@@ -6,32 +6,49 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from adalora_core.ops import update_importance
+from adalora_core.ops import averages_of, update_importance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from adalora_core.adapter_spec import AdapterSpec
 
+Averages = list[torch.Tensor] | torch.Tensor
+"""One average of all parameters: flat in one tensor, or a tensor per parameter."""
+
 
 class ImportanceStatistics:
     """Smoothed sensitivity and uncertainty of every entry of A, E and B (paper equations 9, 10).
 
     Two float32 averages per parameter (float64 for float64 parameters), on its device, created at
-    the first observation.
+    the first observation. Each of the two is one flat tensor for all parameters, so that a step
+    has half of the tensors to look at; one tensor per parameter only where dtypes or devices
+    differ.
 
     Attributes:
-        smoothed, uncertainty: one tensor per parameter, in the order of the parameters; empty
-            before the first observation and after `release()`.
         skipped_entries: observations left out so far because they were not finite.
     """
 
     def __init__(self, spec: AdapterSpec) -> None:
         self.beta1 = spec.beta1
         self.beta2 = spec.beta2
-        self.smoothed: list[torch.Tensor] = []
-        self.uncertainty: list[torch.Tensor] = []
         self.skipped_entries = 0
+        self._smoothed: Averages = []
+        self._uncertainty: Averages = []
+        self._shapes: list[torch.Size] = []
+
+    @property
+    def smoothed(self) -> list[torch.Tensor]:
+        """One tensor per parameter in the order of the parameters, views of what is kept.
+
+        Empty before the first observation and after `release()`.
+        """
+        return [*averages_of(self._smoothed, self._shapes)]
+
+    @property
+    def uncertainty(self) -> list[torch.Tensor]:
+        """The same of the uncertainty."""
+        return [*averages_of(self._uncertainty, self._shapes)]
 
     def observe(
         self, parameters: Sequence[torch.Tensor], *, scores: torch.Tensor | None = None
@@ -46,17 +63,32 @@ class ImportanceStatistics:
         Returns:
             How many entries were skipped because |p·g| is not finite.
         """
-        return self._update(parameters, [each.grad for each in parameters], scores)
+        self.prepare(parameters)
+        return self._update(parameters, None, scores)
 
     def score(self, parameters: Sequence[torch.Tensor], scores: torch.Tensor) -> None:
         """Overwrite `scores` with the importance scores as they stand, without an observation."""
+        self.prepare(parameters)
         self._update(parameters, [None] * len(parameters), scores)
 
     def prepare(self, parameters: Sequence[torch.Tensor]) -> None:
-        """Make averages of zero for `parameters` if there are none."""
-        if len(self.smoothed) != len(parameters):
-            self.smoothed = [_average_like(each) for each in parameters]
-            self.uncertainty = [_average_like(each) for each in parameters]
+        """Make averages of zero for `parameters` if there are none; follow them if they moved."""
+        if len(self._shapes) != len(parameters):
+            self._shapes = [each.shape for each in parameters]
+            self._smoothed = _zeros_for(parameters)
+            self._uncertainty = _zeros_for(parameters)
+        elif parameters and not _stand_beside(self._smoothed, parameters[0]):
+            self.restore(
+                _moved_to(self.smoothed, parameters), _moved_to(self.uncertainty, parameters)
+            )
+
+    def restore(
+        self, smoothed: Sequence[torch.Tensor], uncertainty: Sequence[torch.Tensor]
+    ) -> None:
+        """Take over averages that were saved, one per parameter; none begins anew."""
+        self._shapes = [each.shape for each in smoothed]
+        self._smoothed = _joined(smoothed)
+        self._uncertainty = _joined(uncertainty)
 
     def observe_entries(
         self, parameters: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
@@ -67,6 +99,12 @@ class ImportanceStatistics:
         op as the E of a matrix whose A and B are empty.
         """
         self.prepare(parameters)
+        smoothed, uncertainty = (
+            each
+            if isinstance(each, torch.Tensor)
+            else [part for entries in each for part in _as_matrix(entries)]
+            for each in (self._smoothed, self._uncertainty)
+        )
         skipped = update_importance(
             [each for entries in parameters for each in _as_matrix(entries)],
             [
@@ -74,8 +112,8 @@ class ImportanceStatistics:
                 for gradient in gradients
                 for each in (_as_matrix(gradient) if gradient is not None else (None,) * 3)
             ],
-            [each for entries in self.smoothed for each in _as_matrix(entries)],
-            [each for entries in self.uncertainty for each in _as_matrix(entries)],
+            smoothed,
+            uncertainty,
             self.beta1,
             self.beta2,
         )
@@ -85,15 +123,14 @@ class ImportanceStatistics:
     def _update(
         self,
         parameters: Sequence[torch.Tensor],
-        gradients: Sequence[torch.Tensor | None],
+        gradients: Sequence[None] | None,
         scores: torch.Tensor | None,
     ) -> int:
-        self.prepare(parameters)
         skipped = update_importance(
             parameters,
             gradients,
-            self.smoothed,
-            self.uncertainty,
+            self._smoothed,
+            self._uncertainty,
             self.beta1,
             self.beta2,
             scores=scores,
@@ -108,8 +145,7 @@ class ImportanceStatistics:
 
     def release(self) -> None:
         """Free the averages; the final phase needs none."""
-        self.smoothed = []
-        self.uncertainty = []
+        self.restore([], [])
 
 
 def average_dtype(parameter_dtype: torch.dtype) -> torch.dtype:
@@ -122,7 +158,35 @@ def _as_matrix(entries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch
     return entries.new_empty(count, 0), entries.view(count, 1), entries.new_empty(0, count)
 
 
-def _average_like(parameter: torch.Tensor) -> torch.Tensor:
-    return torch.zeros_like(
-        parameter, dtype=average_dtype(parameter.dtype), memory_format=torch.contiguous_format
-    ).detach()
+def _zeros_for(parameters: Sequence[torch.Tensor]) -> Averages:
+    kinds = {(average_dtype(each.dtype), each.device) for each in parameters}
+    if len(kinds) == 1:
+        dtype, device = kinds.pop()
+        total = sum(each.numel() for each in parameters)
+        return torch.zeros(total, dtype=dtype, device=device)
+    return [
+        torch.zeros(each.shape, dtype=average_dtype(each.dtype), device=each.device)
+        for each in parameters
+    ]
+
+
+def _joined(averages: Sequence[torch.Tensor]) -> Averages:
+    """Return `averages` as one flat tensor if dtype and device allow it."""
+    if len({(each.dtype, each.device) for each in averages}) != 1:
+        return list(averages)
+    return torch.cat([each.detach().flatten() for each in averages])
+
+
+def _stand_beside(averages: Averages, parameter: torch.Tensor) -> bool:
+    """Return whether the averages are where the first parameter is now."""
+    first = averages if isinstance(averages, torch.Tensor) else averages[0]
+    return first.device == parameter.device and first.dtype is average_dtype(parameter.dtype)
+
+
+def _moved_to(
+    averages: Sequence[torch.Tensor], parameters: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
+    return [
+        average.to(parameter.device, average_dtype(parameter.dtype))
+        for average, parameter in zip(averages, parameters, strict=True)
+    ]

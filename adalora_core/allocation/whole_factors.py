@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,7 +25,11 @@ class WholeFactors:
     def __init__(self, parameters: Sequence[torch.Tensor]) -> None:
         self.parameters = parameters
         self.singular_values = parameters[1::3]
-        self.ranks = [int(each.shape[0]) for each in self.singular_values]
+
+    @cached_property
+    def ranks(self) -> list[int]:
+        """Triplets of each matrix, dropped ones included."""
+        return [len(each) for each in self.singular_values]
 
     def observe(self, statistics: ImportanceStatistics) -> int:
         """Take the gradients into the averages; return how many entries were skipped."""

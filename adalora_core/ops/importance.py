@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 def update_importance(
     parameters: Sequence[Tensor],
-    gradients: Sequence[Tensor | None],
-    smoothed: Sequence[Tensor],
-    uncertainty: Sequence[Tensor],
+    gradients: Sequence[Tensor | None] | None,
+    smoothed: Sequence[Tensor] | Tensor,
+    uncertainty: Sequence[Tensor] | Tensor,
     beta1: float,
     beta2: float,
     *,
@@ -35,11 +35,13 @@ def update_importance(
 
     Args:
         parameters: A `[r, in]`, E `[r, 1]`, B `[out, r]` of the first matrix, then of the next.
-        gradients: one per parameter, or None: no observation, its averages stay.
-        smoothed: one per parameter, same shape; float32, or float64 for float64 parameters.
-            Overwritten.
-        uncertainty: the same. Overwritten. No version counter of the averages is raised, since no
-            graph holds them.
+        gradients: one per parameter, or None: no observation, its averages stay. None for all of
+            them: each parameter's own `.grad`.
+        smoothed: one per parameter, same shape; or one flat contiguous tensor with the entries of
+            all parameters one after the other, which is faster to read than hundreds of tensors
+            (`averages_of` gives its parts). float32, or float64 for float64 parameters.
+            Overwritten; the version counters are raised.
+        uncertainty: the same.
         beta1: share of the old smoothed sensitivity that stays, in [0, 1].
         beta2: the same for the uncertainty.
         scores: `[sum of ranks]` of the averages' dtype, overwritten; None wants no scores.
@@ -54,19 +56,56 @@ def update_importance(
     Example:
         >>> import torch
         >>> p = [torch.ones(1, 1) for _ in "AEB"]
-        >>> averages = [[torch.zeros(1, 1) for _ in "AEB"] for _ in range(2)]
-        >>> update_importance(p, p, *averages, 0.75, 0.75)
+        >>> smoothed, uncertainty = torch.zeros(3), torch.zeros(3)
+        >>> update_importance(p, p, smoothed, uncertainty, 0.75, 0.75)
         0
-        >>> averages[0][0], averages[1][0]
-        (tensor([[0.2500]]), tensor([[0.1875]]))
+        >>> smoothed, uncertainty
+        (tensor([0.2500, 0.2500, 0.2500]), tensor([0.1875, 0.1875, 0.1875]))
     """
     if not (parameters and _backend.serves(parameters[0])):
+        shapes = [each.shape for each in parameters]
         return reference.update_importance(
-            parameters, gradients, smoothed, uncertainty, beta1, beta2, scores=scores
+            parameters,
+            [each.grad for each in parameters] if gradients is None else gradients,
+            averages_of(smoothed, shapes),
+            averages_of(uncertainty, shapes),
+            beta1,
+            beta2,
+            scores=scores,
         )
     skipped = _backend.core.update_importance(
         parameters, gradients, smoothed, uncertainty, beta1, beta2, scores
     )
-    if scores is not None:
-        torch.autograd.graph.increment_version(scores)
+    for written in (smoothed, uncertainty, scores):
+        if written is not None:
+            torch.autograd.graph.increment_version(written)
     return skipped
+
+
+def averages_of(
+    averages: Sequence[Tensor] | Tensor, shapes: Sequence[torch.Size]
+) -> Sequence[Tensor]:
+    """Return the average of each parameter, views of a flat tensor.
+
+    Args:
+        averages: one tensor for all parameters, or one for each, which are returned.
+        shapes: those of the parameters.
+
+    Raises:
+        ValueError: the flat tensor has more or fewer entries than all parameters together.
+
+    Example:
+        >>> import torch
+        >>> averages_of(torch.arange(3), [torch.Size([1, 2]), torch.Size([1, 1])])
+        [tensor([[0, 1]]), tensor([[2]])]
+    """
+    if not isinstance(averages, torch.Tensor):
+        return averages
+    sizes = [shape.numel() for shape in shapes]
+    if averages.shape != (sum(sizes),):
+        raise ValueError(
+            "update_importance: flat averages must have one entry per entry of the parameters, "
+            f"[{sum(sizes)}], got {list(averages.shape)}"
+        )
+    parts = averages.split(sizes)
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -195,14 +195,17 @@ def restore_allocator(adapter: Adapter, state: TrainingState) -> None:
     """Bring the allocator of `adapter` to where the checked `state` was taken."""
     allocator = _allocator_of(adapter)
     parameters = allocator.parameters()
+    averages = []
     for kind in ("smoothed", "uncertainty"):
         found = [state.tensors.get(f"{kind}.{name}") for name in _factor_names(adapter)]
-        values = [
-            average.to(parameter.device)
-            for average, parameter in zip(found, parameters, strict=True)
-            if average is not None
-        ]
-        setattr(allocator.statistics, kind, values)
+        averages.append(
+            [
+                average.to(parameter.device)
+                for average, parameter in zip(found, parameters, strict=True)
+                if average is not None
+            ]
+        )
+    allocator.statistics.restore(*averages)
     mask = state.tensors.get("mask")
     allocator.mask = None if mask is None else mask.to(parameters[0].device)
     allocator.ranks_over_time.restore(state.tensors["rank_history"])

@@ -15,6 +15,7 @@ struct Torch {
   PyTypeObject* tensor = nullptr;
   PyTypeObject* parameter = nullptr;
   PyObject* is_neg = nullptr;
+  PyObject* grad = nullptr;  ///< the name of the attribute
   int (*read)(void* object, dlpack::Tensor* out) = nullptr;
 };
 
@@ -151,6 +152,7 @@ void connect() {
     throw py::import_error("this torch offers no DLPack 1.x exchange API; adalora-core needs one");
   }
   torch.read = api->dltensor_from_py_object_no_sync;
+  torch.grad = PyUnicode_InternFromString("grad");
   torch.is_neg = py::object(tensor.attr("is_neg")).release().ptr();
   torch.parameter = reinterpret_cast<PyTypeObject*>(
       py::object(module.attr("nn").attr("Parameter")).release().ptr());
@@ -165,6 +167,12 @@ void require_not_negative(py::handle object, const Argument& argument) {
   if (answer.ptr() == Py_True) {
     throw_value_error(argument, "an ordinary tensor", "a negative view; call resolve_neg() on it");
   }
+}
+
+py::object read_gradient(py::handle tensor) {
+  auto gradient = py::reinterpret_steal<py::object>(PyObject_GetAttr(tensor.ptr(), torch.grad));
+  if (!gradient) throw py::error_already_set();
+  return gradient;
 }
 
 MatrixView read_known_matrix(py::handle object, const Argument& argument) {
@@ -260,8 +268,12 @@ bool read_flag(py::handle object, const Argument& argument) {
   return object.ptr() == Py_True;
 }
 
+bool is_sequence(py::handle object) {
+  return PyList_Check(object.ptr()) || PyTuple_Check(object.ptr());
+}
+
 py::tuple read_items(py::handle object, const Argument& argument) {
-  if (!PyList_Check(object.ptr()) && !PyTuple_Check(object.ptr())) {
+  if (!is_sequence(object)) {
     throw_type_error(argument, "a list or tuple of tensors", type_name(object));
   }
   auto items = py::reinterpret_steal<py::tuple>(PySequence_Tuple(object.ptr()));

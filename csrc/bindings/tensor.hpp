@@ -49,6 +49,9 @@ MatrixView read_scalar(py::handle object, const Argument& argument);
 /// which this is known.
 MatrixView read_known_matrix(py::handle object, const Argument& argument);
 
+/// The `.grad` of a tensor that has been read: a new reference, or None.
+py::object read_gradient(py::handle tensor);
+
 /// Refuses negative views, which hold other numbers in memory than they show.
 void require_not_negative(py::handle object, const Argument& argument);
 
@@ -58,6 +61,8 @@ std::uint8_t* read_mask(py::handle object, const Argument& argument, std::int64_
 double read_number(py::handle object, const Argument& argument);
 std::int64_t read_integer(py::handle object, const Argument& argument);
 bool read_flag(py::handle object, const Argument& argument);
+
+bool is_sequence(py::handle object);
 
 /// A list or tuple as a tuple of its own, which holds a reference to every item.
 py::tuple read_items(py::handle object, const Argument& argument);

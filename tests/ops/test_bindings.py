@@ -42,6 +42,7 @@ def importance(**changed: Any) -> None:
 
 
 SHARED = torch.ones(2, 3)
+FLAT = torch.zeros(40)
 REFUSALS = [
     ({"beta1": 1.5}, r"beta1 must be in \[0, 1\], got 1.5"),
     ({"beta2": float("nan")}, r"beta2 must be in \[0, 1\], got"),
@@ -55,6 +56,23 @@ REFUSALS = [
         {"smoothed": [SHARED, torch.ones(2, 1), torch.ones(4, 2)],
          "uncertainty": [SHARED, torch.ones(2, 1), torch.ones(4, 2)]},
         r"must be memory of its own, since it is written, got memory that update_importance: ",
+    ),
+    ({"smoothed": torch.zeros(17)}, r"smoothed must be one entry per entry of .*, 16, got 17"),
+    ({"smoothed": torch.zeros(15)}, r"smoothed must be one entry per entry of .*, >= 16, got 15"),
+    ({"uncertainty": torch.zeros(4, 4)}, r"uncertainty must be of one dimension .* got \[4, 4\]"),
+    ({"uncertainty": torch.zeros(32)[::2]}, r"uncertainty must be contiguous, got a strided"),
+    (
+        {"smoothed": torch.zeros(16, dtype=torch.float64)},
+        r"smoothed must be of dtype float32, the compute type of all parameters, got float64",
+    ),
+    (
+        {"smoothed": FLAT[:16], "uncertainty": FLAT[15:31]},
+        r"uncertainty must be memory of its own, .* memory that update_importance: smoothed uses",
+    ),
+    (
+        {"smoothed": FLAT[:16], "uncertainty": torch.zeros(16),
+         "gradients": [FLAT[:6].view(2, 3), None, None]},
+        r"smoothed or uncertainty must be memory of its own",
     ),
     (
         {"gradients": [SHARED.double(), None, None]},

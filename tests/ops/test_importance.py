@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from tolerances import assert_close
 
 from adalora_core import ops, reference
+from adalora_core.ops import _backend
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 # [(in, r, out) of each matrix]: odd, rank 0 and 1, empty sides, rows longer than a block
@@ -69,6 +71,53 @@ def test_averages_equal_the_oracle_bit_by_bit_and_scores_closely(
         assert reference.update_importance(*theirs, BETA1, BETA2, scores=scores[1]) == 0
     assert_averages_equal(ours, theirs)
     assert_close(scores[0], scores[1], average_dtype(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("model", MODELS)
+def test_flat_averages_and_own_gradients_equal_lists_of_them(
+    model: list[tuple[int, int, int]], dtype: torch.dtype
+) -> None:
+    lists = make(model, dtype)
+    parameters = [torch.nn.Parameter(each) for each in lists[0]]
+    for parameter, gradient in zip(parameters, lists[1], strict=True):
+        parameter.grad = gradient.clone()
+    parameters[-1].grad = lists[1][-1] = None
+    flat = [torch.cat([each.flatten() for each in average]) for average in lists[2:]]
+    versions = [each._version for each in flat]
+    scores = [torch.empty(ranks(model), dtype=average_dtype(dtype)) for _ in range(2)]
+    for op in (ops.update_importance, without_core):
+        op(parameters, None, *flat, BETA1, BETA2, scores=scores[0])
+        ops.update_importance(*lists, BETA1, BETA2, scores=scores[1])
+    shapes = [each.shape for each in parameters]
+    parts = [ops.averages_of(each, shapes) for each in flat]
+    assert_averages_equal([*lists[:2], *parts], lists)
+    assert_close(scores[0], scores[1], average_dtype(dtype))
+    assert all(each._version > version for each, version in zip(flat, versions, strict=True))
+
+
+def without_core(*arguments: Any, **named: Any) -> int:
+    """Update as a device without a compiled backend does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_backend, "HAS_CORE", False)
+        return ops.update_importance(*arguments, **named)
+
+
+def test_flat_averages_of_another_size_are_refused_without_a_core_too() -> None:
+    parameters = make([(7, 3, 11)])[0]
+    with pytest.raises(
+        ValueError, match=r"one entry per entry of the parameters, \[57\], got \[9\]"
+    ):
+        without_core(parameters, None, torch.zeros(9), torch.zeros(57), BETA1, BETA2)
+
+
+def test_the_version_of_every_average_is_raised() -> None:
+    lists = make([(7, 3, 11)])
+    scores = torch.empty(3)
+    written = [*lists[2], *lists[3], scores]
+    before = [each._version for each in written]
+    ops.update_importance(*lists, BETA1, BETA2, scores=scores)
+    assert [each._version for each in written] == [each + 1 for each in before]
 
 
 def test_scores_do_not_change_the_averages() -> None:

@@ -24,7 +24,10 @@ class Strange(torch.Tensor):
 
 
 def valid_arguments() -> dict[str, list[Any]]:
-    """Return arguments that every binding accepts, freshly made."""
+    """Return arguments that every binding accepts, freshly made.
+
+    A binding that takes one thing in two forms stands there twice; its name is the first word.
+    """
     n, n_in, r, n_out = 5, 7, 3, 4
     x, y, grad = torch.randn(n, n_in), torch.randn(n, n_out), torch.randn(n, n_out)
     A, E, B = torch.randn(r, n_in), torch.randn(r, 1), torch.randn(n_out, r)
@@ -32,17 +35,27 @@ def valid_arguments() -> dict[str, list[Any]]:
     like = [torch.empty_like(each) for each in (x, A, E, B)]
     triple = [torch.randn(r, n_in), torch.randn(r, 1), torch.randn(n_out, r)]
     fresh = [[each.clone() for each in triple] for _ in range(3)]
+    with_gradients = [each.clone() for each in triple]
+    for each in with_gradients:
+        each.grad = torch.randn_like(each)
+    flat = [torch.zeros(sum(each.numel() for each in triple)) for _ in range(2)]
     mask = torch.zeros(r, dtype=torch.bool)
     grams, norms = torch.empty(2 * r * r), torch.empty(2, dtype=torch.float64)
     return {
         "svd_linear_forward": [y, x, A, E, B, 0.5, 0.0, 0, hidden, torch.empty(n, n_out)],
         "svd_linear_backward": [grad, x, hidden, A, E, B, 0.5, 0.1, 3, *like, False],
         "update_importance": [triple, *fresh, 0.85, 0.85, torch.empty(r)],
+        "update_importance flat": [with_gradients, None, *flat, 0.85, 0.85, torch.empty(r)],
         "select_triplets": [torch.randn(r), 2, mask, [E.clone()]],
         "apply_mask": [mask, [E.clone()]],
         "orthogonality_penalty": [[A], [B], grams, norms],
         "orthogonality_gradient": [[A], [B], grams, norms, 1.0, [like[1], like[3]]],
     }
+
+
+def binding(name: str) -> Any:
+    """Return the function that `name` of `valid_arguments` stands for."""
+    return getattr(_cpu, name.partition(" ")[0])
 
 
 def nasty(chance: random.Random, like: Any) -> Any:
@@ -130,7 +143,7 @@ def call(chance: random.Random) -> str:
     if chance.random() < 0.02:
         given.pop()
     try:
-        getattr(_cpu, name)(*given)
+        binding(name)(*given)
     except (TypeError, ValueError) as error:
         text = str(error)
         assert NAMED.match(text), f"{name}: unclear message: {text}"
@@ -142,7 +155,7 @@ def main(seed: int, rounds: int) -> None:
     """Check that valid arguments pass, then fuzz."""
     _cpu.connect()
     for name, arguments in valid_arguments().items():
-        getattr(_cpu, name)(*arguments)
+        binding(name)(*arguments)
     chance = random.Random(seed)  # noqa: S311 - reproducible, not secret
     outcomes = [call(chance) for _ in range(rounds)]
     sys.stdout.write(f"{outcomes.count('refused')} {outcomes.count('accepted')}\n")

@@ -159,8 +159,8 @@ def _restore(adapter: Adapter, state: dict[str, Any]) -> None:
     if allocator.target_reached:
         allocator.statistics.release()
     else:
-        for kind in _AVERAGES:
-            setattr(allocator.statistics, kind, [local_part(state[kind][name]) for name in names])
+        averages = ([local_part(state[kind][name]) for name in names] for kind in _AVERAGES)
+        allocator.statistics.restore(*averages)
     device = local_part(parameters[0]).device
     mask = values["mask"]
     allocator.mask = None if mask is None else torch.tensor(mask, device=device)

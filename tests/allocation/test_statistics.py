@@ -1,0 +1,156 @@
+"""The averages of the allocator: what they cost, and what they follow."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from adalora_core.adapter_spec import AdapterSpec
+from adalora_core.allocation import AdaptedMatrix, ImportanceStatistics, RankAllocator
+from adalora_core.ops import _backend
+
+if TYPE_CHECKING:
+    import pytest
+
+SPEC = AdapterSpec(init_r=6, target_r=2, tinit=2, tfinal=5, total_step=20, deltaT=2)
+WIDTHS = [(500, 700), (300, 400), (800, 200)]
+
+
+def factors(dtype: torch.dtype = torch.float32) -> list[nn.Parameter]:
+    shapes = [shape for n_in, n_out in WIDTHS for shape in ((6, n_in), (6, 1), (n_out, 6))]
+    return [nn.Parameter(torch.randn(shape).to(dtype)) for shape in shapes]
+
+
+def with_gradients(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+    for each in parameters:
+        each.grad = torch.randn_like(each)
+    return parameters
+
+
+def allocator_of(parameters: list[nn.Parameter]) -> RankAllocator:
+    stores = [{"default": each} for each in parameters]
+    matrices = [
+        AdaptedMatrix(f"m{i}", *stores[3 * i : 3 * i + 3], "default") for i in range(len(WIDTHS))
+    ]
+    return RankAllocator(SPEC, matrices)
+
+
+def living_bytes() -> int:
+    """Return the bytes of all tensors of the process, shared memory counted once."""
+    gc.collect()
+    storages = {
+        each.untyped_storage().data_ptr(): each.untyped_storage().nbytes()
+        for each in gc.get_objects()
+        if type(each) in (torch.Tensor, nn.Parameter)
+    }
+    return sum(storages.values())
+
+
+def test_an_allocator_holds_two_averages_and_nothing_else_of_parameter_size() -> None:
+    parameters = with_gradients(factors())
+    entries = sum(each.numel() for each in parameters)
+    made = allocator_of(parameters)
+    before = living_bytes()
+    for step in range(6):
+        made.step(step)
+    averages = 2 * 4 * entries
+    assert averages <= living_bytes() - before < averages + 2000  # the mask, the rank history
+    made.step(16)
+    assert living_bytes() - before < 2000
+
+
+class Counting:
+    """The core, counting the calls of each of its functions."""
+
+    def __init__(self, core: Any) -> None:
+        self.core = core
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls.append(name)
+        return getattr(self.core, name)
+
+
+def test_an_allocation_step_makes_two_native_calls_and_others_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counting = Counting(_backend.core)
+    monkeypatch.setattr(_backend, "core", counting)
+    made = allocator_of(with_gradients(factors()))
+    calls = {}
+    for step in range(20):
+        counting.calls.clear()
+        report = made.step(step)
+        calls.setdefault((report.phase.name, report.allocated), []).append([*counting.calls])
+    both, one = ["update_importance", "select_triplets"], ["update_importance"]
+    assert all(each == one for each in calls["WARMUP", False] + calls["BUDGETING", False])
+    assert all(each == both for each in calls["BUDGETING", True])
+    assert all(each == ["apply_mask"] for each in calls["FINAL", False])
+
+
+def test_averages_follow_parameters_to_another_dtype() -> None:
+    parameters = with_gradients(factors())
+    statistics = ImportanceStatistics(SPEC)
+    statistics.observe(parameters)
+    before = [each.double() for each in statistics.smoothed]
+    moved = with_gradients([nn.Parameter(each.detach().double()) for each in parameters])
+    statistics.observe(moved)
+    for now, then, parameter in zip(statistics.smoothed, before, moved, strict=True):
+        sensitivity = (parameter * parameter.grad).abs().detach()
+        assert torch.equal(now, SPEC.beta1 * then + (1 - SPEC.beta1) * sensitivity)
+
+
+def test_averages_follow_parameters_to_another_device() -> None:
+    statistics = ImportanceStatistics(SPEC)
+    statistics.observe(with_gradients(factors()))
+    statistics.prepare([each.to("meta") for each in factors()])
+    assert {each.device.type for each in statistics.smoothed} == {"meta"}
+    assert [each.shape for each in statistics.smoothed] == [each.shape for each in factors()]
+
+
+def test_parameters_of_two_dtypes_have_averages_of_their_own_dtypes() -> None:
+    mixed = with_gradients([*factors(), *factors(torch.float64)])
+    plain = [factors(), factors(torch.float64)]
+    statistics = ImportanceStatistics(SPEC)
+    apart = [ImportanceStatistics(SPEC) for _ in plain]
+    for each, half in zip(apart, (mixed[:9], mixed[9:]), strict=True):
+        each.observe(half)
+    statistics.observe(mixed)
+    expected = [*apart[0].smoothed, *apart[1].smoothed]
+    for now, then in zip(statistics.smoothed, expected, strict=True):
+        assert now.dtype is then.dtype
+        assert torch.equal(now, then)
+
+
+def test_gradients_are_those_of_the_moment_of_the_call() -> None:
+    parameters = factors()
+    optimizer = torch.optim.SGD(parameters, 0.0)
+    statistics = ImportanceStatistics(SPEC)
+    expected = [torch.zeros_like(each) for each in parameters]
+    for set_to_none in (True, False, True):
+        sum(each.square().sum() for each in parameters).backward()  # type: ignore[union-attr]
+        statistics.observe(parameters)
+        for average, parameter in zip(expected, parameters, strict=True):
+            sensitivity = (parameter * parameter.grad).abs().detach()
+            average.copy_(SPEC.beta1 * average + (1 - SPEC.beta1) * sensitivity)
+        optimizer.zero_grad(set_to_none=set_to_none)
+        for each in parameters:
+            each.data = each.detach() * 2  # another storage under the same parameter
+    optimizer.zero_grad(set_to_none=True)
+    assert statistics.observe(parameters) == 0
+    for now, then in zip(statistics.smoothed, expected, strict=True):
+        assert torch.equal(now, then)
+
+
+def test_restored_averages_are_those_that_were_read() -> None:
+    parameters = with_gradients(factors())
+    statistics, other = ImportanceStatistics(SPEC), ImportanceStatistics(SPEC)
+    statistics.observe(parameters)
+    other.restore(statistics.smoothed, statistics.uncertainty)
+    for each in (statistics, other):
+        each.observe(parameters)
+    for now, then in zip(other.uncertainty, statistics.uncertainty, strict=True):
+        assert torch.equal(now, then)
