@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from walkthroughs import WALKTHROUGHS
 
 ROOT = Path(__file__).parents[2]
 # Its blocks need several processes: tests/distributed/test_scaling_page.py runs them.
 OF_SEVERAL_PROCESSES = ROOT / "docs" / "scaling.md"
+# The examples of these continue each other: test_walkthroughs.py runs them.
+TESTED_ELSEWHERE = {OF_SEVERAL_PROCESSES, *WALKTHROUGHS}
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
-    *(page for page in sorted((ROOT / "docs").glob("*.md")) if page != OF_SEVERAL_PROCESSES),
+    *(page for page in sorted((ROOT / "docs").glob("*.md")) if page not in TESTED_ELSEWHERE),
 ]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HAS_TORCH = importlib.util.find_spec("torch") is not None

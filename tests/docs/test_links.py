@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -26,3 +28,20 @@ def test_links_and_named_paths_of_a_page_exist(page):
     missing = [link for link in LINK.findall(text) if not (page.parent / link).exists()]
     missing += [name for name in NAMED_PATH.findall(text) if not (ROOT / name).exists()]
     assert not missing
+
+
+def navigation(item) -> list[str]:
+    if isinstance(item, str):
+        return [item]
+    return [
+        page
+        for part in (item.values() if isinstance(item, dict) else item)
+        for page in navigation(part)
+    ]
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    patterns = navigation(settings["nav"])
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    assert not [page for page in pages if not any(fnmatch(page, each) for each in patterns)]

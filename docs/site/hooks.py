@@ -1,0 +1,133 @@
+"""What the site adds to the pages under docs/: patterns in the navigation, files of the repository.
+
+A page may link to a file outside docs/, as it does for readers of the repository. Such a file
+becomes a part of the site: Markdown as a page, a source as a page that shows it, anything else as
+it is. The page of the commands is made of their `--help`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from mkdocs.structure.files import File, Files, InclusionLevel
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[2]
+DOCS = "docs"
+# Pages of the navigation that lie beside docs/.
+OUTSIDE = ("CHANGELOG.md", "CONTRIBUTING.md")
+SHOWN = {".py": "python", ".cpp": "cpp", ".hpp": "cpp", ".cu": "cuda", ".toml": "toml"}
+LINK = re.compile(r"(\]\()(?!\w+:|#)([^)#\s]+)")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Replace the patterns in the navigation by the pages that match."""
+    config.nav = _expanded(config.nav)
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the page of the commands, and every file of the repository that a page links to."""
+    files.append(File.generated(config, "commands.md", content=_commands_page()))
+    waiting = [f"{DOCS}/{file.src_uri}" for file in files.documentation_pages()]
+    waiting += OUTSIDE
+    seen: set[str] = set()
+    while waiting:
+        path = waiting.pop()
+        if path in seen or not (ROOT / path).is_file():
+            continue
+        seen.add(path)
+        if not path.startswith(f"{DOCS}/"):
+            files.append(_added(path, config))
+        if path.endswith(".md"):
+            text = (ROOT / path).read_text(encoding="utf-8")
+            waiting += [_target(path, link) for _, link in LINK.findall(text)]
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Turn links between files of the repository into links between pages of the site."""
+    here = page.file.src_uri
+    path = here if _is_added(page.file) else f"{DOCS}/{here}"
+
+    def relinked(match: re.Match[str]) -> str:
+        target = _target(path, match[2])
+        if not (ROOT / target).is_file():
+            return match[0]
+        return match[1] + os.path.relpath(_site_uri(target), PurePosixPath(here).parent)
+
+    return LINK.sub(relinked, markdown)
+
+
+def _expanded(item: Any) -> Any:
+    if isinstance(item, list):
+        return [each for part in item for each in _matching(part)]
+    if isinstance(item, dict):
+        return {title: _expanded(part) for title, part in item.items()}
+    return item
+
+
+def _matching(item: Any) -> list[Any]:
+    if not (isinstance(item, str) and "*" in item):
+        return [_expanded(item)]
+    pages = [path.relative_to(ROOT / DOCS).as_posix() for path in (ROOT / DOCS).rglob("*.md")]
+    return sorted(page for page in pages if fnmatch(page, item))
+
+
+def _target(path: str, link: str) -> str:
+    """Return the file that `link` in the file `path` means, relative to the root."""
+    return os.path.normpath(PurePosixPath(path).parent / link)
+
+
+def _site_uri(path: str) -> str:
+    """Return where the site has a file of the repository."""
+    if path.startswith(f"{DOCS}/"):
+        return path.removeprefix(f"{DOCS}/")
+    return f"{path}.md" if Path(path).suffix in SHOWN else path
+
+
+def _is_added(file: File) -> bool:
+    return file.generated_by is not None
+
+
+def _added(path: str, config: MkDocsConfig) -> File:
+    source = ROOT / path
+    uri = _site_uri(path)
+    if source.suffix in SHOWN:
+        text = source.read_text(encoding="utf-8")
+        content = f"# {source.name}\n\n````{SHOWN[source.suffix]}\n{text}````\n"
+        file = File.generated(config, uri, content=content)
+    else:
+        file = File.generated(config, uri, abs_src_path=str(source))
+    if path not in OUTSIDE:
+        file.inclusion = InclusionLevel.NOT_IN_NAV
+    return file
+
+
+def _commands_page() -> str:
+    from adalora_core.cli import COMMANDS
+
+    intro = "# Commands\n\nWhat each command prints with `--help`; none of them asks a network."
+    sections = [f"## adalora {name}\n\n```text\n{_help_of(name)}```" for name in COMMANDS]
+    return "\n\n".join([intro, *sections]) + "\n"
+
+
+def _help_of(command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "adalora_core", command, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT.parent,  # the root holds the sources; what is installed is described
+        env=os.environ | {"COLUMNS": "90", "NO_COLOR": "1"},
+    )
+    return done.stdout

@@ -1,0 +1,148 @@
+"""The documentation site: it builds without a warning, and every link in it leads somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+LOADED = {("script", "src"), ("img", "src"), ("link", "href"), ("iframe", "src")}
+
+
+class Page(HTMLParser):
+    """The addresses that a page links to or loads, and the names that can be linked to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.names: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for attribute, value in attrs:
+            if attribute in {"id", "name"} and value:
+                self.names.add(value)
+            elif (tag, attribute) == ("a", "href"):
+                self.links.append(value or "")
+            elif (tag, attribute) in LOADED:
+                self.loaded.append(value or "")
+
+
+def strict_build(folder: Path, source: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    return subprocess.run(
+        [*command, "--config-file", str(source / "mkdocs.yml")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    if importlib.util.find_spec("material") is None:
+        pytest.skip("would build the documentation site; install the extra: docs")
+    folder = tmp_path_factory.mktemp("site")
+    done = strict_build(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(site) -> dict[Path, Page]:
+    return {path: Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
+
+
+def test_site_has_a_page_for_every_rule_command_and_public_name(site):
+    import adalora_core
+    from adalora_core.cli import COMMANDS
+    from adalora_core.contract.rules import RULES
+
+    assert all((site / "rules" / rule.code / "index.html").is_file() for rule in RULES)
+    commands = (site / "commands" / "index.html").read_text(encoding="utf-8")
+    assert all(f'id="adalora-{name}"' in commands for name in COMMANDS)
+    reference = (site / "api" / "index.html").read_text(encoding="utf-8")
+    missing = [n for n in adalora_core.__all__ if not re.search(rf'id="[\w.]+\.{n}"', reference)]
+    assert not missing
+
+
+def test_search_finds_rules(site):
+    index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
+    found = {each["location"] for each in index["docs"] if "no-budgeting-phase" in each["title"]}
+    assert "rules/ADA202/" in found
+
+
+def test_links_of_the_site_lead_to_pages_and_headings_that_exist(site, pages):
+    broken = []
+    for path, page in pages.items():
+        if path.name == "404.html":  # its links start at the root of a server
+            continue
+        for link in [*page.links, *page.loaded]:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = path.parent / unquote(parts.path) if parts.path else path
+            if target.is_dir():
+                target /= "index.html"
+            target = target.resolve()
+            names = pages[target].names if target in pages else set()
+            if not target.exists() or (parts.fragment and unquote(parts.fragment) not in names):
+                broken.append(f"{path.relative_to(site)}: {link}")
+    assert len(pages) > 70
+    assert not broken
+
+
+def test_pages_load_nothing_from_another_host(pages):
+    loaded = {address for page in pages.values() for address in page.loaded}
+    assert loaded
+    assert not [address for address in loaded if urlsplit(address).netloc]
+
+
+def test_style_sheets_load_nothing_from_another_host(site):
+    sheets = list(site.rglob("*.css"))
+    assert sheets
+    asked = re.compile(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//")
+    assert not [sheet for sheet in sheets if asked.search(sheet.read_text(encoding="utf-8"))]
+
+
+def test_build_fails_for_broken_links_and_names_each(site, tmp_path):  # noqa: ARG001 - skips with it
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "adalora_core", "benchmarks", "examples"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    with (tmp_path / "docs" / "glossary.md").open("a", encoding="utf-8") as page:
+        page.write("\n[page](gone.md) [heading](contract.md#gone) [file](../gone.py)\n")
+    done = strict_build(tmp_path / "site", tmp_path)
+    assert done.returncode == 1
+    for link in ("gone.md", "contract.md#gone", "../gone.py"):
+        assert f"'{link}'" in done.stderr
+
+
+def test_drawing_of_the_schedule_is_what_its_script_draws():
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import runpy, sys; print(runpy.run_path(sys.argv[1])['drawing'](), end='')",
+            str(ROOT / "docs" / "site" / "budget_schedule.py"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    drawn = (ROOT / "docs" / "budget-schedule.svg").read_text(encoding="utf-8")
+    assert done.stdout == drawn, "run: python docs/site/budget_schedule.py"

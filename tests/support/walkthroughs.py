@@ -1,0 +1,76 @@
+"""Pages of the documentation whose examples continue each other: run from top to bottom."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DOCS = Path(__file__).parents[2] / "docs"
+WALKTHROUGHS = [DOCS / "start-here.md", DOCS / "training.md"]
+FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE_NAME = re.compile(r"# ([\w-]+\.\w+)\n")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page says that a block prints, and what it printed."""
+
+    line: int
+    promised: str
+    printed: str
+
+
+def run_page(page: Path) -> Iterator[Shown]:
+    """Run the page in the working directory.
+
+    A block of YAML, JSON or TOML that starts with a comment with a file's name is written to that
+    file; Python runs with what the blocks before it defined, and a block `text` right below holds
+    what it prints; each line `$ adalora ...` of a block `console` is run.
+    """
+    text = page.read_text(encoding="utf-8")
+    names: dict[str, Any] = {"__name__": "__main__"}
+    blocks = list(FENCED.finditer(text))
+    for block, following in itertools.zip_longest(blocks, blocks[1:]):
+        language, content = block[1], block[2]
+        line = text.count("\n", 0, block.start()) + 1
+        if language in {"yaml", "toml"} and (name := FILE_NAME.match(content)):
+            Path(name[1]).write_text(content, encoding="utf-8")
+        elif language == "python":
+            printed = _printed_by(compile(content, f"{page.name}:{line}", "exec"), names)
+            promised = ""
+            if following and not text[block.end() : following.start()].strip():
+                promised = following[2] if following[1] == "text" else ""
+            yield Shown(line, promised, printed)
+        elif language == "console":
+            yield Shown(line, content, "".join(map(_session, _commands(content))))
+
+
+def _commands(content: str) -> list[str]:
+    return [line for line in content.splitlines() if line.startswith("$ ")]
+
+
+def _session(command: str) -> str:
+    program, *arguments = shlex.split(command.removeprefix("$ "))
+    assert program == "adalora", command
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        main(arguments)
+    return f"{command}\n{out.getvalue()}"
+
+
+def _printed_by(code: Any, names: dict[str, Any]) -> str:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(code, names)  # noqa: S102 - the page is the program
+    return out.getvalue()
