@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from adalora_core.budget import Phase
 from adalora_core.errors import MissingExtraError
+from adalora_core.integrations.trainer_loss import complete_loss
 from adalora_core.integrations.tuners import Tuner, tuner_of, unwrapped
 from adalora_core.training import AdaLoraModel
 
@@ -44,14 +46,24 @@ class AdaLoraCallback(TrainerCallback):
         ...     return trainer
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._has_warned = False
+
     def add_to(self, trainer: Trainer) -> None:
         """Put the callback in front of those that write logs, so that they get its numbers.
 
-        `Trainer(callbacks=[AdaLoraCallback()])` works too, but puts it behind the writers of
-        `report_to`, which then do not see them.
+        The penalty is then part of the loss whatever computes it: the model, label smoothing,
+        `compute_loss_func` or the `compute_loss` of a subclass. It is added once, not where one of
+        these has called `model.orthogonality_penalty()` itself.
+
+        `Trainer(callbacks=[AdaLoraCallback()])` works too, but puts the callback behind the
+        writers of `report_to`, which then do not see its numbers, and warns where the penalty is
+        missing.
         """
         trainer.callback_handler.callbacks.insert(0, self)
         self.on_init_end(trainer.args, trainer.state, trainer.control, model=trainer.model)
+        complete_loss(trainer)
 
     # --- Trainer's events -----------------------------------------------------------------------
 
@@ -87,7 +99,7 @@ class AdaLoraCallback(TrainerCallback):
 
     def on_step_begin(
         self,
-        args: TrainingArguments,  # noqa: ARG002
+        args: TrainingArguments,
         state: TrainerState,  # noqa: ARG002
         control: TrainerControl,  # noqa: ARG002
         *,
@@ -95,7 +107,9 @@ class AdaLoraCallback(TrainerCallback):
         **_: Any,
     ) -> None:
         """Note that the first micro-batch of an optimizer step comes next."""
-        self._tuner(model).penalty_turn.begin_step()
+        # What Trainer.compute_loss does with losses that are normalised over the step.
+        processes = max(args.world_size, args.n_gpu) if args.average_tokens_across_devices else 1
+        self._tuner(model).penalty_turn.begin_step(multiplied_by=processes)
 
     def on_optimizer_step(
         self,
@@ -111,7 +125,9 @@ class AdaLoraCallback(TrainerCallback):
         if getattr(optimizer, "step_was_skipped", False):
             # Trainer calls this too where the scaler found an overflow; it clears them next anyhow.
             unwrapped(model).zero_grad()
-        self._tuner(model).update_and_allocate(state.global_step)
+        tuner = self._tuner(model)
+        self._warn_if_penalty_is_missing(tuner)
+        tuner.update_and_allocate(state.global_step)
 
     def on_log(
         self,
@@ -149,17 +165,31 @@ class AdaLoraCallback(TrainerCallback):
     def _tuner(self, model: Any) -> Tuner:
         return tuner_of(model, "AdaLoraCallback")
 
+    def _warn_if_penalty_is_missing(self, tuner: Tuner) -> None:
+        weights = [each.spec.orth_reg_weight for each in tuner.trained_adapters()]
+        if self._has_warned or not any(weights) or not tuner.penalty_turn.was_passed_by:
+            return
+        self._has_warned = True
+        warnings.warn(
+            "AdaLoraCallback: the loss that Trainer computes does not contain the orthogonality "
+            f"penalty, although orth_reg_weight is {max(weights)}: label smoothing, "
+            "compute_loss_func and compute_loss of a subclass pass the loss of the model by. Add "
+            "the callback with AdaLoraCallback().add_to(trainer), add "
+            "model.orthogonality_penalty() to the loss, or set orth_reg_weight to 0.",
+            stacklevel=2,
+        )
+
     def _numbers(self, model: Any) -> dict[str, float]:
         tuner = self._tuner(model)
         allocators = [each.allocator for each in tuner.trained_adapters() if each.allocator]
         with torch.no_grad():
-            penalty = tuner.orthogonality_penalty()
+            penalty = float(tuner.orthogonality_penalty())
         budget = sum(each.budget for each in allocators)
         return {
             "budget": budget,
             "mean_rank": budget / max(1, sum(len(each.matrices) for each in allocators)),
             "phase": max((_PHASE_NUMBERS[each.phase] for each in allocators), default=0),
-            "orthogonality": 0.0 if penalty is None else float(penalty),
+            "orthogonality": penalty,
             "skipped_entries": sum(each.statistics.skipped_entries for each in allocators),
         }
 

@@ -26,7 +26,7 @@ class Tuner(Protocol):
     def update_and_allocate(self, step: int) -> Any:
         """Take an optimizer step into account."""
 
-    def orthogonality_penalty(self) -> torch.Tensor | None:
+    def orthogonality_penalty(self) -> torch.Tensor:
         """Return the weighted penalty."""
 
     def bind_total_step(self, total_step: int) -> None:

@@ -164,8 +164,7 @@ class AdaLoraModel(nn.Module):
         `Σ orth_reg_weight · mean over A and B of ‖A Aᵀ - I‖_F, ‖Bᵀ B - I‖_F` (paper equation 4,
         un-squared and averaged, as PEFT does), a scalar.
         """
-        penalty = self.base_model.orthogonality_penalty()
-        return torch.zeros(()) if penalty is None else penalty
+        return self.base_model.orthogonality_penalty()
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
         """Return how many parameters are trained, and how many there are."""

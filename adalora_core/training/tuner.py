@@ -9,14 +9,13 @@ from torch import nn
 
 from adalora_core.nn import AdaLoraLayer, ModulesToSave, SVDLinear, wrap_layer
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.sharding import orthogonality_penalty
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.parallelism import (
     is_distributed,
     refuse_divided_base,
     refuse_unsupported_division,
 )
-from adalora_core.training.penalty_turn import PenaltyTurn
+from adalora_core.training.penalty_turn import PenaltyTurn, plus_penalty, weighted_penalty
 from adalora_core.training.targets import (
     refuse_unsupported,
     resolve_saved_modules,
@@ -256,20 +255,15 @@ class AdaLoraTuner(nn.Module):
             for adapter in self.trained_adapters():
                 adapter.watch_for_missed_steps()
         loss = getattr(outputs, "loss", None)
-        if isinstance(loss, torch.Tensor) and self.penalty_turn.take(kwargs):
-            penalty = self.orthogonality_penalty()
-            if penalty is not None:
-                outputs.loss = loss + penalty.to(loss.device, loss.dtype)
+        if isinstance(loss, torch.Tensor):
+            outputs.loss = plus_penalty(
+                self, loss, normalised_over_step=kwargs.get("num_items_in_batch") is not None
+            )
         return outputs
 
-    def orthogonality_penalty(self) -> torch.Tensor | None:
-        """Return the weighted penalties of the trained adapters, None if every weight is 0."""
-        terms = [
-            orthogonality_penalty(*adapter.factors()) * adapter.spec.orth_reg_weight
-            for adapter in self.trained_adapters()
-            if adapter.spec.orth_reg_weight > 0
-        ]
-        return sum(terms[1:], terms[0]) if terms else None
+    def orthogonality_penalty(self) -> torch.Tensor:
+        """Return the weighted penalties of the trained adapters; see `AdaLoraModel`."""
+        return weighted_penalty(self)
 
     def update_and_allocate(self, step: int) -> list[AllocationReport]:
         """Take the 0-based optimizer step `step` into account, for every trained adapter."""

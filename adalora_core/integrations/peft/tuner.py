@@ -17,11 +17,11 @@ from adalora_core.integrations.peft.adapters import (
 )
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.ops import orthogonality_penalty
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.training.adapter_tensors import keep_rows
 from adalora_core.training.checkpoint import TENSOR_PREFIX
 from adalora_core.training.compaction import compact
+from adalora_core.training.penalty_turn import plus_penalty, weighted_penalty
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,14 +74,9 @@ class TunerOverrides:
         """Return the active adapters that are being trained."""
         return trained_adapters(self)
 
-    def orthogonality_penalty(self: Any) -> torch.Tensor | None:
-        """Return the weighted penalty that training adds to `outputs.loss`, None for weight 0."""
-        terms = [
-            orthogonality_penalty(*adapter.factors()) * adapter.spec.orth_reg_weight
-            for adapter in trained_adapters(self)
-            if adapter.spec.orth_reg_weight > 0
-        ]
-        return sum(terms[1:], terms[0]) if terms else None
+    def orthogonality_penalty(self: Any) -> torch.Tensor:
+        """Return the weighted penalty that training adds to `outputs.loss`."""
+        return weighted_penalty(self)
 
     def finalize(self: Any) -> None:
         """Enforce the target budget; call it when training has ended."""
@@ -140,11 +135,9 @@ def add_penalty(tuner: Any, outputs: Any, arguments: Mapping[str, Any]) -> Any:
             adapter.watch_for_missed_steps()
     loss = getattr(outputs, "loss", None)
     if isinstance(loss, torch.Tensor) and not _is_disabled(tuner):
-        penalty = (
-            tuner.orthogonality_penalty() if state_of(tuner).penalty_turn.take(arguments) else None
+        outputs.loss = plus_penalty(
+            tuner, loss, normalised_over_step=arguments.get("num_items_in_batch") is not None
         )
-        if penalty is not None:
-            outputs.loss = loss + penalty.to(loss.device, loss.dtype)
     return outputs
 
 

@@ -1,0 +1,83 @@
+"""The penalty in losses that transformers' Trainer computes from the outputs of a model."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.integrations.tuners import tuner_of
+from adalora_core.training.penalty_turn import added
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import Trainer
+
+
+def complete_loss(trainer: Trainer) -> None:
+    """Let the loss of `trainer` contain the penalty whatever it is made of.
+
+    A model adds the penalty to `outputs.loss`. Label smoothing, `compute_loss_func` and the
+    `compute_loss` of a subclass may pass that by; then it is added to their result.
+    """
+    compute_loss = trainer.compute_loss
+    complete = functools.wraps(compute_loss)(_CompleteLoss(trainer, compute_loss))
+    setattr(trainer, "compute_loss", complete)  # noqa: B010 - types do not let a method be replaced
+
+
+class _CompleteLoss:
+    """`Trainer.compute_loss` of one trainer, with the penalty."""
+
+    def __init__(self, trainer: Trainer, compute_loss: Any) -> None:
+        self._trainer = trainer
+        self._compute_loss = compute_loss
+        self._uses_what_was_computed: bool | None = None
+
+    def __call__(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        options = {"return_outputs": return_outputs, "num_items_in_batch": num_items_in_batch}
+        if not model.training:
+            return self._compute_loss(model, inputs, **options)
+        tuner = tuner_of(model, "AdaLoraCallback")
+        turn = tuner.penalty_turn
+        is_first, turn.latest = turn.is_first, None
+        result = self._compute_loss(model, inputs, **options)
+        loss = result[0] if return_outputs else result
+        if turn.latest is not None and self._uses_what_was_computed is None:
+            self._uses_what_was_computed = _depends_on(loss, turn.latest)
+        is_there = turn.latest is not None and self._uses_what_was_computed
+        turn.latest = None
+        if not is_there and (is_first or not self._is_normalised(num_items_in_batch)):
+            loss = added(loss, tuner.orthogonality_penalty())
+            turn.end_first()
+        return (loss, *result[1:]) if return_outputs else loss
+
+    def _is_normalised(self, num_items_in_batch: Any) -> bool:
+        """Return whether the loss is not divided by the micro-batches of a step any more."""
+        # The rule of Trainer.training_step.
+        trainer = self._trainer
+        if trainer.loss_is_scaled_for_ga is not None:
+            return bool(trainer.loss_is_scaled_for_ga)
+        return trainer.compute_loss_func is not None or (
+            trainer.model_accepts_loss_kwargs and num_items_in_batch is not None
+        )
+
+
+def _depends_on(loss: torch.Tensor, part: torch.Tensor) -> bool:
+    """Return whether `part` is in the autograd graph of `loss`."""
+    waiting = [loss.grad_fn]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        if node is None:
+            continue
+        if node is part.grad_fn:
+            return True
+        found = {following for following, _ in node.next_functions} - seen
+        seen |= found
+        waiting += found
+    return False
