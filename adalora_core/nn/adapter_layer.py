@@ -7,7 +7,7 @@ Parameters are `lora_A.<adapter>` [r, in], `lora_E.<adapter>` [r, 1] and `lora_B
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -21,6 +21,16 @@ INIT_STD = 0.02
 """Standard deviation of A and B at the start, the value of the authors' code and of PEFT."""
 
 FACTORS = ("lora_A", "lora_E", "lora_B")
+
+
+class Product(NamedTuple):
+    """What one adapter adds: `scale · ((drop(x) Aᵀ) ⊙ Eᵀ) Bᵀ`."""
+
+    A: torch.Tensor
+    E: torch.Tensor
+    B: torch.Tensor
+    scale: float
+    dropout: float
 
 
 class AdaLoraLayer(nn.Module):
@@ -233,6 +243,20 @@ class AdaLoraLayer(nn.Module):
         if self.merged_adapters:
             return ()
         return self.active_adapters
+
+    def _products(self, adapters: Sequence[str]) -> list[Product]:
+        """Return what those of `adapters` that this layer has add to its output."""
+        return [
+            Product(
+                self.lora_A[name],
+                self.lora_E[name],
+                self.lora_B[name],
+                self.scale[name],
+                self.dropout[name] if self.training else 0.0,
+            )
+            for name in adapters
+            if name in self.lora_A
+        ]
 
     def extra_repr(self) -> str:
         """Show the rank of each adapter."""

@@ -9,8 +9,42 @@ from torch.nn import functional
 from adalora_core.nn.adapter_layer import AdaLoraLayer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
     from torch import nn
+
+    from adalora_core.nn.adapter_layer import Product
+
+
+def plus_convolutions(
+    output: torch.Tensor, x: torch.Tensor, products: Sequence[Product], base: nn.Conv2d
+) -> torch.Tensor:
+    """Return `output` of the convolution `base` plus those that the adapters of `x` make.
+
+    Args:
+        output: `[N, out, H, W]`.
+        x: the input of `base`, `[N, in, H, W]`.
+        products: of the adapters that act, A `[r, in/groups · kh · kw]`; B `[out, r]`.
+        base: stride, padding (mode included), dilation and groups are its own.
+    """
+    terms = [_convolved(x, product, base).to(output.dtype) for product in products]
+    return output + sum(terms[1:], terms[0]) if terms else output
+
+
+def _convolved(x: torch.Tensor, product: Product, base: nn.Conv2d) -> torch.Tensor:
+    A, E, B, scale, dropout = product
+    x = x.to(A.dtype)
+    if dropout > 0:
+        x = functional.dropout(x, dropout)
+    filters = A * E * scale
+    if base.groups > 1 or len(A) == 0:
+        kernel = (B @ filters).reshape(base.weight.shape)
+        output: torch.Tensor = base._conv_forward(x, kernel, None)  # noqa: SLF001 - padding_mode
+        return output
+    # Two thin convolutions: r filters of the base's window, then a 1x1 mix to `out` channels.
+    thin = base._conv_forward(x, filters.reshape(-1, *base.weight.shape[1:]), None)  # noqa: SLF001
+    return functional.conv2d(thin, B[:, :, None, None])
 
 
 class SVDConv2d(AdaLoraLayer):
@@ -41,25 +75,7 @@ class SVDConv2d(AdaLoraLayer):
         """Apply the base layer and the active adapters to `x` `[N, in, H, W]`."""
         adapters = self._adapters_to_apply()
         result: torch.Tensor = self.base_layer(x)
-        for name in adapters:
-            if name in self.lora_A:
-                result = result + self._adapter_output(name, x).to(result.dtype)
-        return result
-
-    def _adapter_output(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        base = self.base_layer
-        factor_a, factor_b = self.lora_A[name], self.lora_B[name]
-        x = x.to(factor_a.dtype)
-        if self.training and self.dropout[name] > 0:
-            x = functional.dropout(x, self.dropout[name])
-        filters = factor_a * self.lora_E[name] * self.scale[name]
-        if base.groups > 1 or self.rank(name) == 0:
-            kernel = (factor_b @ filters).reshape(base.weight.shape)
-            output: torch.Tensor = base._conv_forward(x, kernel, None)  # noqa: SLF001 - padding_mode
-            return output
-        # Two thin convolutions: r filters of the base's window, then a 1x1 mix to `out` channels.
-        thin = base._conv_forward(x, filters.reshape(-1, *base.weight.shape[1:]), None)  # noqa: SLF001
-        return functional.conv2d(thin, factor_b[:, :, None, None])
+        return plus_convolutions(result, x, self._products(adapters), self.base_layer)
 
     def delta_weight(self, name: str) -> torch.Tensor:
         """Return `scale · B diag(E) A` in the shape of the kernel, `[out, in/groups, kh, kw]`."""

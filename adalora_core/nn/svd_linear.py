@@ -4,12 +4,47 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from adalora_core.nn.adapter_layer import AdaLoraLayer
 from adalora_core.ops import svd_linear
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Sequence
+
     from torch import nn
+
+    from adalora_core.nn.adapter_layer import Product
+
+
+def plus_products(
+    output: torch.Tensor, x: torch.Tensor, products: Sequence[Product], *, inplace: bool
+) -> torch.Tensor:
+    """Return `output` `[..., out]` of a base layer plus the products of `x` `[..., in]`.
+
+    Several products are summed before they are added, so that their order does not show in the
+    rounding.
+
+    Args:
+        output: of the base layer.
+        x: its input.
+        products: of the adapters that act.
+        inplace: write a single product into `output`.
+    """
+    if len(products) == 1:
+        A, E, B, scale, dropout = products[0]
+        return svd_linear(output, x, A, E, B, scale, dropout=dropout, inplace=inplace)
+    if not products:
+        return output
+    zero = torch.zeros_like(output)
+    terms = [svd_linear(zero, x, A, E, B, s, dropout=p) for A, E, B, s, p in products]
+    return output + sum(terms[1:], terms[0])
+
+
+def is_hooked(base_layer: nn.Module) -> bool:
+    """Return whether somebody else may hold the output of `base_layer`, which must then stay."""
+    hooks = vars(base_layer)  # nn.Module offers no public way to ask for them
+    return bool(hooks["_forward_hooks"] or hooks["_backward_hooks"] or hooks["_backward_pre_hooks"])
 
 
 class SVDLinear(AdaLoraLayer):
@@ -56,26 +91,8 @@ class SVDLinear(AdaLoraLayer):
         # First of all: it takes merged weights out of the base layer while adapters are disabled.
         adapters = self._adapters_to_apply()
         result: torch.Tensor = self.base_layer(x, *args, **kwargs)
-        for name in adapters:
-            if name in self.lora_A:
-                result = svd_linear(
-                    result,
-                    x,
-                    self.lora_A[name],
-                    self.lora_E[name],
-                    self.lora_B[name],
-                    self.scale[name],
-                    dropout=self.dropout[name] if self.training else 0.0,
-                    inplace=not (self.keeps_output or self._is_hooked()),
-                )
-        return result
-
-    def _is_hooked(self) -> bool:
-        """Return whether somebody else may hold the base layer's output, which must then stay."""
-        hooks = vars(self.base_layer)  # nn.Module offers no public way to ask for them
-        return bool(
-            hooks["_forward_hooks"] or hooks["_backward_hooks"] or hooks["_backward_pre_hooks"]
-        )
+        inplace = not (self.keeps_output or is_hooked(self.base_layer))
+        return plus_products(result, x, self._products(adapters), inplace=inplace)
 
     def delta_weight(self, name: str) -> torch.Tensor:
         """Return `scale · B diag(E) A`, `[out, in]` (transposed if the base weight is)."""

@@ -49,7 +49,7 @@ def compact(tuner: AdaLoraTuner, optimizer: torch.optim.Optimizer) -> Compaction
     adapters = tuner.trained_adapters()
     if not adapters:
         raise ValueError("compact: no active adapter is being trained")
-    refuse_compacting(tuner)
+    refuse_compacting(tuner, adapters)
     kept = [_kept(adapter) for adapter in adapters]
     cuts = [
         cut for adapter, flags in zip(adapters, kept, strict=True) for cut in _cuts(adapter, flags)
@@ -89,8 +89,8 @@ def _cuts(adapter: Adapter, kept: dict[str, list[bool]]) -> Iterator[_Cut]:
             parameter = getattr(layer, factor)[adapter.name]
             if type(parameter) is not torch.nn.Parameter:
                 raise ValueError(
-                    f"compact: {path}.{factor} is a {type(parameter).__name__}; compact a model "
-                    "before it is sharded or wrapped, on one process"
+                    f"compact: {path}.{factor} is a {type(parameter).__name__}; only plain "
+                    "parameters can be cut. Nothing was changed"
                 )
             yield _Cut(parameter, 1 if factor == "lora_B" else 0, rows.to(parameter.device))
 

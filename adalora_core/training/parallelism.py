@@ -17,6 +17,8 @@ from adalora_core.sharding import is_sharded
 from adalora_core.sharding.layout import FACTOR_DIMENSIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from torch.distributed.device_mesh import DeviceMesh
 
     from adalora_core.nn import AdaLoraLayer
@@ -63,6 +65,29 @@ def refuse_divided_base(model: nn.Module) -> None:
             raise ParallelismError(f"get_peft_model: {name} is partitioned. {_HOW_ZERO3}")
 
 
+class DivisionCheck:
+    """Looks once before each kind of call: a wrapper stays, and looking takes time."""
+
+    def __init__(self) -> None:
+        self._looked_before: set[str] = set()
+
+    def refuse_unsupported(self, adapters: Iterable[Adapter], purpose: str) -> None:
+        """Refuse to train `adapters` where that would be wrong.
+
+        Args:
+            adapters: those that are trained.
+            purpose: the call that is refused, for the message.
+
+        Raises:
+            ParallelismError: so it is; nothing was changed.
+        """
+        if purpose in self._looked_before or not is_distributed():
+            return
+        for adapter in adapters:
+            refuse_unsupported_division(adapter, purpose)
+        self._looked_before.add(purpose)
+
+
 def refuse_unsupported_division(adapter: Adapter, purpose: str) -> None:
     """Refuse to train `adapter` where its factors or base layers are divided in other ways.
 
@@ -101,12 +126,22 @@ def _mesh_of(parameter: Any) -> DeviceMesh | None:
     return parameter.device_mesh if is_sharded(parameter) else None
 
 
-def refuse_compacting(model: nn.Module) -> None:
-    """Refuse to cut parameters that a wrapper has laid out for communication.
+def refuse_compacting(model: nn.Module, adapters: Sequence[Adapter]) -> None:
+    """Refuse to cut parameters that are laid out for communication.
 
     Raises:
-        ParallelismError: a wrapper holds `model`; nothing was changed.
+        ParallelismError: a wrapper holds `model`, or its factors are divided over processes;
+            nothing was changed.
     """
+    for adapter in adapters:
+        for path, layer in adapter.layers.items():
+            if is_sharded(layer.lora_E[adapter.name]):
+                raise ParallelismError(
+                    f"compact: the factors of {path} are divided over processes by fully_shard. "
+                    "Call compact on a whole model: end the run, save it (save_pretrained, or "
+                    "AdapterState, which any number of processes reads), load it before "
+                    "fully_shard, compact on every process, and shard it then"
+                )
     if not is_distributed():
         return
     # The wrapper knows the model, not the other way round; this is called once in a run.

@@ -10,11 +10,7 @@ from torch import nn
 from adalora_core.nn import AdaLoraLayer, ModulesToSave, SVDLinear, wrap_layer
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.training.adapter import Adapter
-from adalora_core.training.parallelism import (
-    is_distributed,
-    refuse_divided_base,
-    refuse_unsupported_division,
-)
+from adalora_core.training.parallelism import DivisionCheck, refuse_divided_base
 from adalora_core.training.penalty_turn import PenaltyTurn, plus_penalty, weighted_penalty
 from adalora_core.training.targets import (
     refuse_unsupported,
@@ -44,7 +40,7 @@ class AdaLoraTuner(nn.Module):
         self.model = model
         self.adapters: dict[str, Adapter] = {}
         self.active_adapters: list[str] = []
-        self._looked_before: set[str] = set()
+        self._division = DivisionCheck()
         self.penalty_turn = PenaltyTurn()
 
     def __getattr__(self, name: str) -> Any:
@@ -247,7 +243,7 @@ class AdaLoraTuner(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the orthogonality penalty to `outputs.loss`."""
         if self.training and not torch.compiler.is_compiling():
-            self._refuse_unsupported_division("forward")
+            self._division.refuse_unsupported(self.trained_adapters(), "forward")
         outputs = self.model(*args, **kwargs)
         if not self.training:
             return outputs
@@ -273,16 +269,8 @@ class AdaLoraTuner(nn.Module):
                 "update_and_allocate: no active adapter is trainable; load it with "
                 "is_trainable=True, or activate one that is"
             )
-        self._refuse_unsupported_division("update_and_allocate")
+        self._division.refuse_unsupported(adapters, "update_and_allocate")
         return [adapter.allocate(step) for adapter in adapters]
-
-    def _refuse_unsupported_division(self, purpose: str) -> None:
-        """Look once, before each kind of call: a wrapper stays, and looking takes time."""
-        if purpose in self._looked_before or not is_distributed():
-            return
-        for adapter in self.trained_adapters():
-            refuse_unsupported_division(adapter, purpose)
-        self._looked_before.add(purpose)
 
     def bind_total_step(self, total_step: int) -> None:
         """Give every trained adapter whose `total_step` is "auto" that number."""

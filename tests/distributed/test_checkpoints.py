@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from distributed_checks import load_and_train, load_into_another_run, train_and_save
+from distributed_checks import (
+    compact_and_shard,
+    load_and_train,
+    load_into_another_run,
+    train_and_save,
+    train_masked,
+)
 from distributed_runs import run
 from process_groups import run_processes
 
@@ -40,6 +46,17 @@ def test_a_resumed_run_is_the_uninterrupted_one(
         assert found.budgets == expected.budgets[stop:]
         for name, parameter in expected.parameters.items():
             torch.testing.assert_close(found.parameters[name], parameter, atol=1e-6, rtol=0)
+
+
+def test_a_divided_model_is_compacted_as_its_refusal_tells(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    stop = 27
+    masked = run_processes(2, train_masked, tmp_path / "save", "fsdp2", stop, folder)
+    cut = run_processes(2, compact_and_shard, tmp_path / "load", stop, folder)
+    for found, expected in zip(cut, masked, strict=True):
+        assert found.budgets == expected.budgets
+        torch.testing.assert_close(found.losses, expected.losses, atol=1e-10, rtol=0)
+        torch.testing.assert_close(found.outputs, expected.outputs, atol=1e-10, rtol=0)
 
 
 def test_a_checkpoint_of_another_run_is_refused_and_nothing_is_changed(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from torch import nn
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.errors import TargetError
 from adalora_core.nn import SVDLinear, wrap_layer
+from adalora_core.nn.adapter_layer import Product
+from adalora_core.nn.svd_linear import plus_products
 
 SPEC = AdapterSpec(init_r=3, lora_alpha=6, init_lora_weights=False)
 
@@ -136,3 +138,12 @@ def test_dropout_acts_in_training_only() -> None:
 def test_a_module_that_cannot_be_adapted_is_named(module: nn.Module) -> None:
     with pytest.raises(TargetError, match=f"'some.path' \\({type(module).__name__}\\)"):
         wrap_layer(module, "some.path")
+
+
+def test_order_of_several_products_does_not_show_in_the_rounding() -> None:
+    x, output = torch.randn(4, 9), torch.randn(4, 5)
+    factors = [torch.randn(6, 9), torch.randn(6, 1), torch.randn(5, 6)]
+    others = [torch.randn(6, 9), torch.randn(6, 1), torch.randn(5, 6)]
+    products = [Product(*each, 0.7, 0.0) for each in (factors, others)]
+    first = plus_products(output, x, products, inplace=False)
+    assert torch.equal(first, plus_products(output, x, products[::-1], inplace=False))

@@ -20,6 +20,7 @@ from distributed_runs import (
 )
 from torch import distributed, nn
 from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def allocator_of(model: Any) -> Any:
-    return model.base_model.adapters["default"].allocator
+    return model.base_model.trained_adapters()[0].allocator
 
 
 # --- checkpoints ---------------------------------------------------------------------------------
@@ -61,6 +62,46 @@ def load_and_train(_rank: int, kind: str, start: int, folder: Path) -> Trace:
     dcp.load(states, checkpoint_id=folder)
     set_optimizer_state_dict(model, optimizer, states["optimizer"])
     return train(wrapped, model, range(start, STEPS), optimizer=optimizer)
+
+
+def compact_and_shard(_rank: int, start: int, folder: Path) -> Trace:
+    """Load a run of a sharded model into a whole one, compact it, shard that and go on."""
+    model = adapted(orth_reg_weight=0.0)
+    optimizer = optimizer_of(model)
+    states = {"adapter": AdapterState(model), "optimizer": _optimizer_state(model, optimizer)}
+    dcp.load(states, checkpoint_id=folder)
+    set_optimizer_state_dict(model, optimizer, states["optimizer"])
+    report = model.compact(optimizer)
+    assert report.parameters_after < report.parameters_before
+    moments = get_optimizer_state_dict(
+        model, optimizer, options=StateDictOptions(full_state_dict=True)
+    )
+    wrapped = wrap(model, "fsdp2")
+    optimizer = optimizer_of(model)
+    set_optimizer_state_dict(
+        model, optimizer, moments, options=StateDictOptions(full_state_dict=True)
+    )
+    trace = train(wrapped, model, range(start, STEPS), optimizer=optimizer)
+    trace.outputs = _logits(wrapped)
+    return trace
+
+
+def train_masked(_rank: int, kind: str, stop: int, folder: Path) -> Trace:
+    """Train without a penalty, save before `stop`, go on to the end."""
+    model = adapted(orth_reg_weight=0.0)
+    wrapped = wrap(model, kind)
+    optimizer = optimizer_of(model)
+    train(wrapped, model, range(stop), optimizer=optimizer)
+    states = {"adapter": AdapterState(wrapped), "optimizer": _optimizer_state(model, optimizer)}
+    dcp.save(states, checkpoint_id=folder)
+    trace = train(wrapped, model, range(stop, STEPS), optimizer=optimizer)
+    trace.outputs = _logits(wrapped)
+    return trace
+
+
+@torch.no_grad()
+def _logits(wrapped: Any) -> torch.Tensor:
+    return wrapped(**batch(99, 0, 1, torch.float64)).logits.clone()
 
 
 def _optimizer_state(model: Any, optimizer: torch.optim.Optimizer) -> Any:

@@ -68,6 +68,7 @@ class Trace:
     budgets: list[int] = field(default_factory=list)
     parameters: dict[str, torch.Tensor] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
+    outputs: torch.Tensor | None = None
 
 
 def batch(step: int, rank: int, world: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
@@ -132,7 +133,7 @@ def train(
         else (0, 1)
     )
     optimizer = optimizer or optimizer_of(model)
-    allocator = model.base_model.adapters["default"].allocator
+    allocator = model.base_model.trained_adapters()[0].allocator
     trace = Trace()
     wrapped.train()
     for step in steps:

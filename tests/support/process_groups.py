@@ -24,6 +24,7 @@ PRELOADED = [
     "torch.distributed.tensor.debug",
     "adalora_core.contract",
     "adalora_core.training",
+    "adalora_core.integrations.peft",
 ]
 PATIENCE_S = 120
 

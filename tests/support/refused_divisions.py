@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import torch
+from bridged_runs import attached
 from distributed_checks import allocator_of, one_step
 from distributed_runs import Blocks, adapted, optimizer_of, shard, wrap
 from torch import distributed, nn
@@ -25,8 +26,7 @@ def mesh() -> Any:
     return init_device_mesh("cpu", (distributed.get_world_size(),))
 
 
-def fsdp1(**options: Any) -> None:
-    model = adapted()
+def fsdp1(model: Any, **options: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is deprecated, and says so
         wrapped = FullyShardedDataParallel(model, device_id=torch.device("cpu"), **options)
@@ -36,21 +36,39 @@ def fsdp1(**options: Any) -> None:
 def fsdp1_flat() -> None:
     # Trainable and frozen parameters in units of their own, as it wants them.
     policy = CustomPolicy(lambda module: isinstance(module, nn.ParameterDict))
-    fsdp1(use_orig_params=False, auto_wrap_policy=policy)
+    fsdp1(adapted(), use_orig_params=False, auto_wrap_policy=policy)
 
 
 def fsdp1_original() -> None:
-    fsdp1(use_orig_params=True)
+    fsdp1(adapted(), use_orig_params=True)
+
+
+def fsdp1_attached() -> None:
+    fsdp1(attached(), use_orig_params=True)
 
 
 def tensor_parallel() -> None:
-    model = adapted()
+    split_over(adapted())
+
+
+def tensor_parallel_attached() -> None:
+    split_over(attached())
+
+
+def split_over(model: Any) -> None:
     parallelize_module(model.get_base_model(), mesh(), {"first.0.base_layer": ColwiseParallel()})
     one_step(model, model)
 
 
 def zero3() -> None:
-    model = adapted()
+    partition(adapted())
+
+
+def zero3_attached() -> None:
+    partition(attached())
+
+
+def partition(model: Any) -> None:
     for parameter in allocator_of(model).parameters():
         parameter.ds_id = 1  # how DeepSpeed marks what it has partitioned
         parameter.data = parameter.data.new_empty(0)
@@ -74,6 +92,14 @@ def adapter_for_zero3() -> None:
 
 def compact_under_ddp() -> None:
     model = adapted()
+    wrapped = wrap(model, "ddp")
+    model.finalize()
+    assert wrapped.module is model
+    model.compact(optimizer_of(model))
+
+
+def compact_under_ddp_attached() -> None:
+    model = attached()
     wrapped = wrap(model, "ddp")
     model.finalize()
     assert wrapped.module is model

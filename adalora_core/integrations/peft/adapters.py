@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.integrations.peft.layers import adalora_layers, set_rank
 from adalora_core.rank_pattern import module_path
 from adalora_core.training.adapter import Adapter, spec_of
+from adalora_core.training.parallelism import DivisionCheck
 from adalora_core.training.penalty_turn import PenaltyTurn
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class BridgeState:
         adapters: of those asked for so far, by name.
         positions: which original triplets the rows of a loaded adapter are, by name and module.
         penalty_turn: which forward of an optimizer step adds the penalty.
+        division: whether the model is divided over processes in a way that trains wrongly.
         stale: names of adapters whose configuration does not show the newest allocation yet.
     """
 
@@ -29,6 +31,7 @@ class BridgeState:
         self.adapters: dict[str, Adapter] = {}
         self.positions: dict[str, dict[str, list[int]]] = {}
         self.penalty_turn = PenaltyTurn()
+        self.division = DivisionCheck()
         self.stale: set[str] = set()
 
 

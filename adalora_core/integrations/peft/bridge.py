@@ -6,11 +6,13 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from peft import PeftModel
-from peft.tuners.adalora.layer import AdaLoraLayer, SVDLinear
+from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
 
 from adalora_core.integrations.peft.adapters import configs_of, drop_state, state_of
 from adalora_core.integrations.peft.layers import (
+    OVERRIDES,
+    ConvolutionOverrides,
     LayerOverrides,
     LinearOverrides,
     adalora_layers,
@@ -40,7 +42,7 @@ _INSTALLED: dict[type, type] = {
     PeftModel: PlainModelOverrides,
     AdaLoraModel: _BuiltTunerOverrides,
     AdaLoraLayer: LayerOverrides,
-    SVDLinear: LinearOverrides,
+    **OVERRIDES,
 }
 """Under `install()`: whose methods are replaced, by which."""
 
@@ -111,8 +113,7 @@ def attach(model: PeftModel) -> PeftModel:
     _over(tuner, TunerOverrides)
     configs = configs_of(tuner)
     for _, layer in list(adalora_layers(tuner.model)):
-        is_linear = type(layer) is SVDLinear
-        _over(layer, _AttachedLinearOverrides if is_linear else LayerOverrides)
+        _over(layer, _ATTACHED.get(OVERRIDES.get(type(layer)), LayerOverrides))
         for name in layer.lora_A:
             layer.ranknum[name].requires_grad_(False).fill_(configs[name].init_r)
             remember_initial_rank(layer, name, configs[name].init_r)
@@ -170,6 +171,16 @@ def _methods_of(overrides: type) -> dict[str, Any]:
 
 class _AttachedLinearOverrides(LinearOverrides, LayerOverrides):
     """What `install()` spreads over two classes of PEFT."""
+
+
+class _AttachedConvolutionOverrides(ConvolutionOverrides, LayerOverrides):
+    """The same for convolutions."""
+
+
+_ATTACHED: dict[type | None, type] = {
+    LinearOverrides: _AttachedLinearOverrides,
+    ConvolutionOverrides: _AttachedConvolutionOverrides,
+}
 
 
 class _Attached:

@@ -1,17 +1,20 @@
-"""What changes in PEFT's adapted layers: the op, and a scale that stays what it was."""
+"""What changes in PEFT's adapted layers: the ops, and a scale that stays what it was."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft.tuners.adalora.layer import AdaLoraLayer, SVDLinear
+from peft.tuners.adalora import bnb
+from peft.tuners.adalora.gptq import SVDQuantLinear
+from peft.tuners.adalora.layer import AdaLoraLayer, SVDConv2d, SVDLinear
 from torch import nn
 
 from adalora_core.adapter_spec import SCALE_EPSILON
-from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.nn.adapter_layer import FACTORS, Product
+from adalora_core.nn.svd_conv2d import plus_convolutions
+from adalora_core.nn.svd_linear import is_hooked, plus_products
 from adalora_core.nn.wrapping import is_transformers_conv1d
-from adalora_core.ops import svd_linear
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +23,6 @@ INITIAL_RANKS = "_adalora_initial_ranks"
 """Attribute of a bridged layer: `{adapter: init_r}`, the divisor of its scale."""
 
 _peft_move = AdaLoraLayer._move_adapter_to_device_of_base_layer  # noqa: SLF001 - PEFT's own hook
-_peft_forward = SVDLinear.forward
 
 
 class LayerOverrides:
@@ -41,41 +43,67 @@ class LayerOverrides:
 
 
 class LinearOverrides:
-    """Methods of PEFT's `SVDLinear`."""
+    """Methods of PEFT's layers that map `[..., in] -> [..., out]`, quantised ones included."""
 
     def forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Apply the base layer and the active adapters to `x` `[..., in]`."""
-        if INITIAL_RANKS not in self.__dict__ or self.disable_adapters or self.merged:
-            output: torch.Tensor = _peft_forward(self, x, *args, **kwargs)
-            return output
-        result: torch.Tensor = self.base_layer(x, *args, **kwargs)
-        names = [name for name in self.active_adapters if name in self.lora_A]
-        if len(names) == 1:
-            base = self.base_layer
-            # Only these two are known not to save their output for backward.
-            plain = type(base) is nn.Linear or is_transformers_conv1d(base)
-            return _add_adapter(self, names[0], result, x, inplace=plain)
-        if names:
-            # Among themselves first: then their order does not show in the rounding.
-            zero = torch.zeros_like(result)
-            products = [_add_adapter(self, name, zero, x, inplace=False) for name in names]
-            result = result + sum(products[1:], products[0])
-        return result
+        if _is_left_to_peft(self):
+            return _peft_forward(self, x, *args, **kwargs)
+        base = self.base_layer
+        # Only these two are known not to save their output for backward.
+        plain = type(base) is nn.Linear or is_transformers_conv1d(base)
+        output: torch.Tensor = base(x, *args, **kwargs)
+        return plus_products(output, x, _products(self), inplace=plain and not is_hooked(base))
 
 
-def _add_adapter(
-    layer: Any, name: str, output: torch.Tensor, x: torch.Tensor, *, inplace: bool
-) -> torch.Tensor:
-    return svd_linear(
-        output,
-        x,
-        layer.lora_A[name],
-        layer.lora_E[name],
-        layer.lora_B[name],
-        layer.scaling[name] / (layer.__dict__[INITIAL_RANKS][name] + SCALE_EPSILON),
-        dropout=_dropout_of(layer.lora_dropout[name]),
-        inplace=inplace,
-    )
+class ConvolutionOverrides:
+    """Methods of PEFT's `SVDConv2d`."""
+
+    def forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Apply the base layer and the active adapters to `x` `[N, in, H, W]`."""
+        if _is_left_to_peft(self):
+            return _peft_forward(self, x, *args, **kwargs)
+        output: torch.Tensor = self.base_layer(x, *args, **kwargs)
+        return plus_convolutions(output, x, _products(self), self.get_base_layer())
+
+
+def _known_layers() -> dict[type, type]:
+    """Return the overrides of each of PEFT's layers; some exist with bitsandbytes alone."""
+    names = ("SVDLinear8bitLt", "SVDLinear4bit")
+    quantised = [getattr(bnb, name) for name in names if hasattr(bnb, name)]
+    linear = dict.fromkeys([SVDLinear, SVDQuantLinear, *quantised], LinearOverrides)
+    return {**linear, SVDConv2d: ConvolutionOverrides}
+
+
+OVERRIDES: dict[type, type] = _known_layers()
+"""Whose forward is replaced, by which."""
+
+_PEFT_FORWARDS: dict[type, Any] = {cls: cls.forward for cls in OVERRIDES}  # type: ignore[attr-defined]
+
+
+def _peft_forward(layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    cls = next(each for each in type(layer).__mro__ if each in _PEFT_FORWARDS)
+    output: torch.Tensor = _PEFT_FORWARDS[cls](layer, x, *args, **kwargs)
+    return output
+
+
+def _is_left_to_peft(layer: Any) -> bool:
+    return INITIAL_RANKS not in layer.__dict__ or layer.disable_adapters or layer.merged
+
+
+def _products(layer: Any) -> list[Product]:
+    ranks = layer.__dict__[INITIAL_RANKS]
+    return [
+        Product(
+            layer.lora_A[name],
+            layer.lora_E[name],
+            layer.lora_B[name],
+            layer.scaling[name] / (ranks[name] + SCALE_EPSILON),
+            _dropout_of(layer.lora_dropout[name]),
+        )
+        for name in layer.active_adapters
+        if name in layer.lora_A
+    ]
 
 
 def _dropout_of(module: nn.Module) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from peft import PeftModel
 from peft.tuners.adalora.model import AdaLoraModel
+from torch import distributed
 
 from adalora_core.errors import CheckpointError
 from adalora_core.integrations.peft.adapters import (
@@ -21,12 +22,14 @@ from adalora_core.integrations.peft.adapters import (
     state_of,
     trained_adapters,
 )
-from adalora_core.integrations.peft.tuner import add_penalty
+from adalora_core.integrations.peft.tuner import add_penalty, refuse_division
 from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.sharding import are_sharded, whole
 from adalora_core.training import training_state
 from adalora_core.training.adapter import spec_of
 from adalora_core.training.adapter_tensors import row_positions
 from adalora_core.training.checkpoint import CONFIG_NAME, read_adapter, write_files
+from adalora_core.training.parallelism import reshard
 
 if TYPE_CHECKING:
     from adalora_core.training.training_state import TrainingState
@@ -41,15 +44,24 @@ class ModelOverrides:
     """Methods of every `PeftModel`; those of other methods than AdaLoRA go on as before."""
 
     def save_pretrained(self: Any, save_directory: str, *args: Any, **kwargs: Any) -> None:
-        """Save as PEFT does, and the training state beside it while a run is unfinished."""
-        with warnings.catch_warnings():
-            if is_adalora(self):
-                # PEFT takes the empty tensors of a module at rank 0 for a failed gather.
-                warnings.filterwarnings("ignore", ".*LoRA tensor.* have invalid shape")
+        """Save as PEFT does, and the training state beside it while a run is unfinished.
+
+        Under FSDP2 every process has to call it; the first one writes.
+        """
+        if not is_adalora(self):
             _peft_save(self, save_directory, *args, **kwargs)
-        given = _SAVE_SIGNATURE.bind(self, save_directory, *args, **kwargs).arguments
-        if not is_adalora(self) or not given.get("is_main_process", True):
             return
+        call = _SAVE_SIGNATURE.bind(self, save_directory, *args, **kwargs)
+        given = call.arguments
+        if are_sharded(self.parameters()):
+            reshard(self)
+            given["is_main_process"] = distributed.get_rank() == 0
+            given.setdefault("kwargs", {}).setdefault("state_dict", _gathered(self))
+        with warnings.catch_warnings():
+            # PEFT takes the empty tensors of a module at rank 0 for a failed gather.
+            warnings.filterwarnings("ignore", ".*LoRA tensor.* have invalid shape")
+            _peft_save(*call.args, **call.kwargs)
+        is_main_process = given.get("is_main_process", True)
         selected = given.get("selected_adapters")
         for adapter in trained_adapters(self.base_model):
             # PEFT leaves the file's pattern in the configuration.
@@ -59,7 +71,8 @@ class ModelOverrides:
             unfinished = training_state.run_is_unfinished(adapter)
             state = training_state.encode_state(adapter) if unfinished else {}
             folder = Path(save_directory) / ("" if adapter.name == "default" else adapter.name)
-            write_files(folder, state, remove=() if state else training_state.STATE_FILES)
+            if is_main_process:
+                write_files(folder, state, remove=() if state else training_state.STATE_FILES)
 
     def load_adapter(
         self: Any,
@@ -97,13 +110,24 @@ class PlainModelOverrides(ModelOverrides):
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
-        outputs = _peft_forward(self, *args, **kwargs)
-        return add_penalty(self.base_model, outputs, kwargs) if is_adalora(self) else outputs
+        if not is_adalora(self):
+            return _peft_forward(self, *args, **kwargs)
+        refuse_division(self.base_model)
+        return add_penalty(self.base_model, _peft_forward(self, *args, **kwargs), kwargs)
 
 
 def is_adalora(model: Any) -> bool:
     """Return whether `model` is a `PeftModel` around PEFT's AdaLoRA tuner."""
     return isinstance(model, PeftModel) and isinstance(model.base_model, AdaLoraModel)
+
+
+def _gathered(model: Any) -> dict[str, torch.Tensor]:
+    """Return what PEFT looks for in a state dictionary, whole, without the base weights."""
+    return {
+        name: whole(tensor)
+        for name, tensor in model.state_dict().items()
+        if ".lora_" in name or ".modules_to_save." in name or name.endswith("bias")
+    }
 
 
 def _checked_state(folder: Path, existing: Any) -> TrainingState | None:

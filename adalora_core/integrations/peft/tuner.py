@@ -56,6 +56,7 @@ class TunerOverrides:
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
+        refuse_division(self)
         return add_penalty(self, self.model.forward(*args, **kwargs), kwargs)
 
     def update_and_allocate(self: Any, global_step: int) -> None:
@@ -66,6 +67,7 @@ class TunerOverrides:
                 "update_and_allocate: no active adapter is trainable; load it with "
                 "is_trainable=True"
             )
+        state_of(self).division.refuse_unsupported(adapters, "update_and_allocate")
         for adapter in adapters:
             if adapter.allocate(global_step).allocated:
                 state_of(self).stale.add(adapter.name)
@@ -124,6 +126,12 @@ class TunerOverrides:
             cut = keep_rows({factor: state_dict[key] for factor, key in keys.items()}, rows)
             state_dict |= {keys[factor]: values for factor, values in cut.items()}
         return state_dict
+
+
+def refuse_division(tuner: Any) -> None:
+    """Refuse to train where the model is divided over processes in a way that would be wrong."""
+    if tuner.training and not torch.compiler.is_compiling():
+        state_of(tuner).division.refuse_unsupported(trained_adapters(tuner), "forward")
 
 
 def add_penalty(tuner: Any, outputs: Any, arguments: Mapping[str, Any]) -> Any:
