@@ -34,7 +34,7 @@ def orthogonality_gradient(
     grams: Tensor,
     norms: Tensor,
     grad: float,
-    gradients: Sequence[Tensor],
+    gradients: Sequence[Tensor] | Tensor,
     /,
 ) -> None: ...
 def svd_linear_forward(

@@ -87,32 +87,74 @@ double penalty(py::handle lora_As, py::handle lora_Bs, py::handle grams, py::han
                                static_cast<double*>(kept.norms.data));
 }
 
+/// Where the gradients go: a tensor per factor, or one flat tensor that takes the gradients of all
+/// factors one after the other.
+class Gradients {
+ public:
+  Gradients(py::handle object, const Factors& factors) {
+    if (is_sequence(object)) {
+      read_list(object, factors);
+    } else {
+      read_block(object, factors);
+    }
+  }
+
+  const std::vector<MatrixView>& views() const { return views_; }
+  Overlap& overlap() { return overlap_; }
+
+ private:
+  void read_list(py::handle object, const Factors& factors) {
+    items_ = read_items(object, {kOp, "gradients"});
+    if (items_.size() != factors.views().size()) {
+      throw_value_error({kOp, "gradients"}, "one per factor", std::to_string(items_.size()));
+    }
+    for (std::size_t i = 0; i < items_.size(); ++i) {
+      const Argument argument{kOp, "gradients", static_cast<std::int64_t>(i)};
+      const MatrixView& factor = factors.views()[i].matrix;
+      views_.push_back(read_matrix(items_[i], argument));
+      require_shape(views_.back(), argument, factor.rows, factor.cols, "the shape of its factor");
+      require_dtype(views_.back(), argument, factor.dtype, "that of its factor");
+      overlap_.write(views_.back(), argument);
+    }
+  }
+
+  void read_block(py::handle object, const Factors& factors) {
+    std::int64_t entries = 0;
+    for (const Factor& factor : factors.views()) {
+      if (__builtin_add_overflow(entries, factor.matrix.rows * factor.matrix.cols, &entries)) {
+        throw_value_error({kOp, "the factors"}, "a model that fits in memory", "a larger one");
+      }
+    }
+    const Argument argument{kOp, "gradients"};
+    const MatrixView block = read_flat(object, argument, entries, factors.dtype());
+    overlap_.write(block, argument);
+    std::int64_t begin = 0;
+    for (const Factor& factor : factors.views()) {
+      const MatrixView& like = factor.matrix;
+      views_.push_back({block.at(begin, 0), like.rows, like.cols, like.cols, 1, like.dtype});
+      begin += like.rows * like.cols;
+    }
+  }
+
+  py::tuple items_;
+  std::vector<MatrixView> views_;
+  Overlap overlap_;
+};
+
 void gradient(py::handle lora_As, py::handle lora_Bs, py::handle grams, py::handle norms,
               py::handle grad, py::handle gradients) {
   const Factors factors(lora_As, lora_Bs);
   const Kept kept(grams, norms, factors);
   const double upstream = read_number(grad, {kOp, "grad"});
-  const py::tuple outputs = read_items(gradients, {kOp, "gradients"});
-  if (outputs.size() != factors.views().size()) {
-    throw_value_error({kOp, "gradients"}, "one per factor", std::to_string(outputs.size()));
-  }
-  Overlap overlap;
-  std::vector<MatrixView> views;
-  for (std::size_t i = 0; i < outputs.size(); ++i) {
-    const Argument argument{kOp, "gradients", static_cast<std::int64_t>(i)};
-    const MatrixView& factor = factors.views()[i].matrix;
-    views.push_back(read_matrix(outputs[i], argument));
-    require_shape(views.back(), argument, factor.rows, factor.cols, "the shape of its factor");
-    require_dtype(views.back(), argument, factor.dtype, "that of its factor");
-    overlap.write(views.back(), argument);
-    overlap.read(factor, {kOp, "the factors"});
-  }
+  Gradients outputs(gradients, factors);
+  Overlap& overlap = outputs.overlap();
+  for (const Factor& factor : factors.views()) overlap.read(factor.matrix, {kOp, "the factors"});
   overlap.read(kept.grams, {kOp, "grams"});
   overlap.read(kept.norms, {kOp, "norms"});
   overlap.check();
   const py::gil_scoped_release unlocked;
   orthogonality_gradient(factors.views(), kept.grams.data,
-                         static_cast<const double*>(kept.norms.data), upstream, views);
+                         static_cast<const double*>(kept.norms.data), upstream, outputs.views());
 }
 
 }  // namespace

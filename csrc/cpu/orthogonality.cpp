@@ -19,6 +19,12 @@ constexpr std::int64_t kPieceLength = 2048;
 /// Entries of the long side that a kernel takes at a time: twelve vectors of them fit the caches.
 constexpr std::int64_t kBlockLength = 512;
 
+// A tile of `project` is this high and wide; a vector of `correlate` is this long
+// (kernels_product.cpp).
+constexpr std::int64_t kTileRows = 4;
+constexpr std::int64_t kTileColumns = 3;
+constexpr std::int64_t kColumns = 8;
+
 /// Below this many multiply-adds the threads cost more than they save (bench_orthogonality.py).
 constexpr std::int64_t kSerialWork = std::int64_t{1} << 17;
 
@@ -105,20 +111,36 @@ class Penalty {
     });
   }
 
+  /// Adds the lower triangle of a gram, and a little more of it where that is faster.
   void add_gram(const Piece& piece, T* block, T* gram) const {
     const Factor& factor = factors_[piece.factor];
     const std::int64_t rank = factor.rank();
     for (std::int64_t c = piece.begin; c < piece.end; c += kBlockLength) {
       const std::int64_t count = std::min(kBlockLength, piece.end - c);
       if (factor.vectors_are_rows) {
-        const Rows<T> rows = read_block(product_, factor.matrix, 0, rank, c, count, block);
-        product_.project(rows.data, rows.stride, rows.data, rows.stride, gram, rank, rank, count,
-                         rank);
+        add_gram_of_rows(read_block(product_, factor.matrix, 0, rank, c, count, block), rank, count,
+                         gram);
       } else {
-        const Rows<T> rows = read_block(product_, factor.matrix, c, count, 0, rank, block);
-        product_.correlate(rows.data, rows.stride, rows.data, rows.stride, gram, rank, count, rank,
-                           rank);
+        add_gram_of_columns(read_block(product_, factor.matrix, c, count, 0, rank, block), rank,
+                            count, gram);
       }
+    }
+  }
+
+  void add_gram_of_rows(const Rows<T>& rows, std::int64_t rank, std::int64_t count, T* gram) const {
+    for (std::int64_t i = 0; i < rank; i += kTileRows) {
+      const std::int64_t below = std::min(kTileRows, rank - i);
+      const std::int64_t columns = (i + below + kTileColumns - 1) / kTileColumns * kTileColumns;
+      product_.project(rows.data + i * rows.stride, rows.stride, rows.data, rows.stride,
+                       gram + i * rank, rank, below, count, std::min(columns, rank));
+    }
+  }
+
+  void add_gram_of_columns(const Rows<T>& rows, std::int64_t rank, std::int64_t count,
+                           T* gram) const {
+    for (std::int64_t j = 0; j < rank; j += kColumns) {
+      product_.correlate(rows.data + j, rows.stride, rows.data + j, rows.stride,
+                         gram + j * rank + j, rank, count, std::min(kColumns, rank - j), rank - j);
     }
   }
 
@@ -158,8 +180,9 @@ class Penalty {
     for (std::int64_t i = 0; i < rank; ++i) {
       for (std::int64_t j = 0; j < rank; ++j) {
         T value = i == j ? T{-1} : T{0};
+        const std::int64_t place = std::max(i, j) * rank + std::min(i, j);
         for (std::size_t p = first_piece_[f]; p < first_piece_[f + 1]; ++p) {
-          value += partial[pieces_[p].partial + i * rank + j];
+          value += partial[pieces_[p].partial + place];
         }
         gram[i * rank + j] = value;
         squares += static_cast<double>(value) * static_cast<double>(value);

@@ -62,6 +62,22 @@ def test_strided_factors_equal_the_oracle(dtype: torch.dtype) -> None:
         assert_close(actual, expected, dtype)
 
 
+def test_factors_of_many_shapes_get_their_own_gradients_whatever_the_order() -> None:
+    model = [(7, 3, 11), (33, 12, 7), (7, 3, 5), (11, 3, 7), (7, 3, 11), (3, 7, 3)]
+    As, Bs = make(model, torch.float64)
+    found = run(ops.orthogonality_penalty, As, Bs)
+    for actual, expected in zip(found, run(reference.orthogonality_penalty, As, Bs), strict=True):
+        assert_close(actual, expected, torch.float64)
+
+
+@pytest.mark.parametrize("rank", range(1, 30))
+def test_every_rank_equals_the_oracle(rank: int) -> None:
+    As, Bs = make([(530, rank, 37), (3, rank, 515)], torch.float64)
+    found = run(ops.orthogonality_penalty, As, Bs)
+    for actual, expected in zip(found, run(reference.orthogonality_penalty, As, Bs), strict=True):
+        assert_close(actual, expected, torch.float64)
+
+
 def test_a_hand_computed_case() -> None:
     # A A^T - I = [[3, 0], [0, 0]]: norm 3; B^T B - I = [[0, 1], [1, 0]]: norm sqrt(2)
     A = torch.tensor([[2.0, 0.0], [0.0, 1.0]])

@@ -50,6 +50,14 @@ def valid_arguments() -> dict[str, list[Any]]:
         "apply_mask": [mask, [E.clone()]],
         "orthogonality_penalty": [[A], [B], grams, norms],
         "orthogonality_gradient": [[A], [B], grams, norms, 1.0, [like[1], like[3]]],
+        "orthogonality_gradient flat": [
+            [A],
+            [B],
+            grams,
+            norms,
+            1.0,
+            torch.empty(A.numel() + B.numel()),
+        ],
     }
 
 
