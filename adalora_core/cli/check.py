@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.cli.check_options import parse
 from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
 from adalora_core.cli.files import STDIN, Target, targets
-from adalora_core.cli.output import parse_output_file, print_text, wants_colour, write_file
-from adalora_core.contract.assembly import assemble
-from adalora_core.contract.block import Block
-from adalora_core.contract.check import decode_further, parse_version
+from adalora_core.cli.inspection import Inspector
+from adalora_core.cli.output import (
+    parse_output_file,
+    print_bytes,
+    print_text,
+    wants_colour,
+    write_file,
+)
+from adalora_core.cli.rewriting import rewrite, unified_diff
+from adalora_core.contract.check import parse_version
 from adalora_core.contract.diagnostics import SEVERITIES
-from adalora_core.contract.discovery import ADALORA_WORDS, block_at, find_blocks
 from adalora_core.contract.options import CheckOptions
 from adalora_core.contract.reports import Outcome, render
-from adalora_core.contract.rule import Finding
-from adalora_core.contract.rules.input import NO_BLOCK
+from adalora_core.contract.reports.escaping import visible
 from adalora_core.contract.selection import Selection
 from adalora_core.contract.sources.limits import Limits
-from adalora_core.contract.sources.reading import format_of, read_bytes, to_text
+from adalora_core.contract.sources.reading import read_bytes
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
+    from adalora_core.cli.inspection import Inspected
     from adalora_core.contract.diagnostics import Report
 
 
@@ -42,8 +48,10 @@ def run(argv: Sequence[str]) -> int:
         return _fail(error)
     outcome = job.run()
     is_empty = not outcome.reports and not outcome.skipped
-    if not (is_empty and job.failed):
-        print_text(render(outcome, options.output_format))
+    if not options.diff and not (is_empty and job.failed):
+        text = render(outcome, options.output_format)
+        # Standard output belongs to the fixed text.
+        print_text(text, to_stderr=options.fix and STDIN in options.paths)
     for format_, path in files:
         plain = dataclasses.replace(outcome, colour=False)
         try:
@@ -55,7 +63,9 @@ def run(argv: Sequence[str]) -> int:
         return _fail(ValueError("nothing to check: no file matched (--allow-empty lets this pass)"))
     if job.failed:
         return CANNOT_RUN
-    return FINE if options.exit_zero else _exit_code(outcome, options.fail_level)
+    if options.diff:
+        return FINDINGS if job.has_differences else FINE
+    return FINE if options.exit_zero else _exit_code(outcome)
 
 
 def _fail(error: Exception) -> int:
@@ -66,8 +76,8 @@ def _fail(error: Exception) -> int:
     return CANNOT_RUN
 
 
-def _exit_code(outcome: Outcome, fail_level: str) -> int:
-    failing = SEVERITIES[: SEVERITIES.index(fail_level) + 1]
+def _exit_code(outcome: Outcome) -> int:
+    failing = SEVERITIES[: SEVERITIES.index(outcome.fail_level) + 1]
     found = any(d.severity in failing for report in outcome.reports for d in report.diagnostics)
     return FINDINGS if found else FINE
 
@@ -77,10 +87,10 @@ class _Job:
     """One run over all targets."""
 
     options: Namespace
-    check: CheckOptions
-    selection: Selection
+    inspector: Inspector
     failed: bool = False
     skipped: int = 0
+    has_differences: bool = field(default=False, init=False)
 
     @classmethod
     def of(cls, options: Namespace) -> _Job:
@@ -96,7 +106,15 @@ class _Job:
             Limits.parse(options.limit),
             policy,
         )
-        return cls(options, check, Selection.of(options.select, options.ignore))
+        inspector = Inspector(
+            check,
+            Selection.of(options.select, options.ignore),
+            options.key,
+            options.trainer,
+            options.format,
+            options.ignore_unmatched,
+        )
+        return cls(options, inspector)
 
     def run(self) -> Outcome:
         """Check every target; one that cannot be read is said at once and the others go on."""
@@ -111,44 +129,60 @@ class _Job:
             if report is None:
                 self.skipped += 1
             else:
-                reports.append(self.selection.apply(report))
+                reports.append(report)
         return Outcome(
             tuple(reports),
             self.skipped,
             colour=wants_colour(self.options.color),
             fail_level=self.options.fail_level,
+            fixing=self.options.fix,
         )
 
     def _report(self, target: Target) -> Report | None:
         """Return the report on a file, or None if it holds no configuration and need not."""
-        limits = self.check.limits
+        limits = self.inspector.check.limits
         if target.name == STDIN:
-            shown = self.options.stdin_filename or "<stdin>"
+            name = self.options.stdin_filename or "<stdin>"
             raw = sys.stdin.buffer.read(limits.file_bytes + 1)
         else:
-            shown = target.name
+            name = target.name
             raw = read_bytes(target.name, limits)
-        is_optional = not target.was_named or self.options.ignore_unmatched
-        if not target.was_named and not ADALORA_WORDS.search(raw):
-            # Other tools' files need not even be readable.
-            return None
-        document = to_text(raw, limits)
-        if not document.fatal:
-            format_ = self.options.format or format_of(shown)
-            document = decode_further(document, format_, limits)
-        blocks: list[Block] = []
-        if not document.fatal:
-            if self.options.key is not None:
-                found = block_at(document, self.options.key, self.check)
-                blocks = [found] if isinstance(found, Block) else []
-                missing = found if isinstance(found, Finding) else None
-            else:
-                blocks = find_blocks(document, self.check, self.options.trainer)
-                missing = Finding(NO_BLOCK, (), "no AdaLoRA configuration in this file", "key")
-            if not target.was_named:
-                blocks = [block for block in blocks if not block.is_other_method]
-            if not blocks:
-                if is_optional:
-                    return None
-                document.findings += [missing] if missing else []
-        return assemble(document, blocks, shown, self.check)
+        found = self.inspector.inspect(raw, name, was_named=target.was_named)
+        if self.options.fix or self.options.diff:
+            found = self._fixed(target, name, raw, found)
+        return found.report if found is not None else None
+
+    def _fixed(
+        self, target: Target, name: str, raw: bytes, found: Inspected | None
+    ) -> Inspected | None:
+        """Show or write what fixing makes of a file, and return what is left to say."""
+        better = found
+        if found is not None:
+            unsafe = self.options.unsafe_fixes
+            better = self.inspector.fix(found, name, was_named=target.was_named, unsafe=unsafe)
+        content = raw if better is None else better.content
+        if self.options.diff:
+            if found is not None and better is not None and content != raw:
+                self.has_differences = True
+                self._show_difference(name, found.text, better.text)
+            return found
+        if target.name == STDIN:
+            print_bytes(content)
+            # What was too much to check passes on as it came.
+            shutil.copyfileobj(sys.stdin.buffer, sys.stdout.buffer)
+        elif content != raw:
+            try:
+                rewrite(name, raw, content, self.inspector.check.limits)
+            except OSError as error:
+                self.failed = True
+                _fail(error)
+                return found
+        return better
+
+    def _show_difference(self, name: str, old: str, new: str) -> None:
+        difference = unified_diff(name, old, new)
+        if sys.stdout.isatty():
+            # For eyes, not for patch: nothing that the terminal would obey.
+            print_text("".join(f"{visible(line, None)}\n" for line in difference.split("\n")[:-1]))
+        else:
+            print_bytes(difference.encode("utf-8", "surrogateescape"))

@@ -26,7 +26,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     isolated, _ = _isolation().parse_known_args(argv)
     if not isolated.isolated:
         parser.set_defaults(**project_settings(Path.cwd()))
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.unsafe_fixes and not (options.fix or options.diff):
+        parser.error("--unsafe-fixes says which fixes --fix or --diff makes: add one of the two")
+    return options
 
 
 def _isolation() -> argparse.ArgumentParser:
@@ -50,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_judging(parser.add_argument_group("how to judge"))
     _add_finding(parser.add_argument_group("where to look"))
+    _add_fixing(parser.add_argument_group("what to fix"))
     _add_reporting(parser.add_argument_group("what to report"))
     return parser
 
@@ -97,6 +101,25 @@ def _add_finding(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--allow-empty", action="store_true", help="let a run that found no file pass"
+    )
+
+
+def _add_fixing(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--fix",
+        action="store_true",
+        help="make the safe fixes in the files, then report what is left; with - the fixed text "
+        "goes to standard output and the report to standard error",
+    )
+    group.add_argument(
+        "--unsafe-fixes",
+        action="store_true",
+        help="also make fixes that change the meaning to what was probably meant",
+    )
+    group.add_argument(
+        "--diff",
+        action="store_true",
+        help="write nothing: print what --fix would change, and exit with 1 if that is anything",
     )
 
 

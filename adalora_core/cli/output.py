@@ -6,8 +6,12 @@ import contextlib
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adalora_core.contract.reports import FORMATS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def parse_output_file(setting: str) -> tuple[str, Path]:
@@ -25,8 +29,13 @@ def parse_output_file(setting: str) -> tuple[str, Path]:
     return format_, Path(name)
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, mode: int | None = None) -> None:
     """Write `content` to a new file beside `path`, then rename it to `path`.
+
+    Args:
+        path: the file; a symbolic link would be replaced, not followed.
+        content: all of it.
+        mode: the permissions; None: those of a new file.
 
     Raises:
         OSError: the folder is missing or not writable; `path` is as it was.
@@ -37,7 +46,7 @@ def write_file(path: Path, content: bytes) -> None:
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
             file.write(content)
-        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).chmod(0o666 & ~_umask() if mode is None else mode)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -50,15 +59,30 @@ def _umask() -> int:
     return mask
 
 
-def print_text(text: str) -> None:
-    """Print to standard output; a reader that has gone away is no error."""
-    reconfigure = getattr(sys.stdout, "reconfigure", None)
+def print_text(text: str, *, to_stderr: bool = False) -> None:
+    """Print a report; a reader that has gone away is no error."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
         # A terminal that cannot show a character gets its escape.
         reconfigure(errors="backslashreplace")
-    try:
-        sys.stdout.write(text)
+    with _broken_pipe_passes():
+        stream.write(text)
+        stream.flush()
+
+
+def print_bytes(content: bytes) -> None:
+    """Put a file's content, or a difference, on standard output, byte for byte."""
+    with _broken_pipe_passes():
         sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _broken_pipe_passes() -> Iterator[None]:
+    try:
+        yield
     except BrokenPipeError:
         # Python flushes once more at exit; let that go nowhere.
         with contextlib.suppress(OSError):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.diagnostics import Diagnostic, Related, Report, Span, to_pointer
+from adalora_core.contract.diagnostics import Diagnostic, Fix, Related, Report, Span, to_pointer
 from adalora_core.contract.engine import run
 from adalora_core.contract.rule import Finding
 from adalora_core.contract.rules import input as rules
+from adalora_core.contract.sources.writing import edits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,8 +70,16 @@ def _diagnostic(
                 for extent, message in finding.related_offsets
             ),
         ),
-        fix=finding.fix,
+        fix=_fix(document, finding),
     )
+
+
+def _fix(document: Document, finding: Finding) -> Fix | None:
+    remedy = finding.remedy
+    if remedy is None:
+        return None
+    found = edits(document, remedy.changes)
+    return Fix(remedy.description, found, remedy.is_safe, remedy.changes) if found else None
 
 
 def _span(document: Document, finding: Finding, tops: set[tuple[str | int, ...]]) -> Span | None:

@@ -12,6 +12,7 @@ from adalora_core.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from adalora_core.contract.changes import Change
     from adalora_core.contract.fields import Runtime
     from adalora_core.contract.model import AdaLoraConfig
     from adalora_core.contract.shapes import Path
@@ -75,11 +76,30 @@ class Related:
 
 
 @dataclass(frozen=True, slots=True)
+class Edit:
+    """Another text for a stretch of the source."""
+
+    span: Span
+    replacement: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fix:
-    """A replacement for the text under the diagnostic's span that keeps the meaning."""
+    """Edits that take a finding away; all of them or none.
+
+    Args:
+        description: what is done, as an order.
+        edits: the replacements, all in the text that was checked.
+        is_safe: whether the file goes on meaning what it says.
+        changes: what the edits do to the decoded document.
+        obstacle: why the fix could not be made, where that was tried.
+    """
 
     description: str
-    replacement: str
+    edits: tuple[Edit, ...]
+    is_safe: bool = True
+    changes: tuple[Change, ...] = ()
+    obstacle: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +132,7 @@ class Report:
         text: the text that the spans point into, where there was one.
         runtime: who was assumed to train.
         block: the decoded AdaLoRA mapping, where one was found.
+        fixed: the findings that are gone because `adalora check --fix` fixed them.
     """
 
     diagnostics: tuple[Diagnostic, ...]
@@ -119,6 +140,7 @@ class Report:
     text: str | None = field(default=None, repr=False)
     runtime: Runtime = "peft"
     block: Mapping[str, Any] | None = field(default=None, repr=False)
+    fixed: tuple[Diagnostic, ...] = ()
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:

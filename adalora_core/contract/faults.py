@@ -88,6 +88,11 @@ def _fault_of(field: Field, value: Any) -> Fault | None:
     return None
 
 
+def fits_alone(field: Field, value: Any) -> bool:
+    """Return whether a field could have this value, as far as the field alone can tell."""
+    return _fault_of(field, value) is None
+
+
 def _in_range(field: Field, value: float) -> bool:
     return abs(value) <= shapes.LARGEST_INTEGER and not (
         (field.least is not None and value < field.least)

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from adalora_core.contract.block import Block
-    from adalora_core.contract.diagnostics import Fix, Severity
+    from adalora_core.contract.changes import Remedy
+    from adalora_core.contract.diagnostics import Severity
     from adalora_core.contract.shapes import Path
 
 Example = dict[str, Any] | str
@@ -41,7 +42,7 @@ class Finding:
         severity: if not the rule's own.
         hint: if not the rule's own.
         related: other places with a word on each.
-        fix: a safe replacement of the text at the place.
+        remedy: what would take the finding away.
         offset: the position in the text, where a path cannot name it.
         related_offsets: extents in the text with a word on each, likewise.
     """
@@ -53,7 +54,7 @@ class Finding:
     severity: Severity | None = None
     hint: str | None = None
     related: tuple[tuple[Path, str], ...] = ()
-    fix: Fix | None = None
+    remedy: Remedy | None = None
     offset: int | None = None
     related_offsets: tuple[tuple[tuple[int, int], str], ...] = ()
 
@@ -86,6 +87,10 @@ class Rule:
     needs: ClassVar[Literal["nothing", "faults", "oddities", "source"]] = "nothing"
     """What a block must have for the rule to have anything to say; `source`: it never has, the
     reader of the text raises its findings."""
+    safe_fix: ClassVar[str | None] = None
+    """What `--fix` writes, and when; None: nothing."""
+    unsafe_fix: ClassVar[str | None] = None
+    """What `--fix --unsafe-fixes` writes besides, and when; None: nothing."""
     warns_at_construction: ClassVar[bool] = False
     """Whether `AdaLoraConfig(...)` itself warns: only of settings that have no effect."""
 

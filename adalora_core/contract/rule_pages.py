@@ -26,13 +26,18 @@ Severity: {rule.severity}. Since: {rule.since}.
 **Why:** {rule.why}
 
 **What to do:** {rule.hint}.
-
+{_fixes(rule)}
 ## Wrong{options}
 
 {_fenced(rule.bad, rule.language)}
 ## Right
 
 {_fenced(rule.good, rule.language)}"""
+
+
+def _fixes(rule: Rule) -> str:
+    fixes = (("--fix", rule.safe_fix), ("--fix --unsafe-fixes", rule.unsafe_fix))
+    return "".join(f"\n**With `{option}`:** {what}.\n" for option, what in fixes if what)
 
 
 def example_text(example: Example) -> str:
@@ -44,10 +49,15 @@ def example_text(example: Example) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+def _fixable(rule: Rule) -> str:
+    return "safe" if rule.safe_fix else "unsafe" if rule.unsafe_fix else ""
+
+
 def index(rules: Sequence[Rule]) -> str:
     """Return the table of all rules that `docs/rules/README.md` holds."""
     rows = [
-        f"| [{rule.code}]({rule.code}.md) | {rule.name} | {rule.severity} | {rule.summary} |"
+        f"| [{rule.code}]({rule.code}.md) | {rule.name} | {rule.severity} | {_fixable(rule)} "
+        f"| {rule.summary} |"
         for rule in rules
     ]
     return "\n".join(
@@ -56,8 +66,8 @@ def index(rules: Sequence[Rule]) -> str:
             "",
             "Generated from the rule classes: `adalora rule CODE` prints the same pages.",
             "",
-            "| Code | Name | Severity | What |",
-            "|---|---|---|---|",
+            "| Code | Name | Severity | Fix | What |",
+            "|---|---|---|---|---|",
             *rows,
             "",
         )

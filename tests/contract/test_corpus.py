@@ -6,14 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
+from contract_corpus import BY_NAME, CORPUS, unpacked, write_entry
 
 from adalora_core.cli import main
 from adalora_core.contract import check_config
 from adalora_core.contract.reports import FORMATS, Outcome, render
-
-CORPUS = json.loads((Path(__file__).parent / "corpus" / "configurations.json").read_text("utf-8"))
-BY_NAME = {entry["name"]: entry for entry in CORPUS}
 
 CODES = {
     "DELTAT_GT_WINDOW": "ADA203",
@@ -51,32 +48,10 @@ OVERRULED = {
 }
 
 
-def _unpacked(node):
-    """Turn the strings of 0 and 1 back into lists of booleans."""
-    if isinstance(node, dict):
-        return {
-            key: {name: [bit == "1" for bit in bits] for name, bits in value.items()}
-            if key == "rank_pattern" and value
-            else _unpacked(value)
-            for key, value in node.items()
-        }
-    return node
-
-
-def _file(entry, folder):
-    content = _unpacked(entry["content"])
-    if entry["kind"] == "kwargs":
-        content = {"peft_type": "ADALORA", **content}
-    path = folder / f"{entry['name']}.{entry['format']}"
-    text = json.dumps(content) if entry["format"] == "json" else yaml.safe_dump(content)
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
 @pytest.mark.parametrize("entry", CORPUS, ids=lambda entry: entry["name"])
 def test_real_configuration_is_judged_as_read(entry, tmp_path, capsys):
     strict = ["--strict-keys"] if entry["kind"] == "kwargs" else []
-    code = main(["check", "--isolated", "-o", "json", *strict, str(_file(entry, tmp_path))])
+    code = main(["check", "--isolated", "-o", "json", *strict, str(write_entry(entry, tmp_path))])
     (report,) = json.loads(capsys.readouterr().out)["reports"]
     found = {d["code"]: d["severity"] for d in report["diagnostics"] if d["severity"] != "info"}
     verdict = "error" if "error" in found.values() else "warning" if found else "valid"
@@ -107,17 +82,17 @@ def test_no_paper_configuration_and_no_other_saved_adapter_gets_an_error():
         if entry["kind"] == "paper" or (
             entry["kind"] == "adapter" and entry["name"] not in {"adapter-11", "adapter-88"}
         ):
-            assert check_config(_unpacked(entry["content"])).ok, entry["name"]
+            assert check_config(unpacked(entry["content"])).ok, entry["name"]
 
 
 def test_real_saved_adapter_of_a_finished_run_has_no_finding_at_all():
-    report = check_config(json.dumps(_unpacked(BY_NAME["adapter-03"]["content"])))
+    report = check_config(json.dumps(unpacked(BY_NAME["adapter-03"]["content"])))
     assert [d.severity for d in report.diagnostics if d.severity != "info"] == []
-    lora_form = _unpacked(BY_NAME["adapter-03"]["content"]) | {"rank_pattern": {"q_proj": 16}}
+    lora_form = unpacked(BY_NAME["adapter-03"]["content"]) | {"rank_pattern": {"q_proj": 16}}
     assert [d.code for d in check_config(lora_form).errors] == ["ADA304"]
 
 
 def test_whole_corpus_is_written_in_every_format():
-    reports = tuple(check_config(_unpacked(entry["content"])) for entry in CORPUS)
+    reports = tuple(check_config(unpacked(entry["content"])) for entry in CORPUS)
     for format_ in FORMATS:
         assert render(Outcome(reports), format_)

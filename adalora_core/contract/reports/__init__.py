@@ -31,12 +31,14 @@ class Outcome:
         skipped: files that were looked at and hold no AdaLoRA configuration.
         colour: whether the text is for a terminal with colours.
         fail_level: the mildest severity that makes the run fail.
+        fixing: whether fixes were made, so that what is left needs a word.
     """
 
     reports: tuple[Report, ...]
     skipped: int = 0
     colour: bool = False
     fail_level: Severity = "error"
+    fixing: bool = False
 
 
 def render(outcome: Outcome, format: str) -> str:  # noqa: A002 - the option's name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.reports.escaping import visible
-from adalora_core.contract.reports.summary import place, summary
+from adalora_core.contract.reports.summary import fixing_lines, place, summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,8 +29,9 @@ def render(outcome: Outcome) -> str:
         for diagnostic in report.diagnostics:
             lines += _diagnostic(report, diagnostic, paint)
             lines.append("")
-    lines.append(summary(outcome))
-    if len(lines) > 1:
+    has_findings = bool(lines)
+    lines += [summary(outcome), *fixing_lines(outcome)]
+    if has_findings:
         lines.append("'adalora rule CODE' explains a finding")
     return "\n".join(lines) + "\n"
 
@@ -55,6 +56,8 @@ def _diagnostic(report: Report, diagnostic: Diagnostic, paint: _Paint) -> Iterat
         yield f"  note: {visible(related.message)} ({place(report, related.span)})"
     if diagnostic.hint:
         yield f"  hint: {visible(diagnostic.hint)}"
+    if diagnostic.fix and diagnostic.fix.obstacle:
+        yield f"  not fixed: {visible(diagnostic.fix.obstacle)}"
 
 
 def _excerpt(text: str, span: Span, paint: _Paint) -> Iterator[str]:

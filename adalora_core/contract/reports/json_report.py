@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.contract.reports.summary import counts
 
 if TYPE_CHECKING:
-    from adalora_core.contract.diagnostics import Diagnostic, Span
+    from adalora_core.contract.diagnostics import Diagnostic, Fix, Span
     from adalora_core.contract.reports import Outcome
 
 SCHEMA_VERSION = 1
@@ -38,6 +38,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
                 "runtime": report.runtime,
                 "ok": report.ok,
                 "diagnostics": [diagnostic_to_json(d) for d in report.diagnostics],
+                "fixed": [_fixed(d, d.fix) for d in report.fixed if d.fix is not None],
             }
             for report in outcome.reports
         ],
@@ -46,7 +47,6 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
 
 def diagnostic_to_json(diagnostic: Diagnostic) -> dict[str, Any]:
     """Return one finding as JSON values."""
-    fix = diagnostic.fix
     return {
         "code": diagnostic.code,
         "name": diagnostic.name,
@@ -59,7 +59,31 @@ def diagnostic_to_json(diagnostic: Diagnostic) -> dict[str, Any]:
             {"message": r.message, "pointer": r.pointer, "span": _span(r.span)}
             for r in diagnostic.related
         ],
-        "fix": fix and {"description": fix.description, "replacement": fix.replacement},
+        "fix": _fix(diagnostic.fix),
+    }
+
+
+def _fix(fix: Fix | None) -> dict[str, Any] | None:
+    if fix is None:
+        return None
+    return {
+        "description": fix.description,
+        "safe": fix.is_safe,
+        "edits": [{"span": _span(e.span), "replacement": e.replacement} for e in fix.edits],
+        "obstacle": fix.obstacle,
+    }
+
+
+def _fixed(diagnostic: Diagnostic, fix: Fix) -> dict[str, Any]:
+    """Return what is gone, without positions: those of another text would mislead."""
+    return {
+        "code": diagnostic.code,
+        "name": diagnostic.name,
+        "severity": diagnostic.severity,
+        "message": diagnostic.message,
+        "pointer": diagnostic.pointer,
+        "description": fix.description,
+        "safe": fix.is_safe,
     }
 
 

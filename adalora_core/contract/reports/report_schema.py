@@ -20,19 +20,25 @@ def report_schema() -> dict[str, Any]:
     text = {"type": "string"}
     text_or_null = {"type": ["string", "null"]}
     span = {"anyOf": [_object({"start": position, "end": position}), {"type": "null"}]}
-    diagnostic = {
+    finding = {
         "code": {"type": "string", "pattern": "^ADA[0-9]{3}$"},
         "name": text,
         "severity": {"enum": list(SEVERITIES)},
         "message": text,
         "pointer": {"type": "string", "description": "JSON pointer (RFC 6901)"},
+    }
+    remedy = {"description": text, "safe": {"type": "boolean"}}
+    edit = _object({"span": span, "replacement": text})
+    fix = _object({**remedy, "edits": {"type": "array", "items": edit}, "obstacle": text_or_null})
+    diagnostic = {
+        **finding,
         "span": span,
         "hint": text_or_null,
         "related": {
             "type": "array",
             "items": _object({"message": text, "pointer": text, "span": span}),
         },
-        "fix": {"anyOf": [_object({"description": text, "replacement": text}), {"type": "null"}]},
+        "fix": {"anyOf": [fix, {"type": "null"}]},
     }
     count = {"type": "integer", "minimum": 0}
     return {
@@ -58,6 +64,7 @@ def report_schema() -> dict[str, Any]:
                                 "type": "array",
                                 "items": {"$ref": "#/$defs/diagnostic"},
                             },
+                            "fixed": {"type": "array", "items": _object({**finding, **remedy})},
                         }
                     ),
                 },

@@ -16,7 +16,7 @@ from adalora_core.contract.rule_pages import page
 from adalora_core.contract.rules import RULES
 
 if TYPE_CHECKING:
-    from adalora_core.contract.diagnostics import Diagnostic, Report, Span
+    from adalora_core.contract.diagnostics import Diagnostic, Fix, Report, Span
     from adalora_core.contract.reports import Outcome
 
 SCHEMA = (
@@ -87,19 +87,34 @@ def _result(report: Report, diagnostic: Diagnostic, seen: dict[str, int]) -> dic
             {**_location(report, related.span), "message": {"text": visible(related.message)}}
             for related in diagnostic.related
         ]
+    if diagnostic.fix is not None and report.text is not None:
+        result["fixes"] = [_fix(report, diagnostic.fix)]
     return result
+
+
+def _fix(report: Report, fix: Fix) -> dict[str, Any]:
+    replacements = [
+        {"deletedRegion": _region(e.span), "insertedContent": {"text": visible(e.replacement)}}
+        for e in fix.edits
+    ]
+    change = {"artifactLocation": _artifact(report.source), "replacements": replacements}
+    return {"description": {"text": visible(fix.description)}, "artifactChanges": [change]}
 
 
 def _location(report: Report, span: Span | None) -> dict[str, Any]:
     physical: dict[str, Any] = {"artifactLocation": _artifact(report.source)}
     if span is not None:
-        physical["region"] = {
-            "startLine": span.start_line,
-            "startColumn": span.start_column,
-            "endLine": span.end_line,
-            "endColumn": span.end_column,
-        }
+        physical["region"] = _region(span)
     return {"physicalLocation": physical}
+
+
+def _region(span: Span) -> dict[str, int]:
+    return {
+        "startLine": span.start_line,
+        "startColumn": span.start_column,
+        "endLine": span.end_line,
+        "endColumn": span.end_column,
+    }
 
 
 def _artifact(source: str | None) -> dict[str, Any]:

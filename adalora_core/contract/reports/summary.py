@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.reports.escaping import visible
@@ -39,6 +40,30 @@ def summary(outcome: Outcome) -> str:
     if outcome.skipped:
         line += f"; skipped {_plural(outcome.skipped, 'file')} without AdaLoRA"
     return line
+
+
+def fixing_lines(outcome: Outcome) -> list[str]:
+    """Return what was fixed and what was not, or what could be; nothing if there is nothing."""
+    fixed = Counter(d.code for report in outcome.reports for d in report.fixed)
+    left = [(r, d) for r in outcome.reports for d in r.diagnostics if r.source is not None]
+    stuck = sum(1 for _, d in left if d.fix and d.fix.obstacle)
+    safe = sum(1 for _, d in left if d.fix and not d.fix.obstacle and d.fix.is_safe)
+    unsafe = sum(1 for _, d in left if d.fix and not d.fix.obstacle and not d.fix.is_safe)
+    if not outcome.fixing:
+        parts = [f"{safe} with --fix"] if safe else []
+        parts += [f"{unsafe} with --fix --unsafe-fixes"] if unsafe else []
+        return [f"fixable: {', '.join(parts)}"] if parts else []
+    lines = []
+    if fixed:
+        files = sum(1 for report in outcome.reports if report.fixed)
+        codes = ", ".join(f"{n} x {code}" if n > 1 else code for code, n in sorted(fixed.items()))
+        number = _plural(fixed.total(), "finding")
+        lines.append(f"fixed {number} in {_plural(files, 'file')}: {codes}")
+    open_ = len(left) - stuck - unsafe
+    parts = [f"{unsafe} for want of --unsafe-fixes"] if unsafe else []
+    parts += [f"{stuck} for the reason given there"] if stuck else []
+    parts += [f"{open_} that only you can decide"] if open_ else []
+    return [*lines, f"not fixed: {', '.join(parts)}"] if parts else lines
 
 
 def _plural(number: int, noun: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adalora_core.contract.changes import Put, Remedy
 from adalora_core.contract.rule import SOUND, Finding, Rule
 from adalora_core.contract.shapes import LARGEST_INTEGER
 
@@ -42,6 +43,7 @@ class LoftqUnsupported(Rule):
     )
     bad = SOUND | {"init_lora_weights": "loftq", "loftq_config": {"loftq_bits": 4}}
     hint = "remove loftq_config, and set init_lora_weights to true"
+    unsafe_fix = "init_lora_weights becomes true; loftq_config is left to you"
     inputs = ("loftq_config", "init_lora_weights")
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -57,6 +59,11 @@ class LoftqUnsupported(Rule):
                 self,
                 block.at("init_lora_weights"),
                 "ADALORA does not support LOFTQ: `init_lora_weights` is 'loftq'",
+                remedy=Remedy(
+                    "Set init_lora_weights to true",
+                    (Put(block.at("init_lora_weights"), True),),
+                    is_safe=False,
+                ),
             )
 
 
@@ -120,14 +127,20 @@ class AlphaNotPositive(Rule):
     )
     bad = SOUND | {"lora_alpha": 0}
     hint = "set lora_alpha to at least 1; equal to init_r it gives a scale of 1"
+    unsafe_fix = "lora_alpha becomes init_r, which is what PEFT starts with in its place"
     only_if_set = ("lora_alpha",)
 
     def check(self, block: Block) -> Iterator[Finding]:
         value = block["lora_alpha"]
         if isinstance(value, int) and not isinstance(value, bool) and -LARGEST_INTEGER < value <= 0:
-            yield Finding(
-                self, block.at("lora_alpha"), f"`lora_alpha` should be above 0, got {value}"
-            )
+            path = block.at("lora_alpha")
+            remedy = None
+            if "init_r" not in block.invalid:
+                start = block["init_r"]
+                change = Put(path, start)
+                remedy = Remedy(f"Set lora_alpha to init_r, {start}", (change,), is_safe=False)
+            message = f"`lora_alpha` should be above 0, got {value}"
+            yield Finding(self, path, message, remedy=remedy)
 
 
 class AloraBreaks(Rule):

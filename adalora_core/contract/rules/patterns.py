@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from adalora_core.contract.changes import Put, Remedy
 from adalora_core.contract.rule import SOUND, Finding, Rule
 from adalora_core.contract.rules.input import LIMIT_EXCEEDED
 from adalora_core.module_selection import ALL_LINEAR, is_all_linear
@@ -109,6 +110,7 @@ class NameAsRegex(Rule):
     )
     bad = SOUND | {"target_modules": "q_proj"}
     hint = "write a list of names"
+    unsafe_fix = "the name becomes a list with one name; all_linear and the like become all-linear"
     inputs = ("target_modules",)
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -117,14 +119,18 @@ class NameAsRegex(Rule):
             return
         if not _PLAIN.fullmatch(value):
             return
+        path = block.at("target_modules")
         hint = f'write ["{value}"], or ".*{value}"'
+        remedy = Remedy("Write a list with one name", (Put(path, [value]),), is_safe=False)
         if re.sub(r"[\W_]", "", value.lower()) == "alllinear":
             hint = f'write "{ALL_LINEAR}"'
+            remedy = Remedy(f"Write {ALL_LINEAR}", (Put(path, ALL_LINEAR),), is_safe=False)
         yield Finding(
             self,
-            block.at("target_modules"),
+            path,
             f"`target_modules` {value!r} is matched against the whole module path",
             hint=hint,
+            remedy=remedy,
         )
 
 
@@ -139,6 +145,8 @@ class ListAsString(Rule):
     )
     bad = SOUND | {"target_modules": "q_proj,v_proj"}
     hint = "write a list of names"
+    safe_fix = "target_modules becomes a list of the names"
+    unsafe_fix = "exclude_modules, which works but excludes nothing, becomes a list of the names"
     inputs = ("target_modules", "exclude_modules")
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -154,6 +162,11 @@ class ListAsString(Rule):
                     block.at(name),
                     f"`{name}` holds {len(names)} names in one string",
                     hint=f"write [{listed}]",
+                    remedy=Remedy(
+                        "Write a list of names",
+                        (Put(block.at(name), names),),
+                        is_safe=name == "target_modules",
+                    ),
                 )
 
 
@@ -168,6 +181,7 @@ class RegexInList(Rule):
     )
     bad = SOUND | {"target_modules": ["q_proj", r".*v_proj$"]}
     hint = "write the plain name, or one string with all alternatives: .*(q_proj|v_proj)"
+    unsafe_fix = "an entry that is a plain name between .* and $ becomes that name"
     inputs = ("target_modules", "exclude_modules")
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -175,11 +189,18 @@ class RegexInList(Rule):
             value = block[name]
             for index, entry in enumerate(value if isinstance(value, list) else ()):
                 if _META.search(entry):
+                    path = block.at(name, index)
+                    plain = re.fullmatch(r"\^?(?:\.\*(?:\\\.)?)?([\w-]+)\$?", entry)
+                    remedy = None
+                    if plain:
+                        change = Put(path, plain[1])
+                        remedy = Remedy("Write the plain name", (change,), is_safe=False)
                     yield Finding(
                         self,
-                        block.at(name, index),
+                        path,
                         f"`{name}` compares {entry!r} literally: in a list it is no regular "
                         "expression",
+                        remedy=remedy,
                     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adalora_core.contract.changes import Put, Remedy
 from adalora_core.contract.rule import SOUND, Finding, Rule
 from adalora_core.contract.shapes import LARGEST_INTEGER, name_of_value
 
@@ -92,8 +93,12 @@ class NoBudgetingPhase(Rule):
         "PEFT refuses a schedule in which the first is not before the second. The usual cause is "
         "reading tfinal as the step where the final phase begins or ends: it is its length."
     )
-    bad = SOUND | {"tinit": 500, "tfinal": 500}
+    bad = SOUND | {"tinit": 300, "tfinal": 800}
     hint = "decrease tinit or tfinal, or increase total_step"
+    unsafe_fix = (
+        "a tfinal that is right as the step where the final phase begins becomes the length of "
+        "that phase, total_step - tfinal"
+    )
     inputs = SCHEDULE
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -108,12 +113,14 @@ class NoBudgetingPhase(Rule):
             options.append(f"tfinal at most {total_step - tinit - 1}")
         options.append(f"total_step at least {tinit + tfinal + 1}")
         hint = f"keep two of the three and set {', or '.join(options)}"
+        remedy = None
         if tfinal > tinit and tfinal < total_step:
             meant = total_step - tfinal
             hint += (
                 f"; tfinal is a length: if step {tfinal} was meant as the start of the final "
                 f"phase, write tfinal {meant}"
             )
+            remedy = _as_length(block, meant)
         yield Finding(
             self,
             block.at("total_step"),
@@ -126,7 +133,13 @@ class NoBudgetingPhase(Rule):
                 for name in ("tinit", "tfinal")
                 if name in block.values
             ),
+            remedy=remedy,
         )
+
+
+def _as_length(block: Block, length: int) -> Remedy:
+    change = Put(block.at("tfinal"), length)
+    return Remedy(f"Write tfinal as a length, {length}", (change,), is_safe=False)
 
 
 class OneForcedCut(Rule):
@@ -310,6 +323,7 @@ class TfinalLooksAbsolute(Rule):
     )
     bad = SOUND | {"tinit": 100, "tfinal": 700, "deltaT": 5}
     hint = "if tfinal was meant as the step where pruning ends, write total_step - tfinal instead"
+    unsafe_fix = "tfinal becomes total_step - tfinal"
     inputs = SCHEDULE
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -317,15 +331,14 @@ class TfinalLooksAbsolute(Rule):
         if total_step is None or tinit >= total_step - tfinal:
             return
         if tfinal > LONGEST_FINAL_PHASE * total_step:
-            hint = None
-            if total_step - tfinal < tfinal:
-                hint = f"if pruning should end at step {tfinal}, write tfinal {total_step - tfinal}"
+            hint = f"if pruning should end at step {tfinal}, write tfinal {total_step - tfinal}"
             yield Finding(
                 self,
                 block.at("tfinal"),
                 f"`tfinal` is a length: pruning ends at step {total_step - tfinal} and the last "
                 f"{tfinal} of {total_step} steps only fine-tune",
                 hint=hint,
+                remedy=_as_length(block, total_step - tfinal),
             )
 
 

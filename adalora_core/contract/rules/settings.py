@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.adapter_spec import SCALE_EPSILON
+from adalora_core.contract.changes import Put, Remedy
 from adalora_core.contract.fields import FIELDS, Treatment
 from adalora_core.contract.rule import SOUND, Finding, Rule
 
@@ -64,6 +65,7 @@ class InitSchemeIgnored(Rule):
     )
     bad = SOUND | {"init_lora_weights": "pissa"}
     hint = "set init_lora_weights to true"
+    safe_fix = "init_lora_weights becomes the true or false that AdaLoRA reads already"
     inputs = ("init_lora_weights",)
     warns_at_construction = True
 
@@ -77,6 +79,9 @@ class InitSchemeIgnored(Rule):
                 block.at("init_lora_weights"),
                 f"`init_lora_weights` {value!r} has no effect: AdaLoRA reads it as "
                 f"{'true' if value else 'false'}",
+                remedy=Remedy(
+                    "Write what AdaLoRA reads", (Put(block.at("init_lora_weights"), bool(value)),)
+                ),
             )
 
 

@@ -6,9 +6,10 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract import shapes
-from adalora_core.contract.diagnostics import Fix
-from adalora_core.contract.faults import Fault, FaultKind, range_phrase
+from adalora_core.contract.changes import Put, Remedy, Rename
+from adalora_core.contract.faults import FaultKind, range_phrase
 from adalora_core.contract.fields import FIELDS, PEFT_TYPE, PEFT_VERSION
+from adalora_core.contract.retyping import retyped
 from adalora_core.contract.rule import SOUND, Finding, Rule
 from adalora_core.contract.suggestions import suggest_key
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from adalora_core.contract.block import Block
+    from adalora_core.contract.faults import Fault
 
 JUDGED_ELSEWHERE = frozenset({"total_step", "deltaT", "lora_alpha"})
 """Fields whose lower bound has a rule of its own, because the consequence is worth a page."""
@@ -63,6 +65,14 @@ class WrongType(Rule):
     )
     bad = SOUND | {"init_r": "12"}
     hint = "write the value in the type that the message names"
+    safe_fix = (
+        "a number that is written as a string becomes the number, and 0 or 1 where true or false "
+        "is meant becomes that"
+    )
+    unsafe_fix = (
+        "true, false and null that are written as strings lose their quotes, and a single name "
+        "where a list of names is needed becomes a list"
+    )
     needs = "faults"
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -81,6 +91,7 @@ class WrongType(Rule):
                 block.at(fault.name, *fault.deeper),
                 f"{where} should be {expected}, got {shapes.name_of_value(value)}",
                 hint=_unquoted_hint(value),
+                remedy=retyped(block, fault, value),
             )
 
 
@@ -141,8 +152,9 @@ class UnknownKey(Rule):
         "deltaT 1. As a keyword argument an unknown key is a TypeError. It is only a warning here, "
         f"because newer releases than {PEFT_VERSION} add keys; --strict-keys makes it an error."
     )
-    bad = SOUND | {"delta_t": 10}
+    bad = {key: value for key, value in SOUND.items() if key != "deltaT"} | {"delta_t": 10}
     hint = "remove the key, or spell it as PEFT does"
+    unsafe_fix = "the key gets the name that was probably meant, if that is not there yet"
     needs = "faults"
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -158,19 +170,29 @@ class UnknownKey(Rule):
                 f"unexpected keyword argument `{fault.name}`: PEFT {PEFT_VERSION} has no such "
                 "field and ignores it"
             )
-            hint = None
+            hint = remedy = None
             if meant is not None:
                 taken = meant in block.values
                 message += f"; did you mean `{meant}`?"
                 hint = f"remove it: `{meant}` is set too" if taken else f"rename it to `{meant}`"
+                remedy = None if taken else _renamed(block, fault.name, meant)
             yield Finding(
                 self,
-                (*block.path, fault.name),
+                block.at(fault.name),
                 message,
                 "key",
                 severity="error" if block.strict_keys else None,
                 hint=hint,
+                remedy=remedy,
             )
+
+
+def _renamed(block: Block, name: str, meant: str) -> Remedy | None:
+    path = block.at(name)
+    prefix = str(path[-1]).removesuffix(name)
+    if block.trainer != "peft" and not prefix:
+        return None  # a key of the tool's own may be right for the tool
+    return Remedy(f"Rename it to {meant}", (Rename(path, prefix + meant),), is_safe=False)
 
 
 class WrongPeftType(Rule):
@@ -184,6 +206,7 @@ class WrongPeftType(Rule):
     )
     bad = SOUND | {"peft_type": "adalora"}
     hint = 'write "peft_type": "ADALORA"'
+    safe_fix = "adalora in lower case becomes ADALORA"
     needs = "faults"
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -192,14 +215,15 @@ class WrongPeftType(Rule):
                 continue
             value = block.values["peft_type"]
             message = f"`peft_type` should be {PEFT_TYPE!r}, got {value!r}"
-            fix = None
+            path = block.at("peft_type")
+            remedy = None
             if value.strip().upper() == PEFT_TYPE:
-                fix = Fix("Write it as PEFT does", f'"{PEFT_TYPE}"')
+                remedy = Remedy("Write it as PEFT does", (Put(path, PEFT_TYPE),))
             elif value == "LORA":
                 message += (
                     "; LoraConfig(peft_type='ADALORA') writes this too: use the class AdaLoraConfig"
                 )
-            yield Finding(self, block.at("peft_type"), message, fix=fix)
+            yield Finding(self, path, message, remedy=remedy)
 
 
 class IntegralFloat(Rule):
@@ -213,17 +237,19 @@ class IntegralFloat(Rule):
     )
     bad = SOUND | {"init_r": 12.0}
     hint = "write the number without the decimal point"
+    safe_fix = "the number is written without the decimal point"
     needs = "faults"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for fault in block.faults(FaultKind.INTEGRAL_FLOAT):
             value = value_at(block, fault)
+            path = block.at(fault.name, *fault.deeper)
             yield Finding(
                 self,
-                block.at(fault.name, *fault.deeper),
+                path,
                 f"`{fault.name}` should be an integer, got {value!r}",
                 hint=f"write {int(value)}",
-                fix=Fix("Write it as an integer", str(int(value))),
+                remedy=Remedy("Write it as an integer", (Put(path, int(value)),)),
             )
 
 
@@ -238,6 +264,8 @@ class UnknownChoice(Rule):
     )
     bad = SOUND | {"bias": "lora"}
     hint = "use one of the values that the message lists"
+    safe_fix = "a value that differs only in upper and lower case is written as PEFT does"
+    unsafe_fix = "a likely misspelling becomes the value that was probably meant"
     needs = "faults"
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -248,11 +276,14 @@ class UnknownChoice(Rule):
             value = block.values[fault.name]
             message = f"`{fault.name}` should be one of {', '.join(choices)}; got {value!r}"
             near = difflib.get_close_matches(value.upper(), [c.upper() for c in choices], n=1)
-            hint = None
+            path = block.at(fault.name)
+            hint = remedy = None
             if near:
                 meant = next(c for c in choices if c.upper() == near[0])
                 hint = f'did you mean "{meant}"?'
-            yield Finding(self, block.at(fault.name), message, hint=hint)
+                is_safe = value.strip().upper() == near[0]
+                remedy = Remedy(f"Write {meant}", (Put(path, meant),), is_safe)
+            yield Finding(self, path, message, hint=hint, remedy=remedy)
 
 
 class RuntimeConfigInFile(Rule):

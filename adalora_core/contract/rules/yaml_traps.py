@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from adalora_core.contract import shapes
-from adalora_core.contract.diagnostics import Fix
+from adalora_core.contract.changes import Put, Remedy
 from adalora_core.contract.fields import FIELDS, Field
 from adalora_core.contract.rule import Finding, Rule
 from adalora_core.contract.rules.input import SourceRule
+from adalora_core.contract.sources.writing import spelled_for_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,28 +55,24 @@ class ExponentIsString(Rule):
     good = _GOOD
     language = "yaml"
     hint = "write a dot and a sign: 1.0e-4"
+    safe_fix = "the number is spelled so that every reader takes it for one: 1e-4 as 1.0e-4"
     needs = "oddities"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for odd, field in _odd(block, "exponent"):
             if field.is_number:
-                spelled = _spelled_for_all(odd.text)
+                value = float(odd.text.replace("_", ""))
+                spelled = spelled_for_all(odd.text)
+                put = Put(odd.path, value, spelled)
+                if shapes.NUMBER not in field.shapes and value.is_integer():
+                    spelled, put = str(int(value)), Put(odd.path, int(value))
                 yield Finding(
                     self,
                     odd.path,
                     f"`{field.name}`: {odd.text} is a string to PyYAML, not a number",
                     hint=f"write {spelled}",
-                    fix=Fix("Spell it so that every reader takes it for a number", spelled),
+                    remedy=Remedy("Spell it so that every reader takes it for a number", (put,)),
                 )
-
-
-def _spelled_for_all(text: str) -> str:
-    mantissa, exponent = re.split("[eE]", text)
-    if "." not in mantissa:
-        mantissa += ".0"
-    elif mantissa.endswith("."):
-        mantissa += "0"
-    return f"{mantissa}e{exponent if exponent[0] in '+-' else '+' + exponent}"
 
 
 class Octal(Rule):
@@ -89,14 +85,23 @@ class Octal(Rule):
     good = _GOOD
     language = "yaml"
     hint = "write the number in decimal without a leading zero"
+    safe_fix = "0o14, which no reader takes for another number, becomes 12"
+    unsafe_fix = "014 becomes the number that PyYAML, and with it the trainer, reads today: 12"
     needs = "oddities"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for odd, field in _odd(block, "octal"):
             if field.is_number:
                 value = block.values[field.name]
-                seen = f"the integer {value}" if isinstance(value, int) else "a string"
-                yield Finding(self, odd.path, f"`{field.name}`: {odd.text} is {seen} to PyYAML")
+                is_read = isinstance(value, int)
+                seen = f"the integer {value}" if is_read else "a string"
+                number = value if is_read else int(odd.text, 8)
+                yield Finding(
+                    self,
+                    odd.path,
+                    f"`{field.name}`: {odd.text} is {seen} to PyYAML",
+                    remedy=Remedy(f"Write {number}", (Put(odd.path, number),), is_safe=not is_read),
+                )
 
 
 class BooleanWord(Rule):
@@ -112,18 +117,26 @@ class BooleanWord(Rule):
     good = _GOOD
     language = "yaml"
     hint = "write true or false, or quote the word"
+    safe_fix = "where true or false is meant, yes, no, on and off become that"
+    unsafe_fix = 'no or off as the bias becomes "none"'
     needs = "oddities"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for odd, field in _odd(block, "boolean-word"):
             value = block.values[field.name]
             wanted = shapes.BOOLEAN in field.shapes
+            remedy = None
+            if wanted:
+                remedy = Remedy("Write true or false", (Put(odd.path, value),))
+            elif field.name == "bias" and value is False:
+                remedy = Remedy("Write none", (Put(odd.path, "none"),), is_safe=False)
             yield Finding(
                 self,
                 odd.path,
                 f"`{field.name}`: {odd.text} is {shapes.name_of_value(value)} to PyYAML",
                 severity="warning" if wanted else None,
                 hint=f"write {str(value).lower()}" if wanted else None,
+                remedy=remedy,
             )
 
 
@@ -137,6 +150,7 @@ class Sexagesimal(Rule):
     good = _GOOD
     language = "yaml"
     hint = "write the number in decimal"
+    safe_fix = "where a number is meant, it is written in decimal: 3:20 as 200"
     needs = "oddities"
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -147,6 +161,9 @@ class Sexagesimal(Rule):
                 odd.path,
                 f"`{field.name}`: {odd.text} is {shapes.name_of_value(value)} to PyYAML",
                 hint=f"write {value}" if field.is_number else "quote it",
+                remedy=Remedy("Write it in decimal", (Put(odd.path, value),))
+                if field.is_number
+                else None,
             )
 
 
@@ -160,12 +177,16 @@ class Date(Rule):
     good = _GOOD
     language = "yaml"
     hint = "quote it"
+    safe_fix = "the date is put into quotes"
     needs = "oddities"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for odd, field in _odd(block, "date"):
             yield Finding(
-                self, odd.path, f"`{field.name}`: {odd.text} is a date to PyYAML, not a string"
+                self,
+                odd.path,
+                f"`{field.name}`: {odd.text} is a date to PyYAML, not a string",
+                remedy=Remedy("Put it into quotes", (Put(odd.path, odd.text),)),
             )
 
 
@@ -179,17 +200,20 @@ class Underscore(Rule):
     good = _GOOD
     language = "yaml"
     hint = "write the number without underscores"
+    safe_fix = "the number is written without underscores"
     needs = "oddities"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for odd, field in _odd(block, "underscore"):
-            plain = odd.text.replace("_", "")
+            value = block.values[field.name]
+            # A whole number in decimal: 0_14 without underscores is octal still.
+            plain = str(value) if isinstance(value, int) else odd.text.replace("_", "")
             yield Finding(
                 self,
                 odd.path,
                 f"`{field.name}`: {odd.text} is a string to readers of YAML 1.2",
                 hint=f"write {plain}",
-                fix=Fix("Write it without underscores", plain),
+                remedy=Remedy("Write it without underscores", (Put(odd.path, value, plain),)),
             )
 
 

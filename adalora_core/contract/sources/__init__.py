@@ -18,4 +18,5 @@ def decode(text: str, format: Format, limits: Limits) -> Document:  # noqa: A002
     """Decode `text`; whatever is wrong with it becomes a finding of the document."""
     module = importlib.import_module(f"{__name__}.{_MODULES[format]}")
     document: Document = module.decode(text, limits)
+    document.format = format
     return document

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from adalora_core.contract.block import Oddity
     from adalora_core.contract.rule import Finding
     from adalora_core.contract.shapes import Path
+    from adalora_core.contract.sources.reading import Format
 
 Extent = tuple[int, int]
 """Start and exclusive end of a stretch of text, as offsets in code points."""
@@ -36,6 +37,7 @@ class Document:
         fatal: whether there is no value to look at.
         locator: the way from a path to a place.
         oddities: scalars that YAML reads unexpectedly.
+        format: what the text is written in.
     """
 
     text: str
@@ -44,6 +46,7 @@ class Document:
     fatal: bool = False
     locator: Locator | None = None
     oddities: tuple[Oddity, ...] = ()
+    format: Format = "json"
 
     def span_of(self, path: Path, at: Literal["key", "value"]) -> Span | None:
         """Return the span of the key or value at `path`."""

@@ -1,0 +1,102 @@
+"""From changes of a document to edits of its text, in the way that the text is written."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.contract.changes import Put
+from adalora_core.contract.diagnostics import Edit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from adalora_core.contract.changes import Change
+    from adalora_core.contract.sources.document import Document
+    from adalora_core.contract.sources.reading import Format
+
+_PROPERTIES = re.compile(r"(?:[&!]\S*\s+)+")
+"""Anchor and tag before a value in YAML; others may refer to the anchor, so it stays."""
+
+_PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def edits(document: Document, changes: Iterable[Change]) -> tuple[Edit, ...]:
+    """Return the replacements that make `changes`; nothing where the source was no text."""
+    found = []
+    for change in changes:
+        is_value = isinstance(change, Put)
+        if document.locator is None:
+            return ()
+        extent = document.locator.locate(change.path, "value" if is_value else "key")
+        if extent is None:
+            return ()
+        start, end = extent
+        if document.format == "yaml":
+            properties = _PROPERTIES.match(document.text, start, end)
+            start = properties.end() if properties else start
+        old = document.text[start:end]
+        if isinstance(change, Put):
+            new = spell(change.value, old, document.format)
+            if document.format == "yaml" and change.yaml is not None:
+                new = change.yaml
+        else:
+            new = _key(change.name, old, document.format)
+        found.append(Edit(document.span(start, end), new))
+    return tuple(found)
+
+
+def spell(value: Any, old: str, format: Format) -> str:  # noqa: A002 - as everywhere
+    """Write a value, in the kind of quotes that the old text has."""
+    if isinstance(value, list):
+        return f"[{', '.join(spell(entry, old, format) for entry in value)}]"
+    if isinstance(value, str):
+        return _string(value, old, format)
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = repr(value)
+    return spelled_for_all(text) if format == "yaml" and "e" in text else text
+
+
+def spelled_for_all(number: str) -> str:
+    """Write a number with an exponent so that every reader of YAML takes it for one.
+
+    Example:
+        >>> spelled_for_all("1e-4"), spelled_for_all(".5E3")
+        ('1.0e-4', '.5e+3')
+    """
+    mantissa, exponent = re.split("[eE]", number)
+    if "." not in mantissa:
+        mantissa += ".0"
+    elif mantissa.endswith("."):
+        mantissa += "0"
+    return f"{mantissa}e{exponent if exponent[0] in '+-' else '+' + exponent}"
+
+
+def _string(value: str, old: str, format: Format) -> str:  # noqa: A002 - as everywhere
+    if format != "json" and old.startswith("'") and value.isprintable():
+        if format == "yaml":
+            return "'" + value.replace("'", "''") + "'"
+        if "'" not in value:
+            return f"'{value}'"
+    if format == "yaml" and not old.startswith('"') and _is_plain(value):
+        return value
+    # Escapes where the file has escapes; and where UTF-8 has no bytes for it.
+    needs_escapes = any("\ud800" <= character <= "\udfff" for character in value)
+    return json.dumps(value, ensure_ascii=format == "json" and (old.isascii() or needs_escapes))
+
+
+def _is_plain(value: str) -> bool:
+    from adalora_core.contract.sources.yaml_scalars import STRING, oddity, resolve
+
+    return bool(
+        _PLAIN.fullmatch(value) and resolve(value) == STRING and oddity(STRING, value) is None
+    )
+
+
+def _key(name: str, old: str, format: Format) -> str:  # noqa: A002 - as everywhere
+    if format == "toml" and old[:1] not in {'"', "'"} and _BARE.fullmatch(name):
+        return name
+    return _string(name, old, format)

@@ -1,0 +1,215 @@
+"""`adalora check --fix`, `--unsafe-fixes` and `--diff` as their users meet them."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from contract_corpus import CORPUS, write_entry
+
+from adalora_core.cli.inspection import Inspector
+from adalora_core.contract.rule import SOUND
+
+WRONG = json.dumps(SOUND | {"init_r": 12.0, "peft_type": "adalora"}, indent=2) + "\n"
+RIGHT = json.dumps(SOUND, indent=2) + "\n"
+LIKELY = json.dumps(SOUND | {"tinit": 100, "tfinal": 700})
+MEANT = json.dumps(SOUND | {"tinit": 100, "tfinal": 300})
+
+
+def _report(out):
+    (report,) = json.loads(out)["reports"]
+    return report
+
+
+def test_fix_writes_the_file_and_says_what_was_fixed(check, write):
+    path = write(WRONG)
+    code, out, err = check(path, "--fix")
+    assert (code, err, path.read_text()) == (0, "", RIGHT)
+    assert out == (
+        "checked 1 configuration: 0 errors, 0 warnings\n"
+        "fixed 2 findings in 1 file: ADA105, ADA106\n"
+    )
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_check_without_fix_says_what_could_be_fixed_and_writes_nothing(check, write):
+    path = write(json.dumps(json.loads(WRONG) | {"tfinal": 700}))
+    before = path.stat()
+    _, out, _ = check(path)
+    assert "fixable: 2 with --fix, 1 with --fix --unsafe-fixes\n" in out
+    assert path.stat() == before
+
+
+def test_fix_leaves_what_would_change_the_meaning_and_says_so(check, write):
+    path = write(LIKELY)
+    code, out, _ = check(path, "--fix")
+    assert (code, path.read_text()) == (0, LIKELY)  # only a warning
+    assert "not fixed: 1 for want of --unsafe-fixes\n" in out
+    assert check(path, "--fix", "--unsafe-fixes")[0] == 0
+    assert path.read_text() == MEANT
+
+
+def test_finding_without_a_fix_is_left_to_the_user(check, write):
+    path = write(SOUND | {"use_dora": True, "init_r": 12.0})
+    code, out, _ = check(path, "--fix")
+    assert code == 1
+    assert "fixed 1 finding in 1 file: ADA106\nnot fixed: 1 that only you can decide\n" in out
+
+
+def test_ignored_rule_is_not_fixed(check, write):
+    path = write(WRONG)
+    check(path, "--fix", "--ignore", "ADA105")
+    assert path.read_text() == RIGHT.replace("ADALORA", "adalora")
+
+
+@pytest.mark.parametrize("entry", CORPUS, ids=lambda entry: entry["name"])
+def test_every_fixable_file_of_the_corpus_loses_what_was_fixable(entry, check, tmp_path):
+    path = write_entry(entry, tmp_path)
+    text = path.read_text()
+    found = _report(check(path, "-o", "json")[1])
+    fixable = {(d["code"], d["pointer"]) for d in found["diagnostics"] if d["fix"]}
+    left = _report(check(path, "--fix", "--unsafe-fixes", "-o", "json")[1])
+    assert fixable <= {(d["code"], d["pointer"]) for d in left["fixed"]}
+    assert not fixable & {(d["code"], d["pointer"]) for d in left["diagnostics"]}
+    assert not any(d["fix"] for d in left["diagnostics"])
+    assert (path.read_text() == text) == (not left["fixed"])
+
+
+def test_corpus_has_files_that_can_be_fixed(check, tmp_path):
+    # Without this the test above could pass because nothing is ever fixable.
+    for entry in CORPUS:
+        write_entry(entry, tmp_path)
+    _, out, _ = check(tmp_path, "--fix", "--unsafe-fixes", "-o", "json")
+    assert sum(bool(report["fixed"]) for report in json.loads(out)["reports"]) >= 5
+
+
+def test_json_report_tells_edits_and_what_was_fixed(check, write):
+    path = write(WRONG)
+    edit = _report(check(path, "-o", "json")[1])["diagnostics"][1]["fix"]
+    start, end = (edit["edits"][0]["span"][at]["offset"] for at in ("start", "end"))
+    assert (WRONG[start:end], edit["edits"][0]["replacement"]) == ("12.0", "12")
+    assert (edit["safe"], edit["obstacle"]) == (True, None)
+    fixed = _report(check(path, "--fix", "-o", "json")[1])["fixed"]
+    assert [(f["code"], f["pointer"], f["safe"]) for f in fixed] == [
+        ("ADA105", "/peft_type", True), ("ADA106", "/init_r", True)]  # fmt: skip
+
+
+def test_unsafe_fixes_alone_exit_2(check, write):
+    code, _, err = check(write(WRONG), "--unsafe-fixes")
+    assert code == 2
+    assert "add one of the two" in err
+
+
+@pytest.mark.parametrize("command", [["patch", "-p0", "--binary"], ["git", "apply", "-p0"]])
+def test_difference_is_printed_and_other_tools_can_apply_it(
+    check, write, tmp_path, monkeypatch, command
+):
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"would prove that {command[0]} takes the difference, but it is not installed")
+    monkeypatch.chdir(tmp_path)
+    write(WRONG.replace("\n", "\r\n").rstrip(), "a b.json")
+    write("# c\n" + "\n" * 9 + "init_r: 12.0\npeft_type: adalora", "b.yaml")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    code, out, err = check("a b.json", "b.yaml", "--diff")
+    assert (code, err) == (1, "")
+    assert out.startswith("--- a b.json\t\n+++ a b.json\t\n@@ ")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    subprocess.run(command, input=out.encode(), check=True, capture_output=True)
+    assert Path("a b.json").read_bytes() == RIGHT.replace("\n", "\r\n").rstrip().encode()
+    assert Path("b.yaml").read_text() == "# c\n" + "\n" * 9 + "init_r: 12\npeft_type: ADALORA"
+
+
+def test_difference_of_nothing_exits_0_and_counts_unsafe_fixes_only_with_the_option(check, write):
+    path = write(LIKELY)
+    assert check(path, "--diff") == (0, "", "")
+    code, out, _ = check(path, "--diff", "--fix", "--unsafe-fixes")
+    assert (code, path.read_text()) == (1, LIKELY)
+    assert f"-{LIKELY}\n" in out
+
+
+def test_mode_and_link_of_a_fixed_file_stay(check, write, tmp_path):
+    target = write(WRONG, "real/run.json")
+    target.chmod(0o640)
+    link = tmp_path / "run.json"
+    link.symlink_to("real/run.json")
+    assert check(link, "--fix")[0] == 0
+    assert link.is_symlink()
+    assert target.read_text() == RIGHT
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+
+
+def test_read_only_file_exits_2_unchanged_and_the_others_are_fixed(check, write):
+    path = write(WRONG, "a.json")
+    path.chmod(0o444)
+    other = write(WRONG, "b.json")
+    code, out, err = check(path, other, "--fix")
+    assert code == 2
+    assert err == f"adalora check: {path}: not fixed: the file is read-only\n"
+    assert (path.read_text(), other.read_text()) == (WRONG, RIGHT)
+    assert "error[ADA106]" in out
+
+
+@pytest.mark.parametrize("call", ["chmod", "replace"])
+def test_failure_while_writing_exits_2_and_loses_nothing(check, write, monkeypatch, call):
+    path = write(WRONG)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, call, full)
+    code, _, err = check(path, "--fix")
+    assert code == 2
+    assert err == f"adalora check: {path}: not fixed: No space left on device\n"
+    assert path.read_text() == WRONG
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_file_that_changes_meanwhile_is_left_as_it_is(check, write, monkeypatch):
+    path = write(WRONG)
+    fix = Inspector.fix
+
+    def meanwhile(*arguments, **options):
+        path.write_text("{}")
+        return fix(*arguments, **options)
+
+    monkeypatch.setattr(Inspector, "fix", meanwhile)
+    code, _, err = check(path, "--fix")
+    assert (code, path.read_text()) == (2, "{}")
+    assert "changed while it was checked" in err
+
+
+def _piped(monkeypatch, content):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def test_standard_input_fixed_goes_to_standard_output_and_the_report_to_the_other(
+    check, monkeypatch
+):
+    _piped(monkeypatch, b"\xef\xbb\xbf" + WRONG.replace("\n", "\r\n").encode())
+    code, out, err = check("-", "--fix", "--ignore", "ADA004")
+    assert code == 0
+    assert out == "\ufeff" + RIGHT.replace("\n", "\r\n")
+    assert "fixed 2 findings" in err
+
+
+@pytest.mark.parametrize("content", [b'{"peft_type": ', b"\xff\xfe", b"[1]"])
+def test_standard_input_that_cannot_be_read_passes_through(content):
+    command = [sys.executable, "-m", "adalora_core", "check", "--fix", "-"]
+    done = subprocess.run(command, input=content, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (1, content)
+    assert b"error[ADA0" in done.stderr
+
+
+def test_standard_input_over_the_limit_passes_through_whole(check, monkeypatch):
+    content = json.dumps({"x": "y" * 3000})
+    _piped(monkeypatch, content.encode())
+    code, out, err = check("-", "--fix", "--limit", "file-bytes=100")
+    assert (code, out) == (1, content)
+    assert "ADA005" in err

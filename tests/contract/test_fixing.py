@@ -1,0 +1,290 @@
+"""Fixes change what they promise and nothing else, and every fixable finding goes away."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+
+import pytest
+from contract_configs import SOUND
+from contract_fixes import PARSERS, fix, written
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from adalora_core.contract.changes import Put
+from adalora_core.contract.diagnostics import Diagnostic, Edit, Fix, Span
+from adalora_core.contract.fixing import apply_edits, without_overlaps
+from adalora_core.contract.rule_pages import example_text
+from adalora_core.contract.rules import RULES
+from adalora_core.contract.sources.reading import FORMATS
+
+COMMENT = re.compile(r"#[^\r\n]*")
+
+
+def _names(report):
+    return {(d.code, d.pointer) for d in report.diagnostics}
+
+
+def _fixable(report):
+    return [d for d in report.diagnostics if d.fix is not None]
+
+
+def _replayed(document, fixed):
+    """Make the changes that the report tells of, one by one, in the plainest way."""
+    document = copy.deepcopy(document)
+    for diagnostic in fixed:
+        for change in diagnostic.fix.changes:
+            *above, last = change.path
+            node = document
+            for step in above:
+                node = node[step]
+            if isinstance(change, Put):
+                node[last] = change.value
+            else:
+                assert change.name not in node
+                node[change.name] = node.pop(last)
+    return document
+
+
+def _exactly(node):
+    """Return a text that tells 1 from 1.0 and True, and not one order of keys from another."""
+    if isinstance(node, dict):
+        return sorted((repr(key), _exactly(value)) for key, value in node.items())
+    return [_exactly(entry) for entry in node] if isinstance(node, list) else repr(node)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), unsafe=st.booleans())
+def test_fixing_any_file_changes_only_what_the_report_tells_and_is_done_once(format_, data, unsafe):
+    raw = data.draw(written(format_))
+    done = fix(raw, format_, unsafe=unsafe, key="/peft")
+    old, new = raw.decode("utf-8-sig"), done.content.decode("utf-8-sig")
+    parse = PARSERS[format_]
+    if not done.report.fixed:
+        assert done.content == raw
+        return
+
+    # The document: what was told, and not one key fewer.
+    assert _exactly(parse(new)) == _exactly(_replayed(parse(old), done.report.fixed))
+    # The text: comments, line ends, byte order mark, last line.
+    if format_ != "json":
+        assert COMMENT.findall(new) == COMMENT.findall(old)
+    assert new.count("\r\n") == old.count("\r\n")
+    assert new.count("\n") == old.count("\n")
+    assert new.endswith("\n") == old.endswith("\n")
+    assert done.content.startswith(b"\xef\xbb\xbf") == raw.startswith(b"\xef\xbb\xbf")
+    # The end: nothing left that could be fixed, unless it says why.
+    assert all(d.fix.obstacle or not (d.fix.is_safe or unsafe) for d in _fixable(done.report))
+    again = fix(done.content, format_, unsafe=unsafe, key="/peft")
+    assert again.content == done.content
+    assert again.report.fixed == ()
+
+
+def _other_formats(example):
+    """Write an example of JSON in every format that can hold it."""
+    yield "json", example_text(example)
+    yield "yaml", "".join(f"{key}: {json.dumps(value)}\n" for key, value in example.items())
+    lines = [f"{key} = {json.dumps(value)}\n" for key, value in example.items()]
+    if not any(isinstance(value, dict) for value in example.values()):
+        yield "toml", "".join(lines)
+
+
+EXAMPLES = [
+    pytest.param(rule, format_, text, id=f"{rule.code}-{format_}")
+    for rule in RULES
+    for format_, text in (
+        [(rule.language, rule.bad)] if isinstance(rule.bad, str) else _other_formats(rule.bad)
+    )
+    if rule.safe_fix or rule.unsafe_fix
+]
+
+
+@pytest.mark.parametrize(("rule", "format_", "text"), EXAMPLES)
+def test_bad_example_of_a_fixable_rule_fixed_has_its_finding_no_more(rule, format_, text):
+    done = fix(text, format_)
+    fixed = [d for d in done.report.fixed if d.code == rule.code]
+    assert fixed
+    assert all(rule.safe_fix if d.fix.is_safe else rule.unsafe_fix for d in fixed)
+    assert not {(d.code, d.pointer) for d in fixed} & _names(done.report)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+def test_rule_without_a_documented_fix_fixes_nothing(rule):
+    if rule.safe_fix is None and rule.unsafe_fix is None and not rule.example_options:
+        text = rule.bad if isinstance(rule.bad, str) else example_text(rule.bad)
+        done = fix(text, rule.language)
+        assert (done.content, done.report.fixed) == (text.encode(), ())
+
+
+def _one(old, new, format_="json", *, unsafe=False):
+    done = fix(old, format_, unsafe=unsafe)
+    assert done.content.decode() == new
+    return done.report
+
+
+def test_unsafe_fix_is_made_only_when_asked_for():
+    text = json.dumps(SOUND | {"delta_t": 3}).replace('"deltaT": 10, ', "")
+    report = _one(text, text)
+    assert [(d.code, d.fix.obstacle) for d in _fixable(report)] == [("ADA104", None)]
+    assert _one(text, text.replace("delta_t", "deltaT"), unsafe=True).diagnostics == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "fixed"),
+    [
+        ({"init_r": "12"}, {"init_r": 12}),
+        ({"beta1": "0.5"}, {"beta1": 0.5}),
+        ({"layers_to_transform": ["0", 1]}, {"layers_to_transform": [0, 1]}),
+        ({"layers_to_transform": [0.0]}, {"layers_to_transform": [0]}),
+        ({"use_rslora": 0}, {"use_rslora": False}),
+        ({"task_type": "causal_lm"}, {"task_type": "CAUSAL_LM"}),
+        ({"target_modules": "q_proj; v_proj"}, {"target_modules": ["q_proj", "v_proj"]}),
+        ({"init_lora_weights": ""}, {"init_lora_weights": False}),
+    ],
+)
+def test_safe_fix_writes_the_only_reading(fields, fixed):
+    # What is gone is gone; the values that were fixed may have findings of their own.
+    assert json.loads(fix(json.dumps(SOUND | fields), "json", unsafe=False).text) == SOUND | fixed
+
+
+@pytest.mark.parametrize(
+    ("fields", "fixed"),
+    [
+        ({"use_dora": "false"}, {"use_dora": False}),
+        ({"layers_to_transform": "null"}, {"layers_to_transform": None}),
+        ({"modules_to_save": "lm_head"}, {"modules_to_save": ["lm_head"]}),
+        ({"bias": "al"}, {"bias": "all"}),
+        ({"exclude_modules": "a,b"}, {"exclude_modules": ["a", "b"]}),
+        ({"target_modules": "All_Linear"}, {"target_modules": "all-linear"}),
+        ({"target_modules": ["a", r".*\.b$"]}, {"target_modules": ["a", "b"]}),
+        ({"tinit": 100, "tfinal": 700}, {"tinit": 100, "tfinal": 300}),
+        ({"init_r": 1, "target_r": 1}, {"init_r": 2, "target_r": 1}),
+        ({"lora_alpha": 0}, {"lora_alpha": 12}),
+    ],
+)
+def test_unsafe_fix_writes_what_was_probably_meant(fields, fixed):
+    text = json.dumps(SOUND | fields)
+    assert fix(text, "json", unsafe=False).text == text
+    assert json.loads(fix(text, "json").text) == SOUND | fixed
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"total_step": "many"},  # no number
+        {"init_r": "12.5"},  # no integer
+        {"beta1": "2"},  # out of range, so that it would be the next error
+        {"init_r": True},
+        {"use_dora": 2},
+        {"layers_to_transform": [0, "null"]},  # null fits the field, not the list
+        {"lora_alpha": "9" * 30},
+    ],
+)
+def test_value_without_one_plain_reading_has_no_fix(fields):
+    text = json.dumps(SOUND | fields)
+    assert fix(text, "json").text == text
+
+
+def test_rename_to_a_key_that_is_there_is_not_offered():
+    text = json.dumps(SOUND | {"delta_t": 3})
+    assert _fixable(_one(text, text, unsafe=True)) == []
+
+
+def test_two_misspellings_of_one_key_are_renamed_once_and_the_other_is_left():
+    text = json.dumps({k: v for k, v in SOUND.items() if k != "deltaT"} | {"delta_t": 3, "dt": 1})
+    text = text.replace('"dt"', '"delta-t"')
+    report = _one(text, text.replace("delta_t", "deltaT"), unsafe=True)
+    assert [(d.code, d.hint) for d in report.diagnostics] == [
+        ("ADA104", "remove it: `deltaT` is set too")
+    ]
+
+
+def test_key_of_the_tools_own_is_not_renamed_and_a_prefixed_one_keeps_its_prefix():
+    flat = {"lora_type": "adalora", "rank": 8} | {k: v for k, v in SOUND.items() if "type" not in k}
+    text = json.dumps(flat)
+    _one(text, text, unsafe=True)
+    prefixed = {f"adalora_{key}": value for key, value in SOUND.items() if key[0] != "t"} | {
+        "adalora_total_step": 1000, "adalora_t_init": 3, "adalora_tfinal": 200}  # fmt: skip
+    text = json.dumps(prefixed)
+    assert '"adalora_tinit": 3' in fix(text, "json").text
+
+
+YAML = "".join(f"{key}: {json.dumps(value)}\n" for key, value in SOUND.items())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("init_r: &r 12.0  # c", "init_r: &r 12  # c"),
+        ("init_r: 12.0\nrevision: '12.0'", "init_r: 12\nrevision: '12.0'"),
+        ("'init_r': \"12\"", "'init_r': 12"),
+        ("? init_r\n: 12.0", "? init_r\n: 12"),
+        ("init_r: |\n  12", "init_r: 12"),
+        ("init_r:\n  12.0", "init_r:\n  12"),
+    ],
+)
+def test_yaml_around_a_fixed_value_stays(old, new):
+    rest = YAML.replace("init_r: 12\n", "")
+    _one(f"{old}\n{rest}", f"{new}\n{rest}", "yaml")
+
+
+def test_value_that_others_read_through_a_merge_is_left_with_the_reason():
+    text = "base: &b {init_r: 12.0, x: 1}\npeft:\n  <<: *b\n" + "".join(
+        f"  {line}\n" for line in YAML.replace("init_r: 12\n", "").splitlines()
+    )
+    text = text.replace("target_r: 8", "target_r: 8.0")
+    report = _one(text, text.replace("target_r: 8.0", "target_r: 8"), "yaml")
+    (left,) = [d for d in report.diagnostics if d.code == "ADA106"]
+    assert left.pointer == "/peft/init_r"
+    assert "through an anchor or a merge" in left.fix.obstacle
+    assert f"not fixed: {left.fix.obstacle}" in report.render("full")
+
+
+def test_mapping_that_an_alias_repeats_is_fixed_in_both_places():
+    inner = YAML.replace("init_r: 12\n", "init_r: 12.0\n").replace("\n", "\n  ").rstrip()
+    text = f"a: &a\n  {inner}\nb: *a\n"
+    done = fix(text, "yaml")
+    assert done.text == text.replace("12.0", "12")
+    assert done.report.diagnostics == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("init_r = 12.0 # c", "init_r = 12 # c"),
+        ("'init_r' = '12'", "'init_r' = 12"),
+        ("peft_type = '''adalora'''", "peft_type = 'ADALORA'"),
+        ('peft_type = "adalora"', 'peft_type = "ADALORA"'),
+    ],
+)
+def test_toml_around_a_fixed_value_stays(old, new):
+    key = old.split()[0].strip("'")
+    rest = "".join(f"{k} = {json.dumps(v)}\n" for k, v in SOUND.items() if k != key)
+    _one(f"[peft]\n{old}\n{rest}", f"[peft]\n{new}\n{rest}", "toml")
+
+
+def test_rank_pattern_key_in_toml_is_quoted_when_renamed():
+    lines = [f"{k} = {json.dumps(v)}\n" for k, v in SOUND.items()]
+    text = "".join(lines) + "inference_mode = true\nrank_pattern.q = [{}]\n".format(
+        ", ".join(["true"] * 8 + ["false"] * 4)
+    )
+    report = _one(text, text.replace(".q =", '."q.lora_E" ='), "toml", unsafe=True)
+    assert report.diagnostics == ()
+
+
+def _diagnostic(*edits, safe=True):
+    spans = [Edit(Span(a, b, 1, a + 1, 1, b + 1), text) for a, b, text in edits]
+    fix_ = Fix("d", tuple(spans), is_safe=safe)
+    return Diagnostic("ADA104", "n", "error", "m", f"/{edits}", fix=fix_)
+
+
+def test_edits_that_overlap_are_not_made_together_and_equal_ones_are():
+    first, inside = _diagnostic((0, 5, "a"), (9, 9, "x")), _diagnostic((4, 6, "b"))
+    touching, equal = _diagnostic((5, 6, "c")), _diagnostic((5, 6, "c"))
+    same_place = _diagnostic((9, 9, "y"))
+    chosen = without_overlaps([first, inside, touching, equal, same_place])
+    assert chosen == [first, touching, equal]
+    edits = {edit for d in chosen for edit in d.fix.edits}
+    assert apply_edits("0123456789", edits) == "ac678x9"
