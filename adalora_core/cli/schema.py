@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
+from adalora_core.contract.constraints.rules_file import rules_text
+from adalora_core.contract.editor_schema import editor_schema
 from adalora_core.contract.reports.report_schema import report_schema_text
 from adalora_core.contract.schema import DRAFTS, config_schema, to_text
 
@@ -20,7 +22,13 @@ def run(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="adalora schema", description="Print the JSON Schema of an AdaLoRA configuration."
     )
-    parser.add_argument("--draft", choices=tuple(DRAFTS), default="2020-12")
+    parser.add_argument(
+        "--flavour",
+        choices=("portable", "editor"),
+        default="portable",
+        help="for any validator, or draft-07 with the keywords of VS Code and the YAML server",
+    )
+    parser.add_argument("--draft", choices=tuple(DRAFTS), help="of the portable one (2020-12)")
     parser.add_argument(
         "--strict-keys", action="store_true", help="reject keys that PEFT does not know"
     )
@@ -29,15 +37,15 @@ def run(argv: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--of",
-        choices=("config", "report"),
+        choices=("config", "report", "rules"),
         default="config",
-        help="the schema of a configuration, or that of --output-format json",
+        help="the schema of a configuration, that of --output-format json, or the rules as CEL "
+        "expressions",
     )
     options = parser.parse_args(argv)
-    if options.of == "report":
-        text = report_schema_text()
-    else:
-        text = to_text(config_schema(options.draft, strict_keys=options.strict_keys))
+    if options.flavour == "editor" and (options.draft or options.strict_keys):
+        parser.error("--flavour editor is draft-07 and takes neither --draft nor --strict-keys")
+    text = _text(options)
     if options.check is None:
         print(text, end="")
         return FINE
@@ -49,11 +57,27 @@ def run(argv: Sequence[str]) -> int:
     if committed == text:
         print(f"{options.check} is up to date")
         return FINE
-    arguments = ["--of report"] if options.of == "report" else [f"--draft {options.draft}"]
-    arguments += ["--strict-keys"] if options.strict_keys else []
     print(
         f"{options.check} differs from the schema of this version; write it anew with: "
-        f"adalora schema {' '.join(arguments)} "
-        f"> {options.check}"
+        f"adalora schema {_arguments(options)} > {options.check}"
     )
     return FINDINGS
+
+
+def _text(options: argparse.Namespace) -> str:
+    if options.of == "report":
+        return report_schema_text()
+    if options.of == "rules":
+        return rules_text()
+    if options.flavour == "editor":
+        return to_text(editor_schema())
+    return to_text(config_schema(options.draft or "2020-12", strict_keys=options.strict_keys))
+
+
+def _arguments(options: argparse.Namespace) -> str:
+    if options.of != "config":
+        return f"--of {options.of}"
+    if options.flavour == "editor":
+        return "--flavour editor"
+    strict = " --strict-keys" if options.strict_keys else ""
+    return f"--draft {options.draft or '2020-12'}{strict}"

@@ -60,7 +60,7 @@ def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dic
         "properties": {"$schema": {"type": "string"}}
         | {name: _property(field) for name, field in FIELDS.items()},
         "required": ["total_step"],
-        "allOf": [*_conflicts(), *rank_ladder(), *schedule_ladder()],
+        "allOf": [entry for _, entry in [*conflicts(), *ladders()]],
         "$defs": bounds(),
     }
     if strict_keys:
@@ -127,7 +127,17 @@ def _is_nullable_type(alternatives: list[dict[str, Any]]) -> bool:
     return plain and len(alternatives) == 2 and alternatives[-1]["type"] == "null"  # noqa: PLR2004
 
 
-def _conflicts() -> list[dict[str, Any]]:
+def ladders() -> list[tuple[str, dict[str, Any]]]:
+    """Return what bounds the rules on several numbers, each with the code of its rule."""
+    return [
+        *(("ADA301", rung) for rung in rank_ladder()),
+        *(("ADA202", cell) for cell in schedule_ladder()),
+    ]
+
+
+def conflicts() -> list[tuple[str, dict[str, Any]]]:
+    """Return the fields that exclude each other, each with the code of its rule."""
+
     def is_set(name: str, value: dict[str, Any]) -> dict[str, Any]:
         return {"properties": {name: value}, "required": [name]}
 
@@ -137,25 +147,37 @@ def _conflicts() -> list[dict[str, Any]]:
     null = {"type": "null"}
     not_empty = {"type": "array", "minItems": 1}
     return [
-        {"not": is_set("target_modules", {"enum": [[], ""]})},
-        {"not": is_set("init_lora_weights", {"const": "loftq"})},
-        {
-            "if": is_set("target_modules", {"type": "string"}),
-            "then": then(layers_to_transform=null, layers_pattern=null),
-        },
-        {
-            "if": is_set(
-                "layers_pattern", {"anyOf": [{"type": "string", "minLength": 1}, not_empty]}
-            ),
-            "then": is_set("layers_to_transform", {"not": null}),
-        },
-        {"not": is_set("target_parameters", not_empty)},
-        {
-            "if": is_set("task_type", {"const": "CAUSAL_LM"}),
-            "then": {"not": is_set("alora_invocation_tokens", not_empty)},
-        },
-        {
-            "if": is_set("lora_bias", {"const": True}),
-            "then": then(init_lora_weights={"type": "boolean"}),
-        },
+        ("ADA421", {"not": is_set("target_modules", {"enum": [[], ""]})}),
+        ("ADA402", {"not": is_set("init_lora_weights", {"const": "loftq"})}),
+        (
+            "ADA403",
+            {
+                "if": is_set("target_modules", {"type": "string"}),
+                "then": then(layers_to_transform=null, layers_pattern=null),
+            },
+        ),
+        (
+            "ADA404",
+            {
+                "if": is_set(
+                    "layers_pattern", {"anyOf": [{"type": "string", "minLength": 1}, not_empty]}
+                ),
+                "then": is_set("layers_to_transform", {"not": null}),
+            },
+        ),
+        ("ADA409", {"not": is_set("target_parameters", not_empty)}),
+        (
+            "ADA408",
+            {
+                "if": is_set("task_type", {"const": "CAUSAL_LM"}),
+                "then": {"not": is_set("alora_invocation_tokens", not_empty)},
+            },
+        ),
+        (
+            "ADA418",
+            {
+                "if": is_set("lora_bias", {"const": True}),
+                "then": then(init_lora_weights={"type": "boolean"}),
+            },
+        ),
     ]

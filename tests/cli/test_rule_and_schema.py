@@ -47,6 +47,30 @@ def test_schema_of_the_report_is_the_committed_one(capsys):
     capsys.readouterr()
 
 
+def test_schema_for_editors_is_the_committed_one(capsys):
+    committed = DOCS.parents[1] / "schemas" / "adalora-config.editor.schema.json"
+    assert main(["schema", "--flavour", "editor"]) == 0
+    assert capsys.readouterr().out == committed.read_text("utf-8")
+    assert main(["schema", "--flavour", "editor", "--check", str(DOCS / "README.md")]) == 1
+    assert "write it anew with: adalora schema --flavour editor >" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", [["--draft", "draft-07"], ["--strict-keys"]])
+def test_schema_for_editors_takes_no_option_of_the_portable_one(option, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["schema", "--flavour", "editor", *option])
+    assert caught.value.code == 2
+    assert "takes neither --draft nor --strict-keys" in capsys.readouterr().err
+
+
+def test_rules_for_other_engines_are_the_committed_ones(capsys):
+    committed = DOCS.parents[1] / "schemas" / "adalora-rules.json"
+    assert main(["schema", "--of", "rules"]) == 0
+    assert capsys.readouterr().out == committed.read_text("utf-8")
+    assert main(["schema", "--of", "rules", "--check", str(DOCS / "README.md")]) == 1
+    assert "write it anew with: adalora schema --of rules >" in capsys.readouterr().out
+
+
 def test_schema_compared_with_a_file_exits_0_1_or_2(tmp_path, capsys):
     path = tmp_path / "adalora.schema.json"
     assert main(["schema", "--check", str(path)]) == 2

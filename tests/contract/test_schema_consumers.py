@@ -12,6 +12,8 @@ import fastjsonschema
 import pytest
 from contract_configs import SOUND
 
+from adalora_core.contract.editor_schema import FILE as EDITOR_FILE
+from adalora_core.contract.editor_schema import KEYWORDS
 from adalora_core.contract.schema import FILES, config_schema
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -29,7 +31,9 @@ AJV = """
 const {readFileSync} = require("fs");
 const schema = JSON.parse(readFileSync(process.argv[1]));
 const Ajv = require(schema.$schema.includes("2020-12") ? "ajv/dist/2020" : "ajv").default;
-const validate = new Ajv({strict: true, allErrors: true}).compile(schema);
+const ajv = new Ajv({strict: true, allErrors: true});
+process.argv.slice(2).forEach((keyword) => ajv.addKeyword(keyword));
+const validate = ajv.compile(schema);
 console.log(JSON.stringify(JSON.parse(readFileSync(0)).map((config) => validate(config))));
 """
 
@@ -55,9 +59,9 @@ def ajv_modules(tmp_path_factory):
     pytest.skip(f"would prove that the schemas compile in ajv's strict mode, but: {problem}")
 
 
-def _ajv(modules, schema, configs):
+def _ajv(modules, schema, configs, keywords=()):
     done = subprocess.run(
-        [shutil.which("node"), "-e", AJV, str(schema)],
+        [shutil.which("node"), "-e", AJV, str(schema), *keywords],
         env={"NODE_PATH": str(modules)},
         input=json.dumps(configs), capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -76,6 +80,14 @@ def test_schema_with_strict_keys_compiles_in_ajv_strict(ajv_modules, tmp_path):
     path = tmp_path / "strict.json"
     path.write_text(json.dumps(config_schema(strict_keys=True)))
     assert _ajv(ajv_modules, path, [SOUND, SOUND | {"delta_t": 1}]) == [True, False]
+
+
+def test_schema_for_editors_compiles_in_ajv_strict_once_its_keywords_are_declared(ajv_modules):
+    schema = SCHEMAS / EDITOR_FILE
+    verdicts = [True] + [False] * len(WRONG)
+    assert _ajv(ajv_modules, schema, [SOUND, *WRONG], KEYWORDS) == verdicts
+    with pytest.raises(AssertionError, match="unknown keyword"):
+        _ajv(ajv_modules, schema, [SOUND], KEYWORDS[:-1])
 
 
 def test_ajv_in_strict_mode_refuses_a_keyword_of_our_own(ajv_modules, tmp_path):

@@ -1,0 +1,91 @@
+"""The schema for editors: it judges as the portable one does, and every keyword has a reader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonschema
+import pytest
+from contract_configs import SOUND, configurations
+from hypothesis import given, settings
+
+from adalora_core.contract.editor_schema import CHOICES, FILE, KEYWORDS, editor_schema
+from adalora_core.contract.fields import FIELDS, Treatment
+from adalora_core.contract.rules import RULES
+from adalora_core.contract.schema import config_schema, to_text
+
+SCHEMA = editor_schema()
+PORTABLE = jsonschema.Draft7Validator(config_schema("draft-07"))
+EDITOR = jsonschema.Draft7Validator(SCHEMA)
+STANDARD = {
+    "$schema", "$id", "$defs", "$ref", "title", "description", "default", "type", "enum", "const",
+    "properties", "required", "additionalProperties", "items", "minItems", "maxItems", "minLength",
+    "maxProperties", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "if", "then",
+    "else", "allOf", "anyOf", "not",
+}  # fmt: skip
+
+
+def _subschemas(schema):
+    """Yield a schema and every schema inside it."""
+    if isinstance(schema, bool):
+        return
+    yield schema
+    for keyword, value in schema.items():
+        if keyword in {"properties", "$defs"}:
+            inner = list(value.values())
+        elif keyword in {"allOf", "anyOf"}:
+            inner = value
+        elif keyword in {"if", "then", "else", "not", "items", "additionalProperties"}:
+            inner = [value]
+        else:
+            inner = []
+        for each in inner:
+            yield from _subschemas(each)
+
+
+def test_committed_file_is_what_the_table_generates():
+    path = Path(__file__).parents[2] / "schemas" / FILE
+    assert path.read_text("utf-8") == to_text(SCHEMA)
+
+
+def test_schema_is_valid_against_its_metaschema():
+    jsonschema.Draft7Validator.check_schema(SCHEMA)
+
+
+def test_keywords_are_the_standard_ones_and_those_that_are_declared():
+    used = {keyword for schema in _subschemas(SCHEMA) for keyword in schema}
+    assert used <= STANDARD | set(KEYWORDS)
+    assert set(KEYWORDS) <= used
+
+
+@settings(max_examples=400)
+@given(configurations())
+def test_schema_for_editors_accepts_what_the_portable_one_accepts(values):
+    assert EDITOR.is_valid(values) == PORTABLE.is_valid(values)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+def test_examples_of_the_rules_are_judged_as_by_the_portable_one(rule):
+    for example in (rule.bad, rule.good):
+        if isinstance(example, dict):
+            assert EDITOR.is_valid(example) == PORTABLE.is_valid(example)
+
+
+def test_every_choice_has_its_description():
+    for name, field in FIELDS.items():
+        if field.choices is not None and len(field.choices) > 1:
+            assert tuple(CHOICES[name]) == field.choices
+            body = SCHEMA["properties"][name]
+            assert len(body["enumDescriptions"]) == len(body["enum"])
+
+
+def test_what_adalora_ignores_or_refuses_is_not_proposed():
+    hidden = {name for name, body in SCHEMA["properties"].items() if body.get("doNotSuggest")}
+    assert {n for n, f in FIELDS.items() if f.treatment is not Treatment.HONOURED} <= hidden
+    assert hidden.isdisjoint({"init_r", "target_r", "tinit", "tfinal", "total_step", "deltaT"})
+
+
+def test_snippet_is_a_sound_configuration():
+    (snippet,) = SCHEMA["defaultSnippets"]
+    assert EDITOR.is_valid(snippet["body"])
+    assert snippet["body"] == SOUND
