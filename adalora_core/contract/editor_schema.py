@@ -106,7 +106,7 @@ def editor_schema() -> dict[str, Any]:
         "$defs": {
             **{name: body for name, body in portable["$defs"].items() if name.startswith("tinit")},
             **{
-                name: _spoken(body, _message("ADA202"))
+                name: {"type": "object"} | _spoken(body, _message("ADA202"))
                 for name, body in portable["$defs"].items()
                 if name.startswith("tfinal")
             },
