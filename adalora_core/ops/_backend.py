@@ -47,6 +47,8 @@ def _load() -> Any:
 
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     # The stub types the module; where `HAS_CORE` is false nobody may touch it.
     from adalora_core import _cpu
 
@@ -56,6 +58,16 @@ else:
 
 HAS_CORE = core is not None
 """Whether the compiled core of the CPU is there; if not, the reference serves every call."""
+
+
+def compiles_for_core(tensors: Sequence[Tensor]) -> bool:
+    """Return whether torch.compile is tracing a call that the registered ops of the core serve."""
+    return (
+        torch.compiler.is_compiling()
+        and HAS_CORE
+        and len(tensors) > 0
+        and all(tensor.is_cpu for tensor in tensors)
+    )
 
 
 def serves(*tensors: Tensor) -> bool:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence  # noqa: TC003 - read by custom_op at run time
 
 import torch
+from torch import Tensor
 
 from adalora_core import reference
 from adalora_core.ops import _backend
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
 
 
 def update_importance(
@@ -62,6 +58,18 @@ def update_importance(
         >>> smoothed, uncertainty
         (tensor([0.2500, 0.2500, 0.2500]), tensor([0.1875, 0.1875, 0.1875]))
     """
+    if _backend.compiles_for_core(parameters):
+        with torch.no_grad():
+            count: Tensor = torch.ops.adalora_core.update_importance(
+                parameters,
+                [each.grad for each in parameters] if gradients is None else gradients,
+                _as_list(smoothed),
+                _as_list(uncertainty),
+                beta1,
+                beta2,
+                scores,
+            )
+        return int(count.item())
     if not (parameters and _backend.serves(parameters[0])):
         shapes = [each.shape for each in parameters]
         return reference.update_importance(
@@ -109,3 +117,53 @@ def averages_of(
         )
     parts = averages.split(sizes)
     return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _as_list(averages: Sequence[Tensor] | Tensor) -> Sequence[Tensor]:
+    return [averages] if isinstance(averages, torch.Tensor) else averages
+
+
+def _flat_or_list(averages: Sequence[Tensor]) -> Sequence[Tensor] | Tensor:
+    """Undo `_as_list`: three factors have an average each, so a single tensor is a flat one."""
+    return averages[0] if len(averages) == 1 else averages
+
+
+@torch.library.custom_op(
+    "adalora_core::update_importance",
+    mutates_args=("smoothed", "uncertainty", "scores"),
+    device_types="cpu",
+)
+def _registered(
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    smoothed: Sequence[Tensor],
+    uncertainty: Sequence[Tensor],
+    beta1: float,
+    beta2: float,
+    scores: Tensor | None,
+) -> Tensor:
+    """Update the averages and return how many entries were skipped; what torch.compile sees."""
+    skipped = _backend.core.update_importance(
+        parameters,
+        gradients,
+        _flat_or_list(smoothed),
+        _flat_or_list(uncertainty),
+        beta1,
+        beta2,
+        scores,
+    )
+    return torch.tensor(skipped)
+
+
+@_registered.register_fake
+def _(
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    smoothed: Sequence[Tensor],
+    uncertainty: Sequence[Tensor],
+    beta1: float,
+    beta2: float,
+    scores: Tensor | None,
+) -> Tensor:
+    del gradients, smoothed, uncertainty, beta1, beta2, scores
+    return parameters[0].new_empty((), dtype=torch.int64)

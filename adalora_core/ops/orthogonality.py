@@ -45,7 +45,7 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
             "orthogonality_penalty: lora_Bs must be as many as lora_As, and at least one, got "
             f"{len(lora_Bs)} for {len(lora_As)}"
         )
-    if torch.compiler.is_compiling() and _backend.HAS_CORE and factors[0].is_cpu:
+    if _backend.compiles_for_core(factors):
         penalty: Tensor = torch.ops.adalora_core.orthogonality_penalty(lora_As, lora_Bs)[0]
         return penalty
     if not _backend.serves(factors[0]):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence  # noqa: TC003 - read by custom_op at run time
 
 import torch
+from torch import Tensor
 
 from adalora_core import reference
 from adalora_core.ops import _backend
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
 
 
 def select_triplets(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> Tensor:
@@ -40,10 +36,13 @@ def select_triplets(scores: Tensor, budget: int, singular_values: Sequence[Tenso
         >>> select_triplets(torch.tensor([1.0, 3.0, 2.0]), 2, E), E[0].flatten()
         (tensor([False,  True,  True]), tensor([0., 1.]))
     """
+    if _backend.compiles_for_core((scores,)):
+        with torch.no_grad():
+            kept: Tensor = torch.ops.adalora_core.select_triplets(scores, budget, singular_values)
+        return kept
     if not _backend.serves(scores):
         return reference.select_triplets(scores, budget, singular_values)
-    mask = torch.empty(scores.shape, dtype=torch.bool)
-    _backend.core.select_triplets(scores, budget, mask, singular_values)
+    mask = _select(scores, budget, singular_values)
     torch.autograd.graph.increment_version(singular_values)
     return mask
 
@@ -67,8 +66,45 @@ def apply_mask(mask: Tensor, singular_values: Sequence[Tensor]) -> None:
         >>> E[0].flatten()
         tensor([1., 0.])
     """
+    if _backend.compiles_for_core((mask,)):
+        with torch.no_grad():
+            torch.ops.adalora_core.apply_mask(mask, singular_values)
+        return
     if not _backend.serves(mask):
         reference.apply_mask(mask, singular_values)
         return
     _backend.core.apply_mask(mask, singular_values)
     torch.autograd.graph.increment_version(singular_values)
+
+
+def _select(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> Tensor:
+    mask = torch.empty(scores.shape, dtype=torch.bool)
+    _backend.core.select_triplets(scores, budget, mask, singular_values)
+    return mask
+
+
+@torch.library.custom_op(
+    "adalora_core::select_triplets", mutates_args=("singular_values",), device_types="cpu"
+)
+def _registered_select(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> Tensor:
+    """Return the mask; the op that torch.compile sees."""
+    return _select(scores, budget, singular_values)
+
+
+@_registered_select.register_fake
+def _(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> Tensor:
+    del budget, singular_values
+    return scores.new_empty(scores.shape, dtype=torch.bool)
+
+
+@torch.library.custom_op(
+    "adalora_core::apply_mask", mutates_args=("singular_values",), device_types="cpu"
+)
+def _registered_apply(mask: Tensor, singular_values: Sequence[Tensor]) -> None:
+    """Zero what the mask drops; the op that torch.compile sees."""
+    _backend.core.apply_mask(mask, singular_values)
+
+
+@_registered_apply.register_fake
+def _(mask: Tensor, singular_values: Sequence[Tensor]) -> None:
+    del mask, singular_values

@@ -222,6 +222,47 @@ def test_scores_by_hand() -> None:
     assert scores.item() == 5 * 2 + (2 * 2 + 3 * 2)
 
 
+@pytest.mark.parametrize("flat", [True, False])
+def test_the_registered_op_passes_opcheck(flat: bool) -> None:
+    parameters, gradients, smoothed, uncertainty = make([(7, 3, 11), (5, 2, 4)])
+    gradients[4] = None  # type: ignore[call-overload] # no observation
+    if flat:
+        smoothed, uncertainty = (
+            [torch.cat([each.flatten() for each in average])] for average in (smoothed, uncertainty)
+        )
+    for scores in (torch.empty(5), None):
+        arguments = (parameters, gradients, smoothed, uncertainty, BETA1, BETA2, scores)
+        torch.library.opcheck(torch.ops.adalora_core.update_importance, arguments)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_compiled_allocation_equals_the_eager_one(flat: bool) -> None:
+    def allocate(lists: Any, scores: torch.Tensor) -> tuple[int, torch.Tensor]:
+        skipped = ops.update_importance(*lists, BETA1, BETA2, scores=scores)
+        mask = ops.select_triplets(scores, 3, lists[0][1::3])
+        ops.apply_mask(mask, lists[0][1::3])
+        return skipped, mask
+
+    torch._dynamo.reset()
+    eager = make([(7, 3, 11), (5, 2, 4)])
+    eager[1][0][0, 0] = float("inf")
+    compiled = copy(eager)
+    for lists in (eager, compiled):
+        lists[0] = [torch.nn.Parameter(each) for each in lists[0]]
+        if flat:
+            for parameter, gradient in zip(*lists[:2], strict=True):
+                parameter.grad = gradient
+            lists[1] = None  # type: ignore[call-overload] # their own
+            lists[2:] = [torch.cat([e.flatten() for e in each]) for each in lists[2:]]  # type: ignore[assignment] # flat
+    scores = [torch.empty(5) for _ in range(2)]
+    expected = allocate(eager, scores[0])
+    found = torch.compile(allocate, backend="aot_eager", fullgraph=True)(compiled, scores[1])
+    assert (found[0], found[1].tolist()) == (1, expected[1].tolist())
+    assert torch.equal(*scores)
+    for mine, other in zip((*compiled[0], *compiled[2]), (*eager[0], *eager[2]), strict=True):
+        assert torch.equal(mine, other)
+
+
 DIGEST = """
 import hashlib, sys, torch
 from adalora_core import ops

@@ -1,0 +1,87 @@
+"""torch.compile of whole models: one graph, and what eager mode gives."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from tolerances import assert_close
+from torch import nn
+
+from adalora_core import ops
+from adalora_core.adapter_spec import AdapterSpec
+from adalora_core.nn import wrap_layer
+
+SPEC = AdapterSpec(init_r=3, lora_alpha=6, init_lora_weights=False)
+WIDTHS = (5, 9, 7, 4)
+
+# Inductor compiles C++ and takes half a minute; the other backend traces and differentiates alike.
+CASES = [
+    pytest.param(torch.float32, ("one",), "aot_eager", id="float32"),
+    pytest.param(
+        torch.bfloat16, ("one", "two"), "aot_eager", id="bfloat16, two", marks=pytest.mark.slow
+    ),
+    pytest.param(torch.float64, ("one",), "aot_eager", id="float64", marks=pytest.mark.slow),
+    pytest.param(
+        torch.float32,
+        ("one", "two"),
+        "inductor",
+        id="inductor",
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning"),
+        ],
+    ),
+]
+
+
+def adapted(n_in: int, n_out: int, dtype: torch.dtype, adapters: tuple[str, ...]) -> nn.Module:
+    base = nn.Linear(n_in, n_out).to(dtype).requires_grad_(requires_grad=False)
+    layer: Any = wrap_layer(base, "layer")
+    for name in adapters:
+        layer.add_adapter(name, SPEC)
+    layer.active_adapters = adapters
+    return layer
+
+
+def model_of(dtype: torch.dtype, adapters: tuple[str, ...]) -> nn.Module:
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(WIDTHS):
+        layers += [adapted(n_in, n_out, dtype, adapters), nn.GELU(), nn.LayerNorm(n_out).to(dtype)]
+    return nn.Sequential(*layers)
+
+
+def penalised_loss(model: Any, x: torch.Tensor) -> torch.Tensor:
+    factors = [
+        [getattr(layer, name)[adapter] for layer in model[::3] for adapter in getattr(layer, name)]
+        for name in ("lora_A", "lora_B")
+    ]
+    loss: torch.Tensor = model(x).float().square().mean() + ops.orthogonality_penalty(*factors)
+    return loss
+
+
+def results(model: nn.Module, loss_of: Any, x: torch.Tensor) -> list[torch.Tensor]:
+    x = x.clone().requires_grad_()
+    model.zero_grad()
+    loss = loss_of(model, x)
+    loss.backward()
+    gradients = [each.grad.clone() for each in model.parameters() if each.requires_grad]
+    return [loss.detach(), x.grad, *gradients]  # type: ignore[list-item] # backward has run
+
+
+@pytest.mark.parametrize(("dtype", "adapters", "backend"), CASES)
+def test_one_graph_of_a_whole_model_equals_eager_forward_and_backward(
+    dtype: torch.dtype, adapters: tuple[str, ...], backend: str
+) -> None:
+    torch._dynamo.reset()
+    model = model_of(dtype, adapters)
+    compiled = torch.compile(penalised_loss, backend=backend, fullgraph=True)
+    for rows in (6, 2):
+        x = torch.randn(rows, 3, WIDTHS[0]).to(dtype)
+        eager, found = results(model, penalised_loss, x), results(model, compiled, x)
+        assert len(eager) == 2 + len(adapters) * 3 * 3 + 2 * 3
+        for actual, expected in zip(found, eager, strict=True):
+            assert actual.dtype == expected.dtype
+            assert_close(actual, expected, dtype)
