@@ -108,7 +108,7 @@ class _Job:
         )
         inspector = Inspector(
             check,
-            Selection.of(options.select, options.ignore),
+            Selection.of(options.select, options.ignore, options.per_file_ignores),
             options.key,
             options.trainer,
             options.format,
@@ -119,7 +119,10 @@ class _Job:
     def run(self) -> Outcome:
         """Check every target; one that cannot be read is said at once and the others go on."""
         reports = []
+        searched = set()
         for target in targets(self.options.paths, self.options.exclude):
+            if not target.was_named:
+                searched.add(target.name)
             try:
                 report = self._report(target)
             except OSError as error:
@@ -131,12 +134,28 @@ class _Job:
             else:
                 reports.append(report)
         return Outcome(
-            tuple(reports),
+            tuple(self._with_unused(reports, searched)),
             self.skipped,
             colour=wants_colour(self.options.color),
             fail_level=self.options.fail_level,
             fixing=self.options.fix,
         )
+
+    def _with_unused(self, reports: list[Report], searched: set[str]) -> list[Report]:
+        """Say of ignores for some files that they are not needed."""
+        selection = self.inspector.selection
+        if not selection.per_file:
+            return reports
+        from adalora_core.contract.suppression import unused_file_ignores
+
+        judges = self.inspector.judges
+        for index, found in unused_file_ignores(
+            selection.per_file, reports, searched, judges
+        ).items():
+            report = reports[index]
+            more = dataclasses.replace(report, diagnostics=(*found, *report.diagnostics))
+            reports[index] = selection.apply(more)
+        return reports
 
     def _report(self, target: Target) -> Report | None:
         """Return the report on a file, or None if it holds no configuration and need not."""

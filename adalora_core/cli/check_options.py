@@ -137,6 +137,13 @@ def _add_reporting(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--ignore", type=_codes, default=[], metavar="CODES", help="not these rules")
     group.add_argument(
+        "--per-file-ignores",
+        action="append",
+        default=[],
+        metavar="PATTERN:CODES",
+        help="not these rules in files whose name fits; may be repeated",
+    )
+    group.add_argument(
         "--fail-level",
         choices=SEVERITIES,
         default="error",

@@ -5,17 +5,16 @@ from __future__ import annotations
 import glob
 import os
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adalora_core.contract.selection import WILDCARDS, fits
 from adalora_core.contract.sources.reading import SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 STDIN = "-"
-_WILDCARDS = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ def _expand(argument: str) -> Iterator[Target]:
         yield Target(STDIN, was_named=True)
     elif os.path.isdir(argument):  # noqa: PTH112 - asked for every file of long lists
         yield from _below(argument)
-    elif _WILDCARDS.isdisjoint(argument) or Path(argument).exists():
+    elif WILDCARDS.isdisjoint(argument) or Path(argument).exists():
         yield Target(argument, was_named=True)
     else:
         for name in sorted(glob.glob(argument, recursive=True)):  # noqa: PTH207 - keeps the spelling
@@ -70,7 +69,4 @@ def _below(folder: str) -> Iterator[Target]:
 
 
 def _is_excluded(name: str, exclude: Sequence[str]) -> bool:
-    if not exclude:
-        return False
-    posix = Path(name).as_posix()
-    return any(fnmatch(posix, pattern) or fnmatch(posix, f"*/{pattern}") for pattern in exclude)
+    return any(fits(name, pattern) for pattern in exclude)

@@ -11,6 +11,7 @@ from adalora_core.contract.block import Block
 from adalora_core.contract.check import decode_further
 from adalora_core.contract.discovery import ADALORA_WORDS, block_at, find_blocks
 from adalora_core.contract.rule import Finding
+from adalora_core.contract.rules import BY_CODE
 from adalora_core.contract.rules.input import NO_BLOCK
 from adalora_core.contract.sources.document import Document
 from adalora_core.contract.sources.reading import format_of, to_text
@@ -108,4 +109,15 @@ class Inspector:
         return blocks, None if blocks else missing
 
     def _report(self, document: Document, blocks: list[Block], name: str) -> Report:
-        return self.selection.apply(assemble(document, blocks, name, self.check))
+        report = assemble(document, blocks, name, self.check)
+        if document.format != "json":  # JSON has no comments
+            from adalora_core.contract.suppression import suppress
+
+            report = suppress(document, report, self.judges)
+        return self.selection.apply(report)
+
+    def judges(self, code: str) -> bool:
+        """Return whether a rule is looked for in this run."""
+        option = BY_CODE[code].asked_for_by
+        is_asked_for = option is None or getattr(self.check, option) is not None
+        return is_asked_for and code in self.selection.codes

@@ -27,6 +27,7 @@ _TYPES: dict[str, type] = {
     "exit-zero": bool,
     "peft-version": str,
     "policy": str,
+    "per-file-ignores": dict,
 }
 
 
@@ -63,9 +64,19 @@ def _read(file: Path) -> dict[str, Any]:
     for key, value in section.items():
         _check(file, key, value)
     settings = {key.replace("-", "_"): value for key, value in section.items()}
+    if "per_file_ignores" in settings:
+        ignores = settings["per_file_ignores"].items()
+        settings["per_file_ignores"] = [f"{name}:{','.join(words)}" for name, words in ignores]
     if "policy" in settings:
         settings["policy"] = str(file.parent / settings["policy"])
     return settings
+
+
+_NAMES: dict[type, str] = {list: "a list of strings", dict: "a table of lists of strings"}
+
+
+def _is_list_of_strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
 
 
 def _check(file: Path, key: str, value: Any) -> None:
@@ -75,11 +86,11 @@ def _check(file: Path, key: str, value: Any) -> None:
             raise ValueError(f"{where}: expected one of {', '.join(_CHOICES[key])}, got {value!r}")
     elif key in _TYPES:
         wanted = _TYPES[key]
-        fits = isinstance(value, wanted)
-        if wanted is list:
-            fits = fits and all(isinstance(entry, str) for entry in value)
+        fits = _is_list_of_strings(value) if wanted is list else isinstance(value, wanted)
+        if wanted is dict:
+            fits = fits and all(_is_list_of_strings(entry) for entry in value.values())
         if not fits:
-            name = "a list of strings" if wanted is list else wanted.__name__
+            name = _NAMES.get(wanted, wanted.__name__)
             raise ValueError(f"{where}: expected {name}, got {value!r}")
     else:
         known = ", ".join(sorted({*_CHOICES, *_TYPES}))

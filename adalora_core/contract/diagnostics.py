@@ -133,6 +133,7 @@ class Report:
         runtime: who was assumed to train.
         block: the decoded AdaLoRA mapping, where one was found.
         fixed: the findings that are gone because `adalora check --fix` fixed them.
+        suppressed: the findings that comments or `--per-file-ignores` took out.
     """
 
     diagnostics: tuple[Diagnostic, ...]
@@ -141,6 +142,7 @@ class Report:
     runtime: Runtime = "peft"
     block: Mapping[str, Any] | None = field(default=None, repr=False)
     fixed: tuple[Diagnostic, ...] = ()
+    suppressed: tuple[Diagnostic, ...] = ()
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:

@@ -84,9 +84,13 @@ class Rule:
     only_if_set: ClassVar[tuple[str, ...] | None] = None
     """Fields of which one must differ from its default for the rule to have anything to say; None:
     those of `inputs`; empty: it may always have."""
-    needs: ClassVar[Literal["nothing", "faults", "oddities", "source"]] = "nothing"
-    """What a block must have for the rule to have anything to say; `source`: it never has, the
-    reader of the text raises its findings."""
+    needs: ClassVar[Literal["nothing", "faults", "oddities", "source", "command"]] = "nothing"
+    """What a block must have for the rule to have anything to say; `source`, `command`: it never
+    has, the reader of the text or the command raises its findings."""
+    asked_for_by: ClassVar[Literal["policy", "peft_version"] | None] = None
+    """The option without which the rule is never looked for."""
+    can_be_ignored: ClassVar[bool] = True
+    """Whether options and comments may silence the rule; not where nothing was checked."""
     safe_fix: ClassVar[str | None] = None
     """What `--fix` writes, and when; None: nothing."""
     unsafe_fix: ClassVar[str | None] = None

@@ -26,13 +26,18 @@ Severity: {rule.severity}. Since: {rule.since}.
 **Why:** {rule.why}
 
 **What to do:** {rule.hint}.
-{_fixes(rule)}
+{_fixes(rule)}{"" if rule.can_be_ignored else _NOT_IGNORED}
 ## Wrong{options}
 
 {_fenced(rule.bad, rule.language)}
 ## Right
 
 {_fenced(rule.good, rule.language)}"""
+
+
+_NOT_IGNORED = """
+**Cannot be ignored or suppressed:** a file in which nothing could be checked must not pass.
+"""
 
 
 def _fixes(rule: Rule) -> str:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 from contract_configs import configurations
+from contract_fixes import inspect
 from hypothesis import given
 
 from adalora_core.contract import check_config
@@ -18,7 +19,10 @@ from adalora_core.contract.rules import BY_CODE, RULES
 
 
 def _codes(text, rule, options):
-    report = check_config(text, format=rule.language, **options)
+    if rule.needs == "command":
+        report = inspect(text, rule.language).report
+    else:
+        report = check_config(text, format=rule.language, **options)
     return {diagnostic.code for diagnostic in report.diagnostics}
 
 

@@ -53,13 +53,25 @@ _SPELLED = {
 _MISSPELT = {"delta_t": "10", "rank": "32", "r": "64", "t_init": "5", "lora_r": "24", "alpha": "9"}
 
 
+def inspect(content: bytes | str, format_: str, **settings: Any) -> Inspected:
+    """Return what the command would say of a file of this content."""
+    found = _inspector(format_, settings).inspect(_raw(content), "file", was_named=True)
+    assert found is not None
+    return found
+
+
 def fix(content: bytes | str, format_: str, *, unsafe: bool = True, **settings: Any) -> Inspected:
     """Return what the command would make of a file of this content."""
-    raw = content.encode() if isinstance(content, str) else content
-    inspector = Inspector(CheckOptions(), Selection.of(), format=format_, **settings)
-    found = inspector.inspect(raw, "file", was_named=True)
-    assert found is not None
-    return inspector.fix(found, "file", was_named=True, unsafe=unsafe)
+    found = inspect(content, format_, **settings)
+    return _inspector(format_, settings).fix(found, "file", was_named=True, unsafe=unsafe)
+
+
+def _inspector(format_: str, settings: dict[str, Any]) -> Inspector:
+    return Inspector(CheckOptions(), Selection.of(), **{"format": format_, **settings})
+
+
+def _raw(content: bytes | str) -> bytes:
+    return content.encode() if isinstance(content, str) else content
 
 
 @st.composite

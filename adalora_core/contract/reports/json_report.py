@@ -31,6 +31,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
             "warnings": found["warning"],
             "infos": found["info"],
             "skipped": outcome.skipped,
+            "suppressed": sum(len(report.suppressed) for report in outcome.reports),
         },
         "reports": [
             {

@@ -50,7 +50,15 @@ def report_schema() -> dict[str, Any]:
                 "schema_version": {"const": SCHEMA_VERSION},
                 "summary": _object(
                     dict.fromkeys(
-                        ("configurations", "errors", "warnings", "infos", "skipped"), count
+                        (
+                            "configurations",
+                            "errors",
+                            "warnings",
+                            "infos",
+                            "skipped",
+                            "suppressed",
+                        ),
+                        count,
                     )
                 ),
                 "reports": {

@@ -37,6 +37,9 @@ def summary(outcome: Outcome) -> str:
     if found["info"]:
         words.append(f"{found['info']} info")
     line = f"checked {_plural(len(outcome.reports), 'configuration')}: {', '.join(words)}"
+    suppressed = sum(len(report.suppressed) for report in outcome.reports)
+    if suppressed:
+        line += f"; suppressed {_plural(suppressed, 'finding')}"
     if outcome.skipped:
         line += f"; skipped {_plural(outcome.skipped, 'file')} without AdaLoRA"
     return line

@@ -13,6 +13,7 @@ from adalora_core.contract.rules import (
     schedule,
     settings,
     shape,
+    suppressions,
     versions,
     yaml_traps,
 )
@@ -33,6 +34,7 @@ _FAMILIES = (
     patterns,
     yaml_traps,
     versions,
+    suppressions,
 )
 
 RULES: tuple[Rule, ...] = tuple(

@@ -21,6 +21,7 @@ class PolicyViolation(Rule):
         "policy": {"properties": {"init_r": {"maximum": 8, "description": "ranks cost memory"}}}
     }
     hint = "ask whoever wrote the policy"
+    asked_for_by = "policy"
     needs = "source"
 
 

@@ -32,6 +32,7 @@ class SyntaxFault(SourceRule):
     bad = _GOOD.replace("1000}", "1000,}")
     good = _GOOD
     hint = "correct the text at the position that the message names"
+    can_be_ignored = False
 
 
 class DuplicateKey(SourceRule):
@@ -74,6 +75,7 @@ class LimitExceeded(SourceRule):
     bad = "[" * 100 + "]" * 100
     good = _GOOD
     hint = "check that this is the file that was meant, or raise the limit with --limit"
+    can_be_ignored = False
 
 
 class NoBlock(SourceRule):
@@ -89,6 +91,7 @@ class NoBlock(SourceRule):
     good = _GOOD
     example_options = {"key": "/peft"}
     hint = 'the block is the mapping with "peft_type": "ADALORA"; point at it with --key /section'
+    can_be_ignored = False
 
 
 class NotAMapping(SourceRule):
@@ -100,6 +103,7 @@ class NotAMapping(SourceRule):
     bad = '["ADALORA"]\n'
     good = _GOOD
     hint = 'write an object: {"peft_type": "ADALORA", ...}'
+    can_be_ignored = False
 
 
 class ManyDocuments(SourceRule):
@@ -115,6 +119,7 @@ class ManyDocuments(SourceRule):
     )
     language = "yaml"
     hint = "split the file"
+    can_be_ignored = False
 
 
 class EmptyInput(SourceRule):
@@ -126,6 +131,7 @@ class EmptyInput(SourceRule):
     bad = "\n"
     good = _GOOD
     hint = "write the configuration again"
+    can_be_ignored = False
 
 
 SYNTAX_ERROR = SyntaxFault()

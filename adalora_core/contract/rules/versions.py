@@ -47,6 +47,7 @@ class KeyNewerThanPeft(Rule):
     )
     bad = SOUND | {"exclude_modules": ["lm_head"]}
     example_options = {"peft_version": "0.13"}
+    asked_for_by = "peft_version"
     hint = "upgrade PEFT, or remove the key"
 
     def check(self, block: Block) -> Iterator[Finding]:

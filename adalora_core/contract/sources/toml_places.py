@@ -10,7 +10,7 @@ from adalora_core.contract.sources.tree import Place
 _BLANK = re.compile(r"[ \t]*")
 _SPACE = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_STRING = re.compile(
+STRING = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'', re.DOTALL
 )
 _SCALAR = re.compile(r"[^,\]}#\r\n]*")
@@ -89,7 +89,7 @@ class _Scanner:
             self._skip(_BLANK)
             start = self._at
             if self._text[start] in "\"'":
-                self._skip(_STRING)
+                self._skip(STRING)
                 name = next(iter(tomllib.loads(f"{self._text[start : self._at]} = 0")))
             else:
                 self._skip(_BARE)
@@ -110,7 +110,7 @@ class _Scanner:
         elif first == "{":
             self._inline_table(place)
         elif first in "\"'":
-            self._skip(_STRING)
+            self._skip(STRING)
         else:
             self._skip(_SCALAR)
             self._at = start + len(self._text[start : self._at].rstrip())

@@ -17,7 +17,7 @@ from adalora_core.contract.sources.limits import DEFAULT_LIMITS, Limits
 from adalora_core.contract.sources.tree import Place, TreeLocator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from adalora_core.contract.shapes import Path
 
@@ -74,6 +74,13 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
             finding = Finding(rules.LIMIT_EXCEEDED, (), problem, offset=offset)
         _abort(reader.document, finding)
     return reader.document
+
+
+def scalar_extents(text: str) -> list[tuple[int, int]]:
+    """Return the extents of all scalars of a text that was read before, in their order."""
+    events = yaml.parse(text, Loader=_Loader)
+    scalars: Iterator[Any] = (event for event in events if isinstance(event, yaml.ScalarEvent))
+    return [(event.start_mark.index, event.end_mark.index) for event in scalars]
 
 
 def _abort(document: Document, finding: Finding) -> None:

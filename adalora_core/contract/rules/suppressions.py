@@ -1,0 +1,58 @@
+"""Family ADA9xx: comments and options that ask for a finding not to be reported."""
+
+from __future__ import annotations
+
+from adalora_core.contract.rule import Rule
+
+_SOUND = """\
+peft_type: ADALORA
+target_modules: [q_proj, v_proj]
+init_r: 12
+target_r: 8
+tinit: 200
+tfinal: 200
+deltaT: 10  # COMMENT
+total_step: 1000
+"""
+
+
+class CommandRule(Rule):
+    """A rule about what the command is asked not to report; only the command finds it."""
+
+    language = "yaml"
+    needs = "command"
+
+
+class UnusedSuppression(CommandRule):
+    code = "ADA901"
+    name = "unused-suppression"
+    severity = "warning"
+    summary = "a finding is suppressed that is not there"
+    why = (
+        "What was wrong has been corrected, or the comment stands at another line than the finding "
+        "(the one that the report points at). Left in place it would hide the next fault of this "
+        "kind. A code that this run does not look for is not judged."
+    )
+    bad = _SOUND.replace("COMMENT", "adalora: ignore[ADA207]")
+    good = _SOUND.replace("10  # COMMENT", "100  # adalora: ignore[ADA207]")
+    hint = "remove the code"
+    safe_fix = "the code goes out of the comment; if it is the only one, the request goes as well"
+
+
+class InvalidSuppression(CommandRule):
+    code = "ADA902"
+    name = "invalid-suppression"
+    severity = "warning"
+    summary = "a comment asks to suppress findings in a way that has no effect"
+    why = (
+        "A request names every rule by its whole code or its name. One for everything, or for a "
+        "family of rules, would hide faults that nobody has seen yet, so it is refused."
+    )
+    bad = _SOUND.replace("COMMENT", "adalora: ignore")
+    good = _SOUND.replace("10  # COMMENT", "100  # adalora: ignore[few-allocations]")
+    hint = "write ignore[ADA202] at the line or above it, or ignore-file[ADA202] anywhere"
+
+
+UNUSED = UnusedSuppression()
+INVALID = InvalidSuppression()
+RULES = (UNUSED, INVALID)

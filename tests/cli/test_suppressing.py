@@ -1,0 +1,126 @@
+"""`--per-file-ignores`, comments, and what cannot be ignored, as the command's users meet them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from adalora_core.contract.rule import SOUND
+
+FEW = SOUND | {"deltaT": 100}
+"""One warning, ADA207."""
+
+COMMENTED = "".join(f"{k}: {json.dumps(v)}\n" for k, v in FEW.items()).replace(
+    "deltaT: 100", "deltaT: 100  # adalora: ignore[ADA207]"
+)
+
+
+def _codes(out):
+    return [[d["code"] for d in report["diagnostics"]] for report in json.loads(out)["reports"]]
+
+
+def test_suppressed_findings_are_counted_and_do_not_fail(check, write):
+    code, out, _ = check(write(COMMENTED, "a.yaml"), "--fail-level", "warning")
+    assert code == 0
+    assert out == "checked 1 configuration: 0 errors, 0 warnings; suppressed 1 finding\n"
+    _, out, _ = check(write(COMMENTED, "a.yaml"), "-o", "json")
+    assert json.loads(out)["summary"]["suppressed"] == 1
+
+
+def test_request_for_a_rule_that_this_run_does_not_look_for_is_not_unused(check, write):
+    text = COMMENTED.replace("ADA207", "ADA207, ADA801, ADA701")
+    path = write(text, "a.yaml")
+    assert _codes(check(path, "-o", "json")[1]) == [[]]
+    assert _codes(check(path, "-o", "json", "--peft-version", "0.20")[1]) == [["ADA901"]]
+    unused = write(COMMENTED.replace("ADA207", "ADA204"), "b.yaml")
+    assert _codes(check(unused, "-o", "json", "--select", "ADA9")[1]) == [[]]
+    assert _codes(check(unused, "-o", "json", "--select", "ADA9,ADA204")[1]) == [["ADA901"]]
+    assert _codes(check(unused, "-o", "json", "--ignore", "unused-suppression")[1]) == [["ADA207"]]
+
+
+def test_file_ignores_take_codes_out_of_files_that_fit(check, write, tmp_path):
+    write(FEW, "tests/a.json")
+    write(FEW, "b.json")
+    _, out, _ = check(tmp_path, "-o", "json", "--per-file-ignores", "tests/*:ADA2,ADA414")
+    # The second code found nothing anywhere; the first did.
+    assert _codes(out) == [["ADA207"], ["ADA901"]]
+    _, out, _ = check(tmp_path, "--per-file-ignores", "tests/*:few-allocations")
+    assert "suppressed 1 finding" in out
+
+
+def test_file_ignore_that_takes_nothing_out_is_reported_where_all_its_files_were_seen(
+    check, write, tmp_path
+):
+    path = write(FEW, "run/a.json")
+    write(SOUND, "run/b.json")
+
+    def unused(*arguments):
+        return [code for codes in _codes(check(*arguments, "-o", "json")[1]) for code in codes]
+
+    option = ("--per-file-ignores", "run/*:ADA204")
+    assert unused(tmp_path, *option) == ["ADA901", "ADA207"]
+    # A hook names the files that changed; others that fit may need the entry.
+    assert unused(path, *option) == ["ADA207"]
+    assert unused(path, "--per-file-ignores", "run/a.json:ADA204") == ["ADA901", "ADA207"]
+    assert unused(path, "--per-file-ignores", "other.json:ADA204") == ["ADA207"]
+
+
+def test_file_ignores_of_the_project_are_a_table(check, write):
+    Path("pyproject.toml").write_text(
+        '[tool.adalora.per-file-ignores]\n"tests/*" = ["ADA207", "r-ignored"]\n'
+    )
+    path = write(FEW | {"r": 4}, "tests/a.json")
+    assert _codes(check(path, "-o", "json")[1]) == [[]]
+    other = write(FEW | {"r": 4}, "b.json")
+    option = ("--per-file-ignores", "b.json:ADA303")
+    assert _codes(check(path, other, "-o", "json", *option)[1]) == [[], ["ADA207"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        ('per-file-ignores = ["a:ADA207"]', "expected a table of lists of strings"),
+        ('per-file-ignores = {a = "ADA207"}', "expected a table of lists of strings"),
+        ('per-file-ignores = {a = ["ADA999"]}', "there is no rule 'ADA999'"),
+    ],
+)
+def test_wrong_file_ignores_of_the_project_exit_2(check, write, text, phrase):
+    Path("pyproject.toml").write_text(f"[tool.adalora]\n{text}\n")
+    code, out, err = check(write(SOUND))
+    assert (code, out) == (2, "")
+    assert phrase in err
+
+
+@pytest.mark.parametrize("setting", ["a.json", "a.json:", ":ADA207", "a.json: ,"])
+def test_file_ignore_in_another_form_exits_2(check, write, setting):
+    code, _, err = check(write(SOUND), "--per-file-ignores", setting)
+    assert code == 2
+    assert "expected PATTERN:CODES" in err
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--ignore", "ADA001"],
+        ["--ignore", "empty-input"],
+        ["--per-file-ignores", "*:ADA006"],
+        ["--ignore", "ADA"],
+        ["--per-file-ignores", "*:ADA"],
+    ],
+)
+def test_asking_to_ignore_everything_or_what_was_not_checked_exits_2(check, write, option):
+    code, out, err = check(write(SOUND), *option)
+    assert (code, out) == (2, "")
+    assert "--exclude" in err
+
+
+@pytest.mark.parametrize("content", ["{", "", "[]", '{"a": 1}', "\x00"])
+@pytest.mark.parametrize(
+    "option", [["--select", "ADA2"], ["--ignore", "ADA0"], ["--per-file-ignores", "*:ADA0"]]
+)
+def test_file_in_which_nothing_was_checked_fails_whatever_is_ignored(check, write, content, option):
+    code, out, _ = check(write(content), *option)
+    assert code == 1
+    assert "error[ADA00" in out
