@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from fnmatch import fnmatch
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,9 @@ LINK = re.compile(r"(\]\()(?!\w+:|#)([^)#\s]+)")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Replace the patterns in the navigation by the pages that match."""
+    """Replace the patterns in the navigation by the pages that match; say which version it is."""
     config.nav = _expanded(config.nav)
+    config.copyright = f"adalora-core {version('adalora-core')}, Apache-2.0"
     return config
 
 

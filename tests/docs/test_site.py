@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -78,6 +79,11 @@ def test_site_has_a_page_for_every_rule_command_and_public_name(site):
     reference = (site / "api" / "index.html").read_text(encoding="utf-8")
     missing = [n for n in adalora_core.__all__ if not re.search(rf'id="[\w.]+\.{n}"', reference)]
     assert not missing
+
+
+def test_every_page_says_which_version_it_describes(site):
+    for name in ("index.html", "rules/ADA202/index.html"):
+        assert f"adalora-core {version('adalora-core')}" in (site / name).read_text("utf-8")
 
 
 def test_search_finds_rules(site):

@@ -1,4 +1,4 @@
-"""A copy of the sources to build from, so that no build leaves anything in the working tree."""
+"""A copy of the sources to build from, and what is built of it once for all tests."""
 
 from __future__ import annotations
 
@@ -6,28 +6,87 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ["CMakeLists.txt", "LICENSE", "README.md", "adalora_core", "csrc", "pyproject.toml"]
+
+
+def run_in(folder: Path, *command, **environment) -> subprocess.CompletedProcess[str]:
+    """Run a command in `folder`, apart from what this process was started with."""
+    apart = {"PYTHONPATH", "ADALORA_NATIVE", "CC", "CXX"}
+    inherited = {name: value for name, value in os.environ.items() if name not in apart}
+    return subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        cwd=folder,
+        env=inherited | environment,
+    )
+
+
+def built(folder: Path, pattern: str, *command, **environment) -> Path:
+    """Run a build that leaves one file in `folder`, and return that."""
+    done = run_in(folder, *command, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = folder.glob(pattern)
+    return file
 
 
 @pytest.fixture(scope="session")
 def source_tree(tmp_path_factory) -> Path:
-    """Everything that a build reads, without version control and without build products."""
+    """The project as a clone has it: no build leaves anything in the real one."""
     tree = tmp_path_factory.mktemp("sources") / "adalora-core"
-    tree.mkdir()
-    for name in SOURCES:
-        source = ROOT / name
-        if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "*.so", "build")
-            shutil.copytree(source, tree / name, ignore=ignored)
-        else:
-            shutil.copy(source, tree / name)
+    ignored = shutil.ignore_patterns(".git", "*.so", "__pycache__", ".*_cache", "build", "shared")
+    shutil.copytree(ROOT, tree, ignore=ignored)
     return tree
+
+
+@pytest.fixture(scope="session")
+def wheelhouse(tmp_path_factory) -> Path:
+    """What a build declares that it needs, fetched once; the builds below have no other source."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    folder = tmp_path_factory.mktemp("wheelhouse")
+    # The last two are asked for on machines that have none of their own.
+    needed = [*project["build-system"]["requires"], "cmake", "ninja"]
+    done = run_in(folder, sys.executable, "-m", "pip", "download", "--quiet", *needed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def offline(wheelhouse) -> dict[str, str]:
+    """The environment of a machine without a network that has the wheelhouse."""
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheelhouse)}
+
+
+@pytest.fixture(scope="session")
+def sdist(source_tree, tmp_path_factory, offline) -> Path:
+    folder = tmp_path_factory.mktemp("sdist")
+    build = [sys.executable, "-m", "build", "--sdist", "--outdir", folder, source_tree]
+    return built(folder, "*.tar.gz", *build, **offline)
+
+
+@pytest.fixture(scope="session")
+def wheel(sdist, tmp_path_factory, offline) -> Path:
+    """The wheel with the compiled core, built of the sdist."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", folder, sdist]
+    return built(folder, "*.whl", *build, **offline)
+
+
+@pytest.fixture(scope="session")
+def pure_wheel(sdist, tmp_path_factory, offline, path_without_compiler) -> Path:
+    """The wheel without a compiled core, built where there is no compiler."""
+    folder = tmp_path_factory.mktemp("pure-wheel")
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", folder, sdist]
+    alone = {"ADALORA_NATIVE": "OFF", "PATH": path_without_compiler}
+    return built(folder, "*.whl", *build, **offline, **alone)
 
 
 @pytest.fixture
@@ -41,31 +100,13 @@ def fresh_python(tmp_path) -> Path:
 @pytest.fixture
 def run_command(tmp_path):
     """Runs a command outside the source tree; its result is returned whatever the exit code."""
-
-    def run(*command, **environment) -> subprocess.CompletedProcess[str]:
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in {"PYTHONPATH", "ADALORA_NATIVE", "CC", "CXX"}
-        }
-        return subprocess.run(
-            [str(part) for part in command],
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-            cwd=tmp_path,
-            env=inherited | environment,
-        )
-
-    return run
+    return lambda *command, **environment: run_in(tmp_path, *command, **environment)
 
 
-@pytest.fixture
-def path_without_compiler(tmp_path) -> str:
+@pytest.fixture(scope="session")
+def path_without_compiler(tmp_path_factory) -> str:
     """A PATH that holds the build tools but no compiler."""
-    folder = tmp_path / "no-compiler"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("no-compiler")
     for tool in ("cmake", "ninja"):
         found = shutil.which(tool)
         if found:

@@ -1,0 +1,103 @@
+"""The settings that a release is made with: valid, and about the Pythons that the package names."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+WHEELS = SETTINGS["tool"]["cibuildwheel"]
+NAMED_PYTHONS = {
+    name.rpartition(" ")[2]
+    for name in SETTINGS["project"]["classifiers"]
+    if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", name)
+}
+
+
+def run_tool(name: str, *arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    if find_spec(name) is None:
+        pytest.skip(
+            f"would check the settings of a release with {name}; install the extra: release"
+        )
+    return subprocess.run(
+        [sys.executable, "-m", name, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+    )
+
+
+def planned_wheels(platform: str) -> list[str]:
+    architectures = ",".join(WHEELS["linux"]["archs"]) if platform == "linux" else "all"
+    done = run_tool(
+        "cibuildwheel",
+        "--print-build-identifiers",
+        "--platform",
+        platform,
+        "--archs",
+        architectures,
+    )
+    assert done.returncode in {0, 3}, done.stderr  # 3: nothing to build
+    return done.stdout.split()
+
+
+def test_every_tool_whose_settings_have_a_schema_accepts_them():
+    # cibuildwheel, scikit-build-core and the standards bring theirs.
+    done = run_tool("validate_pyproject", "pyproject.toml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_misspelt_setting_of_cibuildwheel_is_refused(tmp_path):
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (tmp_path / "pyproject.toml").write_text(text.replace("test-sources =", "test-source ="))
+    done = run_tool("validate_pyproject", "pyproject.toml", folder=tmp_path)
+    assert done.returncode == 1
+    assert "test-source" in done.stdout + done.stderr
+
+
+def test_wheels_are_planned_for_the_named_pythons_on_two_architectures_of_linux():
+    assert set(planned_wheels("linux")) == {
+        f"cp{python.replace('.', '')}-manylinux_{architecture}"
+        for python in NAMED_PYTHONS
+        for architecture in ("x86_64", "aarch64")
+    }
+
+
+@pytest.mark.parametrize("platform", ["macos", "windows"])
+def test_no_wheel_is_planned_for(platform):
+    assert planned_wheels(platform) == []
+
+
+@pytest.mark.slow
+def test_tests_of_a_wheel_run_from_what_is_copied_beside_it(tmp_path):
+    """As cibuildwheel runs them: all are collected, some that read files of the project are run."""
+    for source in WHEELS["test-sources"]:
+        copy = tmp_path / source
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        whole_folder = (ROOT / source).is_dir()
+        (shutil.copytree if whole_folder else shutil.copy)(ROOT / source, copy)
+    command = next(line for line in WHEELS["test-command"] if line.startswith("pytest"))
+    program, *arguments = shlex.split(command)
+    start = f"import {program}; raise SystemExit({program}.console_main())"
+    some = ["-k", "address or sarif or header", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, "-c", start, *arguments, *some],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONSAFEPATH": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\b\d+ passed, .*deselected", done.stdout), done.stdout

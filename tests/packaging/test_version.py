@@ -1,0 +1,70 @@
+"""The version stands in pyproject.toml; everything else that shows one shows that one."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.util
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+import adalora_core
+from adalora_core.cli import main
+from adalora_core.contract.rules import RULES
+
+ROOT = Path(__file__).parents[2]
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+# The headings of https://keepachangelog.com/en/1.1.0/.
+KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def entries() -> list[tuple[str, str]]:
+    """The version and the date of each entry of the changelog."""
+    headings = re.findall(r"^## (.*)$", CHANGELOG, re.MULTILINE)
+    found = [re.fullmatch(r"\[(.+)\] - (.+)", heading) for heading in headings]
+    assert all(found), headings
+    return [(match[1], match[2]) for match in found]
+
+
+def test_metadata_package_and_command_say_the_version(capsys):
+    assert version("adalora-core") == adalora_core.__version__ == VERSION
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"adalora-core {VERSION}\n"
+
+
+def test_compiled_core_says_the_version():
+    if importlib.util.find_spec("adalora_core._cpu") is None:
+        pytest.skip("would compare the version of the compiled core; there is none")
+    from adalora_core import _cpu
+
+    assert _cpu.__version__ == VERSION
+
+
+def test_newest_entry_of_the_changelog_is_this_version():
+    assert entries()[0][0] == VERSION
+
+
+def test_changelog_goes_from_the_newest_to_the_oldest_with_dates():
+    versions = [Version(name) for name, _ in entries()]
+    assert versions == sorted(set(versions), reverse=True)
+    (_, newest), *older = entries()
+    if newest != "unreleased":
+        dt.date.fromisoformat(newest)
+    assert all(dt.date.fromisoformat(date) for _, date in older)
+
+
+def test_changelog_sorts_changes_by_their_kind():
+    kinds = re.findall(r"^### (.*)$", CHANGELOG, re.MULTILINE)
+    assert kinds
+    assert set(kinds) <= KINDS
+    before_first_kind = CHANGELOG.partition("### ")[0]
+    assert not re.findall(r"^- ", before_first_kind, re.MULTILINE)
+
+
+def test_no_rule_is_newer_than_this_version():
+    assert all(Version(rule.since) <= Version(VERSION) for rule in RULES)
