@@ -23,9 +23,9 @@ CASES = [
     pytest.param(
         torch.bfloat16, ("one", "two"), "aot_eager", id="bfloat16, two", marks=pytest.mark.slow
     ),
-    pytest.param(torch.float64, ("one",), "aot_eager", id="float64", marks=pytest.mark.slow),
+    # In double precision, since inductor sums a normalisation in another order than eager mode.
     pytest.param(
-        torch.float32,
+        torch.float64,
         ("one", "two"),
         "inductor",
         id="inductor",
@@ -58,7 +58,7 @@ def penalised_loss(model: Any, x: torch.Tensor) -> torch.Tensor:
         [getattr(layer, name)[adapter] for layer in model[::3] for adapter in getattr(layer, name)]
         for name in ("lora_A", "lora_B")
     ]
-    loss: torch.Tensor = model(x).float().square().mean() + ops.orthogonality_penalty(*factors)
+    loss: torch.Tensor = model(x).double().square().mean() + ops.orthogonality_penalty(*factors)
     return loss
 
 
