@@ -104,12 +104,11 @@ def editor_schema() -> dict[str, Any]:
             *(_spoken(entry, _message(code)) for code, entry in [*conflicts(), *ladders()]),
         ],
         "$defs": {
-            **{name: body for name, body in portable["$defs"].items() if name.startswith("tinit")},
-            **{
-                name: {"type": "object"} | _spoken(body, _message("ADA202"))
-                for name, body in portable["$defs"].items()
-                if name.startswith("tfinal")
-            },
+            # The bounds of tinit are conditions of the ladder, those of tfinal its conclusions.
+            name: _quiet(body)
+            if name.startswith("tinit")
+            else {"type": "object"} | _spoken(body, _message("ADA202"))
+            for name, body in portable["$defs"].items()
         },
     }
 
@@ -183,7 +182,7 @@ def _misspellings() -> dict[str, Any]:
 def _spoken(schema: dict[str, Any], message: str) -> dict[str, Any]:
     """Return the same assertion in a form to which both servers attach the message."""
     if "if" in schema:
-        kept = {"if": schema["if"]}
+        kept = {"if": _quiet(schema["if"])}
         return kept | {k: _spoken(schema[k], message) for k in ("then", "else") if k in schema}
     if "allOf" in schema:
         return {"allOf": [_spoken(each, message) for each in schema["allOf"]]}
@@ -191,7 +190,7 @@ def _spoken(schema: dict[str, Any], message: str) -> dict[str, Any]:
         return schema
     if "not" in schema:
         forbidden = schema["not"]
-        return {"if": forbidden, "then": _forbidden(forbidden["required"][0], message)}
+        return {"if": _quiet(forbidden), "then": _forbidden(forbidden["required"][0], message)}
     parts = [
         _accusing(name, _opposite(body), message)
         for name, body in schema["properties"].items()
@@ -218,7 +217,17 @@ def _opposite(body: dict[str, Any]) -> dict[str, Any]:
 def _accusing(name: str, wrong: dict[str, Any], message: str) -> dict[str, Any]:
     """Forbid the field `name` where its value is wrong."""
     condition = {"properties": {name: wrong}, "required": [name]}
-    return {"if": condition, "then": _forbidden(name, message)}
+    return {"if": _quiet(condition), "then": _forbidden(name, message)}
+
+
+def _quiet(condition: dict[str, Any]) -> dict[str, Any]:
+    """Keep an editor from proposing the fields that a condition only asks about."""
+    asked = condition.get("properties", {})
+    if not asked:
+        return condition
+    return condition | {
+        "properties": {name: body | {"doNotSuggest": True} for name, body in asked.items()}
+    }
 
 
 def _forbidden(name: str, message: str) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import fastjsonschema
+import npm_packages
 import pytest
 from contract_configs import SOUND
 
@@ -40,23 +40,10 @@ console.log(JSON.stringify(JSON.parse(readFileSync(0)).map((config) => validate(
 
 @pytest.fixture(scope="session")
 def ajv_modules(tmp_path_factory):
-    """Return a node_modules with ajv 8: that of ADALORA_AJV_MODULES, or a fresh installation."""
-    if "ADALORA_AJV_MODULES" in os.environ:
-        return Path(os.environ["ADALORA_AJV_MODULES"])
-    folder = tmp_path_factory.mktemp("ajv")
-    npm = shutil.which("npm")
-    problem = "npm is not installed"
-    if npm is not None:
-        done = subprocess.run(
-            [npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), "ajv@8"],
-            capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
-        if done.returncode == 0:
-            return folder / "node_modules"
-        problem = done.stderr[-300:]
-    if os.environ.get("CI"):
-        pytest.fail(f"ajv is needed in CI: {problem}")
-    pytest.skip(f"would prove that the schemas compile in ajv's strict mode, but: {problem}")
+    return npm_packages.node_modules(
+        tmp_path_factory.mktemp("ajv"),
+        "the schemas compile in ajv's strict mode",
+    )
 
 
 def _ajv(modules, schema, configs, keywords=()):
