@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-from pathlib import Path
 
+import npm_packages
 import pytest
 from contract_reports import gitlab_issues, junit_suites
 
@@ -66,11 +65,11 @@ def test_gitlab_path_is_relative_to_the_project_that_gitlab_names(tmp_path, monk
     assert path("./x.json") == "sub/x.json"
 
 
-def test_gitlab_report_is_what_code_climates_published_types_say(tmp_path):
-    modules = Path(os.environ.get("ADALORA_AJV_MODULES", "node_modules"))
+def test_gitlab_report_is_what_code_climates_published_types_say(tmp_path, tmp_path_factory):
+    modules = npm_packages.node_modules(
+        tmp_path_factory.mktemp("npm"), "an issue is of Code Climate's type"
+    )
     compiler = modules / ".bin" / "tsc"
-    if not compiler.exists() or not (modules / "codeclimate-types").exists():
-        pytest.skip("would prove that an issue is Code Climate's type, but it is not installed")
     (tmp_path / "node_modules").symlink_to(modules.resolve())
 
     def complaints(report):
