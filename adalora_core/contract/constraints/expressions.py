@@ -308,5 +308,7 @@ NOT_EXPRESSED: dict[str, str] = {
     "ADA701": "it depends on --peft-version",
     "ADA704": "standard CEL cannot compare versions",
     "ADA801": "it is your own schema",
+    "ADA901": _OF_THE_TEXT,
+    "ADA902": _OF_THE_TEXT,
 }
 """`{code: why it has no expression}`."""
