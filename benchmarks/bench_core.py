@@ -1,4 +1,4 @@
-"""Measure the core and write results/core.json, core.md and core.png.
+"""Measure the core and write results/core.json, core.md, core.png and the table of README.md.
 
     python benchmarks/bench_core.py [part ...]
 
@@ -20,45 +20,21 @@ from pathlib import Path
 import peft
 import torch
 from measure import Result, run
+from pages import RESULTS, pages, read, row, write
 from plot import draw
 
 from adalora_core import _cpu
 
 PARTS = ("importance", "selection", "orthogonality", "svd_linear", "training_step")
-RESULTS = Path(__file__).parent / "results"
 
 
-def measure(parts: list[str]) -> dict[str, list[Result]]:
-    """Run every case of `parts` and print each result as it comes."""
-    found: dict[str, list[Result]] = {}
-    for part in parts:
-        found[part] = []
-        for case in importlib.import_module(f"bench_{part}").cases():
-            result = run(case)
-            found[part].append(result)
-            print(row(result), flush=True)
-    return found
-
-
-def row(result: Result) -> str:
-    """Return one line of the Markdown table."""
-    times = ", ".join(f"{name} {format_time(value)}" for name, value in result.medians.items())
-    what = f"ours / {result.against}" if result.at_most else f"{result.against} / ours"
-    bound = "<=" if result.at_most else ">="
-    goal = "" if result.goal is None else f"{bound} {result.goal:g}"
-    verdict = {None: "", True: "reached", False: "missed"}[result.reached]
-    low, high = result.spread
-    return (
-        f"| {result.part} | {result.label} | {what} | {result.ratio:.2f} ({low:.2f} to {high:.2f}) "
-        f"| {goal} | {verdict} | {times} |"
-    )
-
-
-def format_time(microseconds: float) -> str:
-    """Return a time with a unit that suits it."""
-    if microseconds < 1e3:
-        return f"{microseconds:.0f} µs"
-    return f"{microseconds / 1e3:.2f} ms"
+def measure(part: str) -> list[Result]:
+    """Run every case of `part` and print each result as it comes."""
+    results = []
+    for case in importlib.import_module(f"bench_{part}").cases():
+        results.append(run(case))
+        print(row(results[-1]), flush=True)
+    return results
 
 
 def machine() -> dict[str, str]:
@@ -83,30 +59,6 @@ def machine() -> dict[str, str]:
     }
 
 
-def table(results: list[Result], setting: dict[str, str]) -> str:
-    """Return the Markdown page."""
-    lines = [
-        "# Benchmarks of the compiled core",
-        "",
-        "Written by `python benchmarks/bench_core.py`.",
-        "All contenders of a row run in one process, in turn; times are medians, the ratio is that",
-        "of the medians, with the quartiles of the ratio over rounds in brackets.",
-        "",
-        "; ".join(f"{key}: {value}" for key, value in setting.items()) + ".",
-        "",
-        "| part | shapes | ratio of | ratio | goal | | medians |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    return "\n".join([*lines, *(row(result) for result in results), ""])
-
-
-def write(text: str, name: str) -> None:
-    """Write `text` under a temporary name and rename it."""
-    temporary = RESULTS / f"{name}.partial"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(RESULTS / name)
-
-
 def main(parts: list[str]) -> None:
     """Measure `parts` and rewrite the results."""
     unknown = sorted(set(parts) - set(PARTS))
@@ -115,16 +67,15 @@ def main(parts: list[str]) -> None:
     warnings.simplefilter("ignore")  # PEFT's advice on configurations
     path = RESULTS / "core.json"
     kept = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else {}
-    measured = measure(parts or list(PARTS))
-    merged = {
-        part: [asdict(result) for result in measured[part]] if part in measured else kept[part]
-        for part in PARTS
-        if part in measured or part in kept
-    }
     setting = machine()
-    write(json.dumps({"machine": setting, "results": merged}, indent=1) + "\n", "core.json")
-    results = [Result(**each) for part in merged.values() for each in part]
-    write(table(results, setting), "core.md")
+    for part in parts or PARTS:
+        # Written part by part: what was measured before a fault or an interruption is kept.
+        kept[part] = [asdict(result) for result in measure(part)]
+        ordered = {each: kept[each] for each in PARTS if each in kept}
+        write(path, json.dumps({"machine": setting, "results": ordered}, indent=1) + "\n")
+    results, _ = read()
+    for page, text in pages(results, setting).items():
+        write(page, text)
     draw(results, RESULTS / "core.png")
 
 

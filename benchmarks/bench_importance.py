@@ -33,18 +33,19 @@ def contenders(sizes: MatrixSizes, *, compiled: bool = False) -> dict[str, Calla
     """Return the functions to compare on one set of matrices."""
     peft = PeftAllocator(random_factors(sizes))
     parameters = peft.parameters
-    averages = [[torch.zeros_like(p).detach() for p in parameters] for _ in range(4)]
-    traffic = 3 * sum(p.numel() for p in parameters)
+    averages = [[torch.zeros_like(p).detach() for p in parameters] for _ in range(2)]
+    entries = sum(p.numel() for p in parameters)
+    smoothed, uncertainty = torch.zeros(entries), torch.zeros(entries)
+    traffic = 3 * entries
     source, target = torch.zeros(traffic), torch.zeros(traffic)
 
     def ours() -> None:
-        gradients = [p.grad for p in parameters]
-        ops.update_importance(parameters, gradients, averages[0], averages[1], BETA, BETA)
+        ops.update_importance(parameters, None, smoothed, uncertainty, BETA, BETA)
 
     plain = [p.detach() for p in parameters]
 
     def foreach() -> None:
-        foreach_update(plain, [p.grad for p in parameters], averages[2], averages[3])
+        foreach_update(plain, [p.grad for p in parameters], *averages)
 
     found: dict[str, Callable[[], object]] = {
         "ours": ours,
@@ -55,9 +56,7 @@ def contenders(sizes: MatrixSizes, *, compiled: bool = False) -> dict[str, Calla
     }
     if compiled:
         fused = torch.compile(foreach_update)
-        found["compiled"] = lambda: fused(
-            plain, [p.grad for p in parameters], averages[2], averages[3]
-        )
+        found["compiled"] = lambda: fused(plain, [p.grad for p in parameters], *averages)
     return found
 
 

@@ -21,13 +21,11 @@ def contenders(sizes: MatrixSizes) -> dict[str, Callable[[], object]]:
     """Return whole steps and their updates alone, ours and PEFT's."""
     peft = PeftAllocator(random_factors(sizes))
     parameters = peft.parameters
-    smoothed, uncertainty = ([torch.zeros_like(p).detach() for p in parameters] for _ in range(2))
+    entries = sum(p.numel() for p in parameters)
+    smoothed, uncertainty = torch.zeros(entries), torch.zeros(entries)
 
     def update(scores: torch.Tensor | None = None) -> None:
-        gradients = [p.grad for p in parameters]
-        ops.update_importance(
-            parameters, gradients, smoothed, uncertainty, BETA, BETA, scores=scores
-        )
+        ops.update_importance(parameters, None, smoothed, uncertainty, BETA, BETA, scores=scores)
 
     def whole() -> None:
         scores = torch.empty(peft.triplets)

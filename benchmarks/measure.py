@@ -1,7 +1,13 @@
-"""How the benchmarks of the core measure: all contenders of a case in one process, in turn."""
+"""How the benchmarks of the core measure: all contenders of a case in one process, in turn.
+
+Their order changes from round to round. In a fixed order each would find the caches as its
+neighbour leaves them: one that follows a contender with large temporaries finds its own tensors
+cold, one that follows the same function finds them warm.
+"""
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -62,8 +68,11 @@ class Result:
 def run(case: Case) -> Result:
     """Run every contender of `case` in turn, round after round."""
     times: dict[str, list[float]] = {name: [] for name in case.contenders}
+    shuffle = random.Random(0).shuffle  # noqa: S311 - reproducible, not secret
+    order = list(case.contenders.items())
     for each_round in range(-WARM_UP_ROUNDS, case.rounds):
-        for name, function in case.contenders.items():
+        shuffle(order)
+        for name, function in order:
             start = time.perf_counter()
             function()
             if each_round >= 0:
