@@ -20,6 +20,10 @@ class ConfigError(AdaLoraError, ValueError):
         self.report = report
 
 
+class PolicyError(AdaLoraError, ValueError):
+    """A policy, a JSON Schema on top of the contract, cannot be used; the text says why."""
+
+
 class CheckpointError(AdaLoraError, ValueError):
     """A saved adapter is missing, damaged, foreign or for another model; nothing was changed."""
 

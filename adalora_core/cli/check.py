@@ -22,13 +22,14 @@ from adalora_core.cli.output import (
 )
 from adalora_core.cli.rewriting import rewrite, unified_diff
 from adalora_core.contract.check import parse_version
-from adalora_core.contract.diagnostics import SEVERITIES
+from adalora_core.contract.diagnostics import SEVERITIES, from_pointer
 from adalora_core.contract.options import CheckOptions
 from adalora_core.contract.reports import Outcome, render
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.contract.selection import Selection
 from adalora_core.contract.sources.limits import Limits
 from adalora_core.contract.sources.reading import read_bytes
+from adalora_core.errors import PolicyError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -46,7 +47,10 @@ def run(argv: Sequence[str]) -> int:
         files = [parse_output_file(setting) for setting in options.output_file]
     except (OSError, ValueError) as error:
         return _fail(error)
-    outcome = job.run()
+    try:
+        outcome = job.run()
+    except PolicyError as error:
+        return _fail(error)
     is_empty = not outcome.reports and not outcome.skipped
     if not options.diff and not (is_empty and job.failed):
         text = render(outcome, options.output_format)
@@ -94,6 +98,7 @@ class _Job:
 
     @classmethod
     def of(cls, options: Namespace) -> _Job:
+        from_pointer(options.key or "")
         policy: Any = None
         if options.policy is not None:
             from adalora_core.contract.policy import load_policy

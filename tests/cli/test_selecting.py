@@ -1,4 +1,4 @@
-"""What counts: select, ignore, fail level, project settings, policy."""
+"""What counts: select, ignore, fail level, project settings."""
 
 from __future__ import annotations
 
@@ -88,23 +88,3 @@ def test_wrong_project_settings_exit_2_and_name_file_and_key(check, write, proje
     assert (code, out) == (2, "")
     assert phrase in err
     assert "pyproject.toml" in err
-
-
-def test_policy_is_checked_on_top_at_the_same_positions(check, write):
-    policy = write(
-        {"properties": {"init_r": {"maximum": 8, "description": "large ranks cost memory"}},
-         "required": ["revision"]}, "policy.json")  # fmt: skip
-    path = write(json.dumps({"peft": SOUND}, indent=1), "run.json")
-    code, out, _ = check(path, "--policy", policy, "-o", "json")
-    assert code == 1
-    first, second = json.loads(out)["reports"][0]["diagnostics"]
-    assert (first["code"], first["pointer"]) == ("ADA801", "/peft")
-    assert (second["pointer"], second["hint"]) == ("/peft/init_r", "large ranks cost memory")
-    assert second["span"]["start"]["line"] > 1
-
-
-@pytest.mark.parametrize("content", ["{", "[1]", '{"type": 3}'])
-def test_policy_that_is_no_schema_exits_2(check, write, content):
-    code, _, err = check(write(SOUND), "--policy", write(content, "policy.json"))
-    assert code == 2
-    assert "policy.json" in err

@@ -12,8 +12,9 @@ class PolicyViolation(Rule):
     summary = "the configuration breaks the policy that was given with --policy"
     why = (
         "A policy is a JSON Schema of your own that must hold besides the contract: a largest "
-        "rank, the modules that may be adapted, a required revision. Its description becomes the "
-        "hint."
+        "rank, the base models that may be used, a required revision. It judges what the "
+        "configuration says; defaults are not filled in. The title of the part that refuses "
+        "begins the message, its description becomes the hint."
     )
     bad = SOUND
     good = SOUND | {"init_r": 8, "target_r": 4}
