@@ -39,7 +39,7 @@ class DemoSettings:
     floor_fraction: float = 0.02
     split_seed: int = 0
     seed: int = 0
-    init_r: int = 8
+    init_r: int = 6
     target_r: int = 4
     tinit: int = 47
     tfinal: int = 109
@@ -63,7 +63,7 @@ class DemoSettings:
             "target_modules": TARGET_MODULES,
             "init_r": self.init_r,
             "target_r": self.target_r,
-            "lora_alpha": 16,
+            "lora_alpha": 12,
             "lora_dropout": 0.0,
             "tinit": self.tinit,
             "tfinal": self.tfinal,

@@ -55,7 +55,7 @@ def save_adapter(
         save_training_state = training_state.run_is_unfinished(adapter)
     pattern = adapter.rank_pattern(live=True)
     tensors = adapter_tensors.collect_tensors(tuner, adapter, pattern)
-    state = training_state.encode_state(adapter) if save_training_state else {}
+    state = training_state.encode_state(adapter, pattern) if save_training_state else {}
     contents = {
         WEIGHTS_NAME: encode_tensors(tensors),
         **state,
@@ -109,9 +109,9 @@ def load_adapter(
         saved.config = checked_copy(saved.config)
         state = training_state.read_state(saved.folder)
     if state is not None:
-        training_state.check_state(state, saved)
+        state.complete(saved, positions)
         positions = state.positions
-        saved.tensors |= state.factors()
+        saved.tensors |= state.factors
     if existing is None:
         # The values come from the file: nothing is drawn, and nothing is allocated twice.
         meta = torch.device("meta")

@@ -1,13 +1,17 @@
 """The lossless training checkpoint beside an adapter: `adalora_state.safetensors` and `.json`.
 
 PEFT's files hold the kept triplets alone; to go on as if a run had not stopped, dropped triplets,
-the averages and the step are needed as well. Version 1 of the format:
+the averages and the step are needed as well. Version 2 of the format:
 
-- `adalora_state.json`: `version`, `adapter` (a hash of what training depends on), `step`,
-  `target_reached`, `skipped_entries`, `history`, `positions`.
-- `adalora_state.safetensors`: per module `<path>.lora_{A,E,B}`, whole, and `smoothed.<...>` and
-  `uncertainty.<...>` of each while there are averages; `mask` after the first allocation;
-  `rank_history`, the ranks after each allocation.
+- `adalora_state.json`: `version`, `adapter` (a hash of what training depends on), `kept` (a hash of
+  the factors in the adapter file, which this one completes), `step`, `target_reached`,
+  `skipped_entries`, `history`, `positions`.
+- `adalora_state.safetensors`: per module with dropped triplets `dropped.<path>.lora_{A,E,B}`; while
+  there are averages `smoothed.<dtype>.{first,last}` and `uncertainty.<dtype>.{first,last}`, see
+  `state_tensors`; `mask` after the first allocation; `rank_history`, the ranks after each of them.
+
+Version 1, which is still read, held `<path>.lora_{A,E,B}`, whole, and `smoothed.<...>` and
+`uncertainty.<...>` of each.
 """
 
 from __future__ import annotations
@@ -24,49 +28,114 @@ from adalora_core.allocation import AllocationReport
 from adalora_core.budget import Phase
 from adalora_core.errors import CheckpointError
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.sharding import divided_like, whole
+from adalora_core.training import state_tensors
 from adalora_core.training.adapter import spec_of
 from adalora_core.training.checkpoint import encode_tensors
+from adalora_core.training.state_tensors import AVERAGES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     import torch
 
     from adalora_core.adapter_spec import AdapterSpec
     from adalora_core.allocation import RankAllocator
+    from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
     from adalora_core.training.checkpoint import SavedAdapter
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 STATE_NAME = "adalora_state.json"
 STATE_WEIGHTS_NAME = "adalora_state.safetensors"
-_FIELDS = {"adapter", "step", "target_reached", "skipped_entries", "positions", "history"}
 STATE_FILES = (STATE_NAME, STATE_WEIGHTS_NAME)
+_FIELDS = {"adapter", "step", "target_reached", "skipped_entries", "positions", "history"}
+_FIELDS_OF_VERSION = {1: _FIELDS, 2: _FIELDS | {"kept"}}
 
 
 class TrainingState:
-    """A training checkpoint, read into memory and checked.
+    """A training checkpoint, read into memory.
 
     Attributes:
-        step: the last optimizer step taken.
+        values: the content of the JSON file.
+        tensors: those of the other.
         positions: rows of each module, as indices of its original triplets.
-        tensors: factors, averages and mask.
+        factors: whole, under the names that the adapter file gives the kept ones; empty until
+            `complete`.
+        averages: `{kind: one tensor per factor}`; the same.
     """
 
     def __init__(self, values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         self.values = values
         self.tensors = tensors
         self.positions: dict[str, list[int]] = values["positions"]
-        self.step: int | None = values["step"]
+        self.factors: dict[str, torch.Tensor] = {}
+        self.averages: dict[str, list[torch.Tensor]] = {}
 
-    def factors(self) -> dict[str, torch.Tensor]:
-        """Return the whole factors, under the names that the adapter file gives the kept ones."""
-        return {
-            f"{path}.{factor}": self.tensors[f"{path}.{factor}"]
-            for path in self.positions
-            for factor in FACTORS
-        }
+    def complete(self, saved: SavedAdapter, in_file: dict[str, list[int]]) -> None:
+        """Compare with the adapter beside it, before a model is changed, and take its triplets in.
+
+        Args:
+            saved: the adapter.
+            in_file: which original triplets of each module it holds.
+
+        Raises:
+            CheckpointError: they are of different runs, or tensors are missing.
+        """
+        if self.values["adapter"] != fingerprint(spec_of(saved.config), list(self.positions)):
+            raise CheckpointError(
+                "training state: the configuration is not the one of the saved run, so the "
+                "schedule would jump; restore adapter_config.json, or delete adalora_state.json to "
+                "begin the allocation anew"
+            )
+        if "rank_history" not in self.tensors:
+            raise CheckpointError("training state: rank_history is missing")
+        names = _factor_names(self.positions)
+        if self.values["version"] == 1:
+            self.factors = _whole_factors(self.tensors, saved, self.positions)
+            self.averages = _whole_averages(self.tensors, names)
+            return
+        factors = state_tensors.joined_factors(self.tensors, saved.tensors, self.positions, in_file)
+        if self.values["kept"] != state_tensors.digest_of(saved.tensors, in_file):
+            raise CheckpointError(
+                "training state: the adapter beside it has other values than when both were "
+                "saved; they are of different runs. Delete adalora_state.json to begin the "
+                "allocation anew"
+            )
+        self.averages = state_tensors.unpack_averages(self.tensors, factors, names)
+        self.factors = factors
+
+
+def _whole_factors(
+    tensors: dict[str, torch.Tensor], saved: SavedAdapter, positions: dict[str, list[int]]
+) -> dict[str, torch.Tensor]:
+    for name, sliced in saved.tensors.items():
+        path, _, factor = name.rpartition(".")
+        if factor not in FACTORS:
+            continue
+        found = tensors.get(name)
+        axis = 1 if factor == "lora_B" else 0
+        shape = list(sliced.shape)
+        shape[axis] = len(positions.get(path, ()))
+        if found is None or list(found.shape) != shape:
+            raise CheckpointError(
+                f"training state: {name} should have shape {shape}, got "
+                f"{None if found is None else list(found.shape)}; it and the adapter beside it are "
+                "of different runs"
+            )
+    return {name: tensors[name] for name in _factor_names(positions)}
+
+
+def _whole_averages(
+    tensors: dict[str, torch.Tensor], names: list[str]
+) -> dict[str, list[torch.Tensor]]:
+    wanted = {kind: [f"{kind}.{name}" for name in names] for kind in AVERAGES}
+    found = [name in tensors for each in wanted.values() for name in each]
+    if not any(found):
+        return {kind: [] for kind in wanted}
+    if not all(found):
+        raise CheckpointError("training state: some of the averages are missing")
+    return {kind: [tensors[name] for name in each] for kind, each in wanted.items()}
 
 
 def run_is_unfinished(adapter: Adapter) -> bool:
@@ -77,25 +146,28 @@ def run_is_unfinished(adapter: Adapter) -> bool:
     return allocator.last_step + 1 < allocator.schedule.total_step
 
 
-def encode_state(adapter: Adapter) -> dict[str, bytes]:
-    """Return the two files of the training checkpoint of `adapter`, `{name: content}`."""
+def encode_state(adapter: Adapter, pattern: RankPattern | None) -> dict[str, bytes]:
+    """Return the two files of the training checkpoint of `adapter`, `{name: content}`.
+
+    Args:
+        adapter: the adapter.
+        pattern: what its file, written at the same time, holds of it; None stands for all.
+    """
     allocator = _allocator_of(adapter)
-    tensors: dict[str, torch.Tensor] = {}
-    for path, layer in adapter.layers.items():
-        for factor in FACTORS:
-            tensors[f"{path}.{factor}"] = whole(getattr(layer, factor)[adapter.name])
-    statistics = allocator.statistics
-    averages = {"smoothed": statistics.smoothed, "uncertainty": statistics.uncertainty}
-    for kind, each in averages.items():
-        parameters = allocator.parameters() if each else []
-        for name, parameter, average in zip(_factor_names(adapter), parameters, each, strict=False):
-            tensors[f"{kind}.{name}"] = whole(divided_like(parameter, average))
+    kept, dropped = state_tensors.split_factors(adapter, pattern)
+    tensors = {f"{state_tensors.DROPPED}{name}": values for name, values in dropped.items()}
+    tensors |= state_tensors.pack_averages(allocator)
     if allocator.mask is not None:
         tensors["mask"] = allocator.mask
     tensors["rank_history"] = allocator.ranks_over_time.rows()
+    values = {
+        **progress(adapter),
+        "version": STATE_VERSION,
+        "kept": state_tensors.digest_of(kept, adapter.layers),
+    }
     return {
         STATE_WEIGHTS_NAME: encode_tensors(tensors),
-        STATE_NAME: json.dumps(progress(adapter), sort_keys=True).encode(),
+        STATE_NAME: json.dumps(values, sort_keys=True).encode(),
     }
 
 
@@ -103,7 +175,6 @@ def progress(adapter: Adapter) -> dict[str, Any]:
     """Return what there is to know of a run beside its tensors, as JSON values."""
     allocator = _allocator_of(adapter)
     return {
-        "version": STATE_VERSION,
         "adapter": fingerprint(adapter.spec, list(adapter.layers)),
         "step": allocator.last_step,
         "target_reached": allocator.target_reached,
@@ -147,9 +218,11 @@ def read_state(folder: Path) -> TrainingState | None:
         version = values["version"]
     except (ValueError, KeyError, TypeError) as error:
         raise _unreadable(path, f"it is not a training state ({error!r})") from error
-    if version != STATE_VERSION:
-        raise _unreadable(path, f"expected version {STATE_VERSION}, got {version!r}")
-    if missing := sorted(_FIELDS - set(values)):
+    if version not in _FIELDS_OF_VERSION:
+        raise _unreadable(
+            path, f"expected one of the versions {list(_FIELDS_OF_VERSION)}, got {version!r}"
+        )
+    if missing := sorted(_FIELDS_OF_VERSION[version] - set(values)):
         raise _unreadable(path, f"{missing} missing")
     try:
         tensors = load_file(folder / STATE_WEIGHTS_NAME)
@@ -158,62 +231,24 @@ def read_state(folder: Path) -> TrainingState | None:
     return TrainingState(values, tensors)
 
 
-def check_state(state: TrainingState, saved: SavedAdapter) -> None:
-    """Compare a training state with the adapter beside it, before a model is changed.
-
-    Raises:
-        CheckpointError: they are of different runs.
-    """
-    if state.values["adapter"] != fingerprint(spec_of(saved.config), list(state.positions)):
-        raise CheckpointError(
-            "training state: the configuration is not the one of the saved run, so the schedule "
-            "would jump; restore adapter_config.json, or delete adalora_state.json to begin the "
-            "allocation anew"
-        )
-    for name, sliced in saved.tensors.items():
-        path, _, factor = name.rpartition(".")
-        if factor not in FACTORS:
-            continue
-        whole = state.tensors.get(name)
-        axis = 1 if factor == "lora_B" else 0
-        shape = list(sliced.shape)
-        shape[axis] = len(state.positions.get(path, ()))
-        if whole is None or list(whole.shape) != shape:
-            raise CheckpointError(
-                f"training state: {name} should have shape {shape}, got "
-                f"{None if whole is None else list(whole.shape)}; it and the adapter beside it are "
-                "of different runs"
-            )
-    if "rank_history" not in state.tensors:
-        raise CheckpointError("training state: rank_history is missing")
-    averages = [name for name in state.tensors if name.startswith(("smoothed.", "uncertainty."))]
-    if averages and len(averages) != 2 * len(state.factors()):
-        raise CheckpointError("training state: some of the averages are missing")
-
-
 def restore_allocator(adapter: Adapter, state: TrainingState) -> None:
-    """Bring the allocator of `adapter` to where the checked `state` was taken."""
+    """Bring the allocator of `adapter` to where the completed `state` was taken."""
     allocator = _allocator_of(adapter)
-    parameters = allocator.parameters()
-    averages = []
-    for kind in ("smoothed", "uncertainty"):
-        found = [state.tensors.get(f"{kind}.{name}") for name in _factor_names(adapter)]
-        averages.append(
-            [
-                average.to(parameter.device)
-                for average, parameter in zip(found, parameters, strict=True)
-                if average is not None
-            ]
-        )
+    devices = [each.device for each in allocator.parameters()]
+    averages = (
+        # None in the final phase.
+        [each.to(device) for each, device in zip(state.averages[kind], devices, strict=False)]
+        for kind in AVERAGES
+    )
     allocator.statistics.restore(*averages)
     mask = state.tensors.get("mask")
-    allocator.mask = None if mask is None else mask.to(parameters[0].device)
+    allocator.mask = None if mask is None else mask.to(devices[0])
     allocator.ranks_over_time.restore(state.tensors["rank_history"])
     restore_progress(allocator, state.values)
 
 
-def _factor_names(adapter: Adapter) -> list[str]:
-    return [f"{path}.{factor}" for path in adapter.layers for factor in FACTORS]
+def _factor_names(paths: Iterable[str]) -> list[str]:
+    return [f"{path}.{factor}" for path in paths for factor in FACTORS]
 
 
 def _allocator_of(adapter: Adapter) -> RankAllocator:

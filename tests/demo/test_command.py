@@ -61,7 +61,7 @@ def test_demo_runs_without_network_and_says_what_it_found(quick_run):
         "warmup    0-3",
         "budgeting 4-15",
         "final     16-23",
-        "ranks   sum 144 of 288, target 4 x 36 = 144",
+        "ranks   sum 144 of 216, target 4 x 36 = 144",
         "PEFT    reloads the adapter; largest prediction difference",
         str(output / "report.md"),
     ):
@@ -161,7 +161,7 @@ def test_demo_with_an_unknown_option_is_a_usage_error():
 def test_demo_runs_through_the_other_loops(loop, tmp_path):
     result = demo("--quick", "--loop", loop, "--output", tmp_path / "out", script=NO_NETWORK)
     assert result.returncode == 0, result.stderr
-    assert "ranks   sum 144 of 288, target 4 x 36 = 144" in result.stdout
+    assert "ranks   sum 144 of 216, target 4 x 36 = 144" in result.stdout
     for expected in ("24/24", "loss", "final", "budget 144", "rank 4.0"):
         assert expected in result.stderr
     assert "Warning" not in result.stderr
@@ -174,4 +174,4 @@ def test_demo_reaches_what_the_readme_promises(loop, tmp_path):
     assert result.returncode == 0, result.stderr
     adapted = next(line for line in result.stdout.splitlines() if line.startswith("adapted"))
     assert float(adapted.split()[1].rstrip("%")) >= 91.0
-    assert "ranks   sum 144 of 288, target 4 x 36 = 144" in result.stdout
+    assert "ranks   sum 144 of 216, target 4 x 36 = 144" in result.stdout

@@ -87,7 +87,7 @@ class TestStateFiles:
         ("content", "message"),
         [
             ("broken", "not a training state"),
-            ('{"version": 2}', "version"),
+            ('{"version": 3}', "version"),
             ('{"version": 1}', "missing"),
         ],
     )

@@ -13,6 +13,7 @@ from adalora_core.integrations.tuners import tuner_of, unwrapped
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import divided_like, local_part
 from adalora_core.training.parallelism import reshard
+from adalora_core.training.state_tensors import AVERAGES
 from adalora_core.training.training_state import progress, restore_progress
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from adalora_core.allocation import RankAllocator
     from adalora_core.training.adapter import Adapter
 
-_AVERAGES = ("smoothed", "uncertainty")
+_VERSION = 1
 
 
 def trained_adapters(model: Any, purpose: str) -> list[Adapter]:
@@ -116,7 +117,7 @@ def _state_of(adapter: Adapter) -> dict[str, Any]:
             for name, parameter in zip(names, parameters, strict=True)
         }
     }
-    for kind in _AVERAGES:
+    for kind in AVERAGES:
         averages: Sequence[torch.Tensor] = getattr(allocator.statistics, kind)
         state[kind] = {
             name: divided_like(parameter, average.clone())
@@ -125,6 +126,7 @@ def _state_of(adapter: Adapter) -> dict[str, Any]:
     if allocator.target_reached:
         allocator.statistics.release()
     values = progress(adapter) | {
+        "version": _VERSION,
         "mask": None if allocator.mask is None else allocator.mask.tolist(),
         "rank_history": allocator.ranks_over_time.rows().tolist(),
     }
@@ -133,7 +135,7 @@ def _state_of(adapter: Adapter) -> dict[str, Any]:
 
 
 def _check(adapter: Adapter, values: dict[str, Any]) -> None:
-    expected = progress(adapter)
+    expected = progress(adapter) | {"version": _VERSION}
     for key, what in (
         ("version", "the version of the state"),
         ("adapter", "the configuration or the adapted modules"),
@@ -159,7 +161,7 @@ def _restore(adapter: Adapter, state: dict[str, Any]) -> None:
     if allocator.target_reached:
         allocator.statistics.release()
     else:
-        averages = ([local_part(state[kind][name]) for name in names] for kind in _AVERAGES)
+        averages = ([local_part(state[kind][name]) for name in names] for kind in AVERAGES)
         allocator.statistics.restore(*averages)
     device = local_part(parameters[0]).device
     mask = values["mask"]

@@ -69,7 +69,8 @@ class ModelOverrides:
             if selected is not None and adapter.name not in selected:
                 continue
             unfinished = training_state.run_is_unfinished(adapter)
-            state = training_state.encode_state(adapter) if unfinished else {}
+            pattern = adapter.rank_pattern(live=True)
+            state = training_state.encode_state(adapter, pattern) if unfinished else {}
             folder = Path(save_directory) / ("" if adapter.name == "default" else adapter.name)
             if is_main_process:
                 write_files(folder, state, remove=() if state else training_state.STATE_FILES)
@@ -135,8 +136,7 @@ def _checked_state(folder: Path, existing: Any) -> TrainingState | None:
     if state is None:
         return None
     saved = read_adapter(folder)
-    row_positions(saved)
-    training_state.check_state(state, saved)
+    state.complete(saved, row_positions(saved))
     paths = list(state.positions)
     if existing is not None and training_state.fingerprint(
         spec_of(existing), paths
@@ -151,10 +151,9 @@ def _checked_state(folder: Path, existing: Any) -> TrainingState | None:
 def _go_on_from(tuner: Any, name: str, state: TrainingState) -> None:
     make_room(tuner, name, state.positions)
     adapter = adapter_of(tuner, name)
-    factors = state.factors()
     with torch.no_grad():
         for path, layer in adapter.layers.items():
             for factor in FACTORS:
-                getattr(layer, factor)[name].copy_(factors[f"{path}.{factor}"])
+                getattr(layer, factor)[name].copy_(state.factors[f"{path}.{factor}"])
     training_state.restore_allocator(adapter, state)
     state_of(tuner).stale.add(name)

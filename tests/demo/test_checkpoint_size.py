@@ -1,0 +1,59 @@
+"""A checkpoint folder that Trainer writes in the demo is small, in every phase."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from adalora_core import validate_config
+from adalora_core.demo.data import lexicon_path, read_words, split_words
+from adalora_core.demo.encoder import WordBatches, load_encoder, verified_model_folder
+from adalora_core.demo.loops import adapted, trainer_for
+from adalora_core.demo.settings import FULL, QUICK
+
+LIMIT = 5_000_000
+SETTINGS = dataclasses.replace(QUICK, tinit=4)
+PHASES = {5: "warmup", 10: "budgeting", 15: "budgeting", 20: "final"}
+"""Checkpoints by the number of steps made, and the phase of the last of them."""
+
+
+# PEFT asks a network for the vocabulary of a base that comes without its configuration.
+@pytest.mark.filterwarnings("ignore:Could not find a config file in")
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", ["trainer", "peft"])
+def test_checkpoint_in_each_phase_is_under_5_mb(loop, tmp_path):
+    folder = verified_model_folder()
+    config = validate_config(SETTINGS.configuration())
+    model = adapted(load_encoder(folder), config, loop)
+    head = torch.nn.Linear(model.config.hidden_size, 1)
+    words, _ = split_words(
+        read_words(lexicon_path()),
+        train=SETTINGS.train_words,
+        held_out=SETTINGS.held_out_words,
+        seed=SETTINGS.split_seed,
+    )
+    phases = {}
+    trainer = trainer_for(
+        model,
+        head,
+        WordBatches(folder, words),
+        SETTINGS,
+        lambda report: phases.update({report.step + 1: report.phase.value}),
+        tmp_path,
+        save_strategy="steps",
+        save_steps=5,
+    )
+    trainer.train()
+    assert {step: phases[step] for step in PHASES} == PHASES
+    log_of_a_full_run = len(repr(trainer.state.log_history)) * FULL.total_step / SETTINGS.total_step
+    for step in PHASES:
+        files = {
+            path.name: path.stat().st_size for path in (tmp_path / f"checkpoint-{step}").iterdir()
+        }
+        assert "model.safetensors" not in files
+        assert {"adapter_model.safetensors", "adalora_state.safetensors", "optimizer.pt"} <= set(
+            files
+        )
+        assert sum(files.values()) + log_of_a_full_run < LIMIT, files
