@@ -41,7 +41,8 @@ def split_factors(
     Modules without dropped triplets are left out of the second. Of a sharded model every process
     has to call it.
     """
-    kept, dropped = {}, {}
+    kept: dict[str, torch.Tensor] = {}
+    dropped: dict[str, torch.Tensor] = {}
     for path, layer in adapter.layers.items():
         factors = {each: whole(getattr(layer, each)[adapter.name].detach()) for each in FACTORS}
         places = adapter.positions[path]
@@ -99,7 +100,7 @@ def digest_of(factors: Mapping[str, torch.Tensor], paths: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for path in sorted(paths):
         for factor in FACTORS:
-            digest.update(_bytes_of(factors[f"{path}.{factor}"]).numpy())
+            digest.update(_bytes_of(factors[f"{path}.{factor}"]).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -119,7 +120,7 @@ def pack_averages(allocator: RankAllocator) -> dict[str, torch.Tensor]:
             by_dtype.setdefault(gathered.dtype, []).append(gathered.flatten().cpu())
         for dtype, parts in by_dtype.items():
             bytes_of_each = _bytes_of(torch.cat(parts)).view(-1, dtype.itemsize)
-            last = zlib.compress(bytes_of_each[:, -1].contiguous().numpy(), _FAST)
+            last = zlib.compress(bytes_of_each[:, -1].numpy().tobytes(), _FAST)
             name = _name(kind, dtype)
             packed[f"{name}.last"] = torch.frombuffer(bytearray(last), dtype=torch.uint8)
             packed[f"{name}.first"] = bytes_of_each[:, :-1].contiguous()
@@ -137,7 +138,7 @@ def unpack_averages(
     dtypes = list(dict.fromkeys(average_dtype(factors[name].dtype) for name in names))
     if not any(f"{_name(kind, each)}.first" in tensors for kind in AVERAGES for each in dtypes):
         return {kind: [] for kind in AVERAGES}
-    unpacked = {}
+    unpacked: dict[str, list[torch.Tensor]] = {}
     for kind in AVERAGES:
         flat = {dtype: _unpacked(tensors, _name(kind, dtype), dtype) for dtype in dtypes}
         unpacked[kind] = []
@@ -155,7 +156,7 @@ def unpack_averages(
 def _unpacked(tensors: Mapping[str, torch.Tensor], name: str, dtype: torch.dtype) -> torch.Tensor:
     try:
         first = tensors[f"{name}.first"]
-        last = zlib.decompress(tensors[f"{name}.last"].numpy())
+        last = zlib.decompress(tensors[f"{name}.last"].numpy().tobytes())
     except (KeyError, zlib.error) as error:
         raise CheckpointError(f"training state: {name} cannot be read ({error})") from error
     if first.shape != (len(last), dtype.itemsize - 1):

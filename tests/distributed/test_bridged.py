@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import peft
@@ -11,7 +10,7 @@ import torch
 from bridged_runs import run, save_at
 from distributed_runs import Blocks
 from process_groups import run_processes
-from safetensors.torch import load_file
+from saved_folders import assert_same_folders
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,17 +34,8 @@ def test_every_process_goes_the_way_of_the_single_one(
 def test_a_sharded_model_writes_the_files_of_a_whole_one(tmp_path: Path) -> None:
     for kind in ("ddp", "fsdp2"):
         run_processes(2, save_at, tmp_path / kind, kind, 10, tmp_path)
-    expected, found = tmp_path / "by-ddp", tmp_path / "by-fsdp2"
-    names = {path.name for path in expected.iterdir()}
-    assert {path.name for path in found.iterdir()} == names
-    assert {"adalora_state.json", "adapter_model.safetensors"} <= names
-    state, whole_state = (
-        json.loads((each / "adalora_state.json").read_text()) for each in (found, expected)
-    )
-    assert state == whole_state
-    for name in sorted(each for each in names if each.endswith(".safetensors")):
-        mine, theirs = load_file(found / name), load_file(expected / name)
-        assert mine.keys() == theirs.keys()
-        for key, tensor in theirs.items():
-            torch.testing.assert_close(mine[key], tensor, atol=1e-6, rtol=0)
+    found, expected = tmp_path / "by-fsdp2", tmp_path / "by-ddp"
+    state = {"adalora_state.json", "adalora_state.safetensors"}
+    names = {"README.md", "adapter_config.json", "adapter_model.safetensors", *state}
+    assert_same_folders(found, expected, names)
     peft.PeftModel.from_pretrained(Blocks(), found)
