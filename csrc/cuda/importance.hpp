@@ -1,0 +1,30 @@
+#pragma once
+/// importance on a GPU; see adalora/importance.hpp for what is computed.
+
+#include <cstdint>
+#include <span>
+
+#include "adalora/importance.hpp"
+#include "cuda/launch.hpp"
+
+namespace adalora::cuda {
+
+/// How many doubles `update_importance` needs between its two stages if scores are wanted.
+std::int64_t score_room(std::span<const ImportanceEntry> entries);
+
+/// What the op writes beside the averages, all on the device of the stream.
+struct ImportanceOutputs {
+  MatrixView scores;                ///< [sum of ranks, 1], contiguous; absent if not wanted
+  double* partials = nullptr;       ///< `score_room` of them if scores are wanted
+  std::int64_t* skipped = nullptr;  ///< skipped entries are added to it
+};
+
+/// Enqueues one launch per 678 tensors, and for the scores one more per 2,000 matrices.
+///
+/// All tensors are contiguous; the factors of a matrix have one dtype, and a change of dtype
+/// between matrices costs a launch. The averages are bit-equal to those of the CPU; sums of the
+/// scores have one order, whatever the device.
+void update_importance(std::span<const ImportanceEntry> entries, double beta1, double beta2,
+                       const ImportanceOutputs& outputs, const Stream& stream);
+
+}  // namespace adalora::cuda

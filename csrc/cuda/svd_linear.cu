@@ -1,0 +1,278 @@
+/// Small passes around the dense products: their time is that of their launch.
+
+#include "adalora/arithmetic/dropout.hpp"
+#include "cuda/device.hpp"
+#include "cuda/svd_linear.hpp"
+
+namespace adalora::cuda {
+
+namespace {
+
+template <class P, class X>
+struct FoldArguments {
+  const P* A;
+  const P* E;
+  const P* B;
+  X* folded_A;
+  X* folded_B;
+  Compute<P> scale;
+  std::uint32_t rank;
+  std::uint32_t padded;
+  std::uint32_t in;
+  std::uint32_t out;
+  std::uint32_t blocks_of_A;  ///< the blocks behind them write B'
+};
+
+/// Each thread writes one pack; a pack of A' may reach over the end of a row.
+template <class P, class X>
+__device__ void fold_A(const FoldArguments<P, X>& arguments, std::uint64_t pack) {
+  constexpr unsigned kPack = kPackOf<X>;
+  const std::uint64_t begin = pack * kPack;
+  const std::uint64_t entries = std::uint64_t{arguments.padded} * arguments.in;
+  const std::uint64_t known = std::uint64_t{arguments.rank} * arguments.in;
+  if (begin >= entries) return;
+  Pack<X, kPack> result;
+#pragma unroll
+  for (unsigned i = 0; i < kPack; ++i) {
+    const std::uint64_t at = begin + i;
+    Compute<P> value = 0;
+    if (at < known) {
+      value =
+          arguments.scale * to_float(arguments.E[at / arguments.in]) * to_float(arguments.A[at]);
+    }
+    result.values[i] = to_format<X>(value);
+  }
+  // p rows of any length are whole packs: p is a multiple of the pack.
+  write_pack<kPack>(arguments.folded_A + begin, result, is_aligned(arguments.folded_A));
+}
+
+template <class P, class X>
+__device__ void fold_B(const FoldArguments<P, X>& arguments, std::uint64_t pack) {
+  constexpr unsigned kPack = kPackOf<X>;
+  const std::uint64_t begin = pack * kPack;
+  const std::uint64_t row = begin / arguments.padded;
+  if (row >= arguments.out) return;
+  const auto column = static_cast<std::uint32_t>(begin % arguments.padded);
+  const P* const from = arguments.B + row * arguments.rank;
+  Pack<X, kPack> result;
+#pragma unroll
+  for (unsigned i = 0; i < kPack; ++i) {
+    Compute<P> value = 0;
+    if (column + i < arguments.rank) value = to_float(from[column + i]);
+    result.values[i] = to_format<X>(value);
+  }
+  write_pack<kPack>(arguments.folded_B + begin, result, is_aligned(arguments.folded_B));
+}
+
+template <class P, class X>
+__global__ void __launch_bounds__(kThreads)
+    fold_kernel(const FoldArguments<P, X> __grid_constant__ arguments) {
+  if (blockIdx.x < arguments.blocks_of_A) {
+    fold_A(arguments, std::uint64_t{blockIdx.x} * kThreads + threadIdx.x);
+  } else {
+    fold_B(arguments, std::uint64_t{blockIdx.x - arguments.blocks_of_A} * kThreads + threadIdx.x);
+  }
+}
+
+template <class D, class P>
+struct UnfoldArguments {
+  const D* grad_folded_A;
+  const D* grad_folded_B;
+  const P* A;
+  const P* E;
+  P* grad_A;
+  P* grad_E;
+  P* grad_B;
+  Compute<P> scale;
+  std::uint32_t rank;
+  std::uint32_t padded;
+  std::uint32_t in;
+  std::uint32_t out;
+  std::uint32_t blocks_of_A;  ///< one per triplet; the blocks behind them write dB
+};
+
+/// One row of dA and its entry of dE, summed in one order.
+template <class D, class P>
+__device__ void unfold_A(const UnfoldArguments<D, P>& arguments, std::uint32_t triplet) {
+  using T = Compute<P>;
+  __shared__ T room[kWarps];
+  constexpr unsigned kPack = kPackOf<D>;
+  const D* const from = arguments.grad_folded_A + std::uint64_t{triplet} * arguments.in;
+  const P* const row = arguments.A + std::uint64_t{triplet} * arguments.in;
+  P* const to = arguments.grad_A == nullptr
+                    ? nullptr
+                    : arguments.grad_A + std::uint64_t{triplet} * arguments.in;
+  const bool from_aligned = is_aligned(from), row_aligned = is_aligned(row);
+  const bool to_aligned = is_aligned(to);
+  const T factor = arguments.scale * to_float(arguments.E[triplet]);
+  T sum = 0;
+  const std::uint32_t packs = arguments.in / kPack;
+  for (std::uint32_t pack = threadIdx.x; pack < packs; pack += kThreads) {
+    const std::uint32_t at = pack * kPack;
+    const auto grads = read_pack<kPack>(from + at, from_aligned);
+    const auto values = read_pack<kPack>(row + at, row_aligned);
+    Pack<P, kPack> result;
+#pragma unroll
+    for (unsigned i = 0; i < kPack; ++i) {
+      const T grad = static_cast<T>(to_float(grads.values[i]));
+      sum += grad * static_cast<T>(to_float(values.values[i]));
+      result.values[i] = to_format<P>(factor * grad);
+    }
+    if (to != nullptr) write_pack<kPack>(to + at, result, to_aligned);
+  }
+  for (std::uint32_t at = packs * kPack + threadIdx.x; at < arguments.in; at += kThreads) {
+    const T grad = static_cast<T>(to_float(from[at]));
+    sum += grad * static_cast<T>(to_float(row[at]));
+    if (to != nullptr) to[at] = to_format<P>(factor * grad);
+  }
+  const T total = block_sum(sum, room);
+  if (threadIdx.x == 0 && arguments.grad_E != nullptr) {
+    arguments.grad_E[triplet] = to_format<P>(arguments.scale * total);
+  }
+}
+
+template <class D, class P>
+__device__ void unfold_B(const UnfoldArguments<D, P>& arguments, std::uint64_t at) {
+  if (at >= std::uint64_t{arguments.out} * arguments.rank) return;
+  const std::uint64_t row = at / arguments.rank;
+  const std::uint64_t column = at % arguments.rank;
+  const D grad = arguments.grad_folded_B[row * arguments.padded + column];
+  arguments.grad_B[at] = to_format<P>(static_cast<Compute<P>>(to_float(grad)));
+}
+
+template <class D, class P>
+__global__ void __launch_bounds__(kThreads)
+    unfold_kernel(const UnfoldArguments<D, P> __grid_constant__ arguments) {
+  if (blockIdx.x < arguments.blocks_of_A) {
+    unfold_A(arguments, blockIdx.x);
+  } else {
+    unfold_B(arguments, std::uint64_t{blockIdx.x - arguments.blocks_of_A} * kThreads + threadIdx.x);
+  }
+}
+
+template <class X>
+struct DropArguments {
+  const X* x;
+  X* output;
+  const std::int64_t* seed;
+  std::uint64_t rows;
+  std::uint32_t cols;
+  std::uint32_t packs;  ///< per row
+  std::uint32_t threshold;
+  Compute<X> kept_factor;
+};
+
+/// Each thread takes one pack of one row, the last pack of a row may be shorter.
+template <class X>
+__global__ void __launch_bounds__(kThreads)
+    drop_kernel(const DropArguments<X> __grid_constant__ arguments) {
+  constexpr unsigned kPack = kPackOf<X>;
+  const std::uint64_t pack = std::uint64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const std::uint64_t row = pack / arguments.packs;
+  if (row >= arguments.rows) return;
+  const auto col = static_cast<std::uint32_t>(pack % arguments.packs) * kPack;
+  const std::uint64_t key = drop_row_key(static_cast<std::uint64_t>(*arguments.seed), row);
+  const X* const from = arguments.x + row * arguments.cols + col;
+  X* const to = arguments.output + row * arguments.cols + col;
+  const auto dropped = [&](X value, unsigned i) {
+    const Compute<X> factor =
+        drop_draw(key, col + i) >= arguments.threshold ? arguments.kept_factor : Compute<X>{0};
+    return to_format<X>(static_cast<Compute<X>>(to_float(value)) * factor);
+  };
+  if (arguments.cols - col >= kPack) {
+    auto values = read_pack<kPack>(from, is_aligned(from));
+#pragma unroll
+    for (unsigned i = 0; i < kPack; ++i) values.values[i] = dropped(values.values[i], i);
+    write_pack<kPack>(to, values, is_aligned(to));
+  } else {
+    for (unsigned i = 0; i < arguments.cols - col; ++i) to[i] = dropped(from[i], i);
+  }
+}
+
+/// Blocks for one thread per item.
+std::int64_t blocks_for(std::int64_t items) { return narrow((items + kThreads - 1) / kThreads); }
+
+template <class P, class X>
+void fold(const Triplets& triplets, double scale, const Folded& folded, const Stream& stream) {
+  const std::int64_t packs_of_A = folded.A.rows * folded.A.cols / kPackOf<X>;
+  const std::int64_t packs_of_B = folded.B.rows * folded.B.cols / kPackOf<X>;
+  FoldArguments<P, X> arguments{static_cast<const P*>(triplets.A.data),
+                                static_cast<const P*>(triplets.E.data),
+                                static_cast<const P*>(triplets.B.data),
+                                static_cast<X*>(folded.A.data),
+                                static_cast<X*>(folded.B.data),
+                                static_cast<Compute<P>>(scale),
+                                narrow(triplets.A.rows),
+                                narrow(folded.A.rows),
+                                narrow(triplets.A.cols),
+                                narrow(triplets.B.rows),
+                                narrow(blocks_for(packs_of_A))};
+  launch(fold_kernel<P, X>, blocks_for(packs_of_A) + blocks_for(packs_of_B), kThreads, stream,
+         arguments);
+}
+
+template <class D, class P>
+void unfold(const Folded& gradients, const Triplets& triplets, double scale, const Triplets& wanted,
+            const Stream& stream) {
+  const std::int64_t rank = triplets.A.rows;
+  const bool of_A = wanted.A.present() || wanted.E.present();
+  const std::int64_t blocks_of_B = wanted.B.present() ? blocks_for(triplets.B.rows * rank) : 0;
+  UnfoldArguments<D, P> arguments{
+      static_cast<const D*>(gradients.A.data),
+      static_cast<const D*>(gradients.B.data),
+      static_cast<const P*>(triplets.A.data),
+      static_cast<const P*>(triplets.E.data),
+      static_cast<P*>(wanted.A.data),
+      static_cast<P*>(wanted.E.data),
+      static_cast<P*>(wanted.B.data),
+      static_cast<Compute<P>>(scale),
+      narrow(rank),
+      narrow(gradients.A.present() ? gradients.A.rows : gradients.B.cols),
+      narrow(triplets.A.cols),
+      narrow(triplets.B.rows),
+      of_A ? narrow(rank) : 0};
+  launch(unfold_kernel<D, P>, arguments.blocks_of_A + blocks_of_B, kThreads, stream, arguments);
+}
+
+}  // namespace
+
+void fold_factors(const Triplets& triplets, double scale, const Folded& folded,
+                  const Stream& stream) {
+  const CurrentDevice current(stream.device);
+  with_format(triplets.A.dtype, [&](auto factor) {
+    with_format(folded.A.dtype, [&](auto product) {
+      fold<decltype(factor), decltype(product)>(triplets, scale, folded, stream);
+    });
+  });
+}
+
+void unfold_gradients(const Folded& gradients, const Triplets& triplets, double scale,
+                      const Triplets& wanted, const Stream& stream) {
+  const CurrentDevice current(stream.device);
+  const MatrixView& given = gradients.A.present() ? gradients.A : gradients.B;
+  with_format(given.dtype, [&](auto gradient) {
+    with_format(triplets.A.dtype, [&](auto factor) {
+      unfold<decltype(gradient), decltype(factor)>(gradients, triplets, scale, wanted, stream);
+    });
+  });
+}
+
+void drop(const MatrixView& x, double probability, const std::int64_t* seed,
+          const MatrixView& output, const Stream& stream) {
+  const CurrentDevice current(stream.device);
+  with_format(x.dtype, [&](auto format) {
+    using X = decltype(format);
+    const std::uint32_t packs = parts_of(narrow(x.cols), kPackOf<X>);
+    DropArguments<X> arguments{static_cast<const X*>(x.data),
+                               static_cast<X*>(output.data),
+                               seed,
+                               static_cast<std::uint64_t>(x.rows),
+                               narrow(x.cols),
+                               packs,
+                               drop_threshold(probability),
+                               static_cast<Compute<X>>(1.0 / (1.0 - probability))};
+    launch(drop_kernel<X>, blocks_for(x.rows * packs), kThreads, stream, arguments);
+  });
+}
+
+}  // namespace adalora::cuda

@@ -1,0 +1,75 @@
+#include "cuda_test.hpp"
+
+#include <cmath>
+#include <cstring>
+
+namespace cuda_test {
+
+double difference(const Matrix& found, const Matrix& expected) {
+  const MatrixView& view = expected.view();
+  CHECK(found.view().rows == view.rows && found.view().cols == view.cols);
+  double worst = 0.0, largest = 1e-3;
+  for (std::int64_t i = 0; i < view.rows; ++i) {
+    for (std::int64_t j = 0; j < view.cols; ++j) {
+      const double wanted = expected.get(i, j);
+      if (!std::isfinite(wanted)) {
+        if (std::isnan(wanted) != std::isnan(found.get(i, j))) return HUGE_VAL;
+        continue;
+      }
+      // A found NaN must not pass as no difference.
+      const double off = std::fabs(found.get(i, j) - wanted);
+      if (!(off <= HUGE_VAL)) return HUGE_VAL;
+      worst = std::max(worst, off);
+      largest = std::max(largest, std::fabs(wanted));
+    }
+  }
+  return worst / largest;
+}
+
+adalora::cuda::Stream stream() { return {}; }
+
+void test_all() {
+  test_importance();
+  test_orthogonality();
+  test_selection();
+  test_svd_linear();
+}
+
+#if defined(ADALORA_EMULATED)
+
+int launches() { return emulation::take_launch_count(); }
+
+void run() {
+  for (const emulation::Order order :
+       {emulation::Order::kForward, emulation::Order::kBackward, emulation::Order::kShuffled}) {
+    emulation::set_order(order);
+    test_all();
+  }
+  std::puts("passed, emulated on the CPU");
+}
+
+#else
+
+int launches() { return -1; }
+
+void run() {
+  test_all();
+  std::puts("passed on a GPU");
+}
+
+#endif
+
+}  // namespace cuda_test
+
+int main() {
+#if !defined(ADALORA_EMULATED)
+  constexpr int kSkipped = 77;
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
+    std::puts("no GPU: would have compared the CUDA kernels with the CPU core");
+    return kSkipped;
+  }
+#endif
+  cuda_test::run();
+  return 0;
+}

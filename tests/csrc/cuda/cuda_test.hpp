@@ -1,0 +1,102 @@
+#pragma once
+// The CUDA kernels against the CPU core. Compiled twice: by nvcc for a GPU, and as plain C++ over
+// the emulation in ../emulation, where "device memory" is heap memory that a sanitizer watches.
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core_test.hpp"
+#include "cuda/launch.hpp"
+
+namespace cuda_test {
+
+using adalora::DType;
+using adalora::MatrixView;
+using core_test::Matrix;
+
+/// Memory of the device of exactly the bytes asked for; `offset` elements of `item` bytes lie
+/// before what is used, so that accesses of 16 bytes are not aligned.
+class Memory {
+ public:
+  explicit Memory(std::size_t bytes, std::size_t offset_bytes = 0) : bytes_(bytes) {
+    adalora::cuda::require_success(cudaMalloc(&block_, bytes + offset_bytes));
+    data_ = bytes == 0 ? nullptr : static_cast<char*>(block_) + offset_bytes;
+  }
+  ~Memory() { (void)cudaFree(block_); }
+
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  template <class T = void>
+  T* as() const {
+    return reinterpret_cast<T*>(data_);
+  }
+
+  void write(const void* from) {
+    adalora::cuda::require_success(cudaMemcpy(data_, from, bytes_, cudaMemcpyHostToDevice));
+  }
+  void read(void* to) const {
+    adalora::cuda::require_success(cudaMemcpy(to, data_, bytes_, cudaMemcpyDeviceToHost));
+  }
+
+  template <class T>
+  std::vector<T> values() const {
+    std::vector<T> result(bytes_ / sizeof(T));
+    read(result.data());
+    return result;
+  }
+
+ private:
+  void* block_ = nullptr;
+  char* data_ = nullptr;
+  std::size_t bytes_;
+};
+
+/// A matrix on the device, contiguous.
+class DeviceMatrix {
+ public:
+  explicit DeviceMatrix(const Matrix& host, std::size_t offset = 0)
+      : view_(host.view()),
+        memory_(size(host.view()), offset * adalora::item_size(host.view().dtype)) {
+    view_.data = memory_.as();
+    memory_.write(host.view().data);
+  }
+
+  const MatrixView& view() const { return view_; }
+
+  /// Whether the device holds the same bytes as `host`.
+  bool equals(const Matrix& host) const {
+    const std::vector<char> bytes = memory_.values<char>();
+    return bytes.empty() || std::memcmp(bytes.data(), host.view().data, bytes.size()) == 0;
+  }
+
+  void read(Matrix& host) const { memory_.read(host.view().data); }
+
+ private:
+  static std::size_t size(const MatrixView& view) {
+    return static_cast<std::size_t>(view.rows * view.cols) * adalora::item_size(view.dtype);
+  }
+
+  MatrixView view_;
+  Memory memory_;
+};
+
+/// The largest difference, relative to the largest entry of `expected`.
+double difference(const Matrix& found, const Matrix& expected);
+
+/// The stream that the tests use.
+adalora::cuda::Stream stream();
+
+/// Kernels started since the last call; -1 where nobody counts.
+int launches();
+
+void test_importance();
+void test_orthogonality();
+void test_selection();
+void test_svd_linear();
+
+}  // namespace cuda_test

@@ -1,0 +1,149 @@
+#include <cmath>
+#include <limits>
+
+#include "adalora/importance.hpp"
+#include "cuda/importance.hpp"
+#include "cuda_test.hpp"
+
+namespace cuda_test {
+
+namespace {
+
+constexpr double kBeta1 = 0.85, kBeta2 = 0.7;
+
+struct Shape {
+  std::int64_t in, rank, out;
+};
+
+/// One parameter on the host and on the device.
+struct Parameter {
+  Parameter(std::int64_t rows, std::int64_t cols, DType dtype, std::size_t offset, bool observed)
+      : p(rows, cols, dtype),
+        g(rows, cols, dtype),
+        smoothed(rows, cols, adalora::compute_type(dtype)),
+        uncertainty(rows, cols, adalora::compute_type(dtype)),
+        has_gradient(observed) {
+    p.randomize();
+    g.randomize();
+    smoothed.randomize();
+    uncertainty.randomize();
+    if (rows * cols > 3 && observed) {
+      g.set(rows - 1, cols - 1, std::numeric_limits<double>::quiet_NaN());
+      g.set(0, 0, std::numeric_limits<double>::infinity());
+    }
+    on_device.push_back(std::make_unique<DeviceMatrix>(p, offset));
+    on_device.push_back(std::make_unique<DeviceMatrix>(g, 0));
+    on_device.push_back(std::make_unique<DeviceMatrix>(smoothed, 2 * offset));
+    on_device.push_back(std::make_unique<DeviceMatrix>(uncertainty, offset));
+  }
+
+  adalora::ImportanceEntry host() const {
+    return {p.view(), has_gradient ? g.view() : MatrixView{}, smoothed.view(), uncertainty.view()};
+  }
+  adalora::ImportanceEntry device() const {
+    return {on_device[0]->view(), has_gradient ? on_device[1]->view() : MatrixView{},
+            on_device[2]->view(), on_device[3]->view()};
+  }
+
+  Matrix p, g, smoothed, uncertainty;
+  bool has_gradient;
+  std::vector<std::unique_ptr<DeviceMatrix>> on_device;
+};
+
+class Model {
+ public:
+  Model(const std::vector<Shape>& shapes, DType dtype, std::size_t offset,
+        std::size_t unobserved_every = 0) {
+    for (const Shape& shape : shapes) {
+      add(shape.rank, shape.in, dtype, offset, unobserved_every);
+      add(shape.rank, 1, dtype, offset, unobserved_every);
+      add(shape.out, shape.rank, dtype, offset, unobserved_every);
+      triplets += shape.rank;
+    }
+  }
+
+  /// Updates both sides and compares them.
+  void check(bool scored) {
+    std::vector<adalora::ImportanceEntry> host, device;
+    for (const auto& parameter : parameters) {
+      host.push_back(parameter->host());
+      device.push_back(parameter->device());
+    }
+    const DType dtype = adalora::compute_type(parameters.front()->p.view().dtype);
+    Matrix expected(triplets, 1, dtype), found(triplets, 1, dtype);
+    const DeviceMatrix scores(found);
+    const auto room = static_cast<std::size_t>(scored ? adalora::cuda::score_room(device) : 0);
+    const Memory partials(room * sizeof(double));
+    Memory skipped(sizeof(std::int64_t));
+    const std::int64_t before = 1000;
+    skipped.write(&before);
+    const adalora::cuda::ImportanceOutputs outputs{
+        scored ? scores.view() : MatrixView{}, partials.as<double>(), skipped.as<std::int64_t>()};
+    adalora::cuda::update_importance(device, kBeta1, kBeta2, outputs, stream());
+    const std::int64_t count =
+        adalora::update_importance(host, kBeta1, kBeta2, scored ? expected.view() : MatrixView{});
+    CHECK(skipped.values<std::int64_t>().front() == before + count);
+    for (const auto& parameter : parameters) {
+      CHECK(parameter->on_device[2]->equals(parameter->smoothed));
+      CHECK(parameter->on_device[3]->equals(parameter->uncertainty));
+    }
+    if (!scored) return;
+    scores.read(found);
+    CHECK(difference(found, expected) < (dtype == DType::kFloat64 ? 1e-13 : 2e-6));
+  }
+
+  std::vector<std::unique_ptr<Parameter>> parameters;
+  std::int64_t triplets = 0;
+
+ private:
+  void add(std::int64_t rows, std::int64_t cols, DType dtype, std::size_t offset,
+           std::size_t unobserved_every) {
+    const bool observed =
+        unobserved_every == 0 || parameters.size() % unobserved_every != unobserved_every - 1;
+    parameters.push_back(std::make_unique<Parameter>(rows, cols, dtype, offset, observed));
+  }
+};
+
+// Odd and even, rank 0 and 1, empty sides, a row longer than a chunk, a rank wider than a block,
+// and many rows per chunk.
+const std::vector<Shape> kShapes = {{7, 3, 11},    {8, 0, 6},    {0, 3, 5},     {5, 2, 0},
+                                    {64, 12, 800}, {4099, 2, 9}, {13, 300, 17}, {1, 1, 4100}};
+
+void test_many_matrices() {
+  // More tensors than one launch takes, and more matrices than one launch of the second stage.
+  const std::vector<Shape> shapes(2100, Shape{3, 2, 3});
+  Model model(shapes, DType::kFloat32, 0);
+  (void)launches();
+  model.check(true);
+  const int count = launches();
+  CHECK(count == -1 || count > 3);
+}
+
+void test_ten_thousand_matrices() {
+  std::vector<Shape> shapes(10000, Shape{0, 0, 0});
+  for (std::size_t i = 0; i < shapes.size(); i += 50) shapes[i] = {5, 2, 4};
+  Model(shapes, DType::kFloat32, 0).check(false);
+}
+
+}  // namespace
+
+void test_importance() {
+  for (const DType dtype : core_test::kDTypes) {
+    for (const std::size_t offset : {0, 1}) {
+      for (const bool scored : {false, true}) {
+        Model(kShapes, dtype, offset).check(scored);
+        Model(kShapes, dtype, offset, 4).check(scored);
+      }
+    }
+  }
+  // A change of the dtype between matrices.
+  Model mixed(kShapes, DType::kFloat32, 0);
+  Model lower(kShapes, DType::kBFloat16, 0);
+  for (auto& parameter : lower.parameters) mixed.parameters.push_back(std::move(parameter));
+  mixed.triplets += lower.triplets;
+  mixed.check(true);
+  test_many_matrices();
+  test_ten_thousand_matrices();
+}
+
+}  // namespace cuda_test

@@ -1,0 +1,177 @@
+#include <cmath>
+
+#include "adalora/arithmetic/dropout.hpp"
+#include "adalora/svd_linear.hpp"
+#include "cuda/svd_linear.hpp"
+#include "cuda_test.hpp"
+
+namespace cuda_test {
+
+namespace {
+
+constexpr double kScale = 0.7;
+
+double rounding(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat64:
+      return 1e-14;
+    case DType::kFloat32:
+      return 1e-6;
+    case DType::kFloat16:
+      return 1e-3;
+    case DType::kBFloat16:
+      return 1e-2;
+  }
+  return 0.0;
+}
+
+double rounding(DType a, DType b) { return std::max(rounding(a), rounding(b)); }
+
+struct HostFactors {
+  HostFactors(std::int64_t in, std::int64_t rank, std::int64_t out, DType dtype)
+      : A(rank, in, dtype), E(rank, 1, dtype), B(out, rank, dtype) {
+    A.randomize();
+    E.randomize();
+    B.randomize();
+  }
+
+  Matrix A, E, B;
+};
+
+struct DeviceFactors {
+  DeviceFactors(const HostFactors& host, std::size_t offset)
+      : A(host.A, offset), E(host.E), B(host.B, offset) {}
+
+  adalora::Triplets views() const { return {A.view(), E.view(), B.view()}; }
+
+  DeviceMatrix A, E, B;
+};
+
+void check_fold(const HostFactors& host, DType product, std::size_t offset) {
+  const std::int64_t rank = host.A.view().rows, in = host.A.view().cols, out = host.B.view().rows;
+  const std::int64_t padded = adalora::cuda::padded_rank(rank, product);
+  const DeviceFactors device(host, offset);
+  Matrix folded_A(padded, in, product), folded_B(out, padded, product);
+  folded_A.randomize();
+  folded_B.randomize();
+  const DeviceMatrix device_A(folded_A, offset), device_B(folded_B, offset);
+  adalora::cuda::fold_factors(device.views(), kScale, {device_A.view(), device_B.view()}, stream());
+  device_A.read(folded_A);
+  device_B.read(folded_B);
+  Matrix expected_A(padded, in, product), expected_B(out, padded, product);
+  for (std::int64_t t = 0; t < rank; ++t) {
+    for (std::int64_t i = 0; i < in; ++i) {
+      expected_A.set(t, i, kScale * host.E.get(t, 0) * host.A.get(t, i));
+    }
+    for (std::int64_t o = 0; o < out; ++o) expected_B.set(o, t, host.B.get(o, t));
+  }
+  const double limit = rounding(product, host.A.view().dtype);
+  CHECK(difference(folded_A, expected_A) <= limit);
+  CHECK(difference(folded_B, expected_B) <= limit);
+  for (std::int64_t t = rank; t < padded; ++t) {
+    for (std::int64_t i = 0; i < in; ++i) CHECK(folded_A.get(t, i) == 0.0);
+    for (std::int64_t o = 0; o < out; ++o) CHECK(folded_B.get(o, t) == 0.0);
+  }
+}
+
+/// `wanted` has one bit for A, E and B.
+void check_unfold(const HostFactors& host, DType given, std::size_t offset, unsigned wanted) {
+  const std::int64_t rank = host.A.view().rows, in = host.A.view().cols, out = host.B.view().rows;
+  const std::int64_t padded = adalora::cuda::padded_rank(rank, given);
+  const DType dtype = host.A.view().dtype;
+  const DeviceFactors device(host, offset);
+  Matrix of_A(padded, in, given), of_B(out, padded, given);
+  of_A.randomize();
+  of_B.randomize();
+  const DeviceMatrix device_A(of_A, offset), device_B(of_B, offset);
+  Matrix grad_A(rank, in, dtype), grad_E(rank, 1, dtype), grad_B(out, rank, dtype);
+  const DeviceMatrix out_A(grad_A, offset), out_E(grad_E), out_B(grad_B, offset);
+  const adalora::Triplets outputs{(wanted & 1u) != 0 ? out_A.view() : MatrixView{},
+                                  (wanted & 2u) != 0 ? out_E.view() : MatrixView{},
+                                  (wanted & 4u) != 0 ? out_B.view() : MatrixView{}};
+  adalora::cuda::unfold_gradients({(wanted & 3u) != 0 ? device_A.view() : MatrixView{},
+                                   (wanted & 4u) != 0 ? device_B.view() : MatrixView{}},
+                                  device.views(), kScale, outputs, stream());
+  Matrix expected_A(rank, in, dtype), expected_E(rank, 1, dtype), expected_B(out, rank, dtype);
+  for (std::int64_t t = 0; t < rank; ++t) {
+    double sum = 0.0;
+    for (std::int64_t i = 0; i < in; ++i) {
+      sum += of_A.get(t, i) * host.A.get(t, i);
+      if ((wanted & 1u) != 0) expected_A.set(t, i, kScale * host.E.get(t, 0) * of_A.get(t, i));
+    }
+    if ((wanted & 2u) != 0) expected_E.set(t, 0, kScale * sum);
+    for (std::int64_t o = 0; (wanted & 4u) != 0 && o < out; ++o) {
+      expected_B.set(o, t, of_B.get(o, t));
+    }
+  }
+  out_A.read(grad_A);
+  out_E.read(grad_E);
+  out_B.read(grad_B);
+  CHECK(difference(grad_A, expected_A) <= rounding(dtype));
+  CHECK(difference(grad_E, expected_E) <= 10 * rounding(dtype));
+  CHECK(difference(grad_B, expected_B) <= rounding(dtype));
+}
+
+void check_drop(std::int64_t rows, std::int64_t cols, DType dtype, std::size_t offset,
+                bool in_place) {
+  constexpr double kProbability = 0.3;
+  const std::int64_t seed = -123456789;
+  Matrix x(rows, cols, dtype), found(rows, cols, dtype), expected(rows, cols, dtype);
+  x.randomize();
+  const DeviceMatrix device_x(x, offset), device_found(found);
+  Memory device_seed(sizeof seed);
+  device_seed.write(&seed);
+  const DeviceMatrix& target = in_place ? device_x : device_found;
+  adalora::cuda::drop(device_x.view(), kProbability, device_seed.as<std::int64_t>(), target.view(),
+                      stream());
+  target.read(found);
+  std::int64_t kept = 0;
+  for (std::int64_t i = 0; i < rows; ++i) {
+    const std::uint64_t key =
+        adalora::drop_row_key(static_cast<std::uint64_t>(seed), static_cast<std::uint64_t>(i));
+    for (std::int64_t j = 0; j < cols; ++j) {
+      const bool stays = adalora::drop_draw(key, static_cast<std::uint32_t>(j)) >=
+                         adalora::drop_threshold(kProbability);
+      CHECK(stays || found.get(i, j) == 0.0);
+      if (stays) expected.set(i, j, x.get(i, j) / (1.0 - kProbability));
+      kept += stays ? 1 : 0;
+    }
+  }
+  CHECK(difference(found, expected) <= rounding(dtype));
+  CHECK(rows * cols < 1000 ||
+        std::fabs(static_cast<double>(kept) / static_cast<double>(rows * cols) -
+                  (1.0 - kProbability)) < 0.1);
+}
+
+}  // namespace
+
+void test_svd_linear() {
+  struct Shape {
+    std::int64_t in, rank, out;
+  };
+  for (const Shape& shape : {Shape{7, 3, 11}, {300, 12, 33}, {64, 16, 24}, {5, 1, 1}, {1, 9, 70}}) {
+    for (const DType dtype : core_test::kDTypes) {
+      const HostFactors host(shape.in, shape.rank, shape.out, dtype);
+      for (const DType product : core_test::kDTypes) {
+        for (const std::size_t offset : {0, 1}) {
+          check_fold(host, product, offset);
+          check_unfold(host, product, offset, 7);
+        }
+        for (unsigned wanted = 1; wanted < 7; ++wanted) check_unfold(host, product, 0, wanted);
+      }
+    }
+  }
+  for (const DType dtype : core_test::kDTypes) {
+    for (const std::size_t offset : {0, 1}) {
+      for (const bool in_place : {false, true}) {
+        check_drop(9, 37, dtype, offset, in_place);
+        check_drop(40, 64, dtype, offset, in_place);
+        check_drop(3, 1, dtype, offset, in_place);
+        check_drop(0, 8, dtype, offset, in_place);
+        check_drop(8, 0, dtype, offset, in_place);
+      }
+    }
+  }
+}
+
+}  // namespace cuda_test
