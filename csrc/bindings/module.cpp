@@ -3,10 +3,30 @@
 #include "bindings/bindings.hpp"
 #include "bindings/tensor.hpp"
 
+namespace adalora::bindings {
+
+void require_device(const dlpack::Device& device, const Argument& argument) {
+  if (device.type == dlpack::kCpu) return;
+  throw_value_error(
+      argument, "on the CPU",
+      "a tensor on device type " + std::to_string(device.type) + " (DLPack's numbering)");
+}
+
+namespace {
+
+void connect_cpu() {
+  isa_name();  // throws if it cannot be chosen: better here than in the middle of a kernel
+  connect();
+}
+
+}  // namespace
+
+}  // namespace adalora::bindings
+
 PYBIND11_MODULE(_cpu, module) {
   module.doc() = "The compiled CPU core. adalora_core.ops is the way to call it.";
   module.attr("__version__") = ADALORA_VERSION;
-  module.def("connect", &adalora::bindings::connect,
+  module.def("connect", &adalora::bindings::connect_cpu,
              "Read torch's exchange table; ImportError says why it cannot be used.");
   module.def("isa_name", &adalora::isa_name, "The instruction set that the kernels use.");
   module.def("thread_count", &adalora::thread_count, "Threads that a large op is spread over.");

@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-
-#include "adalora/isa.hpp"
+#include <stdexcept>
 
 namespace adalora::bindings {
 
@@ -17,6 +16,7 @@ struct Torch {
   PyObject* is_neg = nullptr;
   PyObject* grad = nullptr;  ///< the name of the attribute
   int (*read)(void* object, dlpack::Tensor* out) = nullptr;
+  int (*current_stream)(std::int32_t device_type, std::int32_t device, void** out) = nullptr;
 };
 
 Torch torch;
@@ -63,12 +63,8 @@ DType read_dtype(const dlpack::Tensor& tensor, const Argument& argument) {
                        std::to_string(type.bits) + " bits");
 }
 
-void require_cpu_memory(const dlpack::Tensor& tensor, const Argument& argument) {
-  if (tensor.device.type != dlpack::kCpu) {
-    throw_value_error(
-        argument, "on the CPU",
-        "a tensor on device type " + std::to_string(tensor.device.type) + " (DLPack's numbering)");
-  }
+void require_memory(const dlpack::Tensor& tensor, const Argument& argument) {
+  require_device(tensor.device, argument);
   bool has_elements = true;
   for (std::int32_t i = 0; i < tensor.ndim; ++i) has_elements &= tensor.shape[i] != 0;
   if (has_elements && tensor.data == nullptr) {
@@ -110,7 +106,7 @@ MatrixView view_of(const dlpack::Tensor& tensor, const Argument& argument, std::
 }
 
 MatrixView matrix_of(const dlpack::Tensor& tensor, const Argument& argument) {
-  require_cpu_memory(tensor, argument);
+  require_memory(tensor, argument);
   require_dimensions(tensor, argument, tensor.ndim == 2, "a matrix [rows, columns]");
   return view_of(tensor, argument, tensor.shape[0], tensor.shape[1], tensor.strides[0],
                  tensor.strides[1]);
@@ -134,7 +130,6 @@ void throw_type_error(const Argument& argument, const std::string& expected,
 }
 
 void connect() {
-  isa_name();  // throws if it cannot be chosen: better here than in the middle of a kernel
   const py::object module = py::module_::import("torch");
   const py::object tensor = module.attr("Tensor");
   const py::object table = py::getattr(tensor, "__dlpack_c_exchange_api__", py::none());
@@ -152,11 +147,23 @@ void connect() {
     throw py::import_error("this torch offers no DLPack 1.x exchange API; adalora-core needs one");
   }
   torch.read = api->dltensor_from_py_object_no_sync;
+  torch.current_stream = api->current_work_stream;
   torch.grad = PyUnicode_InternFromString("grad");
   torch.is_neg = py::object(tensor.attr("is_neg")).release().ptr();
   torch.parameter = reinterpret_cast<PyTypeObject*>(
       py::object(module.attr("nn").attr("Parameter")).release().ptr());
   torch.tensor = reinterpret_cast<PyTypeObject*>(py::object(tensor).release().ptr());
+}
+
+void* current_stream(const dlpack::Device& device) {
+  void* stream = nullptr;
+  if (torch.current_stream == nullptr ||
+      torch.current_stream(device.type, device.id, &stream) != 0) {
+    if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+    throw std::runtime_error("torch names no current stream of device " +
+                             std::to_string(device.id));
+  }
+  return stream;
 }
 
 void require_not_negative(py::handle object, const Argument& argument) {
@@ -187,7 +194,7 @@ MatrixView read_matrix(py::handle object, const Argument& argument) {
 
 MatrixView read_rows(py::handle object, const Argument& argument) {
   const dlpack::Tensor tensor = read(object, argument);
-  require_cpu_memory(tensor, argument);
+  require_memory(tensor, argument);
   require_dimensions(tensor, argument, tensor.ndim >= 1, "of at least one dimension [..., size]");
   require_not_negative(object, argument);
   const std::int32_t last = tensor.ndim - 1;
@@ -211,7 +218,7 @@ MatrixView read_rows(py::handle object, const Argument& argument) {
 
 MatrixView read_vector(py::handle object, const Argument& argument) {
   const dlpack::Tensor tensor = read(object, argument);
-  require_cpu_memory(tensor, argument);
+  require_memory(tensor, argument);
   require_dimensions(tensor, argument, tensor.ndim == 1, "of one dimension [count]");
   require_not_negative(object, argument);
   return view_of(tensor, argument, tensor.shape[0], 1, tensor.strides[0], 1);
@@ -219,7 +226,7 @@ MatrixView read_vector(py::handle object, const Argument& argument) {
 
 MatrixView read_scalar(py::handle object, const Argument& argument) {
   const dlpack::Tensor tensor = read(object, argument);
-  require_cpu_memory(tensor, argument);
+  require_memory(tensor, argument);
   require_dimensions(tensor, argument, tensor.ndim == 0, "a tensor without dimensions");
   require_not_negative(object, argument);
   return view_of(tensor, argument, 1, 1, 1, 1);
@@ -231,7 +238,7 @@ std::uint8_t* read_mask(py::handle object, const Argument& argument, std::int64_
     throw_type_error(argument, "of dtype bool",
                      "DLPack type code " + std::to_string(tensor.dtype.code));
   }
-  require_cpu_memory(tensor, argument);
+  require_memory(tensor, argument);
   const std::string expected = "contiguous, one entry per triplet, [" + std::to_string(count) + "]";
   require_dimensions(tensor, argument, tensor.ndim == 1 && tensor.shape[0] == count,
                      expected.c_str());
@@ -295,6 +302,11 @@ void require_dtype(const MatrixView& view, const Argument& argument, DType dtype
   if (view.dtype == dtype) return;
   throw_type_error(argument, std::string("of dtype ") + name_of(dtype) + ", " + meaning,
                    name_of(view.dtype));
+}
+
+void require_contiguous(const MatrixView& view, const Argument& argument) {
+  if (view.rows == 0 || view.cols == 0 || view.contiguous()) return;
+  throw_value_error(argument, "contiguous", "a strided tensor; call contiguous() on it");
 }
 
 void require_separate_elements(const MatrixView& view, const Argument& argument) {

@@ -32,7 +32,13 @@ struct Argument {
 /// Reads the exchange table of torch; throws ImportError with the reason where it cannot be used.
 void connect();
 
-/// Views of CPU tensors of the four floating dtypes. The view borrows the tensor's memory: the
+/// Throws unless the module computes on `device`; each of the two modules has its own answer.
+void require_device(const dlpack::Device& device, const Argument& argument);
+
+/// The stream on which torch works on `device` now; a null stream is a stream too.
+void* current_stream(const dlpack::Device& device);
+
+/// Views of tensors of the four floating dtypes. The view borrows the tensor's memory: the
 /// caller holds a reference to `object` while it is used.
 MatrixView read_matrix(py::handle object, const Argument& argument);
 
@@ -71,6 +77,9 @@ void require_shape(const MatrixView& view, const Argument& argument, std::int64_
                    std::int64_t cols, const char* meaning);
 void require_dtype(const MatrixView& view, const Argument& argument, DType dtype,
                    const char* meaning);
+
+/// Throws unless the elements of `view` lie side by side, row after row.
+void require_contiguous(const MatrixView& view, const Argument& argument);
 
 /// Throws unless the elements of `view`, which is written, lie apart from each other.
 void require_separate_elements(const MatrixView& view, const Argument& argument);

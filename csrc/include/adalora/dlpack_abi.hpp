@@ -54,7 +54,7 @@ struct ExchangeApi {
   void* managed_tensor_from_py_object_no_sync;
   void* managed_tensor_to_py_object_no_sync;
   int (*dltensor_from_py_object_no_sync)(void* py_object, Tensor* out);
-  void* current_work_stream;
+  int (*current_work_stream)(std::int32_t device_type, std::int32_t device_id, void** out_stream);
 };
 
 static_assert(sizeof(void*) == 8, "the core is written for 64-bit machines");
