@@ -61,13 +61,13 @@ class Inspector:
 
     def inspect(self, raw: bytes, name: str, *, was_named: bool) -> Inspected | None:
         """Return what there is to say, or None if there is no configuration and need not be."""
-        if not was_named and not ADALORA_WORDS.search(raw):
+        if self._is_optional(was_named=was_named) and not ADALORA_WORDS.search(raw):
             # Other tools' files need not even be readable.
             return None
         document = self._decoded(to_text(raw, self.check.limits), name)
         blocks, missing = self._blocks(document, was_named=was_named)
         if missing is not None:
-            if not was_named or self.ignore_unmatched:
+            if self._is_optional(was_named=was_named):
                 return None
             document.findings.append(missing)
         return Inspected(self._report(document, blocks, name), document.text, raw)
@@ -94,6 +94,10 @@ class Inspector:
             return document
         return decode_further(document, self.format or format_of(name), self.check.limits)
 
+    def _is_optional(self, *, was_named: bool) -> bool:
+        """Whether a file may hold no configuration, or that of another method."""
+        return not was_named or self.ignore_unmatched
+
     def _blocks(self, document: Document, *, was_named: bool) -> tuple[list[Block], Finding | None]:
         """Return the configurations of a document, or what to say if there is none."""
         if document.fatal:
@@ -104,7 +108,7 @@ class Inspector:
             blocks, missing = ([found], missing) if isinstance(found, Block) else ([], found)
         else:
             blocks = find_blocks(document, self.check, self.trainer)
-        if not was_named:
+        if self._is_optional(was_named=was_named):
             blocks = [block for block in blocks if not block.is_other_method]
         return blocks, None if blocks else missing
 

@@ -100,3 +100,25 @@ def test_name_that_is_not_utf8_is_reported_in_every_format(check, tmp_path):
         code, out, err = check(os.fsdecode(path), "-o", format_)
         assert (code, err) == (1, "")
         out.encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"peft_type": "LORA", "r": 8, "target_modules": ["q_proj"]},
+        "// a comment, as in other tools' files\n{}\n",
+        "{{ a template }}",
+    ],
+    ids=["adapter of another method", "json with comments", "no json at all"],
+)
+def test_files_without_adalora_pass_where_they_may_be_unmatched(content, write, check):
+    path = write(content)
+    assert check(path)[0] == 1
+    code, out, _ = check(path, "--ignore-unmatched")
+    assert (code, "skipped 1 file without AdaLoRA" in out) == (0, True)
+
+
+def test_broken_adalora_file_is_reported_even_where_it_may_be_unmatched(write, check):
+    code, out, _ = check(write('{"peft_type": "ADALORA",'), "--ignore-unmatched")
+    assert code == 1
+    assert "ADA001" in out

@@ -100,7 +100,11 @@ def fresh_python(tmp_path) -> Path:
 @pytest.fixture
 def run_command(tmp_path):
     """Runs a command outside the source tree; its result is returned whatever the exit code."""
-    return lambda *command, **environment: run_in(tmp_path, *command, **environment)
+
+    def run(*command, folder=tmp_path, **environment):
+        return run_in(folder, *command, **environment)
+
+    return run
 
 
 @pytest.fixture(scope="session")

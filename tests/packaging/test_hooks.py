@@ -1,0 +1,99 @@
+"""The pre-commit hooks, run by pre-commit from a clone on a machine without a compiler."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import sys
+
+import pytest
+
+from adalora_core.contract.rule import SOUND
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("pre_commit") is None or shutil.which("git") is None,
+        reason="pre-commit or git is missing; would have shown that the hooks work",
+    ),
+]
+
+TRAINER = """\
+model: some/model
+peft:
+  peft_type: ADALORA
+  target_modules: [q_proj]
+  init_r: 4
+  target_r: 8
+  tfinal: 100
+  total_step: 1000
+"""
+FILES = {
+    "adapter/adapter_config.json": json.dumps(SOUND),
+    "lora/adapter_config.json": '{"peft_type": "LORA", "r": 8, "target_modules": ["q"]}',
+    "train.yaml": TRAINER,
+    "other.json": "// a comment, as other tools take it",
+    "notes.txt": "peft_type: ADALORA",
+}
+IDENTITY = {
+    f"GIT_{who}_{what}": "test"
+    for who in ("AUTHOR", "COMMITTER")
+    for what in ("NAME", "EMAIL")
+} | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}  # fmt: skip
+
+
+@pytest.fixture
+def git(run_command):
+    """Runs git in a folder, apart from the settings of this machine."""
+
+    def run(folder, *arguments):
+        done = run_command("git", "-C", folder, *arguments, **IDENTITY)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def clone(source_tree, git, tmp_path):
+    tree = tmp_path / "clone"
+    shutil.copytree(source_tree, tree)
+    git(tree, "init", "--quiet")
+    git(tree, "add", "--all")
+    git(tree, "commit", "--quiet", "--message", "all")
+    return tree
+
+
+@pytest.fixture
+def project(git, tmp_path):
+    folder = tmp_path / "project"
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    return folder
+
+
+def test_hooks_tried_on_a_project_report_its_fault_and_pass_what_is_sound(
+    clone, project, run_command, tmp_path
+):
+    # A compiler that is not there: building the core would fail.
+    no_compiler = {"CC": str(tmp_path / "none"), "CXX": str(tmp_path / "none")}
+    done = run_command(
+        sys.executable, "-m", "pre_commit", "try-repo", clone,
+        "--all-files", "--color=never", "--verbose", folder=project,
+        PRE_COMMIT_HOME=str(tmp_path / "home"), **no_compiler, **IDENTITY,
+    )  # fmt: skip
+    shown = done.stdout + done.stderr
+    assert done.returncode == 1, shown
+    named, everywhere = shown.split("- hook id: ")[-2:]
+    assert named.startswith("adalora-check\n")
+    assert "checked 1 configuration: 0 errors, 0 warnings; skipped 1 file" in named
+    assert everywhere.startswith("adalora-check-all\n")
+    assert "train.yaml:6:13 (/peft/target_r)" in everywhere
+    assert "ADA301" in everywhere
+    assert "1 error" in everywhere
+    assert "notes.txt" not in shown.split("=" * 79)[-1]
