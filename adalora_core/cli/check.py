@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,6 @@ from adalora_core.cli.output import (
     wants_colour,
     write_file,
 )
-from adalora_core.cli.rewriting import rewrite, unified_diff
 from adalora_core.contract.check import parse_version
 from adalora_core.contract.diagnostics import SEVERITIES, from_pointer
 from adalora_core.contract.options import CheckOptions
@@ -180,6 +178,7 @@ class _Job:
         self, target: Target, name: str, raw: bytes, found: Inspected | None
     ) -> Inspected | None:
         """Show or write what fixing makes of a file, and return what is left to say."""
+        limits = self.inspector.check.limits
         better = found
         if found is not None:
             unsafe = self.options.unsafe_fixes
@@ -193,10 +192,13 @@ class _Job:
         if target.name == STDIN:
             print_bytes(content)
             # What was too much to check passes on as it came.
-            shutil.copyfileobj(sys.stdin.buffer, sys.stdout.buffer)
+            while rest := sys.stdin.buffer.read(limits.file_bytes):
+                print_bytes(rest)
         elif content != raw:
+            from adalora_core.cli.rewriting import rewrite
+
             try:
-                rewrite(name, raw, content, self.inspector.check.limits)
+                rewrite(name, raw, content, limits)
             except OSError as error:
                 self.failed = True
                 _fail(error)
@@ -204,6 +206,8 @@ class _Job:
         return better
 
     def _show_difference(self, name: str, old: str, new: str) -> None:
+        from adalora_core.cli.rewriting import unified_diff
+
         difference = unified_diff(name, old, new)
         if sys.stdout.isatty():
             # For eyes, not for patch: nothing that the terminal would obey.

@@ -55,7 +55,7 @@ def _exactly(node):
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), unsafe=st.booleans())
 def test_fixing_any_file_changes_only_what_the_report_tells_and_is_done_once(format_, data, unsafe):
     raw = data.draw(written(format_))

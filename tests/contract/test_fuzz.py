@@ -9,6 +9,7 @@ import time
 import pytest
 import yaml
 from contract_configs import SOUND, anything
+from contract_fixes import fix
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -104,6 +105,27 @@ def test_mutated_configurations_are_reported_on(format_):
         for _ in range(4):
             content = _mutated(draw, seed)
             _survives(content, format_)
+
+
+FIXABLE = {
+    "json": '{"peft_type": "adalora", "init_r": 12.0, "target_r": "3", "delta_t": 3}',
+    "yaml": "a: &a {init_r: 12.0}\n# adalora: ignore-file[ADA204]\n"
+    "b: {<<: *a, peft_type: adalora, target_r: '3', delta_t: 3} # adalora: ignore[ADA106, ADA2]\n",
+    "toml": "[a]\npeft_type = 'adalora' # adalora: ignore[ADA207]\ninit_r = 12.0\nalpha = '3'\n",
+}
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_mutated_configurations_are_fixed_and_then_stay_as_they_are(format_):
+    draw = random.Random(0)  # noqa: S311 - test data
+    count = 0
+    for _ in range(400):
+        content = _mutated(draw, FIXABLE[format_])
+        done = fix(content, format_)
+        assert (done.content == content) == (not done.report.fixed), content
+        assert fix(done.content, format_).content == done.content, content
+        count += bool(done.report.fixed)
+    assert count > 20
 
 
 @pytest.mark.slow
