@@ -17,6 +17,8 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
+LINK_TO_HEADING = re.compile(r"\]\((?!https?://)([^)#\s]*)#([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 NAMED_PATH = re.compile(
     r"`((?:adalora_core|csrc|tests|docs|schemas|benchmarks|examples)/[\w./-]*|\.ci/\w+)`"
 )
@@ -28,6 +30,19 @@ def test_links_and_named_paths_of_a_page_exist(page):
     missing = [link for link in LINK.findall(text) if not (page.parent / link).exists()]
     missing += [name for name in NAMED_PATH.findall(text) if not (ROOT / name).exists()]
     assert not missing
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The names that a page's headings get, on the site and where repositories are shown."""
+    headings = HEADING.findall(page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_to_headings_lead_to_one(page):
+    links = LINK_TO_HEADING.findall(page.read_text(encoding="utf-8"))
+    targets = [(page.parent / path if path else page, anchor) for path, anchor in links]
+    assert not [anchor for target, anchor in targets if anchor not in anchors_of(target)]
 
 
 def navigation(item) -> list[str]:
