@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 ALL_LINEAR = "all-linear"
 """The `target_modules` that means every linear module but the output head, in any case."""
@@ -32,17 +32,26 @@ def saved_module_names(modules_to_save: Iterable[str] | None, task_type: str | N
     return names + [head for head in heads if head not in names]
 
 
-def ends_with(path: str, names: Iterable[str]) -> bool:
+def ends_with(path: str, names: Collection[str]) -> bool:
     """Return whether `path` is one of `names` or ends in one behind a dot.
+
+    Of a set of names, however many, this asks once for each part of the path.
 
     Example:
         >>> ends_with("layers.0.q_proj", ["q_proj"]), ends_with("layers.0.my_q_proj", ["q_proj"])
         (True, False)
     """
-    return any(path == name or path.endswith(f".{name}") for name in names)
+    return any(ending in names for ending in _endings(path))
 
 
-def matches(path: str, wanted: str | Iterable[str]) -> bool:
+def _endings(path: str) -> Iterator[str]:
+    yield path
+    while "." in path:
+        path = path.partition(".")[2]
+        yield path
+
+
+def matches(path: str, wanted: str | Collection[str]) -> bool:
     """Return whether a module is meant: names by their ending, a string by the whole path.
 
     Raises:
@@ -71,15 +80,21 @@ class ModuleSelection:
     layers: int | Sequence[int] | None = None
     layers_pattern: str | Sequence[str] | None = None
     saved: Sequence[str] = ()
+    _names: frozenset[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Settle the names once: all-linear of a mixture of experts has tens of thousands."""
+        names = () if isinstance(self.targets, str) else self.targets
+        object.__setattr__(self, "_names", frozenset(names))
 
     def includes(self, path: str) -> bool:
         """Return whether the module is a target, exclusions apart."""
         if isinstance(self.targets, str):
             return matches(path, self.targets)
-        if path in self.targets:
+        if path in self._names:
             # A whole path says which layer it means.
             return True
-        return ends_with(path, self.targets) and self._layer_is_selected(path)
+        return ends_with(path, self._names) and self._layer_is_selected(path)
 
     def excludes(self, path: str) -> bool:
         """Return whether the module gets no adapter although it may be a target."""

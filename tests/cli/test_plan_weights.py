@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from header_files import small_llama, write_model
@@ -248,3 +249,17 @@ def test_json_of_a_wrong_configuration_is_the_report(write, capsys):
     assert main(["plan", str(write(SOUND | {"deltaT": 0})), "-o", "json"]) == 1
     (report,) = json.loads(capsys.readouterr().out)["reports"]
     assert report["diagnostics"][0]["code"] == "ADA204"
+
+
+def test_plan_of_a_mixture_of_many_experts_takes_seconds(plan):
+    tensors = {
+        f"model.layers.{layer}.mlp.experts.{expert}.{name}.weight": ("BF16", [4, 4])
+        for layer in range(20)
+        for expert in range(256)
+        for name in ("gate_proj", "up_proj", "down_proj")
+    }
+    start = time.perf_counter()
+    weights = _weights(plan, {"target_modules": "all-linear"}, tensors=tensors)
+    assert len(weights["matrices"]) == len(tensors) == 15360
+    # Compared pairwise the names alone would take a minute.
+    assert time.perf_counter() - start < 20

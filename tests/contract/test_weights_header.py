@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import tempfile
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from header_files import small_llama, write_header, write_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adalora_core.contract.weights.header import (
     INDEX,
@@ -162,3 +167,18 @@ def test_folder_without_one_model_says_what_it_holds(tmp_path):
     write_model(tmp_path / "other.safetensors", {"a": ("F32", [2])})
     with pytest.raises(ValueError, match="2 safetensors files and no index"):
         read_weights(tmp_path)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_damage_at_any_byte_is_an_error_of_ours_or_none(data):
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_model(Path(folder) / "model.safetensors", small_llama(layers=1))
+        content = bytearray(path.read_bytes())
+        for _ in range(data.draw(st.integers(1, 4))):
+            place = data.draw(st.integers(0, 700))
+            content[place : place + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=3))
+        path.write_bytes(content)
+        with contextlib.suppress(ValueError):
+            for info in read_weights(folder).values():
+                assert info.entries >= 0
