@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.adapter_spec import SCALE_EPSILON
 from adalora_core.budget import BudgetSchedule
+from adalora_core.contract.block import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,8 +100,13 @@ def plan_of(block: Block, matrices: int = MANY_MATRICES) -> Plan:
         matrices: how many matrices of the model are adapted.
 
     Raises:
-        ValueError: there is no total_step, as in an adapter for inference.
+        ValueError: there is no total_step, as in an adapter for inference, or it is not known yet.
     """
+    if block["total_step"] == AUTO:
+        raise ValueError(
+            "total_step is 'auto', which the trainer fills in when it knows the number of steps; "
+            "write a number to plan with"
+        )
     schedule = block.schedule
     if schedule is None:
         raise ValueError("this configuration has no schedule: total_step is not set")

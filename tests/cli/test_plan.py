@@ -28,7 +28,9 @@ def test_plan_of_a_wrong_file_prints_the_report_and_exits_1(write, capsys):
     assert "ADA204" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content", [{"name": "none"}, SOUND | {"total_step": None}])
+@pytest.mark.parametrize(
+    "content", [{"name": "none"}, SOUND | {"total_step": None}, SOUND | {"total_step": "auto"}]
+)
 def test_plan_without_a_schedule_exits_2(write, content, capsys):
     content = content if "name" in content else content | {"inference_mode": True}
     code = main(["plan", str(write(content)), "--runtime", "adalora-core"])
