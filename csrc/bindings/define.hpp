@@ -11,7 +11,7 @@ namespace adalora::bindings {
 namespace detail {
 
 template <class Result, class... Handles, std::size_t... Index>
-Result call(Result (*function)(Handles...), const pybind11::args& arguments,
+Result call(Result (*function)(Handles...), [[maybe_unused]] const pybind11::args& arguments,
             std::index_sequence<Index...>) {
   return function(pybind11::handle(PyTuple_GET_ITEM(arguments.ptr(), Index))...);
 }

@@ -8,6 +8,7 @@ namespace {
 
 constexpr const char* kOp = kUpdateImportance;
 constexpr std::size_t kFactors = 3;
+constexpr std::size_t kAhead = 8;  // parameters; their objects are far apart and cold
 
 /// Remembers tensors that have been checked, by weak reference: a list of parameters or averages
 /// that comes again in the next step need not be asked again whether each tensor is a negative
@@ -200,7 +201,10 @@ class Arguments {
     }
     from_parameters_ = gradients.is_none();
     entries_.reserve(count);
-    for (std::size_t i = 0; i < count; ++i) read_entry(static_cast<std::int64_t>(i));
+    for (std::size_t i = 0; i < count; ++i) {
+      if (i + kAhead < count) prefetch(item(parameters_, static_cast<std::int64_t>(i + kAhead)));
+      read_entry(static_cast<std::int64_t>(i));
+    }
     smoothed_.require_used();
     uncertainty_.require_used();
     require_apart();

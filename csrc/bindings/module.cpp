@@ -1,6 +1,7 @@
 #include "adalora/isa.hpp"
 #include "adalora/parallel.hpp"
 #include "bindings/bindings.hpp"
+#include "bindings/define.hpp"
 #include "bindings/tensor.hpp"
 
 namespace adalora::bindings {
@@ -26,10 +27,11 @@ void connect_cpu() {
 PYBIND11_MODULE(_cpu, module) {
   module.doc() = "The compiled CPU core. adalora_core.ops is the way to call it.";
   module.attr("__version__") = ADALORA_VERSION;
-  module.def("connect", &adalora::bindings::connect_cpu,
-             "Read torch's exchange table; ImportError says why it cannot be used.");
-  module.def("isa_name", &adalora::isa_name, "The instruction set that the kernels use.");
-  module.def("thread_count", &adalora::thread_count, "Threads that a large op is spread over.");
+  using adalora::bindings::define;
+  define<&adalora::bindings::connect_cpu>(
+      module, "connect", "Read torch's exchange table; ImportError says why it cannot be used.");
+  define<&adalora::isa_name>(module, "isa_name", "The instruction set that the kernels use.");
+  define<&adalora::thread_count>(module, "thread_count", "Threads that a large op is spread over.");
   adalora::bindings::bind_importance(module);
   adalora::bindings::bind_orthogonality(module);
   adalora::bindings::bind_selection(module);

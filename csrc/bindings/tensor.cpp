@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <stdexcept>
 
 namespace adalora::bindings {
@@ -173,6 +174,20 @@ void require_not_negative(py::handle object, const Argument& argument) {
   if (!answer) throw py::error_already_set();
   if (answer.ptr() == Py_True) {
     throw_value_error(argument, "an ordinary tensor", "a negative view; call resolve_neg() on it");
+  }
+}
+
+void prefetch(py::handle tensor) {
+  constexpr std::size_t kLine = 64;
+  constexpr std::size_t kLines = 4;
+  if (Py_TYPE(tensor.ptr())->tp_basicsize <
+      static_cast<Py_ssize_t>(sizeof(PyObject) + sizeof(void*))) {
+    return;
+  }
+  std::uintptr_t kept = 0;
+  std::memcpy(&kept, tensor.ptr() + 1, sizeof kept);
+  for (std::size_t line = 0; line < kLines; ++line) {
+    __builtin_prefetch(reinterpret_cast<const void*>(kept + line * kLine));
   }
 }
 

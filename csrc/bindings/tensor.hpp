@@ -55,6 +55,10 @@ MatrixView read_scalar(py::handle object, const Argument& argument);
 /// which this is known.
 MatrixView read_known_matrix(py::handle object, const Argument& argument);
 
+/// Hints that `tensor` will be read soon. Its object holds, right behind the header, a pointer to
+/// what torch keeps; should that change, the hint is for nothing and nothing else happens.
+void prefetch(py::handle tensor);
+
 /// The `.grad` of a tensor that has been read: a new reference, or None.
 py::object read_gradient(py::handle tensor);
 

@@ -15,7 +15,10 @@ import torch
 
 from adalora_core import _cpu
 
-OPS = "svd_linear|update_importance|select_triplets|apply_mask|orthogonality"
+OPS = (
+    "svd_linear|update_importance|select_triplets|apply_mask|orthogonality"
+    "|connect|isa_name|thread_count"
+)
 NAMED = re.compile(rf"^({OPS})\w*: \w[\w ]*(\[\d+\])? must be .+, got .+", re.DOTALL)
 
 
@@ -42,6 +45,9 @@ def valid_arguments() -> dict[str, list[Any]]:
     mask = torch.zeros(r, dtype=torch.bool)
     grams, norms = torch.empty(2 * r * r), torch.empty(2, dtype=torch.float64)
     return {
+        "connect": [],
+        "isa_name": [],
+        "thread_count": [],
         "svd_linear_forward": [y, x, A, E, B, 0.5, 0.0, 0, hidden, torch.empty(n, n_out)],
         "svd_linear_backward": [grad, x, hidden, A, E, B, 0.5, 0.1, 3, *like, False],
         "update_importance": [triple, *fresh, 0.85, 0.85, torch.empty(r)],
@@ -142,16 +148,19 @@ def call(chance: random.Random) -> str:
     name = chance.choice(sorted(arguments))
     given = arguments[name]
     for _ in range(chance.choice([1, 1, 1, 2])):
-        place = chance.randrange(len(given))
-        if chance.random() < 0.1:
+        place = chance.randrange(len(given) + 1)
+        if place == len(given):
+            given.append(nasty(chance, None))
+        elif chance.random() < 0.1:
             # memory shared with another argument
             given[place] = given[chance.randrange(len(given))]
         else:
             given[place] = nasty(chance, given[place])
-    if chance.random() < 0.02:
+    if given and chance.random() < 0.02:
         given.pop()
+    named = {"scores": None} if chance.random() < 0.02 else {}
     try:
-        binding(name)(*given)
+        binding(name)(*given, **named)
     except (TypeError, ValueError) as error:
         text = str(error)
         assert NAMED.match(text), f"{name}: unclear message: {text}"
@@ -162,6 +171,8 @@ def call(chance: random.Random) -> str:
 def main(seed: int, rounds: int) -> None:
     """Check that valid arguments pass, then fuzz."""
     _cpu.connect()
+    every = {name for name in dir(_cpu) if callable(getattr(_cpu, name)) and name[0] != "_"}
+    assert {binding(name).__name__ for name in valid_arguments()} == every
     for name, arguments in valid_arguments().items():
         binding(name)(*arguments)
     chance = random.Random(seed)  # noqa: S311 - reproducible, not secret
