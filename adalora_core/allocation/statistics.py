@@ -26,6 +26,8 @@ class ImportanceStatistics:
     differ.
 
     Attributes:
+        ranks: triplets of each matrix, if the parameters are whole factors; noted with the
+            averages, so that a step need not ask every tensor.
         skipped_entries: observations left out so far because they were not finite.
     """
 
@@ -36,6 +38,7 @@ class ImportanceStatistics:
         self._smoothed: Averages = []
         self._uncertainty: Averages = []
         self._shapes: list[torch.Size] = []
+        self.ranks: list[int] = []
 
     @property
     def smoothed(self) -> list[torch.Tensor]:
@@ -74,7 +77,7 @@ class ImportanceStatistics:
     def prepare(self, parameters: Sequence[torch.Tensor]) -> None:
         """Make averages of zero for `parameters` if there are none; follow them if they moved."""
         if len(self._shapes) != len(parameters):
-            self._shapes = [each.shape for each in parameters]
+            self._note_shapes(parameters)
             self._smoothed = _zeros_for(parameters)
             self._uncertainty = _zeros_for(parameters)
         elif parameters and not _stand_beside(self._smoothed, parameters[0]):
@@ -86,9 +89,13 @@ class ImportanceStatistics:
         self, smoothed: Sequence[torch.Tensor], uncertainty: Sequence[torch.Tensor]
     ) -> None:
         """Take over averages that were saved, one per parameter; none begins anew."""
-        self._shapes = [each.shape for each in smoothed]
+        self._note_shapes(smoothed)
         self._smoothed = _joined(smoothed)
         self._uncertainty = _joined(uncertainty)
+
+    def _note_shapes(self, tensors: Sequence[torch.Tensor]) -> None:
+        self._shapes = [each.shape for each in tensors]
+        self.ranks = [shape[0] for shape in self._shapes[1::3]]
 
     def observe_entries(
         self, parameters: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]

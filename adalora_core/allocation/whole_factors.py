@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,16 +19,15 @@ class WholeFactors:
 
     Args:
         parameters: in the order A, E, B of the first matrix, then of the next.
+
+    Attributes:
+        ranks: triplets of each matrix, dropped ones included; known once they were scored.
     """
 
     def __init__(self, parameters: Sequence[torch.Tensor]) -> None:
         self.parameters = parameters
         self.singular_values = parameters[1::3]
-
-    @cached_property
-    def ranks(self) -> list[int]:
-        """Triplets of each matrix, dropped ones included."""
-        return [len(each) for each in self.singular_values]
+        self.ranks: list[int] = []
 
     def observe(self, statistics: ImportanceStatistics) -> int:
         """Take the gradients into the averages; return how many entries were skipped."""
@@ -55,6 +53,8 @@ class WholeFactors:
         apply_mask(mask, self.singular_values)
 
     def _empty_scores(self, statistics: ImportanceStatistics) -> torch.Tensor:
+        statistics.prepare(self.parameters)
+        self.ranks = statistics.ranks
         device = self.parameters[0].device if self.parameters else None
         dtype = statistics.score_dtype(self.parameters)
         return torch.empty(sum(self.ranks), dtype=dtype, device=device)
