@@ -47,7 +47,7 @@ def run_page(page: Path) -> Iterator[Shown]:
         if language in {"yaml", "toml"} and (name := FILE_NAME.match(content)):
             Path(name[1]).write_text(content, encoding="utf-8")
         elif language == "python":
-            printed = _printed_by(compile(content, f"{page.name}:{line}", "exec"), names)
+            printed = printed_by(content, f"{page.name}:{line}", names)
             promised = ""
             if following and not text[block.end() : following.start()].strip():
                 promised = following[2] if following[1] == "text" else ""
@@ -69,8 +69,9 @@ def _session(command: str) -> str:
     return f"{command}\n{out.getvalue()}"
 
 
-def _printed_by(code: Any, names: dict[str, Any]) -> str:
+def printed_by(code: str, place: str, names: dict[str, Any]) -> str:
+    """Run `code` of a page with `names`, which it may change, and return what it prints."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        exec(code, names)  # noqa: S102 - the page is the program
+        exec(compile(code, place, "exec"), names)  # noqa: S102 - the page is the program
     return out.getvalue()
