@@ -63,10 +63,11 @@ def _commands(content: str) -> list[str]:
 def _session(command: str) -> str:
     program, *arguments = shlex.split(command.removeprefix("$ "))
     assert program == "adalora", command
-    out = io.StringIO()
+    written = io.BytesIO()  # a report may be written as bytes
+    out = io.TextIOWrapper(written, encoding="utf-8", write_through=True)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         main(arguments)
-    return f"{command}\n{out.getvalue()}"
+    return f"{command}\n{written.getvalue().decode()}"
 
 
 def printed_by(code: str, place: str, names: dict[str, Any]) -> str:
