@@ -24,6 +24,7 @@ from adalora_core.contract.diagnostics import SEVERITIES, from_pointer
 from adalora_core.contract.options import CheckOptions
 from adalora_core.contract.reports import Outcome, render
 from adalora_core.contract.reports.escaping import visible
+from adalora_core.contract.reports.summary import fixing_lines
 from adalora_core.contract.selection import Selection
 from adalora_core.contract.sources.limits import Limits
 from adalora_core.contract.sources.reading import read_bytes
@@ -66,7 +67,10 @@ def run(argv: Sequence[str]) -> int:
     if job.failed:
         return CANNOT_RUN
     if options.diff:
-        return FINDINGS if job.has_differences else FINE
+        preview = dataclasses.replace(outcome, reports=tuple(job.previews), fixing=True)
+        lines = fixing_lines(preview, "would fix") or ["would fix nothing"]
+        print(*lines, sep="\n", file=sys.stderr)
+        return FINDINGS if any(report.fixed for report in job.previews) else FINE
     return FINE if options.exit_zero else _exit_code(outcome)
 
 
@@ -92,7 +96,8 @@ class _Job:
     inspector: Inspector
     failed: bool = False
     skipped: int = 0
-    has_differences: bool = field(default=False, init=False)
+    previews: list[Report] = field(default_factory=list, init=False)
+    """Reports on files that `--diff` looked at, as they would be after `--fix`."""
 
     @classmethod
     def of(cls, options: Namespace) -> _Job:
@@ -185,8 +190,8 @@ class _Job:
             better = self.inspector.fix(found, name, was_named=target.was_named, unsafe=unsafe)
         content = raw if better is None else better.content
         if self.options.diff:
-            if found is not None and better is not None and content != raw:
-                self.has_differences = True
+            if found is not None and better is not None:
+                self.previews.append(better.report)
                 self._show_difference(name, found.text, better.text)
             return found
         if target.name == STDIN:

@@ -43,6 +43,8 @@ def test_check_without_fix_says_what_could_be_fixed_and_writes_nothing(check, wr
     before = path.stat()
     _, out, _ = check(path)
     assert "fixable: 2 with --fix, 1 with --fix --unsafe-fixes\n" in out
+    assert "  hint: write 12 [--fix]\n" in out
+    assert ", write tfinal 300 [--fix --unsafe-fixes]\n" in out
     assert path.stat() == before
 
 
@@ -117,7 +119,8 @@ def test_difference_is_printed_and_other_tools_can_apply_it(
     write("# c\n" + "\n" * 9 + "init_r: 12.0\npeft_type: adalora", "b.yaml")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     code, out, err = check("a b.json", "b.yaml", "--diff")
-    assert (code, err) == (1, "")
+    assert code == 1
+    assert err.startswith("would fix 4 findings in 2 files: 2 x ADA105, 2 x ADA106\nnot fixed: ")
     assert out.startswith("--- a b.json\t\n+++ a b.json\t\n@@ ")
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -128,7 +131,8 @@ def test_difference_is_printed_and_other_tools_can_apply_it(
 
 def test_difference_of_nothing_exits_0_and_counts_unsafe_fixes_only_with_the_option(check, write):
     path = write(LIKELY)
-    assert check(path, "--diff") == (0, "", "")
+    assert check(path, "--diff") == (0, "", "not fixed: 1 for want of --unsafe-fixes\n")
+    assert check(write(SOUND, "b.json"), "--diff") == (0, "", "would fix nothing\n")
     code, out, _ = check(path, "--diff", "--fix", "--unsafe-fixes")
     assert (code, path.read_text()) == (1, LIKELY)
     assert f"-{LIKELY}\n" in out

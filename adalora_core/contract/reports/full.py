@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.reports.escaping import visible
-from adalora_core.contract.reports.summary import fixing_lines, place, summary
+from adalora_core.contract.reports.summary import fixing_lines, option_of, place, summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,10 +54,13 @@ def _diagnostic(report: Report, diagnostic: Diagnostic, paint: _Paint) -> Iterat
         yield from _excerpt(report.text, diagnostic.span, paint)
     for related in diagnostic.related:
         yield f"  note: {visible(related.message)} ({place(report, related.span)})"
+    fix = diagnostic.fix
     if diagnostic.hint:
-        yield f"  hint: {visible(diagnostic.hint)}"
-    if diagnostic.fix and diagnostic.fix.obstacle:
-        yield f"  not fixed: {visible(diagnostic.fix.obstacle)}"
+        # Only a file can be fixed by the command.
+        options = f" [{option_of(fix)}]" if fix and not fix.obstacle and report.source else ""
+        yield f"  hint: {visible(diagnostic.hint)}{options}"
+    if fix and fix.obstacle:
+        yield f"  not fixed: {visible(fix.obstacle)}"
 
 
 def _excerpt(text: str, span: Span, paint: _Paint) -> Iterator[str]:

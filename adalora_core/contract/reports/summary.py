@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from adalora_core.contract.reports.escaping import visible
 
 if TYPE_CHECKING:
-    from adalora_core.contract.diagnostics import Report, Span
+    from adalora_core.contract.diagnostics import Fix, Report, Span
     from adalora_core.contract.reports import Outcome
 
 NO_NAME = "<config>"
@@ -45,7 +45,12 @@ def summary(outcome: Outcome) -> str:
     return line
 
 
-def fixing_lines(outcome: Outcome) -> list[str]:
+def option_of(fix: Fix) -> str:
+    """Return what makes the command make a fix."""
+    return "--fix" if fix.is_safe else "--fix --unsafe-fixes"
+
+
+def fixing_lines(outcome: Outcome, verb: str = "fixed") -> list[str]:
     """Return what was fixed and what was not, or what could be; nothing if there is nothing."""
     fixed = Counter(d.code for report in outcome.reports for d in report.fixed)
     left = [(r, d) for r in outcome.reports for d in r.diagnostics if r.source is not None]
@@ -61,7 +66,7 @@ def fixing_lines(outcome: Outcome) -> list[str]:
         files = sum(1 for report in outcome.reports if report.fixed)
         codes = ", ".join(f"{n} x {code}" if n > 1 else code for code, n in sorted(fixed.items()))
         number = _plural(fixed.total(), "finding")
-        lines.append(f"fixed {number} in {_plural(files, 'file')}: {codes}")
+        lines.append(f"{verb} {number} in {_plural(files, 'file')}: {codes}")
     open_ = len(left) - stuck - unsafe
     parts = [f"{unsafe} for want of --unsafe-fixes"] if unsafe else []
     parts += [f"{stuck} for the reason given there"] if stuck else []
