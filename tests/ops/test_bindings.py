@@ -136,28 +136,42 @@ def test_a_moved_parameter_is_read_where_it_is_now() -> None:
     assert averages[0][0].unique().tolist() == [0.5 * 0.5 + 0.5 * 3.0]
 
 
-def adapt(tensors: list[torch.Tensor], results: Any) -> None:
-    # In place: torch's own large ops may hang in a forked child, and making a tensor is one.
-    output = ops.svd_linear(*tensors, 0.5, inplace=True)  # type: ignore[misc]
-    results.put((output[0, 0].item(), _cpu.thread_count()))
+def call_all(tensors: list[torch.Tensor], results: Any) -> None:
+    """Call every op on sizes that are spread over threads where there are some."""
+    # In place and into memory that is there: torch's own large ops may hang in a forked child, and
+    # making a large tensor is one.
+    base, x, A, E, B, smoothed, uncertainty, gradients = tensors
+    output = ops.svd_linear(base, x, A, E, B, 0.5, inplace=True)
+    factors = [A, E, B]
+    scores = torch.empty(len(E))
+    ops.update_importance(factors, factors, smoothed, uncertainty, 0.5, 0.5, scores=scores)
+    mask = ops.select_triplets(scores, 2, [E])
+    grams, norms = torch.empty(2 * len(E) ** 2), torch.empty(2, dtype=torch.float64)
+    penalty = _cpu.orthogonality_penalty([A], [B], grams, norms)
+    _cpu.orthogonality_gradient([A], [B], grams, norms, 1.0, gradients)
+    found = (output[0, 0].item(), smoothed[0].item(), int(mask.sum()), penalty > 0)
+    results.put((*found, gradients[0].item() > 0, _cpu.thread_count()))
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork; would have shown that it works there")
 def test_a_forked_child_runs_serially_after_the_parent_used_threads() -> None:
     context = multiprocessing.get_context("fork")
-    shapes = [(600, 500), (600, 800), (4, 800), (4, 1), (500, 4)]
+    shapes = [(600, 20000), (600, 800), (4, 800), (4, 1), (20000, 4)]
     tensors = [torch.ones(shape) for shape in shapes]
+    entries = sum(each.numel() for each in tensors[2:])
+    tensors += [torch.zeros(entries), torch.zeros(entries), torch.zeros(4 * 800 + 20000 * 4)]
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        adapt(tensors, results := context.SimpleQueue())
-        assert results.get() == (1 + 4 * 800 * 0.5, 2)
-        child = context.Process(target=adapt, args=(tensors, results))
+        call_all(tensors, results := context.SimpleQueue())
+        assert results.get() == (1 + 4 * 800 * 0.5, 0.5, 2, True, True, 2)
+        tensors[3].fill_(1)
+        child = context.Process(target=call_all, args=(tensors, results))
         child.start()
         child.join(60)
         assert child.exitcode == 0
-        assert results.get() == (1 + 2 * 4 * 800 * 0.5, 1)
+        assert results.get() == (1 + 2 * 4 * 800 * 0.5, 0.75, 2, True, True, 1)
     finally:
         torch.set_num_threads(before)
 

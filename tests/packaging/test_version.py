@@ -72,7 +72,11 @@ def test_no_rule_is_newer_than_this_version():
 
 def test_releases_that_examples_pin_are_this_version():
     pinned = re.compile(r"(?:rev: |adalora-core(?:@|==))v?(\d+\.\d+[\w.]*)")
-    files = [*(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.y*ml"), ROOT / "README.md"]
+    files = [
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "examples").rglob("*.y*ml"),
+        ROOT / "README.md",
+    ]
     named = [found for file in files for found in pinned.findall(file.read_text(encoding="utf-8"))]
     assert named
     assert set(named) == {VERSION}
