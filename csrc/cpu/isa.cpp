@@ -13,13 +13,31 @@ namespace adalora {
   namespace isa {                                  \
   void add_importance_kernels(KernelTable& table); \
   void add_product_kernels(KernelTable& table);    \
+  void add_dot_kernels(KernelTable& table);        \
   }
 
-#if defined(__x86_64__)
-ADALORA_DECLARE_ISA(baseline)
-ADALORA_DECLARE_ISA(v3)
-#else
+#define ADALORA_ADD_KERNELS(isa)        \
+  [](KernelTable& table) {              \
+    isa::add_importance_kernels(table); \
+    isa::add_product_kernels(table);    \
+    isa::add_dot_kernels(table);        \
+  }
+
+// kernels.cmake defines what it compiles.
+#if defined(ADALORA_HAS_generic)
 ADALORA_DECLARE_ISA(generic)
+#endif
+#if defined(ADALORA_HAS_baseline)
+ADALORA_DECLARE_ISA(baseline)
+#endif
+#if defined(ADALORA_HAS_v3)
+ADALORA_DECLARE_ISA(v3)
+#endif
+#if defined(ADALORA_HAS_v4)
+ADALORA_DECLARE_ISA(v4)
+#endif
+#if defined(ADALORA_HAS_v4_bf16)
+ADALORA_DECLARE_ISA(v4_bf16)
 #endif
 
 namespace {
@@ -27,24 +45,44 @@ namespace {
 struct Isa {
   const char* name;
   bool (*supported)();
-  void (*add_importance_kernels)(KernelTable& table);
-  void (*add_product_kernels)(KernelTable& table);
+  void (*add_kernels)(KernelTable& table);
 };
+
+#if defined(ADALORA_HAS_v4)
+/// The compiler's run-time library asks cpuid, and xgetbv whether the operating system keeps the
+/// wide registers.
+bool has_v4() {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl");
+}
+#endif
 
 /// From the best to the one that always works.
 constexpr Isa kIsas[] = {
-#if defined(__x86_64__)
+#if defined(ADALORA_HAS_v4_bf16)
+    {"x86-64-v4-bf16", [] { return has_v4() && __builtin_cpu_supports("avx512bf16"); },
+     ADALORA_ADD_KERNELS(v4_bf16)},
+#endif
+#if defined(ADALORA_HAS_v4)
+    {"x86-64-v4", has_v4, ADALORA_ADD_KERNELS(v4)},
+#endif
+#if defined(ADALORA_HAS_v3)
     {"x86-64-v3",
      [] {
        __builtin_cpu_init();
+       // Whatever has these also converts half floats, which older compilers cannot ask for.
        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
               __builtin_cpu_supports("bmi2");
      },
-     v3::add_importance_kernels, v3::add_product_kernels},
-    {"baseline", [] { return true; }, baseline::add_importance_kernels,
-     baseline::add_product_kernels},
-#else
-    {"generic", [] { return true; }, generic::add_importance_kernels, generic::add_product_kernels},
+     ADALORA_ADD_KERNELS(v3)},
+#endif
+#if defined(ADALORA_HAS_baseline)
+    {"baseline", [] { return true; }, ADALORA_ADD_KERNELS(baseline)},
+#endif
+#if defined(ADALORA_HAS_generic)
+    {"generic", [] { return true; }, ADALORA_ADD_KERNELS(generic)},
 #endif
 };
 
@@ -72,8 +110,7 @@ KernelTable build_table() {
   const Isa& isa = choose();
   KernelTable table{};
   table.isa = isa.name;
-  isa.add_importance_kernels(table);
-  isa.add_product_kernels(table);
+  isa.add_kernels(table);
   return table;
 }
 

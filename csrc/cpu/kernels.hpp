@@ -34,30 +34,55 @@ struct ReductionKernels {
   void (*add_rows)(const T* values, std::int64_t rows, std::int64_t cols, T* sums);
 };
 
-/// Products of a tall or wide matrix with one of a few rows; r is the small side. Leading
-/// dimensions
-/// (`ld*`) are in elements, all rows are contiguous.
+/// Products of a long matrix X or Y, of whatever dtype, with a small factor W of r rows; H and G
+/// are of the compute type. Leading dimensions (`ld*`) are in elements, all rows are contiguous.
 template <class T>
-struct ProductKernels {
+struct SkinnyKernels {
   /// H[n, r] += X[n, k] W[r, k]^T
-  void (*project)(const T* X, std::int64_t ldx, const T* W, std::int64_t ldw, T* H,
+  void (*project)(const void* X, std::int64_t ldx, const void* W, std::int64_t ldw, T* H,
                   std::int64_t ldh, std::int64_t n, std::int64_t k, std::int64_t r);
   /// Y[n, k] = base[n, k] + H[n, r] W[r, k]; without the base if it is null; base may be Y.
-  void (*expand)(const T* H, std::int64_t ldh, const T* W, std::int64_t ldw, const T* base,
-                 std::int64_t ld_base, T* Y, std::int64_t ldy, std::int64_t n, std::int64_t k,
+  void (*expand)(const T* H, std::int64_t ldh, const void* W, std::int64_t ldw, const void* base,
+                 std::int64_t ld_base, void* Y, std::int64_t ldy, std::int64_t n, std::int64_t k,
                  std::int64_t r);
   /// G[r, k] += H[n, r]^T X[n, k]
-  void (*correlate)(const T* H, std::int64_t ldh, const T* X, std::int64_t ldx, T* G,
+  void (*correlate)(const T* H, std::int64_t ldh, const void* X, std::int64_t ldx, T* G,
                     std::int64_t ldg, std::int64_t n, std::int64_t k, std::int64_t r);
+};
+
+/// The base is for long matrices of T; W holds rows of T.
+template <class T>
+struct ProductKernels : SkinnyKernels<T> {
+  /// The same for long matrices of another dtype; null where they have to be converted first.
+  SkinnyKernels<T> of[kDTypeCount];
   /// out[c, r] = in[r, c]
   void (*transpose)(const T* in, std::int64_t ld_in, T* out, std::int64_t ld_out, std::int64_t rows,
                     std::int64_t cols);
   /// Converts `count` values that lie side by side from `dtype` to T, and back.
   void (*load[kDTypeCount])(const void* from, T* to, std::int64_t count);
   void (*store[kDTypeCount])(const T* from, void* to, std::int64_t count);
-  /// Multiplies values[i] by `kept_factor` or by zero, as a hash of (key, first + i) decides.
-  void (*drop)(T* values, std::int64_t count, std::uint64_t key, std::uint32_t first,
-               std::uint32_t threshold, T kept_factor);
+  /// Sets values[i] to zero where a hash of (key, first + i) is below `threshold`.
+  void (*mask[kDTypeCount])(void* values, std::int64_t count, std::uint64_t key,
+                            std::uint32_t first, std::uint32_t threshold);
+};
+
+/// Two bfloat16 values that a dot-product instruction multiplies at once.
+struct BFloat16Pair {
+  BFloat16 first, second;
+};
+
+/// Products where the long matrix and W are both bfloat16, for sets that multiply such pairs; null
+/// elsewhere. H is rounded to bfloat16 on the way into `expand` and `correlate`, sums are float,
+/// and subnormal numbers count as zero.
+inline constexpr std::int64_t kMostDotRanks = 256;  ///< r of `expand`; more go through float
+
+struct DotKernels : SkinnyKernels<float> {
+  /// out[c, r] = in[r, c]
+  void (*transpose)(const BFloat16* in, std::int64_t ld_in, BFloat16* out, std::int64_t ld_out,
+                    std::int64_t rows, std::int64_t cols);
+  /// out[j, c] = (W[2 j, c], W[2 j + 1, c]), zero for a row that is not there: W of `expand`.
+  void (*pair_rows)(const BFloat16* W, std::int64_t ldw, BFloat16Pair* out, std::int64_t ld_out,
+                    std::int64_t rows, std::int64_t cols);
 };
 
 struct KernelTable {
@@ -70,6 +95,7 @@ struct KernelTable {
   ReductionKernels<double> reduce_double;
   ProductKernels<float> product_float;
   ProductKernels<double> product_double;
+  DotKernels dot_bfloat16;
 };
 
 template <class T>

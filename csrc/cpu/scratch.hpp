@@ -4,23 +4,31 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <new>
 
 #include "adalora/view.hpp"
 #include "cpu/kernels.hpp"
 
 namespace adalora {
 
-/// Uninitialised memory for `count` values.
+/// Uninitialised memory for `count` values, aligned so that no vector crosses a cache line.
 template <class T>
 class Scratch {
  public:
   explicit Scratch(std::int64_t count)
-      : data_(std::make_unique_for_overwrite<T[]>(static_cast<std::size_t>(count))) {}
+      : data_(static_cast<T*>(::operator new[](static_cast<std::size_t>(count) * sizeof(T),
+                                               std::align_val_t{kAlignment}))) {}
 
   T* data() const { return data_.get(); }
 
  private:
-  std::unique_ptr<T[]> data_;
+  static constexpr std::size_t kAlignment = 64;
+
+  struct Delete {
+    void operator()(T* values) const { ::operator delete[](values, std::align_val_t{kAlignment}); }
+  };
+
+  std::unique_ptr<T[], Delete> data_;
 };
 
 template <class T>

@@ -94,21 +94,27 @@ void check(std::int64_t n, std::int64_t in, std::int64_t rank, std::int64_t out,
   }
 }
 
-void check_dropout_and_accumulation() {
-  const Layer layer(40, 700, 3, 9, DType::kFloat32, DType::kFloat32, 1);
-  Matrix hidden(40, 3, DType::kFloat32), dx(40, 700, DType::kFloat32);
+void check_dropout_and_accumulation(DType dtype) {
+  const Layer layer(40, 700, 3, 9, dtype, dtype, 1);
+  Matrix hidden(40, 3, adalora::compute_type(dtype)), dx(40, 700, dtype), alone(40, 700, dtype);
   const adalora::Dropout dropout{0.5, 7};
   adalora::svd_linear_forward(layer.y.view(), layer.x.view(), layer.triplets(), kScale, dropout,
                               hidden.view(), layer.y.view());
   for (std::int64_t i = 0; i < 40; ++i) {
-    for (std::int64_t k = 0; k < 700; ++k) dx.set(i, k, 100.0);
+    for (std::int64_t k = 0; k < 700; ++k) dx.set(i, k, 16.0);
   }
-  const adalora::SvdLinearGradients gradients{dx.view(), {}, true};
-  adalora::svd_linear_backward(layer.grad.view(), layer.x.view(), hidden.view(), layer.triplets(),
-                               kScale, dropout, gradients);
+  for (const bool accumulate : {false, true}) {
+    const adalora::SvdLinearGradients gradients{
+        accumulate ? dx.view() : alone.view(), {}, accumulate};
+    adalora::svd_linear_backward(layer.grad.view(), layer.x.view(), hidden.view(), layer.triplets(),
+                                 kScale, dropout, gradients);
+  }
   std::int64_t untouched = 0;
   for (std::int64_t i = 0; i < 40; ++i) {
-    for (std::int64_t k = 0; k < 700; ++k) untouched += dx.get(i, k) == 100.0 ? 1 : 0;
+    for (std::int64_t k = 0; k < 700; ++k) {
+      untouched += alone.get(i, k) == 0.0 ? 1 : 0;
+      layer.expect(dx, i, k, 16.0 + alone.get(i, k));
+    }
   }
   CHECK(untouched > 40 * 700 * 45 / 100 && untouched < 40 * 700 * 55 / 100);
 }
@@ -128,7 +134,11 @@ void test_svd_linear() {
       }
     }
   }
-  check_dropout_and_accumulation();
+  for (const DType dtype : kDTypes) {
+    check_dropout_and_accumulation(dtype);
+    check(261, 70, 29, 33, dtype, dtype, 1);  // more rows than a sweep, more ranks than a tile
+    check(3, 40, 257, 9, dtype, dtype, 1);    // more ranks than the dot products take
+  }
 }
 
 }  // namespace core_test
