@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,13 +30,13 @@ def parse_output_file(setting: str) -> tuple[str, Path]:
     return format_, Path(name)
 
 
-def write_file(path: Path, content: bytes, mode: int | None = None) -> None:
+def write_file(path: Path, content: bytes, like: os.stat_result | None = None) -> None:
     """Write `content` to a new file beside `path`, then rename it to `path`.
 
     Args:
         path: the file; a symbolic link would be replaced, not followed.
         content: all of it.
-        mode: the permissions; None: those of a new file.
+        like: the file whose permissions and owner it gets; None: those of a new file.
 
     Raises:
         OSError: the folder is missing or not writable; `path` is as it was.
@@ -46,7 +47,12 @@ def write_file(path: Path, content: bytes, mode: int | None = None) -> None:
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
             file.write(content)
-        Path(temporary).chmod(0o666 & ~_umask() if mode is None else mode)
+        if like is not None and hasattr(os, "chown"):
+            # Only root may give files away, and only root has to.
+            with contextlib.suppress(PermissionError):
+                os.chown(temporary, like.st_uid, like.st_gid)
+        mode = 0o666 & ~_umask() if like is None else stat.S_IMODE(like.st_mode)
+        Path(temporary).chmod(mode)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

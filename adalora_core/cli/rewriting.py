@@ -43,7 +43,7 @@ def _marked(lines: Iterator[str]) -> Iterator[str]:
 
 
 def rewrite(name: str, old: bytes, new: bytes, limits: Limits) -> None:
-    """Replace the content of a file, whole or not at all; its mode stays.
+    """Replace the content of a file, whole or not at all; its mode and owner stay.
 
     Where `name` is a symbolic link, the file that it names changes and the link stays.
 
@@ -52,13 +52,13 @@ def rewrite(name: str, old: bytes, new: bytes, limits: Limits) -> None:
             is as it was.
     """
     target = Path(os.path.realpath(name))
-    mode = stat.S_IMODE(target.stat().st_mode)
+    before = target.stat()
     # The folder may allow to replace what the file forbids to change; root may everything.
-    if not mode & _WRITABLE or not os.access(target, os.W_OK):
+    if not before.st_mode & _WRITABLE or not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, "not fixed: the file is read-only", name)
     if read_bytes(target, limits) != old:
         raise OSError(errno.EBUSY, "not fixed: the file changed while it was checked", name)
     try:
-        write_file(target, new, mode)
+        write_file(target, new, before)
     except OSError as error:
         raise OSError(error.errno, f"not fixed: {error.strerror}", name) from None

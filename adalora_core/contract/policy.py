@@ -8,7 +8,7 @@ import pathlib
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 from urllib.request import url2pathname
 
 import jsonschema
@@ -66,17 +66,18 @@ class Policy:
     def __init__(self, schema: Any, base: str = "urn:adalora:policy") -> None:
         _check_schema(schema)
         resource = _resource(copy.deepcopy(schema))
+        address = urljoin(base, resource.id() or "")
         # The stubs do not know the argument; without it the library would ask the network.
         files = referencing.Registry(retrieve=_read_reference)  # type: ignore[call-arg]
-        registry = SPECIFICATIONS.combine(files).with_resource(base, resource)
+        registry = SPECIFICATIONS.combine(files).with_resource(address, resource)
         try:
-            _follow(resource, registry.resolver(base), set())
+            _follow(resource, registry.resolver(address), set())
         except referencing.exceptions.Unresolvable as error:
             raise PolicyError(_why_unresolved(error)) from None
         except RecursionError:
             raise PolicyError("its references are nested too deep to follow") from None
         # Through a reference, so that the schema keeps its own address.
-        self._validator = _class_for(schema)({"$ref": base}, registry=registry)
+        self._validator = _class_for(schema)({"$ref": address}, registry=registry.crawl())
 
     def check(self, block: Block) -> Iterator[Finding]:
         """Yield a finding for everything in the block that the schema refuses.
@@ -87,11 +88,13 @@ class Policy:
         if block.is_other_method:
             return
         try:
-            errors = list(self._validator.iter_errors(dict(block.values)))
+            refused = list(self._validator.iter_errors(dict(block.values)))
         except RecursionError:
             raise PolicyError("the policy refers to itself without end") from None
-        for error in errors:
-            yield from _findings(block, error)
+        except referencing.exceptions.Unresolvable as error:
+            raise PolicyError(_why_unresolved(error)) from None
+        for each in refused:
+            yield from _findings(block, each)
 
 
 def load_policy(path: PathLike[str]) -> Policy:
@@ -125,7 +128,10 @@ def _read(path: str | PathLike[str]) -> Any:
 def _read_reference(uri: str) -> Any:
     parts = urlsplit(uri)
     if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
-        raise PolicyError("only files beside the policy are read, nothing from a network")
+        raise PolicyError(
+            "only files are read, nothing from a network; a relative reference starts from $id "
+            "where there is one, else from the policy's own file"
+        )
     schema = _read(url2pathname(parts.path))
     _check_schema(schema)
     return _resource(schema)

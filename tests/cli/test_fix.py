@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -147,6 +148,17 @@ def test_mode_and_link_of_a_fixed_file_stay(check, write, tmp_path):
     assert link.is_symlink()
     assert target.read_text() == RIGHT
     assert stat.S_IMODE(target.stat().st_mode) == 0o640
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0,
+    reason="would prove that root leaves a file its owner; only root can give one away",
+)
+def test_owner_of_a_file_that_root_fixes_stays(check, write):
+    path = write(WRONG)
+    os.chown(path, 12345, 54321)
+    assert check(path, "--fix")[0] == 0
+    assert (path.stat().st_uid, path.stat().st_gid) == (12345, 54321)
 
 
 def test_read_only_file_exits_2_unchanged_and_the_others_are_fixed(check, write):

@@ -141,6 +141,8 @@ def test_configuration_of_another_method_is_not_held_against_the_policy(check, w
         ('{"properties": {"x": {"$ref": "gone.json"}}}', "gone.json: No such file"),
         ('{"properties": {"x": {"$ref": "bad.json"}}}', "no valid JSON Schema at /type"),
         ('{"allOf": [{"$ref": "file://host/x.json"}]}', "nothing from a network"),
+        ('{"$id": "https://acme.example/p.json", "$ref": "bad.json"}', "starts from $id"),
+        ('{"properties": {"r": {"$id": "urn:x:y", "$ref": "#/$defs/a"}}}', "leads nowhere"),
         ('{"$ref": "#"}', "refers to itself without end"),
         ('{"properties": {"init_r": {"$ref": "#/properties/init_r"}}}', "itself without end"),
     ],
@@ -184,6 +186,16 @@ def test_policy_in_an_older_draft_is_understood(refused, draft):
         "properties": {"init_r": {"$ref": "#/definitions/rank"}},
     }
     assert [place for place, _, _ in refused(policy)] == ["/peft/init_r"]
+
+
+def test_policy_with_an_address_of_its_own_refers_to_its_parts(refused):
+    policy = {
+        "$id": "https://acme.example/policy.json",
+        "$defs": {"rank": {"$id": "rank.json", "maximum": 8}},
+        "properties": {"init_r": {"$ref": "#/$defs/rank"}, "target_r": {"$ref": "rank.json"}},
+    }
+    places = [place for place, _, _ in refused(policy, target_r=9)]
+    assert places == ["/peft/init_r", "/peft/target_r"]
 
 
 def test_policy_refers_to_files_beside_it_in_any_format(refused, write):

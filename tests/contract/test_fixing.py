@@ -16,7 +16,7 @@ from adalora_core.contract.changes import Put
 from adalora_core.contract.diagnostics import Diagnostic, Edit, Fix, Span
 from adalora_core.contract.fixing import apply_edits, without_overlaps
 from adalora_core.contract.rule_pages import example_text
-from adalora_core.contract.rules import RULES
+from adalora_core.contract.rules import BY_CODE, RULES
 from adalora_core.contract.sources.reading import FORMATS
 
 COMMENT = re.compile(r"#[^\r\n]*")
@@ -75,6 +75,10 @@ def test_fixing_any_file_changes_only_what_the_report_tells_and_is_done_once(for
     assert new.count("\n") == old.count("\n")
     assert new.endswith("\n") == old.endswith("\n")
     assert done.content.startswith(b"\xef\xbb\xbf") == raw.startswith(b"\xef\xbb\xbf")
+    # The rules: what they fix is on their pages.
+    for diagnostic in (*done.report.fixed, *_fixable(done.report)):
+        rule = BY_CODE[diagnostic.code]
+        assert rule.safe_fix if diagnostic.fix.is_safe else rule.unsafe_fix
     # The end: nothing left that could be fixed, unless it says why.
     assert all(d.fix.obstacle or not (d.fix.is_safe or unsafe) for d in _fixable(done.report))
     again = fix(done.content, format_, unsafe=unsafe, key="/peft")
