@@ -37,8 +37,8 @@ _SECTION = re.compile(rb"tool\s*(\.\s*[\"']?adalora|\])")
 def project_settings(folder: Path) -> dict[str, Any]:
     """Return the defaults that the nearest pyproject.toml at or above `folder` sets.
 
-    Keys are the long options without dashes in front; a relative `policy` is taken from the
-    file's folder.
+    Keys are the long options without dashes in front; a relative `policy`, and patterns with a
+    folder in them, are taken from the file's folder.
 
     Raises:
         ValueError: the section holds an unknown key or a wrong value, or the file is no TOML.
@@ -64,12 +64,25 @@ def _read(file: Path) -> dict[str, Any]:
     for key, value in section.items():
         _check(file, key, value)
     settings = {key.replace("-", "_"): value for key, value in section.items()}
+    if "exclude" in settings:
+        settings["exclude"] = [_anchored(pattern, file.parent) for pattern in settings["exclude"]]
     if "per_file_ignores" in settings:
-        ignores = settings["per_file_ignores"].items()
-        settings["per_file_ignores"] = [f"{name}:{','.join(words)}" for name, words in ignores]
+        settings["per_file_ignores"] = [
+            f"{_anchored(pattern, file.parent)}:{','.join(words)}"
+            for pattern, words in settings["per_file_ignores"].items()
+        ]
     if "policy" in settings:
         settings["policy"] = str(file.parent / settings["policy"])
     return settings
+
+
+def _anchored(pattern: str, folder: Path) -> str:
+    """Let a pattern with a folder in it start at the project, wherever the command runs."""
+    if "/" not in pattern:
+        return pattern
+    from glob import escape
+
+    return f"{escape(folder.absolute().as_posix())}/{pattern.removeprefix('./')}"
 
 
 _NAMES: dict[type, str] = {list: "a list of strings", dict: "a table of lists of strings"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -21,7 +22,13 @@ WILDCARDS = frozenset("*?[")
 
 
 def fits(name: str, pattern: str) -> bool:
-    """Return whether a file's name, or its end behind a slash, fits a pattern with wildcards."""
+    """Return whether a file's name, or its end behind a slash, fits a pattern with wildcards.
+
+    A pattern that starts at the root is held against the whole path.
+    """
+    if Path(pattern).is_absolute():
+        # Not resolve: a link is known by its own name. Not absolute: `..` would stay.
+        return fnmatch(Path(os.path.abspath(name)).as_posix(), pattern)  # noqa: PTH100
     posix = Path(name).as_posix()
     return fnmatch(posix, pattern) or fnmatch(posix, f"*/{pattern}")
 

@@ -65,6 +65,18 @@ def test_project_settings_are_defaults_and_the_command_line_wins(check, write, p
     assert "ADA204" in check(path, "--isolated", "-o", "concise")[1]
 
 
+def test_excluded_folder_of_the_project_is_excluded_wherever_the_command_runs(
+    check, write, tmp_path, monkeypatch
+):
+    write('[tool.adalora]\nexclude = ["scratch/*"]\n', "pyproject.toml")
+    write(MIXED, "scratch/a.json")
+    write(SOUND, "b.json")
+    monkeypatch.chdir(tmp_path)
+    assert check(".")[0] == 0
+    monkeypatch.chdir(tmp_path / "scratch")
+    assert check("..")[0] == 0
+
+
 def test_project_settings_are_found_above_the_working_folder(check, write, project, monkeypatch):
     project("strict-keys = true\n")
     Path("sub").mkdir()

@@ -67,15 +67,21 @@ def test_file_ignore_that_takes_nothing_out_is_reported_where_all_its_files_were
     assert unused(path, "--per-file-ignores", "other.json:ADA204") == ["ADA207"]
 
 
-def test_file_ignores_of_the_project_are_a_table(check, write):
-    Path("pyproject.toml").write_text(
-        '[tool.adalora.per-file-ignores]\n"tests/*" = ["ADA207", "r-ignored"]\n'
+def test_file_ignores_of_the_project_are_a_table(check, write, tmp_path, monkeypatch):
+    write(
+        '[tool.adalora.per-file-ignores]\n"tests/*" = ["ADA207", "r-ignored"]\n', "pyproject.toml"
     )
     path = write(FEW | {"r": 4}, "tests/a.json")
-    assert _codes(check(path, "-o", "json")[1]) == [[]]
     other = write(FEW | {"r": 4}, "b.json")
+    monkeypatch.chdir(tmp_path)
+    assert _codes(check("tests/a.json", "-o", "json")[1]) == [[]]
+    assert _codes(check(path, "-o", "json")[1]) == [[]]
     option = ("--per-file-ignores", "b.json:ADA303")
     assert _codes(check(path, other, "-o", "json", *option)[1]) == [[], ["ADA207"]]
+    # The table speaks of the project's folders, wherever the command runs.
+    monkeypatch.chdir(tmp_path / "tests")
+    assert _codes(check("a.json", "-o", "json")[1]) == [[]]
+    assert _codes(check("../b.json", "-o", "json")[1]) == [["ADA207", "ADA303"]]
 
 
 @pytest.mark.parametrize(

@@ -68,9 +68,9 @@ def fixing_lines(outcome: Outcome, verb: str = "fixed") -> list[str]:
         number = _plural(fixed.total(), "finding")
         lines.append(f"{verb} {number} in {_plural(files, 'file')}: {codes}")
     open_ = len(left) - stuck - unsafe
-    parts = [f"{unsafe} for want of --unsafe-fixes"] if unsafe else []
+    parts = [f"{unsafe} left to --unsafe-fixes"] if unsafe else []
     parts += [f"{stuck} for the reason given there"] if stuck else []
-    parts += [f"{open_} that only you can decide"] if open_ else []
+    parts += [f"{open_} left to you"] if open_ else []
     return [*lines, f"not fixed: {', '.join(parts)}"] if parts else lines
 
 
