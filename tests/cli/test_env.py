@@ -51,6 +51,7 @@ def test_env_names_versions_backend_and_instruction_set() -> None:
     assert "thread" in text
 
 
+@pytest.mark.slow
 def test_env_says_when_the_instruction_set_was_forced() -> None:
     code, text = env(ADALORA_CORE_ISA="baseline")
     assert code == 0
@@ -75,6 +76,7 @@ def test_env_with_a_core_that_was_not_built_says_what_to_do() -> None:
     assert "pip install ." in text
 
 
+@pytest.mark.slow
 @needs_torch
 def test_env_with_an_unknown_instruction_set_says_which_there_are() -> None:
     code, text = env(ADALORA_CORE_ISA="sse9")

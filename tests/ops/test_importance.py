@@ -295,6 +295,7 @@ def digests(threads: int, isa: str = "") -> list[str]:
     return run.stdout.split()
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_threads() -> None:
     one = digests(1)
     assert len(one) == 2
@@ -302,6 +303,7 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
     assert digests(5) == one
 
 
+@pytest.mark.slow
 def test_averages_and_scores_do_not_depend_on_the_instruction_set() -> None:
     baseline = "baseline" if sys.platform != "darwin" else "generic"
     assert digests(2, baseline)[0] == digests(2)[0]
