@@ -1,0 +1,65 @@
+"""Trainer and accelerate in two processes, started as users start them, are one process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import launched_runs
+import pytest
+import torch
+
+SCRIPT = Path(launched_runs.__file__)
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+    "accelerate": [
+        *("accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1"),
+        # What runs torchrun; its processes are told below to use the CPU.
+        *("--multi_gpu", "--mixed_precision", "no", "--dynamo_backend", "no"),
+        *("--main_process_port", "0"),
+    ],
+}
+
+
+def launched(launcher: str, job: str, library: str, folder: Path) -> Any:
+    result = folder / "result.pt"
+    paths = os.pathsep.join(path for path in sys.path if path)
+    finished = subprocess.run(
+        [sys.executable, "-m", *LAUNCHERS[launcher], str(SCRIPT), job, library, str(result)],
+        env=os.environ | {"PYTHONPATH": paths, "ACCELERATE_USE_CPU": "true"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    return torch.load(result)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("launcher", "job", "library"),
+    [
+        ("torchrun", "with_trainer", "adalora_core"),
+        ("torchrun", "with_trainer", "attached"),
+        ("accelerate", "with_label_smoothing", "adalora_core"),
+        ("accelerate", "with_accelerate", "attached"),
+    ],
+)
+def test_two_processes_are_one_with_the_same_global_batch(
+    launcher: str, job: str, library: str, tmp_path: Path
+) -> None:
+    expected = launched_runs.outcome(launched_runs.JOBS[job](library, tmp_path / "single"))
+    (tmp_path / "launched").mkdir()
+    found = launched(launcher, job, library, tmp_path / "launched")
+    assert found["world"] == 2
+    assert found["last_step"] == launched_runs.STEPS - 1
+    assert found["ranks"] == expected["ranks"]
+    assert found["budgets"] == expected["budgets"]
+    assert len(set(expected["budgets"])) > 3
+    for name, parameter in expected["parameters"].items():
+        torch.testing.assert_close(found["parameters"][name], parameter, atol=1e-6, rtol=0)
