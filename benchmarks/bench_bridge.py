@@ -1,17 +1,18 @@
 """Time a training step of MiniLM: PEFT's model, the same attached, and ours, in one process.
 
-Run it with: python benchmarks/bench_bridge.py
+python benchmarks/bench_bridge.py        # writes benchmarks/results/bridge.{json,md}
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 import warnings
+from pathlib import Path
 
 import peft
 import torch
+from step_costs import RESULTS, compare, write
 from transformers.utils.logging import disable_progress_bar
 
 from adalora_core import AdaLoraConfig, get_peft_model
@@ -20,6 +21,7 @@ from adalora_core.demo.settings import FULL
 from adalora_core.integrations.peft import attach, to_peft_config
 
 TINIT = 2
+BATCH = (32, 8)
 
 
 def contenders(total_step: int) -> dict[str, torch.nn.Module]:
@@ -41,8 +43,8 @@ def step_seconds(model: torch.nn.Module, optimizer: torch.optim.Optimizer, step:
     """Make one step of the budgeting phase and return how long it took."""
     generator = torch.Generator().manual_seed(step)
     inputs = {
-        "input_ids": torch.randint(1000, 20000, (32, 8), generator=generator),
-        "attention_mask": torch.ones(32, 8, dtype=torch.long),
+        "input_ids": torch.randint(1000, 20000, BATCH, generator=generator),
+        "attention_mask": torch.ones(BATCH, dtype=torch.long),
     }
     started = time.perf_counter()
     loss = mean_pooled(model, inputs).square().mean()
@@ -68,27 +70,33 @@ def peft_penalty(model: torch.nn.Module) -> torch.Tensor:
 
 
 def main() -> None:
-    """Time interleaved steps and print the medians."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Time interleaved steps and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=40)
-    steps = parser.parse_args().steps
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the results")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     disable_progress_bar()
-    models = contenders(total_step=steps + 20)
+    models = contenders(total_step=arguments.steps + 20)
     optimizers = {
         name: torch.optim.AdamW([each for each in model.parameters() if each.requires_grad])
         for name, model in models.items()
     }
     seconds: dict[str, list[float]] = {name: [] for name in models}
-    for step in range(steps):
-        for name, model in models.items():
-            taken = step_seconds(model.train(), optimizers[name], step)
+    for step in range(arguments.steps):
+        # Each is first, second and third equally often.
+        names = list(models)[step % 3 :] + list(models)[: step % 3]
+        for name in names:
+            taken = step_seconds(models[name].train(), optimizers[name], step)
             if step > TINIT:
                 seconds[name].append(taken)
-    medians = {name: statistics.median(each) for name, each in seconds.items()}
-    print("| model | ms per step, median | against ours |\n|---|---|---|")
-    for name, each in medians.items():
-        print(f"| {name} | {each * 1e3:.1f} | {each / medians['ours']:.3f} |")
+    label = f"MiniLM, {BATCH[0]} x {BATCH[1]} tokens"
+    comparisons = [
+        compare(label, seconds, "attached", "ours", 1.05),
+        compare(label, seconds, "attached", "PEFT", 1.0),
+    ]
+    title = "# A step of a model that PEFT made\n\nWritten by `python benchmarks/bench_bridge.py`."
+    print(write("bridge", title, comparisons, arguments.output))
 
 
 if __name__ == "__main__":

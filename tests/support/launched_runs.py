@@ -19,8 +19,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from accelerate import Accelerator
 from adalora_runs import optimizer_of
-from toy_models import token_batch
 from torch import distributed
+from toy_models import token_batch
 from trainer_runs import STEPS, llama, trainer_for
 
 from adalora_core import allocate_on_step
