@@ -63,7 +63,8 @@ def _filled(template: str) -> str:
 def _value(name: str, mark: str) -> str:
     place = f"self.{name}"
     if mark == "?":
-        return f"(!has({place}) || {place} == null)"
+        # Not `== null`: not every engine compares an integer with it.
+        return f"(!has({place}) || type({place}) == type(null))"
     if mark == "!":
         return place
     return f"(has({place}) ? {place} : {json.dumps(FIELDS[name].default)})"
@@ -73,7 +74,7 @@ _NO_SCHEDULE = "$total_step? || $tinit >= $total_step! - $tfinal"
 _ALLOCATIONS = "($total_step! - $tfinal - 1) / $deltaT - $tinit / $deltaT"
 _NO_PATTERN = "$rank_pattern? || size($rank_pattern!) == 0"
 _KEPT = "$rank_pattern![k]"
-_ALL_BOOLEANS = f"type({_KEPT}) == list && {_KEPT}.all(e, type(e) == bool)"
+_ALL_BOOLEANS = f"(type({_KEPT}) == list ? {_KEPT}.all(e, type(e) == bool) : false)"
 _SOUND_PATTERN = f"$rank_pattern!.all(k, {_ALL_BOOLEANS})"
 _NO_PARAMETERS = "($target_parameters? || size($target_parameters!) == 0)"
 _NO_TOKENS = "$alora_invocation_tokens? || size($alora_invocation_tokens!) == 0"
