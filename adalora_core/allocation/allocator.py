@@ -30,15 +30,20 @@ class AllocationReport:
         phase: the phase it lies in.
         budget: triplets that all matrices together may keep after it.
         allocated: whether the kept set was chosen anew.
-        skipped_entries: entries of this step's gradients that were not finite and were left out;
-            of a sharded model, those that this process holds.
+        skipped: entries of this step's gradients that were not finite and were left out; of a
+            sharded model, those that this process holds. On a GPU a tensor without dimensions.
     """
 
     step: int
     phase: Phase
     budget: int
     allocated: bool
-    skipped_entries: int
+    skipped: int | torch.Tensor
+
+    @property
+    def skipped_entries(self) -> int:
+        """`skipped` as a number; waits for a GPU."""
+        return int(self.skipped)
 
 
 class RankAllocator:
@@ -114,7 +119,8 @@ class RankAllocator:
             )
         factors = self._factors()
         phase = self.schedule.phase_at(step)
-        skipped, allocated = 0, False
+        skipped: int | torch.Tensor = 0
+        allocated = False
         if phase is Phase.FINAL:
             # A step may jump over the first final one (uneven accumulation, a resumed run).
             allocated = not self.target_reached
@@ -127,7 +133,7 @@ class RankAllocator:
             skipped = factors.observe(self.statistics)
         self.last_step = step
         report = AllocationReport(
-            step, phase, self.schedule.budget_at(step), allocated, skipped_entries=skipped
+            step, phase, self.schedule.budget_at(step), allocated, skipped=skipped
         )
         if allocated:
             self.history.append(report)

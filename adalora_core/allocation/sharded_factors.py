@@ -67,7 +67,7 @@ class ShardedFactors:
                     f"{piece.axis}; let shard_placement_fn return Shard(0) or None for it"
                 )
 
-    def observe(self, statistics: ImportanceStatistics) -> int:
+    def observe(self, statistics: ImportanceStatistics) -> int | torch.Tensor:
         """Take the gradients into the averages of the local parts.
 
         Returns:
@@ -78,7 +78,9 @@ class ShardedFactors:
         ]
         return statistics.observe_entries(self.local, gradients)
 
-    def observe_and_score(self, statistics: ImportanceStatistics) -> tuple[int, Tensor]:
+    def observe_and_score(
+        self, statistics: ImportanceStatistics
+    ) -> tuple[int | torch.Tensor, Tensor]:
         """Do both."""
         return self.observe(statistics), self.scores(statistics)
 

@@ -28,17 +28,25 @@ class ImportanceStatistics:
     Attributes:
         ranks: triplets of each matrix, if the parameters are whole factors; noted with the
             averages, so that a step need not ask every tensor.
-        skipped_entries: observations left out so far because they were not finite.
     """
 
     def __init__(self, spec: AdapterSpec) -> None:
         self.beta1 = spec.beta1
         self.beta2 = spec.beta2
-        self.skipped_entries = 0
+        self._skipped: int | torch.Tensor = 0
         self._smoothed: Averages = []
         self._uncertainty: Averages = []
         self._shapes: list[torch.Size] = []
         self.ranks: list[int] = []
+
+    @property
+    def skipped_entries(self) -> int:
+        """Observations left out so far because they were not finite; waits for a GPU."""
+        return int(self._skipped)
+
+    @skipped_entries.setter
+    def skipped_entries(self, count: int) -> None:
+        self._skipped = count
 
     @property
     def smoothed(self) -> list[torch.Tensor]:
@@ -55,7 +63,7 @@ class ImportanceStatistics:
 
     def observe(
         self, parameters: Sequence[torch.Tensor], *, scores: torch.Tensor | None = None
-    ) -> int:
+    ) -> int | torch.Tensor:
         """Take the gradients that `parameters` hold now into the averages.
 
         Args:
@@ -64,7 +72,8 @@ class ImportanceStatistics:
             scores: if given, overwritten with the importance scores of all triplets.
 
         Returns:
-            How many entries were skipped because |p·g| is not finite.
+            How many entries were skipped because |p·g| is not finite; on a GPU a tensor without
+            dimensions.
         """
         self.prepare(parameters)
         return self._update(parameters, None, scores)
@@ -99,7 +108,7 @@ class ImportanceStatistics:
 
     def observe_entries(
         self, parameters: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
-    ) -> int:
+    ) -> int | torch.Tensor:
         """Take gradients into the averages entry by entry, whatever the shapes; no scores.
 
         Parts of factors do not fit together as A, E and B of a matrix do, so each goes through the
@@ -124,7 +133,7 @@ class ImportanceStatistics:
             self.beta1,
             self.beta2,
         )
-        self.skipped_entries += skipped
+        self._skipped = self._skipped + skipped
         return skipped
 
     def _update(
@@ -132,7 +141,7 @@ class ImportanceStatistics:
         parameters: Sequence[torch.Tensor],
         gradients: Sequence[None] | None,
         scores: torch.Tensor | None,
-    ) -> int:
+    ) -> int | torch.Tensor:
         skipped = update_importance(
             parameters,
             gradients,
@@ -142,7 +151,7 @@ class ImportanceStatistics:
             self.beta2,
             scores=scores,
         )
-        self.skipped_entries += skipped
+        self._skipped = self._skipped + skipped
         return skipped
 
     @staticmethod

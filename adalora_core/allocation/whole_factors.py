@@ -29,11 +29,13 @@ class WholeFactors:
         self.singular_values = parameters[1::3]
         self.ranks: list[int] = []
 
-    def observe(self, statistics: ImportanceStatistics) -> int:
+    def observe(self, statistics: ImportanceStatistics) -> int | torch.Tensor:
         """Take the gradients into the averages; return how many entries were skipped."""
         return statistics.observe(self.parameters)
 
-    def observe_and_score(self, statistics: ImportanceStatistics) -> tuple[int, torch.Tensor]:
+    def observe_and_score(
+        self, statistics: ImportanceStatistics
+    ) -> tuple[int | torch.Tensor, torch.Tensor]:
         """Do both in one pass."""
         scores = self._empty_scores(statistics)
         return statistics.observe(self.parameters, scores=scores), scores

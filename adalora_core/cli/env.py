@@ -7,7 +7,9 @@ import importlib
 import importlib.util
 import os
 import platform
+import re
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.cli.exit_codes import CANNOT_RUN, FINE
@@ -15,6 +17,11 @@ from adalora_core.errors import BackendUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+DRIVER_OF_CUDA = {12: "525", 13: "580"}
+"""The first NVIDIA driver on Linux that serves a major version of CUDA."""
+
+KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
 PACKAGES = ("torch", "peft", "transformers", "safetensors", "pydantic")
 LABEL_WIDTH = 14
@@ -32,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
         "python": f"{platform.python_version()} ({platform.system()} {platform.machine()})",
         **{name: _version(name) for name in PACKAGES},
         "CPU backend": backend,
-        "CUDA backend": "none: this build has no CUDA kernels; CUDA tensors use the reference",
+        "CUDA backend": _cuda_backend(),
     }
     for label, value in lines.items():
         print(f"{label:<{LABEL_WIDTH}} {value}")
@@ -59,6 +66,39 @@ def _cpu_backend() -> tuple[str, int]:
     threads = backend.core.thread_count()
     plural = "thread" if threads == 1 else "threads"
     return f"compiled, {_instruction_set(backend.core.isa_name())}, {threads} {plural}", FINE
+
+
+def _cuda_backend() -> str:
+    """Return one line about the CUDA kernels: what they need, and what is there."""
+    try:
+        cuda = importlib.import_module("adalora_core._cuda")
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError)
+        reason = "this build has no CUDA kernels (docs/build.md)" if missing else str(error)
+        return f"none: {reason}; CUDA tensors use the reference"
+    needed, served = cuda.runtime_version(), cuda.driver_version()
+    driver = DRIVER_OF_CUDA.get(needed // 1000)
+    needs = f"needs a driver for CUDA {needed // 1000}.x"
+    needs += f" ({driver} or newer)" if driver else ""
+    there = f"{_driver()} serves CUDA {_version_text(served)}" if served else "no driver is here"
+    works = served // 1000 >= needed // 1000
+    serves = "" if works else "; CUDA tensors use the reference"
+    built = f"compiled with CUDA {_version_text(needed)} for {cuda.architectures}"
+    return f"{built}; {needs}, {there}{serves}"
+
+
+def _version_text(version: int) -> str:
+    """Return 13.0 for 13000."""
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def _driver() -> str:
+    """Name the installed driver."""
+    try:
+        found = re.search(r"\b\d{3,}\.\d+[.\d]*", KERNEL_MODULE.read_text(encoding="utf-8"))
+    except OSError:
+        found = None
+    return f"driver {found.group()}" if found else "the driver here"
 
 
 def _core_alone() -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from adalora_core.errors import BackendUnavailableError
+from adalora_core.ops._cuda.core import core_of as _cuda_core_of
 
 DISTRIBUTION = "adalora-core"
 
@@ -73,9 +74,23 @@ def compiles_for_core(tensors: Sequence[Tensor]) -> bool:
 def serves(*tensors: Tensor) -> bool:
     """Return whether the compiled core takes these tensors; else the reference does.
 
-    It takes plain tensors on the CPU. Other devices, subclasses (DTensor, FakeTensor) and the
-    wrappers of torch.func go to the reference.
+    It takes plain tensors on the CPU, and on CUDA devices that its kernels were built for. Other
+    devices, subclasses (DTensor, FakeTensor) and the wrappers of torch.func go to the reference;
+    so do CUDA tensors under torch.compile, which makes kernels of its own from it.
     """
     if not HAS_CORE or torch._C._are_functorch_transforms_active():  # noqa: SLF001 - as Function.apply
         return False
-    return all(type(tensor) in _PLAIN_TYPES and tensor.is_cpu for tensor in tensors)
+    if not all(type(tensor) in _PLAIN_TYPES for tensor in tensors):
+        return False
+    if tensors[0].is_cpu:
+        return all(tensor.is_cpu for tensor in tensors)
+    return (
+        all(tensor.is_cuda for tensor in tensors)
+        and not torch.compiler.is_compiling()
+        and core_of(tensors[0]) is not None
+    )
+
+
+def core_of(tensor: Tensor) -> Any:
+    """Return the compiled module for the device of a tensor, None if there is none."""
+    return core if tensor.is_cpu else _cuda_core_of(tensor.get_device())

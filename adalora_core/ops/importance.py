@@ -9,6 +9,7 @@ from torch import Tensor
 
 from adalora_core import reference
 from adalora_core.ops import _backend
+from adalora_core.ops._cuda import importance as _cuda
 
 
 def update_importance(
@@ -20,7 +21,7 @@ def update_importance(
     beta2: float,
     *,
     scores: Tensor | None = None,
-) -> int:
+) -> int | Tensor:
     """Update smoothed sensitivity and uncertainty in place, and score the triplets if asked to.
 
     With `I = |p * g|`: `smoothed = beta1 * smoothed + (1 - beta1) * I`, then, with the new
@@ -43,7 +44,8 @@ def update_importance(
         scores: `[sum of ranks]` of the averages' dtype, overwritten; None wants no scores.
 
     Returns:
-        How many entries were left as they were because `|p * g|` is not finite.
+        How many entries were left as they were because `|p * g|` is not finite. On a CUDA device
+        a tensor without dimensions, so that nothing waits for it.
 
     Raises:
         TypeError: a wrong type or dtype, the text names the argument.
@@ -81,9 +83,16 @@ def update_importance(
             beta2,
             scores=scores,
         )
-    skipped = _backend.core.update_importance(
-        parameters, gradients, smoothed, uncertainty, beta1, beta2, scores
-    )
+    core = _backend.core_of(parameters[0])
+    skipped: int | Tensor
+    if parameters[0].is_cpu:
+        skipped = core.update_importance(
+            parameters, gradients, smoothed, uncertainty, beta1, beta2, scores
+        )
+    else:
+        skipped = _cuda.update_importance(
+            core, parameters, gradients, smoothed, uncertainty, beta1, beta2, scores
+        )
     for written in (smoothed, uncertainty, scores):
         if written is not None:
             torch.autograd.graph.increment_version(written)

@@ -111,6 +111,43 @@ def _empty_outputs(like: Tensor, gram_size: int, matrices: int) -> tuple[Tensor,
     return like.new_empty(()), grams, like.new_empty(2 * matrices, dtype=torch.float64)
 
 
+def _write_penalty(
+    lora_As: Sequence[Tensor],
+    lora_Bs: Sequence[Tensor],
+    grams: Tensor,
+    norms: Tensor,
+    penalty: Tensor,
+) -> None:
+    core = _backend.core_of(penalty)
+    if penalty.is_cpu:
+        penalty.fill_(core.orthogonality_penalty(lora_As, lora_Bs, grams, norms))
+        return
+    As, Bs = _dense(lora_As), _dense(lora_Bs)
+    partials = torch.empty(core.gram_room(As, Bs), dtype=grams.dtype, device=grams.device)
+    core.orthogonality_penalty(As, Bs, partials, grams, norms, penalty)
+
+
+def _write_gradients(
+    lora_As: Sequence[Tensor],
+    lora_Bs: Sequence[Tensor],
+    grams: Tensor,
+    norms: Tensor,
+    grad: Tensor,
+    gradients: Tensor | Sequence[Tensor],
+) -> None:
+    core = _backend.core_of(grad)
+    if grad.is_cpu:
+        core.orthogonality_gradient(lora_As, lora_Bs, grams, norms, grad.item(), gradients)
+        return
+    As, Bs = _dense(lora_As), _dense(lora_Bs)
+    core.orthogonality_gradient(As, Bs, grams, norms, grad.contiguous(), gradients)
+
+
+def _dense(factors: Sequence[Tensor]) -> list[Tensor]:
+    """Return the factors as the CUDA kernels take them."""
+    return [each.contiguous() for each in factors]
+
+
 class _OrthogonalityPenalty(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *factors: Tensor) -> Tensor:
@@ -118,7 +155,7 @@ class _OrthogonalityPenalty(torch.autograd.Function):
         order = _Order(factors[:matrices], factors[matrices:])
         As, Bs = order.sort(factors[:matrices], factors[matrices:])
         penalty, grams, norms = _empty_outputs(factors[0], order.gram_size, matrices)
-        penalty.fill_(_backend.core.orthogonality_penalty(As, Bs, grams, norms))
+        _write_penalty(As, Bs, grams, norms, penalty)
         ctx.save_for_backward(*factors, grams, norms)
         ctx.order = order
         return penalty
@@ -135,7 +172,7 @@ class _OrthogonalityPenalty(torch.autograd.Function):
             return tuple(next(found) if factor.requires_grad else None for factor in factors)  # type: ignore[misc] # None stands for no gradient
         block = factors[0].new_empty(ctx.order.entries)
         As, Bs = ctx.order.sort(As, Bs)
-        _backend.core.orthogonality_gradient(As, Bs, grams, norms, grad.item(), block)
+        _write_gradients(As, Bs, grams, norms, grad, block)
         return tuple(ctx.order.gradients(block))
 
 

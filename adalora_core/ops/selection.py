@@ -73,13 +73,16 @@ def apply_mask(mask: Tensor, singular_values: Sequence[Tensor]) -> None:
     if not _backend.serves(mask):
         reference.apply_mask(mask, singular_values)
         return
-    _backend.core.apply_mask(mask, singular_values)
+    _backend.core_of(mask).apply_mask(mask, singular_values)
     torch.autograd.graph.increment_version(singular_values)
 
 
 def _select(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> Tensor:
-    mask = torch.empty(scores.shape, dtype=torch.bool)
-    _backend.core.select_triplets(scores, budget, mask, singular_values)
+    mask = torch.empty(scores.shape, dtype=torch.bool, device=scores.device)
+    core = _backend.core_of(scores)
+    core.select_triplets(
+        scores if scores.is_cpu else scores.contiguous(), budget, mask, singular_values
+    )
     return mask
 
 

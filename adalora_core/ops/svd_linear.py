@@ -9,6 +9,9 @@ from torch import Tensor
 
 from adalora_core import reference
 from adalora_core.ops import _backend
+from adalora_core.ops._cuda import svd_linear as _cuda
+from adalora_core.ops._cuda.svd_linear import folded_formula
+from adalora_core.ops._second_order import svd_linear_gradients
 
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx
@@ -62,6 +65,8 @@ def svd_linear(
         dropped = torch.nn.functional.dropout(x, dropout) if dropout else x
         result: Tensor = torch.ops.adalora_core.svd_linear(base_output, dropped, A, E, B, scale)[0]
         return result
+    if torch.compiler.is_compiling() and x.is_cuda and not inplace:
+        return folded_formula(base_output, x, A, E, B, scale, dropout)
     if not _backend.serves(base_output, x, A):
         return reference.svd_linear(
             base_output, x, A, E, B, scale, dropout=dropout, inplace=inplace
@@ -72,8 +77,11 @@ def svd_linear(
                 "svd_linear: base_output must not be a leaf that needs a gradient if inplace=True; "
                 "pass inplace=False"
             )
-        if not _rows_merge(base_output):
+        if x.is_cpu and not _rows_merge(base_output):
             return base_output.copy_(_apply(base_output, x, A, E, B, scale, dropout, False))
+    if not x.is_cpu:
+        core = _backend.core_of(x)
+        return _cuda.svd_linear(core, base_output, x, A, E, B, scale, dropout, inplace)
     return _apply(base_output, x, A, E, B, scale, dropout, inplace)
 
 
@@ -176,28 +184,10 @@ class _SVDLinear(torch.autograd.Function):
         scale, dropout, seed = ctx.numbers
         wanted = ctx.needs_input_grad[1:5]
         if torch.is_grad_enabled():
-            gradients = _differentiable_backward(grad, (x, A, E, B), wanted, scale, dropout)
+            gradients = svd_linear_gradients(grad, (x, A, E, B), wanted, scale, dropout)
         else:
             gradients = _backward(grad, x, hidden, (A, E, B), scale, dropout, seed, wanted)
         return (grad if ctx.needs_input_grad[0] else None, *gradients, None, None, None, None)
-
-
-def _differentiable_backward(
-    grad: Tensor,
-    inputs: tuple[Tensor, Tensor, Tensor, Tensor],
-    wanted: tuple[bool, ...],
-    scale: float,
-    dropout: float,
-) -> tuple[Tensor | None, ...]:
-    """Return the gradients with a graph of their own, for create_graph=True."""
-    if dropout:
-        raise NotImplementedError(
-            "svd_linear: a second derivative with dropout is not implemented; pass dropout=0"
-        )
-    output = reference.svd_linear(torch.zeros_like(grad), *inputs, scale)
-    needed = [tensor for tensor, is_wanted in zip(inputs, wanted, strict=True) if is_wanted]
-    found = iter(torch.autograd.grad(output, needed, grad, create_graph=True))
-    return tuple(next(found) if is_wanted else None for is_wanted in wanted)
 
 
 @torch.library.custom_op("adalora_core::svd_linear", mutates_args=(), device_types="cpu")

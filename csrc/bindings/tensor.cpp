@@ -263,6 +263,18 @@ std::uint8_t* read_mask(py::handle object, const Argument& argument, std::int64_
   return reinterpret_cast<std::uint8_t*>(tensor.data) + (count > 0 ? tensor.byte_offset : 0);
 }
 
+std::int64_t* read_int64(py::handle object, const Argument& argument) {
+  const dlpack::Tensor tensor = read(object, argument);
+  if (tensor.dtype.code != dlpack::kInt || tensor.dtype.bits != 64 || tensor.dtype.lanes != 1) {
+    throw_type_error(argument, "of dtype int64",
+                     "DLPack type code " + std::to_string(tensor.dtype.code) + " with " +
+                         std::to_string(tensor.dtype.bits) + " bits");
+  }
+  require_memory(tensor, argument);
+  require_dimensions(tensor, argument, tensor.ndim == 0, "a tensor without dimensions");
+  return reinterpret_cast<std::int64_t*>(static_cast<char*>(tensor.data) + tensor.byte_offset);
+}
+
 double read_number(py::handle object, const Argument& argument) {
   if (!PyFloat_Check(object.ptr()) && !PyLong_Check(object.ptr())) {
     throw_type_error(argument, "a number", type_name(object));

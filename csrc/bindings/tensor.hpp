@@ -68,6 +68,9 @@ void require_not_negative(py::handle object, const Argument& argument);
 /// A contiguous torch.bool tensor [count]; null if it is empty.
 std::uint8_t* read_mask(py::handle object, const Argument& argument, std::int64_t count);
 
+/// The address of the one number of a torch.int64 tensor without dimensions.
+std::int64_t* read_int64(py::handle object, const Argument& argument);
+
 double read_number(py::handle object, const Argument& argument);
 std::int64_t read_integer(py::handle object, const Argument& argument);
 bool read_flag(py::handle object, const Argument& argument);

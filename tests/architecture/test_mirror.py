@@ -13,6 +13,11 @@ PLACES = {
     "csrc/include/adalora/{}.hpp": "header",
     "csrc/cpu/{}.cpp": "kernel driver",
     "csrc/bindings/bind_{}.cpp": "binding",
+    "csrc/cuda/{}.cu": "CUDA kernel",
+    "csrc/cuda/{}.hpp": "header of the CUDA kernel",
+    "csrc/bindings/cuda/bind_{}.cpp": "binding of the CUDA kernel",
+    "tests/csrc/test_{}.cpp": "test of the kernel",
+    "tests/csrc/cuda/test_{}.cpp": "test of the CUDA kernel",
     "adalora_core/reference/{}.py": "oracle",
     "adalora_core/ops/{}.py": "op",
     "tests/ops/test_{}.py": "test",
@@ -33,12 +38,16 @@ def test_every_op_has_its_file_in_every_place(op: str, place: str) -> None:
 def test_the_list_of_ops_is_complete() -> None:
     assert stems("adalora_core/reference", "*.py") == set(OPS)
     assert stems("adalora_core/ops", "[!_]*.py") == set(OPS)
-    assert stems("csrc/bindings", "bind_*.cpp") == {f"bind_{op}" for op in OPS}
+    for folder in ("csrc/bindings", "csrc/bindings/cuda"):
+        assert stems(folder, "bind_*.cpp") == {f"bind_{op}" for op in OPS}
+    assert stems("csrc/cuda", "*.cu") == {*OPS, "driver"}
 
 
 def sources(folder: str) -> list[Path]:
     found = [
-        p for p in sorted((ROOT / folder).rglob("*")) if p.suffix in {".cpp", ".hpp", ".cmake"}
+        p
+        for p in sorted((ROOT / folder).rglob("*"))
+        if p.suffix in {".cpp", ".hpp", ".cu", ".cmake"}
     ]
     assert found
     return found
@@ -57,7 +66,7 @@ def test_no_source_of_the_core_names_a_header_of_torch() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("folder", ["csrc/include", "csrc/cpu"])
+@pytest.mark.parametrize("folder", ["csrc/include", "csrc/cpu", "csrc/cuda"])
 def test_only_bindings_include_python(folder: str) -> None:
     found = [
         f"{path}: {name}"
@@ -66,6 +75,28 @@ def test_only_bindings_include_python(folder: str) -> None:
         if name == "Python.h" or name.startswith(("pybind11/", "bindings/"))
     ]
     assert found == []
+
+
+def test_cuda_and_cpu_know_nothing_of_each_other() -> None:
+    for folder, other in {"csrc/cpu": "cuda", "csrc/cuda": "cpu"}.items():
+        names = [name for path in sources(folder) for name in included(path)]
+        assert [name for name in names if name.startswith((f"{other}/", f"{other}_"))] == []
+
+
+def test_kernels_are_started_in_one_place() -> None:
+    starts = [
+        path.name
+        for path in sources("csrc/cuda")
+        if re.search(r"<<<|cudaLaunchKernel", path.read_text("utf-8"))
+    ]
+    assert starts == ["launch.hpp"]
+
+
+def test_no_kernel_allocates_waits_or_adds_floats_atomically() -> None:
+    text = "\n".join(path.read_text("utf-8") for path in sources("csrc/cuda"))
+    assert re.findall(r"cudaMalloc\w*|cuda\w*Synchronize|cudaMemcpy\w*|\bnew \w+", text) == []
+    # Counts only: each of them is an integer.
+    assert len(re.findall(r"atomic\w+\(", text)) == 2
 
 
 def test_bindings_include_no_kernel() -> None:
@@ -103,13 +134,19 @@ def test_arithmetic_that_backends_share_is_always_inlined_and_needs_no_library()
 
 def test_every_source_is_listed_by_name() -> None:
     lists = "\n".join(
-        (ROOT / each).read_text("utf-8") for each in ("CMakeLists.txt", "csrc/cpu/kernels.cmake")
+        (ROOT / each).read_text("utf-8")
+        for each in (
+            "CMakeLists.txt",
+            "csrc/cpu/kernels.cmake",
+            "csrc/cuda/kernels.cmake",
+            "csrc/cuda/module.cmake",
+        )
     )
     unlisted = [
         path.name
-        for folder in ("csrc/cpu", "csrc/bindings")
+        for folder in ("csrc/cpu", "csrc/cuda", "csrc/bindings")
         for path in sources(folder)
-        if path.suffix == ".cpp" and path.name not in lists
+        if path.suffix in {".cpp", ".cu"} and path.name not in lists
     ]
     assert unlisted == []
     assert "GLOB" not in lists

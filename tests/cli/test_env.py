@@ -52,6 +52,41 @@ def test_env_names_versions_backend_and_instruction_set() -> None:
 
 
 @pytest.mark.slow
+def test_env_without_cuda_kernels_says_what_serves() -> None:
+    code, text = env(before="sys.modules['adalora_core._cuda'] = None")
+    assert code == 0
+    assert "none: this build has no CUDA kernels (docs/build.md)" in text
+
+
+CUDA_BUILD = """
+import types
+cuda = types.ModuleType("adalora_core._cuda")
+cuda.architectures = "80-real, 90"
+cuda.runtime_version = lambda: 13000
+cuda.driver_version = lambda: {served}
+sys.modules["adalora_core._cuda"] = cuda
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("served", "said"),
+    [
+        (0, "no driver is here; CUDA tensors use the reference"),
+        (12080, "serves CUDA 12.8; CUDA tensors use the reference"),
+        (13010, "serves CUDA 13.1"),
+    ],
+)
+def test_env_names_the_driver_that_the_kernels_need_and_the_one_that_is_there(
+    served: int, said: str
+) -> None:
+    code, text = env(before=CUDA_BUILD.format(served=served))
+    assert code == 0
+    assert "compiled with CUDA 13.0 for 80-real, 90; needs a driver for CUDA 13.x (580" in text
+    assert text.rstrip().endswith(said)
+
+
+@pytest.mark.slow
 def test_env_says_when_the_instruction_set_was_forced() -> None:
     code, text = env(ADALORA_CORE_ISA="baseline")
     assert code == 0

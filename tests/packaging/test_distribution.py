@@ -30,7 +30,7 @@ def names_in(wheel: Path) -> set[str]:
 
 
 def sources_of_the_package() -> set[str]:
-    typed = {"py.typed", "_cpu.pyi"}
+    typed = {"py.typed", "_cpu.pyi", "_cuda.pyi"}
     found = [path for path in PACKAGE.rglob("*") if path.suffix == ".py" or path.name in typed]
     return {path.relative_to(ROOT).as_posix() for path in found}
 

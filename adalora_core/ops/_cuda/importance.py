@@ -1,0 +1,60 @@
+"""`update_importance` on a GPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def update_importance(
+    core: Any,
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor | None] | None,
+    smoothed: Sequence[Tensor] | Tensor,
+    uncertainty: Sequence[Tensor] | Tensor,
+    beta1: float,
+    beta2: float,
+    scores: Tensor | None,
+) -> Tensor:
+    """Enqueue the update; return a tensor that will hold how many entries were skipped."""
+    skipped = torch.zeros((), dtype=torch.int64, device=parameters[0].device)
+    partials = None
+    if scores is not None:
+        room = core.score_room(parameters)
+        partials = torch.empty(room, dtype=torch.float64, device=skipped.device)
+    written = [smoothed, uncertainty, scores]
+    if not core.update_importance(
+        parameters, gradients, *written[:2], beta1, beta2, scores, partials, skipped
+    ):
+        # Some tensor is strided: the kernels take copies.
+        if gradients is None:
+            gradients = [each.grad for each in parameters]
+        dense = [_dense(each) for each in written]
+        core.update_importance(
+            _dense(parameters), _dense(gradients), *dense[:2], beta1, beta2, dense[2], partials,
+            skipped,
+        )  # fmt: skip
+        for target, source in zip(written, dense, strict=True):
+            _copy_back(target, source)
+    return skipped
+
+
+def _dense(tensors: Any) -> Any:
+    if isinstance(tensors, Tensor):
+        return tensors.contiguous()
+    return None if tensors is None else [_dense(each) for each in tensors]
+
+
+def _copy_back(target: Any, source: Any) -> None:
+    """Write copies that were changed to where they came from."""
+    if isinstance(target, Tensor):
+        if target is not source:
+            target.copy_(source)
+    elif target is not None:
+        for each, copied in zip(target, source, strict=True):
+            _copy_back(each, copied)

@@ -1,0 +1,192 @@
+"""The adapter op on a GPU: the dense products go to cuBLAS, what is around them to our kernels.
+
+`scale * E` is folded into A, which is cast to the dtype of x and padded to rows of 16 bytes; so
+are the rows of B. The products then are `hidden = drop(x) A'^T` and `y += hidden B'^T`, without a
+pass over x or y beside them. Sums over all rows of x are kept in float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from adalora_core.ops._second_order import svd_linear_gradients
+
+_ROW_BYTES = 16
+
+
+def svd_linear(
+    core: Any,
+    base_output: Tensor,
+    x: Tensor,
+    A: Tensor,
+    E: Tensor,
+    B: Tensor,
+    scale: float,
+    dropout: float,
+    inplace: bool,
+) -> Tensor:
+    """Add the adapter's product to `base_output`; see `adalora_core.ops.svd_linear`."""
+    _require_fit(base_output, x, A=A, E=E, B=B)
+    # Drawn on the device, so that a captured graph draws anew when it is replayed.
+    seed = torch.empty((), dtype=torch.int64, device=x.device).random_() if dropout else None
+    if torch.is_grad_enabled():
+        result: Tensor = _SVDLinear.apply(  # type: ignore[no-untyped-call] # torch types it loosely
+            core, base_output, x, A, E, B, scale, dropout, seed, inplace
+        )
+        return result
+    return _forward(core, base_output, x, (A, E, B), scale, dropout, seed, inplace)[0]
+
+
+def folded_formula(
+    base_output: Tensor, x: Tensor, A: Tensor, E: Tensor, B: Tensor, scale: float, dropout: float
+) -> Tensor:
+    """Return the same by torch's own ops, for torch.compile: it makes the kernels itself."""
+    folded_A = (A * (E * scale)).to(x.dtype)
+    hidden = functional.linear(functional.dropout(x, dropout), folded_A)
+    delta = functional.linear(hidden, B.to(x.dtype))
+    return (base_output + delta).to(base_output.dtype)
+
+
+def _require_fit(base_output: Tensor, x: Tensor, **factors: Tensor) -> None:
+    """Check what torch's products would complain about in words of their own."""
+    for name, tensor in {"base_output": base_output, **factors}.items():
+        if tensor.device != x.device:
+            raise ValueError(
+                f"svd_linear: {name} must be on {x.device} as x is, got a tensor on {tensor.device}"
+            )
+    if x.shape[:-1] != base_output.shape[:-1]:
+        raise ValueError(
+            "svd_linear: base_output must be [..., out] with the rows of x, "
+            f"{[*x.shape[:-1]]}, got {[*base_output.shape]}"
+        )
+    shapes = {
+        "A": (factors["A"].shape[0], x.shape[-1]),
+        "B": (base_output.shape[-1], factors["A"].shape[0]),
+    }
+    for name, expected in shapes.items():
+        if tuple(factors[name].shape) != expected:
+            raise ValueError(
+                f"svd_linear: {name} must be {[*expected]}, got {[*factors[name].shape]}"
+            )
+
+
+def _padded(rank: int, like: Tensor) -> int:
+    step = _ROW_BYTES // like.element_size()
+    return -(-rank // step) * step
+
+
+def _forward(
+    core: Any,
+    base_output: Tensor,
+    x: Tensor,
+    factors: tuple[Tensor, Tensor, Tensor],
+    scale: float,
+    dropout: float,
+    seed: Tensor | None,
+    inplace: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the output, drop(x) A'^T, A' and B'."""
+    A, E, B = (each.contiguous() for each in factors)
+    padded = _padded(A.shape[0], x)
+    folded_A = x.new_empty((padded, A.shape[1]))
+    folded_B = x.new_empty((B.shape[0], padded))
+    core.fold_factors(A, E, B, scale, folded_A, folded_B)
+    hidden = torch.mm(_dropped(core, x, dropout, seed), folded_A.T)
+    rows = base_output.reshape(-1, B.shape[0])
+    if base_output.dtype != x.dtype:
+        total = rows + torch.mm(hidden, folded_B.T)
+        output = total.to(base_output.dtype).view(base_output.shape)
+    elif inplace and rows.data_ptr() == base_output.data_ptr():
+        rows.addmm_(hidden, folded_B.T)
+        return base_output, hidden, folded_A, folded_B
+    else:
+        output = torch.addmm(rows, hidden, folded_B.T).view(base_output.shape)
+    return base_output.copy_(output) if inplace else output, hidden, folded_A, folded_B
+
+
+def _dropped(core: Any, x: Tensor, dropout: float, seed: Tensor | None) -> Tensor:
+    """Return x as rows, with entries dropped where a seed says so."""
+    rows = x.reshape(-1, x.shape[-1])
+    if seed is None:
+        return rows
+    rows = rows.contiguous()
+    output = torch.empty_like(rows)
+    core.drop(rows, dropout, seed, output)
+    return output
+
+
+def _sum_over_rows(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return left^T right, in float32 where the factors are and the device can."""
+    if dtype == torch.float32 and left.is_cuda and left.dtype in {torch.float16, torch.bfloat16}:
+        return torch.mm(left.T, right, out_dtype=torch.float32)
+    return torch.mm(left.T, right)
+
+
+class _SVDLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        core: Any,
+        base_output: Tensor,
+        x: Tensor,
+        A: Tensor,
+        E: Tensor,
+        B: Tensor,
+        scale: float,
+        dropout: float,
+        seed: Tensor | None,
+        inplace: bool,
+    ) -> Tensor:
+        output, *kept = _forward(core, base_output, x, (A, E, B), scale, dropout, seed, inplace)
+        if inplace:
+            ctx.mark_dirty(base_output)
+        ctx.save_for_backward(x, A, E, B, seed, *kept)
+        ctx.constants = (core, scale, dropout)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, A, E, B, seed, hidden, folded_A, folded_B = ctx.saved_tensors
+        core, scale, dropout = ctx.constants
+        of_base, *wanted = ctx.needs_input_grad[1:6]
+        if torch.is_grad_enabled():
+            gradients = svd_linear_gradients(grad, (x, A, E, B), tuple(wanted), scale, dropout)
+        else:
+            rows = grad.reshape(-1, grad.shape[-1]).to(x.dtype)
+            grad_hidden = torch.mm(rows, folded_B) if any(wanted[:3]) else None
+            grad_x = None
+            if wanted[0] and grad_hidden is not None:
+                grad_x = torch.mm(grad_hidden, folded_A)
+                if seed is not None:
+                    core.drop(grad_x, dropout, seed, grad_x)
+                grad_x = grad_x.view(x.shape)
+            of_A = of_B = None
+            if any(wanted[1:3]) and grad_hidden is not None:
+                of_A = _sum_over_rows(grad_hidden, _dropped(core, x, dropout, seed), A.dtype)
+            if wanted[3]:
+                of_B = _sum_over_rows(rows, hidden, B.dtype)
+            gradients = (grad_x, *_unfolded(core, of_A, of_B, (A, E, B), scale, wanted[1:]))
+        return (None, grad if of_base else None, *gradients, None, None, None, None)
+
+
+def _unfolded(
+    core: Any,
+    of_A: Tensor | None,
+    of_B: Tensor | None,
+    factors: tuple[Tensor, Tensor, Tensor],
+    scale: float,
+    wanted: list[bool],
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of A, E and B from those of A' and B'."""
+    factors = tuple(each.contiguous() for each in factors)  # type: ignore[assignment] # three of them
+    gradients = tuple(
+        torch.empty_like(each) if is_wanted else None
+        for each, is_wanted in zip(factors, wanted, strict=True)
+    )
+    if of_A is not None or of_B is not None:
+        core.unfold_gradients(of_A, of_B, *factors, scale, *gradients)
+    return gradients

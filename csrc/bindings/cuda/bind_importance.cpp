@@ -1,0 +1,87 @@
+#include "bindings/bindings.hpp"
+#include "bindings/cuda/call.hpp"
+#include "bindings/define.hpp"
+#include "bindings/importance_arguments.hpp"
+#include "cuda/importance.hpp"
+
+namespace adalora::bindings {
+
+namespace {
+
+constexpr const char* kOp = kUpdateImportance;
+constexpr std::size_t kFactors = 3;
+
+/// Whether the kernels can take the tensors where they lie.
+bool is_dense(const std::vector<ImportanceEntry>& entries, const MatrixView& scores) {
+  const auto dense = [](const MatrixView& view) {
+    return view.rows == 0 || view.cols == 0 || view.contiguous();
+  };
+  for (const ImportanceEntry& entry : entries) {
+    if (!dense(entry.parameter) || !dense(entry.gradient) || !dense(entry.smoothed) ||
+        !dense(entry.uncertainty)) {
+      return false;
+    }
+  }
+  return dense(scores);
+}
+
+void require_dtypes(const std::vector<ImportanceEntry>& entries) {
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    require_dtype(entries[i].parameter, {kOp, "parameters", static_cast<std::int64_t>(i)},
+                  entries[i - i % kFactors].parameter.dtype, "that of the A before it");
+  }
+}
+
+std::int64_t score_room(py::handle parameters) {
+  const Call call;
+  const py::tuple items = read_items(parameters, {kOp, "parameters"});
+  std::vector<ImportanceEntry> entries(items.size());
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    entries[i].parameter =
+        read_known_matrix(items[i], {kOp, "parameters", static_cast<std::int64_t>(i)});
+  }
+  return cuda::score_room(entries);
+}
+
+/// False, and nothing done, if a tensor is strided.
+bool update(py::handle parameters, py::handle gradients, py::handle smoothed,
+            py::handle uncertainty, py::handle beta1, py::handle beta2, py::handle scores,
+            py::handle partials, py::handle skipped) {
+  const Call call;
+  const double decay1 = read_beta(beta1, "beta1");
+  const double decay2 = read_beta(beta2, "beta2");
+  const ImportanceArguments arguments(parameters, gradients, smoothed, uncertainty);
+  const std::vector<ImportanceEntry>& entries = arguments.entries();
+  require_dtypes(entries);
+  cuda::ImportanceOutputs outputs;
+  outputs.scores = arguments.scores(scores);
+  if (!is_dense(entries, outputs.scores)) return false;
+  outputs.skipped = read_int64(skipped, {kOp, "skipped"});
+  if (!scores.is_none()) {
+    const Argument score_argument{kOp, "scores"}, room_argument{kOp, "partials"};
+    for (const ImportanceEntry& entry : entries) {
+      require_dtype(outputs.scores, score_argument, compute_type(entry.parameter.dtype),
+                    "the compute type of all parameters");
+    }
+    const MatrixView room = read_vector(partials, room_argument);
+    require_dtype(room, room_argument, DType::kFloat64, "as sums are kept");
+    require_shape(room, room_argument, cuda::score_room(entries), 1, "[score_room, 1]");
+    require_contiguous(room, room_argument);
+    arguments.require_apart_from(room, room_argument);
+    outputs.partials = static_cast<double*>(room.data);
+  }
+  if (!entries.empty()) {
+    cuda::update_importance(entries, decay1, decay2, outputs, call.stream());
+  }
+  return true;
+}
+
+}  // namespace
+
+void bind_importance(py::module_& module) {
+  define<&score_room>(module, "score_room", "How many doubles the scores of parameters need.");
+  define<&update>(module, "update_importance",
+                  "Update the averages; False if a tensor is strided.");
+}
+
+}  // namespace adalora::bindings

@@ -1,0 +1,85 @@
+#include "bindings/bindings.hpp"
+#include "bindings/cuda/call.hpp"
+#include "bindings/define.hpp"
+#include "bindings/orthogonality_arguments.hpp"
+#include "cuda/orthogonality.hpp"
+
+namespace adalora::bindings {
+
+namespace {
+
+constexpr const char* kOp = kOrthogonality;
+
+void require_layout(const Factors& factors) {
+  const auto matrices = static_cast<std::int64_t>(factors.matrices());
+  std::int64_t index = 0;
+  for (const Factor& factor : factors.views()) {
+    const bool is_A = index < matrices;
+    require_contiguous(factor.matrix,
+                       {kOp, is_A ? "lora_As" : "lora_Bs", is_A ? index : index - matrices});
+    ++index;
+  }
+}
+
+std::int64_t gram_room(py::handle lora_As, py::handle lora_Bs) {
+  const Call call;
+  return cuda::gram_room(Factors(lora_As, lora_Bs).views());
+}
+
+MatrixView read_number_on_device(py::handle object, const char* name, const Factors& factors) {
+  const MatrixView view = read_scalar(object, {kOp, name});
+  require_dtype(view, {kOp, name}, factors.dtype(), "that of the factors");
+  return view;
+}
+
+void penalty(py::handle lora_As, py::handle lora_Bs, py::handle partials, py::handle grams,
+             py::handle norms, py::handle result) {
+  const Call call;
+  const Factors factors(lora_As, lora_Bs);
+  require_layout(factors);
+  const Kept kept(grams, norms, factors);
+  const MatrixView room = read_flat(partials, {kOp, "partials"}, cuda::gram_room(factors.views()),
+                                    compute_type(factors.dtype()));
+  const MatrixView number = read_number_on_device(result, "penalty", factors);
+  Overlap overlap;
+  overlap.write(room, {kOp, "partials"});
+  overlap.write(kept.grams, {kOp, "grams"});
+  overlap.write(kept.norms, {kOp, "norms"});
+  overlap.write(number, {kOp, "penalty"});
+  for (const Factor& factor : factors.views()) overlap.read(factor.matrix, {kOp, "the factors"});
+  overlap.check();
+  cuda::orthogonality_penalty(factors.views(), room.data, kept.grams.data,
+                              static_cast<double*>(kept.norms.data), number.data, call.stream());
+}
+
+void gradient(py::handle lora_As, py::handle lora_Bs, py::handle grams, py::handle norms,
+              py::handle grad, py::handle gradients) {
+  const Call call;
+  const Factors factors(lora_As, lora_Bs);
+  require_layout(factors);
+  const Kept kept(grams, norms, factors);
+  const MatrixView upstream = read_number_on_device(grad, "grad", factors);
+  Gradients outputs(gradients, factors);
+  Overlap& overlap = outputs.overlap();
+  for (std::size_t i = 0; i < outputs.views().size(); ++i) {
+    require_contiguous(outputs.views()[i], {kOp, "gradients", static_cast<std::int64_t>(i)});
+    overlap.read(factors.views()[i].matrix, {kOp, "the factors"});
+  }
+  overlap.read(kept.grams, {kOp, "grams"});
+  overlap.read(kept.norms, {kOp, "norms"});
+  overlap.read(upstream, {kOp, "grad"});
+  overlap.check();
+  cuda::orthogonality_gradient(factors.views(), kept.grams.data,
+                               static_cast<const double*>(kept.norms.data), upstream.data,
+                               outputs.views(), call.stream());
+}
+
+}  // namespace
+
+void bind_orthogonality(py::module_& module) {
+  define<&gram_room>(module, "gram_room", "How many values the penalty of factors needs.");
+  define<&penalty>(module, "orthogonality_penalty", "Write grams, norms and their mean.");
+  define<&gradient>(module, "orthogonality_gradient", "Write the gradients of all factors.");
+}
+
+}  // namespace adalora::bindings

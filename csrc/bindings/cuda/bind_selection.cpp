@@ -1,0 +1,32 @@
+#include "bindings/bindings.hpp"
+#include "bindings/cuda/call.hpp"
+#include "bindings/define.hpp"
+#include "bindings/selection_arguments.hpp"
+#include "cuda/selection.hpp"
+
+namespace adalora::bindings {
+
+namespace {
+
+void select(py::handle scores, py::handle budget, py::handle mask, py::handle singular_values) {
+  const Call call;
+  const SelectionArguments arguments(scores, budget, mask, singular_values);
+  require_contiguous(arguments.scores, {"select_triplets", "scores"});
+  cuda::select_triplets(arguments.scores, arguments.budget, arguments.mask,
+                        arguments.values.views(), call.stream());
+}
+
+void apply(py::handle mask, py::handle singular_values) {
+  const Call call;
+  const MaskArguments arguments(mask, singular_values);
+  cuda::apply_mask(arguments.mask, arguments.values.views(), call.stream());
+}
+
+}  // namespace
+
+void bind_selection(py::module_& module) {
+  define<&select>(module, "select_triplets", "Write mask and zero what is dropped.");
+  define<&apply>(module, "apply_mask", "Zero the singular values that mask drops.");
+}
+
+}  // namespace adalora::bindings

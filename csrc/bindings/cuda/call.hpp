@@ -1,0 +1,24 @@
+#pragma once
+/// One call of the CUDA module: where its tensors lie, and where its kernels go.
+
+#include "cuda/launch.hpp"
+
+namespace adalora::bindings {
+
+/// Begins a call: the first tensor that is read says on which device all others must lie, and
+/// `stream()` is torch's current stream there. The interpreter's lock is held all the while: a call
+/// only enqueues.
+class Call {
+ public:
+  Call();
+  ~Call();
+
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  /// False if no tensor has been read.
+  bool has_device() const;
+  cuda::Stream stream() const;
+};
+
+}  // namespace adalora::bindings

@@ -1,0 +1,21 @@
+#include "bindings/bindings.hpp"
+#include "bindings/tensor.hpp"
+#include "cuda/driver.hpp"
+
+PYBIND11_MODULE(_cuda, module) {
+  module.doc() = "The compiled CUDA core. adalora_core.ops is the way to call it.";
+  module.attr("__version__") = ADALORA_VERSION;
+  module.attr("architectures") = ADALORA_CUDA_ARCHITECTURES;
+  module.def("connect", &adalora::bindings::connect,
+             "Read torch's exchange table; ImportError says why it cannot be used.");
+  module.def("runtime_version", &adalora::cuda::runtime_version,
+             "The CUDA version of the build, 1000 * major + 10 * minor.");
+  module.def("driver_version", &adalora::cuda::driver_version,
+             "The newest CUDA version that the driver serves; 0 without a driver.");
+  module.def("problem_of", &adalora::cuda::problem_of,
+             "Why the kernels cannot run on a device; empty if they can.");
+  adalora::bindings::bind_importance(module);
+  adalora::bindings::bind_orthogonality(module);
+  adalora::bindings::bind_selection(module);
+  adalora::bindings::bind_svd_linear(module);
+}

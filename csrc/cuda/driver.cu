@@ -1,0 +1,43 @@
+#include "cuda/driver.hpp"
+#include "cuda/launch.hpp"
+
+namespace adalora::cuda {
+
+namespace {
+
+/// Stands for all kernels where it is asked whether this build has code for a device.
+__global__ void probe_kernel() {}
+
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+}  // namespace
+
+int runtime_version() { return CUDART_VERSION; }
+
+int driver_version() {
+  int version = 0;
+  return cudaDriverGetVersion(&version) == cudaSuccess ? version : 0;
+}
+
+std::string problem_of(int device) {
+  const int driver = driver_version();
+  if (driver == 0) return "there is no NVIDIA driver";
+  if (driver / 1000 < runtime_version() / 1000) {
+    return "the driver serves CUDA " + version_text(driver) + ", the kernels were compiled with " +
+           version_text(runtime_version()) + "; update the driver, or build with an older toolkit";
+  }
+  try {
+    const CurrentDevice current(device);
+    cudaFuncAttributes attributes;
+    require_success(cudaFuncGetAttributes(&attributes, probe_kernel));
+  } catch (const std::runtime_error& error) {
+    (void)cudaGetLastError();
+    return std::string(error.what()) + " (the build has code for " ADALORA_CUDA_ARCHITECTURES
+                                       "; CMAKE_CUDA_ARCHITECTURES names others)";
+  }
+  return {};
+}
+
+}  // namespace adalora::cuda

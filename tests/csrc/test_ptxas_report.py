@@ -1,0 +1,34 @@
+"""The report of what the CUDA compiler made of each kernel: printed, and an error if one spills."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPORT = Path(__file__).parents[2] / ".ci" / "ptxas_report.py"
+LOG = """
+ptxas info    : Compiling entry function '_ZN7adalora4cuda6kernelEv' for 'sm_90'
+ptxas info    : Function properties for _ZN7adalora4cuda6kernelEv
+    0 bytes stack frame, {spilled} bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 40 registers, used 1 barriers, 16384 bytes smem
+"""
+
+
+def report(log: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, REPORT], input=log, capture_output=True, text=True, check=False
+    )
+
+
+def test_report_lists_registers_and_shared_memory() -> None:
+    done = report(LOG.format(spilled=0))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].split()[-4:] == ["sm_90", "40", "16384", "0"]
+
+
+@pytest.mark.parametrize("log", [LOG.format(spilled=8), "nothing was compiled"])
+def test_report_fails_on_spills_and_on_no_kernel(log: str) -> None:
+    assert report(log).returncode == 1
