@@ -36,7 +36,15 @@ class Rename:
     name: str
 
 
-Change = Put | Rename
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """A new key, before all others of its mapping."""
+
+    path: Path
+    value: Any
+
+
+Change = Put | Rename | Insert
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +81,46 @@ def changed(value: Any, changes: Iterable[Change]) -> Any:
     for put in puts:
         *above, last = put.path
         _container(root, above, last)[last] = put.value
+    for insert in (change for change in changes if isinstance(change, Insert)):
+        *above, name = insert.path
+        _rebuild(_node(root, above), {}, {name: insert.value})
     # Inner names first: the path of an outer one leads there.
     for rename in sorted(renames, key=lambda change: -len(change.path)):
         *above, last = rename.path
-        container = _container(root, above, last)
-        if rename.name in container:
-            raise ConflictError(f"there is a key {rename.name!r} already")
-        renamed = {rename.name if k == last else k: v for k, v in container.items()}
-        container.clear()
-        container.update(renamed)
+        _rebuild(_container(root, above, last), {last: rename.name}, {})
     return root
 
 
+def _rebuild(mapping: Any, names: dict[Any, str], before: dict[Any, Any]) -> None:
+    """Rename keys of a mapping in place, and put new ones before them."""
+    for name in (*names.values(), *before):
+        if name in mapping:
+            raise ConflictError(f"there is a key {name!r} already")
+    entries = before | {names.get(key, key): value for key, value in mapping.items()}
+    mapping.clear()
+    mapping.update(entries)
+
+
 def _container(root: Any, above: Iterable[str | int], last: str | int) -> Any:
-    node = root
+    node = _node(root, above)
     try:
-        for step in above:
-            node = node[step]
         node[last]
     except (LookupError, TypeError):
-        raise ConflictError("another fix has moved its place") from None
+        raise ConflictError(_MOVED) from None
     return node
+
+
+def _node(root: Any, path: Iterable[str | int]) -> Any:
+    node = root
+    try:
+        for step in path:
+            node = node[step]
+    except (LookupError, TypeError):
+        raise ConflictError(_MOVED) from None
+    return node
+
+
+_MOVED = "another fix has moved its place"
 
 
 def same(one: Any, other: Any) -> bool:

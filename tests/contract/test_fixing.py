@@ -12,7 +12,7 @@ from contract_fixes import PARSERS, fix, written
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adalora_core.contract.changes import Put
+from adalora_core.contract.changes import Insert, Put, Rename
 from adalora_core.contract.diagnostics import Diagnostic, Edit, Fix, Span
 from adalora_core.contract.fixing import apply_edits, without_overlaps
 from adalora_core.contract.rule_pages import example_text
@@ -39,11 +39,12 @@ def _replayed(document, fixed):
             node = document
             for step in above:
                 node = node[step]
-            if isinstance(change, Put):
-                node[last] = change.value
-            else:
+            if isinstance(change, Rename):
                 assert change.name not in node
                 node[change.name] = node.pop(last)
+            else:
+                assert (last in node) == isinstance(change, Put)
+                node[last] = change.value
     return document
 
 
@@ -71,8 +72,9 @@ def test_fixing_any_file_changes_only_what_the_report_tells_and_is_done_once(for
     # The text: comments, line ends, byte order mark, last line.
     if format_ != "json":
         assert COMMENT.findall(new) == COMMENT.findall(old)
-    assert new.count("\r\n") == old.count("\r\n")
-    assert new.count("\n") == old.count("\n")
+    lines = sum(isinstance(c, Insert) for d in done.report.fixed for c in d.fix.changes)
+    assert new.count("\n") == old.count("\n") + lines
+    assert new.count("\r\n") == (new.count("\n") if "\r\n" in old else 0)
     assert new.endswith("\n") == old.endswith("\n")
     assert done.content.startswith(b"\xef\xbb\xbf") == raw.startswith(b"\xef\xbb\xbf")
     # The rules: what they fix is on their pages.
@@ -276,6 +278,35 @@ def test_rank_pattern_key_in_toml_is_quoted_when_renamed():
     )
     report = _one(text, text.replace(".q =", '."q.lora_E" ='), "toml", unsafe=True)
     assert report.diagnostics == ()
+
+
+@pytest.mark.parametrize(
+    ("format_", "old", "new"),
+    [
+        ("json", '{"init_r": 8}', '{"peft_type": "ADALORA", "init_r": 8}'),
+        ("json", '{\r\n\t"init_r": 8}', '{\r\n\t"peft_type": "ADALORA",\r\n\t"init_r": 8}'),
+        ("yaml", "# c\ninit_r: 8\n", "# c\npeft_type: ADALORA\ninit_r: 8\n"),
+        ("yaml", "{init_r: 8}", "{peft_type: ADALORA, init_r: 8}"),
+        ("yaml", "init_r: 8", "peft_type: ADALORA\ninit_r: 8"),
+        ("toml", "# c\r\ninit_r = 8\r\n", '# c\r\npeft_type = "ADALORA"\r\ninit_r = 8\r\n'),
+    ],
+)
+def test_missing_peft_type_is_added_as_the_first_key_in_the_files_own_way(format_, old, new):
+    assert fix(old, format_).text == new
+
+
+@pytest.mark.parametrize(
+    ("format_", "old", "new"),
+    [
+        ("yaml", "a:\n- init_r: 8\n  b: 1", "a:\n- peft_type: ADALORA\n  init_r: 8\n  b: 1"),
+        ("yaml", "a: [{init_r: 8}]", "a: [{peft_type: ADALORA, init_r: 8}]"),
+        ("yaml", "a: [{? init_r : 8}]", "a: [{? init_r : 8}]"),  # left as it is
+        ("toml", "[[a]]\ninit_r = 8\n", '[[a]]\npeft_type = "ADALORA"\ninit_r = 8\n'),
+        ("toml", "a = [{init_r = 8}]", 'a = [{peft_type = "ADALORA", init_r = 8}]'),
+    ],
+)
+def test_missing_peft_type_of_a_block_inside_is_added_where_that_can_be_done(format_, old, new):
+    assert fix(old, format_, key="/a/0").text == new
 
 
 def _diagnostic(*edits, safe=True):

@@ -6,7 +6,7 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract import shapes
-from adalora_core.contract.changes import Put, Remedy, Rename
+from adalora_core.contract.changes import Insert, Put, Remedy, Rename
 from adalora_core.contract.faults import FaultKind, range_phrase
 from adalora_core.contract.fields import FIELDS, PEFT_TYPE, PEFT_VERSION
 from adalora_core.contract.retyping import retyped
@@ -46,11 +46,19 @@ class MissingPeftType(Rule):
     )
     bad = {key: value for key, value in SOUND.items() if key != "peft_type"}
     hint = 'add "peft_type": "ADALORA"'
+    unsafe_fix = (
+        "peft_type is added before the other keys; a tool that takes no such key may object"
+    )
 
     def check(self, block: Block) -> Iterator[Finding]:
         if "peft_type" not in block.values and block.trainer == "peft":
+            change = Insert((*block.path, "peft_type"), PEFT_TYPE)
             yield Finding(
-                self, block.at("peft_type"), "`peft_type` is missing: nothing says AdaLoRA", "key"
+                self,
+                block.path,
+                "`peft_type` is missing: nothing says AdaLoRA",
+                "key",
+                remedy=Remedy("Add peft_type", (change,), is_safe=False),
             )
 
 

@@ -6,14 +6,14 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.contract.changes import Put
+from adalora_core.contract.changes import Insert, Put, Rename
 from adalora_core.contract.diagnostics import Edit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from adalora_core.contract.changes import Change
-    from adalora_core.contract.sources.document import Document
+    from adalora_core.contract.sources.document import Document, Extent, Locator
     from adalora_core.contract.sources.reading import Format
 
 _PROPERTIES = re.compile(r"(?:[&!]\S*\s+)+")
@@ -25,27 +25,61 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 def edits(document: Document, changes: Iterable[Change]) -> tuple[Edit, ...]:
     """Return the replacements that make `changes`; nothing where the source was no text."""
+    if document.locator is None:
+        return ()
     found = []
     for change in changes:
-        is_value = isinstance(change, Put)
-        if document.locator is None:
-            return ()
-        extent = document.locator.locate(change.path, "value" if is_value else "key")
-        if extent is None:
-            return ()
-        start, end = extent
-        if document.format == "yaml":
-            properties = _PROPERTIES.match(document.text, start, end)
-            start = properties.end() if properties else start
-        old = document.text[start:end]
-        if isinstance(change, Put):
-            new = spell(change.value, old, document.format)
-            if document.format == "yaml" and change.yaml is not None:
-                new = change.yaml
+        if isinstance(change, Insert):
+            made = _insertion(document, document.locator, change)
         else:
-            new = _key(change.name, old, document.format)
-        found.append(Edit(document.span(start, end), new))
+            made = _replacement(document, document.locator, change)
+        if made is None:
+            return ()
+        (start, end), text = made
+        found.append(Edit(document.span(start, end), text))
     return tuple(found)
+
+
+def _replacement(
+    document: Document, locator: Locator, change: Put | Rename
+) -> tuple[Extent, str] | None:
+    extent = locator.locate(change.path, "value" if isinstance(change, Put) else "key")
+    if extent is None:
+        return None
+    start, end = extent
+    if document.format == "yaml":
+        properties = _PROPERTIES.match(document.text, start, end)
+        start = properties.end() if properties else start
+    old = document.text[start:end]
+    if isinstance(change, Rename):
+        return (start, end), _key(change.name, old, document.format)
+    if document.format == "yaml" and change.yaml is not None:
+        return (start, end), change.yaml
+    return (start, end), spell(change.value, old, document.format)
+
+
+def _insertion(document: Document, locator: Locator, change: Insert) -> tuple[Extent, str] | None:
+    """Put a key before the first one of its mapping, in the way that one is written."""
+    *above, name = change.path
+    mapping = document.value
+    for step in above:
+        mapping = mapping[step]
+    extents = [locator.locate((*above, key), "key") for key in mapping]
+    first = min((extent[0] for extent in extents if extent is not None), default=None)
+    if first is None:
+        return None
+    text, format_ = document.text, document.format
+    sign = " = " if format_ == "toml" else ": "
+    pair = f"{_key(str(name), '', format_)}{sign}{spell(change.value, '', format_)}"
+    before = text[:first].rstrip()
+    if before.endswith("{"):
+        blank = text[len(before) : first]
+        return (first, first), f"{pair},{blank or ' '}"
+    line_start = max(text.rfind("\n", 0, first), text.rfind("\r", 0, first)) + 1
+    # What stands before the first key of a list's entry, its dash, is not said again.
+    indent = re.sub(r"\S", " ", text[line_start:first])
+    line_end = re.search(r"\r\n|\n|\r", text)
+    return (first, first), f"{pair}{line_end[0] if line_end else chr(10)}{indent}"
 
 
 def spell(value: Any, old: str, format: Format) -> str:  # noqa: A002 - as everywhere
