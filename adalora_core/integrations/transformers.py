@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adalora_core.budget import Phase
-from adalora_core.errors import MissingExtraError
+from adalora_core.errors import MissingExtraError, ParallelismError
 from adalora_core.integrations.trainer_loss import complete_loss
 from adalora_core.integrations.tuners import Tuner, tuner_of, unwrapped
+from adalora_core.sharding import are_sharded
 from adalora_core.training import AdaLoraModel
 
 try:
@@ -87,15 +88,21 @@ class AdaLoraCallback(TrainerCallback):
 
     def on_train_begin(
         self,
-        args: TrainingArguments,  # noqa: ARG002
+        args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,  # noqa: ARG002
         *,
         model: Any = None,
         **_: Any,
     ) -> None:
-        """Bind `total_step: "auto"` to the steps that Trainer will make."""
-        self._tuner(model).bind_total_step(state.max_steps)
+        """Bind `total_step: "auto"` to the steps that Trainer will make.
+
+        Raises:
+            ParallelismError: Trainer divides the model by FSDP, or hands it to DeepSpeed.
+        """
+        tuner = self._tuner(model)
+        _refuse_division(args, tuner)
+        tuner.bind_total_step(state.max_steps)
 
     def on_step_begin(
         self,
@@ -192,6 +199,20 @@ class AdaLoraCallback(TrainerCallback):
             "orthogonality": penalty,
             "skipped_entries": sum(each.statistics.skipped_entries for each in allocators),
         }
+
+
+def _refuse_division(args: TrainingArguments, tuner: Tuner) -> None:
+    if args.deepspeed:
+        raise ParallelismError(
+            "AdaLoraCallback: DeepSpeed keeps gradients from the allocator; train with DDP, or "
+            "with fully_shard in a loop of your own"
+        )
+    if any(are_sharded(adapter.factors()[0]) for adapter in tuner.trained_adapters()):
+        raise ParallelismError(
+            "AdaLoraCallback: Trainer saves a model that FSDP has divided from one process, which "
+            "would wait for the others for ever; train with DDP, or with fully_shard in a loop of "
+            "your own"
+        )
 
 
 _CLASSES: dict[type[AdaLoraModel], type[AdaLoraModel]] = {}

@@ -28,7 +28,7 @@ LBFGS evaluates the loss up to 25 times within one step, moving the parameters i
 
 
 class AllocationNotRunningWarning(UserWarning):
-    """The optimizer moves the adapter, but nobody calls `update_and_allocate`."""
+    """Nobody calls `update_and_allocate`, or it never finds a gradient."""
 
 
 class Adapter:
@@ -53,6 +53,7 @@ class Adapter:
         self.allocator: RankAllocator | None = None
         self._seen_version: int | None = None
         self._missed_steps = 0
+        self._gradient_was_seen = False
 
     @property
     def is_trainable(self) -> bool:
@@ -127,6 +128,7 @@ class Adapter:
                 f"update_and_allocate: the adapter {self.name!r} is frozen; load it "
                 "with is_trainable=True to train it"
             )
+        self._look_for_gradients(self.allocator, step)
         report = self.allocator.step(step)
         self._missed_steps = 0
         self._seen_version = self._version()
@@ -175,7 +177,22 @@ class Adapter:
         if pattern is not None:
             self.config.rank_pattern = {f"{key}.{self.name}": kept for key, kept in pattern.items()}
 
-    # --- the forgotten call ---------------------------------------------------------------------
+    # --- forgotten and late calls ---------------------------------------------------------------
+
+    def _look_for_gradients(self, allocator: RankAllocator, step: int) -> None:
+        """Warn before the first allocation if no gradient has been there at any step so far."""
+        if self._gradient_was_seen or allocator.mask is not None:
+            return
+        self._gradient_was_seen = any(each.grad is not None for each in allocator.parameters())
+        if not self._gradient_was_seen and allocator.schedule.is_allocation_step(step):
+            warnings.warn(
+                f"AdaLoRA: update_and_allocate has not found a gradient of the adapter "
+                f"{self.name!r} at any step, so ranks are allocated by position. Call it after "
+                "optimizer.step() and before optimizer.zero_grad(); what keeps gradients to "
+                "itself (DeepSpeed) is not supported.",
+                AllocationNotRunningWarning,
+                stacklevel=6,
+            )
 
     def _version(self) -> int | None:
         layer = next(iter(self.layers.values()), None)

@@ -31,7 +31,7 @@ _HOW_FSDP1 = (
 )
 _HOW_ZERO3 = (
     "DeepSpeed ZeRO-3 hides parameters and gradients from the allocator: use FSDP2, "
-    "torch.distributed.fsdp.fully_shard, or ZeRO-2 with a model that is not partitioned"
+    "torch.distributed.fsdp.fully_shard, or DDP"
 )
 
 

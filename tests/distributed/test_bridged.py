@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 import peft
 import pytest
 import torch
-from bridged_runs import run, save_at
+from bridged_runs import attached, run, save_at
+from distributed_checks import load_and_train, train_and_save
 from distributed_runs import Blocks
 from process_groups import run_processes
 from saved_folders import assert_same_folders
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+# One process speaks with nobody, and says so.
+pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
 
 @pytest.mark.parametrize(
@@ -27,6 +31,19 @@ def test_every_process_goes_the_way_of_the_single_one(
     for found in run_processes(world, run, tmp_path, kind, {}):
         assert found.budgets == expected.budgets
         assert found.masks == expected.masks
+        for name, parameter in expected.parameters.items():
+            torch.testing.assert_close(found.parameters[name], parameter, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("resumed", [("ddp", 2), ("fsdp2", 1)], ids=str)
+def test_a_run_saved_by_two_goes_on(resumed: tuple[str, int], tmp_path: Path) -> None:
+    expected = run(0, "single", {})
+    folder, stop = tmp_path / "checkpoint", 11
+    run_processes(2, train_and_save, tmp_path / "save", "fsdp2", stop, folder, attached)
+    kind, world = resumed
+    arguments = (kind, stop, folder, attached)
+    for found in run_processes(world, load_and_train, tmp_path / "load", *arguments):
+        assert found.masks == expected.masks[stop:]
         for name, parameter in expected.parameters.items():
             torch.testing.assert_close(found.parameters[name], parameter, atol=1e-6, rtol=0)
 

@@ -27,6 +27,8 @@ ON_TWO = {
     ),
     divisions.zero3_attached: ("ParallelismError: forward:", "DeepSpeed ZeRO-3", "use FSDP2"),
     divisions.compact_under_ddp_attached: ("ParallelismError: compact:", "model = wrapped.module"),
+    divisions.trainer_with_fsdp: ("ParallelismError: AdaLoraCallback:", "train with DDP"),
+    divisions.trainer_with_deepspeed: ("ParallelismError: AdaLoraCallback:", "DeepSpeed"),
     divisions.adapter_for_ddp: ("ParallelismError: get_peft_model:", "add the adapter first"),
     divisions.adapter_for_sharded: ("ParallelismError: get_peft_model:", "then call fully_shard"),
     divisions.adapter_for_zero3: ("ParallelismError: get_peft_model:", "DeepSpeed ZeRO-3"),

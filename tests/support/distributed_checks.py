@@ -42,9 +42,11 @@ def allocator_of(model: Any) -> Any:
 # --- checkpoints ---------------------------------------------------------------------------------
 
 
-def train_and_save(_rank: int, kind: str, stop: int, folder: Path) -> Trace:
+def train_and_save(
+    _rank: int, kind: str, stop: int, folder: Path, make: Callable[[], Any] = adapted
+) -> Trace:
     """Train until before `stop`, then save."""
-    model = adapted()
+    model = make()
     wrapped = wrap(model, kind)
     optimizer = optimizer_of(model)
     trace = train(wrapped, model, range(stop), optimizer=optimizer)
@@ -53,9 +55,11 @@ def train_and_save(_rank: int, kind: str, stop: int, folder: Path) -> Trace:
     return trace
 
 
-def load_and_train(_rank: int, kind: str, start: int, folder: Path) -> Trace:
+def load_and_train(
+    _rank: int, kind: str, start: int, folder: Path, make: Callable[[], Any] = adapted
+) -> Trace:
     """Make the model anew, load, go on from `start`."""
-    model = adapted()
+    model = make()
     wrapped = wrap(model, kind)
     optimizer = optimizer_of(model)
     states = {"adapter": AdapterState(wrapped), "optimizer": _optimizer_state(model, optimizer)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -73,6 +74,25 @@ def partition(model: Any) -> None:
         parameter.ds_id = 1  # how DeepSpeed marks what it has partitioned
         parameter.data = parameter.data.new_empty(0)
     one_step(model, model)
+
+
+def trainer_with_fsdp() -> None:
+    model = adapted()
+    wrap(model, "fsdp2")
+    begin_training(model, deepspeed=None)
+
+
+def trainer_with_deepspeed() -> None:
+    begin_training(adapted(), deepspeed="zero2.json")
+
+
+def begin_training(model: Any, **arguments: Any) -> None:
+    from adalora_core.integrations.transformers import AdaLoraCallback
+
+    # What Trainer does when it has wrapped the model.
+    AdaLoraCallback().on_train_begin(
+        SimpleNamespace(**arguments), SimpleNamespace(max_steps=30), None, model=model
+    )
 
 
 def adapter_for_ddp() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import warnings
 from typing import Any
 
 import pytest
@@ -209,6 +210,24 @@ class TestForgottenAllocation:
         model = make("adalora_core", inference_mode=True)
         with pytest.raises(RuntimeError, match="is_trainable=True"):
             model.update_and_allocate(0)
+
+    @pytest.mark.parametrize("is_late", [True, False])
+    def test_call_after_zero_grad_is_noticed_once(self, is_late: bool) -> None:
+        model = make("adalora_core")
+        optimizer = optimizer_of(model.train())
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for step in range(10):
+                model(**two_layer_batch(step)).loss.backward()
+                optimizer.step()
+                if is_late:
+                    optimizer.zero_grad()
+                model.update_and_allocate(step)
+                optimizer.zero_grad()
+        said = [each for each in caught if each.category is AllocationNotRunningWarning]
+        assert len(said) == is_late
+        assert all("before optimizer.zero_grad()" in str(each.message) for each in said)
+        assert all(each.filename == __file__ for each in said)
 
 
 class TestMerging:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.distributed.checkpoint.stateful import Stateful
 
 from adalora_core.errors import CheckpointError
@@ -90,9 +91,12 @@ class AdapterState(Stateful):
             for name, parameter in tuner.model.named_parameters()
             if parameter.requires_grad and name.split(".")[-2] not in FACTORS
         }
-        for path, module in tuner.saved_modules():
-            for name, buffer in module.modules_to_save.named_buffers():
-                found[f"{path}.modules_to_save.{name}"] = buffer
+        for path, module in tuner.model.named_modules():
+            # Ours and PEFT's wrappers of modules that are trained whole name their copies alike.
+            copies = getattr(module, "modules_to_save", None)
+            if isinstance(copies, nn.ModuleDict):
+                for name, buffer in copies.named_buffers():
+                    found[f"{path}.modules_to_save.{name}"] = buffer
         return found
 
 
