@@ -54,6 +54,7 @@ def quick_run(tmp_path_factory):
     return demo("--quick", "--output", output, script=NO_NETWORK), output
 
 
+@pytest.mark.slow
 def test_demo_runs_without_network_and_says_what_it_found(quick_run):
     result, output = quick_run
     assert result.returncode == 0, result.stderr
@@ -71,6 +72,7 @@ def test_demo_runs_without_network_and_says_what_it_found(quick_run):
     assert "Warning" not in result.stderr
 
 
+@pytest.mark.slow
 def test_demo_writes_adapter_heat_map_and_report(quick_run):
     _, output = quick_run
     assert sorted(entry.name for entry in output.iterdir()) == [
@@ -83,6 +85,7 @@ def test_demo_writes_adapter_heat_map_and_report(quick_run):
     assert config["base_model_name_or_path"] == "sentence-transformers/all-MiniLM-L6-v2"
 
 
+@pytest.mark.slow
 def test_demo_adapter_passes_the_contract(quick_run):
     _, output = quick_run
     checked = subprocess.run(
