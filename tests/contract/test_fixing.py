@@ -43,7 +43,8 @@ def _replayed(document, fixed):
                 assert change.name not in node
                 node[change.name] = node.pop(last)
             else:
-                assert (last in node) == isinstance(change, Put)
+                places = node if isinstance(node, dict) else range(len(node))
+                assert (last in places) == isinstance(change, Put)
                 node[last] = change.value
     return document
 
