@@ -81,7 +81,11 @@ def print_bytes(content: bytes) -> None:
     """Put a file's content, or a difference, on standard output, byte for byte."""
     with _broken_pipe_passes():
         sys.stdout.flush()
-        sys.stdout.buffer.write(content)
+        buffer = getattr(sys.stdout, "buffer", None)
+        if buffer is None:  # a caller in Python that collects text
+            sys.stdout.write(content.decode("utf-8", "backslashreplace"))
+        else:
+            buffer.write(content)
         sys.stdout.flush()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from contract_corpus import CORPUS, write_entry
 
+from adalora_core.cli import main
 from adalora_core.cli.inspection import Inspector
 from adalora_core.contract.rule import SOUND
 
@@ -128,6 +130,13 @@ def test_difference_is_printed_and_other_tools_can_apply_it(
     subprocess.run(command, input=out.encode(), check=True, capture_output=True)
     assert Path("a b.json").read_bytes() == RIGHT.replace("\n", "\r\n").rstrip().encode()
     assert Path("b.yaml").read_text() == "# c\n" + "\n" * 9 + "init_r: 12\npeft_type: ADALORA"
+
+
+def test_difference_is_collected_by_a_caller_in_python(write):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+        assert main(["check", str(write(WRONG)), "--diff"]) == 1
+    assert '+  "init_r": 12,\n' in out.getvalue()
 
 
 def test_difference_of_nothing_exits_0_and_counts_unsafe_fixes_only_with_the_option(check, write):
