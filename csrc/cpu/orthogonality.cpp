@@ -176,19 +176,19 @@ class Penalty {
   /// Sums the pieces in order, subtracts the identity, and returns the norm.
   double residual(std::size_t f, const T* partial, T* gram) const {
     const std::int64_t rank = factors_[f].rank();
-    double squares = 0.0;
+    double below = 0.0, diagonal = 0.0;
     for (std::int64_t i = 0; i < rank; ++i) {
-      for (std::int64_t j = 0; j < rank; ++j) {
+      for (std::int64_t j = 0; j <= i; ++j) {
         T value = i == j ? T{-1} : T{0};
-        const std::int64_t place = std::max(i, j) * rank + std::min(i, j);
         for (std::size_t p = first_piece_[f]; p < first_piece_[f + 1]; ++p) {
-          value += partial[pieces_[p].partial + place];
+          value += partial[pieces_[p].partial + i * rank + j];
         }
         gram[i * rank + j] = value;
-        squares += static_cast<double>(value) * static_cast<double>(value);
+        gram[j * rank + i] = value;
+        (i == j ? diagonal : below) += static_cast<double>(value) * static_cast<double>(value);
       }
     }
-    return std::sqrt(squares);
+    return std::sqrt(diagonal + 2.0 * below);
   }
 
   static constexpr std::int64_t kTasks = 64;

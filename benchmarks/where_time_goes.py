@@ -1,0 +1,134 @@
+"""Where the time of the ops goes: their parts one by one, in microseconds.
+
+    python benchmarks/where_time_goes.py
+
+Every part finds caches and heap as PEFT's way of doing the same leaves them, as the contenders of
+bench_core.py do; the column "warm" is the same right after itself.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from bench_orthogonality import peft_penalty
+from peft_allocator import PeftAllocator
+from shapes import MANY_SMALL, MEDIUM, MatrixSizes, describe, random_factors
+
+from adalora_core import _cpu, ops
+from adalora_core.ops import orthogonality
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROUNDS = 15
+BETA = 0.85
+
+
+class Nothing(torch.autograd.Function):
+    """What autograd costs for so many tensors: a function that computes nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, gradients: list[torch.Tensor], *factors: torch.Tensor) -> torch.Tensor:
+        """Save the factors, as the penalty does."""
+        ctx.save_for_backward(*factors)
+        ctx.gradients = gradients
+        return factors[0].new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Return what is there already."""
+        del grad
+        _ = ctx.saved_tensors
+        return (None, *ctx.gradients)
+
+
+Parts = dict[str, "Callable[[], object]"]
+
+
+def parts_of_allocation(sizes: MatrixSizes) -> Parts:
+    """Return the parts of an update and of a selection; the first is PEFT's."""
+    peft = PeftAllocator(random_factors(sizes))
+    parameters = peft.parameters
+    entries = sum(p.numel() for p in parameters)
+    smoothed, uncertainty = torch.zeros(entries), torch.zeros(entries)
+    source, target = torch.zeros(3 * entries), torch.zeros(3 * entries)
+    unseen: list[None] = [None] * len(parameters)
+    scores = torch.rand(peft.triplets)
+    values, budget = parameters[1::3], peft.triplets * 2 // 3
+
+    def update(gradients: list[None] | None, scores: torch.Tensor | None) -> None:
+        ops.update_importance(
+            parameters, gradients, smoothed, uncertainty, BETA, BETA, scores=scores
+        )
+
+    return {
+        "PEFT's update": peft.update,
+        "update: copy of as many bytes": lambda: target.copy_(source),
+        "update: reading the parameters' objects": lambda: update(unseen, None),
+        "update: the same and their gradients', from Python": lambda: [p.grad for p in parameters],
+        "update": lambda: update(None, None),
+        "update with scores": lambda: update(None, scores),
+        "selection: version counters": lambda: torch.autograd.graph.increment_version(values),
+        "selection": lambda: ops.select_triplets(scores, budget, values),
+    }
+
+
+def parts_of_orthogonality(sizes: MatrixSizes) -> Parts:
+    """Return the parts of the penalty with its gradient; the first is PEFT's."""
+    factors = random_factors(sizes)
+    As = [A.requires_grad_() for A in factors[0::3]]
+    Bs = [B.requires_grad_() for B in factors[2::3]]
+    order = orthogonality._Order(As, Bs)
+    _, grams, norms = orthogonality._empty_outputs(As[0], order.gram_size, len(As))
+    block = torch.empty(order.entries)
+    pieces = order.gradients(block)
+    every = (*As, *Bs)
+    return {
+        "PEFT's penalty with its gradient": lambda: torch.autograd.grad(
+            peft_penalty(As, Bs), every
+        ),
+        "orthogonality: autograd of a function that does nothing": lambda: torch.autograd.grad(
+            Nothing.apply(pieces, *every),
+            every,
+        ),
+        "orthogonality: order of the factors": lambda: orthogonality._Order(As, Bs),
+        "orthogonality: kernel forward": lambda: _cpu.orthogonality_penalty(As, Bs, grams, norms),
+        "orthogonality: tensors of the gradients": lambda: order.gradients(
+            torch.empty(order.entries)
+        ),
+        "orthogonality: kernel backward": lambda: _cpu.orthogonality_gradient(
+            As, Bs, grams, norms, 1.0, block
+        ),
+        "orthogonality with its gradient": lambda: torch.autograd.grad(
+            ops.orthogonality_penalty(As, Bs), every
+        ),
+    }
+
+
+def measure(function: Callable[[], object], before: Callable[[], object]) -> float:
+    """Return the median time of `function` after `before`."""
+    times = []
+    for _ in range(ROUNDS):
+        before()
+        start = time.perf_counter()
+        function()
+        times.append((time.perf_counter() - start) * 1e6)
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Print one table for each set of matrices."""
+    for sizes, name in ((MEDIUM, "medium"), (MANY_SMALL, "many small")):
+        print(f"\n| {describe(sizes, name)} | after PEFT's | warm |\n|---|---:|---:|")
+        for parts in (parts_of_allocation(sizes), parts_of_orthogonality(sizes)):
+            before = next(iter(parts.values()))
+            for part, function in parts.items():
+                cold, warm = measure(function, before), measure(function, function)
+                print(f"| {part} | {cold:.0f} | {warm:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
