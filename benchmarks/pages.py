@@ -1,6 +1,6 @@
 """What people read of the benchmarks of the core, made of results/core.json.
 
-    python benchmarks/pages.py          # write results/core.md and the table in README.md
+    python benchmarks/pages.py          # write results/core.md and the tables in other pages
     python benchmarks/pages.py --check  # exit with 1 if one of them is not what core.json says
 
 `bench_core.py` writes them too, after measuring.
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-BEGIN = "<!-- speed: written by python benchmarks/bench_core.py -->"
-END = "<!-- end of speed -->"
+ADR = ROOT / "docs" / "adr" / "0004-which-goals-of-speed-the-core-reaches.md"
+BEGIN = "<!-- written by python benchmarks/bench_core.py -->"
+END = "<!-- end of what it writes -->"
 
 
 def read() -> tuple[list[Result], dict[str, str]]:
@@ -103,9 +104,8 @@ ROWS = (
 
 
 def readme_block(results: list[Result], setting: dict[str, str]) -> str:
-    """Return the table of README.md with its marks."""
+    """Return the table of README.md."""
     lines = [
-        BEGIN,
         (
             f"On {setting['cpu']} with {setting['threads']} threads, rank 12, torch "
             f"{setting['torch']}, PEFT {setting['peft']}:"
@@ -119,7 +119,22 @@ def readme_block(results: list[Result], setting: dict[str, str]) -> str:
         found = [r for r in found if r.goal is not None]
         if found:
             lines.append(f"| {each.what} | {each.beside} | {' | '.join(_figures(found))} |")
-    return "\n".join([*lines, END])
+    return "\n".join(lines)
+
+
+def goals_block(results: list[Result]) -> str:
+    """Return the table of the decision record about the goals."""
+    lines = ["| part | on | ratio of | goal | measured |  |", "|---|---|---|---:|---:|---|"]
+    for each in results:
+        if each.goal is not None:
+            ratio_of = f"ours / {each.against}" if each.at_most else f"{each.against} / ours"
+            low, high = each.spread
+            lines.append(
+                f"| {each.part} | {each.label} | {ratio_of} | {'<=' if each.at_most else '>='} "
+                f"{each.goal:g} | {each.ratio:.2f} ({low:.2f} to {high:.2f}) "
+                f"| {'reached' if each.reached else 'missed'} |"
+            )
+    return "\n".join(lines)
 
 
 def _figures(results: list[Result]) -> tuple[str, str, str]:
@@ -146,22 +161,22 @@ def _figures(results: list[Result]) -> tuple[str, str, str]:
     return "; ".join(on), "; ".join(f"{speed:.{digits}f}" for speed in speeds), goal
 
 
-def replace_block(text: str, block: str) -> str:
-    """Return `text` with what stands between the marks replaced."""
-    before, begin, rest = text.partition(BEGIN)
+def with_block(path: Path, block: str) -> str:
+    """Return the text of `path` with `block` between the marks."""
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise SystemExit(f"pages: README.md must have the lines {BEGIN!r} and {END!r}")
-    return before + block + after
+        raise SystemExit(f"pages: {path.name} must have the lines {BEGIN!r} and {END!r}")
+    return f"{before}{BEGIN}\n{block}\n{END}{after}"
 
 
 def pages(results: list[Result], setting: dict[str, str]) -> dict[Path, str]:
     """Return what every page should say."""
     readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
     return {
         RESULTS / "core.md": core_page(results, setting),
-        readme: replace_block(text, readme_block(results, setting)),
+        readme: with_block(readme, readme_block(results, setting)),
+        ADR: with_block(ADR, goals_block(results)),
     }
 
 
