@@ -7,6 +7,8 @@ it is. The page of the commands is made of their `--help`.
 
 from __future__ import annotations
 
+import enum
+import json
 import os
 import re
 import subprocess
@@ -21,6 +23,8 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.pages import Page
+
+    from adalora_core.contract.fields import Field
 
 ROOT = Path(__file__).parents[2]
 DOCS = "docs"
@@ -38,8 +42,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the page of the commands, and every file of the repository that a page links to."""
+    """Add the generated pages, and every file of the repository that a page links to."""
     files.append(File.generated(config, "commands.md", content=_commands_page()))
+    files.append(File.generated(config, "fields.md", content=_fields_page()))
     waiting = [f"{DOCS}/{file.src_uri}" for file in files.documentation_pages()]
     waiting += OUTSIDE
     seen: set[str] = set()
@@ -133,3 +138,27 @@ def _help_of(command: str) -> str:
         env=os.environ | {"COLUMNS": "90", "NO_COLOR": "1"},
     )
     return done.stdout
+
+
+def _fields_page() -> str:
+    from adalora_core.contract.fields import FIELDS, PEFT_VERSION, Treatment
+
+    intro = (
+        f"The keys of an AdaLoRA configuration, those of PEFT {PEFT_VERSION}, by what AdaLoRA does "
+        "with them. Many are inherited from LoRA and do nothing, or worse."
+    )
+    parts = ["# Fields", intro]
+    for treatment in Treatment:
+        rows = [_field_row(field) for field in FIELDS.values() if field.treatment is treatment]
+        table = ["| Field | Value | Default | What |", "|---|---|---|---|", *rows]
+        parts.append(f"## {treatment.value.capitalize()}\n\n" + "\n".join(table))
+    return "\n\n".join(parts) + "\n"
+
+
+def _field_row(field: Field) -> str:
+    value = " or ".join(shape.phrase for shape in field.shapes)
+    if field.choices:
+        value += ": " + ", ".join(f"`{choice}`" for choice in field.choices)
+    plain = field.default.value if isinstance(field.default, enum.Enum) else field.fresh_default()
+    cells = (f"`{field.name}`", value, f"`{json.dumps(plain)}`", field.summary)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

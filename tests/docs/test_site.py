@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import json
 import os
@@ -79,6 +80,16 @@ def test_site_has_a_page_for_every_rule_command_and_public_name(site):
     reference = (site / "api" / "index.html").read_text(encoding="utf-8")
     missing = [n for n in adalora_core.__all__ if not re.search(rf'id="[\w.]+\.{n}"', reference)]
     assert not missing
+
+
+def test_page_of_the_fields_names_every_one_with_its_summary(site):
+    from adalora_core.contract.fields import FIELDS
+
+    text = html.unescape((site / "fields" / "index.html").read_text(encoding="utf-8"))
+    assert all(f"<code>{field.name}</code>" in text for field in FIELDS.values())
+    plain = [field.summary for field in FIELDS.values() if not set(field.summary) & set("`*_[<")]
+    assert len(plain) > 20
+    assert all(summary in text for summary in plain)
 
 
 def test_every_page_says_which_version_it_describes(site):
