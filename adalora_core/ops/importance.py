@@ -85,7 +85,7 @@ def update_importance(
         )
     core = _backend.core_of(parameters[0])
     skipped: int | Tensor
-    if parameters[0].is_cpu:
+    if core is _backend.core:
         skipped = core.update_importance(
             parameters, gradients, smoothed, uncertainty, beta1, beta2, scores
         )

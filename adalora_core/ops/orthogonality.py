@@ -119,7 +119,7 @@ def _write_penalty(
     penalty: Tensor,
 ) -> None:
     core = _backend.core_of(penalty)
-    if penalty.is_cpu:
+    if core is _backend.core:
         penalty.fill_(core.orthogonality_penalty(lora_As, lora_Bs, grams, norms))
         return
     As, Bs = _dense(lora_As), _dense(lora_Bs)
@@ -136,7 +136,7 @@ def _write_gradients(
     gradients: Tensor | Sequence[Tensor],
 ) -> None:
     core = _backend.core_of(grad)
-    if grad.is_cpu:
+    if core is _backend.core:
         core.orthogonality_gradient(lora_As, lora_Bs, grams, norms, grad.item(), gradients)
         return
     As, Bs = _dense(lora_As), _dense(lora_Bs)

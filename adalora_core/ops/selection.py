@@ -81,7 +81,7 @@ def _select(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> T
     mask = torch.empty(scores.shape, dtype=torch.bool, device=scores.device)
     core = _backend.core_of(scores)
     core.select_triplets(
-        scores if scores.is_cpu else scores.contiguous(), budget, mask, singular_values
+        scores if core is _backend.core else scores.contiguous(), budget, mask, singular_values
     )
     return mask
 

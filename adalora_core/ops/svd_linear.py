@@ -71,16 +71,16 @@ def svd_linear(
         return reference.svd_linear(
             base_output, x, A, E, B, scale, dropout=dropout, inplace=inplace
         )
+    core = _backend.core_of(x)
     if inplace:
         if base_output.requires_grad and base_output.is_leaf and torch.is_grad_enabled():
             raise ValueError(
                 "svd_linear: base_output must not be a leaf that needs a gradient if inplace=True; "
                 "pass inplace=False"
             )
-        if x.is_cpu and not _rows_merge(base_output):
+        if core is _backend.core and not _rows_merge(base_output):
             return base_output.copy_(_apply(base_output, x, A, E, B, scale, dropout, False))
-    if not x.is_cpu:
-        core = _backend.core_of(x)
+    if core is not _backend.core:
         return _cuda.svd_linear(core, base_output, x, A, E, B, scale, dropout, inplace)
     return _apply(base_output, x, A, E, B, scale, dropout, inplace)
 

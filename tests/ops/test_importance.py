@@ -222,6 +222,7 @@ def test_scores_by_hand() -> None:
     assert scores.item() == 5 * 2 + (2 * 2 + 3 * 2)
 
 
+@pytest.mark.cpu_core
 @pytest.mark.parametrize("flat", [True, False])
 def test_the_registered_op_passes_opcheck(flat: bool) -> None:
     parameters, gradients, smoothed, uncertainty = make([(7, 3, 11), (5, 2, 4)])
@@ -295,6 +296,7 @@ def digests(threads: int, isa: str = "") -> list[str]:
     return run.stdout.split()
 
 
+@pytest.mark.cpu_core
 @pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_threads() -> None:
     one = digests(1)
@@ -303,12 +305,14 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
     assert digests(5) == one
 
 
+@pytest.mark.cpu_core
 @pytest.mark.slow
 def test_averages_and_scores_do_not_depend_on_the_instruction_set() -> None:
     baseline = "baseline" if sys.platform != "darwin" else "generic"
     assert digests(2, baseline)[0] == digests(2)[0]
 
 
+@pytest.mark.cpu_core
 def test_an_unknown_instruction_set_is_refused_by_name() -> None:
     environment = {**os.environ, "ADALORA_CORE_ISA": "sse9"}
     command = [sys.executable, "-c", "from adalora_core import _cpu; print(_cpu.isa_name())"]

@@ -129,6 +129,7 @@ def test_unequal_lists_are_refused() -> None:
         ops.orthogonality_penalty(As, Bs[:1])
 
 
+@pytest.mark.cpu_core
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # inductor's own
 def test_compiled_graph_equals_eager_forward_and_backward() -> None:
@@ -139,6 +140,7 @@ def test_compiled_graph_equals_eager_forward_and_backward() -> None:
         assert_close(found, expected, torch.float32)
 
 
+@pytest.mark.cpu_core
 @pytest.mark.slow
 def test_registered_ops_pass_opcheck() -> None:
     As, Bs = make([(7, 3, 11), (5, 2, 4)], torch.float32)

@@ -90,6 +90,7 @@ def test_a_negative_budget_is_refused_untouched() -> None:
     assert torch.equal(values[0], before)
 
 
+@pytest.mark.cpu_core
 def test_registered_ops_pass_opcheck() -> None:
     values = singular_values([3, 0, 2])
     scores, mask = torch.randn(5), torch.tensor([True, False, True, False, True])

@@ -15,6 +15,11 @@ RELATIVE = {
 }
 
 
+def coarser(*dtypes: torch.dtype) -> torch.dtype:
+    """Return the one with the largest tolerance: that of a product of all of them."""
+    return max(dtypes, key=RELATIVE.__getitem__)
+
+
 def assert_close(actual: torch.Tensor, oracle: torch.Tensor, dtype: torch.dtype) -> None:
     """Compare with an oracle that was computed in float64 from the same rounded inputs."""
     assert actual.shape == oracle.shape

@@ -37,8 +37,6 @@ void require_device(const dlpack::Device& device, const Argument& argument) {
 Call::Call() { call_device = kUnknown; }
 Call::~Call() { call_device = kUnknown; }
 
-bool Call::has_device() const { return call_device != kUnknown; }
-
 cuda::Stream Call::stream() const {
   void* const handle = current_stream({dlpack::kCuda, call_device});
   return {static_cast<cudaStream_t>(handle), call_device};

@@ -16,8 +16,7 @@ class Call {
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
-  /// False if no tensor has been read.
-  bool has_device() const;
+  /// A tensor has been read.
   cuda::Stream stream() const;
 };
 

@@ -1,0 +1,33 @@
+"""The tests of the four ops run on every device, the others on the CPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from op_devices import DEVICES, device, emulated_core
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["device", "emulated_core"]
+
+OPS = {"test_importance", "test_orthogonality", "test_selection", "test_svd_linear"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of the ops once for each device, those marked `cpu_core` on the CPU alone."""
+    if "device" not in metafunc.fixturenames:
+        return
+    module = metafunc.module.__name__.rpartition(".")[2]
+    everywhere = module in OPS and not metafunc.definition.get_closest_marker("cpu_core")
+    metafunc.parametrize("device", DEVICES if everywhere else ["cpu"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def _new_tensors(device: str) -> Iterator[None]:
+    """Make the tensors of a test where its kernels are."""
+    torch.set_default_device("cuda" if device == "cuda" else None)
+    yield
+    torch.set_default_device(None)

@@ -1,0 +1,71 @@
+"""Where tests of the ops run: on the CPU, on a GPU, and through CUDA kernels that are emulated."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from adalora_core.ops import _backend
+
+SOURCES = Path(__file__).parents[1] / "csrc"
+HAS_GPU = torch.cuda.is_available()
+
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(
+                not HAS_GPU, reason="no GPU; would have compared the CUDA kernels with the oracle"
+            ),
+        ],
+    ),
+    pytest.param("emulated", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="session")
+def emulated_core(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The CUDA module with its kernels compiled as C++, over tests/csrc/emulation."""
+    for tool in ("cmake", "g++"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"no {tool}; would have run the ops through emulated CUDA kernels")
+    pybind11 = pytest.importorskip("pybind11", reason="would have built emulated CUDA kernels")
+    build = tmp_path_factory.mktemp("emulated")
+    options = [
+        "-DADALORA_EMULATED_MODULE=ON",
+        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+        f"-DPython_EXECUTABLE={sys.executable}",
+    ]
+    for command in (
+        ["cmake", "-S", str(SOURCES), "-B", str(build), *options],
+        ["cmake", "--build", str(build), "--target", "cuda_emulated", "--parallel", "2"],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    (file,) = build.glob("cuda_emulated*.so")
+    spec = importlib.util.spec_from_file_location("cuda_emulated", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.connect()
+    return module
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which kernels serve the ops; "emulated" ones take tensors of the CPU."""
+    name: str = request.param
+    if name == "emulated":
+        core = request.getfixturevalue("emulated_core")
+        monkeypatch.setattr(_backend, "core_of", lambda _tensor: core)
+    return name
