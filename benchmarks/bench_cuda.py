@@ -1,0 +1,209 @@
+"""The ops on a GPU beside PEFT, torch._foreach and compiled forms, on the shapes of LLaMA-7B.
+
+    python benchmarks/bench_cuda.py [--device cuda] [--sizes llama] [--output benchmarks/results]
+
+Times are those of the host with a synchronisation at the end of every call; the bandwidth is that
+of the kernels alone, as torch.profiler saw them, against a device copy that it saw likewise.
+`--device cpu` runs the same comparisons without a GPU, to see that they run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import platform
+import shlex
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import bench_importance
+import bench_orthogonality
+import bench_selection
+import bench_svd_linear
+import torch
+from measure import Case, Result, run
+from shapes import LLAMA, RANK, MatrixSizes, describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SIZES: dict[str, MatrixSizes] = {"llama": LLAMA, "tiny": [(64, 64), (64, 96)]}
+UPDATE_GOAL, COPY_GOAL, SCORE_GOAL, PENALTY_GOAL = 50, 0.8, 100, 30
+BFLOAT16_GOAL, MIXED_GOAL = 1.5, 2.5
+TOKENS = 2048
+WAITS = ("Synchronize", "cudaMemcpyDtoH", "aten::_local_scalar_dense", "aten::item")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What torch.profiler saw of one call: kernels, waits of the host, microseconds of kernels."""
+
+    name: str
+    launches: int
+    waits: int
+    device_us: float
+
+
+def profile(name: str, function: Callable[[], object], device: str) -> Profile:
+    """Count the launches and waits of one call after a first one that warms up."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if device == "cuda":
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    function()
+    wait(device)
+    with torch.profiler.profile(activities=activities) as seen:
+        function()
+    events = list(seen.events() or [])
+    kernels = [e for e in events if e.device_type == torch.autograd.DeviceType.CUDA]
+    host = [e for e in events if e.device_type == torch.autograd.DeviceType.CPU]
+    waits = sum(any(word in e.name for word in WAITS) for e in host)
+    return Profile(name, len(kernels), waits, sum(e.device_time_total for e in kernels))
+
+
+def wait(device: str) -> None:
+    """Wait until the device has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def waiting(contenders: dict[str, Any], device: str) -> dict[str, Callable[[], object]]:
+    """Return the contenders, each of which waits for the device at the end."""
+
+    def whole(function: Callable[[], object]) -> Callable[[], object]:
+        def call() -> None:
+            function()
+            wait(device)
+
+        return call
+
+    return {name: whole(function) for name, function in contenders.items()}
+
+
+def comparisons(sizes: MatrixSizes, name: str, device: str, rounds: int) -> Iterator[Case]:
+    """Yield the comparison of every op."""
+    label = describe(sizes, name)
+    compiled = device == "cuda"
+    update = bench_importance.contenders(sizes, compiled=compiled)
+    yield Case("importance", label, waiting(update, device), goal=UPDATE_GOAL, rounds=rounds)
+    if compiled:
+        yield Case(
+            "importance, compiled foreach", label, waiting(update, device), against="compiled",
+            rounds=rounds,
+        )  # fmt: skip
+    minus = {"ours": ("our step", "our update"), "peft": ("peft step", "peft update")}
+    steps = waiting(bench_selection.contenders(sizes), device)
+    yield Case("selection", label, steps, goal=SCORE_GOAL, minus=minus, rounds=rounds)
+    penalty = waiting(bench_orthogonality.contenders(sizes), device)
+    yield Case("orthogonality", label, penalty, goal=PENALTY_GOAL, rounds=rounds)
+    tokens = TOKENS if device == "cuda" else 16
+    for (n_in, n_out), (factors, goal) in itertools.product(
+        sorted(set(sizes)),
+        ((torch.bfloat16, BFLOAT16_GOAL), (torch.float32, MIXED_GOAL)),
+    ):
+        functions = bench_svd_linear.contenders(tokens, n_in, n_out, torch.bfloat16, factors)
+        if not compiled:
+            del functions["compiled"]
+        kind = str(factors).removeprefix("torch.")
+        yield Case(
+            f"svd_linear, {kind} adapter on bfloat16", f"[{tokens} x {n_in} -> {n_out}]",
+            waiting(functions, device), goal=goal, rounds=rounds,
+        )  # fmt: skip
+
+
+def profiles(sizes: MatrixSizes, device: str) -> list[Profile]:
+    """Count launches and waits of one step of each op, ours and PEFT's."""
+    update = bench_importance.contenders(sizes)
+    step = bench_selection.contenders(sizes)
+    penalty = bench_orthogonality.contenders(sizes)
+    calls = {
+        "update, ours": update["ours"],
+        "update, peft": update["peft"],
+        "update, foreach": update["foreach"],
+        "copy of the same bytes": update["copy"],
+        "update, scores and masking, ours": step["our step"],
+        "update, scores and masking, peft": step["peft step"],
+        "orthogonality, ours": penalty["ours"],
+        "orthogonality, peft": penalty["peft"],
+    }
+    return [profile(name, function, device) for name, function in calls.items()]
+
+
+def machine(device: str) -> dict[str, str]:
+    """Name what was measured on, and how."""
+    found = {"torch": torch.__version__, "python": platform.python_version()}
+    if device == "cuda":
+        from adalora_core import _cuda
+
+        found["card"] = torch.cuda.get_device_name()
+        found["CUDA of the driver"] = str(_cuda.driver_version())
+        found["CUDA of the kernels"] = str(_cuda.runtime_version())
+    else:
+        found["card"] = "none: a run on the CPU, whose figures mean nothing here"
+    return found | {"command": shlex.join(["python", *sys.argv])}
+
+
+def table(results: list[Result], seen: list[Profile], facts: dict[str, str]) -> str:
+    """Return the page."""
+    lines = ["# The ops on a GPU", "", *(f"- {name}: {value}" for name, value in facts.items()), ""]
+    lines += [
+        "| part | shapes | ours, µs | others, µs | ratio | goal |",
+        "|---|---|---:|---|---:|---:|",
+    ]
+    for each in results:
+        others = ", ".join(
+            f"{name} {value:.0f}" for name, value in each.medians.items() if name != "ours"
+        )
+        goal = "" if each.goal is None else f"{each.goal:g}"
+        lines.append(
+            f"| {each.part} | {each.label} | {each.medians['ours']:.0f} | {others} | "
+            f"{each.ratio:.2f} | {goal} |"
+        )
+    lines += [
+        "",
+        "| one call | kernels | waits of the host | µs of kernels |",
+        "|---|---:|---:|---:|",
+    ]
+    lines += [f"| {p.name} | {p.launches} | {p.waits} | {p.device_us:.0f} |" for p in seen]
+    by_name = {each.name: each.device_us for each in seen}
+    if by_name["update, ours"]:
+        share = by_name["copy of the same bytes"] / by_name["update, ours"]
+        lines += ["", f"The update runs at {share:.2f} of the copy's bandwidth (goal {COPY_GOAL})."]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, print the page, and write it with its figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--sizes", choices=SIZES, default="llama")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--output", type=Path, help="folder for cuda.md and cuda.json")
+    arguments = parser.parse_args()
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("torch sees no GPU; --device cpu --sizes tiny shows that the comparisons run")
+    torch.set_default_device(arguments.device)
+    sizes = SIZES[arguments.sizes]
+    cases = comparisons(
+        sizes, f"{arguments.sizes}, rank {RANK}", arguments.device, arguments.rounds
+    )
+    results = [run(case) for case in cases]
+    seen = profiles(sizes, arguments.device)
+    facts = machine(arguments.device)
+    page = table(results, seen, facts)
+    print(page)
+    if arguments.output:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        figures = {
+            "machine": facts,
+            "results": [asdict(each) for each in results],
+            "profiles": [asdict(each) for each in seen],
+        }
+        (arguments.output / "cuda.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+        (arguments.output / "cuda.md").write_text(page, "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The benchmark on a GPU runs, on the CPU where there is none, and writes what it promises."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bench_cuda.py"
+
+
+def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_it_compares_every_op_and_names_the_machine(tmp_path: Path) -> None:
+    done = bench("--device", "cpu", "--sizes", "tiny", "--rounds", 2, "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "cuda.md").read_text()
+    for part in ("| importance |", "| selection |", "| orthogonality |", "| svd_linear, float32"):
+        assert part in page
+    assert "card: none" in page
+    assert "bench_cuda.py --device cpu" in page
+    figures = json.loads((tmp_path / "cuda.json").read_text())
+    assert {each["name"] for each in figures["profiles"]} >= {"update, ours", "update, peft"}
+    assert all(each["medians"]["ours"] != 0 for each in figures["results"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here; the refusal is for others")
+def test_without_a_gpu_it_says_so() -> None:
+    done = bench()
+    assert done.returncode == 2
+    assert "torch sees no GPU" in done.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    not torch.cuda.is_available(),
+    reason="no GPU; would have counted launches and found no wait in our allocation step",
+)
+def test_our_allocation_step_waits_for_nothing(tmp_path: Path) -> None:
+    done = bench("--sizes", "tiny", "--rounds", 3, "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "cuda.json").read_text())
+    seen = {each["name"]: each for each in figures["profiles"]}
+    ours = seen["update, scores and masking, ours"]
+    assert ours["waits"] == 0
+    assert ours["launches"] < seen["update, scores and masking, peft"]["launches"] / 5
