@@ -7,6 +7,7 @@ pass over x or y beside them. Sums over all rows of x are kept in float32.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -74,6 +75,11 @@ def _require_fit(base_output: Tensor, x: Tensor, **factors: Tensor) -> None:
             )
 
 
+def _rows(tensor: Tensor) -> Tensor:
+    """Return a matrix of all rows; a view where the tensor allows it."""
+    return tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])
+
+
 def _padded(rank: int, like: Tensor) -> int:
     step = _ROW_BYTES // like.element_size()
     return -(-rank // step) * step
@@ -96,7 +102,7 @@ def _forward(
     folded_B = x.new_empty((B.shape[0], padded))
     core.fold_factors(A, E, B, scale, folded_A, folded_B)
     hidden = torch.mm(_dropped(core, x, dropout, seed), folded_A.T)
-    rows = base_output.reshape(-1, B.shape[0])
+    rows = _rows(base_output)
     if base_output.dtype != x.dtype:
         total = rows + torch.mm(hidden, folded_B.T)
         output = total.to(base_output.dtype).view(base_output.shape)
@@ -110,7 +116,7 @@ def _forward(
 
 def _dropped(core: Any, x: Tensor, dropout: float, seed: Tensor | None) -> Tensor:
     """Return x as rows, with entries dropped where a seed says so."""
-    rows = x.reshape(-1, x.shape[-1])
+    rows = _rows(x)
     if seed is None:
         return rows
     rows = rows.contiguous()
@@ -156,7 +162,7 @@ class _SVDLinear(torch.autograd.Function):
         if torch.is_grad_enabled():
             gradients = svd_linear_gradients(grad, (x, A, E, B), tuple(wanted), scale, dropout)
         else:
-            rows = grad.reshape(-1, grad.shape[-1]).to(x.dtype)
+            rows = _rows(grad).to(x.dtype)
             grad_hidden = torch.mm(rows, folded_B) if any(wanted[:3]) else None
             grad_x = None
             if wanted[0] and grad_hidden is not None:
