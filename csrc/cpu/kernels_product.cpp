@@ -23,26 +23,19 @@ constexpr std::int64_t kRowBlock = 64;
 constexpr int kFewRanks = kVectorRegisters >= 32 ? 6 : 3;
 constexpr int kFewVectors = kVectorRegisters >= 32 ? 4 : 2;
 
-template <class S, class T>
-inline T dot_tail(const S* x, const T* w, std::int64_t count) {
-  T total = 0;
-  for (std::int64_t i = 0; i < count; ++i) total += static_cast<T>(to_float(x[i])) * w[i];
-  return total;
-}
-
+/// k is a multiple of the lanes.
 template <class S, class T, int Rows, int Few>
 void project_tile(const S* X, std::int64_t ldx, const T* W, std::int64_t ldw, T* H,
                   std::int64_t ldh, std::int64_t k) {
   constexpr int kWide = kLanes<T>;
   using V = Vector<T, kWide>;
   V sums[Rows][Few] = {};
-  std::int64_t c = 0;
-  for (; c + kWide <= k; c += kWide) {
+  for (std::int64_t c = 0; c < k; c += kWide) {
     V w[Few];
     for (int j = 0; j < Few; ++j) w[j] = load<V>(W + j * ldw + c);
     for (int i = 0; i < Rows; ++i) {
       const V x = load_as<T, kWide>(X + i * ldx + c);
-      for (int j = 0; j < Few; ++j) sums[i][j] += x * w[j];
+      for (int j = 0; j < Few; ++j) sums[i][j] = multiply_add<T, kWide>(x, w[j], sums[i][j]);
     }
   }
 #if defined(__AVX512F__)
@@ -60,12 +53,19 @@ void project_tile(const S* X, std::int64_t ldx, const T* W, std::int64_t ldw, T*
       const int j = n % Few;
       H[i * ldh + j] += sum_lanes<T, kWide>(sums[i][j]);
     });
-  if (c == k) return;
-  for (int i = 0; i < Rows; ++i) {
-    for (int j = 0; j < Few; ++j) {
-      H[i * ldh + j] += dot_tail(X + i * ldx + c, W + j * ldw + c, k - c);
-    }
-  }
+}
+
+/// The columns behind the last whole vector, filled up with zero: `count` of them.
+template <class S, class T, int Rows, int Few>
+void project_rest(const S* X, std::int64_t ldx, const T* W, std::int64_t ldw, T* H,
+                  std::int64_t ldh, std::int64_t count) {
+  constexpr int kWide = kLanes<T>;
+  const auto entries = static_cast<std::size_t>(count);
+  S x[Rows][kWide] = {};
+  T w[Few][kWide] = {};
+  for (int i = 0; i < Rows; ++i) __builtin_memcpy(x[i], X + i * ldx, entries * sizeof(S));
+  for (int j = 0; j < Few; ++j) __builtin_memcpy(w[j], W + j * ldw, entries * sizeof(T));
+  project_tile<S, T, Rows, Few>(x[0], kWide, w[0], kWide, H, ldh, kWide);
 }
 
 template <class S, class T>
@@ -73,11 +73,16 @@ void project(const void* X, std::int64_t ldx, const void* W, std::int64_t ldw, T
              std::int64_t ldh, std::int64_t n, std::int64_t k, std::int64_t r) {
   for (std::int64_t begin = 0; begin < k; begin += kColumnBlock) {
     const std::int64_t count = smaller(kColumnBlock, k - begin);
+    const std::int64_t whole = count / kLanes<T> * kLanes<T>;
     in_groups<4, 1>(0, n, [&](auto rows, std::int64_t i) {
       in_groups<kFewRanks>(0, r, [&](auto few, std::int64_t j) {
-        project_tile<S, T, rows.value, few.value>(static_cast<const S*>(X) + i * ldx + begin, ldx,
-                                                  static_cast<const T*>(W) + j * ldw + begin, ldw,
-                                                  H + i * ldh + j, ldh, count);
+        const S* const x = static_cast<const S*>(X) + i * ldx + begin;
+        const T* const w = static_cast<const T*>(W) + j * ldw + begin;
+        T* const h = H + i * ldh + j;
+        project_tile<S, T, rows.value, few.value>(x, ldx, w, ldw, h, ldh, whole);
+        if (whole == count) return;
+        project_rest<S, T, rows.value, few.value>(x + whole, ldx, w + whole, ldw, h, ldh,
+                                                  count - whole);
       });
     });
   }
@@ -99,7 +104,8 @@ void expand_tile(const T* H, std::int64_t ldh, const T* W, std::int64_t ldw, con
     V w[Few];
     for (int v = 0; v < Few; ++v) w[v] = load<V>(W + j * ldw + v * Lanes);
     for (int i = 0; i < Rows; ++i) {
-      for (int v = 0; v < Few; ++v) sums[i][v] += H[i * ldh + j] * w[v];
+      const V h = H[i * ldh + j] - V{};  // in every lane
+      for (int v = 0; v < Few; ++v) sums[i][v] = multiply_add<T, Lanes>(h, w[v], sums[i][v]);
     }
   }
   unrolled<Rows * Few>([&](int n) [[gnu::always_inline]] {
@@ -139,7 +145,8 @@ void correlate_tile(const T* H, std::int64_t ldh, const S* X, std::int64_t ldx, 
     for (int v = 0; v < Few; ++v) __builtin_prefetch(X + (i + kRowsAhead) * ldx + v * Lanes);
     for (int v = 0; v < Few; ++v) x[v] = load_as<T, Lanes>(X + i * ldx + v * Lanes);
     for (int j = 0; j < Ranks; ++j) {
-      for (int v = 0; v < Few; ++v) sums[j][v] += H[i * ldh + j] * x[v];
+      const V h = H[i * ldh + j] - V{};  // in every lane
+      for (int v = 0; v < Few; ++v) sums[j][v] = multiply_add<T, Lanes>(h, x[v], sums[j][v]);
     }
   }
   unrolled<Ranks * Few>([&](int n) [[gnu::always_inline]] {

@@ -54,6 +54,33 @@ inline void store(T* to, V value) {
   __builtin_memcpy(to, &value, sizeof value);
 }
 
+/// a * b + c, rounded once on sets that can: whether a compiler fuses the plain expression depends
+/// on the code around it, and so would the result.
+template <class T, int Lanes>
+inline Vector<T, Lanes> multiply_add(Vector<T, Lanes> a, Vector<T, Lanes> b, Vector<T, Lanes> c) {
+#if defined(__FMA__)
+  constexpr bool kFloat = sizeof(T) == sizeof(float);
+  if constexpr (Lanes == 1) {
+    return kFloat ? Vector<T, Lanes>{static_cast<T>(__builtin_fmaf(a[0], b[0], c[0]))}
+                  : Vector<T, Lanes>{static_cast<T>(__builtin_fma(a[0], b[0], c[0]))};
+  } else if constexpr (kFloat && Lanes == 4) {
+    return _mm_fmadd_ps(a, b, c);
+  } else if constexpr (kFloat && Lanes == 8) {
+    return _mm256_fmadd_ps(a, b, c);
+  } else if constexpr (!kFloat && Lanes == 4) {
+    return _mm256_fmadd_pd(a, b, c);
+#if defined(__AVX512F__)
+  } else if constexpr (kFloat && Lanes == 16) {
+    return _mm512_fmadd_ps(a, b, c);
+  } else if constexpr (!kFloat && Lanes == 8) {
+    return _mm512_fmadd_pd(a, b, c);
+#endif
+  }
+#else
+  return a * b + c;
+#endif
+}
+
 /// Adds the lanes pairwise: halves first.
 template <class T, int Lanes>
 inline T sum_lanes(Vector<T, Lanes> value) {

@@ -11,7 +11,8 @@ from tolerances import assert_close, coarser
 from adalora_core import ops, reference
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
-# (leading dimensions, in, r, out): odd, rank 0 and 1, empty batch and sides, one dimension, large
+# (leading dimensions, in, r, out): odd, rank 0 and 1, empty batch and sides, one dimension, large,
+# more rows than backward sums up at a time, more ranks than the dot products of bfloat16 take
 SHAPES = [
     ((5,), 7, 3, 11),
     ((2, 3), 33, 12, 47),
@@ -24,6 +25,8 @@ SHAPES = [
     ((), 9, 2, 4),
     ((70,), 600, 13, 530),
     ((2, 40), 515, 24, 130),
+    ((301,), 90, 29, 70),
+    ((3,), 40, 260, 9),
 ]
 SCALE = 0.7
 
@@ -82,6 +85,21 @@ def test_low_precision_base_rounds_its_output_once() -> None:
     assert torch.equal(ops.svd_linear(base, x, A, E, B, SCALE), expected)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_row_does_not_depend_on_the_rows_beside_it(dtype: torch.dtype) -> None:
+    base, x, *factors = make(((23,), 130, 13, 77), dtype)
+    whole = ops.svd_linear(base, x, *factors, SCALE)
+    for rows in (slice(0, 3), slice(5, 6), slice(17, 23)):
+        part = ops.svd_linear(base[rows], x[rows], *factors, SCALE)
+        assert torch.equal(part, whole[rows])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_singular_values_of_zero_leave_the_base_output_as_it_is(dtype: torch.dtype) -> None:
+    base, x, A, E, B = make(((9,), 40, 12, 50), dtype)
+    assert torch.equal(ops.svd_linear(base, x, A, torch.zeros_like(E), B, SCALE), base)
+
+
 def strided(tensor: torch.Tensor) -> torch.Tensor:
     """Return the same numbers with gaps between rows and columns."""
     room = torch.full((*tensor.shape[:-1], 2 * tensor.shape[-1] + 3), 7.0, dtype=tensor.dtype)
@@ -94,6 +112,16 @@ def strided(tensor: torch.Tensor) -> torch.Tensor:
 def test_strided_tensors_equal_the_oracle(lead: tuple[int, ...], dtype: torch.dtype) -> None:
     tensors = [strided(each) for each in make((lead, 17, 5, 13), dtype)]
     assert not any(each.is_contiguous() for each in tensors)
+    check_strided(tensors)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("which", range(5))
+def test_one_strided_tensor_among_plain_ones_equals_the_oracle(
+    which: int, dtype: torch.dtype
+) -> None:
+    tensors = make(((9,), 37, 5, 43), dtype)
+    tensors[which] = strided(tensors[which])
     check_strided(tensors)
 
 
@@ -196,7 +224,7 @@ def dropout_mask(x: torch.Tensor, p: float) -> torch.Tensor:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_dropout_equals_the_oracle_on_the_dropped_input(dtype: torch.dtype) -> None:
     tensors = make(((20,), 37, 3, 11), dtype)
     grad = torch.randn(20, 11).to(dtype)
