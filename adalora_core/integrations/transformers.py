@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +165,7 @@ class AdaLoraCallback(TrainerCallback):
         **_: Any,
     ) -> None:
         """Enforce the target budget, unless Trainer has just loaded the best checkpoint."""
+        self._tuner(model).penalty_turn.forget_steps()
         if not (args.load_best_model_at_end and state.best_model_checkpoint):
             self._tuner(model).finalize()
 
@@ -202,7 +204,7 @@ class AdaLoraCallback(TrainerCallback):
 
 
 def _refuse_division(args: TrainingArguments, tuner: Tuner) -> None:
-    if args.deepspeed:
+    if args.deepspeed or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
         raise ParallelismError(
             "AdaLoraCallback: DeepSpeed keeps gradients from the allocator; train with DDP, or "
             "with fully_shard in a loop of your own"

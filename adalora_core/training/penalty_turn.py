@@ -52,6 +52,11 @@ class PenaltyTurn:
         self._pending = True
         self._share = 1 / multiplied_by
 
+    def forget_steps(self) -> None:
+        """Note that nobody says any more when steps begin."""
+        self._pending = None
+        self.latest = None
+
     def take(self, *, normalised_over_step: bool) -> float:
         """Return how much of the penalty the loss that a forward returns has to contain.
 

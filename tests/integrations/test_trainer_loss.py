@@ -127,6 +127,18 @@ def test_penalty_is_in_the_gradient_once(
     assert sum(each is not None for each in expected.values()) == 8
 
 
+def test_loop_after_trainer_has_the_penalty_in_every_forward(tmp_path: Path) -> None:
+    model = llama("adalora_core")
+    trainer = trainer_of("model", model, tmp_path, 1)
+    AdaLoraCallback().add_to(trainer)
+    trainer.train()
+    batch = torch.utils.data.default_collate([Sequences()[0]])
+    for _ in range(2):
+        found = model.train()(**batch, num_items_in_batch=11).loss
+        task = model.get_base_model()(**batch, num_items_in_batch=11).loss
+        torch.testing.assert_close(found, task + model.orthogonality_penalty())
+
+
 # One adds it itself, in every mode.
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"own-penalty"}))
 def test_evaluation_loss_is_the_task_loss(kind: str, tmp_path: Path) -> None:

@@ -53,7 +53,8 @@ class ModelOverrides:
             return
         call = _SAVE_SIGNATURE.bind(self, save_directory, *args, **kwargs)
         given = call.arguments
-        if are_sharded(self.parameters()):
+        is_divided = are_sharded(self.parameters())
+        if is_divided:
             reshard(self)
             given["is_main_process"] = distributed.get_rank() == 0
             given.setdefault("kwargs", {}).setdefault("state_dict", _gathered(self))
@@ -66,7 +67,8 @@ class ModelOverrides:
         for adapter in trained_adapters(self.base_model):
             # PEFT leaves the file's pattern in the configuration.
             adapter.sync_pattern()
-            if selected is not None and adapter.name not in selected:
+            is_selected = selected is None or adapter.name in selected
+            if not is_selected or not (is_main_process or is_divided):
                 continue
             unfinished = training_state.run_is_unfinished(adapter)
             pattern = adapter.rank_pattern(live=True)
