@@ -102,9 +102,14 @@ def cases() -> Iterator[Case]:
         functions = contenders(*shape, torch.float32, torch.float32)
         yield Case("svd_linear", label, functions, goal=GOAL_FLOAT32)
         yield Case("svd_linear, addmm", label, functions, against="addmm", goal=1.0)
+    yield from low_precision_cases("svd_linear")
+
+
+def low_precision_cases(part: str) -> Iterator[Case]:
+    """Yield the comparisons on a bfloat16 layer, with adapters of bfloat16 and of float32."""
     for shape in SHAPES[:LOW_PRECISION_SHAPES]:
         label = f"[{shape[0]} x {shape[1]} -> {shape[2]}] bfloat16"
         functions = contenders(*shape, torch.bfloat16, torch.bfloat16)
-        yield Case("svd_linear", label, functions, goal=GOAL_BFLOAT16)
+        yield Case(part, label, functions, goal=GOAL_BFLOAT16)
         functions = contenders(*shape, torch.bfloat16, torch.float32)
-        yield Case("svd_linear", f"{label}, float32 adapter", functions, goal=GOAL_BFLOAT16)
+        yield Case(part, f"{label}, float32 adapter", functions, goal=GOAL_BFLOAT16)

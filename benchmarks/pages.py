@@ -97,6 +97,14 @@ ROWS = (
         "the same, float32 adapter on a bfloat16 layer", "PEFT's layer",
     ),
     Row("svd_linear", "] bfloat16", "the same, all in bfloat16", "PEFT's layer"),
+    Row(
+        "svd_linear, AVX2", "] bfloat16, float32 adapter",
+        "float32 adapter on a bfloat16 layer, held to AVX2", "PEFT's layer",
+    ),
+    Row(
+        "svd_linear, AVX2", "] bfloat16",
+        "all in bfloat16, held to AVX2 (no bfloat16 instructions)", "PEFT's layer",
+    ),
     Row("importance", "", "update of the averages", "PEFT's allocator"),
     Row("selection", "", "scoring and masking", "PEFT's allocator"),
     Row("orthogonality", "", "orthogonality penalty with its gradient", "PEFT's penalty"),
@@ -152,7 +160,7 @@ def _figures(results: list[Result]) -> tuple[str, str, str]:
             f"{value:g}{' (missed)' if is_missed else ''}"
             for value, is_missed in zip(goals, missed, strict=True)
         )
-    if results[0].part == "svd_linear":
+    if results[0].part.startswith("svd_linear"):
         mean = statistics.geometric_mean(speeds)
         speed = f"{min(speeds):.1f} to {max(speeds):.1f}, geometric mean {mean:.1f}"
         return f"{len(results)} shapes", speed, goal
