@@ -1,4 +1,4 @@
-"""What AdaLoRA adds to a LoRA run on many devices, on paper: bytes and collectives, with a plot.
+"""What AdaLoRA adds to a LoRA run on many devices, on paper: bytes, flops and collectives, a plot.
 
 Run: python benchmarks/scaling_model.py [--plot docs/scaling.png]
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from enum import Enum
 
 INIT_R = 12
 BYTES = 4
@@ -37,66 +38,114 @@ MODELS = [
 ]
 
 
+class Division(Enum):
+    """How the factors lie on the devices."""
+
+    DDP = "DDP"
+    ROWS = "FSDP2"
+    COLUMNS = "FSDP2, A by columns"
+
+
 @dataclass(frozen=True)
 class Cost:
-    """Per device, for factors in float32.
+    """Per device and step, on average over the devices, for factors in float32.
 
     Attributes:
-        parameters: entries of all factors, over all devices.
         averages: bytes of both averages.
-        update: bytes read and written by the update of the averages, per optimizer step.
-        scores: bytes of the all-reduce of the scores, per allocation step.
-        penalty: bytes of the exchange of the penalty, per forward pass, as fully_shard cuts.
-        penalty_columns: the same with factor_placement.
-        gradients: bytes of the gradient exchange, which plain LoRA of this rank has too.
+        update: bytes read and written by the update of the averages.
+        gradients: bytes sent to exchange gradients, which plain LoRA of this rank does too.
+        scores: bytes sent for the scores, on allocation steps.
+        penalty: bytes sent for the penalty.
+        penalty_flops: operations of the penalty with its gradient.
+        collectives: of ours on a step with allocation.
     """
 
-    parameters: int
     averages: float
     update: float
+    gradients: float
     scores: float
     penalty: float
-    penalty_columns: float
-    gradients: float
+    penalty_flops: float
+    collectives: int
 
 
-def cost(model: Model, devices: int, *, sharded: bool) -> Cost:
+def cost(model: Model, devices: int, division: Division) -> Cost:
     """Return what `model` costs on `devices`; a ring all-reduce sends its content nearly twice."""
     matrices = model.matrices()
-    parameters = sum(INIT_R * (columns + rows + 1) for columns, rows in matrices)
-    share = parameters / (devices if sharded else 1)
-    ring = 2 * (devices - 1) / devices * BYTES
-    gram = INIT_R * INIT_R
-    by_rows = sum(INIT_R * columns + gram for columns, _ in matrices)
+    is_sharded = division is not Division.DDP
+    share = parameters(model) / (devices if is_sharded else 1)
+    once = (devices - 1) / devices * BYTES
+    padded = [_padded(*each, devices, division) for each in matrices]
     return Cost(
-        parameters=parameters,
         averages=2 * BYTES * share,
         update=6 * BYTES * share,  # reads p, g and both averages, writes both averages
-        scores=ring * INIT_R * len(matrices) if sharded else 0,
-        penalty=ring * by_rows if sharded else 0,
-        penalty_columns=ring * 2 * gram * len(matrices) if sharded else 0,
-        gradients=ring * parameters / (2 if sharded else 1),  # a reduce-scatter is half of it
+        # A reduce-scatter of padded parts is half of an all-reduce.
+        gradients=once * sum(padded) if is_sharded else 2 * once * parameters(model),
+        scores=2 * once * INIT_R * len(matrices) if is_sharded else 0,
+        penalty=2 * once * sum(_told(*each, devices, division) for each in matrices),
+        penalty_flops=sum(_penalty_flops(*each, devices, division) for each in matrices),
+        collectives=2 if is_sharded else 0,
     )
+
+
+def parameters(model: Model) -> int:
+    """Return how many entries the factors have, over all devices."""
+    return sum(INIT_R * (columns + rows + 1) for columns, rows in model.matrices())
+
+
+def _cuts_columns(columns: int, devices: int, division: Division) -> bool:
+    """Return whether A is cut by columns, as `factor_placement` decides."""
+    return division is Division.COLUMNS and columns % devices == 0
+
+
+def _padded(columns: int, rows: int, devices: int, division: Division) -> int:
+    """Return the entries of A, E and B with what `fully_shard` adds to make their parts equal."""
+    ranks, outputs = (-(-length // devices) * devices for length in (INIT_R, rows))
+    cut_evenly = _cuts_columns(columns, devices, division)
+    return (INIT_R if cut_evenly else ranks) * columns + ranks + INIT_R * outputs
+
+
+def _told(columns: int, rows: int, devices: int, division: Division) -> int:
+    """Return how many numbers the penalty exchanges: A, or its Gram matrix, and that of B."""
+    del rows
+    if division is Division.DDP:
+        return 0
+    return INIT_R * (INIT_R if _cuts_columns(columns, devices, division) else columns) + INIT_R**2
+
+
+def _penalty_flops(columns: int, rows: int, devices: int, division: Division) -> float:
+    """Return the operations of both Gram matrices, and of the residuals times the factors."""
+    product_A, product_B = (2 * INIT_R**2 * length for length in (columns, rows))
+    if division is Division.DDP:
+        return 2 * (product_A + product_B)
+    # Where A is cut by rows, every device makes the whole of its Gram matrix.
+    gram_A = product_A / (devices if _cuts_columns(columns, devices, division) else 1)
+    return gram_A + (product_A + 2 * product_B) / devices
 
 
 def table() -> str:
     """Return the table of docs/scaling.md."""
     lines = [
         (
-            "| model | devices | strategy | averages | update moves | gradients (LoRA too) "
-            "| scores, per allocation | penalty, per forward | the same, A cut by columns |"
+            "| model | devices | division | averages | update moves | gradients (LoRA too) "
+            "| scores, per allocation | penalty, per forward | penalty, GFLOP |"
         ),
         "|---|---:|---|---:|---:|---:|---:|---:|---:|",
     ]
     for model in MODELS:
         for devices in DEVICES:
-            for strategy in ("DDP", "FSDP2"):
-                each = cost(model, devices, sharded=strategy == "FSDP2")
-                cells = [each.averages, each.update, each.gradients, each.scores]
-                cells += [each.penalty, each.penalty_columns]
-                texts = " | ".join(_size(cell) for cell in cells)
-                lines.append(f"| {model.name} | {devices} | {strategy} | {texts} |")
+            for division in Division:
+                each = cost(model, devices, division)
+                sizes = [each.averages, each.update, each.gradients, each.scores, each.penalty]
+                cells = [model.name, str(devices), division.value, *map(_size, sizes)]
+                lines.append(f"| {' | '.join(cells)} | {each.penalty_flops / 1e9:.2f} |")
     return "\n".join(lines)
+
+
+def adapter_flops() -> str:
+    """Return the sentence of docs/scaling.md on what the products of the adapters cost."""
+    costs = [f"{6 * parameters(model) / 1e9:.2f} GFLOP ({model.name})" for model in MODELS]
+    return f"Per token the adapters take {' and '.join(costs)}, forward and backward"
 
 
 def _size(size: float) -> str:
@@ -109,22 +158,24 @@ def plot(path: str) -> None:
     """Draw what a device sends per step under FSDP2."""
     from matplotlib import pyplot as plt
 
-    figure, panels = plt.subplots(1, len(MODELS), figsize=(10, 4), sharey=True)
-    labels = {
-        "gradients": "gradients (plain LoRA too)",
-        "penalty": "penalty, rows cut",
-        "penalty_columns": "penalty, A cut by columns",
-        "scores": "scores",
-    }
+    figure, panels = plt.subplots(
+        1, len(MODELS), figsize=(11, 4.6), sharey=True, layout="constrained"
+    )
+    labels = {"gradients": "gradients (plain LoRA too)", "penalty": "penalty", "scores": "scores"}
+    styles = {Division.ROWS: ("o-", ""), Division.COLUMNS: ("s--", ", A by columns")}
     for panel, model in zip(panels, MODELS, strict=True):
-        costs = [cost(model, devices, sharded=True) for devices in DEVICES]
-        for name, label in labels.items():
-            panel.plot(DEVICES, [getattr(each, name) / 1e6 for each in costs], "o-", label=label)
+        for color, (name, label) in enumerate(labels.items()):
+            for division, (style, how) in styles.items():
+                if name == "scores" and division is Division.COLUMNS:
+                    continue  # the same
+                costs = [cost(model, devices, division) for devices in DEVICES]
+                sizes = [getattr(each, name) / 1e6 for each in costs]
+                panel.plot(DEVICES, sizes, style, color=f"C{color}", label=label + how)
         panel.set(xscale="log", yscale="log", xlabel="devices", title=model.name)
         panel.set_xticks(DEVICES, [str(each) for each in DEVICES])
-    panels[0].set_ylabel("MB sent per device")
-    panels[0].legend(fontsize=8)
-    figure.tight_layout()
+        panel.minorticks_off()
+    panels[0].set_ylabel("MB sent per device and step")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.savefig(path, dpi=110)
 
 
@@ -134,6 +185,7 @@ def main() -> None:
     parser.add_argument("--plot", metavar="FILE")
     arguments = parser.parse_args()
     print(table())
+    print(adapter_flops())
     if arguments.plot:
         plot(arguments.plot)
 

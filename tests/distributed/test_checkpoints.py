@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from distributed_checks import (
+    adapted_with_more,
     compact_and_shard,
     load_and_train,
     load_into_another_run,
     train_and_save,
     train_masked,
 )
-from distributed_runs import run
+from distributed_runs import STEPS, run, train
 from process_groups import run_processes
 
 if TYPE_CHECKING:
@@ -44,6 +45,23 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     ):
         assert found.masks == expected.masks[stop:]
         assert found.budgets == expected.budgets[stop:]
+        for name, parameter in expected.parameters.items():
+            torch.testing.assert_close(found.parameters[name], parameter, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("resumed", [("single", 1), ("ddp", 2), ("fsdp2", 4)], ids=str)
+def test_whole_modules_and_biases_are_resumed_too(resumed: tuple[str, int], tmp_path: Path) -> None:
+    folder, stop = tmp_path / "checkpoint", 9
+    model = adapted_with_more()
+    expected = train(model, model, range(STEPS))
+    assert any("modules_to_save" in name for name in expected.parameters)
+    assert any(name.endswith("base_layer.bias") for name in expected.parameters)
+    run_processes(2, train_and_save, tmp_path / "save", "fsdp2", stop, folder, adapted_with_more)
+    kind, world = resumed
+    arguments = (kind, stop, folder, adapted_with_more)
+    for found in run_processes(world, load_and_train, tmp_path / "load", *arguments):
+        assert found.masks == expected.masks[stop:]
+        assert found.parameters.keys() == expected.parameters.keys()
         for name, parameter in expected.parameters.items():
             torch.testing.assert_close(found.parameters[name], parameter, atol=1e-6, rtol=0)
 

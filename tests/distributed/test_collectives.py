@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from distributed_checks import count_collectives
 from distributed_runs import STEPS, adapted
+from exchanges import count_collectives, count_collectives_of_lora
 from process_groups import run_processes
 
 if TYPE_CHECKING:
@@ -20,8 +20,12 @@ def test_the_steps_are_of_both_kinds() -> None:
     assert set(ALLOCATIONS) == {0, 1}
 
 
-def test_ddp_makes_no_collective_of_ours(tmp_path: Path) -> None:
-    for counts in run_processes(2, count_collectives, tmp_path, "ddp", {}):
+def test_ddp_makes_the_collectives_of_plain_lora_and_none_of_ours(tmp_path: Path) -> None:
+    ours = run_processes(2, count_collectives, tmp_path / "ours", "ddp", {})
+    lora = run_processes(2, count_collectives_of_lora, tmp_path / "lora")
+    assert all(training > 0 for training in lora[0])
+    for counts, plain in zip(ours, lora, strict=True):
+        assert [training for training, _ in counts] == plain
         assert [allocation for _, allocation in counts] == [0] * STEPS
 
 

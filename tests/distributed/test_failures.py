@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from distributed_checks import die_before_allocation, disagree, run_with_bad_gradients
+from distributed_checks import (
+    die_before_allocation,
+    die_before_backward,
+    disagree,
+    run_with_bad_gradients,
+)
 from process_groups import run_processes
 
 if TYPE_CHECKING:
@@ -27,8 +32,9 @@ def test_gradients_that_are_not_finite_on_one_rank_leave_all_ranks_alike(
     assert all(parameter.isfinite().all() for parameter in first.parameters.values())
 
 
-def test_a_rank_that_dies_ends_the_others_before_they_choose(tmp_path: Path) -> None:
-    found = run_processes(2, die_before_allocation, tmp_path)
+@pytest.mark.parametrize("die", [die_before_backward, die_before_allocation])
+def test_a_rank_that_dies_ends_the_others_before_they_choose(die: Any, tmp_path: Path) -> None:
+    found = run_processes(2, die, tmp_path)
     assert found[1] is None
     error = found[0].pop("error")
     assert error

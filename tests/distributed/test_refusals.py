@@ -37,6 +37,31 @@ ON_TWO = {
     divisions.compact_after_unwrapping: ("no error",),
     divisions.root_left_out: ("ParallelismError: update_and_allocate:", "the root module too"),
     divisions.only_a_factor: ("ParallelismError: forward:", "shard the layer with its adapter"),
+    divisions.penalty_of_a_single_factor: (
+        "ParallelismError: orthogonality_penalty: of matrix 0",
+        "apply fully_shard to the adapted layer",
+    ),
+    divisions.blocks_on_two_meshes: (
+        "ParallelismError: orthogonality_penalty:",
+        "shard the whole model over one",
+    ),
+    divisions.blocks_on_two_meshes_without_a_penalty: (
+        "ParallelismError: update_and_allocate:",
+        "shard the whole model over one",
+    ),
+    divisions.factors_on_every_process: (
+        "ParallelismError: update_and_allocate: factor A of matrix 0: expected a factor",
+        "got placements (Replicate(),)",
+        "shard them with fully_shard, or train with DDP",
+    ),
+    divisions.factors_cut_by_hand: (
+        "ParallelismError: update_and_allocate: factor A of matrix 0: expected a factor",
+        "got a local part of shape",
+    ),
+    divisions.gradient_on_every_process: (
+        "ParallelismError: update_and_allocate: a gradient is not divided as its parameter is",
+        "set_requires_gradient_sync(True)",
+    ),
     divisions.merge_under_fsdp2: ("TypeError: merge:",),
 }
 

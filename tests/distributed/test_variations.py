@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from distributed_checks import run_accumulating, run_evaluating_in_between, run_with_options
+from distributed_checks import (
+    run_accumulating,
+    run_evaluating_in_between,
+    run_with_a_loss_of_its_own,
+    run_with_options,
+)
 from distributed_runs import run
 from process_groups import run_processes
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy
@@ -30,6 +35,18 @@ def test_micro_batches_are_the_batch(kind: str, tmp_path: Path) -> None:
     assert_same(run_accumulating(0, "single", 2), expected)
     for found in run_processes(2, run_accumulating, tmp_path, kind, 2):
         assert_same(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+def test_a_loss_outside_of_the_model_and_clipped_gradients_change_nothing(
+    kind: str, tmp_path: Path
+) -> None:
+    expected = run_with_a_loss_of_its_own(0, "single")
+    # Norms of gradients here; every step is clipped.
+    assert min(expected.losses) > 0.01
+    for found in run_processes(2, run_with_a_loss_of_its_own, tmp_path, kind):
+        assert_same(found, expected)
+        torch.testing.assert_close(found.losses, expected.losses, atol=1e-9, rtol=0)
 
 
 def test_offloaded_factors_are_allocated_where_they_are(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,6 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.tensor.debug import CommDebugMode
 
 from adalora_core.errors import AdaLoraError
 from adalora_core.integrations.distributed import AdapterState, check_agreement
@@ -124,6 +124,11 @@ def load_into_another_run(_rank: int, folder: Path) -> str:
     return "no error"
 
 
+def adapted_with_more() -> Any:
+    """Return a model that also trains a module whole, and biases."""
+    return adapted(target_modules=["0"], modules_to_save=["head"], bias="lora_only")
+
+
 # --- variations of the step ----------------------------------------------------------------------
 
 
@@ -142,14 +147,39 @@ def run_accumulating(rank: int, kind: str, parts: int) -> Trace:
             micro = {name: each[part::parts] for name, each in mine.items()}
             if kind == "fsdp2":
                 wrapped.set_requires_gradient_sync(is_last)
-            if kind == "ddp":
-                wrapped.require_backward_grad_sync = is_last  # what no_sync() sets
-            (wrapped(**micro).loss / parts).backward()
+            waits = kind == "ddp" and not is_last
+            with wrapped.no_sync() if waits else contextlib.nullcontext():
+                (wrapped(**micro).loss / parts).backward()
         optimizer.step()
         model.update_and_allocate(step)
         optimizer.zero_grad()
         trace.budgets.append(allocator_of(model).budget)
         trace.masks.append(allocator_of(model).mask)
+    trace.masks = [None if each is None else each.tolist() for each in trace.masks]
+    trace.parameters = whole_parameters(model)
+    return trace
+
+
+def run_with_a_loss_of_its_own(rank: int, kind: str) -> Trace:
+    """Train by a loss outside of the model, clip; `losses` become the norms of the gradients."""
+    world = distributed.get_world_size() if distributed.is_initialized() else 1
+    model = adapted()
+    wrapped = wrap(model, kind)
+    optimizer = optimizer_of(model)
+    trace = Trace()
+    wrapped.train()
+    for step in range(STEPS):
+        mine = batch(step, rank, world, torch.float64)
+        logits = wrapped(**mine).logits
+        loss = nn.functional.cross_entropy(logits, mine["labels"], label_smoothing=0.1)
+        (loss + model.orthogonality_penalty()).backward()
+        norm = nn.utils.clip_grad_norm_(wrapped.parameters(), 0.01)
+        optimizer.step()
+        model.update_and_allocate(step)
+        optimizer.zero_grad()
+        trace.budgets.append(allocator_of(model).budget)
+        trace.masks.append(allocator_of(model).mask)
+        trace.losses.append(float(norm.full_tensor() if kind == "fsdp2" else norm))
     trace.masks = [None if each is None else each.tolist() for each in trace.masks]
     trace.parameters = whole_parameters(model)
     return trace
@@ -178,28 +208,6 @@ def run_evaluating_in_between(rank: int) -> Trace:
     return train(wrapped, model, range(STEPS))
 
 
-# --- collectives ---------------------------------------------------------------------------------
-
-
-def count_collectives(rank: int, kind: str, changes: dict[str, Any]) -> list[tuple[int, int]]:
-    """Return for each step how many collectives forward and backward, and the allocation, made."""
-    world = distributed.get_world_size()
-    model = adapted(**changes)
-    wrapped = wrap(model, kind)
-    optimizer = optimizer_of(model)
-    counts = []
-    wrapped.train()
-    for step in range(STEPS):
-        with CommDebugMode() as training:
-            wrapped(**batch(step, rank, world, torch.float64)).loss.backward()
-        optimizer.step()
-        with CommDebugMode() as allocating:
-            model.update_and_allocate(step)
-        optimizer.zero_grad()
-        counts.append((training.get_total_counts(), allocating.get_total_counts()))
-    return counts
-
-
 # --- failures ------------------------------------------------------------------------------------
 
 
@@ -225,6 +233,29 @@ def run_with_bad_gradients(rank: int, kind: str) -> tuple[Trace, int]:
     trace.parameters = whole_parameters(model)
     check_agreement(wrapped)
     return trace, allocator_of(model).statistics.skipped_entries
+
+
+def die_before_backward(rank: int) -> dict[str, Any]:
+    """Let rank 1 leave DDP before the backward pass of step 4; return what the other then holds."""
+    model = adapted()
+    wrapped = wrap(model, "ddp")
+    optimizer = optimizer_of(model)
+    train(wrapped, model, range(4), optimizer=optimizer)
+    before = allocator_of(model).mask
+    values = [each.detach().clone() for each in allocator_of(model).parameters()]
+    if rank == 1:
+        os._exit(0)
+    try:
+        train(wrapped, model, range(4, 5), optimizer=optimizer)
+    except RuntimeError as error:
+        now = allocator_of(model).parameters()
+        return {
+            "error": str(error),
+            "mask_is_the_old_one": allocator_of(model).mask is before,
+            "values_are_the_old_ones": all(map(torch.equal, values, now)),
+            "last_step": allocator_of(model).last_step,
+        }
+    return {"error": "none"}
 
 
 def die_before_allocation(rank: int) -> dict[str, Any] | None:
@@ -307,28 +338,6 @@ def save_pretrained_at(rank: int, kind: str, stop: int, folder: Path) -> None:
     with torch.no_grad():
         wrapped.eval()(**batch(0, rank, distributed.get_world_size(), torch.float64))
     model.save_pretrained(folder / f"by-{kind}", is_main_process=rank == 0)
-
-
-def count_exchanged_numbers(rank: int) -> tuple[int, int]:
-    """Return how many numbers the scores and the penalty exchange at one step."""
-    sizes: list[int] = []
-    all_reduce = distributed.all_reduce
-
-    def note(tensor: torch.Tensor, **options: Any) -> None:
-        sizes.append(tensor.numel())
-        all_reduce(tensor, **options)
-
-    model = adapted()
-    wrapped = wrap(model, "fsdp2")
-    optimizer = optimizer_of(model)
-    wrapped.train()
-    distributed.all_reduce = note
-    wrapped(**batch(4, rank, distributed.get_world_size(), torch.float64)).loss.backward()
-    (penalty,) = sizes
-    optimizer.step()
-    model.update_and_allocate(4)
-    distributed.all_reduce = all_reduce
-    return sizes[1], penalty
 
 
 def scores_at(_rank: int, kind: str, stop: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.fsdp.wrap import CustomPolicy
-from torch.distributed.tensor import Shard
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_module
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
@@ -160,6 +160,56 @@ def singular_values_cut_across() -> None:
     model = adapted()
     shard(model, init_device_mesh("cpu", (1,)), shard_placement_fn=place)
     one_step(model, model)
+
+
+def penalty_of_a_single_factor() -> None:
+    model = adapted()
+    fully_shard(model.get_base_model().first[0].lora_A, mesh=mesh())
+    model.orthogonality_penalty()
+
+
+def blocks_on_two_meshes() -> None:
+    train_on_two_meshes(adapted())
+
+
+def blocks_on_two_meshes_without_a_penalty() -> None:
+    train_on_two_meshes(adapted(orth_reg_weight=0.0))
+
+
+def train_on_two_meshes(model: Any) -> None:
+    copies = init_device_mesh("cpu", (1, 2), mesh_dim_names=("copy", "part"))
+    fully_shard(model.get_base_model().first, mesh=copies)
+    fully_shard(model.get_base_model().second, mesh=mesh())
+    one_step(fully_shard(model, mesh=mesh()), model)
+
+
+def factors_on_every_process() -> None:
+    model = adapted()
+    distribute_module(model, mesh())
+    model.update_and_allocate(0)
+
+
+def factors_cut_by_hand() -> None:
+    model = adapted()
+    rows = 4 if distributed.get_rank() == 0 else 2  # fully_shard makes it 3 and 3
+    for layer in model.base_model.adapters["default"].layers.values():
+        for factors in (layer.lora_A, layer.lora_E, layer.lora_B):
+            whole = factors["default"].detach()
+            cut = DTensor.from_local(
+                whole[:rows], mesh(), [Shard(0)], shape=whole.shape, stride=whole.stride()
+            )
+            factors["default"] = nn.Parameter(cut)
+    model.update_and_allocate(0)
+
+
+def gradient_on_every_process() -> None:
+    model = adapted()
+    wrap(model, "fsdp2")
+    for parameter in allocator_of(model).parameters():
+        parameter.grad = DTensor.from_local(
+            torch.zeros(parameter.shape, dtype=parameter.dtype), mesh(), [Replicate()]
+        )
+    model.update_and_allocate(0)
 
 
 def merge_under_fsdp2() -> None:

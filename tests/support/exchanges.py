@@ -1,0 +1,93 @@
+"""What the processes exchange, keep and compute, counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import peft
+import torch
+from distributed_checks import allocator_of
+from distributed_runs import SETTINGS, STEPS, Blocks, adapted, batch, optimizer_of, train, wrap
+from torch import distributed
+from torch.distributed.tensor.debug import CommDebugMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def mine(step: int) -> dict[str, torch.Tensor]:
+    """Return what this process has of a batch."""
+    return batch(step, distributed.get_rank(), distributed.get_world_size(), torch.float64)
+
+
+def count_collectives(_rank: int, kind: str, changes: dict[str, Any]) -> list[tuple[int, int]]:
+    """Return for each step how many collectives forward and backward, and the allocation, made."""
+    model = adapted(**changes)
+    wrapped = wrap(model, kind)
+    optimizer = optimizer_of(model)
+    counts = []
+    wrapped.train()
+    for step in range(STEPS):
+        with CommDebugMode() as training:
+            wrapped(**mine(step)).loss.backward()
+        optimizer.step()
+        with CommDebugMode() as allocating:
+            model.update_and_allocate(step)
+        optimizer.zero_grad()
+        counts.append((training.get_total_counts(), allocating.get_total_counts()))
+    return counts
+
+
+def count_collectives_of_lora(_rank: int) -> list[int]:
+    """Return for each step how many collectives PEFT's plain LoRA makes under DDP."""
+    config = peft.LoraConfig(r=SETTINGS["init_r"], target_modules=SETTINGS["target_modules"])
+    model = peft.get_peft_model(Blocks(), config)
+    wrapped = wrap(model, "ddp")
+    optimizer = optimizer_of(model)
+    counts = []
+    for step in range(STEPS):
+        with CommDebugMode() as training:
+            wrapped(**mine(step)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        counts.append(training.get_total_counts())
+    return counts
+
+
+class NotedSizes(TorchDispatchMode):
+    """Notes how many numbers each process hands over to the collectives that follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: dict[str, list[int]] = {}
+
+    def __torch_dispatch__(self, op: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if op.namespace == "c10d":
+            # Output and input, where these differ; one list of both in other collectives.
+            sent = args[1] if isinstance(args[0], torch.Tensor) else args[0][0]
+            self.sizes.setdefault(op._schema.name, []).append(sent.numel())
+        return op(*args, **(kwargs or {}))
+
+
+def exchanged_sizes(_rank: int, kind: str) -> dict[str, list[int]]:
+    """Return the sizes of what is summed over processes at a step with allocation."""
+    model = adapted()
+    wrapped = wrap(model, kind)
+    optimizer = optimizer_of(model)
+    wrapped.train()
+    with NotedSizes() as noted:
+        wrapped(**mine(4)).loss.backward()
+        optimizer.step()
+        model.update_and_allocate(4)
+    return {name.removeprefix("c10d::"): each for name, each in noted.sizes.items()}
+
+
+def averages_and_penalty_flops(_rank: int, kind: str) -> tuple[int, int]:
+    """Return how many numbers the averages of this process have, and what its penalty computes."""
+    model = adapted()
+    wrapped = wrap(model, kind)
+    with FlopCounterMode(display=False) as counter:
+        model.orthogonality_penalty().backward()
+    train(wrapped, model, range(3))
+    statistics = allocator_of(model).statistics
+    averages = [*statistics.smoothed, *statistics.uncertainty]
+    return sum(each.numel() for each in averages), counter.get_total_flops()
