@@ -47,7 +47,10 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
     """
     tuner = tuner_of(model, "allocate_on_step")
 
-    def after_step(*_: Any) -> None:
+    def after_step(stepped: torch.optim.Optimizer, *_: Any) -> None:
+        # Fused optimizers are called even where the scaler found an overflow, and do nothing.
+        if getattr(stepped, "found_inf", None):
+            return
         allocators = [adapter.allocator for adapter in tuner.trained_adapters()]
         steps = [each.last_step for each in allocators if each and each.last_step is not None]
         tuner.update_and_allocate(max(steps, default=-1) + 1)

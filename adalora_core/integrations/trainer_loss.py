@@ -17,9 +17,12 @@ def complete_loss(trainer: Trainer) -> None:
     """Let the loss of `trainer` contain the penalty whatever it is made of.
 
     A model adds the penalty to `outputs.loss`. Label smoothing, `compute_loss_func` and the
-    `compute_loss` of a subclass may pass that by; then it is added to their result.
+    `compute_loss` of a subclass may pass that by; then it is added to their result. A second call
+    changes nothing.
     """
     compute_loss = trainer.compute_loss
+    if isinstance(compute_loss, _CompleteLoss):
+        return
     complete = functools.wraps(compute_loss)(_CompleteLoss(trainer, compute_loss))
     setattr(trainer, "compute_loss", complete)  # noqa: B010 - types do not let a method be replaced
 

@@ -51,6 +51,7 @@ class AdaLoraCallback(TrainerCallback):
     def __init__(self) -> None:
         super().__init__()
         self._has_warned = False
+        self._loss_scale = 0.0
 
     def add_to(self, trainer: Trainer) -> None:
         """Put the callback in front of those that write logs, so that they get its numbers.
@@ -61,9 +62,11 @@ class AdaLoraCallback(TrainerCallback):
 
         `Trainer(callbacks=[AdaLoraCallback()])` works too, but puts the callback behind the
         writers of `report_to`, which then do not see its numbers, and warns where the penalty is
-        missing.
+        missing. One that is there already is replaced: two would count every step twice.
         """
-        trainer.callback_handler.callbacks.insert(0, self)
+        handler = trainer.callback_handler
+        others = [each for each in handler.callbacks if not isinstance(each, AdaLoraCallback)]
+        handler.callbacks = [self, *others]
         self.on_init_end(trainer.args, trainer.state, trainer.control, model=trainer.model)
         complete_loss(trainer)
 
@@ -79,13 +82,7 @@ class AdaLoraCallback(TrainerCallback):
         **_: Any,
     ) -> None:
         """Check the model, and let Trainer save and load it as the adapter that it is."""
-        tuner_of(model, "AdaLoraCallback")
-        inner = unwrapped(model)
-        if isinstance(inner, AdaLoraModel):
-            if importlib.util.find_spec("peft") is not None:
-                inner.__class__ = _known_to_trainer(type(inner))
-            elif args.save_strategy != "no":
-                raise MissingExtraError("peft", "peft", "saving adapter checkpoints with Trainer")
+        _introduce(args, model)
 
     def on_train_begin(
         self,
@@ -100,10 +97,18 @@ class AdaLoraCallback(TrainerCallback):
 
         Raises:
             ParallelismError: Trainer divides the model by FSDP, or hands it to DeepSpeed.
+            RuntimeError: the adapter is loaded for inference.
         """
+        # Trainer.add_callback and model_init come after its other events.
+        _introduce(args, model)
         tuner = self._tuner(model)
         _refuse_division(args, tuner)
+        if not tuner.trained_adapters():
+            raise RuntimeError(
+                "AdaLoraCallback: no active adapter is trainable; load it with is_trainable=True"
+            )
         tuner.bind_total_step(state.max_steps)
+        _warn_of_another_length(tuner, state.max_steps)
 
     def on_step_begin(
         self,
@@ -112,9 +117,11 @@ class AdaLoraCallback(TrainerCallback):
         control: TrainerControl,  # noqa: ARG002
         *,
         model: Any = None,
+        optimizer: Any = None,
         **_: Any,
     ) -> None:
         """Note that the first micro-batch of an optimizer step comes next."""
+        self._loss_scale = _loss_scale_of(optimizer)
         # What Trainer.compute_loss does with losses that are normalised over the step.
         processes = max(args.world_size, args.n_gpu) if args.average_tokens_across_devices else 1
         self._tuner(model).penalty_turn.begin_step(multiplied_by=processes)
@@ -130,7 +137,10 @@ class AdaLoraCallback(TrainerCallback):
         **_: Any,
     ) -> None:
         """Allocate, after the optimizer has stepped and while the gradients are still there."""
-        if getattr(optimizer, "step_was_skipped", False):
+        # Of fused optimizers, Trainer's default, accelerate takes every step for made; but a scaler
+        # that finds an overflow lowers its scale.
+        is_lowered = _loss_scale_of(optimizer) < self._loss_scale
+        if is_lowered or getattr(optimizer, "step_was_skipped", False):
             # Trainer calls this too where the scaler found an overflow; it clears them next anyhow.
             unwrapped(model).zero_grad()
         tuner = self._tuner(model)
@@ -201,6 +211,34 @@ class AdaLoraCallback(TrainerCallback):
             "orthogonality": penalty,
             "skipped_entries": sum(each.statistics.skipped_entries for each in allocators),
         }
+
+
+def _introduce(args: TrainingArguments, model: Any) -> None:
+    tuner_of(model, "AdaLoraCallback")
+    inner = unwrapped(model)
+    if isinstance(inner, AdaLoraModel):
+        if importlib.util.find_spec("peft") is not None:
+            inner.__class__ = _known_to_trainer(type(inner))
+        elif args.save_strategy != "no":
+            raise MissingExtraError("peft", "peft", "saving adapter checkpoints with Trainer")
+
+
+def _loss_scale_of(optimizer: Any) -> float:
+    """Return the scale of the fp16 scaler of accelerate's `optimizer`; 0 without one."""
+    scaler = getattr(optimizer, "scaler", None)
+    return 0.0 if scaler is None else float(scaler.get_scale())
+
+
+def _warn_of_another_length(tuner: Tuner, steps: int) -> None:
+    for adapter in tuner.trained_adapters():
+        if adapter.spec.total_step != steps:
+            warnings.warn(
+                f"AdaLoraCallback: Trainer makes {steps} optimizer steps, but total_step of the "
+                f"adapter {adapter.name!r} is {adapter.spec.total_step}: its schedule is made for "
+                f'a run of that length. Set total_step to {steps}, or to "auto" in a '
+                "configuration of adalora_core.",
+                stacklevel=2,
+            )
 
 
 def _refuse_division(args: TrainingArguments, tuner: Tuner) -> None:

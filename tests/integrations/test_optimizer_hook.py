@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from adalora_runs import final_ranks, make, optimizer_of, train
+from adalora_runs import OURS, allocator_of, final_ranks, make, optimizer_of, train
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import allocate_on_step
@@ -46,22 +46,43 @@ def test_removed_hook_allocates_no_more() -> None:
     assert model.base_model.adapters["default"].allocator.last_step == 1
 
 
-def test_accumulated_micro_batches_are_one_step() -> None:
-    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=3)
-    model = fresh().train()
+def accumulated_run(library: str, micro_batches: int) -> Any:
+    """Train in float64 under `accelerator.accumulate`, 30 steps over the same batches."""
+    torch.manual_seed(7)
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=micro_batches)
+    model = make(library, TwoLayer().double()).train()
     model, optimizer = accelerator.prepare(model, optimizer_of(model))
     allocate_on_step(optimizer, model)
-    for micro_batch in range(9):
-        with accelerator.accumulate(model):
-            accelerator.backward(model(**two_layer_batch(micro_batch)).loss)
-            optimizer.step()
-            optimizer.zero_grad()
-    assert accelerator.unwrap_model(model).base_model.adapters["default"].allocator.last_step == 2
+    for step in range(30):
+        batch = two_layer_batch(step)
+        parts = zip(
+            batch["x"].double().chunk(micro_batches),
+            batch["labels"].chunk(micro_batches),
+            strict=True,
+        )
+        for x, labels in parts:
+            with accelerator.accumulate(model):
+                accelerator.backward(model(x=x, labels=labels).loss)
+                optimizer.step()
+                optimizer.zero_grad()
+    return accelerator.unwrap_model(model)
 
 
-def test_step_that_a_scaler_skips_is_not_counted() -> None:
+@pytest.mark.parametrize("library", OURS)
+def test_accumulated_micro_batches_equal_the_batch_of_all(library: str) -> None:
+    expected, model = accumulated_run(library, 1), accumulated_run(library, 4)
+    assert allocator_of(model).last_step == 29
+    assert final_ranks(model) == final_ranks(expected)
+    for found, one in zip(model.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(found, one, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_step_that_a_scaler_skips_is_not_counted(fused: bool) -> None:
     model = fresh().train()
-    optimizer = optimizer_of(model)
+    trained = [each for each in model.parameters() if each.requires_grad]
+    # Of a fused optimizer `step` is called, and it looks for overflows itself.
+    optimizer = torch.optim.AdamW(trained, lr=1e-2, fused=fused)
     allocate_on_step(optimizer, model)
     scaler = torch.amp.GradScaler("cpu")
     for step in range(3):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from adalora_runs import OURS, live_ranks
-from toy_models import tiny_llama, token_batch
+from toy_models import tiny_llama
 from trainer_runs import STEPS, TARGET_BUDGET, Sequences, llama, trainer_for
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -24,9 +24,11 @@ def allocator_of(model: Any) -> Any:
 
 
 class TestOneRun:
-    @pytest.fixture
-    def trainer(self, tmp_path: Path) -> Trainer:
-        trainer = trainer_for(llama("adalora_core", total_step="auto"), tmp_path)
+    @pytest.fixture(params=OURS)
+    def trainer(self, request: pytest.FixtureRequest, tmp_path: Path) -> Trainer:
+        # PEFT's configurations need a number.
+        total_step = "auto" if request.param == "adalora_core" else STEPS
+        trainer = trainer_for(llama(request.param, total_step=total_step), tmp_path)
         trainer.train()
         return trainer
 
@@ -44,7 +46,7 @@ class TestOneRun:
         assert budgets == sorted(budgets, reverse=True)
         assert logs[-1]["mean_rank"] == 3.0
         assert {each["skipped_entries"] for each in logs} == {0}
-        expected = trainer.model.orthogonality_penalty().item()
+        expected = trainer.model.base_model.orthogonality_penalty().item()
         assert logs[-1]["orthogonality"] == pytest.approx(expected)
 
     def test_evaluation_loss_is_the_task_loss(self, trainer: Trainer) -> None:
@@ -53,7 +55,7 @@ class TestOneRun:
         with torch.no_grad():
             task = trainer.model.get_base_model()(**batch).loss
         assert found == pytest.approx(float(task), rel=1e-5)
-        assert trainer.model.orthogonality_penalty().item() > 0.01
+        assert trainer.model.base_model.orthogonality_penalty().item() > 0.01
 
 
 def _all(count: int) -> list[dict[str, torch.Tensor]]:
@@ -76,7 +78,7 @@ def test_writers_of_logs_see_the_numbers(tmp_path: Path) -> None:
 
     arguments = TrainingArguments(
         output_dir=str(tmp_path),
-        max_steps=4,
+        max_steps=STEPS,
         logging_steps=4,
         report_to=[],
         disable_tqdm=True,
@@ -105,30 +107,92 @@ def test_fourfold_accumulation_equals_the_fourfold_batch(library: str, tmp_path:
     assert live_ranks(split) == live_ranks(whole)
 
 
-def test_step_that_the_scaler_skipped_is_no_observation(tmp_path: Path) -> None:
-    model = llama("adalora_core").train()
-    trainer = trainer_for(model, tmp_path)
-    (callback,) = (
-        each for each in trainer.callback_handler.callbacks if isinstance(each, AdaLoraCallback)
+class Overflow(TrainerCallback):
+    """Makes the scaled gradients of one step infinite."""
+
+    STEP = 9
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: Any, control: Any, *, model: Any, **_: Any
+    ) -> None:
+        del args, control
+        if state.global_step == self.STEP:
+            next(each for each in model.parameters() if each.requires_grad).grad.fill_(torch.inf)
+
+
+# The kernels of fused optimizers look for overflows themselves.
+@pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused"])
+@pytest.mark.parametrize("library", OURS)
+def test_step_that_the_scaler_skipped_is_no_observation(
+    library: str, optim: str, tmp_path: Path
+) -> None:
+    averages = []
+
+    class Averages(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            averages.append([each.clone() for each in allocator.statistics.smoothed])
+
+    model = llama(library)
+    allocator = allocator_of(model)
+    trainer = trainer_for(model, tmp_path, optim=optim, max_grad_norm=0.0)
+    # fp16 needs a GPU; its scaler does not.
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
+    trainer.add_callback(Overflow())
+    trainer.add_callback(Averages())
+    trainer.train()
+    unchanged = [
+        all(map(torch.equal, before, after)) for before, after in itertools.pairwise(averages)
+    ]
+    # From the final phase on nothing is observed.
+    observed = unchanged[: STEPS - 6 - 1]
+    assert [step for step, same in enumerate(observed, 1) if same] == [Overflow.STEP]
+    assert allocator.last_step == STEPS - 1
+    assert allocator.statistics.skipped_entries == 0
+    assert sum(live_ranks(model)) == TARGET_BUDGET
+
+
+def test_callback_is_in_a_trainer_once(tmp_path: Path) -> None:
+    arguments = {"label_smoothing_factor": 0.1}
+    expected, model = llama("adalora_core"), llama("adalora_core")
+    trainer_for(expected, tmp_path, **arguments).train()
+    trainer = trainer_for(model, tmp_path, **arguments)
+    AdaLoraCallback().add_to(trainer)
+    trainer.train()
+    assert all(map(torch.equal, model.parameters(), expected.parameters()))
+
+
+@pytest.mark.parametrize("way", ["add_callback", "model_init"])
+@pytest.mark.parametrize("library", OURS)
+def test_base_is_not_saved_however_trainer_gets_callback_and_model(
+    library: str, way: str, tmp_path: Path
+) -> None:
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=STEPS,
+        save_steps=STEPS,
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
     )
-
-    def step(number: int, *, skipped: bool) -> list[torch.Tensor]:
-        model(**token_batch(number)).loss.backward()
-        callback.on_optimizer_step(
-            trainer.args,
-            SimpleNamespace(global_step=number),
-            trainer.control,
-            model=model,
-            optimizer=SimpleNamespace(step_was_skipped=skipped),
+    if way == "model_init":
+        trainer = Trainer(
+            model_init=lambda: llama(library), args=arguments, train_dataset=Sequences()
         )
-        model.zero_grad()
-        return [each.clone() for each in allocator_of(model).statistics.smoothed]
+        AdaLoraCallback().add_to(trainer)
+    else:
+        trainer = Trainer(llama(library), arguments, train_dataset=Sequences())
+        trainer.add_callback(AdaLoraCallback())
+    trainer.train()
+    files = {path.name for path in (tmp_path / f"checkpoint-{STEPS}").iterdir()}
+    assert "adapter_model.safetensors" in files
+    assert "model.safetensors" not in files
 
-    before = step(0, skipped=False)
-    unchanged = step(1, skipped=True)
-    assert all(map(torch.equal, before, unchanged))
-    assert allocator_of(model).last_step == 1
-    assert not all(map(torch.equal, before, step(2, skipped=False)))
+
+@pytest.mark.parametrize("library", OURS)
+def test_schedule_for_a_run_of_another_length_is_told(library: str, tmp_path: Path) -> None:
+    trainer = trainer_for(llama(library), tmp_path, max_steps=STEPS + 1)
+    with pytest.warns(UserWarning, match=r"makes 25 optimizer steps.*total_step.*'default' is 24"):
+        trainer.train()
 
 
 class TestRefusals:
@@ -142,6 +206,14 @@ class TestRefusals:
             trainer_for(llama("peft"), tmp_path)
         with pytest.raises(TypeError, match="get_peft_model"):
             trainer_for(tiny_llama(), tmp_path)
+
+    def test_adapter_for_inference_is_refused(self, tmp_path: Path) -> None:
+        llama("adalora_core").save_pretrained(tmp_path)
+        model = AdaLoraModel.from_pretrained(tiny_llama(), tmp_path)
+        trainer = trainer_for(model, tmp_path)
+        assert trainer.evaluate()["eval_loss"] > 0
+        with pytest.raises(RuntimeError, match="is_trainable=True"):
+            trainer.train()
 
     def test_model_stays_an_adalora_model(self, tmp_path: Path) -> None:
         model = llama("adalora_core")
