@@ -97,6 +97,11 @@ def trainer_for(
             if "loss" in logs:
                 on_step(step_report(allocator, state.global_step - 1, logs["loss"]))
 
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            del args, state, control, kwargs
+            # Trainer clears the gradients of its model, and the head is no part of that.
+            head.zero_grad()
+
     def collate(indices: list[int]) -> dict[str, torch.Tensor]:
         inputs, labels = words.batch(torch.tensor(indices))
         return {**inputs, "labels": labels}
