@@ -65,8 +65,8 @@ def svd_linear(
         dropped = torch.nn.functional.dropout(x, dropout) if dropout else x
         result: Tensor = torch.ops.adalora_core.svd_linear(base_output, dropped, A, E, B, scale)[0]
         return result
-    if torch.compiler.is_compiling() and x.is_cuda and not inplace:
-        return folded_formula(base_output, x, A, E, B, scale, dropout)
+    if torch.compiler.is_compiling() and x.is_cuda:
+        return folded_formula(base_output, x, A, E, B, scale, dropout, inplace)
     if not _backend.serves(base_output, x, A):
         return reference.svd_linear(
             base_output, x, A, E, B, scale, dropout=dropout, inplace=inplace

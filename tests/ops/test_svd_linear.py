@@ -78,6 +78,27 @@ def test_float32_adapters_on_a_low_precision_base_equal_the_oracle(
     check_against_oracle(make(shape, base, torch.float32), device)
 
 
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("base", [torch.float32, torch.bfloat16])
+def test_under_autocast_output_and_gradients_equal_the_oracle(
+    base: torch.dtype, given: torch.dtype, device: str
+) -> None:
+    tensors = make(((2, 3), 33, 12, 47), given, torch.float32)
+    tensors[0] = tensors[0].to(base)
+    grad = torch.randn(tensors[0].shape).to(base)
+    oracle = run(reference.svd_linear, [each.double() for each in tensors], grad.double())
+    place = "cuda" if device == "cuda" else "cpu"
+    leaves = [each.requires_grad_() for each in tensors]
+    for forward, backward in ((True, False), (True, True), (False, True)):
+        with torch.autocast(place, torch.bfloat16, enabled=forward):
+            output = ops.svd_linear(*leaves, SCALE)
+        with torch.autocast(place, torch.bfloat16, enabled=backward):
+            found = [output, *torch.autograd.grad(output, leaves, grad)]
+        for actual, expected, like in zip(found, oracle, [tensors[0], *tensors], strict=True):
+            assert actual.dtype == like.dtype
+            assert_close(actual, expected, torch.bfloat16)
+
+
 @pytest.mark.cpu_core
 def test_low_precision_base_rounds_its_output_once() -> None:
     base, x, A, E, B = make(((6,), 16, 4, 8), torch.bfloat16, torch.float32)
@@ -85,6 +106,7 @@ def test_low_precision_base_rounds_its_output_once() -> None:
     assert torch.equal(ops.svd_linear(base, x, A, E, B, SCALE), expected)
 
 
+@pytest.mark.cpu_core  # the products of cuBLAS promise nothing of the kind
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_row_does_not_depend_on_the_rows_beside_it(dtype: torch.dtype) -> None:
     base, x, *factors = make(((23,), 130, 13, 77), dtype)

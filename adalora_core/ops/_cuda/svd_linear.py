@@ -32,6 +32,9 @@ def svd_linear(
 ) -> Tensor:
     """Add the adapter's product to `base_output`; see `adalora_core.ops.svd_linear`."""
     _require_fit(base_output, x, A=A, E=E, B=B)
+    if x.dtype != torch.float64 and torch.is_autocast_enabled(x.device.type):
+        # As the base layer's product did: torch would cast x in some of the products, not in all.
+        x = x.to(torch.get_autocast_dtype(x.device.type))
     # Drawn on the device, so that a captured graph draws anew when it is replayed.
     seed = torch.empty((), dtype=torch.int64, device=x.device).random_() if dropout else None
     if torch.is_grad_enabled():
@@ -43,12 +46,21 @@ def svd_linear(
 
 
 def folded_formula(
-    base_output: Tensor, x: Tensor, A: Tensor, E: Tensor, B: Tensor, scale: float, dropout: float
+    base_output: Tensor,
+    x: Tensor,
+    A: Tensor,
+    E: Tensor,
+    B: Tensor,
+    scale: float,
+    dropout: float,
+    inplace: bool,
 ) -> Tensor:
     """Return the same by torch's own ops, for torch.compile: it makes the kernels itself."""
     folded_A = (A * (E * scale)).to(x.dtype)
     hidden = functional.linear(functional.dropout(x, dropout), folded_A)
     delta = functional.linear(hidden, B.to(x.dtype))
+    if inplace:
+        return base_output.add_(delta)
     return (base_output + delta).to(base_output.dtype)
 
 
@@ -126,9 +138,11 @@ def _dropped(core: Any, x: Tensor, dropout: float, seed: Tensor | None) -> Tenso
 
 
 def _sum_over_rows(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return left^T right, in float32 where the factors are and the device can."""
-    if dtype == torch.float32 and left.is_cuda and left.dtype in {torch.float16, torch.bfloat16}:
-        return torch.mm(left.T, right, out_dtype=torch.float32)
+    """Return left^T right, in float32 where the factors are."""
+    if dtype == torch.float32 and left.dtype in {torch.float16, torch.bfloat16}:
+        if left.is_cuda:
+            return torch.mm(left.T, right, out_dtype=torch.float32)
+        return torch.mm(left.T.float(), right.float())  # emulated kernels; the CPU has no out_dtype
     return torch.mm(left.T, right)
 
 
@@ -156,27 +170,43 @@ class _SVDLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, A, E, B, seed, hidden, folded_A, folded_B = ctx.saved_tensors
-        core, scale, dropout = ctx.constants
         of_base, *wanted = ctx.needs_input_grad[1:6]
+        core, scale, dropout = ctx.constants
         if torch.is_grad_enabled():
-            gradients = svd_linear_gradients(grad, (x, A, E, B), tuple(wanted), scale, dropout)
+            gradients = svd_linear_gradients(
+                grad, ctx.saved_tensors[:4], tuple(wanted), scale, dropout
+            )
         else:
-            rows = _rows(grad).to(x.dtype)
-            grad_hidden = torch.mm(rows, folded_B) if any(wanted[:3]) else None
-            grad_x = None
-            if wanted[0] and grad_hidden is not None:
-                grad_x = torch.mm(grad_hidden, folded_A)
-                if seed is not None:
-                    core.drop(grad_x, dropout, seed, grad_x)
-                grad_x = grad_x.view(x.shape)
-            of_A = of_B = None
-            if any(wanted[1:3]) and grad_hidden is not None:
-                of_A = _sum_over_rows(grad_hidden, _dropped(core, x, dropout, seed), A.dtype)
-            if wanted[3]:
-                of_B = _sum_over_rows(rows, hidden, B.dtype)
-            gradients = (grad_x, *_unfolded(core, of_A, of_B, (A, E, B), scale, wanted[1:]))
+            # The dtypes of the products were settled in the forward pass.
+            with torch.autocast(grad.device.type, enabled=False):
+                gradients = _backward(core, grad, ctx.saved_tensors, scale, dropout, wanted)
         return (None, grad if of_base else None, *gradients, None, None, None, None)
+
+
+def _backward(
+    core: Any,
+    grad: Tensor,
+    saved: tuple[Any, ...],
+    scale: float,
+    dropout: float,
+    wanted: list[bool],
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of x, A, E and B, None where `wanted` says so."""
+    x, A, E, B, seed, hidden, folded_A, folded_B = saved
+    rows = _rows(grad).to(x.dtype)
+    grad_hidden = torch.mm(rows, folded_B) if any(wanted[:3]) else None
+    grad_x = None
+    if wanted[0] and grad_hidden is not None:
+        grad_x = torch.mm(grad_hidden, folded_A)
+        if seed is not None:
+            core.drop(grad_x, dropout, seed, grad_x)
+        grad_x = grad_x.view(x.shape)
+    of_A = of_B = None
+    if any(wanted[1:3]) and grad_hidden is not None:
+        of_A = _sum_over_rows(grad_hidden, _dropped(core, x, dropout, seed), A.dtype)
+    if wanted[3]:
+        of_B = _sum_over_rows(rows, hidden, B.dtype)
+    return (grad_x, *_unfolded(core, of_A, of_B, (A, E, B), scale, wanted[1:]))
 
 
 def _unfolded(

@@ -51,16 +51,30 @@ void read_inputs(Overlap& overlap, const Triplets& triplets) {
   overlap.read(triplets.B, argument("B"));
 }
 
-void require_folded(const cuda::Folded& folded, const Triplets& triplets, const char* name_A,
-                    const char* name_B) {
-  const DType dtype = folded.A.present() ? folded.A.dtype : folded.B.dtype;
-  const std::int64_t padded = cuda::padded_rank(triplets.A.rows, dtype);
-  if (folded.A.present()) {
-    require_shape(folded.A, argument(name_A), padded, triplets.A.cols, "[padded r, in]");
+void require_folded(const cuda::Folded& folded, const Triplets& triplets) {
+  const std::int64_t padded = cuda::padded_rank(triplets.A.rows, folded.A.dtype);
+  require_shape(folded.A, argument("folded_A"), padded, triplets.A.cols, "[padded r, in]");
+  require_shape(folded.B, argument("folded_B"), triplets.B.rows, padded, "[out, padded r]");
+  require_dtype(folded.B, argument("folded_B"), folded.A.dtype, "that of folded_A");
+}
+
+/// What was padded follows from the dtype of the products, not from that of the gradients: sums
+/// over all rows of x are kept in float32.
+void require_gradients(const cuda::Folded& gradients, const Triplets& triplets) {
+  const Argument A = argument("grad_folded_A"), B = argument("grad_folded_B");
+  const std::int64_t padded = gradients.A.present() ? gradients.A.rows : gradients.B.cols;
+  if (gradients.A.present()) {
+    require_shape(gradients.A, A, padded, triplets.A.cols, "[padded r, in]");
   }
-  if (folded.B.present()) {
-    require_shape(folded.B, argument(name_B), triplets.B.rows, padded, "[out, padded r]");
-    require_dtype(folded.B, argument(name_B), dtype, "that of the other");
+  if (gradients.B.present()) {
+    require_shape(gradients.B, B, triplets.B.rows, padded, "[out, padded r]");
+    if (gradients.A.present())
+      require_dtype(gradients.B, B, gradients.A.dtype, "that of the other");
+  }
+  if ((gradients.A.present() || gradients.B.present()) && padded < triplets.A.rows) {
+    throw_value_error(gradients.A.present() ? A : B,
+                      "of at least r = " + std::to_string(triplets.A.rows) + " triplets",
+                      std::to_string(padded));
   }
 }
 
@@ -69,7 +83,7 @@ void fold(py::handle A, py::handle E, py::handle B, py::handle scale, py::handle
   const Call call;
   const Triplets triplets = read_triplets(A, E, B);
   const cuda::Folded folded{read_plain(folded_A, "folded_A"), read_plain(folded_B, "folded_B")};
-  require_folded(folded, triplets, "folded_A", "folded_B");
+  require_folded(folded, triplets);
   Overlap overlap;
   overlap.write(folded.A, argument("folded_A"));
   overlap.write(folded.B, argument("folded_B"));
@@ -86,7 +100,7 @@ void unfold(py::handle grad_folded_A, py::handle grad_folded_B, py::handle A, py
   cuda::Folded gradients;
   if (!grad_folded_A.is_none()) gradients.A = read_plain(grad_folded_A, "grad_folded_A");
   if (!grad_folded_B.is_none()) gradients.B = read_plain(grad_folded_B, "grad_folded_B");
-  require_folded(gradients, triplets, "grad_folded_A", "grad_folded_B");
+  require_gradients(gradients, triplets);
   Overlap overlap;
   const Triplets wanted{read_wanted(grad_A, "grad_A", triplets.A, overlap),
                         read_wanted(grad_E, "grad_E", triplets.E, overlap),
