@@ -18,8 +18,8 @@ from adalora_core.errors import BackendUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DRIVER_OF_CUDA = {12: "525", 13: "580"}
-"""The first NVIDIA driver on Linux that serves a major version of CUDA."""
+DRIVER_OF_CUDA = {12000: "525", 12010: "530", 13000: "580"}
+"""The first NVIDIA driver on Linux that serves a version of CUDA (1000 * major + 10 * minor)."""
 
 KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
@@ -76,14 +76,13 @@ def _cuda_backend() -> str:
         missing = isinstance(error, ModuleNotFoundError)
         reason = "this build has no CUDA kernels (docs/build.md)" if missing else str(error)
         return f"none: {reason}; CUDA tensors use the reference"
-    needed, served = cuda.runtime_version(), cuda.driver_version()
-    driver = DRIVER_OF_CUDA.get(needed // 1000)
-    needs = f"needs a driver for CUDA {needed // 1000}.x"
+    needed, served = cuda.required_driver_version(), cuda.driver_version()
+    driver = DRIVER_OF_CUDA.get(needed)
+    needs = f"needs a driver for CUDA {_version_text(needed)}"
     needs += f" ({driver} or newer)" if driver else ""
     there = f"{_driver()} serves CUDA {_version_text(served)}" if served else "no driver is here"
-    works = served // 1000 >= needed // 1000
-    serves = "" if works else "; CUDA tensors use the reference"
-    built = f"compiled with CUDA {_version_text(needed)} for {cuda.architectures}"
+    serves = "" if served >= needed else "; CUDA tensors use the reference"
+    built = f"compiled with CUDA {_version_text(cuda.runtime_version())} for {cuda.architectures}"
     return f"{built}; {needs}, {there}{serves}"
 
 

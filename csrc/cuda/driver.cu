@@ -16,6 +16,14 @@ std::string version_text(int version) {
 
 int runtime_version() { return CUDART_VERSION; }
 
+int required_driver_version() {
+  // Any driver of the major version loads the kernels; launches with large tables came with 12.1.
+  constexpr int kLargeArguments = 12010;
+  const int first_of_major = CUDART_VERSION / 1000 * 1000;
+  return kArgumentBytes > 4096 && first_of_major < kLargeArguments ? kLargeArguments
+                                                                   : first_of_major;
+}
+
 int driver_version() {
   int version = 0;
   return cudaDriverGetVersion(&version) == cudaSuccess ? version : 0;
@@ -24,9 +32,11 @@ int driver_version() {
 std::string problem_of(int device) {
   const int driver = driver_version();
   if (driver == 0) return "there is no NVIDIA driver";
-  if (driver / 1000 < runtime_version() / 1000) {
+  if (driver < required_driver_version()) {
     return "the driver serves CUDA " + version_text(driver) + ", the kernels were compiled with " +
-           version_text(runtime_version()) + "; update the driver, or build with an older toolkit";
+           version_text(runtime_version()) + " and need one that serves " +
+           version_text(required_driver_version()) +
+           "; update the driver, or build with an older toolkit";
   }
   try {
     const CurrentDevice current(device);

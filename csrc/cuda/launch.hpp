@@ -36,19 +36,32 @@ inline void require_success(cudaError_t error) {
   }
 }
 
-/// Makes a device the current one, and the previous one again.
+/// A size that kernels hold in 32 bits.
+inline std::uint32_t narrow(std::int64_t size) {
+  if (size < 0 || size > kLargestCount) {
+    throw std::invalid_argument("a CUDA kernel takes sizes below 2^31, got " +
+                                std::to_string(size));
+  }
+  return static_cast<std::uint32_t>(size);
+}
+
+/// Makes a device the current one, and the previous one again. The runtime is only told where the
+/// two differ: to be told creates a context on a device that has none.
 class CurrentDevice {
  public:
-  explicit CurrentDevice(int device) {
+  explicit CurrentDevice(int device) : device_(device) {
     require_success(cudaGetDevice(&previous_));
-    require_success(cudaSetDevice(device));
+    if (previous_ != device_) require_success(cudaSetDevice(device_));
   }
-  ~CurrentDevice() { (void)cudaSetDevice(previous_); }
+  ~CurrentDevice() {
+    if (previous_ != device_) (void)cudaSetDevice(previous_);
+  }
 
   CurrentDevice(const CurrentDevice&) = delete;
   CurrentDevice& operator=(const CurrentDevice&) = delete;
 
  private:
+  int device_;
   int previous_ = 0;
 };
 
@@ -59,17 +72,8 @@ void launch(Kernel* kernel, std::int64_t blocks, unsigned threads, const Stream&
   static_assert(sizeof(Arguments) <= kArgumentBytes);
   if (blocks == 0) return;
   void* pointers[] = {&arguments};
-  require_success(cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(blocks)), dim3(threads),
-                                   pointers, 0, stream.handle));
-}
-
-/// A size that kernels hold in 32 bits.
-inline std::uint32_t narrow(std::int64_t size) {
-  if (size < 0 || size > kLargestCount) {
-    throw std::invalid_argument("a CUDA kernel takes sizes below 2^31, got " +
-                                std::to_string(size));
-  }
-  return static_cast<std::uint32_t>(size);
+  require_success(
+      cudaLaunchKernel(kernel, dim3(narrow(blocks)), dim3(threads), pointers, 0, stream.handle));
 }
 
 }  // namespace adalora::cuda

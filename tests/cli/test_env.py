@@ -62,7 +62,8 @@ CUDA_BUILD = """
 import types
 cuda = types.ModuleType("adalora_core._cuda")
 cuda.architectures = "80-real, 90"
-cuda.runtime_version = lambda: 13000
+cuda.runtime_version = lambda: {compiled}
+cuda.required_driver_version = lambda: {required}
 cuda.driver_version = lambda: {served}
 sys.modules["adalora_core._cuda"] = cuda
 """
@@ -70,19 +71,24 @@ sys.modules["adalora_core._cuda"] = cuda
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("served", "said"),
+    ("compiled", "required", "served", "said"),
     [
-        (0, "no driver is here; CUDA tensors use the reference"),
-        (12080, "serves CUDA 12.8; CUDA tensors use the reference"),
-        (13010, "serves CUDA 13.1"),
+        (13000, 13000, 0, "13.0 (580 or newer), no driver is here; CUDA tensors use the reference"),
+        (13000, 13000, 12080, "serves CUDA 12.8; CUDA tensors use the reference"),
+        (13000, 13000, 13010, "serves CUDA 13.1"),
+        (12080, 12010, 0, "12.1 (530 or newer), no driver is here; CUDA tensors use the reference"),
+        (12080, 12010, 12000, "serves CUDA 12.0; CUDA tensors use the reference"),
+        (12080, 12010, 12010, "serves CUDA 12.1"),
     ],
 )
 def test_env_names_the_driver_that_the_kernels_need_and_the_one_that_is_there(
-    served: int, said: str
+    compiled: int, required: int, served: int, said: str
 ) -> None:
-    code, text = env(before=CUDA_BUILD.format(served=served))
+    build = CUDA_BUILD.format(compiled=compiled, required=required, served=served)
+    code, text = env(before=build)
     assert code == 0
-    assert "compiled with CUDA 13.0 for 80-real, 90; needs a driver for CUDA 13.x (580" in text
+    version = f"{compiled // 1000}.{compiled % 1000 // 10}"
+    assert f"compiled with CUDA {version} for 80-real, 90; needs a driver for CUDA" in text
     assert text.rstrip().endswith(said)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -152,9 +153,25 @@ def test_tensors_on_the_cpu_among_those_of_a_gpu_are_refused_by_name() -> None:
         ops.svd_linear(step.base, step.x, *mixed, 0.5)
 
 
-@pytest.mark.skipif(
+two_gpus = pytest.mark.skipif(
     torch.cuda.device_count() < 2, reason="one GPU; would have used the ops on two devices"
 )
+
+
+@two_gpus
+def test_threads_of_two_devices_may_call_at_once() -> None:
+    def work(device: str) -> None:
+        with torch.cuda.device(device):
+            step = Step(device)
+            for _ in range(200):
+                step.results()
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(work, device) for device in ("cuda:0", "cuda:1")]:
+            done.result()
+
+
+@two_gpus
 def test_the_second_device_serves_its_own_tensors() -> None:
     torch.manual_seed(3)
     expected = Step("cuda:0").results()

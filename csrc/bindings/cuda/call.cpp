@@ -8,9 +8,10 @@ namespace {
 
 constexpr int kUnknown = -1;
 
-/// The device of the call that runs now, and the argument that chose it.
-int call_device = kUnknown;
-std::string chosen_by;
+/// The device of the call that this thread is in, and the argument that chose it. Reading a tensor
+/// lets go of the interpreter's lock for a moment: threads of several devices are in calls at once.
+thread_local int call_device = kUnknown;
+thread_local std::string chosen_by;
 
 std::string name_of(const dlpack::Device& device) {
   return device.type == dlpack::kCuda ? "cuda:" + std::to_string(device.id)

@@ -6,8 +6,7 @@
 namespace adalora::bindings {
 
 /// Begins a call: the first tensor that is read says on which device all others must lie, and
-/// `stream()` is torch's current stream there. The interpreter's lock is held all the while: a call
-/// only enqueues.
+/// `stream()` is torch's current stream there, for the thread that began the call.
 class Call {
  public:
   Call();

@@ -10,6 +10,8 @@ PYBIND11_MODULE(_cuda, module) {
              "Read torch's exchange table; ImportError says why it cannot be used.");
   module.def("runtime_version", &adalora::cuda::runtime_version,
              "The CUDA version of the build, 1000 * major + 10 * minor.");
+  module.def("required_driver_version", &adalora::cuda::required_driver_version,
+             "The CUDA version that a driver must serve at least.");
   module.def("driver_version", &adalora::cuda::driver_version,
              "The newest CUDA version that the driver serves; 0 without a driver.");
   module.def("problem_of", &adalora::cuda::problem_of,
