@@ -1,4 +1,7 @@
-"""Prints what ptxas says of each kernel, from a build log on standard input; fails on spills."""
+"""Prints what ptxas says of each kernel, from a build log on standard input.
+
+Fails where a kernel spills registers, or keeps an array on a stack: both are memory, not registers.
+"""
 
 from __future__ import annotations
 
@@ -29,36 +32,36 @@ def readable(names: list[str]) -> dict[str, str]:
 
 
 def kernels(log: str) -> list[tuple[str, str, int, int, int]]:
-    """Return (name, architecture, registers, bytes of shared memory, bytes spilled) of each."""
+    """Return (name, architecture, registers, bytes of shared memory, bytes on a stack) of each."""
     found = []
     entry: tuple[str, str] | None = None
-    spilled = 0
+    on_stack = 0
     for line in log.splitlines():
         if match := ENTRY.search(line):
             entry = (match[1], match[2])
         elif entry and (match := SPILLS.search(line)):
-            spilled = int(match[2]) + int(match[3])
+            on_stack = sum(map(int, match.groups()))
         elif entry and (match := USED.search(line)):
             shared = SHARED.search(line)
-            found.append((*entry, int(match[1]), int(shared[1]) if shared else 0, spilled))
+            found.append((*entry, int(match[1]), int(shared[1]) if shared else 0, on_stack))
             entry = None
     return found
 
 
 def main() -> int:
-    """Print the table; 1 if a kernel spills or the log names no kernel."""
+    """Print the table; 1 if a kernel has a stack or the log names no kernel."""
     found = kernels(sys.stdin.read())
     names = readable([name for name, *_ in found])
-    print(f"{'kernel':<{LONGEST_NAME}} arch   registers  shared  spilled")
-    for name, architecture, registers, shared, spilled in found:
+    print(f"{'kernel':<{LONGEST_NAME}} arch   registers  shared    stack")
+    for name, architecture, registers, shared, on_stack in found:
         print(
             f"{names[name][:LONGEST_NAME]:<{LONGEST_NAME}} {architecture:<6} {registers:>9}  "
-            f"{shared:>6}  {spilled:>7}"
+            f"{shared:>6}  {on_stack:>7}"
         )
-    spilling = [names[name] for name, *_, spilled in found if spilled]
-    if spilling:
-        print(f"spills: {', '.join(spilling)}")
-    return 1 if spilling or not found else 0
+    burdened = [names[name] for name, *_, on_stack in found if on_stack]
+    if burdened:
+        print(f"memory instead of registers: {', '.join(burdened)}")
+    return 1 if burdened or not found else 0
 
 
 if __name__ == "__main__":

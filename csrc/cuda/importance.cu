@@ -22,8 +22,13 @@ struct Cut {
   std::uint32_t across;  ///< chunks side by side in one band
 };
 
+/// As many rows that each band begins where an access of 16 bytes may, in any dtype.
+constexpr std::uint32_t kRowStep = kPackOf<BFloat16>;
+
 ADALORA_SHARED Cut cut_of(std::uint32_t cols) {
-  return cols < kChunk ? Cut{kChunk / (cols == 0 ? 1 : cols), 1} : Cut{1, parts_of(cols, kChunk)};
+  if (cols >= kChunk) return {1, parts_of(cols, kChunk)};
+  const std::uint32_t rows = kChunk / (cols == 0 ? 1 : cols);
+  return {rows < kRowStep ? rows : rows / kRowStep * kRowStep, 1};
 }
 
 ADALORA_SHARED std::uint32_t bands_of(std::uint32_t rows, std::uint32_t cols) {

@@ -216,20 +216,21 @@ __device__ void write_rows(const P* factor, const T* residual, T scale, std::uin
   }
 }
 
-/// For B: the entries of a piece one after the other, as they lie in memory.
+/// For B: the entries of a piece one after the other, as they lie in memory. A piece has fewer than
+/// 2^32 of them, so that no place in it takes a division of 64 bits.
 template <class P, class T>
 __device__ void write_columns(const P* factor, const T* residual, T scale, std::uint32_t rank,
                               std::uint32_t length, std::uint32_t begin, P* gradient) {
-  const std::uint64_t last = std::uint64_t{smaller(length, begin + kGradientPiece)} * rank;
-  for (std::uint64_t at = std::uint64_t{begin} * rank + threadIdx.x; at < last; at += kThreads) {
-    const std::uint64_t row = at / rank;
-    const std::uint64_t column = at % rank;
+  const std::uint64_t start = std::uint64_t{begin} * rank;
+  const std::uint32_t count = smaller(length - begin, kGradientPiece) * rank;
+  for (std::uint32_t at = threadIdx.x; at < count; at += kThreads) {
+    const std::uint32_t column = at % rank;
+    const P* const row = factor + start + (at - column);
     T sum = 0;
     for (std::uint32_t i = 0; i < rank; ++i) {
-      sum += static_cast<T>(to_float(factor[row * rank + i])) *
-             residual[std::uint64_t{i} * rank + column];
+      sum += static_cast<T>(to_float(row[i])) * residual[std::uint64_t{i} * rank + column];
     }
-    gradient[at] = to_format<P>(scale * sum);
+    gradient[start + at] = to_format<P>(scale * sum);
   }
 }
 

@@ -31,16 +31,30 @@ __device__ void fold_A(const FoldArguments<P, X>& arguments, std::uint64_t pack)
   const std::uint64_t entries = std::uint64_t{arguments.padded} * arguments.in;
   const std::uint64_t known = std::uint64_t{arguments.rank} * arguments.in;
   if (begin >= entries) return;
+  Pack<P, kPack> values{};
+  if (begin + kPack <= known) {
+    values = read_pack<kPack>(arguments.A + begin, is_aligned(arguments.A));
+  } else {
+#pragma unroll
+    for (unsigned i = 0; i < kPack; ++i) {
+      if (begin + i < known) values.values[i] = arguments.A[begin + i];
+    }
+  }
+  // One division of 64 bits for the first entry; the others follow by counting.
+  auto row = static_cast<std::uint32_t>(begin / arguments.in);
+  auto column = static_cast<std::uint32_t>(begin % arguments.in);
   Pack<X, kPack> result;
 #pragma unroll
   for (unsigned i = 0; i < kPack; ++i) {
-    const std::uint64_t at = begin + i;
     Compute<P> value = 0;
-    if (at < known) {
-      value =
-          arguments.scale * to_float(arguments.E[at / arguments.in]) * to_float(arguments.A[at]);
+    if (row < arguments.rank) {
+      value = arguments.scale * to_float(arguments.E[row]) * to_float(values.values[i]);
     }
     result.values[i] = to_format<X>(value);
+    if (++column == arguments.in) {
+      column = 0;
+      ++row;
+    }
   }
   // p rows of any length are whole packs: p is a multiple of the pack.
   write_pack<kPack>(arguments.folded_A + begin, result, is_aligned(arguments.folded_A));
