@@ -10,6 +10,7 @@ of the kernels alone, as torch.profiler saw them, against a device copy that it 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import platform
@@ -27,19 +28,32 @@ import torch
 from measure import Case, Result, run
 from shapes import LLAMA, RANK, MatrixSizes, describe
 
+from adalora_core.cli.env import KERNEL_MODULE
+from adalora_core.ops import _backend
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 SIZES: dict[str, MatrixSizes] = {"llama": LLAMA, "tiny": [(64, 64), (64, 96)]}
 UPDATE_GOAL, COPY_GOAL, SCORE_GOAL, PENALTY_GOAL = 50, 0.8, 100, 30
 BFLOAT16_GOAL, MIXED_GOAL = 1.5, 2.5
 TOKENS = 2048
-WAITS = ("Synchronize", "cudaMemcpyDtoH", "aten::_local_scalar_dense", "aten::item")
+CALL = "the call that is counted"
+# What the host waits in; on a CPU, where a GPU would make it wait.
+WAITS = {
+    "cuda": {
+        "cudaStreamSynchronize",
+        "cudaDeviceSynchronize",
+        "cudaEventSynchronize",
+        "cudaMemcpy",
+    },
+    "cpu": {"aten::_local_scalar_dense"},
+}
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What torch.profiler saw of one call: kernels, waits of the host, microseconds of kernels."""
+    """What torch.profiler saw of one call: launches (kernels, copies), waits, and their time."""
 
     name: str
     launches: int
@@ -54,12 +68,24 @@ def profile(name: str, function: Callable[[], object], device: str) -> Profile:
         activities.append(torch.profiler.ProfilerActivity.CUDA)
     function()
     wait(device)
-    with torch.profiler.profile(activities=activities) as seen:
+    with (
+        torch.profiler.profile(activities=activities) as seen,
+        torch.profiler.record_function(CALL),
+    ):
         function()
-    events = list(seen.events() or [])
-    kernels = [e for e in events if e.device_type == torch.autograd.DeviceType.CUDA]
+    return counted(name, list(seen.events() or []), device)
+
+
+def counted(name: str, events: Sequence[Any], device: str) -> Profile:
+    """Count the events of one call; the profiler waits for the device too, before it ends."""
     host = [e for e in events if e.device_type == torch.autograd.DeviceType.CPU]
-    waits = sum(any(word in e.name for word in WAITS) for e in host)
+    (call,) = (e.time_range for e in host if e.name == CALL)
+    waits = sum(
+        e.name in WAITS[device] and call.start <= e.time_range.start <= call.end for e in host
+    )
+    kernels = [
+        e for e in events if e.device_type == torch.autograd.DeviceType.CUDA and e.name != CALL
+    ]
     return Profile(name, len(kernels), waits, sum(e.device_time_total for e in kernels))
 
 
@@ -82,11 +108,21 @@ def waiting(contenders: dict[str, Any], device: str) -> dict[str, Callable[[], o
     return {name: whole(function) for name, function in contenders.items()}
 
 
+def made(device: str, make: Callable[..., dict[str, Any]], *arguments: Any, **named: Any) -> Any:
+    """Return the contenders with their tensors on `device`.
+
+    Only while they are made is it the default: a default device costs every call of torch a
+    detour, and those who call it most would be measured as slower than they are.
+    """
+    with torch.device(device):
+        return make(*arguments, **named)
+
+
 def comparisons(sizes: MatrixSizes, name: str, device: str, rounds: int) -> Iterator[Case]:
     """Yield the comparison of every op."""
     label = describe(sizes, name)
     compiled = device == "cuda"
-    update = bench_importance.contenders(sizes, compiled=compiled)
+    update = made(device, bench_importance.contenders, sizes, compiled=compiled)
     yield Case("importance", label, waiting(update, device), goal=UPDATE_GOAL, rounds=rounds)
     if compiled:
         yield Case(
@@ -94,16 +130,18 @@ def comparisons(sizes: MatrixSizes, name: str, device: str, rounds: int) -> Iter
             rounds=rounds,
         )  # fmt: skip
     minus = {"ours": ("our step", "our update"), "peft": ("peft step", "peft update")}
-    steps = waiting(bench_selection.contenders(sizes), device)
+    steps = waiting(made(device, bench_selection.contenders, sizes), device)
     yield Case("selection", label, steps, goal=SCORE_GOAL, minus=minus, rounds=rounds)
-    penalty = waiting(bench_orthogonality.contenders(sizes), device)
+    penalty = waiting(made(device, bench_orthogonality.contenders, sizes), device)
     yield Case("orthogonality", label, penalty, goal=PENALTY_GOAL, rounds=rounds)
     tokens = TOKENS if device == "cuda" else 16
     for (n_in, n_out), (factors, goal) in itertools.product(
         sorted(set(sizes)),
         ((torch.bfloat16, BFLOAT16_GOAL), (torch.float32, MIXED_GOAL)),
     ):
-        functions = bench_svd_linear.contenders(tokens, n_in, n_out, torch.bfloat16, factors)
+        functions = made(
+            device, bench_svd_linear.contenders, tokens, n_in, n_out, torch.bfloat16, factors
+        )
         if not compiled:
             del functions["compiled"]
         kind = str(factors).removeprefix("torch.")
@@ -115,9 +153,9 @@ def comparisons(sizes: MatrixSizes, name: str, device: str, rounds: int) -> Iter
 
 def profiles(sizes: MatrixSizes, device: str) -> list[Profile]:
     """Count launches and waits of one step of each op, ours and PEFT's."""
-    update = bench_importance.contenders(sizes)
-    step = bench_selection.contenders(sizes)
-    penalty = bench_orthogonality.contenders(sizes)
+    update = made(device, bench_importance.contenders, sizes)
+    step = made(device, bench_selection.contenders, sizes)
+    penalty = made(device, bench_orthogonality.contenders, sizes)
     calls = {
         "update, ours": update["ours"],
         "update, peft": update["peft"],
@@ -138,6 +176,8 @@ def machine(device: str) -> dict[str, str]:
         from adalora_core import _cuda
 
         found["card"] = torch.cuda.get_device_name()
+        with contextlib.suppress(OSError):
+            found["driver"] = KERNEL_MODULE.read_text(encoding="utf-8").splitlines()[0]
         found["CUDA of the driver"] = str(_cuda.driver_version())
         found["CUDA of the kernels"] = str(_cuda.runtime_version())
     else:
@@ -163,7 +203,7 @@ def table(results: list[Result], seen: list[Profile], facts: dict[str, str]) -> 
         )
     lines += [
         "",
-        "| one call | kernels | waits of the host | µs of kernels |",
+        "| one call | kernels and copies | waits of the host | µs of both |",
         "|---|---:|---:|---:|",
     ]
     lines += [f"| {p.name} | {p.launches} | {p.waits} | {p.device_us:.0f} |" for p in seen]
@@ -184,14 +224,15 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("torch sees no GPU; --device cpu --sizes tiny shows that the comparisons run")
-    torch.set_default_device(arguments.device)
+    if _backend.core_of(torch.empty(0, device=arguments.device)) is None:
+        parser.error("no compiled kernels serve this GPU; `adalora env` says why")
+    facts = machine(arguments.device)
     sizes = SIZES[arguments.sizes]
     cases = comparisons(
         sizes, f"{arguments.sizes}, rank {RANK}", arguments.device, arguments.rounds
     )
     results = [run(case) for case in cases]
     seen = profiles(sizes, arguments.device)
-    facts = machine(arguments.device)
     page = table(results, seen, facts)
     print(page)
     if arguments.output:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def peft_penalty(As: Sequence[torch.Tensor], Bs: Sequence[torch.Tensor]) -> torch.Tensor:
     """Compute the penalty as `AdaLoraModel.forward` of PEFT does, without its lookups by name."""
-    penalty = torch.zeros(())
+    penalty = As[0].new_zeros(())
     for factor, gram in ((f, f @ f.T) for f in As):
         penalty = penalty + torch.norm(gram - torch.eye(*gram.size(), out=torch.empty_like(gram)))
         del factor

@@ -28,7 +28,7 @@ def contenders(sizes: MatrixSizes) -> dict[str, Callable[[], object]]:
         ops.update_importance(parameters, None, smoothed, uncertainty, BETA, BETA, scores=scores)
 
     def whole() -> None:
-        scores = torch.empty(peft.triplets)
+        scores = smoothed.new_empty(peft.triplets)
         update(scores)
         ops.select_triplets(scores, peft.triplets * 2 // 3, parameters[1::3])
 

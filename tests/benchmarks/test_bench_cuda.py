@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -30,6 +33,40 @@ def test_it_compares_every_op_and_names_the_machine(tmp_path: Path) -> None:
     figures = json.loads((tmp_path / "cuda.json").read_text())
     assert {each["name"] for each in figures["profiles"]} >= {"update, ours", "update, peft"}
     assert all(each["medians"]["ours"] != 0 for each in figures["results"])
+
+
+@pytest.fixture
+def bench_cuda(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The benchmark as a module, with its neighbours beside it."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    return importlib.import_module("bench_cuda")
+
+
+def event(name: str, start: float, end: float, device: str = "CPU") -> SimpleNamespace:
+    """Return what the profiler says of something that ran from `start` to `end`."""
+    return SimpleNamespace(
+        name=name,
+        time_range=SimpleNamespace(start=start, end=end),
+        device_type=getattr(torch.autograd.DeviceType, device),
+        device_time_total=end - start,
+    )
+
+
+def test_waits_are_those_of_the_call_and_launches_those_of_the_device(bench_cuda: Any) -> None:
+    call = bench_cuda.CALL
+    events = [
+        event("cudaStreamSynchronize", 1, 2),
+        event(call, 10, 50),
+        event("aten::item", 11, 14),
+        event("cudaLaunchKernel", 12, 13),
+        event("cudaStreamSynchronize", 13, 14),
+        event("cudaDeviceSynchronize", 60, 70),  # the profiler's own, before it ends
+        event(call, 12, 70, "CUDA"),  # the mark of the call in the device's time
+        event("update_kernel", 13, 20, "CUDA"),
+        event("Memcpy DtoH", 20, 22, "CUDA"),
+    ]
+    expected = bench_cuda.Profile("update", launches=2, waits=1, device_us=9)
+    assert bench_cuda.counted("update", events, "cuda") == expected
 
 
 @pytest.mark.slow
