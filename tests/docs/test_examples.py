@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,15 @@ def test_readme_has_a_validation_and_a_training_example_of_15_lines_each():
         assert len([line for line in example.code.splitlines() if line.strip()]) <= 15
 
 
+@pytest.fixture
+def uninstalled():
+    """Take the bridge to PEFT off again, which an example may have installed by an import."""
+    yield
+    if sys.modules.pop("adalora_core.integrations.peft.auto", None):
+        sys.modules["adalora_core.integrations.peft"].uninstall()
+
+
+@pytest.mark.usefixtures("uninstalled")
 @pytest.mark.parametrize("example", RUNNABLE, ids=lambda example: example.place)
 def test_documentation_example_runs_and_prints_what_it_shows(example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
