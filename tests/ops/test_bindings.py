@@ -21,9 +21,19 @@ SLOW_SEEDS = [pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3, 4)]
 
 @pytest.mark.parametrize("seed", [1, *SLOW_SEEDS])
 def test_wrong_arguments_are_refused_by_name_and_never_crash(seed: int) -> None:
+    fuzz(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_cuda_module_refuses_wrong_arguments_by_name_too(seed: int, emulated_core: Any) -> None:
+    fuzz(seed, emulated_core.__file__)
+
+
+def fuzz(seed: int, *module: str) -> None:
     rounds = 3000
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", str(FUZZ), str(seed), str(rounds)],
+        [sys.executable, "-W", "ignore", str(FUZZ), str(seed), str(rounds), *module],
         capture_output=True,
         text=True,
         check=False,

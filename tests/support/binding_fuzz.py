@@ -1,4 +1,6 @@
-"""Calls every binding with wrong arguments; run as a script, `binding_fuzz.py SEED ROUNDS`.
+"""Calls every binding with wrong arguments; run as a script, `binding_fuzz.py SEED ROUNDS [FILE]`.
+
+FILE is the CUDA module with emulated kernels; without it the module of the CPU is called.
 
 Starts from valid arguments, replaces one or two by something nasty, and demands a result or a
 TypeError or ValueError that names op and argument. A crash ends the process, which the test sees.
@@ -6,18 +8,22 @@ TypeError or ValueError that names op and argument. A crash ends the process, wh
 
 from __future__ import annotations
 
+import importlib.util
 import random
 import re
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from adalora_core import _cpu
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 OPS = (
     "svd_linear|update_importance|select_triplets|apply_mask|orthogonality"
-    "|connect|isa_name|thread_count"
+    "|connect|isa_name|thread_count|score_room|gram_room|fold_factors|unfold_gradients|drop"
 )
 NAMED = re.compile(rf"^({OPS})\w*: \w[\w ]*(\[\d+\])? must be .+, got .+", re.DOTALL)
 
@@ -67,9 +73,27 @@ def valid_arguments() -> dict[str, list[Any]]:
     }
 
 
-def binding(name: str) -> Any:
-    """Return the function that `name` of `valid_arguments` stands for."""
-    return getattr(_cpu, name.partition(" ")[0])
+class Module(NamedTuple):
+    """What is called, and what its bindings accept."""
+
+    core: Any
+    valid_arguments: Callable[[], dict[str, list[Any]]]
+
+    def binding(self, name: str) -> Any:
+        """Return the function that `name` of the valid arguments stands for."""
+        return getattr(self.core, name.partition(" ")[0])
+
+
+def emulated(file: str) -> Module:
+    """Return the CUDA module with emulated kernels."""
+    import cuda_binding_arguments
+
+    spec = importlib.util.spec_from_file_location("cuda_emulated", file)
+    assert spec is not None
+    assert spec.loader is not None
+    core = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(core)
+    return Module(core, cuda_binding_arguments.valid_arguments)
 
 
 def nasty(chance: random.Random, like: Any) -> Any:
@@ -142,9 +166,9 @@ def nasty_list(chance: random.Random, like: list[Any]) -> Any:
     return changed
 
 
-def call(chance: random.Random) -> str:
+def call(module: Module, chance: random.Random) -> str:
     """Make one call; return what came of it."""
-    arguments = valid_arguments()
+    arguments = module.valid_arguments()
     name = chance.choice(sorted(arguments))
     given = arguments[name]
     for _ in range(chance.choice([1, 1, 1, 2])):
@@ -160,7 +184,7 @@ def call(chance: random.Random) -> str:
         given.pop()
     named = {"scores": None} if chance.random() < 0.02 else {}
     try:
-        binding(name)(*given, **named)
+        module.binding(name)(*given, **named)
     except (TypeError, ValueError) as error:
         text = str(error)
         assert NAMED.match(text), f"{name}: unclear message: {text}"
@@ -168,17 +192,21 @@ def call(chance: random.Random) -> str:
     return "accepted"
 
 
-def main(seed: int, rounds: int) -> None:
+def main(seed: int, rounds: int, module: Module) -> None:
     """Check that valid arguments pass, then fuzz."""
-    _cpu.connect()
-    every = {name for name in dir(_cpu) if callable(getattr(_cpu, name)) and name[0] != "_"}
-    assert {binding(name).__name__ for name in valid_arguments()} == every
-    for name, arguments in valid_arguments().items():
-        binding(name)(*arguments)
+    core = module.core
+    core.connect()
+    every = {name for name in dir(core) if callable(getattr(core, name)) and name[0] != "_"}
+    valid = module.valid_arguments()
+    of_the_emulation = {"connect", "take_launch_count"} - {*valid}
+    assert {module.binding(name).__name__ for name in valid} == every - of_the_emulation
+    for name, arguments in valid.items():
+        module.binding(name)(*arguments)
     chance = random.Random(seed)  # noqa: S311 - reproducible, not secret
-    outcomes = [call(chance) for _ in range(rounds)]
+    outcomes = [call(module, chance) for _ in range(rounds)]
     sys.stdout.write(f"{outcomes.count('refused')} {outcomes.count('accepted')}\n")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    called = emulated(sys.argv[3]) if len(sys.argv) > 3 else Module(_cpu, valid_arguments)
+    main(int(sys.argv[1]), int(sys.argv[2]), called)

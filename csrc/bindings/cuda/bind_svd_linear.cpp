@@ -58,21 +58,24 @@ void require_folded(const cuda::Folded& folded, const Triplets& triplets) {
   require_dtype(folded.B, argument("folded_B"), folded.A.dtype, "that of folded_A");
 }
 
+/// Whether a gradient of A' and of B' was given; an empty one is given too.
+struct Given {
+  bool A;
+  bool B;
+};
+
 /// What was padded follows from the dtype of the products, not from that of the gradients: sums
 /// over all rows of x are kept in float32.
-void require_gradients(const cuda::Folded& gradients, const Triplets& triplets) {
+void require_gradients(const cuda::Folded& gradients, const Given& given,
+                       const Triplets& triplets) {
+  if (!given.A && !given.B) return;
   const Argument A = argument("grad_folded_A"), B = argument("grad_folded_B");
-  const std::int64_t padded = gradients.A.present() ? gradients.A.rows : gradients.B.cols;
-  if (gradients.A.present()) {
-    require_shape(gradients.A, A, padded, triplets.A.cols, "[padded r, in]");
-  }
-  if (gradients.B.present()) {
-    require_shape(gradients.B, B, triplets.B.rows, padded, "[out, padded r]");
-    if (gradients.A.present())
-      require_dtype(gradients.B, B, gradients.A.dtype, "that of the other");
-  }
-  if ((gradients.A.present() || gradients.B.present()) && padded < triplets.A.rows) {
-    throw_value_error(gradients.A.present() ? A : B,
+  const std::int64_t padded = given.A ? gradients.A.rows : gradients.B.cols;
+  if (given.A) require_shape(gradients.A, A, padded, triplets.A.cols, "[padded r, in]");
+  if (given.B) require_shape(gradients.B, B, triplets.B.rows, padded, "[out, padded r]");
+  if (given.A && given.B) require_dtype(gradients.B, B, gradients.A.dtype, "that of the other");
+  if (padded < triplets.A.rows) {
+    throw_value_error(given.A ? A : B,
                       "of at least r = " + std::to_string(triplets.A.rows) + " triplets",
                       std::to_string(padded));
   }
@@ -97,17 +100,18 @@ void unfold(py::handle grad_folded_A, py::handle grad_folded_B, py::handle A, py
             py::handle grad_B) {
   const Call call;
   const Triplets triplets = read_triplets(A, E, B);
+  const Given given{!grad_folded_A.is_none(), !grad_folded_B.is_none()};
   cuda::Folded gradients;
-  if (!grad_folded_A.is_none()) gradients.A = read_plain(grad_folded_A, "grad_folded_A");
-  if (!grad_folded_B.is_none()) gradients.B = read_plain(grad_folded_B, "grad_folded_B");
-  require_gradients(gradients, triplets);
+  if (given.A) gradients.A = read_plain(grad_folded_A, "grad_folded_A");
+  if (given.B) gradients.B = read_plain(grad_folded_B, "grad_folded_B");
+  require_gradients(gradients, given, triplets);
   Overlap overlap;
   const Triplets wanted{read_wanted(grad_A, "grad_A", triplets.A, overlap),
                         read_wanted(grad_E, "grad_E", triplets.E, overlap),
                         read_wanted(grad_B, "grad_B", triplets.B, overlap)};
   const bool needs_A = wanted.A.present() || wanted.E.present();
-  if ((needs_A && grad_folded_A.is_none()) || (wanted.B.present() && grad_folded_B.is_none())) {
-    throw_value_error(argument(needs_A ? "grad_folded_A" : "grad_folded_B"),
+  if ((needs_A && !given.A) || (wanted.B.present() && !given.B)) {
+    throw_value_error(argument(needs_A && !given.A ? "grad_folded_A" : "grad_folded_B"),
                       "given, since a gradient is wanted that needs it", "None");
   }
   overlap.read(gradients.A, argument("grad_folded_A"));
