@@ -47,9 +47,10 @@ struct alignas(kCount * sizeof(T) < kVectorBytes ? kCount * sizeof(T) : kVectorB
   T values[kCount];
 };
 
-template <class T>
-__device__ __forceinline__ bool is_aligned(const T* address) {
-  return reinterpret_cast<std::uintptr_t>(address) % kVectorBytes == 0;
+/// Whether accesses of 16 bytes may begin at all of these.
+template <class... T>
+__device__ __forceinline__ bool is_aligned(const T*... address) {
+  return ((reinterpret_cast<std::uintptr_t>(address) % kVectorBytes == 0) && ...);
 }
 
 /// Reads in steps of 16 bytes if `aligned`, else element by element.

@@ -69,16 +69,15 @@ template <class P, class T, bool kScored>
 __device__ unsigned update_span(const P* p, const P* g, T* smoothed, T* uncertainty,
                                 std::uint32_t count, const Smoothing<T>& smoothing, T* scores) {
   constexpr unsigned kPack = kPackOf<P>;
-  const bool p_aligned = is_aligned(p), g_aligned = is_aligned(g);
-  const bool smoothed_aligned = is_aligned(smoothed), uncertainty_aligned = is_aligned(uncertainty);
   unsigned skipped = 0;
-  const std::uint32_t packs = count / kPack;
+  // Else entry by entry, which a warp still reads and writes as one piece of memory.
+  const std::uint32_t packs = is_aligned(p, g, smoothed, uncertainty) ? count / kPack : 0;
   for (std::uint32_t pack = threadIdx.x; pack < packs; pack += kThreads) {
     const std::uint32_t at = pack * kPack;
-    const auto ps = read_pack<kPack>(p + at, p_aligned);
-    const auto gs = read_pack<kPack>(g + at, g_aligned);
-    auto means = read_pack<kPack>(smoothed + at, smoothed_aligned);
-    auto spreads = read_pack<kPack>(uncertainty + at, uncertainty_aligned);
+    const auto ps = read_pack<kPack>(p + at, true);
+    const auto gs = read_pack<kPack>(g + at, true);
+    auto means = read_pack<kPack>(smoothed + at, true);
+    auto spreads = read_pack<kPack>(uncertainty + at, true);
 #pragma unroll
     for (unsigned i = 0; i < kPack; ++i) {
       skipped +=
@@ -86,8 +85,8 @@ __device__ unsigned update_span(const P* p, const P* g, T* smoothed, T* uncertai
                    smoothing, means.values[i], spreads.values[i]);
       if constexpr (kScored) scores[at + i] = means.values[i] * spreads.values[i];
     }
-    write_pack<kPack>(smoothed + at, means, smoothed_aligned);
-    write_pack<kPack>(uncertainty + at, spreads, uncertainty_aligned);
+    write_pack<kPack>(smoothed + at, means, true);
+    write_pack<kPack>(uncertainty + at, spreads, true);
   }
   for (std::uint32_t at = packs * kPack + threadIdx.x; at < count; at += kThreads) {
     T mean = smoothed[at];

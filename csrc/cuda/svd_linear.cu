@@ -116,15 +116,14 @@ __device__ void unfold_A(const UnfoldArguments<D, P>& arguments, std::uint32_t t
   P* const to = arguments.grad_A == nullptr
                     ? nullptr
                     : arguments.grad_A + std::uint64_t{triplet} * arguments.in;
-  const bool from_aligned = is_aligned(from), row_aligned = is_aligned(row);
-  const bool to_aligned = is_aligned(to);
   const T factor = arguments.scale * to_float(arguments.E[triplet]);
   T sum = 0;
-  const std::uint32_t packs = arguments.in / kPack;
+  // A row that is not wanted is a null pointer, which is aligned.
+  const std::uint32_t packs = is_aligned(from, row, to) ? arguments.in / kPack : 0;
   for (std::uint32_t pack = threadIdx.x; pack < packs; pack += kThreads) {
     const std::uint32_t at = pack * kPack;
-    const auto grads = read_pack<kPack>(from + at, from_aligned);
-    const auto values = read_pack<kPack>(row + at, row_aligned);
+    const auto grads = read_pack<kPack>(from + at, true);
+    const auto values = read_pack<kPack>(row + at, true);
     Pack<P, kPack> result;
 #pragma unroll
     for (unsigned i = 0; i < kPack; ++i) {
@@ -132,7 +131,7 @@ __device__ void unfold_A(const UnfoldArguments<D, P>& arguments, std::uint32_t t
       sum += grad * static_cast<T>(to_float(values.values[i]));
       result.values[i] = to_format<P>(factor * grad);
     }
-    if (to != nullptr) write_pack<kPack>(to + at, result, to_aligned);
+    if (to != nullptr) write_pack<kPack>(to + at, result, true);
   }
   for (std::uint32_t at = packs * kPack + threadIdx.x; at < arguments.in; at += kThreads) {
     const T grad = static_cast<T>(to_float(from[at]));
