@@ -237,7 +237,7 @@ def test_the_registered_op_passes_opcheck(flat: bool) -> None:
 
 
 @pytest.mark.parametrize("flat", [True, False])
-def test_a_compiled_allocation_equals_the_eager_one(flat: bool) -> None:
+def test_a_compiled_allocation_equals_the_eager_one(flat: bool, device: str) -> None:
     def allocate(lists: Any, scores: torch.Tensor) -> tuple[int, torch.Tensor]:
         skipped = ops.update_importance(*lists, BETA1, BETA2, scores=scores)
         mask = ops.select_triplets(scores, 3, lists[0][1::3])
@@ -259,7 +259,10 @@ def test_a_compiled_allocation_equals_the_eager_one(flat: bool) -> None:
     expected = allocate(eager, scores[0])
     found = torch.compile(allocate, backend="aot_eager", fullgraph=True)(compiled, scores[1])
     assert (found[0], found[1].tolist()) == (1, expected[1].tolist())
-    assert torch.equal(*scores)
+    if device == "cuda":  # torch compiles the reference there, whose sums have another order
+        assert_close(*scores, torch.float32)
+    else:
+        assert torch.equal(*scores)
     for mine, other in zip((*compiled[0], *compiled[2]), (*eager[0], *eager[2]), strict=True):
         assert torch.equal(mine, other)
 

@@ -24,8 +24,9 @@ using core_test::Matrix;
 class Memory {
  public:
   explicit Memory(std::size_t bytes, std::size_t offset_bytes = 0) : bytes_(bytes) {
+    if (bytes == 0) return;
     adalora::cuda::require_success(cudaMalloc(&block_, bytes + offset_bytes));
-    data_ = bytes == 0 ? nullptr : static_cast<char*>(block_) + offset_bytes;
+    data_ = static_cast<char*>(block_) + offset_bytes;
   }
   ~Memory() { (void)cudaFree(block_); }
 
@@ -38,9 +39,11 @@ class Memory {
   }
 
   void write(const void* from) {
+    if (bytes_ == 0) return;
     adalora::cuda::require_success(cudaMemcpy(data_, from, bytes_, cudaMemcpyHostToDevice));
   }
   void read(void* to) const {
+    if (bytes_ == 0) return;
     adalora::cuda::require_success(cudaMemcpy(to, data_, bytes_, cudaMemcpyDeviceToHost));
   }
 
