@@ -98,6 +98,13 @@ adalora::cuda::Stream stream();
 /// Kernels started since the last call; -1 where nobody counts.
 int launches();
 
+/// Matrices of a LLaMA-7B in which all linear layers are adapted. Where a launch may carry large
+/// tables, an op takes them in one.
+inline constexpr std::size_t kWholeModel = 224;
+
+/// Checks how many kernels an op took for `kWholeModel` matrices, since the last count.
+void check_launches_of_a_whole_model(int expected);
+
 void test_importance();
 void test_orthogonality();
 void test_selection();

@@ -119,6 +119,15 @@ void test_many_matrices() {
   CHECK(count == -1 || count > 3);
 }
 
+void test_launches() {
+  Model model(std::vector<Shape>(kWholeModel, Shape{3, 2, 3}), DType::kFloat32, 0);
+  (void)launches();
+  model.check(false);
+  check_launches_of_a_whole_model(1);
+  model.check(true);
+  check_launches_of_a_whole_model(2);
+}
+
 void test_ten_thousand_matrices() {
   std::vector<Shape> shapes(10000, Shape{0, 0, 0});
   for (std::size_t i = 0; i < shapes.size(); i += 50) shapes[i] = {5, 2, 4};
@@ -143,6 +152,7 @@ void test_importance() {
   mixed.triplets += lower.triplets;
   mixed.check(true);
   test_many_matrices();
+  test_launches();
   test_ten_thousand_matrices();
 }
 

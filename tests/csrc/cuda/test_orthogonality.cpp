@@ -122,6 +122,10 @@ void test_orthogonality() {
     check({{8, 0, 6}}, dtype, 0);
     check({{7, 3, 11}, {5, 2, 4}}, dtype, 0, true);
   }
+  // Products, residuals and their mean, and the gradient.
+  (void)launches();
+  check(std::vector<Shape>(kWholeModel, Shape{3, 2, 2}), DType::kFloat32, 0);
+  check_launches_of_a_whole_model(4);
   // More factors than one launch takes.
   check(std::vector<Shape>(1100, Shape{3, 2, 2}), DType::kFloat32, 0);
 }

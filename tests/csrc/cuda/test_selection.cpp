@@ -87,6 +87,11 @@ void test_selection() {
       check(std::vector<double>(2600, 1.0), budget, {2600}, score_type, DType::kFloat32);
     }
   }
+  // The choice, and the mask once more.
+  (void)launches();
+  check(scores_of(kWholeModel, false), 100, std::vector<std::int64_t>(kWholeModel, 1),
+        DType::kFloat32, DType::kFloat32);
+  check_launches_of_a_whole_model(2);
   // More matrices than one launch takes.
   const std::vector<std::int64_t> ranks(10000, 1);
   check(scores_of(10000, true), 4321, ranks, DType::kFloat32, DType::kBFloat16);
