@@ -33,7 +33,8 @@ def svd_linear(
     """Add the adapter's product to a base layer's output, differentiably.
 
     `y = base_output + scale * ((drop(x) A^T) * E^T) B^T` (paper equation 3; a masked triplet has a
-    zero in E). Sums run in the compute type of the factors: float64 for float64, else float32.
+    zero in E). Sums run in the compute type of the factors: float64 for float64, else float32. On a
+    CUDA device the products run in the dtype of `x`, or in that of autocast.
 
     Args:
         base_output: `[..., out]`, any of the four floating dtypes.
