@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from adalora_core.contract.assembly import assemble
 from adalora_core.contract.block import Block
 from adalora_core.contract.check import decode_further
-from adalora_core.contract.discovery import ADALORA_WORDS, block_at, find_blocks
+from adalora_core.contract.discovery import ADALORA_WORDS, PEFT_WORDS, block_at, find_blocks
 from adalora_core.contract.rule import Finding
 from adalora_core.contract.rules import BY_CODE
 from adalora_core.contract.rules.input import NO_BLOCK
@@ -65,6 +65,8 @@ class Inspector:
             # Other tools' files need not even be readable.
             return None
         document = self._decoded(to_text(raw, self.check.limits), name)
+        if document.fatal and self._is_optional(was_named=was_named) and not PEFT_WORDS.search(raw):
+            return None
         blocks, missing = self._blocks(document, was_named=was_named)
         if missing is not None:
             if self._is_optional(was_named=was_named):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.block import Block
 from adalora_core.contract.diagnostics import from_pointer
-from adalora_core.contract.fields import ADALORA_FIELDS, FIELDS, PEFT_TYPE
+from adalora_core.contract.fields import ADALORA_FIELDS, FIELDS, PEFT_TYPE, TELLING_FIELDS
 from adalora_core.contract.rule import Finding
 from adalora_core.contract.rules import input as rules
 from adalora_core.contract.shapes import name_of_value
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from adalora_core.contract.sources.document import Document
 
 
-ADALORA_WORDS = re.compile(
-    rb"adalora|" + b"|".join(name.encode() for name in sorted(ADALORA_FIELDS)), re.IGNORECASE
-)
+_TELLING = b"|".join(name.encode() for name in sorted(TELLING_FIELDS))
+ADALORA_WORDS = re.compile(rb"adalora|\b(?:" + _TELLING + rb")\b", re.IGNORECASE)
 """One of these stands in every text that holds an AdaLoRA configuration."""
+PEFT_WORDS = re.compile(rb"\b(?:peft_type|" + _TELLING + rb")\b", re.IGNORECASE)
+"""A text without any of these may speak of AdaLoRA, as a manifest or a script does, but is hardly a
+configuration."""
 
 
 def block_at(document: Document, key: str | None, options: CheckOptions) -> Block | Finding:
@@ -81,19 +83,19 @@ def find_blocks(document: Document, options: CheckOptions, trainer: Trainer | No
     """Return every AdaLoRA block of a document, in the order of the text.
 
     A block is a mapping with `peft_type` ADALORA in any case; else one that a trainer's habit
-    marks; else the whole document, if it carries a name that only AdaLoRA has or a `peft_type`.
+    marks; else the whole document, if it carries a telling name or a `peft_type`.
 
     Args:
         document: the decoded document.
         options: how to judge.
         trainer: look for this habit only; None: for all.
     """
-    top = document.value
-    if not isinstance(top, dict):
+    if not isinstance(document.value, (dict, list)):
         return []
+    mappings = list(_mappings(document.value, options.limits.nodes))
+    top = document.value if isinstance(document.value, dict) else {}
     if isinstance(top.get("peft_type"), str) and trainer in (None, "peft"):
         return [make_block(document, (), top, options)]
-    mappings = list(_mappings(top, options.limits.nodes))
     if trainer in (None, "peft"):
         typed = [(path, values) for path, values in mappings if _says_adalora(values, "peft_type")]
         if typed:
@@ -104,7 +106,7 @@ def find_blocks(document: Document, options: CheckOptions, trainer: Trainer | No
             blocks = [block for block in found if block is not None]
             if blocks:
                 return blocks
-    if trainer in (None, "peft") and ("peft_type" in top or not ADALORA_FIELDS.isdisjoint(top)):
+    if trainer in (None, "peft") and ("peft_type" in top or not TELLING_FIELDS.isdisjoint(top)):
         return [make_block(document, (), top, options)]
     return []
 

@@ -279,4 +279,8 @@ ADALORA_FIELDS = frozenset(
         "total_step",
     }
 )
-"""Names that no other method of PEFT has: a mapping that carries one means AdaLoRA."""
+"""Names that no other method of PEFT has."""
+
+TELLING_FIELDS = ADALORA_FIELDS - {"beta1", "beta2", "total_step"}
+"""Those that hardly another program has: a mapping that carries one means AdaLoRA. Optimizers have
+betas, and loops of every kind a total_step."""

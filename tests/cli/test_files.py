@@ -45,6 +45,33 @@ def test_broken_file_in_a_folder_is_reported_only_if_it_speaks_of_adalora(check,
     assert check(tmp_path / "y", "-o", "json")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("gan.yaml", "optimizer: adam\nlr: 0.0002\nbeta1: 0.5\nbeta2: 0.999\n"),
+        ("state.json", {"epoch": 3, "total_step": 1200}),
+        ("budget.yaml", "apiVersion: policy/v1beta1\n---\napiVersion: batch/v1beta1\n"),
+        ("chart.yaml", "{{- if .Values.on }}\napiVersion: policy/v1beta1\n{{- end }}\n"),
+        ("job.yaml", "metadata: {name: adalora-train}\n---\nkind: Service\n"),
+        ("tsconfig.json", '{\n  // since 5.0-beta1\n  "strict": true\n}\n'),
+    ],
+)
+def test_file_of_another_kind_is_passed_over_in_a_folder(name, content, check, write, tmp_path):
+    path = write(content, f"run/{name}")
+    code, out, _ = check(tmp_path / "run")
+    assert (code, "skipped 1 file without AdaLoRA" in out) == (0, True)
+    assert check(path, "--ignore-unmatched")[0] == 0
+
+
+def test_configurations_in_a_list_are_found(check, write, tmp_path):
+    sound = {"peft_type": "ADALORA", "total_step": 100, "tfinal": 10}
+    write([sound, {"name": "other"}, sound | {"deltaT": 0}], "run/sweep.json")
+    code, out, _ = check(tmp_path / "run", "-o", "json")
+    (report,) = json.loads(out)["reports"]
+    errors = [d["pointer"] for d in report["diagnostics"] if d["severity"] == "error"]
+    assert (code, errors) == (1, ["/2/deltaT"])
+
+
 def test_pattern_goes_into_folders_and_each_file_is_checked_once(check, tree):
     pattern = f"{tree}/**/*.yml"
     _, out, _ = check(pattern, pattern, tree / "deep" / "a.yml", "-o", "json")
