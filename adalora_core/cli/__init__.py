@@ -6,7 +6,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
-from adalora_core.cli.exit_codes import CANNOT_RUN
+from adalora_core.cli.exit_codes import CANNOT_RUN, FINE, INTERRUPTED
+from adalora_core.cli.failing import fail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,22 +27,34 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `adalora COMMAND ...`; exit code 0 fine, 1 findings, 2 could not run."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in {"-h", "--help"}:
-        print(_usage())
-        return 0 if arguments else CANNOT_RUN
-    if arguments[0] in {"-V", "--version"}:
+    command, *rest = list(sys.argv[1:] if argv is None else argv) or [""]
+    try:
+        return _run(command, rest)
+    except OSError as error:  # a full disk behind standard output, for one
+        return fail(command, error)
+    except KeyboardInterrupt:
+        fail(command, "interrupted")
+        return INTERRUPTED
+
+
+def _run(command: str, arguments: Sequence[str]) -> int:
+    if command in COMMANDS:
+        module, _, function = COMMANDS[command][0].partition(":")
+        exit_code: int = getattr(importlib.import_module(module), function)(arguments)
+        return exit_code
+    from adalora_core.cli.output import print_text
+
+    if command in {"-h", "--help"}:
+        print_text(f"{_usage()}\n")
+        return FINE
+    if command in {"-V", "--version"}:
         import adalora_core
 
-        print(f"adalora-core {adalora_core.__version__}")
-        return 0
-    command, *rest = arguments
-    if command not in COMMANDS:
-        print(f"adalora: unknown command {command!r}\n\n{_usage()}", file=sys.stderr)
-        return CANNOT_RUN
-    module, _, function = COMMANDS[command][0].partition(":")
-    exit_code: int = getattr(importlib.import_module(module), function)(rest)
-    return exit_code
+        print_text(f"adalora-core {adalora_core.__version__}\n")
+        return FINE
+    unknown = f"adalora: unknown command {command!r}\n\n" if command else ""
+    print_text(f"{unknown}{_usage()}\n", to_stderr=True)
+    return CANNOT_RUN
 
 
 def _usage() -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
+import errno
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.cli.check_options import parse
 from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
+from adalora_core.cli.failing import fail
 from adalora_core.cli.files import STDIN, Target, targets
 from adalora_core.cli.inspection import Inspector
 from adalora_core.cli.output import (
+    is_terminal,
     parse_output_file,
     print_bytes,
     print_text,
@@ -75,11 +79,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _fail(error: Exception) -> int:
-    text = str(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        text = f"{error.filename}: {error.strerror}"
-    print(f"adalora check: {text}", file=sys.stderr)
-    return CANNOT_RUN
+    return fail("check", error)
 
 
 def _exit_code(outcome: Outcome) -> int:
@@ -170,6 +170,8 @@ class _Job:
         limits = self.inspector.check.limits
         if target.name == STDIN:
             name = self.options.stdin_filename or "<stdin>"
+            if sys.stdin is None:
+                raise OSError(errno.EBADF, "standard input is closed")
             raw = sys.stdin.buffer.read(limits.file_bytes + 1)
         else:
             name = target.name
@@ -192,7 +194,8 @@ class _Job:
         if self.options.diff:
             if found is not None and better is not None:
                 self.previews.append(better.report)
-                self._show_difference(name, found.text, better.text)
+                mark = "\ufeff" if raw.startswith(codecs.BOM_UTF8) else ""
+                self._show_difference(name, mark + found.text, mark + better.text)
             return found
         if target.name == STDIN:
             print_bytes(content)
@@ -214,7 +217,7 @@ class _Job:
         from adalora_core.cli.rewriting import unified_diff
 
         difference = unified_diff(name, old, new)
-        if sys.stdout.isatty():
+        if is_terminal():
             # For eyes, not for patch: nothing that the terminal would obey.
             print_text("".join(f"{visible(line, None)}\n" for line in difference.split("\n")[:-1]))
         else:

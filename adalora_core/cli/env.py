@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.cli.exit_codes import CANNOT_RUN, FINE
+from adalora_core.cli.output import print_text
 from adalora_core.errors import BackendUnavailableError
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ def run(argv: Sequence[str]) -> int:
         "CPU backend": backend,
         "CUDA backend": _cuda_backend(),
     }
-    for label, value in lines.items():
-        print(f"{label:<{LABEL_WIDTH}} {value}")
+    print_text("".join(f"{label:<{LABEL_WIDTH}} {value}\n" for label, value in lines.items()))
     return exit_code
 
 

@@ -10,3 +10,6 @@ FINDINGS = 1
 
 CANNOT_RUN = 2
 """Usage, a missing or unreadable file, nothing to check."""
+
+INTERRUPTED = 130
+"""Stopped from the keyboard, as shells count it."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
-from adalora_core.cli.exit_codes import CANNOT_RUN, FINE
+from adalora_core.cli.exit_codes import FINE
+from adalora_core.cli.failing import fail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,18 +28,13 @@ def run(argv: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         from adalora_core.errors import MissingExtraError
 
-        missing = MissingExtraError(error.name or "torch", "torch", "'adalora export-lora'")
-        return _refuse(missing)
+        missing = MissingExtraError(error.name or "torch", "torch", "this command")
+        return fail("export-lora", missing)
     from adalora_core.errors import AdaLoraError
 
     try:
         export_folder(arguments.adapter, arguments.out)
     except (AdaLoraError, OSError) as error:
-        return _refuse(error)
+        return fail("export-lora", error)
     print(f"wrote a LoRA adapter to {arguments.out}")
     return FINE
-
-
-def _refuse(error: Exception) -> int:
-    print(f"adalora export-lora: {error}", file=sys.stderr)
-    return CANNOT_RUN

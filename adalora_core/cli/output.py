@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from adalora_core.contract.reports import FORMATS
 
@@ -43,7 +43,10 @@ def write_file(path: Path, content: bytes, like: os.stat_result | None = None) -
     """
     import tempfile  # not free, and most runs write no file
 
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
             file.write(content)
@@ -53,10 +56,17 @@ def write_file(path: Path, content: bytes, like: os.stat_result | None = None) -
                 os.chown(temporary, like.st_uid, like.st_gid)
         mode = 0o666 & ~_umask() if like is None else stat.S_IMODE(like.st_mode)
         Path(temporary).chmod(mode)
-        Path(temporary).replace(path)
+        _rename(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _rename(temporary: str, path: Path) -> None:
+    try:
+        Path(temporary).replace(path)
+    except OSError as error:  # which names the temporary file, of which nobody knows
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _umask() -> int:
@@ -68,18 +78,22 @@ def _umask() -> int:
 def print_text(text: str, *, to_stderr: bool = False) -> None:
     """Print a report; a reader that has gone away is no error."""
     stream = sys.stderr if to_stderr else sys.stdout
+    if stream is None:  # closed before we were started
+        return
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
         # A terminal that cannot show a character gets its escape.
         reconfigure(errors="backslashreplace")
-    with _broken_pipe_passes():
+    with _broken_pipe_passes(stream):
         stream.write(text)
         stream.flush()
 
 
 def print_bytes(content: bytes) -> None:
     """Put a file's content, or a difference, on standard output, byte for byte."""
-    with _broken_pipe_passes():
+    if sys.stdout is None:
+        return
+    with _broken_pipe_passes(sys.stdout):
         sys.stdout.flush()
         buffer = getattr(sys.stdout, "buffer", None)
         if buffer is None:  # a caller in Python that collects text
@@ -90,13 +104,15 @@ def print_bytes(content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _broken_pipe_passes() -> Iterator[None]:
+def _broken_pipe_passes(stream: TextIO) -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
+    except OSError as error:
         # Python flushes once more at exit; let that go nowhere.
         with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise OSError(error.errno, error.strerror, getattr(stream, "name", None)) from None
 
 
 def wants_colour(choice: str) -> bool:
@@ -105,4 +121,9 @@ def wants_colour(choice: str) -> bool:
         return choice == "always"
     if os.environ.get("NO_COLOR"):
         return False
-    return bool(os.environ.get("FORCE_COLOR")) or sys.stdout.isatty()
+    return bool(os.environ.get("FORCE_COLOR")) or is_terminal()
+
+
+def is_terminal() -> bool:
+    """Return whether somebody looks at standard output."""
+    return sys.stdout is not None and sys.stdout.isatty()

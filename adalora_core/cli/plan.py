@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
+from adalora_core.cli.exit_codes import FINDINGS, FINE
+from adalora_core.cli.failing import fail
 from adalora_core.cli.output import print_text, write_file
 from adalora_core.contract.assembly import assemble
 from adalora_core.contract.block import Block
@@ -48,10 +49,10 @@ def run(argv: Sequence[str]) -> int:
             print_text(report.render("json" if options.output_format == "json" else "full"))
             return FINDINGS
         if not blocks:
-            return _fail(f"{options.file}: no AdaLoRA configuration")
+            return fail("plan", _nothing_to_plan(options))
         return _show(blocks[0], options)
     except (OSError, ValueError, MissingExtraError) as error:
-        return _fail(str(error))
+        return fail("plan", error)
 
 
 def _show(block: Block, options: argparse.Namespace) -> int:
@@ -117,9 +118,10 @@ def _refusal(block: Block, matched: Matched, options: argparse.Namespace) -> str
     return "\n".join(lines)
 
 
-def _fail(text: str) -> int:
-    print(f"adalora plan: {text}", file=sys.stderr)
-    return CANNOT_RUN
+def _nothing_to_plan(options: argparse.Namespace) -> str:
+    if options.key is None:
+        return f"{options.file}: no AdaLoRA configuration; point at it with --key /section"
+    return f"{options.file}: no mapping at {options.key!r}"
 
 
 def _checked(options: argparse.Namespace) -> tuple[Report, list[Block]]:
@@ -146,7 +148,7 @@ def _picture(plan: Plan) -> bytes:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingExtraError("matplotlib", "plot", "adalora plan --plot") from None
+        raise MissingExtraError("matplotlib", "plot", "--plot") from None
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.add_subplot()
     curve = plan.curve(_POINTS)
@@ -162,10 +164,9 @@ def _picture(plan: Plan) -> bytes:
 
 
 def _matrices(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
-    return number
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.cli.exit_codes import CANNOT_RUN, FINE
+from adalora_core.cli.exit_codes import FINE
+from adalora_core.cli.failing import fail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,8 +38,7 @@ def run(argv: Sequence[str]) -> int:
         assert config is not None  # noqa: S101 - a report without errors has one
         written = write_rank_report(config, Path(arguments.output or folder), name=folder.name)
     except (AdaLoraError, OSError, ValueError) as error:
-        print(f"adalora report: {error}", file=sys.stderr)
-        return CANNOT_RUN
+        return fail("report", error)
     for path in written:
         print(f"wrote {path}")
     return FINE

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.cli.exit_codes import CANNOT_RUN, FINE
-from adalora_core.cli.output import write_file
+from adalora_core.cli.exit_codes import FINE
+from adalora_core.cli.failing import fail
+from adalora_core.cli.output import print_text, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,15 +36,14 @@ def run(argv: Sequence[str]) -> int:
         return FINE
     if wanted is None:
         width = max(len(rule.name) for rule in RULES)
-        for rule in RULES:
-            print(f"{rule.code}  {rule.severity:<7}  {rule.name:<{width}}  {rule.summary}")
+        lines = [
+            f"{rule.code}  {rule.severity:<7}  {rule.name:<{width}}  {rule.summary}\n"
+            for rule in RULES
+        ]
+        print_text("".join(lines))
         return FINE
     for rule in RULES:
         if wanted.lower() in (rule.code.lower(), rule.name):
-            print(page(rule), end="")
+            print_text(page(rule))
             return FINE
-    print(
-        f"adalora rule: there is no rule {wanted!r}; 'adalora rule' lists them all",
-        file=sys.stderr,
-    )
-    return CANNOT_RUN
+    return fail("rule", f"there is no rule {wanted!r}; 'adalora rule' lists them all")

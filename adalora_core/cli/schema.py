@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
+from adalora_core.cli.exit_codes import FINDINGS, FINE
+from adalora_core.cli.failing import fail
+from adalora_core.cli.output import print_text
 from adalora_core.contract.constraints.rules_file import rules_text
 from adalora_core.contract.editor_schema import editor_schema
 from adalora_core.contract.reports.report_schema import report_schema_text
@@ -25,8 +26,8 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--flavour",
         choices=("portable", "editor"),
-        default="portable",
-        help="for any validator, or draft-07 with the keywords of VS Code and the YAML server",
+        help="for any validator (the default), or draft-07 with the keywords of VS Code and the "
+        "YAML server",
     )
     parser.add_argument("--draft", choices=tuple(DRAFTS), help="of the portable one (2020-12)")
     parser.add_argument(
@@ -43,17 +44,20 @@ def run(argv: Sequence[str]) -> int:
         "expressions",
     )
     options = parser.parse_args(argv)
+    if options.of != "config" and (options.draft or options.strict_keys or options.flavour):
+        parser.error(f"--of {options.of} takes none of --flavour, --draft and --strict-keys")
     if options.flavour == "editor" and (options.draft or options.strict_keys):
         parser.error("--flavour editor is draft-07 and takes neither --draft nor --strict-keys")
     text = _text(options)
     if options.check is None:
-        print(text, end="")
+        print_text(text)
         return FINE
     try:
         committed = Path(options.check).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        print(f"adalora schema: cannot read {options.check}: {error}", file=sys.stderr)
-        return CANNOT_RUN
+    except OSError as error:
+        return fail("schema", error)
+    except UnicodeDecodeError as error:
+        return fail("schema", f"{options.check}: {error}")
     if committed == text:
         print(f"{options.check} is up to date")
         return FINE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.diagnostics import SEVERITIES
@@ -31,9 +30,6 @@ _TYPES: dict[str, type] = {
 }
 
 
-_SECTION = re.compile(rb"tool\s*(\.\s*[\"']?adalora|\])")
-
-
 def project_settings(folder: Path) -> dict[str, Any]:
     """Return the defaults that the nearest pyproject.toml at or above `folder` sets.
 
@@ -52,15 +48,19 @@ def project_settings(folder: Path) -> dict[str, Any]:
 
 def _read(file: Path) -> dict[str, Any]:
     text = file.read_bytes()
-    if not _SECTION.search(text):
+    if b"adalora" not in text:
         # Most projects have none, and a parser is not free to import.
         return {}
     import tomllib
 
     try:
-        section = tomllib.loads(text.decode("utf-8")).get("tool", {}).get("adalora", {})
+        tools = tomllib.loads(text.decode("utf-8")).get("tool")
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
+    section = tools.get("adalora", {}) if isinstance(tools, dict) else {}
+    if not isinstance(section, dict):
+        what = f"{file}: tool.adalora: expected a table, got {section!r}"
+        raise ValueError(what)  # noqa: TRY004 - the file is wrong, not a caller
     for key, value in section.items():
         _check(file, key, value)
     settings = {key.replace("-", "_"): value for key, value in section.items()}

@@ -27,7 +27,7 @@ def package_folder(name: str) -> Path:
     """
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtraError(name, extra="demo", purpose="'adalora demo'")
+        raise MissingExtraError(name, extra="demo", purpose="the demo")
     return Path(spec.submodule_search_locations[0])
 
 

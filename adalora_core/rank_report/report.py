@@ -40,7 +40,7 @@ def write_rank_report(config: AdaLoraConfig, folder: Path, *, name: str) -> list
             ranks, heat_map, init_r=config.init_r, title=f"Rank of each matrix: {name}"
         )
     except ModuleNotFoundError as error:
-        raise MissingExtraError("matplotlib", "plot", "'adalora report'") from error
+        raise MissingExtraError("matplotlib", "plot", "the map of the ranks") from error
     partial = report.with_name(f".{report.name}.partial")
     try:
         partial.write_text(render_rank_report(config, ranks, name=name), encoding="utf-8")

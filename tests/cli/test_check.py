@@ -56,6 +56,7 @@ def test_missing_file_exits_2_with_one_line(check, tmp_path):
         ["x.json", "--runtime", "torch"],
         ["x.json", "--no-such-option"],
         ["-", "--limit", "depth=0"],
+        ["-", "--limit", "depth=\u00b2"],
         ["-", "--peft-version", "new"],
     ],
 )
@@ -63,6 +64,12 @@ def test_wrong_usage_exits_2(check, arguments):
     code, out, err = check(*arguments)
     assert (code, out) == (2, "")
     assert "adalora check" in err
+
+
+def test_limit_that_does_not_exist_is_answered_with_the_names_of_the_page(check):
+    _, _, err = check("-", "--limit", "bytes=3")
+    assert "file-bytes, depth, nodes, regex-length, diagnostics" in err
+    assert check("none.json", "--limit", "file_bytes=3", "--limit", "file-bytes=3")[0] == 2
 
 
 def test_standard_input_is_read_for_a_dash(check, monkeypatch):

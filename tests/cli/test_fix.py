@@ -120,16 +120,18 @@ def test_difference_is_printed_and_other_tools_can_apply_it(
     monkeypatch.chdir(tmp_path)
     write(WRONG.replace("\n", "\r\n").rstrip(), "a b.json")
     write("# c\n" + "\n" * 9 + "init_r: 12.0\npeft_type: adalora", "b.yaml")
+    write("\ufeffpeft_type: adalora\ninit_r: 12\n", "mark.yaml")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    code, out, err = check("a b.json", "b.yaml", "--diff")
+    code, out, err = check("a b.json", "b.yaml", "mark.yaml", "--diff")
     assert code == 1
-    assert err.startswith("would fix 4 findings in 2 files: 2 x ADA105, 2 x ADA106\nnot fixed: ")
+    assert err.startswith("would fix 5 findings in 3 files: 3 x ADA105, 2 x ADA106\nnot fixed: ")
     assert out.startswith("--- a b.json\t\n+++ a b.json\t\n@@ ")
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
     subprocess.run(command, input=out.encode(), check=True, capture_output=True)
     assert Path("a b.json").read_bytes() == RIGHT.replace("\n", "\r\n").rstrip().encode()
     assert Path("b.yaml").read_text() == "# c\n" + "\n" * 9 + "init_r: 12\npeft_type: ADALORA"
+    assert Path("mark.yaml").read_text() == "\ufeffpeft_type: ADALORA\ninit_r: 12\n"
 
 
 def test_difference_is_collected_by_a_caller_in_python(write):

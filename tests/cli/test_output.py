@@ -38,7 +38,9 @@ def test_output_file_that_cannot_be_written_exits_2_after_the_report(check, writ
     code, out, err = check(write(BAD), "--output-file", f"json={tmp_path / 'no' / 'a.json'}")
     assert code == 2
     assert "ADA204" in out
-    assert str(tmp_path / "no") in err
+    assert err == f"adalora check: {tmp_path / 'no' / 'a.json'}: No such file or directory\n"
+    _, _, err = check(write(BAD), "--output-file", f"json={tmp_path}")
+    assert err == f"adalora check: {tmp_path}: Is a directory\n"
 
 
 def test_file_written_is_whole_or_as_it_was(tmp_path, monkeypatch):
@@ -86,3 +88,50 @@ def test_colour_follows_the_environment(check, write, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in check(path)[1]
     assert "\x1b" in check(path, "--color", "always")[1]
+
+
+def _shell(command, cwd):
+    """Run `adalora` from a shell, as `adalora` is named there."""
+    line = command.replace("adalora ", f"{sys.executable} -m adalora_core ", 1)
+    return subprocess.run(
+        ["/bin/bash", "-c", f"set -o pipefail; {line}"],
+        cwd=cwd, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["rule", "rule ADA202", "schema --of rules", "env", "--help"])
+def test_reader_of_any_command_may_go_away(command, tmp_path):
+    result = _shell(f"adalora {command} | true", tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["check bad.json", "check --diff bad.json", "schema", "rule"])
+def test_full_disk_behind_standard_output_exits_2_with_one_line(command, write, tmp_path):
+    write(SOUND | {"peft_type": "adalora"}, "bad.json")
+    result = _shell(f"adalora {command} >/dev/full", tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.endswith("<stdout>: No space left on device\n")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("check bad.json >&-", 1),
+        ("check - <&-", 2),
+        ("rule >&-", 0),
+        ("check --diff bad.json >&-", 1),
+    ],
+)
+def test_stream_that_is_closed_leaves_no_traceback(command, code, write, tmp_path):
+    write(SOUND | {"peft_type": "adalora"}, "bad.json")
+    result = _shell(f"adalora {command}", tmp_path)
+    assert (result.returncode, "Traceback" in result.stderr) == (code, False)
+
+
+def test_interrupted_command_exits_130_without_a_traceback(check, write, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("adalora_core.cli.check.targets", interrupt)
+    assert check(write(SOUND)) == (130, "", "adalora check: interrupted\n")

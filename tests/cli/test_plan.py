@@ -39,8 +39,17 @@ def test_plan_without_a_schedule_exits_2(write, content, capsys):
 
 
 def test_plan_of_a_missing_file_exits_2(capsys, tmp_path):
-    assert main(["plan", str(tmp_path / "none.json")]) == 2
-    assert "No such file" in capsys.readouterr().err
+    path = tmp_path / "none.json"
+    assert main(["plan", str(path)]) == 2
+    assert capsys.readouterr().err == f"adalora plan: {path}: No such file or directory\n"
+
+
+@pytest.mark.parametrize("number", ["0", "-3", "many", "\u00b2"])
+def test_plan_for_a_number_of_matrices_that_is_none_exits_2(write, capsys, number):
+    with pytest.raises(SystemExit) as caught:
+        main(["plan", str(write(SOUND)), f"--matrices={number}"])
+    assert caught.value.code == 2
+    assert f"expected a whole number of at least 1, got {number!r}" in capsys.readouterr().err
 
 
 def test_plan_of_a_block_in_another_file(write, capsys):
@@ -48,7 +57,7 @@ def test_plan_of_a_block_in_another_file(write, capsys):
     assert main(["plan", str(path)]) == 0
     assert main(["plan", str(path), "--key", "/a/peft"]) == 0
     assert main(["plan", str(path), "--key", "/b"]) == 2
-    capsys.readouterr()
+    assert capsys.readouterr().err == f"adalora plan: {path}: no mapping at '/b'\n"
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,17 @@ def test_schema_for_editors_takes_no_option_of_the_portable_one(option, capsys):
     assert "takes neither --draft nor --strict-keys" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "option", [["--draft", "draft-07"], ["--strict-keys"], ["--flavour", "editor"]]
+)
+@pytest.mark.parametrize("of", ["rules", "report"])
+def test_other_schemas_take_no_option_of_that_of_a_configuration(of, option, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["schema", "--of", of, *option])
+    assert caught.value.code == 2
+    assert f"--of {of} takes none of" in capsys.readouterr().err
+
+
 def test_rules_for_other_engines_are_the_committed_ones(capsys):
     committed = DOCS.parents[1] / "schemas" / "adalora-rules.json"
     assert main(["schema", "--of", "rules"]) == 0
@@ -89,3 +100,9 @@ def test_committed_pages_of_the_rules_are_what_the_classes_say(tmp_path):
     committed = {path.name: path.read_text("utf-8") for path in DOCS.iterdir()}
     assert written == committed
     assert len(committed) == len(RULES) + 1
+
+
+def test_pages_that_cannot_be_written_exit_2_with_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["rule", "--write", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err == f"adalora rule: {tmp_path / 'file'}: File exists\n"

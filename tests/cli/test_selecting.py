@@ -100,3 +100,20 @@ def test_wrong_project_settings_exit_2_and_name_file_and_key(check, write, proje
     assert (code, out) == (2, "")
     assert phrase in err
     assert "pyproject.toml" in err
+
+
+@pytest.mark.parametrize(
+    "text", ['[tool]\nadalora = "strict"\n', "[[tool.adalora]]\nignore = []\n"]
+)
+def test_project_settings_that_are_no_table_exit_2(check, write, tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    write(text, "pyproject.toml")
+    code, out, err = check(write(SOUND))
+    assert (code, out) == (2, "")
+    assert "tool.adalora: expected a table, got " in err
+
+
+def test_project_without_tools_has_no_settings(check, write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write('tool = "not a table, nor of adalora"\n', "pyproject.toml")
+    assert check(write(SOUND))[0] == 0

@@ -31,17 +31,17 @@ class Limits:
         Raises:
             ValueError: an unknown name, or a value that is not a positive integer.
         """
-        names = [field.name for field in dataclasses.fields(cls)]
+        names = [field.name.replace("_", "-") for field in dataclasses.fields(cls)]
         changes = {}
         for setting in settings:
             name, _, number = setting.partition("=")
-            name = name.strip().replace("-", "_")
-            if name not in names or not number.strip().isdigit() or not int(number):
+            name = name.strip().replace("_", "-")
+            if name not in names or not number.strip().isdecimal() or not int(number):
                 raise ValueError(
                     f"a limit is NAME=NUMBER with a name of {', '.join(names)} and a positive "
                     f"integer, got {setting!r}"
                 )
-            changes[name] = int(number)
+            changes[name.replace("-", "_")] = int(number)
         return dataclasses.replace(cls(), **changes)
 
 

@@ -1,0 +1,21 @@
+"""How a command says in one line that it could not run."""
+
+from __future__ import annotations
+
+import sys
+
+from adalora_core.cli.exit_codes import CANNOT_RUN
+
+
+def fail(command: str, error: Exception | str) -> int:
+    """Print why `adalora COMMAND` could not run, and return the exit code of that."""
+    print(f"adalora {command}: {_one_line(error)}", file=sys.stderr)
+    return CANNOT_RUN
+
+
+def _one_line(error: Exception | str) -> str:
+    if isinstance(error, OSError) and error.strerror is not None:
+        # Without the number, which nobody looks up.
+        place = "" if error.filename is None else f"{error.filename}: "
+        return f"{place}{error.strerror}"
+    return str(error)
