@@ -9,39 +9,54 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FIRST_CAPACITY = 64
+MASKS_AT_ONCE = 64
 
 
 class RankHistory:
     """Rows of ranks, one per allocation, one column per matrix; two bytes a cell.
+
+    An allocation only hands its mask over: ranks are counted of many masks at once, or when
+    somebody reads them, so that a step does not pay for it.
 
     Args:
         matrix_count: columns.
     """
 
     def __init__(self, matrix_count: int) -> None:
-        self._table = torch.zeros(0, matrix_count, dtype=torch.int16)
-        self._columns: torch.Tensor | None = None
-        self._length = 0
+        self._counted = torch.zeros(0, matrix_count, dtype=torch.int16)
+        self._masks: list[torch.Tensor] = []
+        self._ranks: list[int] = []
 
     def record(self, mask: torch.Tensor, ranks: Sequence[int]) -> None:
-        """Add a row: how many of its `ranks` triplets each matrix keeps in `mask`."""
-        if self._columns is None or len(self._columns) != len(mask):
-            self._columns = torch.arange(len(ranks)).repeat_interleave(torch.tensor([*ranks]))
-        self._columns = self._columns.to(mask.device)
-        if self._length == len(self._table):
-            grown = max(FIRST_CAPACITY, 2 * self._length)
-            table = torch.zeros(grown, len(ranks), dtype=torch.int16, device=mask.device)
-            table[: self._length] = self._table
-            self._table = table
-        self._table[self._length].index_add_(0, self._columns, mask.to(torch.int16))
-        self._length += 1
+        """Add a row: how many of its `ranks` triplets each matrix keeps in `mask`.
+
+        Args:
+            mask: bool `[sum of ranks]`, which nobody changes afterwards.
+            ranks: triplets of each matrix, dropped ones included.
+        """
+        if len(self._masks) == MASKS_AT_ONCE or self._ranks != ranks:
+            self._count()
+            self._ranks = [*ranks]
+        self._masks.append(mask)
 
     def rows(self) -> torch.Tensor:
         """Return the table, int16 `[allocations, matrices]`; a view."""
-        return self._table[: self._length]
+        self._count()
+        return self._counted
 
     def restore(self, rows: torch.Tensor) -> None:
         """Begin again from saved rows."""
-        self._table = rows.to(torch.int16).clone()
-        self._length = len(rows)
+        self._counted = rows.to(torch.int16).clone()
+        self._masks.clear()
+
+    def _count(self) -> None:
+        """Turn the masks that were handed over into rows."""
+        if not self._masks:
+            return
+        device = self._masks[-1].device  # the model may have moved
+        masks = torch.stack([mask.to(device) for mask in self._masks])
+        columns = torch.arange(len(self._ranks)).repeat_interleave(torch.tensor(self._ranks))
+        rows = torch.zeros(len(masks), len(self._ranks), dtype=torch.int16, device=device)
+        rows.index_add_(1, columns.to(device), masks.to(torch.int16))
+        self._counted = torch.cat([self._counted.to(device), rows])
+        self._masks.clear()

@@ -246,16 +246,18 @@ class AdaLoraLayer(nn.Module):
 
     def _products(self, adapters: Sequence[str]) -> list[Product]:
         """Return what those of `adapters` that this layer has add to its output."""
+        lora_A, lora_E, lora_B = self.lora_A, self.lora_E, self.lora_B
         return [
             Product(
-                self.lora_A[name],
-                self.lora_E[name],
-                self.lora_B[name],
+                # What ParameterDict does for [name], without its detour: every forward pays for it.
+                getattr(lora_A, name),
+                getattr(lora_E, name),
+                getattr(lora_B, name),
                 self.scale[name],
                 self.dropout[name] if self.training else 0.0,
             )
             for name in adapters
-            if name in self.lora_A
+            if name in self.scale
         ]
 
     def extra_repr(self) -> str:

@@ -51,15 +51,20 @@ class Piece:
 
 def is_sharded(tensor: object) -> bool:
     """Return whether `tensor` is a DTensor, without loading what defines it."""
-    loaded = sys.modules.get("torch.distributed.tensor")
-    return loaded is not None and isinstance(tensor, loaded.DTensor)
+    return _is_divided_type(type(tensor))
 
 
 def are_sharded(tensors: Iterable[object]) -> bool:
     """Return whether any of `tensors` is a DTensor; free of charge in a single process."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return False
-    return any(map(is_sharded, tensors))
+    # Every step asks this of all factors, which are of one or two types.
+    return any(map(_is_divided_type, {type(tensor) for tensor in tensors}))
+
+
+def _is_divided_type(kind: type) -> bool:
+    loaded = sys.modules.get("torch.distributed.tensor")
+    return loaded is not None and issubclass(kind, loaded.DTensor)
 
 
 def piece_of(tensor: Any, name: str) -> Piece:
