@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,11 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+ACCURACY_OF_THE_DEMO = 94.1
+"""Percent of its held-out words, after all of its steps."""
+NOISE = 1.5
+"""Two and a half standard deviations of a share of 1,500 words."""
 
 PEFT_WARNINGS = [
     # PEFT asks transformers by a name that transformers has deprecated,
@@ -93,3 +99,26 @@ def run(script, folder):
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"] if HAS_TORCH else [])
+def test_two_processes_reach_the_accuracy_of_the_demo(strategy, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    script = str(EXAMPLES / "distributed_minilm.py")
+    result = subprocess.run(
+        [*launcher, "--nproc-per-node", "2", script, "--strategy", strategy],
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode == 0, result.stderr
+    pattern = rf"^2 processes with {strategy}: (.*)% of the held-out words after"
+    found = re.search(pattern, result.stdout, re.MULTILINE)
+    assert found, result.stdout
+    assert float(found[1]) > ACCURACY_OF_THE_DEMO - NOISE
+    assert re.search("^ranks sum to 144, target 144$", result.stdout, re.MULTILINE)
+    assert list(tmp_path.iterdir()) == []
