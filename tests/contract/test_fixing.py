@@ -149,6 +149,8 @@ def test_unsafe_fix_is_made_only_when_asked_for():
         ({"task_type": "causal_lm"}, {"task_type": "CAUSAL_LM"}),
         ({"target_modules": "q_proj; v_proj"}, {"target_modules": ["q_proj", "v_proj"]}),
         ({"init_lora_weights": ""}, {"init_lora_weights": False}),
+        ({"target_modules": ["All-linear"]}, {"target_modules": "all-linear"}),
+        ({"target_modules": ["all-linear", "q"]}, {"target_modules": ["all-linear", "q"]}),
     ],
 )
 def test_safe_fix_writes_the_only_reading(fields, fixed):
@@ -218,6 +220,14 @@ def test_key_of_the_tools_own_is_not_renamed_and_a_prefixed_one_keeps_its_prefix
     assert '"adalora_tinit": 3' in fix(text, "json").text
 
 
+COMMENTED = (
+    "- all-linear # c",
+    "# c\n- all-linear",
+    "- # c\n  all-linear",
+    "  [ # c\n  all-linear]",
+)
+"""Lists that cannot be written as a string without losing a comment."""
+
 YAML = "".join(f"{key}: {json.dumps(value)}\n" for key, value in SOUND.items())
 
 
@@ -230,10 +240,17 @@ YAML = "".join(f"{key}: {json.dumps(value)}\n" for key, value in SOUND.items())
         ("? init_r\n: 12.0", "? init_r\n: 12"),
         ("init_r: |\n  12", "init_r: 12"),
         ("init_r:\n  12.0", "init_r:\n  12"),
+        (
+            "init_r: 12\ntarget_modules: # b\n  - all-linear",
+            "init_r: 12\ntarget_modules: # b\n  all-linear",
+        ),
+        *[(f"init_r: 12\ntarget_modules:\n{entries}",) * 2 for entries in COMMENTED],
     ],
 )
 def test_yaml_around_a_fixed_value_stays(old, new):
     rest = YAML.replace("init_r: 12\n", "")
+    if "target_modules" in old:
+        rest = rest.replace('target_modules: ["q_proj", "v_proj"]\n', "")
     _one(f"{old}\n{rest}", f"{new}\n{rest}", "yaml")
 
 

@@ -9,6 +9,7 @@ import peft
 import pytest
 import torch
 
+from adalora_core.contract import check_config
 from adalora_core.contract.rule import SOUND
 from adalora_core.contract.rules import BY_CODE
 
@@ -105,6 +106,7 @@ BREAKS = {
     "ADA421": ValueError,
     "ADA501": re.error,
     "ADA505": ValueError,
+    "ADA507": ValueError,
 }
 
 
@@ -125,6 +127,34 @@ def test_pattern_in_loras_form_breaks_the_loading(tmp_path):
     file.write_text(file.read_text().replace('"rank_pattern": null', '"rank_pattern": {"q": 16}'))
     with pytest.raises(TypeError, match="Unexpected type of rank_idx"):
         peft.PeftModel.from_pretrained(Toy(), tmp_path)
+
+
+class WithTokens(Toy):
+    """The toy behind an embedding, as `trainable_token_indices` needs one."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed_tokens = torch.nn.Embedding(8, 16)
+
+    def forward(self, x):
+        return super().forward(self.embed_tokens(x))
+
+
+@pytest.mark.parametrize(
+    ("indices", "error"),
+    [([-1], IndexError), ([], RuntimeError), ({"embed_tokens": []}, RuntimeError), ([0, 7], None)],
+)
+def test_token_indices_called_broken_break_the_first_forward(indices, error):
+    settings = _without_type(SOUND | SHORT | {"trainable_token_indices": indices})
+    model = peft.get_peft_model(WithTokens(), peft.AdaLoraConfig(**settings))
+    codes = [d.code for d in check_config(SOUND | {"trainable_token_indices": indices}).errors]
+    if error is None:
+        assert model(torch.tensor([0, 7])).shape == (2, 16)
+        assert codes == []
+    else:
+        with pytest.raises(error):
+            model(torch.tensor([0, 7]))
+        assert codes == ["ADA423"]
 
 
 def _without_type(config):

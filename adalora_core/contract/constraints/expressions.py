@@ -78,6 +78,13 @@ _ALL_BOOLEANS = f"(type({_KEPT}) == list ? {_KEPT}.all(e, type(e) == bool) : fal
 _SOUND_PATTERN = f"$rank_pattern!.all(k, {_ALL_BOOLEANS})"
 _NO_PARAMETERS = "($target_parameters? || size($target_parameters!) == 0)"
 _NO_TOKENS = "$alora_invocation_tokens? || size($alora_invocation_tokens!) == 0"
+_TOKENS = "$trainable_token_indices"
+_SOUND_TOKENS = (
+    f"{_TOKENS}? || (type({_TOKENS}!) == list "
+    f"? size({_TOKENS}!) > 0 && {_TOKENS}!.all(i, i >= 0) "
+    f": {_TOKENS}!.all(k, size({_TOKENS}![k]) > 0 && {_TOKENS}![k].all(i, i >= 0)))"
+)
+_ALL_LINEAR = "r'^[aA][lL][lL]-[lL][iI][nN][eE][aA][rR]$'"
 _META = r"r'[\\^$*+?{}\[\]|()]'"
 
 
@@ -98,6 +105,12 @@ def _without_repetition(name: str) -> str:
 
 def _names_alone(name: str) -> str:
     return f"${name}? || type(${name}!) != list || !${name}!.exists(n, n.matches({_META}))"
+
+
+def _names_that_match(name: str) -> str:
+    never = f"(n == '' || n.startsWith('.') || n.endsWith('.')) && !n.matches({_META})"
+    never = f"n.matches({_ALL_LINEAR}) || {never}"
+    return f"${name}? || type(${name}!) != list || !${name}!.exists(n, {never})"
 
 
 def _unset(name: str) -> str:
@@ -260,8 +273,12 @@ EXPRESSIONS: dict[str, tuple[Constraint, ...]] = {
             f"$target_modules? || size($target_modules!) > 0 || !{_NO_PARAMETERS}",
         ),
     ),
+    "ADA423": (Constraint("trainable_token_indices", _SOUND_TOKENS),),
     "ADA506": tuple(
         Constraint(name, _names_alone(name)) for name in ("target_modules", "exclude_modules")
+    ),
+    "ADA507": tuple(
+        Constraint(name, _names_that_match(name)) for name in ("target_modules", "exclude_modules")
     ),
     "ADA702": (Constraint("total_step", "!$inference_mode || !$total_step?"),),
     "ADA703": (Constraint("orth_reg_weight", "double($orth_reg_weight) != 0.0"),),
@@ -293,6 +310,7 @@ NOT_EXPRESSED: dict[str, str] = {
     "ADA205": "it reads the settings of the trainer around the configuration",
     "ADA305": "standard CEL cannot sum",
     "ADA406": _BY_THE_SCHEMA,
+    "ADA422": "it is a rule of the runtime adalora-core",
     "ADA501": _NEEDS_PYTHON,
     "ADA502": _NEEDS_PYTHON,
     "ADA503": _NEEDS_PYTHON,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from adalora_core.contract.changes import Put, Remedy
 from adalora_core.contract.rule import SOUND, Finding, Rule
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.contract.block import Block
+
+NOT_TRAINED_HERE = ("layer_replication", "trainable_token_indices", "ensure_weight_tying")
+"""Settings that a model of this package refuses when it is made."""
 
 
 class DoraUnsupported(Rule):
@@ -270,6 +273,56 @@ class LoraBiasConflict(Rule):
             )
 
 
+class NotTrainedHere(Rule):
+    code = "ADA422"
+    name = "not-trained-here"
+    severity = "warning"
+    summary = "a setting that PEFT's models have and those of adalora_core have not"
+    why = (
+        "Under --runtime adalora-core. get_peft_model of adalora_core raises a ValueError for "
+        + ", ".join(NOT_TRAINED_HERE)
+        + " rather than leave them out. A model that PEFT makes has them, also one with the bridge."
+    )
+    bad = SOUND | {"trainable_token_indices": [1, 2]}
+    example_options: ClassVar = {"runtime": "adalora-core"}
+    hint = "remove it, or let PEFT make the model and attach ours to it"
+    inputs = NOT_TRAINED_HERE
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for name in NOT_TRAINED_HERE if block.runtime == "adalora-core" else ():
+            if block[name]:
+                message = f"`{name}` is not supported by models that adalora_core makes"
+                yield Finding(self, block.at(name), message, "key")
+
+
+class TokenIndicesBreak(Rule):
+    code = "ADA423"
+    name = "token-indices-break"
+    severity = "error"
+    summary = "trainable_token_indices has an empty list or a negative index"
+    why = (
+        "PEFT copies the rows of these indices at every forward: an empty list makes an index of "
+        "floating point, and rows are not counted from the end. The first step raises."
+    )
+    bad = SOUND | {"trainable_token_indices": [-1]}
+    hint = "list the token ids that are to be trained, or remove trainable_token_indices"
+    inputs = ("trainable_token_indices",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        value = block["trainable_token_indices"]
+        if value is None or block.runtime != "peft":
+            return
+        lists = {(): value} if isinstance(value, list) else {(k,): v for k, v in value.items()}
+        for deeper, indices in lists.items():
+            path = block.at("trainable_token_indices", *deeper)
+            if not indices:
+                yield Finding(self, path, "`trainable_token_indices` names no token")
+            for index, token in enumerate(indices):
+                if token < 0:
+                    message = f"`trainable_token_indices`: no token has the index {token}"
+                    yield Finding(self, (*path, index), message)
+
+
 RULES = (
     DoraUnsupported(),
     LoftqUnsupported(),
@@ -281,4 +334,6 @@ RULES = (
     TyingBreaks(),
     ReplicationMerge(),
     LoraBiasConflict(),
+    NotTrainedHere(),
+    TokenIndicesBreak(),
 )

@@ -204,6 +204,48 @@ class RegexInList(Rule):
                     )
 
 
+class EntryMatchesNothing(Rule):
+    code = "ADA507"
+    name = "entry-matches-nothing"
+    severity = "error"
+    summary = "an entry of a list of module names can be the end of no module path"
+    why = (
+        '"all-linear" means all linear layers only as a string of its own: in a list it is the '
+        "name of a module. No path has an empty part, so an empty name, or one with a dot at an "
+        "end, matches nothing either. PEFT raises if nothing else matches, else it says nothing."
+    )
+    bad = SOUND | {"target_modules": ["all-linear"]}
+    hint = "write the plain names of modules"
+    safe_fix = "a target_modules list of all-linear alone becomes the string"
+    inputs = ("target_modules", "exclude_modules")
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for name in MODULES:
+            value = block[name]
+            for index, entry in enumerate(value if isinstance(value, list) else ()):
+                if is_all_linear(entry):
+                    yield self._all_linear(block, name, index)
+                elif _META.search(entry):
+                    continue  # rule regex-in-list
+                elif not entry or entry.startswith(".") or entry.endswith("."):
+                    message = f"`{name}`: no module path ends in {entry!r}"
+                    yield Finding(self, block.at(name, index), message)
+
+    def _all_linear(self, block: Block, name: str, index: int) -> Finding:
+        hint = remedy = None
+        if name == "target_modules":
+            hint = f'write "{ALL_LINEAR}" without a list'
+            if len(block[name]) == 1:
+                remedy = Remedy(hint.capitalize(), (Put(block.at(name), ALL_LINEAR),))
+        return Finding(
+            self,
+            block.at(name, index),
+            f"`{name}`: in a list {block[name][index]!r} is the name of a module",
+            hint=hint,
+            remedy=remedy,
+        )
+
+
 RULES = (
     InvalidRegex(),
     SlowRegex(),
@@ -211,4 +253,5 @@ RULES = (
     NameAsRegex(),
     ListAsString(),
     RegexInList(),
+    EntryMatchesNothing(),
 )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _PROPERTIES = re.compile(r"(?:[&!]\S*\s+)+")
 """Anchor and tag before a value in YAML; others may refer to the anchor, so it stays."""
 
+_COMMENT = re.compile(r"(?:^|\s)#")
 _PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -51,6 +52,8 @@ def _replacement(
         properties = _PROPERTIES.match(document.text, start, end)
         start = properties.end() if properties else start
     old = document.text[start:end]
+    if document.format != "json" and old[:1] in "[-" and _COMMENT.search(old):
+        return None  # it stands between the entries of a list and would be lost
     if isinstance(change, Rename):
         return (start, end), _key(change.name, old, document.format)
     if document.format == "yaml" and change.yaml is not None:
