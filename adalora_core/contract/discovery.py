@@ -175,9 +175,11 @@ def _section(
     """A section of PEFT's names beside a key that says adalora."""
     if not any(_says_adalora(values, marker) for marker in _MARKERS):
         return None
-    for name in _SECTIONS:
-        if isinstance(values.get(name), dict):
-            section = values[name]
+    sections = {name: entry for name, entry in values.items() if isinstance(entry, dict)}
+    telling = [name for name, entry in sections.items() if not TELLING_FIELDS.isdisjoint(entry)]
+    for name in (*_SECTIONS, *telling):
+        if name in sections:
+            section = sections[name]
             return make_block(document, (*path, name), section, options, trainer="section")
     return None
 
@@ -185,8 +187,10 @@ def _section(
 def _flat(
     document: Document, path: Path, values: dict[str, Any], options: CheckOptions
 ) -> Block | None:
-    """PEFT's names among a tool's own, beside a key that says adalora."""
-    if any(_says_adalora(values, marker) for marker in _MARKERS):
+    """PEFT's names among a tool's own, beside a key that says adalora; Hydra's names the class."""
+    hydra = values.get("_target_")
+    is_class = isinstance(hydra, str) and hydra.rpartition(".")[2] == "AdaLoraConfig"
+    if is_class or any(_says_adalora(values, marker) for marker in _MARKERS):
         return make_block(document, path, values, options, trainer="flat")
     return None
 

@@ -50,6 +50,23 @@ ALIASES = {
 }
 """`{spelling without a prefix, in lower case: PEFT's name}`."""
 
+TRAINERS_OWN = frozenset(
+    {
+        "_target_",
+        "base_model",
+        "max_steps",
+        "method",
+        "model_name_or_path",
+        "modules",
+        "num_training_steps",
+        "target",
+        "type",
+        "warmup_steps",
+    }
+)
+"""Spellings that mean a field of PEFT's in a mapping of its own, and the tool's own setting among
+the settings of a tool."""
+
 PREFIXES = ("adalora_", "peft_", "lora_")
 """Prefixes that tools put before PEFT's names."""
 

@@ -143,9 +143,17 @@ def test_block_named_by_key_is_the_only_one_checked(check, write):
         # PEFT's names among the tool's own.
         ({"lora_type": "AdaLoRA", "rank": 8, "num_steps": 3, "target_modules": ["q"]},
          {"ADA104", "ADA201", "ADA306"}),
+        # Whatever the section is called, if it has names of AdaLoRA's.
+        ({"method": "adalora", "config": {"target_modules": ["q"], "init_r": 9}}, {"ADA201"}),
+        # What the tool calls so itself is not misspelt.
+        ({"finetuning_type": "adalora", "model_name_or_path": "m", "max_steps": 9, "init_r": 9,
+          "warmup_steps": 3, "target_modules": ["q"]}, {"ADA201"}),
+        # Hydra names the class.
+        ({"_target_": "peft.AdaLoraConfig", "init_r": 9, "target_modules": ["q"]}, {"ADA201"}),
         ({"peft_type": "LORA", "target_r": 8, "use_dora": True}, {"ADA105"}),
     ],
-    ids=["bare", "prefixed", "section", "flat", "other-method"],
+    ids=["bare", "prefixed", "section", "flat", "any-section", "tools-own", "hydra",
+         "other-method"],
 )  # fmt: skip
 def test_block_written_in_another_habit_is_found(check, write, content, codes):
     _, out, _ = check(write(content), "--output-format", "json")

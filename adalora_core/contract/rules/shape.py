@@ -11,7 +11,7 @@ from adalora_core.contract.faults import FaultKind, range_phrase
 from adalora_core.contract.fields import FIELDS, PEFT_TYPE, PEFT_VERSION
 from adalora_core.contract.retyping import retyped
 from adalora_core.contract.rule import SOUND, Finding, Rule
-from adalora_core.contract.suggestions import suggest_key
+from adalora_core.contract.suggestions import TRAINERS_OWN, suggest_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -172,7 +172,7 @@ class UnknownKey(Rule):
             if fault.name == EDITOR_KEY and not block.strict_keys:
                 continue
             meant = suggest_key(fault.name)
-            if block.has_foreign_keys and meant is None:
+            if block.has_foreign_keys and (meant is None or fault.name in TRAINERS_OWN):
                 continue
             message = (
                 f"unexpected keyword argument `{fault.name}`: PEFT {PEFT_VERSION} has no such "
