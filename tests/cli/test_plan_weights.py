@@ -52,6 +52,11 @@ def test_text_names_groups_parameters_and_memory(plan):
     assert "allocator: 61.2 kB, in PEFT 91.9 kB" in out
 
 
+def test_text_names_no_spread_where_all_matrices_are_alike(plan):
+    _, out, _ = plan({"target_modules": ["q_proj"]}, small_llama(layers=11))
+    assert "left at the end: 2,904 (52.69%) wherever the rank goes\n" in out
+
+
 def test_json_numbers_are_those_of_the_formula(plan):
     weights = _weights(plan, {})
     entries = 2 * (16 + 16 + 1) + 2 * (16 + 8 + 1)

@@ -87,14 +87,17 @@ def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str
     average = plan.kept_after(plan.schedule.total_step - 1) / len(matched.matrices)
     start = f"{costs.start:,} ({costs.start / total:.2%})"
     end = f"{costs.end:,} ({costs.end / total:.2%})"
-    spread = f"{costs.end_least:,} to {costs.end_most:,}"
+    spread = "wherever the rank goes"
+    if costs.end_least < costs.end_most:
+        spread = f"if every matrix keeps rank {average:g}, else "
+        spread += f"{costs.end_least:,} to {costs.end_most:,}"
     allocator = {runtime: _size(count) for runtime, count in costs.allocator_bytes.items()}
     lines = [
         f"matched: {len(matched.matrices)} matrices of a model of {total:,} parameters",
         *(f"  {name:<{width}}  {what}" for name, what in groups),
         "",
         f"trainable at the start: {start}, rank {plan.init_r} everywhere",
-        f"left at the end: {end} if every matrix keeps rank {average:g}, else {spread}",
+        f"left at the end: {end} {spread}",
     ]
     if costs.whole:
         lines.append(f"of both, trained whole: {costs.whole:,} (modules_to_save, biases)")
