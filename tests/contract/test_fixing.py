@@ -266,6 +266,17 @@ def test_value_that_others_read_through_a_merge_is_left_with_the_reason():
     assert f"not fixed: {left.fix.obstacle}" in report.render("full")
 
 
+def test_number_that_yaml_reads_as_a_string_is_fixed_where_a_merge_repeats_it():
+    lines = [line for line in YAML.splitlines() if not line.startswith("total_step")]
+    base = "base: &b\n" + "".join(f"  {line}\n" for line in [*lines, "orth_reg_weight: 1e-1"])
+    text = f"{base}  total_step: 1000\nother:\n  <<: *b\n  total_step: 2000\n"
+    report = _one(text, text.replace("1e-1", "1.0e-1"), "yaml")
+    assert [(d.code, d.pointer) for d in report.fixed] == [
+        ("ADA601", "/base/orth_reg_weight"),
+        ("ADA601", "/other/orth_reg_weight"),
+    ]
+
+
 def test_mapping_that_an_alias_repeats_is_fixed_in_both_places():
     inner = YAML.replace("init_r: 12\n", "init_r: 12.0\n").replace("\n", "\n  ").rstrip()
     text = f"a: &a\n  {inner}\nb: *a\n"

@@ -116,6 +116,7 @@ class _Reader:
         self._stack: list[_Frame] = []
         self._anchors: dict[str, tuple[Any, Place] | None] = {}
         self._oddities: list[Oddity] = []
+        self._odd_at: dict[int, tuple[str, str]] = {}
         self._done: tuple[Any, Place] | None = None
 
     def read(self) -> None:
@@ -162,6 +163,7 @@ class _Reader:
                 tag, value, odd = scalars.interpret(text)
                 if odd is not None and (path := self._path()) is not None:
                     self._oddities.append(Oddity(odd, path, text))
+                    self._odd_at[start] = odd, text
             else:
                 value = scalars.construct(tag, text)
         except scalars.UnknownTagError:
@@ -222,6 +224,9 @@ class _Reader:
                     frame.value[key] = entry
                     frame.place.keys[key] = place.keys.get(key, (place.start, place.end))
                     frame.place.inside[key] = place.inside[key]
+                    odd = self._odd_at.get(place.inside[key].start)
+                    if odd is not None and (path := self._path()) is not None:
+                        self._oddities.append(Oddity(odd[0], (*path, key), odd[1]))
         self._add(frame.value, frame.place, frame.anchor)
 
     def _add(self, value: Any, place: Place, anchor: str | None, *, is_merge: bool = False) -> None:
