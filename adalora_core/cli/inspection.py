@@ -110,6 +110,8 @@ class Inspector:
             blocks, missing = ([found], missing) if isinstance(found, Block) else ([], found)
         else:
             blocks = find_blocks(document, self.check, self.trainer)
+            if self._is_optional(was_named=was_named):
+                blocks = [block for block in blocks if block.is_told]
         if self._is_optional(was_named=was_named):
             blocks = [block for block in blocks if not block.is_other_method]
         return blocks, None if blocks else missing

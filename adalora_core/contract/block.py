@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from adalora_core.budget import BudgetSchedule
 from adalora_core.contract import shapes
 from adalora_core.contract.faults import Fault, FaultKind, judge_fields
-from adalora_core.contract.fields import FIELDS, PEFT_TYPE
+from adalora_core.contract.fields import FIELDS, PEFT_TYPE, TELLING_FIELDS
 from adalora_core.contract.sources.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
@@ -130,6 +130,15 @@ class Block:
         """Whether peft_type names another method, so that AdaLoRA's rules mean nothing."""
         value = self.values.get("peft_type")
         return isinstance(value, str) and value.strip().upper() != PEFT_TYPE
+
+    @property
+    def is_told(self) -> bool:
+        """Whether more says AdaLoRA than a name that other programs use as well."""
+        return (
+            self.trainer != "peft"
+            or "peft_type" in self.values
+            or not TELLING_FIELDS.isdisjoint(self.values)
+        )
 
     @cached_property
     def schedule(self) -> BudgetSchedule | None:

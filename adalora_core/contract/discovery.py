@@ -83,7 +83,7 @@ def find_blocks(document: Document, options: CheckOptions, trainer: Trainer | No
     """Return every AdaLoRA block of a document, in the order of the text.
 
     A block is a mapping with `peft_type` ADALORA in any case; else one that a trainer's habit
-    marks; else the whole document, if it carries a telling name or a `peft_type`.
+    marks; else the whole document, if it carries a name that only AdaLoRA has or a `peft_type`.
 
     Args:
         document: the decoded document.
@@ -106,7 +106,7 @@ def find_blocks(document: Document, options: CheckOptions, trainer: Trainer | No
             blocks = [block for block in found if block is not None]
             if blocks:
                 return blocks
-    if trainer in (None, "peft") and ("peft_type" in top or not TELLING_FIELDS.isdisjoint(top)):
+    if trainer in (None, "peft") and ("peft_type" in top or not ADALORA_FIELDS.isdisjoint(top)):
         return [make_block(document, (), top, options)]
     return []
 

@@ -282,5 +282,4 @@ ADALORA_FIELDS = frozenset(
 """Names that no other method of PEFT has."""
 
 TELLING_FIELDS = ADALORA_FIELDS - {"beta1", "beta2", "total_step"}
-"""Those that hardly another program has: a mapping that carries one means AdaLoRA. Optimizers have
-betas, and loops of every kind a total_step."""
+"""Those that hardly another program has: optimizers have betas, loops of all kinds a total_step."""
