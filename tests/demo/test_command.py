@@ -176,5 +176,6 @@ def test_demo_reaches_what_the_readme_promises(loop, tmp_path):
     result = demo("--loop", loop, "--output", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     adapted = next(line for line in result.stdout.splitlines() if line.startswith("adapted"))
-    assert float(adapted.split()[1].rstrip("%")) >= 91.0
+    # All three loops reach 93.5 to 94.1; the standard error is 0.6.
+    assert float(adapted.split()[1].rstrip("%")) >= 92.5
     assert "ranks   sum 144 of 216, target 4 x 36 = 144" in result.stdout
