@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from adalora_runs import make
 from distributed_checks import (
     adapted_with_more,
     compact_and_shard,
@@ -16,6 +17,9 @@ from distributed_checks import (
 )
 from distributed_runs import STEPS, run, train
 from process_groups import run_processes
+
+from adalora_core.errors import CheckpointError
+from adalora_core.integrations.distributed import AdapterState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,3 +87,9 @@ def test_a_checkpoint_of_another_run_is_refused_and_nothing_is_changed(tmp_path:
     (said,) = run_processes(1, load_into_another_run, tmp_path / "load", folder)
     assert "the configuration or the adapted modules" in said
     assert said.endswith("unchanged=True")
+
+
+def test_a_state_without_the_adapter_is_refused_by_name() -> None:
+    state = AdapterState(make("adalora_core"))
+    with pytest.raises(CheckpointError, match=r"adapter 'default', got one of \['other'\]"):
+        state.load_state_dict({"other": state.state_dict()["default"]})

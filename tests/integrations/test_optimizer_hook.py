@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -11,6 +11,10 @@ from adalora_runs import OURS, allocator_of, final_ranks, make, optimizer_of, tr
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import allocate_on_step
+from adalora_core.integrations.distributed import AdapterState
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def fresh() -> Any:
@@ -75,6 +79,34 @@ def test_accumulated_micro_batches_equal_the_batch_of_all(library: str) -> None:
     assert final_ranks(model) == final_ranks(expected)
     for found, one in zip(model.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(found, one, atol=1e-10, rtol=0)
+
+
+def accelerated(library: str) -> tuple[Accelerator, Any, torch.optim.Optimizer]:
+    torch.manual_seed(7)
+    accelerator = Accelerator(cpu=True)
+    model = make(library, TwoLayer()).train()
+    accelerator.register_for_checkpointing(AdapterState(model))
+    model, optimizer = accelerator.prepare(model, optimizer_of(model))
+    allocate_on_step(optimizer, model)
+    return accelerator, model, optimizer
+
+
+@pytest.mark.parametrize("library", OURS)
+@pytest.mark.parametrize("stop", [1, 12, 27], ids=["warm-up", "budgeting", "final phase"])
+def test_state_that_accelerate_saved_goes_on_as_if_never_stopped(
+    library: str, stop: int, tmp_path: Path
+) -> None:
+    accelerator, expected, optimizer = accelerated(library)
+    hooked_run(expected, optimizer, range(stop))
+    accelerator.save_state(str(tmp_path))
+    hooked_run(expected, optimizer, range(stop, 30))
+
+    accelerator, resumed, optimizer = accelerated(library)
+    accelerator.load_state(str(tmp_path))
+    assert allocator_of(resumed).last_step == stop - 1
+    hooked_run(resumed, optimizer, range(stop, 30))
+    assert final_ranks(resumed) == final_ranks(expected)
+    assert all(map(torch.equal, resumed.parameters(), expected.parameters()))
 
 
 @pytest.mark.parametrize("fused", [False, True])

@@ -76,6 +76,12 @@ class AdapterState(Stateful):
         """
         adapters = trained_adapters(self.model, "AdapterState")
         for adapter in adapters:
+            if adapter.name not in state_dict:
+                raise CheckpointError(
+                    f"AdapterState: expected a state of adapter {adapter.name!r}, got one of "
+                    f"{sorted(state_dict)}; make the adapter under the name that it had. Nothing "
+                    "was changed"
+                )
             _check(adapter, json.loads(state_dict[adapter.name]["progress"]))
         for adapter in adapters:
             _restore(adapter, state_dict[adapter.name])
@@ -172,3 +178,4 @@ def _restore(adapter: Adapter, state: dict[str, Any]) -> None:
     allocator.mask = None if mask is None else torch.tensor(mask, device=device)
     rows = torch.tensor(values["rank_history"], dtype=torch.int16)
     allocator.ranks_over_time.restore(rows.view(-1, len(allocator.matrices)).to(device))
+    adapter.sync_pattern()
