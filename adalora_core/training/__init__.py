@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from adalora_core.training.adapter import AllocationNotRunningWarning
+from adalora_core.training.adapter import AllocationNotRunningWarning, RepeatedStepWarning
 from adalora_core.training.model import AdaLoraModel, get_peft_model
 
-__all__ = ["AdaLoraModel", "AllocationNotRunningWarning", "get_peft_model"]
+__all__ = [
+    "AdaLoraModel",
+    "AllocationNotRunningWarning",
+    "RepeatedStepWarning",
+    "get_peft_model",
+]

@@ -31,6 +31,10 @@ class AllocationNotRunningWarning(UserWarning):
     """Nobody calls `update_and_allocate`, or it never finds a gradient."""
 
 
+class RepeatedStepWarning(UserWarning):
+    """`update_and_allocate` gets one step twice, so its gradients are counted twice."""
+
+
 class Adapter:
     """The state of one adapter that does not live in modules.
 
@@ -54,6 +58,7 @@ class Adapter:
         self._seen_version: int | None = None
         self._missed_steps = 0
         self._gradient_was_seen = False
+        self._warned_of_repetition = False
 
     @property
     def is_trainable(self) -> bool:
@@ -129,6 +134,7 @@ class Adapter:
                 "with is_trainable=True to train it"
             )
         self._look_for_gradients(self.allocator, step)
+        self._watch_for_repetition(self.allocator, step)
         report = self.allocator.step(step)
         self._missed_steps = 0
         self._seen_version = self._version()
@@ -177,7 +183,7 @@ class Adapter:
         if pattern is not None:
             self.config.rank_pattern = {f"{key}.{self.name}": kept for key, kept in pattern.items()}
 
-    # --- forgotten and late calls ---------------------------------------------------------------
+    # --- forgotten, late and repeated calls -----------------------------------------------------
 
     def _look_for_gradients(self, allocator: RankAllocator, step: int) -> None:
         """Warn before the first allocation if no gradient has been there at any step so far."""
@@ -193,6 +199,19 @@ class Adapter:
                 AllocationNotRunningWarning,
                 stacklevel=6,
             )
+
+    def _watch_for_repetition(self, allocator: RankAllocator, step: int) -> None:
+        """Warn once if a step comes again, as from a loop that has a hook on its optimizer."""
+        if step != allocator.last_step or self._warned_of_repetition:
+            return
+        self._warned_of_repetition = True
+        warnings.warn(
+            f"AdaLoRA: update_and_allocate got step {step} of the adapter {self.name!r} a second "
+            "time, so its gradients count twice in the importance. Call it once per optimizer "
+            "step; where allocate_on_step or AdaLoraCallback does, take it out of the loop.",
+            RepeatedStepWarning,
+            stacklevel=6,
+        )
 
     def _version(self) -> int | None:
         layer = next(iter(self.layers.values()), None)

@@ -12,6 +12,7 @@ from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import allocate_on_step
 from adalora_core.integrations.distributed import AdapterState
+from adalora_core.training import RepeatedStepWarning
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +49,18 @@ def test_removed_hook_allocates_no_more() -> None:
     handle.remove()
     hooked_run(model, optimizer, range(2, 4))
     assert model.base_model.adapters["default"].allocator.last_step == 1
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_loop_that_allocates_beside_the_hook_is_told_once(library: str) -> None:
+    model = make(library, TwoLayer()).train()
+    optimizer = optimizer_of(model)
+    allocate_on_step(optimizer, model)
+    hooked_run(model, optimizer, range(4))
+    with pytest.warns(RepeatedStepWarning, match=r"got step 3.*take it out of the loop"):
+        model.base_model.update_and_allocate(3)
+    hooked_run(model, optimizer, range(4, 5))
+    model.base_model.update_and_allocate(4)  # told once: a second warning would be an error here
 
 
 def accumulated_run(library: str, micro_batches: int) -> Any:
