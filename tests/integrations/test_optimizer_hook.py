@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import GradientState
 from adalora_runs import OURS, allocator_of, final_ranks, make, optimizer_of, train
 from toy_models import TwoLayer, two_layer_batch
 
@@ -16,6 +17,15 @@ from adalora_core.training import RepeatedStepWarning
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def forget_dataloaders() -> None:
+    """Let no Trainer of an earlier test, stopped amid its data, end accumulation at every batch.
+
+    accelerate keeps the loader that it reads in a state of the whole process.
+    """
+    GradientState._reset_state()
 
 
 def fresh() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from pathlib import Path
 
@@ -25,9 +26,13 @@ def listed_sources() -> set[str]:
     found = set()
     for file in BUILD_FILES:
         text = file.read_text(encoding="utf-8")
-        here = str(file.parent.relative_to(ROOT))
-        names = re.findall(r"[\w./${}]+\.(?:cpp|cu)\b", text)
-        found |= {name.replace("${CMAKE_CURRENT_LIST_DIR}", here) for name in names}
+        here = file.parent.relative_to(ROOT).as_posix()
+        for variable, value in re.findall(r"set\((adalora_\w+) (\S+)\)", text):
+            text = text.replace(f"${{{variable}}}", value)
+        names = re.findall(
+            r"[\w./${}]+\.(?:cpp|cu)\b", text.replace("${CMAKE_CURRENT_LIST_DIR}/", "")
+        )
+        found |= {posixpath.normpath(f"{here}/{name}") for name in names}
     return found
 
 
