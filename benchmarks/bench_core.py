@@ -3,7 +3,7 @@
     python benchmarks/bench_core.py [part ...]
 
 Without a part everything is measured; with parts (importance, selection, orthogonality, svd_linear,
-svd_linear_avx2, training_step) their rows are replaced and the others kept.
+svd_linear_avx2, adapted_linear, training_step) their rows are replaced and the others kept.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ PARTS = (
     "orthogonality",
     "svd_linear",
     "svd_linear_avx2",
+    "adapted_linear",
     "training_step",
 )
 

@@ -91,6 +91,9 @@ class Row:
 
 ROWS = (
     Row("training step", "", "training step of MiniLM", "PEFT's plain LoRA"),
+    Row(
+        "svd_linear, layer", "", "adapted linear layer with its gradient", "PEFT's plain LoRA layer"
+    ),
     Row("svd_linear", "] float32", "adapter op with its gradient", "PEFT's layer"),
     Row(
         "svd_linear", "] bfloat16, float32 adapter",

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
+from torch import nn
+from torch.nn.modules import module as torch_module
 
 from adalora_core.nn.adapter_layer import AdaLoraLayer
-from adalora_core.ops import svd_linear
+from adalora_core.ops import adapted_linear, svd_linear
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from torch import nn
 
     from adalora_core.nn.adapter_layer import Product
 
@@ -45,6 +45,38 @@ def is_hooked(base_layer: nn.Module) -> bool:
     """Return whether somebody else may hold the output of `base_layer`, which must then stay."""
     hooks = vars(base_layer)  # nn.Module offers no public way to ask for them
     return bool(hooks["_forward_hooks"] or hooks["_backward_hooks"] or hooks["_backward_pre_hooks"])
+
+
+def adapted_output(
+    base_layer: nn.Module, x: torch.Tensor, products: Sequence[Product], *, keeps_output: bool
+) -> torch.Tensor:
+    """Return what `base_layer` makes of `x` `[..., in]`, plus the products of the adapters.
+
+    Args:
+        base_layer: the adapted layer.
+        x: its input.
+        products: of the adapters that act.
+        keeps_output: the base layer saves its output for backward, or it is not known.
+    """
+    if len(products) == 1 and _is_frozen_linear(base_layer):
+        A, E, B, scale, dropout = products[0]
+        return adapted_linear(
+            x, base_layer.weight, base_layer.bias, A, E, B, scale, dropout=dropout
+        )
+    inplace = not (keeps_output or is_hooked(base_layer))
+    return plus_products(base_layer(x), x, products, inplace=inplace)
+
+
+def _is_frozen_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
+    """Return whether calling `layer` is its product and nothing else, with nothing to train."""
+    if type(layer) is not nn.Linear or is_hooked(layer):
+        return False
+    entries = vars(layer)
+    if entries["_forward_pre_hooks"] or "forward" in entries:
+        return False
+    if torch_module._has_any_global_hook():  # noqa: SLF001 - there is no public way to ask
+        return False
+    return not (layer.weight.requires_grad or (layer.bias is not None and layer.bias.requires_grad))
 
 
 class SVDLinear(AdaLoraLayer):
@@ -89,10 +121,11 @@ class SVDLinear(AdaLoraLayer):
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Apply the base layer and the active adapters to `x` `[..., in]`."""
         # First of all: it takes merged weights out of the base layer while adapters are disabled.
-        adapters = self._adapters_to_apply()
-        result: torch.Tensor = self.base_layer(x, *args, **kwargs)
-        inplace = not (self.keeps_output or is_hooked(self.base_layer))
-        return plus_products(result, x, self._products(adapters), inplace=inplace)
+        products = self._products(self._adapters_to_apply())
+        if args or kwargs:
+            result: torch.Tensor = self.base_layer(x, *args, **kwargs)
+            return plus_products(result, x, products, inplace=False)
+        return adapted_output(self.base_layer, x, products, keeps_output=self.keeps_output)
 
     def delta_weight(self, name: str) -> torch.Tensor:
         """Return `scale · B diag(E) A`, `[out, in]` (transposed if the base weight is)."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from adalora_core.ops.adapted_linear import adapted_linear
 from adalora_core.ops.importance import averages_of, update_importance
 from adalora_core.ops.orthogonality import orthogonality_penalty
 from adalora_core.ops.selection import apply_mask, select_triplets
 from adalora_core.ops.svd_linear import svd_linear
 
 __all__ = [
+    "adapted_linear",
     "apply_mask",
     "averages_of",
     "orthogonality_penalty",

@@ -50,7 +50,8 @@ def svd_linear(
             for a backward pass: the output of a linear or convolution layer.
 
     Returns:
-        `[..., out]` in the dtype of `base_output`; `base_output` itself if `inplace`.
+        `[..., out]` in the dtype of `base_output`; if `inplace` its memory, which is `base_output`
+        itself, or the like of it where that is a view.
 
     Raises:
         TypeError: a wrong type or dtype, the text names the argument.
@@ -72,6 +73,10 @@ def svd_linear(
         return reference.svd_linear(
             base_output, x, A, E, B, scale, dropout=dropout, inplace=inplace
         )
+    if inplace and (whole := _whole_behind(base_output)) is not None:
+        rows = x.reshape(whole.shape[0], x.shape[-1])
+        result = svd_linear(whole, rows, A, E, B, scale, dropout=dropout, inplace=True)
+        return result.view(base_output.shape)
     core = _backend.core_of(x)
     if inplace:
         if base_output.requires_grad and base_output.is_leaf and torch.is_grad_enabled():
@@ -79,16 +84,42 @@ def svd_linear(
                 "svd_linear: base_output must not be a leaf that needs a gradient if inplace=True; "
                 "pass inplace=False"
             )
-        if core is _backend.core and not _rows_merge(base_output):
+        if core is _backend.core and not rows_merge(base_output):
             return base_output.copy_(_apply(base_output, x, A, E, B, scale, dropout, False))
     if core is not _backend.core:
         return _cuda.svd_linear(core, base_output, x, A, E, B, scale, dropout, inplace)
     return _apply(base_output, x, A, E, B, scale, dropout, inplace)
 
 
-def _rows_merge(tensor: Tensor) -> bool:
+def _whole_behind(view: Tensor) -> Tensor | None:
+    """Return the matrix that `view` shows under another shape; None if it is no such view.
+
+    A linear layer's output is one where its input has more than two dimensions. Autograd follows
+    a write into a view by copies of the whole gradient, a write into the matrix without any.
+    """
+    whole = view._base if torch.is_grad_enabled() else None  # noqa: SLF001 - torch documents it
+    if (
+        whole is None
+        or whole.dim() != _MATRIX_DIMENSIONS
+        or whole.dtype != view.dtype
+        or (whole.numel(), whole.shape[-1]) != (view.numel(), view.shape[-1])
+        or whole.data_ptr() != view.data_ptr()
+        or not (whole.is_contiguous() and view.is_contiguous())
+    ):
+        return None
+    # Torch refuses to write into a view of a leaf, and keeps a view's gradient if it is asked to.
+    return None if view.retains_grad or (whole.is_leaf and whole.requires_grad) else whole
+
+
+def rows_merge(tensor: Tensor) -> bool:
     """Return whether the core surely reads all leading dimensions as one."""
     return tensor.dim() <= _MATRIX_DIMENSIONS or tensor.is_contiguous()
+
+
+def draw_seed(dropout: float) -> int:
+    """Return what decides which entries are dropped; nothing is drawn where none are."""
+    # From torch's generator, so that manual_seed and checkpointing's replay hold.
+    return int(torch.empty((), dtype=torch.int64).random_()) if dropout else 0
 
 
 def _apply(
@@ -101,21 +132,20 @@ def _apply(
     dropout: float,
     inplace: bool,
 ) -> Tensor:
-    if not _rows_merge(x):
+    if not rows_merge(x):
         x = x.contiguous()
-    if not _rows_merge(base_output):
+    if not rows_merge(base_output):
         base_output = base_output.contiguous()
-    # The seed comes from torch's generator, so manual_seed and checkpointing's replay hold.
-    seed = int(torch.empty((), dtype=torch.int64).random_()) if dropout else 0
+    seed = draw_seed(dropout)
     if torch.is_grad_enabled():
         result: Tensor = _SVDLinear.apply(  # type: ignore[no-untyped-call] # torch types it loosely
             base_output, x, A, E, B, scale, dropout, seed, inplace
         )
         return result
-    return _forward(base_output, x, A, E, B, scale, dropout, seed, inplace)[0]
+    return add_products(base_output, x, A, E, B, scale, dropout, seed, inplace)[0]
 
 
-def _forward(
+def add_products(
     base_output: Tensor,
     x: Tensor,
     A: Tensor,
@@ -134,7 +164,7 @@ def _forward(
     return output, hidden
 
 
-def _backward(
+def gradients_of(
     grad: Tensor,
     x: Tensor,
     hidden: Tensor,
@@ -143,17 +173,23 @@ def _backward(
     dropout: float,
     seed: int,
     wanted: tuple[bool, bool, bool, bool],
+    *,
+    add_to: Tensor | None = None,
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients of x, A, E and B, None where `wanted` says so."""
+    """Return the gradients of x, A, E and B, None where `wanted` says so.
+
+    That of x is added to `add_to` and is this tensor, where it is given.
+    """
     A, E, B = factors
-    if not _rows_merge(grad):
+    if not rows_merge(grad):
         grad = grad.contiguous()
-    grad_x = x.new_empty(x.shape) if wanted[0] else None
+    accumulates = add_to is not None
+    grad_x = (add_to if accumulates else x.new_empty(x.shape)) if wanted[0] else None
     grad_A = torch.empty_like(A) if wanted[1] else None
     grad_E = torch.empty_like(E) if wanted[2] else None
     grad_B = torch.empty_like(B) if wanted[3] else None
     _backend.core.svd_linear_backward(
-        grad, x, hidden, A, E, B, scale, dropout, seed, grad_x, grad_A, grad_E, grad_B, False
+        grad, x, hidden, A, E, B, scale, dropout, seed, grad_x, grad_A, grad_E, grad_B, accumulates
     )
     return grad_x, grad_A, grad_E, grad_B
 
@@ -172,7 +208,7 @@ class _SVDLinear(torch.autograd.Function):
         seed: int,
         inplace: bool,
     ) -> Tensor:
-        output, hidden = _forward(base_output, x, A, E, B, scale, dropout, seed, inplace)
+        output, hidden = add_products(base_output, x, A, E, B, scale, dropout, seed, inplace)
         if inplace:
             ctx.mark_dirty(base_output)
         ctx.save_for_backward(x, A, E, B, hidden)
@@ -187,7 +223,7 @@ class _SVDLinear(torch.autograd.Function):
         if torch.is_grad_enabled():
             gradients = svd_linear_gradients(grad, (x, A, E, B), wanted, scale, dropout)
         else:
-            gradients = _backward(grad, x, hidden, (A, E, B), scale, dropout, seed, wanted)
+            gradients = gradients_of(grad, x, hidden, (A, E, B), scale, dropout, seed, wanted)
         return (grad if ctx.needs_input_grad[0] else None, *gradients, None, None, None, None)
 
 
@@ -197,7 +233,7 @@ def _registered_forward(
 ) -> tuple[Tensor, Tensor]:
     """Return the output and x A^T; the op that torch.compile sees."""
     base_output, x = base_output.contiguous(), x.contiguous()
-    return _forward(base_output, x, A, E, B, scale, 0.0, 0, inplace=False)
+    return add_products(base_output, x, A, E, B, scale, 0.0, 0, inplace=False)
 
 
 @_registered_forward.register_fake
@@ -216,7 +252,7 @@ def _registered_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of x, A, E and B."""
     every = (True, True, True, True)
-    return _backward(grad, x.contiguous(), hidden, (A, E, B), scale, 0.0, 0, every)  # type: ignore[return-value] # all four are wanted
+    return gradients_of(grad, x.contiguous(), hidden, (A, E, B), scale, 0.0, 0, every)  # type: ignore[return-value] # all four are wanted
 
 
 @_registered_backward.register_fake

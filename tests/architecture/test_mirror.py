@@ -9,6 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 OPS = ("importance", "orthogonality", "selection", "svd_linear")
+# What joins an op with one of torch's: nothing of it is native (docs/adr/0012).
+JOINED = ("adapted_linear",)
 PLACES = {
     "csrc/include/adalora/{}.hpp": "header",
     "csrc/cpu/{}.cpp": "kernel driver",
@@ -25,6 +27,11 @@ PLACES = {
 }
 
 
+JOINED_PLACES = [
+    place for place in PLACES if place.startswith(("adalora_core/ops", "tests/ops", "benchmarks"))
+]
+
+
 def stems(folder: str, pattern: str) -> set[str]:
     return {path.stem for path in (ROOT / folder).glob(pattern)} - {"__init__"}
 
@@ -35,9 +42,15 @@ def test_every_op_has_its_file_in_every_place(op: str, place: str) -> None:
     assert (ROOT / place.format(op)).is_file(), f"{PLACES[place]} of {op}"
 
 
+@pytest.mark.parametrize("op", JOINED)
+@pytest.mark.parametrize("place", JOINED_PLACES)
+def test_every_joined_op_has_its_file_in_every_place(op: str, place: str) -> None:
+    assert (ROOT / place.format(op)).is_file(), f"{PLACES[place]} of {op}"
+
+
 def test_the_list_of_ops_is_complete() -> None:
     assert stems("adalora_core/reference", "*.py") == set(OPS)
-    assert stems("adalora_core/ops", "[!_]*.py") == set(OPS)
+    assert stems("adalora_core/ops", "[!_]*.py") == {*OPS, *JOINED}
     for folder in ("csrc/bindings", "csrc/bindings/cuda"):
         assert stems(folder, "bind_*.cpp") == {f"bind_{op}" for op in OPS}
     assert stems("csrc/cuda", "*.cu") == {*OPS, "driver"}

@@ -54,6 +54,61 @@ def delta(layer: Any, x: torch.Tensor) -> torch.Tensor:
     return (x.double() @ factor_a.T * factor_e[:, 0] @ factor_b.T) * 6 / (3 + 1e-5)
 
 
+def names_of_nodes(output: torch.Tensor) -> list[str]:
+    """Return the names of the last node and of those right before it."""
+    node = output.grad_fn
+    assert node is not None
+    return [type(node).__name__, *(type(each).__name__ for each, _ in node.next_functions)]
+
+
+def watched_in_front(layer: nn.Linear, seen: list[Any]) -> None:
+    layer.register_forward_pre_hook(lambda *_: seen.append("called"))
+
+
+def watched_behind(layer: nn.Linear, seen: list[Any]) -> None:
+    layer.register_forward_hook(lambda *_: seen.append("called"))
+
+
+def replaced(layer: nn.Linear, seen: list[Any]) -> None:
+    """Give the instance a forward of its own, as accelerate does to move weights about."""
+    forward = layer.forward
+    layer.forward = lambda x: (seen.append("called"), forward(x))[1]  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("watch", [watched_in_front, watched_behind, replaced])
+def test_what_watches_the_base_layer_still_sees_its_calls(watch: Any) -> None:
+    base, seen = nn.Linear(5, 7), []
+    layer = adapted(base)
+    x = torch.randn(4, 5)
+    expected = layer(x)
+    assert names_of_nodes(expected)[0] == "_AdaptedLinearBackward"
+    watch(base, seen)
+    output = layer(x)
+    assert seen == ["called"]
+    assert names_of_nodes(output)[0] == "_SVDLinearBackward"
+    assert torch.equal(output, expected)
+
+
+def test_hooks_on_all_modules_see_the_base_layer() -> None:
+    base = nn.Linear(5, 7)
+    layer, seen = adapted(base), []
+    handle = nn.modules.module.register_module_forward_hook(lambda each, *_: seen.append(each))
+    try:
+        layer(torch.randn(4, 5))
+    finally:
+        handle.remove()
+    assert base in seen
+
+
+def test_a_base_layer_that_is_trained_gets_its_gradient() -> None:
+    base = nn.Linear(5, 7)
+    layer = adapted(base)
+    base.requires_grad_()
+    x = torch.randn(4, 5)
+    layer(x).sum().backward()
+    torch.testing.assert_close(base.weight.grad, x.sum(0).expand(7, 5))
+
+
 @pytest.mark.parametrize("shape", [(5,), (4, 5), (2, 3, 5), (0, 5)])
 def test_forward_is_base_plus_scaled_product(shape: tuple[int, ...]) -> None:
     base = nn.Linear(5, 7)

@@ -196,6 +196,43 @@ def test_inplace_writes_into_the_base_output_and_keeps_the_gradients(lead: tuple
         assert torch.equal(found, wanted)
 
 
+@pytest.mark.parametrize("keeps_grad", [False, True])
+def test_inplace_into_the_output_of_a_linear_layer_copies_no_gradient(keeps_grad: bool) -> None:
+    _, *rest = make(((2, 3), 8, 3, 5), torch.float32)
+    rest = [each.requires_grad_() for each in rest]
+    x = rest[0]
+    linear = torch.nn.Linear(8, 5, device=x.device)
+    expected = ops.svd_linear(linear(x), *rest, SCALE)
+    expected_grads = torch.autograd.grad(expected.square().sum(), rest)
+    output = linear(x)
+    assert output._base is not None, "torch makes views here, which autograd follows by copies"
+    if keeps_grad:
+        output.retain_grad()
+    address = output.data_ptr()
+    result = ops.svd_linear(output, *rest, SCALE, inplace=True)
+    assert (result.data_ptr(), result.shape) == (address, output.shape)
+    assert torch.equal(result, expected)
+    assert torch.equal(output, expected)
+    # A view that keeps its gradient has to be written through.
+    assert any("CopySlices" in name for name in names_in_graph(result)) == keeps_grad
+    result.square().sum().backward()
+    assert all(
+        torch.equal(each.grad, wanted) for each, wanted in zip(rest, expected_grads, strict=True)
+    )  # type: ignore[arg-type]
+    assert not keeps_grad or torch.equal(output.grad, 2 * result)  # type: ignore[arg-type]
+
+
+def names_in_graph(tensor: torch.Tensor) -> set[str]:
+    """Return the names of the nodes that lead to `tensor`."""
+    found, left = set(), [tensor.grad_fn]
+    while left:
+        node = left.pop()
+        if node is not None:
+            found.add(node.name())
+            left += [each for each, _ in node.next_functions]
+    return found
+
+
 def test_inplace_into_a_transposed_output_writes_there() -> None:
     base, *rest = make(((3, 4), 8, 3, 5), torch.float32)
     expected = ops.svd_linear(base, *rest, SCALE)

@@ -1,0 +1,138 @@
+"""A frozen linear layer and its adapter as one node of autograd's graph."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from adalora_core.ops import _backend
+from adalora_core.ops._second_order import svd_linear_gradients
+from adalora_core.ops.svd_linear import (
+    add_products,
+    draw_seed,
+    gradients_of,
+    rows_merge,
+    svd_linear,
+)
+
+
+def adapted_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    A: Tensor,
+    E: Tensor,
+    B: Tensor,
+    scale: float,
+    *,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Return a frozen linear layer's output plus the adapter's product, differentiably.
+
+    `y = x W^T + b + scale * ((drop(x) A^T) * E^T) B^T` (paper equation 3): the values of
+    `svd_linear(linear(x, weight, bias), x, ...)`. In training on a CPU both are one node of the
+    graph, whose gradient of x is summed where the first product leaves it; as two nodes the sum
+    takes another tensor as large as x, and a pass over three.
+
+    Args:
+        x: `[..., in]`, of the dtype of `weight`.
+        weight: `[out, in]`, without a gradient.
+        bias: `[out]`, without a gradient, or None.
+        A: `[r, in]`; r may be 0.
+        E: `[r, 1]`, dtype of A.
+        B: `[out, r]`, dtype of A.
+        scale: finite factor of the product.
+        dropout: as in `svd_linear`.
+
+    Returns:
+        `[..., out]`, a new tensor.
+
+    Raises:
+        ValueError: `weight` or `bias` needs a gradient.
+        Exception: what torch's `linear` raises for `x`, `weight` and `bias`, or `svd_linear` for
+            the rest.
+
+    Example:
+        >>> import torch
+        >>> x, A, E, B = torch.ones(1, 3), torch.ones(2, 3), torch.ones(2, 1), torch.ones(4, 2)
+        >>> adapted_linear(x, torch.zeros(4, 3), None, A, E, B, 0.5)
+        tensor([[3., 3., 3., 3.]])
+    """
+    for name, frozen in {"weight": weight, "bias": bias}.items():
+        if frozen is not None and frozen.requires_grad:
+            raise ValueError(
+                f"adapted_linear: {name} must be frozen, got one that needs a gradient; pass "
+                "linear(x, weight, bias) to svd_linear instead"
+            )
+    if not _is_one_node(x, weight, A):
+        output = functional.linear(x, weight, bias)
+        return svd_linear(output, x, A, E, B, scale, dropout=dropout, inplace=True)
+    if not rows_merge(x):
+        x = x.contiguous()
+    result: Tensor = _AdaptedLinear.apply(  # type: ignore[no-untyped-call] # torch types it loosely
+        x, weight, bias, A, E, B, scale, dropout, draw_seed(dropout)
+    )
+    return result
+
+
+def _is_one_node(x: Tensor, weight: Tensor, A: Tensor) -> bool:
+    """Return whether the core computes both, and autograd is there to gain from it."""
+    return (
+        torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and _backend.serves(x, weight, A)
+        and _backend.core_of(x) is _backend.core
+        and x.dtype == weight.dtype
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    return tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])
+
+
+class _AdaptedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        A: Tensor,
+        E: Tensor,
+        B: Tensor,
+        scale: float,
+        dropout: float,
+        seed: int,
+    ) -> Tensor:
+        # No view may come out of here: torch lets nobody write into one in place.
+        output = x.new_empty((*x.shape[:-1], weight.shape[0]))
+        if bias is None:
+            torch.mm(_rows(x), weight.T, out=_rows(output))
+        else:
+            torch.addmm(bias, _rows(x), weight.T, out=_rows(output))
+        _, hidden = add_products(output, x, A, E, B, scale, dropout, seed, inplace=True)
+        ctx.save_for_backward(x, weight, A, E, B, hidden)
+        ctx.numbers = (scale, dropout, seed)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, A, E, B, hidden = ctx.saved_tensors
+        scale, dropout, seed = ctx.numbers
+        of_x, _, _, *of_factors = ctx.needs_input_grad[:6]
+        wanted = (of_x, *of_factors)
+        if torch.is_grad_enabled():
+            grad_x, *others = svd_linear_gradients(grad, (x, A, E, B), wanted, scale, dropout)
+            if grad_x is not None:
+                grad_x = grad_x + grad @ weight
+        else:
+            add_to = (_rows(grad) @ weight).view(x.shape) if of_x else None
+            grad_x, *others = gradients_of(
+                grad, x, hidden, (A, E, B), scale, dropout, seed, wanted, add_to=add_to
+            )
+        return (grad_x, None, None, *others, None, None, None)

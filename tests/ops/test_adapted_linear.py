@@ -1,0 +1,196 @@
+"""adapted_linear: a linear layer followed by svd_linear, as one node of the graph."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from tolerances import assert_close
+from torch.nn import functional
+
+from adalora_core import ops
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+# (leading dimensions, in, rank, out)
+SHAPES = [
+    ((5,), 7, 3, 11),
+    ((2, 3), 33, 12, 47),
+    ((4,), 8, 0, 6),
+    ((0,), 8, 3, 6),
+    ((3, 0), 8, 3, 6),
+    ((), 9, 2, 4),
+    ((2, 40), 515, 24, 130),
+]
+SCALE = 0.7
+
+
+def make(
+    shape: tuple[Any, ...],
+    dtype: torch.dtype = torch.float32,
+    factors_dtype: torch.dtype | None = None,
+    *,
+    bias: bool = True,
+) -> dict[str, Any]:
+    """Return the arguments; what is trained wants a gradient."""
+    torch.manual_seed(0)
+    lead, n_in, rank, n_out = shape
+    factors_dtype = factors_dtype or dtype
+    return {
+        "x": torch.randn(*lead, n_in).to(dtype).requires_grad_(),
+        "weight": (torch.randn(n_out, n_in) * 0.1).to(dtype),
+        "bias": torch.randn(n_out).to(dtype) if bias else None,
+        "A": (torch.randn(rank, n_in) * 0.1).to(factors_dtype).requires_grad_(),
+        "E": torch.randn(rank, 1).to(factors_dtype).requires_grad_(),
+        "B": (torch.randn(n_out, rank) * 0.1).to(factors_dtype).requires_grad_(),
+    }
+
+
+def two_ops(*, x: Any, weight: Any, bias: Any, dropout: float = 0.0, **factors: Any) -> Any:
+    """What the op stands for."""
+    return ops.svd_linear(
+        functional.linear(x, weight, bias), x, **factors, scale=SCALE, dropout=dropout
+    )
+
+
+def gradients(output: torch.Tensor, given: dict[str, Any]) -> list[torch.Tensor]:
+    trained = [each for each in given.values() if each is not None and each.requires_grad]
+    torch.manual_seed(1)
+    return list(torch.autograd.grad(output, trained, torch.randn(output.shape).to(output.dtype)))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_it_equals_the_two_ops(shape: tuple[Any, ...], dtype: torch.dtype, bias: bool) -> None:
+    given = make(shape, dtype, bias=bias)
+    output, expected = ops.adapted_linear(**given, scale=SCALE), two_ops(**given)
+    assert torch.equal(output, expected)
+    assert type(output.grad_fn).__name__ == "_AdaptedLinearBackward"
+    found = zip(gradients(output, given), gradients(expected, given), strict=True)
+    for actual, wanted in found:
+        assert actual.dtype == wanted.dtype
+        assert_close(actual, wanted, dtype)
+
+
+@pytest.mark.parametrize("factors_dtype", [torch.float32, torch.float64])
+def test_a_finer_adapter_on_a_bfloat16_layer(factors_dtype: torch.dtype) -> None:
+    given = make(((6, 5), 70, 12, 40), torch.bfloat16, factors_dtype)
+    output, expected = ops.adapted_linear(**given, scale=SCALE), two_ops(**given)
+    assert output.dtype == torch.bfloat16
+    assert torch.equal(output, expected)
+    for actual, wanted in zip(gradients(output, given), gradients(expected, given), strict=True):
+        assert actual.dtype == wanted.dtype
+        assert_close(actual, wanted, torch.bfloat16)
+
+
+def test_first_and_second_derivatives() -> None:
+    given = make(((5,), 7, 3, 11), torch.float64)
+    frozen = {name: given.pop(name) for name in ("weight", "bias")}
+
+    def function(*trained: torch.Tensor) -> torch.Tensor:
+        named = dict(zip(given, trained, strict=True))
+        return ops.adapted_linear(**named, **frozen, scale=SCALE)
+
+    assert torch.autograd.gradcheck(function, list(given.values()))
+    assert torch.autograd.gradgradcheck(function, list(given.values()))
+
+
+WANTED = [each for each in itertools.product([False, True], repeat=4) if any(each)]
+
+
+@pytest.mark.parametrize("wanted", WANTED)
+def test_only_what_is_wanted_gets_a_gradient(wanted: tuple[bool, ...]) -> None:
+    given = make(((2, 6), 8, 3, 5))
+    for name, is_wanted in zip("xAEB", wanted, strict=True):
+        given[name].requires_grad_(is_wanted)
+    ops.adapted_linear(**given, scale=SCALE).sum().backward()
+    assert [given[name].grad is not None for name in "xAEB"] == [*wanted]
+
+
+def test_dropout_drops_what_it_drops_for_svd_linear() -> None:
+    given = make(((40,), 30, 4, 20))
+    results = []
+    for op in (lambda **each: ops.adapted_linear(**each, scale=SCALE), two_ops):
+        torch.manual_seed(3)
+        output = op(**given, dropout=0.4)
+        results.append([output, *gradients(output, given)])
+    assert not torch.equal(results[0][0], ops.adapted_linear(**given, scale=SCALE))
+    for actual, wanted in zip(*results, strict=True):
+        assert_close(actual, wanted, torch.float32)
+
+
+@pytest.mark.parametrize("change", ["transposed x", "expanded gradient"])
+def test_layouts_that_are_no_matrix(change: str) -> None:
+    given = make(((4, 6), 8, 3, 5))
+    if change == "transposed x":
+        given["x"] = torch.randn(6, 4, 8).transpose(0, 1).requires_grad_()
+    output, expected = ops.adapted_linear(**given, scale=SCALE), two_ops(**given)
+    assert_close(output, expected, torch.float32)
+    trained = [each for each in given.values() if each.requires_grad]
+    # The gradient of a sum is one number, seen in every place.
+    for actual, wanted in zip(
+        torch.autograd.grad(output.sum(), trained),
+        torch.autograd.grad(expected.sum(), trained),
+        strict=True,
+    ):
+        assert_close(actual, wanted, torch.float32)
+
+
+def test_output_may_be_written_in_place_as_that_of_a_linear_layer() -> None:
+    given = make(((2, 6), 8, 3, 5))
+    output = ops.adapted_linear(**given, scale=SCALE)
+    expected = gradients(output.relu(), given)
+    written = ops.adapted_linear(**given, scale=SCALE).relu_()
+    assert all(map(torch.equal, gradients(written, given), expected))
+
+
+def test_a_weight_that_changes_before_the_backward_pass_is_noticed() -> None:
+    given = make(((6,), 8, 3, 5))
+    output = ops.adapted_linear(**given, scale=SCALE)
+    given["weight"].mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.sum().backward()
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_a_layer_that_is_trained_is_refused(name: str) -> None:
+    given = make(((6,), 8, 3, 5))
+    given[name].requires_grad_()
+    with pytest.raises(ValueError, match=f"adapted_linear: {name} must be frozen"):
+        ops.adapted_linear(**given, scale=SCALE)
+
+
+def test_autocast_computes_as_a_linear_layer_under_it() -> None:
+    given = make(((6,), 8, 3, 5))
+    with torch.autocast("cpu", torch.bfloat16):
+        output, expected = ops.adapted_linear(**given, scale=SCALE), two_ops(**given)
+    assert output.dtype == torch.bfloat16
+    assert torch.equal(output, expected)
+
+
+def test_without_gradients_no_graph_is_made() -> None:
+    given = make(((2, 6), 8, 3, 5))
+    with torch.no_grad():
+        output = ops.adapted_linear(**given, scale=SCALE)
+    assert not output.requires_grad
+    assert torch.equal(output, two_ops(**given))
+
+
+def test_compiled_it_equals_the_eager_result() -> None:
+    given = make(((2, 6), 8, 3, 5))
+    frozen = {name: given.pop(name) for name in ("weight", "bias")}
+
+    def step(*trained: torch.Tensor) -> torch.Tensor:
+        named = dict(zip(given, trained, strict=True))
+        return ops.adapted_linear(**named, **frozen, scale=SCALE)
+
+    inputs = list(given.values())
+    output, expected = (
+        torch.compile(step, fullgraph=True, backend="aot_eager")(*inputs),
+        step(*inputs),
+    )
+    torch.testing.assert_close(output, expected)
+    found = torch.autograd.grad(output.sum(), inputs)
+    torch.testing.assert_close(found, torch.autograd.grad(expected.sum(), inputs))
