@@ -18,13 +18,22 @@ def draw(results: list[Result], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     by_count = [each for each in results if each.part.endswith("by count")]
-    others = [each for each in results if each not in by_count and "peft" in each.medians]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(15, 7), width_ratios=(3, 2))
+    # What is compared with another contender too has its row of PEFT's elsewhere.
+    others = [
+        each
+        for each in results
+        if "peft" in each.medians and not each.part.endswith(("by count", "addmm", "bandwidth"))
+    ]
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(15, 0.26 * len(others) + 1), width_ratios=(3, 2)
+    )
     labels = [f"{each.part}: {each.label}" for each in others]
     speeds = [each.medians["peft"] / each.medians["ours"] for each in others]
     bars = left.barh(labels, speeds, color="#3566a8")
     left.bar_label(bars, fmt="%.1f", padding=3)
     left.set_xscale("log")
+    left.set_xlim(right=1.5 * max(speeds))
+    left.set_ylim(-0.8, len(others) - 0.2)
     left.axvline(1, color="black", linewidth=0.8)
     left.invert_yaxis()
     left.set_xlabel("PEFT's time / ours")
