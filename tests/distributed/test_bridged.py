@@ -16,8 +16,12 @@ from saved_folders import assert_same_folders
 if TYPE_CHECKING:
     from pathlib import Path
 
-# One process speaks with nobody, and says so.
-pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+pytestmark = [
+    # The runs of test_equal_runs.py once more.
+    pytest.mark.slow,
+    # One process speaks with nobody, and says so.
+    pytest.mark.filterwarnings("ignore:torch.distributed is disabled"),
+]
 
 
 @pytest.mark.parametrize(

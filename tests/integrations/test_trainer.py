@@ -94,6 +94,7 @@ def test_writers_of_logs_see_the_numbers(tmp_path: Path) -> None:
     assert names <= seen[0].keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", OURS)
 def test_fourfold_accumulation_equals_the_fourfold_batch(library: str, tmp_path: Path) -> None:
     whole = llama(library, torch.float64)

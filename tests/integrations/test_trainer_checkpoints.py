@@ -18,7 +18,14 @@ def library(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.mark.parametrize("stop", [3, 11, 20], ids=["warmup", "budgeting", "final"])
+@pytest.mark.parametrize(
+    "stop",
+    [
+        pytest.param(3, marks=pytest.mark.slow, id="warmup"),
+        pytest.param(11, id="budgeting"),
+        pytest.param(20, marks=pytest.mark.slow, id="final"),
+    ],
+)
 def test_resumed_run_equals_the_uninterrupted_one(library: str, stop: int, tmp_path: Path) -> None:
     saving = {"save_strategy": "steps", "save_steps": stop}
     whole = llama(library)
