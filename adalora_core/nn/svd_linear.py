@@ -48,7 +48,12 @@ def is_hooked(base_layer: nn.Module) -> bool:
 
 
 def adapted_output(
-    base_layer: nn.Module, x: torch.Tensor, products: Sequence[Product], *, keeps_output: bool
+    base_layer: nn.Module,
+    x: torch.Tensor,
+    products: Sequence[Product],
+    *args: Any,
+    keeps_output: bool,
+    **kwargs: Any,
 ) -> torch.Tensor:
     """Return what `base_layer` makes of `x` `[..., in]`, plus the products of the adapters.
 
@@ -56,15 +61,18 @@ def adapted_output(
         base_layer: the adapted layer.
         x: its input.
         products: of the adapters that act.
+        args: what the base layer is called with besides.
         keeps_output: the base layer saves its output for backward, or it is not known.
+        kwargs: like `args`.
     """
-    if len(products) == 1 and _is_frozen_linear(base_layer):
+    is_plain_call = not (args or kwargs)
+    if len(products) == 1 and is_plain_call and _is_frozen_linear(base_layer):
         A, E, B, scale, dropout = products[0]
         return adapted_linear(
             x, base_layer.weight, base_layer.bias, A, E, B, scale, dropout=dropout
         )
     inplace = not (keeps_output or is_hooked(base_layer))
-    return plus_products(base_layer(x), x, products, inplace=inplace)
+    return plus_products(base_layer(x, *args, **kwargs), x, products, inplace=inplace)
 
 
 def _is_frozen_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
@@ -122,10 +130,9 @@ class SVDLinear(AdaLoraLayer):
         """Apply the base layer and the active adapters to `x` `[..., in]`."""
         # First of all: it takes merged weights out of the base layer while adapters are disabled.
         products = self._products(self._adapters_to_apply())
-        if args or kwargs:
-            result: torch.Tensor = self.base_layer(x, *args, **kwargs)
-            return plus_products(result, x, products, inplace=False)
-        return adapted_output(self.base_layer, x, products, keeps_output=self.keeps_output)
+        return adapted_output(
+            self.base_layer, x, products, *args, keeps_output=self.keeps_output, **kwargs
+        )
 
     def delta_weight(self, name: str) -> torch.Tensor:
         """Return `scale · B diag(E) A`, `[out, in]` (transposed if the base weight is)."""

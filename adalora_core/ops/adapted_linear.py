@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -10,14 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from adalora_core.ops import _backend
+from adalora_core.ops._rows import rows_merge, rows_of
 from adalora_core.ops._second_order import svd_linear_gradients
-from adalora_core.ops.svd_linear import (
-    add_products,
-    draw_seed,
-    gradients_of,
-    rows_merge,
-    svd_linear,
-)
+from adalora_core.ops.svd_linear import add_products, draw_seed, gradients_of, svd_linear
 
 
 def adapted_linear(
@@ -91,10 +85,6 @@ def _is_one_node(x: Tensor, weight: Tensor, A: Tensor) -> bool:
     )
 
 
-def _rows(tensor: Tensor) -> Tensor:
-    return tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])
-
-
 class _AdaptedLinear(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -112,9 +102,9 @@ class _AdaptedLinear(torch.autograd.Function):
         # No view may come out of here: torch lets nobody write into one in place.
         output = x.new_empty((*x.shape[:-1], weight.shape[0]))
         if bias is None:
-            torch.mm(_rows(x), weight.T, out=_rows(output))
+            torch.mm(rows_of(x), weight.T, out=rows_of(output))
         else:
-            torch.addmm(bias, _rows(x), weight.T, out=_rows(output))
+            torch.addmm(bias, rows_of(x), weight.T, out=rows_of(output))
         _, hidden = add_products(output, x, A, E, B, scale, dropout, seed, inplace=True)
         ctx.save_for_backward(x, weight, A, E, B, hidden)
         ctx.numbers = (scale, dropout, seed)
@@ -131,7 +121,13 @@ class _AdaptedLinear(torch.autograd.Function):
             if grad_x is not None:
                 grad_x = grad_x + grad @ weight
         else:
-            add_to = (_rows(grad) @ weight).view(x.shape) if of_x else None
+            if not rows_merge(grad):
+                grad = grad.contiguous()
+            add_to = None
+            if of_x:
+                # With `out` the product has the dtype of x also in a backward pass under autocast.
+                add_to = x.new_empty(x.shape)
+                torch.mm(rows_of(grad), weight, out=rows_of(add_to))
             grad_x, *others = gradients_of(
                 grad, x, hidden, (A, E, B), scale, dropout, seed, wanted, add_to=add_to
             )

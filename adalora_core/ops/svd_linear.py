@@ -11,12 +11,11 @@ from adalora_core import reference
 from adalora_core.ops import _backend
 from adalora_core.ops._cuda import svd_linear as _cuda
 from adalora_core.ops._cuda.svd_linear import folded_formula
+from adalora_core.ops._rows import MATRIX_DIMENSIONS, rows_merge
 from adalora_core.ops._second_order import svd_linear_gradients
 
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx
-
-_MATRIX_DIMENSIONS = 2
 
 
 def svd_linear(
@@ -100,7 +99,7 @@ def _whole_behind(view: Tensor) -> Tensor | None:
     whole = view._base if torch.is_grad_enabled() else None  # noqa: SLF001 - torch documents it
     if (
         whole is None
-        or whole.dim() != _MATRIX_DIMENSIONS
+        or whole.dim() != MATRIX_DIMENSIONS
         or whole.dtype != view.dtype
         or (whole.numel(), whole.shape[-1]) != (view.numel(), view.shape[-1])
         or whole.data_ptr() != view.data_ptr()
@@ -109,11 +108,6 @@ def _whole_behind(view: Tensor) -> Tensor | None:
         return None
     # Torch refuses to write into a view of a leaf, and keeps a view's gradient if it is asked to.
     return None if view.retains_grad or (whole.is_leaf and whole.requires_grad) else whole
-
-
-def rows_merge(tensor: Tensor) -> bool:
-    """Return whether the core surely reads all leading dimensions as one."""
-    return tensor.dim() <= _MATRIX_DIMENSIONS or tensor.is_contiguous()
 
 
 def draw_seed(dropout: float) -> int:

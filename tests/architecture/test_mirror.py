@@ -143,23 +143,3 @@ def test_arithmetic_that_backends_share_is_always_inlined_and_needs_no_library()
     ]
     assert functions
     assert [line for line in functions if not line.startswith("ADALORA_SHARED ")] == []
-
-
-def test_every_source_is_listed_by_name() -> None:
-    lists = "\n".join(
-        (ROOT / each).read_text("utf-8")
-        for each in (
-            "CMakeLists.txt",
-            "csrc/cpu/kernels.cmake",
-            "csrc/cuda/kernels.cmake",
-            "csrc/cuda/module.cmake",
-        )
-    )
-    unlisted = [
-        path.name
-        for folder in ("csrc/cpu", "csrc/cuda", "csrc/bindings")
-        for path in sources(folder)
-        if path.suffix in {".cpp", ".cu"} and path.name not in lists
-    ]
-    assert unlisted == []
-    assert "GLOB" not in lists

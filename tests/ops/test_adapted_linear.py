@@ -170,6 +170,14 @@ def test_autocast_computes_as_a_linear_layer_under_it() -> None:
     assert torch.equal(output, expected)
 
 
+def test_a_backward_pass_under_autocast_has_the_dtypes_of_the_forward_pass() -> None:
+    given = make(((2, 6), 8, 3, 5))
+    output = ops.adapted_linear(**given, scale=SCALE)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = gradients(output, given)
+    assert {each.dtype for each in found} == {torch.float32}
+
+
 def test_without_gradients_no_graph_is_made() -> None:
     given = make(((2, 6), 8, 3, 5))
     with torch.no_grad():

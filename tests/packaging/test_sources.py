@@ -39,3 +39,7 @@ def listed_sources() -> set[str]:
 @pytest.mark.parametrize("source", SOURCES)
 def test_source_is_listed_in_the_build(source):
     assert source in listed_sources(), f"{source} is in no target of the build"
+
+
+def test_no_source_is_found_by_pattern():
+    assert not any("GLOB" in file.read_text(encoding="utf-8") for file in BUILD_FILES)

@@ -13,7 +13,7 @@ from torch import nn
 from adalora_core.adapter_spec import SCALE_EPSILON
 from adalora_core.nn.adapter_layer import FACTORS, Product
 from adalora_core.nn.svd_conv2d import plus_convolutions
-from adalora_core.nn.svd_linear import adapted_output, plus_products
+from adalora_core.nn.svd_linear import adapted_output
 from adalora_core.nn.wrapping import is_transformers_conv1d
 
 if TYPE_CHECKING:
@@ -52,9 +52,7 @@ class LinearOverrides:
         base = self.base_layer
         # Only these two are known not to save their output for backward.
         plain = type(base) is nn.Linear or is_transformers_conv1d(base)
-        if args or kwargs:
-            return plus_products(base(x, *args, **kwargs), x, _products(self), inplace=False)
-        return adapted_output(base, x, _products(self), keeps_output=not plain)
+        return adapted_output(base, x, _products(self), *args, keeps_output=not plain, **kwargs)
 
 
 class ConvolutionOverrides:

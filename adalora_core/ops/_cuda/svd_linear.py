@@ -7,13 +7,13 @@ pass over x or y beside them. Sums over all rows of x are kept in float32.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from adalora_core.ops._rows import rows_of
 from adalora_core.ops._second_order import svd_linear_gradients
 
 _ROW_BYTES = 16
@@ -87,11 +87,6 @@ def _require_fit(base_output: Tensor, x: Tensor, **factors: Tensor) -> None:
             )
 
 
-def _rows(tensor: Tensor) -> Tensor:
-    """Return a matrix of all rows; a view where the tensor allows it."""
-    return tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])
-
-
 def _padded(rank: int, like: Tensor) -> int:
     step = _ROW_BYTES // like.element_size()
     return -(-rank // step) * step
@@ -114,7 +109,7 @@ def _forward(
     folded_B = x.new_empty((B.shape[0], padded))
     core.fold_factors(A, E, B, scale, folded_A, folded_B)
     hidden = torch.mm(_dropped(core, x, dropout, seed), folded_A.T)
-    rows = _rows(base_output)
+    rows = rows_of(base_output)
     if base_output.dtype != x.dtype:
         total = rows + torch.mm(hidden, folded_B.T)
         output = total.to(base_output.dtype).view(base_output.shape)
@@ -128,7 +123,7 @@ def _forward(
 
 def _dropped(core: Any, x: Tensor, dropout: float, seed: Tensor | None) -> Tensor:
     """Return x as rows, with entries dropped where a seed says so."""
-    rows = _rows(x)
+    rows = rows_of(x)
     if seed is None:
         return rows
     rows = rows.contiguous()
@@ -193,7 +188,7 @@ def _backward(
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of x, A, E and B, None where `wanted` says so."""
     x, A, E, B, seed, hidden, folded_A, folded_B = saved
-    rows = _rows(grad).to(x.dtype)
+    rows = rows_of(grad).to(x.dtype)
     grad_hidden = torch.mm(rows, folded_B) if any(wanted[:3]) else None
     grad_x = None
     if wanted[0] and grad_hidden is not None:

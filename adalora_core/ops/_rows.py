@@ -1,0 +1,21 @@
+"""Tensors `[..., features]` as matrices of rows, which is what products take."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MATRIX_DIMENSIONS = 2
+
+
+def rows_of(tensor: Tensor) -> Tensor:
+    """Return a matrix of all rows; a view where the tensor allows it."""
+    return tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])
+
+
+def rows_merge(tensor: Tensor) -> bool:
+    """Return whether the core surely reads all leading dimensions as one."""
+    return tensor.dim() <= MATRIX_DIMENSIONS or tensor.is_contiguous()
