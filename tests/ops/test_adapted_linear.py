@@ -97,6 +97,15 @@ def test_first_and_second_derivatives() -> None:
     assert torch.autograd.gradgradcheck(function, list(given.values()))
 
 
+def test_gradients_with_a_graph_of_their_own_are_the_same() -> None:
+    given = make(((5,), 7, 3, 11), torch.float64)
+    output = ops.adapted_linear(**given, scale=SCALE)
+    trained = [each for each in given.values() if each.requires_grad]
+    grad = torch.randn_like(output)
+    plain = torch.autograd.grad(output, trained, grad, retain_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(output, trained, grad, create_graph=True), plain)
+
+
 WANTED = [each for each in itertools.product([False, True], repeat=4) if any(each)]
 
 
