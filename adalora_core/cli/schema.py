@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from adalora_core.cli.exit_codes import FINDINGS, FINE
 from adalora_core.cli.failing import fail
 from adalora_core.cli.output import print_text
-from adalora_core.contract.constraints.rules_file import rules_text
 from adalora_core.contract.editor_schema import editor_schema
 from adalora_core.contract.reports.report_schema import report_schema_text
 from adalora_core.contract.schema import DRAFTS, config_schema, to_text
@@ -38,10 +37,9 @@ def run(argv: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--of",
-        choices=("config", "report", "rules"),
+        choices=("config", "report"),
         default="config",
-        help="the schema of a configuration, that of --output-format json, or the rules as CEL "
-        "expressions",
+        help="the schema of a configuration, or that of --output-format json",
     )
     options = parser.parse_args(argv)
     if options.of != "config" and (options.draft or options.strict_keys or options.flavour):
@@ -71,8 +69,6 @@ def run(argv: Sequence[str]) -> int:
 def _text(options: argparse.Namespace) -> str:
     if options.of == "report":
         return report_schema_text()
-    if options.of == "rules":
-        return rules_text()
     if options.flavour == "editor":
         return to_text(editor_schema())
     return to_text(config_schema(options.draft or "2020-12", strict_keys=options.strict_keys))

@@ -66,20 +66,12 @@ def test_schema_for_editors_takes_no_option_of_the_portable_one(option, capsys):
 @pytest.mark.parametrize(
     "option", [["--draft", "draft-07"], ["--strict-keys"], ["--flavour", "editor"]]
 )
-@pytest.mark.parametrize("of", ["rules", "report"])
+@pytest.mark.parametrize("of", ["report"])
 def test_other_schemas_take_no_option_of_that_of_a_configuration(of, option, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["schema", "--of", of, *option])
     assert caught.value.code == 2
     assert f"--of {of} takes none of" in capsys.readouterr().err
-
-
-def test_rules_for_other_engines_are_the_committed_ones(capsys):
-    committed = DOCS.parents[1] / "schemas" / "adalora-rules.json"
-    assert main(["schema", "--of", "rules"]) == 0
-    assert capsys.readouterr().out == committed.read_text("utf-8")
-    assert main(["schema", "--of", "rules", "--check", str(DOCS / "README.md")]) == 1
-    assert "write it anew with: adalora schema --of rules >" in capsys.readouterr().out
 
 
 def test_schema_compared_with_a_file_exits_0_1_or_2(tmp_path, capsys):
