@@ -9,23 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adalora_core.contract import (
-        AdaLoraConfig as AdaLoraConfig,
-    )
-    from adalora_core.contract import (
-        Diagnostic as Diagnostic,
-    )
-    from adalora_core.contract import (
-        Report as Report,
-    )
-    from adalora_core.contract import (
-        check_config as check_config,
-    )
-    from adalora_core.contract import (
-        validate_config as validate_config,
-    )
+    from adalora_core.contract import AdaLoraConfig as AdaLoraConfig
+    from adalora_core.contract import Diagnostic as Diagnostic
+    from adalora_core.contract import Report as Report
+    from adalora_core.contract import check_config as check_config
+    from adalora_core.contract import validate_config as validate_config
     from adalora_core.errors import AdaLoraError as AdaLoraError
-    from adalora_core.errors import ConfigError as ConfigError
     from adalora_core.integrations.optimizer_hook import allocate_on_step as allocate_on_step
     from adalora_core.integrations.transformers import AdaLoraCallback as AdaLoraCallback
     from adalora_core.training import AdaLoraModel as AdaLoraModel
@@ -36,7 +25,7 @@ _EXPORTS = {
     "AdaLoraConfig": "adalora_core.contract",
     "AdaLoraError": "adalora_core.errors",
     "AdaLoraModel": "adalora_core.training",
-    "ConfigError": "adalora_core.errors",
+    "ConfigError": "adalora_core.contract",
     "Diagnostic": "adalora_core.contract",
     "Report": "adalora_core.contract",
     "allocate_on_step": "adalora_core.integrations.optimizer_hook",

@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from adalora_core.contract.diagnostics import Report
-
 
 class AdaLoraError(Exception):
     """Base of the errors that this package defines."""
-
-
-class ConfigError(AdaLoraError, ValueError):
-    """A configuration breaks the contract; `report` holds every finding, the text shows them."""
-
-    def __init__(self, message: str, report: Report) -> None:
-        super().__init__(message)
-        self.report = report
 
 
 class PolicyError(AdaLoraError, ValueError):

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import yaml
 
-from adalora_core.contract.fields import FIELDS
-from adalora_core.contract.rule import SOUND
+from adalora_core.contract.fields.table import FIELDS
+from adalora_core.contract.rules.base import SOUND
 
 FILES = 1000
 RUNS = 5

@@ -14,7 +14,6 @@ from adalora_core.cli.check_options import parse
 from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
 from adalora_core.cli.failing import fail
 from adalora_core.cli.files import STDIN, Target, targets
-from adalora_core.cli.inspection import Inspector
 from adalora_core.cli.output import (
     is_terminal,
     parse_output_file,
@@ -24,22 +23,24 @@ from adalora_core.cli.output import (
     write_file,
 )
 from adalora_core.contract.check import parse_version
-from adalora_core.contract.diagnostics import SEVERITIES, from_pointer
-from adalora_core.contract.options import CheckOptions
+from adalora_core.contract.findings import SEVERITIES
+from adalora_core.contract.pipeline.inspection import Inspector
+from adalora_core.contract.pipeline.options import CheckOptions
+from adalora_core.contract.pipeline.selection import Selection
 from adalora_core.contract.reports import Outcome, render
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.contract.reports.summary import fixing_lines
-from adalora_core.contract.selection import Selection
-from adalora_core.contract.sources.limits import Limits
-from adalora_core.contract.sources.reading import read_bytes
+from adalora_core.contract.text.limits import Limits
+from adalora_core.contract.text.places import from_pointer
+from adalora_core.contract.text.reading import read_bytes
 from adalora_core.errors import PolicyError
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
-    from adalora_core.cli.inspection import Inspected
-    from adalora_core.contract.diagnostics import Report
+    from adalora_core.contract.pipeline.assembly import Examined
+    from adalora_core.contract.report import Report
 
 
 def run(argv: Sequence[str]) -> int:
@@ -104,7 +105,7 @@ class _Job:
         from_pointer(options.key or "")
         policy: Any = None
         if options.policy is not None:
-            from adalora_core.contract.policy import load_policy
+            from adalora_core.contract.pipeline.policy import load_policy
 
             policy = load_policy(Path(options.policy))
         check = CheckOptions(
@@ -118,7 +119,7 @@ class _Job:
             check,
             Selection.of(options.select, options.ignore, options.per_file_ignores),
             options.key,
-            options.trainer,
+            options.layout,
             options.format,
             options.ignore_unmatched,
         )
@@ -154,7 +155,7 @@ class _Job:
         selection = self.inspector.selection
         if not selection.per_file:
             return reports
-        from adalora_core.contract.suppression import unused_file_ignores
+        from adalora_core.contract.pipeline.suppression import unused_file_ignores
 
         judges = self.inspector.judges
         for index, found in unused_file_ignores(
@@ -177,41 +178,42 @@ class _Job:
             name = target.name
             raw = read_bytes(target.name, limits)
         found = self.inspector.inspect(raw, name, was_named=target.was_named)
+        if found is None:
+            self._pass_through(target, raw)
+            return None
         if self.options.fix or self.options.diff:
             found = self._fixed(target, name, raw, found)
-        return found.report if found is not None else None
+        return found.report
 
-    def _fixed(
-        self, target: Target, name: str, raw: bytes, found: Inspected | None
-    ) -> Inspected | None:
-        """Show or write what fixing makes of a file, and return what is left to say."""
-        limits = self.inspector.check.limits
-        better = found
-        if found is not None:
-            unsafe = self.options.unsafe_fixes
-            better = self.inspector.fix(found, name, was_named=target.was_named, unsafe=unsafe)
-        content = raw if better is None else better.content
+    def _fixed(self, target: Target, name: str, raw: bytes, found: Examined) -> Examined:
+        """Show or write what fixing makes of a file, and return what is left to report."""
+        unsafe = self.options.unsafe_fixes
+        better = self.inspector.fix(found, name, was_named=target.was_named, unsafe=unsafe)
         if self.options.diff:
-            if found is not None and better is not None:
-                self.previews.append(better.report)
-                mark = "\ufeff" if raw.startswith(codecs.BOM_UTF8) else ""
-                self._show_difference(name, mark + found.text, mark + better.text)
+            self.previews.append(better.report)
+            mark = "\ufeff" if raw.startswith(codecs.BOM_UTF8) else ""
+            old, new = found.document.text, better.document.text
+            self._show_difference(name, mark + old, mark + new)
             return found
         if target.name == STDIN:
-            print_bytes(content)
-            # What was too much to check passes on as it came.
-            while rest := sys.stdin.buffer.read(limits.file_bytes):
-                print_bytes(rest)
-        elif content != raw:
+            self._pass_through(target, better.document.raw)
+        elif better.document.raw != raw:
             from adalora_core.cli.rewriting import rewrite
 
             try:
-                rewrite(name, raw, content, limits)
+                rewrite(name, raw, better.document.raw, self.inspector.check.limits)
             except OSError as error:
                 self.failed = True
                 _fail(error)
                 return found
         return better
+
+    def _pass_through(self, target: Target, content: bytes) -> None:
+        """Print standard input as it is after fixing; what was too much to check is unchanged."""
+        if target.name == STDIN and self.options.fix and not self.options.diff:
+            print_bytes(content)
+            while rest := sys.stdin.buffer.read(self.inspector.check.limits.file_bytes):
+                print_bytes(rest)
 
     def _show_difference(self, name: str, old: str, new: str) -> None:
         from adalora_core.cli.rewriting import unified_diff

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from adalora_core.cli.settings import RUNTIMES, project_settings
-from adalora_core.contract.diagnostics import SEVERITIES
+from adalora_core.contract.fields.block import Layout
+from adalora_core.contract.findings import SEVERITIES
 from adalora_core.contract.reports import FORMATS as OUTPUT_FORMATS
-from adalora_core.contract.sources.reading import FORMATS
+from adalora_core.contract.text.reading import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,8 +88,8 @@ def _add_finding(group: argparse._ArgumentGroup) -> None:
         "--key", metavar="POINTER", help="JSON pointer of the AdaLoRA mapping, such as /model/peft"
     )
     group.add_argument(
-        "--trainer",
-        choices=("peft", "prefixed", "section", "flat"),
+        "--layout",
+        choices=get_args(Layout),
         help="how the file's tool writes AdaLoRA's settings (default: all are tried)",
     )
     group.add_argument("--format", choices=FORMATS, help="default: by the suffix, else json")

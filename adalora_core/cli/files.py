@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.selection import WILDCARDS, fits
-from adalora_core.contract.sources.reading import SUFFIXES
+from adalora_core.contract.pipeline.selection import WILDCARDS, fits
+from adalora_core.contract.text.reading import SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,27 +12,25 @@ from typing import TYPE_CHECKING
 from adalora_core.cli.exit_codes import FINDINGS, FINE
 from adalora_core.cli.failing import fail
 from adalora_core.cli.output import print_text, write_file
-from adalora_core.contract.assembly import assemble
-from adalora_core.contract.block import Block
-from adalora_core.contract.check import decode_further
-from adalora_core.contract.diagnostics import to_pointer
-from adalora_core.contract.discovery import block_at, find_blocks
-from adalora_core.contract.options import CheckOptions
-from adalora_core.contract.plan import MANY_MATRICES, as_dict, as_text, plan_of
-from adalora_core.contract.sources.limits import DEFAULT_LIMITS
-from adalora_core.contract.sources.reading import FORMATS, format_of, read_bytes, to_text
-from adalora_core.contract.weights import costs as weights_costs
-from adalora_core.contract.weights.matching import match
-from adalora_core.contract.weights.modules import read_model
+from adalora_core.contract.pipeline.assembly import examine
+from adalora_core.contract.pipeline.options import CheckOptions
+from adalora_core.contract.plan import costs as weights_costs
+from adalora_core.contract.plan.matching import match
+from adalora_core.contract.plan.modules import read_model
+from adalora_core.contract.plan.plan import MANY_MATRICES, as_dict, as_text, plan_of
+from adalora_core.contract.text import read
+from adalora_core.contract.text.limits import DEFAULT_LIMITS
+from adalora_core.contract.text.places import to_pointer
+from adalora_core.contract.text.reading import FORMATS
 from adalora_core.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from adalora_core.contract.diagnostics import Report
-    from adalora_core.contract.plan import Plan
-    from adalora_core.contract.weights.matching import Matched
-    from adalora_core.contract.weights.modules import BaseModel
+    from adalora_core.contract.fields.block import Block
+    from adalora_core.contract.plan.matching import Matched
+    from adalora_core.contract.plan.modules import BaseModel
+    from adalora_core.contract.plan.plan import Plan
 
 _POINTS = 400
 
@@ -44,13 +42,14 @@ def run(argv: Sequence[str]) -> int:
     """
     options = _parser().parse_args(argv)
     try:
-        report, blocks = _checked(options)
-        if not report.ok:
-            print_text(report.render("json" if options.output_format == "json" else "full"))
-            return FINDINGS
-        if not blocks:
+        document = read(options.file, DEFAULT_LIMITS, options.format)
+        found = examine(document, options.file, CheckOptions(options.runtime), key=options.key)
+        if not found.blocks and not document.fatal:
             return fail("plan", _nothing_to_plan(options))
-        return _show(blocks[0], options)
+        if not found.report.ok:
+            print_text(found.report.render("json" if options.output_format == "json" else "full"))
+            return FINDINGS
+        return _show(found.blocks[0], options)
     except (OSError, ValueError, MissingExtraError) as error:
         return fail("plan", error)
 
@@ -122,21 +121,6 @@ def _nothing_to_plan(options: argparse.Namespace) -> str:
     if options.key is None:
         return f"{options.file}: no AdaLoRA configuration; point at it with --key /section"
     return f"{options.file}: no mapping at {options.key!r}"
-
-
-def _checked(options: argparse.Namespace) -> tuple[Report, list[Block]]:
-    check = CheckOptions(options.runtime)
-    document = to_text(read_bytes(options.file, DEFAULT_LIMITS), DEFAULT_LIMITS)
-    if not document.fatal:
-        format_ = options.format or format_of(options.file)
-        document = decode_further(document, format_, DEFAULT_LIMITS)
-    blocks: list[Block] = []
-    if not document.fatal and options.key is not None:
-        found = block_at(document, options.key, check)
-        blocks = [found] if isinstance(found, Block) else []
-    elif not document.fatal:
-        blocks = find_blocks(document, check, None)
-    return assemble(document, blocks, options.file, check), blocks
 
 
 def _picture(plan: Plan) -> bytes:

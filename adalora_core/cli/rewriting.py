@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from adalora_core.cli.output import write_file
 from adalora_core.contract.reports.escaping import visible
-from adalora_core.contract.sources.reading import read_bytes
+from adalora_core.contract.text.reading import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adalora_core.contract.sources.limits import Limits
+    from adalora_core.contract.text.limits import Limits
 
 _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 

@@ -26,8 +26,8 @@ def run(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     wanted = options.rule
 
-    from adalora_core.contract.rule_pages import page, pages
     from adalora_core.contract.rules import RULES
+    from adalora_core.contract.rules.pages import page, pages
 
     if options.write is not None:
         options.write.mkdir(parents=True, exist_ok=True)

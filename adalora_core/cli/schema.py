@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from adalora_core.cli.exit_codes import FINDINGS, FINE
 from adalora_core.cli.failing import fail
 from adalora_core.cli.output import print_text
-from adalora_core.contract.editor_schema import editor_schema
-from adalora_core.contract.reports.report_schema import report_schema_text
-from adalora_core.contract.schema import DRAFTS, config_schema, to_text
+from adalora_core.contract.schemas.config import DRAFTS, config_schema, to_text
+from adalora_core.contract.schemas.editor import editor_schema
+from adalora_core.contract.schemas.report import report_schema_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.contract.diagnostics import SEVERITIES
+from adalora_core.contract.findings import SEVERITIES
 from adalora_core.contract.reports import FORMATS
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""`check_config` and `validate_config`: from a source to a report."""
+"""Check a source in Python: `check_config` returns a report, `validate_config` raises."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
-from adalora_core.contract import sources
-from adalora_core.contract.assembly import assemble
-from adalora_core.contract.block import Block
-from adalora_core.contract.discovery import block_at
-from adalora_core.contract.fields import Runtime
-from adalora_core.contract.options import CheckOptions
-from adalora_core.contract.plain import plain
-from adalora_core.contract.rule import Finding
-from adalora_core.contract.rules.input import LIMIT_EXCEEDED
-from adalora_core.contract.sources.document import Document
-from adalora_core.contract.sources.limits import DEFAULT_LIMITS, Limits
-from adalora_core.contract.sources.reading import FORMATS, Format, format_of, read_bytes, to_text
+from adalora_core.contract import text
+from adalora_core.contract.fields.plain import plain
+from adalora_core.contract.fields.table import Runtime
+from adalora_core.contract.pipeline.assembly import examine
+from adalora_core.contract.pipeline.options import CheckOptions
+from adalora_core.contract.text.document import Document
+from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
+from adalora_core.contract.text.problems import LIMIT_EXCEEDED, Problem
+from adalora_core.contract.text.reading import FORMATS
 
 if TYPE_CHECKING:
-    from adalora_core.contract.diagnostics import Report
     from adalora_core.contract.model import AdaLoraConfig
-    from adalora_core.contract.policy import Policy
+    from adalora_core.contract.pipeline.policy import Policy
+    from adalora_core.contract.report import Report
+    from adalora_core.contract.text.document import Format
 
 Source = str | bytes | bytearray | Mapping[str, Any] | os.PathLike[str]
 
@@ -38,7 +36,7 @@ def check_config(
     policy: Mapping[str, Any] | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Report:
-    """Check a configuration and return everything there is to say about it.
+    """Check a configuration and return every finding.
 
     Args:
         source: JSON text (a str is always content, never a file's name), a mapping (tuples, sets
@@ -58,7 +56,7 @@ def check_config(
 
     Raises:
         OSError: a path cannot be read.
-        TypeError: the source is of no type listed above.
+        TypeError: the source is not of a type listed above.
         ValueError: an option has a value that it cannot have.
 
     Example:
@@ -73,62 +71,41 @@ def check_config(
     options = CheckOptions(
         runtime, strict_keys, parse_version(peft_version), limits, _compiled(policy)
     )
-    if isinstance(source, Mapping):
-        return _check_document(_from_mapping(source), None, key, options, has_text=False)
     name = None
-    if isinstance(source, os.PathLike):
+    if isinstance(source, Mapping):
+        document = _from_mapping(source)
+    elif isinstance(source, os.PathLike):
         name = os.fspath(source)
-        document = to_text(read_bytes(source, limits), limits)
-        format = format or format_of(name)  # noqa: A001 - the option's name
-    elif isinstance(source, (bytes, bytearray)):
-        document = to_text(bytes(source), limits)
-    elif isinstance(source, str):
+        document = text.read(name, limits, format)
+    elif isinstance(source, (str, bytes, bytearray)):
         # Through bytes, so that size and stray surrogates are judged in one place.
-        document = to_text(source.encode("utf-8", "surrogatepass"), limits)
+        if isinstance(source, str):
+            source = source.encode("utf-8", "surrogatepass")
+        document = text.decode(bytes(source), format or "json", limits)
     else:
         raise TypeError(
             "check_config: expected JSON text (str or bytes), a mapping or a path object, got "
             f"{type(source).__name__}"
         )
-    if not document.fatal:
-        document = decode_further(document, format or "json", limits)
-    return _check_document(document, name, key, options, has_text=True)
+    return examine(document, name, options, key=key or "").report
 
 
 def _from_mapping(source: Mapping[str, Any]) -> Document:
     try:
-        return Document("", {name: plain(value, name) for name, value in source.items()})
+        values = {name: plain(value, name) for name, value in source.items()}
     except RecursionError:
         message = "a mapping that holds itself, or is nested too deep"
-        return Document("", findings=[Finding(LIMIT_EXCEEDED, (), message)], fatal=True)
+        problem = Problem(LIMIT_EXCEEDED, message)
+        return Document("", problems=[problem], fatal=True, is_text=False)
+    return Document("", values, is_text=False)
 
 
 def _compiled(policy: Mapping[str, Any] | None) -> Policy | None:
     if policy is None:
         return None
-    from adalora_core.contract.policy import Policy
+    from adalora_core.contract.pipeline.policy import Policy
 
     return Policy(dict(policy))
-
-
-def decode_further(document: Document, format: Format, limits: Limits) -> Document:  # noqa: A002
-    """Decode a document that has only text yet, and keep what was found on the way."""
-    decoded = sources.decode(document.text, format, limits)
-    decoded.findings[:0] = document.findings
-    return decoded
-
-
-def _check_document(
-    document: Document, name: str | None, key: str | None, options: CheckOptions, *, has_text: bool
-) -> Report:
-    blocks: list[Block] = []
-    if not document.fatal:
-        found = block_at(document, key, options)
-        if isinstance(found, Block):
-            blocks = [found]
-        else:
-            document.findings.append(found)
-    return assemble(document, blocks, name, options, has_text=has_text)
 
 
 def validate_config(
@@ -166,10 +143,8 @@ def validate_config(
         policy=policy,
         limits=limits,
     )
-    report.raise_if_errors()
+    config = report.require_config()
     report.warn()
-    config = report.config
-    assert config is not None  # noqa: S101 - a report without errors has one
     return config
 
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from adalora_core.contract.block import Block
-from adalora_core.contract.diagnostics import ConfigWarning
-from adalora_core.contract.engine import run
-from adalora_core.contract.fields import FIELDS
-from adalora_core.contract.plain import plain
+from adalora_core.contract.fields.block import Block
+from adalora_core.contract.fields.plain import plain
+from adalora_core.contract.fields.table import FIELDS
+from adalora_core.contract.findings import ConfigWarning
+from adalora_core.contract.rules.engine import run
 
 if TYPE_CHECKING:
     from typing import Self
 
     from pydantic import ModelWrapValidatorHandler
 
-    from adalora_core.contract.rule import Finding
+    from adalora_core.contract.rules.base import Finding
 
 
 def _wire(name: str) -> Any:

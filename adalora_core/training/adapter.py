@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, RankAllocator
-from adalora_core.contract.block import AUTO
+from adalora_core.contract.fields.block import AUTO
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.sharding import whole
 from adalora_core.training.checkpoint import checked_config

@@ -12,11 +12,7 @@ from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.parallelism import DivisionCheck, refuse_divided_base
 from adalora_core.training.penalty_turn import PenaltyTurn, plus_penalty, weighted_penalty
-from adalora_core.training.targets import (
-    refuse_unsupported,
-    resolve_saved_modules,
-    resolve_targets,
-)
+from adalora_core.training.targets import refuse_unsupported, resolve_saved_modules, resolve_targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

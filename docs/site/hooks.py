@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.pages import Page
 
-    from adalora_core.contract.fields import Field
+    from adalora_core.contract.fields.table import Field
 
 ROOT = Path(__file__).parents[2]
 DOCS = "docs"
@@ -141,7 +141,7 @@ def _help_of(command: str) -> str:
 
 
 def _fields_page() -> str:
-    from adalora_core.contract.fields import FIELDS, PEFT_VERSION, Treatment
+    from adalora_core.contract.fields.table import FIELDS, PEFT_VERSION, Treatment
 
     intro = (
         f"The keys of an AdaLoRA configuration, those of PEFT {PEFT_VERSION}, by what AdaLoRA does "

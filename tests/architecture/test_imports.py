@@ -1,11 +1,15 @@
-"""What an import loads, proved in fresh interpreters; the first test shows that it can fail."""
+"""Imports: what each loads, proved in fresh interpreters, and no cycle of files."""
 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+import grimp
 import pytest
 
 needs_torch = pytest.mark.skipif(
@@ -38,7 +42,7 @@ def test_the_proof_fails_where_torch_is_loaded() -> None:
         "import adalora_core.cli",
         "from adalora_core import AdaLoraConfig, check_config, validate_config",
         "from adalora_core.contract.rules import RULES",
-        "from adalora_core.contract import schema",
+        "from adalora_core.contract.schemas import config",
         "import adalora_core.demo",
         "from adalora_core import ConfigError",
     ],
@@ -56,3 +60,57 @@ def test_compute_loads_no_validation(layer: str) -> None:
 @needs_torch
 def test_training_loads_neither_peft_nor_transformers() -> None:
     assert loaded_by("import adalora_core.training").isdisjoint({"peft", "transformers"})
+
+
+def cycle_in(graph: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return the modules of one cycle, or nothing where there is none."""
+    finished: set[str] = set()
+    for start in graph:
+        path: list[str] = []
+        stack = [iter([start])]
+        while stack:
+            following = next(stack[-1], None)
+            if following is None:
+                stack.pop()
+                finished.update(path[-1:])
+                path = path[:-1]
+            elif following in path:
+                return path[path.index(following) :]
+            elif following not in finished:
+                path.append(following)
+                stack.append(iter(sorted(graph.get(following, ()))))
+    return []
+
+
+def imports_of(package: str) -> dict[str, set[str]]:
+    """Return which module imports which, imports for type checkers included."""
+    found = grimp.build_graph(package, exclude_type_checking_imports=False, cache_dir=None)
+    graph = {module: found.find_modules_directly_imported_by(module) for module in found.modules}
+    for module in found.find_modules_that_directly_import(package):
+        lines = found.get_import_details(importer=module, imported=package)
+        # The graph holds no compiled modules and takes the package for them.
+        if all(line["line_contents"].startswith(f"from {package} import _c") for line in lines):
+            graph[module].discard(package)
+    return graph
+
+
+def test_no_files_import_each_other_in_a_cycle() -> None:
+    graph = imports_of("adalora_core")
+    assert graph["adalora_core.contract.check"]
+    assert cycle_in(graph) == []
+
+
+def test_a_cycle_of_files_for_type_checkers_alone_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "circular"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    names = ("first", "second", "third")
+    for one, other in itertools.pairwise((*names, names[0])):
+        (package / f"{one}.py").write_text(
+            "from typing import TYPE_CHECKING\n"
+            f"if TYPE_CHECKING:\n    from circular import {other}\n"
+        )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert sorted(cycle_in(imports_of("circular"))) == [f"circular.{name}" for name in names]

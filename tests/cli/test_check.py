@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from adalora_core.contract.rule import SOUND
+from adalora_core.contract.rules.base import SOUND
 
 
 def test_sound_file_exits_0_and_says_what_was_checked(check, write):
@@ -170,5 +170,5 @@ def test_prefixed_key_is_reported_under_its_own_spelling(check, write):
 
 def test_trainer_option_restricts_the_search(check, write):
     path = write({"lora_type": "adalora", "target_modules": ["q"], "rank": 8})
-    assert "ADA306" in check(path, "--trainer", "flat")[1]
-    assert "ADA006" in check(path, "--trainer", "peft")[1]
+    assert "ADA306" in check(path, "--layout", "flat")[1]
+    assert "ADA006" in check(path, "--layout", "peft")[1]

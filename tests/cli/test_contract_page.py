@@ -10,7 +10,7 @@ from pages import FENCED, run_sessions
 
 from adalora_core.cli import main
 from adalora_core.contract.reports import FORMATS
-from adalora_core.contract.sources.limits import DEFAULT_LIMITS
+from adalora_core.contract.text.limits import DEFAULT_LIMITS
 
 PATH = Path(__file__).parents[2] / "docs" / "contract.md"
 PAGE = PATH.read_text("utf-8")

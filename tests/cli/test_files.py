@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from adalora_core.contract.reports import FORMATS
-from adalora_core.contract.rule import SOUND
+from adalora_core.contract.rules.base import SOUND
 
 BAD = SOUND | {"deltaT": 0}
 

@@ -16,8 +16,8 @@ import pytest
 from contract_corpus import CORPUS, write_entry
 
 from adalora_core.cli import main
-from adalora_core.cli.inspection import Inspector
-from adalora_core.contract.rule import SOUND
+from adalora_core.contract.pipeline.inspection import Inspector
+from adalora_core.contract.rules.base import SOUND
 
 WRONG = json.dumps(SOUND | {"init_r": 12.0, "peft_type": "adalora"}, indent=2) + "\n"
 RIGHT = json.dumps(SOUND, indent=2) + "\n"

@@ -11,7 +11,7 @@ import sys
 import pytest
 from header_files import small_llama, write_model
 
-from adalora_core.contract.rule import SOUND
+from adalora_core.contract.rules.base import SOUND
 
 HEAVY = ("torch", "numpy", "transformers", "peft", "safetensors")
 UNNEEDED = ("pydantic", "jsonschema", "yaml", "tomllib", "hypothesis")

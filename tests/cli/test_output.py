@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from adalora_core.cli.output import write_file
-from adalora_core.contract.rule import SOUND
+from adalora_core.contract.rules.base import SOUND
 
 BAD = SOUND | {"deltaT": 0}
 

@@ -9,7 +9,7 @@ import pytest
 from header_files import small_llama, write_model
 
 from adalora_core.cli import main
-from adalora_core.contract.rule import SOUND
+from adalora_core.contract.rules.base import SOUND
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from pages import run_sessions
 
 from adalora_core.contract import check_config
-from adalora_core.contract.rule import SOUND
+from adalora_core.contract.rules.base import SOUND
 from adalora_core.errors import PolicyError
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "policies"
@@ -31,7 +31,7 @@ def refused(check, write):
         path = write(json.dumps({"peft": SOUND | fields}, indent=1), "run.json")
         if not isinstance(policy, Path):
             policy = write(policy, "policy.json")
-        code, out, err = check(path, "--policy", policy, "-o", "json", "--select", "ADA801")
+        code, out, err = check(path, "--policy", policy, "-o", "json", "--select", "ADA010")
         assert err == ""
         (report,) = json.loads(out)["reports"]
         assert code == (1 if report["diagnostics"] else 0)
@@ -49,7 +49,7 @@ def test_policy_is_checked_on_top_at_the_same_positions(check, write):
     code, out, _ = check(path, "--policy", write(schema, "policy.json"), "-o", "json")
     assert code == 1
     first, second, third = json.loads(out)["reports"][0]["diagnostics"]
-    assert (first["code"], first["pointer"]) == ("ADA801", "/peft")
+    assert (first["code"], first["pointer"]) == ("ADA010", "/peft")
     assert (second["pointer"], second["hint"]) == ("/peft/init_r", "large ranks cost memory")
     line = path.read_text().splitlines()[second["span"]["start"]["line"] - 1]
     assert line[second["span"]["start"]["column"] - 1 :] == "12,"
@@ -115,7 +115,7 @@ def test_policy_judges_what_is_written_and_not_the_defaults(check, write):
 
 def test_policy_finding_is_suppressed_like_any_other(check, write):
     text = "".join(f"{key}: {json.dumps(value)}\n" for key, value in SOUND.items())
-    path = write(text.replace("init_r: 12", "init_r: 12  # adalora: ignore[ADA801]"), "a.yaml")
+    path = write(text.replace("init_r: 12", "init_r: 12  # adalora: ignore[ADA010]"), "a.yaml")
     policy = write({"properties": {"init_r": {"maximum": 8}}}, "policy.json")
     assert "suppressed 1 finding" in check(path, "--policy", policy)[1]
 
@@ -133,7 +133,7 @@ def test_configuration_of_another_method_is_not_held_against_the_policy(check, w
         ("[1]", "should be a JSON Schema, an object"),
         ('{"type": 3}', "no valid JSON Schema at /type"),
         ('{"properties": {"bias": {"pattern": "("}}}', "at /properties/bias/pattern"),
-        ('{"required": ["r"], "required": []}', "line 1, column 21: the key 'required' stands 2"),
+        ('{"required": ["r"], "required": []}', "line 1, column 21: the key 'required' appears 2"),
         ('{"$schema": "http://json-schema.org/draft-99/schema"}', "no draft of JSON Schema"),
         ('{"$schema": 7}', "no draft of JSON Schema"),
         ('{"properties": {"r": {"maximun": 3}}}', "did you mean 'maximum'?"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adalora_core.contract.rule import SOUND
+from adalora_core.contract.rules.base import SOUND
 
 FEW = SOUND | {"deltaT": 100}
 """One warning, ADA207."""
@@ -30,13 +30,13 @@ def test_suppressed_findings_are_counted_and_do_not_fail(check, write):
 
 
 def test_request_for_a_rule_that_this_run_does_not_look_for_is_not_unused(check, write):
-    text = COMMENTED.replace("ADA207", "ADA207, ADA801, ADA701")
+    text = COMMENTED.replace("ADA207", "ADA207, ADA010, ADA701")
     path = write(text, "a.yaml")
     assert _codes(check(path, "-o", "json")[1]) == [[]]
-    assert _codes(check(path, "-o", "json", "--peft-version", "0.20")[1]) == [["ADA901"]]
+    assert _codes(check(path, "-o", "json", "--peft-version", "0.20")[1]) == [["ADA011"]]
     unused = write(COMMENTED.replace("ADA207", "ADA204"), "b.yaml")
-    assert _codes(check(unused, "-o", "json", "--select", "ADA9")[1]) == [[]]
-    assert _codes(check(unused, "-o", "json", "--select", "ADA9,ADA204")[1]) == [["ADA901"]]
+    assert _codes(check(unused, "-o", "json", "--select", "ADA011")[1]) == [[]]
+    assert _codes(check(unused, "-o", "json", "--select", "ADA011,ADA204")[1]) == [["ADA011"]]
     assert _codes(check(unused, "-o", "json", "--ignore", "unused-suppression")[1]) == [["ADA207"]]
 
 
@@ -45,7 +45,7 @@ def test_file_ignores_take_codes_out_of_files_that_fit(check, write, tmp_path):
     write(FEW, "b.json")
     _, out, _ = check(tmp_path, "-o", "json", "--per-file-ignores", "tests/*:ADA2,ADA414")
     # The second code found nothing anywhere; the first did.
-    assert _codes(out) == [["ADA207"], ["ADA901"]]
+    assert _codes(out) == [["ADA207"], ["ADA011"]]
     _, out, _ = check(tmp_path, "--per-file-ignores", "tests/*:few-allocations")
     assert "suppressed 1 finding" in out
 
@@ -60,10 +60,10 @@ def test_file_ignore_that_takes_nothing_out_is_reported_where_all_its_files_were
         return [code for codes in _codes(check(*arguments, "-o", "json")[1]) for code in codes]
 
     option = ("--per-file-ignores", "run/*:ADA204")
-    assert unused(tmp_path, *option) == ["ADA901", "ADA207"]
+    assert unused(tmp_path, *option) == ["ADA011", "ADA207"]
     # A hook names the files that changed; others that fit may need the entry.
     assert unused(path, *option) == ["ADA207"]
-    assert unused(path, "--per-file-ignores", "run/a.json:ADA204") == ["ADA901", "ADA207"]
+    assert unused(path, "--per-file-ignores", "run/a.json:ADA204") == ["ADA011", "ADA207"]
     assert unused(path, "--per-file-ignores", "other.json:ADA204") == ["ADA207"]
 
 

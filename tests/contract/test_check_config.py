@@ -9,8 +9,8 @@ import os
 import pytest
 
 from adalora_core.contract import ConfigWarning, check_config, validate_config
-from adalora_core.contract.rule import SOUND
-from adalora_core.errors import ConfigError
+from adalora_core.contract.report import ConfigError
+from adalora_core.contract.rules.base import SOUND
 
 
 def _codes(report):
@@ -125,7 +125,7 @@ def test_mapping_with_sets_tuples_and_members_is_taken_as_lists_and_strings():
 
 
 def test_more_findings_than_the_limit_are_cut_and_said():
-    from adalora_core.contract.sources.limits import Limits
+    from adalora_core.contract.text.limits import Limits
 
     report = check_config(SOUND | {f"k{i}": 1 for i in range(9)}, limits=Limits(diagnostics=3))
     assert sorted(_codes(report)) == ["ADA005", "ADA104", "ADA104", "ADA104"]

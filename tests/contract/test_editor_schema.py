@@ -9,10 +9,10 @@ import pytest
 from contract_configs import SOUND, configurations
 from hypothesis import given, settings
 
-from adalora_core.contract.editor_schema import CHOICES, FILE, KEYWORDS, editor_schema
-from adalora_core.contract.fields import FIELDS, Treatment
+from adalora_core.contract.fields.table import FIELDS, Treatment
 from adalora_core.contract.rules import RULES
-from adalora_core.contract.schema import config_schema, to_text
+from adalora_core.contract.schemas.config import config_schema, to_text
+from adalora_core.contract.schemas.editor import CHOICES, FILE, KEYWORDS, editor_schema
 
 SCHEMA = editor_schema()
 PORTABLE = jsonschema.Draft7Validator(config_schema("draft-07"))

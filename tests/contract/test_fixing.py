@@ -12,12 +12,13 @@ from contract_fixes import PARSERS, fix, written
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adalora_core.contract.changes import Insert, Put, Rename
-from adalora_core.contract.diagnostics import Diagnostic, Edit, Fix, Span
-from adalora_core.contract.fixing import apply_edits, without_overlaps
-from adalora_core.contract.rule_pages import example_text
+from adalora_core.contract.findings import Diagnostic, Fix
+from adalora_core.contract.pipeline.fixing import apply_edits, without_overlaps
 from adalora_core.contract.rules import BY_CODE, RULES
-from adalora_core.contract.sources.reading import FORMATS
+from adalora_core.contract.rules.pages import example_text
+from adalora_core.contract.text.changes import Insert, Put, Rename
+from adalora_core.contract.text.places import Edit, Span
+from adalora_core.contract.text.reading import FORMATS
 
 COMMENT = re.compile(r"#[^\r\n]*")
 
@@ -62,10 +63,10 @@ def _exactly(node):
 def test_fixing_any_file_changes_only_what_the_report_tells_and_is_done_once(format_, data, unsafe):
     raw = data.draw(written(format_))
     done = fix(raw, format_, unsafe=unsafe, key="/peft")
-    old, new = raw.decode("utf-8-sig"), done.content.decode("utf-8-sig")
+    old, new = raw.decode("utf-8-sig"), done.document.raw.decode("utf-8-sig")
     parse = PARSERS[format_]
     if not done.report.fixed:
-        assert done.content == raw
+        assert done.document.raw == raw
         return
 
     # The document: what was told, and not one key fewer.
@@ -77,15 +78,15 @@ def test_fixing_any_file_changes_only_what_the_report_tells_and_is_done_once(for
     assert new.count("\n") == old.count("\n") + lines
     assert new.count("\r\n") == (new.count("\n") if "\r\n" in old else 0)
     assert new.endswith("\n") == old.endswith("\n")
-    assert done.content.startswith(b"\xef\xbb\xbf") == raw.startswith(b"\xef\xbb\xbf")
+    assert done.document.raw.startswith(b"\xef\xbb\xbf") == raw.startswith(b"\xef\xbb\xbf")
     # The rules: what they fix is on their pages.
     for diagnostic in (*done.report.fixed, *_fixable(done.report)):
         rule = BY_CODE[diagnostic.code]
         assert rule.safe_fix if diagnostic.fix.is_safe else rule.unsafe_fix
     # The end: nothing left that could be fixed, unless it says why.
     assert all(d.fix.obstacle or not (d.fix.is_safe or unsafe) for d in _fixable(done.report))
-    again = fix(done.content, format_, unsafe=unsafe, key="/peft")
-    assert again.content == done.content
+    again = fix(done.document.raw, format_, unsafe=unsafe, key="/peft")
+    assert again.document.raw == done.document.raw
     assert again.report.fixed == ()
 
 
@@ -122,12 +123,12 @@ def test_rule_without_a_documented_fix_fixes_nothing(rule):
     if rule.safe_fix is None and rule.unsafe_fix is None and not rule.example_options:
         text = rule.bad if isinstance(rule.bad, str) else example_text(rule.bad)
         done = fix(text, rule.language)
-        assert (done.content, done.report.fixed) == (text.encode(), ())
+        assert (done.document.raw, done.report.fixed) == (text.encode(), ())
 
 
 def _one(old, new, format_="json", *, unsafe=False):
     done = fix(old, format_, unsafe=unsafe)
-    assert done.content.decode() == new
+    assert done.document.raw.decode() == new
     return done.report
 
 
@@ -155,7 +156,10 @@ def test_unsafe_fix_is_made_only_when_asked_for():
 )
 def test_safe_fix_writes_the_only_reading(fields, fixed):
     # What is gone is gone; the values that were fixed may have findings of their own.
-    assert json.loads(fix(json.dumps(SOUND | fields), "json", unsafe=False).text) == SOUND | fixed
+    assert (
+        json.loads(fix(json.dumps(SOUND | fields), "json", unsafe=False).document.text)
+        == SOUND | fixed
+    )
 
 
 @pytest.mark.parametrize(
@@ -175,8 +179,8 @@ def test_safe_fix_writes_the_only_reading(fields, fixed):
 )
 def test_unsafe_fix_writes_what_was_probably_meant(fields, fixed):
     text = json.dumps(SOUND | fields)
-    assert fix(text, "json", unsafe=False).text == text
-    assert json.loads(fix(text, "json").text) == SOUND | fixed
+    assert fix(text, "json", unsafe=False).document.text == text
+    assert json.loads(fix(text, "json").document.text) == SOUND | fixed
 
 
 @pytest.mark.parametrize(
@@ -193,7 +197,7 @@ def test_unsafe_fix_writes_what_was_probably_meant(fields, fixed):
 )
 def test_value_without_one_plain_reading_has_no_fix(fields):
     text = json.dumps(SOUND | fields)
-    assert fix(text, "json").text == text
+    assert fix(text, "json").document.text == text
 
 
 def test_rename_to_a_key_that_is_there_is_not_offered():
@@ -217,7 +221,7 @@ def test_key_of_the_tools_own_is_not_renamed_and_a_prefixed_one_keeps_its_prefix
     prefixed = {f"adalora_{key}": value for key, value in SOUND.items() if key[0] != "t"} | {
         "adalora_total_step": 1000, "adalora_t_init": 3, "adalora_tfinal": 200}  # fmt: skip
     text = json.dumps(prefixed)
-    assert '"adalora_tinit": 3' in fix(text, "json").text
+    assert '"adalora_tinit": 3' in fix(text, "json").document.text
 
 
 COMMENTED = (
@@ -281,7 +285,7 @@ def test_mapping_that_an_alias_repeats_is_fixed_in_both_places():
     inner = YAML.replace("init_r: 12\n", "init_r: 12.0\n").replace("\n", "\n  ").rstrip()
     text = f"a: &a\n  {inner}\nb: *a\n"
     done = fix(text, "yaml")
-    assert done.text == text.replace("12.0", "12")
+    assert done.document.text == text.replace("12.0", "12")
     assert done.report.diagnostics == ()
 
 
@@ -321,7 +325,7 @@ def test_rank_pattern_key_in_toml_is_quoted_when_renamed():
     ],
 )
 def test_missing_peft_type_is_added_as_the_first_key_in_the_files_own_way(format_, old, new):
-    assert fix(old, format_).text == new
+    assert fix(old, format_).document.text == new
 
 
 @pytest.mark.parametrize(
@@ -335,7 +339,7 @@ def test_missing_peft_type_is_added_as_the_first_key_in_the_files_own_way(format
     ],
 )
 def test_missing_peft_type_of_a_block_inside_is_added_where_that_can_be_done(format_, old, new):
-    assert fix(old, format_, key="/a/0").text == new
+    assert fix(old, format_, key="/a/0").document.text == new
 
 
 def _diagnostic(*edits, safe=True):

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from adalora_core.contract import check_config
 from adalora_core.contract.reports import FORMATS as OUTPUTS
-from adalora_core.contract.rule_pages import example_text
 from adalora_core.contract.rules import RULES
-from adalora_core.contract.sources.reading import FORMATS
+from adalora_core.contract.rules.pages import example_text
+from adalora_core.contract.text.reading import FORMATS
 
 SECONDS = 40
 """Of the long fuzz, for each of the three formats."""
@@ -122,8 +122,8 @@ def test_mutated_configurations_are_fixed_and_then_stay_as_they_are(format_):
     for _ in range(400):
         content = _mutated(draw, FIXABLE[format_])
         done = fix(content, format_)
-        assert (done.content == content) == (not done.report.fixed), content
-        assert fix(done.content, format_).content == done.content, content
+        assert (done.document.raw == content) == (not done.report.fixed), content
+        assert fix(done.document.raw, format_).document.raw == done.document.raw, content
         count += bool(done.report.fixed)
     assert count > 20
 

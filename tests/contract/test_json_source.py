@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adalora_core.contract import check_config
-from adalora_core.contract.sources.json_source import decode
+from adalora_core.contract.text.json_source import decode
 
 TEXT = """{
   "peft_type": "ADALORA",

@@ -13,7 +13,7 @@ from hypothesis import given
 from pydantic import ValidationError
 
 from adalora_core.contract import AdaLoraConfig, ConfigWarning, check_config
-from adalora_core.contract.fields import FIELDS
+from adalora_core.contract.fields.table import FIELDS
 
 
 def test_model_has_exactly_the_fields_of_the_table_in_their_order():

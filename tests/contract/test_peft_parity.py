@@ -11,7 +11,7 @@ from contract_configs import SOUND, configurations
 from hypothesis import given, settings
 
 from adalora_core.contract import check_config
-from adalora_core.contract.fields import BIASES, FIELDS, PEFT_VERSION, TASK_TYPES
+from adalora_core.contract.fields.table import BIASES, FIELDS, PEFT_VERSION, TASK_TYPES
 
 PEFT_FIELDS = {field.name: field for field in dataclasses.fields(peft.AdaLoraConfig)}
 

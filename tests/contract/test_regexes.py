@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from adalora_core.contract.regexes import judge
+from adalora_core.contract.fields.regexes import judge
 
 LONGEST = 4096
 

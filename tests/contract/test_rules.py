@@ -10,12 +10,12 @@ from contract_fixes import inspect
 from hypothesis import given
 
 from adalora_core.contract import check_config
-from adalora_core.contract.block import Block
-from adalora_core.contract.engine import run
-from adalora_core.contract.fields import FIELDS, Treatment
-from adalora_core.contract.rule import SOUND
-from adalora_core.contract.rule_pages import example_text
+from adalora_core.contract.fields.block import Block
+from adalora_core.contract.fields.table import FIELDS, Treatment
 from adalora_core.contract.rules import BY_CODE, RULES
+from adalora_core.contract.rules.base import SOUND
+from adalora_core.contract.rules.engine import run
+from adalora_core.contract.rules.pages import example_text
 
 
 def _codes(text, rule, options):

@@ -12,15 +12,15 @@ from contract_configs import SOUND, configurations
 from hypothesis import given, settings
 
 from adalora_core.contract import check_config
-from adalora_core.contract.ladder import (
+from adalora_core.contract.rules import RULES
+from adalora_core.contract.schemas.config import DRAFTS, FILES, VERSION, config_schema, to_text
+from adalora_core.contract.schemas.ladder import (
     RANK_RUNGS,
     STEP_EDGES,
     bounds,
     rank_ladder,
     schedule_ladder,
 )
-from adalora_core.contract.rules import RULES
-from adalora_core.contract.schema import DRAFTS, FILES, VERSION, config_schema, to_text
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 VALIDATORS = {

@@ -12,9 +12,9 @@ import npm_packages
 import pytest
 from contract_configs import SOUND
 
-from adalora_core.contract.editor_schema import FILE as EDITOR_FILE
-from adalora_core.contract.editor_schema import KEYWORDS
-from adalora_core.contract.schema import FILES, config_schema
+from adalora_core.contract.schemas.config import FILES, config_schema
+from adalora_core.contract.schemas.editor import FILE as EDITOR_FILE
+from adalora_core.contract.schemas.editor import KEYWORDS
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 WRONG = [

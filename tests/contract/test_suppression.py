@@ -7,11 +7,11 @@ import json
 import pytest
 from contract_fixes import fix, inspect
 
-from adalora_core.contract.rule import SOUND
 from adalora_core.contract.rules import RULES
-from adalora_core.contract.sources import decode
-from adalora_core.contract.sources.comments import comments
-from adalora_core.contract.sources.limits import DEFAULT_LIMITS
+from adalora_core.contract.rules.base import SOUND
+from adalora_core.contract.text import decode
+from adalora_core.contract.text.comments import comments
+from adalora_core.contract.text.limits import DEFAULT_LIMITS
 
 FEW = SOUND | {"deltaT": 100}
 """One warning, ADA207, at the value of deltaT."""
@@ -64,7 +64,7 @@ def test_finding_over_several_lines_is_suppressed_at_its_last_line_too():
     ],
 )
 def test_request_that_reaches_no_finding_is_reported_as_unused(request_):
-    assert _said(_yaml(**request_)) == (["ADA207", "ADA901"], [])
+    assert _said(_yaml(**request_)) == (["ADA207", "ADA011"], [])
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,12 @@ def test_request_that_reaches_no_finding_is_reported_as_unused(request_):
         "# adalora: ignore[all]",
         "# adalora: ignore[ADA999]",
         "# adalora: ignore[ADA006]",
-        "# adalora: ignore[ADA901]",
+        "# adalora: ignore[ADA011]",
         "# adalora: disable[ADA207]",
     ],
 )
 def test_request_for_everything_or_for_no_rule_has_no_effect_and_is_reported(comment):
-    assert _said(_yaml(deltaT=f"  {comment}")) == (["ADA207", "ADA902"], [])
+    assert _said(_yaml(deltaT=f"  {comment}")) == (["ADA207", "ADA012"], [])
 
 
 @pytest.mark.parametrize("comment", ["# adalora: see the wiki", "# adalora", "# ignore[ADA207]"])
@@ -94,7 +94,7 @@ def test_comment_that_is_no_request_is_none(comment):
 
 def test_words_of_a_request_are_judged_one_by_one():
     text = _yaml(deltaT="  # adalora: ignore[ADA207, ADA999, ADA204]")
-    assert _said(text) == (["ADA902", "ADA901"], ["ADA207"])
+    assert _said(text) == (["ADA012", "ADA011"], ["ADA207"])
 
 
 def test_text_that_only_looks_like_a_comment_suppresses_nothing():
@@ -140,13 +140,13 @@ def test_unused_request_is_taken_back_by_a_safe_fix(old, new, newline):
         return _yaml().replace("init_r: 12", line).replace("\n", newline)
 
     done = fix(text(old), "yaml", unsafe=False)
-    assert done.text == text(new)
-    assert {d.code for d in done.report.fixed} == {"ADA901"}
+    assert done.document.text == text(new)
+    assert {d.code for d in done.report.fixed} == {"ADA011"}
 
 
 def test_suppressed_finding_is_not_fixed():
     text = _yaml().replace("init_r: 12", "init_r: 12.0  # adalora: ignore[ADA106]")
-    assert fix(text, "yaml").text == text
+    assert fix(text, "yaml").document.text == text
 
 
 def test_comments_are_found_and_nothing_else():
@@ -155,7 +155,7 @@ def test_comments_are_found_and_nothing_else():
         'a = "x # y" # 1\nb = """\n# no\\" # no\n""" # 2\n\'d # no\' = 1 # 3 "\nc = [ # 4\n] # 5\n'
     )
     for text, format_ in ((yaml, "yaml"), (toml, "toml")):
-        document = decode(text, format_, DEFAULT_LIMITS)
+        document = decode(text.encode(), format_, DEFAULT_LIMITS)
         found = [text[start:end] for start, end in comments(document)]
         assert [comment.strip('#" ') for comment in found] == ["1", "2", "3", "4", "5"]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adalora_core.contract import check_config
-from adalora_core.contract.sources.yaml_source import decode
+from adalora_core.contract.text.yaml_source import decode
 
 
 def _found(text):
@@ -37,7 +37,7 @@ _values = st.recursive(
 def test_dumped_value_is_read_as_pyyaml_reads_it(value, flow):
     text = yaml.safe_dump({"top": value}, default_flow_style=flow, allow_unicode=True)
     document = decode(text)
-    assert not document.findings
+    assert not document.problems
     assert document.value == yaml.safe_load(text)
 
 
@@ -133,17 +133,17 @@ def test_trap_outside_the_block_or_in_a_text_field_is_left_alone():
         ("a: 1\n\tb: 2", "ADA001", "no tabs"),
         ("a: {{ name }}", "ADA001", "template"),
         ("a: [1", "ADA001", "not valid YAML"),
-        ("a: 2024-13-45", "ADA001", "is no timestamp"),
-        ("a: !!float", "ADA001", "is no float"),
-        ("a: !!bool maybe", "ADA001", "is no bool"),
-        ("a: !!timestamp x", "ADA001", "is no timestamp"),
+        ("a: 2024-13-45", "ADA001", "is not a valid timestamp"),
+        ("a: !!float", "ADA001", "is not a valid float"),
+        ("a: !!bool maybe", "ADA001", "is not a valid bool"),
+        ("a: !!timestamp x", "ADA001", "is not a valid timestamp"),
         ("a: *b", "ADA001", "no anchor &b"),
         ("<<: 3", "ADA001", "merges a mapping"),
         ("a: 1\n---\nb: 2", "ADA008", "second document"),
         ("# nothing", "ADA009", "empty"),
         ("--- \n", "ADA009", "empty"),
         ("a: \x07", "ADA004", "does not allow"),
-        ("x: &x [*x]", "ADA005", "inside of what it names"),
+        ("x: &x [*x]", "ADA005", "inside the value that it names"),
         ("[" * 5000, "ADA005", "nest"),
         ("a: 1" + "0" * 5000, "ADA005", "digits"),
         ("- " * 70 + "x", "ADA005", "deeper than 64"),

@@ -13,8 +13,8 @@ import pytest
 from language_server import LanguageServer
 
 from adalora_core.contract import check_config
-from adalora_core.contract.editor_schema import editor_schema
-from adalora_core.contract.schema import config_schema, to_text
+from adalora_core.contract.schemas.config import config_schema, to_text
+from adalora_core.contract.schemas.editor import editor_schema
 
 pytestmark = pytest.mark.slow
 

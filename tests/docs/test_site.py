@@ -83,7 +83,7 @@ def test_site_has_a_page_for_every_rule_command_and_public_name(site):
 
 
 def test_page_of_the_fields_names_every_one_with_its_summary(site):
-    from adalora_core.contract.fields import FIELDS
+    from adalora_core.contract.fields.table import FIELDS
 
     text = html.unescape((site / "fields" / "index.html").read_text(encoding="utf-8"))
     assert all(f"<code>{field.name}</code>" in text for field in FIELDS.values())

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from adalora_core.contract.rule import SOUND
+from adalora_core.contract.rules.base import SOUND
 
 pytestmark = [
     pytest.mark.slow,

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from contract_reports import gitlab_issues, junit_suites
 
-from adalora_core.contract.rule import SOUND
+from adalora_core.contract.rules.base import SOUND
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "ci"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import tomllib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from contract_configs import configurations
 from hypothesis import strategies as st
 
-from adalora_core.cli.inspection import Inspected, Inspector
-from adalora_core.contract.options import CheckOptions
-from adalora_core.contract.selection import Selection
+from adalora_core.contract.pipeline.inspection import Inspector
+from adalora_core.contract.pipeline.options import CheckOptions
+from adalora_core.contract.pipeline.selection import Selection
+
+if TYPE_CHECKING:
+    from adalora_core.contract.pipeline.assembly import Examined
 
 PARSERS = {"json": json.loads, "yaml": yaml.safe_load, "toml": tomllib.loads}
 
@@ -53,14 +56,14 @@ _SPELLED = {
 _MISSPELT = {"delta_t": "10", "rank": "32", "r": "64", "t_init": "5", "lora_r": "24", "alpha": "9"}
 
 
-def inspect(content: bytes | str, format_: str, **settings: Any) -> Inspected:
+def inspect(content: bytes | str, format_: str, **settings: Any) -> Examined:
     """Return what the command would say of a file of this content."""
     found = _inspector(format_, settings).inspect(_raw(content), "file", was_named=True)
     assert found is not None
     return found
 
 
-def fix(content: bytes | str, format_: str, *, unsafe: bool = True, **settings: Any) -> Inspected:
+def fix(content: bytes | str, format_: str, *, unsafe: bool = True, **settings: Any) -> Examined:
     """Return what the command would make of a file of this content."""
     found = inspect(content, format_, **settings)
     return _inspector(format_, settings).fix(found, "file", was_named=True, unsafe=unsafe)

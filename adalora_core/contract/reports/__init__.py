@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from adalora_core.contract.diagnostics import Report, Severity
+    from adalora_core.contract.findings import Checked, Severity
 
 _MODULES = {
     "full": "full",
@@ -34,7 +34,7 @@ class Outcome:
         fixing: whether fixes were made, so that what is left needs a word.
     """
 
-    reports: tuple[Report, ...]
+    reports: tuple[Checked, ...]
     skipped: int = 0
     colour: bool = False
     fail_level: Severity = "error"

@@ -10,8 +10,9 @@ from adalora_core.contract.reports.summary import fixing_lines, option_of, place
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from adalora_core.contract.diagnostics import Diagnostic, Report, Span
+    from adalora_core.contract.findings import Checked, Diagnostic
     from adalora_core.contract.reports import Outcome
+    from adalora_core.contract.text.places import Span
 
     _Paint = Callable[[str, str], str]
 
@@ -45,7 +46,7 @@ def _painted(text: str, role: str) -> str:
     return f"\x1b[{_COLOURS[role]}m{text}\x1b[0m"
 
 
-def _diagnostic(report: Report, diagnostic: Diagnostic, paint: _Paint) -> Iterator[str]:
+def _diagnostic(report: Checked, diagnostic: Diagnostic, paint: _Paint) -> Iterator[str]:
     head = paint(f"{diagnostic.severity}[{diagnostic.code}]", diagnostic.severity)
     yield f"{head} {visible(diagnostic.message)}"
     pointer = f" ({visible(diagnostic.pointer)})" if diagnostic.pointer else ""

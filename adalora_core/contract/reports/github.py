@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.diagnostics import SEVERITIES, Diagnostic, Report
+from adalora_core.contract.findings import SEVERITIES, Checked, Diagnostic
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.contract.reports.summary import NO_NAME, summary
 
@@ -37,7 +37,7 @@ def render(outcome: Outcome) -> str:
     return "\n".join([*lines, summary(outcome)]) + "\n"
 
 
-def _command(report: Report, diagnostic: Diagnostic) -> str:
+def _command(report: Checked, diagnostic: Diagnostic) -> str:
     properties = {"file": report.source or NO_NAME}
     span = diagnostic.span
     if span is not None:

@@ -12,8 +12,9 @@ from adalora_core.contract.reports.identity import fingerprint, name_below
 from adalora_core.contract.reports.summary import NO_NAME
 
 if TYPE_CHECKING:
-    from adalora_core.contract.diagnostics import Diagnostic, Span
+    from adalora_core.contract.findings import Diagnostic
     from adalora_core.contract.reports import Outcome
+    from adalora_core.contract.text.places import Span
 
 _SEVERITIES = {"error": "major", "warning": "minor", "info": "info"}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from adalora_core.contract.reports.summary import NO_NAME
 
 if TYPE_CHECKING:
-    from adalora_core.contract.diagnostics import Diagnostic
+    from adalora_core.contract.findings import Diagnostic
 
 
 def name_below(folder: Path, source: str | None) -> str | None:

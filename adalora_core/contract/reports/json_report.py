@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.contract.reports.summary import counts
 
 if TYPE_CHECKING:
-    from adalora_core.contract.diagnostics import Diagnostic, Fix, Span
+    from adalora_core.contract.findings import Diagnostic, Fix
     from adalora_core.contract.reports import Outcome
+    from adalora_core.contract.text.places import Span
 
 SCHEMA_VERSION = 1
 """Raised when a key changes its meaning or goes; new keys may come without it."""

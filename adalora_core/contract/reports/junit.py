@@ -6,12 +6,12 @@ import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from adalora_core.contract.diagnostics import SEVERITIES
+from adalora_core.contract.findings import SEVERITIES
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.contract.reports.summary import place
 
 if TYPE_CHECKING:
-    from adalora_core.contract.diagnostics import Diagnostic, Report
+    from adalora_core.contract.findings import Checked, Diagnostic
     from adalora_core.contract.reports import Outcome
 
 # Characters that no XML document can hold, not even escaped.
@@ -49,7 +49,7 @@ def _count(element: ET.Element, tests: int, failures: int) -> None:
     element.set("errors", "0")
 
 
-def _case(suite: ET.Element, report: Report, name: str) -> ET.Element:
+def _case(suite: ET.Element, report: Checked, name: str) -> ET.Element:
     place_name = _text(place(report, None))
     return ET.SubElement(
         suite, "testcase", name=name, classname=place_name, file=place_name, time="0"
@@ -57,7 +57,7 @@ def _case(suite: ET.Element, report: Report, name: str) -> ET.Element:
 
 
 def _finding(
-    suite: ET.Element, report: Report, diagnostic: Diagnostic, *, is_failure: bool
+    suite: ET.Element, report: Checked, diagnostic: Diagnostic, *, is_failure: bool
 ) -> None:
     pointer = f" {diagnostic.pointer}" if diagnostic.pointer else ""
     case = _case(suite, report, _text(f"{diagnostic.code} {diagnostic.name}{pointer}"))

@@ -12,12 +12,13 @@ from urllib.parse import quote_from_bytes
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.contract.reports.identity import fingerprint, name_below
 from adalora_core.contract.reports.summary import NO_NAME
-from adalora_core.contract.rule_pages import page
 from adalora_core.contract.rules import RULES
+from adalora_core.contract.rules.pages import page
 
 if TYPE_CHECKING:
-    from adalora_core.contract.diagnostics import Diagnostic, Fix, Report, Span
+    from adalora_core.contract.findings import Checked, Diagnostic, Fix
     from adalora_core.contract.reports import Outcome
+    from adalora_core.contract.text.places import Span
 
 SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -68,7 +69,7 @@ def _driver() -> dict[str, Any]:
     }
 
 
-def _result(report: Report, diagnostic: Diagnostic, seen: dict[str, int]) -> dict[str, Any]:
+def _result(report: Checked, diagnostic: Diagnostic, seen: dict[str, int]) -> dict[str, Any]:
     text = visible(diagnostic.message)
     if diagnostic.hint:
         text += f". Hint: {visible(diagnostic.hint)}"
@@ -92,7 +93,7 @@ def _result(report: Report, diagnostic: Diagnostic, seen: dict[str, int]) -> dic
     return result
 
 
-def _fix(report: Report, fix: Fix) -> dict[str, Any]:
+def _fix(report: Checked, fix: Fix) -> dict[str, Any]:
     replacements = [
         {"deletedRegion": _region(e.span), "insertedContent": {"text": visible(e.replacement)}}
         for e in fix.edits
@@ -101,7 +102,7 @@ def _fix(report: Report, fix: Fix) -> dict[str, Any]:
     return {"description": {"text": visible(fix.description)}, "artifactChanges": [change]}
 
 
-def _location(report: Report, span: Span | None) -> dict[str, Any]:
+def _location(report: Checked, span: Span | None) -> dict[str, Any]:
     physical: dict[str, Any] = {"artifactLocation": _artifact(report.source)}
     if span is not None:
         physical["region"] = _region(span)

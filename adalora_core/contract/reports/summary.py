@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 from adalora_core.contract.reports.escaping import visible
 
 if TYPE_CHECKING:
-    from adalora_core.contract.diagnostics import Fix, Report, Span
+    from adalora_core.contract.findings import Checked, Fix
     from adalora_core.contract.reports import Outcome
+    from adalora_core.contract.text.places import Span
 
 NO_NAME = "<config>"
 """Stands for the file's name where the source was a text or a mapping."""
 
 
-def place(report: Report, span: Span | None) -> str:
+def place(report: Checked, span: Span | None) -> str:
     """Return `file:line:column`, without the numbers where there is no text."""
     name = visible(report.source or NO_NAME)
     return name if span is None else f"{name}:{span.start_line}:{span.start_column}"

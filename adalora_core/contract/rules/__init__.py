@@ -1,4 +1,4 @@
-"""All rules, by family: one small class each; adding one to its family's tuple is all it takes."""
+"""All rules, by family: one small class each, listed in the tuple of its family."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ from typing import TYPE_CHECKING
 
 from adalora_core.contract.rules import (
     conflicts,
-    house,
     patterns,
+    policy,
     rank_patterns,
     ranks,
     schedule,
     settings,
-    shape,
     suppressions,
+    values,
     versions,
     yaml_traps,
 )
 from adalora_core.contract.rules import input as input_rules
 
 if TYPE_CHECKING:
-    from adalora_core.contract.rule import Rule
+    from adalora_core.contract.rules.base import Rule
 
 _FAMILIES = (
-    house,
     input_rules,
-    shape,
+    policy,
+    suppressions,
+    values,
     schedule,
     ranks,
     rank_patterns,
@@ -34,7 +35,6 @@ _FAMILIES = (
     patterns,
     yaml_traps,
     versions,
-    suppressions,
 )
 
 RULES: tuple[Rule, ...] = tuple(

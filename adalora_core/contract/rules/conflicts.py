@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from adalora_core.contract.changes import Put, Remedy
-from adalora_core.contract.rule import SOUND, Finding, Rule
-from adalora_core.contract.shapes import LARGEST_INTEGER
+from adalora_core.contract.fields.value_kinds import LARGEST_INTEGER
+from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.text.changes import Put, Remedy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adalora_core.contract.block import Block
+    from adalora_core.contract.fields.block import Block
 
 NOT_TRAINED_HERE = ("layer_replication", "trainable_token_indices", "ensure_weight_tying")
 """Settings that a model of this package refuses when it is made."""

@@ -1,15 +1,9 @@
-"""Family ADA0xx: what is wrong with the text itself; raised by the sources, not by the engine."""
+"""Family ADA0xx: faults of the text itself, which the readers of text report."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
-
-from adalora_core.contract.rule import Finding, Rule
-
-if TYPE_CHECKING:
-    import json
-
-    from adalora_core.contract.shapes import Path
+from adalora_core.contract.rules.base import Rule
+from adalora_core.contract.text import problems
 
 _GOOD = (
     '{"peft_type": "ADALORA", "target_modules": ["q_proj"], "init_r": 12, "target_r": 8,\n'
@@ -24,7 +18,7 @@ class SourceRule(Rule):
 
 
 class SyntaxFault(SourceRule):
-    code = "ADA001"
+    code = problems.SYNTAX_ERROR
     name = "syntax-error"
     severity = "error"
     summary = "the text is not valid JSON, YAML or TOML"
@@ -36,7 +30,7 @@ class SyntaxFault(SourceRule):
 
 
 class DuplicateKey(SourceRule):
-    code = "ADA002"
+    code = problems.DUPLICATE_KEY
     name = "duplicate-key"
     severity = "error"
     summary = "an object has the same key twice"
@@ -50,7 +44,7 @@ class DuplicateKey(SourceRule):
 
 
 class BadEncoding(SourceRule):
-    code = "ADA004"
+    code = problems.BAD_ENCODING
     name = "bad-encoding"
     severity = "error"
     summary = "the file is not UTF-8 text, or a string holds characters that are no text"
@@ -64,7 +58,7 @@ class BadEncoding(SourceRule):
 
 
 class LimitExceeded(SourceRule):
-    code = "ADA005"
+    code = problems.LIMIT_EXCEEDED
     name = "limit-exceeded"
     severity = "error"
     summary = "the document is larger, deeper or longer than the limits allow"
@@ -79,7 +73,7 @@ class LimitExceeded(SourceRule):
 
 
 class NoBlock(SourceRule):
-    code = "ADA006"
+    code = problems.NO_BLOCK
     name = "no-adalora-block"
     severity = "error"
     summary = "a named file, or the place that --key names, holds no AdaLoRA configuration"
@@ -95,7 +89,7 @@ class NoBlock(SourceRule):
 
 
 class NotAMapping(SourceRule):
-    code = "ADA007"
+    code = problems.NOT_A_MAPPING
     name = "not-a-mapping"
     severity = "error"
     summary = "the configuration is a list, a string or a number, not an object"
@@ -107,7 +101,7 @@ class NotAMapping(SourceRule):
 
 
 class ManyDocuments(SourceRule):
-    code = "ADA008"
+    code = problems.MANY_DOCUMENTS
     name = "many-documents"
     severity = "error"
     summary = "a YAML stream holds more than one document"
@@ -123,7 +117,7 @@ class ManyDocuments(SourceRule):
 
 
 class EmptyInput(SourceRule):
-    code = "ADA009"
+    code = problems.EMPTY_INPUT
     name = "empty-input"
     severity = "error"
     summary = "the document is empty"
@@ -134,95 +128,15 @@ class EmptyInput(SourceRule):
     can_be_ignored = False
 
 
-SYNTAX_ERROR = SyntaxFault()
-DUPLICATE_KEY = DuplicateKey()
-BAD_ENCODING = BadEncoding()
 LIMIT_EXCEEDED = LimitExceeded()
-NO_BLOCK = NoBlock()
-NOT_A_MAPPING = NotAMapping()
-MANY_DOCUMENTS = ManyDocuments()
-EMPTY_INPUT = EmptyInput()
 
 RULES = (
-    SYNTAX_ERROR,
-    DUPLICATE_KEY,
-    BAD_ENCODING,
+    SyntaxFault(),
+    DuplicateKey(),
+    BadEncoding(),
     LIMIT_EXCEEDED,
-    NO_BLOCK,
-    NOT_A_MAPPING,
-    MANY_DOCUMENTS,
-    EMPTY_INPUT,
+    NoBlock(),
+    NotAMapping(),
+    ManyDocuments(),
+    EmptyInput(),
 )
-
-
-MOST_RELATED = 8
-"""Places of one repeated key that are named besides the last."""
-
-
-def duplicate_key(path: Path, key: str, extents: list[tuple[int, int]]) -> Finding:
-    """Return the finding on a key that stands at all of `extents`."""
-    return Finding(
-        DUPLICATE_KEY,
-        (*path, key),
-        f"the key {key!r} stands {len(extents)} times in one object; the last one wins",
-        "key",
-        related_offsets=tuple((extent, "also here") for extent in extents[:-1][:MOST_RELATED]),
-    )
-
-
-def impossible_characters(value: Any) -> list[Finding]:
-    """Return a finding for each string, key or value, that no UTF-8 file could hold."""
-    found = []
-    stack: list[tuple[Path, Any]] = [((), value)]
-    while stack:
-        path, node = stack.pop()
-        if isinstance(node, dict):
-            stack += [((*path, key), entry) for key, entry in node.items()]
-            found += [_impossible((*path, key), key, "key") for key in node if _is_impossible(key)]
-        elif isinstance(node, list):
-            stack += [((*path, index), entry) for index, entry in enumerate(node)]
-        elif _is_impossible(node):
-            found.append(_impossible(path, node, "value"))
-    return found
-
-
-def _is_impossible(value: Any) -> bool:
-    return isinstance(value, str) and any(
-        character == "\0" or "\ud800" <= character <= "\udfff" for character in value
-    )
-
-
-def _impossible(path: Path, value: str, at: Literal["key", "value"]) -> Finding:
-    return Finding(
-        BAD_ENCODING, path, f"a string holds NUL or half of a surrogate pair: {value!r}", at
-    )
-
-
-def _trailing_comma(error: json.JSONDecodeError) -> int | None:
-    """Return the position of a comma before a closing bracket, if that is what is wrong."""
-    if error.msg.startswith("Illegal trailing comma"):  # since Python 3.13, at the comma
-        return error.pos
-    before = error.doc[: error.pos].rstrip()
-    closes = error.doc.startswith(("]", "}"), error.pos)
-    return len(before) - 1 if closes and before.endswith(",") else None
-
-
-def explain_json_error(error: json.JSONDecodeError) -> tuple[int, str, str | None]:
-    """Return position, message and hint of a decoding error, in words that say what to do."""
-    text, at = error.doc, error.pos
-    message = f"not valid JSON: {error.msg[:1].lower()}{error.msg[1:]}"
-    comma = _trailing_comma(error)
-    if comma is not None:
-        return comma, "not valid JSON: a comma before the closing bracket", "remove it"
-    if text.startswith(("/", "#"), at):
-        return at, "not valid JSON: JSON has no comments", "remove the comment, or use YAML"
-    if text.startswith("'", at):
-        return at, message, "JSON strings stand in double quotes"
-    for word, json_word in (("True", "true"), ("False", "false"), ("None", "null")):
-        if text.startswith(word, at):
-            return at, f"not valid JSON: {word} is Python", f"write {json_word}"
-    if error.msg.startswith("Extra data"):
-        return at, "not valid JSON: there is text behind the document", "remove it"
-    if not text[at:].strip():
-        return at, "not valid JSON: the text ends too early", "is the file cut off?"
-    return at, message, None

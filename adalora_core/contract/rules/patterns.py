@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.changes import Put, Remedy
-from adalora_core.contract.rule import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.rules.input import LIMIT_EXCEEDED
+from adalora_core.contract.text.changes import Put, Remedy
 from adalora_core.module_selection import ALL_LINEAR, is_all_linear
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adalora_core.contract.block import Block
-    from adalora_core.contract.shapes import Path
+    from adalora_core.contract.fields.block import Block
+    from adalora_core.contract.text.places import Path
 
 MODULES = ("target_modules", "exclude_modules")
 EXPRESSIONS = (*MODULES, "layers_pattern")

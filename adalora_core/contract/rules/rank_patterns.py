@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.contract.changes import Remedy, Rename
-from adalora_core.contract.rule import SOUND, Finding, Rule
-from adalora_core.contract.shapes import name_of_value
+from adalora_core.contract.fields.value_kinds import name_of_value
+from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.text.changes import Remedy, Rename
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adalora_core.contract.block import Block
+    from adalora_core.contract.fields.block import Block
 
 SAVED = SOUND | {
     "init_r": 4,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.changes import Put, Remedy, Rename
-from adalora_core.contract.rule import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.text.changes import Put, Remedy, Rename
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adalora_core.contract.block import Block
+    from adalora_core.contract.fields.block import Block
 
 STEEPEST_CUT = 8
 """init_r / target_r from which on most of the trained triplets are thrown away; paper: 1.5 to 3."""
@@ -125,7 +125,7 @@ class RIgnored(Rule):
 
 
 def _meant_as_start(block: Block) -> Remedy | None:
-    is_free = "init_r" not in block.values and block.trainer == "peft" and not block.is_saved
+    is_free = "init_r" not in block.values and block.layout == "peft" and not block.is_saved
     if not is_free or "target_r" in block.invalid or block["r"] <= block["target_r"]:
         return None
     return Remedy("Rename it to init_r", (Rename(block.at("r"), "init_r"),), is_safe=False)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.changes import Put, Remedy
-from adalora_core.contract.rule import SOUND, Finding, Rule
-from adalora_core.contract.shapes import LARGEST_INTEGER, name_of_value
+from adalora_core.contract.fields.value_kinds import LARGEST_INTEGER, name_of_value
+from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.text.changes import Put, Remedy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adalora_core.contract.block import Block
+    from adalora_core.contract.fields.block import Block
 
 FEWEST_ALLOCATIONS = 10
 """Fewer make the cubic a staircase; the paper's GLUE scripts allocate 63 to 1499 times."""

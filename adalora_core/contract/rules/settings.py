@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.adapter_spec import SCALE_EPSILON
-from adalora_core.contract.changes import Put, Remedy
-from adalora_core.contract.fields import FIELDS, Treatment
-from adalora_core.contract.rule import SOUND, Finding, Rule
+from adalora_core.contract.fields.table import FIELDS, Treatment
+from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.text.changes import Put, Remedy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adalora_core.contract.block import Block
+    from adalora_core.contract.fields.block import Block
 
 HIGHEST_DROPOUT = 0.5
 """Above it most of the adapter's input is thrown away; the paper uses 0 to 0.3."""

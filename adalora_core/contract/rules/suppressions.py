@@ -1,8 +1,8 @@
-"""Family ADA9xx: comments and options that ask for a finding not to be reported."""
+"""Rules ADA011 and ADA012: comments and options that suppress findings."""
 
 from __future__ import annotations
 
-from adalora_core.contract.rule import Rule
+from adalora_core.contract.rules.base import Rule
 
 _SOUND = """\
 peft_type: ADALORA
@@ -24,7 +24,7 @@ class CommandRule(Rule):
 
 
 class UnusedSuppression(CommandRule):
-    code = "ADA901"
+    code = "ADA011"
     name = "unused-suppression"
     severity = "warning"
     summary = "a finding is suppressed that is not there"
@@ -40,7 +40,7 @@ class UnusedSuppression(CommandRule):
 
 
 class InvalidSuppression(CommandRule):
-    code = "ADA902"
+    code = "ADA012"
     name = "invalid-suppression"
     severity = "warning"
     summary = "a comment asks to suppress findings in a way that has no effect"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.fields import FIELDS, PEFT_VERSION
-from adalora_core.contract.rule import SOUND, Finding, Rule
+from adalora_core.contract.fields.table import FIELDS, PEFT_VERSION
+from adalora_core.contract.rules.base import SOUND, Finding, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adalora_core.contract.block import Block
+    from adalora_core.contract.fields.block import Block
 
 ORTH_ZERO_SINCE = (0, 20)
 """First release whose forward takes a penalty weight of 0."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.contract import shapes
-from adalora_core.contract.changes import Put, Remedy
-from adalora_core.contract.fields import FIELDS, Field
-from adalora_core.contract.rule import Finding, Rule
+from adalora_core.contract.fields import value_kinds as kinds
+from adalora_core.contract.fields.table import FIELDS, Field
+from adalora_core.contract.rules.base import Finding, Rule
 from adalora_core.contract.rules.input import SourceRule
-from adalora_core.contract.sources.writing import spelled_for_all
+from adalora_core.contract.text import problems
+from adalora_core.contract.text.changes import Put, Remedy
+from adalora_core.contract.text.writing import spelled_for_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adalora_core.contract.block import Block, Oddity
+    from adalora_core.contract.fields.block import Block
+    from adalora_core.contract.text.document import AmbiguousScalar
 
 _GOOD = """\
 peft_type: ADALORA
@@ -31,14 +33,14 @@ fan_in_fan_out: false
 """
 
 
-def _odd(block: Block, kind: str) -> Iterator[tuple[Oddity, Field]]:
+def _ambiguous(block: Block, kind: str) -> Iterator[tuple[AmbiguousScalar, Field]]:
     """Yield the scalars of one kind that are the value of a field."""
-    if not block.oddities:
+    if not block.ambiguous_scalars:
         return
     places = {block.at(name): field for name, field in FIELDS.items() if name in block.values}
-    for odd in block.oddities:
-        if odd.kind == kind and odd.path in places:
-            yield odd, places[odd.path]
+    for scalar in block.ambiguous_scalars:
+        if scalar.kind == kind and scalar.path in places:
+            yield scalar, places[scalar.path]
 
 
 class ExponentIsString(Rule):
@@ -56,20 +58,20 @@ class ExponentIsString(Rule):
     language = "yaml"
     hint = "write a dot and a sign: 1.0e-4"
     safe_fix = "the number is spelled so that every reader takes it for one: 1e-4 as 1.0e-4"
-    needs = "oddities"
+    needs = "ambiguous-scalars"
 
     def check(self, block: Block) -> Iterator[Finding]:
-        for odd, field in _odd(block, "exponent"):
+        for scalar, field in _ambiguous(block, "exponent"):
             if field.is_number:
-                value = float(odd.text.replace("_", ""))
-                spelled = spelled_for_all(odd.text)
-                put = Put(odd.path, value, spelled)
-                if shapes.NUMBER not in field.shapes and value.is_integer():
-                    spelled, put = str(int(value)), Put(odd.path, int(value))
+                value = float(scalar.text.replace("_", ""))
+                spelled = spelled_for_all(scalar.text)
+                put = Put(scalar.path, value, spelled)
+                if kinds.NUMBER not in field.kinds and value.is_integer():
+                    spelled, put = str(int(value)), Put(scalar.path, int(value))
                 yield Finding(
                     self,
-                    odd.path,
-                    f"`{field.name}`: {odd.text} is a string to PyYAML, not a number",
+                    scalar.path,
+                    f"`{field.name}`: {scalar.text} is a string to PyYAML, not a number",
                     hint=f"write {spelled}",
                     remedy=Remedy("Spell it so that every reader takes it for a number", (put,)),
                 )
@@ -87,20 +89,22 @@ class Octal(Rule):
     hint = "write the number in decimal without a leading zero"
     safe_fix = "0o14, which no reader takes for another number, becomes 12"
     unsafe_fix = "014 becomes the number that PyYAML, and with it the trainer, reads today: 12"
-    needs = "oddities"
+    needs = "ambiguous-scalars"
 
     def check(self, block: Block) -> Iterator[Finding]:
-        for odd, field in _odd(block, "octal"):
+        for scalar, field in _ambiguous(block, "octal"):
             if field.is_number:
                 value = block.values[field.name]
                 is_read = isinstance(value, int)
                 seen = f"the integer {value}" if is_read else "a string"
-                number = value if is_read else int(odd.text, 8)
+                number = value if is_read else int(scalar.text, 8)
                 yield Finding(
                     self,
-                    odd.path,
-                    f"`{field.name}`: {odd.text} is {seen} to PyYAML",
-                    remedy=Remedy(f"Write {number}", (Put(odd.path, number),), is_safe=not is_read),
+                    scalar.path,
+                    f"`{field.name}`: {scalar.text} is {seen} to PyYAML",
+                    remedy=Remedy(
+                        f"Write {number}", (Put(scalar.path, number),), is_safe=not is_read
+                    ),
                 )
 
 
@@ -119,21 +123,21 @@ class BooleanWord(Rule):
     hint = "write true or false, or quote the word"
     safe_fix = "where true or false is meant, yes, no, on and off become that"
     unsafe_fix = 'no or off as the bias becomes "none"'
-    needs = "oddities"
+    needs = "ambiguous-scalars"
 
     def check(self, block: Block) -> Iterator[Finding]:
-        for odd, field in _odd(block, "boolean-word"):
+        for scalar, field in _ambiguous(block, "boolean-word"):
             value = block.values[field.name]
-            wanted = shapes.BOOLEAN in field.shapes
+            wanted = kinds.BOOLEAN in field.kinds
             remedy = None
             if wanted:
-                remedy = Remedy("Write true or false", (Put(odd.path, value),))
+                remedy = Remedy("Write true or false", (Put(scalar.path, value),))
             elif field.name == "bias" and value is False:
-                remedy = Remedy("Write none", (Put(odd.path, "none"),), is_safe=False)
+                remedy = Remedy("Write none", (Put(scalar.path, "none"),), is_safe=False)
             yield Finding(
                 self,
-                odd.path,
-                f"`{field.name}`: {odd.text} is {shapes.name_of_value(value)} to PyYAML",
+                scalar.path,
+                f"`{field.name}`: {scalar.text} is {kinds.name_of_value(value)} to PyYAML",
                 severity="warning" if wanted else None,
                 hint=f"write {str(value).lower()}" if wanted else None,
                 remedy=remedy,
@@ -151,17 +155,17 @@ class Sexagesimal(Rule):
     language = "yaml"
     hint = "write the number in decimal"
     safe_fix = "where a number is meant, it is written in decimal: 3:20 as 200"
-    needs = "oddities"
+    needs = "ambiguous-scalars"
 
     def check(self, block: Block) -> Iterator[Finding]:
-        for odd, field in _odd(block, "sexagesimal"):
+        for scalar, field in _ambiguous(block, "sexagesimal"):
             value = block.values[field.name]
             yield Finding(
                 self,
-                odd.path,
-                f"`{field.name}`: {odd.text} is {shapes.name_of_value(value)} to PyYAML",
+                scalar.path,
+                f"`{field.name}`: {scalar.text} is {kinds.name_of_value(value)} to PyYAML",
                 hint=f"write {value}" if field.is_number else "quote it",
-                remedy=Remedy("Write it in decimal", (Put(odd.path, value),))
+                remedy=Remedy("Write it in decimal", (Put(scalar.path, value),))
                 if field.is_number
                 else None,
             )
@@ -178,15 +182,15 @@ class Date(Rule):
     language = "yaml"
     hint = "quote it"
     safe_fix = "the date is put into quotes"
-    needs = "oddities"
+    needs = "ambiguous-scalars"
 
     def check(self, block: Block) -> Iterator[Finding]:
-        for odd, field in _odd(block, "date"):
+        for scalar, field in _ambiguous(block, "date"):
             yield Finding(
                 self,
-                odd.path,
-                f"`{field.name}`: {odd.text} is a date to PyYAML, not a string",
-                remedy=Remedy("Put it into quotes", (Put(odd.path, odd.text),)),
+                scalar.path,
+                f"`{field.name}`: {scalar.text} is a date to PyYAML, not a string",
+                remedy=Remedy("Put it into quotes", (Put(scalar.path, scalar.text),)),
             )
 
 
@@ -201,24 +205,24 @@ class Underscore(Rule):
     language = "yaml"
     hint = "write the number without underscores"
     safe_fix = "the number is written without underscores"
-    needs = "oddities"
+    needs = "ambiguous-scalars"
 
     def check(self, block: Block) -> Iterator[Finding]:
-        for odd, field in _odd(block, "underscore"):
+        for scalar, field in _ambiguous(block, "underscore"):
             value = block.values[field.name]
             # A whole number in decimal: 0_14 without underscores is octal still.
-            plain = str(value) if isinstance(value, int) else odd.text.replace("_", "")
+            plain = str(value) if isinstance(value, int) else scalar.text.replace("_", "")
             yield Finding(
                 self,
-                odd.path,
-                f"`{field.name}`: {odd.text} is a string to readers of YAML 1.2",
+                scalar.path,
+                f"`{field.name}`: {scalar.text} is a string to readers of YAML 1.2",
                 hint=f"write {plain}",
-                remedy=Remedy("Write it without underscores", (Put(odd.path, value, plain),)),
+                remedy=Remedy("Write it without underscores", (Put(scalar.path, value, plain),)),
             )
 
 
 class NonStringKey(SourceRule):
-    code = "ADA607"
+    code = problems.NON_STRING_KEY
     name = "non-string-key"
     severity = "error"
     summary = "a key is a number, a boolean, a date or null"
@@ -230,7 +234,7 @@ class NonStringKey(SourceRule):
 
 
 class UnknownTag(SourceRule):
-    code = "ADA608"
+    code = problems.UNKNOWN_TAG
     name = "unknown-tag"
     severity = "error"
     summary = "a tag that PyYAML's safe loader refuses, such as !!python/object"
@@ -244,9 +248,6 @@ class UnknownTag(SourceRule):
     hint = "remove the tag"
 
 
-NON_STRING_KEY = NonStringKey()
-UNKNOWN_TAG = UnknownTag()
-
 RULES = (
     ExponentIsString(),
     Octal(),
@@ -254,6 +255,6 @@ RULES = (
     Sexagesimal(),
     Date(),
     Underscore(),
-    NON_STRING_KEY,
-    UNKNOWN_TAG,
+    NonStringKey(),
+    UnknownTag(),
 )

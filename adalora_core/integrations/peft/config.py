@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import peft
 
-from adalora_core.contract.block import AUTO
-from adalora_core.contract.fields import FIELDS
-from adalora_core.contract.plain import plain
+from adalora_core.contract.fields.block import AUTO
+from adalora_core.contract.fields.plain import plain
+from adalora_core.contract.fields.table import FIELDS
 from adalora_core.training.checkpoint import checked_config
 
 if TYPE_CHECKING:

@@ -1,0 +1,165 @@
+"""The AdaLoRA mapping of a document, as the rules see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from adalora_core.budget import BudgetSchedule
+from adalora_core.contract.fields import value_kinds as kinds
+from adalora_core.contract.fields.faults import Fault, FaultKind, judge_fields
+from adalora_core.contract.fields.table import DISTINCTIVE_FIELDS, FIELDS, PEFT_TYPE
+from adalora_core.contract.text.limits import DEFAULT_LIMITS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from adalora_core.contract.fields.regexes import Judgement
+    from adalora_core.contract.fields.table import Runtime
+    from adalora_core.contract.text.document import AmbiguousScalar
+    from adalora_core.contract.text.places import Path
+
+
+AUTO = "auto"
+"""The `total_step` that a trainer's callback fills in when it is known; PEFT refuses it."""
+
+Layout = Literal["peft", "prefixed", "section", "flat"]
+"""How a tool writes AdaLoRA's settings: PEFT's own mapping, keys behind `adalora_`, a section
+beside a key that says `adalora`, or PEFT's names among the tool's own."""
+
+
+@dataclass
+class Block:
+    """A mapping of PEFT keys and what is known about its surroundings.
+
+    Args:
+        values: the mapping, under PEFT's names.
+        path: its path in the document.
+        runtime: who will train.
+        strict_keys: whether an unknown key is an error.
+        peft_version: the PEFT release to judge for, as numbers.
+        keys: `{PEFT's name: path}` where the document spells or places a key differently.
+        root: the whole document, for rules that look at the trainer's own settings.
+        ambiguous_scalars: scalars that YAML reads unexpectedly.
+        regex_length: characters of the longest regular expression that is parsed.
+        layout: how the tool whose file this is writes the settings.
+    """
+
+    values: Mapping[str, Any]
+    path: Path = ()
+    runtime: Runtime = "peft"
+    strict_keys: bool = False
+    peft_version: tuple[int, ...] | None = None
+    keys: Mapping[str, Path] = field(default_factory=dict)
+    root: Any = None
+    ambiguous_scalars: tuple[AmbiguousScalar, ...] = ()
+    regex_length: int = DEFAULT_LIMITS.regex_length
+    layout: Layout = "peft"
+    _judged: dict[str, Judgement] = field(default_factory=dict, init=False)
+    _faults: list[Fault] = field(init=False)
+    changed: frozenset[str] = field(init=False)
+    """Fields that differ from their defaults."""
+    invalid: frozenset[str] = field(init=False)
+    """Fields that are wrong on their own or not known yet; rules on several fields skip them."""
+
+    def __post_init__(self) -> None:
+        """Judge each field on its own, once for all rules."""
+        self._faults, changed = judge_fields(self.values)
+        self.changed = frozenset(changed)
+        self.invalid = frozenset(fault.name for fault in self._faults)
+        if self.runtime == "adalora-core" and self["total_step"] == AUTO:
+            # Right here, but no number yet: rules on several fields go on skipping it.
+            self._faults = [fault for fault in self._faults if fault.name != "total_step"]
+        if self.ambiguous_scalars:
+            places = {self.at(name): name for name in self.values if name in FIELDS}
+            self.misread_fields = frozenset(
+                places[scalar.path]
+                for scalar in self.ambiguous_scalars
+                if scalar.path in places and _is_misread(scalar, places[scalar.path])
+            )
+            self.invalid |= self.misread_fields
+
+    misread_fields: frozenset[str] = field(default=frozenset(), init=False)
+    """Fields whose value YAML reads as something else; no other rule should judge them."""
+
+    @property
+    def has_faults(self) -> bool:
+        """Whether a key or a value is wrong on its own."""
+        return bool(self._faults)
+
+    def faults(self, kind: FaultKind) -> Iterator[Fault]:
+        """Yield the faults of one kind."""
+        return (fault for fault in self._faults if fault.kind is kind)
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the value of a field, or PEFT's default where the key is absent."""
+        try:
+            return self.values[name]
+        except KeyError:
+            return FIELDS[name].default
+
+    def at(self, name: str, *deeper: str | int) -> Path:
+        """Return the path of a field, or of the block itself where the key is absent."""
+        if name not in self.values:
+            return self.path
+        return (*self.keys.get(name, (*self.path, name)), *deeper)
+
+    def is_set(self, name: str) -> bool:
+        """Return whether a field is there and differs from its default, null and empty apart."""
+        return name in self.changed and self.values[name] not in (None, {}, [])
+
+    def judge_regex(self, pattern: str) -> Judgement:
+        """Judge a regular expression, once for all rules."""
+        if pattern not in self._judged:
+            from adalora_core.contract.fields.regexes import judge
+
+            self._judged[pattern] = judge(pattern, self.regex_length)
+        return self._judged[pattern]
+
+    @property
+    def is_other_method(self) -> bool:
+        """Whether peft_type names another method, so that AdaLoRA's rules mean nothing."""
+        value = self.values.get("peft_type")
+        return isinstance(value, str) and value.strip().upper() != PEFT_TYPE
+
+    @property
+    def is_unambiguous(self) -> bool:
+        """Whether the block is AdaLoRA's by more than names that other programs use as well."""
+        return (
+            self.layout != "peft"
+            or "peft_type" in self.values
+            or not DISTINCTIVE_FIELDS.isdisjoint(self.values)
+        )
+
+    @cached_property
+    def schedule(self) -> BudgetSchedule | None:
+        """The budget schedule, or None if there is no step in which the budget could fall."""
+        total_step = self["total_step"]
+        if total_step is None or self["tinit"] >= total_step - self["tfinal"]:
+            return None
+        return BudgetSchedule(
+            self["init_r"],
+            self["target_r"],
+            self["tinit"],
+            self["tfinal"],
+            total_step,
+            self["deltaT"],
+        )
+
+    @property
+    def has_foreign_keys(self) -> bool:
+        """Whether keys that PEFT does not know may belong to the tool whose file this is."""
+        return self.layout in {"prefixed", "flat"}
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether this is an adapter for inference: PEFT writes it so at every save."""
+        return self["inference_mode"] is True
+
+
+def _is_misread(scalar: AmbiguousScalar, name: str) -> bool:
+    """Whether PyYAML itself reads another value than the one that was meant."""
+    if scalar.kind == "underscore":
+        return False
+    return scalar.kind != "boolean-word" or kinds.BOOLEAN not in FIELDS[name].kinds

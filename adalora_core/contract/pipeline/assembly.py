@@ -1,0 +1,147 @@
+"""Examine a decoded document: find configurations, run the rules, place the findings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from adalora_core.contract.findings import Diagnostic, Fix, Related
+from adalora_core.contract.pipeline.discovery import find_blocks
+from adalora_core.contract.report import Report
+from adalora_core.contract.rules import BY_CODE
+from adalora_core.contract.rules.engine import run
+from adalora_core.contract.text.places import to_pointer
+from adalora_core.contract.text.problems import LIMIT_EXCEEDED, Problem
+from adalora_core.contract.text.writing import edits
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adalora_core.contract.fields.block import Block, Layout
+    from adalora_core.contract.pipeline.options import CheckOptions
+    from adalora_core.contract.rules.base import Finding
+    from adalora_core.contract.text.document import Document
+    from adalora_core.contract.text.places import Path, Span
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A document, the configurations in it, and the report on them."""
+
+    document: Document
+    blocks: tuple[Block, ...]
+    report: Report
+
+
+def examine(
+    document: Document,
+    name: str | None,
+    options: CheckOptions,
+    *,
+    key: str | None = None,
+    layout: Layout | None = None,
+    is_optional: bool = False,
+) -> Examined:
+    """Find the configurations of a decoded document and check them.
+
+    Args:
+        document: the document; a configuration that is missing becomes a problem of it.
+        name: of the file, for the report; None: there is none.
+        options: how to check.
+        key: JSON pointer of the one configuration, empty for the whole document; None: search.
+        layout: search for this layout only; None: for all.
+        is_optional: whether the document may hold no configuration, or one of another method.
+
+    Raises:
+        ValueError: `key` is not a JSON pointer.
+    """
+    blocks: tuple[Block, ...] = ()
+    if not document.fatal:
+        found = find_blocks(document, options, key, layout, is_optional=is_optional)
+        if not isinstance(found, Problem):
+            blocks = found
+        elif not is_optional:
+            document.problems.append(found)
+    return Examined(document, blocks, _report(document, blocks, name, options))
+
+
+def _report(
+    document: Document, blocks: Sequence[Block], name: str | None, options: CheckOptions
+) -> Report:
+    findings: list[Finding] = []
+    for block in blocks:
+        findings += run(block)
+        if options.policy is not None:
+            findings += options.policy.check(block)
+    limit = options.limits.diagnostics
+    problems = document.problems[:limit]
+    shown = findings[: limit - len(problems)]
+    if len(document.problems) + len(findings) > limit:
+        message = f"more than {limit} findings; the others are not shown"
+        problems = [*problems, Problem(LIMIT_EXCEEDED, message, offset=0)]
+    tops = {block.path for block in blocks}
+    diagnostics = [
+        *(_of_problem(document, problem, tops) for problem in problems),
+        *(_of_finding(document, finding, tops) for finding in shown),
+    ]
+    return Report(
+        tuple(sorted(diagnostics, key=lambda diagnostic: diagnostic.sort_key)),
+        source=name,
+        text=document.text if document.is_text else None,
+        runtime=options.runtime,
+        block=blocks[0].values if blocks else None,
+    )
+
+
+def _of_problem(document: Document, problem: Problem, tops: set[Path]) -> Diagnostic:
+    rule = BY_CODE[problem.code]
+    if problem.offset is None:
+        span = _span(document, problem, tops)
+    else:
+        end = min(problem.offset + 1, len(document.text))
+        span = document.span(min(problem.offset, end), end)
+    pointer = to_pointer(problem.path)
+    return Diagnostic(
+        code=rule.code,
+        name=rule.name,
+        severity=rule.severity,
+        message=problem.message,
+        pointer=pointer,
+        span=span,
+        hint=problem.hint or rule.hint,
+        related=tuple(
+            Related(message, pointer, document.span(*extent)) for extent, message in problem.related
+        ),
+    )
+
+
+def _of_finding(document: Document, finding: Finding, tops: set[Path]) -> Diagnostic:
+    rule = finding.rule
+    return Diagnostic(
+        code=rule.code,
+        name=rule.name,
+        severity=finding.severity or rule.severity,
+        message=finding.message,
+        pointer=to_pointer(finding.path),
+        span=_span(document, finding, tops),
+        hint=finding.hint or rule.hint,
+        related=tuple(
+            Related(message, to_pointer(path), document.span_of(path, "value"))
+            for path, message in finding.related
+        ),
+        fix=_fix(document, finding),
+    )
+
+
+def _fix(document: Document, finding: Finding) -> Fix | None:
+    remedy = finding.remedy
+    if remedy is None:
+        return None
+    found = edits(document, remedy.changes)
+    return Fix(remedy.description, found, remedy.is_safe, remedy.changes) if found else None
+
+
+def _span(document: Document, found: Problem | Finding, tops: set[Path]) -> Span | None:
+    # An absent key is shown at the head of its block; the whole block would hide the place.
+    at = "key" if found.path in tops else found.at
+    return document.span_of(found.path, at)

@@ -1,0 +1,253 @@
+"""Check a configuration against an organisation's own JSON Schema, with positions as for rules."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urljoin, urlsplit
+from urllib.request import url2pathname
+
+import jsonschema
+import referencing
+import referencing.exceptions
+from jsonschema_specifications import REGISTRY as SPECIFICATIONS
+from referencing.jsonschema import DRAFT202012
+
+from adalora_core.contract import text
+from adalora_core.contract.rules.base import Finding
+from adalora_core.contract.rules.policy import POLICY
+from adalora_core.contract.text.limits import DEFAULT_LIMITS
+from adalora_core.errors import PolicyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from os import PathLike
+
+    from adalora_core.contract.fields.block import Block
+    from adalora_core.contract.text.places import Path
+
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+_ANNOTATIONS = frozenset({
+    "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly",
+    "$schema", "$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$comment", "$defs",
+    "$vocabulary", "definitions", "then", "else", "contentEncoding", "contentMediaType",
+    "contentSchema", "maxContains", "minContains", *_REFERENCES,
+})  # fmt: skip
+"""Keywords that judge nothing by themselves; the library names those that do."""
+
+_NOTHING: dict[str, Any] = {"not": {}}
+
+MOST_WISHES = 3
+"""Alternatives that a message names."""
+
+CLOSE_ENOUGH = 0.8
+"""Least similarity of a keyword that nobody knows to one that was probably meant."""
+
+
+class Policy:
+    """A compiled schema that a configuration must satisfy besides the contract.
+
+    It judges what the configuration says: defaults of PEFT are not filled in. References lead to
+    parts of the schema itself and, with `base`, to files; nothing is ever fetched from a network.
+
+    Args:
+        schema: a JSON Schema; `$schema` names its draft, 2020-12 without one.
+        base: the address that relative references start from.
+
+    Raises:
+        PolicyError: it is no valid schema, or a reference in it leads nowhere.
+    """
+
+    def __init__(self, schema: Any, base: str = "urn:adalora:policy") -> None:
+        _check_schema(schema)
+        resource = _resource(copy.deepcopy(schema))
+        address = urljoin(base, resource.id() or "")
+        # The stubs do not know the argument; without it the library would ask the network.
+        files = referencing.Registry(retrieve=_read_reference)  # type: ignore[call-arg]
+        registry = SPECIFICATIONS.combine(files).with_resource(address, resource)
+        try:
+            _follow(resource, registry.resolver(address), set())
+        except referencing.exceptions.Unresolvable as error:
+            raise PolicyError(_why_unresolved(error)) from None
+        except RecursionError:
+            raise PolicyError("its references are nested too deep to follow") from None
+        # Through a reference, so that the schema keeps its own address.
+        self._validator = _class_for(schema)({"$ref": address}, registry=registry.crawl())
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        """Yield a finding for everything in the block that the schema refuses.
+
+        Raises:
+            PolicyError: a part of the schema refers to itself without end.
+        """
+        if block.is_other_method:
+            return
+        try:
+            refused = list(self._validator.iter_errors(dict(block.values)))
+        except RecursionError:
+            raise PolicyError("the policy refers to itself without end") from None
+        except referencing.exceptions.Unresolvable as error:
+            raise PolicyError(_why_unresolved(error)) from None
+        for each in refused:
+            yield from _findings(block, each)
+
+
+def load_policy(path: PathLike[str]) -> Policy:
+    """Read a policy from a JSON, YAML or TOML file.
+
+    Raises:
+        OSError: the file cannot be read.
+        PolicyError: it holds no valid JSON Schema.
+    """
+    try:
+        return Policy(_read(path), pathlib.Path(path).absolute().as_uri())
+    except PolicyError as error:
+        raise PolicyError(f"{path}: {error}") from None
+
+
+def _read(path: str | PathLike[str]) -> Any:
+    document = text.read(path, DEFAULT_LIMITS)
+    if document.problems:
+        problem = document.problems[0]
+        at = problem.offset
+        span = document.span_of(problem.path, problem.at) if at is None else document.span(at, at)
+        where = f"line {span.start_line}, column {span.start_column}: " if span else ""
+        raise PolicyError(f"{where}{problem.message}")
+    return document.value
+
+
+def _read_reference(uri: str) -> Any:
+    parts = urlsplit(uri)
+    if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
+        raise PolicyError(
+            "only files are read, nothing from a network; a relative reference starts from $id "
+            "where there is one, else from the policy's own file"
+        )
+    schema = _read(url2pathname(parts.path))
+    _check_schema(schema)
+    return _resource(schema)
+
+
+def _why_unresolved(error: BaseException) -> str:
+    """Name the reference that leads nowhere, and the innermost reason."""
+    reason: BaseException = error
+    while reason.__cause__ is not None:
+        reason = reason.__cause__
+    what = f"the reference {getattr(error, 'ref', '')!r} leads nowhere"
+    if isinstance(reason, OSError):
+        return f"{what}: {reason.filename}: {reason.strerror}"
+    return f"{what}: {reason}" if isinstance(reason, PolicyError) else what
+
+
+def _resource(schema: Any) -> Any:
+    return referencing.Resource.from_contents(schema, default_specification=DRAFT202012)
+
+
+def _class_for(schema: Mapping[str, Any]) -> Any:
+    found: Any = jsonschema.Draft202012Validator
+    if "$schema" in schema:
+        unknown: Any = None
+        is_text = isinstance(schema["$schema"], str)
+        found = jsonschema.validators.validator_for(schema, unknown) if is_text else unknown
+    if found is None:
+        raise PolicyError(
+            f"$schema {schema['$schema']!r} is no draft of JSON Schema that is known here; "
+            "write https://json-schema.org/draft/2020-12/schema"
+        )
+    return found
+
+
+def _check_schema(schema: Any) -> None:
+    if not isinstance(schema, dict):
+        raise PolicyError("a policy should be a JSON Schema, an object")
+    checker = _class_for(schema)
+    try:
+        checker.check_schema(schema, format_checker=checker.FORMAT_CHECKER)
+    except jsonschema.SchemaError as error:
+        place = "".join(f"/{step}" for step in error.absolute_path) or "the top"
+        raise PolicyError(f"no valid JSON Schema at {place}: {error.message}") from None
+
+
+def _follow(resource: Any, resolver: Any, seen: set[int]) -> None:
+    """Look every reference up, in the schema and in what it refers to, so that none fails later."""
+    contents = resource.contents
+    if id(contents) in seen or not isinstance(contents, Mapping):
+        return
+    seen.add(id(contents))
+    _refuse_misspellings(contents)
+    for word in ("properties", "patternProperties"):
+        inner_schemas = contents.get(word, {})
+        # The library forgets the place of a schema that is false.
+        inner_schemas |= {name: _NOTHING for name, s in inner_schemas.items() if s is False}
+    for word in _REFERENCES:
+        if isinstance(contents.get(word), str):
+            found = resolver.lookup(contents[word])
+            _follow(_resource(found.contents), found.resolver, seen)
+    for inner in resource.subresources():
+        _follow(inner, resolver.in_subresource(inner), seen)
+
+
+def _refuse_misspellings(schema: Mapping[str, Any]) -> None:
+    """Refuse what JSON Schema ignores without a word, where a keyword was probably meant."""
+    known = _ANNOTATIONS | jsonschema.Draft202012Validator.VALIDATORS.keys()
+    known |= jsonschema.Draft4Validator.VALIDATORS.keys()
+    for word in schema.keys() - known:
+        near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=CLOSE_ENOUGH)
+        if near and not word.startswith("x-"):
+            raise PolicyError(
+                f"{word!r} is no keyword of JSON Schema and would have no effect; "
+                f"did you mean {near[0]!r}?"
+            )
+
+
+def _findings(block: Block, error: Any) -> Iterator[Finding]:
+    schema = error.schema
+    path = tuple(error.absolute_path)
+    place = block.at(str(path[0]), *path[1:]) if path else block.path
+    if error.validator == "additionalProperties" and not path:
+        for key in _additional(error):
+            yield _finding(schema, block.at(key), f"`{key}` is not allowed", "key")
+    elif error.validator == "required":
+        missing = next(key for key in error.validator_value if error.message.startswith(repr(key)))
+        told = schema.get("properties", {}).get(missing)
+        texts = told if isinstance(told, Mapping) else schema
+        yield _finding(texts, place, f"`{missing}` is required")
+    else:
+        yield _finding(schema, place, _detail(error))
+
+
+def _finding(
+    schema: Mapping[str, Any], place: Path, detail: str, at: Literal["key", "value"] = "value"
+) -> Finding:
+    title = schema.get("title") or "the policy refuses this"
+    return Finding(POLICY, place, f"{title}: {detail}", at, hint=schema.get("description"))
+
+
+def _detail(error: Any) -> str:
+    name = f"`{error.absolute_path[0]}`" if error.absolute_path else "the configuration"
+    # Some of the library's own messages repeat the whole value.
+    if error.validator in {"anyOf", "oneOf"}:
+        wishes = list(dict.fromkeys(_detail(inner) for inner in error.context))
+        if not wishes:
+            return f"{name} has several of the forms of which one is allowed"
+        return " or ".join(wishes[:MOST_WISHES])
+    if error.validator == "required":
+        return str(error.message).replace("'", "`").replace("a required property", "required")
+    if error.validator == "not":
+        is_any = error.validator_value == _NOTHING["not"]
+        return f"{name} is not allowed" if is_any else f"{name} has a form that is not allowed"
+    return f"{name}: {error.message}"
+
+
+def _additional(error: Any) -> list[str]:
+    known = error.schema.get("properties", {})
+    patterns = error.schema.get("patternProperties", {})
+    return [
+        key
+        for key in error.instance
+        if key not in known and not any(re.search(pattern, str(key)) for pattern in patterns)
+    ]

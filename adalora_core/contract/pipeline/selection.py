@@ -1,0 +1,154 @@
+"""Which findings count: rules chosen and left out by code, by family or by name, and by file."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adalora_core.contract.rules import BY_CODE, RULES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from adalora_core.contract.report import Report
+
+
+WILDCARDS = frozenset("*?[")
+"""Characters that make a name a pattern."""
+
+
+def fits(name: str, pattern: str) -> bool:
+    """Return whether a file's name, or its end behind a slash, fits a pattern with wildcards.
+
+    A pattern that starts at the root is held against the whole path.
+    """
+    if Path(pattern).is_absolute():
+        # Not resolve: a link is known by its own name. Not absolute: `..` would stay.
+        return fnmatch(Path(os.path.abspath(name)).as_posix(), pattern)  # noqa: PTH100
+    posix = Path(name).as_posix()
+    return fnmatch(posix, pattern) or fnmatch(posix, f"*/{pattern}")
+
+
+@dataclass(frozen=True, slots=True)
+class FileIgnore:
+    """Rules that are not reported in some files.
+
+    Args:
+        pattern: which files.
+        word: which rules, as it was written.
+        codes: of those rules.
+    """
+
+    pattern: str
+    word: str
+    codes: frozenset[str]
+
+    @classmethod
+    def parse(cls, settings: Iterable[str]) -> tuple[FileIgnore, ...]:
+        """Read `PATTERN:CODES` settings, as `--per-file-ignores` takes them.
+
+        Raises:
+            ValueError: one has not this form, or names no rule or all of them.
+        """
+        found = []
+        for setting in settings:
+            pattern, _, words = setting.rpartition(":")
+            named = [word.strip() for word in words.split(",") if word.strip()]
+            if not pattern or not named:
+                raise ValueError(
+                    "--per-file-ignores: expected PATTERN:CODES such as tests/*.json:ADA207, "
+                    f"got {setting!r}"
+                )
+            found += [cls(pattern, word, _ignored([word])) for word in named]
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A set of rules' codes, with exceptions for some files."""
+
+    codes: frozenset[str]
+    per_file: tuple[FileIgnore, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        select: Iterable[str] = (),
+        ignore: Iterable[str] = (),
+        per_file_ignores: Iterable[str] = (),
+    ) -> Selection:
+        """Select rules; a word is a code (ADA202), the beginning of codes (ADA2) or a name.
+
+        Rules that say that nothing could be checked always count.
+
+        Args:
+            select: only these; empty: all.
+            ignore: not these; it wins over `select`.
+            per_file_ignores: `PATTERN:CODES`, not these in files whose name fits.
+
+        Raises:
+            ValueError: a word fits no rule, or asks to ignore what cannot be ignored.
+        """
+        chosen = _codes(select) or frozenset(rule.code for rule in RULES)
+        always = frozenset(rule.code for rule in RULES if not rule.can_be_ignored)
+        codes = (chosen - _ignored(ignore)) | always
+        return cls(codes, FileIgnore.parse(per_file_ignores))
+
+    def apply(self, report: Report) -> Report:
+        """Return the report with the findings that count.
+
+        A document in which nothing was checked keeps all of them: it must not pass.
+        """
+        if report.block is None:
+            return report
+        ignored: set[str] = set()
+        for entry in self.per_file:
+            if report.source is not None and fits(report.source, entry.pattern):
+                ignored |= entry.codes
+        counting = [d for d in report.diagnostics if d.code in self.codes]
+        kept = tuple(d for d in counting if d.code not in ignored)
+        if len(kept) == len(report.diagnostics):
+            return report
+        gone = tuple(d for d in counting if d.code in ignored)
+        return dataclasses.replace(report, diagnostics=kept, suppressed=(*report.suppressed, *gone))
+
+
+def _ignored(words: Iterable[str]) -> frozenset[str]:
+    """Return the codes to leave out.
+
+    Raises:
+        ValueError: a word names no rule, every rule, or one that cannot be ignored.
+    """
+    found: set[str] = set()
+    for word in words:
+        codes = _codes([word])
+        if len(codes) == len(RULES):
+            raise ValueError(f"{word!r} names every rule; leave files out with --exclude instead")
+        if not any(BY_CODE[code].can_be_ignored for code in codes):
+            raise ValueError(
+                f"{word} cannot be ignored: a file in which nothing could be checked must not "
+                "pass; leave it out with --exclude"
+            )
+        found |= {code for code in codes if BY_CODE[code].can_be_ignored}
+    return frozenset(found)
+
+
+def _codes(words: Iterable[str]) -> frozenset[str]:
+    found: set[str] = set()
+    for word in words:
+        fitting = {
+            rule.code
+            for rule in RULES
+            if rule.name == word or (word and rule.code.startswith(word.upper()))
+        }
+        if not fitting:
+            raise ValueError(
+                f"there is no rule {word!r}; expected a code such as ADA202, the beginning of "
+                "codes such as ADA2, or a name such as no-budgeting-phase"
+            )
+        found |= fitting
+    return frozenset(found)

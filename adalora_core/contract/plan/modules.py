@@ -1,0 +1,182 @@
+"""The modules of a model, as far as the names, dtypes and shapes of its weights tell them."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from adalora_core.contract.plan.header import read_weights
+from adalora_core.contract.text.limits import DEFAULT_LIMITS
+from adalora_core.contract.text.reading import read_bytes
+
+if TYPE_CHECKING:
+    import os
+
+    from adalora_core.contract.plan.header import TensorInfo
+
+Kind = Literal["matrix", "convolution", "embedding", "packed", "other"]
+"""`packed`: a quantised matrix whose sizes the header does not hold."""
+
+_EMBEDDING = re.compile(
+    r"(.*_)?embeddings?|embed_(tokens|positions|in)|tok_embeddings|wte|wpe|shared"
+    r"|relative_attention_bias"
+)
+"""Last names of modules whose two-dimensional weight is a table, not a matrix to multiply by."""
+
+_OUTPUT_HEADS = frozenset({"lm_head", "embed_out"})
+_MATRIX, _KERNEL = 2, 4
+"""Dimensions of the weight of a linear layer and of a two-dimensional convolution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module that holds weights of its own, or contains such modules.
+
+    Args:
+        path: its name in the model.
+        kind: what it seems to be.
+        inputs: columns of A; of a convolution the entries of one filter.
+        outputs: rows of B.
+        dtype: safetensors' name of the weight's dtype.
+    """
+
+    path: str
+    kind: Kind
+    inputs: int = 0
+    outputs: int = 0
+    dtype: str = ""
+
+    @property
+    def entries_per_rank(self) -> int:
+        """Entries of one triplet: a row of A, a column of B and a singular value."""
+        return self.inputs + self.outputs + 1
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes of an entry of the adapter and of its averages: float64 stays, all else is 4."""
+        return 8 if self.dtype == "F64" else 4
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition(".")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """What is known about the model to adapt.
+
+    Args:
+        tensors: of all its files.
+        modules: by path, containers included, in the order of the tensors.
+        model_type: transformers' name of the architecture, if a `config.json` says it.
+        vocabulary: how many tokens it knows, likewise.
+    """
+
+    tensors: dict[str, TensorInfo]
+    modules: dict[str, Module]
+    model_type: str | None = None
+    vocabulary: int | None = None
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the files hold."""
+        return sum(tensor.entries for tensor in self.tensors.values())
+
+    def of_kind(self, *kinds: Kind) -> list[Module]:
+        """Return the modules of these kinds."""
+        return [module for module in self.modules.values() if module.kind in kinds]
+
+    def is_output_head(self, module: Module) -> bool:
+        """Return whether a matrix seems to produce the logits over the vocabulary."""
+        return module.name in _OUTPUT_HEADS or (
+            self.vocabulary is not None and module.outputs == self.vocabulary
+        )
+
+
+def read_model(place: str | os.PathLike[str]) -> BaseModel:
+    """Read the headers of a model's weights, and the `config.json` beside them if there is one.
+
+    Raises:
+        OSError: a file is missing or unreadable.
+        ValueError: a file is damaged.
+    """
+    tensors = read_weights(place)
+    path = Path(place)
+    settings = _settings((path if path.is_dir() else path.parent) / "config.json")
+    text = settings.get("text_config")
+    vocabulary = settings.get("vocab_size", text.get("vocab_size") if isinstance(text, dict) else 0)
+    model_type = settings.get("model_type")
+    return BaseModel(
+        tensors,
+        modules_of(tensors),
+        model_type if isinstance(model_type, str) else None,
+        vocabulary if isinstance(vocabulary, int) and vocabulary > 0 else None,
+    )
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        settings = json.loads(read_bytes(path, DEFAULT_LIMITS))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from None
+    return settings if isinstance(settings, dict) else {}
+
+
+def modules_of(tensors: dict[str, TensorInfo]) -> dict[str, Module]:
+    """Return every module that the names of the tensors tell of, containers included.
+
+    Example:
+        >>> from adalora_core.contract.plan.header import TensorInfo
+        >>> found = modules_of({"layers.0.q_proj.weight": TensorInfo("BF16", (64, 32))})
+        >>> [(module.path, module.kind) for module in found.values()]
+        [('layers', 'other'), ('layers.0', 'other'), ('layers.0.q_proj', 'matrix')]
+    """
+    modules: dict[str, Module] = {}
+    for name in tensors:
+        path = name.rpartition(".")[0]
+        if path in modules or not path:
+            continue
+        parts = path.split(".")
+        for length in range(1, len(parts)):
+            parent = ".".join(parts[:length])
+            modules.setdefault(parent, Module(parent, "other"))
+        modules[path] = _module(path, tensors)
+    # A container that has weights of its own was taken for one without when its child came first.
+    return {
+        path: _module(path, tensors) if module.kind == "other" else module
+        for path, module in modules.items()
+    }
+
+
+def _module(path: str, tensors: dict[str, TensorInfo]) -> Module:
+    if f"{path}.qweight" in tensors:
+        return _packed_in_integers(path, tensors)
+    weight = tensors.get(f"{path}.weight")
+    if weight is None or len(weight.shape) not in {_MATRIX, _KERNEL}:
+        return Module(path, "other")
+    if f"{path}.weight.absmax" in tensors:
+        # bitsandbytes' four bits: a column of bytes; the shape lies in the data.
+        return Module(path, "packed")
+    outputs, *filters = weight.shape
+    kind: Kind = "matrix" if len(weight.shape) == _MATRIX else "convolution"
+    if kind == "matrix" and _EMBEDDING.fullmatch(path.rpartition(".")[2]):
+        kind = "embedding"
+    return Module(path, kind, prod(filters), outputs, weight.dtype)
+
+
+def _packed_in_integers(path: str, tensors: dict[str, TensorInfo]) -> Module:
+    """Read GPTQ's and AWQ's layout: scales `[groups, out]`, and which row is of which group."""
+    scales, rows = tensors.get(f"{path}.scales"), tensors[f"{path}.qweight"].shape
+    order = tensors.get(f"{path}.g_idx")
+    if scales is None or len(scales.shape) != _MATRIX or len(rows) != _MATRIX:
+        return Module(path, "packed")
+    # AWQ packs the other side, so its rows are the inputs.
+    inputs = order.shape[0] if order is not None and order.shape else rows[0]
+    return Module(path, "matrix", inputs, scales.shape[1], scales.dtype)

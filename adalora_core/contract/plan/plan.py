@@ -1,0 +1,192 @@
+"""What a configuration will do to the ranks, step by step: the schedule in plain numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.adapter_spec import SCALE_EPSILON
+from adalora_core.budget import BudgetSchedule
+from adalora_core.contract.fields.block import AUTO
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adalora_core.contract.fields.block import Block
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One of the three phases, in 0-based optimizer steps, both ends included.
+
+    A phase without steps has `last` before `first`.
+    """
+
+    name: str
+    first: int
+    last: int
+    what: str
+
+    @property
+    def length(self) -> int:
+        """Number of steps."""
+        return max(0, self.last - self.first + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The schedule of a configuration that can be trained.
+
+    Args:
+        schedule: the budget schedule of all matrices.
+        matrices: how many matrices it is for.
+        lora_alpha: numerator of the scale.
+        init_r: denominator of the scale.
+    """
+
+    schedule: BudgetSchedule
+    matrices: int
+    lora_alpha: int
+    init_r: int
+
+    @property
+    def scale(self) -> float:
+        """The factor on the adapter's output, the same at every step."""
+        return self.lora_alpha / (self.init_r + SCALE_EPSILON)
+
+    def kept_after(self, step: int) -> int:
+        """Return how many triplets all matrices keep after `step`: that of the last allocation."""
+        schedule = self.schedule
+        if step >= schedule.final_start:
+            return schedule.target_budget
+        allocated = step // schedule.deltaT * schedule.deltaT
+        return schedule.budget_at(allocated) if allocated > schedule.tinit else (
+            schedule.initial_budget
+        )  # fmt: skip
+
+    def phases(self) -> tuple[Phase, Phase, Phase]:
+        """Return warm-up, budgeting and final phase."""
+        schedule = self.schedule
+        start, total = schedule.final_start, schedule.total_step
+        count = schedule.allocation_count()
+        reached = self.kept_after(total - 1) / self.matrices
+        final = f"rank {reached:g} on average"
+        if schedule.tfinal:
+            final += f", selected at step {start}"
+        every = "every step" if schedule.deltaT == 1 else f"every {schedule.deltaT} steps"
+        allocations = f"{count} allocation{'' if count == 1 else 's'}, {every}"
+        return (
+            Phase("warm-up", 0, schedule.tinit, f"every matrix has rank {self.init_r}"),
+            Phase("budgeting", schedule.tinit + 1, start - 1, allocations),
+            Phase("final", start, total - 1, final),
+        )
+
+    def curve(self, points: int) -> list[tuple[int, float]]:
+        """Return (step, average rank after it) at `points` steps from the first to the last."""
+        last = self.schedule.total_step - 1
+        steps = sorted({round(last * index / max(1, points - 1)) for index in range(points)})
+        return [(step, self.kept_after(step) / self.matrices) for step in steps]
+
+
+MANY_MATRICES = 100
+"""Stands for a model of unknown size: enough that the average rank moves in small steps."""
+
+
+def plan_of(block: Block, matrices: int = MANY_MATRICES) -> Plan:
+    """Return the plan of a block that has no errors.
+
+    Args:
+        block: the checked configuration.
+        matrices: how many matrices of the model are adapted.
+
+    Raises:
+        ValueError: there is no total_step, as in an adapter for inference, or it is not known yet.
+    """
+    if block["total_step"] == AUTO:
+        raise ValueError(
+            "total_step is 'auto', which the trainer fills in when it knows the number of steps; "
+            "write a number to plan with"
+        )
+    schedule = block.schedule
+    if schedule is None:
+        raise ValueError("this configuration has no schedule: total_step is not set")
+    scaled = BudgetSchedule(
+        initial_budget=schedule.initial_budget * matrices,
+        target_budget=schedule.target_budget * matrices,
+        tinit=schedule.tinit,
+        tfinal=schedule.tfinal,
+        total_step=schedule.total_step,
+        deltaT=schedule.deltaT,
+    )
+    return Plan(scaled, matrices, block["lora_alpha"], block["init_r"])
+
+
+def as_dict(plan: Plan, *, with_budget: bool) -> dict[str, Any]:
+    """Return the plan as JSON has it; the arguments are those of `as_text`."""
+    schedule = plan.schedule
+    last = plan.kept_after(schedule.total_step - 1)
+    entries: dict[str, Any] = {
+        "phases": [
+            {"name": phase.name, "first": phase.first, "last": phase.last, "steps": phase.length}
+            for phase in plan.phases()
+        ],
+        "allocations": schedule.allocation_count(),
+        "scale": plan.scale,
+        "average_rank": {"start": plan.init_r, "end": last / plan.matrices},
+    }
+    if with_budget:
+        entries["budget"] = {
+            "matrices": plan.matrices, "start": schedule.initial_budget, "end": last
+        }  # fmt: skip
+    return entries
+
+
+WIDTH, HEIGHT = 60, 10
+
+
+def as_text(plan: Plan, *, with_budget: bool) -> str:
+    """Write the phases, the scale and the curve for a terminal.
+
+    Args:
+        plan: the plan.
+        with_budget: also say the budget, which depends on how many matrices there are.
+    """
+    phases = plan.phases()
+    digits = len(str(plan.schedule.total_step))
+    lines = ["phases, in optimizer steps counted from 0"]
+    for phase in phases:
+        span = f"{phase.first:>{digits}} to {phase.last:>{digits}}" if phase.length else "none"
+        length = f"{phase.length:>{digits}} step{' ' if phase.length == 1 else 's'}"
+        lines.append(f"  {phase.name:<10}{span:<{2 * digits + 6}}{length}   {phase.what}")
+    ratio = f"{plan.lora_alpha} / {plan.init_r} = {plan.scale:.4g}"
+    lines += ["", f"scale: lora_alpha / init_r = {ratio}, also after pruning"]
+    if with_budget:
+        schedule = plan.schedule
+        lines.append(
+            f"budget: {schedule.initial_budget} triplets of {plan.matrices} matrices at the start, "
+            f"{plan.kept_after(schedule.total_step - 1)} at the end"
+        )
+    return "\n".join([*lines, "", *_drawn(plan.curve(WIDTH))]) + "\n"
+
+
+def _drawn(curve: Sequence[tuple[int, float]]) -> list[str]:
+    """Draw the curve with a star per point, between the largest and the smallest rank."""
+    ranks = [rank for _, rank in curve]
+    top, bottom = max(ranks), min(ranks)
+    height = HEIGHT if top > bottom else 1
+    margin = max(len(f"{top:g}"), len(f"{bottom:g}"))
+    grid = [[" "] * len(curve) for _ in range(height)]
+    for column, rank in enumerate(ranks):
+        row = round((top - rank) / (top - bottom) * (height - 1)) if height > 1 else 0
+        grid[row][column] = "*"
+    labels = {0: f"{top:g}", height - 1: f"{bottom:g}"}
+    last = str(curve[-1][0])
+    return [
+        "average rank",
+        *(
+            f"{labels.get(row, ''):>{margin}} |{''.join(marks).rstrip()}"
+            for row, marks in enumerate(grid)
+        ),
+        f"{'':>{margin}} +{'-' * len(curve)}",
+        f"{'':>{margin}}  0{last:>{max(len(curve) - 1, len(last) + 1)}}",
+    ]

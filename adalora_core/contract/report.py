@@ -1,0 +1,72 @@
+"""`Report`: a checked document that renders itself, raises, warns and gives the configuration."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from adalora_core.contract.findings import Checked, ConfigWarning
+from adalora_core.errors import AdaLoraError
+
+if TYPE_CHECKING:
+    from adalora_core.contract.model import AdaLoraConfig
+
+
+class ConfigError(AdaLoraError, ValueError):
+    """A configuration breaks the contract; `report` holds every finding, the text shows them."""
+
+    def __init__(self, message: str, report: Report) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+@dataclass(frozen=True)
+class Report(Checked):
+    """All findings of one document, and what a caller does with them."""
+
+    @cached_property
+    def config(self) -> AdaLoraConfig | None:
+        """The typed configuration without unknown keys, or None if there is an error."""
+        if self.block is None or not self.ok:
+            return None
+        from adalora_core.contract.model import AdaLoraConfig
+
+        return AdaLoraConfig.from_checked(self.block)
+
+    def require_config(self) -> AdaLoraConfig:
+        """Return the typed configuration.
+
+        Raises:
+            ConfigError: there is an error, or no configuration.
+        """
+        config = self.config
+        if config is None:
+            raise self._error()
+        return config
+
+    def render(self, format: str = "full") -> str:  # noqa: A002 - the name of the option
+        """Write the report in one of the formats of `adalora check --output-format`.
+
+        Raises:
+            ValueError: there is no such format.
+        """
+        from adalora_core.contract.reports import Outcome, render
+
+        return render(Outcome((self,)), format)
+
+    def raise_if_errors(self) -> None:
+        """Raise `ConfigError` with the whole report if a finding is an error."""
+        if not self.ok:
+            raise self._error()
+
+    def _error(self) -> ConfigError:
+        return ConfigError(self.render("full").rstrip("\n"), self)
+
+    def warn(self, stacklevel: int = 2) -> None:
+        """Hand the findings of severity warning to Python's `warnings`, as `ConfigWarning`."""
+        for diagnostic in self.warnings:
+            warnings.warn(
+                f"{diagnostic.message} ({diagnostic.code})", ConfigWarning, stacklevel + 1
+            )

@@ -1,0 +1,60 @@
+"""Runs the rules over a decoded block; knows nothing of files, positions or output."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from adalora_core.contract.fields.table import FIELDS
+from adalora_core.contract.rules import RULES
+from adalora_core.contract.rules.values import WRONG_PEFT_TYPE
+
+if TYPE_CHECKING:
+    from adalora_core.contract.fields.block import Block
+    from adalora_core.contract.rules.base import Finding, Rule
+
+
+def run(block: Block) -> list[Finding]:
+    """Return everything that is wrong with `block`.
+
+    A rule is skipped only if one of the fields that it reads is wrong on its own, so one bad
+    field never hides a finding about others.
+    """
+    if block.is_other_method:
+        return list(WRONG_PEFT_TYPE.check(block))
+    found: list[Finding] = []
+    invalid = block.invalid
+    rules = _with_something_to_say(
+        block.changed, faults=block.has_faults, ambiguous=bool(block.ambiguous_scalars)
+    )
+    for rule in rules:
+        if invalid and not invalid.isdisjoint(rule.inputs):
+            continue
+        found.extend(rule.check(block))
+    return found
+
+
+def _fields_of(rule: Rule) -> tuple[str, ...]:
+    return rule.inputs if rule.only_if_set is None else rule.only_if_set
+
+
+# Most fields of most files have their defaults, so most rules need not even be called.
+_ALWAYS = frozenset(r for r in RULES if r.needs == "nothing" and not _fields_of(r))
+_ON_FAULTS = frozenset(rule for rule in RULES if rule.needs == "faults")
+_ON_AMBIGUOUS = frozenset(rule for rule in RULES if rule.needs == "ambiguous-scalars")
+_BY_FIELD = {name: frozenset(r for r in RULES if name in _fields_of(r)) for name in FIELDS}
+
+
+@lru_cache(maxsize=512)
+def _with_something_to_say(
+    changed: frozenset[str], *, faults: bool, ambiguous: bool
+) -> tuple[Rule, ...]:
+    """Return the rules to call, in their order; files of one project change the same few fields."""
+    chosen = set(_ALWAYS)
+    if faults:
+        chosen |= _ON_FAULTS
+    if ambiguous:
+        chosen |= _ON_AMBIGUOUS
+    for name in changed:
+        chosen |= _BY_FIELD[name]
+    return tuple(rule for rule in RULES if rule in chosen)

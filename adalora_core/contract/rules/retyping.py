@@ -1,0 +1,45 @@
+"""Values whose type is wrong and whose meaning is plain: "12", "true", 0 for false."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.contract.fields.faults import fits_alone
+from adalora_core.contract.fields.table import FIELDS
+from adalora_core.contract.text.changes import Put, Remedy, changed
+
+if TYPE_CHECKING:
+    from adalora_core.contract.fields.block import Block
+    from adalora_core.contract.fields.faults import Fault
+
+_WORDS = {"true": True, "false": False, "null": None, "none": None}
+
+
+def retyped(block: Block, fault: Fault, value: Any) -> Remedy | None:
+    """Return the remedy for a value whose meaning is plain although its type is wrong."""
+
+    def instead(description: str, new: Any, *, is_safe: bool) -> Remedy | None:
+        whole = changed([block.values[fault.name]], [Put((0, *fault.deeper), new)])[0]
+        if not fits_alone(FIELDS[fault.name], whole):
+            return None
+        return Remedy(description, (Put(block.at(fault.name, *fault.deeper), new),), is_safe)
+
+    if isinstance(value, str):
+        plain = value.strip()
+        number = _number(plain)
+        if number is not None:
+            return instead("Write the number without quotes", number, is_safe=True)
+        if plain.lower() in _WORDS:
+            return instead("Write it without quotes", _WORDS[plain.lower()], is_safe=False)
+        return instead("Write a list with one name", [value], is_safe=False) if plain else None
+    return instead("Write true or false", bool(value), is_safe=True) if value in (0, 1) else None
+
+
+def _number(text: str) -> float | None:
+    """Read a decimal number as JSON writes it; None if it is none, or one without end."""
+    if re.fullmatch(r"-?\d{1,18}", text):
+        return int(text)
+    if re.fullmatch(r"-?\d{1,18}(\.\d+)?([eE][-+]?\d{1,2})?", text):
+        return float(text)
+    return None

@@ -1,0 +1,386 @@
+"""Family ADA1xx: each key and value on its own."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.contract.fields import value_kinds as kinds
+from adalora_core.contract.fields.faults import FaultKind, range_phrase
+from adalora_core.contract.fields.suggestions import TRAINERS_OWN, suggest_key
+from adalora_core.contract.fields.table import FIELDS, PEFT_TYPE, PEFT_VERSION
+from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.retyping import retyped
+from adalora_core.contract.text.changes import Insert, Put, Remedy, Rename
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from adalora_core.contract.fields.block import Block
+    from adalora_core.contract.fields.faults import Fault
+
+JUDGED_ELSEWHERE = frozenset({"total_step", "deltaT", "lora_alpha"})
+"""Fields whose lower bound has a rule of its own, because the consequence is worth a page."""
+
+
+EDITOR_KEY = "$schema"
+"""Tells an editor which schema to use; PEFT drops it, and nothing is lost."""
+
+
+def value_at(block: Block, fault: Fault) -> Any:
+    """Return the part of a field's value that a fault speaks of."""
+    value = block.values[fault.name]
+    for step in fault.deeper:
+        value = value[step]
+    return value
+
+
+class MissingPeftType(Rule):
+    code = "ADA101"
+    name = "missing-peft-type"
+    severity = "warning"
+    summary = "the configuration does not say peft_type"
+    why = (
+        "PEFT picks the configuration class by peft_type. Without it the file is read by whatever "
+        "class the caller named, and every key that class does not know is dropped."
+    )
+    bad = {key: value for key, value in SOUND.items() if key != "peft_type"}
+    hint = 'add "peft_type": "ADALORA"'
+    unsafe_fix = (
+        "peft_type is added before the other keys; a tool that takes no such key may object"
+    )
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if "peft_type" not in block.values and block.layout == "peft":
+            change = Insert((*block.path, "peft_type"), PEFT_TYPE)
+            yield Finding(
+                self,
+                block.path,
+                "`peft_type` is missing: nothing says AdaLoRA",
+                "key",
+                remedy=Remedy("Add peft_type", (change,), is_safe=False),
+            )
+
+
+class WrongType(Rule):
+    code = "ADA102"
+    name = "wrong-type"
+    severity = "error"
+    summary = "a value has another type than its field"
+    why = (
+        "PEFT checks no types. A string where a number belongs is stored as it is and fails far "
+        'from here, when the adapter is built or in the middle of training ("12" * 1.0).'
+    )
+    bad = SOUND | {"init_r": "12"}
+    hint = "write the value in the type that the message names"
+    safe_fix = (
+        "a number that is written as a string becomes the number, and 0 or 1 where true or false "
+        "is meant becomes that"
+    )
+    unsafe_fix = (
+        "true, false and null that are written as strings lose their quotes, and a single name "
+        "where a list of names is needed becomes a list"
+    )
+    needs = "faults"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for fault in block.faults(FaultKind.TYPE):
+            if fault.name in block.misread_fields:
+                continue  # a rule on YAML says it better
+            field = FIELDS[fault.name]
+            value = value_at(block, fault)
+            where = f"`{fault.name}`"
+            expected = kinds.phrase_of(field.kinds)
+            if fault.deeper:
+                where += "".join(f"[{step!r}]" for step in fault.deeper)
+                expected = f"{expected} as a whole"
+            yield Finding(
+                self,
+                block.at(fault.name, *fault.deeper),
+                f"{where} should be {expected}, got {kinds.name_of_value(value)}",
+                hint=_unquoted_hint(value),
+                remedy=retyped(block, fault, value),
+            )
+
+
+def _unquoted_hint(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return None
+    plain = value.strip().lower()
+    if plain in {"true", "false", "null", "none"}:
+        literal = "null" if plain == "none" else plain
+        return f"write {literal} without quotes"
+    try:
+        float(plain)
+    except ValueError:
+        return None
+    return f"write {plain} without quotes"
+
+
+class OutOfRange(Rule):
+    code = "ADA103"
+    name = "out-of-range"
+    severity = "error"
+    summary = "a number lies outside its legal range"
+    why = (
+        "PEFT checks only orth_reg_weight. A beta of 0 or 1 ends in a bare AssertionError when the "
+        "model is built, a target_r of 0 prunes everything, a negative dropout silently means none."
+    )
+    bad = SOUND | {"beta1": 1.5}
+    hint = "choose a value inside the range that the message names"
+    needs = "faults"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for fault in block.faults(FaultKind.RANGE):
+            field = FIELDS[fault.name]
+            value = value_at(block, fault)
+            if abs(value) > kinds.LARGEST_INTEGER:
+                message = f"`{fault.name}` should fit into 64 bits, got {kinds.number_text(value)}"
+                yield Finding(self, block.at(fault.name), message)
+                continue
+            if fault.name in JUDGED_ELSEWHERE:
+                continue
+            message = f"`{fault.name}` should be {range_phrase(field)}, got {value!r}"
+            if fault.name == "orth_reg_weight":
+                # PEFT's own words, which people search for.
+                message = (
+                    "`orth_reg_weight` should be greater than or equal to 0, "
+                    f"but the value passed is {value!r}"
+                )
+            yield Finding(self, block.at(fault.name), message)
+
+
+class UnknownKey(Rule):
+    code = "ADA104"
+    name = "unknown-key"
+    severity = "warning"
+    summary = "PEFT does not know a key"
+    why = (
+        "PEFT drops unknown keys of a file with one warning and goes on: `delta_t: 10` trains with "
+        "deltaT 1. As a keyword argument an unknown key is a TypeError. It is only a warning here, "
+        f"because newer releases than {PEFT_VERSION} add keys; --strict-keys makes it an error."
+    )
+    bad = {key: value for key, value in SOUND.items() if key != "deltaT"} | {"delta_t": 10}
+    hint = "remove the key, or spell it as PEFT does"
+    unsafe_fix = "the key gets the name that was probably meant, if that is not there yet"
+    needs = "faults"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for fault in block.faults(FaultKind.UNKNOWN):
+            if not isinstance(fault.name, str):
+                continue  # rule non-string-key
+            if fault.name == EDITOR_KEY and not block.strict_keys:
+                continue
+            meant = suggest_key(fault.name)
+            if block.has_foreign_keys and (meant is None or fault.name in TRAINERS_OWN):
+                continue
+            message = (
+                f"unexpected keyword argument `{fault.name}`: PEFT {PEFT_VERSION} has no such "
+                "field and ignores it"
+            )
+            hint = remedy = None
+            if meant is not None:
+                taken = meant in block.values
+                message += f"; did you mean `{meant}`?"
+                hint = f"remove it: `{meant}` is set too" if taken else f"rename it to `{meant}`"
+                remedy = None if taken else _renamed(block, fault.name, meant)
+            yield Finding(
+                self,
+                block.at(fault.name),
+                message,
+                "key",
+                severity="error" if block.strict_keys else None,
+                hint=hint,
+                remedy=remedy,
+            )
+
+
+def _renamed(block: Block, name: str, meant: str) -> Remedy | None:
+    path = block.at(name)
+    prefix = str(path[-1]).removesuffix(name)
+    if block.layout != "peft" and not prefix:
+        return None  # a key of the tool's own may be right for the tool
+    return Remedy(f"Rename it to {meant}", (Rename(path, prefix + meant),), is_safe=False)
+
+
+class WrongPeftType(Rule):
+    code = "ADA105"
+    name = "wrong-peft-type"
+    severity = "error"
+    summary = "peft_type is not ADALORA"
+    why = (
+        "PEFT looks the class up by the exact string: `adalora` in lower case is a bare KeyError, "
+        "and any other method's name makes another adapter than the one that was meant."
+    )
+    bad = SOUND | {"peft_type": "adalora"}
+    hint = 'write "peft_type": "ADALORA"'
+    safe_fix = "adalora in lower case becomes ADALORA"
+    needs = "faults"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for fault in block.faults(FaultKind.CHOICE):
+            if fault.name != "peft_type":
+                continue
+            value = block.values["peft_type"]
+            message = f"`peft_type` should be {PEFT_TYPE!r}, got {value!r}"
+            path = block.at("peft_type")
+            remedy = None
+            if value.strip().upper() == PEFT_TYPE:
+                remedy = Remedy("Write it as PEFT does", (Put(path, PEFT_TYPE),))
+            elif value == "LORA":
+                message += (
+                    "; LoraConfig(peft_type='ADALORA') writes this too: use the class AdaLoraConfig"
+                )
+            yield Finding(self, path, message, remedy=remedy)
+
+
+class IntegralFloat(Rule):
+    code = "ADA106"
+    name = "integral-float"
+    severity = "error"
+    summary = "a whole number is written with a decimal point where an integer is needed"
+    why = (
+        "JSON Schema takes 12.0 for an integer, Python does not: torch refuses a float as a size, "
+        "so `init_r: 12.0` is a TypeError when the adapter is built."
+    )
+    bad = SOUND | {"init_r": 12.0}
+    hint = "write the number without the decimal point"
+    safe_fix = "the number is written without the decimal point"
+    needs = "faults"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for fault in block.faults(FaultKind.INTEGRAL_FLOAT):
+            value = value_at(block, fault)
+            path = block.at(fault.name, *fault.deeper)
+            yield Finding(
+                self,
+                path,
+                f"`{fault.name}` should be an integer, got {value!r}",
+                hint=f"write {int(value)}",
+                remedy=Remedy("Write it as an integer", (Put(path, int(value)),)),
+            )
+
+
+class UnknownChoice(Rule):
+    code = "ADA107"
+    name = "unknown-choice"
+    severity = "error"
+    summary = "a string is none of the values that its field may have"
+    why = (
+        "An unknown task_type is refused when the configuration is built; an unknown bias only "
+        "when the adapter is injected, as a NotImplementedError."
+    )
+    bad = SOUND | {"bias": "lora"}
+    hint = "use one of the values that the message lists"
+    safe_fix = "a value that differs only in upper and lower case is written as PEFT does"
+    unsafe_fix = "a likely misspelling becomes the value that was probably meant"
+    needs = "faults"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for fault in block.faults(FaultKind.CHOICE):
+            if fault.name == "peft_type":
+                continue
+            choices = FIELDS[fault.name].choices or ()
+            value = block.values[fault.name]
+            message = f"`{fault.name}` should be one of {', '.join(choices)}; got {value!r}"
+            near = difflib.get_close_matches(value.upper(), [c.upper() for c in choices], n=1)
+            path = block.at(fault.name)
+            hint = remedy = None
+            if near:
+                meant = next(c for c in choices if c.upper() == near[0])
+                hint = f'did you mean "{meant}"?'
+                is_safe = value.strip().upper() == near[0]
+                remedy = Remedy(f"Write {meant}", (Put(path, meant),), is_safe)
+            yield Finding(self, path, message, hint=hint, remedy=remedy)
+
+
+class RuntimeConfigInFile(Rule):
+    code = "ADA108"
+    name = "runtime-config-in-file"
+    severity = "warning"
+    summary = "runtime_config is set in a configuration"
+    why = (
+        "It holds settings of one process. PEFT removes it when it saves and drops it with a "
+        "warning when it loads, so it has no effect in a file, and AdaLoRA does not read it at all."
+    )
+    bad = SOUND | {"runtime_config": {"ephemeral_gpu_offload": True}}
+    hint = "remove runtime_config"
+    inputs = ("runtime_config",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if block.is_set("runtime_config") and any(block["runtime_config"].values()):
+            yield Finding(
+                self,
+                block.at("runtime_config"),
+                "`runtime_config` has no effect: PEFT drops it when it loads a file",
+                "key",
+            )
+
+
+class RepeatedEntry(Rule):
+    code = "ADA109"
+    name = "repeated-entry"
+    severity = "info"
+    summary = "a list of modules names one module twice"
+    why = "PEFT turns the list into a set, so the repetition does nothing; often a typing slip."
+    bad = SOUND | {"target_modules": ["q_proj", "v_proj", "q_proj"]}
+    hint = "remove the repetition, or write the name that was meant"
+    inputs = ("target_modules", "exclude_modules", "modules_to_save")
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for name in self.inputs:
+            seen: dict[str, int] = {}
+            entries = block[name]
+            for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+                if entry in seen:
+                    first = (block.at(name, seen[entry]), "first named here")
+                    yield Finding(
+                        self,
+                        block.at(name, index),
+                        f"`{name}` names {entry!r} twice",
+                        related=(first,),
+                    )
+                seen.setdefault(entry, index)
+
+
+class NonFinite(Rule):
+    code = "ADA003"
+    name = "non-finite-number"
+    severity = "error"
+    summary = "a number is NaN or infinite"
+    why = (
+        "JSON has no such numbers, other readers refuse the file, and NaN passes every comparison "
+        "that PEFT makes: a NaN weight makes the loss NaN at the first step."
+    )
+    bad = (
+        '{"peft_type": "ADALORA", "target_modules": ["q_proj"], "init_r": 12, "target_r": 8,\n'
+        ' "tfinal": 200, "total_step": 1000, "orth_reg_weight": NaN}\n'
+    )
+    hint = "write a finite number"
+    needs = "faults"
+
+    def check(self, block: Block) -> Iterable[Finding]:
+        return [
+            Finding(
+                self,
+                block.at(fault.name, *fault.deeper),
+                f"`{fault.name}` should be finite, got {value_at(block, fault)!r}",
+            )
+            for fault in block.faults(FaultKind.NONFINITE)
+        ]
+
+
+WRONG_PEFT_TYPE = WrongPeftType()
+
+RULES = (
+    NonFinite(),
+    MissingPeftType(),
+    WrongType(),
+    OutOfRange(),
+    UnknownKey(),
+    WRONG_PEFT_TYPE,
+    IntegralFloat(),
+    UnknownChoice(),
+    RuntimeConfigInFile(),
+    RepeatedEntry(),
+)

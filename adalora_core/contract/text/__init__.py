@@ -1,0 +1,43 @@
+"""Decode JSON, YAML and TOML into documents that know the position of every value."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from adalora_core.contract.text.reading import format_of, read_bytes, to_text
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from adalora_core.contract.text.document import Document, Format
+    from adalora_core.contract.text.limits import Limits
+
+# Imported when the first document of the format comes: JSON must not pay for YAML.
+_MODULES: dict[Format, str] = {"json": "json_source", "yaml": "yaml_source", "toml": "toml_source"}
+
+
+def decode(raw: bytes, format: Format, limits: Limits) -> Document:  # noqa: A002 - the option's name
+    """Decode the bytes of a file; whatever is wrong with them becomes a problem of the document."""
+    encoded = to_text(raw, limits)
+    encoded.raw = raw
+    if encoded.fatal:
+        return encoded
+    module = importlib.import_module(f"{__name__}.{_MODULES[format]}")
+    document: Document = module.decode(encoded.text, limits)
+    document.format, document.raw = format, raw
+    document.problems[:0] = encoded.problems
+    return document
+
+
+def read(
+    path: str | PathLike[str],
+    limits: Limits,
+    format: Format | None = None,  # noqa: A002 - the option's name
+) -> Document:
+    """Read and decode a file, in the format that its suffix stands for if none is given.
+
+    Raises:
+        OSError: the file is missing, unreadable or not a regular file.
+    """
+    return decode(read_bytes(path, limits), format or format_of(path), limits)

@@ -1,0 +1,139 @@
+"""What a fix does to a decoded document: values and names, before any text is written."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from adalora_core.contract.text.places import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Another value at a place that is there.
+
+    Args:
+        path: the place, from the document's top.
+        value: what shall be read there.
+        yaml: how to write it in YAML, if not in the usual way.
+    """
+
+    path: Path
+    value: Any
+    yaml: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """Another name for a key that is there; its value stays."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """A new key, before all others of its mapping."""
+
+    path: Path
+    value: Any
+
+
+Change = Put | Rename | Insert
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What a rule proposes; nothing in it removes a key.
+
+    Args:
+        description: what is done, as an order: "Write it as an integer".
+        changes: what is done to the document.
+        is_safe: whether the file goes on meaning what it says: PEFT reads the same, or could not
+            work with what was there and only one reading is possible.
+    """
+
+    description: str
+    changes: tuple[Change, ...]
+    is_safe: bool = True
+
+
+class ConflictError(Exception):
+    """A change cannot be made; the text says why."""
+
+
+def changed(value: Any, changes: Iterable[Change]) -> Any:
+    """Return a copy of a decoded document with all changes made.
+
+    What aliases share in the document is shared in the copy, so it changes everywhere.
+
+    Raises:
+        ConflictError: a place is not there, or a name is taken.
+    """
+    root = copy.deepcopy(value)
+    puts = [change for change in changes if isinstance(change, Put)]
+    renames = [change for change in changes if isinstance(change, Rename)]
+    for put in puts:
+        *above, last = put.path
+        _container(root, above, last)[last] = put.value
+    for insert in (change for change in changes if isinstance(change, Insert)):
+        *above, name = insert.path
+        _rebuild(_node(root, above), {}, {name: insert.value})
+    # Inner names first: the path of an outer one leads there.
+    for rename in sorted(renames, key=lambda change: -len(change.path)):
+        *above, last = rename.path
+        _rebuild(_container(root, above, last), {last: rename.name}, {})
+    return root
+
+
+def _rebuild(mapping: Any, names: dict[Any, str], before: dict[Any, Any]) -> None:
+    """Rename keys of a mapping in place, and put new ones before them."""
+    for name in (*names.values(), *before):
+        if name in mapping:
+            raise ConflictError(f"there is a key {name!r} already")
+    entries = before | {names.get(key, key): value for key, value in mapping.items()}
+    mapping.clear()
+    mapping.update(entries)
+
+
+def _container(root: Any, above: Iterable[str | int], last: str | int) -> Any:
+    node = _node(root, above)
+    try:
+        node[last]
+    except (LookupError, TypeError):
+        raise ConflictError(_MOVED) from None
+    return node
+
+
+def _node(root: Any, path: Iterable[str | int]) -> Any:
+    node = root
+    try:
+        for step in path:
+            node = node[step]
+    except (LookupError, TypeError):
+        raise ConflictError(_MOVED) from None
+    return node
+
+
+_MOVED = "another fix has moved its place"
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether two decoded documents are equal in every type too: 12 is not 12.0."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        # Sets of keys and their types: True and 1 are one key to Python.
+        if {(type(k), k) for k in one} != {(type(k), k) for k in other}:
+            return False
+        return all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, float) and math.isnan(one):
+        return math.isnan(other)
+    return bool(one == other)

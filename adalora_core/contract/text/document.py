@@ -1,0 +1,95 @@
+"""A decoded text: its values, the way from a path to a place, and the problems of the text."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from adalora_core.contract.text.places import Span
+
+if TYPE_CHECKING:
+    from adalora_core.contract.text.places import Extent, Path
+    from adalora_core.contract.text.problems import Problem
+
+Format = Literal["json", "yaml", "toml"]
+
+
+@dataclass(frozen=True, slots=True)
+class AmbiguousScalar:
+    """A plain scalar whose YAML text does not mean what it seems to, or not to every reader.
+
+    Args:
+        kind: the ambiguity, as `yaml_scalars.ambiguity` names it, or `tag`.
+        path: where, from the document's top.
+        text: the scalar as it is written.
+    """
+
+    kind: str
+    path: Path
+    text: str
+
+
+class Locator(Protocol):
+    """The way from a path to its text; a path that leads too far gives the nearest place on it."""
+
+    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
+        """Return the extent of the key or the value at `path`."""
+
+
+@dataclass
+class Document:
+    """A decoded text.
+
+    Args:
+        text: the text that offsets count in.
+        value: what it decodes to; meaningless if `fatal`.
+        problems: the faults of the text itself.
+        fatal: whether there is no value to look at.
+        locator: the way from a path to a place.
+        ambiguous_scalars: scalars that YAML reads unexpectedly.
+        format: what the text is written in.
+        is_text: whether there is a text; false where the source was a mapping.
+        raw: the bytes of the text, as a file holds them.
+    """
+
+    text: str
+    value: Any = None
+    problems: list[Problem] = field(default_factory=list)
+    fatal: bool = False
+    locator: Locator | None = None
+    ambiguous_scalars: tuple[AmbiguousScalar, ...] = ()
+    format: Format = "json"
+    is_text: bool = True
+    raw: bytes = b""
+
+    def span_of(self, path: Path, at: Literal["key", "value"]) -> Span | None:
+        """Return the span of the key or value at `path`."""
+        if self.locator is None:
+            return None
+        extent = self.locator.locate(path, at)
+        return None if extent is None else self.span(*extent)
+
+    def span(self, start: int, end: int) -> Span:
+        """Turn offsets into a span with lines and columns."""
+        start_line, start_column = self._position(start)
+        end_line, end_column = self._position(end)
+        return Span(start, end, start_line, start_column, end_line, end_column)
+
+    def offset_of(self, line: int, column: int) -> int:
+        """Turn a 1-based line and column into an offset."""
+        return self._line_starts[min(line, len(self._line_starts)) - 1] + column - 1
+
+    def _position(self, offset: int) -> tuple[int, int]:
+        line = bisect_right(self._line_starts, offset)
+        return line, offset - self._line_starts[line - 1] + 1
+
+    @cached_property
+    def _line_starts(self) -> list[int]:
+        starts, at = [0], 0
+        # A lone CR ends a line too; U+2028 does not, as in every editor's status line.
+        for line in self.text.replace("\r\n", " \n").replace("\r", "\n").split("\n")[:-1]:
+            at += len(line) + 1
+            starts.append(at)
+        return starts

@@ -1,0 +1,224 @@
+"""Decode JSON with the standard decoder; find a position by walking the text on demand."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from json.decoder import scanstring  # type: ignore[attr-defined]
+from typing import TYPE_CHECKING, Any, Literal
+
+from adalora_core.contract.text import problems
+from adalora_core.contract.text.document import Document
+from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
+from adalora_core.contract.text.problems import Problem, duplicate_key, impossible_characters
+
+if TYPE_CHECKING:
+    from adalora_core.contract.text.places import Extent, Path
+
+_BLANK = re.compile(r"[ \t\n\r]*")
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+
+_SUSPICIOUS = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
+"""Escapes that a string may be spoilt by: halves of a surrogate pair, and NUL."""
+
+
+class _RepeatedKeyError(Exception):
+    """An object has a key twice."""
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise _RepeatedKeyError
+    return values
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_without_repetition)
+_PLAIN = json.JSONDecoder()
+
+
+def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
+    """Decode JSON text; whatever is wrong with it becomes a problem of the document."""
+    document = Document(text)
+    if not text.strip(" \t\n\r"):
+        return _fail(document, problems.EMPTY_INPUT, 0, "the document is empty")
+    excess = _excess(text, limits)
+    if excess is not None:
+        return _fail(document, problems.LIMIT_EXCEEDED, *excess)
+    repeated = False
+    try:
+        try:
+            document.value = _STRICT.decode(text)
+        except _RepeatedKeyError:
+            repeated = True
+            document.value = _PLAIN.decode(text)
+    except json.JSONDecodeError as error:
+        return _fail(document, problems.SYNTAX_ERROR, *_explained(error))
+    except RecursionError:
+        message = "nested too deep for this interpreter"
+        return _fail(document, problems.LIMIT_EXCEEDED, 0, message)
+    except ValueError:
+        # CPython refuses to convert integers of more than 4300 digits.
+        number = re.search(r"\d{4300,}", text)
+        offset = number.start() if number else 0
+        return _fail(document, problems.LIMIT_EXCEEDED, offset, "an integer has too many digits")
+    locator = JsonLocator(text)
+    document.locator = locator
+    if _SUSPICIOUS.search(text):
+        document.problems += impossible_characters(document.value)
+    if repeated:
+        document.problems += [
+            duplicate_key(path, key, locator.extents(path, key))
+            for path, key in _repeated_keys(document.value, locator)
+        ]
+    return document
+
+
+def _excess(text: str, limits: Limits) -> tuple[int, str] | None:
+    """Return where and how the text exceeds a limit, or None.
+
+    The counts are upper bounds that are cheap to get; most documents need no closer look.
+    """
+    brackets = text.count("[") + text.count("{")
+    if brackets > limits.depth:
+        too_deep = _first_too_deep(text, limits.depth)
+        if too_deep is not None:
+            return too_deep, f"nested deeper than {limits.depth} levels"
+    if text.count(",") + text.count(":") + brackets >= limits.nodes:
+        return 0, f"more than {limits.nodes} values"
+    return None
+
+
+def _fail(
+    document: Document, code: str, offset: int, message: str, hint: str | None = None
+) -> Document:
+    document.problems.append(Problem(code, message, hint=hint, offset=offset))
+    document.fatal = True
+    return document
+
+
+def _explained(error: json.JSONDecodeError) -> tuple[int, str, str | None]:
+    """Return position, message and hint of a decoding error, in words that say what to do."""
+    text, at = error.doc, error.pos
+    message = f"not valid JSON: {error.msg[:1].lower()}{error.msg[1:]}"
+    comma = _trailing_comma(error)
+    if comma is not None:
+        return comma, "not valid JSON: a comma before the closing bracket", "remove it"
+    if text.startswith(("/", "#"), at):
+        return at, "not valid JSON: JSON has no comments", "remove the comment, or use YAML"
+    if text.startswith("'", at):
+        return at, message, "write JSON strings in double quotes"
+    for word, json_word in (("True", "true"), ("False", "false"), ("None", "null")):
+        if text.startswith(word, at):
+            return at, f"not valid JSON: {word} is Python", f"write {json_word}"
+    if error.msg.startswith("Extra data"):
+        return at, "not valid JSON: there is text behind the document", "remove it"
+    if not text[at:].strip():
+        return at, "not valid JSON: the text ends too early", "check whether the file is cut off"
+    return at, message, None
+
+
+def _trailing_comma(error: json.JSONDecodeError) -> int | None:
+    """Return the position of a comma before a closing bracket, if that is what is wrong."""
+    if error.msg.startswith("Illegal trailing comma"):  # since Python 3.13, at the comma
+        return error.pos
+    before = error.doc[: error.pos].rstrip()
+    closes = error.doc.startswith(("]", "}"), error.pos)
+    return len(before) - 1 if closes and before.endswith(",") else None
+
+
+def _first_too_deep(text: str, depth: int) -> int | None:
+    level = 0
+    for token in _TOKEN.finditer(text):
+        character = text[token.start()]
+        if character in "[{":
+            level += 1
+            if level > depth:
+                return token.start()
+        elif character in "]}":
+            level -= 1
+    return None
+
+
+def _repeated_keys(value: Any, locator: JsonLocator) -> list[tuple[Path, str]]:
+    found = []
+    stack: list[tuple[Path, Any]] = [((), value)]
+    while stack:
+        path, node = stack.pop()
+        if isinstance(node, dict):
+            names = Counter(name for name, _, _ in locator.members(path))
+            found += [(path, name) for name in node if names[name] > 1]
+            stack += [((*path, key), entry) for key, entry in node.items()]
+        elif isinstance(node, list):
+            stack += [((*path, index), entry) for index, entry in enumerate(node)]
+    return found
+
+
+class JsonLocator:
+    """The extents of keys and values in text that is known to be valid JSON.
+
+    One container is read at a time; the values inside are skipped by the C decoder.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._members: dict[Path, list[tuple[str | int, Extent | None, Extent]]] = {}
+
+    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
+        """Return the extent of the key or value; of the nearest place if the path leads too far."""
+        extent = self._value_extent(())
+        for depth, step in enumerate(path):
+            # Of a repeated key the last one counts, as in the decoded value.
+            for name, key, value in reversed(self.members(path[:depth])):
+                if name == step:
+                    extent = key if at == "key" and key and depth + 1 == len(path) else value
+                    break
+            else:
+                break
+        if at == "key" and not path:
+            # The whole document as a "key" would underline everything: its first character.
+            return extent[0], extent[0] + 1
+        return extent
+
+    def extents(self, path: Path, key: str) -> list[Extent]:
+        """Return every extent of `key` in the object at `path`."""
+        return [extent for name, extent, _ in self.members(path) if name == key and extent]
+
+    def members(self, path: Path) -> list[tuple[str | int, Extent | None, Extent]]:
+        """Return name or index, extent of the key and extent of the value of each member."""
+        if path not in self._members:
+            self._members[path] = self._read(self._value_extent(path)[0])
+        return self._members[path]
+
+    def _value_extent(self, path: Path) -> Extent:
+        if not path:
+            start = self._after_blank(0)
+            return start, len(self._text.rstrip(" \t\n\r"))
+        *parent, last = path
+        return next(v for name, _, v in reversed(self.members(tuple(parent))) if name == last)
+
+    def _after_blank(self, at: int) -> int:
+        match = _BLANK.match(self._text, at)
+        return match.end() if match else at
+
+    def _read(self, start: int) -> list[tuple[str | int, Extent | None, Extent]]:
+        text = self._text
+        members: list[tuple[str | int, Extent | None, Extent]] = []
+        if text[start : start + 1] not in ("{", "["):
+            return []
+        is_object = text[start] == "{"
+        at = self._after_blank(start + 1)
+        while text[at] not in "]}":
+            name: str | int = len(members)
+            key = None
+            if is_object:
+                name, end = scanstring(text, at + 1, True)
+                key = (at, end)
+                at = self._after_blank(self._after_blank(end) + 1)
+            _, end = _PLAIN.raw_decode(text, at)
+            members.append((name, key, (at, end)))
+            at = self._after_blank(end)
+            if text[at] == ",":
+                at = self._after_blank(at + 1)
+        return members

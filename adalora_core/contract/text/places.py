@@ -1,0 +1,59 @@
+"""Places in a document: paths, JSON pointers, extents and spans of text, and edits of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Path = tuple[str | int, ...]
+"""Steps from one place of a decoded document to another; `()` is the place itself."""
+
+Extent = tuple[int, int]
+"""Start and exclusive end of a stretch of text, as offsets in code points."""
+
+
+def to_pointer(path: Path) -> str:
+    """Write a path as a JSON pointer (RFC 6901); the whole document is the empty string.
+
+    Example:
+        >>> to_pointer(("peft", "a/b", 0))
+        '/peft/a~1b/0'
+    """
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+
+
+def from_pointer(pointer: str) -> tuple[str, ...]:
+    """Split a JSON pointer into its steps, all of them strings.
+
+    Raises:
+        ValueError: the pointer is not empty and does not start with a slash.
+    """
+    if not pointer:
+        return ()
+    if not pointer.startswith("/"):
+        raise ValueError(
+            f"a JSON pointer starts with '/', got {pointer!r}; write for example /model/peft"
+        )
+    return tuple(step.replace("~1", "/").replace("~0", "~") for step in pointer[1:].split("/"))
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of the source: 0-based offsets, 1-based lines and columns, in code points.
+
+    The end is exclusive: `end_column` is the column after the last character.
+    """
+
+    start: int
+    end: int
+    start_line: int
+    start_column: int
+    end_line: int
+    end_column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A replacement for a stretch of the source."""
+
+    span: Span
+    replacement: str

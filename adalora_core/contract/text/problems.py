@@ -1,0 +1,87 @@
+"""Problems of a text, before any rule sees it: a code, a message and a place.
+
+Readers of text know no rules. The rule that explains a code takes it from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from adalora_core.contract.text.places import Extent, Path
+
+SYNTAX_ERROR = "ADA001"
+DUPLICATE_KEY = "ADA002"
+BAD_ENCODING = "ADA004"
+LIMIT_EXCEEDED = "ADA005"
+NO_BLOCK = "ADA006"
+NOT_A_MAPPING = "ADA007"
+MANY_DOCUMENTS = "ADA008"
+EMPTY_INPUT = "ADA009"
+NON_STRING_KEY = "ADA607"
+UNKNOWN_TAG = "ADA608"
+
+MOST_RELATED = 8
+"""Places of one repeated key that are named besides the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A fault of the text.
+
+    Args:
+        code: of the rule that explains it.
+        message: what is wrong, with the values concerned.
+        path: where, from the document's top.
+        at: whether the key or the value is meant.
+        hint: what to do, if not what the rule recommends.
+        offset: the position in the text, where a path cannot name it.
+        related: other extents of the text with a word on each.
+    """
+
+    code: str
+    message: str
+    path: Path = ()
+    at: Literal["key", "value"] = "value"
+    hint: str | None = None
+    offset: int | None = None
+    related: tuple[tuple[Extent, str], ...] = ()
+
+
+def duplicate_key(path: Path, key: str, extents: list[Extent]) -> Problem:
+    """Return the problem of a key that appears at all of `extents`."""
+    return Problem(
+        DUPLICATE_KEY,
+        f"the key {key!r} appears {len(extents)} times in one object; the last one wins",
+        (*path, key),
+        "key",
+        related=tuple((extent, "also here") for extent in extents[:-1][:MOST_RELATED]),
+    )
+
+
+def impossible_characters(value: Any) -> list[Problem]:
+    """Return a problem for each string, key or value, that no UTF-8 file could hold."""
+    found = []
+    stack: list[tuple[Path, Any]] = [((), value)]
+    while stack:
+        path, node = stack.pop()
+        if isinstance(node, dict):
+            stack += [((*path, key), entry) for key, entry in node.items()]
+            found += [_impossible((*path, key), key, "key") for key in node if _is_impossible(key)]
+        elif isinstance(node, list):
+            stack += [((*path, index), entry) for index, entry in enumerate(node)]
+        elif _is_impossible(node):
+            found.append(_impossible(path, node, "value"))
+    return found
+
+
+def _is_impossible(value: Any) -> bool:
+    return isinstance(value, str) and any(
+        character == "\0" or "\ud800" <= character <= "\udfff" for character in value
+    )
+
+
+def _impossible(path: Path, value: str, at: Literal["key", "value"]) -> Problem:
+    message = f"a string holds NUL or half of a surrogate pair: {value!r}"
+    return Problem(BAD_ENCODING, message, path, at)

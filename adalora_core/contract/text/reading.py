@@ -1,0 +1,114 @@
+"""Read a file or bytes as text, within the limits, with the problems of the encoding."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from adalora_core.contract.text import problems
+from adalora_core.contract.text.document import Document
+from adalora_core.contract.text.problems import Problem
+
+if TYPE_CHECKING:
+    from adalora_core.contract.text.document import Format
+    from adalora_core.contract.text.limits import Limits
+
+FORMATS: tuple[Format, ...] = ("json", "yaml", "toml")
+SUFFIXES: dict[str, Format] = {
+    ".json": "json",
+    ".yaml": "yaml",
+    ".yml": "yaml",
+    ".toml": "toml",
+}
+
+_CHUNK = 1 << 18
+
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+
+
+def format_of(name: str | os.PathLike[str]) -> Format:
+    """Return the format that a file's suffix stands for; JSON where it stands for none."""
+    return SUFFIXES.get(os.path.splitext(name)[1].lower(), "json")  # noqa: PTH122 - many files
+
+
+def open_regular_file(path: str | os.PathLike[str]) -> int:
+    """Open a file for reading and return its descriptor.
+
+    Raises:
+        OSError: the file is missing, unreadable, or not a regular file (a pipe would block, a
+            device would never end).
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
+
+
+def read_bytes(path: str | os.PathLike[str], limits: Limits) -> bytes:
+    """Read a regular file, at most one byte more than the limit.
+
+    Raises:
+        OSError: as `open_regular_file`.
+    """
+    descriptor = open_regular_file(path)
+    try:
+        chunks = []
+        left = limits.file_bytes + 1
+        # Large requests, small buffers: a regular file ends where less comes than was asked for.
+        while left > 0:
+            asked = min(left, _CHUNK)
+            chunk = os.read(descriptor, asked)
+            chunks.append(chunk)
+            left -= len(chunk)
+            if len(chunk) < asked:
+                break
+        return b"".join(chunks)
+    finally:
+        os.close(descriptor)
+
+
+def to_text(raw: bytes, limits: Limits) -> Document:
+    """Decode bytes as UTF-8; the document has no value yet, and is fatal if it has no text."""
+    if len(raw) > limits.file_bytes:
+        message = f"more than {limits.file_bytes} bytes"
+        return _fatal("", Problem(problems.LIMIT_EXCEEDED, message, offset=0))
+    for mark, name in _MARKS:
+        if raw.startswith(mark):
+            return _fatal("", _encoding(f"the file is {name}, not UTF-8", 0))
+    found = []
+    if raw.startswith(codecs.BOM_UTF8):
+        raw = raw.removeprefix(codecs.BOM_UTF8)
+        message = "the file starts with a byte order mark, which Python's json refuses"
+        found.append(_encoding(message, 0))
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # The text before the fault, so that the position has a line.
+        text = raw[: error.start].decode("utf-8")
+        byte = f"byte {raw[error.start]:#04x} at offset {error.start}"
+        return _fatal(text, _encoding(f"{byte} is not UTF-8 ({error.reason})", len(text)))
+    nul = text.find("\0")
+    if nul >= 0:
+        message = "the file holds a NUL character: it is not text"
+        return _fatal(text, *found, _encoding(message, nul))
+    return Document(text, problems=found)
+
+
+def _encoding(message: str, offset: int) -> Problem:
+    return Problem(problems.BAD_ENCODING, message, offset=offset)
+
+
+def _fatal(text: str, *found: Problem) -> Document:
+    return Document(text, problems=list(found), fatal=True)

@@ -1,0 +1,140 @@
+"""From changes of a document to edits of its text, in the way that the text is written."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.contract.text.changes import Insert, Put, Rename
+from adalora_core.contract.text.places import Edit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from adalora_core.contract.text.changes import Change
+    from adalora_core.contract.text.document import Document, Locator
+    from adalora_core.contract.text.places import Extent
+    from adalora_core.contract.text.reading import Format
+
+_PROPERTIES = re.compile(r"(?:[&!]\S*\s+)+")
+"""Anchor and tag before a value in YAML; others may refer to the anchor, so it stays."""
+
+_COMMENT = re.compile(r"(?:^|\s)#")
+_PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def edits(document: Document, changes: Iterable[Change]) -> tuple[Edit, ...]:
+    """Return the replacements that make `changes`; nothing where the source was no text."""
+    if document.locator is None:
+        return ()
+    found = []
+    for change in changes:
+        if isinstance(change, Insert):
+            made = _insertion(document, document.locator, change)
+        else:
+            made = _replacement(document, document.locator, change)
+        if made is None:
+            return ()
+        (start, end), text = made
+        found.append(Edit(document.span(start, end), text))
+    return tuple(found)
+
+
+def _replacement(
+    document: Document, locator: Locator, change: Put | Rename
+) -> tuple[Extent, str] | None:
+    extent = locator.locate(change.path, "value" if isinstance(change, Put) else "key")
+    if extent is None:
+        return None
+    start, end = extent
+    if document.format == "yaml":
+        properties = _PROPERTIES.match(document.text, start, end)
+        start = properties.end() if properties else start
+    old = document.text[start:end]
+    if document.format != "json" and old[:1] in "[-" and _COMMENT.search(old):
+        return None  # it stands between the entries of a list and would be lost
+    if isinstance(change, Rename):
+        return (start, end), _key(change.name, old, document.format)
+    if document.format == "yaml" and change.yaml is not None:
+        return (start, end), change.yaml
+    return (start, end), spell(change.value, old, document.format)
+
+
+def _insertion(document: Document, locator: Locator, change: Insert) -> tuple[Extent, str] | None:
+    """Put a key before the first one of its mapping, in the way that one is written."""
+    *above, name = change.path
+    mapping = document.value
+    for step in above:
+        mapping = mapping[step]
+    extents = [locator.locate((*above, key), "key") for key in mapping]
+    first = min((extent[0] for extent in extents if extent is not None), default=None)
+    if first is None:
+        return None
+    text, format_ = document.text, document.format
+    sign = " = " if format_ == "toml" else ": "
+    pair = f"{_key(str(name), '', format_)}{sign}{spell(change.value, '', format_)}"
+    before = text[:first].rstrip()
+    if before.endswith("{"):
+        blank = text[len(before) : first]
+        return (first, first), f"{pair},{blank or ' '}"
+    line_start = max(text.rfind("\n", 0, first), text.rfind("\r", 0, first)) + 1
+    # What stands before the first key of a list's entry, its dash, is not said again.
+    indent = re.sub(r"\S", " ", text[line_start:first])
+    line_end = re.search(r"\r\n|\n|\r", text)
+    return (first, first), f"{pair}{line_end[0] if line_end else chr(10)}{indent}"
+
+
+def spell(value: Any, old: str, format: Format) -> str:  # noqa: A002 - as everywhere
+    """Write a value, in the kind of quotes that the old text has."""
+    if isinstance(value, list):
+        return f"[{', '.join(spell(entry, old, format) for entry in value)}]"
+    if isinstance(value, str):
+        return _string(value, old, format)
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = repr(value)
+    return spelled_for_all(text) if format == "yaml" and "e" in text else text
+
+
+def spelled_for_all(number: str) -> str:
+    """Write a number with an exponent so that every reader of YAML takes it for one.
+
+    Example:
+        >>> spelled_for_all("1e-4"), spelled_for_all(".5E3")
+        ('1.0e-4', '.5e+3')
+    """
+    mantissa, exponent = re.split("[eE]", number)
+    if "." not in mantissa:
+        mantissa += ".0"
+    elif mantissa.endswith("."):
+        mantissa += "0"
+    return f"{mantissa}e{exponent if exponent[0] in '+-' else '+' + exponent}"
+
+
+def _string(value: str, old: str, format: Format) -> str:  # noqa: A002 - as everywhere
+    if format != "json" and old.startswith("'") and value.isprintable():
+        if format == "yaml":
+            return "'" + value.replace("'", "''") + "'"
+        if "'" not in value:
+            return f"'{value}'"
+    if format == "yaml" and not old.startswith('"') and _is_plain(value):
+        return value
+    # Escapes where the file has escapes; and where UTF-8 has no bytes for it.
+    needs_escapes = any("\ud800" <= character <= "\udfff" for character in value)
+    return json.dumps(value, ensure_ascii=format == "json" and (old.isascii() or needs_escapes))
+
+
+def _is_plain(value: str) -> bool:
+    from adalora_core.contract.text.yaml_scalars import STRING, ambiguity, resolve
+
+    return bool(
+        _PLAIN.fullmatch(value) and resolve(value) == STRING and ambiguity(STRING, value) is None
+    )
+
+
+def _key(name: str, old: str, format: Format) -> str:  # noqa: A002 - as everywhere
+    if format == "toml" and old[:1] not in {'"', "'"} and _BARE.fullmatch(name):
+        return name
+    return _string(name, old, format)

@@ -1,0 +1,92 @@
+"""What PyYAML, and with it most trainers, makes of a plain scalar, and where others differ."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+import yaml
+from yaml.constructor import SafeConstructor
+from yaml.nodes import ScalarNode
+
+_PREFIX = "tag:yaml.org,2002:"
+STRING = _PREFIX + "str"
+MERGE = _PREFIX + "merge"
+_RESOLVERS: dict[str, list[tuple[str, re.Pattern[str]]]] = yaml.SafeLoader.yaml_implicit_resolvers
+_CONSTRUCTOR = SafeConstructor()
+_CONSTRUCT = {
+    _PREFIX + "null": _CONSTRUCTOR.construct_yaml_null,
+    _PREFIX + "bool": _CONSTRUCTOR.construct_yaml_bool,
+    _PREFIX + "int": _CONSTRUCTOR.construct_yaml_int,
+    _PREFIX + "float": _CONSTRUCTOR.construct_yaml_float,
+    _PREFIX + "timestamp": _CONSTRUCTOR.construct_yaml_timestamp,
+    _PREFIX + "binary": _CONSTRUCTOR.construct_yaml_binary,
+}
+
+
+class UnknownTagError(Exception):
+    """A tag that the safe loader refuses."""
+
+
+_EXPONENT = re.compile(r"[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+")
+_OLD_OCTAL = re.compile(r"[-+]?0[0-7_]+")
+_NEW_OCTAL = re.compile(r"0o[0-7]+")
+
+
+def resolve(text: str) -> str:
+    """Return the tag that PyYAML's safe loader gives a plain scalar."""
+    for tag, pattern in _RESOLVERS.get(text[:1], ()):
+        if pattern.match(text):
+            return tag
+    return STRING
+
+
+def construct(tag: str, text: str) -> Any:
+    """Return the value of a scalar with `tag`.
+
+    Raises:
+        UnknownTagError: the safe loader knows no scalar of this tag.
+        ValueError: the text is none of the tag, as in a 13th month.
+    """
+    if tag in (STRING, MERGE):
+        return text
+    construct_one: Any = _CONSTRUCT.get(tag)
+    if construct_one is None:
+        raise UnknownTagError(tag)
+    try:
+        return construct_one(ScalarNode(tag, text))
+    except (LookupError, AttributeError, yaml.YAMLError) as error:
+        # PyYAML does not look at what an explicit tag stands on: !!float on nothing, !!bool on x.
+        raise ValueError(str(error) or "empty") from None
+
+
+@lru_cache(maxsize=2048)
+def interpret(text: str) -> tuple[str, Any, str | None]:
+    """Return tag, value and ambiguity of a plain scalar; configurations repeat the same few words.
+
+    Raises:
+        ValueError: as `construct`.
+    """
+    tag = resolve(text)
+    return tag, construct(tag, text), ambiguity(tag, text)
+
+
+def ambiguity(tag: str, text: str) -> str | None:
+    """Return in what way other readers take this plain scalar for something else, or None."""
+    if tag == STRING:
+        if _EXPONENT.fullmatch(text):
+            return "exponent"
+        return "octal" if _NEW_OCTAL.fullmatch(text) else None
+    kind = tag.removeprefix(_PREFIX)
+    if kind == "timestamp":
+        return "date"
+    if kind == "bool":
+        return None if text.lower() in ("true", "false") else "boolean-word"
+    if kind in ("int", "float"):
+        if ":" in text:
+            return "sexagesimal"
+        if "_" in text:
+            return "underscore"
+        return "octal" if kind == "int" and _OLD_OCTAL.fullmatch(text) else None
+    return None

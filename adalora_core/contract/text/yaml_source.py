@@ -1,0 +1,307 @@
+"""YAML, as PyYAML's safe loader reads it: from its events, with positions, without recursion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from adalora_core.contract.text import problems
+from adalora_core.contract.text import yaml_scalars as scalars
+from adalora_core.contract.text.document import AmbiguousScalar, Document
+from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
+from adalora_core.contract.text.problems import Problem, duplicate_key
+from adalora_core.contract.text.tree import Place, TreeLocator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from adalora_core.contract.text.places import Path
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_CONTAINER_TAGS = {
+    None,
+    "!",
+    "tag:yaml.org,2002:map",
+    "tag:yaml.org,2002:seq",
+}
+
+
+class _StopError(Exception):
+    """The document cannot be read further; the problem says why."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A container that is being read."""
+
+    value: Any
+    place: Place
+    anchor: str | None = None
+    key: Any = None
+    key_extent: tuple[int, int] | None = None
+    merged: list[tuple[Any, Place]] = field(default_factory=list)
+
+
+_AWAITS_KEY = object()
+
+
+def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
+    """Decode YAML text; whatever is wrong with it becomes a problem of the document."""
+    reader = _Reader(text, limits)
+    try:
+        reader.read()
+    except _StopError as stop:
+        _abort(reader.document, stop.problem)
+    except yaml.reader.ReaderError as error:
+        message = f"a character that YAML does not allow: {error.reason}"
+        offset = _reader_offset(text, error)
+        _abort(reader.document, Problem(problems.BAD_ENCODING, message, offset=offset))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        offset = min(mark.index, len(text)) if mark else 0
+        message = error.problem or str(error)
+        problem = _syntax(text, offset, message)
+        if "nesting depth" in message:  # libyaml's own limit, met while it looks ahead
+            problem = Problem(problems.LIMIT_EXCEEDED, message, offset=offset)
+        _abort(reader.document, problem)
+    return reader.document
+
+
+def scalar_extents(text: str) -> list[tuple[int, int]]:
+    """Return the extents of all scalars of a text that was read before, in their order."""
+    events = yaml.parse(text, Loader=_Loader)
+    scalars: Iterator[Any] = (event for event in events if isinstance(event, yaml.ScalarEvent))
+    return [(event.start_mark.index, event.end_mark.index) for event in scalars]
+
+
+def _abort(document: Document, problem: Problem) -> None:
+    """End with `problem`; of earlier ones only those with a position of their own can be shown."""
+    document.problems = [earlier for earlier in document.problems if earlier.offset is not None]
+    document.problems.append(problem)
+    document.fatal = True
+
+
+def _reader_offset(text: str, error: yaml.reader.ReaderError) -> int:
+    # The C reader counts bytes, the Python reader characters; both name the character.
+    character = error.character
+    number = character if isinstance(character, int) else ord(character[:1] or "\0")
+    return max(text.find(chr(number)), 0)
+
+
+def _syntax(text: str, offset: int, fault: str) -> Problem:
+    hint = None
+    line = text[text.rfind("\n", 0, offset) + 1 : offset + 80]
+    if "\t" in fault or "\t" in line[: len(line) - len(line.lstrip())]:
+        hint = "indent with spaces: YAML allows no tabs"
+    elif "{{" in line or "{%" in line:
+        hint = "render the template first, or quote it"
+    message = f"not valid YAML: {fault}"
+    return Problem(problems.SYNTAX_ERROR, message, hint=hint, offset=offset)
+
+
+class _Reader:
+    def __init__(self, text: str, limits: Limits) -> None:
+        self.document = Document(text)
+        self._text = text
+        self._limits = limits
+        self._stack: list[_Frame] = []
+        self._anchors: dict[str, tuple[Any, Place] | None] = {}
+        self._ambiguous: list[AmbiguousScalar] = []
+        self._ambiguous_at: dict[int, tuple[str, str]] = {}
+        self._done: tuple[Any, Place] | None = None
+
+    def read(self) -> None:
+        """Read the one document of the text."""
+        loader = _Loader(self._text)
+        handlers: dict[type, Callable[[Any], None]] = {
+            yaml.ScalarEvent: self._scalar,
+            yaml.AliasEvent: self._alias,
+            yaml.MappingStartEvent: self._open,
+            yaml.SequenceStartEvent: self._open,
+            yaml.MappingEndEvent: self._close,
+            yaml.SequenceEndEvent: self._close,
+            yaml.DocumentStartEvent: self._document_start,
+        }
+        try:
+            while loader.check_event():
+                event = loader.get_event()
+                handle = handlers.get(type(event))
+                if handle is not None:
+                    handle(event)
+        finally:
+            loader.dispose()
+        if self._done is None or (self._done[0] is None and not self._text.strip(" \t\r\n-")):
+            raise _StopError(Problem(problems.EMPTY_INPUT, "the document is empty", offset=0))
+        document = self.document
+        document.value, place = self._done
+        document.locator = TreeLocator(self._text, place)
+        document.ambiguous_scalars = tuple(self._ambiguous)
+
+    def _document_start(self, event: Any) -> None:
+        if self._done is not None:
+            message = "a second document begins here"
+            offset = event.start_mark.index
+            raise _StopError(Problem(problems.MANY_DOCUMENTS, message, offset=offset))
+
+    def _scalar(self, event: Any) -> None:
+        text, start, end = event.value, event.start_mark.index, event.end_mark.index
+        tag = event.tag
+        try:
+            if tag is None or tag == "!":
+                if not event.implicit[0]:  # quoted: always text
+                    self._add(text, Place(start, end), event.anchor)
+                    return
+                tag, value, kind = scalars.interpret(text)
+                if kind is not None and (path := self._path()) is not None:
+                    self._ambiguous.append(AmbiguousScalar(kind, path, text))
+                    self._ambiguous_at[start] = kind, text
+            else:
+                value = scalars.construct(tag, text)
+        except scalars.UnknownTagError:
+            value = None
+            self._refuse_tag(tag, start)
+        except ValueError as error:
+            raise _StopError(self._unreadable(tag, text, start, error)) from None
+        self._add(value, Place(start, end), event.anchor, is_merge=tag == scalars.MERGE)
+
+    def _unreadable(self, tag: str | None, text: str, start: int, error: Exception) -> Problem:
+        tag = tag or scalars.resolve(text)
+        if tag.endswith(":int") and "digits" in str(error):
+            message = "an integer has too many digits"
+            return Problem(problems.LIMIT_EXCEEDED, message, offset=start)
+        kind = tag.rpartition(":")[2]
+        shown = text[:40]
+        return _syntax(self._text, start, f"{shown!r} is not a valid {kind} ({error})")
+
+    def _refuse_tag(self, tag: str, offset: int) -> None:
+        message = f"the tag {tag!r} is refused by yaml.safe_load"
+        self.document.problems.append(
+            Problem(problems.UNKNOWN_TAG, message, self._path() or (), offset=offset)
+        )
+        if (path := self._path()) is not None:
+            self._ambiguous.append(AmbiguousScalar("tag", path, tag))
+
+    def _alias(self, event: Any) -> None:
+        start, end = event.start_mark.index, event.end_mark.index
+        if event.anchor not in self._anchors:
+            raise _StopError(_syntax(self._text, start, f"no anchor &{event.anchor} before"))
+        known = self._anchors[event.anchor]
+        if known is None:
+            message = f"the alias *{event.anchor} is inside the value that it names"
+            raise _StopError(Problem(problems.LIMIT_EXCEEDED, message, offset=start))
+        value, place = known
+        copy = Place(start, end, place.keys, place.inside, place.nodes, place.height)
+        self._add(value, copy, None)
+
+    def _open(self, event: Any) -> None:
+        start = event.start_mark.index
+        if len(self._stack) >= self._limits.depth:
+            raise _StopError(self._too_deep(start))
+        if event.tag not in _CONTAINER_TAGS:
+            self._refuse_tag(event.tag, start)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = None
+        is_mapping = isinstance(event, yaml.MappingStartEvent)
+        frame = _Frame({} if is_mapping else [], Place(start, start), event.anchor, _AWAITS_KEY)
+        self._stack.append(frame)
+
+    def _close(self, event: Any) -> None:
+        frame = self._stack.pop()
+        frame.place.end = event.end_mark.index
+        for value, place in frame.merged:
+            # PyYAML lets the mapping's own keys win, and earlier merges over later ones.
+            for key, entry in value.items():
+                if key not in frame.value:
+                    frame.value[key] = entry
+                    frame.place.keys[key] = place.keys.get(key, (place.start, place.end))
+                    frame.place.inside[key] = place.inside[key]
+                    known = self._ambiguous_at.get(place.inside[key].start)
+                    if known is not None and (path := self._path()) is not None:
+                        kind, text = known
+                        self._ambiguous.append(AmbiguousScalar(kind, (*path, key), text))
+        self._add(frame.value, frame.place, frame.anchor)
+
+    def _add(self, value: Any, place: Place, anchor: str | None, *, is_merge: bool = False) -> None:
+        """Put a finished value where it belongs: top, list, key or value of a mapping."""
+        if anchor is not None:
+            self._anchors[anchor] = (value, place)
+        if not self._stack:
+            self._done = (value, place)
+            return
+        frame = self._stack[-1]
+        outer = frame.place
+        outer.nodes += place.nodes
+        outer.height = max(outer.height, place.height + 1)
+        # Aliases let a few lines stand for millions of values: counted, never walked.
+        if outer.nodes > self._limits.nodes:
+            message = f"more than {self._limits.nodes} values, aliases counted"
+            raise _StopError(Problem(problems.LIMIT_EXCEEDED, message, offset=place.start))
+        if len(self._stack) + outer.height > self._limits.depth:
+            raise _StopError(self._too_deep(place.start))
+        if isinstance(frame.value, list):
+            outer.inside[len(frame.value)] = place
+            frame.value.append(value)
+        elif frame.key is _AWAITS_KEY:
+            self._begin_pair(frame, value, place, is_merge=is_merge)
+        else:
+            self._end_pair(frame, value, place)
+
+    def _begin_pair(self, frame: _Frame, key: Any, place: Place, *, is_merge: bool) -> None:
+        if isinstance(key, (dict, list)):
+            raise _StopError(_syntax(self._text, place.start, "a mapping or list as a key"))
+        frame.key_extent = (place.start, place.end)
+        frame.key = scalars.MERGE if is_merge else key
+
+    def _end_pair(self, frame: _Frame, value: Any, place: Place) -> None:
+        key, extent = frame.key, frame.key_extent or (place.start, place.start)
+        frame.key = _AWAITS_KEY
+        if key is scalars.MERGE:
+            self._merge(frame, value, place)
+            return
+        if key in frame.value:
+            earlier = [frame.place.keys[key], extent]
+            path = self._path_to(key)
+            self.document.problems.append(duplicate_key(path[:-1], key, earlier))
+        if not isinstance(key, str):
+            message = f"the key {key!r} is not a string"
+            problem = Problem(problems.NON_STRING_KEY, message, self._path_to(key), "key")
+            self.document.problems.append(problem)
+        frame.value[key] = value
+        frame.place.keys[key] = extent
+        frame.place.inside[key] = place
+
+    def _merge(self, frame: _Frame, value: Any, place: Place) -> None:
+        if isinstance(value, dict):
+            frame.merged.append((value, place))
+        elif isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
+            frame.merged += [(entry, place.inside[i]) for i, entry in enumerate(value)]
+        else:
+            fault = "<< merges a mapping or a list of mappings"
+            raise _StopError(_syntax(self._text, place.start, fault))
+
+    def _too_deep(self, offset: int) -> Problem:
+        message = f"nested deeper than {self._limits.depth} levels"
+        return Problem(problems.LIMIT_EXCEEDED, message, offset=offset)
+
+    def _path(self) -> Path | None:
+        """Return the path of the value that comes next, or None where a key comes next."""
+        if self._stack and isinstance(self._stack[-1].value, dict):
+            key = self._stack[-1].key
+            return None if key is _AWAITS_KEY else self._path_to(key)
+        return self._path_to(None)
+
+    def _path_to(self, key: Any) -> Path:
+        steps = [
+            frame.key if isinstance(frame.value, dict) else len(frame.value)
+            for frame in self._stack
+        ]
+        if self._stack and isinstance(self._stack[-1].value, dict):
+            steps[-1] = key
+        return tuple(steps)

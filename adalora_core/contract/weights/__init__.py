@@ -1,1 +1,0 @@
-"""What a configuration means for a given model, read from the headers of its weights alone."""
