@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
-
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from measure import Result
 
 
 def draw(results: list[Result]) -> Figure:
     """Draw the speed of each case against PEFT, and how time grows with the number of matrices."""
+    from matplotlib.figure import Figure
+
     by_count = [each for each in results if each.part.endswith("by count")]
     # A case that is compared with another contender too has its row of PEFT's elsewhere.
     others = [

@@ -46,7 +46,7 @@ def _signature(name: str, result: str, handles: str, known: ast.FunctionDef | No
     """Return the definition of a function, on as many lines as it needs."""
     types = {} if known is None else {
         each.arg: ast.unparse(each.annotation)
-        for each in known.args.posonlyargs
+        for each in (*known.args.posonlyargs, *known.args.args)
         if each.annotation is not None
     }  # fmt: skip
     names = re.findall(r"py::handle (\w+)", handles)

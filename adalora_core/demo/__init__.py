@@ -35,21 +35,21 @@ def run(argv: Sequence[str]) -> int:
     # else besides, training then takes twenty times as long (132 s against 6 s for --quick).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        return _run(arguments.output, quick=arguments.quick, loop=arguments.loop)
+        return _run(arguments.output, quick=arguments.quick)
     except KeyboardInterrupt:
         return _fail("interrupted; nothing was written", EXIT_INTERRUPTED)
     except (AdaLoraError, OSError, ValueError) as error:
         return _fail(f"{error}", EXIT_COULD_NOT_RUN)
 
 
-def _run(output: Path, *, quick: bool, loop: str) -> int:
+def _run(output: Path, *, quick: bool) -> int:
     from adalora_core.demo.installed import require_all
 
     require_all()
     from adalora_core.demo.experiment import run_experiment
     from adalora_core.demo.settings import FULL, QUICK
 
-    outcome = run_experiment(QUICK if quick else FULL, output, loop)
+    outcome = run_experiment(QUICK if quick else FULL, output)
     _print_summary(outcome, output)
     faults = outcome.faults()
     for fault in faults:
@@ -87,13 +87,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--quick", action="store_true", help="a few seconds on few words, to see that all works"
-    )
-    parser.add_argument(
-        "--loop",
-        choices=["raw", "trainer", "peft"],
-        default="raw",
-        help="how to train: a loop of its own, transformers' Trainer, or a model made by PEFT and "
-        "attached (default: raw)",
     )
     return parser
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 class StepReport:
     """What the progress bar shows after one optimizer step."""
 
-    step: int
     loss: float
     phase: Phase
     budget: int
@@ -119,7 +118,6 @@ def allocator_of(model: AdaLoraModel) -> RankAllocator:
 def step_report(allocator: RankAllocator, step: int, loss: float) -> StepReport:
     """Return where the allocation stands after the 0-based optimizer step `step`."""
     return StepReport(
-        step=step,
         loss=loss,
         phase=allocator.phase,
         budget=allocator.schedule.budget_at(step),

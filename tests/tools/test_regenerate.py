@@ -51,7 +51,7 @@ def test_committed_files_are_what_their_source_gives(part: str) -> None:
     [
         ("rules", "docs/rules/ADA202.md", "**Why:**"),
         ("schemas", "schemas/adalora-report.schema.json", '"$schema"'),
-        ("stubs", "adalora_core/_cpu.pyi", "    beta1: float,\n"),
+        ("stubs", "adalora_core/_cpu.pyi", "    /,\n"),
         ("speed", "README.md", "| training step of MiniLM |"),
         ("schedule", "docs/budget-schedule.svg", "budgeting"),
         ("scaling", "docs/scaling.md", "| 7B | 32 | DDP |"),
@@ -63,7 +63,7 @@ def test_damaged_file_is_named_and_then_mended(part: str, name: str, text: str, 
     assert text in before
     path.write_text(before.replace(text, "", 1), encoding="utf-8")
     damaged = path.read_bytes()
-    done = regenerate("--check", *QUICK, root=copy)
+    done = regenerate("--check", part, root=copy)
     assert (done.returncode, done.stdout) == (1, report(part, name)), done.stderr
     assert path.read_bytes() == damaged
     done = regenerate(part, root=copy)
@@ -99,6 +99,7 @@ def test_changed_figure_is_noticed_in_every_page_and_in_the_picture(copy: Path) 
 
 
 def test_picture_is_drawn_again_when_what_draws_it_changes(copy: Path) -> None:
+    pytest.importorskip("matplotlib", reason="would have drawn docs/scaling.png again")
     script = copy / "tools" / "scaling_model.py"
     script.write_text(script.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
     assert regenerate("--check", "scaling", root=copy).stdout == report(
