@@ -32,7 +32,7 @@ def answer(probe: Probe, library: str) -> str:
         warnings.simplefilter("ignore")
         try:
             probe.run(library)
-        except Exception as error:  # noqa: BLE001 - any failure is what the cell reports
+        except Exception as error:  # noqa: BLE001 - the cell reports any failure
             message = " ".join(str(error).split()).replace("|", "\\|")
             short = message[:LONGEST_MESSAGE] + ("..." if len(message) > LONGEST_MESSAGE else "")
             return (

@@ -48,7 +48,7 @@ class Division(Enum):
 
 @dataclass(frozen=True)
 class Cost:
-    """Per device and step, on average over the devices, for factors in float32.
+    """The cost per device and step, averaged over the devices, for factors in float32.
 
     Attributes:
         averages: bytes of both averages.
@@ -78,7 +78,7 @@ def cost(model: Model, devices: int, division: Division) -> Cost:
     padded = [_padded(*each, devices, division) for each in matrices]
     return Cost(
         averages=2 * BYTES * share,
-        update=6 * BYTES * share,  # reads p, g and both averages, writes both averages
+        update=6 * BYTES * share,  # reads p, g and both averages; writes both averages
         # A reduce-scatter of padded parts is half of an all-reduce.
         gradients=once * sum(padded) if is_sharded else 2 * once * parameters(model),
         scores=2 * once * INIT_R * len(matrices) if is_sharded else 0,
@@ -171,7 +171,7 @@ def draw() -> Figure:
         for color, (name, label) in enumerate(labels.items()):
             for division, (style, how) in styles.items():
                 if name == "scores" and division is Division.COLUMNS:
-                    continue  # the same
+                    continue  # the same as by rows
                 costs = [cost(model, devices, division) for devices in DEVICES]
                 sizes = [getattr(each, name) / 1e6 for each in costs]
                 panel.plot(DEVICES, sizes, style, color=f"C{color}", label=label + how)

@@ -14,7 +14,7 @@ def draw(results: list[Result]) -> Figure:
     from matplotlib.figure import Figure
 
     by_count = [each for each in results if each.part.endswith("by count")]
-    # A case that is compared with another contender too has its row of PEFT's elsewhere.
+    # A part that is compared with another contender is drawn once, against PEFT.
     others = [
         each
         for each in results

@@ -1,4 +1,4 @@
-"""The main job from start to end: validate, train, save, draw, report, reload with PEFT."""
+"""Run the demo from start to end: validate, train, save, reload with PEFT, draw, report."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
     """Run the demo and leave adapter, heat map and report in `folder`.
 
-    Nothing is visible in `folder` before everything is complete.
+    Results appear in `folder` only when all of them are complete.
 
     Raises:
         ConfigError: the settings break the contract.
-        ValueError: model or data are not what the installed packages should hold.
-        OSError: something cannot be read or written; `folder` is as it was.
+        ValueError: the installed packages hold another model or other data.
+        OSError: a file cannot be read or written; `folder` is unchanged.
     """
     with output.staging_folder(folder) as staging:
         torch.manual_seed(settings.seed)
@@ -70,7 +70,7 @@ def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
 
         predictions = logits(head, features(model, held_out))
         adapter = staging / output.ADAPTER
-        # PEFT would look for the base model's vocabulary on a hub.
+        # Otherwise PEFT looks for the base model's vocabulary on a hub.
         model.save_pretrained(str(adapter), save_embedding_layers=False)
         save_head(head, adapter)
         reloaded = predictions_with_peft(model_folder, adapter, held_out)

@@ -28,7 +28,7 @@ RATES = (1e-3, 3e-3, 1e-2)
 
 def peft_twice(schedule: dict[str, int]) -> tuple[Any, Any]:
     """Return two runs of PEFT whose starts differ in one rounding of one entry."""
-    # A configuration each: PEFT writes the rank pattern into it.
+    # One configuration for each: PEFT writes the rank pattern into it.
     configs = [peft.AdaLoraConfig(**parity.settings(schedule)) for _ in range(2)]
     models = [peft.get_peft_model(tiny_llama(), config) for config in configs]
     start = {k: v.detach().clone() for k, v in parity.adapter_parameters(models[0]).items()}

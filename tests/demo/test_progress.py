@@ -1,4 +1,4 @@
-"""The progress bar says how far the training is, on a terminal of 80 columns too."""
+"""The progress bar shows the state of the training, on a terminal of 80 columns too."""
 
 from __future__ import annotations
 

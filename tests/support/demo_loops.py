@@ -140,7 +140,7 @@ def trainer_for(
         optimizers=optimizer_and_rates(model, head, settings),
         callbacks=[Progress()],
     )
-    # Its table would be printed between the lines of the demo's bar.
+    # Trainer would print its table between the lines of the demo's bar.
     trainer.callback_handler.callbacks = [
         each
         for each in trainer.callback_handler.callbacks
