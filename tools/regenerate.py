@@ -3,7 +3,7 @@
     python tools/regenerate.py [PART ...]          # write what differs
     python tools/regenerate.py --check [PART ...]  # write nothing; exit with 1 if a file differs
 
-Without a part all of them are taken. `comparison` runs PEFT and this package, about two minutes.
+Without a part, all are taken. `comparison` runs PEFT and this package and takes longest.
 """
 
 from __future__ import annotations
