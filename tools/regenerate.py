@@ -181,6 +181,8 @@ def main(arguments: Sequence[str]) -> int:
                     write(path, files[path])
                     print(f"{'wrote' if files[path] is not None else 'removed'} {name}")
         except ModuleNotFoundError as error:
+            if f"{error.name}".startswith("adalora_core."):
+                raise  # a module of this project that has moved
             parser.error(f"{part} needs the package {error.name}: pip install -e '.[test]'")
     return exit_code
 
