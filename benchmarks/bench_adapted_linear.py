@@ -1,4 +1,4 @@
-"""A frozen linear layer with its adapter, forward and backward: ours, and what PEFT makes of it."""
+"""Compare a frozen linear layer with its adapter, forward and backward: ours and PEFT's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCHEDULE = {"init_r": RANK, "target_r": 4, "total_step": 10**6, "tfinal": 10}
 
 
 def layers(n_in: int, n_out: int) -> dict[str, torch.nn.Module]:
-    """Return the same layer, adapted by each."""
+    """Return the same layer, adapted by each contender."""
 
     def base() -> torch.nn.Module:
         torch.manual_seed(0)
@@ -38,7 +38,7 @@ def layers(n_in: int, n_out: int) -> dict[str, torch.nn.Module]:
 
 
 class TwoNodes(torch.nn.Module):
-    """Our layer as a linear layer and `svd_linear`, which a hook on the base layer makes of it."""
+    """Our layer as two nodes, a linear layer and `svd_linear`, through a hook on the base layer."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()

@@ -40,7 +40,7 @@ def contenders(total_step: int) -> dict[str, torch.nn.Module]:
 
 
 def step_seconds(model: torch.nn.Module, optimizer: torch.optim.Optimizer, step: int) -> float:
-    """Make one step of the budgeting phase and return how long it took."""
+    """Take one step of the budgeting phase and return its seconds."""
     generator = torch.Generator().manual_seed(step)
     inputs = {
         "input_ids": torch.randint(1000, 20000, BATCH, generator=generator),
@@ -58,7 +58,7 @@ def step_seconds(model: torch.nn.Module, optimizer: torch.optim.Optimizer, step:
 
 
 def peft_penalty(model: torch.nn.Module) -> torch.Tensor:
-    """Return what PEFT's `AdaLoraModel.forward` adds to a loss of the base model's own."""
+    """Return the penalty that PEFT's `AdaLoraModel.forward` adds to the base model's loss."""
     terms = []
     for name, factor in model.base_model.model.named_parameters():
         if "lora_A" in name or "lora_B" in name:
@@ -84,7 +84,7 @@ def main() -> None:
     }
     seconds: dict[str, list[float]] = {name: [] for name in models}
     for step in range(arguments.steps):
-        # Each is first, second and third equally often.
+        # Each model is first, second and third equally often.
         names = list(models)[step % 3 :] + list(models)[: step % 3]
         for name in names:
             taken = step_seconds(models[name].train(), optimizers[name], step)

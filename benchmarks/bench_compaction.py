@@ -1,9 +1,9 @@
-"""What compact() frees: bytes of parameters, gradients and AdamW state, and time per step.
+"""Measure what compact() saves: bytes of parameters, gradients, AdamW state; time of a step.
 
     python benchmarks/bench_compaction.py        # writes benchmarks/results/compaction.{json,md}
 
-A masked and a compacted copy of one run train side by side, interleaved; medians. The base is a
-small transformer built from a configuration; nothing is downloaded.
+A masked and a compacted copy of one run take steps in turn; times are medians. The base is a small
+transformer built from a configuration; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ def train_step(
 
 
 def held_bytes(model: Any, optimizer: torch.optim.Optimizer) -> int:
-    """Return bytes of trained parameters, of their gradients, and of the optimizer's state."""
+    """Return the bytes of trained parameters, their gradients, and the optimizer's state."""
     trained = [p for p in model.parameters() if p.requires_grad]
     state = [t for p in trained for t in optimizer.state[p].values() if torch.is_tensor(t)]
     return sum(t.numel() * t.element_size() for t in (*trained, *trained, *state))
 
 
 def measure(repeats: int) -> dict[str, Any]:
-    """Return the figures as written to the JSON file."""
+    """Return the figures of the JSON file."""
     masked, masked_optimizer = model_in_its_final_phase()
     compacted, optimizer = copy.deepcopy((masked, masked_optimizer))
     before = held_bytes(compacted, optimizer)

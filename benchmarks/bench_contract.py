@@ -1,9 +1,9 @@
-"""`adalora check` beside check-jsonschema, in one run, on one core.
+"""Compare `adalora check` with check-jsonschema, in one run, on one core.
 
 Both check the same saved adapters: check-jsonschema against the published draft-07 schema,
-`adalora check` with all its rules. Start-up is measured with one file; files per second are those
-of the rest of 1,000 files, start-up taken off for both. Times are CPU times, so that what else the
-machine does hardly counts; each is the least of the runs.
+`adalora check` with all its rules. Start-up is measured with one file; files per second exclude
+start-up and are measured with 1,000 files. Times are CPU times, which other load on the machine
+hardly changes; each is the shortest of the runs.
 
     pip install check-jsonschema
     python benchmarks/bench_contract.py
@@ -33,7 +33,7 @@ TARGETS = {"cold": 0.6, "clean": 10.0, "findings": 3.0}
 
 
 def saved_adapter(number: int, *, wrong: bool) -> dict[str, object]:
-    """Return what PEFT writes for one adapter: every key, most of them at their defaults."""
+    """Return the file that PEFT writes for one adapter: every key, most at their defaults."""
     content = {name: field.default for name, field in FIELDS.items() if field.written}
     content |= SOUND
     content |= {
@@ -63,7 +63,7 @@ def write_files(folder: Path, suffix: str, *, wrong: bool) -> list[str]:
 
 
 def seconds(command: list[str], names: list[str], expected: int) -> float:
-    """Return the least CPU time of the runs, user and system, of one core."""
+    """Return the shortest CPU time of the runs, user and system."""
     best = float("inf")
     for _ in range(RUNS):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

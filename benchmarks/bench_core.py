@@ -1,6 +1,7 @@
-"""Measure the core and write results/core.json, core.md, core.png and the table of README.md.
+"""Measure the core and write results/core.json.
 
     python benchmarks/bench_core.py [part ...]
+    python tools/regenerate.py speed              # then: the pages that show the figures
 
 Without a part everything is measured; with parts (importance, selection, orthogonality, svd_linear,
 svd_linear_avx2, adapted_linear, training_step) their rows are replaced and the others kept.
@@ -22,12 +23,11 @@ from pathlib import Path
 import peft
 import torch
 from bench_svd_linear_avx2 import ENVIRONMENT
-from measure import Result, run
-from pages import RESULTS, pages, read, row, write
-from plot import draw
+from measure import Result, run, write
 
 from adalora_core import _cpu
 
+FILE = Path(__file__).parent / "results" / "core.json"
 PARTS = (
     "importance",
     "selection",
@@ -46,12 +46,12 @@ def measure(part: str) -> list[Result]:
     results = []
     for case in importlib.import_module(f"bench_{part}").cases():
         results.append(run(case))
-        print(row(results[-1]), flush=True)
+        print(f"| {' | '.join(results[-1].cells().values())} |", flush=True)
     return results
 
 
 def measure_in_process(part: str, environment: dict[str, str]) -> list[Result]:
-    """Run `part` in a process whose environment has `environment` too."""
+    """Run `part` in a process with `environment` added to its environment variables."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "results.json"
         command = [sys.executable, __file__, "--into", str(path), part]
@@ -60,7 +60,7 @@ def measure_in_process(part: str, environment: dict[str, str]) -> list[Result]:
 
 
 def machine() -> dict[str, str]:
-    """Return what the numbers depend on."""
+    """Return the processor, threads and versions that the figures depend on."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -82,7 +82,7 @@ def machine() -> dict[str, str]:
 
 
 def main(parts: list[str]) -> None:
-    """Measure `parts` and rewrite the results."""
+    """Measure `parts` and replace their results."""
     warnings.simplefilter("ignore")  # PEFT's advice on configurations
     if parts[:1] == ["--into"]:  # see measure_in_process
         found = [asdict(result) for part in parts[2:] for result in measure(part)]
@@ -91,18 +91,14 @@ def main(parts: list[str]) -> None:
     unknown = sorted(set(parts) - set(PARTS))
     if unknown:
         sys.exit(f"bench_core: unknown parts {unknown}; there are {list(PARTS)}")
-    path = RESULTS / "core.json"
-    kept = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else {}
+    kept = json.loads(FILE.read_text(encoding="utf-8"))["results"] if FILE.exists() else {}
     setting = machine()
     for part in parts or PARTS:
-        # Written part by part: what was measured before a fault or an interruption is kept.
+        # Written part by part: a fault or an interruption loses no earlier figures.
         kept[part] = [asdict(result) for result in measure(part)]
         ordered = {each: kept[each] for each in PARTS if each in kept}
-        write(path, json.dumps({"machine": setting, "results": ordered}, indent=1) + "\n")
-    results, _ = read()
-    for page, text in pages(results, setting).items():
-        write(page, text)
-    draw(results, RESULTS / "core.png")
+        write(FILE, json.dumps({"machine": setting, "results": ordered}, indent=1) + "\n")
+    print(f"wrote {FILE}; for the pages that show it, run: python tools/regenerate.py speed")
 
 
 if __name__ == "__main__":

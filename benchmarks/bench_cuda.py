@@ -1,9 +1,9 @@
-"""The ops on a GPU beside PEFT, torch._foreach and compiled forms, on the shapes of LLaMA-7B.
+"""Compare the ops on a GPU with PEFT, torch._foreach and compiled forms, in LLaMA-7B's shapes.
 
     python benchmarks/bench_cuda.py [--device cuda] [--sizes llama] [--output benchmarks/results]
 
-Times are those of the host with a synchronisation at the end of every call; the bandwidth is that
-of the kernels alone, as torch.profiler saw them, against a device copy that it saw likewise.
+Times are the host's, with a synchronisation at the end of every call. The bandwidth is that of the
+kernels alone: torch.profiler measures them and a copy on the device.
 `--device cpu` runs the same comparisons without a GPU, to see that they run.
 """
 
@@ -39,7 +39,7 @@ UPDATE_GOAL, COPY_GOAL, SCORE_GOAL, PENALTY_GOAL = 50, 0.8, 100, 30
 BFLOAT16_GOAL, MIXED_GOAL = 1.5, 2.5
 TOKENS = 2048
 CALL = "the call that is counted"
-# What the host waits in; on a CPU, where a GPU would make it wait.
+# Events in which the host waits; on a CPU, those that would wait for a GPU.
 WAITS = {
     "cuda": {
         "cudaStreamSynchronize",
@@ -53,7 +53,7 @@ WAITS = {
 
 @dataclass(frozen=True)
 class Profile:
-    """What torch.profiler saw of one call: launches (kernels, copies), waits, and their time."""
+    """One call in torch.profiler: launches (kernels, copies), waits, and the time on the device."""
 
     name: str
     launches: int
@@ -90,7 +90,7 @@ def counted(name: str, events: Sequence[Any], device: str) -> Profile:
 
 
 def wait(device: str) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished."""
     if device == "cuda":
         torch.cuda.synchronize()
 
@@ -111,8 +111,8 @@ def waiting(contenders: dict[str, Any], device: str) -> dict[str, Callable[[], o
 def made(device: str, make: Callable[..., dict[str, Any]], *arguments: Any, **named: Any) -> Any:
     """Return the contenders with their tensors on `device`.
 
-    Only while they are made is it the default: a default device costs every call of torch a
-    detour, and those who call it most would be measured as slower than they are.
+    The device is the default only while the tensors are made: a default device slows every call of
+    torch, and would slow contenders with many calls the most.
     """
     with torch.device(device):
         return make(*arguments, **named)
@@ -170,7 +170,7 @@ def profiles(sizes: MatrixSizes, device: str) -> list[Profile]:
 
 
 def machine(device: str) -> dict[str, str]:
-    """Name what was measured on, and how."""
+    """Return the machine, the versions and the command."""
     found = {"torch": torch.__version__, "python": platform.python_version()}
     if device == "cuda":
         from adalora_core import _cuda
@@ -181,7 +181,7 @@ def machine(device: str) -> dict[str, str]:
         found["CUDA of the driver"] = str(_cuda.driver_version())
         found["CUDA of the kernels"] = str(_cuda.runtime_version())
     else:
-        found["card"] = "none: a run on the CPU, whose figures mean nothing here"
+        found["card"] = "none: a run on the CPU, whose figures have no meaning"
     return found | {"command": shlex.join(["python", *sys.argv])}
 
 
@@ -225,7 +225,7 @@ def main() -> None:
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("torch sees no GPU; --device cpu --sizes tiny shows that the comparisons run")
     if _backend.core_of(torch.empty(0, device=arguments.device)) is None:
-        parser.error("no compiled kernels serve this GPU; `adalora env` says why")
+        parser.error("no compiled kernels serve this GPU; `adalora env` reports why")
     facts = machine(arguments.device)
     sizes = SIZES[arguments.sizes]
     cases = comparisons(

@@ -1,9 +1,9 @@
-"""Time a DDP step of ours beside the same step with PEFT's plain LoRA.
+"""Compare a DDP step of ours with the same step of PEFT's plain LoRA.
 
     python benchmarks/bench_ddp.py        # writes benchmarks/results/ddp.{json,md}
 
-Two processes with one thread each speak over gloo; in both of them the two models take steps in
-turn, on a model of MiniLM's shape. Ours adds the penalty and allocates at every step.
+Two processes with one thread each exchange over gloo. In both, two models of MiniLM's shape take
+steps in turn. Ours adds the penalty and allocates at every step.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def work(rank: int, folder: str, batch: tuple[int, int], rounds: int) -> None:
     generator = torch.Generator().manual_seed(rank)
     for each_round in range(-WARM_UP_ROUNDS, rounds):
         tokens = torch.randint(0, 30000, batch, generator=generator)
-        # Each goes first as often as the other.
+        # Each model goes first equally often.
         order = list(models) if each_round % 2 else list(models)[::-1]
         for name in order:
             taken = models[name].take_step(tokens)

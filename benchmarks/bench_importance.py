@@ -1,4 +1,4 @@
-"""The update of the averages: ours, PEFT's, torch._foreach, its compiled form, and a plain copy."""
+"""Compare updates of the averages: ours, PEFT's, torch._foreach, compiled, and a plain copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The orthogonality penalty with its gradient: ours, PEFT's loop, and its compiled form."""
+"""Compare the orthogonality penalty with its gradient: ours, PEFT's loop, its compiled form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scoring and masking: update, scores and selection, minus the update alone."""
+"""Compare scoring and masking: update, scores and selection, minus the update alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The adapter forward and backward: ours, PEFT's layer, an `addmm_` Function, the compiled form."""
+"""Compare the adapter, forward and backward: ours, PEFT's layer, an `addmm_` Function, compiled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SCALE = 0.5
 
 
 class AddmmFunction(torch.autograd.Function):
-    """The best that torch's own products give: `addmm_` into the base output."""
+    """The fastest form with torch's own products: `addmm_` into the base output."""
 
     @staticmethod
     def forward(ctx: Any, base: Any, x: Any, A: Any, E: Any, B: Any) -> Any:

@@ -1,6 +1,6 @@
-"""bfloat16 as processors without its instructions compute it: torch and ours held to AVX2.
+"""Compare bfloat16 without its instructions: torch and ours held to AVX2.
 
-`bench_core.py` runs this part in a process of its own, since torch and the core look at
+`bench_core.py` runs this part in a process of its own, since torch and the core read
 `ENVIRONMENT` once, when they are loaded.
 """
 

@@ -1,4 +1,4 @@
-"""A whole training step of MiniLM: AdaLoRA of this package against PEFT's plain LoRA."""
+"""Compare a training step of MiniLM: AdaLoRA of this package and PEFT's plain LoRA."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""How the benchmarks of the core measure: all contenders of a case in one process, in turn.
+"""Measure all contenders of a case in one process, in turn.
 
-Their order changes from round to round. In a fixed order each would find the caches as its
-neighbour leaves them: one that follows a contender with large temporaries finds its own tensors
-cold, one that follows the same function finds them warm.
+Their order changes from round to round. In a fixed order each contender would find the caches as
+its neighbour leaves them: cold after one with large temporaries, warm after the same function.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 WARM_UP_ROUNDS = 3
 
@@ -24,13 +24,14 @@ class Case:
     """One comparison.
 
     Attributes:
-        part: what is measured, the name of the op.
-        label: on which shapes.
-        contenders: `{name: function}`; "ours" is one of them.
+        part: the op that is measured.
+        label: the shapes.
+        contenders: `{name: function}`; "ours" is one of the names.
         against: the contender whose time is divided by ours.
-        goal: the ratio that is wanted, None where there is none.
-        at_most: the goal is an upper bound of ours / against instead.
-        minus: names of two contenders whose difference is compared, `{"ours": ("ours", "base")}`.
+        goal: the wanted ratio, or None.
+        at_most: whether the goal is an upper bound of ours / against instead.
+        minus: for a name, two contenders whose difference is compared:
+            `{"ours": ("ours", "base")}`.
         rounds: how often each contender runs.
     """
 
@@ -46,7 +47,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """What a case gave: medians in microseconds, and the ratio with its quartiles over rounds."""
+    """The outcome of a case: medians in microseconds, the ratio, and its quartiles over rounds."""
 
     part: str
     label: str
@@ -59,10 +60,24 @@ class Result:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the goal was reached; None where there is none."""
+        """Whether the goal was reached; None without a goal."""
         if self.goal is None:
             return None
         return self.ratio <= self.goal if self.at_most else self.ratio >= self.goal
+
+    def cells(self) -> dict[str, str]:
+        """Return the result as the cells of a table, by the name of the column."""
+        low, high = self.spread
+        bound = "<=" if self.at_most else ">="
+        return {
+            "part": self.part,
+            "shapes": self.label,
+            "ratio of": f"ours / {self.against}" if self.at_most else f"{self.against} / ours",
+            "ratio": f"{self.ratio:.2f} ({low:.2f} to {high:.2f})",
+            "goal": "" if self.goal is None else f"{bound} {self.goal:g}",
+            "verdict": {None: "", True: "reached", False: "missed"}[self.reached],
+            "medians": ", ".join(f"{name} {_time(value)}" for name, value in self.medians.items()),
+        }
 
 
 def run(case: Case) -> Result:
@@ -91,3 +106,14 @@ def run(case: Case) -> Result:
     return Result(
         case.part, case.label, medians, case.against, ratio, (low, high), case.goal, case.at_most
     )
+
+
+def _time(microseconds: float) -> str:
+    return f"{microseconds:.0f} µs" if microseconds < 1e3 else f"{microseconds / 1e3:.2f} ms"
+
+
+def write(path: Path, text: str) -> None:
+    """Write `text` under a temporary name and rename the file."""
+    temporary = path.with_name(f"{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,4 +1,4 @@
-"""PEFT's own allocator code on loose tensors, without a model around them."""
+"""Run PEFT's own allocator code on tensors without a model."""
 
 from __future__ import annotations
 

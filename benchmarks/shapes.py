@@ -1,4 +1,4 @@
-"""The sets of matrices that the benchmarks of the core share, and tensors of their shapes."""
+"""Name the sets of matrices that the benchmarks share, and make tensors of their shapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of whole training steps that are compared side by side, and the files they go to."""
+"""Compare the times of whole training steps and write the figures."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one step costs beside another of the same round.
+    """The cost of one step in comparison with another of the same round.
 
     Attributes:
-        label: what was measured, on which batch.
+        label: the model and the batch.
         of: the contender that is compared.
-        against: the other.
+        against: the contender that it is compared with.
         milliseconds: medians of both.
-        ratio: of the medians.
-        quartiles: of the ratios of single rounds.
-        at_most: the goal.
+        ratio: ratio of the medians.
+        quartiles: quartiles of the ratios of single rounds.
+        at_most: the goal for the ratio.
     """
 
     label: str

@@ -1,7 +1,7 @@
-"""AdaLoRA in a loop of your own: any module, a loss of your own, gradient accumulation.
+"""Train with AdaLoRA in your own loop: any module, your own loss, gradient accumulation.
 
 A frozen network is adapted to a target that differs from it by a rank-2 change of its last matrix.
-The allocator is not told which of the three it is; most of the rank ends there.
+The allocator does not know which of the three matrices changed; most of the rank ends there.
 
 Run it with: python examples/custom_loop.py
 """
@@ -56,7 +56,7 @@ def main() -> None:
             x = torch.randn(64, 16)
             loss = nn.functional.mse_loss(model(x), target(x).detach()) / MICRO_BATCHES
             loss.backward()
-        # No outputs.loss here, so the penalty is added by hand: once per optimizer step.
+        # There is no outputs.loss, so the penalty is added by hand, once per optimizer step.
         model.orthogonality_penalty().backward()
         optimizer.step()
         model.update_and_allocate(step)

@@ -5,7 +5,7 @@ The same words, schedule and global batches as `adalora demo`, divided over the 
     torchrun --nproc-per-node 2 examples/distributed_minilm.py --strategy ddp
     torchrun --nproc-per-node 2 examples/distributed_minilm.py --strategy fsdp2
 
-Without torchrun it is one process. --quick takes few words, to see that all works.
+Without torchrun there is one process. --quick trains on few words, as a smoke test.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Model and data come with installed packages; idle threads of several processes must not spin.
+# Model and data come with installed packages; idle threads of the processes must not spin.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -63,7 +63,7 @@ class Classifier(nn.Module):
 
 
 def wrap(classifier: Classifier, strategy: str, world: int) -> nn.Module:
-    """Divide the model, or its batches, over the processes. The adapter is in it already."""
+    """Divide the model, which contains the adapter, or its batches over the processes."""
     if world == 1:
         return classifier
     if strategy == "ddp":
@@ -82,7 +82,7 @@ def train(
     rank: int,
     world: int,
 ) -> None:
-    """Train as the demo does; every process takes its part of each global batch."""
+    """Train as the demo does; each process takes its part of each global batch."""
     # After wrapping: FSDP2 puts other parameters in the place of those it divides.
     trained = [each for each in wrapped.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0)
@@ -105,14 +105,14 @@ def train(
 
 @torch.no_grad()
 def held_out_accuracy(wrapped: nn.Module, words: WordBatches) -> float:
-    """Return the share of held-out words that are on the right side."""
+    """Return the share of held-out words that are classified correctly."""
     wrapped.eval()
     parts = [wrapped(words.batch(each)[0]) for each in torch.arange(len(words)).split(250)]
     return accuracy(torch.cat(parts), words.labels)
 
 
 def run(strategy: str, settings: DemoSettings, rank: int, world: int) -> None:
-    """Train, measure, save, and let one process say what came out."""
+    """Train, measure and save; one process prints the results."""
     torch.manual_seed(settings.seed)
     folder = verified_model_folder()
     train_words, held_out = split_words(
@@ -130,7 +130,7 @@ def run(strategy: str, settings: DemoSettings, rank: int, world: int) -> None:
     found = held_out_accuracy(wrapped, WordBatches(folder, held_out))
     (adapter,) = encoder.base_model.trained_adapters()
     with tempfile.TemporaryDirectory() as saved:
-        # Every process takes part, since a sharded adapter has to be gathered; one writes.
+        # Every process takes part, to gather a sharded adapter; one writes.
         encoder.save_pretrained(saved, is_main_process=rank == 0)
         if rank == 0:
             how = "1 process" if world == 1 else f"{world} processes with {strategy}"
@@ -148,7 +148,7 @@ def main() -> None:
     """Read the command line, join the other processes, run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--strategy", choices=("ddp", "fsdp2"), default="ddp")
-    parser.add_argument("--quick", action="store_true", help="few words, a few seconds")
+    parser.add_argument("--quick", action="store_true", help="train on few words for a few seconds")
     arguments = parser.parse_args()
     settings = QUICK if arguments.quick else FULL
     if "RANK" not in os.environ:

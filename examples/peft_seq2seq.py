@@ -1,8 +1,8 @@
-"""A training script written for PEFT, its own AdaLoRA example for translation, with one line more.
+"""Run a training script written for PEFT, its AdaLoRA example for translation, with one more line.
 
-The model is a small T5 built from a configuration and the data are numbers to be turned around, so
-that nothing is downloaded; settings, loop, evaluation, saving and reloading are those of PEFT's
-example. The line is marked; without it the script runs with PEFT alone.
+The model is a small T5 built from a configuration and the task is to reverse numbers, so that
+nothing is downloaded; settings, loop, evaluation, saving and reloading are those of PEFT's example.
+The added line is marked; without it the script runs with PEFT alone.
 
 Run it with: python examples/peft_seq2seq.py
 """
@@ -41,7 +41,7 @@ def base_model() -> T5ForConditionalGeneration:
 
 
 def batches(count: int, seed: int) -> DataLoader:
-    """Return sequences and the same ones turned around."""
+    """Return sequences, with the reversed sequences as labels."""
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(2, 32, (count * 16, LENGTH), generator=generator)
     rows = [{"input_ids": row, "labels": row.flip(0)} for row in tokens]

@@ -1,4 +1,4 @@
-"""AdaLoRA under transformers' Trainer: accumulation, checkpoints, resuming, logs.
+"""Train with AdaLoRA under transformers' Trainer: accumulation, checkpoints, resuming, logs.
 
 A small language model learns that every token follows from the one before. The run is stopped in
 the middle of the budgeting phase and resumed from its checkpoint, which holds the adapter and the

@@ -1,4 +1,4 @@
-"""`adalora demo`: fine-tune a real sentence encoder on real ratings, then let PEFT reload it."""
+"""Run `adalora demo`: fine-tune a sentence encoder on real ratings and reload it with PEFT."""
 
 from __future__ import annotations
 
@@ -25,31 +25,30 @@ def run(argv: Sequence[str]) -> int:
     """Run `adalora demo`.
 
     Returns:
-        0 if all went well, 1 if the result is not what it must be, 2 if it could not run, 130 if
-        it was interrupted.
+        0 for success, 1 for a wrong result, 2 if the demo could not run, 130 if it was interrupted.
     """
     arguments = _parser().parse_args(argv)
-    # Model and data come with installed packages; nothing may be looked up elsewhere.
+    # Model and data come with installed packages; no network may be used.
     os.environ["HF_HUB_OFFLINE"] = "1"
-    # Set before torch is loaded: its idle threads would spin, and on a machine that does something
-    # else besides, training then takes twenty times as long (132 s against 6 s for --quick).
+    # Set before torch is loaded: otherwise its idle threads spin, and on a machine with other load
+    # training takes twenty times as long (132 s instead of 6 s for --quick).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        return _run(arguments.output, quick=arguments.quick, loop=arguments.loop)
+        return _run(arguments.output, quick=arguments.quick)
     except KeyboardInterrupt:
         return _fail("interrupted; nothing was written", EXIT_INTERRUPTED)
     except (AdaLoraError, OSError, ValueError) as error:
         return _fail(f"{error}", EXIT_COULD_NOT_RUN)
 
 
-def _run(output: Path, *, quick: bool, loop: str) -> int:
+def _run(output: Path, *, quick: bool) -> int:
     from adalora_core.demo.installed import require_all
 
     require_all()
     from adalora_core.demo.experiment import run_experiment
     from adalora_core.demo.settings import FULL, QUICK
 
-    outcome = run_experiment(QUICK if quick else FULL, output, loop)
+    outcome = run_experiment(QUICK if quick else FULL, output)
     _print_summary(outcome, output)
     faults = outcome.faults()
     for fault in faults:
@@ -86,14 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         help="folder for adapter, heat map and report (default: ./adalora-demo)",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="a few seconds on few words, to see that all works"
-    )
-    parser.add_argument(
-        "--loop",
-        choices=["raw", "trainer", "peft"],
-        default="raw",
-        help="how to train: a loop of its own, transformers' Trainer, or a model made by PEFT and "
-        "attached (default: raw)",
+        "--quick", action="store_true", help="train on few words for a few seconds, as a smoke test"
     )
     return parser
 

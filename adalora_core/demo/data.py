@@ -1,4 +1,4 @@
-"""Real data for the demo: words with ten human sentiment ratings each, from the VADER lexicon.
+"""Read the data of the demo: words of the VADER lexicon, each rated by ten people.
 
 C. J. Hutto and E. Gilbert. VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social
 Media Text. ICWSM 2014. The file comes with the package vaderSentiment (MIT licence).
@@ -21,7 +21,7 @@ CITATION = (
 )
 LEXICON_FILE = "vader_lexicon.txt"
 CLEAR_RATING = 0.5
-"""Words whose mean rating (-4 to 4) is nearer to zero than this are left out as undecided."""
+"""Words with a mean rating (-4 to 4) nearer to zero are undecided and ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ def lexicon_path() -> Path:
 def read_words(lexicon: Path) -> list[RatedWord]:
     """Return the words of a VADER lexicon that are clearly positive or clearly negative.
 
-    Emoticons and other entries that are not purely alphabetic are left out; of a word that stands
-    in the file twice only the first entry counts, or it could be learned and held out at once.
+    Emoticons and other entries that are not purely alphabetic are ignored. If a word appears twice,
+    only its first entry counts; otherwise it could be learned and held out at once.
 
     Raises:
         ValueError: a line is not `entry<TAB>mean rating<TAB>...`.

@@ -1,4 +1,4 @@
-"""The pre-trained sentence encoder of the demo, checked and loaded from an installed package."""
+"""Verify and load the sentence encoder of the demo from an installed package."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MODEL_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 WEIGHTS_FILE = "model.safetensors"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""Digest of the published weights; the package that carries them is not from their authors."""
+"""Digest of the published weights; their authors do not publish the package."""
 
 
 def verified_model_folder() -> Path:
@@ -41,8 +41,8 @@ def verify_weights(weights: Path) -> None:
     """Check that `weights` is byte for byte the published file.
 
     Raises:
-        ValueError: it is not; nothing of it has been loaded.
-        OSError: it cannot be read.
+        ValueError: the file differs; nothing has been loaded.
+        OSError: the file cannot be read.
     """
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -58,11 +58,11 @@ def load_encoder(folder: Path) -> BertModel:
     from transformers import AutoModel
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # the one bar of the demo is the training's
+    disable_progress_bar()  # the demo shows one bar, that of the training
     encoder: BertModel = AutoModel.from_pretrained(
         folder, local_files_only=True, dtype=torch.float32
     )
-    # The adapter names the model by its public name, not by a folder of this machine.
+    # The saved adapter names the model by its public name, not by a local folder.
     encoder.name_or_path = MODEL_NAME
     return encoder
 
@@ -71,8 +71,8 @@ class WordBatches:
     """Tokenised words with their labels, cut into padded batches.
 
     Args:
-        folder: the model folder, which holds the tokenizer too.
-        words: in the order in which indices count.
+        folder: the model folder, which contains the tokenizer.
+        words: the words, in the order of their indices.
     """
 
     def __init__(self, folder: Path, words: Sequence[RatedWord]) -> None:
@@ -111,7 +111,7 @@ def mean_pooled(encoder: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
 def features(encoder: nn.Module, words: WordBatches, batch_size: int = 250) -> Tensor:
     """Return the mean-pooled features of all words, `[words, hidden]`, in evaluation mode.
 
-    The encoder's training mode is restored afterwards.
+    Restores the encoder's training mode afterwards.
     """
     was_training = encoder.training
     encoder.eval()
@@ -130,5 +130,5 @@ def logits(head: nn.Module, pooled: Tensor) -> Tensor:
 
 
 def accuracy(scores: Tensor, labels: Tensor) -> float:
-    """Return the share of words whose logit lies on the side of its label."""
+    """Return the share of words whose logit has the sign of the label."""
     return ((scores > 0) == (labels > 0.5)).double().mean().item()  # noqa: PLR2004 - labels are 0 or 1

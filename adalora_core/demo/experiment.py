@@ -1,4 +1,4 @@
-"""The main job from start to end: validate, train, save, draw, report, reload with PEFT."""
+"""Run the demo from start to end: validate, train, save, reload with PEFT, draw, report."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ from adalora_core.demo.encoder import (
     logits,
     verified_model_folder,
 )
-from adalora_core.demo.loops import adapted
-from adalora_core.demo.loops import train as train_loop
 from adalora_core.demo.outcome import Outcome, phase_rows
 from adalora_core.demo.peft_check import largest_difference, predictions_with_peft, save_head
 from adalora_core.demo.progress import ProgressBar
 from adalora_core.demo.report import render_report
-from adalora_core.demo.training import allocator_of, probe_accuracy
+from adalora_core.demo.training import allocator_of, probe_accuracy, train_adapter
 from adalora_core.rank_report.heatmap import draw_rank_heatmap
+from adalora_core.training import get_peft_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,15 +36,15 @@ if TYPE_CHECKING:
     from adalora_core.demo.settings import DemoSettings
 
 
-def run_experiment(settings: DemoSettings, folder: Path, loop: str = "raw") -> Outcome:
+def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:
     """Run the demo and leave adapter, heat map and report in `folder`.
 
-    Nothing is visible in `folder` before everything is complete. `loop` is one of `loops.LOOPS`.
+    Results appear in `folder` only when all of them are complete.
 
     Raises:
         ConfigError: the settings break the contract.
-        ValueError: model or data are not what the installed packages should hold.
-        OSError: something cannot be read or written; `folder` is as it was.
+        ValueError: the installed packages hold another model or other data.
+        OSError: a file cannot be read or written; `folder` is unchanged.
     """
     with output.staging_folder(folder) as staging:
         torch.manual_seed(settings.seed)
@@ -59,19 +58,19 @@ def run_experiment(settings: DemoSettings, folder: Path, loop: str = "raw") -> O
         probe = probe_accuracy(encoder, train, held_out)
         _say("frozen", f"{probe:.1%} of the held-out words by a linear probe on the frozen encoder")
 
-        model = adapted(encoder, config, loop)
+        model = get_peft_model(encoder, config)
         allocator = allocator_of(model)
         _say_phases(allocator.schedule)
         head = nn.Linear(encoder.config.hidden_size, 1)
         trainable = _count(p for p in (*model.parameters(), *head.parameters()) if p.requires_grad)
         started = time.perf_counter()
         with ProgressBar(settings.total_step, sys.stderr) as bar:
-            train_loop(model, head, train, settings, bar.show, loop)
+            train_adapter(model, head, train, settings, bar.show)
         seconds = time.perf_counter() - started
 
         predictions = logits(head, features(model, held_out))
         adapter = staging / output.ADAPTER
-        # PEFT would look for the base model's vocabulary on a hub.
+        # Otherwise PEFT looks for the base model's vocabulary on a hub.
         model.save_pretrained(str(adapter), save_embedding_layers=False)
         save_head(head, adapter)
         reloaded = predictions_with_peft(model_folder, adapter, held_out)

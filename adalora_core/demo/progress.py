@@ -1,4 +1,4 @@
-"""The progress bar of the training loop."""
+"""Show the progress of the training loop."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from adalora_core.demo.training import StepReport
 
 SMOOTHING = 0.9
-"""Weight of the past in the shown loss; the loss of a single batch jumps too much to be read."""
+"""Weight of the past in the shown loss; the loss of a single batch jumps too much."""
 
 LOG_WIDTH = 100
 LOG_SECONDS = 10.0
-"""Between two lines when the bar goes into a file or a pipe, where each refresh is kept."""
+"""Time between two refreshes if the bar goes into a file or a pipe, which keeps each."""
 
 
 class ProgressBar:
@@ -26,7 +26,7 @@ class ProgressBar:
 
     Args:
         total: optimizer steps of the run.
-        stream: where the bar is drawn.
+        stream: the stream that the bar is drawn on.
     """
 
     def __init__(self, total: int, stream: TextIO) -> None:
@@ -35,10 +35,10 @@ class ProgressBar:
             total=total,
             file=stream,
             mininterval=0.1 if on_terminal else LOG_SECONDS,
-            # Not tqdm's own measure: on a terminal that reports no size it shows nothing.
+            # tqdm's own width shows nothing on a terminal that reports no size.
             ncols=shutil.get_terminal_size((LOG_WIDTH, 0)).columns,
             nrows=2,
-            # Short enough for the figures to fit a terminal of 80 columns.
+            # Short enough for a terminal of 80 columns.
             bar_format="{percentage:3.0f}%|{bar}| {n}/{total}, {remaining} left{postfix}",
         )
         self._loss: float | None = None

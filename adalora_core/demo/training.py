@@ -1,4 +1,4 @@
-"""What is trained: a linear probe on the frozen encoder, and adapters together with a head."""
+"""Train a linear probe on the frozen encoder, and adapters together with a head."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What the progress bar shows after one optimizer step."""
+    """The figures of the progress bar after one optimizer step."""
 
-    step: int
     loss: float
     phase: Phase
     budget: int
@@ -38,7 +37,7 @@ def probe_accuracy(encoder: nn.Module, train: WordBatches, held_out: WordBatches
     """Return the held-out accuracy of a linear classifier on the features of the frozen encoder.
 
     The classifier is trained to convergence (logistic regression with a small L2 penalty), so that
-    the adapters are compared with the best that the frozen features give.
+    the adapters are compared with the best result of the frozen features.
     """
     inputs = features(encoder, train)
     mean, deviation = inputs.mean(dim=0), inputs.std(dim=0)
@@ -88,8 +87,8 @@ def train_adapter(
             )
             (task_loss + model.orthogonality_penalty()).backward()
             optimizer.step()
-            # After the optimizer, or it would revive what was just pruned; before zero_grad,
-            # since importance is |parameter * gradient|.
+            # After the optimizer, which would revive triplets that were just pruned; before
+            # zero_grad, since importance is |parameter * gradient|.
             model.update_and_allocate(step)
             optimizer.zero_grad()
             rates.step()
@@ -101,7 +100,7 @@ def train_adapter(
 def optimizer_and_rates(
     model: nn.Module, head: nn.Module, settings: DemoSettings
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """Return AdamW over what is trained, and the learning rate's course."""
+    """Return AdamW over the trained parameters, and the schedule of the learning rate."""
     parameters = [p for p in (*model.parameters(), *head.parameters()) if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.learning_rate_factor)
@@ -117,9 +116,8 @@ def allocator_of(model: AdaLoraModel) -> RankAllocator:
 
 
 def step_report(allocator: RankAllocator, step: int, loss: float) -> StepReport:
-    """Return where the allocation stands after the 0-based optimizer step `step`."""
+    """Return the figures after the 0-based optimizer step `step`."""
     return StepReport(
-        step=step,
         loss=loss,
         phase=allocator.phase,
         budget=allocator.schedule.budget_at(step),

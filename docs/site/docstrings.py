@@ -1,4 +1,4 @@
-"""How the reference reads docstrings: the examples of an `Example:` section are sessions."""
+"""Let the reference read the `Example:` section of a docstring as a Python session."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SECTION = re.compile(r"^Example:$", re.MULTILINE)
 
 
 class ExampleSections(griffe.Extension):
-    """Gives the section the name under which griffe knows it; else it would be prose."""
+    """Renames the section to the name that griffe knows; otherwise it would be prose."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Change the docstring of every object that is read."""

@@ -1,8 +1,8 @@
-"""What the site adds to the pages under docs/: patterns in the navigation, files of the repository.
+"""Add to the pages under docs/: patterns in the navigation, and files of the repository.
 
-A page may link to a file outside docs/, as it does for readers of the repository. Such a file
-becomes a part of the site: Markdown as a page, a source as a page that shows it, anything else as
-it is. The page of the commands is made of their `--help`.
+A page may link to any file of the repository. A file outside docs/ becomes a part of the site:
+Markdown as a page, a source as a page that shows it, anything else unchanged. The page of the
+commands shows their `--help`.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 DOCS = "docs"
-# Pages of the navigation that lie beside docs/.
+# Pages of the navigation that are not under docs/.
 OUTSIDE = ("CHANGELOG.md", "CONTRIBUTING.md")
 SHOWN = {".py": "python", ".cpp": "cpp", ".hpp": "cpp", ".cu": "cuda", ".toml": "toml"}
 LINK = re.compile(r"(\]\()(?!\w+:|#)([^)#\s]+)")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Replace the patterns in the navigation by the pages that match; say which version it is."""
+    """Replace the patterns in the navigation by the pages that match; show the version."""
     config.nav = _expanded(config.nav)
     config.copyright = f"adalora-core {version('adalora-core')}, Apache-2.0"
     return config
@@ -96,7 +96,7 @@ def _target(path: str, link: str) -> str:
 
 
 def _site_uri(path: str) -> str:
-    """Return where the site has a file of the repository."""
+    """Return the address of a file of the repository in the site."""
     if path.startswith(f"{DOCS}/"):
         return path.removeprefix(f"{DOCS}/")
     return f"{path}.md" if Path(path).suffix in SHOWN else path
@@ -123,7 +123,7 @@ def _added(path: str, config: MkDocsConfig) -> File:
 def _commands_page() -> str:
     from adalora_core.cli import COMMANDS
 
-    intro = "# Commands\n\nWhat each command prints with `--help`; none of them asks a network."
+    intro = "# Commands\n\nThe output of each command with `--help`. No command uses a network."
     sections = [f"## adalora {name}\n\n```text\n{_help_of(name)}```" for name in COMMANDS]
     return "\n\n".join([intro, *sections]) + "\n"
 
@@ -134,7 +134,7 @@ def _help_of(command: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        cwd=ROOT.parent,  # the root holds the sources; what is installed is described
+        cwd=ROOT.parent,  # in the root, Python would import the sources instead of the package
         env=os.environ | {"COLUMNS": "90", "NO_COLOR": "1"},
     )
     return done.stdout

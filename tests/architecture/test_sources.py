@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("adalora_core", "csrc", "tests", "benchmarks", "examples")
+FOLDERS = ("adalora_core", "csrc", "tests", "benchmarks", "tools", "examples")
 SUFFIXES = {".py", ".pyi", ".cpp", ".hpp", ".h", ".cu", ".cuh"}
 LONGEST_FILE = 400
 HIDING_NAMES = {"util", "utils", "helper", "helpers", "common", "misc"}

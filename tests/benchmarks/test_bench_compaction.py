@@ -1,4 +1,4 @@
-"""The compaction benchmark runs and writes what it promises."""
+"""The compaction benchmark runs and writes its figures."""
 
 from __future__ import annotations
 

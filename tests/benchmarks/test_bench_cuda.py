@@ -1,4 +1,4 @@
-"""The benchmark on a GPU runs, on the CPU where there is none, and writes what it promises."""
+"""The benchmark for a GPU runs, on a CPU too, and writes its figures."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def bench_cuda(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def event(name: str, start: float, end: float, device: str = "CPU") -> SimpleNamespace:
-    """Return what the profiler says of something that ran from `start` to `end`."""
+    """Return a profiler event from `start` to `end`."""
     return SimpleNamespace(
         name=name,
         time_range=SimpleNamespace(start=start, end=end),

@@ -1,4 +1,4 @@
-"""The benchmarks of whole steps run and write what they measured."""
+"""The benchmarks of whole steps run and write their figures."""
 
 from __future__ import annotations
 

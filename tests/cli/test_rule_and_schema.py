@@ -42,7 +42,8 @@ def test_schema_printed_is_the_schema(draft, capsys):
 
 def test_schema_of_the_report_is_the_committed_one(capsys):
     committed = DOCS.parents[1] / "schemas" / "adalora-report.schema.json"
-    assert main(["schema", "--of", "report", "--check", str(committed)]) == 0
+    differs = main(["schema", "--of", "report", "--check", str(committed)])
+    assert not differs, "run: python tools/regenerate.py schemas"
     assert main(["schema", "--of", "config", "--check", str(committed)]) == 1
     capsys.readouterr()
 
@@ -50,7 +51,8 @@ def test_schema_of_the_report_is_the_committed_one(capsys):
 def test_schema_for_editors_is_the_committed_one(capsys):
     committed = DOCS.parents[1] / "schemas" / "adalora-config.editor.schema.json"
     assert main(["schema", "--flavour", "editor"]) == 0
-    assert capsys.readouterr().out == committed.read_text("utf-8")
+    printed = capsys.readouterr().out
+    assert printed == committed.read_text("utf-8"), "run: python tools/regenerate.py schemas"
     assert main(["schema", "--flavour", "editor", "--check", str(DOCS / "README.md")]) == 1
     assert "write it anew with: adalora schema --flavour editor >" in capsys.readouterr().out
 
@@ -90,7 +92,7 @@ def test_committed_pages_of_the_rules_are_what_the_classes_say(tmp_path):
     assert main(["rule", "--write", str(tmp_path / "rules")]) == 0
     written = {path.name: path.read_text("utf-8") for path in (tmp_path / "rules").iterdir()}
     committed = {path.name: path.read_text("utf-8") for path in DOCS.iterdir()}
-    assert written == committed
+    assert written == committed, "run: python tools/regenerate.py rules"
     assert len(committed) == len(RULES) + 1
 
 

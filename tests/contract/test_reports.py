@@ -123,5 +123,5 @@ def test_sarif_address_is_relative_inside_the_working_folder(tmp_path, monkeypat
 
 def test_committed_report_schema_is_what_the_code_generates():
     committed = (ROOT / "schemas" / "adalora-report.schema.json").read_text(encoding="utf-8")
-    assert committed == report_schema_text()
+    assert committed == report_schema_text(), "run: python tools/regenerate.py schemas"
     jsonschema.Draft202012Validator.check_schema(report_schema())

@@ -1,4 +1,4 @@
-"""The words of the demo: what is taken from the lexicon and how it is split."""
+"""The demo takes clear words from the lexicon and splits them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pre-trained encoder: nothing unverified is loaded, padding changes nothing."""
+"""Nothing unverified is loaded as the encoder, and padding changes nothing."""
 
 from __future__ import annotations
 

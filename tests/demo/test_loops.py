@@ -6,11 +6,11 @@ import dataclasses
 
 import pytest
 import torch
+from demo_loops import adapted, train
 
 from adalora_core import validate_config
 from adalora_core.demo.data import lexicon_path, read_words, split_words
 from adalora_core.demo.encoder import WordBatches, load_encoder, verified_model_folder
-from adalora_core.demo.loops import adapted, train
 from adalora_core.demo.settings import QUICK
 from adalora_core.demo.training import allocator_of
 

@@ -1,4 +1,4 @@
-"""The output folder: complete results or none, and nothing of the user's is touched."""
+"""The output folder gets complete results or none, and keeps the user's files."""
 
 from __future__ import annotations
 

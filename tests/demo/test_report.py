@@ -1,4 +1,4 @@
-"""The report says what was found, faults above all."""
+"""The report shows the results, faults above all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's settings are valid, and as long as they say."""
+"""The demo's settings are valid, and cover the steps they name."""
 
 from __future__ import annotations
 

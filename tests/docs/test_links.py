@@ -20,7 +20,7 @@ LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
 LINK_TO_HEADING = re.compile(r"\]\((?!https?://)([^)#\s]*)#([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 NAMED_PATH = re.compile(
-    r"`((?:adalora_core|csrc|tests|docs|schemas|benchmarks|examples)/[\w./-]*|\.ci/\w+)`"
+    r"`((?:adalora_core|csrc|tests|docs|schemas|benchmarks|tools|examples)/[\w./-]*|\.ci/\w+)`"
 )
 
 

@@ -155,11 +155,11 @@ def test_drawing_of_the_schedule_is_what_its_script_draws():
             sys.executable,
             "-c",
             "import runpy, sys; print(runpy.run_path(sys.argv[1])['drawing'](), end='')",
-            str(ROOT / "docs" / "site" / "budget_schedule.py"),
+            str(ROOT / "tools" / "budget_schedule.py"),
         ],
         capture_output=True,
         text=True,
         check=True,
     )
     drawn = (ROOT / "docs" / "budget-schedule.svg").read_text(encoding="utf-8")
-    assert done.stdout == drawn, "run: python docs/site/budget_schedule.py"
+    assert done.stdout == drawn, "run: python tools/regenerate.py schedule"

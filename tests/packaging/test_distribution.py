@@ -73,7 +73,7 @@ def test_sdist_holds_the_project_and_no_build_product(sdist):
     with tarfile.open(sdist) as archive:
         names = [PurePosixPath(*PurePosixPath(name).parts[1:]) for name in archive.getnames()]
     top = {name.parts[0] for name in names if name.parts}
-    needed = {"adalora_core", "csrc", "tests", "docs", "schemas", "examples", "benchmarks"}
+    needed = {"adalora_core", "csrc", "tests", "docs", "schemas", "examples", "benchmarks", "tools"}
     assert needed <= top
     assert {"pyproject.toml", "CMakeLists.txt", "LICENSE", "README.md", "CHANGELOG.md"} <= top
     assert not top & {".ci", ".git", ".github", "build", "dist", ".hypothesis", ".venv"}

@@ -1,7 +1,8 @@
-"""The three ways to train: a loop of one's own, transformers' Trainer, a model that PEFT made."""
+"""Train the demo in other ways: through transformers' Trainer, and on a model that PEFT made."""
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from adalora_core.demo import experiment
 from adalora_core.demo.encoder import logits, mean_pooled
 from adalora_core.demo.training import allocator_of, optimizer_and_rates, step_report, train_adapter
 from adalora_core.training import get_peft_model
@@ -26,10 +28,17 @@ if TYPE_CHECKING:
     from adalora_core.demo.training import StepReport
 
 LOOPS = ("raw", "trainer", "peft")
+"""The loop of the demo itself, then the others."""
+
+
+def use(loop: str) -> None:
+    """Make `adalora demo` train through `loop` in this process."""
+    experiment.get_peft_model = functools.partial(adapted, loop=loop)
+    experiment.train_adapter = functools.partial(train, loop=loop)
 
 
 def adapted(encoder: nn.Module, config: AdaLoraConfig, loop: str) -> Any:
-    """Return `encoder` with an adapter, made by PEFT and attached if the loop is "peft"."""
+    """Return `encoder` with an adapter; for the loop "peft" PEFT makes it and it is attached."""
     if loop != "peft":
         return get_peft_model(encoder, config)
     import peft
@@ -99,7 +108,7 @@ def trainer_for(
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             del args, state, control, kwargs
-            # Trainer clears the gradients of its model, and the head is no part of that.
+            # Trainer clears the gradients of its model, which does not contain the head.
             head.zero_grad()
 
     def collate(indices: list[int]) -> dict[str, torch.Tensor]:
@@ -131,7 +140,7 @@ def trainer_for(
         optimizers=optimizer_and_rates(model, head, settings),
         callbacks=[Progress()],
     )
-    # Its table would be printed between the lines of the demo's bar.
+    # Trainer would print its table between the lines of the demo's bar.
     trainer.callback_handler.callbacks = [
         each
         for each in trainer.callback_handler.callbacks

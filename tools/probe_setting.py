@@ -1,4 +1,4 @@
-"""A small model and the documented loop, for both libraries; what feature_probes.py is made of."""
+"""Build, train, save and load a small model with either library; the parts of every probe."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BUDGET = 4
 
 @dataclass(frozen=True)
 class Probe:
-    """One row: the feature, and a function of the library's name that raises if it is missing."""
+    """One row: a feature, and a function of the library's name that raises without the feature."""
 
     feature: str
     run: Callable[[str], None]
@@ -36,7 +36,7 @@ class Probe:
 
 @dataclass
 class Output:
-    """What the small model returns."""
+    """The output of the small model."""
 
     logits: torch.Tensor
     loss: torch.Tensor
@@ -79,7 +79,7 @@ def make(library: str, base: nn.Module | None = None, **changes: Any) -> Any:
 
 
 def batch(step: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Return inputs that depend on the step alone."""
+    """Return inputs that depend only on the step."""
     return torch.randn(16, 8, generator=torch.Generator().manual_seed(step)).to(dtype)
 
 
@@ -115,8 +115,8 @@ def outputs(model: Any, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 
 
 def need_budget(model: Any) -> None:
-    """Raise unless exactly the target budget is left."""
-    need(live_triplets(model) == BUDGET, "the triplets left are not as many as the budget says")
+    """Raise unless exactly the target budget is kept."""
+    need(live_triplets(model) == BUDGET, "the number of kept triplets is not the budget")
 
 
 def need_equal(found: torch.Tensor, expected: torch.Tensor, atol: float = 1e-5) -> None:
@@ -133,7 +133,7 @@ def round_trip(library: str, model: Any, **options: Any) -> None:
 
 
 def only(library: str, probe: Callable[[str], None]) -> Callable[[str], None]:
-    """Return a probe of something that only `library` has."""
+    """Return a probe of a feature that only `library` has."""
 
     def run(asked: str) -> None:
         if asked != library:
@@ -144,7 +144,7 @@ def only(library: str, probe: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def builds(**changes: Any) -> Callable[[str], None]:
-    """Build and train with other settings."""
+    """Return a probe that builds and trains with other settings."""
 
     def run(library: str) -> None:
         train(make(library, **changes))
@@ -153,7 +153,7 @@ def builds(**changes: Any) -> Callable[[str], None]:
 
 
 def trained(probe: Callable[[str, Any], None], **changes: Any) -> Callable[[str], None]:
-    """Train with other settings, then check the model."""
+    """Return a probe that trains with other settings and checks the model."""
 
     def run(library: str) -> None:
         probe(library, train(make(library, **changes)))
@@ -162,7 +162,7 @@ def trained(probe: Callable[[str, Any], None], **changes: Any) -> Callable[[str]
 
 
 def refuses(**changes: Any) -> Callable[[str], None]:
-    """Refuse a configuration before training."""
+    """Return a probe that expects an error before training."""
 
     def run(library: str) -> None:
         try:
@@ -175,7 +175,7 @@ def refuses(**changes: Any) -> Callable[[str], None]:
 
 
 def has(*names: str) -> Callable[[str], None]:
-    """Export public names."""
+    """Return a probe that looks for public names."""
     homes = {
         "peft": ["peft", "peft.tuners.adalora"],
         "adalora_core": ["adalora_core", "adalora_core.nn", "adalora_core.allocation"],

@@ -1,21 +1,27 @@
-"""The products of an adapter alone: torch's and those of the core, microseconds, rank 12.
+"""Time the products of an adapter alone, torch's and those of the core, in microseconds.
 
-    python benchmarks/skinny_products.py
+    python benchmarks/studies/skinny_products.py
 
-Without autograd and into memory that is there already: what ADR 0002 decides between.
+The products run without autograd, at rank 12, and write into memory that exists: the choice of
+ADR 0002.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from bench_svd_linear import SCALE, SHAPES
-from shapes import RANK
 
 from adalora_core import _cpu
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench_svd_linear import SCALE, SHAPES
+from shapes import RANK
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What feature_comparison.py asks of whole models and their files."""
+"""Probe whole models and their files; see feature_probes.py."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def evaluation_loss(library: str) -> None:
     ids = torch.arange(8).reshape(1, 8)
     model = make(library, llama(), target_modules=["q_proj"], task_type="CAUSAL_LM").eval()
     extra = (model(input_ids=ids, labels=ids).loss - llama()(input_ids=ids, labels=ids).loss).item()
-    need(abs(extra) < 1e-4, "the penalty is in it")
+    need(abs(extra) < 1e-4, "the loss contains the penalty")
 
 
 def labels_when_frozen(library: str) -> None:
-    """Pass labels to a loaded adapter."""
+    """Pass labels to a model with a loaded adapter."""
     ids = torch.arange(8).reshape(1, 8)
     with tempfile.TemporaryDirectory() as folder:
         settings = {"target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}
@@ -128,7 +128,7 @@ def second_generation(library: str) -> None:
 
 
 def between_allocations(library: str) -> None:
-    """Save between two allocations what the model computes."""
+    """Save between two allocations; the loaded model must compute the same."""
     round_trip(library, train(make(library, deltaT=7, tinit=0, tfinal=0), range(26)))
 
 
@@ -196,4 +196,4 @@ def scale(library: str) -> None:
         if library == "adalora_core"
         else (layer.scaling["default"] / (layer.ranknum["default"].item() + 1e-5))
     )
-    need(abs(found - 8 / (4 + 1e-5)) < 1e-9, "the optimizer has trained it")
+    need(abs(found - 8 / (4 + 1e-5)) < 1e-9, "the optimizer has changed the scale")

@@ -1,10 +1,4 @@
-"""What people read of the benchmarks of the core, made of results/core.json.
-
-    python benchmarks/pages.py          # write results/core.md and the tables in other pages
-    python benchmarks/pages.py --check  # exit with 1 if one of them is not what core.json says
-
-`bench_core.py` writes them too, after measuring.
-"""
+"""Make the pages that show the speed of the core from benchmarks/results/core.json."""
 
 from __future__ import annotations
 
@@ -16,43 +10,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from measure import Result
+from written_blocks import with_block
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from measure import Result  # noqa: E402 - found on the path set above
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results"
+RESULTS = ROOT / "benchmarks" / "results"
+FIGURES = RESULTS / "core.json"
+README = ROOT / "README.md"
 ADR = ROOT / "docs" / "adr" / "0004-which-goals-of-speed-the-core-reaches.md"
-BEGIN = "<!-- written by python benchmarks/bench_core.py -->"
-END = "<!-- end of what it writes -->"
+PART = "speed"
+
+
+def pages() -> dict[Path, str]:
+    """Return the text of every page that shows the figures."""
+    results, setting = read()
+    return {
+        RESULTS / "core.md": core_page(results, setting),
+        README: with_block(README, PART, readme_block(results, setting)),
+        ADR: with_block(ADR, PART, goals_block(results)),
+    }
 
 
 def read() -> tuple[list[Result], dict[str, str]]:
-    """Return what core.json holds: the results, and what they depend on."""
-    held = json.loads((RESULTS / "core.json").read_text(encoding="utf-8"))
+    """Return the results in core.json, and the machine and versions they depend on."""
+    held = json.loads(FIGURES.read_text(encoding="utf-8"))
     return [Result(**each) for part in held["results"].values() for each in part], held["machine"]
-
-
-def row(result: Result) -> str:
-    """Return one line of core.md."""
-    times = ", ".join(f"{name} {format_time(value)}" for name, value in result.medians.items())
-    what = f"ours / {result.against}" if result.at_most else f"{result.against} / ours"
-    bound = "<=" if result.at_most else ">="
-    goal = "" if result.goal is None else f"{bound} {result.goal:g}"
-    verdict = {None: "", True: "reached", False: "missed"}[result.reached]
-    low, high = result.spread
-    return (
-        f"| {result.part} | {result.label} | {what} | {result.ratio:.2f} ({low:.2f} to {high:.2f}) "
-        f"| {goal} | {verdict} | {times} |"
-    )
-
-
-def format_time(microseconds: float) -> str:
-    """Return a time with a unit that suits it."""
-    if microseconds < 1e3:
-        return f"{microseconds:.0f} µs"
-    return f"{microseconds / 1e3:.2f} ms"
 
 
 def core_page(results: Iterable[Result], setting: dict[str, str]) -> str:
@@ -60,7 +48,8 @@ def core_page(results: Iterable[Result], setting: dict[str, str]) -> str:
     lines = [
         "# Benchmarks of the compiled core",
         "",
-        "Written by `python benchmarks/bench_core.py`.",
+        "Measured by `python benchmarks/bench_core.py`,",
+        "written by `python tools/regenerate.py speed`.",
         "All contenders of a row run in one process, in another order in each round; times are",
         "medians, the ratio is that of the medians, with its quartiles over rounds in brackets.",
         "",
@@ -68,19 +57,21 @@ def core_page(results: Iterable[Result], setting: dict[str, str]) -> str:
         "",
         "| part | shapes | ratio of | ratio | goal | | medians |",
         "|---|---|---|---|---|---|---|",
+        *(_line(result.cells().values()) for result in results),
+        "",
     ]
-    return "\n".join([*lines, *(row(result) for result in results), ""])
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table of README.md: all results of a part that have a goal.
+    """One line of the table in README.md: all results of a part with a goal.
 
     Attributes:
-        part: of the results.
-        ending: of their labels.
-        what: how the part is called.
-        beside: what it is compared with.
+        part: the part of the results.
+        ending: how the labels of the results end.
+        what: the name of the part in the table.
+        beside: the contender of the comparison.
     """
 
     part: str
@@ -133,24 +124,24 @@ def readme_block(results: list[Result], setting: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
-def goals_block(results: list[Result]) -> str:
+def goals_block(results: Iterable[Result]) -> str:
     """Return the table of the decision record about the goals."""
     lines = ["| part | on | ratio of | goal | measured |  |", "|---|---|---|---:|---:|---|"]
+    columns = ("part", "shapes", "ratio of", "goal", "ratio", "verdict")
     for each in results:
         if each.goal is not None:
-            ratio_of = f"ours / {each.against}" if each.at_most else f"{each.against} / ours"
-            low, high = each.spread
-            lines.append(
-                f"| {each.part} | {each.label} | {ratio_of} | {'<=' if each.at_most else '>='} "
-                f"{each.goal:g} | {each.ratio:.2f} ({low:.2f} to {high:.2f}) "
-                f"| {'reached' if each.reached else 'missed'} |"
-            )
+            cells = each.cells()
+            lines.append(_line(cells[column] for column in columns))
     return "\n".join(lines)
 
 
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
 def _figures(results: list[Result]) -> tuple[str, str, str]:
-    """Return on what was measured, the speeds and the goals."""
-    # How many times as fast ours is, for bounds of our time too.
+    """Return the shapes, the speeds and the goals of one line."""
+    # A bound of our time is turned into a speed too.
     speeds = [1 / each.ratio if each.at_most else each.ratio for each in results]
     goals = [1 / (each.goal or 1) if each.at_most else each.goal for each in results]
     missed = [not each.reached for each in results]
@@ -170,45 +161,3 @@ def _figures(results: list[Result]) -> tuple[str, str, str]:
     digits = 2 if max(speeds) < 2 else 1
     on = [re.sub("^[^:]*: |^MiniLM, ", "", each.label) for each in results]
     return "; ".join(on), "; ".join(f"{speed:.{digits}f}" for speed in speeds), goal
-
-
-def with_block(path: Path, block: str) -> str:
-    """Return the text of `path` with `block` between the marks."""
-    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise SystemExit(f"pages: {path.name} must have the lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n{block}\n{END}{after}"
-
-
-def pages(results: list[Result], setting: dict[str, str]) -> dict[Path, str]:
-    """Return what every page should say."""
-    readme = ROOT / "README.md"
-    return {
-        RESULTS / "core.md": core_page(results, setting),
-        readme: with_block(readme, readme_block(results, setting)),
-        ADR: with_block(ADR, goals_block(results)),
-    }
-
-
-def write(path: Path, text: str) -> None:
-    """Write `text` under a temporary name and rename it."""
-    temporary = path.with_name(f"{path.name}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def main(arguments: list[str]) -> None:
-    """Write the pages, or compare them."""
-    wanted = pages(*read())
-    if arguments == ["--check"]:
-        stale = [p.name for p, text in wanted.items() if p.read_text(encoding="utf-8") != text]
-        if stale:
-            sys.exit(f"pages: {', '.join(stale)} differ from core.json; run benchmarks/pages.py")
-        return
-    for path, text in wanted.items():
-        write(path, text)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""What feature_comparison.py asks of both libraries, row by row."""
+"""List the probes of feature_comparison.py, one for each row of its page."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ GROUPS: dict[str, list[Probe]] = {
         Probe("equal ranks train", builds(init_r=4, target_r=4)),
         Probe("an overflow step does not stop pruning", overflow),
         Probe(
-            "an adapted module that the forward pass leaves out",
+            "an adapted module that the forward pass does not use",
             lambda library: train(make(library, Small(use=False))),
         ),
         Probe("ties keep exactly the budget", no_signal),
         Probe("tfinal = 0 ends at the budget", no_final_phase),
         Probe("steps that jump over the first final one", jumping_steps),
-        Probe("says so when update_and_allocate is never called", forgotten_call),
+        Probe("warns if update_and_allocate is never called", forgotten_call),
         Probe("two trainable adapters", two_trainable),
         Probe("frees dropped triplets in training", only("adalora_core", compaction)),
     ],

@@ -1,24 +1,29 @@
-"""Where the time of the ops goes: their parts one by one, in microseconds.
+"""Time the parts of the ops one by one, in microseconds: the numbers of ADR 0004.
 
-    python benchmarks/where_time_goes.py
+    python benchmarks/studies/where_time_goes.py
 
-Every part finds caches and heap as PEFT's way of doing the same leaves them, as the contenders of
-bench_core.py do; the column "warm" is the same right after itself.
+Before each part runs PEFT's way of doing the same, so that caches and heap are as the contenders
+of bench_core.py find them; in the column "warm", the part itself runs before.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from bench_orthogonality import peft_penalty
-from peft_allocator import PeftAllocator
-from shapes import MANY_SMALL, MEDIUM, MatrixSizes, describe, random_factors
 
 from adalora_core import _cpu, ops
 from adalora_core.ops import orthogonality
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench_orthogonality import peft_penalty
+from peft_allocator import PeftAllocator
+from shapes import MANY_SMALL, MEDIUM, MatrixSizes, describe, random_factors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +33,7 @@ BETA = 0.85
 
 
 class Nothing(torch.autograd.Function):
-    """What autograd costs for so many tensors: a function that computes nothing."""
+    """A function that computes nothing: its time is autograd's own for so many tensors."""
 
     @staticmethod
     def forward(ctx: Any, gradients: list[torch.Tensor], *factors: torch.Tensor) -> torch.Tensor:
@@ -39,7 +44,7 @@ class Nothing(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Return what is there already."""
+        """Return gradients that exist already."""
         del grad
         _ = ctx.saved_tensors
         return (None, *ctx.gradients)

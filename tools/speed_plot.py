@@ -1,32 +1,27 @@
-"""The picture of the benchmark results."""
+"""Draw benchmarks/results/core.png."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
-
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from matplotlib.figure import Figure
     from measure import Result
 
 
-def draw(results: list[Result], path: Path) -> None:
-    """Draw speed against PEFT per case, and how time grows with the number of matrices."""
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+def draw(results: list[Result]) -> Figure:
+    """Draw the speed of each case against PEFT, and how time grows with the number of matrices."""
+    from matplotlib.figure import Figure
 
     by_count = [each for each in results if each.part.endswith("by count")]
-    # What is compared with another contender too has its row of PEFT's elsewhere.
+    # A part that is compared with another contender is drawn once, against PEFT.
     others = [
         each
         for each in results
         if "peft" in each.medians and not each.part.endswith(("by count", "addmm", "bandwidth"))
     ]
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(15, 0.26 * len(others) + 1), width_ratios=(3, 2)
-    )
+    figure = Figure(figsize=(15, 0.26 * len(others) + 1))
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     labels = [f"{each.part}: {each.label}" for each in others]
     speeds = [each.medians["peft"] / each.medians["ours"] for each in others]
     bars = left.barh(labels, speeds, color="#3566a8")
@@ -49,7 +44,4 @@ def draw(results: list[Result], path: Path) -> None:
     right.set_ylabel("milliseconds")
     right.legend()
     figure.tight_layout()
-    temporary = path.with_suffix(".partial.png")
-    figure.savefig(temporary, dpi=110)
-    plt.close(figure)
-    temporary.replace(path)
+    return figure

@@ -1,6 +1,6 @@
-"""How far two float32 runs part: ours from PEFT's, and PEFT's from itself after one rounding.
+"""Measure how far two float32 runs part: ours and PEFT's, and PEFT's after one rounding.
 
-    python benchmarks/float32_parity.py          # prints the table of ADR 0008, some minutes
+    python benchmarks/studies/float32_parity.py   # prints the table of ADR 0008, some minutes
 
 The runs are those of tests/training/test_peft_parity.py at three learning rates. "One rounding"
 moves one entry of one factor to the next float32 before training.
@@ -17,18 +17,18 @@ import peft
 import torch
 from tqdm import tqdm
 
-TESTS = Path(__file__).parents[1] / "tests"
+TESTS = Path(__file__).parents[2] / "tests"
 sys.path[:0] = [str(TESTS / "support"), str(TESTS / "training")]
 
-import test_peft_parity as parity  # noqa: E402 - found on the path set above
-from toy_models import tiny_llama  # noqa: E402 - same
+import test_peft_parity as parity
+from toy_models import tiny_llama
 
 RATES = (1e-3, 3e-3, 1e-2)
 
 
 def peft_twice(schedule: dict[str, int]) -> tuple[Any, Any]:
     """Return two runs of PEFT whose starts differ in one rounding of one entry."""
-    # A configuration each: PEFT writes the rank pattern into it.
+    # One configuration for each: PEFT writes the rank pattern into it.
     configs = [peft.AdaLoraConfig(**parity.settings(schedule)) for _ in range(2)]
     models = [peft.get_peft_model(tiny_llama(), config) for config in configs]
     start = {k: v.detach().clone() for k, v in parity.adapter_parameters(models[0]).items()}

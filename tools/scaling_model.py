@@ -1,13 +1,13 @@
-"""What AdaLoRA adds to a LoRA run on many devices, on paper: bytes, flops and collectives, a plot.
-
-Run: python benchmarks/scaling_model.py [--plot docs/scaling.png]
-"""
+"""Compute what AdaLoRA adds to a LoRA run on many devices: bytes, operations, collectives."""
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INIT_R = 12
 BYTES = 4
@@ -39,7 +39,7 @@ MODELS = [
 
 
 class Division(Enum):
-    """How the factors lie on the devices."""
+    """The division of the factors over the devices."""
 
     DDP = "DDP"
     ROWS = "FSDP2"
@@ -48,16 +48,16 @@ class Division(Enum):
 
 @dataclass(frozen=True)
 class Cost:
-    """Per device and step, on average over the devices, for factors in float32.
+    """The cost per device and step, averaged over the devices, for factors in float32.
 
     Attributes:
         averages: bytes of both averages.
         update: bytes read and written by the update of the averages.
-        gradients: bytes sent to exchange gradients, which plain LoRA of this rank does too.
+        gradients: bytes sent to exchange gradients, as plain LoRA of this rank does.
         scores: bytes sent for the scores, on allocation steps.
         penalty: bytes sent for the penalty.
         penalty_flops: operations of the penalty with its gradient.
-        collectives: of ours on a step with allocation.
+        collectives: collectives of AdaLoRA on a step with allocation.
     """
 
     averages: float
@@ -70,7 +70,7 @@ class Cost:
 
 
 def cost(model: Model, devices: int, division: Division) -> Cost:
-    """Return what `model` costs on `devices`; a ring all-reduce sends its content nearly twice."""
+    """Return the cost on `devices`; a ring all-reduce sends its content nearly twice."""
     matrices = model.matrices()
     is_sharded = division is not Division.DDP
     share = parameters(model) / (devices if is_sharded else 1)
@@ -78,11 +78,11 @@ def cost(model: Model, devices: int, division: Division) -> Cost:
     padded = [_padded(*each, devices, division) for each in matrices]
     return Cost(
         averages=2 * BYTES * share,
-        update=6 * BYTES * share,  # reads p, g and both averages, writes both averages
+        update=6 * BYTES * share,  # reads p, g and both averages; writes both averages
         # A reduce-scatter of padded parts is half of an all-reduce.
         gradients=once * sum(padded) if is_sharded else 2 * once * parameters(model),
         scores=2 * once * INIT_R * len(matrices) if is_sharded else 0,
-        penalty=2 * once * sum(_told(*each, devices, division) for each in matrices),
+        penalty=2 * once * sum(_exchanged(*each, devices, division) for each in matrices),
         penalty_flops=sum(_penalty_flops(*each, devices, division) for each in matrices),
         collectives=2 if is_sharded else 0,
     )
@@ -99,14 +99,14 @@ def _cuts_columns(columns: int, devices: int, division: Division) -> bool:
 
 
 def _padded(columns: int, rows: int, devices: int, division: Division) -> int:
-    """Return the entries of A, E and B with what `fully_shard` adds to make their parts equal."""
+    """Return the entries of A, E and B with the filling that makes their parts equal."""
     ranks, outputs = (-(-length // devices) * devices for length in (INIT_R, rows))
     cut_evenly = _cuts_columns(columns, devices, division)
     return (INIT_R if cut_evenly else ranks) * columns + ranks + INIT_R * outputs
 
 
-def _told(columns: int, rows: int, devices: int, division: Division) -> int:
-    """Return how many numbers the penalty exchanges: A, or its Gram matrix, and that of B."""
+def _exchanged(columns: int, rows: int, devices: int, division: Division) -> int:
+    """Return how many numbers the penalty exchanges: A or its Gram matrix, and that of B."""
     del rows
     if division is Division.DDP:
         return 0
@@ -118,9 +118,14 @@ def _penalty_flops(columns: int, rows: int, devices: int, division: Division) ->
     product_A, product_B = (2 * INIT_R**2 * length for length in (columns, rows))
     if division is Division.DDP:
         return 2 * (product_A + product_B)
-    # Where A is cut by rows, every device makes the whole of its Gram matrix.
+    # If A is cut by rows, every device computes its whole Gram matrix.
     gram_A = product_A / (devices if _cuts_columns(columns, devices, division) else 1)
     return gram_A + (product_A + 2 * product_B) / devices
+
+
+def table_and_products() -> str:
+    """Return the written part of docs/scaling.md."""
+    return f"{table()}\n\n{adapter_flops()}."
 
 
 def table() -> str:
@@ -143,7 +148,7 @@ def table() -> str:
 
 
 def adapter_flops() -> str:
-    """Return the sentence of docs/scaling.md on what the products of the adapters cost."""
+    """Return the sentence of docs/scaling.md about the products of the adapters."""
     costs = [f"{6 * parameters(model) / 1e9:.2f} GFLOP ({model.name})" for model in MODELS]
     return f"Per token the adapters take {' and '.join(costs)}, forward and backward"
 
@@ -154,20 +159,19 @@ def _size(size: float) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
-def plot(path: str) -> None:
+def draw() -> Figure:
     """Draw what a device sends per step under FSDP2."""
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
-    figure, panels = plt.subplots(
-        1, len(MODELS), figsize=(11, 4.6), sharey=True, layout="constrained"
-    )
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    panels = figure.subplots(1, len(MODELS), sharey=True)
     labels = {"gradients": "gradients (plain LoRA too)", "penalty": "penalty", "scores": "scores"}
     styles = {Division.ROWS: ("o-", ""), Division.COLUMNS: ("s--", ", A by columns")}
     for panel, model in zip(panels, MODELS, strict=True):
         for color, (name, label) in enumerate(labels.items()):
             for division, (style, how) in styles.items():
                 if name == "scores" and division is Division.COLUMNS:
-                    continue  # the same
+                    continue  # the same as by rows
                 costs = [cost(model, devices, division) for devices in DEVICES]
                 sizes = [getattr(each, name) / 1e6 for each in costs]
                 panel.plot(DEVICES, sizes, style, color=f"C{color}", label=label + how)
@@ -176,19 +180,4 @@ def plot(path: str) -> None:
         panel.minorticks_off()
     panels[0].set_ylabel("MB sent per device and step")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    figure.savefig(path, dpi=110)
-
-
-def main() -> None:
-    """Print the table; draw the plot if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--plot", metavar="FILE")
-    arguments = parser.parse_args()
-    print(table())
-    print(adapter_flops())
-    if arguments.plot:
-        plot(arguments.plot)
-
-
-if __name__ == "__main__":
-    main()
+    return figure

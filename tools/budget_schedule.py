@@ -1,11 +1,7 @@
-"""Draws docs/budget-schedule.svg: the average rank over the steps of one run, with its phases.
-
-Run it with: python docs/site/budget_schedule.py
-"""
+"""Draw docs/budget-schedule.svg: the average rank over the steps of one run, with its phases."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.budget import BudgetSchedule, Phase
@@ -13,7 +9,6 @@ from adalora_core.budget import BudgetSchedule, Phase
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-FILE = Path(__file__).parents[1] / "budget-schedule.svg"
 MATRICES = 72
 SCHEDULE = BudgetSchedule(
     12 * MATRICES, 4 * MATRICES, tinit=200, tfinal=300, total_step=1000, deltaT=50
@@ -28,7 +23,7 @@ BANDS = {
 
 
 def drawing() -> str:
-    """Return the drawing; its colours are read on white and on black."""
+    """Return the drawing, whose colours are legible on white and on black."""
     parts = [
         (
             '<svg xmlns="http://www.w3.org/2000/svg" width="720" viewBox="0 0 720 280" role="img" '
@@ -81,7 +76,7 @@ def _curve() -> str:
 
 
 def _kept() -> str:
-    """Return the corners of what is kept: it changes at allocations alone."""
+    """Return the corners of the kept budget, which changes at allocations alone."""
     kept = SCHEDULE.initial_budget
     corners = [(0, kept)]
     for step in range(SCHEDULE.total_step):
@@ -92,7 +87,3 @@ def _kept() -> str:
 
 def _points(pairs: Iterable[tuple[int, int]]) -> str:
     return " ".join(f"{_x(step)},{_y(budget / MATRICES)}" for step, budget in pairs)
-
-
-if __name__ == "__main__":
-    FILE.write_text(drawing(), encoding="utf-8")

@@ -1,20 +1,15 @@
-"""Compare PEFT's AdaLoRA with ours by running both: writes docs/peft-comparison.md.
+"""Make docs/peft-comparison.md by running PEFT's AdaLoRA and this package.
 
-    python benchmarks/feature_comparison.py            # run the probes and write the page
-    python benchmarks/feature_comparison.py --check    # run them and compare with the page
-
-Needs the extra `peft`. What a probe asks for is in feature_probes.py; a cell says "yes" if the
-probe ran through, else what the library said.
+A cell is "yes" if the probe raised nothing, otherwise the message of the library. The probes are
+in feature_probes.py; they need the extra `peft`.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import warnings
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -26,7 +21,6 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGE = Path(__file__).parents[1] / "docs" / "peft-comparison.md"
 LIBRARIES = ("peft", "adalora_core")
 LONGEST_MESSAGE = 90
 
@@ -38,7 +32,7 @@ def answer(probe: Probe, library: str) -> str:
         warnings.simplefilter("ignore")
         try:
             probe.run(library)
-        except Exception as error:  # noqa: BLE001 - any failure is what the cell reports
+        except Exception as error:  # noqa: BLE001 - the cell reports any failure
             message = " ".join(str(error).split()).replace("|", "\\|")
             short = message[:LONGEST_MESSAGE] + ("..." if len(message) > LONGEST_MESSAGE else "")
             return (
@@ -53,14 +47,14 @@ def page() -> str:
         "# PEFT's AdaLoRA and ours, feature by feature",
         "",
         (
-            "Written by `python benchmarks/feature_comparison.py`, which runs every row with both "
-            f"libraries; PEFT is {version('peft')}. What a row asks for is a function in "
-            "`benchmarks/feature_probes.py`."
+            "Written by `python tools/regenerate.py comparison`, which runs every row with both "
+            f"libraries; PEFT is {version('peft')}. Each row is a function named in "
+            "`tools/feature_probes.py`."
         ),
         "",
         *_tables(),
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _tables() -> Iterator[str]:
@@ -73,24 +67,3 @@ def _tables() -> Iterator[str]:
             progress.update()
         yield ""
     progress.close()
-
-
-def main() -> int:
-    """Write or check the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare instead of writing")
-    check = parser.parse_args().check
-    text = page().rstrip("\n") + "\n"
-    if not check:
-        PAGE.write_text(text, encoding="utf-8")
-        print(f"wrote {PAGE}")
-        return 0
-    if PAGE.read_text(encoding="utf-8") == text:
-        print(f"{PAGE.name} is up to date")
-        return 0
-    print(f"{PAGE.name} is out of date; run: python benchmarks/feature_comparison.py")
-    return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

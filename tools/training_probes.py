@@ -1,4 +1,4 @@
-"""What feature_comparison.py asks of layers and of allocation."""
+"""Probe layers and the allocation; see feature_probes.py."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Hidden(nn.Module):
-    """A linear layer as a quantised one looks."""
+    """A linear layer whose weight is packed, as in quantised layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ def overflow(library: str) -> None:
 
 
 def no_signal(library: str) -> None:
-    """Meet the budget where all scores are equal."""
+    """Meet the budget if all scores are equal."""
     model = make(library, init_lora_weights=False)
     for step in range(30):
         model(batch(step)).loss.backward()
@@ -119,7 +119,7 @@ def no_final_phase(library: str) -> None:
 
 
 def jumping_steps(library: str) -> None:
-    """Meet the budget where a step jumps over the first final one."""
+    """Meet the budget if a step jumps over the first final one."""
     model = train(make(library), range(20))
     need_budget(train(model, range(27, 30)))
 
@@ -133,7 +133,7 @@ def resume(library: str) -> None:
 
 
 def forgotten_call(library: str) -> None:
-    """Say so when update_and_allocate is never called."""
+    """Warn if update_and_allocate is never called."""
     model = make(library).train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
     with warnings.catch_warnings(record=True) as caught:
@@ -142,7 +142,7 @@ def forgotten_call(library: str) -> None:
             model(batch(step)).loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-    need(any("update_and_allocate" in str(w.message) for w in caught), "silent")
+    need(any("update_and_allocate" in str(w.message) for w in caught), "no warning")
 
 
 def two_trainable(library: str) -> None:

@@ -1,0 +1,191 @@
+"""Write the generated files again, or check that each is what its source gives.
+
+    python tools/regenerate.py [PART ...]          # write what differs
+    python tools/regenerate.py --check [PART ...]  # write nothing; exit with 1 if a file differs
+
+Without a part, all are taken. `comparison` runs PEFT and this package and takes longest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from matplotlib.figure import Figure
+
+ROOT = Path(__file__).parents[1]
+TOOLS = Path(__file__).parent
+DOCS = ROOT / "docs"
+EXIT_DIFFERS = 1
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing, and the files that it is made from.
+
+    The bytes of a drawing depend on libraries and fonts. The file therefore holds a digest of its
+    sources, and differs when they do.
+    """
+
+    sources: tuple[Path, ...]
+    draw: Callable[[], Figure]
+
+    @property
+    def digest(self) -> str:
+        """The digest of the sources."""
+        return hashlib.sha256(b"".join(path.read_bytes() for path in self.sources)).hexdigest()
+
+
+Content = str | Picture | None
+"""What a file has to hold; None if there must be no such file."""
+
+
+def rule_pages() -> dict[Path, Content]:
+    """Return docs/rules."""
+    from adalora_core.contract.rule_pages import pages
+    from adalora_core.contract.rules import RULES
+
+    folder = DOCS / "rules"
+    files: dict[Path, Content] = dict.fromkeys(folder.glob("*.md"))
+    return files | {folder / name: text for name, text in pages(RULES).items()}
+
+
+def schemas() -> dict[Path, Content]:
+    """Return the schemas of a configuration and of a report."""
+    from adalora_core.contract.editor_schema import FILE, editor_schema
+    from adalora_core.contract.reports.report_schema import report_schema_text
+    from adalora_core.contract.schema import FILES, config_schema, to_text
+
+    folder = ROOT / "schemas"
+    files: dict[Path, Content] = {
+        folder / name: to_text(config_schema(draft)) for draft, name in FILES.items()
+    }
+    return files | {
+        folder / FILE: to_text(editor_schema()),
+        folder / "adalora-report.schema.json": report_schema_text(),
+    }
+
+
+def stubs() -> dict[Path, Content]:
+    """Return the type stubs of the compiled modules."""
+    from stubs import MODULES, stub
+
+    return {path: stub(path, bindings) for path, bindings in MODULES.items()}
+
+
+def comparison() -> dict[Path, Content]:
+    """Return the page that compares PEFT's AdaLoRA with this package."""
+    from feature_comparison import page
+
+    return {DOCS / "peft-comparison.md": page()}
+
+
+def speed() -> dict[Path, Content]:
+    """Return the tables and the picture of benchmarks/results/core.json."""
+    from speed_pages import FIGURES, pages, read
+    from speed_plot import draw
+
+    picture = Picture((FIGURES, TOOLS / "speed_plot.py"), lambda: draw(read()[0]))
+    return {**pages(), FIGURES.with_suffix(".png"): picture}
+
+
+def schedule() -> dict[Path, Content]:
+    """Return the drawing of a budget schedule."""
+    from budget_schedule import drawing
+
+    return {DOCS / "budget-schedule.svg": drawing()}
+
+
+def scaling() -> dict[Path, Content]:
+    """Return the costs on many devices: the table in docs/scaling.md and its picture."""
+    from scaling_model import draw, table_and_products
+    from written_blocks import with_block
+
+    page = DOCS / "scaling.md"
+    return {
+        page: with_block(page, "scaling", table_and_products()),
+        DOCS / "scaling.png": Picture((TOOLS / "scaling_model.py",), draw),
+    }
+
+
+PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
+    "rules": rule_pages,
+    "schemas": schemas,
+    "stubs": stubs,
+    "speed": speed,
+    "schedule": schedule,
+    "scaling": scaling,
+    "comparison": comparison,
+}
+
+
+def differing(files: dict[Path, Content]) -> Iterator[Path]:
+    """Yield the files that do not hold what they have to."""
+    for path, content in files.items():
+        held = path.read_bytes() if path.is_file() else None
+        if content is None or held is None:
+            if held != content:
+                yield path
+        elif isinstance(content, Picture):
+            if content.digest.encode() not in held:
+                yield path
+        elif content.encode() != held:
+            yield path
+
+
+def write(path: Path, content: Content) -> None:
+    """Write a file under a temporary name and rename it; remove it if there must be none."""
+    if content is None:
+        path.unlink()
+        return
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        if isinstance(content, Picture):
+            metadata = {"Software": None, "Source": content.digest}
+            content.draw().savefig(temporary, format="png", dpi=110, metadata=metadata)
+        else:
+            temporary.write_bytes(content.encode())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write or check the parts that `arguments` name."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog=f"Parts: {', '.join(PARTS)}."
+    )
+    parser.add_argument("--check", action="store_true", help="compare instead of writing")
+    parser.add_argument("part", nargs="*", help="a part to take; all without one")
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.part) - set(PARTS))
+    if unknown:
+        parser.error(f"unknown parts: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    exit_code = 0
+    for part in options.part or PARTS:
+        try:
+            files = PARTS[part]()
+            for path in differing(files):
+                name = path.relative_to(ROOT)
+                if options.check:
+                    print(f"{name} is out of date; run: python tools/regenerate.py {part}")
+                    exit_code = EXIT_DIFFERS
+                else:
+                    write(path, files[path])
+                    print(f"{'wrote' if files[path] is not None else 'removed'} {name}")
+        except ModuleNotFoundError as error:
+            if f"{error.name}".startswith("adalora_core."):
+                raise  # a module of this project that has moved
+            parser.error(f"{part} needs the package {error.name}: pip install -e '.[test]'")
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
