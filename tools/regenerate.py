@@ -49,8 +49,8 @@ Content = str | Picture | None
 
 def rule_pages() -> dict[Path, Content]:
     """Return docs/rules."""
-    from adalora_core.contract.rule_pages import pages
     from adalora_core.contract.rules import RULES
+    from adalora_core.contract.rules.pages import pages
 
     folder = DOCS / "rules"
     files: dict[Path, Content] = dict.fromkeys(folder.glob("*.md"))
@@ -59,9 +59,9 @@ def rule_pages() -> dict[Path, Content]:
 
 def schemas() -> dict[Path, Content]:
     """Return the schemas of a configuration and of a report."""
-    from adalora_core.contract.editor_schema import FILE, editor_schema
-    from adalora_core.contract.reports.report_schema import report_schema_text
-    from adalora_core.contract.schema import FILES, config_schema, to_text
+    from adalora_core.contract.schemas.config import FILES, config_schema, to_text
+    from adalora_core.contract.schemas.editor import FILE, editor_schema
+    from adalora_core.contract.schemas.report import report_schema_text
 
     folder = ROOT / "schemas"
     files: dict[Path, Content] = {

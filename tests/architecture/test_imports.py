@@ -6,11 +6,14 @@ import importlib.util
 import itertools
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grimp
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None,
