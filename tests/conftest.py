@@ -36,6 +36,17 @@ NEED_TORCH = [
 collect_ignore = [] if HAS_TORCH else NEED_TORCH
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a test of two tiers: `-m slow` would run what takes hours.
+
+    Raises:
+        pytest.UsageError: a test is marked slow and nightly.
+    """
+    for item in items:
+        if item.get_closest_marker("slow") and item.get_closest_marker("nightly"):
+            raise pytest.UsageError(f"{item.nodeid} is slow and nightly: choose one tier")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _outside_the_source_tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Work in an empty folder: `python -c` looks into the working directory first.
