@@ -11,7 +11,7 @@ from adalora_core.allocation.rank_history import RankHistory
 from adalora_core.allocation.sharded_factors import ShardedFactors
 from adalora_core.allocation.statistics import ImportanceStatistics
 from adalora_core.allocation.whole_factors import WholeFactors
-from adalora_core.budget import BudgetSchedule, Phase
+from adalora_core.budget import Phase
 from adalora_core.sharding import are_sharded
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class RankAllocator:
     def __init__(self, spec: AdapterSpec, matrices: Sequence[AdaptedMatrix]) -> None:
         self.spec = spec
         self.matrices = list(matrices)
-        self.schedule: BudgetSchedule = spec.schedule(len(self.matrices))
+        self.schedule = spec.schedule().for_matrices(len(self.matrices))
         self.statistics = ImportanceStatistics(spec)
         self.mask: torch.Tensor | None = None
         self.history: list[AllocationReport] = []
@@ -96,7 +96,7 @@ class RankAllocator:
     @property
     def phase(self) -> Phase:
         """The phase of the last step, WARMUP before the first."""
-        return self.schedule.phase_at(0 if self.last_step is None else self.last_step)
+        return self.schedule.at(0 if self.last_step is None else self.last_step).phase
 
     @property
     def budget(self) -> int:
@@ -118,23 +118,20 @@ class RankAllocator:
                 f"update_and_allocate: step must be the 0-based optimizer step, got {step}"
             )
         factors = self._factors()
-        phase = self.schedule.phase_at(step)
+        now = self.schedule.at(step)
         skipped: int | torch.Tensor = 0
-        allocated = False
-        if phase is Phase.FINAL:
+        allocated = now.allocates
+        if now.phase is Phase.FINAL:
             # A step may jump over the first final one (uneven accumulation, a resumed run).
             allocated = not self.target_reached
             self._enforce_target(factors)
-        elif self.schedule.is_allocation_step(step):
+        elif allocated:
             skipped, scores = factors.observe_and_score(self.statistics)
-            self._keep_best(factors, scores, self.schedule.budget_at(step))
-            allocated = True
+            self._keep_best(factors, scores, now.budget)
         else:
             skipped = factors.observe(self.statistics)
         self.last_step = step
-        report = AllocationReport(
-            step, phase, self.schedule.budget_at(step), allocated, skipped=skipped
-        )
+        report = AllocationReport(step, now.phase, now.budget, allocated, skipped)
         if allocated:
             self.history.append(report)
         return report

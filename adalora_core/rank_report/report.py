@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.budget import BudgetSchedule
+from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.errors import MissingExtraError
 from adalora_core.rank_pattern import active_rank, module_path
 from adalora_core.rank_report.heatmap import draw_rank_heatmap
@@ -84,7 +84,7 @@ def render_rank_report(config: AdaLoraConfig, ranks: Mapping[str, int], *, name:
             f"without any triplet; ranks run from {min(ranks.values())} to {max(ranks.values())}."
         ),
         "",
-        *_schedule_lines(config, len(ranks)),
+        *_schedule_lines(config),
         "| matrix | rank |",
         "| --- | ---: |",
         *(
@@ -96,17 +96,10 @@ def render_rank_report(config: AdaLoraConfig, ranks: Mapping[str, int], *, name:
     return "\n".join(lines)
 
 
-def _schedule_lines(config: AdaLoraConfig, matrices: int) -> list[str]:
+def _schedule_lines(config: AdaLoraConfig) -> list[str]:
     if not isinstance(config.total_step, int):
         return []
-    schedule = BudgetSchedule(
-        config.init_r * matrices,
-        config.target_r * matrices,
-        tinit=config.tinit,
-        tfinal=config.tfinal,
-        total_step=config.total_step,
-        deltaT=config.deltaT,
-    )
+    schedule = AdapterSpec.of(config).schedule()
     return [
         (
             f"Warm-up to step {schedule.tinit}, budgeting to step {schedule.final_start - 1} with "

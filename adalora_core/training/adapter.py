@@ -51,7 +51,7 @@ class Adapter:
     def __init__(self, name: str, config: AdaLoraConfig) -> None:
         self.name = name
         self.config = config
-        self.spec = spec_of(config)
+        self.spec = AdapterSpec.of(config)
         self.layers: dict[str, AdaLoraLayer] = {}
         self.positions: dict[str, list[int]] = {}
         self.allocator: RankAllocator | None = None
@@ -93,7 +93,7 @@ class Adapter:
         if self.config.total_step != AUTO:
             return
         self.config = checked_config(self.config.to_json_dict() | {"total_step": total_step})
-        self.spec = spec_of(self.config)
+        self.spec = AdapterSpec.of(self.config)
         if self.is_trainable:
             self.start_allocation()
 
@@ -190,7 +190,7 @@ class Adapter:
         if self._gradient_was_seen or allocator.mask is not None:
             return
         self._gradient_was_seen = any(each.grad is not None for each in allocator.parameters())
-        if not self._gradient_was_seen and allocator.schedule.is_allocation_step(step):
+        if not self._gradient_was_seen and allocator.schedule.at(step).allocates:
             warnings.warn(
                 f"AdaLoRA: update_and_allocate has not found a gradient of the adapter "
                 f"{self.name!r} at any step, so ranks are allocated by position. Call it after "
@@ -237,21 +237,3 @@ class Adapter:
                     stacklevel=4,
                 )
         self._seen_version = version
-
-
-def spec_of(config: AdaLoraConfig) -> AdapterSpec:
-    """Return the numbers of `config` that compute needs."""
-    return AdapterSpec(
-        init_r=config.init_r,
-        target_r=config.target_r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        init_lora_weights=bool(config.init_lora_weights),
-        tinit=config.tinit,
-        tfinal=config.tfinal,
-        deltaT=config.deltaT,
-        beta1=config.beta1,
-        beta2=config.beta2,
-        orth_reg_weight=config.orth_reg_weight,
-        total_step=config.total_step if isinstance(config.total_step, int) else None,
-    )

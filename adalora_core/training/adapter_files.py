@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import distributed
 
+from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.errors import CheckpointError
 from adalora_core.sharding import are_sharded
 from adalora_core.training import adapter_tensors, training_state
-from adalora_core.training.adapter import spec_of
 from adalora_core.training.checkpoint import (
     CONFIG_NAME,
     WEIGHTS_NAME,
@@ -127,7 +127,7 @@ def load_adapter(
 
 def _take_over(adapter: Adapter, saved: SavedAdapter, positions: dict[str, list[int]]) -> Adapter:
     """Make `adapter` the one of the file, but for its values; refuse one of another shape."""
-    spec = spec_of(saved.config)
+    spec = AdapterSpec.of(saved.config)
     if adapter.spec.total_step is None:
         # "auto": the file knows what it was bound to.
         adapter.spec = dataclasses.replace(adapter.spec, total_step=spec.total_step)

@@ -10,10 +10,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.errors import CheckpointError, TargetError
 from adalora_core.nn import SVDConv2d
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.training.adapter import spec_of
 from adalora_core.training.adapter_tensors import collect_tensors
 from adalora_core.training.checkpoint import (
     CONFIG_NAME,
@@ -98,7 +98,7 @@ def write_lora(
     """
     tensors: dict[str, torch.Tensor] = {}
     ranks: dict[str, int] = {}
-    scale = spec_of(saved.config).scale
+    scale = AdapterSpec.of(saved.config).scale
     for path in saved.paths():
         factor_a, factor_e, factor_b = (saved.tensors[f"{path}.{factor}"] for factor in FACTORS)
         rank = int(factor_e.shape[0])

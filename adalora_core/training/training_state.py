@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AllocationReport
 from adalora_core.budget import Phase
 from adalora_core.errors import CheckpointError
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.training import state_tensors
-from adalora_core.training.adapter import spec_of
 from adalora_core.training.checkpoint import encode_tensors
 from adalora_core.training.state_tensors import AVERAGES
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     import torch
 
-    from adalora_core.adapter_spec import AdapterSpec
     from adalora_core.allocation import RankAllocator
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
@@ -82,7 +81,9 @@ class TrainingState:
         Raises:
             CheckpointError: they are of different runs, or tensors are missing.
         """
-        if self.values["adapter"] != fingerprint(spec_of(saved.config), list(self.positions)):
+        if self.values["adapter"] != fingerprint(
+            AdapterSpec.of(saved.config), list(self.positions)
+        ):
             raise CheckpointError(
                 "training state: the configuration is not the one of the saved run, so the "
                 "schedule would jump; restore adapter_config.json, or delete adalora_state.json to "

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.integrations.peft.layers import adalora_layers, set_rank
 from adalora_core.rank_pattern import module_path
-from adalora_core.training.adapter import Adapter, spec_of
+from adalora_core.training.adapter import Adapter
 from adalora_core.training.parallelism import DivisionCheck
 from adalora_core.training.penalty_turn import PenaltyTurn
 
@@ -83,12 +84,12 @@ def adapter_of(tuner: Any, name: str) -> Adapter:
 
 
 def _follow_config(adapter: Adapter) -> None:
-    spec = spec_of(adapter.config)
+    spec = AdapterSpec.of(adapter.config)
     if spec != adapter.spec:
         adapter.spec = spec
         if adapter.allocator is not None:
             adapter.allocator.spec = spec
-            adapter.allocator.schedule = spec.schedule(len(adapter.layers))
+            adapter.allocator.schedule = spec.schedule().for_matrices(len(adapter.layers))
 
 
 def trained_adapters(tuner: Any) -> list[Adapter]:

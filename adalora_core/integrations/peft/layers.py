@@ -10,7 +10,7 @@ from peft.tuners.adalora.gptq import SVDQuantLinear
 from peft.tuners.adalora.layer import AdaLoraLayer, SVDConv2d, SVDLinear
 from torch import nn
 
-from adalora_core.adapter_spec import SCALE_EPSILON
+from adalora_core.adapter_spec import scale_of
 from adalora_core.nn.adapter_layer import FACTORS, Product
 from adalora_core.nn.svd_conv2d import plus_convolutions
 from adalora_core.nn.svd_linear import adapted_output
@@ -97,7 +97,7 @@ def _products(layer: Any) -> list[Product]:
             layer.lora_A[name],
             layer.lora_E[name],
             layer.lora_B[name],
-            layer.scaling[name] / (ranks[name] + SCALE_EPSILON),
+            scale_of(layer.scaling[name], ranks[name]),
             _dropout_of(layer.lora_dropout[name]),
         )
         for name in layer.active_adapters

@@ -13,6 +13,7 @@ from peft import PeftModel
 from peft.tuners.adalora.model import AdaLoraModel
 from torch import distributed
 
+from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.errors import CheckpointError
 from adalora_core.integrations.peft.adapters import (
     adapter_of,
@@ -26,7 +27,6 @@ from adalora_core.integrations.peft.tuner import add_penalty, refuse_division
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import are_sharded, whole
 from adalora_core.training import training_state
-from adalora_core.training.adapter import spec_of
 from adalora_core.training.adapter_tensors import row_positions
 from adalora_core.training.checkpoint import CONFIG_NAME, read_adapter, write_files
 from adalora_core.training.parallelism import reshard
@@ -141,8 +141,8 @@ def _checked_state(folder: Path, existing: Any) -> TrainingState | None:
     state.complete(saved, row_positions(saved))
     paths = list(state.positions)
     if existing is not None and training_state.fingerprint(
-        spec_of(existing), paths
-    ) != training_state.fingerprint(spec_of(saved.config), paths):
+        AdapterSpec.of(existing), paths
+    ) != training_state.fingerprint(AdapterSpec.of(saved.config), paths):
         raise CheckpointError(
             f"load_adapter: the adapter exists with another schedule than the one in "
             f"{str(folder)!r}; nothing was loaded"
