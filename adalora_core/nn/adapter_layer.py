@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import nn
 
+from adalora_core.errors import TargetError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
 INIT_STD = 0.02
 """Standard deviation of A and B at the start, the value of the authors' code and of PEFT."""
 
-FACTORS = ("lora_A", "lora_E", "lora_B")
+TRIPLET_AXES = {"lora_A": 0, "lora_E": 0, "lora_B": 1}
+"""The axis of each factor that counts triplets."""
+
+FACTORS = tuple(TRIPLET_AXES)
 
 
 class Product(NamedTuple):
@@ -40,10 +45,12 @@ class AdaLoraLayer(nn.Module):
         base_layer: the layer that was adapted; frozen once there is an adapter.
         lora_A, lora_E, lora_B: the factors, `{adapter: Parameter}`.
         merged_adapters: adapters whose weight is at present inside `base_layer.weight`.
+        transposed_weight: whether the base weight is `[in, out]`, PEFT's `fan_in_fan_out`.
     """
 
     in_features: int
     out_features: int
+    transposed_weight = False
 
     def __init__(self, base_layer: nn.Module) -> None:
         super().__init__()
@@ -63,6 +70,22 @@ class AdaLoraLayer(nn.Module):
     def factor_shapes(self) -> tuple[int, int]:
         """`(columns of A, rows of B)`."""
         return self.in_features, self.out_features
+
+    def lora_kernel(self, path: str) -> tuple[int, ...]:
+        """Return the trailing dimensions of the `lora_A` of this layer's LoRA; none if it is 2-D.
+
+        Each layer type that can be written as LoRA defines it.
+
+        Args:
+            path: the name of the layer in the model, for messages.
+
+        Raises:
+            TargetError: the update of this layer cannot be written as LoRA.
+        """
+        raise TargetError(
+            f"export_lora: {path!r} is a layer of type {type(self).__name__}, which "
+            "cannot be written as LoRA; merge the adapter, or name the module in exclude_modules"
+        )
 
     @property
     def base_dtype(self) -> torch.dtype:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch.nn import functional
 
+from adalora_core.errors import TargetError
 from adalora_core.nn.adapter_layer import AdaLoraLayer
 
 if TYPE_CHECKING:
@@ -70,6 +71,19 @@ class SVDConv2d(AdaLoraLayer):
         for size in window:
             columns *= size
         return columns, rows
+
+    def lora_kernel(self, path: str) -> tuple[int, ...]:
+        """Return `(kh, kw)`.
+
+        Raises:
+            TargetError: the convolution has groups.
+        """
+        if self.base_layer.groups > 1:
+            raise TargetError(
+                f"export_lora: {path!r} is a convolution with {self.base_layer.groups} groups; "
+                "its update is no LoRA of two convolutions. Merge it instead"
+            )
+        return self.base_layer.kernel_size
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the base layer and the active adapters to `x` `[N, in, H, W]`."""

@@ -126,6 +126,10 @@ class SVDLinear(AdaLoraLayer):
         self.transposed_weight = transposed_weight
         self.keeps_output = keeps_output
 
+    def lora_kernel(self, path: str) -> tuple[int, ...]:  # noqa: ARG002 - no linear layer is refused
+        """Return `()`: the LoRA of a linear layer has matrices."""
+        return ()
+
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Apply the base layer and the active adapters to `x` `[..., in]`."""
         # First of all: it takes merged weights out of the base layer while adapters are disabled.

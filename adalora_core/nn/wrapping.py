@@ -36,14 +36,12 @@ def wrap_layer(module: nn.Module, path: str) -> AdaLoraLayer:
             "[..., out] and has in_features and out_features; leave it out of target_modules or "
             "name it in exclude_modules"
         )
-    plain = type(module) is nn.Linear or is_transformers_conv1d(module)
     return SVDLinear(
         module,
         in_features=sizes[0],
         out_features=sizes[1],
         transposed_weight=is_transformers_conv1d(module),
-        # Only these two are known not to save their output for backward.
-        keeps_output=not plain,
+        keeps_output=may_keep_output(module),
     )
 
 
@@ -60,6 +58,11 @@ def linear_sizes(module: nn.Module) -> tuple[int, int] | None:
         if all(isinstance(size, int) and size > 0 for size in sizes):
             return sizes  # type: ignore[return-value]  # both are int by the test above
     return None
+
+
+def may_keep_output(module: nn.Module) -> bool:
+    """Return whether `module` may save its output for backward; two kinds are known not to."""
+    return type(module) is not nn.Linear and not is_transformers_conv1d(module)
 
 
 def is_transformers_conv1d(module: nn.Module) -> bool:

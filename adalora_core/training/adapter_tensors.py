@@ -8,7 +8,7 @@ import torch
 
 from adalora_core.errors import CheckpointError, TargetError
 from adalora_core.nn import wrap_layer
-from adalora_core.nn.adapter_layer import FACTORS, training_dtype
+from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES, training_dtype
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX, module_path
 from adalora_core.sharding import whole
 from adalora_core.training.checkpoint import TENSOR_PREFIX
@@ -51,7 +51,7 @@ def keep_rows(factors: dict[str, torch.Tensor], rows: list[int]) -> dict[str, to
     """Return A, E and B of the triplets `rows` alone."""
     index = torch.tensor(rows, dtype=torch.long, device=factors["lora_A"].device)
     return {
-        factor: values.index_select(1 if factor == "lora_B" else 0, index)
+        factor: values.index_select(TRIPLET_AXES[factor], index)
         for factor, values in factors.items()
     }
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.adapter_spec import AdapterSpec
-from adalora_core.errors import CheckpointError, TargetError
-from adalora_core.nn import SVDConv2d
+from adalora_core.errors import CheckpointError
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.training.adapter_tensors import collect_tensors
 from adalora_core.training.checkpoint import (
@@ -65,16 +64,7 @@ def export_adapter(tuner: AdaLoraTuner, name: str, destination: str | os.PathLik
     """Write the adapter `name` of `tuner` as a LoRA adapter; see `AdaLoraModel.export_lora`."""
     adapter = tuner.adapters[name]
     tensors = collect_tensors(tuner, adapter, adapter.rank_pattern(live=True))
-    kernels = {}
-    for path, layer in adapter.layers.items():
-        if not isinstance(layer, SVDConv2d):
-            continue
-        if layer.base_layer.groups > 1:
-            raise TargetError(
-                f"export_lora: {path!r} is a convolution with {layer.base_layer.groups} groups; "
-                "its update is no LoRA of two convolutions. Merge it instead"
-            )
-        kernels[path] = tuple(layer.base_layer.kernel_size)
+    kernels = {path: layer.lora_kernel(path) for path, layer in adapter.layers.items()}
     saved = SavedAdapter(
         Path(destination),
         adapter.config,

@@ -28,7 +28,7 @@ from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AllocationReport
 from adalora_core.budget import Phase
 from adalora_core.errors import CheckpointError
-from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.training import state_tensors
 from adalora_core.training.checkpoint import encode_tensors
 from adalora_core.training.state_tensors import AVERAGES
@@ -115,9 +115,8 @@ def _whole_factors(
         if factor not in FACTORS:
             continue
         found = tensors.get(name)
-        axis = 1 if factor == "lora_B" else 0
         shape = list(sliced.shape)
-        shape[axis] = len(positions.get(path, ()))
+        shape[TRIPLET_AXES[factor]] = len(positions.get(path, ()))
         if found is None or list(found.shape) != shape:
             raise CheckpointError(
                 f"training state: {name} should have shape {shape}, got "

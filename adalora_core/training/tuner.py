@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from adalora_core.nn import AdaLoraLayer, ModulesToSave, SVDLinear, wrap_layer
+from adalora_core.nn import AdaLoraLayer, ModulesToSave, wrap_layer
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.parallelism import DivisionCheck, refuse_divided_base
@@ -93,9 +93,7 @@ class AdaLoraTuner(nn.Module):
         # Wrapping everything before replacing anything: an unsupported target changes nothing.
         wrapped = {path: wrap_layer(self.model.get_submodule(path), path) for path in paths}
         # The file has to say what the layers are: PEFT reads the layout from it.
-        config.fan_in_fan_out = any(
-            isinstance(layer, SVDLinear) and layer.transposed_weight for layer in wrapped.values()
-        )
+        config.fan_in_fan_out = any(layer.transposed_weight for layer in wrapped.values())
         adapter = Adapter(name, config)
         for path, layer in wrapped.items():
             rows = None if positions is None else positions[path]

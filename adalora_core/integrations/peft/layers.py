@@ -11,10 +11,10 @@ from peft.tuners.adalora.layer import AdaLoraLayer, SVDConv2d, SVDLinear
 from torch import nn
 
 from adalora_core.adapter_spec import scale_of
-from adalora_core.nn.adapter_layer import FACTORS, Product
+from adalora_core.nn.adapter_layer import TRIPLET_AXES, Product
 from adalora_core.nn.svd_conv2d import plus_convolutions
 from adalora_core.nn.svd_linear import adapted_output
-from adalora_core.nn.wrapping import is_transformers_conv1d
+from adalora_core.nn.wrapping import may_keep_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,9 +50,8 @@ class LinearOverrides:
         if _is_left_to_peft(self):
             return _peft_forward(self, x, *args, **kwargs)
         base = self.base_layer
-        # Only these two are known not to save their output for backward.
-        plain = type(base) is nn.Linear or is_transformers_conv1d(base)
-        return adapted_output(base, x, _products(self), *args, keeps_output=not plain, **kwargs)
+        keeps_output = may_keep_output(base)
+        return adapted_output(base, x, _products(self), *args, keeps_output=keeps_output, **kwargs)
 
 
 class ConvolutionOverrides:
@@ -132,10 +131,9 @@ def set_rank(layer: Any, name: str, rank: int) -> None:
 
     The parameters stay the same objects: an optimizer may hold them already.
     """
-    for factor in FACTORS:
+    for factor, axis in TRIPLET_AXES.items():
         parameter = getattr(layer, factor)[name]
         shape = list(parameter.shape)
-        axis = 1 if factor == "lora_B" else 0
         if shape[axis] != rank:
             shape[axis] = rank
             parameter.grad = None
