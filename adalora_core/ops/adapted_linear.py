@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from adalora_core.ops import _backend
+from adalora_core.ops._cpu.svd_linear import add_products, draw_seed, gradients_of
 from adalora_core.ops._rows import rows_merge, rows_of
 from adalora_core.ops._second_order import svd_linear_gradients
-from adalora_core.ops.svd_linear import add_products, draw_seed, gradients_of, svd_linear
+from adalora_core.ops.svd_linear import svd_linear
 
 
 def adapted_linear(

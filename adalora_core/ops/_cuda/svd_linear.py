@@ -27,6 +27,7 @@ def svd_linear(
     E: Tensor,
     B: Tensor,
     scale: float,
+    *,
     dropout: float,
     inplace: bool,
 ) -> Tensor:
@@ -52,6 +53,7 @@ def folded_formula(
     E: Tensor,
     B: Tensor,
     scale: float,
+    *,
     dropout: float,
     inplace: bool,
 ) -> Tensor:
