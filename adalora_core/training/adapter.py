@@ -10,7 +10,7 @@ from adalora_core.allocation import AdaptedMatrix, RankAllocator
 from adalora_core.contract.block import AUTO
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.sharding import whole
-from adalora_core.training.checkpoint import checked_config
+from adalora_core.training.configuration import checked_config
 
 if TYPE_CHECKING:
     import torch

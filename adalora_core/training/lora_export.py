@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.errors import CheckpointError
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.training.adapter_tensors import collect_tensors
-from adalora_core.training.checkpoint import (
+from adalora_core.training.adapter_file.folder import (
     CONFIG_NAME,
     TENSOR_PREFIX,
     WEIGHTS_NAME,
     SavedAdapter,
     encode_config,
-    encode_tensors,
     read_adapter,
-    write_files,
 )
+from adalora_core.training.adapter_file.tensors import collect_tensors
+from adalora_core.training.files import encode_tensors, write_files
 
 if TYPE_CHECKING:
     import os

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.default_targets import DEFAULT_TARGETS
@@ -12,7 +13,7 @@ from adalora_core.module_selection import (
     is_all_linear,
     saved_module_names,
 )
-from adalora_core.nn import AdaLoraLayer, ModulesToSave
+from adalora_core.nn import AdaLoraLayer, ModulesToSave, wrap_layer
 from adalora_core.nn.wrapping import linear_sizes
 
 if TYPE_CHECKING:
@@ -27,6 +28,31 @@ _UNSUPPORTED = {
     "trainable_token_indices": "trains rows of an embedding; name the embedding in modules_to_save",
     "ensure_weight_tying": "ties copies of tied layers; leave tied layers out of modules_to_save",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The modules of a model that a configuration means.
+
+    Attributes:
+        layers: what adapts them, by path and in the model's order; not in the model yet.
+        saved: paths of the modules to train whole.
+    """
+
+    layers: dict[str, AdaLoraLayer]
+    saved: list[str]
+
+
+def find_targets(model: nn.Module, config: AdaLoraConfig) -> Targets:
+    """Return the modules of `model` that `config` asks to adapt or to train whole.
+
+    Raises:
+        TargetError: a target cannot be adapted, nothing matches, or a module to train whole does
+            not exist.
+    """
+    paths = resolve_targets(model, config)
+    saved = resolve_saved_modules(model, config)
+    return Targets({path: wrap_layer(model.get_submodule(path), path) for path in paths}, saved)
 
 
 def refuse_unsupported(config: AdaLoraConfig) -> None:

@@ -9,7 +9,7 @@ import peft
 from adalora_core.contract.block import AUTO
 from adalora_core.contract.fields import FIELDS
 from adalora_core.contract.plain import plain
-from adalora_core.training.checkpoint import checked_config
+from adalora_core.training.configuration import checked_config
 
 if TYPE_CHECKING:
     from adalora_core.contract import AdaLoraConfig

@@ -18,8 +18,8 @@ from adalora_core.integrations.peft.adapters import (
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
-from adalora_core.training.adapter_tensors import keep_rows
-from adalora_core.training.checkpoint import TENSOR_PREFIX
+from adalora_core.training.adapter_file.folder import TENSOR_PREFIX
+from adalora_core.training.adapter_file.tensors import keep_rows
 from adalora_core.training.compaction import compact
 from adalora_core.training.penalty_turn import plus_penalty, weighted_penalty
 

@@ -18,7 +18,7 @@ from adalora_core.errors import CheckpointError
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.sharding import divided_like, whole
-from adalora_core.training.adapter_tensors import keep_rows
+from adalora_core.training.adapter_file.tensors import keep_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
