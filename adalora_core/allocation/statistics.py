@@ -89,7 +89,7 @@ class ImportanceStatistics:
             self._note_shapes(parameters)
             self._smoothed = _zeros_for(parameters)
             self._uncertainty = _zeros_for(parameters)
-        elif parameters and not _stand_beside(self._smoothed, parameters[0]):
+        elif parameters and not _are_placed_like(self._smoothed, parameters[0]):
             self.restore(
                 _moved_to(self.smoothed, parameters), _moved_to(self.uncertainty, parameters)
             )
@@ -193,7 +193,7 @@ def _joined(averages: Sequence[torch.Tensor]) -> Averages:
     return torch.cat([each.detach().flatten() for each in averages])
 
 
-def _stand_beside(averages: Averages, parameter: torch.Tensor) -> bool:
+def _are_placed_like(averages: Averages, parameter: torch.Tensor) -> bool:
     """Return whether the averages are where the first parameter is now."""
     first = averages if isinstance(averages, torch.Tensor) else averages[0]
     return first.device == parameter.device and first.dtype is average_dtype(parameter.dtype)

@@ -83,20 +83,20 @@ class _Part:
         rank, columns = self.shape
         return rank * (columns if self.sends_rows else rank)
 
-    def tell(self, local: Tensor, told: Tensor) -> None:
-        """Write what this process tells into `told`, zeros before; `local` is `[triplets, n]`."""
+    def write_contribution(self, local: Tensor, sums: Tensor) -> None:
+        """Write what this process tells into `sums`, zeros before; `local` is `[triplets, n]`."""
         own = local.flatten() if self.sends_rows else (local @ local.T).flatten()
         start = self.piece.start * self.shape[1] if self.sends_rows else 0
-        told[start : start + own.numel()] = own
+        sums[start : start + own.numel()] = own
 
-    def residual_and_rows(self, told: Tensor) -> tuple[Tensor, Tensor | None]:
+    def residual_and_rows(self, sums: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return `whole whole^T - I` and, where the triplets are divided, `whole`."""
         rank, columns = self.shape
         if self.sends_rows:
-            whole = told.view(rank, columns)
+            whole = sums.view(rank, columns)
             gram = whole @ whole.T
         else:
-            whole, gram = None, told.view(rank, rank)
+            whole, gram = None, sums.view(rank, rank)
         return gram - torch.eye(rank, dtype=gram.dtype, device=gram.device), whole
 
     def direction(self, local: Tensor, residual: Tensor, whole: Tensor | None) -> Tensor:
@@ -135,16 +135,16 @@ class _DividedPenalty(torch.autograd.Function):
             for part, each in zip(parts, local_parts, strict=True)
         ]
         # A sum, not a gathering of equal parts: most processes may have no row of a factor.
-        told = torch.zeros(sum(part.size for part in parts), dtype=dtype, device=device)
-        each_told = told.split([part.size for part in parts])
-        for part, local, own in zip(parts, locals_, each_told, strict=True):
-            part.tell(local, own)
-        distributed.all_reduce(told, group=piece.mesh.get_group(piece.mesh_dim))
+        sums = torch.zeros(sum(part.size for part in parts), dtype=dtype, device=device)
+        sums_of_parts = sums.split([part.size for part in parts])
+        for part, local, own in zip(parts, locals_, sums_of_parts, strict=True):
+            part.write_contribution(local, own)
+        distributed.all_reduce(sums, group=piece.mesh.get_group(piece.mesh_dim))
         norms, directions = [], []
-        for part, local, given, all_told in zip(
-            parts, locals_, local_parts, each_told, strict=True
+        for part, local, given, part_sums in zip(
+            parts, locals_, local_parts, sums_of_parts, strict=True
         ):
-            residual, whole = part.residual_and_rows(all_told)
+            residual, whole = part.residual_and_rows(part_sums)
             norm = torch.linalg.matrix_norm(residual)
             norms.append(norm)
             # A norm of zero has gradient zero, as its residual has.

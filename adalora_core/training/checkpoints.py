@@ -126,7 +126,7 @@ def load_adapter(
             name, saved.config, targets=targets, positions=positions, device=meta
         )
     else:
-        adapter = _take_over(existing, saved, positions)
+        adapter = _reuse_adapter(existing, saved, positions)
     load_tensors(tuner, adapter, saved, autocast=autocast)
     if learns:
         adapter.start_allocation()
@@ -134,7 +134,9 @@ def load_adapter(
         restore_allocator(adapter, state)
 
 
-def _take_over(adapter: Adapter, saved: SavedAdapter, positions: dict[str, list[int]]) -> Adapter:
+def _reuse_adapter(
+    adapter: Adapter, saved: SavedAdapter, positions: dict[str, list[int]]
+) -> Adapter:
     """Make `adapter` the one of the file, but for its values; refuse one of another shape."""
     spec = AdapterSpec.of(saved.config)
     if adapter.spec.total_step is None:

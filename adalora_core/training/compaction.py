@@ -66,7 +66,7 @@ def compact(tuner: AdaLoraTuner, optimizer: torch.optim.Optimizer) -> Compaction
     for cut, store, key in state:
         store[key] = cut.apply(store[key])
     for adapter, flags in zip(adapters, kept, strict=True):
-        adapter.forget_dropped(flags)
+        adapter.remove_dropped(flags)
     after = _entries(cuts, state)
     return CompactionReport(before[0], after[0], before[1], after[1])
 

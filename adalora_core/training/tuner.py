@@ -11,7 +11,7 @@ from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.parallelism import DivisionCheck, refuse_divided_base
-from adalora_core.training.penalty_turn import PenaltyTurn, plus_penalty, weighted_penalty
+from adalora_core.training.penalty_per_step import PenaltyPerStep, plus_penalty, weighted_penalty
 from adalora_core.training.targets import find_targets, refuse_unsupported
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class AdaLoraTuner(nn.Module):
         model: the base model, with target modules replaced by adapted layers.
         adapters: by name.
         active_adapters: the names that act on the output, in order.
-        penalty_turn: which of several forwards of one optimizer step adds the penalty.
+        penalty_per_step: which of several forwards of one optimizer step adds the penalty.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -38,7 +38,7 @@ class AdaLoraTuner(nn.Module):
         self.adapters: dict[str, Adapter] = {}
         self.active_adapters: list[str] = []
         self._division = DivisionCheck()
-        self.penalty_turn = PenaltyTurn()
+        self.penalty_per_step = PenaltyPerStep()
 
     def __getattr__(self, name: str) -> Any:
         """Forward what the tuner does not define to the base model."""
@@ -99,7 +99,7 @@ class AdaLoraTuner(nn.Module):
                 device=device,
             )
             self._replace(path, layer)
-            adapter.adopt(path, layer, rows)
+            adapter.add_layer(path, layer, rows)
         for path in targets.saved:
             self._save_module(path, name)
         self.adapters[name] = adapter
@@ -229,7 +229,7 @@ class AdaLoraTuner(nn.Module):
             return outputs
         if not torch.compiler.is_compiling():
             for adapter in self.trained_adapters():
-                adapter.watch_for_missed_steps()
+                adapter.warn_if_steps_are_missed()
         loss = getattr(outputs, "loss", None)
         if isinstance(loss, torch.Tensor):
             outputs.loss = plus_penalty(

@@ -39,7 +39,7 @@ class LayerOverrides:
         if adapter_name in self.ranknum:
             self.ranknum[adapter_name].requires_grad_(False)
             if round(float(self.ranknum[adapter_name])) == self.r[adapter_name]:
-                remember_initial_rank(self, adapter_name, self.r[adapter_name])
+                store_initial_rank(self, adapter_name, self.r[adapter_name])
 
 
 class LinearOverrides:
@@ -47,7 +47,7 @@ class LinearOverrides:
 
     def forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Apply the base layer and the active adapters to `x` `[..., in]`."""
-        if _is_left_to_peft(self):
+        if _uses_peft_forward(self):
             return _peft_forward(self, x, *args, **kwargs)
         base = self.base_layer
         keeps_output = may_keep_output(base)
@@ -59,7 +59,7 @@ class ConvolutionOverrides:
 
     def forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Apply the base layer and the active adapters to `x` `[N, in, H, W]`."""
-        if _is_left_to_peft(self):
+        if _uses_peft_forward(self):
             return _peft_forward(self, x, *args, **kwargs)
         output: torch.Tensor = self.base_layer(x, *args, **kwargs)
         return plus_convolutions(output, x, _products(self), self.get_base_layer())
@@ -85,7 +85,7 @@ def _peft_forward(layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> tor
     return output
 
 
-def _is_left_to_peft(layer: Any) -> bool:
+def _uses_peft_forward(layer: Any) -> bool:
     return INITIAL_RANKS not in layer.__dict__ or layer.disable_adapters or layer.merged
 
 
@@ -108,12 +108,12 @@ def _dropout_of(module: nn.Module) -> float:
     return module.p if isinstance(module, nn.Dropout) and module.training else 0.0
 
 
-def remember_initial_rank(layer: Any, name: str, rank: int) -> None:
+def store_initial_rank(layer: Any, name: str, rank: int) -> None:
     """Mark `layer` as bridged for the adapter `name`."""
     layer.__dict__.setdefault(INITIAL_RANKS, {})[name] = rank
 
 
-def forget_initial_ranks(model: nn.Module) -> None:
+def clear_initial_ranks(model: nn.Module) -> None:
     """Give every layer of `model` back to PEFT's forward."""
     for _, layer in adalora_layers(model):
         layer.__dict__.pop(INITIAL_RANKS, None)

@@ -18,8 +18,8 @@ from adalora_core.errors import CheckpointError
 from adalora_core.integrations.peft.adapters import (
     adapter_of,
     configs_of,
-    make_room,
     pattern_positions,
+    resize_adapter,
     state_of,
     trained_adapters,
 )
@@ -109,10 +109,10 @@ class ModelOverrides:
             # PEFT reads the configuration of a new adapter only.
             pattern = json.loads((folder / CONFIG_NAME).read_bytes()).get("rank_pattern")
             existing.rank_pattern = pattern
-            make_room(tuner, adapter_name, pattern_positions(pattern, adapter_name))
+            resize_adapter(tuner, adapter_name, pattern_positions(pattern, adapter_name))
         result = _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
         if state is not None:
-            _go_on_from(tuner, adapter_name, state)
+            _resume(tuner, adapter_name, state)
         return result
 
 
@@ -158,8 +158,8 @@ def _checked_state(folder: Path, existing: Any) -> TrainingState | None:
     return state
 
 
-def _go_on_from(tuner: Any, name: str, state: TrainingState) -> None:
-    make_room(tuner, name, state.positions)
+def _resume(tuner: Any, name: str, state: TrainingState) -> None:
+    resize_adapter(tuner, name, state.positions)
     adapter = adapter_of(tuner, name)
     with torch.no_grad():
         for path, layer in adapter.layers.items():
