@@ -1,4 +1,4 @@
-"""What compute needs to know of a configuration: plain numbers, so that it never loads pydantic."""
+"""Carry the numbers of a configuration to the compute layers, which never load pydantic."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def scale_of(lora_alpha: float, init_r: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class AdapterSpec:
-    """One adapter's numbers, in the words of the configuration (see the glossary)."""
+    """The numbers of one adapter, named as in the configuration (see the glossary)."""
 
     init_r: int = 12
     target_r: int = 8
@@ -47,10 +47,9 @@ class AdapterSpec:
         A `total_step` of "auto" is not known yet, hence None.
         """
         values = {each.name: getattr(config, each.name) for each in fields(cls)}
-        values["init_lora_weights"] = bool(config.init_lora_weights)
-        if not isinstance(config.total_step, int):
-            values["total_step"] = None
-        return cls(**values)
+        total_step = config.total_step if isinstance(config.total_step, int) else None
+        converted = {"init_lora_weights": bool(config.init_lora_weights), "total_step": total_step}
+        return cls(**values | converted)
 
     @property
     def scale(self) -> float:

@@ -1,4 +1,4 @@
-"""Which adapted layer serves a module, and which modules cannot be adapted."""
+"""Choose the adapted layer for a module, or refuse the module."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from adalora_core.nn.svd_conv2d import SVDConv2d
 from adalora_core.nn.svd_linear import SVDLinear
 
 _SIZES = (("in_features", "out_features"), ("infeatures", "outfeatures"), ("nx", "nf"))
-"""Where modules of shape `[..., in] -> [..., out]` keep their sizes, quantised ones included."""
+"""Attributes with the sizes of modules `[..., in] -> [..., out]`, quantised ones included."""
 
 
 def wrap_layer(module: nn.Module, path: str) -> AdaLoraLayer:
-    """Return `module` with room for adapters; the module itself is kept and frozen.
+    """Return an adapted layer around `module`.
 
     Args:
         module: `nn.Linear`, transformers' `Conv1D`, `nn.Conv2d`, or any frozen module that maps
-            `[..., in] -> [..., out]` and tells its sizes (as quantised linears do).
-        path: its name in the model, for messages.
+            `[..., in] -> [..., out]` and has both sizes as attributes (as quantised linears do).
+        path: name of the module in the model, for messages.
 
     Raises:
         TargetError: the module cannot be adapted.

@@ -42,17 +42,17 @@ def svd_linear(
         E: `[r, 1]`, dtype of A.
         B: `[out, r]`, dtype of A.
         scale: finite factor of the product.
-        dropout: probability in [0, 1) with which entries of `x` are dropped, for the adapter only;
+        dropout: probability in [0, 1) with which entries of `x` are dropped for the adapter,
             drawn from torch's default generator. Pass 0 in evaluation.
-        inplace: write into `base_output` and return it. Only where nothing needs its old values
-            for a backward pass: the output of a linear or convolution layer.
+        inplace: write into `base_output` and return it. Allowed where no backward pass needs its
+            old values, as for the output of a linear or convolution layer.
 
     Returns:
-        `[..., out]` in the dtype of `base_output`; if `inplace` its memory, which is `base_output`
-        itself, or the like of it where that is a view.
+        `[..., out]` in the dtype of `base_output`. If `inplace`, `base_output` itself, or another
+        view of its memory where that is a view.
 
     Raises:
-        TypeError: a wrong type or dtype, the text names the argument.
+        TypeError: a wrong type or dtype; the message names the argument.
         ValueError: a wrong shape, device or value, or `inplace` on a leaf that needs a gradient.
 
     Example:
@@ -100,10 +100,10 @@ def _in_place(base_output: Tensor, x: Tensor, *factors_and_scale: Any, **options
 
 
 def _matrix_behind(view: Tensor) -> Tensor | None:
-    """Return the matrix that `view` shows under another shape; None if it is no such view.
+    """Return the matrix that `view` shows in another shape, None for any other tensor.
 
-    A linear layer's output is one where its input has more than two dimensions. Autograd follows
-    a write into a view by copies of the whole gradient, a write into the matrix without any.
+    The output of a linear layer is such a view if its input has more than two dimensions. A
+    write into a view makes autograd copy the whole gradient, a write into the matrix does not.
     """
     matrix = view._base if torch.is_grad_enabled() else None  # noqa: SLF001 - torch documents it
     if (
@@ -115,5 +115,5 @@ def _matrix_behind(view: Tensor) -> Tensor | None:
         or not (matrix.is_contiguous() and view.is_contiguous())
     ):
         return None
-    # Torch refuses to write into a view of a leaf, and keeps a view's gradient if it is asked to.
+    # Torch refuses to write into a view of a leaf, and a view may retain its own gradient.
     return None if view.retains_grad or (matrix.is_leaf and matrix.requires_grad) else matrix

@@ -1,4 +1,4 @@
-"""The Markdown report of a rank pattern."""
+"""Write the rank pattern of an adapter as a Markdown report with a heat map."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def write_rank_report(config: AdaLoraConfig, folder: Path, *, name: str) -> list
 
     Args:
         config: the adapter's configuration.
-        folder: created if it is not there; files of an earlier report are replaced.
-        name: of the adapter, for titles.
+        folder: created if missing; files of an earlier report are replaced.
+        name: name of the adapter, for titles.
 
     Raises:
-        ValueError: the configuration holds no rank pattern.
+        ValueError: the configuration has no rank pattern.
         MissingExtraError: matplotlib is not installed.
         OSError: a file cannot be written.
     """
@@ -40,7 +40,7 @@ def write_rank_report(config: AdaLoraConfig, folder: Path, *, name: str) -> list
             ranks, heat_map, init_r=config.init_r, title=f"Rank of each matrix: {name}"
         )
     except ModuleNotFoundError as error:
-        raise MissingExtraError("matplotlib", "plot", "the map of the ranks") from error
+        raise MissingExtraError("matplotlib", "plot", "the heat map of the ranks") from error
     partial = report.with_name(f".{report.name}.partial")
     try:
         partial.write_text(render_rank_report(config, ranks, name=name), encoding="utf-8")
@@ -54,11 +54,11 @@ def ranks_of(config: AdaLoraConfig) -> dict[str, int]:
     """Return `{module path: kept triplets}` of a configuration's rank pattern.
 
     Raises:
-        ValueError: there is none: the allocator never ran, or ran and pruned nothing yet.
+        ValueError: there is no rank pattern, since no allocation has happened.
     """
     if not config.rank_pattern:
         raise ValueError(
-            "rank_pattern is null: no rank was allocated, so every matrix has rank "
+            "rank_pattern is null: there was no allocation, so every matrix has rank "
             f"{config.init_r}; call model.update_and_allocate(step) in training"
         )
     return {module_path(key): active_rank(kept) for key, kept in config.rank_pattern.items()}

@@ -30,30 +30,15 @@ def svd_linear(
     """Add the adapter's product to `base_output`; see `adalora_core.ops.svd_linear`."""
     if not rows_merge(x):
         x = x.contiguous()
-    seed = draw_seed(dropout)
-    if rows_merge(base_output):
-        return _added(base_output, x, A, E, B, scale, dropout, seed, inplace)
-    output = _added(base_output.contiguous(), x, A, E, B, scale, dropout, seed, inplace=False)
-    return base_output.copy_(output) if inplace else output
-
-
-def _added(
-    base_output: Tensor,
-    x: Tensor,
-    A: Tensor,
-    E: Tensor,
-    B: Tensor,
-    scale: float,
-    dropout: float,
-    seed: int,
-    inplace: bool,
-) -> Tensor:
-    if not torch.is_grad_enabled():
-        return add_products(base_output, x, A, E, B, scale, dropout, seed, inplace)[0]
-    result: Tensor = _SVDLinear.apply(  # type: ignore[no-untyped-call] # torch types it loosely
-        base_output, x, A, E, B, scale, dropout, seed, inplace
+    merges = rows_merge(base_output)
+    rows = base_output if merges else base_output.contiguous()
+    arguments = (rows, x, A, E, B, scale, dropout, draw_seed(dropout), inplace and merges)
+    output: Tensor = (
+        _SVDLinear.apply(*arguments)  # type: ignore[no-untyped-call] # torch types it loosely
+        if torch.is_grad_enabled()
+        else add_products(*arguments)[0]
     )
-    return result
+    return output if merges or not inplace else base_output.copy_(output)
 
 
 def traced(
@@ -67,15 +52,15 @@ def traced(
     dropout: float,
     inplace: bool,  # noqa: ARG001 - the compiler decides where outputs go
 ) -> Tensor:
-    """Return the same by the registered op, which is what torch.compile puts into its graph."""
+    """Return the same from the registered op, which torch.compile keeps in its graph."""
     dropped = functional.dropout(x, dropout) if dropout else x
     result: Tensor = torch.ops.adalora_core.svd_linear(base_output, dropped, A, E, B, scale)[0]
     return result
 
 
 def draw_seed(dropout: float) -> int:
-    """Return what decides which entries are dropped; nothing is drawn where none are."""
-    # From torch's generator, so that manual_seed and checkpointing's replay hold.
+    """Return the seed that selects the dropped entries; without dropout nothing is drawn."""
+    # From torch's generator, so that manual_seed and recomputation in checkpointing hold.
     return int(torch.empty((), dtype=torch.int64).random_()) if dropout else 0
 
 
@@ -110,9 +95,9 @@ def gradients_of(
     *,
     add_to: Tensor | None = None,
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients of x, A, E and B, None where `wanted` says so.
+    """Return the gradients of x, A, E and B, None where `wanted` is false.
 
-    That of x is added to `add_to` and is this tensor, where it is given.
+    If `add_to` is given, the gradient of x is added to this tensor, which is returned.
     """
     A, E, B = factors
     if not rows_merge(grad):
@@ -165,7 +150,7 @@ class _SVDLinear(torch.autograd.Function):
 def _registered_forward(
     base_output: Tensor, x: Tensor, A: Tensor, E: Tensor, B: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the output and x A^T; the op that torch.compile sees."""
+    """Return the output and x A^T; the op in compiled graphs."""
     base_output, x = base_output.contiguous(), x.contiguous()
     return add_products(base_output, x, A, E, B, scale, 0.0, 0, inplace=False)
 
