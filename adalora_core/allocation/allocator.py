@@ -203,7 +203,7 @@ class RankAllocator:
     # --- reading the result ---------------------------------------------------------------------
 
     def kept(self) -> dict[str, list[bool]]:
-        """Return which triplets each matrix keeps, `{module path: [kept]}`; reads the device once."""
+        """Return which triplets each matrix keeps, `{module path: [kept]}`; one device read."""
         ranks = [matrix.rank for matrix in self.matrices]
         flat = [True] * sum(ranks) if self.mask is None else self.mask.tolist()
         kept: dict[str, list[bool]] = {}

@@ -1,4 +1,4 @@
-"""Run the contract over the configuration of an adapter that is about to be used."""
+"""Check the configuration of an adapter before the adapter is used."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def checked_config(source: Path | dict[str, Any]) -> AdaLoraConfig:
-    """Return the configuration if nothing in it breaks the contract.
+    """Return the configuration in `source` if nothing in it breaks the contract.
 
-    Advice on the schedule (findings of severity warning) was given when it was written.
+    Findings of severity warning are left out: they were reported when the file was written.
 
     Raises:
-        ConfigError: it breaks the contract.
+        ConfigError: the configuration breaks the contract.
     """
     report = check_config(source, runtime="adalora-core")
     report.raise_if_errors()
@@ -26,11 +26,11 @@ def checked_config(source: Path | dict[str, Any]) -> AdaLoraConfig:
 
 
 def checked_copy(config: AdaLoraConfig) -> AdaLoraConfig:
-    """Return a copy of `config` after running the whole contract again: fields can be assigned.
+    """Return a copy of `config` after the whole contract, since its fields can be assigned.
 
     Raises:
-        ConfigError: it breaks the contract by now.
-        TypeError: it is not an AdaLoraConfig.
+        ConfigError: the configuration breaks the contract.
+        TypeError: `config` is not an AdaLoraConfig of this package.
     """
     if not isinstance(config, AdaLoraConfig):
         raise TypeError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,41 +21,35 @@ def write_files(
 ) -> None:
     """Write several files into `folder` so that an interruption leaves the old ones or the new.
 
-    All are written under temporary names first; then they are renamed in the order of `contents`.
-    Files named in `remove` are deleted just before.
+    All files are written under temporary names first, then renamed in the order of `contents`.
+
+    Args:
+        folder: created if missing.
+        contents: `{name: bytes}`.
+        remove: names of files to delete just before the renames.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; the old files are untouched.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    staged: list[tuple[str, Path]] = []
+    staged: dict[Path, Path] = {}
     try:
         for name, data in contents.items():
-            handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=folder)
-            staged.append((temporary, folder / name))
-            with os.fdopen(handle, "wb") as file:
+            temporary = folder / f".{name}.{uuid.uuid4().hex}.tmp"
+            staged[temporary] = folder / name
+            with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            # mkstemp makes private files; an adapter is as readable as any other file.
-            Path(temporary).chmod(0o666 & ~_umask())
         for name in remove:
             (folder / name).unlink(missing_ok=True)
-        while staged:
-            temporary, final = staged[0]
-            Path(temporary).replace(final)
-            staged.pop(0)
+        for temporary, final in staged.items():
+            temporary.replace(final)
     finally:
-        for temporary, _ in staged:
+        for temporary in staged:
             with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+                temporary.unlink()
 
 
 def encode_tensors(tensors: Mapping[str, torch.Tensor]) -> bytes:
