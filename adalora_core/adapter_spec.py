@@ -1,8 +1,9 @@
-"""What compute needs to know of a configuration: plain numbers, so that it never loads pydantic."""
+"""Carry the numbers of a configuration to the compute layers, which never load pydantic."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 from adalora_core.budget import BudgetSchedule
 
@@ -10,9 +11,21 @@ SCALE_EPSILON = 1e-5
 """PEFT divides by `init_r + 1e-5`; kept, or reloaded adapters would give other outputs."""
 
 
+def scale_of(lora_alpha: float, init_r: int) -> float:
+    """Return the factor on an adapter's output, `lora_alpha / (init_r + 1e-5)`.
+
+    The scale is the same at every step: pruning does not change it.
+
+    Example:
+        >>> round(scale_of(8, 4), 4)
+        2.0
+    """
+    return lora_alpha / (init_r + SCALE_EPSILON)
+
+
 @dataclass(frozen=True, slots=True)
 class AdapterSpec:
-    """One adapter's numbers, in the words of the configuration (see the glossary)."""
+    """The numbers of one adapter, named as in the configuration (see the glossary)."""
 
     init_r: int = 12
     target_r: int = 8
@@ -27,13 +40,24 @@ class AdapterSpec:
     orth_reg_weight: float = 0.5
     total_step: int | None = None
 
+    @classmethod
+    def of(cls, config: Any) -> Self:
+        """Return the numbers of `config`, an `AdaLoraConfig` of this package or of PEFT.
+
+        A `total_step` of "auto" is not known yet, hence None.
+        """
+        values = {each.name: getattr(config, each.name) for each in fields(cls)}
+        total_step = config.total_step if isinstance(config.total_step, int) else None
+        converted = {"init_lora_weights": bool(config.init_lora_weights), "total_step": total_step}
+        return cls(**values | converted)
+
     @property
     def scale(self) -> float:
-        """`lora_alpha / (init_r + 1e-5)`, constant for ever: pruning does not change it."""
-        return self.lora_alpha / (self.init_r + SCALE_EPSILON)
+        """The factor on the adapter's output, see `scale_of`."""
+        return scale_of(self.lora_alpha, self.init_r)
 
-    def schedule(self, matrix_count: int) -> BudgetSchedule:
-        """Return the budget schedule of a model with `matrix_count` adapted matrices.
+    def schedule(self) -> BudgetSchedule:
+        """Return the budget schedule of one matrix; `for_matrices` gives that of a model.
 
         Raises:
             ValueError: `total_step` is not known.
@@ -44,8 +68,8 @@ class AdapterSpec:
                 "of the whole run; pass AdaLoraConfig(total_step=...)"
             )
         return BudgetSchedule(
-            initial_budget=self.init_r * matrix_count,
-            target_budget=self.target_r * matrix_count,
+            initial_budget=self.init_r,
+            target_budget=self.target_r,
             tinit=self.tinit,
             tfinal=self.tfinal,
             total_step=self.total_step,

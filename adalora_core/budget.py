@@ -8,15 +8,32 @@ the authors' code and PEFT use) and FINAL (`step >= total_step - tfinal`, the ta
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 
 class Phase(enum.Enum):
-    """Where a step lies in the schedule."""
+    """The three parts of a schedule."""
 
     WARMUP = "warmup"
     BUDGETING = "budgeting"
     FINAL = "final"
+
+
+class ScheduledStep(NamedTuple):
+    """What a schedule asks for at one step.
+
+    Attributes:
+        phase: the phase of the step.
+        budget: how many triplets all matrices together may keep after the step.
+        kept: how many they do keep after it, which is the budget of the last allocation.
+        allocates: whether the kept set is chosen anew at the step.
+    """
+
+    phase: Phase
+    budget: int
+    kept: int
+    allocates: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +53,9 @@ class BudgetSchedule:
 
     Example:
         >>> schedule = BudgetSchedule(144, 96, tinit=10, tfinal=20, total_step=100, deltaT=1)
-        >>> [schedule.budget_at(step) for step in (10, 11, 45, 79, 80)]
+        >>> [schedule.at(step).budget for step in (10, 11, 45, 79, 80)]
         [144, 141, 102, 96, 96]
-        >>> schedule.phase_at(80)
+        >>> schedule.at(80).phase
         <Phase.FINAL: 'final'>
     """
 
@@ -54,29 +71,36 @@ class BudgetSchedule:
         """First step of the final phase, where the target budget is enforced."""
         return self.total_step - self.tfinal
 
-    def phase_at(self, step: int) -> Phase:
-        """Return the phase that the 0-based `step` lies in."""
-        if step >= self.final_start:
-            return Phase.FINAL
-        return Phase.WARMUP if step <= self.tinit else Phase.BUDGETING
+    def for_matrices(self, count: int) -> BudgetSchedule:
+        """Return the schedule of `count` matrices, each with the budget of this one.
 
-    def budget_at(self, step: int) -> int:
-        """Return how many triplets all matrices together may keep after `step`."""
-        phase = self.phase_at(step)
-        if phase is Phase.WARMUP:
-            return self.initial_budget
-        if phase is Phase.FINAL:
-            return self.target_budget
+        Example:
+            >>> one = BudgetSchedule(12, 8, tinit=10, tfinal=20, total_step=100, deltaT=1)
+            >>> one.for_matrices(12).target_budget
+            96
+        """
+        return replace(
+            self,
+            initial_budget=self.initial_budget * count,
+            target_budget=self.target_budget * count,
+        )
+
+    def at(self, step: int) -> ScheduledStep:
+        """Return what is in force at the 0-based `step`."""
+        first, last = self.initial_budget, self.target_budget
+        if step >= self.final_start:
+            return ScheduledStep(Phase.FINAL, last, last, allocates=step == self.final_start)
+        if step <= self.tinit:
+            return ScheduledStep(Phase.WARMUP, first, first, allocates=False)
+        allocated = step - step % self.deltaT
+        kept = self._falling_budget(allocated) if allocated > self.tinit else first
+        budget = self._falling_budget(step)
+        return ScheduledStep(Phase.BUDGETING, budget, kept, allocates=allocated == step)
+
+    def _falling_budget(self, step: int) -> int:
         # The order of operations is PEFT's: int() must see the same double.
         remaining = 1 - (step - self.tinit) / (self.total_step - self.tfinal - self.tinit)
         return int((self.initial_budget - self.target_budget) * (remaining**3) + self.target_budget)
-
-    def is_allocation_step(self, step: int) -> bool:
-        """Return whether the kept set is chosen anew at `step`."""
-        phase = self.phase_at(step)
-        if phase is Phase.BUDGETING:
-            return step % self.deltaT == 0
-        return step == self.final_start
 
     def allocation_count(self) -> int:
         """Return how many steps of the budgeting phase choose the kept set anew.

@@ -1,4 +1,4 @@
-"""Which modules are adapted when a configuration names none, per model type, as PEFT 0.21 does."""
+"""Name the modules to adapt where a configuration names none, per model type, as in PEFT 0.21."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors that every layer may raise; the bottom of the package, so it imports nothing of it."""
+"""Define the errors that any layer may raise; nothing of the package is imported here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ class AdaLoraError(Exception):
 
 
 class PolicyError(AdaLoraError, ValueError):
-    """A policy, a JSON Schema on top of the contract, cannot be used; the text says why."""
+    """A policy, a JSON Schema on top of the contract, cannot be used; the message gives why."""
 
 
 class CheckpointError(AdaLoraError, ValueError):
@@ -20,19 +20,19 @@ class TargetError(AdaLoraError, ValueError):
 
 
 class ParallelismError(AdaLoraError, RuntimeError):
-    """The model is divided over processes in a way that would train wrongly; nothing changed."""
+    """The model is divided over processes in a way that trains wrongly; nothing was changed."""
 
 
 class RankDisagreementError(AdaLoraError, RuntimeError):
-    """Processes that must hold the same allocator state do not; the text names them."""
+    """Processes hold different allocator states; the message names the processes."""
 
 
 class BackendUnavailableError(AdaLoraError, ImportError):
-    """A compiled backend is needed and is not there; the text says why and what to do."""
+    """A compiled backend is needed and missing; the message gives the reason and a remedy."""
 
 
 class MissingExtraError(AdaLoraError, ImportError):
-    """An optional dependency is needed: the text names it and the pip command."""
+    """An optional dependency is missing; the message names it and the pip command."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Which module paths a configuration means, by PEFT's rules: on names alone, without a model."""
+"""Decide which module paths a configuration means, by PEFT's rules and from names alone."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
 ALL_LINEAR = "all-linear"
-"""The `target_modules` that means every linear module but the output head, in any case."""
+"""The `target_modules` for every linear module but the output head; its case does not matter."""
 
 _HEADS_BY_TASK = {
     "SEQ_CLS": ("classifier", "score"),
     "TOKEN_CLS": ("classifier", "score"),
     "QUESTION_ANS": ("qa_outputs",),
 }
-"""Task heads that are new, hence trained whole beside the adapters, as PEFT does."""
+"""Heads that a task adds to a model; they are trained whole, as in PEFT."""
 
 
 def is_all_linear(targets: object) -> bool:
@@ -35,7 +35,7 @@ def saved_module_names(modules_to_save: Iterable[str] | None, task_type: str | N
 def ends_with(path: str, names: Collection[str]) -> bool:
     """Return whether `path` is one of `names` or ends in one behind a dot.
 
-    Of a set of names, however many, this asks once for each part of the path.
+    The cost does not grow with the number of names if these are a set.
 
     Example:
         >>> ends_with("layers.0.q_proj", ["q_proj"]), ends_with("layers.0.my_q_proj", ["q_proj"])
@@ -52,10 +52,10 @@ def _endings(path: str) -> Iterator[str]:
 
 
 def matches(path: str, wanted: str | Collection[str]) -> bool:
-    """Return whether a module is meant: names by their ending, a string by the whole path.
+    """Return whether `path` ends in one of several names, or matches one regular expression whole.
 
     Raises:
-        re.error: the string is no regular expression.
+        re.error: the string is not a regular expression.
     """
     if isinstance(wanted, str):
         return re.fullmatch(wanted, path) is not None
@@ -64,11 +64,11 @@ def matches(path: str, wanted: str | Collection[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ModuleSelection:
-    """What a configuration says about module paths.
+    """The fields of a configuration that select modules by their paths.
 
     Args:
-        targets: names, or one regular expression over the whole path; `"all-linear"` and null are
-            resolved by whoever knows the model.
+        targets: names, or one regular expression over the whole path. `"all-linear"` and null are
+            resolved before, by a caller that has the model.
         exclude: written like `targets`.
         layers: the indices of `layers_to_transform`.
         layers_pattern: names of the lists that the indices count in.
@@ -83,21 +83,21 @@ class ModuleSelection:
     _names: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Settle the names once: all-linear of a mixture of experts has tens of thousands."""
+        """Make a set of the names once: a mixture of experts has tens of thousands."""
         names = () if isinstance(self.targets, str) else self.targets
         object.__setattr__(self, "_names", frozenset(names))
 
     def includes(self, path: str) -> bool:
-        """Return whether the module is a target, exclusions apart."""
+        """Return whether the module is a target; `excludes` is asked apart."""
         if isinstance(self.targets, str):
             return matches(path, self.targets)
         if path in self._names:
-            # A whole path says which layer it means.
+            # A whole path names its layer.
             return True
         return ends_with(path, self._names) and self._layer_is_selected(path)
 
     def excludes(self, path: str) -> bool:
-        """Return whether the module gets no adapter although it may be a target."""
+        """Return whether the module gets no adapter even if it is a target."""
         if self.exclude and matches(path, self.exclude):
             return True
         return any(f".{name}." in f".{path}." for name in self.saved)

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 SINGULAR_VALUES_SUFFIX = ".lora_E"
 
 RankPattern = dict[str, list[bool]]
-"""`{<module path>.lora_E: [kept]}`; True keeps the triplet. The keys carry no adapter name."""
+"""`{<module path>.lora_E: [kept]}`; True keeps the triplet. The keys hold no adapter name."""
 
 
 def active_rank(kept: list[bool]) -> int:
@@ -23,13 +18,8 @@ def active_rank(kept: list[bool]) -> int:
     return sum(kept)
 
 
-def active_budget(pattern: Mapping[str, list[bool]]) -> int:
-    """Return how many triplets all matrices of `pattern` keep together."""
-    return sum(active_rank(kept) for kept in pattern.values())
-
-
 def module_path(key: str, adapter_name: str | None = None) -> str:
-    """Return the module that a pattern key speaks of, with or without an adapter name behind it.
+    """Return the module path in a pattern key, which may end in an adapter name.
 
     Example:
         >>> module_path("layers.0.q.lora_E"), module_path("layers.0.q.lora_E.default", "default")

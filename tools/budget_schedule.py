@@ -58,7 +58,7 @@ def _y(rank: float) -> float:
 
 
 def _band(phase: Phase, name: str, tint: float) -> list[str]:
-    steps = [s for s in range(SCHEDULE.total_step) if SCHEDULE.phase_at(s) is phase]
+    steps = [s for s in range(SCHEDULE.total_step) if SCHEDULE.at(s).phase is phase]
     left, right = _x(steps[0]), _x(steps[-1] + 1)
     shape = f'x="{left}" y="{TOP}" width="{round(right - left, 1)}" height="{BOTTOM - TOP}"'
     return [
@@ -72,7 +72,7 @@ def _band(phase: Phase, name: str, tint: float) -> list[str]:
 
 def _curve() -> str:
     steps = range(0, SCHEDULE.total_step + 1, 10)
-    return _points((step, SCHEDULE.budget_at(step)) for step in steps)
+    return _points((step, SCHEDULE.at(step).budget) for step in steps)
 
 
 def _kept() -> str:
@@ -80,8 +80,8 @@ def _kept() -> str:
     kept = SCHEDULE.initial_budget
     corners = [(0, kept)]
     for step in range(SCHEDULE.total_step):
-        if SCHEDULE.is_allocation_step(step):
-            corners += [(step, kept), (step, kept := SCHEDULE.budget_at(step))]
+        if SCHEDULE.at(step).allocates:
+            corners += [(step, kept), (step, kept := SCHEDULE.at(step).budget)]
     return _points([*corners, (SCHEDULE.total_step, kept)])
 
 

@@ -1,9 +1,8 @@
-"""Rank allocation: the moving averages, the schedule and the kept set of one adapter."""
+"""Rank allocation: the moving averages and the kept set of one adapter, step by step."""
 
 from __future__ import annotations
 
-from adalora_core.allocation.allocator import AllocationReport, RankAllocator
-from adalora_core.allocation.matrix import AdaptedMatrix
+from adalora_core.allocation.allocator import AdaptedMatrix, AllocationReport, RankAllocator
 from adalora_core.allocation.statistics import ImportanceStatistics
 
 __all__ = ["AdaptedMatrix", "AllocationReport", "ImportanceStatistics", "RankAllocator"]

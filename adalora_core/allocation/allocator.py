@@ -1,4 +1,4 @@
-"""RankAllocator: follows the budget schedule of one adapter, step by step."""
+"""The rank allocator: follow the budget schedule of one adapter, step by step."""
 
 from __future__ import annotations
 
@@ -11,27 +11,52 @@ from adalora_core.allocation.rank_history import RankHistory
 from adalora_core.allocation.sharded_factors import ShardedFactors
 from adalora_core.allocation.statistics import ImportanceStatistics
 from adalora_core.allocation.whole_factors import WholeFactors
-from adalora_core.budget import BudgetSchedule, Phase
+from adalora_core.budget import Phase
 from adalora_core.sharding import are_sharded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from adalora_core.adapter_spec import AdapterSpec
-    from adalora_core.allocation.matrix import AdaptedMatrix
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptedMatrix:
+    """Where the factors of one matrix are; the allocator looks them up at every step.
+
+    Parameters may be replaced between two steps (moved, sharded, created anew by a load), but the
+    dictionaries of the modules that hold them stay.
+
+    Args:
+        path: path of the adapted module in the base model.
+        lora_A, lora_E, lora_B: the mappings that hold the factors.
+        adapter_name: the key of the factors in these mappings.
+    """
+
+    path: str
+    lora_A: Mapping[str, torch.nn.Parameter | None]  # noqa: N815 - the wire name
+    lora_E: Mapping[str, torch.nn.Parameter | None]  # noqa: N815 - the wire name
+    lora_B: Mapping[str, torch.nn.Parameter | None]  # noqa: N815 - the wire name
+    adapter_name: str
+
+    @property
+    def rank(self) -> int:
+        """Triplets that the matrix holds, dropped ones included."""
+        singular_values = self.lora_E[self.adapter_name]
+        return 0 if singular_values is None else int(singular_values.shape[0])
 
 
 @dataclass(frozen=True, slots=True)
 class AllocationReport:
-    """What one call did.
+    """What one call of `RankAllocator.step` did.
 
     Attributes:
         step: the 0-based optimizer step.
-        phase: the phase it lies in.
-        budget: triplets that all matrices together may keep after it.
+        phase: the phase of the step.
+        budget: triplets that all matrices together may keep after the step.
         allocated: whether the kept set was chosen anew.
-        skipped: entries of this step's gradients that were not finite and were left out; of a
-            sharded model, those that this process holds. On a GPU a tensor without dimensions.
+        skipped: entries of this step's gradients that were ignored because they are not finite; of
+            a sharded model, those that this process holds. On a GPU a tensor without dimensions.
     """
 
     step: int
@@ -51,22 +76,22 @@ class RankAllocator:
 
     Call `step(t)` once per optimizer step, after `optimizer.step()` and before `zero_grad()`. Until
     the final phase it updates the averages from the gradients; on an allocation step it then keeps
-    the triplets with the highest importance scores, exactly as many as the budget says. From the
-    first final step on the kept set is fixed and the averages are freed.
+    the triplets with the highest importance scores, exactly as many as the budget allows. From the
+    first final step on, the kept set is fixed and the averages are freed.
 
     Factors that every process holds whole (DDP) need no exchange: equal gradients give equal kept
-    sets. Of sharded factors (FSDP2) every process keeps the averages of its parts; the scores, one
-    number per triplet, are summed over the processes when the kept set is chosen.
+    sets. With sharded factors (FSDP2) every process keeps the averages of its parts. An allocation
+    sums the scores, one number per triplet, over the processes.
 
     Args:
         spec: the numbers of the adapter.
-        matrices: where its factors are; the order decides ties.
+        matrices: where the factors of the adapter are; their order decides ties.
 
     Attributes:
         statistics: the moving averages.
         mask: bool `[sum of ranks]`, True for kept triplets; None before the first allocation.
-        history: the report of every allocation, for plots.
-        ranks_over_time: the rank of every matrix after each of them.
+        history: the report of every allocation.
+        ranks_over_time: the rank of every matrix after each allocation.
         last_step: the last step taken, None before the first.
 
     Raises:
@@ -76,7 +101,7 @@ class RankAllocator:
     def __init__(self, spec: AdapterSpec, matrices: Sequence[AdaptedMatrix]) -> None:
         self.spec = spec
         self.matrices = list(matrices)
-        self.schedule: BudgetSchedule = spec.schedule(len(self.matrices))
+        self.schedule = spec.schedule().for_matrices(len(self.matrices))
         self.statistics = ImportanceStatistics(spec)
         self.mask: torch.Tensor | None = None
         self.history: list[AllocationReport] = []
@@ -90,13 +115,13 @@ class RankAllocator:
         ]
 
     def parameters(self) -> list[torch.Tensor]:
-        """Return A, E, B of every matrix, as they are now."""
+        """Return the current A, E and B of every matrix."""
         return [factor[name] for factor, name in self._slots]  # type: ignore[misc]  # never None
 
     @property
     def phase(self) -> Phase:
         """The phase of the last step, WARMUP before the first."""
-        return self.schedule.phase_at(0 if self.last_step is None else self.last_step)
+        return self.schedule.at(0 if self.last_step is None else self.last_step).phase
 
     @property
     def budget(self) -> int:
@@ -106,9 +131,12 @@ class RankAllocator:
         return int(self.mask.sum())
 
     def step(self, step: int) -> AllocationReport:
-        """Take the optimizer step `step` (0-based) into account.
+        """Update the averages, and at an allocation step the kept set, after the optimizer's step.
 
-        Mutates E (dropped triplets become zero), the averages and the kept set.
+        E changes in place: dropped triplets become zero.
+
+        Args:
+            step: the 0-based optimizer step.
 
         Raises:
             ValueError: `step` is negative.
@@ -118,31 +146,28 @@ class RankAllocator:
                 f"update_and_allocate: step must be the 0-based optimizer step, got {step}"
             )
         factors = self._factors()
-        phase = self.schedule.phase_at(step)
+        now = self.schedule.at(step)
         skipped: int | torch.Tensor = 0
-        allocated = False
-        if phase is Phase.FINAL:
-            # A step may jump over the first final one (uneven accumulation, a resumed run).
+        allocated = now.allocates
+        if now.phase is Phase.FINAL:
+            # The first final step may be left out (uneven accumulation, a resumed run).
             allocated = not self.target_reached
             self._enforce_target(factors)
-        elif self.schedule.is_allocation_step(step):
+        elif allocated:
             skipped, scores = factors.observe_and_score(self.statistics)
-            self._keep_best(factors, scores, self.schedule.budget_at(step))
-            allocated = True
+            self._keep_best(factors, scores, now.budget)
         else:
             skipped = factors.observe(self.statistics)
         self.last_step = step
-        report = AllocationReport(
-            step, phase, self.schedule.budget_at(step), allocated, skipped=skipped
-        )
+        report = AllocationReport(step, now.phase, now.budget, allocated, skipped)
         if allocated:
             self.history.append(report)
         return report
 
     def finalize(self) -> None:
-        """Enforce the target budget now, whatever the schedule still had in mind.
+        """Enforce the target budget now, whatever the phase.
 
-        The end of a run whose `tfinal` is 0 needs it: no 0-based step reaches the final phase.
+        A run whose `tfinal` is 0 needs this call at its end: no 0-based step is in its final phase.
         """
         if not self.target_reached:
             step = 0 if self.last_step is None else self.last_step
@@ -151,7 +176,7 @@ class RankAllocator:
         self._enforce_target(self._factors())
 
     def keep_all(self) -> None:
-        """Note that dropped triplets were cut out of the parameters: what is left is kept."""
+        """Keep every triplet that is left, after the dropped ones were cut out."""
         values = self.parameters()[1::3]
         total = sum(int(each.shape[0]) for each in values)
         self.mask = torch.ones(total, dtype=torch.bool, device=values[0].device)

@@ -1,4 +1,4 @@
-"""The ranks of all matrices after every allocation, kept where the mask is, without a host read."""
+"""Record the rank of every matrix after each allocation, on the device of the mask."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ MASKS_AT_ONCE = 64
 
 
 class RankHistory:
-    """Rows of ranks, one per allocation, one column per matrix; two bytes a cell.
+    """A table of ranks with a row per allocation and a column per matrix, two bytes a cell.
 
-    An allocation only hands its mask over: ranks are counted of many masks at once, or when
-    somebody reads them, so that a step does not pay for it.
+    An allocation only adds its mask. The ranks of many masks are counted at once, or when the table
+    is read, so that a step costs nothing.
 
     Args:
-        matrix_count: columns.
+        matrix_count: number of columns.
     """
 
     def __init__(self, matrix_count: int) -> None:
@@ -31,7 +31,7 @@ class RankHistory:
         """Add a row: how many of its `ranks` triplets each matrix keeps in `mask`.
 
         Args:
-            mask: bool `[sum of ranks]`, which nobody changes afterwards.
+            mask: bool `[sum of ranks]`, which must not change afterwards.
             ranks: triplets of each matrix, dropped ones included.
         """
         if len(self._masks) == MASKS_AT_ONCE or self._ranks != ranks:
@@ -40,17 +40,17 @@ class RankHistory:
         self._masks.append(mask)
 
     def rows(self) -> torch.Tensor:
-        """Return the table, int16 `[allocations, matrices]`; a view."""
+        """Return the table, int16 `[allocations, matrices]`, not a copy."""
         self._count()
         return self._counted
 
     def restore(self, rows: torch.Tensor) -> None:
-        """Begin again from saved rows."""
+        """Replace the table by saved rows."""
         self._counted = rows.to(torch.int16).clone()
         self._masks.clear()
 
     def _count(self) -> None:
-        """Turn the masks that were handed over into rows."""
+        """Turn the masks that were added into rows."""
         if not self._masks:
             return
         device = self._masks[-1].device  # the model may have moved

@@ -1,4 +1,4 @@
-"""The factors of a sharded model: averages of local parts, scores that all processes agree on."""
+"""The factors of a sharded model: local averages, and scores that are equal on all processes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ FACTORS_PER_MATRIX = 3
 
 
 class ShardedFactors:
-    """A, E and B of every matrix, of which this process holds parts, for one step.
+    """The parts of A, E and B of every matrix that this process holds, for one step.
 
     Args:
         parameters: DTensors in the order A, E, B of the first matrix, then of the next.
 
     Raises:
-        ParallelismError: they are divided in a way that `fully_shard` does not.
+        ParallelismError: the factors are divided in another way than `fully_shard` divides.
     """
 
     def __init__(self, parameters: Sequence[Any]) -> None:
@@ -37,7 +37,7 @@ class ShardedFactors:
             whole = sum(not is_sharded(each) for each in parameters)
             raise ParallelismError(
                 f"update_and_allocate: {whole} of {len(parameters)} factors are whole and the rest "
-                "are sharded; apply fully_shard to the root module too, and call reshard() on it "
+                "are sharded: apply fully_shard to the root module too, and call reshard() on it "
                 "after a forward pass without a backward pass"
             )
         self.parameters = parameters
@@ -52,7 +52,7 @@ class ShardedFactors:
         self.mesh = self.pieces[0].mesh
         if any(piece.mesh != self.mesh for piece in self.pieces):
             raise ParallelismError(
-                "update_and_allocate: the factors lie on several device meshes; shard the whole "
+                "update_and_allocate: the factors are on several device meshes; shard the whole "
                 "model over one"
             )
         self.local = [local_part(each) for each in parameters]
@@ -68,10 +68,10 @@ class ShardedFactors:
                 )
 
     def observe(self, statistics: ImportanceStatistics) -> int | torch.Tensor:
-        """Take the gradients into the averages of the local parts.
+        """Update the averages of the local parts from the gradients.
 
         Returns:
-            How many entries of the parts of this process were skipped.
+            How many entries of this process were skipped.
         """
         gradients = [
             None if each.grad is None else _local_gradient(each) for each in self.parameters
@@ -81,14 +81,14 @@ class ShardedFactors:
     def observe_and_score(
         self, statistics: ImportanceStatistics
     ) -> tuple[int | torch.Tensor, Tensor]:
-        """Do both."""
+        """Call `observe`, then `scores`, and return both results."""
         return self.observe(statistics), self.scores(statistics)
 
     def scores(self, statistics: ImportanceStatistics) -> Tensor:
         """Return the importance scores of all triplets, the same on every process.
 
-        Every process adds up what its parts say, one all-reduce adds the processes. Parts that
-        several processes hold are counted by the first of them.
+        Every process sums over its parts, and one all-reduce sums over the processes. Of the
+        processes that hold the same part, the first one counts it.
         """
         statistics.prepare(self.local)
         device = device_of(self.mesh)
@@ -105,7 +105,7 @@ class ShardedFactors:
         return total
 
     def _add_means(self, scores: Tensor, index: int, entries: Tensor) -> None:
-        """Add what `entries` of one factor contribute to the scores of its matrix."""
+        """Add the means over `entries` of one factor to the scores of its matrix."""
         triplet_axis = 1 if index % FACTORS_PER_MATRIX == FACTORS_PER_MATRIX - 1 else 0
         count = self.parameters[index].shape[1 - triplet_axis]
         means = entries.sum(1 - triplet_axis) / max(count, 1)
@@ -115,7 +115,7 @@ class ShardedFactors:
         scores += means
 
     def keep_best(self, scores: Tensor, budget: int) -> Tensor:
-        """Choose the kept set; E of this process loses what it drops."""
+        """Choose the kept set, and zero the dropped entries of E on this process."""
         mask = select_triplets(scores, budget, [scores.new_zeros(len(scores), 1)])
         self.apply(mask)
         return mask
@@ -143,7 +143,7 @@ def _local_gradient(parameter: Any) -> Tensor:
 
 
 def _groups(mesh: Any) -> list[Any]:
-    """Return the process groups whose sums one after another reach all of `mesh`."""
+    """Return the process groups that together sum over all of `mesh`."""
     if mesh.ndim > 1 and mesh.size() == distributed.get_world_size():
         return [None]  # the default group is all of them: one exchange instead of one per dimension
     return [mesh.get_group(dim) for dim in range(mesh.ndim)]

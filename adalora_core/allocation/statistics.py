@@ -1,4 +1,4 @@
-"""Moving averages of the sensitivity and of its uncertainty, the allocator's only big state."""
+"""Moving averages of the sensitivity and its uncertainty, the only large state of an allocator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from adalora_core.adapter_spec import AdapterSpec
 
 Averages = list[torch.Tensor] | torch.Tensor
-"""One average of all parameters: flat in one tensor, or a tensor per parameter."""
+"""One average of all parameters: one flat tensor, or a tensor per parameter."""
 
 
 class ImportanceStatistics:
@@ -22,12 +22,11 @@ class ImportanceStatistics:
 
     Two float32 averages per parameter (float64 for float64 parameters), on its device, created at
     the first observation. Each of the two is one flat tensor for all parameters, so that a step
-    has half of the tensors to look at; one tensor per parameter only where dtypes or devices
-    differ.
+    reads half as many tensors. Where dtypes or devices differ, each parameter has its own.
 
     Attributes:
-        ranks: triplets of each matrix, if the parameters are whole factors; noted with the
-            averages, so that a step need not ask every tensor.
+        ranks: triplets of each matrix if the parameters are whole factors; stored with the
+            averages, so that a step need not read every shape.
     """
 
     def __init__(self, spec: AdapterSpec) -> None:
@@ -41,7 +40,7 @@ class ImportanceStatistics:
 
     @property
     def skipped_entries(self) -> int:
-        """Observations left out so far because they were not finite; waits for a GPU."""
+        """How many entries were skipped so far because |p·g| is not finite; waits for a GPU."""
         return int(self._skipped)
 
     @skipped_entries.setter
@@ -50,7 +49,7 @@ class ImportanceStatistics:
 
     @property
     def smoothed(self) -> list[torch.Tensor]:
-        """One tensor per parameter in the order of the parameters, views of what is kept.
+        """The smoothed sensitivity of each parameter, as views.
 
         Empty before the first observation and after `release()`.
         """
@@ -58,17 +57,17 @@ class ImportanceStatistics:
 
     @property
     def uncertainty(self) -> list[torch.Tensor]:
-        """The same of the uncertainty."""
+        """The uncertainty of each parameter, like `smoothed`."""
         return [*averages_of(self._uncertainty, self._shapes)]
 
     def observe(
         self, parameters: Sequence[torch.Tensor], *, scores: torch.Tensor | None = None
     ) -> int | torch.Tensor:
-        """Take the gradients that `parameters` hold now into the averages.
+        """Update the averages from the gradients of `parameters`.
 
         Args:
-            parameters: A, E, B of every matrix, in a fixed order; one without a gradient is not
-                observed.
+            parameters: A, E, B of every matrix, in a fixed order; the averages of one without a
+                gradient stay.
             scores: if given, overwritten with the importance scores of all triplets.
 
         Returns:
@@ -79,17 +78,17 @@ class ImportanceStatistics:
         return self._update(parameters, None, scores)
 
     def score(self, parameters: Sequence[torch.Tensor], scores: torch.Tensor) -> None:
-        """Overwrite `scores` with the importance scores as they stand, without an observation."""
+        """Overwrite `scores` with the importance scores, without an update of the averages."""
         self.prepare(parameters)
         self._update(parameters, [None] * len(parameters), scores)
 
     def prepare(self, parameters: Sequence[torch.Tensor]) -> None:
-        """Make averages of zero for `parameters` if there are none; follow them if they moved."""
+        """Create averages of zero if there are none, or move them to where `parameters` are."""
         if len(self._shapes) != len(parameters):
             self._note_shapes(parameters)
             self._smoothed = _zeros_for(parameters)
             self._uncertainty = _zeros_for(parameters)
-        elif parameters and not _stand_beside(self._smoothed, parameters[0]):
+        elif parameters and not _are_placed_like(self._smoothed, parameters[0]):
             self.restore(
                 _moved_to(self.smoothed, parameters), _moved_to(self.uncertainty, parameters)
             )
@@ -97,7 +96,7 @@ class ImportanceStatistics:
     def restore(
         self, smoothed: Sequence[torch.Tensor], uncertainty: Sequence[torch.Tensor]
     ) -> None:
-        """Take over averages that were saved, one per parameter; none begins anew."""
+        """Replace the averages by saved ones, one per parameter; empty sequences begin anew."""
         self._note_shapes(smoothed)
         self._smoothed = _joined(smoothed)
         self._uncertainty = _joined(uncertainty)
@@ -109,10 +108,10 @@ class ImportanceStatistics:
     def observe_entries(
         self, parameters: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
     ) -> int | torch.Tensor:
-        """Take gradients into the averages entry by entry, whatever the shapes; no scores.
+        """Update the averages entry by entry, for parameters of any shape and without scores.
 
-        Parts of factors do not fit together as A, E and B of a matrix do, so each goes through the
-        op as the E of a matrix whose A and B are empty.
+        Parts of factors do not fit together as A, E and B of a matrix, so the op gets each of them
+        as the E of a matrix whose A and B are empty.
         """
         self.prepare(parameters)
         smoothed, uncertainty = (
@@ -160,7 +159,7 @@ class ImportanceStatistics:
         return average_dtype(parameters[0].dtype) if parameters else torch.float32
 
     def release(self) -> None:
-        """Free the averages; the final phase needs none."""
+        """Free the averages, which the final phase does not need."""
         self.restore([], [])
 
 
@@ -193,7 +192,7 @@ def _joined(averages: Sequence[torch.Tensor]) -> Averages:
     return torch.cat([each.detach().flatten() for each in averages])
 
 
-def _stand_beside(averages: Averages, parameter: torch.Tensor) -> bool:
+def _are_placed_like(averages: Averages, parameter: torch.Tensor) -> bool:
     """Return whether the averages are where the first parameter is now."""
     first = averages if isinstance(averages, torch.Tensor) else averages[0]
     return first.device == parameter.device and first.dtype is average_dtype(parameter.dtype)

@@ -1,4 +1,4 @@
-"""The factors of a model that this process holds whole, alone or like every other process (DDP)."""
+"""The factors of a model that every process holds whole (one process, or DDP)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class WholeFactors:
         parameters: in the order A, E, B of the first matrix, then of the next.
 
     Attributes:
-        ranks: triplets of each matrix, dropped ones included; known once they were scored.
+        ranks: triplets of each matrix, dropped ones included; empty before the first scores.
     """
 
     def __init__(self, parameters: Sequence[torch.Tensor]) -> None:
@@ -30,13 +30,13 @@ class WholeFactors:
         self.ranks: list[int] = []
 
     def observe(self, statistics: ImportanceStatistics) -> int | torch.Tensor:
-        """Take the gradients into the averages; return how many entries were skipped."""
+        """Update the averages from the gradients; return how many entries were skipped."""
         return statistics.observe(self.parameters)
 
     def observe_and_score(
         self, statistics: ImportanceStatistics
     ) -> tuple[int | torch.Tensor, torch.Tensor]:
-        """Do both in one pass."""
+        """Return the results of `observe` and of `scores`, in one pass."""
         scores = self._empty_scores(statistics)
         return statistics.observe(self.parameters, scores=scores), scores
 
@@ -47,7 +47,7 @@ class WholeFactors:
         return scores
 
     def keep_best(self, scores: torch.Tensor, budget: int) -> torch.Tensor:
-        """Choose the kept set; E loses what it drops."""
+        """Choose the kept set, and zero the dropped entries of E."""
         return select_triplets(scores, budget, self.singular_values)
 
     def apply(self, mask: torch.Tensor) -> None:

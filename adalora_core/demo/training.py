@@ -120,6 +120,6 @@ def step_report(allocator: RankAllocator, step: int, loss: float) -> StepReport:
     return StepReport(
         loss=loss,
         phase=allocator.phase,
-        budget=allocator.schedule.budget_at(step),
+        budget=allocator.schedule.at(step).budget,
         mean_rank=allocator.budget / len(allocator.matrices),
     )

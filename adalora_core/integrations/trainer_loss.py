@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.integrations.tuners import tuner_of
-from adalora_core.training.penalty_turn import added
+from adalora_core.training.penalty_per_step import add_to_loss
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ class _CompleteLoss:
     def __init__(self, trainer: Trainer, compute_loss: Any) -> None:
         self._trainer = trainer
         self._compute_loss = compute_loss
-        self._uses_what_was_computed: bool | None = None
+        self._contains_computed: bool | None = None
 
     def __call__(
         self,
@@ -46,17 +46,17 @@ class _CompleteLoss:
         if not model.training:
             return self._compute_loss(model, inputs, **options)
         tuner = tuner_of(model, "AdaLoraCallback")
-        turn = tuner.penalty_turn
-        is_first, turn.latest = turn.is_first, None
+        per_step = tuner.penalty_per_step
+        is_first, per_step.latest = per_step.is_first, None
         result = self._compute_loss(model, inputs, **options)
         loss = result[0] if return_outputs else result
-        if turn.latest is not None and self._uses_what_was_computed is None:
-            self._uses_what_was_computed = _depends_on(loss, turn.latest)
-        is_there = turn.latest is not None and self._uses_what_was_computed
-        turn.latest = None
+        if per_step.latest is not None and self._contains_computed is None:
+            self._contains_computed = _depends_on(loss, per_step.latest)
+        is_there = per_step.latest is not None and self._contains_computed
+        per_step.latest = None
         if not is_there and (is_first or not self._is_normalised(num_items_in_batch)):
-            loss = added(loss, tuner.orthogonality_penalty())
-            turn.end_first()
+            loss = add_to_loss(loss, tuner.orthogonality_penalty())
+            per_step.end_first_forward()
         return (loss, *result[1:]) if return_outputs else loss
 
     def _is_normalised(self, num_items_in_batch: Any) -> bool:

@@ -82,7 +82,7 @@ class AdaLoraCallback(TrainerCallback):
         **_: Any,
     ) -> None:
         """Check the model, and let Trainer save and load it as the adapter that it is."""
-        _introduce(args, model)
+        _prepare_model(args, model)
 
     def on_train_begin(
         self,
@@ -100,7 +100,7 @@ class AdaLoraCallback(TrainerCallback):
             RuntimeError: the adapter is loaded for inference.
         """
         # Trainer.add_callback and model_init come after its other events.
-        _introduce(args, model)
+        _prepare_model(args, model)
         tuner = self._tuner(model)
         _refuse_division(args, tuner)
         if not tuner.trained_adapters():
@@ -108,7 +108,7 @@ class AdaLoraCallback(TrainerCallback):
                 "AdaLoraCallback: no active adapter is trainable; load it with is_trainable=True"
             )
         tuner.bind_total_step(state.max_steps)
-        _warn_of_another_length(tuner, state.max_steps)
+        _warn_if_length_differs(tuner, state.max_steps)
 
     def on_step_begin(
         self,
@@ -124,7 +124,7 @@ class AdaLoraCallback(TrainerCallback):
         self._loss_scale = _loss_scale_of(optimizer)
         # What Trainer.compute_loss does with losses that are normalised over the step.
         processes = max(args.world_size, args.n_gpu) if args.average_tokens_across_devices else 1
-        self._tuner(model).penalty_turn.begin_step(multiplied_by=processes)
+        self._tuner(model).penalty_per_step.begin_step(multiplied_by=processes)
 
     def on_optimizer_step(
         self,
@@ -175,7 +175,7 @@ class AdaLoraCallback(TrainerCallback):
         **_: Any,
     ) -> None:
         """Enforce the target budget, unless Trainer has just loaded the best checkpoint."""
-        self._tuner(model).penalty_turn.forget_steps()
+        self._tuner(model).penalty_per_step.end_steps()
         if not (args.load_best_model_at_end and state.best_model_checkpoint):
             self._tuner(model).finalize()
 
@@ -186,7 +186,7 @@ class AdaLoraCallback(TrainerCallback):
 
     def _warn_if_penalty_is_missing(self, tuner: Tuner) -> None:
         weights = [each.spec.orth_reg_weight for each in tuner.trained_adapters()]
-        if self._has_warned or not any(weights) or not tuner.penalty_turn.was_passed_by:
+        if self._has_warned or not any(weights) or not tuner.penalty_per_step.is_missing:
             return
         self._has_warned = True
         warnings.warn(
@@ -213,12 +213,12 @@ class AdaLoraCallback(TrainerCallback):
         }
 
 
-def _introduce(args: TrainingArguments, model: Any) -> None:
+def _prepare_model(args: TrainingArguments, model: Any) -> None:
     tuner_of(model, "AdaLoraCallback")
     inner = unwrapped(model)
     if isinstance(inner, AdaLoraModel):
         if importlib.util.find_spec("peft") is not None:
-            inner.__class__ = _known_to_trainer(type(inner))
+            inner.__class__ = _as_adapter_for_trainer(type(inner))
         elif args.save_strategy != "no":
             raise MissingExtraError("peft", "peft", "saving adapter checkpoints with Trainer")
 
@@ -229,7 +229,7 @@ def _loss_scale_of(optimizer: Any) -> float:
     return 0.0 if scaler is None else float(scaler.get_scale())
 
 
-def _warn_of_another_length(tuner: Tuner, steps: int) -> None:
+def _warn_if_length_differs(tuner: Tuner, steps: int) -> None:
     for adapter in tuner.trained_adapters():
         if adapter.spec.total_step != steps:
             warnings.warn(
@@ -258,7 +258,7 @@ def _refuse_division(args: TrainingArguments, tuner: Tuner) -> None:
 _CLASSES: dict[type[AdaLoraModel], type[AdaLoraModel]] = {}
 
 
-def _known_to_trainer(cls: type[AdaLoraModel]) -> type[AdaLoraModel]:
+def _as_adapter_for_trainer(cls: type[AdaLoraModel]) -> type[AdaLoraModel]:
     """Return `cls` as a class that Trainer takes for an adapter.
 
     Trainer saves and loads adapters of instances of PEFT's `PeftModel` only, and the whole base

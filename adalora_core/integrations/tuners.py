@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from adalora_core.training.adapter import Adapter
-    from adalora_core.training.penalty_turn import PenaltyTurn
+    from adalora_core.training.penalty_per_step import PenaltyPerStep
 
 
 @runtime_checkable
 class Tuner(Protocol):
     """The tuner of an `AdaLoraModel`, or of an attached model of PEFT."""
 
-    penalty_turn: PenaltyTurn
+    penalty_per_step: PenaltyPerStep
 
     def trained_adapters(self) -> Sequence[Adapter]:
         """Return the active adapters that are being trained."""

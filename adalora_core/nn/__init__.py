@@ -1,4 +1,4 @@
-"""Layers: a frozen base layer with one or more SVD-like adapters beside it."""
+"""Adapted layers: a frozen base layer with one or more adapters beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all adapted layers share: the factors of each adapter, switching, merging.
+"""The base class of adapted layers: factors of each adapter, switching and merging.
 
 Parameters are `lora_A.<adapter>` [r, in], `lora_E.<adapter>` [r, 1] and `lora_B.<adapter>`
 [out, r], the names that PEFT writes to disk.
@@ -12,19 +12,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import nn
 
+from adalora_core.errors import TargetError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from adalora_core.adapter_spec import AdapterSpec
 
 INIT_STD = 0.02
-"""Standard deviation of A and B at the start, the value of the authors' code and of PEFT."""
+"""Standard deviation of A and B at the start, as in the authors' code and in PEFT."""
 
-FACTORS = ("lora_A", "lora_E", "lora_B")
+TRIPLET_AXES = {"lora_A": 0, "lora_E": 0, "lora_B": 1}
+"""The axis of each factor that counts triplets."""
+
+FACTORS = tuple(TRIPLET_AXES)
 
 
 class Product(NamedTuple):
-    """What one adapter adds: `scale · ((drop(x) Aᵀ) ⊙ Eᵀ) Bᵀ`."""
+    """The operands of what one adapter adds, `scale · ((drop(x) Aᵀ) ⊙ Eᵀ) Bᵀ`."""
 
     A: torch.Tensor
     E: torch.Tensor
@@ -34,16 +39,18 @@ class Product(NamedTuple):
 
 
 class AdaLoraLayer(nn.Module):
-    """A `base_layer` and its adapters; subclasses say how an adapter acts on the output.
+    """A `base_layer` and its adapters; a subclass defines how an adapter acts on the output.
 
     Attributes:
         base_layer: the layer that was adapted; frozen once there is an adapter.
         lora_A, lora_E, lora_B: the factors, `{adapter: Parameter}`.
-        merged_adapters: adapters whose weight is at present inside `base_layer.weight`.
+        merged_adapters: adapters whose ΔW is part of `base_layer.weight` now.
+        transposed_weight: whether the base weight is `[in, out]`, PEFT's `fan_in_fan_out`.
     """
 
     in_features: int
     out_features: int
+    transposed_weight = False
 
     def __init__(self, base_layer: nn.Module) -> None:
         super().__init__()
@@ -64,6 +71,22 @@ class AdaLoraLayer(nn.Module):
         """`(columns of A, rows of B)`."""
         return self.in_features, self.out_features
 
+    def lora_kernel(self, path: str) -> tuple[int, ...]:
+        """Return the trailing dimensions of the `lora_A` of this layer's LoRA; none if it is 2-D.
+
+        Each layer type that can be written as LoRA defines it.
+
+        Args:
+            path: the name of the layer in the model, for messages.
+
+        Raises:
+            TargetError: the update of this layer cannot be written as LoRA.
+        """
+        raise TargetError(
+            f"export_lora: {path!r} is a layer of type {type(self).__name__}, which "
+            "cannot be written as LoRA; merge the adapter, or name the module in exclude_modules"
+        )
+
     @property
     def base_dtype(self) -> torch.dtype:
         """The floating-point dtype that the base layer holds."""
@@ -77,16 +100,12 @@ class AdaLoraLayer(nn.Module):
     @property
     def weight(self) -> torch.Tensor:
         """The base layer's weight; some models read it."""
-        weight = self.base_layer.weight
-        assert isinstance(weight, torch.Tensor)  # noqa: S101 - what models read under this name
-        return weight
+        return self.base_layer.weight  # type: ignore[return-value]  # models mean a tensor
 
     @property
     def bias(self) -> torch.Tensor | None:
         """The base layer's bias; some models read it."""
-        bias = self.base_layer.bias
-        assert bias is None or isinstance(bias, torch.Tensor)  # noqa: S101 - same
-        return bias
+        return self.base_layer.bias  # type: ignore[return-value]  # same
 
     def add_adapter(
         self,
@@ -97,16 +116,16 @@ class AdaLoraLayer(nn.Module):
         dtype: torch.dtype | None = None,
         device: torch.device | None = None,
     ) -> None:
-        """Create the factors of the adapter `name`: E zero and A, B normal, so that ΔW = 0.
+        """Create the factors of the adapter `name`, and freeze the base layer.
 
-        The base layer is frozen.
+        E is zero and A and B are normal, so that ΔW = 0.
 
         Args:
             name: the adapter; replaced if it exists.
-            spec: its numbers; `spec.init_lora_weights` false draws E from a normal as well.
+            spec: its numbers; with `spec.init_lora_weights` false, E is drawn from a normal too.
             rank: triplets to create, `spec.init_r` unless a pruned adapter is being loaded.
-            dtype: of the factors; None follows the base layer, with float32 where that is lower.
-            device: None follows the base layer.
+            dtype: dtype of the factors; None means `training_dtype` of the base layer.
+            device: device of the factors; None means that of the base layer.
         """
         self.base_layer.requires_grad_(False)
         rank = spec.init_r if rank is None else rank
@@ -130,7 +149,7 @@ class AdaLoraLayer(nn.Module):
         self.dropout[name] = spec.lora_dropout
 
     def delete_adapter(self, name: str) -> None:
-        """Remove the adapter `name`; merged weights are taken out first."""
+        """Remove the adapter `name`, after unmerging it."""
         if name in self.merged_adapters:
             self.unmerge()
         for factor in FACTORS:
@@ -145,14 +164,14 @@ class AdaLoraLayer(nn.Module):
         return name in self.lora_A
 
     def rank(self, name: str) -> int:
-        """Return how many triplets the adapter `name` holds, masked ones included."""
+        """Return how many triplets the adapter `name` holds, dropped ones included."""
         return int(self.lora_E[name].shape[0])
 
     def set_factors(self, name: str, **factors: torch.Tensor) -> None:
         """Replace the values of `lora_A`, `lora_E` and `lora_B`, shapes included.
 
-        Where shape, dtype or device change the parameter is a new object; an optimizer that holds
-        the old one has to be told.
+        Where shape, dtype or device change, the parameter becomes a new object, and an optimizer
+        still holds the old one.
         """
         for factor, values in factors.items():
             old = getattr(self, factor)[name]
@@ -172,7 +191,7 @@ class AdaLoraLayer(nn.Module):
     # --- merging --------------------------------------------------------------------------------
 
     def delta_weight(self, name: str) -> torch.Tensor:
-        """Return `scale · B diag(E) A` in the layout of the base weight, at adapter precision."""
+        """Return `scale · B diag(E) A` in the layout of the base weight, in the dtype of A."""
         factors = self.lora_A[name].detach() * self.lora_E[name].detach()
         delta: torch.Tensor = self.lora_B[name].detach() @ factors * self.scale[name]
         return delta
@@ -183,8 +202,8 @@ class AdaLoraLayer(nn.Module):
         """Add ΔW of the adapters to the base weight, in place.
 
         Args:
-            safe_merge: work on a copy first and refuse a result that is not finite.
-            adapter_names: which; None means the active ones.
+            safe_merge: compute on a copy first, and refuse a result that is not finite.
+            adapter_names: the adapters to merge; None means the active ones.
 
         Raises:
             ValueError: `safe_merge` found entries that are not finite; the weight is unchanged.
@@ -209,7 +228,7 @@ class AdaLoraLayer(nn.Module):
             self.merged_adapters.append(name)
 
     def unmerge(self, *, keep: int = 0) -> None:
-        """Take merged ΔW out of the base weight again, in place, but for the first `keep`."""
+        """Subtract merged ΔW from the base weight, in place, but for the first `keep` adapters."""
         while len(self.merged_adapters) > keep:
             name = self.merged_adapters.pop()
             weight = self._dense_weight()
@@ -217,25 +236,22 @@ class AdaLoraLayer(nn.Module):
 
     def _dense_weight(self) -> torch.Tensor:
         weight = getattr(self.base_layer, "weight", None)
-        # Exactly these: a quantised or sharded weight is a subclass that reports a float dtype.
+        # Exact types: a quantised or sharded weight is a subclass that reports a float dtype.
         if (
             isinstance(weight, torch.Tensor)
             and type(weight) in {torch.Tensor, nn.Parameter}
             and weight.dtype.is_floating_point
         ):
             return weight
-        raise self._cannot_merge()
-
-    def _cannot_merge(self) -> TypeError:
-        return TypeError(
+        raise TypeError(
             f"merge: {type(self.base_layer).__name__} has no dense floating-point weight to merge "
-            "into; keep the adapter beside it, or export it as LoRA"
+            "into; keep the adapter unmerged, or export it as LoRA"
         )
 
     # --- forward --------------------------------------------------------------------------------
 
     def _adapters_to_apply(self) -> tuple[str, ...]:
-        """The adapters that act on this call; takes merged weights out while adapters are off."""
+        """Return the adapters that act on this call; unmerge while adapters are disabled."""
         if self.adapters_disabled:
             if self.merged_adapters:
                 self.unmerge()
@@ -245,11 +261,11 @@ class AdaLoraLayer(nn.Module):
         return self.active_adapters
 
     def _products(self, adapters: Sequence[str]) -> list[Product]:
-        """Return what those of `adapters` that this layer has add to its output."""
+        """Return the operands of those `adapters` that this layer has."""
         lora_A, lora_E, lora_B = self.lora_A, self.lora_E, self.lora_B
         return [
             Product(
-                # What ParameterDict does for [name], without its detour: every forward pays for it.
+                # As lora_A[name] without ParameterDict's detour, which every forward would pay.
                 getattr(lora_A, name),
                 getattr(lora_E, name),
                 getattr(lora_B, name),
@@ -266,5 +282,5 @@ class AdaLoraLayer(nn.Module):
 
 
 def training_dtype(base_dtype: torch.dtype) -> torch.dtype:
-    """Low-precision bases get float32 adapters: 0.1 % steps vanish in bfloat16."""
+    """Return float32 for bases of lower precision: steps of 0.1 % vanish in bfloat16."""
     return base_dtype if base_dtype in {torch.float32, torch.float64} else torch.float32

@@ -23,7 +23,7 @@ class ModulesToSave(nn.Module):
         self.adapters_disabled = False
 
     def add_adapter(self, name: str) -> None:
-        """Give the adapter `name` its own copy, started from the original's values."""
+        """Give the adapter `name` its own copy of the original module."""
         self.modules_to_save[name] = copy.deepcopy(self.original_module)
 
     def delete_adapter(self, name: str) -> None:
@@ -34,18 +34,18 @@ class ModulesToSave(nn.Module):
             self.active_adapter = None
 
     def current(self) -> nn.Module:
-        """Return the module that acts now: the active adapter's copy, or the original."""
+        """Return the module that is called: the copy of the active adapter, or the original."""
         name = self.active_adapter
         if self.adapters_disabled or name is None or name not in self.modules_to_save:
             return self.original_module
         return self.modules_to_save[name]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the module that acts now."""
+        """Call the current module."""
         return self.current()(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        """Models read attributes such as `weight` of their heads: answer for the current module."""
+        """Return an attribute of the current module; models read the `weight` of their heads."""
         try:
             return super().__getattr__(name)
         except AttributeError:

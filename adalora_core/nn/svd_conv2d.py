@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch.nn import functional
 
+from adalora_core.errors import TargetError
 from adalora_core.nn.adapter_layer import AdaLoraLayer
 
 if TYPE_CHECKING:
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 def plus_convolutions(
     output: torch.Tensor, x: torch.Tensor, products: Sequence[Product], base: nn.Conv2d
 ) -> torch.Tensor:
-    """Return `output` of the convolution `base` plus those that the adapters of `x` make.
+    """Return `output` of the convolution `base` plus the convolutions of the adapters.
 
     Args:
         output: `[N, out, H, W]`.
         x: the input of `base`, `[N, in, H, W]`.
-        products: of the adapters that act, A `[r, in/groups · kh · kw]`; B `[out, r]`.
-        base: stride, padding (mode included), dilation and groups are its own.
+        products: operands of the adapters that act; A `[r, in/groups · kh · kw]`, B `[out, r]`.
+        base: the base layer, whose stride, padding (mode included), dilation and groups hold.
     """
     terms = [_convolved(x, product, base).to(output.dtype) for product in products]
     return output + sum(terms[1:], terms[0]) if terms else output
@@ -51,8 +52,8 @@ class SVDConv2d(AdaLoraLayer):
     """`nn.Conv2d` with adapters; A is `[r, in/groups · kh · kw]`, B is `[out, r]`.
 
     `y = base(x) + Σ_adapters scale · conv2d(drop(x), B diag(E) A)` with the stride, padding (mode
-    included), dilation and groups of the base layer. PEFT agrees for one group and zero padding;
-    it cannot build grouped ones.
+    included), dilation and groups of the base layer. PEFT agrees for one group and zero padding,
+    and refuses several groups.
     """
 
     base_layer: nn.Conv2d
@@ -70,6 +71,19 @@ class SVDConv2d(AdaLoraLayer):
         for size in window:
             columns *= size
         return columns, rows
+
+    def lora_kernel(self, path: str) -> tuple[int, ...]:
+        """Return `(kh, kw)`.
+
+        Raises:
+            TargetError: the convolution has groups.
+        """
+        if self.base_layer.groups > 1:
+            raise TargetError(
+                f"export_lora: {path!r} is a convolution with {self.base_layer.groups} groups; "
+                "its update is not a LoRA of two convolutions. Merge the adapter instead"
+            )
+        return self.base_layer.kernel_size
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the base layer and the active adapters to `x` `[N, in, H, W]`."""

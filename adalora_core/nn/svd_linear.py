@@ -22,13 +22,13 @@ def plus_products(
 ) -> torch.Tensor:
     """Return `output` `[..., out]` of a base layer plus the products of `x` `[..., in]`.
 
-    Several products are summed before they are added, so that their order does not show in the
-    rounding.
+    Several products are summed before they are added, so that rounding does not depend on their
+    order.
 
     Args:
-        output: of the base layer.
-        x: its input.
-        products: of the adapters that act.
+        output: output of the base layer.
+        x: input of the base layer.
+        products: operands of the adapters that act.
         inplace: write a single product into `output`.
     """
     if len(products) == 1:
@@ -42,8 +42,8 @@ def plus_products(
 
 
 def is_hooked(base_layer: nn.Module) -> bool:
-    """Return whether somebody else may hold the output of `base_layer`, which must then stay."""
-    hooks = vars(base_layer)  # nn.Module offers no public way to ask for them
+    """Return whether a hook may hold the output of `base_layer`, which must then stay as it is."""
+    hooks = vars(base_layer)  # nn.Module has no public way to read them
     return bool(hooks["_forward_hooks"] or hooks["_backward_hooks"] or hooks["_backward_pre_hooks"])
 
 
@@ -55,15 +55,15 @@ def adapted_output(
     keeps_output: bool,
     **kwargs: Any,
 ) -> torch.Tensor:
-    """Return what `base_layer` makes of `x` `[..., in]`, plus the products of the adapters.
+    """Return the output of `base_layer` for `x` `[..., in]` plus the products of the adapters.
 
     Args:
         base_layer: the adapted layer.
-        x: its input.
-        products: of the adapters that act.
-        args: what the base layer is called with besides.
-        keeps_output: the base layer saves its output for backward, or it is not known.
-        kwargs: like `args`.
+        x: input of the base layer.
+        products: operands of the adapters that act.
+        args: further arguments of the base layer.
+        keeps_output: whether the base layer may save its output for backward.
+        kwargs: further arguments of the base layer.
     """
     is_plain_call = not (args or kwargs)
     if len(products) == 1 and is_plain_call and _is_frozen_linear(base_layer):
@@ -76,13 +76,13 @@ def adapted_output(
 
 
 def _is_frozen_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
-    """Return whether calling `layer` is its product and nothing else, with nothing to train."""
+    """Return whether calling `layer` is one product without hooks and without a gradient."""
     if type(layer) is not nn.Linear or is_hooked(layer):
         return False
     entries = vars(layer)
     if entries["_forward_pre_hooks"] or "forward" in entries:
         return False
-    if torch_module._has_any_global_hook():  # noqa: SLF001 - there is no public way to ask
+    if torch_module._has_any_global_hook():  # noqa: SLF001 - torch has no public way
         return False
     return not (layer.weight.requires_grad or (layer.bias is not None and layer.bias.requires_grad))
 
@@ -97,9 +97,9 @@ class SVDLinear(AdaLoraLayer):
         base_layer: `nn.Linear`, transformers' `Conv1D`, or any module of that shape.
         in_features: last dimension of the input.
         out_features: last dimension of the output.
-        transposed_weight: the base weight is `[in, out]` (`Conv1D`), which merging must know.
-        keeps_output: the base layer saves its output for backward, or it is not known: the adapter
-            then adds out of place.
+        transposed_weight: whether the base weight is `[in, out]`, as in `Conv1D`.
+        keeps_output: whether the base layer may save its output for backward; the adapter then
+            adds out of place.
 
     Example:
         >>> import torch
@@ -126,15 +126,19 @@ class SVDLinear(AdaLoraLayer):
         self.transposed_weight = transposed_weight
         self.keeps_output = keeps_output
 
+    def lora_kernel(self, path: str) -> tuple[int, ...]:  # noqa: ARG002 - no linear layer is refused
+        """Return `()`: the LoRA of a linear layer has matrices."""
+        return ()
+
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Apply the base layer and the active adapters to `x` `[..., in]`."""
-        # First of all: it takes merged weights out of the base layer while adapters are disabled.
+        # Before the base layer: merged weights are taken out of it while adapters are disabled.
         products = self._products(self._adapters_to_apply())
         return adapted_output(
             self.base_layer, x, products, *args, keeps_output=self.keeps_output, **kwargs
         )
 
     def delta_weight(self, name: str) -> torch.Tensor:
-        """Return `scale · B diag(E) A`, `[out, in]` (transposed if the base weight is)."""
+        """Return `scale · B diag(E) A` as `[out, in]`, or transposed like the base weight."""
         delta = super().delta_weight(name)
         return delta.T if self.transposed_weight else delta

@@ -1,4 +1,4 @@
-"""Which adapted layer serves a module, and which modules cannot be adapted."""
+"""Choose the adapted layer for a module, or refuse the module."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from adalora_core.nn.svd_conv2d import SVDConv2d
 from adalora_core.nn.svd_linear import SVDLinear
 
 _SIZES = (("in_features", "out_features"), ("infeatures", "outfeatures"), ("nx", "nf"))
-"""Where modules of shape `[..., in] -> [..., out]` keep their sizes, quantised ones included."""
+"""Attributes with the sizes of modules `[..., in] -> [..., out]`, quantised ones included."""
 
 
 def wrap_layer(module: nn.Module, path: str) -> AdaLoraLayer:
-    """Return `module` with room for adapters; the module itself is kept and frozen.
+    """Return an adapted layer around `module`.
 
     Args:
         module: `nn.Linear`, transformers' `Conv1D`, `nn.Conv2d`, or any frozen module that maps
-            `[..., in] -> [..., out]` and tells its sizes (as quantised linears do).
-        path: its name in the model, for messages.
+            `[..., in] -> [..., out]` and has both sizes as attributes (as quantised linears do).
+        path: name of the module in the model, for messages.
 
     Raises:
         TargetError: the module cannot be adapted.
@@ -36,14 +36,12 @@ def wrap_layer(module: nn.Module, path: str) -> AdaLoraLayer:
             "[..., out] and has in_features and out_features; leave it out of target_modules or "
             "name it in exclude_modules"
         )
-    plain = type(module) is nn.Linear or is_transformers_conv1d(module)
     return SVDLinear(
         module,
         in_features=sizes[0],
         out_features=sizes[1],
         transposed_weight=is_transformers_conv1d(module),
-        # Only these two are known not to save their output for backward.
-        keeps_output=not plain,
+        keeps_output=may_keep_output(module),
     )
 
 
@@ -60,6 +58,11 @@ def linear_sizes(module: nn.Module) -> tuple[int, int] | None:
         if all(isinstance(size, int) and size > 0 for size in sizes):
             return sizes  # type: ignore[return-value]  # both are int by the test above
     return None
+
+
+def may_keep_output(module: nn.Module) -> bool:
+    """Return whether `module` may save its output for backward; two kinds are known not to."""
+    return type(module) is not nn.Linear and not is_transformers_conv1d(module)
 
 
 def is_transformers_conv1d(module: nn.Module) -> bool:

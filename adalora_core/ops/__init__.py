@@ -1,4 +1,4 @@
-"""The ops that AdaLoRA adds to a training step, each on the best backend there is."""
+"""The ops that AdaLoRA adds to a training step, each on the fastest backend at hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which backend serves a call; decided once, when the ops are imported."""
+"""Load the compiled core, and decide which calls it serves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from adalora_core.ops._cuda.core import core_of as _cuda_core_of
 DISTRIBUTION = "adalora-core"
 
 _PLAIN_TYPES = (Tensor, Parameter)
-"""The core reads memory, and a subclass may mean anything by its memory."""
+"""Types that the core serves: the memory of a subclass may have another meaning."""
 
 
 def _is_pure_install() -> bool:
@@ -37,7 +37,7 @@ def _load() -> Any:
             return None
         raise BackendUnavailableError(
             f"the compiled core adalora_core._cpu cannot be loaded ({error}); this is a source "
-            "tree that was not built, or a build for another Python: run 'pip install .' in it "
+            "tree that was not built, or a build for another Python: run 'pip install .' there "
             "(or set ADALORA_NATIVE=OFF to install without the compiled core)"
         ) from error
     try:
@@ -50,7 +50,7 @@ def _load() -> Any:
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    # The stub types the module; where `HAS_CORE` is false nobody may touch it.
+    # Typed by the stub; it is None where `HAS_CORE` is false.
     from adalora_core import _cpu
 
     core = _cpu
@@ -58,11 +58,11 @@ else:
     core = _load()
 
 HAS_CORE = core is not None
-"""Whether the compiled core of the CPU is there; if not, the reference serves every call."""
+"""Whether the compiled core of the CPU is installed; if not, the reference serves every call."""
 
 
 def compiles_for_core(tensors: Sequence[Tensor]) -> bool:
-    """Return whether torch.compile is tracing a call that the registered ops of the core serve."""
+    """Return whether torch.compile is tracing a call that a registered op of the core serves."""
     return (
         torch.compiler.is_compiling()
         and HAS_CORE
@@ -74,14 +74,14 @@ def compiles_for_core(tensors: Sequence[Tensor]) -> bool:
 def serves(*tensors: Tensor) -> bool:
     """Return whether the compiled core takes these tensors; else the reference does.
 
-    It takes plain tensors on the CPU, and on CUDA devices that its kernels were built for. Other
-    devices, subclasses (DTensor, FakeTensor) and the wrappers of torch.func go to the reference;
-    so do CUDA tensors under torch.compile, which makes kernels of its own from it.
+    The core takes plain tensors on the CPU, and on CUDA devices that its kernels were built for.
+    Other devices, subclasses (DTensor, FakeTensor) and the wrappers of torch.func go to the
+    reference. So do CUDA tensors under torch.compile, which makes its own kernels.
     """
     if not HAS_CORE or torch._C._are_functorch_transforms_active():  # noqa: SLF001 - as Function.apply
         return False
     on_cpu = True
-    for tensor in tensors:  # a loop, since every layer asks this: it costs half of two all()
+    for tensor in tensors:  # a loop, since every layer pays for it: half the time of two all()
         if type(tensor) not in _PLAIN_TYPES:
             return False
         on_cpu = on_cpu and tensor.is_cpu
@@ -95,5 +95,5 @@ def serves(*tensors: Tensor) -> bool:
 
 
 def core_of(tensor: Tensor) -> Any:
-    """Return the compiled module for the device of a tensor, None if there is none."""
+    """Return the compiled module for the device of `tensor`, None without one."""
     return core if tensor.is_cpu else _cuda_core_of(tensor.get_device())

@@ -1,4 +1,4 @@
-"""Tensors `[..., features]` as matrices of rows, which is what products take."""
+"""View tensors `[..., features]` as matrices of rows, as products take them."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def rows_of(tensor: Tensor) -> Tensor:
 
 
 def rows_merge(tensor: Tensor) -> bool:
-    """Return whether the core surely reads all leading dimensions as one."""
+    """Return whether the core can read all leading dimensions of `tensor` as one."""
     return tensor.dim() <= MATRIX_DIMENSIONS or tensor.is_contiguous()

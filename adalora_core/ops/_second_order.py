@@ -1,4 +1,4 @@
-"""Gradients that have gradients of their own, by the reference; for create_graph=True."""
+"""Compute gradients that are differentiable themselves, for create_graph=True."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def svd_linear_gradients(
     scale: float,
     dropout: float,
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients of x, A, E and B with a graph, None where `wanted` says so."""
+    """Return the gradients of x, A, E and B with a graph, None where `wanted` is false."""
     if dropout:
         raise NotImplementedError(
             "svd_linear: a second derivative with dropout is not implemented; pass dropout=0"

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from adalora_core.ops import _backend
+from adalora_core.ops._cpu.svd_linear import add_products, draw_seed, gradients_of
 from adalora_core.ops._rows import rows_merge, rows_of
 from adalora_core.ops._second_order import svd_linear_gradients
-from adalora_core.ops.svd_linear import add_products, draw_seed, gradients_of, svd_linear
+from adalora_core.ops.svd_linear import svd_linear
 
 
 def adapted_linear(
@@ -29,8 +30,8 @@ def adapted_linear(
 
     `y = x W^T + b + scale * ((drop(x) A^T) * E^T) B^T` (paper equation 3): the values of
     `svd_linear(linear(x, weight, bias), x, ...)`. In training on a CPU both are one node of the
-    graph, whose gradient of x is summed where the first product leaves it; as two nodes the sum
-    takes another tensor as large as x, and a pass over three.
+    graph, which sums both gradients of x in place. Two nodes would need another tensor as large as
+    x for the sum, and a pass over three.
 
     Args:
         x: `[..., in]`, of the dtype of `weight`.
@@ -74,7 +75,7 @@ def adapted_linear(
 
 
 def _is_one_node(x: Tensor, weight: Tensor, A: Tensor) -> bool:
-    """Return whether the core computes both, and autograd is there to gain from it."""
+    """Return whether the core computes both products, and autograd records them."""
     return (
         torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
@@ -99,7 +100,7 @@ class _AdaptedLinear(torch.autograd.Function):
         dropout: float,
         seed: int,
     ) -> Tensor:
-        # No view may come out of here: torch lets nobody write into one in place.
+        # Not a view: torch refuses to write in place into a view that a Function returns.
         output = x.new_empty((*x.shape[:-1], weight.shape[0]))
         if bias is None:
             torch.mm(rows_of(x), weight.T, out=rows_of(output))
@@ -125,7 +126,7 @@ class _AdaptedLinear(torch.autograd.Function):
                 grad = grad.contiguous()
             add_to = None
             if of_x:
-                # With `out` the product has the dtype of x also in a backward pass under autocast.
+                # With `out`, autocast in a backward pass does not change the dtype.
                 add_to = x.new_empty(x.shape)
                 torch.mm(rows_of(grad), weight, out=rows_of(add_to))
             grad_x, *others = gradients_of(

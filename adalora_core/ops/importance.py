@@ -22,7 +22,7 @@ def update_importance(
     *,
     scores: Tensor | None = None,
 ) -> int | Tensor:
-    """Update smoothed sensitivity and uncertainty in place, and score the triplets if asked to.
+    """Update smoothed sensitivity and uncertainty in place, and score the triplets on request.
 
     With `I = |p * g|`: `smoothed = beta1 * smoothed + (1 - beta1) * I`, then, with the new
     `smoothed`, `uncertainty = beta2 * uncertainty + (1 - beta2) * |I - smoothed|` (paper
@@ -32,23 +32,23 @@ def update_importance(
 
     Args:
         parameters: A `[r, in]`, E `[r, 1]`, B `[out, r]` of the first matrix, then of the next.
-        gradients: one per parameter, or None: no observation, its averages stay. None for all of
-            them: each parameter's own `.grad`.
+        gradients: one per parameter; the averages of a parameter with None stay as they are. None
+            instead of a sequence means each parameter's own `.grad`.
         smoothed: one per parameter, same shape; or one flat contiguous tensor with the entries of
             all parameters one after the other, which is faster to read than hundreds of tensors
             (`averages_of` gives its parts). float32, or float64 for float64 parameters.
             Overwritten; the version counters are raised.
-        uncertainty: the same.
+        uncertainty: like `smoothed`.
         beta1: share of the old smoothed sensitivity that stays, in [0, 1].
-        beta2: the same for the uncertainty.
-        scores: `[sum of ranks]` of the averages' dtype, overwritten; None wants no scores.
+        beta2: share of the old uncertainty that stays, in [0, 1].
+        scores: `[sum of ranks]` of the averages' dtype, overwritten; None skips the scores.
 
     Returns:
-        How many entries were left as they were because `|p * g|` is not finite. On a CUDA device
+        How many entries kept their averages because `|p * g|` is not finite. On a CUDA device
         a tensor without dimensions, so that nothing waits for it.
 
     Raises:
-        TypeError: a wrong type or dtype, the text names the argument.
+        TypeError: a wrong type or dtype; the message names the argument.
         ValueError: a wrong length, shape, device or value, or memory that is used twice.
 
     Example:
@@ -102,11 +102,11 @@ def update_importance(
 def averages_of(
     averages: Sequence[Tensor] | Tensor, shapes: Sequence[torch.Size]
 ) -> Sequence[Tensor]:
-    """Return the average of each parameter, views of a flat tensor.
+    """Return the average of each parameter, as views of a flat tensor.
 
     Args:
-        averages: one tensor for all parameters, or one for each, which are returned.
-        shapes: those of the parameters.
+        averages: one flat tensor for all parameters; a tensor for each is returned unchanged.
+        shapes: shapes of the parameters.
 
     Raises:
         ValueError: the flat tensor has more or fewer entries than all parameters together.
@@ -133,7 +133,7 @@ def _as_list(averages: Sequence[Tensor] | Tensor) -> Sequence[Tensor]:
 
 
 def _flat_or_list(averages: Sequence[Tensor]) -> Sequence[Tensor] | Tensor:
-    """Undo `_as_list`: three factors have an average each, so a single tensor is a flat one."""
+    """Undo `_as_list`: a single tensor is a flat one, since a matrix has three factors."""
     return averages[0] if len(averages) == 1 else averages
 
 
@@ -151,7 +151,7 @@ def _registered(
     beta2: float,
     scores: Tensor | None,
 ) -> Tensor:
-    """Update the averages and return how many entries were skipped; what torch.compile sees."""
+    """Update the averages and return how many entries were skipped; the op in compiled graphs."""
     skipped = _backend.core.update_importance(
         parameters,
         gradients,

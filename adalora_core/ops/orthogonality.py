@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) -> Tensor:
-    """Return how far all factors are from orthonormal, as one differentiable number.
+    """Return the mean distance of all factors from orthonormality, differentiably.
 
     The mean over all A and B of `||A A^T - I||_F` and `||B^T B - I||_F` (paper equation 4, but
     un-squared and averaged, as PEFT does). The gradient is `2 (A A^T - I) A / ||A A^T - I||_F`
@@ -25,13 +25,13 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
 
     Args:
         lora_As: A `[r, in]` of each matrix, at least one; all factors of one dtype.
-        lora_Bs: B `[out, r]` of each matrix, as many.
+        lora_Bs: B `[out, r]` of each matrix, as many as `lora_As`.
 
     Returns:
         A tensor without dimensions, of the factors' dtype.
 
     Raises:
-        TypeError: a wrong type or dtype, the text names the argument.
+        TypeError: a wrong type or dtype; the message names the argument.
         ValueError: a wrong number, shape or device.
 
     Example:
@@ -42,7 +42,7 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
     factors = (*lora_As, *lora_Bs)
     if len(lora_As) != len(lora_Bs) or not factors:
         raise ValueError(
-            "orthogonality_penalty: lora_Bs must be as many as lora_As, and at least one, got "
+            "orthogonality_penalty: lora_Bs must be as many as lora_As, and at least one; got "
             f"{len(lora_Bs)} for {len(lora_As)}"
         )
     if _backend.compiles_for_core(factors):
@@ -55,14 +55,14 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
 
 
 class _Order:
-    """The factors with those of one shape side by side, every A before every B.
+    """An order of the factors: those of one shape side by side, every A before every B.
 
-    Gradients are made as one block: the C library gives many blocks of their size back to the
-    system when they are freed, and every step would pay for their pages anew. Of neighbours of
-    one shape `unbind` makes the tensors in one call, which costs a third of a call for each.
+    All gradients share one block of memory. As many small blocks, the C library would give them
+    back to the system when they are freed, and every step would pay for their pages anew. `unbind`
+    makes the tensors of one shape in one call, at a third of the cost of one call for each.
 
     Args:
-        lora_As, lora_Bs: the factors as they came.
+        lora_As, lora_Bs: the factors in the order of the caller.
     """
 
     def __init__(self, lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) -> None:
@@ -85,7 +85,7 @@ class _Order:
         return sum(shape.numel() * count for shape, count in self._groups)
 
     def gradients(self, block: Tensor) -> list[Tensor]:
-        """Return the parts of `block`, in which the factors lie in this order, as they came."""
+        """Return the parts of `block`, which is in this order, in the order of the caller."""
         sizes = [shape.numel() * count for shape, count in self._groups]
         parts = zip(self._groups, block.split(sizes), strict=True)
         pieces = chain.from_iterable(
@@ -105,7 +105,7 @@ def _by_shape(factors: Sequence[Tensor]) -> dict[torch.Size, list[int]]:
 
 
 def _empty_outputs(like: Tensor, gram_size: int, matrices: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return room for the penalty and for what the gradient needs: all residuals and norms."""
+    """Return empty tensors for the penalty, and for the residuals and norms of its gradient."""
     compute_dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
     grams = like.new_empty(gram_size, dtype=compute_dtype)
     return like.new_empty(()), grams, like.new_empty(2 * matrices, dtype=torch.float64)
@@ -165,7 +165,7 @@ class _OrthogonalityPenalty(torch.autograd.Function):
         *factors, grams, norms = ctx.saved_tensors
         matrices = len(factors) // 2
         As, Bs = factors[:matrices], factors[matrices:]
-        if torch.is_grad_enabled():  # a graph of the gradient is wanted
+        if torch.is_grad_enabled():  # create_graph=True
             wanted = [factor for factor in factors if factor.requires_grad]
             penalty = reference.orthogonality_penalty(As, Bs)
             found = iter(torch.autograd.grad(penalty, wanted, grad, create_graph=True))
@@ -180,7 +180,7 @@ class _OrthogonalityPenalty(torch.autograd.Function):
 def _registered_forward(
     lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the penalty, all residuals, flat, and their norms; the op that torch.compile sees."""
+    """Return the penalty, all residuals, flat, and their norms; the op in compiled graphs."""
     penalty, grams, norms = _registered_outputs(lora_As, lora_Bs)
     penalty.fill_(_backend.core.orthogonality_penalty(lora_As, lora_Bs, grams, norms))
     return penalty, grams, norms

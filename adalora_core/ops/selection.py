@@ -1,4 +1,4 @@
-"""The selection op: which triplets stay within the budget."""
+"""The selection op: choose which triplets stay within the budget."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def select_triplets(scores: Tensor, budget: int, singular_values: Sequence[Tenso
 
     Args:
         scores: `[sum of ranks]`, float32 or float64.
-        budget: triplets to keep, 0 or more; more than there are keeps all.
-        singular_values: E `[r, 1]` of each matrix in the order of the scores. Dropped entries are
-            set to zero in place, and the version counters raised.
+        budget: triplets to keep, 0 or more; a larger number than all triplets keeps all.
+        singular_values: E `[r, 1]` of each matrix in the order of the scores. Dropped entries
+            become zero in place; the version counters are raised.
 
     Returns:
         A new bool tensor `[sum of ranks]`, True where the triplet stays.
 
     Raises:
-        TypeError: a wrong type or dtype, the text names the argument.
+        TypeError: a wrong type or dtype; the message names the argument.
         ValueError: a wrong shape, device or value, or memory that is used twice.
 
     Example:
@@ -56,7 +56,7 @@ def apply_mask(mask: Tensor, singular_values: Sequence[Tensor]) -> None:
             version counters are raised.
 
     Raises:
-        TypeError: a wrong type or dtype, the text names the argument.
+        TypeError: a wrong type or dtype; the message names the argument.
         ValueError: a wrong shape or device, or memory that is used twice.
 
     Example:
@@ -90,7 +90,7 @@ def _select(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> T
     "adalora_core::select_triplets", mutates_args=("singular_values",), device_types="cpu"
 )
 def _registered_select(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> Tensor:
-    """Return the mask; the op that torch.compile sees."""
+    """Return the mask; the op in compiled graphs."""
     return _select(scores, budget, singular_values)
 
 
@@ -104,7 +104,7 @@ def _(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> Tensor:
     "adalora_core::apply_mask", mutates_args=("singular_values",), device_types="cpu"
 )
 def _registered_apply(mask: Tensor, singular_values: Sequence[Tensor]) -> None:
-    """Zero what the mask drops; the op that torch.compile sees."""
+    """Zero what the mask drops; the op in compiled graphs."""
     _backend.core.apply_mask(mask, singular_values)
 
 

@@ -1,4 +1,4 @@
-"""Where the rank of an adapter went: a heat map and a table, from its configuration alone."""
+"""Show the rank of every matrix as a heat map and a table, from a configuration alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws which ranks an allocation left where: layers by module kind, the number in each cell."""
+"""Draw the rank of every matrix as a heat map of layers by module kinds."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NO_LAYER = "-"
-"""Column of modules whose path holds no layer number."""
+"""Column of modules whose path has no layer number."""
 
 
 def rank_table(ranks: Mapping[str, int]) -> tuple[list[str], list[str], dict[tuple[str, str], int]]:
     """Sort module paths into a table of module kinds (rows) by layers (columns).
 
-    The layer is the first number in the path, the kind what stands behind it; what stands before
-    it belongs to the kind only if it differs within the model (an encoder and a decoder).
+    The layer is the first number in the path, and the kind is the path behind the number. The path
+    before the number becomes part of the kind if it differs within the model (as in an encoder and
+    a decoder).
 
     Returns:
         `(kinds, layers, {(kind, layer): rank})`, kinds in the order of the first layer, layers
@@ -57,8 +58,8 @@ def draw_rank_heatmap(
     Args:
         ranks: triplets kept per adapted module.
         path: the PNG to write; an existing file is replaced.
-        init_r: rank that counts as full colour.
-        title: drawn above the map.
+        init_r: rank of the darkest colour.
+        title: text above the map.
 
     Raises:
         ValueError: `ranks` is empty.
@@ -70,7 +71,7 @@ def draw_rank_heatmap(
     if not ranks:
         raise ValueError(
             "draw_rank_heatmap: expected ranks of at least one module, got none; "
-            "a configuration without rank_pattern was never allocated"
+            "a configuration without rank_pattern comes from a run without an allocation"
         )
     kinds, layers, cells = rank_table(ranks)
     figure = Figure(

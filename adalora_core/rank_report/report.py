@@ -1,10 +1,10 @@
-"""The Markdown report of a rank pattern."""
+"""Write the rank pattern of an adapter as a Markdown report with a heat map."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.budget import BudgetSchedule
+from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.errors import MissingExtraError
 from adalora_core.rank_pattern import active_rank, module_path
 from adalora_core.rank_report.heatmap import draw_rank_heatmap
@@ -24,11 +24,11 @@ def write_rank_report(config: AdaLoraConfig, folder: Path, *, name: str) -> list
 
     Args:
         config: the adapter's configuration.
-        folder: created if it is not there; files of an earlier report are replaced.
-        name: of the adapter, for titles.
+        folder: created if missing; files of an earlier report are replaced.
+        name: name of the adapter, for titles.
 
     Raises:
-        ValueError: the configuration holds no rank pattern.
+        ValueError: the configuration has no rank pattern.
         MissingExtraError: matplotlib is not installed.
         OSError: a file cannot be written.
     """
@@ -40,7 +40,7 @@ def write_rank_report(config: AdaLoraConfig, folder: Path, *, name: str) -> list
             ranks, heat_map, init_r=config.init_r, title=f"Rank of each matrix: {name}"
         )
     except ModuleNotFoundError as error:
-        raise MissingExtraError("matplotlib", "plot", "the map of the ranks") from error
+        raise MissingExtraError("matplotlib", "plot", "the heat map of the ranks") from error
     partial = report.with_name(f".{report.name}.partial")
     try:
         partial.write_text(render_rank_report(config, ranks, name=name), encoding="utf-8")
@@ -54,11 +54,11 @@ def ranks_of(config: AdaLoraConfig) -> dict[str, int]:
     """Return `{module path: kept triplets}` of a configuration's rank pattern.
 
     Raises:
-        ValueError: there is none: the allocator never ran, or ran and pruned nothing yet.
+        ValueError: there is no rank pattern, since no allocation has happened.
     """
     if not config.rank_pattern:
         raise ValueError(
-            "rank_pattern is null: no rank was allocated, so every matrix has rank "
+            "rank_pattern is null: there was no allocation, so every matrix has rank "
             f"{config.init_r}; call model.update_and_allocate(step) in training"
         )
     return {module_path(key): active_rank(kept) for key, kept in config.rank_pattern.items()}
@@ -84,7 +84,7 @@ def render_rank_report(config: AdaLoraConfig, ranks: Mapping[str, int], *, name:
             f"without any triplet; ranks run from {min(ranks.values())} to {max(ranks.values())}."
         ),
         "",
-        *_schedule_lines(config, len(ranks)),
+        *_schedule_lines(config),
         "| matrix | rank |",
         "| --- | ---: |",
         *(
@@ -96,17 +96,10 @@ def render_rank_report(config: AdaLoraConfig, ranks: Mapping[str, int], *, name:
     return "\n".join(lines)
 
 
-def _schedule_lines(config: AdaLoraConfig, matrices: int) -> list[str]:
+def _schedule_lines(config: AdaLoraConfig) -> list[str]:
     if not isinstance(config.total_step, int):
         return []
-    schedule = BudgetSchedule(
-        config.init_r * matrices,
-        config.target_r * matrices,
-        tinit=config.tinit,
-        tfinal=config.tfinal,
-        total_step=config.total_step,
-        deltaT=config.deltaT,
-    )
+    schedule = AdapterSpec.of(config).schedule()
     return [
         (
             f"Warm-up to step {schedule.tinit}, budgeting to step {schedule.final_start - 1} with "

@@ -1,6 +1,7 @@
 """The oracle: each op in the shortest correct torch, never optimised.
 
-Tests compare the compiled core with it, and it serves devices without a compiled backend.
+Tests compare the compiled core with the oracle, which also serves devices without a compiled
+backend.
 Shape letters: N tokens, r rank, K matrices.
 """
 

@@ -1,4 +1,4 @@
-"""`orthogonality_penalty` in plain torch: how far the factors are from orthonormal."""
+"""`orthogonality_penalty` in plain torch: the distance of the factors from orthonormality."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`select_triplets` and `apply_mask` in plain torch: who stays within the budget."""
+"""`select_triplets` and `apply_mask` in plain torch: the kept set within a budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Factors of which every process holds a part (FSDP2): where the parts lie, what spans them."""
+"""Factors that are divided over processes (FSDP2): the parts, and the penalty over all of them."""
 
 from __future__ import annotations
 

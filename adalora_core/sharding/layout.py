@@ -1,4 +1,4 @@
-"""Which part of a factor this process holds."""
+"""Find which part of a factor this process holds."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Piece:
     """One contiguous part of a sharded factor, cut as `torch.chunk` cuts.
 
     Attributes:
-        mesh: the processes.
-        mesh_dim: the dimension of `mesh` that the factor is divided over; it is repeated over the
-            others (HSDP).
+        mesh: the device mesh that the factor is on.
+        mesh_dim: the dimension of `mesh` that the factor is divided over; over others the factor is
+            repeated (HSDP).
         axis: the axis of the factor that is cut.
         start: where the part of this process begins on that axis.
-        length: how long it is; 0 where there are more processes than rows.
+        length: length of the part; 0 where there are more processes than rows.
     """
 
     mesh: DeviceMesh
@@ -40,7 +40,7 @@ class Piece:
 
     @property
     def is_first_replica(self) -> bool:
-        """Whether this process speaks for the other processes that hold the same part."""
+        """Whether this process is the first of those that hold the same part."""
         coordinates = self.mesh.get_coordinate()
         if coordinates is None:
             return False
@@ -50,15 +50,15 @@ class Piece:
 
 
 def is_sharded(tensor: object) -> bool:
-    """Return whether `tensor` is a DTensor, without loading what defines it."""
+    """Return whether `tensor` is a DTensor, without importing its module."""
     return _is_divided_type(type(tensor))
 
 
 def are_sharded(tensors: Iterable[object]) -> bool:
-    """Return whether any of `tensors` is a DTensor; free of charge in a single process."""
+    """Return whether any of `tensors` is a DTensor, at no cost in a single process."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return False
-    # Every step asks this of all factors, which are of one or two types.
+    # By the types, of which there are one or two: every step asks this of all factors.
     return any(map(_is_divided_type, {type(tensor) for tensor in tensors}))
 
 
@@ -68,19 +68,19 @@ def _is_divided_type(kind: type) -> bool:
 
 
 def piece_of(tensor: Any, name: str) -> Piece:
-    """Return which part of the DTensor `tensor` is here.
+    """Return which part of the DTensor `tensor` this process holds.
 
     Args:
         tensor: a factor.
-        name: what to call it in a message.
+        name: name of the factor, for messages.
 
     Raises:
-        ParallelismError: it is not cut once, evenly and along one axis, as `fully_shard` cuts.
+        ParallelismError: the factor is not cut along one axis and evenly, as `fully_shard` cuts.
     """
     from torch.distributed.tensor import Replicate, Shard
 
     mesh, placements = tensor.device_mesh, tensor.placements
-    # Exactly Shard: a subclass orders its parts in another way.
+    # Exact type: a subclass of Shard orders its parts in another way.
     cuts = [dim for dim, placement in enumerate(placements) if type(placement) is Shard]
     rest = [placement for dim, placement in enumerate(placements) if dim not in cuts]
     if len(cuts) != 1 or not all(isinstance(each, Replicate) for each in rest):
@@ -96,7 +96,7 @@ def piece_of(tensor: Any, name: str) -> Piece:
 
 
 def whole(tensor: Any) -> torch.Tensor:
-    """Return `tensor`, gathered if it is divided; then every process has to call it."""
+    """Return `tensor`, gathered if it is divided; every process has to make this call."""
     if not is_sharded(tensor):
         return tensor  # type: ignore[no-any-return]  # a tensor by contract
     gathered: torch.Tensor = tensor.detach().full_tensor()
@@ -104,7 +104,7 @@ def whole(tensor: Any) -> torch.Tensor:
 
 
 def local_part(tensor: Any) -> torch.Tensor:
-    """Return what this process holds of `tensor`, detached."""
+    """Return the part of `tensor` that this process holds, detached."""
     if not is_sharded(tensor):
         return tensor.detach()  # type: ignore[no-any-return]  # a tensor by contract
     with torch.no_grad():
@@ -112,7 +112,7 @@ def local_part(tensor: Any) -> torch.Tensor:
 
 
 def divided_like(parameter: Any, local: torch.Tensor) -> Any:
-    """Return `local`, which belongs to the local part of `parameter`, as a part of a whole."""
+    """Return `local`, a tensor for the local part of `parameter`, divided like `parameter`."""
     if not is_sharded(parameter):
         return local
     from torch.distributed.tensor import DTensor
@@ -136,7 +136,7 @@ def _unsupported(name: str, what: str) -> ParallelismError:
 
 
 def device_of(mesh: DeviceMesh) -> torch.device:
-    """Return where tensors have to be to travel over `mesh`; offloaded factors are elsewhere."""
+    """Return the device of collectives over `mesh`; offloaded factors are on another."""
     if mesh.device_type == "cpu":
         return torch.device("cpu")
     return torch.device(

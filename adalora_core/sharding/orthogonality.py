@@ -1,4 +1,4 @@
-"""The orthogonality penalty of factors that are divided over processes: one exchange, forward."""
+"""The orthogonality penalty of factors that are divided over processes, with one exchange."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) -> Tensor:
     """Return `adalora_core.ops.orthogonality_penalty` of factors that may be divided.
 
-    All processes exchange their parts once: of a factor whose triplets are divided the parts, of
-    another the r x r sum of products over the entries that they hold. The gradient of a part needs
-    no further exchange, since every process knows the whole residual. It is not averaged over
-    processes; the loss must therefore weigh the penalty alike on all of them.
+    The processes make one exchange. For a factor whose triplets are divided they exchange the
+    parts, for any other the r x r sums of products over their entries. The gradient of a part needs
+    no further exchange, since every process has the whole residual. The gradient is not averaged
+    over processes, so the loss must weight the penalty alike on all of them.
 
     Args:
-        lora_As: A `[r, in]` of each matrix, sharded or whole (inside the forward pass of its FSDP
-            module a factor is whole).
-        lora_Bs: B `[out, r]` of each matrix, the same.
+        lora_As: A `[r, in]` of each matrix, sharded or whole (a factor is whole inside the forward
+            pass of its FSDP module).
+        lora_Bs: B `[out, r]` of each matrix, sharded or whole.
 
     Returns:
         A tensor without dimensions, the same on every process; float32, or float64 for float64
         factors.
 
     Raises:
-        ParallelismError: factors are divided in a way that `fully_shard` does not.
+        ParallelismError: factors are divided in another way than `fully_shard` divides.
 
     Example:
         >>> orthogonality_penalty([torch.eye(2)], [2 * torch.eye(2)])
@@ -50,13 +50,13 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
     for index, (A, B) in enumerate(zip(lora_As, lora_Bs, strict=True)):
         if is_sharded(A) != is_sharded(B):
             raise ParallelismError(
-                f"orthogonality_penalty: of matrix {index} only one factor is sharded; apply "
+                f"orthogonality_penalty: only one factor of matrix {index} is sharded; apply "
                 "fully_shard to the adapted layer or to a module around it, not inside it"
             )
         (divided if is_sharded(A) else whole).append((A, B))
     penalty: Tensor = _of_divided(divided) * (len(divided) / len(lora_As))
     if whole:
-        # Gathered for computation, perhaps in low precision.
+        # FSDP has gathered these factors, perhaps in low precision.
         gathered = ops.orthogonality_penalty(
             [A.to(penalty.dtype) for A, _ in whole], [B.to(penalty.dtype) for _, B in whole]
         )
@@ -66,7 +66,7 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One factor `[triplets, n]` and the part that is here."""
+    """One factor `[triplets, n]` and the part that this process holds."""
 
     piece: Piece
     triplet_axis: int
@@ -74,29 +74,29 @@ class _Part:
 
     @property
     def sends_rows(self) -> bool:
-        """Whether the triplets are divided; else each process sends a sum over its entries."""
+        """Whether the triplets are divided; else each process sends sums over its entries."""
         return self.piece.axis == self.triplet_axis
 
     @property
     def size(self) -> int:
-        """How many numbers the processes exchange about the factor."""
+        """How many numbers the processes exchange for the factor."""
         rank, columns = self.shape
         return rank * (columns if self.sends_rows else rank)
 
-    def tell(self, local: Tensor, told: Tensor) -> None:
-        """Write what this process tells into `told`, zeros before; `local` is `[triplets, n]`."""
+    def write_contribution(self, local: Tensor, sums: Tensor) -> None:
+        """Write the terms of this process into `sums`, all zero; `local` is `[triplets, n]`."""
         own = local.flatten() if self.sends_rows else (local @ local.T).flatten()
         start = self.piece.start * self.shape[1] if self.sends_rows else 0
-        told[start : start + own.numel()] = own
+        sums[start : start + own.numel()] = own
 
-    def residual_and_rows(self, told: Tensor) -> tuple[Tensor, Tensor | None]:
+    def residual_and_rows(self, sums: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return `whole whole^T - I` and, where the triplets are divided, `whole`."""
         rank, columns = self.shape
         if self.sends_rows:
-            whole = told.view(rank, columns)
+            whole = sums.view(rank, columns)
             gram = whole @ whole.T
         else:
-            whole, gram = None, told.view(rank, rank)
+            whole, gram = None, sums.view(rank, rank)
         return gram - torch.eye(rank, dtype=gram.dtype, device=gram.device), whole
 
     def direction(self, local: Tensor, residual: Tensor, whole: Tensor | None) -> Tensor:
@@ -115,7 +115,7 @@ def _of_divided(factors: Sequence[tuple[Any, Any]]) -> Tensor:
             parts.append(_Part(piece, axis, (factor.shape[axis], factor.shape[1 - axis])))
     if any(part.piece.mesh != parts[0].piece.mesh for part in parts):
         raise ParallelismError(
-            "orthogonality_penalty: the factors lie on several device meshes; shard the whole "
+            "orthogonality_penalty: the factors are on several device meshes; shard the whole "
             "model over one"
         )
     locals_ = [factor.to_local() for pair in factors for factor in pair]
@@ -134,20 +134,20 @@ class _DividedPenalty(torch.autograd.Function):
             (each.T if part.triplet_axis else each).to(device, dtype)
             for part, each in zip(parts, local_parts, strict=True)
         ]
-        # A sum, not a gathering of equal parts: most processes may have no row of a factor.
-        told = torch.zeros(sum(part.size for part in parts), dtype=dtype, device=device)
-        each_told = told.split([part.size for part in parts])
-        for part, local, own in zip(parts, locals_, each_told, strict=True):
-            part.tell(local, own)
-        distributed.all_reduce(told, group=piece.mesh.get_group(piece.mesh_dim))
+        # A sum instead of a gather of equal parts: most processes may hold no row of a factor.
+        sums = torch.zeros(sum(part.size for part in parts), dtype=dtype, device=device)
+        sums_of_parts = sums.split([part.size for part in parts])
+        for part, local, own in zip(parts, locals_, sums_of_parts, strict=True):
+            part.write_contribution(local, own)
+        distributed.all_reduce(sums, group=piece.mesh.get_group(piece.mesh_dim))
         norms, directions = [], []
-        for part, local, given, all_told in zip(
-            parts, locals_, local_parts, each_told, strict=True
+        for part, local, given, part_sums in zip(
+            parts, locals_, local_parts, sums_of_parts, strict=True
         ):
-            residual, whole = part.residual_and_rows(all_told)
+            residual, whole = part.residual_and_rows(part_sums)
             norm = torch.linalg.matrix_norm(residual)
             norms.append(norm)
-            # A norm of zero has gradient zero, as its residual has.
+            # Where the norm is zero, the residual and hence the gradient are zero.
             direction = part.direction(local, residual, whole) / norm.clamp_min(
                 torch.finfo(dtype).tiny
             )

@@ -10,7 +10,7 @@ from adalora_core.allocation import AdaptedMatrix, RankAllocator
 from adalora_core.contract.fields.block import AUTO
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.sharding import whole
-from adalora_core.training.checkpoint import checked_config
+from adalora_core.training.configuration import checked_config
 
 if TYPE_CHECKING:
     import torch
@@ -51,21 +51,21 @@ class Adapter:
     def __init__(self, name: str, config: AdaLoraConfig) -> None:
         self.name = name
         self.config = config
-        self.spec = spec_of(config)
+        self.spec = AdapterSpec.of(config)
         self.layers: dict[str, AdaLoraLayer] = {}
         self.positions: dict[str, list[int]] = {}
         self.allocator: RankAllocator | None = None
         self._seen_version: int | None = None
         self._missed_steps = 0
         self._gradient_was_seen = False
-        self._warned_of_repetition = False
+        self._has_warned_of_repetition = False
 
     @property
     def is_trainable(self) -> bool:
         """Whether the adapter was made to be trained."""
         return not self.config.inference_mode
 
-    def adopt(self, path: str, layer: AdaLoraLayer, positions: list[int] | None = None) -> None:
+    def add_layer(self, path: str, layer: AdaLoraLayer, positions: list[int] | None = None) -> None:
         """Take `layer` in; its rows are the original triplets `positions`, None for all."""
         self.layers[path] = layer
         self.positions[path] = (
@@ -93,7 +93,7 @@ class Adapter:
         if self.config.total_step != AUTO:
             return
         self.config = checked_config(self.config.to_json_dict() | {"total_step": total_step})
-        self.spec = spec_of(self.config)
+        self.spec = AdapterSpec.of(self.config)
         if self.is_trainable:
             self.start_allocation()
 
@@ -133,14 +133,14 @@ class Adapter:
                 f"update_and_allocate: the adapter {self.name!r} is frozen; load it "
                 "with is_trainable=True to train it"
             )
-        self._look_for_gradients(self.allocator, step)
-        self._watch_for_repetition(self.allocator, step)
+        self._warn_without_gradient(self.allocator, step)
+        self._warn_if_repeated(self.allocator, step)
         report = self.allocator.step(step)
         self._missed_steps = 0
         self._seen_version = self._version()
         return report
 
-    def forget_dropped(self, kept: dict[str, list[bool]]) -> None:
+    def remove_dropped(self, kept: dict[str, list[bool]]) -> None:
         """Note that the triplets which `kept` drops were cut out of every module."""
         for path, flags in kept.items():
             rows = self.positions[path]
@@ -185,12 +185,12 @@ class Adapter:
 
     # --- forgotten, late and repeated calls -----------------------------------------------------
 
-    def _look_for_gradients(self, allocator: RankAllocator, step: int) -> None:
+    def _warn_without_gradient(self, allocator: RankAllocator, step: int) -> None:
         """Warn before the first allocation if no gradient has been there at any step so far."""
         if self._gradient_was_seen or allocator.mask is not None:
             return
         self._gradient_was_seen = any(each.grad is not None for each in allocator.parameters())
-        if not self._gradient_was_seen and allocator.schedule.is_allocation_step(step):
+        if not self._gradient_was_seen and allocator.schedule.at(step).allocates:
             warnings.warn(
                 f"AdaLoRA: update_and_allocate has not found a gradient of the adapter "
                 f"{self.name!r} at any step, so ranks are allocated by position. Call it after "
@@ -200,11 +200,11 @@ class Adapter:
                 stacklevel=6,
             )
 
-    def _watch_for_repetition(self, allocator: RankAllocator, step: int) -> None:
+    def _warn_if_repeated(self, allocator: RankAllocator, step: int) -> None:
         """Warn once if a step comes again, as from a loop that has a hook on its optimizer."""
-        if step != allocator.last_step or self._warned_of_repetition:
+        if step != allocator.last_step or self._has_warned_of_repetition:
             return
-        self._warned_of_repetition = True
+        self._has_warned_of_repetition = True
         warnings.warn(
             f"AdaLoRA: update_and_allocate got step {step} of the adapter {self.name!r} a second "
             "time, so its gradients count twice in the importance. Call it once per optimizer "
@@ -217,7 +217,7 @@ class Adapter:
         layer = next(iter(self.layers.values()), None)
         return None if layer is None else int(layer.lora_B[self.name]._version)  # noqa: SLF001
 
-    def watch_for_missed_steps(self) -> None:
+    def warn_if_steps_are_missed(self) -> None:
         """Warn once if the optimizer moves the adapter and nobody calls `update_and_allocate`.
 
         Called in training forwards: an optimizer step between two of them changes B's version.
@@ -237,21 +237,3 @@ class Adapter:
                     stacklevel=4,
                 )
         self._seen_version = version
-
-
-def spec_of(config: AdaLoraConfig) -> AdapterSpec:
-    """Return the numbers of `config` that compute needs."""
-    return AdapterSpec(
-        init_r=config.init_r,
-        target_r=config.target_r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        init_lora_weights=bool(config.init_lora_weights),
-        tinit=config.tinit,
-        tfinal=config.tfinal,
-        deltaT=config.deltaT,
-        beta1=config.beta1,
-        beta2=config.beta2,
-        orth_reg_weight=config.orth_reg_weight,
-        total_step=config.total_step if isinstance(config.total_step, int) else None,
-    )

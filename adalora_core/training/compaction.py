@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.nn.adapter_layer import TRIPLET_AXES
 from adalora_core.training.parallelism import refuse_compacting
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def compact(tuner: AdaLoraTuner, optimizer: torch.optim.Optimizer) -> Compaction
     for cut, store, key in state:
         store[key] = cut.apply(store[key])
     for adapter, flags in zip(adapters, kept, strict=True):
-        adapter.forget_dropped(flags)
+        adapter.remove_dropped(flags)
     after = _entries(cuts, state)
     return CompactionReport(before[0], after[0], before[1], after[1])
 
@@ -85,14 +85,14 @@ def _kept(adapter: Adapter) -> dict[str, list[bool]]:
 def _cuts(adapter: Adapter, kept: dict[str, list[bool]]) -> Iterator[_Cut]:
     for path, layer in adapter.layers.items():
         rows = torch.tensor([row for row, flag in enumerate(kept[path]) if flag], dtype=torch.long)
-        for factor in FACTORS:
+        for factor, axis in TRIPLET_AXES.items():
             parameter = getattr(layer, factor)[adapter.name]
             if type(parameter) is not torch.nn.Parameter:
                 raise ValueError(
                     f"compact: {path}.{factor} is a {type(parameter).__name__}; only plain "
                     "parameters can be cut. Nothing was changed"
                 )
-            yield _Cut(parameter, 1 if factor == "lora_B" else 0, rows.to(parameter.device))
+            yield _Cut(parameter, axis, rows.to(parameter.device))
 
 
 def _state_tensors(

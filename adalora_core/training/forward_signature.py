@@ -1,4 +1,4 @@
-"""Give a wrapper class the `forward` signature of the model it wraps.
+"""Give a wrapper class the `forward` signature of the model that it wraps.
 
 transformers' Trainer reads the signature of `model.forward` and of the class to decide which
 columns of a dataset are inputs and which of them are labels.
@@ -13,8 +13,8 @@ from torch import nn
 
 Wrapper = TypeVar("Wrapper", bound=nn.Module)
 
-_MADE: dict[tuple[type[nn.Module], type[nn.Module]], type[nn.Module]] = {}
-"""The classes made so far: two models of one class have one wrapper class."""
+_MADE: dict[tuple[type[nn.Module], type[nn.Module]], Any] = {}
+"""The classes made so far: two models of one class share one wrapper class."""
 
 
 def class_with_signature_of(cls: type[Wrapper], wrapped: type[nn.Module]) -> type[Wrapper]:
@@ -22,26 +22,23 @@ def class_with_signature_of(cls: type[Wrapper], wrapped: type[nn.Module]) -> typ
 
     The name, the docstring and pickling stay those of `cls`.
     """
-    if (cls, wrapped) not in _MADE:
-        _MADE[cls, wrapped] = _make(cls, wrapped)
-    return _MADE[cls, wrapped]  # type: ignore[return-value]  # a subclass of cls, made below
 
-
-def _make(cls: type[nn.Module], wrapped: type[nn.Module]) -> type[nn.Module]:
-    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def forward(self: Wrapper, *args: Any, **kwargs: Any) -> Any:
         return cls.forward(self, *args, **kwargs)
 
-    forward.__doc__ = cls.forward.__doc__
-    forward.__signature__ = inspect.signature(wrapped.forward)  # type: ignore[attr-defined]
-    namespace = {
-        "forward": forward,
-        "__doc__": cls.__doc__,
-        "__module__": cls.__module__,
-        "__qualname__": cls.__qualname__,
-        # Pickle finds classes by name; this one is made again from what it is made of.
-        "__reduce_ex__": lambda self, _: (_rebuild, (cls, wrapped), self.__dict__),
-    }
-    return type(cls.__name__, (cls,), namespace)
+    if (cls, wrapped) not in _MADE:
+        forward.__doc__ = cls.forward.__doc__
+        forward.__signature__ = inspect.signature(wrapped.forward)  # type: ignore[attr-defined]
+        namespace = {
+            "forward": forward,
+            "__doc__": cls.__doc__,
+            "__module__": cls.__module__,
+            "__qualname__": cls.__qualname__,
+            # Pickle finds classes by name, and this one is not in its module: build it again.
+            "__reduce_ex__": lambda self, _: (_rebuild, (cls, wrapped), self.__dict__),
+        }
+        _MADE[cls, wrapped] = type(cls.__name__, (cls,), namespace)
+    return _MADE[cls, wrapped]  # type: ignore[no-any-return]  # a subclass of cls
 
 
 def _rebuild(cls: type[nn.Module], wrapped: type[nn.Module]) -> nn.Module:

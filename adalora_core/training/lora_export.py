@@ -10,21 +10,19 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.errors import CheckpointError, TargetError
-from adalora_core.nn import SVDConv2d
+from adalora_core.adapter_spec import AdapterSpec
+from adalora_core.errors import CheckpointError
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.training.adapter import spec_of
-from adalora_core.training.adapter_tensors import collect_tensors
-from adalora_core.training.checkpoint import (
+from adalora_core.training.adapter_file.folder import (
     CONFIG_NAME,
     TENSOR_PREFIX,
     WEIGHTS_NAME,
     SavedAdapter,
     encode_config,
-    encode_tensors,
     read_adapter,
-    write_files,
 )
+from adalora_core.training.adapter_file.tensors import collect_tensors
+from adalora_core.training.files import encode_tensors, write_files
 
 if TYPE_CHECKING:
     import os
@@ -65,16 +63,7 @@ def export_adapter(tuner: AdaLoraTuner, name: str, destination: str | os.PathLik
     """Write the adapter `name` of `tuner` as a LoRA adapter; see `AdaLoraModel.export_lora`."""
     adapter = tuner.adapters[name]
     tensors = collect_tensors(tuner, adapter, adapter.rank_pattern(live=True))
-    kernels = {}
-    for path, layer in adapter.layers.items():
-        if not isinstance(layer, SVDConv2d):
-            continue
-        if layer.base_layer.groups > 1:
-            raise TargetError(
-                f"export_lora: {path!r} is a convolution with {layer.base_layer.groups} groups; "
-                "its update is no LoRA of two convolutions. Merge it instead"
-            )
-        kernels[path] = tuple(layer.base_layer.kernel_size)
+    kernels = {path: layer.lora_kernel(path) for path, layer in adapter.layers.items()}
     saved = SavedAdapter(
         Path(destination),
         adapter.config,
@@ -98,7 +87,7 @@ def write_lora(
     """
     tensors: dict[str, torch.Tensor] = {}
     ranks: dict[str, int] = {}
-    scale = spec_of(saved.config).scale
+    scale = AdapterSpec.of(saved.config).scale
     for path in saved.paths():
         factor_a, factor_e, factor_b = (saved.tensors[f"{path}.{factor}"] for factor in FACTORS)
         rank = int(factor_e.shape[0])

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import nn
 
-from adalora_core.training import adapter_files
-from adalora_core.training.checkpoint import checked_copy
+from adalora_core.training import checkpoints
 from adalora_core.training.compaction import compact
+from adalora_core.training.configuration import checked_copy
 from adalora_core.training.forward_signature import class_with_signature_of
 from adalora_core.training.lora_export import export_adapter
 from adalora_core.training.parallelism import reshard
@@ -291,7 +291,7 @@ class AdaLoraModel(nn.Module):
             raise ValueError(f"save_pretrained: no adapter {unknown[0]!r}; there are {[*adapters]}")
         for name in selected:
             folder = Path(save_directory) / ("" if name == DEFAULT_ADAPTER else name)
-            adapter_files.save_adapter(
+            checkpoints.save_adapter(
                 self.base_model, name, folder, save_training_state, is_main_process
             )
 
@@ -354,7 +354,7 @@ class AdaLoraModel(nn.Module):
         autocast_adapter_dtype: bool = True,
     ) -> None:
         """Add an adapter from a folder, or give an existing one its values."""
-        adapter_files.load_adapter(
+        checkpoints.load_adapter(
             self.base_model,
             model_id,
             adapter_name,
@@ -390,10 +390,10 @@ def get_peft_model(
         >>> model(torch.zeros(2, 4)).shape
         torch.Size([2, 4])
     """
-    config = checked_copy(peft_config)
+    wrapped = AdaLoraModel(model)
+    wrapped.add_adapter(adapter_name, peft_config, autocast_adapter_dtype=autocast_adapter_dtype)
+    config = wrapped.base_model.adapters[adapter_name].config
     if config.base_model_name_or_path is None:
         config.base_model_name_or_path = getattr(model, "name_or_path", None) or None
-    wrapped = AdaLoraModel(model)
-    wrapped.add_adapter(adapter_name, config, autocast_adapter_dtype=autocast_adapter_dtype)
     wrapped.set_adapter(adapter_name)
     return wrapped

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from adalora_core.nn import AdaLoraLayer, ModulesToSave, SVDLinear, wrap_layer
+from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.parallelism import DivisionCheck, refuse_divided_base
-from adalora_core.training.penalty_turn import PenaltyTurn, plus_penalty, weighted_penalty
-from adalora_core.training.targets import refuse_unsupported, resolve_saved_modules, resolve_targets
+from adalora_core.training.penalty_per_step import PenaltyPerStep, plus_penalty, weighted_penalty
+from adalora_core.training.targets import find_targets, refuse_unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from adalora_core.allocation import AllocationReport
     from adalora_core.contract import AdaLoraConfig
+    from adalora_core.training.targets import Targets
 
 
 class AdaLoraTuner(nn.Module):
@@ -28,7 +29,7 @@ class AdaLoraTuner(nn.Module):
         model: the base model, with target modules replaced by adapted layers.
         adapters: by name.
         active_adapters: the names that act on the output, in order.
-        penalty_turn: which of several forwards of one optimizer step adds the penalty.
+        penalty_per_step: which of several forwards of one optimizer step adds the penalty.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -37,7 +38,7 @@ class AdaLoraTuner(nn.Module):
         self.adapters: dict[str, Adapter] = {}
         self.active_adapters: list[str] = []
         self._division = DivisionCheck()
-        self.penalty_turn = PenaltyTurn()
+        self.penalty_per_step = PenaltyPerStep()
 
     def __getattr__(self, name: str) -> Any:
         """Forward what the tuner does not define to the base model."""
@@ -56,6 +57,7 @@ class AdaLoraTuner(nn.Module):
         config: AdaLoraConfig,
         *,
         autocast_adapter_dtype: bool = True,
+        targets: Targets | None = None,
         positions: dict[str, list[int]] | None = None,
         device: torch.device | None = None,
     ) -> Adapter:
@@ -65,7 +67,8 @@ class AdaLoraTuner(nn.Module):
             name: of the adapter; letters that a parameter name may hold, hence no dot.
             config: its configuration.
             autocast_adapter_dtype: float32 factors on a base of lower precision.
-            positions: rows of a pruned adapter per module path; also the modules to adapt.
+            targets: the modules that `config` means, None to look for them.
+            positions: rows of a pruned adapter per module path, None for every triplet.
             device: where to make the factors; None follows the base layers.
 
         Raises:
@@ -81,46 +84,27 @@ class AdaLoraTuner(nn.Module):
         if positions is None:
             # An output of earlier training; this adapter begins with every triplet.
             config.rank_pattern = None
-            paths = resolve_targets(self.model, config)
-        else:
-            # In the model's order: ties between scores go by position.
-            paths = [path for path, _ in self.model.named_modules() if path in positions]
-        saved = resolve_saved_modules(self.model, config)
-        # Wrapping everything before replacing anything: an unsupported target changes nothing.
-        wrapped = {path: wrap_layer(self.model.get_submodule(path), path) for path in paths}
+        # All targets before replacing anything: an unsupported one changes nothing.
+        targets = targets or find_targets(self.model, config)
         # The file has to say what the layers are: PEFT reads the layout from it.
-        config.fan_in_fan_out = any(
-            isinstance(layer, SVDLinear) and layer.transposed_weight for layer in wrapped.values()
-        )
+        config.fan_in_fan_out = any(layer.transposed_weight for layer in targets.layers.values())
         adapter = Adapter(name, config)
-        for path, layer in wrapped.items():
+        for path, layer in targets.layers.items():
             rows = None if positions is None else positions[path]
-            self._create_factors(adapter, layer, rows, device, autocast=autocast_adapter_dtype)
+            layer.add_adapter(
+                name,
+                adapter.spec,
+                rank=None if rows is None else len(rows),
+                dtype=None if autocast_adapter_dtype else layer.base_dtype,
+                device=device,
+            )
             self._replace(path, layer)
-            adapter.adopt(path, layer, rows)
-        for path in saved:
+            adapter.add_layer(path, layer, rows)
+        for path in targets.saved:
             self._save_module(path, name)
         self.adapters[name] = adapter
         self.freeze_base()
         return adapter
-
-    def _create_factors(
-        self,
-        adapter: Adapter,
-        layer: AdaLoraLayer,
-        rows: list[int] | None,
-        device: torch.device | None,
-        *,
-        autocast: bool,
-    ) -> None:
-        base_dtype = None if autocast else layer.base_dtype
-        layer.add_adapter(
-            adapter.name,
-            adapter.spec,
-            rank=None if rows is None else len(rows),
-            dtype=base_dtype,
-            device=device,
-        )
 
     def _replace(self, path: str, module: nn.Module) -> None:
         parent, _, child = path.rpartition(".")
@@ -245,7 +229,7 @@ class AdaLoraTuner(nn.Module):
             return outputs
         if not torch.compiler.is_compiling():
             for adapter in self.trained_adapters():
-                adapter.watch_for_missed_steps()
+                adapter.warn_if_steps_are_missed()
         loss = getattr(outputs, "loss", None)
         if isinstance(loss, torch.Tensor):
             outputs.loss = plus_penalty(

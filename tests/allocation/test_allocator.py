@@ -55,13 +55,13 @@ def live(made: RankAllocator) -> int:
 class TestBudgets:
     def test_every_step_keeps_exactly_what_the_schedule_says(self) -> None:
         made = allocator()
-        assert run(made, range(20)) == [made.schedule.budget_at(step) for step in range(20)]
+        assert run(made, range(20)) == [made.schedule.at(step).budget for step in range(20)]
         assert live(made) == made.schedule.target_budget == 6
 
     def test_between_allocations_the_budget_stays(self) -> None:
         made = allocator(deltaT=4)
         budgets = run(made, range(20))
-        assert budgets[4:8] == [made.schedule.budget_at(4)] * 4
+        assert budgets[4:8] == [made.schedule.at(4).budget] * 4
         assert budgets[-1] == 6
 
     @pytest.mark.parametrize(

@@ -77,8 +77,8 @@ def test_curve_kept_at_every_step_is_that_of_the_last_allocation(fields):
     schedule = plan.schedule
     kept = schedule.initial_budget
     for step in range(schedule.total_step):
-        if schedule.is_allocation_step(step):
-            kept = schedule.budget_at(step)
+        if schedule.at(step).allocates:
+            kept = schedule.at(step).budget
         assert plan.kept_after(step) == kept, step
     assert sum(phase.length for phase in plan.phases()) == schedule.total_step
 

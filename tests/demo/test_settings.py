@@ -7,9 +7,9 @@ import warnings
 import pytest
 
 from adalora_core import validate_config
+from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.demo.outcome import phase_rows
 from adalora_core.demo.settings import FULL, QUICK
-from adalora_core.training.adapter import spec_of
 
 
 @pytest.mark.parametrize("settings", [FULL, QUICK], ids=["full", "quick"])
@@ -35,10 +35,11 @@ def test_learning_rate_rises_to_its_peak_and_falls_to_its_floor():
 
 @pytest.mark.parametrize("settings", [FULL, QUICK], ids=["full", "quick"])
 def test_phase_rows_cover_every_step_once(settings):
-    schedule = spec_of(validate_config(settings.configuration())).schedule(matrix_count=36)
+    spec = AdapterSpec.of(validate_config(settings.configuration()))
+    schedule = spec.schedule().for_matrices(36)
     steps = [
         (row.name, step)
         for row in phase_rows(schedule)
         for step in range(row.first_step, row.last_step + 1)
     ]
-    assert steps == [(schedule.phase_at(s).value, s) for s in range(settings.total_step)]
+    assert steps == [(schedule.at(s).phase.value, s) for s in range(settings.total_step)]

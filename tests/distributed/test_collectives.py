@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEDULE = adapted().base_model.adapters["default"].allocator.schedule
-ALLOCATIONS = [int(SCHEDULE.is_allocation_step(step)) for step in range(STEPS)]
+ALLOCATIONS = [int(SCHEDULE.at(step).allocates) for step in range(STEPS)]
 
 
 def test_the_steps_are_of_both_kinds() -> None:

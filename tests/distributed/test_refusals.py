@@ -38,7 +38,7 @@ ON_TWO = {
     divisions.root_left_out: ("ParallelismError: update_and_allocate:", "the root module too"),
     divisions.only_a_factor: ("ParallelismError: forward:", "shard the layer with its adapter"),
     divisions.penalty_of_a_single_factor: (
-        "ParallelismError: orthogonality_penalty: of matrix 0",
+        "ParallelismError: orthogonality_penalty: only one factor of matrix 0",
         "apply fully_shard to the adapted layer",
     ),
     divisions.blocks_on_two_meshes: (

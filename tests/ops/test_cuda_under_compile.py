@@ -60,7 +60,9 @@ def test_the_formula_and_its_gradients_equal_the_oracle(dtype: torch.dtype, inpl
         output = op(inputs[0] * 1.0, *inputs[1:])
         return [output, *torch.autograd.grad(output, inputs, grad)]
 
-    found = run(lambda *each: folded_formula(*each, SCALE, 0.0, inplace), leaves, grad)
+    found = run(
+        lambda *each: folded_formula(*each, SCALE, dropout=0.0, inplace=inplace), leaves, grad
+    )
     doubles = [each.double() for each in leaves]
     oracle = run(lambda *each: reference.svd_linear(*each, SCALE), doubles, grad.double())
     for actual, expected, like in zip(found, oracle, [leaves[0], *leaves], strict=True):

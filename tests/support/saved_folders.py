@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file
 
-from adalora_core.training.adapter_tensors import row_positions
-from adalora_core.training.checkpoint import read_adapter
-from adalora_core.training.training_state import STATE_NAME, read_state
+from adalora_core.training.adapter_file.checks import row_positions
+from adalora_core.training.adapter_file.folder import read_adapter
+from adalora_core.training.training_state.state import STATE_NAME, read_state
 
 if TYPE_CHECKING:
     from pathlib import Path

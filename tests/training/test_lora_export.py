@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import peft
@@ -15,6 +16,7 @@ from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 
 from adalora_core import AdaLoraConfig, get_peft_model
 from adalora_core.errors import CheckpointError, TargetError
+from adalora_core.nn import AdaLoraLayer
 from adalora_core.training.lora_export import export_folder
 
 if TYPE_CHECKING:
@@ -139,3 +141,39 @@ def test_a_grouped_convolution_is_refused(tmp_path: Path) -> None:
     model = get_peft_model(base, AdaLoraConfig(**{**SETTINGS, "target_modules": ["0"]}))
     with pytest.raises(TargetError, match="2 groups"):
         model.export_lora(tmp_path / "out")
+
+
+class SVDConv1d(AdaLoraLayer):
+    """A layer type that somebody adds: it trains, saves and merges, and nobody thought of LoRA."""
+
+    base_layer: nn.Conv1d
+
+    @property
+    def factor_shapes(self) -> tuple[int, int]:
+        rows, *window = self.base_layer.weight.shape
+        return math.prod(window), rows
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output = self.base_layer(x)
+        for A, E, B, scale, _ in self._products(self._adapters_to_apply()):
+            kernel = (B @ (A * E * scale)).reshape(self.base_layer.weight.shape)
+            output = output + nn.functional.conv1d(x, kernel)
+        return output
+
+    def delta_weight(self, name: str) -> torch.Tensor:
+        return super().delta_weight(name).reshape(self.base_layer.weight.shape)
+
+
+def test_a_layer_type_without_a_form_as_lora_is_refused(tmp_path: Path) -> None:
+    base = nn.Sequential(SVDConv1d(nn.Conv1d(4, 6, 3)))
+    model = get_peft_model(base, AdaLoraConfig(**{**SETTINGS, "target_modules": ["0"]}))
+    x = torch.randn(2, 4, 5)
+    model(x).square().sum().backward()
+    disturb(model)
+    model.update_and_allocate(0)
+    model.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(TargetError, match="'0' is a layer of type SVDConv1d"):
+        model.export_lora(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    expected = model(x)
+    torch.testing.assert_close(model.merge_and_unload()(x), expected, atol=1e-5, rtol=1e-5)

@@ -13,7 +13,7 @@ from toy_models import TwoLayer
 
 from adalora_core import AdaLoraModel
 from adalora_core.errors import CheckpointError
-from adalora_core.training import state_tensors
+from adalora_core.training.training_state import tensors as state_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path

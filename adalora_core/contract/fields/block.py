@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from adalora_core.budget import BudgetSchedule
+from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.faults import Fault, FaultKind, judge_fields
 from adalora_core.contract.fields.table import DISTINCTIVE_FIELDS, FIELDS, PEFT_TYPE
@@ -15,6 +15,7 @@ from adalora_core.contract.text.limits import DEFAULT_LIMITS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from adalora_core.budget import BudgetSchedule
     from adalora_core.contract.fields.regexes import Judgement
     from adalora_core.contract.fields.table import Runtime
     from adalora_core.contract.text.document import AmbiguousScalar
@@ -138,14 +139,8 @@ class Block:
         total_step = self["total_step"]
         if total_step is None or self["tinit"] >= total_step - self["tfinal"]:
             return None
-        return BudgetSchedule(
-            self["init_r"],
-            self["target_r"],
-            self["tinit"],
-            self["tfinal"],
-            total_step,
-            self["deltaT"],
-        )
+        names = ("init_r", "target_r", "tinit", "tfinal", "total_step", "deltaT")
+        return AdapterSpec(**{name: self[name] for name in names}).schedule()
 
     @property
     def has_foreign_keys(self) -> bool:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.adapter_spec import SCALE_EPSILON
-from adalora_core.budget import BudgetSchedule
+from adalora_core.adapter_spec import scale_of
 from adalora_core.contract.fields.block import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from adalora_core.budget import BudgetSchedule
     from adalora_core.contract.fields.block import Block
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
+class PhaseSpan:
     """One of the three phases, in 0-based optimizer steps, both ends included.
 
     A phase without steps has `last` before `first`.
@@ -52,19 +52,13 @@ class Plan:
     @property
     def scale(self) -> float:
         """The factor on the adapter's output, the same at every step."""
-        return self.lora_alpha / (self.init_r + SCALE_EPSILON)
+        return scale_of(self.lora_alpha, self.init_r)
 
     def kept_after(self, step: int) -> int:
         """Return how many triplets all matrices keep after `step`: that of the last allocation."""
-        schedule = self.schedule
-        if step >= schedule.final_start:
-            return schedule.target_budget
-        allocated = step // schedule.deltaT * schedule.deltaT
-        return schedule.budget_at(allocated) if allocated > schedule.tinit else (
-            schedule.initial_budget
-        )  # fmt: skip
+        return self.schedule.at(step).kept
 
-    def phases(self) -> tuple[Phase, Phase, Phase]:
+    def phases(self) -> tuple[PhaseSpan, PhaseSpan, PhaseSpan]:
         """Return warm-up, budgeting and final phase."""
         schedule = self.schedule
         start, total = schedule.final_start, schedule.total_step
@@ -76,9 +70,9 @@ class Plan:
         every = "every step" if schedule.deltaT == 1 else f"every {schedule.deltaT} steps"
         allocations = f"{count} allocation{'' if count == 1 else 's'}, {every}"
         return (
-            Phase("warm-up", 0, schedule.tinit, f"every matrix has rank {self.init_r}"),
-            Phase("budgeting", schedule.tinit + 1, start - 1, allocations),
-            Phase("final", start, total - 1, final),
+            PhaseSpan("warm-up", 0, schedule.tinit, f"every matrix has rank {self.init_r}"),
+            PhaseSpan("budgeting", schedule.tinit + 1, start - 1, allocations),
+            PhaseSpan("final", start, total - 1, final),
         )
 
     def curve(self, points: int) -> list[tuple[int, float]]:
@@ -110,14 +104,7 @@ def plan_of(block: Block, matrices: int = MANY_MATRICES) -> Plan:
     schedule = block.schedule
     if schedule is None:
         raise ValueError("this configuration has no schedule: total_step is not set")
-    scaled = BudgetSchedule(
-        initial_budget=schedule.initial_budget * matrices,
-        target_budget=schedule.target_budget * matrices,
-        tinit=schedule.tinit,
-        tfinal=schedule.tfinal,
-        total_step=schedule.total_step,
-        deltaT=schedule.deltaT,
-    )
+    scaled = schedule.for_matrices(matrices)
     return Plan(scaled, matrices, block["lora_alpha"], block["init_r"])
 
 

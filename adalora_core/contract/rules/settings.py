@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.adapter_spec import SCALE_EPSILON
+from adalora_core.adapter_spec import scale_of
 from adalora_core.contract.fields.table import FIELDS, Treatment
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.text.changes import Put, Remedy
@@ -117,7 +117,7 @@ class SmallScale(Rule):
     inputs = ("lora_alpha", "init_r")
 
     def check(self, block: Block) -> Iterator[Finding]:
-        scale = block["lora_alpha"] / (block["init_r"] + SCALE_EPSILON)
+        scale = scale_of(block["lora_alpha"], block["init_r"])
         if scale < SMALLEST_SCALE:
             spoken = "lora_alpha" if "lora_alpha" in block.values else "init_r"
             yield Finding(

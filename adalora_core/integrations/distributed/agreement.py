@@ -54,9 +54,9 @@ def check_agreement(model: Any, group: ProcessGroup | None = None) -> None:
     for what in mine:
         values = [each.get(what, "none") for each in found]
         # The value of most ranks; of the lowest among equals.
-        usual = max(values, key=values.count)
-        if odd := [rank for rank, value in enumerate(values) if value != usual]:
-            faults.append(f"rank {', '.join(map(str, odd))}: {what}")
+        most_common = max(values, key=values.count)
+        if differing := [rank for rank, value in enumerate(values) if value != most_common]:
+            faults.append(f"rank {', '.join(map(str, differing))}: {what}")
     if faults:
         raise RankDisagreementError(
             f"check_agreement: these of {len(found)} ranks differ from the others: "

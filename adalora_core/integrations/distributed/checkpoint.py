@@ -14,13 +14,12 @@ from adalora_core.integrations.tuners import tuner_of, unwrapped
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import divided_like, local_part
 from adalora_core.training.parallelism import reshard
-from adalora_core.training.state_tensors import AVERAGES
-from adalora_core.training.training_state import progress, restore_progress
+from adalora_core.training.training_state.progress import allocator_of, progress, restore_progress
+from adalora_core.training.training_state.tensors import AVERAGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from adalora_core.allocation import RankAllocator
     from adalora_core.training.adapter import Adapter
 
 _VERSION = 1
@@ -106,17 +105,12 @@ class AdapterState(Stateful):
         return found
 
 
-def _allocator_of(adapter: Adapter) -> RankAllocator:
-    assert adapter.allocator is not None  # noqa: S101 - trained_adapters() has left out the others
-    return adapter.allocator
-
-
 def _names(adapter: Adapter) -> list[str]:
     return [f"{path}.{factor}" for path in adapter.layers for factor in FACTORS]
 
 
 def _state_of(adapter: Adapter) -> dict[str, Any]:
-    allocator = _allocator_of(adapter)
+    allocator = allocator_of(adapter)
     parameters = allocator.parameters()
     # A reader must know every tensor before it reads, so there are averages at every step.
     allocator.statistics.prepare([local_part(each) for each in parameters])
@@ -160,7 +154,7 @@ def _check(adapter: Adapter, values: dict[str, Any]) -> None:
 
 
 def _restore(adapter: Adapter, state: dict[str, Any]) -> None:
-    allocator = _allocator_of(adapter)
+    allocator = allocator_of(adapter)
     parameters = allocator.parameters()
     names = _names(adapter)
     values = json.loads(state["progress"])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.integrations.peft.layers import adalora_layers, set_rank
 from adalora_core.rank_pattern import module_path
-from adalora_core.training.adapter import Adapter, spec_of
+from adalora_core.training.adapter import Adapter
 from adalora_core.training.parallelism import DivisionCheck
-from adalora_core.training.penalty_turn import PenaltyTurn
+from adalora_core.training.penalty_per_step import PenaltyPerStep
 
 if TYPE_CHECKING:
     from adalora_core.rank_pattern import RankPattern
@@ -22,7 +23,7 @@ class BridgeState:
     Attributes:
         adapters: of those asked for so far, by name.
         positions: which original triplets the rows of a loaded adapter are, by name and module.
-        penalty_turn: which forward of an optimizer step adds the penalty.
+        penalty_per_step: which forward of an optimizer step adds the penalty.
         division: whether the model is divided over processes in a way that trains wrongly.
         stale: names of adapters whose configuration does not show the newest allocation yet.
     """
@@ -30,7 +31,7 @@ class BridgeState:
     def __init__(self) -> None:
         self.adapters: dict[str, Adapter] = {}
         self.positions: dict[str, dict[str, list[int]]] = {}
-        self.penalty_turn = PenaltyTurn()
+        self.penalty_per_step = PenaltyPerStep()
         self.division = DivisionCheck()
         self.stale: set[str] = set()
 
@@ -41,7 +42,7 @@ def state_of(tuner: Any) -> BridgeState:
     return state
 
 
-def drop_state(tuner: Any) -> None:
+def remove_state(tuner: Any) -> None:
     """Leave the configurations up to date and forget the rest."""
     sync_patterns(tuner)
     tuner.__dict__.pop(_ATTRIBUTE, None)
@@ -74,7 +75,7 @@ def adapter_of(tuner: Any, name: str) -> Adapter:
             if name in layer.lora_A:
                 rank = int(layer.lora_E[name].shape[0])
                 rows = known.get(path, [])
-                adapter.adopt(path, layer, rows if len(rows) == rank else list(range(rank)))
+                adapter.add_layer(path, layer, rows if len(rows) == rank else list(range(rank)))
         if adapter.is_trainable:
             adapter.start_allocation()
         state.adapters[name] = adapter
@@ -83,12 +84,12 @@ def adapter_of(tuner: Any, name: str) -> Adapter:
 
 
 def _follow_config(adapter: Adapter) -> None:
-    spec = spec_of(adapter.config)
+    spec = AdapterSpec.of(adapter.config)
     if spec != adapter.spec:
         adapter.spec = spec
         if adapter.allocator is not None:
             adapter.allocator.spec = spec
-            adapter.allocator.schedule = spec.schedule(len(adapter.layers))
+            adapter.allocator.schedule = spec.schedule().for_matrices(len(adapter.layers))
 
 
 def trained_adapters(tuner: Any) -> list[Adapter]:
@@ -109,7 +110,7 @@ def pattern_positions(pattern: RankPattern | None, name: str) -> dict[str, list[
     }
 
 
-def make_room(tuner: Any, name: str, positions: dict[str, list[int]]) -> None:
+def resize_adapter(tuner: Any, name: str, positions: dict[str, list[int]]) -> None:
     """Give every module of the adapter `name` as many rows as `positions` says, else `init_r`."""
     init_r = configs_of(tuner)[name].init_r
     for path, layer in adalora_layers(tuner.model):

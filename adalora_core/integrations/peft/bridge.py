@@ -9,15 +9,15 @@ from peft import PeftModel
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
 
-from adalora_core.integrations.peft.adapters import configs_of, drop_state, state_of
+from adalora_core.integrations.peft.adapters import configs_of, remove_state, state_of
 from adalora_core.integrations.peft.layers import (
     OVERRIDES,
     ConvolutionOverrides,
     LayerOverrides,
     LinearOverrides,
     adalora_layers,
-    forget_initial_ranks,
-    remember_initial_rank,
+    clear_initial_ranks,
+    store_initial_rank,
 )
 from adalora_core.integrations.peft.model import ModelOverrides, PlainModelOverrides, is_adalora
 from adalora_core.integrations.peft.tuner import TunerOverrides
@@ -74,7 +74,7 @@ def uninstall() -> None:
             setattr(target, name, member)
     for tuner in list(_built):
         if not is_attached_tuner(tuner):
-            _give_back(tuner)
+            _restore_peft(tuner)
     _built.clear()
 
 
@@ -109,14 +109,14 @@ def attach(model: PeftModel) -> PeftModel:
     if is_attached_tuner(tuner):
         return model
     plain = type(model).forward is PeftModel.forward
-    _over(model, PlainModelOverrides if plain else ModelOverrides)
-    _over(tuner, TunerOverrides)
+    _override(model, PlainModelOverrides if plain else ModelOverrides)
+    _override(tuner, TunerOverrides)
     configs = configs_of(tuner)
     for _, layer in list(adalora_layers(tuner.model)):
-        _over(layer, _ATTACHED.get(OVERRIDES.get(type(layer)), LayerOverrides))
+        _override(layer, _ATTACHED.get(OVERRIDES.get(type(layer)), LayerOverrides))
         for name in layer.lora_A:
             layer.ranknum[name].requires_grad_(False).fill_(configs[name].init_r)
-            remember_initial_rank(layer, name, configs[name].init_r)
+            store_initial_rank(layer, name, configs[name].init_r)
     state_of(tuner)
     return model
 
@@ -131,11 +131,11 @@ def detach(model: PeftModel) -> PeftModel:
         raise TypeError(f"detach: expected a model that was attached, got {type(model).__name__}")
     tuner: Any = model.base_model
     if is_attached_tuner(tuner):
-        _give_back(tuner)
+        _restore_peft(tuner)
         modules: list[Any] = [model, tuner, *(layer for _, layer in adalora_layers(tuner.model))]
         for module in modules:
             if isinstance(module, _Attached):
-                _become(module, type(module).wrapped)
+                _set_class(module, type(module).wrapped)
     return model
 
 
@@ -149,9 +149,9 @@ def is_attached_tuner(tuner: Any) -> bool:
     return isinstance(tuner, _Attached)
 
 
-def _give_back(tuner: Any) -> None:
-    drop_state(tuner)
-    forget_initial_ranks(tuner.model)
+def _restore_peft(tuner: Any) -> None:
+    remove_state(tuner)
+    clear_initial_ranks(tuner.model)
 
 
 def _methods_of(overrides: type) -> dict[str, Any]:
@@ -196,11 +196,11 @@ class _Attached:
 _classes: dict[tuple[type, type], type] = {}
 
 
-def _over(module: nn.Module, overrides: type) -> None:
-    _become(module, _attached_class(type(module), overrides))
+def _override(module: nn.Module, overrides: type) -> None:
+    _set_class(module, _attached_class(type(module), overrides))
 
 
-def _become(module: Any, cls: type) -> None:
+def _set_class(module: Any, cls: type) -> None:
     module.__class__ = cls
 
 

@@ -9,7 +9,7 @@ import peft
 from adalora_core.contract.fields.block import AUTO
 from adalora_core.contract.fields.plain import plain
 from adalora_core.contract.fields.table import FIELDS
-from adalora_core.training.checkpoint import checked_config
+from adalora_core.training.configuration import checked_config
 
 if TYPE_CHECKING:
     from adalora_core.contract import AdaLoraConfig

@@ -10,11 +10,11 @@ from peft.tuners.adalora.gptq import SVDQuantLinear
 from peft.tuners.adalora.layer import AdaLoraLayer, SVDConv2d, SVDLinear
 from torch import nn
 
-from adalora_core.adapter_spec import SCALE_EPSILON
-from adalora_core.nn.adapter_layer import FACTORS, Product
+from adalora_core.adapter_spec import scale_of
+from adalora_core.nn.adapter_layer import TRIPLET_AXES, Product
 from adalora_core.nn.svd_conv2d import plus_convolutions
 from adalora_core.nn.svd_linear import adapted_output
-from adalora_core.nn.wrapping import is_transformers_conv1d
+from adalora_core.nn.wrapping import may_keep_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ class LayerOverrides:
         if adapter_name in self.ranknum:
             self.ranknum[adapter_name].requires_grad_(False)
             if round(float(self.ranknum[adapter_name])) == self.r[adapter_name]:
-                remember_initial_rank(self, adapter_name, self.r[adapter_name])
+                store_initial_rank(self, adapter_name, self.r[adapter_name])
 
 
 class LinearOverrides:
@@ -47,12 +47,11 @@ class LinearOverrides:
 
     def forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Apply the base layer and the active adapters to `x` `[..., in]`."""
-        if _is_left_to_peft(self):
+        if _uses_peft_forward(self):
             return _peft_forward(self, x, *args, **kwargs)
         base = self.base_layer
-        # Only these two are known not to save their output for backward.
-        plain = type(base) is nn.Linear or is_transformers_conv1d(base)
-        return adapted_output(base, x, _products(self), *args, keeps_output=not plain, **kwargs)
+        keeps_output = may_keep_output(base)
+        return adapted_output(base, x, _products(self), *args, keeps_output=keeps_output, **kwargs)
 
 
 class ConvolutionOverrides:
@@ -60,7 +59,7 @@ class ConvolutionOverrides:
 
     def forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Apply the base layer and the active adapters to `x` `[N, in, H, W]`."""
-        if _is_left_to_peft(self):
+        if _uses_peft_forward(self):
             return _peft_forward(self, x, *args, **kwargs)
         output: torch.Tensor = self.base_layer(x, *args, **kwargs)
         return plus_convolutions(output, x, _products(self), self.get_base_layer())
@@ -86,7 +85,7 @@ def _peft_forward(layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> tor
     return output
 
 
-def _is_left_to_peft(layer: Any) -> bool:
+def _uses_peft_forward(layer: Any) -> bool:
     return INITIAL_RANKS not in layer.__dict__ or layer.disable_adapters or layer.merged
 
 
@@ -97,7 +96,7 @@ def _products(layer: Any) -> list[Product]:
             layer.lora_A[name],
             layer.lora_E[name],
             layer.lora_B[name],
-            layer.scaling[name] / (ranks[name] + SCALE_EPSILON),
+            scale_of(layer.scaling[name], ranks[name]),
             _dropout_of(layer.lora_dropout[name]),
         )
         for name in layer.active_adapters
@@ -109,12 +108,12 @@ def _dropout_of(module: nn.Module) -> float:
     return module.p if isinstance(module, nn.Dropout) and module.training else 0.0
 
 
-def remember_initial_rank(layer: Any, name: str, rank: int) -> None:
+def store_initial_rank(layer: Any, name: str, rank: int) -> None:
     """Mark `layer` as bridged for the adapter `name`."""
     layer.__dict__.setdefault(INITIAL_RANKS, {})[name] = rank
 
 
-def forget_initial_ranks(model: nn.Module) -> None:
+def clear_initial_ranks(model: nn.Module) -> None:
     """Give every layer of `model` back to PEFT's forward."""
     for _, layer in adalora_layers(model):
         layer.__dict__.pop(INITIAL_RANKS, None)
@@ -132,10 +131,9 @@ def set_rank(layer: Any, name: str, rank: int) -> None:
 
     The parameters stay the same objects: an optimizer may hold them already.
     """
-    for factor in FACTORS:
+    for factor, axis in TRIPLET_AXES.items():
         parameter = getattr(layer, factor)[name]
         shape = list(parameter.shape)
-        axis = 1 if factor == "lora_B" else 0
         if shape[axis] != rank:
             shape[axis] = rank
             parameter.grad = None

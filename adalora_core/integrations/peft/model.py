@@ -13,26 +13,34 @@ from peft import PeftModel
 from peft.tuners.adalora.model import AdaLoraModel
 from torch import distributed
 
+from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.errors import CheckpointError
 from adalora_core.integrations.peft.adapters import (
     adapter_of,
     configs_of,
-    make_room,
     pattern_positions,
+    resize_adapter,
     state_of,
     trained_adapters,
 )
 from adalora_core.integrations.peft.tuner import add_penalty, refuse_division
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import are_sharded, whole
-from adalora_core.training import training_state
-from adalora_core.training.adapter import spec_of
-from adalora_core.training.adapter_tensors import row_positions
-from adalora_core.training.checkpoint import CONFIG_NAME, read_adapter, write_files
+from adalora_core.training.adapter_file.checks import row_positions
+from adalora_core.training.adapter_file.folder import CONFIG_NAME, read_adapter
+from adalora_core.training.files import write_files
 from adalora_core.training.parallelism import reshard
+from adalora_core.training.training_state.progress import fingerprint
+from adalora_core.training.training_state.state import (
+    STATE_FILES,
+    encode_state,
+    read_state,
+    restore_allocator,
+    run_is_unfinished,
+)
 
 if TYPE_CHECKING:
-    from adalora_core.training.training_state import TrainingState
+    from adalora_core.training.training_state.state import TrainingState
 
 _peft_forward = PeftModel.forward
 _peft_save = PeftModel.save_pretrained
@@ -70,12 +78,12 @@ class ModelOverrides:
             is_selected = selected is None or adapter.name in selected
             if not is_selected or not (is_main_process or is_divided):
                 continue
-            unfinished = training_state.run_is_unfinished(adapter)
+            unfinished = run_is_unfinished(adapter)
             pattern = adapter.rank_pattern(live=True)
-            state = training_state.encode_state(adapter, pattern) if unfinished else {}
+            state = encode_state(adapter, pattern) if unfinished else {}
             folder = Path(save_directory) / ("" if adapter.name == "default" else adapter.name)
             if is_main_process:
-                write_files(folder, state, remove=() if state else training_state.STATE_FILES)
+                write_files(folder, state, remove=() if state else STATE_FILES)
 
     def load_adapter(
         self: Any,
@@ -101,10 +109,10 @@ class ModelOverrides:
             # PEFT reads the configuration of a new adapter only.
             pattern = json.loads((folder / CONFIG_NAME).read_bytes()).get("rank_pattern")
             existing.rank_pattern = pattern
-            make_room(tuner, adapter_name, pattern_positions(pattern, adapter_name))
+            resize_adapter(tuner, adapter_name, pattern_positions(pattern, adapter_name))
         result = _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
         if state is not None:
-            _go_on_from(tuner, adapter_name, state)
+            _resume(tuner, adapter_name, state)
         return result
 
 
@@ -134,15 +142,15 @@ def _gathered(model: Any) -> dict[str, torch.Tensor]:
 
 
 def _checked_state(folder: Path, existing: Any) -> TrainingState | None:
-    state = training_state.read_state(folder)
+    state = read_state(folder)
     if state is None:
         return None
     saved = read_adapter(folder)
     state.complete(saved, row_positions(saved))
     paths = list(state.positions)
-    if existing is not None and training_state.fingerprint(
-        spec_of(existing), paths
-    ) != training_state.fingerprint(spec_of(saved.config), paths):
+    if existing is not None and fingerprint(AdapterSpec.of(existing), paths) != fingerprint(
+        AdapterSpec.of(saved.config), paths
+    ):
         raise CheckpointError(
             f"load_adapter: the adapter exists with another schedule than the one in "
             f"{str(folder)!r}; nothing was loaded"
@@ -150,12 +158,12 @@ def _checked_state(folder: Path, existing: Any) -> TrainingState | None:
     return state
 
 
-def _go_on_from(tuner: Any, name: str, state: TrainingState) -> None:
-    make_room(tuner, name, state.positions)
+def _resume(tuner: Any, name: str, state: TrainingState) -> None:
+    resize_adapter(tuner, name, state.positions)
     adapter = adapter_of(tuner, name)
     with torch.no_grad():
         for path, layer in adapter.layers.items():
             for factor in FACTORS:
                 getattr(layer, factor)[name].copy_(state.factors[f"{path}.{factor}"])
-    training_state.restore_allocator(adapter, state)
+    restore_allocator(adapter, state)
     state_of(tuner).stale.add(name)

@@ -9,8 +9,8 @@ import torch
 from adalora_core.integrations.peft.adapters import (
     adapter_of,
     configs_of,
-    make_room,
     pattern_positions,
+    resize_adapter,
     state_of,
     sync_patterns,
     trained_adapters,
@@ -18,10 +18,10 @@ from adalora_core.integrations.peft.adapters import (
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
-from adalora_core.training.adapter_tensors import keep_rows
-from adalora_core.training.checkpoint import TENSOR_PREFIX
+from adalora_core.training.adapter_file.folder import TENSOR_PREFIX
+from adalora_core.training.adapter_file.tensors import keep_rows
 from adalora_core.training.compaction import compact
-from adalora_core.training.penalty_turn import plus_penalty, weighted_penalty
+from adalora_core.training.penalty_per_step import plus_penalty, weighted_penalty
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
     from adalora_core.training.compaction import CompactionReport
-    from adalora_core.training.penalty_turn import PenaltyTurn
+    from adalora_core.training.penalty_per_step import PenaltyPerStep
 
 
 class TunerOverrides:
@@ -50,9 +50,9 @@ class TunerOverrides:
         self.__dict__["peft_config"] = value
 
     @property
-    def penalty_turn(self) -> PenaltyTurn:
+    def penalty_per_step(self) -> PenaltyPerStep:
         """Which forward of an optimizer step adds the penalty."""
-        return state_of(self).penalty_turn
+        return state_of(self).penalty_per_step
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
@@ -100,7 +100,7 @@ class TunerOverrides:
         self: Any, rank_pattern: RankPattern, adapter_name: str
     ) -> None:
         """Give the modules the ranks of a file, keeping dtype, device and parameter objects."""
-        make_room(self, adapter_name, pattern_positions(rank_pattern, adapter_name))
+        resize_adapter(self, adapter_name, pattern_positions(rank_pattern, adapter_name))
 
     def resize_state_dict_by_rank_pattern(
         self: Any,
@@ -140,7 +140,7 @@ def add_penalty(tuner: Any, outputs: Any, arguments: Mapping[str, Any]) -> Any:
         return outputs
     if not torch.compiler.is_compiling():
         for adapter in trained_adapters(tuner):
-            adapter.watch_for_missed_steps()
+            adapter.warn_if_steps_are_missed()
     loss = getattr(outputs, "loss", None)
     if isinstance(loss, torch.Tensor) and not _is_disabled(tuner):
         outputs.loss = plus_penalty(

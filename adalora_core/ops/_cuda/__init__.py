@@ -1,5 +1,5 @@
-"""How the ops reach `adalora_core._cuda`, the compiled kernels for NVIDIA GPUs.
+"""Calls of `adalora_core._cuda`, the compiled kernels for NVIDIA GPUs.
 
-Outputs and the room between two stages are torch tensors, so that torch's allocator owns all
-memory; kernels go to torch's current stream and nothing waits for them.
+Outputs and intermediate results are torch tensors, so torch's allocator owns all memory. Kernels
+run on torch's current stream and nothing waits for them.
 """

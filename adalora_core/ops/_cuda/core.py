@@ -1,4 +1,4 @@
-"""Which devices the compiled kernels serve; found out when the first tensor of a device comes."""
+"""Load the compiled kernels, and find out once per device whether they can run there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @functools.cache
 def _module() -> _cuda | None:  # type: ignore[valid-type] # the stub types the module
-    """Return the module; None where it was not built."""
+    """Return the compiled module, None where it was not built."""
     try:
         module = importlib.import_module("adalora_core._cuda")
     except ModuleNotFoundError:
@@ -29,16 +29,16 @@ def _module() -> _cuda | None:  # type: ignore[valid-type] # the stub types the 
 
 @functools.cache
 def core_of(device: int) -> _cuda | None:  # type: ignore[valid-type] # the stub types the module
-    """Return the module if it has kernels that run on CUDA device `device`, else None.
+    """Return the compiled module if its kernels run on CUDA device `device`, else None.
 
-    Warns once for each device that the kernels were built for another machine.
+    A device that the kernels were not built for gets one warning.
     """
     module = _module()
     problem = "" if module is None else module.problem_of(device)
     if problem:
         warnings.warn(
-            f"adalora_core: the CUDA kernels cannot run on cuda:{device}, the reference in torch "
-            f"serves it: {problem}",
+            f"adalora_core: the CUDA kernels cannot run on cuda:{device}, so the slower reference "
+            f"in torch serves it: {problem}",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -1,4 +1,4 @@
-"""`update_importance` on a GPU."""
+"""The importance op on a GPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def update_importance(
     beta2: float,
     scores: Tensor | None,
 ) -> Tensor:
-    """Enqueue the update; return a tensor that will hold how many entries were skipped."""
+    """Enqueue the update, and return a tensor that will hold the number of skipped entries."""
     skipped = torch.zeros((), dtype=torch.int64, device=parameters[0].device)
     partials = None
     if scores is not None:
@@ -31,7 +31,7 @@ def update_importance(
     if not core.update_importance(
         parameters, gradients, *written[:2], beta1, beta2, scores, partials, skipped
     ):
-        # Some tensor is strided: the kernels take copies.
+        # A tensor is strided: the kernels work on copies.
         if gradients is None:
             gradients = [each.grad for each in parameters]
         dense = [_dense(each) for each in written]
@@ -51,7 +51,7 @@ def _dense(tensors: Any) -> Any:
 
 
 def _copy_back(target: Any, source: Any) -> None:
-    """Write copies that were changed to where they came from."""
+    """Copy changed copies back into their originals."""
     if isinstance(target, Tensor):
         if target is not source:
             target.copy_(source)

@@ -1,8 +1,8 @@
-"""The adapter op on a GPU: the dense products go to cuBLAS, what is around them to our kernels.
+"""The adapter op on a GPU: cuBLAS computes the dense products, own kernels the rest.
 
-`scale * E` is folded into A, which is cast to the dtype of x and padded to rows of 16 bytes; so
-are the rows of B. The products then are `hidden = drop(x) A'^T` and `y += hidden B'^T`, without a
-pass over x or y beside them. Sums over all rows of x are kept in float32.
+`scale * E` is folded into A. The result A' is cast to the dtype of x, and its rows are padded to 16
+bytes, as are those of B. The products then are `hidden = drop(x) A'^T` and `y += hidden B'^T`,
+without another pass over x or y. Sums over all rows of x are kept in float32.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ def svd_linear(
     E: Tensor,
     B: Tensor,
     scale: float,
+    *,
     dropout: float,
     inplace: bool,
 ) -> Tensor:
     """Add the adapter's product to `base_output`; see `adalora_core.ops.svd_linear`."""
     _require_fit(base_output, x, A=A, E=E, B=B)
     if x.dtype != torch.float64 and torch.is_autocast_enabled(x.device.type):
-        # As the base layer's product did: torch would cast x in some of the products, not in all.
+        # As in the base layer's product: torch would cast x in some of the products only.
         x = x.to(torch.get_autocast_dtype(x.device.type))
-    # Drawn on the device, so that a captured graph draws anew when it is replayed.
+    # Drawn on the device, so that each replay of a captured graph draws anew.
     seed = torch.empty((), dtype=torch.int64, device=x.device).random_() if dropout else None
     if torch.is_grad_enabled():
         result: Tensor = _SVDLinear.apply(  # type: ignore[no-untyped-call] # torch types it loosely
@@ -52,10 +53,11 @@ def folded_formula(
     E: Tensor,
     B: Tensor,
     scale: float,
+    *,
     dropout: float,
     inplace: bool,
 ) -> Tensor:
-    """Return the same by torch's own ops, for torch.compile: it makes the kernels itself."""
+    """Return the same from torch's own ops: torch.compile makes kernels from these."""
     folded_A = (A * (E * scale)).to(x.dtype)
     hidden = functional.linear(functional.dropout(x, dropout), folded_A)
     delta = functional.linear(hidden, B.to(x.dtype))
@@ -65,7 +67,7 @@ def folded_formula(
 
 
 def _require_fit(base_output: Tensor, x: Tensor, **factors: Tensor) -> None:
-    """Check what torch's products would complain about in words of their own."""
+    """Check devices and shapes here, since torch's products would not name the argument."""
     for name, tensor in {"base_output": base_output, **factors}.items():
         if tensor.device != x.device:
             raise ValueError(
@@ -122,7 +124,7 @@ def _forward(
 
 
 def _dropped(core: Any, x: Tensor, dropout: float, seed: Tensor | None) -> Tensor:
-    """Return x as rows, with entries dropped where a seed says so."""
+    """Return x as rows, with the entries dropped that the seed selects, if there is one."""
     rows = rows_of(x)
     if seed is None:
         return rows
@@ -137,7 +139,7 @@ def _sum_over_rows(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
     if dtype == torch.float32 and left.dtype in {torch.float16, torch.bfloat16}:
         if left.is_cuda:
             return torch.mm(left.T, right, out_dtype=torch.float32)
-        return torch.mm(left.T.float(), right.float())  # emulated kernels; the CPU has no out_dtype
+        return torch.mm(left.T.float(), right.float())  # emulated kernels: the CPU has no out_dtype
     return torch.mm(left.T, right)
 
 
@@ -172,7 +174,7 @@ class _SVDLinear(torch.autograd.Function):
                 grad, ctx.saved_tensors[:4], tuple(wanted), scale, dropout
             )
         else:
-            # The dtypes of the products were settled in the forward pass.
+            # The forward pass decided the dtypes of the products.
             with torch.autocast(grad.device.type, enabled=False):
                 gradients = _backward(core, grad, ctx.saved_tensors, scale, dropout, wanted)
         return (None, grad if of_base else None, *gradients, None, None, None, None)
@@ -186,7 +188,7 @@ def _backward(
     dropout: float,
     wanted: list[bool],
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients of x, A, E and B, None where `wanted` says so."""
+    """Return the gradients of x, A, E and B, None where `wanted` is false."""
     x, A, E, B, seed, hidden, folded_A, folded_B = saved
     rows = rows_of(grad).to(x.dtype)
     grad_hidden = torch.mm(rows, folded_B) if any(wanted[:3]) else None

@@ -1,4 +1,4 @@
-"""Save an adapter of a tuner into a folder, and load one from it."""
+"""Save an adapter of a tuner with its training state into a folder, and load both from it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ from typing import TYPE_CHECKING
 import torch
 from torch import distributed
 
+from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.errors import CheckpointError
 from adalora_core.sharding import are_sharded
-from adalora_core.training import adapter_tensors, training_state
-from adalora_core.training.adapter import spec_of
-from adalora_core.training.checkpoint import (
+from adalora_core.training.adapter_file.checks import row_positions, targets_in
+from adalora_core.training.adapter_file.folder import (
     CONFIG_NAME,
     WEIGHTS_NAME,
-    checked_copy,
     encode_config,
-    encode_tensors,
     read_adapter,
-    write_files,
 )
-from adalora_core.training.training_state import fingerprint
+from adalora_core.training.adapter_file.tensors import collect_tensors, load_tensors
+from adalora_core.training.configuration import checked_copy
+from adalora_core.training.files import encode_tensors, write_files
+from adalora_core.training.training_state.progress import fingerprint
+from adalora_core.training.training_state.state import (
+    STATE_FILES,
+    encode_state,
+    read_state,
+    restore_allocator,
+    run_is_unfinished,
+)
 
 if TYPE_CHECKING:
     import os
@@ -30,7 +37,7 @@ if TYPE_CHECKING:
 
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
-    from adalora_core.training.checkpoint import SavedAdapter
+    from adalora_core.training.adapter_file.folder import SavedAdapter
     from adalora_core.training.tuner import AdaLoraTuner
 
 
@@ -52,10 +59,10 @@ def save_adapter(
     elif not is_main_process:
         return
     if save_training_state is None:
-        save_training_state = training_state.run_is_unfinished(adapter)
+        save_training_state = run_is_unfinished(adapter)
     pattern = adapter.rank_pattern(live=True)
-    tensors = adapter_tensors.collect_tensors(tuner, adapter, pattern)
-    state = training_state.encode_state(adapter, pattern) if save_training_state else {}
+    tensors = collect_tensors(tuner, adapter, pattern)
+    state = encode_state(adapter, pattern) if save_training_state else {}
     contents = {
         WEIGHTS_NAME: encode_tensors(tensors),
         **state,
@@ -64,7 +71,7 @@ def save_adapter(
     }
     if is_main_process:
         # The state of an earlier save would not fit the new adapter.
-        write_files(folder, contents, remove=() if state else training_state.STATE_FILES)
+        write_files(folder, contents, remove=() if state else STATE_FILES)
 
 
 def _config_values(
@@ -101,13 +108,13 @@ def load_adapter(
     existing = tuner.adapters.get(name)
     learns = existing.is_trainable if existing is not None else is_trainable
     saved = read_adapter(source)
-    positions = adapter_tensors.row_positions(saved)
-    adapter_tensors.check_against_model(tuner.model, saved, positions)
+    positions = row_positions(saved)
+    targets = targets_in(tuner.model, saved, positions)
     saved.config.inference_mode = not learns
     state = None
     if learns:
         saved.config = checked_copy(saved.config)
-        state = training_state.read_state(saved.folder)
+        state = read_state(saved.folder)
     if state is not None:
         state.complete(saved, positions)
         positions = state.positions
@@ -115,19 +122,23 @@ def load_adapter(
     if existing is None:
         # The values come from the file: nothing is drawn, and nothing is allocated twice.
         meta = torch.device("meta")
-        adapter = tuner.inject(name, saved.config, positions=positions, device=meta)
+        adapter = tuner.inject(
+            name, saved.config, targets=targets, positions=positions, device=meta
+        )
     else:
-        adapter = _take_over(existing, saved, positions)
-    adapter_tensors.load_tensors(tuner, adapter, saved, autocast=autocast)
+        adapter = _reuse_adapter(existing, saved, positions)
+    load_tensors(tuner, adapter, saved, autocast=autocast)
     if learns:
         adapter.start_allocation()
     if state is not None:
-        training_state.restore_allocator(adapter, state)
+        restore_allocator(adapter, state)
 
 
-def _take_over(adapter: Adapter, saved: SavedAdapter, positions: dict[str, list[int]]) -> Adapter:
+def _reuse_adapter(
+    adapter: Adapter, saved: SavedAdapter, positions: dict[str, list[int]]
+) -> Adapter:
     """Make `adapter` the one of the file, but for its values; refuse one of another shape."""
-    spec = spec_of(saved.config)
+    spec = AdapterSpec.of(saved.config)
     if adapter.spec.total_step is None:
         # "auto": the file knows what it was bound to.
         adapter.spec = dataclasses.replace(adapter.spec, total_step=spec.total_step)

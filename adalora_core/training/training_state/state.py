@@ -16,22 +16,24 @@ Version 1, which is still read, held `<path>.lora_{A,E,B}`, whole, and `smoothed
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from adalora_core.allocation import AllocationReport
-from adalora_core.budget import Phase
+from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.errors import CheckpointError
-from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.training import state_tensors
-from adalora_core.training.adapter import spec_of
-from adalora_core.training.checkpoint import encode_tensors
-from adalora_core.training.state_tensors import AVERAGES
+from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
+from adalora_core.training.files import encode_tensors
+from adalora_core.training.training_state import tensors as state_tensors
+from adalora_core.training.training_state.progress import (
+    allocator_of,
+    fingerprint,
+    progress,
+    restore_progress,
+)
+from adalora_core.training.training_state.tensors import AVERAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,11 +41,9 @@ if TYPE_CHECKING:
 
     import torch
 
-    from adalora_core.adapter_spec import AdapterSpec
-    from adalora_core.allocation import RankAllocator
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
-    from adalora_core.training.checkpoint import SavedAdapter
+    from adalora_core.training.adapter_file.folder import SavedAdapter
 
 STATE_VERSION = 2
 STATE_NAME = "adalora_state.json"
@@ -82,7 +82,9 @@ class TrainingState:
         Raises:
             CheckpointError: they are of different runs, or tensors are missing.
         """
-        if self.values["adapter"] != fingerprint(spec_of(saved.config), list(self.positions)):
+        if self.values["adapter"] != fingerprint(
+            AdapterSpec.of(saved.config), list(self.positions)
+        ):
             raise CheckpointError(
                 "training state: the configuration is not the one of the saved run, so the "
                 "schedule would jump; restore adapter_config.json, or delete adalora_state.json to "
@@ -114,9 +116,8 @@ def _whole_factors(
         if factor not in FACTORS:
             continue
         found = tensors.get(name)
-        axis = 1 if factor == "lora_B" else 0
         shape = list(sliced.shape)
-        shape[axis] = len(positions.get(path, ()))
+        shape[TRIPLET_AXES[factor]] = len(positions.get(path, ()))
         if found is None or list(found.shape) != shape:
             raise CheckpointError(
                 f"training state: {name} should have shape {shape}, got "
@@ -153,7 +154,7 @@ def encode_state(adapter: Adapter, pattern: RankPattern | None) -> dict[str, byt
         adapter: the adapter.
         pattern: what its file, written at the same time, holds of it; None stands for all.
     """
-    allocator = _allocator_of(adapter)
+    allocator = allocator_of(adapter)
     kept, dropped = state_tensors.split_factors(adapter, pattern)
     tensors = {f"{state_tensors.DROPPED}{name}": values for name, values in dropped.items()}
     tensors |= state_tensors.pack_averages(allocator)
@@ -169,39 +170,6 @@ def encode_state(adapter: Adapter, pattern: RankPattern | None) -> dict[str, byt
         STATE_WEIGHTS_NAME: encode_tensors(tensors),
         STATE_NAME: json.dumps(values, sort_keys=True).encode(),
     }
-
-
-def progress(adapter: Adapter) -> dict[str, Any]:
-    """Return what there is to know of a run beside its tensors, as JSON values."""
-    allocator = _allocator_of(adapter)
-    return {
-        "adapter": fingerprint(adapter.spec, list(adapter.layers)),
-        "step": allocator.last_step,
-        "target_reached": allocator.target_reached,
-        "skipped_entries": allocator.statistics.skipped_entries,
-        "positions": adapter.positions,
-        "history": [
-            [each.step, each.phase.value, each.budget, each.allocated, each.skipped_entries]
-            for each in allocator.history
-        ],
-    }
-
-
-def restore_progress(allocator: RankAllocator, values: dict[str, Any]) -> None:
-    """Bring `allocator` to where `values` were taken with `progress`."""
-    allocator.last_step = values["step"]
-    allocator.target_reached = bool(values["target_reached"])
-    allocator.statistics.skipped_entries = int(values["skipped_entries"])
-    allocator.history = [
-        AllocationReport(step, Phase(phase), budget, allocated, skipped)
-        for step, phase, budget, allocated, skipped in values["history"]
-    ]
-
-
-def fingerprint(spec: AdapterSpec, paths: list[str]) -> str:
-    """Return a hash of what a run must not change on its way: its numbers and its modules."""
-    described = dataclasses.asdict(spec) | {"modules": sorted(paths)}
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
 def read_state(folder: Path) -> TrainingState | None:
@@ -233,7 +201,7 @@ def read_state(folder: Path) -> TrainingState | None:
 
 def restore_allocator(adapter: Adapter, state: TrainingState) -> None:
     """Bring the allocator of `adapter` to where the completed `state` was taken."""
-    allocator = _allocator_of(adapter)
+    allocator = allocator_of(adapter)
     devices = [each.device for each in allocator.parameters()]
     averages = (
         # None in the final phase.
@@ -249,12 +217,6 @@ def restore_allocator(adapter: Adapter, state: TrainingState) -> None:
 
 def _factor_names(paths: Iterable[str]) -> list[str]:
     return [f"{path}.{factor}" for path in paths for factor in FACTORS]
-
-
-def _allocator_of(adapter: Adapter) -> RankAllocator:
-    if adapter.allocator is None:
-        raise ValueError(f"training state: the adapter {adapter.name!r} is frozen and has none")
-    return adapter.allocator
 
 
 def _unreadable(path: Path, why: str) -> CheckpointError:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from adalora_core.training.adapter import Adapter
 
 
-class PenaltyTurn:
+class PenaltyPerStep:
     """Lets every training forward add the penalty, or only the first of an optimizer step.
 
     Under gradient accumulation transformers' Trainer divides the losses of a step by the number of
@@ -29,18 +29,18 @@ class PenaltyTurn:
     def __init__(self) -> None:
         self.latest: torch.Tensor | None = None
         self._trained = False
-        self._pending: bool | None = None
+        self._is_first: bool | None = None
         self._share = 1.0
 
     @property
     def is_first(self) -> bool:
         """Whether the next forward is the first of its step, or may be: nobody has said."""
-        return self._pending is not False
+        return self._is_first is not False
 
     @property
-    def was_passed_by(self) -> bool:
+    def is_missing(self) -> bool:
         """Whether no backward pass has reached a penalty since the step began."""
-        return self._pending is not None and not self._trained
+        return self._is_first is not None and not self._trained
 
     def begin_step(self, *, multiplied_by: int = 1) -> None:
         """Note that the next forward is the first of an optimizer step.
@@ -49,41 +49,41 @@ class PenaltyTurn:
             multiplied_by: what a loss that is normalised over the step is multiplied by later.
         """
         self._trained = False
-        self._pending = True
+        self._is_first = True
         self._share = 1 / multiplied_by
 
-    def forget_steps(self) -> None:
+    def end_steps(self) -> None:
         """Note that nobody says any more when steps begin."""
-        self._pending = None
+        self._is_first = None
         self.latest = None
 
-    def take(self, *, normalised_over_step: bool) -> float:
+    def weight_for_forward(self, *, normalised_over_step: bool) -> float:
         """Return how much of the penalty the loss that a forward returns has to contain.
 
         Without a `begin_step` nobody knows where steps begin, and every forward adds it.
         """
-        if self._pending is None or not normalised_over_step:
+        if self._is_first is None or not normalised_over_step:
             return 1.0
-        weight = self._share if self._pending else 0.0
-        self.end_first()
+        weight = self._share if self._is_first else 0.0
+        self.end_first_forward()
         return weight
 
-    def end_first(self) -> None:
+    def end_first_forward(self) -> None:
         """Note that the first forward of the step has been."""
-        if self._pending is not None:
-            self._pending = False
+        if self._is_first is not None:
+            self._is_first = False
 
-    def note(self, penalty: torch.Tensor) -> None:
+    def record(self, penalty: torch.Tensor) -> None:
         """Note that `penalty` was computed, and see whether it is trained."""
-        if self._pending is None or not torch.is_grad_enabled():
+        if self._is_first is None or not torch.is_grad_enabled():
             return
         self.latest = penalty
         if torch.compiler.is_compiling():
             self._trained = True
         elif penalty.requires_grad:
-            penalty.register_hook(self._reached)
+            penalty.register_hook(self._mark_trained)
 
-    def _reached(self, _: torch.Tensor) -> None:
+    def _mark_trained(self, _: torch.Tensor) -> None:
         self._trained = True
         self.latest = None
 
@@ -96,16 +96,16 @@ def weighted_penalty(tuner: Any) -> torch.Tensor:
     """
     terms = [
         orthogonality_penalty(*adapter.factors()) * adapter.spec.orth_reg_weight
-        for adapter in _weighing(tuner)
+        for adapter in _with_penalty(tuner)
     ]
     if not terms:
         return torch.zeros(())
     penalty: torch.Tensor = sum(terms[1:], terms[0])
-    tuner.penalty_turn.note(penalty)
+    tuner.penalty_per_step.record(penalty)
     return penalty
 
 
-def _weighing(tuner: Any) -> list[Adapter]:
+def _with_penalty(tuner: Any) -> list[Adapter]:
     return [each for each in tuner.trained_adapters() if each.spec.orth_reg_weight > 0]
 
 
@@ -117,13 +117,13 @@ def plus_penalty(tuner: Any, loss: torch.Tensor, *, normalised_over_step: bool) 
         loss: the task's.
         normalised_over_step: whether `loss` will be summed over the forwards of a step as it is.
     """
-    weight = tuner.penalty_turn.take(normalised_over_step=normalised_over_step)
-    if weight == 0 or not _weighing(tuner):
+    weight = tuner.penalty_per_step.weight_for_forward(normalised_over_step=normalised_over_step)
+    if weight == 0 or not _with_penalty(tuner):
         return loss
     penalty = weighted_penalty(tuner)
-    return added(loss, penalty if weight == 1 else penalty * weight)
+    return add_to_loss(loss, penalty if weight == 1 else penalty * weight)
 
 
-def added(loss: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
+def add_to_loss(loss: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
     """Return `loss + penalty`, in the dtype and on the device of `loss`."""
     return loss + penalty.to(loss.device, loss.dtype)

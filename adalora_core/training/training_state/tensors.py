@@ -15,10 +15,10 @@ import torch
 
 from adalora_core.allocation.statistics import average_dtype
 from adalora_core.errors import CheckpointError
-from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.sharding import divided_like, whole
-from adalora_core.training.adapter_tensors import keep_rows
+from adalora_core.training.adapter_file.tensors import keep_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -80,9 +80,8 @@ def joined_factors(
         first = [row for row, place in enumerate(places) if place in set(in_file.get(path, ()))]
         rest = [row for row in range(len(places)) if row not in set(first)]
         order = torch.tensor([*first, *rest], dtype=torch.long).argsort()
-        for factor in FACTORS:
+        for factor, axis in TRIPLET_AXES.items():
             name = f"{path}.{factor}"
-            axis = 1 if factor == "lora_B" else 0
             parts = [kept[name]] if name in kept else []
             if rest:
                 parts += [tensors[DROPPED + name]] if DROPPED + name in tensors else []

@@ -1,0 +1,200 @@
+"""The adapter op on a CPU: one call of the core forward, one call backward."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from adalora_core.ops import _backend
+from adalora_core.ops._rows import rows_merge
+from adalora_core.ops._second_order import svd_linear_gradients
+
+if TYPE_CHECKING:
+    from torch.autograd.function import FunctionCtx
+
+
+def svd_linear(
+    base_output: Tensor,
+    x: Tensor,
+    A: Tensor,
+    E: Tensor,
+    B: Tensor,
+    scale: float,
+    *,
+    dropout: float,
+    inplace: bool,
+) -> Tensor:
+    """Add the adapter's product to `base_output`; see `adalora_core.ops.svd_linear`."""
+    if not rows_merge(x):
+        x = x.contiguous()
+    merges = rows_merge(base_output)
+    rows = base_output if merges else base_output.contiguous()
+    arguments = (rows, x, A, E, B, scale, dropout, draw_seed(dropout), inplace and merges)
+    output: Tensor = (
+        _SVDLinear.apply(*arguments)  # type: ignore[no-untyped-call] # torch types it loosely
+        if torch.is_grad_enabled()
+        else add_products(*arguments)[0]
+    )
+    return output if merges or not inplace else base_output.copy_(output)
+
+
+def traced(
+    base_output: Tensor,
+    x: Tensor,
+    A: Tensor,
+    E: Tensor,
+    B: Tensor,
+    scale: float,
+    *,
+    dropout: float,
+    inplace: bool,  # noqa: ARG001 - the compiler decides where outputs go
+) -> Tensor:
+    """Return the same from the registered op, which torch.compile keeps in its graph."""
+    dropped = functional.dropout(x, dropout) if dropout else x
+    result: Tensor = torch.ops.adalora_core.svd_linear(base_output, dropped, A, E, B, scale)[0]
+    return result
+
+
+def draw_seed(dropout: float) -> int:
+    """Return the seed that selects the dropped entries; without dropout nothing is drawn."""
+    # From torch's generator, so that manual_seed and recomputation in checkpointing hold.
+    return int(torch.empty((), dtype=torch.int64).random_()) if dropout else 0
+
+
+def add_products(
+    base_output: Tensor,
+    x: Tensor,
+    A: Tensor,
+    E: Tensor,
+    B: Tensor,
+    scale: float,
+    dropout: float,
+    seed: int,
+    inplace: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return the output and drop(x) A^T."""
+    compute_dtype = torch.float64 if A.dtype == torch.float64 else torch.float32
+    hidden = x.new_empty((*x.shape[:-1], A.shape[0]), dtype=compute_dtype)
+    output = base_output if inplace else base_output.new_empty(base_output.shape)
+    _backend.core.svd_linear_forward(base_output, x, A, E, B, scale, dropout, seed, hidden, output)
+    return output, hidden
+
+
+def gradients_of(
+    grad: Tensor,
+    x: Tensor,
+    hidden: Tensor,
+    factors: tuple[Tensor, Tensor, Tensor],
+    scale: float,
+    dropout: float,
+    seed: int,
+    wanted: tuple[bool, bool, bool, bool],
+    *,
+    add_to: Tensor | None = None,
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of x, A, E and B, None where `wanted` is false.
+
+    If `add_to` is given, the gradient of x is added to this tensor, which is returned.
+    """
+    A, E, B = factors
+    if not rows_merge(grad):
+        grad = grad.contiguous()
+    accumulates = add_to is not None
+    grad_x = (add_to if accumulates else x.new_empty(x.shape)) if wanted[0] else None
+    grad_A = torch.empty_like(A) if wanted[1] else None
+    grad_E = torch.empty_like(E) if wanted[2] else None
+    grad_B = torch.empty_like(B) if wanted[3] else None
+    _backend.core.svd_linear_backward(
+        grad, x, hidden, A, E, B, scale, dropout, seed, grad_x, grad_A, grad_E, grad_B, accumulates
+    )
+    return grad_x, grad_A, grad_E, grad_B
+
+
+class _SVDLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        base_output: Tensor,
+        x: Tensor,
+        A: Tensor,
+        E: Tensor,
+        B: Tensor,
+        scale: float,
+        dropout: float,
+        seed: int,
+        inplace: bool,
+    ) -> Tensor:
+        output, hidden = add_products(base_output, x, A, E, B, scale, dropout, seed, inplace)
+        if inplace:
+            ctx.mark_dirty(base_output)
+        ctx.save_for_backward(x, A, E, B, hidden)
+        ctx.numbers = (scale, dropout, seed)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, A, E, B, hidden = ctx.saved_tensors
+        scale, dropout, seed = ctx.numbers
+        wanted = ctx.needs_input_grad[1:5]
+        if torch.is_grad_enabled():
+            gradients = svd_linear_gradients(grad, (x, A, E, B), wanted, scale, dropout)
+        else:
+            gradients = gradients_of(grad, x, hidden, (A, E, B), scale, dropout, seed, wanted)
+        return (grad if ctx.needs_input_grad[0] else None, *gradients, None, None, None, None)
+
+
+@torch.library.custom_op("adalora_core::svd_linear", mutates_args=(), device_types="cpu")
+def _registered_forward(
+    base_output: Tensor, x: Tensor, A: Tensor, E: Tensor, B: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Return the output and x A^T; the op in compiled graphs."""
+    base_output, x = base_output.contiguous(), x.contiguous()
+    return add_products(base_output, x, A, E, B, scale, 0.0, 0, inplace=False)
+
+
+@_registered_forward.register_fake
+def _(
+    base_output: Tensor, x: Tensor, A: Tensor, E: Tensor, B: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    del E, B, scale
+    compute_dtype = torch.float64 if A.dtype == torch.float64 else torch.float32
+    hidden = x.new_empty((*x.shape[:-1], A.shape[0]), dtype=compute_dtype)
+    return base_output.new_empty(base_output.shape), hidden
+
+
+@torch.library.custom_op("adalora_core::svd_linear_backward", mutates_args=(), device_types="cpu")
+def _registered_backward(
+    grad: Tensor, x: Tensor, hidden: Tensor, A: Tensor, E: Tensor, B: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of x, A, E and B."""
+    every = (True, True, True, True)
+    return gradients_of(grad, x.contiguous(), hidden, (A, E, B), scale, 0.0, 0, every)  # type: ignore[return-value] # all four are wanted
+
+
+@_registered_backward.register_fake
+def _(
+    grad: Tensor, x: Tensor, hidden: Tensor, A: Tensor, E: Tensor, B: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    del grad, hidden, scale
+    return x.new_empty(x.shape), torch.empty_like(A), torch.empty_like(E), torch.empty_like(B)
+
+
+def _keep_for_backward(
+    ctx: FunctionCtx, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]
+) -> None:
+    _, x, A, E, B, scale = inputs
+    ctx.save_for_backward(x, A, E, B, output[1])
+    ctx.mark_non_differentiable(output[1])
+    ctx.scale = scale  # type: ignore[attr-defined] # what setup_context is for
+
+
+def _registered_gradients(ctx: Any, grad: Tensor, _hidden_grad: Tensor) -> tuple[Any, ...]:
+    x, A, E, B, hidden = ctx.saved_tensors
+    gradients = torch.ops.adalora_core.svd_linear_backward(grad, x, hidden, A, E, B, ctx.scale)
+    return (grad, *gradients, None)
+
+
+_registered_forward.register_autograd(_registered_gradients, setup_context=_keep_for_backward)

@@ -1,0 +1,1 @@
+"""The adapter file: the folder that PEFT reads and writes."""

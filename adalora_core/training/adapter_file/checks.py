@@ -1,0 +1,149 @@
+"""Check an adapter file against itself and against a model, before the model is changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adalora_core.errors import CheckpointError, TargetError
+from adalora_core.nn import wrap_layer
+from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX, module_path
+from adalora_core.training.adapter_file.folder import TENSOR_PREFIX
+from adalora_core.training.targets import Targets, resolve_saved_modules, resolve_targets
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from adalora_core.nn import AdaLoraLayer
+    from adalora_core.training.adapter_file.folder import SavedAdapter
+
+
+def row_positions(saved: SavedAdapter, adapter_name: str | None = None) -> dict[str, list[int]]:
+    """Return, per module of the file, which of the `init_r` original triplets its rows are.
+
+    Raises:
+        CheckpointError: tensors are missing, their shapes disagree, or the rank pattern of the
+            configuration speaks of other ranks.
+    """
+    config = saved.config
+    kept = {
+        module_path(key, _name_behind(key) or adapter_name): flags
+        for key, flags in (config.rank_pattern or {}).items()
+    }
+    positions = {}
+    for path in saved.paths():
+        rank = _consistent_rank(saved, path)
+        flags = kept.pop(path, None)
+        if flags is None:
+            positions[path] = list(range(rank))
+            if rank > config.init_r:
+                raise _mismatch(saved, path, f"rank {rank} is above init_r {config.init_r}")
+            continue
+        places = [place for place, flag in enumerate(flags) if flag]
+        if len(places) != rank and rank != len(flags):
+            raise _mismatch(
+                saved, path, f"rank_pattern keeps {len(places)} triplets, the tensors hold {rank}"
+            )
+        positions[path] = places if len(places) == rank else list(range(rank))
+    if kept:
+        raise _mismatch(saved, next(iter(kept)), "rank_pattern names it, the tensors do not")
+    return positions
+
+
+def _name_behind(key: str) -> str | None:
+    """Return the adapter name behind `.lora_E`; files of other tools keep it."""
+    _, found, name = key.rpartition(f"{SINGULAR_VALUES_SUFFIX}.")
+    return name if found else None
+
+
+def _consistent_rank(saved: SavedAdapter, path: str) -> int:
+    shapes = {}
+    for factor in FACTORS:
+        tensor = saved.tensors.get(f"{path}.{factor}")
+        if tensor is None:
+            raise _mismatch(saved, path, f"the tensor {TENSOR_PREFIX}{path}.{factor} is missing")
+        if tensor.dim() != 2:  # noqa: PLR2004 - every factor is a matrix
+            raise _mismatch(
+                saved, path, f"{factor} has shape {list(tensor.shape)}, not 2 dimensions"
+            )
+        shapes[factor] = tuple(tensor.shape)
+    rank = shapes["lora_E"][0]
+    if shapes["lora_E"] != (rank, 1) or shapes["lora_A"][0] != rank or shapes["lora_B"][1] != rank:
+        raise _mismatch(
+            saved,
+            path,
+            "ranks disagree: "
+            + ", ".join(f"{factor} {list(shape)}" for factor, shape in shapes.items()),
+        )
+    return rank
+
+
+def targets_in(model: nn.Module, saved: SavedAdapter, positions: dict[str, list[int]]) -> Targets:
+    """Return the modules of `model` that the file is for, after comparing both.
+
+    Raises:
+        CheckpointError: a module or a whole-trained tensor is missing on one side, or has another
+            shape.
+    """
+    layers = {path: _layer_at(model, saved, path) for path in positions}
+    if saved.config.target_modules is not None:
+        wanted = resolve_targets(model, saved.config)
+        if missing := [path for path in wanted if path not in positions]:
+            raise _mismatch(saved, missing[0], "target_modules means it, the tensors do not")
+    # In the model's order: ties between scores go by position.
+    in_order = {path: layers[path] for path, _ in model.named_modules() if path in layers}
+    targets = Targets(in_order, resolve_saved_modules(model, saved.config))
+    _check_other_tensors(model, saved, targets)
+    return targets
+
+
+def _layer_at(model: nn.Module, saved: SavedAdapter, path: str) -> AdaLoraLayer:
+    try:
+        layer = wrap_layer(model.get_submodule(path), path)
+    except (AttributeError, TargetError) as error:
+        raise _mismatch(saved, path, f"the model cannot take it ({error})") from error
+    columns, rows = layer.factor_shapes
+    found = (
+        int(saved.tensors[f"{path}.lora_A"].shape[1]),
+        int(saved.tensors[f"{path}.lora_B"].shape[0]),
+    )
+    if found != (columns, rows):
+        raise _mismatch(
+            saved,
+            path,
+            f"the file is for a layer {found[0]} -> {found[1]}, the model has {columns} -> {rows}",
+        )
+    return layer
+
+
+def _check_other_tensors(model: nn.Module, saved: SavedAdapter, targets: Targets) -> None:
+    expected = {f"{path}.{factor}" for path in targets.layers for factor in FACTORS}
+    for path in targets.saved:
+        module = model.get_submodule(path)
+        module = getattr(module, "original_module", module)
+        for name, values in module.state_dict().items():
+            key = f"{path}.{name}"
+            expected.add(key)
+            tensor = saved.tensors.get(key)
+            if tensor is None:
+                raise _mismatch(saved, path, f"the tensor {TENSOR_PREFIX}{key} is missing")
+            if tensor.shape != values.shape:
+                raise _mismatch(
+                    saved,
+                    path,
+                    f"{name} has shape {list(tensor.shape)}, the model has {list(values.shape)}",
+                )
+    if saved.config.bias != "none":
+        expected |= {name for name in saved.tensors if name.rpartition(".")[2] == "bias"}
+    if unknown := sorted(set(saved.tensors) - expected):
+        raise CheckpointError(
+            f"from_pretrained: {len(unknown)} tensors of {str(saved.folder)!r} belong to nothing "
+            f"that its configuration names, the first is {unknown[0]!r}"
+        )
+
+
+def _mismatch(saved: SavedAdapter, path: str, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"from_pretrained: {str(saved.folder)!r} does not fit at module {path!r}: {what}; nothing "
+        "was loaded"
+    )

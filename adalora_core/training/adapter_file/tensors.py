@@ -1,0 +1,84 @@
+"""Read the tensors of an adapter file out of a tuner's modules, and write them into these."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES, training_dtype
+from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
+from adalora_core.sharding import whole
+from adalora_core.training.adapter_file.folder import TENSOR_PREFIX
+
+if TYPE_CHECKING:
+    from adalora_core.contract import AdaLoraConfig
+    from adalora_core.rank_pattern import RankPattern
+    from adalora_core.training.adapter import Adapter
+    from adalora_core.training.adapter_file.folder import SavedAdapter
+    from adalora_core.training.tuner import AdaLoraTuner
+
+
+def collect_tensors(
+    tuner: AdaLoraTuner, adapter: Adapter, pattern: RankPattern | None
+) -> dict[str, torch.Tensor]:
+    """Return the adapter's tensors under the names of PEFT's files, dropped triplets cut out."""
+    tensors: dict[str, torch.Tensor] = {}
+    for path, layer in adapter.layers.items():
+        factors = {
+            factor: whole(getattr(layer, factor)[adapter.name].detach()) for factor in FACTORS
+        }
+        if pattern is not None:
+            kept = pattern[f"{path}{SINGULAR_VALUES_SUFFIX}"]
+            rows = [row for row, place in enumerate(adapter.positions[path]) if kept[place]]
+            factors = keep_rows(factors, rows)
+        tensors |= {f"{path}.{factor}": values for factor, values in factors.items()}
+    for path, module in tuner.saved_modules():
+        if adapter.name in module.modules_to_save:
+            state = module.modules_to_save[adapter.name].state_dict()
+            tensors |= {f"{path}.{name}": values for name, values in state.items()}
+    if adapter.config.bias != "none":
+        tensors |= dict(tuner.bias_parameters(adapter.config.bias))
+    return {f"{TENSOR_PREFIX}{name}": whole(values) for name, values in tensors.items()}
+
+
+def keep_rows(factors: dict[str, torch.Tensor], rows: list[int]) -> dict[str, torch.Tensor]:
+    """Return A, E and B of the triplets `rows` alone."""
+    index = torch.tensor(rows, dtype=torch.long, device=factors["lora_A"].device)
+    return {
+        factor: values.index_select(TRIPLET_AXES[factor], index)
+        for factor, values in factors.items()
+    }
+
+
+def load_tensors(
+    tuner: AdaLoraTuner, adapter: Adapter, saved: SavedAdapter, *, autocast: bool
+) -> None:
+    """Give the modules of `adapter` the values of the file; what the checks accepted cannot fail.
+
+    float32 values stay float32 on a base of lower precision.
+    """
+    for path, layer in adapter.layers.items():
+        dtype = training_dtype(layer.base_dtype) if autocast else layer.base_dtype
+        layer.set_factors(
+            adapter.name,
+            **{
+                factor: saved.tensors[f"{path}.{factor}"].to(layer.base_device, dtype, copy=True)
+                for factor in FACTORS
+            },
+        )
+    for path, module in tuner.saved_modules():
+        if adapter.name not in module.modules_to_save:
+            continue
+        prefix = f"{path}."
+        copy = module.modules_to_save[adapter.name]
+        copy.load_state_dict({name: saved.tensors[prefix + name] for name in copy.state_dict()})
+    if adapter.config.bias != "none":
+        _load_biases(tuner, adapter.config, saved)
+
+
+def _load_biases(tuner: AdaLoraTuner, config: AdaLoraConfig, saved: SavedAdapter) -> None:
+    with torch.no_grad():
+        for name, parameter in tuner.bias_parameters(config.bias):
+            if name in saved.tensors:
+                parameter.copy_(saved.tensors[name])

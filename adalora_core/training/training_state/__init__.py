@@ -1,0 +1,1 @@
+"""The training state: what a resumed run needs beside the adapter file."""
