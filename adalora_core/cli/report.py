@@ -33,9 +33,7 @@ def run(argv: Sequence[str]) -> int:
 
     try:
         report = check_config(folder / "adapter_config.json", runtime="adalora-core")
-        report.raise_if_errors()
-        config = report.config
-        assert config is not None  # noqa: S101 - a report without errors has one
+        config = report.require_config()
         written = write_rank_report(config, Path(arguments.output or folder), name=folder.name)
     except (AdaLoraError, OSError, ValueError) as error:
         return fail("report", error)

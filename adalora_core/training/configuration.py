@@ -18,11 +18,7 @@ def checked_config(source: Path | dict[str, Any]) -> AdaLoraConfig:
     Raises:
         ConfigError: the configuration breaks the contract.
     """
-    report = check_config(source, runtime="adalora-core")
-    report.raise_if_errors()
-    config = report.config
-    assert config is not None  # noqa: S101 - a report without errors has one
-    return config
+    return check_config(source, runtime="adalora-core").require_config()
 
 
 def checked_copy(config: AdaLoraConfig) -> AdaLoraConfig:
