@@ -7,7 +7,6 @@ namespace adalora::bindings {
 namespace {
 
 constexpr const char* kOp = kUpdateImportance;
-constexpr std::size_t kFactors = 3;
 constexpr std::size_t kAhead = 8;  // parameters; their objects are far apart and cold
 
 /// Remembers tensors that have been checked, by weak reference: a list of parameters or averages

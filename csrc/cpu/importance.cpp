@@ -15,8 +15,6 @@ namespace {
 /// over its columns (B).
 enum class Means { kOfRows, kOfColumns };
 
-constexpr std::size_t kFactors = 3;  // A, E and B of each matrix
-
 /// Entries per piece of work: 1 MB of traffic, so that a piece is worth a call and pieces balance.
 constexpr std::int64_t kPieceEntries = std::int64_t{1} << 15;
 

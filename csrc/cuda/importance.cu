@@ -14,7 +14,6 @@ namespace adalora::cuda {
 namespace {
 
 constexpr std::uint32_t kChunk = 4096;
-constexpr unsigned kFactors = 3;  // A, E and B of each matrix
 
 /// How a matrix is cut into chunks of consecutive entries: bands of whole rows, or parts of a row.
 struct Cut {

@@ -9,7 +9,6 @@ namespace adalora::bindings {
 namespace {
 
 constexpr const char* kOp = kUpdateImportance;
-constexpr std::size_t kFactors = 3;
 
 /// Whether the kernels can take the tensors where they lie.
 bool is_dense(const std::vector<ImportanceEntry>& entries, const MatrixView& scores) {

@@ -8,6 +8,9 @@
 
 namespace adalora {
 
+/// Parameters of a matrix: A, E and B.
+inline constexpr unsigned kFactors = 3;
+
 /// One parameter with its gradient and its two averages, all of one shape.
 ///
 /// The gradient has the dtype of the parameter and may be absent: no observation. The averages have
