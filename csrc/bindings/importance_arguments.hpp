@@ -28,8 +28,8 @@ class ImportanceArguments {
   void require_apart_from(const MatrixView& view, const Argument& argument) const;
 
  private:
-  struct Read;
-  std::unique_ptr<Read> read_;
+  class Arguments;
+  std::unique_ptr<Arguments> arguments_;
 };
 
 /// A share in [0, 1].

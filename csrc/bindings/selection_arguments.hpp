@@ -35,9 +35,9 @@ class SingularValues {
 };
 
 /// All of select_triplets.
-struct SelectionArguments {
-  SelectionArguments(py::handle scores_object, py::handle budget_object, py::handle mask_object,
-                     py::handle singular_values);
+struct SelectTripletsArguments {
+  SelectTripletsArguments(py::handle scores_object, py::handle budget_object,
+                          py::handle mask_object, py::handle singular_values);
 
   SingularValues values;
   MatrixView scores;
@@ -46,8 +46,8 @@ struct SelectionArguments {
 };
 
 /// All of apply_mask.
-struct MaskArguments {
-  MaskArguments(py::handle mask_object, py::handle singular_values);
+struct ApplyMaskArguments {
+  ApplyMaskArguments(py::handle mask_object, py::handle singular_values);
 
   SingularValues values;
   const std::uint8_t* mask;

@@ -42,6 +42,9 @@ void* current_stream(const dlpack::Device& device);
 /// caller holds a reference to `object` while it is used.
 MatrixView read_matrix(py::handle object, const Argument& argument);
 
+/// A matrix whose elements are side by side, row after row.
+MatrixView read_contiguous(py::handle object, const Argument& argument);
+
 /// A tensor [..., cols] as a matrix of all its rows; at least one dimension.
 MatrixView read_rows(py::handle object, const Argument& argument);
 
@@ -55,15 +58,14 @@ MatrixView read_scalar(py::handle object, const Argument& argument);
 /// which this is known.
 MatrixView read_known_matrix(py::handle object, const Argument& argument);
 
-/// Hints that `tensor` will be read soon. Its object holds, right behind the header, a pointer to
-/// what torch keeps; should that change, the hint is for nothing and nothing else happens.
-void prefetch(py::handle tensor);
-
 /// The `.grad` of a tensor that has been read: a new reference, or None.
 py::object read_gradient(py::handle tensor);
 
 /// Refuses negative views, which hold other numbers in memory than they show.
 void require_not_negative(py::handle object, const Argument& argument);
+
+/// The scores of `count` triplets, float32 or float64, as a matrix [count, 1].
+MatrixView read_scores(py::handle object, const Argument& argument, std::int64_t count);
 
 /// A contiguous torch.bool tensor [count]; null if it is empty.
 std::uint8_t* read_mask(py::handle object, const Argument& argument, std::int64_t count);
@@ -85,6 +87,10 @@ void require_shape(const MatrixView& view, const Argument& argument, std::int64_
 void require_dtype(const MatrixView& view, const Argument& argument, DType dtype,
                    const char* meaning);
 
+/// Throws unless `view` has the shape and the dtype of `like`, which the message calls `name`.
+void require_like(const MatrixView& view, const Argument& argument, const MatrixView& like,
+                  const char* name);
+
 /// Throws unless the elements of `view` lie side by side, row after row.
 void require_contiguous(const MatrixView& view, const Argument& argument);
 
@@ -97,6 +103,7 @@ struct Interval {
   std::uintptr_t end = 0;
 
   bool empty() const { return begin == end; }
+  bool overlaps(const Interval& other) const { return begin < other.end && other.begin < end; }
   bool operator==(const Interval&) const = default;
 };
 
@@ -106,7 +113,9 @@ Interval memory_of(const MatrixView& view);
 class Overlap {
  public:
   void write(const MatrixView& view, const Argument& argument);
-  void read(const MatrixView& view, const Argument& argument);
+  void write(const Interval& memory, const Argument& argument);
+  void read(const MatrixView& view, const Argument& argument) { read(memory_of(view), argument); }
+  void read(const Interval& memory, const Argument& argument);
 
   /// Throws if anything written overlaps another argument.
   void check();

@@ -65,6 +65,7 @@ pybind11_add_module(_cuda MODULE NO_EXTRAS
   ${adalora_bindings}/cuda/module.cpp
   ${adalora_bindings}/importance_arguments.cpp
   ${adalora_bindings}/selection_arguments.cpp
+  ${adalora_bindings}/svd_linear_arguments.cpp
   ${adalora_bindings}/tensor.cpp)
 target_link_libraries(_cuda PRIVATE adalora_cuda)
 target_compile_definitions(_cuda PRIVATE ADALORA_VERSION="${SKBUILD_PROJECT_VERSION_FULL}")
