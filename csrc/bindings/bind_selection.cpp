@@ -8,12 +8,12 @@ namespace adalora::bindings {
 namespace {
 
 void select(py::handle scores, py::handle budget, py::handle mask, py::handle singular_values) {
-  SelectionArguments arguments(scores, budget, mask, singular_values);
+  SelectTripletsArguments arguments(scores, budget, mask, singular_values);
   select_triplets(arguments.scores, arguments.budget, arguments.mask, arguments.values.views());
 }
 
 void apply(py::handle mask, py::handle singular_values) {
-  const MaskArguments arguments(mask, singular_values);
+  const ApplyMaskArguments arguments(mask, singular_values);
   apply_mask(arguments.mask, arguments.values.views());
 }
 

@@ -1,18 +1,33 @@
 #include "bindings/importance_arguments.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 namespace adalora::bindings {
 
 namespace {
 
 constexpr const char* kOp = kUpdateImportance;
-constexpr std::size_t kFactors = 3;
-constexpr std::size_t kAhead = 8;  // parameters; their objects are far apart and cold
+constexpr std::size_t kAhead = 8;  // parameters; their objects are far apart in memory
 
-/// Remembers tensors that have been checked, by weak reference: a list of parameters or averages
-/// that comes again in the next step need not be asked again whether each tensor is a negative
-/// view.
+/// Hints that `tensor` will be read soon. Its object holds a pointer to torch's data right behind
+/// the header; should that change, the hint has no effect.
+void prefetch(py::handle tensor) {
+  constexpr std::size_t kLine = 64;
+  constexpr std::size_t kLines = 4;
+  if (Py_TYPE(tensor.ptr())->tp_basicsize <
+      static_cast<Py_ssize_t>(sizeof(PyObject) + sizeof(void*))) {
+    return;
+  }
+  std::uintptr_t kept = 0;
+  std::memcpy(&kept, tensor.ptr() + 1, sizeof kept);
+  for (std::size_t line = 0; line < kLines; ++line) {
+    __builtin_prefetch(reinterpret_cast<const void*>(kept + line * kLine));
+  }
+}
+
+/// Remembers tensors that have been checked, by weak reference: the parameters and averages of the
+/// next step are the same tensors, and need no second check for negative views.
 class CheckedTensors {
  public:
   MatrixView read(py::handle object, const Argument& argument) {
@@ -45,7 +60,7 @@ class CheckedTensors {
 /// The memory of all averages, sorted once for each set of them.
 class WrittenMemory {
  public:
-  /// Throws if two of `memory` overlap; `name_of` gives the argument of an index.
+  /// Throws if two intervals of `memory` overlap; `name_of` returns the argument of an index.
   template <class NameOf>
   void set(const std::vector<Interval>& memory, const NameOf& name_of) {
     if (memory == given_) return;
@@ -79,21 +94,15 @@ class WrittenMemory {
   std::vector<Interval> sorted_;
 };
 
-/// What is kept between calls; the interpreter's lock guards it, and nothing outlives its tensors.
+/// The state between calls. The interpreter's lock guards it, and no tensor is kept alive.
 struct Memory {
   CheckedTensors parameters, smoothed, uncertainty;
   WrittenMemory averages;
 };
 
 Memory& memory() {
-  static Memory* const kept = new Memory;  // never freed: Python may be gone by then
+  static Memory* const kept = new Memory;  // never freed: Python may have ended by then
   return *kept;
-}
-
-void require_like(const MatrixView& view, const Argument& argument, const MatrixView& parameter,
-                  DType dtype, const char* meaning) {
-  require_shape(view, argument, parameter.rows, parameter.cols, "the shape of its parameter");
-  require_dtype(view, argument, dtype, meaning);
 }
 
 void require_length(const char* name, std::size_t length, std::size_t expected) {
@@ -106,8 +115,8 @@ py::handle item(const py::tuple& list, std::int64_t index) {
   return PyTuple_GET_ITEM(list.ptr(), static_cast<Py_ssize_t>(index));
 }
 
-/// One of the two averages: a tensor per parameter, or one flat tensor that holds the entries of
-/// all parameters one after the other, so that there is one object to read instead of hundreds.
+/// One of the two averages: a tensor per parameter, or one flat tensor with the entries of all
+/// parameters in order, which is one object to read instead of hundreds.
 class Averages {
  public:
   Averages(py::handle object, const char* name, CheckedTensors& checked)
@@ -118,9 +127,7 @@ class Averages {
     }
     held_ = py::reinterpret_borrow<py::object>(object);
     flat_ = read_vector(object, {kOp, name});
-    if (flat_.rows > 1 && flat_.row_stride != 1) {
-      throw_value_error({kOp, name}, "contiguous", "a strided tensor; call contiguous() on it");
-    }
+    require_contiguous(flat_, {kOp, name});
   }
 
   void require_length(std::size_t parameters) const {
@@ -131,7 +138,6 @@ class Averages {
   MatrixView of(const MatrixView& parameter, std::int64_t index) {
     const Argument argument{kOp, name_, is_flat_ ? -1 : index};
     const DType dtype = compute_type(parameter.dtype);
-    constexpr const char* kMeaning = "the compute type of its parameter";
     if (is_flat_) {
       require_dtype(flat_, argument, dtype, "the compute type of all parameters");
       const MatrixView view{
@@ -141,7 +147,8 @@ class Averages {
       return view;
     }
     const MatrixView view = checked_.read(item(items_, index), argument);
-    require_like(view, argument, parameter, dtype, kMeaning);
+    require_shape(view, argument, parameter.rows, parameter.cols, "the shape of its parameter");
+    require_dtype(view, argument, dtype, "the compute type of its parameter");
     require_separate_elements(view, argument);
     if (memory_.size() <= static_cast<std::size_t>(index)) memory_.resize(index + 1);
     memory_[index] = memory_of(view);
@@ -180,8 +187,10 @@ class Averages {
   std::int64_t used_ = 0;
 };
 
-/// Parameters, their gradients, and both averages, as Python gave them and as views.
-class Arguments {
+}  // namespace
+
+/// Parameters, gradients and both averages, as Python objects and as views.
+class ImportanceArguments::Arguments {
  public:
   Arguments(py::handle parameters, py::handle gradients, py::handle smoothed,
             py::handle uncertainty)
@@ -208,32 +217,24 @@ class Arguments {
     smoothed_.require_used();
     uncertainty_.require_used();
     require_apart();
+    count_triplets();
   }
 
   const std::vector<ImportanceEntry>& entries() const { return entries_; }
 
-  /// A [r, in], E [r, 1], B [out, r]: one rank in each matrix. Returns the sum of ranks.
-  std::int64_t require_triplets() const {
-    std::int64_t total = 0;
-    for (std::size_t i = 0; i < entries_.size(); i += kFactors) {
-      const std::int64_t rank = entries_[i].parameter.rows;
-      const auto index = static_cast<std::int64_t>(i);
-      require_shape(entries_[i + 1].parameter, {kOp, "parameters", index + 1}, rank, 1,
-                    "E [r, 1], r that of the A before it,");
-      const MatrixView& B = entries_[i + 2].parameter;
-      require_shape(B, {kOp, "parameters", index + 2}, B.rows, rank,
-                    "B [out, r], r that of the A before it,");
-      total += rank;
-    }
-    return total;
+  MatrixView scores(py::handle object) const {
+    const Argument argument{kOp, "scores"};
+    const MatrixView scores = read_scores(object, argument, triplets_);
+    require_separate_elements(scores, argument);
+    require_apart_from(scores, argument);
+    return scores;
   }
 
   void require_apart_from(const MatrixView& scores, const Argument& argument) const {
     const Interval written = memory_of(scores);
     for (std::size_t i = 0; i < entries_.size(); ++i) {
       const auto require_other = [&](const MatrixView& view, const char* name) {
-        const Interval memory = memory_of(view);
-        if (memory.begin < written.end && written.begin < memory.end) {
+        if (memory_of(view).overlaps(written)) {
           throw_overlap(argument, {kOp, name, static_cast<std::int64_t>(i)});
         }
       };
@@ -245,6 +246,20 @@ class Arguments {
   }
 
  private:
+  /// Requires A [r, in], E [r, 1], B [out, r]: one rank in each matrix.
+  void count_triplets() {
+    for (std::size_t i = 0; i < entries_.size(); i += kFactors) {
+      const std::int64_t rank = entries_[i].parameter.rows;
+      const auto index = static_cast<std::int64_t>(i);
+      require_shape(entries_[i + 1].parameter, {kOp, "parameters", index + 1}, rank, 1,
+                    "E [r, 1], r that of the A before it,");
+      const MatrixView& B = entries_[i + 2].parameter;
+      require_shape(B, {kOp, "parameters", index + 2}, B.rows, rank,
+                    "B [out, r], r that of the A before it,");
+      triplets_ += rank;
+    }
+  }
+
   void read_entry(std::int64_t index) {
     const py::handle object = item(parameters_, index);
     const MatrixView parameter = memory().parameters.read(object, {kOp, "parameters", index});
@@ -260,7 +275,7 @@ class Arguments {
     if (gradient.is_none()) return;
     const Argument argument{kOp, "gradients", index};
     entry.gradient = read_matrix(gradient, argument);
-    require_like(entry.gradient, argument, parameter, parameter.dtype, "that of its parameter");
+    require_like(entry.gradient, argument, parameter, "its parameter");
   }
 
   void require_apart() const {
@@ -291,44 +306,26 @@ class Arguments {
   Averages smoothed_;
   Averages uncertainty_;
   std::vector<ImportanceEntry> entries_;
-};
-
-MatrixView read_scores(py::handle object, std::int64_t count, const Arguments& arguments) {
-  const Argument argument{kOp, "scores"};
-  const MatrixView scores = read_vector(object, argument);
-  require_shape(scores, argument, count, 1, "[sum of ranks, 1]");
-  require_dtype(scores, argument, compute_type(scores.dtype), "or float64");
-  require_separate_elements(scores, argument);
-  arguments.require_apart_from(scores, argument);
-  return scores;
-}
-
-}  // namespace
-
-struct ImportanceArguments::Read {
-  Arguments arguments;
-  std::int64_t triplets;
+  std::int64_t triplets_ = 0;
 };
 
 ImportanceArguments::ImportanceArguments(py::handle parameters, py::handle gradients,
                                          py::handle smoothed, py::handle uncertainty)
-    : read_(new Read{Arguments(parameters, gradients, smoothed, uncertainty), 0}) {
-  read_->triplets = read_->arguments.require_triplets();
-}
+    : arguments_(new Arguments(parameters, gradients, smoothed, uncertainty)) {}
 
 ImportanceArguments::~ImportanceArguments() = default;
 
 const std::vector<ImportanceEntry>& ImportanceArguments::entries() const {
-  return read_->arguments.entries();
+  return arguments_->entries();
 }
 
 MatrixView ImportanceArguments::scores(py::handle object) const {
-  return object.is_none() ? MatrixView{} : read_scores(object, read_->triplets, read_->arguments);
+  return object.is_none() ? MatrixView{} : arguments_->scores(object);
 }
 
 void ImportanceArguments::require_apart_from(const MatrixView& view,
                                              const Argument& argument) const {
-  read_->arguments.require_apart_from(view, argument);
+  arguments_->require_apart_from(view, argument);
 }
 
 double read_beta(py::handle object, const char* name) {

@@ -1,5 +1,5 @@
 #pragma once
-/// The arguments of select_triplets and apply_mask, checked; what CPU and CUDA have in common.
+/// The arguments of select_triplets and apply_mask, checked; shared by CPU and CUDA.
 
 #include <vector>
 
@@ -8,7 +8,7 @@
 
 namespace adalora::bindings {
 
-/// The E [r, 1] of every matrix, which are written.
+/// The E [r, 1] of every matrix; the op writes to them.
 class SingularValues {
  public:
   SingularValues(const char* op, py::handle object)
@@ -34,10 +34,10 @@ class SingularValues {
   Overlap overlap_;
 };
 
-/// All of select_triplets.
-struct SelectionArguments {
-  SelectionArguments(py::handle scores_object, py::handle budget_object, py::handle mask_object,
-                     py::handle singular_values);
+/// The arguments of select_triplets.
+struct SelectTripletsArguments {
+  SelectTripletsArguments(py::handle scores_object, py::handle budget_object,
+                          py::handle mask_object, py::handle singular_values);
 
   SingularValues values;
   MatrixView scores;
@@ -45,9 +45,9 @@ struct SelectionArguments {
   std::uint8_t* mask;
 };
 
-/// All of apply_mask.
-struct MaskArguments {
-  MaskArguments(py::handle mask_object, py::handle singular_values);
+/// The arguments of apply_mask.
+struct ApplyMaskArguments {
+  ApplyMaskArguments(py::handle mask_object, py::handle singular_values);
 
   SingularValues values;
   const std::uint8_t* mask;

@@ -1,16 +1,14 @@
 #include "bindings/tensor.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstring>
 #include <stdexcept>
 
 namespace adalora::bindings {
 
 namespace {
 
-/// What the bindings know of torch; the objects live as long as the process.
+/// The parts of torch that the bindings use; the objects live as long as the process.
 struct Torch {
   PyTypeObject* tensor = nullptr;
   PyTypeObject* parameter = nullptr;
@@ -36,32 +34,37 @@ std::string shape_text(const std::int64_t* sizes, std::int64_t count) {
   return text + "]";
 }
 
-/// Exactly these two types: a subclass may mean anything by its memory.
+/// Accepts exactly two types: a subclass may give its memory another meaning.
 dlpack::Tensor read(py::handle object, const Argument& argument) {
   if (torch.tensor == nullptr ||
       (Py_TYPE(object.ptr()) != torch.tensor && Py_TYPE(object.ptr()) != torch.parameter)) {
-    throw_type_error(argument, "a torch.Tensor or Parameter, no subclass of them",
-                     type_name(object));
+    throw_type_error(argument, "a torch.Tensor or a Parameter, not a subclass", type_name(object));
   }
   dlpack::Tensor tensor{};
   if (torch.read(object.ptr(), &tensor) != 0) {
-    py::error_already_set reason;
-    throw_value_error(argument, "a dense tensor in memory", reason.what());
+    const std::string reason = py::error_already_set().what();
+    throw_value_error(argument, "a dense tensor in memory", reason.substr(0, reason.find('\n')));
   }
   return tensor;
 }
 
+bool has_type(const dlpack::Tensor& tensor, dlpack::TypeCode code, int bits) {
+  return tensor.dtype.lanes == 1 && tensor.dtype.code == code && tensor.dtype.bits == bits;
+}
+
+[[noreturn]] void throw_other_type(const dlpack::Tensor& tensor, const Argument& argument,
+                                   const char* expected) {
+  throw_type_error(argument, expected,
+                   "DLPack type code " + std::to_string(tensor.dtype.code) + " with " +
+                       std::to_string(tensor.dtype.bits) + " bits");
+}
+
 DType read_dtype(const dlpack::Tensor& tensor, const Argument& argument) {
-  const dlpack::DataType type = tensor.dtype;
-  if (type.lanes == 1 && type.code == dlpack::kFloat) {
-    if (type.bits == 32) return DType::kFloat32;
-    if (type.bits == 64) return DType::kFloat64;
-    if (type.bits == 16) return DType::kFloat16;
-  }
-  if (type.lanes == 1 && type.code == dlpack::kBfloat && type.bits == 16) return DType::kBFloat16;
-  throw_type_error(argument, "of dtype float32, float64, bfloat16 or float16",
-                   "DLPack type code " + std::to_string(type.code) + " with " +
-                       std::to_string(type.bits) + " bits");
+  if (has_type(tensor, dlpack::kFloat, 32)) return DType::kFloat32;
+  if (has_type(tensor, dlpack::kFloat, 64)) return DType::kFloat64;
+  if (has_type(tensor, dlpack::kBfloat, 16)) return DType::kBFloat16;
+  if (has_type(tensor, dlpack::kFloat, 16)) return DType::kFloat16;
+  throw_other_type(tensor, argument, "of dtype float32, float64, bfloat16 or float16");
 }
 
 void require_memory(const dlpack::Tensor& tensor, const Argument& argument) {
@@ -70,7 +73,7 @@ void require_memory(const dlpack::Tensor& tensor, const Argument& argument) {
   for (std::int32_t i = 0; i < tensor.ndim; ++i) has_elements &= tensor.shape[i] != 0;
   if (has_elements && tensor.data == nullptr) {
     throw_value_error(argument, "a tensor with memory",
-                      "one without (its storage was freed, or it is a meta tensor)");
+                      "a tensor without memory (its storage was freed, or it is a meta tensor)");
   }
 }
 
@@ -79,10 +82,10 @@ void require_dimensions(const dlpack::Tensor& tensor, const Argument& argument, 
   if (!right) throw_value_error(argument, expected, shape_text(tensor.shape, tensor.ndim));
 }
 
-/// Steps and sizes that a kernel may multiply without overflow, and never a step backwards.
+/// Requires sizes and strides that a kernel can multiply without overflow, and no negative stride.
 MatrixView view_of(const dlpack::Tensor& tensor, const Argument& argument, std::int64_t rows,
                    std::int64_t cols, std::int64_t row_stride, std::int64_t col_stride) {
-  // Strides along which nothing is stepped may be anything: give them the contiguous value.
+  // The stride of a dimension with at most one entry may be any number: use the contiguous one.
   const bool empty = rows == 0 || cols == 0;
   MatrixView view{static_cast<char*>(tensor.data) + tensor.byte_offset,
                   rows,
@@ -106,11 +109,13 @@ MatrixView view_of(const dlpack::Tensor& tensor, const Argument& argument, std::
   return view;
 }
 
-MatrixView matrix_of(const dlpack::Tensor& tensor, const Argument& argument) {
+/// Reads a tensor of `ndim` dimensions that has memory.
+dlpack::Tensor read(py::handle object, const Argument& argument, std::int32_t ndim,
+                    const char* expected) {
+  const dlpack::Tensor tensor = read(object, argument);
   require_memory(tensor, argument);
-  require_dimensions(tensor, argument, tensor.ndim == 2, "a matrix [rows, columns]");
-  return view_of(tensor, argument, tensor.shape[0], tensor.shape[1], tensor.strides[0],
-                 tensor.strides[1]);
+  require_dimensions(tensor, argument, tensor.ndim == ndim, expected);
+  return tensor;
 }
 
 }  // namespace
@@ -161,8 +166,7 @@ void* current_stream(const dlpack::Device& device) {
   if (torch.current_stream == nullptr ||
       torch.current_stream(device.type, device.id, &stream) != 0) {
     if (PyErr_Occurred() != nullptr) throw py::error_already_set();
-    throw std::runtime_error("torch names no current stream of device " +
-                             std::to_string(device.id));
+    throw std::runtime_error("torch has no current stream for device " + std::to_string(device.id));
   }
   return stream;
 }
@@ -177,20 +181,6 @@ void require_not_negative(py::handle object, const Argument& argument) {
   }
 }
 
-void prefetch(py::handle tensor) {
-  constexpr std::size_t kLine = 64;
-  constexpr std::size_t kLines = 4;
-  if (Py_TYPE(tensor.ptr())->tp_basicsize <
-      static_cast<Py_ssize_t>(sizeof(PyObject) + sizeof(void*))) {
-    return;
-  }
-  std::uintptr_t kept = 0;
-  std::memcpy(&kept, tensor.ptr() + 1, sizeof kept);
-  for (std::size_t line = 0; line < kLines; ++line) {
-    __builtin_prefetch(reinterpret_cast<const void*>(kept + line * kLine));
-  }
-}
-
 py::object read_gradient(py::handle tensor) {
   auto gradient = py::reinterpret_steal<py::object>(PyObject_GetAttr(tensor.ptr(), torch.grad));
   if (!gradient) throw py::error_already_set();
@@ -198,12 +188,20 @@ py::object read_gradient(py::handle tensor) {
 }
 
 MatrixView read_known_matrix(py::handle object, const Argument& argument) {
-  return matrix_of(read(object, argument), argument);
+  const dlpack::Tensor tensor = read(object, argument, 2, "a matrix [rows, columns]");
+  return view_of(tensor, argument, tensor.shape[0], tensor.shape[1], tensor.strides[0],
+                 tensor.strides[1]);
 }
 
 MatrixView read_matrix(py::handle object, const Argument& argument) {
   const MatrixView view = read_known_matrix(object, argument);
   require_not_negative(object, argument);
+  return view;
+}
+
+MatrixView read_contiguous(py::handle object, const Argument& argument) {
+  const MatrixView view = read_matrix(object, argument);
+  require_contiguous(view, argument);
   return view;
 }
 
@@ -232,27 +230,27 @@ MatrixView read_rows(py::handle object, const Argument& argument) {
 }
 
 MatrixView read_vector(py::handle object, const Argument& argument) {
-  const dlpack::Tensor tensor = read(object, argument);
-  require_memory(tensor, argument);
-  require_dimensions(tensor, argument, tensor.ndim == 1, "of one dimension [count]");
+  const dlpack::Tensor tensor = read(object, argument, 1, "of one dimension [count]");
   require_not_negative(object, argument);
   return view_of(tensor, argument, tensor.shape[0], 1, tensor.strides[0], 1);
 }
 
 MatrixView read_scalar(py::handle object, const Argument& argument) {
-  const dlpack::Tensor tensor = read(object, argument);
-  require_memory(tensor, argument);
-  require_dimensions(tensor, argument, tensor.ndim == 0, "a tensor without dimensions");
+  const dlpack::Tensor tensor = read(object, argument, 0, "a tensor without dimensions");
   require_not_negative(object, argument);
   return view_of(tensor, argument, 1, 1, 1, 1);
 }
 
+MatrixView read_scores(py::handle object, const Argument& argument, std::int64_t count) {
+  const MatrixView scores = read_vector(object, argument);
+  require_dtype(scores, argument, compute_type(scores.dtype), "or float64");
+  require_shape(scores, argument, count, 1, "[sum of ranks, 1]");
+  return scores;
+}
+
 std::uint8_t* read_mask(py::handle object, const Argument& argument, std::int64_t count) {
   const dlpack::Tensor tensor = read(object, argument);
-  if (tensor.dtype.code != dlpack::kBool || tensor.dtype.bits != 8 || tensor.dtype.lanes != 1) {
-    throw_type_error(argument, "of dtype bool",
-                     "DLPack type code " + std::to_string(tensor.dtype.code));
-  }
+  if (!has_type(tensor, dlpack::kBool, 8)) throw_other_type(tensor, argument, "of dtype bool");
   require_memory(tensor, argument);
   const std::string expected = "contiguous, one entry per triplet, [" + std::to_string(count) + "]";
   require_dimensions(tensor, argument, tensor.ndim == 1 && tensor.shape[0] == count,
@@ -265,11 +263,7 @@ std::uint8_t* read_mask(py::handle object, const Argument& argument, std::int64_
 
 std::int64_t* read_int64(py::handle object, const Argument& argument) {
   const dlpack::Tensor tensor = read(object, argument);
-  if (tensor.dtype.code != dlpack::kInt || tensor.dtype.bits != 64 || tensor.dtype.lanes != 1) {
-    throw_type_error(argument, "of dtype int64",
-                     "DLPack type code " + std::to_string(tensor.dtype.code) + " with " +
-                         std::to_string(tensor.dtype.bits) + " bits");
-  }
+  if (!has_type(tensor, dlpack::kInt, 64)) throw_other_type(tensor, argument, "of dtype int64");
   require_memory(tensor, argument);
   require_dimensions(tensor, argument, tensor.ndim == 0, "a tensor without dimensions");
   return reinterpret_cast<std::int64_t*>(static_cast<char*>(tensor.data) + tensor.byte_offset);
@@ -318,10 +312,9 @@ py::tuple read_items(py::handle object, const Argument& argument) {
 void require_shape(const MatrixView& view, const Argument& argument, std::int64_t rows,
                    std::int64_t cols, const char* meaning) {
   if (view.rows == rows && view.cols == cols) return;
-  const std::array<std::int64_t, 2> wanted{rows, cols};
-  const std::array<std::int64_t, 2> got{view.rows, view.cols};
-  throw_value_error(argument, std::string(meaning) + " = " + shape_text(wanted.data(), 2),
-                    shape_text(got.data(), 2));
+  const std::int64_t wanted[] = {rows, cols}, got[] = {view.rows, view.cols};
+  throw_value_error(argument, std::string(meaning) + " = " + shape_text(wanted, 2),
+                    shape_text(got, 2));
 }
 
 void require_dtype(const MatrixView& view, const Argument& argument, DType dtype,
@@ -329,6 +322,14 @@ void require_dtype(const MatrixView& view, const Argument& argument, DType dtype
   if (view.dtype == dtype) return;
   throw_type_error(argument, std::string("of dtype ") + name_of(dtype) + ", " + meaning,
                    name_of(view.dtype));
+}
+
+void require_like(const MatrixView& view, const Argument& argument, const MatrixView& like,
+                  const char* name) {
+  if (view.rows == like.rows && view.cols == like.cols && view.dtype == like.dtype) return;
+  require_shape(view, argument, like.rows, like.cols,
+                ("the shape of " + std::string(name)).c_str());
+  require_dtype(view, argument, like.dtype, ("that of " + std::string(name)).c_str());
 }
 
 void require_contiguous(const MatrixView& view, const Argument& argument) {
@@ -345,7 +346,7 @@ void require_separate_elements(const MatrixView& view, const Argument& argument)
   const std::int64_t outer = rows_inside ? view.col_stride : view.row_stride;
   if ((inner_count > 1 && inner == 0) ||
       (outer_count > 1 && outer < inner * (inner_count - 1) + 1)) {
-    throw_value_error(argument, "a tensor whose elements lie apart, since it is written",
+    throw_value_error(argument, "a tensor whose elements do not overlap, since the op writes to it",
                       "one whose elements share memory; call contiguous() on it");
   }
 }
@@ -358,18 +359,20 @@ Interval memory_of(const MatrixView& view) {
 }
 
 void throw_overlap(const Argument& first, const Argument& second) {
-  throw_value_error(first, "memory of its own, since it is written",
+  throw_value_error(first, "in memory of its own, since the op writes to it",
                     "memory that " + second.text() + " uses too");
 }
 
 void Overlap::write(const MatrixView& view, const Argument& argument) {
   require_separate_elements(view, argument);
-  const Interval memory = memory_of(view);
+  write(memory_of(view), argument);
+}
+
+void Overlap::write(const Interval& memory, const Argument& argument) {
   if (!memory.empty()) writes_.push_back({memory, argument});
 }
 
-void Overlap::read(const MatrixView& view, const Argument& argument) {
-  const Interval memory = memory_of(view);
+void Overlap::read(const Interval& memory, const Argument& argument) {
   if (!memory.empty()) reads_.push_back({memory, argument});
 }
 

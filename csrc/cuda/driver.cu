@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "cuda/driver.hpp"
 #include "cuda/launch.hpp"
 
@@ -5,7 +7,7 @@ namespace adalora::cuda {
 
 namespace {
 
-/// Stands for all kernels where it is asked whether this build has code for a device.
+/// Represents all kernels in the check whether this build has code for a device.
 __global__ void probe_kernel() {}
 
 std::string version_text(int version) {
@@ -17,11 +19,10 @@ std::string version_text(int version) {
 int runtime_version() { return CUDART_VERSION; }
 
 int required_driver_version() {
-  // Any driver of the major version loads the kernels; launches with large tables came with 12.1.
-  constexpr int kLargeArguments = 12010;
+  // Any driver of the major version loads the kernels, but not every one launches large tables.
   const int first_of_major = CUDART_VERSION / 1000 * 1000;
-  return kArgumentBytes > 4096 && first_of_major < kLargeArguments ? kLargeArguments
-                                                                   : first_of_major;
+  return CUDART_VERSION < kLargeArguments ? first_of_major
+                                          : std::max(first_of_major, kLargeArguments);
 }
 
 int driver_version() {
@@ -33,9 +34,9 @@ std::string problem_of(int device) {
   const int driver = driver_version();
   if (driver == 0) return "there is no NVIDIA driver";
   if (driver < required_driver_version()) {
-    return "the driver serves CUDA " + version_text(driver) + ", the kernels were compiled with " +
-           version_text(runtime_version()) + " and need one that serves " +
-           version_text(required_driver_version()) +
+    return "the driver supports CUDA " + version_text(driver) +
+           ", but the kernels, compiled with CUDA " + version_text(runtime_version()) +
+           ", need a driver that supports CUDA " + version_text(required_driver_version()) +
            "; update the driver, or build with an older toolkit";
   }
   try {

@@ -1,7 +1,7 @@
-/// Residuals of all factors at once. A block multiplies 16 vectors of a factor with 16 others over
-/// a piece of the long side: both tiles pass through shared memory, each warp takes every eighth
-/// position, each thread four by two of the 256 sums. A second kernel adds the pieces in order, a
-/// third the norms, so results do not depend on scheduling.
+/// The residuals of all factors at once. A block multiplies 16 vectors of a factor with 16 others
+/// over a piece of the long side: both tiles pass through shared memory, each warp takes every
+/// eighth position, each thread four by two of the 256 sums. A second kernel adds the pieces in
+/// order, a third the norms, so results do not depend on scheduling.
 
 #include <algorithm>
 
@@ -39,7 +39,7 @@ struct FactorTable {
   std::uint32_t first_factor = 0;  ///< among all factors
 };
 
-/// Where entry `position` of vector `vector` lies.
+/// The index of entry `position` of vector `vector`.
 ADALORA_SHARED std::uint64_t place_of(bool vectors_are_rows, std::uint32_t rank,
                                       std::uint32_t length, std::uint32_t vector,
                                       std::uint32_t position) {
@@ -216,8 +216,8 @@ __device__ void write_rows(const P* factor, const T* residual, T scale, std::uin
   }
 }
 
-/// For B: the entries of a piece one after the other, as they lie in memory. A piece has fewer than
-/// 2^32 of them, so that no place in it takes a division of 64 bits.
+/// For B: the entries of a piece in the order of memory. A piece has fewer than 2^32 entries, so
+/// that no index needs a division of 64 bits.
 template <class P, class T>
 __device__ void write_columns(const P* factor, const T* residual, T scale, std::uint32_t rank,
                               std::uint32_t length, std::uint32_t begin, P* gradient) {
@@ -256,11 +256,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-std::int64_t length_of(const Factor& factor) {
-  return factor.vectors_are_rows ? factor.matrix.cols : factor.matrix.rows;
-}
-
-std::int64_t pieces_of(const Factor& factor) { return parts_of(narrow(length_of(factor)), kPiece); }
+std::int64_t pieces_of(const Factor& factor) { return parts_of(narrow(factor.length()), kPiece); }
 
 /// Blocks of `gram_kernel` for one factor.
 std::int64_t gram_blocks(const Factor& factor) {
@@ -269,7 +265,7 @@ std::int64_t gram_blocks(const Factor& factor) {
 }
 
 std::int64_t gradient_blocks(const Factor& factor) {
-  return factor.rank() == 0 ? 0 : parts_of(narrow(length_of(factor)), kGradientPiece);
+  return factor.rank() == 0 ? 0 : parts_of(narrow(factor.length()), kGradientPiece);
 }
 
 /// Calls `flush(table, blocks)` for as many factors at a time as a table holds.
@@ -294,7 +290,7 @@ void for_each_table(FactorTable& table, std::span<const Factor> factors,
     table.first_gram[at] = gram;
     table.first_partial[at] = partial;
     table.rank[at] = narrow(factor.rank());
-    table.length[at] = narrow(length_of(factor));
+    table.length[at] = narrow(factor.length());
     table.first_block[at] = narrow(blocks);
     table.vectors_are_rows[at] = factor.vectors_are_rows ? 1 : 0;
     gram += entries;

@@ -10,7 +10,7 @@ namespace {
 
 void select(py::handle scores, py::handle budget, py::handle mask, py::handle singular_values) {
   const Call call;
-  const SelectionArguments arguments(scores, budget, mask, singular_values);
+  const SelectTripletsArguments arguments(scores, budget, mask, singular_values);
   require_contiguous(arguments.scores, {"select_triplets", "scores"});
   cuda::select_triplets(arguments.scores, arguments.budget, arguments.mask,
                         arguments.values.views(), call.stream());
@@ -18,7 +18,7 @@ void select(py::handle scores, py::handle budget, py::handle mask, py::handle si
 
 void apply(py::handle mask, py::handle singular_values) {
   const Call call;
-  const MaskArguments arguments(mask, singular_values);
+  const ApplyMaskArguments arguments(mask, singular_values);
   cuda::apply_mask(arguments.mask, arguments.values.views(), call.stream());
 }
 
