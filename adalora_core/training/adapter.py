@@ -111,11 +111,10 @@ class Adapter:
 
     def factors(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Return A of every layer, and B of every layer."""
-        layers = self.layers.values()
         name = self.name
         return (
-            [layer.lora_A._parameters[name] for layer in layers],  # type: ignore[misc]  # noqa: SLF001
-            [layer.lora_B._parameters[name] for layer in layers],  # type: ignore[misc]  # noqa: SLF001
+            [each.lora_A._parameters[name] for each in self.layers.values()],  # type: ignore[misc]  # noqa: SLF001
+            [each.lora_B._parameters[name] for each in self.layers.values()],  # type: ignore[misc]  # noqa: SLF001
         )
 
     def allocate(self, step: int) -> AllocationReport:

@@ -61,10 +61,9 @@ def save_adapter(
     if save_training_state is None:
         save_training_state = run_is_unfinished(adapter)
     pattern = adapter.rank_pattern(live=True)
-    tensors = collect_tensors(tuner, adapter, pattern)
     state = encode_state(adapter, pattern) if save_training_state else {}
     contents = {
-        WEIGHTS_NAME: encode_tensors(tensors),
+        WEIGHTS_NAME: encode_tensors(collect_tensors(tuner, adapter, pattern)),
         **state,
         # Renamed last: a folder with a configuration is complete.
         CONFIG_NAME: encode_config(_config_values(tuner, adapter, pattern)),

@@ -124,9 +124,8 @@ def _state_tensors(
 
 
 def _is_scalar(value: Any) -> bool:
-    if isinstance(value, torch.Tensor):
-        return value.dim() == 0
-    return value is None or isinstance(value, bool | int | float)
+    is_tensor = isinstance(value, torch.Tensor)
+    return value.dim() == 0 if is_tensor else value is None or isinstance(value, bool | int | float)
 
 
 def _entries(cuts: list[_Cut], state: list[tuple[_Cut, dict[str, Any], str]]) -> tuple[int, int]:

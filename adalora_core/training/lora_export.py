@@ -108,10 +108,8 @@ def write_lora(
     for name, tensor in saved.tensors.items():
         if name.rpartition(".")[2] not in FACTORS:
             tensors[f"{TENSOR_PREFIX}{name}"] = tensor
-    config = _lora_config(saved.config, ranks)
-    write_files(
-        destination, {WEIGHTS_NAME: encode_tensors(tensors), CONFIG_NAME: encode_config(config)}
-    )
+    config = encode_config(_lora_config(saved.config, ranks))
+    write_files(destination, {WEIGHTS_NAME: encode_tensors(tensors), CONFIG_NAME: config})
 
 
 def _lora_config(config: AdaLoraConfig, ranks: dict[str, int]) -> dict[str, Any]:

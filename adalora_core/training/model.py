@@ -114,12 +114,9 @@ class AdaLoraModel(nn.Module):
     # --- training -------------------------------------------------------------------------------
 
     def update_and_allocate(self, step: int) -> None:
-        """Update the importance and, at an allocation step, the ranks.
+        """Update the importance and the ranks after the 0-based optimizer step `step`.
 
-        Call it once per optimizer step, after `optimizer.step()` and before `zero_grad()`.
-
-        Args:
-            step: the 0-based optimizer step.
+        Call it once per step, after `optimizer.step()` and before `zero_grad()`.
         """
         reshard(self)
         self.base_model.update_and_allocate(step)

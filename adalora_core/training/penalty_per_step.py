@@ -9,6 +9,8 @@ import torch
 from adalora_core.sharding import orthogonality_penalty
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from adalora_core.training.adapter import Adapter
 
 
@@ -112,19 +114,36 @@ def _with_penalty(tuner: Any) -> list[Adapter]:
     return [each for each in tuner.trained_adapters() if each.spec.orth_reg_weight > 0]
 
 
-def plus_penalty(tuner: Any, loss: torch.Tensor, *, normalised_over_step: bool) -> torch.Tensor:
-    """Return the loss of a training forward of `tuner` plus the penalty with its weight.
+def add_penalty(
+    tuner: Any,
+    outputs: Any,
+    arguments: Mapping[str, Any],
+    *,
+    unless: Callable[[Any], bool] | None = None,
+) -> Any:
+    """Add the penalty to `outputs.loss` of a forward in training mode, and return `outputs`.
 
     Args:
         tuner: a tuner of this package, or of an attached model of PEFT.
-        loss: the task loss.
-        normalised_over_step: whether `loss` is normalised over the whole step.
+        outputs: outputs of the base model.
+        arguments: keyword arguments of the forward.
+        unless: returns whether `tuner` gets no penalty in this forward.
     """
-    weight = tuner.penalty_per_step.weight_for_forward(normalised_over_step=normalised_over_step)
-    if weight == 0 or not _with_penalty(tuner):
-        return loss
-    penalty = weighted_penalty(tuner)
-    return add_to_loss(loss, penalty if weight == 1 else penalty * weight)
+    if not tuner.training:
+        return outputs
+    if not torch.compiler.is_compiling():
+        for adapter in tuner.trained_adapters():
+            adapter.warn_if_steps_are_missed()
+    loss = getattr(outputs, "loss", None)
+    if not isinstance(loss, torch.Tensor) or (unless and unless(tuner)):
+        return outputs
+    weight = tuner.penalty_per_step.weight_for_forward(
+        normalised_over_step=arguments.get("num_items_in_batch") is not None
+    )
+    if weight and _with_penalty(tuner):
+        penalty = weighted_penalty(tuner)
+        outputs.loss = add_to_loss(loss, penalty if weight == 1 else penalty * weight)
+    return outputs
 
 
 def add_to_loss(loss: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.parallelism import DivisionCheck, refuse_divided_base
-from adalora_core.training.penalty_per_step import PenaltyPerStep, plus_penalty, weighted_penalty
+from adalora_core.training.penalty_per_step import PenaltyPerStep, add_penalty, weighted_penalty
 from adalora_core.training.targets import find_targets, refuse_unsupported
 
 if TYPE_CHECKING:
@@ -217,25 +217,15 @@ class AdaLoraTuner(nn.Module):
 
     def trained_adapters(self) -> list[Adapter]:
         """Return the active adapters that are made for training."""
-        adapters = (self.adapters[name] for name in self.active_adapters)
-        return [each for each in adapters if each.is_trainable]
+        return [
+            self.adapters[name] for name in self.active_adapters if self.adapters[name].is_trainable
+        ]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the orthogonality penalty to `outputs.loss`."""
         if self.training and not torch.compiler.is_compiling():
             self._division.refuse_unsupported(self.trained_adapters(), "forward")
-        outputs = self.model(*args, **kwargs)
-        if not self.training:
-            return outputs
-        if not torch.compiler.is_compiling():
-            for adapter in self.trained_adapters():
-                adapter.warn_if_steps_are_missed()
-        loss = getattr(outputs, "loss", None)
-        if isinstance(loss, torch.Tensor):
-            outputs.loss = plus_penalty(
-                self, loss, normalised_over_step=kwargs.get("num_items_in_batch") is not None
-            )
-        return outputs
+        return add_penalty(self, self.model(*args, **kwargs), kwargs)
 
     def orthogonality_penalty(self) -> torch.Tensor:
         """Return the weighted penalties of the trained adapters; see `AdaLoraModel`."""

@@ -38,8 +38,7 @@ class BridgeState:
 
 def state_of(tuner: Any) -> BridgeState:
     """Return the state of `tuner`, created at the first call."""
-    state: BridgeState = tuner.__dict__.setdefault(_ATTRIBUTE, BridgeState())
-    return state
+    return tuner.__dict__.setdefault(_ATTRIBUTE, BridgeState())  # type: ignore[no-any-return]
 
 
 def remove_state(tuner: Any) -> None:
@@ -50,8 +49,7 @@ def remove_state(tuner: Any) -> None:
 
 def configs_of(tuner: Any) -> dict[str, Any]:
     """Return PEFT's configurations as stored, without an update."""
-    configs: dict[str, Any] = tuner.__dict__["peft_config"]
-    return configs
+    return tuner.__dict__["peft_config"]  # type: ignore[no-any-return]
 
 
 def sync_patterns(tuner: Any) -> None:

@@ -23,13 +23,14 @@ from adalora_core.integrations.peft.adapters import (
     state_of,
     trained_adapters,
 )
-from adalora_core.integrations.peft.tuner import add_penalty, refuse_division
+from adalora_core.integrations.peft.tuner import adapters_are_disabled, refuse_division
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import are_sharded, whole
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.folder import CONFIG_NAME, read_adapter
 from adalora_core.training.files import write_files
 from adalora_core.training.parallelism import reshard
+from adalora_core.training.penalty_per_step import add_penalty
 from adalora_core.training.training_state.progress import fingerprint
 from adalora_core.training.training_state.state import (
     STATE_FILES,
@@ -78,9 +79,9 @@ class ModelOverrides:
             is_selected = selected is None or adapter.name in selected
             if not is_selected or not (is_main_process or is_divided):
                 continue
-            unfinished = run_is_unfinished(adapter)
-            pattern = adapter.rank_pattern(live=True)
-            state = encode_state(adapter, pattern) if unfinished else {}
+            state = {}
+            if run_is_unfinished(adapter):
+                state = encode_state(adapter, adapter.rank_pattern(live=True))
             folder = Path(save_directory) / ("" if adapter.name == "default" else adapter.name)
             if is_main_process:
                 write_files(folder, state, remove=() if state else STATE_FILES)
@@ -124,7 +125,8 @@ class PlainModelOverrides(ModelOverrides):
         if not is_adalora(self):
             return _peft_forward(self, *args, **kwargs)
         refuse_division(self.base_model)
-        return add_penalty(self.base_model, _peft_forward(self, *args, **kwargs), kwargs)
+        outputs = _peft_forward(self, *args, **kwargs)
+        return add_penalty(self.base_model, outputs, kwargs, unless=adapters_are_disabled)
 
 
 def is_adalora(model: Any) -> bool:

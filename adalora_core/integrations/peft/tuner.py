@@ -20,11 +20,9 @@ from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.training.adapter_file.folder import TENSOR_PREFIX
 from adalora_core.training.adapter_file.tensors import keep_rows
 from adalora_core.training.compaction import compact
-from adalora_core.training.penalty_per_step import plus_penalty, weighted_penalty
+from adalora_core.training.penalty_per_step import add_penalty, weighted_penalty
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
     from adalora_core.training.compaction import CompactionReport
@@ -56,7 +54,8 @@ class TunerOverrides:
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
         refuse_division(self)
-        return add_penalty(self, self.model.forward(*args, **kwargs), kwargs)
+        outputs = self.model.forward(*args, **kwargs)
+        return add_penalty(self, outputs, kwargs, unless=adapters_are_disabled)
 
     def update_and_allocate(self: Any, global_step: int) -> None:
         """Call the allocator of this package after the 0-based optimizer step `global_step`."""
@@ -132,21 +131,7 @@ def refuse_division(tuner: Any) -> None:
         state_of(tuner).division.refuse_unsupported(trained_adapters(tuner), "forward")
 
 
-def add_penalty(tuner: Any, outputs: Any, arguments: Mapping[str, Any]) -> Any:
-    """Add the penalty to the loss of `outputs` if `tuner` is in training mode."""
-    if not tuner.training:
-        return outputs
-    if not torch.compiler.is_compiling():
-        for adapter in trained_adapters(tuner):
-            adapter.warn_if_steps_are_missed()
-    loss = getattr(outputs, "loss", None)
-    if isinstance(loss, torch.Tensor) and not _is_disabled(tuner):
-        outputs.loss = plus_penalty(
-            tuner, loss, normalised_over_step=arguments.get("num_items_in_batch") is not None
-        )
-    return outputs
-
-
-def _is_disabled(tuner: Any) -> bool:
+def adapters_are_disabled(tuner: Any) -> bool:
+    """Return whether PEFT has disabled the adapters of `tuner`."""
     _, layer = next(adalora_layers(tuner.model), (None, None))
     return layer is None or bool(layer.disable_adapters)

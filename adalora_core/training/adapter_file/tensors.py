@@ -25,8 +25,10 @@ def collect_tensors(
     """Return the adapter's tensors under the names of PEFT's files, without dropped triplets."""
     tensors: dict[str, torch.Tensor] = {}
     for path, layer in adapter.layers.items():
-        kept = keep_rows(whole_factors(layer, adapter.name), adapter.rows_in(pattern, path))
-        tensors |= {f"{path}.{factor}": values for factor, values in kept.items()}
+        factors = whole_factors(layer, adapter.name)
+        if pattern is not None:
+            factors = keep_rows(factors, adapter.rows_in(pattern, path))
+        tensors |= {f"{path}.{factor}": values for factor, values in factors.items()}
     for path, module in tuner.saved_modules():
         if adapter.name in module.modules_to_save:
             state = module.modules_to_save[adapter.name].state_dict()
