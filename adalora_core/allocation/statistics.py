@@ -153,11 +153,6 @@ class ImportanceStatistics:
         self._skipped = self._skipped + skipped
         return skipped
 
-    @staticmethod
-    def score_dtype(parameters: Sequence[torch.Tensor]) -> torch.dtype:
-        """Return the dtype of the averages and of the scores."""
-        return average_dtype(parameters[0].dtype) if parameters else torch.float32
-
     def release(self) -> None:
         """Free the averages, which the final phase does not need."""
         self.restore([], [])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from adalora_core.allocation.statistics import average_dtype
 from adalora_core.ops import apply_mask, select_triplets
 
 if TYPE_CHECKING:
@@ -57,6 +58,5 @@ class WholeFactors:
     def _empty_scores(self, statistics: ImportanceStatistics) -> torch.Tensor:
         statistics.prepare(self.parameters)
         self.ranks = statistics.ranks
-        device = self.parameters[0].device if self.parameters else None
-        dtype = statistics.score_dtype(self.parameters)
-        return torch.empty(sum(self.ranks), dtype=dtype, device=device)
+        like = self.parameters[0] if self.parameters else torch.empty(0)
+        return like.new_empty(sum(self.ranks), dtype=average_dtype(like.dtype))

@@ -1,1 +1,1 @@
-"""Bridges to other libraries; each is imported only by whoever uses it."""
+"""Bridges to other libraries; a program imports only those that it uses."""

@@ -1,4 +1,4 @@
-"""Rank allocation in loops of one's own, accelerate's included: a hook on the optimizer."""
+"""Allocate ranks in custom training loops, with accelerate or without, by an optimizer hook."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 
 
 def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableHandle:
-    """Call `update_and_allocate` after every step that `optimizer` makes, with the right number.
+    """Call `update_and_allocate` after every step of `optimizer`, with the right step number.
 
-    Steps are counted by the allocator, so a resumed run goes on where it stopped. A step that a
-    gradient scaler skips, and the micro-batches before `accelerator.accumulate` steps, make none.
-    Call `model.finalize()` when training has ended.
+    The allocator counts the steps, so a resumed run continues at its step. Steps that a gradient
+    scaler skips do not count, nor do micro-batches inside `accelerator.accumulate`. Call
+    `model.finalize()` after training.
 
     Args:
-        optimizer: of torch, or what `accelerator.prepare` made of it. DeepSpeed's engine and
-            optimizers fused into the backward pass run no hooks.
+        optimizer: an optimizer of torch, or the result of `accelerator.prepare`. DeepSpeed's engine
+            and optimizers fused into the backward pass run no hooks.
         model: an `AdaLoraModel`, an attached model of PEFT, or one of them in a wrapper for
             data-parallel training.
 
     Returns:
-        The handle; `handle.remove()` ends it.
+        The handle; `handle.remove()` removes the hook.
 
     Raises:
-        TypeError: `model` is something else.
+        TypeError: `model` is of another kind.
 
     Example:
         >>> import torch
@@ -48,13 +48,13 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
     tuner = tuner_of(model, "allocate_on_step")
 
     def after_step(stepped: torch.optim.Optimizer, *_: Any) -> None:
-        # Fused optimizers are called even where the scaler found an overflow, and do nothing.
+        # After an overflow the scaler still calls a fused optimizer, which then does nothing.
         if getattr(stepped, "found_inf", None):
             return
         allocators = [adapter.allocator for adapter in tuner.trained_adapters()]
         steps = [each.last_step for each in allocators if each and each.last_step is not None]
         tuner.update_and_allocate(max(steps, default=-1) + 1)
 
-    # accelerate wraps the optimizer that really steps.
+    # accelerate wraps the optimizer that makes the steps.
     inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
     return inner.register_step_post_hook(after_step)

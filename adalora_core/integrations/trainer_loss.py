@@ -1,4 +1,4 @@
-"""The penalty in losses that transformers' Trainer computes from the outputs of a model."""
+"""Add the penalty to losses that transformers' Trainer computes from the outputs of a model."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 def complete_loss(trainer: Trainer) -> None:
-    """Let the loss of `trainer` contain the penalty whatever it is made of.
+    """Make sure that the loss of `trainer` contains the penalty.
 
     A model adds the penalty to `outputs.loss`. Label smoothing, `compute_loss_func` and the
-    `compute_loss` of a subclass may pass that by; then it is added to their result. A second call
-    changes nothing.
+    `compute_loss` of a subclass may ignore this loss; the penalty is then added to their result. A
+    second call changes nothing.
     """
     compute_loss = trainer.compute_loss
     if isinstance(compute_loss, _CompleteLoss):
         return
     complete = functools.wraps(compute_loss)(_CompleteLoss(trainer, compute_loss))
-    setattr(trainer, "compute_loss", complete)  # noqa: B010 - types do not let a method be replaced
+    setattr(trainer, "compute_loss", complete)  # noqa: B010 - mypy refuses to replace a method
 
 
 class _CompleteLoss:
@@ -52,16 +52,16 @@ class _CompleteLoss:
         loss = result[0] if return_outputs else result
         if per_step.latest is not None and self._contains_computed is None:
             self._contains_computed = _depends_on(loss, per_step.latest)
-        is_there = per_step.latest is not None and self._contains_computed
+        is_contained = per_step.latest is not None and self._contains_computed
         per_step.latest = None
-        if not is_there and (is_first or not self._is_normalised(num_items_in_batch)):
+        if not is_contained and (is_first or not self._is_normalised(num_items_in_batch)):
             loss = add_to_loss(loss, tuner.orthogonality_penalty())
             per_step.end_first_forward()
         return (loss, *result[1:]) if return_outputs else loss
 
     def _is_normalised(self, num_items_in_batch: Any) -> bool:
-        """Return whether the loss is not divided by the micro-batches of a step any more."""
-        # The rule of Trainer.training_step.
+        """Return whether Trainer leaves the loss undivided by the micro-batches of a step."""
+        # As in Trainer.training_step.
         trainer = self._trainer
         if trainer.loss_is_scaled_for_ga is not None:
             return bool(trainer.loss_is_scaled_for_ga)

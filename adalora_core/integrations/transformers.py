@@ -1,4 +1,4 @@
-"""`AdaLoraCallback`: AdaLoRA under transformers' Trainer."""
+"""Run AdaLoRA under transformers' Trainer, with `AdaLoraCallback`."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _PHASE_NUMBERS = {Phase.WARMUP: 0, Phase.BUDGETING: 1, Phase.FINAL: 2}
 
 
 class AdaLoraCallback(TrainerCallback):
-    """Allocates ranks, binds `total_step: "auto"`, writes logs and makes checkpoints resumable.
+    """Allocate ranks, set a `total_step` of "auto", write logs and make checkpoints resumable.
 
     Works for an `AdaLoraModel` and for a model of PEFT after
-    `adalora_core.integrations.peft.attach(model)`. Steps are optimizer steps, whatever
-    `gradient_accumulation_steps` says; one that the fp16 scaler skipped is no observation.
+    `adalora_core.integrations.peft.attach(model)`. Steps are optimizer steps, for any
+    `gradient_accumulation_steps`; the gradients of a step that the fp16 scaler skips are ignored.
     Checkpoints hold the adapter and, until the last step, its training state;
-    `trainer.train(resume_from_checkpoint=...)` goes on from them.
+    `trainer.train(resume_from_checkpoint=...)` continues from them.
 
     Training logs get `budget` and `mean_rank` (triplets kept, over all matrices and on average),
     `phase` (0 warm-up, 1 budgeting, 2 final), `orthogonality` (the weighted penalty) and
@@ -54,15 +54,15 @@ class AdaLoraCallback(TrainerCallback):
         self._loss_scale = 0.0
 
     def add_to(self, trainer: Trainer) -> None:
-        """Put the callback in front of those that write logs, so that they get its numbers.
+        """Add the callback before those that write logs, so that these see its numbers.
 
-        The penalty is then part of the loss whatever computes it: the model, label smoothing,
-        `compute_loss_func` or the `compute_loss` of a subclass. It is added once, not where one of
-        these has called `model.orthogonality_penalty()` itself.
+        The penalty is then part of the loss, no matter what computes the loss: the model, label
+        smoothing, `compute_loss_func` or the `compute_loss` of a subclass. A loss that contains
+        `model.orthogonality_penalty()` already gets no second penalty.
 
-        `Trainer(callbacks=[AdaLoraCallback()])` works too, but puts the callback behind the
-        writers of `report_to`, which then do not see its numbers, and warns where the penalty is
-        missing. One that is there already is replaced: two would count every step twice.
+        `Trainer(callbacks=[AdaLoraCallback()])` works too, but the writers of `report_to` then do
+        not see the numbers, and a missing penalty is a warning. An earlier `AdaLoraCallback` is
+        replaced, since two would count every step twice.
         """
         handler = trainer.callback_handler
         others = [each for each in handler.callbacks if not isinstance(each, AdaLoraCallback)]
@@ -81,7 +81,7 @@ class AdaLoraCallback(TrainerCallback):
         model: Any = None,
         **_: Any,
     ) -> None:
-        """Check the model, and let Trainer save and load it as the adapter that it is."""
+        """Check the model, and make Trainer save and load it as an adapter."""
         _prepare_model(args, model)
 
     def on_train_begin(
@@ -93,13 +93,13 @@ class AdaLoraCallback(TrainerCallback):
         model: Any = None,
         **_: Any,
     ) -> None:
-        """Bind `total_step: "auto"` to the steps that Trainer will make.
+        """Replace a `total_step` of "auto" by the number of steps that Trainer will make.
 
         Raises:
-            ParallelismError: Trainer divides the model by FSDP, or hands it to DeepSpeed.
+            ParallelismError: Trainer divides the model by FSDP or uses DeepSpeed.
             RuntimeError: the adapter is loaded for inference.
         """
-        # Trainer.add_callback and model_init come after its other events.
+        # Trainer.add_callback and model_init come after on_init_end.
         _prepare_model(args, model)
         tuner = self._tuner(model)
         _refuse_division(args, tuner)
@@ -122,7 +122,7 @@ class AdaLoraCallback(TrainerCallback):
     ) -> None:
         """Note that the first micro-batch of an optimizer step comes next."""
         self._loss_scale = _loss_scale_of(optimizer)
-        # What Trainer.compute_loss does with losses that are normalised over the step.
+        # Trainer.compute_loss multiplies losses that are normalised over the step by this number.
         processes = max(args.world_size, args.n_gpu) if args.average_tokens_across_devices else 1
         self._tuner(model).penalty_per_step.begin_step(multiplied_by=processes)
 
@@ -136,12 +136,12 @@ class AdaLoraCallback(TrainerCallback):
         optimizer: Any = None,
         **_: Any,
     ) -> None:
-        """Allocate, after the optimizer has stepped and while the gradients are still there."""
-        # Of fused optimizers, Trainer's default, accelerate takes every step for made; but a scaler
+        """Allocate after the optimizer's step, before the gradients are cleared."""
+        # With fused optimizers, Trainer's default, accelerate reports no skipped step; but a scaler
         # that finds an overflow lowers its scale.
         is_lowered = _loss_scale_of(optimizer) < self._loss_scale
         if is_lowered or getattr(optimizer, "step_was_skipped", False):
-            # Trainer calls this too where the scaler found an overflow; it clears them next anyhow.
+            # Ignore the gradients of a skipped step; Trainer would clear them next.
             unwrapped(model).zero_grad()
         tuner = self._tuner(model)
         self._warn_if_penalty_is_missing(tuner)
@@ -162,7 +162,7 @@ class AdaLoraCallback(TrainerCallback):
             return
         numbers = self._numbers(model)
         logs.update(numbers)
-        # Trainer has filed a copy of the logs before.
+        # Trainer has already stored a copy of the logs.
         state.log_history[-1].update(numbers)
 
     def on_train_end(
@@ -174,7 +174,7 @@ class AdaLoraCallback(TrainerCallback):
         model: Any = None,
         **_: Any,
     ) -> None:
-        """Enforce the target budget, unless Trainer has just loaded the best checkpoint."""
+        """Enforce the target budget, unless Trainer has loaded the best checkpoint."""
         self._tuner(model).penalty_per_step.end_steps()
         if not (args.load_best_model_at_end and state.best_model_checkpoint):
             self._tuner(model).finalize()
@@ -192,7 +192,7 @@ class AdaLoraCallback(TrainerCallback):
         warnings.warn(
             "AdaLoraCallback: the loss that Trainer computes does not contain the orthogonality "
             f"penalty, although orth_reg_weight is {max(weights)}: label smoothing, "
-            "compute_loss_func and compute_loss of a subclass pass the loss of the model by. Add "
+            "compute_loss_func and compute_loss of a subclass ignore the loss of the model. Add "
             "the callback with AdaLoraCallback().add_to(trainer), add "
             "model.orthogonality_penalty() to the loss, or set orth_reg_weight to 0.",
             stacklevel=2,
@@ -234,9 +234,9 @@ def _warn_if_length_differs(tuner: Tuner, steps: int) -> None:
         if adapter.spec.total_step != steps:
             warnings.warn(
                 f"AdaLoraCallback: Trainer makes {steps} optimizer steps, but total_step of the "
-                f"adapter {adapter.name!r} is {adapter.spec.total_step}: its schedule is made for "
-                f'a run of that length. Set total_step to {steps}, or to "auto" in a '
-                "configuration of adalora_core.",
+                f"adapter {adapter.name!r} is {adapter.spec.total_step}, so its schedule does not "
+                f'fit the run. Set total_step to {steps}, or to "auto" in a configuration of '
+                "adalora_core.",
                 stacklevel=2,
             )
 

@@ -1,4 +1,4 @@
-"""What the integrations need of a model, whoever made it."""
+"""Find the tuner of a model that this package or PEFT has made."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Tuner(Protocol):
     penalty_per_step: PenaltyPerStep
 
     def trained_adapters(self) -> Sequence[Adapter]:
-        """Return the active adapters that are being trained."""
+        """Return the active adapters that are made for training."""
 
     def update_and_allocate(self, step: int) -> Any:
-        """Take an optimizer step into account."""
+        """Call the allocators after an optimizer step."""
 
     def orthogonality_penalty(self) -> torch.Tensor:
         """Return the weighted penalty."""
 
     def bind_total_step(self, total_step: int) -> None:
-        """Put a number in the place of `total_step: "auto"`."""
+        """Replace a `total_step` of "auto" by a number."""
 
     def finalize(self) -> None:
         """Enforce the target budget."""

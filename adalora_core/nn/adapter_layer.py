@@ -193,8 +193,7 @@ class AdaLoraLayer(nn.Module):
     def delta_weight(self, name: str) -> torch.Tensor:
         """Return `scale · B diag(E) A` in the layout of the base weight, in the dtype of A."""
         factors = self.lora_A[name].detach() * self.lora_E[name].detach()
-        delta: torch.Tensor = self.lora_B[name].detach() @ factors * self.scale[name]
-        return delta
+        return self.lora_B[name].detach() @ factors * self.scale[name]  # type: ignore[no-any-return]
 
     def merge(
         self, *, safe_merge: bool = False, adapter_names: Sequence[str] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from torch.nn import functional
@@ -67,10 +68,7 @@ class SVDConv2d(AdaLoraLayer):
     def factor_shapes(self) -> tuple[int, int]:
         """`(in/groups · kh · kw, out)`."""
         rows, *window = self.base_layer.weight.shape
-        columns = 1
-        for size in window:
-            columns *= size
-        return columns, rows
+        return math.prod(window), rows
 
     def lora_kernel(self, path: str) -> tuple[int, ...]:
         """Return `(kh, kw)`.

@@ -99,8 +99,7 @@ def whole(tensor: Any) -> torch.Tensor:
     """Return `tensor`, gathered if it is divided; every process has to make this call."""
     if not is_sharded(tensor):
         return tensor  # type: ignore[no-any-return]  # a tensor by contract
-    gathered: torch.Tensor = tensor.detach().full_tensor()
-    return gathered
+    return tensor.detach().full_tensor()  # type: ignore[no-any-return]  # same
 
 
 def local_part(tensor: Any) -> torch.Tensor:

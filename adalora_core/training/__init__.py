@@ -1,4 +1,4 @@
-"""The training API: models with AdaLoRA adapters, their files and their ranks."""
+"""The training API: models with AdaLoRA adapters, and their files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One adapter of a model: its configuration, its layers and its allocator."""
+"""Hold one adapter of a model: its configuration, layers and allocator."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 MISSED_STEPS_BEFORE_WARNING = 30
 """Optimizer steps without `update_and_allocate` until a warning.
 
-LBFGS evaluates the loss up to 25 times within one step, moving the parameters in between.
+One step of LBFGS moves the parameters up to 25 times.
 """
 
 
 class AllocationNotRunningWarning(UserWarning):
-    """Nobody calls `update_and_allocate`, or it never finds a gradient."""
+    """`update_and_allocate` is not called, or never finds a gradient."""
 
 
 class RepeatedStepWarning(UserWarning):
-    """`update_and_allocate` gets one step twice, so its gradients are counted twice."""
+    """`update_and_allocate` gets a step twice, so its gradients count twice."""
 
 
 class Adapter:
-    """The state of one adapter that does not live in modules.
+    """One adapter: everything about it but its parameters, which are in the layers.
 
     Attributes:
         name: as in `lora_A.<name>`.
-        config: the configuration; its `rank_pattern` is brought up to date by `sync_pattern`.
-        spec: the same numbers for compute.
-        layers: adapted modules by path, in the model's order.
-        positions: for each module, which of its `init_r` original triplets its rows are. Shorter
-            than `init_r` once triplets were cut out.
-        allocator: None while the adapter is frozen.
+        config: the configuration; `sync_pattern` updates its `rank_pattern`.
+        spec: the numbers of the configuration that compute needs.
+        layers: adapted layers by path, in the model's order.
+        positions: for each module, the original triplets (0 to `init_r - 1`) that its rows are.
+            Shorter than `init_r` after triplets were cut out.
+        allocator: None while the adapter is frozen, and until `total_step` is known.
     """
 
     def __init__(self, name: str, config: AdaLoraConfig) -> None:
@@ -62,20 +62,18 @@ class Adapter:
 
     @property
     def is_trainable(self) -> bool:
-        """Whether the adapter was made to be trained."""
+        """Whether the adapter is made for training, by its `inference_mode`."""
         return not self.config.inference_mode
 
     def add_layer(self, path: str, layer: AdaLoraLayer, positions: list[int] | None = None) -> None:
-        """Take `layer` in; its rows are the original triplets `positions`, None for all."""
+        """Add `layer`, whose rows are the original triplets `positions`; None means all of them."""
         self.layers[path] = layer
         self.positions[path] = (
             list(range(layer.rank(self.name))) if positions is None else positions
         )
 
     def start_allocation(self) -> None:
-        """Make the allocator.
-
-        A `total_step` of "auto" has to be bound first: until then there is no schedule to follow.
+        """Make the allocator, unless `total_step` is "auto": the schedule is not known yet.
 
         Raises:
             ValueError: `total_step` is not set.
@@ -85,7 +83,7 @@ class Adapter:
         self.allocator = RankAllocator(self.spec, self.matrices())
 
     def bind_total_step(self, total_step: int) -> None:
-        """Put a number in the place of `total_step: "auto"` and start; a number stays as it is.
+        """Replace a `total_step` of "auto" and start the allocation; a number stays as it is.
 
         Raises:
             ConfigError: the schedule does not fit into `total_step` steps.
@@ -98,8 +96,8 @@ class Adapter:
             self.start_allocation()
 
     def matrices(self) -> list[AdaptedMatrix]:
-        """Return where the factors of every matrix are."""
-        # The private dictionaries are what nn.Module keeps when parameters are replaced.
+        """Return the places of the factors of every matrix."""
+        # nn.Module keeps these private dictionaries when parameters are replaced.
         return [
             AdaptedMatrix(
                 path,
@@ -112,21 +110,20 @@ class Adapter:
         ]
 
     def factors(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Return all A and all B."""
-        layers = self.layers.values()
+        """Return A of every layer, and B of every layer."""
         name = self.name
         return (
-            [layer.lora_A._parameters[name] for layer in layers],  # type: ignore[misc]  # noqa: SLF001
-            [layer.lora_B._parameters[name] for layer in layers],  # type: ignore[misc]  # noqa: SLF001
+            [each.lora_A._parameters[name] for each in self.layers.values()],  # type: ignore[misc]  # noqa: SLF001
+            [each.lora_B._parameters[name] for each in self.layers.values()],  # type: ignore[misc]  # noqa: SLF001
         )
 
     def allocate(self, step: int) -> AllocationReport:
-        """Take one optimizer step into account."""
+        """Call the allocator after one optimizer step, and warn if the calls look wrong."""
         if self.allocator is None and self.is_trainable:
             raise RuntimeError(
-                f"update_and_allocate: total_step of the adapter {self.name!r} is {AUTO!r}, and "
-                "nobody has bound it; AdaLoraCallback does, elsewhere call "
-                "model.bind_total_step(optimizer_steps_of_the_run)"
+                f"update_and_allocate: total_step of the adapter {self.name!r} is still {AUTO!r}; "
+                "call model.bind_total_step(optimizer_steps_of_the_run) before training, or use "
+                "AdaLoraCallback, which does so"
             )
         if self.allocator is None:
             raise RuntimeError(
@@ -141,7 +138,7 @@ class Adapter:
         return report
 
     def remove_dropped(self, kept: dict[str, list[bool]]) -> None:
-        """Note that the triplets which `kept` drops were cut out of every module."""
+        """Update `positions` after the triplets that `kept` drops were cut out of every module."""
         for path, flags in kept.items():
             rows = self.positions[path]
             self.positions[path] = [row for row, flag in zip(rows, flags, strict=True) if flag]
@@ -153,11 +150,11 @@ class Adapter:
     def rank_pattern(self, *, live: bool = False) -> RankPattern | None:
         """Return the kept triplets of every matrix as lists of length `init_r`, or None.
 
-        None stands for a run without an allocation so far, as in PEFT's files.
+        None means that there was no allocation so far, as in PEFT's files.
 
         Args:
-            live: count a dropped triplet whose singular value has grown again since, so that the
-                pattern describes what the model computes, not only what the allocator chose.
+            live: include dropped triplets whose singular value is not zero any more, so that the
+                pattern describes what the model computes and not what the allocator chose.
         """
         allocated = self.allocator is not None and self.allocator.mask is not None
         pruned = any(len(rows) < self.spec.init_r for rows in self.positions.values())
@@ -177,6 +174,12 @@ class Adapter:
             pattern[f"{path}{SINGULAR_VALUES_SUFFIX}"] = full
         return pattern
 
+    def rows_in(self, pattern: RankPattern | None, path: str) -> list[int]:
+        """Return the rows of the module `path` that `pattern` keeps; None keeps all of them."""
+        places = self.positions[path]
+        kept = None if pattern is None else pattern[f"{path}{SINGULAR_VALUES_SUFFIX}"]
+        return [row for row, place in enumerate(places) if kept is None or kept[place]]
+
     def sync_pattern(self) -> None:
         """Write the kept set into `config.rank_pattern`, keyed as PEFT keys it in memory."""
         pattern = self.rank_pattern()
@@ -186,7 +189,7 @@ class Adapter:
     # --- forgotten, late and repeated calls -----------------------------------------------------
 
     def _warn_without_gradient(self, allocator: RankAllocator, step: int) -> None:
-        """Warn before the first allocation if no gradient has been there at any step so far."""
+        """Warn at the first allocation if no step so far had a gradient."""
         if self._gradient_was_seen or allocator.mask is not None:
             return
         self._gradient_was_seen = any(each.grad is not None for each in allocator.parameters())
@@ -194,14 +197,14 @@ class Adapter:
             warnings.warn(
                 f"AdaLoRA: update_and_allocate has not found a gradient of the adapter "
                 f"{self.name!r} at any step, so ranks are allocated by position. Call it after "
-                "optimizer.step() and before optimizer.zero_grad(); what keeps gradients to "
-                "itself (DeepSpeed) is not supported.",
+                "optimizer.step() and before optimizer.zero_grad(); engines that hide gradients "
+                "(DeepSpeed) are not supported.",
                 AllocationNotRunningWarning,
                 stacklevel=6,
             )
 
     def _warn_if_repeated(self, allocator: RankAllocator, step: int) -> None:
-        """Warn once if a step comes again, as from a loop that has a hook on its optimizer."""
+        """Warn once if a step is repeated, as when a loop and a hook on its optimizer both call."""
         if step != allocator.last_step or self._has_warned_of_repetition:
             return
         self._has_warned_of_repetition = True
@@ -218,9 +221,9 @@ class Adapter:
         return None if layer is None else int(layer.lora_B[self.name]._version)  # noqa: SLF001
 
     def warn_if_steps_are_missed(self) -> None:
-        """Warn once if the optimizer moves the adapter and nobody calls `update_and_allocate`.
+        """Warn once if the optimizer makes steps without `update_and_allocate`.
 
-        Called in training forwards: an optimizer step between two of them changes B's version.
+        Training forwards call this: an optimizer step between two of them changes B's version.
         """
         if self.allocator is None or self._missed_steps > MISSED_STEPS_BEFORE_WARNING:
             return

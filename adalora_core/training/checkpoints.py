@@ -1,4 +1,4 @@
-"""Save an adapter of a tuner with its training state into a folder, and load both from it."""
+"""Save an adapter with its training state into a folder, and load both."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def save_adapter(
 ) -> None:
     """Write the adapter `name` into `folder`; see `AdaLoraModel.save_pretrained`.
 
-    Of a sharded model every process has to take part, since its factors are gathered; the first
-    one writes.
+    With a sharded model every process has to call it, since the factors are gathered; the first
+    process writes.
     """
     adapter = tuner.adapters[name]
     if are_sharded(adapter.factors()[0]):
@@ -61,16 +61,15 @@ def save_adapter(
     if save_training_state is None:
         save_training_state = run_is_unfinished(adapter)
     pattern = adapter.rank_pattern(live=True)
-    tensors = collect_tensors(tuner, adapter, pattern)
     state = encode_state(adapter, pattern) if save_training_state else {}
     contents = {
-        WEIGHTS_NAME: encode_tensors(tensors),
+        WEIGHTS_NAME: encode_tensors(collect_tensors(tuner, adapter, pattern)),
         **state,
-        # The last to be renamed: a folder with a configuration is whole.
+        # Renamed last: a folder with a configuration is complete.
         CONFIG_NAME: encode_config(_config_values(tuner, adapter, pattern)),
     }
     if is_main_process:
-        # The state of an earlier save would not fit the new adapter.
+        # A state of an earlier save does not fit the new adapter.
         write_files(folder, contents, remove=() if state else STATE_FILES)
 
 
@@ -101,9 +100,9 @@ def load_adapter(
 ) -> None:
     """Add the adapter in the folder `source` as `name`; see `AdaLoraModel.from_pretrained`.
 
-    Everything is read and checked first. A trainable adapter goes on from the training state beside
-    it, if there is one. If `name` exists already it takes the values of the file and stays
-    trainable or frozen as it is.
+    Everything is read and checked first. A trainable adapter continues from the training state in
+    the folder, if there is one. An adapter `name` that exists takes the values of the file, and
+    stays trainable or frozen.
     """
     existing = tuner.adapters.get(name)
     learns = existing.is_trainable if existing is not None else is_trainable
@@ -120,7 +119,7 @@ def load_adapter(
         positions = state.positions
         saved.tensors |= state.factors
     if existing is None:
-        # The values come from the file: nothing is drawn, and nothing is allocated twice.
+        # The values come from the file: no random numbers, no memory twice.
         meta = torch.device("meta")
         adapter = tuner.inject(
             name, saved.config, targets=targets, positions=positions, device=meta
@@ -137,10 +136,10 @@ def load_adapter(
 def _reuse_adapter(
     adapter: Adapter, saved: SavedAdapter, positions: dict[str, list[int]]
 ) -> Adapter:
-    """Make `adapter` the one of the file, but for its values; refuse one of another shape."""
+    """Give `adapter` the configuration and the positions of the file; refuse another shape."""
     spec = AdapterSpec.of(saved.config)
     if adapter.spec.total_step is None:
-        # "auto": the file knows what it was bound to.
+        # "auto": the file has the number.
         adapter.spec = dataclasses.replace(adapter.spec, total_step=spec.total_step)
     paths = list(adapter.layers)
     if fingerprint(adapter.spec, paths) != fingerprint(spec, list(positions)):

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CompactionReport:
-    """What a compaction freed.
+    """How much a compaction freed.
 
     Attributes:
         parameters_before, parameters_after: entries of A, E and B over all matrices.
-        state_before, state_after: entries of the optimizer's state of them.
+        state_before, state_after: entries of the optimizer's state for these.
     """
 
     parameters_before: int
@@ -34,7 +34,7 @@ class CompactionReport:
 
 @dataclass(slots=True)
 class _Cut:
-    """One parameter, the axis its triplets lie on and the rows that stay."""
+    """One parameter, the axis of its triplets, and the rows to keep."""
 
     parameter: torch.nn.Parameter
     axis: int
@@ -48,7 +48,7 @@ def compact(tuner: AdaLoraTuner, optimizer: torch.optim.Optimizer) -> Compaction
     """Cut dropped triplets out of `tuner` and `optimizer`; see `AdaLoraModel.compact`."""
     adapters = tuner.trained_adapters()
     if not adapters:
-        raise ValueError("compact: no active adapter is being trained")
+        raise ValueError("compact: no active adapter is trainable; load it with is_trainable=True")
     refuse_compacting(tuner, adapters)
     kept = [_kept(adapter) for adapter in adapters]
     cuts = [
@@ -60,7 +60,7 @@ def compact(tuner: AdaLoraTuner, optimizer: torch.optim.Optimizer) -> Compaction
         parameter = cut.parameter
         gradient = parameter.grad
         parameter.grad = None
-        # In place: the optimizer and whoever else holds the parameter keep the same object.
+        # In place: the optimizer and other holders of the parameter keep the same object.
         parameter.data = cut.apply(parameter.data)
         parameter.grad = None if gradient is None else cut.apply(gradient)
     for cut, store, key in state:
@@ -76,8 +76,8 @@ def _kept(adapter: Adapter) -> dict[str, list[bool]]:
     if allocator is None or not allocator.target_reached:
         step = None if allocator is None else allocator.schedule.final_start
         raise ValueError(
-            f"compact: the kept set of {adapter.name!r} is not final yet; call "
-            f"it after update_and_allocate({step}), the first final step, or after finalize()"
+            f"compact: the kept set of the adapter {adapter.name!r} is not final yet; call "
+            f"compact after update_and_allocate({step}), the first final step, or finalize()"
         )
     return allocator.kept()
 
@@ -98,14 +98,14 @@ def _cuts(adapter: Adapter, kept: dict[str, list[bool]]) -> Iterator[_Cut]:
 def _state_tensors(
     optimizer: torch.optim.Optimizer, cuts: list[_Cut]
 ) -> list[tuple[_Cut, dict[str, Any], str]]:
-    """Return the places of all state that has the shape of a parameter; refuse other state."""
+    """Return where the optimizer keeps tensors of a parameter's shape; refuse other state."""
     held = {id(each) for group in optimizer.param_groups for each in group["params"]}
     places = []
     for cut in cuts:
         if id(cut.parameter) not in held:
             raise ValueError(
-                "compact: the optimizer does not hold the adapter's parameters; pass the one that "
-                "trains it"
+                "compact: the optimizer does not hold the adapter's parameters; pass the optimizer "
+                "that trains it"
             )
         store = optimizer.state.get(cut.parameter, {})
         for key, value in store.items():
@@ -124,9 +124,8 @@ def _state_tensors(
 
 
 def _is_scalar(value: Any) -> bool:
-    if isinstance(value, torch.Tensor):
-        return value.dim() == 0
-    return value is None or isinstance(value, bool | int | float)
+    is_tensor = isinstance(value, torch.Tensor)
+    return value.dim() == 0 if is_tensor else value is None or isinstance(value, bool | int | float)
 
 
 def _entries(cuts: list[_Cut], state: list[tuple[_Cut, dict[str, Any], str]]) -> tuple[int, int]:

@@ -1,7 +1,7 @@
-"""A pruned AdaLoRA adapter is exactly a LoRA adapter: write it as one.
+"""Write an AdaLoRA adapter as a LoRA adapter with the same outputs.
 
 `B · diag(E) · A · scale = B · (A · E · scale)`, so with `lora_A = A · E · scale`, `lora_B = B`, and
-`lora_alpha = r` per module the outputs are the same. Servers that know LoRA alone can use it.
+`lora_alpha = r` per module the outputs are equal. Servers that support only LoRA can use the file.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _CARRIED_OVER = (
     "revision",
     "task_type",
 )
-"""Fields that mean the same for LoRA."""
+"""Fields with the same meaning for LoRA."""
 
 
 def export_folder(source: str | os.PathLike[str], destination: str | os.PathLike[str]) -> None:
     """Write the saved AdaLoRA adapter `source` as a LoRA adapter, from its files alone.
 
-    The files do not tell a convolution from a linear layer; for convolutions use
+    The files do not show which module is a convolution; for convolutions use
     `AdaLoraModel.export_lora`, which has the model.
 
     Raises:
@@ -82,8 +82,8 @@ def write_lora(
 
     Args:
         saved: the adapter.
-        destination: folder; files there are replaced only when all are written.
-        kernels: `(kh, kw)` per path of a convolution.
+        destination: the folder; files there are replaced after all new ones are on disk.
+        kernels: trailing dimensions of `lora_A` by path, see `AdaLoraLayer.lora_kernel`.
     """
     tensors: dict[str, torch.Tensor] = {}
     ranks: dict[str, int] = {}
@@ -102,19 +102,19 @@ def write_lora(
         tensors[f"{TENSOR_PREFIX}{path}.lora_A.weight"] = scaled
         tensors[f"{TENSOR_PREFIX}{path}.lora_B.weight"] = factor_b
     if not ranks:
-        raise CheckpointError("export_lora: no triplet is left in any module, nothing to export")
+        raise CheckpointError(
+            "export_lora: no triplet is left in any module, so there is nothing to export"
+        )
     for name, tensor in saved.tensors.items():
         if name.rpartition(".")[2] not in FACTORS:
             tensors[f"{TENSOR_PREFIX}{name}"] = tensor
-    config = _lora_config(saved.config, ranks)
-    write_files(
-        destination, {WEIGHTS_NAME: encode_tensors(tensors), CONFIG_NAME: encode_config(config)}
-    )
+    config = encode_config(_lora_config(saved.config, ranks))
+    write_files(destination, {WEIGHTS_NAME: encode_tensors(tensors), CONFIG_NAME: config})
 
 
 def _lora_config(config: AdaLoraConfig, ranks: dict[str, int]) -> dict[str, Any]:
     values = config.to_json_dict()
-    # PEFT searches these keys in module names: the anchor keeps "a.q" from meaning "b.a.q" too.
+    # PEFT searches these keys in module names: without the anchor "a.q" would match "b.a.q".
     patterns = {f"^{re.escape(path)}": rank for path, rank in ranks.items()}
     largest = max(ranks.values())
     return {

@@ -1,4 +1,4 @@
-"""AdaLoraModel: what users hold; the surface of PEFT's PeftModel for AdaLoRA."""
+"""Offer the surface of PEFT's `PeftModel` for a base model with AdaLoRA adapters."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ DEFAULT_ADAPTER = "default"
 class AdaLoraModel(nn.Module):
     """A base model with AdaLoRA adapters; made by `get_peft_model` or `from_pretrained`.
 
-    Unknown attributes and methods are the base model's. `base_model` is the tuner,
-    `base_model.model` the model that was adapted (it was changed in place).
+    Other attributes and methods come from the base model. `base_model` is the tuner, and
+    `base_model.model` the adapted model, which is changed in place.
 
     Example:
         >>> import torch
@@ -48,7 +48,7 @@ class AdaLoraModel(nn.Module):
         self.base_model = AdaLoraTuner(model)
 
     def __new__(cls, model: nn.Module | None = None) -> Self:
-        """Make the class whose `forward` shows the base model's signature: Trainer reads it."""
+        """Make an instance of a class whose `forward` shows the base model's signature."""
         made = cls if model is None else class_with_signature_of(cls, type(model))
         return super().__new__(made)
 
@@ -102,7 +102,7 @@ class AdaLoraModel(nn.Module):
 
     @property
     def active_adapter(self) -> str:
-        """The first of them."""
+        """The first active adapter."""
         return self.base_model.active_adapters[0]
 
     @property
@@ -114,32 +114,32 @@ class AdaLoraModel(nn.Module):
     # --- training -------------------------------------------------------------------------------
 
     def update_and_allocate(self, step: int) -> None:
-        """Take the 0-based optimizer step `step` into account.
+        """Update the importance and the ranks after the 0-based optimizer step `step`.
 
-        Call it after `optimizer.step()` and before `zero_grad()`.
+        Call it once per step, after `optimizer.step()` and before `zero_grad()`.
         """
         reshard(self)
         self.base_model.update_and_allocate(step)
 
     def finalize(self) -> None:
-        """Enforce the target budget when training has ended; needed where `tfinal` is 0."""
+        """Enforce the target budget after training; needed if `tfinal` is 0."""
         self.base_model.finalize()
 
     def bind_total_step(self, total_step: int) -> None:
-        """Put a number in the place of `total_step: "auto"`, as `AdaLoraCallback` does."""
+        """Replace a `total_step` of "auto" by a number, as `AdaLoraCallback` does."""
         self.base_model.bind_total_step(total_step)
 
     def compact(self, optimizer: torch.optim.Optimizer) -> CompactionReport:
         """Cut dropped triplets out of the parameters and of `optimizer`'s state, in place.
 
         Call it in the final phase, after `update_and_allocate` or `finalize()`. Outputs stay the
-        same up to rounding. Later training is that of the masked run if neither the penalty nor
-        gradient clipping sees dropped triplets (weight 0, no clipping); otherwise it is that of a
+        same up to rounding. Later training equals that of the masked run if neither the penalty nor
+        gradient clipping sees dropped triplets (weight 0, no clipping). Otherwise it equals a
         masked run whose penalty and clip norm count kept triplets only.
 
         Args:
-            optimizer: the one that trains the adapter; all of its state must have the shape of its
-                parameter or be a scalar, as in AdamW, Adam and SGD.
+            optimizer: the optimizer that trains the adapter. Each entry of its state must have the
+                shape of the parameter or be a scalar, as in AdamW, Adam and SGD.
 
         Raises:
             ValueError: the kept set is not final, or the optimizer keeps other state; nothing was
@@ -159,7 +159,7 @@ class AdaLoraModel(nn.Module):
         return compact(self.base_model, optimizer)
 
     def orthogonality_penalty(self) -> torch.Tensor:
-        """Return the weighted penalty that training adds to `outputs.loss`, for losses of your own.
+        """Return the weighted penalty that training adds to `outputs.loss`, for custom losses.
 
         `Σ orth_reg_weight · mean over A and B of ‖A Aᵀ - I‖_F, ‖Bᵀ B - I‖_F` (paper equation 4,
         un-squared and averaged, as PEFT does), a scalar.
@@ -174,7 +174,7 @@ class AdaLoraModel(nn.Module):
     def print_trainable_parameters(self) -> None:
         """Print how many parameters are trained."""
         trainable, total = self.get_nb_trainable_parameters()
-        print(  # noqa: T201 - printing is what it is for
+        print(  # noqa: T201 - the caller wants it printed
             f"trainable params: {trainable:,d} || all params: {total:,d} || "
             f"trainable%: {100 * trainable / max(total, 1):.4f}"
         )
@@ -184,7 +184,7 @@ class AdaLoraModel(nn.Module):
     def add_adapter(
         self, adapter_name: str, peft_config: AdaLoraConfig, *, autocast_adapter_dtype: bool = True
     ) -> None:
-        """Add another adapter; it does not act until `set_adapter` says so."""
+        """Add another adapter, which does not act before `set_adapter`."""
         config = checked_copy(peft_config)
         tuner = self.base_model
         adapter = tuner.inject(adapter_name, config, autocast_adapter_dtype=autocast_adapter_dtype)
@@ -194,7 +194,7 @@ class AdaLoraModel(nn.Module):
     def set_adapter(
         self, adapter_name: str | Sequence[str], *, inference_mode: bool = False
     ) -> None:
-        """Make one or more adapters act on the output; those made for training learn."""
+        """Activate one or more adapters; those made for training learn."""
         self.base_model.set_active(adapter_name, inference_mode=inference_mode)
 
     def delete_adapter(self, adapter_name: str) -> None:
@@ -202,19 +202,19 @@ class AdaLoraModel(nn.Module):
         self.base_model.delete(adapter_name)
 
     def add_weighted_adapter(self, *_: Any, **__: Any) -> None:
-        """Refuse, as PEFT does: triplets of different adapters do not add up to triplets.
+        """Refuse, as PEFT does: a sum of AdaLoRA adapters is not an AdaLoRA adapter.
 
         Raises:
             TypeError: always.
         """
         raise TypeError(
-            "add_weighted_adapter: AdaLoRA adapters cannot be combined; export_lora() each and "
-            "combine those in PEFT"
+            "add_weighted_adapter: AdaLoRA adapters cannot be combined; export each with "
+            "export_lora() and combine the LoRA adapters in PEFT"
         )
 
     @contextlib.contextmanager
     def disable_adapter(self) -> Iterator[None]:
-        """Let the base model act alone inside the `with` block."""
+        """Disable all adapters inside the `with` block."""
         self.base_model.enable_layers(enabled=False)
         try:
             yield
@@ -230,12 +230,12 @@ class AdaLoraModel(nn.Module):
         self.base_model.merge(adapter_names, safe_merge=safe_merge)
 
     def unmerge_adapter(self) -> None:
-        """Take every merged ΔW out of the base weights again."""
+        """Subtract every merged ΔW from the base weights."""
         self.base_model.unmerge()
 
     def merge_and_unload(
         self,
-        progressbar: bool = False,  # noqa: ARG002 - PEFT's signature; merging takes no time
+        progressbar: bool = False,  # noqa: ARG002 - PEFT's signature; merging is fast
         safe_merge: bool = False,
         adapter_names: Sequence[str] | None = None,
     ) -> nn.Module:
@@ -244,7 +244,7 @@ class AdaLoraModel(nn.Module):
         return self.base_model.unload()
 
     def unload(self) -> nn.Module:
-        """Return the base model without any adapter layer, weights as they were."""
+        """Return the base model without any adapter layer and with its original weights."""
         self.base_model.unmerge()
         return self.base_model.unload()
 
@@ -258,17 +258,16 @@ class AdaLoraModel(nn.Module):
         save_training_state: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        """Write adapters in PEFT's format; dropped triplets are left out.
+        """Write adapters in PEFT's format, without dropped triplets.
 
-        The files describe what the model computes: a dropped triplet whose singular value has
-        grown again since the last allocation is still written. Files are replaced only when all
-        of them are on disk.
+        The files describe what the model computes: a dropped triplet whose singular value is not
+        zero any more is written. Files are replaced after all new ones are on disk.
 
         Args:
-            save_directory: `default` goes there, others into a folder of their name.
-            selected_adapters: which; None means all.
-            save_training_state: also write what a resumed run needs to go on bit for bit; None
-                means while a run is unfinished.
+            save_directory: folder of the adapter `default`; others get a subfolder of their name.
+            selected_adapters: names of the adapters to write; None means all.
+            save_training_state: also write what a resumed run needs to continue bit for bit; None
+                means yes while a run is unfinished.
             kwargs: PEFT's `safe_serialization` and `is_main_process`; under FSDP2 every process
                 must call.
 
@@ -300,16 +299,16 @@ class AdaLoraModel(nn.Module):
     ) -> None:
         """Write an adapter as plain LoRA: `lora_A = A · E · scale`, `lora_B = B`, the same outputs.
 
-        Every module gets its own rank and alpha; modules at rank 0 are left out. PEFT loads it, and
-        so does what serves LoRA.
+        Every module gets its own rank and alpha; modules at rank 0 are left out. PEFT and servers
+        for LoRA load the folder.
 
         Args:
-            save_directory: the folder to write; not the one of the AdaLoRA adapter.
-            adapter_name: which, None for the first active one.
+            save_directory: the folder to write; not the folder of the AdaLoRA adapter.
+            adapter_name: name of the adapter; None means the first active one.
 
         Raises:
             CheckpointError: no triplet is left.
-            TargetError: a grouped convolution cannot be written as LoRA.
+            TargetError: a layer, such as a grouped convolution, cannot be written as LoRA.
             OSError: the folder cannot be written; nothing was replaced.
         """
         export_adapter(self.base_model, adapter_name or self.active_adapter, save_directory)
@@ -325,14 +324,14 @@ class AdaLoraModel(nn.Module):
         autocast_adapter_dtype: bool = True,
         low_cpu_mem_usage: bool = False,
     ) -> AdaLoraModel:
-        """Return `model` with the adapter of a folder that PEFT or this package has written.
+        """Return `model` with the adapter in a folder that PEFT or this package has written.
 
         Everything is checked before `model` is changed. Factors are created once, with the values
-        of the file, so `low_cpu_mem_usage` has nothing left to save.
+        of the file, so `low_cpu_mem_usage` changes nothing.
 
         Raises:
             CheckpointError: the folder is incomplete, damaged or for another model.
-            ConfigError: its configuration breaks the contract.
+            ConfigError: the configuration in the folder breaks the contract.
         """
         del low_cpu_mem_usage
         wrapped = cls(model)
@@ -353,7 +352,7 @@ class AdaLoraModel(nn.Module):
         is_trainable: bool = False,
         autocast_adapter_dtype: bool = True,
     ) -> None:
-        """Add an adapter from a folder, or give an existing one its values."""
+        """Add an adapter from a folder, or give an existing adapter the values of the folder."""
         checkpoints.load_adapter(
             self.base_model,
             model_id,
@@ -374,8 +373,8 @@ def get_peft_model(
 
     Args:
         model: any `nn.Module`.
-        peft_config: its configuration; a copy is kept.
-        adapter_name: of the adapter.
+        peft_config: configuration of the adapter; a copy is kept.
+        adapter_name: name of the adapter.
         autocast_adapter_dtype: float32 factors on a base in bfloat16 or float16.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Ways to divide a model over processes that would train wrongly: refused, each with what to do.
+"""Refuse ways to divide a model over processes that train wrongly.
 
 DDP and FSDP2 (`fully_shard`) are supported; see docs/scaling.md.
 """
@@ -43,10 +43,10 @@ def is_distributed() -> bool:
 def refuse_divided_base(model: nn.Module) -> None:
     """Refuse to add an adapter to a model that is divided or wrapped already.
 
-    Its factors would be unknown to whoever synchronises the gradients.
+    The wrapper would not synchronise the gradients of the new factors.
 
     Raises:
-        ParallelismError: so it is; nothing was changed.
+        ParallelismError: the model is divided or wrapped; nothing was changed.
     """
     for path, module in model.named_modules():
         if _is_wrapper(module):
@@ -66,37 +66,37 @@ def refuse_divided_base(model: nn.Module) -> None:
 
 
 class DivisionCheck:
-    """Looks once before each kind of call: a wrapper stays, and looking takes time."""
+    """Check the division of a model once for each kind of call, since the check takes time."""
 
     def __init__(self) -> None:
-        self._looked_before: set[str] = set()
+        self._checked: set[str] = set()
 
     def refuse_unsupported(self, adapters: Iterable[Adapter], purpose: str) -> None:
-        """Refuse to train `adapters` where that would be wrong.
+        """Refuse to train `adapters` if their division trains wrongly.
 
         Args:
-            adapters: those that are trained.
-            purpose: the call that is refused, for the message.
+            adapters: the trained adapters.
+            purpose: the call to refuse, for the message.
 
         Raises:
-            ParallelismError: so it is; nothing was changed.
+            ParallelismError: the division is not supported; nothing was changed.
         """
-        if purpose in self._looked_before or not is_distributed():
+        if purpose in self._checked or not is_distributed():
             return
         for adapter in adapters:
             refuse_unsupported_division(adapter, purpose)
-        self._looked_before.add(purpose)
+        self._checked.add(purpose)
 
 
 def refuse_unsupported_division(adapter: Adapter, purpose: str) -> None:
-    """Refuse to train `adapter` where its factors or base layers are divided in other ways.
+    """Refuse to train `adapter` if its factors or base layers are divided in an unsupported way.
 
     Args:
         adapter: the adapter.
-        purpose: the call that is refused, for the message.
+        purpose: the call to refuse, for the message.
 
     Raises:
-        ParallelismError: so it is; nothing was changed.
+        ParallelismError: the division is not supported; nothing was changed.
     """
     for path, layer in adapter.layers.items():
         for factor in FACTORS:
@@ -144,7 +144,7 @@ def refuse_compacting(model: nn.Module, adapters: Sequence[Adapter]) -> None:
                 )
     if not is_distributed():
         return
-    # The wrapper knows the model, not the other way round; this is called once in a run.
+    # A model has no reference to its wrapper; this call happens once in a run.
     for wrapper in gc.get_objects():
         if _is_wrapper(wrapper) and any(module is model for module in wrapper.modules()):
             raise ParallelismError(
@@ -155,7 +155,7 @@ def refuse_compacting(model: nn.Module, adapters: Sequence[Adapter]) -> None:
 
 
 def reshard(model: nn.Module) -> None:
-    """Give up what a forward pass of a model under FSDP2 has gathered and kept.
+    """Free the parameters that a forward pass under FSDP2 has gathered and kept.
 
     A forward pass without a backward pass leaves the root's parameters whole, without gradients.
     """
@@ -168,6 +168,6 @@ def reshard(model: nn.Module) -> None:
 
 
 def _is_wrapper(candidate: object) -> bool:
-    # By the type alone: asking an arbitrary object for its class may run code of its own.
+    # By the type alone: isinstance may run code of an arbitrary object.
     kind = type(candidate)
     return kind.__name__ in _WRAPPERS and issubclass(kind, nn.Module)

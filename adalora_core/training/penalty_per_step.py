@@ -1,4 +1,4 @@
-"""The orthogonality penalty in a loss: of which adapters, in which forward, and how much."""
+"""Add the orthogonality penalty to the losses of an optimizer step, once per step if needed."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ import torch
 from adalora_core.sharding import orthogonality_penalty
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from adalora_core.training.adapter import Adapter
 
 
 class PenaltyPerStep:
-    """Lets every training forward add the penalty, or only the first of an optimizer step.
+    """Decides which training forwards of an optimizer step add the penalty, and its weight.
 
-    Under gradient accumulation transformers' Trainer divides the losses of a step by the number of
-    micro-batches, unless they are normalised over the whole step (the model was handed
-    `num_items_in_batch`): those are summed as they are, and multiplied by the number of processes
-    before gradients are averaged over these. A penalty in each of them would count as often as
-    there are micro-batches and processes.
+    Under gradient accumulation, transformers' Trainer divides the losses of a step by the number of
+    micro-batches. Losses that are normalised over the whole step (the model gets
+    `num_items_in_batch`) are different: they are summed, and multiplied by the number of processes
+    before gradients are averaged over processes. A penalty in each of them would count once per
+    micro-batch and process, so the first forward alone adds a share of it.
+
+    Without calls of `begin_step` every forward adds the whole penalty.
 
     Attributes:
-        latest: the penalty that was computed last, until a backward pass reaches it; kept only
-            where somebody says when steps begin.
+        latest: the penalty that was computed last, until a backward pass reaches it; None without
+            calls of `begin_step`.
     """
 
     def __init__(self) -> None:
@@ -34,7 +38,7 @@ class PenaltyPerStep:
 
     @property
     def is_first(self) -> bool:
-        """Whether the next forward is the first of its step, or may be: nobody has said."""
+        """Whether the next forward is the first of its step, or may be."""
         return self._is_first is not False
 
     @property
@@ -46,21 +50,22 @@ class PenaltyPerStep:
         """Note that the next forward is the first of an optimizer step.
 
         Args:
-            multiplied_by: what a loss that is normalised over the step is multiplied by later.
+            multiplied_by: later factor of a loss that is normalised over the step.
         """
         self._trained = False
         self._is_first = True
         self._share = 1 / multiplied_by
 
     def end_steps(self) -> None:
-        """Note that nobody says any more when steps begin."""
+        """Note that there will be no more calls of `begin_step`."""
         self._is_first = None
         self.latest = None
 
     def weight_for_forward(self, *, normalised_over_step: bool) -> float:
-        """Return how much of the penalty the loss that a forward returns has to contain.
+        """Return the weight of the penalty in the loss of the next forward.
 
-        Without a `begin_step` nobody knows where steps begin, and every forward adds it.
+        Args:
+            normalised_over_step: whether the loss is normalised over the whole step.
         """
         if self._is_first is None or not normalised_over_step:
             return 1.0
@@ -69,12 +74,12 @@ class PenaltyPerStep:
         return weight
 
     def end_first_forward(self) -> None:
-        """Note that the first forward of the step has been."""
+        """Note that the first forward of the step is over."""
         if self._is_first is not None:
             self._is_first = False
 
     def record(self, penalty: torch.Tensor) -> None:
-        """Note that `penalty` was computed, and see whether it is trained."""
+        """Store the computed `penalty`, and watch for a backward pass that reaches it."""
         if self._is_first is None or not torch.is_grad_enabled():
             return
         self.latest = penalty
@@ -92,7 +97,7 @@ def weighted_penalty(tuner: Any) -> torch.Tensor:
     """Return the weighted penalties of the trained adapters of `tuner`, a scalar.
 
     Args:
-        tuner: ours, or the one of an attached model of PEFT.
+        tuner: a tuner of this package, or of an attached model of PEFT.
     """
     terms = [
         orthogonality_penalty(*adapter.factors()) * adapter.spec.orth_reg_weight
@@ -109,19 +114,36 @@ def _with_penalty(tuner: Any) -> list[Adapter]:
     return [each for each in tuner.trained_adapters() if each.spec.orth_reg_weight > 0]
 
 
-def plus_penalty(tuner: Any, loss: torch.Tensor, *, normalised_over_step: bool) -> torch.Tensor:
-    """Return the loss of a training forward of `tuner` with what it has to contain of the penalty.
+def add_penalty(
+    tuner: Any,
+    outputs: Any,
+    arguments: Mapping[str, Any],
+    *,
+    unless: Callable[[Any], bool] | None = None,
+) -> Any:
+    """Add the penalty to `outputs.loss` of a forward in training mode, and return `outputs`.
 
     Args:
-        tuner: ours, or the one of an attached model of PEFT.
-        loss: the task's.
-        normalised_over_step: whether `loss` will be summed over the forwards of a step as it is.
+        tuner: a tuner of this package, or of an attached model of PEFT.
+        outputs: outputs of the base model.
+        arguments: keyword arguments of the forward.
+        unless: returns whether `tuner` gets no penalty in this forward.
     """
-    weight = tuner.penalty_per_step.weight_for_forward(normalised_over_step=normalised_over_step)
-    if weight == 0 or not _with_penalty(tuner):
-        return loss
-    penalty = weighted_penalty(tuner)
-    return add_to_loss(loss, penalty if weight == 1 else penalty * weight)
+    if not tuner.training:
+        return outputs
+    if not torch.compiler.is_compiling():
+        for adapter in tuner.trained_adapters():
+            adapter.warn_if_steps_are_missed()
+    loss = getattr(outputs, "loss", None)
+    if not isinstance(loss, torch.Tensor) or (unless and unless(tuner)):
+        return outputs
+    weight = tuner.penalty_per_step.weight_for_forward(
+        normalised_over_step=arguments.get("num_items_in_batch") is not None
+    )
+    if weight and _with_penalty(tuner):
+        penalty = weighted_penalty(tuner)
+        outputs.loss = add_to_loss(loss, penalty if weight == 1 else penalty * weight)
+    return outputs
 
 
 def add_to_loss(loss: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The tuner: a base model whose target modules carry adapters (`model.base_model`, as in PEFT)."""
+"""The tuner: a base model whose target modules have adapters (`model.base_model`, as in PEFT)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.parallelism import DivisionCheck, refuse_divided_base
-from adalora_core.training.penalty_per_step import PenaltyPerStep, plus_penalty, weighted_penalty
+from adalora_core.training.penalty_per_step import PenaltyPerStep, add_penalty, weighted_penalty
 from adalora_core.training.targets import find_targets, refuse_unsupported
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class AdaLoraTuner(nn.Module):
-    """Owns the base model, its adapted layers and the adapters.
+    """The base model, its adapted layers and the adapters.
 
     Attributes:
         model: the base model, with target modules replaced by adapted layers.
-        adapters: by name.
-        active_adapters: the names that act on the output, in order.
-        penalty_per_step: which of several forwards of one optimizer step adds the penalty.
+        adapters: the adapters by name.
+        active_adapters: names of the adapters that act on the output, in order.
+        penalty_per_step: decides which forwards of an optimizer step add the penalty.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -64,12 +64,12 @@ class AdaLoraTuner(nn.Module):
         """Add the adapter `name` to every module that `config` means.
 
         Args:
-            name: of the adapter; letters that a parameter name may hold, hence no dot.
-            config: its configuration.
-            autocast_adapter_dtype: float32 factors on a base of lower precision.
-            targets: the modules that `config` means, None to look for them.
-            positions: rows of a pruned adapter per module path, None for every triplet.
-            device: where to make the factors; None follows the base layers.
+            name: name of the adapter; part of parameter names, hence without dots.
+            config: configuration of the adapter.
+            autocast_adapter_dtype: use float32 factors on a base of lower precision.
+            targets: the modules that `config` means; None means to look for them.
+            positions: rows of a pruned adapter by module path; None means every triplet.
+            device: device of the factors; None means that of the base layers.
 
         Raises:
             TargetError: a target cannot be adapted, or nothing matches; the model is unchanged.
@@ -82,11 +82,11 @@ class AdaLoraTuner(nn.Module):
         refuse_unsupported(config)
         refuse_divided_base(self.model)
         if positions is None:
-            # An output of earlier training; this adapter begins with every triplet.
+            # A result of earlier training; this adapter begins with every triplet.
             config.rank_pattern = None
-        # All targets before replacing anything: an unsupported one changes nothing.
+        # All targets before any change: an unsupported target leaves the model as it is.
         targets = targets or find_targets(self.model, config)
-        # The file has to say what the layers are: PEFT reads the layout from it.
+        # PEFT reads the layout of the layers from this field of the file.
         config.fan_in_fan_out = any(layer.transposed_weight for layer in targets.layers.values())
         adapter = Adapter(name, config)
         for path, layer in targets.layers.items():
@@ -121,7 +121,7 @@ class AdaLoraTuner(nn.Module):
         module.add_adapter(name)
 
     def freeze_base(self) -> None:
-        """Freeze every parameter that is not an adapter's, then let the active adapters learn."""
+        """Freeze every parameter but those of the active adapters."""
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         self.set_active(self.active_adapters)
@@ -142,7 +142,7 @@ class AdaLoraTuner(nn.Module):
         """Make `names` the adapters that act on the output; trainable ones start to learn.
 
         Raises:
-            ValueError: no such adapter.
+            ValueError: there is no adapter of that name.
         """
         names = [names] if isinstance(names, str) else list(names)
         for name in names:
@@ -164,7 +164,7 @@ class AdaLoraTuner(nn.Module):
         self._set_bias_training(names, inference_mode=inference_mode)
 
     def adapter_parameters(self, name: str) -> Iterator[nn.Parameter]:
-        """Yield the factors and the whole-trained copies of the adapter `name`."""
+        """Yield the factors of the adapter `name` and its copies of modules trained whole."""
         for layer in self.adapters[name].layers.values():
             for factor in FACTORS:
                 yield getattr(layer, factor)[name]
@@ -176,7 +176,7 @@ class AdaLoraTuner(nn.Module):
         learning = [self.adapters[name] for name in names if self.adapters[name].is_trainable]
         modes = set() if inference_mode else {adapter.config.bias for adapter in learning}
         for name, parameter in self.bias_parameters("all" if "all" in modes else "lora_only"):
-            # The original of a module trained whole stays as it was: its copies learn.
+            # The original of a module trained whole stays frozen: its copies learn.
             if ".original_module." not in f".{name}":
                 parameter.requires_grad_(bool(modes & {"all", "lora_only"}))
 
@@ -192,7 +192,7 @@ class AdaLoraTuner(nn.Module):
         return found
 
     def enable_layers(self, *, enabled: bool) -> None:
-        """Let the adapters act, or the base model alone."""
+        """Enable or disable all adapters."""
         for layer in self.layers():
             layer.adapters_disabled = not enabled
         for _, module in self.saved_modules():
@@ -216,44 +216,34 @@ class AdaLoraTuner(nn.Module):
     # --- training -------------------------------------------------------------------------------
 
     def trained_adapters(self) -> list[Adapter]:
-        """Return the active adapters that were made to be trained."""
-        adapters = (self.adapters[name] for name in self.active_adapters)
-        return [each for each in adapters if each.is_trainable]
+        """Return the active adapters that are made for training."""
+        return [
+            self.adapters[name] for name in self.active_adapters if self.adapters[name].is_trainable
+        ]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the orthogonality penalty to `outputs.loss`."""
         if self.training and not torch.compiler.is_compiling():
             self._division.refuse_unsupported(self.trained_adapters(), "forward")
-        outputs = self.model(*args, **kwargs)
-        if not self.training:
-            return outputs
-        if not torch.compiler.is_compiling():
-            for adapter in self.trained_adapters():
-                adapter.warn_if_steps_are_missed()
-        loss = getattr(outputs, "loss", None)
-        if isinstance(loss, torch.Tensor):
-            outputs.loss = plus_penalty(
-                self, loss, normalised_over_step=kwargs.get("num_items_in_batch") is not None
-            )
-        return outputs
+        return add_penalty(self, self.model(*args, **kwargs), kwargs)
 
     def orthogonality_penalty(self) -> torch.Tensor:
         """Return the weighted penalties of the trained adapters; see `AdaLoraModel`."""
         return weighted_penalty(self)
 
     def update_and_allocate(self, step: int) -> list[AllocationReport]:
-        """Take the 0-based optimizer step `step` into account, for every trained adapter."""
+        """Call the allocator of every trained adapter after the 0-based optimizer step `step`."""
         adapters = self.trained_adapters()
         if not adapters:
             raise RuntimeError(
                 "update_and_allocate: no active adapter is trainable; load it with "
-                "is_trainable=True, or activate one that is"
+                "is_trainable=True, or activate a trainable adapter"
             )
         self._division.refuse_unsupported(adapters, "update_and_allocate")
         return [adapter.allocate(step) for adapter in adapters]
 
     def bind_total_step(self, total_step: int) -> None:
-        """Give every trained adapter whose `total_step` is "auto" that number."""
+        """Replace a `total_step` of "auto" in every trained adapter."""
         for adapter in self.trained_adapters():
             adapter.bind_total_step(total_step)
 
@@ -269,7 +259,7 @@ class AdaLoraTuner(nn.Module):
     def merge(
         self, adapter_names: Sequence[str] | None = None, *, safe_merge: bool = False
     ) -> None:
-        """Add ΔW of the adapters to the base weights; on a failure every layer is as it was."""
+        """Add ΔW of the adapters to the base weights; a failure leaves every layer unchanged."""
         before = [(layer, len(layer.merged_adapters)) for layer in self.layers()]
         try:
             for layer, _ in before:
@@ -280,12 +270,12 @@ class AdaLoraTuner(nn.Module):
             raise
 
     def unmerge(self) -> None:
-        """Take every merged ΔW out of the base weights again."""
+        """Subtract every merged ΔW from the base weights."""
         for layer in self.layers():
             layer.unmerge()
 
     def unload(self) -> nn.Module:
-        """Take the adapted layers out again, merged weights left in, and return the base model."""
+        """Return the base model without adapted layers; merged weights stay."""
         for path, module in list(self.model.named_modules()):
             if isinstance(module, AdaLoraLayer):
                 self._replace(path, module.base_layer)

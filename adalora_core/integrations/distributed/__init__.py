@@ -1,4 +1,4 @@
-"""Training in many processes: checkpoints that any number of them can read, and a check."""
+"""Training in many processes: checkpoints for any number of processes, and a check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do all processes hold the same allocator state? A check for those who want to be sure."""
+"""Check that all processes hold the same allocator state."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 def check_agreement(model: Any, group: ProcessGroup | None = None) -> None:
     """Compare step, kept set and, where every process holds them whole, factors and averages.
 
-    One exchange of a few checksums. Training needs no such check: equal gradients give equal kept
-    sets. It finds what breaks the premise: a process with other data order, seeds or versions.
+    The processes exchange a few checksums once. Training needs no such check: equal gradients give
+    equal kept sets. The check finds a process whose gradients differ, because of another data
+    order, seed or version.
 
     Args:
         model: the adapted model, wrapped or not.
-        group: the processes to compare, None for all.
+        group: the processes to compare; None means all.
 
     Raises:
-        RankDisagreementError: on every process, naming the ranks that differ and in what.
+        RankDisagreementError: some ranks differ; raised on every process, with ranks and values.
 
     Example:
         >>> import torch
@@ -53,7 +54,7 @@ def check_agreement(model: Any, group: ProcessGroup | None = None) -> None:
     faults = []
     for what in mine:
         values = [each.get(what, "none") for each in found]
-        # The value of most ranks; of the lowest among equals.
+        # The value of most ranks; a tie goes to the lowest rank.
         most_common = max(values, key=values.count)
         if differing := [rank for rank, value in enumerate(values) if value != most_common]:
             faults.append(f"rank {', '.join(map(str, differing))}: {what}")

@@ -1,4 +1,4 @@
-"""Adapters and allocators for torch.distributed.checkpoint, for any number of processes."""
+"""Save and load adapters with torch.distributed.checkpoint, by any number of processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import divided_like, local_part
 from adalora_core.training.parallelism import reshard
 from adalora_core.training.training_state.progress import allocator_of, progress, restore_progress
-from adalora_core.training.training_state.tensors import AVERAGES
+from adalora_core.training.training_state.tensors import AVERAGES, factor_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ _VERSION = 1
 
 
 def trained_adapters(model: Any, purpose: str) -> list[Adapter]:
-    """Return the adapters of `model`, wrapped or not, that are being trained."""
+    """Return the adapters of `model`, wrapped or not, that have an allocator."""
     adapters = tuner_of(model, purpose).trained_adapters()
     return [adapter for adapter in adapters if adapter.allocator is not None]
 
@@ -34,10 +34,11 @@ def trained_adapters(model: Any, purpose: str) -> list[Adapter]:
 class AdapterState(Stateful):
     """The trained adapters of a model with their allocators, as a `Stateful`.
 
-    Every process saves the parts that it holds, so nothing is gathered; a run saved by two goes on
-    with one or four, sharded or not. Dropped triplets and both averages are part of it, so
-    that the resumed run is the uninterrupted one. Optimizer, random state and data order are the
-    caller's (`torch.distributed.checkpoint.state_dict.get_optimizer_state_dict`).
+    Every process saves the parts that it holds, so nothing is gathered. A run saved by two
+    processes continues with one or four, sharded or not. The state includes dropped triplets and
+    both averages, so a resumed run equals the uninterrupted one. The caller restores optimizer
+    (`torch.distributed.checkpoint.state_dict.get_optimizer_state_dict`), random state and data
+    order.
 
     Args:
         model: the adapted model, wrapped or not.
@@ -68,17 +69,18 @@ class AdapterState(Stateful):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take a state over; everything is checked before anything is changed.
+        """Restore a state, after checking all of it.
 
         Raises:
-            CheckpointError: it is of another run, or of a compacted model.
+            CheckpointError: the state is of another run or of a compacted model; nothing was
+                changed.
         """
         adapters = trained_adapters(self.model, "AdapterState")
         for adapter in adapters:
             if adapter.name not in state_dict:
                 raise CheckpointError(
                     f"AdapterState: expected a state of adapter {adapter.name!r}, got one of "
-                    f"{sorted(state_dict)}; make the adapter under the name that it had. Nothing "
+                    f"{sorted(state_dict)}; give the adapter the name of the saved run. Nothing "
                     "was changed"
                 )
             _check(adapter, json.loads(state_dict[adapter.name]["progress"]))
@@ -89,7 +91,7 @@ class AdapterState(Stateful):
                 tensor.copy_(state_dict["others"][name])
 
     def _other_tensors(self) -> dict[str, torch.Tensor]:
-        """Return what is trained beside the factors: whole modules with their buffers, biases."""
+        """Return other trained tensors: modules trained whole, with their buffers, and biases."""
         tuner: Any = tuner_of(self.model, "AdapterState")
         found = {
             name: parameter.detach()
@@ -97,7 +99,7 @@ class AdapterState(Stateful):
             if parameter.requires_grad and name.split(".")[-2] not in FACTORS
         }
         for path, module in tuner.model.named_modules():
-            # Ours and PEFT's wrappers of modules that are trained whole name their copies alike.
+            # The wrappers of this package and of PEFT name their copies alike.
             copies = getattr(module, "modules_to_save", None)
             if isinstance(copies, nn.ModuleDict):
                 for name, buffer in copies.named_buffers():
@@ -105,16 +107,12 @@ class AdapterState(Stateful):
         return found
 
 
-def _names(adapter: Adapter) -> list[str]:
-    return [f"{path}.{factor}" for path in adapter.layers for factor in FACTORS]
-
-
 def _state_of(adapter: Adapter) -> dict[str, Any]:
     allocator = allocator_of(adapter)
     parameters = allocator.parameters()
-    # A reader must know every tensor before it reads, so there are averages at every step.
+    # A reader needs the name of every tensor in advance, so averages are saved at every step.
     allocator.statistics.prepare([local_part(each) for each in parameters])
-    names = _names(adapter)
+    names = factor_names(adapter.layers)
     state: dict[str, Any] = {
         "factors": {
             name: parameter.detach().clone()
@@ -148,15 +146,15 @@ def _check(adapter: Adapter, values: dict[str, Any]) -> None:
         if values[key] != expected[key]:
             raise CheckpointError(
                 f"AdapterState: {what} of adapter {adapter.name!r} differ from those of the saved "
-                "run; make the model as it was made then, and load before compacting. Nothing was "
-                "changed"
+                "run; build the model with the same configuration, and load before compacting. "
+                "Nothing was changed"
             )
 
 
 def _restore(adapter: Adapter, state: dict[str, Any]) -> None:
     allocator = allocator_of(adapter)
     parameters = allocator.parameters()
-    names = _names(adapter)
+    names = factor_names(adapter.layers)
     values = json.loads(state["progress"])
     with torch.no_grad():
         for name, parameter in zip(names, parameters, strict=True):

@@ -1,4 +1,4 @@
-"""Where `fully_shard` should cut the factors."""
+"""Choose where `fully_shard` cuts the factors."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 def factor_placement(model: Any, processes: int) -> Callable[[nn.Parameter], Shard | None]:
     """Return a `shard_placement_fn` that cuts every A along its columns.
 
-    `fully_shard` cuts rows. A has only `init_r` of them, so that with more processes than that most
-    get none, and both its gathering and the exchange of the penalty carry padding for them. Cut
-    along columns, parts are even and the penalty exchanges r x r numbers per factor.
+    `fully_shard` cuts along rows. A has only `init_r` rows, so with more processes most hold none,
+    and gathering A and exchanging the penalty carry padding. Cut along columns, the parts are
+    even, and the penalty exchanges r x r numbers per factor.
 
     Args:
         model: the adapted model, before `fully_shard`.
-        processes: over how many the factors are divided (of HSDP, those of the sharded dimension).
-            An A whose columns they do not divide evenly is cut as usual.
+        processes: number of processes that the factors are divided over; with HSDP the size of the
+            sharded dimension. An A whose columns do not divide evenly is cut along rows.
 
     Example:
         >>> import torch

@@ -1,7 +1,8 @@
-"""PEFT's own AdaLoRA models with our ops, our allocator and without PEFT's faults.
+"""Run PEFT's AdaLoRA models with the ops and the allocator of this package, without PEFT's faults.
 
-`attach(model)` serves one model that PEFT has made, `install()` all that it makes from then on.
-Classes, parameter names, files and methods stay PEFT's; `detach` and `uninstall` undo it.
+`attach(model)` bridges one model that PEFT has made, `install()` all models that PEFT makes
+afterwards. Classes, parameter names, files and methods stay PEFT's; `detach` and `uninstall` undo
+the bridge.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from adalora_core.integrations.peft.versions import require_supported_peft
 
 require_supported_peft()
 
-from adalora_core.integrations.peft.bridge import (  # noqa: E402 - not before PEFT is known
+from adalora_core.integrations.peft.bridge import (  # noqa: E402 - after the check of PEFT's version
     attach,
     detach,
     install,

@@ -1,4 +1,4 @@
-"""The allocation state of a bridged tuner, kept beside what PEFT keeps."""
+"""Keep the allocation state of a bridged tuner."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _ATTRIBUTE = "_adalora_bridge"
 
 
 class BridgeState:
-    """What a bridged tuner knows besides PEFT's own attributes.
+    """The state of a bridged tuner beside PEFT's own attributes.
 
     Attributes:
-        adapters: of those asked for so far, by name.
+        adapters: the adapters by name, created at their first use.
         positions: which original triplets the rows of a loaded adapter are, by name and module.
-        penalty_per_step: which forward of an optimizer step adds the penalty.
-        division: whether the model is divided over processes in a way that trains wrongly.
+        penalty_per_step: decides which forwards of an optimizer step add the penalty.
+        division: checks whether the model is divided over processes in a way that trains wrongly.
         stale: names of adapters whose configuration does not show the newest allocation yet.
     """
 
@@ -37,25 +37,23 @@ class BridgeState:
 
 
 def state_of(tuner: Any) -> BridgeState:
-    """Return the state of `tuner`, made at the first call."""
-    state: BridgeState = tuner.__dict__.setdefault(_ATTRIBUTE, BridgeState())
-    return state
+    """Return the state of `tuner`, created at the first call."""
+    return tuner.__dict__.setdefault(_ATTRIBUTE, BridgeState())  # type: ignore[no-any-return]
 
 
 def remove_state(tuner: Any) -> None:
-    """Leave the configurations up to date and forget the rest."""
+    """Update the configurations, and remove the state of `tuner`."""
     sync_patterns(tuner)
     tuner.__dict__.pop(_ATTRIBUTE, None)
 
 
 def configs_of(tuner: Any) -> dict[str, Any]:
-    """Return PEFT's configurations as they are stored, without bringing them up to date."""
-    configs: dict[str, Any] = tuner.__dict__["peft_config"]
-    return configs
+    """Return PEFT's configurations as stored, without an update."""
+    return tuner.__dict__["peft_config"]  # type: ignore[no-any-return]
 
 
 def sync_patterns(tuner: Any) -> None:
-    """Write the newest allocations into the configurations, where PEFT keeps them."""
+    """Write the newest allocations into PEFT's configurations."""
     state = tuner.__dict__.get(_ATTRIBUTE)
     while state is not None and state.stale:
         adapter = state.adapters.get(state.stale.pop())
@@ -64,7 +62,7 @@ def sync_patterns(tuner: Any) -> None:
 
 
 def adapter_of(tuner: Any, name: str) -> Adapter:
-    """Return the state of the adapter `name`, whose numbers PEFT lets users change at any time."""
+    """Return the adapter `name`; its numbers follow changes of PEFT's configuration."""
     state = state_of(tuner)
     config = configs_of(tuner)[name]
     adapter = state.adapters.get(name)
@@ -93,7 +91,7 @@ def _follow_config(adapter: Adapter) -> None:
 
 
 def trained_adapters(tuner: Any) -> list[Adapter]:
-    """Return the active adapters that are being trained; PEFT allows one."""
+    """Return the active adapters that are made for training; PEFT allows one."""
     configs = configs_of(tuner)
     return [
         adapter_of(tuner, name)
@@ -103,7 +101,7 @@ def trained_adapters(tuner: Any) -> list[Adapter]:
 
 
 def pattern_positions(pattern: RankPattern | None, name: str) -> dict[str, list[int]]:
-    """Return the kept triplets of each module of a rank pattern."""
+    """Return the kept triplets of each module in a rank pattern."""
     return {
         module_path(key, name): [row for row, kept in enumerate(flags) if kept]
         for key, flags in (pattern or {}).items()
@@ -111,7 +109,7 @@ def pattern_positions(pattern: RankPattern | None, name: str) -> dict[str, list[
 
 
 def resize_adapter(tuner: Any, name: str, positions: dict[str, list[int]]) -> None:
-    """Give every module of the adapter `name` as many rows as `positions` says, else `init_r`."""
+    """Resize every module of the adapter `name` to the rows in `positions`, else to `init_r`."""
     init_r = configs_of(tuner)[name].init_r
     for path, layer in adalora_layers(tuner.model):
         if name in layer.lora_A:

@@ -1,4 +1,4 @@
-"""Importing this calls `install()`: one line for a script that is not changed further."""
+"""Call `install()` on import, so that a script needs one more line only."""
 
 from __future__ import annotations
 

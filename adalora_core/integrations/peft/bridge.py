@@ -1,4 +1,4 @@
-"""`attach` and `install`: put the overrides over PEFT's methods, and take them off again."""
+"""Replace PEFT's methods by the overrides, for one model or for all, and restore them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 _peft_init: Any = AdaLoraModel.__init__
 _built: weakref.WeakSet[Any] = weakref.WeakSet()
-"""Tuners that were built while the bridge was installed."""
+"""Tuners that PEFT built after `install()`."""
 
 
 class _BuiltTunerOverrides(TunerOverrides):
-    """The tuner's methods under `install()`."""
+    """Methods of the tuner after `install()`."""
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         _peft_init(self, *args, **kwargs)
@@ -44,17 +44,17 @@ _INSTALLED: dict[type, type] = {
     AdaLoraLayer: LayerOverrides,
     **OVERRIDES,
 }
-"""Under `install()`: whose methods are replaced, by which."""
+"""Classes of PEFT and their overrides after `install()`."""
 
 _ABSENT = object()
 _replaced: list[tuple[type, str, Any]] = []
-"""What `install()` has replaced: class, name and what stood in the class itself."""
+"""What `install()` has replaced: class, name, and the class's own member."""
 
 
 def install() -> None:
-    """Serve every AdaLoRA model that PEFT builds from now on in this process.
+    """Bridge every AdaLoRA model that PEFT builds from now on in this process.
 
-    A second call changes nothing. Models built before are served by `attach`.
+    A second call changes nothing. For models built before, call `attach`.
     """
     if _replaced:
         return
@@ -65,7 +65,7 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Give PEFT its methods back, also to the models built meanwhile."""
+    """Restore PEFT's methods, for models built since `install()` too."""
     while _replaced:
         target, name, member = _replaced.pop()
         if member is _ABSENT:
@@ -79,10 +79,10 @@ def uninstall() -> None:
 
 
 def attach(model: PeftModel) -> PeftModel:
-    """Give a model that PEFT made our ops, our allocator and none of PEFT's faults, in place.
+    """Give a model of PEFT the ops and the allocator of this package, in place.
 
-    It stays an instance of its classes, with the same parameters, names, files and methods, and
-    goes on where it is. Besides PEFT's methods it gets `finalize()`, `orthogonality_penalty()` and
+    The model stays an instance of its classes, with the same parameters, names, files and methods,
+    and keeps its state. It also gets the methods `finalize()`, `orthogonality_penalty()` and
     `compact(optimizer)`. A second call changes nothing.
 
     Returns:
@@ -122,7 +122,7 @@ def attach(model: PeftModel) -> PeftModel:
 
 
 def detach(model: PeftModel) -> PeftModel:
-    """Undo `attach`: from now on PEFT's methods act on the model as it is.
+    """Undo `attach`: PEFT's methods act on the model again, in its present state.
 
     Raises:
         TypeError: `model` is not a `PeftModel` with AdaLoRA adapters.
@@ -140,12 +140,12 @@ def detach(model: PeftModel) -> PeftModel:
 
 
 def is_attached(model: Any) -> bool:
-    """Return whether `attach` serves `model`."""
+    """Return whether `model` is attached."""
     return is_adalora(model) and is_attached_tuner(model.base_model)
 
 
 def is_attached_tuner(tuner: Any) -> bool:
-    """Return whether `tuner` belongs to an attached model."""
+    """Return whether `tuner` is the tuner of an attached model."""
     return isinstance(tuner, _Attached)
 
 
@@ -155,7 +155,7 @@ def _restore_peft(tuner: Any) -> None:
 
 
 def _methods_of(overrides: type) -> dict[str, Any]:
-    """Return the functions and properties of `overrides`, those it inherits included."""
+    """Return the functions and properties of `overrides`, inherited ones included."""
     members: dict[str, Any] = {}
     for cls in reversed(overrides.__mro__[:-1]):
         members |= {
@@ -170,11 +170,11 @@ def _methods_of(overrides: type) -> dict[str, Any]:
 
 
 class _AttachedLinearOverrides(LinearOverrides, LayerOverrides):
-    """What `install()` spreads over two classes of PEFT."""
+    """The overrides of PEFT's linear layers, which `install()` puts on two classes."""
 
 
 class _AttachedConvolutionOverrides(ConvolutionOverrides, LayerOverrides):
-    """The same for convolutions."""
+    """The overrides of PEFT's convolutions, which `install()` puts on two classes."""
 
 
 _ATTACHED: dict[type | None, type] = {
@@ -184,7 +184,7 @@ _ATTACHED: dict[type | None, type] = {
 
 
 class _Attached:
-    """Marks the classes made here.
+    """Base of the classes that `attach` makes.
 
     Attributes:
         wrapped: PEFT's class.
@@ -211,7 +211,7 @@ def _attached_class(cls: type, overrides: type) -> type:
             "__doc__": cls.__doc__,
             "__module__": cls.__module__,
             "__qualname__": cls.__qualname__,
-            # Pickle finds classes by name; this one is made again from what it is made of.
+            # Pickle finds classes by name, and this one is not in its module: build it again.
             "__reduce_ex__": lambda self, _: (_rebuild, (cls, overrides), self.__dict__),
         }
         _classes[cls, overrides] = type(cls.__name__, (overrides, _Attached, cls), namespace)

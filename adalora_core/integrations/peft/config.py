@@ -1,4 +1,4 @@
-"""Between our configuration and PEFT's."""
+"""Convert between the configurations of this package and of PEFT."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def to_peft_config(config: AdaLoraConfig) -> peft.AdaLoraConfig:
     """Return PEFT's configuration with the values of `config`.
 
     Raises:
-        ValueError: PEFT refuses it, or `total_step` is "auto", which PEFT does not know.
+        ValueError: PEFT refuses the values, or `total_step` is "auto", which PEFT does not support.
     """
     if config.total_step == AUTO:
         raise ValueError(
@@ -34,11 +34,11 @@ def to_peft_config(config: AdaLoraConfig) -> peft.AdaLoraConfig:
 
 
 def from_peft_config(config: peft.AdaLoraConfig) -> AdaLoraConfig:
-    """Return our configuration with the values of PEFT's `config`.
+    """Return a configuration of this package with the values of PEFT's `config`.
 
     Raises:
-        ConfigError: it breaks the contract; the text lists everything.
-        TypeError: it is a configuration of another method.
+        ConfigError: the values break the contract; the message lists every finding.
+        TypeError: `config` is not PEFT's AdaLoraConfig.
     """
     if not isinstance(config, peft.AdaLoraConfig):
         raise TypeError(

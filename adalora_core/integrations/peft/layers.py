@@ -1,4 +1,4 @@
-"""What changes in PEFT's adapted layers: the ops, and a scale that stays what it was."""
+"""Override PEFT's adapted layers: the ops of this package, and a scale that does not change."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class LayerOverrides:
     def _move_adapter_to_device_of_base_layer(
         self: Any, adapter_name: str, device: torch.device | None = None
     ) -> None:
-        """Move the factors as PEFT does, and keep the divisor of the scale out of training.
+        """Move the factors as PEFT does, and freeze the divisor of the scale.
 
-        PEFT makes a new parameter of it when the base model is not in float32, and trains it.
+        PEFT trains the divisor if the base model is not in float32, since it makes a new parameter.
         """
         _peft_move(self, adapter_name, device)
         if adapter_name in self.ranknum:
@@ -66,7 +66,7 @@ class ConvolutionOverrides:
 
 
 def _known_layers() -> dict[type, type]:
-    """Return the overrides of each of PEFT's layers; some exist with bitsandbytes alone."""
+    """Return the overrides of each layer class of PEFT; some exist only with bitsandbytes."""
     names = ("SVDLinear8bitLt", "SVDLinear4bit")
     quantised = [getattr(bnb, name) for name in names if hasattr(bnb, name)]
     linear = dict.fromkeys([SVDLinear, SVDQuantLinear, *quantised], LinearOverrides)
@@ -74,7 +74,7 @@ def _known_layers() -> dict[type, type]:
 
 
 OVERRIDES: dict[type, type] = _known_layers()
-"""Whose forward is replaced, by which."""
+"""Layer classes of PEFT and their overrides."""
 
 _PEFT_FORWARDS: dict[type, Any] = {cls: cls.forward for cls in OVERRIDES}  # type: ignore[attr-defined]
 
@@ -114,22 +114,22 @@ def store_initial_rank(layer: Any, name: str, rank: int) -> None:
 
 
 def clear_initial_ranks(model: nn.Module) -> None:
-    """Give every layer of `model` back to PEFT's forward."""
+    """Make every layer of `model` use PEFT's forward again."""
     for _, layer in adalora_layers(model):
         layer.__dict__.pop(INITIAL_RANKS, None)
 
 
 def adalora_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Yield path and layer of everything that PEFT has adapted, in the model's order."""
+    """Yield path and layer of every adapted layer of PEFT, in the model's order."""
     for path, module in model.named_modules():
         if isinstance(module, AdaLoraLayer):
             yield path, module
 
 
 def set_rank(layer: Any, name: str, rank: int) -> None:
-    """Give the factors of `layer` room for `rank` triplets, all of them zero.
+    """Resize the factors of `layer` to `rank` triplets, all of them zero.
 
-    The parameters stay the same objects: an optimizer may hold them already.
+    The parameters stay the same objects, since an optimizer may hold them.
     """
     for factor, axis in TRIPLET_AXES.items():
         parameter = getattr(layer, factor)[name]

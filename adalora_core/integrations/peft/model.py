@@ -1,4 +1,4 @@
-"""What changes in PEFT's `PeftModel`: the training state beside its files, and the penalty."""
+"""Override PEFT's `PeftModel`: the training state beside its files, and the penalty."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from adalora_core.integrations.peft.adapters import (
     state_of,
     trained_adapters,
 )
-from adalora_core.integrations.peft.tuner import add_penalty, refuse_division
+from adalora_core.integrations.peft.tuner import adapters_are_disabled, refuse_division
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import are_sharded, whole
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.folder import CONFIG_NAME, read_adapter
 from adalora_core.training.files import write_files
 from adalora_core.training.parallelism import reshard
+from adalora_core.training.penalty_per_step import add_penalty
 from adalora_core.training.training_state.progress import fingerprint
 from adalora_core.training.training_state.state import (
     STATE_FILES,
@@ -49,12 +50,12 @@ _SAVE_SIGNATURE = inspect.signature(_peft_save)
 
 
 class ModelOverrides:
-    """Methods of every `PeftModel`; those of other methods than AdaLoRA go on as before."""
+    """Methods of every `PeftModel`; models of other methods than AdaLoRA behave as before."""
 
     def save_pretrained(self: Any, save_directory: str, *args: Any, **kwargs: Any) -> None:
-        """Save as PEFT does, and the training state beside it while a run is unfinished.
+        """Save as PEFT does, and add the training state while a run is unfinished.
 
-        Under FSDP2 every process has to call it; the first one writes.
+        Under FSDP2 every process has to call it; the first process writes.
         """
         if not is_adalora(self):
             _peft_save(self, save_directory, *args, **kwargs)
@@ -67,20 +68,20 @@ class ModelOverrides:
             given["is_main_process"] = distributed.get_rank() == 0
             given.setdefault("kwargs", {}).setdefault("state_dict", _gathered(self))
         with warnings.catch_warnings():
-            # PEFT takes the empty tensors of a module at rank 0 for a failed gather.
+            # PEFT mistakes the empty tensors of a module at rank 0 for a failed gather.
             warnings.filterwarnings("ignore", ".*LoRA tensor.* have invalid shape")
             _peft_save(*call.args, **call.kwargs)
         is_main_process = given.get("is_main_process", True)
         selected = given.get("selected_adapters")
         for adapter in trained_adapters(self.base_model):
-            # PEFT leaves the file's pattern in the configuration.
+            # PEFT has put the pattern of the file into the configuration.
             adapter.sync_pattern()
             is_selected = selected is None or adapter.name in selected
             if not is_selected or not (is_main_process or is_divided):
                 continue
-            unfinished = run_is_unfinished(adapter)
-            pattern = adapter.rank_pattern(live=True)
-            state = encode_state(adapter, pattern) if unfinished else {}
+            state = {}
+            if run_is_unfinished(adapter):
+                state = encode_state(adapter, adapter.rank_pattern(live=True))
             folder = Path(save_directory) / ("" if adapter.name == "default" else adapter.name)
             if is_main_process:
                 write_files(folder, state, remove=() if state else STATE_FILES)
@@ -93,7 +94,7 @@ class ModelOverrides:
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        """Load as PEFT does, into an adapter of any rank, and go on from the training state.
+        """Load as PEFT does, into an adapter of any rank, and restore the training state.
 
         Raises:
             CheckpointError: the training state is damaged or of another run; nothing was loaded.
@@ -106,7 +107,7 @@ class ModelOverrides:
         learns = is_trainable or (existing is not None and not existing.inference_mode)
         state = _checked_state(folder, existing) if learns else None
         if existing is not None and (folder / CONFIG_NAME).is_file():
-            # PEFT reads the configuration of a new adapter only.
+            # PEFT reads the configuration only for a new adapter.
             pattern = json.loads((folder / CONFIG_NAME).read_bytes()).get("rank_pattern")
             existing.rank_pattern = pattern
             resize_adapter(tuner, adapter_name, pattern_positions(pattern, adapter_name))
@@ -124,7 +125,8 @@ class PlainModelOverrides(ModelOverrides):
         if not is_adalora(self):
             return _peft_forward(self, *args, **kwargs)
         refuse_division(self.base_model)
-        return add_penalty(self.base_model, _peft_forward(self, *args, **kwargs), kwargs)
+        outputs = _peft_forward(self, *args, **kwargs)
+        return add_penalty(self.base_model, outputs, kwargs, unless=adapters_are_disabled)
 
 
 def is_adalora(model: Any) -> bool:
@@ -133,7 +135,7 @@ def is_adalora(model: Any) -> bool:
 
 
 def _gathered(model: Any) -> dict[str, torch.Tensor]:
-    """Return what PEFT looks for in a state dictionary, whole, without the base weights."""
+    """Return the entries of the state dictionary that PEFT saves, gathered."""
     return {
         name: whole(tensor)
         for name, tensor in model.state_dict().items()

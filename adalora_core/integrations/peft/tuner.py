@@ -1,4 +1,4 @@
-"""What changes in PEFT's `AdaLoraModel`, the tuner: allocation, penalty, pruned tensors."""
+"""Override PEFT's tuner, `AdaLoraModel`: allocation, penalty and pruned tensors."""
 
 from __future__ import annotations
 
@@ -17,15 +17,12 @@ from adalora_core.integrations.peft.adapters import (
 )
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.training.adapter_file.folder import TENSOR_PREFIX
 from adalora_core.training.adapter_file.tensors import keep_rows
 from adalora_core.training.compaction import compact
-from adalora_core.training.penalty_per_step import plus_penalty, weighted_penalty
+from adalora_core.training.penalty_per_step import add_penalty, weighted_penalty
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
     from adalora_core.training.compaction import CompactionReport
@@ -33,11 +30,11 @@ if TYPE_CHECKING:
 
 
 class TunerOverrides:
-    """Methods of PEFT's `AdaLoraModel`, and those that ours has besides."""
+    """Methods of PEFT's `AdaLoraModel`, and further methods of this package's tuner."""
 
     @property
     def peft_config(self) -> dict[str, Any]:
-        """The configurations, with their rank patterns as they are now."""
+        """The configurations, with updated rank patterns."""
         try:
             configs = configs_of(self)
         except KeyError:
@@ -51,16 +48,17 @@ class TunerOverrides:
 
     @property
     def penalty_per_step(self) -> PenaltyPerStep:
-        """Which forward of an optimizer step adds the penalty."""
+        """Decides which forwards of an optimizer step add the penalty."""
         return state_of(self).penalty_per_step
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
         refuse_division(self)
-        return add_penalty(self, self.model.forward(*args, **kwargs), kwargs)
+        outputs = self.model.forward(*args, **kwargs)
+        return add_penalty(self, outputs, kwargs, unless=adapters_are_disabled)
 
     def update_and_allocate(self: Any, global_step: int) -> None:
-        """Take the 0-based optimizer step into account, with our allocator."""
+        """Call the allocator of this package after the 0-based optimizer step `global_step`."""
         adapters = trained_adapters(self)
         if not adapters:
             raise RuntimeError(
@@ -73,7 +71,7 @@ class TunerOverrides:
                 state_of(self).stale.add(adapter.name)
 
     def trained_adapters(self: Any) -> list[Adapter]:
-        """Return the active adapters that are being trained."""
+        """Return the active adapters that are made for training."""
         return trained_adapters(self)
 
     def orthogonality_penalty(self: Any) -> torch.Tensor:
@@ -81,14 +79,14 @@ class TunerOverrides:
         return weighted_penalty(self)
 
     def finalize(self: Any) -> None:
-        """Enforce the target budget; call it when training has ended."""
+        """Enforce the target budget; call it after training."""
         for adapter in trained_adapters(self):
             if adapter.allocator is not None:
                 adapter.allocator.finalize()
             adapter.sync_pattern()
 
     def bind_total_step(self: Any, total_step: int) -> None:
-        """Do nothing: PEFT's configurations have a number already."""
+        """Do nothing: PEFT's configurations always have a number."""
 
     def compact(self: Any, optimizer: torch.optim.Optimizer) -> CompactionReport:
         """Cut dropped triplets out of parameters and optimizer; see `AdaLoraModel.compact`."""
@@ -99,7 +97,7 @@ class TunerOverrides:
     def resize_modules_by_rank_pattern(
         self: Any, rank_pattern: RankPattern, adapter_name: str
     ) -> None:
-        """Give the modules the ranks of a file, keeping dtype, device and parameter objects."""
+        """Resize the modules to the ranks of a file; dtype, device and parameter objects stay."""
         resize_adapter(self, adapter_name, pattern_positions(rank_pattern, adapter_name))
 
     def resize_state_dict_by_rank_pattern(
@@ -108,20 +106,19 @@ class TunerOverrides:
         state_dict: dict[str, torch.Tensor],
         adapter_name: str,
     ) -> dict[str, torch.Tensor]:
-        """Cut dropped triplets out of `state_dict`, and say so in the configuration.
+        """Cut dropped triplets out of `state_dict`, and update the pattern of the configuration.
 
-        Both describe what the model computes: a dropped triplet whose singular value has grown
-        again since the last allocation is written.
+        Both describe what the model computes: a dropped triplet whose singular value is not zero
+        any more is kept.
         """
-        del rank_pattern  # PEFT has cut the adapter's name out of module names too
+        del rank_pattern  # PEFT has also cut the adapter's name out of module names
         adapter = adapter_of(self, adapter_name)
         pattern = adapter.rank_pattern(live=True)
         adapter.config.rank_pattern = pattern
         if pattern is None:
             return state_dict
-        for path, places in adapter.positions.items():
-            kept = pattern[f"{path}{SINGULAR_VALUES_SUFFIX}"]
-            rows = [row for row, place in enumerate(places) if kept[place]]
+        for path in adapter.layers:
+            rows = adapter.rows_in(pattern, path)
             keys = {factor: f"{TENSOR_PREFIX}{path}.{factor}.{adapter_name}" for factor in FACTORS}
             cut = keep_rows({factor: state_dict[key] for factor, key in keys.items()}, rows)
             state_dict |= {keys[factor]: values for factor, values in cut.items()}
@@ -129,26 +126,12 @@ class TunerOverrides:
 
 
 def refuse_division(tuner: Any) -> None:
-    """Refuse to train where the model is divided over processes in a way that would be wrong."""
+    """Refuse to train a model that is divided over processes in a way that trains wrongly."""
     if tuner.training and not torch.compiler.is_compiling():
         state_of(tuner).division.refuse_unsupported(trained_adapters(tuner), "forward")
 
 
-def add_penalty(tuner: Any, outputs: Any, arguments: Mapping[str, Any]) -> Any:
-    """Add the penalty to the loss of `outputs` if `tuner` is being trained."""
-    if not tuner.training:
-        return outputs
-    if not torch.compiler.is_compiling():
-        for adapter in trained_adapters(tuner):
-            adapter.warn_if_steps_are_missed()
-    loss = getattr(outputs, "loss", None)
-    if isinstance(loss, torch.Tensor) and not _is_disabled(tuner):
-        outputs.loss = plus_penalty(
-            tuner, loss, normalised_over_step=arguments.get("num_items_in_batch") is not None
-        )
-    return outputs
-
-
-def _is_disabled(tuner: Any) -> bool:
+def adapters_are_disabled(tuner: Any) -> bool:
+    """Return whether PEFT has disabled the adapters of `tuner`."""
     _, layer = next(adalora_layers(tuner.model), (None, None))
     return layer is None or bool(layer.disable_adapters)

@@ -1,4 +1,4 @@
-"""Which releases of PEFT the bridge knows: it replaces methods, so it has to know them."""
+"""Check that the bridge, which replaces PEFT's methods, supports the installed release."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ SUPPORTED = ("0.21",)
 
 
 class UnsupportedPeftError(AdaLoraError, ImportError):
-    """The installed PEFT is one that the bridge does not know."""
+    """The bridge does not support the installed release of PEFT."""
 
 
 def require_supported_peft() -> None:
-    """Raise unless a PEFT is installed that the bridge was written for.
+    """Raise unless a supported release of PEFT is installed.
 
     Raises:
-        MissingExtraError: there is none.
-        UnsupportedPeftError: it is another release.
+        MissingExtraError: PEFT is not installed.
+        UnsupportedPeftError: another release is installed.
     """
     try:
         found = version("peft")
@@ -27,6 +27,6 @@ def require_supported_peft() -> None:
     if ".".join(found.split(".")[:2]) not in SUPPORTED:
         raise UnsupportedPeftError(
             f"adalora_core.integrations.peft: PEFT {found} is not supported, only "
-            f"{', '.join(f'{each}.x' for each in SUPPORTED)}; install one of them, or use "
+            f"{', '.join(f'{each}.x' for each in SUPPORTED)}; install a supported release, or use "
             "adalora_core.get_peft_model, which reads and writes PEFT's files without PEFT"
         )

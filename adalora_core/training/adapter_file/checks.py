@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from adalora_core.training.adapter_file.folder import SavedAdapter
 
 
-def row_positions(saved: SavedAdapter, adapter_name: str | None = None) -> dict[str, list[int]]:
+def row_positions(saved: SavedAdapter) -> dict[str, list[int]]:
     """Return, per module of the file, which of the `init_r` original triplets its rows are.
 
     Raises:
         CheckpointError: tensors are missing, their shapes disagree, or the rank pattern of the
-            configuration speaks of other ranks.
+            configuration has other ranks.
     """
     config = saved.config
     kept = {
-        module_path(key, _name_behind(key) or adapter_name): flags
+        module_path(key, _adapter_name_in(key)): flags
         for key, flags in (config.rank_pattern or {}).items()
     }
     positions = {}
@@ -46,12 +46,14 @@ def row_positions(saved: SavedAdapter, adapter_name: str | None = None) -> dict[
             )
         positions[path] = places if len(places) == rank else list(range(rank))
     if kept:
-        raise _mismatch(saved, next(iter(kept)), "rank_pattern names it, the tensors do not")
+        raise _mismatch(
+            saved, next(iter(kept)), "rank_pattern names it, the file has no tensors of it"
+        )
     return positions
 
 
-def _name_behind(key: str) -> str | None:
-    """Return the adapter name behind `.lora_E`; files of other tools keep it."""
+def _adapter_name_in(key: str) -> str | None:
+    """Return the adapter name behind `.lora_E`, if any: other tools leave it in the file."""
     _, found, name = key.rpartition(f"{SINGULAR_VALUES_SUFFIX}.")
     return name if found else None
 
@@ -89,7 +91,9 @@ def targets_in(model: nn.Module, saved: SavedAdapter, positions: dict[str, list[
     if saved.config.target_modules is not None:
         wanted = resolve_targets(model, saved.config)
         if missing := [path for path in wanted if path not in positions]:
-            raise _mismatch(saved, missing[0], "target_modules means it, the tensors do not")
+            raise _mismatch(
+                saved, missing[0], "target_modules includes it, the file has no tensors of it"
+            )
     # In the model's order: ties between scores go by position.
     in_order = {path: layers[path] for path, _ in model.named_modules() if path in layers}
     targets = Targets(in_order, resolve_saved_modules(model, saved.config))
@@ -137,8 +141,8 @@ def _check_other_tensors(model: nn.Module, saved: SavedAdapter, targets: Targets
         expected |= {name for name in saved.tensors if name.rpartition(".")[2] == "bias"}
     if unknown := sorted(set(saved.tensors) - expected):
         raise CheckpointError(
-            f"from_pretrained: {len(unknown)} tensors of {str(saved.folder)!r} belong to nothing "
-            f"that its configuration names, the first is {unknown[0]!r}"
+            f"from_pretrained: {len(unknown)} tensors of {str(saved.folder)!r} are for modules "
+            f"that its configuration does not name; the first is {unknown[0]!r}"
         )
 
 

@@ -31,9 +31,9 @@ class SavedAdapter:
     """An adapter folder, read into memory.
 
     Attributes:
-        folder: where it was.
-        config: its validated configuration.
-        tensors: as in the file, without the prefix `base_model.model.`.
+        folder: path of the folder.
+        config: the validated configuration.
+        tensors: the tensors of the file, without the prefix `base_model.model.` in their names.
     """
 
     folder: Path
@@ -41,7 +41,7 @@ class SavedAdapter:
     tensors: dict[str, torch.Tensor]
 
     def paths(self) -> list[str]:
-        """Return the adapted modules that the file speaks of."""
+        """Return the paths of the adapted modules in the file."""
         return [name.removesuffix(".lora_A") for name in self.tensors if name.endswith(".lora_A")]
 
 
@@ -49,15 +49,15 @@ def read_adapter(folder: str | os.PathLike[str]) -> SavedAdapter:
     """Read and check an adapter folder.
 
     Raises:
-        CheckpointError: a file is missing, truncated or foreign.
+        CheckpointError: a file is missing, truncated or of another kind.
         ConfigError: the configuration breaks the contract.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(
             f"from_pretrained: expected a folder with {CONFIG_NAME} and {WEIGHTS_NAME}, but "
-            f"{str(folder)!r} is {'a file' if folder.exists() else 'not there'}; models on a hub "
-            "have to be downloaded first"
+            f"{str(folder)!r} is {'a file' if folder.exists() else 'not there'}; download "
+            "models of a hub first"
         )
     config_path = folder / CONFIG_NAME
     if not config_path.is_file():
@@ -81,8 +81,8 @@ def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
-                f"from_pretrained: {str(path)!r} is not a whole safetensors file ({error}); it was "
-                "cut short or is something else; copy it again"
+                f"from_pretrained: {str(path)!r} is not a whole safetensors file ({error}); it "
+                "was cut short or is of another kind; copy it again"
             ) from error
     legacy = folder / LEGACY_WEIGHTS_NAME
     if legacy.is_file():
@@ -97,7 +97,7 @@ def _read_legacy(path: Path) -> dict[str, torch.Tensor]:
         # weights_only: the file may not run code.
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # torch.load raises pickle, zip, runtime and value errors, by what is wrong with the file.
+        # torch.load raises pickle, zip, runtime and value errors, depending on the damage.
         raise CheckpointError(
             f"from_pretrained: {str(path)!r} cannot be read as weights ({error}); save the adapter "
             "as safetensors"
@@ -110,5 +110,5 @@ def _read_legacy(path: Path) -> dict[str, torch.Tensor]:
 
 
 def encode_config(values: Mapping[str, Any]) -> bytes:
-    """Return the bytes of an `adapter_config.json`, keys sorted, as PEFT writes it."""
+    """Return the bytes of an `adapter_config.json` with sorted keys, as PEFT writes it."""
     return json.dumps(values, indent=2, sort_keys=True, allow_nan=False).encode()

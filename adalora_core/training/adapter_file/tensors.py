@@ -1,4 +1,4 @@
-"""Read the tensors of an adapter file out of a tuner's modules, and write them into these."""
+"""Convert between the modules of a tuner and the tensors of an adapter file."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES, training_dtype
-from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.sharding import whole
 from adalora_core.training.adapter_file.folder import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     from adalora_core.contract import AdaLoraConfig
+    from adalora_core.nn import AdaLoraLayer
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
     from adalora_core.training.adapter_file.folder import SavedAdapter
@@ -22,16 +22,12 @@ if TYPE_CHECKING:
 def collect_tensors(
     tuner: AdaLoraTuner, adapter: Adapter, pattern: RankPattern | None
 ) -> dict[str, torch.Tensor]:
-    """Return the adapter's tensors under the names of PEFT's files, dropped triplets cut out."""
+    """Return the adapter's tensors under the names of PEFT's files, without dropped triplets."""
     tensors: dict[str, torch.Tensor] = {}
     for path, layer in adapter.layers.items():
-        factors = {
-            factor: whole(getattr(layer, factor)[adapter.name].detach()) for factor in FACTORS
-        }
+        factors = whole_factors(layer, adapter.name)
         if pattern is not None:
-            kept = pattern[f"{path}{SINGULAR_VALUES_SUFFIX}"]
-            rows = [row for row, place in enumerate(adapter.positions[path]) if kept[place]]
-            factors = keep_rows(factors, rows)
+            factors = keep_rows(factors, adapter.rows_in(pattern, path))
         tensors |= {f"{path}.{factor}": values for factor, values in factors.items()}
     for path, module in tuner.saved_modules():
         if adapter.name in module.modules_to_save:
@@ -42,8 +38,13 @@ def collect_tensors(
     return {f"{TENSOR_PREFIX}{name}": whole(values) for name, values in tensors.items()}
 
 
+def whole_factors(layer: AdaLoraLayer, name: str) -> dict[str, torch.Tensor]:
+    """Return A, E and B of the adapter `name`; of a sharded model every process has to call it."""
+    return {factor: whole(getattr(layer, factor)[name].detach()) for factor in FACTORS}
+
+
 def keep_rows(factors: dict[str, torch.Tensor], rows: list[int]) -> dict[str, torch.Tensor]:
-    """Return A, E and B of the triplets `rows` alone."""
+    """Return A, E and B of the triplets `rows`."""
     index = torch.tensor(rows, dtype=torch.long, device=factors["lora_A"].device)
     return {
         factor: values.index_select(TRIPLET_AXES[factor], index)
@@ -54,9 +55,9 @@ def keep_rows(factors: dict[str, torch.Tensor], rows: list[int]) -> dict[str, to
 def load_tensors(
     tuner: AdaLoraTuner, adapter: Adapter, saved: SavedAdapter, *, autocast: bool
 ) -> None:
-    """Give the modules of `adapter` the values of the file; what the checks accepted cannot fail.
+    """Give the modules of `adapter` the values of a file that passed the checks.
 
-    float32 values stay float32 on a base of lower precision.
+    With `autocast`, factors are float32 on a base of lower precision.
     """
     for path, layer in adapter.layers.items():
         dtype = training_dtype(layer.base_dtype) if autocast else layer.base_dtype

@@ -1,4 +1,4 @@
-"""Describe how far a run has come beside its tensors, and bring an allocator there."""
+"""Describe the progress of a run as JSON values, and restore an allocator from them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def allocator_of(adapter: Adapter) -> RankAllocator:
 
 
 def progress(adapter: Adapter) -> dict[str, Any]:
-    """Return what there is to know of a run beside its tensors, as JSON values."""
+    """Return the progress of a run, without tensors, as JSON values."""
     allocator = allocator_of(adapter)
     return {
         "adapter": fingerprint(adapter.spec, list(adapter.layers)),
@@ -47,7 +47,7 @@ def progress(adapter: Adapter) -> dict[str, Any]:
 
 
 def restore_progress(allocator: RankAllocator, values: dict[str, Any]) -> None:
-    """Bring `allocator` to where `values` were taken with `progress`."""
+    """Restore `allocator` from the result of `progress`."""
     allocator.last_step = values["step"]
     allocator.target_reached = bool(values["target_reached"])
     allocator.statistics.skipped_entries = int(values["skipped_entries"])
@@ -58,6 +58,6 @@ def restore_progress(allocator: RankAllocator, values: dict[str, Any]) -> None:
 
 
 def fingerprint(spec: AdapterSpec, paths: list[str]) -> str:
-    """Return a hash of what a run must not change on its way: its numbers and its modules."""
+    """Return a hash of what must not change during a run: its numbers and its modules."""
     described = dataclasses.asdict(spec) | {"modules": sorted(paths)}
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

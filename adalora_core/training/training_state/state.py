@@ -1,17 +1,17 @@
-"""The lossless training checkpoint beside an adapter: `adalora_state.safetensors` and `.json`.
+"""The training state beside an adapter file: `adalora_state.safetensors` and `.json`.
 
-PEFT's files hold the kept triplets alone; to go on as if a run had not stopped, dropped triplets,
-the averages and the step are needed as well. Version 2 of the format:
+PEFT's files hold the kept triplets alone. A resumed run that equals the uninterrupted one needs the
+dropped triplets, the averages and the step as well. Version 2 of the format:
 
 - `adalora_state.json`: `version`, `adapter` (a hash of what training depends on), `kept` (a hash of
   the factors in the adapter file, which this one completes), `step`, `target_reached`,
   `skipped_entries`, `history`, `positions`.
 - `adalora_state.safetensors`: per module with dropped triplets `dropped.<path>.lora_{A,E,B}`; while
   there are averages `smoothed.<dtype>.{first,last}` and `uncertainty.<dtype>.{first,last}`, see
-  `state_tensors`; `mask` after the first allocation; `rank_history`, the ranks after each of them.
+  `tensors`; `mask` after the first allocation; `rank_history`, the ranks after each allocation.
 
-Version 1, which is still read, held `<path>.lora_{A,E,B}`, whole, and `smoothed.<...>` and
-`uncertainty.<...>` of each.
+Version 1, which is still read, holds `<path>.lora_{A,E,B}` of all triplets, and `smoothed.<...>`
+and `uncertainty.<...>` of each.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ from adalora_core.training.training_state.progress import (
     progress,
     restore_progress,
 )
-from adalora_core.training.training_state.tensors import AVERAGES
+from adalora_core.training.training_state.tensors import AVERAGES, factor_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     import torch
@@ -54,15 +53,14 @@ _FIELDS_OF_VERSION = {1: _FIELDS, 2: _FIELDS | {"kept"}}
 
 
 class TrainingState:
-    """A training checkpoint, read into memory.
+    """A training state, read into memory.
 
     Attributes:
         values: the content of the JSON file.
-        tensors: those of the other.
+        tensors: the content of the safetensors file.
         positions: rows of each module, as indices of its original triplets.
-        factors: whole, under the names that the adapter file gives the kept ones; empty until
-            `complete`.
-        averages: `{kind: one tensor per factor}`; the same.
+        factors: factors of all triplets, named as in the adapter file; empty before `complete`.
+        averages: `{kind: one tensor per factor}`; empty before `complete`.
     """
 
     def __init__(self, values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
@@ -73,14 +71,14 @@ class TrainingState:
         self.averages: dict[str, list[torch.Tensor]] = {}
 
     def complete(self, saved: SavedAdapter, in_file: dict[str, list[int]]) -> None:
-        """Compare with the adapter beside it, before a model is changed, and take its triplets in.
+        """Check the state against the adapter beside it, and add the triplets of that adapter.
 
         Args:
             saved: the adapter.
-            in_file: which original triplets of each module it holds.
+            in_file: which original triplets of each module the adapter file holds.
 
         Raises:
-            CheckpointError: they are of different runs, or tensors are missing.
+            CheckpointError: state and adapter are of different runs, or tensors are missing.
         """
         if self.values["adapter"] != fingerprint(
             AdapterSpec.of(saved.config), list(self.positions)
@@ -88,11 +86,11 @@ class TrainingState:
             raise CheckpointError(
                 "training state: the configuration is not the one of the saved run, so the "
                 "schedule would jump; restore adapter_config.json, or delete adalora_state.json to "
-                "begin the allocation anew"
+                "restart the allocation"
             )
         if "rank_history" not in self.tensors:
             raise CheckpointError("training state: rank_history is missing")
-        names = _factor_names(self.positions)
+        names = factor_names(self.positions)
         if self.values["version"] == 1:
             self.factors = _whole_factors(self.tensors, saved, self.positions)
             self.averages = _whole_averages(self.tensors, names)
@@ -101,8 +99,8 @@ class TrainingState:
         if self.values["kept"] != state_tensors.digest_of(saved.tensors, in_file):
             raise CheckpointError(
                 "training state: the adapter beside it has other values than when both were "
-                "saved; they are of different runs. Delete adalora_state.json to begin the "
-                "allocation anew"
+                "saved, so they are of different runs; delete adalora_state.json to restart the "
+                "allocation"
             )
         self.averages = state_tensors.unpack_averages(self.tensors, factors, names)
         self.factors = factors
@@ -121,10 +119,10 @@ def _whole_factors(
         if found is None or list(found.shape) != shape:
             raise CheckpointError(
                 f"training state: {name} should have shape {shape}, got "
-                f"{None if found is None else list(found.shape)}; it and the adapter beside it are "
-                "of different runs"
+                f"{None if found is None else list(found.shape)}; the state and the adapter beside "
+                "it are of different runs"
             )
-    return {name: tensors[name] for name in _factor_names(positions)}
+    return {name: tensors[name] for name in factor_names(positions)}
 
 
 def _whole_averages(
@@ -140,7 +138,7 @@ def _whole_averages(
 
 
 def run_is_unfinished(adapter: Adapter) -> bool:
-    """Return whether training of `adapter` has begun and its last step has not been taken."""
+    """Return whether `adapter` has made a step and not its last one."""
     allocator = adapter.allocator
     if allocator is None or allocator.last_step is None:
         return False
@@ -148,11 +146,11 @@ def run_is_unfinished(adapter: Adapter) -> bool:
 
 
 def encode_state(adapter: Adapter, pattern: RankPattern | None) -> dict[str, bytes]:
-    """Return the two files of the training checkpoint of `adapter`, `{name: content}`.
+    """Return the two files of the training state of `adapter`, `{name: content}`.
 
     Args:
         adapter: the adapter.
-        pattern: what its file, written at the same time, holds of it; None stands for all.
+        pattern: the triplets in the adapter file of the same save; None means all.
     """
     allocator = allocator_of(adapter)
     kept, dropped = state_tensors.split_factors(adapter, pattern)
@@ -173,10 +171,10 @@ def encode_state(adapter: Adapter, pattern: RankPattern | None) -> dict[str, byt
 
 
 def read_state(folder: Path) -> TrainingState | None:
-    """Read the training checkpoint of `folder`, None if it has none.
+    """Return the training state in `folder`, None without one.
 
     Raises:
-        CheckpointError: it is damaged, incomplete or of another version.
+        CheckpointError: the state is damaged, incomplete or of another version.
     """
     path = folder / STATE_NAME
     if not path.is_file():
@@ -191,7 +189,7 @@ def read_state(folder: Path) -> TrainingState | None:
             path, f"expected one of the versions {list(_FIELDS_OF_VERSION)}, got {version!r}"
         )
     if missing := sorted(_FIELDS_OF_VERSION[version] - set(values)):
-        raise _unreadable(path, f"{missing} missing")
+        raise _unreadable(path, f"the fields {missing} are missing")
     try:
         tensors = load_file(folder / STATE_WEIGHTS_NAME)
     except (SafetensorError, OSError) as error:
@@ -200,11 +198,11 @@ def read_state(folder: Path) -> TrainingState | None:
 
 
 def restore_allocator(adapter: Adapter, state: TrainingState) -> None:
-    """Bring the allocator of `adapter` to where the completed `state` was taken."""
+    """Restore the allocator of `adapter` from `state`, after `complete`."""
     allocator = allocator_of(adapter)
     devices = [each.device for each in allocator.parameters()]
     averages = (
-        # None in the final phase.
+        # There are no averages in the final phase.
         [each.to(device) for each, device in zip(state.averages[kind], devices, strict=False)]
         for kind in AVERAGES
     )
@@ -213,10 +211,6 @@ def restore_allocator(adapter: Adapter, state: TrainingState) -> None:
     allocator.mask = None if mask is None else mask.to(devices[0])
     allocator.ranks_over_time.restore(state.tensors["rank_history"])
     restore_progress(allocator, state.values)
-
-
-def _factor_names(paths: Iterable[str]) -> list[str]:
-    return [f"{path}.{factor}" for path in paths for factor in FACTORS]
 
 
 def _unreadable(path: Path, why: str) -> CheckpointError:

@@ -1,8 +1,8 @@
-"""The tensors of a training state: what the adapter file beside it lacks, and both averages.
+"""Convert between an allocator and the tensors of a training state: dropped triplets and averages.
 
-Averages are stored in two parts. Of every number the last byte holds the sign and most of the
-exponent, which is nearly the same everywhere: these bytes are compressed, the others, which are
-noise, are not. The values stay bit for bit.
+Averages are stored in two parts. The last byte of a number holds the sign and most of the exponent,
+which differ little between numbers, so the last bytes are compressed. The other bytes are noise and
+are stored as they are. The values stay equal bit for bit.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import torch
 from adalora_core.allocation.statistics import average_dtype
 from adalora_core.errors import CheckpointError
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
-from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.sharding import divided_like, whole
-from adalora_core.training.adapter_file.tensors import keep_rows
+from adalora_core.training.adapter_file.tensors import keep_rows, whole_factors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,29 +32,29 @@ _FAST = 1
 """zlib's level: a higher one takes longer and saves little."""
 
 
+def factor_names(paths: Iterable[str]) -> list[str]:
+    """Return `<path>.lora_{A,E,B}` of every module, in the order of the allocator's parameters."""
+    return [f"{path}.{factor}" for path in paths for factor in FACTORS]
+
+
 def split_factors(
     adapter: Adapter, pattern: RankPattern | None
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Return the factors of the triplets that `pattern` keeps, and those of the others.
 
-    Modules without dropped triplets are left out of the second. Of a sharded model every process
+    Modules without dropped triplets are left out of the second. With a sharded model every process
     has to call it.
     """
-    kept: dict[str, torch.Tensor] = {}
-    dropped: dict[str, torch.Tensor] = {}
+    parts: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]] = ({}, {})
     for path, layer in adapter.layers.items():
-        factors = {each: whole(getattr(layer, each)[adapter.name].detach()) for each in FACTORS}
-        places = adapter.positions[path]
-        flags = [True] * len(places)
-        if pattern is not None:
-            written = pattern[f"{path}{SINGULAR_VALUES_SUFFIX}"]
-            flags = [written[place] for place in places]
-        for chosen, into in ((True, kept), (False, dropped)):
-            rows = [row for row, flag in enumerate(flags) if flag is chosen]
-            if rows or chosen:
+        factors = whole_factors(layer, adapter.name)
+        kept = adapter.rows_in(pattern, path)
+        dropped = [row for row in range(len(adapter.positions[path])) if row not in set(kept)]
+        for part, rows in zip(parts, (kept, dropped), strict=True):
+            if rows or rows is kept:
                 cut = keep_rows(factors, rows)
-                into.update({f"{path}.{factor}": values for factor, values in cut.items()})
-    return kept, dropped
+                part.update({f"{path}.{factor}": values for factor, values in cut.items()})
+    return parts
 
 
 def joined_factors(
@@ -64,16 +63,16 @@ def joined_factors(
     positions: Mapping[str, Sequence[int]],
     in_file: Mapping[str, Sequence[int]],
 ) -> dict[str, torch.Tensor]:
-    """Return the whole factors, `{path.factor: values}`; what `split_factors` has taken apart.
+    """Return the factors of all triplets, `{path.factor: values}`: the inverse of `split_factors`.
 
     Args:
-        tensors: of the training state.
-        kept: of the adapter file.
+        tensors: tensors of the training state.
+        kept: tensors of the adapter file.
         positions: which original triplets the rows of each module are.
-        in_file: which of them the adapter file holds.
+        in_file: which of these triplets the adapter file holds.
 
     Raises:
-        CheckpointError: the two do not make a whole.
+        CheckpointError: the two sets of triplets do not fit together.
     """
     factors = {}
     for path, places in positions.items():
@@ -87,8 +86,8 @@ def joined_factors(
                 parts += [tensors[DROPPED + name]] if DROPPED + name in tensors else []
             if [each.shape[axis] for each in parts] != [len(first), len(rest)][: 1 + bool(rest)]:
                 raise CheckpointError(
-                    f"training state: the triplets of {path} are not {len(first)} in the adapter "
-                    f"file and {len(rest)} in the state; they are of different runs"
+                    f"training state: expected {len(first)} triplets of {path} in the adapter "
+                    f"file and {len(rest)} in the state; the two files are of different runs"
                 )
             factors[name] = torch.cat(parts, axis).index_select(axis, order).contiguous()
     return factors
@@ -104,9 +103,9 @@ def digest_of(factors: Mapping[str, torch.Tensor], paths: Iterable[str]) -> str:
 
 
 def pack_averages(allocator: RankAllocator) -> dict[str, torch.Tensor]:
-    """Return both averages of `allocator` in a few tensors of bytes; nothing if it has none.
+    """Return both averages of `allocator` in a few tensors of bytes; nothing without averages.
 
-    Of a sharded model every process has to call it.
+    With a sharded model every process has to call it.
     """
     packed = {}
     for kind in AVERAGES:
@@ -129,10 +128,10 @@ def pack_averages(allocator: RankAllocator) -> dict[str, torch.Tensor]:
 def unpack_averages(
     tensors: Mapping[str, torch.Tensor], factors: Mapping[str, torch.Tensor], names: Sequence[str]
 ) -> dict[str, list[torch.Tensor]]:
-    """Return `{kind: averages}` in the shapes of the factors `names`; empty lists for none.
+    """Return `{kind: averages}` in the shapes of the factors `names`; empty lists without averages.
 
     Raises:
-        CheckpointError: they are damaged, or of other shapes.
+        CheckpointError: the averages are damaged, or have other shapes.
     """
     dtypes = list(dict.fromkeys(average_dtype(factors[name].dtype) for name in names))
     if not any(f"{_name(kind, each)}.first" in tensors for kind in AVERAGES for each in dtypes):
