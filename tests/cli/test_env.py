@@ -1,4 +1,4 @@
-"""`adalora env` in a whole install, without torch, with a broken core, with a wrong variable."""
+"""Test `adalora env`: a complete install, no torch, a broken core, a wrong variable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None,
-    reason="torch is not installed; would have shown what is said of the core that it connects to",
+    reason="torch is not installed; would have shown the line about the core that torch loads",
 )
 
 HIDE = """
@@ -67,18 +67,19 @@ cuda.required_driver_version = lambda: {required}
 cuda.driver_version = lambda: {served}
 sys.modules["adalora_core._cuda"] = cuda
 """
+NO_DRIVER = "no driver is installed; CUDA tensors use the reference"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("compiled", "required", "served", "said"),
     [
-        (13000, 13000, 0, "13.0 (580 or newer), no driver is here; CUDA tensors use the reference"),
-        (13000, 13000, 12080, "serves CUDA 12.8; CUDA tensors use the reference"),
-        (13000, 13000, 13010, "serves CUDA 13.1"),
-        (12080, 12010, 0, "12.1 (530 or newer), no driver is here; CUDA tensors use the reference"),
-        (12080, 12010, 12000, "serves CUDA 12.0; CUDA tensors use the reference"),
-        (12080, 12010, 12010, "serves CUDA 12.1"),
+        (13000, 13000, 0, f"13.0 (580 or newer), {NO_DRIVER}"),
+        (13000, 13000, 12080, "supports CUDA 12.8; CUDA tensors use the reference"),
+        (13000, 13000, 13010, "supports CUDA 13.1"),
+        (12080, 12010, 0, f"12.1 (530 or newer), {NO_DRIVER}"),
+        (12080, 12010, 12000, "supports CUDA 12.0; CUDA tensors use the reference"),
+        (12080, 12010, 12010, "supports CUDA 12.1"),
     ],
 )
 def test_env_names_the_driver_that_the_kernels_need_and_the_one_that_is_there(

@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from adalora_core.contract.findings import SEVERITIES
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.contract.reports.summary import place
 
@@ -24,18 +23,18 @@ def render(outcome: Outcome) -> str:
     A finding at or above the fail level is a failure, any other a passed case with an output; a
     document without findings is one passed case, so that a run which checked nothing shows.
     """
-    failing = SEVERITIES[: SEVERITIES.index(outcome.fail_level) + 1]
     top = ET.Element("testsuites", name="adalora check")
     totals = [0, 0]
     for report in outcome.reports:
         cases = len(report.diagnostics) or 1
-        failures = sum(d.severity in failing for d in report.diagnostics)
+        failures = sum(d.severity in outcome.failing for d in report.diagnostics)
         suite = ET.SubElement(top, "testsuite", name=_text(place(report, None)))
         _count(suite, cases, failures)
         if not report.diagnostics:
             _case(suite, report, "adalora check")
         for diagnostic in report.diagnostics:
-            _finding(suite, report, diagnostic, is_failure=diagnostic.severity in failing)
+            is_failure = diagnostic.severity in outcome.failing
+            _finding(suite, report, diagnostic, is_failure=is_failure)
         totals = [totals[0] + cases, totals[1] + failures]
     _count(top, *totals)
     ET.indent(top)
