@@ -55,7 +55,7 @@ def test_fix_leaves_what_would_change_the_meaning_and_reports_it(check, write):
     path = write(LIKELY)
     code, out, _ = check(path, "--fix")
     assert (code, path.read_text()) == (0, LIKELY)  # only a warning
-    assert "not fixed: 1 left to --unsafe-fixes\n" in out
+    assert "not fixed: 1 fixable with --unsafe-fixes\n" in out
     assert check(path, "--fix", "--unsafe-fixes")[0] == 0
     assert path.read_text() == MEANT
 
@@ -64,7 +64,7 @@ def test_finding_without_a_fix_is_left_to_the_user(check, write):
     path = write(SOUND | {"use_dora": True, "init_r": 12.0})
     code, out, _ = check(path, "--fix")
     assert code == 1
-    assert "fixed 1 finding in 1 file: ADA106\nnot fixed: 1 left to you\n" in out
+    assert "fixed 1 finding in 1 file: ADA106\nnot fixed: 1 to fix by hand\n" in out
 
 
 def test_ignored_rule_is_not_fixed(check, write):
@@ -143,7 +143,7 @@ def test_difference_is_collected_by_a_caller_in_python(write):
 
 def test_difference_of_nothing_exits_0_and_counts_unsafe_fixes_only_with_the_option(check, write):
     path = write(LIKELY)
-    assert check(path, "--diff") == (0, "", "not fixed: 1 left to --unsafe-fixes\n")
+    assert check(path, "--diff") == (0, "", "not fixed: 1 fixable with --unsafe-fixes\n")
     assert check(write(SOUND, "b.json"), "--diff") == (0, "", "would fix nothing\n")
     code, out, _ = check(path, "--diff", "--fix", "--unsafe-fixes")
     assert (code, path.read_text()) == (1, LIKELY)

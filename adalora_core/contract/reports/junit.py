@@ -1,4 +1,4 @@
-"""JUnit's XML, which nearly every CI service shows as test results."""
+"""Write JUnit's XML, which nearly every CI service shows as test results."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from adalora_core.contract.findings import Checked, Diagnostic
     from adalora_core.contract.reports import Outcome
 
-# Characters that no XML document can hold, not even escaped.
-_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+# Characters that XML forbids, even if escaped.
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 def render(outcome: Outcome) -> str:
     """Write one suite per document and one case per finding.
 
-    A finding at or above the fail level is a failure, any other a passed case with an output; a
-    document without findings is one passed case, so that a run which checked nothing shows.
+    A finding at or above the fail level is a failure, any other a passed case with an output. A
+    document without findings is one passed case: the results show that it was checked.
     """
     top = ET.Element("testsuites", name="adalora check")
     totals = [0, 0]
@@ -75,4 +75,4 @@ def _finding(
 
 
 def _text(text: str) -> str:
-    return _NO_XML.sub("?", visible(text))
+    return _FORBIDDEN.sub("?", visible(text))
