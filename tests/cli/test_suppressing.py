@@ -78,7 +78,7 @@ def test_file_ignores_of_the_project_are_a_table(check, write, tmp_path, monkeyp
     assert _codes(check(path, "-o", "json")[1]) == [[]]
     option = ("--per-file-ignores", "b.json:ADA303")
     assert _codes(check(path, other, "-o", "json", *option)[1]) == [[], ["ADA207"]]
-    # The table names the project's folders, wherever the command runs.
+    # The table names the project's folders, from any working folder.
     monkeypatch.chdir(tmp_path / "tests")
     assert _codes(check("a.json", "-o", "json")[1]) == [[]]
     assert _codes(check("../b.json", "-o", "json")[1]) == [["ADA207", "ADA303"]]
