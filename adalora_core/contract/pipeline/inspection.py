@@ -112,6 +112,7 @@ class Inspector:
         unused = unused_file_ignores(self.selection.per_file, reports, searched, self.is_active)
         for index, found in unused.items():
             diagnostics = (*found, *reports[index].diagnostics)
-            report = dataclasses.replace(reports[index], diagnostics=diagnostics)
-            result[index] = self.selection.apply(report)
+            result[index] = self.selection.apply(
+                dataclasses.replace(reports[index], diagnostics=diagnostics)
+            )
         return result

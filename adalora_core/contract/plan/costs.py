@@ -103,9 +103,8 @@ def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str
         lines.append(
             f"both include {costs.whole:,} trained without an adapter (modules_to_save, biases)"
         )
-    adapter = _size(costs.adapter_bytes)
     lines += [
-        f"adapter: {adapter}, plus as much for gradients, twice as much for AdamW",
+        f"adapter: {_size(costs.adapter_bytes)}, plus as much for gradients and twice for AdamW",
         f"allocator: {allocator['adalora-core']}, in PEFT {allocator['peft']}",
         *(f"note: {note}" for note in matched.notes),
     ]

@@ -185,8 +185,9 @@ def _nothing_left(
 ) -> Problem:
     if included:
         message = f"all {len(included)} modules that target_modules matches are excluded"
-        hint = "exclude fewer modules, or list fewer in modules_to_save"
-        return Problem("exclude_modules", message, hint)
+        return Problem(
+            "exclude_modules", message, "exclude fewer modules, or list fewer in modules_to_save"
+        )
     layers = block["layers_to_transform"]
     if isinstance(targets, str) or layers in (None, []):
         message = "target_modules matches no module that can be adapted"
@@ -195,10 +196,13 @@ def _nothing_left(
         int(found) for path in model.modules for found in re.findall(r"\.(\d+)(?=\.)", f"{path}.")
     }
     message = f"layers_to_transform {_shown(layers)} leaves none of the matched modules"
-    hint = "remove it: no layer of the model has an index"
-    if indices:
-        hint = f"choose from the model's layers, {min(indices)} to {max(indices)}"
-    return Problem("layers_to_transform", message, hint)
+    return Problem(
+        "layers_to_transform",
+        message,
+        f"choose from the model's layers, {min(indices)} to {max(indices)}"
+        if indices
+        else "remove it: no layer of the model has an index",
+    )
 
 
 def _unsuitable(matrices: Iterable[Module], runtime: str) -> Iterator[Problem]:

@@ -33,8 +33,7 @@ def render(outcome: Outcome) -> str:
         if not report.diagnostics:
             _case(suite, report, "adalora check")
         for diagnostic in report.diagnostics:
-            is_failure = diagnostic.severity in outcome.failing
-            _finding(suite, report, diagnostic, is_failure=is_failure)
+            _finding(suite, report, diagnostic, is_failure=diagnostic.severity in outcome.failing)
         totals = [totals[0] + cases, totals[1] + failures]
     _count(top, *totals)
     ET.indent(top)
