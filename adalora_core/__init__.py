@@ -1,6 +1,6 @@
 """AdaLoRA with a compiled core and a configuration contract.
 
-Public names are loaded when they are first used: validating a configuration never loads torch.
+Each public name is loaded on first use: checking a configuration never loads torch.
 """
 
 from __future__ import annotations

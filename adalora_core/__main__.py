@@ -1,4 +1,4 @@
-"""`python -m adalora_core` is the `adalora` command."""
+"""Run the `adalora` command by `python -m adalora_core`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `adalora` command: one table of subcommands, each imported only when it runs."""
+"""Run the `adalora` command: one table of subcommands, each imported when it runs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ COMMANDS = {
     "rule": ("adalora_core.cli.rule:run", "explain one rule, or list them all"),
     "plan": ("adalora_core.cli.plan:run", "show phases, allocations and budget of a configuration"),
     "schema": ("adalora_core.cli.schema:run", "print the JSON Schema of a configuration"),
-    "env": ("adalora_core.cli.env:run", "print versions, backends and why one is missing"),
-    "report": ("adalora_core.cli.report:run", "draw where the rank of a saved adapter went"),
+    "env": (
+        "adalora_core.cli.env:run",
+        "print versions and backends, and why a backend is missing",
+    ),
+    "report": ("adalora_core.cli.report:run", "draw the ranks of a saved adapter"),
     "export-lora": ("adalora_core.cli.export_lora:run", "write a saved adapter as plain LoRA"),
     "demo": ("adalora_core.demo:run", "fine-tune a real sentence encoder with AdaLoRA"),
 }
-"""`{command: (module:function, one line of help)}`; the function maps argv to the exit code."""
+"""`{command: (module:function, one line of help)}`; the function turns argv into an exit code."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command, *rest = list(sys.argv[1:] if argv is None else argv) or [""]
     try:
         return _run(command, rest)
-    except OSError as error:  # a full disk behind standard output, for one
+    except OSError as error:  # for example, standard output goes to a full disk
         return fail(command, error)
     except KeyboardInterrupt:
         fail(command, "interrupted")
@@ -60,5 +63,5 @@ def _run(command: str, arguments: Sequence[str]) -> int:
 def _usage() -> str:
     lines = ["usage: adalora COMMAND [OPTIONS]", "", "commands:"]
     lines += [f"  {name:<12} {summary}" for name, (_, summary) in COMMANDS.items()]
-    lines += ["", "'adalora COMMAND --help' describes a command."]
+    lines += ["", "Run 'adalora COMMAND --help' for the options of a command."]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`adalora check`: files in, a report out, an exit code for the pipeline."""
+"""Run `adalora check`: read files, print a report, return an exit code."""
 
 from __future__ import annotations
 
@@ -22,10 +22,8 @@ from adalora_core.cli.output import (
     wants_colour,
     write_file,
 )
-from adalora_core.contract.check import parse_version
-from adalora_core.contract.findings import SEVERITIES
 from adalora_core.contract.pipeline.inspection import Inspector
-from adalora_core.contract.pipeline.options import CheckOptions
+from adalora_core.contract.pipeline.options import CheckOptions, parse_version
 from adalora_core.contract.pipeline.selection import Selection
 from adalora_core.contract.reports import Outcome, render
 from adalora_core.contract.reports.escaping import visible
@@ -44,7 +42,7 @@ if TYPE_CHECKING:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run `adalora check ...`; 0 fine, 1 findings, 2 could not run."""
+    """Run `adalora check ...`; return 0 (no findings), 1 (findings) or 2 (could not run)."""
     try:
         options = parse(argv)
         job = _Job.of(options)
@@ -58,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
     is_empty = not outcome.reports and not outcome.skipped
     if not options.diff and not (is_empty and job.failed):
         text = render(outcome, options.output_format)
-        # Standard output belongs to the fixed text.
+        # With --fix and -, the fixed text goes to standard output.
         print_text(text, to_stderr=options.fix and STDIN in options.paths)
     for format_, path in files:
         plain = dataclasses.replace(outcome, colour=False)
@@ -68,7 +66,7 @@ def run(argv: Sequence[str]) -> int:
             job.failed = True
             _fail(error)
     if is_empty and not job.failed and not options.allow_empty:
-        return _fail(ValueError("nothing to check: no file matched (--allow-empty lets this pass)"))
+        return _fail("no file matched, so nothing was checked; pass --allow-empty if that is right")
     if job.failed:
         return CANNOT_RUN
     if options.diff:
@@ -76,29 +74,23 @@ def run(argv: Sequence[str]) -> int:
         lines = fixing_lines(preview, "would fix") or ["would fix nothing"]
         print(*lines, sep="\n", file=sys.stderr)
         return FINDINGS if any(report.fixed for report in job.previews) else FINE
-    return FINE if options.exit_zero else _exit_code(outcome)
+    return FINDINGS if outcome.failed and not options.exit_zero else FINE
 
 
-def _fail(error: Exception) -> int:
+def _fail(error: Exception | str) -> int:
     return fail("check", error)
-
-
-def _exit_code(outcome: Outcome) -> int:
-    failing = SEVERITIES[: SEVERITIES.index(outcome.fail_level) + 1]
-    found = any(d.severity in failing for report in outcome.reports for d in report.diagnostics)
-    return FINDINGS if found else FINE
 
 
 @dataclass
 class _Job:
-    """One run over all targets."""
+    """One run of the command over all its files."""
 
     options: Namespace
     inspector: Inspector
     failed: bool = False
     skipped: int = 0
     previews: list[Report] = field(default_factory=list, init=False)
-    """Reports on files that `--diff` looked at, as they would be after `--fix`."""
+    """With `--diff`: the reports that the files would get after `--fix`."""
 
     @classmethod
     def of(cls, options: Namespace) -> _Job:
@@ -126,7 +118,7 @@ class _Job:
         return cls(options, inspector)
 
     def run(self) -> Outcome:
-        """Check every target; one that cannot be read is said at once and the others go on."""
+        """Check every file; report one that cannot be read at once and go on with the others."""
         reports = []
         searched = set()
         for target in targets(self.options.paths, self.options.exclude):
@@ -143,31 +135,15 @@ class _Job:
             else:
                 reports.append(report)
         return Outcome(
-            tuple(self._with_unused(reports, searched)),
+            tuple(self.inspector.with_unused_ignores(reports, searched)),
             self.skipped,
             colour=wants_colour(self.options.color),
             fail_level=self.options.fail_level,
             fixing=self.options.fix,
         )
 
-    def _with_unused(self, reports: list[Report], searched: set[str]) -> list[Report]:
-        """Say of ignores for some files that they are not needed."""
-        selection = self.inspector.selection
-        if not selection.per_file:
-            return reports
-        from adalora_core.contract.pipeline.suppression import unused_file_ignores
-
-        judges = self.inspector.judges
-        for index, found in unused_file_ignores(
-            selection.per_file, reports, searched, judges
-        ).items():
-            report = reports[index]
-            more = dataclasses.replace(report, diagnostics=(*found, *report.diagnostics))
-            reports[index] = selection.apply(more)
-        return reports
-
     def _report(self, target: Target) -> Report | None:
-        """Return the report on a file, or None if it holds no configuration and need not."""
+        """Return the report on a file; None if it holds no configuration and need not hold one."""
         limits = self.inspector.check.limits
         if target.name == STDIN:
             name = self.options.stdin_filename or "<stdin>"
@@ -182,18 +158,18 @@ class _Job:
             self._pass_through(target, raw)
             return None
         if self.options.fix or self.options.diff:
-            found = self._fixed(target, name, raw, found)
+            found = self._fix(target, name, raw, found)
         return found.report
 
-    def _fixed(self, target: Target, name: str, raw: bytes, found: Examined) -> Examined:
-        """Show or write what fixing makes of a file, and return what is left to report."""
+    def _fix(self, target: Target, name: str, raw: bytes, found: Examined) -> Examined:
+        """Show or write the fixed file, and return what is left to report."""
         unsafe = self.options.unsafe_fixes
         better = self.inspector.fix(found, name, was_named=target.was_named, unsafe=unsafe)
         if self.options.diff:
             self.previews.append(better.report)
             mark = "\ufeff" if raw.startswith(codecs.BOM_UTF8) else ""
             old, new = found.document.text, better.document.text
-            self._show_difference(name, mark + old, mark + new)
+            _show_difference(name, mark + old, mark + new)
             return found
         if target.name == STDIN:
             self._pass_through(target, better.document.raw)
@@ -209,18 +185,19 @@ class _Job:
         return better
 
     def _pass_through(self, target: Target, content: bytes) -> None:
-        """Print standard input as it is after fixing; what was too much to check is unchanged."""
+        """Print standard input after fixing; the part beyond the size limit is unchanged."""
         if target.name == STDIN and self.options.fix and not self.options.diff:
             print_bytes(content)
             while rest := sys.stdin.buffer.read(self.inspector.check.limits.file_bytes):
                 print_bytes(rest)
 
-    def _show_difference(self, name: str, old: str, new: str) -> None:
-        from adalora_core.cli.rewriting import unified_diff
 
-        difference = unified_diff(name, old, new)
-        if is_terminal():
-            # For eyes, not for patch: nothing that the terminal would obey.
-            print_text("".join(f"{visible(line, None)}\n" for line in difference.split("\n")[:-1]))
-        else:
-            print_bytes(difference.encode("utf-8", "surrogateescape"))
+def _show_difference(name: str, old: str, new: str) -> None:
+    from adalora_core.cli.rewriting import unified_diff
+
+    difference = unified_diff(name, old, new)
+    if is_terminal():
+        # For people, not for patch: control characters are escaped.
+        print_text("".join(f"{visible(line, None)}\n" for line in difference.split("\n")[:-1]))
+    else:
+        print_bytes(difference.encode("utf-8", "surrogateescape"))

@@ -1,4 +1,4 @@
-"""The options of `adalora check`: command line over `[tool.adalora]` over defaults."""
+"""Read the options of `adalora check`: command line before `[tool.adalora]` before defaults."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from adalora_core.cli.settings import RUNTIMES, project_settings
+from adalora_core.cli.settings import project_settings
 from adalora_core.contract.fields.block import Layout
+from adalora_core.contract.fields.table import Runtime
 from adalora_core.contract.findings import SEVERITIES
 from adalora_core.contract.reports import FORMATS as OUTPUT_FORMATS
 from adalora_core.contract.text.reading import FORMATS
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Read the arguments, with the project's settings as defaults.
+    """Parse the arguments, with the project's settings as defaults.
 
     Raises:
         ValueError: the project's settings are wrong.
-        SystemExit: the arguments are (exit code 2), or help was asked for.
+        SystemExit: the arguments are wrong (exit code 2) or ask for help (0).
     """
     parser = _parser()
     isolated, _ = _isolation().parse_known_args(argv)
@@ -29,12 +30,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         parser.set_defaults(**project_settings(Path.cwd()))
     options = parser.parse_args(argv)
     if options.unsafe_fixes and not (options.fix or options.diff):
-        parser.error("--unsafe-fixes says which fixes --fix or --diff makes: add one of the two")
+        parser.error("--unsafe-fixes has no effect alone: add --fix or --diff")
     return options
 
 
 def _isolation() -> argparse.ArgumentParser:
-    """Return the one option that decides where the defaults of the others come from."""
+    """Return a parser of `--isolated`, which decides on the defaults of all other options."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(
         "--isolated", action="store_true", help="do not read [tool.adalora] of pyproject.toml"
@@ -46,16 +47,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="adalora check",
         description="Check AdaLoRA configurations in JSON, YAML and TOML files.",
-        epilog="exit code: 0 nothing at or above the fail level, 1 findings, 2 could not run",
+        epilog="exit code: 0 no finding at or above the fail level, 1 findings, 2 could not run",
         parents=[_isolation()],
     )
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="a file, folder or pattern; - for standard input"
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="a file, a folder or a pattern; - for standard input",
     )
-    _add_judging(parser.add_argument_group("how to judge"))
-    _add_finding(parser.add_argument_group("where to look"))
-    _add_fixing(parser.add_argument_group("what to fix"))
-    _add_reporting(parser.add_argument_group("what to report"))
+    _add_check_options(parser.add_argument_group("how to check"))
+    _add_search_options(parser.add_argument_group("where to look"))
+    _add_fix_options(parser.add_argument_group("what to fix"))
+    _add_report_options(parser.add_argument_group("what to report"))
     return parser
 
 
@@ -63,86 +67,107 @@ def _codes(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _add_judging(group: argparse._ArgumentGroup) -> None:
+def _add_check_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--runtime", choices=RUNTIMES, default="peft", help="who will train (default: peft)"
+        "--runtime",
+        choices=get_args(Runtime),
+        default="peft",
+        help="the package that will train (default: peft)",
     )
     group.add_argument(
         "--strict-keys", action="store_true", help="make unknown keys errors instead of warnings"
     )
-    group.add_argument("--peft-version", metavar="X.Y", help="also judge for this PEFT release")
     group.add_argument(
-        "--policy", metavar="FILE", help="a JSON Schema of your own that must hold as well"
+        "--peft-version",
+        metavar="X.Y",
+        help="also report what this PEFT release ignores or refuses",
+    )
+    group.add_argument(
+        "--policy",
+        metavar="FILE",
+        help="a JSON Schema of your own that every configuration must satisfy too",
     )
     group.add_argument(
         "--limit",
         action="append",
         default=[],
         metavar="NAME=NUMBER",
-        help="set a limit: file-bytes, depth, nodes, regex-length, diagnostics",
+        help="change a limit: file-bytes, depth, nodes, regex-length, diagnostics",
     )
 
 
-def _add_finding(group: argparse._ArgumentGroup) -> None:
+def _add_search_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--key", metavar="POINTER", help="JSON pointer of the AdaLoRA mapping, such as /model/peft"
     )
     group.add_argument(
         "--layout",
         choices=get_args(Layout),
-        help="how the file's tool writes AdaLoRA's settings (default: all are tried)",
-    )
-    group.add_argument("--format", choices=FORMATS, help="default: by the suffix, else json")
-    group.add_argument("--stdin-filename", metavar="NAME", help="the name to report for -")
-    group.add_argument(
-        "--exclude", action="append", default=[], metavar="GLOB", help="leave out matching files"
+        help="how the file lays out AdaLoRA's settings (default: try every layout)",
     )
     group.add_argument(
-        "--ignore-unmatched", action="store_true", help="let named files without AdaLoRA pass"
+        "--format", choices=FORMATS, help="of every file (default: by its suffix, else json)"
+    )
+    group.add_argument("--stdin-filename", metavar="NAME", help="the name that reports show for -")
+    group.add_argument(
+        "--exclude", action="append", default=[], metavar="GLOB", help="ignore matching files"
     )
     group.add_argument(
-        "--allow-empty", action="store_true", help="let a run that found no file pass"
+        "--ignore-unmatched", action="store_true", help="accept named files without AdaLoRA"
     )
+    group.add_argument("--allow-empty", action="store_true", help="accept that no file matches")
 
 
-def _add_fixing(group: argparse._ArgumentGroup) -> None:
+def _add_fix_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--fix",
         action="store_true",
-        help="make the safe fixes in the files, then report what is left; with - the fixed text "
-        "goes to standard output and the report to standard error",
+        help="apply the safe fixes to the files, then report what is left; with -, print the "
+        "fixed text to standard output and the report to standard error",
     )
     group.add_argument(
         "--unsafe-fixes",
         action="store_true",
-        help="also make fixes that change the meaning to what was probably meant",
+        help="also apply fixes that change the meaning to what was probably meant",
     )
     group.add_argument(
         "--diff",
         action="store_true",
-        help="write nothing: print what --fix would change, and exit with 1 if that is anything",
+        help="write no file: print what --fix would change; exit with 1 if there is a change",
     )
 
 
-def _add_reporting(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("-o", "--output-format", choices=OUTPUT_FORMATS, default="full")
+def _add_report_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "-o",
+        "--output-format",
+        choices=OUTPUT_FORMATS,
+        default="full",
+        help="format of the printed report (default: full)",
+    )
     group.add_argument(
         "--output-file",
         action="append",
         default=[],
         metavar="FORMAT=FILE",
-        help="write a report to a file as well; may be repeated",
+        help="also write a report to a file; may be repeated",
     )
     group.add_argument(
-        "--select", type=_codes, default=[], metavar="CODES", help="only these rules: ADA2,ADA301"
+        "--select",
+        type=_codes,
+        default=[],
+        metavar="CODES",
+        help="report these rules only, such as ADA2,ADA301",
     )
-    group.add_argument("--ignore", type=_codes, default=[], metavar="CODES", help="not these rules")
+    group.add_argument(
+        "--ignore", type=_codes, default=[], metavar="CODES", help="ignore these rules"
+    )
     group.add_argument(
         "--per-file-ignores",
         action="append",
         default=[],
         metavar="PATTERN:CODES",
-        help="not these rules in files whose name fits; may be repeated",
+        help="ignore these rules in files whose name matches; may be repeated",
     )
     group.add_argument(
         "--fail-level",
@@ -150,5 +175,12 @@ def _add_reporting(group: argparse._ArgumentGroup) -> None:
         default="error",
         help="the mildest severity that makes the exit code 1 (default: error)",
     )
-    group.add_argument("--exit-zero", action="store_true", help="exit with 0 in spite of findings")
-    group.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    group.add_argument(
+        "--exit-zero", action="store_true", help="exit with 0 even if there are findings"
+    )
+    group.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="colour the printed report (default: auto)",
+    )

@@ -1,4 +1,4 @@
-"""`adalora env`: what is installed, which backends there are, and why one is missing."""
+"""Run `adalora env`: print versions and backends, and why a backend is missing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DRIVER_OF_CUDA = {12000: "525", 12010: "530", 13000: "580"}
-"""The first NVIDIA driver on Linux that serves a version of CUDA (1000 * major + 10 * minor)."""
+"""The first NVIDIA driver on Linux that supports a CUDA version (1000 * major + 10 * minor)."""
 
 KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
@@ -29,9 +29,9 @@ LABEL_WIDTH = 14
 
 
 def run(argv: Sequence[str]) -> int:
-    """Print the environment; 0 if all works or there is no torch, 2 if the core is broken."""
+    """Print the environment; return 2 if the compiled core is broken, else 0."""
     parser = argparse.ArgumentParser(
-        prog="adalora env", description="Print versions, backends and why a backend is missing."
+        prog="adalora env", description="Print versions and backends, and why a backend is missing."
     )
     parser.parse_args(argv)
     backend, exit_code = _cpu_backend()
@@ -54,40 +54,41 @@ def _version(distribution: str) -> str:
 
 
 def _cpu_backend() -> tuple[str, int]:
-    """Return one line about the compiled core, and the exit code that it means."""
+    """Return one line about the compiled core, and the exit code that follows."""
     if importlib.util.find_spec("torch") is None:
-        return f"{_core_alone()}; its ops need torch: pip install 'adalora-core[torch]'", FINE
+        return f"{_core_alone()}; its ops need torch: run pip install 'adalora-core[torch]'", FINE
     try:
         backend = importlib.import_module("adalora_core.ops._backend")
     except BackendUnavailableError as error:
         return f"missing: {error}", CANNOT_RUN
     if not backend.HAS_CORE:
-        return "none: installed with ADALORA_NATIVE=OFF; the reference in torch serves", FINE
+        return "none: installed with ADALORA_NATIVE=OFF; ops use the reference in torch", FINE
     threads = backend.core.thread_count()
     plural = "thread" if threads == 1 else "threads"
     return f"compiled, {_instruction_set(backend.core.isa_name())}, {threads} {plural}", FINE
 
 
 def _cuda_backend() -> str:
-    """Return one line about the CUDA kernels: what they need, and what is there."""
+    """Return one line about the CUDA kernels: the driver that they need, and the installed one."""
     try:
         cuda = importlib.import_module("adalora_core._cuda")
     except ImportError as error:
         missing = isinstance(error, ModuleNotFoundError)
         reason = "this build has no CUDA kernels (docs/build.md)" if missing else str(error)
         return f"none: {reason}; CUDA tensors use the reference"
-    needed, served = cuda.required_driver_version(), cuda.driver_version()
+    needed, supported = cuda.required_driver_version(), cuda.driver_version()
     driver = DRIVER_OF_CUDA.get(needed)
     needs = f"needs a driver for CUDA {_version_text(needed)}"
     needs += f" ({driver} or newer)" if driver else ""
-    there = f"{_driver()} serves CUDA {_version_text(served)}" if served else "no driver is here"
-    serves = "" if served >= needed else "; CUDA tensors use the reference"
+    found = f"{_driver()} supports CUDA {_version_text(supported)}"
+    there = found if supported else "no driver is installed"
+    used = "" if supported >= needed else "; CUDA tensors use the reference"
     built = f"compiled with CUDA {_version_text(cuda.runtime_version())} for {cuda.architectures}"
-    return f"{built}; {needs}, {there}{serves}"
+    return f"{built}; {needs}, {there}{used}"
 
 
 def _version_text(version: int) -> str:
-    """Return 13.0 for 13000."""
+    """Return "13.0" for 13000."""
     return f"{version // 1000}.{version % 1000 // 10}"
 
 
@@ -97,7 +98,7 @@ def _driver() -> str:
         found = re.search(r"\b\d{3,}\.\d+[.\d]*", KERNEL_MODULE.read_text(encoding="utf-8"))
     except OSError:
         found = None
-    return f"driver {found.group()}" if found else "the driver here"
+    return f"driver {found.group()}" if found else "the installed driver"
 
 
 def _core_alone() -> str:

@@ -1,15 +1,15 @@
-"""What the command's exit codes mean, for all subcommands."""
+"""Exit codes of all subcommands."""
 
 from __future__ import annotations
 
 FINE = 0
-"""Nothing at or above the fail level."""
+"""No finding at or above the fail level."""
 
 FINDINGS = 1
-"""Findings, unparseable content included."""
+"""Findings; content that cannot be parsed is one."""
 
 CANNOT_RUN = 2
-"""Usage, a missing or unreadable file, nothing to check."""
+"""Wrong usage, a missing or unreadable file, or nothing to check."""
 
 INTERRUPTED = 130
-"""Stopped from the keyboard, as shells count it."""
+"""Stopped from the keyboard: 128 plus the number of SIGINT, as in a shell."""

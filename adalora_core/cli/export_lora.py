@@ -1,4 +1,4 @@
-"""`adalora export-lora`: a saved AdaLoRA adapter as plain LoRA, from its files alone."""
+"""Run `adalora export-lora`: write a saved AdaLoRA adapter as plain LoRA, from its files alone."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run `adalora export-lora ADAPTER_DIR OUT`."""
+    """Run `adalora export-lora ADAPTER_DIR OUT` and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="adalora export-lora",
         description="Write a saved AdaLoRA adapter as a LoRA adapter with the same outputs. The "
-        "base model is not needed; adapted convolutions need AdaLoraModel.export_lora instead.",
+        "base model is not needed. For adapted convolutions call AdaLoraModel.export_lora instead.",
     )
     parser.add_argument("adapter", metavar="ADAPTER_DIR", help="folder of the AdaLoRA adapter")
-    parser.add_argument("out", metavar="OUT", help="folder to write the LoRA adapter into")
+    parser.add_argument("out", metavar="OUT", help="folder for the LoRA adapter")
     arguments = parser.parse_args(argv)
 
     try:

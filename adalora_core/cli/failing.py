@@ -1,4 +1,4 @@
-"""How a command says in one line that it could not run."""
+"""Report in one line why a command could not run."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from adalora_core.cli.exit_codes import CANNOT_RUN
 
 
 def fail(command: str, error: Exception | str) -> int:
-    """Print why `adalora COMMAND` could not run, and return the exit code of that."""
+    """Print why `adalora COMMAND` could not run, and return the exit code 2."""
     print(f"adalora {command}: {_one_line(error)}", file=sys.stderr)
     return CANNOT_RUN
 
 
 def _one_line(error: Exception | str) -> str:
     if isinstance(error, OSError) and error.strerror is not None:
-        # Without the number, which nobody looks up.
+        # Without the error number, which helps nobody.
         place = "" if error.filename is None else f"{error.filename}: "
         return f"{place}{error.strerror}"
     return str(error)

@@ -1,4 +1,4 @@
-"""From the arguments of `adalora check` to the files that are looked at."""
+"""List the files that the arguments of `adalora check` name."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ STDIN = "-"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A file to look at.
+    """A file to check.
 
     Args:
-        name: the path as it is reported, `-` for standard input.
-        was_named: whether the user named this very file, so that it must hold a configuration.
+        name: the path for the report; `-` for standard input.
+        was_named: whether an argument is this very file, which must then hold a configuration.
     """
 
     name: str
@@ -33,9 +33,9 @@ class Target:
 def targets(arguments: Sequence[str], exclude: Sequence[str]) -> Iterator[Target]:
     """Yield the files of all arguments in a fixed order, each once.
 
-    A folder stands for the JSON, YAML and TOML files below it, hidden folders left out; a pattern
-    for what it matches (`**` goes into folders). What does not exist is handed on as it is, so
-    that reading it says so.
+    A folder means the JSON, YAML and TOML files below it, without hidden folders. A pattern means
+    the files that it matches; `**` matches folders of any depth. A name that does not exist is
+    yielded too, so that the reader reports the missing file.
     """
     seen = set()
     for argument in arguments:
@@ -49,7 +49,7 @@ def targets(arguments: Sequence[str], exclude: Sequence[str]) -> Iterator[Target
 def _expand(argument: str) -> Iterator[Target]:
     if argument == STDIN:
         yield Target(STDIN, was_named=True)
-    elif os.path.isdir(argument):  # noqa: PTH112 - asked for every file of long lists
+    elif os.path.isdir(argument):  # noqa: PTH112 - faster, for long lists of files
         yield from _below(argument)
     elif WILDCARDS.isdisjoint(argument) or Path(argument).exists():
         yield Target(argument, was_named=True)

@@ -1,4 +1,4 @@
-"""Where reports go: standard output, and files that are never half written."""
+"""Print reports, and write files whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def parse_output_file(setting: str) -> tuple[str, Path]:
     """Split `FORMAT=FILE`.
 
     Raises:
-        ValueError: there is no such format, or no file.
+        ValueError: the format is unknown, or the file is missing.
     """
     format_, _, name = setting.partition("=")
     if format_ not in FORMATS or not name:
         raise ValueError(
-            f"--output-file: expected FORMAT=FILE with a format of {', '.join(FORMATS)}, "
+            f"--output-file: expected FORMAT=FILE, where FORMAT is one of {', '.join(FORMATS)}, "
             f"got {setting!r}"
         )
     return format_, Path(name)
@@ -35,13 +35,13 @@ def write_file(path: Path, content: bytes, like: os.stat_result | None = None) -
 
     Args:
         path: the file; a symbolic link would be replaced, not followed.
-        content: all of it.
-        like: the file whose permissions and owner it gets; None: those of a new file.
+        content: the whole content.
+        like: the file whose permissions and owner the new file gets; None: the defaults.
 
     Raises:
-        OSError: the folder is missing or not writable; `path` is as it was.
+        OSError: the folder is missing or not writable; `path` is unchanged.
     """
-    import tempfile  # not free, and most runs write no file
+    import tempfile  # slow to import, and most runs write no file
 
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -51,7 +51,7 @@ def write_file(path: Path, content: bytes, like: os.stat_result | None = None) -
         with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
             file.write(content)
         if like is not None and hasattr(os, "chown"):
-            # Only root may give files away, and only root has to.
+            # Only root can give a file to another owner.
             with contextlib.suppress(PermissionError):
                 os.chown(temporary, like.st_uid, like.st_gid)
         mode = 0o666 & ~_umask() if like is None else stat.S_IMODE(like.st_mode)
@@ -65,7 +65,7 @@ def write_file(path: Path, content: bytes, like: os.stat_result | None = None) -
 def _rename(temporary: str, path: Path) -> None:
     try:
         Path(temporary).replace(path)
-    except OSError as error:  # which names the temporary file, of which nobody knows
+    except OSError as error:  # which names the temporary file, unknown to the user
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
@@ -76,13 +76,13 @@ def _umask() -> int:
 
 
 def print_text(text: str, *, to_stderr: bool = False) -> None:
-    """Print a report; a reader that has gone away is no error."""
+    """Print a report; a closed pipe is not an error."""
     stream = sys.stderr if to_stderr else sys.stdout
-    if stream is None:  # closed before we were started
+    if stream is None:  # closed before this process started
         return
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
-        # A terminal that cannot show a character gets its escape.
+        # Escape the characters that the terminal cannot show.
         reconfigure(errors="backslashreplace")
     with _broken_pipe_passes(stream):
         stream.write(text)
@@ -90,13 +90,13 @@ def print_text(text: str, *, to_stderr: bool = False) -> None:
 
 
 def print_bytes(content: bytes) -> None:
-    """Put a file's content, or a difference, on standard output, byte for byte."""
+    """Print the content of a file, or a difference, byte for byte."""
     if sys.stdout is None:
         return
     with _broken_pipe_passes(sys.stdout):
         sys.stdout.flush()
         buffer = getattr(sys.stdout, "buffer", None)
-        if buffer is None:  # a caller in Python that collects text
+        if buffer is None:  # a caller in Python replaced standard output
             sys.stdout.write(content.decode("utf-8", "backslashreplace"))
         else:
             buffer.write(content)
@@ -108,7 +108,7 @@ def _broken_pipe_passes(stream: TextIO) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # Python flushes once more at exit; let that go nowhere.
+        # Python flushes once more at exit: discard that output.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if not isinstance(error, BrokenPipeError):
@@ -116,7 +116,7 @@ def _broken_pipe_passes(stream: TextIO) -> Iterator[None]:
 
 
 def wants_colour(choice: str) -> bool:
-    """Decide on colours: by `--color`, NO_COLOR, FORCE_COLOR, and whether it is a terminal."""
+    """Decide on colours by `--color`, NO_COLOR, FORCE_COLOR, and whether output is a terminal."""
     if choice != "auto":
         return choice == "always"
     if os.environ.get("NO_COLOR"):
@@ -125,5 +125,5 @@ def wants_colour(choice: str) -> bool:
 
 
 def is_terminal() -> bool:
-    """Return whether somebody looks at standard output."""
+    """Return whether standard output is a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()

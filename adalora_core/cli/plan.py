@@ -1,4 +1,4 @@
-"""`adalora plan`: what a configuration will do, in absolute steps, before anything is trained."""
+"""Run `adalora plan`: show the phases, ranks and costs of a configuration before training."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from adalora_core.cli.exit_codes import FINDINGS, FINE
 from adalora_core.cli.failing import fail
 from adalora_core.cli.output import print_text, write_file
+from adalora_core.contract.fields.table import Runtime
 from adalora_core.contract.pipeline.assembly import examine
 from adalora_core.contract.pipeline.options import CheckOptions
 from adalora_core.contract.plan import costs as weights_costs
@@ -38,7 +39,7 @@ _POINTS = 400
 def run(argv: Sequence[str]) -> int:
     """Run `adalora plan FILE`.
 
-    1 if the configuration has errors or does not fit the weights, 2 if there is none.
+    Return 1 if the configuration has errors or does not fit the weights, 2 if there is none.
     """
     options = _parser().parse_args(argv)
     try:
@@ -60,12 +61,12 @@ def _show(block: Block, options: argparse.Namespace) -> int:
         model = read_model(options.weights)
         matched = match(block, model)
         if matched.problems:
-            print_text(_refusal(block, matched, options))
+            print_text(_problems_text(block, matched, options))
             return FINDINGS
     matrices = options.matrices if matched is None else len(matched.matrices)
     plan = plan_of(block, matrices or MANY_MATRICES)
     with_budget = matrices is not None
-    # Drawn before anything is printed: a missing matplotlib is no half output.
+    # Draw before printing: if matplotlib is missing, nothing is printed.
     picture = None if options.plot is None else _picture(plan)
     if options.output_format == "json":
         shown = as_dict(plan, with_budget=with_budget)
@@ -92,7 +93,7 @@ def _json(file: str, entries: dict[str, object]) -> str:
     return json.dumps({"version": 1, "file": file, **entries}, indent=2) + "\n"
 
 
-def _refusal(block: Block, matched: Matched, options: argparse.Namespace) -> str:
+def _problems_text(block: Block, matched: Matched, options: argparse.Namespace) -> str:
     problems = [
         {
             "pointer": to_pointer(
@@ -157,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="adalora plan",
         description="Show the phases, the allocations and the budget curve of a configuration.",
-        epilog="exit code: 0 shown, 1 the configuration has errors or does not fit the weights, "
+        epilog="exit code: 0 plan printed, 1 configuration has errors or does not fit the weights, "
         "2 could not run",
     )
     parser.add_argument("file", metavar="FILE", help="a JSON, YAML or TOML file")
@@ -165,15 +166,28 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument(
         "--weights",
         metavar="PLACE",
-        help="safetensors file, index or folder of the model to adapt: say which modules are "
-        "matched and what they cost (only headers are read)",
+        help="safetensors file, index or folder of the model to adapt: also show the matched "
+        "modules and their costs (only headers are read)",
     )
     model.add_argument(
-        "--matrices", type=_matrices, metavar="N", help="adapted matrices of the model"
+        "--matrices", type=_matrices, metavar="N", help="number of adapted matrices in the model"
     )
-    parser.add_argument("-o", "--output-format", choices=("text", "json"), default="text")
-    parser.add_argument("--plot", metavar="FILE.png", help="draw the curve into a file as well")
+    parser.add_argument(
+        "-o",
+        "--output-format",
+        choices=("text", "json"),
+        default="text",
+        help="format of the printed plan (default: text)",
+    )
+    parser.add_argument("--plot", metavar="FILE.png", help="also draw the curve to this file")
     parser.add_argument("--key", metavar="POINTER", help="JSON pointer of the AdaLoRA mapping")
-    parser.add_argument("--format", choices=FORMATS, help="default: by the suffix, else json")
-    parser.add_argument("--runtime", choices=("peft", "adalora-core"), default="peft")
+    parser.add_argument(
+        "--format", choices=FORMATS, help="of the file (default: by its suffix, else json)"
+    )
+    parser.add_argument(
+        "--runtime",
+        choices=get_args(Runtime),
+        default="peft",
+        help="the package that will train (default: peft)",
+    )
     return parser

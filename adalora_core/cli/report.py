@@ -1,4 +1,4 @@
-"""`adalora report`: where the rank of a saved adapter went, as a table and a heat map."""
+"""Run `adalora report`: write the ranks of a saved adapter as a table and a heat map."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run `adalora report ADAPTER_DIR [--output DIR]`."""
+    """Run `adalora report ADAPTER_DIR [--output DIR]` and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="adalora report",
         description="Write rank_heatmap.png and rank_report.md for a saved adapter. Only "
@@ -22,7 +22,7 @@ def run(argv: Sequence[str]) -> int:
     )
     parser.add_argument("adapter", metavar="ADAPTER_DIR", help="folder of the adapter")
     parser.add_argument(
-        "--output", metavar="DIR", help="folder to write into (default: the adapter's)"
+        "--output", metavar="DIR", help="folder for the files (default: ADAPTER_DIR)"
     )
     arguments = parser.parse_args(argv)
     folder = Path(arguments.adapter)

@@ -1,4 +1,4 @@
-"""How a fixed file gets its new content: as a difference to look at, or written in its place."""
+"""Show the difference that fixes make to a file, or write the fixed file."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 def unified_diff(name: str, old: str, new: str) -> str:
-    """Return the difference as `patch -p0` and `git apply -p0` take it; nothing if there is none.
+    """Return the difference for `patch -p0` and `git apply -p0`; empty if there is none.
 
-    Line ends are kept as they are; a last line without one is marked as those tools want it.
+    Line ends are kept. A last line without a line end is marked as these tools require.
     """
-    # A name with blanks ends at a tab, as git writes it.
+    # A tab marks the end of a name that holds blanks, as in git.
     shown = visible(name, None) + ("\t" if " " in name else "")
-    return "".join(_marked(difflib.unified_diff(_lines(old), _lines(new), shown, shown)))
+    return "".join(_mark_ends(difflib.unified_diff(_lines(old), _lines(new), shown, shown)))
 
 
 def _lines(text: str) -> list[str]:
-    # Not splitlines, which takes characters inside of strings for line ends.
+    # str.splitlines would also split at characters inside of strings.
     return [line for line in re.split(r"(?<=\n)", text) if line]
 
 
-def _marked(lines: Iterator[str]) -> Iterator[str]:
+def _mark_ends(lines: Iterator[str]) -> Iterator[str]:
     for line in lines:
         yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
 
 
 def rewrite(name: str, old: bytes, new: bytes, limits: Limits) -> None:
-    """Replace the content of a file, whole or not at all; its mode and owner stay.
+    """Replace the content of a file, whole or not at all; keep its mode and owner.
 
-    Where `name` is a symbolic link, the file that it names changes and the link stays.
+    If `name` is a symbolic link, its target changes and the link stays.
 
     Raises:
-        OSError: the file is read-only, is not what was checked any more, or cannot be written; it
-            is as it was.
+        OSError: the file is read-only, changed since the check, or cannot be written; it keeps
+            its content.
     """
     target = Path(os.path.realpath(name))
     before = target.stat()
-    # The folder may allow to replace what the file forbids to change; root may everything.
+    # A writable folder allows to replace a read-only file, and root may write any file.
     if not before.st_mode & _WRITABLE or not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, "not fixed: the file is read-only", name)
     if read_bytes(target, limits) != old:

@@ -1,4 +1,4 @@
-"""`adalora rule`: explains one rule, or lists them all."""
+"""Run `adalora rule`: explain one rule, or list them all."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run `adalora rule [CODE|NAME]`."""
+    """Run `adalora rule [CODE|NAME]` and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="adalora rule", description="Explain one rule, or list them all."
     )
     parser.add_argument("rule", nargs="?", metavar="CODE", help="a code such as ADA202, or a name")
     parser.add_argument(
-        "--write", metavar="FOLDER", type=Path, help="write the pages of all rules and their index"
+        "--write",
+        metavar="FOLDER",
+        type=Path,
+        help="write the pages of all rules and their index to FOLDER",
     )
     options = parser.parse_args(argv)
     wanted = options.rule
@@ -46,4 +49,4 @@ def run(argv: Sequence[str]) -> int:
         if wanted.lower() in (rule.code.lower(), rule.name):
             print_text(page(rule))
             return FINE
-    return fail("rule", f"there is no rule {wanted!r}; 'adalora rule' lists them all")
+    return fail("rule", f"there is no rule {wanted!r}; run 'adalora rule' to list all rules")

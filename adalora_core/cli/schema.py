@@ -1,4 +1,4 @@
-"""`adalora schema`: prints the JSON Schema of a configuration, or compares a file with it."""
+"""Run `adalora schema`: print the JSON Schema of a configuration, or compare a file with it."""
 
 from __future__ import annotations
 
@@ -18,34 +18,35 @@ if TYPE_CHECKING:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run `adalora schema ...`."""
+    """Run `adalora schema ...` and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="adalora schema", description="Print the JSON Schema of an AdaLoRA configuration."
     )
     parser.add_argument(
         "--flavour",
         choices=("portable", "editor"),
-        help="for any validator (the default), or draft-07 with the keywords of VS Code and the "
-        "YAML server",
+        help="portable: for any validator (default); editor: draft-07 with the keywords of VS Code "
+        "and yaml-language-server",
     )
-    parser.add_argument("--draft", choices=tuple(DRAFTS), help="of the portable one (2020-12)")
+    parser.add_argument("--draft", choices=tuple(DRAFTS), help="for portable (default: 2020-12)")
     parser.add_argument(
         "--strict-keys", action="store_true", help="reject keys that PEFT does not know"
     )
     parser.add_argument(
-        "--check", metavar="FILE", help="compare FILE with the schema instead of printing it"
+        "--check", metavar="FILE", help="compare FILE with the schema; print whether they differ"
     )
     parser.add_argument(
         "--of",
         choices=("config", "report"),
         default="config",
-        help="the schema of a configuration, or that of --output-format json",
+        help="config: the schema of a configuration (default); report: that of `adalora check "
+        "--output-format json`",
     )
     options = parser.parse_args(argv)
     if options.of != "config" and (options.draft or options.strict_keys or options.flavour):
-        parser.error(f"--of {options.of} takes none of --flavour, --draft and --strict-keys")
+        parser.error(f"--of {options.of} accepts none of --flavour, --draft and --strict-keys")
     if options.flavour == "editor" and (options.draft or options.strict_keys):
-        parser.error("--flavour editor is draft-07 and takes neither --draft nor --strict-keys")
+        parser.error("--flavour editor accepts neither --draft nor --strict-keys")
     text = _text(options)
     if options.check is None:
         print_text(text)
@@ -60,7 +61,7 @@ def run(argv: Sequence[str]) -> int:
         print(f"{options.check} is up to date")
         return FINE
     print(
-        f"{options.check} differs from the schema of this version; write it anew with: "
+        f"{options.check} differs from the schema of this version; regenerate it with: "
         f"adalora schema {_arguments(options)} > {options.check}"
     )
     return FINDINGS

@@ -1,21 +1,20 @@
-"""`[tool.adalora]` of the nearest pyproject.toml: the project's own defaults of `adalora check`."""
+"""Read a project's defaults of `adalora check`: `[tool.adalora]` in the nearest pyproject.toml."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from adalora_core.contract.fields.table import Runtime
 from adalora_core.contract.findings import SEVERITIES
 from adalora_core.contract.reports import FORMATS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-RUNTIMES = ("peft", "adalora-core")
-
 _CHOICES: dict[str, tuple[str, ...]] = {
     "output-format": FORMATS,
     "fail-level": SEVERITIES,
-    "runtime": RUNTIMES,
+    "runtime": get_args(Runtime),
 }
 _TYPES: dict[str, type] = {
     "select": list,
@@ -33,11 +32,11 @@ _TYPES: dict[str, type] = {
 def project_settings(folder: Path) -> dict[str, Any]:
     """Return the defaults that the nearest pyproject.toml at or above `folder` sets.
 
-    Keys are the long options without dashes in front; a relative `policy`, and patterns with a
-    folder in them, are taken from the file's folder.
+    A key is a long option without its dashes. A relative `policy`, and a pattern that names a
+    folder, start at the folder of pyproject.toml.
 
     Raises:
-        ValueError: the section holds an unknown key or a wrong value, or the file is no TOML.
+        ValueError: the file is not TOML, or the section holds an unknown key or a wrong value.
     """
     for place in (folder, *folder.parents):
         file = place / "pyproject.toml"
@@ -49,7 +48,7 @@ def project_settings(folder: Path) -> dict[str, Any]:
 def _read(file: Path) -> dict[str, Any]:
     text = file.read_bytes()
     if b"adalora" not in text:
-        # Most projects have none, and a parser is not free to import.
+        # Most projects have no such section, and the parser is slow to import.
         return {}
     import tomllib
 
@@ -59,8 +58,8 @@ def _read(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: {error}") from None
     section = tools.get("adalora", {}) if isinstance(tools, dict) else {}
     if not isinstance(section, dict):
-        what = f"{file}: tool.adalora: expected a table, got {section!r}"
-        raise ValueError(what)  # noqa: TRY004 - the file is wrong, not a caller
+        message = f"{file}: tool.adalora: expected a table, got {section!r}"
+        raise ValueError(message)  # noqa: TRY004 - the file is wrong, not a caller
     for key, value in section.items():
         _check(file, key, value)
     settings = {key.replace("-", "_"): value for key, value in section.items()}
@@ -77,7 +76,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _anchored(pattern: str, folder: Path) -> str:
-    """Let a pattern with a folder in it start at the project, wherever the command runs."""
+    """Return the pattern; if it names a folder, let it start at the project."""
     if "/" not in pattern:
         return pattern
     from glob import escape

@@ -1,4 +1,4 @@
-"""The contract of AdaLoRA configurations: model, rules, reports and schemas; never loads torch."""
+"""Check AdaLoRA configurations: model, rules, reports and schemas, without loading torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from adalora_core.contract.report import Report as Report
     from adalora_core.contract.text.places import Span as Span
 
-# Loaded when first used: the command checks files without importing pydantic.
+# Each name is loaded on first use: the command checks files without importing pydantic.
 _EXPORTS = {
     "AdaLoraConfig": "model",
     "ConfigError": "report",

@@ -1,4 +1,4 @@
-"""Check a source in Python: `check_config` returns a report, `validate_config` raises."""
+"""Check a configuration in Python: `check_config` reports, `validate_config` raises."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from adalora_core.contract import text
 from adalora_core.contract.fields.plain import plain
 from adalora_core.contract.fields.table import Runtime
 from adalora_core.contract.pipeline.assembly import examine
-from adalora_core.contract.pipeline.options import CheckOptions
+from adalora_core.contract.pipeline.options import CheckOptions, parse_version
 from adalora_core.contract.text.document import Document
 from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
 from adalora_core.contract.text.problems import LIMIT_EXCEEDED, Problem
@@ -39,17 +39,17 @@ def check_config(
     """Check a configuration and return every finding.
 
     Args:
-        source: JSON text (a str is always content, never a file's name), a mapping (tuples, sets
-            and enum members stand for lists and strings), or a path object such as
+        source: JSON text (a str is always content, never a file name), a mapping (tuples and
+            sets count as lists, enum members as strings), or a path object such as
             `pathlib.Path("adapter_config.json")`.
-        runtime: who will train: under `"peft"` what crashes PEFT 0.21 is an error, under
-            `"adalora-core"` what this package trains is not.
+        runtime: the package that will train. Under `"peft"` everything that crashes PEFT 0.21 is
+            an error; under `"adalora-core"` everything that this package can train is accepted.
         strict_keys: make unknown keys errors instead of warnings.
         key: JSON pointer of the AdaLoRA mapping inside the document; None: the whole document.
         format: `"json"`, `"yaml"` or `"toml"`; None: by a path's suffix, else JSON.
-        peft_version: also say which keys a PEFT older than the contract's does not know.
-        policy: a JSON Schema of your own that must hold besides the contract.
-        limits: what the document may ask of this process.
+        peft_version: also report what this PEFT release ignores or refuses.
+        policy: a JSON Schema of your own that the configuration must satisfy too.
+        limits: bounds on the size and cost of the document.
 
     Returns:
         The report. Bad content never raises.
@@ -57,7 +57,7 @@ def check_config(
     Raises:
         OSError: a path cannot be read.
         TypeError: the source is not of a type listed above.
-        ValueError: an option has a value that it cannot have.
+        ValueError: an option has an invalid value.
 
     Example:
         >>> report = check_config('{"peft_type": "ADALORA", "total_step": 100, "tfinal": 200}')
@@ -78,7 +78,7 @@ def check_config(
         name = os.fspath(source)
         document = text.read(name, limits, format)
     elif isinstance(source, (str, bytes, bytearray)):
-        # Through bytes, so that size and stray surrogates are judged in one place.
+        # As bytes, so that size and lone surrogates are checked in one place.
         if isinstance(source, str):
             source = source.encode("utf-8", "surrogatepass")
         document = text.decode(bytes(source), format or "json", limits)
@@ -94,7 +94,7 @@ def _from_mapping(source: Mapping[str, Any]) -> Document:
     try:
         values = {name: plain(value, name) for name, value in source.items()}
     except RecursionError:
-        message = "a mapping that holds itself, or is nested too deep"
+        message = "the mapping contains itself or is nested too deep"
         problem = Problem(LIMIT_EXCEEDED, message)
         return Document("", problems=[problem], fatal=True, is_text=False)
     return Document("", values, is_text=False)
@@ -119,10 +119,10 @@ def validate_config(
     policy: Mapping[str, Any] | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> AdaLoraConfig:
-    """Check a configuration, raise if it is wrong, and return it typed.
+    """Check a configuration and return it typed; raise if it has errors.
 
-    Findings of severity warning go through Python's `warnings` as `ConfigWarning`. The arguments
-    are those of `check_config`.
+    Findings of severity warning are issued through Python's `warnings` as `ConfigWarning`. The
+    arguments are those of `check_config`.
 
     Raises:
         ConfigError: a `ValueError` whose text is the whole report and whose `.report` holds it.
@@ -146,19 +146,3 @@ def validate_config(
     config = report.require_config()
     report.warn()
     return config
-
-
-def parse_version(version: str | None) -> tuple[int, ...] | None:
-    """Read a PEFT release such as `0.17` or `0.17.1`.
-
-    Raises:
-        ValueError: it is not two or three numbers with dots between them.
-    """
-    if version is None:
-        return None
-    parts = version.split(".")
-    if len(parts) not in (2, 3) or not all(part.isdecimal() for part in parts):
-        raise ValueError(
-            f"peft_version: expected a release such as 0.17 or 0.17.1, got {version!r}"
-        )
-    return tuple(int(part) for part in parts)

@@ -1,4 +1,4 @@
-"""Findings of a check as data: severities, diagnostics, fixes, and a checked document."""
+"""Hold the findings of a check as data: severities, diagnostics, fixes, a checked document."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 Severity = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
-"""From worst to mildest."""
+"""All severities, the worst first."""
 
 
 class ConfigWarning(UserWarning):
-    """A configuration is legal and probably not what was meant."""
+    """A configuration is legal, but probably not what its author meant."""
 
 
 @dataclass(frozen=True, slots=True)
 class Related:
-    """Another place of the document that a finding refers to."""
+    """A further place in the document that a finding refers to."""
 
     message: str
     pointer: str
@@ -32,14 +32,14 @@ class Related:
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """Edits that remove the cause of a finding; all of them or none.
+    """Edits that together remove the cause of a finding.
 
     Args:
-        description: what is done, as an order.
-        edits: the replacements, all in the text that was checked.
-        is_safe: whether the meaning of the file stays the same.
+        description: the action, in the imperative.
+        edits: the replacements in the checked text; apply all or none.
+        is_safe: whether the file keeps its meaning.
         changes: what the edits do to the decoded document.
-        obstacle: why the fix could not be made, where that was tried.
+        obstacle: the reason why the fix could not be applied, if that was tried.
     """
 
     description: str
@@ -51,7 +51,7 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One finding; `span` is None where the source was not text."""
+    """One finding; `span` is None if the source is not text."""
 
     code: str
     name: str
@@ -65,21 +65,21 @@ class Diagnostic:
 
     @property
     def sort_key(self) -> tuple[int, str, str]:
-        """Order of a report: position, then code, then pointer."""
+        """The key that sorts a report: position, then code, then pointer."""
         return (self.span.start if self.span else 0, self.code, self.pointer)
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A document and all findings on it, in the order of their positions.
+    """A checked document with all findings, in the order of their positions.
 
     Args:
         diagnostics: the findings.
-        source: the file's name, `<stdin>`, or None.
-        text: the text that the spans refer to, where there is one.
-        runtime: the runtime that was assumed.
-        block: the decoded AdaLoRA mapping, where one was found.
-        fixed: the findings that are gone because `adalora check --fix` fixed them.
+        source: the file's name or `<stdin>`; None: the source is not a file.
+        text: the text that the spans refer to; None: the source is not text.
+        runtime: the package that is assumed to train.
+        block: the decoded AdaLoRA mapping, the first if there are several; None: there is none.
+        fixed: the findings that `adalora check --fix` removed by fixing.
         suppressed: the findings that comments or `--per-file-ignores` removed.
     """
 

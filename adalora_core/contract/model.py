@@ -1,4 +1,4 @@
-"""`AdaLoraConfig`: the typed configuration, a pydantic model with PEFT's fields and defaults."""
+"""Define `AdaLoraConfig`: a pydantic model with PEFT's fields and defaults."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def _wire(name: str) -> Any:
 class AdaLoraConfig(BaseModel):
     """An AdaLoRA configuration with the fields and defaults of PEFT's class of the same name.
 
-    Building one runs every rule of the contract, so an impossible schedule fails here and not at
-    step N. Lists, tuples and sets are taken for module lists and stored as sorted lists.
-    Assignments are checked for type and range; `get_peft_model` checks the whole again.
+    The constructor runs every rule of the contract: an impossible schedule fails here and not at
+    step N. A module list may be a list, tuple or set; the model stores it as a sorted list. An
+    assignment is checked for type and range; `get_peft_model` runs every rule again.
 
     Raises:
         pydantic.ValidationError: a `ValueError` that lists every finding.
@@ -110,21 +110,21 @@ class AdaLoraConfig(BaseModel):
         errors = [finding for finding in found if _severity(finding) == "error"]
         if errors:
             raise ValidationError.from_exception_data(
-                cls.__name__, [_line(finding, values) for finding in errors]
+                cls.__name__, [_error_details(finding, values) for finding in errors]
             )
         for finding in found:
             if finding.rule.warns_at_construction:
-                # Past pydantic's frames to the line that builds the configuration.
+                # Skip pydantic's frames: the warning points at the line that builds the config.
                 warnings.warn(
                     f"{finding.message} ({finding.rule.code})", ConfigWarning, stacklevel=3
                 )
         return handler(values)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set a field after checking its type and range on its own.
+        """Set a field after a check of its type and range alone.
 
         Raises:
-            pydantic.ValidationError: the value does not fit the field; nothing was changed.
+            pydantic.ValidationError: the value does not fit the field, which keeps its old value.
         """
         if name not in FIELDS:
             super().__setattr__(name, value)
@@ -135,24 +135,24 @@ class AdaLoraConfig(BaseModel):
         errors = [f for f in found if f.path[:1] == (name,) and alone]
         if errors:
             raise ValidationError.from_exception_data(
-                type(self).__name__, [_line(finding, {name: value}) for finding in errors]
+                type(self).__name__, [_error_details(finding, {name: value}) for finding in errors]
             )
         super().__setattr__(name, value)
 
     @classmethod
     def from_checked(cls, block: Mapping[str, Any]) -> Self:
-        """Build from a mapping that was checked before; keys that PEFT does not know are dropped.
+        """Build a configuration from a checked mapping; drop keys that PEFT does not know.
 
         Raises:
-            pydantic.ValidationError: the mapping is not sound after all.
+            pydantic.ValidationError: the mapping has errors.
         """
         with warnings.catch_warnings():
-            # The report has told of them already.
+            # The report holds these warnings already.
             warnings.simplefilter("ignore", ConfigWarning)
             return cls(**{name: value for name, value in block.items() if name in FIELDS})
 
     def to_json_dict(self) -> dict[str, Any]:
-        """Return the content of `adapter_config.json`: the written fields, keys sorted."""
+        """Return the content of `adapter_config.json`: PEFT's written fields, sorted by name."""
         return {name: getattr(self, name) for name in sorted(FIELDS) if FIELDS[name].written}
 
 
@@ -160,12 +160,12 @@ def _severity(finding: Finding) -> str:
     return finding.severity or finding.rule.severity
 
 
-def _line(finding: Finding, values: Mapping[str, Any]) -> InitErrorDetails:
+def _error_details(finding: Finding, values: Mapping[str, Any]) -> InitErrorDetails:
     value: Any = values
     for step in finding.path:
         value = value[step]
     hint = finding.hint or finding.rule.hint
-    # Braces would be read as places for the error's context.
+    # Pydantic would take braces in the message itself for placeholders.
     message = f"{finding.message} ({finding.rule.code}; {hint})"
     return InitErrorDetails(
         type=PydanticCustomError("adalora_contract", "{message}", {"message": message}),

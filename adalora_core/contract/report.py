@@ -1,4 +1,4 @@
-"""`Report`: a checked document that renders itself, raises, warns and gives the configuration."""
+"""Turn a checked document into a text, an exception, warnings or a typed configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ConfigError(AdaLoraError, ValueError):
-    """A configuration breaks the contract; `report` holds every finding, the text shows them."""
+    """A configuration has errors; `report` holds every finding, and the message shows them."""
 
     def __init__(self, message: str, report: Report) -> None:
         super().__init__(message)
@@ -24,7 +24,7 @@ class ConfigError(AdaLoraError, ValueError):
 
 @dataclass(frozen=True)
 class Report(Checked):
-    """All findings of one document, and what a caller does with them."""
+    """All findings on one document, with methods to render them and to raise."""
 
     @cached_property
     def config(self) -> AdaLoraConfig | None:
@@ -39,7 +39,7 @@ class Report(Checked):
         """Return the typed configuration.
 
         Raises:
-            ConfigError: there is an error, or no configuration.
+            ConfigError: the report has an error, or the document holds no configuration.
         """
         config = self.config
         if config is None:
@@ -47,10 +47,10 @@ class Report(Checked):
         return config
 
     def render(self, format: str = "full") -> str:  # noqa: A002 - the name of the option
-        """Write the report in one of the formats of `adalora check --output-format`.
+        """Return the report as text in a format of `adalora check --output-format`.
 
         Raises:
-            ValueError: there is no such format.
+            ValueError: the format is unknown.
         """
         from adalora_core.contract.reports import Outcome, render
 
@@ -65,7 +65,7 @@ class Report(Checked):
         return ConfigError(self.render("full").rstrip("\n"), self)
 
     def warn(self, stacklevel: int = 2) -> None:
-        """Hand the findings of severity warning to Python's `warnings`, as `ConfigWarning`."""
+        """Issue the findings of severity warning through `warnings`, as `ConfigWarning`."""
         for diagnostic in self.warnings:
             warnings.warn(
                 f"{diagnostic.message} ({diagnostic.code})", ConfigWarning, stacklevel + 1

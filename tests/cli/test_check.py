@@ -1,4 +1,4 @@
-"""`adalora check` as a pipeline sees it: exit codes, streams, blocks."""
+"""Test `adalora check` as a pipeline uses it: exit codes, streams, blocks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from adalora_core.contract.rules.base import SOUND
 
 
-def test_sound_file_exits_0_and_says_what_was_checked(check, write):
+def test_sound_file_exits_0_and_reports_what_was_checked(check, write):
     code, out, err = check(write(SOUND))
     assert (code, err) == (0, "")
     assert out == "checked 1 configuration: 0 errors, 0 warnings\n"
@@ -129,23 +129,23 @@ def test_block_named_by_key_is_the_only_one_checked(check, write):
 @pytest.mark.parametrize(
     ("content", "codes"),
     [
-        # Only AdaLoRA has these names: a block without peft_type.
+        # A block without peft_type, with names that only AdaLoRA has.
         ({"init_r": 12, "target_r": 8, "deltaT": 0}, {"ADA101", "ADA201", "ADA204", "ADA414"}),
-        # PEFT's names behind a prefix, as command lines of trainers have them.
+        # PEFT's names with a prefix, as on the command lines of trainers.
         (
             {"adalora_init_r": 12, "adalora_target_r": 8, "adalora_tinit": 90, "lr": 1,
              "adalora_tfinal": 20, "adalora_total_step": 100, "target_modules": ["q"]},
             {"ADA202"},
         ),
-        # A section beside a key that says adalora.
+        # A section beside a key whose value is adalora.
         ({"method": "adalora", "lora": {"target_modules": ["q"], "rank": 8, "init_r": 9}},
          {"ADA104", "ADA201"}),
         # PEFT's names among the tool's own.
         ({"lora_type": "AdaLoRA", "rank": 8, "num_steps": 3, "target_modules": ["q"]},
          {"ADA104", "ADA201", "ADA306"}),
-        # Whatever the section is called, if it has names of AdaLoRA's.
+        # A section of any name that holds names of AdaLoRA.
         ({"method": "adalora", "config": {"target_modules": ["q"], "init_r": 9}}, {"ADA201"}),
-        # What the tool calls so itself is not misspelt.
+        # A tool's own names are not misspellings.
         ({"finetuning_type": "adalora", "model_name_or_path": "m", "max_steps": 9, "init_r": 9,
           "warmup_steps": 3, "target_modules": ["q"]}, {"ADA201"}),
         # Hydra names the class.
@@ -155,7 +155,7 @@ def test_block_named_by_key_is_the_only_one_checked(check, write):
     ids=["bare", "prefixed", "section", "flat", "any-section", "tools-own", "hydra",
          "other-method"],
 )  # fmt: skip
-def test_block_written_in_another_habit_is_found(check, write, content, codes):
+def test_block_in_another_layout_is_found(check, write, content, codes):
     _, out, _ = check(write(content), "--output-format", "json")
     (report,) = json.loads(out)["reports"]
     assert {d["code"] for d in report["diagnostics"]} == codes
@@ -168,7 +168,7 @@ def test_prefixed_key_is_reported_under_its_own_spelling(check, write):
     assert "/adalora_target_r" in pointers
 
 
-def test_trainer_option_restricts_the_search(check, write):
+def test_layout_option_restricts_the_search(check, write):
     path = write({"lora_type": "adalora", "target_modules": ["q"], "rank": 8})
     assert "ADA306" in check(path, "--layout", "flat")[1]
     assert "ADA006" in check(path, "--layout", "peft")[1]

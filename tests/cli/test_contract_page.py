@@ -1,4 +1,4 @@
-"""`docs/contract.md`: its sessions are run, its tables compared with the code."""
+"""Test `docs/contract.md`: run its sessions, compare its tables with the code."""
 
 from __future__ import annotations
 

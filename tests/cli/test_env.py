@@ -1,4 +1,4 @@
-"""`adalora env` in a whole install, without torch, with a broken core, with a wrong variable."""
+"""Test `adalora env`: a complete install, no torch, a broken core, a wrong variable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None,
-    reason="torch is not installed; would have shown what is said of the core that it connects to",
+    reason="torch is not installed; would have shown the line about the core that torch loads",
 )
 
 HIDE = """
@@ -52,7 +52,7 @@ def test_env_names_versions_backend_and_instruction_set() -> None:
 
 
 @pytest.mark.slow
-def test_env_without_cuda_kernels_says_what_serves() -> None:
+def test_env_without_cuda_kernels_names_the_reason() -> None:
     code, text = env(before="sys.modules['adalora_core._cuda'] = None")
     assert code == 0
     assert "none: this build has no CUDA kernels (docs/build.md)" in text
@@ -67,33 +67,34 @@ cuda.required_driver_version = lambda: {required}
 cuda.driver_version = lambda: {served}
 sys.modules["adalora_core._cuda"] = cuda
 """
+NO_DRIVER = "no driver is installed; CUDA tensors use the reference"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("compiled", "required", "served", "said"),
+    ("compiled", "required", "served", "expected"),
     [
-        (13000, 13000, 0, "13.0 (580 or newer), no driver is here; CUDA tensors use the reference"),
-        (13000, 13000, 12080, "serves CUDA 12.8; CUDA tensors use the reference"),
-        (13000, 13000, 13010, "serves CUDA 13.1"),
-        (12080, 12010, 0, "12.1 (530 or newer), no driver is here; CUDA tensors use the reference"),
-        (12080, 12010, 12000, "serves CUDA 12.0; CUDA tensors use the reference"),
-        (12080, 12010, 12010, "serves CUDA 12.1"),
+        (13000, 13000, 0, f"13.0 (580 or newer), {NO_DRIVER}"),
+        (13000, 13000, 12080, "supports CUDA 12.8; CUDA tensors use the reference"),
+        (13000, 13000, 13010, "supports CUDA 13.1"),
+        (12080, 12010, 0, f"12.1 (530 or newer), {NO_DRIVER}"),
+        (12080, 12010, 12000, "supports CUDA 12.0; CUDA tensors use the reference"),
+        (12080, 12010, 12010, "supports CUDA 12.1"),
     ],
 )
 def test_env_names_the_driver_that_the_kernels_need_and_the_one_that_is_there(
-    compiled: int, required: int, served: int, said: str
+    compiled: int, required: int, served: int, expected: str
 ) -> None:
     build = CUDA_BUILD.format(compiled=compiled, required=required, served=served)
     code, text = env(before=build)
     assert code == 0
     version = f"{compiled // 1000}.{compiled % 1000 // 10}"
     assert f"compiled with CUDA {version} for 80-real, 90; needs a driver for CUDA" in text
-    assert text.rstrip().endswith(said)
+    assert text.rstrip().endswith(expected)
 
 
 @pytest.mark.slow
-def test_env_says_when_the_instruction_set_was_forced() -> None:
+def test_env_reports_a_forced_instruction_set() -> None:
     code, text = env(ADALORA_CORE_ISA="baseline")
     assert code == 0
     assert "baseline (ADALORA_CORE_ISA)" in text
@@ -110,7 +111,7 @@ def test_env_without_torch_works_and_names_the_extra() -> None:
 
 
 @needs_torch
-def test_env_with_a_core_that_was_not_built_says_what_to_do() -> None:
+def test_env_with_a_core_that_was_not_built_gives_the_remedy() -> None:
     code, text = env(hidden=("adalora_core._cpu",))
     assert code == 2
     assert "missing: the compiled core adalora_core._cpu cannot be loaded" in text
@@ -119,7 +120,7 @@ def test_env_with_a_core_that_was_not_built_says_what_to_do() -> None:
 
 @pytest.mark.slow
 @needs_torch
-def test_env_with_an_unknown_instruction_set_says_which_there_are() -> None:
+def test_env_with_an_unknown_instruction_set_lists_the_known_ones() -> None:
     code, text = env(ADALORA_CORE_ISA="sse9")
     assert code == 2
     assert "ADALORA_CORE_ISA must be one of" in text

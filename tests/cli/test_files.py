@@ -1,4 +1,4 @@
-"""Which files a run looks at: folders, patterns, exclusions, files that need not match."""
+"""Test which files a run checks: folders, patterns, exclusions, files without AdaLoRA."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_folder_checked_finds_blocks_in_a_fixed_order_and_counts_the_rest(check,
     assert "skipped 3 files without AdaLoRA" in check(tree)[1]
 
 
-def test_broken_file_in_a_folder_is_reported_only_if_it_speaks_of_adalora(check, write, tmp_path):
+def test_broken_file_in_a_folder_is_reported_only_if_it_mentions_adalora(check, write, tmp_path):
     write('{"peft_type": "ADALORA",', "x/broken.json")
     assert check(tmp_path / "x")[0] == 1
     write("{", "y/broken.json")

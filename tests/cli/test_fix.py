@@ -1,4 +1,4 @@
-"""`adalora check --fix`, `--unsafe-fixes` and `--diff` as their users meet them."""
+"""Test `adalora check` with `--fix`, `--unsafe-fixes` and `--diff`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _report(out):
     return report
 
 
-def test_fix_writes_the_file_and_says_what_was_fixed(check, write):
+def test_fix_writes_the_file_and_reports_what_was_fixed(check, write):
     path = write(WRONG)
     code, out, err = check(path, "--fix")
     assert (code, err, path.read_text()) == (0, "", RIGHT)
@@ -41,7 +41,7 @@ def test_fix_writes_the_file_and_says_what_was_fixed(check, write):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_check_without_fix_says_what_could_be_fixed_and_writes_nothing(check, write):
+def test_check_without_fix_reports_what_could_be_fixed_and_writes_nothing(check, write):
     path = write(json.dumps(json.loads(WRONG) | {"tfinal": 700}))
     before = path.stat()
     _, out, _ = check(path)
@@ -51,11 +51,11 @@ def test_check_without_fix_says_what_could_be_fixed_and_writes_nothing(check, wr
     assert path.stat() == before
 
 
-def test_fix_leaves_what_would_change_the_meaning_and_says_so(check, write):
+def test_fix_leaves_what_would_change_the_meaning_and_reports_it(check, write):
     path = write(LIKELY)
     code, out, _ = check(path, "--fix")
     assert (code, path.read_text()) == (0, LIKELY)  # only a warning
-    assert "not fixed: 1 left to --unsafe-fixes\n" in out
+    assert "not fixed: 1 fixable with --unsafe-fixes\n" in out
     assert check(path, "--fix", "--unsafe-fixes")[0] == 0
     assert path.read_text() == MEANT
 
@@ -64,7 +64,7 @@ def test_finding_without_a_fix_is_left_to_the_user(check, write):
     path = write(SOUND | {"use_dora": True, "init_r": 12.0})
     code, out, _ = check(path, "--fix")
     assert code == 1
-    assert "fixed 1 finding in 1 file: ADA106\nnot fixed: 1 left to you\n" in out
+    assert "fixed 1 finding in 1 file: ADA106\nnot fixed: 1 to fix by hand\n" in out
 
 
 def test_ignored_rule_is_not_fixed(check, write):
@@ -87,14 +87,14 @@ def test_every_fixable_file_of_the_corpus_loses_what_was_fixable(entry, check, t
 
 
 def test_corpus_has_files_that_can_be_fixed(check, tmp_path):
-    # Without this the test above could pass because nothing is ever fixable.
+    # Otherwise the test above could pass because nothing can be fixed.
     for entry in CORPUS:
         write_entry(entry, tmp_path)
     _, out, _ = check(tmp_path, "--fix", "--unsafe-fixes", "-o", "json")
     assert sum(bool(report["fixed"]) for report in json.loads(out)["reports"]) >= 5
 
 
-def test_json_report_tells_edits_and_what_was_fixed(check, write):
+def test_json_report_holds_edits_and_what_was_fixed(check, write):
     path = write(WRONG)
     edit = _report(check(path, "-o", "json")[1])["diagnostics"][1]["fix"]
     start, end = (edit["edits"][0]["span"][at]["offset"] for at in ("start", "end"))
@@ -108,7 +108,7 @@ def test_json_report_tells_edits_and_what_was_fixed(check, write):
 def test_unsafe_fixes_alone_exit_2(check, write):
     code, _, err = check(write(WRONG), "--unsafe-fixes")
     assert code == 2
-    assert "add one of the two" in err
+    assert "--unsafe-fixes has no effect alone: add --fix or --diff" in err
 
 
 @pytest.mark.parametrize("command", [["patch", "-p0", "--binary"], ["git", "apply", "-p0"]])
@@ -143,7 +143,7 @@ def test_difference_is_collected_by_a_caller_in_python(write):
 
 def test_difference_of_nothing_exits_0_and_counts_unsafe_fixes_only_with_the_option(check, write):
     path = write(LIKELY)
-    assert check(path, "--diff") == (0, "", "not fixed: 1 left to --unsafe-fixes\n")
+    assert check(path, "--diff") == (0, "", "not fixed: 1 fixable with --unsafe-fixes\n")
     assert check(write(SOUND, "b.json"), "--diff") == (0, "", "would fix nothing\n")
     code, out, _ = check(path, "--diff", "--fix", "--unsafe-fixes")
     assert (code, path.read_text()) == (1, LIKELY)

@@ -1,4 +1,4 @@
-"""What a command loads: never torch, and for a JSON file not even pydantic."""
+"""Test what a command imports: never torch, and for a JSON file not even pydantic."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNNEEDED = ("pydantic", "jsonschema", "yaml", "tomllib", "hypothesis")
 
 
 def _loaded(code, names):
-    """Run `code` in a fresh interpreter and return which of `names` it has imported."""
+    """Run `code` in a fresh interpreter and return which of `names` it imported."""
     listing = f"json.dumps([name for name in {names!r} if name in sys.modules])"
     probe = f"{code}\nimport sys, json\nsys.stderr.write({listing})"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
@@ -78,5 +78,5 @@ def test_base_installation_needs_three_packages_and_none_of_them_is_heavy():
 
 
 def test_probe_sees_a_module_that_was_loaded():
-    # Without this the tests above could pass because the probe sees nothing.
+    # Otherwise the tests above could pass because the probe never finds a module.
     assert _loaded("import tomllib", ("tomllib", "torch")) == ["tomllib"]

@@ -1,4 +1,4 @@
-"""Where reports go: several outputs, whole files, closed pipes, narrow terminals."""
+"""Test output: several reports, whole files, closed pipes, terminals without Unicode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`adalora plan`: phases in absolute steps, allocations, scale, curve."""
+"""Test `adalora plan`: phases in absolute steps, allocations, scale, curve."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_plan_of_a_missing_file_exits_2(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("number", ["0", "-3", "many", "\u00b2"])
-def test_plan_for_a_number_of_matrices_that_is_none_exits_2(write, capsys, number):
+def test_plan_for_an_invalid_number_of_matrices_exits_2(write, capsys, number):
     with pytest.raises(SystemExit) as caught:
         main(["plan", str(write(SOUND)), f"--matrices={number}"])
     assert caught.value.code == 2
@@ -83,7 +83,7 @@ def test_curve_kept_at_every_step_is_that_of_the_last_allocation(fields):
     assert sum(phase.length for phase in plan.phases()) == schedule.total_step
 
 
-def test_plot_is_written_as_a_png_and_missing_matplotlib_is_said(
+def test_plot_is_written_as_a_png_and_missing_matplotlib_is_reported(
     write, tmp_path, monkeypatch, capsys
 ):
     pytest.importorskip("matplotlib", reason="would prove that --plot draws a file")

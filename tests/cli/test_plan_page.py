@@ -1,4 +1,4 @@
-"""`docs/plan.md`: its sessions are run against a model of headers."""
+"""Test `docs/plan.md`: run its sessions with a model that has headers only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`adalora plan --weights`: what a configuration means for the model that is to be adapted."""
+"""Test `adalora plan --weights`: what a configuration means for the model to adapt."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_text_names_groups_parameters_and_memory(plan):
     assert (
         "left at the end: 5,104 (92.60%) if every matrix keeps rank 8, else 4,752 to 5,456" in out
     )
-    assert "adapter: 30.6 kB; its gradients as much" in out
+    assert "adapter: 30.6 kB, plus as much for gradients and twice for AdamW\n" in out
     assert "allocator: 61.2 kB, in PEFT 91.9 kB" in out
 
 
 def test_text_names_no_spread_where_all_matrices_are_alike(plan):
     _, out, _ = plan({"target_modules": ["q_proj"]}, small_llama(layers=11))
-    assert "left at the end: 2,904 (52.69%) wherever the rank goes\n" in out
+    assert "left at the end: 2,904 (52.69%) for every distribution of the rank\n" in out
 
 
 def test_json_numbers_are_those_of_the_formula(plan):
@@ -117,10 +117,10 @@ def test_targets_that_are_not_set_come_from_the_model_type(plan):
     fields = {"target_modules": None}
     weights = _weights(plan, fields, settings={"model_type": "llama"})
     assert len(weights["matrices"]) == 4
-    assert "by the model type" in weights["notes"][0]
+    assert "the default for the model type" in weights["notes"][0]
     code, out, _ = plan(fields, settings={"model_type": "new"})
     assert code == 1
-    assert "no default for the model's type: 'new'" in out
+    assert "the model's type has no default: 'new'" in out
 
 
 def test_what_is_trained_whole_is_counted(plan):
@@ -137,12 +137,12 @@ REFUSED = {
     "a name that is not there": (
         {"target_modules": ["q_proj", "vproj"]},
         "target_modules[1] 'vproj' matches no module",
-        "did you mean 'v_proj'? modules there: q_proj (2), v_proj (2), lm_head (1)",
+        "did you mean 'v_proj'? the model has q_proj (2), v_proj (2), lm_head (1)",
     ),
     "an expression in a list": (
         {"target_modules": ["q_proj", ".*v_proj"]},
         "'.*v_proj' matches no module",
-        "in a list nothing is a regular expression",
+        "write names, a list holds no regular expressions",
     ),
     "a name as an expression": (
         {"target_modules": "q_proj|v_proj"},
@@ -152,38 +152,38 @@ REFUSED = {
     "an expression that matches nothing": (
         {"target_modules": r".*\.query"},
         "matches no module",
-        "paths are written like model.layers.0.self_attn.q_proj",
+        "write an expression for paths such as model.layers.0.self_attn.q_proj",
     ),
     "layers that are not there": (
         {"layers_to_transform": [7]},
-        "layers_to_transform [7] leaves none of the modules",
-        "indices there: 0 to 1",
+        "layers_to_transform [7] leaves none of the matched modules",
+        "choose from the model's layers, 0 to 1",
     ),
     "everything excluded": (
         {"exclude_modules": r".*_proj"},
-        "all 4 modules that target_modules matches are left out again",
-        "exclude less",
+        "all 4 modules that target_modules matches are excluded",
+        "exclude fewer modules",
     ),
     "an embedding": (
         {"target_modules": ["embed_tokens"]},
-        "model.embed_tokens, which is an embedding by its name",
+        "model.embed_tokens, which is named like an embedding",
         "exclude it",
     ),
     "a container": (
         {"target_modules": ["self_attn"]},
         "model.layers.0.self_attn (and 1 more), which holds no matrix",
-        "name its parts",
+        "name its submodules",
     ),
     "an expression without an end": (
         {"target_modules": r"(\w+)+_projection!"},
-        "it is not tried on the names of the model",
-        "repeat once",
+        "it is not matched against the model",
+        "remove one repetition",
     ),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_configuration_that_does_not_fit_exits_1_and_says_what_is_there(case, plan):
+def test_configuration_that_does_not_fit_exits_1_and_names_what_fits(case, plan):
     fields, message, hint = REFUSED[case]
     code, out, _ = plan(fields)
     assert code == 1
@@ -200,7 +200,7 @@ def test_place_of_an_unmatched_name_is_a_pointer_into_the_file(plan):
     assert "adapter_config.json (/target_modules/1), matched against " in out
 
 
-def test_convolution_is_adapted_by_us_and_not_by_peft(plan):
+def test_convolution_is_adapted_here_and_not_by_peft(plan):
     tensors = {"conv.weight": ("F32", [8, 3, 5, 5])}
     fields = {"target_modules": ["conv"]}
     code, out, _ = plan(fields, tensors)
@@ -221,12 +221,12 @@ def test_quantised_layers_are_read_where_the_header_has_their_sizes(plan):
     packed = {"q.weight": ("U8", [768, 1]), "q.weight.absmax": ("F32", [24])}
     code, out, _ = plan({"target_modules": ["q"]}, packed)
     assert code == 1
-    assert "is packed by its quantisation" in out
+    assert "is packed by quantisation" in out
 
 
 def test_exclusion_that_matches_nothing_is_a_note(plan):
     weights = _weights(plan, {"exclude_modules": ["lm_haed"]})
-    assert weights["notes"] == ["exclude_modules: ['lm_haed'] matches nothing"]
+    assert weights["notes"] == ["exclude_modules: ['lm_haed'] matches no module"]
 
 
 def test_weights_that_are_missing_or_damaged_exit_2(write, tmp_path, capsys):

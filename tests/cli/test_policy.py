@@ -1,4 +1,4 @@
-"""`--policy`: an organisation's own schema, its positions, its messages, and what breaks it."""
+"""Test `--policy`: an organisation's own schema, its positions and messages, broken policies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALLOWED = SOUND | {
     "base_model_name_or_path": "Qwen/Qwen3-4B",
     "revision": "0123456789abcdef0123456789abcdef01234567",
 }
-"""What every example policy lets pass."""
+"""A configuration that every example policy accepts."""
 
 
 @pytest.fixture
@@ -89,12 +89,12 @@ def test_policy_is_checked_on_top_at_the_same_positions(check, write):
         (
             {"oneOf": [{"required": ["r"]}, {"required": ["init_r"]}]},
             "/peft",
-            "the configuration has several of the forms of which one is allowed",
+            "the configuration matches several alternatives of which only one is allowed",
         ),
         ({"not": {"required": ["r"]}}, "/peft", "the configuration has a form that is not allowed"),
     ],
 )
-def test_message_says_what_is_refused_without_the_whole_value(refused, policy, pointer, message):
+def test_message_names_what_is_refused_without_the_whole_value(refused, policy, pointer, message):
     ((place, text, _),) = refused(policy, r=4)
     assert place == pointer
     assert message in text
@@ -107,7 +107,7 @@ def test_hint_is_the_description_of_the_key_that_is_missing(refused):
     assert refused({"required": ["revision"]})[0][2] == "ask whoever wrote the policy"
 
 
-def test_policy_judges_what_is_written_and_not_the_defaults(check, write):
+def test_policy_applies_to_what_is_written_and_not_to_the_defaults(check, write):
     path = write({key: value for key, value in SOUND.items() if key != "init_r"})
     policy = write({"properties": {"init_r": {"maximum": 8}}}, "policy.json")
     assert check(path, "--policy", policy)[0] == 0
@@ -130,24 +130,27 @@ def test_configuration_of_another_method_is_not_held_against_the_policy(check, w
     ("content", "phrase"),
     [
         ("{", "line 1, column 2: not valid JSON"),
-        ("[1]", "should be a JSON Schema, an object"),
-        ('{"type": 3}', "no valid JSON Schema at /type"),
+        ("[1]", "should be a JSON Schema: an object"),
+        ('{"type": 3}', "not a valid JSON Schema at /type"),
         ('{"properties": {"bias": {"pattern": "("}}}', "at /properties/bias/pattern"),
         ('{"required": ["r"], "required": []}', "line 1, column 21: the key 'required' appears 2"),
-        ('{"$schema": "http://json-schema.org/draft-99/schema"}', "no draft of JSON Schema"),
-        ('{"$schema": 7}', "no draft of JSON Schema"),
+        (
+            '{"$schema": "http://json-schema.org/draft-99/schema"}',
+            "is not a supported draft of JSON Schema",
+        ),
+        ('{"$schema": 7}', "is not a supported draft of JSON Schema"),
         ('{"properties": {"r": {"maximun": 3}}}', "did you mean 'maximum'?"),
-        ('{"$ref": "#/$defs/none"}', "leads nowhere"),
+        ('{"$ref": "#/$defs/none"}', "cannot be resolved"),
         ('{"properties": {"x": {"$ref": "gone.json"}}}', "gone.json: No such file"),
-        ('{"properties": {"x": {"$ref": "bad.json"}}}', "no valid JSON Schema at /type"),
+        ('{"properties": {"x": {"$ref": "bad.json"}}}', "not a valid JSON Schema at /type"),
         ('{"allOf": [{"$ref": "file://host/x.json"}]}', "nothing from a network"),
         ('{"$id": "https://acme.example/p.json", "$ref": "bad.json"}', "starts from $id"),
-        ('{"properties": {"r": {"$id": "urn:x:y", "$ref": "#/$defs/a"}}}', "leads nowhere"),
+        ('{"properties": {"r": {"$id": "urn:x:y", "$ref": "#/$defs/a"}}}', "cannot be resolved"),
         ('{"$ref": "#"}', "refers to itself without end"),
         ('{"properties": {"init_r": {"$ref": "#/properties/init_r"}}}', "itself without end"),
     ],
 )
-def test_broken_policy_exits_2_and_says_what_is_wrong(check, write, content, phrase):
+def test_broken_policy_exits_2_and_names_the_fault(check, write, content, phrase):
     write('{"type": 3}', "bad.json")
     code, out, err = check(write(SOUND), "--policy", write(content, "policy.json"))
     assert (code, out) == (2, "")
@@ -218,7 +221,7 @@ def test_policy_of_the_project_is_taken_from_beside_its_file(check, write, monke
 
 
 def test_broken_policy_in_python_raises():
-    with pytest.raises(PolicyError, match="leads nowhere"):
+    with pytest.raises(PolicyError, match="cannot be resolved"):
         check_config(SOUND, policy={"$ref": "other.json"})
     with pytest.raises(PolicyError, match="without end"):
         check_config(SOUND, policy={"$ref": "#"})

@@ -1,4 +1,4 @@
-"""`adalora report` and `adalora export-lora` on saved adapters."""
+"""Test `adalora report` and `adalora export-lora` on saved adapters."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class TestExportLora:
     def test_a_folder_without_weights_is_one_line(
         self, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        pytest.importorskip("torch", reason="would have shown what is said of missing weights")
+        pytest.importorskip("torch", reason="would have shown the message about missing weights")
         assert main(["export-lora", str(adapter), str(tmp_path / "lora")]) == 2
         error = capsys.readouterr().err
         assert error.startswith("adalora export-lora: from_pretrained: ")

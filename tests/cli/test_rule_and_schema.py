@@ -1,4 +1,4 @@
-"""`adalora rule` and `adalora schema`."""
+"""Test `adalora rule` and `adalora schema`."""
 
 from __future__ import annotations
 
@@ -54,26 +54,26 @@ def test_schema_for_editors_is_the_committed_one(capsys):
     printed = capsys.readouterr().out
     assert printed == committed.read_text("utf-8"), "run: python tools/regenerate.py schemas"
     assert main(["schema", "--flavour", "editor", "--check", str(DOCS / "README.md")]) == 1
-    assert "write it anew with: adalora schema --flavour editor >" in capsys.readouterr().out
+    assert "regenerate it with: adalora schema --flavour editor >" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("option", [["--draft", "draft-07"], ["--strict-keys"]])
-def test_schema_for_editors_takes_no_option_of_the_portable_one(option, capsys):
+def test_schema_for_editors_accepts_no_option_of_the_portable_one(option, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["schema", "--flavour", "editor", *option])
     assert caught.value.code == 2
-    assert "takes neither --draft nor --strict-keys" in capsys.readouterr().err
+    assert "accepts neither --draft nor --strict-keys" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "option", [["--draft", "draft-07"], ["--strict-keys"], ["--flavour", "editor"]]
 )
 @pytest.mark.parametrize("of", ["report"])
-def test_other_schemas_take_no_option_of_that_of_a_configuration(of, option, capsys):
+def test_other_schemas_accept_no_option_of_the_configuration_schema(of, option, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["schema", "--of", of, *option])
     assert caught.value.code == 2
-    assert f"--of {of} takes none of" in capsys.readouterr().err
+    assert f"--of {of} accepts none of" in capsys.readouterr().err
 
 
 def test_schema_compared_with_a_file_exits_0_1_or_2(tmp_path, capsys):
@@ -88,7 +88,7 @@ def test_schema_compared_with_a_file_exits_0_1_or_2(tmp_path, capsys):
     assert "adalora schema --draft 2020-12 --strict-keys >" in capsys.readouterr().out
 
 
-def test_committed_pages_of_the_rules_are_what_the_classes_say(tmp_path):
+def test_committed_pages_of_the_rules_match_the_classes(tmp_path):
     assert main(["rule", "--write", str(tmp_path / "rules")]) == 0
     written = {path.name: path.read_text("utf-8") for path in (tmp_path / "rules").iterdir()}
     committed = {path.name: path.read_text("utf-8") for path in DOCS.iterdir()}

@@ -1,4 +1,4 @@
-"""What counts: select, ignore, fail level, project settings."""
+"""Test what is reported: select, ignore, fail level, project settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from adalora_core.contract.rules.base import SOUND
 
 MIXED = SOUND | {"deltaT": 0, "r": 4, "beta1": 2, "target_modules": None}
-"""Findings ADA103, ADA204, ADA303 and the remark ADA414."""
+"""Findings ADA103, ADA204, ADA303, and ADA414 of severity info."""
 
 
 def _codes(out):
@@ -105,7 +105,7 @@ def test_wrong_project_settings_exit_2_and_name_file_and_key(check, write, proje
 @pytest.mark.parametrize(
     "text", ['[tool]\nadalora = "strict"\n', "[[tool.adalora]]\nignore = []\n"]
 )
-def test_project_settings_that_are_no_table_exit_2(check, write, tmp_path, monkeypatch, text):
+def test_project_settings_that_are_not_a_table_exit_2(check, write, tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
     write(text, "pyproject.toml")
     code, out, err = check(write(SOUND))

@@ -1,4 +1,4 @@
-"""`--per-file-ignores`, comments, and what cannot be ignored, as the command's users meet them."""
+"""Test `--per-file-ignores`, suppressing comments, and what cannot be ignored."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_file_ignores_take_codes_out_of_files_that_fit(check, write, tmp_path):
     write(FEW, "tests/a.json")
     write(FEW, "b.json")
     _, out, _ = check(tmp_path, "-o", "json", "--per-file-ignores", "tests/*:ADA2,ADA414")
-    # The second code found nothing anywhere; the first did.
+    # The second code is unused; the first is not.
     assert _codes(out) == [["ADA207"], ["ADA011"]]
     _, out, _ = check(tmp_path, "--per-file-ignores", "tests/*:few-allocations")
     assert "suppressed 1 finding" in out
@@ -61,7 +61,7 @@ def test_file_ignore_that_takes_nothing_out_is_reported_where_all_its_files_were
 
     option = ("--per-file-ignores", "run/*:ADA204")
     assert unused(tmp_path, *option) == ["ADA011", "ADA207"]
-    # A hook names the files that changed; others that fit may need the entry.
+    # A hook names changed files only; another matching file may need the entry.
     assert unused(path, *option) == ["ADA207"]
     assert unused(path, "--per-file-ignores", "run/a.json:ADA204") == ["ADA011", "ADA207"]
     assert unused(path, "--per-file-ignores", "other.json:ADA204") == ["ADA207"]
@@ -78,7 +78,7 @@ def test_file_ignores_of_the_project_are_a_table(check, write, tmp_path, monkeyp
     assert _codes(check(path, "-o", "json")[1]) == [[]]
     option = ("--per-file-ignores", "b.json:ADA303")
     assert _codes(check(path, other, "-o", "json", *option)[1]) == [[], ["ADA207"]]
-    # The table speaks of the project's folders, wherever the command runs.
+    # The table names the project's folders, from any working folder.
     monkeypatch.chdir(tmp_path / "tests")
     assert _codes(check("a.json", "-o", "json")[1]) == [[]]
     assert _codes(check("../b.json", "-o", "json")[1]) == [["ADA207", "ADA303"]]

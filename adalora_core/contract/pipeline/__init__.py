@@ -1,5 +1,5 @@
-"""Turn a source into a report, in one way for the API and the command.
+"""Turn a source into a report, in the same way for the API and the command.
 
 `text.decode` reads the source. `discovery` finds the configurations in it. `assembly` runs the
-rules and gives findings their places. `inspection` selects and fixes for a run of the command.
+rules and locates the findings. `inspection` selects, suppresses and fixes for the command.
 """

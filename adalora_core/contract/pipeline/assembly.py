@@ -1,4 +1,4 @@
-"""Examine a decoded document: find configurations, run the rules, place the findings."""
+"""Examine a decoded document: find configurations, run the rules, locate the findings."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def examine(
     """Find the configurations of a decoded document and check them.
 
     Args:
-        document: the document; a configuration that is missing becomes a problem of it.
-        name: of the file, for the report; None: there is none.
+        document: the document; a missing configuration is added to its problems.
+        name: the file's name for the report; None: the source is not a file.
         options: how to check.
         key: JSON pointer of the one configuration, empty for the whole document; None: search.
-        layout: search for this layout only; None: for all.
+        layout: the layout to search for; None: every layout.
         is_optional: whether the document may hold no configuration, or one of another method.
 
     Raises:
@@ -77,7 +77,7 @@ def _report(
     problems = document.problems[:limit]
     shown = findings[: limit - len(problems)]
     if len(document.problems) + len(findings) > limit:
-        message = f"more than {limit} findings; the others are not shown"
+        message = f"the document has more than {limit} findings; the rest is not shown"
         problems = [*problems, Problem(LIMIT_EXCEEDED, message, offset=0)]
     tops = {block.path for block in blocks}
     diagnostics = [
@@ -142,6 +142,6 @@ def _fix(document: Document, finding: Finding) -> Fix | None:
 
 
 def _span(document: Document, found: Problem | Finding, tops: set[Path]) -> Span | None:
-    # An absent key is shown at the head of its block; the whole block would hide the place.
+    # A finding on a whole block points at the block's key, not at all of its lines.
     at = "key" if found.path in tops else found.at
     return document.span_of(found.path, at)

@@ -1,4 +1,4 @@
-"""Find the AdaLoRA configurations of a document: at a pointer, or by what marks them."""
+"""Find the AdaLoRA configurations of a document: at a pointer, or by their layout."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _DISTINCTIVE = b"|".join(name.encode() for name in sorted(DISTINCTIVE_FIELDS))
 ADALORA_WORDS = re.compile(rb"adalora|\b(?:" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
 """Every text that holds an AdaLoRA configuration contains one of these."""
 PEFT_WORDS = re.compile(rb"\b(?:peft_type|" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
-"""A text without any of these may mention AdaLoRA, as a manifest or a script does, but is hardly a
-configuration."""
+"""A damaged text without any of these is not taken for a configuration: a manifest or a script may
+mention AdaLoRA too."""
 
 
 def find_blocks(
@@ -38,21 +38,21 @@ def find_blocks(
     *,
     is_optional: bool,
 ) -> tuple[Block, ...] | Problem:
-    """Return the configurations of a document, in the order of the text; none is a problem.
+    """Return the configurations of a document in the order of the text, or a problem if none.
 
     Args:
         document: the decoded document.
         options: how to check.
         key: JSON pointer of the one configuration, empty for the whole document; None: search.
-        layout: search for this layout only; None: for all.
-        is_optional: ignore configurations of other methods, and found ones that may be another
-            program's.
+        layout: the layout to search for; None: every layout.
+        is_optional: ignore configurations of other methods, and mappings that may belong to
+            another program.
 
     Raises:
         ValueError: `key` is not a JSON pointer.
     """
     if key is None:
-        blocks = _searched(document, options, layout)
+        blocks = _search(document, options, layout)
         if is_optional:
             blocks = [block for block in blocks if block.is_unambiguous]
     else:
@@ -73,7 +73,7 @@ def _at_pointer(document: Document, key: str, options: CheckOptions) -> Block | 
     for step in from_pointer(key):
         known, value = _step(value, step)
         if known is None:
-            message = f"there is nothing at {key!r} in this document"
+            message = f"the document has no value at {key!r}"
             return Problem(problems.NO_BLOCK, message, path)
         path = (*path, known)
     if not isinstance(value, dict):
@@ -93,7 +93,7 @@ def _step(value: Any, step: str) -> tuple[str | int | None, Any]:
 def _block(
     document: Document, path: Path, values: dict[str, Any], options: CheckOptions, **more: Any
 ) -> Block:
-    """Return a block of `document` that is judged under `options`."""
+    """Return a block of `document` that is checked under `options`."""
     return Block(
         values,
         path,
@@ -109,11 +109,12 @@ def _block(
     )
 
 
-def _searched(document: Document, options: CheckOptions, layout: Layout | None) -> list[Block]:
+def _search(document: Document, options: CheckOptions, layout: Layout | None) -> list[Block]:
     """Return every AdaLoRA block of a document, in the order of the text.
 
-    A block is a mapping with `peft_type` ADALORA in any case; else one that a tool's layout marks;
-    else the whole document, if it has a key that only AdaLoRA has or a `peft_type`.
+    The search ends at the first step that finds a block: mappings with `peft_type` ADALORA in any
+    spelling of case; mappings in the layout of a tool; the whole document, if it has a `peft_type`
+    or a key that only AdaLoRA has.
     """
     if not isinstance(document.value, (dict, list)):
         return []
@@ -137,7 +138,7 @@ def _searched(document: Document, options: CheckOptions, layout: Layout | None) 
 
 
 def _mappings(top: Any, most: int) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield every mapping of the document, outer ones first, shared ones once."""
+    """Yield every mapping of the document once, outer mappings first."""
     queue: deque[tuple[Path, Any]] = deque([((), top)])
     seen: set[int] = set()
     while queue and len(seen) < most:
@@ -175,7 +176,7 @@ _PREFIX = "adalora_"
 def _prefixed(
     document: Document, path: Path, values: dict[str, Any], options: CheckOptions
 ) -> Block | None:
-    """PEFT's names behind `adalora_`; names without it that PEFT knows belong to it too."""
+    """Return the block of keys prefixed by `adalora_`, with the other keys that PEFT knows."""
     spelled = {
         key.removeprefix(_PREFIX): key
         for key in values
@@ -197,7 +198,7 @@ def _prefixed(
 def _section(
     document: Document, path: Path, values: dict[str, Any], options: CheckOptions
 ) -> Block | None:
-    """A section of PEFT's names beside a key whose value is adalora."""
+    """Return the section of PEFT's names beside a key whose value is adalora."""
     if not any(_names_adalora(values, marker) for marker in _MARKERS):
         return None
     sections = {name: entry for name, entry in values.items() if isinstance(entry, dict)}
@@ -214,7 +215,7 @@ def _section(
 def _flat(
     document: Document, path: Path, values: dict[str, Any], options: CheckOptions
 ) -> Block | None:
-    """PEFT's names among a tool's own, beside a key that is adalora; Hydra names the class."""
+    """Return the whole mapping if a key has the value adalora or Hydra's key names the class."""
     hydra = values.get("_target_")
     is_class = isinstance(hydra, str) and hydra.rpartition(".")[2] == "AdaLoraConfig"
     if is_class or any(_names_adalora(values, marker) for marker in _MARKERS):

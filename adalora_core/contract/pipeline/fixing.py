@@ -1,4 +1,4 @@
-"""Make the fixes that a report proposes; read the text again to prove each one."""
+"""Apply the fixes of a report, and read the result again to prove each one."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from adalora_core.contract.text.places import Edit
 
     Examine = Callable[[str], Examined]
-    """Decodes a text and checks what it holds."""
+    """Decodes a text and checks its configurations."""
 
 MOST_ROUNDS = 10
-"""A fix may uncover the next finding; no file needs more than a few rounds."""
+"""Bound on the rounds. A fix may uncover the next finding, but a few rounds are enough."""
 
 Finding = tuple[str, str, str]
-"""Code, pointer and message, which name a finding from one round to the next."""
+"""Code, pointer and message: they identify a finding from one round to the next."""
 
 
 def apply_edits(text: str, edits: Iterable[Edit]) -> str:
-    """Return `text` with the edits made; they must not overlap.
+    """Return `text` with the edits applied; the edits must not overlap.
 
     Every character outside of their spans stays.
     """
@@ -39,36 +39,38 @@ def apply_edits(text: str, edits: Iterable[Edit]) -> str:
 
 
 def fix(found: Examined, examine: Examine, *, unsafe: bool = False) -> Examined:
-    """Make every fix that can be made, and check again, until nothing is left to fix.
+    """Apply every possible fix and check again, until nothing is left to fix.
 
-    Each round makes all fixes whose edits do not overlap, reads the result, and keeps it only if
-    it decodes to exactly what the fixes promise. Fixes that break this are not made; the report
-    gives the reason. One finding is fixed at most once.
+    Each round applies all fixes whose edits do not overlap and reads the result. The result is
+    kept only if it decodes to exactly what the fixes promise. A fix that breaks this is not
+    applied, and the report gives the reason. A finding is fixed at most once.
 
     Args:
         found: the document to fix, and the report on it.
         examine: decodes and checks a text.
-        unsafe: also make the fixes that change the meaning to what was probably meant.
+        unsafe: also apply fixes that change the meaning to what was probably meant.
 
     Returns:
-        The document with all edits made, and the report on it: `fixed` holds what is gone, and a
-        fix that could not be made has its obstacle.
+        The document with all edits applied, and the report on it. `fixed` holds the removed
+        findings; a fix that could not be applied has an obstacle.
     """
-    work = _Work(found, examine)
+    progress = _Progress(found, examine)
     for _ in range(MOST_ROUNDS):
-        wanted = without_overlaps(work.open(unsafe=unsafe))
+        wanted = without_overlaps(progress.open(unsafe=unsafe))
         if not wanted:
             break
-        work.make(wanted)
-    for diagnostic in work.open(unsafe=unsafe):
-        work.obstacles[_name(diagnostic)] = f"still to do after {MOST_ROUNDS} rounds"
-    return dataclasses.replace(work.found, report=work.report())
+        progress.make(wanted)
+    for diagnostic in progress.open(unsafe=unsafe):
+        progress.obstacles[_name(diagnostic)] = (
+            f"fixes remain after {MOST_ROUNDS} rounds; run the command again"
+        )
+    return dataclasses.replace(progress.found, report=progress.report())
 
 
 def without_overlaps(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """Return those whose edits can be made together, earlier ones first.
+    """Return findings whose edits can be applied together; the first of two in conflict wins.
 
-    Two that make the very same edit, as two configurations that share a text do, go together.
+    Equal edits do not conflict: two configurations may share a text.
     """
     chosen: list[Diagnostic] = []
     taken: set[Edit] = set()
@@ -96,8 +98,8 @@ def _name(diagnostic: Diagnostic) -> Finding:
 
 
 @dataclass
-class _Work:
-    """A document that is being fixed, and what was done to it."""
+class _Progress:
+    """A document during fixing: its state, the applied fixes, the obstacles."""
 
     found: Examined
     examine: Examine
@@ -105,7 +107,7 @@ class _Work:
     obstacles: dict[Finding, str] = field(default_factory=dict)
 
     def open(self, *, unsafe: bool) -> list[Diagnostic]:
-        """Return the findings that have a fix which was not tried yet."""
+        """Return the findings with a fix that was not tried yet."""
         done = {_name(diagnostic) for diagnostic in self.made}
         found = []
         for diagnostic in self.found.report.diagnostics:
@@ -113,41 +115,43 @@ class _Work:
             if diagnostic.fix is None or not (diagnostic.fix.is_safe or unsafe):
                 continue
             if name in done:
-                self.obstacles.setdefault(name, "its fix was made and did not remove it")
+                self.obstacles.setdefault(
+                    name, "the fix was applied, but the finding is still there"
+                )
             elif name not in self.obstacles:
                 found.append(diagnostic)
         return found
 
     def make(self, wanted: Sequence[Diagnostic]) -> None:
-        """Make all fixes that can be made together; remember why the others cannot."""
+        """Apply all fixes that can be applied together; record the obstacles of the others."""
         groups: dict[tuple[Edit, ...], list[Diagnostic]] = {}
         for diagnostic in wanted:
             groups.setdefault(_edits(diagnostic), []).append(diagnostic)
-        accepted = self._accepted([], list(groups.values()))
+        accepted = self._compatible([], list(groups.values()))
         if accepted:
-            self.found = self._tried(accepted)
+            self.found = self._apply(accepted)
             self.made += accepted
 
-    def _accepted(
+    def _compatible(
         self, before: list[Diagnostic], groups: list[list[Diagnostic]]
     ) -> list[Diagnostic]:
-        """Return `before` and what of `groups` can be made with it; halves find the culprits."""
+        """Return `before` and the part of `groups` that can be added; bisect to find conflicts."""
         together = before + [diagnostic for group in groups for diagnostic in group]
         try:
-            self._tried(together)
+            self._apply(together)
         except ConflictError as error:
             if len(groups) == 1:
                 self.obstacles |= {_name(diagnostic): str(error) for diagnostic in groups[0]}
                 return before
             middle = len(groups) // 2
-            return self._accepted(self._accepted(before, groups[:middle]), groups[middle:])
+            return self._compatible(self._compatible(before, groups[:middle]), groups[middle:])
         return together
 
-    def _tried(self, chosen: Sequence[Diagnostic]) -> Examined:
-        """Return what is found with the chosen fixes made.
+    def _apply(self, chosen: Sequence[Diagnostic]) -> Examined:
+        """Return the document with the chosen fixes applied.
 
         Raises:
-            ConflictError: the text would not decode to what the fixes promise.
+            ConflictError: the text does not decode to what the fixes promise.
         """
         edits = {edit for diagnostic in chosen for edit in _edits(diagnostic)}
         changes = [c for diagnostic in chosen if diagnostic.fix for c in diagnostic.fix.changes]
@@ -155,13 +159,13 @@ class _Work:
         found = self.examine(apply_edits(self.found.document.text, edits))
         if found.document.fatal or not same(found.document.value, expected):
             raise ConflictError(
-                "the same text is read at other places too, through an anchor or a merge, or "
-                "cannot be written in another way here"
+                "the fix would change other values too, through an anchor or a merge key, or the "
+                "new value cannot be written here"
             )
         return found
 
     def report(self) -> Report:
-        """Return the report with what was fixed, and with the obstacles of what is left."""
+        """Return the report with the fixed findings, and obstacles at the others."""
         diagnostics = tuple(self._with_obstacle(d) for d in self.found.report.diagnostics)
         return dataclasses.replace(
             self.found.report, diagnostics=diagnostics, fixed=tuple(self.made)

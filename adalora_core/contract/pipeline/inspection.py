@@ -1,4 +1,4 @@
-"""Inspect the files of one run: text, configurations, the findings that count, fixes."""
+"""Inspect the files of one run: check, select findings, suppress findings, fix."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ from adalora_core.contract.text import decode
 from adalora_core.contract.text.reading import format_of
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
     from adalora_core.contract.fields.block import Layout
     from adalora_core.contract.pipeline.options import CheckOptions
     from adalora_core.contract.pipeline.selection import Selection
+    from adalora_core.contract.report import Report
     from adalora_core.contract.text.document import Format
 
 
 @dataclass(frozen=True, slots=True)
 class Inspector:
-    """The settings of one run, and what they make of each file.
+    """The settings of one run, applied to each file.
 
     Args:
         check: how to check.
-        selection: which findings count.
-        key: JSON pointer of the configuration; None: search.
-        layout: the layout to search for; None: all.
-        format: of every file; None: by the suffix.
+        selection: which findings to report.
+        key: JSON pointer of the configuration; None: search for it.
+        layout: the layout to search for; None: every layout.
+        format: the format of every file; None: by the suffix.
         ignore_unmatched: whether a named file may hold no configuration.
     """
 
@@ -41,9 +44,9 @@ class Inspector:
     ignore_unmatched: bool = False
 
     def inspect(self, raw: bytes, name: str, *, was_named: bool) -> Examined | None:
-        """Return a file's report, or None if the file holds no configuration and need not.
+        """Return the report on a file; None if it holds no configuration and need not hold one.
 
-        Files of other tools need not even be readable.
+        A file that need not hold a configuration may also be damaged.
         """
         is_optional = not was_named or self.ignore_unmatched
         if is_optional and not ADALORA_WORDS.search(raw):
@@ -54,7 +57,7 @@ class Inspector:
         return found
 
     def fix(self, found: Examined, name: str, *, was_named: bool, unsafe: bool) -> Examined:
-        """Return what was inspected with the fixes in it that can be made."""
+        """Apply the fixes that can be made, and return the fixed document with its report."""
         if not any(diagnostic.fix for diagnostic in found.report.diagnostics):
             return found
         from adalora_core.contract.pipeline.fixing import fix
@@ -63,7 +66,7 @@ class Inspector:
         mark = codecs.BOM_UTF8 if found.document.raw.startswith(codecs.BOM_UTF8) else b""
 
         def examine_again(text: str) -> Examined:
-            # A fix may write the half of a surrogate pair: the reader shall see and refuse it.
+            # A fix may write half of a surrogate pair: the reader must see and refuse it.
             raw = mark + text.encode("utf-8", "surrogatepass")
             return self._examined(raw, name, is_optional=is_optional)
 
@@ -83,11 +86,33 @@ class Inspector:
         if document.format != "json":  # JSON has no comments
             from adalora_core.contract.pipeline.suppression import suppress
 
-            report = suppress(document, report, self.judges)
+            report = suppress(document, report, self.is_active)
         return dataclasses.replace(found, report=self.selection.apply(report))
 
-    def judges(self, code: str) -> bool:
-        """Return whether this run looks for a rule."""
+    def is_active(self, code: str) -> bool:
+        """Return whether this run checks the rule with this code."""
         option = BY_CODE[code].asked_for_by
         is_asked_for = option is None or getattr(self.check, option) is not None
         return is_asked_for and code in self.selection.codes
+
+    def with_unused_ignores(
+        self, reports: Sequence[Report], searched: Container[str]
+    ) -> list[Report]:
+        """Return all reports of a run, with findings on unused `--per-file-ignores` entries.
+
+        Args:
+            reports: the reports of the run.
+            searched: names of the files that were found by searching, not named one by one.
+        """
+        result = list(reports)
+        if not self.selection.per_file:
+            return result
+        from adalora_core.contract.pipeline.suppression import unused_file_ignores
+
+        unused = unused_file_ignores(self.selection.per_file, reports, searched, self.is_active)
+        for index, found in unused.items():
+            diagnostics = (*found, *reports[index].diagnostics)
+            result[index] = self.selection.apply(
+                dataclasses.replace(reports[index], diagnostics=diagnostics)
+            )
+        return result

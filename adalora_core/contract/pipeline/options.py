@@ -1,4 +1,4 @@
-"""The options of a check, in one value that every layer hands on."""
+"""Hold the options of a check in one value."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
-    """How to judge.
+    """How to check a configuration.
 
     Args:
-        runtime: who will train.
+        runtime: the package that will train.
         strict_keys: whether an unknown key is an error.
-        peft_version: the PEFT release to judge for, as numbers; None: the one of the contract.
-        limits: what a document may ask of this process.
-        policy: a schema of the organisation's own that must hold as well.
+        peft_version: also report what this PEFT release ignores or refuses; None: only what the
+            contract's release does.
+        limits: bounds on the size and cost of a document.
+        policy: an organisation's own schema that the configuration must satisfy too.
     """
 
     runtime: Runtime = "peft"
@@ -29,3 +30,19 @@ class CheckOptions:
     peft_version: tuple[int, ...] | None = None
     limits: Limits = DEFAULT_LIMITS
     policy: Policy | None = None
+
+
+def parse_version(version: str | None) -> tuple[int, ...] | None:
+    """Read a PEFT release such as `0.17` or `0.17.1`.
+
+    Raises:
+        ValueError: the text is not two or three numbers with dots between them.
+    """
+    if version is None:
+        return None
+    parts = version.split(".")
+    if len(parts) not in (2, 3) or not all(part.isdecimal() for part in parts):
+        raise ValueError(
+            f"peft_version: expected a release such as 0.17 or 0.17.1, got {version!r}"
+        )
+    return tuple(int(part) for part in parts)

@@ -1,4 +1,4 @@
-"""Check a configuration against an organisation's own JSON Schema, with positions as for rules."""
+"""Check a configuration against an organisation's own JSON Schema."""
 
 from __future__ import annotations
 
@@ -37,36 +37,36 @@ _ANNOTATIONS = frozenset({
     "$vocabulary", "definitions", "then", "else", "contentEncoding", "contentMediaType",
     "contentSchema", "maxContains", "minContains", *_REFERENCES,
 })  # fmt: skip
-"""Keywords that judge nothing by themselves; the library names those that do."""
+"""Keywords that assert nothing by themselves; the library lists those that do."""
 
 _NOTHING: dict[str, Any] = {"not": {}}
 
-MOST_WISHES = 3
-"""Alternatives that a message names."""
+MOST_ALTERNATIVES = 3
+"""Largest number of alternatives in a message."""
 
 CLOSE_ENOUGH = 0.8
-"""Least similarity of a keyword that nobody knows to one that was probably meant."""
+"""Least similarity between an unknown keyword and the keyword that was probably meant."""
 
 
 class Policy:
     """A compiled schema that a configuration must satisfy besides the contract.
 
-    It judges what the configuration says: defaults of PEFT are not filled in. References lead to
-    parts of the schema itself and, with `base`, to files; nothing is ever fetched from a network.
+    The schema is applied to the written keys; PEFT's defaults are not filled in. A reference names
+    a part of the schema or, with `base`, a file. Nothing is fetched from a network.
 
     Args:
         schema: a JSON Schema; `$schema` names its draft, 2020-12 without one.
-        base: the address that relative references start from.
+        base: the address for relative references.
 
     Raises:
-        PolicyError: it is no valid schema, or a reference in it leads nowhere.
+        PolicyError: the schema is not valid, or a reference in it has no target.
     """
 
     def __init__(self, schema: Any, base: str = "urn:adalora:policy") -> None:
         _check_schema(schema)
         resource = _resource(copy.deepcopy(schema))
         address = urljoin(base, resource.id() or "")
-        # The stubs do not know the argument; without it the library would ask the network.
+        # The stubs lack this argument; without it the library would use the network.
         files = referencing.Registry(retrieve=_read_reference)  # type: ignore[call-arg]
         registry = SPECIFICATIONS.combine(files).with_resource(address, resource)
         try:
@@ -74,12 +74,12 @@ class Policy:
         except referencing.exceptions.Unresolvable as error:
             raise PolicyError(_why_unresolved(error)) from None
         except RecursionError:
-            raise PolicyError("its references are nested too deep to follow") from None
-        # Through a reference, so that the schema keeps its own address.
+            raise PolicyError("the references are nested too deep") from None
+        # As a reference, so that the schema keeps its own address.
         self._validator = _class_for(schema)({"$ref": address}, registry=registry.crawl())
 
     def check(self, block: Block) -> Iterator[Finding]:
-        """Yield a finding for everything in the block that the schema refuses.
+        """Yield a finding for every violation of the schema in the block.
 
         Raises:
             PolicyError: a part of the schema refers to itself without end.
@@ -101,7 +101,7 @@ def load_policy(path: PathLike[str]) -> Policy:
 
     Raises:
         OSError: the file cannot be read.
-        PolicyError: it holds no valid JSON Schema.
+        PolicyError: the file does not hold a valid JSON Schema.
     """
     try:
         return Policy(_read(path), pathlib.Path(path).absolute().as_uri())
@@ -125,7 +125,7 @@ def _read_reference(uri: str) -> Any:
     if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
         raise PolicyError(
             "only files are read, nothing from a network; a relative reference starts from $id "
-            "where there is one, else from the policy's own file"
+            "if there is one, else from the policy's own file"
         )
     schema = _read(url2pathname(parts.path))
     _check_schema(schema)
@@ -133,11 +133,11 @@ def _read_reference(uri: str) -> Any:
 
 
 def _why_unresolved(error: BaseException) -> str:
-    """Name the reference that leads nowhere, and the innermost reason."""
+    """Name the reference without a target, and the innermost reason."""
     reason: BaseException = error
     while reason.__cause__ is not None:
         reason = reason.__cause__
-    what = f"the reference {getattr(error, 'ref', '')!r} leads nowhere"
+    what = f"the reference {getattr(error, 'ref', '')!r} cannot be resolved"
     if isinstance(reason, OSError):
         return f"{what}: {reason.filename}: {reason.strerror}"
     return f"{what}: {reason}" if isinstance(reason, PolicyError) else what
@@ -155,7 +155,7 @@ def _class_for(schema: Mapping[str, Any]) -> Any:
         found = jsonschema.validators.validator_for(schema, unknown) if is_text else unknown
     if found is None:
         raise PolicyError(
-            f"$schema {schema['$schema']!r} is no draft of JSON Schema that is known here; "
+            f"$schema {schema['$schema']!r} is not a supported draft of JSON Schema; "
             "write https://json-schema.org/draft/2020-12/schema"
         )
     return found
@@ -163,17 +163,17 @@ def _class_for(schema: Mapping[str, Any]) -> Any:
 
 def _check_schema(schema: Any) -> None:
     if not isinstance(schema, dict):
-        raise PolicyError("a policy should be a JSON Schema, an object")
+        raise PolicyError("a policy should be a JSON Schema: an object")
     checker = _class_for(schema)
     try:
         checker.check_schema(schema, format_checker=checker.FORMAT_CHECKER)
     except jsonschema.SchemaError as error:
         place = "".join(f"/{step}" for step in error.absolute_path) or "the top"
-        raise PolicyError(f"no valid JSON Schema at {place}: {error.message}") from None
+        raise PolicyError(f"not a valid JSON Schema at {place}: {error.message}") from None
 
 
 def _follow(resource: Any, resolver: Any, seen: set[int]) -> None:
-    """Look every reference up, in the schema and in what it refers to, so that none fails later."""
+    """Resolve every reference, also in referenced schemas, so that none fails later."""
     contents = resource.contents
     if id(contents) in seen or not isinstance(contents, Mapping):
         return
@@ -181,7 +181,7 @@ def _follow(resource: Any, resolver: Any, seen: set[int]) -> None:
     _refuse_misspellings(contents)
     for word in ("properties", "patternProperties"):
         inner_schemas = contents.get(word, {})
-        # The library forgets the place of a schema that is false.
+        # The library loses the place of a schema that is false.
         inner_schemas |= {name: _NOTHING for name, s in inner_schemas.items() if s is False}
     for word in _REFERENCES:
         if isinstance(contents.get(word), str):
@@ -192,14 +192,14 @@ def _follow(resource: Any, resolver: Any, seen: set[int]) -> None:
 
 
 def _refuse_misspellings(schema: Mapping[str, Any]) -> None:
-    """Refuse what JSON Schema ignores without a word, where a keyword was probably meant."""
+    """Refuse a word that JSON Schema ignores but that is probably a misspelt keyword."""
     known = _ANNOTATIONS | jsonschema.Draft202012Validator.VALIDATORS.keys()
     known |= jsonschema.Draft4Validator.VALIDATORS.keys()
     for word in schema.keys() - known:
         near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=CLOSE_ENOUGH)
         if near and not word.startswith("x-"):
             raise PolicyError(
-                f"{word!r} is no keyword of JSON Schema and would have no effect; "
+                f"{word!r} is not a keyword of JSON Schema and would have no effect; "
                 f"did you mean {near[0]!r}?"
             )
 
@@ -213,8 +213,8 @@ def _findings(block: Block, error: Any) -> Iterator[Finding]:
             yield _finding(schema, block.at(key), f"`{key}` is not allowed", "key")
     elif error.validator == "required":
         missing = next(key for key in error.validator_value if error.message.startswith(repr(key)))
-        told = schema.get("properties", {}).get(missing)
-        texts = told if isinstance(told, Mapping) else schema
+        described = schema.get("properties", {}).get(missing)
+        texts = described if isinstance(described, Mapping) else schema
         yield _finding(texts, place, f"`{missing}` is required")
     else:
         yield _finding(schema, place, _detail(error))
@@ -229,12 +229,12 @@ def _finding(
 
 def _detail(error: Any) -> str:
     name = f"`{error.absolute_path[0]}`" if error.absolute_path else "the configuration"
-    # Some of the library's own messages repeat the whole value.
+    # Some of the library's messages repeat the whole value.
     if error.validator in {"anyOf", "oneOf"}:
-        wishes = list(dict.fromkeys(_detail(inner) for inner in error.context))
-        if not wishes:
-            return f"{name} has several of the forms of which one is allowed"
-        return " or ".join(wishes[:MOST_WISHES])
+        alternatives = list(dict.fromkeys(_detail(inner) for inner in error.context))
+        if not alternatives:
+            return f"{name} matches several alternatives of which only one is allowed"
+        return " or ".join(alternatives[:MOST_ALTERNATIVES])
     if error.validator == "required":
         return str(error.message).replace("'", "`").replace("a required property", "required")
     if error.validator == "not":

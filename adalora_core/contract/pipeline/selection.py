@@ -1,4 +1,4 @@
-"""Which findings count: rules chosen and left out by code, by family or by name, and by file."""
+"""Select the findings to report: by code, family or name of the rule, and by file."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 WILDCARDS = frozenset("*?[")
-"""Characters that make a name a pattern."""
+"""Characters that turn a name into a pattern."""
 
 
 def fits(name: str, pattern: str) -> bool:
-    """Return whether a file's name, or its end behind a slash, fits a pattern with wildcards.
+    """Return whether a file's name, or its end behind a slash, matches a pattern with wildcards.
 
-    A pattern that starts at the root is held against the whole path.
+    An absolute pattern is compared with the absolute path.
     """
     if Path(pattern).is_absolute():
-        # Not resolve: a link is known by its own name. Not absolute: `..` would stay.
+        # Path.resolve would follow links, Path.absolute would keep `..`.
         return fnmatch(Path(os.path.abspath(name)).as_posix(), pattern)  # noqa: PTH100
     posix = Path(name).as_posix()
     return fnmatch(posix, pattern) or fnmatch(posix, f"*/{pattern}")
@@ -38,9 +38,9 @@ class FileIgnore:
     """Rules that are not reported in some files.
 
     Args:
-        pattern: which files.
-        word: which rules, as it was written.
-        codes: of those rules.
+        pattern: matches the files.
+        word: the rules as the user wrote them.
+        codes: the codes of these rules.
     """
 
     pattern: str
@@ -49,10 +49,10 @@ class FileIgnore:
 
     @classmethod
     def parse(cls, settings: Iterable[str]) -> tuple[FileIgnore, ...]:
-        """Read `PATTERN:CODES` settings, as `--per-file-ignores` takes them.
+        """Read `PATTERN:CODES` settings of `--per-file-ignores`.
 
         Raises:
-            ValueError: one has not this form, or names no rule or all of them.
+            ValueError: a setting has another form, or names no rule or every rule.
         """
         found = []
         for setting in settings:
@@ -69,7 +69,7 @@ class FileIgnore:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A set of rules' codes, with exceptions for some files."""
+    """The codes of the rules to report, with exceptions for some files."""
 
     codes: frozenset[str]
     per_file: tuple[FileIgnore, ...] = ()
@@ -83,15 +83,15 @@ class Selection:
     ) -> Selection:
         """Select rules; a word is a code (ADA202), the beginning of codes (ADA2) or a name.
 
-        Rules that say that nothing could be checked always count.
+        Rules that report that nothing could be checked are always selected.
 
         Args:
-            select: only these; empty: all.
-            ignore: not these; it wins over `select`.
-            per_file_ignores: `PATTERN:CODES`, not these in files whose name fits.
+            select: the rules to report; empty: all rules.
+            ignore: rules to leave out, also of `select`.
+            per_file_ignores: `PATTERN:CODES`, rules to leave out in files that match.
 
         Raises:
-            ValueError: a word fits no rule, or asks to ignore what cannot be ignored.
+            ValueError: a word names no rule, or a rule that cannot be ignored.
         """
         chosen = _codes(select) or frozenset(rule.code for rule in RULES)
         always = frozenset(rule.code for rule in RULES if not rule.can_be_ignored)
@@ -99,9 +99,9 @@ class Selection:
         return cls(codes, FileIgnore.parse(per_file_ignores))
 
     def apply(self, report: Report) -> Report:
-        """Return the report with the findings that count.
+        """Return the report with the selected findings.
 
-        A document in which nothing was checked keeps all of them: it must not pass.
+        A document in which nothing was checked keeps all its findings: it must not pass.
         """
         if report.block is None:
             return report
@@ -118,20 +118,20 @@ class Selection:
 
 
 def _ignored(words: Iterable[str]) -> frozenset[str]:
-    """Return the codes to leave out.
+    """Return the codes of the rules to leave out.
 
     Raises:
-        ValueError: a word names no rule, every rule, or one that cannot be ignored.
+        ValueError: a word names no rule, every rule, or a rule that cannot be ignored.
     """
     found: set[str] = set()
     for word in words:
         codes = _codes([word])
         if len(codes) == len(RULES):
-            raise ValueError(f"{word!r} names every rule; leave files out with --exclude instead")
+            raise ValueError(f"{word!r} names every rule; to ignore whole files use --exclude")
         if not any(BY_CODE[code].can_be_ignored for code in codes):
             raise ValueError(
                 f"{word} cannot be ignored: a file in which nothing could be checked must not "
-                "pass; leave it out with --exclude"
+                "pass; to ignore the file use --exclude"
             )
         found |= {code for code in codes if BY_CODE[code].can_be_ignored}
     return frozenset(found)

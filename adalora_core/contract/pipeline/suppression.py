@@ -1,4 +1,4 @@
-"""Comments that ask for findings not to be reported: `# adalora: ignore[ADA202]`."""
+"""Suppress findings by comments such as `# adalora: ignore[ADA202]`."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from adalora_core.contract.text.document import Document
     from adalora_core.contract.text.places import Extent
 
-_HINT = re.compile(r"#\s*adalora\s*:", re.IGNORECASE)
+_MARKER = re.compile(r"#\s*adalora\s*:", re.IGNORECASE)
 _REQUEST = re.compile(
-    r"#\s*adalora\s*:\s*(?P<word>[\w-]*)\s*(?:\[(?P<codes>[^\]\r\n]*)\])?", re.IGNORECASE
+    r"#\s*adalora\s*:\s*(?P<keyword>[\w-]*)\s*(?:\[(?P<codes>[^\]\r\n]*)\])?", re.IGNORECASE
 )
 _CODE = re.compile(r"[^\s,][^,]*")
-_WORDS = {"ignore": False, "ignore-file": True}
-"""Whether the request is for the whole file."""
+_KEYWORDS = {"ignore": False, "ignore-file": True}
+"""The keywords, and whether each one suppresses in the whole file."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Word:
-    """A rule that a request names.
+class _NamedRule:
+    """A rule that a suppressing comment names.
 
     Args:
-        code: of the rule.
-        line: the line whose findings are meant; None: those of the whole file.
-        extent: of the word.
-        removal: what to cut out, and what to put there, to take the word back.
+        code: the code of the rule.
+        line: the line of the suppressed findings; None: the whole file.
+        extent: the extent of the rule's name in the text.
+        removal: the extent to cut and its replacement, to remove the name.
     """
 
     code: str
@@ -49,7 +49,7 @@ class _Word:
     removal: tuple[Extent, str]
 
     def covers(self, diagnostic: Diagnostic) -> bool:
-        """Return whether this asks for the finding not to be reported."""
+        """Return whether this suppresses the finding."""
         if diagnostic.code != self.code:
             return False
         span = diagnostic.span
@@ -58,33 +58,34 @@ class _Word:
         )
 
 
-def suppress(document: Document, report: Report, is_judged: Callable[[str], bool]) -> Report:
-    """Take out of a report what its document's comments ask for, and judge the requests.
+def suppress(document: Document, report: Report, is_active: Callable[[str], bool]) -> Report:
+    """Suppress the findings that comments of the document name, and check these comments.
 
     Args:
-        document: the text that the report is on.
+        document: the checked document.
         report: all findings.
-        is_judged: whether this run looks for a rule at all, given its code.
+        is_active: whether this run checks a rule, given its code.
 
     Returns:
-        The report with what is left, what was suppressed, and findings on requests that are
-        unused or have no effect. A document in which nothing was checked keeps its findings.
+        The report with the remaining findings, the suppressed findings, and findings on comments
+        that are unused or have no effect. A document in which nothing was checked keeps its
+        findings.
     """
-    if report.block is None or not _HINT.search(document.text):
+    if report.block is None or not _MARKER.search(document.text):
         return report
-    words: list[_Word] = []
+    named_rules: list[_NamedRule] = []
     found: list[Diagnostic] = []
     for comment in comments(document):
         for match in _REQUEST.finditer(document.text, *comment):
-            _read(document, comment, match, words, found)
-    used: set[_Word] = set()
+            _read(document, comment, match, named_rules, found)
+    used: set[_NamedRule] = set()
     kept: list[Diagnostic] = []
     gone: list[Diagnostic] = []
     for diagnostic in report.diagnostics:
-        covering = [word for word in words if word.covers(diagnostic)]
+        covering = [named for named in named_rules if named.covers(diagnostic)]
         used.update(covering)
         (gone if covering else kept).append(diagnostic)
-    found += [_unused(document, w) for w in words if w not in used and is_judged(w.code)]
+    found += [_unused(document, n) for n in named_rules if n not in used and is_active(n.code)]
     diagnostics = sorted([*kept, *found], key=lambda diagnostic: diagnostic.sort_key)
     return dataclasses.replace(
         report, diagnostics=tuple(diagnostics), suppressed=(*report.suppressed, *gone)
@@ -95,18 +96,18 @@ def unused_file_ignores(
     entries: Iterable[FileIgnore],
     reports: Sequence[Report],
     searched: Container[str | None],
-    is_judged: Callable[[str], bool],
+    is_active: Callable[[str], bool],
 ) -> dict[int, list[Diagnostic]]:
-    """Return findings on entries that took nothing out, by the index of the report they go to.
+    """Return findings on entries that suppressed nothing, by the index of their report.
 
-    An entry that names one file is judged when that file is checked; one with wildcards when all
-    files that fit it were found by searching, since a hook may be handed any part of them.
+    An entry without wildcards is checked whenever its file is. An entry with wildcards is checked
+    only if a search found all its files: a hook may get any part of them.
 
     Args:
-        entries: what was asked for.
-        reports: those of the whole run.
-        searched: names of the files that were not named one by one.
-        is_judged: whether this run looks for a rule at all, given its code.
+        entries: the entries of `--per-file-ignores`.
+        reports: all reports of the run.
+        searched: names of the files that were found by searching, not named one by one.
+        is_active: whether this run checks a rule, given its code.
     """
     found: dict[int, list[Diagnostic]] = {}
     for entry in entries:
@@ -117,9 +118,9 @@ def unused_file_ignores(
         codes = {d.code for index in fitting for d in reports[index].suppressed}
         if not fitting or not is_whole or not entry.codes.isdisjoint(codes):
             continue
-        if any(map(is_judged, entry.codes)):
+        if any(map(is_active, entry.codes)):
             message = (
-                f"--per-file-ignores {entry.pattern}:{entry.word}: there is no such finding in "
+                f"--per-file-ignores {entry.pattern}:{entry.word} has no effect: no finding in "
                 f"{'the file' if len(fitting) == 1 else f'any of the {len(fitting)} files'}"
             )
             finding = Diagnostic(
@@ -133,22 +134,22 @@ def _read(
     document: Document,
     comment: Extent,
     match: re.Match[str],
-    words: list[_Word],
+    named_rules: list[_NamedRule],
     found: list[Diagnostic],
 ) -> None:
-    """Read one request into `words`, or say in `found` what is wrong with it."""
-    word, codes = match["word"].lower(), match["codes"]
-    if word not in _WORDS:
+    """Read one comment into `named_rules`; add a finding to `found` if the comment is invalid."""
+    keyword, codes = match["keyword"].lower(), match["codes"]
+    if keyword not in _KEYWORDS:
         if codes is not None and "ADA" in codes.upper():
-            expected = " or ".join(_WORDS)
-            found.append(_invalid(document, match.span(), f"expected {expected}, got {word!r}"))
+            expected = " or ".join(_KEYWORDS)
+            found.append(_invalid(document, match.span(), f"expected {expected}, got {keyword!r}"))
         return
     named = [] if codes is None else list(_CODE.finditer(document.text, *match.span("codes")))
     if not named:
-        message = f"{word} without the codes of rules would hide everything: it has no effect"
+        message = f"{keyword} has no effect without the codes of rules"
         found.append(_invalid(document, match.span(), message))
         return
-    line = None if _WORDS[word] else _line_meant(document, comment)
+    line = None if _KEYWORDS[keyword] else _line_meant(document, comment)
     for index, each in enumerate(named):
         text = each.group().strip()
         extent = (each.start(), each.start() + len(text))
@@ -158,7 +159,7 @@ def _read(
             found.append(_invalid(document, extent, problem))
         elif rule is not None:
             removal = _removal(document.text, comment, match, [n.span() for n in named], index)
-            words.append(_Word(rule.code, line, extent, removal))
+            named_rules.append(_NamedRule(rule.code, line, extent, removal))
 
 
 def _rule(text: str) -> Rule | None:
@@ -168,16 +169,16 @@ def _rule(text: str) -> Rule | None:
 
 def _problem(rule: Rule | None, text: str) -> str | None:
     if rule is None:
-        return f"there is no rule {text!r}; a family of rules cannot be suppressed as a whole"
+        return f"there is no rule {text!r}, and a family of rules cannot be suppressed"
     if not rule.can_be_ignored:
-        return f"{rule.code} cannot be suppressed: nothing could be checked"
+        return f"{rule.code} cannot be suppressed: it reports that nothing could be checked"
     if rule in (UNUSED, INVALID):
-        return f"{rule.code} is about comments like this one; --ignore {rule.code} silences it"
+        return f"{rule.code} cannot be suppressed by a comment; use --ignore {rule.code}"
     return None
 
 
 def _line_meant(document: Document, comment: Extent) -> int:
-    """Return the comment's own line, or if it stands alone the next that holds something."""
+    """Return the comment's line, or the next line with content if the comment is alone."""
     text = document.text
     own = document.span(*comment)
     before = text[comment[0] - own.start_column + 1 : comment[0]]
@@ -191,7 +192,7 @@ def _line_meant(document: Document, comment: Extent) -> int:
 def _removal(
     text: str, comment: Extent, match: re.Match[str], named: list[Extent], index: int
 ) -> tuple[Extent, str]:
-    """Return what to cut, and what to put there, so that one of the named rules goes."""
+    """Return the extent to cut and its replacement that remove one of the named rules."""
     if len(named) == 1:
         return _without_request(text, comment, match)
     if index + 1 < len(named):
@@ -201,7 +202,7 @@ def _removal(
 
 
 def _without_request(text: str, comment: Extent, match: re.Match[str]) -> tuple[Extent, str]:
-    """Return what to cut so that other words of the comment stay, and no empty one is left."""
+    """Return the removal of a request, and of the comment if it has no other words."""
     before = text[comment[0] : match.start()].rstrip()
     after = text[match.end() : comment[1]].strip(" \t-:;,")
     if after:
@@ -215,15 +216,15 @@ def _without_request(text: str, comment: Extent, match: re.Match[str]) -> tuple[
     return (start, line_end.end() if line_end else comment[1]), ""
 
 
-def _unused(document: Document, word: _Word) -> Diagnostic:
-    extent, replacement = word.removal
-    place = "in this file" if word.line is None else f"at line {word.line}"
+def _unused(document: Document, named: _NamedRule) -> Diagnostic:
+    extent, replacement = named.removal
+    place = "in this file" if named.line is None else f"at line {named.line}"
     return _diagnostic(
         document,
         UNUSED,
-        word.extent,
-        f"{word.code} is suppressed, and there is no such finding {place}",
-        Fix("Take the suppression back", (Edit(document.span(*extent), replacement),)),
+        named.extent,
+        f"{named.code} is suppressed, but there is no such finding {place}",
+        Fix("Remove the suppression", (Edit(document.span(*extent), replacement),)),
     )
 
 

@@ -1,1 +1,1 @@
-"""What a configuration means for a run and for a model: schedule, matched modules, costs."""
+"""Work out what a configuration means for a model: schedule, matched modules, costs."""

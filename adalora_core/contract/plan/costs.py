@@ -1,4 +1,4 @@
-"""What an adapter on a given model costs: parameters at the start and at the end, and bytes."""
+"""Compute what an adapter on a given model costs: parameters and bytes."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from adalora_core.contract.plan.plan import Plan
 
 AVERAGES = {"adalora-core": 2, "peft": 3}
-"""Numbers that the allocator keeps of every entry until the final phase: the smoothed sensitivity
-and the uncertainty; PEFT keeps the last sensitivity as well."""
+"""Numbers that the allocator keeps per entry until the final phase: smoothed sensitivity and
+uncertainty; PEFT also keeps the last sensitivity."""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What a configuration costs on a model.
+    """The costs of a configuration on a model.
 
     Args:
         start: trainable parameters at the first step.
-        end: those left after the last, if every matrix keeps the average rank.
-        end_least, end_most: the same if the rank goes to the smallest, to the largest matrices.
-        whole: how many of all these are trained whole (`modules_to_save`, biases).
-        adapter_bytes: A, E and B at the start.
-        allocator_bytes: what the allocator keeps beside them, by runtime.
+        end: trainable parameters after the last step, if every matrix keeps the average rank.
+        end_least, end_most: the same, if the smallest or the largest matrices keep all the rank.
+        whole: parameters in all these numbers that have no adapter (`modules_to_save`, biases).
+        adapter_bytes: size of A, E and B at the start.
+        allocator_bytes: size of the allocator's running averages, by runtime.
     """
 
     start: int
@@ -43,7 +43,7 @@ class Costs:
 
 
 def costs_of(block: Block, plan: Plan, matched: Matched, model: BaseModel) -> Costs:
-    """Return the costs of a plan on the modules that were matched."""
+    """Return the costs of a plan on the matched modules."""
     matrices = matched.matrices
     per_rank = [module.entries_per_rank for module in matrices]
     kept = plan.kept_after(plan.schedule.total_step - 1)
@@ -52,8 +52,8 @@ def costs_of(block: Block, plan: Plan, matched: Matched, model: BaseModel) -> Co
     return Costs(
         start=plan.init_r * sum(per_rank) + whole,
         end=round(kept * sum(per_rank) / len(matrices)) + whole,
-        end_least=_filled(sorted(per_rank), kept, plan.init_r) + whole,
-        end_most=_filled(sorted(per_rank, reverse=True), kept, plan.init_r) + whole,
+        end_least=_entries_of(sorted(per_rank), kept, plan.init_r) + whole,
+        end_most=_entries_of(sorted(per_rank, reverse=True), kept, plan.init_r) + whole,
         whole=whole,
         adapter_bytes=adapter,
         allocator_bytes={runtime: count * adapter for runtime, count in AVERAGES.items()},
@@ -69,8 +69,8 @@ def _trained_whole(block: Block, matched: Matched, model: BaseModel) -> set[str]
     return found
 
 
-def _filled(per_rank: Iterable[int], triplets: int, most: int) -> int:
-    """Return the entries of `triplets`, handed out to the matrices in this order."""
+def _entries_of(per_rank: Iterable[int], triplets: int, most: int) -> int:
+    """Return the entries of `triplets` that fill the matrices in this order, `most` in each."""
     entries = 0
     for each in per_rank:
         given = min(most, triplets)
@@ -80,14 +80,14 @@ def _filled(per_rank: Iterable[int], triplets: int, most: int) -> int:
 
 
 def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str:
-    """Write the matched modules and the costs for a terminal."""
+    """Return the matched modules and the costs as text."""
     groups = _groups(matched.matrices)
     width = max(len(name) for name, _ in groups)
     total = model.parameters
     average = plan.kept_after(plan.schedule.total_step - 1) / len(matched.matrices)
     start = f"{costs.start:,} ({costs.start / total:.2%})"
     end = f"{costs.end:,} ({costs.end / total:.2%})"
-    spread = "wherever the rank goes"
+    spread = "for every distribution of the rank"
     if costs.end_least < costs.end_most:
         spread = f"if every matrix keeps rank {average:g}, else "
         spread += f"{costs.end_least:,} to {costs.end_most:,}"
@@ -100,9 +100,11 @@ def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str
         f"left at the end: {end} {spread}",
     ]
     if costs.whole:
-        lines.append(f"of both, trained whole: {costs.whole:,} (modules_to_save, biases)")
+        lines.append(
+            f"both include {costs.whole:,} trained without an adapter (modules_to_save, biases)"
+        )
     lines += [
-        f"adapter: {_size(costs.adapter_bytes)}; its gradients as much, AdamW twice as much",
+        f"adapter: {_size(costs.adapter_bytes)}, plus as much for gradients and twice for AdamW",
         f"allocator: {allocator['adalora-core']}, in PEFT {allocator['peft']}",
         *(f"note: {note}" for note in matched.notes),
     ]
@@ -118,7 +120,7 @@ def _size(count: float) -> str:
 
 
 def _groups(matrices: Iterable[Module]) -> list[tuple[str, str]]:
-    """Return one line for all layers of a kind: numbers in the paths become stars."""
+    """Return name and size once for modules that differ only in the numbers of their paths."""
     counts = Counter(
         (re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.|$)", "*", each.path), each.inputs, each.outputs)
         for each in matrices
@@ -130,7 +132,7 @@ def _groups(matrices: Iterable[Module]) -> list[tuple[str, str]]:
 
 
 def as_dict(costs: Costs, matched: Matched, model: BaseModel) -> dict[str, Any]:
-    """Return the matched modules and the costs as JSON has them."""
+    """Return the matched modules and the costs as JSON values."""
     return {
         "base_parameters": model.parameters,
         "matrices": [

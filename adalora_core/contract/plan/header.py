@@ -1,7 +1,7 @@
-"""The headers of safetensors files: names, dtypes and shapes, without a single weight.
+"""Read the headers of safetensors files: names, dtypes and shapes, but no weights.
 
-A file is eight bytes of length (little endian), that many bytes of JSON, and the data. Headers come
-from the network, so everything that they say is checked before it is believed.
+A file is eight bytes of length (little endian), that many bytes of JSON, and the data. Files come
+from the network, so every value in a header is checked before use.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 
 LARGEST_HEADER = 32 << 20
-"""Bytes of one header or index; that of a model of 100,000 tensors has a third of it."""
+"""Limit on the bytes of a header or index; 100,000 tensors need a third of it."""
 
 _LENGTH_BYTES = 8
 _FILE_NAME = re.compile(r"[^/\\]+\.safetensors")
@@ -36,14 +36,14 @@ _BITS = {
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """What a header says of a tensor: its dtype (safetensors' word) and its shape."""
+    """The dtype (in safetensors' spelling) and the shape of a tensor."""
 
     dtype: str
     shape: tuple[int, ...]
 
     @property
     def entries(self) -> int:
-        """How many numbers it holds."""
+        """Number of entries."""
         return prod(self.shape)
 
 
@@ -55,7 +55,7 @@ def read_weights(place: str | os.PathLike[str]) -> dict[str, TensorInfo]:
 
     Raises:
         OSError: a file is missing or unreadable.
-        ValueError: a header is damaged, or the folder holds no safetensors weights.
+        ValueError: a header is damaged, or the folder has no safetensors weights.
     """
     path = Path(place)
     if path.is_dir():
@@ -88,7 +88,7 @@ def _of_shards(index: Path) -> dict[str, TensorInfo]:
     missing = [name for name in entries if name not in tensors]
     if missing:
         raise ValueError(
-            f"{index}: says that {missing[0]!r} is in {entries[missing[0]]}, and it is not there "
+            f"{index}: {missing[0]!r} should be in {entries[missing[0]]}, but it is missing there "
             f"({len(missing)} such tensors); download the shards again"
         )
     return tensors
@@ -97,15 +97,17 @@ def _of_shards(index: Path) -> dict[str, TensorInfo]:
 def _index_entries(index: Path) -> dict[str, str]:
     size, raw = _start_of(index, LARGEST_HEADER + 1)
     if size > LARGEST_HEADER:
-        raise ValueError(f"{index}: an index of more than {LARGEST_HEADER} bytes is not read")
+        raise ValueError(
+            f"{index}: the index has {size} bytes, more than the limit of {LARGEST_HEADER}"
+        )
     entries = _decoded(index, raw, "the index").get("weight_map")
     if not isinstance(entries, dict):
         raise ValueError(f"{index}: expected a weight_map from tensors to shards")  # noqa: TRY004 - content
     for name, shard in entries.items():
-        # A shard lies beside its index; anything else would lead out of the folder.
+        # A shard is beside its index; any other path would lead out of the folder.
         if not (isinstance(shard, str) and _FILE_NAME.fullmatch(shard)):
             raise ValueError(
-                f"{index}: {name!r} should lie in a file beside the index, got {shard!r}"
+                f"{index}: {name!r} should be in a file beside the index, got {shard!r}"
             )
     return entries
 
@@ -115,18 +117,20 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, TensorInfo]:
 
     Raises:
         OSError: the file is missing or unreadable.
-        ValueError: it is no safetensors file, or its header contradicts its size.
+        ValueError: the file is not a safetensors file, or its header contradicts its size.
     """
     path = Path(path)
     size, start = _start_of(path, _LENGTH_BYTES)
     length = int.from_bytes(start, "little")
     if size < _LENGTH_BYTES or length > size - _LENGTH_BYTES:
         raise ValueError(
-            f"{path}: not a safetensors file, or cut off: it has {size} bytes"
-            + (f", its header alone should have {length}" if size >= _LENGTH_BYTES else "")
+            f"{path}: not a safetensors file, or truncated: it has {size} bytes"
+            + (f", but its header alone needs {length}" if size >= _LENGTH_BYTES else "")
         )
     if length > LARGEST_HEADER:
-        raise ValueError(f"{path}: a header of {length} bytes; at most {LARGEST_HEADER} are read")
+        raise ValueError(
+            f"{path}: the header has {length} bytes, more than the limit of {LARGEST_HEADER}"
+        )
     _, start = _start_of(path, _LENGTH_BYTES + length)
     header = _decoded(path, start[_LENGTH_BYTES:], "the header")
     header.pop("__metadata__", None)
@@ -145,7 +149,7 @@ def _decoded(path: Path, raw: bytes, what: str) -> dict[str, Any]:
         seen: dict[str, Any] = {}
         for key, value in pairs:
             if key in seen:
-                raise ValueError(f"{key!r} is there twice")
+                raise ValueError(f"the key {key!r} appears twice")
             seen[key] = value
         return seen
 
@@ -170,8 +174,8 @@ def _tensor(path: Path, name: str, entry: Any, data: int) -> TensorInfo:
     begin, end = ends
     if begin > end or end > data:
         raise ValueError(
-            f"{path}: tensor {name!r} lies at bytes {begin} to {end} of {data}: the file is cut "
-            "off or damaged"
+            f"{path}: tensor {name!r} is at bytes {begin} to {end} of {data}: the file is "
+            "truncated or damaged"
         )
     info = TensorInfo(dtype, tuple(shape))
     if dtype in _BITS and info.entries * _BITS[dtype] != (end - begin) * 8:

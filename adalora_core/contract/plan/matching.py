@@ -1,4 +1,4 @@
-"""Which modules of a given model a configuration adapts, and what it asks for in vain."""
+"""Match a configuration against a model: the adapted modules, and settings that match nothing."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _PATHS_SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A setting that this model cannot satisfy.
+    """A setting that does not fit the model.
 
     Args:
-        field: whose value it is.
-        message: what was asked for and what there is.
-        hint: what to do, with names that the model has.
-        index: which entry of the value, if it is a list and one of its entries is meant.
+        field: the name of the setting.
+        message: the problem, with the value.
+        hint: what to do, with names of the model.
+        index: the entry of the value at fault; None: the whole value.
     """
 
     field: str
@@ -47,13 +47,13 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """What a configuration means for a model.
+    """The result of matching a configuration against a model.
 
     Args:
         matrices: the modules that get an adapter.
-        saved: tensors trained whole, of `modules_to_save` and of the task's heads.
-        problems: why it cannot be trained so.
-        notes: what a reader should know besides.
+        saved: tensors trained without an adapter: of `modules_to_save` and of the task's heads.
+        problems: reasons why the configuration does not fit the model.
+        notes: further remarks for the user.
     """
 
     matrices: tuple[Module, ...]
@@ -63,7 +63,7 @@ class Matched:
 
 
 def match(block: Block, model: BaseModel) -> Matched:
-    """Match a configuration without errors against a model, as PEFT does when it is injected."""
+    """Match a configuration without errors against a model, as PEFT does on injection."""
     saved = saved_module_names(block["modules_to_save"], block["task_type"])
     tensors = tuple(name for name in model.tensors if _is_inside(name, saved))
     problems = list(_slow_expressions(block))
@@ -83,13 +83,13 @@ def match(block: Block, model: BaseModel) -> Matched:
         problems.append(_nothing_left(block, targets, included, model))
     problems += _unsuitable(matrices, block.runtime)
     notes += [
-        f"modules_to_save: the file has no {name!r}; what the model makes anew is not counted"
+        f"modules_to_save: the file has no {name!r}; a module that the model creates is not counted"
         for name in saved
         if not any(_is_inside(tensor, (name,)) for tensor in model.tensors)
     ]
     exclude = block["exclude_modules"]
     if exclude and not any(matches(path, exclude) for path in model.modules):
-        notes.append(f"exclude_modules: {_shown(exclude)} matches nothing")
+        notes.append(f"exclude_modules: {_shown(exclude)} matches no module")
     if block["layer_replication"]:
         notes.append("layer_replication: replicated layers are not counted")
     return Matched(tuple(matrices), tensors, tuple(problems), tuple(notes))
@@ -100,7 +100,7 @@ def _is_inside(name: str, modules: Iterable[str]) -> bool:
 
 
 def _slow_expressions(block: Block) -> Iterator[Problem]:
-    """Refuse to run what may take for ever; a report on it is rule slow-regex."""
+    """Yield a problem for each expression that may never finish; rule slow-regex explains it."""
     for field in ("target_modules", "exclude_modules", "layers_pattern"):
         value = block[field]
         for text in [value] if isinstance(value, str) else value or ():
@@ -108,9 +108,9 @@ def _slow_expressions(block: Block) -> Iterator[Problem]:
             if is_expression and block.judge_regex(text).slow is not None:
                 yield Problem(
                     field,
-                    f"{field} {text!r} repeats a repetition and may take exponential time: it is "
-                    "not tried on the names of the model",
-                    "repeat once: (a+)+ is a+ (adalora rule ADA502)",
+                    f"{field} {text!r} repeats a repetition, which may take exponential time: it "
+                    "is not matched against the model",
+                    "remove one repetition: a+ matches the same as (a+)+ (adalora rule ADA502)",
                 )
 
 
@@ -126,21 +126,21 @@ def _targets(
         ]
         note = (
             "all-linear: every two-dimensional weight that is not named like an embedding or the "
-            "output head; a header cannot tell more"
+            "output head; the header has no further information"
         )
         return linear, [note], None
     if targets is not None:
         return targets, [], None
     if model.model_type in DEFAULT_TARGETS:
         default = DEFAULT_TARGETS[model.model_type]
-        return default, [f"target_modules: {_shown(default)}, by the model type"], None
-    came = "no config.json that says it" if model.model_type is None else repr(model.model_type)
-    message = f"target_modules is not set, and there is no default for the model's type: {came}"
-    return (), [], Problem("target_modules", message, _what_is_there(model))
+        return default, [f"target_modules: {_shown(default)}, the default for the model type"], None
+    known = "unknown" if model.model_type is None else repr(model.model_type)
+    message = f"target_modules is not set, and the model's type has no default: {known}"
+    return (), [], Problem("target_modules", message, f"set target_modules; {_names_of(model)}")
 
 
 def _unmatched(block: Block, targets: str | Sequence[str], model: BaseModel) -> Iterator[Problem]:
-    """Yield each pattern that matches no module at all, exclusions and layers apart."""
+    """Yield a problem for each pattern that matches no module, exclusions and layers aside."""
     configured = block["target_modules"]
     if isinstance(targets, str):
         if not any(matches(path, targets) for path in model.modules):
@@ -156,8 +156,8 @@ def _unmatched(block: Block, targets: str | Sequence[str], model: BaseModel) -> 
 def _hint_on_expression(expression: str, model: BaseModel) -> str:
     paths = [module.path for module in _adaptable(model)]
     if any(re.fullmatch(f".*(?:{expression})", path) for path in paths):
-        return f'it is matched against whole paths: write ".*({expression})" or a list of names'
-    return f"paths are written like {', '.join(paths[:_PATHS_SHOWN]) or 'none'}"
+        return f'a string must match a whole path: write ".*({expression})" or a list of names'
+    return f"write an expression for paths such as {', '.join(paths[:_PATHS_SHOWN]) or 'none'}"
 
 
 def _hint_on_name(name: str, model: BaseModel) -> str:
@@ -165,15 +165,15 @@ def _hint_on_name(name: str, model: BaseModel) -> str:
     near = difflib.get_close_matches(name, sorted(known), n=1)
     start = f"did you mean {near[0]!r}? " if near else ""
     if re.search(r"[\\^$*+?{}\[\]|()]", name):
-        start = "in a list nothing is a regular expression; "
-    return start + _what_is_there(model)
+        start = "write names, a list holds no regular expressions; "
+    return start + _names_of(model)
 
 
-def _what_is_there(model: BaseModel) -> str:
+def _names_of(model: BaseModel) -> str:
     counts = Counter(module.name for module in _adaptable(model))
     shown = [f"{name} ({count})" for name, count in counts.most_common(_NAMES_SHOWN)]
     more = f" and {len(counts) - len(shown)} more" if len(counts) > len(shown) else ""
-    return f"modules there: {', '.join(shown) or 'none that can be adapted'}{more}"
+    return f"the model has {', '.join(shown) or 'no module that can be adapted'}{more}"
 
 
 def _adaptable(model: BaseModel) -> list[Module]:
@@ -184,25 +184,32 @@ def _nothing_left(
     block: Block, targets: str | Sequence[str], included: list[Module], model: BaseModel
 ) -> Problem:
     if included:
-        message = f"all {len(included)} modules that target_modules matches are left out again"
-        return Problem("exclude_modules", message, "exclude less, or save fewer modules whole")
+        message = f"all {len(included)} modules that target_modules matches are excluded"
+        return Problem(
+            "exclude_modules", message, "exclude fewer modules, or list fewer in modules_to_save"
+        )
     layers = block["layers_to_transform"]
     if isinstance(targets, str) or layers in (None, []):
         message = "target_modules matches no module that can be adapted"
-        return Problem("target_modules", message, _what_is_there(model))
+        return Problem("target_modules", message, f"name other modules; {_names_of(model)}")
     indices = {
         int(found) for path in model.modules for found in re.findall(r"\.(\d+)(?=\.)", f"{path}.")
     }
-    message = f"layers_to_transform {_shown(layers)} leaves none of the modules that are matched"
-    there = f"indices there: {min(indices)} to {max(indices)}" if indices else "no layer has one"
-    return Problem("layers_to_transform", message, there)
+    message = f"layers_to_transform {_shown(layers)} leaves none of the matched modules"
+    return Problem(
+        "layers_to_transform",
+        message,
+        f"choose from the model's layers, {min(indices)} to {max(indices)}"
+        if indices
+        else "remove it: no layer of the model has an index",
+    )
 
 
 def _unsuitable(matrices: Iterable[Module], runtime: str) -> Iterator[Problem]:
     wrong = {
         "other": "holds no matrix of its own",
-        "embedding": "is an embedding by its name, and AdaLoRA adapts none",
-        "packed": "is packed by its quantisation, and its sizes are not in the header",
+        "embedding": "is named like an embedding, and AdaLoRA does not adapt embeddings",
+        "packed": "is packed by quantisation, and the header does not hold its sizes",
     }
     if runtime == "peft":
         wrong["convolution"] = "is a convolution, which PEFT's AdaLoRA does not adapt"
@@ -210,9 +217,9 @@ def _unsuitable(matrices: Iterable[Module], runtime: str) -> Iterator[Problem]:
         found = [module.path for module in matrices if module.kind == kind]
         if found:
             others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-            hint = "exclude it, or name its parts"
+            hint = "exclude it, or name its submodules"
             if kind == "packed":
-                hint = "give the weights of the model before it was quantised"
+                hint = "plan with the weights of the model before quantisation"
             elif kind == "convolution":
                 hint = "exclude it, or plan for --runtime adalora-core"
             yield Problem(

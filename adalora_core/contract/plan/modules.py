@@ -1,4 +1,4 @@
-"""The modules of a model, as far as the names, dtypes and shapes of its weights tell them."""
+"""Derive the modules of a model from the names, dtypes and shapes of its weights."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
     from adalora_core.contract.plan.header import TensorInfo
 
 Kind = Literal["matrix", "convolution", "embedding", "packed", "other"]
-"""`packed`: a quantised matrix whose sizes the header does not hold."""
+"""The kind of a module; `packed` is a quantised matrix whose sizes are not in the header."""
 
 _EMBEDDING = re.compile(
     r"(.*_)?embeddings?|embed_(tokens|positions|in)|tok_embeddings|wte|wpe|shared"
     r"|relative_attention_bias"
 )
-"""Last names of modules whose two-dimensional weight is a table, not a matrix to multiply by."""
+"""Names of modules whose two-dimensional weight is a lookup table, not a linear map."""
 
 _OUTPUT_HEADS = frozenset({"lm_head", "embed_out"})
 _MATRIX, _KERNEL = 2, 4
-"""Dimensions of the weight of a linear layer and of a two-dimensional convolution."""
+"""Number of dimensions of the weight of a linear layer and of a two-dimensional convolution."""
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A module that holds weights of its own, or contains such modules.
+    """A module with weights, or a container of such modules.
 
     Args:
-        path: its name in the model.
-        kind: what it seems to be.
-        inputs: columns of A; of a convolution the entries of one filter.
+        path: the module's name in the model.
+        kind: the kind that name and shape suggest.
+        inputs: columns of A; for a convolution the entries of one filter.
         outputs: rows of B.
-        dtype: safetensors' name of the weight's dtype.
+        dtype: the weight's dtype in safetensors' spelling.
     """
 
     path: str
@@ -52,12 +52,12 @@ class Module:
 
     @property
     def entries_per_rank(self) -> int:
-        """Entries of one triplet: a row of A, a column of B and a singular value."""
+        """Number of entries in one triplet: a row of A, a column of B and a singular value."""
         return self.inputs + self.outputs + 1
 
     @property
     def entry_bytes(self) -> int:
-        """Bytes of an entry of the adapter and of its averages: float64 stays, all else is 4."""
+        """Bytes per entry of the adapter and its averages: 8 for float64, else 4."""
         return 8 if self.dtype == "F64" else 4
 
     @property
@@ -68,13 +68,13 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """What is known about the model to adapt.
+    """The model to adapt, as far as its files describe it.
 
     Args:
-        tensors: of all its files.
-        modules: by path, containers included, in the order of the tensors.
-        model_type: transformers' name of the architecture, if a `config.json` says it.
-        vocabulary: how many tokens it knows, likewise.
+        tensors: the tensors of all files.
+        modules: the modules by path, containers included, in the order of the tensors.
+        model_type: transformers' name of the architecture; None: no `config.json` gives it.
+        vocabulary: the number of tokens; None: no `config.json` gives it.
     """
 
     tensors: dict[str, TensorInfo]
@@ -84,15 +84,15 @@ class BaseModel:
 
     @property
     def parameters(self) -> int:
-        """How many numbers the files hold."""
+        """Number of parameters in the files."""
         return sum(tensor.entries for tensor in self.tensors.values())
 
     def of_kind(self, *kinds: Kind) -> list[Module]:
-        """Return the modules of these kinds."""
+        """Return the modules of the given kinds."""
         return [module for module in self.modules.values() if module.kind in kinds]
 
     def is_output_head(self, module: Module) -> bool:
-        """Return whether a matrix seems to produce the logits over the vocabulary."""
+        """Return whether name or size suggests that a matrix maps to the vocabulary."""
         return module.name in _OUTPUT_HEADS or (
             self.vocabulary is not None and module.outputs == self.vocabulary
         )
@@ -130,7 +130,7 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 def modules_of(tensors: dict[str, TensorInfo]) -> dict[str, Module]:
-    """Return every module that the names of the tensors tell of, containers included.
+    """Return every module that the names of the tensors imply, containers included.
 
     Example:
         >>> from adalora_core.contract.plan.header import TensorInfo
@@ -148,7 +148,7 @@ def modules_of(tensors: dict[str, TensorInfo]) -> dict[str, Module]:
             parent = ".".join(parts[:length])
             modules.setdefault(parent, Module(parent, "other"))
         modules[path] = _module(path, tensors)
-    # A container that has weights of its own was taken for one without when its child came first.
+    # A container whose child came first was recorded without its own weights.
     return {
         path: _module(path, tensors) if module.kind == "other" else module
         for path, module in modules.items()
@@ -162,7 +162,7 @@ def _module(path: str, tensors: dict[str, TensorInfo]) -> Module:
     if weight is None or len(weight.shape) not in {_MATRIX, _KERNEL}:
         return Module(path, "other")
     if f"{path}.weight.absmax" in tensors:
-        # bitsandbytes' four bits: a column of bytes; the shape lies in the data.
+        # bitsandbytes stores four-bit weights as a column of bytes; the shape is in the data.
         return Module(path, "packed")
     outputs, *filters = weight.shape
     kind: Kind = "matrix" if len(weight.shape) == _MATRIX else "convolution"
@@ -172,11 +172,11 @@ def _module(path: str, tensors: dict[str, TensorInfo]) -> Module:
 
 
 def _packed_in_integers(path: str, tensors: dict[str, TensorInfo]) -> Module:
-    """Read GPTQ's and AWQ's layout: scales `[groups, out]`, and which row is of which group."""
+    """Read the layout of GPTQ and AWQ: scales `[groups, out]` and the group of each row."""
     scales, rows = tensors.get(f"{path}.scales"), tensors[f"{path}.qweight"].shape
     order = tensors.get(f"{path}.g_idx")
     if scales is None or len(scales.shape) != _MATRIX or len(rows) != _MATRIX:
         return Module(path, "packed")
-    # AWQ packs the other side, so its rows are the inputs.
+    # AWQ packs the outputs, so the rows are the inputs.
     inputs = order.shape[0] if order is not None and order.shape else rows[0]
     return Module(path, "matrix", inputs, scales.shape[1], scales.dtype)

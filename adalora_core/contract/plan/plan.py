@@ -1,4 +1,4 @@
-"""What a configuration will do to the ranks, step by step: the schedule in plain numbers."""
+"""Compute what a configuration does to the ranks, step by step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class PhaseSpan:
     """One of the three phases, in 0-based optimizer steps, both ends included.
 
-    A phase without steps has `last` before `first`.
+    If a phase has no steps, `last` is less than `first`.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Plan:
 
     Args:
         schedule: the budget schedule of all matrices.
-        matrices: how many matrices it is for.
+        matrices: the number of adapted matrices.
         lora_alpha: numerator of the scale.
         init_r: denominator of the scale.
     """
@@ -51,11 +51,11 @@ class Plan:
 
     @property
     def scale(self) -> float:
-        """The factor on the adapter's output, the same at every step."""
+        """The factor on the adapter's output, equal at every step."""
         return scale_of(self.lora_alpha, self.init_r)
 
     def kept_after(self, step: int) -> int:
-        """Return how many triplets all matrices keep after `step`: that of the last allocation."""
+        """Return the triplets that all matrices keep after `step`, by the last allocation."""
         return self.schedule.at(step).kept
 
     def phases(self) -> tuple[PhaseSpan, PhaseSpan, PhaseSpan]:
@@ -83,7 +83,7 @@ class Plan:
 
 
 MANY_MATRICES = 100
-"""Stands for a model of unknown size: enough that the average rank moves in small steps."""
+"""Assumed number of matrices if the model is unknown; large, so that the curve is smooth."""
 
 
 def plan_of(block: Block, matrices: int = MANY_MATRICES) -> Plan:
@@ -91,25 +91,26 @@ def plan_of(block: Block, matrices: int = MANY_MATRICES) -> Plan:
 
     Args:
         block: the checked configuration.
-        matrices: how many matrices of the model are adapted.
+        matrices: the number of adapted matrices in the model.
 
     Raises:
-        ValueError: there is no total_step, as in an adapter for inference, or it is not known yet.
+        ValueError: total_step is not set, as in an adapter for inference, or is "auto".
     """
     if block["total_step"] == AUTO:
         raise ValueError(
-            "total_step is 'auto', which the trainer fills in when it knows the number of steps; "
-            "write a number to plan with"
+            "total_step is 'auto', which is known only when training starts; set it to a number"
         )
     schedule = block.schedule
     if schedule is None:
-        raise ValueError("this configuration has no schedule: total_step is not set")
+        raise ValueError(
+            "the configuration has no schedule: total_step is not set; set it to a number"
+        )
     scaled = schedule.for_matrices(matrices)
     return Plan(scaled, matrices, block["lora_alpha"], block["init_r"])
 
 
 def as_dict(plan: Plan, *, with_budget: bool) -> dict[str, Any]:
-    """Return the plan as JSON has it; the arguments are those of `as_text`."""
+    """Return the plan as JSON values; the arguments are those of `as_text`."""
     schedule = plan.schedule
     last = plan.kept_after(schedule.total_step - 1)
     entries: dict[str, Any] = {
@@ -132,11 +133,11 @@ WIDTH, HEIGHT = 60, 10
 
 
 def as_text(plan: Plan, *, with_budget: bool) -> str:
-    """Write the phases, the scale and the curve for a terminal.
+    """Return the phases, the scale and the curve as text.
 
     Args:
         plan: the plan.
-        with_budget: also say the budget, which depends on how many matrices there are.
+        with_budget: also write the budget, which depends on the number of matrices.
     """
     phases = plan.phases()
     digits = len(str(plan.schedule.total_step))
@@ -153,11 +154,11 @@ def as_text(plan: Plan, *, with_budget: bool) -> str:
             f"budget: {schedule.initial_budget} triplets of {plan.matrices} matrices at the start, "
             f"{plan.kept_after(schedule.total_step - 1)} at the end"
         )
-    return "\n".join([*lines, "", *_drawn(plan.curve(WIDTH))]) + "\n"
+    return "\n".join([*lines, "", *_draw(plan.curve(WIDTH))]) + "\n"
 
 
-def _drawn(curve: Sequence[tuple[int, float]]) -> list[str]:
-    """Draw the curve with a star per point, between the largest and the smallest rank."""
+def _draw(curve: Sequence[tuple[int, float]]) -> list[str]:
+    """Draw the curve with a star per point, from the largest to the smallest rank."""
     ranks = [rank for _, rank in curve]
     top, bottom = max(ranks), min(ranks)
     height = HEIGHT if top > bottom else 1

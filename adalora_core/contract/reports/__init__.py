@@ -1,10 +1,12 @@
-"""Reports as text: one module per format, imported when it is asked for."""
+"""Write reports as text: one module per format, imported on use."""
 
 from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from adalora_core.contract.findings import SEVERITIES
 
 if TYPE_CHECKING:
     from adalora_core.contract.findings import Checked, Severity
@@ -24,14 +26,14 @@ FORMATS = tuple(_MODULES)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run of the check found.
+    """The result of a run of `adalora check`.
 
     Args:
-        reports: one for each document that was checked.
-        skipped: files that were looked at and hold no AdaLoRA configuration.
-        colour: whether the text is for a terminal with colours.
+        reports: one for each checked document.
+        skipped: the number of files without an AdaLoRA configuration.
+        colour: whether to write colours.
         fail_level: the mildest severity that makes the run fail.
-        fixing: whether fixes were made, so that what is left needs a word.
+        fixing: whether fixes were requested; the text then mentions what is not fixed.
     """
 
     reports: tuple[Checked, ...]
@@ -40,12 +42,22 @@ class Outcome:
     fail_level: Severity = "error"
     fixing: bool = False
 
+    @property
+    def failing(self) -> tuple[Severity, ...]:
+        """The severities that make the run fail."""
+        return SEVERITIES[: SEVERITIES.index(self.fail_level) + 1]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a finding has one of these severities."""
+        return any(d.severity in self.failing for r in self.reports for d in r.diagnostics)
+
 
 def render(outcome: Outcome, format: str) -> str:  # noqa: A002 - the option's name
-    """Write an outcome in one format; the text ends with a newline unless it is empty.
+    """Return an outcome as text in one format; the text ends with a newline unless it is empty.
 
     Raises:
-        ValueError: there is no such format.
+        ValueError: the format is unknown.
     """
     if format not in _MODULES:
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")

@@ -1,4 +1,4 @@
-"""One line per finding: `file:line:column: error[ADA202] message`."""
+"""Write one line per finding: `file:line:column: error[ADA202] message`."""
 
 from __future__ import annotations
 

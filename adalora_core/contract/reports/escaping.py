@@ -1,4 +1,4 @@
-"""Everything that a document holds may be hostile: what is echoed is made visible first."""
+"""Escape text from documents before it is printed: a document may be hostile."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _HOSTILE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
 LONGEST = 500
-"""Characters of one message that are shown."""
+"""Largest number of characters of a message that are shown."""
 
 
 def visible(text: str, longest: int | None = LONGEST) -> str:
-    r"""Return `text` on one line, with every character that a terminal would obey written out.
+    r"""Return `text` on one line, with every control character as an escape sequence.
 
     Example:
         >>> print(visible("a\n\x1b[2J"))
@@ -21,8 +21,8 @@ def visible(text: str, longest: int | None = LONGEST) -> str:
     """
     if longest is not None and len(text) > longest:
         text = text[: longest - 3] + "..."
-    return _HOSTILE.sub(_written_out, text)
+    return _HOSTILE.sub(_escape, text)
 
 
-def _written_out(match: re.Match[str]) -> str:
+def _escape(match: re.Match[str]) -> str:
     return match.group().encode("unicode_escape", "backslashreplace").decode("ascii")

@@ -1,4 +1,4 @@
-"""The format for people: message, excerpt with a caret, related places, hint."""
+"""Write findings for people: message, excerpt with a caret, related places, hint."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     _Paint = Callable[[str, str], str]
 
 WIDEST = 100
-"""Columns of the source that an excerpt shows."""
+"""Largest number of source columns in an excerpt."""
 
 _COLOURS = {"error": "31;1", "warning": "33;1", "info": "36;1", "caret": "31"}
 
 
 def render(outcome: Outcome) -> str:
-    """Write findings with excerpts, and the summary."""
-    paint = _painted if outcome.colour else _plain
+    """Write every finding with an excerpt, then the summary."""
+    paint = _colour if outcome.colour else _plain
     lines: list[str] = []
     for report in outcome.reports:
         for diagnostic in report.diagnostics:
@@ -42,7 +42,7 @@ def _plain(text: str, role: str) -> str:
     return text
 
 
-def _painted(text: str, role: str) -> str:
+def _colour(text: str, role: str) -> str:
     return f"\x1b[{_COLOURS[role]}m{text}\x1b[0m"
 
 
@@ -57,7 +57,7 @@ def _diagnostic(report: Checked, diagnostic: Diagnostic, paint: _Paint) -> Itera
         yield f"  note: {visible(related.message)} ({place(report, related.span)})"
     fix = diagnostic.fix
     if diagnostic.hint:
-        # Only a file can be fixed by the command.
+        # The command can fix files only.
         options = f" [{option_of(fix)}]" if fix and not fix.obstacle and report.source else ""
         yield f"  hint: {visible(diagnostic.hint)}{options}"
     if fix and fix.obstacle:
@@ -71,7 +71,7 @@ def _excerpt(text: str, span: Span, paint: _Paint) -> Iterator[str]:
     before, marked = span.start - start, min(span.end, start + len(line)) - span.start
     cut = max(0, before - WIDEST // 2)
     shown = line[cut : cut + WIDEST]
-    # Tabs and hostile characters change widths: the caret line measures what is printed.
+    # Escapes change widths, so the caret line is measured on the printed text.
     lead = visible(shown[: before - cut], None)
     under = visible(shown[before - cut : before - cut + max(marked, 1)], None)
     dots = "..." if cut else ""

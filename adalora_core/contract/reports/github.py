@@ -1,4 +1,4 @@
-"""Workflow commands of GitHub Actions: annotations at the lines concerned."""
+"""Write workflow commands of GitHub Actions: annotations at the lines of the findings."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from adalora_core.contract.reports import Outcome
 
 MOST = 10
-"""Annotations of one kind that GitHub shows of a step; later ones vanish without a word."""
+"""Number of annotations of one kind that GitHub shows for a step; it drops the rest silently."""
 
 _COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
 
 
 def render(outcome: Outcome) -> str:
-    """Write one command per finding, worst first, and say how many found no room."""
+    """Write one command per finding, worst first, and the number of findings left out."""
     lines, left = [], 0
     for severity in SEVERITIES:
         found = [
@@ -27,12 +27,12 @@ def render(outcome: Outcome) -> str:
             for diagnostic in report.diagnostics
             if diagnostic.severity == severity
         ]
-        # The last notice is kept free for the count.
+        # The last notice is reserved for the count.
         room = MOST - 1 if severity == "info" else MOST
         lines += [_command(report, diagnostic) for report, diagnostic in found[:room]]
         left += len(found[room:])
     if left:
-        more = f"{left} more findings found no room here: run adalora check to see them"
+        more = f"{left} more findings are not shown here; run adalora check to see all"
         lines.append(f"::notice title=adalora check::{_data(more)}")
     return "\n".join([*lines, summary(outcome)]) + "\n"
 
@@ -42,7 +42,7 @@ def _command(report: Checked, diagnostic: Diagnostic) -> str:
     span = diagnostic.span
     if span is not None:
         properties["line"] = str(span.start_line)
-        # GitHub drops columns of annotations over several lines.
+        # GitHub ignores the columns of an annotation over several lines.
         if span.end_line == span.start_line:
             properties["col"] = str(span.start_column)
             properties["endColumn"] = str(max(span.end_column, span.start_column))

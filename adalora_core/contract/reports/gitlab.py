@@ -1,4 +1,4 @@
-"""GitLab's Code Quality report, a subset of Code Climate's format."""
+"""Write GitLab's Code Quality report, a subset of Code Climate's format."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _SEVERITIES = {"error": "major", "warning": "minor", "info": "info"}
 
 
 def render(outcome: Outcome) -> str:
-    """Write one issue per finding, ASCII only; an empty list if there is none.
+    """Write one issue per finding in ASCII; an empty list if there is none.
 
-    Paths are relative to the project's folder, which GitLab names in `CI_PROJECT_DIR`; without
-    it to the working folder.
+    Paths are relative to the project's folder in `CI_PROJECT_DIR`, which GitLab sets, else to the
+    working folder.
     """
     folder = Path(os.environ.get("CI_PROJECT_DIR") or Path.cwd()).absolute()
     seen: dict[str, int] = {}
@@ -51,7 +51,7 @@ def _issue(path: str, diagnostic: Diagnostic, seen: dict[str, int]) -> dict[str,
         "description": text,
         "categories": ["Bug Risk"],
         "severity": _SEVERITIES[diagnostic.severity],
-        # Two findings with one fingerprint would be shown as one.
+        # GitLab shows two findings with the same fingerprint as one.
         "fingerprint": fingerprint(path, diagnostic, seen),
         "location": {"path": path, **_extent(diagnostic.span)},
     }

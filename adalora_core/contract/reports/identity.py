@@ -1,4 +1,4 @@
-"""By what a service recognises a file and a finding from one run to the next."""
+"""Identify a file and a finding, so that a service recognises both in the next run."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 def name_below(folder: Path, source: str | None) -> str | None:
-    """Return a file's name relative to `folder`, with forward slashes; None if it lies outside."""
+    """Return a file's name relative to `folder`, with forward slashes; None if it is outside."""
     full = Path(source or NO_NAME).absolute()
     return full.relative_to(folder).as_posix() if full.is_relative_to(folder) else None
 
 
 def fingerprint(name: str, diagnostic: Diagnostic, seen: dict[str, int]) -> str:
-    """Name a finding so that it stays the same when lines move; a repetition gets a number.
+    """Return an identifier of a finding that does not depend on lines; repetitions get a number.
 
     Args:
-        name: that of the file, as the service knows it.
+        name: the file's name for the service.
         diagnostic: the finding.
-        seen: how often each came before in this run; counted up here.
+        seen: how often each digest occurred in this run; updated here.
     """
     key = json.dumps([name, diagnostic.pointer, diagnostic.code, diagnostic.message])
     digest = hashlib.sha256(key.encode()).hexdigest()[:32]

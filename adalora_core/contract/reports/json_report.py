@@ -1,4 +1,4 @@
-"""The format for programs: one JSON object, described by `schemas/adalora-report.schema.json`."""
+"""Write findings for programs: one JSON object, see `schemas/adalora-report.schema.json`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from adalora_core.contract.text.places import Span
 
 SCHEMA_VERSION = 1
-"""Raised when a key changes its meaning or goes; new keys may come without it."""
+"""Increased when a key changes its meaning or is removed, but not when a key is added."""
 
 
 def render(outcome: Outcome) -> str:
-    """Write an outcome as one JSON object, ASCII only."""
+    """Write an outcome as one JSON object in ASCII."""
     return json.dumps(to_json(outcome), indent=2) + "\n"
 
 
@@ -77,7 +77,7 @@ def _fix(fix: Fix | None) -> dict[str, Any] | None:
 
 
 def _fixed(diagnostic: Diagnostic, fix: Fix) -> dict[str, Any]:
-    """Return what is gone, without positions: those of another text would mislead."""
+    """Return a fixed finding without positions, which refer to the old text."""
     return {
         "code": diagnostic.code,
         "name": diagnostic.name,

@@ -1,4 +1,4 @@
-"""One JSON object per finding and line, for programs that read a stream."""
+"""Write one JSON object per finding and line, for programs that read a stream."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def render(outcome: Outcome) -> str:
-    """Write one line per finding, ASCII only; nothing if there is none."""
+    """Write one line per finding in ASCII; nothing if there is none."""
     return "".join(
         json.dumps({"source": report.source, **diagnostic_to_json(diagnostic)}) + "\n"
         for report in outcome.reports

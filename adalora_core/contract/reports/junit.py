@@ -1,4 +1,4 @@
-"""JUnit's XML, which nearly every CI service shows as test results."""
+"""Write JUnit's XML, which nearly every CI service shows as test results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from adalora_core.contract.findings import SEVERITIES
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.contract.reports.summary import place
 
@@ -14,28 +13,27 @@ if TYPE_CHECKING:
     from adalora_core.contract.findings import Checked, Diagnostic
     from adalora_core.contract.reports import Outcome
 
-# Characters that no XML document can hold, not even escaped.
-_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+# Characters that XML forbids, even if escaped.
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 def render(outcome: Outcome) -> str:
     """Write one suite per document and one case per finding.
 
-    A finding at or above the fail level is a failure, any other a passed case with an output; a
-    document without findings is one passed case, so that a run which checked nothing shows.
+    A finding at or above the fail level is a failure, any other a passed case with an output. A
+    document without findings is one passed case: the results show that it was checked.
     """
-    failing = SEVERITIES[: SEVERITIES.index(outcome.fail_level) + 1]
     top = ET.Element("testsuites", name="adalora check")
     totals = [0, 0]
     for report in outcome.reports:
         cases = len(report.diagnostics) or 1
-        failures = sum(d.severity in failing for d in report.diagnostics)
+        failures = sum(d.severity in outcome.failing for d in report.diagnostics)
         suite = ET.SubElement(top, "testsuite", name=_text(place(report, None)))
         _count(suite, cases, failures)
         if not report.diagnostics:
             _case(suite, report, "adalora check")
         for diagnostic in report.diagnostics:
-            _finding(suite, report, diagnostic, is_failure=diagnostic.severity in failing)
+            _finding(suite, report, diagnostic, is_failure=diagnostic.severity in outcome.failing)
         totals = [totals[0] + cases, totals[1] + failures]
     _count(top, *totals)
     ET.indent(top)
@@ -76,4 +74,4 @@ def _finding(
 
 
 def _text(text: str) -> str:
-    return _NO_XML.sub("?", visible(text))
+    return _FORBIDDEN.sub("?", visible(text))

@@ -1,4 +1,4 @@
-"""SARIF 2.1.0, as code scanning services take it; written by hand, it needs no library."""
+"""Write SARIF 2.1.0 for code scanning services, without a library."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _INDEX = {rule.code: index for index, rule in enumerate(RULES)}
 
 
 def render(outcome: Outcome) -> str:
-    """Write one run with all rules and all findings, ASCII only."""
+    """Write one run with all rules and all findings in ASCII."""
     seen: dict[str, int] = {}
     log = {
         "$schema": SCHEMA,
@@ -36,7 +36,7 @@ def render(outcome: Outcome) -> str:
         "runs": [
             {
                 "tool": {"driver": _driver()},
-                # The default counts UTF-16 units.
+                # The default would be UTF-16 units.
                 "columnKind": "unicodeCodePoints",
                 "originalUriBaseIds": {"%SRCROOT%": {"description": {"text": "working folder"}}},
                 "results": [
@@ -60,7 +60,7 @@ def _driver() -> dict[str, Any]:
                 "name": "".join(part.title() for part in rule.name.split("-")),
                 "shortDescription": {"text": rule.summary},
                 "fullDescription": {"text": rule.why},
-                # The page itself instead of an address: it is that of the version which checked.
+                # The page instead of its address, so that it matches the version that checked.
                 "help": {"text": rule.hint, "markdown": page(rule)},
                 "defaultConfiguration": {"level": _LEVELS[rule.severity]},
             }
@@ -119,7 +119,7 @@ def _region(span: Span) -> dict[str, int]:
 
 
 def _artifact(source: str | None) -> dict[str, Any]:
-    """Name a file relative to the working folder, as services want it, where it lies inside."""
+    """Return a file's location: relative to the working folder if inside, else absolute."""
     name = source or NO_NAME
     relative = name_below(Path.cwd(), name)
     if relative is not None:
@@ -129,7 +129,7 @@ def _artifact(source: str | None) -> dict[str, Any]:
 
 def _quoted(name: str) -> str:
     try:
-        # Bytes, so that a file's name that is not UTF-8 has an address too.
+        # As bytes, so that a file name that is not UTF-8 has an address too.
         return quote_from_bytes(os.fsencode(name))
     except UnicodeEncodeError:
         return quote_from_bytes(name.encode("utf-8", "surrogatepass"))

@@ -1,4 +1,4 @@
-"""What several formats say alike: where a finding is, and how many there are."""
+"""Write the parts that several formats share: the place of a finding, and the summary."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from adalora_core.contract.text.places import Span
 
 NO_NAME = "<config>"
-"""Stands for the file's name where the source was a text or a mapping."""
+"""The name of a source that is not a file."""
 
 
 def place(report: Checked, span: Span | None) -> str:
-    """Return `file:line:column`, without the numbers where there is no text."""
+    """Return `file:line:column`; without a span, the file alone."""
     name = visible(report.source or NO_NAME)
     return name if span is None else f"{name}:{span.start_line}:{span.start_column}"
 
@@ -32,7 +32,7 @@ def counts(outcome: Outcome) -> dict[str, int]:
 
 
 def summary(outcome: Outcome) -> str:
-    """Return the last line: `checked 2 files: 1 error, 0 warnings`."""
+    """Return the last line: `checked 2 configurations: 1 error, 0 warnings`."""
     found = counts(outcome)
     words = [_plural(found["error"], "error"), _plural(found["warning"], "warning")]
     if found["info"]:
@@ -47,12 +47,12 @@ def summary(outcome: Outcome) -> str:
 
 
 def option_of(fix: Fix) -> str:
-    """Return what makes the command make a fix."""
+    """Return the options with which the command applies a fix."""
     return "--fix" if fix.is_safe else "--fix --unsafe-fixes"
 
 
 def fixing_lines(outcome: Outcome, verb: str = "fixed") -> list[str]:
-    """Return what was fixed and what was not, or what could be; nothing if there is nothing."""
+    """Return lines on fixed and unfixed findings or, without fixing, on fixable findings."""
     fixed = Counter(d.code for report in outcome.reports for d in report.fixed)
     left = [(r, d) for r in outcome.reports for d in r.diagnostics if r.source is not None]
     stuck = sum(1 for _, d in left if d.fix and d.fix.obstacle)
@@ -69,9 +69,9 @@ def fixing_lines(outcome: Outcome, verb: str = "fixed") -> list[str]:
         number = _plural(fixed.total(), "finding")
         lines.append(f"{verb} {number} in {_plural(files, 'file')}: {codes}")
     open_ = len(left) - stuck - unsafe
-    parts = [f"{unsafe} left to --unsafe-fixes"] if unsafe else []
-    parts += [f"{stuck} for the reason given there"] if stuck else []
-    parts += [f"{open_} left to you"] if open_ else []
+    parts = [f"{unsafe} fixable with --unsafe-fixes"] if unsafe else []
+    parts += [f"{stuck} for the reason given at the finding"] if stuck else []
+    parts += [f"{open_} to fix by hand"] if open_ else []
     return [*lines, f"not fixed: {', '.join(parts)}"] if parts else lines
 
 

@@ -1,1 +1,1 @@
-"""The published JSON Schemas, generated from the fields and rules."""
+"""Generate the published JSON Schemas from the fields and rules."""

@@ -1,8 +1,8 @@
-"""The JSON Schemas of a configuration, generated from the field table.
+"""Generate the JSON Schemas of a configuration from the field table.
 
-Only keywords that mean the same in draft-07 and in 2020-12 are used, and none of our own, so that
-strict validators (ajv) compile them. What a schema rejects the engine rejects under the runtime
-`peft`; the other way there are gaps, listed in `docs/contract.md`.
+The schemas use only keywords with the same meaning in draft-07 and in 2020-12, and no keywords of
+their own, so that strict validators (ajv) compile them. Under the runtime `peft` the engine rejects
+everything that a schema rejects. The engine rejects more: `docs/contract.md` lists the gaps.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ FILES: dict[Draft, str] = {
 }
 
 VERSION = "1.0"
-"""Minor releases only loosen or annotate; what rejects more is a new major (docs/contract.md)."""
+"""A minor release only loosens or annotates; a schema that rejects more is a new major release."""
 
 
 def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dict[str, Any]:
     """Return the schema of an AdaLoRA configuration.
 
     Args:
-        draft: the dialect; the two differ in `$schema` and `$id` alone.
+        draft: the dialect; the two schemas differ in `$schema` and `$id` only.
         strict_keys: reject keys that PEFT does not know, as `--strict-keys` does.
 
     Raises:
-        ValueError: there is no such draft.
+        ValueError: the draft is unknown.
 
     Example:
         >>> config_schema()["properties"]["deltaT"]["minimum"]
@@ -53,10 +53,10 @@ def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dic
         "description": (
             f"The fields of AdaLoraConfig of PEFT {PEFT_VERSION}, and what breaks PEFT at load or "
             "in the middle of a training run. Rules that JSON Schema cannot state exactly are "
-            "bounded here and exact in `adalora check`."
+            "approximated here and exact in `adalora check`."
         ),
         "type": "object",
-        # An editor's hint at its schema; PEFT drops the key.
+        # An editor reads its schema from this key; PEFT drops it.
         "properties": {"$schema": {"type": "string"}}
         | {name: _property(field) for name, field in FIELDS.items()},
         "required": ["total_step"],
@@ -69,9 +69,9 @@ def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dic
 
 
 def to_text(schema: dict[str, Any]) -> str:
-    """Write a schema as the files under `schemas/` hold it.
+    """Return a schema as the text of its file under `schemas/`.
 
-    One line for each property and rung keeps the file small and a difference readable.
+    Each property and each rung is one line, so that the file is small and differences are readable.
     """
     open_parts = {
         "properties": dict.fromkeys(schema["properties"], None),
@@ -99,7 +99,7 @@ def _property(field: Field) -> dict[str, Any]:
     elif field.name == "rank_pattern":
         body = {"type": ["object", "null"], "additionalProperties": dict(kinds.BOOLEANS.schema)}
     elif field.name == "total_step":
-        # Null in a saved adapter breaks PEFT as well, so it is never right here.
+        # Null is never right here: in a saved adapter it breaks PEFT too.
         body = {"type": "integer", "exclusiveMinimum": 0}
     elif len(alternatives) == 1 or _is_nullable_type(alternatives):
         types = [alternative["type"] for alternative in alternatives]
@@ -122,13 +122,13 @@ def _property(field: Field) -> dict[str, Any]:
 
 
 def _is_nullable_type(alternatives: list[dict[str, Any]]) -> bool:
-    """Whether they are one plain type and null, the only union that ajv's strict mode takes."""
+    """Return whether the types are one plain type and null, the only union in ajv's strict mode."""
     plain = all(list(alternative) == ["type"] for alternative in alternatives)
     return plain and len(alternatives) == 2 and alternatives[-1]["type"] == "null"  # noqa: PLR2004
 
 
 def ladders() -> list[tuple[str, dict[str, Any]]]:
-    """Return what bounds the rules on several numbers, each with the code of its rule."""
+    """Return the schemas that approximate rules on several numbers, with the codes of the rules."""
     return [
         *(("ADA301", rung) for rung in rank_ladder()),
         *(("ADA202", cell) for cell in schedule_ladder()),
@@ -136,7 +136,7 @@ def ladders() -> list[tuple[str, dict[str, Any]]]:
 
 
 def conflicts() -> list[tuple[str, dict[str, Any]]]:
-    """Return the fields that exclude each other, each with the code of its rule."""
+    """Return the schemas of fields that exclude each other, with the codes of the rules."""
 
     def is_set(name: str, value: dict[str, Any]) -> dict[str, Any]:
         return {"properties": {name: value}, "required": [name]}

@@ -1,9 +1,9 @@
-"""The schema of a configuration for editors: the portable one, with words for whoever types.
+"""Generate the schema for editors: the portable schema with messages and descriptions.
 
-It accepts exactly what the portable schema accepts. Keywords are those that the JSON server of
-VS Code and the YAML server both read. A message can be attached to few keywords in both, so every
-rule on several fields forbids the field that it accuses (`"init_r": false`), whose message both
-show at the field's key. The wrong spellings that people use are properties with a warning.
+Both schemas accept the same configurations. The keywords are those that VS Code's JSON server and
+yaml-language-server both read. Both servers show a message for few keywords only. A rule on several
+fields therefore forbids one of them (`"init_r": false`), and the message appears at its key. The
+common misspellings are properties with a warning.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ KEYWORDS = (
     "doNotSuggest",
     "errorMessage",
 )
-"""The keywords of editors that are used; a strict validator has to be told of them."""
+"""The editor keywords in the schema; a strict validator needs the list."""
 
 CHOICES = {
     "bias": dict(
@@ -53,22 +53,22 @@ CHOICES = {
                 "language model that predicts the next token",
                 "classification of tokens; the new head is trained whole",
                 "extractive question answering; the new head is trained whole",
-                "hidden states, no loss of its own",
+                "hidden states, without a loss",
             ),
             strict=True,
         )
     ),
 }
-"""What the values of a field mean; null is described by `_description_of`."""
+"""The meaning of the values of a field."""
 
 _WRITTEN_BY_PEFT = ("auto_mapping", "peft_version", "rank_pattern", "runtime_config")
-"""Known, but nothing that a person writes, so that they are not proposed."""
+"""Fields that people do not write, so that editors do not propose them."""
 
-_UNWELCOME = (Treatment.IGNORED, Treatment.REJECTED, Treatment.BREAKS)
+_USELESS = (Treatment.IGNORED, Treatment.REJECTED, Treatment.BREAKS)
 
 
 def editor_schema() -> dict[str, Any]:
-    """Return the schema for editors, in draft-07, which both servers know best.
+    """Return the schema for editors in draft-07, the draft that both servers support best.
 
     Example:
         >>> editor_schema()["properties"]["delta_t"]["deprecationMessage"]
@@ -76,32 +76,32 @@ def editor_schema() -> dict[str, Any]:
     """
     portable = config_schema("draft-07")
     properties = {
-        name: _described(FIELDS[name], body) if name in FIELDS else body
+        name: _property_of(FIELDS[name], body) if name in FIELDS else body
         for name, body in portable["properties"].items()
     }
-    # Its message names the rule, which a count of properties cannot.
+    # Replaced below by an assertion whose message names the rule.
     del properties["loftq_config"]["maxProperties"]
     return {
         "$schema": DRAFTS["draft-07"],
         "$id": schema_id("adalora-config", VERSION, FILE),
         "title": portable["title"],
         "markdownDescription": (
-            f"The fields of `AdaLoraConfig` of PEFT {PEFT_VERSION}. An editor shows what JSON "
-            "Schema can state; `adalora check` says the rest, with every rule exact."
+            f"The fields of `AdaLoraConfig` of PEFT {PEFT_VERSION}. Rules that "
+            "JSON Schema cannot state exactly are approximated here and exact in `adalora check`."
         ),
         "type": "object",
         "defaultSnippets": [_SNIPPET],
         "properties": properties | _misspellings(),
         "allOf": [
             _required(portable["required"], _message("ADA201")),
-            _accusing("loftq_config", _NOT_EMPTY, _message("ADA402")),
-            *(_spoken(entry, _message(code)) for code, entry in [*conflicts(), *ladders()]),
+            _forbidden_if("loftq_config", _NOT_EMPTY, _message("ADA402")),
+            *(_with_message(entry, _message(code)) for code, entry in [*conflicts(), *ladders()]),
         ],
         "$defs": {
-            # The bounds of tinit are conditions of the ladder, those of tfinal its conclusions.
-            name: _quiet(body)
+            # Bounds of tinit are conditions of the ladder, bounds of tfinal are conclusions.
+            name: _without_proposals(body)
             if name.startswith("tinit")
-            else {"type": "object"} | _spoken(body, _message("ADA202"))
+            else {"type": "object"} | _with_message(body, _message("ADA202"))
             for name, body in portable["$defs"].items()
         },
     }
@@ -119,15 +119,15 @@ _SNIPPET = {
 def _message(code: str) -> str:
     rule = BY_CODE[code]
     if code == "ADA301":
-        # A rung cannot tell equal ranks, which are another rule, from those the wrong way round.
+        # A rung does not distinguish equal ranks (ADA302) from swapped ranks (ADA301).
         return f"ADA301, ADA302: init_r is not above target_r; {rule.hint}"
     return f"{code}: {rule.summary}; {rule.hint}"
 
 
-def _described(field: Field, body: dict[str, Any]) -> dict[str, Any]:
+def _property_of(field: Field, body: dict[str, Any]) -> dict[str, Any]:
     described = body | {"markdownDescription": _description_of(field)}
     if field.name in CHOICES:
-        words = [*CHOICES[field.name].values(), "not said"]
+        words = [*CHOICES[field.name].values(), "not set"]
         described["enumDescriptions"] = words[: len(body["enum"])]
     if field.name == "use_dora":
         described["errorMessage"] = _message("ADA401")
@@ -135,13 +135,16 @@ def _described(field: Field, body: dict[str, Any]) -> dict[str, Any]:
         described["errorMessage"] = _message("ADA201")
     if field.name == "target_modules":
         described["defaultSnippets"] = [
-            {"label": "attention of a Llama", "body": ["q_proj", "k_proj", "v_proj", "o_proj"]},
+            {
+                "label": "attention modules of Llama",
+                "body": ["q_proj", "k_proj", "v_proj", "o_proj"],
+            },
             {"label": "every linear module", "body": "all-linear"},
         ]
-    if field.treatment in _UNWELCOME or field.name in _WRITTEN_BY_PEFT:
+    if field.treatment in _USELESS or field.name in _WRITTEN_BY_PEFT:
         described["doNotSuggest"] = True
     if field.treatment is Treatment.IGNORED:
-        # A saved adapter has every field with its default: those need no remark.
+        # A saved adapter holds every field, so a default value gets no message.
         harmless: list[Any] = [field.default, {} if field.default is None else None]
         described["if"] = {"enum": harmless}
         described["else"] = {
@@ -173,20 +176,25 @@ def _misspellings() -> dict[str, Any]:
     }
 
 
-def _spoken(schema: dict[str, Any], message: str) -> dict[str, Any]:
-    """Return the same assertion in a form to which both servers attach the message."""
+def _with_message(schema: dict[str, Any], message: str) -> dict[str, Any]:
+    """Return the same assertion in a form for which both servers show the message."""
     if "if" in schema:
-        kept = {"if": _quiet(schema["if"])}
-        return kept | {k: _spoken(schema[k], message) for k in ("then", "else") if k in schema}
+        kept = {"if": _without_proposals(schema["if"])}
+        return kept | {
+            k: _with_message(schema[k], message) for k in ("then", "else") if k in schema
+        }
     if "allOf" in schema:
-        return {"allOf": [_spoken(each, message) for each in schema["allOf"]]}
+        return {"allOf": [_with_message(each, message) for each in schema["allOf"]]}
     if "$ref" in schema:
         return schema
     if "not" in schema:
         forbidden = schema["not"]
-        return {"if": _quiet(forbidden), "then": _forbidden(forbidden["required"][0], message)}
+        return {
+            "if": _without_proposals(forbidden),
+            "then": _forbidden(forbidden["required"][0], message),
+        }
     parts = [
-        _accusing(name, _opposite(body), message)
+        _forbidden_if(name, _violation_of(body), message)
         for name, body in schema["properties"].items()
         if body is not True
     ]
@@ -196,31 +204,31 @@ def _spoken(schema: dict[str, Any], message: str) -> dict[str, Any]:
 
 
 def _required(names: list[str], message: str) -> dict[str, Any]:
-    # ajv's strict mode wants the properties beside the requirement.
+    # ajv's strict mode requires the properties beside `required`.
     return {
         "properties": dict.fromkeys(names, True), "required": names, "errorMessage": message
     }  # fmt: skip
 
 
-def _opposite(body: dict[str, Any]) -> dict[str, Any]:
-    # A value of another type has its own message: nothing is said about its size.
+def _violation_of(body: dict[str, Any]) -> dict[str, Any]:
+    # A value of another type gets the message about its type only.
     typed = {"type": "integer"} if body.get("type") == "integer" else {}
     return {**typed, "not": body}
 
 
-def _accusing(name: str, wrong: dict[str, Any], message: str) -> dict[str, Any]:
-    """Forbid the field `name` where its value is wrong."""
+def _forbidden_if(name: str, wrong: dict[str, Any], message: str) -> dict[str, Any]:
+    """Return the assertion that forbids the field `name` if its value matches `wrong`."""
     condition = {"properties": {name: wrong}, "required": [name]}
-    return {"if": _quiet(condition), "then": _forbidden(name, message)}
+    return {"if": _without_proposals(condition), "then": _forbidden(name, message)}
 
 
-def _quiet(condition: dict[str, Any]) -> dict[str, Any]:
-    """Keep an editor from proposing the fields that a condition only asks about."""
-    asked = condition.get("properties", {})
-    if not asked:
+def _without_proposals(condition: dict[str, Any]) -> dict[str, Any]:
+    """Return the condition without proposals in editors for the fields that it reads."""
+    properties = condition.get("properties", {})
+    if not properties:
         return condition
     return condition | {
-        "properties": {name: body | {"doNotSuggest": True} for name, body in asked.items()}
+        "properties": {name: body | {"doNotSuggest": True} for name, body in properties.items()}
     }
 
 

@@ -1,7 +1,7 @@
-"""The identity of a published schema; the one place that knows.
+"""Define the `$id` of the published schemas.
 
-A name, not an address: a schema is the same wherever it is served, and no document of ours sends a
-reader, an editor or a code scanning service to a host that somebody else could own.
+The `$id` is a name, not an address: a reader, an editor or a code scanning service is never sent to
+a host that somebody else could own.
 """
 
 from __future__ import annotations

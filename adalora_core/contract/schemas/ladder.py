@@ -1,8 +1,8 @@
-"""Rules on two or three numbers inside JSON Schema, which cannot compare one with another.
+"""Approximate rules on two or three numbers in JSON Schema, which cannot compare numbers.
 
-A ladder of constants bounds them soundly: every rung follows from the exact rule, so no legal
-configuration is rejected, and the nearer the values are to the rungs the more illegal ones are.
-`adalora check` states the rules exactly.
+A ladder of constants replaces the comparison. Every rung follows from the exact rule, so no legal
+configuration is rejected. The closer values are to rungs, the more illegal ones are rejected.
+`adalora check` applies the exact rules.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from adalora_core.contract.fields.table import FIELDS
 
 RANK_RUNGS = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-"""The ranks that people use: equal ranks are caught exactly at these."""
+"""The usual ranks: equal ranks are rejected exactly at these values."""
 
 STEP_EDGES = (
     10,
@@ -22,17 +22,17 @@ STEP_EDGES = (
     *(scale * part for scale in (10, 100, 1000, 10_000) for part in (10, 15, 20, 30, 50, 70)),
     1_000_000,
 )
-"""Edges of the cells of total_step, close where most runs lie; nothing is said beyond the last."""
+"""Edges of the cells of total_step, dense at usual values; beyond the last nothing is rejected."""
 
 WARM_UP_PARTS = (0.25, 0.5, 0.75)
-"""Where in a cell the rungs for tinit lie. With the edges above they catch about half of the
-illegal schedules drawn at random, the most that was found for a file below 30 kB."""
+"""Positions of the rungs for tinit in a cell. With the edges above about half of the illegal
+schedules drawn at random are rejected, the best result found for a file below 30 kB."""
 
 
 def rank_ladder() -> list[dict[str, Any]]:
-    """Return what follows from init_r > target_r, the defaults of absent keys included.
+    """Return the rungs for init_r > target_r, with the defaults of absent keys.
 
-    Only where the configuration is to be trained with: a saved adapter of equal ranks loads.
+    The rungs apply to training only: PEFT loads a saved adapter with equal ranks.
     """
     default_init, default_target = FIELDS["init_r"].default, FIELDS["target_r"].default
     rungs = []
@@ -52,10 +52,10 @@ def rank_ladder() -> list[dict[str, Any]]:
 
 
 def schedule_ladder() -> list[dict[str, Any]]:
-    """Return what follows from tinit + tfinal < total_step, one disjoint cell of total_step each.
+    """Return the rungs for tinit + tfinal < total_step, one entry per cell of total_step.
 
-    Inside a cell total_step is at most `edge`, so tinit >= a leaves tfinal < edge - a, and with it
-    every edge that is not below. The bounds are shared through `bounds()`.
+    In a cell total_step is at most `edge`, so tinit >= a implies tfinal < edge - a, and tfinal is
+    below every edge from edge - a on. `bounds()` defines the shared bounds.
     """
     cells = []
     for below, edge in pairwise((0, *STEP_EDGES)):
@@ -79,7 +79,7 @@ def schedule_ladder() -> list[dict[str, Any]]:
 
 
 def bounds() -> dict[str, Any]:
-    """Return the `$defs` that the schedule's ladder refers to: a number below an edge."""
+    """Return the `$defs` of the schedule's ladder: a number below an edge."""
     return {
         f"{name}<{edge}": {"type": "object", **_bound(name, maximum=edge - 1)}
         for name in ("tinit", "tfinal")
@@ -96,7 +96,7 @@ def _reference(name: str, below: int) -> dict[str, str]:
 
 
 def _bound(name: str, **keywords: int) -> dict[str, Any]:
-    """Bound a field where it is present; ajv's strict mode wants the type beside a bound."""
+    """Bound a field if it is present; ajv's strict mode requires the type beside a bound."""
     return {"properties": {name: {"type": "integer", **keywords}}}
 
 

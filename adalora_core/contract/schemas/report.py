@@ -1,4 +1,4 @@
-"""The schema of the JSON report, published as `schemas/adalora-report.schema.json`."""
+"""Generate the schema of the JSON report, `schemas/adalora-report.schema.json`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _POSITION = {"offset": 0, "line": 1, "column": 1}
 
 
 def report_schema() -> dict[str, Any]:
-    """Return the schema of `--output-format json`; `$defs/line` is that of a line of jsonl."""
+    """Return the schema of `--output-format json`; `$defs/line` is the schema of a jsonl line."""
     integers = {name: {"type": "integer", "minimum": least} for name, least in _POSITION.items()}
     position = _object(integers)
     text = {"type": "string"}
@@ -91,5 +91,5 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def report_schema_text() -> str:
-    """Return the schema as the committed file holds it."""
+    """Return the schema as the text of its file."""
     return json.dumps(report_schema(), indent=2) + "\n"
