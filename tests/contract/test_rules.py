@@ -108,9 +108,9 @@ def test_broken_schedule_checked_names_phases_and_largest_legal_values():
     assert "warm-up: steps 0 to 6000; budgeting: no steps; final phase: steps 2500 to 13499" in (
         finding.message
     )
-    assert "tinit at most 2499" in finding.hint
-    assert "tfinal at most 7499" in finding.hint
-    assert "total_step at least 17001" in finding.hint
+    assert "tinit to at most 2499" in finding.hint
+    assert "tfinal to at most 7499" in finding.hint
+    assert "total_step to at least 17001" in finding.hint
     assert [related.pointer for related in finding.related] == ["/tinit", "/tfinal"]
 
 

@@ -88,6 +88,6 @@ class Inspector:
 
     def judges(self, code: str) -> bool:
         """Return whether this run looks for a rule."""
-        option = BY_CODE[code].asked_for_by
+        option = BY_CODE[code].needs_option
         is_asked_for = option is None or getattr(self.check, option) is not None
         return is_asked_for and code in self.selection.codes
