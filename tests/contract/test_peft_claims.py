@@ -1,4 +1,4 @@
-"""What the rules call an error does break PEFT: at construction, at injection, or at step N."""
+"""Errors of the rules break PEFT too: at construction, at injection, or at step N."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHORT = {"tinit": 2, "tfinal": 3, "total_step": 12, "deltaT": 1}
 """A schedule that a test can run to its end."""
 
 OF_THE_TOY = {"ADA409": {"target_parameters": ["q_proj.weight"], "target_modules": ["v_proj"]}}
-"""Names in an example that must be those of the model here."""
+"""Settings of an example that must name modules of the toy model."""
 
 SCHEDULE_IS_THE_POINT = {"ADA201", "ADA202"}
 
@@ -35,7 +35,7 @@ class Toy(torch.nn.Module):
 
 
 def _train(config):
-    """Do with PEFT what a user does, to the last step; return what was trained."""
+    """Train with PEFT as a user does, to the last step; return the state of the model."""
     torch.manual_seed(0)
     config = {name: value for name, value in config.items() if name != "peft_type"}
     with warnings.catch_warnings():
