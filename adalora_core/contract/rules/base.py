@@ -83,7 +83,7 @@ class Rule:
     needs: ClassVar[Literal["nothing", "faults", "ambiguous-scalars", "source", "command"]] = (
         "nothing"
     )
-    """What a block must have for the rule to be called. `source` and `command`: the rule is never
+    """The state of a block in which the rule is called. `source` and `command`: the rule is never
     called, since the reader of the text or the command reports its findings."""
     needs_option: ClassVar[Literal["policy", "peft_version"] | None] = None
     """The option without which the rule is never checked."""

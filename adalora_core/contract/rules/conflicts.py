@@ -132,7 +132,7 @@ class AlphaNotPositive(Rule):
         "the rank differs, so the same adapter gives different outputs."
     )
     bad = SOUND | {"lora_alpha": 0}
-    hint = "set lora_alpha to at least 1; equal to init_r it gives a scale of 1"
+    hint = "set lora_alpha to at least 1; a value equal to init_r gives a scale of 1"
     unsafe_fix = "lora_alpha becomes init_r, the value that PEFT uses in its place at the start"
     only_if_set = ("lora_alpha",)
 
@@ -236,8 +236,8 @@ class ReplicationMerge(Rule):
     severity = "warning"
     summary = "layer_replication is set"
     why = (
-        "Replicated layers share their base weight. PEFT's guard against merging them does not "
-        "see the setting, so merge_and_unload adds several adapters to one weight."
+        "Replicated layers share their base weight. PEFT's check against merging them does not "
+        "notice this setting, so merge_and_unload adds several adapters to one weight."
     )
     bad = SOUND | {"layer_replication": [[0, 4], [2, 6]]}
     hint = "do not merge this adapter"

@@ -79,7 +79,11 @@ class SlowRegex(Rule):
         for name, path, text in _expressions(block):
             slow = block.judge_regex(text).slow
             if slow is not None:
-                yield Finding(self, path, f"`{name}` repeats a repetition: {slow}")
+                yield Finding(
+                    self,
+                    path,
+                    f"`{name}` may take exponential time: it repeats a repetition, {slow}",
+                )
 
 
 class RegexVaries(Rule):
@@ -218,7 +222,7 @@ class EntryMatchesNothing(Rule):
     why = (
         '"all-linear" means all linear layers only as a single string; in a list it is the name of '
         "a module. No path has an empty part, so an empty name matches nothing, nor does a name "
-        "with a dot at either end. If no other entry matches PEFT raises; otherwise it ignores the "
+        "with a dot at either end. PEFT raises if no other entry matches; otherwise it ignores the "
         "entry silently."
     )
     bad = SOUND | {"target_modules": ["all-linear"]}

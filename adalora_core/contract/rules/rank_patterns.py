@@ -33,8 +33,8 @@ class RankPatternShape(Rule):
     why = (
         "AdaLoRA's pattern marks for each matrix which of its init_r triplets are kept. LoRA's "
         'form, one rank per module, is a TypeError ("Unexpected type of rank_idx") when PEFT loads '
-        "it. A list of another length does not fit the tensors; a shorter one comes from training "
-        "a loaded, already pruned adapter further."
+        "it. A list of another length does not fit the tensors; a shorter one is written when a "
+        "loaded, already pruned adapter is trained again."
     )
     bad = SAVED | {"rank_pattern": {"q_proj": 16}}
     good = SAVED
@@ -73,7 +73,7 @@ class RankPatternSum(Rule):
     code = "ADA305"
     name = "rank-pattern-sum"
     severity = "warning"
-    summary = "rank_pattern does not keep target_r times the number of matrices in triplets"
+    summary = "rank_pattern does not keep target_r triplets per matrix on average"
     why = (
         "After the last allocation the matrices together keep target_r triplets per matrix. "
         "Another total means a checkpoint from before the end, scores that were equal or not "

@@ -33,7 +33,7 @@ class TargetAboveInit(Rule):
         "init_r is 12 and target_r is 8 where the key is absent."
     )
     bad = SOUND | {"init_r": 4, "target_r": 8}
-    hint = "set init_r above target_r, usually 1.5 times"
+    hint = "set init_r above target_r, usually to 1.5 times target_r"
     unsafe_fix = "where both are set, init_r becomes 1.5 times target_r"
     inputs = RANKS
 
@@ -49,7 +49,7 @@ class TargetAboveInit(Rule):
                 related=((block.at(other), f"{other} is {block[other]}"),)
                 if other in block.values
                 else (),
-                hint=f"set init_r to {_usual_start(block)} or target_r below {block['init_r']}"
+                hint=f"set init_r to {_usual_start(block)}, or target_r below {block['init_r']}"
                 if block["init_r"] > 1
                 else None,
                 remedy=_start_above_target(block),
@@ -80,7 +80,7 @@ class EqualRanks(Rule):
         "still loads, so there the finding is only a warning."
     )
     bad = SOUND | {"init_r": 8, "target_r": 8}
-    hint = "set init_r above target_r, usually 1.5 times"
+    hint = "set init_r above target_r, usually to 1.5 times target_r"
     unsafe_fix = (
         "where both are set and the adapter is not trained yet, init_r becomes 1.5 times target_r"
     )

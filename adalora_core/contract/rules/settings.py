@@ -33,7 +33,7 @@ class IgnoredSetting(Rule):
     code = "ADA405"
     name = "ignored-setting"
     severity = "warning"
-    summary = "a setting of LoRA that AdaLoRA silently ignores"
+    summary = "the configuration has a setting of LoRA that AdaLoRA silently ignores"
     why = (
         "AdaLoraConfig inherits every field of LoraConfig, and AdaLoRA's layers read only some of "
         "them. The others are accepted, saved, and have no effect: " + ", ".join(IGNORED) + "."
@@ -61,8 +61,8 @@ class InitSchemeIgnored(Rule):
     summary = "init_lora_weights names a scheme, and AdaLoRA reads it as true"
     why = (
         "AdaLoRA reads only whether the value is true. gaussian, pissa, eva and the other schemes "
-        "give its ordinary start: E is zero, A and B are normal with deviation 0.02. An empty "
-        "string counts as false."
+        "give its ordinary start: E is zero, A and B are normal with standard deviation 0.02. An "
+        "empty string counts as false."
     )
     bad = SOUND | {"init_lora_weights": "pissa"}
     hint = "set init_lora_weights to true"

@@ -27,7 +27,7 @@ class UnusedSuppression(CommandRule):
     code = "ADA011"
     name = "unused-suppression"
     severity = "warning"
-    summary = "a suppressed finding does not occur"
+    summary = "a comment suppresses a finding that does not occur"
     why = (
         "The fault has been corrected, or the comment is not at the line that the report names. "
         "Left in place, the comment would hide the next fault of this kind. A code that this run "

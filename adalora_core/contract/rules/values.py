@@ -74,12 +74,12 @@ class WrongType(Rule):
     bad = SOUND | {"init_r": "12"}
     hint = "write the value in the type that the message names"
     safe_fix = (
-        "a number written as a string becomes a number; 0 or 1 in a field of true or false becomes "
-        "false or true"
+        "a number written as a string becomes a number; 0 or 1 in a boolean field becomes false or "
+        "true"
     )
     unsafe_fix = (
-        "true, false and null written as strings lose their quotes; a single name in a field of "
-        "lists becomes a list"
+        "true, false and null written as strings lose their quotes; a single name in a list field "
+        "becomes a list"
     )
     needs = "faults"
 
@@ -292,7 +292,7 @@ class UnknownChoice(Rule):
             hint = remedy = None
             if near:
                 meant = next(c for c in choices if c.upper() == near[0])
-                hint = f'did you mean "{meant}"?'
+                hint = f'write "{meant}"'
                 is_safe = value.strip().upper() == near[0]
                 remedy = Remedy(f"Write {meant}", (Put(path, meant),), is_safe)
             yield Finding(self, path, message, hint=hint, remedy=remedy)

@@ -40,7 +40,7 @@ class KeyNewerThanPeft(Rule):
     code = "ADA701"
     name = "key-newer-than-peft"
     severity = "warning"
-    summary = "a key was added in a later PEFT release than --peft-version names"
+    summary = "the configuration has a key that is newer than the PEFT of --peft-version"
     why = (
         "An older PEFT drops the key of a file with a warning and trains without the setting. As a "
         "keyword argument the key is a TypeError. This rule is checked only with --peft-version."

@@ -83,7 +83,7 @@ class Octal(Rule):
     code = "ADA602"
     name = "octal"
     severity = "error"
-    summary = "an integer with a leading 0 or 0o means another value to other readers"
+    summary = "readers of YAML disagree about an integer with a leading 0 or 0o"
     why = "PyYAML reads 010 as octal, 8, and 0o10 as a string. Readers of YAML 1.2 read 10 and 8."
     bad = _GOOD.replace("init_r: 12", "init_r: 014")
     good = _GOOD
@@ -117,13 +117,13 @@ class BooleanWord(Rule):
     summary = "yes, no, on and off are booleans to PyYAML and strings to other readers"
     why = (
         "YAML 1.1 has 22 spellings of true and false, so `bias: no` is false, not a word. Readers "
-        "of YAML 1.2 get a string. In a field of true or false the finding is only a warning."
+        "of YAML 1.2 get a string. In a boolean field the finding is only a warning."
     )
     bad = _GOOD + "bias: off\n"
     good = _GOOD
     language = "yaml"
     hint = "write true or false, or quote the word"
-    safe_fix = "in a field of true or false, yes and on become true, no and off become false"
+    safe_fix = "in a boolean field yes and on become true, no and off become false"
     unsafe_fix = 'no or off as the bias becomes "none"'
     needs = "ambiguous-scalars"
 
@@ -156,7 +156,7 @@ class Sexagesimal(Rule):
     good = _GOOD
     language = "yaml"
     hint = "write the number in decimal"
-    safe_fix = "in a field of numbers the value is written in decimal: 3:20 becomes 200"
+    safe_fix = "in a number field the value is written in decimal: 3:20 becomes 200"
     needs = "ambiguous-scalars"
 
     def check(self, block: Block) -> Iterator[Finding]:
