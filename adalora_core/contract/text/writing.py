@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from adalora_core.contract.text.changes import Change
-    from adalora_core.contract.text.document import Document, Locator
+    from adalora_core.contract.text.document import Document, Format, Locator
     from adalora_core.contract.text.places import Extent
-    from adalora_core.contract.text.reading import Format
 
 _PROPERTIES = re.compile(r"(?:[&!]\S*\s+)+")
 """Anchor and tag before a YAML value; aliases may refer to the anchor, so both stay."""
