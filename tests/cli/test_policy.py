@@ -104,7 +104,7 @@ def test_message_names_what_is_refused_without_the_whole_value(refused, policy, 
 def test_hint_is_the_description_of_the_key_that_is_missing(refused):
     policy = {"required": ["revision"], "properties": {"revision": {"description": "pin it"}}}
     assert refused(policy)[0][2] == "pin it"
-    assert refused({"required": ["revision"]})[0][2] == "ask whoever wrote the policy"
+    assert refused({"required": ["revision"]})[0][2] == "ask the author of the policy"
 
 
 def test_policy_applies_to_what_is_written_and_not_to_the_defaults(check, write):

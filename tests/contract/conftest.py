@@ -1,4 +1,4 @@
-"""Settings of the contract's tests."""
+"""Configure the tests of the contract."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ collect_ignore = (
     [] if importlib.util.find_spec("peft") else ["test_peft_parity.py", "test_peft_claims.py"]
 )
 
-# On a loaded machine one slow example is no finding; each test's own time limit would make it one.
+# On a loaded machine one slow example is not a failure, so examples have no deadline.
 settings.register_profile("contract", deadline=None)
 settings.load_profile("contract")

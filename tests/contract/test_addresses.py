@@ -1,4 +1,4 @@
-"""What is installed sends nobody to a host that this project does not own and others might."""
+"""The installed files name no host that this project does not own and others might."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adalora_core.contract.reports import FORMATS, Outcome, render
 PACKAGE = Path(adalora_core.__file__).parent
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 ADDRESS = re.compile(r"https?://([^/\s\"'`)>\]]+)")
-# Who publishes the standards and the paper that are cited.
+# The publishers of the cited standards and of the paper.
 OWNED_BY_OTHERS = {"json-schema.org", "docs.oasis-open.org", "arxiv.org"}
 
 

@@ -34,10 +34,10 @@ CODES = {
     "TOTAL_STEP_MISSING": "ADA201",
     "UNKNOWN_KEY": "ADA104",
 }
-"""The reader's words for what he saw, and our rules."""
+"""The reader's reasons, and the rules that mean the same."""
 
 OVERRULED = {
-    # name: (verdict, codes that are added, codes that are not there); reasons in corpus/README.md
+    # name: (verdict, added codes, missing codes); the reasons are in corpus/README.md
     "adapter-88": ("error", {"ADA306"}, set()),
     "wrapped-26": ("warning", {"ADA101"}, set()),
     "wrapped-27": ("warning", {"ADA101"}, set()),

@@ -1,4 +1,4 @@
-"""The examples in the contract's docstrings run."""
+"""The examples in the docstrings of the contract run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The schema for editors: it judges as the portable one does, and every keyword has a reader."""
+"""The schema for editors judges as the portable one does; every keyword has a reader."""
 
 from __future__ import annotations
 

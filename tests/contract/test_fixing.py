@@ -1,4 +1,4 @@
-"""Fixes change what they promise and nothing else, and every fixable finding goes away."""
+"""Fixes change what they promise and nothing else, and they remove every fixable finding."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _fixable(report):
 
 
 def _replayed(document, fixed):
-    """Make the changes that the report tells of, one by one, in the plainest way."""
+    """Make the changes that the report names, one by one, in the simplest way."""
     document = copy.deepcopy(document)
     for diagnostic in fixed:
         for change in diagnostic.fix.changes:
@@ -51,7 +51,7 @@ def _replayed(document, fixed):
 
 
 def _exactly(node):
-    """Return a text that tells 1 from 1.0 and True, and not one order of keys from another."""
+    """Return a text that distinguishes 1, 1.0 and True, and ignores the order of keys."""
     if isinstance(node, dict):
         return sorted((repr(key), _exactly(value)) for key, value in node.items())
     return [_exactly(entry) for entry in node] if isinstance(node, list) else repr(node)
@@ -60,7 +60,7 @@ def _exactly(node):
 @pytest.mark.parametrize("format_", FORMATS)
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), unsafe=st.booleans())
-def test_fixing_any_file_changes_only_what_the_report_tells_and_is_done_once(format_, data, unsafe):
+def test_fixing_any_file_changes_only_what_the_report_names_and_is_done_once(format_, data, unsafe):
     raw = data.draw(written(format_))
     done = fix(raw, format_, unsafe=unsafe, key="/peft")
     old, new = raw.decode("utf-8-sig"), done.document.raw.decode("utf-8-sig")
@@ -69,9 +69,9 @@ def test_fixing_any_file_changes_only_what_the_report_tells_and_is_done_once(for
         assert done.document.raw == raw
         return
 
-    # The document: what was told, and not one key fewer.
+    # The document: the named changes, and no key removed.
     assert _exactly(parse(new)) == _exactly(_replayed(parse(old), done.report.fixed))
-    # The text: comments, line ends, byte order mark, last line.
+    # The text: comments, line ends, byte order mark and last line stay.
     if format_ != "json":
         assert COMMENT.findall(new) == COMMENT.findall(old)
     lines = sum(isinstance(c, Insert) for d in done.report.fixed for c in d.fix.changes)
@@ -79,11 +79,11 @@ def test_fixing_any_file_changes_only_what_the_report_tells_and_is_done_once(for
     assert new.count("\r\n") == (new.count("\n") if "\r\n" in old else 0)
     assert new.endswith("\n") == old.endswith("\n")
     assert done.document.raw.startswith(b"\xef\xbb\xbf") == raw.startswith(b"\xef\xbb\xbf")
-    # The rules: what they fix is on their pages.
+    # The rules: their pages name the fixes.
     for diagnostic in (*done.report.fixed, *_fixable(done.report)):
         rule = BY_CODE[diagnostic.code]
         assert rule.safe_fix if diagnostic.fix.is_safe else rule.unsafe_fix
-    # The end: nothing left that could be fixed, unless it says why.
+    # The result: no fixable finding is left, unless it has a reason.
     assert all(d.fix.obstacle or not (d.fix.is_safe or unsafe) for d in _fixable(done.report))
     again = fix(done.document.raw, format_, unsafe=unsafe, key="/peft")
     assert again.document.raw == done.document.raw
@@ -91,7 +91,7 @@ def test_fixing_any_file_changes_only_what_the_report_tells_and_is_done_once(for
 
 
 def _other_formats(example):
-    """Write an example of JSON in every format that can hold it."""
+    """Yield an example of JSON in every format that can hold it."""
     yield "json", example_text(example)
     yield "yaml", "".join(f"{key}: {json.dumps(value)}\n" for key, value in example.items())
     lines = [f"{key} = {json.dumps(value)}\n" for key, value in example.items()]
@@ -110,7 +110,7 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize(("rule", "format_", "text"), EXAMPLES)
-def test_bad_example_of_a_fixable_rule_fixed_has_its_finding_no_more(rule, format_, text):
+def test_fixed_bad_example_of_a_fixable_rule_loses_its_finding(rule, format_, text):
     done = fix(text, format_)
     fixed = [d for d in done.report.fixed if d.code == rule.code]
     assert fixed
@@ -155,7 +155,7 @@ def test_unsafe_fix_is_made_only_when_asked_for():
     ],
 )
 def test_safe_fix_writes_the_only_reading(fields, fixed):
-    # What is gone is gone; the values that were fixed may have findings of their own.
+    # Fixed findings stay away; the fixed values may have findings of their own.
     assert (
         json.loads(fix(json.dumps(SOUND | fields), "json", unsafe=False).document.text)
         == SOUND | fixed
@@ -186,8 +186,8 @@ def test_unsafe_fix_writes_what_was_probably_meant(fields, fixed):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"total_step": "many"},  # no number
-        {"init_r": "12.5"},  # no integer
+        {"total_step": "many"},  # not a number
+        {"init_r": "12.5"},  # not an integer
         {"beta1": "2"},  # out of range, so that it would be the next error
         {"init_r": True},
         {"use_dora": 2},
@@ -200,7 +200,7 @@ def test_value_without_one_plain_reading_has_no_fix(fields):
     assert fix(text, "json").document.text == text
 
 
-def test_rename_to_a_key_that_is_there_is_not_offered():
+def test_rename_to_an_existing_key_is_not_offered():
     text = json.dumps(SOUND | {"delta_t": 3})
     assert _fixable(_one(text, text, unsafe=True)) == []
 
@@ -210,7 +210,7 @@ def test_two_misspellings_of_one_key_are_renamed_once_and_the_other_is_left():
     text = text.replace('"dt"', '"delta-t"')
     report = _one(text, text.replace("delta_t", "deltaT"), unsafe=True)
     assert [(d.code, d.hint) for d in report.diagnostics] == [
-        ("ADA104", "remove it: `deltaT` is set too")
+        ("ADA104", "remove the key: `deltaT` is set too")
     ]
 
 

@@ -1,4 +1,4 @@
-"""Any bytes in any format get a report: no exception, whatever is thrown at the check."""
+"""Any bytes in any format get a report, never an exception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Positions in JSON, and what is said about text that is not JSON."""
+"""Positions in JSON, and the messages about text that is not JSON."""
 
 from __future__ import annotations
 
@@ -81,12 +81,12 @@ def test_repeated_key_deep_in_a_list_is_found():
         ("{'a': 1}", "double quotes", 2),
         ('{"a": True}', "True is Python", 7),
         ('{"a": 1 // x\n}', "no comments", 9),
-        ('{"a": 1} {"b": 2}', "text behind the document", 10),
+        ('{"a": 1} {"b": 2}', "there is text after the document", 10),
         ('{"a": ', "ends too early", 7),
         ('{"a" 1}', "not valid JSON", 6),
     ],
 )
-def test_text_that_is_no_json_is_explained_at_its_position(text, phrase, column):
+def test_text_that_is_not_json_is_explained_at_its_position(text, phrase, column):
     (finding,) = check_config(text).diagnostics
     assert finding.code == "ADA001"
     assert phrase in f"{finding.message}; {finding.hint}"

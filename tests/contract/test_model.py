@@ -1,4 +1,4 @@
-"""`AdaLoraConfig`: what it takes, what it refuses, what it writes."""
+"""`AdaLoraConfig`: accepted values, refused values, written values."""
 
 from __future__ import annotations
 

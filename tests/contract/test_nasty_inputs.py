@@ -1,4 +1,4 @@
-"""Hostile input gets a stated finding: in every format, quickly, in little memory."""
+"""Hostile input gets its finding in every format, quickly and in little memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rules call an error does break PEFT: at construction, at injection, or at step N."""
+"""Errors of the rules break PEFT too: at construction, at injection, or at step N."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from adalora_core.contract.rules.base import SOUND
 SHORT = {"tinit": 2, "tfinal": 3, "total_step": 12, "deltaT": 1}
 """A schedule that a test can run to its end."""
 
-OF_THE_TOY = {"ADA409": {"target_parameters": ["q_proj.weight"], "target_modules": ["v_proj"]}}
-"""Names in an example that must be those of the model here."""
+TOY_SETTINGS = {"ADA409": {"target_parameters": ["q_proj.weight"], "target_modules": ["v_proj"]}}
+"""Settings of an example that must name modules of the toy model."""
 
-SCHEDULE_IS_THE_POINT = {"ADA201", "ADA202"}
+ABOUT_THE_SCHEDULE = {"ADA201", "ADA202"}
 
 
 class Toy(torch.nn.Module):
@@ -35,7 +35,7 @@ class Toy(torch.nn.Module):
 
 
 def _train(config):
-    """Do with PEFT what a user does, to the last step; return what was trained."""
+    """Train with PEFT as a user does, to the last step; return the state of the model."""
     torch.manual_seed(0)
     config = {name: value for name, value in config.items() if name != "peft_type"}
     with warnings.catch_warnings():
@@ -112,8 +112,8 @@ BREAKS = {
 
 @pytest.mark.parametrize("code", BREAKS)
 def test_bad_example_of_a_rule_breaks_peft(code):
-    bad = BY_CODE[code].bad | OF_THE_TOY.get(code, {})
-    if code not in SCHEDULE_IS_THE_POINT:
+    bad = BY_CODE[code].bad | TOY_SETTINGS.get(code, {})
+    if code not in ABOUT_THE_SCHEDULE:
         bad = bad | {name: value for name, value in SHORT.items() if bad[name] == SOUND[name]}
     with pytest.raises(BREAKS[code]):
         _train({"total_step": None, **bad})

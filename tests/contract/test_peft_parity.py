@@ -1,4 +1,4 @@
-"""The field table against the installed PEFT, and the engine against PEFT's own checks."""
+"""The field table equals the installed PEFT's, and the engine refuses what PEFT refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every output format, read back by somebody else's rules."""
+"""Every output format, read back by independent readers."""
 
 from __future__ import annotations
 

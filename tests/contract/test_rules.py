@@ -1,4 +1,4 @@
-"""Every rule keeps what its class promises."""
+"""Every rule does what the attributes of its class promise."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_bad_example_checked_yields_exactly_its_own_code(rule):
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
 def test_good_example_checked_yields_nothing(rule):
     text = example_text(rule.good)
-    # The place that the bad example names may be what is wrong with it.
+    # A key that the bad example names may not exist in the good one.
     key = rule.example_options.get("key")
     options = {
         name: value
@@ -108,14 +108,14 @@ def test_broken_schedule_checked_names_phases_and_largest_legal_values():
     assert "warm-up: steps 0 to 6000; budgeting: no steps; final phase: steps 2500 to 13499" in (
         finding.message
     )
-    assert "tinit at most 2499" in finding.hint
-    assert "tfinal at most 7499" in finding.hint
-    assert "total_step at least 17001" in finding.hint
+    assert "tinit to at most 2499" in finding.hint
+    assert "tfinal to at most 7499" in finding.hint
+    assert "total_step to at least 17001" in finding.hint
     assert [related.pointer for related in finding.related] == ["/tinit", "/tfinal"]
 
 
 @given(configurations())
-def test_rules_chosen_by_what_is_set_say_all_that_all_rules_say(values):
+def test_rules_chosen_by_what_is_set_report_all_that_all_rules_report(values):
     block = Block(values)
     if block.is_other_method:
         return
@@ -139,7 +139,7 @@ OTHER_VALUES = {
 
 
 @pytest.mark.parametrize("field", FIELDS.values(), ids=lambda field: field.name)
-def test_setting_is_judged_as_the_table_says_adalora_treats_it(field):
+def test_setting_is_judged_by_its_treatment_in_the_table(field):
     if field.treatment is Treatment.HONOURED:
         return
     value = {

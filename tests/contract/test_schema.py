@@ -149,7 +149,7 @@ def _around(edges):
 
 
 def test_every_legal_schedule_at_the_border_of_a_rung_is_accepted():
-    # Only the ladder is compiled: it alone speaks of the schedule, and it is asked 3,000 times.
+    # Compile the ladder alone: it restricts the schedule, and it is used 3,000 times.
     ladder = {"allOf": schedule_ladder(), "$defs": bounds()}
     validator = jsonschema.Draft202012Validator(ladder)
     for total in _around(STEP_EDGES):
@@ -193,10 +193,10 @@ def test_gap_known_integral_float_passes_the_schema_and_not_the_engine():
 
 GAPS = {
     "ADA106",  # 12.0 is an integer in JSON Schema
-    "ADA423",  # of a list or a mapping of lists, for the sake of one line of PEFT's
-    "ADA501",  # JSON Schema has no way to ask whether Python takes a regular expression
+    "ADA423",  # the schema states the types of the indices, not their range
+    "ADA501",  # JSON Schema cannot check whether Python accepts a regular expression
     "ADA505",  # a comma is legal in a regular expression: {1,2}
-    "ADA507",  # all-linear in any case, which a portable pattern cannot say
+    "ADA507",  # all-linear in any case, which a portable pattern cannot state
     "ADA309",  # keys would need a pattern, which Python and ECMA read differently
 }
 """Rules of severity error that the schema cannot state for their own bad example."""

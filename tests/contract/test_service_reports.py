@@ -67,7 +67,7 @@ def test_gitlab_path_is_relative_to_the_project_that_gitlab_names(tmp_path, monk
 
 
 @pytest.mark.slow
-def test_gitlab_report_is_what_code_climates_published_types_say(tmp_path, tmp_path_factory):
+def test_gitlab_report_fits_the_published_types_of_code_climate(tmp_path, tmp_path_factory):
     modules = npm_packages.node_modules(
         tmp_path_factory.mktemp("npm"), "an issue is of Code Climate's type"
     )

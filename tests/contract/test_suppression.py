@@ -1,4 +1,4 @@
-"""Comments that suppress findings: what they reach, what is unused, what is refused."""
+"""Comments that suppress findings: effective, unused and refused requests."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_request_for_everything_or_for_no_rule_has_no_effect_and_is_reported(com
 
 
 @pytest.mark.parametrize("comment", ["# adalora: see the wiki", "# adalora", "# ignore[ADA207]"])
-def test_comment_that_is_no_request_is_none(comment):
+def test_comment_that_is_not_a_request_is_ignored(comment):
     assert _said(_yaml(deltaT=f"  {comment}")) == (["ADA207"], [])
 
 

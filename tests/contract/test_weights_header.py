@@ -1,4 +1,4 @@
-"""Headers of safetensors files: read exactly, and never believed."""
+"""Headers of safetensors files are read exactly and never trusted."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_index_and_shards_that_disagree_are_an_error(tmp_path):
         read_weights(tmp_path)
 
 
-def test_folder_without_one_model_says_what_it_holds(tmp_path):
+def test_folder_without_exactly_one_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no safetensors file"):
         read_weights(tmp_path)
     only = write_model(tmp_path / "adapter.safetensors", {"a": ("F32", [2])})

@@ -1,4 +1,4 @@
-"""YAML as PyYAML reads it, with positions and with the traps named."""
+"""YAML is read as PyYAML reads it, with positions and with ambiguous scalars reported."""
 
 from __future__ import annotations
 
@@ -137,8 +137,8 @@ def test_trap_outside_the_block_or_in_a_text_field_is_left_alone():
         ("a: !!float", "ADA001", "is not a valid float"),
         ("a: !!bool maybe", "ADA001", "is not a valid bool"),
         ("a: !!timestamp x", "ADA001", "is not a valid timestamp"),
-        ("a: *b", "ADA001", "no anchor &b"),
-        ("<<: 3", "ADA001", "merges a mapping"),
+        ("a: *b", "ADA001", "the alias *b has no anchor before it"),
+        ("<<: 3", "ADA001", "<< should merge a mapping or a list of mappings"),
         ("a: 1\n---\nb: 2", "ADA008", "second document"),
         ("# nothing", "ADA009", "empty"),
         ("--- \n", "ADA009", "empty"),

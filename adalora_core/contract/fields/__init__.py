@@ -1,1 +1,1 @@
-"""The fields of a configuration, and the values that they can have."""
+"""Describe the fields of a configuration and the values that they can have."""

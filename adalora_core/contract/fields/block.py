@@ -1,4 +1,4 @@
-"""The AdaLoRA mapping of a document, as the rules see it."""
+"""Hold the AdaLoRA mapping of a document in the form that the rules read."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 AUTO = "auto"
-"""The `total_step` that a trainer's callback fills in when it is known; PEFT refuses it."""
+"""A `total_step` that a trainer's callback later replaces by the number; PEFT refuses it."""
 
 Layout = Literal["peft", "prefixed", "section", "flat"]
-"""How a tool writes AdaLoRA's settings: PEFT's own mapping, keys behind `adalora_`, a section
-beside a key that says `adalora`, or PEFT's names among the tool's own."""
+"""How a tool writes AdaLoRA's settings: PEFT's own mapping, keys with the prefix `adalora_`, a
+section beside a key with the value `adalora`, or PEFT's names among the tool's own keys."""
 
 
 @dataclass
@@ -37,14 +37,14 @@ class Block:
     Args:
         values: the mapping, under PEFT's names.
         path: its path in the document.
-        runtime: who will train.
+        runtime: the library that will train.
         strict_keys: whether an unknown key is an error.
         peft_version: the PEFT release to judge for, as numbers.
         keys: `{PEFT's name: path}` where the document spells or places a key differently.
         root: the whole document, for rules that look at the trainer's own settings.
         ambiguous_scalars: scalars that YAML reads unexpectedly.
         regex_length: characters of the longest regular expression that is parsed.
-        layout: how the tool whose file this is writes the settings.
+        layout: how the tool that owns the file writes the settings.
     """
 
     values: Mapping[str, Any]
@@ -70,7 +70,7 @@ class Block:
         self.changed = frozenset(changed)
         self.invalid = frozenset(fault.name for fault in self._faults)
         if self.runtime == "adalora-core" and self["total_step"] == AUTO:
-            # Right here, but no number yet: rules on several fields go on skipping it.
+            # Valid here, but not a number yet: rules on several fields still skip it.
             self._faults = [fault for fault in self._faults if fault.name != "total_step"]
         if self.ambiguous_scalars:
             places = {self.at(name): name for name in self.values if name in FIELDS}
@@ -82,7 +82,7 @@ class Block:
             self.invalid |= self.misread_fields
 
     misread_fields: frozenset[str] = field(default=frozenset(), init=False)
-    """Fields whose value YAML reads as something else; no other rule should judge them."""
+    """Fields whose value YAML reads as something else; rules outside ADA6xx skip them."""
 
     @property
     def has_faults(self) -> bool:
@@ -100,14 +100,14 @@ class Block:
         except KeyError:
             return FIELDS[name].default
 
-    def at(self, name: str, *deeper: str | int) -> Path:
+    def at(self, name: str, *subpath: str | int) -> Path:
         """Return the path of a field, or of the block itself where the key is absent."""
         if name not in self.values:
             return self.path
-        return (*self.keys.get(name, (*self.path, name)), *deeper)
+        return (*self.keys.get(name, (*self.path, name)), *subpath)
 
     def is_set(self, name: str) -> bool:
-        """Return whether a field is there and differs from its default, null and empty apart."""
+        """Return whether a field is present, neither null nor empty, and not its default."""
         return name in self.changed and self.values[name] not in (None, {}, [])
 
     def judge_regex(self, pattern: str) -> Judgement:
@@ -120,13 +120,13 @@ class Block:
 
     @property
     def is_other_method(self) -> bool:
-        """Whether peft_type names another method, so that AdaLoRA's rules mean nothing."""
+        """Whether peft_type names another method, to which AdaLoRA's rules do not apply."""
         value = self.values.get("peft_type")
         return isinstance(value, str) and value.strip().upper() != PEFT_TYPE
 
     @property
     def is_unambiguous(self) -> bool:
-        """Whether the block is AdaLoRA's by more than names that other programs use as well."""
+        """Whether the block is AdaLoRA's beyond doubt, not only by names that others use too."""
         return (
             self.layout != "peft"
             or "peft_type" in self.values
@@ -144,17 +144,17 @@ class Block:
 
     @property
     def has_foreign_keys(self) -> bool:
-        """Whether keys that PEFT does not know may belong to the tool whose file this is."""
+        """Whether keys that PEFT does not know may belong to the tool that owns the file."""
         return self.layout in {"prefixed", "flat"}
 
     @property
     def is_saved(self) -> bool:
-        """Whether this is an adapter for inference: PEFT writes it so at every save."""
+        """Whether the block is that of a saved adapter: PEFT sets inference_mode at every save."""
         return self["inference_mode"] is True
 
 
 def _is_misread(scalar: AmbiguousScalar, name: str) -> bool:
-    """Whether PyYAML itself reads another value than the one that was meant."""
+    """Return whether PyYAML reads a value other than the intended one."""
     if scalar.kind == "underscore":
         return False
     return scalar.kind != "boolean-word" or kinds.BOOLEAN not in FIELDS[name].kinds

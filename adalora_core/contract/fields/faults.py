@@ -1,4 +1,4 @@
-"""What is wrong with single fields: the pass that every cross-field rule relies on."""
+"""Check each field on its own, before the rules that compare several fields."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class FaultKind(enum.Enum):
-    """How a value misses its field."""
+    """The ways in which a key or its value can be wrong on its own."""
 
     UNKNOWN = enum.auto()
     TYPE = enum.auto()
@@ -29,11 +29,11 @@ class FaultKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A field's value that no rule on several fields should look at."""
+    """A key or value that is wrong on its own; rules on several fields skip it."""
 
     name: str
     kind: FaultKind
-    deeper: Path = ()
+    subpath: Path = ()
     """Path of the wrong part inside the value."""
 
 
@@ -41,7 +41,7 @@ def judge_fields(values: Mapping[str, Any]) -> tuple[list[Fault], set[str]]:
     """Judge each key and value on its own.
 
     Returns:
-        What is wrong, in the order of the keys, and the fields that differ from their defaults.
+        The faults, in the order of the keys, and the fields that differ from their defaults.
     """
     found: list[Fault] = []
     changed: set[str] = set()
@@ -55,7 +55,7 @@ def judge_fields(values: Mapping[str, Any]) -> tuple[list[Fault], set[str]]:
         if value is default or (type(value) is type(default) and value == default):
             continue
         changed.add(name)
-        if field.plainly_fits(value):
+        if field.surely_fits(value):
             continue
         fault = _fault_of(field, value)
         if fault is not None:
@@ -64,19 +64,19 @@ def judge_fields(values: Mapping[str, Any]) -> tuple[list[Fault], set[str]]:
 
 
 def _fault_of(field: Field, value: Any) -> Fault | None:
-    deeper = kinds.wrong_at(field.kinds, value)
-    if deeper is not None:
+    subpath = kinds.wrong_at(field.kinds, value)
+    if subpath is not None:
         part = value
-        for step in deeper:
+        for step in subpath:
             part = part[step]
         wants_integer = field.kinds[0] is not kinds.NUMBER and any(
-            shape in field.kinds for shape in (kinds.INTEGER, kinds.INTEGERS)
+            kind in field.kinds for kind in (kinds.INTEGER, kinds.INTEGERS)
         )
         if wants_integer and isinstance(part, float) and part.is_integer():
-            return Fault(field.name, FaultKind.INTEGRAL_FLOAT, deeper)
+            return Fault(field.name, FaultKind.INTEGRAL_FLOAT, subpath)
         if isinstance(part, float) and not math.isfinite(part):
-            return Fault(field.name, FaultKind.NONFINITE, deeper)
-        return Fault(field.name, FaultKind.TYPE, deeper)
+            return Fault(field.name, FaultKind.NONFINITE, subpath)
+        return Fault(field.name, FaultKind.TYPE, subpath)
     if isinstance(value, str):
         wrong = field.choices is not None and value not in field.choices
         return Fault(field.name, FaultKind.CHOICE) if wrong else None
@@ -88,8 +88,8 @@ def _fault_of(field: Field, value: Any) -> Fault | None:
     return None
 
 
-def fits_alone(field: Field, value: Any) -> bool:
-    """Return whether a field could have this value, as far as the field alone can tell."""
+def fits_field(field: Field, value: Any) -> bool:
+    """Return whether a value is valid for a field, whatever the other fields are."""
     return _fault_of(field, value) is None
 
 

@@ -1,4 +1,4 @@
-"""From Python's richer values to what JSON has."""
+"""Turn Python's richer values into JSON's."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 _MODULE_LISTS = frozenset({"target_modules", "exclude_modules"})
-"""PEFT holds them as sets: their order means nothing, so they are stored sorted."""
+"""Fields that PEFT holds as sets: their order has no meaning, so they are stored sorted."""
 
 
 def plain(value: Any, name: str = "") -> Any:
-    """Turn Python's richer values into what JSON has: enum members, tuples, sets, mappings."""
+    """Turn enum members, tuples, sets and mappings into the values that JSON has."""
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Judges a regular expression without ever matching it: is it valid, slow, or read differently?"""
+"""Judge a regular expression without matching it: is it valid, is it slow, does it vary?"""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 MOST_CLASSES = 64
-"""Character classes that are compiled: each costs up to 4 ms under (?i), and none is cheap."""
+"""The most character classes of an expression that is compiled: each costs up to 4 ms."""
 
-# The only way to look at a pattern without running it; the same names in Python 3.11 to 3.14.
+# re's parser reads a pattern without running it; its names are the same in Python 3.11 to 3.14.
 _parser: Any = importlib.import_module("re._parser")
 _constants: Any = importlib.import_module("re._constants")
 _REPEATS = (_constants.MAX_REPEAT, _constants.MIN_REPEAT)
@@ -20,7 +20,7 @@ _NEW_IN_3_11 = (_constants.POSSESSIVE_REPEAT, _constants.ATOMIC_GROUP)
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What is to be said about a pattern.
+    """The faults of a pattern.
 
     Args:
         error: why Python refuses it, if it does.
@@ -52,7 +52,7 @@ def judge(pattern: str, longest: int) -> Judgement:
             classes = sum(operation is _constants.IN for operation, _ in operations)
             if classes > MOST_CLASSES:
                 return Judgement(too_large=f"{classes} character classes, more than {MOST_CLASSES}")
-            # Past the parser: the compiler knows about look-behind and repetition limits.
+            # The parser accepts what the compiler refuses: bad look-behind, too many repetitions.
             re.compile(pattern)
         except RecursionError:
             return Judgement(too_large="too many nested groups")
@@ -86,9 +86,9 @@ def _subpatterns(argument: Any) -> list[Any]:
 
 
 def _slow_part(operations: list[tuple[Any, Any]]) -> str | None:
-    r"""Name a repetition whose body is itself nothing but repetition: `(a+)+`, `(a*b*)*`.
+    r"""Return a repetition whose body consists of repetitions alone: `(a+)+`, `(a*b*)*`.
 
-    Every way of sharing the text among the two has to be tried when the rest does not match.
+    If the rest does not match, every way to divide the text between the two is tried.
     Bodies with something fixed between the repetitions, as in `(layer\.\d+\.)+`, are fine.
     """
     for operation, argument in operations:
@@ -102,7 +102,7 @@ def _slow_part(operations: list[tuple[Any, Any]]) -> str | None:
 
 
 def _unwrapped(tree: Any) -> list[tuple[Any, Any]]:
-    """Return the nodes of a body, a group around all of it opened."""
+    """Return the nodes of a body, without the groups that enclose all of it."""
     nodes = list(tree)
     while len(nodes) == 1 and nodes[0][0] is _constants.SUBPATTERN:
         nodes = list(nodes[0][1][-1])

@@ -1,4 +1,4 @@
-"""What an unknown key was meant to be: known rival spellings first, edit distance second."""
+"""Suggest the field that an unknown key means: known spellings first, similar names second."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ALIASES = {
 }
 """`{spelling without a prefix, in lower case: PEFT's name}`."""
 
-TRAINERS_OWN = frozenset(
+TRAINER_SETTINGS = frozenset(
     {
         "_target_",
         "base_model",
@@ -64,14 +64,14 @@ TRAINERS_OWN = frozenset(
         "warmup_steps",
     }
 )
-"""Spellings that mean a field of PEFT's in a mapping of its own, and the tool's own setting among
-the settings of a tool."""
+"""Spellings that mean a field in PEFT's own mapping, and a setting of the tool among the tool's own
+settings."""
 
 PREFIXES = ("adalora_", "peft_", "lora_")
 """Prefixes that tools put before PEFT's names."""
 
 CLOSE_ENOUGH = 0.8
-"""Least similarity (difflib's ratio) of a misspelling, as in cfn-lint's suggestions."""
+"""The least similarity (difflib's ratio) of a misspelling, as in cfn-lint's suggestions."""
 
 _BY_LOWER_CASE = {name.lower(): name for name in FIELDS}
 
@@ -91,7 +91,7 @@ def suggest_key(key: object) -> str | None:
             return ALIASES[candidate]
         if candidate in _BY_LOWER_CASE:
             return _BY_LOWER_CASE[candidate]
-    # Only when a misspelling is met: difflib is not free to import.
+    # Imported for a misspelling only: importing difflib takes time.
     import difflib
 
     near = difflib.get_close_matches(lower, _BY_LOWER_CASE, n=1, cutoff=CLOSE_ENOUGH)

@@ -19,14 +19,14 @@ PEFT_VERSION = "0.21"
 PEFT_TYPE = "ADALORA"
 
 Runtime = Literal["peft", "adalora-core"]
-"""Who will train: decides whether what crashes PEFT, but not us, is an error."""
+"""The library that will train: under `peft`, a fault that crashes PEFT alone is an error too."""
 
 
 class Treatment(enum.Enum):
     """What AdaLoRA does with a field that it inherits from LoRA."""
 
     HONOURED = "honoured"
-    IGNORED = "ignored without a word"
+    IGNORED = "ignored silently"
     REJECTED = "rejected at construction"
     BREAKS = "accepted, then breaks"
 
@@ -37,14 +37,14 @@ class Field:
 
     Args:
         name: PEFT's name.
-        kinds: what its value may be.
-        default: what PEFT takes when the key is absent.
+        kinds: the kinds of value that it accepts.
+        default: the value that PEFT uses when the key is absent.
         summary: one line, the description in the schema and in the model.
         treatment: what AdaLoRA does with it.
         least, above, below: the closed lower and the open bounds of a number.
-        choices: the strings it may be, if not every string.
+        choices: the allowed strings, if not all are.
         written: whether PEFT writes it into `adapter_config.json`.
-        added: the PEFT release that brought the key, if it is younger than AdaLoRA itself.
+        added: the PEFT release that added the key, if later than AdaLoRA itself.
     """
 
     name: str
@@ -60,16 +60,16 @@ class Field:
     added: str | None = None
     is_number: bool = dataclasses.field(init=False)
     """Whether bounds apply."""
-    plainly_fits: Callable[[Any], bool] = dataclasses.field(init=False)
-    """A quick look that knows most right values and no wrong one."""
+    surely_fits: Callable[[Any], bool] = dataclasses.field(init=False)
+    """A cheap test: true for most valid values, and for no invalid one."""
 
     def __post_init__(self) -> None:
-        """Settle once what is asked for every value."""
+        """Compute once what the check of every value needs."""
         number = k.INTEGER in self.kinds or k.NUMBER in self.kinds
         object.__setattr__(self, "is_number", number)
-        object.__setattr__(self, "plainly_fits", self._quick_look())
+        object.__setattr__(self, "surely_fits", self._cheap_test())
 
-    def _quick_look(self) -> Callable[[Any], bool]:
+    def _cheap_test(self) -> Callable[[Any], bool]:
         choices = self.choices
         if choices is not None:
             return lambda value: type(value) is str and value in choices
@@ -106,16 +106,16 @@ _REAL = (k.NUMBER,)
 _MODULES = (k.STRINGS, k.STRING, k.NULL)
 _MAPPING = (k.OBJECT, k.NULL)
 
-# In PEFT's order, so that a reader can lay the two side by side.
+# In PEFT's order, so that the two can be compared side by side.
 _TABLE = (
     Field(
         "task_type",
         _TEXT,
         None,
-        "What the model is for; picks PEFT's wrapper class.",
+        "Task of the model; selects PEFT's wrapper class.",
         choices=TASK_TYPES,
     ),
-    Field("peft_type", (k.STRING,), PEFT_TYPE, "The method; ADALORA.", choices=(PEFT_TYPE,)),
+    Field("peft_type", (k.STRING,), PEFT_TYPE, "The method: ADALORA.", choices=(PEFT_TYPE,)),
     Field("auto_mapping", _MAPPING, None, "Base model class; filled in when task_type is null."),
     Field("peft_version", _TEXT, None, "PEFT release that wrote the file.", added="0.18.0"),
     Field("base_model_name_or_path", _TEXT, None, "The base model's id or folder."),
@@ -146,19 +146,19 @@ _TABLE = (
         "init_lora_weights",
         (k.BOOLEAN, k.STRING),
         True,
-        "true: the adapter starts as the identity; AdaLoRA reads only whether it is true.",
+        "true: the adapter has no effect at the start; AdaLoRA reads only whether it is true.",
     ),
     Field(
         "layers_to_transform",
         (k.INTEGERS, k.INTEGER, k.NULL),
         None,
-        "Only adapt layers of these indices.",
+        "Adapt only the layers with these indices.",
     ),
     Field(
         "layers_pattern",
         (k.STRINGS, k.STRING, k.NULL),
         None,
-        "Name of the list of layers that layers_to_transform counts in.",
+        "Name of the list of layers that layers_to_transform indexes.",
     ),
     Field(
         "rank_pattern",
@@ -181,14 +181,21 @@ _TABLE = (
         "loftq_config",
         _MAPPING,
         {},
-        "LoftQ quantisation; AdaLoRA has none.",
+        "LoftQ quantisation; AdaLoRA does not support it.",
         Treatment.REJECTED,
         added="0.7.0",
     ),
     Field("eva_config", _MAPPING, None, "EVA initialisation.", _IGNORED, added="0.14.0"),
     Field("corda_config", _MAPPING, None, "CorDA initialisation.", _IGNORED, added="0.15.0"),
     Field("lora_ga_config", _MAPPING, None, "LoRA-GA initialisation.", _IGNORED, added="0.19.0"),
-    Field("use_dora", _FLAG, False, "DoRA; AdaLoRA has none.", Treatment.REJECTED, added="0.9.0"),
+    Field(
+        "use_dora",
+        _FLAG,
+        False,
+        "DoRA; AdaLoRA does not support it.",
+        Treatment.REJECTED,
+        added="0.9.0",
+    ),
     Field("velora_config", _MAPPING, None, "VeLoRA's backward.", _IGNORED, added="0.20.0"),
     Field(
         "alora_invocation_tokens",
@@ -282,4 +289,4 @@ ADALORA_FIELDS = frozenset(
 """Names that no other method of PEFT has."""
 
 DISTINCTIVE_FIELDS = ADALORA_FIELDS - {"beta1", "beta2", "total_step"}
-"""AdaLoRA's names that hardly any other program has: optimizers have betas too."""
+"""AdaLoRA's names that hardly any other program uses; optimizers, for one, have betas too."""

@@ -1,4 +1,4 @@
-"""The kinds of values that a field can have: how to test, name and describe each."""
+"""Define the kinds of values that a field can have: how to test, name and describe each."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def phrase_of(kinds: tuple[ValueKind, ...]) -> str:
 def wrong_at(kinds: tuple[ValueKind, ...], value: Any) -> Path | None:
     """Return None if `value` is of one of the kinds, else the path of the part that is wrong.
 
-    Among several alternatives the one that came furthest names the part: `["q", 3]` is a list of
-    strings with a wrong second entry, not a wrong string.
+    Of several kinds, the one that fits furthest decides which part is wrong: `["q", 3]` is a list
+    of strings with a wrong second entry, not a wrong string.
     """
     furthest: Path = ()
     for kind in kinds:
@@ -108,18 +108,18 @@ def wrong_at(kinds: tuple[ValueKind, ...], value: Any) -> Path | None:
 
 
 LARGEST_INTEGER = 2**63 - 1
-"""Neither torch nor a JSON reader of another language goes further; nor can Python divide it."""
+"""The largest integer of torch and of many JSON readers; Python cannot divide much larger ones."""
 
 
 def number_text(value: float) -> str:
-    """Write a number, without its digits if there are thousands."""
+    """Return a number as text; of an integer above 64 bits only its size."""
     if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
         return f"an integer of {value.bit_length()} bits"
     return repr(value)
 
 
 def name_of_value(value: Any) -> str:
-    """Name what came, for a message: `the string "12"`, `a list`, `true`."""
+    """Name a value in a message: `the string "12"`, `a list`, `true`."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -91,7 +91,7 @@ class Inspector:
 
     def is_active(self, code: str) -> bool:
         """Return whether this run checks the rule with this code."""
-        option = BY_CODE[code].asked_for_by
+        option = BY_CODE[code].needs_option
         is_asked_for = option is None or getattr(self.check, option) is not None
         return is_asked_for and code in self.selection.codes
 

@@ -1,4 +1,4 @@
-"""All rules, by family: one small class each, listed in the tuple of its family."""
+"""List all rules: one small class each, in the tuple of its family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base of every rule, and what a rule yields."""
+"""Define the base class of all rules and the finding that a rule yields."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ SOUND: dict[str, Any] = {
     "deltaT": 10,
     "total_step": 1000,
 }
-"""A configuration without findings; the rules' examples differ from it in what they show."""
+"""A configuration without findings; the example of a rule changes only what it shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a rule saw, before it has a position.
+    """A fault that a rule found, before its position in the text is known.
 
     Args:
-        rule: the rule that speaks.
-        path: where, from the document's top.
-        message: what is wrong, with the values concerned.
-        at: whether the key or the value is meant.
-        severity: if not the rule's own.
-        hint: if not the rule's own.
-        related: other places with a word on each.
-        remedy: what would take the finding away.
+        rule: the rule that found it.
+        path: the path of the fault, from the document's top.
+        message: the subject, the problem and the values.
+        at: whether the key or the value is marked.
+        severity: the severity, where it differs from the rule's.
+        hint: the hint, where it differs from the rule's.
+        related: other places, each with a note.
+        remedy: the change that corrects the fault.
     """
 
     rule: Rule
@@ -72,31 +72,31 @@ class Rule:
     hint: ClassVar[str]
     since: ClassVar[str] = "0.1.0"
     language: ClassVar[Literal["json", "yaml", "toml"]] = "json"
-    """What the examples are written in, where they are text."""
+    """The format of the examples, where they are text."""
     example_options: ClassVar[dict[str, Any]] = {}
     """Options of `check_config` under which `bad` shows the fault."""
     inputs: ClassVar[tuple[str, ...]] = ()
     """Fields that the rule reads; it is skipped if one of them has a wrong type or range."""
     only_if_set: ClassVar[tuple[str, ...] | None] = None
-    """Fields of which one must differ from its default for the rule to have anything to say; None:
-    those of `inputs`; empty: it may always have."""
+    """The rule is called only if one of these fields differs from its default. None: the fields of
+    `inputs`; empty: the rule is always called."""
     needs: ClassVar[Literal["nothing", "faults", "ambiguous-scalars", "source", "command"]] = (
         "nothing"
     )
-    """What a block must have for the rule to have anything to say; `source`, `command`: it never
-    has, the reader of the text or the command raises its findings."""
-    asked_for_by: ClassVar[Literal["policy", "peft_version"] | None] = None
-    """The option without which the rule is never looked for."""
+    """The state of a block in which the rule is called. `source` and `command`: the rule is never
+    called, since the reader of the text or the command reports its findings."""
+    needs_option: ClassVar[Literal["policy", "peft_version"] | None] = None
+    """The option without which the rule is never checked."""
     can_be_ignored: ClassVar[bool] = True
-    """Whether options and comments may silence the rule; not where nothing was checked."""
+    """Whether options and comments may suppress the rule; false where nothing could be checked."""
     safe_fix: ClassVar[str | None] = None
-    """What `--fix` writes, and when; None: nothing."""
+    """The change that `--fix` makes, and when; None: no change."""
     unsafe_fix: ClassVar[str | None] = None
-    """What `--fix --unsafe-fixes` writes besides, and when; None: nothing."""
+    """The further change of `--fix --unsafe-fixes`, and when; None: no change."""
     warns_at_construction: ClassVar[bool] = False
     """Whether `AdaLoraConfig(...)` itself warns: only of settings that have no effect."""
 
     def check(self, block: Block) -> Iterable[Finding]:
-        """Yield what is wrong with the block; input rules are raised by their source instead."""
+        """Yield the findings of this rule about the block."""
         del block
         return ()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from adalora_core.contract.fields.block import Block
 
 NOT_TRAINED_HERE = ("layer_replication", "trainable_token_indices", "ensure_weight_tying")
-"""Settings that a model of this package refuses when it is made."""
+"""Settings that `get_peft_model` of this package refuses."""
 
 
 class DoraUnsupported(Rule):
@@ -40,13 +40,13 @@ class LoftqUnsupported(Rule):
     severity = "error"
     summary = "loftq_config is not empty, or init_lora_weights is loftq"
     why = (
-        "LoftQ fits LoRA's two factors to the quantisation error; AdaLoRA has three. PEFT raises a "
-        "ValueError for init_lora_weights loftq, and silently empties a loftq_config without it: "
-        "here both are errors, since both ask for something that does not happen."
+        "LoftQ fits LoRA's two factors to the quantisation error, and AdaLoRA has three factors. "
+        "PEFT raises a ValueError for init_lora_weights loftq, and silently empties a loftq_config "
+        "without it. Here both are errors: neither has the effect that was asked for."
     )
     bad = SOUND | {"init_lora_weights": "loftq", "loftq_config": {"loftq_bits": 4}}
     hint = "remove loftq_config, and set init_lora_weights to true"
-    unsafe_fix = "init_lora_weights becomes true; loftq_config is left to you"
+    unsafe_fix = "init_lora_weights becomes true; loftq_config stays and must be removed by hand"
     inputs = ("loftq_config", "init_lora_weights")
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -103,7 +103,10 @@ class LayersPatternAlone(Rule):
     name = "layers-pattern-alone"
     severity = "error"
     summary = "layers_pattern is set without layers_to_transform"
-    why = "It only says in which list layers_to_transform counts. PEFT raises a ValueError."
+    why = (
+        "layers_pattern names the list that the indices of layers_to_transform count in, so alone "
+        "it has no meaning. PEFT raises a ValueError."
+    )
     bad = SOUND | {"layers_pattern": "layers"}
     hint = "set layers_to_transform, or remove layers_pattern"
     inputs = ("layers_to_transform", "layers_pattern")
@@ -125,12 +128,12 @@ class AlphaNotPositive(Rule):
     severity = "error"
     summary = "lora_alpha is zero or negative"
     why = (
-        "PEFT then silently uses the rank in its place, and after pruning and reloading the rank "
-        "is another: the same adapter gives other outputs."
+        "PEFT silently uses the rank in place of such a lora_alpha. After pruning and reloading "
+        "the rank differs, so the same adapter gives different outputs."
     )
     bad = SOUND | {"lora_alpha": 0}
-    hint = "set lora_alpha to at least 1; equal to init_r it gives a scale of 1"
-    unsafe_fix = "lora_alpha becomes init_r, which is what PEFT starts with in its place"
+    hint = "set lora_alpha to at least 1; a value equal to init_r gives a scale of 1"
+    unsafe_fix = "lora_alpha becomes init_r, the value that PEFT uses in its place at the start"
     only_if_set = ("lora_alpha",)
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -152,9 +155,9 @@ class AloraBreaks(Rule):
     severity = "error"
     summary = "alora_invocation_tokens is set"
     why = (
-        "For causal language models PEFT passes the tokens' offsets on to AdaLoRA's layers, which "
-        "hand them to the base layer: a TypeError at the first forward. For other tasks they are "
-        "ignored."
+        "For causal language models PEFT passes the tokens' offsets to AdaLoRA's layers. The "
+        "layers pass them to the base layer, which raises a TypeError at the first forward. For "
+        "other tasks the setting is ignored."
     )
     bad = SOUND | {"task_type": "CAUSAL_LM", "alora_invocation_tokens": [1, 2]}
     hint = "remove alora_invocation_tokens"
@@ -170,7 +173,7 @@ class AloraBreaks(Rule):
             block.at("alora_invocation_tokens"),
             "`alora_invocation_tokens` "
             + (
-                "breaks AdaLoRA's forward: SVDLinear takes no `alora_offsets`"
+                "breaks AdaLoRA's forward: SVDLinear does not take `alora_offsets`"
                 if causal
                 else "is ignored by AdaLoRA"
             ),
@@ -185,8 +188,8 @@ class TargetParametersBreak(Rule):
     severity = "error"
     summary = "target_parameters is set"
     why = (
-        "AdaLoRA adapts modules, not single parameters: PEFT passes `parameter_name` to a function "
-        "of AdaLoRA's that has no such argument, a TypeError when the adapter is injected."
+        "AdaLoRA adapts modules, not single parameters. PEFT passes `parameter_name` to a function "
+        "of AdaLoRA that has no such argument: a TypeError when the adapter is injected."
     )
     bad = SOUND | {"target_parameters": ["mlp.experts.gate_up_proj"]}
     hint = "name modules in target_modules instead"
@@ -208,9 +211,9 @@ class TyingBreaks(Rule):
     severity = "warning"
     summary = "ensure_weight_tying is true"
     why = (
-        "It works for modules_to_save and trainable tokens. If a target module is tied to the "
-        "embedding, PEFT adds the embedding to the targets, and AdaLoRA has no embedding layer: "
-        "injection fails."
+        "ensure_weight_tying works for modules_to_save and trainable tokens. If a target module is "
+        "tied to the embedding, PEFT adds the embedding to the targets. AdaLoRA has no embedding "
+        "layer, so injection fails."
     )
     bad = SOUND | {"ensure_weight_tying": True}
     hint = "remove ensure_weight_tying unless only modules_to_save are tied"
@@ -233,8 +236,8 @@ class ReplicationMerge(Rule):
     severity = "warning"
     summary = "layer_replication is set"
     why = (
-        "Replicated layers share their base weight. PEFT's guard against merging them does not "
-        "see the setting, so merge_and_unload adds several adapters to one weight."
+        "Replicated layers share their base weight. PEFT's check against merging them does not "
+        "notice this setting, so merge_and_unload adds several adapters to one weight."
     )
     bad = SOUND | {"layer_replication": [[0, 4], [2, 6]]}
     hint = "do not merge this adapter"
@@ -277,21 +280,21 @@ class NotTrainedHere(Rule):
     code = "ADA422"
     name = "not-trained-here"
     severity = "warning"
-    summary = "a setting that PEFT's models have and those of adalora_core have not"
+    summary = "a setting is supported by PEFT's models and not by those of adalora_core"
     why = (
-        "Under --runtime adalora-core. get_peft_model of adalora_core raises a ValueError for "
-        + ", ".join(NOT_TRAINED_HERE)
-        + " rather than leave them out. A model that PEFT makes has them, also one with the bridge."
+        "Checked under --runtime adalora-core: get_peft_model of adalora_core raises a ValueError "
+        "for " + ", ".join(NOT_TRAINED_HERE) + " instead of ignoring them. A model that PEFT "
+        "builds supports them, also with the bridge attached."
     )
     bad = SOUND | {"trainable_token_indices": [1, 2]}
     example_options: ClassVar = {"runtime": "adalora-core"}
-    hint = "remove it, or let PEFT make the model and attach ours to it"
+    hint = "remove the setting, or build the model with PEFT and attach adalora_core to it"
     inputs = NOT_TRAINED_HERE
 
     def check(self, block: Block) -> Iterator[Finding]:
         for name in NOT_TRAINED_HERE if block.runtime == "adalora-core" else ():
             if block[name]:
-                message = f"`{name}` is not supported by models that adalora_core makes"
+                message = f"`{name}` is not supported by models that adalora_core builds"
                 yield Finding(self, block.at(name), message, "key")
 
 
@@ -301,8 +304,9 @@ class TokenIndicesBreak(Rule):
     severity = "error"
     summary = "trainable_token_indices has an empty list or a negative index"
     why = (
-        "PEFT copies the rows of these indices at every forward: an empty list makes an index of "
-        "floating point, and rows are not counted from the end. The first step raises."
+        "PEFT copies the rows of these indices at every forward. An empty list becomes a "
+        "floating-point index, and a negative index is not counted from the end. The first step "
+        "raises."
     )
     bad = SOUND | {"trainable_token_indices": [-1]}
     hint = "list the token ids that are to be trained, or remove trainable_token_indices"
@@ -313,13 +317,15 @@ class TokenIndicesBreak(Rule):
         if value is None or block.runtime != "peft":
             return
         lists = {(): value} if isinstance(value, list) else {(k,): v for k, v in value.items()}
-        for deeper, indices in lists.items():
-            path = block.at("trainable_token_indices", *deeper)
+        for subpath, indices in lists.items():
+            path = block.at("trainable_token_indices", *subpath)
             if not indices:
-                yield Finding(self, path, "`trainable_token_indices` names no token")
+                yield Finding(self, path, "`trainable_token_indices` has an empty list")
             for index, token in enumerate(indices):
                 if token < 0:
-                    message = f"`trainable_token_indices`: no token has the index {token}"
+                    message = (
+                        f"`trainable_token_indices` should hold no negative index, got {token}"
+                    )
                     yield Finding(self, (*path, index), message)
 
 

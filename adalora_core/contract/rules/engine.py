@@ -1,4 +1,4 @@
-"""Runs the rules over a decoded block; knows nothing of files, positions or output."""
+"""Run the rules over a decoded block, without files, positions or output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run(block: Block) -> list[Finding]:
-    """Return everything that is wrong with `block`.
+    """Return all findings about `block`.
 
     A rule is skipped only if one of the fields that it reads is wrong on its own, so one bad
     field never hides a finding about others.
@@ -24,7 +24,7 @@ def run(block: Block) -> list[Finding]:
         return list(WRONG_PEFT_TYPE.check(block))
     found: list[Finding] = []
     invalid = block.invalid
-    rules = _with_something_to_say(
+    rules = _rules_to_call(
         block.changed, faults=block.has_faults, ambiguous=bool(block.ambiguous_scalars)
     )
     for rule in rules:
@@ -38,7 +38,7 @@ def _fields_of(rule: Rule) -> tuple[str, ...]:
     return rule.inputs if rule.only_if_set is None else rule.only_if_set
 
 
-# Most fields of most files have their defaults, so most rules need not even be called.
+# Most fields of most files have their defaults, so most rules need no call.
 _ALWAYS = frozenset(r for r in RULES if r.needs == "nothing" and not _fields_of(r))
 _ON_FAULTS = frozenset(rule for rule in RULES if rule.needs == "faults")
 _ON_AMBIGUOUS = frozenset(rule for rule in RULES if rule.needs == "ambiguous-scalars")
@@ -46,10 +46,11 @@ _BY_FIELD = {name: frozenset(r for r in RULES if name in _fields_of(r)) for name
 
 
 @lru_cache(maxsize=512)
-def _with_something_to_say(
-    changed: frozenset[str], *, faults: bool, ambiguous: bool
-) -> tuple[Rule, ...]:
-    """Return the rules to call, in their order; files of one project change the same few fields."""
+def _rules_to_call(changed: frozenset[str], *, faults: bool, ambiguous: bool) -> tuple[Rule, ...]:
+    """Return the rules to call, in the order of codes.
+
+    The result is cached, since the files of one project change the same few fields.
+    """
     chosen = set(_ALWAYS)
     if faults:
         chosen |= _ON_FAULTS

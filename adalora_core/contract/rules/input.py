@@ -22,7 +22,9 @@ class SyntaxFault(SourceRule):
     name = "syntax-error"
     severity = "error"
     summary = "the text is not valid JSON, YAML or TOML"
-    why = "Nothing can be said about a document that cannot be read; PEFT raises at load."
+    why = (
+        "A document that cannot be read cannot be checked, and PEFT raises when it loads the file."
+    )
     bad = _GOOD.replace("1000}", "1000,}")
     good = _GOOD
     hint = "correct the text at the position that the message names"
@@ -35,8 +37,8 @@ class DuplicateKey(SourceRule):
     severity = "error"
     summary = "an object has the same key twice"
     why = (
-        "The last one wins without a word, in Python's json and in PyYAML, so which value trains "
-        "depends on the order of the lines. TOML refuses such a file."
+        "Python's json and PyYAML silently take the last value, so the order of the lines decides "
+        "which value trains. TOML refuses such a file."
     )
     bad = _GOOD.replace('"init_r": 12', '"init_r": 12, "init_r": 16')
     good = _GOOD
@@ -47,7 +49,7 @@ class BadEncoding(SourceRule):
     code = problems.BAD_ENCODING
     name = "bad-encoding"
     severity = "error"
-    summary = "the file is not UTF-8 text, or a string holds characters that are no text"
+    summary = "the file is not UTF-8 text, or a string holds characters that are not text"
     why = (
         "PEFT opens the file as text in the machine's encoding. UTF-16, Latin-1 bytes, NUL and "
         "lone surrogates read differently, or not at all, on the next machine."
@@ -68,7 +70,7 @@ class LimitExceeded(SourceRule):
     )
     bad = "[" * 100 + "]" * 100
     good = _GOOD
-    hint = "check that this is the file that was meant, or raise the limit with --limit"
+    hint = "check that this is the intended file, or raise the limit with --limit"
     can_be_ignored = False
 
 
@@ -78,13 +80,13 @@ class NoBlock(SourceRule):
     severity = "error"
     summary = "a named file, or the place that --key names, holds no AdaLoRA configuration"
     why = (
-        "A check that finds nothing to check must not pass: a renamed key would switch it off for "
-        "ever. --ignore-unmatched lets files without a block pass, for hooks."
+        "A check that finds nothing to check must not pass: a renamed key would disable it for "
+        "ever. With --ignore-unmatched a file without a configuration passes, as hooks need."
     )
     bad = '{"model": {"name": "opt"}}\n'
     good = _GOOD
     example_options = {"key": "/peft"}
-    hint = 'the block is the mapping with "peft_type": "ADALORA"; point at it with --key /section'
+    hint = 'add "peft_type": "ADALORA" to the intended mapping, or name its place with --key'
     can_be_ignored = False
 
 
@@ -112,7 +114,7 @@ class ManyDocuments(SourceRule):
         "tfinal: 200\ntotal_step: 1000\n"
     )
     language = "yaml"
-    hint = "split the file"
+    hint = "write each document into a file of its own"
     can_be_ignored = False
 
 
@@ -121,7 +123,7 @@ class EmptyInput(SourceRule):
     name = "empty-input"
     severity = "error"
     summary = "the document is empty"
-    why = "An empty file is what an interrupted write leaves; PEFT cannot load it."
+    why = "An interrupted write leaves an empty file, and PEFT cannot load it."
     bad = "\n"
     good = _GOOD
     hint = "write the configuration again"

@@ -1,4 +1,4 @@
-"""A rule as a page of Markdown: what `adalora rule` prints and `docs/rules/` holds."""
+"""Write a rule as a page of Markdown, for `adalora rule` and for `docs/rules/`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Family ADA5xx: target_modules and its kin as regular expressions, and what is taken for one."""
+"""Family ADA5xx: names and regular expressions in the fields that select modules."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PLAIN = re.compile(r"[\w.\-]+")
 
 
 def _expressions(block: Block) -> Iterator[tuple[str, Path, str]]:
-    """Yield field, place and text of everything that PEFT hands to `re`."""
+    """Yield field, path and text of each string that PEFT passes to `re`."""
     for name in MODULES:
         value = block[name]
         if isinstance(value, str) and name not in block.invalid and not is_all_linear(value):
@@ -33,18 +33,18 @@ def _expressions(block: Block) -> Iterator[tuple[str, Path, str]]:
         entries = layers if isinstance(layers, list) else [layers]
         for index, entry in enumerate(entries):
             if isinstance(entry, str):
-                deeper = (index,) if isinstance(layers, list) else ()
-                yield "layers_pattern", block.at("layers_pattern", *deeper), entry
+                subpath = (index,) if isinstance(layers, list) else ()
+                yield "layers_pattern", block.at("layers_pattern", *subpath), entry
 
 
 class InvalidRegex(Rule):
     code = "ADA501"
     name = "invalid-regex"
     severity = "error"
-    summary = "a string that PEFT takes for a regular expression is not a valid one"
+    summary = "a string that PEFT reads as a regular expression is not a valid one"
     why = (
-        "A target_modules string is matched with re.fullmatch against every module path: an "
-        "invalid one raises when the adapter is injected."
+        "A target_modules string is matched with re.fullmatch against every module path. An "
+        "invalid expression raises when the adapter is injected."
     )
     bad = SOUND | {"target_modules": r".*\.(q_proj|v_proj"}
     hint = "correct the expression, or write a list of names"
@@ -54,10 +54,11 @@ class InvalidRegex(Rule):
         for name, path, text in _expressions(block):
             judgement = block.judge_regex(text)
             if judgement.error is not None:
-                yield Finding(self, path, f"`{name}` is no regular expression: {judgement.error}")
+                message = f"`{name}` is not a valid regular expression: {judgement.error}"
+                yield Finding(self, path, message)
             if judgement.too_large is not None:
                 yield Finding(
-                    LIMIT_EXCEEDED, path, f"`{name}` is too large to judge: {judgement.too_large}"
+                    LIMIT_EXCEEDED, path, f"`{name}` is too large to check: {judgement.too_large}"
                 )
 
 
@@ -67,18 +68,22 @@ class SlowRegex(Rule):
     severity = "warning"
     summary = "a regular expression repeats a repetition and may take exponential time"
     why = (
-        "(a+)+ tries every way of sharing the text among the two repetitions before it gives up: "
-        "on a module path of 30 characters that is minutes, for every module."
+        "(a+)+ tries every way to divide the text between the two repetitions before it fails. On "
+        "a module path of 30 characters that takes minutes, for every module."
     )
     bad = SOUND | {"target_modules": r"(\w+)+_proj"}
-    hint = "repeat once: (a+)+ is a+"
+    hint = "repeat once: write a+ in place of (a+)+"
     only_if_set = EXPRESSIONS
 
     def check(self, block: Block) -> Iterator[Finding]:
         for name, path, text in _expressions(block):
             slow = block.judge_regex(text).slow
             if slow is not None:
-                yield Finding(self, path, f"`{name}` repeats a repetition: {slow}")
+                yield Finding(
+                    self,
+                    path,
+                    f"`{name}` may take exponential time: it repeats a repetition, {slow}",
+                )
 
 
 class RegexVaries(Rule):
@@ -86,7 +91,10 @@ class RegexVaries(Rule):
     name = "regex-varies"
     severity = "warning"
     summary = "versions of Python read a regular expression differently"
-    why = "Python warns of syntax whose meaning will change, and 3.11 brought a++ and (?>...)."
+    why = (
+        "Python warns about syntax whose meaning will change, and a++ and (?>...) exist only since "
+        "Python 3.11."
+    )
     bad = SOUND | {"target_modules": r"[[a-z]+_proj"}
     hint = "escape the bracket with a backslash, or write the expression without new syntax"
     only_if_set = EXPRESSIONS
@@ -102,15 +110,17 @@ class NameAsRegex(Rule):
     code = "ADA504"
     name = "name-as-regex"
     severity = "warning"
-    summary = "a single module name stands where a regular expression over the whole path is read"
+    summary = "target_modules is one plain name, which PEFT reads as a regular expression"
     why = (
         'In a list "q_proj" matches every path that ends in it. As a string it must match the '
-        "whole path, so it finds only a module of that name at the top of the model: usually "
-        "none, and PEFT raises."
+        "whole path, so it finds only a module of that name at the top of the model. Usually there "
+        "is none, and PEFT raises."
     )
     bad = SOUND | {"target_modules": "q_proj"}
     hint = "write a list of names"
-    unsafe_fix = "the name becomes a list with one name; all_linear and the like become all-linear"
+    unsafe_fix = (
+        "the name becomes a list with one name; all_linear and similar spellings become all-linear"
+    )
     inputs = ("target_modules",)
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -128,7 +138,7 @@ class NameAsRegex(Rule):
         yield Finding(
             self,
             path,
-            f"`target_modules` {value!r} is matched against the whole module path",
+            f"`target_modules` {value!r} is matched against the whole module path, not its end",
             hint=hint,
             remedy=remedy,
         )
@@ -138,15 +148,15 @@ class ListAsString(Rule):
     code = "ADA505"
     name = "list-as-string"
     severity = "error"
-    summary = "several module names stand in one string"
+    summary = "several module names are written in one string"
     why = (
-        "The string is one regular expression over the whole path, and no path has commas or "
-        "blanks: nothing matches, and PEFT raises when the adapter is injected."
+        "PEFT reads the string as one regular expression over the whole path. No path has commas "
+        "or blanks, so nothing matches, and PEFT raises when the adapter is injected."
     )
     bad = SOUND | {"target_modules": "q_proj,v_proj"}
     hint = "write a list of names"
     safe_fix = "target_modules becomes a list of the names"
-    unsafe_fix = "exclude_modules, which works but excludes nothing, becomes a list of the names"
+    unsafe_fix = "exclude_modules, which excluded nothing before, becomes a list of the names"
     inputs = ("target_modules", "exclude_modules")
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -176,8 +186,8 @@ class RegexInList(Rule):
     severity = "warning"
     summary = "an entry of a list of module names is written as a regular expression"
     why = (
-        "Entries of a list are compared with the end of the module path as they are, so "
-        '".*q_proj" matches nothing. Only a single string is a regular expression.'
+        'Entries of a list are compared literally with the end of the module path, so ".*q_proj" '
+        "matches nothing. Only a single string is a regular expression."
     )
     bad = SOUND | {"target_modules": ["q_proj", r".*v_proj$"]}
     hint = "write the plain name, or one string with all alternatives: .*(q_proj|v_proj)"
@@ -198,8 +208,8 @@ class RegexInList(Rule):
                     yield Finding(
                         self,
                         path,
-                        f"`{name}` compares {entry!r} literally: in a list it is no regular "
-                        "expression",
+                        f"`{name}` entry {entry!r} is compared literally: a list entry is not a "
+                        "regular expression",
                         remedy=remedy,
                     )
 
@@ -208,15 +218,16 @@ class EntryMatchesNothing(Rule):
     code = "ADA507"
     name = "entry-matches-nothing"
     severity = "error"
-    summary = "an entry of a list of module names can be the end of no module path"
+    summary = "an entry of a list of module names cannot match any module path"
     why = (
-        '"all-linear" means all linear layers only as a string of its own: in a list it is the '
-        "name of a module. No path has an empty part, so an empty name, or one with a dot at an "
-        "end, matches nothing either. PEFT raises if nothing else matches, else it says nothing."
+        '"all-linear" means all linear layers only as a single string; in a list it is the name of '
+        "a module. No path has an empty part, so an empty name matches nothing, nor does a name "
+        "with a dot at either end. PEFT raises if no other entry matches; otherwise it ignores the "
+        "entry silently."
     )
     bad = SOUND | {"target_modules": ["all-linear"]}
     hint = "write the plain names of modules"
-    safe_fix = "a target_modules list of all-linear alone becomes the string"
+    safe_fix = "a target_modules list whose only entry is all-linear becomes that string"
     inputs = ("target_modules", "exclude_modules")
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -226,9 +237,9 @@ class EntryMatchesNothing(Rule):
                 if is_all_linear(entry):
                     yield self._all_linear(block, name, index)
                 elif _META.search(entry):
-                    continue  # rule regex-in-list
+                    continue  # reported by rule regex-in-list
                 elif not entry or entry.startswith(".") or entry.endswith("."):
-                    message = f"`{name}`: no module path ends in {entry!r}"
+                    message = f"`{name}` entry {entry!r} matches nothing: no module path ends in it"
                     yield Finding(self, block.at(name, index), message)
 
     def _all_linear(self, block: Block, name: str, index: int) -> Finding:
@@ -240,7 +251,7 @@ class EntryMatchesNothing(Rule):
         return Finding(
             self,
             block.at(name, index),
-            f"`{name}`: in a list {block[name][index]!r} is the name of a module",
+            f"`{name}` entry {block[name][index]!r} is read as a module name: it is in a list",
             hint=hint,
             remedy=remedy,
         )

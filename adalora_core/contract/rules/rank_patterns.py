@@ -31,14 +31,14 @@ class RankPatternShape(Rule):
     severity = "error"
     summary = "rank_pattern is not an object of lists of init_r booleans"
     why = (
-        "AdaLoRA's pattern says for each matrix which of its init_r triplets are kept. LoRA's "
-        'form, a rank by module, is a TypeError ("Unexpected type of rank_idx") when PEFT loads '
-        "it, and a list of another length does not fit the tensors. A shorter list comes from "
-        "training on from a loaded, already pruned adapter."
+        "AdaLoRA's pattern marks for each matrix which of its init_r triplets are kept. LoRA's "
+        'form, one rank per module, is a TypeError ("Unexpected type of rank_idx") when PEFT loads '
+        "it. A list of another length does not fit the tensors; a shorter one is written when a "
+        "loaded, already pruned adapter is trained again."
     )
     bad = SAVED | {"rank_pattern": {"q_proj": 16}}
     good = SAVED
-    hint = "leave rank_pattern null in a configuration to train with; training writes it"
+    hint = "set rank_pattern to null in a configuration for training; training fills it in"
     inputs = ("rank_pattern",)
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -46,10 +46,10 @@ class RankPatternShape(Rule):
         length = None if "init_r" in block.invalid else block["init_r"]
         for key, kept in (pattern or {}).items():
             if not isinstance(kept, list) or not all(isinstance(entry, bool) for entry in kept):
-                came = name_of_value(kept)
-                message = f"`rank_pattern` should hold lists of true and false, got {came}"
+                got = name_of_value(kept)
+                message = f"`rank_pattern` should hold lists of true and false, got {got}"
                 if isinstance(kept, int) and not isinstance(kept, bool):
-                    message += ": that is LoRA's form, a rank by module"
+                    message += ": this is LoRA's form, one rank per module"
                 yield Finding(self, block.at("rank_pattern", key), message)
             elif length is not None and len(kept) != length:
                 yield Finding(
@@ -73,11 +73,11 @@ class RankPatternSum(Rule):
     code = "ADA305"
     name = "rank-pattern-sum"
     severity = "warning"
-    summary = "rank_pattern keeps another number of triplets than target_r times the matrices"
+    summary = "rank_pattern does not keep target_r triplets per matrix on average"
     why = (
-        "After the final phase the kept triplets of all matrices sum to exactly target_r times "
-        "their number. Another sum means a checkpoint from before the end, scores that were equal "
-        "or not finite, or a run that was resumed without the allocator's state."
+        "After the last allocation the matrices together keep target_r triplets per matrix. "
+        "Another total means a checkpoint from before the end, scores that were equal or not "
+        "finite, or a run that was resumed without the allocator's state."
     )
     bad = SAVED | {
         "rank_pattern": {
@@ -100,7 +100,7 @@ class RankPatternSum(Rule):
             yield Finding(
                 self,
                 block.at("rank_pattern"),
-                f"`rank_pattern` keeps {kept} triplets, the budget is target_r "
+                f"`rank_pattern` keeps {kept} triplets, but the budget is target_r "
                 f"{block['target_r']} x {len(pattern)} matrices = {expected}",
                 "key",
             )
@@ -112,9 +112,9 @@ class NeverAllocated(Rule):
     severity = "warning"
     summary = "a saved adapter has no rank pattern: its allocator never ran"
     why = (
-        "PEFT fills rank_pattern at the first allocation. Null in a saved adapter means that the "
-        "training loop never called update_and_allocate(step), so this is an SVD adapter of fixed "
-        "rank init_r, or that the checkpoint was taken before tinit."
+        "PEFT fills rank_pattern at the first allocation. Null in a saved adapter has one of two "
+        "causes. The training loop never called update_and_allocate(step), so every matrix has the "
+        "fixed rank init_r; or the checkpoint was taken before tinit."
     )
     bad = SAVED | {"rank_pattern": None}
     good = SAVED
@@ -129,8 +129,8 @@ class NeverAllocated(Rule):
                 block.at("rank_pattern")
                 if "rank_pattern" in block.values
                 else block.at("inference_mode"),
-                "saved for inference without a `rank_pattern`: update_and_allocate never ran "
-                "and every matrix keeps init_r triplets",
+                "`rank_pattern` is not set in a saved adapter: no allocation ran, and every matrix "
+                "keeps init_r triplets",
                 "key",
             )
 
@@ -141,8 +141,8 @@ class RankPatternKey(Rule):
     severity = "error"
     summary = "a key of rank_pattern does not name singular values"
     why = (
-        "PEFT writes <module path>.lora_E and cuts the last part off when it loads. Of any other "
-        "key it makes the path of a wrong module: an AttributeError."
+        "PEFT writes keys of the form <module path>.lora_E and removes the last part when it loads "
+        "them. Any other key gives the path of a wrong module, which is an AttributeError."
     )
     bad = SAVED | {
         "rank_pattern": {
@@ -152,7 +152,7 @@ class RankPatternKey(Rule):
     }
     good = SAVED
     hint = f"write <module path>{SINGULAR_VALUES_SUFFIX}"
-    unsafe_fix = f"{SINGULAR_VALUES_SUFFIX} is added to a key that names no tensor"
+    unsafe_fix = f"{SINGULAR_VALUES_SUFFIX} is added to a key without the name of a tensor"
     inputs = ("rank_pattern",)
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -173,7 +173,7 @@ class RankPatternKey(Rule):
 
 
 def _names_singular_values(key: Any) -> bool:
-    # With an adapter's name behind it, as PEFT holds the pattern in memory.
+    # In memory PEFT's keys have the adapter's name behind the suffix.
     return isinstance(key, str) and (
         key.endswith(SINGULAR_VALUES_SUFFIX) or f"{SINGULAR_VALUES_SUFFIX}." in key
     )
@@ -183,10 +183,10 @@ class RankPatternAsInput(Rule):
     code = "ADA310"
     name = "rank-pattern-as-input"
     severity = "info"
-    summary = "rank_pattern is set in a configuration to train with"
+    summary = "rank_pattern is set in a configuration for training"
     why = (
-        "It is an output of training. At the start PEFT ignores it, and the first allocation "
-        "overwrites it; ranks by module, as in LoRA, are not something that AdaLoRA takes."
+        "rank_pattern is an output of training: PEFT ignores it at the start, and the first "
+        "allocation overwrites it. Unlike LoRA, AdaLoRA does not read ranks per module."
     )
     bad = SAVED | {"inference_mode": False}
     good = SAVED
@@ -199,7 +199,7 @@ class RankPatternAsInput(Rule):
             yield Finding(
                 self,
                 block.at("rank_pattern"),
-                "`rank_pattern` is an output of training and not read as an input",
+                "`rank_pattern` is an output of training and is not read as an input",
                 "key",
             )
 
@@ -210,12 +210,12 @@ class NothingKept(Rule):
     severity = "warning"
     summary = "rank_pattern keeps no triplet at all: the adapter does nothing"
     why = (
-        "Happens when every score was equal (no training signal reached the adapter) or the "
-        "allocator was resumed without its state: PEFT then masks everything."
+        "PEFT masks every triplet in two cases: all scores are equal, since no training signal "
+        "reached the adapter, or the allocator was resumed without its state."
     )
     bad = SAVED | {"rank_pattern": {"layers.0.q_proj.lora_E": [False, False, False, False]}}
     good = SAVED
-    hint = "train again; the base model answers as if the adapter were not there"
+    hint = "train again: with this adapter the model gives the outputs of the base model"
     inputs = ("rank_pattern",)
 
     def check(self, block: Block) -> Iterator[Finding]:

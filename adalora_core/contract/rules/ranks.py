@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from adalora_core.contract.fields.block import Block
 
-STEEPEST_CUT = 8
-"""init_r / target_r from which on most of the trained triplets are thrown away; paper: 1.5 to 3."""
+STEEP_RATIO = 8
+"""The ratio init_r / target_r from which most trained triplets are dropped; paper: 1.5 to 3."""
 
 RANKS = ("init_r", "target_r")
 
@@ -28,28 +28,28 @@ class TargetAboveInit(Rule):
     severity = "error"
     summary = "target_r is above init_r"
     why = (
-        "AdaLoRA only takes triplets away. PEFT accepts the configuration and stops in the middle "
-        "of the training with `kthvalue(): selected number k out of range`. The defaults count: "
-        "init_r is 12 and target_r is 8 where a key is absent."
+        "AdaLoRA only removes triplets. PEFT accepts the configuration and stops in the middle of "
+        "the training with `kthvalue(): selected number k out of range`. Defaults count too: "
+        "init_r is 12 and target_r is 8 where the key is absent."
     )
     bad = SOUND | {"init_r": 4, "target_r": 8}
-    hint = "set init_r above target_r, usually 1.5 times"
+    hint = "set init_r above target_r, usually to 1.5 times target_r"
     unsafe_fix = "where both are set, init_r becomes 1.5 times target_r"
     inputs = RANKS
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["init_r"] < block["target_r"]:
-            spoken = "target_r" if "target_r" in block.values else "init_r"
-            other = "init_r" if spoken == "target_r" else "target_r"
+            marked = "target_r" if "target_r" in block.values else "init_r"
+            other = "init_r" if marked == "target_r" else "target_r"
             yield Finding(
                 self,
-                block.at(spoken),
+                block.at(marked),
                 f"{_named(block, 'target_r')} is above {_named(block, 'init_r')}: "
                 "there is nothing to prune",
                 related=((block.at(other), f"{other} is {block[other]}"),)
                 if other in block.values
                 else (),
-                hint=f"set init_r to {_usual_start(block)} or target_r below {block['init_r']}"
+                hint=f"set init_r to {_usual_start(block)}, or target_r below {block['init_r']}"
                 if block["init_r"] > 1
                 else None,
                 remedy=_start_above_target(block),
@@ -63,7 +63,7 @@ def _usual_start(block: Block) -> int:
 
 def _start_above_target(block: Block) -> Remedy | None:
     if not block.values.keys() >= set(RANKS):
-        return None  # the other one is PEFT's, and nobody chose it
+        return None  # the absent rank is PEFT's default, which nobody chose
     start = _usual_start(block)
     return Remedy(f"Set init_r to {start}", (Put(block.at("init_r"), start),), is_safe=False)
 
@@ -74,13 +74,13 @@ class EqualRanks(Rule):
     severity = "error"
     summary = "init_r equals target_r"
     why = (
-        "Nothing is to be pruned, and PEFT asks for the 0th smallest score: `kthvalue(): selected "
-        "number k out of range` at the first allocation, in the middle of the training. The "
-        "runtime adalora-core trains it as plain SVD-LoRA. A saved adapter loads, so it is only a "
-        "warning there."
+        "There is nothing to prune, and PEFT asks for the 0th smallest score: `kthvalue(): "
+        "selected number k out of range` at the first allocation, in the middle of the training. "
+        "The runtime adalora-core trains such a configuration as plain SVD-LoRA. A saved adapter "
+        "still loads, so there the finding is only a warning."
     )
     bad = SOUND | {"init_r": 8, "target_r": 8}
-    hint = "set init_r above target_r, usually 1.5 times"
+    hint = "set init_r above target_r, usually to 1.5 times target_r"
     unsafe_fix = (
         "where both are set and the adapter is not trained yet, init_r becomes 1.5 times target_r"
     )
@@ -89,10 +89,10 @@ class EqualRanks(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         if block["init_r"] != block["target_r"] or block.runtime != "peft":
             return
-        spoken = "init_r" if "init_r" in block.values else "target_r"
+        marked = "init_r" if "init_r" in block.values else "target_r"
         yield Finding(
             self,
-            block.at(spoken),
+            block.at(marked),
             f"{_named(block, 'init_r')} equals {_named(block, 'target_r')}: "
             "PEFT crashes at the first allocation",
             severity="warning" if block.is_saved else None,
@@ -108,7 +108,7 @@ class RIgnored(Rule):
     why = "r is LoRA's rank. AdaLoRA starts every matrix at init_r and ends at target_r on average."
     bad = {key: value for key, value in SOUND.items() if key != "init_r"} | {"r": 16}
     hint = "remove r; the starting rank is init_r, the average rank at the end is target_r"
-    unsafe_fix = "r is renamed to init_r, if that is not set and r is above target_r"
+    unsafe_fix = "r is renamed to init_r if init_r is not set and r is above target_r"
     inputs = ("r",)
     warns_at_construction = True
 
@@ -128,7 +128,7 @@ def _meant_as_start(block: Block) -> Remedy | None:
     is_free = "init_r" not in block.values and block.layout == "peft" and not block.is_saved
     if not is_free or "target_r" in block.invalid or block["r"] <= block["target_r"]:
         return None
-    return Remedy("Rename it to init_r", (Rename(block.at("r"), "init_r"),), is_safe=False)
+    return Remedy("Rename r to init_r", (Rename(block.at("r"), "init_r"),), is_safe=False)
 
 
 class RanksDefaulted(Rule):
@@ -137,8 +137,8 @@ class RanksDefaulted(Rule):
     severity = "warning"
     summary = "neither init_r nor target_r is set"
     why = (
-        "Both then have PEFT's defaults, 12 and 8. They are the two numbers that AdaLoRA is about, "
-        "and a configuration copied from LoRA, where the rank is r, lacks them."
+        "Both ranks then have PEFT's defaults, 12 and 8. They are the two main settings of "
+        "AdaLoRA, and a configuration copied from LoRA, where the rank is r, lacks them."
     )
     bad = {key: value for key, value in SOUND.items() if key not in RANKS}
     hint = "set init_r (rank at the start) and target_r (average rank at the end)"
@@ -158,17 +158,17 @@ class SteepCut(Rule):
     code = "ADA307"
     name = "steep-cut"
     severity = "warning"
-    summary = f"init_r is {STEEPEST_CUT} or more times target_r"
+    summary = f"init_r is {STEEP_RATIO} or more times target_r"
     why = (
-        "Most of what the warm-up trained is thrown away, and the scale lora_alpha / init_r stays "
-        "that of the large rank. The paper starts at 1.5 times the target."
+        "Most triplets that the warm-up trained are dropped, and the scale lora_alpha / init_r "
+        "stays that of the large rank. The paper starts at 1.5 times the target."
     )
     bad = SOUND | {"init_r": 64, "target_r": 8, "lora_alpha": 64}
-    hint = "start nearer to the target, usually at 1.5 to 3 times target_r"
+    hint = "set init_r nearer to target_r, usually to 1.5 to 3 times target_r"
     inputs = RANKS
 
     def check(self, block: Block) -> Iterator[Finding]:
-        if block["init_r"] >= STEEPEST_CUT * block["target_r"]:
+        if block["init_r"] >= STEEP_RATIO * block["target_r"]:
             yield Finding(
                 self,
                 block.at("init_r") if "init_r" in block.values else block.at("target_r"),

@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from adalora_core.contract.fields.block import Block
 
 FEWEST_ALLOCATIONS = 10
-"""Fewer make the cubic a staircase; the paper's GLUE scripts allocate 63 to 1499 times."""
+"""With fewer allocations the budget falls in a few large steps; the paper's make 63 or more."""
 
 SHORTEST_WINDOW = 0.10
 """Share of the run that the budgeting phase should have; the paper's scripts: 0.30 to 0.45."""
 
 LONGEST_FINAL_PHASE = 0.60
-"""Above this share tfinal looks like an end step: true of every misread one found in public, and
-of no configuration of the paper (at most 0.55)."""
+"""Above this share of the run tfinal looks like an end step. Every misread tfinal found in public
+is above it; the largest share in the paper is 0.55."""
 
-SCHEDULE = ("tinit", "tfinal", "total_step")
-CADENCE = (*SCHEDULE, "deltaT")
+PHASE_FIELDS = ("tinit", "tfinal", "total_step")
+ALLOCATION_FIELDS = (*PHASE_FIELDS, "deltaT")
 
 
 def phases(tinit: int, tfinal: int, total_step: int) -> str:
-    """Name the three phases in absolute steps, of a schedule that has no budgeting phase."""
+    """Describe the three phases of a schedule without a budgeting phase, in absolute steps."""
     start = total_step - tfinal
     final = f"steps {start} to {total_step - 1}" if tfinal else "no steps"
     if start < 0:
@@ -57,16 +57,16 @@ class TotalStepMissing(Rule):
         if isinstance(value, bool) or not (value is None or isinstance(value, int)):
             return
         if value is not None and value < -LARGEST_INTEGER:
-            return  # rule out-of-range
+            return  # reported by rule out-of-range
         if value is None and block.is_saved:
-            return  # rule null-total-step-in-adapter
+            return  # reported by rule null-total-step-in-adapter
         if value is None or value <= 0:
-            came = name_of_value(value) if "total_step" in block.values else "no total_step"
+            got = name_of_value(value) if "total_step" in block.values else "no total_step"
             yield Finding(
                 self,
                 block.at("total_step"),
                 "AdaLoRA does not work when `total_step` is None, supply a value > 0. "
-                f"Expected the number of optimizer steps of the run, got {came}",
+                f"Expected the number of optimizer steps of the run, got {got}",
                 hint=_needs_more_than(block),
             )
 
@@ -89,17 +89,17 @@ class NoBudgetingPhase(Rule):
     severity = "error"
     summary = "tinit and tfinal leave no step in which the budget can fall"
     why = (
-        "tinit is where the budget starts to fall and total_step - tfinal where it has arrived. "
-        "PEFT refuses a schedule in which the first is not before the second. The usual cause is "
-        "reading tfinal as the step where the final phase begins or ends: it is its length."
+        "The budget falls from step tinit to step total_step - tfinal. PEFT refuses a schedule in "
+        "which the first step is not before the second. Usually tfinal was read as the step where "
+        "the final phase begins or ends, but tfinal is the length of that phase."
     )
     bad = SOUND | {"tinit": 300, "tfinal": 800}
     hint = "decrease tinit or tfinal, or increase total_step"
     unsafe_fix = (
-        "a tfinal that is right as the step where the final phase begins becomes the length of "
+        "a tfinal that would be valid as the first step of the final phase becomes the length of "
         "that phase, total_step - tfinal"
     )
-    inputs = SCHEDULE
+    inputs = PHASE_FIELDS
 
     def check(self, block: Block) -> Iterator[Finding]:
         total_step = block["total_step"]
@@ -108,11 +108,11 @@ class NoBudgetingPhase(Rule):
             return
         options = []
         if total_step - tfinal - 1 >= 0:
-            options.append(f"tinit at most {total_step - tfinal - 1}")
+            options.append(f"tinit to at most {total_step - tfinal - 1}")
         if total_step - tinit - 1 >= 0:
-            options.append(f"tfinal at most {total_step - tinit - 1}")
-        options.append(f"total_step at least {tinit + tfinal + 1}")
-        hint = f"keep two of the three and set {', or '.join(options)}"
+            options.append(f"tfinal to at most {total_step - tinit - 1}")
+        options.append(f"total_step to at least {tinit + tfinal + 1}")
+        hint = f"change one of the three: set {', or '.join(options)}"
         remedy = None
         if tfinal > tinit and tfinal < total_step:
             meant = total_step - tfinal
@@ -146,15 +146,15 @@ class OneForcedCut(Rule):
     code = "ADA203"
     name = "one-forced-cut"
     severity = "warning"
-    summary = "no multiple of deltaT lies in the budgeting phase: everything is cut in one step"
+    summary = "no step of the budgeting phase is a multiple of deltaT: all pruning is in one step"
     why = (
-        "The budget falls only at steps that deltaT divides. With none between tinit and "
-        "total_step - tfinal, every surplus triplet goes at the first step of the final phase: a "
-        "cliff instead of the cubic, decided by one look at the scores."
+        "The budget falls only at multiples of deltaT. With none between tinit and total_step - "
+        "tfinal, all surplus triplets are dropped at the first step of the final phase. The scores "
+        "of one step then decide, and the budget does not fall gradually."
     )
     bad = SOUND | {"tinit": 701, "tfinal": 290, "deltaT": 10}
     hint = "decrease deltaT, or make the budgeting phase longer"
-    inputs = CADENCE
+    inputs = ALLOCATION_FIELDS
 
     def check(self, block: Block) -> Iterator[Finding]:
         schedule = block.schedule
@@ -193,8 +193,8 @@ class ContradictsTrainer(Rule):
     severity = "warning"
     summary = "total_step differs from the trainer's own number of steps in the same file"
     why = (
-        "If the trainer stops earlier, the final phase or even the budgeting never ends; if it "
-        "goes on longer, the steps after total_step train with the final ranks."
+        "If the trainer stops earlier, the final phase, or even the budgeting phase, never ends. "
+        "If it runs longer, the steps after total_step train with the final ranks."
     )
     bad = (
         '{"max_steps": 500,\n'
@@ -235,12 +235,12 @@ class NoAllocationAtAll(Rule):
     severity = "warning"
     summary = "no step ever prunes: the adapter keeps init_r everywhere"
     why = (
-        "No multiple of deltaT lies in the budgeting phase, and with tfinal 0 the forced selection "
-        "at step total_step lies behind the last step of a loop that counts from 0."
+        "No step of the budgeting phase is a multiple of deltaT. With tfinal 0 the forced "
+        "selection is due at step total_step, but a loop that counts from 0 ends one step earlier."
     )
     bad = SOUND | {"tinit": 100, "tfinal": 0, "total_step": 500, "deltaT": 500}
     hint = "decrease deltaT, or set tfinal to at least 1"
-    inputs = CADENCE
+    inputs = ALLOCATION_FIELDS
 
     def check(self, block: Block) -> Iterator[Finding]:
         schedule = block.schedule
@@ -260,12 +260,12 @@ class FewAllocations(Rule):
     severity = "warning"
     summary = f"the budget falls in fewer than {FEWEST_ALLOCATIONS} allocations"
     why = (
-        "Each allocation drops many triplets at once on the evidence of a few steps. The paper's "
-        "own scripts allocate 63 to 1499 times."
+        "Each allocation then drops many triplets at once, decided by the scores of a few steps. "
+        "The paper's own scripts allocate 63 to 1499 times."
     )
     bad = SOUND | {"deltaT": 100}
     hint = "decrease deltaT, or make the budgeting phase longer"
-    inputs = CADENCE
+    inputs = ALLOCATION_FIELDS
 
     def check(self, block: Block) -> Iterator[Finding]:
         schedule = block.schedule
@@ -277,8 +277,8 @@ class FewAllocations(Rule):
                 block.at("deltaT") if "deltaT" in block.values else block.at("total_step"),
                 f"only {count} allocation{'s' if count > 1 else ''} in the budgeting phase of "
                 f"{window} steps",
-                hint=f"a deltaT of at most {max(1, window // FEWEST_ALLOCATIONS)} gives about "
-                f"{FEWEST_ALLOCATIONS} or more"
+                hint=f"set deltaT to at most {max(1, window // FEWEST_ALLOCATIONS)} for about "
+                f"{FEWEST_ALLOCATIONS} allocations or more"
                 if window > FEWEST_ALLOCATIONS
                 else None,
             )
@@ -290,12 +290,13 @@ class ShortWindow(Rule):
     severity = "warning"
     summary = f"the budgeting phase is shorter than {SHORTEST_WINDOW:.0%} of the run"
     why = (
-        "The ranks are decided in a small part of the training. The paper's own scripts give it "
-        "30 to 45 %; the usual cause is reading tfinal as an end step: it is a length."
+        "The ranks are decided in a small part of the training; the paper's own scripts give the "
+        "budgeting phase 30 to 45 % of the run. Usually tfinal was read as an end step, but tfinal "
+        "is a length."
     )
     bad = SOUND | {"tinit": 450, "tfinal": 500, "deltaT": 1}
     hint = "decrease tinit or tfinal"
-    inputs = CADENCE
+    inputs = ALLOCATION_FIELDS
 
     def check(self, block: Block) -> Iterator[Finding]:
         schedule = block.schedule
@@ -317,14 +318,14 @@ class TfinalLooksAbsolute(Rule):
     severity = "warning"
     summary = f"tfinal is more than {LONGEST_FINAL_PHASE:.0%} of the run, as if it were an end step"
     why = (
-        "tfinal is the length of the final phase in steps, not the step where pruning ends. It is "
-        "misread in several public projects and tutorials, and the result is a short, early "
-        "budgeting phase that nobody planned."
+        "tfinal is the length of the final phase in steps, not the step where pruning ends. "
+        "Several public projects and tutorials misread it. The result is a short, early budgeting "
+        "phase that nobody planned."
     )
     bad = SOUND | {"tinit": 100, "tfinal": 700, "deltaT": 5}
-    hint = "if tfinal was meant as the step where pruning ends, write total_step - tfinal instead"
+    hint = "if tfinal was meant as the step where pruning ends, write total_step - tfinal"
     unsafe_fix = "tfinal becomes total_step - tfinal"
-    inputs = SCHEDULE
+    inputs = PHASE_FIELDS
 
     def check(self, block: Block) -> Iterator[Finding]:
         total_step, tfinal, tinit = block["total_step"], block["tfinal"], block["tinit"]
@@ -348,24 +349,25 @@ class TfinalZero(Rule):
     severity = "warning"
     summary = "with tfinal 0 the last, exact selection is never made"
     why = (
-        "PEFT makes the final selection at step total_step - tfinal. A loop that counts its steps "
-        "from 0 ends one before, so the target budget is missed, and with deltaT above 1 the saved "
-        "adapter is not the one that was trained. Here the training API has finalize() for it, so "
-        "under the runtime adalora-core this is only a remark."
+        "PEFT makes the final selection at step total_step - tfinal. With tfinal 0, a loop that "
+        "counts its steps from 0 ends one step earlier and misses the target budget. With deltaT "
+        "above 1 the saved adapter also differs from the trained one. The training API of "
+        "adalora-core makes this selection in finalize(), so under the runtime adalora-core the "
+        "finding is only a remark."
     )
     bad = SOUND | {"tfinal": 0}
     hint = "set tfinal to at least 1; the paper spends about half of the run on the final phase"
-    inputs = CADENCE
+    inputs = ALLOCATION_FIELDS
 
     def check(self, block: Block) -> Iterator[Finding]:
         schedule = block.schedule
         if schedule is None or schedule.tfinal or not schedule.allocation_count():
-            return  # the last case is rule no-allocation-at-all
+            return  # no allocation: reported by rule no-allocation-at-all
         yield Finding(
             self,
             block.at("tfinal") if "tfinal" in block.values else block.at("total_step"),
-            f"`tfinal` is 0: the selection at step {block['total_step']} lies behind the last "
-            f"step, {block['total_step'] - 1}",
+            f"`tfinal` is 0: the final selection is due at step {block['total_step']}, after the "
+            f"last step, {block['total_step'] - 1}",
             severity=None if block.runtime == "peft" else "info",
         )
 

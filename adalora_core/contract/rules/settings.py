@@ -1,4 +1,4 @@
-"""Family ADA4xx, second part: settings without effect, or with an effect that surprises."""
+"""Family ADA4xx, second part: settings without effect, or with a surprising effect."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from adalora_core.contract.fields.block import Block
 
 HIGHEST_DROPOUT = 0.5
-"""Above it most of the adapter's input is thrown away; the paper uses 0 to 0.3."""
+"""Above this rate most of the adapter's input is dropped; the paper uses 0 to 0.3."""
 
 SMALLEST_SCALE = 0.25
-"""Below it the adapter is noticeably damped: PEFT's own benchmark, run at 8 / 64 = 0.125, reached
-37 % where LoRA at a scale of 2 reached 48 %."""
+"""Below this scale the adapter is noticeably weaker: PEFT's own benchmark reached 37 % at 8 / 64 =
+0.125, where LoRA reached 48 % at a scale of 2."""
 
 IGNORED = tuple(
     name
@@ -33,13 +33,13 @@ class IgnoredSetting(Rule):
     code = "ADA405"
     name = "ignored-setting"
     severity = "warning"
-    summary = "a setting of LoRA that AdaLoRA silently ignores"
+    summary = "the configuration has a setting of LoRA that AdaLoRA silently ignores"
     why = (
         "AdaLoraConfig inherits every field of LoraConfig, and AdaLoRA's layers read only some of "
         "them. The others are accepted, saved, and have no effect: " + ", ".join(IGNORED) + "."
     )
     bad = SOUND | {"use_rslora": True}
-    hint = "remove it"
+    hint = "remove the setting"
     only_if_set = IGNORED
     warns_at_construction = True
 
@@ -47,7 +47,7 @@ class IgnoredSetting(Rule):
         for name in IGNORED:
             if not block.is_set(name) or name in block.invalid:
                 continue
-            # The other case is rule lora-bias-conflict.
+            # Rule lora-bias-conflict reports the other case.
             if name != "lora_bias" or not isinstance(block["init_lora_weights"], str):
                 yield Finding(
                     self, block.at(name), f"`{name}` has no effect: AdaLoRA does not read it", "key"
@@ -60,19 +60,20 @@ class InitSchemeIgnored(Rule):
     severity = "warning"
     summary = "init_lora_weights names a scheme, and AdaLoRA reads it as true"
     why = (
-        "AdaLoRA looks only at whether the value is true. gaussian, pissa, eva and the others give "
-        "its ordinary start: E zero, A and B normal with deviation 0.02. An empty string is false."
+        "AdaLoRA reads only whether the value is true. gaussian, pissa, eva and the other schemes "
+        "give its ordinary start: E is zero, A and B are normal with standard deviation 0.02. An "
+        "empty string counts as false."
     )
     bad = SOUND | {"init_lora_weights": "pissa"}
     hint = "set init_lora_weights to true"
-    safe_fix = "init_lora_weights becomes the true or false that AdaLoRA reads already"
+    safe_fix = "init_lora_weights becomes true or false, whichever AdaLoRA reads"
     inputs = ("init_lora_weights",)
     warns_at_construction = True
 
     def check(self, block: Block) -> Iterator[Finding]:
         value = block["init_lora_weights"]
         if block["lora_bias"] is True:
-            return  # rule lora-bias-conflict
+            return  # reported by rule lora-bias-conflict
         if isinstance(value, str) and value != "loftq":
             yield Finding(
                 self,
@@ -80,7 +81,8 @@ class InitSchemeIgnored(Rule):
                 f"`init_lora_weights` {value!r} has no effect: AdaLoRA reads it as "
                 f"{'true' if value else 'false'}",
                 remedy=Remedy(
-                    "Write what AdaLoRA reads", (Put(block.at("init_lora_weights"), bool(value)),)
+                    "Write the value that AdaLoRA reads",
+                    (Put(block.at("init_lora_weights"), bool(value)),),
                 ),
             )
 
@@ -90,7 +92,10 @@ class HighDropout(Rule):
     name = "high-dropout"
     severity = "warning"
     summary = f"lora_dropout is above {HIGHEST_DROPOUT}"
-    why = "Most of the adapter's input is thrown away at every step, and the scores get noisy."
+    why = (
+        "Most of the adapter's input is dropped at every step, and the importance scores become "
+        "noisy."
+    )
     bad = SOUND | {"lora_dropout": 0.7}
     hint = "use 0 to 0.3, as the paper does"
     inputs = ("lora_dropout",)
@@ -98,7 +103,9 @@ class HighDropout(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         if block["lora_dropout"] > HIGHEST_DROPOUT:
             yield Finding(
-                self, block.at("lora_dropout"), f"`lora_dropout` {block['lora_dropout']} is high"
+                self,
+                block.at("lora_dropout"),
+                f"`lora_dropout` {block['lora_dropout']} is above {HIGHEST_DROPOUT}",
             )
 
 
@@ -108,9 +115,9 @@ class SmallScale(Rule):
     severity = "info"
     summary = f"the effective scale lora_alpha / init_r is below {SMALLEST_SCALE}"
     why = (
-        "AdaLoRA multiplies its output by lora_alpha / (init_r + 1e-5) for ever, also when the "
-        "ranks have fallen. With the default lora_alpha 8 a large init_r makes that small; a LoRA "
-        "recipe with lora_alpha = 2 r has a scale of 2."
+        "AdaLoRA always multiplies its output by lora_alpha / (init_r + 1e-5), also after the "
+        "ranks have fallen. With the default lora_alpha 8, a large init_r makes this scale small. "
+        "A LoRA recipe with lora_alpha = 2 r has a scale of 2."
     )
     bad = SOUND | {"init_r": 96, "target_r": 64, "lora_alpha": 8}
     hint = "set lora_alpha near init_r, and tune the learning rate"
@@ -119,10 +126,10 @@ class SmallScale(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         scale = scale_of(block["lora_alpha"], block["init_r"])
         if scale < SMALLEST_SCALE:
-            spoken = "lora_alpha" if "lora_alpha" in block.values else "init_r"
+            marked = "lora_alpha" if "lora_alpha" in block.values else "init_r"
             yield Finding(
                 self,
-                block.at(spoken),
+                block.at(marked),
                 f"the effective scale is lora_alpha {block['lora_alpha']} / init_r "
                 f"{block['init_r']} = {scale:.3g}, also after pruning",
             )
@@ -132,7 +139,7 @@ class TargetsFromTable(Rule):
     code = "ADA414"
     name = "targets-from-table"
     severity = "info"
-    summary = "target_modules is not set: PEFT's table by model type decides"
+    summary = "target_modules is not set: PEFT chooses the targets by model type"
     why = (
         "PEFT knows default targets for some two dozen architectures. For any other model the "
         "adapter cannot be built, and the table may change between releases."
@@ -158,8 +165,8 @@ class RandomStart(Rule):
     severity = "info"
     summary = "init_lora_weights is false: the adapter changes the model from the first step"
     why = (
-        "A, E and B then start as random normal numbers, so the adapted model is not the base "
-        "model at step 0. PEFT has it for tests."
+        "A, E and B then start as random normal numbers, so at step 0 the adapted model differs "
+        "from the base model. PEFT offers this start for tests."
     )
     bad = SOUND | {"init_lora_weights": False}
     hint = "set init_lora_weights to true"
@@ -170,7 +177,7 @@ class RandomStart(Rule):
             yield Finding(
                 self,
                 block.at("init_lora_weights"),
-                "`init_lora_weights` is false: training starts from a randomly disturbed model",
+                "`init_lora_weights` is false: training starts from a randomly changed model",
             )
 
 
@@ -178,25 +185,28 @@ class TargetsExcluded(Rule):
     code = "ADA419"
     name = "targets-excluded"
     severity = "warning"
-    summary = "the same name stands in target_modules and in exclude_modules"
-    why = "exclude_modules wins, so the target has no effect; if all are excluded PEFT raises."
+    summary = "the same name is in target_modules and in exclude_modules"
+    why = (
+        "exclude_modules takes precedence, so the target has no effect. If every target is "
+        "excluded, PEFT raises."
+    )
     bad = SOUND | {"exclude_modules": ["v_proj"]}
     hint = "remove the name from one of the two lists"
     inputs = ("target_modules", "exclude_modules")
     only_if_set = ("exclude_modules",)
 
     def check(self, block: Block) -> Iterator[Finding]:
-        yield from _shared(self, block, "exclude_modules", "is excluded again")
+        yield from _shared(self, block, "exclude_modules", "is also excluded")
 
 
 class TargetsSaved(Rule):
     code = "ADA420"
     name = "targets-saved"
     severity = "warning"
-    summary = "the same name stands in target_modules and in modules_to_save"
+    summary = "the same name is in target_modules and in modules_to_save"
     why = (
-        "modules_to_save trains a full copy of the module; an adapter on the same module is either "
-        "part of that copy or never reached. One of the two was meant."
+        "modules_to_save trains a full copy of the module. An adapter on the same module is either "
+        "part of that copy or never reached, so only one of the two can be intended."
     )
     bad = SOUND | {"modules_to_save": ["q_proj"]}
     hint = "remove the name from one of the two lists"
@@ -204,7 +214,7 @@ class TargetsSaved(Rule):
     only_if_set = ("modules_to_save",)
 
     def check(self, block: Block) -> Iterator[Finding]:
-        yield from _shared(self, block, "modules_to_save", "is trained in full as well")
+        yield from _shared(self, block, "modules_to_save", "is also trained in full")
 
 
 def _shared(rule: Rule, block: Block, other: str, what: str) -> Iterator[Finding]:
@@ -236,7 +246,7 @@ class NoTargets(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         if block["target_modules"] in ([], "") and not block["target_parameters"]:
             yield Finding(
-                self, block.at("target_modules"), "`target_modules` names no module at all"
+                self, block.at("target_modules"), "`target_modules` is empty: it names no module"
             )
 
 

@@ -17,7 +17,7 @@ total_step: 1000
 
 
 class CommandRule(Rule):
-    """A rule about what the command is asked not to report; only the command finds it."""
+    """A rule about requests to suppress findings; only the command reports it."""
 
     language = "yaml"
     needs = "command"
@@ -27,16 +27,18 @@ class UnusedSuppression(CommandRule):
     code = "ADA011"
     name = "unused-suppression"
     severity = "warning"
-    summary = "a finding is suppressed that is not there"
+    summary = "a comment suppresses a finding that does not occur"
     why = (
-        "What was wrong has been corrected, or the comment stands at another line than the finding "
-        "(the one that the report points at). Left in place it would hide the next fault of this "
-        "kind. A code that this run does not look for is not judged."
+        "The fault has been corrected, or the comment is not at the line that the report names. "
+        "Left in place, the comment would hide the next fault of this kind. A code that this run "
+        "does not check is not reported as unused."
     )
     bad = _SOUND.replace("COMMENT", "adalora: ignore[ADA207]")
     good = _SOUND.replace("10  # COMMENT", "100  # adalora: ignore[ADA207]")
     hint = "remove the code"
-    safe_fix = "the code goes out of the comment; if it is the only one, the request goes as well"
+    safe_fix = (
+        "the code is removed from the comment; if it is the only one, the whole request is removed"
+    )
 
 
 class InvalidSuppression(CommandRule):
@@ -45,8 +47,8 @@ class InvalidSuppression(CommandRule):
     severity = "warning"
     summary = "a comment asks to suppress findings in a way that has no effect"
     why = (
-        "A request names every rule by its whole code or its name. One for everything, or for a "
-        "family of rules, would hide faults that nobody has seen yet, so it is refused."
+        "A request names each rule by its full code or its name. A request for everything, or for "
+        "a family of rules, would hide faults that nobody has seen yet, so it is refused."
     )
     bad = _SOUND.replace("COMMENT", "adalora: ignore")
     good = _SOUND.replace("10  # COMMENT", "100  # adalora: ignore[few-allocations]")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.faults import FaultKind, range_phrase
-from adalora_core.contract.fields.suggestions import TRAINERS_OWN, suggest_key
+from adalora_core.contract.fields.suggestions import TRAINER_SETTINGS, suggest_key
 from adalora_core.contract.fields.table import FIELDS, PEFT_TYPE, PEFT_VERSION
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
-from adalora_core.contract.rules.retyping import retyped
+from adalora_core.contract.rules.wrong_types import correct_type
 from adalora_core.contract.text.changes import Insert, Put, Remedy, Rename
 
 if TYPE_CHECKING:
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.fields.faults import Fault
 
-JUDGED_ELSEWHERE = frozenset({"total_step", "deltaT", "lora_alpha"})
-"""Fields whose lower bound has a rule of its own, because the consequence is worth a page."""
+BOUNDED_BY_OWN_RULE = frozenset({"total_step", "deltaT", "lora_alpha"})
+"""Fields whose lower bound has a rule of its own, which explains the consequence."""
 
 
 EDITOR_KEY = "$schema"
-"""Tells an editor which schema to use; PEFT drops it, and nothing is lost."""
+"""The key that names an editor's schema; PEFT drops it without harm."""
 
 
 def value_at(block: Block, fault: Fault) -> Any:
-    """Return the part of a field's value that a fault speaks of."""
+    """Return the part of a field's value that is wrong."""
     value = block.values[fault.name]
-    for step in fault.deeper:
+    for step in fault.subpath:
         value = value[step]
     return value
 
@@ -39,15 +39,15 @@ class MissingPeftType(Rule):
     code = "ADA101"
     name = "missing-peft-type"
     severity = "warning"
-    summary = "the configuration does not say peft_type"
+    summary = "the configuration has no peft_type"
     why = (
-        "PEFT picks the configuration class by peft_type. Without it the file is read by whatever "
-        "class the caller named, and every key that class does not know is dropped."
+        "PEFT chooses the configuration class by peft_type. Without it PEFT reads the file with "
+        "the class that the caller named, and drops every key that this class does not know."
     )
     bad = {key: value for key, value in SOUND.items() if key != "peft_type"}
     hint = 'add "peft_type": "ADALORA"'
     unsafe_fix = (
-        "peft_type is added before the other keys; a tool that takes no such key may object"
+        "peft_type is added before the other keys; a tool that does not know the key may refuse it"
     )
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -56,7 +56,7 @@ class MissingPeftType(Rule):
             yield Finding(
                 self,
                 block.path,
-                "`peft_type` is missing: nothing says AdaLoRA",
+                "`peft_type` is missing: the configuration does not name its method",
                 "key",
                 remedy=Remedy("Add peft_type", (change,), is_safe=False),
             )
@@ -66,40 +66,38 @@ class WrongType(Rule):
     code = "ADA102"
     name = "wrong-type"
     severity = "error"
-    summary = "a value has another type than its field"
+    summary = "a value does not have the type of its field"
     why = (
-        "PEFT checks no types. A string where a number belongs is stored as it is and fails far "
-        'from here, when the adapter is built or in the middle of training ("12" * 1.0).'
+        "PEFT does not check types. A string in place of a number is stored as it is and fails "
+        'later, when the adapter is built or in the middle of training ("12" * 1.0).'
     )
     bad = SOUND | {"init_r": "12"}
     hint = "write the value in the type that the message names"
     safe_fix = (
-        "a number that is written as a string becomes the number, and 0 or 1 where true or false "
-        "is meant becomes that"
+        "a number written as a string becomes a number; 0 or 1 in a boolean field becomes false or "
+        "true"
     )
     unsafe_fix = (
-        "true, false and null that are written as strings lose their quotes, and a single name "
-        "where a list of names is needed becomes a list"
+        "true, false and null written as strings lose their quotes; a single name in a list field "
+        "becomes a list"
     )
     needs = "faults"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for fault in block.faults(FaultKind.TYPE):
             if fault.name in block.misread_fields:
-                continue  # a rule on YAML says it better
+                continue  # reported by a rule of family ADA6xx
             field = FIELDS[fault.name]
             value = value_at(block, fault)
-            where = f"`{fault.name}`"
-            expected = kinds.phrase_of(field.kinds)
-            if fault.deeper:
-                where += "".join(f"[{step!r}]" for step in fault.deeper)
-                expected = f"{expected} as a whole"
+            got = kinds.name_of_value(value)
+            if fault.subpath:
+                got += " at " + "".join(f"[{step!r}]" for step in fault.subpath)
             yield Finding(
                 self,
-                block.at(fault.name, *fault.deeper),
-                f"{where} should be {expected}, got {kinds.name_of_value(value)}",
+                block.at(fault.name, *fault.subpath),
+                f"`{fault.name}` should be {kinds.phrase_of(field.kinds)}, got {got}",
                 hint=_unquoted_hint(value),
-                remedy=retyped(block, fault, value),
+                remedy=correct_type(block, fault, value),
             )
 
 
@@ -121,10 +119,11 @@ class OutOfRange(Rule):
     code = "ADA103"
     name = "out-of-range"
     severity = "error"
-    summary = "a number lies outside its legal range"
+    summary = "a number is outside its legal range"
     why = (
-        "PEFT checks only orth_reg_weight. A beta of 0 or 1 ends in a bare AssertionError when the "
-        "model is built, a target_r of 0 prunes everything, a negative dropout silently means none."
+        "PEFT checks only orth_reg_weight. A beta of 0 or 1 is an AssertionError without a message "
+        "when the model is built, a target_r of 0 prunes everything, and a negative dropout "
+        "silently means no dropout."
     )
     bad = SOUND | {"beta1": 1.5}
     hint = "choose a value inside the range that the message names"
@@ -138,7 +137,7 @@ class OutOfRange(Rule):
                 message = f"`{fault.name}` should fit into 64 bits, got {kinds.number_text(value)}"
                 yield Finding(self, block.at(fault.name), message)
                 continue
-            if fault.name in JUDGED_ELSEWHERE:
+            if fault.name in BOUNDED_BY_OWN_RULE:
                 continue
             message = f"`{fault.name}` should be {range_phrase(field)}, got {value!r}"
             if fault.name == "orth_reg_weight":
@@ -154,25 +153,28 @@ class UnknownKey(Rule):
     code = "ADA104"
     name = "unknown-key"
     severity = "warning"
-    summary = "PEFT does not know a key"
+    summary = "the configuration has a key that PEFT does not know"
     why = (
-        "PEFT drops unknown keys of a file with one warning and goes on: `delta_t: 10` trains with "
-        "deltaT 1. As a keyword argument an unknown key is a TypeError. It is only a warning here, "
-        f"because newer releases than {PEFT_VERSION} add keys; --strict-keys makes it an error."
+        "PEFT drops unknown keys of a file with one warning and continues: `delta_t: 10` trains "
+        "with deltaT 1. As a keyword argument an unknown key is a TypeError. The finding is only a "
+        f"warning, because newer releases than {PEFT_VERSION} add keys; --strict-keys makes it an "
+        "error."
     )
     bad = {key: value for key, value in SOUND.items() if key != "deltaT"} | {"delta_t": 10}
     hint = "remove the key, or spell it as PEFT does"
-    unsafe_fix = "the key gets the name that was probably meant, if that is not there yet"
+    unsafe_fix = (
+        "the key gets the name of the field that was probably meant, if that field is not set"
+    )
     needs = "faults"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for fault in block.faults(FaultKind.UNKNOWN):
             if not isinstance(fault.name, str):
-                continue  # rule non-string-key
+                continue  # reported by rule non-string-key
             if fault.name == EDITOR_KEY and not block.strict_keys:
                 continue
             meant = suggest_key(fault.name)
-            if block.has_foreign_keys and (meant is None or fault.name in TRAINERS_OWN):
+            if block.has_foreign_keys and (meant is None or fault.name in TRAINER_SETTINGS):
                 continue
             message = (
                 f"unexpected keyword argument `{fault.name}`: PEFT {PEFT_VERSION} has no such "
@@ -182,7 +184,9 @@ class UnknownKey(Rule):
             if meant is not None:
                 taken = meant in block.values
                 message += f"; did you mean `{meant}`?"
-                hint = f"remove it: `{meant}` is set too" if taken else f"rename it to `{meant}`"
+                hint = (
+                    f"remove the key: `{meant}` is set too" if taken else f"rename it to `{meant}`"
+                )
                 remedy = None if taken else _renamed(block, fault.name, meant)
             yield Finding(
                 self,
@@ -199,7 +203,7 @@ def _renamed(block: Block, name: str, meant: str) -> Remedy | None:
     path = block.at(name)
     prefix = str(path[-1]).removesuffix(name)
     if block.layout != "peft" and not prefix:
-        return None  # a key of the tool's own may be right for the tool
+        return None  # the key may be a setting of the tool
     return Remedy(f"Rename it to {meant}", (Rename(path, prefix + meant),), is_safe=False)
 
 
@@ -209,8 +213,8 @@ class WrongPeftType(Rule):
     severity = "error"
     summary = "peft_type is not ADALORA"
     why = (
-        "PEFT looks the class up by the exact string: `adalora` in lower case is a bare KeyError, "
-        "and any other method's name makes another adapter than the one that was meant."
+        "PEFT looks up the class by the exact string. `adalora` in lower case is a KeyError "
+        "without an explanation, and the name of another method builds another kind of adapter."
     )
     bad = SOUND | {"peft_type": "adalora"}
     hint = 'write "peft_type": "ADALORA"'
@@ -226,7 +230,7 @@ class WrongPeftType(Rule):
             path = block.at("peft_type")
             remedy = None
             if value.strip().upper() == PEFT_TYPE:
-                remedy = Remedy("Write it as PEFT does", (Put(path, PEFT_TYPE),))
+                remedy = Remedy("Write ADALORA", (Put(path, PEFT_TYPE),))
             elif value == "LORA":
                 message += (
                     "; LoraConfig(peft_type='ADALORA') writes this too: use the class AdaLoraConfig"
@@ -240,8 +244,8 @@ class IntegralFloat(Rule):
     severity = "error"
     summary = "a whole number is written with a decimal point where an integer is needed"
     why = (
-        "JSON Schema takes 12.0 for an integer, Python does not: torch refuses a float as a size, "
-        "so `init_r: 12.0` is a TypeError when the adapter is built."
+        "JSON Schema accepts 12.0 as an integer, and Python does not. torch refuses a float as a "
+        "size, so `init_r: 12.0` is a TypeError when the adapter is built."
     )
     bad = SOUND | {"init_r": 12.0}
     hint = "write the number without the decimal point"
@@ -251,7 +255,7 @@ class IntegralFloat(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         for fault in block.faults(FaultKind.INTEGRAL_FLOAT):
             value = value_at(block, fault)
-            path = block.at(fault.name, *fault.deeper)
+            path = block.at(fault.name, *fault.subpath)
             yield Finding(
                 self,
                 path,
@@ -265,10 +269,10 @@ class UnknownChoice(Rule):
     code = "ADA107"
     name = "unknown-choice"
     severity = "error"
-    summary = "a string is none of the values that its field may have"
+    summary = "a string is not one of the values that its field allows"
     why = (
-        "An unknown task_type is refused when the configuration is built; an unknown bias only "
-        "when the adapter is injected, as a NotImplementedError."
+        "An unknown task_type is refused when the configuration is built. An unknown bias is a "
+        "NotImplementedError, but only when the adapter is injected."
     )
     bad = SOUND | {"bias": "lora"}
     hint = "use one of the values that the message lists"
@@ -288,7 +292,7 @@ class UnknownChoice(Rule):
             hint = remedy = None
             if near:
                 meant = next(c for c in choices if c.upper() == near[0])
-                hint = f'did you mean "{meant}"?'
+                hint = f'write "{meant}"'
                 is_safe = value.strip().upper() == near[0]
                 remedy = Remedy(f"Write {meant}", (Put(path, meant),), is_safe)
             yield Finding(self, path, message, hint=hint, remedy=remedy)
@@ -300,8 +304,9 @@ class RuntimeConfigInFile(Rule):
     severity = "warning"
     summary = "runtime_config is set in a configuration"
     why = (
-        "It holds settings of one process. PEFT removes it when it saves and drops it with a "
-        "warning when it loads, so it has no effect in a file, and AdaLoRA does not read it at all."
+        "runtime_config holds settings of one process. PEFT removes it when it saves and drops it "
+        "with a warning when it loads, so it has no effect in a file. AdaLoRA does not read it at "
+        "all."
     )
     bad = SOUND | {"runtime_config": {"ephemeral_gpu_offload": True}}
     hint = "remove runtime_config"
@@ -322,9 +327,12 @@ class RepeatedEntry(Rule):
     name = "repeated-entry"
     severity = "info"
     summary = "a list of modules names one module twice"
-    why = "PEFT turns the list into a set, so the repetition does nothing; often a typing slip."
+    why = (
+        "PEFT turns the list into a set, so the repetition has no effect. Often it is a typing "
+        "mistake."
+    )
     bad = SOUND | {"target_modules": ["q_proj", "v_proj", "q_proj"]}
-    hint = "remove the repetition, or write the name that was meant"
+    hint = "remove the repetition, or write the intended name"
     inputs = ("target_modules", "exclude_modules", "modules_to_save")
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -349,7 +357,7 @@ class NonFinite(Rule):
     severity = "error"
     summary = "a number is NaN or infinite"
     why = (
-        "JSON has no such numbers, other readers refuse the file, and NaN passes every comparison "
+        "JSON has no such numbers, and other readers refuse the file. NaN passes every comparison "
         "that PEFT makes: a NaN weight makes the loss NaN at the first step."
     )
     bad = (
@@ -363,7 +371,7 @@ class NonFinite(Rule):
         return [
             Finding(
                 self,
-                block.at(fault.name, *fault.deeper),
+                block.at(fault.name, *fault.subpath),
                 f"`{fault.name}` should be finite, got {value_at(block, fault)!r}",
             )
             for fault in block.faults(FaultKind.NONFINITE)

@@ -1,4 +1,4 @@
-"""Family ADA7xx: what depends on the release of PEFT."""
+"""Family ADA7xx: settings whose effect depends on the PEFT release."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from adalora_core.contract.fields.block import Block
 
 ORTH_ZERO_SINCE = (0, 20)
-"""First release whose forward takes a penalty weight of 0."""
+"""The first PEFT release whose forward accepts a penalty weight of 0."""
 
 TOTAL_STEP_ENFORCED_SINCE = "0.15.0"
 
@@ -40,14 +40,14 @@ class KeyNewerThanPeft(Rule):
     code = "ADA701"
     name = "key-newer-than-peft"
     severity = "warning"
-    summary = "a key that is set came with a later PEFT than --peft-version names"
+    summary = "the configuration has a key that is newer than the PEFT of --peft-version"
     why = (
-        "An older PEFT drops the key of a file with a warning and trains without the setting; as a "
-        "keyword argument it is a TypeError. Only asked for with --peft-version."
+        "An older PEFT drops the key of a file with a warning and trains without the setting. As a "
+        "keyword argument the key is a TypeError. This rule is checked only with --peft-version."
     )
     bad = SOUND | {"exclude_modules": ["lm_head"]}
     example_options = {"peft_version": "0.13"}
-    asked_for_by = "peft_version"
+    needs_option = "peft_version"
     hint = "upgrade PEFT, or remove the key"
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -61,7 +61,7 @@ class KeyNewerThanPeft(Rule):
                 yield Finding(
                     self,
                     block.at(name),
-                    f"`{name}` came with PEFT {field.added}; PEFT "
+                    f"`{name}` was added in PEFT {field.added}; PEFT "
                     f"{'.'.join(map(str, block.peft_version))} ignores it",
                     "key",
                 )
@@ -73,8 +73,8 @@ class NullTotalStepInAdapter(Rule):
     severity = "error"
     summary = "a saved adapter has no total_step: PEFT no longer loads it"
     why = (
-        f"PEFT checks total_step since {TOTAL_STEP_ENFORCED_SINCE}, also when it loads an adapter "
-        "for inference, where the number plays no part. Adapters saved before, by runs that never "
+        f"Since {TOTAL_STEP_ENFORCED_SINCE} PEFT requires total_step also when it loads an adapter "
+        "for inference, where the number has no effect. Older adapters, saved by runs that never "
         "set it, raise a ValueError. The runtime adalora-core loads them with a warning."
     )
     bad = {key: value for key, value in SOUND.items() if key != "total_step"} | {
@@ -83,8 +83,8 @@ class NullTotalStepInAdapter(Rule):
     }
     good = bad | {"total_step": 1000}
     hint = (
-        "write the number of steps that it was trained for; for inference any number above "
-        "tinit + tfinal will do"
+        "set total_step to the number of steps of the training run; for inference any number above "
+        "tinit + tfinal works"
     )
     inputs = ("inference_mode", "total_step")
     only_if_set = ("inference_mode",)
@@ -109,11 +109,12 @@ class OrthZeroOnOldPeft(Rule):
     severity = "warning"
     summary = "orth_reg_weight is 0, which PEFT before 0.20 refuses in forward"
     why = (
-        "Older releases raise a ValueError in the first forward unless the weight is positive, so "
-        "the configuration does not travel. --peft-version 0.20 or later silences this."
+        "PEFT before 0.20 raises a ValueError in the first forward unless the weight is positive, "
+        "so the configuration does not run there. --peft-version 0.20 or later suppresses this "
+        "finding."
     )
     bad = SOUND | {"orth_reg_weight": 0}
-    hint = "use a tiny weight such as 1e-06 where old releases must run it"
+    hint = "set a tiny weight such as 1e-06 if older releases must run the configuration"
     inputs = ("orth_reg_weight",)
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -132,8 +133,8 @@ class NewerFile(Rule):
     code = "ADA704"
     name = "newer-file"
     severity = "info"
-    summary = f"the file was written by a later PEFT than {PEFT_VERSION}, which this contract knows"
-    why = "Keys of that release look unknown here, and its checks may differ."
+    summary = f"the file was written by a later PEFT than the contract's {PEFT_VERSION}"
+    why = "New keys of that release are unknown to this contract, and PEFT's checks may differ."
     bad = SOUND | {"peft_version": "99.0.0"}
     hint = "upgrade adalora-core"
     inputs = ("peft_version",)
@@ -144,7 +145,7 @@ class NewerFile(Rule):
             yield Finding(
                 self,
                 block.at("peft_version"),
-                f"written by PEFT {version}; the contract is that of PEFT {PEFT_VERSION}",
+                f"`peft_version` is {version}, but this contract describes PEFT {PEFT_VERSION}",
             )
 
 

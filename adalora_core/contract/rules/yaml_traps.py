@@ -1,4 +1,4 @@
-"""Family ADA6xx: YAML that does not mean what it seems to, or not to every reader."""
+"""Family ADA6xx: YAML whose meaning differs from its look, or from reader to reader."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from adalora_core.contract.rules.base import Finding, Rule
 from adalora_core.contract.rules.input import SourceRule
 from adalora_core.contract.text import problems
 from adalora_core.contract.text.changes import Put, Remedy
-from adalora_core.contract.text.writing import spelled_for_all
+from adalora_core.contract.text.writing import portable_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,22 +49,24 @@ class ExponentIsString(Rule):
     severity = "error"
     summary = "a number such as 1e-4 is a string to PyYAML"
     why = (
-        "YAML 1.1, which PyYAML and with it most trainers read, wants a dot and a signed exponent "
-        "in a number: `1e-4` is the string '1e-4'. Readers of YAML 1.2 take it for a number, so "
-        "one and the same file trains differently, or crashes, with the next tool."
+        "PyYAML, and with it most trainers, reads YAML 1.1, where a number with an exponent needs "
+        "a dot and a sign: `1e-4` is the string '1e-4'. Readers of YAML 1.2 take it as a number. "
+        "The same file trains differently, or crashes, with another tool."
     )
     bad = _GOOD.replace("1.0e-1", "1e-1")
     good = _GOOD
     language = "yaml"
     hint = "write a dot and a sign: 1.0e-4"
-    safe_fix = "the number is spelled so that every reader takes it for one: 1e-4 as 1.0e-4"
+    safe_fix = (
+        "the number is written so that every reader takes it as a number: 1e-4 becomes 1.0e-4"
+    )
     needs = "ambiguous-scalars"
 
     def check(self, block: Block) -> Iterator[Finding]:
         for scalar, field in _ambiguous(block, "exponent"):
             if field.is_number:
                 value = float(scalar.text.replace("_", ""))
-                spelled = spelled_for_all(scalar.text)
+                spelled = portable_number(scalar.text)
                 put = Put(scalar.path, value, spelled)
                 if kinds.NUMBER not in field.kinds and value.is_integer():
                     spelled, put = str(int(value)), Put(scalar.path, int(value))
@@ -73,7 +75,7 @@ class ExponentIsString(Rule):
                     scalar.path,
                     f"`{field.name}`: {scalar.text} is a string to PyYAML, not a number",
                     hint=f"write {spelled}",
-                    remedy=Remedy("Spell it so that every reader takes it for a number", (put,)),
+                    remedy=Remedy("Write it so that every reader takes it as a number", (put,)),
                 )
 
 
@@ -81,14 +83,14 @@ class Octal(Rule):
     code = "ADA602"
     name = "octal"
     severity = "error"
-    summary = "an integer with a leading zero, or 0o, means another number to other readers"
-    why = "PyYAML reads 010 as octal 8 and 0o10 as a string; readers of YAML 1.2 as 10 and as 8."
+    summary = "readers of YAML disagree about an integer with a leading 0 or 0o"
+    why = "PyYAML reads 010 as octal, 8, and 0o10 as a string. Readers of YAML 1.2 read 10 and 8."
     bad = _GOOD.replace("init_r: 12", "init_r: 014")
     good = _GOOD
     language = "yaml"
     hint = "write the number in decimal without a leading zero"
-    safe_fix = "0o14, which no reader takes for another number, becomes 12"
-    unsafe_fix = "014 becomes the number that PyYAML, and with it the trainer, reads today: 12"
+    safe_fix = "0o14, which no reader takes as another number, becomes 12"
+    unsafe_fix = "014 becomes 12, the number that PyYAML, and with it the trainer, reads today"
     needs = "ambiguous-scalars"
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -112,16 +114,16 @@ class BooleanWord(Rule):
     code = "ADA603"
     name = "boolean-word"
     severity = "error"
-    summary = "yes, no, on and off are booleans to PyYAML and strings to others"
+    summary = "yes, no, on and off are booleans to PyYAML and strings to other readers"
     why = (
-        "YAML 1.1 has 22 spellings of true and false. `bias: no` is false, not a word; where a "
-        "boolean is meant, readers of YAML 1.2 get a string, which is only a warning here."
+        "YAML 1.1 has 22 spellings of true and false, so `bias: no` is false, not a word. Readers "
+        "of YAML 1.2 get a string. In a boolean field the finding is only a warning."
     )
     bad = _GOOD + "bias: off\n"
     good = _GOOD
     language = "yaml"
     hint = "write true or false, or quote the word"
-    safe_fix = "where true or false is meant, yes, no, on and off become that"
+    safe_fix = "in a boolean field yes and on become true, no and off become false"
     unsafe_fix = 'no or off as the bias becomes "none"'
     needs = "ambiguous-scalars"
 
@@ -154,7 +156,7 @@ class Sexagesimal(Rule):
     good = _GOOD
     language = "yaml"
     hint = "write the number in decimal"
-    safe_fix = "where a number is meant, it is written in decimal: 3:20 as 200"
+    safe_fix = "in a number field the value is written in decimal: 3:20 becomes 200"
     needs = "ambiguous-scalars"
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -164,7 +166,7 @@ class Sexagesimal(Rule):
                 self,
                 scalar.path,
                 f"`{field.name}`: {scalar.text} is {kinds.name_of_value(value)} to PyYAML",
-                hint=f"write {value}" if field.is_number else "quote it",
+                hint=f"write {value}" if field.is_number else "quote the value",
                 remedy=Remedy("Write it in decimal", (Put(scalar.path, value),))
                 if field.is_number
                 else None,
@@ -180,7 +182,7 @@ class Date(Rule):
     bad = _GOOD + "revision: 2024-01-01\n"
     good = _GOOD
     language = "yaml"
-    hint = "quote it"
+    hint = "quote the value"
     safe_fix = "the date is put into quotes"
     needs = "ambiguous-scalars"
 
@@ -198,7 +200,7 @@ class Underscore(Rule):
     code = "ADA606"
     name = "underscore"
     severity = "warning"
-    summary = "underscores in a number are allowed by PyYAML and not by others"
+    summary = "PyYAML allows underscores in a number, and other readers do not"
     why = "YAML 1.1 reads 1_000 as 1000; YAML 1.2 as a string."
     bad = _GOOD.replace("total_step: 1000", "total_step: 1_000")
     good = _GOOD
@@ -210,7 +212,7 @@ class Underscore(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         for scalar, field in _ambiguous(block, "underscore"):
             value = block.values[field.name]
-            # A whole number in decimal: 0_14 without underscores is octal still.
+            # Write a whole number in decimal: 0_14 without its underscore would still be octal.
             plain = str(value) if isinstance(value, int) else scalar.text.replace("_", "")
             yield Finding(
                 self,
@@ -226,7 +228,10 @@ class NonStringKey(SourceRule):
     name = "non-string-key"
     severity = "error"
     summary = "a key is a number, a boolean, a date or null"
-    why = "Keys become names of Python arguments; `on:` is true to PyYAML, not a word."
+    why = (
+        "Keys become names of Python arguments, which are strings. To PyYAML `on:` is the key "
+        "true, not a word."
+    )
     bad = _GOOD + "on: 3\n"
     good = _GOOD
     language = "yaml"
@@ -237,10 +242,10 @@ class UnknownTag(SourceRule):
     code = problems.UNKNOWN_TAG
     name = "unknown-tag"
     severity = "error"
-    summary = "a tag that PyYAML's safe loader refuses, such as !!python/object"
+    summary = "a value has a tag that PyYAML's safe loader refuses, such as !!python/object"
     why = (
-        "yaml.safe_load stops at it, and a loader that obeys it runs code from the file. Nothing "
-        "of the kind is ever run here."
+        "yaml.safe_load raises at such a tag, and a loader that obeys it runs code from the file. "
+        "adalora-core never runs such code."
     )
     bad = _GOOD + "revision: !!python/object/apply:os.getcwd []\n"
     good = _GOOD

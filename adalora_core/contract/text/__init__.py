@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from adalora_core.contract.text.document import Document, Format
     from adalora_core.contract.text.limits import Limits
 
-# Imported when the first document of the format comes: JSON must not pay for YAML.
+# Imported with the first document of the format, so that JSON does not pay for YAML.
 _MODULES: dict[Format, str] = {"json": "json_source", "yaml": "yaml_source", "toml": "toml_source"}
 
 
 def decode(raw: bytes, format: Format, limits: Limits) -> Document:  # noqa: A002 - the option's name
-    """Decode the bytes of a file; whatever is wrong with them becomes a problem of the document."""
+    """Decode the bytes of a file; each fault of the text becomes a problem of the document."""
     encoded = to_text(raw, limits)
     encoded.raw = raw
     if encoded.fatal:
@@ -35,7 +35,7 @@ def read(
     limits: Limits,
     format: Format | None = None,  # noqa: A002 - the option's name
 ) -> Document:
-    """Read and decode a file, in the format that its suffix stands for if none is given.
+    """Read and decode a file, in the given format or else in that of its suffix.
 
     Raises:
         OSError: the file is missing, unreadable or not a regular file.

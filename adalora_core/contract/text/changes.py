@@ -1,4 +1,4 @@
-"""What a fix does to a decoded document: values and names, before any text is written."""
+"""Apply the changes of a fix to a decoded document, before any text is written."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Another value at a place that is there.
+    """Replace the value at an existing place.
 
     Args:
         path: the place, from the document's top.
-        value: what shall be read there.
-        yaml: how to write it in YAML, if not in the usual way.
+        value: the new value.
+        yaml: the value as YAML text, where the usual form is not wanted.
     """
 
     path: Path
@@ -30,7 +30,7 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """Another name for a key that is there; its value stays."""
+    """Rename an existing key; its value stays."""
 
     path: Path
     name: str
@@ -38,7 +38,7 @@ class Rename:
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """A new key, before all others of its mapping."""
+    """Add a key before all others of its mapping."""
 
     path: Path
     value: Any
@@ -49,13 +49,13 @@ Change = Put | Rename | Insert
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """What a rule proposes; nothing in it removes a key.
+    """The changes that a rule proposes; none of them removes a key.
 
     Args:
-        description: what is done, as an order: "Write it as an integer".
-        changes: what is done to the document.
-        is_safe: whether the file goes on meaning what it says: PEFT reads the same, or could not
-            work with what was there and only one reading is possible.
+        description: the remedy as an imperative: "Write it as an integer".
+        changes: the changes to the document.
+        is_safe: whether the meaning stays: PEFT reads the same as before, or could not work with
+            the old value and only one reading is possible.
     """
 
     description: str
@@ -64,16 +64,16 @@ class Remedy:
 
 
 class ConflictError(Exception):
-    """A change cannot be made; the text says why."""
+    """A change cannot be made; the message gives the reason."""
 
 
 def changed(value: Any, changes: Iterable[Change]) -> Any:
     """Return a copy of a decoded document with all changes made.
 
-    What aliases share in the document is shared in the copy, so it changes everywhere.
+    A value that several aliases share is shared in the copy too, so it changes everywhere.
 
     Raises:
-        ConflictError: a place is not there, or a name is taken.
+        ConflictError: a place does not exist, or a name is taken.
     """
     root = copy.deepcopy(value)
     puts = [change for change in changes if isinstance(change, Put)]
@@ -95,7 +95,7 @@ def _rebuild(mapping: Any, names: dict[Any, str], before: dict[Any, Any]) -> Non
     """Rename keys of a mapping in place, and put new ones before them."""
     for name in (*names.values(), *before):
         if name in mapping:
-            raise ConflictError(f"there is a key {name!r} already")
+            raise ConflictError(f"the key {name!r} exists already")
     entries = before | {names.get(key, key): value for key, value in mapping.items()}
     mapping.clear()
     mapping.update(entries)
@@ -120,15 +120,15 @@ def _node(root: Any, path: Iterable[str | int]) -> Any:
     return node
 
 
-_MOVED = "another fix has moved its place"
+_MOVED = "another fix has moved the place"
 
 
 def same(one: Any, other: Any) -> bool:
-    """Return whether two decoded documents are equal in every type too: 12 is not 12.0."""
+    """Return whether two decoded documents are equal, types included: 12 is not 12.0."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
-        # Sets of keys and their types: True and 1 are one key to Python.
+        # Compare the keys with their types: to Python, True and 1 are the same key.
         if {(type(k), k) for k in one} != {(type(k), k) for k in other}:
             return False
         return all(same(value, other[key]) for key, value in one.items())

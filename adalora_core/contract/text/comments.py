@@ -1,4 +1,4 @@
-"""Where the comments of a text are: a hash inside of a string is none."""
+"""Find the comments of a text; a hash inside a string does not begin one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A decoded text: its values, the way from a path to a place, and the problems of the text."""
+"""Hold a decoded text: its values, their positions, and the problems of the text."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Format = Literal["json", "yaml", "toml"]
 
 @dataclass(frozen=True, slots=True)
 class AmbiguousScalar:
-    """A plain scalar whose YAML text does not mean what it seems to, or not to every reader.
+    """A plain YAML scalar whose meaning differs from its look, or from reader to reader.
 
     Args:
         kind: the ambiguity, as `yaml_scalars.ambiguity` names it, or `tag`.
-        path: where, from the document's top.
+        path: the path of the scalar, from the document's top.
         text: the scalar as it is written.
     """
 
@@ -32,7 +32,7 @@ class AmbiguousScalar:
 
 
 class Locator(Protocol):
-    """The way from a path to its text; a path that leads too far gives the nearest place on it."""
+    """Finds the text at a path; for a path that does not exist, that of its nearest parent."""
 
     def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
         """Return the extent of the key or the value at `path`."""
@@ -44,12 +44,12 @@ class Document:
 
     Args:
         text: the text that offsets count in.
-        value: what it decodes to; meaningless if `fatal`.
+        value: the decoded value; meaningless if `fatal`.
         problems: the faults of the text itself.
-        fatal: whether there is no value to look at.
-        locator: the way from a path to a place.
+        fatal: whether the text could not be decoded.
+        locator: finds the text at a path.
         ambiguous_scalars: scalars that YAML reads unexpectedly.
-        format: what the text is written in.
+        format: the format of the text.
         is_text: whether there is a text; false where the source was a mapping.
         raw: the bytes of the text, as a file holds them.
     """

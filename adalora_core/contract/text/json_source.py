@@ -1,4 +1,4 @@
-"""Decode JSON with the standard decoder; find a position by walking the text on demand."""
+"""Decode JSON with the standard decoder; scan the text when a position is asked for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BLANK = re.compile(r"[ \t\n\r]*")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
 _SUSPICIOUS = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
-"""Escapes that a string may be spoilt by: halves of a surrogate pair, and NUL."""
+"""Escapes that can make a string invalid: halves of a surrogate pair, and NUL."""
 
 
 class _RepeatedKeyError(Exception):
@@ -39,7 +39,7 @@ _PLAIN = json.JSONDecoder()
 
 
 def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
-    """Decode JSON text; whatever is wrong with it becomes a problem of the document."""
+    """Decode JSON text; each fault of the text becomes a problem of the document."""
     document = Document(text)
     if not text.strip(" \t\n\r"):
         return _fail(document, problems.EMPTY_INPUT, 0, "the document is empty")
@@ -56,7 +56,7 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     except json.JSONDecodeError as error:
         return _fail(document, problems.SYNTAX_ERROR, *_explained(error))
     except RecursionError:
-        message = "nested too deep for this interpreter"
+        message = "the document is nested too deeply for this interpreter"
         return _fail(document, problems.LIMIT_EXCEEDED, 0, message)
     except ValueError:
         # CPython refuses to convert integers of more than 4300 digits.
@@ -84,9 +84,9 @@ def _excess(text: str, limits: Limits) -> tuple[int, str] | None:
     if brackets > limits.depth:
         too_deep = _first_too_deep(text, limits.depth)
         if too_deep is not None:
-            return too_deep, f"nested deeper than {limits.depth} levels"
+            return too_deep, f"the document is nested deeper than {limits.depth} levels"
     if text.count(",") + text.count(":") + brackets >= limits.nodes:
-        return 0, f"more than {limits.nodes} values"
+        return 0, f"the document has more than {limits.nodes} values"
     return None
 
 
@@ -99,28 +99,28 @@ def _fail(
 
 
 def _explained(error: json.JSONDecodeError) -> tuple[int, str, str | None]:
-    """Return position, message and hint of a decoding error, in words that say what to do."""
+    """Return the position, the message and the hint for a decoding error."""
     text, at = error.doc, error.pos
     message = f"not valid JSON: {error.msg[:1].lower()}{error.msg[1:]}"
     comma = _trailing_comma(error)
     if comma is not None:
-        return comma, "not valid JSON: a comma before the closing bracket", "remove it"
+        return comma, "not valid JSON: a comma before the closing bracket", "remove the comma"
     if text.startswith(("/", "#"), at):
         return at, "not valid JSON: JSON has no comments", "remove the comment, or use YAML"
     if text.startswith("'", at):
         return at, message, "write JSON strings in double quotes"
     for word, json_word in (("True", "true"), ("False", "false"), ("None", "null")):
         if text.startswith(word, at):
-            return at, f"not valid JSON: {word} is Python", f"write {json_word}"
+            return at, f"not valid JSON: {word} is Python's spelling", f"write {json_word}"
     if error.msg.startswith("Extra data"):
-        return at, "not valid JSON: there is text behind the document", "remove it"
+        return at, "not valid JSON: there is text after the document", "remove that text"
     if not text[at:].strip():
         return at, "not valid JSON: the text ends too early", "check whether the file is cut off"
     return at, message, None
 
 
 def _trailing_comma(error: json.JSONDecodeError) -> int | None:
-    """Return the position of a comma before a closing bracket, if that is what is wrong."""
+    """Return the position of a comma before a closing bracket, if that is the fault."""
     if error.msg.startswith("Illegal trailing comma"):  # since Python 3.13, at the comma
         return error.pos
     before = error.doc[: error.pos].rstrip()
@@ -156,7 +156,7 @@ def _repeated_keys(value: Any, locator: JsonLocator) -> list[tuple[Path, str]]:
 
 
 class JsonLocator:
-    """The extents of keys and values in text that is known to be valid JSON.
+    """Finds the extents of keys and values in valid JSON text.
 
     One container is read at a time; the values inside are skipped by the C decoder.
     """
@@ -166,7 +166,7 @@ class JsonLocator:
         self._members: dict[Path, list[tuple[str | int, Extent | None, Extent]]] = {}
 
     def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
-        """Return the extent of the key or value; of the nearest place if the path leads too far."""
+        """Return the extent of the key or value, or of its nearest parent if it does not exist."""
         extent = self._value_extent(())
         for depth, step in enumerate(path):
             # Of a repeated key the last one counts, as in the decoded value.
@@ -177,7 +177,7 @@ class JsonLocator:
             else:
                 break
         if at == "key" and not path:
-            # The whole document as a "key" would underline everything: its first character.
+            # The document has no key; its first character is marked, not all of it.
             return extent[0], extent[0] + 1
         return extent
 

@@ -1,4 +1,4 @@
-"""How much a source may ask of this process, and the one place where the numbers stand."""
+"""Limit the size and the depth of a source, to protect the process that reads it."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Limits:
             name = name.strip().replace("_", "-")
             if name not in names or not number.strip().isdecimal() or not int(number):
                 raise ValueError(
-                    f"a limit is NAME=NUMBER with a name of {', '.join(names)} and a positive "
-                    f"integer, got {setting!r}"
+                    f"a limit should be NAME=NUMBER, with a name of {', '.join(names)} and a "
+                    f"positive integer, got {setting!r}"
                 )
             changes[name.replace("-", "_")] = int(number)
         return dataclasses.replace(cls(), **changes)

@@ -31,7 +31,7 @@ def from_pointer(pointer: str) -> tuple[str, ...]:
         return ()
     if not pointer.startswith("/"):
         raise ValueError(
-            f"a JSON pointer starts with '/', got {pointer!r}; write for example /model/peft"
+            f"a JSON pointer should start with '/', got {pointer!r}; write for example /model/peft"
         )
     return tuple(step.replace("~1", "/").replace("~0", "~") for step in pointer[1:].split("/"))
 

@@ -1,6 +1,6 @@
-"""Problems of a text, before any rule sees it: a code, a message and a place.
+"""Describe the problems of a text: a code, a message and a place for each.
 
-Readers of text know no rules. The rule that explains a code takes it from here.
+Readers of text do not know the rules; the rule that explains a code takes the code from here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NON_STRING_KEY = "ADA607"
 UNKNOWN_TAG = "ADA608"
 
 MOST_RELATED = 8
-"""Places of one repeated key that are named besides the last."""
+"""The most places of a repeated key that a problem names besides the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,13 @@ class Problem:
     """A fault of the text.
 
     Args:
-        code: of the rule that explains it.
-        message: what is wrong, with the values concerned.
-        path: where, from the document's top.
-        at: whether the key or the value is meant.
-        hint: what to do, if not what the rule recommends.
+        code: the code of the rule that explains it.
+        message: the subject, the problem and the values.
+        path: the path of the problem, from the document's top.
+        at: whether the key or the value is marked.
+        hint: the hint, where it differs from the rule's.
         offset: the position in the text, where a path cannot name it.
-        related: other extents of the text with a word on each.
+        related: other extents of the text, each with a note.
     """
 
     code: str

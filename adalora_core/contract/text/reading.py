@@ -35,7 +35,7 @@ _MARKS = (
 
 
 def format_of(name: str | os.PathLike[str]) -> Format:
-    """Return the format that a file's suffix stands for; JSON where it stands for none."""
+    """Return the format of a file by its suffix; JSON for any other suffix."""
     return SUFFIXES.get(os.path.splitext(name)[1].lower(), "json")  # noqa: PTH122 - many files
 
 
@@ -66,7 +66,7 @@ def read_bytes(path: str | os.PathLike[str], limits: Limits) -> bytes:
     try:
         chunks = []
         left = limits.file_bytes + 1
-        # Large requests, small buffers: a regular file ends where less comes than was asked for.
+        # Read in chunks; a regular file ends where a read returns less than was asked for.
         while left > 0:
             asked = min(left, _CHUNK)
             chunk = os.read(descriptor, asked)
@@ -80,9 +80,9 @@ def read_bytes(path: str | os.PathLike[str], limits: Limits) -> bytes:
 
 
 def to_text(raw: bytes, limits: Limits) -> Document:
-    """Decode bytes as UTF-8; the document has no value yet, and is fatal if it has no text."""
+    """Decode bytes as UTF-8 into a document without a value; fatal if they are not text."""
     if len(raw) > limits.file_bytes:
-        message = f"more than {limits.file_bytes} bytes"
+        message = f"the document has more than {limits.file_bytes} bytes"
         return _fatal("", Problem(problems.LIMIT_EXCEEDED, message, offset=0))
     for mark, name in _MARKS:
         if raw.startswith(mark):
@@ -95,7 +95,7 @@ def to_text(raw: bytes, limits: Limits) -> Document:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        # The text before the fault, so that the position has a line.
+        # Keep the text before the fault, so that its position has a line.
         text = raw[: error.start].decode("utf-8")
         byte = f"byte {raw[error.start]:#04x} at offset {error.start}"
         return _fatal(text, _encoding(f"{byte} is not UTF-8 ({error.reason})", len(text)))

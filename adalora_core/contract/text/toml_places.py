@@ -1,4 +1,4 @@
-"""Positions in TOML: a scanner over text that the standard parser has accepted."""
+"""Find positions in TOML text that the standard parser has accepted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Key = tuple[str, tuple[int, int]]
 
 
 def places(text: str) -> Place:
-    """Return where everything in `text` stands; the text must be valid TOML."""
+    """Return the position of every key and value in `text`, which must be valid TOML."""
     return _Scanner(text).document()
 
 
@@ -67,7 +67,7 @@ class _Scanner:
         self._put(target, last, self._value())
 
     def _descend(self, table: Place, keys: list[Key]) -> Place:
-        """Go into tables, made where they are new; of an array of tables into the last one."""
+        """Return the table at `keys`, made if it is new; in an array of tables, the last one."""
         for key in keys:
             known = table.inside.get(key[0])
             if known is None:

@@ -1,4 +1,4 @@
-"""Decode TOML with the standard parser; find positions with a scanner on demand."""
+"""Decode TOML with the standard parser; scan the text when a position is asked for."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ _REPEATED = ("Cannot overwrite", "Cannot declare", "Cannot mutate", "Duplicate i
 
 
 def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
-    """Decode TOML text; whatever is wrong with it becomes a problem of the document."""
+    """Decode TOML text; each fault of the text becomes a problem of the document."""
     document = Document(text)
     if not text.strip():
         return _fail(document, Problem(problems.EMPTY_INPUT, "the document is empty", offset=0))
     if text.count("=") + text.count(",") >= limits.nodes:
-        return _fail(document, _limit(f"more than {limits.nodes} values"))
+        return _fail(document, _limit(f"the document has more than {limits.nodes} values"))
     try:
         document.value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         return _fail(document, _explained(document, str(error)))
     except RecursionError:
-        return _fail(document, _limit(f"nested deeper than {limits.depth} levels"))
+        return _fail(document, _limit(f"the document is nested deeper than {limits.depth} levels"))
     except ValueError:
         # CPython refuses to convert integers of more than 4300 digits.
         number = re.search(r"\d{4300,}", text.replace("_", ""))
-        message = "an integer has too many digits" if number else "a value that Python has not"
+        message = "an integer has too many digits" if number else "a value is out of Python's range"
         return _fail(document, _limit(message))
     if _is_too_deep(document.value, limits.depth):
-        return _fail(document, _limit(f"nested deeper than {limits.depth} levels"))
+        return _fail(document, _limit(f"the document is nested deeper than {limits.depth} levels"))
     document.locator = _LazyLocator(text)
     return document
 
@@ -82,7 +82,7 @@ def _is_too_deep(value: Any, depth: int) -> bool:
 
 
 class _LazyLocator:
-    """Scans the text when the first position is asked for."""
+    """Finds keys and values; scans the text when the first position is asked for."""
 
     def __init__(self, text: str) -> None:
         self._text = text

@@ -1,4 +1,4 @@
-"""Positions of a decoded document as a tree beside its values; YAML and TOML build one."""
+"""Hold the positions of a YAML or TOML document as a tree beside its values."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Place:
-    """Where a value stands, and the keys and values inside it.
+    """The position of a value, and those of the keys and values inside it.
 
     Args:
         start, end: extent of the value.
         keys: extents of a mapping's keys.
         inside: places of a mapping's values by key, or of a list's by index.
-        nodes: values inside and this one, counted as often as aliases repeat them.
-        height: levels below this one.
+        nodes: this value and those inside, counted as often as aliases repeat them.
+        height: levels of nesting below this value.
     """
 
     start: int
@@ -37,7 +37,7 @@ class TreeLocator:
         self._top = top
 
     def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
-        """Return where the key or value stands; the nearest place if the path leads too far."""
+        """Return the extent of the key or value, or of its nearest parent if it does not exist."""
         place, key = self._top, None
         for step in path:
             if step not in place.inside:
@@ -46,8 +46,8 @@ class TreeLocator:
             key = place.keys.get(step)
             place = place.inside[step]
         if at == "key":
-            # What is absent is shown at the document's first character.
+            # An absent key is marked at the first character of its nearest parent.
             return key or (place.start, min(place.start + 1, len(self._text)))
-        # A block in YAML ends where the next line begins: without the blanks before it.
+        # A YAML block ends where the next line begins; leave out the blanks before that line.
         end = place.start + len(self._text[place.start : place.end].rstrip())
         return place.start, end

@@ -1,4 +1,4 @@
-"""From changes of a document to edits of its text, in the way that the text is written."""
+"""Turn changes of a document into edits of its text, in the style of that text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from adalora_core.contract.text.places import Extent
 
 _PROPERTIES = re.compile(r"(?:[&!]\S*\s+)+")
-"""Anchor and tag before a value in YAML; others may refer to the anchor, so it stays."""
+"""Anchor and tag before a YAML value; aliases may refer to the anchor, so both stay."""
 
 _COMMENT = re.compile(r"(?:^|\s)#")
 _PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
@@ -25,7 +25,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def edits(document: Document, changes: Iterable[Change]) -> tuple[Edit, ...]:
-    """Return the replacements that make `changes`; nothing where the source was no text."""
+    """Return the edits that make `changes`; an empty tuple if the text cannot hold one of them."""
     if document.locator is None:
         return ()
     found = []
@@ -53,7 +53,7 @@ def _replacement(
         start = properties.end() if properties else start
     old = document.text[start:end]
     if document.format != "json" and old[:1] in "[-" and _COMMENT.search(old):
-        return None  # it stands between the entries of a list and would be lost
+        return None  # the comment is inside the list and would be lost
     if isinstance(change, Rename):
         return (start, end), _key(change.name, old, document.format)
     if document.format == "yaml" and change.yaml is not None:
@@ -62,7 +62,7 @@ def _replacement(
 
 
 def _insertion(document: Document, locator: Locator, change: Insert) -> tuple[Extent, str] | None:
-    """Put a key before the first one of its mapping, in the way that one is written."""
+    """Return the edit that puts a key before the first one of its mapping, in its style."""
     *above, name = change.path
     mapping = document.value
     for step in above:
@@ -79,14 +79,14 @@ def _insertion(document: Document, locator: Locator, change: Insert) -> tuple[Ex
         blank = text[len(before) : first]
         return (first, first), f"{pair},{blank or ' '}"
     line_start = max(text.rfind("\n", 0, first), text.rfind("\r", 0, first)) + 1
-    # What stands before the first key of a list's entry, its dash, is not said again.
+    # The dash before the first key of a list's entry is not repeated.
     indent = re.sub(r"\S", " ", text[line_start:first])
     line_end = re.search(r"\r\n|\n|\r", text)
     return (first, first), f"{pair}{line_end[0] if line_end else chr(10)}{indent}"
 
 
 def spell(value: Any, old: str, format: Format) -> str:  # noqa: A002 - as everywhere
-    """Write a value, in the kind of quotes that the old text has."""
+    """Return a value as text, in the kind of quotes that the old text has."""
     if isinstance(value, list):
         return f"[{', '.join(spell(entry, old, format) for entry in value)}]"
     if isinstance(value, str):
@@ -94,14 +94,14 @@ def spell(value: Any, old: str, format: Format) -> str:  # noqa: A002 - as every
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = repr(value)
-    return spelled_for_all(text) if format == "yaml" and "e" in text else text
+    return portable_number(text) if format == "yaml" and "e" in text else text
 
 
-def spelled_for_all(number: str) -> str:
-    """Write a number with an exponent so that every reader of YAML takes it for one.
+def portable_number(number: str) -> str:
+    """Return a number with an exponent in a form that every YAML reader takes as a number.
 
     Example:
-        >>> spelled_for_all("1e-4"), spelled_for_all(".5E3")
+        >>> portable_number("1e-4"), portable_number(".5E3")
         ('1.0e-4', '.5e+3')
     """
     mantissa, exponent = re.split("[eE]", number)
@@ -120,7 +120,7 @@ def _string(value: str, old: str, format: Format) -> str:  # noqa: A002 - as eve
             return f"'{value}'"
     if format == "yaml" and not old.startswith('"') and _is_plain(value):
         return value
-    # Escapes where the file has escapes; and where UTF-8 has no bytes for it.
+    # JSON alone: escape where the old text is ASCII, and where UTF-8 cannot hold a character.
     needs_escapes = any("\ud800" <= character <= "\udfff" for character in value)
     return json.dumps(value, ensure_ascii=format == "json" and (old.isascii() or needs_escapes))
 

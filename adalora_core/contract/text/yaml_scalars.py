@@ -1,4 +1,4 @@
-"""What PyYAML, and with it most trainers, makes of a plain scalar, and where others differ."""
+"""Read plain scalars as PyYAML, and with it most trainers, does; note where others differ."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def construct(tag: str, text: str) -> Any:
     """Return the value of a scalar with `tag`.
 
     Raises:
-        UnknownTagError: the safe loader knows no scalar of this tag.
-        ValueError: the text is none of the tag, as in a 13th month.
+        UnknownTagError: the safe loader does not know the tag.
+        ValueError: the text is not valid for the tag, such as a date with a 13th month.
     """
     if tag in (STRING, MERGE):
         return text
@@ -57,13 +57,15 @@ def construct(tag: str, text: str) -> Any:
     try:
         return construct_one(ScalarNode(tag, text))
     except (LookupError, AttributeError, yaml.YAMLError) as error:
-        # PyYAML does not look at what an explicit tag stands on: !!float on nothing, !!bool on x.
+        # PyYAML does not check the text of an explicit tag: an empty !!float, or !!bool x.
         raise ValueError(str(error) or "empty") from None
 
 
 @lru_cache(maxsize=2048)
 def interpret(text: str) -> tuple[str, Any, str | None]:
-    """Return tag, value and ambiguity of a plain scalar; configurations repeat the same few words.
+    """Return tag, value and ambiguity of a plain scalar.
+
+    The result is cached, since configurations repeat the same few words.
 
     Raises:
         ValueError: as `construct`.
@@ -73,7 +75,7 @@ def interpret(text: str) -> tuple[str, Any, str | None]:
 
 
 def ambiguity(tag: str, text: str) -> str | None:
-    """Return in what way other readers take this plain scalar for something else, or None."""
+    """Return the kind of ambiguity of a plain scalar, or None if all readers agree."""
     if tag == STRING:
         if _EXPONENT.fullmatch(text):
             return "exponent"

@@ -1,4 +1,4 @@
-"""YAML, as PyYAML's safe loader reads it: from its events, with positions, without recursion."""
+"""Decode YAML as PyYAML's safe loader does, from its events, with positions, without recursion."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CONTAINER_TAGS = {
 
 
 class _StopError(Exception):
-    """The document cannot be read further; the problem says why."""
+    """The document cannot be read further; `problem` holds the reason."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -53,7 +53,7 @@ _AWAITS_KEY = object()
 
 
 def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
-    """Decode YAML text; whatever is wrong with it becomes a problem of the document."""
+    """Decode YAML text; each fault of the text becomes a problem of the document."""
     reader = _Reader(text, limits)
     try:
         reader.read()
@@ -75,14 +75,14 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
 
 
 def scalar_extents(text: str) -> list[tuple[int, int]]:
-    """Return the extents of all scalars of a text that was read before, in their order."""
+    """Return the extents of all scalars, in order, of a text that `decode` accepted."""
     events = yaml.parse(text, Loader=_Loader)
     scalars: Iterator[Any] = (event for event in events if isinstance(event, yaml.ScalarEvent))
     return [(event.start_mark.index, event.end_mark.index) for event in scalars]
 
 
 def _abort(document: Document, problem: Problem) -> None:
-    """End with `problem`; of earlier ones only those with a position of their own can be shown."""
+    """End with `problem`; keep earlier problems only if they have an offset of their own."""
     document.problems = [earlier for earlier in document.problems if earlier.offset is not None]
     document.problems.append(problem)
     document.fatal = True
@@ -101,7 +101,7 @@ def _syntax(text: str, offset: int, fault: str) -> Problem:
     if "\t" in fault or "\t" in line[: len(line) - len(line.lstrip())]:
         hint = "indent with spaces: YAML allows no tabs"
     elif "{{" in line or "{%" in line:
-        hint = "render the template first, or quote it"
+        hint = "render the template first, or quote the value"
     message = f"not valid YAML: {fault}"
     return Problem(problems.SYNTAX_ERROR, message, hint=hint, offset=offset)
 
@@ -191,7 +191,9 @@ class _Reader:
     def _alias(self, event: Any) -> None:
         start, end = event.start_mark.index, event.end_mark.index
         if event.anchor not in self._anchors:
-            raise _StopError(_syntax(self._text, start, f"no anchor &{event.anchor} before"))
+            raise _StopError(
+                _syntax(self._text, start, f"the alias *{event.anchor} has no anchor before it")
+            )
         known = self._anchors[event.anchor]
         if known is None:
             message = f"the alias *{event.anchor} is inside the value that it names"
@@ -216,7 +218,7 @@ class _Reader:
         frame = self._stack.pop()
         frame.place.end = event.end_mark.index
         for value, place in frame.merged:
-            # PyYAML lets the mapping's own keys win, and earlier merges over later ones.
+            # As in PyYAML, the mapping's own keys take precedence, then earlier merges.
             for key, entry in value.items():
                 if key not in frame.value:
                     frame.value[key] = entry
@@ -239,9 +241,9 @@ class _Reader:
         outer = frame.place
         outer.nodes += place.nodes
         outer.height = max(outer.height, place.height + 1)
-        # Aliases let a few lines stand for millions of values: counted, never walked.
+        # Aliases turn a few lines into millions of values, so values are counted, never walked.
         if outer.nodes > self._limits.nodes:
-            message = f"more than {self._limits.nodes} values, aliases counted"
+            message = f"the document has more than {self._limits.nodes} values, aliases counted"
             raise _StopError(Problem(problems.LIMIT_EXCEEDED, message, offset=place.start))
         if len(self._stack) + outer.height > self._limits.depth:
             raise _StopError(self._too_deep(place.start))
@@ -255,7 +257,7 @@ class _Reader:
 
     def _begin_pair(self, frame: _Frame, key: Any, place: Place, *, is_merge: bool) -> None:
         if isinstance(key, (dict, list)):
-            raise _StopError(_syntax(self._text, place.start, "a mapping or list as a key"))
+            raise _StopError(_syntax(self._text, place.start, "a key is a mapping or a list"))
         frame.key_extent = (place.start, place.end)
         frame.key = scalars.MERGE if is_merge else key
 
@@ -283,11 +285,11 @@ class _Reader:
         elif isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
             frame.merged += [(entry, place.inside[i]) for i, entry in enumerate(value)]
         else:
-            fault = "<< merges a mapping or a list of mappings"
+            fault = "<< should merge a mapping or a list of mappings"
             raise _StopError(_syntax(self._text, place.start, fault))
 
     def _too_deep(self, offset: int) -> Problem:
-        message = f"nested deeper than {self._limits.depth} levels"
+        message = f"the document is nested deeper than {self._limits.depth} levels"
         return Problem(problems.LIMIT_EXCEEDED, message, offset=offset)
 
     def _path(self) -> Path | None:

@@ -1,11 +1,11 @@
-"""Values whose type is wrong and whose meaning is plain: "12", "true", 0 for false."""
+"""Correct values of a wrong type whose meaning is clear: "12", "true", 0 for false."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.contract.fields.faults import fits_alone
+from adalora_core.contract.fields.faults import fits_field
 from adalora_core.contract.fields.table import FIELDS
 from adalora_core.contract.text.changes import Put, Remedy, changed
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 _WORDS = {"true": True, "false": False, "null": None, "none": None}
 
 
-def retyped(block: Block, fault: Fault, value: Any) -> Remedy | None:
-    """Return the remedy for a value whose meaning is plain although its type is wrong."""
+def correct_type(block: Block, fault: Fault, value: Any) -> Remedy | None:
+    """Return the remedy for a value of a wrong type, or None if its meaning is not clear."""
 
     def instead(description: str, new: Any, *, is_safe: bool) -> Remedy | None:
-        whole = changed([block.values[fault.name]], [Put((0, *fault.deeper), new)])[0]
-        if not fits_alone(FIELDS[fault.name], whole):
+        whole = changed([block.values[fault.name]], [Put((0, *fault.subpath), new)])[0]
+        if not fits_field(FIELDS[fault.name], whole):
             return None
-        return Remedy(description, (Put(block.at(fault.name, *fault.deeper), new),), is_safe)
+        return Remedy(description, (Put(block.at(fault.name, *fault.subpath), new),), is_safe)
 
     if isinstance(value, str):
         plain = value.strip()
@@ -37,7 +37,7 @@ def retyped(block: Block, fault: Fault, value: Any) -> Remedy | None:
 
 
 def _number(text: str) -> float | None:
-    """Read a decimal number as JSON writes it; None if it is none, or one without end."""
+    """Return the decimal number that `text` writes as JSON does, or None; very long ones too."""
     if re.fullmatch(r"-?\d{1,18}", text):
         return int(text)
     if re.fullmatch(r"-?\d{1,18}(\.\d+)?([eE][-+]?\d{1,2})?", text):
