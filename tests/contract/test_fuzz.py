@@ -128,7 +128,7 @@ def test_mutated_configurations_are_fixed_and_then_stay_as_they_are(format_):
     assert count > 20
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("format_", FORMATS)
 def test_long_fuzz_finds_no_exception(format_):
     seed = random.SystemRandom().randrange(2**32)

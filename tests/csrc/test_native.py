@@ -52,7 +52,8 @@ def test_the_comparison_notices_a_moved_member(tmp_path: Path) -> None:
         run("g++", *flags, str(HERE / "dlpack_abi_test.cpp"))
 
 
-@pytest.mark.slow
+# .ci/run does the same in sections of its own.
+@pytest.mark.nightly
 @needs_compiler
 @needs_cmake
 @pytest.mark.parametrize("sanitizers", ["address,undefined", "thread"])

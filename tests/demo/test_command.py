@@ -185,8 +185,13 @@ def test_demo_runs_through_the_other_loops(loop, tmp_path):
     assert "Warning" not in result.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(
+    "loop",
+    [
+        pytest.param(loop, marks=pytest.mark.slow if loop == "raw" else pytest.mark.nightly)
+        for loop in LOOPS
+    ],
+)
 def test_demo_reaches_what_the_readme_promises(loop, tmp_path):
     result = demo("--output", tmp_path / "out", script=through(loop))
     assert result.returncode == 0, result.stderr

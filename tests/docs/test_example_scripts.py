@@ -64,7 +64,7 @@ def test_example_script_runs_and_prints_what_it_promises(name, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not HAS_TORCH, reason="the script trains")
 def test_script_for_peft_has_one_line_of_ours(tmp_path):
     script = EXAMPLES / "peft_seq2seq.py"
@@ -101,7 +101,7 @@ def run(script, folder):
     return result.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"] if HAS_TORCH else [])
 def test_two_processes_reach_the_accuracy_of_the_demo(strategy, tmp_path):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]

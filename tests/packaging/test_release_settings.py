@@ -79,7 +79,7 @@ def test_no_wheel_is_planned_for(platform):
     assert planned_wheels(platform) == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_tests_of_a_wheel_run_from_what_is_copied_beside_it(tmp_path):
     """As cibuildwheel runs them: all are collected, some that read files of the project are run."""
     for source in WHEELS["test-sources"]:
