@@ -7,35 +7,26 @@ namespace adalora::bindings {
 
 namespace {
 
-constexpr const char* kOp = kOrthogonality;
-
 double penalty(py::handle lora_As, py::handle lora_Bs, py::handle grams, py::handle norms) {
   const Factors factors(lora_As, lora_Bs);
-  const Kept kept(grams, norms, factors);
-  Overlap overlap;
-  overlap.write(kept.grams, {kOp, "grams"});
-  overlap.write(kept.norms, {kOp, "norms"});
-  for (const Factor& factor : factors.views()) overlap.read(factor.matrix, {kOp, "the factors"});
-  overlap.check();
+  const Residuals residuals(grams, norms, factors);
+  forward_memory(factors, residuals).check();
   const py::gil_scoped_release unlocked;
-  return orthogonality_penalty(factors.views(), kept.grams.data,
-                               static_cast<double*>(kept.norms.data));
+  return orthogonality_penalty(factors.views(), residuals.grams.data,
+                               static_cast<double*>(residuals.norms.data));
 }
 
 void gradient(py::handle lora_As, py::handle lora_Bs, py::handle grams, py::handle norms,
               py::handle grad, py::handle gradients) {
   const Factors factors(lora_As, lora_Bs);
-  const Kept kept(grams, norms, factors);
-  const double upstream = read_number(grad, {kOp, "grad"});
-  Gradients outputs(gradients, factors);
-  Overlap& overlap = outputs.overlap();
-  for (const Factor& factor : factors.views()) overlap.read(factor.matrix, {kOp, "the factors"});
-  overlap.read(kept.grams, {kOp, "grams"});
-  overlap.read(kept.norms, {kOp, "norms"});
-  overlap.check();
+  const Residuals residuals(grams, norms, factors);
+  const double upstream = read_number(grad, {kOrthogonality, "grad"});
+  Gradients outputs(gradients, factors, residuals);
+  outputs.overlap().check();
   const py::gil_scoped_release unlocked;
-  orthogonality_gradient(factors.views(), kept.grams.data,
-                         static_cast<const double*>(kept.norms.data), upstream, outputs.views());
+  orthogonality_gradient(factors.views(), residuals.grams.data,
+                         static_cast<const double*>(residuals.norms.data), upstream,
+                         outputs.views());
 }
 
 }  // namespace

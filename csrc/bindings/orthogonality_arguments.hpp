@@ -28,6 +28,12 @@ class Factors {
   DType dtype() const { return views_.front().matrix.dtype; }
   std::size_t matrices() const { return As_.size(); }
 
+  /// Adds the factors to the memory that the op reads.
+  void add_to(Overlap& overlap) const {
+    for (const Factor& factor : views_)
+      overlap.read(factor.matrix, {kOrthogonality, "the factors"});
+  }
+
   std::int64_t gram_size() const {
     std::int64_t size = 0;
     for (const Factor& factor : views_) size += factor.rank() * factor.rank();
@@ -58,15 +64,13 @@ inline MatrixView read_flat(py::handle object, const Argument& argument, std::in
   const MatrixView view = read_vector(object, argument);
   require_shape(view, argument, size, 1, "flat, [size, 1]");
   require_dtype(view, argument, dtype, "as the op keeps it");
-  if (view.rows > 1 && view.row_stride != 1) {
-    throw_value_error(argument, "contiguous", "a strided tensor");
-  }
+  require_contiguous(view, argument);
   return view;
 }
 
-/// What forward leaves for backward.
-struct Kept {
-  Kept(py::handle grams_object, py::handle norms_object, const Factors& factors)
+/// The residuals of the factors and their norms, which forward leaves for backward.
+struct Residuals {
+  Residuals(py::handle grams_object, py::handle norms_object, const Factors& factors)
       : grams(read_flat(grams_object, {kOrthogonality, "grams"}, factors.gram_size(),
                         compute_type(factors.dtype()))),
         norms(read_flat(norms_object, {kOrthogonality, "norms"},
@@ -76,16 +80,28 @@ struct Kept {
   MatrixView norms;
 };
 
+/// The memory of the forward pass: the residuals are written, the factors are read.
+inline Overlap forward_memory(const Factors& factors, const Residuals& residuals) {
+  Overlap overlap;
+  overlap.write(residuals.grams, {kOrthogonality, "grams"});
+  overlap.write(residuals.norms, {kOrthogonality, "norms"});
+  factors.add_to(overlap);
+  return overlap;
+}
+
 /// Where the gradients go: a tensor per factor, or one flat tensor that takes the gradients of all
 /// factors one after the other.
 class Gradients {
  public:
-  Gradients(py::handle object, const Factors& factors) {
+  Gradients(py::handle object, const Factors& factors, const Residuals& residuals) {
     if (is_sequence(object)) {
       read_list(object, factors);
     } else {
       read_block(object, factors);
     }
+    factors.add_to(overlap_);
+    overlap_.read(residuals.grams, {kOrthogonality, "grams"});
+    overlap_.read(residuals.norms, {kOrthogonality, "norms"});
   }
 
   const std::vector<MatrixView>& views() const { return views_; }
@@ -100,10 +116,8 @@ class Gradients {
     }
     for (std::size_t i = 0; i < items_.size(); ++i) {
       const Argument argument{kOrthogonality, "gradients", static_cast<std::int64_t>(i)};
-      const MatrixView& factor = factors.views()[i].matrix;
       views_.push_back(read_matrix(items_[i], argument));
-      require_shape(views_.back(), argument, factor.rows, factor.cols, "the shape of its factor");
-      require_dtype(views_.back(), argument, factor.dtype, "that of its factor");
+      require_like(views_.back(), argument, factors.views()[i].matrix, "its factor");
       overlap_.write(views_.back(), argument);
     }
   }

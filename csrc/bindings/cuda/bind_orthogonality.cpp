@@ -37,19 +37,17 @@ void penalty(py::handle lora_As, py::handle lora_Bs, py::handle partials, py::ha
   const Call call;
   const Factors factors(lora_As, lora_Bs);
   require_layout(factors);
-  const Kept kept(grams, norms, factors);
+  const Residuals residuals(grams, norms, factors);
   const MatrixView room = read_flat(partials, {kOp, "partials"}, cuda::gram_room(factors.views()),
                                     compute_type(factors.dtype()));
   const MatrixView number = read_number_on_device(result, "penalty", factors);
-  Overlap overlap;
+  Overlap overlap = forward_memory(factors, residuals);
   overlap.write(room, {kOp, "partials"});
-  overlap.write(kept.grams, {kOp, "grams"});
-  overlap.write(kept.norms, {kOp, "norms"});
   overlap.write(number, {kOp, "penalty"});
-  for (const Factor& factor : factors.views()) overlap.read(factor.matrix, {kOp, "the factors"});
   overlap.check();
-  cuda::orthogonality_penalty(factors.views(), room.data, kept.grams.data,
-                              static_cast<double*>(kept.norms.data), number.data, call.stream());
+  cuda::orthogonality_penalty(factors.views(), room.data, residuals.grams.data,
+                              static_cast<double*>(residuals.norms.data), number.data,
+                              call.stream());
 }
 
 void gradient(py::handle lora_As, py::handle lora_Bs, py::handle grams, py::handle norms,
@@ -57,20 +55,16 @@ void gradient(py::handle lora_As, py::handle lora_Bs, py::handle grams, py::hand
   const Call call;
   const Factors factors(lora_As, lora_Bs);
   require_layout(factors);
-  const Kept kept(grams, norms, factors);
+  const Residuals residuals(grams, norms, factors);
   const MatrixView upstream = read_number_on_device(grad, "grad", factors);
-  Gradients outputs(gradients, factors);
-  Overlap& overlap = outputs.overlap();
+  Gradients outputs(gradients, factors, residuals);
   for (std::size_t i = 0; i < outputs.views().size(); ++i) {
     require_contiguous(outputs.views()[i], {kOp, "gradients", static_cast<std::int64_t>(i)});
-    overlap.read(factors.views()[i].matrix, {kOp, "the factors"});
   }
-  overlap.read(kept.grams, {kOp, "grams"});
-  overlap.read(kept.norms, {kOp, "norms"});
-  overlap.read(upstream, {kOp, "grad"});
-  overlap.check();
-  cuda::orthogonality_gradient(factors.views(), kept.grams.data,
-                               static_cast<const double*>(kept.norms.data), upstream.data,
+  outputs.overlap().read(upstream, {kOp, "grad"});
+  outputs.overlap().check();
+  cuda::orthogonality_gradient(factors.views(), residuals.grams.data,
+                               static_cast<const double*>(residuals.norms.data), upstream.data,
                                outputs.views(), call.stream());
 }
 
