@@ -12,6 +12,13 @@
 
 namespace adalora {
 
+/// Rows per task: few enough to stay in the first caches between the two products. All tasks are
+/// cut by shape alone.
+inline constexpr std::int64_t kTaskRows = 16;
+
+/// Columns per task of the sums over rows.
+inline constexpr std::int64_t kTaskCols = 128;
+
 /// Dropout as a mask; whoever sums up masked values multiplies the sum by `kept_factor`.
 class Drop {
  public:
@@ -48,10 +55,6 @@ enum class Access : std::uint8_t { kInPlace, kDot, kBlocks };
 template <class T>
 class AdapterSide {
  public:
-  /// Rows that a caller hands over at a time at most, and columns in `correlate`.
-  static constexpr std::int64_t kMostRows = 16;
-  static constexpr std::int64_t kMostCols = 128;
-
   struct Use {
     bool projects;
     bool expands;
@@ -83,10 +86,9 @@ class AdapterSide {
                         rank_);
       return;
     }
-    constexpr std::int64_t kCols = 512;
-    alignas(64) char block[kMostRows * kCols * sizeof(T)];
-    for (std::int64_t col = 0; col < X.cols; col += kCols) {
-      const std::int64_t cols = std::min(kCols, X.cols - col);
+    alignas(64) char block[kTaskRows * kBlockCols * sizeof(T)];
+    for (std::int64_t col = 0; col < X.cols; col += kBlockCols) {
+      const std::int64_t cols = std::min(kBlockCols, X.cols - col);
       fetch(X, drop, row, rows, col, cols, block);
       kernels_->project(block, cols, offset(rows_of_w_, col), stride_, H, rank_, rows, cols, rank_);
     }
@@ -104,11 +106,10 @@ class AdapterSide {
       }
       return;
     }
-    constexpr std::int64_t kCols = 512;
-    T block[kMostRows * kCols];
-    T addend[kCols];
-    for (std::int64_t col = 0; col < Y.cols; col += kCols) {
-      const std::int64_t cols = std::min(kCols, Y.cols - col);
+    T block[kTaskRows * kBlockCols];
+    T addend[kBlockCols];
+    for (std::int64_t col = 0; col < Y.cols; col += kBlockCols) {
+      const std::int64_t cols = std::min(kBlockCols, Y.cols - col);
       product_.expand(H, rank_, static_cast<const T*>(expanding_w_) + col, expanding_stride_,
                       nullptr, 0, block, cols, rows, cols, rank_);
       for (std::int64_t i = 0; i < rows; ++i) {
@@ -132,7 +133,7 @@ class AdapterSide {
       return;
     }
     constexpr std::int64_t kRows = 32;
-    alignas(64) char block[kRows * kMostCols * sizeof(T)];
+    alignas(64) char block[kRows * kTaskCols * sizeof(T)];
     for (std::int64_t i = 0; i < rows; i += kRows) {
       const std::int64_t count = std::min(kRows, rows - i);
       fetch(X, drop, row + i, count, col, cols, block);
@@ -141,6 +142,8 @@ class AdapterSide {
   }
 
  private:
+  static constexpr std::int64_t kBlockCols = 512;
+
   Access choose(const KernelTable& table, const MatrixView& factor, DType dtype,
                 const Use& use) const {
     if (!use.plain) return Access::kBlocks;

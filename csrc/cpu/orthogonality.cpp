@@ -36,10 +36,6 @@ struct Piece {
   std::int64_t partial;  ///< where its own residual starts, in values
 };
 
-std::int64_t length(const Factor& factor) {
-  return factor.vectors_are_rows ? factor.matrix.cols : factor.matrix.rows;
-}
-
 template <class T>
 class Penalty {
  public:
@@ -51,8 +47,8 @@ class Penalty {
       gram_begin_.push_back(gram_size_);
       gram_size_ += rank * rank;
       first_piece_.push_back(pieces_.size());
-      for (std::int64_t begin = 0; rank > 0 && begin < length(factors[f]); begin += kPieceLength) {
-        const std::int64_t end = std::min(length(factors[f]), begin + kPieceLength);
+      for (std::int64_t begin = 0; rank > 0 && begin < factors[f].length(); begin += kPieceLength) {
+        const std::int64_t end = std::min(factors[f].length(), begin + kPieceLength);
         pieces_.push_back({f, begin, end, partial_size_});
         partial_size_ += rank * rank;
         work_ += rank * rank * (end - begin);

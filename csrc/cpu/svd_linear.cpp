@@ -11,15 +11,8 @@ namespace adalora {
 
 namespace {
 
-/// Rows per task: small enough to stay in the first caches between the two products. All tasks are
-/// cut by shape alone.
-constexpr std::int64_t kTaskRows = 16;
-
 /// Rows that backward takes at a time, so that the sums over rows find them in a cache.
 constexpr std::int64_t kSweepRows = 256;
-
-/// Columns per task of the sums over rows.
-constexpr std::int64_t kTaskCols = 128;
 
 /// Below this many multiply-adds the threads cost more than they save (bench_svd_linear.py).
 constexpr std::int64_t kSerialWork = std::int64_t{1} << 18;

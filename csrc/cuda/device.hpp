@@ -9,7 +9,6 @@ namespace adalora::cuda {
 
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 inline constexpr unsigned kWarps = kThreads / kWarpSize;
-inline constexpr unsigned kVectorBytes = 16;
 
 /// The compute type of a format.
 template <class P>

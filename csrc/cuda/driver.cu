@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "cuda/driver.hpp"
 #include "cuda/launch.hpp"
 
@@ -17,11 +19,10 @@ std::string version_text(int version) {
 int runtime_version() { return CUDART_VERSION; }
 
 int required_driver_version() {
-  // Any driver of the major version loads the kernels; launches with large tables came with 12.1.
-  constexpr int kLargeArguments = 12010;
+  // Any driver of the major version loads the kernels, but not every one launches large tables.
   const int first_of_major = CUDART_VERSION / 1000 * 1000;
-  return kArgumentBytes > 4096 && first_of_major < kLargeArguments ? kLargeArguments
-                                                                   : first_of_major;
+  return CUDART_VERSION < kLargeArguments ? first_of_major
+                                          : std::max(first_of_major, kLargeArguments);
 }
 
 int driver_version() {

@@ -19,13 +19,19 @@ struct Stream {
   int device = 0;
 };
 
+/// The CUDA version from which on a launch may carry more than 4096 bytes of arguments.
+inline constexpr int kLargeArguments = 12010;
+
 /// Bytes of arguments that a launch may carry. Tables of tensors travel in them: they are read
 /// through the constant cache, and nothing has to be copied to the device beforehand.
-inline constexpr std::size_t kArgumentBytes = CUDART_VERSION >= 12010 ? 32764 : 4096;
+inline constexpr std::size_t kArgumentBytes = CUDART_VERSION >= kLargeArguments ? 32764 : 4096;
 
 /// Threads per block of every kernel but the selection.
 inline constexpr unsigned kThreads = 256;
 inline constexpr unsigned kWarpSize = 32;
+
+/// Bytes that one thread reads or writes at a time where the address allows it.
+inline constexpr unsigned kVectorBytes = 16;
 
 /// What sizes and counts inside a kernel are held in; the host refuses larger ones.
 inline constexpr std::int64_t kLargestCount = (std::int64_t{1} << 31) - 1;

@@ -256,11 +256,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-std::int64_t length_of(const Factor& factor) {
-  return factor.vectors_are_rows ? factor.matrix.cols : factor.matrix.rows;
-}
-
-std::int64_t pieces_of(const Factor& factor) { return parts_of(narrow(length_of(factor)), kPiece); }
+std::int64_t pieces_of(const Factor& factor) { return parts_of(narrow(factor.length()), kPiece); }
 
 /// Blocks of `gram_kernel` for one factor.
 std::int64_t gram_blocks(const Factor& factor) {
@@ -269,7 +265,7 @@ std::int64_t gram_blocks(const Factor& factor) {
 }
 
 std::int64_t gradient_blocks(const Factor& factor) {
-  return factor.rank() == 0 ? 0 : parts_of(narrow(length_of(factor)), kGradientPiece);
+  return factor.rank() == 0 ? 0 : parts_of(narrow(factor.length()), kGradientPiece);
 }
 
 /// Calls `flush(table, blocks)` for as many factors at a time as a table holds.
@@ -294,7 +290,7 @@ void for_each_table(FactorTable& table, std::span<const Factor> factors,
     table.first_gram[at] = gram;
     table.first_partial[at] = partial;
     table.rank[at] = narrow(factor.rank());
-    table.length[at] = narrow(length_of(factor));
+    table.length[at] = narrow(factor.length());
     table.first_block[at] = narrow(blocks);
     table.vectors_are_rows[at] = factor.vectors_are_rows ? 1 : 0;
     gram += entries;

@@ -22,7 +22,7 @@ struct Folded {
 
 /// p for factors of rank `rank` that are multiplied in `dtype`.
 constexpr std::int64_t padded_rank(std::int64_t rank, DType dtype) {
-  const auto step = static_cast<std::int64_t>(16 / item_size(dtype));
+  const auto step = static_cast<std::int64_t>(kVectorBytes / item_size(dtype));
   return (rank + step - 1) / step * step;
 }
 

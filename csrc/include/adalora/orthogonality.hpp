@@ -14,6 +14,7 @@ struct Factor {
   bool vectors_are_rows = true;
 
   std::int64_t rank() const { return vectors_are_rows ? matrix.rows : matrix.cols; }
+  std::int64_t length() const { return vectors_are_rows ? matrix.cols : matrix.rows; }
 };
 
 /// Returns the mean over all factors of `||M M^T - I||_F` (A) or `||M^T M - I||_F` (B).

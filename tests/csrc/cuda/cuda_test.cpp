@@ -30,7 +30,7 @@ adalora::cuda::Stream stream() { return {}; }
 
 void check_launches_of_a_whole_model(int expected) {
   const int count = launches();
-  if (count == -1 || CUDART_VERSION < 12010) return;
+  if (count == -1 || CUDART_VERSION < adalora::cuda::kLargeArguments) return;
   CHECK(count == expected);
 }
 
@@ -47,7 +47,7 @@ int launches() { return emulation::take_launch_count(); }
 
 void run() {
   // Large launches in one order only: each order costs as much as the others.
-  const bool all_orders = CUDART_VERSION < 12010;
+  const bool all_orders = CUDART_VERSION < adalora::cuda::kLargeArguments;
   for (const emulation::Order order :
        {emulation::Order::kShuffled, emulation::Order::kForward, emulation::Order::kBackward}) {
     emulation::set_order(order);

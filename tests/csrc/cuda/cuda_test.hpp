@@ -89,6 +89,11 @@ class DeviceMatrix {
   Memory memory_;
 };
 
+/// The sizes of an adapted layer.
+struct Shape {
+  std::int64_t in, rank, out;
+};
+
 /// The largest difference, relative to the largest entry of `expected`.
 double difference(const Matrix& found, const Matrix& expected);
 

@@ -11,10 +11,6 @@ namespace {
 
 constexpr double kBeta1 = 0.85, kBeta2 = 0.7;
 
-struct Shape {
-  std::int64_t in, rank, out;
-};
-
 /// One parameter on the host and on the device.
 struct Parameter {
   Parameter(std::int64_t rows, std::int64_t cols, DType dtype, std::size_t offset, bool observed)

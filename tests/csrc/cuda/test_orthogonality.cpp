@@ -9,10 +9,6 @@ namespace cuda_test {
 
 namespace {
 
-struct Shape {
-  std::int64_t in, rank, out;
-};
-
 class Factors {
  public:
   Factors(const std::vector<Shape>& shapes, DType dtype, std::size_t offset) : dtype_(dtype) {

@@ -147,9 +147,6 @@ void check_drop(std::int64_t rows, std::int64_t cols, DType dtype, std::size_t o
 }  // namespace
 
 void test_svd_linear() {
-  struct Shape {
-    std::int64_t in, rank, out;
-  };
   for (const Shape& shape : {Shape{7, 3, 11}, {300, 12, 33}, {64, 16, 24}, {5, 1, 1}, {1, 9, 70}}) {
     for (const DType dtype : core_test::kDTypes) {
       const HostFactors host(shape.in, shape.rank, shape.out, dtype);
