@@ -21,7 +21,7 @@ std::int64_t update(py::handle parameters, py::handle gradients, py::handle smoo
 
 void bind_importance(py::module_& module) {
   define<&update>(module, "update_importance",
-                  "Update the averages; return how many entries were skipped.");
+                  "Update the averages; return the number of skipped entries.");
 }
 
 }  // namespace adalora::bindings

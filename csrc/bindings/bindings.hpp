@@ -1,5 +1,5 @@
 #pragma once
-/// What each bind_<op>.cpp adds to the module.
+/// The functions that add the ops to the module, one per bind_<op>.cpp.
 
 #include <pybind11/pybind11.h>
 

@@ -1,5 +1,5 @@
 #pragma once
-/// How a function of Python objects becomes part of the module.
+/// Adds functions of Python objects to the module.
 
 #include <pybind11/pybind11.h>
 
@@ -25,8 +25,8 @@ constexpr std::size_t arity(Result (*)(Handles...)) {
 
 /// Adds `Function`, whose parameters are all handles, positional only.
 ///
-/// pybind11 answers a wrong number of arguments with the repr of each, and the repr of a torch
-/// tensor whose storage was freed crashes; so the arguments are counted here.
+/// On a wrong number of arguments pybind11 prints the repr of each, and the repr of a torch tensor
+/// whose storage was freed crashes. The arguments are therefore counted here.
 template <auto Function>
 void define(pybind11::module_& module, const char* name, const char* doc) {
   constexpr std::size_t kCount = detail::arity(Function);

@@ -8,7 +8,7 @@ namespace adalora::bindings {
 namespace {
 
 constexpr const char* kOp = kUpdateImportance;
-constexpr std::size_t kAhead = 8;  // parameters; their objects are far apart and cold
+constexpr std::size_t kAhead = 8;  // parameters; their objects are far apart in memory
 
 /// Hints that `tensor` will be read soon. Its object holds a pointer to torch's data right behind
 /// the header; should that change, the hint has no effect.
@@ -26,9 +26,8 @@ void prefetch(py::handle tensor) {
   }
 }
 
-/// Remembers tensors that have been checked, by weak reference: a list of parameters or averages
-/// that comes again in the next step need not be asked again whether each tensor is a negative
-/// view.
+/// Remembers tensors that have been checked, by weak reference: the parameters and averages of the
+/// next step are the same tensors, and need no second check for negative views.
 class CheckedTensors {
  public:
   MatrixView read(py::handle object, const Argument& argument) {
@@ -61,7 +60,7 @@ class CheckedTensors {
 /// The memory of all averages, sorted once for each set of them.
 class WrittenMemory {
  public:
-  /// Throws if two of `memory` overlap; `name_of` gives the argument of an index.
+  /// Throws if two intervals of `memory` overlap; `name_of` returns the argument of an index.
   template <class NameOf>
   void set(const std::vector<Interval>& memory, const NameOf& name_of) {
     if (memory == given_) return;
@@ -95,14 +94,14 @@ class WrittenMemory {
   std::vector<Interval> sorted_;
 };
 
-/// What is kept between calls; the interpreter's lock guards it, and nothing outlives its tensors.
+/// The state between calls. The interpreter's lock guards it, and no tensor is kept alive.
 struct Memory {
   CheckedTensors parameters, smoothed, uncertainty;
   WrittenMemory averages;
 };
 
 Memory& memory() {
-  static Memory* const kept = new Memory;  // never freed: Python may be gone by then
+  static Memory* const kept = new Memory;  // never freed: Python may have ended by then
   return *kept;
 }
 
@@ -116,8 +115,8 @@ py::handle item(const py::tuple& list, std::int64_t index) {
   return PyTuple_GET_ITEM(list.ptr(), static_cast<Py_ssize_t>(index));
 }
 
-/// One of the two averages: a tensor per parameter, or one flat tensor that holds the entries of
-/// all parameters one after the other, so that there is one object to read instead of hundreds.
+/// One of the two averages: a tensor per parameter, or one flat tensor with the entries of all
+/// parameters in order, which is one object to read instead of hundreds.
 class Averages {
  public:
   Averages(py::handle object, const char* name, CheckedTensors& checked)
@@ -190,7 +189,7 @@ class Averages {
 
 }  // namespace
 
-/// Parameters, their gradients, and both averages, as Python gave them and as views.
+/// Parameters, gradients and both averages, as Python objects and as views.
 class ImportanceArguments::Arguments {
  public:
   Arguments(py::handle parameters, py::handle gradients, py::handle smoothed,

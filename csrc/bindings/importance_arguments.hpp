@@ -1,5 +1,5 @@
 #pragma once
-/// The arguments of update_importance, checked; what CPU and CUDA have in common.
+/// The arguments of update_importance, checked; shared by CPU and CUDA.
 
 #include <memory>
 #include <vector>
@@ -24,7 +24,7 @@ class ImportanceArguments {
   /// The scores, or an absent view for None.
   MatrixView scores(py::handle object) const;
 
-  /// Throws if `view`, which is written, shares memory with any of them.
+  /// Throws if `view`, an output, shares memory with any of them.
   void require_apart_from(const MatrixView& view, const Argument& argument) const;
 
  private:
@@ -32,7 +32,7 @@ class ImportanceArguments {
   std::unique_ptr<Arguments> arguments_;
 };
 
-/// A share in [0, 1].
+/// A number in [0, 1].
 double read_beta(py::handle object, const char* name);
 
 }  // namespace adalora::bindings

@@ -16,7 +16,7 @@ void require_device(const dlpack::Device& device, const Argument& argument) {
 namespace {
 
 void connect_cpu() {
-  isa_name();  // throws if it cannot be chosen: better here than in the middle of a kernel
+  isa_name();  // throws if no set can be chosen: better here than in a kernel
   connect();
 }
 
@@ -29,9 +29,10 @@ PYBIND11_MODULE(_cpu, module) {
   module.attr("__version__") = ADALORA_VERSION;
   using adalora::bindings::define;
   define<&adalora::bindings::connect_cpu>(
-      module, "connect", "Read torch's exchange table; ImportError says why it cannot be used.");
+      module, "connect",
+      "Read torch's exchange table; ImportError gives the reason if it cannot be used.");
   define<&adalora::isa_name>(module, "isa_name", "The instruction set that the kernels use.");
-  define<&adalora::thread_count>(module, "thread_count", "Threads that a large op is spread over.");
+  define<&adalora::thread_count>(module, "thread_count", "The number of threads of a large op.");
   adalora::bindings::bind_importance(module);
   adalora::bindings::bind_orthogonality(module);
   adalora::bindings::bind_selection(module);

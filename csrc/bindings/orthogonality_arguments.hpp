@@ -1,5 +1,5 @@
 #pragma once
-/// The arguments of the orthogonality op, checked; what CPU and CUDA have in common.
+/// The arguments of the orthogonality op, checked; shared by CPU and CUDA.
 
 #include <vector>
 
@@ -10,7 +10,7 @@ namespace adalora::bindings {
 
 inline constexpr const char* kOrthogonality = "orthogonality_penalty";
 
-/// All factors in one row, every A first, with references to their tensors.
+/// All factors in one list, first every A, with references to their tensors.
 class Factors {
  public:
   Factors(py::handle lora_As, py::handle lora_Bs)
@@ -58,17 +58,17 @@ class Factors {
   std::vector<Factor> views_;
 };
 
-/// One of the flat tensors that forward leaves for backward.
+/// A contiguous tensor [size].
 inline MatrixView read_flat(py::handle object, const Argument& argument, std::int64_t size,
                             DType dtype) {
   const MatrixView view = read_vector(object, argument);
   require_shape(view, argument, size, 1, "flat, [size, 1]");
-  require_dtype(view, argument, dtype, "as the op keeps it");
+  require_dtype(view, argument, dtype, "as the op stores it");
   require_contiguous(view, argument);
   return view;
 }
 
-/// The residuals of the factors and their norms, which forward leaves for backward.
+/// The residuals of the factors and their norms, which forward saves for backward.
 struct Residuals {
   Residuals(py::handle grams_object, py::handle norms_object, const Factors& factors)
       : grams(read_flat(grams_object, {kOrthogonality, "grams"}, factors.gram_size(),
@@ -89,8 +89,8 @@ inline Overlap forward_memory(const Factors& factors, const Residuals& residuals
   return overlap;
 }
 
-/// Where the gradients go: a tensor per factor, or one flat tensor that takes the gradients of all
-/// factors one after the other.
+/// The outputs of the backward pass: a tensor per factor, or one flat tensor with the gradients of
+/// all factors in order.
 class Gradients {
  public:
   Gradients(py::handle object, const Factors& factors, const Residuals& residuals) {

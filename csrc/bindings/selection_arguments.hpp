@@ -1,5 +1,5 @@
 #pragma once
-/// The arguments of select_triplets and apply_mask, checked; what CPU and CUDA have in common.
+/// The arguments of select_triplets and apply_mask, checked; shared by CPU and CUDA.
 
 #include <vector>
 
@@ -8,7 +8,7 @@
 
 namespace adalora::bindings {
 
-/// The E [r, 1] of every matrix, which are written.
+/// The E [r, 1] of every matrix; the op writes to them.
 class SingularValues {
  public:
   SingularValues(const char* op, py::handle object)
@@ -34,7 +34,7 @@ class SingularValues {
   Overlap overlap_;
 };
 
-/// All of select_triplets.
+/// The arguments of select_triplets.
 struct SelectTripletsArguments {
   SelectTripletsArguments(py::handle scores_object, py::handle budget_object,
                           py::handle mask_object, py::handle singular_values);
@@ -45,7 +45,7 @@ struct SelectTripletsArguments {
   std::uint8_t* mask;
 };
 
-/// All of apply_mask.
+/// The arguments of apply_mask.
 struct ApplyMaskArguments {
   ApplyMaskArguments(py::handle mask_object, py::handle singular_values);
 

@@ -8,7 +8,7 @@ namespace adalora::bindings {
 
 namespace {
 
-/// What the bindings know of torch; the objects live as long as the process.
+/// The parts of torch that the bindings use; the objects live as long as the process.
 struct Torch {
   PyTypeObject* tensor = nullptr;
   PyTypeObject* parameter = nullptr;
@@ -34,12 +34,11 @@ std::string shape_text(const std::int64_t* sizes, std::int64_t count) {
   return text + "]";
 }
 
-/// Exactly these two types: a subclass may mean anything by its memory.
+/// Accepts exactly two types: a subclass may give its memory another meaning.
 dlpack::Tensor read(py::handle object, const Argument& argument) {
   if (torch.tensor == nullptr ||
       (Py_TYPE(object.ptr()) != torch.tensor && Py_TYPE(object.ptr()) != torch.parameter)) {
-    throw_type_error(argument, "a torch.Tensor or Parameter, no subclass of them",
-                     type_name(object));
+    throw_type_error(argument, "a torch.Tensor or a Parameter, not a subclass", type_name(object));
   }
   dlpack::Tensor tensor{};
   if (torch.read(object.ptr(), &tensor) != 0) {
@@ -74,7 +73,7 @@ void require_memory(const dlpack::Tensor& tensor, const Argument& argument) {
   for (std::int32_t i = 0; i < tensor.ndim; ++i) has_elements &= tensor.shape[i] != 0;
   if (has_elements && tensor.data == nullptr) {
     throw_value_error(argument, "a tensor with memory",
-                      "one without (its storage was freed, or it is a meta tensor)");
+                      "a tensor without memory (its storage was freed, or it is a meta tensor)");
   }
 }
 
@@ -83,10 +82,10 @@ void require_dimensions(const dlpack::Tensor& tensor, const Argument& argument, 
   if (!right) throw_value_error(argument, expected, shape_text(tensor.shape, tensor.ndim));
 }
 
-/// Steps and sizes that a kernel may multiply without overflow, and never a step backwards.
+/// Requires sizes and strides that a kernel can multiply without overflow, and no negative stride.
 MatrixView view_of(const dlpack::Tensor& tensor, const Argument& argument, std::int64_t rows,
                    std::int64_t cols, std::int64_t row_stride, std::int64_t col_stride) {
-  // Strides along which nothing is stepped may be anything: give them the contiguous value.
+  // The stride of a dimension with at most one entry may be any number: use the contiguous one.
   const bool empty = rows == 0 || cols == 0;
   MatrixView view{static_cast<char*>(tensor.data) + tensor.byte_offset,
                   rows,
@@ -167,8 +166,7 @@ void* current_stream(const dlpack::Device& device) {
   if (torch.current_stream == nullptr ||
       torch.current_stream(device.type, device.id, &stream) != 0) {
     if (PyErr_Occurred() != nullptr) throw py::error_already_set();
-    throw std::runtime_error("torch names no current stream of device " +
-                             std::to_string(device.id));
+    throw std::runtime_error("torch has no current stream for device " + std::to_string(device.id));
   }
   return stream;
 }
@@ -348,7 +346,7 @@ void require_separate_elements(const MatrixView& view, const Argument& argument)
   const std::int64_t outer = rows_inside ? view.col_stride : view.row_stride;
   if ((inner_count > 1 && inner == 0) ||
       (outer_count > 1 && outer < inner * (inner_count - 1) + 1)) {
-    throw_value_error(argument, "a tensor whose elements lie apart, since it is written",
+    throw_value_error(argument, "a tensor whose elements do not overlap, since the op writes to it",
                       "one whose elements share memory; call contiguous() on it");
   }
 }
@@ -361,7 +359,7 @@ Interval memory_of(const MatrixView& view) {
 }
 
 void throw_overlap(const Argument& first, const Argument& second) {
-  throw_value_error(first, "memory of its own, since it is written",
+  throw_value_error(first, "in memory of its own, since the op writes to it",
                     "memory that " + second.text() + " uses too");
 }
 

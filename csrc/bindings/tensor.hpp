@@ -1,6 +1,6 @@
 #pragma once
-/// Python objects -> checked views. The exchange API checks nothing, so everything is checked here:
-/// no argument, however wrong, may reach a kernel. Every message names the op and the argument.
+/// Reads Python objects as checked views. The exchange API checks nothing, so every property is
+/// checked here: no wrong argument may reach a kernel. Every message names the op and the argument.
 
 #include <pybind11/pybind11.h>
 
@@ -15,7 +15,7 @@ namespace adalora::bindings {
 
 namespace py = pybind11;
 
-/// Which argument of which op a message speaks of; `index` counts within a list, -1 outside one.
+/// The op and the argument that a message names; `index` is the place in a list, -1 outside one.
 struct Argument {
   const char* op;
   const char* name;
@@ -32,17 +32,17 @@ struct Argument {
 /// Reads the exchange table of torch; throws ImportError with the reason where it cannot be used.
 void connect();
 
-/// Throws unless the module computes on `device`; each of the two modules has its own answer.
+/// Throws unless the module computes on `device`; each of the two modules defines its own.
 void require_device(const dlpack::Device& device, const Argument& argument);
 
-/// The stream on which torch works on `device` now; a null stream is a stream too.
+/// The stream that torch currently uses on `device`; null is the default stream.
 void* current_stream(const dlpack::Device& device);
 
-/// Views of tensors of the four floating dtypes. The view borrows the tensor's memory: the
-/// caller holds a reference to `object` while it is used.
+/// Views of tensors of the four floating dtypes. The view borrows the tensor's memory: the caller
+/// holds a reference to `object` while the view is used.
 MatrixView read_matrix(py::handle object, const Argument& argument);
 
-/// A matrix whose elements are side by side, row after row.
+/// A matrix whose elements are adjacent, row after row.
 MatrixView read_contiguous(py::handle object, const Argument& argument);
 
 /// A tensor [..., cols] as a matrix of all its rows; at least one dimension.
@@ -54,23 +54,22 @@ MatrixView read_vector(py::handle object, const Argument& argument);
 /// A tensor without dimensions as a matrix [1, 1].
 MatrixView read_scalar(py::handle object, const Argument& argument);
 
-/// The same as `read_matrix`, without asking whether the tensor is a negative view: for objects of
-/// which this is known.
+/// Like `read_matrix`, without the check for negative views: for tensors that need none.
 MatrixView read_known_matrix(py::handle object, const Argument& argument);
 
 /// The `.grad` of a tensor that has been read: a new reference, or None.
 py::object read_gradient(py::handle tensor);
 
-/// Refuses negative views, which hold other numbers in memory than they show.
+/// Throws if `object` is a negative view, whose numbers in memory have the opposite sign.
 void require_not_negative(py::handle object, const Argument& argument);
 
 /// The scores of `count` triplets, float32 or float64, as a matrix [count, 1].
 MatrixView read_scores(py::handle object, const Argument& argument, std::int64_t count);
 
-/// A contiguous torch.bool tensor [count]; null if it is empty.
+/// A contiguous torch.bool tensor [count]; may be null if it is empty.
 std::uint8_t* read_mask(py::handle object, const Argument& argument, std::int64_t count);
 
-/// The address of the one number of a torch.int64 tensor without dimensions.
+/// The address of the number in a torch.int64 tensor without dimensions.
 std::int64_t* read_int64(py::handle object, const Argument& argument);
 
 double read_number(py::handle object, const Argument& argument);
@@ -79,7 +78,7 @@ bool read_flag(py::handle object, const Argument& argument);
 
 bool is_sequence(py::handle object);
 
-/// A list or tuple as a tuple of its own, which holds a reference to every item.
+/// A list or tuple as a new tuple, which holds a reference to every item.
 py::tuple read_items(py::handle object, const Argument& argument);
 
 void require_shape(const MatrixView& view, const Argument& argument, std::int64_t rows,
@@ -91,10 +90,10 @@ void require_dtype(const MatrixView& view, const Argument& argument, DType dtype
 void require_like(const MatrixView& view, const Argument& argument, const MatrixView& like,
                   const char* name);
 
-/// Throws unless the elements of `view` lie side by side, row after row.
+/// Throws unless the elements of `view` are adjacent, row after row.
 void require_contiguous(const MatrixView& view, const Argument& argument);
 
-/// Throws unless the elements of `view`, which is written, lie apart from each other.
+/// Throws if elements of `view`, an output, share memory.
 void require_separate_elements(const MatrixView& view, const Argument& argument);
 
 /// Memory from `begin` up to `end`, as addresses; empty for a view without elements.
@@ -109,7 +108,7 @@ struct Interval {
 
 Interval memory_of(const MatrixView& view);
 
-/// Finds arguments that share memory: what is written must overlap nothing else.
+/// Finds arguments that share memory: an output must not overlap any other argument.
 class Overlap {
  public:
   void write(const MatrixView& view, const Argument& argument);
@@ -117,7 +116,7 @@ class Overlap {
   void read(const MatrixView& view, const Argument& argument) { read(memory_of(view), argument); }
   void read(const Interval& memory, const Argument& argument);
 
-  /// Throws if anything written overlaps another argument.
+  /// Throws if an output overlaps another argument.
   void check();
 
  private:

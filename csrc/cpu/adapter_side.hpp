@@ -19,7 +19,7 @@ inline constexpr std::int64_t kTaskRows = 16;
 /// Columns per task of the sums over rows.
 inline constexpr std::int64_t kTaskCols = 128;
 
-/// Dropout as a mask; whoever sums up masked values multiplies the sum by `kept_factor`.
+/// Dropout as a mask; a sum of masked values must be multiplied by `kept_factor`.
 class Drop {
  public:
   explicit Drop(const Dropout& dropout)
@@ -31,7 +31,7 @@ class Drop {
   bool active() const { return active_; }
   double kept_factor() const { return kept_factor_; }
 
-  /// Sets the dropped ones of entries [col, col + count) of row `row` of x to zero.
+  /// Sets the dropped entries among [col, col + count) of row `row` of x to zero.
   template <class T>
   void apply(const ProductKernels<T>& product, DType dtype, void* values, std::int64_t row,
              std::int64_t col, std::int64_t count) const {
@@ -47,11 +47,11 @@ class Drop {
   double kept_factor_;
 };
 
-/// How a long matrix is read or written: in place by the kernels of its dtype, with the factor as
-/// rows of T; in place by the dot products of bfloat16; or through blocks of T.
+/// The access to a long matrix: in place by the kernels of its dtype, with the factor as rows of T;
+/// in place by the dot products of bfloat16; or through blocks of T.
 enum class Access : std::uint8_t { kInPlace, kDot, kBlocks };
 
-/// The factor, as the kernels want it: W [r, k] is A, or B transposed.
+/// The factor in the form that the kernels take: W [r, k] is A, or B transposed.
 template <class T>
 class AdapterSide {
  public:

@@ -11,8 +11,8 @@ namespace adalora {
 
 namespace {
 
-/// What the triplet scores need of a parameter: means over its rows (A; E has rows of one entry) or
-/// over its columns (B).
+/// The means that the triplet scores need: over the rows of a parameter (A; E has rows of one
+/// entry) or over its columns (B).
 enum class Means { kOfRows, kOfColumns };
 
 /// Entries per piece of work: 1 MB of traffic, so that a piece is worth a call and pieces balance.
@@ -249,8 +249,8 @@ class Pass {
   Smoothing<float> single_;
   Smoothing<double> double_;
   std::vector<Piece> pieces_;
-  std::vector<std::size_t> first_piece_;  ///< of each entry, and one behind the last
-  std::vector<std::size_t> groups_;       ///< first piece of each group, and one behind the last
+  std::vector<std::size_t> first_piece_;  ///< of each entry, and one past the last
+  std::vector<std::size_t> groups_;       ///< first piece of each group, and one past the last
   std::vector<double> sums_;
   std::int64_t total_ = 0;
 };

@@ -23,7 +23,7 @@ namespace adalora {
     isa::add_dot_kernels(table);        \
   }
 
-// kernels.cmake defines what it compiles.
+// kernels.cmake defines a macro for each set that it compiles.
 #if defined(ADALORA_HAS_generic)
 ADALORA_DECLARE_ISA(generic)
 #endif
@@ -49,8 +49,8 @@ struct Isa {
 };
 
 #if defined(ADALORA_HAS_v4)
-/// The compiler's run-time library asks cpuid, and xgetbv whether the operating system keeps the
-/// wide registers.
+/// The compiler's run-time library queries cpuid, and xgetbv for whether the operating system saves
+/// the wide registers.
 bool has_v4() {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -59,7 +59,7 @@ bool has_v4() {
 }
 #endif
 
-/// From the best to the one that always works.
+/// From the best set to a set that every processor has.
 constexpr Isa kIsas[] = {
 #if defined(ADALORA_HAS_v4_bf16)
     {"x86-64-v4-bf16", [] { return has_v4() && __builtin_cpu_supports("avx512bf16"); },
@@ -72,7 +72,7 @@ constexpr Isa kIsas[] = {
     {"x86-64-v3",
      [] {
        __builtin_cpu_init();
-       // Whatever has these also converts half floats, which older compilers cannot ask for.
+       // Every processor with these also converts half floats, which older compilers cannot query.
        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
               __builtin_cpu_supports("bmi2");
      },

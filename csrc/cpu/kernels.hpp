@@ -1,7 +1,7 @@
 #pragma once
 /// The inner loops, one table of them per instruction set.
 ///
-/// kernels_*.cpp are compiled once per set (CMakeLists.txt) in a namespace of their own and include
+/// kernels_*.cpp are compiled once per set (kernels.cmake) in a namespace of their own and include
 /// no code of the standard library, so that the linker can never put instructions of one set into
 /// the path of another. Everything around the loops is compiled once, for every machine.
 
@@ -20,7 +20,7 @@ inline constexpr std::int64_t kScoreBlock = 512;
 /// P is the type of parameter and gradient in memory, T the compute type.
 template <class P, class T>
 struct ImportanceKernels {
-  /// Updates `count` averages; returns how many entries were skipped. If `g` is null nothing is
+  /// Updates `count` averages; returns the number of skipped entries. If `g` is null nothing is
   /// updated; if `scores` is not null it gets smoothed * uncertainty.
   std::int64_t (*span)(const P* p, const P* g, T* smoothed, T* uncertainty, std::int64_t count,
                        const Smoothing<T>& smoothing, T* scores);
@@ -28,14 +28,14 @@ struct ImportanceKernels {
 
 template <class T>
 struct ReductionKernels {
-  /// Sum of `count` values, in 16 lanes whatever the instruction set.
+  /// Sum of `count` values, in 16 lanes with every instruction set.
   T (*sum)(const T* values, std::int64_t count);
   /// sums[j] += values[i * cols + j] for each row i in turn.
   void (*add_rows)(const T* values, std::int64_t rows, std::int64_t cols, T* sums);
 };
 
-/// Products of a long matrix X or Y, of whatever dtype, with a small factor W of r rows; H and G
-/// are of the compute type. Leading dimensions (`ld*`) are in elements, all rows are contiguous.
+/// Products of a long matrix X or Y, of any dtype, with a small factor W of r rows; H and G are of
+/// the compute type. Leading dimensions (`ld*`) are in elements, all rows are contiguous.
 template <class T>
 struct SkinnyKernels {
   /// H[n, r] += X[n, k] W[r, k]^T
@@ -58,7 +58,7 @@ struct ProductKernels : SkinnyKernels<T> {
   /// out[c, r] = in[r, c]
   void (*transpose)(const T* in, std::int64_t ld_in, T* out, std::int64_t ld_out, std::int64_t rows,
                     std::int64_t cols);
-  /// Converts `count` values that lie side by side from `dtype` to T, and back.
+  /// Converts `count` adjacent values from `dtype` to T, and back.
   void (*load[kDTypeCount])(const void* from, T* to, std::int64_t count);
   void (*store[kDTypeCount])(const T* from, void* to, std::int64_t count);
   /// Sets values[i] to zero where a hash of (key, first + i) is below `threshold`.
@@ -71,11 +71,12 @@ struct BFloat16Pair {
   BFloat16 first, second;
 };
 
+/// The largest r of `DotKernels::expand`; products of more ranks are computed in float.
+inline constexpr std::int64_t kMostDotRanks = 256;
+
 /// Products where the long matrix and W are both bfloat16, for sets that multiply such pairs; null
 /// elsewhere. H is rounded to bfloat16 on the way into `expand` and `correlate`, sums are float,
 /// and subnormal numbers count as zero.
-inline constexpr std::int64_t kMostDotRanks = 256;  ///< r of `expand`; more go through float
-
 struct DotKernels : SkinnyKernels<float> {
   /// out[c, r] = in[r, c]
   void (*transpose)(const BFloat16* in, std::int64_t ld_in, BFloat16* out, std::int64_t ld_out,

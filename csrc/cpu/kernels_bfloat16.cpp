@@ -1,6 +1,6 @@
 /// The skinny products of bfloat16 with the dot-product instruction, which multiplies two pairs and
 /// adds both products to a float: twice the multiply-adds of kernels_product.cpp in the same time,
-/// and nothing to convert. The shapes of the tiles are those of kernels_product.cpp.
+/// and no conversions. The shapes of the tiles are those of kernels_product.cpp.
 
 #include "cpu/simd.hpp"
 
@@ -87,8 +87,8 @@ inline __m512i rounded_bits(const float* H, __mmask16 valid) {
   return _mm512_cvtepu16_epi32(__builtin_bit_cast(__m256i, bits));
 }
 
-/// Rounds kRankBlock or fewer values of each row into pairs (row, row + 1), one for each rank; the
-/// row behind an odd last one is zero.
+/// Rounds kRankBlock or fewer values of each row into pairs (row, row + 1), one for each rank; an
+/// odd last row is paired with zeros.
 inline void pair_rows_of(const float* H, std::int64_t ldh, std::int64_t n, std::int64_t r,
                          std::uint32_t* out) {
   const __mmask16 valid = first32(r);

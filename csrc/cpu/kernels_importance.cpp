@@ -12,7 +12,7 @@ template <class P, class T, bool kWithScores>
 std::int64_t update(const P* __restrict p, const P* __restrict g, T* __restrict smoothed,
                     T* __restrict uncertainty, std::int64_t count, const Smoothing<T>& smoothing,
                     T* __restrict scores) {
-  const Smoothing<T> local = smoothing;  // the compiler knows that no store changes it
+  const Smoothing<T> local = smoothing;  // a copy that no store can change
   std::int64_t seen = 0;
   // A short inner counter: a 32-bit sum per block keeps the loop as wide as the floats.
   constexpr std::int64_t kBlock = 1 << 20;

@@ -55,7 +55,7 @@ void project_tile(const S* X, std::int64_t ldx, const T* W, std::int64_t ldw, T*
     });
 }
 
-/// The columns behind the last whole vector, filled up with zero: `count` of them.
+/// The columns after the last whole vector, filled up with zero: `count` of them.
 template <class S, class T, int Rows, int Few>
 void project_rest(const S* X, std::int64_t ldx, const T* W, std::int64_t ldw, T* H,
                   std::int64_t ldh, std::int64_t count) {

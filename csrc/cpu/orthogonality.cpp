@@ -192,7 +192,7 @@ class Penalty {
   std::span<const Factor> factors_;
   const ProductKernels<T>& product_;
   std::vector<std::int64_t> gram_begin_;
-  std::vector<std::size_t> first_piece_;  ///< of each factor, and one behind the last
+  std::vector<std::size_t> first_piece_;  ///< of each factor, and one past the last
   std::vector<Piece> pieces_;
   std::int64_t gram_size_ = 0;
   std::int64_t partial_size_ = 0;

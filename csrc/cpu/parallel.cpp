@@ -23,7 +23,7 @@ struct Pool {
   TorchThreadCount thread_count = nullptr;
 };
 
-// Another OpenMP thread team than the parent's cannot be started in a forked child: it would hang.
+// A forked child cannot start an OpenMP thread team of its own: it would hang.
 std::atomic<bool> forked{false};
 
 Pool find_pool() {

@@ -34,7 +34,7 @@ class Scratch {
 template <class T>
 inline constexpr DType kDTypeOf = sizeof(T) == sizeof(double) ? DType::kFloat64 : DType::kFloat32;
 
-/// Whether the kernels can read `view` where it lies.
+/// Whether the kernels can read `view` in place.
 template <class T>
 bool is_plain(const MatrixView& view) {
   return view.dtype == kDTypeOf<T> && view.row_major();

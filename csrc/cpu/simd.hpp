@@ -8,7 +8,7 @@
 #include "cpu/kernels.hpp"
 
 #ifndef ADALORA_ISA
-#error "simd.hpp belongs into the sources that are compiled once per instruction set"
+#error "only sources that are compiled once per instruction set may include simd.hpp"
 #endif
 
 namespace adalora::ADALORA_ISA {
@@ -27,8 +27,8 @@ inline constexpr int kVectorRegisters = 32;
 inline constexpr int kVectorRegisters = 16;
 #endif
 
-/// Rows that `correlate` asks for ahead: the step from row to row is too long for the processor's
-/// own guess.
+/// Rows that `correlate` prefetches: the step from row to row is too long for the processor's own
+/// prefetching.
 inline constexpr std::int64_t kRowsAhead = 8;
 
 template <class T, int Lanes>
@@ -127,7 +127,7 @@ inline Vector<std::uint32_t, Lanes> widened(const BFloat16* from) {
   return __builtin_convertvector(load<Vector<std::uint16_t, Lanes>>(from), Words);
 }
 
-/// Reads Lanes values of S that lie side by side, as T.
+/// Reads Lanes adjacent values of S as T.
 template <class T, int Lanes, class S>
 inline Vector<T, Lanes> load_as(const S* from) {
   if constexpr (__is_same(S, T)) {
@@ -183,8 +183,8 @@ struct Constant {
   static constexpr int value = N;
 };
 
-/// Calls body(0) ... body(Count - 1), unrolled for certain: an array of vectors that a loop indexes
-/// lies in memory, not in registers.
+/// Calls body(0) ... body(Count - 1), always unrolled: an array of vectors that a loop indexes is
+/// kept in memory, not in registers.
 template <int Count, int First = 0, class Body>
 [[gnu::always_inline]] inline void unrolled(const Body& body) {
   if constexpr (First < Count) {

@@ -1,4 +1,4 @@
-# What has to be known before the CUDA language is enabled.
+# Settings that must precede the CUDA language.
 
 # Two real architectures that most training runs on, and the newest as portable code, which the driver
 # compiles for later ones.

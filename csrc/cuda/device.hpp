@@ -1,6 +1,6 @@
 #pragma once
-/// What the kernels have in common: element types, accesses of 16 bytes, sums of fixed order, and
-/// the search in a table of tensors.
+/// Code that the kernels share: element types, accesses of 16 bytes, sums of fixed order, and the
+/// search in a table of tensors.
 
 #include "adalora/arithmetic/number_formats.hpp"
 #include "cuda/launch.hpp"
@@ -46,7 +46,7 @@ struct alignas(kCount * sizeof(T) < kVectorBytes ? kCount * sizeof(T) : kVectorB
   T values[kCount];
 };
 
-/// Whether accesses of 16 bytes may begin at all of these.
+/// Whether all addresses allow accesses of 16 bytes.
 template <class... T>
 __device__ __forceinline__ bool is_aligned(const T*... address) {
   return ((reinterpret_cast<std::uintptr_t>(address) % kVectorBytes == 0) && ...);
@@ -93,7 +93,7 @@ __device__ __forceinline__ T block_sum(T value, T (&room)[kWarps]) {
   return total;
 }
 
-/// The last place of the ascending `first[0..count)` whose number is at most `index`.
+/// The last position in the ascending `first[0..count)` whose number is at most `index`.
 __device__ __forceinline__ unsigned find_last(const std::uint32_t* first, unsigned count,
                                               std::uint32_t index) {
   unsigned low = 0;

@@ -7,7 +7,7 @@ namespace adalora::cuda {
 
 namespace {
 
-/// Stands for all kernels where it is asked whether this build has code for a device.
+/// Represents all kernels in the check whether this build has code for a device.
 __global__ void probe_kernel() {}
 
 std::string version_text(int version) {
@@ -34,9 +34,9 @@ std::string problem_of(int device) {
   const int driver = driver_version();
   if (driver == 0) return "there is no NVIDIA driver";
   if (driver < required_driver_version()) {
-    return "the driver serves CUDA " + version_text(driver) + ", the kernels were compiled with " +
-           version_text(runtime_version()) + " and need one that serves " +
-           version_text(required_driver_version()) +
+    return "the driver supports CUDA " + version_text(driver) +
+           ", but the kernels, compiled with CUDA " + version_text(runtime_version()) +
+           ", need a driver that supports CUDA " + version_text(required_driver_version()) +
            "; update the driver, or build with an older toolkit";
   }
   try {

@@ -1,7 +1,8 @@
-/// 24 bytes of traffic per float entry, bound by memory. A block takes a chunk of one parameter:
-/// element by element with accesses of 16 bytes, and, if scores are wanted, from shared memory the
-/// sums of its rows (A) or columns (B; E is one row). A second kernel adds the sums of the chunks
-/// in order. Compiled without contraction of products and sums, so that every rounding is torch's.
+/// The kernels of importance: 24 bytes of traffic per float entry, bound by memory. A block updates
+/// a chunk of one parameter with accesses of 16 bytes. For the scores it also sums the rows of the
+/// chunk (A) or its columns (B; E is one row) from shared memory, and a second kernel adds the sums
+/// of the chunks in order. Compiled without contraction of products and sums, so that every
+/// rounding is torch's.
 
 #include <algorithm>
 
@@ -15,13 +16,14 @@ namespace {
 
 constexpr std::uint32_t kChunk = 4096;
 
-/// How a matrix is cut into chunks of consecutive entries: bands of whole rows, or parts of a row.
+/// The cut of a matrix into chunks of consecutive entries: bands of whole rows, or parts of a row.
 struct Cut {
   std::uint32_t rows;    ///< of a band
   std::uint32_t across;  ///< chunks side by side in one band
 };
 
-/// As many rows that each band begins where an access of 16 bytes may, in any dtype.
+/// Bands are multiples of so many rows: each then begins where an access of 16 bytes may, in any
+/// dtype.
 constexpr std::uint32_t kRowStep = kPackOf<BFloat16>;
 
 ADALORA_SHARED Cut cut_of(std::uint32_t cols) {
@@ -34,7 +36,8 @@ ADALORA_SHARED std::uint32_t bands_of(std::uint32_t rows, std::uint32_t cols) {
   return cols == 0 ? 0 : parts_of(rows, cut_of(cols).rows);
 }
 
-/// Sums that the first kernel leaves: of the rows of A, of the columns of B, each entry of E.
+/// The number of sums that the first kernel writes: of the rows of A, of the columns of B, and each
+/// entry of E.
 ADALORA_SHARED std::uint64_t row_sums(std::uint32_t rows, std::uint32_t cols) {
   return cols == 0 ? 0 : std::uint64_t{rows} * cut_of(cols).across;
 }
@@ -63,13 +66,14 @@ struct UpdateArguments {
   std::int64_t* skipped;
 };
 
-/// Moves the averages of `count` consecutive entries; returns how many this thread skipped.
+/// Updates the averages of `count` consecutive entries; returns the number that this thread
+/// skipped.
 template <class P, class T, bool kScored>
 __device__ unsigned update_span(const P* p, const P* g, T* smoothed, T* uncertainty,
                                 std::uint32_t count, const Smoothing<T>& smoothing, T* scores) {
   constexpr unsigned kPack = kPackOf<P>;
   unsigned skipped = 0;
-  // Else entry by entry, which a warp still reads and writes as one piece of memory.
+  // Otherwise entry by entry: the accesses of a warp are still adjacent.
   const std::uint32_t packs = is_aligned(p, g, smoothed, uncertainty) ? count / kPack : 0;
   for (std::uint32_t pack = threadIdx.x; pack < packs; pack += kThreads) {
     const std::uint32_t at = pack * kPack;
@@ -235,8 +239,8 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// Rows and columns as the first kernel sees them: E is one row, and where nothing is summed a
-/// whole parameter is.
+/// Rows and columns as the first kernel takes them: E is one row, and without scores every
+/// parameter is.
 struct Shape {
   std::uint32_t rows, cols;
 };
@@ -319,7 +323,7 @@ class Pass {
     chunks_ = 0;
   }
 
-  /// What is summed must be enqueued before what sums it.
+  /// The kernel that writes the sums must be enqueued before the kernel that adds them.
   void flush_scores() {
     if (score_.triplets > 0) {
       flush_update();
@@ -340,7 +344,7 @@ class Pass {
   std::int64_t scored_ = 0;  ///< triplets whose scores have been enqueued
 };
 
-/// Moves on to the scores and the sums of the matrices behind `matrices`.
+/// Advances the outputs past the scores and the sums of `matrices`.
 void skip(ImportanceOutputs& outputs, std::span<const ImportanceEntry> matrices) {
   for (std::size_t i = 1; i < matrices.size(); i += kFactors) {
     const std::int64_t rank = matrices[i].parameter.rows;

@@ -1,5 +1,5 @@
 #pragma once
-/// importance on a GPU; see adalora/importance.hpp for what is computed.
+/// importance on a GPU; see adalora/importance.hpp for the formulas.
 
 #include <cstdint>
 #include <span>
@@ -9,10 +9,11 @@
 
 namespace adalora::cuda {
 
-/// How many doubles `update_importance` needs between its two stages if scores are wanted.
+/// The number of doubles that `update_importance` needs between its two stages if scores are
+/// wanted.
 std::int64_t score_room(std::span<const ImportanceEntry> entries);
 
-/// What the op writes beside the averages, all on the device of the stream.
+/// The outputs of the op beside the averages, all on the device of the stream.
 struct ImportanceOutputs {
   MatrixView scores;                ///< [sum of ranks, 1], contiguous; absent if not wanted
   double* partials = nullptr;       ///< `score_room` of them if scores are wanted
@@ -23,7 +24,7 @@ struct ImportanceOutputs {
 ///
 /// All tensors are contiguous; the factors of a matrix have one dtype, and a change of dtype
 /// between matrices costs a launch. The averages are bit-equal to those of the CPU; sums of the
-/// scores have one order, whatever the device.
+/// scores have the same order on every device.
 void update_importance(std::span<const ImportanceEntry> entries, double beta1, double beta2,
                        const ImportanceOutputs& outputs, const Stream& stream);
 

@@ -1,6 +1,6 @@
 #pragma once
-/// Where kernels are started, and nowhere else: on a stream that the caller names, without
-/// synchronisation and without allocation, so that every op can be captured into a CUDA graph.
+/// Starts every kernel: on a stream that the caller names, without synchronisation and without
+/// allocation, so that every op can be captured into a CUDA graph.
 
 #include <cuda_runtime.h>
 
@@ -22,7 +22,7 @@ struct Stream {
 /// The CUDA version from which on a launch may carry more than 4096 bytes of arguments.
 inline constexpr int kLargeArguments = 12010;
 
-/// Bytes of arguments that a launch may carry. Tables of tensors travel in them: they are read
+/// Bytes of arguments that a launch may carry. Tables of tensors are passed in them: they are read
 /// through the constant cache, and nothing has to be copied to the device beforehand.
 inline constexpr std::size_t kArgumentBytes = CUDART_VERSION >= kLargeArguments ? 32764 : 4096;
 
@@ -33,7 +33,7 @@ inline constexpr unsigned kWarpSize = 32;
 /// Bytes that one thread reads or writes at a time where the address allows it.
 inline constexpr unsigned kVectorBytes = 16;
 
-/// What sizes and counts inside a kernel are held in; the host refuses larger ones.
+/// The largest size or count inside a kernel; the host refuses larger ones.
 inline constexpr std::int64_t kLargestCount = (std::int64_t{1} << 31) - 1;
 
 inline void require_success(cudaError_t error) {
@@ -51,8 +51,8 @@ inline std::uint32_t narrow(std::int64_t size) {
   return static_cast<std::uint32_t>(size);
 }
 
-/// Makes a device the current one, and the previous one again. The runtime is only told where the
-/// two differ: to be told creates a context on a device that has none.
+/// Makes a device current, and the previous one again at the end. The runtime is called only if the
+/// two differ: the call creates a context on a device that has none.
 class CurrentDevice {
  public:
   explicit CurrentDevice(int device) : device_(device) {

@@ -1,5 +1,5 @@
 # The extension module _cuda, where a CUDA compiler is found and works.
-#   ADALORA_CUDA=AUTO  a missing nvcc is no matter, a failing one a warning (the default)
+#   ADALORA_CUDA=AUTO  a missing nvcc is accepted, a failing one is a warning (the default)
 #   ADALORA_CUDA=ON    either is an error
 #   ADALORA_CUDA=OFF   nvcc is not looked for
 # The environment variable of the same name is the default of the option.
@@ -23,7 +23,7 @@ endif()
 
 include(${CMAKE_CURRENT_LIST_DIR}/architectures.cmake)
 
-# A compiler that is there but cannot compile is found out here, before anything depends on it.
+# Detects a compiler that cannot compile before anything depends on it.
 check_language(CUDA)
 if(NOT CMAKE_CUDA_COMPILER)
   if(ADALORA_CUDA STREQUAL ON)

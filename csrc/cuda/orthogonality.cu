@@ -1,7 +1,7 @@
-/// Residuals of all factors at once. A block multiplies 16 vectors of a factor with 16 others over
-/// a piece of the long side: both tiles pass through shared memory, each warp takes every eighth
-/// position, each thread four by two of the 256 sums. A second kernel adds the pieces in order, a
-/// third the norms, so results do not depend on scheduling.
+/// The residuals of all factors at once. A block multiplies 16 vectors of a factor with 16 others
+/// over a piece of the long side: both tiles pass through shared memory, each warp takes every
+/// eighth position, each thread four by two of the 256 sums. A second kernel adds the pieces in
+/// order, a third the norms, so results do not depend on scheduling.
 
 #include <algorithm>
 
@@ -39,7 +39,7 @@ struct FactorTable {
   std::uint32_t first_factor = 0;  ///< among all factors
 };
 
-/// Where entry `position` of vector `vector` lies.
+/// The index of entry `position` of vector `vector`.
 ADALORA_SHARED std::uint64_t place_of(bool vectors_are_rows, std::uint32_t rank,
                                       std::uint32_t length, std::uint32_t vector,
                                       std::uint32_t position) {
@@ -216,8 +216,8 @@ __device__ void write_rows(const P* factor, const T* residual, T scale, std::uin
   }
 }
 
-/// For B: the entries of a piece one after the other, as they lie in memory. A piece has fewer than
-/// 2^32 of them, so that no place in it takes a division of 64 bits.
+/// For B: the entries of a piece in the order of memory. A piece has fewer than 2^32 entries, so
+/// that no index needs a division of 64 bits.
 template <class P, class T>
 __device__ void write_columns(const P* factor, const T* residual, T scale, std::uint32_t rank,
                               std::uint32_t length, std::uint32_t begin, P* gradient) {

@@ -1,5 +1,5 @@
 #pragma once
-/// orthogonality on a GPU; see adalora/orthogonality.hpp for what is computed.
+/// orthogonality on a GPU; see adalora/orthogonality.hpp for the formulas.
 
 #include <cstdint>
 #include <span>
@@ -9,7 +9,7 @@
 
 namespace adalora::cuda {
 
-/// How many values of the compute type `orthogonality_penalty` needs between its stages.
+/// The number of values of the compute type that `orthogonality_penalty` needs between its stages.
 std::int64_t gram_room(std::span<const Factor> factors);
 
 /// Enqueues three launches, two of them once per 600 factors: sums of products of pieces of the

@@ -1,7 +1,7 @@
 /// One block finds the score of the last triplet that stays, by radix select: eight bits of the key
-/// at a time, from the highest. Then it walks over the triplets in order, since ties go by
-/// position, writes the mask and zeroes what is dropped. A whole model has a few thousand triplets:
-/// the time is that of one launch, and nothing goes to the host.
+/// at a time, from the highest. Then it walks over the triplets in order, since position decides
+/// ties, writes the mask and zeroes the dropped singular values. A whole model has a few thousand
+/// triplets: the time is that of one launch, and nothing is copied to the host.
 
 #include <algorithm>
 
@@ -78,17 +78,15 @@ struct Threshold {
 };
 
 /// Shared memory of the search.
-template <class Key>
 struct Search {
   std::uint32_t counts[kDigits];
   std::uint32_t digit;
   std::uint32_t below;
 };
 
-/// The digit that the `wanted`-th key (from 1) has, and how many keys have a smaller one; for the
-/// first warp.
-template <class Key>
-__device__ void find_digit(Search<Key>& search, std::uint32_t wanted) {
+/// Finds the digit of the `wanted`-th key (from 1) and the number of keys with a smaller digit;
+/// called by the first warp.
+__device__ void find_digit(Search& search, std::uint32_t wanted) {
   const unsigned lane = threadIdx.x;
   std::uint32_t own = 0;
   for (unsigned i = 0; i < kDigitsPerLane; ++i) own += search.counts[lane * kDigitsPerLane + i];
@@ -108,7 +106,7 @@ __device__ void find_digit(Search<Key>& search, std::uint32_t wanted) {
 
 /// `kept` is at least 1 and at most the number of triplets.
 template <class T, class Key>
-__device__ Threshold<Key> find_threshold(const SelectArguments<T>& arguments, Search<Key>& search) {
+__device__ Threshold<Key> find_threshold(const SelectArguments<T>& arguments, Search& search) {
   Key prefix = 0;
   Key known = 0;  // the bits that are decided
   std::uint32_t wanted = arguments.kept;
@@ -133,7 +131,8 @@ __device__ Threshold<Key> find_threshold(const SelectArguments<T>& arguments, Se
   return {prefix, wanted};
 }
 
-/// How many threads before this one have `flag` set; `total` becomes how many of the block do.
+/// The number of threads before this one that have `flag` set; `total` becomes the number in the
+/// block.
 __device__ std::uint32_t count_before(bool flag, std::uint32_t (&counts)[kSelectWarps],
                                       std::uint32_t& total) {
   const unsigned lane = threadIdx.x % kWarpSize;
@@ -155,10 +154,10 @@ template <class T>
 __global__ void __launch_bounds__(kSelectThreads)
     select_kernel(const SelectArguments<T> __grid_constant__ arguments) {
   using Key = decltype(descending_key(T{}));
-  __shared__ Search<Key> search;
+  __shared__ Search search;
   __shared__ std::uint32_t counts[kSelectWarps];
   Threshold<Key> threshold{0, 0};
-  if (arguments.kept > 0) threshold = find_threshold(arguments, search);
+  if (arguments.kept > 0) threshold = find_threshold<T, Key>(arguments, search);
   std::uint32_t ties = 0;  // triplets with the key of the threshold so far
   for (std::uint32_t start = 0; start < arguments.triplets; start += kSelectThreads) {
     const std::uint32_t triplet = start + threadIdx.x;

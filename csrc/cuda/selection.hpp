@@ -1,5 +1,5 @@
 #pragma once
-/// selection on a GPU; see adalora/selection.hpp for what is kept.
+/// selection on a GPU; see adalora/selection.hpp for the triplets that stay.
 
 #include <cstdint>
 #include <span>

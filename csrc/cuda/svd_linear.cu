@@ -1,4 +1,4 @@
-/// Small passes around the dense products: their time is that of their launch.
+/// The small passes around the dense products of svd_linear: their time is that of their launch.
 
 #include "adalora/arithmetic/dropout.hpp"
 #include "cuda/device.hpp"
@@ -20,10 +20,10 @@ struct FoldArguments {
   std::uint32_t padded;
   std::uint32_t in;
   std::uint32_t out;
-  std::uint32_t blocks_of_A;  ///< the blocks behind them write B'
+  std::uint32_t blocks_of_A;  ///< the blocks after them write B'
 };
 
-/// Each thread writes one pack; a pack of A' may reach over the end of a row.
+/// Each thread writes one pack; a pack of A' may extend past the end of a row.
 template <class P, class X>
 __device__ void fold_A(const FoldArguments<P, X>& arguments, std::uint64_t pack) {
   constexpr unsigned kPack = kPackOf<X>;
@@ -102,7 +102,7 @@ struct UnfoldArguments {
   std::uint32_t padded;
   std::uint32_t in;
   std::uint32_t out;
-  std::uint32_t blocks_of_A;  ///< one per triplet; the blocks behind them write dB
+  std::uint32_t blocks_of_A;  ///< one per triplet; the blocks after them write dB
 };
 
 /// One row of dA and its entry of dE, summed in one order.
@@ -175,7 +175,7 @@ struct DropArguments {
   Compute<X> kept_factor;
 };
 
-/// Each thread takes one pack of one row, the last pack of a row may be shorter.
+/// Each thread handles one pack of one row; the last pack of a row may be shorter.
 template <class X>
 __global__ void __launch_bounds__(kThreads)
     drop_kernel(const DropArguments<X> __grid_constant__ arguments) {

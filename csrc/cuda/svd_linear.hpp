@@ -26,19 +26,19 @@ constexpr std::int64_t padded_rank(std::int64_t rank, DType dtype) {
   return (rank + step - 1) / step * step;
 }
 
-/// Writes A' and B', which have one dtype, in one launch; what was padded is zero. All contiguous.
+/// Writes A' and B', which have one dtype, in one launch; the padding is zero. All contiguous.
 void fold_factors(const Triplets& triplets, double scale, const Folded& folded,
                   const Stream& stream);
 
 /// Turns the gradients of A' and B' into those of the factors, in one launch; absent ones are not
-/// wanted. A gradient of A' is needed for A and E, one of B' for B. The gradients of A' and B' have
-/// one dtype. All contiguous.
+/// computed. The gradients of A and E need that of A', the gradient of B that of B'. The gradients
+/// of A' and B' have one dtype. All contiguous.
 void unfold_gradients(const Folded& gradients, const Triplets& triplets, double scale,
                       const Triplets& wanted, const Stream& stream);
 
-/// output = x with entries dropped and the others scaled, as a hash of (seed, row, column) says;
-/// `seed` is one number on the device, so that a captured graph draws anew. output may be x. Both
-/// contiguous, of one dtype.
+/// output = x with entries dropped, which a hash of (seed, row, column) chooses, and the others
+/// scaled. `seed` is one number on the device, so that each replay of a captured graph can drop
+/// other entries. `output` may be `x`. Both contiguous, of one dtype.
 void drop(const MatrixView& x, double probability, const std::int64_t* seed,
           const MatrixView& output, const Stream& stream);
 

@@ -1,5 +1,5 @@
 #pragma once
-// Matrices in heap blocks of exactly their size, so that a sanitizer sees every step outside.
+// Matrices in heap blocks of exactly their size, so that a sanitizer reports every access outside.
 
 #include <cstdint>
 #include <cstdio>
@@ -31,7 +31,7 @@ inline double random_value() {
   return std::uniform_real_distribution<double>(-1.0, 1.0)(generator());
 }
 
-/// How far values that passed through `dtype` may be apart.
+/// The largest allowed difference between values that passed through `dtype`.
 inline double tolerance(DType dtype) {
   switch (dtype) {
     case DType::kFloat64:

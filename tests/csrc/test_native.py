@@ -1,4 +1,4 @@
-"""The core without Python: its ABI against a packaged dlpack.h, its C++ tests under sanitizers."""
+"""Compare the core's ABI with a packaged dlpack.h; run its C++ tests under sanitizers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of what the CUDA compiler made of each kernel; memory for registers is an error."""
+"""Test the report of each kernel's registers and memory; spilled registers are an error."""
 
 from __future__ import annotations
 

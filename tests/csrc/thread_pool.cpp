@@ -1,4 +1,4 @@
-// Stands in for torch's pool: every call runs on fresh threads, so that a sanitizer sees them race.
+// Replaces torch's pool: every call runs on new threads, so that a sanitizer detects data races.
 
 #include <cstdint>
 #include <thread>

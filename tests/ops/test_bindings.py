@@ -68,7 +68,7 @@ REFUSALS = [
     (
         {"smoothed": [SHARED, torch.ones(2, 1), torch.ones(4, 2)],
          "uncertainty": [SHARED, torch.ones(2, 1), torch.ones(4, 2)]},
-        r"must be memory of its own, since it is written, got memory that update_importance: ",
+        r"must be in memory of its own, since the op writes to it, got memory that update_imp",
     ),
     ({"smoothed": torch.zeros(17)}, r"smoothed must be one entry per entry of .*, 16, got 17"),
     ({"smoothed": torch.zeros(15)}, r"smoothed must be one entry per entry of .*, >= 16, got 15"),
@@ -80,12 +80,12 @@ REFUSALS = [
     ),
     (
         {"smoothed": FLAT[:16], "uncertainty": FLAT[15:31]},
-        r"uncertainty must be memory of its own, .* memory that update_importance: smoothed uses",
+        r"uncertainty must be in memory of its own, .* memory that update_importance: smoothed use",
     ),
     (
         {"smoothed": FLAT[:16], "uncertainty": torch.zeros(16),
          "gradients": [FLAT[:6].view(2, 3), None, None]},
-        r"smoothed or uncertainty must be memory of its own",
+        r"smoothed or uncertainty must be in memory of its own",
     ),
     (
         {"gradients": [SHARED.double(), None, None]},
@@ -108,6 +108,44 @@ def test_a_refusal_says_what_was_expected_and_what_came(
 ) -> None:
     with pytest.raises((TypeError, ValueError), match="^update_importance: .*" + message):
         importance(**changed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"A": torch.ones(3, 5)}, r"A must be \[r, in\], in that of x, = \[3, 7\], got \[3, 5\]"),
+        ({"E": torch.ones(2, 1)}, r"E must be \[r, 1\], r that of A, = \[3, 1\], got \[2, 1\]"),
+        ({"B": torch.ones(5, 3)}, r"B must be \[out, r\], out that of base_output, = \[4, 3\],"),
+        ({"E": torch.ones(3, 1).double()}, r"E must be of dtype float32, that of A, got float64"),
+        ({"scale": float("inf")}, r"scale must be finite, got inf"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+        ({"A": FLAT[:21].view(3, 7), "output": FLAT[20:40].view(5, 4)},
+         r"output must be in memory of its own, .* got memory that svd_linear: A uses too"),
+    ],
+)  # fmt: skip
+def test_svd_linear_refuses_factors_that_do_not_fit(changed: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {
+        "base_output": torch.ones(5, 4), "x": torch.ones(5, 7),
+        "A": torch.ones(3, 7), "E": torch.ones(3, 1), "B": torch.ones(4, 3),
+        "scale": 0.5, "dropout": 0.0, "seed": 0,
+        "hidden": torch.empty(5, 3), "output": torch.empty(5, 4),
+    }  # fmt: skip
+    with pytest.raises((TypeError, ValueError), match="^svd_linear: " + message):
+        _cpu.svd_linear_forward(*(arguments | changed).values())
+
+
+def test_a_mask_in_the_memory_of_singular_values_is_refused() -> None:
+    mask = torch.ones(8, dtype=torch.bool)
+    values = [mask.view(torch.float32).view(2, 1), torch.ones(6, 1)]
+    with pytest.raises(
+        ValueError, match=r"^apply_mask: singular_values\[0\] must be in memory of "
+    ):
+        _cpu.apply_mask(mask, values)
+    with pytest.raises(ValueError, match=r"^select_triplets: .* select_triplets: .* uses too$"):
+        _cpu.select_triplets(torch.ones(8), 4, mask, values)
+    with pytest.raises(ValueError, match=r"^select_triplets: mask must .* scores uses too$"):
+        _cpu.select_triplets(mask.view(torch.float32), 1, mask[:2], [torch.ones(2, 1)])
+    assert mask.all()
 
 
 def test_a_refused_call_changes_nothing() -> None:

@@ -10,7 +10,7 @@ namespace {
 
 constexpr const char* kOp = kUpdateImportance;
 
-/// Whether the kernels can take the tensors where they lie.
+/// Whether the kernels can use the tensors in place.
 bool is_dense(const std::vector<ImportanceEntry>& entries, const MatrixView& scores) {
   const auto dense = [](const MatrixView& view) {
     return view.rows == 0 || view.cols == 0 || view.contiguous();
@@ -42,7 +42,7 @@ std::int64_t score_room(py::handle parameters) {
   return cuda::score_room(entries);
 }
 
-/// False, and nothing done, if a tensor is strided.
+/// Returns false and changes nothing if a tensor is strided.
 bool update(py::handle parameters, py::handle gradients, py::handle smoothed,
             py::handle uncertainty, py::handle beta1, py::handle beta2, py::handle scores,
             py::handle partials, py::handle skipped) {
@@ -63,7 +63,7 @@ bool update(py::handle parameters, py::handle gradients, py::handle smoothed,
                     "the compute type of all parameters");
     }
     const MatrixView room = read_vector(partials, room_argument);
-    require_dtype(room, room_argument, DType::kFloat64, "as sums are kept");
+    require_dtype(room, room_argument, DType::kFloat64, "as the op stores sums");
     require_shape(room, room_argument, cuda::score_room(entries), 1, "[score_room, 1]");
     require_contiguous(room, room_argument);
     arguments.require_apart_from(room, room_argument);
@@ -78,7 +78,8 @@ bool update(py::handle parameters, py::handle gradients, py::handle smoothed,
 }  // namespace
 
 void bind_importance(py::module_& module) {
-  define<&score_room>(module, "score_room", "How many doubles the scores of parameters need.");
+  define<&score_room>(module, "score_room",
+                      "The number of doubles that the scores of parameters need.");
   define<&update>(module, "update_importance",
                   "Update the averages; False if a tensor is strided.");
 }

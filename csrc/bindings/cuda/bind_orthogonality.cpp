@@ -71,7 +71,8 @@ void gradient(py::handle lora_As, py::handle lora_Bs, py::handle grams, py::hand
 }  // namespace
 
 void bind_orthogonality(py::module_& module) {
-  define<&gram_room>(module, "gram_room", "How many values the penalty of factors needs.");
+  define<&gram_room>(module, "gram_room",
+                     "The number of values that the penalty of factors needs.");
   define<&penalty>(module, "orthogonality_penalty", "Write grams, norms and their mean.");
   define<&gradient>(module, "orthogonality_gradient", "Write the gradients of all factors.");
 }

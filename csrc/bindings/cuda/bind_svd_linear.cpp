@@ -17,14 +17,14 @@ void require_folded(const cuda::Folded& folded, const Triplets& triplets) {
   require_dtype(folded.B, {kOp, "folded_B"}, folded.A.dtype, "that of folded_A");
 }
 
-/// Whether a gradient of A' and of B' was given; an empty one is given too.
+/// Whether a gradient of A' and of B' was given; a given one without entries has an absent view.
 struct Given {
   bool A;
   bool B;
 };
 
-/// What was padded follows from the dtype of the products, not from that of the gradients: sums
-/// over all rows of x are kept in float32.
+/// The padding follows from the dtype of the products, not from that of the gradients: sums over
+/// all rows of x are float32.
 void require_gradients(const cuda::Folded& gradients, const Given& given,
                        const Triplets& triplets) {
   if (!given.A && !given.B) return;
@@ -70,7 +70,7 @@ void unfold(py::handle grad_folded_A, py::handle grad_folded_B, py::handle A, py
   const bool lacks_A = !given.A && (wanted.A.present() || wanted.E.present());
   if (lacks_A || (!given.B && wanted.B.present())) {
     throw_value_error({kOp, lacks_A ? "grad_folded_A" : "grad_folded_B"},
-                      "given, since a gradient is wanted that needs it", "None");
+                      "given, since a requested gradient needs it", "None");
   }
   overlap.read(gradients.A, {kOp, "grad_folded_A"});
   overlap.read(gradients.B, {kOp, "grad_folded_B"});

@@ -8,8 +8,8 @@ namespace {
 
 constexpr int kUnknown = -1;
 
-/// The device of the call that this thread is in, and the argument that chose it. Reading a tensor
-/// lets go of the interpreter's lock for a moment: threads of several devices are in calls at once.
+/// The device of this thread's call, and the argument that determined it. Reading a tensor releases
+/// the interpreter's lock for a moment, so threads of several devices can be in calls at once.
 thread_local int call_device = kUnknown;
 thread_local std::string chosen_by;
 

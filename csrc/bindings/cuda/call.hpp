@@ -1,12 +1,12 @@
 #pragma once
-/// One call of the CUDA module: where its tensors lie, and where its kernels go.
+/// One call of the CUDA module: the device of its tensors and the stream of its kernels.
 
 #include "cuda/launch.hpp"
 
 namespace adalora::bindings {
 
-/// Begins a call: the first tensor that is read says on which device all others must lie, and
-/// `stream()` is torch's current stream there, for the thread that began the call.
+/// Begins a call. All tensors must be on the device of the first one that is read, and `stream()`
+/// is torch's current stream there, for the thread that began the call.
 class Call {
  public:
   Call();
@@ -15,7 +15,7 @@ class Call {
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
-  /// A tensor has been read.
+  /// Requires that a tensor has been read.
   cuda::Stream stream() const;
 };
 

@@ -7,15 +7,15 @@ PYBIND11_MODULE(_cuda, module) {
   module.attr("__version__") = ADALORA_VERSION;
   module.attr("architectures") = ADALORA_CUDA_ARCHITECTURES;
   module.def("connect", &adalora::bindings::connect,
-             "Read torch's exchange table; ImportError says why it cannot be used.");
+             "Read torch's exchange table; ImportError gives the reason if it cannot be used.");
   module.def("runtime_version", &adalora::cuda::runtime_version,
              "The CUDA version of the build, 1000 * major + 10 * minor.");
   module.def("required_driver_version", &adalora::cuda::required_driver_version,
-             "The CUDA version that a driver must serve at least.");
+             "The lowest CUDA version that a driver must support.");
   module.def("driver_version", &adalora::cuda::driver_version,
-             "The newest CUDA version that the driver serves; 0 without a driver.");
+             "The newest CUDA version that the driver supports; 0 without a driver.");
   module.def("problem_of", &adalora::cuda::problem_of,
-             "Why the kernels cannot run on a device; empty if they can.");
+             "The reason why the kernels cannot run on a device; empty if they can.");
   adalora::bindings::bind_importance(module);
   adalora::bindings::bind_orthogonality(module);
   adalora::bindings::bind_selection(module);

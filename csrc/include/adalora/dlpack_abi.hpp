@@ -1,8 +1,8 @@
 #pragma once
-/// The structs of the DLPack 1.x C exchange API that the bindings read tensors through.
+/// The structs of the DLPack 1.x C exchange API through which the bindings read tensors.
 ///
 /// DLPack freezes this layout for every 1.x version, so the core needs neither its header nor one
-/// of torch. tests/csrc/test_dlpack_abi.py compares every size and offset with a packaged dlpack.h.
+/// of torch. tests/csrc/test_native.py compares every size and offset with a packaged dlpack.h.
 
 #include <cstddef>
 #include <cstdint>

@@ -13,8 +13,8 @@ inline constexpr unsigned kFactors = 3;
 
 /// One parameter with its gradient and its two averages, all of one shape.
 ///
-/// The gradient has the dtype of the parameter and may be absent: no observation. The averages have
-/// the compute type of the parameter.
+/// The gradient has the dtype of the parameter; without one the averages do not change. The
+/// averages have the compute type of the parameter.
 struct ImportanceEntry {
   MatrixView parameter;
   MatrixView gradient;
@@ -22,17 +22,17 @@ struct ImportanceEntry {
   MatrixView uncertainty;
 };
 
-/// Updates the averages in place and returns how many entries were skipped.
+/// Updates the averages in place and returns the number of skipped entries.
 ///
 /// For each entry of a parameter p with gradient g (paper equations 9 and 10):
 ///   I = |p * g|
 ///   smoothed    <- beta1 * smoothed + (1 - beta1) * I
 ///   uncertainty <- beta2 * uncertainty + (1 - beta2) * |I - smoothed|     with the new smoothed
 /// Products and sums are rounded one by one, so the result is bit-equal to the same formula in
-/// torch, whatever the instruction set and the number of threads. Where I is not finite the entry
-/// is left as it is and counted.
+/// torch, whatever the instruction set and the number of threads. An entry whose I is not finite is
+/// not changed, but counted as skipped.
 ///
-/// `entries` holds A [r, in], E [r, 1], B [out, r] of matrix 0, then of matrix 1, and so on.
+/// `entries` holds A [r, in], E [r, 1], B [out, r] of matrix 0, then those of matrix 1, and so on.
 ///
 /// If `scores` is present ([sum of ranks, 1], the compute type of the parameters) it is overwritten
 /// with one score per triplet, from the new averages (equations 7 and 8), also where no gradient

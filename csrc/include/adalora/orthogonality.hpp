@@ -20,9 +20,9 @@ struct Factor {
 /// Returns the mean over all factors of `||M M^T - I||_F` (A) or `||M^T M - I||_F` (B).
 ///
 /// Paper equation 4, but un-squared and averaged, as PEFT does. A factor of rank 0 counts as zero.
-/// Leaves what the gradient needs: `grams`, in the compute type of the factors, gets the residuals
-/// (M M^T - I), [r, r] each, one after the other; `norms` gets their norms, one per factor.
-/// All factors have one dtype. The result does not depend on the number of threads.
+/// `grams`, in the compute type of the factors, gets the residuals (M M^T - I), [r, r] each, one
+/// after the other; `norms` gets their norms, one per factor. The gradient needs both. All factors
+/// have one dtype. The result does not depend on the number of threads.
 double orthogonality_penalty(std::span<const Factor> factors, void* grams, double* norms);
 
 /// Writes the gradient of the penalty times `grad`: `grad / count * 2 R M / ||R||` for a residual

@@ -1,12 +1,13 @@
 #pragma once
-/// Threads: torch's own pool, found at run time, so that two pools never fight for the cores.
+/// Runs work on torch's own thread pool, found at run time, so that two pools never compete for the
+/// cores.
 
 #include <cstdint>
 #include <type_traits>
 
 namespace adalora {
 
-/// What `run_on_pool` calls for a part [begin, end) of its range; it must not throw.
+/// The function that `run_on_pool` calls for a part [begin, end) of its range; must not throw.
 using RangeFunction = void (*)(std::int64_t begin, std::int64_t end, void* context);
 
 /// Calls `function` once or more so that the calls cover [0, count), each index once.
@@ -15,7 +16,8 @@ using RangeFunction = void (*)(std::int64_t begin, std::int64_t end, void* conte
 /// and in a forked child (the pool's threads do not exist there).
 void run_on_pool(std::int64_t count, RangeFunction function, void* context);
 
-/// The same for a callable; serial unless `parallel`, which the caller decides by size alone.
+/// Like `run_on_pool`, for a callable; serial unless `parallel`, which the caller decides by size
+/// alone.
 template <class Body>
 void parallel_for(std::int64_t count, bool parallel, Body&& body) {
   if (count <= 0) return;
@@ -32,7 +34,7 @@ void parallel_for(std::int64_t count, bool parallel, Body&& body) {
       &body);
 }
 
-/// How many threads the pool has: 1 where there is no pool.
+/// The number of threads in the pool; 1 without a pool.
 int thread_count();
 
 }  // namespace adalora

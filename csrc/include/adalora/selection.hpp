@@ -1,5 +1,5 @@
 #pragma once
-/// selection: which triplets stay within the budget.
+/// selection: the triplets that stay within the budget.
 
 #include <cstdint>
 #include <span>

@@ -9,8 +9,8 @@ namespace adalora {
 
 /// Dropout on the adapter's input.
 ///
-/// Entry [n, k] of x is kept, and divided by (1 - probability), iff a hash of (seed, n, k) says so:
-/// nothing is stored, and backward finds the same entries.
+/// A hash of (seed, n, k) determines whether entry [n, k] of x is dropped; kept entries are divided
+/// by (1 - probability). Nothing is stored: backward computes the same hash.
 struct Dropout {
   double probability = 0.0;
   std::uint64_t seed = 0;
@@ -34,7 +34,7 @@ void svd_linear_forward(const MatrixView& base_output, const MatrixView& x,
                         const Triplets& triplets, double scale, const Dropout& dropout,
                         const MatrixView& hidden, const MatrixView& output);
 
-/// Where the gradients go; an absent view is not wanted.
+/// The outputs of the backward pass; a gradient whose view is absent is not computed.
 struct SvdLinearGradients {
   MatrixView x;               ///< [N, in], the dtype of x
   Triplets triplets;          ///< the shapes and dtype of the factors
@@ -44,8 +44,8 @@ struct SvdLinearGradients {
 /// The gradients for an output gradient `grad` [N, out].
 ///
 /// With dZ = scale * grad B and dH = dZ * E^T:
-///   dx = drop(dH A)   dA = dH^T drop(x)   dE = column sums of dZ * hidden   dB = grad^T (scale *
-///   hidden * E^T)
+///   dx = drop(dH A)                     dA = dH^T drop(x)
+///   dE = column sums of dZ * hidden     dB = grad^T (scale * hidden * E^T)
 void svd_linear_backward(const MatrixView& grad, const MatrixView& x, const MatrixView& hidden,
                          const Triplets& triplets, double scale, const Dropout& dropout,
                          const SvdLinearGradients& gradients);

@@ -1,5 +1,5 @@
 #pragma once
-/// How every op of the core sees a tensor.
+/// The view of a tensor that every op of the core takes.
 
 #include <cstddef>
 #include <cstdint>
@@ -19,9 +19,9 @@ constexpr DType compute_type(DType dtype) {
   return dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
 }
 
-/// A matrix in memory that somebody else owns; strides are in elements and never negative.
+/// A matrix in memory that the caller owns; strides are in elements and never negative.
 ///
-/// The elements of a view that an op writes do not overlap each other, nor another argument.
+/// No element of a view that an op writes overlaps another element or another argument.
 struct MatrixView {
   void* data = nullptr;
   std::int64_t rows = 0;
@@ -34,7 +34,7 @@ struct MatrixView {
 
   bool row_major() const { return col_stride == 1 || cols <= 1; }
 
-  /// All elements lie side by side, row after row.
+  /// All elements are adjacent, row after row.
   bool contiguous() const { return row_major() && (row_stride == cols || rows <= 1); }
 
   /// The address of element [row, col].

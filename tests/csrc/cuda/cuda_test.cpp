@@ -16,7 +16,7 @@ double difference(const Matrix& found, const Matrix& expected) {
         if (std::isnan(wanted) != std::isnan(found.get(i, j))) return HUGE_VAL;
         continue;
       }
-      // A found NaN must not pass as no difference.
+      // A NaN must not pass as no difference.
       const double off = std::fabs(found.get(i, j) - wanted);
       if (!(off <= HUGE_VAL)) return HUGE_VAL;
       worst = std::max(worst, off);

@@ -1,6 +1,6 @@
 #pragma once
 // The CUDA kernels against the CPU core. Compiled twice: by nvcc for a GPU, and as plain C++ over
-// the emulation in ../emulation, where "device memory" is heap memory that a sanitizer watches.
+// the emulation in ../emulation, where "device memory" is heap memory that a sanitizer checks.
 
 #include <cuda_runtime.h>
 
@@ -19,8 +19,8 @@ using adalora::DType;
 using adalora::MatrixView;
 using core_test::Matrix;
 
-/// Memory of the device of exactly the bytes asked for; `offset` elements of `item` bytes lie
-/// before what is used, so that accesses of 16 bytes are not aligned.
+/// Device memory of exactly the requested size, after `offset_bytes` unused bytes, which can
+/// prevent accesses of 16 bytes.
 class Memory {
  public:
   explicit Memory(std::size_t bytes, std::size_t offset_bytes = 0) : bytes_(bytes) {
@@ -100,14 +100,14 @@ double difference(const Matrix& found, const Matrix& expected);
 /// The stream that the tests use.
 adalora::cuda::Stream stream();
 
-/// Kernels started since the last call; -1 where nobody counts.
+/// Kernels started since the last call; -1 on a GPU, where they are not counted.
 int launches();
 
 /// Matrices of a LLaMA-7B in which all linear layers are adapted. Where a launch may carry large
-/// tables, an op takes them in one.
+/// tables, an op takes all of them in one.
 inline constexpr std::size_t kWholeModel = 224;
 
-/// Checks how many kernels an op took for `kWholeModel` matrices, since the last count.
+/// Checks the number of kernels started since the last count, by an op on `kWholeModel` matrices.
 void check_launches_of_a_whole_model(int expected);
 
 void test_importance();

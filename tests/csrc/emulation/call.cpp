@@ -1,4 +1,4 @@
-// The CUDA module's idea of a device where kernels are emulated: memory of the CPU, and no stream.
+// The device of the CUDA module where kernels are emulated: memory of the CPU, without a stream.
 
 #include "bindings/cuda/call.hpp"
 

@@ -1,8 +1,8 @@
 #pragma once
-// Stands in for CUDA's header where the kernels are compiled as C++: a model of how CUDA executes
-// them, so that indexing, barriers and reductions are tested on any machine and under sanitizers.
-// Blocks run one after the other, the threads of a block as fibers that take turns at barriers.
-// It says nothing about speed, memory order between blocks, or the code that nvcc makes.
+// Replaces CUDA's header where the kernels are compiled as C++: a model of how CUDA executes them,
+// so that indexing, barriers and reductions are tested on any machine and under sanitizers. Blocks
+// run one after the other, the threads of a block as fibers that take turns at barriers. The model
+// does not cover speed, memory order between blocks, or the code that nvcc generates.
 
 #include <cmath>
 #include <cstddef>
@@ -34,20 +34,21 @@ enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
 
 namespace emulation {
 
-/// In which order the threads of a block, and the blocks, take their turns. What a kernel computes
-/// must not depend on it.
+/// The order in which the threads of a block, and the blocks, take their turns. The result of a
+/// kernel must not depend on it.
 enum class Order { kForward, kBackward, kShuffled };
 
 /// The order of the launches that follow.
 void set_order(Order order);
 
-/// How many kernels have run since the last call.
+/// The number of kernels run since the last call.
 int take_launch_count();
 
 /// Runs `thread` once for each thread of each block.
 void run(unsigned blocks, unsigned threads, const std::function<void()>& thread);
 
-/// What the threads of a warp gave at a collective operation; returns when all have given theirs.
+/// Returns the values of all threads of a warp at a collective operation, once all have passed
+/// theirs.
 const std::uint64_t* exchange(int operation, std::uint64_t value);
 
 void wait_for_block();
@@ -133,7 +134,7 @@ inline cudaError_t cudaGetDevice(int* device) {
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
 
-/// Blocks of exactly the size asked for, so that a sanitizer sees every step outside.
+/// Blocks of exactly the size asked for, so that a sanitizer reports every access outside.
 inline cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
   *memory = nullptr;
   if (bytes == 0) return cudaSuccess;

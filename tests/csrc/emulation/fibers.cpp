@@ -29,10 +29,10 @@ enum class State { kReady, kAtWarp, kAtBlock, kDone };
 
 struct Fiber {
   std::vector<char> stack = std::vector<char>(kStackBytes);
-  void* place = nullptr;  // where it goes on
+  void* place = nullptr;  // where it continues
   State state = State::kDone;
-  int operation = 0;    // of the collective it waits in
-  unsigned parity = 0;  // which of two rooms its next collective uses
+  int operation = 0;    // the collective it waits in
+  unsigned parity = 0;  // which of two arrays its next collective uses
   void* asan_stack = nullptr;
 };
 
@@ -100,7 +100,7 @@ void wait(State state) {
   thread_index.x = index;
 }
 
-/// Lets the lanes of a warp go on if all of them are in the same collective; true if it did.
+/// Releases the lanes of a warp if all of them are in the same collective; true if it did.
 bool release_warp(unsigned first) {
   for (unsigned i = first; i < first + kWarp; ++i) {
     if (fibers[i].state != State::kAtWarp) return false;

@@ -1,5 +1,5 @@
-// adalora_core._cuda with emulated kernels, under another name, so that the ops' way to the kernels
-// is tested without a GPU.
+// adalora_core._cuda with emulated kernels, under another name, so that the path from the ops to
+// the kernels is tested without a GPU.
 
 #include "bindings/bindings.hpp"
 #include "bindings/tensor.hpp"

@@ -41,8 +41,8 @@ emulation_enter_stack:
 namespace emulation {
 
 void* prepare_stack(char* top, void (*function)()) {
-  // r15, r14, r13, r12, rbx, rbp and the return address, as the switch pops them; what is left of
-  // the nine words is two, so that the stack is aligned as a call wants it.
+  // r15, r14, r13, r12, rbx, rbp and the return address, as the switch pops them; the other two of
+  // the nine words align the stack as a call requires.
   constexpr int kWords = 9, kRbx = 4, kReturn = 6;
   auto end = reinterpret_cast<std::uintptr_t>(top) & ~std::uintptr_t{15};
   auto* words = reinterpret_cast<std::uintptr_t*>(end) - kWords;
@@ -112,5 +112,5 @@ void* prepare_stack(char* top, void (*function)()) {
 }  // namespace emulation
 
 #else
-#error "the emulation knows how to switch stacks on x86-64 and on aarch64"
+#error "the emulation can switch stacks on x86-64 and on aarch64 only"
 #endif

@@ -1,13 +1,13 @@
 #pragma once
-// From one stack to another in a dozen instructions; the C library's swapcontext asks the kernel
-// for the signal mask each time, and these tests switch a hundred million times.
+// Switches from one stack to another in a dozen instructions. The C library's swapcontext asks the
+// kernel for the signal mask each time, and these tests switch a hundred million times.
 
 extern "C" {
 
-/// Saves where the caller is in `*own` and goes on where `other` was saved.
+/// Saves the caller's position in `*own` and continues where `other` was saved.
 void emulation_switch_stack(void** own, void* other);
 
-/// Where a new stack begins: calls the function that `prepare_stack` was given.
+/// The start of a new stack: calls the function that `prepare_stack` was given.
 void emulation_enter_stack();
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-/// Which entries of x survive dropout: a hash of (seed, row, column), so that nothing is stored.
+/// The entries of x that dropout keeps: a hash of (seed, row, column), so that nothing is stored.
 
 #include <cstdint>
 
@@ -7,7 +7,7 @@
 
 namespace adalora {
 
-/// An entry is kept if its draw of 32 bits reaches this.
+/// An entry is kept if its draw of 32 bits is at least this.
 ADALORA_SHARED std::uint32_t drop_threshold(double probability) {
   const double scaled = probability * 4294967296.0;
   return static_cast<std::uint32_t>(scaled < 4294967295.0 ? scaled : 4294967295.0);

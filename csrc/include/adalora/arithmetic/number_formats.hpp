@@ -42,7 +42,7 @@ ADALORA_SHARED BFloat16 to_bfloat16(float value) {
   return BFloat16{{static_cast<std::uint16_t>(result)}};
 }
 
-/// Rounds to nearest even; what is too large becomes infinite, NaN stays NaN.
+/// Rounds to nearest even; too large values become infinite, NaN stays NaN.
 ADALORA_SHARED Float16 to_float16(float value) {
   const std::uint32_t bits = bits_of(value);
   const std::uint32_t sign = (bits >> 16) & 0x8000u;

@@ -7,7 +7,7 @@
 
 namespace adalora {
 
-/// What the residual is multiplied by; a zero norm has gradient zero.
+/// The number that the residual is multiplied by; a zero norm has gradient zero.
 ADALORA_SHARED double residual_factor(double grad, std::int64_t factor_count, double norm) {
   return norm == 0.0 ? 0.0 : 2.0 * grad / (static_cast<double>(factor_count) * norm);
 }

@@ -1,9 +1,9 @@
 #pragma once
-/// What CPU and GPU compute with the same lines of code.
+/// The marker of functions that CPU and GPU share.
 ///
 /// The functions of this folder are always inlined: the CPU kernels are compiled once per
 /// instruction set, and the linker must never put the copy of one set into the path of another.
-/// They take the rounding of the code around them: kernels that must round like torch are compiled
+/// Their rounding is that of the code around them: kernels that must round like torch are compiled
 /// without contraction of products and sums, on the CPU and on the GPU.
 
 #if defined(__CUDACC__)
