@@ -136,7 +136,7 @@ def _local_gradient(parameter: Any) -> Tensor:
     gradient = parameter.grad
     if not is_sharded(gradient) or gradient.placements != parameter.placements:
         raise ParallelismError(
-            "update_and_allocate: a gradient is not divided as its parameter is; call it after "
+            "update_and_allocate: a gradient is not divided like its parameter; call it after "
             "the backward pass that synchronises gradients, set_requires_gradient_sync(True)"
         )
     return local_part(gradient)

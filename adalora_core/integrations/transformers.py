@@ -244,14 +244,14 @@ def _warn_if_length_differs(tuner: Tuner, steps: int) -> None:
 def _refuse_division(args: TrainingArguments, tuner: Tuner) -> None:
     if args.deepspeed or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
         raise ParallelismError(
-            "AdaLoraCallback: DeepSpeed keeps gradients from the allocator; train with DDP, or "
-            "with fully_shard in a loop of your own"
+            "AdaLoraCallback: DeepSpeed hides gradients from the allocator; train with DDP, or "
+            "with fully_shard in a custom loop"
         )
     if any(are_sharded(adapter.factors()[0]) for adapter in tuner.trained_adapters()):
         raise ParallelismError(
-            "AdaLoraCallback: Trainer saves a model that FSDP has divided from one process, which "
-            "would wait for the others for ever; train with DDP, or with fully_shard in a loop of "
-            "your own"
+            "AdaLoraCallback: the model is divided by FSDP, and Trainer saves it from one process, "
+            "which would wait for the others for ever; train with DDP, or with fully_shard in a "
+            "custom loop"
         )
 
 

@@ -211,7 +211,7 @@ class Adapter:
         warnings.warn(
             f"AdaLoRA: update_and_allocate got step {step} of the adapter {self.name!r} a second "
             "time, so its gradients count twice in the importance. Call it once per optimizer "
-            "step; where allocate_on_step or AdaLoraCallback does, take it out of the loop.",
+            "step; if allocate_on_step or AdaLoraCallback calls it, take it out of the loop.",
             RepeatedStepWarning,
             stacklevel=6,
         )

@@ -1,4 +1,4 @@
-"""Refuse ways to divide a model over processes that train wrongly.
+"""Refuse a model whose division over processes would train it wrongly.
 
 DDP and FSDP2 (`fully_shard`) are supported; see docs/scaling.md.
 """
@@ -148,8 +148,8 @@ def refuse_compacting(model: nn.Module, adapters: Sequence[Adapter]) -> None:
     for wrapper in gc.get_objects():
         if _is_wrapper(wrapper) and any(module is model for module in wrapper.modules()):
             raise ParallelismError(
-                f"compact: the model is wrapped in {type(wrapper).__name__}, whose buffers are "
-                "made for the parameters as they are. Take the model out (model = wrapped.module; "
+                f"compact: the model is wrapped in {type(wrapper).__name__}, whose buffers have "
+                "the sizes of the present parameters. Take the model out (model = wrapped.module; "
                 "del wrapped), call compact on every process, and wrap it again"
             )
 

@@ -59,7 +59,7 @@ ON_TWO = {
         "got a local part of shape",
     ),
     divisions.gradient_on_every_process: (
-        "ParallelismError: update_and_allocate: a gradient is not divided as its parameter is",
+        "ParallelismError: update_and_allocate: a gradient is not divided like its parameter",
         "set_requires_gradient_sync(True)",
     ),
     divisions.merge_under_fsdp2: ("TypeError: merge:",),

@@ -145,9 +145,9 @@ def _check(adapter: Adapter, values: dict[str, Any]) -> None:
     ):
         if values[key] != expected[key]:
             raise CheckpointError(
-                f"AdapterState: {what} of adapter {adapter.name!r} differ from those of the saved "
-                "run; build the model with the same configuration, and load before compacting. "
-                "Nothing was changed"
+                f"AdapterState: model and state do not agree on {what} of adapter "
+                f"{adapter.name!r}; build the model with the same configuration, and load before "
+                "compacting. Nothing was changed"
             )
 
 

@@ -1,4 +1,4 @@
-"""Call `install()` on import, so that a script needs one more line only."""
+"""Call `install()` on import, so that a script needs this import and no other change."""
 
 from __future__ import annotations
 
