@@ -17,7 +17,7 @@ _HEADS_BY_TASK = {
     "TOKEN_CLS": ("classifier", "score"),
     "QUESTION_ANS": ("qa_outputs",),
 }
-"""Heads that a task adds to a model; they are trained whole, as in PEFT."""
+"""Heads that a task adds to a model; they are trained in full, as in PEFT."""
 
 
 def is_all_linear(targets: object) -> bool:
@@ -26,7 +26,7 @@ def is_all_linear(targets: object) -> bool:
 
 
 def saved_module_names(modules_to_save: Iterable[str] | None, task_type: str | None) -> list[str]:
-    """Return the names of the modules trained whole: the configured ones and the task's heads."""
+    """Return the names of the modules trained in full: the configured ones and the task's heads."""
     names = list(modules_to_save or ())
     heads = _HEADS_BY_TASK.get(task_type or "", ())
     return names + [head for head in heads if head not in names]
@@ -72,7 +72,7 @@ class ModuleSelection:
         exclude: written like `targets`.
         layers: the indices of `layers_to_transform`.
         layers_pattern: names of the lists that the indices count in.
-        saved: names of modules trained whole, which need no adapter inside.
+        saved: names of modules trained in full, which need no adapter inside.
     """
 
     targets: str | Sequence[str]

@@ -41,7 +41,7 @@ class Outcome:
 
     @property
     def rank_sum(self) -> int:
-        """Triplets kept over all matrices."""
+        """Triplets that all matrices together keep at the end."""
         return sum(self.ranks.values())
 
     def faults(self) -> list[str]:

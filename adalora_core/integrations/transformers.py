@@ -120,7 +120,7 @@ class AdaLoraCallback(TrainerCallback):
         optimizer: Any = None,
         **_: Any,
     ) -> None:
-        """Note that the first micro-batch of an optimizer step comes next."""
+        """Begin an optimizer step: its first micro-batch comes next."""
         self._loss_scale = _loss_scale_of(optimizer)
         # Trainer.compute_loss multiplies losses that are normalised over the step by this number.
         processes = max(args.world_size, args.n_gpu) if args.average_tokens_across_devices else 1

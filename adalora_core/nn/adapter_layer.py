@@ -89,7 +89,7 @@ class AdaLoraLayer(nn.Module):
 
     @property
     def base_dtype(self) -> torch.dtype:
-        """The floating-point dtype that the base layer holds."""
+        """Dtype of the base layer's first floating-point tensor; torch's default if it has none."""
         return self._base_device_and_dtype()[1]
 
     @property

@@ -1,4 +1,4 @@
-"""Modules that are trained whole beside the adapters, one copy per adapter."""
+"""Modules that are trained in full beside the adapters, one copy per adapter."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class AdaLoraModel(nn.Module):
 
     @property
     def modules_to_save(self) -> set[str] | None:
-        """Names of the modules that are trained whole."""
+        """Last parts of the paths of the modules that are trained in full; None without any."""
         names = {path.rpartition(".")[2] for path, _ in self.base_model.saved_modules()}
         return names or None
 

@@ -47,17 +47,18 @@ class PenaltyPerStep:
         return self._is_first is not None and not self._trained
 
     def begin_step(self, *, multiplied_by: int = 1) -> None:
-        """Note that the next forward is the first of an optimizer step.
+        """Begin an optimizer step: the next forward is its first.
 
         Args:
-            multiplied_by: later factor of a loss that is normalised over the step.
+            multiplied_by: the number by which the caller multiplies a loss that is normalised over
+                the step, such as the number of processes; the penalty is divided by it.
         """
         self._trained = False
         self._is_first = True
         self._share = 1 / multiplied_by
 
     def end_steps(self) -> None:
-        """Note that there will be no more calls of `begin_step`."""
+        """Stop counting steps: `begin_step` is not called any more."""
         self._is_first = None
         self.latest = None
 
@@ -74,7 +75,7 @@ class PenaltyPerStep:
         return weight
 
     def end_first_forward(self) -> None:
-        """Note that the first forward of the step is over."""
+        """End the first forward of the step."""
         if self._is_first is not None:
             self._is_first = False
 

@@ -131,7 +131,7 @@ class AdaLoraTuner(nn.Module):
         return (each for each in self.model.modules() if isinstance(each, AdaLoraLayer))
 
     def saved_modules(self) -> Iterator[tuple[str, ModulesToSave]]:
-        """Yield path and wrapper of every module that is trained whole."""
+        """Yield path and wrapper of every module that is trained in full."""
         for path, module in self.model.named_modules():
             if isinstance(module, ModulesToSave):
                 yield path, module
@@ -164,7 +164,7 @@ class AdaLoraTuner(nn.Module):
         self._set_bias_training(names, inference_mode=inference_mode)
 
     def adapter_parameters(self, name: str) -> Iterator[nn.Parameter]:
-        """Yield the factors of the adapter `name` and its copies of modules trained whole."""
+        """Yield the factors of the adapter `name` and its copies of modules trained in full."""
         for layer in self.adapters[name].layers.values():
             for factor in FACTORS:
                 yield getattr(layer, factor)[name]
@@ -176,7 +176,7 @@ class AdaLoraTuner(nn.Module):
         learning = [self.adapters[name] for name in names if self.adapters[name].is_trainable]
         modes = set() if inference_mode else {adapter.config.bias for adapter in learning}
         for name, parameter in self.bias_parameters("all" if "all" in modes else "lora_only"):
-            # The original of a module trained whole stays frozen: its copies learn.
+            # The original of a module trained in full stays frozen: its copies learn.
             if ".original_module." not in f".{name}":
                 parameter.requires_grad_(bool(modes & {"all", "lora_only"}))
 

@@ -130,7 +130,7 @@ def test_configuration_of_another_method_is_not_held_against_the_policy(check, w
     ("content", "phrase"),
     [
         ("{", "line 1, column 2: not valid JSON"),
-        ("[1]", "should be a JSON Schema: an object"),
+        ("[1]", "expected a JSON Schema (an object with keys), got a list"),
         ('{"type": 3}', "not a valid JSON Schema at /type"),
         ('{"properties": {"bias": {"pattern": "("}}}', "at /properties/bias/pattern"),
         ('{"required": ["r"], "required": []}', "line 1, column 21: the key 'required' appears 2"),

@@ -17,13 +17,13 @@ ON_TWO = {
     divisions.fsdp1_original: ("ParallelismError: update_and_allocate:", "use FSDP2"),
     divisions.tensor_parallel: (
         "ParallelismError: forward:",
-        "leave them out of the parallelize plan",
+        "remove them from the parallelize plan",
     ),
     divisions.zero3: ("ParallelismError: forward:", "DeepSpeed ZeRO-3", "use FSDP2"),
     divisions.fsdp1_attached: ("ParallelismError: update_and_allocate:", "use FSDP2"),
     divisions.tensor_parallel_attached: (
         "ParallelismError: forward:",
-        "leave them out of the parallelize plan",
+        "remove them from the parallelize plan",
     ),
     divisions.zero3_attached: ("ParallelismError: forward:", "DeepSpeed ZeRO-3", "use FSDP2"),
     divisions.compact_under_ddp_attached: ("ParallelismError: compact:", "model = wrapped.module"),

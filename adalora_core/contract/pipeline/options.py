@@ -19,8 +19,8 @@ class CheckOptions:
     Args:
         runtime: the package that will train.
         strict_keys: whether an unknown key is an error.
-        peft_version: also report what this PEFT release ignores or refuses; None: only what the
-            contract's release does.
+        peft_version: also report what this PEFT release ignores or refuses; None: report only
+            what the release ignores or refuses that the contract describes.
         limits: bounds on the size and cost of a document.
         policy: an organisation's own schema that the configuration must satisfy too.
     """

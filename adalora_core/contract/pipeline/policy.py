@@ -18,6 +18,7 @@ from jsonschema_specifications import REGISTRY as SPECIFICATIONS
 from referencing.jsonschema import DRAFT202012
 
 from adalora_core.contract import text
+from adalora_core.contract.fields.value_kinds import name_of_value
 from adalora_core.contract.rules.base import Finding
 from adalora_core.contract.rules.policy import POLICY
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
@@ -163,7 +164,9 @@ def _class_for(schema: Mapping[str, Any]) -> Any:
 
 def _check_schema(schema: Any) -> None:
     if not isinstance(schema, dict):
-        raise PolicyError("a policy should be a JSON Schema: an object")
+        raise PolicyError(
+            f"expected a JSON Schema (an object with keys), got {name_of_value(schema)}"
+        )
     checker = _class_for(schema)
     try:
         checker.check_schema(schema, format_checker=checker.FORMAT_CHECKER)

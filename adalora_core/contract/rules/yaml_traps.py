@@ -103,7 +103,7 @@ class Octal(Rule):
                 yield Finding(
                     self,
                     scalar.path,
-                    f"`{field.name}`: {scalar.text} is {seen} to PyYAML",
+                    f"`{field.name}`: PyYAML reads {scalar.text} as {seen}, other readers do not",
                     remedy=Remedy(
                         f"Write {number}", (Put(scalar.path, number),), is_safe=not is_read
                     ),
@@ -139,7 +139,8 @@ class BooleanWord(Rule):
             yield Finding(
                 self,
                 scalar.path,
-                f"`{field.name}`: {scalar.text} is {kinds.name_of_value(value)} to PyYAML",
+                f"`{field.name}`: PyYAML reads {scalar.text} as {kinds.name_of_value(value)}, "
+                "other readers as a string",
                 severity="warning" if wanted else None,
                 hint=f"write {str(value).lower()}" if wanted else None,
                 remedy=remedy,
@@ -165,7 +166,8 @@ class Sexagesimal(Rule):
             yield Finding(
                 self,
                 scalar.path,
-                f"`{field.name}`: {scalar.text} is {kinds.name_of_value(value)} to PyYAML",
+                f"`{field.name}`: PyYAML reads {scalar.text} as {kinds.name_of_value(value)}, "
+                "other readers as a string",
                 hint=f"write {value}" if field.is_number else "quote the value",
                 remedy=Remedy("Write it in decimal", (Put(scalar.path, value),))
                 if field.is_number

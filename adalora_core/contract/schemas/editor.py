@@ -48,11 +48,11 @@ CHOICES = {
         zip(
             TASK_TYPES,
             (
-                "classification of sequences; the new head is trained whole",
+                "classification of sequences; the new head is trained in full",
                 "encoder and decoder",
                 "language model that predicts the next token",
-                "classification of tokens; the new head is trained whole",
-                "extractive question answering; the new head is trained whole",
+                "classification of tokens; the new head is trained in full",
+                "extractive question answering; the new head is trained in full",
                 "hidden states, without a loss",
             ),
             strict=True,

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds that keep any input from hanging the process or exhausting its memory.
+    """Upper limits that keep any input from hanging the process or exhausting its memory.
 
     Args:
         file_bytes: size of one document.
         depth: levels of nesting.
-        nodes: values of the document, counted as often as an alias repeats them.
+        nodes: values in the document; a value that YAML aliases repeat counts once per use.
         regex_length: characters of a regular expression that is compiled.
         diagnostics: findings of one document that are reported.
     """

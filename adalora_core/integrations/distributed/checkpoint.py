@@ -91,7 +91,7 @@ class AdapterState(Stateful):
                 tensor.copy_(state_dict["others"][name])
 
     def _other_tensors(self) -> dict[str, torch.Tensor]:
-        """Return other trained tensors: modules trained whole, with their buffers, and biases."""
+        """Return other trained tensors: modules trained in full, with their buffers, and biases."""
         tuner: Any = tuner_of(self.model, "AdapterState")
         found = {
             name: parameter.detach()
