@@ -78,8 +78,9 @@ class SVDConv2d(AdaLoraLayer):
         """
         if self.base_layer.groups > 1:
             raise TargetError(
-                f"export_lora: {path!r} is a convolution with {self.base_layer.groups} groups; "
-                "which LoRA cannot express; merge the adapter, or name the module in exclude_modules"
+                f"export_lora: {path!r} is a convolution with {self.base_layer.groups} groups, "
+                "which LoRA cannot express; merge the adapter, or name the module in "
+                "exclude_modules"
             )
         return self.base_layer.kernel_size
 

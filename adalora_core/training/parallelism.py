@@ -116,9 +116,10 @@ def _refuse_split_layer(name: str, path: str, layer: AdaLoraLayer, purpose: str)
     base_meshes = {_mesh_of(each) for each in layer.base_layer.parameters()}
     if len(meshes) > 1 or base_meshes - meshes - {None}:
         raise ParallelismError(
-            f"{purpose}: the layer {path!r} and its adapter are sharded over different processes, or "
-            "only one of them is sharded. With fully_shard, shard the layer with its adapter. Tensor parallelism of adapted layers "
-            "is not supported: remove them from the parallelize plan"
+            f"{purpose}: the layer {path!r} and its adapter are sharded over different processes, "
+            "or only one of them is sharded. With fully_shard, shard the layer with its adapter. "
+            "Tensor parallelism of adapted layers is not supported: remove them from the "
+            "parallelize plan"
         )
 
 

@@ -119,7 +119,8 @@ def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
         matches = [path for path in paths if ends_with(path, (name,))]
         if not matches and name in (config.modules_to_save or ()):
             raise TargetError(
-                f"modules_to_save: no module of {type(model).__name__} has a path that is or ends in {name!r}"
+                f"modules_to_save: no module of {type(model).__name__} has a path that is or ends "
+                f"in {name!r}"
             )
         found += [path for path in matches if path not in found]
     return found
