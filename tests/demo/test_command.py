@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from demo_loops import LOOPS
+from programs import output_of_python, run_python
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -49,13 +50,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def demo(*arguments, script="from adalora_core.cli import main; raise SystemExit(main())"):
-    return subprocess.run(
-        [sys.executable, "-c", script, "demo", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return run_python("-c", script, "demo", *arguments, timeout=300)
 
 
 def through(loop, script="from adalora_core.cli import main; raise SystemExit(main())"):
@@ -103,20 +98,8 @@ def test_demo_writes_adapter_heat_map_and_report(quick_run):
 @pytest.mark.slow
 def test_demo_adapter_passes_the_contract(quick_run):
     _, output = quick_run
-    checked = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "adalora_core",
-            "check",
-            str(output / "adapter" / "adapter_config.json"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=output,
-    )
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    adapter = output / "adapter" / "adapter_config.json"
+    output_of_python("-m", "adalora_core", "check", adapter, cwd=output)
 
 
 @pytest.mark.slow

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import npm_packages
 import pytest
 from language_server import LanguageServer
+from programs import run
 
 from adalora_core.contract import check_config
 from adalora_core.contract.schemas.config import config_schema, to_text
@@ -180,9 +180,7 @@ def test_toml_file_with_its_modeline_is_judged_by_taplo(node_modules, project):
     sound = TOML_FILE.replace("init_r = 8", "init_r = 12")
     for name, text, code in (("wrong.toml", TOML_FILE, 1), ("sound.toml", sound, 0)):
         _write(project, name, text)
-        done = subprocess.run(
-            [*taplo, name], cwd=project, capture_output=True, text=True, check=False, timeout=120
-        )
+        done = run(*taplo, name, cwd=project, timeout=120)
         assert done.returncode == code, done.stderr
         assert ("8 is less than or equal to the minimum of 8" in done.stderr) == bool(code)
 
