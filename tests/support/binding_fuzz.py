@@ -140,9 +140,14 @@ def call(module: Module, chance: random.Random) -> str:
     return "accepted"
 
 
-def main(seed: int, rounds: int, module: Module) -> None:
+def main(seed: int, rounds: int, *file: str) -> None:
     """Check that valid arguments pass, then fuzz."""
-    core = module.core
+    core, arguments_of = (
+        (module_of(*file), binding_arguments.of_cuda)
+        if file
+        else (_cpu, binding_arguments.of_the_cpu)
+    )
+    module = Module(core, arguments_of)
     core.connect()
     every = {name for name in dir(core) if callable(getattr(core, name)) and name[0] != "_"}
     valid = module.valid_arguments()
@@ -156,10 +161,4 @@ def main(seed: int, rounds: int, module: Module) -> None:
 
 
 if __name__ == "__main__":
-    seed_, rounds_, *file_ = sys.argv[1:]
-    called = (
-        Module(module_of(*file_), binding_arguments.of_cuda)
-        if file_
-        else Module(_cpu, binding_arguments.of_the_cpu)
-    )
-    main(int(seed_), int(rounds_), called)
+    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
