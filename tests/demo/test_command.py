@@ -58,6 +58,14 @@ def through(loop, script="from adalora_core.cli import main; raise SystemExit(ma
     return OTHER_LOOP.format(support=str(SUPPORT), loop=loop) + script
 
 
+def assert_quick_run(result):
+    assert result.returncode == 0, result.stderr
+    assert "ranks   sum 144 of 216, target 4 x 36 = 144" in result.stdout
+    for expected in ("24/24", "loss", "final", "budget 144", "rank 4.0"):
+        assert expected in result.stderr
+    assert "Warning" not in result.stderr
+
+
 @pytest.fixture(scope="module")
 def quick_run(tmp_path_factory):
     output = tmp_path_factory.mktemp("demo") / "out"
@@ -67,19 +75,15 @@ def quick_run(tmp_path_factory):
 @pytest.mark.slow
 def test_demo_runs_without_network_and_says_what_it_found(quick_run):
     result, output = quick_run
-    assert result.returncode == 0, result.stderr
+    assert_quick_run(result)
     for expected in (
         "warmup    0-3",
         "budgeting 4-15",
         "final     16-23",
-        "ranks   sum 144 of 216, target 4 x 36 = 144",
         "PEFT    reloads the adapter; largest prediction difference",
         str(output / "report.md"),
     ):
         assert expected in result.stdout
-    for expected in ("24/24", "loss", "final", "budget 144", "rank 4.0"):
-        assert expected in result.stderr
-    assert "Warning" not in result.stderr
 
 
 @pytest.mark.slow
@@ -161,11 +165,7 @@ def test_demo_with_an_unknown_option_is_a_usage_error():
 @pytest.mark.parametrize("loop", ["trainer", "peft"])
 def test_demo_runs_through_the_other_loops(loop, tmp_path):
     result = demo("--quick", "--output", tmp_path / "out", script=through(loop, NO_NETWORK))
-    assert result.returncode == 0, result.stderr
-    assert "ranks   sum 144 of 216, target 4 x 36 = 144" in result.stdout
-    for expected in ("24/24", "loss", "final", "budget 144", "rank 4.0"):
-        assert expected in result.stderr
-    assert "Warning" not in result.stderr
+    assert_quick_run(result)
 
 
 @pytest.mark.slow

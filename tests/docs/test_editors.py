@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -51,24 +52,22 @@ def project(tmp_path):
 @pytest.fixture
 def server(node_modules, project):
     """Start the server of a language with the settings of an editor."""
-    started = []
+    with contextlib.ExitStack() as started:
 
-    def start(language, **settings):
-        section = {"validate": {"enable": True}} if language == "json" else {
-            "validate": True, "hover": True, "completion": True, "schemaStore": {"enable": False},
-        }  # fmt: skip
-        process = LanguageServer(
-            [shutil.which("node"), str(node_modules / PROGRAMS[language]), "--stdio"],
-            project,
-            {language: section | settings},
-            {"handledSchemaProtocols": ["file"]},
-        )
-        started.append(process)
-        return process.__enter__()
+        def start(language, **settings):
+            section = {"validate": {"enable": True}} if language == "json" else {
+                "validate": True, "hover": True, "completion": True,
+                "schemaStore": {"enable": False},
+            }  # fmt: skip
+            process = LanguageServer(
+                [shutil.which("node"), str(node_modules / PROGRAMS[language]), "--stdio"],
+                project,
+                {language: section | settings},
+                {"handledSchemaProtocols": ["file"]},
+            )
+            return started.enter_context(process)
 
-    yield start
-    for process in started:
-        process.__exit__(None, None, None)
+        yield start
 
 
 def _write(project, name, text):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from layers import with_adapters
 from tolerances import assert_all_close
 from torch import nn
 
@@ -39,11 +40,7 @@ CASES = [
 
 def adapted(n_in: int, n_out: int, dtype: torch.dtype, adapters: tuple[str, ...]) -> nn.Module:
     base = nn.Linear(n_in, n_out).to(dtype).requires_grad_(requires_grad=False)
-    layer: Any = wrap_layer(base, "layer")
-    for name in adapters:
-        layer.add_adapter(name, SPEC)
-    layer.active_adapters = adapters
-    return layer
+    return with_adapters(wrap_layer(base, "layer"), SPEC, *adapters)
 
 
 def model_of(dtype: torch.dtype, adapters: tuple[str, ...]) -> nn.Module:

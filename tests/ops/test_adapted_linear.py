@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from tolerances import assert_all_close, assert_close
+from tolerances import DTYPES, assert_all_close, assert_close
 from torch.nn import functional
 
 from adalora_core import ops
@@ -15,7 +15,6 @@ from adalora_core import ops
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 # (leading dimensions, in, rank, out)
 SHAPES = [
     ((5,), 7, 3, 11),

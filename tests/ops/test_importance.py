@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 import torch
 from programs import output_of_python, run_python
-from tolerances import assert_all_equal, assert_close
+from tolerances import DTYPES, assert_all_equal, assert_close
 
 from adalora_core import ops, reference
 from adalora_core.ops import _backend
 
-DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 # [(in, r, out) of each matrix]: odd, rank 0 and 1, empty sides, rows longer than a block
 MODELS = [
     [(7, 3, 11)],

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from tolerances import assert_all_close
+from tolerances import DTYPES, assert_all_close
 
 from adalora_core import ops, reference
 
-DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 # [(in, r, out) of each matrix]
 MODELS = [
     [(7, 3, 11)],

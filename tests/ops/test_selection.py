@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
-from tolerances import assert_all_equal
+from tolerances import DTYPES, assert_all_equal
 
 from adalora_core import ops, reference
 
@@ -47,7 +47,7 @@ def test_nan_is_kept_last() -> None:
     assert mask.tolist() == [True, True, False, True]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("step", [1, 3])
 def test_dropped_singular_values_are_zero_and_others_untouched(
     dtype: torch.dtype, step: int

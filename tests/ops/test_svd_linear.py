@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from tolerances import assert_all_close, assert_all_equal, assert_close, coarser
+from tolerances import DTYPES, assert_all_close, assert_all_equal, assert_close, coarser
 
 from adalora_core import ops, reference
 
-DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 # (leading dimensions, in, r, out): odd, rank 0 and 1, empty batch and sides, one dimension, large,
 # more rows than backward sums up at a time, more ranks than the dot products of bfloat16 take
 SHAPES = [

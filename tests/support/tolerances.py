@@ -9,6 +9,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 RELATIVE = {
     # sums of up to a few thousand products, rounded in another order
     torch.float64: 1e-12,
