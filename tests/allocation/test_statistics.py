@@ -6,6 +6,7 @@ import gc
 from typing import TYPE_CHECKING, Any
 
 import torch
+from tolerances import assert_all_equal
 from torch import nn
 
 from adalora_core.adapter_spec import AdapterSpec
@@ -28,6 +29,11 @@ def with_gradients(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
     for each in parameters:
         each.grad = torch.randn_like(each)
     return parameters
+
+
+def followed(average: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:
+    """Return the average that has seen the parameter and its gradient."""
+    return SPEC.beta1 * average + (1 - SPEC.beta1) * (parameter * parameter.grad).abs().detach()
 
 
 def allocator_of(parameters: list[nn.Parameter]) -> RankAllocator:
@@ -98,9 +104,7 @@ def test_averages_follow_parameters_to_another_dtype() -> None:
     before = [each.double() for each in statistics.smoothed]
     moved = with_gradients([nn.Parameter(each.detach().double()) for each in parameters])
     statistics.observe(moved)
-    for now, then, parameter in zip(statistics.smoothed, before, moved, strict=True):
-        sensitivity = (parameter * parameter.grad).abs().detach()
-        assert torch.equal(now, SPEC.beta1 * then + (1 - SPEC.beta1) * sensitivity)
+    assert_all_equal(statistics.smoothed, map(followed, before, moved))
 
 
 def test_averages_follow_parameters_to_another_device() -> None:
@@ -120,9 +124,8 @@ def test_parameters_of_two_dtypes_have_averages_of_their_own_dtypes() -> None:
         each.observe(half)
     statistics.observe(mixed)
     expected = [*apart[0].smoothed, *apart[1].smoothed]
-    for now, then in zip(statistics.smoothed, expected, strict=True):
-        assert now.dtype is then.dtype
-        assert torch.equal(now, then)
+    assert [each.dtype for each in statistics.smoothed] == [each.dtype for each in expected]
+    assert_all_equal(statistics.smoothed, expected)
 
 
 def test_gradients_are_those_of_the_moment_of_the_call() -> None:
@@ -133,16 +136,13 @@ def test_gradients_are_those_of_the_moment_of_the_call() -> None:
     for set_to_none in (True, False, True):
         sum(each.square().sum() for each in parameters).backward()  # type: ignore[union-attr]
         statistics.observe(parameters)
-        for average, parameter in zip(expected, parameters, strict=True):
-            sensitivity = (parameter * parameter.grad).abs().detach()
-            average.copy_(SPEC.beta1 * average + (1 - SPEC.beta1) * sensitivity)
+        expected = list(map(followed, expected, parameters))
         optimizer.zero_grad(set_to_none=set_to_none)
         for each in parameters:
             each.data = each.detach() * 2  # another storage under the same parameter
     optimizer.zero_grad(set_to_none=True)
     assert statistics.observe(parameters) == 0
-    for now, then in zip(statistics.smoothed, expected, strict=True):
-        assert torch.equal(now, then)
+    assert_all_equal(statistics.smoothed, expected)
 
 
 def test_restored_averages_are_those_that_were_read() -> None:
@@ -152,5 +152,4 @@ def test_restored_averages_are_those_that_were_read() -> None:
     other.restore(statistics.smoothed, statistics.uncertainty)
     for each in (statistics, other):
         each.observe(parameters)
-    for now, then in zip(other.uncertainty, statistics.uncertainty, strict=True):
-        assert torch.equal(now, then)
+    assert_all_equal(other.uncertainty, statistics.uncertainty)

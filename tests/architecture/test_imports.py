@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import grimp
 import pytest
+from programs import output_of_python
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,10 +26,7 @@ CONTRACT_ONLY = ("pydantic", "jsonschema", "yaml")
 def loaded_by(statement: str) -> set[str]:
     """Return the top-level packages in `sys.modules` after `statement`."""
     script = f"{statement}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
-    result = subprocess.run(
-        [sys.executable, "-c", script], check=True, capture_output=True, text=True
-    )
-    return set(result.stdout.split())
+    return set(output_of_python("-c", script).split())
 
 
 @needs_torch

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from programs import output_of_python, run_python
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bench_cuda.py"
 
 
-def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 @pytest.mark.slow
 def test_it_compares_every_op_and_names_the_machine(tmp_path: Path) -> None:
-    done = bench("--device", "cpu", "--sizes", "tiny", "--rounds", 2, "--output", tmp_path)
-    assert done.returncode == 0, done.stderr
+    options = ["--device", "cpu", "--sizes", "tiny", "--rounds", 2]
+    output_of_python(SCRIPT, *options, "--output", tmp_path)
     page = (tmp_path / "cuda.md").read_text()
     for part in ("| importance |", "| selection |", "| orthogonality |", "| svd_linear, float32"):
         assert part in page
@@ -72,7 +66,7 @@ def test_waits_are_those_of_the_call_and_launches_those_of_the_device(bench_cuda
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here; the refusal is for others")
 def test_without_a_gpu_it_says_so() -> None:
-    done = bench()
+    done = run_python(SCRIPT)
     assert done.returncode == 2
     assert "torch sees no GPU" in done.stderr
 
@@ -83,8 +77,7 @@ def test_without_a_gpu_it_says_so() -> None:
     reason="no GPU; would have counted launches and found no wait in our allocation step",
 )
 def test_our_allocation_step_waits_for_nothing(tmp_path: Path) -> None:
-    done = bench("--sizes", "tiny", "--rounds", 3, "--output", tmp_path)
-    assert done.returncode == 0, done.stderr
+    output_of_python(SCRIPT, "--sizes", "tiny", "--rounds", 3, "--output", tmp_path)
     figures = json.loads((tmp_path / "cuda.json").read_text())
     seen = {each["name"]: each for each in figures["profiles"]}
     ours = seen["update, scores and masking, ours"]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from programs import output_of_python
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -23,8 +22,8 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 def test_figures_and_page_are_written(
     name: str, options: list[str], contenders: list[tuple[str, str, float]], tmp_path: Path
 ) -> None:
-    command = [sys.executable, BENCHMARKS / f"bench_{name}.py", *options, "--output", tmp_path]
-    subprocess.run(command, check=True, timeout=200)
+    script = BENCHMARKS / f"bench_{name}.py"
+    output_of_python(script, *options, "--output", tmp_path, timeout=200)
     figures = json.loads((tmp_path / f"{name}.json").read_text())["comparisons"]
     assert [(each["of"], each["against"], each["at_most"]) for each in figures] == contenders
     page = (tmp_path / f"{name}.md").read_text()

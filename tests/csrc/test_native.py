@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
+from programs import output_of
 
 HERE = Path(__file__).parent
 INCLUDE = HERE.parents[1] / "csrc" / "include"
@@ -19,10 +20,7 @@ needs_cmake = pytest.mark.skipif(
 )
 
 
-def run(*command: str) -> str:
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
-    assert result.returncode == 0, (result.stdout + result.stderr)[-4000:]
-    return result.stdout
+run = partial(output_of, timeout=900)
 
 
 def dlpack_include() -> Path:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from programs import run_python
 
 REPORT = Path(__file__).parents[2] / ".ci" / "ptxas_report.py"
 LOG = """
@@ -17,14 +16,8 @@ ptxas info    : Used 40 registers, used 1 barriers, 16384 bytes smem
 """
 
 
-def report(log: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, REPORT], input=log, capture_output=True, text=True, check=False
-    )
-
-
 def test_report_lists_registers_and_shared_memory() -> None:
-    done = report(LOG.format(frame=0, spilled=0))
+    done = run_python(REPORT, input=LOG.format(frame=0, spilled=0))
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1].split()[-4:] == ["sm_90", "40", "16384", "0"]
 
@@ -34,4 +27,4 @@ def test_report_lists_registers_and_shared_memory() -> None:
     [LOG.format(frame=0, spilled=8), LOG.format(frame=16, spilled=0), "nothing was compiled"],
 )
 def test_report_fails_on_spills_on_stacks_and_on_no_kernel(log: str) -> None:
-    assert report(log).returncode == 1
+    assert run_python(REPORT, input=log).returncode == 1

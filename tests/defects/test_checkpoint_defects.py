@@ -28,6 +28,12 @@ def reload(library: str, folder: Path, **options: Any) -> Any:
     return LOADERS[library].from_pretrained(fresh_base(), folder, **options)
 
 
+def trained(library: str, **changes: Any) -> Any:
+    model = make(library, fresh_base(), **changes)
+    train(model, range(30))
+    return model
+
+
 class TestResume:
     """Stop in the middle of the schedule, load, go on."""
 
@@ -63,9 +69,7 @@ class TestSecondGeneration:
     """A loaded adapter is trained again from step 0, saved and loaded."""
 
     def second(self, library: str, folder: Path) -> Any:
-        first = make(library, fresh_base(), target_r=10)
-        train(first, range(30))
-        first.save_pretrained(folder / "first")
+        trained(library, target_r=10).save_pretrained(folder / "first")
         model = reload(library, folder / "first", is_trainable=True)
         # As far as the first allocations; later ones PEFT does not survive either.
         train(model, range(4))
@@ -91,13 +95,11 @@ class TestNoFinalPhase:
     SETTINGS = {"tfinal": 0, "tinit": 0, "deltaT": 11}  # noqa: RUF012 - never changed
 
     def test_peft_ends_above_the_budget(self) -> None:
-        model = make("peft", fresh_base(), **self.SETTINGS)
-        train(model, range(30))
+        model = trained("peft", **self.SETTINGS)
         assert sum(live_ranks(model)) > TARGET_BUDGET
 
     def test_ours_ends_at_the_budget_after_finalize(self, library: str) -> None:
-        model = make(library, fresh_base(), **self.SETTINGS)
-        train(model, range(30))
+        model = trained(library, **self.SETTINGS)
         model.finalize()
         assert sum(live_ranks(model)) == sum(final_ranks(model)) == TARGET_BUDGET
 
@@ -107,18 +109,13 @@ class TestAdapterNameInsideAModuleName:
 
     NAME = "second"
 
-    def trained(self, library: str) -> Any:
-        model = make(library, fresh_base())
-        train(model, range(30))
-        return model
-
     def test_peft_cannot_load_it_under_that_name(self, tmp_path: Path) -> None:
-        self.trained("peft").save_pretrained(tmp_path)
+        trained("peft").save_pretrained(tmp_path)
         with pytest.raises((AttributeError, KeyError)):
             reload("peft", tmp_path, adapter_name=self.NAME)
 
     def test_ours_loads_it(self, library: str, tmp_path: Path) -> None:
-        model = self.trained(library)
+        model = trained(library)
         model.save_pretrained(tmp_path)
         loaded = reload(library, tmp_path, adapter_name=self.NAME)
         torch.testing.assert_close(outputs(loaded), outputs(model))
@@ -127,18 +124,13 @@ class TestAdapterNameInsideAModuleName:
 class TestLowMemoryLoadOfAPrunedAdapter:
     """`low_cpu_mem_usage=True` and a rank pattern."""
 
-    def saved(self, library: str, folder: Path) -> torch.Tensor:
-        model = make(library, fresh_base())
-        train(model, range(30))
-        model.save_pretrained(folder)
-        return outputs(model)
-
     def test_peft_fails(self, tmp_path: Path) -> None:
-        self.saved("peft", tmp_path)
+        trained("peft").save_pretrained(tmp_path)
         with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
             outputs(reload("peft", tmp_path, low_cpu_mem_usage=True))
 
     def test_ours_loads(self, library: str, tmp_path: Path) -> None:
-        expected = self.saved(library, tmp_path)
+        model = trained(library)
+        model.save_pretrained(tmp_path)
         loaded = reload(library, tmp_path, low_cpu_mem_usage=True)
-        torch.testing.assert_close(outputs(loaded), expected)
+        torch.testing.assert_close(outputs(loaded), outputs(model))

@@ -5,12 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-import torch
-from demo_loops import adapted, trainer_for
+from demo_loops import prepare, trainer_for
 
-from adalora_core import validate_config
-from adalora_core.demo.data import lexicon_path, read_words, split_words
-from adalora_core.demo.encoder import WordBatches, load_encoder, verified_model_folder
 from adalora_core.demo.settings import FULL, QUICK
 
 LIMIT = 5_000_000
@@ -24,21 +20,9 @@ PHASES = {5: "warmup", 10: "budgeting", 15: "budgeting", 20: "final"}
 @pytest.mark.slow
 @pytest.mark.parametrize("loop", ["trainer", "peft"])
 def test_checkpoint_in_each_phase_is_under_5_mb(loop, tmp_path):
-    folder = verified_model_folder()
-    config = validate_config(SETTINGS.configuration())
-    model = adapted(load_encoder(folder), config, loop)
-    head = torch.nn.Linear(model.config.hidden_size, 1)
-    words, _ = split_words(
-        read_words(lexicon_path()),
-        train=SETTINGS.train_words,
-        held_out=SETTINGS.held_out_words,
-        seed=SETTINGS.split_seed,
-    )
     phases = {}
     trainer = trainer_for(
-        model,
-        head,
-        WordBatches(folder, words),
+        *prepare(SETTINGS, loop),
         SETTINGS,
         lambda report: phases.update({len(phases) + 1: report.phase.value}),
         tmp_path,

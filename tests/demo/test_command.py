@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from demo_loops import LOOPS
+from programs import output_of_python, run_python
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -49,18 +50,20 @@ sys.exit(main(sys.argv[1:]))
 
 
 def demo(*arguments, script="from adalora_core.cli import main; raise SystemExit(main())"):
-    return subprocess.run(
-        [sys.executable, "-c", script, "demo", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return run_python("-c", script, "demo", *arguments, timeout=300)
 
 
 def through(loop, script="from adalora_core.cli import main; raise SystemExit(main())"):
     """Return `script` with the demo training through `loop`."""
     return OTHER_LOOP.format(support=str(SUPPORT), loop=loop) + script
+
+
+def assert_quick_run(result):
+    assert result.returncode == 0, result.stderr
+    assert "ranks   sum 144 of 216, target 4 x 36 = 144" in result.stdout
+    for expected in ("24/24", "loss", "final", "budget 144", "rank 4.0"):
+        assert expected in result.stderr
+    assert "Warning" not in result.stderr
 
 
 @pytest.fixture(scope="module")
@@ -72,19 +75,15 @@ def quick_run(tmp_path_factory):
 @pytest.mark.slow
 def test_demo_runs_without_network_and_says_what_it_found(quick_run):
     result, output = quick_run
-    assert result.returncode == 0, result.stderr
+    assert_quick_run(result)
     for expected in (
         "warmup    0-3",
         "budgeting 4-15",
         "final     16-23",
-        "ranks   sum 144 of 216, target 4 x 36 = 144",
         "PEFT    reloads the adapter; largest prediction difference",
         str(output / "report.md"),
     ):
         assert expected in result.stdout
-    for expected in ("24/24", "loss", "final", "budget 144", "rank 4.0"):
-        assert expected in result.stderr
-    assert "Warning" not in result.stderr
 
 
 @pytest.mark.slow
@@ -103,20 +102,8 @@ def test_demo_writes_adapter_heat_map_and_report(quick_run):
 @pytest.mark.slow
 def test_demo_adapter_passes_the_contract(quick_run):
     _, output = quick_run
-    checked = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "adalora_core",
-            "check",
-            str(output / "adapter" / "adapter_config.json"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=output,
-    )
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    adapter = output / "adapter" / "adapter_config.json"
+    output_of_python("-m", "adalora_core", "check", adapter, cwd=output)
 
 
 @pytest.mark.slow
@@ -178,11 +165,7 @@ def test_demo_with_an_unknown_option_is_a_usage_error():
 @pytest.mark.parametrize("loop", ["trainer", "peft"])
 def test_demo_runs_through_the_other_loops(loop, tmp_path):
     result = demo("--quick", "--output", tmp_path / "out", script=through(loop, NO_NETWORK))
-    assert result.returncode == 0, result.stderr
-    assert "ranks   sum 144 of 216, target 4 x 36 = 144" in result.stdout
-    for expected in ("24/24", "loss", "final", "budget 144", "rank 4.0"):
-        assert expected in result.stderr
-    assert "Warning" not in result.stderr
+    assert_quick_run(result)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,8 @@ import dataclasses
 
 import pytest
 import torch
-from demo_loops import adapted, train
+from demo_loops import prepare, train
 
-from adalora_core import validate_config
-from adalora_core.demo.data import lexicon_path, read_words, split_words
-from adalora_core.demo.encoder import WordBatches, load_encoder, verified_model_folder
 from adalora_core.demo.settings import QUICK
 from adalora_core.demo.training import allocator_of
 
@@ -20,20 +17,12 @@ SETTINGS = dataclasses.replace(QUICK, train_words=16, batch_size=16, epochs=20, 
 
 def trained(loop: str) -> tuple[list[torch.Tensor], list[int]]:
     """Return head and adapter after training through `loop`, and the ranks."""
-    folder = verified_model_folder()
     torch.manual_seed(0)
-    model = adapted(load_encoder(folder), validate_config(SETTINGS.configuration()), loop)
+    model, head, words = prepare(SETTINGS, loop)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    head = torch.nn.Linear(model.config.hidden_size, 1)
-    words, _ = split_words(
-        read_words(lexicon_path()),
-        train=SETTINGS.train_words,
-        held_out=SETTINGS.held_out_words,
-        seed=SETTINGS.split_seed,
-    )
-    train(model, head, WordBatches(folder, words), SETTINGS, lambda _: None, loop)
+    train(model, head, words, SETTINGS, lambda _: None, loop)
     parameters = [each.detach() for each in model.parameters() if each.requires_grad]
     return [*head.parameters(), *parameters], allocator_of(model).active_ranks()
 

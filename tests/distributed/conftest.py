@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+pytest.register_assert_rewrite("distributed_runs")
+
 MANY = 4
 HERE = Path(__file__).parent
 

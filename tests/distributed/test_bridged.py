@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 import peft
 import pytest
-import torch
-from bridged_runs import attached, run, save_at
-from distributed_checks import load_and_train, train_and_save
-from distributed_runs import Blocks
+from distributed_checks import load_and_train, save_at, train_and_save
+from distributed_runs import Blocks, assert_same, attached, run
 from process_groups import run_processes
 from saved_folders import assert_same_folders
 
@@ -30,31 +28,26 @@ pytestmark = [
 def test_every_process_goes_the_way_of_the_single_one(
     kind: str, world: int, tmp_path: Path
 ) -> None:
-    expected = run(0, "single", {})
+    expected = run(0, "single", {}, attached)
     assert len(set(expected.budgets)) > 5
-    for found in run_processes(world, run, tmp_path, kind, {}):
-        assert found.budgets == expected.budgets
-        assert found.masks == expected.masks
-        for name, parameter in expected.parameters.items():
-            torch.testing.assert_close(found.parameters[name], parameter, atol=1e-6, rtol=0)
+    for found in run_processes(world, run, tmp_path, kind, {}, attached):
+        assert_same(found, expected)
 
 
 @pytest.mark.parametrize("resumed", [("ddp", 2), ("fsdp2", 1)], ids=str)
 def test_a_run_saved_by_two_goes_on(resumed: tuple[str, int], tmp_path: Path) -> None:
-    expected = run(0, "single", {})
+    expected = run(0, "single", {}, attached)
     folder, stop = tmp_path / "checkpoint", 11
     run_processes(2, train_and_save, tmp_path / "save", "fsdp2", stop, folder, attached)
     kind, world = resumed
     arguments = (kind, stop, folder, attached)
     for found in run_processes(world, load_and_train, tmp_path / "load", *arguments):
-        assert found.masks == expected.masks[stop:]
-        for name, parameter in expected.parameters.items():
-            torch.testing.assert_close(found.parameters[name], parameter, atol=1e-6, rtol=0)
+        assert_same(found, expected, stop)
 
 
 def test_a_sharded_model_writes_the_files_of_a_whole_one(tmp_path: Path) -> None:
     for kind in ("ddp", "fsdp2"):
-        run_processes(2, save_at, tmp_path / kind, kind, 10, tmp_path)
+        run_processes(2, save_at, tmp_path / kind, kind, 10, tmp_path, attached)
     found, expected = tmp_path / "by-fsdp2", tmp_path / "by-ddp"
     state = {"adalora_state.json", "adalora_state.safetensors"}
     names = {"README.md", "adapter_config.json", "adapter_model.safetensors", *state}

@@ -5,22 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 from ddp_runs import run_checkpointed, run_compiled, run_leaving_one_out, run_with_options
-from distributed_runs import run
+from distributed_runs import assert_same, run
 from process_groups import run_processes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from distributed_runs import Trace
-
-
-def assert_same(found: Trace, expected: Trace) -> None:
-    assert found.budgets == expected.budgets
-    assert found.masks == expected.masks
-    for name, parameter in expected.parameters.items():
-        torch.testing.assert_close(found.parameters[name], parameter, atol=1e-6, rtol=0)
 
 
 def named_as_plain(trace: Trace) -> Trace:
@@ -56,8 +48,8 @@ def test_reentrant_checkpointing_without_a_static_graph_is_refused_by_ddp(tmp_pa
 def test_a_layer_that_is_not_used_is_allocated_as_in_one_process(
     options: dict[str, Any], tmp_path: Path
 ) -> None:
-    expected = run_leaving_one_out(0, {})
-    for found in run_processes(2, run_leaving_one_out, tmp_path, options):
+    expected = run_leaving_one_out(0, "single", {})
+    for found in run_processes(2, run_leaving_one_out, tmp_path, "ddp", options):
         assert_same(named_as_plain(found), named_as_plain(expected))
 
 
@@ -72,13 +64,13 @@ def test_how_ddp_lays_out_gradients_does_not_matter(
 
 class TestCompiled:
     def test_the_step_is_one_graph_and_is_compiled_once(self) -> None:
-        found, first, last = run_compiled(0, {})
+        found, first, last = run_compiled(0, "single")
         assert first == last == 1
         assert_same(found, run(0, "single", {}))
 
     @pytest.mark.slow
     def test_with_ddp_nothing_is_compiled_after_the_first_step(self, tmp_path: Path) -> None:
         expected = run(0, "single", {})
-        for found, first, last in run_processes(2, run_compiled, tmp_path, {}):
+        for found, first, last in run_processes(2, run_compiled, tmp_path, "ddp"):
             assert first == last > 0
             assert_same(found, expected)

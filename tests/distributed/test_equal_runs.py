@@ -5,20 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from distributed_runs import Trace, run
+from distributed_runs import assert_same, run
 from process_groups import run_processes
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def assert_same(found: Trace, expected: Trace) -> None:
-    assert found.budgets == expected.budgets
-    assert found.masks == expected.masks
-    assert found.parameters.keys() == expected.parameters.keys()
-    for name, parameter in expected.parameters.items():
-        torch.testing.assert_close(found.parameters[name], parameter, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("changes", [{}, {"orth_reg_weight": 0.0}], ids=["penalty", "no-penalty"])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import launched_runs
 import pytest
 import torch
+from programs import output_of_python
 
-SCRIPT = Path(launched_runs.__file__)
+if TYPE_CHECKING:
+    from pathlib import Path
+
 LAUNCHERS = {
     "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
     "accelerate": [
@@ -27,16 +28,12 @@ LAUNCHERS = {
 def launched(launcher: str, job: str, library: str, folder: Path) -> Any:
     result = folder / "result.pt"
     paths = os.pathsep.join(path for path in sys.path if path)
-    finished = subprocess.run(
-        [sys.executable, "-m", *LAUNCHERS[launcher], str(SCRIPT), job, library, str(result)],
-        env=os.environ | {"PYTHONPATH": paths, "ACCELERATE_USE_CPU": "true"},
+    output_of_python(
+        *("-m", *LAUNCHERS[launcher], launched_runs.__file__, job, library, result),
+        variables={"PYTHONPATH": paths, "ACCELERATE_USE_CPU": "true"},
         cwd=folder,
-        capture_output=True,
-        text=True,
         timeout=300,
-        check=False,
     )
-    assert finished.returncode == 0, finished.stderr[-4000:]
     return torch.load(result)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from distributed_runs import SETTINGS, WIDTH
 from exchanges import averages_and_penalty_flops, exchanged_sizes
+from module_files import module_of
 from process_groups import run_processes
 
 ROOT = Path(__file__).parents[2]
@@ -17,13 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def scaling() -> Any:
-    spec = importlib.util.spec_from_file_location(
-        "scaling_model", ROOT / "tools" / "scaling_model.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return module_of(ROOT / "tools" / "scaling_model.py")
 
 
 @pytest.fixture

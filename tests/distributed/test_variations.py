@@ -12,21 +12,12 @@ from distributed_checks import (
     run_with_a_loss_of_its_own,
     run_with_options,
 )
-from distributed_runs import run
+from distributed_runs import assert_same, run
 from process_groups import run_processes
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from distributed_runs import Trace
-
-
-def assert_same(found: Trace, expected: Trace) -> None:
-    assert found.budgets == expected.budgets
-    assert found.masks == expected.masks
-    for name, parameter in expected.parameters.items():
-        torch.testing.assert_close(found.parameters[name], parameter, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import npm_packages
 import pytest
 from language_server import LanguageServer
+from programs import run
 
 from adalora_core.contract import check_config
 from adalora_core.contract.schemas.config import config_schema, to_text
@@ -51,24 +52,22 @@ def project(tmp_path):
 @pytest.fixture
 def server(node_modules, project):
     """Start the server of a language with the settings of an editor."""
-    started = []
+    with contextlib.ExitStack() as started:
 
-    def start(language, **settings):
-        section = {"validate": {"enable": True}} if language == "json" else {
-            "validate": True, "hover": True, "completion": True, "schemaStore": {"enable": False},
-        }  # fmt: skip
-        process = LanguageServer(
-            [shutil.which("node"), str(node_modules / PROGRAMS[language]), "--stdio"],
-            project,
-            {language: section | settings},
-            {"handledSchemaProtocols": ["file"]},
-        )
-        started.append(process)
-        return process.__enter__()
+        def start(language, **settings):
+            section = {"validate": {"enable": True}} if language == "json" else {
+                "validate": True, "hover": True, "completion": True,
+                "schemaStore": {"enable": False},
+            }  # fmt: skip
+            process = LanguageServer(
+                [shutil.which("node"), str(node_modules / PROGRAMS[language]), "--stdio"],
+                project,
+                {language: section | settings},
+                {"handledSchemaProtocols": ["file"]},
+            )
+            return started.enter_context(process)
 
-    yield start
-    for process in started:
-        process.__exit__(None, None, None)
+        yield start
 
 
 def _write(project, name, text):
@@ -180,9 +179,7 @@ def test_toml_file_with_its_modeline_is_judged_by_taplo(node_modules, project):
     sound = TOML_FILE.replace("init_r = 8", "init_r = 12")
     for name, text, code in (("wrong.toml", TOML_FILE, 1), ("sound.toml", sound, 0)):
         _write(project, name, text)
-        done = subprocess.run(
-            [*taplo, name], cwd=project, capture_output=True, text=True, check=False, timeout=120
-        )
+        done = run(*taplo, name, cwd=project, timeout=120)
         assert done.returncode == code, done.stderr
         assert ("8 is less than or equal to the minimum of 8" in done.stderr) == bool(code)
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from programs import output_of_python
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -86,39 +84,23 @@ def first_evaluation(script):
 
 def run(script, folder):
     """Run the script in the folder and return what it prints."""
-    result = subprocess.run(
-        [
-            *(sys.executable, "-Werror", *PEFT_WARNINGS, str(script)),
-            *ARGUMENTS.get(script.name, []),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        cwd=folder,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+    command = ["-Werror", *PEFT_WARNINGS, script, *ARGUMENTS.get(script.name, [])]
+    return output_of_python(*command, timeout=120, cwd=folder)
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"] if HAS_TORCH else [])
 def test_two_processes_reach_the_accuracy_of_the_demo(strategy, tmp_path):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    script = str(EXAMPLES / "distributed_minilm.py")
-    result = subprocess.run(
-        [*launcher, "--nproc-per-node", "2", script, "--strategy", strategy],
-        capture_output=True,
-        text=True,
+    printed = output_of_python(
+        *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        *(EXAMPLES / "distributed_minilm.py", "--strategy", strategy),
         timeout=1200,
-        check=False,
         cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        variables={"OMP_NUM_THREADS": "1"},
     )
-    assert result.returncode == 0, result.stderr
     pattern = rf"^2 processes with {strategy}: (.*)% of the held-out words after"
-    found = re.search(pattern, result.stdout, re.MULTILINE)
-    assert found, result.stdout
+    found = re.search(pattern, printed, re.MULTILINE)
+    assert found, printed
     assert float(found[1]) > ACCURACY_OF_THE_DEMO - NOISE
-    assert re.search("^ranks sum to 144, target 144$", result.stdout, re.MULTILINE)
+    assert re.search("^ranks sum to 144, target 144$", printed, re.MULTILINE)
     assert list(tmp_path.iterdir()) == []

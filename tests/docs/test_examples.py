@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from walkthroughs import WALKTHROUGHS, printed_by
+from walkthroughs import WALKTHROUGHS, Block, blocks_of, printed_by
 
 ROOT = Path(__file__).parents[2]
 # Its blocks need several processes: tests/distributed/test_scaling_page.py runs them.
@@ -22,44 +20,30 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *(page for page in sorted((ROOT / "docs").glob("*.md")) if page not in TESTED_ELSEWHERE),
 ]
-FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
-@dataclass(frozen=True)
-class Example:
-    place: str
-    code: str
-    output: str | None
+def examples_of(page: Path) -> list[Block]:
+    return [block for block in blocks_of(page) if block.language == "python"]
 
 
-def examples_of(page: Path) -> list[Example]:
-    text = page.read_text(encoding="utf-8")
-    blocks = list(FENCED.finditer(text))
-    found = []
-    for block, following in itertools.zip_longest(blocks, blocks[1:]):
-        if block[1] != "python":
-            continue
-        place = f"{page.relative_to(ROOT)}:{text.count(chr(10), 0, block.start()) + 1}"
-        adjacent = following is not None and not text[block.end() : following.start()].strip()
-        shown = following[2] if adjacent and following[1] == "text" else None
-        found.append(Example(place, block[2], shown))
-    return found
-
-
-EXAMPLES = [example for page in PAGES for example in examples_of(page)]
+EXAMPLES = {
+    f"{page.relative_to(ROOT)}:{block.line}": block for page in PAGES for block in examples_of(page)
+}
 # The contract is tested on machines without torch too; training examples cannot run there.
 TRAINS = re.compile(r"import torch|import peft|from peft|adalora_core\.integrations")
-RUNNABLE = [each for each in EXAMPLES if HAS_TORCH or not TRAINS.search(each.code)]
+RUNNABLE = [
+    place for place, block in EXAMPLES.items() if HAS_TORCH or not TRAINS.search(block.content)
+]
 
 
 def test_readme_has_a_validation_and_a_training_example_of_15_lines_each():
     validation, training = examples_of(ROOT / "README.md")
-    assert "validate_config" in validation.code
+    assert "validate_config" in validation.content
     assert validation.output
-    assert "update_and_allocate" in training.code
+    assert "update_and_allocate" in training.content
     for example in (validation, training):
-        assert len([line for line in example.code.splitlines() if line.strip()]) <= 15
+        assert len([line for line in example.content.splitlines() if line.strip()]) <= 15
 
 
 @pytest.fixture
@@ -71,17 +55,18 @@ def uninstalled():
 
 
 @pytest.mark.usefixtures("uninstalled")
-@pytest.mark.parametrize("example", RUNNABLE, ids=lambda example: example.place)
-def test_documentation_example_runs_and_prints_what_it_shows(example, tmp_path, monkeypatch):
+@pytest.mark.parametrize("place", RUNNABLE)
+def test_documentation_example_runs_and_prints_what_it_shows(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    printed = printed_by(example.code, example.place, {"__name__": "__main__"})
+    example = EXAMPLES[place]
+    printed = printed_by(example.content, place, {"__name__": "__main__"})
     if example.output is not None:
         assert printed.rstrip() == example.output.rstrip()
 
 
 def test_readme_promises_exactly_two_commands():
-    blocks = FENCED.finditer((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert [block[2].strip() for block in blocks if block[1] == "bash"] == [
+    blocks = blocks_of(ROOT / "README.md")
+    assert [block.content.strip() for block in blocks if block.language == "bash"] == [
         'pip install ".[demo]" && adalora demo',
         'pip install ".[test]" && pytest',
     ]

@@ -5,17 +5,15 @@ from __future__ import annotations
 import html
 import importlib.util
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from programs import Finished, output_of_python, run_python
 
 pytestmark = pytest.mark.slow
 
@@ -43,14 +41,11 @@ class Page(HTMLParser):
                 self.loaded.append(value or "")
 
 
-def strict_build(folder: Path, source: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
-    return subprocess.run(
-        [*command, "--config-file", str(source / "mkdocs.yml")],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+def strict_build(folder: Path, source: Path = ROOT) -> Finished:
+    return run_python(
+        *("-m", "mkdocs", "build", "--strict", "--site-dir", folder),
+        *("--config-file", source / "mkdocs.yml"),
+        variables={"NO_MKDOCS_2_WARNING": "1", "PYTHONDONTWRITEBYTECODE": "1"},
     )
 
 
@@ -150,16 +145,7 @@ def test_build_fails_for_broken_links_and_names_each(site, tmp_path):  # noqa: A
 
 
 def test_drawing_of_the_schedule_is_what_its_script_draws():
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import runpy, sys; print(runpy.run_path(sys.argv[1])['drawing'](), end='')",
-            str(ROOT / "tools" / "budget_schedule.py"),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    drawn = (ROOT / "docs" / "budget-schedule.svg").read_text(encoding="utf-8")
-    assert done.stdout == drawn, "run: python tools/regenerate.py schedule"
+    script = "import runpy, sys; print(runpy.run_path(sys.argv[1])['drawing'](), end='')"
+    drawing = output_of_python("-c", script, ROOT / "tools" / "budget_schedule.py")
+    committed = (ROOT / "docs" / "budget-schedule.svg").read_text(encoding="utf-8")
+    assert drawing == committed, "run: python tools/regenerate.py schedule"

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from tolerances import assert_close
+from layers import with_adapters
+from tolerances import assert_all_close
 from torch import nn
 
 from adalora_core import ops
@@ -39,11 +40,7 @@ CASES = [
 
 def adapted(n_in: int, n_out: int, dtype: torch.dtype, adapters: tuple[str, ...]) -> nn.Module:
     base = nn.Linear(n_in, n_out).to(dtype).requires_grad_(requires_grad=False)
-    layer: Any = wrap_layer(base, "layer")
-    for name in adapters:
-        layer.add_adapter(name, SPEC)
-    layer.active_adapters = adapters
-    return layer
+    return with_adapters(wrap_layer(base, "layer"), SPEC, *adapters)
 
 
 def model_of(dtype: torch.dtype, adapters: tuple[str, ...]) -> nn.Module:
@@ -82,6 +79,5 @@ def test_one_graph_of_a_whole_model_equals_eager_forward_and_backward(
         x = torch.randn(rows, 3, WIDTHS[0]).to(dtype)
         eager, found = results(model, penalised_loss, x), results(model, compiled, x)
         assert len(eager) == 2 + len(adapters) * 3 * 3 + 2 * 3
-        for actual, expected in zip(found, eager, strict=True):
-            assert actual.dtype == expected.dtype
-            assert_close(actual, expected, dtype)
+        assert [each.dtype for each in found] == [each.dtype for each in eager]
+        assert_all_close(found, eager, dtype)

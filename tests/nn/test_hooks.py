@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from layers import with_adapters
 from torch import nn
 
 from adalora_core.adapter_spec import AdapterSpec
@@ -11,9 +12,7 @@ from adalora_core.nn import SVDLinear
 
 def layer() -> SVDLinear:
     made = SVDLinear(nn.Linear(4, 3), in_features=4, out_features=3)
-    made.add_adapter("default", AdapterSpec(init_r=2, init_lora_weights=False))
-    made.active_adapters = ("default",)
-    return made
+    return with_adapters(made, AdapterSpec(init_r=2, init_lora_weights=False))
 
 
 def test_a_backward_hook_of_the_base_layer_is_called() -> None:

@@ -8,6 +8,7 @@ import peft
 import pytest
 import torch
 from adalora_runs import SETTINGS
+from layers import with_adapters
 from torch import nn
 
 from adalora_core.adapter_spec import AdapterSpec
@@ -27,10 +28,7 @@ SHAPES = [
 
 
 def adapted(base: nn.Conv2d, rank: int | None = None) -> Any:
-    layer = wrap_layer(base, "layer")
-    layer.add_adapter("default", SPEC, rank=rank)
-    layer.active_adapters = ("default",)
-    return layer
+    return with_adapters(wrap_layer(base, "layer"), SPEC, rank=rank)
 
 
 @pytest.mark.parametrize("options", SHAPES, ids=str)
@@ -62,10 +60,9 @@ def test_outputs_equal_pefts_for_one_group_and_zero_padding() -> None:
     theirs = peft.get_peft_model(base, peft.AdaLoraConfig(**settings))
     expected = theirs(x)
     factors = {each: getattr(base[0], f"lora_{each}")["default"].detach() for each in "AEB"}
-    layer = wrap_layer(base[0].base_layer, "0")
-    layer.add_adapter("default", AdapterSpec(init_r=12, lora_alpha=16))
+    spec = AdapterSpec(init_r=12, lora_alpha=16)
+    layer = with_adapters(wrap_layer(base[0].base_layer, "0"), spec)
     layer.set_factors("default", **{f"lora_{each}": values for each, values in factors.items()})
-    layer.active_adapters = ("default",)
     torch.testing.assert_close(layer(x), expected, atol=1e-4, rtol=1e-4)
 
 

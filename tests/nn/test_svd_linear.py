@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from layers import with_adapters
 from torch import nn
 
 from adalora_core.adapter_spec import AdapterSpec
@@ -40,10 +41,7 @@ class KeepsItsOutput(nn.Linear):
 
 
 def adapted(base: nn.Module, spec: AdapterSpec = SPEC) -> Any:
-    layer = wrap_layer(base, "layer")
-    layer.add_adapter("default", spec)
-    layer.active_adapters = ("default",)
-    return layer
+    return with_adapters(wrap_layer(base, "layer"), spec)
 
 
 def delta(layer: Any, x: torch.Tensor) -> torch.Tensor:
@@ -160,18 +158,15 @@ def test_factors_are_float32_at_least_and_outputs_keep_the_bases_dtype(dtype: to
 
 
 def test_factors_may_follow_the_bases_dtype() -> None:
-    layer = wrap_layer(nn.Linear(5, 7).to(torch.bfloat16), "layer")
-    layer.add_adapter("default", SPEC, dtype=layer.base_dtype)
-    layer.active_adapters = ("default",)
+    wrapped = wrap_layer(nn.Linear(5, 7).to(torch.bfloat16), "layer")
+    layer = with_adapters(wrapped, SPEC, dtype=wrapped.base_dtype)
     assert layer.lora_A["default"].dtype is torch.bfloat16
     assert layer(torch.randn(4, 5, dtype=torch.bfloat16)).dtype is torch.bfloat16
 
 
 def test_rank_zero_is_the_base_layer() -> None:
     base = nn.Linear(5, 7)
-    layer = SVDLinear(base, in_features=5, out_features=7)
-    layer.add_adapter("default", SPEC, rank=0)
-    layer.active_adapters = ("default",)
+    layer = with_adapters(SVDLinear(base, in_features=5, out_features=7), SPEC, rank=0)
     x = torch.randn(4, 5)
     torch.testing.assert_close(layer(x), base(x))
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from tolerances import assert_close
+from tolerances import DTYPES, assert_all_close, assert_close
 from torch.nn import functional
 
 from adalora_core import ops
 
-DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # (leading dimensions, in, rank, out)
 SHAPES = [
     ((5,), 7, 3, 11),
@@ -54,6 +56,15 @@ def two_ops(*, x: Any, weight: Any, bias: Any, dropout: float = 0.0, **factors: 
     )
 
 
+def check_against_two_ops(given: dict[str, Any]) -> None:
+    output, expected = ops.adapted_linear(**given, scale=SCALE), two_ops(**given)
+    assert torch.equal(output, expected)
+    assert type(output.grad_fn).__name__ == "_AdaptedLinearBackward"
+    found, wanted = gradients(output, given), gradients(expected, given)
+    assert [each.dtype for each in found] == [each.dtype for each in wanted]
+    assert_all_close(found, wanted, output.dtype)
+
+
 def gradients(output: torch.Tensor, given: dict[str, Any]) -> list[torch.Tensor]:
     trained = [each for each in given.values() if each is not None and each.requires_grad]
     torch.manual_seed(1)
@@ -64,37 +75,30 @@ def gradients(output: torch.Tensor, given: dict[str, Any]) -> list[torch.Tensor]
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_it_equals_the_two_ops(shape: tuple[Any, ...], dtype: torch.dtype, bias: bool) -> None:
-    given = make(shape, dtype, bias=bias)
-    output, expected = ops.adapted_linear(**given, scale=SCALE), two_ops(**given)
-    assert torch.equal(output, expected)
-    assert type(output.grad_fn).__name__ == "_AdaptedLinearBackward"
-    found = zip(gradients(output, given), gradients(expected, given), strict=True)
-    for actual, wanted in found:
-        assert actual.dtype == wanted.dtype
-        assert_close(actual, wanted, dtype)
+    check_against_two_ops(make(shape, dtype, bias=bias))
 
 
 @pytest.mark.parametrize("factors_dtype", [torch.float32, torch.float64])
 def test_a_finer_adapter_on_a_bfloat16_layer(factors_dtype: torch.dtype) -> None:
     given = make(((6, 5), 70, 12, 40), torch.bfloat16, factors_dtype)
-    output, expected = ops.adapted_linear(**given, scale=SCALE), two_ops(**given)
-    assert output.dtype == torch.bfloat16
-    assert torch.equal(output, expected)
-    for actual, wanted in zip(gradients(output, given), gradients(expected, given), strict=True):
-        assert actual.dtype == wanted.dtype
-        assert_close(actual, wanted, torch.bfloat16)
+    assert ops.adapted_linear(**given, scale=SCALE).dtype == torch.bfloat16
+    check_against_two_ops(given)
+
+
+def of_the_trained(given: dict[str, Any]) -> tuple[Callable[..., torch.Tensor], list[Any]]:
+    """Return the op as a function of what is trained, and that."""
+    trained = {name: each for name, each in given.items() if name not in {"weight", "bias"}}
+
+    def function(*tensors: torch.Tensor) -> torch.Tensor:
+        return ops.adapted_linear(**given | dict(zip(trained, tensors, strict=True)), scale=SCALE)
+
+    return function, list(trained.values())
 
 
 def test_first_and_second_derivatives() -> None:
-    given = make(((5,), 7, 3, 11), torch.float64)
-    frozen = {name: given.pop(name) for name in ("weight", "bias")}
-
-    def function(*trained: torch.Tensor) -> torch.Tensor:
-        named = dict(zip(given, trained, strict=True))
-        return ops.adapted_linear(**named, **frozen, scale=SCALE)
-
-    assert torch.autograd.gradcheck(function, list(given.values()))
-    assert torch.autograd.gradgradcheck(function, list(given.values()))
+    function, inputs = of_the_trained(make(((5,), 7, 3, 11), torch.float64))
+    assert torch.autograd.gradcheck(function, inputs)
+    assert torch.autograd.gradgradcheck(function, inputs)
 
 
 def test_gradients_with_a_graph_of_their_own_are_the_same() -> None:
@@ -126,8 +130,7 @@ def test_dropout_drops_what_it_drops_for_svd_linear() -> None:
         output = op(**given, dropout=0.4)
         results.append([output, *gradients(output, given)])
     assert not torch.equal(results[0][0], ops.adapted_linear(**given, scale=SCALE))
-    for actual, wanted in zip(*results, strict=True):
-        assert_close(actual, wanted, torch.float32)
+    assert_all_close(*results, torch.float32)
 
 
 @pytest.mark.parametrize("change", ["transposed x", "expanded gradient"])
@@ -139,12 +142,8 @@ def test_layouts_that_are_no_matrix(change: str) -> None:
     assert_close(output, expected, torch.float32)
     trained = [each for each in given.values() if each.requires_grad]
     # The gradient of a sum is one number, seen in every place.
-    for actual, wanted in zip(
-        torch.autograd.grad(output.sum(), trained),
-        torch.autograd.grad(expected.sum(), trained),
-        strict=True,
-    ):
-        assert_close(actual, wanted, torch.float32)
+    found, wanted = (torch.autograd.grad(each.sum(), trained) for each in (output, expected))
+    assert_all_close(found, wanted, torch.float32)
 
 
 def test_output_may_be_written_in_place_as_that_of_a_linear_layer() -> None:
@@ -196,18 +195,9 @@ def test_without_gradients_no_graph_is_made() -> None:
 
 
 def test_compiled_it_equals_the_eager_result() -> None:
-    given = make(((2, 6), 8, 3, 5))
-    frozen = {name: given.pop(name) for name in ("weight", "bias")}
-
-    def step(*trained: torch.Tensor) -> torch.Tensor:
-        named = dict(zip(given, trained, strict=True))
-        return ops.adapted_linear(**named, **frozen, scale=SCALE)
-
-    inputs = list(given.values())
-    output, expected = (
-        torch.compile(step, fullgraph=True, backend="aot_eager")(*inputs),
-        step(*inputs),
-    )
+    step, inputs = of_the_trained(make(((2, 6), 8, 3, 5)))
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    output, expected = compiled(*inputs), step(*inputs)
     torch.testing.assert_close(output, expected)
     found = torch.autograd.grad(output.sum(), inputs)
     torch.testing.assert_close(found, torch.autograd.grad(expected.sum(), inputs))

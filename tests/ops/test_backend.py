@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
+from programs import Finished, run_python
 
 from adalora_core import ops, reference
 from adalora_core.ops import _backend
@@ -30,11 +28,8 @@ print(ops.svd_linear(torch.zeros(1, 4), x, A, E, B, 0.5).tolist())
 """
 
 
-def without_core(purelib: str) -> subprocess.CompletedProcess[str]:
-    script = WITHOUT_CORE.replace("{purelib}", purelib)
-    return subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
+def without_core(purelib: str) -> Finished:
+    return run_python("-c", WITHOUT_CORE.replace("{purelib}", purelib))
 
 
 def test_a_pure_install_uses_the_reference() -> None:

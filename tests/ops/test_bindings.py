@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from programs import output_of_python
 
 from adalora_core import _cpu, ops
 
@@ -32,15 +32,8 @@ def test_the_cuda_module_refuses_wrong_arguments_by_name_too(seed: int, emulated
 
 def fuzz(seed: int, *module: str) -> None:
     rounds = 3000
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", str(FUZZ), str(seed), str(rounds), *module],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    refused, accepted = map(int, run.stdout.split())
+    counts = output_of_python("-W", "ignore", FUZZ, seed, rounds, *module, timeout=300)
+    refused, accepted = map(int, counts.split())
     assert refused + accepted == rounds
     assert refused > rounds // 2
 
@@ -247,10 +240,4 @@ class AdaptedRows(torch.utils.data.Dataset[torch.Tensor]):
 
 @pytest.mark.slow
 def test_the_stub_describes_the_compiled_module() -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "mypy.stubtest", "adalora_core._cpu"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
+    output_of_python("-m", "mypy.stubtest", "adalora_core._cpu")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from tolerances import assert_all_equal
 
 from adalora_core import ops
 
@@ -70,9 +71,9 @@ def clone(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
     return [each.clone() for each in tensors]
 
 
-def assert_equal(found: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
-    for actual, wanted in zip(found, expected, strict=True):
-        assert torch.equal(actual, wanted)
+def restore(state: list[torch.Tensor], start: list[torch.Tensor]) -> None:
+    for target, source in zip(state, start, strict=True):
+        target.copy_(source)
 
 
 @pytest.mark.usefixtures("nothing_waits")
@@ -94,18 +95,15 @@ def capture(run: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
 
 def test_a_captured_graph_repeats_every_op() -> None:
     step = Step()
-    start = [clone(step.averages), clone(step.parameters)]
+    state = [*step.averages, *step.parameters]
+    start = clone(state)
     graph, found = capture(step.results)
     with torch.no_grad():
-        for kept, now in zip(start, (step.averages, step.parameters), strict=True):
-            for source, target in zip(kept, now, strict=True):
-                target.copy_(source)
+        restore(state, start)
         graph.replay()
         replayed = clone(found)
-        for kept, now in zip(start, (step.averages, step.parameters), strict=True):
-            for source, target in zip(kept, now, strict=True):
-                target.copy_(source)
-    assert_equal(replayed, step.results())
+        restore(state, start)
+    assert_all_equal(replayed, step.results())
 
 
 def test_a_captured_graph_draws_dropout_anew() -> None:
@@ -127,7 +125,7 @@ def test_a_side_stream_gives_the_same_results() -> None:
         torch.cuda._sleep(10_000_000)  # what is enqueued elsewhere would overtake this
         found = step.results()
     side.synchronize()
-    assert_equal(found, expected)
+    assert_all_equal(found, expected)
 
 
 def test_skipped_entries_are_counted_on_the_device() -> None:

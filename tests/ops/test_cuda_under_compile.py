@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tolerances import assert_close
+from tolerances import assert_all_close
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -65,9 +65,8 @@ def test_the_formula_and_its_gradients_equal_the_oracle(dtype: torch.dtype, inpl
     )
     doubles = [each.double() for each in leaves]
     oracle = run(lambda *each: reference.svd_linear(*each, SCALE), doubles, grad.double())
-    for actual, expected, like in zip(found, oracle, [leaves[0], *leaves], strict=True):
-        assert actual.dtype == like.dtype
-        assert_close(actual, expected, dtype)
+    assert [each.dtype for each in found] == [each.dtype for each in (leaves[0], *leaves)]
+    assert_all_close(found, oracle, dtype)
 
 
 @pytest.mark.gpu
@@ -86,9 +85,5 @@ def test_a_compiled_step_equals_the_kernels(inplace: bool) -> None:
         return output.square().sum()
 
     compiled = torch.compile(step, fullgraph=True)
-    for found, expected in zip(
-        torch.autograd.grad(compiled(*tensors), tensors),
-        torch.autograd.grad(step(*tensors), tensors),
-        strict=True,
-    ):
-        assert_close(found, expected, torch.float32)
+    found, expected = (torch.autograd.grad(f(*tensors), tensors) for f in (compiled, step))
+    assert_all_close(found, expected, torch.float32)

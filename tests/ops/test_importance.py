@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from tolerances import assert_close
+from programs import output_of_python, run_python
+from tolerances import DTYPES, assert_all_equal, assert_close
 
 from adalora_core import ops, reference
 from adalora_core.ops import _backend
 
-DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 # [(in, r, out) of each matrix]: odd, rank 0 and 1, empty sides, rows longer than a block
 MODELS = [
     [(7, 3, 11)],
@@ -45,17 +43,27 @@ def make(
     ]
 
 
-def ranks(model: list[tuple[int, int, int]]) -> int:
-    return sum(rank for _, rank, _ in model)
-
-
 def copy(lists: list[list[torch.Tensor]]) -> list[list[torch.Tensor]]:
-    return [[each.clone() for each in tensors] for tensors in lists]
+    return [[each if each is None else each.clone() for each in tensors] for tensors in lists]
 
 
 def assert_averages_equal(ours: list[list[torch.Tensor]], theirs: list[list[torch.Tensor]]) -> None:
-    for mine, other in zip([*ours[2], *ours[3]], [*theirs[2], *theirs[3]], strict=True):
-        assert torch.equal(mine, other)
+    assert_all_equal([*ours[2], *ours[3]], [*theirs[2], *theirs[3]])
+
+
+def check_against_oracle(
+    ours: list[list[torch.Tensor]], *, updates: int = 1, skipped: int = 0
+) -> None:
+    """Update the averages; each update has to skip so many entries."""
+    theirs = copy(ours)
+    dtype = ours[2][0].dtype
+    rows = sum(len(each) for each in ours[0][1::3])
+    scores = [torch.full((rows,), 9.0, dtype=dtype) for _ in range(2)]
+    for _ in range(updates):
+        assert ops.update_importance(*ours, BETA1, BETA2, scores=scores[0]) == skipped
+        assert reference.update_importance(*theirs, BETA1, BETA2, scores=scores[1]) == skipped
+    assert_averages_equal(ours, theirs)
+    assert_close(*scores, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -63,14 +71,7 @@ def assert_averages_equal(ours: list[list[torch.Tensor]], theirs: list[list[torc
 def test_averages_equal_the_oracle_bit_by_bit_and_scores_closely(
     model: list[tuple[int, int, int]], dtype: torch.dtype
 ) -> None:
-    ours = make(model, dtype)
-    theirs = copy(ours)
-    scores = [torch.full((ranks(model),), 9.0, dtype=average_dtype(dtype)) for _ in range(2)]
-    for _ in range(3):
-        assert ops.update_importance(*ours, BETA1, BETA2, scores=scores[0]) == 0
-        assert reference.update_importance(*theirs, BETA1, BETA2, scores=scores[1]) == 0
-    assert_averages_equal(ours, theirs)
-    assert_close(scores[0], scores[1], average_dtype(dtype))
+    check_against_oracle(make(model, dtype), updates=3)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -85,14 +86,15 @@ def test_flat_averages_and_own_gradients_equal_lists_of_them(
     parameters[-1].grad = lists[1][-1] = None
     flat = [torch.cat([each.flatten() for each in average]) for average in lists[2:]]
     versions = [each._version for each in flat]
-    scores = [torch.empty(ranks(model), dtype=average_dtype(dtype)) for _ in range(2)]
+    rows = sum(rank for _, rank, _ in model)
+    scores = [torch.empty(rows, dtype=average_dtype(dtype)) for _ in range(2)]
     for op in (ops.update_importance, without_core):
         op(parameters, None, *flat, BETA1, BETA2, scores=scores[0])
         ops.update_importance(*lists, BETA1, BETA2, scores=scores[1])
     shapes = [each.shape for each in parameters]
     parts = [ops.averages_of(each, shapes) for each in flat]
     assert_averages_equal([*lists[:2], *parts], lists)
-    assert_close(scores[0], scores[1], average_dtype(dtype))
+    assert_close(*scores, average_dtype(dtype))
     assert all(each._version > version for each, version in zip(flat, versions, strict=True))
 
 
@@ -147,9 +149,8 @@ def test_averages_are_bit_equal_to_those_of_peft() -> None:
             parameter.grad = gradient
         RankAllocator.update_ipt(allocator, model)
         ops.update_importance(parameters, gradients, smoothed, uncertainty, BETA1, BETA2)
-    for name, mine_smoothed, mine_uncertainty in zip(names, smoothed, uncertainty, strict=True):
-        assert torch.equal(mine_smoothed, allocator.exp_avg_ipt[name])
-        assert torch.equal(mine_uncertainty, allocator.exp_avg_unc[name])
+    assert_all_equal(smoothed, map(allocator.exp_avg_ipt.get, names))
+    assert_all_equal(uncertainty, map(allocator.exp_avg_unc.get, names))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -159,10 +160,7 @@ def test_entries_that_are_not_finite_are_left_alone_and_counted(dtype: torch.dty
     ours[1][0][3, 5] = float("inf")
     ours[1][0][0, 0] = float("nan")
     ours[0][1][2, 0] = float("-inf")
-    theirs = copy(ours)
-    assert ops.update_importance(*ours, BETA1, BETA2) == 3
-    assert reference.update_importance(*theirs, BETA1, BETA2) == 3
-    assert_averages_equal(ours, theirs)
+    check_against_oracle(ours, skipped=3)
     for average in (2, 3):
         assert ours[average][0][3, 5] == before[average][0][3, 5]
         assert ours[average][1][2, 0] == before[average][1][2, 0]
@@ -178,31 +176,20 @@ def test_a_product_that_overflows_counts_as_not_finite() -> None:
 def test_no_gradient_is_no_observation_but_still_scores() -> None:
     ours = make([(33, 12, 47), (5, 2, 9)])
     ours[1][0] = ours[1][4] = None
-    theirs = [[None if each is None else each.clone() for each in tensors] for tensors in ours]
-    before = copy(ours[2:])
-    scores = [torch.empty(14) for _ in range(2)]
-    ops.update_importance(*ours, BETA1, BETA2, scores=scores[0])
-    reference.update_importance(*theirs, BETA1, BETA2, scores=scores[1])
-    assert_averages_equal(ours, theirs)
-    assert torch.equal(ours[2][0], before[0][0])
-    assert_close(scores[0], scores[1], torch.float32)
+    before = ours[2][0].clone()
+    check_against_oracle(ours)
+    assert torch.equal(ours[2][0], before)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_strided_tensors_equal_the_oracle(dtype: torch.dtype) -> None:
-    model = [(700, 12, 47), (33, 3, 9)]
     ours = [
         [torch.stack([each, each], dim=2)[..., 0] for each in tensors]
         if index % 2
         else [each.T.contiguous().T for each in tensors]
-        for index, tensors in enumerate(make(model, dtype))
+        for index, tensors in enumerate(make([(700, 12, 47), (33, 3, 9)], dtype))
     ]
-    theirs = copy(ours)
-    scores = [torch.empty(15, dtype=average_dtype(dtype)) for _ in range(2)]
-    ops.update_importance(*ours, BETA1, BETA2, scores=scores[0])
-    reference.update_importance(*theirs, BETA1, BETA2, scores=scores[1])
-    assert_averages_equal(ours, theirs)
-    assert_close(scores[0], scores[1], average_dtype(dtype))
+    check_against_oracle(ours)
 
 
 def test_scores_by_hand() -> None:
@@ -263,8 +250,7 @@ def test_a_compiled_allocation_equals_the_eager_one(flat: bool, device: str) -> 
         assert_close(*scores, torch.float32)
     else:
         assert torch.equal(*scores)
-    for mine, other in zip((*compiled[0], *compiled[2]), (*eager[0], *eager[2]), strict=True):
-        assert torch.equal(mine, other)
+    assert_all_equal((*compiled[0], *compiled[2]), (*eager[0], *eager[2]))
 
 
 DIGEST = """
@@ -292,11 +278,8 @@ print(digest([*lists[2], *lists[3], scores]), digest([output, *gradients, penalt
 
 
 def digests(threads: int, isa: str = "") -> list[str]:
-    environment = {**os.environ, "ADALORA_CORE_ISA": isa}
-    environment.pop("OMP_NUM_THREADS", None)
-    command = [sys.executable, "-c", DIGEST, str(threads)]
-    run = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    return run.stdout.split()
+    variables = {"ADALORA_CORE_ISA": isa, "OMP_NUM_THREADS": str(threads)}
+    return output_of_python("-c", DIGEST, threads, variables=variables).split()
 
 
 @pytest.mark.cpu_core
@@ -317,9 +300,8 @@ def test_averages_and_scores_do_not_depend_on_the_instruction_set() -> None:
 
 @pytest.mark.cpu_core
 def test_an_unknown_instruction_set_is_refused_by_name() -> None:
-    environment = {**os.environ, "ADALORA_CORE_ISA": "sse9"}
-    command = [sys.executable, "-c", "from adalora_core import _cpu; print(_cpu.isa_name())"]
-    run = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    script = "from adalora_core import _cpu; print(_cpu.isa_name())"
+    run = run_python("-c", script, variables={"ADALORA_CORE_ISA": "sse9"})
     assert run.returncode == 1
     assert "ADALORA_CORE_ISA must be one of" in run.stderr
     assert "got 'sse9'" in run.stderr

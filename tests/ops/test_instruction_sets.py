@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from programs import Finished, run_python
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -50,10 +48,9 @@ print(digest.hexdigest())
 """
 
 
-def under(isa: str, script: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "ADALORA_CORE_ISA": isa, "PYTHONPATH": str(SUPPORT)}
-    command = [sys.executable, "-c", script]
-    return subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+def under(isa: str, script: str) -> Finished:
+    variables = {"ADALORA_CORE_ISA": isa, "PYTHONPATH": str(SUPPORT)}
+    return run_python("-c", script, variables=variables)
 
 
 def instruction_sets() -> list[str]:

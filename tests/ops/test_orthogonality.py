@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from tolerances import assert_close
+from tolerances import DTYPES, assert_all_close
 
 from adalora_core import ops, reference
 
-DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 # [(in, r, out) of each matrix]
 MODELS = [
     [(7, 3, 11)],
@@ -34,19 +33,21 @@ def run(op: Any, As: list[torch.Tensor], Bs: list[torch.Tensor]) -> list[torch.T
     return [penalty, *torch.autograd.grad(penalty * 3, leaves)]
 
 
+def check_against_oracle(As: list[torch.Tensor], Bs: list[torch.Tensor]) -> None:
+    found = run(ops.orthogonality_penalty, As, Bs)
+    oracle = run(
+        reference.orthogonality_penalty, [A.double() for A in As], [B.double() for B in Bs]
+    )
+    assert {each.dtype for each in found} == {As[0].dtype}
+    assert_all_close(found, oracle, As[0].dtype)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("model", MODELS)
 def test_penalty_and_gradients_equal_the_oracle(
     model: list[tuple[int, int, int]], dtype: torch.dtype
 ) -> None:
-    As, Bs = make(model, dtype)
-    found = run(ops.orthogonality_penalty, As, Bs)
-    oracle = run(
-        reference.orthogonality_penalty, [A.double() for A in As], [B.double() for B in Bs]
-    )
-    for actual, expected in zip(found, oracle, strict=True):
-        assert actual.dtype == dtype
-        assert_close(actual, expected, dtype)
+    check_against_oracle(*make(model, dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -54,28 +55,17 @@ def test_strided_factors_equal_the_oracle(dtype: torch.dtype) -> None:
     As, Bs = make([(33, 12, 47), (600, 5, 700)], dtype)
     As = [A.T.contiguous().T for A in As]
     Bs = [torch.stack([B, B], dim=2)[..., 0] for B in Bs]
-    found = run(ops.orthogonality_penalty, As, Bs)
-    oracle = run(
-        reference.orthogonality_penalty, [A.double() for A in As], [B.double() for B in Bs]
-    )
-    for actual, expected in zip(found, oracle, strict=True):
-        assert_close(actual, expected, dtype)
+    check_against_oracle(As, Bs)
 
 
 def test_factors_of_many_shapes_get_their_own_gradients_whatever_the_order() -> None:
     model = [(7, 3, 11), (33, 12, 7), (7, 3, 5), (11, 3, 7), (7, 3, 11), (3, 7, 3)]
-    As, Bs = make(model, torch.float64)
-    found = run(ops.orthogonality_penalty, As, Bs)
-    for actual, expected in zip(found, run(reference.orthogonality_penalty, As, Bs), strict=True):
-        assert_close(actual, expected, torch.float64)
+    check_against_oracle(*make(model, torch.float64))
 
 
 @pytest.mark.parametrize("rank", range(1, 30))
 def test_every_rank_equals_the_oracle(rank: int) -> None:
-    As, Bs = make([(530, rank, 37), (3, rank, 515)], torch.float64)
-    found = run(ops.orthogonality_penalty, As, Bs)
-    for actual, expected in zip(found, run(reference.orthogonality_penalty, As, Bs), strict=True):
-        assert_close(actual, expected, torch.float64)
+    check_against_oracle(*make([(530, rank, 37), (3, rank, 515)], torch.float64))
 
 
 def test_a_hand_computed_case() -> None:
@@ -136,8 +126,7 @@ def test_compiled_graph_equals_eager_forward_and_backward() -> None:
     As, Bs = make([(7, 3, 11), (5, 2, 4)], torch.float32)
     eager = run(ops.orthogonality_penalty, As, Bs)
     compiled = run(torch.compile(ops.orthogonality_penalty, fullgraph=True), As, Bs)
-    for found, expected in zip(compiled, eager, strict=True):
-        assert_close(found, expected, torch.float32)
+    assert_all_close(compiled, eager, torch.float32)
 
 
 @pytest.mark.cpu_core

@@ -6,6 +6,7 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
+from tolerances import DTYPES, assert_all_equal
 
 from adalora_core import ops, reference
 
@@ -33,8 +34,7 @@ def test_selection_equals_the_oracle_on_any_scores(
     mask = ops.select_triplets(vector, budget, ours)
     assert torch.equal(mask, reference.select_triplets(vector, budget, theirs))
     assert int(mask.sum()) == min(budget, len(scores))
-    for found, expected in zip(ours, theirs, strict=True):
-        assert torch.equal(found, expected)
+    assert_all_equal(ours, theirs)
 
 
 def test_ties_go_to_the_lower_position() -> None:
@@ -47,7 +47,7 @@ def test_nan_is_kept_last() -> None:
     assert mask.tolist() == [True, True, False, True]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("step", [1, 3])
 def test_dropped_singular_values_are_zero_and_others_untouched(
     dtype: torch.dtype, step: int
@@ -69,8 +69,7 @@ def test_apply_mask_equals_the_oracle_and_raises_the_version() -> None:
     version = ours[0]._version
     ops.apply_mask(mask, ours)
     reference.apply_mask(mask, theirs)
-    for found, expected in zip(ours, theirs, strict=True):
-        assert torch.equal(found, expected)
+    assert_all_equal(ours, theirs)
     assert ours[0]._version > version
 
 

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from tolerances import assert_close, coarser
+from tolerances import DTYPES, assert_all_close, assert_all_equal, assert_close, coarser
 
 from adalora_core import ops, reference
 
-DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 # (leading dimensions, in, r, out): odd, rank 0 and 1, empty batch and sides, one dimension, large,
 # more rows than backward sums up at a time, more ranks than the dot products of bfloat16 take
 SHAPES = [
@@ -51,13 +50,18 @@ def run(op: Any, tensors: list[torch.Tensor], grad: torch.Tensor) -> list[torch.
     return [output, *torch.autograd.grad(output, leaves, grad)]
 
 
+def oracle(tensors: list[torch.Tensor], grad: torch.Tensor) -> list[torch.Tensor]:
+    return run(reference.svd_linear, [each.double() for each in tensors], grad.double())
+
+
 def check_against_oracle(tensors: list[torch.Tensor], device: str) -> None:
     # The CPU computes in the compute type of the factors, a GPU multiplies in the dtype of x.
     products = [] if device == "cpu" else [tensors[1].dtype]
     grad = torch.randn(tensors[0].shape).to(tensors[0].dtype)
     found = run(ops.svd_linear, tensors, grad)
-    oracle = run(reference.svd_linear, [each.double() for each in tensors], grad.double())
-    for actual, expected, like in zip(found, oracle, [tensors[0], *tensors], strict=True):
+    for actual, expected, like in zip(
+        found, oracle(tensors, grad), [tensors[0], *tensors], strict=True
+    ):
         assert actual.dtype == like.dtype
         assert_close(actual, expected, coarser(like.dtype, *products))
 
@@ -86,7 +90,7 @@ def test_under_autocast_output_and_gradients_equal_the_oracle(
     tensors = make(((2, 3), 33, 12, 47), given, torch.float32)
     tensors[0] = tensors[0].to(base)
     grad = torch.randn(tensors[0].shape).to(base)
-    oracle = run(reference.svd_linear, [each.double() for each in tensors], grad.double())
+    expected = oracle(tensors, grad)
     place = "cuda" if device == "cuda" else "cpu"
     leaves = [each.requires_grad_() for each in tensors]
     for forward, backward in ((True, False), (True, True), (False, True)):
@@ -94,9 +98,8 @@ def test_under_autocast_output_and_gradients_equal_the_oracle(
             output = ops.svd_linear(*leaves, SCALE)
         with torch.autocast(place, torch.bfloat16, enabled=backward):
             found = [output, *torch.autograd.grad(output, leaves, grad)]
-        for actual, expected, like in zip(found, oracle, [tensors[0], *tensors], strict=True):
-            assert actual.dtype == like.dtype
-            assert_close(actual, expected, torch.bfloat16)
+        assert [each.dtype for each in found] == [each.dtype for each in (tensors[0], *tensors)]
+        assert_all_close(found, expected, torch.bfloat16)
 
 
 @pytest.mark.cpu_core
@@ -161,9 +164,7 @@ def check_strided(tensors: list[torch.Tensor]) -> None:
     output = ops.svd_linear(*leaves, SCALE)
     grad = strided(torch.randn(output.shape).to(output.dtype))
     found = torch.autograd.grad(output, leaves, grad)
-    oracle = run(reference.svd_linear, [each.double() for each in tensors], grad.double())
-    for actual, expected in zip([output, *found], oracle, strict=True):
-        assert_close(actual, expected, tensors[0].dtype)
+    assert_all_close([output, *found], oracle(tensors, grad), tensors[0].dtype)
 
 
 def test_gradcheck_of_both_orders_passes() -> None:
@@ -190,10 +191,8 @@ def test_inplace_writes_into_the_base_output_and_keeps_the_gradients(lead: tuple
     assert result.data_ptr() == address
     assert result._version > version
     assert torch.equal(result, expected)
-    for found, wanted in zip(
-        torch.autograd.grad(result.square().sum(), [weight, *rest]), expected_grads, strict=True
-    ):
-        assert torch.equal(found, wanted)
+    grads = torch.autograd.grad(result.square().sum(), [weight, *rest])
+    assert_all_equal(grads, expected_grads)
 
 
 @pytest.mark.parametrize("keeps_grad", [False, True])
@@ -216,9 +215,7 @@ def test_inplace_into_the_output_of_a_linear_layer_copies_no_gradient(keeps_grad
     # A view that keeps its gradient has to be written through.
     assert any("CopySlices" in name for name in names_in_graph(result)) == keeps_grad
     result.square().sum().backward()
-    assert all(
-        torch.equal(each.grad, wanted) for each, wanted in zip(rest, expected_grads, strict=True)
-    )  # type: ignore[arg-type]
+    assert_all_equal([each.grad for each in rest], expected_grads)  # type: ignore[misc] # backward ran
     assert not keeps_grad or torch.equal(output.grad, 2 * result)  # type: ignore[arg-type]
 
 
@@ -291,13 +288,12 @@ def test_dropout_equals_the_oracle_on_the_dropped_input(dtype: torch.dtype) -> N
     mask = dropout_mask(tensors[1].double(), 0.3)
     torch.manual_seed(5)
     found = run(lambda *a: ops.svd_linear(*a, dropout=0.3), tensors, grad)
-    oracle = run(
+    expected = run(
         lambda base, x, *rest: reference.svd_linear(base, x * mask, *rest),
         [each.double() for each in tensors],
         grad.double(),
     )
-    for actual, expected in zip(found, oracle, strict=True):
-        assert_close(actual, expected, dtype)
+    assert_all_close(found, expected, dtype)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
@@ -346,10 +342,8 @@ def test_compiled_graph_equals_eager_forward_and_backward() -> None:
     eager = step(*tensors)
     compiled = torch.compile(step, fullgraph=True)(*tensors)
     assert_close(compiled, eager, torch.float32)
-    for found, expected in zip(
-        torch.autograd.grad(compiled, tensors), torch.autograd.grad(eager, tensors), strict=True
-    ):
-        assert_close(found, expected, torch.float32)
+    found, expected = (torch.autograd.grad(each, tensors) for each in (compiled, eager))
+    assert_all_close(found, expected, torch.float32)
 
 
 @pytest.mark.cpu_core

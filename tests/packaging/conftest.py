@@ -4,39 +4,32 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tomllib
 import venv
 from pathlib import Path
+from typing import Any
 
 import pytest
+from programs import output_of, run
 
 ROOT = Path(__file__).parents[2]
 
 
-def run_in(folder: Path, *command, **environment) -> subprocess.CompletedProcess[str]:
-    """Run a command in `folder`, apart from what this process was started with."""
-    apart = {"PYTHONPATH", "ADALORA_NATIVE", "CC", "CXX"}
-    inherited = {name: value for name, value in os.environ.items() if name not in apart}
-    return subprocess.run(
-        [str(part) for part in command],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-        cwd=folder,
-        # Most tests are not about CUDA, and nvcc takes a minute of each build.
-        env=inherited | {"ADALORA_CUDA": "OFF"} | environment,
-    )
-
-
 def built(folder: Path, pattern: str, *command, **environment) -> Path:
     """Run a build that leaves one file in `folder`, and return that."""
-    done = run_in(folder, *command, **environment)
-    assert done.returncode == 0, done.stdout + done.stderr
+    output_of(*command, **apart(folder, environment))
     (file,) = folder.glob(pattern)
     return file
+
+
+def apart(folder: Path, environment: dict[str, str]) -> dict[str, Any]:
+    """Return how to run a command in `folder`, apart from what this process was started with."""
+    ours = {"PYTHONPATH", "ADALORA_NATIVE", "CC", "CXX"}
+    inherited = {name: value for name, value in os.environ.items() if name not in ours}
+    # Most tests are not about CUDA, and nvcc takes a minute of each build.
+    variables = inherited | {"ADALORA_CUDA": "OFF"} | environment
+    return {"cwd": folder, "timeout": 600, "env": variables}
 
 
 @pytest.fixture(scope="session")
@@ -55,8 +48,8 @@ def wheelhouse(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheelhouse")
     # The last two are asked for on machines that have none of their own.
     needed = [*project["build-system"]["requires"], "cmake", "ninja"]
-    done = run_in(folder, sys.executable, "-m", "pip", "download", "--quiet", *needed)
-    assert done.returncode == 0, done.stdout + done.stderr
+    download = [sys.executable, "-m", "pip", "download", "--quiet", *needed]
+    output_of(*download, **apart(folder, {}))
     return folder
 
 
@@ -102,10 +95,20 @@ def fresh_python(tmp_path) -> Path:
 def run_command(tmp_path):
     """Runs a command outside the source tree; its result is returned whatever the exit code."""
 
-    def run(*command, folder=tmp_path, **environment):
-        return run_in(folder, *command, **environment)
+    def run_apart(*command, folder=tmp_path, **environment):
+        return run(*command, **apart(folder, environment))
 
-    return run
+    return run_apart
+
+
+@pytest.fixture
+def must_run(tmp_path):
+    """Runs a command outside the source tree that must succeed; what it prints is returned."""
+
+    def run_apart(*command, folder=tmp_path, **environment):
+        return output_of(*command, **apart(folder, environment))
+
+    return run_apart
 
 
 @pytest.fixture(scope="session")

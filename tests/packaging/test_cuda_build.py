@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from programs import output_of, output_of_python, run
 
 ROOT = Path(__file__).parents[2]
 BUILT = importlib.util.find_spec("adalora_core._cuda")
@@ -25,8 +25,7 @@ def pybind11(tmp_path_factory, wheelhouse) -> Path:
     """The folder in which CMake finds pybind11."""
     folder = tmp_path_factory.mktemp("pybind11")
     source = ["--no-index", "--find-links", wheelhouse, "--target", folder]
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *source, "pybind11"]
-    subprocess.run([str(each) for each in command], check=True)
+    output_of_python("-m", "pip", "install", "--quiet", "--no-deps", *source, "pybind11")
     return folder / "pybind11" / "share" / "cmake" / "pybind11"
 
 
@@ -46,7 +45,7 @@ def configure(tmp_path, pybind11, failing_nvcc):
     if shutil.which("cmake") is None:
         pytest.skip("no cmake; would have configured builds with and without CUDA")
 
-    def run(setting: str | None) -> tuple[bool, str]:
+    def configure_with(setting: str | None) -> tuple[bool, str]:
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -55,21 +54,14 @@ def configure(tmp_path, pybind11, failing_nvcc):
         environment["PATH"] = os.pathsep.join([str(failing_nvcc.parent), os.environ["PATH"]])
         if setting is not None:
             environment["ADALORA_CUDA"] = setting
-        command = [
-            "cmake",
-            *("-S", ROOT, "-B", tmp_path / "build", f"-Dpybind11_DIR={pybind11}"),
+        done = run(
+            *("cmake", "-S", ROOT, "-B", tmp_path / "build", f"-Dpybind11_DIR={pybind11}"),
             *("-DSKBUILD_PROJECT_VERSION=0", f"-DPython_EXECUTABLE={sys.executable}"),
-        ]
-        done = subprocess.run(
-            [str(each) for each in command],
-            capture_output=True,
-            text=True,
-            check=False,
             env=environment,
         )
         return done.returncode == 0, " ".join((done.stdout + done.stderr).split())
 
-    return run
+    return configure_with
 
 
 @pytest.mark.slow
@@ -108,10 +100,8 @@ def test_the_cuda_module_needs_no_cuda_library() -> None:
     if readelf is None:
         pytest.skip("no readelf; would have listed what the module links")
     assert BUILT is not None
-    listed = subprocess.run(
-        [readelf, "-d", str(BUILT.origin)], capture_output=True, text=True, check=True
-    ).stdout
-    needed = [line for line in listed.splitlines() if "NEEDED" in line]
+    listed = output_of(readelf, "-d", BUILT.origin).splitlines()
+    needed = [line for line in listed if "NEEDED" in line]
     assert needed
     assert [line for line in needed if "libcuda" in line or "libnv" in line] == []
 
@@ -122,15 +112,8 @@ def test_the_cuda_module_loads_without_a_gpu_and_without_torch() -> None:
         "import sys; sys.modules['torch'] = None\n"
         "from adalora_core import _cuda; print(_cuda.runtime_version(), _cuda.problem_of(0))"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    version, problem = run.stdout.split(maxsplit=1)
+    printed = output_of_python("-c", script, variables={"CUDA_VISIBLE_DEVICES": ""})
+    version, problem = printed.split(maxsplit=1)
     assert int(version) >= 12000
     assert problem.strip()
 
@@ -139,10 +122,4 @@ def test_the_cuda_module_loads_without_a_gpu_and_without_torch() -> None:
 @pytest.mark.slow
 def test_the_stub_describes_the_cuda_module() -> None:
     pytest.importorskip("torch", reason="would have compared the stub, which names its tensors")
-    run = subprocess.run(
-        [sys.executable, "-m", "mypy.stubtest", "adalora_core._cuda"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
+    output_of_python("-m", "mypy.stubtest", "adalora_core._cuda")

@@ -45,13 +45,11 @@ IDENTITY = {
 
 
 @pytest.fixture
-def git(run_command):
+def git(must_run):
     """Runs git in a folder, apart from the settings of this machine."""
 
     def run(folder, *arguments):
-        done = run_command("git", "-C", folder, *arguments, **IDENTITY)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return must_run("git", "-C", folder, *arguments, **IDENTITY)
 
     return run
 

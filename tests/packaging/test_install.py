@@ -12,39 +12,33 @@ LOADS_CORE = "import adalora_core._cpu, adalora_core; print(adalora_core.__file_
 
 
 @pytest.fixture
-def installed(run_command, fresh_python, offline):
+def installed(must_run, fresh_python, offline):
     """Installs something, from the wheelhouse alone, and returns the interpreter that has it."""
 
     def install(*arguments):
         command = [fresh_python, "-m", "pip", "install", "--no-deps", "--quiet", *arguments]
-        done = run_command(*command, **offline)
-        assert done.returncode == 0, done.stdout + done.stderr
+        must_run(*command, **offline)
         return fresh_python
 
     return install
 
 
-def test_install_brings_the_compiled_core(run_command, installed, wheel):
+def test_install_brings_the_compiled_core(must_run, installed, wheel):
     python = installed(wheel)
-    loaded = run_command(python, "-c", LOADS_CORE)
-    assert loaded.returncode == 0, loaded.stderr
-    assert str(python.parents[1]) in loaded.stdout
-    shown = run_command(python.parent / "adalora", "--version")
-    assert shown.stdout.startswith("adalora-core ")
+    assert str(python.parents[1]) in must_run(python, "-c", LOADS_CORE)
+    assert must_run(python.parent / "adalora", "--version").startswith("adalora-core ")
 
 
-def test_editable_install_imports_from_the_tree(run_command, installed, source_tree):
+def test_editable_install_imports_from_the_tree(must_run, installed, source_tree):
     # Not optimised: what counts is where it is imported from.
     python = installed("--config-settings=cmake.build-type=Debug", "--editable", source_tree)
-    loaded = run_command(python, "-c", LOADS_CORE)
-    assert loaded.returncode == 0, loaded.stderr
-    assert loaded.stdout.strip() == str(source_tree / "adalora_core" / "__init__.py")
+    loaded = must_run(python, "-c", LOADS_CORE)
+    assert loaded.strip() == str(source_tree / "adalora_core" / "__init__.py")
 
 
-def test_install_without_native_core_has_the_contract(run_command, installed, pure_wheel):
+def test_install_without_native_core_has_the_contract(must_run, installed, pure_wheel):
     python = installed(pure_wheel)
-    listed = run_command(python.parent / "adalora", "rule", "ADA202")
-    assert "no-budgeting-phase" in listed.stdout, listed.stderr
+    assert "no-budgeting-phase" in must_run(python.parent / "adalora", "rule", "ADA202")
 
 
 def test_install_without_compiler_names_the_option(

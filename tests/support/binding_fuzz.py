@@ -8,13 +8,14 @@ TypeError or ValueError that names op and argument. A crash ends the process, wh
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import re
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import binding_arguments
 import torch
+from module_files import module_of
 
 from adalora_core import _cpu
 
@@ -32,47 +33,6 @@ class Strange(torch.Tensor):
     """A subclass, which the core must not read."""
 
 
-def valid_arguments() -> dict[str, list[Any]]:
-    """Return arguments that every binding accepts, freshly made.
-
-    A binding that takes one thing in two forms stands there twice; its name is the first word.
-    """
-    n, n_in, r, n_out = 5, 7, 3, 4
-    x, y, grad = torch.randn(n, n_in), torch.randn(n, n_out), torch.randn(n, n_out)
-    A, E, B = torch.randn(r, n_in), torch.randn(r, 1), torch.randn(n_out, r)
-    hidden = torch.empty(n, r)
-    like = [torch.empty_like(each) for each in (x, A, E, B)]
-    triple = [torch.randn(r, n_in), torch.randn(r, 1), torch.randn(n_out, r)]
-    fresh = [[each.clone() for each in triple] for _ in range(3)]
-    with_gradients = [each.clone() for each in triple]
-    for each in with_gradients:
-        each.grad = torch.randn_like(each)
-    flat = [torch.zeros(sum(each.numel() for each in triple)) for _ in range(2)]
-    mask = torch.zeros(r, dtype=torch.bool)
-    grams, norms = torch.empty(2 * r * r), torch.empty(2, dtype=torch.float64)
-    return {
-        "connect": [],
-        "isa_name": [],
-        "thread_count": [],
-        "svd_linear_forward": [y, x, A, E, B, 0.5, 0.0, 0, hidden, torch.empty(n, n_out)],
-        "svd_linear_backward": [grad, x, hidden, A, E, B, 0.5, 0.1, 3, *like, False],
-        "update_importance": [triple, *fresh, 0.85, 0.85, torch.empty(r)],
-        "update_importance flat": [with_gradients, None, *flat, 0.85, 0.85, torch.empty(r)],
-        "select_triplets": [torch.randn(r), 2, mask, [E.clone()]],
-        "apply_mask": [mask, [E.clone()]],
-        "orthogonality_penalty": [[A], [B], grams, norms],
-        "orthogonality_gradient": [[A], [B], grams, norms, 1.0, [like[1], like[3]]],
-        "orthogonality_gradient flat": [
-            [A],
-            [B],
-            grams,
-            norms,
-            1.0,
-            torch.empty(A.numel() + B.numel()),
-        ],
-    }
-
-
 class Module(NamedTuple):
     """What is called, and what its bindings accept."""
 
@@ -82,18 +42,6 @@ class Module(NamedTuple):
     def binding(self, name: str) -> Any:
         """Return the function that `name` of the valid arguments stands for."""
         return getattr(self.core, name.partition(" ")[0])
-
-
-def emulated(file: str) -> Module:
-    """Return the CUDA module with emulated kernels."""
-    import cuda_binding_arguments
-
-    spec = importlib.util.spec_from_file_location("cuda_emulated", file)
-    assert spec is not None
-    assert spec.loader is not None
-    core = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(core)
-    return Module(core, cuda_binding_arguments.valid_arguments)
 
 
 def nasty(chance: random.Random, like: Any) -> Any:
@@ -192,9 +140,14 @@ def call(module: Module, chance: random.Random) -> str:
     return "accepted"
 
 
-def main(seed: int, rounds: int, module: Module) -> None:
+def main(seed: int, rounds: int, *file: str) -> None:
     """Check that valid arguments pass, then fuzz."""
-    core = module.core
+    core, arguments_of = (
+        (module_of(*file), binding_arguments.of_cuda)
+        if file
+        else (_cpu, binding_arguments.of_the_cpu)
+    )
+    module = Module(core, arguments_of)
     core.connect()
     every = {name for name in dir(core) if callable(getattr(core, name)) and name[0] != "_"}
     valid = module.valid_arguments()
@@ -208,5 +161,4 @@ def main(seed: int, rounds: int, module: Module) -> None:
 
 
 if __name__ == "__main__":
-    called = emulated(sys.argv[3]) if len(sys.argv) > 3 else Module(_cpu, valid_arguments)
-    main(int(sys.argv[1]), int(sys.argv[2]), called)
+    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

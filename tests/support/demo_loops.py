@@ -5,13 +5,21 @@ from __future__ import annotations
 import functools
 import tempfile
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from adalora_core import validate_config
 from adalora_core.demo import experiment
-from adalora_core.demo.encoder import logits, mean_pooled
+from adalora_core.demo.data import lexicon_path, read_words, split_words
+from adalora_core.demo.encoder import (
+    WordBatches,
+    load_encoder,
+    logits,
+    mean_pooled,
+    verified_model_folder,
+)
 from adalora_core.demo.training import allocator_of, optimizer_and_rates, step_report, train_adapter
 from adalora_core.training import get_peft_model
 
@@ -23,7 +31,6 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
     from adalora_core.contract import AdaLoraConfig
-    from adalora_core.demo.encoder import WordBatches
     from adalora_core.demo.settings import DemoSettings
     from adalora_core.demo.training import StepReport
 
@@ -49,6 +56,28 @@ def adapted(encoder: nn.Module, config: AdaLoraConfig, loop: str) -> Any:
         # PEFT 0.21 asks transformers 5 for an attribute by its old name.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         return attach(peft.get_peft_model(encoder, to_peft_config(config)))
+
+
+class Prepared(NamedTuple):
+    """What the demo trains, and by what."""
+
+    model: Any
+    head: nn.Module
+    words: WordBatches
+
+
+def prepare(settings: DemoSettings, loop: str) -> Prepared:
+    """Return the encoder of the demo with an adapter, a head and the words to train by."""
+    folder = verified_model_folder()
+    model = adapted(load_encoder(folder), validate_config(settings.configuration()), loop)
+    head = torch.nn.Linear(model.config.hidden_size, 1)
+    words, _ = split_words(
+        read_words(lexicon_path()),
+        train=settings.train_words,
+        held_out=settings.held_out_words,
+        seed=settings.split_seed,
+    )
+    return Prepared(model, head, WordBatches(folder, words))
 
 
 def train(

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed.checkpoint as dcp
+from adalora_runs import allocator_of, optimizer_of
 from distributed_runs import (
     STEPS,
+    Prepared,
     Trace,
     adapted,
     batch,
-    optimizer_of,
+    mine,
+    prepare,
     shard,
     train,
     whole_parameters,
@@ -35,23 +38,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def allocator_of(model: Any) -> Any:
-    return model.base_model.trained_adapters()[0].allocator
-
-
 # --- checkpoints ---------------------------------------------------------------------------------
+
+
+def _states(run: Prepared) -> dict[str, Any]:
+    moments = get_optimizer_state_dict(run.model, run.optimizer)
+    return {"adapter": AdapterState(run.wrapped), "optimizer": moments}
+
+
+def _load(run: Prepared, folder: Path) -> None:
+    states = _states(run)
+    dcp.load(states, checkpoint_id=folder)
+    set_optimizer_state_dict(run.model, run.optimizer, states["optimizer"])
 
 
 def train_and_save(
     _rank: int, kind: str, stop: int, folder: Path, make: Callable[[], Any] = adapted
 ) -> Trace:
     """Train until before `stop`, then save."""
-    model = make()
-    wrapped = wrap(model, kind)
-    optimizer = optimizer_of(model)
-    trace = train(wrapped, model, range(stop), optimizer=optimizer)
-    states = {"adapter": AdapterState(wrapped), "optimizer": _optimizer_state(model, optimizer)}
-    dcp.save(states, checkpoint_id=folder)
+    run = prepare(kind, make)
+    trace = train(run.wrapped, run.model, range(stop), optimizer=run.optimizer)
+    dcp.save(_states(run), checkpoint_id=folder)
     return trace
 
 
@@ -59,32 +66,28 @@ def load_and_train(
     _rank: int, kind: str, start: int, folder: Path, make: Callable[[], Any] = adapted
 ) -> Trace:
     """Make the model anew, load, go on from `start`."""
-    model = make()
-    wrapped = wrap(model, kind)
-    optimizer = optimizer_of(model)
-    states = {"adapter": AdapterState(wrapped), "optimizer": _optimizer_state(model, optimizer)}
-    dcp.load(states, checkpoint_id=folder)
-    set_optimizer_state_dict(model, optimizer, states["optimizer"])
-    return train(wrapped, model, range(start, STEPS), optimizer=optimizer)
+    run = prepare(kind, make)
+    _load(run, folder)
+    return train(run.wrapped, run.model, range(start, STEPS), optimizer=run.optimizer)
+
+
+def without_penalty() -> Any:
+    """Return a model whose dropped triplets no gradient moves."""
+    return adapted(orth_reg_weight=0.0)
 
 
 def compact_and_shard(_rank: int, start: int, folder: Path) -> Trace:
     """Load a run of a sharded model into a whole one, compact it, shard that and go on."""
-    model = adapted(orth_reg_weight=0.0)
-    optimizer = optimizer_of(model)
-    states = {"adapter": AdapterState(model), "optimizer": _optimizer_state(model, optimizer)}
-    dcp.load(states, checkpoint_id=folder)
-    set_optimizer_state_dict(model, optimizer, states["optimizer"])
+    whole = prepare("single", without_penalty)
+    _load(whole, folder)
+    model, _, optimizer = whole
     report = model.compact(optimizer)
     assert report.parameters_after < report.parameters_before
-    moments = get_optimizer_state_dict(
-        model, optimizer, options=StateDictOptions(full_state_dict=True)
-    )
+    options = StateDictOptions(full_state_dict=True)
+    moments = get_optimizer_state_dict(model, optimizer, options=options)
     wrapped = wrap(model, "fsdp2")
     optimizer = optimizer_of(model)
-    set_optimizer_state_dict(
-        model, optimizer, moments, options=StateDictOptions(full_state_dict=True)
-    )
+    set_optimizer_state_dict(model, optimizer, moments, options=options)
     trace = train(wrapped, model, range(start, STEPS), optimizer=optimizer)
     trace.outputs = _logits(wrapped)
     return trace
@@ -92,24 +95,17 @@ def compact_and_shard(_rank: int, start: int, folder: Path) -> Trace:
 
 def train_masked(_rank: int, kind: str, stop: int, folder: Path) -> Trace:
     """Train without a penalty, save before `stop`, go on to the end."""
-    model = adapted(orth_reg_weight=0.0)
-    wrapped = wrap(model, kind)
-    optimizer = optimizer_of(model)
-    train(wrapped, model, range(stop), optimizer=optimizer)
-    states = {"adapter": AdapterState(wrapped), "optimizer": _optimizer_state(model, optimizer)}
-    dcp.save(states, checkpoint_id=folder)
-    trace = train(wrapped, model, range(stop, STEPS), optimizer=optimizer)
-    trace.outputs = _logits(wrapped)
+    run = prepare(kind, without_penalty)
+    train(run.wrapped, run.model, range(stop), optimizer=run.optimizer)
+    dcp.save(_states(run), checkpoint_id=folder)
+    trace = train(run.wrapped, run.model, range(stop, STEPS), optimizer=run.optimizer)
+    trace.outputs = _logits(run.wrapped)
     return trace
 
 
 @torch.no_grad()
 def _logits(wrapped: Any) -> torch.Tensor:
-    return wrapped(**batch(99, 0, 1, torch.float64)).logits.clone()
-
-
-def _optimizer_state(model: Any, optimizer: torch.optim.Optimizer) -> Any:
-    return get_optimizer_state_dict(model, optimizer)
+    return wrapped(**batch(99)).logits.clone()
 
 
 def load_into_another_run(_rank: int, folder: Path) -> str:
@@ -132,57 +128,37 @@ def adapted_with_more() -> Any:
 # --- variations of the step ----------------------------------------------------------------------
 
 
-def run_accumulating(rank: int, kind: str, parts: int) -> Trace:
+def run_accumulating(_rank: int, kind: str, parts: int) -> Trace:
     """Train with every batch in micro-batches, synchronised at the last of them."""
-    world = distributed.get_world_size() if distributed.is_initialized() else 1
-    model = adapted()
-    wrapped = wrap(model, kind)
-    optimizer = optimizer_of(model)
-    trace = Trace()
-    wrapped.train()
-    for step in range(STEPS):
-        mine = batch(step, rank, world, torch.float64)
+    model, wrapped, optimizer = prepare(kind)
+
+    def backward(_step: int, given: dict[str, torch.Tensor]) -> torch.Tensor:
         for part in range(parts):
             is_last = part == parts - 1
-            micro = {name: each[part::parts] for name, each in mine.items()}
+            micro = {name: each[part::parts] for name, each in given.items()}
             if kind == "fsdp2":
                 wrapped.set_requires_gradient_sync(is_last)
             waits = kind == "ddp" and not is_last
             with wrapped.no_sync() if waits else contextlib.nullcontext():
-                (wrapped(**micro).loss / parts).backward()
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
-        trace.budgets.append(allocator_of(model).budget)
-        trace.masks.append(allocator_of(model).mask)
-    trace.masks = [None if each is None else each.tolist() for each in trace.masks]
-    trace.parameters = whole_parameters(model)
-    return trace
+                loss = wrapped(**micro).loss / parts
+                loss.backward()
+        return loss
+
+    return train(wrapped, model, range(STEPS), optimizer=optimizer, backward=backward)
 
 
-def run_with_a_loss_of_its_own(rank: int, kind: str) -> Trace:
+def run_with_a_loss_of_its_own(_rank: int, kind: str) -> Trace:
     """Train by a loss outside of the model, clip; `losses` become the norms of the gradients."""
-    world = distributed.get_world_size() if distributed.is_initialized() else 1
-    model = adapted()
-    wrapped = wrap(model, kind)
-    optimizer = optimizer_of(model)
-    trace = Trace()
-    wrapped.train()
-    for step in range(STEPS):
-        mine = batch(step, rank, world, torch.float64)
-        logits = wrapped(**mine).logits
-        loss = nn.functional.cross_entropy(logits, mine["labels"], label_smoothing=0.1)
+    model, wrapped, optimizer = prepare(kind)
+
+    def backward(_step: int, given: dict[str, torch.Tensor]) -> torch.Tensor:
+        logits = wrapped(**given).logits
+        loss = nn.functional.cross_entropy(logits, given["labels"], label_smoothing=0.1)
         (loss + model.orthogonality_penalty()).backward()
         norm = nn.utils.clip_grad_norm_(wrapped.parameters(), 0.01)
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
-        trace.budgets.append(allocator_of(model).budget)
-        trace.masks.append(allocator_of(model).mask)
-        trace.losses.append(float(norm.full_tensor() if kind == "fsdp2" else norm))
-    trace.masks = [None if each is None else each.tolist() for each in trace.masks]
-    trace.parameters = whole_parameters(model)
-    return trace
+        return norm.full_tensor() if kind == "fsdp2" else norm
+
+    return train(wrapped, model, range(STEPS), optimizer=optimizer, backward=backward)
 
 
 def run_with_options(_rank: int, options: dict[str, Any], dtype: torch.dtype) -> Trace:
@@ -192,20 +168,18 @@ def run_with_options(_rank: int, options: dict[str, Any], dtype: torch.dtype) ->
     return train(shard(model, mesh, **options), model, range(STEPS), dtype=dtype)
 
 
-def run_evaluating_in_between(rank: int) -> Trace:
+def run_evaluating_in_between(_rank: int) -> Trace:
     """Put a forward pass without gradients between the optimizer's step and the allocation."""
-    world = distributed.get_world_size()
-    model = adapted()
-    wrapped = wrap(model, "fsdp2")
+    model, wrapped, optimizer = prepare("fsdp2")
     update = model.update_and_allocate
 
     def evaluate_first(step: int) -> None:
         with torch.no_grad():
-            wrapped(**batch(step, rank, world, torch.float64))
+            wrapped(**mine(step))
         update(step)
 
     model.update_and_allocate = evaluate_first
-    return train(wrapped, model, range(STEPS))
+    return train(wrapped, model, range(STEPS), optimizer=optimizer)
 
 
 # --- failures ------------------------------------------------------------------------------------
@@ -213,82 +187,63 @@ def run_evaluating_in_between(rank: int) -> Trace:
 
 def run_with_bad_gradients(rank: int, kind: str) -> tuple[Trace, int]:
     """Let the loss of rank 1 overflow at two steps."""
-    model = adapted()
-    wrapped = wrap(model, kind)
-    optimizer = optimizer_of(model)
-    world = distributed.get_world_size()
-    trace = Trace()
-    wrapped.train()
-    for step in range(STEPS):
-        loss = wrapped(**batch(step, rank, world, torch.float64)).loss
-        is_bad = step in {6, 9}
-        (loss * (float("inf") if is_bad and rank == 1 else 1)).backward()
-        if not is_bad:  # as a loop that looks at the gradient norm does, on every rank
-            optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
-        trace.masks.append(allocator_of(model).mask)
-        trace.budgets.append(allocator_of(model).budget)
-    trace.masks = [None if each is None else each.tolist() for each in trace.masks]
-    trace.parameters = whole_parameters(model)
+    model, wrapped, optimizer = prepare(kind)
+    bad = {6, 9}
+
+    def backward(step: int, given: dict[str, torch.Tensor]) -> torch.Tensor:
+        loss = wrapped(**given).loss * (float("inf") if step in bad and rank == 1 else 1)
+        loss.backward()
+        return loss
+
+    # Every rank leaves out these steps, as a loop does that looks at the gradient norm.
+    trace = train(wrapped, model, range(STEPS), optimizer=optimizer, backward=backward, skipped=bad)
     check_agreement(wrapped)
     return trace, allocator_of(model).statistics.skipped_entries
 
 
 def die_before_backward(rank: int) -> dict[str, Any]:
     """Let rank 1 leave DDP before the backward pass of step 4; return what the other then holds."""
-    model = adapted()
-    wrapped = wrap(model, "ddp")
-    optimizer = optimizer_of(model)
+    model, wrapped, optimizer = prepare("ddp")
     train(wrapped, model, range(4), optimizer=optimizer)
-    before = allocator_of(model).mask
-    values = [each.detach().clone() for each in allocator_of(model).parameters()]
+    return _left_alone(rank, model, lambda: train(wrapped, model, range(4, 5), optimizer=optimizer))
+
+
+def die_before_allocation(rank: int) -> dict[str, Any]:
+    """Let rank 1 leave before the all-reduce of step 4; return what the others then hold."""
+    model, wrapped, optimizer = prepare("fsdp2")
+    train(wrapped, model, range(4), optimizer=optimizer)
+    wrapped(**mine(4)).loss.backward()
+    optimizer.step()
+    return _left_alone(rank, model, lambda: model.update_and_allocate(4))
+
+
+def _left_alone(rank: int, model: Any, go_on: Callable[[], object]) -> dict[str, Any]:
+    """End rank 1; return what another rank holds when it goes on."""
+    allocator = allocator_of(model)
+    mask, values = allocator.mask, [each.clone() for each in _local_values(allocator)]
     if rank == 1:
         os._exit(0)
     try:
-        train(wrapped, model, range(4, 5), optimizer=optimizer)
+        go_on()
     except RuntimeError as error:
-        now = allocator_of(model).parameters()
         return {
             "error": str(error),
-            "mask_is_the_old_one": allocator_of(model).mask is before,
-            "values_are_the_old_ones": all(map(torch.equal, values, now)),
-            "last_step": allocator_of(model).last_step,
+            "mask_is_the_old_one": allocator.mask is mask,
+            "values_are_the_old_ones": all(map(torch.equal, values, _local_values(allocator))),
+            "last_step": allocator.last_step,
         }
     return {"error": "none"}
 
 
-def die_before_allocation(rank: int) -> dict[str, Any] | None:
-    """Let rank 1 leave before the all-reduce of step 4; return what the others then hold."""
-    model = adapted()
-    wrapped = wrap(model, "fsdp2")
-    optimizer = optimizer_of(model)
-    train(wrapped, model, range(4), optimizer=optimizer)
-    before = allocator_of(model).mask
-    world = distributed.get_world_size()
-    wrapped(**batch(4, rank, world, torch.float64)).loss.backward()
-    optimizer.step()
-    values = [each.to_local().clone() for each in allocator_of(model).parameters()[1::3]]
-    if rank == 1:
-        os._exit(0)
-    try:
-        model.update_and_allocate(4)
-    except RuntimeError as error:
-        now = [each.to_local() for each in allocator_of(model).parameters()[1::3]]
-        return {
-            "error": str(error),
-            "mask_is_the_old_one": allocator_of(model).mask is before,
-            "values_are_the_old_ones": all(map(torch.equal, values, now)),
-            "last_step": allocator_of(model).last_step,
-        }
-    return None
+def _local_values(allocator: Any) -> list[torch.Tensor]:
+    found = [each.detach() for each in allocator.parameters()]
+    return [each.to_local() if hasattr(each, "to_local") else each for each in found]
 
 
 def disagree(rank: int, spoil: str) -> str:
-    """Spoil the state of rank 1; return what the check says on this rank."""
-    model = adapted()
-    wrapped = wrap(model, "ddp")
-    train(wrapped, model, range(10))
+    """Spoil the state of rank 1; return what the check reports on this rank."""
+    model, wrapped, optimizer = prepare("ddp")
+    train(wrapped, model, range(10), optimizer=optimizer)
     check_agreement(wrapped)
     allocator = allocator_of(model)
     if rank == 1:
@@ -320,29 +275,25 @@ def refusal(_rank: int, attempt: Callable[[], None]) -> str:
     return "no error"
 
 
-def one_step(wrapped: nn.Module, model: Any) -> None:
-    """Train one step."""
-    rank, world = distributed.get_rank(), distributed.get_world_size()
-    optimizer = optimizer_of(model)
-    wrapped.train()
-    wrapped(**batch(0, rank, world, torch.float64)).loss.backward()
-    optimizer.step()
-    model.update_and_allocate(0)
-
-
 def save_pretrained_at(rank: int, kind: str, stop: int, folder: Path) -> None:
-    """Train until before `stop` and save in PEFT's format, as scripts do."""
-    model = adapted()
-    wrapped = wrap(model, kind)
-    train(wrapped, model, range(stop))
+    """Train until before `stop`, evaluate, and save in PEFT's format, as scripts do."""
+    model, wrapped, optimizer = prepare(kind)
+    train(wrapped, model, range(stop), optimizer=optimizer)
     with torch.no_grad():
-        wrapped.eval()(**batch(0, rank, distributed.get_world_size(), torch.float64))
+        wrapped.eval()(**mine(0))
+    model.save_pretrained(folder / f"by-{kind}", is_main_process=rank == 0)
+
+
+def save_at(rank: int, kind: str, stop: int, folder: Path, make: Callable[[], Any]) -> None:
+    """Train until before `stop` and save with PEFT's method, as scripts do."""
+    model, wrapped, optimizer = prepare(kind, make)
+    train(wrapped, model, range(stop), optimizer=optimizer)
     model.save_pretrained(folder / f"by-{kind}", is_main_process=rank == 0)
 
 
 def scores_at(_rank: int, kind: str, stop: int) -> torch.Tensor:
     """Return the importance scores after `stop` steps."""
-    model = adapted()
-    train(wrap(model, kind), model, range(stop))
+    model, wrapped, optimizer = prepare(kind)
+    train(wrapped, model, range(stop), optimizer=optimizer)
     allocator = allocator_of(model)
     return allocator._factors().scores(allocator.statistics)

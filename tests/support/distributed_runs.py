@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from adalora_runs import allocator_of, make, optimizer_of
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from adalora_core import AdaLoraConfig, get_peft_model
-from adalora_core.contract import ConfigWarning
-from adalora_core.integrations.distributed import factor_placement
+from adalora_core.integrations.distributed import check_agreement, factor_placement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
 
 STEPS = 30
 SAMPLES = 8
@@ -28,6 +29,7 @@ SETTINGS: dict[str, Any] = {
     "tfinal": 5,
     "deltaT": 2,
     "total_step": STEPS,
+    "lora_alpha": 8,
 }
 
 
@@ -71,7 +73,9 @@ class Trace:
     outputs: torch.Tensor | None = None
 
 
-def batch(step: int, rank: int, world: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+def batch(
+    step: int, rank: int = 0, world: int = 1, dtype: torch.dtype = torch.float64
+) -> dict[str, torch.Tensor]:
     """Return the part of `rank` of the global batch of `step`."""
     generator = torch.Generator().manual_seed(step)
     x = torch.randn(SAMPLES, WIDTH, generator=generator, dtype=torch.float64)
@@ -79,20 +83,25 @@ def batch(step: int, rank: int, world: int, dtype: torch.dtype) -> dict[str, tor
     return {"x": x.to(dtype)[rank::world], "labels": labels[rank::world]}
 
 
-def adapted(dtype: torch.dtype = torch.float64, **changes: Any) -> Any:
+def mine(step: int, dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor]:
+    """Return the part of this process of the global batch of `step`."""
+    if not distributed.is_initialized():
+        return batch(step, dtype=dtype)
+    return batch(step, distributed.get_rank(), distributed.get_world_size(), dtype)
+
+
+def adapted(
+    dtype: torch.dtype = torch.float64, library: str = "adalora_core", **changes: Any
+) -> Any:
     """Return the model that all runs begin with."""
     base = Blocks(dtype)
     torch.manual_seed(2)
-    with warnings.catch_warnings():
-        # Advice about schedules as short as a test's.
-        warnings.simplefilter("ignore", ConfigWarning)
-        config = AdaLoraConfig(**{**SETTINGS, **changes})
-    return get_peft_model(base, config)
+    return make(library, base, **{**SETTINGS, **changes})
 
 
-def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
-    """Return AdamW over what is trained."""
-    return torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-2)
+def attached(**changes: Any) -> Any:
+    """Return PEFT's model of `Blocks`, attached."""
+    return adapted(library="attached", **changes)
 
 
 def shard(model: Any, mesh: Any = None, **options: Any) -> Any:
@@ -102,10 +111,10 @@ def shard(model: Any, mesh: Any = None, **options: Any) -> Any:
     return fully_shard(model, mesh=mesh, **options)
 
 
-def wrap(model: Any, kind: str) -> Any:
-    """Return `model` for training by one process, by DDP or by FSDP2."""
+def wrap(model: Any, kind: str, **options: Any) -> Any:
+    """Return `model` for training by one process, by DDP with `options`, or by FSDP2."""
     if kind == "ddp":
-        return DistributedDataParallel(model)
+        return DistributedDataParallel(model, **options)
     if kind == "fsdp2":
         return shard(model, init_device_mesh("cpu", (distributed.get_world_size(),)))
     if kind == "fsdp2-columns":
@@ -118,6 +127,20 @@ def wrap(model: Any, kind: str) -> Any:
     return model
 
 
+class Prepared(NamedTuple):
+    """What a run needs."""
+
+    model: Any
+    wrapped: Any
+    optimizer: torch.optim.Optimizer
+
+
+def prepare(kind: str, make: Callable[[], Any] = adapted) -> Prepared:
+    """Make and wrap a model, and make the optimizer of what the wrapped one trains."""
+    model = make()
+    return Prepared(model, wrap(model, kind), optimizer_of(model))
+
+
 def train(
     wrapped: Any,
     model: Any,
@@ -125,21 +148,34 @@ def train(
     *,
     optimizer: torch.optim.Optimizer | None = None,
     dtype: torch.dtype = torch.float64,
+    backward: Callable[[int, dict[str, torch.Tensor]], torch.Tensor] | None = None,
+    skipped: Collection[int] = (),
 ) -> Trace:
-    """Train by this process's part of every batch."""
-    rank, world = (
-        (distributed.get_rank(), distributed.get_world_size())
-        if distributed.is_initialized()
-        else (0, 1)
-    )
+    """Train by this process's part of every batch.
+
+    Args:
+        wrapped: what is called.
+        model: what allocates.
+        steps: which steps.
+        optimizer: of the parameters of `wrapped`; made here if it is left out.
+        dtype: of the inputs.
+        backward: makes the gradients of a step and a batch and returns the entry of `losses`;
+            without it the loss of the model is differentiated.
+        skipped: steps at which the optimizer changes nothing.
+    """
     optimizer = optimizer or optimizer_of(model)
-    allocator = model.base_model.trained_adapters()[0].allocator
+    allocator = allocator_of(model)
     trace = Trace()
     wrapped.train()
     for step in steps:
-        loss = wrapped(**batch(step, rank, world, dtype)).loss
-        loss.backward()
-        optimizer.step()
+        given = mine(step, dtype)
+        if backward is None:
+            loss = wrapped(**given).loss
+            loss.backward()
+        else:
+            loss = backward(step, given)
+        if step not in skipped:
+            optimizer.step()
         model.update_and_allocate(step)
         optimizer.zero_grad()
         trace.masks.append(None if allocator.mask is None else allocator.mask.tolist())
@@ -158,7 +194,21 @@ def whole_parameters(model: Any) -> dict[str, torch.Tensor]:
     }
 
 
-def run(_rank: int, kind: str, changes: dict[str, Any]) -> Trace:
+def run(
+    _rank: int, kind: str, changes: dict[str, Any], make: Callable[..., Any] = adapted
+) -> Trace:
     """Make, wrap and train."""
-    model = adapted(**changes)
-    return train(wrap(model, kind), model, range(STEPS))
+    model = make(**changes)
+    wrapped = wrap(model, kind)
+    trace = train(wrapped, model, range(STEPS))
+    check_agreement(wrapped)
+    return trace
+
+
+def assert_same(found: Trace, expected: Trace, start: int = 0) -> None:
+    """Compare a run from step `start` on with one from the beginning, up to rounding."""
+    assert found.budgets == expected.budgets[start:]
+    assert found.masks == expected.masks[start:]
+    assert found.parameters.keys() == expected.parameters.keys()
+    for name, parameter in expected.parameters.items():
+        torch.testing.assert_close(found.parameters[name], parameter, atol=1e-6, rtol=0)

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import peft
 import torch
-from distributed_checks import allocator_of
-from distributed_runs import SETTINGS, STEPS, Blocks, adapted, batch, optimizer_of, train, wrap
-from torch import distributed
+from adalora_runs import allocator_of, optimizer_of
+from distributed_runs import SETTINGS, STEPS, Blocks, adapted, mine, prepare, train, wrap
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 
-def mine(step: int) -> dict[str, torch.Tensor]:
-    """Return what this process has of a batch."""
-    return batch(step, distributed.get_rank(), distributed.get_world_size(), torch.float64)
-
-
 def count_collectives(_rank: int, kind: str, changes: dict[str, Any]) -> list[tuple[int, int]]:
     """Return for each step how many collectives forward and backward, and the allocation, made."""
-    model = adapted(**changes)
-    wrapped = wrap(model, kind)
-    optimizer = optimizer_of(model)
+    model, wrapped, optimizer = prepare(kind, partial(adapted, **changes))
     counts = []
     wrapped.train()
     for step in range(STEPS):
@@ -70,9 +63,7 @@ class NotedSizes(TorchDispatchMode):
 
 def exchanged_sizes(_rank: int, kind: str) -> dict[str, list[int]]:
     """Return the sizes of what is summed over processes at a step with allocation."""
-    model = adapted()
-    wrapped = wrap(model, kind)
-    optimizer = optimizer_of(model)
+    model, wrapped, optimizer = prepare(kind)
     wrapped.train()
     with NotedSizes() as noted:
         wrapped(**mine(4)).loss.backward()
@@ -83,11 +74,10 @@ def exchanged_sizes(_rank: int, kind: str) -> dict[str, list[int]]:
 
 def averages_and_penalty_flops(_rank: int, kind: str) -> tuple[int, int]:
     """Return how many numbers the averages of this process have, and what its penalty computes."""
-    model = adapted()
-    wrapped = wrap(model, kind)
+    model, wrapped, optimizer = prepare(kind)
     with FlopCounterMode(display=False) as counter:
         model.orthogonality_penalty().backward()
-    train(wrapped, model, range(3))
+    train(wrapped, model, range(3), optimizer=optimizer)
     statistics = allocator_of(model).statistics
     averages = [*statistics.smoothed, *statistics.uncertainty]
     return sum(each.numel() for each in averages), counter.get_total_flops()

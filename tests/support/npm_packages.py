@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from programs import run
 
 VARIABLE = "ADALORA_NODE_MODULES"
 """Names a node_modules with everything that `package.json` beside this file asks for."""
@@ -25,13 +25,7 @@ def node_modules(folder: Path, proves: str) -> Path:
     problem = "npm is not installed"
     if npm is not None:
         shutil.copy(Path(__file__).with_name("package.json"), folder)
-        done = subprocess.run(
-            [npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+        done = run(npm, "install", "--no-audit", "--no-fund", "--prefix", folder, timeout=300)
         if done.returncode == 0:
             return folder / "node_modules"
         problem = done.stderr[-300:]

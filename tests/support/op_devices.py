@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from module_files import module_of
+from programs import output_of
 
 from adalora_core.ops import _backend
 
@@ -50,14 +50,9 @@ def emulated_core(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ["cmake", "--build", str(build), "--target", "cuda_emulated", "--parallel", "2"],
     )
     for command in commands if not build.exists() else ():
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+        output_of(*command)
     (file,) = build.glob("cuda_emulated*.so")
-    spec = importlib.util.spec_from_file_location("cuda_emulated", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = module_of(file)
     module.connect()
     return module
 

@@ -1,15 +1,14 @@
-"""Ways to divide a model that are refused; each function tries one."""
+"""Ways to divide a model that are refused; each function tries one, some of a model of `make`."""
 
 from __future__ import annotations
 
 import warnings
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from bridged_runs import attached
-from distributed_checks import allocator_of, one_step
-from distributed_runs import Blocks, adapted, optimizer_of, shard, wrap
+from adalora_runs import allocator_of, optimizer_of
+from distributed_runs import Blocks, adapted, shard, train, wrap
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
@@ -20,6 +19,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from adalora_core import AdaLoraConfig, get_peft_model
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 CONFIG = AdaLoraConfig(target_modules=["0", "head"], total_step=30, inference_mode=False)
 
 
@@ -27,7 +29,12 @@ def mesh() -> Any:
     return init_device_mesh("cpu", (distributed.get_world_size(),))
 
 
-def fsdp1(model: Any, **options: Any) -> None:
+def one_step(wrapped: nn.Module, model: Any) -> None:
+    train(wrapped, model, range(1))
+
+
+def fsdp1(make: Callable[[], Any], **options: Any) -> None:
+    model = make()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is deprecated, and says so
         wrapped = FullyShardedDataParallel(model, device_id=torch.device("cpu"), **options)
@@ -37,39 +44,17 @@ def fsdp1(model: Any, **options: Any) -> None:
 def fsdp1_flat() -> None:
     # Trainable and frozen parameters in units of their own, as it wants them.
     policy = CustomPolicy(lambda module: isinstance(module, nn.ParameterDict))
-    fsdp1(adapted(), use_orig_params=False, auto_wrap_policy=policy)
+    fsdp1(adapted, use_orig_params=False, auto_wrap_policy=policy)
 
 
-def fsdp1_original() -> None:
-    fsdp1(adapted(), use_orig_params=True)
-
-
-def fsdp1_attached() -> None:
-    fsdp1(attached(), use_orig_params=True)
-
-
-def tensor_parallel() -> None:
-    split_over(adapted())
-
-
-def tensor_parallel_attached() -> None:
-    split_over(attached())
-
-
-def split_over(model: Any) -> None:
+def tensor_parallel(make: Callable[[], Any]) -> None:
+    model = make()
     parallelize_module(model.get_base_model(), mesh(), {"first.0.base_layer": ColwiseParallel()})
     one_step(model, model)
 
 
-def zero3() -> None:
-    partition(adapted())
-
-
-def zero3_attached() -> None:
-    partition(attached())
-
-
-def partition(model: Any) -> None:
+def zero3(make: Callable[[], Any]) -> None:
+    model = make()
     for parameter in allocator_of(model).parameters():
         parameter.ds_id = 1  # how DeepSpeed marks what it has partitioned
         parameter.data = parameter.data.new_empty(0)
@@ -96,8 +81,7 @@ def begin_training(model: Any, **arguments: Any) -> None:
 
 
 def adapter_for_ddp() -> None:
-    base = Blocks()
-    get_peft_model(DistributedDataParallel(base), CONFIG)
+    get_peft_model(DistributedDataParallel(Blocks()), CONFIG)
 
 
 def adapter_for_sharded() -> None:
@@ -110,26 +94,11 @@ def adapter_for_zero3() -> None:
     get_peft_model(base, CONFIG)
 
 
-def compact_under_ddp() -> None:
-    model = adapted()
-    wrapped = wrap(model, "ddp")
+def compact_under(kind: str, make: Callable[[], Any]) -> None:
+    model = make()
+    wrapped = wrap(model, kind)
     model.finalize()
-    assert wrapped.module is model
-    model.compact(optimizer_of(model))
-
-
-def compact_under_ddp_attached() -> None:
-    model = attached()
-    wrapped = wrap(model, "ddp")
-    model.finalize()
-    assert wrapped.module is model
-    model.compact(optimizer_of(model))
-
-
-def compact_under_fsdp2() -> None:
-    model = adapted()
-    wrap(model, "fsdp2")
-    model.finalize()
+    assert getattr(wrapped, "module", wrapped) is model
     model.compact(optimizer_of(model))
 
 
@@ -168,15 +137,8 @@ def penalty_of_a_single_factor() -> None:
     model.orthogonality_penalty()
 
 
-def blocks_on_two_meshes() -> None:
-    train_on_two_meshes(adapted())
-
-
-def blocks_on_two_meshes_without_a_penalty() -> None:
-    train_on_two_meshes(adapted(orth_reg_weight=0.0))
-
-
-def train_on_two_meshes(model: Any) -> None:
+def blocks_on_two_meshes(**changes: Any) -> None:
+    model = adapted(**changes)
     copies = init_device_mesh("cpu", (1, 2), mesh_dim_names=("copy", "part"))
     fully_shard(model.get_base_model().first, mesh=copies)
     fully_shard(model.get_base_model().second, mesh=mesh())

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 RELATIVE = {
     # sums of up to a few thousand products, rounded in another order
     torch.float64: 1e-12,
@@ -28,3 +34,17 @@ def assert_close(actual: torch.Tensor, oracle: torch.Tensor, dtype: torch.dtype)
     worst = (actual.double() - oracle.double()).abs().max().item()
     size = max(oracle.double().abs().max().item(), 1e-3)
     assert worst <= RELATIVE[dtype] * size, f"off by {worst:.3g} where the largest is {size:.3g}"
+
+
+def assert_all_close(
+    found: Iterable[torch.Tensor], oracles: Iterable[torch.Tensor], dtype: torch.dtype
+) -> None:
+    """Compare tensors one by one with their oracles."""
+    for actual, oracle in zip(found, oracles, strict=True):
+        assert_close(actual, oracle, dtype)
+
+
+def assert_all_equal(found: Iterable[torch.Tensor], expected: Iterable[torch.Tensor]) -> None:
+    """Compare tensors bit by bit."""
+    for actual, wanted in zip(found, expected, strict=True):
+        assert torch.equal(actual, wanted), f"{actual} is not {wanted}"

@@ -18,17 +18,37 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parents[2] / "docs"
 WALKTHROUGHS = [DOCS / "start-here.md", DOCS / "training.md"]
-FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w-]+\.\w+)\n")
 
 
 @dataclass(frozen=True)
+class Block:
+    """A block of a page, and the block `text` right below it."""
+
+    language: str
+    content: str
+    line: int
+    output: str | None
+
+
+@dataclass(frozen=True)
 class Shown:
-    """What the page says that a block prints, and what it printed."""
+    """What the page promises that a block prints, and what it printed."""
 
     line: int
     promised: str
     printed: str
+
+
+def blocks_of(page: Path) -> Iterator[Block]:
+    """Return the blocks of code of a page."""
+    text = page.read_text(encoding="utf-8")
+    blocks = list(FENCED.finditer(text))
+    for block, following in itertools.zip_longest(blocks, blocks[1:]):
+        adjacent = following is not None and not text[block.end() : following.start()].strip()
+        output = following[2] if adjacent and following[1] == "text" else None
+        yield Block(block[1], block[2], text.count("\n", 0, block.start()) + 1, output)
 
 
 def run_page(page: Path) -> Iterator[Shown]:
@@ -38,26 +58,16 @@ def run_page(page: Path) -> Iterator[Shown]:
     file; Python runs with what the blocks before it defined, and a block `text` right below holds
     what it prints; each line `$ adalora ...` of a block `console` is run.
     """
-    text = page.read_text(encoding="utf-8")
     names: dict[str, Any] = {"__name__": "__main__"}
-    blocks = list(FENCED.finditer(text))
-    for block, following in itertools.zip_longest(blocks, blocks[1:]):
-        language, content = block[1], block[2]
-        line = text.count("\n", 0, block.start()) + 1
-        if language in {"yaml", "toml"} and (name := FILE_NAME.match(content)):
-            Path(name[1]).write_text(content, encoding="utf-8")
-        elif language == "python":
-            printed = printed_by(content, f"{page.name}:{line}", names)
-            promised = ""
-            if following and not text[block.end() : following.start()].strip():
-                promised = following[2] if following[1] == "text" else ""
-            yield Shown(line, promised, printed)
-        elif language == "console":
-            yield Shown(line, content, "".join(map(_session, _commands(content))))
-
-
-def _commands(content: str) -> list[str]:
-    return [line for line in content.splitlines() if line.startswith("$ ")]
+    for block in blocks_of(page):
+        if block.language in {"yaml", "toml"} and (name := FILE_NAME.match(block.content)):
+            Path(name[1]).write_text(block.content, encoding="utf-8")
+        elif block.language == "python":
+            printed = printed_by(block.content, f"{page.name}:{block.line}", names)
+            yield Shown(block.line, block.output or "", printed)
+        elif block.language == "console":
+            commands = [line for line in block.content.splitlines() if line.startswith("$ ")]
+            yield Shown(block.line, block.content, "".join(map(_session, commands)))
 
 
 def _session(command: str) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from programs import Finished, output_of_python, run_python
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("rules", "schemas", "stubs", "speed", "schedule", "scaling")
@@ -17,9 +16,8 @@ COPIED = ("tools", "docs", "schemas", "benchmarks", "csrc/bindings")
 ADR = "docs/adr/0004-which-goals-of-speed-the-core-reaches.md"
 
 
-def regenerate(*arguments: str, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(root / "tools" / "regenerate.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def regenerate(*arguments: str, root: Path = ROOT) -> Finished:
+    return run_python(root / "tools" / "regenerate.py", *arguments)
 
 
 @pytest.fixture
@@ -42,8 +40,7 @@ def report(part: str, *files: str) -> str:
 
 @pytest.mark.parametrize("part", QUICK)
 def test_committed_files_are_what_their_source_gives(part: str) -> None:
-    done = regenerate("--check", part)
-    assert done.returncode == 0, done.stdout + done.stderr
+    output_of_python(ROOT / "tools" / "regenerate.py", "--check", part)
 
 
 @pytest.mark.parametrize(
