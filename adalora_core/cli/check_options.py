@@ -11,7 +11,7 @@ from adalora_core.contract.fields.block import Layout
 from adalora_core.contract.fields.table import Runtime
 from adalora_core.contract.findings import SEVERITIES
 from adalora_core.contract.reports import FORMATS as OUTPUT_FORMATS
-from adalora_core.contract.text.reading import FORMATS
+from adalora_core.contract.text.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.pipeline.selection import WILDCARDS, fits
-from adalora_core.contract.text.reading import SUFFIXES
+from adalora_core.contract.text.formats import SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

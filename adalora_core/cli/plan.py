@@ -20,9 +20,9 @@ from adalora_core.contract.plan.matching import match
 from adalora_core.contract.plan.modules import read_model
 from adalora_core.contract.plan.plan import MANY_MATRICES, as_dict, as_text, plan_of
 from adalora_core.contract.text import read
+from adalora_core.contract.text.formats import FORMATS
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
 from adalora_core.contract.text.places import to_pointer
-from adalora_core.contract.text.reading import FORMATS
 from adalora_core.errors import MissingExtraError
 
 if TYPE_CHECKING:

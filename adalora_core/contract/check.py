@@ -12,15 +12,15 @@ from adalora_core.contract.fields.table import Runtime
 from adalora_core.contract.pipeline.assembly import examine
 from adalora_core.contract.pipeline.options import CheckOptions, parse_version
 from adalora_core.contract.text.document import Document
+from adalora_core.contract.text.formats import FORMATS
 from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
 from adalora_core.contract.text.problems import LIMIT_EXCEEDED, Problem
-from adalora_core.contract.text.reading import FORMATS
 
 if TYPE_CHECKING:
     from adalora_core.contract.model import AdaLoraConfig
     from adalora_core.contract.pipeline.policy import Policy
     from adalora_core.contract.report import Report
-    from adalora_core.contract.text.document import Format
+    from adalora_core.contract.text.formats import Format
 
 Source = str | bytes | bytearray | Mapping[str, Any] | os.PathLike[str]
 

@@ -17,8 +17,8 @@ from adalora_core.contract.pipeline.fixing import apply_edits, without_overlaps
 from adalora_core.contract.rules import BY_CODE, RULES
 from adalora_core.contract.rules.pages import example_text
 from adalora_core.contract.text.changes import Insert, Put, Rename
+from adalora_core.contract.text.formats import FORMATS
 from adalora_core.contract.text.places import Edit, Span
-from adalora_core.contract.text.reading import FORMATS
 
 COMMENT = re.compile(r"#[^\r\n]*")
 

@@ -17,7 +17,7 @@ from adalora_core.contract import check_config
 from adalora_core.contract.reports import FORMATS as OUTPUTS
 from adalora_core.contract.rules import RULES
 from adalora_core.contract.rules.pages import example_text
-from adalora_core.contract.text.reading import FORMATS
+from adalora_core.contract.text.formats import FORMATS
 
 SECONDS = 40
 """Of the long fuzz, for each of the three formats."""

@@ -11,7 +11,7 @@ from adalora_core.contract.pipeline.assembly import Examined, examine
 from adalora_core.contract.pipeline.discovery import ADALORA_WORDS, PEFT_WORDS
 from adalora_core.contract.rules import BY_CODE
 from adalora_core.contract.text import decode
-from adalora_core.contract.text.reading import format_of
+from adalora_core.contract.text.formats import format_of
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from adalora_core.contract.pipeline.options import CheckOptions
     from adalora_core.contract.pipeline.selection import Selection
     from adalora_core.contract.report import Report
-    from adalora_core.contract.text.document import Format
+    from adalora_core.contract.text.formats import Format
 
 
 @dataclass(frozen=True, slots=True)

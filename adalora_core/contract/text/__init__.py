@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.text.reading import format_of, read_bytes, to_text
+from adalora_core.contract.text.formats import format_of
+from adalora_core.contract.text.reading import read_bytes, to_text
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from adalora_core.contract.text.document import Document, Format
+    from adalora_core.contract.text.document import Document
+    from adalora_core.contract.text.formats import Format
     from adalora_core.contract.text.limits import Limits
 
 # Imported with the first document of the format, so that JSON does not pay for YAML.

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from adalora_core.contract.text.places import Span
 
 if TYPE_CHECKING:
+    from adalora_core.contract.text.formats import Format
     from adalora_core.contract.text.places import Extent, Path
     from adalora_core.contract.text.problems import Problem
-
-Format = Literal["json", "yaml", "toml"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,7 @@ from adalora_core.contract.text.document import Document
 from adalora_core.contract.text.problems import Problem
 
 if TYPE_CHECKING:
-    from adalora_core.contract.text.document import Format
     from adalora_core.contract.text.limits import Limits
-
-FORMATS: tuple[Format, ...] = ("json", "yaml", "toml")
-SUFFIXES: dict[str, Format] = {
-    ".json": "json",
-    ".yaml": "yaml",
-    ".yml": "yaml",
-    ".toml": "toml",
-}
 
 _CHUNK = 1 << 18
 
@@ -32,11 +23,6 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
-
-
-def format_of(name: str | os.PathLike[str]) -> Format:
-    """Return the format of a file by its suffix; JSON for any other suffix."""
-    return SUFFIXES.get(os.path.splitext(name)[1].lower(), "json")  # noqa: PTH122 - many files
 
 
 def open_regular_file(path: str | os.PathLike[str]) -> int:

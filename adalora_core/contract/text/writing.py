@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from adalora_core.contract.text.changes import Change
-    from adalora_core.contract.text.document import Document, Format, Locator
+    from adalora_core.contract.text.document import Document, Locator
+    from adalora_core.contract.text.formats import Format
     from adalora_core.contract.text.places import Extent
 
 _PROPERTIES = re.compile(r"(?:[&!]\S*\s+)+")
