@@ -156,7 +156,7 @@ def _fields_page() -> str:
 
 
 def _field_row(field: Field) -> str:
-    value = " or ".join(shape.phrase for shape in field.shapes)
+    value = " or ".join(kind.phrase for kind in field.kinds)
     if field.choices:
         value += ": " + ", ".join(f"`{choice}`" for choice in field.choices)
     plain = field.default.value if isinstance(field.default, enum.Enum) else field.fresh_default()
