@@ -113,7 +113,7 @@ def _check_ranks(values: Mapping[str, Any], init_r: int) -> None:
             and len(flags) == len(rows)
             and all(isinstance(flag, bool) for flag in flags),
             f"mask of {path}",
-            f"{len(rows)} times true or false",
+            f"true or false for each of {len(rows)} positions",
             flags,
         )
         require(
