@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,20 +142,19 @@ def differing(files: dict[Path, Content]) -> Iterator[Path]:
 
 
 def write(path: Path, content: Content) -> None:
-    """Write a file under a temporary name and rename it; remove it if there must be none."""
+    """Write a file, or remove it if there must be none."""
     if content is None:
         path.unlink()
         return
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        if isinstance(content, Picture):
-            metadata = {"Software": None, "Source": content.digest}
-            content.draw().savefig(temporary, format="png", dpi=110, metadata=metadata)
-        else:
-            temporary.write_bytes(content.encode())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    from adalora_core.files import write_file
+
+    if isinstance(content, Picture):
+        metadata = {"Software": None, "Source": content.digest}
+        drawn = io.BytesIO()
+        content.draw().savefig(drawn, format="png", dpi=110, metadata=metadata)
+        write_file(path, drawn.getvalue())
+    else:
+        write_file(path, content.encode())
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -20,7 +20,6 @@ from adalora_core.cli.output import (
     print_bytes,
     print_text,
     wants_colour,
-    write_file,
 )
 from adalora_core.contract.pipeline.inspection import Inspector
 from adalora_core.contract.pipeline.options import CheckOptions, parse_version
@@ -32,6 +31,7 @@ from adalora_core.contract.text.limits import Limits
 from adalora_core.contract.text.places import from_pointer
 from adalora_core.contract.text.reading import read_bytes
 from adalora_core.errors import PolicyError
+from adalora_core.files import write_file
 
 if TYPE_CHECKING:
     from argparse import Namespace

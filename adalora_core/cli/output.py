@@ -1,10 +1,9 @@
-"""Print reports, and write files whole or not at all."""
+"""Print reports, and read where else they go."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -28,51 +27,6 @@ def parse_output_file(setting: str) -> tuple[str, Path]:
             f"got {setting!r}"
         )
     return format_, Path(name)
-
-
-def write_file(path: Path, content: bytes, like: os.stat_result | None = None) -> None:
-    """Write `content` to a new file beside `path`, then rename it to `path`.
-
-    Args:
-        path: the file; a symbolic link would be replaced, not followed.
-        content: the whole content.
-        like: the file whose permissions and owner the new file gets; None: the defaults.
-
-    Raises:
-        OSError: the folder is missing or not writable; `path` is unchanged.
-    """
-    import tempfile  # slow to import, and most runs write no file
-
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-            file.write(content)
-        if like is not None and hasattr(os, "chown"):
-            # Only root can give a file to another owner.
-            with contextlib.suppress(PermissionError):
-                os.chown(temporary, like.st_uid, like.st_gid)
-        mode = 0o666 & ~_umask() if like is None else stat.S_IMODE(like.st_mode)
-        Path(temporary).chmod(mode)
-        _rename(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _rename(temporary: str, path: Path) -> None:
-    try:
-        Path(temporary).replace(path)
-    except OSError as error:  # which names the temporary file, unknown to the user
-        raise OSError(error.errno, error.strerror, str(path)) from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def print_text(text: str, *, to_stderr: bool = False) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 
 from adalora_core.cli.exit_codes import FINDINGS, FINE
 from adalora_core.cli.failing import fail
-from adalora_core.cli.output import print_text, write_file
+from adalora_core.cli.output import print_text
 from adalora_core.contract.fields.table import Runtime
 from adalora_core.contract.pipeline.assembly import examine
 from adalora_core.contract.pipeline.options import CheckOptions
@@ -24,6 +24,7 @@ from adalora_core.contract.text.formats import FORMATS
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
 from adalora_core.contract.text.places import to_pointer
 from adalora_core.errors import MissingExtraError
+from adalora_core.files import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,9 +10,9 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.cli.output import write_file
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.contract.text.reading import read_bytes
+from adalora_core.files import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,13 +52,12 @@ def rewrite(name: str, old: bytes, new: bytes, limits: Limits) -> None:
             its content.
     """
     target = Path(os.path.realpath(name))
-    before = target.stat()
     # A writable folder allows to replace a read-only file, and root may write any file.
-    if not before.st_mode & _WRITABLE or not os.access(target, os.W_OK):
+    if not target.stat().st_mode & _WRITABLE or not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, "not fixed: the file is read-only", name)
     if read_bytes(target, limits) != old:
         raise OSError(errno.EBUSY, "not fixed: the file changed while it was checked", name)
     try:
-        write_file(target, new, before)
+        write_file(target, new)
     except OSError as error:
         raise OSError(error.errno, f"not fixed: {error.strerror}", name) from None

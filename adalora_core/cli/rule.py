@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from adalora_core.cli.exit_codes import FINE
 from adalora_core.cli.failing import fail
-from adalora_core.cli.output import print_text, write_file
+from adalora_core.cli.output import print_text
+from adalora_core.files import write_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +35,7 @@ def run(argv: Sequence[str]) -> int:
 
     if options.write is not None:
         options.write.mkdir(parents=True, exist_ok=True)
-        for name, text in pages(RULES).items():
-            write_file(options.write / name, text.encode())
+        write_files({options.write / name: text.encode() for name, text in pages(RULES).items()})
         return FINE
     if wanted is None:
         width = max(len(rule.name) for rule in RULES)

@@ -26,6 +26,7 @@ from adalora_core.demo.peft_check import largest_difference, predictions_with_pe
 from adalora_core.demo.progress import ProgressBar
 from adalora_core.demo.report import render_report
 from adalora_core.demo.training import allocator_of, probe_accuracy, train_adapter
+from adalora_core.files import write_file
 from adalora_core.rank_report.heatmap import draw_rank_heatmap
 from adalora_core.training import get_peft_model
 
@@ -107,7 +108,7 @@ def _write_findings(outcome: Outcome, folder: Path) -> None:
         init_r=outcome.settings.init_r,
         title=f"Ranks after {outcome.settings.total_step} steps: {outcome.rank_sum} triplets",
     )
-    (folder / output.REPORT).write_text(render_report(outcome), encoding="utf-8")
+    write_file(folder / output.REPORT, render_report(outcome).encode())
 
 
 def _count(parameters: Any) -> int:

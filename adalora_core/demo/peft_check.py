@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from adalora_core.demo.encoder import features, load_encoder, logits
+from adalora_core.files import write_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +29,7 @@ def save_head(head: nn.Module, adapter: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    (adapter / HEAD_FILE).write_bytes(save(head.state_dict()))
+    write_file(adapter / HEAD_FILE, save(head.state_dict()))
 
 
 def load_head(adapter: Path) -> nn.Linear:

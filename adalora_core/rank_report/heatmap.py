@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
+
+from adalora_core.files import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,8 +56,6 @@ def draw_rank_heatmap(
 ) -> None:
     """Write a PNG heat map of `{module path: rank}` to `path`.
 
-    The file is written under a temporary name beside `path` and renamed.
-
     Args:
         ranks: triplets kept per adapted module.
         path: the PNG to write; an existing file is replaced.
@@ -65,6 +66,11 @@ def draw_rank_heatmap(
         ValueError: `ranks` is empty.
         OSError: the file cannot be written.
     """
+    write_file(path, rank_heatmap(ranks, init_r=init_r, title=title))
+
+
+def rank_heatmap(ranks: Mapping[str, int], *, init_r: int, title: str) -> bytes:
+    """Return the PNG of `draw_rank_heatmap`."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -98,9 +104,6 @@ def draw_rank_heatmap(
     axes.set_xlabel("layer")
     axes.set_title(title)
     figure.colorbar(image, ax=axes, label="rank", ticks=MaxNLocator(integer=True))
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        figure.savefig(partial, format="png", dpi=150)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    return picture.getvalue()

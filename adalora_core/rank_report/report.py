@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.errors import MissingExtraError
+from adalora_core.files import write_files
 from adalora_core.rank_pattern import active_rank, module_path
-from adalora_core.rank_report.heatmap import draw_rank_heatmap
+from adalora_core.rank_report.heatmap import rank_heatmap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,17 +37,11 @@ def write_rank_report(config: AdaLoraConfig, folder: Path, *, name: str) -> list
     folder.mkdir(parents=True, exist_ok=True)
     heat_map, report = folder / HEAT_MAP_NAME, folder / REPORT_NAME
     try:
-        draw_rank_heatmap(
-            ranks, heat_map, init_r=config.init_r, title=f"Rank of each matrix: {name}"
-        )
+        picture = rank_heatmap(ranks, init_r=config.init_r, title=f"Rank of each matrix: {name}")
     except ModuleNotFoundError as error:
         raise MissingExtraError("matplotlib", "plot", "the heat map of the ranks") from error
-    partial = report.with_name(f".{report.name}.partial")
-    try:
-        partial.write_text(render_rank_report(config, ranks, name=name), encoding="utf-8")
-        partial.replace(report)
-    finally:
-        partial.unlink(missing_ok=True)
+    text = render_rank_report(config, ranks, name=name)
+    write_files({heat_map: picture, report: text.encode()})
     return [heat_map, report]
 
 

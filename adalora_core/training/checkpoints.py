@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,18 +13,16 @@ from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.errors import CheckpointError
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter_file.checks import row_positions, targets_in
+from adalora_core.training.adapter_file.commit import commit
 from adalora_core.training.adapter_file.folder import (
-    CONFIG_NAME,
-    WEIGHTS_NAME,
     encode_config,
+    encode_tensors,
     read_adapter,
 )
 from adalora_core.training.adapter_file.tensors import collect_tensors, load_tensors
 from adalora_core.training.configuration import checked_copy
-from adalora_core.training.files import encode_tensors, write_files
 from adalora_core.training.training_state.progress import fingerprint
 from adalora_core.training.training_state.state import (
-    STATE_FILES,
     encode_state,
     read_state,
     restore_allocator,
@@ -32,7 +31,6 @@ from adalora_core.training.training_state.state import (
 
 if TYPE_CHECKING:
     import os
-    from pathlib import Path
     from typing import Any
 
     from adalora_core.rank_pattern import RankPattern
@@ -61,16 +59,11 @@ def save_adapter(
     if save_training_state is None:
         save_training_state = run_is_unfinished(adapter)
     pattern = adapter.rank_pattern(live=True)
-    state = encode_state(adapter, pattern) if save_training_state else {}
-    contents = {
-        WEIGHTS_NAME: encode_tensors(collect_tensors(tuner, adapter, pattern)),
-        **state,
-        # Renamed last: a folder with a configuration is complete.
-        CONFIG_NAME: encode_config(_config_values(tuner, adapter, pattern)),
-    }
+    weights = encode_tensors(collect_tensors(tuner, adapter, pattern))
+    config = encode_config(_config_values(tuner, adapter, pattern))
+    state = encode_state(adapter, pattern, weights, config) if save_training_state else None
     if is_main_process:
-        # A state of an earlier save does not fit the new adapter.
-        write_files(folder, contents, remove=() if state else STATE_FILES)
+        commit(folder, weights, config, state)
 
 
 def _config_values(
@@ -106,14 +99,13 @@ def load_adapter(
     """
     existing = tuner.adapters.get(name)
     learns = existing.is_trainable if existing is not None else is_trainable
-    saved = read_adapter(source)
+    state = read_state(Path(source)) if learns else None
+    saved = read_adapter(source, None if state is None else state.config)
     positions = row_positions(saved)
     targets = targets_in(tuner.model, saved, positions)
     saved.config.inference_mode = not learns
-    state = None
     if learns:
         saved.config = checked_copy(saved.config)
-        state = read_state(saved.folder)
     if state is not None:
         state.complete(saved, positions)
         positions = state.positions

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.errors import CheckpointError
 from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.training.adapter_file.commit import commit
 from adalora_core.training.adapter_file.folder import (
-    CONFIG_NAME,
     TENSOR_PREFIX,
-    WEIGHTS_NAME,
     SavedAdapter,
     encode_config,
+    encode_tensors,
     read_adapter,
 )
 from adalora_core.training.adapter_file.tensors import collect_tensors
-from adalora_core.training.files import encode_tensors, write_files
 
 if TYPE_CHECKING:
     import os
@@ -109,7 +108,7 @@ def write_lora(
         if name.rpartition(".")[2] not in FACTORS:
             tensors[f"{TENSOR_PREFIX}{name}"] = tensor
     config = encode_config(_lora_config(saved.config, ranks))
-    write_files(destination, {WEIGHTS_NAME: encode_tensors(tensors), CONFIG_NAME: config})
+    commit(Path(destination), encode_tensors(tensors), config)
 
 
 def _lora_config(config: AdaLoraConfig, ranks: dict[str, int]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from adalora_core.cli.output import write_file
 from adalora_core.contract.rules.base import SOUND
+from adalora_core.files import write_file
 
 BAD = SOUND | {"deltaT": 0}
 
@@ -50,7 +50,7 @@ def test_file_written_is_whole_or_as_it_was(tmp_path, monkeypatch):
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.umask", full_disk)
+    monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
         write_file(path, b"new\n")
     assert path.read_text() == "old\n"

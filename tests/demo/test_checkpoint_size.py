@@ -37,7 +37,6 @@ def test_checkpoint_in_each_phase_is_under_5_mb(loop, tmp_path):
             path.name: path.stat().st_size for path in (tmp_path / f"checkpoint-{step}").iterdir()
         }
         assert "model.safetensors" not in files
-        assert {"adapter_model.safetensors", "adalora_state.safetensors", "optimizer.pt"} <= set(
-            files
-        )
+        assert {"adapter_model.safetensors", "optimizer.pt"} <= set(files)
+        assert any(name.startswith("adalora_state.") for name in files)
         assert sum(files.values()) + log_of_a_full_run < LIMIT, files

@@ -40,7 +40,7 @@ SAYS = {
         r"the reloaded model generates the same: True",
     ],
     "trainer_loop.py": [
-        r"checkpoint: adalora_state\.json, .*, adapter_model\.safetensors",
+        r"checkpoint: adalora_state\.[0-9a-f]{16}\.safetensors, .*, adapter_model\.safetensors",
         r"ranks sum to 42 of 84, target 42",
         r"largest difference between the resumed run and the whole one 0\.0",
     ],

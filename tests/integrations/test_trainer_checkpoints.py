@@ -43,7 +43,8 @@ def test_checkpoint_holds_adapter_and_state_and_never_the_base(
 ) -> None:
     trainer_for(llama(library), tmp_path, save_strategy="steps", save_steps=10).train()
     files = {path.name for path in (tmp_path / "checkpoint-10").iterdir()}
-    assert {"adapter_config.json", "adapter_model.safetensors", "adalora_state.json"} <= files
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= files
+    assert any(name.startswith("adalora_state.") for name in files)
     assert "model.safetensors" not in files
 
 

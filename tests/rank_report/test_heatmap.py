@@ -60,7 +60,7 @@ def test_draw_rank_heatmap_that_fails_keeps_the_earlier_file(tmp_path, monkeypat
     path.write_bytes(b"earlier")
 
     def fail(_self, target, **_options):
-        target.write_bytes(b"half")
+        target.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)

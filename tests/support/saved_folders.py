@@ -10,37 +10,43 @@ from safetensors.torch import load_file
 
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.folder import read_adapter
-from adalora_core.training.training_state.state import STATE_NAME, read_state
+from adalora_core.training.training_state.state import read_state
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
 
 
-def assert_same_folders(found: Path, expected: Path, names: set[str]) -> None:
-    """Both hold the files `names` and the same in them, up to rounding."""
-    assert {path.name for path in found.iterdir()} == names
-    assert {path.name for path in expected.iterdir()} == names
-    for name in names:
-        if name.endswith(".json"):
-            mine, theirs = (_values(each / name) for each in (found, expected))
-            assert mine == theirs
+def state_in(folder: Path) -> Path:
+    """Return the only training state in `folder`."""
+    (path,) = folder.glob("adalora_state.*")
+    return path
+
+
+def assert_same_folders(
+    found: Path, expected: Path, names: set[str], *, with_state: bool = False
+) -> None:
+    """Both hold the files `names`, and a training state if one is wanted, and the same in them.
+
+    Numbers are equal up to rounding.
+    """
+    for folder in (found, expected):
+        states = {state_in(folder).name} if with_state else set()
+        assert {path.name for path in folder.iterdir()} == names | states
+    mine, theirs = (json.loads((each / CONFIG).read_bytes()) for each in (found, expected))
+    assert mine == theirs
     _assert_close(load_file(found / WEIGHTS), load_file(expected / WEIGHTS))
-    if STATE_NAME in names:
+    if with_state:
         mine, theirs = (_state(each) for each in (found, expected))
         _assert_close(mine.factors, theirs.factors)
         assert mine.averages["smoothed"]
         for kind, averages in theirs.averages.items():
-            for one, other in zip(mine.averages[kind], averages, strict=True):
-                torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
-        assert torch.equal(mine.tensors["mask"], theirs.tensors["mask"])
-
-
-def _values(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(path.read_text())
-    values.pop("kept", None)  # of every bit of the factors
-    return values
+            _assert_close(mine.averages[kind], averages)
+        for state in (mine, theirs):
+            del state.values["weights"]  # of every bit of the factors
+        assert mine.values == theirs.values
 
 
 def _state(folder: Path) -> Any:

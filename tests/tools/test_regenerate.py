@@ -66,7 +66,7 @@ def test_damaged_file_is_named_and_then_mended(part: str, name: str, text: str, 
     done = regenerate(part, root=copy)
     assert (done.returncode, done.stdout) == (0, f"wrote {name}\n"), done.stderr
     assert path.read_text(encoding="utf-8") == before
-    assert not list(path.parent.glob("*.partial"))
+    assert not list(path.parent.glob(".adalora-*"))
 
 
 def test_missing_file_is_written_and_one_without_a_source_removed(copy: Path) -> None:

@@ -2,119 +2,124 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from adalora_runs import make, optimizer_of, train
-from toy_models import TwoLayer
-
-from adalora_core import AdaLoraModel
-from adalora_core.errors import CheckpointError
+from resumed_runs import (
+    LIKE_IN_A_MODEL,
+    NOT_SORTED,
+    ONE_DTYPE,
+    SCHEDULES,
+    STEPS,
+    TWO_DTYPES,
+    WAYS,
+    Shape,
+    check_resuming,
+    everything,
+    from_pretrained,
+    optimizer_of,
+    train,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-STEPS = 40
-SCHEDULE = {"tinit": 8, "tfinal": 12, "total_step": STEPS, "lora_dropout": 0.1}
-STOPS = {"warmup": 5, "budgeting": 17, "final": 33, "first final step": 29}
+# One process speaks with nobody, and says so.
+pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+
+EVERY_STEP = list(range(1, STEPS))
+SOME_STEPS = [1, 8, 9, 10, 24, 47, 48, 49, 58]
+"""Around the ends of the phases of `every step`."""
+ORDERS = {"sorted": LIKE_IN_A_MODEL, "not sorted": NOT_SORTED}
+DTYPES = {"one dtype": ONE_DTYPE, "two dtypes": TWO_DTYPES}
+KINDS = ["whole", "pruned", "two adapters"]
 
 
-def fresh_base() -> TwoLayer:
-    torch.manual_seed(7)
-    return TwoLayer()
+def shape_of(kind: str, order: str, dtypes: str, schedule: str, folder: Path) -> Shape:
+    shape = Shape(ORDERS[order], DTYPES[dtypes], SCHEDULES[schedule])
+    if kind == "pruned":
+        return shape.with_pruned(folder)
+    if kind == "two adapters":
+        shape.adapters = ("default", "other")
+    return shape
 
 
-def snapshot(model: Any) -> dict[str, Any]:
-    return {
-        "parameters": {name: each.clone() for name, each in model.named_parameters()},
-        "pattern": model.peft_config["default"].rank_pattern,
-        "history": model.base_model.adapters["default"].allocator.history,
-        "ranks": model.base_model.adapters["default"].allocator.rank_history(),
-    }
+@pytest.mark.parametrize("dtypes", DTYPES)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_run_of_unsorted_modules_goes_on_as_it_was(way: str, dtypes: str, tmp_path: Path) -> None:
+    shape = shape_of("whole", "not sorted", dtypes, "every step", tmp_path)
+    check_resuming(shape, WAYS[way], tmp_path, [10, 48])
 
 
-@pytest.mark.parametrize("interval", [1, 5])
-@pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS.keys())
-def test_resumed_run_equals_the_uninterrupted_one(interval: int, stop: int, tmp_path: Path) -> None:
-    model = make("adalora_core", fresh_base(), deltaT=interval, **SCHEDULE)
-    optimizer = optimizer_of(model)
-    train(model, range(stop), optimizer=optimizer)
-    model.save_pretrained(tmp_path)
-    torch.save({"optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}, tmp_path / "s")
-    train(model, range(stop, STEPS), optimizer=optimizer)
-    expected = snapshot(model)
-
-    saved = torch.load(tmp_path / "s", weights_only=True)
-    resumed = AdaLoraModel.from_pretrained(fresh_base(), tmp_path, is_trainable=True)
-    optimizer = optimizer_of(resumed)
-    optimizer.load_state_dict(saved["optimizer"])
-    torch.set_rng_state(saved["rng"])
-    train(resumed, range(stop, STEPS), optimizer=optimizer)
-    found = snapshot(resumed)
-
-    assert found["pattern"] == expected["pattern"]
-    assert found["history"] == expected["history"]
-    assert found["ranks"] == expected["ranks"]
-    for name, values in expected["parameters"].items():
-        assert torch.equal(found["parameters"][name], values), name
+@pytest.mark.parametrize("kind", ["pruned", "two adapters"])
+def test_another_beginning_goes_on_as_it_was(kind: str, tmp_path: Path) -> None:
+    shape = shape_of(kind, "not sorted", "two dtypes", "every fifth step", tmp_path / "pruned")
+    check_resuming(shape, WAYS["save_pretrained"], tmp_path, [7, 21, 50])
 
 
-class TestStateFiles:
-    @pytest.fixture
-    def saved(self, tmp_path: Path) -> Path:
-        model = make("adalora_core", fresh_base(), **SCHEDULE)
-        train(model, range(17))
-        model.save_pretrained(tmp_path)
-        return tmp_path
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", WAYS)
+def test_chosen_steps_in_every_way(way: str, kind: str, tmp_path: Path) -> None:
+    shape = shape_of(kind, "not sorted", "two dtypes", "every step", tmp_path / "pruned")
+    check_resuming(shape, WAYS[way], tmp_path, SOME_STEPS)
 
-    def test_a_finished_run_leaves_no_state(self, saved: Path) -> None:
-        assert (saved / "adalora_state.json").is_file()
-        model = make("adalora_core", fresh_base(), **SCHEDULE)
-        train(model, range(STEPS))
-        model.save_pretrained(saved)
-        assert sorted(path.name for path in saved.iterdir()) == [
-            "adapter_config.json",
-            "adapter_model.safetensors",
-        ]
 
-    def test_inference_does_not_read_it(self, saved: Path) -> None:
-        (saved / "adalora_state.json").write_text("broken")
-        AdaLoraModel.from_pretrained(fresh_base(), saved)
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_step_of_a_run(schedule: str, tmp_path: Path) -> None:
+    shape = shape_of("whole", "not sorted", "two dtypes", schedule, tmp_path)
+    check_resuming(shape, WAYS["save_pretrained"], tmp_path, EVERY_STEP)
 
-    @pytest.mark.parametrize(
-        ("content", "message"),
-        [
-            ("broken", "not a training state"),
-            ('{"version": 3}', "version"),
-            ('{"version": 1}', "missing"),
-        ],
-    )
-    def test_a_damaged_state_is_refused(self, saved: Path, content: str, message: str) -> None:
-        (saved / "adalora_state.json").write_text(content)
-        with pytest.raises(CheckpointError, match=message):
-            AdaLoraModel.from_pretrained(fresh_base(), saved, is_trainable=True)
 
-    def test_a_truncated_state_is_refused(self, saved: Path) -> None:
-        path = saved / "adalora_state.safetensors"
-        path.write_bytes(path.read_bytes()[:-100])
-        with pytest.raises(CheckpointError, match=r"adalora_state\.safetensors"):
-            AdaLoraModel.from_pretrained(fresh_base(), saved, is_trainable=True)
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtypes", DTYPES)
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("way", WAYS)
+def test_every_step_in_every_way(
+    way: str, schedule: str, order: str, dtypes: str, kind: str, tmp_path: Path
+) -> None:
+    shape = shape_of(kind, order, dtypes, schedule, tmp_path / "pruned")
+    check_resuming(shape, WAYS[way], tmp_path, EVERY_STEP)
 
-    def test_a_changed_schedule_is_refused(self, saved: Path) -> None:
-        path = saved / "adapter_config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "total_step": 80}))
-        base = fresh_base()
-        with pytest.raises(CheckpointError, match="configuration is not the one"):
-            AdaLoraModel.from_pretrained(base, saved, is_trainable=True)
-        assert type(base.first) is torch.nn.Linear
 
-    def test_the_state_of_another_run_is_refused(self, saved: Path, tmp_path: Path) -> None:
-        other = make("adalora_core", TwoLayer(8), **SCHEDULE)
-        train_small = tmp_path / "other"
-        other.save_pretrained(train_small, save_training_state=True)
-        for name in ("adalora_state.json", "adalora_state.safetensors"):
-            (train_small / name).replace(saved / name)
-        with pytest.raises(CheckpointError, match="different runs"):
-            AdaLoraModel.from_pretrained(fresh_base(), saved, is_trainable=True)
+class TestFaultsThatWereFound:
+    """Each of these gave another run, or none, while entries went by a sorted order."""
+
+    def stopped(self, shape: Shape, stop: int, folder: Path) -> Any:
+        model = shape.model()
+        train(model, optimizer_of(model), range(stop))
+        model.save_pretrained(folder)
+        return model
+
+    def test_the_kept_sets_of_two_dtypes(self, tmp_path: Path) -> None:
+        shape = Shape(NOT_SORTED, TWO_DTYPES)
+        model = self.stopped(shape, 10, tmp_path)
+        resumed = from_pretrained(shape, tmp_path)
+        kept = []
+        for each in (model, resumed):
+            train(each, optimizer_of(each), range(10, 30))
+            kept.append(everything(each)["progress default"])
+        assert kept[0] == kept[1]
+
+    def test_the_ranks_of_a_pruned_adapter(self, tmp_path: Path) -> None:
+        shape = Shape(NOT_SORTED).with_pruned(tmp_path / "pruned")
+        model = self.stopped(shape, 10, tmp_path / "stopped")
+        resumed = from_pretrained(shape, tmp_path / "stopped")
+        ranks = []
+        for each in (model, resumed):
+            train(each, optimizer_of(each), range(10, 30))
+            ranks.append(each.base_model.adapters["default"].allocator.rank_history())
+        assert ranks[0] == ranks[1]
+
+    def test_a_resumed_run_through_a_distributed_checkpoint(self, tmp_path: Path) -> None:
+        shape = Shape(NOT_SORTED)
+        self.stopped(shape, 10, tmp_path / "stopped")
+        resumed = from_pretrained(shape, tmp_path / "stopped")
+        save, load = WAYS["distributed"]
+        save(resumed, tmp_path / "distributed")
+        found = everything(load(shape, tmp_path / "distributed"))
+        for name, each in everything(resumed).items():
+            assert str(found[name]) == str(each), name

@@ -14,6 +14,7 @@ from adalora_core.integrations.tuners import tuner_of, unwrapped
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import divided_like, local_part
 from adalora_core.training.parallelism import reshard
+from adalora_core.training.training_state.checks import check_fields, check_progress
 from adalora_core.training.training_state.progress import allocator_of, progress, restore_progress
 from adalora_core.training.training_state.tensors import AVERAGES, factor_names
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from adalora_core.training.adapter import Adapter
 
-_VERSION = 1
+_VERSION = 2
 
 
 def trained_adapters(model: Any, purpose: str) -> list[Adapter]:
@@ -127,12 +128,7 @@ def _state_of(adapter: Adapter) -> dict[str, Any]:
         }
     if allocator.target_reached:
         allocator.statistics.release()
-    values = progress(adapter) | {
-        "version": _VERSION,
-        "mask": None if allocator.mask is None else allocator.mask.tolist(),
-        "rank_history": allocator.ranks_over_time.rows().tolist(),
-    }
-    state["progress"] = json.dumps(values, sort_keys=True)
+    state["progress"] = json.dumps(progress(adapter) | {"version": _VERSION}, sort_keys=True)
     return state
 
 
@@ -140,15 +136,20 @@ def _check(adapter: Adapter, values: dict[str, Any]) -> None:
     expected = progress(adapter) | {"version": _VERSION}
     for key, what in (
         ("version", "the version of the state"),
-        ("adapter", "the configuration or the adapted modules"),
+        ("run", "the configuration or the adapted modules"),
         ("positions", "the triplets (a model that was compacted has fewer)"),
     ):
-        if values[key] != expected[key]:
+        if values.get(key) != expected[key]:
             raise CheckpointError(
                 f"AdapterState: model and state do not agree on {what} of adapter "
                 f"{adapter.name!r}; build the model with the same configuration, and load before "
                 "compacting. Nothing was changed"
             )
+    try:
+        check_fields(values, expected)
+        check_progress(values, adapter.spec, adapter.layers)
+    except ValueError as error:
+        raise CheckpointError(f"AdapterState: {error}. Nothing was changed") from error
 
 
 def _restore(adapter: Adapter, state: dict[str, Any]) -> None:
@@ -165,9 +166,4 @@ def _restore(adapter: Adapter, state: dict[str, Any]) -> None:
     else:
         averages = ([local_part(state[kind][name]) for name in names] for kind in AVERAGES)
         allocator.statistics.restore(*averages)
-    device = local_part(parameters[0]).device
-    mask = values["mask"]
-    allocator.mask = None if mask is None else torch.tensor(mask, device=device)
-    rows = torch.tensor(values["rank_history"], dtype=torch.int16)
-    allocator.ranks_over_time.restore(rows.view(-1, len(allocator.matrices)).to(device))
     adapter.sync_pattern()

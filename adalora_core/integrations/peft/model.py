@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
+import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from torch import distributed
 
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.errors import CheckpointError
+from adalora_core.files import write_file
 from adalora_core.integrations.peft.adapters import (
     adapter_of,
     configs_of,
@@ -27,13 +30,12 @@ from adalora_core.integrations.peft.tuner import adapters_are_disabled, refuse_d
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import are_sharded, whole
 from adalora_core.training.adapter_file.checks import row_positions
-from adalora_core.training.adapter_file.folder import CONFIG_NAME, read_adapter
-from adalora_core.training.files import write_files
+from adalora_core.training.adapter_file.commit import CONFIG_NAME, commit, config_in, weights_in
+from adalora_core.training.adapter_file.folder import read_adapter
 from adalora_core.training.parallelism import reshard
 from adalora_core.training.penalty_per_step import add_penalty
 from adalora_core.training.training_state.progress import fingerprint
 from adalora_core.training.training_state.state import (
-    STATE_FILES,
     encode_state,
     read_state,
     restore_allocator,
@@ -41,6 +43,9 @@ from adalora_core.training.training_state.state import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.training.adapter import Adapter
     from adalora_core.training.training_state.state import TrainingState
 
 _peft_forward = PeftModel.forward
@@ -67,24 +72,24 @@ class ModelOverrides:
             reshard(self)
             given["is_main_process"] = distributed.get_rank() == 0
             given.setdefault("kwargs", {}).setdefault("state_dict", _gathered(self))
-        with warnings.catch_warnings():
-            # PEFT mistakes the empty tensors of a module at rank 0 for a failed gather.
-            warnings.filterwarnings("ignore", ".*LoRA tensor.* have invalid shape")
-            _peft_save(*call.args, **call.kwargs)
-        is_main_process = given.get("is_main_process", True)
-        selected = given.get("selected_adapters")
-        for adapter in trained_adapters(self.base_model):
-            # PEFT has put the pattern of the file into the configuration.
-            adapter.sync_pattern()
-            is_selected = selected is None or adapter.name in selected
-            if not is_selected or not (is_main_process or is_divided):
-                continue
-            state = {}
-            if run_is_unfinished(adapter):
-                state = encode_state(adapter, adapter.rank_pattern(live=True))
-            folder = Path(save_directory) / ("" if adapter.name == "default" else adapter.name)
-            if is_main_process:
-                write_files(folder, state, remove=() if state else STATE_FILES)
+        target = Path(save_directory)
+        writes = given.get("is_main_process", True) and not target.is_file()
+        with _staging(target) if writes else contextlib.nullcontext(target) as staging:
+            given["save_directory"] = str(staging)
+            with warnings.catch_warnings():
+                # PEFT mistakes the empty tensors of a module at rank 0 for a failed gather.
+                warnings.filterwarnings("ignore", ".*LoRA tensor.* have invalid shape")
+                _peft_save(*call.args, **call.kwargs)
+            trained = {each.name: each for each in trained_adapters(self.base_model)}
+            for adapter in trained.values():
+                # PEFT has put the pattern of the file into the configuration.
+                adapter.sync_pattern()
+            for name in given.get("selected_adapters") or configs_of(self.base_model):
+                subfolder = "" if name == "default" else name
+                if writes:
+                    _commit(staging / subfolder, target / subfolder, trained.get(name))
+                elif is_divided and name in trained:
+                    _state_of(trained[name], b"", b"{}")  # takes part in gathering
 
     def load_adapter(
         self: Any,
@@ -106,9 +111,9 @@ class ModelOverrides:
         existing = configs_of(tuner).get(adapter_name)
         learns = is_trainable or (existing is not None and not existing.inference_mode)
         state = _checked_state(folder, existing) if learns else None
-        if existing is not None and (folder / CONFIG_NAME).is_file():
+        if existing is not None and weights_in(folder) is not None:
             # PEFT reads the configuration only for a new adapter.
-            pattern = json.loads((folder / CONFIG_NAME).read_bytes()).get("rank_pattern")
+            pattern = json.loads(config_in(folder).read_bytes()).get("rank_pattern")
             existing.rank_pattern = pattern
             resize_adapter(tuner, adapter_name, pattern_positions(pattern, adapter_name))
         result = _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
@@ -143,11 +148,40 @@ def _gathered(model: Any) -> dict[str, torch.Tensor]:
     }
 
 
+@contextlib.contextmanager
+def _staging(target: Path) -> Iterator[Path]:
+    """Yield a folder in `target` for what PEFT writes, and move the model card to `target`."""
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".adalora-", dir=target) as name:
+        card = Path(name, "README.md")
+        if (target / card.name).is_file():
+            card.write_bytes((target / card.name).read_bytes())  # PEFT updates it
+        yield Path(name)
+        if card.is_file():
+            write_file(target / card.name, card.read_bytes())
+
+
+def _commit(staging: Path, target: Path, adapter: Adapter | None) -> None:
+    """Replace the save in `target` by what PEFT has written into `staging`."""
+    path = weights_in(staging)
+    if path is None:
+        return
+    weights, config = path.read_bytes(), (staging / CONFIG_NAME).read_bytes()
+    state = None if adapter is None else _state_of(adapter, weights, config)
+    commit(target, weights, config, state, weights_name=path.name)
+
+
+def _state_of(adapter: Adapter, weights: bytes, config: bytes) -> bytes | None:
+    if not run_is_unfinished(adapter):
+        return None
+    return encode_state(adapter, adapter.rank_pattern(live=True), weights, config)
+
+
 def _checked_state(folder: Path, existing: Any) -> TrainingState | None:
     state = read_state(folder)
     if state is None:
         return None
-    saved = read_adapter(folder)
+    saved = read_adapter(folder, state.config)
     state.complete(saved, row_positions(saved))
     paths = list(state.positions)
     if existing is not None and fingerprint(AdapterSpec.of(existing), paths) != fingerprint(

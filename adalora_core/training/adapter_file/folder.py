@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 from adalora_core.errors import CheckpointError
+from adalora_core.training.adapter_file.commit import (
+    CONFIG_NAME,
+    LEGACY_WEIGHTS_NAME,
+    WEIGHTS_NAME,
+    config_in,
+    weights_in,
+)
 from adalora_core.training.configuration import checked_config
 
 if TYPE_CHECKING:
@@ -20,9 +27,6 @@ if TYPE_CHECKING:
 
     from adalora_core.contract import AdaLoraConfig
 
-CONFIG_NAME = "adapter_config.json"
-WEIGHTS_NAME = "adapter_model.safetensors"
-LEGACY_WEIGHTS_NAME = "adapter_model.bin"
 TENSOR_PREFIX = "base_model.model."
 
 
@@ -45,8 +49,14 @@ class SavedAdapter:
         return [name.removesuffix(".lora_A") for name in self.tensors if name.endswith(".lora_A")]
 
 
-def read_adapter(folder: str | os.PathLike[str]) -> SavedAdapter:
+def read_adapter(
+    folder: str | os.PathLike[str], config: Mapping[str, Any] | None = None
+) -> SavedAdapter:
     """Read and check an adapter folder.
+
+    Args:
+        folder: the folder.
+        config: the configuration if the folder may lack it.
 
     Raises:
         CheckpointError: a file is missing, truncated or of another kind.
@@ -59,10 +69,10 @@ def read_adapter(folder: str | os.PathLike[str]) -> SavedAdapter:
             f"{str(folder)!r} is {'a file' if folder.exists() else 'not there'}; download "
             "models of a hub first"
         )
-    config_path = folder / CONFIG_NAME
-    if not config_path.is_file():
-        raise CheckpointError(f"from_pretrained: {str(folder)!r} holds no {CONFIG_NAME}")
-    config = checked_config(config_path)
+    if config is None or (folder / CONFIG_NAME).is_file():
+        checked = checked_config(config_in(folder))
+    else:
+        checked = checked_config(dict(config))
     tensors = {}
     for name, tensor in _read_tensors(folder).items():
         if not name.startswith(TENSOR_PREFIX):
@@ -71,25 +81,25 @@ def read_adapter(folder: str | os.PathLike[str]) -> SavedAdapter:
                 f"start with {TENSOR_PREFIX!r}"
             )
         tensors[name.removeprefix(TENSOR_PREFIX)] = tensor
-    return SavedAdapter(folder, config, tensors)
+    return SavedAdapter(folder, checked, tensors)
 
 
 def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    path = folder / WEIGHTS_NAME
-    if path.is_file():
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"from_pretrained: {str(path)!r} is not a whole safetensors file ({error}); it "
-                "was cut short or is of another kind; copy it again"
-            ) from error
-    legacy = folder / LEGACY_WEIGHTS_NAME
-    if legacy.is_file():
-        return _read_legacy(legacy)
-    raise CheckpointError(
-        f"from_pretrained: {str(folder)!r} holds neither {WEIGHTS_NAME} nor {LEGACY_WEIGHTS_NAME}"
-    )
+    path = weights_in(folder)
+    if path is None:
+        raise CheckpointError(
+            f"from_pretrained: {str(folder)!r} holds neither {WEIGHTS_NAME} nor "
+            f"{LEGACY_WEIGHTS_NAME}"
+        )
+    if path.name == LEGACY_WEIGHTS_NAME:
+        return _read_legacy(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"from_pretrained: {str(path)!r} is not a whole safetensors file ({error}); it was cut "
+            "short or is of another kind; copy it again"
+        ) from error
 
 
 def _read_legacy(path: Path) -> dict[str, torch.Tensor]:
@@ -112,3 +122,14 @@ def _read_legacy(path: Path) -> dict[str, torch.Tensor]:
 def encode_config(values: Mapping[str, Any]) -> bytes:
     """Return the bytes of an `adapter_config.json` with sorted keys, as PEFT writes it."""
     return json.dumps(values, indent=2, sort_keys=True, allow_nan=False).encode()
+
+
+def encode_tensors(
+    tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """Return the bytes of a safetensors file; every tensor is copied out of shared storage."""
+    independent = {
+        name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()
+    }
+    data: bytes = save(independent, metadata=dict(metadata or {"format": "pt"}))
+    return data

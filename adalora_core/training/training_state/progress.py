@@ -7,10 +7,15 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from adalora_core.allocation import AllocationReport
 from adalora_core.budget import Phase
+from adalora_core.sharding import local_part
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from adalora_core.adapter_spec import AdapterSpec
     from adalora_core.allocation import RankAllocator
     from adalora_core.training.adapter import Adapter
@@ -31,10 +36,15 @@ def allocator_of(adapter: Adapter) -> RankAllocator:
 
 
 def progress(adapter: Adapter) -> dict[str, Any]:
-    """Return the progress of a run, without tensors, as JSON values."""
+    """Return the progress of a run, without averages and factors, as JSON values.
+
+    `mask` and `ranks` have an entry per module: which rows are kept, and how many were kept after
+    each allocation. Both are empty before the first allocation.
+    """
     allocator = allocator_of(adapter)
+    has_allocated = allocator.mask is not None
     return {
-        "adapter": fingerprint(adapter.spec, list(adapter.layers)),
+        "run": fingerprint(adapter.spec, adapter.layers),
         "step": allocator.last_step,
         "target_reached": allocator.target_reached,
         "skipped_entries": allocator.statistics.skipped_entries,
@@ -43,21 +53,32 @@ def progress(adapter: Adapter) -> dict[str, Any]:
             [each.step, each.phase.value, each.budget, each.allocated, each.skipped_entries]
             for each in allocator.history
         ],
+        "mask": allocator.kept() if has_allocated else {},
+        "ranks": allocator.rank_history() if has_allocated else {},
     }
 
 
 def restore_progress(allocator: RankAllocator, values: dict[str, Any]) -> None:
     """Restore `allocator` from the result of `progress`."""
     allocator.last_step = values["step"]
-    allocator.target_reached = bool(values["target_reached"])
-    allocator.statistics.skipped_entries = int(values["skipped_entries"])
+    allocator.target_reached = values["target_reached"]
+    allocator.statistics.skipped_entries = values["skipped_entries"]
     allocator.history = [
         AllocationReport(step, Phase(phase), budget, allocated, skipped)
         for step, phase, budget, allocated, skipped in values["history"]
     ]
+    paths = [matrix.path for matrix in allocator.matrices]
+    device = local_part(allocator.parameters()[0]).device
+    flags = [flag for path in paths for flag in values["mask"].get(path, ())]
+    allocator.mask = (
+        torch.tensor(flags, dtype=torch.bool, device=device) if values["mask"] else None
+    )
+    columns = [values["ranks"].get(path, ()) for path in paths]
+    table = torch.tensor(columns, dtype=torch.int16, device=device)
+    allocator.ranks_over_time.restore(table.T)
 
 
-def fingerprint(spec: AdapterSpec, paths: list[str]) -> str:
+def fingerprint(spec: AdapterSpec, paths: Iterable[str]) -> str:
     """Return a hash of what must not change during a run: its numbers and its modules."""
     described = dataclasses.asdict(spec) | {"modules": sorted(paths)}
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -1,32 +1,46 @@
-"""The training state beside an adapter file: `adalora_state.safetensors` and `.json`.
+"""The training state: what a resumed run needs beside the adapter file, in one file.
 
 PEFT's files hold the kept triplets alone. A resumed run that equals the uninterrupted one needs the
-dropped triplets, the averages and the step as well. Version 2 of the format:
+dropped triplets, the averages and the progress as well. `adalora_state.<digest>.safetensors`, where
+`<digest>` begins the SHA-256 of the adapter's weights, holds by module path and factor:
 
-- `adalora_state.json`: `version`, `adapter` (a hash of what training depends on), `kept` (a hash of
-  the factors in the adapter file, which this one completes), `step`, `target_reached`,
-  `skipped_entries`, `history`, `positions`.
-- `adalora_state.safetensors`: per module with dropped triplets `dropped.<path>.lora_{A,E,B}`; while
-  there are averages `smoothed.<dtype>.{first,last}` and `uncertainty.<dtype>.{first,last}`, see
-  `tensors`; `mask` after the first allocation; `rank_history`, the ranks after each allocation.
+- `dropped.<path>.lora_{A,E,B}`: the dropped triplets of a module that has some;
+- `smoothed.<path>.lora_{A,E,B}` and `uncertainty.<...>`: the averages, while there are some;
+- `mask.<path>` and `ranks.<path>`: the kept rows, and the rank after each allocation.
 
-Version 1, which is still read, holds `<path>.lora_{A,E,B}` of all triplets, and `smoothed.<...>`
-and `uncertainty.<...>` of each.
+The metadata holds the other values as a JSON text: `digest` (of the file, see `form`), `version`,
+`weights` (the whole digest of the weights), `config` (the configuration of the same save), `run`,
+`step`, `target_reached`, `skipped_entries`, `positions` and `history`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+import torch
 
 from adalora_core.adapter_spec import AdapterSpec
+from adalora_core.allocation.statistics import average_dtype
 from adalora_core.errors import CheckpointError
-from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
-from adalora_core.training.files import encode_tensors
+from adalora_core.training.adapter_file.checks import row_positions
+from adalora_core.training.adapter_file.commit import (
+    digest_of_weights,
+    is_interrupted,
+    state_path,
+    states_in,
+)
+from adalora_core.training.adapter_file.folder import SavedAdapter
+from adalora_core.training.configuration import checked_config
+from adalora_core.training.training_state import form
 from adalora_core.training.training_state import tensors as state_tensors
+from adalora_core.training.training_state.checks import (
+    PROGRESS,
+    check_fields,
+    check_progress,
+    require,
+)
 from adalora_core.training.training_state.progress import (
     allocator_of,
     fingerprint,
@@ -38,37 +52,43 @@ from adalora_core.training.training_state.tensors import AVERAGES, factor_names
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import torch
-
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
-    from adalora_core.training.adapter_file.folder import SavedAdapter
 
-STATE_VERSION = 2
-STATE_NAME = "adalora_state.json"
-STATE_WEIGHTS_NAME = "adalora_state.safetensors"
-STATE_FILES = (STATE_NAME, STATE_WEIGHTS_NAME)
-_FIELDS = {"adapter", "step", "target_reached", "skipped_entries", "positions", "history"}
-_FIELDS_OF_VERSION = {1: _FIELDS, 2: _FIELDS | {"kept"}}
+STATE_VERSION = 3
+_BY_MODULE = {"mask": torch.bool, "ranks": torch.int16}
+"""Values of the progress that are stored as tensors."""
 
 
 class TrainingState:
     """A training state, read into memory.
 
     Attributes:
-        values: the content of the JSON file.
-        tensors: the content of the safetensors file.
-        positions: rows of each module, as indices of its original triplets.
+        path: the file.
+        values: the values of its metadata; after `complete` the whole progress.
+        tensors: its tensors.
         factors: factors of all triplets, named as in the adapter file; empty before `complete`.
-        averages: `{kind: one tensor per factor}`; empty before `complete`.
+        averages: `{kind: {path.factor: values}}`; empty before `complete`.
     """
 
-    def __init__(self, values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    def __init__(
+        self, path: Path, values: dict[str, Any], tensors: dict[str, torch.Tensor]
+    ) -> None:
+        self.path = path
         self.values = values
         self.tensors = tensors
-        self.positions: dict[str, list[int]] = values["positions"]
         self.factors: dict[str, torch.Tensor] = {}
-        self.averages: dict[str, list[torch.Tensor]] = {}
+        self.averages: dict[str, dict[str, torch.Tensor]] = {}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The content of `adapter_config.json` of the same save."""
+        return self.values["config"]  # type: ignore[no-any-return]
+
+    @property
+    def positions(self) -> dict[str, list[int]]:
+        """Rows of each module, as indices of its original triplets."""
+        return self.values["positions"]  # type: ignore[no-any-return]
 
     def complete(self, saved: SavedAdapter, in_file: dict[str, list[int]]) -> None:
         """Check the state against the adapter beside it, and add the triplets of that adapter.
@@ -78,63 +98,38 @@ class TrainingState:
             in_file: which original triplets of each module the adapter file holds.
 
         Raises:
-            CheckpointError: state and adapter are of different runs, or tensors are missing.
+            CheckpointError: a value of the state cannot be that of the saved run.
         """
-        if self.values["adapter"] != fingerprint(
-            AdapterSpec.of(saved.config), list(self.positions)
-        ):
-            raise CheckpointError(
-                "training state: the configuration is not the one of the saved run, so the "
-                "schedule would jump; restore adapter_config.json, or delete adalora_state.json to "
-                "restart the allocation"
+        try:
+            self._check_config(saved, in_file)
+            rest = dict(self.tensors)
+            for kind, dtype in _BY_MODULE.items():
+                self.values[kind] = state_tensors.take_lists(rest, kind, dtype)
+            check_progress(self.values, AdapterSpec.of(saved.config), in_file)
+            self.factors = state_tensors.joined_factors(
+                rest, saved.tensors, self.positions, in_file
             )
-        if "rank_history" not in self.tensors:
-            raise CheckpointError("training state: rank_history is missing")
-        names = factor_names(self.positions)
-        if self.values["version"] == 1:
-            self.factors = _whole_factors(self.tensors, saved, self.positions)
-            self.averages = _whole_averages(self.tensors, names)
-            return
-        factors = state_tensors.joined_factors(self.tensors, saved.tensors, self.positions, in_file)
-        if self.values["kept"] != state_tensors.digest_of(saved.tensors, in_file):
-            raise CheckpointError(
-                "training state: the adapter beside it has other values than when both were "
-                "saved, so they are of different runs; delete adalora_state.json to restart the "
-                "allocation"
-            )
-        self.averages = state_tensors.unpack_averages(self.tensors, factors, names)
-        self.factors = factors
+            for path, flags in self.values["mask"].items():
+                kept = {row for row, flag in zip(self.positions[path], flags, strict=True) if flag}
+                what = "only triplets that are in the adapter file"
+                require(kept <= set(in_file[path]), f"mask of {path}", what, flags)
+            self.averages = state_tensors.take_averages(rest, self.factors)
+            has_averages = bool(self.averages[AVERAGES[0]])
+            is_due = self.values["step"] is not None and not self.values["target_reached"]
+            require(has_averages or not is_due, "averages", "some before the final phase", None)
+            require(not rest, "the tensors", "no others", sorted(rest))
+        except ValueError as error:
+            raise _unusable(self.path, error) from error
 
-
-def _whole_factors(
-    tensors: dict[str, torch.Tensor], saved: SavedAdapter, positions: dict[str, list[int]]
-) -> dict[str, torch.Tensor]:
-    for name, sliced in saved.tensors.items():
-        path, _, factor = name.rpartition(".")
-        if factor not in FACTORS:
-            continue
-        found = tensors.get(name)
-        shape = list(sliced.shape)
-        shape[TRIPLET_AXES[factor]] = len(positions.get(path, ()))
-        if found is None or list(found.shape) != shape:
-            raise CheckpointError(
-                f"training state: {name} should have shape {shape}, got "
-                f"{None if found is None else list(found.shape)}; the state and the adapter beside "
-                "it are of different runs"
-            )
-    return {name: tensors[name] for name in factor_names(positions)}
-
-
-def _whole_averages(
-    tensors: dict[str, torch.Tensor], names: list[str]
-) -> dict[str, list[torch.Tensor]]:
-    wanted = {kind: [f"{kind}.{name}" for name in names] for kind in AVERAGES}
-    found = [name in tensors for each in wanted.values() for name in each]
-    if not any(found):
-        return {kind: [] for kind in wanted}
-    if not all(found):
-        raise CheckpointError("training state: some of the averages are missing")
-    return {kind: [tensors[name] for name in each] for kind, each in wanted.items()}
+    def _check_config(self, saved: SavedAdapter, in_file: dict[str, list[int]]) -> None:
+        try:
+            config = checked_config(dict(self.config))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"config: it breaks the contract ({error})") from error
+        run = fingerprint(AdapterSpec.of(config), in_file)
+        require(self.values["run"] == run, "run", f"{run}, by the config", self.values["run"])
+        of_save = row_positions(SavedAdapter(saved.folder, config, saved.tensors))
+        require(of_save == in_file, "rank_pattern of adapter_config.json", "the saved one", in_file)
 
 
 def run_is_unfinished(adapter: Adapter) -> bool:
@@ -145,73 +140,79 @@ def run_is_unfinished(adapter: Adapter) -> bool:
     return allocator.last_step + 1 < allocator.schedule.total_step
 
 
-def encode_state(adapter: Adapter, pattern: RankPattern | None) -> dict[str, bytes]:
-    """Return the two files of the training state of `adapter`, `{name: content}`.
+def encode_state(
+    adapter: Adapter, pattern: RankPattern | None, weights: bytes, config: bytes
+) -> bytes:
+    """Return the file of the training state of `adapter`.
 
     Args:
         adapter: the adapter.
         pattern: the triplets in the adapter file of the same save; None means all.
+        weights: the adapter file of the same save.
+        config: its configuration.
     """
-    allocator = allocator_of(adapter)
-    kept, dropped = state_tensors.split_factors(adapter, pattern)
-    tensors = {f"{state_tensors.DROPPED}{name}": values for name, values in dropped.items()}
-    tensors |= state_tensors.pack_averages(allocator)
-    if allocator.mask is not None:
-        tensors["mask"] = allocator.mask
-    tensors["rank_history"] = allocator.ranks_over_time.rows()
-    values = {
-        **progress(adapter),
+    values = progress(adapter)
+    tensors = state_tensors.dropped_factors(adapter, pattern)
+    tensors |= state_tensors.pack_averages(allocator_of(adapter))
+    for kind, dtype in _BY_MODULE.items():
+        for path, entries in values.pop(kind).items():
+            tensors[f"{kind}.{path}"] = torch.tensor(entries, dtype=dtype)
+    values |= {
         "version": STATE_VERSION,
-        "kept": state_tensors.digest_of(kept, adapter.layers),
+        "weights": hashlib.sha256(weights).hexdigest(),
+        "config": json.loads(config),
     }
-    return {
-        STATE_WEIGHTS_NAME: encode_tensors(tensors),
-        STATE_NAME: json.dumps(values, sort_keys=True).encode(),
-    }
+    return form.encode(values, tensors)
 
 
 def read_state(folder: Path) -> TrainingState | None:
-    """Return the training state in `folder`, None without one.
+    """Return the training state that completes the weights in `folder`, None without one.
 
     Raises:
-        CheckpointError: the state is damaged, incomplete or of another version.
+        CheckpointError: the state is damaged or of another version, or all that there are complete
+            other weights.
     """
-    path = folder / STATE_NAME
+    digest = digest_of_weights(folder)
+    path = state_path(folder, digest)
     if not path.is_file():
+        others = [each.name for each in states_in(folder)]
+        # An interrupted save may leave the state of the save that it would have made.
+        if others and not is_interrupted(folder):
+            raise CheckpointError(
+                f"training state: {' and '.join(others)} in {str(folder)!r} completes other "
+                "weights than the ones beside it, so they are of different runs or steps; restore "
+                "its weights, or delete it to start a new allocation"
+            )
         return None
     try:
-        values = json.loads(path.read_bytes())
-        version = values["version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _unreadable(path, f"it is not a training state ({error!r})") from error
-    if version not in _FIELDS_OF_VERSION:
-        raise _unreadable(
-            path, f"expected one of the versions {list(_FIELDS_OF_VERSION)}, got {version!r}"
-        )
-    if missing := sorted(_FIELDS_OF_VERSION[version] - set(values)):
-        raise _unreadable(path, f"the fields {missing} are missing")
-    try:
-        tensors = load_file(folder / STATE_WEIGHTS_NAME)
-    except (SafetensorError, OSError) as error:
-        raise _unreadable(folder / STATE_WEIGHTS_NAME, str(error)) from error
-    return TrainingState(values, tensors)
+        values, tensors = form.decode(path.read_bytes())
+        version = values.get("version") if isinstance(values, dict) else None
+        require(version == STATE_VERSION, "version", str(STATE_VERSION), version)
+        check_fields(values, {"version", "weights", "config", *PROGRESS})
+        require(values["weights"] == digest, "weights", f"the digest {digest}", values["weights"])
+        require(isinstance(values["config"], dict), "config", "a mapping", values["config"])
+    except (ValueError, OSError) as error:
+        raise _unusable(path, error) from error
+    return TrainingState(path, values, tensors)
 
 
 def restore_allocator(adapter: Adapter, state: TrainingState) -> None:
     """Restore the allocator of `adapter` from `state`, after `complete`."""
     allocator = allocator_of(adapter)
-    devices = [each.device for each in allocator.parameters()]
     averages = (
-        # There are no averages in the final phase.
-        [each.to(device) for each, device in zip(state.averages[kind], devices, strict=False)]
-        for kind in AVERAGES
+        [
+            values[name].to(each.device, average_dtype(each.dtype))
+            for name, each in zip(factor_names(adapter.layers), allocator.parameters(), strict=True)
+            if values
+        ]
+        for values in (state.averages[kind] for kind in AVERAGES)
     )
     allocator.statistics.restore(*averages)
-    mask = state.tensors.get("mask")
-    allocator.mask = None if mask is None else mask.to(devices[0])
-    allocator.ranks_over_time.restore(state.tensors["rank_history"])
     restore_progress(allocator, state.values)
 
 
-def _unreadable(path: Path, why: str) -> CheckpointError:
-    return CheckpointError(f"training state: {str(path)!r} cannot be used: {why}")
+def _unusable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"training state: {str(path)!r} cannot be used: {error}. Restore the file, or delete it to "
+        "start a new allocation"
+    )

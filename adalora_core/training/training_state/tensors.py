@@ -7,17 +7,16 @@ are stored as they are. The values stay equal bit for bit.
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from typing import TYPE_CHECKING
 
 import torch
 
 from adalora_core.allocation.statistics import average_dtype
-from adalora_core.errors import CheckpointError
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.sharding import divided_like, whole
 from adalora_core.training.adapter_file.tensors import keep_rows, whole_factors
+from adalora_core.training.training_state.checks import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,135 +36,147 @@ def factor_names(paths: Iterable[str]) -> list[str]:
     return [f"{path}.{factor}" for path in paths for factor in FACTORS]
 
 
-def split_factors(
-    adapter: Adapter, pattern: RankPattern | None
-) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Return the factors of the triplets that `pattern` keeps, and those of the others.
+def dropped_factors(adapter: Adapter, pattern: RankPattern | None) -> dict[str, torch.Tensor]:
+    """Return the factors of the triplets that `pattern` drops, `{dropped.path.factor: values}`.
 
-    Modules without dropped triplets are left out of the second. With a sharded model every process
-    has to call it.
+    Modules without dropped triplets are left out. With a sharded model every process has to call
+    it.
     """
-    parts: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]] = ({}, {})
+    dropped: dict[str, torch.Tensor] = {}
     for path, layer in adapter.layers.items():
-        factors = whole_factors(layer, adapter.name)
-        kept = adapter.rows_in(pattern, path)
-        dropped = [row for row in range(len(adapter.positions[path])) if row not in set(kept)]
-        for part, rows in zip(parts, (kept, dropped), strict=True):
-            if rows or rows is kept:
-                cut = keep_rows(factors, rows)
-                part.update({f"{path}.{factor}": values for factor, values in cut.items()})
-    return parts
+        kept = set(adapter.rows_in(pattern, path))
+        rows = [row for row in range(len(adapter.positions[path])) if row not in kept]
+        if rows:
+            factors = keep_rows(whole_factors(layer, adapter.name), rows)
+            dropped |= {f"{DROPPED}{path}.{factor}": each for factor, each in factors.items()}
+    return dropped
 
 
 def joined_factors(
-    tensors: Mapping[str, torch.Tensor],
+    tensors: dict[str, torch.Tensor],
     kept: Mapping[str, torch.Tensor],
     positions: Mapping[str, Sequence[int]],
     in_file: Mapping[str, Sequence[int]],
 ) -> dict[str, torch.Tensor]:
-    """Return the factors of all triplets, `{path.factor: values}`: the inverse of `split_factors`.
+    """Return the factors of all triplets, `{path.factor: values}`: kept and dropped ones together.
 
     Args:
-        tensors: tensors of the training state.
+        tensors: tensors of the training state; those of dropped triplets are taken out.
         kept: tensors of the adapter file.
         positions: which original triplets the rows of each module are.
         in_file: which of these triplets the adapter file holds.
 
     Raises:
-        CheckpointError: the two sets of triplets do not fit together.
+        ValueError: the two sets of triplets do not fit together; the message names the entry.
     """
     factors = {}
     for path, places in positions.items():
-        first = [row for row, place in enumerate(places) if place in set(in_file.get(path, ()))]
-        rest = [row for row in range(len(places)) if row not in set(first)]
+        name, held = f"positions of {path}", set(in_file[path])
+        require(held <= set(places), name, f"all triplets of the adapter file, {held}", places)
+        rest = [row for row, place in enumerate(places) if place not in held]
+        first = [row for row, place in enumerate(places) if place in held]
         order = torch.tensor([*first, *rest], dtype=torch.long).argsort()
         for factor, axis in TRIPLET_AXES.items():
-            name = f"{path}.{factor}"
-            parts = [kept[name]] if name in kept else []
+            part = kept[f"{path}.{factor}"]
             if rest:
-                parts += [tensors[DROPPED + name]] if DROPPED + name in tensors else []
-            if [each.shape[axis] for each in parts] != [len(first), len(rest)][: 1 + bool(rest)]:
-                raise CheckpointError(
-                    f"training state: expected {len(first)} triplets of {path} in the adapter "
-                    f"file and {len(rest)} in the state; the two files are of different runs"
-                )
-            factors[name] = torch.cat(parts, axis).index_select(axis, order).contiguous()
+                shape = list(part.shape)
+                shape[axis] = len(rest)
+                dropped = _take(tensors, f"{DROPPED}{path}.{factor}", part.dtype, shape)
+                part = torch.cat([part, dropped], axis).index_select(axis, order).contiguous()
+            factors[f"{path}.{factor}"] = part
     return factors
 
 
-def digest_of(factors: Mapping[str, torch.Tensor], paths: Iterable[str]) -> str:
-    """Return a hash of the factors of the modules `paths`."""
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        for factor in FACTORS:
-            digest.update(_bytes_of(factors[f"{path}.{factor}"]).numpy().tobytes())
-    return digest.hexdigest()
+def take_lists(
+    tensors: dict[str, torch.Tensor], kind: str, dtype: torch.dtype
+) -> dict[str, list[int]]:
+    """Take the vectors `<kind>.<path>` out of `tensors`, and return them as lists by path.
+
+    Raises:
+        ValueError: an entry is not a vector of `dtype`; the message names it.
+    """
+    names = [name for name in tensors if name.startswith(f"{kind}.")]
+    taken = {name: _take(tensors, name, dtype) for name in names}
+    return {name.removeprefix(f"{kind}."): each.tolist() for name, each in taken.items()}
 
 
 def pack_averages(allocator: RankAllocator) -> dict[str, torch.Tensor]:
-    """Return both averages of `allocator` in a few tensors of bytes; nothing without averages.
+    """Return both averages of every factor, `{kind.path.factor: bytes}`; nothing without averages.
 
     With a sharded model every process has to call it.
     """
     packed = {}
+    names = factor_names(matrix.path for matrix in allocator.matrices)
     for kind in AVERAGES:
-        by_dtype: dict[torch.dtype, list[torch.Tensor]] = {}
-        averages = getattr(allocator.statistics, kind)
-        for parameter, average in zip(
-            allocator.parameters() if averages else [], averages, strict=True
+        # There are no averages in the final phase.
+        for name, parameter, average in zip(
+            names, allocator.parameters(), getattr(allocator.statistics, kind), strict=False
         ):
-            gathered = whole(divided_like(parameter, average))
-            by_dtype.setdefault(gathered.dtype, []).append(gathered.flatten().cpu())
-        for dtype, parts in by_dtype.items():
-            bytes_of_each = _bytes_of(torch.cat(parts)).view(-1, dtype.itemsize)
-            last = zlib.compress(bytes_of_each[:, -1].numpy().tobytes(), _FAST)
-            name = _name(kind, dtype)
-            packed[f"{name}.last"] = torch.frombuffer(bytearray(last), dtype=torch.uint8)
-            packed[f"{name}.first"] = bytes_of_each[:, :-1].contiguous()
+            packed[f"{kind}.{name}"] = _packed(whole(divided_like(parameter, average)))
     return packed
 
 
-def unpack_averages(
-    tensors: Mapping[str, torch.Tensor], factors: Mapping[str, torch.Tensor], names: Sequence[str]
-) -> dict[str, list[torch.Tensor]]:
-    """Return `{kind: averages}` in the shapes of the factors `names`; empty lists without averages.
+def take_averages(
+    tensors: dict[str, torch.Tensor], factors: Mapping[str, torch.Tensor]
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Take the averages of `factors` out of `tensors`: the inverse of `pack_averages`.
+
+    Returns:
+        `{kind: {path.factor: values}}`, empty inside without averages.
 
     Raises:
-        CheckpointError: the averages are damaged, or have other shapes.
+        ValueError: an average is missing, damaged, negative or not finite; the message names it.
     """
-    dtypes = list(dict.fromkeys(average_dtype(factors[name].dtype) for name in names))
-    if not any(f"{_name(kind, each)}.first" in tensors for kind in AVERAGES for each in dtypes):
-        return {kind: [] for kind in AVERAGES}
-    unpacked: dict[str, list[torch.Tensor]] = {}
-    for kind in AVERAGES:
-        flat = {dtype: _unpacked(tensors, _name(kind, dtype), dtype) for dtype in dtypes}
-        unpacked[kind] = []
-        for name in names:
-            shape, dtype = factors[name].shape, average_dtype(factors[name].dtype)
-            entries, flat[dtype] = flat[dtype].tensor_split([shape.numel()])
-            if len(entries) != shape.numel():
-                raise CheckpointError(f"training state: there are too few averages for {name}")
-            unpacked[kind].append(entries.view(shape))
-        if any(map(len, flat.values())):
-            raise CheckpointError("training state: there are more averages than factors")
-    return unpacked
+    if not any(name.startswith(f"{kind}.") for kind in AVERAGES for name in tensors):
+        return {kind: {} for kind in AVERAGES}
+    return {
+        kind: {
+            name: _unpacked(tensors, f"{kind}.{name}", factor) for name, factor in factors.items()
+        }
+        for kind in AVERAGES
+    }
 
 
-def _unpacked(tensors: Mapping[str, torch.Tensor], name: str, dtype: torch.dtype) -> torch.Tensor:
+def _packed(average: torch.Tensor) -> torch.Tensor:
+    entries = average.detach().cpu().contiguous().view(torch.uint8)
+    by_entry = entries.view(-1, average.dtype.itemsize)
+    last = bytearray(zlib.compress(by_entry[:, -1].numpy().tobytes(), _FAST))
+    return torch.cat([by_entry[:, :-1].flatten(), torch.frombuffer(last, dtype=torch.uint8)])
+
+
+def _unpacked(tensors: dict[str, torch.Tensor], name: str, factor: torch.Tensor) -> torch.Tensor:
+    dtype, count = average_dtype(factor.dtype), factor.numel()
+    width = dtype.itemsize - 1
+    first, rest = _take(tensors, name, torch.uint8).tensor_split([count * width])
+    inflater = zlib.decompressobj()
     try:
-        first = tensors[f"{name}.first"]
-        last = zlib.decompress(tensors[f"{name}.last"].numpy().tobytes())
-    except (KeyError, zlib.error) as error:
-        raise CheckpointError(f"training state: {name} cannot be read ({error})") from error
-    if first.shape != (len(last), dtype.itemsize - 1):
-        raise CheckpointError(f"training state: the parts of {name} do not fit together")
-    column = torch.frombuffer(bytearray(last), dtype=torch.uint8) if last else first[:, :1]
-    return torch.cat([first, column.view(-1, 1)], 1).flatten().view(dtype)
+        # Never more than there has to be: a few bytes can unfold to gigabytes.
+        last = inflater.decompress(rest.numpy().tobytes(), count + 1)
+    except zlib.error as error:
+        raise ValueError(f"{name}: it cannot be unpacked ({error})") from error
+    is_whole = inflater.eof and not inflater.unused_data and len(last) == count
+    require(is_whole, name, f"{count} entries", len(last))
+    column = torch.frombuffer(bytearray(last), dtype=torch.uint8) if last else rest[:0]
+    average = (
+        torch.cat([first.view(count, width), column.view(count, 1)], 1)
+        .view(dtype)
+        .view(factor.shape)
+    )
+    bad = average[~(average.isfinite() & (average >= 0))]
+    require(not len(bad), name, "finite numbers from 0", bad.tolist())
+    return average
 
 
-def _name(kind: str, dtype: torch.dtype) -> str:
-    return f"{kind}.{str(dtype).removeprefix('torch.')}"
-
-
-def _bytes_of(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+def _take(
+    tensors: dict[str, torch.Tensor],
+    name: str,
+    dtype: torch.dtype,
+    shape: Sequence[int] | None = None,
+) -> torch.Tensor:
+    """Take a tensor out of `tensors`, after a check; without a `shape` it is any vector."""
+    found = tensors.pop(name, None)
+    if found is None:
+        raise ValueError(f"{name}: there is no such tensor")
+    expected = (dtype, [found.numel()] if shape is None else list(shape))
+    require((found.dtype, list(found.shape)) == expected, name, f"a tensor of {expected}", found)
+    return found

@@ -1,0 +1,79 @@
+"""A training state on disk, and ways to spoil it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from adalora_runs import make, train
+from saved_folders import state_in
+from toy_models import TwoLayer
+
+from adalora_core.training.training_state import form
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SCHEDULE = {"tinit": 8, "tfinal": 12, "total_step": 40, "deltaT": 5}
+AFTER_AN_ALLOCATION = 21
+"""Allocations at the steps 10, 15 and 20."""
+
+Edit = "Callable[[dict[str, Any], dict[str, torch.Tensor]], Any]"
+
+
+def base() -> TwoLayer:
+    """Return the base of every run here."""
+    torch.manual_seed(7)
+    return TwoLayer()
+
+
+def save_at(stop: int, folder: Path, **changes: Any) -> Any:
+    """Train until before `stop`, save, and return the model."""
+    model = make("adalora_core", base(), **SCHEDULE | changes)
+    train(model, range(stop))
+    model.save_pretrained(folder)
+    return model
+
+
+def edit(folder: Path, change: Edit) -> None:
+    """Change values and tensors of the state by hand, and give it a digest that fits."""
+    path = state_in(folder)
+    values, tensors = form.decode(path.read_bytes())
+    change(values, tensors)
+    path.write_bytes(form.encode(values, tensors))
+
+
+def value(*keys: Any, to: Any) -> Edit:
+    """Return an edit of one value, at `keys`."""
+
+    def change(values: dict[str, Any], _: Any) -> None:
+        place: Any = values
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = to
+
+    return change
+
+
+def tensor(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Edit:
+    """Return an edit of one tensor."""
+
+    def edited(_: Any, tensors: dict[str, torch.Tensor]) -> None:
+        tensors[name] = change(tensors[name])
+
+    return edited
+
+
+def average(name: str, number: float) -> Edit:
+    """Return an edit of the first number of an average."""
+    from adalora_core.training.training_state import tensors as state_tensors
+
+    def edited(_: Any, tensors: dict[str, torch.Tensor]) -> None:
+        columns = 1 if name.endswith("E") else 16
+        factor = torch.empty(12, columns)
+        whole = state_tensors._unpacked(dict(tensors), name, factor)
+        whole.view(-1)[0] = number
+        tensors[name] = state_tensors._packed(whole)
+
+    return edited
