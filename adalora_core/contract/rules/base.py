@@ -71,7 +71,7 @@ class Rule:
     good: ClassVar[Example] = SOUND
     hint: ClassVar[str]
     since: ClassVar[str] = "0.1.0"
-    language: ClassVar[Literal["json", "yaml", "toml"]] = "json"
+    language: ClassVar[Literal["json", "yaml", "toml", "python"]] = "json"
     """What the examples are written in, where they are text."""
     example_options: ClassVar[dict[str, Any]] = {}
     """Options of `check_config` under which `bad` shows the fault."""
@@ -80,11 +80,11 @@ class Rule:
     only_if_set: ClassVar[tuple[str, ...] | None] = None
     """Fields of which one must differ from its default for the rule to have anything to say; None:
     those of `inputs`; empty: it may always have."""
-    needs: ClassVar[Literal["nothing", "faults", "ambiguous-scalars", "source", "command"]] = (
-        "nothing"
-    )
-    """What a block must have for the rule to have anything to say; `source`, `command`: it never
-    has, the reader of the text or the command raises its findings."""
+    needs: ClassVar[
+        Literal["nothing", "faults", "ambiguous-scalars", "source", "command", "run"]
+    ] = "nothing"
+    """What a block must have for the rule to have anything to say; `source`, `command`, `run`: it
+    never has, the reader of the text, the command or a training run raises its findings."""
     asked_for_by: ClassVar[Literal["policy", "peft_version"] | None] = None
     """The option without which the rule is never looked for."""
     can_be_ignored: ClassVar[bool] = True
