@@ -17,7 +17,6 @@ from adalora_core.contract.rules.base import SOUND
 from adalora_core.contract.rules.engine import run
 from adalora_core.contract.rules.pages import example_text
 
-
 OF_CONFIGURATIONS = [rule for rule in RULES if rule.needs != "run"]
 OF_RUNS = [rule for rule in RULES if rule.needs == "run"]
 """The faults and the right runs are tests of tests/training and tests/integrations."""

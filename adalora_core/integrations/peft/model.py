@@ -23,7 +23,7 @@ from adalora_core.integrations.peft.adapters import (
     state_of,
     trained_adapters,
 )
-from adalora_core.integrations.peft.tuner import adapters_are_disabled, refuse_division
+from adalora_core.integrations.peft.tuner import adapters_are_disabled, refuse_unsupported
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import are_sharded, whole
 from adalora_core.training.adapter_file.checks import row_positions
@@ -31,6 +31,7 @@ from adalora_core.training.adapter_file.folder import CONFIG_NAME, read_adapter
 from adalora_core.training.files import write_files
 from adalora_core.training.parallelism import reshard
 from adalora_core.training.penalty_per_step import add_penalty
+from adalora_core.training.run_end import judge_end, judge_load
 from adalora_core.training.training_state.progress import fingerprint
 from adalora_core.training.training_state.state import (
     STATE_FILES,
@@ -55,11 +56,17 @@ class ModelOverrides:
     def save_pretrained(self: Any, save_directory: str, *args: Any, **kwargs: Any) -> None:
         """Save as PEFT does, and add the training state while a run is unfinished.
 
+        `save_training_state=True` marks a checkpoint of an unfinished run, and `False` leaves the
+        state out, as in `AdaLoraModel.save_pretrained`.
+
         Under FSDP2 every process has to call it; the first process writes.
         """
         if not is_adalora(self):
             _peft_save(self, save_directory, *args, **kwargs)
             return
+        is_checkpoint = kwargs.pop("save_training_state", None)
+        for adapter in trained_adapters(self.base_model):
+            judge_end(adapter, "saved", is_checkpoint=is_checkpoint is True)
         call = _SAVE_SIGNATURE.bind(self, save_directory, *args, **kwargs)
         given = call.arguments
         is_divided = are_sharded(self.parameters())
@@ -80,7 +87,7 @@ class ModelOverrides:
             if not is_selected or not (is_main_process or is_divided):
                 continue
             state = {}
-            if run_is_unfinished(adapter):
+            if run_is_unfinished(adapter) and is_checkpoint is not False:
                 state = encode_state(adapter, adapter.rank_pattern(live=True))
             folder = Path(save_directory) / ("" if adapter.name == "default" else adapter.name)
             if is_main_process:
@@ -112,6 +119,8 @@ class ModelOverrides:
             existing.rank_pattern = pattern
             resize_adapter(tuner, adapter_name, pattern_positions(pattern, adapter_name))
         result = _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
+        if learns:
+            judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
         if state is not None:
             _resume(tuner, adapter_name, state)
         return result
@@ -124,7 +133,7 @@ class PlainModelOverrides(ModelOverrides):
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
         if not is_adalora(self):
             return _peft_forward(self, *args, **kwargs)
-        refuse_division(self.base_model)
+        refuse_unsupported(self.base_model, [*args, *kwargs.values()])
         outputs = _peft_forward(self, *args, **kwargs)
         return add_penalty(self.base_model, outputs, kwargs, unless=adapters_are_disabled)
 
