@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, RankAllocator
 from adalora_core.contract import AdaLoraConfig
 from adalora_core.contract.fields.block import AUTO
-from adalora_core.contract.rules.runs import NOTHING_TRAINABLE, SCHEDULE_CHANGED
+from adalora_core.contract.rules.runs import (
+    NOTHING_TRAINABLE,
+    OPTIMIZER_WITHOUT_FACTORS,
+    SCHEDULE_CHANGED,
+)
 from adalora_core.errors import RunError
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.sharding import whole
 from adalora_core.training.configuration import checked_config, checked_copy
 from adalora_core.training.run.findings import refuse
+from adalora_core.training.run.optimizers import held_by
 from adalora_core.training.run.watch import RunWatch
 
 if TYPE_CHECKING:
@@ -188,6 +193,25 @@ class Adapter:
             self.positions[path] = [row for row, flag in zip(rows, flags, strict=True) if flag]
         if self.allocator is not None:
             self.allocator.keep_all()
+
+    def refuse_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Refuse an optimizer that leaves out factors of the adapter.
+
+        Raises:
+            RunError: `optimizer` holds none or only some of the factors.
+        """
+        factors: list[Any] = [
+            place[self.name]
+            for each in self.matrices()
+            for place in (each.lora_A, each.lora_E, each.lora_B)
+        ]
+        held = len(held_by(optimizer, factors))
+        if held < len(factors):
+            refuse(
+                OPTIMIZER_WITHOUT_FACTORS,
+                f"{type(optimizer).__name__} holds {held} of the {len(factors)} factors of the "
+                f"adapter {self.name!r}",
+            )
 
     # --- rank patterns --------------------------------------------------------------------------
 

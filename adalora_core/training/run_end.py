@@ -123,7 +123,7 @@ def judge_end(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> No
     """
     run, allocator = adapter.run, adapter.allocator
     run.judge_waiting(wait=True)
-    if not is_finite(adapter):
+    if what != "merged" and not is_finite(adapter):
         run.report(
             runs.PARAMETERS_NOT_FINITE,
             f"the adapter {adapter.name!r} is {what} with parameters that are not finite",

@@ -35,4 +35,6 @@ def save_at(rank: int, kind: str, stop: int, folder: Path) -> None:
     """Train until before `stop` and save with PEFT's method, as scripts do."""
     model = attached()
     train(wrap(model, kind), model, range(stop))
-    model.save_pretrained(folder / f"by-{kind}", is_main_process=rank == 0)
+    model.save_pretrained(
+        folder / f"by-{kind}", is_main_process=rank == 0, save_training_state=True
+    )

@@ -41,7 +41,7 @@ def test_resumed_run_equals_the_uninterrupted_one(interval: int, stop: int, tmp_
     model = make("adalora_core", fresh_base(), deltaT=interval, **SCHEDULE)
     optimizer = optimizer_of(model)
     train(model, range(stop), optimizer=optimizer)
-    model.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path, save_training_state=True)
     torch.save({"optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}, tmp_path / "s")
     train(model, range(stop, STEPS), optimizer=optimizer)
     expected = snapshot(model)
@@ -66,7 +66,7 @@ class TestStateFiles:
     def saved(self, tmp_path: Path) -> Path:
         model = make("adalora_core", fresh_base(), **SCHEDULE)
         train(model, range(17))
-        model.save_pretrained(tmp_path)
+        model.save_pretrained(tmp_path, save_training_state=True)
         return tmp_path
 
     def test_a_finished_run_leaves_no_state(self, saved: Path) -> None:

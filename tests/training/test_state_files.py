@@ -32,7 +32,7 @@ def base() -> TwoLayer:
 def save_at(stop: int, folder: Path) -> Any:
     model = make("adalora_core", base(), **SCHEDULE)
     train(model, range(stop))
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, save_training_state=True)
     return model
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, ClassVar
+
 from adalora_core.contract.rules.base import Rule
+
+if TYPE_CHECKING:
+    from adalora_core.contract.findings import Severity
 
 _LOOP = """\
 for step, batch in enumerate(batches):
@@ -22,7 +27,7 @@ class RunRule(Rule):
 
     language = "python"
     needs = "run"
-    severity = "warning"
+    severity: ClassVar[Severity] = "warning"
     good = _LOOP
 
 

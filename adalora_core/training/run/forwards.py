@@ -24,9 +24,9 @@ def refuse_adapted(model: nn.Module) -> None:
         RunError: some module is an adapted layer, or the model of an adapter.
     """
     for path, module in model.named_modules():
-        # By name: PEFT need not be installed, and the tuner is a layer above.
-        library = type(module).__module__.partition(".")[0]
-        if isinstance(module, AdaLoraLayer) or library in {"adalora_core", "peft"}:
+        is_adapted = isinstance(module, AdaLoraLayer) and len(module.lora_A) > 0
+        # By name, since PEFT need not be installed.
+        if is_adapted or type(module).__module__.partition(".")[0] == "peft":
             refuse(
                 runs.ADAPTED_TWICE,
                 f"the base model {type(model).__name__} carries adapters already: "
