@@ -64,11 +64,14 @@ class RunReport:
         return self.kept <= self.target
 
     def __str__(self) -> str:
-        reached = "reached" if self.is_budget_reached else "NOT reached"
+        reached = "reached" if self.is_budget_reached else "not reached"
         lines = [
-            f"adapter {self.adapter!r}: step {self.steps} of {self.total_step or 'auto'}",
-            f"{self.allocations} allocations; {self.kept} triplets, target {self.target} {reached}",
-            f"gradients not finite at {self.nonfinite_steps} steps, {self.skipped_entries} entries",
+            (
+                f"adapter {self.adapter!r}: step {self.steps} of {self.total_step or 'auto'}, "
+                f"{self.allocations} allocations"
+            ),
+            f"budget {reached}: {self.kept} triplets, target {self.target}",
+            f"not finite: gradients of {self.nonfinite_steps} steps, {self.skipped_entries} entries",
             *(f"{code}: {seen}" for code, seen in self.findings.items()),
         ]
         return "\n".join(lines if self.findings else [*lines, "no findings"])
