@@ -71,7 +71,7 @@ class RunReport:
                 f"{self.allocations} allocations"
             ),
             f"budget {reached}: {self.kept} triplets, target {self.target}",
-            f"not finite: gradients of {self.nonfinite_steps} steps, {self.skipped_entries} entries",
+            f"gradients not finite: {self.nonfinite_steps} steps, {self.skipped_entries} entries",
             *(f"{code}: {seen}" for code, seen in self.findings.items()),
         ]
         return "\n".join(lines if self.findings else [*lines, "no findings"])

@@ -79,6 +79,7 @@ class RunWatch:
         self._allocator: RankAllocator | None = None
         self._since = 0
         self._is_uncertain = False
+        self._is_repeated = False
         self._gradient: tuple[torch.Tensor, torch.Tensor, int] | None = None
         self._changed = self._extra = self._blind = self._zero = 0
         self._nonfinite_in_a_row = 0
@@ -181,6 +182,7 @@ class RunWatch:
         allocator = self._allocator
         if allocator is None:
             return
+        self._is_repeated = step == allocator.last_step
         self._judge_order(step, allocator.last_step, forwards)
         if self._gradient is not None and not self._extra:
             values, gradient, version = self._gradient
@@ -233,6 +235,7 @@ class RunWatch:
         is_extra = (
             stepped is False
             and has_gradient
+            and not self._is_repeated
             and self.optimizer_steps > 0
             and done.phase is not Phase.FINAL
         )
