@@ -151,7 +151,9 @@ def _selecting_entries(config: Any) -> Iterable[tuple[str, list[str]]]:
             # An expression in target_modules that matches nothing is an error.
             yield field, [] if field == "target_modules" else [value]
         else:
-            yield field, sorted(value or ())
+            # PEFT adds the heads of the task to modules_to_save, whether the model has them or not.
+            heads = saved_module_names((), getattr(config.task_type, "value", config.task_type))
+            yield field, sorted(set(value or ()) - set(heads))
     for field in ("rank_pattern", "alpha_pattern"):
         yield field, sorted(getattr(config, field) or ())
 
