@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from adalora_core.contract import check_config as check_config
     from adalora_core.contract import validate_config as validate_config
     from adalora_core.errors import AdaLoraError as AdaLoraError
+    from adalora_core.errors import RunWarning as RunWarning
     from adalora_core.integrations.optimizer_hook import allocate_on_step as allocate_on_step
     from adalora_core.integrations.transformers import AdaLoraCallback as AdaLoraCallback
     from adalora_core.training import AdaLoraModel as AdaLoraModel
     from adalora_core.training import get_peft_model as get_peft_model
+    from adalora_core.training.run.findings import ignore_run_findings as ignore_run_findings
 
 _EXPORTS = {
     "AdaLoraCallback": "adalora_core.integrations.transformers",
@@ -28,9 +30,11 @@ _EXPORTS = {
     "ConfigError": "adalora_core.contract",
     "Diagnostic": "adalora_core.contract",
     "Report": "adalora_core.contract",
+    "RunWarning": "adalora_core.errors",
     "allocate_on_step": "adalora_core.integrations.optimizer_hook",
     "check_config": "adalora_core.contract",
     "get_peft_model": "adalora_core.training",
+    "ignore_run_findings": "adalora_core.training.run.findings",
     "validate_config": "adalora_core.contract",
 }
 """The facade: {public name: module that defines it}."""

@@ -39,3 +39,11 @@ class MissingExtraError(AdaLoraError, ImportError):
             f"{purpose} needs the package {package!r}; "
             f"install it with: pip install 'adalora-core[{extra}]'"
         )
+
+
+class RunError(AdaLoraError, RuntimeError):
+    """Going on can only waste the training run; the message begins with the code of a rule."""
+
+
+class RunWarning(UserWarning):
+    """A training run is probably not what it seems to be; begins with the code of a rule."""

@@ -116,8 +116,20 @@ def scaling() -> dict[Path, Content]:
     }
 
 
+def runs() -> dict[Path, Content]:
+    """Return the table of mistakes in docs/training.md."""
+    from written_blocks import with_block
+
+    from adalora_core.contract.rules.pages import mistakes
+    from adalora_core.contract.rules.runs import RULES
+
+    page = DOCS / "training.md"
+    return {page: with_block(page, "runs", mistakes(RULES))}
+
+
 PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "rules": rule_pages,
+    "runs": runs,
     "schemas": schemas,
     "stubs": stubs,
     "speed": speed,

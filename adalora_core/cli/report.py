@@ -18,7 +18,7 @@ def run(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="adalora report",
         description="Write rank_heatmap.png and rank_report.md for a saved adapter. Only "
-        "adapter_config.json is read.",
+        "adapter_config.json and the step of an unfinished run are read.",
     )
     parser.add_argument("adapter", metavar="ADAPTER_DIR", help="folder of the adapter")
     parser.add_argument(
@@ -30,11 +30,17 @@ def run(argv: Sequence[str]) -> int:
     from adalora_core.contract import check_config
     from adalora_core.errors import AdaLoraError
     from adalora_core.rank_report import write_rank_report
+    from adalora_core.rank_report.progress import steps_made
 
     try:
         report = check_config(folder / "adapter_config.json", runtime="adalora-core")
         config = report.require_config()
-        written = write_rank_report(config, Path(arguments.output or folder), name=folder.name)
+        written = write_rank_report(
+            config,
+            Path(arguments.output or folder),
+            name=folder.name,
+            steps=steps_made(folder),
+        )
     except (AdaLoraError, OSError, ValueError) as error:
         return fail("report", error)
     for path in written:

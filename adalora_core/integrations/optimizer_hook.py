@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from torch.utils.hooks import RemovableHandle
+
+from adalora_core.contract.rules.runs import TWO_HOOKS
 from adalora_core.integrations.tuners import tuner_of
+from adalora_core.training.run.findings import refuse
+from adalora_core.training.run.forwards import nothing_trainable
+from adalora_core.training.run.optimizers import show_step
 
 if TYPE_CHECKING:
     import torch
-    from torch.utils.hooks import RemovableHandle
+
+    from adalora_core.training.adapter import Adapter
 
 
 def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableHandle:
@@ -29,6 +36,8 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
 
     Raises:
         TypeError: `model` is of another kind.
+        RunError: no active adapter is trainable, `optimizer` does not hold all factors of the
+            trained adapters, or a hook allocates their ranks already.
 
     Example:
         >>> import torch
@@ -46,8 +55,17 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
         2
     """
     tuner = tuner_of(model, "allocate_on_step")
+    # accelerate wraps the optimizer that makes the steps.
+    inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
+    adapters = tuner.trained_adapters()
+    if not adapters:
+        raise nothing_trainable("allocate_on_step", tuner.active_adapters)
+    for adapter in adapters:
+        refuse_second_hook(adapter)
+        adapter.refuse_optimizer(inner)
 
     def after_step(stepped: torch.optim.Optimizer, *_: Any) -> None:
+        show_step(stepped)
         # After an overflow the scaler still calls a fused optimizer, which then does nothing.
         if getattr(stepped, "found_inf", None):
             return
@@ -55,6 +73,21 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
         steps = [each.last_step for each in allocators if each and each.last_step is not None]
         tuner.update_and_allocate(max(steps, default=-1) + 1)
 
-    # accelerate wraps the optimizer that makes the steps.
-    inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
-    return inner.register_step_post_hook(after_step)
+    handle = inner.register_step_post_hook(after_step)
+    for adapter in adapters:
+        adapter.run.driver = handle
+    return handle
+
+
+def refuse_second_hook(adapter: Adapter) -> None:
+    """Refuse a second hook while one of `allocate_on_step` is registered.
+
+    Raises:
+        RunError: an optimizer that is still alive has the hook.
+    """
+    handle = adapter.run.driver
+    if isinstance(handle, RemovableHandle) and handle.id in (handle.hooks_dict_ref() or {}):
+        refuse(
+            TWO_HOOKS,
+            f"allocate_on_step allocates the ranks of the adapter {adapter.name!r} already",
+        )

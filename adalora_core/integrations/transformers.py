@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adalora_core.budget import Phase
+from adalora_core.contract.rules.runs import PENALTY_MISSING, TWO_HOOKS
 from adalora_core.errors import MissingExtraError, ParallelismError
+from adalora_core.integrations.optimizer_hook import refuse_second_hook
 from adalora_core.integrations.trainer_loss import complete_loss
 from adalora_core.integrations.tuners import Tuner, tuner_of, unwrapped
 from adalora_core.sharding import are_sharded
 from adalora_core.training import AdaLoraModel
+from adalora_core.training.run.findings import refuse
+from adalora_core.training.run.forwards import nothing_trainable
+from adalora_core.training.run_end import judge_best_checkpoint
 
 try:
     from transformers import TrainerCallback
@@ -50,7 +55,6 @@ class AdaLoraCallback(TrainerCallback):
 
     def __init__(self) -> None:
         super().__init__()
-        self._has_warned = False
         self._loss_scale = 0.0
 
     def add_to(self, trainer: Trainer) -> None:
@@ -91,22 +95,28 @@ class AdaLoraCallback(TrainerCallback):
         control: TrainerControl,  # noqa: ARG002
         *,
         model: Any = None,
+        optimizer: Any = None,
         **_: Any,
     ) -> None:
         """Replace a `total_step` of "auto" by the number of steps that Trainer will make.
 
         Raises:
             ParallelismError: Trainer divides the model by FSDP or uses DeepSpeed.
-            RuntimeError: the adapter is loaded for inference.
+            RunError: the adapter is loaded for inference, `optimizer` does not hold all of its
+                factors, or a hook allocates its ranks already.
         """
         # Trainer.add_callback and model_init come after on_init_end.
         _prepare_model(args, model)
         tuner = self._tuner(model)
         _refuse_division(args, tuner)
         if not tuner.trained_adapters():
-            raise RuntimeError(
-                "AdaLoraCallback: no active adapter is trainable; load it with is_trainable=True"
-            )
+            raise nothing_trainable("AdaLoraCallback", tuner.active_adapters)
+        for adapter in tuner.trained_adapters():
+            refuse_second_hook(adapter)
+            if optimizer is not None:
+                adapter.refuse_optimizer(getattr(optimizer, "optimizer", optimizer))
+            adapter.run.driver = self
+            adapter.run.saves_are_checkpoints = True
         tuner.bind_total_step(state.max_steps)
         _warn_if_length_differs(tuner, state.max_steps)
 
@@ -121,10 +131,17 @@ class AdaLoraCallback(TrainerCallback):
         **_: Any,
     ) -> None:
         """Begin an optimizer step: its first micro-batch comes next."""
+        tuner = self._tuner(model)
+        for adapter in tuner.trained_adapters():
+            if adapter.run.driver is not self:
+                refuse(
+                    TWO_HOOKS,
+                    f"two AdaLoraCallbacks allocate the ranks of the adapter {adapter.name!r}",
+                )
         self._loss_scale = _loss_scale_of(optimizer)
         # Trainer.compute_loss multiplies losses that are normalised over the step by this number.
         processes = max(args.world_size, args.n_gpu) if args.average_tokens_across_devices else 1
-        self._tuner(model).penalty_per_step.begin_step(multiplied_by=processes)
+        tuner.penalty_per_step.begin_step(multiplied_by=processes)
 
     def on_optimizer_step(
         self,
@@ -157,10 +174,19 @@ class AdaLoraCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Add the allocation's numbers to a training log."""
-        if logs is None or "loss" not in logs:
+        """Add the allocation's numbers to a training log, and to the last one what the run was."""
+        if logs is None or not logs.keys() & {"loss", "train_runtime"}:
             return
         numbers = self._numbers(model)
+        if "train_runtime" in logs:
+            run = self._tuner(model).run_report()
+            numbers |= {
+                "steps": run.steps,
+                "allocations": run.allocations,
+                "target_budget": run.target,
+                "nonfinite_steps": run.nonfinite_steps,
+                "run_findings": len(run.findings),
+            }
         logs.update(numbers)
         # Trainer has already stored a copy of the logs.
         state.log_history[-1].update(numbers)
@@ -175,9 +201,16 @@ class AdaLoraCallback(TrainerCallback):
         **_: Any,
     ) -> None:
         """Enforce the target budget, unless Trainer has loaded the best checkpoint."""
-        self._tuner(model).penalty_per_step.end_steps()
+        tuner = self._tuner(model)
+        tuner.penalty_per_step.end_steps()
+        for adapter in tuner.trained_adapters():
+            adapter.run.driver = None
+            adapter.run.saves_are_checkpoints = False
         if not (args.load_best_model_at_end and state.best_model_checkpoint):
-            self._tuner(model).finalize()
+            tuner.finalize()
+            return
+        for adapter in tuner.trained_adapters():
+            judge_best_checkpoint(adapter, state.best_model_checkpoint)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -185,18 +218,17 @@ class AdaLoraCallback(TrainerCallback):
         return tuner_of(model, "AdaLoraCallback")
 
     def _warn_if_penalty_is_missing(self, tuner: Tuner) -> None:
-        weights = [each.spec.orth_reg_weight for each in tuner.trained_adapters()]
-        if self._has_warned or not any(weights) or not tuner.penalty_per_step.is_missing:
+        if not tuner.penalty_per_step.is_missing:
             return
-        self._has_warned = True
-        warnings.warn(
-            "AdaLoraCallback: the loss that Trainer computes does not contain the orthogonality "
-            f"penalty, although orth_reg_weight is {max(weights)}: label smoothing, "
-            "compute_loss_func and compute_loss of a subclass ignore the loss of the model. Add "
-            "the callback with AdaLoraCallback().add_to(trainer), add "
-            "model.orthogonality_penalty() to the loss, or set orth_reg_weight to 0.",
-            stacklevel=2,
-        )
+        for adapter in tuner.trained_adapters():
+            if adapter.spec.orth_reg_weight > 0:
+                adapter.run.report(
+                    PENALTY_MISSING,
+                    "the loss that Trainer computes does not contain the penalty, although "
+                    f"orth_reg_weight is {adapter.spec.orth_reg_weight}: label smoothing, "
+                    "compute_loss_func and compute_loss of a subclass ignore the loss of the "
+                    "model; AdaLoraCallback().add_to(trainer) adds it",
+                )
 
     def _numbers(self, model: Any) -> dict[str, float]:
         tuner = self._tuner(model)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from adalora_core.training.adapter import Adapter
     from adalora_core.training.penalty_per_step import PenaltyPerStep
+    from adalora_core.training.run_end import RunReport
 
 
 @runtime_checkable
@@ -19,6 +20,7 @@ class Tuner(Protocol):
     """The tuner of an `AdaLoraModel`, or of an attached model of PEFT."""
 
     penalty_per_step: PenaltyPerStep
+    active_adapters: list[str]
 
     def trained_adapters(self) -> Sequence[Adapter]:
         """Return the active adapters that are made for training."""
@@ -31,6 +33,9 @@ class Tuner(Protocol):
 
     def bind_total_step(self, total_step: int) -> None:
         """Replace a `total_step` of "auto" by a number."""
+
+    def run_report(self) -> RunReport:
+        """Return what the run was."""
 
     def finalize(self) -> None:
         """Enforce the target budget."""

@@ -20,13 +20,16 @@ HEAT_MAP_NAME = "rank_heatmap.png"
 REPORT_NAME = "rank_report.md"
 
 
-def write_rank_report(config: AdaLoraConfig, folder: Path, *, name: str) -> list[Path]:
+def write_rank_report(
+    config: AdaLoraConfig, folder: Path, *, name: str, steps: int | None = None
+) -> list[Path]:
     """Write the heat map and the report of an adapter into `folder` and return their paths.
 
     Args:
         config: the adapter's configuration.
         folder: created if missing; files of an earlier report are replaced.
         name: name of the adapter, for titles.
+        steps: steps that an unfinished run has made; None for a finished one.
 
     Raises:
         ValueError: the configuration has no rank pattern.
@@ -34,6 +37,8 @@ def write_rank_report(config: AdaLoraConfig, folder: Path, *, name: str) -> list
         OSError: a file cannot be written.
     """
     ranks = ranks_of(config)
+    if progress := progress_of(config, ranks, steps):
+        name = f"{name} ({progress})"
     folder.mkdir(parents=True, exist_ok=True)
     heat_map, report = folder / HEAT_MAP_NAME, folder / REPORT_NAME
     try:
@@ -43,6 +48,22 @@ def write_rank_report(config: AdaLoraConfig, folder: Path, *, name: str) -> list
     text = render_rank_report(config, ranks, name=name)
     write_files({heat_map: picture, report: text.encode()})
     return [heat_map, report]
+
+
+def progress_of(config: AdaLoraConfig, ranks: Mapping[str, int], steps: int | None) -> str:
+    """Return `step 36 of 400, 10 of 12 triplets` for an unfinished run, else nothing.
+
+    Args:
+        config: the adapter's configuration.
+        ranks: triplets kept per adapted module.
+        steps: steps that the run has made; None where that is not known, or for a finished run.
+    """
+    kept, start, target = sum(ranks.values()), config.init_r * len(ranks), config.target_r
+    if steps is not None:
+        return f"step {steps} of {config.total_step}, {kept} of {start} triplets"
+    if kept > target * len(ranks):
+        return f"an unfinished run, {kept} of {start} triplets, target {target * len(ranks)}"
+    return ""
 
 
 def ranks_of(config: AdaLoraConfig) -> dict[str, int]:

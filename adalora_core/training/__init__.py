@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from adalora_core.training.adapter import AllocationNotRunningWarning, RepeatedStepWarning
 from adalora_core.training.model import AdaLoraModel, get_peft_model
 
-__all__ = [
-    "AdaLoraModel",
-    "AllocationNotRunningWarning",
-    "RepeatedStepWarning",
-    "get_peft_model",
-]
+__all__ = ["AdaLoraModel", "get_peft_model"]

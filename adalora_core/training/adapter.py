@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, RankAllocator
+from adalora_core.contract import AdaLoraConfig
 from adalora_core.contract.fields.block import AUTO
+from adalora_core.contract.rules.runs import (
+    NOTHING_TRAINABLE,
+    OPTIMIZER_WITHOUT_FACTORS,
+    SCHEDULE_CHANGED,
+)
+from adalora_core.errors import RunError
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.sharding import whole
-from adalora_core.training.configuration import checked_config
+from adalora_core.training.configuration import checked_config, checked_copy
+from adalora_core.training.run.findings import refuse
+from adalora_core.training.run.optimizers import held_by
+from adalora_core.training.run.watch import RunWatch
 
 if TYPE_CHECKING:
     import torch
 
     from adalora_core.allocation import AllocationReport
-    from adalora_core.contract import AdaLoraConfig
     from adalora_core.nn import AdaLoraLayer
     from adalora_core.rank_pattern import RankPattern
 
-MISSED_STEPS_BEFORE_WARNING = 30
-"""Optimizer steps without `update_and_allocate` until a warning.
-
-One step of LBFGS moves the parameters up to 25 times.
-"""
-
-
-class AllocationNotRunningWarning(UserWarning):
-    """`update_and_allocate` is not called, or never finds a gradient."""
-
-
-class RepeatedStepWarning(UserWarning):
-    """`update_and_allocate` gets a step twice, so its gradients count twice."""
+SCHEDULE_FIELDS = (
+    "target_r",
+    "tinit",
+    "tfinal",
+    "deltaT",
+    "beta1",
+    "beta2",
+    "orth_reg_weight",
+    "total_step",
+)
+"""Fields that may be assigned until the first step."""
 
 
 class Adapter:
@@ -46,6 +53,7 @@ class Adapter:
         positions: for each module, the original triplets (0 to `init_r - 1`) that its rows are.
             Shorter than `init_r` after triplets were cut out.
         allocator: None while the adapter is frozen, and until `total_step` is known.
+        run: watches the training of the adapter.
     """
 
     def __init__(self, name: str, config: AdaLoraConfig) -> None:
@@ -55,10 +63,7 @@ class Adapter:
         self.layers: dict[str, AdaLoraLayer] = {}
         self.positions: dict[str, list[int]] = {}
         self.allocator: RankAllocator | None = None
-        self._seen_version: int | None = None
-        self._missed_steps = 0
-        self._gradient_was_seen = False
-        self._has_warned_of_repetition = False
+        self.run = RunWatch(name)
 
     @property
     def is_trainable(self) -> bool:
@@ -81,6 +86,7 @@ class Adapter:
         if self.config.total_step == AUTO:
             return
         self.allocator = RankAllocator(self.spec, self.matrices())
+        self.run.begin(self.allocator)
 
     def bind_total_step(self, total_step: int) -> None:
         """Replace a `total_step` of "auto" and start the allocation; a number stays as it is.
@@ -117,25 +123,68 @@ class Adapter:
             [each.lora_B._parameters[name] for each in self.layers.values()],  # type: ignore[misc]  # noqa: SLF001
         )
 
-    def allocate(self, step: int) -> AllocationReport:
-        """Call the allocator after one optimizer step, and warn if the calls look wrong."""
-        if self.allocator is None and self.is_trainable:
-            raise RuntimeError(
-                f"update_and_allocate: total_step of the adapter {self.name!r} is still {AUTO!r}; "
-                "call model.bind_total_step(optimizer_steps_of_the_run) before training, or use "
-                "AdaLoraCallback, which does so"
+    def follow_config(self) -> None:
+        """Take over fields of the schedule that were assigned before the first step.
+
+        Raises:
+            ConfigError: the contract does not allow the values.
+            RunError: a field was assigned later.
+        """
+        wanted = AdapterSpec.of(self.config)
+        if wanted == self.spec:
+            return
+        changes = {
+            field: getattr(wanted, field)
+            for field in SCHEDULE_FIELDS
+            if getattr(wanted, field) != getattr(self.spec, field)
+        }
+        if not changes:
+            return
+        if self.allocator is not None and self.allocator.last_step is not None:
+            was = ", ".join(
+                f"{field} from {getattr(self.spec, field)} to {value}"
+                for field, value in changes.items()
             )
+            refuse(
+                SCHEDULE_CHANGED,
+                f"after step {self.allocator.last_step} of the adapter {self.name!r} its "
+                f"configuration was changed: {was}",
+            )
+            return
+        if isinstance(self.config, AdaLoraConfig):
+            checked_copy(self.config)
+        self.spec = dataclasses.replace(self.spec, **changes)
+        if self.allocator is not None:
+            self.start_allocation()
+
+    def allocate(self, step: int, *, forwards: int, has_penalty: bool) -> AllocationReport:
+        """Call the allocator after one optimizer step, and report what looks wrong.
+
+        Args:
+            step: the 0-based optimizer step.
+            forwards: training forwards of the model so far.
+            has_penalty: whether a backward pass has reached the penalty so far.
+
+        Raises:
+            RunError: the adapter is frozen, or its schedule was changed after the first step.
+            RuntimeError: `total_step` is not known yet.
+        """
+        self.follow_config()
         if self.allocator is None:
-            raise RuntimeError(
-                f"update_and_allocate: the adapter {self.name!r} is frozen; load it "
-                "with is_trainable=True to train it"
+            if self.is_trainable:
+                raise RuntimeError(
+                    f"update_and_allocate: total_step of the adapter {self.name!r} is still "
+                    f"{AUTO!r}; call model.bind_total_step(optimizer_steps_of_the_run) before "
+                    "training, or use AdaLoraCallback, which does so"
+                )
+            raise RunError(
+                f"{NOTHING_TRAINABLE.code}: update_and_allocate: the adapter {self.name!r} is "
+                "frozen; load it with is_trainable=True to train it"
             )
-        self._warn_without_gradient(self.allocator, step)
-        self._warn_if_repeated(self.allocator, step)
-        report = self.allocator.step(step)
-        self._missed_steps = 0
-        self._seen_version = self._version()
-        return report
+        self.run.before_allocation(step, forwards=forwards, has_penalty=has_penalty)
+        done = self.allocator.step(step)
+        self.run.after_allocation(done)
+        return done
 
     def remove_dropped(self, kept: dict[str, list[bool]]) -> None:
         """Update `positions` after the triplets that `kept` drops were cut out of every module."""
@@ -144,6 +193,25 @@ class Adapter:
             self.positions[path] = [row for row, flag in zip(rows, flags, strict=True) if flag]
         if self.allocator is not None:
             self.allocator.keep_all()
+
+    def refuse_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Refuse an optimizer that leaves out factors of the adapter.
+
+        Raises:
+            RunError: `optimizer` holds none or only some of the factors.
+        """
+        factors: list[Any] = [
+            place[self.name]
+            for each in self.matrices()
+            for place in (each.lora_A, each.lora_E, each.lora_B)
+        ]
+        held = len(held_by(optimizer, factors))
+        if held < len(factors):
+            refuse(
+                OPTIMIZER_WITHOUT_FACTORS,
+                f"{type(optimizer).__name__} holds {held} of the {len(factors)} factors of the "
+                f"adapter {self.name!r}",
+            )
 
     # --- rank patterns --------------------------------------------------------------------------
 
@@ -185,58 +253,3 @@ class Adapter:
         pattern = self.rank_pattern()
         if pattern is not None:
             self.config.rank_pattern = {f"{key}.{self.name}": kept for key, kept in pattern.items()}
-
-    # --- forgotten, late and repeated calls -----------------------------------------------------
-
-    def _warn_without_gradient(self, allocator: RankAllocator, step: int) -> None:
-        """Warn at the first allocation if no step so far had a gradient."""
-        if self._gradient_was_seen or allocator.mask is not None:
-            return
-        self._gradient_was_seen = any(each.grad is not None for each in allocator.parameters())
-        if not self._gradient_was_seen and allocator.schedule.at(step).allocates:
-            warnings.warn(
-                f"AdaLoRA: update_and_allocate has not found a gradient of the adapter "
-                f"{self.name!r} at any step, so ranks are allocated by position. Call it after "
-                "optimizer.step() and before optimizer.zero_grad(); engines that hide gradients "
-                "(DeepSpeed) are not supported.",
-                AllocationNotRunningWarning,
-                stacklevel=6,
-            )
-
-    def _warn_if_repeated(self, allocator: RankAllocator, step: int) -> None:
-        """Warn once if a step is repeated, as when a loop and a hook on its optimizer both call."""
-        if step != allocator.last_step or self._has_warned_of_repetition:
-            return
-        self._has_warned_of_repetition = True
-        warnings.warn(
-            f"AdaLoRA: update_and_allocate got step {step} of the adapter {self.name!r} a second "
-            "time, so its gradients count twice in the importance. Call it once per optimizer "
-            "step; if allocate_on_step or AdaLoraCallback calls it, take it out of the loop.",
-            RepeatedStepWarning,
-            stacklevel=6,
-        )
-
-    def _version(self) -> int | None:
-        layer = next(iter(self.layers.values()), None)
-        return None if layer is None else int(layer.lora_B[self.name]._version)  # noqa: SLF001
-
-    def warn_if_steps_are_missed(self) -> None:
-        """Warn once if the optimizer makes steps without `update_and_allocate`.
-
-        Training forwards call this: an optimizer step between two of them changes B's version.
-        """
-        if self.allocator is None or self._missed_steps > MISSED_STEPS_BEFORE_WARNING:
-            return
-        version = self._version()
-        if self._seen_version is not None and version != self._seen_version:
-            self._missed_steps += 1
-            if self._missed_steps > MISSED_STEPS_BEFORE_WARNING:
-                warnings.warn(
-                    f"AdaLoRA: the optimizer made {self._missed_steps} steps on the adapter "
-                    f"{self.name!r} without model.update_and_allocate(step), so no rank is "
-                    "allocated. Call it once per optimizer step, after optimizer.step() and before "
-                    "optimizer.zero_grad().",
-                    AllocationNotRunningWarning,
-                    stacklevel=4,
-                )
-        self._seen_version = version

@@ -21,6 +21,7 @@ from adalora_core.training.adapter_file.folder import (
 )
 from adalora_core.training.adapter_file.tensors import collect_tensors, load_tensors
 from adalora_core.training.configuration import checked_copy
+from adalora_core.training.run_end import judge_end, judge_load
 from adalora_core.training.training_state.progress import fingerprint
 from adalora_core.training.training_state.state import (
     encode_state,
@@ -52,6 +53,7 @@ def save_adapter(
     process writes.
     """
     adapter = tuner.adapters[name]
+    judge_end(adapter, "saved", is_checkpoint=save_training_state is True)
     if are_sharded(adapter.factors()[0]):
         is_main_process = distributed.get_rank() == 0
     elif not is_main_process:
@@ -121,6 +123,7 @@ def load_adapter(
     load_tensors(tuner, adapter, saved, autocast=autocast)
     if learns:
         adapter.start_allocation()
+        judge_load(adapter, has_state=state is not None)
     if state is not None:
         restore_allocator(adapter, state)
 

@@ -22,6 +22,7 @@ from adalora_core.training.adapter_file.folder import (
     read_adapter,
 )
 from adalora_core.training.adapter_file.tensors import collect_tensors
+from adalora_core.training.run_end import judge_end
 
 if TYPE_CHECKING:
     import os
@@ -61,6 +62,7 @@ def export_folder(source: str | os.PathLike[str], destination: str | os.PathLike
 def export_adapter(tuner: AdaLoraTuner, name: str, destination: str | os.PathLike[str]) -> None:
     """Write the adapter `name` of `tuner` as a LoRA adapter; see `AdaLoraModel.export_lora`."""
     adapter = tuner.adapters[name]
+    judge_end(adapter, "exported")
     tensors = collect_tensors(tuner, adapter, adapter.rank_pattern(live=True))
     kernels = {path: layer.lora_kernel(path) for path, layer in adapter.layers.items()}
     saved = SavedAdapter(

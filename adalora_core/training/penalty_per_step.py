@@ -9,8 +9,9 @@ import torch
 from adalora_core.sharding import orthogonality_penalty
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from adalora_core.allocation import AllocationReport
     from adalora_core.training.adapter import Adapter
 
 
@@ -26,11 +27,15 @@ class PenaltyPerStep:
     Without calls of `begin_step` every forward adds the whole penalty.
 
     Attributes:
+        forwards: training forwards so far, without those of compiled models.
+        was_in_a_loss: whether a backward pass has reached a penalty so far.
         latest: the penalty that was computed last, until a backward pass reaches it; None without
             calls of `begin_step`.
     """
 
     def __init__(self) -> None:
+        self.forwards = 0
+        self.was_in_a_loss = False
         self.latest: torch.Tensor | None = None
         self._trained = False
         self._is_first: bool | None = None
@@ -81,16 +86,18 @@ class PenaltyPerStep:
 
     def record(self, penalty: torch.Tensor) -> None:
         """Store the computed `penalty`, and watch for a backward pass that reaches it."""
-        if self._is_first is None or not torch.is_grad_enabled():
-            return
-        self.latest = penalty
         if torch.compiler.is_compiling():
-            self._trained = True
-        elif penalty.requires_grad:
-            penalty.register_hook(self._mark_trained)
+            # Only written: a compiled model would be compiled anew for each value that it reads.
+            self._trained = self.was_in_a_loss = True
+            return
+        if not penalty.requires_grad or (self._is_first is None and self.was_in_a_loss):
+            return
+        if self._is_first is not None:
+            self.latest = penalty
+        penalty.register_hook(self._mark_trained)
 
     def _mark_trained(self, _: torch.Tensor) -> None:
-        self._trained = True
+        self._trained = self.was_in_a_loss = True
         self.latest = None
 
 
@@ -133,8 +140,7 @@ def add_penalty(
     if not tuner.training:
         return outputs
     if not torch.compiler.is_compiling():
-        for adapter in tuner.trained_adapters():
-            adapter.warn_if_steps_are_missed()
+        tuner.penalty_per_step.forwards += 1
     loss = getattr(outputs, "loss", None)
     if not isinstance(loss, torch.Tensor) or (unless and unless(tuner)):
         return outputs
@@ -145,6 +151,15 @@ def add_penalty(
         penalty = weighted_penalty(tuner)
         outputs.loss = add_to_loss(loss, penalty if weight == 1 else penalty * weight)
     return outputs
+
+
+def allocate_all(tuner: Any, adapters: Sequence[Adapter], step: int) -> list[AllocationReport]:
+    """Call the allocators of `adapters` of `tuner` after the 0-based optimizer step `step`."""
+    seen = tuner.penalty_per_step
+    return [
+        each.allocate(step, forwards=seen.forwards, has_penalty=seen.was_in_a_loss)
+        for each in adapters
+    ]
 
 
 def add_to_loss(loss: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:

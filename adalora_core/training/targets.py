@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +17,10 @@ from adalora_core.module_selection import (
 )
 from adalora_core.nn import AdaLoraLayer, ModulesToSave, wrap_layer
 from adalora_core.nn.wrapping import linear_sizes
+from adalora_core.rank_pattern import module_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from torch import nn
 
@@ -86,16 +89,14 @@ def resolve_targets(model: nn.Module, config: AdaLoraConfig) -> list[str]:
         config.layers_pattern,
         _saved_names(config),
     )
-    candidates = [path for path, _ in _candidates(model)]
-    matched = [path for path in candidates if selection.includes(path)]
+    paths = [path for path, _ in candidates(model)]
+    matched = [path for path in paths if selection.includes(path)]
     targets = [path for path in matched if not selection.excludes(path)]
     if targets:
         return targets
     described = f"the regular expression {wanted!r}" if isinstance(wanted, str) else repr(wanted)
     excluded = f" ({len(matched)} matched, all of them excluded)" if matched else ""
-    names = {
-        path.rpartition(".")[2] for path in candidates if _is_linear(model.get_submodule(path))
-    }
+    names = {path.rpartition(".")[2] for path in paths if _is_linear(model.get_submodule(path))}
     raise TargetError(
         f"target_modules: {described} matches no module of {type(model).__name__}"
         f"{excluded}; linear modules there are called: {', '.join(sorted(names)[:8]) or 'none'}"
@@ -113,7 +114,7 @@ def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
     Raises:
         TargetError: a module that `modules_to_save` names does not exist.
     """
-    paths = [path for path, _ in _candidates(model)]
+    paths = [path for path, _ in candidates(model)]
     found = []
     for name in _saved_names(config):
         matches = [path for path in paths if ends_with(path, (name,))]
@@ -124,6 +125,50 @@ def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
             )
         found += [path for path in matches if path not in found]
     return found
+
+
+def unmatched_entries(config: Any, paths: Sequence[str]) -> list[str]:
+    """Return a message for each entry of `config` that selects none of the modules `paths`.
+
+    Args:
+        config: an `AdaLoraConfig` of this package or of PEFT.
+        paths: modules of the base model.
+    """
+    names = sorted({path.rpartition(".")[2] for path in paths})
+    messages = []
+    for field, entries in _selecting_entries(config):
+        for entry in entries:
+            if not any(_selects(field, entry, path) for path in paths):
+                near = difflib.get_close_matches(entry.rpartition(".")[2], names)
+                hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "none is near"
+                messages.append(f"{field} {entry!r} matches no module ({hint})")
+    return messages
+
+
+def _selecting_entries(config: Any) -> Iterable[tuple[str, list[str]]]:
+    for field in ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern"):
+        value = getattr(config, field)
+        if isinstance(value, str):
+            # An expression in target_modules that matches nothing is an error.
+            yield field, [] if field == "target_modules" else [value]
+        else:
+            # PEFT adds the heads of the task to modules_to_save, whether the model has them or not.
+            heads = saved_module_names((), getattr(config.task_type, "value", config.task_type))
+            yield field, sorted(set(value or ()) - set(heads))
+    for field in ("rank_pattern", "alpha_pattern"):
+        yield field, sorted(getattr(config, field) or ())
+
+
+def _selects(field: str, entry: str, path: str) -> bool:
+    if field == "layers_pattern":
+        return re.match(rf"(?:^|.*?\.){entry}\.(\d+)(?:\.|$)", path) is not None
+    if field == "rank_pattern":
+        return ends_with(path, (module_path(entry),))
+    if field == "alpha_pattern":
+        return re.fullmatch(rf"(?:.*\.)?(?:{entry})", path) is not None
+    if field == "exclude_modules":
+        return ends_with(path, (entry,)) or re.fullmatch(entry, path) is not None
+    return ends_with(path, (entry,))
 
 
 def _wanted_modules(model: nn.Module, config: AdaLoraConfig) -> list[str] | str:
@@ -153,7 +198,7 @@ def _all_linear(model: nn.Module) -> list[str]:
     heads = ("classifier", "score") if hasattr(model, "config") else ()
     names = [
         path
-        for path, module in _candidates(model)
+        for path, module in candidates(model)
         if module is not output_head and _is_linear(module) and not ends_with(path, heads)
     ]
     if not names:
@@ -166,12 +211,14 @@ def _is_linear(module: nn.Module) -> bool:
     return linear_sizes(base) is not None and not list(base.children())
 
 
-def _candidates(model: nn.Module) -> Iterable[tuple[str, nn.Module]]:
+def candidates(
+    model: nn.Module, adapted: tuple[type, ...] = (AdaLoraLayer, ModulesToSave)
+) -> Iterable[tuple[str, nn.Module]]:
     """Yield the modules of the base model, without those inside adapted layers and copies."""
     inside_layers: list[str] = []
     for path, module in model.named_modules():
         if not path or any(path.startswith(prefix) for prefix in inside_layers):
             continue
-        if isinstance(module, AdaLoraLayer | ModulesToSave):
+        if isinstance(module, adapted):
             inside_layers.append(f"{path}.")
         yield path, module

@@ -7,18 +7,37 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from adalora_core.contract.rules.runs import SELECTION_MATCHES_NOTHING
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.parallelism import DivisionCheck, refuse_divided_base
-from adalora_core.training.penalty_per_step import PenaltyPerStep, add_penalty, weighted_penalty
-from adalora_core.training.targets import find_targets, refuse_unsupported
+from adalora_core.training.penalty_per_step import (
+    PenaltyPerStep,
+    add_penalty,
+    allocate_all,
+    weighted_penalty,
+)
+from adalora_core.training.run.forwards import (
+    nothing_trainable,
+    refuse_adapted,
+    refuse_adapter_names,
+    refuse_wasted_forward,
+)
+from adalora_core.training.run_end import judge_end, report_of
+from adalora_core.training.targets import (
+    candidates,
+    find_targets,
+    refuse_unsupported,
+    unmatched_entries,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from adalora_core.allocation import AllocationReport
     from adalora_core.contract import AdaLoraConfig
+    from adalora_core.training.run_end import RunReport
     from adalora_core.training.targets import Targets
 
 
@@ -34,6 +53,7 @@ class AdaLoraTuner(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
+        refuse_adapted(model)
         self.model = model
         self.adapters: dict[str, Adapter] = {}
         self.active_adapters: list[str] = []
@@ -81,7 +101,9 @@ class AdaLoraTuner(nn.Module):
             raise ValueError(f"adapter_name: expected a name without dots, got {name!r}")
         refuse_unsupported(config)
         refuse_divided_base(self.model)
+        unmatched = []
         if positions is None:
+            unmatched = unmatched_entries(config, [path for path, _ in candidates(self.model)])
             # A result of earlier training; this adapter begins with every triplet.
             config.rank_pattern = None
         # All targets before any change: an unsupported target leaves the model as it is.
@@ -89,6 +111,8 @@ class AdaLoraTuner(nn.Module):
         # PEFT reads the layout of the layers from this field of the file.
         config.fan_in_fan_out = any(layer.transposed_weight for layer in targets.layers.values())
         adapter = Adapter(name, config)
+        if unmatched:
+            adapter.run.report(SELECTION_MATCHES_NOTHING, "; ".join(unmatched))
         for path, layer in targets.layers.items():
             rows = None if positions is None else positions[path]
             layer.add_adapter(
@@ -223,8 +247,10 @@ class AdaLoraTuner(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the orthogonality penalty to `outputs.loss`."""
+        refuse_adapter_names(kwargs)
         if self.training and not torch.compiler.is_compiling():
             self._division.refuse_unsupported(self.trained_adapters(), "forward")
+            refuse_wasted_forward(self, [*args, *kwargs.values()])
         return add_penalty(self, self.model(*args, **kwargs), kwargs)
 
     def orthogonality_penalty(self) -> torch.Tensor:
@@ -235,17 +261,18 @@ class AdaLoraTuner(nn.Module):
         """Call the allocator of every trained adapter after the 0-based optimizer step `step`."""
         adapters = self.trained_adapters()
         if not adapters:
-            raise RuntimeError(
-                "update_and_allocate: no active adapter is trainable; load it with "
-                "is_trainable=True, or activate a trainable adapter"
-            )
+            raise nothing_trainable("update_and_allocate", self.active_adapters)
         self._division.refuse_unsupported(adapters, "update_and_allocate")
-        return [adapter.allocate(step) for adapter in adapters]
+        return allocate_all(self, adapters, step)
 
     def bind_total_step(self, total_step: int) -> None:
         """Replace a `total_step` of "auto" in every trained adapter."""
         for adapter in self.trained_adapters():
             adapter.bind_total_step(total_step)
+
+    def run_report(self) -> RunReport:
+        """Return what the run of the first trained adapter was; see `AdaLoraModel`."""
+        return report_of(self)
 
     def finalize(self) -> None:
         """Enforce the target budget of every trained adapter."""
@@ -260,6 +287,8 @@ class AdaLoraTuner(nn.Module):
         self, adapter_names: Sequence[str] | None = None, *, safe_merge: bool = False
     ) -> None:
         """Add ΔW of the adapters to the base weights; a failure leaves every layer unchanged."""
+        for adapter in self.trained_adapters():
+            judge_end(adapter, "merged")
         before = [(layer, len(layer.merged_adapters)) for layer in self.layers()]
         try:
             for layer, _ in before:

@@ -51,6 +51,30 @@ class TestReport:
         assert "budgeting to step 59 with 49 allocations" in text
         assert (tmp_path / "out" / "rank_heatmap.png").read_bytes().startswith(b"\x89PNG")
 
+    def test_report_of_an_unfinished_run_shows_step_and_triplets_in_its_titles(
+        self, adapter: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        titles = []
+        monkeypatch.setattr(
+            "adalora_core.rank_report.report.draw_rank_heatmap",
+            lambda *_, title, **__: titles.append(title),
+        )
+        (adapter / "adalora_state.json").write_text(json.dumps({"step": 35}))
+        assert main(["report", str(adapter)]) == 0
+        expected = "adapter (step 36 of 100, 4 of 8 triplets)"
+        assert titles == [f"Rank of each matrix: {expected}"]
+        text = (adapter / "rank_report.md").read_text()
+        assert text.startswith(f"# Ranks of {expected}\n")
+
+    def test_report_without_a_state_shows_that_the_budget_was_not_reached(
+        self, adapter: Path
+    ) -> None:
+        pytest.importorskip("matplotlib", reason="would have shown that the heat map is drawn")
+        (adapter / "adapter_config.json").write_text(json.dumps({**CONFIG, "target_r": 1}))
+        assert main(["report", str(adapter)]) == 0
+        text = (adapter / "rank_report.md").read_text()
+        assert "(an unfinished run, 4 of 8 triplets, target 2)" in text
+
     def test_an_adapter_that_was_never_allocated_is_refused(
         self, adapter: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -28,7 +28,7 @@ SEEDS = {
     "yaml": [yaml.safe_dump(SOUND), "a: &a {x: 1}\nb: {<<: *a}\nc: !!float '8'\nd: |\n x\n"],
     "toml": [TOML_SOUND, "[a.b]\nc = [{d = 1}, 2]\n[[e]]\nf.g = '''x'''\n\"h\" = 1979-05-27\n"],
 }
-for _rule in RULES:
+for _rule in (rule for rule in RULES if rule.needs != "run"):
     SEEDS[_rule.language].append(example_text(_rule.bad))
 
 TOKENS = [

@@ -17,6 +17,10 @@ from adalora_core.contract.rules.base import SOUND
 from adalora_core.contract.rules.engine import run
 from adalora_core.contract.rules.pages import example_text
 
+OF_CONFIGURATIONS = [rule for rule in RULES if rule.needs != "run"]
+OF_RUNS = [rule for rule in RULES if rule.needs == "run"]
+"""The faults and the right runs are tests of tests/training and tests/integrations."""
+
 
 def _codes(text, rule, options):
     if rule.needs == "command":
@@ -26,12 +30,12 @@ def _codes(text, rule, options):
     return {diagnostic.code for diagnostic in report.diagnostics}
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+@pytest.mark.parametrize("rule", OF_CONFIGURATIONS, ids=lambda rule: rule.code)
 def test_bad_example_checked_yields_exactly_its_own_code(rule):
     assert _codes(example_text(rule.bad), rule, rule.example_options) == {rule.code}
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+@pytest.mark.parametrize("rule", OF_CONFIGURATIONS, ids=lambda rule: rule.code)
 def test_good_example_checked_yields_nothing(rule):
     text = example_text(rule.good)
     # A key that the bad example names may not exist in the good one.
@@ -42,6 +46,16 @@ def test_good_example_checked_yields_nothing(rule):
         if name != "key" or f'"{key[1:]}"' in text
     }
     assert _codes(text, rule, options) == set()
+
+
+@pytest.mark.parametrize("rule", OF_RUNS, ids=lambda rule: rule.code)
+def test_rule_of_a_run_shows_two_python_texts_and_is_found_in_no_configuration(rule):
+    assert rule.code.startswith("ADA8")
+    assert rule.language == "python"
+    assert rule.bad != rule.good
+    for text in (rule.bad, rule.good):
+        compile(text, rule.code, "exec")
+    assert list(rule.check(Block(SOUND))) == []
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)

@@ -12,8 +12,8 @@ from adalora_runs import OURS, allocator_of, final_ranks, make, optimizer_of, tr
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import allocate_on_step
+from adalora_core.errors import RunWarning
 from adalora_core.integrations.distributed import AdapterState
-from adalora_core.training import RepeatedStepWarning
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,7 @@ def test_loop_that_allocates_beside_the_hook_is_told_once(library: str) -> None:
     optimizer = optimizer_of(model)
     allocate_on_step(optimizer, model)
     hooked_run(model, optimizer, range(4))
-    with pytest.warns(RepeatedStepWarning, match=r"got step 3.*take it out of the loop"):
+    with pytest.warns(RunWarning, match=r"got step 3.*take it out of the loop"):
         model.base_model.update_and_allocate(3)
     hooked_run(model, optimizer, range(4, 5))
     model.base_model.update_and_allocate(4)  # told once: a second warning would be an error here

@@ -23,6 +23,7 @@ from peft.tuners.adalora.layer import AdaLoraLayer, SVDLinear
 from peft.tuners.adalora.model import AdaLoraModel
 from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 
+from adalora_core.errors import RunError
 from adalora_core.integrations.peft import attach, detach, install, is_attached, uninstall
 from adalora_core.integrations.peft.versions import UnsupportedPeftError, require_supported_peft
 
@@ -100,12 +101,14 @@ class TestAttach:
             found = model(**batch).loss
         torch.testing.assert_close(found, TwoLayer.forward(model.get_base_model(), **batch).loss)
 
-    def test_settings_changed_on_the_way_are_followed_as_peft_does(self) -> None:
+    def test_settings_changed_before_the_first_step_are_followed_as_peft_does(self) -> None:
         model = fresh("attached")
-        train(model, range(10))
         model.peft_config["default"].total_step = 20
-        train(model, range(10, 20))
+        train(model, range(20))
         assert sum(live_ranks(model)) == TARGET_BUDGET
+        model.peft_config["default"].total_step = 40
+        with pytest.raises(RunError, match="ADA818"):
+            train(model, range(20, 21))
 
     def test_copy_and_pickle_go_on(self) -> None:
         model = fresh("attached")

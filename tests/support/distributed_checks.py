@@ -281,14 +281,18 @@ def save_pretrained_at(rank: int, kind: str, stop: int, folder: Path) -> None:
     train(wrapped, model, range(stop), optimizer=optimizer)
     with torch.no_grad():
         wrapped.eval()(**mine(0))
-    model.save_pretrained(folder / f"by-{kind}", is_main_process=rank == 0)
+    model.save_pretrained(
+        folder / f"by-{kind}", is_main_process=rank == 0, save_training_state=True
+    )
 
 
 def save_at(rank: int, kind: str, stop: int, folder: Path, make: Callable[[], Any]) -> None:
     """Train until before `stop` and save with PEFT's method, as scripts do."""
     model, wrapped, optimizer = prepare(kind, make)
     train(wrapped, model, range(stop), optimizer=optimizer)
-    model.save_pretrained(folder / f"by-{kind}", is_main_process=rank == 0)
+    model.save_pretrained(
+        folder / f"by-{kind}", is_main_process=rank == 0, save_training_state=True
+    )
 
 
 def scores_at(_rank: int, kind: str, stop: int) -> torch.Tensor:

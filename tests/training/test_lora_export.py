@@ -171,7 +171,8 @@ def test_a_layer_type_without_a_form_as_lora_is_refused(tmp_path: Path) -> None:
     model(x).square().sum().backward()
     disturb(model)
     model.update_and_allocate(0)
-    model.save_pretrained(tmp_path / "adapter")
+    model.save_pretrained(tmp_path / "adapter", save_training_state=True)
+    model.finalize()
     with pytest.raises(TargetError, match="'0' is a layer of type SVDConv1d"):
         model.export_lora(tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -15,7 +15,7 @@ from torch import nn
 from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
-from adalora_core.training import AllocationNotRunningWarning
+from adalora_core.errors import RunWarning
 
 LLAMA = {"task_type": "CAUSAL_LM", "target_modules": ["q_proj", "k_proj", "v_proj"]}
 
@@ -196,7 +196,7 @@ class TestForgottenAllocation:
             optimizer.zero_grad()
 
     def test_optimizer_steps_without_allocation_warn_once(self) -> None:
-        with pytest.warns(AllocationNotRunningWarning, match="update_and_allocate") as caught:
+        with pytest.warns(RunWarning, match="update_and_allocate") as caught:
             self.steps(make("adalora_core"), 40)
         assert len(caught) == 1
 
@@ -224,7 +224,7 @@ class TestForgottenAllocation:
                     optimizer.zero_grad()
                 model.update_and_allocate(step)
                 optimizer.zero_grad()
-        said = [each for each in caught if each.category is AllocationNotRunningWarning]
+        said = [each for each in caught if each.category is RunWarning]
         assert len(said) == is_late
         assert all("before optimizer.zero_grad()" in str(each.message) for each in said)
         assert all(each.filename == __file__ for each in said)

@@ -28,7 +28,7 @@ def test_reload_of_an_existing_adapter_keeps_what_the_optimizer_holds(
     whole = fresh()
     optimizer = optimizer_of(whole)
     train(whole, range(stop), optimizer=optimizer)
-    whole.save_pretrained(tmp_path)
+    whole.save_pretrained(tmp_path, save_training_state=True)
     state = optimizer.state_dict()["state"]
     state = {key: {name: each.clone() for name, each in one.items()} for key, one in state.items()}
     train(whole, range(stop, 30), optimizer=optimizer)
@@ -46,7 +46,7 @@ def test_reload_of_an_existing_adapter_keeps_what_the_optimizer_holds(
 def test_reload_of_another_schedule_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     model = fresh()
     train(model, range(15))
-    model.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path, save_training_state=True)
     other = fresh(total_step=60)
     before = [each.clone() for each in other.parameters()]
     with pytest.raises(CheckpointError, match="another schedule"):
@@ -84,7 +84,7 @@ class TestAutoTotalStep:
         model = fresh(total_step="auto")
         model.bind_total_step(30)
         train(model, range(15))
-        model.save_pretrained(tmp_path)
+        model.save_pretrained(tmp_path, save_training_state=True)
         resumed = fresh(total_step="auto")
         resumed.load_adapter(tmp_path, "default")
         allocator = resumed.base_model.adapters["default"].allocator

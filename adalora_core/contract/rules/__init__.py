@@ -10,6 +10,7 @@ from adalora_core.contract.rules import (
     policy,
     rank_patterns,
     ranks,
+    runs,
     schedule,
     settings,
     suppressions,
@@ -35,6 +36,7 @@ _FAMILIES = (
     patterns,
     yaml_traps,
     versions,
+    runs,
 )
 
 RULES: tuple[Rule, ...] = tuple(

@@ -71,7 +71,7 @@ class Rule:
     good: ClassVar[Example] = SOUND
     hint: ClassVar[str]
     since: ClassVar[str] = "0.1.0"
-    language: ClassVar[Literal["json", "yaml", "toml"]] = "json"
+    language: ClassVar[Literal["json", "yaml", "toml", "python"]] = "json"
     """The format of the examples, where they are text."""
     example_options: ClassVar[dict[str, Any]] = {}
     """Options of `check_config` under which `bad` shows the fault."""
@@ -80,11 +80,11 @@ class Rule:
     only_if_set: ClassVar[tuple[str, ...] | None] = None
     """The rule is called only if one of these fields differs from its default. None: the fields of
     `inputs`; empty: the rule is always called."""
-    needs: ClassVar[Literal["nothing", "faults", "ambiguous-scalars", "source", "command"]] = (
-        "nothing"
-    )
-    """The state of a block in which the rule is called. `source` and `command`: the rule is never
-    called, since the reader of the text or the command reports its findings."""
+    needs: ClassVar[
+        Literal["nothing", "faults", "ambiguous-scalars", "source", "command", "run"]
+    ] = "nothing"
+    """The state of a block in which the rule is called. `source`, `command` and `run`: the rule is
+    never called, since the reader of the text, the command or a training run reports it."""
     needs_option: ClassVar[Literal["policy", "peft_version"] | None] = None
     """The option without which the rule is never checked."""
     can_be_ignored: ClassVar[bool] = True

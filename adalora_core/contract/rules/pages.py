@@ -79,6 +79,17 @@ def index(rules: Sequence[Rule]) -> str:
     )
 
 
+def mistakes(rules: Sequence[Rule]) -> str:
+    """Return the table of mistakes in training runs that `docs/training.md` holds."""
+    rows = [
+        f"| [{rule.code}](rules/{rule.code}.md) {rule.severity} | {rule.summary} | {rule.why} "
+        f"| {rule.hint} |"
+        for rule in rules
+    ]
+    head = ("| Code | What you see | What it means | What to do |", "|---|---|---|---|")
+    return "\n".join((*head, *rows))
+
+
 def pages(rules: Sequence[Rule]) -> dict[str, str]:
     """Return every file of `docs/rules/` by its name."""
     return {"README.md": index(rules)} | {f"{rule.code}.md": page(rule) for rule in rules}

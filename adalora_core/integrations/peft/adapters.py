@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.adapter_spec import AdapterSpec
+from peft.tuners.adalora.layer import AdaLoraLayer
+from peft.utils import ModulesToSaveWrapper
+
+from adalora_core.contract.rules.runs import SELECTION_MATCHES_NOTHING
 from adalora_core.integrations.peft.layers import adalora_layers, set_rank
 from adalora_core.rank_pattern import module_path
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.parallelism import DivisionCheck
 from adalora_core.training.penalty_per_step import PenaltyPerStep
+from adalora_core.training.targets import candidates, unmatched_entries
 
 if TYPE_CHECKING:
     from adalora_core.rank_pattern import RankPattern
@@ -77,17 +81,8 @@ def adapter_of(tuner: Any, name: str) -> Adapter:
         if adapter.is_trainable:
             adapter.start_allocation()
         state.adapters[name] = adapter
-    _follow_config(adapter)
+    adapter.follow_config()
     return adapter
-
-
-def _follow_config(adapter: Adapter) -> None:
-    spec = AdapterSpec.of(adapter.config)
-    if spec != adapter.spec:
-        adapter.spec = spec
-        if adapter.allocator is not None:
-            adapter.allocator.spec = spec
-            adapter.allocator.schedule = spec.schedule().for_matrices(len(adapter.layers))
 
 
 def trained_adapters(tuner: Any) -> list[Adapter]:
@@ -117,3 +112,13 @@ def resize_adapter(tuner: Any, name: str, positions: dict[str, list[int]]) -> No
     state = state_of(tuner)
     state.positions[name] = positions
     state.adapters.pop(name, None)
+
+
+def report_unmatched(tuner: Any) -> None:
+    """Warn of entries of the trained configurations that match no module."""
+    paths = [path for path, _ in candidates(tuner.model, (AdaLoraLayer, ModulesToSaveWrapper))]
+    for adapter in trained_adapters(tuner):
+        config = adapter.config
+        unmatched = [] if config.rank_pattern else unmatched_entries(config, paths)
+        if unmatched:
+            adapter.run.report(SELECTION_MATCHES_NOTHING, "; ".join(unmatched))

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 from peft import PeftModel
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
+from peft.tuners.tuners_utils import BaseTuner
 
-from adalora_core.integrations.peft.adapters import configs_of, remove_state, state_of
+from adalora_core.integrations.peft.adapters import (
+    configs_of,
+    remove_state,
+    report_unmatched,
+    state_of,
+)
 from adalora_core.integrations.peft.layers import (
     OVERRIDES,
     ConvolutionOverrides,
@@ -21,6 +27,7 @@ from adalora_core.integrations.peft.layers import (
 )
 from adalora_core.integrations.peft.model import ModelOverrides, PlainModelOverrides, is_adalora
 from adalora_core.integrations.peft.tuner import TunerOverrides
+from adalora_core.training.run.forwards import refuse_adapted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,6 +41,7 @@ class _BuiltTunerOverrides(TunerOverrides):
     """Methods of the tuner after `install()`."""
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        refuse_adapted(args[0] if args else kwargs["model"])
         _peft_init(self, *args, **kwargs)
         _built.add(self)
 
@@ -108,6 +116,7 @@ def attach(model: PeftModel) -> PeftModel:
     tuner: Any = model.base_model
     if is_attached_tuner(tuner):
         return model
+    _refuse_nested(tuner)
     plain = type(model).forward is PeftModel.forward
     _override(model, PlainModelOverrides if plain else ModelOverrides)
     _override(tuner, TunerOverrides)
@@ -118,7 +127,18 @@ def attach(model: PeftModel) -> PeftModel:
             layer.ranknum[name].requires_grad_(False).fill_(configs[name].init_r)
             store_initial_rank(layer, name, configs[name].init_r)
     state_of(tuner)
+    report_unmatched(tuner)
     return model
+
+
+def _refuse_nested(tuner: Any) -> None:
+    """Refuse a tuner whose base model is a model of PEFT, or whose layers another tuner adapted."""
+    layers = dict(adalora_layers(tuner.model))
+    for path, module in tuner.model.named_modules():
+        if isinstance(module, PeftModel | BaseTuner):
+            refuse_adapted(module)
+        if path in layers and set(module.lora_A) - set(configs_of(tuner)):
+            refuse_adapted(module)
 
 
 def detach(model: PeftModel) -> PeftModel:

@@ -26,7 +26,7 @@ from adalora_core.integrations.peft.adapters import (
     state_of,
     trained_adapters,
 )
-from adalora_core.integrations.peft.tuner import adapters_are_disabled, refuse_division
+from adalora_core.integrations.peft.tuner import adapters_are_disabled, refuse_unsupported
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import are_sharded, whole
 from adalora_core.training.adapter_file.checks import row_positions
@@ -34,6 +34,7 @@ from adalora_core.training.adapter_file.commit import CONFIG_NAME, commit, confi
 from adalora_core.training.adapter_file.folder import read_adapter
 from adalora_core.training.parallelism import reshard
 from adalora_core.training.penalty_per_step import add_penalty
+from adalora_core.training.run_end import judge_end, judge_load
 from adalora_core.training.training_state.progress import fingerprint
 from adalora_core.training.training_state.state import (
     encode_state,
@@ -60,11 +61,17 @@ class ModelOverrides:
     def save_pretrained(self: Any, save_directory: str, *args: Any, **kwargs: Any) -> None:
         """Save as PEFT does, and add the training state while a run is unfinished.
 
+        `save_training_state=True` marks a checkpoint of an unfinished run, and `False` leaves the
+        state out, as in `AdaLoraModel.save_pretrained`.
+
         Under FSDP2 every process has to call it; the first process writes.
         """
         if not is_adalora(self):
             _peft_save(self, save_directory, *args, **kwargs)
             return
+        is_checkpoint = kwargs.pop("save_training_state", None)
+        for adapter in trained_adapters(self.base_model):
+            judge_end(adapter, "saved", is_checkpoint=is_checkpoint is True)
         call = _SAVE_SIGNATURE.bind(self, save_directory, *args, **kwargs)
         given = call.arguments
         is_divided = are_sharded(self.parameters())
@@ -84,12 +91,13 @@ class ModelOverrides:
             for adapter in trained.values():
                 # PEFT has put the pattern of the file into the configuration.
                 adapter.sync_pattern()
+            resumable = {} if is_checkpoint is False else trained
             for name in given.get("selected_adapters") or configs_of(self.base_model):
                 subfolder = "" if name == "default" else name
                 if writes:
-                    _commit(staging / subfolder, target / subfolder, trained.get(name))
-                elif is_divided and name in trained:
-                    _state_of(trained[name], b"", b"{}")  # takes part in gathering
+                    _commit(staging / subfolder, target / subfolder, resumable.get(name))
+                elif is_divided and name in resumable:
+                    _state_of(resumable[name], b"", b"{}")  # takes part in gathering
 
     def load_adapter(
         self: Any,
@@ -117,6 +125,8 @@ class ModelOverrides:
             existing.rank_pattern = pattern
             resize_adapter(tuner, adapter_name, pattern_positions(pattern, adapter_name))
         result = _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
+        if learns:
+            judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
         if state is not None:
             _resume(tuner, adapter_name, state)
         return result
@@ -129,7 +139,7 @@ class PlainModelOverrides(ModelOverrides):
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
         if not is_adalora(self):
             return _peft_forward(self, *args, **kwargs)
-        refuse_division(self.base_model)
+        refuse_unsupported(self.base_model, [*args, *kwargs.values()])
         outputs = _peft_forward(self, *args, **kwargs)
         return add_penalty(self.base_model, outputs, kwargs, unless=adapters_are_disabled)
 

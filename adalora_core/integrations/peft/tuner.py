@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import torch
+from peft.tuners.adalora.model import AdaLoraModel
 
 from adalora_core.integrations.peft.adapters import (
     adapter_of,
@@ -20,13 +22,27 @@ from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.training.adapter_file.folder import TENSOR_PREFIX
 from adalora_core.training.adapter_file.tensors import keep_rows
 from adalora_core.training.compaction import compact
-from adalora_core.training.penalty_per_step import add_penalty, weighted_penalty
+from adalora_core.training.penalty_per_step import add_penalty, allocate_all, weighted_penalty
+from adalora_core.training.run.forwards import (
+    nothing_trainable,
+    refuse_adapter_names,
+    refuse_wasted_forward,
+)
+from adalora_core.training.run_end import judge_end, report_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
     from adalora_core.training.compaction import CompactionReport
     from adalora_core.training.penalty_per_step import PenaltyPerStep
+    from adalora_core.training.run_end import RunReport
+
+
+_peft_hooks: Any = AdaLoraModel._enable_peft_forward_hooks  # noqa: SLF001 - PEFT's own hooks
+_peft_merge: Any = AdaLoraModel.merge_adapter
+_peft_unload: Any = AdaLoraModel._unload_and_optionally_merge  # noqa: SLF001 - same
 
 
 class TunerOverrides:
@@ -53,7 +69,7 @@ class TunerOverrides:
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
-        refuse_division(self)
+        refuse_unsupported(self, [*args, *kwargs.values()])
         outputs = self.model.forward(*args, **kwargs)
         return add_penalty(self, outputs, kwargs, unless=adapters_are_disabled)
 
@@ -61,14 +77,14 @@ class TunerOverrides:
         """Call the allocator of this package after the 0-based optimizer step `global_step`."""
         adapters = trained_adapters(self)
         if not adapters:
-            raise RuntimeError(
-                "update_and_allocate: no active adapter is trainable; load it with "
-                "is_trainable=True"
-            )
+            raise nothing_trainable("update_and_allocate", self.active_adapters)
         state_of(self).division.refuse_unsupported(adapters, "update_and_allocate")
-        for adapter in adapters:
-            if adapter.allocate(global_step).allocated:
-                state_of(self).stale.add(adapter.name)
+        reports = allocate_all(self, adapters, global_step)
+        state_of(self).stale |= {
+            adapter.name
+            for adapter, report in zip(adapters, reports, strict=True)
+            if report.allocated
+        }
 
     def trained_adapters(self: Any) -> list[Adapter]:
         """Return the active adapters that are made for training."""
@@ -77,6 +93,10 @@ class TunerOverrides:
     def orthogonality_penalty(self: Any) -> torch.Tensor:
         """Return the weighted penalty that training adds to `outputs.loss`."""
         return weighted_penalty(self)
+
+    def run_report(self: Any) -> RunReport:
+        """Return what the run of the trained adapter was; see `AdaLoraModel.run_report`."""
+        return report_of(self)
 
     def finalize(self: Any) -> None:
         """Enforce the target budget; call it after training."""
@@ -87,6 +107,24 @@ class TunerOverrides:
 
     def bind_total_step(self: Any, total_step: int) -> None:
         """Do nothing: PEFT's configurations always have a number."""
+
+    @contextlib.contextmanager
+    def _enable_peft_forward_hooks(self: Any, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """Refuse `adapter_names`, which PEFT would pass on to layers that ignore it."""
+        refuse_adapter_names(kwargs)
+        with _peft_hooks(self, *args, **kwargs):
+            yield
+
+    def merge_adapter(self: Any, *args: Any, **kwargs: Any) -> None:
+        """Merge as PEFT does, and report an unfinished run."""
+        _judge_merge(self)
+        _peft_merge(self, *args, **kwargs)
+
+    def _unload_and_optionally_merge(self: Any, merge: bool = True, **kwargs: Any) -> Any:
+        """Unload as PEFT does; if it merges, report an unfinished run."""
+        if merge:
+            _judge_merge(self)
+        return _peft_unload(self, merge=merge, **kwargs)
 
     def compact(self: Any, optimizer: torch.optim.Optimizer) -> CompactionReport:
         """Cut dropped triplets out of parameters and optimizer; see `AdaLoraModel.compact`."""
@@ -125,10 +163,16 @@ class TunerOverrides:
         return state_dict
 
 
-def refuse_division(tuner: Any) -> None:
-    """Refuse to train a model that is divided over processes in a way that trains wrongly."""
+def _judge_merge(tuner: Any) -> None:
+    for adapter in trained_adapters(tuner):
+        judge_end(adapter, "merged")
+
+
+def refuse_unsupported(tuner: Any, arguments: Sequence[Any]) -> None:
+    """Refuse to train a model that is divided in a way that trains wrongly, or not trained."""
     if tuner.training and not torch.compiler.is_compiling():
         state_of(tuner).division.refuse_unsupported(trained_adapters(tuner), "forward")
+        refuse_wasted_forward(tuner, arguments)
 
 
 def adapters_are_disabled(tuner: Any) -> bool:

@@ -1,0 +1,338 @@
+"""Family ADA8xx: faults of a training run, which `adalora_core.training` finds while it trains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from adalora_core.contract.rules.base import Rule
+
+if TYPE_CHECKING:
+    from adalora_core.contract.findings import Severity
+
+_LOOP = """\
+for step, batch in enumerate(batches):
+    model(**batch).loss.backward()
+    optimizer.step()
+    model.update_and_allocate(step)
+    optimizer.zero_grad()
+model.finalize()
+"""
+
+
+class RunRule(Rule):
+    """A fault of a run; no configuration shows it.
+
+    A warning is a `RunWarning`. An error is an exception, since going on can only waste the run.
+    """
+
+    language = "python"
+    needs = "run"
+    severity: ClassVar[Severity] = "warning"
+    good = _LOOP
+
+
+class AdaptedTwice(RunRule):
+    code = "ADA801"
+    name = "adapted-twice"
+    severity = "error"
+    summary = "a model that has adapters already is wrapped again"
+    why = (
+        "The outer model would adapt the layers inside the adapters of the inner one, or train "
+        "beside adapters that it neither saves nor prunes."
+    )
+    bad = "model = get_peft_model(model, config)\nmodel = get_peft_model(model, other)\n"
+    good = (
+        "model = get_peft_model(base, config)\n"
+        'model.add_adapter("other", other)\nmodel.set_adapter("other")\n'
+    )
+    hint = "call model.add_adapter(name, config) and model.set_adapter(name)"
+
+
+class OptimizerWithoutFactors(RunRule):
+    code = "ADA802"
+    name = "optimizer-without-factors"
+    severity = "error"
+    summary = "the optimizer does not hold the factors of the adapter, or holds only some of them"
+    why = (
+        "Factors that no optimizer holds do not learn. The usual cause is an optimizer that was "
+        "made before the adapter, or before the parameters were replaced. In a loop of your own it "
+        "is a warning at the second step, for allocate_on_step and Trainer an error."
+    )
+    bad = "optimizer = torch.optim.AdamW(base.parameters())\nmodel = get_peft_model(base, config)\n"
+    good = (
+        "model = get_peft_model(base, config)\noptimizer = torch.optim.AdamW(model.parameters())\n"
+    )
+    hint = "make the optimizer from model.parameters() after the adapter was added"
+
+
+class AllocationNotAfterStep(RunRule):
+    code = "ADA803"
+    name = "allocation-not-after-step"
+    summary = "the gradients change between optimizer.step() and update_and_allocate"
+    why = (
+        "The importance of a triplet is computed from the parameters after a step and the "
+        "gradients of that step. Before the step, dropped triplets come back; after zero_grad "
+        "there is no gradient to read."
+    )
+    bad = _LOOP.replace("    optimizer.zero_grad()\n", "").replace(
+        "    model.update", "    optimizer.zero_grad()\n    model.update"
+    )
+    hint = (
+        "call update_and_allocate directly after optimizer.step() and before optimizer.zero_grad()"
+    )
+
+
+class AllocationPerMicroBatch(RunRule):
+    code = "ADA804"
+    name = "allocation-per-micro-batch"
+    summary = "update_and_allocate is called several times for one step of the optimizer"
+    why = (
+        "Gradients accumulate over the micro-batches, so the first of them count several times, "
+        "and the schedule ends before the run does: its steps are optimizer steps."
+    )
+    bad = """\
+for micro_step, batch in enumerate(batches):
+    model(**batch).loss.backward()
+    model.update_and_allocate(micro_step)
+    if (micro_step + 1) % 4 == 0:
+        optimizer.step()
+        optimizer.zero_grad()
+"""
+    hint = "call update_and_allocate once per optimizer.step(), with the number of that step"
+
+
+class NoGradient(RunRule):
+    code = "ADA805"
+    name = "no-gradient"
+    summary = "no factor had a gradient that is not zero over a whole allocation"
+    why = (
+        "Ranks are then allocated by position or by what the averages still remember. Causes are a "
+        "zero_grad before the call, a loss that does not depend on the adapter, and engines that "
+        "hide gradients, such as DeepSpeed."
+    )
+    bad = _LOOP.replace("    model(**batch).loss.backward()\n", "    loss = model(**batch).loss\n")
+    hint = "check that loss.backward() reaches the factors, and that zero_grad comes last"
+
+
+class LossNotFinite(RunRule):
+    code = "ADA806"
+    name = "loss-not-finite"
+    summary = "the optimizer makes steps with gradients that are not finite"
+    why = (
+        "The parameters become NaN with the first such step, and nothing that follows can repair "
+        "them. Steps that a gradient scaler skips do not count."
+    )
+    bad = "(model(**batch).loss / 0).backward()\noptimizer.step()\n"
+    hint = "stop the run; lower the learning rate or clip, and resume from a checkpoint before it"
+
+
+class SelectionMatchesNothing(RunRule):
+    code = "ADA807"
+    name = "selection-matches-nothing"
+    summary = "an entry that selects modules matches none of the model"
+    why = "The adapter is smaller or larger than the configuration seems to ask for."
+    bad = 'AdaLoraConfig(target_modules=["q_proj", "v_prj"], total_step=1000)\n'
+    good = 'AdaLoraConfig(target_modules=["q_proj", "v_proj"], total_step=1000)\n'
+    hint = "correct the entry, or remove it"
+
+
+class StepsOutOfOrder(RunRule):
+    code = "ADA808"
+    name = "steps-out-of-order"
+    summary = "the steps given to update_and_allocate go back, repeat, jump or start above 0"
+    why = (
+        "The schedule follows the number: with one that starts again in each epoch the final phase "
+        "never comes, and with one that jumps allocations are left out."
+    )
+    bad = """\
+for epoch in range(3):
+    for step, batch in enumerate(batches):
+        model(**batch).loss.backward()
+        optimizer.step()
+        model.update_and_allocate(step)
+        optimizer.zero_grad()
+"""
+    hint = "count optimizer steps from 0 to total_step - 1 over all epochs, on from a resumed step"
+
+
+class ResumedWithoutState(RunRule):
+    code = "ADA809"
+    name = "resumed-without-state"
+    summary = "an unfinished run is resumed without its training state"
+    why = (
+        "The averages, the dropped triplets and the step are missing, so the resumed run is "
+        "another run than the one that stopped."
+    )
+    bad = """\
+model.save_pretrained("stopped", save_training_state=False)
+model = AdaLoraModel.from_pretrained(base, "stopped", is_trainable=True)
+"""
+    good = """\
+model.save_pretrained("stopped", save_training_state=True)
+model = AdaLoraModel.from_pretrained(base, "stopped", is_trainable=True)
+"""
+    hint = "restore the whole folder, saved with save_training_state=True, or train from step 0"
+
+
+class TwoHooks(RunRule):
+    code = "ADA810"
+    name = "two-hooks"
+    severity = "error"
+    summary = "two hooks allocate the ranks of one adapter"
+    why = "Every step would count twice."
+    bad = "allocate_on_step(optimizer, model)\nallocate_on_step(optimizer, model)\n"
+    good = "handle = allocate_on_step(optimizer, model)\n"
+    hint = "keep one of allocate_on_step and AdaLoraCallback; handle.remove() removes a hook"
+
+
+class BudgetNotReached(RunRule):
+    code = "ADA811"
+    name = "budget-not-reached"
+    summary = "an adapter is saved, exported or merged before the target budget is reached"
+    why = (
+        "What is written has more triplets than the configuration says. A checkpoint to resume "
+        "from is no result: mark it with save_training_state=True. Trainer's checkpoints are "
+        "marked by AdaLoraCallback."
+    )
+    bad = 'model.update_and_allocate(35)  # of 400\nmodel.save_pretrained("result")\n'
+    good = 'model.save_pretrained("checkpoint", save_training_state=True)\n'
+    hint = (
+        "train to total_step, call model.finalize(), or save with save_training_state=True to "
+        "resume later"
+    )
+
+
+class BestCheckpointUnpruned(RunRule):
+    code = "ADA812"
+    name = "best-checkpoint-unpruned"
+    summary = "load_best_model_at_end loads a checkpoint from before the budget was reached"
+    why = (
+        "The best checkpoint is often an early one, with most of its triplets: it has not paid for "
+        "its size yet."
+    )
+    bad = "TrainingArguments(load_best_model_at_end=True)\n"
+    good = "TrainingArguments(load_best_model_at_end=False)\n"
+    hint = "compare checkpoints of the final phase only, or turn load_best_model_at_end off"
+
+
+class AllocationNotCalled(RunRule):
+    code = "ADA813"
+    name = "allocation-not-called"
+    summary = "the optimizer makes steps, and update_and_allocate is not called"
+    why = "Without the call no rank is allocated: the adapter keeps init_r triplets everywhere."
+    bad = _LOOP.replace("    model.update_and_allocate(step)\n", "")
+    hint = (
+        "call model.update_and_allocate(step) after optimizer.step() and before "
+        "optimizer.zero_grad(), or use allocate_on_step or AdaLoraCallback"
+    )
+
+
+class PenaltyMissing(RunRule):
+    code = "ADA814"
+    name = "penalty-missing"
+    summary = "orth_reg_weight is above 0, and the orthogonality penalty is in no loss"
+    why = (
+        "The scores compare triplets as if A and B were orthogonal. A model adds the penalty to "
+        "outputs.loss in training mode; a loss of your own has to add it."
+    )
+    bad = "loss_of(model(x)).backward()\n"
+    good = "(loss_of(model(x)) + model.orthogonality_penalty()).backward()\n"
+    hint = "add model.orthogonality_penalty() to the loss, or set orth_reg_weight to 0"
+
+
+class AdapterNames(RunRule):
+    code = "ADA815"
+    name = "adapter-names"
+    severity = "error"
+    summary = "a forward is called with adapter_names"
+    why = "AdaLoRA has no batches that mix adapters, so the argument would be ignored."
+    bad = 'model(**batch, adapter_names=["first", "second"])\n'
+    good = 'model.set_adapter("first")\nmodel(**batch)\n'
+    hint = "call model.set_adapter(name) and run each part of the batch on its own"
+
+
+class TrainingWhileMerged(RunRule):
+    code = "ADA816"
+    name = "training-while-merged"
+    severity = "error"
+    summary = "a model is trained while its adapter is merged"
+    why = "The forward uses the merged weights alone, so the factors get no gradient."
+    bad = "model.merge_adapter()\nmodel.train()(**batch).loss.backward()\n"
+    good = "model.unmerge_adapter()\nmodel.train()(**batch).loss.backward()\n"
+    hint = "call model.unmerge_adapter() before training"
+
+
+class NothingTrainable(RunRule):
+    code = "ADA817"
+    name = "nothing-trainable"
+    severity = "error"
+    summary = "a model is trained, and no active adapter is trainable"
+    why = "Nothing would be learned or allocated."
+    bad = 'model = AdaLoraModel.from_pretrained(base, "adapter")\nmodel.update_and_allocate(0)\n'
+    good = 'model = AdaLoraModel.from_pretrained(base, "adapter", is_trainable=True)\n'
+    hint = (
+        "load the adapter with is_trainable=True, or activate a trainable one with "
+        "model.set_adapter(name)"
+    )
+
+
+class ScheduleChanged(RunRule):
+    code = "ADA818"
+    name = "schedule-changed"
+    severity = "error"
+    summary = "fields of the schedule are assigned after the first step"
+    why = "The budget would jump to that of another schedule in the middle of the run."
+    bad = 'model.update_and_allocate(0)\nmodel.peft_config["default"].total_step = 500\n'
+    good = 'model.peft_config["default"].total_step = 500\nmodel.update_and_allocate(0)\n'
+    hint = "restore the value; assign fields before the first step, or start a new run"
+
+
+class ParametersNotFinite(RunRule):
+    code = "ADA819"
+    name = "parameters-not-finite"
+    summary = "an adapter is saved whose parameters are not finite"
+    why = "The saved adapter returns NaN, and a run that resumes from it cannot recover."
+    bad = 'loss = model(**batch).loss / 0\nloss.backward()\nmodel.save_pretrained("result")\n'
+    hint = "resume from a checkpoint of before, with a lower learning rate"
+
+
+ADAPTED_TWICE = AdaptedTwice()
+OPTIMIZER_WITHOUT_FACTORS = OptimizerWithoutFactors()
+ALLOCATION_NOT_AFTER_STEP = AllocationNotAfterStep()
+ALLOCATION_PER_MICRO_BATCH = AllocationPerMicroBatch()
+NO_GRADIENT = NoGradient()
+LOSS_NOT_FINITE = LossNotFinite()
+SELECTION_MATCHES_NOTHING = SelectionMatchesNothing()
+STEPS_OUT_OF_ORDER = StepsOutOfOrder()
+RESUMED_WITHOUT_STATE = ResumedWithoutState()
+TWO_HOOKS = TwoHooks()
+BUDGET_NOT_REACHED = BudgetNotReached()
+BEST_CHECKPOINT_UNPRUNED = BestCheckpointUnpruned()
+ALLOCATION_NOT_CALLED = AllocationNotCalled()
+PENALTY_MISSING = PenaltyMissing()
+ADAPTER_NAMES = AdapterNames()
+TRAINING_WHILE_MERGED = TrainingWhileMerged()
+NOTHING_TRAINABLE = NothingTrainable()
+SCHEDULE_CHANGED = ScheduleChanged()
+PARAMETERS_NOT_FINITE = ParametersNotFinite()
+RULES = (
+    ADAPTED_TWICE,
+    OPTIMIZER_WITHOUT_FACTORS,
+    ALLOCATION_NOT_AFTER_STEP,
+    ALLOCATION_PER_MICRO_BATCH,
+    NO_GRADIENT,
+    LOSS_NOT_FINITE,
+    SELECTION_MATCHES_NOTHING,
+    STEPS_OUT_OF_ORDER,
+    RESUMED_WITHOUT_STATE,
+    TWO_HOOKS,
+    BUDGET_NOT_REACHED,
+    BEST_CHECKPOINT_UNPRUNED,
+    ALLOCATION_NOT_CALLED,
+    PENALTY_MISSING,
+    ADAPTER_NAMES,
+    TRAINING_WHILE_MERGED,
+    NOTHING_TRAINABLE,
+    SCHEDULE_CHANGED,
+    PARAMETERS_NOT_FINITE,
+)

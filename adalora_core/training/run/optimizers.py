@@ -1,0 +1,92 @@
+"""See the steps of every optimizer of torch, by one global hook."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Watcher(Protocol):
+    """Is told of the steps of optimizers."""
+
+    def see_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Note that `optimizer` has made a step."""
+
+
+_watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
+_held: weakref.WeakKeyDictionary[torch.optim.Optimizer, dict[Any, frozenset[int]]] = (
+    weakref.WeakKeyDictionary()
+)
+_REMEMBERED = 8
+_seen: list[int] = []
+"""The optimizer whose step a hook of its own has shown already: such hooks come first."""
+
+
+def watch_steps(watcher: Watcher) -> None:
+    """Call `watcher.see_step` after every step of an optimizer, as long as the watcher lives."""
+    if not _installed:
+        _installed.append(register_optimizer_step_post_hook(_after_step))
+    _watchers.add(watcher)
+
+
+_installed: list[Any] = []
+
+
+def show_step(optimizer: torch.optim.Optimizer) -> None:
+    """Show a step to the watchers before the global hook does."""
+    _after_step(optimizer)
+    _seen[:] = [id(optimizer)]
+
+
+def _after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    if torch.compiler.is_compiling():
+        return
+    if _seen and _seen.pop() == id(optimizer):
+        return
+    for watcher in list(_watchers):
+        watcher.see_step(optimizer)
+
+
+def was_skipped(optimizer: torch.optim.Optimizer) -> bool | None:
+    """Return whether the step did nothing because of an overflow; None if only a device knows.
+
+    A gradient scaler does not call other optimizers than fused ones after an overflow.
+    """
+    found = getattr(optimizer, "found_inf", None)
+    if found is None:
+        return False
+    return (
+        bool(found) if not isinstance(found, torch.Tensor) or found.device.type == "cpu" else None
+    )
+
+
+def held_by(optimizer: torch.optim.Optimizer, factors: Sequence[torch.Tensor]) -> frozenset[int]:
+    """Return which of `factors` the optimizer holds, by their index."""
+    held = {id(each) for group in optimizer.param_groups for each in group["params"]}
+    return frozenset(index for index, each in enumerate(factors) if id(each) in held)
+
+
+def held_at_step(optimizer: torch.optim.Optimizer, allocator: Any) -> frozenset[int]:
+    """Return `held_by` of an allocator's factors; looked up anew when either changes."""
+    key = (
+        id(allocator),
+        id(allocator.matrices[0].lora_E[allocator.matrices[0].adapter_name]),
+        *(len(group["params"]) for group in optimizer.param_groups),
+    )
+    known = _held.setdefault(optimizer, {})
+    if key not in known:
+        if len(known) > _REMEMBERED:
+            known.clear()
+        known[key] = held_by(optimizer, allocator.parameters())
+    return known[key]
+
+
+def moves_nothing(optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether no parameter of the optimizer has a gradient."""
+    return all(each.grad is None for group in optimizer.param_groups for each in group["params"])

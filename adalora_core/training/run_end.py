@@ -1,0 +1,190 @@
+"""Judge an adapter where it is saved, exported or merged, and sum up its run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from adalora_core.contract.rules import runs
+from adalora_core.sharding import local_part
+from adalora_core.training.run.forwards import nothing_trainable
+
+if TYPE_CHECKING:
+    from adalora_core.training.adapter import Adapter
+
+
+class Budget(NamedTuple):
+    """Triplets of an adapter over all of its matrices.
+
+    Attributes:
+        kept: now; waits for a GPU.
+        target: at the end of the run.
+        start: at its start.
+    """
+
+    kept: int
+    target: int
+    start: int
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether no more triplets are kept than at the end."""
+        return self.kept <= self.target
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What the run of an adapter was; `str` gives it in a few lines.
+
+    Attributes:
+        adapter: name of the adapter.
+        steps: steps that were made, of `total_step`.
+        total_step: steps of the schedule; None while it is not known.
+        allocations: how often the kept set was chosen.
+        kept, target: triplets over all matrices, now and at the end of the schedule.
+        nonfinite_steps: steps since the adapter was created or loaded at which some gradient was
+            not finite.
+        skipped_entries: entries of gradients that were ignored since they are not finite.
+        findings: codes of the findings, with what was seen.
+    """
+
+    adapter: str
+    steps: int
+    total_step: int | None
+    allocations: int
+    kept: int
+    target: int
+    nonfinite_steps: int
+    skipped_entries: int
+    findings: dict[str, str]
+
+    @property
+    def is_budget_reached(self) -> bool:
+        """Whether no more triplets are kept than at the end of the schedule."""
+        return self.kept <= self.target
+
+    def __str__(self) -> str:
+        reached = "reached" if self.is_budget_reached else "not reached"
+        lines = [
+            (
+                f"adapter {self.adapter!r}: step {self.steps} of {self.total_step or 'auto'}, "
+                f"{self.allocations} allocations"
+            ),
+            f"budget {reached}: {self.kept} triplets, target {self.target}",
+            f"gradients not finite: {self.nonfinite_steps} steps, {self.skipped_entries} entries",
+            *(f"{code}: {seen}" for code, seen in self.findings.items()),
+        ]
+        return "\n".join(lines if self.findings else [*lines, "no findings"])
+
+
+def budget_of(adapter: Adapter) -> Budget:
+    """Return the triplets of `adapter`."""
+    allocator, spec = adapter.allocator, adapter.spec
+    kept = sum(map(len, adapter.positions.values())) if allocator is None else allocator.budget
+    count = len(adapter.layers)
+    return Budget(kept, spec.target_r * count, spec.init_r * count)
+
+
+def run_report(adapter: Adapter) -> RunReport:
+    """Return what the run of `adapter` was; waits for a GPU."""
+    run, allocator = adapter.run, adapter.allocator
+    run.judge_waiting(wait=True)
+    kept, target, _ = budget_of(adapter)
+    is_started = allocator is not None and allocator.last_step is not None
+    return RunReport(
+        adapter.name,
+        allocator.last_step + 1 if is_started else 0,  # type: ignore[operator, union-attr]
+        adapter.spec.total_step,
+        len(allocator.history) if allocator else 0,
+        kept,
+        target,
+        run.nonfinite_steps,
+        allocator.statistics.skipped_entries if allocator else 0,
+        dict(run.findings),
+    )
+
+
+def report_of(tuner: Any) -> RunReport:
+    """Return the report of the first trained adapter of `tuner`.
+
+    Raises:
+        RunError: no active adapter is trainable.
+    """
+    adapters = tuner.trained_adapters()
+    if not adapters:
+        raise nothing_trainable("run_report", tuner.active_adapters)
+    return run_report(adapters[0])
+
+
+def judge_end(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> None:
+    """Warn if `adapter` is no result of a whole run, and zero what its kept set drops.
+
+    Args:
+        adapter: is saved, exported or merged next.
+        what: "saved", "exported" or "merged".
+        is_checkpoint: whether it is saved to be resumed.
+    """
+    run, allocator = adapter.run, adapter.allocator
+    run.judge_waiting(wait=True)
+    if what != "merged" and not is_finite(adapter):
+        run.report(
+            runs.PARAMETERS_NOT_FINITE,
+            f"the adapter {adapter.name!r} is {what} with parameters that are not finite",
+        )
+    if allocator is None:
+        return
+    if allocator.target_reached:
+        # A step of the optimizer after the last allocation gives dropped triplets a value again.
+        allocator.finalize()
+        return
+    if run.calls == 0 and allocator.last_step is None:
+        if run.optimizer_steps:
+            run.report(
+                runs.ALLOCATION_NOT_CALLED,
+                f"the adapter {adapter.name!r} is {what} after {run.optimizer_steps} steps of the "
+                "optimizer without model.update_and_allocate(step)",
+            )
+        return
+    found = run_report(adapter)
+    is_checkpoint |= run.saves_are_checkpoints
+    if not is_checkpoint and not found.is_budget_reached:
+        run.report(
+            runs.BUDGET_NOT_REACHED,
+            f"the adapter {adapter.name!r} is {what} at step {found.steps} of {found.total_step} "
+            f"with {found.kept} triplets, target {found.target}",
+        )
+
+
+def judge_best_checkpoint(adapter: Adapter, checkpoint: str) -> None:
+    """Warn if the checkpoint that was loaded as the best has not reached the budget."""
+    pattern = adapter.rank_pattern() or adapter.config.rank_pattern
+    _, target, start = budget_of(adapter)
+    kept = sum(map(sum, pattern.values())) if pattern else start
+    if kept > target:
+        adapter.run.report(
+            runs.BEST_CHECKPOINT_UNPRUNED,
+            f"the best checkpoint, {checkpoint}, keeps {kept} triplets of the adapter "
+            f"{adapter.name!r}, target {target}",
+        )
+        adapter.run.saves_are_checkpoints = True  # reported already
+
+
+def judge_load(adapter: Adapter, *, has_state: bool) -> None:
+    """Warn if an adapter is loaded to go on training, but a part of its run is missing."""
+    adapter.run.lacks_state = not has_state
+    kept, target, start = budget_of(adapter)
+    if not has_state and target < kept < start:
+        adapter.run.report_missing_state(
+            f"the adapter {adapter.name!r} comes from an unfinished run, with {kept} triplets, "
+            f"target {target}"
+        )
+
+
+def is_finite(adapter: Adapter) -> bool:
+    """Return whether all factors that this process holds are finite; waits for a GPU."""
+    factors = [
+        local_part(values[adapter.name].detach())
+        for layer in adapter.layers.values()
+        for values in (layer.lora_A, layer.lora_E, layer.lora_B)
+    ]
+    return all(bool(each.isfinite().all()) for each in factors)

@@ -1,0 +1,235 @@
+"""Findings of runs under the optimizer's hook, Trainer, accelerate and the bridge."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import peft
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import GradientState
+from adalora_runs import LOADERS, OURS, make, optimizer_of
+from run_loops import backward, codes, found, right
+from toy_models import TwoLayer, two_layer_batch
+from trainer_runs import STEPS, llama, trainer_for
+from transformers import Trainer, TrainingArguments
+
+from adalora_core import RunWarning, allocate_on_step
+from adalora_core.errors import RunError
+from adalora_core.integrations.distributed import AdapterState
+from adalora_core.integrations.peft import install, uninstall
+from adalora_core.integrations.transformers import AdaLoraCallback
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def forget_dataloaders() -> None:
+    """Let no Trainer of an earlier test end accumulation; accelerate keeps its loader."""
+    GradientState._reset_state()
+
+
+# --- the hook -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", OURS)
+@pytest.mark.parametrize(("kept", "count"), [("head", 0), ("lora_A", 2), ("first.", 3)])
+def test_hook_on_an_optimizer_without_some_factors_is_refused(
+    library: str, kept: str, count: int
+) -> None:
+    model = make(library, TwoLayer())
+    optimizer = torch.optim.AdamW([each for name, each in model.named_parameters() if kept in name])
+    with pytest.raises(RunError, match=rf"^ADA802: AdamW holds {count} of the 6 factors"):
+        allocate_on_step(optimizer, model)
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_second_hook_is_refused_until_the_first_is_removed(library: str) -> None:
+    model = make(library, TwoLayer()).train()
+    optimizer = optimizer_of(model)
+    handle = allocate_on_step(optimizer, model)
+    with pytest.raises(RunError, match=r"^ADA810: .*handle\.remove\(\)"):
+        allocate_on_step(optimizer, model)
+    handle.remove()
+    allocate_on_step(optimizer, model)
+    del optimizer
+    allocate_on_step(optimizer_of(model), model)
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_hook_on_a_frozen_adapter_is_refused(library: str, tmp_path: Path) -> None:
+    make(library, TwoLayer()).save_pretrained(tmp_path)
+    model = LOADERS[library].from_pretrained(TwoLayer(), tmp_path)
+    with pytest.raises(RunError, match=r"^ADA817: .*is_trainable=True"):
+        allocate_on_step(torch.optim.AdamW(model.parameters()), model)
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_faults_beside_the_hook_are_found(library: str) -> None:
+    def steps_of(loop: Any) -> list[str]:
+        model = make(library, TwoLayer()).train()
+        optimizer = optimizer_of(model)
+        allocate_on_step(optimizer, model)
+        return codes(lambda: [loop(model, optimizer, step) for step in range(6)])
+
+    def with_nan(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
+        backward(model, step, float("nan"))
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def without_penalty(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
+        model(two_layer_batch(step)["x"]).logits.square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    assert steps_of(with_nan) == ["ADA806"]
+    assert steps_of(without_penalty) == ["ADA814"]
+    assert steps_of(right) == ["ADA808"]
+
+
+# --- Trainer --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_trainer_with_an_optimizer_without_the_factors_is_refused(
+    library: str, tmp_path: Path
+) -> None:
+    model = llama(library)
+    optimizer = torch.optim.AdamW([each for each in model.parameters() if not each.requires_grad])
+    arguments = TrainingArguments(
+        str(tmp_path), max_steps=STEPS, use_cpu=True, report_to=[], save_strategy="no"
+    )
+    trainer = trainer_for(model, tmp_path)
+    given = Trainer(
+        model, arguments, train_dataset=trainer.train_dataset, optimizers=(optimizer, None)
+    )
+    AdaLoraCallback().add_to(given)
+    with pytest.raises(RunError, match=r"^ADA802: .* holds 0 of the 12 factors"):
+        given.train()
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_two_callbacks_or_a_callback_beside_a_hook_are_refused(
+    library: str, tmp_path: Path
+) -> None:
+    trainer = trainer_for(llama(library), tmp_path)
+    trainer.add_callback(AdaLoraCallback())
+    with pytest.raises(RunError, match=r"^ADA810: two AdaLoraCallbacks"):
+        trainer.train()
+    model = llama(library)
+    optimizer = optimizer_of(model)
+    allocate_on_step(optimizer, model)
+    with pytest.raises(RunError, match=r"^ADA810: allocate_on_step"):
+        trainer_for(model, tmp_path).train()
+    del optimizer
+    trainer_for(model, tmp_path, max_steps=STEPS).train()
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_best_checkpoint_from_before_the_budget_is_named_with_both_numbers(
+    library: str, tmp_path: Path
+) -> None:
+    model = llama(library)
+    trainer = trainer_for(
+        model,
+        tmp_path,
+        save_strategy="steps",
+        eval_strategy="steps",
+        save_steps=8,
+        eval_steps=8,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=True,  # the first checkpoint is the worst
+        label_names=["labels"],
+    )
+    caught = [str(each.message) for each in found(trainer.train)]
+    (message,) = caught
+    assert message.startswith("ADA812: the best checkpoint")
+    assert "checkpoint-8, keeps " in message
+    assert "target 12" in message
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_run_under_trainer_that_stops_early_is_named_when_saved(
+    library: str, tmp_path: Path
+) -> None:
+    model = llama(library)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "AdaLoraCallback: Trainer makes 8")
+        trainer_for(model, tmp_path, max_steps=8).train()
+    assert model.run_report().is_budget_reached  # the callback finalizes
+    model.save_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_right_run_under_trainer_is_quiet_and_logs_what_it_was(
+    library: str, tmp_path: Path
+) -> None:
+    settings = {"save_strategy": "steps", "save_steps": 8, "gradient_accumulation_steps": 2}
+    trainer = trainer_for(llama(library), tmp_path, **settings)
+    trainer.train()
+    last = trainer.state.log_history[-1]
+    assert (last["steps"], last["target_budget"], last["budget"]) == (STEPS, 12, 12)
+    assert (last["nonfinite_steps"], last["run_findings"]) == (0, 0)
+    trainer.save_model(str(tmp_path / "result"))
+    resumed = trainer_for(llama(library), tmp_path, **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
+    resumed.save_model(str(tmp_path / "resumed"))
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_checkpoint_without_its_state_is_named_when_trainer_resumes(
+    library: str, tmp_path: Path
+) -> None:
+    trainer_for(llama(library), tmp_path, save_strategy="steps", save_steps=8).train()
+    for path in (tmp_path / "checkpoint-8").glob("adalora_state*"):
+        path.unlink()
+    resumed = trainer_for(llama(library), tmp_path)
+    caught = codes(lambda: resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-8")))
+    assert caught == ["ADA809"]
+
+
+# --- accelerate -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_right_run_under_accelerate_is_quiet(library: str, tmp_path: Path) -> None:
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
+    model = make(library, TwoLayer()).train()
+    accelerator.register_for_checkpointing(AdapterState(model))
+    model, optimizer = accelerator.prepare(model, optimizer_of(model))
+    allocate_on_step(optimizer, model)
+    for step in range(60):
+        with accelerator.accumulate(model):
+            accelerator.backward(model(**two_layer_batch(step)).loss)
+            accelerator.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        if step == 20:
+            accelerator.save_state(str(tmp_path / "state"))
+    accelerator.unwrap_model(model).save_pretrained(tmp_path / "result")
+
+
+# --- the bridge -----------------------------------------------------------------------------------
+
+
+def test_bridge_on_all_models_refuses_a_base_with_adapters() -> None:
+    install()
+    try:
+        config = peft.AdaLoraConfig(target_modules=["first"], total_step=30, tinit=2, tfinal=5)
+        base = TwoLayer()
+        peft.get_peft_model(base, config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PEFT warns too
+            with pytest.raises(RunError, match=r"^ADA801: .*add_adapter"):
+                peft.get_peft_model(base, config)
+    finally:
+        uninstall()
+
+
+def test_module_to_save_that_does_not_exist_is_named_by_the_bridge() -> None:
+    with pytest.warns(RunWarning, match=r"^ADA807: modules_to_save 'heads' .*'head'"):
+        make("attached", TwoLayer(), modules_to_save=["heads"])

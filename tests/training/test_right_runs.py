@@ -1,0 +1,220 @@
+"""Right runs, in which nothing is found: every warning is an error here."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from adalora_runs import LOADERS, OURS, make, optimizer_of
+from run_loops import STEPS, backward, codes, right, run_of
+from torch import nn
+from toy_models import TwoLayer, two_layer_batch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def scaled(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Overflow at the first steps and at one in between; the scaler skips them."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    overflows = step < 5 or step == 17
+    scaler.scale(
+        model(**two_layer_batch(step)).loss * (float("inf") if overflows else 1)
+    ).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    model.base_model.update_and_allocate(step)
+    optimizer.zero_grad()
+
+
+def scaled_without_a_call(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Leave the call out where the step is skipped."""
+    if step < 5 or step in {17, 18}:
+        backward(model, step, float("inf"))
+        optimizer.zero_grad()
+        return
+    right(model, optimizer, step)
+
+
+def accumulated(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
+    for micro in range(64):
+        (model(**two_layer_batch(64 * step + micro)).loss / 64).backward()
+    optimizer.step()
+    model.base_model.update_and_allocate(step)
+    optimizer.zero_grad(set_to_none=False)
+
+
+def clipped_and_evaluated(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
+    backward(model, step)
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    model.base_model.update_and_allocate(step)
+    optimizer.zero_grad()
+    with torch.no_grad():
+        model.eval()(**two_layer_batch(step))
+    model.train()
+
+
+def with_a_loss_of_ones_own(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
+    model(two_layer_batch(step)["x"]).logits.square().mean().backward()
+    optimizer.step()
+    model.base_model.update_and_allocate(step)
+    optimizer.zero_grad()
+
+
+def with_the_penalty_apart(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
+    model(two_layer_batch(step)["x"]).logits.square().mean().backward()
+    model.orthogonality_penalty().backward()
+    optimizer.step()
+    model.base_model.update_and_allocate(step)
+    optimizer.zero_grad()
+
+
+RIGHT_LOOPS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "plain": (right, {}),
+    "allocates at every step": (right, {"deltaT": 1, "tinit": 0}),
+    "scaled": (scaled, {}),
+    "scaled without a call": (scaled_without_a_call, {}),
+    "accumulated": (accumulated, {}),
+    "clipped and evaluated": (clipped_and_evaluated, {}),
+    "weight 0 with a loss of one's own": (with_a_loss_of_ones_own, {"orth_reg_weight": 0.0}),
+    "penalty apart": (with_the_penalty_apart, {}),
+    "nothing to prune": (right, {"target_r": 12}),
+}
+
+
+@pytest.mark.parametrize("library", OURS)
+@pytest.mark.parametrize("loop", RIGHT_LOOPS)
+def test_right_run_is_quiet(library: str, loop: str, tmp_path: Path) -> None:
+    steps, changes = RIGHT_LOOPS[loop]
+    model, caught = run_of(library, steps, **changes)
+    assert caught == []
+    assert codes(lambda: model.save_pretrained(tmp_path)) == []
+    assert codes(model.merge_and_unload) == []
+
+
+@pytest.mark.parametrize("library", OURS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"fused": True},
+        {"foreach": True},
+        {"lr": 0.0},
+    ],
+)
+def test_right_run_of_another_optimizer_is_quiet(library: str, kind: dict[str, Any]) -> None:
+    model = make(library, TwoLayer()).train()
+    optimizer = torch.optim.AdamW(model.parameters(), **kind)
+    for step in range(STEPS):
+        right(model, optimizer, step)
+        if kind == {"lr": 0.0}:
+            optimizer.param_groups[0]["lr"] = 1e-2
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_lbfgs_with_a_closure_is_quiet(library: str) -> None:
+    model = make(library, TwoLayer()).train()
+    optimizer = torch.optim.LBFGS(
+        [each for each in model.parameters() if each.requires_grad], lr=0.05
+    )
+
+    def closure(step: int) -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = model(**two_layer_batch(step)).loss
+        loss.backward()
+        return loss
+
+    for step in range(STEPS):
+        optimizer.step(lambda step=step: closure(step))
+        model.base_model.update_and_allocate(step)
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_several_optimizers_are_quiet(library: str) -> None:
+    """One of the head and a scheduler, two of the factors, and one of another model."""
+    model = make(library, TwoLayer(), modules_to_save=["head"]).train()
+    named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
+    of_head, of_b, of_rest = (
+        torch.optim.SGD([each for name, each in named if chosen(name)], lr=1e-2)
+        for chosen in (
+            lambda name: "lora" not in name,
+            lambda name: "lora_B" in name,
+            lambda name: "lora_A" in name or "lora_E" in name,
+        )
+    )
+    critic = nn.Linear(4, 1)
+    of_critic = torch.optim.AdamW(critic.parameters())
+    scheduler = torch.optim.lr_scheduler.LinearLR(of_rest, start_factor=0.1)
+    for step in range(STEPS):
+        for _ in range(5):
+            critic(torch.ones(4)).backward()
+            of_critic.step()
+            of_critic.zero_grad()
+        backward(model, step)
+        for optimizer in (of_head, of_b, of_rest):
+            optimizer.step()
+        scheduler.step()
+        model.base_model.update_and_allocate(step)
+        model.zero_grad()
+
+
+def test_two_adapters_in_turns_are_quiet(tmp_path: Path) -> None:
+    model = make("adalora_core", TwoLayer()).train()
+    model.add_adapter("other", model.peft_config["default"])
+    model.set_adapter(["default", "other"])
+    optimizers = {"default": None, "other": None}
+    for name in optimizers:
+        model.set_adapter(name)
+        optimizers[name] = optimizer_of(model)
+    for step in range(2 * STEPS):
+        name = ("default", "other")[step % 2]
+        model.set_adapter(name)
+        right(model, optimizers[name], step // 2)
+    model.save_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_short_right_run_and_adapters_without_a_run_are_quiet(library: str, tmp_path: Path) -> None:
+    make(library, TwoLayer()).save_pretrained(tmp_path / "new")
+    LOADERS[library].from_pretrained(TwoLayer(), tmp_path / "new", is_trainable=True)
+    short, caught = run_of(library, right, 4, total_step=4, tinit=0, tfinal=1)
+    assert caught == []
+    short.save_pretrained(tmp_path / "short")
+    loaded = LOADERS[library].from_pretrained(TwoLayer(), tmp_path / "short", is_trainable=True)
+    loaded.save_pretrained(tmp_path / "again")
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_marked_checkpoint_and_resumed_run_are_quiet(library: str, tmp_path: Path) -> None:
+    model, _ = run_of(library, right, 12)
+    model.save_pretrained(tmp_path, save_training_state=True)
+    resumed = LOADERS[library].from_pretrained(TwoLayer(), tmp_path, is_trainable=True).train()
+    optimizer = optimizer_of(resumed)
+    for step in range(12, STEPS):
+        right(resumed, optimizer, step)
+    resumed.save_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_copies_of_a_model_in_training_are_other_runs(library: str) -> None:
+    model, _ = run_of(library, right, 12)
+    for made in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # noqa: S301 - our own
+        right(made.train(), optimizer_of(made), 12)
+
+
+def test_compiled_model_breaks_no_graph_and_compiles_once() -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    model = make("adalora_core", TwoLayer()).train()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    optimizer = optimizer_of(model)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for step in range(STEPS):
+            compiled(**two_layer_batch(step)).loss.backward()
+            optimizer.step()
+            model.update_and_allocate(step)
+            optimizer.zero_grad()
+    assert not torch._dynamo.utils.counters["graph_break"]

@@ -1,0 +1,382 @@
+"""Faults of a run in a plain loop: each is found, once, with what to do."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import peft
+import pytest
+import torch
+from adalora_runs import LOADERS, OURS, TARGET_BUDGET, final_ranks, make, optimizer_of
+from run_loops import (
+    STEPS,
+    allocates_after_gradients_are_zeroed,
+    allocates_after_zero_grad,
+    allocates_before_step,
+    allocates_per_micro_batch,
+    backward,
+    codes,
+    found,
+    has_a_loss_of_nan,
+    has_no_gradient,
+    has_zero_gradients,
+    is_never_allocated,
+    jumps,
+    leaves_the_penalty_out,
+    right,
+    run_of,
+    starts_above_0,
+    starts_again_each_epoch,
+)
+from toy_models import TwoLayer, two_layer_batch
+
+import adalora_core
+from adalora_core import RunWarning, ignore_run_findings
+from adalora_core.errors import CheckpointError, RunError
+from adalora_core.integrations.peft import attach
+from adalora_core.training.run import findings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FAULTY_LOOPS = {
+    "ADA803 before": allocates_before_step,
+    "ADA803 after zero_grad": allocates_after_zero_grad,
+    "ADA803 zeroed": allocates_after_gradients_are_zeroed,
+    "ADA804": allocates_per_micro_batch,
+    "ADA805 missing": has_no_gradient,
+    "ADA805 zero": has_zero_gradients,
+    "ADA806": has_a_loss_of_nan,
+    "ADA808 back": starts_again_each_epoch,
+    "ADA808 jump": jumps,
+    "ADA808 start": starts_above_0,
+    "ADA813": is_never_allocated,
+    "ADA814": leaves_the_penalty_out,
+}
+QUIET_ABOUT_THE_PENALTY = {"ADA805 missing", "ADA805 zero"}
+"""Loops whose loss has no penalty by their fault: weight 0 leaves the fault alone."""
+
+
+@pytest.mark.parametrize("library", OURS)
+@pytest.mark.parametrize("fault", FAULTY_LOOPS)
+def test_fault_of_a_loop_is_found_once_and_the_saved_budget_is_kept(
+    fault: str, library: str, tmp_path: Path
+) -> None:
+    changes = {"orth_reg_weight": 0.0} if fault in QUIET_ABOUT_THE_PENALTY else {}
+    model, caught = run_of(library, FAULTY_LOOPS[fault], **changes)
+    assert caught == [fault[:6]]
+    reached = allocator_has_reached(model)
+    late = codes(lambda: model.save_pretrained(tmp_path))
+    assert late == {"ADA806": ["ADA819"], "ADA808 back": ["ADA811"]}.get(fault, [])
+    if reached:
+        saved = LOADERS[library].from_pretrained(TwoLayer(), tmp_path)
+        assert sum(final_ranks(saved)) == TARGET_BUDGET
+
+
+def allocator_has_reached(model: Any) -> bool:
+    return bool(model.base_model.trained_adapters()[0].allocator.target_reached)
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_finding_begins_with_its_code_shows_numbers_a_remedy_and_the_line(library: str) -> None:
+    model = make(library, TwoLayer()).train()
+    optimizer = optimizer_of(model)
+    (warning,) = found(lambda: [is_never_allocated(model, optimizer, step) for step in range(9)])
+    text = str(warning.message)
+    assert text.startswith("ADA813: the optimizer made 3 steps on the adapter 'default'")
+    assert "To do: call model.update_and_allocate(step)" in text
+    assert "adalora rule ADA813" in text
+    assert warning.filename == is_never_allocated.__code__.co_filename
+
+
+# --- the optimizer --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", OURS)
+@pytest.mark.parametrize("is_fused", [False, True])
+@pytest.mark.parametrize("calls", [False, True])
+def test_optimizer_made_before_the_adapter_is_found_at_the_second_step(
+    library: str, is_fused: bool, calls: bool
+) -> None:
+    base = TwoLayer()
+    optimizer = torch.optim.AdamW(base.parameters(), fused=is_fused)
+    model = make(library, base).train()
+
+    def steps(count: int) -> None:
+        for step in range(count):
+            backward(model, step)
+            optimizer.step()
+            if calls:
+                model.base_model.update_and_allocate(step)
+
+    assert codes(lambda: steps(1)) == []
+    (warning,) = found(lambda: steps(1 if not calls else 0) or model_step(model, optimizer, calls))
+    assert "ADA802" in str(warning.message)
+    assert "holds 0 of the 6 factors" in str(warning.message)
+
+
+def model_step(model: Any, optimizer: torch.optim.Optimizer, calls: bool) -> None:
+    if calls:
+        right(model, optimizer, 1)
+
+
+@pytest.mark.parametrize("library", OURS)
+@pytest.mark.parametrize("kept", ["lora_A", "first.", "head"])
+def test_optimizer_of_some_or_none_of_the_factors_is_found(library: str, kept: str) -> None:
+    model = make(library, TwoLayer(), modules_to_save=["head"]).train()
+    chosen = [each for name, each in model.named_parameters() if kept in name]
+    optimizer = torch.optim.AdamW([each for each in chosen if each.requires_grad])
+    assert codes(lambda: [right(model, optimizer, step) for step in range(2)]) == ["ADA802"]
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_optimizer_of_a_copy_is_found(library: str) -> None:
+    model = make(library, TwoLayer()).train()
+    optimizer = optimizer_of(copy.deepcopy(model))
+    assert codes(lambda: [right(model, optimizer, step) for step in range(3)]) == ["ADA802"]
+
+
+# --- models that have adapters already ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_model_with_adapters_is_not_adapted_again(library: str) -> None:
+    model = make(library, TwoLayer())
+    with pytest.raises(RunError, match=r"^ADA801: .*add_adapter.*set_adapter"):
+        make("adalora_core", model)
+    with pytest.raises(RunError, match="ADA801"):
+        make("adalora_core", model.get_base_model())
+    unloaded = model.unload()
+    assert make("adalora_core", unloaded) is not None
+
+
+def test_bridge_refuses_a_model_of_peft_in_a_model_of_peft() -> None:
+    inner = peft.get_peft_model(TwoLayer(), peft.LoraConfig(target_modules=["head"]))
+    config = peft.AdaLoraConfig(target_modules=["first"], total_step=30, tinit=2, tfinal=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT warns too
+        outer = peft.get_peft_model(inner, config)
+    with pytest.raises(RunError, match="ADA801"):
+        attach(outer)
+
+
+# --- entries without a module ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", OURS)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target_modules": ["first", "secnd"]}, r"target_modules 'secnd' .*mean 'second'\?"),
+        ({"exclude_modules": ["heads"]}, r"exclude_modules 'heads' .*mean 'head'\?"),
+        ({"alpha_pattern": {"thrid": 4}}, r"alpha_pattern 'thrid'"),
+    ],
+)
+def test_entry_that_matches_nothing_is_named_with_near_names(
+    library: str, changes: dict[str, Any], message: str
+) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You have passed exclude_modules|The following alpha")
+        with pytest.warns(RunWarning, match=f"^ADA807: {message}"):
+            make(library, TwoLayer(), **changes)
+
+
+# --- resuming -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", OURS)
+@pytest.mark.parametrize("stop", [2, 12])
+def test_run_resumed_without_its_state_is_found(library: str, stop: int, tmp_path: Path) -> None:
+    model, _ = run_of(library, right, stop)
+    found(lambda: model.save_pretrained(tmp_path, save_training_state=False))
+
+    def resume() -> None:
+        resumed = LOADERS[library].from_pretrained(TwoLayer(), tmp_path, is_trainable=True).train()
+        optimizer = optimizer_of(resumed)
+        for step in range(stop, stop + 3):
+            right(resumed, optimizer, step)
+
+    assert codes(resume) == ["ADA809"]
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_run_resumed_with_half_of_its_state_gets_a_clear_answer(
+    library: str, tmp_path: Path
+) -> None:
+    model, _ = run_of(library, right, 12)
+    model.save_pretrained(tmp_path, save_training_state=True)
+    state = sorted(tmp_path.glob("adalora_state*"))
+    for path in state[1:]:
+        path.unlink()
+    if len(state) == 1:
+        state[0].write_bytes(state[0].read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="training state"):
+        LOADERS[library].from_pretrained(TwoLayer(), tmp_path, is_trainable=True)
+
+
+# --- before the budget is reached -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_unfinished_run_is_named_when_saved_exported_or_merged(
+    library: str, tmp_path: Path
+) -> None:
+    message = r"^ADA811: .* at step 12 of 30 with \d+ triplets, target 16"
+    model, _ = run_of(library, right, 12)
+    model.save_pretrained(tmp_path, save_training_state=True)
+    for save in (
+        lambda model: model.save_pretrained(tmp_path),
+        lambda model: model.save_pretrained(tmp_path, save_training_state=False),
+        lambda model: model.merge_adapter(),
+        lambda model: model.merge_and_unload(),
+        *([lambda model: model.export_lora(tmp_path / "lora")] * (library == "adalora_core")),
+    ):
+        with pytest.warns(RunWarning, match=message):
+            save(run_of(library, right, 12)[0])
+
+
+@pytest.mark.parametrize("library", OURS)
+@pytest.mark.parametrize("steps", [1, 2])
+def test_short_run_without_an_allocation_is_named_when_saved_or_merged(
+    library: str, steps: int, tmp_path: Path
+) -> None:
+    for save in (
+        lambda model: model.save_pretrained(tmp_path),
+        lambda model: model.save_pretrained(tmp_path, save_training_state=True),
+        lambda model: model.merge_and_unload(),
+    ):
+        model, caught = run_of(library, is_never_allocated, steps)
+        assert caught == []
+        with pytest.warns(RunWarning, match=rf"^ADA813: .* after {steps} steps"):
+            save(model)
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_long_run_without_an_allocation_is_named_at_a_tenth_or_at_30_steps(library: str) -> None:
+    for total_step, limit in ((30, 3), (100, 10), (2000, 30)):
+        settings = {"total_step": total_step}
+        assert run_of(library, is_never_allocated, limit - 1, **settings)[1] == []
+        assert run_of(library, is_never_allocated, limit, **settings)[1] == ["ADA813"]
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_forward_with_adapter_names_is_refused(library: str) -> None:
+    model = make(library, TwoLayer())
+    with pytest.raises(RunError, match=r"^ADA815: .*set_adapter"):
+        model(**two_layer_batch(0), adapter_names=["default"] * 8)
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_training_while_merged_is_refused(library: str) -> None:
+    model = make(library, TwoLayer()).train()
+    model.merge_adapter()
+    with pytest.raises(RunError, match=r"^ADA816: .*unmerge_adapter"):
+        model(**two_layer_batch(0))
+    model.eval()(**two_layer_batch(0))
+    model.train().unmerge_adapter()
+    model(**two_layer_batch(0)).loss.backward()
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_training_with_nothing_trainable_is_refused(library: str, tmp_path: Path) -> None:
+    make(library, TwoLayer()).save_pretrained(tmp_path)
+    model = LOADERS[library].from_pretrained(TwoLayer(), tmp_path)
+    model.eval()(**two_layer_batch(0))
+    with pytest.raises(RunError, match=r"^ADA817: .*is_trainable=True"):
+        model.train()(**two_layer_batch(0))
+    with pytest.raises(RunError, match=r"^ADA817: .*is_trainable=True"):
+        model.base_model.update_and_allocate(0)
+    with torch.no_grad():
+        model(**two_layer_batch(0))
+
+
+@pytest.mark.parametrize("library", OURS)
+@pytest.mark.parametrize(("field", "value"), [("total_step", 40), ("target_r", 4), ("beta1", 0.5)])
+def test_schedule_assigned_takes_effect_before_the_first_step_and_is_refused_later(
+    library: str, field: str, value: Any
+) -> None:
+    model = make(library, TwoLayer()).train()
+    setattr(model.peft_config["default"], field, value)
+    optimizer = optimizer_of(model)
+    for step in range(40 if field == "total_step" else STEPS):
+        right(model, optimizer, step)
+    assert sum(final_ranks(model)) == (8 if field == "target_r" else TARGET_BUDGET)
+    before = getattr(model.peft_config["default"], field)
+    model.peft_config["default"].tfinal = 7
+    with pytest.raises(RunError, match=r"^ADA818: .*tfinal from 5 to 7"):
+        right(model, optimizer, STEPS)
+    assert before == value
+
+
+# --- parameters that are not finite ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_saved_parameters_that_are_not_finite_are_named(library: str, tmp_path: Path) -> None:
+    model, _ = run_of(library, right)
+    with torch.no_grad():
+        next(each for name, each in model.named_parameters() if "lora_A" in name)[0, 0] = torch.nan
+    with pytest.warns(RunWarning, match=r"^ADA819: .* is saved"):
+        model.save_pretrained(tmp_path)
+
+
+# --- switching findings off -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def _forget_what_is_ignored() -> Iterator[None]:
+    yield
+    findings._ignored.clear()
+
+
+@pytest.mark.usefixtures("_forget_what_is_ignored")
+def test_one_code_or_all_are_switched_off() -> None:
+    ignore_run_findings("ADA813")
+    assert run_of("adalora_core", is_never_allocated)[1] == []
+    assert run_of("adalora_core", starts_above_0)[1] == ["ADA808"]
+    ignore_run_findings()
+    assert run_of("adalora_core", starts_above_0)[1] == []
+    model = make("adalora_core", TwoLayer()).train()
+    model.merge_adapter()
+    model(**two_layer_batch(0))
+    with pytest.raises(ValueError, match="ADA999"):
+        ignore_run_findings("ADA999")
+
+
+def test_filters_of_warnings_work_by_code_and_by_category() -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "ADA813")
+        model = make("adalora_core", TwoLayer()).train()
+        optimizer = optimizer_of(model)
+        for step in range(5):
+            is_never_allocated(model, optimizer, step)
+
+
+# --- the report -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_report_of_a_run_gives_its_numbers(library: str) -> None:
+    model, _ = run_of(library, right, 12)
+    report = model.run_report()
+    assert (report.steps, report.total_step, report.target) == (12, 30, TARGET_BUDGET)
+    assert not report.is_budget_reached
+    assert "step 12 of 30" in str(report)
+    assert "not reached" in str(report)
+    finished, _ = run_of(library, right)
+    assert finished.run_report().is_budget_reached
+    assert "no findings" in str(finished.run_report())
+    bad, _ = run_of(library, has_a_loss_of_nan)
+    assert bad.run_report().nonfinite_steps >= 20
+    assert [*bad.run_report().findings] == ["ADA806"]
+
+
+def test_facade_exports_the_category_and_the_switch() -> None:
+    assert issubclass(adalora_core.RunWarning, UserWarning)
+    assert {"RunWarning", "ignore_run_findings"} <= {*adalora_core.__all__}
