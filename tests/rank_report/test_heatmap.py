@@ -5,9 +5,12 @@ from __future__ import annotations
 import matplotlib.axes
 import pytest
 
+from adalora_core import AdaLoraConfig
+from adalora_core.rank_report import write_rank_report
 from adalora_core.rank_report.heatmap import draw_rank_heatmap, rank_table
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PATTERN = {"layers.0.q.lora_E": [True] * 8 + [False] * 4}
 RANKS = {
     f"encoder.layer.{layer}.{kind}": 2 * layer for layer in range(12) for kind in ("q", "v.out")
 }
@@ -68,3 +71,17 @@ def test_draw_rank_heatmap_that_fails_keeps_the_earlier_file(tmp_path, monkeypat
         draw_rank_heatmap(RANKS, path, init_r=8)
     assert path.read_bytes() == b"earlier"
     assert [entry.name for entry in tmp_path.iterdir()] == ["map.png"]
+
+
+def test_report_is_written_through_no_link(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    folder = tmp_path / "report"
+    folder.mkdir()
+    names = ("rank_heatmap.png", "rank_report.md")
+    for name in names:
+        (folder / name).symlink_to(victim)
+        (folder / f".{name}.partial").symlink_to(victim)
+    write_rank_report(AdaLoraConfig(total_step=1000, rank_pattern=PATTERN), folder, name="a")
+    assert victim.read_text() == "kept"
+    assert not any((folder / name).is_symlink() for name in names)

@@ -2,9 +2,9 @@
 
     python interrupted_saves.py SCENARIO FOLDER
 
-writes `FOLDER/old`, the folder before the save, if it is not there yet, `FOLDER/new`, after the
-whole save, and one folder for each call at which the save was killed. The process forks for every
-save, so that the libraries are loaded once.
+writes `FOLDER/old`, the folder before the save (if it is not there), `FOLDER/new`, after the whole
+save, and one folder for each call at which the save was killed. The process forks for every save,
+so that the libraries are loaded once.
 """
 
 from __future__ import annotations

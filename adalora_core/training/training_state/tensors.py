@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from adalora_core.allocation.statistics import average_dtype
@@ -138,30 +139,27 @@ def take_averages(
 
 
 def _packed(average: torch.Tensor) -> torch.Tensor:
-    entries = average.detach().cpu().contiguous().view(torch.uint8)
-    by_entry = entries.view(-1, average.dtype.itemsize)
-    last = bytearray(zlib.compress(by_entry[:, -1].numpy().tobytes(), _FAST))
-    return torch.cat([by_entry[:, :-1].flatten(), torch.frombuffer(last, dtype=torch.uint8)])
+    entries = average.detach().cpu().contiguous().numpy().reshape(-1).view(np.uint8)
+    by_entry = entries.reshape(-1, average.dtype.itemsize)
+    last = np.frombuffer(zlib.compress(by_entry[:, -1].tobytes(), _FAST), np.uint8)
+    return torch.from_numpy(np.concatenate([by_entry[:, :-1].ravel(), last]))
 
 
 def _unpacked(tensors: dict[str, torch.Tensor], name: str, factor: torch.Tensor) -> torch.Tensor:
     dtype, count = average_dtype(factor.dtype), factor.numel()
     width = dtype.itemsize - 1
-    first, rest = _take(tensors, name, torch.uint8).tensor_split([count * width])
+    first, rest = np.split(_take(tensors, name, torch.uint8).numpy(), [count * width])
     inflater = zlib.decompressobj()
     try:
         # Never more than there has to be: a few bytes can unfold to gigabytes.
-        last = inflater.decompress(rest.numpy().tobytes(), count + 1)
+        last = inflater.decompress(rest.tobytes(), count + 1)
     except zlib.error as error:
         raise ValueError(f"{name}: it cannot be unpacked ({error})") from error
     is_whole = inflater.eof and not inflater.unused_data and len(last) == count
-    require(is_whole, name, f"{count} entries", len(last))
-    column = torch.frombuffer(bytearray(last), dtype=torch.uint8) if last else rest[:0]
-    average = (
-        torch.cat([first.view(count, width), column.view(count, 1)], 1)
-        .view(dtype)
-        .view(factor.shape)
-    )
+    require(is_whole and len(first) == count * width, name, f"{count} entries", len(last))
+    column = np.frombuffer(last, np.uint8).reshape(count, 1)
+    entries = np.concatenate([first.reshape(count, width), column], 1)
+    average = torch.from_numpy(entries.reshape(-1)).view(dtype).view(factor.shape)
     bad = average[~(average.isfinite() & (average >= 0))]
     require(not len(bad), name, "finite numbers from 0", bad.tolist())
     return average
@@ -178,5 +176,6 @@ def _take(
     if found is None:
         raise ValueError(f"{name}: there is no such tensor")
     expected = (dtype, [found.numel()] if shape is None else list(shape))
-    require((found.dtype, list(found.shape)) == expected, name, f"a tensor of {expected}", found)
+    of_file = (found.dtype, list(found.shape))
+    require(of_file == expected, name, f"a tensor of {expected}", of_file)
     return found
