@@ -36,5 +36,5 @@ def save_at(rank: int, kind: str, stop: int, folder: Path) -> None:
     model = attached()
     train(wrap(model, kind), model, range(stop))
     model.save_pretrained(
-        folder / f"by-{kind}", is_main_process=rank == 0, save_training_state=True
+        folder / f"by-{kind}", is_main_process=rank == 0, save_training_state=stop < STEPS or None
     )
