@@ -129,9 +129,9 @@ def runs() -> dict[Path, Content]:
 
 PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "rules": rule_pages,
-    "runs": runs,
     "schemas": schemas,
     "stubs": stubs,
+    "runs": runs,
     "speed": speed,
     "schedule": schedule,
     "scaling": scaling,

@@ -291,7 +291,7 @@ def save_at(rank: int, kind: str, stop: int, folder: Path, make: Callable[[], An
     model, wrapped, optimizer = prepare(kind, make)
     train(wrapped, model, range(stop), optimizer=optimizer)
     model.save_pretrained(
-        folder / f"by-{kind}", is_main_process=rank == 0, save_training_state=True
+        folder / f"by-{kind}", is_main_process=rank == 0, save_training_state=stop < STEPS or None
     )
 
 

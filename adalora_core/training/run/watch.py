@@ -325,11 +325,8 @@ def _singular_values(allocator: RankAllocator, index: int) -> torch.Tensor:
 
 def _nonzero_gradients(allocator: RankAllocator) -> int | torch.Tensor:
     """Return how many gradients of E are not zero; on a CPU one stands for all."""
-    gradients = [
-        local_part(values.grad)
-        for values in allocator.parameters()[1::3]
-        if values.grad is not None
-    ]
+    gradients = [values.grad for values in allocator.parameters()[1::3] if values.grad is not None]
     if gradients[0].device.type == "cpu":
-        return int(any(bool(each.any()) for each in gradients))
-    return torch.stack([*torch._foreach_norm(gradients)]).count_nonzero()  # noqa: SLF001
+        return int(any(bool(local_part(each).any()) for each in gradients))
+    norms = torch._foreach_norm([local_part(each) for each in gradients])  # noqa: SLF001
+    return torch.stack([*norms]).count_nonzero()
