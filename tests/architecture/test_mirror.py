@@ -25,6 +25,19 @@ PLACES = {
     "tests/ops/test_{}.py": "test",
     "benchmarks/bench_{}.py": "benchmark",
 }
+# The build files are checked in tests/packaging/test_sources.py.
+LISTS = {
+    "adalora_core/ops/__init__.py": "ops.{} import",
+    "adalora_core/reference/__init__.py": "reference.{} import",
+    "benchmarks/bench_core.py": '"{}",',
+    "csrc/bindings/bindings.hpp": "bind_{}(",
+    "csrc/bindings/cuda/module.cpp": "bind_{}(",
+    "csrc/bindings/module.cpp": "bind_{}(",
+    "tests/csrc/core_test.cpp": "test_{}();",
+    "tests/csrc/cuda/cuda_test.cpp": "test_{}();",
+    "tests/csrc/emulation/module.cpp": "bind_{}(",
+    "tests/ops/conftest.py": '"test_{}"',
+}
 
 
 JOINED_PLACES = [
@@ -42,6 +55,13 @@ def test_every_op_has_its_file_in_every_place(op: str, place: str) -> None:
     assert (ROOT / place.format(op)).is_file(), f"{PLACES[place]} of {op}"
 
 
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("file", LISTS)
+def test_every_op_is_in_every_list_of_ops(op: str, file: str) -> None:
+    entry = LISTS[file].format(op)
+    assert entry in (ROOT / file).read_text("utf-8"), f"{file} lacks {entry}"
+
+
 @pytest.mark.parametrize("op", JOINED)
 @pytest.mark.parametrize("place", JOINED_PLACES)
 def test_every_joined_op_has_its_file_in_every_place(op: str, place: str) -> None:
@@ -49,11 +69,12 @@ def test_every_joined_op_has_its_file_in_every_place(op: str, place: str) -> Non
 
 
 def test_the_list_of_ops_is_complete() -> None:
-    assert stems("adalora_core/reference", "*.py") == set(OPS)
-    assert stems("adalora_core/ops", "[!_]*.py") == {*OPS, *JOINED}
+    mend = "add the op to OPS, or its file in this folder (CONTRIBUTING.md, 'Add an op')"
+    assert stems("adalora_core/reference", "*.py") == set(OPS), mend
+    assert stems("adalora_core/ops", "[!_]*.py") == {*OPS, *JOINED}, mend
     for folder in ("csrc/bindings", "csrc/bindings/cuda"):
-        assert stems(folder, "bind_*.cpp") == {f"bind_{op}" for op in OPS}
-    assert stems("csrc/cuda", "*.cu") == {*OPS, "driver"}
+        assert stems(folder, "bind_*.cpp") == {f"bind_{op}" for op in OPS}, mend
+    assert stems("csrc/cuda", "*.cu") == {*OPS, "driver"}, mend
 
 
 def sources(folder: str) -> list[Path]:

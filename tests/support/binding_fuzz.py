@@ -135,7 +135,7 @@ def call(module: Module, chance: random.Random) -> str:
         module.binding(name)(*given, **named)
     except (TypeError, ValueError) as error:
         text = str(error)
-        assert NAMED.match(text), f"{name}: unclear message: {text}"
+        assert NAMED.match(text), f"{name} (is it in OPS?): unclear message: {text}"
         return "refused"
     return "accepted"
 
@@ -152,7 +152,9 @@ def main(seed: int, rounds: int, *file: str) -> None:
     every = {name for name in dir(core) if callable(getattr(core, name)) and name[0] != "_"}
     valid = module.valid_arguments()
     of_the_emulation = {"connect", "take_launch_count"} - {*valid}
-    assert {module.binding(name).__name__ for name in valid} == every - of_the_emulation
+    tested = {module.binding(name).__name__ for name in valid}
+    different = tested ^ (every - of_the_emulation)
+    assert not different, f"add to valid_arguments, or remove there: {sorted(different)}"
     for name, arguments in valid.items():
         module.binding(name)(*arguments)
     chance = random.Random(seed)  # noqa: S311 - reproducible, not secret
