@@ -56,10 +56,13 @@ class TestReport:
     ) -> None:
         titles = []
         monkeypatch.setattr(
-            "adalora_core.rank_report.report.draw_rank_heatmap",
-            lambda *_, title, **__: titles.append(title),
+            "adalora_core.rank_report.report.rank_heatmap",
+            lambda *_, title, **__: titles.append(title) or b"",
         )
-        (adapter / "adalora_state.json").write_text(json.dumps({"step": 35}))
+        metadata = {"adalora_state": json.dumps({"step": 35})}
+        header = json.dumps({"__metadata__": metadata}).encode()
+        state = len(header).to_bytes(8, "little") + header
+        (adapter / "adalora_state.0123456789abcdef.safetensors").write_bytes(state)
         assert main(["report", str(adapter)]) == 0
         expected = "adapter (step 36 of 100, 4 of 8 triplets)"
         assert titles == [f"Rank of each matrix: {expected}"]

@@ -282,7 +282,7 @@ def save_pretrained_at(rank: int, kind: str, stop: int, folder: Path) -> None:
     with torch.no_grad():
         wrapped.eval()(**mine(0))
     model.save_pretrained(
-        folder / f"by-{kind}", is_main_process=rank == 0, save_training_state=True
+        folder / f"by-{kind}", is_main_process=rank == 0, save_training_state=stop < STEPS or None
     )
 
 

@@ -161,8 +161,8 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 
 def save_pretrained(model: Any, folder: Path) -> None:
-    """Save as PEFT does."""
-    model.save_pretrained(folder)
+    """Save a checkpoint as scripts do."""
+    model.save_pretrained(folder, save_training_state=True)
 
 
 def from_pretrained(shape: Shape, folder: Path) -> Any:
@@ -231,7 +231,7 @@ def check_resuming(shape: Shape, way: Way, folder: Path, stops: list[int]) -> No
             resumed = load(shape, folder / str(step))
             assert_same(everything(resumed), everything(model))
             if save is save_pretrained:
-                resumed.save_pretrained(folder / "again")
+                save(resumed, folder / "again")
                 assert files_in(folder / "again") == files_in(folder / str(step))
             again = optimizer_of(resumed)
             again.load_state_dict(copy.deepcopy(optimizer.state_dict()))

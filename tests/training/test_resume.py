@@ -91,7 +91,7 @@ class TestFaultsThatWereFound:
     def stopped(self, shape: Shape, stop: int, folder: Path) -> Any:
         model = shape.model()
         train(model, optimizer_of(model), range(stop))
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, save_training_state=True)
         return model
 
     def test_the_kept_sets_of_two_dtypes(self, tmp_path: Path) -> None:
