@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.adapter_spec import AdapterSpec
+from adalora_core.contract.rules.runs import BUDGET_NOT_REACHED
 from adalora_core.errors import CheckpointError
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.training.adapter_file.commit import commit
@@ -22,6 +23,7 @@ from adalora_core.training.adapter_file.folder import (
     read_adapter,
 )
 from adalora_core.training.adapter_file.tensors import collect_tensors
+from adalora_core.training.run.findings import report
 from adalora_core.training.run_end import judge_end
 
 if TYPE_CHECKING:
@@ -56,7 +58,14 @@ def export_folder(source: str | os.PathLike[str], destination: str | os.PathLike
         ConfigError: its configuration breaks the contract.
         OSError: `destination` cannot be written; nothing was replaced.
     """
-    write_lora(read_adapter(source), destination, kernels={})
+    saved = read_adapter(source)
+    spec, paths = AdapterSpec.of(saved.config), saved.paths()
+    kept = sum(int(saved.tensors[f"{path}.lora_E"].shape[0]) for path in paths)
+    target = spec.target_r * len(paths)
+    if saved.config.rank_pattern is not None and kept > target:
+        seen = f"{str(source)!r} is exported with {kept} triplets, target {target}"
+        report({}, BUDGET_NOT_REACHED, seen)
+    write_lora(saved, destination, kernels={})
 
 
 def export_adapter(tuner: AdaLoraTuner, name: str, destination: str | os.PathLike[str]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import nn
 
-from adalora_core.training import checkpoints
+from adalora_core.training import saving
 from adalora_core.training.compaction import compact
 from adalora_core.training.configuration import checked_copy
 from adalora_core.training.forward_signature import class_with_signature_of
@@ -290,9 +290,7 @@ class AdaLoraModel(nn.Module):
             raise ValueError(f"save_pretrained: no adapter {unknown[0]!r}; there are {[*adapters]}")
         for name in selected:
             folder = Path(save_directory) / ("" if name == DEFAULT_ADAPTER else name)
-            checkpoints.save_adapter(
-                self.base_model, name, folder, save_training_state, is_main_process
-            )
+            saving.save_adapter(self.base_model, name, folder, save_training_state, is_main_process)
 
     def export_lora(
         self, save_directory: str | os.PathLike[str], adapter_name: str | None = None
@@ -353,7 +351,7 @@ class AdaLoraModel(nn.Module):
         autocast_adapter_dtype: bool = True,
     ) -> None:
         """Add an adapter from a folder, or give an existing adapter the values of the folder."""
-        checkpoints.load_adapter(
+        saving.load_adapter(
             self.base_model,
             model_id,
             adapter_name,

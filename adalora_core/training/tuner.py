@@ -271,7 +271,11 @@ class AdaLoraTuner(nn.Module):
             adapter.bind_total_step(total_step)
 
     def run_report(self) -> RunReport:
-        """Return what the run of the first trained adapter was; see `AdaLoraModel`."""
+        """Return what the run of the first trained adapter was; waits for a GPU.
+
+        Raises:
+            RunError: no active adapter is trainable.
+        """
         return report_of(self)
 
     def finalize(self) -> None:

@@ -115,6 +115,43 @@ def test_right_run_of_another_optimizer_is_quiet(library: str, kind: dict[str, A
 
 
 @pytest.mark.parametrize("library", OURS)
+def test_fused_optimizer_under_a_gradient_scaler_is_quiet(library: str) -> None:
+    model = make(library, TwoLayer()).train()
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30)
+    for step in range(STEPS):
+        loss = model(**two_layer_batch(step)).loss
+        scaler.scale(loss * 1e38 if step < 6 else loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        model.base_model.update_and_allocate(step)
+        optimizer.zero_grad()
+    assert model.run_report().nonfinite_steps > 0
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_steps_of_which_only_a_device_knows_whether_they_were_skipped_are_quiet(
+    library: str,
+) -> None:
+    class OnDevice(torch.optim.Optimizer):
+        found_inf = torch.ones((), device="meta")
+
+        def step(self, closure: Any = None) -> None:  # noqa: ARG002 - torch's signature
+            if not any(each.grad.isinf().any() for each in trained if each.grad is not None):
+                inner.step()
+
+    model = make(library, TwoLayer()).train()
+    trained = [each for each in model.parameters() if each.requires_grad]
+    inner = torch.optim.Adam(trained, lr=1e-2)
+    optimizer = OnDevice(trained, {})
+    for step in range(STEPS):
+        backward(model, step, float("inf") if step < 20 else 1.0)
+        optimizer.step()
+        model.base_model.update_and_allocate(step)
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("library", OURS)
 def test_lbfgs_with_a_closure_is_quiet(library: str) -> None:
     model = make(library, TwoLayer()).train()
     optimizer = torch.optim.LBFGS(
@@ -203,6 +240,23 @@ def test_copies_of_a_model_in_training_are_other_runs(library: str) -> None:
     model, _ = run_of(library, right, 12)
     for made in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # noqa: S301 - our own
         right(made.train(), optimizer_of(made), 12)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+def test_compiled_optimizer_breaks_no_graph_and_compiles_once() -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    model = make("adalora_core", TwoLayer()).train()
+    trained = [each for each in model.parameters() if each.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=1e-2)
+    compiled = torch.compile(optimizer.step, backend="eager")
+    for step in range(STEPS):
+        backward(model, step)
+        with torch._dynamo.config.patch(error_on_recompile=step > 2):
+            compiled()
+        model.update_and_allocate(step)
+        optimizer.zero_grad()
+    assert not torch._dynamo.utils.counters["graph_break"]
 
 
 def test_compiled_model_breaks_no_graph_and_compiles_once() -> None:

@@ -95,7 +95,7 @@ class TunerOverrides:
         return weighted_penalty(self)
 
     def run_report(self: Any) -> RunReport:
-        """Return what the run of the trained adapter was; see `AdaLoraModel.run_report`."""
+        """Return what the run of the trained adapter was; waits for a GPU."""
         return report_of(self)
 
     def finalize(self: Any) -> None:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 LONGEST_OVERFLOW = 50
 """Steps in a row that a gradient scaler may skip: it halves a scale of 65,536 each time."""
 
+FIRST_E = 1
+"""Index of the E of the first matrix among all factors."""
+
 CERTAIN = 3
 """Times until what may happen once is a fault."""
 
@@ -118,7 +121,8 @@ class RunWatch:
         if len(self._held) < 3 * len(allocator.matrices):
             self._held |= held
             self._judge_optimizer(optimizer, allocator, held)
-        if not held:
+        if FIRST_E not in held:
+            # Several optimizers may share the factors: one of them counts the steps.
             return
         self._is_uncertain |= skipped is None
         if skipped is None:
