@@ -6,6 +6,7 @@ import codecs
 import errno
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.text import problems
@@ -37,6 +38,11 @@ _MARKS = (
 def format_of(name: str | os.PathLike[str]) -> Format:
     """Return the format of a file by its suffix; JSON for any other suffix."""
     return SUFFIXES.get(os.path.splitext(name)[1].lower(), "json")  # noqa: PTH122 - many files
+
+
+def is_inside(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:
+    """Return whether a path is in a folder, after all links of both."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def open_regular_file(path: str | os.PathLike[str]) -> int:
