@@ -55,7 +55,9 @@ def _run(command: str, arguments: Sequence[str]) -> int:
 
         print_text(f"adalora-core {adalora_core.__version__}\n")
         return FINE
-    unknown = f"adalora: unknown command {command!r}\n\n" if command else ""
+    from adalora_core.contract.reports.escaping import visible
+
+    unknown = f"adalora: unknown command {visible(repr(command))}\n\n" if command else ""
     print_text(f"{unknown}{_usage()}\n", to_stderr=True)
     return CANNOT_RUN
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import errno
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.cli.check_options import parse
 from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
 from adalora_core.cli.failing import fail
-from adalora_core.cli.files import STDIN, Target, targets
+from adalora_core.cli.files import STDIN, Target, link_out, targets
 from adalora_core.cli.output import (
     is_terminal,
     parse_output_file,
@@ -26,7 +27,7 @@ from adalora_core.contract.pipeline.options import CheckOptions, parse_version
 from adalora_core.contract.pipeline.selection import Selection
 from adalora_core.contract.reports import Outcome, render
 from adalora_core.contract.reports.escaping import visible
-from adalora_core.contract.reports.summary import fixing_lines
+from adalora_core.contract.reports.summary import fixing_lines, settings_lines
 from adalora_core.contract.text.limits import Limits
 from adalora_core.contract.text.places import from_pointer
 from adalora_core.contract.text.reading import read_bytes
@@ -46,6 +47,9 @@ def run(argv: Sequence[str]) -> int:
     try:
         options = parse(argv)
         job = _Job.of(options)
+        if options.project.problem is not None:
+            job.failed = True
+            _fail(options.project.problem)
         files = [parse_output_file(setting) for setting in options.output_file]
     except (OSError, ValueError) as error:
         return _fail(error)
@@ -72,9 +76,19 @@ def run(argv: Sequence[str]) -> int:
     if options.diff:
         preview = dataclasses.replace(outcome, reports=tuple(job.previews), fixing=True)
         lines = fixing_lines(preview, "would fix") or ["would fix nothing"]
+        lines += settings_lines(outcome)
         print(*lines, sep="\n", file=sys.stderr)
         return FINDINGS if any(report.fixed for report in job.previews) else FINE
     return FINDINGS if outcome.failed and not options.exit_zero else FINE
+
+
+def _tree_of_policy(options: Namespace) -> Path | None:
+    """Return the folder that holds all files of a policy; None: the user named one elsewhere."""
+    if options.policy == options.project.defaults.get("policy"):
+        folder: Path = options.project.folder
+        return folder
+    here, path = Path.cwd(), Path(os.path.abspath(options.policy))  # noqa: PTH100 - keeps links
+    return here if path.is_relative_to(here) else None
 
 
 def _fail(error: Exception | str) -> int:
@@ -99,7 +113,7 @@ class _Job:
         if options.policy is not None:
             from adalora_core.contract.pipeline.policy import load_policy
 
-            policy = load_policy(Path(options.policy))
+            policy = load_policy(Path(options.policy), _tree_of_policy(options))
         check = CheckOptions(
             options.runtime,
             options.strict_keys,
@@ -121,14 +135,22 @@ class _Job:
         """Check every file; report one that cannot be read at once and go on with the others."""
         reports = []
         searched = set()
-        for target in targets(self.options.paths, self.options.exclude):
+        follow = self.options.follow_links
+        for target in targets(self.options.paths, self.options.exclude, follow):
+            if target.problem is not None:
+                self.failed |= not target.may_pass
+                _fail(target.problem)
+                continue
             if not target.was_named:
                 searched.add(target.name)
             try:
                 report = self._report(target)
-            except OSError as error:
+            except PolicyError:
+                raise
+            except Exception as error:  # noqa: BLE001 - one bad file never ends the run
                 self.failed = True
-                _fail(error)
+                is_expected = isinstance(error, OSError)
+                _fail(error if is_expected else f"{target.name}: not checked: {error!r}")
                 continue
             if report is None:
                 self.skipped += 1
@@ -140,6 +162,8 @@ class _Job:
             colour=wants_colour(self.options.color),
             fail_level=self.options.fail_level,
             fixing=self.options.fix,
+            settings_file=self.options.project.file,
+            settings=self.options.project.values,
         )
 
     def _report(self, target: Target) -> Report | None:
@@ -177,6 +201,8 @@ class _Job:
             from adalora_core.cli.rewriting import rewrite
 
             try:
+                if not self.options.follow_links and (problem := link_out(name)):
+                    raise problem
                 rewrite(name, raw, better.document.raw, self.inspector.check.limits)
             except OSError as error:
                 self.failed = True

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from adalora_core.cli.settings import project_settings
+from adalora_core.cli.arguments import Parser
+from adalora_core.cli.settings import Settings, project_settings, read_settings
 from adalora_core.contract.fields.block import Layout
 from adalora_core.contract.fields.table import Runtime
 from adalora_core.contract.findings import SEVERITIES
@@ -15,6 +16,9 @@ from adalora_core.contract.text.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+NAMES_AFTER_DASHES = "--names-after-dashes"
+"""The option of hooks; a program that adds names of files calls the command with it."""
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -25,30 +29,53 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         SystemExit: the arguments are wrong (exit code 2) or ask for help (0).
     """
     parser = _parser()
-    isolated, _ = _isolation().parse_known_args(argv)
-    if not isolated.isolated:
-        parser.set_defaults(**project_settings(Path.cwd()))
+    if NAMES_AFTER_DASHES in argv and "--" not in argv:
+        parser.error(_without_dashes(argv))
+    source, _ = _source_of_settings().parse_known_args(argv)
+    project = Settings()
+    if source.settings is not None:
+        project = read_settings(Path(source.settings).absolute(), Path.cwd())
+    elif not source.isolated:
+        project = project_settings(Path.cwd())
+    parser.set_defaults(**project.defaults, project=project)
     options = parser.parse_args(argv)
     if options.unsafe_fixes and not (options.fix or options.diff):
         parser.error("--unsafe-fixes has no effect alone: add --fix or --diff")
     return options
 
 
-def _isolation() -> argparse.ArgumentParser:
-    """Return a parser of `--isolated`, which decides on the defaults of all other options."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument(
+def _without_dashes(argv: Sequence[str]) -> str:
+    """Explain how the configuration of a hook keeps names of files from being options."""
+    arguments = list(argv[argv.index(NAMES_AFTER_DASHES) + 1 :])
+    names = [index for index, each in enumerate(arguments) if Path(each).exists()]
+    args = ", ".join([*arguments[: min(names, default=0)], "--"])
+    return (
+        "the args of the hook do not end with --, so the name of a file could be an option; "
+        f"write args: [{args}]"
+    )
+
+
+def _source_of_settings() -> Parser:
+    """Return a parser of the options that decide on the defaults of all other options."""
+    parser = Parser(add_help=False)
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
         "--isolated", action="store_true", help="do not read [tool.adalora] of pyproject.toml"
+    )
+    source.add_argument(
+        "--settings",
+        metavar="FILE",
+        help="read [tool.adalora] of this file, and not of the nearest pyproject.toml",
     )
     return parser
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="adalora check",
         description="Check AdaLoRA configurations in JSON, YAML and TOML files.",
         epilog="exit code: 0 no finding at or above the fail level, 1 findings, 2 could not run",
-        parents=[_isolation()],
+        parents=[_source_of_settings()],
     )
     parser.add_argument(
         "paths",
@@ -111,6 +138,17 @@ def _add_search_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--stdin-filename", metavar="NAME", help="the name that reports show for -")
     group.add_argument(
         "--exclude", action="append", default=[], metavar="GLOB", help="ignore matching files"
+    )
+    group.add_argument(
+        "--follow-links",
+        action=argparse.BooleanOptionalAction,
+        help="follow links out of the checked folders, also to fix files; with --no-follow-links "
+        "not even links that are arguments (default: only those, and only to read)",
+    )
+    group.add_argument(
+        NAMES_AFTER_DASHES,
+        action="store_true",
+        help="for hooks: refuse to run unless -- precedes the names of the files",
     )
     group.add_argument(
         "--ignore-unmatched", action="store_true", help="accept named files without AdaLoRA"

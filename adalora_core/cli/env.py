@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.util
 import os
@@ -12,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adalora_core.cli.arguments import Parser
 from adalora_core.cli.exit_codes import CANNOT_RUN, FINE
 from adalora_core.cli.output import print_text
 from adalora_core.errors import BackendUnavailableError
@@ -30,7 +30,7 @@ LABEL_WIDTH = 14
 
 def run(argv: Sequence[str]) -> int:
     """Print the environment; return 2 if the compiled core is broken, else 0."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="adalora env", description="Print versions and backends, and why a backend is missing."
     )
     parser.parse_args(argv)

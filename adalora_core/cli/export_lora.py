@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import TYPE_CHECKING
 
+from adalora_core.cli.arguments import Parser
 from adalora_core.cli.exit_codes import FINE
 from adalora_core.cli.failing import fail
+from adalora_core.contract.reports.escaping import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def run(argv: Sequence[str]) -> int:
     """Run `adalora export-lora ADAPTER_DIR OUT` and return the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="adalora export-lora",
         description="Write a saved AdaLoRA adapter as a LoRA adapter with the same outputs. The "
         "base model is not needed. For adapted convolutions call AdaLoraModel.export_lora instead.",
@@ -36,5 +37,5 @@ def run(argv: Sequence[str]) -> int:
         export_folder(arguments.adapter, arguments.out)
     except (AdaLoraError, OSError) as error:
         return fail("export-lora", error)
-    print(f"wrote a LoRA adapter to {arguments.out}")
+    print(f"wrote a LoRA adapter to {visible(arguments.out)}")
     return FINE

@@ -9,7 +9,9 @@ from adalora_core.cli.exit_codes import CANNOT_RUN
 
 def fail(command: str, error: Exception | str) -> int:
     """Print why `adalora COMMAND` could not run, and return the exit code 2."""
-    print(f"adalora {command}: {_one_line(error)}", file=sys.stderr)
+    from adalora_core.contract.reports.escaping import visible
+
+    print(f"adalora {visible(command)}: {visible(_one_line(error))}", file=sys.stderr)
     return CANNOT_RUN
 
 

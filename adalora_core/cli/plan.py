@@ -6,9 +6,11 @@ import argparse
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from adalora_core.cli.arguments import Parser
 from adalora_core.cli.exit_codes import FINDINGS, FINE
 from adalora_core.cli.failing import fail
 from adalora_core.cli.output import print_text
@@ -19,6 +21,7 @@ from adalora_core.contract.plan import costs as weights_costs
 from adalora_core.contract.plan.matching import match
 from adalora_core.contract.plan.modules import read_model
 from adalora_core.contract.plan.plan import MANY_MATRICES, as_dict, as_text, plan_of
+from adalora_core.contract.reports.escaping import visible
 from adalora_core.contract.text import read
 from adalora_core.contract.text.formats import FORMATS
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
@@ -81,13 +84,16 @@ def _show(block: Block, options: argparse.Namespace) -> int:
             print_text("\n" + _costs_text(block, plan, matched, model))
     if picture is not None:
         write_file(Path(options.plot), picture)
-        print(f"wrote {options.plot}", file=sys.stderr)
+        print(f"wrote {visible(options.plot)}", file=sys.stderr)
     return FINE
 
 
 def _costs_text(block: Block, plan: Plan, matched: Matched, model: BaseModel) -> str:
     costs = weights_costs.costs_of(block, plan, matched, model)
-    return weights_costs.as_text(costs, matched, model, plan)
+    # Names come from the weights.
+    matrices = tuple(replace(each, path=visible(each.path)) for each in matched.matrices)
+    shown = replace(matched, matrices=matrices, notes=tuple(map(visible, matched.notes)))
+    return weights_costs.as_text(costs, shown, model, plan)
 
 
 def _json(file: str, entries: dict[str, object]) -> str:
@@ -109,11 +115,11 @@ def _problems_text(block: Block, matched: Matched, options: argparse.Namespace) 
         return _json(options.file, {"problems": problems})
     lines = []
     for problem in problems:
-        place = f"{options.file} ({problem['pointer'] or '/'})"
+        place = visible(f"{options.file} ({problem['pointer'] or '/'})")
         lines += [
-            f"error: {problem['message']}",
-            f"  --> {place}, matched against {options.weights}",
-            f"  hint: {problem['hint']}",
+            f"error: {visible(problem['message'])}",
+            f"  --> {place}, matched against {visible(options.weights)}",
+            f"  hint: {visible(problem['hint'])}",
             "",
         ]
     return "\n".join(lines)
@@ -156,7 +162,7 @@ def _matrices(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="adalora plan",
         description="Show the phases, the allocations and the budget curve of a configuration.",
         epilog="exit code: 0 plan printed, 1 configuration has errors or does not fit the weights, "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adalora_core.cli.arguments import Parser
 from adalora_core.cli.exit_codes import FINE
 from adalora_core.cli.failing import fail
+from adalora_core.contract.reports.escaping import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def run(argv: Sequence[str]) -> int:
     """Run `adalora report ADAPTER_DIR [--output DIR]` and return the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="adalora report",
         description="Write rank_heatmap.png and rank_report.md for a saved adapter. Only "
         "adapter_config.json and the step of an unfinished run are read.",
@@ -44,5 +45,5 @@ def run(argv: Sequence[str]) -> int:
     except (AdaLoraError, OSError, ValueError) as error:
         return fail("report", error)
     for path in written:
-        print(f"wrote {path}")
+        print(f"wrote {visible(str(path))}")
     return FINE

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adalora_core.cli.arguments import Parser
 from adalora_core.cli.exit_codes import FINE
 from adalora_core.cli.failing import fail
 from adalora_core.cli.output import print_text
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 def run(argv: Sequence[str]) -> int:
     """Run `adalora rule [CODE|NAME]` and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="adalora rule", description="Explain one rule, or list them all."
-    )
+    parser = Parser(prog="adalora rule", description="Explain one rule, or list them all.")
     parser.add_argument("rule", nargs="?", metavar="CODE", help="a code such as ADA202, or a name")
     parser.add_argument(
         "--write",

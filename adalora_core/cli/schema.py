@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adalora_core.cli.arguments import Parser
 from adalora_core.cli.exit_codes import FINDINGS, FINE
 from adalora_core.cli.failing import fail
 from adalora_core.cli.output import print_text
+from adalora_core.contract.reports.escaping import visible
 from adalora_core.contract.schemas.config import DRAFTS, config_schema, to_text
 from adalora_core.contract.schemas.editor import editor_schema
 from adalora_core.contract.schemas.report import report_schema_text
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
 
 def run(argv: Sequence[str]) -> int:
     """Run `adalora schema ...` and return the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="adalora schema", description="Print the JSON Schema of an AdaLoRA configuration."
     )
     parser.add_argument(
@@ -57,12 +59,13 @@ def run(argv: Sequence[str]) -> int:
         return fail("schema", error)
     except UnicodeDecodeError as error:
         return fail("schema", f"{options.check}: {error}")
+    name = visible(options.check)
     if committed == text:
-        print(f"{options.check} is up to date")
+        print(f"{name} is up to date")
         return FINE
     print(
-        f"{options.check} differs from the schema of this version; regenerate it with: "
-        f"adalora schema {_arguments(options)} > {options.check}"
+        f"{name} differs from the schema of this version; regenerate it with: "
+        f"adalora schema {_arguments(options)} > {name}"
     )
     return FINDINGS
 

@@ -1,15 +1,18 @@
-"""Read a project's defaults of `adalora check`: `[tool.adalora]` in the nearest pyproject.toml."""
+"""Read a project's defaults of `adalora check`: the table `[tool.adalora]` of pyproject.toml."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
 
 from adalora_core.contract.fields.table import Runtime
 from adalora_core.contract.findings import SEVERITIES
 from adalora_core.contract.reports import FORMATS
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from adalora_core.contract.text import decode
+from adalora_core.contract.text.limits import DEFAULT_LIMITS
+from adalora_core.contract.text.problems import LIMIT_EXCEEDED
+from adalora_core.contract.text.reading import is_inside, read_bytes
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "output-format": FORMATS,
@@ -29,49 +32,103 @@ _TYPES: dict[str, type] = {
 }
 
 
-def project_settings(folder: Path) -> dict[str, Any]:
-    """Return the defaults that the nearest pyproject.toml at or above `folder` sets.
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of a project.
+
+    Args:
+        file: the name of the file; None: there are no settings.
+        values: the section as it is written.
+        defaults: the defaults of the options that follow.
+        folder: the folder that holds the policy and all files that it refers to.
+        problem: the reason why the settings of the file are not used.
+    """
+
+    file: str | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+    problem: str | None = None
+
+
+def project_settings(folder: Path) -> Settings:
+    """Return the settings in the nearest pyproject.toml at or above `folder`.
 
     A key is a long option without its dashes. A relative `policy`, and a pattern that names a
     folder, start at the folder of pyproject.toml.
 
     Raises:
+        OSError: the file cannot be read.
         ValueError: the file is not TOML, or the section holds an unknown key or a wrong value.
     """
     for place in (folder, *folder.parents):
         file = place / "pyproject.toml"
         if file.is_file():
-            return _read(file)
-    return {}
+            if not is_inside(file, place):
+                raise ValueError(f"{file}: settings are not read through a link out of the project")
+            return read_settings(file, place)
+    return Settings()
 
 
-def _read(file: Path) -> dict[str, Any]:
-    text = file.read_bytes()
-    if b"adalora" not in text:
+def read_settings(file: Path, folder: Path) -> Settings:
+    """Return the settings in a file; a pattern that names a folder starts at `folder`.
+
+    A file beyond the limits of a document is a problem of the result, and not an error: it must
+    not keep other files from being checked.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: as `project_settings`.
+    """
+    raw = read_bytes(file, DEFAULT_LIMITS)
+    if b"adalora" not in raw:
         # Most projects have no such section, and the parser is slow to import.
-        return {}
-    import tomllib
-
-    try:
-        tools = tomllib.loads(text.decode("utf-8")).get("tool")
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
+        return Settings()
+    document = decode(raw, "toml", DEFAULT_LIMITS)
+    for problem in document.problems:
+        if problem.code == LIMIT_EXCEEDED:
+            return Settings(problem=f"{file}: {problem.message}; its settings are not used")
+        raise ValueError(f"{file}: {_with_position(problem.message, document.text)}")
+    tools = document.value.get("tool")
     section = tools.get("adalora", {}) if isinstance(tools, dict) else {}
     if not isinstance(section, dict):
         message = f"{file}: tool.adalora: expected a table, got {section!r}"
         raise ValueError(message)  # noqa: TRY004 - the file is wrong, not a caller
     for key, value in section.items():
         _check(file, key, value)
+    if not section:
+        return Settings()
+    return Settings(_shown(file), section, _defaults(section, file.parent, folder), file.parent)
+
+
+def _with_position(message: str, text: str) -> str:
+    """Return the parser's own message, which names line and column, if it refuses the text."""
+    import tomllib
+
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        return str(error)
+    return message
+
+
+def _shown(file: Path) -> str:
+    """Return the name of a file from the working folder, if it is inside of that."""
+    here = Path.cwd()
+    return str(file.relative_to(here) if file.is_relative_to(here) else file)
+
+
+def _defaults(section: dict[str, Any], beside: Path, folder: Path) -> dict[str, Any]:
     settings = {key.replace("-", "_"): value for key, value in section.items()}
     if "exclude" in settings:
-        settings["exclude"] = [_anchored(pattern, file.parent) for pattern in settings["exclude"]]
+        settings["exclude"] = [_anchored(pattern, folder) for pattern in settings["exclude"]]
     if "per_file_ignores" in settings:
         settings["per_file_ignores"] = [
-            f"{_anchored(pattern, file.parent)}:{','.join(words)}"
+            f"{_anchored(pattern, folder)}:{','.join(words)}"
             for pattern, words in settings["per_file_ignores"].items()
         ]
     if "policy" in settings:
-        settings["policy"] = str(file.parent / settings["policy"])
+        settings["policy"] = str(beside / settings["policy"])
     return settings
 
 

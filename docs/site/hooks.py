@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 DOCS = "docs"
 # Pages of the navigation that are not under docs/.
-OUTSIDE = ("CHANGELOG.md", "CONTRIBUTING.md")
+OUTSIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 SHOWN = {".py": "python", ".cpp": "cpp", ".hpp": "cpp", ".cu": "cuda", ".toml": "toml"}
 LINK = re.compile(r"(\]\()(?!\w+:|#)([^)#\s]+)")
 

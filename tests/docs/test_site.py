@@ -132,7 +132,14 @@ def test_style_sheets_load_nothing_from_another_host(site):
 
 
 def test_build_fails_for_broken_links_and_names_each(site, tmp_path):  # noqa: ARG001 - skips with it
-    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "adalora_core", "benchmarks", "examples"):
+    for name in (
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "adalora_core",
+        "benchmarks",
+        "examples",
+    ):
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copy(ROOT / "mkdocs.yml", tmp_path)
     shutil.copytree(ROOT / "docs", tmp_path / "docs")

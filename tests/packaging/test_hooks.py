@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
 
@@ -95,3 +96,49 @@ def test_hooks_tried_on_a_project_report_its_fault_and_pass_what_is_sound(
     assert "ADA301" in everywhere
     assert "1 error" in everywhere
     assert "notes.txt" not in shown.split("=" * 79)[-1]
+
+
+CONFIGURATION = """\
+repos:
+  - repo: {repo}
+    rev: {rev}
+    hooks:
+      - id: adalora-check-all
+        name: default
+      - id: adalora-check-all
+        name: closed
+        args: [--fail-level, warning, --]
+      - id: adalora-check-all
+        name: open
+        args: [--fail-level, warning]
+"""
+
+
+def test_names_of_committed_files_are_not_options_of_a_hook(clone, git, run_command, tmp_path):
+    folder = tmp_path / "hostile"
+    folder.mkdir()
+    wrong = json.dumps(SOUND | {"deltaT": 0})
+    names = ("--exclude=bad.json", "--output-file=json=x.json", "--exit-zero.json")
+    texts = dict.fromkeys(names, "{}") | {"bad.json": wrong, "x.json": json.dumps(SOUND)}
+    rev = git(clone, "rev-parse", "HEAD").strip()
+    texts[".pre-commit-config.yaml"] = CONFIGURATION.format(repo=clone, rev=rev)
+    # A Python of the checkout would run this.
+    texts["adalora_core.py"] = "raise SystemExit('imported')\n"
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    done = run_command(
+        sys.executable, "-I", "-m", "pre_commit", "run", "--all-files", "--color=never",
+        folder=folder,
+        PRE_COMMIT_HOME=str(tmp_path / "home"), PYTHONPATH=".", **IDENTITY,
+    )  # fmt: skip
+    shown = done.stdout + done.stderr
+    parts = re.split(r"^(?:default|closed|open)\.{3}", shown, flags=re.MULTILINE)
+    _, default, closed, open_ = parts
+    for part in (default, closed):
+        assert "bad.json:1:" in part
+        assert "ADA204" in part
+    assert "write args: [--fail-level, warning, --]" in open_
+    assert (folder / "x.json").read_text() == texts["x.json"]
+    assert "imported" not in shown

@@ -7,19 +7,16 @@ import json
 import re
 import shutil
 import sys
-from pathlib import Path
 
 import npm_packages
 import pytest
 import yaml
 from contract_reports import gitlab_issues, junit_suites
+from pipeline_steps import ACTION, BASH, EXAMPLES, ROOT, environment_of, gitlab_job
 from programs import output_of, output_of_python, run_python
 
 from adalora_core.contract.rules.base import SOUND
 
-ROOT = Path(__file__).parents[2]
-EXAMPLES = ROOT / "examples" / "ci"
-ACTION = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
 PAGE = (ROOT / "docs" / "pipelines.md").read_text("utf-8")
 SCHEMAS = {
     ROOT / "action.yml": "vendor.github-actions",
@@ -131,10 +128,7 @@ def test_page_shows_the_examples_and_the_inputs_of_the_action():
 
 
 def _shell(run_command, script, folder, **environment):
-    return run_command(
-        "bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script, folder=folder,
-        **environment,
-    )  # fmt: skip
+    return run_command(*BASH, script, folder=folder, **environment)
 
 
 @pytest.fixture
@@ -162,12 +156,7 @@ def test_steps_of_the_action_install_check_and_hand_on_what_was_found(
     }
 
     def run(step, **inputs):
-        given = {name: each["default"] for name, each in ACTION["inputs"].items()} | inputs
-        known = values | {f"inputs.{name}": value for name, value in given.items()}
-        environment = {
-            name: re.sub(r"\$\{\{ (.*?) \}\}", lambda found: known[found[1]], value)
-            for name, value in step["env"].items()
-        }
+        environment = environment_of(step, values, inputs)
         outputs.write_text("")
         done = _shell(run_command, step["run"], project, **environment, **runner, **no_compiler)
         return done, dict(line.split("=", 1) for line in outputs.read_text().splitlines())
@@ -197,7 +186,7 @@ def test_steps_of_the_action_install_check_and_hand_on_what_was_found(
 def test_script_of_the_gitlab_job_writes_the_reports_that_it_hands_over(
     run_command, pure_wheel, project
 ):
-    (job,) = yaml.safe_load((EXAMPLES / "gitlab-ci.yml").read_text("utf-8")).values()
+    job = gitlab_job()
     variables = job["variables"] | {"ADALORA_REQUIREMENT": str(pure_wheel)}
     done = _shell(run_command, "\n".join(job["script"]), project, **variables)
     assert done.returncode == 1, done.stderr

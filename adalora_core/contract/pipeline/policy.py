@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 import pathlib
 import re
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from adalora_core.contract.fields.value_kinds import name_of_value
 from adalora_core.contract.rules.base import Finding
 from adalora_core.contract.rules.policy import POLICY
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
+from adalora_core.contract.text.reading import is_inside
 from adalora_core.errors import PolicyError
 
 if TYPE_CHECKING:
@@ -58,17 +60,21 @@ class Policy:
     Args:
         schema: a JSON Schema; `$schema` names its draft, 2020-12 without one.
         base: the address for relative references.
+        tree: the folder that holds every file of a reference; None: files are anywhere.
 
     Raises:
         PolicyError: the schema is not valid, or a reference in it has no target.
     """
 
-    def __init__(self, schema: Any, base: str = "urn:adalora:policy") -> None:
+    def __init__(
+        self, schema: Any, base: str = "urn:adalora:policy", tree: pathlib.Path | None = None
+    ) -> None:
         _check_schema(schema)
         resource = _resource(copy.deepcopy(schema))
         address = urljoin(base, resource.id() or "")
         # The stubs lack this argument; without it the library would use the network.
-        files = referencing.Registry(retrieve=_read_reference)  # type: ignore[call-arg]
+        retrieve = functools.partial(_read_reference, tree)
+        files = referencing.Registry(retrieve=retrieve)  # type: ignore[call-arg]
         registry = SPECIFICATIONS.combine(files).with_resource(address, resource)
         try:
             _follow(resource, registry.resolver(address), set())
@@ -97,20 +103,26 @@ class Policy:
             yield from _findings(block, each)
 
 
-def load_policy(path: PathLike[str]) -> Policy:
+def load_policy(path: PathLike[str], tree: pathlib.Path | None = None) -> Policy:
     """Read a policy from a JSON, YAML or TOML file.
+
+    Args:
+        path: the file.
+        tree: the folder that holds this file and all files that it refers to; None: any folder.
 
     Raises:
         OSError: the file cannot be read.
         PolicyError: the file does not hold a valid JSON Schema.
     """
     try:
-        return Policy(_read(path), pathlib.Path(path).absolute().as_uri())
+        return Policy(_read(path, tree), pathlib.Path(path).absolute().as_uri(), tree)
     except PolicyError as error:
         raise PolicyError(f"{path}: {error}") from None
 
 
-def _read(path: str | PathLike[str]) -> Any:
+def _read(path: str | PathLike[str], tree: pathlib.Path | None) -> Any:
+    if tree is not None and not is_inside(path, tree):
+        raise PolicyError(f"the file is outside of {tree}: a message would show its values")
     document = text.read(path, DEFAULT_LIMITS)
     if document.problems:
         problem = document.problems[0]
@@ -121,14 +133,14 @@ def _read(path: str | PathLike[str]) -> Any:
     return document.value
 
 
-def _read_reference(uri: str) -> Any:
+def _read_reference(tree: pathlib.Path | None, uri: str) -> Any:
     parts = urlsplit(uri)
     if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
         raise PolicyError(
             "only files are read, nothing from a network; a relative reference starts from $id "
             "if there is one, else from the policy's own file"
         )
-    schema = _read(url2pathname(parts.path))
+    schema = _read(url2pathname(parts.path), tree)
     _check_schema(schema)
     return _resource(schema)
 

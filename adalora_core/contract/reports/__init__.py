@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.findings import SEVERITIES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from adalora_core.contract.findings import Checked, Severity
 
 _MODULES = {
@@ -34,6 +36,8 @@ class Outcome:
         colour: whether to write colours.
         fail_level: the mildest severity that makes the run fail.
         fixing: whether fixes were requested; the text then mentions what is not fixed.
+        settings_file: the file of the project's settings; None: no settings were used.
+        settings: the settings that this file holds.
     """
 
     reports: tuple[Checked, ...]
@@ -41,6 +45,8 @@ class Outcome:
     colour: bool = False
     fail_level: Severity = "error"
     fixing: bool = False
+    settings_file: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def failing(self) -> tuple[Severity, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.reports.escaping import visible
-from adalora_core.contract.reports.summary import fixing_lines, place, summary
+from adalora_core.contract.reports.summary import fixing_lines, place, settings_lines, summary
 
 if TYPE_CHECKING:
     from adalora_core.contract.reports import Outcome
@@ -18,4 +18,5 @@ def render(outcome: Outcome) -> str:
         for report in outcome.reports
         for d in report.diagnostics
     ]
-    return "\n".join([*lines, summary(outcome), *fixing_lines(outcome)]) + "\n"
+    lines += [summary(outcome), *fixing_lines(outcome), *settings_lines(outcome)]
+    return "\n".join(lines) + "\n"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
-# Control characters, bidirectional overrides, line separators and lone surrogates.
+# Control characters, bidirectional overrides, line separators and lone surrogates. Services obey
+# commands such as ##[group] and ##vso[task] anywhere in a line of a log.
 _HOSTILE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+    r"|#(?=#\w*\[)"
 )
 LONGEST = 500
 """Largest number of characters of a message that are shown."""
@@ -25,4 +27,6 @@ def visible(text: str, longest: int | None = LONGEST) -> str:
 
 
 def _escape(match: re.Match[str]) -> str:
+    if match.group() == "#":
+        return r"\x23"
     return match.group().encode("unicode_escape", "backslashreplace").decode("ascii")

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.reports.escaping import visible
-from adalora_core.contract.reports.summary import fixing_lines, option_of, place, summary
+from adalora_core.contract.reports.summary import (
+    fixing_lines,
+    option_of,
+    place,
+    settings_lines,
+    summary,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +37,7 @@ def render(outcome: Outcome) -> str:
             lines += _diagnostic(report, diagnostic, paint)
             lines.append("")
     has_findings = bool(lines)
-    lines += [summary(outcome), *fixing_lines(outcome)]
+    lines += [summary(outcome), *fixing_lines(outcome), *settings_lines(outcome)]
     if has_findings:
         lines.append("'adalora rule CODE' explains a finding")
     return "\n".join(lines) + "\n"

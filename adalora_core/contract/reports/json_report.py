@@ -34,6 +34,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
             "skipped": outcome.skipped,
             "suppressed": sum(len(report.suppressed) for report in outcome.reports),
         },
+        "settings": {"file": outcome.settings_file, "values": dict(outcome.settings)},
         "reports": [
             {
                 "source": report.source,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 NO_NAME = "<config>"
 """The name of a source that is not a file."""
+LONGEST_SETTING = 100
+"""Largest number of characters of one setting that are shown."""
 
 
 def place(report: Checked, span: Span | None) -> str:
@@ -44,6 +47,17 @@ def summary(outcome: Outcome) -> str:
     if outcome.skipped:
         line += f"; skipped {_plural(outcome.skipped, 'file')} without AdaLoRA"
     return line
+
+
+def settings_lines(outcome: Outcome) -> list[str]:
+    """Return one line on the project's settings, if there are any: a change may weaken them."""
+    if outcome.settings_file is None:
+        return []
+    shown = [
+        f"{visible(key)} = {visible(json.dumps(value), LONGEST_SETTING)}"
+        for key, value in sorted(outcome.settings.items())
+    ]
+    return [f"settings of {visible(outcome.settings_file)}: {', '.join(shown)}"]
 
 
 def option_of(fix: Fix) -> str:

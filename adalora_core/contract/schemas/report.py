@@ -61,6 +61,7 @@ def report_schema() -> dict[str, Any]:
                         count,
                     )
                 ),
+                "settings": _object({"file": text_or_null, "values": {"type": "object"}}),
                 "reports": {
                     "type": "array",
                     "items": _object(

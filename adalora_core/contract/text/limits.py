@@ -45,4 +45,15 @@ class Limits:
         return dataclasses.replace(cls(), **changes)
 
 
+MOST_DIGITS = 4300
+"""Largest number of digits of an integer, and of characters of any number: Python's own limit for
+the conversion of decimal integers. A longer integer of another base could not even be printed."""
+
+
+def has_too_many_digits(number: int) -> bool:
+    """Return whether Python refuses to print an integer."""
+    return abs(number) >= _FIRST_TOO_LONG
+
+
+_FIRST_TOO_LONG: int = 10**MOST_DIGITS
 DEFAULT_LIMITS = Limits()

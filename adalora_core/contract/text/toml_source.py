@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from adalora_core.contract.text import problems
 from adalora_core.contract.text.document import Document
-from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
+from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits, has_too_many_digits
 from adalora_core.contract.text.problems import Problem
 from adalora_core.contract.text.toml_places import places
 from adalora_core.contract.text.tree import TreeLocator
@@ -39,8 +39,9 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
         number = re.search(r"\d{4300,}", text.replace("_", ""))
         message = "an integer has too many digits" if number else "a value is out of Python's range"
         return _fail(document, _limit(message))
-    if _is_too_deep(document.value, limits.depth):
-        return _fail(document, _limit(f"the document is nested deeper than {limits.depth} levels"))
+    excess = _excess(document.value, limits.depth)
+    if excess is not None:
+        return _fail(document, _limit(excess))
     document.locator = _LazyLocator(text)
     return document
 
@@ -68,17 +69,21 @@ def _explained(document: Document, problem: str) -> Problem:
     return Problem(code, message, offset=min(offset, len(document.text)))
 
 
-def _is_too_deep(value: Any, depth: int) -> bool:
+def _excess(value: Any, depth: int) -> str | None:
+    """Return how the values exceed a limit, or None."""
     level = [value]
     for _ in range(depth + 1):
         inner: list[Any] = []
         for node in level:
             entries = node.values() if isinstance(node, dict) else node
             inner += [entry for entry in entries if isinstance(entry, (dict, list))]
+            # Python limits the digits of decimal integers only.
+            if any(type(entry) is int and has_too_many_digits(entry) for entry in entries):
+                return "an integer has too many digits"
         if not inner:
-            return False
+            return None
         level = inner
-    return True
+    return f"the document is nested deeper than {depth} levels"
 
 
 class _LazyLocator:

@@ -10,6 +10,8 @@ import yaml
 from yaml.constructor import SafeConstructor
 from yaml.nodes import ScalarNode
 
+from adalora_core.contract.text.limits import MOST_DIGITS, has_too_many_digits
+
 _PREFIX = "tag:yaml.org,2002:"
 STRING = _PREFIX + "str"
 MERGE = _PREFIX + "merge"
@@ -23,6 +25,7 @@ _CONSTRUCT = {
     _PREFIX + "timestamp": _CONSTRUCTOR.construct_yaml_timestamp,
     _PREFIX + "binary": _CONSTRUCTOR.construct_yaml_binary,
 }
+_NUMBERS = (_PREFIX + "int", _PREFIX + "float")
 
 
 class UnknownTagError(Exception):
@@ -54,11 +57,17 @@ def construct(tag: str, text: str) -> Any:
     construct_one: Any = _CONSTRUCT.get(tag)
     if construct_one is None:
         raise UnknownTagError(tag)
+    if tag in _NUMBERS and len(text) > MOST_DIGITS:
+        raise ValueError("too many digits")
     try:
-        return construct_one(ScalarNode(tag, text))
-    except (LookupError, AttributeError, yaml.YAMLError) as error:
-        # PyYAML does not check the text of an explicit tag: an empty !!float, or !!bool x.
+        value = construct_one(ScalarNode(tag, text))
+    except (ArithmeticError, LookupError, AttributeError, yaml.YAMLError) as error:
+        # PyYAML does not check the text of an explicit tag: an empty !!float, or !!bool x. A float
+        # of base 60 and a date with an offset may be out of range.
         raise ValueError(str(error) or "empty") from None
+    if type(value) is int and has_too_many_digits(value):
+        raise ValueError("too many digits")
+    return value
 
 
 @lru_cache(maxsize=2048)

@@ -173,8 +173,9 @@ class _Reader:
 
     def _unreadable(self, tag: str | None, text: str, start: int, error: Exception) -> Problem:
         tag = tag or scalars.resolve(text)
-        if tag.endswith(":int") and "digits" in str(error):
-            message = "an integer has too many digits"
+        if tag.endswith((":int", ":float")) and "digits" in str(error):
+            kind = "an integer" if tag.endswith(":int") else "a number"
+            message = f"{kind} has too many digits"
             return Problem(problems.LIMIT_EXCEEDED, message, offset=start)
         kind = tag.rpartition(":")[2]
         shown = text[:40]

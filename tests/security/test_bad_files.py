@@ -1,0 +1,111 @@
+"""One bad file never ends the run: an error or a finding for it, and the report on all others."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from adalora_core.contract.rules.base import SOUND
+
+GOOD = json.dumps(SOUND)
+DEEP = 100_000
+DIGITS = 20_000
+
+CONTENTS = {
+    "sexagesimal.yaml": "peft_type: ADALORA\ninit_r: 1" + ":59" * DIGITS + "\n",
+    "sexagesimal-float.yaml": "peft_type: ADALORA\nlora_dropout: 1" + ":59" * DIGITS + ".5\n",
+    "octal.yaml": "peft_type: ADALORA\ninit_r: 0" + "7" * DIGITS + "\n",
+    "hexadecimal.yaml": "peft_type: ADALORA\ninit_r: 0x" + "f" * DIGITS + "\n",
+    "binary.yaml": "peft_type: ADALORA\ninit_r: 0b" + "1" * DIGITS + "\n",
+    "decimal.yaml": "peft_type: ADALORA\ninit_r: " + "9" * DIGITS + "\n",
+    "key.yaml": "peft_type: ADALORA\n0x" + "f" * DIGITS + ": 1\n",
+    "tagged.yaml": "peft_type: ADALORA\ninit_r: !!int 0" + "7" * DIGITS + "\n",
+    "date.yaml": "peft_type: ADALORA\nrevision: 9999-12-31T23:59:59-23:59\n",
+    "early.yaml": "peft_type: ADALORA\nrevision: 0001-01-01T00:00:00+23:59\n",
+    "base64.yaml": "peft_type: ADALORA\nrevision: !!binary '\u00e9'\n",
+    "hexadecimal.toml": "peft_type = 'ADALORA'\ninit_r = 0x" + "f" * DIGITS + "\n",
+    "octal.toml": "peft_type = 'ADALORA'\ninit_r = [0o" + "7" * DIGITS + "]\n",
+    "date.toml": "peft_type = 'ADALORA'\nrevision = 9999-12-31T23:59:59-23:59\n",
+    "offset.toml": "peft_type = 'ADALORA'\nrevision = 2020-01-01T00:00:00+24:00\n",
+    "decimal.json": '{"peft_type": "ADALORA", "init_r": ' + "9" * DIGITS + "}",
+    "exponent.json": '{"peft_type": "ADALORA", "init_r": 1e999999, "r": -1e-999999}',
+    "deep.json": "[" * DEEP + '"peft_type adalora"',
+    "deep.yaml": "[" * DEEP + "peft_type adalora",
+    "deep.toml": "# peft_type\nadalora = " + "[" * DEEP,
+    "deep-key.toml": "peft_type = 'ADALORA'\n" + "a." * 900 + "a = 1\n",
+    "nul.json": b'{"peft_type": "ADALORA\0"}',
+    "latin.json": b'{"peft_type": "ADALORA", "r": "\xff"}',
+    "surrogate.json": '{"peft_type": "ADALORA", "\\ud800": "\\udfff"}',
+    "empty-key.json": '{"peft_type": "ADALORA", "": {"": ""}}',
+}
+
+
+def _sources(done):
+    return {Path(report["source"]).name for report in json.loads(done.stdout)["reports"]}
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_report_on_the_others_is_complete_beside_a_bad_file(confined, name):
+    confined.write({name: CONTENTS[name], "a-good.json": GOOD, "z-good.yaml": GOOD})
+    done = confined.run("check", ".", "-o", "json")
+    assert _sources(done) >= {"a-good.json", "z-good.yaml"}
+    assert (name in _sources(done)) or name in done.stderr
+    # Content is a finding, not a reason to give up.
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("name", ["sexagesimal.yaml", "octal.yaml", "hexadecimal.toml"])
+def test_huge_number_is_named_in_a_short_message(confined, name):
+    confined.write({name: CONTENTS[name]})
+    done = confined.run("check", name)
+    assert "an integer has too many digits" in done.stdout
+    assert len(done.stdout) < 2000
+
+
+@pytest.mark.parametrize(
+    ("settings", "phrase"),
+    [
+        ("[tool.adalora]\nx = " + "[" * DEEP, "nested deeper"),
+        ("x = 0x" + "f" * DIGITS + "\n[tool.adalora]\nexit-zero = true\n", "too many digits"),
+    ],
+)
+def test_settings_beyond_the_limits_are_not_used_and_every_file_is_reported(
+    confined, settings, phrase
+):
+    confined.write(
+        {"pyproject.toml": settings, "bad.json": '{"peft_type": "ADALORA", "deltaT": 0}'}
+    )
+    done = confined.run("check", "bad.json", "-o", "json")
+    assert (done.returncode, _sources(done)) == (2, {"bad.json"})
+    assert re.fullmatch(r"adalora check: .*pyproject\.toml: .*\n", done.stderr)
+    assert phrase in done.stderr
+    assert confined.run("check", "bad.json", "--isolated").returncode == 1
+
+
+def test_names_and_kinds_of_files_that_cannot_be_read_are_one_line_each(confined):
+    confined.write({"a-good.json": GOOD, "z-good.json": GOOD, "x.json/inner.json": GOOD})
+    os.mkfifo(confined.tree / "y.json")
+    with open(os.fsencode(confined.tree) + b"/\xff\x1b[2J.json", "w") as file:  # noqa: PTH123
+        file.write("{")  # a name that is not UTF-8
+    done = confined.run("check", ".", "-o", "json")
+    assert _sources(done) == {"a-good.json", "z-good.json", "inner.json"}
+    assert (done.returncode, done.stderr) == (2, "adalora check: y.json: Not a regular file\n")
+
+
+def test_closed_file_and_closed_folder_are_one_line_each(confined):
+    confined.write({"good.json": GOOD, "closed.json": GOOD, "closed/inner.json": GOOD})
+    for name in ("closed.json", "closed"):
+        (confined.tree / name).chmod(0)
+    confined.may_read_all = False
+    done = confined.run("check", ".", "-o", "json")
+    (confined.tree / "closed").chmod(0o700)
+    assert _sources(done) == {"good.json"}
+    assert done.returncode == 2
+    assert sorted(done.stderr.splitlines()) == [
+        "adalora check: closed.json: Permission denied",
+        "adalora check: closed: Permission denied",
+    ]

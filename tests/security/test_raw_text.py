@@ -1,0 +1,122 @@
+"""No raw text from outside reaches a terminal or a log."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from header_files import small_llama, write_model
+
+from adalora_core.contract.reports.escaping import visible
+from adalora_core.contract.rules.base import SOUND
+
+EVIL = "\x1b[2J\x07\u202e\r\n::error::##[set-output name=errors]0##vso[task]"
+RAW = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]|^\\s*::error|##\\w*\\[", re.MULTILINE)
+
+
+def _assert_clean(done):
+    for stream in (done.stdout, done.stderr):
+        assert not RAW.search(stream), ascii(stream[:2000])
+
+
+@pytest.mark.parametrize(
+    "text", ["##[add-mask]x", "a ##vso[task.setvariable]", "##teamcity[x]", "###[stop-commands]x"]
+)
+def test_commands_that_services_read_anywhere_in_a_line_are_escaped(text):
+    assert not RAW.search(visible(text))
+    assert visible("## a [list] # [b]") == "## a [list] # [b]"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", f"none{EVIL}.json"],
+        ["check", ".", "--exclude", "nothing", "--fix"],
+        ["check", f"{EVIL}.json", "--key", f"/{EVIL}"],
+        ["check", "a.json", "--policy", f"{EVIL}.json"],
+        ["check", "a.json", "--limit", EVIL],
+        ["check", "a.json", "--select", EVIL],
+        ["check", "a.json", f"--{EVIL.replace(' ', '')}"],
+        ["check", "a.json", "--output-file", f"json=none/{EVIL}"],
+        ["plan", f"none{EVIL}.json"],
+        ["plan", "a.json", "--key", f"/{EVIL}"],
+        ["plan", "a.json", "--weights", f"none{EVIL}"],
+        ["report", f"none{EVIL}"],
+        ["schema", "--check", f"none{EVIL}"],
+        ["rule", EVIL],
+        [EVIL],
+    ],
+    ids=lambda arguments: arguments[0][:6],
+)
+def test_names_and_arguments_are_escaped(confined, arguments):
+    confined.write({"a.json": json.dumps(SOUND)})
+    done = confined.run(*arguments)
+    assert done.returncode == 2 or "--fix" in arguments
+    _assert_clean(done)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        f"{json.dumps(EVIL)} = 1",
+        f"select = [{json.dumps(EVIL)}]",
+        f"fail-level = {json.dumps(EVIL)}",
+        f"policy = {json.dumps(EVIL)}",
+        f"limit = [{json.dumps(EVIL)}]",
+        f"exclude = [{json.dumps(EVIL)}]",
+        f"[tool.adalora.per-file-ignores]\n{json.dumps(EVIL)} = ['ADA001']",
+    ],
+    ids=lambda text: text[:10],
+)
+@pytest.mark.parametrize("format_", ["full", "github", "concise"])
+def test_settings_are_escaped(confined, settings, format_):
+    confined.write({"pyproject.toml": f"[tool.adalora]\n{settings}\n", "a.json": json.dumps(SOUND)})
+    _assert_clean(confined.run("check", "a.json", "-o", format_))
+
+
+def _weights(names):
+    return {name: ("F32", [8, 8]) for name in names}
+
+
+@pytest.mark.parametrize("target", ["q_proj", "none", EVIL, ["q_proj", EVIL]])
+def test_names_of_tensors_are_escaped(confined, target):
+    tensors = small_llama() | {
+        f"model.{EVIL}.q_proj.weight": next(iter(small_llama().values())),
+        f"{EVIL}.bias": next(iter(small_llama().values())),
+    }
+    write_model(confined.tree / "m.safetensors", tensors)
+    config = SOUND | {"target_modules": target, "modules_to_save": [EVIL], "exclude_modules": EVIL}
+    confined.write({"a.json": json.dumps(config)})
+    done = confined.run("plan", "a.json", "--weights", "m.safetensors")
+    assert done.stdout + done.stderr
+    _assert_clean(done)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        {"weight_map": {"a.weight": f"{EVIL}.safetensors"}},
+        {"weight_map": {EVIL: "m.safetensors"}},
+        {"weight_map": {EVIL: 3}},
+        {"weight_map": 3, EVIL: 4},
+    ],
+    ids=str,
+)
+def test_names_of_shards_are_escaped(confined, index):
+    write_model(confined.tree / "m.safetensors", small_llama())
+    confined.write({"a.json": json.dumps(SOUND), f"{EVIL.replace('/', '')}.json": "{"})
+    confined.write({"model.safetensors.index.json": json.dumps(index)})
+    _assert_clean(confined.run("plan", "a.json", "--weights", "."))
+
+
+def test_names_of_files_and_keys_are_escaped_in_every_human_format(confined):
+    confined.write({
+        f"{EVIL}.json": json.dumps(SOUND | {EVIL: 1, "init_r": EVIL, "bias": EVIL}),
+        f"{EVIL}.yaml": f"peft:\n  peft_type: ADALORA\n  {json.dumps(EVIL)}: 1\n",
+    })  # fmt: skip
+    for format_ in ("full", "concise", "github"):
+        done = confined.run("check", ".", "-o", format_)
+        lines = [line for line in done.stdout.splitlines() if not line.startswith("::")]
+        done.stdout = "\n".join(lines)
+        _assert_clean(done)

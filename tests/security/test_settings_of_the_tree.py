@@ -1,0 +1,92 @@
+"""Settings of the checked tree are shown, and can be replaced by those of a trusted file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from adalora_core.contract.rules.base import SOUND
+
+WEAK = """\
+[tool.adalora]
+exit-zero = true
+exclude = ["bad.json", "sub/*"]
+limit = ["diagnostics=1"]
+policy = "policies/p.json"
+peft-version = "0.17"
+
+[tool.adalora.per-file-ignores]
+"*.json" = ["ADA204"]
+"""
+SHOWN = (
+    'settings of pyproject.toml: exclude = ["bad.json", "sub/*"], exit-zero = true, '
+    'limit = ["diagnostics=1"], peft-version = "0.17", '
+    'per-file-ignores = {"*.json": ["ADA204"]}, policy = "policies/p.json"\n'
+)
+
+
+@pytest.fixture
+def weakened(confined):
+    wrong = json.dumps(SOUND | {"deltaT": 0})
+    confined.write({
+        "pyproject.toml": WEAK, "policies/p.json": "{}", "bad.json": wrong, "other.json": wrong,
+        "sub/bad.json": wrong,
+    })  # fmt: skip
+    return confined
+
+
+@pytest.mark.parametrize("format_", ["full", "concise", "github"])
+def test_settings_are_one_line_of_a_report_for_people(weakened, format_):
+    done = weakened.run("check", ".", "-o", format_)
+    assert (done.returncode, done.stdout.count(SHOWN)) == (0, 1)
+    assert "settings" not in weakened.run("check", ".", "-o", format_, "--isolated").stdout
+    assert SHOWN in weakened.run("check", ".", "--diff").stderr
+
+
+def test_settings_are_in_the_json_report(weakened):
+    found = json.loads(weakened.run("check", ".", "-o", "json").stdout)["settings"]
+    assert found["file"] == "pyproject.toml"
+    assert found["values"]["exclude"] == ["bad.json", "sub/*"]
+    isolated = weakened.run("check", ".", "-o", "json", "--isolated")
+    assert json.loads(isolated.stdout)["settings"] == {"file": None, "values": {}}
+
+
+def test_no_setting_hides_the_others_by_its_length(weakened):
+    long = json.dumps(["a" * 10_000] * 100)
+    weakened.write({"pyproject.toml": f"[tool.adalora]\nexclude = {long}\nexit-zero = true\n"})
+    (line,) = (
+        each
+        for each in weakened.run("check", "other.json").stdout.splitlines()
+        if each.startswith("settings")
+    )
+    assert line.endswith("exit-zero = true")
+    assert len(line) < 300
+
+
+def test_settings_of_another_file_replace_those_of_the_tree(weakened):
+    base = weakened.outside / "base"
+    (base / "policies").mkdir(parents=True)
+    (base / "policies/p.json").write_text('{"required": ["revision"]}')
+    settings = base / "pyproject.toml"
+    settings.write_text('[tool.adalora]\npolicy = "policies/p.json"\nexclude = ["sub/*"]\n')
+    for option in ("--settings", "--setting"):
+        done = weakened.run("check", ".", option, settings, "-o", "concise")
+        assert done.returncode == 1
+        assert "\nbad.json:" in f"\n{done.stdout}"
+        assert "sub/bad.json" not in done.stdout
+        assert "`revision` is required" in done.stdout
+        assert f"settings of {settings}: exclude = " in done.stdout
+
+
+def test_settings_of_a_file_that_is_missing_end_the_run(weakened):
+    done = weakened.run("check", ".", "--settings", "none.toml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "none.toml: No such file" in done.stderr
+
+
+def test_ignore_files_have_no_influence(weakened):
+    names = (".gitignore", ".ignore", ".adaloraignore", ".dockerignore", ".git/info/exclude")
+    weakened.write(dict.fromkeys(names, "*.json\n"))
+    done = weakened.run("check", ".", "--isolated", "-o", "concise")
+    assert all(f"\n{name}:" in f"\n{done.stdout}" for name in ("bad.json", "other.json"))
