@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -87,3 +88,26 @@ def test_a_state_without_the_adapter_is_refused_by_name() -> None:
     state = AdapterState(make("adalora_core"))
     with pytest.raises(CheckpointError, match=r"adapter 'default', got one of \['other'\]"):
         state.load_state_dict({"other": state.state_dict()["default"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("step", "9", "step: expected null or a whole number"),
+        ("history", [[1, "budgeting", -5, True, 0]], r"history\[0\]: step"),
+        ("mask", {"first": [True]}, "mask: expected the modules"),
+        ("more", 1, r"the fields \['more'\] are unknown"),
+    ],
+)
+def test_an_edited_value_is_named_and_nothing_is_changed(
+    name: str, content: Any, message: str
+) -> None:
+    model = make("adalora_core")
+    state = AdapterState(model)
+    edited = state.state_dict()
+    values = json.loads(edited["default"]["progress"]) | {name: content}
+    edited["default"]["progress"] = json.dumps(values)
+    before = [each.clone() for each in model.parameters()]
+    with pytest.raises(CheckpointError, match=message):
+        state.load_state_dict(edited)
+    assert all(map(torch.equal, model.parameters(), before))
