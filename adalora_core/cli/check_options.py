@@ -32,11 +32,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if NAMES_AFTER_DASHES in argv and "--" not in argv:
         parser.error(_without_dashes(argv))
     source, _ = _source_of_settings().parse_known_args(argv)
-    project = Settings()
-    if source.settings is not None:
-        project = read_settings(Path(source.settings).absolute(), Path.cwd())
-    elif not source.isolated:
-        project = project_settings(Path.cwd())
+    here = Path.cwd()
+    if source.isolated:
+        project = Settings()
+    elif source.settings is not None:
+        project = read_settings(Path(source.settings).absolute(), here)
+    else:
+        project = project_settings(here)
     parser.set_defaults(**project.defaults, project=project)
     options = parser.parse_args(argv)
     if options.unsafe_fixes and not (options.fix or options.diff):
@@ -58,11 +60,10 @@ def _without_dashes(argv: Sequence[str]) -> str:
 def _source_of_settings() -> Parser:
     """Return a parser of the options that decide on the defaults of all other options."""
     parser = Parser(add_help=False)
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument(
-        "--isolated", action="store_true", help="do not read [tool.adalora] of pyproject.toml"
+    parser.add_argument(
+        "--isolated", action="store_true", help="do not read [tool.adalora] of any file"
     )
-    source.add_argument(
+    parser.add_argument(
         "--settings",
         metavar="FILE",
         help="read [tool.adalora] of this file, and not of the nearest pyproject.toml",

@@ -104,7 +104,7 @@ def _matching(pattern: str, tree: str, *, follow: bool) -> Iterator[Target]:
             found[each.name] = each
             continue
         for name in glob.glob(each):  # noqa: PTH207 - keeps the spelling
-            mode = _mode(name)
+            mode = _mode(Path(name))
             if not follow and not is_inside(name, tree):
                 found[name] = _not_followed(name, may_pass=stat.S_ISDIR(mode))
             elif mode and not stat.S_ISDIR(mode):
@@ -135,17 +135,17 @@ def _below(top: str, *, follow: bool) -> Iterator[Target]:
     for folder, files, problems in _folders(top, top, follow=follow):
         yield from problems
         for name in sorted(files):
-            path = str(Path(folder, name))
             if os.path.splitext(name)[1].lower() not in SUFFIXES:  # noqa: PTH122 - many files
                 continue
+            path = Path(folder, name)
             mode = _mode(path, follow_links=False)
             if stat.S_ISLNK(mode):
                 if not follow and not is_inside(path, top):
-                    yield _not_followed(path)
+                    yield _not_followed(str(path))
                     continue
                 mode = _mode(path)  # dangling links, as editors make them, are no files
             if mode:
-                yield Target(path, was_named=False)
+                yield Target(str(path), was_named=False)
 
 
 def _folders(top: str, tree: str, *, follow: bool) -> Iterator[tuple[str, list[str], list[Target]]]:
@@ -182,10 +182,10 @@ def _folders(top: str, tree: str, *, follow: bool) -> Iterator[tuple[str, list[s
         yield top, [], problems
 
 
-def _mode(path: str, *, follow_links: bool = True) -> int:
+def _mode(path: Path, *, follow_links: bool = True) -> int:
     """Return the mode of a file; 0 if there is none."""
     try:
-        return Path(path).stat(follow_symlinks=follow_links).st_mode
+        return path.stat(follow_symlinks=follow_links).st_mode
     except OSError as error:
         # Where the folder is closed, the reader of the file reports that.
         is_missing = error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}

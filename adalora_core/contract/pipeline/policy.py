@@ -220,7 +220,7 @@ def _refuse_misspellings(schema: Mapping[str, Any]) -> None:
 
 
 def _findings(block: Block, error: Any) -> Iterator[Finding]:
-    schema = error.schema
+    schema = error.schema if isinstance(error.schema, Mapping) else {}
     path = tuple(error.absolute_path)
     place = block.at(str(path[0]), *path[1:]) if path else block.path
     if error.validator == "additionalProperties" and not path:
