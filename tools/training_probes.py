@@ -58,7 +58,7 @@ def convolution(**options: Any) -> Callable[[str], None]:
 
     def run(library: str) -> None:
         base = nn.Sequential(nn.Conv2d(4, 4, 3, **options))
-        model = make(library, base, target_modules=["0"], init_lora_weights=False)
+        model = make(library, base, target_modules=["0"], init_lora_weights=False).eval()
         x = torch.randn(2, 4, 6, 6)
         before = model(x).detach()
         model.merge_adapter()
