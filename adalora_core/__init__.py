@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from adalora_core.integrations.transformers import AdaLoraCallback as AdaLoraCallback
     from adalora_core.training import AdaLoraModel as AdaLoraModel
     from adalora_core.training import get_peft_model as get_peft_model
-    from adalora_core.training.run.findings import ignore_run_findings as ignore_run_findings
+    from adalora_core.training.run.reporting import ignore_run_findings as ignore_run_findings
 
 _EXPORTS = {
     "AdaLoraCallback": "adalora_core.integrations.transformers",
@@ -34,7 +34,7 @@ _EXPORTS = {
     "allocate_on_step": "adalora_core.integrations.optimizer_hook",
     "check_config": "adalora_core.contract",
     "get_peft_model": "adalora_core.training",
-    "ignore_run_findings": "adalora_core.training.run.findings",
+    "ignore_run_findings": "adalora_core.training.run.reporting",
     "validate_config": "adalora_core.contract",
 }
 """The facade: {public name: module that defines it}."""

@@ -8,9 +8,9 @@ from torch.utils.hooks import RemovableHandle
 
 from adalora_core.contract.rules.runs import TWO_HOOKS
 from adalora_core.integrations.tuners import tuner_of
-from adalora_core.training.run.findings import refuse
 from adalora_core.training.run.forwards import nothing_trainable
 from adalora_core.training.run.optimizers import show_step
+from adalora_core.training.run.reporting import refuse
 
 if TYPE_CHECKING:
     import torch

@@ -17,8 +17,8 @@ from adalora_core.integrations.trainer_loss import complete_loss
 from adalora_core.integrations.tuners import Tuner, tuner_of, unwrapped
 from adalora_core.sharding import are_sharded
 from adalora_core.training import AdaLoraModel
-from adalora_core.training.run.findings import refuse
 from adalora_core.training.run.forwards import nothing_trainable
+from adalora_core.training.run.reporting import refuse
 from adalora_core.training.run_end import judge_best_checkpoint
 
 try:
@@ -185,7 +185,7 @@ class AdaLoraCallback(TrainerCallback):
                 "allocations": run.allocations,
                 "target_budget": run.target,
                 "nonfinite_steps": run.nonfinite_steps,
-                "run_findings": len(run.findings),
+                "run_findings": len(run.reporting),
             }
         logs.update(numbers)
         # Trainer has already stored a copy of the logs.

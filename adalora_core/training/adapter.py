@@ -18,9 +18,9 @@ from adalora_core.errors import RunError
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.sharding import whole
 from adalora_core.training.configuration import checked_config, checked_copy
-from adalora_core.training.run.findings import refuse
+from adalora_core.training.run.judging import RunWatch
 from adalora_core.training.run.optimizers import held_by
-from adalora_core.training.run.watch import RunWatch
+from adalora_core.training.run.reporting import refuse
 
 if TYPE_CHECKING:
     import torch

@@ -23,7 +23,7 @@ from adalora_core.training.adapter_file.folder import (
     read_adapter,
 )
 from adalora_core.training.adapter_file.tensors import collect_tensors
-from adalora_core.training.run.findings import report
+from adalora_core.training.run.reporting import report
 from adalora_core.training.run_end import judge_end
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ from adalora_core import RunWarning, ignore_run_findings
 from adalora_core.errors import CheckpointError, RunError
 from adalora_core.integrations.peft import attach
 from adalora_core.training.lora_export import export_folder
-from adalora_core.training.run import findings
+from adalora_core.training.run import reporting
 from adalora_core.training.run.counts import LaterCount
 
 if TYPE_CHECKING:
@@ -350,7 +350,7 @@ def test_saved_parameters_that_are_not_finite_are_named(library: str, tmp_path: 
 @pytest.fixture
 def _forget_what_is_ignored() -> Iterator[None]:
     yield
-    findings._ignored.clear()
+    reporting._ignored.clear()
 
 
 @pytest.mark.usefixtures("_forget_what_is_ignored")

@@ -13,7 +13,8 @@ SUFFIXES: dict[str, Format] = {
     ".yml": "yaml",
     ".toml": "toml",
 }
-"""`{suffix: format}`; files with other suffixes are not searched in folders."""
+"""`{suffix: format}`; files with other suffixes are not searched in folders. A dialect such as JSON
+with comments needs a reader too."""
 
 
 def format_of(name: str | os.PathLike[str]) -> Format:

@@ -1,4 +1,4 @@
-"""Read a folder in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`."""
+"""Read a folder in PEFT's format, and encode the two files that a save puts there."""
 
 from __future__ import annotations
 

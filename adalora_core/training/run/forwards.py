@@ -9,7 +9,7 @@ import torch
 from adalora_core.contract.rules import runs
 from adalora_core.errors import RunError
 from adalora_core.nn import AdaLoraLayer
-from adalora_core.training.run.findings import refuse
+from adalora_core.training.run.reporting import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Watch the run of one adapter: steps of the optimizer, gradients and calls of the allocator."""
+"""Judge the run of one adapter by rules ADA8xx: its steps, gradients and allocator calls."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from adalora_core.budget import Phase
 from adalora_core.contract.rules import runs
 from adalora_core.sharding import local_part
 from adalora_core.training.run.counts import LaterCount
-from adalora_core.training.run.findings import report
 from adalora_core.training.run.optimizers import (
     held_at_step,
     moves_nothing,
     was_skipped,
     watch_steps,
 )
+from adalora_core.training.run.reporting import report
 from adalora_core.training.run.step_order import StepOrder
 
 if TYPE_CHECKING:
