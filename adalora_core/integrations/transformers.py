@@ -185,7 +185,7 @@ class AdaLoraCallback(TrainerCallback):
                 "allocations": run.allocations,
                 "target_budget": run.target,
                 "nonfinite_steps": run.nonfinite_steps,
-                "run_findings": len(run.reporting),
+                "run_findings": len(run.findings),
             }
         logs.update(numbers)
         # Trainer has already stored a copy of the logs.

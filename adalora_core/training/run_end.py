@@ -100,7 +100,7 @@ def run_report(adapter: Adapter) -> RunReport:
         target,
         run.nonfinite_steps,
         allocator.statistics.skipped_entries if allocator else 0,
-        dict(run.reporting),
+        dict(run.findings),
     )
 
 
