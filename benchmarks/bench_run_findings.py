@@ -19,7 +19,7 @@ from bench_training_step import ADAPTER, SCHEDULE, minilm, training_step
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from adalora_core import AdaLoraConfig, get_peft_model
-from adalora_core.training.run.forwards import refuse_wasted_forward
+from adalora_core.training.run.forwards import refuse_wasted_backward
 from adalora_core.training.run.optimizers import _after_step
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def watching(model: Any, optimizer: torch.optim.Optimizer) -> Callable[[], None]
     done = adapter.allocator.step(adapter.allocator.last_step + 1)
 
     def watch() -> None:
-        refuse_wasted_forward(model.base_model, ())
+        refuse_wasted_backward(model.base_model, ())
         _after_step(optimizer)
         adapter.follow_config()
         adapter.run.before_allocation(done.step + 1, forwards=done.step + 2, has_penalty=True)

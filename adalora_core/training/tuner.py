@@ -22,7 +22,7 @@ from adalora_core.training.run.forwards import (
     nothing_trainable,
     refuse_adapted,
     refuse_adapter_names,
-    refuse_wasted_forward,
+    refuse_wasted_backward,
 )
 from adalora_core.training.run_end import judge_end, report_of
 from adalora_core.training.targets import (
@@ -250,7 +250,7 @@ class AdaLoraTuner(nn.Module):
         refuse_adapter_names(kwargs)
         if self.training and not torch.compiler.is_compiling():
             self._division.refuse_unsupported(self.trained_adapters(), "forward")
-            refuse_wasted_forward(self, [*args, *kwargs.values()])
+            refuse_wasted_backward(self, [*args, *kwargs.values()])
         return add_penalty(self, self.model(*args, **kwargs), kwargs)
 
     def orthogonality_penalty(self) -> torch.Tensor:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from distributed_findings import (
-    error_of_a_merged_forward,
+    error_of_a_merged_run,
     findings_of_a_foreign_optimizer,
     findings_of_a_forgotten_call,
     findings_of_a_right_run,
@@ -39,5 +39,5 @@ def test_optimizer_of_other_parameters_is_found(kind: str, tmp_path: Path) -> No
 
 
 def test_error_is_raised_on_every_process(tmp_path: Path) -> None:
-    for message in run_processes(2, error_of_a_merged_forward, tmp_path, "ddp"):
+    for message in run_processes(2, error_of_a_merged_run, tmp_path, "ddp"):
         assert message.startswith("ADA816")

@@ -68,13 +68,13 @@ def findings_of_a_foreign_optimizer(rank: int, kind: str) -> list[str]:
     return codes(run)
 
 
-def error_of_a_merged_forward(_rank: int, kind: str) -> str:
-    """Return the error of a forward while the adapter is merged."""
+def error_of_a_merged_run(_rank: int, kind: str) -> str:
+    """Return the error of a backward pass while the adapter is merged."""
     model: Any = adapted()
     wrapped = wrap(model, kind)
     model.merge_adapter()
     try:
-        wrapped.train()(**batch(0, 0, 1, torch.float64))
+        wrapped.train()(**batch(0, 0, 1, torch.float64)).loss.backward()
     except RunError as error:
         return str(error)
     return ""

@@ -294,8 +294,9 @@ def test_forward_with_adapter_names_is_refused(library: str) -> None:
 def test_training_while_merged_is_refused(library: str) -> None:
     model = make(library, TwoLayer()).train()
     model.merge_adapter()
+    loss = model(**two_layer_batch(0)).loss  # a forward alone may compare outputs
     with pytest.raises(RunError, match=r"^ADA816: .*unmerge_adapter"):
-        model(**two_layer_batch(0))
+        loss.backward()
     model.eval()(**two_layer_batch(0))
     model.train().unmerge_adapter()
     model(**two_layer_batch(0)).loss.backward()
@@ -306,8 +307,9 @@ def test_training_with_nothing_trainable_is_refused(library: str, tmp_path: Path
     make(library, TwoLayer()).save_pretrained(tmp_path)
     model = LOADERS[library].from_pretrained(TwoLayer(), tmp_path)
     model.eval()(**two_layer_batch(0))
+    loss = model.train()(**two_layer_batch(0)).loss
     with pytest.raises(RunError, match=r"^ADA817: .*is_trainable=True"):
-        model.train()(**two_layer_batch(0))
+        loss.backward()
     with pytest.raises(RunError, match=r"^ADA817: .*is_trainable=True"):
         model.base_model.update_and_allocate(0)
     with torch.no_grad():
@@ -362,7 +364,7 @@ def test_one_code_or_all_are_switched_off() -> None:
     assert run_of("adalora_core", starts_above_0)[1] == []
     model = make("adalora_core", TwoLayer()).train()
     model.merge_adapter()
-    model(**two_layer_batch(0))
+    model(**two_layer_batch(0)).loss.backward()
     with pytest.raises(ValueError, match="ADA999"):
         ignore_run_findings("ADA999")
 

@@ -26,7 +26,7 @@ from adalora_core.training.penalty_per_step import add_penalty, allocate_all, we
 from adalora_core.training.run.forwards import (
     nothing_trainable,
     refuse_adapter_names,
-    refuse_wasted_forward,
+    refuse_wasted_backward,
 )
 from adalora_core.training.run_end import judge_end, report_of
 
@@ -172,7 +172,7 @@ def refuse_unsupported(tuner: Any, arguments: Sequence[Any]) -> None:
     """Refuse to train a model that is divided in a way that trains wrongly, or not trained."""
     if tuner.training and not torch.compiler.is_compiling():
         state_of(tuner).division.refuse_unsupported(trained_adapters(tuner), "forward")
-        refuse_wasted_forward(tuner, arguments)
+        refuse_wasted_backward(tuner, arguments)
 
 
 def adapters_are_disabled(tuner: Any) -> bool:

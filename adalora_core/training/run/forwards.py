@@ -1,4 +1,4 @@
-"""Refuse models and forwards of a training run that can only waste it."""
+"""Refuse models, forwards and backward passes that can only waste a training run."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import nn
+
+    from adalora_core.contract.rules.base import Rule
 
 
 def refuse_adapted(model: nn.Module) -> None:
@@ -45,15 +47,14 @@ def refuse_adapter_names(arguments: Mapping[str, Any]) -> None:
         refuse(runs.ADAPTER_NAMES, "forward got adapter_names, which AdaLoRA does not support")
 
 
-def refuse_wasted_forward(tuner: Any, values: Sequence[Any]) -> None:
-    """Refuse a forward that trains nothing: the adapter is merged, or nothing is trainable.
+def refuse_wasted_backward(tuner: Any, values: Sequence[Any]) -> None:
+    """Let the backward pass of a forward that trains nothing raise an error.
+
+    The adapter is merged, or nothing is trainable. The forward alone is no fault.
 
     Args:
         tuner: a tuner of this package, or of an attached model of PEFT.
         values: arguments of the forward; one that needs a gradient may be what is trained.
-
-    Raises:
-        RunError: the loss of this forward could not train the adapter.
     """
     if not tuner.training or not torch.is_grad_enabled():
         return
@@ -61,18 +62,47 @@ def refuse_wasted_forward(tuner: Any, values: Sequence[Any]) -> None:
     for adapter in adapters:
         layer: Any = next(iter(adapter.layers.values()), None)
         if layer is not None and layer.merged_adapters:
-            refuse(
-                runs.TRAINING_WHILE_MERGED,
-                f"training forward while the adapter {layer.merged_adapters[0]!r} is merged",
-            )
+            seen = f"backward pass while the adapter {layer.merged_adapters[0]!r} is merged"
+            _arm(layer, runs.TRAINING_WHILE_MERGED, seen)
     if adapters or any(isinstance(each, torch.Tensor) and each.requires_grad for each in values):
         return
     if not any(each.requires_grad for each in tuner.model.parameters()):
-        refuse(
-            runs.NOTHING_TRAINABLE,
-            f"forward in training mode, and none of the active adapters {tuner.active_adapters} "
-            "is trainable, nor any other parameter",
+        layer = next((each for each in tuner.model.modules() if hasattr(each, "lora_E")), None)
+        seen = (
+            f"backward pass, and none of the active adapters {tuner.active_adapters} is trainable"
         )
+        if layer is not None:
+            _arm(layer, runs.NOTHING_TRAINABLE, seen)
+
+
+def _arm(layer: Any, rule: Rule, seen: str) -> None:
+    """Let a backward pass through the next output of `layer` raise the error of `rule`."""
+
+    def refuse_output(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        handle.remove()
+        # An earlier forward may have left the layer out, and the fault is mended since.
+        is_fault = bool(layer.merged_adapters) or not output.requires_grad
+        if not is_fault or not torch.is_grad_enabled():
+            return None
+        return _Refused.apply(output, torch.zeros((), requires_grad=True), rule, seen)
+
+    handle = layer.register_forward_hook(refuse_output)
+
+
+class _Refused(torch.autograd.Function):
+    """The identity, with a backward pass that raises."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, output: torch.Tensor, _: torch.Tensor, rule: Rule, seen: str
+    ) -> torch.Tensor:
+        ctx.finding = rule, seen
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+        refuse(*ctx.finding)
+        return gradient, None, None, None
 
 
 def nothing_trainable(purpose: str, active: Sequence[str]) -> RunError:
