@@ -84,7 +84,8 @@ def _arm(layer: Any, rule: Rule, seen: str) -> None:
         is_fault = bool(layer.merged_adapters) or not output.requires_grad
         if not is_fault or not torch.is_grad_enabled():
             return None
-        return _Refused.apply(output, torch.zeros((), requires_grad=True), rule, seen)
+        source = torch.zeros((), requires_grad=True)
+        return _Refused.apply(output, source, rule, seen)  # type: ignore[no-untyped-call] # torch types it loosely
 
     handle = layer.register_forward_hook(refuse_output)
 
@@ -100,7 +101,7 @@ class _Refused(torch.autograd.Function):
         return output.view_as(output)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         refuse(*ctx.finding)
         return gradient, None, None, None
 
