@@ -10,11 +10,12 @@ import peft
 import pytest
 import torch
 from adalora_runs import SETTINGS, final_ranks, make, train
+from run_loops import right, run_of
 from safetensors.torch import load_file
 from torch import nn
 from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 
-from adalora_core import AdaLoraConfig, get_peft_model
+from adalora_core import AdaLoraConfig, RunWarning, get_peft_model
 from adalora_core.errors import CheckpointError, TargetError
 from adalora_core.nn import AdaLoraLayer
 from adalora_core.training.lora_export import export_folder
@@ -178,3 +179,10 @@ def test_a_layer_type_without_a_form_as_lora_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     expected = model(x)
     torch.testing.assert_close(model.merge_and_unload()(x), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_checkpoint_exported_from_its_files_is_named(tmp_path: Path) -> None:
+    model, _ = run_of("adalora_core", right, 8)
+    model.save_pretrained(tmp_path / "checkpoint", save_training_state=True)
+    with pytest.warns(RunWarning, match=r"^ADA811: .* with 1\d triplets, target 16"):
+        export_folder(tmp_path / "checkpoint", tmp_path / "lora")

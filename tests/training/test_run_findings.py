@@ -36,7 +36,6 @@ import adalora_core
 from adalora_core import RunWarning, ignore_run_findings
 from adalora_core.errors import CheckpointError, RunError
 from adalora_core.integrations.peft import attach
-from adalora_core.training.lora_export import export_folder
 from adalora_core.training.run import reporting
 from adalora_core.training.run.counts import LaterCount
 
@@ -104,13 +103,6 @@ def test_numbers_that_arrive_late_are_judged_when_they_are_there(
     with pytest.warns(RunWarning, match=r"^ADA806: .* 3 steps in a row .* up to step 2"):
         report = model.run_report()
     assert report.nonfinite_steps == 20
-
-
-def test_checkpoint_exported_from_its_files_is_named(tmp_path: Path) -> None:
-    model, _ = run_of("adalora_core", right, 8)
-    model.save_pretrained(tmp_path / "checkpoint", save_training_state=True)
-    with pytest.warns(RunWarning, match=r"^ADA811: .* with 1\d triplets, target 16"):
-        export_folder(tmp_path / "checkpoint", tmp_path / "lora")
 
 
 # --- the optimizer --------------------------------------------------------------------------------
