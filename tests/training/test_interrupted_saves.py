@@ -25,6 +25,9 @@ from adalora_core import AdaLoraModel
 from adalora_core.errors import CheckpointError
 from adalora_core.integrations.peft import attach
 
+# Unfinished runs are saved without their state on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore:ADA811")
+
 NAMES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 REFUSED = "refused"
 
