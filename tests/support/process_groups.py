@@ -74,6 +74,8 @@ def _work(
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world
     )
+    # A rank that is done at once would close its connections while another one still connects.
+    distributed.barrier()
     try:
         torch.save(function(rank, *arguments), folder / f"result-{rank}")
     except BaseException:
