@@ -119,7 +119,7 @@ def test_the_cuda_module_loads_without_a_gpu_and_without_torch() -> None:
 
 
 @needs_cuda_module
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_stub_describes_the_cuda_module() -> None:
     pytest.importorskip("torch", reason="would have compared the stub, which names its tensors")
     output_of_python("-m", "mypy.stubtest", "adalora_core._cuda")
