@@ -117,7 +117,7 @@ def report_of(tuner: Any) -> RunReport:
 
 
 def judge_end(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> None:
-    """Warn if `adapter` is no result of a whole run, and zero what its kept set drops.
+    """Warn if the run of `adapter` is not over, and zero the triplets that its kept set drops.
 
     Args:
         adapter: is saved, exported or merged next.

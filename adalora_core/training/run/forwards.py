@@ -50,7 +50,7 @@ def refuse_adapter_names(arguments: Mapping[str, Any]) -> None:
 def refuse_wasted_backward(tuner: Any, values: Sequence[Any]) -> None:
     """Let the backward pass of a forward that trains nothing raise an error.
 
-    The adapter is merged, or nothing is trainable. The forward alone is no fault.
+    The adapter is merged, or nothing is trainable. The forward alone is not a fault.
 
     Args:
         tuner: a tuner of this package, or of an attached model of PEFT.
