@@ -19,6 +19,17 @@ class TargetError(AdaLoraError, ValueError):
     """A module that was asked for cannot be adapted, or no module matches."""
 
 
+class ExpressionError(TargetError):
+    """A regular expression takes too long; the message names the setting, nothing was changed."""
+
+    hint = "repeat no repetition, repeat less often, or list the names"
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}; {self.hint}")
+        self.field = field
+        self.problem = problem
+
+
 class ParallelismError(AdaLoraError, RuntimeError):
     """The model is divided over processes in a way that trains wrongly; nothing was changed."""
 

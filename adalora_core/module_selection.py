@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from adalora_core.expressions.matching import Matcher
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -51,14 +52,21 @@ def _endings(path: str) -> Iterator[str]:
         yield path
 
 
-def matches(path: str, wanted: str | Collection[str]) -> bool:
+def matches(path: str, wanted: str | Collection[str], matcher: Matcher, setting: str) -> bool:
     """Return whether `path` ends in one of several names, or matches one regular expression whole.
+
+    Args:
+        path: of a module.
+        wanted: the names, or the expression.
+        matcher: matches the expression.
+        setting: the field of the configuration that holds it.
 
     Raises:
         re.error: the string is not a regular expression.
+        ExpressionError: the expression takes too long.
     """
     if isinstance(wanted, str):
-        return re.fullmatch(wanted, path) is not None
+        return matcher.find("fullmatch", wanted, path, setting) is not None
     return ends_with(path, wanted)
 
 
@@ -73,6 +81,7 @@ class ModuleSelection:
         layers: the indices of `layers_to_transform`.
         layers_pattern: names of the lists that the indices count in.
         saved: names of modules trained in full, which need no adapter inside.
+        matcher: matches the expressions, within one bound of time for the configuration.
     """
 
     targets: str | Sequence[str]
@@ -80,6 +89,7 @@ class ModuleSelection:
     layers: int | Sequence[int] | None = None
     layers_pattern: str | Sequence[str] | None = None
     saved: Sequence[str] = ()
+    matcher: Matcher = field(default_factory=Matcher, repr=False, compare=False)
     _names: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -88,17 +98,25 @@ class ModuleSelection:
         object.__setattr__(self, "_names", frozenset(names))
 
     def includes(self, path: str) -> bool:
-        """Return whether the module is a target; `excludes` is asked apart."""
+        """Return whether the module is a target; `excludes` is asked apart.
+
+        Raises:
+            ExpressionError: an expression takes too long.
+        """
         if isinstance(self.targets, str):
-            return matches(path, self.targets)
+            return matches(path, self.targets, self.matcher, "target_modules")
         if path in self._names:
             # A whole path names its layer.
             return True
         return ends_with(path, self._names) and self._layer_is_selected(path)
 
     def excludes(self, path: str) -> bool:
-        """Return whether the module gets no adapter even if it is a target."""
-        if self.exclude and matches(path, self.exclude):
+        """Return whether the module gets no adapter even if it is a target.
+
+        Raises:
+            ExpressionError: an expression takes too long.
+        """
+        if self.exclude and matches(path, self.exclude, self.matcher, "exclude_modules"):
             return True
         return any(f".{name}." in f".{path}." for name in self.saved)
 
@@ -108,9 +126,10 @@ class ModuleSelection:
         patterns = self.layers_pattern or []
         patterns = [patterns] if isinstance(patterns, str) else patterns
         # Lazy: the first number is the layer, a later one may be an expert.
-        expressions = [rf"(?:^|.*?\.){each}\.(\d+)\." for each in patterns]
-        for expression in expressions or [r".*?\.[^.]*\.(\d+)\."]:
-            if found := re.match(expression, path):
+        expressions = [rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\." for each in patterns]
+        for expression in expressions or [r".*?\.[^.]*\.(?P<idx>\d+)\."]:
+            found = self.matcher.find("match", expression, path, "layers_pattern", "idx")
+            if found is not None:
                 wanted = [self.layers] if isinstance(self.layers, int) else self.layers
-                return int(found.group(1)) in wanted
+                return int(found) in wanted
         return False

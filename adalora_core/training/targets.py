@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.default_targets import DEFAULT_TARGETS
 from adalora_core.errors import TargetError
+from adalora_core.expressions.matching import Matcher
 from adalora_core.module_selection import (
     ModuleSelection,
     ends_with,
@@ -79,7 +79,8 @@ def resolve_targets(model: nn.Module, config: AdaLoraConfig) -> list[str]:
     means the default of the model's type.
 
     Raises:
-        TargetError: nothing matches, or the model's type has no default.
+        TargetError: nothing matches, the model's type has no default, or an expression takes too
+            long.
     """
     wanted = _wanted_modules(model, config)
     selection = ModuleSelection(
@@ -133,12 +134,16 @@ def unmatched_entries(config: Any, paths: Sequence[str]) -> list[str]:
     Args:
         config: an `AdaLoraConfig` of this package or of PEFT.
         paths: modules of the base model.
+
+    Raises:
+        ExpressionError: a regular expression takes too long.
     """
+    matcher = Matcher()
     names = sorted({path.rpartition(".")[2] for path in paths})
     messages = []
     for field, entries in _selecting_entries(config):
         for entry in entries:
-            if not any(_selects(field, entry, path) for path in paths):
+            if not any(_selects(field, entry, path, matcher) for path in paths):
                 near = difflib.get_close_matches(entry.rpartition(".")[2], names)
                 hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "none is near"
                 messages.append(f"{field} {entry!r} matches no module ({hint})")
@@ -159,15 +164,18 @@ def _selecting_entries(config: Any) -> Iterable[tuple[str, list[str]]]:
         yield field, sorted(getattr(config, field) or ())
 
 
-def _selects(field: str, entry: str, path: str) -> bool:
+def _selects(field: str, entry: str, path: str, matcher: Matcher) -> bool:
     if field == "layers_pattern":
-        return re.match(rf"(?:^|.*?\.){entry}\.(\d+)(?:\.|$)", path) is not None
+        expression = rf"(?:^|.*?\.){entry}\.(\d+)(?:\.|$)"
+        return matcher.find("match", expression, path, field) is not None
     if field == "rank_pattern":
         return ends_with(path, (module_path(entry),))
     if field == "alpha_pattern":
-        return re.fullmatch(rf"(?:.*\.)?(?:{entry})", path) is not None
+        expression = rf"(?:.*\.)?(?:{entry})"
+        return matcher.find("fullmatch", expression, path, field) is not None
     if field == "exclude_modules":
-        return ends_with(path, (entry,)) or re.fullmatch(entry, path) is not None
+        is_ending = ends_with(path, (entry,))
+        return is_ending or matcher.find("fullmatch", entry, path, field) is not None
     return ends_with(path, (entry,))
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from adalora_core.contract.fields.value_kinds import name_of_value
 from adalora_core.default_targets import DEFAULT_TARGETS
+from adalora_core.errors import ExpressionError
+from adalora_core.expressions.matching import Matcher
 from adalora_core.module_selection import (
     ModuleSelection,
     ends_with,
@@ -72,13 +74,22 @@ def match(block: Block, model: BaseModel) -> Matched:
     targets, notes, problem = _targets(block, model)
     if problem is not None:
         return Matched((), tensors, (problem,), ())
+    matcher = Matcher()
     selection = ModuleSelection(
         targets, block["exclude_modules"], block["layers_to_transform"], block["layers_pattern"],
-        saved,
+        saved, matcher,
     )  # fmt: skip
-    included = [module for path, module in model.modules.items() if selection.includes(path)]
-    matrices = [module for module in included if not selection.excludes(module.path)]
-    problems += _unmatched(block, targets, model)
+    exclude = block["exclude_modules"]
+    try:
+        included = [module for path, module in model.modules.items() if selection.includes(path)]
+        matrices = [module for module in included if not selection.excludes(module.path)]
+        problems += _unmatched(block, targets, model, matcher)
+        excludes_nothing = exclude and not any(
+            matches(path, exclude, matcher, "exclude_modules") for path in model.modules
+        )
+    except ExpressionError as error:
+        problem = Problem(error.field, f"{error.field}: {error.problem}", error.hint)
+        return Matched((), tensors, (problem,), ())
     if not problems and not matrices:
         problems.append(_nothing_left(block, targets, included, model))
     problems += _unsuitable(matrices, block.runtime)
@@ -87,8 +98,7 @@ def match(block: Block, model: BaseModel) -> Matched:
         for name in saved
         if not any(_is_inside(tensor, (name,)) for tensor in model.tensors)
     ]
-    exclude = block["exclude_modules"]
-    if exclude and not any(matches(path, exclude) for path in model.modules):
+    if excludes_nothing:
         notes.append(f"exclude_modules: {_shown(exclude)} matches no module")
     if block["layer_replication"]:
         notes.append("layer_replication: replicated layers are not counted")
@@ -139,13 +149,15 @@ def _targets(
     return (), [], Problem("target_modules", message, f"set target_modules; {_names_of(model)}")
 
 
-def _unmatched(block: Block, targets: str | Sequence[str], model: BaseModel) -> Iterator[Problem]:
+def _unmatched(
+    block: Block, targets: str | Sequence[str], model: BaseModel, matcher: Matcher
+) -> Iterator[Problem]:
     """Yield a problem for each pattern that matches no module, exclusions and layers aside."""
     configured = block["target_modules"]
     if isinstance(targets, str):
-        if not any(matches(path, targets) for path in model.modules):
+        if not any(matches(path, targets, matcher, "target_modules") for path in model.modules):
             message = f"target_modules {_shown(targets)} matches no module"
-            yield Problem("target_modules", message, _hint_on_expression(targets, model))
+            yield Problem("target_modules", message, _hint_on_expression(targets, model, matcher))
         return
     for index, name in enumerate(configured if isinstance(configured, list) else ()):
         if not any(ends_with(path, (name,)) for path in model.modules):
@@ -153,9 +165,10 @@ def _unmatched(block: Block, targets: str | Sequence[str], model: BaseModel) -> 
             yield Problem("target_modules", message, _hint_on_name(name, model), index)
 
 
-def _hint_on_expression(expression: str, model: BaseModel) -> str:
+def _hint_on_expression(expression: str, model: BaseModel, matcher: Matcher) -> str:
     paths = [module.path for module in _adaptable(model)]
-    if any(re.fullmatch(f".*(?:{expression})", path) for path in paths):
+    anywhere = f".*(?:{expression})"
+    if any(matches(path, anywhere, matcher, "target_modules") for path in paths):
         return f'a string must match a whole path: write ".*({expression})" or a list of names'
     return f"write an expression for paths such as {', '.join(paths[:_PATHS_SHOWN]) or 'none'}"
 

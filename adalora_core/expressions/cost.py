@@ -1,0 +1,118 @@
+"""Bound the steps that `re` takes for a regular expression, without matching it."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import math
+from typing import Any
+
+LONGEST = 4096
+"""The most characters of an expression that is judged here; a longer one is parsed elsewhere."""
+
+MOST_CLASSES = 16
+"""The most character classes of an expression that is compiled here: each costs up to 16 ms."""
+
+TOO_MANY = 4_000_000
+"""The number of steps, a tenth of a second, from which they are not counted any more."""
+
+# re's parser reads a pattern without running it; its names are the same in Python 3.11 to 3.14.
+_parser: Any = importlib.import_module("re._parser")
+_op: Any = importlib.import_module("re._constants")
+_SINGLE = (_op.LITERAL, _op.NOT_LITERAL, _op.ANY, _op.AT, _op.CATEGORY, _op.FAILURE)
+
+_Bound = tuple[float, float]
+"""Ways in which a part can match from one position, and steps that trying all of them takes."""
+
+_NO_BOUND: _Bound = (math.inf, math.inf)
+
+
+def is_cheap(pattern: str, length: int, *, anywhere: bool) -> bool:
+    r"""Return whether matching a text of `length` characters takes few steps in the worst case.
+
+    The judgement errs to one side: an expression called cheap is cheap, others need not be slow.
+
+    Args:
+        pattern: the expression.
+        length: of the text.
+        anywhere: whether the match may begin anywhere, as for `re.search`.
+
+    Raises:
+        re.error: `pattern` is not a regular expression.
+
+    Example:
+        >>> is_cheap(r".*\.(q|v)_proj", 40, anywhere=False), is_cheap("(a+)+", 40, anywhere=False)
+        (True, False)
+    """
+    if len(pattern) > LONGEST or pattern.count("[") > MOST_CLASSES:
+        return False
+    # Powers of two, so that the cache holds few entries for one pattern.
+    longest = max(64, 1 << (length - 1).bit_length())
+    starts = longest + 1 if anywhere else 1
+    return starts * _most_steps(pattern, longest) < TOO_MANY
+
+
+@functools.lru_cache(maxsize=1024)
+def _most_steps(pattern: str, length: int) -> float:
+    try:
+        return _sequence(_parser.parse(pattern), length)[1]
+    except RecursionError:
+        return math.inf
+
+
+def _sequence(nodes: Any, length: int) -> _Bound:
+    ways, steps = 1.0, 1.0
+    for operation, argument in nodes:
+        ways_here, steps_here = _node(operation, argument, length)
+        # Every way through the earlier parts tries this one anew.
+        steps += ways * steps_here
+        ways *= ways_here
+        if steps > TOO_MANY or ways > TOO_MANY:
+            return _NO_BOUND
+    return ways, steps
+
+
+def _node(operation: Any, argument: Any, length: int) -> _Bound:
+    if operation in _SINGLE:
+        return 1, 1
+    if operation is _op.IN:
+        return 1, len(argument)
+    if operation is _op.GROUPREF:
+        return 1, length + 1
+    if operation is _op.SUBPATTERN:
+        return _sequence(argument[-1], length)
+    if operation in {_op.BRANCH, _op.GROUPREF_EXISTS}:
+        branches = argument[1] if operation is _op.BRANCH else argument[1:]
+        bounds = [_sequence(branch or (), length) for branch in branches]
+        return sum(ways for ways, _ in bounds), sum(steps for _, steps in bounds)
+    if operation in {_op.ASSERT, _op.ASSERT_NOT}:
+        return 1, _sequence(argument[1], length)[1]
+    return _repeat_or_atom(operation, argument, length)
+
+
+def _repeat_or_atom(operation: Any, argument: Any, length: int) -> _Bound:
+    if operation is _op.ATOMIC_GROUP:
+        return 1, _sequence(argument, length)[1]
+    if operation in {_op.MAX_REPEAT, _op.MIN_REPEAT, _op.POSSESSIVE_REPEAT}:
+        least, most, body = argument
+        # Empty rounds end a repetition as soon as it has its minimum.
+        rounds = min(most, least + length + 1)
+        ways, steps = _sequence(body, length)
+        if operation is _op.POSSESSIVE_REPEAT:
+            return 1, 1 + rounds * steps
+        return _repeated(least, rounds, ways, steps)
+    return _NO_BOUND
+
+
+def _repeated(least: int, rounds: int, ways: float, steps: float) -> _Bound:
+    if ways == 1:
+        return rounds - least + 1, 1 + rounds * steps
+    all_ways, all_steps, ways_so_far = 0.0, 1.0, 1.0
+    for count in range(rounds + 1):
+        if count >= least:
+            all_ways += ways_so_far
+        all_steps += ways_so_far * steps
+        ways_so_far *= ways
+        if all_steps > TOO_MANY:
+            return _NO_BOUND
+    return all_ways, all_steps

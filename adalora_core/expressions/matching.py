@@ -1,0 +1,105 @@
+"""Match the regular expressions of one document within a bound of time."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Literal
+
+from adalora_core.errors import ExpressionError
+from adalora_core.expressions.cost import is_cheap
+
+SECONDS_OF_MATCH = 1.0
+"""The longest that one match may take."""
+
+SECONDS_OF_DOCUMENT = 4.0
+"""The longest that all matches of one document may take together."""
+
+_MOST_SHOWN = 60
+_REASONS = {
+    "RecursionError": "is nested too deep",
+    "MemoryError": "needs too much memory",
+    "OverflowError": "repeats too often",
+}
+
+
+class Matcher:
+    """Match expressions as `re` does, and refuse those that take too long.
+
+    An expression that is cheap in the worst case is matched in this process, any other in a child
+    process that ends when its time is over.
+
+    Args:
+        seconds: the longest that all matches of this object may take together.
+    """
+
+    def __init__(self, seconds: float = SECONDS_OF_DOCUMENT) -> None:
+        self._left = seconds
+
+    def find(
+        self,
+        method: Literal["match", "fullmatch", "search"],
+        pattern: str,
+        text: str,
+        field: str,
+        group: int | str = 0,
+    ) -> str | None:
+        r"""Return a group of what the function `method` of `re` finds in `text`, or None.
+
+        Args:
+            method: the name of the function.
+            pattern: the expression.
+            text: the text that it is matched against.
+            field: the setting that holds the expression, for the message of the error.
+            group: number or name of the group; 0 is the whole match.
+
+        Raises:
+            re.error: `pattern` is not a regular expression.
+            ExpressionError: the match, or all matches so far, take too long.
+
+        Example:
+            >>> Matcher().find("search", r"layers\.(\d+)", "model.layers.3.q", "layers_pattern", 1)
+            '3'
+        """
+        begin = time.perf_counter()
+        try:
+            if self._left <= 0:
+                raise _refusal(field, pattern, text, "comes after matches that took too long")
+            if is_cheap(pattern, len(text), anywhere=method == "search"):
+                found = getattr(re, method)(pattern, text)
+                return None if found is None else found[group]
+            return self._find_apart(method, pattern, text, field, group)
+        finally:
+            self._left -= time.perf_counter() - begin
+
+    def _find_apart(
+        self, method: str, pattern: str, text: str, field: str, group: int | str
+    ) -> str | None:
+        from adalora_core.expressions.process import NotMatchedError, ask
+
+        seconds = min(SECONDS_OF_MATCH, self._left)
+        request = {
+            "method": method, "pattern": pattern, "text": text, "group": group, "seconds": seconds
+        }  # fmt: skip
+        try:
+            answer = ask(request)
+        except NotMatchedError as error:
+            raise _refusal(field, pattern, text, str(error)) from None
+        if "error" in answer:
+            raise re.error(answer["error"], pattern, answer["position"])
+        if "refused" in answer:
+            raise _refusal(field, pattern, text, _REASONS[answer["refused"]])
+        found: str | None = answer["found"]
+        return found
+
+
+def _refusal(field: str, pattern: str, text: str, reason: str) -> ExpressionError:
+    return ExpressionError(
+        field,
+        f"the regular expression {_shown(pattern)} cannot be matched against {_shown(text)}: "
+        f"it {reason}",
+    )
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}...")
