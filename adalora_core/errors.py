@@ -22,7 +22,7 @@ class TargetError(AdaLoraError, ValueError):
 class ExpressionError(TargetError):
     """A regular expression takes too long; the message names the setting, nothing was changed."""
 
-    hint = "repeat no repetition, repeat less often, or list the names"
+    hint = "write it with fewer repetitions, and without repetitions inside repetitions"
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}; {self.hint}")

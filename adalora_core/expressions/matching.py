@@ -15,7 +15,11 @@ SECONDS_OF_MATCH = 1.0
 SECONDS_OF_DOCUMENT = 4.0
 """The longest that all matches of one document may take together."""
 
+Method = Literal["match", "fullmatch", "search"]
+"""The functions of `re` that match."""
+
 _MOST_SHOWN = 60
+_LATE = f"is one of many that take more than {SECONDS_OF_DOCUMENT:.0f} s together"
 _REASONS = {
     "RecursionError": "is nested too deep",
     "MemoryError": "needs too much memory",
@@ -38,7 +42,7 @@ class Matcher:
 
     def find(
         self,
-        method: Literal["match", "fullmatch", "search"],
+        method: Method,
         pattern: str,
         text: str,
         field: str,
@@ -62,18 +66,26 @@ class Matcher:
             '3'
         """
         begin = time.perf_counter()
-        try:
-            if self._left <= 0:
-                raise _refusal(field, pattern, text, "comes after matches that took too long")
-            if is_cheap(pattern, len(text), anywhere=method == "search"):
-                found = getattr(re, method)(pattern, text)
-                return None if found is None else found[group]
-            return self._find_apart(method, pattern, text, field, group)
-        finally:
-            self._left -= time.perf_counter() - begin
+        if is_cheap(pattern, len(text), anywhere=method == "search"):
+            match = getattr(re, method)(pattern, text)
+            found = None if match is None else match[group]
+        else:
+            found = self._find_apart(method, pattern, text, field, group)
+        self._left -= time.perf_counter() - begin
+        if self._left <= 0:
+            raise _refusal(field, pattern, text, _LATE)
+        return found
+
+    def rehearse(self, method: Method, pattern: str, text: str, field: str) -> None:
+        """Raise the errors of `find` unless another library can match as quickly.
+
+        An expression that is cheap in the worst case is not matched.
+        """
+        if not is_cheap(pattern, len(text), anywhere=method == "search"):
+            self.find(method, pattern, text, field)
 
     def _find_apart(
-        self, method: str, pattern: str, text: str, field: str, group: int | str
+        self, method: Method, pattern: str, text: str, field: str, group: int | str
     ) -> str | None:
         from adalora_core.expressions.process import NotMatchedError, ask
 

@@ -20,11 +20,13 @@ from referencing.jsonschema import DRAFT202012
 
 from adalora_core.contract import text
 from adalora_core.contract.fields.value_kinds import name_of_value
+from adalora_core.contract.pipeline.bounded_schema import bounded, bounds, formats_of
 from adalora_core.contract.rules.base import Finding
 from adalora_core.contract.rules.policy import POLICY
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
 from adalora_core.contract.text.reading import is_inside
-from adalora_core.errors import PolicyError
+from adalora_core.errors import ExpressionError, PolicyError
+from adalora_core.expressions.matching import Matcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +71,7 @@ class Policy:
     def __init__(
         self, schema: Any, base: str = "urn:adalora:policy", tree: pathlib.Path | None = None
     ) -> None:
+        self._patterns: set[str] = set()
         _check_schema(schema)
         resource = _resource(copy.deepcopy(schema))
         address = urljoin(base, resource.id() or "")
@@ -77,24 +80,26 @@ class Policy:
         files = referencing.Registry(retrieve=retrieve)  # type: ignore[call-arg]
         registry = SPECIFICATIONS.combine(files).with_resource(address, resource)
         try:
-            _follow(resource, registry.resolver(address), set())
+            _follow(resource, registry.resolver(address), set(), self._patterns)
         except referencing.exceptions.Unresolvable as error:
             raise PolicyError(_why_unresolved(error)) from None
         except RecursionError:
             raise PolicyError("the references are nested too deep") from None
         # As a reference, so that the schema keeps its own address.
-        self._validator = _class_for(schema)({"$ref": address}, registry=registry.crawl())
+        kind = bounded(_class_for(schema))
+        self._validator = kind({"$ref": address}, registry=registry.crawl())
 
     def check(self, block: Block) -> Iterator[Finding]:
         """Yield a finding for every violation of the schema in the block.
 
         Raises:
-            PolicyError: a part of the schema refers to itself without end.
+            PolicyError: a part of the schema refers to itself without end, or takes too long.
         """
         if block.is_other_method:
             return
         try:
-            refused = list(self._validator.iter_errors(dict(block.values)))
+            with bounds(self._patterns):
+                refused = list(self._validator.iter_errors(dict(block.values)))
         except RecursionError:
             raise PolicyError("the policy refers to itself without end") from None
         except referencing.exceptions.Unresolvable as error:
@@ -181,19 +186,25 @@ def _check_schema(schema: Any) -> None:
         )
     checker = _class_for(schema)
     try:
-        checker.check_schema(schema, format_checker=checker.FORMAT_CHECKER)
+        checker.check_schema(schema, format_checker=formats_of(checker, Matcher()))
+    except ExpressionError as error:
+        raise PolicyError(str(error)) from None
     except jsonschema.SchemaError as error:
         place = "".join(f"/{step}" for step in error.absolute_path) or "the top"
         raise PolicyError(f"not a valid JSON Schema at {place}: {error.message}") from None
 
 
-def _follow(resource: Any, resolver: Any, seen: set[int]) -> None:
-    """Resolve every reference, also in referenced schemas, so that none fails later."""
+def _follow(resource: Any, resolver: Any, seen: set[int], patterns: set[str]) -> None:
+    """Resolve every reference, also in referenced schemas, so that none fails later.
+
+    The keys of all `patternProperties` are added to `patterns`.
+    """
     contents = resource.contents
     if id(contents) in seen or not isinstance(contents, Mapping):
         return
     seen.add(id(contents))
     _refuse_misspellings(contents)
+    patterns |= contents.get("patternProperties", {}).keys()
     for word in ("properties", "patternProperties"):
         inner_schemas = contents.get(word, {})
         # The library loses the place of a schema that is false.
@@ -201,9 +212,9 @@ def _follow(resource: Any, resolver: Any, seen: set[int]) -> None:
     for word in _REFERENCES:
         if isinstance(contents.get(word), str):
             found = resolver.lookup(contents[word])
-            _follow(_resource(found.contents), found.resolver, seen)
+            _follow(_resource(found.contents), found.resolver, seen, patterns)
     for inner in resource.subresources():
-        _follow(inner, resolver.in_subresource(inner), seen)
+        _follow(inner, resolver.in_subresource(inner), seen, patterns)
 
 
 def _refuse_misspellings(schema: Mapping[str, Any]) -> None:
