@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from adalora_core.errors import ExpressionError
 from adalora_core.expressions.cost import is_cheap
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SECONDS_OF_MATCH = 1.0
 """The longest that one match may take."""
@@ -76,13 +79,15 @@ class Matcher:
             raise _refusal(field, pattern, text, _LATE)
         return found
 
-    def rehearse(self, method: Method, pattern: str, text: str, field: str) -> None:
-        """Raise the errors of `find` unless another library can match as quickly.
+    def rehearse(self, method: Method, pattern: str, texts: Sequence[str], field: str) -> None:
+        """Raise the errors of `find` unless another library can match all of `texts` quickly.
 
         An expression that is cheap in the worst case is not matched.
         """
-        if not is_cheap(pattern, len(text), anywhere=method == "search"):
-            self.find(method, pattern, text, field)
+        longest = max(map(len, texts), default=0)
+        if not is_cheap(pattern, longest, anywhere=method == "search"):
+            for text in texts:
+                self.find(method, pattern, text, field)
 
     def _find_apart(
         self, method: Method, pattern: str, text: str, field: str, group: int | str

@@ -32,13 +32,13 @@ class _Evaluation:
         self._left = MOST_STEPS
         self._matcher = Matcher()
 
-    def step(self) -> None:
-        """Count one step.
+    def count(self, steps: int) -> None:
+        """Count steps.
 
         Raises:
             PolicyError: there were too many.
         """
-        self._left -= 1
+        self._left -= steps
         if self._left < 0:
             raise PolicyError(
                 f"the policy takes more than {MOST_STEPS} steps for one configuration; refer to a "
@@ -49,9 +49,8 @@ class _Evaluation:
         """Raise unless the library can search for the patterns in the texts quickly."""
         texts = [text for text in texts if isinstance(text, str)]
         for pattern in patterns:
-            for text in texts:
-                self.step()
-                self._matcher.rehearse("search", pattern, text, keyword)
+            self.count(len(texts))
+            self._matcher.rehearse("search", pattern, texts, keyword)
 
 
 _current: ContextVar[_Evaluation] = ContextVar("evaluation")
@@ -111,7 +110,7 @@ def _counted(keyword: str, check: Any) -> Any:
 
     def evaluate(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
         evaluation = _current.get()
-        evaluation.step()
+        evaluation.count(1)
         if rehearse is not None:
             patterns, texts = rehearse(evaluation, value, instance, schema)
             evaluation.rehearse(patterns, texts, keyword)

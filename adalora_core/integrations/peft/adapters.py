@@ -8,6 +8,7 @@ from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.utils import ModulesToSaveWrapper
 
 from adalora_core.contract.rules.runs import SELECTION_MATCHES_NOTHING
+from adalora_core.expressions.matching import Matcher, Method
 from adalora_core.integrations.peft.layers import adalora_layers, set_rank
 from adalora_core.rank_pattern import module_path
 from adalora_core.training.adapter import Adapter
@@ -16,6 +17,8 @@ from adalora_core.training.penalty_per_step import PenaltyPerStep
 from adalora_core.training.targets import candidates, unmatched_entries
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from adalora_core.rank_pattern import RankPattern
 
 _ATTRIBUTE = "_adalora_bridge"
@@ -112,6 +115,33 @@ def resize_adapter(tuner: Any, name: str, positions: dict[str, list[int]]) -> No
     state = state_of(tuner)
     state.positions[name] = positions
     state.adapters.pop(name, None)
+
+
+def refuse_slow_expressions(config: Any, paths: Sequence[str]) -> None:
+    """Refuse a configuration whose expressions PEFT would match against `paths` for too long.
+
+    Raises:
+        ExpressionError: an expression takes too long.
+    """
+    matcher = Matcher()
+    for field, method, pattern in _expressions(config):
+        matcher.rehearse(method, pattern, paths, field)
+
+
+def _expressions(config: Any) -> Iterator[tuple[str, Method, str]]:
+    """Yield the fields, the functions of `re` and the expressions that PEFT makes of them."""
+    for field in ("target_modules", "exclude_modules"):
+        value = getattr(config, field)
+        if isinstance(value, str):
+            yield field, "fullmatch", value
+    layers = config.layers_pattern or ()
+    for each in [layers] if isinstance(layers, str) else layers:
+        yield "layers_pattern", "match", rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\."
+    for each in config.modules_to_save or ():
+        yield "modules_to_save", "match", rf"(^|.*\.){each}($|\..*)"
+    for field in ("rank_pattern", "alpha_pattern"):
+        for key in getattr(config, field) or ():
+            yield field, "match", rf"(.*\.)?({key})$"
 
 
 def report_unmatched(tuner: Any) -> None:

@@ -12,6 +12,7 @@ from adalora_core.integrations.peft.adapters import (
     adapter_of,
     configs_of,
     pattern_positions,
+    refuse_slow_expressions,
     resize_adapter,
     state_of,
     sync_patterns,
@@ -33,6 +34,8 @@ from adalora_core.training.run_end import judge_end, report_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from torch import nn
+
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
     from adalora_core.training.compaction import CompactionReport
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from adalora_core.training.run_end import RunReport
 
 
+_peft_inject: Any = AdaLoraModel.inject_adapter
 _peft_hooks: Any = AdaLoraModel._enable_peft_forward_hooks  # noqa: SLF001 - PEFT's own hooks
 _peft_merge: Any = AdaLoraModel.merge_adapter
 _peft_unload: Any = AdaLoraModel._unload_and_optionally_merge  # noqa: SLF001 - same
@@ -66,6 +70,18 @@ class TunerOverrides:
     def penalty_per_step(self) -> PenaltyPerStep:
         """Decides which forwards of an optimizer step add the penalty."""
         return state_of(self).penalty_per_step
+
+    def inject_adapter(
+        self: Any, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Inject as PEFT does, unless an expression of the configuration takes too long.
+
+        Raises:
+            ExpressionError: it does; the model is unchanged.
+        """
+        paths = [path for path, _ in model.named_modules() if path]
+        refuse_slow_expressions(configs_of(self)[adapter_name], paths)
+        _peft_inject(self, model, adapter_name, *args, **kwargs)
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
