@@ -62,7 +62,11 @@ class Confined:
             arguments: of the command.
             options: of `subprocess.run`.
         """
-        command = [sys.executable, "-I", "-m", "adalora_core", *map(str, arguments)]
+        return self.run_python("-m", "adalora_core", *arguments, **options)
+
+    def run_python(self, *arguments: object, **options: object) -> Finished:
+        """Run this interpreter as `run` runs the command."""
+        command = [sys.executable, "-I", *map(str, arguments)]
         done = subprocess.run(
             command,
             check=False,

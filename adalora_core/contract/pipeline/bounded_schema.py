@@ -16,8 +16,9 @@ from adalora_core.expressions.matching import Matcher
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-MOST_STEPS = 300_000
-"""The most keywords of a policy that are evaluated for one configuration; each takes about 5 us."""
+MOST_STEPS, STEPS_PER_VALUE = 50_000, 5
+"""The most keywords of a policy that are evaluated for one configuration, and how many more for
+each of its values; one takes up to 25 us."""
 
 
 class _Evaluation:
@@ -25,11 +26,12 @@ class _Evaluation:
 
     Args:
         patterns: the keys of `patternProperties` anywhere in the policy.
+        steps: the most keywords that are evaluated.
     """
 
-    def __init__(self, patterns: Iterable[str]) -> None:
+    def __init__(self, patterns: Iterable[str], steps: int) -> None:
         self.patterns = patterns
-        self._left = MOST_STEPS
+        self._most = self._left = steps
         self._matcher = Matcher()
 
     def count(self, steps: int) -> None:
@@ -41,7 +43,7 @@ class _Evaluation:
         self._left -= steps
         if self._left < 0:
             raise PolicyError(
-                f"the policy takes more than {MOST_STEPS} steps for one configuration; refer to a "
+                f"the policy takes more than {self._most} steps for one configuration; refer to a "
                 "schema once, not from each of many alternatives"
             )
 
@@ -57,13 +59,18 @@ _current: ContextVar[_Evaluation] = ContextVar("evaluation")
 
 
 @contextlib.contextmanager
-def bounds(patterns: Iterable[str]) -> Iterator[None]:
+def bounds(patterns: Iterable[str], instance: Any) -> Iterator[None]:
     """Give all evaluations inside the `with` block one bound of steps and of time together.
+
+    Args:
+        patterns: the keys of `patternProperties` anywhere in the policy.
+        instance: the value that is evaluated; a larger one may take more steps.
 
     Raises:
         PolicyError: an evaluation exceeds the bounds.
     """
-    token = _current.set(_Evaluation(patterns))
+    steps = MOST_STEPS + STEPS_PER_VALUE * _size(instance)
+    token = _current.set(_Evaluation(patterns, steps))
     try:
         yield
     except ExpressionError as error:
@@ -94,6 +101,15 @@ def formats_of(kind: Any, matcher: Matcher) -> jsonschema.FormatChecker:
     formats = jsonschema.FormatChecker(())
     formats.checkers = kind.FORMAT_CHECKER.checkers | {"regex": (is_expression, re.error)}
     return formats
+
+
+def _size(value: Any) -> int:
+    """Return how many values are in `value`, which is not nested deep."""
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return 1
+    return 1 + sum(map(_size, value))
 
 
 def _evolve(self: Any, **changes: Any) -> Any:

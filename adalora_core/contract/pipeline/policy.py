@@ -64,6 +64,9 @@ class Policy:
         base: the address for relative references.
         tree: the folder that holds every file of a reference; None: files are anywhere.
 
+    Attributes:
+        origin: begins every message about the policy.
+
     Raises:
         PolicyError: the schema is not valid, or a reference in it has no target.
     """
@@ -71,6 +74,7 @@ class Policy:
     def __init__(
         self, schema: Any, base: str = "urn:adalora:policy", tree: pathlib.Path | None = None
     ) -> None:
+        self.origin = ""
         self._patterns: set[str] = set()
         _check_schema(schema)
         resource = _resource(copy.deepcopy(schema))
@@ -97,15 +101,21 @@ class Policy:
         """
         if block.is_other_method:
             return
+        values = dict(block.values)
         try:
-            with bounds(self._patterns):
-                refused = list(self._validator.iter_errors(dict(block.values)))
+            with bounds(self._patterns, values):
+                refused = list(self._validator.iter_errors(values))
+        except PolicyError as error:
+            problem = str(error)
         except RecursionError:
-            raise PolicyError("the policy refers to itself without end") from None
+            problem = "the policy refers to itself without end"
         except referencing.exceptions.Unresolvable as error:
-            raise PolicyError(_why_unresolved(error)) from None
-        for each in refused:
-            yield from _findings(block, each)
+            problem = _why_unresolved(error)
+        else:
+            for each in refused:
+                yield from _findings(block, each)
+            return
+        raise PolicyError(f"{self.origin}{problem}")
 
 
 def load_policy(path: PathLike[str], tree: pathlib.Path | None = None) -> Policy:
@@ -120,9 +130,11 @@ def load_policy(path: PathLike[str], tree: pathlib.Path | None = None) -> Policy
         PolicyError: the file does not hold a valid JSON Schema.
     """
     try:
-        return Policy(_read(path, tree), pathlib.Path(path).absolute().as_uri(), tree)
+        policy = Policy(_read(path, tree), pathlib.Path(path).absolute().as_uri(), tree)
     except PolicyError as error:
         raise PolicyError(f"{path}: {error}") from None
+    policy.origin = f"{path}: "
+    return policy
 
 
 def _read(path: str | PathLike[str], tree: pathlib.Path | None) -> Any:
