@@ -96,7 +96,9 @@ def test_thousand_slow_entries_take_the_time_of_one(confined):
 @pytest.mark.slow
 def test_many_modules_that_each_take_a_while_are_bounded_together(confined):
     names = [f"{NAME[: 40 + index % 5]}{index}" for index in range(2000)]
-    write_model(confined.tree / "model.safetensors", {f"{name}.weight": ("F32", [4, 4]) for name in names})
+    write_model(
+        confined.tree / "model.safetensors", {f"{name}.weight": ("F32", [4, 4]) for name in names}
+    )
     confined.write(
         {"adapter_config.json": json.dumps(BUDGET | {"target_modules": r"a*a*a*a*a*a*\d+b"})}
     )
@@ -116,9 +118,7 @@ SLOW_KEY = {"(a|a)*b": True}
 
 
 def _bomb(keyword, last, **entries):
-    steps = {
-        f"s{index}": {keyword: [{"$ref": f"#/$defs/s{index + 1}"}] * 2} for index in range(40)
-    }
+    steps = {f"s{index}": {keyword: [{"$ref": f"#/$defs/s{index + 1}"}] * 2} for index in range(40)}
     return {"$ref": "#/$defs/s0", "$defs": steps | {"s40": last}} | entries
 
 
@@ -276,6 +276,8 @@ def test_adapter_with_a_slow_expression_is_refused_and_the_model_unchanged(confi
 def test_every_form_is_refused_before_an_adapter_is_made(confined):
     forms = [form for name, form in (FORMS | HELD_OUT).items() if name != "polynomial"]
     lines = _train(
-        confined, "adalora-core", [({"target_modules": f"{NAME}.0.{form}"}, False) for form in forms]
+        confined,
+        "adalora-core",
+        [({"target_modules": f"{NAME}.0.{form}"}, False) for form in forms],
     )
     assert {line.split(":")[0] for line in lines} == {"ExpressionError target_modules"}
