@@ -95,7 +95,7 @@ class Matcher:
         from adalora_core.expressions.process import NotMatchedError, ask
 
         seconds = min(SECONDS_OF_MATCH, self._left)
-        request = {
+        request: dict[str, object] = {
             "method": method, "pattern": pattern, "text": text, "group": group, "seconds": seconds
         }  # fmt: skip
         try:

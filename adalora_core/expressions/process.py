@@ -104,7 +104,7 @@ def _read_line(child: subprocess.Popen[bytes]) -> bytes:
 
 def _end() -> None:
     """End the process, if there is one, and wait for it."""
-    global _child  # noqa: PLW0603 - same
+    global _child
     child, _child = _child, None
     if child is not None:
         child.kill()

@@ -85,7 +85,8 @@ def bounded(kind: Any) -> Any:
     if kind.evolve is _evolve:
         return kind
     keywords = {word: _counted(word, check) for word, check in kind.VALIDATORS.items()}
-    found: Any = jsonschema.validators.extend(kind, keywords)
+    extend: Any = jsonschema.validators.extend
+    found = extend(kind, keywords)
     found.evolve = _evolve
     return found
 
