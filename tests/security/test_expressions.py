@@ -41,11 +41,6 @@ HELD_OUT = {
     "named groups": "(?P<x>a|a)*(?P=x)b",
     "look-ahead in a repetition": "((?=a)a|a)*b",
 }
-QUICK = {
-    "nested options": "(?:a?){40}a{40}b",
-    "no match": r".*\.q_proj",
-    "many classes": "[a-z]" * 47 + "b",
-}
 BUDGET = SOUND | {"target_modules": [NAME]}
 FIELDS = {
     "target_modules": lambda form: {"target_modules": form},
@@ -83,6 +78,15 @@ def test_plan_names_every_setting_with_an_expression(confined, field):
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.startswith(f"error: {field}: the regular expression ")
     assert "takes more than 1 s" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("form", "code"), [(r"(?:\w+\.)+a+", 0), (r"(?:a?){40}a{48}\.0", 1), ("[a-z]" * 47 + "b", 1)]
+)
+def test_plan_matches_an_expression_that_is_quick_although_its_form_is_not(confined, form, code):
+    done = _plan(confined, {"target_modules": form})
+    assert (done.returncode, done.stderr) == (code, "")
+    assert ("matches no module" in done.stdout) == bool(code)
 
 
 def test_thousand_slow_entries_take_the_time_of_one(confined):
