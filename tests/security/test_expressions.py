@@ -81,7 +81,7 @@ def test_plan_names_every_setting_with_an_expression(confined, field):
 
 
 @pytest.mark.parametrize(
-    ("form", "code"), [(r"(?:\w+\.)+a+", 0), (r"(?:a?){40}a{48}\.0", 1), ("[a-z]" * 47 + "b", 1)]
+    ("form", "code"), [(r"(?:\w+\.)+a+", 0), (r"(?:\w+\.)+b", 1), ("[a-z]" * 47 + "b", 1)]
 )
 def test_plan_matches_an_expression_that_is_quick_although_its_form_is_not(confined, form, code):
     done = _plan(confined, {"target_modules": form})
