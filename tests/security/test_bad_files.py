@@ -106,6 +106,14 @@ def test_policy_with_a_schema_that_is_false_is_applied(confined, policy):
     assert "error[ADA010] the policy refuses this" in done.stdout
 
 
+def test_policy_whose_reference_leads_to_another_value_is_one_line(confined):
+    policy = {"$ref": "#/default", "default": {"properties": [1], "patternProperties": 3}}
+    confined.write({"p.json": json.dumps(policy), "a-good.json": GOOD})
+    done = confined.run("check", "a-good.json", "--policy", "p.json")
+    line = "adalora check: p.json: a reference leads to a value that is not a JSON Schema\n"
+    assert (done.returncode, done.stderr) == (2, line)
+
+
 def test_fault_of_the_check_itself_is_an_error_line_and_the_others_are_reported(
     tmp_path, monkeypatch, capsys
 ):

@@ -89,6 +89,9 @@ class Policy:
             raise PolicyError(_why_unresolved(error)) from None
         except RecursionError:
             raise PolicyError("the references are nested too deep") from None
+        except (AttributeError, TypeError):
+            # Only what is a schema by its place was checked to be one.
+            raise PolicyError("a reference leads to a value that is not a JSON Schema") from None
         # As a reference, so that the schema keeps its own address.
         kind = bounded(_class_for(schema))
         self._validator = kind({"$ref": address}, registry=registry.crawl())
