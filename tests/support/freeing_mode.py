@@ -77,9 +77,8 @@ def call_under_mode(name: str, arguments: list[Any], place: int) -> int:
     """Make one call; return how many functions of torch the mode saw."""
     binding = getattr(_cpu, name.partition(" ")[0])
     mode = FreeingMode(list(tensors_in(arguments)), place)
-    with mode:
-        with contextlib.suppress(TypeError, ValueError):
-            binding(*arguments)
+    with mode, contextlib.suppress(TypeError, ValueError):
+        binding(*arguments)
     return len(mode.seen)
 
 
