@@ -39,10 +39,10 @@ FACTORS = {
     },
     "nan": (one(E, lambda each: each.fill_(torch.nan)), "lora_E has entries that are not finite"),
     "infinite": (one(B, lambda each: each.fill_(torch.inf)), "lora_B has entries that are not fin"),
-    "no A": (without("first.lora_A"), "'base_model.model.first.lora_A' is missing"),
-    "no E": (without("first.lora_E"), "'base_model.model.first.lora_E' is missing"),
-    "no B": (without("first.lora_B"), "'base_model.model.first.lora_B' is missing"),
-    "only E": (plus(**{f"{PREFIX}head.lora_E": torch.ones(2, 1)}), "head.lora_A' is missing"),
+    "no A": (without("first.lora_A"), "base_model.model.first.lora_A is missing"),
+    "no E": (without("first.lora_E"), "base_model.model.first.lora_E is missing"),
+    "no B": (without("first.lora_B"), "base_model.model.first.lora_B is missing"),
+    "only E": (plus(**{f"{PREFIX}head.lora_E": torch.ones(2, 1)}), "head.lora_A is missing"),
     "cut A": (one(A, lambda each: each[1:].clone()), "ranks disagree"),
     "cut B": (one(B, lambda each: each[:, 1:].clone()), "ranks disagree"),
     "flat E": (one(E, lambda each: each.flatten()), "lora_E has shape .*, not 2 dimensions"),
@@ -207,3 +207,32 @@ def test_names_in_a_state_are_escaped(change, tmp_path):
     save_at(AFTER_AN_ALLOCATION, tmp_path)
     edit(tmp_path, change)
     assert_refused(tmp_path, "training state", only_trained=True)
+
+
+BRIDGED = {
+    "another layer": (one(A, lambda each: each[:, 1:].clone()), "does not fit the model"),
+    "another head": (one("head.weight", lambda each: each[:1].clone()), "does not fit the model"),
+    "no rank pattern": (bad.config(rank_pattern=None), "does not fit the model"),
+    "not finite": (one(B, lambda each: each.fill_(torch.nan)), "lora_B has entries that are not"),
+    "nested": (one(B, nested, binary=True), "is nested"),
+    "cut": (one(B, lambda each: each[:, 1:].clone()), "ranks disagree"),
+}
+"""Spoilt adapters, and what a bridged model reports."""
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", BRIDGED)
+def test_a_bridged_adapter_is_as_before_a_refused_load(name, saved, tmp_path):
+    spoil, message = BRIDGED[name]
+    folder = saved(tmp_path / "adapter", modules_to_save=["head"])
+    spoil(folder)
+    model = make("attached", base(), **SCHEDULE | {"modules_to_save": ["head"]})
+    train(model, range(12))
+    config, adapter = model.peft_config["default"], model.base_model.trained_adapters()[0]
+    before = [*described(model), config.to_dict(), adapter.positions]
+    with pytest.raises(CheckpointError, match=message) as refusal:
+        model.load_adapter(folder, "default", is_trainable=True)
+    assert "\n" not in str(refusal.value)
+    assert [*described(model), model.peft_config["default"].to_dict(), adapter.positions] == before
+    assert model.base_model.trained_adapters() == [adapter]
+    train(model, range(12, 15))

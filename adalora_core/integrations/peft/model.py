@@ -15,6 +15,7 @@ from peft.tuners.adalora.model import AdaLoraModel
 from torch import distributed
 
 from adalora_core.adapter_spec import AdapterSpec
+from adalora_core.contract.reports.escaping import visible
 from adalora_core.errors import CheckpointError
 from adalora_core.files import write_file
 from adalora_core.integrations.peft.adapters import (
@@ -228,6 +229,9 @@ def _unchanged_on_error(model: Any, name: str, saved: SavedAdapter | None) -> It
     """Restore the adapter `name`, or remove it if it is new, where the body fails.
 
     PEFT compares shapes with the model while it copies.
+
+    Raises:
+        CheckpointError: a shape in `saved` is not that in the model.
     """
     tuner = model.base_model
     bridge, config = state_of(tuner), configs_of(tuner).get(name)
@@ -241,7 +245,7 @@ def _unchanged_on_error(model: Any, name: str, saved: SavedAdapter | None) -> It
     ]
     try:
         yield
-    except Exception:
+    except Exception as error:
         if config is None:
             if name in configs_of(tuner):
                 model.delete_adapter(name)
@@ -253,7 +257,13 @@ def _unchanged_on_error(model: Any, name: str, saved: SavedAdapter | None) -> It
             table.pop(name, None)
             if entry is not None:
                 table[name] = entry
-        raise
+        if saved is None or type(error) is not RuntimeError:  # as of memory or of processes
+            raise
+        found = visible(" ".join(str(error).split()))
+        raise CheckpointError(
+            f"load_adapter: {str(saved.folder)!r} does not fit the model ({found}); nothing was "
+            "loaded"
+        ) from error
 
 
 def _resume(tuner: Any, name: str, state: TrainingState) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from adalora_core.contract.reports.escaping import visible
 from adalora_core.errors import CheckpointError, TargetError
 from adalora_core.nn import wrap_layer
 from adalora_core.nn.adapter_layer import FACTORS
@@ -76,8 +77,8 @@ def _consistent_rank(saved: SavedAdapter, path: str) -> int:
     for factor in FACTORS:
         tensor = saved.tensors.get(f"{path}.{factor}")
         if tensor is None:
-            missing = f"{TENSOR_PREFIX}{path}.{factor}"
-            raise _mismatch(saved, path, f"the tensor {missing!r} is missing")
+            missing = visible(f"{TENSOR_PREFIX}{path}.{factor}")
+            raise _mismatch(saved, path, f"the tensor {missing} is missing")
         if tensor.dtype not in FACTOR_DTYPES:
             names = ", ".join(str(dtype).removeprefix("torch.") for dtype in FACTOR_DTYPES)
             raise _mismatch(saved, path, f"{factor} is of {tensor.dtype}, not {names}")
