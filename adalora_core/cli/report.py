@@ -28,16 +28,14 @@ def run(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     folder = Path(arguments.adapter)
 
-    from adalora_core.contract import check_config
+    from adalora_core.contract.check import read_adapter_config
     from adalora_core.errors import AdaLoraError
     from adalora_core.rank_report import write_rank_report
     from adalora_core.rank_report.progress import steps_made
 
     try:
-        report = check_config(folder / "adapter_config.json", runtime="adalora-core")
-        config = report.require_config()
         written = write_rank_report(
-            config,
+            read_adapter_config(folder / "adapter_config.json"),
             Path(arguments.output or folder),
             name=folder.name,
             steps=steps_made(folder),

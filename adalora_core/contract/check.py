@@ -15,8 +15,12 @@ from adalora_core.contract.text.document import Document
 from adalora_core.contract.text.formats import FORMATS
 from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
 from adalora_core.contract.text.problems import LIMIT_EXCEEDED, Problem
+from adalora_core.contract.text.reading import is_link_out
+from adalora_core.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from adalora_core.contract.model import AdaLoraConfig
     from adalora_core.contract.pipeline.policy import Policy
     from adalora_core.contract.report import Report
@@ -88,6 +92,25 @@ def check_config(
             f"{type(source).__name__}"
         )
     return examine(document, name, options, key=key or "").report
+
+
+def read_adapter_config(path: Path) -> AdaLoraConfig:
+    """Return the configuration of an adapter if nothing in it breaks the contract.
+
+    Findings of severity warning are left out: they were reported when the file was written.
+
+    Raises:
+        ConfigError: the configuration breaks the contract.
+        CheckpointError: so does it, and it is a link out of its folder, whose content is not shown.
+        OSError: the file cannot be read.
+    """
+    report = check_config(path, runtime="adalora-core")
+    if report.config is None and is_link_out(path):
+        raise CheckpointError(
+            f"{str(path)!r} is a link out of its folder, and what it leads to is not a "
+            "configuration without errors; replace the link by the file"
+        )
+    return report.require_config()
 
 
 def _from_mapping(source: Mapping[str, Any]) -> Document:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from adalora_core.contract.reports.escaping import visible
 from adalora_core.files import write_file
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 NO_LAYER = "-"
 """Column of modules whose path has no layer number."""
+_LONGEST_LABEL = 120
+"""Largest number of characters of a name in the picture."""
 
 
 def rank_table(ranks: Mapping[str, int]) -> tuple[list[str], list[str], dict[tuple[str, str], int]]:
@@ -71,14 +74,22 @@ def draw_rank_heatmap(
 
 def rank_heatmap(ranks: Mapping[str, int], *, init_r: int, title: str) -> bytes:
     """Return the PNG of `draw_rank_heatmap`."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    import matplotlib as mpl
 
     if not ranks:
         raise ValueError(
             "draw_rank_heatmap: expected ranks of at least one module, got none; "
             "a configuration without rank_pattern comes from a run without an allocation"
         )
+    # Names come from files: none is a formula, and none reaches LaTeX.
+    with mpl.rc_context({"text.parse_math": False, "text.usetex": False}):
+        return _drawn(ranks, init_r=init_r, title=title)
+
+
+def _drawn(ranks: Mapping[str, int], *, init_r: int, title: str) -> bytes:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     kinds, layers, cells = rank_table(ranks)
     figure = Figure(
         figsize=(3.2 + 0.55 * len(layers), 1.6 + 0.45 * len(kinds)), layout="constrained"
@@ -99,10 +110,10 @@ def rank_heatmap(ranks: Mapping[str, int], *, init_r: int, title: str) -> bytes:
                     va="center",
                     color="white" if dark else "black",
                 )
-    axes.set_xticks(range(len(layers)), layers)
-    axes.set_yticks(range(len(kinds)), kinds)
+    axes.set_xticks(range(len(layers)), [visible(layer, _LONGEST_LABEL) for layer in layers])
+    axes.set_yticks(range(len(kinds)), [visible(kind, _LONGEST_LABEL) for kind in kinds])
     axes.set_xlabel("layer")
-    axes.set_title(title)
+    axes.set_title(visible(title, _LONGEST_LABEL))
     figure.colorbar(image, ax=axes, label="rank", ticks=MaxNLocator(integer=True))
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=150)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
+
+from adalora_core.contract.text.reading import open_regular_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +23,7 @@ def steps_made(folder: Path) -> int | None:
     """
     for path in sorted(folder.glob(_STATES)):
         try:
-            with path.open("rb") as file:
+            with os.fdopen(open_regular_file(path), "rb") as file:
                 length = int.from_bytes(file.read(8), "little")
                 header = json.loads(file.read(min(length, _LONGEST_HEADER)))
             step = json.loads(header["__metadata__"]["adalora_state"])["step"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from adalora_core.adapter_spec import AdapterSpec
+from adalora_core.contract.reports.escaping import visible
 from adalora_core.errors import MissingExtraError
 from adalora_core.files import write_files
 from adalora_core.rank_pattern import active_rank, module_path
@@ -85,7 +87,7 @@ def render_rank_report(config: AdaLoraConfig, ranks: Mapping[str, int], *, name:
     kept, start = sum(ranks.values()), config.init_r * len(ranks)
     target = config.target_r * len(ranks)
     lines = [
-        f"# Ranks of {name}",
+        f"# Ranks of {_literal(name)}",
         "",
         f"![rank of each matrix]({HEAT_MAP_NAME})",
         "",
@@ -104,12 +106,23 @@ def render_rank_report(config: AdaLoraConfig, ranks: Mapping[str, int], *, name:
         "| matrix | rank |",
         "| --- | ---: |",
         *(
-            f"| `{path}` | {rank} |"
+            f"| {_code(path)} | {rank} |"
             for path, rank in sorted(ranks.items(), key=lambda item: -item[1])
         ),
         "",
     ]
     return "\n".join(lines)
+
+
+def _literal(text: str) -> str:
+    """Return `text` as Markdown that shows it, where it has a character with another meaning."""
+    return text if re.fullmatch(r"(?!.*www\.)[\w ,.()-]+", text) else _code(text)
+
+
+def _code(text: str) -> str:
+    """Return `text` as code in Markdown: nothing of it is HTML, a link or the end of a cell."""
+    shown = visible(text).replace("`", r"\x60").replace("|", r"\x7c")
+    return f"`{shown}`"
 
 
 def _schedule_lines(config: AdaLoraConfig) -> list[str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from adalora_core.contract import AdaLoraConfig, check_config
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from adalora_core.contract.check import read_adapter_config
 
 
 def checked_config(source: Path | dict[str, Any]) -> AdaLoraConfig:
@@ -17,7 +16,10 @@ def checked_config(source: Path | dict[str, Any]) -> AdaLoraConfig:
 
     Raises:
         ConfigError: the configuration breaks the contract.
+        CheckpointError: see `read_adapter_config`.
     """
+    if isinstance(source, Path):
+        return read_adapter_config(source)
     return check_config(source, runtime="adalora-core").require_config()
 
 

@@ -14,6 +14,7 @@ from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.contract.rules.runs import BUDGET_NOT_REACHED
 from adalora_core.errors import CheckpointError
 from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.commit import commit
 from adalora_core.training.adapter_file.folder import (
     TENSOR_PREFIX,
@@ -54,14 +55,14 @@ def export_folder(source: str | os.PathLike[str], destination: str | os.PathLike
     `AdaLoraModel.export_lora`, which has the model.
 
     Raises:
-        CheckpointError: the folder is incomplete or damaged, or no triplet is left.
+        CheckpointError: the folder is incomplete or damaged, factors are missing or do not fit
+            together, or no triplet is left.
         ConfigError: its configuration breaks the contract.
         OSError: `destination` cannot be written; nothing was replaced.
     """
     saved = read_adapter(source)
-    spec, paths = AdapterSpec.of(saved.config), saved.paths()
-    kept = sum(int(saved.tensors[f"{path}.lora_E"].shape[0]) for path in paths)
-    target = spec.target_r * len(paths)
+    ranks = [len(rows) for rows in row_positions(saved).values()]
+    kept, target = sum(ranks), AdapterSpec.of(saved.config).target_r * len(ranks)
     if saved.config.rank_pattern is not None and kept > target:
         seen = f"{str(source)!r} is exported with {kept} triplets, target {target}"
         report({}, BUDGET_NOT_REACHED, seen)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from adalora_core.training import saving
+from adalora_core.training.adapter_file.folder import DEFAULT_ADAPTER, folder_of
 from adalora_core.training.compaction import compact
 from adalora_core.training.configuration import checked_copy
 from adalora_core.training.forward_signature import class_with_signature_of
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from adalora_core.contract import AdaLoraConfig
     from adalora_core.training.compaction import CompactionReport
-
-DEFAULT_ADAPTER = "default"
 
 
 class AdaLoraModel(nn.Module):
@@ -272,7 +271,8 @@ class AdaLoraModel(nn.Module):
                 must call.
 
         Raises:
-            ValueError: no such adapter, or the folder is a file.
+            ValueError: no such adapter, the folder is a file, or the subfolder of an adapter is
+                outside of `save_directory`; nothing was written.
             OSError: the disk is full or not writable; nothing was replaced.
         """
         reshard(self)
@@ -288,8 +288,8 @@ class AdaLoraModel(nn.Module):
         selected = list(adapters if selected_adapters is None else selected_adapters)
         if unknown := [name for name in selected if name not in adapters]:
             raise ValueError(f"save_pretrained: no adapter {unknown[0]!r}; there are {[*adapters]}")
-        for name in selected:
-            folder = Path(save_directory) / ("" if name == DEFAULT_ADAPTER else name)
+        folders = {name: folder_of(save_directory, name) for name in selected}
+        for name, folder in folders.items():
             saving.save_adapter(self.base_model, name, folder, save_training_state, is_main_process)
 
     def export_lora(

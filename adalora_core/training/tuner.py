@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -84,7 +85,8 @@ class AdaLoraTuner(nn.Module):
         """Add the adapter `name` to every module that `config` means.
 
         Args:
-            name: name of the adapter; part of parameter names, hence without dots.
+            name: name of the adapter; part of parameter names and the name of a folder, hence
+                without dots and slashes.
             config: configuration of the adapter.
             autocast_adapter_dtype: use float32 factors on a base of lower precision.
             targets: the modules that `config` means; None means to look for them.
@@ -97,8 +99,13 @@ class AdaLoraTuner(nn.Module):
         """
         if name in self.adapters:
             raise ValueError(f"adapter_name: {name!r} exists already; delete it or choose another")
-        if not name or "." in name:
-            raise ValueError(f"adapter_name: expected a name without dots, got {name!r}")
+        is_plain = name.isprintable() and PureWindowsPath(name).name == name and "." not in name
+        if not name or not is_plain:
+            raise ValueError(
+                f"adapter_name: expected a name without dots and slashes, got {name!r}"
+            )
+        if hasattr(nn.ParameterDict(), name):
+            raise ValueError(f"adapter_name: {name!r} is the name of an attribute; choose another")
         refuse_unsupported(config)
         refuse_divided_base(self.model)
         unmatched = []

@@ -6,6 +6,8 @@
 #include <string>
 #include <utility>
 
+#include "bindings/tensor.hpp"
+
 namespace adalora::bindings {
 
 namespace detail {
@@ -39,6 +41,7 @@ void define(pybind11::module_& module, const char* name, const char* doc) {
           throw pybind11::type_error(expected + std::to_string(arguments.size()) + " and " +
                                      std::to_string(named.size()) + " by name");
         }
+        const NoTorchFunctions no_functions;
         return detail::call(Function, arguments, std::make_index_sequence<kCount>());
       },
       doc);

@@ -115,6 +115,24 @@ py::handle item(const py::tuple& list, std::int64_t index) {
   return PyTuple_GET_ITEM(list.ptr(), static_cast<Py_ssize_t>(index));
 }
 
+/// Hints that the parameter `kAhead` places after `index` will be read soon.
+void prefetch_after(const py::tuple& parameters, std::size_t index) {
+  if (index + kAhead >= parameters.size()) return;
+  prefetch(item(parameters, static_cast<std::int64_t>(index + kAhead)));
+}
+
+/// The `.grad` of each parameter.
+py::tuple gradients_of(const py::tuple& parameters) {
+  py::tuple gradients(parameters.size());
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    prefetch_after(parameters, i);
+    const auto index = static_cast<std::int64_t>(i);
+    py::object gradient = read_gradient(item(parameters, index), {kOp, "parameters", index});
+    PyTuple_SET_ITEM(gradients.ptr(), static_cast<Py_ssize_t>(i), gradient.release().ptr());
+  }
+  return gradients;
+}
+
 /// One of the two averages: a tensor per parameter, or one flat tensor with the entries of all
 /// parameters in order, which is one object to read instead of hundreds.
 class Averages {
@@ -195,23 +213,21 @@ class ImportanceArguments::Arguments {
   Arguments(py::handle parameters, py::handle gradients, py::handle smoothed,
             py::handle uncertainty)
       : parameters_(read_items(parameters, {kOp, "parameters"})),
+        gradients_(gradients.is_none() ? gradients_of(parameters_)
+                                       : read_items(gradients, {kOp, "gradients"})),
         smoothed_(smoothed, "smoothed", memory().smoothed),
         uncertainty_(uncertainty, "uncertainty", memory().uncertainty) {
     const std::size_t count = parameters_.size();
-    if (!gradients.is_none()) {
-      gradients_ = read_items(gradients, {kOp, "gradients"});
-      require_length("gradients", gradients_.size(), count);
-    }
+    require_length("gradients", gradients_.size(), count);
     smoothed_.require_length(count);
     uncertainty_.require_length(count);
     if (count % kFactors != 0) {
       throw_value_error({kOp, "parameters"}, "A, E and B of each matrix in turn",
                         std::to_string(count) + " tensors");
     }
-    from_parameters_ = gradients.is_none();
     entries_.reserve(count);
     for (std::size_t i = 0; i < count; ++i) {
-      if (i + kAhead < count) prefetch(item(parameters_, static_cast<std::int64_t>(i + kAhead)));
+      prefetch_after(parameters_, i);
       read_entry(static_cast<std::int64_t>(i));
     }
     smoothed_.require_used();
@@ -267,11 +283,7 @@ class ImportanceArguments::Arguments {
     entry.parameter = parameter;
     entry.smoothed = smoothed_.of(parameter, index);
     entry.uncertainty = uncertainty_.of(parameter, index);
-    py::handle gradient = from_parameters_ ? py::handle() : item(gradients_, index);
-    if (from_parameters_) {
-      owned_gradients_.push_back(read_gradient(object));
-      gradient = owned_gradients_.back();
-    }
+    const py::handle gradient = item(gradients_, index);
     if (gradient.is_none()) return;
     const Argument argument{kOp, "gradients", index};
     entry.gradient = read_matrix(gradient, argument);
@@ -301,8 +313,6 @@ class ImportanceArguments::Arguments {
 
   py::tuple parameters_;
   py::tuple gradients_;
-  bool from_parameters_ = false;
-  std::vector<py::object> owned_gradients_;
   Averages smoothed_;
   Averages uncertainty_;
   std::vector<ImportanceEntry> entries_;

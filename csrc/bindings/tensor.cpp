@@ -14,6 +14,8 @@ struct Torch {
   PyTypeObject* parameter = nullptr;
   PyObject* is_neg = nullptr;
   PyObject* grad = nullptr;  ///< the name of the attribute
+  PyObject* count_modes = nullptr;
+  PyObject* disable_functions = nullptr;
   int (*read)(void* object, dlpack::Tensor* out) = nullptr;
   int (*current_stream)(std::int32_t device_type, std::int32_t device, void** out) = nullptr;
 };
@@ -35,11 +37,15 @@ std::string shape_text(const std::int64_t* sizes, std::int64_t count) {
 }
 
 /// Accepts exactly two types: a subclass may give its memory another meaning.
-dlpack::Tensor read(py::handle object, const Argument& argument) {
+void require_tensor(py::handle object, const Argument& argument) {
   if (torch.tensor == nullptr ||
       (Py_TYPE(object.ptr()) != torch.tensor && Py_TYPE(object.ptr()) != torch.parameter)) {
     throw_type_error(argument, "a torch.Tensor or a Parameter, not a subclass", type_name(object));
   }
+}
+
+dlpack::Tensor read(py::handle object, const Argument& argument) {
+  require_tensor(object, argument);
   dlpack::Tensor tensor{};
   if (torch.read(object.ptr(), &tensor) != 0) {
     const std::string reason = py::error_already_set().what();
@@ -155,6 +161,9 @@ void connect() {
   torch.read = api->dltensor_from_py_object_no_sync;
   torch.current_stream = api->current_work_stream;
   torch.grad = PyUnicode_InternFromString("grad");
+  const py::object internals = module.attr("_C");
+  torch.count_modes = py::object(internals.attr("_len_torch_function_stack")).release().ptr();
+  torch.disable_functions = py::object(internals.attr("DisableTorchFunction")).release().ptr();
   torch.is_neg = py::object(tensor.attr("is_neg")).release().ptr();
   torch.parameter = reinterpret_cast<PyTypeObject*>(
       py::object(module.attr("nn").attr("Parameter")).release().ptr());
@@ -171,6 +180,20 @@ void* current_stream(const dlpack::Device& device) {
   return stream;
 }
 
+NoTorchFunctions::NoTorchFunctions() {
+  if (torch.count_modes == nullptr) return;  // not connected: every tensor is refused
+  const auto modes = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(torch.count_modes));
+  if (!modes) throw py::error_already_set();
+  // Most calls have no mode, and the guard costs more than the question.
+  if (PyLong_AsLong(modes.ptr()) == 0) return;
+  guard_ = py::reinterpret_borrow<py::object>(torch.disable_functions)();
+  guard_.attr("__enter__")();
+}
+
+NoTorchFunctions::~NoTorchFunctions() {
+  if (guard_) guard_.attr("__exit__")(py::none(), py::none(), py::none());
+}
+
 void require_not_negative(py::handle object, const Argument& argument) {
   PyObject* const arguments[] = {object.ptr()};
   const auto answer =
@@ -181,8 +204,9 @@ void require_not_negative(py::handle object, const Argument& argument) {
   }
 }
 
-py::object read_gradient(py::handle tensor) {
-  auto gradient = py::reinterpret_steal<py::object>(PyObject_GetAttr(tensor.ptr(), torch.grad));
+py::object read_gradient(py::handle object, const Argument& argument) {
+  require_tensor(object, argument);
+  auto gradient = py::reinterpret_steal<py::object>(PyObject_GetAttr(object.ptr(), torch.grad));
   if (!gradient) throw py::error_already_set();
   return gradient;
 }

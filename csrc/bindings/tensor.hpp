@@ -38,6 +38,19 @@ void require_device(const dlpack::Device& device, const Argument& argument);
 /// The stream that torch currently uses on `device`; null is the default stream.
 void* current_stream(const dlpack::Device& device);
 
+/// Keeps torch from calling Python code while it exists. A TorchFunctionMode sees every query of a
+/// tensor, and could free memory that was checked and is not used yet.
+class NoTorchFunctions {
+ public:
+  NoTorchFunctions();
+  ~NoTorchFunctions();
+  NoTorchFunctions(const NoTorchFunctions&) = delete;
+  NoTorchFunctions& operator=(const NoTorchFunctions&) = delete;
+
+ private:
+  py::object guard_;  ///< torch's; null without a mode
+};
+
 /// Views of tensors of the four floating dtypes. The view borrows the tensor's memory: the caller
 /// holds a reference to `object` while the view is used.
 MatrixView read_matrix(py::handle object, const Argument& argument);
@@ -57,8 +70,9 @@ MatrixView read_scalar(py::handle object, const Argument& argument);
 /// Like `read_matrix`, without the check for negative views: for tensors that need none.
 MatrixView read_known_matrix(py::handle object, const Argument& argument);
 
-/// The `.grad` of a tensor that has been read: a new reference, or None.
-py::object read_gradient(py::handle tensor);
+/// The `.grad` of a tensor: a new reference, or None. It may run Python code, for example that of a
+/// warning, so it comes before any view.
+py::object read_gradient(py::handle object, const Argument& argument);
 
 /// Throws if `object` is a negative view, whose numbers in memory have the opposite sign.
 void require_not_negative(py::handle object, const Argument& argument);

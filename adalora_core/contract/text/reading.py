@@ -31,6 +31,17 @@ def is_inside(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> b
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
+def is_link_out(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is a link out of its folder, and not one into a hub's cache.
+
+    The cache keeps `<model>/snapshots/<revision>/<file>` as a link to `<model>/blobs/<digest>`.
+    """
+    folder = Path(path).parent.resolve()
+    snapshots = next((each for each in (folder, *folder.parents) if each.name == "snapshots"), None)
+    inside = is_inside(path, folder)
+    return not inside and not (snapshots and is_inside(path, snapshots.with_name("blobs")))
+
+
 def open_regular_file(path: str | os.PathLike[str]) -> int:
     """Open a file for reading and return its descriptor.
 

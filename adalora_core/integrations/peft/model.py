@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import json
 import tempfile
 import warnings
 from pathlib import Path
@@ -16,6 +15,7 @@ from peft.tuners.adalora.model import AdaLoraModel
 from torch import distributed
 
 from adalora_core.adapter_spec import AdapterSpec
+from adalora_core.contract.reports.escaping import visible
 from adalora_core.errors import CheckpointError
 from adalora_core.files import write_file
 from adalora_core.integrations.peft.adapters import (
@@ -30,8 +30,8 @@ from adalora_core.integrations.peft.tuner import adapters_are_disabled, refuse_u
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import are_sharded, whole
 from adalora_core.training.adapter_file.checks import row_positions
-from adalora_core.training.adapter_file.commit import CONFIG_NAME, commit, config_in, weights_in
-from adalora_core.training.adapter_file.folder import read_adapter
+from adalora_core.training.adapter_file.commit import CONFIG_NAME, commit, weights_in
+from adalora_core.training.adapter_file.folder import folder_of, read_adapter
 from adalora_core.training.parallelism import reshard
 from adalora_core.training.penalty_per_step import add_penalty
 from adalora_core.training.run_end import judge_end, judge_load
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.training.adapter import Adapter
+    from adalora_core.training.adapter_file.folder import SavedAdapter
     from adalora_core.training.training_state.state import TrainingState
 
 _peft_forward = PeftModel.forward
@@ -65,6 +66,10 @@ class ModelOverrides:
         state out, as in `AdaLoraModel.save_pretrained`.
 
         Under FSDP2 every process has to call it; the first process writes.
+
+        Raises:
+            ValueError: the subfolder of an adapter is outside of `save_directory`; nothing was
+                written.
         """
         if not is_adalora(self):
             _peft_save(self, save_directory, *args, **kwargs)
@@ -80,6 +85,10 @@ class ModelOverrides:
             given["is_main_process"] = distributed.get_rank() == 0
             given.setdefault("kwargs", {}).setdefault("state_dict", _gathered(self))
         target = Path(save_directory)
+        folders = {
+            name: folder_of(target, name)
+            for name in given.get("selected_adapters") or configs_of(self.base_model)
+        }
         writes = given.get("is_main_process", True) and not target.is_file()
         with _staging(target) if writes else contextlib.nullcontext(target) as staging:
             given["save_directory"] = str(staging)
@@ -92,10 +101,9 @@ class ModelOverrides:
                 # PEFT has put the pattern of the file into the configuration.
                 adapter.sync_pattern()
             resumable = {} if is_checkpoint is False else trained
-            for name in given.get("selected_adapters") or configs_of(self.base_model):
-                subfolder = "" if name == "default" else name
+            for name, folder in folders.items():
                 if writes:
-                    _commit(staging / subfolder, target / subfolder, resumable.get(name))
+                    _commit(staging / folder.relative_to(target), folder, resumable.get(name))
                 elif is_divided and name in resumable:
                     _state_of(resumable[name], b"", b"{}")  # takes part in gathering
 
@@ -110,7 +118,9 @@ class ModelOverrides:
         """Load as PEFT does, into an adapter of any rank, and restore the training state.
 
         Raises:
-            CheckpointError: the training state is damaged or of another run; nothing was loaded.
+            CheckpointError: the adapter is malformed, or its training state is damaged or of
+                another run; nothing was loaded.
+            ConfigError: the configuration in the folder breaks the contract; nothing was loaded.
         """
         if not is_adalora(self):
             return _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
@@ -118,17 +128,18 @@ class ModelOverrides:
         folder = Path(str(model_id))
         existing = configs_of(tuner).get(adapter_name)
         learns = is_trainable or (existing is not None and not existing.inference_mode)
-        state = _checked_state(folder, existing) if learns else None
-        if existing is not None and weights_in(folder) is not None:
-            # PEFT reads the configuration only for a new adapter.
-            pattern = json.loads(config_in(folder).read_bytes()).get("rank_pattern")
-            existing.rank_pattern = pattern
-            resize_adapter(tuner, adapter_name, pattern_positions(pattern, adapter_name))
-        result = _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
-        if learns:
-            judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
-        if state is not None:
-            _resume(tuner, adapter_name, state)
+        saved, state = _checked_save(folder, existing, with_state=learns)
+        with _unchanged_on_error(self, adapter_name, saved):
+            if existing is not None and saved is not None:
+                # PEFT reads the configuration only for a new adapter.
+                pattern = saved.config.rank_pattern
+                existing.rank_pattern = pattern
+                resize_adapter(tuner, adapter_name, pattern_positions(pattern, adapter_name))
+            result = _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
+            if learns:
+                judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
+            if state is not None:
+                _resume(tuner, adapter_name, state)
         return result
 
 
@@ -187,12 +198,21 @@ def _state_of(adapter: Adapter, weights: bytes, config: bytes) -> bytes | None:
     return encode_state(adapter, adapter.rank_pattern(live=True), weights, config)
 
 
-def _checked_state(folder: Path, existing: Any) -> TrainingState | None:
-    state = read_state(folder)
+def _checked_save(
+    folder: Path, existing: Any, *, with_state: bool
+) -> tuple[SavedAdapter | None, TrainingState | None]:
+    """Return the adapter in `folder` and its training state after all checks that need no model.
+
+    Both are None without weights in `folder`: PEFT looks for them on a hub.
+    """
+    state = read_state(folder) if with_state else None
+    if weights_in(folder) is None:
+        return None, None
+    saved = read_adapter(folder, None if state is None else state.config)
+    positions = row_positions(saved)
     if state is None:
-        return None
-    saved = read_adapter(folder, state.config)
-    state.complete(saved, row_positions(saved))
+        return saved, None
+    state.complete(saved, positions)
     paths = list(state.positions)
     if existing is not None and fingerprint(AdapterSpec.of(existing), paths) != fingerprint(
         AdapterSpec.of(saved.config), paths
@@ -201,7 +221,49 @@ def _checked_state(folder: Path, existing: Any) -> TrainingState | None:
             f"load_adapter: the adapter exists with another schedule than the one in "
             f"{str(folder)!r}; nothing was loaded"
         )
-    return state
+    return saved, state
+
+
+@contextlib.contextmanager
+def _unchanged_on_error(model: Any, name: str, saved: SavedAdapter | None) -> Iterator[None]:
+    """Restore the adapter `name`, or remove it if it is new, where the body fails.
+
+    PEFT compares shapes with the model while it copies.
+
+    Raises:
+        CheckpointError: a shape in `saved` is not that in the model.
+    """
+    tuner = model.base_model
+    bridge, config = state_of(tuner), configs_of(tuner).get(name)
+    tables: list[dict[str, Any]] = [bridge.adapters, bridge.positions]
+    before = [table.get(name) for table in tables]
+    pattern = None if config is None else config.rank_pattern
+    values = [
+        (each, each.data, each.data.clone(), each.grad)
+        for path, each in tuner.model.named_parameters()
+        if name in path.split(".") or (saved is not None and path in saved.tensors)
+    ]
+    try:
+        yield
+    except Exception as error:
+        if config is None:
+            if name in configs_of(tuner):
+                model.delete_adapter(name)
+        else:
+            config.rank_pattern = pattern
+        for each, data, copy, grad in values:
+            each.data, each.grad = data.copy_(copy), grad
+        for table, entry in zip(tables, before, strict=True):
+            table.pop(name, None)
+            if entry is not None:
+                table[name] = entry
+        if saved is None or type(error) is not RuntimeError:  # as of memory or of processes
+            raise
+        found = visible(" ".join(str(error).split()))
+        raise CheckpointError(
+            f"load_adapter: {str(saved.folder)!r} does not fit the model ({found}); nothing was "
+            "loaded"
+        ) from error
 
 
 def _resume(tuner: Any, name: str, state: TrainingState) -> None:

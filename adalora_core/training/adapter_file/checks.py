@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+import torch
+
+from adalora_core.contract.reports.escaping import visible
 from adalora_core.errors import CheckpointError, TargetError
 from adalora_core.nn import wrap_layer
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX, module_path
 from adalora_core.training.adapter_file.folder import TENSOR_PREFIX
-from adalora_core.training.targets import Targets, resolve_saved_modules, resolve_targets
+from adalora_core.training.targets import (
+    Targets,
+    candidates,
+    resolve_saved_modules,
+    resolve_targets,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,12 +27,17 @@ if TYPE_CHECKING:
     from adalora_core.training.adapter_file.folder import SavedAdapter
 
 
+FACTOR_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_WRAPPER = re.compile(r"\.(?:base_layer|original_module)\.")
+"""A part of a module's path that the base model does not have yet."""
+
+
 def row_positions(saved: SavedAdapter) -> dict[str, list[int]]:
     """Return, per module of the file, which of the `init_r` original triplets its rows are.
 
     Raises:
-        CheckpointError: tensors are missing, their shapes disagree, or the rank pattern of the
-            configuration has other ranks.
+        CheckpointError: factors are missing, their shapes disagree, they are not finite numbers of
+            a dtype that adapters have, or the rank pattern of the configuration has other ranks.
     """
     config = saved.config
     kept = {
@@ -63,7 +77,13 @@ def _consistent_rank(saved: SavedAdapter, path: str) -> int:
     for factor in FACTORS:
         tensor = saved.tensors.get(f"{path}.{factor}")
         if tensor is None:
-            raise _mismatch(saved, path, f"the tensor {TENSOR_PREFIX}{path}.{factor} is missing")
+            missing = visible(f"{TENSOR_PREFIX}{path}.{factor}")
+            raise _mismatch(saved, path, f"the tensor {missing} is missing")
+        if tensor.dtype not in FACTOR_DTYPES:
+            names = ", ".join(str(dtype).removeprefix("torch.") for dtype in FACTOR_DTYPES)
+            raise _mismatch(saved, path, f"{factor} is of {tensor.dtype}, not {names}")
+        if not tensor.isfinite().all():
+            raise _mismatch(saved, path, f"{factor} has entries that are not finite numbers")
         if tensor.dim() != 2:  # noqa: PLR2004 - every factor is a matrix
             raise _mismatch(
                 saved, path, f"{factor} has shape {list(tensor.shape)}, not 2 dimensions"
@@ -87,7 +107,8 @@ def targets_in(model: nn.Module, saved: SavedAdapter, positions: dict[str, list[
         CheckpointError: a module or a whole-trained tensor is missing on one side, or has another
             shape.
     """
-    layers = {path: _layer_at(model, saved, path) for path in positions}
+    known = dict(candidates(model))
+    layers = {path: _layer_at(known, saved, path) for path in positions}
     if saved.config.target_modules is not None:
         wanted = resolve_targets(model, saved.config)
         if missing := [path for path in wanted if path not in positions]:
@@ -101,10 +122,12 @@ def targets_in(model: nn.Module, saved: SavedAdapter, positions: dict[str, list[
     return targets
 
 
-def _layer_at(model: nn.Module, saved: SavedAdapter, path: str) -> AdaLoraLayer:
+def _layer_at(known: dict[str, nn.Module], saved: SavedAdapter, path: str) -> AdaLoraLayer:
+    if path not in known:
+        raise _mismatch(saved, path, "the model has no such module")
     try:
-        layer = wrap_layer(model.get_submodule(path), path)
-    except (AttributeError, TargetError) as error:
+        layer = wrap_layer(known[path], path)
+    except TargetError as error:
         raise _mismatch(saved, path, f"the model cannot take it ({error})") from error
     columns, rows = layer.factor_shapes
     found = (
@@ -131,19 +154,33 @@ def _check_other_tensors(model: nn.Module, saved: SavedAdapter, targets: Targets
             tensor = saved.tensors.get(key)
             if tensor is None:
                 raise _mismatch(saved, path, f"the tensor {TENSOR_PREFIX}{key} is missing")
-            if tensor.shape != values.shape:
-                raise _mismatch(
-                    saved,
-                    path,
-                    f"{name} has shape {list(tensor.shape)}, the model has {list(values.shape)}",
-                )
+            _require_like(saved, path, name, tensor, values)
     if saved.config.bias != "none":
-        expected |= {name for name in saved.tensors if name.rpartition(".")[2] == "bias"}
+        biases = {name for name in saved.tensors if name.rpartition(".")[2] == "bias"}
+        expected |= biases
+        of_model = dict(model.named_parameters())
+        for name in biases:
+            values = of_model.get(name, of_model.get(_WRAPPER.sub(".", name)))
+            if values is not None:
+                _require_like(saved, name, "bias", saved.tensors[name], values)
     if unknown := sorted(set(saved.tensors) - expected):
         raise CheckpointError(
             f"from_pretrained: {len(unknown)} tensors of {str(saved.folder)!r} are for modules "
             f"that its configuration does not name; the first is {unknown[0]!r}"
         )
+
+
+def _require_like(
+    saved: SavedAdapter, path: str, name: str, tensor: torch.Tensor, values: torch.Tensor
+) -> None:
+    if tensor.shape != values.shape:
+        raise _mismatch(
+            saved,
+            path,
+            f"{name} has shape {list(tensor.shape)}, the model has {list(values.shape)}",
+        )
+    if tensor.dtype != values.dtype and not {tensor.dtype, values.dtype} <= {*FACTOR_DTYPES}:
+        raise _mismatch(saved, path, f"{name} is of {tensor.dtype}, the model has {values.dtype}")
 
 
 def _mismatch(saved: SavedAdapter, path: str, what: str) -> CheckpointError:

@@ -9,6 +9,7 @@ moment that a configuration is replaced until the folder is complete again.
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING
 
 from adalora_core.errors import CheckpointError
@@ -132,7 +133,6 @@ def _kept_configs(folder: Path) -> list[Path]:
 
 def _holds(path: Path, content: bytes) -> bool:
     """Return whether a file with `content` may stay at `path`: it is there, or nothing is."""
-    try:
-        return path.read_bytes() == content
-    except FileNotFoundError:
-        return not path.is_symlink()
+    if not path.is_file():
+        return not os.path.lexists(path)
+    return path.stat().st_size == len(content) and path.read_bytes() == content

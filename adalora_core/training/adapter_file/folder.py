@@ -11,7 +11,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from adalora_core.contract.reports.escaping import visible
+from adalora_core.contract.text.reading import is_inside
 from adalora_core.errors import CheckpointError
+from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.training.adapter_file.commit import (
     CONFIG_NAME,
     LEGACY_WEIGHTS_NAME,
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
     from adalora_core.contract import AdaLoraConfig
 
+DEFAULT_ADAPTER = "default"
 TENSOR_PREFIX = "base_model.model."
 
 
@@ -45,8 +49,9 @@ class SavedAdapter:
     tensors: dict[str, torch.Tensor]
 
     def paths(self) -> list[str]:
-        """Return the paths of the adapted modules in the file."""
-        return [name.removesuffix(".lora_A") for name in self.tensors if name.endswith(".lora_A")]
+        """Return the paths of the modules that the file has a factor of."""
+        names = [name.rpartition(".") for name in self.tensors]
+        return list(dict.fromkeys(path for path, _, factor in names if factor in FACTORS))
 
 
 def read_adapter(
@@ -97,8 +102,8 @@ def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"from_pretrained: {str(path)!r} is not a whole safetensors file ({error}); it was cut "
-            "short or is of another kind; copy it again"
+            f"from_pretrained: {str(path)!r} is not a whole safetensors file "
+            f"({visible(str(error))}); it was cut short or is of another kind; copy it again"
         ) from error
 
 
@@ -109,14 +114,54 @@ def _read_legacy(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:
         # torch.load raises pickle, zip, runtime and value errors, depending on the damage.
         raise CheckpointError(
-            f"from_pretrained: {str(path)!r} cannot be read as weights ({error}); save the adapter "
-            "as safetensors"
+            f"from_pretrained: {str(path)!r} cannot be read as weights ({visible(str(error))}); "
+            "save the adapter as safetensors"
         ) from error
     if not isinstance(tensors, dict) or not all(
-        isinstance(tensor, torch.Tensor) for tensor in tensors.values()
+        isinstance(name, str) and isinstance(tensor, torch.Tensor)
+        for name, tensor in tensors.items()
     ):
         raise CheckpointError(f"from_pretrained: {str(path)!r} holds no {{name: tensor}} mapping")
-    return tensors
+    for name, tensor in tensors.items():
+        if kind := _unusual_kind(tensor):
+            raise CheckpointError(
+                f"from_pretrained: the tensor {name!r} in {str(path)!r} is {kind}, not one "
+                "of plain numbers; save the adapter as safetensors"
+            )
+    return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def _unusual_kind(tensor: torch.Tensor) -> str | None:
+    """Return what makes `tensor` one that no safetensors file holds, None for any other."""
+    if type(tensor) not in {torch.Tensor, torch.nn.Parameter}:
+        return f"a {type(tensor).__name__}"
+    kinds = {
+        "nested": tensor.is_nested,
+        "quantised": tensor.is_quantized,
+        "sparse": tensor.layout is not torch.strided,
+        f"on the device {tensor.device}": not tensor.is_cpu,
+    }
+    if kind := next((kind for kind, is_kind in kinds.items() if is_kind), None):
+        return kind
+    # A few bytes can have the shape of gigabytes.
+    is_expanded = tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes()
+    return "larger than its memory" if is_expanded else None
+
+
+def folder_of(directory: str | os.PathLike[str], name: str) -> Path:
+    """Return the folder of the adapter `name` in a save to `directory`.
+
+    Raises:
+        ValueError: it is not inside of `directory`: the name is a path, or a link leads out.
+    """
+    folder = Path(directory) / ("" if name == DEFAULT_ADAPTER else name)
+    if is_inside(folder, directory):
+        return folder
+    raise ValueError(
+        f"save_pretrained: the folder of the adapter {name!r} is not inside of "
+        f"{str(directory)!r}: the name is a path, or a link leads out; rename the adapter, or "
+        "remove the link"
+    )
 
 
 def encode_config(values: Mapping[str, Any]) -> bytes:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.budget import Phase
+from adalora_core.contract.reports.escaping import visible
 from adalora_core.training.training_state.progress import fingerprint
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def _check_ranks(values: Mapping[str, Any], init_r: int) -> None:
 def require(condition: object, name: str, expected: str, found: Any) -> None:
     """Raise a ValueError that names the value, unless `condition` holds."""
     if not condition:
-        raise ValueError(f"{name}: expected {expected}, got {reprlib.repr(found)}")
+        raise ValueError(f"{visible(name)}: expected {expected}, got {reprlib.repr(found)}")
 
 
 def _is_count(value: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 from safetensors.torch import load
 
+from adalora_core.contract.reports.escaping import visible
 from adalora_core.training.adapter_file.folder import encode_tensors
 
 if TYPE_CHECKING:
@@ -47,10 +48,10 @@ def decode(data: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         raise ValueError("it is damaged: its bytes have another digest than the one that it names")
     try:
         tensors = load(data)
-    except SafetensorError as error:
-        raise ValueError(f"it is not a safetensors file ({error})") from error
-    values = json.loads(json.loads(_header(data))["__metadata__"][_KEY])
-    del values["digest"]
+        values = json.loads(json.loads(_header(data))["__metadata__"][_KEY])
+        del values["digest"]
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"it is not a training state ({visible(str(error))})") from error
     return values, tensors
 
 

@@ -23,6 +23,7 @@ import torch
 
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation.statistics import average_dtype
+from adalora_core.contract.reports.escaping import visible
 from adalora_core.errors import CheckpointError
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.commit import (
@@ -125,7 +126,8 @@ class TrainingState:
         try:
             config = checked_config(dict(self.config))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"config: it breaks the contract ({error})") from error
+            found = visible(" ".join(str(error).split()))
+            raise ValueError(f"config: it breaks the contract ({found})") from error
         run = fingerprint(AdapterSpec.of(config), in_file)
         require(self.values["run"] == run, "run", f"{run}, by the config", self.values["run"])
         of_save = row_positions(SavedAdapter(saved.folder, config, saved.tensors))

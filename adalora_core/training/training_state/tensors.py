@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from adalora_core.allocation.statistics import average_dtype
+from adalora_core.contract.reports.escaping import visible
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.sharding import divided_like, whole
 from adalora_core.training.adapter_file.tensors import keep_rows, whole_factors
@@ -154,7 +155,7 @@ def _unpacked(tensors: dict[str, torch.Tensor], name: str, factor: torch.Tensor)
         # Never more than there has to be: a few bytes can unfold to gigabytes.
         last = inflater.decompress(rest.tobytes(), count + 1)
     except zlib.error as error:
-        raise ValueError(f"{name}: it cannot be unpacked ({error})") from error
+        raise ValueError(f"{visible(name)}: it cannot be unpacked ({error})") from error
     is_whole = inflater.eof and not inflater.unused_data and len(last) == count
     require(is_whole and len(first) == count * width, name, f"{count} entries", len(last))
     column = np.frombuffer(last, np.uint8).reshape(count, 1)
@@ -174,7 +175,7 @@ def _take(
     """Take a tensor out of `tensors`, after a check; without a `shape` it is any vector."""
     found = tensors.pop(name, None)
     if found is None:
-        raise ValueError(f"{name}: there is no such tensor")
+        raise ValueError(f"{visible(name)}: there is no such tensor")
     expected = (dtype, [found.numel()] if shape is None else list(shape))
     of_file = (found.dtype, list(found.shape))
     require(of_file == expected, name, f"a tensor of {expected}", of_file)

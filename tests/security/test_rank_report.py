@@ -1,0 +1,44 @@
+"""Names in a rank report are shown as they are: they are no lines, HTML, links or formulas."""
+
+from __future__ import annotations
+
+import re
+
+import matplotlib as mpl
+import pytest
+
+from adalora_core import AdaLoraConfig
+from adalora_core.rank_report import draw_rank_heatmap, write_rank_report
+
+NAMES = [
+    "a`<img src=x onerror=alert(1)>`",
+    "a | 9 |\n| b",
+    "a\n\n# forged",
+    "\x1b[2J\u202e",
+    "[a](https://example.org)",
+    "www.example.org",
+    "##[group]",
+    r"$\frac$",
+    "$x$",
+]
+CODE = re.compile("`[^`\n]+`")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_modules_and_folders_are_text(name, tmp_path):
+    pattern = {f"layers.{row}.{name}.lora_E": [True] * (row + 1) + [False] * 11 for row in (0, 1)}
+    pattern = {key: kept[:12] for key, kept in pattern.items()}
+    config = AdaLoraConfig(total_step=1000, init_r=12, target_r=1, rank_pattern=pattern)
+    text = write_rank_report(config, tmp_path, name=name)[1].read_text()
+    rest = CODE.sub("", text)
+    assert not re.search(r"<|example|\x1b|\u202e|forged|##\[", rest)
+    assert sum(line.startswith("#") for line in text.splitlines()) == 1
+    assert re.findall(r"^\| ` .*", text, re.MULTILINE) == []
+    rows = [line for line in text.splitlines() if line.startswith("| `layers.")]
+    assert [line.count("|") for line in rows] == [3, 3]
+
+
+def test_latex_is_not_called(tmp_path):
+    with mpl.rc_context({"text.usetex": True}):
+        draw_rank_heatmap({r"layers.0.\input{secret}": 3}, tmp_path / "map.png", init_r=8)
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")

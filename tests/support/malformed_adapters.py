@@ -1,0 +1,112 @@
+"""Adapters on disk, ways to spoil them, and whether a model is as it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import nn
+
+    Tensors = dict[str, torch.Tensor]
+    Change = Callable[[torch.Tensor], torch.Tensor]
+    Spoil = Callable[[Path], Any]
+
+WEIGHTS, BINARY, CONFIG = "adapter_model.safetensors", "adapter_model.bin", "adapter_config.json"
+PREFIX = "base_model.model."
+
+
+def weights(change: Callable[[Tensors], Tensors | None] = dict, *, binary: bool = False) -> Spoil:
+    """Return a change of the tensors, which are written as safetensors or as a pickle."""
+
+    def spoil(folder: Path) -> None:
+        tensors = load_file(folder / WEIGHTS)
+        tensors = change(tensors) or tensors
+        if binary:
+            (folder / WEIGHTS).unlink()
+            torch.save(tensors, folder / BINARY)
+        else:
+            save_file(tensors, folder / WEIGHTS)
+
+    return spoil
+
+
+def one(name: str, change: Change, *, binary: bool = False) -> Spoil:
+    """Return a change of one tensor."""
+
+    def changed(tensors: Tensors) -> None:
+        tensors[PREFIX + name] = change(tensors[PREFIX + name])
+
+    return weights(changed, binary=binary)
+
+
+def without(part: str) -> Spoil:
+    """Return a change that drops all tensors with `part` in their names."""
+    return weights(lambda tensors: {k: v for k, v in tensors.items() if part not in k})
+
+
+def plus(binary: bool = False, **more: Any) -> Spoil:
+    """Return a change that adds tensors."""
+    return weights(lambda tensors: tensors | more, binary=binary)
+
+
+def config(**changes: Any) -> Spoil:
+    """Return a change of `adapter_config.json`."""
+
+    def spoil(folder: Path) -> None:
+        values = json.loads((folder / CONFIG).read_bytes())
+        (folder / CONFIG).write_text(json.dumps(values | changes))
+
+    return spoil
+
+
+def expanded(tensors: Tensors) -> Tensors:
+    """Return factors whose shapes agree, of a terabyte in a few bytes."""
+    names, size = [f"{PREFIX}first.lora_{factor}" for factor in "AEB"], 1 << 36
+    shapes = [(8, size), (8, 1), (size, 8)]
+    return tensors | {
+        name: torch.ones(1).expand(shape) for name, shape in zip(names, shapes, strict=True)
+    }
+
+
+def described(model: nn.Module) -> list[Any]:
+    """Return all of `model` that loading could change."""
+    tuner = getattr(model, "base_model", model)
+    adapters = tuner.adapters if hasattr(tuner, "adapters") else {}
+    return [
+        [(path, type(each), each.training) for path, each in model.named_modules()],
+        [(name, id(each), each.requires_grad) for name, each in model.named_parameters()],
+        [(name, each.tolist()) for name, each in model.state_dict().items()],
+        [(name, each.config.to_json_dict(), each.positions) for name, each in adapters.items()],
+        getattr(tuner, "active_adapters", None),
+    ]
+
+
+def nested_layer(folder: Path) -> None:
+    """Adapt the base layer inside an adapted layer."""
+
+    def changed(tensors: Tensors) -> None:
+        for factor in "AEB":
+            values = tensors[f"{PREFIX}first.lora_{factor}"]
+            tensors[f"{PREFIX}first.base_layer.lora_{factor}"] = values.clone()
+
+    weights(changed)(folder)
+    config(target_modules=["first", "base_layer", "second"], rank_pattern=None)(folder)
+
+
+def write_state(path: Path, end: str) -> None:
+    """Replace the text in the metadata of a state; the digest of the file fits."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = {"adalora_state": f'{{"digest":"{"0" * 64}",{end}'}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    whole = len(text).to_bytes(8, "little") + text + data[8 + length :]
+    path.write_bytes(whole.replace(b"0" * 64, hashlib.sha256(whole).hexdigest().encode(), 1))
