@@ -176,7 +176,7 @@ class AdaLoraTuner(nn.Module):
                 )
         self.active_adapters = names
         for layer in self.layers():
-            layer.active_adapters = tuple(name for name in names if layer.has_adapter(name))
+            layer.active_adapters = [name for name in names if layer.has_adapter(name)]
         for _, module in self.saved_modules():
             module.active_adapter = next(
                 (name for name in reversed(names) if name in module.modules_to_save), None
