@@ -15,11 +15,16 @@ _OTHER_INIT = "belongs to an initialisation of LoRA, which AdaLoRA ignores"
 _OTHER_LORA = "belongs to a variant of LoRA, which AdaLoRA ignores"
 _BY_MODEL = "would leave the model in an inconsistent state; call the method of the model: "
 _OF_BASE = "would reach the adapters of the base model's library and not this adapter; "
+_FROZEN = "exists while an adapter is trainable; load it with is_trainable=True"
 
 MODEL = {
-    "cls_layer_name": "is an internal of PEFT's class for a task; `modules_to_save` lists the heads",
+    "cls_layer_name": "is an internal of PEFT; `modules_to_save` lists the heads",
     "get_prompt": _PROMPTS,
     "get_prompt_embedding_to_save": _PROMPTS,
+    "prepare_model_for_gradient_checkpointing": "is an internal of PEFT; call "
+    "`model.enable_input_require_grads()`",
+    "special_peft_forward_args": "is an internal of PEFT; no argument of `forward` is special",
+    "supports_lora_conversion": "is a helper of PEFT; `model.export_lora` converts to LoRA",
     # transformers' and diffusers' models have adapters of their own.
     "delete_adapters": _OF_BASE + "use `delete_adapter`",
     "disable_adapters": _OF_BASE + "use `with model.disable_adapter():`",
@@ -45,10 +50,14 @@ TUNER = {
     "load_adapter": _BY_MODEL + "`model.load_adapter`",
     "push_to_hub": "would upload the base model; use `model.push_to_hub`",
     "resize_modules_by_rank_pattern": "is part of PEFT's loading; use `model.load_adapter`",
-    "resize_state_dict_by_rank_pattern": "is part of PEFT's saving; use `get_peft_model_state_dict`",
+    "resize_state_dict_by_rank_pattern": "is part of saving; see `get_peft_model_state_dict`",
     "save_pretrained": "would save the base model; use `model.save_pretrained`",
     "subtract_mutated_init": _OTHER_INIT,
+    "rankallocator": _FROZEN,
     "target_module_mapping": "is a table of PEFT; `adalora_core.default_targets` has the defaults",
+    "targeted_parameter_names": "belongs to `target_parameters`, which AdaLoRA does not support",
+    "trainable_adapter_name": _FROZEN,
+    "uses_shared_state": "is an internal of PEFT",
 }
 """Names of PEFT's tuner, beside those of `MODEL`."""
 
@@ -110,3 +119,23 @@ def not_available(owner: Any, name: str, reasons: Mapping[str, str]) -> Attribut
     """
     message = f"{type(owner).__name__} has no {name!r}: PEFT's name {reasons[name]}"
     return AttributeError(message, name=name, obj=owner)
+
+
+def forwarded(owner: Any, inner: Any, name: str) -> Any:
+    """Return the attribute `name` of `inner`, unless the name means the adapter.
+
+    Raises:
+        AttributeError: `inner` has no such attribute, or the name is one of `MODEL` or `TUNER`.
+    """
+    reasons = MODEL if name in MODEL else TUNER
+    if name in reasons:
+        raise not_available(owner, name, reasons)
+    try:
+        return getattr(inner, name)
+    except AttributeError as error:
+        if hasattr(type(inner), name):
+            raise  # a property of the base model failed
+        message = (
+            f"{type(owner).__name__} has no attribute {name!r}, and neither has its base model"
+        )
+        raise AttributeError(message, name=name, obj=owner) from error

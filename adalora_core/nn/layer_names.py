@@ -18,8 +18,7 @@ class LayerNames:
     """Names of PEFT's layers that are views of what an `AdaLoraLayer` holds."""
 
     base_layer: nn.Module
-    lora_A: Mapping[str, torch.nn.Parameter]
-    lora_E: Mapping[str, torch.nn.Parameter]
+    lora_E: Mapping[str, torch.nn.Parameter]  # noqa: N815 - the wire name
     lora_alpha: dict[str, float]
     scaling: dict[str, float]
     initial_rank: dict[str, int]
