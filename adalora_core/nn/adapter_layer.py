@@ -254,7 +254,7 @@ class AdaLoraLayer(LayerNames, nn.Module):
 
     # --- forward --------------------------------------------------------------------------------
 
-    def _adapters_to_apply(self) -> tuple[str, ...]:
+    def _adapters_to_apply(self) -> Sequence[str]:
         """Return the adapters that act on this call; unmerge while adapters are disabled."""
         if self.adapters_disabled:
             if self.merged_adapters:

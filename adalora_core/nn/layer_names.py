@@ -8,7 +8,7 @@ from adalora_core.adapter_spec import scale_of
 from adalora_core.peft_names import LAYER, not_available
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import torch
     from torch import nn
@@ -18,7 +18,7 @@ class LayerNames:
     """Names of PEFT's layers that are views of what an `AdaLoraLayer` holds."""
 
     base_layer: nn.Module
-    lora_E: Mapping[str, torch.nn.Parameter]  # noqa: N815 - the wire name
+    lora_E: nn.ParameterDict  # noqa: N815 - the wire name
     lora_alpha: dict[str, float]
     scaling: dict[str, float]
     initial_rank: dict[str, int]
@@ -72,7 +72,7 @@ class LayerNames:
 
     def get_delta_weight(self, adapter: str) -> torch.Tensor:
         """Return ΔW of an adapter in the layout of the base weight."""
-        return self.delta_weight(adapter)  # type: ignore[attr-defined, no-any-return]
+        return self.delta_weight(adapter)  # type: ignore[no-any-return]
 
     def set_scale(self, adapter: str, scale: float) -> None:
         """Set the scale of an adapter to its initial scale times `scale`."""
@@ -89,9 +89,8 @@ class LayerNames:
         """Divide the scale of every active adapter by `scale`; None means the initial scale."""
         for name in self.active_adapters:
             if name in self.scaling:
-                is_reset = scale is None
                 self.scaling[name] = (
-                    self.lora_alpha[name] if is_reset else self.scaling[name] / scale
+                    self.lora_alpha[name] if scale is None else self.scaling[name] / scale
                 )
 
     def __getattr__(self, name: str) -> Any:

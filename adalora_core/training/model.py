@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -120,12 +121,6 @@ class AdaLoraModel(nn.Module):
             raise ValueError("active_adapter: no adapter is active; call set_adapter")
         return active[0]
 
-    @property
-    def modules_to_save(self) -> set[str] | None:
-        """Last parts of the paths of the modules that are trained in full; None without any."""
-        names = {path.rpartition(".")[2] for path, _ in self.base_model.saved_modules()}
-        return names or None
-
     # --- training -------------------------------------------------------------------------------
 
     def update_and_allocate(self, step: int) -> None:
@@ -200,8 +195,10 @@ class AdaLoraModel(nn.Module):
         self, adapter_name: str, peft_config: AdaLoraConfig, *, autocast_adapter_dtype: bool = True
     ) -> None:
         """Add another adapter, which does not act before `set_adapter`."""
-        config = accepted(peft_config)
         tuner = self.base_model
+        config = accepted(peft_config)
+        if any(adapter.config is config for adapter in tuner.adapters.values()):
+            config = copy.deepcopy(config)  # each adapter has a rank pattern of its own
         adapter = tuner.inject(adapter_name, config, autocast_adapter_dtype=autocast_adapter_dtype)
         if name := getattr(tuner.model, "name_or_path", None):
             config.base_model_name_or_path = name
@@ -215,17 +212,6 @@ class AdaLoraModel(nn.Module):
     def delete_adapter(self, adapter_name: str) -> None:
         """Remove an adapter."""
         self.base_model.delete_adapter(adapter_name)
-
-    def add_weighted_adapter(self, *_: Any, **__: Any) -> None:
-        """Refuse, as PEFT does: a sum of AdaLoRA adapters is not an AdaLoRA adapter.
-
-        Raises:
-            TypeError: always.
-        """
-        raise TypeError(
-            "add_weighted_adapter: AdaLoRA adapters cannot be combined; export each with "
-            "export_lora() and combine the LoRA adapters in PEFT"
-        )
 
     @contextlib.contextmanager
     def disable_adapter(self) -> Iterator[None]:

@@ -156,7 +156,9 @@ def get_model_status(model: nn.Module) -> TunerModelStatus:
 
 
 def _tuner_of(model: nn.Module) -> Any:
-    return model.base_model if hasattr(type(model), "update_and_allocate") else model
+    # Not an AdaLoraModel: the tuner itself, or a module of somebody else that contains one.
+    inner = model._modules.get("base_model")  # noqa: SLF001 - a lookup without forwarding
+    return inner if hasattr(inner, "adapters") else model
 
 
 def _parameters(module: AdaLoraLayer | ModulesToSave) -> Iterator[tuple[str, list[Any]]]:

@@ -25,7 +25,6 @@ class TunerNames:
     model: nn.Module
     adapters: dict[str, Adapter]
     active_adapters: list[str]
-    adapters_disabled: bool
 
     peft_type = PEFT_TYPE
     prefix = "lora_"
@@ -46,7 +45,7 @@ class TunerNames:
     @property
     def has_active_enabled_adapter(self) -> bool:
         """Whether an adapter acts on the output."""
-        return bool(self.active_adapters) and not self.adapters_disabled
+        return bool(self.active_adapters) and not self.adapters_disabled  # type: ignore[attr-defined]
 
     @property
     def base_model_torch_dtype(self) -> Any:
@@ -74,6 +73,23 @@ class TunerNames:
             if self.adapters[each].is_trainable:
                 return self.adapters[each]
         raise AttributeError(name)
+
+    @property
+    def modules_to_save(self) -> set[str] | None:
+        """Last parts of the paths of the modules that are trained in full; None without any."""
+        names = {path.rpartition(".")[2] for path, _ in self.saved_modules()}
+        return names or None
+
+    def add_weighted_adapter(self, *_: Any, **__: Any) -> None:
+        """Refuse, as PEFT does: a sum of AdaLoRA adapters is not an AdaLoRA adapter.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            "add_weighted_adapter: AdaLoRA adapters cannot be combined; export each with "
+            "export_lora() and combine the LoRA adapters in PEFT"
+        )
 
     def get_layer_status(self) -> list[TunerLayerStatus]:
         """Return the state of every adapted layer and of every module that is trained in full."""
