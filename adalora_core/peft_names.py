@@ -18,6 +18,7 @@ _OF_BASE = "would reach the adapters of the base model's library and not this ad
 _FROZEN = "exists while an adapter is trainable; load it with is_trainable=True"
 
 MODEL = {
+    "base_model_prepare_inputs_for_generation": "is an internal of PEFT",
     "cls_layer_name": "is an internal of PEFT; `modules_to_save` lists the heads",
     "get_prompt": _PROMPTS,
     "get_prompt_embedding_to_save": _PROMPTS,

@@ -18,6 +18,7 @@ from adalora_core.training.forward_signature import class_with_signature_of
 from adalora_core.training.lora_export import export_adapter
 from adalora_core.training.parallelism import reshard
 from adalora_core.training.tuner import AdaLoraTuner
+from adalora_core.training.tuner_names import ModelNames
 
 if TYPE_CHECKING:
     import os
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 DEFAULT_ADAPTER = "default"
 
 
-class AdaLoraModel(nn.Module):
+class AdaLoraModel(ModelNames, nn.Module):
     """A base model with AdaLoRA adapters; made by `get_peft_model` or `from_pretrained`.
 
     Other attributes and methods come from the base model. `base_model` is the tuner, and

@@ -1,7 +1,4 @@
-"""Give the tuner the names under which PEFT's models show the same things.
-
-`AdaLoraModel` forwards what it does not define to the tuner, so these are names of the model too.
-"""
+"""Give tuner and model the names under which PEFT's models show the same things."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.fields.table import PEFT_TYPE
 from adalora_core.nn import AdaLoraLayer
+from adalora_core.peft_names import MODEL
 from adalora_core.training import status
 from adalora_core.training.rank_allocator_view import RankAllocatorView
 
@@ -98,3 +96,27 @@ class TunerNames:
     def get_model_status(self) -> TunerModelStatus:
         """Return the state of the adapters over the whole model."""
         return status.get_model_status(self)  # type: ignore[arg-type]
+
+
+class _OfTuner:
+    """An attribute of the model that is the tuner's."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, model: Any, owner: type | None = None) -> Any:
+        """Return the tuner's attribute."""
+        return self if model is None else getattr(model.base_model, self.name)
+
+
+class ModelNames:
+    """Names of the tuner, and names to refuse, that are names of PEFT's models too.
+
+    The model forwards to the tuner what it does not define. Defining these keeps a second base
+    class, as a trainer's integration may add, from answering in the tuner's place.
+    """
+
+
+for _name in (*vars(TunerNames), *MODEL, "set_requires_grad"):
+    if not _name.startswith("_"):
+        setattr(ModelNames, _name, _OfTuner(_name))
