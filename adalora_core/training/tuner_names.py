@@ -75,7 +75,7 @@ class TunerNames:
     @property
     def modules_to_save(self) -> set[str] | None:
         """Last parts of the paths of the modules that are trained in full; None without any."""
-        names = {path.rpartition(".")[2] for path, _ in self.saved_modules()}
+        names = {path.rpartition(".")[2] for path, _ in self.saved_modules()}  # type: ignore[attr-defined]
         return names or None
 
     def add_weighted_adapter(self, *_: Any, **__: Any) -> None:
