@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from adalora_core.training import AdaLoraModel as AdaLoraModel
     from adalora_core.training import get_peft_model as get_peft_model
     from adalora_core.training.run.reporting import ignore_run_findings as ignore_run_findings
+    from adalora_core.training.state_dict import (
+        get_peft_model_state_dict as get_peft_model_state_dict,
+    )
+    from adalora_core.training.state_dict import (
+        set_peft_model_state_dict as set_peft_model_state_dict,
+    )
+    from adalora_core.training.status import get_layer_status as get_layer_status
+    from adalora_core.training.status import get_model_status as get_model_status
 
 _EXPORTS = {
     "AdaLoraCallback": "adalora_core.integrations.transformers",
@@ -33,8 +41,12 @@ _EXPORTS = {
     "RunWarning": "adalora_core.errors",
     "allocate_on_step": "adalora_core.integrations.optimizer_hook",
     "check_config": "adalora_core.contract",
+    "get_layer_status": "adalora_core.training.status",
+    "get_model_status": "adalora_core.training.status",
     "get_peft_model": "adalora_core.training",
+    "get_peft_model_state_dict": "adalora_core.training.state_dict",
     "ignore_run_findings": "adalora_core.training.run.reporting",
+    "set_peft_model_state_dict": "adalora_core.training.state_dict",
     "validate_config": "adalora_core.contract",
 }
 """The facade: {public name: module that defines it}."""

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from adalora_core.contract.fields.block import Block
-from adalora_core.contract.fields.plain import plain
+from adalora_core.contract.fields.plain import exact
 from adalora_core.contract.fields.table import FIELDS
 from adalora_core.contract.findings import ConfigWarning
+from adalora_core.contract.live_pattern import LivePattern
 from adalora_core.contract.rules.engine import run
+from adalora_core.contract.text import read
+from adalora_core.contract.text.limits import DEFAULT_LIMITS
+from adalora_core.errors import MissingExtraError
+from adalora_core.files import write_file
+from adalora_core.peft_names import CONFIG, not_available
 
 if TYPE_CHECKING:
+    import os
     from typing import Self
 
     from pydantic import ModelWrapValidatorHandler
@@ -25,15 +35,21 @@ if TYPE_CHECKING:
 
 def _wire(name: str) -> Any:
     field = FIELDS[name]
-    return Field(default_factory=field.fresh_default, description=field.summary)
+    # Pydantic copies a default that can be changed.
+    return Field(default=field.default, description=field.summary)
+
+
+CONFIG_NAME = "adapter_config.json"
 
 
 class AdaLoraConfig(BaseModel):
     """An AdaLoRA configuration with the fields and defaults of PEFT's class of the same name.
 
     The constructor runs every rule of the contract: an impossible schedule fails here and not at
-    step N. A module list may be a list, tuple or set; the model stores it as a sorted list. An
-    assignment is checked for type and range; `get_peft_model` runs every rule again.
+    step N. A module list may be a list, tuple, set or `dict.keys()`, and is stored as a sorted
+    list. Numbers of NumPy and floats like 8.0 become Python's numbers. An assignment is checked for
+    type and range; `get_peft_model` runs every rule again. `dataclasses.replace`, `asdict` and
+    `fields` work as on PEFT's class.
 
     Raises:
         pydantic.ValidationError: a `ValueError` that lists every finding.
@@ -105,7 +121,11 @@ class AdaLoraConfig(BaseModel):
     def _run_rules(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(data, Mapping):
             return handler(data)
-        values = {name: plain(value, name) for name, value in data.items()}
+        values = {name: exact(value, name) for name, value in data.items()}
+        for name, value in values.items():
+            if isinstance(data[name], float) and isinstance(value, int):
+                message = f"`{name}` {data[name]} is taken as {value} (ADA106)"
+                warnings.warn(message, ConfigWarning, stacklevel=3)
         found = run(Block(values, runtime="adalora-core", strict_keys=True))
         errors = [finding for finding in found if _severity(finding) == "error"]
         if errors:
@@ -129,7 +149,7 @@ class AdaLoraConfig(BaseModel):
         if name not in FIELDS:
             super().__setattr__(name, value)
             return
-        value = plain(value, name)
+        value = exact(value, name)
         found = run(Block({name: value}, runtime="adalora-core"))
         alone = Block({name: value}).invalid
         errors = [f for f in found if f.path[:1] == (name,) and alone]
@@ -154,6 +174,118 @@ class AdaLoraConfig(BaseModel):
     def to_json_dict(self) -> dict[str, Any]:
         """Return the content of `adapter_config.json`: PEFT's written fields, sorted by name."""
         return {name: getattr(self, name) for name in sorted(FIELDS) if FIELDS[name].written}
+
+    # --- PEFT's names ---------------------------------------------------------------------------
+
+    is_prompt_learning: ClassVar[bool] = False
+    is_adaption_prompt: ClassVar[bool] = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return `to_json_dict()`, PEFT's name for it."""
+        return self.to_json_dict()
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        auto_mapping_dict: dict[str, Any] | None = None,
+    ) -> None:
+        """Write `adapter_config.json` into a folder, which is made if it does not exist.
+
+        Args:
+            save_directory: the folder.
+            auto_mapping_dict: value of `auto_mapping` in the file, if it is another.
+
+        Raises:
+            OSError: the folder cannot be written; the file is as it was.
+        """
+        values = self.to_json_dict()
+        if auto_mapping_dict is not None:
+            values["auto_mapping"] = auto_mapping_dict
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file(folder / CONFIG_NAME, json.dumps(values, indent=2, sort_keys=True).encode())
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        subfolder: str | None = None,
+        **hub: Any,
+    ) -> Self:
+        """Read the configuration of a saved adapter, from a folder or from the Hub.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or the id of a repository of the Hub.
+            subfolder: the folder inside.
+            hub: arguments of `huggingface_hub.hf_hub_download`, such as `revision` and `token`.
+
+        Raises:
+            ValueError: the file is missing, cannot be read, or has errors.
+            MissingExtraError: `huggingface_hub` is needed and missing.
+        """
+        path = Path(pretrained_model_name_or_path, subfolder or "", CONFIG_NAME)
+        if not path.is_file():
+            if Path(pretrained_model_name_or_path).exists():
+                raise ValueError(f"from_pretrained: {str(path)!r} is missing")
+            path = _downloaded(str(pretrained_model_name_or_path), subfolder, hub)
+        return cls(**cls._known_keys(cls.from_json_file(path)))
+
+    @classmethod
+    def from_json_file(cls, path_json_file: str | os.PathLike[str]) -> dict[str, Any]:
+        """Return the content of an `adapter_config.json`, unchecked and without `runtime_config`.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: the file is not a JSON object.
+        """
+        document = read(Path(path_json_file), DEFAULT_LIMITS, "json")
+        if document.fatal or not isinstance(document.value, dict):
+            found = "; ".join(each.message for each in document.problems) or "not a JSON object"
+            raise ValueError(f"{str(path_json_file)!r}: {found}")
+        return {name: each for name, each in document.value.items() if name != "runtime_config"}
+
+    @classmethod
+    def _known_keys(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        unknown = sorted(set(values) - set(FIELDS))
+        if unknown:
+            warnings.warn(
+                f"from_pretrained: ignored keys that are not fields of AdaLoraConfig: {unknown}",
+                ConfigWarning,
+                stacklevel=3,
+            )
+        return {name: value for name, value in values.items() if name in FIELDS}
+
+    def __getattr__(self, name: str) -> Any:
+        """Refuse names of PEFT's class that have no counterpart here."""
+        if name in CONFIG:
+            raise not_available(self, name, CONFIG)
+        return super().__getattr__(name)  # type: ignore[misc]  # pydantic hides it from checkers
+
+
+# Instances are read through it. Pydantic itself reads and writes the instance's dictionary.
+AdaLoraConfig.rank_pattern = LivePattern()  # type: ignore[assignment]
+AdaLoraConfig.__dataclass_fields__ = dataclasses.make_dataclass(  # type: ignore[attr-defined]
+    "AdaLoraConfig",
+    [
+        (name, info.annotation, dataclasses.field(default_factory=FIELDS[name].fresh_default))
+        for name, info in AdaLoraConfig.model_fields.items()
+    ],
+).__dataclass_fields__
+
+
+def _downloaded(repository: str, subfolder: str | None, hub: Mapping[str, Any]) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as error:
+        raise MissingExtraError("huggingface_hub", "transformers", "reading the Hub") from error
+    try:
+        return Path(hf_hub_download(repository, CONFIG_NAME, subfolder=subfolder, **hub))
+    except Exception as error:
+        # Errors of the network, of the server, and of what the repository holds.
+        raise ValueError(
+            f"from_pretrained: cannot find {CONFIG_NAME!r} at {repository!r} ({error})"
+        ) from error
 
 
 def _severity(finding: Finding) -> str:

@@ -7,12 +7,14 @@ Parameters are `lora_A.<adapter>` [r, in], `lora_E.<adapter>` [r, 1] and `lora_B
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
 
+from adalora_core.adapter_spec import scale_of
 from adalora_core.errors import TargetError
+from adalora_core.nn.layer_names import LayerNames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,12 +40,15 @@ class Product(NamedTuple):
     dropout: float
 
 
-class AdaLoraLayer(nn.Module):
+class AdaLoraLayer(LayerNames, nn.Module):
     """A `base_layer` and its adapters; a subclass defines how an adapter acts on the output.
 
     Attributes:
         base_layer: the layer that was adapted; frozen once there is an adapter.
         lora_A, lora_E, lora_B: the factors, `{adapter: Parameter}`.
+        lora_dropout: what is applied to the input, `{adapter: Dropout or Identity}`.
+        scaling: numerator of the scale, `{adapter: number}`, `lora_alpha` at the start.
+        initial_rank: divisor of the scale, `{adapter: init_r}`; pruning does not change it.
         merged_adapters: adapters whose ΔW is part of `base_layer.weight` now.
         transposed_weight: whether the base weight is `[in, out]`, PEFT's `fan_in_fan_out`.
     """
@@ -58,9 +63,11 @@ class AdaLoraLayer(nn.Module):
         self.lora_A = nn.ParameterDict()
         self.lora_E = nn.ParameterDict()
         self.lora_B = nn.ParameterDict()
-        self.scale: dict[str, float] = {}
-        self.dropout: dict[str, float] = {}
-        self.active_adapters: tuple[str, ...] = ()
+        self.lora_dropout = nn.ModuleDict()
+        self.lora_alpha: dict[str, float] = {}
+        self.scaling: dict[str, float] = {}
+        self.initial_rank: dict[str, int] = {}
+        self.active_adapters: Sequence[str] = []
         self.merged_adapters: list[str] = []
         self.adapters_disabled = False
 
@@ -118,7 +125,7 @@ class AdaLoraLayer(nn.Module):
     ) -> None:
         """Create the factors of the adapter `name`, and freeze the base layer.
 
-        E is zero and A and B are normal, so that ΔW = 0.
+        E is zero and A and B are normal, so that ΔW = 0. The random numbers are those of PEFT.
 
         Args:
             name: the adapter; replaced if it exists.
@@ -130,34 +137,27 @@ class AdaLoraLayer(nn.Module):
         self.base_layer.requires_grad_(False)
         rank = spec.init_r if rank is None else rank
         place, base_dtype = self._base_device_and_dtype()
-        options: dict[str, Any] = {
-            "dtype": dtype or training_dtype(base_dtype),
-            "device": device or place,
-        }
+        dtype = dtype or training_dtype(base_dtype)
         columns, rows = self.factor_shapes
         shapes = {"lora_A": (rank, columns), "lora_E": (rank, 1), "lora_B": (rows, rank)}
-        for factor, shape in shapes.items():
-            values = torch.empty(shape, **options)
-            if not spec.init_lora_weights:
-                values.normal_()
-            elif factor == "lora_E":
-                values.zero_()
-            else:
-                values.normal_(std=INIT_STD)
-            getattr(self, factor)[name] = nn.Parameter(values)
-        self.scale[name] = spec.scale
-        self.dropout[name] = spec.lora_dropout
+        for factor, values in initial_factors(shapes, spec, device).items():
+            # Rounded to the base's dtype first, as PEFT does.
+            placed = values.to(device or place, self._rounding_dtype()).to(dtype)
+            getattr(self, factor)[name] = nn.Parameter(placed)
+        dropout = nn.Dropout(spec.lora_dropout) if spec.lora_dropout > 0 else nn.Identity()
+        self.lora_dropout[name] = dropout.train(self.training)
+        self.lora_alpha[name] = self.scaling[name] = spec.lora_alpha
+        self.initial_rank[name] = spec.init_r
 
     def delete_adapter(self, name: str) -> None:
         """Remove the adapter `name`, after unmerging it."""
         if name in self.merged_adapters:
             self.unmerge()
-        for factor in FACTORS:
-            if name in getattr(self, factor):
-                del getattr(self, factor)[name]
-        self.scale.pop(name, None)
-        self.dropout.pop(name, None)
-        self.active_adapters = tuple(each for each in self.active_adapters if each != name)
+        if not self.has_adapter(name):
+            return
+        for store in (*FACTORS, "lora_dropout", "lora_alpha", "scaling", "initial_rank"):
+            del getattr(self, store)[name]
+        self.active_adapters = [each for each in self.active_adapters if each != name]
 
     def has_adapter(self, name: str) -> bool:
         """Return whether this layer carries the adapter `name`."""
@@ -188,16 +188,20 @@ class AdaLoraLayer(nn.Module):
         first = next(iter((*self.base_layer.parameters(), *self.base_layer.buffers())), None)
         return (None if first is None else first.device), torch.get_default_dtype()
 
+    def _rounding_dtype(self) -> torch.dtype:
+        """Return the dtype to which PEFT rounds the initial factors."""
+        kept = getattr(self.base_layer, "compute_dtype", None)
+        return kept if isinstance(kept, torch.dtype) else self.base_dtype
+
     # --- merging --------------------------------------------------------------------------------
 
     def delta_weight(self, name: str) -> torch.Tensor:
         """Return `scale · B diag(E) A` in the layout of the base weight, in the dtype of A."""
-        factors = self.lora_A[name].detach() * self.lora_E[name].detach()
-        return self.lora_B[name].detach() @ factors * self.scale[name]  # type: ignore[no-any-return]
+        product: torch.Tensor = self.lora_B[name] @ (self.lora_A[name] * self.lora_E[name])
+        return product * self.scale[name]
 
-    def merge(
-        self, *, safe_merge: bool = False, adapter_names: Sequence[str] | None = None
-    ) -> None:
+    @torch.no_grad()
+    def merge(self, safe_merge: bool = False, adapter_names: Sequence[str] | None = None) -> None:
         """Add ΔW of the adapters to the base weight, in place.
 
         Args:
@@ -226,6 +230,7 @@ class AdaLoraLayer(nn.Module):
             weight.data += delta.to(weight.dtype)
             self.merged_adapters.append(name)
 
+    @torch.no_grad()
     def unmerge(self, *, keep: int = 0) -> None:
         """Subtract merged ΔW from the base weight, in place, but for the first `keep` adapters."""
         while len(self.merged_adapters) > keep:
@@ -249,7 +254,7 @@ class AdaLoraLayer(nn.Module):
 
     # --- forward --------------------------------------------------------------------------------
 
-    def _adapters_to_apply(self) -> tuple[str, ...]:
+    def _adapters_to_apply(self) -> Sequence[str]:
         """Return the adapters that act on this call; unmerge while adapters are disabled."""
         if self.adapters_disabled:
             if self.merged_adapters:
@@ -262,17 +267,18 @@ class AdaLoraLayer(nn.Module):
     def _products(self, adapters: Sequence[str]) -> list[Product]:
         """Return the operands of those `adapters` that this layer has."""
         lora_A, lora_E, lora_B = self.lora_A, self.lora_E, self.lora_B
+        dropouts = self.lora_dropout
         return [
             Product(
                 # As lora_A[name] without ParameterDict's detour, which every forward would pay.
                 getattr(lora_A, name),
                 getattr(lora_E, name),
                 getattr(lora_B, name),
-                self.scale[name],
-                self.dropout[name] if self.training else 0.0,
+                scale_of(self.scaling[name], self.initial_rank[name]),
+                dropout_of(getattr(dropouts, name)),
             )
             for name in adapters
-            if name in self.scale
+            if name in self.scaling
         ]
 
     def extra_repr(self) -> str:
@@ -283,3 +289,28 @@ class AdaLoraLayer(nn.Module):
 def training_dtype(base_dtype: torch.dtype) -> torch.dtype:
     """Return float32 for bases of lower precision: steps of 0.1 % vanish in bfloat16."""
     return base_dtype if base_dtype in {torch.float32, torch.float64} else torch.float32
+
+
+def dropout_of(module: nn.Module) -> float:
+    """Return the probability that `module`, a `Dropout` or `Identity`, applies now."""
+    return module.p if isinstance(module, nn.Dropout) and module.training else 0.0
+
+
+def initial_factors(
+    shapes: dict[str, tuple[int, int]], spec: AdapterSpec, device: torch.device | None
+) -> dict[str, torch.Tensor]:
+    """Return A, E and B of a new adapter.
+
+    PEFT draws every factor from a normal distribution of deviation 1, then one number that it
+    overwrites, and then A and B anew. The same draws in the same order give the same adapter and
+    leave the generator in the same state.
+    """
+    if device is not None and device.type == "meta":
+        return {factor: torch.empty(shape, device=device) for factor, shape in shapes.items()}
+    drawn = {factor: torch.randn(shape) for factor, shape in shapes.items()}
+    torch.randn(1)
+    if spec.init_lora_weights:
+        drawn["lora_E"].zero_()
+        drawn["lora_A"].normal_(std=INIT_STD)
+        drawn["lora_B"].normal_(std=INIT_STD)
+    return drawn

@@ -106,7 +106,7 @@ class SVDLinear(AdaLoraLayer):
         >>> from adalora_core.adapter_spec import AdapterSpec
         >>> layer = SVDLinear(torch.nn.Linear(4, 3), in_features=4, out_features=3)
         >>> layer.add_adapter("default", AdapterSpec(init_r=2))
-        >>> layer.active_adapters = ("default",)
+        >>> layer.active_adapters = ["default"]
         >>> layer(torch.ones(5, 4)).shape
         torch.Size([5, 3])
     """

@@ -9,6 +9,7 @@ from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, RankAllocator
 from adalora_core.contract import AdaLoraConfig
 from adalora_core.contract.fields.block import AUTO
+from adalora_core.contract.live_pattern import follow_pattern
 from adalora_core.contract.rules.runs import (
     NOTHING_TRAINABLE,
     OPTIMIZER_WITHOUT_FACTORS,
@@ -54,6 +55,7 @@ class Adapter:
             Shorter than `init_r` after triplets were cut out.
         allocator: None while the adapter is frozen, and until `total_step` is known.
         run: watches the training of the adapter.
+        sensitivities: |p·g| of each factor at the last step; None while nobody has asked for it.
     """
 
     def __init__(self, name: str, config: AdaLoraConfig) -> None:
@@ -64,6 +66,8 @@ class Adapter:
         self.positions: dict[str, list[int]] = {}
         self.allocator: RankAllocator | None = None
         self.run = RunWatch(name)
+        self.sensitivities: list[torch.Tensor | None] | None = None
+        follow_pattern(config, self)
 
     @property
     def is_trainable(self) -> bool:
@@ -154,8 +158,18 @@ class Adapter:
         if isinstance(self.config, AdaLoraConfig):
             checked_copy(self.config)
         self.spec = dataclasses.replace(self.spec, **changes)
-        if self.allocator is not None:
+        if self.is_trainable:
             self.start_allocation()
+
+    def record_sensitivities(self) -> None:
+        """Compute `sensitivities` from the gradients there are; none from the final phase on."""
+        if self.allocator is None or self.allocator.target_reached:
+            self.sensitivities = []
+            return
+        self.sensitivities = [
+            None if each.grad is None else (each.detach() * each.grad).abs()
+            for each in self.allocator.parameters()
+        ]
 
     def allocate(self, step: int, *, forwards: int, has_penalty: bool) -> AllocationReport:
         """Call the allocator after one optimizer step, and report what looks wrong.
@@ -182,7 +196,13 @@ class Adapter:
                 "frozen; load it with is_trainable=True to train it"
             )
         self.run.before_allocation(step, forwards=forwards, has_penalty=has_penalty)
+        if self.sensitivities is not None:
+            self.record_sensitivities()
+        was_final = self.allocator.target_reached
         done = self.allocator.step(step)
+        if self.allocator.target_reached and not was_final:
+            self.sensitivities = []
+            self.sync_pattern()
         self.run.after_allocation(done)
         return done
 
@@ -248,8 +268,13 @@ class Adapter:
         kept = None if pattern is None else pattern[f"{path}{SINGULAR_VALUES_SUFFIX}"]
         return [row for row, place in enumerate(places) if kept is None or kept[place]]
 
-    def sync_pattern(self) -> None:
-        """Write the kept set into `config.rank_pattern`, keyed as PEFT keys it in memory."""
+    def current_pattern(self) -> RankPattern | None:
+        """Return the kept set keyed as PEFT keys it in memory, None before an allocation."""
         pattern = self.rank_pattern()
+        return pattern and {f"{key}.{self.name}": kept for key, kept in pattern.items()}
+
+    def sync_pattern(self) -> None:
+        """Write the kept set into `config.rank_pattern`."""
+        pattern = self.current_pattern()
         if pattern is not None:
-            self.config.rank_pattern = {f"{key}.{self.name}": kept for key, kept in pattern.items()}
+            self.config.rank_pattern = pattern

@@ -7,6 +7,8 @@ from typing import Any
 
 from adalora_core.contract import AdaLoraConfig, check_config
 from adalora_core.contract.check import read_adapter_config
+from adalora_core.contract.fields.plain import exact
+from adalora_core.contract.fields.table import FIELDS, PEFT_TYPE
 
 
 def checked_config(source: Path | dict[str, Any]) -> AdaLoraConfig:
@@ -23,16 +25,48 @@ def checked_config(source: Path | dict[str, Any]) -> AdaLoraConfig:
     return check_config(source, runtime="adalora-core").require_config()
 
 
-def checked_copy(config: AdaLoraConfig) -> AdaLoraConfig:
+def checked_copy(config: Any) -> AdaLoraConfig:
     """Return a copy of `config` after the whole contract, since its fields can be assigned.
 
     Raises:
         ConfigError: the configuration breaks the contract.
-        TypeError: `config` is not an AdaLoraConfig of this package.
+        TypeError: `config` is not an AdaLoraConfig of this package or of PEFT.
     """
-    if not isinstance(config, AdaLoraConfig):
+    return checked_config(written_values(config))
+
+
+def accepted(config: Any) -> Any:
+    """Return `config` itself after the whole contract, so that later assignments count.
+
+    Raises:
+        ConfigError: the configuration breaks the contract.
+        TypeError: `config` is not an AdaLoraConfig of this package or of PEFT.
+    """
+    checked = checked_copy(config)
+    for name, field in FIELDS.items():
+        if field.is_number and getattr(config, name) is not None:
+            # PEFT's class takes 8.0 and a number of NumPy for 8; a shape needs 8.
+            setattr(config, name, getattr(checked, name))
+    return config
+
+
+def written_values(config: Any) -> dict[str, Any]:
+    """Return the content of `adapter_config.json` for a configuration, of PEFT or of this package.
+
+    Raises:
+        TypeError: `config` is not an AdaLoraConfig of this package or of PEFT.
+    """
+    if isinstance(config, AdaLoraConfig):
+        return config.to_json_dict()
+    method = getattr(config, "peft_type", None)
+    if getattr(method, "value", method) != PEFT_TYPE or not hasattr(config, "to_dict"):
         raise TypeError(
-            f"peft_config: expected adalora_core.AdaLoraConfig, got "
-            f"{type(config).__module__}.{type(config).__name__}; build it with adalora_core"
+            f"peft_config: expected an AdaLoraConfig of adalora_core or of PEFT, got "
+            f"{type(config).__module__}.{type(config).__name__}"
         )
-    return checked_config(config.to_json_dict())
+    values = config.to_dict()
+    return {
+        name: exact(values[name], name)
+        for name, field in sorted(FIELDS.items())
+        if field.written and name in values
+    }

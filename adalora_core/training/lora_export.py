@@ -24,6 +24,7 @@ from adalora_core.training.adapter_file.folder import (
     read_adapter,
 )
 from adalora_core.training.adapter_file.tensors import collect_tensors
+from adalora_core.training.configuration import written_values
 from adalora_core.training.run.reporting import report
 from adalora_core.training.run_end import judge_end
 
@@ -66,7 +67,7 @@ def export_folder(source: str | os.PathLike[str], destination: str | os.PathLike
     if saved.config.rank_pattern is not None and kept > target:
         seen = f"{str(source)!r} is exported with {kept} triplets, target {target}"
         report({}, BUDGET_NOT_REACHED, seen)
-    write_lora(saved, destination, kernels={})
+    write_lora(saved, destination, kernels={}, scales={})
 
 
 def export_adapter(tuner: AdaLoraTuner, name: str, destination: str | os.PathLike[str]) -> None:
@@ -75,12 +76,13 @@ def export_adapter(tuner: AdaLoraTuner, name: str, destination: str | os.PathLik
     judge_end(adapter, "exported")
     tensors = collect_tensors(tuner, adapter, adapter.rank_pattern(live=True))
     kernels = {path: layer.lora_kernel(path) for path, layer in adapter.layers.items()}
+    scales = {path: layer.scale[name] for path, layer in adapter.layers.items()}
     saved = SavedAdapter(
         Path(destination),
         adapter.config,
         {key.removeprefix(TENSOR_PREFIX): values for key, values in tensors.items()},
     )
-    write_lora(saved, destination, kernels=kernels)
+    write_lora(saved, destination, kernels=kernels, scales=scales)
 
 
 def write_lora(
@@ -88,6 +90,7 @@ def write_lora(
     destination: str | os.PathLike[str],
     *,
     kernels: Mapping[str, tuple[int, ...]],
+    scales: Mapping[str, float],
 ) -> None:
     """Write `saved` as a LoRA adapter.
 
@@ -95,16 +98,18 @@ def write_lora(
         saved: the adapter.
         destination: the folder; files there are replaced after all new ones are on disk.
         kernels: trailing dimensions of `lora_A` by path, see `AdaLoraLayer.lora_kernel`.
+        scales: scale by path, where it is not that of the configuration.
     """
     tensors: dict[str, torch.Tensor] = {}
     ranks: dict[str, int] = {}
-    scale = AdapterSpec.of(saved.config).scale
+    initial_scale = AdapterSpec.of(saved.config).scale
     for path in saved.paths():
         factor_a, factor_e, factor_b = (saved.tensors[f"{path}.{factor}"] for factor in FACTORS)
         rank = int(factor_e.shape[0])
         if rank == 0:
             continue
         ranks[path] = rank
+        scale = scales.get(path, initial_scale)
         # In float64, so that the file is as close as its dtype allows.
         scaled = (factor_a.double() * factor_e.double() * scale).to(factor_a.dtype)
         if kernel := kernels.get(path):
@@ -124,7 +129,7 @@ def write_lora(
 
 
 def _lora_config(config: AdaLoraConfig, ranks: dict[str, int]) -> dict[str, Any]:
-    values = config.to_json_dict()
+    values = written_values(config)
     # PEFT searches these keys in module names: without the anchor "a.q" would match "b.a.q".
     patterns = {f"^{re.escape(path)}": rank for path, rank in ranks.items()}
     largest = max(ranks.values())

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import nn
 
+from adalora_core.peft_names import forwarded
 from adalora_core.training import saving
 from adalora_core.training.adapter_file.folder import DEFAULT_ADAPTER, folder_of
 from adalora_core.training.compaction import compact
-from adalora_core.training.configuration import checked_copy
+from adalora_core.training.configuration import accepted
 from adalora_core.training.forward_signature import class_with_signature_of
 from adalora_core.training.lora_export import export_adapter
 from adalora_core.training.parallelism import reshard
 from adalora_core.training.tuner import AdaLoraTuner
+from adalora_core.training.tuner_names import ModelNames
 
 if TYPE_CHECKING:
     import os
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from adalora_core.training.compaction import CompactionReport
 
 
-class AdaLoraModel(nn.Module):
+class AdaLoraModel(ModelNames, nn.Module):
     """A base model with AdaLoRA adapters; made by `get_peft_model` or `from_pretrained`.
 
     Other attributes and methods come from the base model. `base_model` is the tuner, and
@@ -42,11 +45,21 @@ class AdaLoraModel(nn.Module):
         (36, 56)
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: AdaLoraConfig | None = None,
+        adapter_name: str = DEFAULT_ADAPTER,
+        *,
+        autocast_adapter_dtype: bool = True,
+    ) -> None:
         super().__init__()
         self.base_model = AdaLoraTuner(model)
+        if config is not None:
+            self.add_adapter(adapter_name, config, autocast_adapter_dtype=autocast_adapter_dtype)
+            self.set_adapter(adapter_name)
 
-    def __new__(cls, model: nn.Module | None = None) -> Self:
+    def __new__(cls, model: nn.Module | None = None, *_: Any, **__: Any) -> Self:
         """Make an instance of a class whose `forward` shows the base model's signature."""
         made = cls if model is None else class_with_signature_of(cls, type(model))
         return super().__new__(made)
@@ -58,7 +71,7 @@ class AdaLoraModel(nn.Module):
         except AttributeError:
             if name == "base_model" or "base_model" not in self._modules:
                 raise
-            return getattr(self.base_model, name)
+            return forwarded(self, self.base_model, name)
 
     # --- calling --------------------------------------------------------------------------------
 
@@ -84,10 +97,7 @@ class AdaLoraModel(nn.Module):
     @property
     def peft_config(self) -> dict[str, AdaLoraConfig]:
         """The configuration of each adapter, with its rank pattern as it is now."""
-        adapters = self.base_model.adapters
-        for adapter in adapters.values():
-            adapter.sync_pattern()
-        return {name: adapter.config for name, adapter in adapters.items()}
+        return self.base_model.peft_config
 
     @property
     def active_peft_config(self) -> AdaLoraConfig:
@@ -101,14 +111,15 @@ class AdaLoraModel(nn.Module):
 
     @property
     def active_adapter(self) -> str:
-        """The first active adapter."""
-        return self.base_model.active_adapters[0]
+        """The first active adapter.
 
-    @property
-    def modules_to_save(self) -> set[str] | None:
-        """Last parts of the paths of the modules that are trained in full; None without any."""
-        names = {path.rpartition(".")[2] for path, _ in self.base_model.saved_modules()}
-        return names or None
+        Raises:
+            ValueError: no adapter is active.
+        """
+        active = self.active_adapters
+        if not active:
+            raise ValueError("active_adapter: no adapter is active; call set_adapter")
+        return active[0]
 
     # --- training -------------------------------------------------------------------------------
 
@@ -184,67 +195,58 @@ class AdaLoraModel(nn.Module):
         self, adapter_name: str, peft_config: AdaLoraConfig, *, autocast_adapter_dtype: bool = True
     ) -> None:
         """Add another adapter, which does not act before `set_adapter`."""
-        config = checked_copy(peft_config)
         tuner = self.base_model
+        config = accepted(peft_config)
+        if any(adapter.config is config for adapter in tuner.adapters.values()):
+            config = copy.deepcopy(config)  # each adapter has a rank pattern of its own
         adapter = tuner.inject(adapter_name, config, autocast_adapter_dtype=autocast_adapter_dtype)
+        if name := getattr(tuner.model, "name_or_path", None):
+            config.base_model_name_or_path = name
         if adapter.is_trainable:
             adapter.start_allocation()
 
-    def set_adapter(
-        self, adapter_name: str | Sequence[str], *, inference_mode: bool = False
-    ) -> None:
+    def set_adapter(self, adapter_name: str | Sequence[str], inference_mode: bool = False) -> None:
         """Activate one or more adapters; those made for training learn."""
-        self.base_model.set_active(adapter_name, inference_mode=inference_mode)
+        self.base_model.set_adapter(adapter_name, inference_mode)
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Remove an adapter."""
-        self.base_model.delete(adapter_name)
-
-    def add_weighted_adapter(self, *_: Any, **__: Any) -> None:
-        """Refuse, as PEFT does: a sum of AdaLoRA adapters is not an AdaLoRA adapter.
-
-        Raises:
-            TypeError: always.
-        """
-        raise TypeError(
-            "add_weighted_adapter: AdaLoRA adapters cannot be combined; export each with "
-            "export_lora() and combine the LoRA adapters in PEFT"
-        )
+        self.base_model.delete_adapter(adapter_name)
 
     @contextlib.contextmanager
     def disable_adapter(self) -> Iterator[None]:
         """Disable all adapters inside the `with` block."""
-        self.base_model.enable_layers(enabled=False)
+        was_disabled = self.base_model.adapters_disabled
+        self.base_model.disable_adapter_layers()
         try:
             yield
         finally:
-            self.base_model.enable_layers(enabled=True)
+            if not was_disabled:
+                self.base_model.enable_adapter_layers()
 
     # --- merging --------------------------------------------------------------------------------
 
     def merge_adapter(
-        self, adapter_names: Sequence[str] | None = None, *, safe_merge: bool = False
+        self, adapter_names: Sequence[str] | None = None, safe_merge: bool = False
     ) -> None:
         """Add ΔW of the (active) adapters to the base weights."""
-        self.base_model.merge(adapter_names, safe_merge=safe_merge)
+        self.base_model.merge_adapter(adapter_names, safe_merge)
 
     def unmerge_adapter(self) -> None:
         """Subtract every merged ΔW from the base weights."""
-        self.base_model.unmerge()
+        self.base_model.unmerge_adapter()
 
     def merge_and_unload(
         self,
-        progressbar: bool = False,  # noqa: ARG002 - PEFT's signature; merging is fast
+        progressbar: bool = False,
         safe_merge: bool = False,
         adapter_names: Sequence[str] | None = None,
     ) -> nn.Module:
         """Merge the (active) adapters and return the base model without any adapter layer."""
-        self.base_model.merge(adapter_names, safe_merge=safe_merge)
-        return self.base_model.unload()
+        return self.base_model.merge_and_unload(progressbar, safe_merge, adapter_names)
 
     def unload(self) -> nn.Module:
         """Return the base model without any adapter layer and with its original weights."""
-        self.base_model.unmerge()
         return self.base_model.unload()
 
     # --- files ----------------------------------------------------------------------------------
@@ -371,7 +373,8 @@ def get_peft_model(
 
     Args:
         model: any `nn.Module`.
-        peft_config: configuration of the adapter; a copy is kept.
+        peft_config: configuration of the adapter, of this package or of PEFT. The object itself
+            is kept, so that later assignments count.
         adapter_name: name of the adapter.
         autocast_adapter_dtype: float32 factors on a base in bfloat16 or float16.
 
@@ -387,10 +390,6 @@ def get_peft_model(
         >>> model(torch.zeros(2, 4)).shape
         torch.Size([2, 4])
     """
-    wrapped = AdaLoraModel(model)
-    wrapped.add_adapter(adapter_name, peft_config, autocast_adapter_dtype=autocast_adapter_dtype)
-    config = wrapped.base_model.adapters[adapter_name].config
-    if config.base_model_name_or_path is None:
-        config.base_model_name_or_path = getattr(model, "name_or_path", None) or None
-    wrapped.set_adapter(adapter_name)
-    return wrapped
+    return AdaLoraModel(
+        model, peft_config, adapter_name, autocast_adapter_dtype=autocast_adapter_dtype
+    )

@@ -10,6 +10,7 @@ import torch
 from torch import distributed
 
 from adalora_core.adapter_spec import AdapterSpec
+from adalora_core.contract.fields.block import AUTO
 from adalora_core.errors import CheckpointError
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter_file.checks import row_positions, targets_in
@@ -20,7 +21,7 @@ from adalora_core.training.adapter_file.folder import (
     read_adapter,
 )
 from adalora_core.training.adapter_file.tensors import collect_tensors, load_tensors
-from adalora_core.training.configuration import checked_copy
+from adalora_core.training.configuration import checked_copy, written_values
 from adalora_core.training.run_end import judge_end, judge_load
 from adalora_core.training.training_state.progress import fingerprint
 from adalora_core.training.training_state.state import (
@@ -72,7 +73,7 @@ def _config_values(
     tuner: AdaLoraTuner, adapter: Adapter, pattern: RankPattern | None
 ) -> dict[str, Any]:
     base = tuner.model
-    values = adapter.config.to_json_dict()
+    values = written_values(adapter.config)
     values |= {"rank_pattern": pattern, "inference_mode": True}
     values["base_model_name_or_path"] = (
         values.get("base_model_name_or_path") or getattr(base, "name_or_path", None) or None
@@ -143,6 +144,8 @@ def _reuse_adapter(
             f"modules than the one in {str(saved.folder)!r}; delete it first, or load under "
             "another name"
         )
-    adapter.config = saved.config
+    if adapter.config.total_step == AUTO:
+        adapter.config = saved.config
+    adapter.config.rank_pattern = saved.config.rank_pattern
     adapter.positions = {path: positions[path] for path in paths}
     return adapter

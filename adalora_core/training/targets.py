@@ -117,9 +117,11 @@ def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
     """
     paths = [path for path, _ in candidates(model)]
     found = []
+    heads = saved_module_names((), getattr(config.task_type, "value", config.task_type))
     for name in _saved_names(config):
         matches = [path for path in paths if ends_with(path, (name,))]
-        if not matches and name in (config.modules_to_save or ()):
+        # PEFT writes the heads of the task into the file, whether the model has them or not.
+        if not matches and name not in heads:
             raise TargetError(
                 f"modules_to_save: no module of {type(model).__name__} has a path that is or ends "
                 f"in {name!r}"

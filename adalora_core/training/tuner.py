@@ -11,6 +11,7 @@ from torch import nn
 from adalora_core.contract.rules.runs import SELECTION_MATCHES_NOTHING
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.peft_names import forwarded
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.parallelism import DivisionCheck, refuse_divided_base
 from adalora_core.training.penalty_per_step import (
@@ -32,6 +33,7 @@ from adalora_core.training.targets import (
     refuse_unsupported,
     unmatched_entries,
 )
+from adalora_core.training.tuner_names import TunerNames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from adalora_core.training.targets import Targets
 
 
-class AdaLoraTuner(nn.Module):
+class AdaLoraTuner(TunerNames, nn.Module):
     """The base model, its adapted layers and the adapters.
 
     Attributes:
@@ -68,7 +70,7 @@ class AdaLoraTuner(nn.Module):
         except AttributeError:
             if name == "model" or "model" not in self._modules:
                 raise
-            return getattr(self.model, name)
+            return forwarded(self, self.model, name)
 
     # --- injection ------------------------------------------------------------------------------
 
@@ -111,10 +113,11 @@ class AdaLoraTuner(nn.Module):
         unmatched = []
         if positions is None:
             unmatched = unmatched_entries(config, [path for path, _ in candidates(self.model)])
-            # A result of earlier training; this adapter begins with every triplet.
-            config.rank_pattern = None
         # All targets before any change: an unsupported target leaves the model as it is.
         targets = targets or find_targets(self.model, config)
+        if positions is None:
+            # A result of earlier training; this adapter begins with every triplet.
+            config.rank_pattern = None
         # PEFT reads the layout of the layers from this field of the file.
         config.fan_in_fan_out = any(layer.transposed_weight for layer in targets.layers.values())
         adapter = Adapter(name, config)
@@ -155,7 +158,7 @@ class AdaLoraTuner(nn.Module):
         """Freeze every parameter but those of the active adapters."""
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
-        self.set_active(self.active_adapters)
+        self.set_adapter(self.active_adapters)
 
     def layers(self) -> Iterator[AdaLoraLayer]:
         """Yield every adapted layer."""
@@ -169,13 +172,13 @@ class AdaLoraTuner(nn.Module):
 
     # --- switching ------------------------------------------------------------------------------
 
-    def set_active(self, names: str | Sequence[str], *, inference_mode: bool = False) -> None:
-        """Make `names` the adapters that act on the output; trainable ones start to learn.
+    def set_adapter(self, adapter_name: str | Sequence[str], inference_mode: bool = False) -> None:
+        """Make these the adapters that act on the output; trainable ones start to learn.
 
         Raises:
             ValueError: there is no adapter of that name.
         """
-        names = [names] if isinstance(names, str) else list(names)
+        names = [adapter_name] if isinstance(adapter_name, str) else list(adapter_name)
         for name in names:
             if name not in self.adapters:
                 raise ValueError(
@@ -183,7 +186,7 @@ class AdaLoraTuner(nn.Module):
                 )
         self.active_adapters = names
         for layer in self.layers():
-            layer.active_adapters = tuple(name for name in names if layer.has_adapter(name))
+            layer.active_adapters = [name for name in names if layer.has_adapter(name)]
         for _, module in self.saved_modules():
             module.active_adapter = next(
                 (name for name in reversed(names) if name in module.modules_to_save), None
@@ -222,19 +225,40 @@ class AdaLoraTuner(nn.Module):
                 found.append((name, parameter))
         return found
 
-    def enable_layers(self, *, enabled: bool) -> None:
-        """Enable or disable all adapters."""
+    def set_requires_grad(
+        self, adapter_names: str | Sequence[str], requires_grad: bool = True
+    ) -> None:
+        """Let the parameters of these adapters learn, or freeze them."""
+        for name in [adapter_names] if isinstance(adapter_names, str) else adapter_names:
+            for parameter in self.adapter_parameters(name):
+                parameter.requires_grad_(requires_grad)
+
+    @property
+    def adapters_disabled(self) -> bool:
+        """Whether no adapter acts on the output."""
+        return any(layer.adapters_disabled for layer in self.layers())
+
+    def disable_adapter_layers(self) -> None:
+        """Let no adapter act on the output before `enable_adapter_layers`."""
+        self._enable(enabled=False)
+
+    def enable_adapter_layers(self) -> None:
+        """Let the active adapters act on the output again."""
+        self._enable(enabled=True)
+
+    def _enable(self, *, enabled: bool) -> None:
         for layer in self.layers():
-            layer.adapters_disabled = not enabled
+            layer.enable_adapters(enabled)
         for _, module in self.saved_modules():
             module.adapters_disabled = not enabled
 
-    def delete(self, name: str) -> None:
-        """Remove the adapter `name` from every layer.
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Remove an adapter from every layer.
 
         Raises:
             ValueError: no such adapter.
         """
+        name = adapter_name
         if name not in self.adapters:
             raise ValueError(f"adapter_name: Adapter {name!r} does not exist")
         for layer in self.adapters[name].layers.values():
@@ -242,7 +266,7 @@ class AdaLoraTuner(nn.Module):
         for _, module in self.saved_modules():
             module.delete_adapter(name)
         del self.adapters[name]
-        self.set_active([each for each in self.active_adapters if each != name])
+        self.set_adapter([each for each in self.active_adapters if each != name])
 
     # --- training -------------------------------------------------------------------------------
 
@@ -294,8 +318,8 @@ class AdaLoraTuner(nn.Module):
 
     # --- merging --------------------------------------------------------------------------------
 
-    def merge(
-        self, adapter_names: Sequence[str] | None = None, *, safe_merge: bool = False
+    def merge_adapter(
+        self, adapter_names: Sequence[str] | None = None, safe_merge: bool = False
     ) -> None:
         """Add ΔW of the adapters to the base weights; a failure leaves every layer unchanged."""
         for adapter in self.trained_adapters():
@@ -309,13 +333,27 @@ class AdaLoraTuner(nn.Module):
                 layer.unmerge(keep=count)
             raise
 
-    def unmerge(self) -> None:
+    def unmerge_adapter(self) -> None:
         """Subtract every merged ΔW from the base weights."""
         for layer in self.layers():
             layer.unmerge()
 
+    def merge_and_unload(
+        self,
+        progressbar: bool = False,  # noqa: ARG002 - PEFT's signature; merging is fast
+        safe_merge: bool = False,
+        adapter_names: Sequence[str] | None = None,
+    ) -> nn.Module:
+        """Merge the (active) adapters and return the base model without any adapter layer."""
+        self.merge_adapter(adapter_names, safe_merge)
+        return self._without_layers()
+
     def unload(self) -> nn.Module:
-        """Return the base model without adapted layers; merged weights stay."""
+        """Return the base model without any adapter layer and with its original weights."""
+        self.unmerge_adapter()
+        return self._without_layers()
+
+    def _without_layers(self) -> nn.Module:
         for path, module in list(self.model.named_modules()):
             if isinstance(module, AdaLoraLayer):
                 self._replace(path, module.base_layer)

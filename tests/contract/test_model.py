@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import enum
+import inspect
 import json
 import pickle
+import subprocess
+import sys
 
 import pytest
 from contract_configs import configurations
@@ -47,7 +51,7 @@ def test_usual_call_builds():
         {"total_step": 1000, "use_dora": True},
         {"total_step": 1000, "bogus": 1},
         {"total_step": 1000, "init_r": "12"},
-        {"total_step": 1000, "init_r": 12.0},
+        {"total_step": 1000, "init_r": 12.5},
         {"total_step": True},
         {"total_step": 1000, "orth_reg_weight": float("nan")},
     ],
@@ -55,6 +59,96 @@ def test_usual_call_builds():
 def test_impossible_configuration_raises_value_error(fields):
     with pytest.raises(ValueError):  # noqa: PT011 - the type is what is promised
         AdaLoraConfig(**fields)
+
+
+def test_a_float_without_a_fraction_is_taken_as_an_integer_with_a_warning():
+    with pytest.warns(ConfigWarning, match=r"`total_step` 1000\.0 is taken as 1000 \(ADA106\)"):
+        config = AdaLoraConfig(total_step=1000.0)
+    config.init_r = 16.0
+    assert [type(each) for each in (config.total_step, config.init_r)] == [int, int]
+
+
+def test_numbers_of_numpy_become_those_of_python():
+    numpy = pytest.importorskip("numpy")
+    config = AdaLoraConfig(
+        total_step=numpy.int64(100),
+        init_r=numpy.array(16),
+        beta1=numpy.float32(0.5),
+        fan_in_fan_out=numpy.bool_(True),
+        layers_to_transform=[numpy.int32(1)],
+    )
+    found = (config.total_step, config.init_r, config.beta1, config.fan_in_fan_out)
+    assert found == (100, 16, 0.5, True)
+    assert [type(each) for each in found] == [int, int, float, bool]
+    assert type(config.layers_to_transform[0]) is int
+    assert json.loads(json.dumps(config.to_dict()))["total_step"] == 100
+
+
+def test_the_signature_shows_the_defaults():
+    parameters = inspect.signature(AdaLoraConfig).parameters
+    assert parameters["init_r"].default == 12
+    assert parameters["total_step"].default is None
+    assert parameters["loftq_config"].default == {}
+    assert AdaLoraConfig(total_step=9).loftq_config is not AdaLoraConfig(total_step=9).loftq_config
+
+
+def test_the_functions_of_dataclasses_work():
+    config = AdaLoraConfig(total_step=100, target_modules=["q"])
+    changed = dataclasses.replace(config, init_r=16)
+    assert (changed.init_r, changed.total_step, config.init_r) == (16, 100, 12)
+    assert isinstance(changed, AdaLoraConfig)
+    with pytest.raises(ValueError, match="ADA202"):
+        dataclasses.replace(config, tfinal=100)
+    assert dataclasses.asdict(config) == config.to_dict() | {"runtime_config": None}
+    assert {field.name for field in dataclasses.fields(config)} == {*AdaLoraConfig.model_fields}
+
+
+def test_a_copy_is_independent_and_a_subclass_has_the_same_fields():
+    config = AdaLoraConfig(total_step=100, rank_pattern={"q.lora_E": [True] * 12})
+    read = pickle.loads(pickle.dumps(config))  # noqa: S301 - written in this line
+    for copied in (copy.deepcopy(config), config.model_copy(), read):
+        assert copied == config
+        copied.rank_pattern = None
+        assert config.rank_pattern is not None
+
+    class Named(AdaLoraConfig):
+        name: str = "run"
+
+    assert Named(total_step=9).rank_pattern is None
+
+
+class TestFolders:
+    def test_a_saved_configuration_is_read_again(self, tmp_path):
+        config = AdaLoraConfig(total_step=100, target_modules=["q"], task_type="CAUSAL_LM")
+        config.save_pretrained(tmp_path / "new" / "sub", auto_mapping_dict={"a": "b"})
+        read = AdaLoraConfig.from_pretrained(tmp_path / "new", subfolder="sub")
+        assert read.to_dict() == config.to_dict() | {"auto_mapping": {"a": "b"}}
+
+    def test_keys_of_a_newer_peft_are_ignored_with_a_warning(self, tmp_path):
+        values = {"peft_type": "ADALORA", "total_step": 100, "new_key": 1, "runtime_config": {}}
+        (tmp_path / "adapter_config.json").write_text(json.dumps(values))
+        with pytest.warns(ConfigWarning, match="new_key"):
+            assert AdaLoraConfig.from_pretrained(tmp_path).total_step == 100
+
+    @pytest.mark.parametrize("text", ["", "[1]", '{"total_step": -1}', '{"peft_type": "LORA"}'])
+    def test_a_bad_file_is_a_value_error(self, tmp_path, text):
+        (tmp_path / "adapter_config.json").write_text(text)
+        with pytest.raises(ValueError):  # noqa: PT011 - the type is what is promised
+            AdaLoraConfig.from_pretrained(tmp_path)
+
+    def test_a_folder_without_the_file_is_named(self, tmp_path):
+        with pytest.raises(ValueError, match=r"adapter_config\.json' is missing"):
+            AdaLoraConfig.from_pretrained(tmp_path)
+
+    def test_nothing_of_the_network_is_loaded_for_a_folder(self, tmp_path):
+        AdaLoraConfig(total_step=9).save_pretrained(tmp_path)
+        code = (
+            "import sys; from adalora_core import AdaLoraConfig;"
+            f"AdaLoraConfig.from_pretrained({str(tmp_path)!r});"
+            "print({'torch', 'peft', 'transformers', 'huggingface_hub'} & {*sys.modules})"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        assert done.stdout.split() == [b"set()"]
 
 
 def test_all_faults_are_listed_in_one_error():
@@ -67,7 +161,11 @@ def test_all_faults_are_listed_in_one_error():
         assert code in str(caught.value)
 
 
-@pytest.mark.parametrize("modules", [["v", "q"], ("v", "q"), {"v", "q"}, frozenset("vq")])
+@pytest.mark.parametrize(
+    "modules",
+    [["v", "q"], ("v", "q"), {"v", "q"}, frozenset("vq"), {"v": 1, "q": 2}.keys(),
+     {1: "v", 2: "q"}.values()],
+)  # fmt: skip
 def test_module_list_of_any_kind_is_stored_sorted(modules):
     config = AdaLoraConfig(total_step=10, target_modules=modules, exclude_modules=modules)
     assert config.target_modules == config.exclude_modules == ["q", "v"]

@@ -55,7 +55,8 @@ def penalised_loss(model: Any, x: torch.Tensor) -> torch.Tensor:
         [getattr(layer, name)[adapter] for layer in model[::3] for adapter in getattr(layer, name)]
         for name in ("lora_A", "lora_B")
     ]
-    loss: torch.Tensor = model(x).double().square().mean() + ops.orthogonality_penalty(*factors)
+    # Not the mean of squares: a normalisation makes that a constant, whose gradient is rounding.
+    loss: torch.Tensor = model(x).double().exp().mean() + ops.orthogonality_penalty(*factors)
     return loss
 
 

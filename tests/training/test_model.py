@@ -84,11 +84,11 @@ class TestDocumentedUse:
         with pytest.raises(ValueError, match="budgeting phase"):
             get_peft_model(TwoLayer(), config)
 
-    def test_another_librarys_configuration_is_refused_by_name(self) -> None:
+    def test_the_configuration_of_another_method_is_refused_by_name(self) -> None:
         import peft
 
-        with pytest.raises(TypeError, match=r"peft\..*AdaLoraConfig"):
-            get_peft_model(TwoLayer(), peft.AdaLoraConfig(**SETTINGS))
+        with pytest.raises(TypeError, match=r"peft\..*LoraConfig"):
+            get_peft_model(TwoLayer(), peft.LoraConfig(target_modules=["first"]))
 
 
 class TestFirstOutputs:

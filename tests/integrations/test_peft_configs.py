@@ -1,0 +1,138 @@
+"""PEFT's configurations in `get_peft_model` of this package, and ours in PEFT's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+import adalora_core
+from adalora_core import AdaLoraModel, ConfigError
+from tests.support.toy_models import TwoLayer, two_layer_batch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+peft = pytest.importorskip("peft")
+
+SETTINGS: dict[str, Any] = {
+    "init_r": 6,
+    "target_r": 3,
+    "tfinal": 5,
+    "total_step": 20,
+    "target_modules": ["first", "second"],
+}
+
+
+def base() -> TwoLayer:
+    torch.manual_seed(0)
+    return TwoLayer()
+
+
+def train(model: Any) -> Any:
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for step in range(20):
+        model(**two_layer_batch(step)).loss.backward()
+        optimizer.step()
+        model.base_model.update_and_allocate(step)
+        optimizer.zero_grad()
+    return model
+
+
+def outputs(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(two_layer_batch(99)["x"]).logits  # type: ignore[no-any-return]
+
+
+def loaded_by_both(folder: Path) -> list[torch.Tensor]:
+    return [
+        outputs(library.from_pretrained(base(), folder))
+        for library in (peft.PeftModel, AdaLoraModel)
+    ]
+
+
+def test_a_configuration_of_peft_is_kept_followed_and_saved(tmp_path: Path) -> None:
+    config = peft.AdaLoraConfig(**SETTINGS | {"init_r": 6.0, "total_step": np.int64(30)})
+    model = adalora_core.get_peft_model(base(), config)
+    assert model.peft_config["default"] is config
+    config.total_step = 20
+    train(model)
+    assert sum(map(sum, model.peft_config["default"].rank_pattern.values())) == 6
+    assert config.rank_pattern.keys() == {"first.lora_E.default", "second.lora_E.default"}
+    model.save_pretrained(tmp_path)
+    for found in loaded_by_both(tmp_path):
+        torch.testing.assert_close(found, outputs(model))
+
+
+def test_a_configuration_read_by_peft_is_taken(tmp_path: Path) -> None:
+    model = train(adalora_core.get_peft_model(base(), adalora_core.AdaLoraConfig(**SETTINGS)))
+    model.save_pretrained(tmp_path)
+    config = peft.PeftConfig.from_pretrained(tmp_path)
+    other = adalora_core.get_peft_model(base(), config)
+    adalora_core.set_peft_model_state_dict(other, adalora_core.get_peft_model_state_dict(model))
+    torch.testing.assert_close(outputs(other), outputs(model))
+    other.export_lora(tmp_path / "lora")
+    exported = peft.PeftModel.from_pretrained(base(), tmp_path / "lora")
+    torch.testing.assert_close(outputs(exported), outputs(model))
+
+
+def test_a_configuration_of_peft_follows_the_contract() -> None:
+    config = peft.AdaLoraConfig(**SETTINGS)
+    config.target_r = 9
+    with pytest.raises(ConfigError, match="target_r"):
+        adalora_core.get_peft_model(base(), config)
+
+
+def test_ours_is_taken_by_peft(tmp_path: Path) -> None:
+    config = adalora_core.AdaLoraConfig(**SETTINGS)
+    model = train(peft.get_peft_model(base(), config))
+    assert model.peft_config["default"] is config
+    assert sum(map(sum, config.rank_pattern.values())) == 6
+    model.save_pretrained(tmp_path)
+    for found in loaded_by_both(tmp_path):
+        torch.testing.assert_close(found, outputs(model))
+
+
+def test_ours_of_a_folder_is_that_of_peft(tmp_path: Path) -> None:
+    peft.AdaLoraConfig(**SETTINGS, task_type="CAUSAL_LM").save_pretrained(tmp_path)
+    ours = adalora_core.AdaLoraConfig.from_pretrained(tmp_path).to_dict()
+    theirs = peft.PeftConfig.from_pretrained(tmp_path).to_dict()
+    assert ours.keys() == theirs.keys()
+    same = ours.keys() - {"target_modules"}
+    assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
+    assert {*ours["target_modules"]} == theirs["target_modules"]
+
+
+def test_a_configuration_of_the_hub_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    adalora_core.AdaLoraConfig(**SETTINGS).save_pretrained(tmp_path)
+    asked: list[Any] = []
+
+    def download(*args: Any, **kwargs: Any) -> str:
+        asked.append((args, kwargs))
+        return str(tmp_path / "adapter_config.json")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    config = adalora_core.AdaLoraConfig.from_pretrained("someone/adapter", "sub", revision="v1")
+    assert config.init_r == 6
+    wanted = {"subfolder": "sub", "revision": "v1"}
+    assert asked == [(("someone/adapter", "adapter_config.json"), wanted)]
+
+
+def test_peft_is_not_imported() -> None:
+    code = (
+        "import sys, torch; from adalora_core import AdaLoraConfig, get_peft_model;"
+        "config = AdaLoraConfig(total_step=9, target_modules=['0']);"
+        "model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config);"
+        "model.get_model_status(); model.rankallocator.ipt; hasattr(model, 'get_prompt');"
+        "print('peft' in sys.modules, 'transformers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout.split() == [b"False", b"False"]
