@@ -15,6 +15,7 @@ from adalora_core.training.configuration import checked_copy
 from adalora_core.training.forward_signature import class_with_signature_of
 from adalora_core.training.lora_export import export_adapter
 from adalora_core.training.parallelism import reshard
+from adalora_core.training.peft_identity import SeenAsPeftModel
 from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 DEFAULT_ADAPTER = "default"
 
 
-class AdaLoraModel(nn.Module):
+class AdaLoraModel(SeenAsPeftModel, nn.Module):
     """A base model with AdaLoRA adapters; made by `get_peft_model` or `from_pretrained`.
 
     Other attributes and methods come from the base model. `base_model` is the tuner, and
