@@ -21,7 +21,7 @@ class SeenAsPeftModel:
     before the import is an instance too.
     """
 
-    @property  # type: ignore[misc]  # object declares the attribute with a setter of its own
+    @property
     def __class__(self) -> type:
         """The type of the model; with PEFT imported, a class that also derives from `PeftModel`."""
         own, seen = type(self), getattr(sys.modules.get("peft"), "PeftModel", None)

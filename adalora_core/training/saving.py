@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,9 +30,10 @@ from adalora_core.training.training_state.state import (
 )
 
 if TYPE_CHECKING:
-    import os
+    from pathlib import Path
     from typing import Any
 
+    from adalora_core.contract import AdaLoraConfig
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
     from adalora_core.training.adapter_file.folder import SavedAdapter
@@ -87,22 +87,31 @@ def _config_values(
 
 def load_adapter(
     tuner: AdaLoraTuner,
-    source: str | os.PathLike[str],
+    folder: Path,
     name: str,
     *,
-    is_trainable: bool,
+    learns: bool,
     autocast: bool,
+    config: AdaLoraConfig | None = None,
 ) -> None:
-    """Add the adapter in the folder `source` as `name`; see `AdaLoraModel.from_pretrained`.
+    """Add the adapter in `folder` as `name`; see `AdaLoraModel.from_pretrained`.
 
     Everything is read and checked first. A trainable adapter continues from the training state in
     the folder, if there is one. An adapter `name` that exists takes the values of the file, and
     stays trainable or frozen.
+
+    Args:
+        tuner: the model.
+        folder: folder of the adapter.
+        name: name of the adapter.
+        learns: whether the adapter is trainable.
+        autocast: use float32 factors on a base of lower precision.
+        config: the configuration to use instead of the one in the folder.
     """
     existing = tuner.adapters.get(name)
-    learns = existing.is_trainable if existing is not None else is_trainable
-    state = read_state(Path(source)) if learns else None
-    saved = read_adapter(source, None if state is None else state.config)
+    state = read_state(folder) if learns else None
+    given = None if config is None else checked_copy(config)
+    saved = read_adapter(folder, None if state is None else state.config, config=given)
     positions = row_positions(saved)
     targets = targets_in(tuner.model, saved, positions)
     saved.config.inference_mode = not learns
