@@ -68,8 +68,6 @@ class AdapterFiles(nn.Module):
         selected = list(adapters if selected_adapters is None else selected_adapters)
         if unknown := [name for name in selected if name not in adapters]:
             raise ValueError(f"save_pretrained: no adapter {unknown[0]!r}; there are {[*adapters]}")
-        if selected and is_main_process:
-            self.create_or_update_model_card(save_directory)
         for name in selected:
             folder = Path(save_directory) / ("" if name == DEFAULT_ADAPTER else name)
             saving.save_adapter(self.base_model, name, folder, save_training_state, is_main_process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +21,7 @@ from adalora_core.training.adapter_file.folder import (
 )
 from adalora_core.training.adapter_file.tensors import collect_tensors, load_tensors
 from adalora_core.training.configuration import checked_copy
+from adalora_core.training.model_card import write_card
 from adalora_core.training.run_end import judge_end, judge_load
 from adalora_core.training.training_state.progress import fingerprint
 from adalora_core.training.training_state.state import (
@@ -53,7 +55,7 @@ def save_adapter(
     process writes.
     """
     adapter = tuner.adapters[name]
-    judge_end(adapter, "saved", is_checkpoint=save_training_state is True)
+    judge_end(adapter, "saved", is_checkpoint=save_training_state is True or _is_checkpoint(folder))
     if are_sharded(adapter.factors()[0]):
         is_main_process = distributed.get_rank() == 0
     elif not is_main_process:
@@ -65,7 +67,14 @@ def save_adapter(
     config = encode_config(_config_values(tuner, adapter, pattern))
     state = encode_state(adapter, pattern, weights, config) if save_training_state else None
     if is_main_process:
+        # First, since the adapter decides what a folder holds.
+        write_card(folder, adapter.config, tuner.model)
         commit(folder, weights, config, state)
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    """Return whether `folder` has the name that Trainer gives to what a run can resume from."""
+    return any(re.fullmatch(r"checkpoint-\d+", each) for each in (folder.name, folder.parent.name))
 
 
 def _config_values(
