@@ -31,6 +31,7 @@ from adalora_core.training.targets import (
     refuse_unsupported,
     unmatched_entries,
 )
+from adalora_core.training.tied_weights import record_untied, separate, share_again
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,6 +59,7 @@ class AdaLoraTuner(nn.Module):
         self.adapters: dict[str, Adapter] = {}
         self.active_adapters: list[str] = []
         self._division = DivisionCheck()
+        self._shared: dict[AdaLoraLayer, nn.Parameter] = {}
         self.penalty_per_step = PenaltyPerStep()
 
     def __getattr__(self, name: str) -> Any:
@@ -294,18 +296,22 @@ class AdaLoraTuner(nn.Module):
         for adapter in self.trained_adapters():
             judge_end(adapter, "merged")
         before = [(layer, len(layer.merged_adapters)) for layer in self.layers()]
+        self._shared |= separate(self.model, self.layers())
         try:
             for layer, _ in before:
                 layer.merge(safe_merge=safe_merge, adapter_names=adapter_names)
         except (TypeError, ValueError):
             for layer, count in before:
                 layer.unmerge(keep=count)
+            share_again(self._shared)
             raise
+        share_again(self._shared)
 
     def unmerge(self) -> None:
         """Subtract every merged ΔW from the base weights."""
         for layer in self.layers():
             layer.unmerge()
+        share_again(self._shared)
 
     def unload(self) -> nn.Module:
         """Return the base model without adapted layers; merged weights stay."""
@@ -316,4 +322,6 @@ class AdaLoraTuner(nn.Module):
                 self._replace(path, module.current())
         self.adapters.clear()
         self.active_adapters = []
+        self._shared.clear()
+        record_untied(self.model)
         return self.model
