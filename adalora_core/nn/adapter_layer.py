@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from adalora_core.errors import TargetError
+from adalora_core.peft_identity import SeenAsPeft
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +39,7 @@ class Product(NamedTuple):
     dropout: float
 
 
-class AdaLoraLayer(nn.Module):
+class AdaLoraLayer(SeenAsPeft, nn.Module):
     """A `base_layer` and its adapters; a subclass defines how an adapter acts on the output.
 
     Attributes:
@@ -51,6 +52,8 @@ class AdaLoraLayer(nn.Module):
     in_features: int
     out_features: int
     transposed_weight = False
+
+    seen_as = ("peft.tuners.lora", "LoraLayer")
 
     def __init__(self, base_layer: nn.Module) -> None:
         super().__init__()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Self
 
+from adalora_core.peft_identity import SeenAsPeft
 from adalora_core.training.compaction import compact
 from adalora_core.training.configuration import checked_copy
 from adalora_core.training.forward_signature import class_with_signature_of
 from adalora_core.training.model_files import DEFAULT_ADAPTER, AdapterFiles
 from adalora_core.training.parallelism import reshard
-from adalora_core.training.peft_identity import SeenAsPeftModel
 from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from adalora_core.training.compaction import CompactionReport
 
 
-class AdaLoraModel(SeenAsPeftModel, AdapterFiles):
+class AdaLoraModel(SeenAsPeft, AdapterFiles):
     """A base model with AdaLoRA adapters; made by `get_peft_model` or `from_pretrained`.
 
     Other attributes and methods come from the base model. `base_model` is the tuner, and
@@ -38,6 +38,8 @@ class AdaLoraModel(SeenAsPeftModel, AdapterFiles):
         >>> model.get_nb_trainable_parameters()
         (36, 56)
     """
+
+    seen_as = ("peft", "PeftModel")
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

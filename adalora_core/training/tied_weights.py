@@ -46,7 +46,7 @@ def record_untied(model: Any) -> None:
 
     With True, transformers would load the saved model with one weight for both.
     """
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     if not getattr(config, "tie_word_embeddings", False):
         return
     ends = [model.get_input_embeddings(), model.get_output_embeddings()]

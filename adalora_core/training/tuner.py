@@ -10,6 +10,7 @@ from torch import nn
 from adalora_core.contract.rules.runs import SELECTION_MATCHES_NOTHING
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.peft_identity import SeenAsPeft
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.parallelism import DivisionCheck, refuse_divided_base
 from adalora_core.training.penalty_per_step import (
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from adalora_core.training.targets import Targets
 
 
-class AdaLoraTuner(nn.Module):
+class AdaLoraTuner(SeenAsPeft, nn.Module):
     """The base model, its adapted layers and the adapters.
 
     Attributes:
@@ -51,6 +52,8 @@ class AdaLoraTuner(nn.Module):
         active_adapters: names of the adapters that act on the output, in order.
         penalty_per_step: decides which forwards of an optimizer step add the penalty.
     """
+
+    seen_as = ("peft.tuners.tuners_utils", "BaseTuner")
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -14,7 +14,6 @@ import torch
 import yaml
 from adalora_runs import live_ranks, make
 from datasets import Dataset
-from tokenizers import Tokenizer, models, pre_tokenizers
 from toy_models import VOCABULARY, tiny_llama, token_batch
 from trainer_runs import LLAMA, STEPS, TARGET_BUDGET, Sequences, llama
 from transformers import (
@@ -23,7 +22,6 @@ from transformers import (
     DataCollatorForSeq2Seq,
     LlamaConfig,
     LlamaForCausalLM,
-    PreTrainedTokenizerFast,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
     T5Config,
@@ -32,6 +30,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from word_tokenizer import words
 
 from adalora_core import AdaLoraModel, RunWarning
 
@@ -203,7 +202,7 @@ def test_seq2seq_trainer_smooths_and_generates(tmp_path: Path) -> None:
                 predict_with_generate=True,
                 generation_max_length=6,
             ),
-            data_collator=DataCollatorForSeq2Seq(tokenizer(), model=model),
+            data_collator=DataCollatorForSeq2Seq(words(), model=model),
             train_dataset=Sequences(),
             callbacks=[Allocation()],
         )
@@ -213,15 +212,6 @@ def test_seq2seq_trainer_smooths_and_generates(tmp_path: Path) -> None:
     (*ours, our_losses), (*theirs, their_losses) = found.values()
     assert ours == theirs
     assert our_losses == pytest.approx(their_losses, abs=0.2)
-
-
-def tokenizer() -> PreTrainedTokenizerFast:
-    words = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3}
-    words |= {f"w{number}": number + 4 for number in range(VOCABULARY - 4)}
-    inner = Tokenizer(models.WordLevel(words, unk_token="<unk>"))  # noqa: S106 - a token of text
-    inner.pre_tokenizer = pre_tokenizers.Whitespace()
-    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-    return PreTrainedTokenizerFast(tokenizer_object=inner, **special)
 
 
 def sentences(count: int = 96) -> Dataset:
@@ -273,7 +263,7 @@ def test_sft_trainer_trains_as_with_peft(bits: int | None, tmp_path: Path) -> No
             model=model,
             args=settings,
             train_dataset=sentences(),
-            processing_class=tokenizer(),
+            processing_class=words(),
             callbacks=[Allocation()],
         )
         trainer.train()

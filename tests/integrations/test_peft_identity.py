@@ -13,10 +13,14 @@ import pytest
 import torch
 from accelerate.utils import is_peft_model
 from adalora_runs import make
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from programs import output_of_python
-from toy_models import TwoLayer
+from toy_models import TwoLayer, tiny_llama
+from word_tokenizer import words
 
 from adalora_core import AdaLoraModel
+from adalora_core.integrations.peft import attach
 from adalora_core.nn import AdaLoraLayer
 
 ONE_PROCESS = """
@@ -114,3 +118,36 @@ def test_the_base_model_and_the_layers_are_found_in_it_as_in_pefts(model: Any) -
     assert isinstance(model.get_base_model(), TwoLayer)
     assert not isinstance(model.get_base_model(), peft.PeftModel)
     assert any(isinstance(each, AdaLoraLayer) for each in model.modules())
+
+
+def test_tuner_and_layers_are_those_of_pefts_kinds(model: Any) -> None:
+    layer = model.get_base_model().first
+    assert isinstance(model.base_model, BaseTuner)
+    assert isinstance(layer, BaseTunerLayer | LoraLayer)
+    # Their methods would act on an allocator of PEFT.
+    assert not isinstance(model.base_model, peft.AdaLoraModel)
+    assert not isinstance(layer, peft.tuners.adalora.AdaLoraLayer)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_parts_are_pickled_by_their_own_class(model: Any, protocol: int) -> None:
+    for part in (model.base_model, model.get_base_model().first):
+        loaded = pickle.loads(pickle.dumps(part, protocol))  # noqa: S301 - made here
+        assert type(loaded) is type(part)
+        assert type(copy.deepcopy(part)) is type(part)
+
+
+def test_our_layers_are_not_taken_for_adapters_that_the_bridge_serves(model: Any) -> None:
+    with pytest.raises(TypeError, match="attach"):
+        attach(model)
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
+def test_sft_trainer_refuses_an_adapter_on_the_head_as_with_peft(tmp_path: Any) -> None:
+    trl = pytest.importorskip("trl")
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_dict({"input_ids": [[1, 2, 3]]})
+    model = make("adalora_core", tiny_llama(), target_modules=["lm_head"], task_type="CAUSAL_LM")
+    arguments = trl.SFTConfig(output_dir=str(tmp_path), report_to=[], use_cpu=True, bf16=False)
+    with pytest.raises(ValueError, match="lm_head"):
+        trl.SFTTrainer(model=model, args=arguments, train_dataset=rows, processing_class=words())

@@ -1,4 +1,4 @@
-"""Make an `AdaLoraModel` an instance of PEFT's `PeftModel` wherever PEFT is imported.
+"""Make models, tuners and layers instances of PEFT's classes wherever PEFT is imported.
 
 Trainer, TRL, accelerate and PEFT's functions ask `isinstance(model, peft.PeftModel)` before they
 save an adapter without its base, shift labels, or accept a quantised base.
@@ -13,25 +13,40 @@ _SEEN: dict[tuple[type, type], type] = {}
 """The classes made so far, by class of this package and class of PEFT."""
 
 
-class SeenAsPeftModel:
-    """Base of models that `isinstance` takes for PEFT's, while every attribute stays their own.
+class SeenAsPeft:
+    """Base of classes whose instances `isinstance` takes for PEFT's.
 
-    `isinstance` asks `type(model)` and then `model.__class__`. Attributes are looked up in the type
-    alone. PEFT is never imported: the answer is found when the question is asked, so a model made
-    before the import is an instance too.
+    `isinstance` asks `type(module)` and then `module.__class__`. Attributes are looked up in the
+    type alone, so all of them stay those of this package. PEFT is never imported: the answer is
+    found when the question is asked, so it also holds for what was made before the import.
+
+    Attributes:
+        seen_as: module and name of PEFT's class.
     """
+
+    seen_as: tuple[str, str]
 
     @property
     def __class__(self) -> type:
-        """The type of the model; with PEFT imported, a class that also derives from `PeftModel`."""
-        own, seen = type(self), getattr(sys.modules.get("peft"), "PeftModel", None)
+        """The type; with PEFT imported, a class that also derives from PEFT's."""
+        module, name = self.seen_as
+        own, seen = type(self), getattr(sys.modules.get(module), name, None)
         # PEFT may be half imported, or be something else of this name.
         return _seen_class(own, seen) if isinstance(seen, type) else own
 
     @__class__.setter
     def __class__(self, cls: type) -> None:
-        # fully_shard derives a class from `model.__class__` and assigns it.
+        # fully_shard derives a class from `module.__class__` and assigns it.
         object.__dict__["__class__"].__set__(self, cls)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle by type: pickle refuses `copyreg.__newobj__` where `__class__` is another."""
+        parts: Any = super().__reduce_ex__(max(protocol, 2))
+        return _new, *parts[1:]
+
+
+def _new(cls: type, *arguments: Any) -> Any:
+    return cls.__new__(cls, *arguments)
 
 
 class _Absent:
