@@ -162,6 +162,10 @@ class AdaLoraLayer(SeenAsPeft, nn.Module):
         self.dropout.pop(name, None)
         self.active_adapters = tuple(each for each in self.active_adapters if each != name)
 
+    def _get_available_adapters(self) -> set[str]:
+        # The name under which PEFT's functions ask its layers.
+        return set(self.lora_A)
+
     def has_adapter(self, name: str) -> bool:
         """Return whether this layer carries the adapter `name`."""
         return name in self.lora_A

@@ -15,6 +15,7 @@ from accelerate.utils import is_peft_model
 from adalora_runs import make
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
 from programs import output_of_python
 from toy_models import TwoLayer, tiny_llama
 from word_tokenizer import words
@@ -151,3 +152,18 @@ def test_sft_trainer_refuses_an_adapter_on_the_head_as_with_peft(tmp_path: Any) 
     arguments = trl.SFTConfig(output_dir=str(tmp_path), report_to=[], use_cpu=True, bf16=False)
     with pytest.raises(ValueError, match="lm_head"):
         trl.SFTTrainer(model=model, args=arguments, train_dataset=rows, processing_class=words())
+
+
+def test_pefts_state_dict_holds_the_copies_of_modules_to_save() -> None:
+    states = {}
+    for library in ("adalora_core", "peft"):
+        model = make(library, TwoLayer(), target_modules=["first"], modules_to_save=["head"])
+        found = [each for each in model.modules() if isinstance(each, ModulesToSaveWrapper)]
+        (wrapper,) = found
+        full = wrapper.state_dict()
+        states[library] = wrapper.adapter_state_dict("default", full).keys()
+        assert wrapper.adapter_state_dict("other", full) == {}
+        assert wrapper.adapter_state_dict_load_map("default").items() == {
+            (name, f"modules_to_save.default.{name}") for name in states[library]
+        }
+    assert states["adalora_core"] == states["peft"] == {"weight", "bias"}
