@@ -85,8 +85,8 @@ class AdaLoraCallback(TrainerCallback):
         model: Any = None,
         **_: Any,
     ) -> None:
-        """Check the model, and make Trainer save and load it as an adapter."""
-        _prepare_model(args, model)
+        """Check that Trainer can allocate the ranks of the model and save it as an adapter."""
+        _check_model(args, model)
 
     def on_train_begin(
         self,
@@ -106,7 +106,7 @@ class AdaLoraCallback(TrainerCallback):
                 factors, or a hook allocates its ranks already.
         """
         # Trainer.add_callback and model_init come after on_init_end.
-        _prepare_model(args, model)
+        _check_model(args, model)
         tuner = self._tuner(model)
         _refuse_division(args, tuner)
         if not tuner.trained_adapters():
@@ -245,14 +245,11 @@ class AdaLoraCallback(TrainerCallback):
         }
 
 
-def _prepare_model(args: TrainingArguments, model: Any) -> None:
+def _check_model(args: TrainingArguments, model: Any) -> None:
     tuner_of(model, "AdaLoraCallback")
-    inner = unwrapped(model)
-    if isinstance(inner, AdaLoraModel):
-        if importlib.util.find_spec("peft") is not None:
-            inner.__class__ = _as_adapter_for_trainer(type(inner))
-        elif args.save_strategy != "no":
-            raise MissingExtraError("peft", "peft", "saving adapter checkpoints with Trainer")
+    saves = args.save_strategy != "no" and isinstance(unwrapped(model), AdaLoraModel)
+    if saves and importlib.util.find_spec("peft") is None:
+        raise MissingExtraError("peft", "peft", "saving adapter checkpoints with Trainer")
 
 
 def _loss_scale_of(optimizer: Any) -> float:
@@ -285,22 +282,3 @@ def _refuse_division(args: TrainingArguments, tuner: Tuner) -> None:
             "which would wait for the others for ever; train with DDP, or with fully_shard in a "
             "custom loop"
         )
-
-
-_CLASSES: dict[type[AdaLoraModel], type[AdaLoraModel]] = {}
-
-
-def _as_adapter_for_trainer(cls: type[AdaLoraModel]) -> type[AdaLoraModel]:
-    """Return `cls` as a class that Trainer takes for an adapter.
-
-    Trainer saves and loads adapters of instances of PEFT's `PeftModel` only, and the whole base
-    model of all others. Every method stays that of `cls`.
-    """
-    from peft import PeftModel
-
-    if issubclass(cls, PeftModel):
-        return cls
-    if cls not in _CLASSES:
-        namespace = {"__module__": cls.__module__, "__doc__": cls.__doc__}
-        _CLASSES[cls] = type(cls.__name__, (cls, PeftModel), namespace)
-    return _CLASSES[cls]

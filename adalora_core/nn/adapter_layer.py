@@ -15,6 +15,7 @@ from torch import nn
 from adalora_core.adapter_spec import scale_of
 from adalora_core.errors import TargetError
 from adalora_core.nn.layer_names import LayerNames
+from adalora_core.peft_identity import SeenAsPeft
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,7 @@ class Product(NamedTuple):
     dropout: float
 
 
-class AdaLoraLayer(LayerNames, nn.Module):
+class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
     """A `base_layer` and its adapters; a subclass defines how an adapter acts on the output.
 
     Attributes:
@@ -56,6 +57,8 @@ class AdaLoraLayer(LayerNames, nn.Module):
     in_features: int
     out_features: int
     transposed_weight = False
+
+    seen_as = ("peft.tuners.lora", "LoraLayer")
 
     def __init__(self, base_layer: nn.Module) -> None:
         super().__init__()
@@ -158,6 +161,10 @@ class AdaLoraLayer(LayerNames, nn.Module):
         for store in (*FACTORS, "lora_dropout", "lora_alpha", "scaling", "initial_rank"):
             del getattr(self, store)[name]
         self.active_adapters = [each for each in self.active_adapters if each != name]
+
+    def _get_available_adapters(self) -> set[str]:
+        # The name under which PEFT's functions ask its layers.
+        return set(self.lora_A)
 
     def has_adapter(self, name: str) -> bool:
         """Return whether this layer carries the adapter `name`."""

@@ -7,12 +7,18 @@ from typing import Any
 
 from torch import nn
 
+from adalora_core.peft_identity import SeenAsPeft
 
-class ModulesToSave(nn.Module):
+
+class ModulesToSave(SeenAsPeft, nn.Module):
     """A frozen `original_module` and one trainable copy of it per adapter.
 
     Parameters are `<path>.modules_to_save.<adapter>.*`, as in PEFT.
     """
+
+    seen_as = ("peft.utils.other", "ModulesToSaveWrapper")
+    adapter_layer_names = ("modules_to_save",)
+    other_param_names = ()
 
     def __init__(self, original_module: nn.Module) -> None:
         super().__init__()
@@ -21,6 +27,7 @@ class ModulesToSave(nn.Module):
         self.modules_to_save = nn.ModuleDict()
         self.active_adapter: str | None = None
         self.adapters_disabled = False
+        self.merged_adapters: list[str] = []
 
     def add_adapter(self, name: str) -> None:
         """Give the adapter `name` its own copy of the original module."""
@@ -39,6 +46,39 @@ class ModulesToSave(nn.Module):
         if self.adapters_disabled or name is None or name not in self.modules_to_save:
             return self.original_module
         return self.modules_to_save[name]
+
+    # --- what PEFT's functions ask its wrapper ----------------------------------------------------
+
+    @property
+    def active_adapters(self) -> list[str]:
+        """The adapter whose copy is called, as a list."""
+        return [] if self.active_adapter is None else [self.active_adapter]
+
+    @property
+    def disable_adapters(self) -> bool:
+        """Whether the original module is called."""
+        return self.adapters_disabled
+
+    @property
+    def _adapters(self) -> set[str]:
+        return set(self.modules_to_save)
+
+    def _get_available_adapters(self) -> set[str]:
+        return self._adapters
+
+    def adapter_state_dict_load_map(self, adapter_name: str) -> dict[str, str]:
+        """Return the names in this module of the tensors in an adapter file."""
+        if adapter_name not in self.modules_to_save:
+            return {}
+        names = self.modules_to_save[adapter_name].state_dict()
+        return {name: f"modules_to_save.{adapter_name}.{name}" for name in names}
+
+    def adapter_state_dict(self, adapter_name: str, state_dict: dict[str, Any]) -> dict[str, Any]:
+        """Return the tensors of an adapter out of the state dict of this module."""
+        names = self.adapter_state_dict_load_map(adapter_name)
+        return {name: state_dict[here] for name, here in names.items()}
+
+    # --- calling ----------------------------------------------------------------------------------
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the current module."""

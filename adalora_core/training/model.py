@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import torch
-from torch import nn
-
+from adalora_core.peft_identity import SeenAsPeft
 from adalora_core.peft_names import forwarded
-from adalora_core.training import saving
-from adalora_core.training.adapter_file.folder import DEFAULT_ADAPTER, folder_of
+from adalora_core.training.adapter_file.folder import DEFAULT_ADAPTER
 from adalora_core.training.compaction import compact
 from adalora_core.training.configuration import accepted
 from adalora_core.training.forward_signature import class_with_signature_of
-from adalora_core.training.lora_export import export_adapter
+from adalora_core.training.model_files import AdapterFiles
 from adalora_core.training.parallelism import reshard
 from adalora_core.training.tuner import AdaLoraTuner
 from adalora_core.training.tuner_names import ModelNames
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator, Sequence
+
+    import torch
+    from torch import nn
 
     from adalora_core.contract import AdaLoraConfig
     from adalora_core.training.compaction import CompactionReport
 
 
-class AdaLoraModel(ModelNames, nn.Module):
+class AdaLoraModel(SeenAsPeft, ModelNames, AdapterFiles):
     """A base model with AdaLoRA adapters; made by `get_peft_model` or `from_pretrained`.
 
     Other attributes and methods come from the base model. `base_model` is the tuner, and
@@ -44,6 +42,8 @@ class AdaLoraModel(ModelNames, nn.Module):
         >>> model.get_nb_trainable_parameters()
         (36, 56)
     """
+
+    seen_as = ("peft", "PeftModel")
 
     def __init__(
         self,
@@ -249,125 +249,15 @@ class AdaLoraModel(ModelNames, nn.Module):
         """Return the base model without any adapter layer and with its original weights."""
         return self.base_model.unload()
 
-    # --- files ----------------------------------------------------------------------------------
-
-    def save_pretrained(
-        self,
-        save_directory: str | os.PathLike[str],
-        *,
-        selected_adapters: Sequence[str] | None = None,
-        save_training_state: bool | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Write adapters in PEFT's format, without dropped triplets.
-
-        The files describe what the model computes: a dropped triplet whose singular value is not
-        zero any more is written. Files are replaced after all new ones are on disk.
-
-        Args:
-            save_directory: folder of the adapter `default`; others get a subfolder of their name.
-            selected_adapters: names of the adapters to write; None means all.
-            save_training_state: also write what a resumed run needs to continue bit for bit; None
-                means yes while a run is unfinished.
-            kwargs: PEFT's `safe_serialization` and `is_main_process`; under FSDP2 every process
-                must call.
-
-        Raises:
-            ValueError: no such adapter, the folder is a file, or the subfolder of an adapter is
-                outside of `save_directory`; nothing was written.
-            OSError: the disk is full or not writable; nothing was replaced.
-        """
-        reshard(self)
-        is_main_process = kwargs.pop("is_main_process", True)
-        if not kwargs.pop("safe_serialization", True):
-            raise ValueError(
-                "save_pretrained: safe_serialization=False would write a pickle, which can run "
-                "code when it is loaded; adapters are saved as safetensors"
-            )
-        if Path(save_directory).is_file():
-            raise ValueError(f"save_pretrained: {str(save_directory)!r} is a file, not a folder")
-        adapters = self.base_model.adapters
-        selected = list(adapters if selected_adapters is None else selected_adapters)
-        if unknown := [name for name in selected if name not in adapters]:
-            raise ValueError(f"save_pretrained: no adapter {unknown[0]!r}; there are {[*adapters]}")
-        folders = {name: folder_of(save_directory, name) for name in selected}
-        for name, folder in folders.items():
-            saving.save_adapter(self.base_model, name, folder, save_training_state, is_main_process)
-
-    def export_lora(
-        self, save_directory: str | os.PathLike[str], adapter_name: str | None = None
-    ) -> None:
-        """Write an adapter as plain LoRA: `lora_A = A · E · scale`, `lora_B = B`, the same outputs.
-
-        Every module gets its own rank and alpha; modules at rank 0 are left out. PEFT and servers
-        for LoRA load the folder.
-
-        Args:
-            save_directory: the folder to write; not the folder of the AdaLoRA adapter.
-            adapter_name: name of the adapter; None means the first active one.
-
-        Raises:
-            CheckpointError: no triplet is left.
-            TargetError: a layer, such as a grouped convolution, cannot be written as LoRA.
-            OSError: the folder cannot be written; nothing was replaced.
-        """
-        export_adapter(self.base_model, adapter_name or self.active_adapter, save_directory)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        model: nn.Module,
-        model_id: str | os.PathLike[str],
-        adapter_name: str = DEFAULT_ADAPTER,
-        is_trainable: bool = False,
-        *,
-        autocast_adapter_dtype: bool = True,
-        low_cpu_mem_usage: bool = False,
-    ) -> AdaLoraModel:
-        """Return `model` with the adapter in a folder that PEFT or this package has written.
-
-        Everything is checked before `model` is changed. Factors are created once, with the values
-        of the file, so `low_cpu_mem_usage` changes nothing.
-
-        Raises:
-            CheckpointError: the folder is incomplete, damaged or for another model.
-            ConfigError: the configuration in the folder breaks the contract.
-        """
-        del low_cpu_mem_usage
-        wrapped = cls(model)
-        wrapped.load_adapter(
-            model_id,
-            adapter_name,
-            is_trainable=is_trainable,
-            autocast_adapter_dtype=autocast_adapter_dtype,
-        )
-        wrapped.set_adapter(adapter_name)
-        return wrapped if is_trainable else wrapped.eval()
-
-    def load_adapter(
-        self,
-        model_id: str | os.PathLike[str],
-        adapter_name: str,
-        *,
-        is_trainable: bool = False,
-        autocast_adapter_dtype: bool = True,
-    ) -> None:
-        """Add an adapter from a folder, or give an existing adapter the values of the folder."""
-        saving.load_adapter(
-            self.base_model,
-            model_id,
-            adapter_name,
-            is_trainable=is_trainable,
-            autocast=autocast_adapter_dtype,
-        )
-
 
 def get_peft_model(
     model: nn.Module,
     peft_config: AdaLoraConfig,
     adapter_name: str = DEFAULT_ADAPTER,
-    *,
+    mixed: bool = False,
     autocast_adapter_dtype: bool = True,
+    revision: str | None = None,
+    low_cpu_mem_usage: bool = False,
 ) -> AdaLoraModel:
     """Add an AdaLoRA adapter to `model`, in place, and return it wrapped.
 
@@ -376,11 +266,15 @@ def get_peft_model(
         peft_config: configuration of the adapter, of this package or of PEFT. The object itself
             is kept, so that later assignments count.
         adapter_name: name of the adapter.
+        mixed: refused if True: all adapters of a model are of AdaLoRA.
         autocast_adapter_dtype: float32 factors on a base in bfloat16 or float16.
+        revision: revision of the base model on the Hub, for the saved configuration.
+        low_cpu_mem_usage: changes nothing: the factors are never on the meta device.
 
     Raises:
         ConfigError: the configuration breaks the contract.
         TargetError: a target cannot be adapted, or nothing matches; the model is unchanged.
+        ValueError: `mixed` is True.
 
     Example:
         >>> import torch
@@ -390,6 +284,15 @@ def get_peft_model(
         >>> model(torch.zeros(2, 4)).shape
         torch.Size([2, 4])
     """
-    return AdaLoraModel(
+    del low_cpu_mem_usage
+    if mixed:
+        raise ValueError(
+            "get_peft_model: mixed=True is for adapters of several methods in one model; here all "
+            "are of AdaLoRA. Use PEFT's PeftMixedModel, or export_lora() and mix LoRA adapters"
+        )
+    wrapped = AdaLoraModel(
         model, peft_config, adapter_name, autocast_adapter_dtype=autocast_adapter_dtype
     )
+    if revision is not None:
+        wrapped.peft_config[adapter_name].revision = revision
+    return wrapped

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+import re
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +22,7 @@ from adalora_core.training.adapter_file.folder import (
 )
 from adalora_core.training.adapter_file.tensors import collect_tensors, load_tensors
 from adalora_core.training.configuration import checked_copy, written_values
+from adalora_core.training.model_card import write_card
 from adalora_core.training.run_end import judge_end, judge_load
 from adalora_core.training.training_state.progress import fingerprint
 from adalora_core.training.training_state.state import (
@@ -32,9 +33,10 @@ from adalora_core.training.training_state.state import (
 )
 
 if TYPE_CHECKING:
-    import os
+    from pathlib import Path
     from typing import Any
 
+    from adalora_core.contract import AdaLoraConfig
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
     from adalora_core.training.adapter_file.folder import SavedAdapter
@@ -54,7 +56,7 @@ def save_adapter(
     process writes.
     """
     adapter = tuner.adapters[name]
-    judge_end(adapter, "saved", is_checkpoint=save_training_state is True)
+    judge_end(adapter, "saved", is_checkpoint=save_training_state is True or _is_checkpoint(folder))
     if are_sharded(adapter.factors()[0]):
         is_main_process = distributed.get_rank() == 0
     elif not is_main_process:
@@ -66,7 +68,14 @@ def save_adapter(
     config = encode_config(_config_values(tuner, adapter, pattern))
     state = encode_state(adapter, pattern, weights, config) if save_training_state else None
     if is_main_process:
+        # First, since the adapter decides what a folder holds.
+        write_card(folder, adapter.config, tuner.model)
         commit(folder, weights, config, state)
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    """Return whether `folder` has the name that Trainer gives to what a run can resume from."""
+    return any(re.fullmatch(r"checkpoint-\d+", each) for each in (folder.name, folder.parent.name))
 
 
 def _config_values(
@@ -88,22 +97,31 @@ def _config_values(
 
 def load_adapter(
     tuner: AdaLoraTuner,
-    source: str | os.PathLike[str],
+    folder: Path,
     name: str,
     *,
-    is_trainable: bool,
+    learns: bool,
     autocast: bool,
+    config: AdaLoraConfig | None = None,
 ) -> None:
-    """Add the adapter in the folder `source` as `name`; see `AdaLoraModel.from_pretrained`.
+    """Add the adapter in `folder` as `name`; see `AdaLoraModel.from_pretrained`.
 
     Everything is read and checked first. A trainable adapter continues from the training state in
     the folder, if there is one. An adapter `name` that exists takes the values of the file, and
     stays trainable or frozen.
+
+    Args:
+        tuner: the model.
+        folder: folder of the adapter.
+        name: name of the adapter.
+        learns: whether the adapter is trainable.
+        autocast: use float32 factors on a base of lower precision.
+        config: the configuration to use instead of the one in the folder.
     """
     existing = tuner.adapters.get(name)
-    learns = existing.is_trainable if existing is not None else is_trainable
-    state = read_state(Path(source)) if learns else None
-    saved = read_adapter(source, None if state is None else state.config)
+    state = read_state(folder) if learns else None
+    given = None if config is None else checked_copy(config)
+    saved = read_adapter(folder, None if state is None else state.config, config=given)
     positions = row_positions(saved)
     targets = targets_in(tuner.model, saved, positions)
     saved.config.inference_mode = not learns

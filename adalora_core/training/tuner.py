@@ -11,6 +11,7 @@ from torch import nn
 from adalora_core.contract.rules.runs import SELECTION_MATCHES_NOTHING
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.peft_identity import SeenAsPeft
 from adalora_core.peft_names import forwarded
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.parallelism import DivisionCheck, refuse_divided_base
@@ -33,6 +34,7 @@ from adalora_core.training.targets import (
     refuse_unsupported,
     unmatched_entries,
 )
+from adalora_core.training.tied_weights import record_untied, separate, share_again
 from adalora_core.training.tuner_names import TunerNames
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from adalora_core.training.targets import Targets
 
 
-class AdaLoraTuner(TunerNames, nn.Module):
+class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
     """The base model, its adapted layers and the adapters.
 
     Attributes:
@@ -54,6 +56,8 @@ class AdaLoraTuner(TunerNames, nn.Module):
         penalty_per_step: decides which forwards of an optimizer step add the penalty.
     """
 
+    seen_as = ("peft.tuners.tuners_utils", "BaseTuner")
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         refuse_adapted(model)
@@ -61,6 +65,7 @@ class AdaLoraTuner(TunerNames, nn.Module):
         self.adapters: dict[str, Adapter] = {}
         self.active_adapters: list[str] = []
         self._division = DivisionCheck()
+        self._shared: dict[AdaLoraLayer, nn.Parameter] = {}
         self.penalty_per_step = PenaltyPerStep()
 
     def __getattr__(self, name: str) -> Any:
@@ -325,18 +330,22 @@ class AdaLoraTuner(TunerNames, nn.Module):
         for adapter in self.trained_adapters():
             judge_end(adapter, "merged")
         before = [(layer, len(layer.merged_adapters)) for layer in self.layers()]
+        self._shared |= separate(self.model, self.layers())
         try:
             for layer, _ in before:
                 layer.merge(safe_merge=safe_merge, adapter_names=adapter_names)
         except (TypeError, ValueError):
             for layer, count in before:
                 layer.unmerge(keep=count)
+            share_again(self._shared)
             raise
+        share_again(self._shared)
 
     def unmerge_adapter(self) -> None:
         """Subtract every merged ΔW from the base weights."""
         for layer in self.layers():
             layer.unmerge()
+        share_again(self._shared)
 
     def merge_and_unload(
         self,
@@ -361,4 +370,6 @@ class AdaLoraTuner(TunerNames, nn.Module):
                 self._replace(path, module.current())
         self.adapters.clear()
         self.active_adapters = []
+        self._shared.clear()
+        record_untied(self.model)
         return self.model

@@ -192,7 +192,7 @@ class BudgetNotReached(RunRule):
     why = (
         "What is written has more triplets than the configuration says. A checkpoint to resume "
         "from is no result: mark it with save_training_state=True. Trainer's checkpoints are "
-        "marked by AdaLoraCallback."
+        "known by the names of their folders."
     )
     bad = 'model.update_and_allocate(35)  # of 400\nmodel.save_pretrained("result")\n'
     good = 'model.save_pretrained("checkpoint", save_training_state=True)\n'

@@ -55,13 +55,17 @@ class SavedAdapter:
 
 
 def read_adapter(
-    folder: str | os.PathLike[str], config: Mapping[str, Any] | None = None
+    folder: str | os.PathLike[str],
+    fallback: Mapping[str, Any] | None = None,
+    *,
+    config: AdaLoraConfig | None = None,
 ) -> SavedAdapter:
     """Read and check an adapter folder.
 
     Args:
         folder: the folder.
-        config: the configuration if the folder may lack it.
+        fallback: the configuration if the folder may lack it.
+        config: the configuration to use instead of both.
 
     Raises:
         CheckpointError: a file is missing, truncated or of another kind.
@@ -71,13 +75,11 @@ def read_adapter(
     if not folder.is_dir():
         raise CheckpointError(
             f"from_pretrained: expected a folder with {CONFIG_NAME} and {WEIGHTS_NAME}, but "
-            f"{str(folder)!r} is {'a file' if folder.exists() else 'not there'}; download "
-            "models of a hub first"
+            f"{str(folder)!r} is {'a file' if folder.exists() else 'not there'}"
         )
-    if config is None or (folder / CONFIG_NAME).is_file():
-        checked = checked_config(config_in(folder))
-    else:
-        checked = checked_config(dict(config))
+    if config is None:
+        is_there = fallback is None or (folder / CONFIG_NAME).is_file()
+        config = checked_config(config_in(folder) if is_there else dict(fallback or {}))
     tensors = {}
     for name, tensor in _read_tensors(folder).items():
         if not name.startswith(TENSOR_PREFIX):
@@ -86,7 +88,7 @@ def read_adapter(
                 f"start with {TENSOR_PREFIX!r}"
             )
         tensors[name.removeprefix(TENSOR_PREFIX)] = tensor
-    return SavedAdapter(folder, checked, tensors)
+    return SavedAdapter(folder, config, tensors)
 
 
 def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:

@@ -1,0 +1,59 @@
+"""Separate weights that modules share before a merge changes one of them.
+
+The head of a language model often shares its weight with the input embedding. A merge into the head
+would change the embedding too.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import nn
+
+    from adalora_core.nn import AdaLoraLayer
+
+
+def separate(model: nn.Module, layers: Iterable[AdaLoraLayer]) -> dict[AdaLoraLayer, Any]:
+    """Give every layer whose base weight other modules share a copy, and return the shared ones."""
+    uses = Counter(
+        id(weight)
+        for module in model.modules()
+        for weight in module._parameters.values()  # noqa: SLF001 - named_parameters merges them
+    )
+    shared = {}
+    for layer in layers:
+        weight = layer.base_layer._parameters.get("weight")  # noqa: SLF001 - same
+        if weight is not None and uses[id(weight)] > 1:
+            shared[layer] = weight
+            layer.base_layer.weight = copy.deepcopy(weight)
+    return shared
+
+
+def share_again(shared: dict[AdaLoraLayer, Any]) -> None:
+    """Undo `separate` for layers that no adapter is merged into."""
+    for layer in [each for each in shared if not each.merged_adapters]:
+        layer.base_layer.weight = shared.pop(layer)
+
+
+def record_untied(model: Any) -> None:
+    """Set `tie_word_embeddings` to False where the embeddings of `model` differ now.
+
+    With True, transformers would load the saved model with one weight for both.
+    """
+    config: Any = getattr(model, "config", None)
+    if not getattr(config, "tie_word_embeddings", False):
+        return
+    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
+    if None in ends or ends[0].weight is ends[1].weight:
+        return
+    config.tie_word_embeddings = False
+    warnings.warn(
+        "unload: input and output embeddings differ now, so config.tie_word_embeddings is False",
+        stacklevel=4,
+    )
