@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "bindings/overlap.hpp"
+
 namespace adalora::bindings {
 
 namespace {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "adalora/orthogonality.hpp"
-#include "bindings/tensor.hpp"
+#include "bindings/overlap.hpp"
 
 namespace adalora::bindings {
 

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "adalora/selection.hpp"
-#include "bindings/tensor.hpp"
+#include "bindings/overlap.hpp"
 
 namespace adalora::bindings {
 

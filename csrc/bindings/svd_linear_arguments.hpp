@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "adalora/svd_linear.hpp"
-#include "bindings/tensor.hpp"
+#include "bindings/overlap.hpp"
 
 namespace adalora::bindings {
 

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
 #include "adalora/dlpack_abi.hpp"
 #include "adalora/view.hpp"
@@ -106,43 +105,5 @@ void require_like(const MatrixView& view, const Argument& argument, const Matrix
 
 /// Throws unless the elements of `view` are adjacent, row after row.
 void require_contiguous(const MatrixView& view, const Argument& argument);
-
-/// Throws if elements of `view`, an output, share memory.
-void require_separate_elements(const MatrixView& view, const Argument& argument);
-
-/// Memory from `begin` up to `end`, as addresses; empty for a view without elements.
-struct Interval {
-  std::uintptr_t begin = 0;
-  std::uintptr_t end = 0;
-
-  bool empty() const { return begin == end; }
-  bool overlaps(const Interval& other) const { return begin < other.end && other.begin < end; }
-  bool operator==(const Interval&) const = default;
-};
-
-Interval memory_of(const MatrixView& view);
-
-/// Finds arguments that share memory: an output must not overlap any other argument.
-class Overlap {
- public:
-  void write(const MatrixView& view, const Argument& argument);
-  void write(const Interval& memory, const Argument& argument);
-  void read(const MatrixView& view, const Argument& argument) { read(memory_of(view), argument); }
-  void read(const Interval& memory, const Argument& argument);
-
-  /// Throws if an output overlaps another argument.
-  void check();
-
- private:
-  struct Use {
-    Interval memory;
-    Argument argument;
-  };
-
-  std::vector<Use> writes_;
-  std::vector<Use> reads_;
-};
-
-[[noreturn]] void throw_overlap(const Argument& first, const Argument& second);
 
 }  // namespace adalora::bindings

@@ -64,6 +64,7 @@ pybind11_add_module(_cuda MODULE NO_EXTRAS
   ${adalora_bindings}/cuda/call.cpp
   ${adalora_bindings}/cuda/module.cpp
   ${adalora_bindings}/importance_arguments.cpp
+  ${adalora_bindings}/overlap.cpp
   ${adalora_bindings}/selection_arguments.cpp
   ${adalora_bindings}/svd_linear_arguments.cpp
   ${adalora_bindings}/tensor.cpp)
