@@ -1,0 +1,148 @@
+"""Judge what a script of tests/scripts does through a door of this package by what it does in PEFT.
+
+The page docs/peft-scripts.md is written from the tables here, and tests/scripts holds each run to
+them. A value that differs needs a named fault of PEFT; nothing else is allowed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from script_runs import WAYS, script_names, source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from script_runs import Outcome
+
+CLOSE = 2e-3
+CLOSE_WITH_DROPOUT = 2e-2
+"""Largest relative difference of two losses; our kernels draw other dropout masks than torch."""
+
+TITLES = {
+    "import": "changed import",
+    "attach": "`attach`",
+    "own": "our own API",
+}
+
+FAULTS = {
+    "evaluation": "PEFT's evaluation loss contains the penalty",
+    "no task type": "PEFT's loss has no penalty in a model without a task type",
+    "no gradient": "PEFT raises TypeError where a parameter has no gradient",
+}
+"""Faults of PEFT by the name that `DIFFERENCES` uses."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Values of an outcome that differ from PEFT's, and the fault that explains them."""
+
+    fault: str
+    values: tuple[str, ...]
+    ways: tuple[str, ...] = tuple(TITLES)
+
+
+DIFFERENCES: dict[str, tuple[Difference, ...]] = {
+    "glue_step_end": (Difference("no gradient", ("error",)),),
+    "hate_detection": (Difference("no task type", ("train_losses",)),),
+    "ner_trainer": (Difference("evaluation", ("evaluation_losses",)),),
+    "sentiment_trainer": (Difference("evaluation", ("evaluation_losses",)),),
+    "seq2seq_loop": (Difference("evaluation", ("evaluation_losses",)),),
+    "vit_trainer": (Difference("no task type", ("train_losses",)),),
+}
+"""The differences of each script; a script that is not here has none."""
+
+REPORTED = {
+    "glue_step_end": ["ADA803"],
+    "hate_detection": ["ADA813"],
+    "ner_trainer": ["ADA813"],
+    "sentiment_trainer": ["ADA813"],
+}
+"""The findings of runs that a script causes with our allocator; PEFT reports none."""
+
+
+def differences(name: str, way: str) -> list[Difference]:
+    """Return the differences that a script may show in a way."""
+    return [each for each in DIFFERENCES.get(name, ()) if way in each.ways]
+
+
+def differing(name: str, theirs: Outcome, ours: Outcome) -> set[str]:
+    """Return the names of the values in which two outcomes of a script differ.
+
+    Args:
+        name: of the script; with dropout, losses are compared less closely and ranks by their sum.
+        theirs: the outcome under PEFT.
+        ours: the outcome of another way.
+    """
+    if "error" in theirs or "error" in ours:
+        return {"error"} if theirs.get("error") != ours.get("error") else set()
+    dropout = bool(re.search(r"lora_dropout=0*\.0*[1-9]", source(name)))
+    return {
+        key
+        for key, value in theirs.items()
+        if key != "reported" and not _same(key, value, ours[key], dropout)
+    }
+
+
+def _same(key: str, theirs: Any, ours: Any, dropout: bool) -> bool:
+    if key == "kept" and dropout:
+        return bool(sum(theirs.values()) == sum(ours.values()))
+    if isinstance(theirs, float):
+        return math.isclose(
+            theirs, ours, rel_tol=CLOSE_WITH_DROPOUT if dropout else CLOSE, abs_tol=1e-5
+        )
+    if isinstance(theirs, dict):
+        return theirs.keys() == ours.keys() and all(
+            _same("", value, ours[name], dropout) for name, value in theirs.items()
+        )
+    if isinstance(theirs, list) and theirs and isinstance(theirs[0], float):
+        return len(theirs) == len(ours) and all(
+            _same("", *pair, dropout) for pair in zip(theirs, ours, strict=True)
+        )
+    if isinstance(theirs, list) and theirs and isinstance(theirs[0], str):
+        return theirs == [name for name in ours if "adalora_state" not in name]
+    return bool(theirs == ours)
+
+
+def page() -> str:
+    """Return docs/peft-scripts.md."""
+    return "\n".join(_lines())
+
+
+def _lines() -> Iterator[str]:
+    yield from (
+        "# Scripts written for PEFT",
+        "",
+        (
+            "Written by `python tools/regenerate.py scripts`. Each row is a script in "
+            "`tests/scripts` that makes the calls of a public one, in its order and with its "
+            "arguments, on a small model. `tests/scripts/test_scripts.py` runs it under PEFT and "
+            "through each door, and compares losses, ranks, files and what is loaded again."
+        ),
+        "",
+        "A difference is a fault of PEFT:",
+        "",
+        *(f"- *{name}*: {text}." for name, text in FAULTS.items()),
+        "",
+        f"| script | model | {' | '.join(TITLES.values())} | reported |",
+        "| --- | --- | --- | --- | --- | --- |",
+    )
+    for name in script_names():
+        cells = [_cell(name, way) for way in WAYS if way in TITLES]
+        reported = ", ".join(REPORTED.get(name, ["nothing"]))
+        yield f"| {name} | {_origin(name)} | {' | '.join(cells)} | {reported} |"
+    yield ""
+
+
+def _cell(name: str, way: str) -> str:
+    faults = sorted({each.fault for each in differences(name, way)})
+    return f"better: *{', '.join(faults)}*" if faults else "same"
+
+
+def _origin(name: str) -> str:
+    found = re.search(r"^Source: ([\w.-]+/[\w.-]+), (\S+)", source(name), flags=re.MULTILINE)
+    assert found, f"{name}: the docstring names no source"
+    return f"{found[1]}: `{found[2].rstrip(',')}`"
