@@ -154,5 +154,5 @@ def _execute(name: str, way: str) -> Outcome:
             "error": f"{type(error).__name__}: {' '.join(str(error).split())}",
             "output": traceback.format_exc(),
         }
-    codes = {RUN_RULE.match(str(warning.message)) for warning in caught}
-    return {**space["outcome"], "reported": sorted(code[0] for code in codes if code)}
+    found = [RUN_RULE.match(str(warning.message)) for warning in caught]
+    return {**space["outcome"], "reported": sorted({code[0] for code in found if code})}

@@ -32,6 +32,8 @@ FAULTS = {
     "evaluation": "PEFT's evaluation loss contains the penalty",
     "no task type": "PEFT's loss has no penalty in a model without a task type",
     "no gradient": "PEFT raises TypeError where a parameter has no gradient",
+    "come back": "under PEFT dropped triplets come back if an optimizer step follows the last call",
+    "injected": "PEFT has no allocator for an adapter that is injected into a model",
 }
 """Faults of PEFT by the name that `DIFFERENCES` uses."""
 
@@ -46,16 +48,34 @@ class Difference:
 
 
 DIFFERENCES: dict[str, tuple[Difference, ...]] = {
+    "dpo_substeps": (Difference("come back", ("kept",)),),
     "glue_step_end": (Difference("no gradient", ("error",)),),
     "hate_detection": (Difference("no task type", ("train_losses",)),),
+    "inject_low_level": (Difference("injected", ("kept",), ("attach",)),),
+    "lightning_classifier": (Difference("evaluation", ("evaluation_losses",)),),
     "ner_trainer": (Difference("evaluation", ("evaluation_losses",)),),
+    "qa_trainer": (Difference("evaluation", ("evaluation_losses",)),),
+    "segmentation_trainer": (Difference("no task type", ("train_losses",)),),
     "sentiment_trainer": (Difference("evaluation", ("evaluation_losses",)),),
     "seq2seq_loop": (Difference("evaluation", ("evaluation_losses",)),),
+    "unet_add_adapter": (Difference("injected", ("kept",), ("attach",)),),
+    "whisper_accelerate": (Difference("no task type", ("train_losses",)),),
+    "whisper_trainer": (Difference("no task type", ("train_losses",)),),
     "vit_trainer": (Difference("no task type", ("train_losses",)),),
 }
 """The differences of each script; a script that is not here has none."""
 
 REPORTED = {
+    "dpo_substeps": ["ADA803", "ADA814"],
+    "embedding_search": ["ADA811", "ADA814"],
+    "image_generation": ["ADA814"],
+    "mlp_loop": ["ADA814"],
+    "qa_trainer": ["ADA813"],
+    "quick_tour": ["ADA813"],
+    "sft_config": ["ADA813"],
+    "sft_model": ["ADA814"],
+    "whisper_accelerate": ["ADA813"],
+    "whisper_trainer": ["ADA813"],
     "glue_step_end": ["ADA803"],
     "hate_detection": ["ADA813"],
     "ner_trainer": ["ADA813"],
@@ -88,8 +108,10 @@ def differing(name: str, theirs: Outcome, ours: Outcome) -> set[str]:
 
 
 def _same(key: str, theirs: Any, ours: Any, dropout: bool) -> bool:
-    if key == "kept" and dropout:
-        return bool(sum(theirs.values()) == sum(ours.values()))
+    if key == "kept":
+        return sum(theirs.values()) == sum(ours.values()) and (
+            dropout or all(abs(rank - ours[name]) <= 1 for name, rank in theirs.items())
+        )
     if isinstance(theirs, float):
         return math.isclose(
             theirs, ours, rel_tol=CLOSE_WITH_DROPOUT if dropout else CLOSE, abs_tol=1e-5
