@@ -6,7 +6,7 @@ Source: huggingface/peft, examples/feature_extraction/peft_lora_embedding_semant
 
 import torch
 from accelerate import Accelerator
-from peft import AdaLoraConfig, PeftModel, TaskType, get_peft_model
+from peft import AdaLoraConfig, TaskType, get_peft_model
 from script_parts import base_model, files, kept, token_rows
 from torch import nn
 from torch.utils.data import DataLoader

@@ -18,7 +18,6 @@ class AdaLoraCallback(TrainerCallback):
         self.model = model
 
     def on_step_end(self, args, state, control, **kwargs):
-        """Allocate."""
         if hasattr(self.model, "base_model") and hasattr(
             self.model.base_model, "update_and_allocate"
         ):

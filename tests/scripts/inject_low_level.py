@@ -4,7 +4,12 @@ Source: huggingface/peft, docs/source/developer_guides/low_level_api.md (with `A
 """
 
 import torch
-from peft import AdaLoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
+from peft import (
+    AdaLoraConfig,
+    get_peft_model_state_dict,
+    inject_adapter_in_model,
+    set_peft_model_state_dict,
+)
 from script_parts import kept
 
 # attach: from adalora_core import allocate_on_step

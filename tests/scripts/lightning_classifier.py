@@ -41,7 +41,6 @@ class GLUETransformer(L.LightningModule):
         return self.model(**inputs)
 
     def training_step(self, batch, batch_idx):
-        """Return the loss."""
         loss = self(**batch)[0]
         self.losses.append(loss.item())
         return loss
@@ -51,7 +50,6 @@ class GLUETransformer(L.LightningModule):
         self.model.base_model.update_and_allocate(self.trainer.global_step - 1)
 
     def validation_step(self, batch, batch_idx):
-        """Remember the loss."""
         val_loss, _logits = self(**batch)[:2]
         self.validation.append(val_loss.item())
 

@@ -55,7 +55,6 @@ class OptimizerStepCallback(TrainerCallback):
     """Allocate at the right moment."""
 
     def on_optimizer_step(self, args, state, control, **kwargs):
-        """Allocate."""
         model.update_and_allocate(state.global_step)
 
 

@@ -3,7 +3,6 @@
 Source: huggingface/peft, docs/source/quicktour.md (with `AdaLoraConfig`)
 """
 
-import torch
 from peft import AdaLoraConfig, AutoPeftModelForCausalLM, PeftModel, TaskType, get_peft_model
 from script_parts import files, kept, saved_base, token_rows
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments

@@ -38,7 +38,6 @@ class Allocate(TrainerCallback):
     """Allocate before the gradients go."""
 
     def on_optimizer_step(self, args, state, control, model=None, **kwargs):
-        """Allocate."""
         model.base_model.update_and_allocate(state.global_step)
 
 

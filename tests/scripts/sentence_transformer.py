@@ -1,7 +1,7 @@
 """Add an adapter to a sentence-transformers model, train it with its trainer and save it.
 
-Source: UKPLab/sentence-transformers, examples/sentence_transformer/training/peft/training_gooaq_lora.py
-(with `AdaLoraConfig`)
+Source: UKPLab/sentence-transformers,
+examples/sentence_transformer/training/peft/training_gooaq_lora.py (with `AdaLoraConfig`)
 """
 
 from datasets import Dataset

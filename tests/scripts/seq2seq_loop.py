@@ -4,11 +4,15 @@ Source: huggingface/peft, examples/conditional_generation/peft_adalora_seq2seq.p
 """
 
 import torch
-from script_parts import base_model, files, kept, saved_base, token_rows
-from torch.utils.data import DataLoader
-from transformers import AutoModelForSeq2SeqLM, default_data_collator, get_linear_schedule_with_warmup
-
 from peft import AdaLoraConfig, PeftConfig, PeftModel, TaskType, get_peft_model
+from script_parts import files, kept, saved_base, token_rows
+from torch.utils.data import DataLoader
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    default_data_collator,
+    get_linear_schedule_with_warmup,
+)
+
 # attach: from adalora_core.integrations.peft import attach
 
 rows = [

@@ -9,6 +9,8 @@ from script_parts import base_model, files, kept, sentences, tokenizer
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
+# attach: from adalora_core.integrations.peft import attach
+
 set_seed(0)
 words = tokenizer()
 data = Dataset.from_dict({"text": sentences(32)})
@@ -50,6 +52,7 @@ trainer = SFTTrainer(
     eval_dataset=data,
     peft_config=peft_config,
 )
+# attach: attach(trainer.model)
 trainer.model.print_trainable_parameters()
 trainer.train(resume_from_checkpoint=None)
 trainer.save_model()

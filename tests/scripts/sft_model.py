@@ -45,7 +45,6 @@ class Allocate(TrainerCallback):
     """Allocate before the gradients go."""
 
     def on_optimizer_step(self, args, state, control, model=None, **kwargs):
-        """Allocate."""
         model.update_and_allocate(state.global_step)
 
 

@@ -40,7 +40,10 @@ for step in range(8):
     optimizer.zero_grad()
 torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, "checkpoint.pt")
 state = get_peft_model_state_dict(model)
-pattern = {name: sum(kept) for name, kept in model.peft_config["default"].rank_pattern.items()}
+pattern = {
+    name.removesuffix(".default"): sum(kept)
+    for name, kept in model.peft_config["default"].rank_pattern.items()
+}
 model.save_pretrained("saved")
 saved = load_file("saved/adapter_model.safetensors")
 
@@ -58,7 +61,8 @@ outcome = {
     "ranks_in_state": {name: list(value.shape) for name, value in sorted(state.items())},
     "pattern": pattern,
     "pattern_after": {
-        name: sum(kept) for name, kept in model.peft_config["default"].rank_pattern.items()
+        name.removesuffix(".default"): sum(kept)
+        for name, kept in model.peft_config["default"].rank_pattern.items()
     },
     "saved_keys": sorted(saved),
     "missing": list(result.missing_keys),

@@ -52,12 +52,10 @@ class Allocate(TrainerCallback):
     """Allocate before the gradients go."""
 
     def on_optimizer_step(self, args, state, control, model=None, **kwargs):
-        """Allocate."""
         model.base_model.update_and_allocate(state.global_step)
 
 
 def collate_fn(examples):
-    """Return a batch."""
     pictures = torch.stack([example["pixel_values"] for example in examples])
     labels = torch.tensor([example["labels"] for example in examples])
     return {"pixel_values": pictures, "labels": labels}

@@ -17,7 +17,6 @@ class SavePeftModelCallback(TrainerCallback):
     """Save the adapter beside each checkpoint."""
 
     def on_save(self, args, state, control, **kwargs):
-        """Save the adapter."""
         folder = os.path.join(args.output_dir, f"checkpoint-{state.global_step}", "adapter_model")
         kwargs["model"].save_pretrained(folder)
         return control
@@ -100,7 +99,10 @@ history = second.state.log_history
 again = PeftModel.from_pretrained(
     base_model("WhisperForConditionalGeneration"), "whisper/checkpoint-final"
 ).eval()
-inputs = {"input_features": rows[0]["input_features"][None], "decoder_input_ids": rows[0]["labels"][None]}
+inputs = {
+    "input_features": rows[0]["input_features"][None],
+    "decoder_input_ids": rows[0]["labels"][None],
+}
 with torch.no_grad():
     difference = (again(**inputs).logits - model.eval()(**inputs).logits).abs().max().item()
 

@@ -31,7 +31,6 @@ class AdaloraCallback(TrainerCallback):
         model.zero_grad = types.MethodType(zero_grad, model)
 
     def on_step_end(self, _args, state, control, **kwargs):
-        """Remember the step."""
         self.global_step = state.global_step
 
 

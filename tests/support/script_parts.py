@@ -7,11 +7,13 @@ weights.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    import os
 
 VOCABULARY = 40
 WIDTH = 16
@@ -158,11 +160,11 @@ def tokenizer(**options: Any) -> Any:
     from tokenizers.pre_tokenizers import Whitespace
     from transformers import PreTrainedTokenizerFast
 
-    names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    words = [*names.values(), *(f"w{n}" for n in range(len(names), VOCABULARY))]
+    special = {f"{name}_token": f"<{name}>" for name in ("pad", "bos", "eos", "unk")}
+    words = [*special.values(), *(f"w{n}" for n in range(len(special), VOCABULARY))]
     model = Tokenizer(WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
     model.pre_tokenizer = Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=model, **names, **options)
+    return PreTrainedTokenizerFast(tokenizer_object=model, **special, **options)
 
 
 def sentences(count: int, length: int = 8, seed: int = 2) -> list[str]:
@@ -195,8 +197,3 @@ def files(folder: str | os.PathLike[str]) -> list[str]:
     """Return the names of the files in a folder and below."""
     root = Path(folder)
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
-
-
-def megabytes(folder: str | os.PathLike[str]) -> float:
-    """Return the size of the weights in a folder; a base model in a checkpoint shows here."""
-    return sum(path.stat().st_size for path in Path(folder).glob("*model*")) / 2**20

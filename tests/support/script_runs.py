@@ -32,11 +32,20 @@ PRELOADED = [
     "transformers.trainer_seq2seq",
     *(
         f"transformers.models.{name}.modeling_{name}"
-        for name in ("auto", "bart", "bert", "llama", "qwen3", "roberta", "vit", "whisper")
+        for name in ("auto", "bart", "bert", "llama", "opt", "qwen3", "roberta", "vit", "whisper")
     ),
-    *("bitsandbytes", "datasets", "jsonschema", "pydantic", "yaml"),
+    "bitsandbytes",
+    "datasets",
+    "diffusers.models.unets.unet_2d_condition",
+    "lightning.pytorch",
+    "sentence_transformers",
+    "trl.trainer.dpo_trainer",
+    "trl.trainer.sft_trainer",
+    "adalora_core.allocation",
+    "adalora_core.contract.model",
+    "adalora_core.nn",
 ]
-"""Modules that the server imports; not this package, so that PEFT's run has never seen it."""
+"""What the server imports; of this package, only what knows nothing of PEFT."""
 
 OURS = {
     "AdaLoraConfig": "AdaLoraConfig",
@@ -67,9 +76,7 @@ def with_changed_import(text: str) -> str:
     if not importlib.util.find_spec("adalora_core.peft"):  # until the module is there
         return "import adalora_core.integrations.peft.auto\n" + text
     text = re.sub(r"^from peft\b", "from adalora_core.peft", text, flags=re.MULTILINE)
-    return re.sub(
-        r"^import peft$", "import adalora_core.peft as peft", text, flags=re.MULTILINE
-    )
+    return re.sub(r"^import peft$", "import adalora_core.peft as peft", text, flags=re.MULTILINE)
 
 
 def with_attach(text: str) -> str:
@@ -83,11 +90,12 @@ def with_our_own_api(text: str) -> str:
         text = re.sub("^import peft$", "import adalora_core", text, flags=re.MULTILINE)
         text = text.replace("peft.PeftModel", "adalora_core.AdaLoraModel")
         text = re.sub(r"\bpeft\.", "adalora_core.", text)
-    return re.sub(r"^from peft import (.+)$", _own_import, text, flags=re.MULTILINE)
+    pattern = r"^from peft import (?:\(([^)]+)\)|(.+))$"
+    return re.sub(pattern, _own_import, text, flags=re.MULTILINE)
 
 
 def _own_import(line: re.Match[str]) -> str:
-    names = [name.strip() for name in line[1].split(",")]
+    names = [name.strip() for name in (line[1] or line[2]).split(",") if name.strip()]
     ours = [OURS[name] for name in names if name in OURS]
     theirs = [name for name in names if name not in OURS]
     parts = [f"from adalora_core import {', '.join(ours)}"] if ours else []
