@@ -25,7 +25,7 @@ config = AdaLoraConfig(
     deltaT=1,
     total_step=8,
     lora_alpha=32,
-    target_modules=["query", "value", "q_proj", "v_proj"],
+    target_modules=["q_proj", "v_proj"],
     bias="lora_only",
     modules_to_save=["decode_head"],
 )

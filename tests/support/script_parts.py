@@ -162,7 +162,9 @@ def tokenizer(**options: Any) -> Any:
 
     special = {f"{name}_token": f"<{name}>" for name in ("pad", "bos", "eos", "unk")}
     words = [*special.values(), *(f"w{n}" for n in range(len(special), VOCABULARY))]
-    model = Tokenizer(WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
+    model = Tokenizer(
+        WordLevel({word: n for n, word in enumerate(words)}, unk_token=special["unk_token"])
+    )
     model.pre_tokenizer = Whitespace()
     return PreTrainedTokenizerFast(tokenizer_object=model, **special, **options)
 
