@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from script_runs import Outcome, run, script_names
+from script_runs import WAYS, Outcome, run, script_names
 from script_verdicts import RAISES, REFUSED, TITLES, differences, differing, page, reported
 
 if TYPE_CHECKING:
@@ -48,6 +48,27 @@ ATTACHED = {"inject_low_level", "seq2seq_loop", "several_adapters", "unet_add_ad
 import run the same code."""
 
 
+SCRIPT = """\
+from peft import AdaLoraConfig, PeftModel, TaskType, get_peft_model
+model = get_peft_model(base, AdaLoraConfig(task_type=TaskType.CAUSAL_LM))
+# attach: model = attach(model)
+"""
+CHANGED = {
+    "peft": [],
+    "import": [
+        "from adalora_core.peft import AdaLoraConfig, PeftModel, TaskType, get_peft_model",
+    ],
+    "attach": ["model = attach(model)"],
+    "own": [
+        (
+            "from adalora_core import AdaLoraConfig, AdaLoraModel as PeftModel, get_peft_model; "
+            "from peft import TaskType"
+        ),
+    ],
+}
+"""The lines of `SCRIPT` that each way changes."""
+
+
 def runs() -> Iterator[object]:
     """Yield each script with each way, in its tier."""
     for name in script_names():
@@ -57,15 +78,21 @@ def runs() -> Iterator[object]:
             yield pytest.param(name, way, marks=tier, id=f"{name}-{way}")
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_way_changes_one_line(way: str) -> None:
+    changed = WAYS[way](SCRIPT).splitlines()
+    assert [line for line in changed if line not in SCRIPT.splitlines()] == CHANGED[way]
+    assert len(changed) == len(SCRIPT.splitlines())
+
+
 @functools.cache
 def under_peft(name: str) -> Outcome:
     """Return the outcome of a script under PEFT alone."""
     return run(name, "peft")
 
 
-@pytest.mark.parametrize(("name", "way"), runs())
+@pytest.mark.parametrize(("name", "way"), list(runs()))
 def test_does_what_it_does_under_peft(name: str, way: str) -> None:
-    """A script differs only where PEFT has a fault with a name."""
     pytest.importorskip("peft")
     pytest.importorskip(NEEDS.get(name, "torch"))
     ours = run(name, way)
@@ -80,6 +107,5 @@ def test_does_what_it_does_under_peft(name: str, way: str) -> None:
 
 
 def test_page_shows_what_the_runs_are_held_to() -> None:
-    """The table of the documentation is written from the tables that the test uses."""
     assert PAGE.read_text("utf-8") == page(), "run: python tools/regenerate.py scripts"
     assert set(script_names()) >= HELD_BACK
