@@ -45,14 +45,14 @@ trainer = Trainer(
 model.config.use_cache = False
 
 
-class OptimizerStepCallback(TrainerCallback):
+class Allocate(TrainerCallback):
     """Allocate at the right moment."""
 
     def on_optimizer_step(self, args, state, control, **kwargs):
         model.update_and_allocate(state.global_step)
 
 
-trainer.add_callback(OptimizerStepCallback())
+trainer.add_callback(Allocate())
 trainer.train()
 model.eval()
 with torch.inference_mode():

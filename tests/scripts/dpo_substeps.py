@@ -15,31 +15,23 @@ from trl import DPOConfig, DPOTrainer
 # attach: from adalora_core.integrations.peft import attach
 
 
-class AdaLoRAUpdateCallback(TrainerCallback):
-    """Allocate at the steps at which the schedule does."""
+class BetweenMicroBatches(TrainerCallback):
+    """Allocate when the schedule does, while a micro-batch's gradients are there."""
 
-    def __init__(self, model, ada_lora_config):
+    def __init__(self, model):
         self.model = model
-        self.deltaT = ada_lora_config.deltaT
-        self.tinit = ada_lora_config.tinit
-        self.tfinal = ada_lora_config.tfinal
         self.norms = []
 
     def on_substep_end(self, args, state, control, **kwargs):
-        """Allocate while the gradients of a micro-batch are there."""
-        step = state.global_step
-        lora_config = self.model.peft_config[self.model.trainable_adapter_name]
-        middle_step = lora_config.total_step - self.tfinal
-        if (
-            step == self.tinit
-            or (step > self.tinit and (step - self.tinit) % self.deltaT == 0)
-            or step == middle_step
-        ):
-            self.model.update_and_allocate(global_step=step)
+        config = self.model.peft_config[self.model.trainable_adapter_name]
+        late = state.global_step - config.tinit
+        is_last = state.global_step == config.total_step - config.tfinal
+        if is_last or (late >= 0 and late % config.deltaT == 0):
+            self.model.update_and_allocate(global_step=state.global_step)
             self.norms += [
                 module.lora_E["default"].norm().item()
                 for name, module in self.model.named_modules()
-                if "q_proj" in name and hasattr(module, "lora_A")
+                if name.endswith("q_proj") and hasattr(module, "lora_E")
             ]
 
 
@@ -72,7 +64,7 @@ data = Dataset.from_list(
         )
     ]
 )
-callback = AdaLoRAUpdateCallback(model, config)
+callback = BetweenMicroBatches(model)
 trainer = DPOTrainer(
     model=model,
     ref_model=AutoModelForCausalLM.from_pretrained(path),

@@ -1,4 +1,4 @@
-"""Train a model of our own class for sentence embeddings with accelerate and stop and resume.
+"""Train a model of its own class for sentence embeddings with accelerate, and load a saved state.
 
 Source: huggingface/peft, examples/feature_extraction/peft_lora_embedding_semantic_search.py (with
 `AdaLoraConfig`)
@@ -15,19 +15,17 @@ from transformers import get_scheduler
 # attach: from adalora_core.integrations.peft import attach
 
 
-class AutoModelForSentenceEmbedding(nn.Module):
-    """Mean of the last hidden states, normalised."""
+class MeanPooling(nn.Module):
+    """A mean of the last hidden states, of length 1."""
 
     def __init__(self):
         super().__init__()
         self.model = base_model("BertModel")
 
     def forward(self, **kwargs):
-        """Return embeddings of length 1."""
-        output = self.model(**kwargs)[0]
-        mask = kwargs["attention_mask"].unsqueeze(-1).expand(output.size()).float()
-        mean = torch.sum(output * mask, 1) / torch.clamp(mask.sum(1), min=1e-9)
-        return nn.functional.normalize(mean, p=2, dim=1)
+        states = self.model(**kwargs)[0]
+        weights = kwargs["attention_mask"][..., None].to(states.dtype)
+        return nn.functional.normalize((states * weights).sum(1) / weights.sum(1), dim=-1)
 
     def __getattr__(self, name):
         try:
@@ -36,25 +34,20 @@ class AutoModelForSentenceEmbedding(nn.Module):
             return getattr(self.model, name)
 
 
-def get_loss(cosine_score, labels):
-    """Return the mean squared distance of right and wrong pairs."""
-    return torch.mean(
-        torch.square(
-            labels * (1 - cosine_score) + torch.clamp((1 - labels) * cosine_score, min=0.0)
-        )
-    )
+def pair_loss(cosines, labels):
+    """Return the mean squared error of right pairs below 1 and of wrong ones above 0."""
+    return torch.where(labels > 0, 1 - cosines, cosines.relu()).square().mean()
 
 
-def save_model_hook(models, weights, output_dir):
+def save_adapters(models, weights, output_dir):
     """Save the adapters instead of the weights."""
-    for i, model in enumerate(models):
-        model.save_pretrained(output_dir, state_dict=weights[i])
-        weights.pop()
+    for model in models:
+        model.save_pretrained(output_dir, state_dict=weights.pop())
 
 
-def load_model_hook(models, input_dir):
+def load_adapters(models, input_dir):
     """Load the adapters into the models that have them."""
-    while len(models) > 0:
+    while models:
         model = models.pop()
         if hasattr(model, "active_adapter") and hasattr(model, "load_adapter"):
             model.load_adapter(input_dir, model.active_adapter, is_trainable=True)
@@ -65,7 +58,7 @@ rows = [
     for n, (a, b) in enumerate(zip(token_rows(32), token_rows(32, seed=3), strict=True))
 ]
 accelerator = Accelerator(gradient_accumulation_steps=2, cpu=True)
-model = AutoModelForSentenceEmbedding()
+model = MeanPooling()
 peft_config = AdaLoraConfig(
     init_r=6,
     target_r=3,
@@ -87,11 +80,11 @@ scheduler = get_scheduler(
     name="linear", optimizer=optimizer, num_warmup_steps=0, num_training_steps=8
 )
 model, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
-accelerator.register_save_state_pre_hook(save_model_hook)
-accelerator.register_load_state_pre_hook(load_model_hook)
+accelerator.register_save_state_pre_hook(save_adapters)
+accelerator.register_load_state_pre_hook(load_adapters)
 
 losses = []
-completed_steps = 0
+step = 0
 for epoch in range(2):
     model.train()
     for batch in loader:
@@ -99,14 +92,14 @@ for epoch in range(2):
             mask = torch.ones_like(batch["query_input_ids"])
             query = model(input_ids=batch["query_input_ids"], attention_mask=mask)
             product = model(input_ids=batch["product_input_ids"], attention_mask=mask)
-            loss = get_loss(torch.sum(query * product, axis=1), batch["labels"])
+            loss = pair_loss(torch.sum(query * product, axis=1), batch["labels"])
             losses.append(accelerator.reduce(loss.detach().float(), reduction="sum").item())
             accelerator.backward(loss)
             optimizer.step()
             scheduler.step()
             if accelerator.sync_gradients:
-                model.base_model.update_and_allocate(completed_steps)
-                completed_steps += 1
+                model.base_model.update_and_allocate(step)
+                step += 1
             model.zero_grad()
     accelerator.save_state(f"epoch_{epoch}")
 model.eval()

@@ -11,16 +11,14 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, default_da
 # attach: from adalora_core.integrations.peft import attach
 
 
-class AdaLoraCallback(TrainerCallback):
-    """Allocate after each step."""
+class AllocateLate(TrainerCallback):
+    """Allocate after each step of the model that it is given."""
 
     def __init__(self, model):
         self.model = model
 
     def on_step_end(self, args, state, control, **kwargs):
-        if hasattr(self.model, "base_model") and hasattr(
-            self.model.base_model, "update_and_allocate"
-        ):
+        if hasattr(self.model.base_model, "update_and_allocate"):
             self.model.base_model.update_and_allocate(state.global_step)
 
 
@@ -59,7 +57,7 @@ trainer = Trainer(
     compute_metrics=lambda pair: {"accuracy": float((np.argmax(pair[0], 1) == pair[1]).mean())},
     processing_class=words,
     data_collator=default_data_collator,
-    callbacks=[AdaLoraCallback(model)],
+    callbacks=[AllocateLate(model)],
 )
 result = trainer.train()
 trainer.save_model()

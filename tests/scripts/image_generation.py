@@ -41,7 +41,7 @@ peft_config = AdaLoraConfig(
 )
 transformer = get_peft_model(denoiser(), peft_config)
 # attach: transformer = attach(transformer)
-is_adalora = peft_config is not None and peft_config.peft_type == "ADALORA"
+adaptive = peft_config is not None and peft_config.peft_type == "ADALORA"
 optimizer = torch.optim.AdamW([p for p in transformer.parameters() if p.requires_grad], lr=1e-2)
 latents, text, pooled = numbers(2, 4, 8, 8), numbers(2, 3, 8, seed=3), numbers(2, 8, seed=4)
 losses = []
@@ -61,7 +61,7 @@ for step in range(10):
     loss.backward()
     torch.nn.utils.clip_grad_norm_(transformer.parameters(), 1.0)
     optimizer.step()
-    if is_adalora:
+    if adaptive:
         transformer.base_model.update_and_allocate(step)
     losses.append(loss.item())
 transformer.save_pretrained("saved")
@@ -78,7 +78,7 @@ with torch.no_grad():
     difference = (again(**inputs)[0] - transformer.eval()(**inputs)[0]).abs().max().item()
 
 outcome = {
-    "is_adalora": is_adalora,
+    "adaptive": adaptive,
     "train_losses": losses,
     "kept": kept(transformer),
     "keys": keys,

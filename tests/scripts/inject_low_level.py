@@ -16,7 +16,7 @@ from script_parts import kept
 # attach: from adalora_core.integrations.peft import attach
 
 
-class DummyModel(torch.nn.Module):
+class TwoLayers(torch.nn.Module):
     """An embedding and two linear layers."""
 
     def __init__(self):
@@ -41,20 +41,20 @@ config = AdaLoraConfig(
     bias="none",
     target_modules=["linear"],
 )
-model = inject_adapter_in_model(config, DummyModel())
-dummy_inputs = torch.LongTensor([[0, 1, 2, 3, 4, 5, 6, 7]])
+model = inject_adapter_in_model(config, TwoLayers())
+tokens = torch.LongTensor([[0, 1, 2, 3, 4, 5, 6, 7]])
 optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
 # attach: allocate_on_step(optimizer, attach(model))
 losses = []
 for _ in range(10):
-    logits = model(dummy_inputs)
-    loss = torch.nn.functional.cross_entropy(logits[0], dummy_inputs[0])
+    logits = model(tokens)
+    loss = torch.nn.functional.cross_entropy(logits[0], tokens[0])
     losses.append(loss.item())
     loss.backward()
     optimizer.step()
     optimizer.zero_grad()
 state = get_peft_model_state_dict(model)
-other = inject_adapter_in_model(config, DummyModel())
+other = inject_adapter_in_model(config, TwoLayers())
 result = set_peft_model_state_dict(other, state)
 
 outcome = {
@@ -62,5 +62,5 @@ outcome = {
     "kept": kept(model),
     "keys": sorted(state),
     "unexpected": list(result.unexpected_keys),
-    "reload_difference": (other(dummy_inputs) - model(dummy_inputs)).abs().max().item(),
+    "reload_difference": (other(tokens) - model(tokens)).abs().max().item(),
 }

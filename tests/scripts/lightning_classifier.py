@@ -16,7 +16,7 @@ from transformers import get_linear_schedule_with_warmup
 rows = [{"input_ids": row, "labels": n % 2} for n, row in enumerate(token_rows(32))]
 
 
-class GLUETransformer(L.LightningModule):
+class SentenceClassifier(L.LightningModule):
     """A sentence classifier with an adapter."""
 
     def __init__(self, num_labels, learning_rate=1e-2, warmup_steps=0, weight_decay=0.0):
@@ -50,28 +50,16 @@ class GLUETransformer(L.LightningModule):
         self.model.base_model.update_and_allocate(self.trainer.global_step - 1)
 
     def validation_step(self, batch, batch_idx):
-        val_loss, _logits = self(**batch)[:2]
-        self.validation.append(val_loss.item())
+        self.validation.append(self(**batch)[0].item())
 
     def configure_optimizers(self):
         """Return AdamW with two groups, and a linear schedule."""
-        no_decay = ["bias", "LayerNorm.weight"]
         groups = [
-            {
-                "params": [
-                    p
-                    for n, p in self.model.named_parameters()
-                    if not any(nd in n for nd in no_decay)
-                ],
-                "weight_decay": self.hparams.weight_decay,
-            },
-            {
-                "params": [
-                    p for n, p in self.model.named_parameters() if any(nd in n for nd in no_decay)
-                ],
-                "weight_decay": 0.0,
-            },
+            {"params": [], "weight_decay": self.hparams.weight_decay},
+            {"params": [], "weight_decay": 0.0},
         ]
+        for name, parameter in self.model.named_parameters():
+            groups[name.endswith(("bias", "LayerNorm.weight"))]["params"].append(parameter)
         optimizer = torch.optim.AdamW(groups, lr=self.hparams.learning_rate, eps=1e-8)
         scheduler = get_linear_schedule_with_warmup(
             optimizer,
@@ -82,7 +70,7 @@ class GLUETransformer(L.LightningModule):
 
 
 L.seed_everything(42)
-module = GLUETransformer(num_labels=2)
+module = SentenceClassifier(num_labels=2)
 trainer = L.Trainer(
     max_epochs=3,
     accelerator="cpu",

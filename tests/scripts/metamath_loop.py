@@ -22,8 +22,8 @@ peft_config = AdaLoraConfig(
     lora_alpha=16,
     target_modules=["q_proj", "v_proj"],
 )
-is_adalora = isinstance(peft_config, AdaLoraConfig)
-is_peft = isinstance(peft_config, PeftConfig)
+adaptive = isinstance(peft_config, AdaLoraConfig)
+known = isinstance(peft_config, PeftConfig)
 model = get_peft_model(base_model("LlamaForCausalLM"), peft_config)
 # attach: model = attach(model)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -47,15 +47,15 @@ for step in range(1, 13):
     grad_scaler.step(optimizer)
     grad_scaler.update()
     scheduler.step()
-    if is_adalora:
+    if adaptive:
         model.base_model.update_and_allocate(step)
     losses.append(loss.item())
 trainable, total = model.get_nb_trainable_parameters()
 model.save_pretrained("saved")
 
 outcome = {
-    "is_adalora": is_adalora,
-    "is_peft": is_peft,
+    "adaptive": adaptive,
+    "known": known,
     "train_losses": losses,
     "trainable": trainable,
     "total": total,

@@ -15,23 +15,23 @@ from torch.utils.data import DataLoader, TensorDataset
 # attach: from adalora_core.integrations.peft import attach
 
 
-class MLP(nn.Module):
+class Layers(nn.Module):
     """Three linear layers."""
 
-    def __init__(self, num_units_hidden=24):
+    def __init__(self, width=24):
         super().__init__()
         self.seq = nn.Sequential(
-            nn.Linear(20, num_units_hidden),
+            nn.Linear(20, width),
             nn.ReLU(),
-            nn.Linear(num_units_hidden, num_units_hidden),
+            nn.Linear(width, width),
             nn.ReLU(),
-            nn.Linear(num_units_hidden, 2),
+            nn.Linear(width, 2),
             nn.LogSoftmax(dim=-1),
         )
 
-    def forward(self, X):
+    def forward(self, x):
         """Return log probabilities."""
-        return self.seq(X)
+        return self.seq(x)
 
 
 inputs = numbers(128, 20)
@@ -45,8 +45,8 @@ config = peft.AdaLoraConfig(
     target_modules=["seq.0", "seq.2"],
     modules_to_save=["seq.4"],
 )
-module = MLP()
-module_copy = copy.deepcopy(module)
+module = Layers()
+untouched = copy.deepcopy(module)
 model = peft.get_peft_model(module, config)
 # attach: model = attach(model)
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -56,8 +56,8 @@ losses = []
 step = 0
 for _ in range(3):
     model.train()
-    for xb, yb in batches:
-        loss = criterion(model(xb), yb)
+    for x, y in batches:
+        loss = criterion(model(x), y)
         losses.append(loss.item())
         loss.backward()
         optimizer.step()
@@ -65,7 +65,7 @@ for _ in range(3):
         optimizer.zero_grad()
         step += 1
 
-before = dict(module_copy.named_parameters())
+before = dict(untouched.named_parameters())
 updated = []
 for name, parameter in model.base_model.named_parameters():
     if "lora" in name or "ranknum" in name:
@@ -80,14 +80,14 @@ for name, parameter in model.base_model.named_parameters():
     if not torch.allclose(parameter, before[plain]):
         updated.append(plain)
 model.save_pretrained("saved")
-loaded = peft.PeftModel.from_pretrained(module_copy, "saved")
-y_peft = model.eval()(inputs)
-y_loaded = loaded.eval()(inputs)
+loaded = peft.PeftModel.from_pretrained(untouched, "saved")
+expected = model.eval()(inputs)
+found = loaded.eval()(inputs)
 
 outcome = {
     "train_losses": losses,
     "updated": sorted(set(updated)),
     "kept": kept(model),
     "files": files("saved"),
-    "same_after_loading": torch.allclose(y_peft, y_loaded),
+    "same_after_loading": torch.allclose(expected, found),
 }

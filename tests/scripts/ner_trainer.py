@@ -43,13 +43,12 @@ def compute_metrics(pair):
     return {"accuracy": float((found == labels)[labels != -100].mean())}
 
 
-class CustomTrainer(Trainer):
+class PlainLossTrainer(Trainer):
     """Drop an argument that older models do not take."""
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Return the loss of the model."""
-        if "num_items_in_batch" in inputs:
-            del inputs["num_items_in_batch"]
+        inputs.pop("num_items_in_batch", None)
         return super().compute_loss(model, inputs, return_outputs)
 
 
@@ -67,7 +66,7 @@ arguments = TrainingArguments(
     report_to="none",
     disable_tqdm=True,
 )
-trainer = CustomTrainer(
+trainer = PlainLossTrainer(
     model=model,
     args=arguments,
     train_dataset=rows,

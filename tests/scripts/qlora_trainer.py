@@ -51,7 +51,7 @@ finite = bool(model(**batch).logits.isfinite().all())
 model.train()
 
 
-class OptimizerStepCallback(TrainerCallback):
+class Allocate(TrainerCallback):
     """Allocate at the right moment."""
 
     def on_optimizer_step(self, args, state, control, **kwargs):
@@ -75,7 +75,7 @@ trainer = Trainer(
     data_collator=DataCollatorForLanguageModeling(words, mlm=False),
 )
 model.config.use_cache = False
-trainer.add_callback(OptimizerStepCallback())
+trainer.add_callback(Allocate())
 trainer.train()
 model.cpu().save_pretrained("saved")
 

@@ -29,9 +29,9 @@ config = AdaLoraConfig(
     bias="lora_only",
     modules_to_save=["decode_head"],
 )
-lora_model = get_peft_model(model, config)
-# attach: lora_model = attach(lora_model)
-trainable = sorted(n for n, p in lora_model.named_parameters() if p.requires_grad)
+adapted = get_peft_model(model, config)
+# attach: adapted = attach(adapted)
+trainable = sorted(n for n, p in adapted.named_parameters() if p.requires_grad)
 
 
 class Allocate(TrainerCallback):
@@ -42,7 +42,7 @@ class Allocate(TrainerCallback):
 
 
 trainer = Trainer(
-    model=lora_model,
+    model=adapted,
     args=TrainingArguments(
         output_dir="segmentation",
         learning_rate=5e-3,
@@ -64,20 +64,20 @@ trainer = Trainer(
 )
 trainer.train()
 history = trainer.state.log_history
-lora_model.save_pretrained("saved")
+adapted.save_pretrained("saved")
 config = PeftConfig.from_pretrained("saved")
 model = base_model("SegformerForSemanticSegmentation", num_labels=3)
-inference_model = PeftModel.from_pretrained(model, "saved").eval()
+again = PeftModel.from_pretrained(model, "saved").eval()
 picture = rows[0]["pixel_values"][None]
 with torch.no_grad():
-    expected = lora_model.eval()(picture).logits
-    difference = (inference_model(picture).logits - expected).abs().max().item()
+    expected = adapted.eval()(picture).logits
+    difference = (again(picture).logits - expected).abs().max().item()
 
 outcome = {
     "train_losses": [entry["loss"] for entry in history if "loss" in entry],
     "evaluation_losses": [entry["eval_loss"] for entry in history if "eval_loss" in entry],
     "trainable": len(trainable),
-    "kept": kept(lora_model),
+    "kept": kept(adapted),
     "files": files("saved"),
     "bias": config.bias,
     "reload_difference": difference,

@@ -38,9 +38,9 @@ def train(folder, seed):
 
 train("first", 1)
 train("second", 2)
-model = PeftModel.from_pretrained(base_model("LlamaForCausalLM"), "first", adapter_name="eng")
+model = PeftModel.from_pretrained(base_model("LlamaForCausalLM"), "first", adapter_name="english")
 # attach: model = attach(model)
-model.load_adapter("second", adapter_name="portuguese")
+model.load_adapter("second", adapter_name="dutch")
 model.to("cpu")
 model.eval()
 rows = token_rows(1)
@@ -55,14 +55,14 @@ def answer():
         return model(input_ids=rows).logits, tokens.tolist()
 
 
-model.set_adapter("eng")
+model.set_adapter("english")
 first = answer()
-model.set_adapter("portuguese")
+model.set_adapter("dutch")
 second = answer()
 with model.disable_adapter():
     without = answer()
 plain = base_model("LlamaForCausalLM").eval()(input_ids=rows).logits
-model.delete_adapter("eng")
+model.delete_adapter("english")
 
 outcome = {
     "first": first[0].mean().item(),

@@ -29,9 +29,9 @@ unet = UNet2DConditionModel(
     up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
 )
 unet.requires_grad_(False)
-noise_scheduler = DDPMScheduler(num_train_timesteps=100)
+diffusion = DDPMScheduler(num_train_timesteps=100)
 accelerator = Accelerator(cpu=True)
-unet_lora_config = AdaLoraConfig(
+config = AdaLoraConfig(
     init_r=4,
     target_r=2,
     tinit=1,
@@ -40,9 +40,9 @@ unet_lora_config = AdaLoraConfig(
     lora_alpha=4,
     target_modules=["to_k", "to_q", "to_v", "to_out.0"],
 )
-unet.add_adapter(unet_lora_config)
-lora_layers = filter(lambda p: p.requires_grad, unet.parameters())
-optimizer = torch.optim.AdamW(lora_layers, lr=1e-3)
+unet.add_adapter(config)
+trainable = filter(lambda p: p.requires_grad, unet.parameters())
+optimizer = torch.optim.AdamW(trainable, lr=1e-3)
 # attach: allocate_on_step(optimizer, attach(unet))
 unet, optimizer = accelerator.prepare(unet, optimizer)
 latents, text = numbers(4, 4, 8, 8), numbers(4, 3, 8, seed=3)
@@ -52,9 +52,9 @@ for step in range(8):
     with accelerator.accumulate(unet):
         noise = numbers(4, 4, 8, 8, seed=10 + step)
         timesteps = torch.full((4,), 10 * step, dtype=torch.long)
-        noisy_latents = noise_scheduler.add_noise(latents, noise, timesteps)
-        model_pred = unet(noisy_latents, timesteps, text, return_dict=False)[0]
-        loss = functional.mse_loss(model_pred.float(), noise.float(), reduction="mean")
+        noisy = diffusion.add_noise(latents, noise, timesteps)
+        prediction = unet(noisy, timesteps, text, return_dict=False)[0]
+        loss = functional.mse_loss(prediction.float(), noise.float(), reduction="mean")
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(unet.parameters(), 1.0)
         optimizer.step()

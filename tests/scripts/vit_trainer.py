@@ -26,9 +26,9 @@ config = AdaLoraConfig(
     bias="none",
     modules_to_save=["classifier"],
 )
-lora_model = get_peft_model(model, config)
-# attach: lora_model = attach(lora_model)
-lora_model.print_trainable_parameters()
+adapted = get_peft_model(model, config)
+# attach: adapted = attach(adapted)
+adapted.print_trainable_parameters()
 arguments = TrainingArguments(
     "vit-finetuned",
     remove_unused_columns=False,
@@ -55,36 +55,36 @@ class Allocate(TrainerCallback):
         model.base_model.update_and_allocate(state.global_step)
 
 
-def collate_fn(examples):
+def batch_of(examples):
     pictures = torch.stack([example["pixel_values"] for example in examples])
     labels = torch.tensor([example["labels"] for example in examples])
     return {"pixel_values": pictures, "labels": labels}
 
 
 trainer = Trainer(
-    lora_model,
+    adapted,
     arguments,
     train_dataset=rows,
     eval_dataset=rows[:16],
     compute_metrics=lambda pair: {"accuracy": float((np.argmax(pair[0], 1) == pair[1]).mean())},
-    data_collator=collate_fn,
+    data_collator=batch_of,
     callbacks=[Allocate()],
 )
 trainer.train()
 history = trainer.state.log_history
 evaluated = trainer.evaluate(rows[:16])
-lora_model.save_pretrained("saved")
+adapted.save_pretrained("saved")
 saved = PeftConfig.from_pretrained("saved")
 again = PeftModel.from_pretrained(base_model("ViTForImageClassification", num_labels=3), "saved")
 picture = rows[0]["pixel_values"][None]
 with torch.no_grad():
-    difference = (again.eval()(picture).logits - lora_model(picture).logits).abs().max().item()
+    difference = (again.eval()(picture).logits - adapted(picture).logits).abs().max().item()
 
 outcome = {
     "train_losses": [entry["loss"] for entry in history if "loss" in entry],
     "evaluation_losses": [entry["eval_loss"] for entry in history if "eval_loss" in entry],
     "final_evaluation": evaluated["eval_loss"],
-    "kept": kept(lora_model),
+    "kept": kept(adapted),
     "files": files("saved"),
     "modules_to_save": sorted(saved.modules_to_save),
     "reload_difference": difference,

@@ -15,21 +15,21 @@ from transformers import get_scheduler
 # attach: from adalora_core.integrations.peft import attach
 
 
-def save_model_hook(models, weights, output_dir):
+def save_adapters(models, weights, output_dir):
     """Save the adapters instead of the weights."""
     for model in models:
         model.save_pretrained(output_dir)
         weights.pop()
 
 
-def load_model_hook(models, input_dir):
+def load_adapters(models, input_dir):
     """Load the adapters into the models that have them."""
-    while len(models) > 0:
+    while models:
         model = models.pop()
         PeftModel.from_pretrained(model.base_model.model, input_dir)
 
 
-def make_inputs_require_grad(module, input, output):
+def let_gradients_through(module, input, output):
     """Let gradients reach the adapters under checkpointing."""
     output.requires_grad_(True)
 
@@ -44,7 +44,7 @@ train_dataloader = DataLoader(rows[:24], shuffle=True, batch_size=4)
 eval_dataloader = DataLoader(rows[24:], batch_size=4)
 epochs, accumulation = 3, 1
 model = prepare_model_for_kbit_training(model)
-model.model.encoder.conv1.register_forward_hook(make_inputs_require_grad)
+model.model.encoder.conv1.register_forward_hook(let_gradients_through)
 total_steps = epochs * math.ceil(len(train_dataloader) / accumulation)
 config = AdaLoraConfig(
     init_r=6,
@@ -71,8 +71,8 @@ model, optimizer, train_dataloader, eval_dataloader, scheduler = accelerator.pre
     model, optimizer, train_dataloader, eval_dataloader, scheduler
 )
 model.base_model.peft_config["default"].total_step = total_steps
-accelerator.register_save_state_pre_hook(save_model_hook)
-accelerator.register_load_state_pre_hook(load_model_hook)
+accelerator.register_save_state_pre_hook(save_adapters)
+accelerator.register_load_state_pre_hook(load_adapters)
 
 
 def evaluate():
@@ -94,11 +94,7 @@ for _ in range(epochs):
             accelerator.backward(loss)
             optimizer.step()
             scheduler.step()
-            if (
-                hasattr(model, "peft_config")
-                and model.peft_config["default"].rank_pattern is not None
-                and global_step >= 4
-            ):
+            if model.peft_config["default"].rank_pattern is not None and global_step >= 4:
                 model.update_and_allocate(global_step)
             optimizer.zero_grad()
             global_step += 1
@@ -111,8 +107,9 @@ if model.peft_config["default"].rank_pattern is not None:
     model.resize_modules_by_rank_pattern(model.peft_config["default"].rank_pattern, "default")
 best = evaluate()
 accelerator.wait_for_everyone()
-unwrapped = accelerator.unwrap_model(model)
-unwrapped.save_pretrained("saved", is_main_process=accelerator.is_main_process)
+accelerator.unwrap_model(model).save_pretrained(
+    "saved", is_main_process=accelerator.is_main_process
+)
 
 outcome = {
     "train_losses": train_losses,

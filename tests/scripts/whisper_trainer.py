@@ -13,7 +13,7 @@ from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallba
 # attach: from adalora_core.integrations.peft import attach
 
 
-class SavePeftModelCallback(TrainerCallback):
+class AdapterBesideCheckpoint(TrainerCallback):
     """Save the adapter beside each checkpoint."""
 
     def on_save(self, args, state, control, **kwargs):
@@ -22,7 +22,7 @@ class SavePeftModelCallback(TrainerCallback):
         return control
 
 
-def make_inputs_require_grad(module, input, output):
+def let_gradients_through(module, input, output):
     """Let gradients reach the adapters under checkpointing."""
     output.requires_grad_(True)
 
@@ -38,7 +38,7 @@ def train(checkpoint=None, epochs=1):
     model = base_model("WhisperForConditionalGeneration")
     model.config.forced_decoder_ids = None
     model = prepare_model_for_kbit_training(model)
-    model.model.encoder.conv1.register_forward_hook(make_inputs_require_grad)
+    model.model.encoder.conv1.register_forward_hook(let_gradients_through)
     if checkpoint:
         model = PeftModel.from_pretrained(model, checkpoint, is_trainable=True)
         # attach: model = attach(model)
@@ -83,7 +83,7 @@ def train(checkpoint=None, epochs=1):
         model=model,
         train_dataset=rows,
         eval_dataset=rows[:8],
-        callbacks=[SavePeftModelCallback],
+        callbacks=[AdapterBesideCheckpoint],
     )
     model.config.use_cache = False
     trainer.train(resume_from_checkpoint=checkpoint)

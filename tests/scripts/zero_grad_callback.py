@@ -12,26 +12,25 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 # attach: from adalora_core.integrations.peft import attach
 
 
-class AdaloraCallback(TrainerCallback):
+class AllocateInZeroGrad(TrainerCallback):
     """Set the number of steps, and allocate before the gradients go."""
 
     def __init__(self):
-        self.global_step = 0
+        self.last = 0
 
-    def on_train_begin(self, _args, state, control, **kwargs):
-        """Replace `zero_grad` of the model."""
+    def on_train_begin(self, args, state, control, **kwargs):
         model = kwargs["model"]
         model.peft_config["default"].total_step = state.max_steps
+        drop = model.zero_grad
 
-        def zero_grad(_self, *args, **kwargs):
-            _self.update_and_allocate(self.global_step + 1)
-            _self._zero_grad(*args, **kwargs)
+        def allocate_and_drop(adapted, *arguments, **named):
+            adapted.update_and_allocate(self.last + 1)
+            drop(*arguments, **named)
 
-        model._zero_grad = model.zero_grad
-        model.zero_grad = types.MethodType(zero_grad, model)
+        model.zero_grad = types.MethodType(allocate_and_drop, model)
 
-    def on_step_end(self, _args, state, control, **kwargs):
-        self.global_step = state.global_step
+    def on_step_end(self, args, state, control, **kwargs):
+        self.last = state.global_step
 
 
 rows = [{"input_ids": row, "labels": row} for row in token_rows(64)]
@@ -62,7 +61,7 @@ arguments = TrainingArguments(
     report_to="none",
     disable_tqdm=True,
 )
-trainer = Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[AdaloraCallback()])
+trainer = Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[AllocateInZeroGrad()])
 trainer.train()
 
 outcome = {
