@@ -198,4 +198,4 @@ def _cell(name: str, way: str) -> str:
 def _origin(name: str) -> str:
     found = re.search(r"^Source: ([\w.-]+/[\w.-]+),\s(\S+)", source(name), flags=re.MULTILINE)
     assert found, f"{name}: the docstring names no source"
-    return f"{found[1]}, `{found[2].rstrip(',')}`"
+    return f"[{found[1]}](https://github.com/{found[1]}): {found[2].rstrip(',')}"
