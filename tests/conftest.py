@@ -31,6 +31,7 @@ NEED_TORCH = [
     "nn",
     "ops",
     "rank_report",
+    "scripts",
     "training",
 ]
 collect_ignore = [] if HAS_TORCH else NEED_TORCH

@@ -88,6 +88,14 @@ def comparison() -> dict[Path, Content]:
     return {DOCS / "peft-comparison.md": page()}
 
 
+def scripts() -> dict[Path, Content]:
+    """Return the table of scripts that are written for PEFT."""
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
+    from script_verdicts import page
+
+    return {DOCS / "peft-scripts.md": page()}
+
+
 def speed() -> dict[Path, Content]:
     """Return the tables and the picture of benchmarks/results/core.json."""
     from speed_pages import FIGURES, pages, read
@@ -132,6 +140,7 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "schemas": schemas,
     "stubs": stubs,
     "runs": runs,
+    "scripts": scripts,
     "speed": speed,
     "schedule": schedule,
     "scaling": scaling,

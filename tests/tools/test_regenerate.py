@@ -10,7 +10,7 @@ import pytest
 from programs import Finished, output_of_python, run_python
 
 ROOT = Path(__file__).parents[2]
-QUICK = ("rules", "schemas", "stubs", "speed", "schedule", "scaling")
+QUICK = ("rules", "schemas", "stubs", "scripts", "speed", "schedule", "scaling")
 """All parts but the comparison with PEFT, which tests/docs/test_peft_comparison.py checks."""
 COPIED = ("tools", "docs", "schemas", "benchmarks", "csrc/bindings")
 ADR = "docs/adr/0004-which-goals-of-speed-the-core-reaches.md"

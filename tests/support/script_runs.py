@@ -1,0 +1,163 @@
+"""Run one script of tests/scripts under PEFT and through each door of this package.
+
+A run is a process forked from a server that has imported torch, transformers and PEFT once, in an
+empty folder. A script leaves its results in a variable `outcome`: plain values by name.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import re
+import shutil
+import tempfile
+import traceback
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+
+Outcome = dict[str, Any]
+FOLDER = Path(__file__).parents[1] / "scripts"
+LONGEST_RUN = 300
+RUN_RULE = re.compile(r"ADA8\d\d")
+PRELOADED = [
+    "peft",
+    "transformers.trainer_seq2seq",
+    *(
+        f"transformers.models.{name}.modeling_{name}"
+        for name in ("auto", "bart", "bert", "llama", "opt", "qwen3", "roberta", "vit", "whisper")
+    ),
+    "bitsandbytes",
+    "datasets",
+    "diffusers.models.unets.unet_2d_condition",
+    "lightning.pytorch",
+    "sentence_transformers",
+    "trl.trainer.dpo_trainer",
+    "trl.trainer.sft_trainer",
+    "adalora_core.allocation",
+    "adalora_core.contract.model",
+    "adalora_core.nn",
+]
+"""What the server imports; of this package, only what knows nothing of PEFT."""
+
+OURS = {
+    "AdaLoraConfig": "AdaLoraConfig",
+    "PeftConfig": "AdaLoraConfig as PeftConfig",
+    "PeftModel": "AdaLoraModel as PeftModel",
+    "get_peft_model": "get_peft_model",
+}
+"""PEFT's names that our own API answers; helpers stay PEFT's."""
+
+
+def script_names() -> list[str]:
+    """Return the names of the scripts."""
+    return sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("test_"))
+
+
+def source(name: str) -> str:
+    """Return the text of a script."""
+    return (FOLDER / f"{name}.py").read_text("utf-8")
+
+
+def with_peft(text: str) -> str:
+    """Return the script as it is."""
+    return text
+
+
+def with_changed_import(text: str) -> str:
+    """Import PEFT's names from the bridge."""
+    text = re.sub(r"^from peft\b", "from adalora_core.peft", text, flags=re.MULTILINE)
+    return re.sub(r"^import peft$", "import adalora_core.peft as peft", text, flags=re.MULTILINE)
+
+
+def with_attach(text: str) -> str:
+    """Take the lines that a script keeps behind `# attach:`."""
+    return text.replace("# attach: ", "")
+
+
+def with_our_own_api(text: str) -> str:
+    """Import from this package what it has."""
+    if re.search("^import peft$", text, flags=re.MULTILINE):
+        text = re.sub("^import peft$", "import adalora_core", text, flags=re.MULTILINE)
+        text = text.replace("peft.PeftModel", "adalora_core.AdaLoraModel")
+        text = re.sub(r"\bpeft\.", "adalora_core.", text)
+    pattern = r"^from peft import (?:\(([^)]+)\)|(.+))$"
+    return re.sub(pattern, _own_import, text, flags=re.MULTILINE)
+
+
+def _own_import(line: re.Match[str]) -> str:
+    names = [name.strip() for name in (line[1] or line[2]).split(",") if name.strip()]
+    ours = [OURS[name] for name in names if name in OURS]
+    theirs = [name for name in names if name not in OURS]
+    parts = [f"from adalora_core import {', '.join(ours)}"] if ours else []
+    return "; ".join([*parts, *([f"from peft import {', '.join(theirs)}"] if theirs else [])])
+
+
+WAYS: dict[str, Callable[[str], str]] = {
+    "peft": with_peft,
+    "import": with_changed_import,
+    "attach": with_attach,
+    "own": with_our_own_api,
+}
+"""What each way makes of the text of a script."""
+
+
+def run(name: str, way: str) -> Outcome:
+    """Run a script and return its outcome; `error` and `output` if it raised.
+
+    Args:
+        name: of the script, without `.py`.
+        way: a key of `WAYS`.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_run_in_empty_folder, args=(name, way, sender))
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(LONGEST_RUN):
+            process.kill()
+            return {"error": f"no end after {LONGEST_RUN} s", "output": ""}
+        return receiver.recv()  # type: ignore[no-any-return] # what the process below sends
+    except EOFError:
+        return {"error": "the process ended without an outcome", "output": ""}
+    finally:
+        process.join()
+
+
+def _run_in_empty_folder(name: str, way: str, sender: Connection) -> None:
+    folder = tempfile.mkdtemp(prefix=f"script-{name}-")
+    os.chdir(folder)
+    printed = io.StringIO()
+    with redirect_stdout(printed), redirect_stderr(printed):
+        outcome = _execute(name, way)
+    if "error" in outcome:
+        outcome["output"] = printed.getvalue()[-4000:] + outcome["output"]
+    sender.send(outcome)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _execute(name: str, way: str) -> Outcome:
+    import torch
+
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    space: dict[str, Any] = {"__name__": "__main__"}
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            exec(compile(WAYS[way](source(name)), f"{name}.py", "exec"), space)  # noqa: S102
+    except BaseException as error:  # noqa: BLE001 - the judge sees any failure
+        return {
+            "error": f"{type(error).__name__}: {' '.join(str(error).split())}",
+            "output": traceback.format_exc(),
+        }
+    found = [RUN_RULE.match(str(warning.message)) for warning in caught]
+    return {**space["outcome"], "reported": sorted({code[0] for code in found if code})}
