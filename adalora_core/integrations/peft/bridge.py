@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
 
-from peft import PeftModel
+from peft import AdaLoraConfig, PeftModel
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner
 
-from adalora_core.integrations.peft.adapters import (
-    configs_of,
-    remove_state,
-    report_unmatched,
-    state_of,
+from adalora_core.integrations.peft.adapters import configs_of, report_unmatched, state_of
+from adalora_core.integrations.peft.allocator import refuse_changed_allocator
+from adalora_core.integrations.peft.building import (
+    BuiltConfigOverrides,
+    BuiltModelOverrides,
+    BuiltTunerOverrides,
+    built,
+    register,
 )
+from adalora_core.integrations.peft.handing_back import hand_back
 from adalora_core.integrations.peft.layers import (
     OVERRIDES,
     ConvolutionOverrides,
     LayerOverrides,
     LinearOverrides,
     adalora_layers,
-    clear_initial_ranks,
     store_initial_rank,
 )
 from adalora_core.integrations.peft.model import ModelOverrides, PlainModelOverrides, is_adalora
@@ -32,23 +34,10 @@ from adalora_core.training.run.forwards import refuse_adapted
 if TYPE_CHECKING:
     from torch import nn
 
-_peft_init: Any = AdaLoraModel.__init__
-_built: weakref.WeakSet[Any] = weakref.WeakSet()
-"""Tuners that PEFT built after `install()`."""
-
-
-class _BuiltTunerOverrides(TunerOverrides):
-    """Methods of the tuner after `install()`."""
-
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        refuse_adapted(args[0] if args else kwargs["model"])
-        _peft_init(self, *args, **kwargs)
-        _built.add(self)
-
-
 _INSTALLED: dict[type, type] = {
-    PeftModel: PlainModelOverrides,
-    AdaLoraModel: _BuiltTunerOverrides,
+    AdaLoraConfig: BuiltConfigOverrides,
+    PeftModel: BuiltModelOverrides,
+    AdaLoraModel: BuiltTunerOverrides,
     AdaLoraLayer: LayerOverrides,
     **OVERRIDES,
 }
@@ -80,10 +69,10 @@ def uninstall() -> None:
             delattr(target, name)
         else:
             setattr(target, name, member)
-    for tuner in list(_built):
+    for tuner in list(built):
         if not is_attached_tuner(tuner):
-            _restore_peft(tuner)
-    _built.clear()
+            hand_back(tuner)
+    built.clear()
 
 
 def attach(model: PeftModel) -> PeftModel:
@@ -98,6 +87,7 @@ def attach(model: PeftModel) -> PeftModel:
 
     Raises:
         TypeError: `model` is not a `PeftModel` with AdaLoRA adapters.
+        RunError: its base model is adapted twice, or its `rankallocator` is not PEFT's own.
 
     Example:
         >>> import peft, torch
@@ -117,6 +107,7 @@ def attach(model: PeftModel) -> PeftModel:
     if is_attached_tuner(tuner):
         return model
     _refuse_nested(tuner)
+    refuse_changed_allocator(tuner, "attach")
     plain = type(model).forward is PeftModel.forward
     _override(model, PlainModelOverrides if plain else ModelOverrides)
     _override(tuner, TunerOverrides)
@@ -128,6 +119,7 @@ def attach(model: PeftModel) -> PeftModel:
             store_initial_rank(layer, name, configs[name].init_r)
     state_of(tuner)
     report_unmatched(tuner)
+    register(model)
     return model
 
 
@@ -151,7 +143,7 @@ def detach(model: PeftModel) -> PeftModel:
         raise TypeError(f"detach: expected a model that was attached, got {type(model).__name__}")
     tuner: Any = model.base_model
     if is_attached_tuner(tuner):
-        _restore_peft(tuner)
+        hand_back(tuner)
         modules: list[Any] = [model, tuner, *(layer for _, layer in adalora_layers(tuner.model))]
         for module in modules:
             if isinstance(module, _Attached):
@@ -169,11 +161,6 @@ def is_attached_tuner(tuner: Any) -> bool:
     return isinstance(tuner, _Attached)
 
 
-def _restore_peft(tuner: Any) -> None:
-    remove_state(tuner)
-    clear_initial_ranks(tuner.model)
-
-
 def _methods_of(overrides: type) -> dict[str, Any]:
     """Return the functions and properties of `overrides`, inherited ones included."""
     members: dict[str, Any] = {}
@@ -181,7 +168,7 @@ def _methods_of(overrides: type) -> dict[str, Any]:
         members |= {
             name: each
             for name, each in vars(cls).items()
-            if callable(each) or isinstance(each, property)
+            if callable(each) or isinstance(each, (property, classmethod))
         }
     return members
 

@@ -86,7 +86,8 @@ class ModelOverrides:
             with warnings.catch_warnings():
                 # PEFT mistakes the empty tensors of a module at rank 0 for a failed gather.
                 warnings.filterwarnings("ignore", ".*LoRA tensor.* have invalid shape")
-                _peft_save(*call.args, **call.kwargs)
+                with _saving(self.base_model):
+                    _peft_save(*call.args, **call.kwargs)
             trained = {each.name: each for each in trained_adapters(self.base_model)}
             for adapter in trained.values():
                 # PEFT has put the pattern of the file into the configuration.
@@ -147,6 +148,16 @@ class PlainModelOverrides(ModelOverrides):
 def is_adalora(model: Any) -> bool:
     """Return whether `model` is a `PeftModel` around PEFT's AdaLoRA tuner."""
     return isinstance(model, PeftModel) and isinstance(model.base_model, AdaLoraModel)
+
+
+@contextlib.contextmanager
+def _saving(tuner: Any) -> Iterator[None]:
+    state = state_of(tuner)
+    state.is_saving = True
+    try:
+        yield
+    finally:
+        state.is_saving = False
 
 
 def _gathered(model: Any) -> dict[str, torch.Tensor]:
