@@ -11,7 +11,7 @@ import peft
 from peft import PeftModel
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 
 from adalora_core.integrations.peft.adapters import configs_of
 from adalora_core.integrations.peft.model import PlainModelOverrides, is_adalora
@@ -25,6 +25,7 @@ _peft_check: Any = peft.AdaLoraConfig.__post_init__
 _peft_init: Any = AdaLoraModel.__init__
 _peft_model_init: Any = PeftModel.__init__
 _peft_from_pretrained: Any = PeftModel.from_pretrained.__func__  # type: ignore[attr-defined]
+_TUNER_SIGNATURE = inspect.signature(_peft_init)
 _SIGNATURE = inspect.signature(_peft_from_pretrained)
 
 built: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -59,9 +60,9 @@ class BuiltTunerOverrides(TunerOverrides):
     """Methods of the tuner after `install()`."""
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        base = args[0] if args else kwargs["model"]
-        if not _has_adapter(base, _loaded.get()):
-            refuse_adapted(base)
+        given = _TUNER_SIGNATURE.bind(self, *args, **kwargs).arguments
+        if not _may_add(given["model"], given["config"]):
+            refuse_adapted(given["model"])
         _peft_init(self, *args, **kwargs)
         built.add(self)
 
@@ -108,10 +109,13 @@ def _is_trained(model: Any, name: str) -> bool:
     return config is not None and not config.inference_mode
 
 
-def _has_adapter(base: nn.Module, name: str | None) -> bool:
-    """Return whether `base` has the adapter `name`, and adapters of AdaLoRA only."""
-    return name in vars(base).get("peft_config", {}) and all(
+def _may_add(base: nn.Module, config: Any) -> bool:
+    """Return whether PEFT puts an adapter beside, or in the place of, adapters of AdaLoRA."""
+    configs = vars(base).get("peft_config") or {}
+    # A dictionary comes from a `PeftModel`, one configuration from `inject_adapter_in_model`.
+    expected = _loaded.get() in configs if isinstance(config, dict) else bool(configs)
+    return expected and all(
         isinstance(each, AdaLoraLayer)
         for each in base.modules()
-        if isinstance(each, BaseTunerLayer)
+        if isinstance(each, BaseTunerLayer | BaseTuner)
     )

@@ -33,11 +33,11 @@ def hand_back(tuner: Any) -> None:
     """
     adapters = trained_adapters(tuner)
     hand_averages_over(tuner, adapters)
+    remove_state(tuner)
+    clear_initial_ranks(tuner.model)
     optimizer = _compacted.pop(tuner, lambda: None)()
     for adapter in adapters:
         _restore_rows(adapter, {} if optimizer is None else optimizer.state)
-    remove_state(tuner)
-    clear_initial_ranks(tuner.model)
 
 
 def _restore_rows(adapter: Adapter, states: Any) -> None:

@@ -86,7 +86,7 @@ class ModelOverrides:
             with warnings.catch_warnings():
                 # PEFT mistakes the empty tensors of a module at rank 0 for a failed gather.
                 warnings.filterwarnings("ignore", ".*LoRA tensor.* have invalid shape")
-                with _saving(self.base_model):
+                with self.base_model.saving():
                     _peft_save(*call.args, **call.kwargs)
             trained = {each.name: each for each in trained_adapters(self.base_model)}
             for adapter in trained.values():
@@ -96,7 +96,7 @@ class ModelOverrides:
             for name in given.get("selected_adapters") or configs_of(self.base_model):
                 subfolder = "" if name == "default" else name
                 if writes:
-                    _commit(staging / subfolder, target / subfolder, resumable.get(name))
+                    commit_save(staging / subfolder, target / subfolder, resumable.get(name))
                 elif is_divided and name in resumable:
                     _state_of(resumable[name], b"", b"{}")  # takes part in gathering
 
@@ -119,7 +119,7 @@ class ModelOverrides:
         folder = Path(str(model_id))
         existing = configs_of(tuner).get(adapter_name)
         learns = is_trainable or (existing is not None and not existing.inference_mode)
-        state = _checked_state(folder, existing) if learns else None
+        state = checked_state(folder, existing) if learns else None
         if existing is not None and weights_in(folder) is not None:
             # PEFT reads the configuration only for a new adapter.
             pattern = json.loads(config_in(folder).read_bytes()).get("rank_pattern")
@@ -129,7 +129,7 @@ class ModelOverrides:
         if learns:
             judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
         if state is not None:
-            _resume(tuner, adapter_name, state)
+            resume(tuner, adapter_name, state)
         return result
 
 
@@ -148,16 +148,6 @@ class PlainModelOverrides(ModelOverrides):
 def is_adalora(model: Any) -> bool:
     """Return whether `model` is a `PeftModel` around PEFT's AdaLoRA tuner."""
     return isinstance(model, PeftModel) and isinstance(model.base_model, AdaLoraModel)
-
-
-@contextlib.contextmanager
-def _saving(tuner: Any) -> Iterator[None]:
-    state = state_of(tuner)
-    state.is_saving = True
-    try:
-        yield
-    finally:
-        state.is_saving = False
 
 
 def _gathered(model: Any) -> dict[str, torch.Tensor]:
@@ -182,7 +172,7 @@ def _staging(target: Path) -> Iterator[Path]:
             write_file(target / card.name, card.read_bytes())
 
 
-def _commit(staging: Path, target: Path, adapter: Adapter | None) -> None:
+def commit_save(staging: Path, target: Path, adapter: Adapter | None) -> None:
     """Replace the save in `target` by what PEFT has written into `staging`."""
     path = weights_in(staging)
     if path is None:
@@ -198,7 +188,12 @@ def _state_of(adapter: Adapter, weights: bytes, config: bytes) -> bytes | None:
     return encode_state(adapter, adapter.rank_pattern(live=True), weights, config)
 
 
-def _checked_state(folder: Path, existing: Any) -> TrainingState | None:
+def checked_state(folder: Path, existing: Any) -> TrainingState | None:
+    """Return the training state in `folder`, after checking that it fits the adapter `existing`.
+
+    Raises:
+        CheckpointError: the state is damaged or of another run.
+    """
     state = read_state(folder)
     if state is None:
         return None
@@ -215,7 +210,8 @@ def _checked_state(folder: Path, existing: Any) -> TrainingState | None:
     return state
 
 
-def _resume(tuner: Any, name: str, state: TrainingState) -> None:
+def resume(tuner: Any, name: str, state: TrainingState) -> None:
+    """Continue the run of `state` with the adapter `name`."""
     resize_adapter(tuner, name, state.positions)
     adapter = adapter_of(tuner, name)
     with torch.no_grad():

@@ -134,6 +134,16 @@ class TunerOverrides:
         remember_optimizer(self, optimizer)
         return report
 
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """Let state dictionaries meanwhile hold what the model computes, for a file."""
+        state = state_of(self)
+        state.is_saving = True
+        try:
+            yield
+        finally:
+            state.is_saving = False
+
     # --- files: PEFT calls these between its tensors and its configuration ------------------------
 
     def resize_modules_by_rank_pattern(
@@ -164,9 +174,12 @@ class TunerOverrides:
             adapter.sync_pattern()
         if pattern is None:
             return state_dict
+        # Modules with injected adapters have no prefix.
+        is_model = all(key.startswith(TENSOR_PREFIX) for key in state_dict)
+        prefix = TENSOR_PREFIX if is_model else ""
         for path in adapter.layers:
             rows = adapter.rows_in(pattern, path)
-            keys = {factor: f"{TENSOR_PREFIX}{path}.{factor}.{adapter_name}" for factor in FACTORS}
+            keys = {factor: f"{prefix}{path}.{factor}.{adapter_name}" for factor in FACTORS}
             cut = keep_rows({factor: state_dict[key] for factor, key in keys.items()}, rows)
             state_dict |= {keys[factor]: values for factor, values in cut.items()}
         return state_dict
