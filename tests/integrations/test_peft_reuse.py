@@ -42,6 +42,12 @@ def fresh(library: str = "peft", **changes: Any) -> Any:
     return make(library, TwoLayer(), **changes)
 
 
+def base() -> TwoLayer:
+    """Return the base model of `fresh()`."""
+    torch.manual_seed(7)
+    return TwoLayer()
+
+
 def parameters_of(model: Any) -> dict[str, torch.Tensor]:
     return {name: each.detach().clone() for name, each in model.named_parameters()}
 
@@ -97,13 +103,21 @@ class TestBaseThatHasTheAdapter:
             make("peft", TwoLayer(), init_lora_weights=False).save_pretrained(
                 tmp_path / str(number)
             )
-        base = fresh().unload()
+        module = base()
         x = two_layer_batch(0)["x"]
-        peft.PeftModel.from_pretrained(base, tmp_path / "0")
-        second = peft.PeftModel.from_pretrained(base, tmp_path / "1")
-        expected = peft.PeftModel.from_pretrained(fresh().unload(), tmp_path / "1")
+        peft.PeftModel.from_pretrained(module, tmp_path / "0")
+        second = peft.PeftModel.from_pretrained(module, tmp_path / "1")
+        expected = peft.PeftModel.from_pretrained(base(), tmp_path / "1")
         torch.testing.assert_close(second(x).logits, expected(x).logits)
         assert second.peft_config["default"].inference_mode
+
+    @pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute")
+    def test_unloaded_base_takes_an_adapter(self, tmp_path: Path) -> None:
+        model = fresh()  # PEFT 0.18 leaves the configuration in the base model
+        model.save_pretrained(tmp_path)
+        loaded = peft.PeftModel.from_pretrained(model.unload(), tmp_path, is_trainable=True)
+        train(loaded, range(30))
+        assert sum(final_ranks(loaded)) == TARGET_BUDGET
 
     def test_another_adapter_is_still_refused(self, tmp_path: Path) -> None:
         model = fresh()
@@ -112,11 +126,11 @@ class TestBaseThatHasTheAdapter:
             peft.PeftModel.from_pretrained(model.base_model.model, tmp_path, adapter_name="other")
 
     def test_configurations_that_a_base_brings_along_are_used(self) -> None:
-        base = TwoLayer()
+        module = base()
         configs = dict(fresh().peft_config)
-        base.peft_config = configs  # type: ignore[assignment]
+        module.peft_config = configs  # type: ignore[assignment]
         with pytest.warns(UserWarning, match="Already found a `peft_config` attribute"):
-            model = make("peft", base)
+            model = make("peft", module)
         assert model.peft_config is configs
         train(model, range(30))
         assert sum(final_ranks(model)) == TARGET_BUDGET
@@ -240,7 +254,7 @@ class TestAdapterWithoutTotalStep:
         return tmp_path
 
     def test_it_loads_for_inference(self, folder: Path) -> None:
-        model = peft.PeftModel.from_pretrained(fresh().unload(), folder)
+        model = peft.PeftModel.from_pretrained(base(), folder)
         x = two_layer_batch(0)["x"]
         torch.testing.assert_close(model(x).logits, fresh(init_lora_weights=False)(x).logits)
         assert model.peft_config["default"].total_step is None
@@ -249,7 +263,7 @@ class TestAdapterWithoutTotalStep:
 
     def test_training_it_is_refused(self, folder: Path) -> None:
         with pytest.raises(ValueError, match="total_step is not set"):
-            peft.PeftModel.from_pretrained(fresh().unload(), folder, is_trainable=True)
+            peft.PeftModel.from_pretrained(base(), folder, is_trainable=True)
 
     def test_new_configuration_without_total_step_stays_peft_s_error(self) -> None:
         with pytest.raises(ValueError, match="AdaLoRA does not work when `total_step` is None"):
@@ -274,7 +288,7 @@ class TestCompactAndDetach:
         assert sum(live_ranks(model)) == TARGET_BUDGET
         assert {len(each) for each in model.peft_config["default"].rank_pattern.values()} == {12}
         model.save_pretrained(tmp_path)
-        loaded = peft.PeftModel.from_pretrained(fresh().unload(), tmp_path)
+        loaded = peft.PeftModel.from_pretrained(base(), tmp_path)
         torch.testing.assert_close(loaded.eval()(x).logits, model.eval()(x).logits)
 
     def test_uninstall_does_the_same(self) -> None:

@@ -14,6 +14,7 @@ from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 
 from adalora_core.integrations.peft.adapters import configs_of
+from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.integrations.peft.model import PlainModelOverrides, is_adalora
 from adalora_core.integrations.peft.tuner import TunerOverrides
 from adalora_core.training.run.forwards import refuse_adapted
@@ -106,7 +107,9 @@ def register(model: Any) -> None:
 
 def _is_trained(model: Any, name: str) -> bool:
     config = configs_of(model.base_model).get(name)
-    return config is not None and not config.inference_mode
+    # `unload()` takes the layers away and leaves the configuration.
+    has_layers = any(name in layer.lora_A for _, layer in adalora_layers(model.base_model.model))
+    return has_layers and config is not None and not config.inference_mode
 
 
 def _may_add(base: nn.Module, config: Any) -> bool:
