@@ -21,8 +21,8 @@ HIDDEN = "import sys; sys.modules['torchao'] = None"
 """PEFT 0.18 imports names from torchao, for LoRA, that its newest releases do not have."""
 
 
-def environment_of(folder: Path, peft: str, transformers: str) -> Path:
-    """Make an environment with the two releases in `folder`, and return its interpreter."""
+def environment_of(folder: Path, *requirements: str) -> Path:
+    """Make an environment with `requirements` in `folder`, and return its interpreter."""
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
     (packages,) = folder.glob("lib/python*/site-packages")
@@ -31,7 +31,7 @@ def environment_of(folder: Path, peft: str, transformers: str) -> Path:
     others = [path for path in sys.path if Path(path).is_dir() and "site-packages" in path]
     lines = [f"import site; site.addsitedir({own!r})", *others, HIDDEN]
     (packages / "behind.pth").write_text("\n".join(lines) + "\n")
-    _install(packages, [f"peft=={peft}", f"transformers=={transformers}"])
+    _install(packages, list(requirements))
     while unmet := _unmet(packages):
         _install(packages, unmet)
     return python
@@ -66,8 +66,13 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def requirements_of(pair: tuple[str, str]) -> list[str]:
+    """Return the requirements for a release of PEFT and one of transformers."""
+    return [f"peft=={pair[0]}", f"transformers=={pair[1]}"]
+
+
 def run_tests(python: Path, *arguments: str, timeout: float = 1200) -> str:
-    """Run tests of this package with the interpreter of an environment; return the summary."""
+    """Run tests of this package with the interpreter of an environment; return what it prints."""
     done = run(
         *(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments),
         cwd=ROOT,
