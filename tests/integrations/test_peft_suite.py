@@ -50,6 +50,17 @@ def pytest_unconfigure():
 """
 
 
+OFFLINE_PLUGIN = """
+import datasets
+
+# A class of PEFT 0.18 downloads this while its file is imported; no test of AdaLoRA reads it.
+datasets.load_dataset = lambda *_, **__: {"train": []}
+"""
+
+PASSING = {"0.18": 50, "0.19": 50, "0.20": 200, "0.21": 250}
+"""How many tests at least are about AdaLoRA and run without a network, by release."""
+
+
 @dataclass(frozen=True)
 class Release:
     """The published sources of a release of PEFT, and an interpreter that has it installed."""
@@ -88,6 +99,7 @@ def sources(number: str, folder: Path) -> Path:
     # The tests import each other as a package, and the published sources leave this file out.
     (tree / "tests" / "__init__.py").touch()
     (tree / "bridge_plugin.py").write_text(PLUGIN)
+    (tree / "offline_plugin.py").write_text(OFFLINE_PLUGIN)
     return tree
 
 
@@ -107,6 +119,7 @@ def run(release: Release, *options: str) -> dict[str, Outcome]:
         [
             *(release.python, "-m", "pytest", "-q", "-k", SELECTED),
             *("-c", os.devnull, "--rootdir", str(sources), "-p", "no:cacheprovider"),
+            *("-p", "offline_plugin"),
             *(f"--junitxml={report}", *options, *(f"tests/{name}.py" for name in FILES)),
         ],
         cwd=sources,
@@ -170,4 +183,4 @@ def test_what_passes_with_peft_alone_passes_bridged(
     )
     for name in FILES:
         assert any(f"tests.{name}." in each for each in named["pass"]), name
-    assert len(named["pass"]) >= 250
+    assert len(named["pass"]) >= PASSING[release.number.rpartition(".")[0]]
