@@ -309,6 +309,13 @@ class TestTransformers:
         self.train(resumed, range(15, TOTAL))
         torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), atol=0, rtol=0)
 
+    def test_deleted_adapter_leaves_the_module_usable(self) -> None:
+        model = attach(llama())
+        self.train(model, range(2))
+        model.delete_adapter("default")
+        assert not hasattr(model, "peft_config")
+        assert model.eval()(**token_batch(0)).loss.isfinite()
+
     def train(self, model: Any, steps: range) -> None:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         for step in steps:

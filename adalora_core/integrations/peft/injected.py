@@ -103,12 +103,18 @@ class RootOverrides(InjectedOverrides):
         """The configurations, with updated rank patterns."""
         if TUNER in vars(self):
             sync_patterns(vars(self)[TUNER])
+        if "peft_config" not in vars(self):
+            raise AttributeError("peft_config")
         configs: dict[str, Any] = vars(self)["peft_config"]
         return configs
 
     @peft_config.setter
     def peft_config(self, value: dict[str, Any]) -> None:
         vars(self)["peft_config"] = value
+
+    @peft_config.deleter
+    def peft_config(self) -> None:
+        del vars(self)["peft_config"]
 
     def resize_modules_by_rank_pattern(self, *args: Any) -> None:
         """Resize the modules to the ranks of a file, as PEFT's tuner does."""
@@ -161,12 +167,13 @@ def _patterns_of_files(tuner: Any) -> Iterator[None]:
     """Let the configurations show what the model computes, as files have to."""
     adapters = trained_adapters(tuner)
     for adapter in adapters:
-        pattern = adapter.rank_pattern(live=True)
-        adapter.config.rank_pattern = pattern
-    with tuner.saving():
-        yield
-    for adapter in adapters:
-        adapter.sync_pattern()
+        adapter.config.rank_pattern = adapter.rank_pattern(live=True)
+    try:
+        with tuner.saving():
+            yield
+    finally:
+        for adapter in adapters:
+            adapter.sync_pattern()
 
 
 def tuner_inside(module: Any) -> Any:
