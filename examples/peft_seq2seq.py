@@ -1,8 +1,8 @@
-"""Run a training script written for PEFT, its AdaLoRA example for translation, with one more line.
+"""Run a training script written for PEFT, its AdaLoRA example for translation, by another import.
 
 The model is a small T5 built from a configuration and the task is to reverse numbers, so that
 nothing is downloaded; settings, loop, evaluation, saving and reloading are those of PEFT's example.
-The added line is marked; without it the script runs with PEFT alone.
+The changed line is marked; with `from peft` in its place the script runs with PEFT alone.
 
 Run it with: python examples/peft_seq2seq.py
 """
@@ -12,11 +12,11 @@ from __future__ import annotations
 import tempfile
 
 import torch
-from peft import AdaLoraConfig, PeftModel, TaskType, get_peft_model
 from torch.utils.data import DataLoader
 from transformers import T5Config, T5ForConditionalGeneration, get_linear_schedule_with_warmup
 
-import adalora_core.integrations.peft.auto  # noqa: F401 - the one added line
+# The changed line: it was `from peft import ...`.
+from adalora_core.peft import AdaLoraConfig, PeftModel, TaskType, get_peft_model
 
 DEVICE = "cpu"
 LENGTH = 5

@@ -135,12 +135,25 @@ def runs() -> dict[Path, Content]:
     return {page: with_block(page, "runs", mistakes(RULES))}
 
 
+def releases() -> dict[Path, Content]:
+    """Return the table of tried releases in docs/coming-from-peft.md."""
+    from written_blocks import with_block
+
+    from adalora_core.integrations.peft.versions import TRIED
+
+    rows = [f"| {peft} | {transformers} |" for peft, transformers in TRIED]
+    page = DOCS / "coming-from-peft.md"
+    table = "\n".join(["| PEFT | transformers |", "|---|---|", *rows])
+    return {page: with_block(page, "releases", table)}
+
+
 PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "rules": rule_pages,
     "schemas": schemas,
     "stubs": stubs,
     "runs": runs,
     "scripts": scripts,
+    "releases": releases,
     "speed": speed,
     "schedule": schedule,
     "scaling": scaling,

@@ -28,8 +28,8 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
     Args:
         optimizer: an optimizer of torch, or the result of `accelerator.prepare`. DeepSpeed's engine
             and optimizers fused into the backward pass run no hooks.
-        model: an `AdaLoraModel`, an attached model of PEFT, or one of them in a wrapper for
-            data-parallel training.
+        model: an `AdaLoraModel`, an attached model of PEFT, an attached module with injected
+            adapters, or one of them in a wrapper for data-parallel training.
 
     Returns:
         The handle; `handle.remove()` removes the hook.

@@ -35,7 +35,7 @@ _PHASE_NUMBERS = {Phase.WARMUP: 0, Phase.BUDGETING: 1, Phase.FINAL: 2}
 class AdaLoraCallback(TrainerCallback):
     """Allocate ranks, set a `total_step` of "auto", write logs and make checkpoints resumable.
 
-    Works for an `AdaLoraModel` and for a model of PEFT after
+    Works for an `AdaLoraModel`, and for a model of PEFT or a module with injected adapters after
     `adalora_core.integrations.peft.attach(model)`. Steps are optimizer steps, for any
     `gradient_accumulation_steps`; the gradients of a step that the fp16 scaler skips are ignored.
     Checkpoints hold the adapter and, until the last step, its training state;

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from adalora_core.training.run_end import RunReport
 
 
+TUNER = "_adalora_tuner"
+"""Attribute of a module with injected adapters that is attached: its tuner."""
+
+
 @runtime_checkable
 class Tuner(Protocol):
-    """The tuner of an `AdaLoraModel`, or of an attached model of PEFT."""
+    """The tuner of an `AdaLoraModel`, of an attached model of PEFT or of an attached module."""
 
     penalty_per_step: PenaltyPerStep
     active_adapters: list[str]
@@ -56,9 +60,10 @@ def tuner_of(model: Any, purpose: str) -> Tuner:
     """Return the tuner of `model`, wrapped or not.
 
     Raises:
-        TypeError: `model` is neither an `AdaLoraModel` nor an attached model of PEFT.
+        TypeError: `model` is neither an `AdaLoraModel` nor attached.
     """
-    tuner = getattr(unwrapped(model), "base_model", None)
+    inner = unwrapped(model)
+    tuner = getattr(inner, "__dict__", {}).get(TUNER) or getattr(inner, "base_model", None)
     if not isinstance(tuner, Tuner):
         raise TypeError(
             f"{purpose}: expected a model of adalora_core.get_peft_model, or one of PEFT after "

@@ -31,7 +31,7 @@ EXAMPLES = {
     f"{page.relative_to(ROOT)}:{block.line}": block for page in PAGES for block in examples_of(page)
 }
 # The contract is tested on machines without torch too; training examples cannot run there.
-TRAINS = re.compile(r"import torch|import peft|from peft|adalora_core\.integrations")
+TRAINS = re.compile(r"import torch|import peft|from peft|adalora_core\.(integrations|peft)")
 RUNNABLE = [
     place for place, block in EXAMPLES.items() if HAS_TORCH or not TRAINS.search(block.content)
 ]
@@ -50,7 +50,7 @@ def test_readme_has_a_validation_and_a_training_example_of_15_lines_each():
 def uninstalled():
     """Take the bridge to PEFT off again, which an example may have installed by an import."""
     yield
-    if sys.modules.pop("adalora_core.integrations.peft.auto", None):
+    if sys.modules.pop("adalora_core.peft", None):
         sys.modules["adalora_core.integrations.peft"].uninstall()
 
 

@@ -25,10 +25,14 @@ from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 
 from adalora_core.errors import RunError
 from adalora_core.integrations.peft import attach, detach, install, is_attached, uninstall
-from adalora_core.integrations.peft.versions import UnsupportedPeftError, require_supported_peft
+from adalora_core.integrations.peft.versions import (
+    TRIED,
+    UnsupportedPeftError,
+    require_supported_peft,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 CLASSES = [peft.PeftModel, AdaLoraModel, AdaLoraLayer, SVDLinear]
@@ -207,10 +211,44 @@ class TestInstall:
         assert not list(tmp_path.glob("adalora_state.*"))
 
 
-def test_unsupported_release_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = "adalora_core.integrations.peft.versions.version"
-    monkeypatch.setattr(module, lambda _: "0.22.1")
-    with pytest.raises(
-        UnsupportedPeftError, match=r"PEFT 0\.22\.1 is not supported, only 0\.21\.x"
-    ):
-        require_supported_peft()
+class TestRelease:
+    @pytest.fixture
+    def release(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+        module = "adalora_core.integrations.peft.versions.version"
+        return lambda number: monkeypatch.setattr(module, lambda _: number)
+
+    def test_one_that_was_tried_is_taken_quietly(self, release: Callable[[str], None]) -> None:
+        for number, _ in TRIED:
+            release(number)
+            require_supported_peft()
+
+    @pytest.mark.parametrize("number", ["0.22.1", "1.0.0", "0.30.0.dev0"])
+    def test_newer_one_is_tried_with_a_warning(
+        self, number: str, release: Callable[[str], None]
+    ) -> None:
+        release(number)
+        with pytest.warns(UserWarning, match=rf"PEFT {number} is newer than .* the bridge is used"):
+            require_supported_peft()
+
+    def test_newer_one_without_what_the_bridge_replaces_is_refused_by_name(
+        self, release: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        release("0.22.1")
+        monkeypatch.delattr(AdaLoraModel, "resize_modules_by_rank_pattern")
+
+        def load_adapter(self: Any, source: Any, adapter_name: str, is_trainable: bool) -> None:
+            pass
+
+        monkeypatch.setattr(peft.PeftModel, "load_adapter", load_adapter)
+        with pytest.raises(
+            UnsupportedPeftError,
+            match=r"PEFT 0\.22\.1 lacks what the bridge replaces: "
+            r"peft\.PeftModel\.load_adapter\(model_id\), "
+            r"peft\.tuners\.adalora\.model\.AdaLoraModel\.resize_modules_by_rank_pattern;",
+        ):
+            require_supported_peft()
+
+    def test_older_one_is_refused_by_name(self, release: Callable[[str], None]) -> None:
+        release("0.17.1")
+        with pytest.raises(UnsupportedPeftError, match=r"PEFT 0\.17\.1 is older than 0\.18\.1"):
+            require_supported_peft()

@@ -1,8 +1,8 @@
 """Run PEFT's AdaLoRA models with the ops and the allocator of this package, without PEFT's faults.
 
-`attach(model)` bridges one model that PEFT has made, `install()` all models that PEFT makes
-afterwards. Classes, parameter names, files and methods stay PEFT's; `detach` and `uninstall` undo
-the bridge.
+`attach(model)` bridges one model that PEFT has made, or a module that PEFT has injected adapters
+into; `install()` bridges all models that PEFT makes afterwards. Classes, parameter names, files and
+methods stay PEFT's; `detach` and `uninstall` undo the bridge.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from peft.utils import ModulesToSaveWrapper
 
 from adalora_core.contract.rules.runs import SELECTION_MATCHES_NOTHING
 from adalora_core.expressions.matching import Matcher, Method
+from adalora_core.integrations.peft.allocator import show_averages
 from adalora_core.integrations.peft.layers import adalora_layers, set_rank
 from adalora_core.rank_pattern import module_path
 from adalora_core.training.adapter import Adapter
@@ -33,6 +34,7 @@ class BridgeState:
         penalty_per_step: decides which forwards of an optimizer step add the penalty.
         division: checks whether the model is divided over processes in a way that trains wrongly.
         stale: names of adapters whose configuration does not show the newest allocation yet.
+        is_saving: whether `save_pretrained` writes files, which hold what the model computes.
     """
 
     def __init__(self) -> None:
@@ -41,6 +43,7 @@ class BridgeState:
         self.penalty_per_step = PenaltyPerStep()
         self.division = DivisionCheck()
         self.stale: set[str] = set()
+        self.is_saving = False
 
 
 def state_of(tuner: Any) -> BridgeState:
@@ -56,7 +59,9 @@ def remove_state(tuner: Any) -> None:
 
 def configs_of(tuner: Any) -> dict[str, Any]:
     """Return PEFT's configurations as stored, without an update."""
-    return tuner.__dict__["peft_config"]  # type: ignore[no-any-return]
+    # PEFT uses the dictionary of a base model that brings one along.
+    configs: dict[str, Any] = vars(tuner).get("peft_config") or tuner.model.peft_config
+    return configs
 
 
 def sync_patterns(tuner: Any) -> None:
@@ -83,6 +88,7 @@ def adapter_of(tuner: Any, name: str) -> Adapter:
                 adapter.add_layer(path, layer, rows if len(rows) == rank else list(range(rank)))
         if adapter.is_trainable:
             adapter.start_allocation()
+            show_averages(tuner, adapter)
         state.adapters[name] = adapter
     adapter.follow_config()
     return adapter

@@ -2,53 +2,51 @@
 
 from __future__ import annotations
 
-import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-from peft import PeftModel
+from peft import AdaLoraConfig, PeftModel
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner
+from torch import nn
 
-from adalora_core.integrations.peft.adapters import (
-    configs_of,
-    remove_state,
-    report_unmatched,
-    state_of,
+from adalora_core.integrations.peft.adapters import configs_of, report_unmatched, state_of
+from adalora_core.integrations.peft.allocator import refuse_changed_allocator
+from adalora_core.integrations.peft.building import (
+    BuiltConfigOverrides,
+    BuiltModelOverrides,
+    BuiltTunerOverrides,
+    built,
+    register,
 )
+from adalora_core.integrations.peft.handing_back import hand_back
+from adalora_core.integrations.peft.injected import (
+    InjectedOverrides,
+    InjectedTunerOverrides,
+    serve,
+    stop_serving,
+    tuner_inside,
+)
+from adalora_core.integrations.peft.instances import Attached, override, restore
 from adalora_core.integrations.peft.layers import (
     OVERRIDES,
     ConvolutionOverrides,
     LayerOverrides,
     LinearOverrides,
     adalora_layers,
-    clear_initial_ranks,
     store_initial_rank,
 )
 from adalora_core.integrations.peft.model import ModelOverrides, PlainModelOverrides, is_adalora
 from adalora_core.integrations.peft.tuner import TunerOverrides
+from adalora_core.integrations.tuners import TUNER
 from adalora_core.training.run.forwards import refuse_adapted
 
-if TYPE_CHECKING:
-    from torch import nn
-
-_peft_init: Any = AdaLoraModel.__init__
-_built: weakref.WeakSet[Any] = weakref.WeakSet()
-"""Tuners that PEFT built after `install()`."""
-
-
-class _BuiltTunerOverrides(TunerOverrides):
-    """Methods of the tuner after `install()`."""
-
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        refuse_adapted(args[0] if args else kwargs["model"])
-        _peft_init(self, *args, **kwargs)
-        _built.add(self)
-
+Module = TypeVar("Module", bound=nn.Module)
 
 _INSTALLED: dict[type, type] = {
-    PeftModel: PlainModelOverrides,
-    AdaLoraModel: _BuiltTunerOverrides,
+    AdaLoraConfig: BuiltConfigOverrides,
+    PeftModel: BuiltModelOverrides,
+    AdaLoraModel: BuiltTunerOverrides,
     AdaLoraLayer: LayerOverrides,
     **OVERRIDES,
 }
@@ -80,24 +78,32 @@ def uninstall() -> None:
             delattr(target, name)
         else:
             setattr(target, name, member)
-    for tuner in list(_built):
+    for tuner in list(built):
         if not is_attached_tuner(tuner):
-            _restore_peft(tuner)
-    _built.clear()
+            hand_back(tuner)
+    built.clear()
 
 
-def attach(model: PeftModel) -> PeftModel:
+def attach(model: Module) -> Module:
     """Give a model of PEFT the ops and the allocator of this package, in place.
 
     The model stays an instance of its classes, with the same parameters, names, files and methods,
-    and keeps its state. It also gets the methods `finalize()`, `orthogonality_penalty()` and
-    `compact(optimizer)`. A second call changes nothing.
+    and keeps its state. It also gets the methods `finalize()`, `orthogonality_penalty()`,
+    `run_report()` and `compact(optimizer)`. A second call changes nothing.
+
+    A module into which `peft.inject_adapter_in_model`, or `add_adapter` of transformers, diffusers
+    or sentence-transformers, has put adapters also gets `update_and_allocate(step)`, and
+    `load_training_state(folder)` for what `save_pretrained` leaves beside an unfinished run.
+
+    Args:
+        model: a `PeftModel`, or a module that contains one or has injected adapters.
 
     Returns:
         `model`.
 
     Raises:
-        TypeError: `model` is not a `PeftModel` with AdaLoRA adapters.
+        TypeError: `model` has no AdaLoRA adapters of PEFT, or several models with such adapters.
+        RunError: its base model is adapted twice, or its `rankallocator` is not PEFT's own.
 
     Example:
         >>> import peft, torch
@@ -108,27 +114,55 @@ def attach(model: PeftModel) -> PeftModel:
         >>> isinstance(model, peft.PeftModel), type(model).__name__
         (True, 'PeftModel')
     """
-    if not is_adalora(model):
-        raise TypeError(
-            "attach: expected a peft.PeftModel with AdaLoRA adapters, got "
-            f"{type(getattr(model, 'base_model', model)).__name__}"
-        )
-    tuner: Any = model.base_model
-    if is_attached_tuner(tuner):
+    if is_attached(model):
         return model
-    _refuse_nested(tuner)
+    if is_adalora(model):
+        _attach_model(model)
+        return model
+    inside = _models_inside(model)
+    tuner = tuner_inside(model) if not inside else None
+    if len(inside) == 1:
+        attach(inside[0])
+        vars(model)[TUNER] = inside[0].base_model
+        override(model, InjectedOverrides)
+    elif tuner is not None:
+        _attach_tuner(tuner, InjectedTunerOverrides)
+        serve(model, tuner)
+    else:
+        raise TypeError(
+            "attach: expected a peft.PeftModel with AdaLoRA adapters, or a module that PEFT has "
+            f"injected them into, got {type(getattr(model, 'base_model', model)).__name__}"
+        )
+    return model
+
+
+def _models_inside(module: Any) -> list[Any]:
+    return (
+        [each for each in module.modules() if is_adalora(each)]
+        if isinstance(module, nn.Module)
+        else []
+    )
+
+
+def _attach_model(model: Any) -> None:
+    _attach_tuner(model.base_model, TunerOverrides)
     plain = type(model).forward is PeftModel.forward
-    _override(model, PlainModelOverrides if plain else ModelOverrides)
-    _override(tuner, TunerOverrides)
+    override(model, PlainModelOverrides if plain else ModelOverrides)
+    register(model)
+
+
+def _attach_tuner(tuner: Any, overrides: type) -> None:
+    _refuse_nested(tuner)
+    refuse_changed_allocator(tuner, "attach")
+    override(tuner, overrides)
     configs = configs_of(tuner)
     for _, layer in list(adalora_layers(tuner.model)):
-        _override(layer, _ATTACHED.get(OVERRIDES.get(type(layer)), LayerOverrides))
+        override(layer, _ATTACHED.get(OVERRIDES.get(type(layer)), LayerOverrides))
         for name in layer.lora_A:
             layer.ranknum[name].requires_grad_(False).fill_(configs[name].init_r)
             store_initial_rank(layer, name, configs[name].init_r)
     state_of(tuner)
     report_unmatched(tuner)
-    return model
 
 
 def _refuse_nested(tuner: Any) -> None:
@@ -141,37 +175,42 @@ def _refuse_nested(tuner: Any) -> None:
             refuse_adapted(module)
 
 
-def detach(model: PeftModel) -> PeftModel:
+def detach(model: Module) -> Module:
     """Undo `attach`: PEFT's methods act on the model again, in its present state.
 
+    Triplets that `compact` has cut out come back as zeros, in the optimizer too, since PEFT's
+    methods need parameters of `init_r` triplets.
+
     Raises:
-        TypeError: `model` is not a `PeftModel` with AdaLoRA adapters.
+        TypeError: `model` has no AdaLoRA adapters of PEFT, or is a module that was not attached.
     """
-    if not is_adalora(model):
+    tuner = _tuner_of(model)
+    if tuner is None:
         raise TypeError(f"detach: expected a model that was attached, got {type(model).__name__}")
-    tuner: Any = model.base_model
     if is_attached_tuner(tuner):
-        _restore_peft(tuner)
-        modules: list[Any] = [model, tuner, *(layer for _, layer in adalora_layers(tuner.model))]
-        for module in modules:
-            if isinstance(module, _Attached):
-                _set_class(module, type(module).wrapped)
+        hand_back(tuner)
+        inside = [tuner.model, *(layer for _, layer in adalora_layers(tuner.model))]
+        if not is_adalora(model):
+            inside += _models_inside(model)
+            stop_serving(model)
+        for module in (model, tuner, *inside):
+            restore(module)
     return model
 
 
 def is_attached(model: Any) -> bool:
     """Return whether `model` is attached."""
-    return is_adalora(model) and is_attached_tuner(model.base_model)
+    return is_attached_tuner(_tuner_of(model))
+
+
+def _tuner_of(model: Any) -> Any:
+    """Return the tuner of a model of PEFT or of an attached module, else None."""
+    return model.base_model if is_adalora(model) else getattr(model, "__dict__", {}).get(TUNER)
 
 
 def is_attached_tuner(tuner: Any) -> bool:
     """Return whether `tuner` is the tuner of an attached model."""
-    return isinstance(tuner, _Attached)
-
-
-def _restore_peft(tuner: Any) -> None:
-    remove_state(tuner)
-    clear_initial_ranks(tuner.model)
+    return isinstance(tuner, Attached)
 
 
 def _methods_of(overrides: type) -> dict[str, Any]:
@@ -181,12 +220,9 @@ def _methods_of(overrides: type) -> dict[str, Any]:
         members |= {
             name: each
             for name, each in vars(cls).items()
-            if callable(each) or isinstance(each, property)
+            if callable(each) or isinstance(each, (property, classmethod))
         }
     return members
-
-
-# --- classes of single instances ------------------------------------------------------------------
 
 
 class _AttachedLinearOverrides(LinearOverrides, LayerOverrides):
@@ -201,43 +237,3 @@ _ATTACHED: dict[type | None, type] = {
     LinearOverrides: _AttachedLinearOverrides,
     ConvolutionOverrides: _AttachedConvolutionOverrides,
 }
-
-
-class _Attached:
-    """Base of the classes that `attach` makes.
-
-    Attributes:
-        wrapped: PEFT's class.
-    """
-
-    wrapped: type
-
-
-_classes: dict[tuple[type, type], type] = {}
-
-
-def _override(module: nn.Module, overrides: type) -> None:
-    _set_class(module, _attached_class(type(module), overrides))
-
-
-def _set_class(module: Any, cls: type) -> None:
-    module.__class__ = cls
-
-
-def _attached_class(cls: type, overrides: type) -> type:
-    if (cls, overrides) not in _classes:
-        namespace = {
-            "wrapped": cls,
-            "__doc__": cls.__doc__,
-            "__module__": cls.__module__,
-            "__qualname__": cls.__qualname__,
-            # Pickle finds classes by name, and this one is not in its module: build it again.
-            "__reduce_ex__": lambda self, _: (_rebuild, (cls, overrides), self.__dict__),
-        }
-        _classes[cls, overrides] = type(cls.__name__, (overrides, _Attached, cls), namespace)
-    return _classes[cls, overrides]
-
-
-def _rebuild(cls: type, overrides: type) -> Any:
-    made: Any = _attached_class(cls, overrides)
-    return made.__new__(made)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft.tuners.adalora import bnb
-from peft.tuners.adalora.gptq import SVDQuantLinear
-from peft.tuners.adalora.layer import AdaLoraLayer, SVDConv2d, SVDLinear
+from peft.tuners.adalora import bnb, gptq
+from peft.tuners.adalora import layer as dense
+from peft.tuners.adalora.layer import AdaLoraLayer
 from torch import nn
 
 from adalora_core.adapter_spec import scale_of
@@ -66,11 +66,16 @@ class ConvolutionOverrides:
 
 
 def _known_layers() -> dict[type, type]:
-    """Return the overrides of each layer class of PEFT; some exist only with bitsandbytes."""
-    names = ("SVDLinear8bitLt", "SVDLinear4bit")
-    quantised = [getattr(bnb, name) for name in names if hasattr(bnb, name)]
-    linear = dict.fromkeys([SVDLinear, SVDQuantLinear, *quantised], LinearOverrides)
-    return {**linear, SVDConv2d: ConvolutionOverrides}
+    """Return the overrides of each layer class of PEFT.
+
+    Some classes exist only with bitsandbytes, and convolutions only since PEFT 0.20.
+    """
+    names = ("SVDLinear", "SVDQuantLinear", "SVDLinear8bitLt", "SVDLinear4bit")
+    classes = [getattr(each, name, None) for each in (dense, gptq, bnb) for name in names]
+    found: dict[type, type] = dict.fromkeys(filter(None, classes), LinearOverrides)
+    if hasattr(dense, "SVDConv2d"):
+        found[dense.SVDConv2d] = ConvolutionOverrides
+    return found
 
 
 OVERRIDES: dict[type, type] = _known_layers()

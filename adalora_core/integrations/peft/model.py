@@ -95,7 +95,8 @@ class ModelOverrides:
             with warnings.catch_warnings():
                 # PEFT mistakes the empty tensors of a module at rank 0 for a failed gather.
                 warnings.filterwarnings("ignore", ".*LoRA tensor.* have invalid shape")
-                _peft_save(*call.args, **call.kwargs)
+                with self.base_model.saving():
+                    _peft_save(*call.args, **call.kwargs)
             trained = {each.name: each for each in trained_adapters(self.base_model)}
             for adapter in trained.values():
                 # PEFT has put the pattern of the file into the configuration.
@@ -103,7 +104,7 @@ class ModelOverrides:
             resumable = {} if is_checkpoint is False else trained
             for name, folder in folders.items():
                 if writes:
-                    _commit(staging / folder.relative_to(target), folder, resumable.get(name))
+                    commit_save(staging / folder.relative_to(target), folder, resumable.get(name))
                 elif is_divided and name in resumable:
                     _state_of(resumable[name], b"", b"{}")  # takes part in gathering
 
@@ -128,7 +129,7 @@ class ModelOverrides:
         folder = Path(str(model_id))
         existing = configs_of(tuner).get(adapter_name)
         learns = is_trainable or (existing is not None and not existing.inference_mode)
-        saved, state = _checked_save(folder, existing, with_state=learns)
+        saved, state = checked_save(folder, existing, with_state=learns)
         with _unchanged_on_error(self, adapter_name, saved):
             if existing is not None and saved is not None:
                 # PEFT reads the configuration only for a new adapter.
@@ -139,7 +140,7 @@ class ModelOverrides:
             if learns:
                 judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
             if state is not None:
-                _resume(tuner, adapter_name, state)
+                resume(tuner, adapter_name, state)
         return result
 
 
@@ -182,7 +183,7 @@ def _staging(target: Path) -> Iterator[Path]:
             write_file(target / card.name, card.read_bytes())
 
 
-def _commit(staging: Path, target: Path, adapter: Adapter | None) -> None:
+def commit_save(staging: Path, target: Path, adapter: Adapter | None) -> None:
     """Replace the save in `target` by what PEFT has written into `staging`."""
     path = weights_in(staging)
     if path is None:
@@ -198,12 +199,15 @@ def _state_of(adapter: Adapter, weights: bytes, config: bytes) -> bytes | None:
     return encode_state(adapter, adapter.rank_pattern(live=True), weights, config)
 
 
-def _checked_save(
+def checked_save(
     folder: Path, existing: Any, *, with_state: bool
 ) -> tuple[SavedAdapter | None, TrainingState | None]:
     """Return the adapter in `folder` and its training state after all checks that need no model.
 
     Both are None without weights in `folder`: PEFT looks for them on a hub.
+
+    Raises:
+        CheckpointError: the folder is damaged, or its state is of another run than `existing`.
     """
     state = read_state(folder) if with_state else None
     if weights_in(folder) is None:
@@ -266,7 +270,8 @@ def _unchanged_on_error(model: Any, name: str, saved: SavedAdapter | None) -> It
         ) from error
 
 
-def _resume(tuner: Any, name: str, state: TrainingState) -> None:
+def resume(tuner: Any, name: str, state: TrainingState) -> None:
+    """Continue the run of `state` with the adapter `name`."""
     resize_adapter(tuner, name, state.positions)
     adapter = adapter_of(tuner, name)
     with torch.no_grad():

@@ -18,6 +18,8 @@ from adalora_core.integrations.peft.adapters import (
     sync_patterns,
     trained_adapters,
 )
+from adalora_core.integrations.peft.allocator import follow_reset, refuse_changed_allocator
+from adalora_core.integrations.peft.handing_back import remember_optimizer
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.training.adapter_file.folder import TENSOR_PREFIX
@@ -55,10 +57,7 @@ class TunerOverrides:
     @property
     def peft_config(self) -> dict[str, Any]:
         """The configurations, with updated rank patterns."""
-        try:
-            configs = configs_of(self)
-        except KeyError:
-            raise AttributeError("peft_config") from None
+        configs = configs_of(self)
         sync_patterns(self)
         return configs
 
@@ -94,6 +93,9 @@ class TunerOverrides:
         adapters = trained_adapters(self)
         if not adapters:
             raise nothing_trainable("update_and_allocate", self.active_adapters)
+        refuse_changed_allocator(self, "update_and_allocate")
+        for adapter in adapters:
+            follow_reset(self, adapter)
         state_of(self).division.refuse_unsupported(adapters, "update_and_allocate")
         reports = allocate_all(self, adapters, global_step)
         state_of(self).stale |= {
@@ -144,7 +146,19 @@ class TunerOverrides:
 
     def compact(self: Any, optimizer: torch.optim.Optimizer) -> CompactionReport:
         """Cut dropped triplets out of parameters and optimizer; see `AdaLoraModel.compact`."""
-        return compact(self, optimizer)
+        report = compact(self, optimizer)
+        remember_optimizer(self, optimizer)
+        return report
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """Let state dictionaries meanwhile hold what the model computes, for a file."""
+        state = state_of(self)
+        state.is_saving = True
+        try:
+            yield
+        finally:
+            state.is_saving = False
 
     # --- files: PEFT calls these between its tensors and its configuration ------------------------
 
@@ -160,20 +174,28 @@ class TunerOverrides:
         state_dict: dict[str, torch.Tensor],
         adapter_name: str,
     ) -> dict[str, torch.Tensor]:
-        """Cut dropped triplets out of `state_dict`, and update the pattern of the configuration.
+        """Cut dropped triplets out of `state_dict`.
 
-        Both describe what the model computes: a dropped triplet whose singular value is not zero
-        any more is kept.
+        A file also gets the pattern, and both describe what the model computes: a dropped triplet
+        whose singular value is not zero any more is kept. A state dictionary that a script reads
+        has the triplets of the configuration, as in PEFT, and changes nothing.
         """
         del rank_pattern  # PEFT has also cut the adapter's name out of module names
         adapter = adapter_of(self, adapter_name)
-        pattern = adapter.rank_pattern(live=True)
-        adapter.config.rank_pattern = pattern
+        is_file = state_of(self).is_saving
+        pattern = adapter.rank_pattern(live=is_file)
+        if is_file:
+            adapter.config.rank_pattern = pattern
+        else:
+            adapter.sync_pattern()
         if pattern is None:
             return state_dict
+        # Modules with injected adapters have no prefix.
+        is_model = all(key.startswith(TENSOR_PREFIX) for key in state_dict)
+        prefix = TENSOR_PREFIX if is_model else ""
         for path in adapter.layers:
             rows = adapter.rows_in(pattern, path)
-            keys = {factor: f"{TENSOR_PREFIX}{path}.{factor}.{adapter_name}" for factor in FACTORS}
+            keys = {factor: f"{prefix}{path}.{factor}.{adapter_name}" for factor in FACTORS}
             cut = keep_rows({factor: state_dict[key] for factor, key in keys.items()}, rows)
             state_dict |= {keys[factor]: values for factor, values in cut.items()}
         return state_dict

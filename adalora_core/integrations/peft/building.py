@@ -1,0 +1,124 @@
+"""Override how PEFT builds and loads AdaLoRA models, while the bridge is installed."""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import peft
+from peft import PeftModel
+from peft.tuners.adalora.layer import AdaLoraLayer
+from peft.tuners.adalora.model import AdaLoraModel
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+
+from adalora_core.integrations.peft.adapters import configs_of
+from adalora_core.integrations.peft.layers import adalora_layers
+from adalora_core.integrations.peft.model import PlainModelOverrides, is_adalora
+from adalora_core.integrations.peft.tuner import TunerOverrides
+from adalora_core.training.run.forwards import refuse_adapted
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_peft_check: Any = peft.AdaLoraConfig.__post_init__
+_peft_init: Any = AdaLoraModel.__init__
+_peft_model_init: Any = PeftModel.__init__
+_peft_from_pretrained: Any = PeftModel.from_pretrained.__func__  # type: ignore[attr-defined]
+_TUNER_SIGNATURE = inspect.signature(_peft_init)
+_SIGNATURE = inspect.signature(_peft_from_pretrained)
+
+built: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Tuners that PEFT built after `install()`."""
+
+_models: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Any]] = weakref.WeakKeyDictionary()
+"""The model around each base model."""
+
+_loaded: ContextVar[str | None] = ContextVar("_loaded", default=None)
+"""The adapter that `PeftModel.from_pretrained` loads now."""
+
+
+class BuiltConfigOverrides:
+    """Methods of PEFT's `AdaLoraConfig` after `install()`."""
+
+    def __post_init__(self: Any) -> None:
+        """Check as PEFT does, but accept an adapter for inference without a `total_step`.
+
+        Releases of PEFT before 0.15 have saved such adapters. To train one raises an error.
+        """
+        if self.total_step is not None or not self.inference_mode:
+            _peft_check(self)
+            return
+        self.total_step = self.tinit + self.tfinal + 1
+        try:
+            _peft_check(self)
+        finally:
+            self.total_step = None
+
+
+class BuiltTunerOverrides(TunerOverrides):
+    """Methods of the tuner after `install()`."""
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        given = _TUNER_SIGNATURE.bind(self, *args, **kwargs).arguments
+        if not _may_add(given["model"], given["config"]):
+            refuse_adapted(given["model"])
+        _peft_init(self, *args, **kwargs)
+        built.add(self)
+
+
+class BuiltModelOverrides(PlainModelOverrides):
+    """Methods of `PeftModel` after `install()`."""
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        _peft_model_init(self, *args, **kwargs)
+        register(self)
+
+    @classmethod
+    def from_pretrained(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load as PEFT does, and an adapter that is trained on the base model in place.
+
+        PEFT would replace the parameters of the adapter, which an optimizer holds, and freeze them.
+        Here the model that is trained gets the saved values and the training state beside them, and
+        is returned. The adapter stays trainable.
+        """
+        given = _SIGNATURE.bind(cls, *args, **kwargs).arguments
+        given.pop("cls")
+        name = given.setdefault("adapter_name", "default")
+        around = _models.get(given["model"], lambda: None)()
+        if around is not None and _is_trained(around, name):
+            del given["model"]
+            given.pop("config", None)
+            around.load_adapter(**given.pop("kwargs", {}), **given)
+            return around
+        token = _loaded.set(name)
+        try:
+            return _peft_from_pretrained(cls, *args, **kwargs)
+        finally:
+            _loaded.reset(token)
+
+
+def register(model: Any) -> None:
+    """Remember `model` as the one around its base model."""
+    if is_adalora(model):
+        _models[model.base_model.model] = weakref.ref(model)
+
+
+def _is_trained(model: Any, name: str) -> bool:
+    config = configs_of(model.base_model).get(name)
+    # `unload()` takes the layers away and leaves the configuration.
+    has_layers = any(name in layer.lora_A for _, layer in adalora_layers(model.base_model.model))
+    return has_layers and config is not None and not config.inference_mode
+
+
+def _may_add(base: nn.Module, config: Any) -> bool:
+    """Return whether PEFT puts an adapter beside, or in the place of, adapters of AdaLoRA."""
+    configs = vars(base).get("peft_config") or {}
+    # A dictionary comes from a `PeftModel`, one configuration from `inject_adapter_in_model`.
+    expected = _loaded.get() in configs if isinstance(config, dict) else bool(configs)
+    return expected and all(
+        isinstance(each, AdaLoraLayer)
+        for each in base.modules()
+        if isinstance(each, BaseTunerLayer | BaseTuner)
+    )

@@ -1,0 +1,249 @@
+"""Serve adapters that PEFT injected into a module without a `PeftModel` around it."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import peft
+from peft.tuners.adalora.layer import RankAllocator
+from peft.tuners.adalora.model import AdaLoraModel
+from torch import nn
+
+from adalora_core.errors import CheckpointError
+from adalora_core.integrations.peft.adapters import sync_patterns, trained_adapters
+from adalora_core.integrations.peft.instances import override
+from adalora_core.integrations.peft.layers import adalora_layers
+from adalora_core.integrations.peft.model import checked_save, commit_save, resume
+from adalora_core.integrations.peft.tuner import (
+    TunerOverrides,
+    adapters_are_disabled,
+    refuse_unsupported,
+)
+from adalora_core.integrations.tuners import TUNER
+from adalora_core.sharding import are_sharded
+from adalora_core.training.penalty_per_step import add_penalty
+from adalora_core.training.run_end import judge_end
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+
+    from adalora_core.training.compaction import CompactionReport
+    from adalora_core.training.run_end import RunReport
+
+
+class InjectedTunerOverrides(TunerOverrides):
+    """Methods of a tuner that `attach` makes for injected adapters."""
+
+    @property
+    def training(self: Any) -> bool:
+        """Whether the module is in training mode: nobody calls `train()` of the tuner."""
+        return bool(self.model.training)
+
+    @training.setter
+    def training(self, _: bool) -> None:
+        pass
+
+    @property
+    def active_adapters(self: Any) -> list[str]:
+        """The active adapters of the layers: libraries activate adapters there."""
+        _, layer = next(adalora_layers(self.model))
+        return list(layer.active_adapters)
+
+
+class InjectedOverrides:
+    """Methods of a module that contains injected adapters, after `attach`."""
+
+    def update_and_allocate(self, global_step: int) -> None:
+        """Call the allocator after the 0-based optimizer step `global_step`."""
+        vars(self)[TUNER].update_and_allocate(global_step)
+
+    def orthogonality_penalty(self) -> torch.Tensor:
+        """Return the weighted penalty that training adds to `outputs.loss`."""
+        penalty: torch.Tensor = vars(self)[TUNER].orthogonality_penalty()
+        return penalty
+
+    def run_report(self) -> RunReport:
+        """Return what the run of the trained adapter was; waits for a GPU."""
+        report: RunReport = vars(self)[TUNER].run_report()
+        return report
+
+    def finalize(self) -> None:
+        """Enforce the target budget; call it after training."""
+        vars(self)[TUNER].finalize()
+
+    def compact(self, optimizer: torch.optim.Optimizer) -> CompactionReport:
+        """Cut dropped triplets out of parameters and optimizer; see `AdaLoraModel.compact`."""
+        report: CompactionReport = vars(self)[TUNER].compact(optimizer)
+        return report
+
+    def load_training_state(self, folder: str | Path) -> None:
+        """Continue the run that `save_pretrained` has saved in `folder`.
+
+        Raises:
+            CheckpointError: there is no training state, or the one of another run; nothing was
+                changed.
+        """
+        tuner = vars(self)[TUNER]
+        for adapter in trained_adapters(tuner):
+            _, state = checked_save(Path(folder), adapter.config, with_state=True)
+            if state is None:
+                raise CheckpointError(f"{str(folder)!r} holds no training state")
+            resume(tuner, adapter.name, state)
+
+
+class RootOverrides(InjectedOverrides):
+    """Methods of the module that PEFT injected adapters into, after `attach`."""
+
+    @property
+    def peft_config(self) -> dict[str, Any]:
+        """The configurations, with updated rank patterns."""
+        if TUNER in vars(self):
+            sync_patterns(vars(self)[TUNER])
+        if "peft_config" not in vars(self):
+            raise AttributeError("peft_config")
+        configs: dict[str, Any] = vars(self)["peft_config"]
+        return configs
+
+    @peft_config.setter
+    def peft_config(self, value: dict[str, Any]) -> None:
+        vars(self)["peft_config"] = value
+
+    @peft_config.deleter
+    def peft_config(self) -> None:
+        del vars(self)["peft_config"]
+
+    def resize_modules_by_rank_pattern(self, *args: Any) -> None:
+        """Resize the modules to the ranks of a file, as PEFT's tuner does."""
+        vars(self)[TUNER].resize_modules_by_rank_pattern(*args)
+
+    def resize_state_dict_by_rank_pattern(self, *args: Any) -> Any:
+        """Cut dropped triplets out of a state dictionary, as PEFT's tuner does."""
+        return vars(self)[TUNER].resize_state_dict_by_rank_pattern(*args)
+
+
+class PretrainedOverrides(RootOverrides):
+    """The same for a module with a `save_pretrained`, such as a model of transformers."""
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+        """Save as the library does, and add the training state while a run is unfinished.
+
+        Libraries that save whole models and not adapters get no training state.
+        `save_training_state=True` marks a checkpoint of an unfinished run, and `False` leaves the
+        state out.
+        """
+        tuner = vars(self)[TUNER]
+        is_checkpoint = kwargs.pop("save_training_state", None)
+        adapters = trained_adapters(tuner)
+        for adapter in adapters:
+            judge_end(adapter, "saved", is_checkpoint=is_checkpoint is True)
+        with _patterns_of_files(tuner):
+            parent: Any = super()
+            result = parent.save_pretrained(save_directory, *args, **kwargs)
+        writes = kwargs.get("is_main_process", True) and is_checkpoint is not False
+        if writes and not are_sharded(tuner.parameters()):
+            for adapter in adapters:
+                commit_save(Path(save_directory), Path(save_directory), adapter)
+        return result
+
+
+class DiffusersOverrides(PretrainedOverrides):
+    """The same for a module with a `save_lora_adapter`, a model of diffusers."""
+
+    def save_lora_adapter(self, *args: Any, **kwargs: Any) -> Any:
+        """Save as diffusers does; the file holds what the model computes."""
+        for adapter in trained_adapters(vars(self)[TUNER]):
+            judge_end(adapter, "saved", is_checkpoint=False)
+        with _patterns_of_files(vars(self)[TUNER]):
+            parent: Any = super()
+            return parent.save_lora_adapter(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _patterns_of_files(tuner: Any) -> Iterator[None]:
+    """Let the configurations show what the model computes, as files have to."""
+    adapters = trained_adapters(tuner)
+    for adapter in adapters:
+        adapter.config.rank_pattern = adapter.rank_pattern(live=True)
+    try:
+        with tuner.saving():
+            yield
+    finally:
+        for adapter in adapters:
+            adapter.sync_pattern()
+
+
+def tuner_inside(module: Any) -> Any:
+    """Return a tuner around the part of `module` that PEFT injected AdaLoRA adapters into.
+
+    Returns:
+        The tuner, whose methods are PEFT's; None if there is no such part, or more than one.
+    """
+    roots = [
+        each
+        for each in (module.modules() if isinstance(module, nn.Module) else ())
+        if next(adalora_layers(each), None)
+        and any(
+            isinstance(config, peft.AdaLoraConfig)
+            for config in (vars(each).get("peft_config") or {}).values()
+        )
+    ]
+    return _tuner_around(roots[0]) if len(roots) == 1 else None
+
+
+def _tuner_around(root: nn.Module) -> Any:
+    # The constructor of PEFT would inject the adapters once more.
+    tuner: Any = AdaLoraModel.__new__(AdaLoraModel)
+    nn.Module.__init__(tuner)
+    tuner.model = root
+    configs = vars(root)["peft_config"]
+    tuner.peft_config = configs
+    tuner.targeted_module_names = [path for path, _ in adalora_layers(root)]
+    for name, config in configs.items():
+        if not config.inference_mode:
+            tuner.trainable_adapter_name = name
+            tuner.rankallocator = RankAllocator(root, config, name)
+    return tuner
+
+
+def serve(module: Any, tuner: Any) -> None:
+    """Give `module` the methods of its attached `tuner`, and let its losses contain the penalty."""
+    root = tuner.model
+    for each in {id(each): each for each in (root, module)}.values():
+        # Past `nn.Module.__setattr__`: as a submodule the tuner would contain itself.
+        vars(each)[TUNER] = tuner
+        override(each, _overrides_of(each) if each is root else InjectedOverrides)
+    root.register_forward_pre_hook(_before_forward, with_kwargs=True)
+    root.register_forward_hook(_after_forward, with_kwargs=True)
+
+
+def stop_serving(module: Any) -> None:
+    """Undo `serve`, but for the classes."""
+    root = vars(module)[TUNER].model
+    for hooks, options in (
+        (root._forward_pre_hooks, root._forward_pre_hooks_with_kwargs),  # noqa: SLF001 - of torch
+        (root._forward_hooks, root._forward_hooks_with_kwargs),  # noqa: SLF001
+    ):
+        for key in [
+            key for key, each in hooks.items() if each in (_before_forward, _after_forward)
+        ]:
+            del hooks[key], options[key]
+    for each in (root, module):
+        vars(each).pop(TUNER, None)
+
+
+def _overrides_of(root: nn.Module) -> type:
+    if hasattr(root, "save_lora_adapter"):
+        return DiffusersOverrides
+    return PretrainedOverrides if hasattr(root, "save_pretrained") else RootOverrides
+
+
+def _before_forward(root: Any, args: Any, kwargs: Any) -> None:
+    refuse_unsupported(vars(root)[TUNER], [*args, *kwargs.values()])
+
+
+def _after_forward(root: Any, _args: Any, kwargs: Any, outputs: Any) -> Any:
+    return add_penalty(vars(root)[TUNER], outputs, kwargs, unless=adapters_are_disabled)

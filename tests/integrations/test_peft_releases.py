@@ -1,0 +1,52 @@
+"""The tests of the bridge with other releases of PEFT and transformers than the installed ones."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import pytest
+from peft_releases import ROOT, environment_of, requirements_of, run_tests
+
+from adalora_core.integrations.peft.versions import TRIED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CORE = [
+    f"tests/integrations/test_peft_{name}.py"
+    for name in ("bridge", "injected", "layers", "module", "reuse")
+]
+ALL = ["tests/integrations", "tests/defects"]
+INSTALLED = (version("peft"), version("transformers"))
+OTHERS = [pair for pair in TRIED if pair != INSTALLED]
+
+
+def test_installed_releases_are_among_those_that_are_tried() -> None:
+    assert INSTALLED in TRIED
+
+
+def test_core_tests_exist() -> None:
+    assert all((ROOT / path).is_file() for path in CORE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", [OTHERS[0], OTHERS[-1]], ids="-".join)
+def test_core_tests_pass_with_the_oldest_and_the_newest(
+    pair: tuple[str, str], tmp_path: Path
+) -> None:
+    printed = run_tests(environment_of(tmp_path, *requirements_of(pair)), *CORE)
+    # Here `add_adapter` of transformers accepts PEFT.
+    assert "would have shown an adapter that the library adds" not in printed
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("pair", OTHERS, ids="-".join)
+def test_all_tests_pass_with_each(pair: tuple[str, str], tmp_path: Path) -> None:
+    run_tests(environment_of(tmp_path, *requirements_of(pair)), *ALL)
+
+
+@pytest.mark.nightly
+def test_core_tests_pass_with_what_is_published_now(tmp_path: Path) -> None:
+    python = environment_of(tmp_path, "peft", "transformers")
+    run_tests(python, "-W", "ignore:adalora_core.integrations.peft. PEFT", *CORE)
