@@ -49,6 +49,12 @@ class Problem:
     related: tuple[tuple[Extent, str], ...] = ()
 
 
+def too_many_findings(most: int) -> Problem:
+    """Return the problem of a document with more findings than are shown."""
+    message = f"the document has more than {most} findings; the rest is not shown"
+    return Problem(LIMIT_EXCEEDED, message, offset=0)
+
+
 def duplicate_key(path: Path, key: str, extents: list[Extent]) -> Problem:
     """Return the problem of a key that appears at all of `extents`."""
     return Problem(
