@@ -105,7 +105,7 @@ def _slow_expressions(block: Block) -> Iterator[Problem]:
         value = block[field]
         for text in [value] if isinstance(value, str) else value or ():
             is_expression = isinstance(value, str) or field == "layers_pattern"
-            if is_expression and block.judge_regex(text).slow is not None:
+            if is_expression and block.expressions.judge(text).slow is not None:
                 yield Problem(
                     field,
                     f"{field} {text!r} repeats a repetition, which may take exponential time: it "

@@ -183,8 +183,9 @@ class _Reader:
 
     def _refuse_tag(self, tag: str, offset: int) -> None:
         message = f"the tag {tag!r} is refused by yaml.safe_load"
-        self._report(Problem(problems.UNKNOWN_TAG, message, self._path() or (), offset=offset))
-        if (path := self._path()) is not None:
+        path = self._path()
+        self._report(Problem(problems.UNKNOWN_TAG, message, path or (), offset=offset))
+        if path is not None:
             self._ambiguous.append(AmbiguousScalar("tag", path, tag))
 
     def _alias(self, event: Any) -> None:
@@ -304,8 +305,7 @@ class _Reader:
 
     def _path_to(self, key: Any) -> Path:
         steps = [
-            frame.key if isinstance(frame.value, dict) else len(frame.value)
-            for frame in self._stack
+            frame.key if type(frame.value) is dict else len(frame.value) for frame in self._stack
         ]
         if self._stack and isinstance(self._stack[-1].value, dict):
             steps[-1] = key
