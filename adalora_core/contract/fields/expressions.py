@@ -38,13 +38,12 @@ class Expressions:
 
         if len(pattern) <= self._longest < self._characters + len(pattern):
             return Judgement(too_large=f"all expressions have more than {self._longest} characters")
-        judgement = judge(pattern, self._longest, MOST_CLASSES)
+        judgement = judge(pattern, self._longest, MOST_CLASSES - self._classes)
+        if self._classes and judgement.classes > MOST_CLASSES - self._classes:
+            excess = f"all expressions have more than {MOST_CLASSES} character classes"
+            return Judgement(too_large=excess)
         if judgement.too_large is not None:
             return judgement
-        if self._classes + judgement.classes > MOST_CLASSES:
-            return Judgement(
-                too_large=f"all expressions have more than {MOST_CLASSES} character classes"
-            )
         self._characters += len(pattern)
         self._classes += judgement.classes
         return judgement

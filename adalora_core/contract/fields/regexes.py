@@ -55,7 +55,8 @@ def judge(pattern: str, longest: int, most_classes: int = 64) -> Judgement:
             operations = list(_walk(tree))
             classes = sum(operation is _constants.IN for operation, _ in operations)
             if classes > most_classes:
-                return Judgement(too_large=f"{classes} character classes, more than {most_classes}")
+                excess = f"{classes} character classes, more than {most_classes}"
+                return Judgement(too_large=excess, classes=classes)
             # The parser accepts what the compiler refuses: bad look-behind, too many repetitions.
             re.compile(pattern)
         except RecursionError:
