@@ -73,7 +73,7 @@ def _grouped(
 def _groups(names: list[str], most: int) -> dict[str, str]:
     """Return the label of the group of each name: the name itself if there are few."""
     size = ceil(len(names) / most)
-    labels = {}
+    labels: dict[str, str] = {}
     for start in range(0, len(names), size):
         group = names[start : start + size]
         label = group[0] if len(group) == 1 else f"{group[0]} to {group[-1]}"
