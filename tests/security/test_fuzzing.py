@@ -13,7 +13,15 @@ NIGHTLY_SECONDS = 600 / len(FORMATS)
 FEWEST = 20
 """Inputs of each format that even a slow machine handles."""
 
-FOUND = {}
+FOUND = {
+    "dots-in-settings-that-are-not-text": (
+        "pyproject",
+        {
+            "a.json": b'{"peft_type": "ADALORA"}',
+            "pyproject.toml": b"[tool.adalora]\n" + b"a." * 50_000 + b"\xff",
+        },
+    ),
+}
 """Inputs that once failed: `{name: (format, files)}`."""
 
 
