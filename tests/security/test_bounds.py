@@ -96,7 +96,7 @@ BEYOND = {
         layers_pattern=[f"(?i)[\\0-\\U0010ffff]{{{i}}}" for i in range(640)],
     ),
     "diagnostics.json": lambda: _config(**{f"k{i}": 1 for i in range(10 * LIMITS.diagnostics)}),
-    "diagnostics.yaml": lambda: _yaml("".join(f"k{i}: 1\n" for i in range(90_000))),
+    "diagnostics.yaml": lambda: _yaml("".join(f"k{i}: 1\n" for i in range(50_000))),
     "diagnostics-of-tags.yaml": lambda: _yaml("x:\n" + "- !x 1\n" * 100_000),
     "diagnostics-of-repeated-keys.json": lambda: (
         _config()[:-1] + "".join(f', "k{i}": 1, "k{i}": 2' for i in range(45_000)) + "}"
@@ -119,7 +119,7 @@ WITHIN = {
     "foreign-keys.json": lambda: json.dumps(
         {"method": "adalora", "total_step": 9} | {f"inix_r{i}": 1 for i in range(90_000)}
     ),
-    "blocks.yaml": lambda: "- {peft_type: ADALORA, init_r: 010}\n" * 20_000,
+    "blocks.yaml": lambda: "- {peft_type: ADALORA, init_r: 010}\n" * 12_000,
     "brackets.json": lambda: _config(revision="[" * 4_000_000),
     "comments.toml": lambda: _toml("#\n" * 1_500_000),
     "escapes.toml": lambda: _toml('revision = "' + "\\n" * 1_500_000 + '"\n'),
