@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from math import inf
+from typing import TYPE_CHECKING, Any
 
 from adalora_core.expressions.matching import Matcher
 
@@ -42,10 +45,11 @@ def ends_with(path: str, names: Collection[str]) -> bool:
         >>> ends_with("layers.0.q_proj", ["q_proj"]), ends_with("layers.0.my_q_proj", ["q_proj"])
         (True, False)
     """
-    return any(ending in names for ending in _endings(path))
+    return any(ending in names for ending in endings(path))
 
 
-def _endings(path: str) -> Iterator[str]:
+def endings(path: str) -> Iterator[str]:
+    """Yield a path and each part of it behind a dot, the longest first."""
     yield path
     while "." in path:
         path = path.partition(".")[2]
@@ -70,6 +74,75 @@ def matches(path: str, wanted: str | Collection[str], matcher: Matcher, setting:
     return ends_with(path, wanted)
 
 
+class NamesInside:
+    """Finds names, of one part or of several, anywhere in a path.
+
+    The cost does not grow with the number of names.
+
+    Example:
+        >>> list(NamesInside(["mlp", "0.mlp", "q"]).of("layers.0.mlp.up"))
+        ['0.mlp', 'mlp']
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._tree: dict[str | None, Any] = {}
+        for name in names:
+            node = self._tree
+            for part in name.split("."):
+                node = node.setdefault(part, {})
+            node[None] = name
+
+    def of(self, path: str) -> Iterator[str]:
+        """Yield the names that are whole parts of `path`."""
+        parts = path.split(".") if self._tree else []
+        for start in range(len(parts)):
+            node = self._tree
+            for part in parts[start:]:
+                if part not in node:
+                    break
+                node = node[part]
+                if None in node:
+                    yield node[None]
+
+
+class _Layers:
+    """Finds the layer of a path by the expressions of `layers_pattern`, the first one first."""
+
+    def __init__(self, patterns: Iterable[str], matcher: Matcher) -> None:
+        self._matcher = matcher
+        self._names: dict[str, int] = {}
+        self._expressions: list[tuple[int, str]] = []
+        for number, each in enumerate(dict.fromkeys(patterns)):
+            if re.fullmatch(r"\w+", each):
+                self._names[each] = number
+            else:
+                # Lazy: the first number is the layer, a later one may be an expert.
+                self._expressions.append((number, rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\."))
+        if not self._names and not self._expressions:
+            self._expressions = [(0, r".*?\.[^.]*\.(?P<idx>\d+)\.")]
+
+    def of(self, path: str) -> int | None:
+        """Return the layer of `path`, or None if no expression matches."""
+        first, layer = self._by_name(path)
+        for number, expression in self._expressions:
+            if number > first:
+                break
+            found = self._matcher.find("match", expression, path, "layers_pattern", "idx")
+            if found is not None:
+                return int(found)
+        return layer
+
+    def _by_name(self, path: str) -> tuple[float, int | None]:
+        """Return the place in the list of the first name that is in `path`, and its layer."""
+        found: dict[int, str] = {}
+        parts = path.split(".") if self._names else []
+        for name, layer in pairwise(parts[:-1]):
+            if name in self._names and layer.isdecimal():
+                found.setdefault(self._names[name], layer)
+        first = min(found, default=inf)
+        return first, int(found[int(first)]) if found else None
+
+
 @dataclass(frozen=True, slots=True)
 class ModuleSelection:
     """The fields of a configuration that select modules by their paths.
@@ -91,11 +164,26 @@ class ModuleSelection:
     saved: Sequence[str] = ()
     matcher: Matcher = field(default_factory=Matcher, repr=False, compare=False)
     _names: frozenset[str] = field(init=False, repr=False)
+    _excluded: str | frozenset[str] = field(init=False, repr=False)
+    _saved: NamesInside = field(init=False, repr=False)
+    _wanted: frozenset[int] = field(init=False, repr=False)
+    _layers: _Layers = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Make a set of the names once: a mixture of experts has tens of thousands."""
+        """Make sets of the names once: a mixture of experts has tens of thousands."""
         names = () if isinstance(self.targets, str) else self.targets
-        object.__setattr__(self, "_names", frozenset(names))
+        exclude = self.exclude or ()
+        wanted = [self.layers] if isinstance(self.layers, int) else self.layers or ()
+        patterns = self.layers_pattern or ()
+        made = {
+            "_names": frozenset(names),
+            "_excluded": exclude if isinstance(exclude, str) else frozenset(exclude),
+            "_saved": NamesInside(self.saved),
+            "_wanted": frozenset(wanted),
+            "_layers": _Layers([patterns] if isinstance(patterns, str) else patterns, self.matcher),
+        }
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
 
     def includes(self, path: str) -> bool:
         """Return whether the module is a target; `excludes` is asked apart.
@@ -116,20 +204,11 @@ class ModuleSelection:
         Raises:
             ExpressionError: an expression takes too long.
         """
-        if self.exclude and matches(path, self.exclude, self.matcher, "exclude_modules"):
+        if self._excluded and matches(path, self._excluded, self.matcher, "exclude_modules"):
             return True
-        return any(f".{name}." in f".{path}." for name in self.saved)
+        return any(True for _ in self._saved.of(path))
 
     def _layer_is_selected(self, path: str) -> bool:
         if self.layers is None or self.layers == []:
             return True
-        patterns = self.layers_pattern or []
-        patterns = [patterns] if isinstance(patterns, str) else patterns
-        # Lazy: the first number is the layer, a later one may be an expert.
-        expressions = [rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\." for each in patterns]
-        for expression in expressions or [r".*?\.[^.]*\.(?P<idx>\d+)\."]:
-            found = self.matcher.find("match", expression, path, "layers_pattern", "idx")
-            if found is not None:
-                wanted = [self.layers] if isinstance(self.layers, int) else self.layers
-                return int(found) in wanted
-        return False
+        return self._layers.of(path) in self._wanted

@@ -11,7 +11,7 @@ from adalora_core.contract.findings import SEVERITIES
 from adalora_core.contract.reports import FORMATS
 from adalora_core.contract.text import decode
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
-from adalora_core.contract.text.problems import LIMIT_EXCEEDED
+from adalora_core.contract.text.problems import DUPLICATE_KEY, LIMIT_EXCEEDED, SYNTAX_ERROR
 from adalora_core.contract.text.reading import is_inside, read_bytes
 
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -88,7 +88,9 @@ def read_settings(file: Path, folder: Path) -> Settings:
     for problem in document.problems:
         if problem.code == LIMIT_EXCEEDED:
             return Settings(problem=f"{file}: {problem.message}; its settings are not used")
-        raise ValueError(f"{file}: {_with_position(problem.message, document.text)}")
+        is_of_parser = problem.code in {SYNTAX_ERROR, DUPLICATE_KEY}
+        shown = _with_position(problem.message, document.text) if is_of_parser else problem.message
+        raise ValueError(f"{file}: {shown}")
     tools = document.value.get("tool")
     section = tools.get("adalora", {}) if isinstance(tools, dict) else {}
     if not isinstance(section, dict):

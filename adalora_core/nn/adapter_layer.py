@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from adalora_core.adapter_spec import AdapterSpec
 
+MOST_TRIPLETS = 1 << 20
+"""Limit on the rank of one matrix, whose rows are listed one by one."""
 INIT_STD = 0.02
 """Standard deviation of A and B at the start, as in the authors' code and in PEFT."""
 
@@ -136,9 +138,17 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
             rank: triplets to create, `spec.init_r` unless a pruned adapter is being loaded.
             dtype: dtype of the factors; None means `training_dtype` of the base layer.
             device: device of the factors; None means that of the base layer.
+
+        Raises:
+            ValueError: the rank is above `MOST_TRIPLETS`.
         """
-        self.base_layer.requires_grad_(False)
         rank = spec.init_r if rank is None else rank
+        if rank > MOST_TRIPLETS:
+            raise ValueError(
+                f"init_r {rank} is above the limit of {MOST_TRIPLETS} triplets of one matrix; a "
+                "rank above both sizes of the matrix adds nothing"
+            )
+        self.base_layer.requires_grad_(False)
         place, base_dtype = self._base_device_and_dtype()
         dtype = dtype or training_dtype(base_dtype)
         columns, rows = self.factor_shapes

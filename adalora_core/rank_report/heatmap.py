@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections import defaultdict
+from math import ceil
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.reports.escaping import visible
@@ -16,6 +19,10 @@ NO_LAYER = "-"
 """Column of modules whose path has no layer number."""
 _LONGEST_LABEL = 120
 """Largest number of characters of a name in the picture."""
+MOST_LAYERS, MOST_KINDS = 100, 24
+"""Largest numbers of columns and rows; beyond them a cell is the mean of neighbours."""
+MOST_NUMBERS = 1000
+"""Largest number of cells that show their number."""
 
 
 def rank_table(ranks: Mapping[str, int]) -> tuple[list[str], list[str], dict[tuple[str, str], int]]:
@@ -54,10 +61,36 @@ def _place(path: str) -> tuple[str, str, str]:
     return "", NO_LAYER, path
 
 
+def _grouped(
+    kinds: list[str], layers: list[str], cells: Mapping[tuple[str, str], float]
+) -> tuple[list[str], list[str], dict[tuple[str, str], float]]:
+    """Return a table of at most `MOST_KINDS` by `MOST_LAYERS` cells: the means of neighbours."""
+    rows, columns = _groups(kinds, MOST_KINDS), _groups(layers, MOST_LAYERS)
+    ranks: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for (kind, layer), rank in cells.items():
+        ranks[rows[kind], columns[layer]].append(rank)
+    means = {cell: fmean(found) if len(found) > 1 else found[0] for cell, found in ranks.items()}
+    return list(dict.fromkeys(rows.values())), list(dict.fromkeys(columns.values())), means
+
+
+def _groups(names: list[str], most: int) -> dict[str, str]:
+    """Return the label of the group of each name: the name itself if there are few."""
+    size = ceil(len(names) / most)
+    labels: dict[str, str] = {}
+    for start in range(0, len(names), size):
+        group = names[start : start + size]
+        label = group[0] if len(group) == 1 else f"{group[0]} to {group[-1]}"
+        labels |= dict.fromkeys(group, label)
+    return labels
+
+
 def draw_rank_heatmap(
     ranks: Mapping[str, int], path: Path, *, init_r: int, title: str = ""
 ) -> None:
     """Write a PNG heat map of `{module path: rank}` to `path`.
+
+    With more than 100 layers or 24 kinds of modules, each cell is the mean of neighbours. Beyond
+    1,000 cells only the colours show the ranks.
 
     Args:
         ranks: triplets kept per adapted module.
@@ -90,7 +123,7 @@ def _drawn(ranks: Mapping[str, int], *, init_r: int, title: str) -> bytes:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    kinds, layers, cells = rank_table(ranks)
+    kinds, layers, cells = _grouped(*rank_table(ranks))
     figure = Figure(
         figsize=(3.2 + 0.55 * len(layers), 1.6 + 0.45 * len(kinds)), layout="constrained"
     )
@@ -99,13 +132,13 @@ def _drawn(ranks: Mapping[str, int], *, init_r: int, title: str) -> bytes:
     image = axes.imshow(grid, cmap="YlGnBu", vmin=0, vmax=init_r, aspect="auto")
     for row, kind in enumerate(kinds):
         for column, layer in enumerate(layers):
-            if (kind, layer) in cells:
+            if (kind, layer) in cells and len(cells) <= MOST_NUMBERS:
                 rank = cells[kind, layer]
                 dark = rank > 0.6 * init_r
                 axes.text(
                     column,
                     row,
-                    str(rank),
+                    f"{rank:.3g}" if isinstance(rank, float) else str(rank),
                     ha="center",
                     va="center",
                     color="white" if dark else "black",

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.contract.fields import value_kinds as kinds
+from adalora_core.contract.fields.expressions import Expressions
 from adalora_core.contract.fields.faults import Fault, FaultKind, judge_fields
 from adalora_core.contract.fields.table import DISTINCTIVE_FIELDS, FIELDS, PEFT_TYPE
-from adalora_core.contract.text.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from adalora_core.budget import BudgetSchedule
-    from adalora_core.contract.fields.regexes import Judgement
     from adalora_core.contract.fields.table import Runtime
     from adalora_core.contract.text.document import AmbiguousScalar
     from adalora_core.contract.text.places import Path
@@ -43,7 +42,7 @@ class Block:
         keys: `{PEFT's name: path}` where the document spells or places a key differently.
         root: the whole document, for rules that look at the trainer's own settings.
         ambiguous_scalars: scalars that YAML reads unexpectedly.
-        regex_length: characters of the longest regular expression that is parsed.
+        expressions: judges the regular expressions of the document.
         layout: how the tool that owns the file writes the settings.
     """
 
@@ -55,9 +54,8 @@ class Block:
     keys: Mapping[str, Path] = field(default_factory=dict)
     root: Any = None
     ambiguous_scalars: tuple[AmbiguousScalar, ...] = ()
-    regex_length: int = DEFAULT_LIMITS.regex_length
+    expressions: Expressions = field(default_factory=Expressions)
     layout: Layout = "peft"
-    _judged: dict[str, Judgement] = field(default_factory=dict, init=False)
     _faults: list[Fault] = field(init=False)
     changed: frozenset[str] = field(init=False)
     """Fields that differ from their defaults."""
@@ -109,14 +107,6 @@ class Block:
     def is_set(self, name: str) -> bool:
         """Return whether a field is present, neither null nor empty, and not its default."""
         return name in self.changed and self.values[name] not in (None, {}, [])
-
-    def judge_regex(self, pattern: str) -> Judgement:
-        """Judge a regular expression, once for all rules."""
-        if pattern not in self._judged:
-            from adalora_core.contract.fields.regexes import judge
-
-            self._judged[pattern] = judge(pattern, self.regex_length)
-        return self._judged[pattern]
 
     @property
     def is_other_method(self) -> bool:

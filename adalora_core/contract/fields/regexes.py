@@ -8,9 +8,6 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-MOST_CLASSES = 64
-"""The most character classes of an expression that is compiled: each costs up to 4 ms."""
-
 # re's parser reads a pattern without running it; its names are the same in Python 3.11 to 3.14.
 _parser: Any = importlib.import_module("re._parser")
 _constants: Any = importlib.import_module("re._constants")
@@ -27,16 +24,23 @@ class Judgement:
         too_large: which limit it exceeds, if one.
         slow: the part that may take exponential time, if one.
         varies: why Python versions read it differently, if they do.
+        classes: the number of its character classes.
     """
 
     error: str | None = None
     too_large: str | None = None
     slow: str | None = None
     varies: str | None = None
+    classes: int = 0
 
 
-def judge(pattern: str, longest: int) -> Judgement:
-    """Judge `pattern`; one of more than `longest` characters is not even parsed.
+def judge(pattern: str, longest: int, most_classes: int = 64) -> Judgement:
+    """Judge `pattern`.
+
+    Args:
+        pattern: the expression.
+        longest: the most characters of an expression that is parsed.
+        most_classes: the most character classes of an expression that is compiled.
 
     Example:
         >>> judge("(a+)+b", 4096).slow, judge("q_proj|(", 4096).error
@@ -50,8 +54,9 @@ def judge(pattern: str, longest: int) -> Judgement:
             tree = _parser.parse(pattern)
             operations = list(_walk(tree))
             classes = sum(operation is _constants.IN for operation, _ in operations)
-            if classes > MOST_CLASSES:
-                return Judgement(too_large=f"{classes} character classes, more than {MOST_CLASSES}")
+            if classes > most_classes:
+                excess = f"{classes} character classes, more than {most_classes}"
+                return Judgement(too_large=excess, classes=classes)
             # The parser accepts what the compiler refuses: bad look-behind, too many repetitions.
             re.compile(pattern)
         except RecursionError:
@@ -65,7 +70,7 @@ def judge(pattern: str, longest: int) -> Judgement:
         varies = str(caught[0].message)
     elif any(operation in _NEW_IN_3_11 for operation, _ in operations):
         varies = "possessive quantifiers and atomic groups are new in Python 3.11"
-    return Judgement(slow=_slow_part(operations), varies=varies)
+    return Judgement(slow=_slow_part(operations), varies=varies, classes=classes)
 
 
 def _walk(tree: Any) -> Any:

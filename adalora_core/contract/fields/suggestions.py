@@ -76,8 +76,13 @@ CLOSE_ENOUGH = 0.8
 _BY_LOWER_CASE = {name.lower(): name for name in FIELDS}
 
 
-def suggest_key(key: object) -> str | None:
+def suggest_key(key: object, *, misspelt: bool = True) -> str | None:
     """Return the field that `key` was probably meant to be, or None.
+
+    Args:
+        key: a key that names no field.
+        misspelt: whether to compare the key with every field too, for a misspelling; that takes
+            more time.
 
     Example:
         >>> suggest_key("delta_t"), suggest_key("adalora_tinit"), suggest_key("learning_rate")
@@ -91,6 +96,8 @@ def suggest_key(key: object) -> str | None:
             return ALIASES[candidate]
         if candidate in _BY_LOWER_CASE:
             return _BY_LOWER_CASE[candidate]
+    if not misspelt:
+        return None
     # Imported for a misspelling only: importing difflib takes time.
     import difflib
 

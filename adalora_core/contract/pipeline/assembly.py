@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.findings import Diagnostic, Fix, Related
 from adalora_core.contract.pipeline.discovery import find_blocks
 from adalora_core.contract.report import Report
 from adalora_core.contract.rules import BY_CODE
-from adalora_core.contract.rules.engine import run
+from adalora_core.contract.rules.engine import findings
 from adalora_core.contract.text.places import to_pointer
-from adalora_core.contract.text.problems import LIMIT_EXCEEDED, Problem
+from adalora_core.contract.text.problems import Problem, too_many_findings
 from adalora_core.contract.text.writing import edits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from adalora_core.contract.fields.block import Block, Layout
     from adalora_core.contract.pipeline.options import CheckOptions
@@ -68,17 +69,13 @@ def examine(
 def _report(
     document: Document, blocks: Sequence[Block], name: str | None, options: CheckOptions
 ) -> Report:
-    findings: list[Finding] = []
-    for block in blocks:
-        findings += run(block)
-        if options.policy is not None:
-            findings += options.policy.check(block)
     limit = options.limits.diagnostics
     problems = document.problems[:limit]
-    shown = findings[: limit - len(problems)]
-    if len(document.problems) + len(findings) > limit:
-        message = f"the document has more than {limit} findings; the rest is not shown"
-        problems = [*problems, Problem(LIMIT_EXCEEDED, message, offset=0)]
+    room = limit - len(problems)
+    found = list(islice(_findings(blocks, options), room + 1))
+    shown = found[:room]
+    if len(document.problems) > limit or len(found) > room:
+        problems = [*problems, too_many_findings(limit)]
     tops = {block.path for block in blocks}
     diagnostics = [
         *(_of_problem(document, problem, tops) for problem in problems),
@@ -91,6 +88,13 @@ def _report(
         runtime=options.runtime,
         block=blocks[0].values if blocks else None,
     )
+
+
+def _findings(blocks: Iterable[Block], options: CheckOptions) -> Iterator[Finding]:
+    for block in blocks:
+        yield from findings(block)
+        if options.policy is not None:
+            yield from options.policy.check(block)
 
 
 def _of_problem(document: Document, problem: Problem, tops: set[Path]) -> Diagnostic:

@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.fields.block import Block
+from adalora_core.contract.fields.expressions import Expressions
 from adalora_core.contract.fields.table import ADALORA_FIELDS, DISTINCTIVE_FIELDS, FIELDS, PEFT_TYPE
 from adalora_core.contract.fields.value_kinds import name_of_value
 from adalora_core.contract.text import problems
@@ -62,6 +63,9 @@ def find_blocks(
         blocks = [found]
     if is_optional:
         blocks = [block for block in blocks if not block.is_other_method]
+    expressions = Expressions(options.limits.regex_length)
+    for block in blocks:
+        block.expressions = expressions
     if blocks:
         return tuple(blocks)
     return Problem(problems.NO_BLOCK, "no AdaLoRA configuration in this file", at="key")
@@ -101,10 +105,7 @@ def _block(
         strict_keys=options.strict_keys,
         peft_version=options.peft_version,
         root=document.value,
-        regex_length=options.limits.regex_length,
-        ambiguous_scalars=tuple(
-            scalar for scalar in document.ambiguous_scalars if scalar.path[: len(path)] == path
-        ),
+        ambiguous_scalars=document.ambiguous_below(path),
         **more,
     )
 

@@ -86,7 +86,7 @@ class Inspector:
         if document.format != "json":  # JSON has no comments
             from adalora_core.contract.pipeline.suppression import suppress
 
-            report = suppress(document, report, self.is_active)
+            report = suppress(document, report, self.is_active, self.check.limits.diagnostics)
         return dataclasses.replace(found, report=self.selection.apply(report))
 
     def is_active(self, code: str) -> bool:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.findings import Diagnostic, Fix
 from adalora_core.contract.pipeline.selection import WILDCARDS, fits
 from adalora_core.contract.rules import BY_CODE, RULES
+from adalora_core.contract.rules.input import LIMIT_EXCEEDED
 from adalora_core.contract.rules.suppressions import INVALID, UNUSED
 from adalora_core.contract.text.comments import comments
-from adalora_core.contract.text.places import Edit
+from adalora_core.contract.text.limits import DEFAULT_LIMITS
+from adalora_core.contract.text.places import Edit, content_end
+from adalora_core.contract.text.problems import too_many_findings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from adalora_core.contract.pipeline.selection import FileIgnore
     from adalora_core.contract.report import Report
@@ -31,6 +35,14 @@ _CODE = re.compile(r"[^\s,][^,]*")
 _KEYWORDS = {"ignore": False, "ignore-file": True}
 """The keywords, and whether each one suppresses in the whole file."""
 
+_BLANK_OR_SEPARATOR = re.compile(r"[ \t\-:;,]*")
+_BLANKS_AND_COMMENTS = re.compile(r"(?:\s++|#[^\r\n]*+)*+")
+_LINE_END = re.compile(r"\r\n|\n|\r|")
+_BY_NAME = {rule.name: rule for rule in RULES}
+
+_Place = tuple[str, int | None]
+"""A code, and the line of the suppressed findings; None: the whole file."""
+
 
 @dataclass(frozen=True, slots=True)
 class _NamedRule:
@@ -39,32 +51,33 @@ class _NamedRule:
     Args:
         code: the code of the rule.
         line: the line of the suppressed findings; None: the whole file.
-        extent: the extent of the rule's name in the text.
-        removal: the extent to cut and its replacement, to remove the name.
+        comment: the extent of the comment.
+        request: the extent of the request in the comment.
+        names: the extents of all rules' names in the request.
+        index: the index of this rule's name.
     """
 
     code: str
     line: int | None
-    extent: Extent
-    removal: tuple[Extent, str]
-
-    def covers(self, diagnostic: Diagnostic) -> bool:
-        """Return whether this suppresses the finding."""
-        if diagnostic.code != self.code:
-            return False
-        span = diagnostic.span
-        return self.line is None or (
-            span is not None and self.line in {span.start_line, span.end_line}
-        )
+    comment: Extent
+    request: Extent
+    names: Sequence[Extent]
+    index: int
 
 
-def suppress(document: Document, report: Report, is_active: Callable[[str], bool]) -> Report:
+def suppress(
+    document: Document,
+    report: Report,
+    is_active: Callable[[str], bool],
+    most: int = DEFAULT_LIMITS.diagnostics,
+) -> Report:
     """Suppress the findings that comments of the document name, and check these comments.
 
     Args:
         document: the checked document.
         report: all findings.
         is_active: whether this run checks a rule, given its code.
+        most: the largest number of findings in the result.
 
     Returns:
         The report with the remaining findings, the suppressed findings, and findings on comments
@@ -73,23 +86,38 @@ def suppress(document: Document, report: Report, is_active: Callable[[str], bool
     """
     if report.block is None or not _MARKER.search(document.text):
         return report
-    named_rules: list[_NamedRule] = []
-    found: list[Diagnostic] = []
-    for comment in comments(document):
-        for match in _REQUEST.finditer(document.text, *comment):
-            _read(document, comment, match, named_rules, found)
-    used: set[_NamedRule] = set()
+    requests = _Requests(document)
+    requests.read()
+    used: set[_Place] = set()
     kept: list[Diagnostic] = []
     gone: list[Diagnostic] = []
     for diagnostic in report.diagnostics:
-        covering = [named for named in named_rules if named.covers(diagnostic)]
-        used.update(covering)
+        covering = requests.places.intersection(_places_of(diagnostic))
+        used |= covering
         (gone if covering else kept).append(diagnostic)
-    found += [_unused(document, n) for n in named_rules if n not in used and is_active(n.code)]
+    unused = (
+        _unused(document, named)
+        for named in requests.named_rules
+        if (named.code, named.line) not in used and is_active(named.code)
+    )
+    found = list(islice(chain(requests.invalid(), unused), most + 1))
+    if len(kept) + len(found) > most:
+        del found[max(0, most - len(kept)) :]
+        excess = too_many_findings(most)
+        if not any(diagnostic.message == excess.message for diagnostic in kept):
+            end = min(1, len(document.text))
+            found.append(_diagnostic(document, LIMIT_EXCEEDED, (0, end), excess.message))
     diagnostics = sorted([*kept, *found], key=lambda diagnostic: diagnostic.sort_key)
     return dataclasses.replace(
         report, diagnostics=tuple(diagnostics), suppressed=(*report.suppressed, *gone)
     )
+
+
+def _places_of(diagnostic: Diagnostic) -> Iterator[_Place]:
+    yield diagnostic.code, None
+    if diagnostic.span is not None:
+        yield diagnostic.code, diagnostic.span.start_line
+        yield diagnostic.code, diagnostic.span.end_line
 
 
 def unused_file_ignores(
@@ -130,41 +158,68 @@ def unused_file_ignores(
     return found
 
 
-def _read(
-    document: Document,
-    comment: Extent,
-    match: re.Match[str],
-    named_rules: list[_NamedRule],
-    found: list[Diagnostic],
-) -> None:
-    """Read one comment into `named_rules`; add a finding to `found` if the comment is invalid."""
-    keyword, codes = match["keyword"].lower(), match["codes"]
-    if keyword not in _KEYWORDS:
-        if codes is not None and "ADA" in codes.upper():
-            expected = " or ".join(_KEYWORDS)
-            found.append(_invalid(document, match.span(), f"expected {expected}, got {keyword!r}"))
-        return
-    named = [] if codes is None else list(_CODE.finditer(document.text, *match.span("codes")))
-    if not named:
-        message = f"{keyword} has no effect without the codes of rules"
-        found.append(_invalid(document, match.span(), message))
-        return
-    line = None if _KEYWORDS[keyword] else _line_meant(document, comment)
-    for index, each in enumerate(named):
-        text = each.group().strip()
-        extent = (each.start(), each.start() + len(text))
-        rule = _rule(text)
-        problem = _problem(rule, text)
-        if problem is not None:
-            found.append(_invalid(document, extent, problem))
-        elif rule is not None:
-            removal = _removal(document.text, comment, match, [n.span() for n in named], index)
-            named_rules.append(_NamedRule(rule.code, line, extent, removal))
+class _Requests:
+    """The requests of a document to suppress findings."""
 
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._invalid: list[tuple[Extent, str]] = []
+        self._content = (0, 0, 0)
+        self.named_rules: list[_NamedRule] = []
+        self.places: set[_Place] = set()
 
-def _rule(text: str) -> Rule | None:
-    by_name = {rule.name: rule for rule in RULES}
-    return BY_CODE.get(text.upper()) or by_name.get(text.lower())
+    def read(self) -> None:
+        """Read all comments."""
+        for comment in comments(self._document):
+            for match in _REQUEST.finditer(self._document.text, *comment):
+                self._read(comment, match)
+
+    def invalid(self) -> Iterator[Diagnostic]:
+        """Yield a finding on each request, or name in one, that has no effect."""
+        for extent, message in self._invalid:
+            yield _diagnostic(self._document, INVALID, extent, message)
+
+    def _read(self, comment: Extent, match: re.Match[str]) -> None:
+        keyword, codes = match["keyword"].lower(), match["codes"]
+        if keyword not in _KEYWORDS:
+            if codes is not None and "ADA" in codes.upper():
+                expected = " or ".join(_KEYWORDS)
+                self._invalid.append((match.span(), f"expected {expected}, got {keyword!r}"))
+            return
+        text = self._document.text
+        named = [] if codes is None else list(_CODE.finditer(text, *match.span("codes")))
+        if not named:
+            message = f"{keyword} has no effect without the codes of rules"
+            self._invalid.append((match.span(), message))
+            return
+        line = None if _KEYWORDS[keyword] else self._line_meant(comment)
+        names = [(each.start(), each.start() + len(each.group().rstrip())) for each in named]
+        for index, extent in enumerate(names):
+            name = text[slice(*extent)]
+            rule = BY_CODE.get(name.upper()) or _BY_NAME.get(name.lower())
+            problem = _problem(rule, name)
+            if problem is not None:
+                self._invalid.append((extent, problem))
+            elif rule is not None:
+                self.places.add((rule.code, line))
+                self.named_rules.append(
+                    _NamedRule(rule.code, line, comment, match.span(), names, index)
+                )
+
+    def _line_meant(self, comment: Extent) -> int:
+        """Return the comment's line, or the next line with content if the comment is alone."""
+        document = self._document
+        own = document.span(*comment)
+        before = document.text[comment[0] - own.start_column + 1 : comment[0]]
+        if before.strip():
+            return own.start_line
+        start, end, line = self._content
+        if not start <= comment[1] <= end:  # else a comment above has found the same line
+            following = _BLANKS_AND_COMMENTS.match(document.text, comment[1])
+            end = following.end() if following else comment[1]
+            line = document.span(end, end).start_line
+            self._content = (comment[1], end, line)
+        return line
 
 
 def _problem(rule: Rule | None, text: str) -> str | None:
@@ -177,59 +232,43 @@ def _problem(rule: Rule | None, text: str) -> str | None:
     return None
 
 
-def _line_meant(document: Document, comment: Extent) -> int:
-    """Return the comment's line, or the next line with content if the comment is alone."""
-    text = document.text
-    own = document.span(*comment)
-    before = text[comment[0] - own.start_column + 1 : comment[0]]
-    if before.strip():
-        return own.start_line
-    following = re.compile(r"\s*(?:#[^\r\n]*\s*)*").match(text, comment[1])
-    end = following.end() if following else comment[1]
-    return document.span(end, end).start_line
-
-
-def _removal(
-    text: str, comment: Extent, match: re.Match[str], named: list[Extent], index: int
-) -> tuple[Extent, str]:
+def _removal(text: str, named: _NamedRule) -> tuple[Extent, str]:
     """Return the extent to cut and its replacement that remove one of the named rules."""
-    if len(named) == 1:
-        return _without_request(text, comment, match)
-    if index + 1 < len(named):
-        return (named[index][0], named[index + 1][0]), ""
-    comma = text.rindex(",", 0, named[index][0])
-    return (comma, named[index][1]), ""
+    names, index = named.names, named.index
+    if len(names) == 1:
+        return _without_request(text, named.comment, named.request)
+    if index + 1 < len(names):
+        return (names[index][0], names[index + 1][0]), ""
+    comma = text.rindex(",", 0, names[index][0])
+    return (comma, names[index][1]), ""
 
 
-def _without_request(text: str, comment: Extent, match: re.Match[str]) -> tuple[Extent, str]:
+def _without_request(text: str, comment: Extent, request: Extent) -> tuple[Extent, str]:
     """Return the removal of a request, and of the comment if it has no other words."""
-    before = text[comment[0] : match.start()].rstrip()
-    after = text[match.end() : comment[1]].strip(" \t-:;,")
-    if after:
-        return match.span(), "" if after.startswith("#") else "#"
-    if before:
-        return (comment[0] + len(before), comment[1]), ""
-    start = len(text[: comment[0]].rstrip(" \t"))
+    after = _BLANK_OR_SEPARATOR.match(text, *request[1:], comment[1])
+    rest = after.end() if after else request[1]
+    if rest < comment[1]:
+        return request, "" if text.startswith("#", rest) else "#"
+    before = content_end(text, comment[0], request[0])
+    if before > comment[0]:
+        return (before, comment[1]), ""
+    start = content_end(text, 0, comment[0], " \t")
     if start and text[start - 1] not in "\r\n":
         return (start, comment[1]), ""
-    line_end = re.compile(r"\r\n|\n|\r|").match(text, comment[1])
+    line_end = _LINE_END.match(text, comment[1])
     return (start, line_end.end() if line_end else comment[1]), ""
 
 
 def _unused(document: Document, named: _NamedRule) -> Diagnostic:
-    extent, replacement = named.removal
+    extent, replacement = _removal(document.text, named)
     place = "in this file" if named.line is None else f"at line {named.line}"
     return _diagnostic(
         document,
         UNUSED,
-        named.extent,
+        named.names[named.index],
         f"{named.code} is suppressed, but there is no such finding {place}",
         Fix("Remove the suppression", (Edit(document.span(*extent), replacement),)),
     )
-
-
-def _invalid(document: Document, extent: Extent, message: str) -> Diagnostic:
-    return _diagnostic(document, INVALID, extent, message)
 
 
 def _diagnostic(

@@ -85,8 +85,8 @@ def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str
     width = max(len(name) for name, _ in groups)
     total = model.parameters
     average = plan.kept_after(plan.schedule.total_step - 1) / len(matched.matrices)
-    start = f"{costs.start:,} ({costs.start / total:.2%})"
-    end = f"{costs.end:,} ({costs.end / total:.2%})"
+    start = f"{costs.start:,} ({_share(costs.start, total)})"
+    end = f"{costs.end:,} ({_share(costs.end, total)})"
     spread = "for every distribution of the rank"
     if costs.end_least < costs.end_most:
         spread = f"if every matrix keeps rank {average:g}, else "
@@ -109,6 +109,11 @@ def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str
         *(f"note: {note}" for note in matched.notes),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _share(part: int, total: int) -> str:
+    # A header may name empty tensors alone.
+    return f"{part / total:.2%}" if total else "the model has no parameters"
 
 
 def _size(count: float) -> str:

@@ -14,7 +14,8 @@ from adalora_core.errors import ExpressionError
 from adalora_core.expressions.matching import Matcher
 from adalora_core.module_selection import (
     ModuleSelection,
-    ends_with,
+    NamesInside,
+    endings,
     is_all_linear,
     matches,
     saved_module_names,
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 _NAMES_SHOWN = 12
 _PATHS_SHOWN = 3
+_PROBLEMS_SHOWN = 100
+_NAMES_COMPARED = 200
+"""Names of the model, the most frequent ones, that may be meant by a name that matches nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,9 @@ class Matched:
 def match(block: Block, model: BaseModel) -> Matched:
     """Match a configuration without errors against a model, as PEFT does on injection."""
     saved = saved_module_names(block["modules_to_save"], block["task_type"])
-    tensors = tuple(name for name in model.tensors if _is_inside(name, saved))
+    names = NamesInside(saved)
+    inside = {tensor: list(names.of(tensor.rpartition(".")[0])) for tensor in model.tensors}
+    tensors = tuple(tensor for tensor, found in inside.items() if found)
     problems = list(_slow_expressions(block))
     if problems:
         return Matched((), tensors, tuple(problems), ())
@@ -80,6 +86,7 @@ def match(block: Block, model: BaseModel) -> Matched:
         saved, matcher,
     )  # fmt: skip
     exclude = block["exclude_modules"]
+    exclude = frozenset(exclude) if isinstance(exclude, list) else exclude
     try:
         included = [module for path, module in model.modules.items() if selection.includes(path)]
         matrices = [module for module in included if not selection.excludes(module.path)]
@@ -93,20 +100,17 @@ def match(block: Block, model: BaseModel) -> Matched:
     if not problems and not matrices:
         problems.append(_nothing_left(block, targets, included, model))
     problems += _unsuitable(matrices, block.runtime)
+    present = {name for found in inside.values() for name in found}
     notes += [
         f"modules_to_save: the file has no {name!r}; a module that the model creates is not counted"
         for name in saved
-        if not any(_is_inside(tensor, (name,)) for tensor in model.tensors)
+        if name not in present
     ]
     if excludes_nothing:
-        notes.append(f"exclude_modules: {_shown(exclude)} matches no module")
+        notes.append(f"exclude_modules: {_shown(block['exclude_modules'])} matches no module")
     if block["layer_replication"]:
         notes.append("layer_replication: replicated layers are not counted")
     return Matched(tuple(matrices), tensors, tuple(problems), tuple(notes))
-
-
-def _is_inside(name: str, modules: Iterable[str]) -> bool:
-    return any(f".{module}." in f".{name}" for module in modules)
 
 
 def _slow_expressions(block: Block) -> Iterator[Problem]:
@@ -115,7 +119,7 @@ def _slow_expressions(block: Block) -> Iterator[Problem]:
         value = block[field]
         for text in [value] if isinstance(value, str) else value or ():
             is_expression = isinstance(value, str) or field == "layers_pattern"
-            if is_expression and block.judge_regex(text).slow is not None:
+            if is_expression and block.expressions.judge(text).slow is not None:
                 yield Problem(
                     field,
                     f"{field} {text!r} repeats a repetition, which may take exponential time: it "
@@ -159,10 +163,19 @@ def _unmatched(
             message = f"target_modules {_shown(targets)} matches no module"
             yield Problem("target_modules", message, _hint_on_expression(targets, model, matcher))
         return
-    for index, name in enumerate(configured if isinstance(configured, list) else ()):
-        if not any(ends_with(path, (name,)) for path in model.modules):
-            message = f"target_modules[{index}] {name!r} matches no module"
-            yield Problem("target_modules", message, _hint_on_name(name, model), index)
+    names = configured if isinstance(configured, list) else []
+    wanted = frozenset(names)
+    found = {ending for path in model.modules for ending in endings(path) if ending in wanted}
+    unmatched = [index for index, name in enumerate(names) if name not in found]
+    if not unmatched:
+        return
+    known, hint = _counts_of_names(model), _names_of(model)
+    for index in unmatched[:_PROBLEMS_SHOWN]:
+        message = f"target_modules[{index}] {names[index]!r} matches no module"
+        start = _hint_on_name(names[index], known)
+        yield Problem("target_modules", message, start + hint, index)
+    if more := len(unmatched[_PROBLEMS_SHOWN:]):
+        yield Problem("target_modules", f"{more} more entries match no module", hint)
 
 
 def _hint_on_expression(expression: str, model: BaseModel, matcher: Matcher) -> str:
@@ -173,17 +186,20 @@ def _hint_on_expression(expression: str, model: BaseModel, matcher: Matcher) -> 
     return f"write an expression for paths such as {', '.join(paths[:_PATHS_SHOWN]) or 'none'}"
 
 
-def _hint_on_name(name: str, model: BaseModel) -> str:
-    known = {module.name for module in _adaptable(model)}
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    start = f"did you mean {near[0]!r}? " if near else ""
+def _hint_on_name(name: str, known: Counter[str]) -> str:
     if re.search(r"[\\^$*+?{}\[\]|()]", name):
-        start = "write names, a list holds no regular expressions; "
-    return start + _names_of(model)
+        return "write names, a list holds no regular expressions; "
+    most_common = sorted(other for other, _ in known.most_common(_NAMES_COMPARED))
+    near = difflib.get_close_matches(name, most_common, n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
+def _counts_of_names(model: BaseModel) -> Counter[str]:
+    return Counter(module.name for module in _adaptable(model))
 
 
 def _names_of(model: BaseModel) -> str:
-    counts = Counter(module.name for module in _adaptable(model))
+    counts = _counts_of_names(model)
     shown = [f"{name} ({count})" for name, count in counts.most_common(_NAMES_SHOWN)]
     more = f" and {len(counts) - len(shown)} more" if len(counts) > len(shown) else ""
     return f"the model has {', '.join(shown) or 'no module that can be adapted'}{more}"

@@ -27,6 +27,9 @@ _EMBEDDING = re.compile(
 )
 """Names of modules whose two-dimensional weight is a lookup table, not a linear map."""
 
+MOST_MODULES = 200_000
+"""Limit on the modules of a model, containers included."""
+
 _OUTPUT_HEADS = frozenset({"lm_head", "embed_out"})
 _MATRIX, _KERNEL = 2, 4
 """Number of dimensions of the weight of a linear layer and of a two-dimensional convolution."""
@@ -132,6 +135,9 @@ def _settings(path: Path) -> dict[str, Any]:
 def modules_of(tensors: dict[str, TensorInfo]) -> dict[str, Module]:
     """Return every module that the names of the tensors imply, containers included.
 
+    Raises:
+        ValueError: there are more than `MOST_MODULES`.
+
     Example:
         >>> from adalora_core.contract.plan.header import TensorInfo
         >>> found = modules_of({"layers.0.q_proj.weight": TensorInfo("BF16", (64, 32))})
@@ -143,11 +149,17 @@ def modules_of(tensors: dict[str, TensorInfo]) -> dict[str, Module]:
         path = name.rpartition(".")[0]
         if path in modules or not path:
             continue
-        parts = path.split(".")
-        for length in range(1, len(parts)):
-            parent = ".".join(parts[:length])
-            modules.setdefault(parent, Module(parent, "other"))
+        new = []
+        parent = path.rpartition(".")[0]
+        while parent and parent not in modules:
+            new.append(parent)
+            parent = parent.rpartition(".")[0]
+        modules |= {each: Module(each, "other") for each in reversed(new)}
         modules[path] = _module(path, tensors)
+        if len(modules) > MOST_MODULES:
+            raise ValueError(
+                f"the names of the tensors imply more than {MOST_MODULES} modules, the limit"
+            )
     # A container whose child came first was recorded without its own weights.
     return {
         path: _module(path, tensors) if module.kind == "other" else module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.reports.escaping import visible
@@ -71,12 +72,13 @@ def _diagnostic(report: Checked, diagnostic: Diagnostic, paint: _Paint) -> Itera
 
 
 def _excerpt(text: str, span: Span, paint: _Paint) -> Iterator[str]:
-    start = max(text.rfind("\n", 0, span.start), text.rfind("\r", 0, span.start)) + 1
-    ends = [at for at in (text.find("\n", span.start), text.find("\r", span.start)) if at >= 0]
-    line = text[start : min(ends, default=len(text))]
-    before, marked = span.start - start, min(span.end, start + len(line)) - span.start
+    start = span.start - span.start_column + 1
+    before = span.start - start
     cut = max(0, before - WIDEST // 2)
-    shown = line[cut : cut + WIDEST]
+    # A line may be as long as the file, so only the part that is shown is read.
+    line = re.split(r"[\r\n]", text[start + cut : start + cut + WIDEST + 1], maxsplit=1)[0]
+    shown = line[:WIDEST]
+    marked = min(span.end, start + cut + len(shown)) - span.start
     # Escapes change widths, so the caret line is measured on the printed text.
     lead = visible(shown[: before - cut], None)
     under = visible(shown[before - cut : before - cut + max(marked, 1)], None)
@@ -84,5 +86,5 @@ def _excerpt(text: str, span: Span, paint: _Paint) -> Iterator[str]:
     number = str(span.start_line)
     gutter = " " * len(number)
     yield f" {gutter} |"
-    yield f" {number} | {dots}{visible(shown, None)}{'...' if cut + WIDEST < len(line) else ''}"
+    yield f" {number} | {dots}{visible(shown, None)}{'...' if len(line) > WIDEST else ''}"
     yield f" {gutter} | {' ' * len(dots + lead)}{paint('^' * max(len(under), 1), 'caret')}"

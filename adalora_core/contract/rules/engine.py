@@ -10,19 +10,26 @@ from adalora_core.contract.rules import RULES
 from adalora_core.contract.rules.values import WRONG_PEFT_TYPE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.rules.base import Finding, Rule
 
 
 def run(block: Block) -> list[Finding]:
-    """Return all findings about `block`.
+    """Return all findings about `block`, as `findings` does."""
+    return list(findings(block))
+
+
+def findings(block: Block) -> Iterator[Finding]:
+    """Yield all findings about `block`.
 
     A rule is skipped only if one of the fields that it reads is wrong on its own, so one bad
     field never hides a finding about others.
     """
     if block.is_other_method:
-        return list(WRONG_PEFT_TYPE.check(block))
-    found: list[Finding] = []
+        yield from WRONG_PEFT_TYPE.check(block)
+        return
     invalid = block.invalid
     rules = _rules_to_call(
         block.changed, faults=block.has_faults, ambiguous=bool(block.ambiguous_scalars)
@@ -30,8 +37,7 @@ def run(block: Block) -> list[Finding]:
     for rule in rules:
         if invalid and not invalid.isdisjoint(rule.inputs):
             continue
-        found.extend(rule.check(block))
-    return found
+        yield from rule.check(block)
 
 
 def _fields_of(rule: Rule) -> tuple[str, ...]:

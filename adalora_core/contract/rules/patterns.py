@@ -52,7 +52,7 @@ class InvalidRegex(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         for name, path, text in _expressions(block):
-            judgement = block.judge_regex(text)
+            judgement = block.expressions.judge(text)
             if judgement.error is not None:
                 message = f"`{name}` is not a valid regular expression: {judgement.error}"
                 yield Finding(self, path, message)
@@ -77,7 +77,7 @@ class SlowRegex(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         for name, path, text in _expressions(block):
-            slow = block.judge_regex(text).slow
+            slow = block.expressions.judge(text).slow
             if slow is not None:
                 yield Finding(
                     self,
@@ -101,7 +101,7 @@ class RegexVaries(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         for name, path, text in _expressions(block):
-            varies = block.judge_regex(text).varies
+            varies = block.expressions.judge(text).varies
             if varies is not None:
                 yield Finding(self, path, f"`{name}` depends on the Python version: {varies}")
 

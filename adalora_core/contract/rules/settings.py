@@ -221,15 +221,14 @@ def _shared(rule: Rule, block: Block, other: str, what: str) -> Iterator[Finding
     targets, others = block["target_modules"], block[other]
     if not isinstance(targets, list) or not isinstance(others, list):
         return
+    places = {name: index for index, name in reversed(list(enumerate(targets)))}
     for index, name in enumerate(others):
-        if name in targets:
+        if name in places:
             yield Finding(
                 rule,
                 block.at(other, index),
                 f"target {name!r} {what} by `{other}`",
-                related=(
-                    (block.at("target_modules", targets.index(name)), "named as a target here"),
-                ),
+                related=((block.at("target_modules", places[name]), "named as a target here"),),
             )
 
 

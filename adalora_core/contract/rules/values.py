@@ -23,6 +23,9 @@ BOUNDED_BY_OWN_RULE = frozenset({"total_step", "deltaT", "lora_alpha"})
 """Fields whose lower bound has a rule of its own, which explains the consequence."""
 
 
+MOST_COMPARED = 1000
+"""The most unknown keys of a configuration that are compared with all fields for a misspelling."""
+
 EDITOR_KEY = "$schema"
 """The key that names an editor's schema; PEFT drops it without harm."""
 
@@ -168,12 +171,12 @@ class UnknownKey(Rule):
     needs = "faults"
 
     def check(self, block: Block) -> Iterator[Finding]:
-        for fault in block.faults(FaultKind.UNKNOWN):
+        for number, fault in enumerate(block.faults(FaultKind.UNKNOWN)):
             if not isinstance(fault.name, str):
                 continue  # reported by rule non-string-key
             if fault.name == EDITOR_KEY and not block.strict_keys:
                 continue
-            meant = suggest_key(fault.name)
+            meant = suggest_key(fault.name, misspelt=number < MOST_COMPARED)
             if block.has_foreign_keys and (meant is None or fault.name in TRAINER_SETTINGS):
                 continue
             message = (

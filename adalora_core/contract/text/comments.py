@@ -20,7 +20,8 @@ def comments(document: Document) -> Iterator[Extent]:
     if document.format == "toml":
         from adalora_core.contract.text.toml_places import STRING
 
-        for match in re.finditer(rf"({STRING.pattern})|#[^\r\n]*", document.text, STRING.flags):
+        pattern = rf"({STRING.pattern})|\#[^\r\n]*+"
+        for match in re.finditer(pattern, document.text, STRING.flags):
             if match[1] is None:
                 yield match.span()
     elif document.format == "yaml":

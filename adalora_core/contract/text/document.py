@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -62,6 +63,21 @@ class Document:
     format: Format = "json"
     is_text: bool = True
     raw: bytes = b""
+    _ambiguous: dict[int, dict[Path, tuple[AmbiguousScalar, ...]]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def ambiguous_below(self, path: Path) -> tuple[AmbiguousScalar, ...]:
+        """Return the ambiguous scalars of the value at `path`."""
+        if not path or not self.ambiguous_scalars:
+            return self.ambiguous_scalars
+        length = len(path)
+        if length not in self._ambiguous:
+            below: defaultdict[Path, list[AmbiguousScalar]] = defaultdict(list)
+            for scalar in self.ambiguous_scalars:
+                below[scalar.path[:length]].append(scalar)
+            self._ambiguous[length] = {top: tuple(scalars) for top, scalars in below.items()}
+        return self._ambiguous[length].get(path, ())
 
     def span_of(self, path: Path, at: Literal["key", "value"]) -> Span | None:
         """Return the span of the key or value at `path`."""

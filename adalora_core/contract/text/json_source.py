@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
+from collections import defaultdict
+from itertools import islice
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,10 +15,15 @@ from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
 from adalora_core.contract.text.problems import Problem, duplicate_key, impossible_characters
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from adalora_core.contract.text.places import Extent, Path
 
+_Member = tuple[str | int, "Extent | None", "Extent"]
+"""Name or index of a value, extent of its key, extent of the value."""
+
 _BLANK = re.compile(r"[ \t\n\r]*")
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 _SUSPICIOUS = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
 """Escapes that can make a string invalid: halves of a surrogate pair, and NUL."""
@@ -66,12 +72,9 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     locator = JsonLocator(text)
     document.locator = locator
     if _SUSPICIOUS.search(text):
-        document.problems += impossible_characters(document.value)
+        document.problems += islice(impossible_characters(document.value), limits.diagnostics + 1)
     if repeated:
-        document.problems += [
-            duplicate_key(path, key, locator.extents(path, key))
-            for path, key in _repeated_keys(document.value, locator)
-        ]
+        document.problems += islice(_repeated_keys(document.value, locator), limits.diagnostics + 1)
     return document
 
 
@@ -141,18 +144,20 @@ def _first_too_deep(text: str, depth: int) -> int | None:
     return None
 
 
-def _repeated_keys(value: Any, locator: JsonLocator) -> list[tuple[Path, str]]:
-    found = []
+def _repeated_keys(value: Any, locator: JsonLocator) -> Iterator[Problem]:
     stack: list[tuple[Path, Any]] = [((), value)]
     while stack:
         path, node = stack.pop()
         if isinstance(node, dict):
-            names = Counter(name for name, _, _ in locator.members(path))
-            found += [(path, name) for name in node if names[name] > 1]
+            extents: defaultdict[Any, list[Extent]] = defaultdict(list)
+            for name, key, _ in locator.members(path):
+                extents[name] += [key] if key else []
+            for name, found in extents.items():
+                if len(found) > 1:
+                    yield duplicate_key(path, name, found)
             stack += [((*path, key), entry) for key, entry in node.items()]
         elif isinstance(node, list):
             stack += [((*path, index), entry) for index, entry in enumerate(node)]
-    return found
 
 
 class JsonLocator:
@@ -163,48 +168,50 @@ class JsonLocator:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._members: dict[Path, list[tuple[str | int, Extent | None, Extent]]] = {}
+        self._members: dict[Path, list[_Member]] = {}
+        self._last: dict[Path, dict[str | int, _Member]] = {}
 
     def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
         """Return the extent of the key or value, or of its nearest parent if it does not exist."""
         extent = self._value_extent(())
         for depth, step in enumerate(path):
-            # Of a repeated key the last one counts, as in the decoded value.
-            for name, key, value in reversed(self.members(path[:depth])):
-                if name == step:
-                    extent = key if at == "key" and key and depth + 1 == len(path) else value
-                    break
-            else:
+            member = self._member(path[:depth], step)
+            if member is None:
                 break
+            _, key, value = member
+            extent = key if at == "key" and key and depth + 1 == len(path) else value
         if at == "key" and not path:
             # The document has no key; its first character is marked, not all of it.
             return extent[0], extent[0] + 1
         return extent
 
-    def extents(self, path: Path, key: str) -> list[Extent]:
-        """Return every extent of `key` in the object at `path`."""
-        return [extent for name, extent, _ in self.members(path) if name == key and extent]
-
-    def members(self, path: Path) -> list[tuple[str | int, Extent | None, Extent]]:
+    def members(self, path: Path) -> list[_Member]:
         """Return name or index, extent of the key and extent of the value of each member."""
         if path not in self._members:
             self._members[path] = self._read(self._value_extent(path)[0])
         return self._members[path]
+
+    def _member(self, path: Path, name: str | int) -> _Member | None:
+        if path not in self._last:
+            # Of a repeated key the last one counts, as in the decoded value.
+            self._last[path] = {member[0]: member for member in self.members(path)}
+        return self._last[path].get(name)
 
     def _value_extent(self, path: Path) -> Extent:
         if not path:
             start = self._after_blank(0)
             return start, len(self._text.rstrip(" \t\n\r"))
         *parent, last = path
-        return next(v for name, _, v in reversed(self.members(tuple(parent))) if name == last)
+        member = self._member(tuple(parent), last)
+        return self._value_extent(tuple(parent)) if member is None else member[2]
 
     def _after_blank(self, at: int) -> int:
         match = _BLANK.match(self._text, at)
         return match.end() if match else at
 
-    def _read(self, start: int) -> list[tuple[str | int, Extent | None, Extent]]:
+    def _read(self, start: int) -> list[_Member]:
         text = self._text
-        members: list[tuple[str | int, Extent | None, Extent]] = []
+        members: list[_Member] = []
         if text[start : start + 1] not in ("{", "["):
             return []
         is_object = text[start] == "{"

@@ -11,6 +11,30 @@ Extent = tuple[int, int]
 """Start and exclusive end of a stretch of text, as offsets in code points."""
 
 
+_CHUNK = 4096
+
+
+def content_end(text: str, start: int, end: int, blanks: str | None = None) -> int:
+    """Return where the content of a stretch of text ends, without the blanks behind it.
+
+    Args:
+        text: the whole text.
+        start: where the stretch starts.
+        end: where the stretch ends, blanks included.
+        blanks: the characters that are no content; None: all white space.
+
+    Example:
+        >>> content_end("key: 1  # text", 0, 8)
+        6
+    """
+    while start < end:
+        begin = max(start, end - _CHUNK)
+        if kept := text[begin:end].rstrip(blanks):
+            return begin + len(kept)
+        end = begin
+    return start
+
+
 def to_pointer(path: Path) -> str:
     """Write a path as a JSON pointer (RFC 6901); the whole document is the empty string.
 

@@ -5,10 +5,13 @@ Readers of text do not know the rules; the rule that explains a code takes the c
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from adalora_core.contract.text.places import Extent, Path
 
 SYNTAX_ERROR = "ADA001"
@@ -21,6 +24,8 @@ MANY_DOCUMENTS = "ADA008"
 EMPTY_INPUT = "ADA009"
 NON_STRING_KEY = "ADA607"
 UNKNOWN_TAG = "ADA608"
+
+_IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")
 
 MOST_RELATED = 8
 """The most places of a repeated key that a problem names besides the last."""
@@ -49,6 +54,12 @@ class Problem:
     related: tuple[tuple[Extent, str], ...] = ()
 
 
+def too_many_findings(most: int) -> Problem:
+    """Return the problem of a document with more findings than are shown."""
+    message = f"the document has more than {most} findings; the rest is not shown"
+    return Problem(LIMIT_EXCEEDED, message, offset=0)
+
+
 def duplicate_key(path: Path, key: str, extents: list[Extent]) -> Problem:
     """Return the problem of a key that appears at all of `extents`."""
     return Problem(
@@ -60,26 +71,24 @@ def duplicate_key(path: Path, key: str, extents: list[Extent]) -> Problem:
     )
 
 
-def impossible_characters(value: Any) -> list[Problem]:
-    """Return a problem for each string, key or value, that no UTF-8 file could hold."""
-    found = []
+def impossible_characters(value: Any) -> Iterator[Problem]:
+    """Yield a problem for each string, key or value, that no UTF-8 file could hold."""
     stack: list[tuple[Path, Any]] = [((), value)]
     while stack:
         path, node = stack.pop()
         if isinstance(node, dict):
             stack += [((*path, key), entry) for key, entry in node.items()]
-            found += [_impossible((*path, key), key, "key") for key in node if _is_impossible(key)]
+            yield from (
+                _impossible((*path, key), key, "key") for key in node if _is_impossible(key)
+            )
         elif isinstance(node, list):
             stack += [((*path, index), entry) for index, entry in enumerate(node)]
         elif _is_impossible(node):
-            found.append(_impossible(path, node, "value"))
-    return found
+            yield _impossible(path, node, "value")
 
 
 def _is_impossible(value: Any) -> bool:
-    return isinstance(value, str) and any(
-        character == "\0" or "\ud800" <= character <= "\udfff" for character in value
-    )
+    return isinstance(value, str) and _IMPOSSIBLE.search(value) is not None
 
 
 def _impossible(path: Path, value: str, at: Literal["key", "value"]) -> Problem:

@@ -8,11 +8,16 @@ import tomllib
 from adalora_core.contract.text.tree import Place
 
 _BLANK = re.compile(r"[ \t]*")
-_SPACE = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
+# Possessive: of a group that could give repetitions back, each one would take memory.
+_SPACE = re.compile(r"(?:[ \t\r\n]++|#[^\n]*+)*+")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-STRING = re.compile(
-    r'"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'', re.DOTALL
-)
+# A string without an end extends to the end of the text, so that a search reads a text once.
+LONG_STRING = r"""(?s:
+    \"{3}(?:[^"\\]++|\\.|"{1,2}(?!"))*+(?:"{3,5}|\\?\Z)
+    |'{3}(?:[^']++|'{1,2}(?!'))*+(?:'{3,5}|\Z)
+)"""
+SHORT_STRING = r"""(?s:"(?:[^"\\\n]++|\\.)*+"?|'[^'\n]*+'?)"""
+STRING = re.compile(rf"{LONG_STRING}|{SHORT_STRING}", re.VERBOSE)
 _SCALAR = re.compile(r"[^,\]}#\r\n]*")
 
 Key = tuple[str, tuple[int, int]]

@@ -11,11 +11,19 @@ from adalora_core.contract.text import problems
 from adalora_core.contract.text.document import Document
 from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits, has_too_many_digits
 from adalora_core.contract.text.problems import Problem
-from adalora_core.contract.text.toml_places import places
+from adalora_core.contract.text.toml_places import LONG_STRING, SHORT_STRING, places
 from adalora_core.contract.text.tree import TreeLocator
 
 if TYPE_CHECKING:
     from adalora_core.contract.text.places import Extent, Path
+
+_KEY = re.compile(rf"{SHORT_STRING}|[A-Za-z0-9_-]++", re.VERBOSE)
+_KEYS = re.compile(
+    rf"{LONG_STRING}|\#[^\n]*+|(?P<dotted>(?:{_KEY.pattern})"
+    rf"(?:[ \t]*+\.[ \t]*+(?:{_KEY.pattern}))*+)",
+    re.VERBOSE,
+)
+"""Finds the keys of a text, and its other words."""
 
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _REPEATED = ("Cannot overwrite", "Cannot declare", "Cannot mutate", "Duplicate inline table key")
@@ -26,20 +34,21 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     document = Document(text)
     if not text.strip():
         return _fail(document, Problem(problems.EMPTY_INPUT, "the document is empty", offset=0))
-    if text.count("=") + text.count(",") >= limits.nodes:
-        return _fail(document, _limit(f"the document has more than {limits.nodes} values"))
+    excess = _excess_of_text(text, limits)
+    if excess is not None:
+        return _fail(document, _limit(excess))
     try:
         document.value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         return _fail(document, _explained(document, str(error)))
     except RecursionError:
-        return _fail(document, _limit(f"the document is nested deeper than {limits.depth} levels"))
+        return _fail(document, _limit(_too_deep(limits)))
     except ValueError:
         # CPython refuses to convert integers of more than 4300 digits.
         number = re.search(r"\d{4300,}", text.replace("_", ""))
         message = "an integer has too many digits" if number else "a value is out of Python's range"
         return _fail(document, _limit(message))
-    excess = _excess(document.value, limits.depth)
+    excess = _excess_of_values(document.value, limits)
     if excess is not None:
         return _fail(document, _limit(excess))
     document.locator = _LazyLocator(text)
@@ -69,10 +78,38 @@ def _explained(document: Document, problem: str) -> Problem:
     return Problem(code, message, offset=min(offset, len(document.text)))
 
 
-def _excess(value: Any, depth: int) -> str | None:
+def _too_deep(limits: Limits) -> str:
+    return f"the document is nested deeper than {limits.depth} levels"
+
+
+def _excess_of_text(text: str, limits: Limits) -> str | None:
+    """Return how the text exceeds a limit, or None; the standard parser has no limits.
+
+    The counts are upper bounds that are cheap to get; most documents need no closer look. Each dot
+    of a key makes a table, and the parser's time grows with the square of a key's dots.
+    """
+    values = sum(map(text.count, "=,[{"))
+    dots = text.count(".")
+    if values + dots >= limits.nodes or (
+        dots > limits.depth and max(line.count(".") for line in text.split("\n")) > limits.depth
+    ):
+        for match in _KEYS.finditer(text):
+            dotted = match["dotted"] or ""
+            if "." not in dotted:
+                continue
+            parts = sum(1 for _ in _KEY.finditer(dotted))
+            if parts > limits.depth:
+                return _too_deep(limits)
+            values += max(0, parts - 2)  # one dot may be that of a number
+    if values >= limits.nodes:
+        return f"the document has more than {limits.nodes} values, tables of dotted keys counted"
+    return None
+
+
+def _excess_of_values(value: Any, limits: Limits) -> str | None:
     """Return how the values exceed a limit, or None."""
     level = [value]
-    for _ in range(depth + 1):
+    for _ in range(limits.depth + 1):
         inner: list[Any] = []
         for node in level:
             entries = node.values() if isinstance(node, dict) else node
@@ -83,7 +120,7 @@ def _excess(value: Any, depth: int) -> str | None:
         if not inner:
             return None
         level = inner
-    return f"the document is nested deeper than {depth} levels"
+    return _too_deep(limits)
 
 
 class _LazyLocator:

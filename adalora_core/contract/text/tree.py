@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from adalora_core.contract.text.places import content_end
+
 if TYPE_CHECKING:
     from adalora_core.contract.text.places import Extent, Path
 
@@ -49,5 +51,5 @@ class TreeLocator:
             # An absent key is marked at the first character of its nearest parent.
             return key or (place.start, min(place.start + 1, len(self._text)))
         # A YAML block ends where the next line begins; leave out the blanks before that line.
-        end = place.start + len(self._text[place.start : place.end].rstrip())
-        return place.start, end
+        place.end = content_end(self._text, place.start, place.end)
+        return place.start, place.end

@@ -183,10 +183,9 @@ class _Reader:
 
     def _refuse_tag(self, tag: str, offset: int) -> None:
         message = f"the tag {tag!r} is refused by yaml.safe_load"
-        self.document.problems.append(
-            Problem(problems.UNKNOWN_TAG, message, self._path() or (), offset=offset)
-        )
-        if (path := self._path()) is not None:
+        path = self._path()
+        self._report(Problem(problems.UNKNOWN_TAG, message, path or (), offset=offset))
+        if path is not None:
             self._ambiguous.append(AmbiguousScalar("tag", path, tag))
 
     def _alias(self, event: Any) -> None:
@@ -271,11 +270,11 @@ class _Reader:
         if key in frame.value:
             earlier = [frame.place.keys[key], extent]
             path = self._path_to(key)
-            self.document.problems.append(duplicate_key(path[:-1], key, earlier))
+            self._report(duplicate_key(path[:-1], key, earlier))
         if not isinstance(key, str):
             message = f"the key {key!r} is not a string"
             problem = Problem(problems.NON_STRING_KEY, message, self._path_to(key), "key")
-            self.document.problems.append(problem)
+            self._report(problem)
         frame.value[key] = value
         frame.place.keys[key] = extent
         frame.place.inside[key] = place
@@ -288,6 +287,10 @@ class _Reader:
         else:
             fault = "<< should merge a mapping or a list of mappings"
             raise _StopError(_syntax(self._text, place.start, fault))
+
+    def _report(self, problem: Problem) -> None:
+        if len(self.document.problems) <= self._limits.diagnostics:  # one more than is shown
+            self.document.problems.append(problem)
 
     def _too_deep(self, offset: int) -> Problem:
         message = f"the document is nested deeper than {self._limits.depth} levels"
@@ -302,8 +305,7 @@ class _Reader:
 
     def _path_to(self, key: Any) -> Path:
         steps = [
-            frame.key if isinstance(frame.value, dict) else len(frame.value)
-            for frame in self._stack
+            frame.key if type(frame.value) is dict else len(frame.value) for frame in self._stack
         ]
         if self._stack and isinstance(self._stack[-1].value, dict):
             steps[-1] = key

@@ -49,9 +49,9 @@ def row_positions(saved: SavedAdapter) -> dict[str, list[int]]:
         rank = _consistent_rank(saved, path)
         flags = kept.pop(path, None)
         if flags is None:
-            positions[path] = list(range(rank))
             if rank > config.init_r:
                 raise _mismatch(saved, path, f"rank {rank} is above init_r {config.init_r}")
+            positions[path] = list(range(rank))
             continue
         places = [place for place, flag in enumerate(flags) if flag]
         if len(places) != rank and rank != len(flags):

@@ -22,6 +22,7 @@ from adalora_core.training.adapter_file.commit import (
     config_in,
     weights_in,
 )
+from adalora_core.training.adapter_file.pickled import check_unpacked_size
 from adalora_core.training.configuration import checked_config
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 def _read_legacy(path: Path) -> dict[str, torch.Tensor]:
     try:
+        check_unpacked_size(path)
         # weights_only: the file may not run code.
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

@@ -1,0 +1,277 @@
+"""Memory and time are bounded by the size of the input, also at ten times every limit."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import random
+import zipfile
+
+import pytest
+
+from adalora_core.contract.plan.header import (
+    LARGEST_HEADER,
+    LONGEST_NAME,
+    MOST_PARTS,
+    MOST_TENSORS,
+)
+from adalora_core.contract.plan.modules import MOST_MODULES
+from adalora_core.contract.rules.base import SOUND
+from adalora_core.contract.text.limits import DEFAULT_LIMITS
+
+MEGABYTES = 1 << 20
+SECONDS_OF_A_CHECK, MEMORY_OF_A_CHECK = 1, 300 * MEGABYTES
+SECONDS, MEMORY = 5, 1024 * MEGABYTES
+
+CHECK = """
+IMPORTS = ()
+def main(argv):
+    from adalora_core.cli import main
+    return main(["check", "--isolated", "-o", "concise", *argv])
+"""
+PLAN = """
+IMPORTS = ("adalora_core.cli.plan",)
+def main(argv):
+    from adalora_core.cli import main
+    return main(["plan", *argv])
+"""
+REPORT = """
+import os
+os.environ["MPLCONFIGDIR"] = os.getcwd()
+IMPORTS = ("adalora_core.cli.report", "adalora_core.contract", "adalora_core.rank_report",
+           "matplotlib.figure", "matplotlib.backends.backend_agg")
+def main(argv):
+    from adalora_core.cli import main
+    return main(["report", *argv])
+"""
+LOAD = """
+IMPORTS = ("torch", "adalora_core.training.model")
+def main(argv):
+    from torch import nn
+    from adalora_core import AdaLoraModel
+    from adalora_core.errors import CheckpointError
+    try:
+        AdaLoraModel.from_pretrained(nn.Sequential(nn.Linear(4, 4)), argv[0])
+    except CheckpointError as error:
+        print(error)
+        return 1
+    return 0
+"""
+
+
+def _config(**changes):
+    return json.dumps(SOUND | changes)
+
+
+def _yaml(lines):
+    return "".join(f"{key}: {json.dumps(value)}\n" for key, value in SOUND.items()) + lines
+
+
+def _toml(lines):
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in SOUND.items()) + lines
+
+
+LIMITS = DEFAULT_LIMITS
+BEYOND = {
+    "file-bytes.json": lambda: _config(revision="x" * (10 * LIMITS.file_bytes)),
+    "file-bytes.yaml": lambda: _yaml("#" * (10 * LIMITS.file_bytes)),
+    "file-bytes.toml": lambda: _toml("#" * (10 * LIMITS.file_bytes)),
+    "depth.json": lambda: _config()[:-1] + ', "x": ' + "[" * 640 + "]" * 640 + "}",
+    "depth.yaml": lambda: _yaml("x: " + "[" * 640 + "]" * 640 + "\n"),
+    "depth.toml": lambda: _toml("x = " + "[" * 640 + "]" * 640 + "\n"),
+    "depth-of-a-key.toml": lambda: _toml("a." * 640 + "a = 1\n"),
+    "depth-of-a-table.toml": lambda: _toml("[" + "a." * 50_000 + "a]\n"),
+    "nodes.json": lambda: _config(x=[0] * (10 * LIMITS.nodes // 2)),
+    "nodes.yaml": lambda: _yaml("x: [" + "0," * (10 * LIMITS.nodes // 2) + "]\n"),
+    "nodes.toml": lambda: _toml("x = [" + "0," * (10 * LIMITS.nodes // 2) + "]\n"),
+    "nodes-of-keys.toml": lambda: _toml("".join(f"k{i}{'.a' * 50} = 1\n" for i in range(30_000))),
+    "nodes-of-tables.toml": lambda: _toml("".join(f"[k{i}]\n" for i in range(400_000))),
+    "regex-length.json": lambda: _config(target_modules="a" * (10 * LIMITS.regex_length)),
+    "regex-length-of-all.json": lambda: _config(
+        layers_to_transform=[1], layers_pattern=[f"layers{i}" for i in range(20_000)]
+    ),
+    "classes-of-all.json": lambda: _config(
+        layers_to_transform=[1],
+        layers_pattern=[f"(?i)[\\0-\\U0010ffff]{{{i}}}" for i in range(640)],
+    ),
+    "diagnostics.json": lambda: _config(**{f"k{i}": 1 for i in range(10 * LIMITS.diagnostics)}),
+    "diagnostics.yaml": lambda: _yaml("".join(f"k{i}: 1\n" for i in range(50_000))),
+    "diagnostics-of-tags.yaml": lambda: _yaml("x:\n" + "- !x 1\n" * 100_000),
+    "diagnostics-of-repeated-keys.json": lambda: (
+        _config()[:-1] + "".join(f', "k{i}": 1, "k{i}": 2' for i in range(45_000)) + "}"
+    ),
+    "unused-comments.yaml": lambda: _yaml("# adalora: ignore[ADA202]\n" * 20_000),
+    "unused-comments.toml": lambda: _toml("# adalora: ignore[ADA202]\n" * 20_000),
+    "comments-apart.yaml": lambda: _yaml("# adalora: ignore[ADA202]\n\n" * 20_000),
+    "requests-in-a-comment.yaml": lambda: _yaml("# adalora: ignore[ADA202] " * 40_000),
+    "codes-in-a-request.yaml": lambda: _yaml(f"# adalora: ignore[{'ADA202,' * 40_000}]\n"),
+    "unknown-codes.yaml": lambda: _yaml(f"# adalora: ignore[{'ADA999,' * 40_000}]\n"),
+}
+"""Documents beyond a limit, most of them at ten times its size."""
+
+WITHIN = {
+    "targets.json": lambda: _config(
+        target_modules=[f"a{i}" for i in range(90_000)],
+        exclude_modules=[f"b{i}" for i in range(90_000)],
+    ),
+    "expressions-as-names.json": lambda: _config(target_modules=[f".*a{i}" for i in range(90_000)]),
+    "foreign-keys.json": lambda: json.dumps(
+        {"method": "adalora", "total_step": 9} | {f"inix_r{i}": 1 for i in range(90_000)}
+    ),
+    "blocks.yaml": lambda: "- {peft_type: ADALORA, init_r: 010}\n" * 12_000,
+    "brackets.json": lambda: _config(revision="[" * 4_000_000),
+    "comments.toml": lambda: _toml("#\n" * 1_500_000),
+    "escapes.toml": lambda: _toml('revision = "' + "\\n" * 1_500_000 + '"\n'),
+    "open-strings.toml": lambda: _toml('x = """' + '\\"""' * 800_000),
+    "dots-in-a-text.toml": lambda: _toml(f"revision = '{'a.' * 1_000_000}'\n"),
+}
+"""Documents within the limits whose parts could multiply."""
+
+
+@pytest.mark.parametrize("name", [*BEYOND, *WITHIN])
+def test_check_is_bounded(confined, name):
+    confined.write({name: (BEYOND | WITHIN)[name]()})
+    used = confined.measure(CHECK, name)
+    assert used.seconds < SECONDS_OF_A_CHECK
+    assert used.memory < MEMORY_OF_A_CHECK
+    assert ("ADA005" in used.shown) or name in WITHIN
+    assert used.shown.count("\n") < LIMITS.diagnostics + 10
+
+
+def test_dots_of_a_text_are_not_those_of_a_key(confined):
+    confined.write(
+        {
+            "a.toml": _toml(
+                "x = '" + "a." * 100 + "' # " + "a." * 100 + '\n"' + "b." * 99 + '" = 1\n'
+            )
+        }
+    )
+    assert "ADA005" not in confined.run("check", "a.toml").stdout
+
+
+def _weights(header):
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(raw).to_bytes(8, "little") + raw
+
+
+def _named(names):
+    return _weights(
+        {name: {"dtype": "F32", "shape": [4, 0], "data_offsets": [0, 0]} for name in names}
+    )
+
+
+HEADERS = {
+    "bytes": (lambda: _weights(b" " * (10 * LARGEST_HEADER)), "more than the limit of 33554432"),
+    "nested": (lambda: _weights(b"[" * LARGEST_HEADER), "nested too deep"),
+    "tensors": (
+        lambda: _named(f"layers.{i}.q_proj.weight" for i in range(3 * MOST_TENSORS)),
+        "300000 tensors are more than the limit of 100000",
+    ),
+    "name": (lambda: _named(["q" * (10 * LONGEST_NAME)]), "the limits are 1000 and 64"),
+    "parts": (
+        lambda: _named(["a." * (10 * MOST_PARTS) + "weight"]),
+        "has 1286 characters and 641 parts",
+    ),
+    "dots": (lambda: _named(["a." * 50_000 + "weight"]), "has 100006 characters and 50001 parts"),
+    "modules": (
+        lambda: _named(f"{i}.{'a.' * 60}weight" for i in range(10 * MOST_MODULES // 60)),
+        "imply more than 200000 modules",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_plan_of_a_header_beyond_a_limit_is_bounded(confined, name):
+    content, phrase = HEADERS[name]
+    confined.write({"c.json": _config(), "model.safetensors": content()})
+    used = confined.measure(PLAN, "c.json", "--weights", "model.safetensors")
+    assert phrase in used.shown
+    assert used.code == 2
+    assert used.seconds < SECONDS
+    assert used.memory < MEMORY
+
+
+MANY = [f"x{i}" for i in range(90_000)]
+PLANS = {
+    "targets": {"target_modules": ["q_proj", *MANY]},
+    "exclude": {"exclude_modules": MANY},
+    "saved": {"modules_to_save": MANY},
+    "layers": {"layers_to_transform": [*range(90_000)], "layers_pattern": "layers"},
+    "patterns": {"layers_to_transform": [1], "layers_pattern": [f"l{i}" for i in range(900)]},
+    "rank": {"init_r": 2_000_000_000, "target_r": 1_000_000_000},
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_plan_of_a_large_model_is_bounded(confined, name):
+    modules = [f"model.layers.{i}.q_proj.weight" for i in range(MOST_TENSORS // 2)]
+    config = _config(**{"target_modules": ["q_proj"], "init_r": 12, "target_r": 8} | PLANS[name])
+    confined.write({"c.json": config, "model.safetensors": _named(modules)})
+    used = confined.measure(PLAN, "c.json", "--weights", "model.safetensors")
+    assert used.code == (1 if name in {"targets", "patterns"} else 0), used.shown[:1000]
+    assert used.seconds < SECONDS
+    assert used.memory < MEMORY
+
+
+@pytest.mark.parametrize(
+    "form", ["layers.{0}.q", "layers.0.q{0}", "layers.{1}.q{2}", "layers.{0}.q{0}"]
+)
+def test_report_of_ten_thousand_matrices_is_bounded(confined, form):
+    pytest.importorskip("matplotlib", reason="would have shown how much memory a picture takes")
+    pattern = {
+        f"{form.format(i, i % 100, i // 100)}.lora_E": [True] * 8 + [False] * 4
+        for i in range(10_000)
+    }
+    config = _config(init_r=12, target_r=8, inference_mode=True, rank_pattern=pattern)
+    confined.write({"a/adapter_config.json": config})
+    used = confined.measure(REPORT, "a")
+    assert used.code == 0
+    assert used.seconds < SECONDS
+    assert used.memory < MEMORY
+    assert len((confined.tree / "a" / "rank_heatmap.png").read_bytes()) < 5 * MEGABYTES
+    assert "| `layers.0.q0` | 8 |" in (confined.tree / "a" / "rank_report.md").read_text() or (
+        "layers.0.q`" in (confined.tree / "a" / "rank_report.md").read_text()
+    )
+
+
+def _archive(**parts):
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(f"archive/{name.replace('_', '.')}", content)
+    return made.getvalue()
+
+
+BYTES = b"\x80\x02cbuiltins\nbytearray\n" + pickle.dumps(2_000_000_000, 2)[2:-1] + b"\x85R."
+BINS = {
+    "deflated": (lambda: _archive(data_pkl=pickle.dumps(bytes(1 << 30), 2)), "unpack to"),
+    "bytearray": (
+        lambda: _archive(data_pkl=BYTES, padding=random.Random(0).randbytes(9000)),  # noqa: S311 - test data
+        "bytearray",
+    ),
+    "bytearray-alone": (lambda: BYTES, "bytearray"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BINS)
+def test_load_of_weights_that_unfold_is_bounded(confined, name):
+    confined.memory = 16 << 30
+    content, phrase = BINS[name]
+    confined.write({"a/adapter_config.json": _config(), "a/adapter_model.bin": content()})
+    used = confined.measure(LOAD, "a")
+    assert phrase in used.shown
+    assert used.code == 1
+    assert used.seconds < SECONDS
+    assert used.memory < MEMORY
+
+
+def test_rank_of_a_matrix_is_bounded():
+    torch = pytest.importorskip("torch")
+    from adalora_core import AdaLoraConfig, get_peft_model
+
+    config = AdaLoraConfig(init_r=2_000_000_000, target_r=8, total_step=1000, target_modules=["0"])
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4, device="meta"))
+    with pytest.raises(ValueError, match="init_r 2000000000 is above the limit of 1048576"):
+        get_peft_model(model, config)
