@@ -150,6 +150,21 @@ def test_dots_of_a_text_are_not_those_of_a_key(confined):
     assert "ADA005" not in confined.run("check", "a.toml").stdout
 
 
+FIX = CHECK.replace('"-o", "concise"', '"--fix", "--unsafe-fixes"')
+
+
+def test_fixes_that_all_conflict_are_bounded(confined):
+    # Each number is in a mapping that the configuration merges: a fix would change both.
+    shared = "".join(f'  k{i}: &a{i} {{init_r: "8"}}\n' for i in range(400))
+    merged = "".join(f"b{i}:\n  <<: *a{i}\n  peft_type: ADALORA\n" for i in range(400))
+    confined.write({"c.yaml": f"keys:\n{shared}{merged}"})
+    used = confined.measure(FIX, "c.yaml")
+    assert "too many fixes conflict to try each" in used.shown
+    assert used.code == 1
+    assert used.seconds < SECONDS
+    assert (confined.tree / "c.yaml").read_text() == f"keys:\n{shared}{merged}"
+
+
 def _weights(header):
     raw = header if isinstance(header, bytes) else json.dumps(header).encode()
     return len(raw).to_bytes(8, "little") + raw

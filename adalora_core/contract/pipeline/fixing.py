@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 MOST_ROUNDS = 10
 """Bound on the rounds. A fix may uncover the next finding, but a few rounds are enough."""
 
+MOST_CHARACTERS = 1 << 21
+"""Bound on the characters that one round reads, all texts together, to separate fixes that
+conflict; a reading takes about a microsecond per character."""
+
 Finding = tuple[str, str, str]
 """Code, pointer and message: they identify a finding from one round to the next."""
 
@@ -105,6 +109,7 @@ class _Progress:
     examine: Examine
     made: list[Diagnostic] = field(default_factory=list)
     obstacles: dict[Finding, str] = field(default_factory=dict)
+    characters: int = 0
 
     def open(self, *, unsafe: bool) -> list[Diagnostic]:
         """Return the findings with a fix that was not tried yet."""
@@ -124,6 +129,7 @@ class _Progress:
 
     def make(self, wanted: Sequence[Diagnostic]) -> None:
         """Apply all fixes that can be applied together; record the obstacles of the others."""
+        self.characters = 0
         groups: dict[tuple[Edit, ...], list[Diagnostic]] = {}
         for diagnostic in wanted:
             groups.setdefault(_edits(diagnostic), []).append(diagnostic)
@@ -136,12 +142,17 @@ class _Progress:
         self, before: list[Diagnostic], groups: list[list[Diagnostic]]
     ) -> list[Diagnostic]:
         """Return `before` and the part of `groups` that can be added; bisect to find conflicts."""
-        together = before + [diagnostic for group in groups for diagnostic in group]
+        added = [diagnostic for group in groups for diagnostic in group]
+        together = before + added
+        if self.characters > MOST_CHARACTERS:
+            reason = "too many fixes conflict to try each; apply some by hand"
+            self.obstacles |= {_name(diagnostic): reason for diagnostic in added}
+            return before
         try:
             self._apply(together)
         except ConflictError as error:
             if len(groups) == 1:
-                self.obstacles |= {_name(diagnostic): str(error) for diagnostic in groups[0]}
+                self.obstacles |= {_name(diagnostic): str(error) for diagnostic in added}
                 return before
             middle = len(groups) // 2
             return self._compatible(self._compatible(before, groups[:middle]), groups[middle:])
@@ -156,7 +167,9 @@ class _Progress:
         edits = {edit for diagnostic in chosen for edit in _edits(diagnostic)}
         changes = [c for diagnostic in chosen if diagnostic.fix for c in diagnostic.fix.changes]
         expected = changed(self.found.document.value, changes)
-        found = self.examine(apply_edits(self.found.document.text, edits))
+        text = apply_edits(self.found.document.text, edits)
+        self.characters += len(text)
+        found = self.examine(text)
         if found.document.fatal or not same(found.document.value, expected):
             raise ConflictError(
                 "the fix would change other values too, through an anchor or a merge key, or the "
