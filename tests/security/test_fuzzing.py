@@ -21,6 +21,14 @@ FOUND = {
             "pyproject.toml": b"[tool.adalora]\n" + b"a." * 50_000 + b"\xff",
         },
     ),
+    "digits-that-are-text": (
+        "yaml",
+        {"a.yaml": b"peft_type: ADALORA\nrevision: " + b"9" * 1_000_000 + b"x\n"},
+    ),
+    "runs-of-digits-before-a-number": (
+        "json",
+        {"a.json": b'["' + (b"9" * 4299 + b" ") * 900 + b'", ' + b"9" * 4400 + b"]"},
+    ),
 }
 """Inputs that once failed: `{name: (format, files)}`."""
 

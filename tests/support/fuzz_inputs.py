@@ -204,7 +204,7 @@ def as_safetensors(draw: random.Random, header: Any, data: bytes) -> bytes:
     raw = header if isinstance(header, bytes) else as_json(header)
     length = len(raw)
     if draw.random() < 0.1:
-        length = draw.choice([0, 1, length - 1, length + 9, 2**31, 2**63, 2**64 - 1])
+        length = draw.choice([0, 1, max(0, length - 1), length + 9, 2**31, 2**63, 2**64 - 1])
     return length.to_bytes(8, "little") + raw + data
 
 

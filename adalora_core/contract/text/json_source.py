@@ -66,7 +66,7 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
         return _fail(document, problems.LIMIT_EXCEEDED, 0, message)
     except ValueError:
         # CPython refuses to convert integers of more than 4300 digits.
-        number = re.search(r"\d{4300,}", text)
+        number = re.search(r"(?<!\d)\d{4300,}", text)
         offset = number.start() if number else 0
         return _fail(document, problems.LIMIT_EXCEEDED, offset, "an integer has too many digits")
     locator = JsonLocator(text)

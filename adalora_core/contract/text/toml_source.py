@@ -45,7 +45,7 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
         return _fail(document, _limit(_too_deep(limits)))
     except ValueError:
         # CPython refuses to convert integers of more than 4300 digits.
-        number = re.search(r"\d{4300,}", text.replace("_", ""))
+        number = re.search(r"(?<!\d)\d{4300,}", text.replace("_", ""))
         message = "an integer has too many digits" if number else "a value is out of Python's range"
         return _fail(document, _limit(message))
     excess = _excess_of_values(document.value, limits)

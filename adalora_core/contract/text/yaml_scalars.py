@@ -32,7 +32,8 @@ class UnknownTagError(Exception):
     """A tag that the safe loader refuses."""
 
 
-_EXPONENT = re.compile(r"[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+")
+# Possessive: a text of digits alone would otherwise take quadratic time.
+_EXPONENT = re.compile(r"[-+]?(?:\d[\d_]*+(?:\.[\d_]*+)?|\.\d[\d_]*+)[eE][-+]?\d+")
 _OLD_OCTAL = re.compile(r"[-+]?0[0-7_]+")
 _NEW_OCTAL = re.compile(r"0o[0-7]+")
 
