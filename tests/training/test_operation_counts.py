@@ -1,0 +1,139 @@
+"""The portable backend: how many torch operations a step takes, and that the host never waits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import peft
+import pytest
+import torch
+from counted_operations import counted
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from adalora_core import AdaLoraConfig, get_peft_model
+from adalora_core.adapter_spec import AdapterSpec
+from adalora_core.allocation import AdaptedMatrix, RankAllocator
+from adalora_core.ops import _backend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MATRICES = (56, 224, 896)
+PER_LAYER = 7
+RANK = 4
+SHAPES = ((32, 48), (48, 32))
+"""(in, out) of the matrices, in turn."""
+
+STAND_IN = "stand_in"
+"""A device of no maker, which autograd knows on every machine.
+
+A torch without CUDA ends the process where a gradient is on a CUDA device, a fake one included.
+"""
+_setup_privateuseone_for_python_backend(STAND_IN)
+
+UPDATE, ALLOCATION = 1, 3
+SPEC = AdapterSpec(init_r=RANK, target_r=2, tinit=2, tfinal=5, total_step=20, deltaT=1)
+
+
+@pytest.fixture(autouse=True)
+def _no_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_backend, "HAS_CORE", False)
+
+
+@pytest.fixture(params=["cpu", "cuda", STAND_IN])
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where tensors are: real ones on the CPU, fake ones elsewhere."""
+    if request.param == "cpu":
+        yield "cpu"
+        return
+    with FakeTensorMode(), torch.device(request.param):
+        yield request.param
+
+
+def allocator_of(matrices: int, dtypes: tuple[torch.dtype, ...]) -> RankAllocator:
+    def factor(dtype: torch.dtype, *shape: int) -> dict[str, torch.nn.Parameter]:
+        made = torch.nn.Parameter(torch.randn(shape, dtype=dtype))
+        made.grad = torch.randn(shape, dtype=dtype)
+        return {"default": made}
+
+    found = []
+    for index in range(matrices):
+        n_in, n_out = SHAPES[index % 2]
+        dtype = dtypes[index * len(dtypes) // matrices]
+        shapes = ((RANK, n_in), (RANK, 1), (n_out, RANK))
+        found.append(AdaptedMatrix(f"m{index}", *(factor(dtype, *s) for s in shapes), "default"))
+    return RankAllocator(SPEC, found)
+
+
+def step_counts(
+    matrices: int, *dtypes: torch.dtype
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return operations and waits of an update, and of an update with an allocation."""
+    allocator = allocator_of(matrices, dtypes)
+    allocator.step(0)
+    update = counted(lambda: allocator.step(UPDATE))
+    return update, counted(lambda: allocator.step(ALLOCATION))
+
+
+def test_a_step_takes_as_many_operations_for_any_number_of_matrices_and_no_wait(
+    device: str,
+) -> None:
+    del device
+    counts = [step_counts(each, torch.float32) for each in MATRICES]
+    assert counts[0] == counts[1] == counts[2]
+    (update, update_waits), (allocation, allocation_waits) = counts[0]
+    assert update <= 60
+    assert allocation <= 150
+    assert (update_waits, allocation_waits) == (0, 0)
+
+
+def test_a_second_dtype_at_most_doubles_a_step(device: str) -> None:
+    del device
+    one = step_counts(56, torch.float32)
+    two = step_counts(56, torch.float32, torch.float64)
+    for (single, _), (double, waits) in zip(one, two, strict=True):
+        assert double <= 2 * single + 10
+        assert waits == 0
+
+
+def llama(matrices: int) -> LlamaForCausalLM:
+    """Return a model whose adapted matrices have factors of two shapes each."""
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=64, hidden_size=32, intermediate_size=48, num_attention_heads=4,
+            num_hidden_layers=matrices // PER_LAYER, max_position_embeddings=64,
+        )
+    )  # fmt: skip
+
+
+ADAPTER: dict[str, Any] = {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+
+
+def pass_counts(model: torch.nn.Module) -> tuple[int, int]:
+    """Return the operations and waits of a forward and a backward pass."""
+    model.train()
+    ids = torch.ones(2, 6, dtype=torch.long)
+
+    def step() -> None:
+        model(input_ids=ids, labels=ids).loss.backward()
+
+    step()
+    return counted(step)
+
+
+@pytest.mark.parametrize("matrices", MATRICES)
+@pytest.mark.parametrize("device", ["cpu", STAND_IN], indirect=True)
+def test_a_pass_with_the_penalty_takes_at_most_a_twentieth_more_operations_than_plain_lora(
+    matrices: int, device: str
+) -> None:
+    del device
+    lora = peft.get_peft_model(llama(matrices), peft.LoraConfig(r=RANK, **ADAPTER))
+    plain, plain_waits = pass_counts(lora)
+    config = AdaLoraConfig(
+        init_r=RANK, target_r=2, total_step=1000, orth_reg_weight=0.5, **ADAPTER
+    )
+    operations, waits = pass_counts(get_peft_model(llama(matrices), config))
+    assert operations <= 1.05 * plain
+    assert waits <= plain_waits
