@@ -7,7 +7,6 @@ from collections.abc import Sequence  # noqa: TC003 - read by custom_op at run t
 import torch
 from torch import Tensor
 
-from adalora_core import reference
 from adalora_core.ops import _backend
 
 
@@ -40,8 +39,10 @@ def select_triplets(scores: Tensor, budget: int, singular_values: Sequence[Tenso
         with torch.no_grad():
             kept: Tensor = torch.ops.adalora_core.select_triplets(scores, budget, singular_values)
         return kept
-    if not _backend.serves(scores):
-        return reference.select_triplets(scores, budget, singular_values)
+    if not _serves(scores, singular_values):
+        backend = _backend.in_torch("select_triplets")
+        chosen: Tensor = backend.select_triplets(scores, budget, singular_values)
+        return chosen
     mask = _select(scores, budget, singular_values)
     torch.autograd.graph.increment_version(singular_values)
     return mask
@@ -70,11 +71,17 @@ def apply_mask(mask: Tensor, singular_values: Sequence[Tensor]) -> None:
         with torch.no_grad():
             torch.ops.adalora_core.apply_mask(mask, singular_values)
         return
-    if not _backend.serves(mask):
-        reference.apply_mask(mask, singular_values)
+    if not _serves(mask, singular_values):
+        _backend.in_torch("apply_mask").apply_mask(mask, singular_values)
         return
     _backend.core_of(mask).apply_mask(mask, singular_values)
     torch.autograd.graph.increment_version(singular_values)
+
+
+def _serves(flat: Tensor, singular_values: Sequence[Tensor]) -> bool:
+    """Return whether the core takes the call: singular values may be on several devices."""
+    is_cpu = flat.is_cpu
+    return _backend.serves(flat) and all([each.is_cpu is is_cpu for each in singular_values])
 
 
 def _select(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> Tensor:

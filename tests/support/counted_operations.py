@@ -14,15 +14,12 @@ aten = torch.ops.aten
 
 READS = {aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.equal, aten.is_nonzero}
 COPIES = {aten._to_copy, aten.copy_}
-NO_WORK = {aten._unsafe_view}
-"""Views that torch does not mark as such."""
-
 
 class Counted(TorchDispatchMode):
     """Count what is dispatched below autograd while the mode is active.
 
     Attributes:
-        operations: calls that are not views.
+        operations: calls that torch does not mark as views.
         waits: reads of numbers, and copies from another device to the CPU.
     """
 
@@ -38,7 +35,7 @@ class Counted(TorchDispatchMode):
         del types
         result = func(*args, **(kwargs or {}))
         packet = func.overloadpacket
-        if func.namespace == "aten" and not func.is_view and packet not in NO_WORK:
+        if func.namespace == "aten" and not func.is_view:
             self.operations += 1
         arrives = isinstance(result, torch.Tensor) and result.device.type == "cpu"
         if packet in READS or (packet in COPIES and arrives and _is_elsewhere(args)):
