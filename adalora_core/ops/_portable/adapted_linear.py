@@ -25,6 +25,6 @@ def adapted_linear(
     x, weight = as_under_autocast(x), as_under_autocast(weight)
     bias = None if bias is None else as_under_autocast(bias)
     result: Tensor = AdapterNode.apply(  # type: ignore[no-untyped-call] # torch types it loosely
-        x, A, E, B, scale, dropout, None, False, weight, bias
+        None, x, A, E, B, scale, dropout, False, weight, bias
     )
     return result

@@ -38,12 +38,12 @@ def svd_linear(
 ) -> Tensor:
     """Add the adapter's product to `base_output`; see `adalora_core.ops.svd_linear`."""
     if not allows_node(base_output, x, A):
-        return _formula(base_output, x, (A, E, B), scale, dropout, inplace=inplace)
+        return formula(base_output, x, (A, E, B), scale, dropout, inplace=inplace)
     if inplace and not rows_merge(base_output):
         apart = svd_linear(base_output.contiguous(), x, A, E, B, scale, dropout=dropout)
         return base_output.copy_(apart)
     x = as_under_autocast(x)
-    arguments = (x, A, E, B, scale, dropout, base_output, inplace)
+    arguments = (base_output, x, A, E, B, scale, dropout, inplace)
     if torch.is_grad_enabled():
         result: Tensor = AdapterNode.apply(*arguments, None, None)  # type: ignore[no-untyped-call] # torch types it loosely
         return result
@@ -81,7 +81,7 @@ def _is_autocast(kind: str) -> bool:
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
-def _formula(
+def formula(
     base_output: Tensor,
     x: Tensor,
     factors: Factors,
@@ -91,7 +91,7 @@ def _formula(
     inplace: bool,
 ) -> Tensor:
     """Return the same without a node: torch.compile makes kernels from these operations."""
-    dtype = _product_dtype(x, factors[0])
+    dtype = product_dtype(x, factors[0])
     folded, B = _folded(factors, dtype)
     hidden = functional.linear(functional.dropout(x.to(dtype), dropout), folded)
     delta = functional.linear(hidden, B) * scale
@@ -100,7 +100,7 @@ def _formula(
     return (base_output + delta).to(base_output.dtype)
 
 
-def _product_dtype(x: Tensor, A: Tensor) -> torch.dtype:
+def product_dtype(x: Tensor, A: Tensor) -> torch.dtype:
     """Return the dtype of both operands of every product."""
     if x.is_cpu:
         return torch.float64 if A.dtype == torch.float64 else torch.float32
@@ -125,20 +125,20 @@ def _plus_product(
 
 
 def _add_product(
+    base_output: Tensor,
     x: Tensor,
     A: Tensor,
     E: Tensor,
     B: Tensor,
     scale: float,
     dropout: float,
-    base_output: Tensor,
     inplace: bool,
 ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
     """Return the output, and what the backward pass needs of the adapter."""
     mask = None
     if dropout:
         x, mask = torch.native_dropout(x, dropout, train=True)
-    dtype = _product_dtype(x, A)
+    dtype = product_dtype(x, A)
     folded, wide_B = _folded((A, E, B), dtype)
     hidden = torch.mm(rows_of(x).to(dtype), folded.T)
     rows = _plus_product(rows_of(base_output), hidden, wide_B.T, scale, inplace=inplace)
@@ -167,13 +167,13 @@ class AdapterNode(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
+        base_output: Tensor | None,
         x: Tensor,
         A: Tensor,
         E: Tensor,
         B: Tensor,
         scale: float,
         dropout: float,
-        base_output: Tensor | None,
         inplace: bool,
         weight: Tensor | None,
         bias: Tensor | None,
@@ -182,10 +182,10 @@ class AdapterNode(torch.autograd.Function):
         with without_autocast(x):
             if base_output is None:
                 rows = functional.linear(rows_of(x), weight, bias)  # type: ignore[arg-type] # one of both is given
-                output, kept = _add_product(x, A, E, B, scale, dropout, rows, inplace=True)
+                output, kept = _add_product(rows, x, A, E, B, scale, dropout, inplace=True)
                 output = _with_shape(output, torch.Size((*x.shape[:-1], len(B))))
             else:
-                output, kept = _add_product(x, A, E, B, scale, dropout, base_output, inplace)
+                output, kept = _add_product(base_output, x, A, E, B, scale, dropout, inplace)
         if inplace:
             ctx.mark_dirty(base_output)
         ctx.save_for_backward(A, E, B, weight, *kept)
@@ -196,7 +196,7 @@ class AdapterNode(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients, each of the dtype of its input."""
         A, E, B, weight, *kept = ctx.saved_tensors
-        *wanted, _, _, of_base, _, _, _ = ctx.needs_input_grad
+        of_base, *wanted = ctx.needs_input_grad[:5]
         with without_autocast(grad):
             if torch.is_grad_enabled():  # create_graph=True
                 gradients = gradients_with_graph(
@@ -204,7 +204,7 @@ class AdapterNode(torch.autograd.Function):
                 )
             else:
                 gradients = _gradients(grad, (A, E, B), weight, tuple(kept), wanted, *ctx.numbers)
-        return (*gradients, None, None, grad if of_base else None, None, None, None)
+        return (grad if of_base else None, *gradients, None, None, None, None, None)
 
 
 def gradients_with_graph(
@@ -225,7 +225,7 @@ def gradients_with_graph(
             "svd_linear: a second derivative with dropout is not implemented; pass dropout=0"
         )
     x, A, E, B = inputs
-    dtype = _product_dtype(x, A)
+    dtype = product_dtype(x, A)
     folded, wide_B = _folded((A, E, B), dtype)
     hidden = torch.mm(rows_of(x).to(dtype), folded.T)
     kept = (x, None, hidden, folded, wide_B)
