@@ -32,8 +32,9 @@ def places_by(key: Callable[[Tensor], Any], tensors: Iterable[Tensor]) -> list[l
 
 
 def joined(tensors: Sequence[Tensor]) -> Tensor:
-    """Return all entries of tensors of one kind; a single contiguous tensor is not copied."""
-    return torch._C._nn.flatten_dense_tensors(tensors)  # type: ignore[no-any-return]  # noqa: SLF001 - as DDP
+    """Return a new tensor with all entries of tensors of one kind."""
+    flat: Tensor = torch._C._nn.flatten_dense_tensors(tensors)  # noqa: SLF001 - as DDP
+    return flat if len(tensors) > 1 else flat.clone()  # a single one is not copied
 
 
 def write_parts(targets: Sequence[Tensor], flat: Tensor) -> None:

@@ -27,7 +27,7 @@ FACTORS = 3
 @torch.no_grad()
 def update_importance(
     parameters: Sequence[Tensor],
-    gradients: Sequence[Tensor | None] | None,
+    gradients: Sequence[Tensor | None],
     smoothed: Sequence[Tensor] | Tensor,
     uncertainty: Sequence[Tensor] | Tensor,
     beta1: float,
@@ -36,54 +36,74 @@ def update_importance(
     scores: Tensor | None = None,
 ) -> Tensor:
     """Update the averages; see `adalora_core.ops.update_importance`."""
-    if gradients is None:
-        gradients = [each.grad for each in parameters]
     shapes = [each.shape for each in parameters]
-    parts = [averages_of(each, shapes) for each in (smoothed, uncertainty)]
-    seen = [index for index, each in enumerate(gradients) if each is not None]
-    skipped = torch.zeros((), dtype=torch.int64, device=parameters[0].device if parameters else None)
-    for group in places_by(kind_of, [parts[0][index] for index in seen]):
-        places = [seen[index] for index in group]
-        is_whole = isinstance(smoothed, torch.Tensor) and len(places) == len(parameters)
-        chosen = [[each[index] for index in places] for each in parts]
-        flat = [smoothed, uncertainty] if is_whole else [joined(each) for each in chosen]
-        sensitivity = _sensitivity(
-            [parameters[index] for index in places],
-            [gradients[index] for index in places],  # type: ignore[misc] # seen ones
-            flat[0].dtype,
-        )
-        skipped += _update(*flat, sensitivity, beta1, beta2).to(skipped.device)
-        if not is_whole:
-            for targets, entries in zip(chosen, flat, strict=True):
-                write_parts(targets, entries)
+    is_flat = isinstance(smoothed, torch.Tensor) and len(parameters) > 0
+    if is_flat and all(each is not None for each in gradients):
+        skipped = _update(smoothed, uncertainty, parameters, gradients, beta1, beta2)
+    else:
+        parts = [averages_of(each, shapes) for each in (smoothed, uncertainty)]
+        skipped = _update_parts(*parts, parameters, gradients, beta1, beta2)
     if scores is not None:
-        _write_scores(*parts, scores)
+        _write_scores(smoothed, uncertainty, shapes, scores)
     return skipped
 
 
-def _sensitivity(
-    parameters: Sequence[Tensor], gradients: Sequence[Tensor], dtype: torch.dtype
+def _update_parts(
+    smoothed: Sequence[Tensor],
+    uncertainty: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    beta1: float,
+    beta2: float,
 ) -> Tensor:
-    """Return |p * g| of all entries."""
-    return torch.mul(joined(parameters).to(dtype), joined(gradients).to(dtype)).abs_()
+    """Update the averages of the parameters that have a gradient, those of a kind together."""
+    seen = [index for index, each in enumerate(gradients) if each is not None]
+    skipped = torch.zeros((), dtype=torch.int64, device=parameters[0].device if parameters else None)
+    for group in places_by(kind_of, [smoothed[index] for index in seen]):
+        chosen = [
+            [each[seen[index]] for index in group]
+            for each in (smoothed, uncertainty, parameters, gradients)
+        ]
+        flat = [joined(each) for each in chosen[:2]]
+        skipped += _update(*flat, *chosen[2:], beta1, beta2).to(skipped.device)
+        for targets, entries in zip(chosen, flat, strict=False):
+            write_parts(targets, entries)
+    return skipped
 
 
 def _update(
-    smoothed: Tensor, uncertainty: Tensor, sensitivity: Tensor, beta1: float, beta2: float
+    smoothed: Tensor,
+    uncertainty: Tensor,
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    beta1: float,
+    beta2: float,
 ) -> Tensor:
     """Update flat averages in place, and return how many entries stay as they are."""
+    dtype = smoothed.dtype
+    sensitivity, spare = joined(parameters).to(dtype), joined(gradients).to(dtype)
+    sensitivity.mul_(spare).abs_()
     # Products and sums apart, since a fused one is rounded once instead of twice.
-    new = (smoothed * beta1).add_(sensitivity * (1 - beta1))
-    is_finite = sensitivity < torch.inf  # no number is smaller than NaN
+    new = (smoothed * beta1).add_(torch.mul(sensitivity, 1 - beta1, out=spare))
+    is_finite = sensitivity < torch.inf  # NaN is not
     torch.where(is_finite, new, smoothed, out=smoothed)
-    deviation = torch.sub(sensitivity, new).abs_().mul_(1 - beta2)
-    torch.mul(uncertainty, beta2, out=new).add_(deviation)
+    torch.sub(sensitivity, new, out=spare).abs_().mul_(1 - beta2)
+    torch.mul(uncertainty, beta2, out=new).add_(spare)
     torch.where(is_finite, new, uncertainty, out=uncertainty)
-    return is_finite.logical_not_().sum()
+    return is_finite.numel() - is_finite.count_nonzero()
 
 
-def _write_scores(smoothed: Sequence[Tensor], uncertainty: Sequence[Tensor], scores: Tensor) -> None:
-    entries = torch._foreach_mul(smoothed, uncertainty)  # noqa: SLF001 - as torch's optimizers
+def _write_scores(
+    smoothed: Sequence[Tensor] | Tensor,
+    uncertainty: Sequence[Tensor] | Tensor,
+    shapes: Sequence[torch.Size],
+    scores: Tensor,
+) -> None:
+    """Overwrite `scores` with the importance scores of all triplets."""
+    if isinstance(smoothed, torch.Tensor):
+        entries = averages_of(smoothed * uncertainty, shapes)
+    else:
+        entries = torch._foreach_mul(smoothed, uncertainty)  # noqa: SLF001 - as torch's optimizers
     of_A, of_E, of_B = (
         torch.cat([scores.new_empty(0), *_means(entries[factor::FACTORS], axis, scores)])
         for factor, axis in enumerate((1, 1, 0))

@@ -38,4 +38,4 @@ def apply_mask(mask: Tensor, singular_values: Sequence[Tensor]) -> None:
         values = [singular_values[index] for index in places]
         dropped = ~torch.cat([kept[index] for index in places]).to(values[0].device)
         # A copy and not a product with the mask: NaN times zero is not zero.
-        write_parts(values, joined(values).masked_fill(dropped, 0))
+        write_parts(values, joined(values).masked_fill_(dropped, 0))
