@@ -32,9 +32,9 @@ def adapted_linear(
     """Return a frozen linear layer's output plus the adapter's product, differentiably.
 
     `y = x W^T + b + scale * ((drop(x) A^T) * E^T) B^T` (paper equation 3): the values of
-    `svd_linear(linear(x, weight, bias), x, ...)`. In training both are one node of the graph (but
-    for the compiled kernels of a GPU), which sums both gradients of x in place. Two nodes would need another tensor as large as
-    x for the sum, and a pass over three.
+    `svd_linear(linear(x, weight, bias), x, ...)`. In training both are one node of the graph, but
+    for the compiled kernels of a GPU. The node sums both gradients of x in place. Two nodes would
+    need another tensor as large as x for the sum, and a pass over three.
 
     Args:
         x: `[..., in]`, of the dtype of `weight`.

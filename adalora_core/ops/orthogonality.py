@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence  # noqa: TC003 - read by custom_op at run time
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ from adalora_core.ops._portable.orthogonality import gradients_with_graph
 
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx
+
+
+_KIND = operator.attrgetter("dtype", "device")
 
 
 def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) -> Tensor:
@@ -58,11 +62,7 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
 
 def _are_of_one_kind(factors: Sequence[Tensor]) -> bool:
     """Return whether all factors have one dtype and are on one device."""
-    first = factors[0]
-    is_cpu = first.is_cpu
-    return len({each.dtype for each in factors}) == 1 and (
-        all([each.is_cpu for each in factors]) if is_cpu else len({each.device for each in factors}) == 1
-    )
+    return len(set(map(_KIND, factors))) == 1
 
 
 class _Order:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence  # noqa: TC003 - read by custom_op at run time
 
 import torch
 from torch import Tensor
 
 from adalora_core.ops import _backend
+
+_DEVICE = operator.attrgetter("device")
 
 
 def select_triplets(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> Tensor:
@@ -80,8 +83,7 @@ def apply_mask(mask: Tensor, singular_values: Sequence[Tensor]) -> None:
 
 def _serves(flat: Tensor, singular_values: Sequence[Tensor]) -> bool:
     """Return whether the core takes the call: singular values may be on several devices."""
-    is_cpu = flat.is_cpu
-    return _backend.serves(flat) and all([each.is_cpu is is_cpu for each in singular_values])
+    return _backend.serves(flat) and {flat.device}.issuperset(map(_DEVICE, singular_values))
 
 
 def _select(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> Tensor:

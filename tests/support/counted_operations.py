@@ -15,6 +15,7 @@ aten = torch.ops.aten
 READS = {aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.equal, aten.is_nonzero}
 COPIES = {aten._to_copy, aten.copy_}
 
+
 class Counted(TorchDispatchMode):
     """Count what is dispatched below autograd while the mode is active.
 

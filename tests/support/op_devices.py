@@ -1,4 +1,4 @@
-"""Where tests of the ops run: on the CPU, on a GPU, through emulated CUDA kernels, without a core."""
+"""Where tests of the ops run: on the CPU with and without a core, on a GPU, on emulated kernels."""
 
 from __future__ import annotations
 

@@ -60,9 +60,7 @@ def allocator_of(matrices: int, dtypes: tuple[torch.dtype, ...]) -> RankAllocato
     return RankAllocator(SPEC, found)
 
 
-def step_counts(
-    matrices: int, *dtypes: torch.dtype
-) -> tuple[tuple[int, int], tuple[int, int]]:
+def step_counts(matrices: int, *dtypes: torch.dtype) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return operations and waits of an update, and of an update with an allocation."""
     allocator = allocator_of(matrices, dtypes)
     allocator.step(0)
@@ -125,9 +123,7 @@ def test_a_pass_with_the_penalty_takes_at_most_a_twentieth_more_operations_than_
     del device
     lora = peft.get_peft_model(llama(matrices), peft.LoraConfig(r=RANK, **ADAPTER))
     plain, plain_waits = pass_counts(lora)
-    config = AdaLoraConfig(
-        init_r=RANK, target_r=2, total_step=1000, orth_reg_weight=0.5, **ADAPTER
-    )
+    config = AdaLoraConfig(init_r=RANK, target_r=2, total_step=1000, orth_reg_weight=0.5, **ADAPTER)
     operations, waits = pass_counts(get_peft_model(llama(matrices), config))
     assert operations <= 1.05 * plain
     assert waits <= plain_waits

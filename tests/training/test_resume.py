@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from backends import op_backend
 from resumed_runs import (
     LIKE_IN_A_MODEL,
     NOT_SORTED,
@@ -24,8 +25,13 @@ from resumed_runs import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+__all__ = ["op_backend"]
+
 # One process speaks with nobody, and says so.
-pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:torch.distributed is disabled"),
+    pytest.mark.usefixtures("op_backend"),
+]
 
 EVERY_STEP = list(range(1, STEPS))
 SOME_STEPS = [1, 8, 9, 10, 24, 47, 48, 49, 58]

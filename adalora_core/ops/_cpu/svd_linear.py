@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from adalora_core.ops import _backend
-from adalora_core.ops._rows import rows_merge
 from adalora_core.ops._portable.svd_linear import gradients_with_graph
+from adalora_core.ops._rows import rows_merge
 
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adalora_core.ops._rows import rows_of
 from adalora_core.ops._portable.svd_linear import gradients_with_graph
+from adalora_core.ops._rows import rows_of
 
 _ROW_BYTES = 16
 

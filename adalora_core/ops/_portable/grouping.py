@@ -33,11 +33,11 @@ def places_by(key: Callable[[Tensor], Any], tensors: Iterable[Tensor]) -> list[l
 
 def joined(tensors: Sequence[Tensor]) -> Tensor:
     """Return a new tensor with all entries of tensors of one kind."""
-    flat: Tensor = torch._C._nn.flatten_dense_tensors(tensors)  # noqa: SLF001 - as DDP
+    flat: Tensor = torch._C._nn.flatten_dense_tensors([*tensors])  # noqa: SLF001 - as DDP
     return flat if len(tensors) > 1 else flat.clone()  # a single one is not copied
 
 
 def write_parts(targets: Sequence[Tensor], flat: Tensor) -> None:
     """Copy the entries of `flat` into the tensors that were joined to it."""
-    parts = torch._C._nn.unflatten_dense_tensors(flat, targets)  # noqa: SLF001 - as DDP
-    torch._foreach_copy_(targets, parts)  # noqa: SLF001 - as torch's optimizers
+    parts = torch._C._nn.unflatten_dense_tensors(flat, [*targets])  # noqa: SLF001 - as DDP
+    torch._foreach_copy_([*targets], parts)

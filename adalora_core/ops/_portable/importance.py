@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -37,37 +37,37 @@ def update_importance(
 ) -> Tensor:
     """Update the averages; see `adalora_core.ops.update_importance`."""
     shapes = [each.shape for each in parameters]
-    is_flat = isinstance(smoothed, torch.Tensor) and len(parameters) > 0
-    if is_flat and all(each is not None for each in gradients):
-        skipped = _update(smoothed, uncertainty, parameters, gradients, beta1, beta2)
+    given = [each for each in gradients if each is not None]
+    is_flat = isinstance(smoothed, torch.Tensor) and isinstance(uncertainty, torch.Tensor)
+    if is_flat and len(given) == len(parameters) > 0:
+        skipped = _update(smoothed, uncertainty, parameters, given, beta1, beta2)  # type: ignore[arg-type] # both are flat
     else:
-        parts = [averages_of(each, shapes) for each in (smoothed, uncertainty)]
-        skipped = _update_parts(*parts, parameters, gradients, beta1, beta2)
+        parts = (averages_of(each, shapes) for each in (smoothed, uncertainty))
+        skipped = _update_parts([*zip(*parts, parameters, gradients, strict=True)], beta1, beta2)
     if scores is not None:
         _write_scores(smoothed, uncertainty, shapes, scores)
     return skipped
 
 
 def _update_parts(
-    smoothed: Sequence[Tensor],
-    uncertainty: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-    gradients: Sequence[Tensor | None],
-    beta1: float,
-    beta2: float,
+    rows: Sequence[tuple[Tensor, Tensor, Tensor, Tensor | None]], beta1: float, beta2: float
 ) -> Tensor:
-    """Update the averages of the parameters that have a gradient, those of a kind together."""
-    seen = [index for index, each in enumerate(gradients) if each is not None]
-    skipped = torch.zeros((), dtype=torch.int64, device=parameters[0].device if parameters else None)
-    for group in places_by(kind_of, [smoothed[index] for index in seen]):
-        chosen = [
-            [each[seen[index]] for index in group]
-            for each in (smoothed, uncertainty, parameters, gradients)
+    """Update the averages of the parameters with a gradient, those of a kind together.
+
+    A row has both averages, the parameter and its gradient.
+    """
+    device = rows[0][2].device if rows else None
+    skipped = torch.zeros((), dtype=torch.int64, device=device)
+    seen = [row for row in rows if row[3] is not None]
+    for places in places_by(kind_of, [row[0] for row in seen]):
+        columns: list[list[Any]] = [
+            [seen[index][column] for index in places] for column in range(4)
         ]
-        flat = [joined(each) for each in chosen[:2]]
-        skipped += _update(*flat, *chosen[2:], beta1, beta2).to(skipped.device)
-        for targets, entries in zip(chosen, flat, strict=False):
-            write_parts(targets, entries)
+        smoothed, uncertainty = joined(columns[0]), joined(columns[1])
+        counted = _update(smoothed, uncertainty, columns[2], columns[3], beta1, beta2)
+        skipped += counted.to(skipped.device)
+        write_parts(columns[0], smoothed)
+        write_parts(columns[1], uncertainty)
     return skipped
 
 
@@ -100,10 +100,11 @@ def _write_scores(
     scores: Tensor,
 ) -> None:
     """Overwrite `scores` with the importance scores of all triplets."""
-    if isinstance(smoothed, torch.Tensor):
+    entries: Sequence[Tensor]
+    if isinstance(smoothed, torch.Tensor) and isinstance(uncertainty, torch.Tensor):
         entries = averages_of(smoothed * uncertainty, shapes)
     else:
-        entries = torch._foreach_mul(smoothed, uncertainty)  # noqa: SLF001 - as torch's optimizers
+        entries = torch._foreach_mul([*smoothed], [*uncertainty])  # noqa: SLF001 - as optimizers
     of_A, of_E, of_B = (
         torch.cat([scores.new_empty(0), *_means(entries[factor::FACTORS], axis, scores)])
         for factor, axis in enumerate((1, 1, 0))

@@ -77,7 +77,9 @@ class _OrthogonalityPenalty(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph=True
             return gradients_with_graph(factors, ctx.needs_input_grad, grad)
         # Where the norm is zero, the residual and hence the gradient are zero.
-        weights = grad.to(norms.dtype) * (2 / count) / norms.clamp_min(torch.finfo(norms.dtype).tiny)
+        weights = (
+            grad.to(norms.dtype) * (2 / count) / norms.clamp_min(torch.finfo(norms.dtype).tiny)
+        )
         parts = weights.split([len(each) for each in residuals])
         gradients: dict[int, Tensor] = {}
         groups = _groups(factors)

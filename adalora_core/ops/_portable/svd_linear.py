@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-_NODE_TYPES = (Tensor, torch.nn.Parameter, torch._subclasses.FakeTensor)  # noqa: SLF001 - as in torch's documentation
+_NODE_TYPES = frozenset({Tensor, torch.nn.Parameter, torch._subclasses.FakeTensor})  # noqa: SLF001 - as in torch's documentation
 
 _NO_CONTEXT = contextlib.nullcontext()
 
@@ -60,7 +60,7 @@ def allows_node(*tensors: Tensor) -> bool:
     It may not under torch.compile and torch.func, and subclasses may lack what it does.
     """
     return (
-        all([type(each) in _NODE_TYPES for each in tensors])
+        _NODE_TYPES.issuperset(map(type, tensors))
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()  # noqa: SLF001 - as Function.apply
     )
@@ -209,13 +209,13 @@ class AdapterNode(torch.autograd.Function):
         """Return the gradients, each of the dtype of its input."""
         A, E, B, weight, *kept = ctx.saved_tensors
         of_base, *wanted = ctx.needs_input_grad[:5]
+        scale, dropout = ctx.numbers
         with without_autocast(grad):
             if torch.is_grad_enabled():  # create_graph=True
-                gradients = gradients_with_graph(
-                    grad, (kept[0], A, E, B), wanted, *ctx.numbers, weight
-                )
+                inputs = (kept[0], A, E, B)
+                gradients = gradients_with_graph(grad, inputs, wanted, scale, dropout, weight)
             else:
-                gradients = _gradients(grad, (A, E, B), weight, tuple(kept), wanted, *ctx.numbers)
+                gradients = _gradients(grad, (A, E, B), weight, kept, wanted, scale, dropout)
         return (grad if of_base else None, *gradients, None, None, None, None, None)
 
 
@@ -248,7 +248,7 @@ def _gradients(
     grad: Tensor,
     factors: Factors,
     weight: Tensor | None,
-    kept: tuple[Any, ...],
+    kept: Sequence[Any],
     wanted: Sequence[bool],
     scale: float,
     dropout: float,
