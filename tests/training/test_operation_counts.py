@@ -11,7 +11,7 @@ from counted_operations import counted
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from adalora_core import AdaLoraConfig, get_peft_model
+from adalora_core import AdaLoraConfig, get_peft_model, ops
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, RankAllocator
 from adalora_core.ops import _backend
@@ -87,6 +87,31 @@ def test_a_second_dtype_at_most_doubles_a_step(device: str) -> None:
     for (single, _), (double, waits) in zip(one, two, strict=True):
         assert double <= 2 * single + 10
         assert waits == 0
+
+
+def test_factors_on_two_devices_are_grouped_and_nothing_waits() -> None:
+    with FakeTensorMode():
+        allocators = []
+        for devices in (("cuda:0",) * 2, ("cuda:0", "cuda:1")):
+            halves = []
+            for device in devices:
+                with torch.device(device):
+                    halves.append(allocator_of(28, (torch.float32,)).matrices)
+            allocators.append(RankAllocator(SPEC, [*halves[0], *halves[1]]))
+        counts = []
+        for allocator in allocators:
+            allocator.step(0)
+            counts.append([counted(lambda a=allocator, s=step: a.step(s)) for step in (1, 3)])  # type: ignore[misc] # bound at once
+    for (single, _), (double, waits) in zip(*counts, strict=True):
+        assert double <= 2 * single + 15
+        assert waits == 0
+    mask = allocators[1].mask
+    assert mask is not None
+    assert mask.device == torch.device("cuda:0")
+    parameters = allocators[1].parameters()
+    with torch.no_grad():
+        penalty = ops.orthogonality_penalty(parameters[0::3], parameters[2::3])
+    assert (penalty.device, penalty.shape) == (torch.device("cuda:0"), ())
 
 
 def llama(matrices: int) -> LlamaForCausalLM:

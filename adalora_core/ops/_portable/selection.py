@@ -25,7 +25,8 @@ def select_triplets(scores: Tensor, budget: int, singular_values: Sequence[Tenso
         raise ValueError(f"select_triplets: budget must be 0 or more, got {budget}")
     # Ascending order of the negated scores: stable, so ties go by position, and NaN comes last.
     order = torch.sort(-scores, stable=True).indices
-    mask = scores.new_zeros(scores.shape, dtype=torch.bool).scatter_(0, order[:budget], True)
+    best = order.narrow(0, 0, min(budget, len(order)))
+    mask = scores.new_zeros(scores.shape, dtype=torch.bool).scatter_(0, best, True)
     apply_mask(mask, singular_values)
     return mask
 

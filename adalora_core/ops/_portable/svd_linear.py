@@ -140,15 +140,15 @@ def _add_product(
     inplace: bool,
 ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
     """Return the output, and what the backward pass needs of the adapter."""
-    mask = None
+    used, mask = rows_of(x), None
     if dropout:
-        x, mask = torch.native_dropout(x, dropout, train=True)
+        used, mask = torch.native_dropout(used, dropout, train=True)
     dtype = product_dtype(x, A)
     folded, wide_B = _folded((A, E, B), dtype)
-    hidden = torch.mm(folded, rows_of(x).to(dtype).T)
+    hidden = torch.mm(folded, used.to(dtype).T)
     rows = _plus_product(rows_of(base_output), hidden.T, wide_B.T, scale, inplace=inplace)
     output = base_output if inplace else _with_shape(rows, base_output.shape)
-    return output, (x, mask, hidden, folded, wide_B)
+    return output, (used if dropout else x, mask, hidden, folded, wide_B)
 
 
 def _with_shape(rows: Tensor, shape: torch.Size) -> Tensor:
@@ -270,7 +270,7 @@ def _gradients(
             if mask is not None:
                 part = torch.ops.aten.native_dropout_backward(part, mask, 1 / (1 - dropout))
             of_x = part if of_x is None else of_x.add_(part)
-        of_x = of_x.view(x.shape)
+        of_x = of_x.view(*grad.shape[:-1], A.shape[1])
     if any(wanted[1:3]):
         of_folded = _product(of_hidden, rows_of(x).to(hidden.dtype), A)
         of_A = of_folded * E if wanted[1] else None
