@@ -90,7 +90,8 @@ def test_a_second_dtype_at_most_doubles_a_step(device: str) -> None:
 
 
 def test_factors_on_two_devices_are_grouped_and_nothing_waits() -> None:
-    with FakeTensorMode():
+    mode = FakeTensorMode()
+    with mode:
         allocators = []
         for devices in (("cuda:0",) * 2, ("cuda:0", "cuda:1")):
             halves = []
@@ -109,7 +110,7 @@ def test_factors_on_two_devices_are_grouped_and_nothing_waits() -> None:
     assert mask is not None
     assert mask.device == torch.device("cuda:0")
     parameters = allocators[1].parameters()
-    with torch.no_grad():
+    with mode, torch.no_grad():
         penalty = ops.orthogonality_penalty(parameters[0::3], parameters[2::3])
     assert (penalty.device, penalty.shape) == (torch.device("cuda:0"), ())
 

@@ -59,8 +59,9 @@ def _groups(factors: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor, bool
 def _residuals(stacked: Tensor, *, is_B: bool) -> Tensor:
     """Return `A A^T - I` or `B^T B - I` of each factor."""
     rows = stacked.mT if is_B else stacked
-    eye = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
-    return torch.baddbmm(eye, rows, rows.mT, beta=-1)
+    residuals = torch.bmm(rows, rows.mT)
+    residuals.diagonal(dim1=1, dim2=2).sub_(1)
+    return residuals
 
 
 class _OrthogonalityPenalty(torch.autograd.Function):
