@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 MATRICES = (56, 224, 896)
 PER_LAYER = 7
 RANK = 4
-SHAPES = ((32, 48), (48, 32))
-"""(in, out) of the matrices, in turn."""
+SHAPES = ((8, 12), (12, 8))
+"""(in, out) of the matrices, in turn; a CPU takes more entries than those of 896 in blocks."""
 
 UPDATE, ALLOCATION = 1, 3
 SPEC = AdapterSpec(init_r=RANK, target_r=2, tinit=2, tfinal=5, total_step=20, deltaT=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,9 +17,12 @@ from adalora_core.ops._portable.grouping import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
+
+BLOCK = 2**17
+"""Entries that a CPU updates at a time, so that they stay in its cache; others update all."""
 
 FACTORS = 3
 """Tensors per matrix: A, E and B."""
@@ -80,6 +84,39 @@ def _update(
     beta2: float,
 ) -> Tensor:
     """Update flat averages in place, and return how many entries stay as they are."""
+    limit = BLOCK if smoothed.is_cpu else math.inf
+    counts = [
+        _update_block(
+            smoothed.narrow(0, start, length),
+            uncertainty.narrow(0, start, length),
+            parameters[places],
+            gradients[places],
+            beta1,
+            beta2,
+        )
+        for places, start, length in _blocks(parameters, limit)
+    ]
+    return sum(counts[1:], counts[0])
+
+
+def _blocks(parameters: Sequence[Tensor], limit: float) -> Iterator[tuple[slice, int, int]]:
+    """Yield places, first entry and entries of parameters in a row that together reach `limit`."""
+    first = start = length = 0
+    for place, parameter in enumerate(parameters, 1):
+        length += parameter.numel()
+        if length >= limit or place == len(parameters):
+            yield slice(first, place), start, length
+            first, start, length = place, start + length, 0
+
+
+def _update_block(
+    smoothed: Tensor,
+    uncertainty: Tensor,
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    beta1: float,
+    beta2: float,
+) -> Tensor:
     dtype = smoothed.dtype
     sensitivity, spare = joined(parameters).to(dtype), joined(gradients).to(dtype)
     sensitivity.mul_(spare).abs_()
