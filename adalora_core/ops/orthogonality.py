@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence  # noqa: TC003 - read by custom_op at run time
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,6 @@ from adalora_core.ops._portable.orthogonality import gradients_with_graph
 
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx
-
-
-_KIND = operator.attrgetter("dtype", "device")
 
 
 def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) -> Tensor:
@@ -49,20 +45,16 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
             "orthogonality_penalty: lora_Bs must be as many as lora_As, and at least one; got "
             f"{len(lora_Bs)} for {len(lora_As)}"
         )
-    if _backend.compiles_for_core(factors):
+    is_of_one_kind = len({(each.dtype, each.device) for each in factors}) == 1
+    if is_of_one_kind and _backend.compiles_for_core(factors):
         penalty: Tensor = torch.ops.adalora_core.orthogonality_penalty(lora_As, lora_Bs)[0]
         return penalty
-    if not (_backend.serves(factors[0]) and _are_of_one_kind(factors)):
+    if not (is_of_one_kind and _backend.serves(factors[0])):
         backend = _backend.in_torch("orthogonality_penalty")
         total: Tensor = backend.orthogonality_penalty(lora_As, lora_Bs)
         return total
     result: Tensor = _OrthogonalityPenalty.apply(*factors)  # type: ignore[no-untyped-call] # torch types it loosely
     return result
-
-
-def _are_of_one_kind(factors: Sequence[Tensor]) -> bool:
-    """Return whether all factors have one dtype and are on one device."""
-    return len(set(map(_KIND, factors))) == 1
 
 
 class _Order:

@@ -110,6 +110,8 @@ def test_factors_of_two_dtypes_are_summed_in_the_wider_one() -> None:
     )
     assert [each.dtype for each in found] == [torch.float64, *(each.dtype for each in (*As, *Bs))]
     assert_all_close(found, oracle, torch.float32)
+    compiled = torch.compile(ops.orthogonality_penalty, backend="aot_eager", fullgraph=True)
+    assert_all_close(run(compiled, As, Bs), found, torch.float32)
     leaves = [each.requires_grad_() for each in (*As, *Bs)]
     penalty = ops.orthogonality_penalty(leaves[:3], leaves[3:])
     again = torch.autograd.grad(penalty * 3, leaves, create_graph=True)
