@@ -1,4 +1,4 @@
-"""Compare updates of the averages: ours, PEFT's, torch._foreach, compiled, and a plain copy."""
+"""Compare updates of the averages: ours, portable, PEFT's, torch._foreach, compiled, a copy."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from peft_allocator import PeftAllocator
 from shapes import COUNTS, LLAMA, MANY_SMALL, MEDIUM, MINILM, MatrixSizes, describe, random_factors
 
 from adalora_core import ops
+from adalora_core.ops import _portable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,6 +43,11 @@ def contenders(sizes: MatrixSizes, *, compiled: bool = False) -> dict[str, Calla
     def ours() -> None:
         ops.update_importance(parameters, None, smoothed, uncertainty, BETA, BETA)
 
+    flat = [torch.zeros(entries), torch.zeros(entries)]
+
+    def portable() -> None:
+        _portable.update_importance(parameters, [p.grad for p in parameters], *flat, BETA, BETA)
+
     plain = [p.detach() for p in parameters]
 
     def foreach() -> None:
@@ -49,6 +55,7 @@ def contenders(sizes: MatrixSizes, *, compiled: bool = False) -> dict[str, Calla
 
     found: dict[str, Callable[[], object]] = {
         "ours": ours,
+        "portable": portable,
         "peft": peft.update,
         "foreach": foreach,
         # The same 24 bytes per entry: three floats read and three written.

@@ -9,6 +9,7 @@ from measure import Case
 from shapes import COUNTS, MANY_SMALL, MEDIUM, MINILM, MatrixSizes, describe, random_factors
 
 from adalora_core import ops, reference
+from adalora_core.ops import _portable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,7 @@ def contenders(sizes: MatrixSizes, *, compiled: bool = False) -> dict[str, Calla
 
     found = {
         "ours": with_gradient(ops.orthogonality_penalty),
+        "portable": with_gradient(_portable.orthogonality_penalty),
         "peft": with_gradient(peft_penalty),
     }
     if compiled:

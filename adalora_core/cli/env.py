@@ -62,10 +62,17 @@ def _cpu_backend() -> tuple[str, int]:
     except BackendUnavailableError as error:
         return f"missing: {error}", CANNOT_RUN
     if not backend.HAS_CORE:
-        return "none: installed with ADALORA_NATIVE=OFF; ops use the reference in torch", FINE
+        return _without_core(backend.CHOICE), FINE
     threads = backend.core.thread_count()
     plural = "thread" if threads == 1 else "threads"
     return f"compiled, {_instruction_set(backend.core.isa_name())}, {threads} {plural}", FINE
+
+
+def _without_core(choice: str) -> str:
+    """Return one line about ops that use torch's operations alone."""
+    if choice:
+        return f"none: ADALORA_BACKEND is {choice!r}"
+    return "none: installed with ADALORA_NATIVE=OFF; ops use the portable backend"
 
 
 def _cuda_backend() -> str:
@@ -75,14 +82,14 @@ def _cuda_backend() -> str:
     except ImportError as error:
         missing = isinstance(error, ModuleNotFoundError)
         reason = "this build has no CUDA kernels (docs/build.md)" if missing else str(error)
-        return f"none: {reason}; CUDA tensors use the reference"
+        return f"none: {reason}; CUDA tensors use the portable backend"
     needed, supported = cuda.required_driver_version(), cuda.driver_version()
     driver = DRIVER_OF_CUDA.get(needed)
     needs = f"needs a driver for CUDA {_version_text(needed)}"
     needs += f" ({driver} or newer)" if driver else ""
     found = f"{_driver()} supports CUDA {_version_text(supported)}"
     there = found if supported else "no driver is installed"
-    used = "" if supported >= needed else "; CUDA tensors use the reference"
+    used = "" if supported >= needed else "; CUDA tensors use the portable backend"
     built = f"compiled with CUDA {_version_text(cuda.runtime_version())} for {cuda.architectures}"
     return f"{built}; {needs}, {there}{used}"
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from adalora_core.ops._averages import averages_of
 from adalora_core.ops.adapted_linear import adapted_linear
-from adalora_core.ops.importance import averages_of, update_importance
+from adalora_core.ops.importance import update_importance
 from adalora_core.ops.orthogonality import orthogonality_penalty
 from adalora_core.ops.selection import apply_mask, select_triplets
 from adalora_core.ops.svd_linear import svd_linear

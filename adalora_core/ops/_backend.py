@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,13 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from adalora_core.errors import BackendUnavailableError
+from adalora_core.ops import _portable
 from adalora_core.ops._cuda.core import core_of as _cuda_core_of
 
 DISTRIBUTION = "adalora-core"
+BACKENDS = ("native", "portable", "reference")
+CHOICE = os.environ.get("ADALORA_BACKEND", "")
+"""The only backend that serves, for tests and debugging; empty lets each call choose."""
 
 _PLAIN_TYPES = (Tensor, Parameter)
 """Types that the core serves: the memory of a subclass may have another meaning."""
@@ -29,11 +34,21 @@ def _is_pure_install() -> bool:
 
 
 def _load() -> Any:
-    """Return the compiled core; None in a pure install, which uses the reference."""
+    """Return the compiled core; None in a pure install, or where another backend is chosen.
+
+    Raises:
+        BackendUnavailableError: the core is missing or broken, or there is no such backend.
+    """
+    if CHOICE and CHOICE not in BACKENDS:
+        raise BackendUnavailableError(
+            f"ADALORA_BACKEND must be one of {', '.join(BACKENDS)}, got {CHOICE!r}"
+        )
+    if CHOICE in BACKENDS[1:]:
+        return None
     try:
         core = importlib.import_module("adalora_core._cpu")
     except ImportError as error:
-        if _is_pure_install():
+        if _is_pure_install() and not CHOICE:
             return None
         raise BackendUnavailableError(
             f"the compiled core adalora_core._cpu cannot be loaded ({error}); this is a source "
@@ -58,7 +73,26 @@ else:
     core = _load()
 
 HAS_CORE = core is not None
-"""Whether the compiled core of the CPU is installed; if not, the reference serves every call."""
+"""Whether the compiled core of the CPU is there; if not, the portable backend serves every call."""
+
+
+def in_torch(op: str) -> Any:
+    """Return the backend in torch's operations, for a call of `op` that the core does not serve.
+
+    Raises:
+        BackendUnavailableError: the environment asks for the compiled core alone.
+    """
+    if CHOICE == "native":
+        raise BackendUnavailableError(
+            f"{op}: ADALORA_BACKEND is 'native', and the compiled core does not serve these "
+            "tensors; unset it, or see adalora env"
+        )
+    return importlib.import_module("adalora_core.reference") if uses_oracle() else _portable
+
+
+def uses_oracle() -> bool:
+    """Return whether the environment asks for the oracle."""
+    return CHOICE == "reference"
 
 
 def compiles_for_core(tensors: Sequence[Tensor]) -> bool:
@@ -72,11 +106,11 @@ def compiles_for_core(tensors: Sequence[Tensor]) -> bool:
 
 
 def serves(*tensors: Tensor) -> bool:
-    """Return whether the compiled core takes these tensors; else the reference does.
+    """Return whether the compiled core takes these tensors; else `in_torch` does.
 
     The core takes plain tensors on the CPU, and on CUDA devices that its kernels were built for.
-    Other devices, subclasses (DTensor, FakeTensor) and the wrappers of torch.func go to the
-    reference. So do CUDA tensors under torch.compile, which makes its own kernels.
+    Other devices, subclasses (DTensor, FakeTensor) and the wrappers of torch.func are not for it.
+    Nor are CUDA tensors under torch.compile, which makes its own kernels.
     """
     if not HAS_CORE or torch._C._are_functorch_transforms_active():  # noqa: SLF001 - as Function.apply
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -10,9 +10,12 @@ from torch.nn import functional
 
 from adalora_core.ops import _backend
 from adalora_core.ops._cpu.svd_linear import add_products, draw_seed, gradients_of
+from adalora_core.ops._portable.svd_linear import allows_node, gradients_with_graph
 from adalora_core.ops._rows import rows_merge, rows_of
-from adalora_core.ops._second_order import svd_linear_gradients
 from adalora_core.ops.svd_linear import svd_linear
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def adapted_linear(
@@ -29,9 +32,9 @@ def adapted_linear(
     """Return a frozen linear layer's output plus the adapter's product, differentiably.
 
     `y = x W^T + b + scale * ((drop(x) A^T) * E^T) B^T` (paper equation 3): the values of
-    `svd_linear(linear(x, weight, bias), x, ...)`. In training on a CPU both are one node of the
-    graph, which sums both gradients of x in place. Two nodes would need another tensor as large as
-    x for the sum, and a pass over three.
+    `svd_linear(linear(x, weight, bias), x, ...)`. In training both are one node of the graph, but
+    for the compiled kernels of a GPU. The node sums both gradients of x in place. Two nodes would
+    need another tensor as large as x for the sum, and a pass over three.
 
     Args:
         x: `[..., in]`, of the dtype of `weight`.
@@ -63,27 +66,28 @@ def adapted_linear(
                 f"adapted_linear: {name} must be frozen, got one that needs a gradient; pass "
                 "linear(x, weight, bias) to svd_linear instead"
             )
-    if not _is_one_node(x, weight, A):
+    if (node := _node_for(x, weight, A)) is None:
         output = functional.linear(x, weight, bias)
         return svd_linear(output, x, A, E, B, scale, dropout=dropout, inplace=True)
+    return node(x, weight, bias, A, E, B, scale, dropout=dropout)
+
+
+def _node_for(x: Tensor, weight: Tensor, A: Tensor) -> Callable[..., Tensor] | None:
+    """Return the function that records both products as one node; None where no backend has it."""
+    if not torch.is_grad_enabled() or not allows_node(x, weight, A):
+        return None
+    if x.is_cpu and (x.dtype != weight.dtype or torch.is_autocast_enabled("cpu")):
+        return None
+    if _backend.serves(x, weight, A):
+        return _on_core if _backend.core_of(x) is _backend.core else None
+    return getattr(_backend.in_torch("adapted_linear"), "adapted_linear", None)
+
+
+def _on_core(x: Tensor, *operands: Any, dropout: float) -> Tensor:
     if not rows_merge(x):
         x = x.contiguous()
-    result: Tensor = _AdaptedLinear.apply(  # type: ignore[no-untyped-call] # torch types it loosely
-        x, weight, bias, A, E, B, scale, dropout, draw_seed(dropout)
-    )
+    result: Tensor = _AdaptedLinear.apply(x, *operands, dropout, draw_seed(dropout))  # type: ignore[no-untyped-call] # torch types it loosely
     return result
-
-
-def _is_one_node(x: Tensor, weight: Tensor, A: Tensor) -> bool:
-    """Return whether the core computes both products, and autograd records them."""
-    return (
-        torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and _backend.serves(x, weight, A)
-        and _backend.core_of(x) is _backend.core
-        and x.dtype == weight.dtype
-        and not torch.is_autocast_enabled("cpu")
-    )
 
 
 class _AdaptedLinear(torch.autograd.Function):
@@ -118,9 +122,9 @@ class _AdaptedLinear(torch.autograd.Function):
         of_x, _, _, *of_factors = ctx.needs_input_grad[:6]
         wanted = (of_x, *of_factors)
         if torch.is_grad_enabled():
-            grad_x, *others = svd_linear_gradients(grad, (x, A, E, B), wanted, scale, dropout)
-            if grad_x is not None:
-                grad_x = grad_x + grad @ weight
+            grad_x, *others = gradients_with_graph(
+                grad, (x, A, E, B), wanted, scale, dropout, weight
+            )
         else:
             if not rows_merge(grad):
                 grad = grad.contiguous()

@@ -7,8 +7,8 @@ from collections.abc import Sequence  # noqa: TC003 - read by custom_op at run t
 import torch
 from torch import Tensor
 
-from adalora_core import reference
 from adalora_core.ops import _backend
+from adalora_core.ops._averages import averages_of
 from adalora_core.ops._cuda import importance as _cuda
 
 
@@ -44,8 +44,8 @@ def update_importance(
         scores: `[sum of ranks]` of the averages' dtype, overwritten; None skips the scores.
 
     Returns:
-        How many entries kept their averages because `|p * g|` is not finite. On a CUDA device
-        a tensor without dimensions, so that nothing waits for it.
+        How many entries kept their averages because `|p * g|` is not finite. A tensor without
+        dimensions, so that nothing waits for it, but from the compiled core of the CPU.
 
     Raises:
         TypeError: a wrong type or dtype; the message names the argument.
@@ -62,7 +62,7 @@ def update_importance(
     """
     if _backend.compiles_for_core(parameters):
         with torch.no_grad():
-            count: Tensor = torch.ops.adalora_core.update_importance(
+            counted: Tensor = torch.ops.adalora_core.update_importance(
                 parameters,
                 [each.grad for each in parameters] if gradients is None else gradients,
                 _as_list(smoothed),
@@ -71,18 +71,18 @@ def update_importance(
                 beta2,
                 scores,
             )
-        return int(count.item())
-    if not (parameters and _backend.serves(parameters[0])):
-        shapes = [each.shape for each in parameters]
-        return reference.update_importance(
-            parameters,
-            [each.grad for each in parameters] if gradients is None else gradients,
-            averages_of(smoothed, shapes),
-            averages_of(uncertainty, shapes),
-            beta1,
-            beta2,
-            scores=scores,
+        return int(counted.item())
+    if not (parameters and _backend.serves(parameters[0]) and _are_on_one_device(smoothed)):
+        if gradients is None:
+            gradients = [each.grad for each in parameters]
+        if _backend.uses_oracle():
+            shapes = [each.shape for each in parameters]
+            smoothed, uncertainty = (averages_of(each, shapes) for each in (smoothed, uncertainty))
+        backend = _backend.in_torch("update_importance")
+        count: int | Tensor = backend.update_importance(
+            parameters, gradients, smoothed, uncertainty, beta1, beta2, scores=scores
         )
+        return count
     core = _backend.core_of(parameters[0])
     skipped: int | Tensor
     if core is _backend.core:
@@ -99,33 +99,8 @@ def update_importance(
     return skipped
 
 
-def averages_of(
-    averages: Sequence[Tensor] | Tensor, shapes: Sequence[torch.Size]
-) -> Sequence[Tensor]:
-    """Return the average of each parameter, as views of a flat tensor.
-
-    Args:
-        averages: one flat tensor for all parameters; a tensor for each is returned unchanged.
-        shapes: shapes of the parameters.
-
-    Raises:
-        ValueError: the flat tensor has more or fewer entries than all parameters together.
-
-    Example:
-        >>> import torch
-        >>> averages_of(torch.arange(3), [torch.Size([1, 2]), torch.Size([1, 1])])
-        [tensor([[0, 1]]), tensor([[2]])]
-    """
-    if not isinstance(averages, torch.Tensor):
-        return averages
-    sizes = [shape.numel() for shape in shapes]
-    if averages.shape != (sum(sizes),):
-        raise ValueError(
-            "update_importance: flat averages must have one entry per entry of the parameters, "
-            f"[{sum(sizes)}], got {list(averages.shape)}"
-        )
-    parts = averages.split(sizes)
-    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+def _are_on_one_device(averages: Sequence[Tensor] | Tensor) -> bool:
+    return isinstance(averages, torch.Tensor) or len({each.device for each in averages}) == 1
 
 
 def _as_list(averages: Sequence[Tensor] | Tensor) -> Sequence[Tensor]:

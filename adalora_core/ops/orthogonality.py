@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from adalora_core import reference
 from adalora_core.ops import _backend
+from adalora_core.ops._portable.orthogonality import gradients_with_graph
 
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx
@@ -24,11 +24,11 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
     over the number of factors; a zero norm has gradient zero, a factor of rank 0 counts as zero.
 
     Args:
-        lora_As: A `[r, in]` of each matrix, at least one; all factors of one dtype.
+        lora_As: A `[r, in]` of each matrix, at least one; dtypes and devices may differ.
         lora_Bs: B `[out, r]` of each matrix, as many as `lora_As`.
 
     Returns:
-        A tensor without dimensions, of the factors' dtype.
+        A tensor without dimensions on the device of the first factor, in the widest dtype.
 
     Raises:
         TypeError: a wrong type or dtype; the message names the argument.
@@ -45,11 +45,14 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
             "orthogonality_penalty: lora_Bs must be as many as lora_As, and at least one; got "
             f"{len(lora_Bs)} for {len(lora_As)}"
         )
-    if _backend.compiles_for_core(factors):
+    is_of_one_kind = len({(each.dtype, each.device) for each in factors}) == 1
+    if is_of_one_kind and _backend.compiles_for_core(factors):
         penalty: Tensor = torch.ops.adalora_core.orthogonality_penalty(lora_As, lora_Bs)[0]
         return penalty
-    if not _backend.serves(factors[0]):
-        return reference.orthogonality_penalty(lora_As, lora_Bs)
+    if not (is_of_one_kind and _backend.serves(factors[0])):
+        backend = _backend.in_torch("orthogonality_penalty")
+        total: Tensor = backend.orthogonality_penalty(lora_As, lora_Bs)
+        return total
     result: Tensor = _OrthogonalityPenalty.apply(*factors)  # type: ignore[no-untyped-call] # torch types it loosely
     return result
 
@@ -161,15 +164,12 @@ class _OrthogonalityPenalty(torch.autograd.Function):
         return penalty
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         *factors, grams, norms = ctx.saved_tensors
         matrices = len(factors) // 2
         As, Bs = factors[:matrices], factors[matrices:]
         if torch.is_grad_enabled():  # create_graph=True
-            wanted = [factor for factor in factors if factor.requires_grad]
-            penalty = reference.orthogonality_penalty(As, Bs)
-            found = iter(torch.autograd.grad(penalty, wanted, grad, create_graph=True))
-            return tuple(next(found) if factor.requires_grad else None for factor in factors)  # type: ignore[misc] # None stands for no gradient
+            return gradients_with_graph(factors, ctx.needs_input_grad, grad)
         block = factors[0].new_empty(ctx.order.entries)
         As, Bs = ctx.order.sort(As, Bs)
         _write_gradients(As, Bs, grams, norms, grad, block)

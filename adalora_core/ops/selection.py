@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence  # noqa: TC003 - read by custom_op at run time
 
 import torch
 from torch import Tensor
 
-from adalora_core import reference
 from adalora_core.ops import _backend
+
+_DEVICE = operator.attrgetter("device")
 
 
 def select_triplets(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> Tensor:
@@ -40,8 +42,10 @@ def select_triplets(scores: Tensor, budget: int, singular_values: Sequence[Tenso
         with torch.no_grad():
             kept: Tensor = torch.ops.adalora_core.select_triplets(scores, budget, singular_values)
         return kept
-    if not _backend.serves(scores):
-        return reference.select_triplets(scores, budget, singular_values)
+    if not _serves(scores, singular_values):
+        backend = _backend.in_torch("select_triplets")
+        chosen: Tensor = backend.select_triplets(scores, budget, singular_values)
+        return chosen
     mask = _select(scores, budget, singular_values)
     torch.autograd.graph.increment_version(singular_values)
     return mask
@@ -70,11 +74,16 @@ def apply_mask(mask: Tensor, singular_values: Sequence[Tensor]) -> None:
         with torch.no_grad():
             torch.ops.adalora_core.apply_mask(mask, singular_values)
         return
-    if not _backend.serves(mask):
-        reference.apply_mask(mask, singular_values)
+    if not _serves(mask, singular_values):
+        _backend.in_torch("apply_mask").apply_mask(mask, singular_values)
         return
     _backend.core_of(mask).apply_mask(mask, singular_values)
     torch.autograd.graph.increment_version(singular_values)
+
+
+def _serves(flat: Tensor, singular_values: Sequence[Tensor]) -> bool:
+    """Return whether the core takes the call: singular values may be on several devices."""
+    return _backend.serves(flat) and {flat.device}.issuperset(map(_DEVICE, singular_values))
 
 
 def _select(scores: Tensor, budget: int, singular_values: Sequence[Tensor]) -> Tensor:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from adalora_core import reference
 from adalora_core.ops import _backend
 from adalora_core.ops._cpu import svd_linear as _cpu
 from adalora_core.ops._cuda import svd_linear as _cuda
+from adalora_core.ops._portable.svd_linear import allows_node
 from adalora_core.ops._rows import MATRIX_DIMENSIONS
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def svd_linear(
     """Add the adapter's product to a base layer's output, differentiably.
 
     `y = base_output + scale * ((drop(x) A^T) * E^T) B^T` (paper equation 3; a masked triplet has a
-    zero in E). Sums run in the compute type of the factors: float64 for float64, else float32. On a
-    CUDA device the products run in the dtype of `x`, or in that of autocast.
+    zero in E). Sums run in the compute type of the factors: float64 for float64, else float32. On
+    other devices than a CPU the products run in the dtype of `x`, or in that of autocast.
 
     Args:
         base_output: `[..., out]`, any of the four floating dtypes.
@@ -65,12 +65,10 @@ def svd_linear(
     backend: Callable[..., Tensor] = _on_core
     if is_compiling and x.is_cpu and _backend.HAS_CORE:
         backend = _cpu.traced
-    elif is_compiling and x.is_cuda:
-        backend = _cuda.folded_formula
     elif not _backend.serves(base_output, x, A):
-        backend = reference.svd_linear
-    elif inplace:
-        backend = _in_place
+        backend = _backend.in_torch("svd_linear").svd_linear
+    if inplace and allows_node(base_output):
+        return _in_place(backend, base_output, x, A, E, B, scale, dropout=dropout)
     return backend(base_output, x, A, E, B, scale, dropout=dropout, inplace=inplace)
 
 
@@ -82,21 +80,24 @@ def _on_core(base_output: Tensor, x: Tensor, *factors_and_scale: Any, **options:
     return _cuda.svd_linear(core, base_output, x, *factors_and_scale, **options)
 
 
-def _in_place(base_output: Tensor, x: Tensor, *factors_and_scale: Any, **options: Any) -> Tensor:
-    """Let the core write into `base_output`, or into the matrix that it is a view of.
+def _in_place(
+    backend: Callable[..., Tensor], base_output: Tensor, x: Tensor, *operands: Any, dropout: float
+) -> Tensor:
+    """Let `backend` write into `base_output`, or into the matrix that it is a view of.
 
     Raises:
         ValueError: `base_output` is a leaf that needs a gradient.
     """
     if (matrix := _matrix_behind(base_output)) is not None:
         rows = x.reshape(matrix.shape[0], x.shape[-1])
-        return svd_linear(matrix, rows, *factors_and_scale, **options).view(base_output.shape)
+        output = _in_place(backend, matrix, rows, *operands, dropout=dropout)
+        return output.view(base_output.shape)
     if base_output.requires_grad and base_output.is_leaf and torch.is_grad_enabled():
         raise ValueError(
             "svd_linear: base_output must not be a leaf that needs a gradient if inplace=True; "
             "pass inplace=False"
         )
-    return _on_core(base_output, x, *factors_and_scale, **options)
+    return backend(base_output, x, *operands, dropout=dropout, inplace=True)
 
 
 def _matrix_behind(view: Tensor) -> Tensor | None:
@@ -111,7 +112,7 @@ def _matrix_behind(view: Tensor) -> Tensor | None:
         or matrix.dim() != MATRIX_DIMENSIONS
         or matrix.dtype != view.dtype
         or (matrix.numel(), matrix.shape[-1]) != (view.numel(), view.shape[-1])
-        or matrix.data_ptr() != view.data_ptr()
+        or matrix.storage_offset() != view.storage_offset()
         or not (matrix.is_contiguous() and view.is_contiguous())
     ):
         return None

@@ -1,7 +1,6 @@
 """The oracle: each op in the shortest correct torch, never optimised.
 
-Tests compare the compiled core with the oracle, which also serves devices without a compiled
-backend.
+Tests compare the backends with the oracle, and benchmarks measure beside it.
 Shape letters: N tokens, r rank, K matrices.
 """
 

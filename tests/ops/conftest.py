@@ -16,6 +16,8 @@ __all__ = ["device", "emulated_core"]
 OPS = {"test_importance", "test_orthogonality", "test_selection", "test_svd_linear"}
 # The emulated kernels see as many in tests/csrc/cuda.
 ON_REAL_DEVICES = {"test_many_matrices"}
+# CUDA kernels make no node with the layer.
+ON_CPU = {"test_adapted_linear"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -24,7 +26,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     module = metafunc.module.__name__.rpartition(".")[2]
     everywhere = module in OPS and not metafunc.definition.get_closest_marker("cpu_core")
-    devices = DEVICES if everywhere else DEVICES[:2] if module in ON_REAL_DEVICES else ["cpu"]
+    chosen = 3 * (module in ON_REAL_DEVICES) or 2 * (module in ON_CPU) or 1
+    devices = DEVICES if everywhere else DEVICES[:chosen]
     metafunc.parametrize("device", devices, indirect=True)
 
 

@@ -28,14 +28,62 @@ print(ops.svd_linear(torch.zeros(1, 4), x, A, E, B, 0.5).tolist())
 """
 
 
-def without_core(purelib: str) -> Finished:
-    return run_python("-c", WITHOUT_CORE.replace("{purelib}", purelib))
+def without_core(purelib: str, **variables: str) -> Finished:
+    script = WITHOUT_CORE.replace("{purelib}", purelib)
+    return run_python("-c", script, variables=variables)
 
 
-def test_a_pure_install_uses_the_reference() -> None:
-    run = without_core("true")
+@pytest.mark.parametrize("choice", ["", "portable", "reference"])
+def test_a_pure_install_uses_torch(choice: str) -> None:
+    run = without_core("true", ADALORA_BACKEND=choice)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == "[[3.0, 3.0, 3.0, 3.0]]"
+
+
+WHO_SERVES = """
+import sys, torch
+from adalora_core import ops, reference
+called = []
+for name in ("update_importance", "select_triplets", "orthogonality_penalty", "svd_linear"):
+    op = getattr(reference, name)
+    setattr(reference, name, lambda *a, op=op, n=name, **k: (called.append(n), op(*a, **k))[1])
+device = sys.argv[1]
+A, E, B = (torch.ones(s, device=device) for s in ((2, 4), (2, 1), (4, 2)))
+ops.svd_linear(torch.ones(1, 4, device=device), torch.ones(1, 4, device=device), A, E, B, 0.5)
+flat = [torch.zeros(18, device=device) for _ in range(2)]
+if device == "cpu":
+    ops.update_importance([A, E, B], [A, E, B], *flat, 0.85, 0.85)
+    ops.select_triplets(torch.ones(2), 1, [E])
+    ops.orthogonality_penalty([A], [B])
+print(len(called), "adalora_core._cpu" in sys.modules)
+"""
+
+
+def who_serves(choice: str, device: str = "cpu") -> Finished:
+    return run_python("-c", WHO_SERVES, device, variables={"ADALORA_BACKEND": choice})
+
+
+@pytest.mark.parametrize(
+    ("choice", "printed"),
+    [("", "0 True"), ("native", "0 True"), ("portable", "0 False"), ("reference", "4 False")],
+)
+def test_the_environment_chooses_a_backend(choice: str, printed: str) -> None:
+    run = who_serves(choice)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == printed
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("native", "svd_linear: ADALORA_BACKEND is 'native', and the compiled core does not serve"),
+        ("fast", "ADALORA_BACKEND must be one of native, portable, reference, got 'fast'"),
+    ],
+)
+def test_a_choice_that_cannot_be_met_is_an_error(choice: str, message: str) -> None:
+    run = who_serves(choice, "meta")
+    assert run.returncode == 1
+    assert message in run.stderr.strip().splitlines()[-1]
 
 
 def test_a_tree_that_was_not_built_is_one_explanatory_error() -> None:
@@ -51,7 +99,7 @@ class Subclass(torch.Tensor):
 
 
 @pytest.mark.parametrize("make", [lambda t: t.as_subclass(Subclass), lambda t: t.to("meta")])
-def test_what_the_core_cannot_read_goes_to_the_reference(make: object) -> None:
+def test_what_the_core_cannot_read_goes_to_torch(make: object) -> None:
     tensor = make(torch.ones(1, 4))  # type: ignore[operator]
     assert not _backend.serves(tensor)
     factors = [torch.ones(2, 4), torch.ones(2, 1), torch.ones(4, 2)]

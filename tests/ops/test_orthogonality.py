@@ -101,6 +101,23 @@ def test_gradcheck_of_both_orders_passes() -> None:
     assert torch.autograd.gradgradcheck(function, leaves)
 
 
+def test_factors_of_two_dtypes_are_summed_in_the_wider_one() -> None:
+    As, Bs = make([(7, 3, 11), (7, 3, 11), (5, 2, 4)], torch.float64)
+    As[1], Bs[1], Bs[2] = As[1].float(), Bs[1].float(), Bs[2].float()
+    found = run(ops.orthogonality_penalty, As, Bs)
+    oracle = run(
+        reference.orthogonality_penalty, *([e.double() for e in each] for each in (As, Bs))
+    )
+    assert [each.dtype for each in found] == [torch.float64, *(each.dtype for each in (*As, *Bs))]
+    assert_all_close(found, oracle, torch.float32)
+    compiled = torch.compile(ops.orthogonality_penalty, backend="aot_eager", fullgraph=True)
+    assert_all_close(run(compiled, As, Bs), found, torch.float32)
+    leaves = [each.requires_grad_() for each in (*As, *Bs)]
+    penalty = ops.orthogonality_penalty(leaves[:3], leaves[3:])
+    again = torch.autograd.grad(penalty * 3, leaves, create_graph=True)
+    assert_all_close(again, found[1:], torch.float32)
+
+
 def test_frozen_factors_get_no_gradient() -> None:
     As, Bs = make([(7, 3, 11)], torch.float32)
     ops.orthogonality_penalty([As[0].requires_grad_()], Bs).backward()

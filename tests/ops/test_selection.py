@@ -62,6 +62,22 @@ def test_dropped_singular_values_are_zero_and_others_untouched(
     assert values._version > version
 
 
+def test_singular_values_of_two_dtypes_are_masked_alike() -> None:
+    values = [*singular_values([2]), *singular_values([1, 2], torch.float64)]
+    before = torch.cat([each.flatten().double() for each in values])
+    mask = ops.select_triplets(torch.tensor([1.0, 4.0, 2.0, 3.0, 0.0]), 2, values)
+    assert mask.tolist() == [False, True, False, True, False]
+    assert [each.dtype for each in values] == [torch.float32, torch.float64, torch.float64]
+    after = torch.cat([each.flatten().double() for each in values])
+    assert torch.equal(after, before * mask)
+
+
+def test_a_dropped_value_that_is_not_a_number_is_zero() -> None:
+    values = [torch.tensor([[NAN], [INF], [2.0]])]
+    ops.apply_mask(torch.tensor([False, False, True]), values)
+    assert values[0].flatten().tolist() == [0.0, 0.0, 2.0]
+
+
 def test_apply_mask_equals_the_oracle_and_raises_the_version() -> None:
     ours = singular_values([3, 0, 2])
     theirs = [each.clone() for each in ours]

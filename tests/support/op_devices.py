@@ -1,4 +1,4 @@
-"""Where tests of the ops run: on the CPU, on a GPU, and through CUDA kernels that are emulated."""
+"""Where tests of the ops run: on the CPU with and without a core, on a GPU, on emulated kernels."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ HAS_GPU = torch.cuda.is_available()
 
 DEVICES = [
     "cpu",
+    "portable",
     pytest.param(
         "cuda",
         marks=[
@@ -59,8 +60,10 @@ def emulated_core(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Which kernels serve the ops; "emulated" ones take tensors of the CPU."""
+    """Which kernels serve the ops; "emulated" and "portable" ones take tensors of the CPU."""
     name: str = request.param
+    if name == "portable":
+        monkeypatch.setattr(_backend, "HAS_CORE", False)
     if name == "emulated":
         core = request.getfixturevalue("emulated_core")
         monkeypatch.setattr(_backend, "core_of", lambda _tensor: core)

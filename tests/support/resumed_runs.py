@@ -78,8 +78,6 @@ class Shape:
             return AdaLoraModel.from_pretrained(self.base(), self.pruned, is_trainable=True)
         settings = {"target_modules": list(self.names), "init_r": 5, "target_r": 3}
         settings |= {"total_step": STEPS, "lora_dropout": 0.1, **self.schedule}
-        if len(set(self.dtypes)) > 1:
-            settings["orth_reg_weight"] = 0.0  # the penalty is for factors of one dtype
         model = make("adalora_core", self.base(), **settings)
         for name in self.adapters[1:]:
             model.add_adapter(name, model.peft_config["default"])

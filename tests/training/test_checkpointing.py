@@ -7,10 +7,16 @@ from typing import Any
 import pytest
 import torch
 from adalora_runs import make, optimizer_of
+from backends import op_backend
 from toy_models import tiny_llama, token_batch
 
+__all__ = ["op_backend"]
+
 # The name that training scripts use; transformers 5.24 has begun to rename it.
-pytestmark = pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable. is deprecated")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable. is deprecated"),
+    pytest.mark.usefixtures("op_backend"),
+]
 
 LLAMA = {"task_type": "CAUSAL_LM", "target_modules": "all-linear", "lora_dropout": 0.1}
 

@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 import torch
 from adalora_runs import TARGET_BUDGET, final_ranks, make, optimizer_of
+from backends import op_backend
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import AdaLoraModel
+
+__all__ = ["op_backend"]
+
+pytestmark = pytest.mark.usefixtures("op_backend")
 
 FINAL_START, STEPS = 25, 60
 CLIP = 0.05

@@ -8,9 +8,14 @@ from dataclasses import dataclass, field
 import peft
 import pytest
 import torch
+from backends import op_backend
 from toy_models import tiny_llama, token_batch
 
 import adalora_core
+
+__all__ = ["op_backend"]
+
+pytestmark = pytest.mark.usefixtures("op_backend")
 
 STEPS = 200
 # Ten times this rate and two float32 runs that differ in one rounding part ways: AdamW divides by

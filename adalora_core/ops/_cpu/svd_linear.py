@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from adalora_core.ops import _backend
+from adalora_core.ops._portable.svd_linear import gradients_with_graph
 from adalora_core.ops._rows import rows_merge
-from adalora_core.ops._second_order import svd_linear_gradients
 
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx
@@ -140,7 +140,7 @@ class _SVDLinear(torch.autograd.Function):
         scale, dropout, seed = ctx.numbers
         wanted = ctx.needs_input_grad[1:5]
         if torch.is_grad_enabled():
-            gradients = svd_linear_gradients(grad, (x, A, E, B), wanted, scale, dropout)
+            gradients = gradients_with_graph(grad, (x, A, E, B), wanted, scale, dropout)
         else:
             gradients = gradients_of(grad, x, hidden, (A, E, B), scale, dropout, seed, wanted)
         return (grad if ctx.needs_input_grad[0] else None, *gradients, None, None, None, None)

@@ -37,8 +37,8 @@ def core_of(device: int) -> _cuda | None:  # type: ignore[valid-type] # the stub
     problem = "" if module is None else module.problem_of(device)
     if problem:
         warnings.warn(
-            f"adalora_core: the CUDA kernels cannot run on cuda:{device}, so the slower reference "
-            f"in torch serves it: {problem}",
+            f"adalora_core: the CUDA kernels cannot run on cuda:{device}, so "
+            f"torch's operations serve it: {problem}",
             RuntimeWarning,
             stacklevel=2,
         )

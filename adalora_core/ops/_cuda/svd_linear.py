@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from adalora_core.ops._portable.svd_linear import gradients_with_graph
 from adalora_core.ops._rows import rows_of
-from adalora_core.ops._second_order import svd_linear_gradients
 
 _ROW_BYTES = 16
 
@@ -44,26 +43,6 @@ def svd_linear(
         )
         return result
     return _forward(core, base_output, x, (A, E, B), scale, dropout, seed, inplace)[0]
-
-
-def folded_formula(
-    base_output: Tensor,
-    x: Tensor,
-    A: Tensor,
-    E: Tensor,
-    B: Tensor,
-    scale: float,
-    *,
-    dropout: float,
-    inplace: bool,
-) -> Tensor:
-    """Return the same from torch's own ops: torch.compile makes kernels from these."""
-    folded_A = (A * (E * scale)).to(x.dtype)
-    hidden = functional.linear(functional.dropout(x, dropout), folded_A)
-    delta = functional.linear(hidden, B.to(x.dtype))
-    if inplace:
-        return base_output.add_(delta)
-    return (base_output + delta).to(base_output.dtype)
 
 
 def _require_fit(base_output: Tensor, x: Tensor, **factors: Tensor) -> None:
@@ -170,7 +149,7 @@ class _SVDLinear(torch.autograd.Function):
         of_base, *wanted = ctx.needs_input_grad[1:6]
         core, scale, dropout = ctx.constants
         if torch.is_grad_enabled():
-            gradients = svd_linear_gradients(
+            gradients = gradients_with_graph(
                 grad, ctx.saved_tensors[:4], tuple(wanted), scale, dropout
             )
         else:

@@ -1,0 +1,30 @@
+"""A frozen linear layer and its adapter as one node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adalora_core.ops._portable.svd_linear import AdapterNode, as_under_autocast
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def adapted_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    A: Tensor,
+    E: Tensor,
+    B: Tensor,
+    scale: float,
+    *,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Return both products; see `adalora_core.ops.adapted_linear`."""
+    x, weight = as_under_autocast(x), as_under_autocast(weight)
+    bias = None if bias is None else as_under_autocast(bias)
+    result: Tensor = AdapterNode.apply(  # type: ignore[no-untyped-call] # torch types it loosely
+        None, x, A, E, B, scale, dropout, False, weight, bias
+    )
+    return result

@@ -1,0 +1,162 @@
+"""The importance op: both averages as flat tensors, triplet scores by shape groups."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from adalora_core.ops._averages import averages_of
+from adalora_core.ops._portable.grouping import (
+    joined,
+    kind_of,
+    places_by,
+    shape_and_kind_of,
+    write_parts,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+BLOCK = 2**17
+"""Entries that a CPU updates at a time, so that they stay in its cache; others update all."""
+
+FACTORS = 3
+"""Tensors per matrix: A, E and B."""
+
+
+@torch.no_grad()
+def update_importance(
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    smoothed: Sequence[Tensor] | Tensor,
+    uncertainty: Sequence[Tensor] | Tensor,
+    beta1: float,
+    beta2: float,
+    *,
+    scores: Tensor | None = None,
+) -> Tensor:
+    """Update the averages; see `adalora_core.ops.update_importance`."""
+    shapes = [each.shape for each in parameters]
+    given = [each for each in gradients if each is not None]
+    is_flat = isinstance(smoothed, torch.Tensor) and isinstance(uncertainty, torch.Tensor)
+    if is_flat and len(given) == len(parameters) > 0:
+        skipped = _update(smoothed, uncertainty, parameters, given, beta1, beta2)  # type: ignore[arg-type] # both are flat
+    else:
+        parts = (averages_of(each, shapes) for each in (smoothed, uncertainty))
+        skipped = _update_parts([*zip(*parts, parameters, gradients, strict=True)], beta1, beta2)
+    if scores is not None:
+        _write_scores(smoothed, uncertainty, shapes, scores)
+    return skipped
+
+
+def _update_parts(
+    rows: Sequence[tuple[Tensor, Tensor, Tensor, Tensor | None]], beta1: float, beta2: float
+) -> Tensor:
+    """Update the averages of the parameters with a gradient, those of a kind together.
+
+    A row has both averages, the parameter and its gradient.
+    """
+    device = rows[0][2].device if rows else None
+    skipped = torch.zeros((), dtype=torch.int64, device=device)
+    seen = [row for row in rows if row[3] is not None]
+    for places in places_by(kind_of, [row[0] for row in seen]):
+        columns: list[list[Any]] = [
+            [seen[index][column] for index in places] for column in range(4)
+        ]
+        smoothed, uncertainty = joined(columns[0]), joined(columns[1])
+        counted = _update(smoothed, uncertainty, columns[2], columns[3], beta1, beta2)
+        skipped += counted.to(skipped.device)
+        write_parts(columns[0], smoothed)
+        write_parts(columns[1], uncertainty)
+    return skipped
+
+
+def _update(
+    smoothed: Tensor,
+    uncertainty: Tensor,
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    beta1: float,
+    beta2: float,
+) -> Tensor:
+    """Update flat averages in place, and return how many entries stay as they are."""
+    limit = BLOCK if smoothed.is_cpu else math.inf
+    counts = [
+        _update_block(
+            smoothed.narrow(0, start, length),
+            uncertainty.narrow(0, start, length),
+            parameters[places],
+            gradients[places],
+            beta1,
+            beta2,
+        )
+        for places, start, length in _blocks(parameters, limit)
+    ]
+    return sum(counts[1:], counts[0])
+
+
+def _blocks(parameters: Sequence[Tensor], limit: float) -> Iterator[tuple[slice, int, int]]:
+    """Yield places, first entry and entries of parameters in a row that together reach `limit`."""
+    first = start = length = 0
+    for place, parameter in enumerate(parameters, 1):
+        length += parameter.numel()
+        if length >= limit or place == len(parameters):
+            yield slice(first, place), start, length
+            first, start, length = place, start + length, 0
+
+
+def _update_block(
+    smoothed: Tensor,
+    uncertainty: Tensor,
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    beta1: float,
+    beta2: float,
+) -> Tensor:
+    dtype = smoothed.dtype
+    sensitivity, spare = joined(parameters).to(dtype), joined(gradients).to(dtype)
+    sensitivity.mul_(spare).abs_()
+    # 1 where an entry is not finite, else 0: lerp then gives one of both values unchanged, in a
+    # third of the time of a comparison and where.
+    stays = torch.sub(sensitivity, sensitivity).nan_to_num_(nan=1.0)
+    sensitivity.nan_to_num_(nan=0.0, posinf=0.0)
+    # Products and sums apart, since a fused one is rounded once instead of twice.
+    new = (smoothed * beta1).add_(torch.mul(sensitivity, 1 - beta1, out=spare))
+    torch.lerp(new, smoothed, stays, out=smoothed)
+    torch.sub(sensitivity, new, out=spare).abs_().mul_(1 - beta2)
+    torch.mul(uncertainty, beta2, out=new).add_(spare)
+    torch.lerp(new, uncertainty, stays, out=uncertainty)
+    return stays.count_nonzero()
+
+
+def _write_scores(
+    smoothed: Sequence[Tensor] | Tensor,
+    uncertainty: Sequence[Tensor] | Tensor,
+    shapes: Sequence[torch.Size],
+    scores: Tensor,
+) -> None:
+    """Overwrite `scores` with the importance scores of all triplets."""
+    entries: Sequence[Tensor]
+    if isinstance(smoothed, torch.Tensor) and isinstance(uncertainty, torch.Tensor):
+        entries = averages_of(smoothed * uncertainty, shapes)
+    else:
+        entries = torch._foreach_mul([*smoothed], [*uncertainty])  # noqa: SLF001 - as optimizers
+    of_A, of_E, of_B = (
+        torch.cat([scores.new_empty(0), *_means(entries[factor::FACTORS], axis, scores)])
+        for factor, axis in enumerate((1, 1, 0))
+    )
+    torch.add(of_E, of_A.add_(of_B), out=scores)
+
+
+def _means(entries: Sequence[Tensor], axis: int, like: Tensor) -> list[Tensor]:
+    """Return the mean over one axis of each tensor; that of nothing is zero."""
+    means: dict[int, Tensor] = {}
+    for places in places_by(shape_and_kind_of, entries):
+        stacked = torch.stack([entries[index] for index in places])
+        sums = stacked.sum(1 + axis).div_(max(stacked.shape[1 + axis], 1)).to(like)
+        means |= zip(places, sums.unbind(), strict=True)
+    return [means[index] for index in range(len(entries))]

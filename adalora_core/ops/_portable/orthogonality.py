@@ -1,0 +1,94 @@
+"""The orthogonality op: one product per group of factors of a shape, one node for all."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from adalora_core.ops._portable.grouping import places_by, shape_and_kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) -> Tensor:
+    """Return the mean distance from orthonormality; see `adalora_core.ops.orthogonality_penalty`.
+
+    Factors of several devices and dtypes are summed on the device of the first one, in the widest
+    dtype.
+    """
+    factors = (*lora_As, *lora_Bs)
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():  # noqa: SLF001 - as Function.apply
+        return _penalty(factors)[0]
+    result: Tensor = _OrthogonalityPenalty.apply(*factors)  # type: ignore[no-untyped-call] # torch types it loosely
+    return result
+
+
+def gradients_with_graph(
+    factors: Sequence[Tensor], wanted: Sequence[bool], grad: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of the factors with a graph, None where `wanted` is false."""
+    needed = [each for each, is_wanted in zip(factors, wanted, strict=True) if is_wanted]
+    found = iter(torch.autograd.grad(_penalty(factors)[0], needed, grad, create_graph=True))
+    return tuple(next(found) if is_wanted else None for is_wanted in wanted)
+
+
+def _penalty(factors: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Return the penalty, and the norms and residuals of all groups; from differentiable ops."""
+    residuals = [_residuals(stacked, is_B=is_B) for _, stacked, is_B in _groups(factors)]
+    norms = [torch.linalg.vector_norm(each, dim=(1, 2)) for each in residuals]
+    dtype = functools.reduce(torch.promote_types, {each.dtype for each in norms})
+    together = torch.cat([each.to(factors[0].device, dtype) for each in norms])
+    result = functools.reduce(torch.promote_types, {each.dtype for each in factors})
+    return together.mean().to(result), together, residuals
+
+
+def _groups(factors: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor, bool]]:
+    """Yield the places of the factors of a shape, the factors as one tensor, and whether of B."""
+    matrices = len(factors) // 2
+    for start, is_B in ((0, False), (matrices, True)):
+        for group in places_by(shape_and_kind_of, factors[start : start + matrices]):
+            places = [start + index for index in group]
+            stacked = torch.stack([factors[index] for index in places])
+            yield places, stacked if stacked.dtype == torch.float64 else stacked.float(), is_B
+
+
+def _residuals(stacked: Tensor, *, is_B: bool) -> Tensor:
+    """Return `A A^T - I` or `B^T B - I` of each factor."""
+    rows = stacked.mT if is_B else stacked
+    residuals = torch.bmm(rows, rows.mT)
+    residuals.diagonal(dim1=1, dim2=2).sub_(1)
+    return residuals
+
+
+class _OrthogonalityPenalty(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *factors: Tensor) -> Tensor:
+        penalty, norms, residuals = _penalty(factors)
+        ctx.save_for_backward(*factors, norms, *residuals)
+        return penalty
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        count = len(ctx.needs_input_grad)
+        factors, (norms, *residuals) = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        if torch.is_grad_enabled():  # create_graph=True
+            return gradients_with_graph(factors, ctx.needs_input_grad, grad)
+        # Where the norm is zero, the residual and hence the gradient are zero.
+        weights = (
+            grad.to(norms.dtype) * (2 / count) / norms.clamp_min(torch.finfo(norms.dtype).tiny)
+        )
+        parts = weights.split([len(each) for each in residuals])
+        gradients: dict[int, Tensor] = {}
+        groups = _groups(factors)
+        for (places, stacked, is_B), part, residual in zip(groups, parts, residuals, strict=True):
+            weighted = residual * part.to(residual)[:, None, None]
+            product = stacked @ weighted if is_B else weighted @ stacked
+            gradients |= zip(places, product.to(factors[places[0]].dtype).unbind(), strict=True)
+        return tuple(
+            gradients[index] if is_wanted else None
+            for index, is_wanted in enumerate(ctx.needs_input_grad)
+        )

@@ -1,0 +1,280 @@
+"""The adapter op: E folded into A, two products, and one node of the graph.
+
+On a CPU the products run in the compute type of the factors, elsewhere in the dtype of x
+(docs/adr/0011). Hidden values are kept as `[r, N]`: MKL multiplies in half the time if the short
+side of a result is that of its rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from adalora_core.ops._rows import MATRIX_DIMENSIONS, rows_merge, rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+_NODE_TYPES = frozenset({Tensor, torch.nn.Parameter, torch._subclasses.FakeTensor})  # noqa: SLF001 - as in torch's documentation
+
+_NO_CONTEXT = contextlib.nullcontext()
+
+Factors = tuple[Tensor, Tensor, Tensor]
+"""A, E and B."""
+
+
+def svd_linear(
+    base_output: Tensor,
+    x: Tensor,
+    A: Tensor,
+    E: Tensor,
+    B: Tensor,
+    scale: float,
+    *,
+    dropout: float = 0.0,
+    inplace: bool = False,
+) -> Tensor:
+    """Add the adapter's product to `base_output`; see `adalora_core.ops.svd_linear`."""
+    if not allows_node(base_output, x, A):
+        return formula(base_output, x, (A, E, B), scale, dropout, inplace=inplace)
+    if inplace and not rows_merge(base_output):
+        apart = svd_linear(base_output.contiguous(), x, A, E, B, scale, dropout=dropout)
+        return base_output.copy_(apart)
+    x = as_under_autocast(x)
+    arguments = (base_output, x, A, E, B, scale, dropout, inplace)
+    if torch.is_grad_enabled():
+        result: Tensor = AdapterNode.apply(*arguments, None, None)  # type: ignore[no-untyped-call] # torch types it loosely
+        return result
+    with without_autocast(x):
+        return _add_product(*arguments)[0]
+
+
+def allows_node(*tensors: Tensor) -> bool:
+    """Return whether a node of our own may take the tensors.
+
+    It may not under torch.compile and torch.func, and subclasses may lack what it does.
+    """
+    return (
+        _NODE_TYPES.issuperset(map(type, tensors))
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()  # noqa: SLF001 - as Function.apply
+    )
+
+
+def as_under_autocast(tensor: Tensor) -> Tensor:
+    """Return `tensor` as a layer's product under autocast takes it; on a CPU it stays as it is."""
+    if tensor.is_cpu or tensor.dtype == torch.float64 or not is_autocast(tensor):
+        return tensor
+    return tensor.to(torch.get_autocast_dtype(tensor.device.type))
+
+
+def is_autocast(tensor: Tensor) -> bool:
+    """Return whether autocast is on where `tensor` is."""
+    kind = "cpu" if tensor.is_cpu else tensor.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
+    """Return a context in which products keep the dtype of their operands."""
+    if is_autocast(tensor):
+        return torch.autocast(tensor.device.type, enabled=False)
+    return _NO_CONTEXT
+
+
+def formula(
+    base_output: Tensor,
+    x: Tensor,
+    factors: Factors,
+    scale: float,
+    dropout: float,
+    *,
+    inplace: bool,
+) -> Tensor:
+    """Return the same without a node: torch.compile makes kernels from these operations."""
+    dtype = product_dtype(x, factors[0])
+    folded, B = _folded(factors, dtype)
+    hidden = functional.linear(functional.dropout(x.to(dtype), dropout), folded)
+    delta = functional.linear(hidden, B) * scale
+    if inplace:
+        return base_output.add_(delta)
+    return (base_output + delta).to(base_output.dtype)
+
+
+def product_dtype(x: Tensor, A: Tensor) -> torch.dtype:
+    """Return the dtype of both operands of every product."""
+    if x.is_cpu:
+        return torch.float64 if A.dtype == torch.float64 else torch.float32
+    return x.dtype
+
+
+def _folded(factors: Factors, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return `E A` and B as operands of the products."""
+    A, E, B = factors
+    return (A * E).to(dtype), B.to(dtype)
+
+
+def _plus_product(
+    base: Tensor, left: Tensor, right: Tensor, scale: float = 1.0, *, inplace: bool
+) -> Tensor:
+    """Return `base + scale * left right` in the dtype of `base`, rounded once."""
+    if base.dtype == left.dtype:
+        add = base.addmm_ if inplace else base.addmm
+        return add(left, right, alpha=scale)
+    total = torch.add(base, torch.mm(left, right), alpha=scale)
+    return base.copy_(total) if inplace else total.to(base.dtype)
+
+
+def _add_product(
+    base_output: Tensor,
+    x: Tensor,
+    A: Tensor,
+    E: Tensor,
+    B: Tensor,
+    scale: float,
+    dropout: float,
+    inplace: bool,
+) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    """Return the output, and what the backward pass needs of the adapter."""
+    used, mask = rows_of(x), None
+    if dropout:
+        used, mask = torch.native_dropout(used, dropout, train=True)
+    dtype = product_dtype(x, A)
+    folded, wide_B = _folded((A, E, B), dtype)
+    hidden = torch.mm(folded, used.to(dtype).T)
+    rows = _plus_product(rows_of(base_output), hidden.T, wide_B.T, scale, inplace=inplace)
+    output = base_output if inplace else _with_shape(rows, base_output.shape)
+    return output, (used if dropout else x, mask, hidden, folded, wide_B)
+
+
+def _with_shape(rows: Tensor, shape: torch.Size) -> Tensor:
+    """Return `rows` in another shape, as a tensor that may be written in place."""
+    # Torch refuses to write into a view that a Function returns; a detached one is none.
+    return rows if len(shape) == MATRIX_DIMENSIONS else rows.view(shape).detach()
+
+
+def _product(left: Tensor, right: Tensor, like: Tensor, scale: float = 1.0) -> Tensor:
+    """Return `scale * left right` in the dtype of `like`, a tensor of its shape."""
+    if left.dtype == like.dtype:
+        return torch.addmm(like, left, right, beta=0, alpha=scale)  # reads nothing of `like`
+    if left.is_cuda and like.dtype == torch.float32 and torch.version.hip is None:
+        return torch.mm(left, right, out_dtype=torch.float32).mul_(scale)
+    return torch.mm(left, right).to(like.dtype).mul_(scale)
+
+
+def _row_products(left: Tensor, right: Tensor) -> Tensor:
+    """Return the product of each row of both with the other's, `[rows, 1]`."""
+    if left.is_cpu:  # where one operation takes three times as long as these two
+        return (left * right).sum(1, keepdim=True)
+    return torch.bmm(left[:, None], right[:, :, None])[:, 0]
+
+
+class AdapterNode(torch.autograd.Function):
+    """The product of an adapter added to `base_output`, or to `x weight^T + bias` without one."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        base_output: Tensor | None,
+        x: Tensor,
+        A: Tensor,
+        E: Tensor,
+        B: Tensor,
+        scale: float,
+        dropout: float,
+        inplace: bool,
+        weight: Tensor | None,
+        bias: Tensor | None,
+    ) -> Tensor:
+        """Return the output."""
+        with without_autocast(x):
+            if base_output is None:
+                rows = functional.linear(rows_of(x), weight, bias)  # type: ignore[arg-type] # one of both is given
+                output, kept = _add_product(rows, x, A, E, B, scale, dropout, inplace=True)
+                output = _with_shape(output, torch.Size((*x.shape[:-1], len(B))))
+            else:
+                output, kept = _add_product(base_output, x, A, E, B, scale, dropout, inplace)
+        if inplace:
+            ctx.mark_dirty(base_output)
+        ctx.save_for_backward(A, E, B, weight, *kept)
+        ctx.numbers = (scale, dropout)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients, each of the dtype of its input."""
+        A, E, B, weight, *kept = ctx.saved_tensors
+        of_base, *wanted = ctx.needs_input_grad[:5]
+        scale, dropout = ctx.numbers
+        with without_autocast(grad):
+            if torch.is_grad_enabled():  # create_graph=True
+                inputs = (kept[0], A, E, B)
+                gradients = gradients_with_graph(grad, inputs, wanted, scale, dropout, weight)
+            else:
+                gradients = _gradients(grad, (A, E, B), weight, kept, wanted, scale, dropout)
+        return (grad if of_base else None, *gradients, None, None, None, None, None)
+
+
+def gradients_with_graph(
+    grad: Tensor,
+    inputs: tuple[Tensor, Tensor, Tensor, Tensor],
+    wanted: Sequence[bool],
+    scale: float,
+    dropout: float,
+    weight: Tensor | None = None,
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of x, A, E and B with a graph, None where `wanted` is false.
+
+    Raises:
+        NotImplementedError: there is dropout.
+    """
+    if dropout:
+        raise NotImplementedError(
+            "svd_linear: a second derivative with dropout is not implemented; pass dropout=0"
+        )
+    x, A, E, B = inputs
+    dtype = product_dtype(x, A)
+    folded, wide_B = _folded((A, E, B), dtype)
+    hidden = torch.mm(folded, rows_of(x).to(dtype).T)
+    kept = (x, None, hidden, folded, wide_B)
+    return _gradients(grad, (A, E, B), weight, kept, wanted, scale, dropout)
+
+
+def _gradients(
+    grad: Tensor,
+    factors: Factors,
+    weight: Tensor | None,
+    kept: Sequence[Any],
+    wanted: Sequence[bool],
+    scale: float,
+    dropout: float,
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of x, A, E and B, None where `wanted` is false."""
+    A, E, B = factors
+    x, mask, hidden, folded, wide_B = kept
+    rows = rows_of(grad)
+    given = rows.to(hidden.dtype)
+    of_x = of_A = of_E = of_B = None
+    if any(wanted[:3]):
+        of_hidden = _product(wide_B.T, given.T, hidden, scale)
+    if wanted[0]:
+        of_x = None if weight is None else torch.mm(rows, weight)
+        if mask is None and of_x is not None:
+            of_x = _plus_product(of_x, of_hidden.T, folded, inplace=True)
+        else:
+            part = torch.mm(of_hidden.T, folded).to(x.dtype)
+            if mask is not None:
+                part = torch.ops.aten.native_dropout_backward(part, mask, 1 / (1 - dropout))
+            of_x = part if of_x is None else of_x.add_(part)
+        of_x = of_x.view(*grad.shape[:-1], A.shape[1])
+    if any(wanted[1:3]):
+        of_folded = _product(of_hidden, rows_of(x).to(hidden.dtype), A)
+        of_A = of_folded * E if wanted[1] else None
+        of_E = _row_products(of_folded, A) if wanted[2] else None
+    if wanted[3]:
+        of_B = _product(hidden, given, B.T, scale).T
+    return of_x, of_A, of_E, of_B

@@ -1,0 +1,13 @@
+"""The tests of the layers run on every backend."""
+
+from __future__ import annotations
+
+import pytest
+from backends import op_backend
+
+__all__ = ["op_backend"]
+
+
+@pytest.fixture(autouse=True)
+def _on_every_backend(op_backend: str) -> None:
+    """Run each test once per backend."""
