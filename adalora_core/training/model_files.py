@@ -40,7 +40,7 @@ class AdapterFiles(nn.Module):
 
         The files describe what the model computes: a dropped triplet whose singular value is not
         zero any more is written. Files are replaced after all new ones are on disk. A `README.md`
-        describes the adapter; the text of one that is there stays.
+        in `save_directory` describes the first adapter; the text of one that is there stays.
 
         Args:
             save_directory: folder of the adapter `default`; others get a subfolder of their name.
@@ -69,8 +69,12 @@ class AdapterFiles(nn.Module):
         if unknown := [name for name in selected if name not in adapters]:
             raise ValueError(f"save_pretrained: no adapter {unknown[0]!r}; there are {[*adapters]}")
         folders = {name: folder_of(save_directory, name) for name in selected}
+        card_folder: Path | None = Path(save_directory)
         for name, folder in folders.items():
-            saving.save_adapter(self.base_model, name, folder, save_training_state, is_main_process)
+            saving.save_adapter(
+                self.base_model, name, folder, save_training_state, is_main_process, card_folder
+            )
+            card_folder = None  # one card for all adapters, as in PEFT
 
     def export_lora(
         self, save_directory: str | os.PathLike[str], adapter_name: str | None = None
