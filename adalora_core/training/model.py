@@ -123,13 +123,13 @@ class AdaLoraModel(SeenAsPeft, ModelNames, AdapterFiles):
 
     # --- training -------------------------------------------------------------------------------
 
-    def update_and_allocate(self, step: int) -> None:
-        """Update the importance and the ranks after the 0-based optimizer step `step`.
+    def update_and_allocate(self, global_step: int) -> None:
+        """Update the importance and the ranks after the 0-based optimizer step `global_step`.
 
         Call it once per step, after `optimizer.step()` and before `zero_grad()`.
         """
         reshard(self)
-        self.base_model.update_and_allocate(step)
+        self.base_model.update_and_allocate(global_step)
 
     def finalize(self) -> None:
         """Enforce the target budget after training; needed if `tfinal` is 0."""
