@@ -21,13 +21,13 @@ from adalora_core.files import write_file
 from adalora_core.integrations.peft.adapters import (
     adapter_of,
     configs_of,
-    pattern_positions,
     resize_adapter,
     state_of,
     trained_adapters,
 )
 from adalora_core.integrations.peft.tuner import adapters_are_disabled, refuse_unsupported
 from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.rank_pattern import pattern_positions
 from adalora_core.sharding import are_sharded, whole
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.commit import CONFIG_NAME, commit, weights_in
