@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 
     from adalora_core.contract import AdaLoraConfig
     from adalora_core.training.tuner import AdaLoraTuner
+
+
+_models: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Any]] = weakref.WeakKeyDictionary()
+"""The model around each base model."""
+
+
+def register(model: Any) -> None:
+    """Remember `model` as the one around its base model."""
+    _models[model.base_model.model] = weakref.ref(model)
 
 
 class AdapterFiles(nn.Module):
@@ -166,7 +176,9 @@ class AdapterFiles(nn.Module):
     ) -> Self:
         """Return `model` with an adapter that PEFT or this package has written.
 
-        Everything is checked before `model` is changed.
+        Everything is checked before `model` is changed. A base model whose trained adapter has the
+        same name keeps that adapter, which an optimizer may hold: it gets the saved values and the
+        training state, stays trainable, and the model around it is returned.
 
         Args:
             model: the base model.
@@ -192,7 +204,9 @@ class AdapterFiles(nn.Module):
             >>> loaded.active_adapters
             ['default']
         """
-        wrapped: Any = cls(model)
+        around = _models.get(model, lambda: None)()
+        adapter = None if around is None else around.base_model.adapters.get(adapter_name)
+        wrapped: Any = cls(model) if adapter is None or not adapter.is_trainable else around
         wrapped.load_adapter(
             model_id, adapter_name, is_trainable=is_trainable, config=config, **options
         )
