@@ -22,6 +22,7 @@ from adalora_core.contract.text import read
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
 from adalora_core.errors import MissingExtraError
 from adalora_core.files import write_file
+from adalora_core.peft_identity import ConfigSeenAsPeft
 from adalora_core.peft_names import CONFIG, not_available
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _wire(name: str) -> Any:
 CONFIG_NAME = "adapter_config.json"
 
 
-class AdaLoraConfig(BaseModel):
+class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
     """An AdaLoRA configuration with the fields and defaults of PEFT's class of the same name.
 
     The constructor runs every rule of the contract: an impossible schedule fails here and not at
@@ -61,6 +62,8 @@ class AdaLoraConfig(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, strict=True)
+
+    seen_as: ClassVar = ("peft", "AdaLoraConfig")
 
     task_type: str | None = _wire("task_type")
     peft_type: str = _wire("peft_type")

@@ -8,7 +8,7 @@ from adalora_core.contract.fields.table import PEFT_TYPE
 from adalora_core.nn import AdaLoraLayer
 from adalora_core.peft_names import MODEL
 from adalora_core.training import status
-from adalora_core.training.adapter_file.tensors import cut_state, resize_to
+from adalora_core.training.adapter_file.triplets import cut_state, resize_to
 from adalora_core.training.rank_allocator_view import RankAllocatorView
 
 if TYPE_CHECKING:

@@ -97,6 +97,7 @@ REPORTED: dict[str, tuple[str, ...]] = {
 
 REPORTED_THERE: dict[tuple[str, str], tuple[str, ...]] = {
     ("inject_low_level", "attach"): ("ADA814",),
+    ("sft_config", "own"): (),
     ("unet_add_adapter", "attach"): ("ADA814",),
 }
 """The findings of a script that only one way causes, for {(script, way)}."""

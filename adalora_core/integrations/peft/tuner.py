@@ -22,7 +22,7 @@ from adalora_core.integrations.peft.handing_back import remember_optimizer
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.rank_pattern import pattern_positions
 from adalora_core.training.adapter_file.folder import TENSOR_PREFIX
-from adalora_core.training.adapter_file.tensors import cut_state
+from adalora_core.training.adapter_file.triplets import cut_state
 from adalora_core.training.compaction import compact
 from adalora_core.training.penalty_per_step import add_penalty, allocate_all, weighted_penalty
 from adalora_core.training.run.forwards import (
