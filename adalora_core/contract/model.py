@@ -17,6 +17,7 @@ from adalora_core.contract.fields.plain import exact
 from adalora_core.contract.fields.table import FIELDS
 from adalora_core.contract.findings import ConfigWarning
 from adalora_core.contract.live_pattern import LivePattern
+from adalora_core.contract.peft_type import ShownPeftType
 from adalora_core.contract.rules.engine import run
 from adalora_core.contract.text import read
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
@@ -176,7 +177,8 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
 
     def to_json_dict(self) -> dict[str, Any]:
         """Return the content of `adapter_config.json`: PEFT's written fields, sorted by name."""
-        return {name: getattr(self, name) for name in sorted(FIELDS) if FIELDS[name].written}
+        values = {name: getattr(self, name) for name in sorted(FIELDS) if FIELDS[name].written}
+        return values | {"peft_type": self.peft_type.value}  # type: ignore[attr-defined]
 
     # --- PEFT's names ---------------------------------------------------------------------------
 
@@ -267,6 +269,7 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
 
 
 # Instances are read through it. Pydantic itself reads and writes the instance's dictionary.
+AdaLoraConfig.peft_type = ShownPeftType()  # type: ignore[assignment]
 AdaLoraConfig.rank_pattern = LivePattern()  # type: ignore[assignment]
 AdaLoraConfig.__dataclass_fields__ = dataclasses.make_dataclass(  # type: ignore[attr-defined]
     "AdaLoraConfig",

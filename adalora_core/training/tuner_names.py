@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.contract.fields.table import PEFT_TYPE
+from adalora_core.contract.peft_type import PeftType
 from adalora_core.nn import AdaLoraLayer
 from adalora_core.peft_names import MODEL
 from adalora_core.training import status
@@ -27,7 +27,7 @@ class TunerNames:
     adapters: dict[str, Adapter]
     active_adapters: list[str]
 
-    peft_type = PEFT_TYPE
+    peft_type = PeftType.ADALORA
     prefix = "lora_"
     tuner_layer_cls = AdaLoraLayer
 

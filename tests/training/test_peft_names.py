@@ -233,6 +233,19 @@ def test_the_same_seed_gives_the_adapter_of_peft(dtype: torch.dtype, changes: An
     assert torch.equal(our_rest, their_rest)
 
 
+def test_functions_of_peft_report_the_method() -> None:
+    theirs, ours = made(peft), made(adalora_core)
+    for model in (theirs, ours):
+        assert peft.get_model_status(model).peft_types == {"default": "ADALORA"}
+        for owner in (model, model.base_model, model.peft_config["default"]):
+            assert getattr(owner, "peft_type", "ADALORA") == peft.PeftType.ADALORA
+    config = ours.peft_config["default"]
+    assert config.peft_type.value == "ADALORA"
+    assert type(config.to_dict()["peft_type"]) is type(config.model_dump()["peft_type"]) is str
+    config.peft_type = "ADALORA"
+    assert "peft_type='ADALORA'" in repr(config)
+
+
 def pruned() -> Any:
     """Return a model that has dropped triplets and is at the end of its schedule."""
     model = made(adalora_core)

@@ -17,7 +17,8 @@ from adalora_core.allocation.statistics import average_dtype
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.sharding import divided_like, whole
-from adalora_core.training.adapter_file.tensors import keep_rows, whole_factors
+from adalora_core.training.adapter_file.tensors import whole_factors
+from adalora_core.training.adapter_file.triplets import keep_rows
 from adalora_core.training.training_state.checks import require
 
 if TYPE_CHECKING:
