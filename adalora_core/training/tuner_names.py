@@ -8,8 +8,8 @@ from adalora_core.contract.peft_type import PeftType
 from adalora_core.nn import AdaLoraLayer
 from adalora_core.peft_names import MODEL
 from adalora_core.training import status
-from adalora_core.training.adapter_file.triplets import cut_state, resize_to
 from adalora_core.training.rank_allocator_view import RankAllocatorView
+from adalora_core.training.triplets import cut_state, resize_to
 
 if TYPE_CHECKING:
     import torch

@@ -21,8 +21,6 @@ from adalora_core.integrations.peft.allocator import follow_reset, refuse_change
 from adalora_core.integrations.peft.handing_back import remember_optimizer
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.rank_pattern import pattern_positions
-from adalora_core.training.adapter_file.folder import TENSOR_PREFIX
-from adalora_core.training.adapter_file.triplets import cut_state
 from adalora_core.training.compaction import compact
 from adalora_core.training.penalty_per_step import add_penalty, allocate_all, weighted_penalty
 from adalora_core.training.run.forwards import (
@@ -31,6 +29,7 @@ from adalora_core.training.run.forwards import (
     refuse_wasted_backward,
 )
 from adalora_core.training.run_end import judge_end, report_of
+from adalora_core.training.triplets import TENSOR_PREFIX, cut_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

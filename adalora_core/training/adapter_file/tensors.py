@@ -8,8 +8,7 @@ import torch
 
 from adalora_core.nn.adapter_layer import FACTORS, training_dtype
 from adalora_core.sharding import whole
-from adalora_core.training.adapter_file.folder import TENSOR_PREFIX
-from adalora_core.training.adapter_file.triplets import keep_rows
+from adalora_core.training.triplets import TENSOR_PREFIX, keep_rows
 
 if TYPE_CHECKING:
     from adalora_core.contract import AdaLoraConfig

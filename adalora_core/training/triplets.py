@@ -8,11 +8,13 @@ import torch
 
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.rank_pattern import pattern_positions
-from adalora_core.training.adapter_file.folder import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
+
+TENSOR_PREFIX = "base_model.model."
+"""What PEFT puts before the path of a module."""
 
 
 def keep_rows(factors: dict[str, torch.Tensor], rows: list[int]) -> dict[str, torch.Tensor]:
