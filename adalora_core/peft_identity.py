@@ -7,7 +7,7 @@ save an adapter without its base, shift labels, or accept a quantised base.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 _SEEN: dict[tuple[type, type], type] = {}
 """The classes made so far, by class of this package and class of PEFT."""
@@ -24,7 +24,7 @@ class SeenAsPeft:
         seen_as: module and name of PEFT's class.
     """
 
-    seen_as: tuple[str, str]
+    seen_as: ClassVar[tuple[str, str]]
 
     @property
     def __class__(self) -> type:
@@ -32,12 +32,15 @@ class SeenAsPeft:
         module, name = self.seen_as
         own, seen = type(self), getattr(sys.modules.get(module), name, None)
         # PEFT may be half imported, or be something else of this name.
-        return _seen_class(own, seen) if isinstance(seen, type) else own
+        return self._seen_class(seen) if isinstance(seen, type) else own
 
     @__class__.setter
     def __class__(self, cls: type) -> None:
         # fully_shard derives a class from `module.__class__` and assigns it.
         object.__dict__["__class__"].__set__(self, cls)
+
+    def _seen_class(self, seen: type) -> type:
+        return _derived(type(self), seen)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickle by type: pickle refuses `copyreg.__newobj__` where `__class__` is another."""
@@ -59,7 +62,7 @@ class _Absent:
         raise AttributeError(self._name)
 
 
-def _seen_class(own: type, seen: type) -> type:
+def _derived(own: type, seen: type) -> type:
     if issubclass(own, seen):
         return own
     if (own, seen) not in _SEEN:
@@ -71,3 +74,23 @@ def _seen_class(own: type, seen: type) -> type:
         namespace |= {"__module__": own.__module__, "__doc__": own.__doc__}
         _SEEN[own, seen] = type(own.__name__, (own, seen), namespace)
     return _SEEN[own, seen]
+
+
+class ConfigSeenAsPeft(SeenAsPeft):
+    """The same for classes of pydantic, from which no class with a base of PEFT can be derived."""
+
+    def _seen_class(self, seen: type) -> type:
+        own = type(self)
+        if (own, seen) not in _SEEN:
+            _SEEN[own, seen] = _StandIn(own.__name__, (seen,), {"own": own})
+        return _SEEN[own, seen]
+
+
+class _StandIn(type):
+    """Make classes that derive from PEFT's, and are `own` when they are read or called."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        return getattr(type.__getattribute__(cls, "own"), name)
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        return type.__getattribute__(cls, "own")(*args, **kwargs)

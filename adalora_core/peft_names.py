@@ -50,8 +50,6 @@ TUNER = {
     "inject_adapter": _BY_MODEL + "`model.add_adapter`",
     "load_adapter": _BY_MODEL + "`model.load_adapter`",
     "push_to_hub": "would upload the base model; use `model.push_to_hub`",
-    "resize_modules_by_rank_pattern": "is part of PEFT's loading; use `model.load_adapter`",
-    "resize_state_dict_by_rank_pattern": "is part of saving; see `get_peft_model_state_dict`",
     "save_pretrained": "would save the base model; use `model.save_pretrained`",
     "subtract_mutated_init": _OTHER_INIT,
     "rankallocator": _FROZEN,

@@ -40,3 +40,19 @@ def module_path(key: str, adapter_name: str | None = None) -> str:
         f"rank_pattern: a key must be {expected}, got {key!r}; AdaLoRA's pattern is "
         "{module path + '.lora_E': [bool per triplet]}, not LoRA's {module: rank}"
     )
+
+
+def pattern_positions(pattern: RankPattern | None, adapter_name: str) -> dict[str, list[int]]:
+    """Return the kept triplets of each module in a pattern.
+
+    Example:
+        >>> pattern_positions({"q.lora_E.default": [True, False, True]}, "default")
+        {'q': [0, 2]}
+
+    Raises:
+        ValueError: see `module_path`.
+    """
+    return {
+        module_path(key, adapter_name): [row for row, kept in enumerate(flags) if kept]
+        for key, flags in (pattern or {}).items()
+    }

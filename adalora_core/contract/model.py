@@ -17,11 +17,13 @@ from adalora_core.contract.fields.plain import exact
 from adalora_core.contract.fields.table import FIELDS
 from adalora_core.contract.findings import ConfigWarning
 from adalora_core.contract.live_pattern import LivePattern
+from adalora_core.contract.peft_type import ShownPeftType
 from adalora_core.contract.rules.engine import run
 from adalora_core.contract.text import read
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
 from adalora_core.errors import MissingExtraError
 from adalora_core.files import write_file
+from adalora_core.peft_identity import ConfigSeenAsPeft
 from adalora_core.peft_names import CONFIG, not_available
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def _wire(name: str) -> Any:
 CONFIG_NAME = "adapter_config.json"
 
 
-class AdaLoraConfig(BaseModel):
+class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
     """An AdaLoRA configuration with the fields and defaults of PEFT's class of the same name.
 
     The constructor runs every rule of the contract: an impossible schedule fails here and not at
@@ -61,6 +63,8 @@ class AdaLoraConfig(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, strict=True)
+
+    seen_as: ClassVar = ("peft", "AdaLoraConfig")
 
     task_type: str | None = _wire("task_type")
     peft_type: str = _wire("peft_type")
@@ -173,7 +177,8 @@ class AdaLoraConfig(BaseModel):
 
     def to_json_dict(self) -> dict[str, Any]:
         """Return the content of `adapter_config.json`: PEFT's written fields, sorted by name."""
-        return {name: getattr(self, name) for name in sorted(FIELDS) if FIELDS[name].written}
+        values = {name: getattr(self, name) for name in sorted(FIELDS) if FIELDS[name].written}
+        return values | {"peft_type": self.peft_type.value}  # type: ignore[attr-defined]
 
     # --- PEFT's names ---------------------------------------------------------------------------
 
@@ -264,6 +269,7 @@ class AdaLoraConfig(BaseModel):
 
 
 # Instances are read through it. Pydantic itself reads and writes the instance's dictionary.
+AdaLoraConfig.peft_type = ShownPeftType()  # type: ignore[assignment]
 AdaLoraConfig.rank_pattern = LivePattern()  # type: ignore[assignment]
 AdaLoraConfig.__dataclass_fields__ = dataclasses.make_dataclass(  # type: ignore[attr-defined]
     "AdaLoraConfig",

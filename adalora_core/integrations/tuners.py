@@ -29,7 +29,7 @@ class Tuner(Protocol):
     def trained_adapters(self) -> Sequence[Adapter]:
         """Return the active adapters that are made for training."""
 
-    def update_and_allocate(self, step: int) -> Any:
+    def update_and_allocate(self, global_step: int) -> Any:
         """Call the allocators after an optimizer step."""
 
     def orthogonality_penalty(self) -> torch.Tensor:

@@ -17,7 +17,6 @@ from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.commit import commit
 from adalora_core.training.adapter_file.folder import (
-    TENSOR_PREFIX,
     SavedAdapter,
     encode_config,
     encode_tensors,
@@ -27,6 +26,7 @@ from adalora_core.training.adapter_file.tensors import collect_tensors
 from adalora_core.training.configuration import written_values
 from adalora_core.training.run.reporting import report
 from adalora_core.training.run_end import judge_end
+from adalora_core.training.triplets import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     import os

@@ -12,7 +12,7 @@ from adalora_core.training.adapter_file.folder import DEFAULT_ADAPTER
 from adalora_core.training.compaction import compact
 from adalora_core.training.configuration import accepted
 from adalora_core.training.forward_signature import class_with_signature_of
-from adalora_core.training.model_files import AdapterFiles
+from adalora_core.training.model_files import AdapterFiles, register
 from adalora_core.training.parallelism import reshard
 from adalora_core.training.tuner import AdaLoraTuner
 from adalora_core.training.tuner_names import ModelNames
@@ -55,6 +55,7 @@ class AdaLoraModel(SeenAsPeft, ModelNames, AdapterFiles):
     ) -> None:
         super().__init__()
         self.base_model = AdaLoraTuner(model)
+        register(self)
         if config is not None:
             self.add_adapter(adapter_name, config, autocast_adapter_dtype=autocast_adapter_dtype)
             self.set_adapter(adapter_name)
@@ -123,13 +124,13 @@ class AdaLoraModel(SeenAsPeft, ModelNames, AdapterFiles):
 
     # --- training -------------------------------------------------------------------------------
 
-    def update_and_allocate(self, step: int) -> None:
-        """Update the importance and the ranks after the 0-based optimizer step `step`.
+    def update_and_allocate(self, global_step: int) -> None:
+        """Update the importance and the ranks after the 0-based optimizer step `global_step`.
 
         Call it once per step, after `optimizer.step()` and before `zero_grad()`.
         """
         reshard(self)
-        self.base_model.update_and_allocate(step)
+        self.base_model.update_and_allocate(global_step)
 
     def finalize(self) -> None:
         """Enforce the target budget after training; needed if `tfinal` is 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
     from adalora_core.training.tuner import AdaLoraTuner
 
 
+_models: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Any]] = weakref.WeakKeyDictionary()
+"""The model around each base model."""
+
+
+def register(model: Any) -> None:
+    """Remember `model` as the one around its base model."""
+    _models[model.base_model.model] = weakref.ref(model)
+
+
 class AdapterFiles(nn.Module):
     """The methods of `AdaLoraModel` that read and write adapters."""
 
@@ -40,7 +50,7 @@ class AdapterFiles(nn.Module):
 
         The files describe what the model computes: a dropped triplet whose singular value is not
         zero any more is written. Files are replaced after all new ones are on disk. A `README.md`
-        describes the adapter; the text of one that is there stays.
+        in `save_directory` describes the first adapter; the text of one that is there stays.
 
         Args:
             save_directory: folder of the adapter `default`; others get a subfolder of their name.
@@ -69,8 +79,12 @@ class AdapterFiles(nn.Module):
         if unknown := [name for name in selected if name not in adapters]:
             raise ValueError(f"save_pretrained: no adapter {unknown[0]!r}; there are {[*adapters]}")
         folders = {name: folder_of(save_directory, name) for name in selected}
+        card_folder: Path | None = Path(save_directory)
         for name, folder in folders.items():
-            saving.save_adapter(self.base_model, name, folder, save_training_state, is_main_process)
+            saving.save_adapter(
+                self.base_model, name, folder, save_training_state, is_main_process, card_folder
+            )
+            card_folder = None  # one card for all adapters, as in PEFT
 
     def export_lora(
         self, save_directory: str | os.PathLike[str], adapter_name: str | None = None
@@ -162,7 +176,9 @@ class AdapterFiles(nn.Module):
     ) -> Self:
         """Return `model` with an adapter that PEFT or this package has written.
 
-        Everything is checked before `model` is changed.
+        Everything is checked before `model` is changed. A base model whose trained adapter has the
+        same name keeps that adapter, which an optimizer may hold: it gets the saved values and the
+        training state, stays trainable, and the model around it is returned.
 
         Args:
             model: the base model.
@@ -188,7 +204,9 @@ class AdapterFiles(nn.Module):
             >>> loaded.active_adapters
             ['default']
         """
-        wrapped: Any = cls(model)
+        around = _models.get(model, lambda: None)()
+        adapter = None if around is None else around.base_model.adapters.get(adapter_name)
+        wrapped: Any = cls(model) if adapter is None or not adapter.is_trainable else around
         wrapped.load_adapter(
             model_id, adapter_name, is_trainable=is_trainable, config=config, **options
         )

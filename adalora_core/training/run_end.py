@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,6 +11,8 @@ from adalora_core.sharding import local_part
 from adalora_core.training.run.forwards import nothing_trainable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from adalora_core.training.adapter import Adapter
 
 
@@ -114,6 +117,11 @@ def report_of(tuner: Any) -> RunReport:
     if not adapters:
         raise nothing_trainable("run_report", tuner.active_adapters)
     return run_report(adapters[0])
+
+
+def is_checkpoint_folder(folder: Path) -> bool:
+    """Return whether `folder` has the name that Trainer gives to what a run can resume from."""
+    return any(re.fullmatch(r"checkpoint-\d+", each) for each in (folder.name, folder.parent.name))
 
 
 def judge_end(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,7 +22,7 @@ from adalora_core.training.adapter_file.folder import (
 from adalora_core.training.adapter_file.tensors import collect_tensors, load_tensors
 from adalora_core.training.configuration import checked_copy, written_values
 from adalora_core.training.model_card import write_card
-from adalora_core.training.run_end import judge_end, judge_load
+from adalora_core.training.run_end import is_checkpoint_folder, judge_end, judge_load
 from adalora_core.training.training_state.progress import fingerprint
 from adalora_core.training.training_state.state import (
     encode_state,
@@ -49,6 +48,7 @@ def save_adapter(
     folder: Path,
     save_training_state: bool | None,
     is_main_process: bool,
+    card_folder: Path | None,
 ) -> None:
     """Write the adapter `name` into `folder`; see `AdaLoraModel.save_pretrained`.
 
@@ -56,7 +56,8 @@ def save_adapter(
     process writes.
     """
     adapter = tuner.adapters[name]
-    judge_end(adapter, "saved", is_checkpoint=save_training_state is True or _is_checkpoint(folder))
+    resumes = save_training_state is True or is_checkpoint_folder(folder)
+    judge_end(adapter, "saved", is_checkpoint=resumes)
     if are_sharded(adapter.factors()[0]):
         is_main_process = distributed.get_rank() == 0
     elif not is_main_process:
@@ -68,14 +69,10 @@ def save_adapter(
     config = encode_config(_config_values(tuner, adapter, pattern))
     state = encode_state(adapter, pattern, weights, config) if save_training_state else None
     if is_main_process:
-        # First, since the adapter decides what a folder holds.
-        write_card(folder, adapter.config, tuner.model)
+        if card_folder is not None:
+            # First, since the adapter decides what a folder holds.
+            write_card(card_folder, adapter.config, tuner.model)
         commit(folder, weights, config, state)
-
-
-def _is_checkpoint(folder: Path) -> bool:
-    """Return whether `folder` has the name that Trainer gives to what a run can resume from."""
-    return any(re.fullmatch(r"checkpoint-\d+", each) for each in (folder.name, folder.parent.name))
 
 
 def _config_values(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
-from adalora_core.training.adapter_file.folder import TENSOR_PREFIX
 from adalora_core.training.adapter_file.tensors import collect_tensors
+from adalora_core.training.triplets import TENSOR_PREFIX
 from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:

@@ -50,8 +50,7 @@ def find_targets(model: nn.Module, config: AdaLoraConfig) -> Targets:
     """Return the modules of `model` that `config` asks to adapt or to train whole.
 
     Raises:
-        TargetError: a target cannot be adapted, nothing matches, or a module to train whole does
-            not exist.
+        TargetError: a target cannot be adapted, or nothing matches.
     """
     paths = resolve_targets(model, config)
     saved = resolve_saved_modules(model, config)
@@ -110,24 +109,10 @@ def _saved_names(config: AdaLoraConfig) -> list[str]:
 
 
 def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
-    """Return the paths of the modules to train whole.
-
-    Raises:
-        TargetError: a module that `modules_to_save` names does not exist.
-    """
+    """Return the paths of the modules to train whole; as in PEFT, a name may match none."""
     paths = [path for path, _ in candidates(model)]
-    found = []
-    heads = saved_module_names((), getattr(config.task_type, "value", config.task_type))
-    for name in _saved_names(config):
-        matches = [path for path in paths if ends_with(path, (name,))]
-        # PEFT writes the heads of the task into the file, whether the model has them or not.
-        if not matches and name not in heads:
-            raise TargetError(
-                f"modules_to_save: no module of {type(model).__name__} has a path that is or ends "
-                f"in {name!r}"
-            )
-        found += [path for path in matches if path not in found]
-    return found
+    matches = (path for name in _saved_names(config) for path in paths if ends_with(path, (name,)))
+    return list(dict.fromkeys(matches))
 
 
 def unmatched_entries(config: Any, paths: Sequence[str]) -> list[str]:

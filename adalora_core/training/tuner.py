@@ -293,13 +293,13 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
         """Return the weighted penalties of the trained adapters; see `AdaLoraModel`."""
         return weighted_penalty(self)
 
-    def update_and_allocate(self, step: int) -> list[AllocationReport]:
-        """Call the allocator of every trained adapter after the 0-based optimizer step `step`."""
+    def update_and_allocate(self, global_step: int) -> list[AllocationReport]:
+        """Call the allocators of trained adapters after the 0-based step `global_step`."""
         adapters = self.trained_adapters()
         if not adapters:
             raise nothing_trainable("update_and_allocate", self.active_adapters)
         self._division.refuse_unsupported(adapters, "update_and_allocate")
-        return allocate_all(self, adapters, step)
+        return allocate_all(self, adapters, global_step)
 
     def bind_total_step(self, total_step: int) -> None:
         """Replace a `total_step` of "auto" in every trained adapter."""

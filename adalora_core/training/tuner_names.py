@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.contract.fields.table import PEFT_TYPE
+from adalora_core.contract.peft_type import PeftType
 from adalora_core.nn import AdaLoraLayer
 from adalora_core.peft_names import MODEL
 from adalora_core.training import status
 from adalora_core.training.rank_allocator_view import RankAllocatorView
+from adalora_core.training.triplets import cut_state, resize_to
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
+    from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
     from adalora_core.training.status import TunerLayerStatus, TunerModelStatus
 
@@ -24,7 +27,7 @@ class TunerNames:
     adapters: dict[str, Adapter]
     active_adapters: list[str]
 
-    peft_type = PEFT_TYPE
+    peft_type = PeftType.ADALORA
     prefix = "lora_"
     tuner_layer_cls = AdaLoraLayer
 
@@ -77,6 +80,26 @@ class TunerNames:
         """Last parts of the paths of the modules that are trained in full; None without any."""
         names = {path.rpartition(".")[2] for path, _ in self.saved_modules()}  # type: ignore[attr-defined]
         return names or None
+
+    def resize_modules_by_rank_pattern(self, rank_pattern: RankPattern, adapter_name: str) -> None:
+        """Give the modules of an adapter the triplets that `rank_pattern` keeps.
+
+        The allocation starts anew if a rank changes, and an optimizer with a state has to be made
+        anew; `AdaLoraModel.compact` keeps both.
+        """
+        resize_to(self.adapters[adapter_name], rank_pattern)
+
+    def resize_state_dict_by_rank_pattern(
+        self,
+        rank_pattern: RankPattern,
+        state_dict: dict[str, torch.Tensor],
+        adapter_name: str,
+    ) -> dict[str, torch.Tensor]:
+        """Cut the triplets of `state_dict` that the adapter has dropped, for PEFT's function."""
+        del rank_pattern  # the configuration's, out of whose keys PEFT has cut the adapter's name
+        adapter = self.adapters[adapter_name]
+        adapter.sync_pattern()
+        return cut_state(adapter, adapter.rank_pattern(), state_dict)
 
     def add_weighted_adapter(self, *_: Any, **__: Any) -> None:
         """Refuse, as PEFT does: a sum of AdaLoRA adapters is not an AdaLoRA adapter.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import pickle
 import textwrap
@@ -20,7 +21,7 @@ from programs import output_of_python
 from toy_models import TwoLayer, tiny_llama
 from word_tokenizer import words
 
-from adalora_core import AdaLoraModel
+from adalora_core import AdaLoraConfig, AdaLoraModel
 from adalora_core.integrations.peft import attach
 from adalora_core.nn import AdaLoraLayer
 
@@ -167,3 +168,25 @@ def test_pefts_state_dict_holds_the_copies_of_modules_to_save() -> None:
             (name, f"modules_to_save.default.{name}") for name in states[library]
         }
     assert states["adalora_core"] == states["peft"] == {"weight", "bias"}
+
+
+def test_a_configuration_is_one_of_peft_and_stays_itself() -> None:
+    config = AdaLoraConfig(init_r=4, target_r=2, total_step=9, target_modules=["0"])
+    assert isinstance(config, peft.PeftConfig)
+    assert isinstance(config, peft.AdaLoraConfig)
+    assert config.__class__.model_fields is AdaLoraConfig.model_fields
+    changed = dataclasses.replace(config, total_step=10)
+    assert changed != config
+    assert dataclasses.replace(changed, total_step=9) == config
+    copies = (copy.copy(config), copy.deepcopy(config), pickle.loads(pickle.dumps(config)))  # noqa: S301
+    for each in (changed, *copies):
+        assert type(each) is AdaLoraConfig
+    assert all(each == config for each in copies)
+
+
+def test_functions_of_peft_take_a_configuration() -> None:
+    base = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    config = AdaLoraConfig(init_r=4, target_r=2, total_step=9, target_modules=["0"])
+    injected = peft.inject_adapter_in_model(config, base)
+    assert isinstance(injected[0], peft.tuners.adalora.SVDLinear)
+    assert attach(injected).peft_config["default"] is config

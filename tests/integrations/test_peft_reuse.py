@@ -9,6 +9,7 @@ import peft
 import pytest
 import torch
 from adalora_runs import (
+    LOADERS,
     SETTINGS,
     TARGET_BUDGET,
     allocator_of,
@@ -77,18 +78,19 @@ def train_language(model: Any, steps: range) -> None:
 class TestBaseThatHasTheAdapter:
     """The hooks of PEFT's Whisper example: `PeftModel.from_pretrained(model.base_model.model)`."""
 
-    def test_run_resumes_in_place(self, tmp_path: Path) -> None:
-        whole = fresh()
+    @pytest.mark.parametrize("library", ["peft", "adalora_core"])
+    def test_run_resumes_in_place(self, library: str, tmp_path: Path) -> None:
+        whole = fresh(library)
         train(whole, range(30))
-        model = fresh()
+        model = fresh(library)
         optimizer = optimizer_of(model)
         train(model, range(15), optimizer=optimizer)
         model.save_pretrained(tmp_path, save_training_state=True)
         states = optimizer.state_dict()
 
-        resumed = fresh()
+        resumed = fresh(library)
         optimizer = optimizer_of(resumed)
-        loaded = peft.PeftModel.from_pretrained(resumed.base_model.model, tmp_path)
+        loaded = LOADERS[library].from_pretrained(resumed.base_model.model, tmp_path)
         assert loaded is resumed
         optimizer.load_state_dict(states)
         assert not resumed.training
@@ -119,11 +121,13 @@ class TestBaseThatHasTheAdapter:
         train(loaded, range(30))
         assert sum(final_ranks(loaded)) == TARGET_BUDGET
 
-    def test_another_adapter_is_still_refused(self, tmp_path: Path) -> None:
-        model = fresh()
+    @pytest.mark.parametrize("library", ["peft", "adalora_core"])
+    def test_another_adapter_is_still_refused(self, library: str, tmp_path: Path) -> None:
+        model = fresh(library)
         model.save_pretrained(tmp_path)
+        base = model.base_model.model
         with pytest.raises(RunError, match=r"^ADA801"):
-            peft.PeftModel.from_pretrained(model.base_model.model, tmp_path, adapter_name="other")
+            LOADERS[library].from_pretrained(base, tmp_path, adapter_name="other")
 
     def test_configurations_that_a_base_brings_along_are_used(self) -> None:
         module = base()

@@ -233,3 +233,14 @@ def test_bridge_on_all_models_refuses_a_base_with_adapters() -> None:
 def test_module_to_save_that_does_not_exist_is_named_by_the_bridge() -> None:
     with pytest.warns(RunWarning, match=r"^ADA807: modules_to_save 'heads' .*'head'"):
         make("attached", TwoLayer(), modules_to_save=["heads"])
+
+
+def test_module_to_save_that_does_not_exist_is_named_and_left_out() -> None:
+    for library in ("adalora_core", "peft"):
+        install()
+        try:
+            with pytest.warns(RunWarning, match=r"^ADA807: modules_to_save 'heads' .*'head'"):
+                model = make(library, TwoLayer(), modules_to_save=["heads"])
+        finally:
+            uninstall()
+        assert not any("modules_to_save" in name for name, _ in model.named_parameters())

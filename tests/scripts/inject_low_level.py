@@ -55,6 +55,7 @@ for _ in range(10):
     optimizer.zero_grad()
 state = get_peft_model_state_dict(model)
 other = inject_adapter_in_model(config, TwoLayers())
+# attach: attach(other)
 result = set_peft_model_state_dict(other, state)
 
 outcome = {

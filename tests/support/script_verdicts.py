@@ -52,7 +52,7 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
     "dpo_substeps": (Difference("come back", ("kept",)),),
     "glue_step_end": (Difference("no gradient", ("error",)),),
     "hate_detection": (Difference("no task type", ("train_losses",)),),
-    "inject_low_level": (Difference("injected", ("kept",), ("attach",)),),
+    "inject_low_level": (Difference("injected", ("kept", "train_losses"), ("attach",)),),
     "lightning_classifier": (Difference("evaluation", ("evaluation_losses",)),),
     "metamath_loop": (Difference("constants", ("total",), ("own",)),),
     "ner_trainer": (Difference("evaluation", ("evaluation_losses",)),),
@@ -82,6 +82,7 @@ REPORTED: dict[str, tuple[str, ...]] = {
     "glue_step_end": ("ADA803",),
     "hate_detection": ("ADA813",),
     "image_generation": ("ADA814",),
+    "merging": ("ADA807",),
     "mlp_loop": ("ADA814",),
     "ner_trainer": ("ADA813",),
     "qa_trainer": ("ADA813",),
@@ -95,6 +96,8 @@ REPORTED: dict[str, tuple[str, ...]] = {
 """The findings of runs that a script causes with our allocator; PEFT reports none."""
 
 REPORTED_THERE: dict[tuple[str, str], tuple[str, ...]] = {
+    ("inject_low_level", "attach"): ("ADA814",),
+    ("sft_config", "own"): (),
     ("unet_add_adapter", "attach"): ("ADA814",),
 }
 """The findings of a script that only one way causes, for {(script, way)}."""

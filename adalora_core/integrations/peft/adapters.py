@@ -11,7 +11,7 @@ from adalora_core.contract.rules.runs import SELECTION_MATCHES_NOTHING
 from adalora_core.expressions.matching import Matcher, Method
 from adalora_core.integrations.peft.allocator import show_averages
 from adalora_core.integrations.peft.layers import adalora_layers, set_rank
-from adalora_core.rank_pattern import module_path
+from adalora_core.rank_pattern import pattern_positions
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.parallelism import DivisionCheck
 from adalora_core.training.penalty_per_step import PenaltyPerStep
@@ -20,7 +20,6 @@ from adalora_core.training.targets import candidates, unmatched_entries
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from adalora_core.rank_pattern import RankPattern
 
 _ATTRIBUTE = "_adalora_bridge"
 
@@ -102,14 +101,6 @@ def trained_adapters(tuner: Any) -> list[Adapter]:
         for name in tuner.active_adapters
         if name in configs and not configs[name].inference_mode
     ]
-
-
-def pattern_positions(pattern: RankPattern | None, name: str) -> dict[str, list[int]]:
-    """Return the kept triplets of each module in a rank pattern."""
-    return {
-        module_path(key, name): [row for row, kept in enumerate(flags) if kept]
-        for key, flags in (pattern or {}).items()
-    }
 
 
 def resize_adapter(tuner: Any, name: str, positions: dict[str, list[int]]) -> None:

@@ -13,7 +13,7 @@ from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 
-from adalora_core.integrations.peft.adapters import configs_of
+from adalora_core.integrations.peft.adapters import configs_of, report_unmatched
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.integrations.peft.model import PlainModelOverrides, is_adalora
 from adalora_core.integrations.peft.tuner import TunerOverrides
@@ -66,6 +66,8 @@ class BuiltTunerOverrides(TunerOverrides):
             refuse_adapted(given["model"])
         _peft_init(self, *args, **kwargs)
         built.add(self)
+        if not kwargs.get("low_cpu_mem_usage"):  # else the factors have no device yet
+            report_unmatched(self)
 
 
 class BuiltModelOverrides(PlainModelOverrides):

@@ -24,7 +24,7 @@ from adalora_core.integrations.peft.tuner import (
 from adalora_core.integrations.tuners import TUNER
 from adalora_core.sharding import are_sharded
 from adalora_core.training.penalty_per_step import add_penalty
-from adalora_core.training.run_end import judge_end
+from adalora_core.training.run_end import is_checkpoint_folder, judge_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,14 +136,15 @@ class PretrainedOverrides(RootOverrides):
         state out.
         """
         tuner = vars(self)[TUNER]
-        is_checkpoint = kwargs.pop("save_training_state", None)
+        with_state = kwargs.pop("save_training_state", None)
+        resumes = with_state is True or is_checkpoint_folder(Path(save_directory))
         adapters = trained_adapters(tuner)
         for adapter in adapters:
-            judge_end(adapter, "saved", is_checkpoint=is_checkpoint is True)
+            judge_end(adapter, "saved", is_checkpoint=resumes)
         with _patterns_of_files(tuner):
             parent: Any = super()
             result = parent.save_pretrained(save_directory, *args, **kwargs)
-        writes = kwargs.get("is_main_process", True) and is_checkpoint is not False
+        writes = kwargs.get("is_main_process", True) and with_state is not False
         if writes and not are_sharded(tuner.parameters()):
             for adapter in adapters:
                 commit_save(Path(save_directory), Path(save_directory), adapter)

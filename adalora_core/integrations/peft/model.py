@@ -21,20 +21,20 @@ from adalora_core.files import write_file
 from adalora_core.integrations.peft.adapters import (
     adapter_of,
     configs_of,
-    pattern_positions,
     resize_adapter,
     state_of,
     trained_adapters,
 )
 from adalora_core.integrations.peft.tuner import adapters_are_disabled, refuse_unsupported
 from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.rank_pattern import pattern_positions
 from adalora_core.sharding import are_sharded, whole
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.commit import CONFIG_NAME, commit, weights_in
 from adalora_core.training.adapter_file.folder import folder_of, read_adapter
 from adalora_core.training.parallelism import reshard
 from adalora_core.training.penalty_per_step import add_penalty
-from adalora_core.training.run_end import judge_end, judge_load
+from adalora_core.training.run_end import is_checkpoint_folder, judge_end, judge_load
 from adalora_core.training.training_state.progress import fingerprint
 from adalora_core.training.training_state.state import (
     encode_state,
@@ -74,9 +74,10 @@ class ModelOverrides:
         if not is_adalora(self):
             _peft_save(self, save_directory, *args, **kwargs)
             return
-        is_checkpoint = kwargs.pop("save_training_state", None)
+        with_state = kwargs.pop("save_training_state", None)
+        resumes = with_state is True or is_checkpoint_folder(Path(save_directory))
         for adapter in trained_adapters(self.base_model):
-            judge_end(adapter, "saved", is_checkpoint=is_checkpoint is True)
+            judge_end(adapter, "saved", is_checkpoint=resumes)
         call = _SAVE_SIGNATURE.bind(self, save_directory, *args, **kwargs)
         given = call.arguments
         is_divided = are_sharded(self.parameters())
@@ -101,7 +102,7 @@ class ModelOverrides:
             for adapter in trained.values():
                 # PEFT has put the pattern of the file into the configuration.
                 adapter.sync_pattern()
-            resumable = {} if is_checkpoint is False else trained
+            resumable = {} if with_state is False else trained
             for name, folder in folders.items():
                 if writes:
                     commit_save(staging / folder.relative_to(target), folder, resumable.get(name))

@@ -11,7 +11,6 @@ from peft.tuners.adalora.model import AdaLoraModel
 from adalora_core.integrations.peft.adapters import (
     adapter_of,
     configs_of,
-    pattern_positions,
     refuse_slow_expressions,
     resize_adapter,
     state_of,
@@ -21,9 +20,7 @@ from adalora_core.integrations.peft.adapters import (
 from adalora_core.integrations.peft.allocator import follow_reset, refuse_changed_allocator
 from adalora_core.integrations.peft.handing_back import remember_optimizer
 from adalora_core.integrations.peft.layers import adalora_layers
-from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.training.adapter_file.folder import TENSOR_PREFIX
-from adalora_core.training.adapter_file.tensors import keep_rows
+from adalora_core.rank_pattern import pattern_positions
 from adalora_core.training.compaction import compact
 from adalora_core.training.penalty_per_step import add_penalty, allocate_all, weighted_penalty
 from adalora_core.training.run.forwards import (
@@ -32,6 +29,7 @@ from adalora_core.training.run.forwards import (
     refuse_wasted_backward,
 )
 from adalora_core.training.run_end import judge_end, report_of
+from adalora_core.training.triplets import TENSOR_PREFIX, cut_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -188,17 +186,9 @@ class TunerOverrides:
             adapter.config.rank_pattern = pattern
         else:
             adapter.sync_pattern()
-        if pattern is None:
-            return state_dict
         # Modules with injected adapters have no prefix.
         is_model = all(key.startswith(TENSOR_PREFIX) for key in state_dict)
-        prefix = TENSOR_PREFIX if is_model else ""
-        for path in adapter.layers:
-            rows = adapter.rows_in(pattern, path)
-            keys = {factor: f"{prefix}{path}.{factor}.{adapter_name}" for factor in FACTORS}
-            cut = keep_rows({factor: state_dict[key] for factor, key in keys.items()}, rows)
-            state_dict |= {keys[factor]: values for factor, values in cut.items()}
-        return state_dict
+        return cut_state(adapter, pattern, state_dict, TENSOR_PREFIX if is_model else "")
 
 
 def _judge_merge(tuner: Any) -> None:

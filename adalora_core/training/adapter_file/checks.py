@@ -12,13 +12,13 @@ from adalora_core.errors import CheckpointError, TargetError
 from adalora_core.nn import wrap_layer
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX, module_path
-from adalora_core.training.adapter_file.folder import TENSOR_PREFIX
 from adalora_core.training.targets import (
     Targets,
     candidates,
     resolve_saved_modules,
     resolve_targets,
 )
+from adalora_core.training.triplets import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     from torch import nn

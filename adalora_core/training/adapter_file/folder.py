@@ -24,6 +24,7 @@ from adalora_core.training.adapter_file.commit import (
 )
 from adalora_core.training.adapter_file.pickled import check_unpacked_size
 from adalora_core.training.configuration import checked_config
+from adalora_core.training.triplets import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     import os
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from adalora_core.contract import AdaLoraConfig
 
 DEFAULT_ADAPTER = "default"
-TENSOR_PREFIX = "base_model.model."
 
 
 @dataclass(slots=True)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES, training_dtype
+from adalora_core.nn.adapter_layer import FACTORS, training_dtype
 from adalora_core.sharding import whole
-from adalora_core.training.adapter_file.folder import TENSOR_PREFIX
+from adalora_core.training.triplets import TENSOR_PREFIX, keep_rows
 
 if TYPE_CHECKING:
     from adalora_core.contract import AdaLoraConfig
@@ -41,15 +41,6 @@ def collect_tensors(
 def whole_factors(layer: AdaLoraLayer, name: str) -> dict[str, torch.Tensor]:
     """Return A, E and B of the adapter `name`; of a sharded model every process has to call it."""
     return {factor: whole(getattr(layer, factor)[name].detach()) for factor in FACTORS}
-
-
-def keep_rows(factors: dict[str, torch.Tensor], rows: list[int]) -> dict[str, torch.Tensor]:
-    """Return A, E and B of the triplets `rows`."""
-    index = torch.tensor(rows, dtype=torch.long, device=factors["lora_A"].device)
-    return {
-        factor: values.index_select(TRIPLET_AXES[factor], index)
-        for factor, values in factors.items()
-    }
 
 
 def load_tensors(
