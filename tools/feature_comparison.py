@@ -19,7 +19,7 @@ from feature_probes import GROUPS, Probe
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 LIBRARIES = ("peft", "adalora_core")
 LONGEST_MESSAGE = 90
@@ -42,28 +42,51 @@ def answer(probe: Probe, library: str) -> str:
 
 
 def page() -> str:
-    """Return the whole page."""
+    """Return the whole page.
+
+    Raises:
+        ValueError: a row that PEFT alone answers yes has no reason.
+    """
+    answers = dict(_answers())
+    alone = [probe for probe, cells in answers.items() if _is_of_peft_alone(cells)]
+    if unexplained := [probe.feature for probe in alone if not probe.instead]:
+        raise ValueError(f"PEFT has, and this package has not: {', '.join(unexplained)}")
     lines = [
         "# PEFT's AdaLoRA and ours, feature by feature",
         "",
         (
             "Written by `python tools/regenerate.py comparison`, which runs every row with both "
             f"libraries; PEFT is {version('peft')}. Each row is a function named in "
-            "`tools/feature_probes.py`."
+            "`tools/feature_probes.py`. The column adalora_core is "
+            "[our own API](coming-from-peft.md#our-own-api); a model that PEFT makes, with the "
+            "import changed or attached, keeps what PEFT has."
         ),
         "",
-        *_tables(),
+        f"Of {len(answers)} rows, PEFT alone answers {len(alone)} with yes; they come first.",
+        "",
+        *("## What PEFT alone has", ""),
+        *("| feature | why, or what to do instead |", "| --- | --- |"),
+        *(f"| {probe.feature} | {probe.instead} |" for probe in alone),
+        "",
+        *_tables(answers),
     ]
     return "\n".join(lines)
 
 
-def _tables() -> Iterator[str]:
-    progress = tqdm(total=sum(map(len, GROUPS.values())), desc="probes", file=sys.stderr)
+def _is_of_peft_alone(cells: Sequence[str]) -> bool:
+    return cells[0] == "yes" != cells[1]
+
+
+def _answers() -> Iterator[tuple[Probe, list[str]]]:
+    probes = [probe for group in GROUPS.values() for probe in group]
+    for probe in tqdm(probes, desc="probes", file=sys.stderr):
+        yield probe, [answer(probe, library) for library in LIBRARIES]
+
+
+def _tables(answers: Mapping[Probe, Sequence[str]]) -> Iterator[str]:
     for group, probes in GROUPS.items():
         yield from (f"## {group}", "", "| feature | PEFT | adalora_core |", "| --- | --- | --- |")
         for probe in probes:
-            cells = [answer(probe, library) for library in LIBRARIES]
-            yield f"| {probe.feature} | {cells[0]} | {cells[1]} |"
-            progress.update()
+            theirs, ours = answers[probe]
+            yield f"| {probe.feature} | {theirs} | {ours} |"
         yield ""
-    progress.close()

@@ -28,10 +28,17 @@ BUDGET = 4
 
 @dataclass(frozen=True)
 class Probe:
-    """One row: a feature, and a function of the library's name that raises without the feature."""
+    """One row: a feature, and a function of the library's name that raises without the feature.
+
+    Attributes:
+        feature: the row's name.
+        run: the function.
+        instead: for a feature that PEFT alone has, why, or what to do instead.
+    """
 
     feature: str
     run: Callable[[str], None]
+    instead: str = ""
 
 
 @dataclass
@@ -62,6 +69,16 @@ class Small(nn.Module):
         logits = self.head(hidden)
         labels = (x[:, 0] > 0).long()
         return Output(logits, nn.functional.cross_entropy(logits, labels))
+
+
+def llama(**changes: Any) -> Any:
+    """Return a small language model."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(1)
+    sizes: dict[str, Any] = {"vocab_size": 16, "hidden_size": 16, "intermediate_size": 16}
+    sizes |= {"num_hidden_layers": 1, "num_attention_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(**{**sizes, **changes})).eval()
 
 
 def need(condition: bool, what: str) -> None:
