@@ -17,7 +17,7 @@ from adalora_core.module_selection import (
 )
 from adalora_core.nn import AdaLoraLayer, ModulesToSave, wrap_layer
 from adalora_core.nn.wrapping import linear_sizes
-from adalora_core.rank_pattern import module_path
+from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -171,7 +171,8 @@ def _selects(field: str, entry: str, path: str, matcher: Matcher) -> bool:
         expression = rf"(?:^|.*?\.){entry}\.(\d+)(?:\.|$)"
         return matcher.find("match", expression, path, field) is not None
     if field == "rank_pattern":
-        return ends_with(path, (module_path(entry),))
+        # The key may end in the name of an adapter of an earlier model.
+        return ends_with(path, (entry.rpartition(SINGULAR_VALUES_SUFFIX)[0],))
     if field == "alpha_pattern":
         expression = rf"(?:.*\.)?(?:{entry})"
         return matcher.find("fullmatch", expression, path, field) is not None

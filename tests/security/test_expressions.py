@@ -99,7 +99,7 @@ def test_thousand_slow_entries_take_the_time_of_one(confined):
 
 @pytest.mark.slow
 def test_many_modules_that_each_take_a_while_are_bounded_together(confined):
-    names = [f"{NAME[: 40 + index % 5]}{index}" for index in range(2000)]
+    names = [f"{NAME[: 24 + index % 5]}{index}" for index in range(2000)]
     write_model(
         confined.tree / "model.safetensors", {f"{name}.weight": ("F32", [4, 4]) for name in names}
     )

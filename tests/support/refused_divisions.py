@@ -76,7 +76,10 @@ def begin_training(model: Any, **arguments: Any) -> None:
 
     # What Trainer does when it has wrapped the model.
     AdaLoraCallback().on_train_begin(
-        SimpleNamespace(**arguments), SimpleNamespace(max_steps=30), None, model=model
+        SimpleNamespace(save_strategy="no", **arguments),
+        SimpleNamespace(max_steps=30),
+        None,
+        model=model,
     )
 
 

@@ -72,7 +72,11 @@ def test_fault_of_a_loop_is_found_once_and_the_saved_budget_is_kept(
     reached = allocator_has_reached(model)
     late = codes(lambda: model.save_pretrained(tmp_path))
     assert late == {"ADA806": ["ADA819"], "ADA808 back": ["ADA811"]}.get(fault, [])
-    if reached:
+    if fault == "ADA806":
+        # Its factors are not numbers any more.
+        with pytest.raises(CheckpointError, match="not finite"):
+            LOADERS[library].from_pretrained(TwoLayer(), tmp_path)
+    elif reached:
         saved = LOADERS[library].from_pretrained(TwoLayer(), tmp_path)
         assert sum(final_ranks(saved)) == TARGET_BUDGET
 
