@@ -212,9 +212,8 @@ def allocator_names(library: str) -> None:
     """Show the averages and the schedule of the allocator."""
     model = make(library)
     allocator = model.base_model.rankallocator
-    need(allocator.ipt == {}, "not empty")
     train(model, range(10))
-    need(bool(allocator.ipt and allocator.exp_avg_ipt and allocator.exp_avg_unc), "empty")
+    need(bool(allocator.exp_avg_ipt and allocator.exp_avg_unc), "empty")
     need(allocator.budget_schedule(29)[0] == allocator.target_bgt, "another schedule")
 
 

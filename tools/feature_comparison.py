@@ -1,4 +1,4 @@
-"""Make docs/peft-comparison.md by running PEFT's AdaLoRA and this package.
+"""Make docs/peft-comparison.md by running PEFT's AdaLoRA, the bridge and this package.
 
 A cell is "yes" if the probe raised nothing, otherwise the message of the library. The probes are
 in feature_probes.py; they need the extra `peft`.
@@ -16,12 +16,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 from feature_probes import GROUPS, Probe
+from probe_setting import bridge
 from tqdm import tqdm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-LIBRARIES = ("peft", "adalora_core")
+BRIDGE = "adalora_core.peft"
+COLUMNS = {"PEFT": "peft", "changed import": BRIDGE, "our own API": "adalora_core"}
 LONGEST_MESSAGE = 90
 
 
@@ -31,7 +33,11 @@ def answer(probe: Probe, library: str) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            probe.run(library)
+            if library == BRIDGE:
+                with bridge():
+                    probe.run("peft")
+            else:
+                probe.run(library)
         except Exception as error:  # noqa: BLE001 - the cell reports any failure
             message = " ".join(str(error).split()).replace("|", "\\|")
             short = message[:LONGEST_MESSAGE] + ("..." if len(message) > LONGEST_MESSAGE else "")
@@ -45,48 +51,64 @@ def page() -> str:
     """Return the whole page.
 
     Raises:
-        ValueError: a row that PEFT alone answers yes has no reason.
+        ValueError: PEFT answers a row yes and another column does not, without a reason.
     """
     answers = dict(_answers())
-    alone = [probe for probe, cells in answers.items() if _is_of_peft_alone(cells)]
-    if unexplained := [probe.feature for probe in alone if not probe.instead]:
-        raise ValueError(f"PEFT has, and this package has not: {', '.join(unexplained)}")
+    alone = [
+        (probe, reasons) for probe, cells in answers.items() if any(reasons := _lost(probe, cells))
+    ]
+    counts = [sum(bool(reasons[column]) for _, reasons in alone) for column in range(2)]
     lines = [
         "# PEFT's AdaLoRA and ours, feature by feature",
         "",
         (
-            "Written by `python tools/regenerate.py comparison`, which runs every row with both "
-            f"libraries; PEFT is {version('peft')}. Each row is a function named in "
-            "`tools/feature_probes.py`. The column adalora_core is "
-            "[our own API](coming-from-peft.md#our-own-api); a model that PEFT makes, with the "
-            "import changed or attached, keeps what PEFT has."
+            "Written by `python tools/regenerate.py comparison`, which runs every row; PEFT is "
+            f"{version('peft')}. Each row is a function named in `tools/feature_probes.py`. "
+            "[Coming from PEFT](coming-from-peft.md) explains the columns. An attached model behaves "
+            "as with the changed import."
         ),
         "",
-        f"Of {len(answers)} rows, PEFT alone answers {len(alone)} with yes; they come first.",
+        (
+            f"Of {len(answers)} features, PEFT has {counts[0]} that the changed import does not "
+            f"keep, and {counts[1]} that our own API does not have."
+        ),
         "",
         *("## What PEFT alone has", ""),
-        *("| feature | why, or what to do instead |", "| --- | --- |"),
-        *(f"| {probe.feature} | {probe.instead} |" for probe in alone),
+        *("| feature | changed import | our own API |", "| --- | --- | --- |"),
+        *(
+            f"| {probe.feature} | {' | '.join(each or 'yes' for each in reasons)} |"
+            for probe, reasons in alone
+        ),
         "",
         *_tables(answers),
     ]
     return "\n".join(lines)
 
 
-def _is_of_peft_alone(cells: Sequence[str]) -> bool:
-    return cells[0] == "yes" != cells[1]
+def _lost(probe: Probe, cells: Sequence[str]) -> list[str]:
+    """Return, for the columns after PEFT's, why a feature of PEFT is missing; "" if it is not."""
+    theirs, *others = cells
+    reasons = [
+        reason if theirs == "yes" != cell else ""
+        for cell, reason in zip(others, (probe.bridged, probe.instead), strict=True)
+    ]
+    if any(
+        theirs == "yes" != cell and not reason for cell, reason in zip(others, reasons, strict=True)
+    ):
+        raise ValueError(f"PEFT alone has {probe.feature!r}, and the probe has no reason: {others}")
+    return reasons
 
 
 def _answers() -> Iterator[tuple[Probe, list[str]]]:
     probes = [probe for group in GROUPS.values() for probe in group]
     for probe in tqdm(probes, desc="probes", file=sys.stderr):
-        yield probe, [answer(probe, library) for library in LIBRARIES]
+        yield probe, [answer(probe, library) for library in COLUMNS.values()]
 
 
 def _tables(answers: Mapping[Probe, Sequence[str]]) -> Iterator[str]:
     for group, probes in GROUPS.items():
-        yield from (f"## {group}", "", "| feature | PEFT | adalora_core |", "| --- | --- | --- |")
+        yield from (f"## {group}", "")
+        yield from (f"| feature | {' | '.join(COLUMNS)} |", "| --- | --- | --- | --- |")
         for probe in probes:
-            theirs, ours = answers[probe]
-            yield f"| {probe.feature} | {theirs} | {ours} |"
+            yield f"| {probe.feature} | {' | '.join(answers[probe])} |"
         yield ""

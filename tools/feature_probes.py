@@ -74,12 +74,12 @@ GROUPS: dict[str, list[Probe]] = {
         Probe(
             "writes weights with torch.save (safe_serialization=False)",
             files.pickled,
-            "a pickle can run code when it is loaded; safetensors are written",
+            "refused: a pickle can run code when it is loaded",
         ),
         Probe(
             "saves the embeddings of the base model (save_embedding_layers=True)",
             files.with_embeddings,
-            "name the embedding in `modules_to_save`",
+            "ignored; an embedding that is trained belongs into `modules_to_save`",
         ),
         Probe("saves chosen adapters (selected_adapters)", files.selected),
         Probe("loads from a subfolder", files.subfolder),
@@ -90,12 +90,11 @@ GROUPS: dict[str, list[Probe]] = {
         Probe(
             "loads under other names of modules (key_mapping)",
             files.renamed_layers,
-            "tensors that fit no module are an error; rename them in the file",
         ),
         Probe(
             "loads what fits (ignore_mismatched_sizes)",
             files.other_sizes,
-            "an adapter with gaps computes something else",
+            "refused: an adapter with gaps computes something else",
         ),
         Probe(
             "leaves factors on the meta device (get_peft_model with low_cpu_mem_usage)",
@@ -131,11 +130,13 @@ GROUPS: dict[str, list[Probe]] = {
             "rankallocator.ipt, first read after zero_grad()",
             adapters.late_sensitivity,
             "read it once before the run, so that it is recorded",
+            "`ipt` is computed when it is read: read it before `zero_grad()`",
         ),
         Probe(
             "an allocator of one's own in place of rankallocator",
             adapters.replaced_allocator,
-            "the allocator is compiled; `attach` serves models that PEFT allocates as well",
+            "refused by an error: the allocator is compiled",
+            "refused by an error: the allocator is compiled",
         ),
         Probe(
             "rankallocator.mask_to_budget",
@@ -145,7 +146,6 @@ GROUPS: dict[str, list[Probe]] = {
         Probe(
             "begins with the rank pattern of another model",
             targets.pattern_of_a_model,
-            "take the adapter's name off the keys: `first.lora_E`, not `first.lora_E.default`",
         ),
     ],
     "Layers": [
@@ -168,7 +168,7 @@ GROUPS: dict[str, list[Probe]] = {
         Probe(
             "set_adapter of one layer",
             by_layer("set_adapter", ["default"]),
-            "use `model.set_adapter`: a model whose layers differ has no active adapter",
+            "use `model.set_adapter`",
         ),
         Probe(
             "reset_lora_parameters of one layer",
@@ -280,7 +280,12 @@ GROUPS: dict[str, list[Probe]] = {
         ),
     ],
     "torch and other libraries": [
-        Probe("torch.compile without a graph break", frameworks.compiled),
+        Probe("torch.compile", frameworks.compiled(fullgraph=False)),
+        Probe(
+            "torch.compile without a graph break",
+            frameworks.compiled(fullgraph=True),
+            bridged="compiles with breaks",
+        ),
         Probe("torch.export", frameworks.exported),
         Probe("gradient checkpointing", frameworks.checkpointed),
         Probe("autocast", frameworks.autocast),

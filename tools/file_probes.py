@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from probe_setting import Small, llama, load, make, need, need_equal, outputs, round_trip, train
+from probe_setting import (
+    BRIDGED,
+    Small,
+    llama,
+    load,
+    make,
+    need,
+    need_equal,
+    outputs,
+    round_trip,
+    train,
+)
 from target_probes import LANGUAGE
 
 if TYPE_CHECKING:
@@ -179,6 +190,7 @@ def deep_copy(library: str) -> None:
 HUB_SCRIPT = """
 import sys
 sys.path[:0] = [{tools!r}]
+{bridge}
 from hub_probes import {name}
 {name}({library!r})
 """
@@ -199,8 +211,11 @@ def on_a_hub(name: str) -> Callable[[str], None]:
                 "HF_HUB_OFFLINE": "0",
                 "HF_TOKEN": "token",
             }
-            script = HUB_SCRIPT.format(tools=str(Path(__file__).parent), name=name, library=library)
-            done = subprocess.run(
+            bridge = "import adalora_core.peft" if BRIDGED else ""
+            script = HUB_SCRIPT.format(
+                tools=str(Path(__file__).parent), name=name, library=library, bridge=bridge
+            )
+            done = subprocess.run(  # noqa: S603 - a script of this repository
                 [sys.executable, "-c", script],
                 env=variables,
                 capture_output=True,

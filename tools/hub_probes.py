@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from probe_setting import load, make, need, need_equal, outputs, train
 from target_probes import config_of
 
@@ -21,8 +23,8 @@ def card(library: str) -> None:
     from huggingface_hub import hf_hub_download
 
     make(library).push_to_hub("me/adapter")
-    with open(hf_hub_download("me/adapter", "README.md"), encoding="utf-8") as text:
-        need("library_name: peft" in text.read(), "the card does not name the library")
+    text = Path(hf_hub_download("me/adapter", "README.md")).read_text(encoding="utf-8")
+    need("library_name: peft" in text, "the card does not name the library")
 
 
 def config(library: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import tempfile
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 SETTINGS: dict[str, Any] = {
@@ -24,6 +25,8 @@ SETTINGS: dict[str, Any] = {
     "lora_alpha": 8,
 }
 BUDGET = 4
+BRIDGED: list[bool] = []
+"""Whether models of PEFT are bridged now."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,14 @@ class Probe:
     Attributes:
         feature: the row's name.
         run: the function.
-        instead: for a feature that PEFT alone has, why, or what to do instead.
+        instead: why our own API does not have a feature of PEFT, or what to do instead.
+        bridged: the same for the bridge.
     """
 
     feature: str
     run: Callable[[str], None]
     instead: str = ""
+    bridged: str = ""
 
 
 @dataclass
@@ -79,6 +84,20 @@ def llama(**changes: Any) -> Any:
     sizes: dict[str, Any] = {"vocab_size": 16, "hidden_size": 16, "intermediate_size": 16}
     sizes |= {"num_hidden_layers": 1, "num_attention_heads": 2}
     return LlamaForCausalLM(LlamaConfig(**{**sizes, **changes})).eval()
+
+
+@contextlib.contextmanager
+def bridge() -> Iterator[None]:
+    """Serve the models that PEFT makes, as the changed import does."""
+    from adalora_core.integrations.peft import install, uninstall
+
+    install()
+    BRIDGED.append(True)
+    try:
+        yield
+    finally:
+        BRIDGED.pop()
+        uninstall()
 
 
 def need(condition: bool, what: str) -> None:
