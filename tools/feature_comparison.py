@@ -64,8 +64,8 @@ def page() -> str:
         (
             "Written by `python tools/regenerate.py comparison`, which runs every row; PEFT is "
             f"{version('peft')}. Each row is a function named in `tools/feature_probes.py`. "
-            "[Coming from PEFT](coming-from-peft.md) explains the columns. An attached model behaves "
-            "as with the changed import."
+            "[Coming from PEFT](coming-from-peft.md) explains the columns. An attached model "
+            "behaves as with the changed import."
         ),
         "",
         (
