@@ -65,7 +65,7 @@ def page() -> str:
             "Written by `python tools/regenerate.py comparison`, which runs every row; PEFT is "
             f"{version('peft')}. Each row is a function named in `tools/feature_probes.py`. "
             "[Coming from PEFT](coming-from-peft.md) explains the columns. An attached model "
-            "behaves as with the changed import."
+            "behaves as with the changed import, if PEFT has not loaded it from files."
         ),
         "",
         (

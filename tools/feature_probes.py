@@ -347,7 +347,7 @@ GROUPS: dict[str, list[Probe]] = {
         Probe(
             "get_base_model_state_dict",
             adapters.base_state,
-            "take PEFT's, or `model.unload().state_dict()`",
+            "`copy.deepcopy(model).unload().state_dict()` has the same names",
         ),
         Probe(
             "TaskType, PeftType",
