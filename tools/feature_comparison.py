@@ -1,4 +1,4 @@
-"""Make docs/peft-comparison.md by running PEFT's AdaLoRA and this package.
+"""Make docs/peft-comparison.md by running PEFT's AdaLoRA, the bridge and this package.
 
 A cell is "yes" if the probe raised nothing, otherwise the message of the library. The probes are
 in feature_probes.py; they need the extra `peft`.
@@ -16,12 +16,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 from feature_probes import GROUPS, Probe
+from probe_setting import bridge
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
-LIBRARIES = ("peft", "adalora_core")
+BRIDGE = "adalora_core.peft"
+COLUMNS = {"PEFT": "peft", "changed import": BRIDGE, "our own API": "adalora_core"}
 LONGEST_MESSAGE = 90
 
 
@@ -31,7 +33,11 @@ def answer(probe: Probe, library: str) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            probe.run(library)
+            if library == BRIDGE:
+                with bridge():
+                    probe.run("peft")
+            else:
+                probe.run(library)
         except Exception as error:  # noqa: BLE001 - the cell reports any failure
             message = " ".join(str(error).split()).replace("|", "\\|")
             short = message[:LONGEST_MESSAGE] + ("..." if len(message) > LONGEST_MESSAGE else "")
@@ -42,28 +48,67 @@ def answer(probe: Probe, library: str) -> str:
 
 
 def page() -> str:
-    """Return the whole page."""
+    """Return the whole page.
+
+    Raises:
+        ValueError: PEFT answers a row yes and another column does not, without a reason.
+    """
+    answers = dict(_answers())
+    alone = [
+        (probe, reasons) for probe, cells in answers.items() if any(reasons := _lost(probe, cells))
+    ]
+    counts = [sum(bool(reasons[column]) for _, reasons in alone) for column in range(2)]
     lines = [
         "# PEFT's AdaLoRA and ours, feature by feature",
         "",
         (
-            "Written by `python tools/regenerate.py comparison`, which runs every row with both "
-            f"libraries; PEFT is {version('peft')}. Each row is a function named in "
-            "`tools/feature_probes.py`."
+            "Written by `python tools/regenerate.py comparison`, which runs every row; PEFT is "
+            f"{version('peft')}. Each row is a function named in `tools/feature_probes.py`. "
+            "[Coming from PEFT](coming-from-peft.md) explains the columns. An attached model "
+            "behaves as with the changed import, if PEFT has not loaded it from files."
         ),
         "",
-        *_tables(),
+        (
+            f"Of {len(answers)} features, PEFT has {counts[0]} that the changed import does not "
+            f"keep, and {counts[1]} that our own API does not have."
+        ),
+        "",
+        *("## What PEFT alone has", ""),
+        *("| feature | changed import | our own API |", "| --- | --- | --- |"),
+        *(
+            f"| {probe.feature} | {' | '.join(each or 'yes' for each in reasons)} |"
+            for probe, reasons in alone
+        ),
+        "",
+        *_tables(answers),
     ]
     return "\n".join(lines)
 
 
-def _tables() -> Iterator[str]:
-    progress = tqdm(total=sum(map(len, GROUPS.values())), desc="probes", file=sys.stderr)
+def _lost(probe: Probe, cells: Sequence[str]) -> list[str]:
+    """Return, for the columns after PEFT's, why a feature of PEFT is missing; "" if it is not."""
+    theirs, *others = cells
+    reasons = [
+        reason if theirs == "yes" != cell else ""
+        for cell, reason in zip(others, (probe.bridged, probe.instead), strict=True)
+    ]
+    if any(
+        theirs == "yes" != cell and not reason for cell, reason in zip(others, reasons, strict=True)
+    ):
+        raise ValueError(f"PEFT alone has {probe.feature!r}, and the probe has no reason: {others}")
+    return reasons
+
+
+def _answers() -> Iterator[tuple[Probe, list[str]]]:
+    probes = [probe for group in GROUPS.values() for probe in group]
+    for probe in tqdm(probes, desc="probes", file=sys.stderr):
+        yield probe, [answer(probe, library) for library in COLUMNS.values()]
+
+
+def _tables(answers: Mapping[Probe, Sequence[str]]) -> Iterator[str]:
     for group, probes in GROUPS.items():
-        yield from (f"## {group}", "", "| feature | PEFT | adalora_core |", "| --- | --- | --- |")
+        yield from (f"## {group}", "")
+        yield from (f"| feature | {' | '.join(COLUMNS)} |", "| --- | --- | --- | --- |")
         for probe in probes:
-            cells = [answer(probe, library) for library in LIBRARIES]
-            yield f"| {probe.feature} | {cells[0]} | {cells[1]} |"
-            progress.update()
+            yield f"| {probe.feature} | {' | '.join(answers[probe])} |"
         yield ""
-    progress.close()

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import adapter_probes as adapters
+import file_probes as files
+import framework_probes as frameworks
+import target_probes as targets
+import torch
+from adapter_probes import by_layer
+from file_probes import loads_with, on_a_hub
 from model_probes import (
     adapter_name,
     between_allocations,
@@ -24,6 +31,8 @@ from model_probes import (
     weighted_adapter,
 )
 from probe_setting import Probe, Small, builds, has, make, only, refuses, round_trip, train, trained
+from target_probes import IDS, Attention, learns, quantised
+from torch import nn
 from training_probes import (
     compaction,
     conv1d,
@@ -38,6 +47,12 @@ from training_probes import (
     resume,
     two_trainable,
 )
+
+
+def conv(kind: type[nn.Module]) -> nn.Module:
+    """Return a model of one convolution."""
+    return nn.Sequential(kind(4, 4, 3))
+
 
 GROUPS: dict[str, list[Probe]] = {
     "Files": [
@@ -55,6 +70,43 @@ GROUPS: dict[str, list[Probe]] = {
         Probe("float32 adapters on a bfloat16 base come back bit for bit", low_precision),
         Probe("stopped and resumed, the run ends at its budget", resume),
         Probe("export as plain LoRA", only("adalora_core", export_lora)),
+        Probe("reads weights written with torch.save", files.reads_pickled),
+        Probe(
+            "writes weights with torch.save (safe_serialization=False)",
+            files.pickled,
+            "refused: a pickle can run code when it is loaded",
+        ),
+        Probe(
+            "saves the embeddings of the base model (save_embedding_layers=True)",
+            files.with_embeddings,
+            "ignored; an embedding that is trained belongs into `modules_to_save`",
+        ),
+        Probe("saves chosen adapters (selected_adapters)", files.selected),
+        Probe("loads from a subfolder", files.subfolder),
+        Probe("loads with a configuration of one's own (config)", files.with_config),
+        Probe("loads a file without total_step", files.without_total_step),
+        Probe("loads to a device (torch_device)", loads_with(torch_device="cpu")),
+        Probe("autocast_adapter_dtype", loads_with(autocast_adapter_dtype=False)),
+        Probe(
+            "loads under other names of modules (key_mapping)",
+            files.renamed_layers,
+        ),
+        Probe(
+            "loads what fits (ignore_mismatched_sizes)",
+            files.other_sizes,
+            "refused: an adapter with gaps computes something else",
+        ),
+        Probe(
+            "leaves factors on the meta device (get_peft_model with low_cpu_mem_usage)",
+            files.on_meta,
+            "the option is taken and changes nothing: factors are small and made once",
+        ),
+        Probe(
+            "loads adapters of LoRA",
+            files.other_method,
+            "the package is for AdaLoRA alone; load it with PEFT",
+        ),
+        Probe("copies of a model, torch.save of the whole", files.deep_copy),
     ],
     "Allocation": [
         Probe("update_and_allocate(step), 0-based, after optimizer.step()", trained(met)),
@@ -73,6 +125,28 @@ GROUPS: dict[str, list[Probe]] = {
         Probe("warns if update_and_allocate is never called", forgotten_call),
         Probe("two trainable adapters", two_trainable),
         Probe("frees dropped triplets in training", only("adalora_core", compaction)),
+        Probe("averages and schedule of rankallocator", adapters.allocator_names),
+        Probe(
+            "rankallocator.ipt, first read after zero_grad()",
+            adapters.late_sensitivity,
+            "read it once before the run, so that it is recorded",
+            "`ipt` is computed when it is read: read it before `zero_grad()`",
+        ),
+        Probe(
+            "an allocator of one's own in place of rankallocator",
+            adapters.replaced_allocator,
+            "refused by an error: the allocator is compiled",
+            "refused by an error: the allocator is compiled",
+        ),
+        Probe(
+            "rankallocator.mask_to_budget",
+            adapters.masked,
+            "call `model.update_and_allocate`, or `model.finalize()` at the end",
+        ),
+        Probe(
+            "begins with the rank pattern of another model",
+            targets.pattern_of_a_model,
+        ),
     ],
     "Layers": [
         Probe("Linear", builds()),
@@ -81,6 +155,36 @@ GROUPS: dict[str, list[Probe]] = {
         Probe("Conv2d with groups", convolution(groups=2)),
         Probe("Conv2d with circular padding", convolution(padding=1, padding_mode="circular")),
         Probe("a linear module that hides its weight, as quantised ones do", quantised_looking),
+        Probe("Linear of bitsandbytes in 8 bits", quantised(load_in_8bit=True)),
+        Probe("Linear of bitsandbytes in 4 bits", quantised(load_in_4bit=True)),
+        Probe("Conv1d of torch", learns(conv(nn.Conv1d), torch.randn(2, 4, 6), "0")),
+        Probe("Conv3d", learns(conv(nn.Conv3d), torch.randn(2, 4, 6, 6, 6), "0")),
+        Probe("Embedding", learns(nn.Sequential(nn.Embedding(16, 8)), IDS, "0")),
+        Probe("MultiheadAttention", learns(Attention(), torch.randn(2, 3, 8), "attention")),
+        Probe("a head that is tied to the embedding", targets.tied_target),
+        Probe("get_delta_weight", adapters.difference),
+        Probe("scale_layer, unscale_layer", adapters.scaled),
+        Probe("rescale_adapter_scale of PEFT", adapters.rescaled),
+        Probe(
+            "set_adapter of one layer",
+            by_layer("set_adapter", ["default"]),
+            "use `model.set_adapter`",
+        ),
+        Probe(
+            "reset_lora_parameters of one layer",
+            by_layer("reset_lora_parameters", "default"),
+            "use `delete_adapter`, then `add_adapter`",
+        ),
+        Probe(
+            "get_base_weight of one layer",
+            by_layer("get_base_weight"),
+            "read `base_layer.weight`",
+        ),
+        Probe(
+            "disable_input_dtype_casting of PEFT",
+            adapters.inputs_as_they_are,
+            "inputs always get the dtype of the factors",
+        ),
     ],
     "Model": [
         Probe("bias: all", trained(save_and_load, bias="all")),
@@ -100,8 +204,123 @@ GROUPS: dict[str, list[Probe]] = {
         Probe("evaluation loss is the task loss", evaluation_loss),
         Probe("labels with a frozen adapter", labels_when_frozen),
         Probe("add_weighted_adapter raises TypeError", weighted_adapter),
-        Probe("adapters of other methods in one model (PeftMixedModel)", only("peft", mixed)),
-        Probe("trainable_token_indices", token_rows),
+        Probe("modules_to_save: the head of a task type", targets.head_of_task),
+        Probe("layers_to_transform, layers_pattern", targets.layers_by_number),
+        Probe("init_lora_weights: False", targets.first_factors),
+        Probe("lora_dropout", targets.dropout),
+        Probe(
+            "adapters of other methods in one model (PeftMixedModel)",
+            only("peft", mixed),
+            "use PEFT, or `export_lora()` and mix LoRA adapters",
+        ),
+        Probe(
+            "trainable_token_indices",
+            token_rows,
+            "name the embedding in `modules_to_save`",
+        ),
+        Probe(
+            "layer_replication",
+            targets.replicated,
+            "stacked layers share weights, so their ranks cannot be allocated separately",
+        ),
+        Probe(
+            "ensure_weight_tying",
+            targets.tied_copies,
+            "leave tied layers out of `modules_to_save`",
+        ),
+        Probe(
+            "inject_adapter_in_model",
+            adapters.injected,
+            "use `get_peft_model`, or inject PEFT's configuration and `attach`",
+        ),
+        Probe(
+            "inject_adapter of the tuner",
+            adapters.injected_by_tuner,
+            "use `model.add_adapter`",
+        ),
+    ],
+    "Several adapters and merging": [
+        Probe("base_model.set_adapter with several names", adapters.together),
+        Probe("set_adapter of the model with several names", adapters.together_by_model),
+        Probe("delete_adapter, and its name again", adapters.deleted),
+        Probe("each adapter has its own modules_to_save", adapters.other_head),
+        Probe("another adapter for each row of a batch (adapter_names)", adapters.mixed_batch),
+        Probe("load_adapter into an adapter that is there", adapters.swapped),
+        Probe("hotswap_adapter of PEFT", adapters.hotswapped),
+        Probe("set_requires_grad", adapters.frozen),
+        Probe("merge_adapter by name", adapters.merges_one),
+        Probe("merge_and_unload by name", adapters.unloads_one),
+        Probe("safe_merge refuses NaN and changes nothing", adapters.safe),
+        Probe("convert_to_lora of PEFT", adapters.lora_of_any_rank),
+    ],
+    "Configuration": [
+        Probe("save_pretrained and from_pretrained", targets.config_round_trip),
+        Probe("get_peft_model takes the other library's configuration", targets.other_config),
+        Probe("get_peft_model keeps the object", targets.same_object),
+        Probe("dataclasses.replace and asdict", targets.copied_config),
+        Probe("numbers of NumPy", targets.numbers_of_numpy),
+        Probe(
+            "PeftConfig.from_pretrained: a configuration of any method",
+            targets.any_method,
+            "use PEFT's; what it returns for AdaLoRA is taken here",
+        ),
+        Probe(
+            "AutoPeftModelForCausalLM: the base model by its name in the configuration",
+            targets.base_by_name,
+            "load the base model, then `AdaLoraModel.from_pretrained`",
+        ),
+    ],
+    "Hub": [
+        Probe("push_to_hub; load by id and branch", on_a_hub("push_and_load")),
+        Probe("the pushed card names PEFT as the library", on_a_hub("card")),
+        Probe(
+            "push_to_hub of a configuration",
+            on_a_hub("config"),
+            "a configuration is nothing without its weights; use `model.push_to_hub`",
+        ),
+    ],
+    "torch and other libraries": [
+        Probe("torch.compile", frameworks.compiled(fullgraph=False)),
+        Probe(
+            "torch.compile without a graph break",
+            frameworks.compiled(fullgraph=True),
+            bridged="compiles with breaks",
+        ),
+        Probe("torch.export", frameworks.exported),
+        Probe("gradient checkpointing", frameworks.checkpointed),
+        Probe("autocast", frameworks.autocast),
+        Probe("generate", frameworks.generated),
+        Probe("signature of forward is the base model's", frameworks.signature),
+        Probe("DistributedDataParallel", frameworks.data_parallel),
+        Probe("FSDP2: train and save", frameworks.sharded),
+        Probe("Trainer: checkpoints hold the adapter only", frameworks.trainer),
+        Probe("Trainer: label smoothing", frameworks.label_smoothing),
+        Probe("Trainer: a callback that allocates", frameworks.trainer_allocates),
+        Probe("TRL's SFTTrainer with an adapted model", frameworks.sft),
+        Probe(
+            "TRL's SFTTrainer with peft_config",
+            frameworks.sft_config,
+            "pass PEFT's configuration and attach `trainer.model`, or pass `get_peft_model(...)`",
+        ),
+        Probe("accelerate", frameworks.accelerated),
+        Probe(
+            "add_adapter of transformers",
+            frameworks.added_by_transformers,
+            "pass PEFT's configuration, then `attach`",
+        ),
+        Probe(
+            "add_adapter of diffusers",
+            frameworks.added_by_diffusers,
+            "pass PEFT's configuration, then `attach`",
+        ),
+        Probe(
+            "add_adapter of sentence-transformers",
+            frameworks.added_by_sentence_transformers,
+            "pass PEFT's configuration, then `attach`",
+        ),
+        Probe("prepare_model_for_kbit_training of PEFT", frameworks.prepared_for_bits),
+        Probe("cast_mixed_precision_params of PEFT", frameworks.cast_by_peft),
+        Probe("create_loraplus_optimizer of PEFT", adapters.faster_b),
     ],
     "Refused before training": [
         Probe("total_step missing", refuses(total_step=None)),
@@ -120,5 +339,25 @@ GROUPS: dict[str, list[Probe]] = {
         Probe("AdaLoraConfig, AdaLoraModel", has("AdaLoraConfig", "AdaLoraModel")),
         Probe("AdaLoraLayer, RankAllocator", has("AdaLoraLayer", "RankAllocator")),
         Probe("SVDLinear, SVDConv2d", has("SVDLinear", "SVDConv2d")),
+        Probe("AdaLoraModel(model, config, name)", adapters.constructor),
+        Probe("is an instance of PeftModel", adapters.known_to_peft),
+        Probe("get_layer_status, get_model_status", adapters.status),
+        Probe("get_nb_trainable_parameters", adapters.counts),
+        Probe("get_ and set_peft_model_state_dict", adapters.state_dicts),
+        Probe(
+            "get_base_model_state_dict",
+            adapters.base_state,
+            "`copy.deepcopy(model).unload().state_dict()` has the same names",
+        ),
+        Probe(
+            "TaskType, PeftType",
+            has("TaskType", "PeftType"),
+            'pass the text: `task_type="CAUSAL_LM"`; PEFT\'s values are taken too',
+        ),
+        Probe(
+            "PeftModelForCausalLM and the other classes of tasks",
+            adapters.classes_of_tasks,
+            "there is one class for all tasks",
+        ),
     ],
 }

@@ -11,6 +11,7 @@ import torch
 from probe_setting import (
     SETTINGS,
     Small,
+    llama,
     load,
     make,
     need,
@@ -20,24 +21,8 @@ from probe_setting import (
     round_trip,
     train,
 )
-from torch import nn
 
 # --- model ----------------------------------------------------------------------------------------
-
-
-def llama() -> nn.Module:
-    """Return a small language model."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(1)
-    config = LlamaConfig(
-        vocab_size=16,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-    )
-    return LlamaForCausalLM(config).eval()
 
 
 def evaluation_loss(library: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import tempfile
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 SETTINGS: dict[str, Any] = {
@@ -24,14 +25,25 @@ SETTINGS: dict[str, Any] = {
     "lora_alpha": 8,
 }
 BUDGET = 4
+BRIDGED: list[bool] = []
+"""Whether models of PEFT are bridged now."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One row: a feature, and a function of the library's name that raises without the feature."""
+    """One row: a feature, and a function of the library's name that raises without the feature.
+
+    Attributes:
+        feature: the row's name.
+        run: the function.
+        instead: why our own API does not have a feature of PEFT, or what to do instead.
+        bridged: the same for the bridge.
+    """
 
     feature: str
     run: Callable[[str], None]
+    instead: str = ""
+    bridged: str = ""
 
 
 @dataclass
@@ -62,6 +74,30 @@ class Small(nn.Module):
         logits = self.head(hidden)
         labels = (x[:, 0] > 0).long()
         return Output(logits, nn.functional.cross_entropy(logits, labels))
+
+
+def llama(**changes: Any) -> Any:
+    """Return a small language model."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(1)
+    sizes: dict[str, Any] = {"vocab_size": 16, "hidden_size": 16, "intermediate_size": 16}
+    sizes |= {"num_hidden_layers": 1, "num_attention_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(**{**sizes, **changes})).eval()
+
+
+@contextlib.contextmanager
+def bridge() -> Iterator[None]:
+    """Serve the models that PEFT makes, as the changed import does."""
+    from adalora_core.integrations.peft import install, uninstall
+
+    install()
+    BRIDGED.append(True)
+    try:
+        yield
+    finally:
+        BRIDGED.pop()
+        uninstall()
 
 
 def need(condition: bool, what: str) -> None:

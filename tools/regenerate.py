@@ -136,13 +136,13 @@ def runs() -> dict[Path, Content]:
 
 
 def releases() -> dict[Path, Content]:
-    """Return the table of tried releases in docs/coming-from-peft.md."""
+    """Return the table of tried releases in docs/peft-bridge.md."""
     from written_blocks import with_block
 
     from adalora_core.integrations.peft.versions import TRIED
 
     rows = [f"| {peft} | {transformers} |" for peft, transformers in TRIED]
-    page = DOCS / "coming-from-peft.md"
+    page = DOCS / "peft-bridge.md"
     table = "\n".join(["| PEFT | transformers |", "|---|---|", *rows])
     return {page: with_block(page, "releases", table)}
 

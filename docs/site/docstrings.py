@@ -17,3 +17,12 @@ class ExampleSections(griffe.Extension):
         """Change the docstring of every object that is read."""
         if obj.docstring is not None:
             obj.docstring.value = SECTION.sub("Examples:", obj.docstring.value)
+
+
+class OwnExports(griffe.Extension):
+    """Ignores an `__all__` that is another package's: griffe reads strings only."""
+
+    def on_module_members(self, *, mod: griffe.Module, **_: Any) -> None:
+        """Leave the names of such a module to the filters."""
+        if any(not isinstance(name, str) for name in mod.exports or ()):
+            mod.exports = None
