@@ -61,8 +61,8 @@ class AdapterFiles(nn.Module):
                 must call.
 
         Raises:
-            ValueError: no such adapter, the folder is a file, or the subfolder of an adapter is
-                outside of `save_directory`; nothing was written.
+            ValueError: no such adapter, an option that would write something else, the folder is a
+                file, or the subfolder of an adapter is outside of it; nothing was written.
             OSError: the disk is full or not writable; nothing was replaced.
         """
         reshard(self)
@@ -71,6 +71,16 @@ class AdapterFiles(nn.Module):
             raise ValueError(
                 "save_pretrained: safe_serialization=False would write a pickle, which can run "
                 "code when it is loaded; adapters are saved as safetensors"
+            )
+        if kwargs.pop("save_embedding_layers", "auto") is True:
+            raise ValueError(
+                "save_pretrained: save_embedding_layers=True is not supported; name the embedding "
+                "in modules_to_save"
+            )
+        if kwargs.pop("path_initial_model_for_weight_conversion", None) is not None:
+            raise ValueError(
+                "save_pretrained: path_initial_model_for_weight_conversion is for initialisations "
+                "of LoRA; use export_lora()"
             )
         if Path(save_directory).is_file():
             raise ValueError(f"save_pretrained: {str(save_directory)!r} is a file, not a folder")

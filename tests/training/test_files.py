@@ -278,9 +278,20 @@ class TestWriting:
             model.save_pretrained(saved)
         assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
 
-    def test_a_pickle_is_not_written(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="safetensors"):
-            make("adalora_core").save_pretrained(tmp_path, safe_serialization=False)
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [
+            ("safe_serialization", False),
+            ("save_embedding_layers", True),
+            ("path_initial_model_for_weight_conversion", "initial"),
+        ],
+    )
+    def test_an_option_that_would_write_something_else_is_refused(
+        self, tmp_path: Path, option: str, value: object
+    ) -> None:
+        with pytest.raises(ValueError, match=option):
+            make("adalora_core").save_pretrained(tmp_path, **{option: value})
+        assert list(tmp_path.iterdir()) == []
 
     def test_a_file_in_the_place_of_the_folder_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("x")
