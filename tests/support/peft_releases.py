@@ -74,7 +74,8 @@ def requirements_of(pair: tuple[str, str]) -> list[str]:
 def run_tests(python: Path, *arguments: str, timeout: float = 1200) -> str:
     """Run tests of this package with the interpreter of an environment; return what it prints."""
     done = run(
-        *(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments),
+        # -P: the installed package, and not the folder of sources, which has no compiled core.
+        *(python, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments),
         cwd=ROOT,
         variables={"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         timeout=timeout,
