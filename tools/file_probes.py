@@ -216,7 +216,7 @@ def on_a_hub(name: str) -> Callable[[str], None]:
                 tools=str(Path(__file__).parent), name=name, library=library, bridge=bridge
             )
             done = subprocess.run(  # noqa: S603 - a script of this repository
-                [sys.executable, "-c", script],
+                [sys.executable, "-P", "-c", script],
                 env=variables,
                 capture_output=True,
                 text=True,

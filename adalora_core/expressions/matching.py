@@ -22,7 +22,6 @@ Method = Literal["match", "fullmatch", "search"]
 """The functions of `re` that match."""
 
 _MOST_SHOWN = 60
-_LATE = f"is one of many that take more than {SECONDS_OF_DOCUMENT:.0f} s together"
 _REASONS = {
     "RecursionError": "is nested too deep",
     "MemoryError": "needs too much memory",
@@ -42,6 +41,7 @@ class Matcher:
 
     def __init__(self, seconds: float = SECONDS_OF_DOCUMENT) -> None:
         self._left = seconds
+        self._late = f"exceeds the {seconds:g} s for all expressions"
 
     def find(
         self,
@@ -76,7 +76,7 @@ class Matcher:
             found = self._find_apart(method, pattern, text, field, group)
         self._left -= time.perf_counter() - begin
         if self._left <= 0:
-            raise _refusal(field, pattern, text, _LATE)
+            raise _refusal(field, pattern, text, self._late)
         return found
 
     def rehearse(self, method: Method, pattern: str, texts: Sequence[str], field: str) -> None:
@@ -92,7 +92,7 @@ class Matcher:
     def _find_apart(
         self, method: Method, pattern: str, text: str, field: str, group: int | str
     ) -> str | None:
-        from adalora_core.expressions.process import NotMatchedError, ask
+        from adalora_core.expressions.process import NotMatchedError, TooSlowError, ask
 
         seconds = min(SECONDS_OF_MATCH, self._left)
         request: dict[str, object] = {
@@ -101,7 +101,8 @@ class Matcher:
         try:
             answer = ask(request)
         except NotMatchedError as error:
-            raise _refusal(field, pattern, text, str(error)) from None
+            is_late = isinstance(error, TooSlowError) and seconds < SECONDS_OF_MATCH
+            raise _refusal(field, pattern, text, self._late if is_late else str(error)) from None
         if "error" in answer:
             raise re.error(answer["error"], pattern, answer["position"])
         if "refused" in answer:

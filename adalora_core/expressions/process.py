@@ -27,11 +27,16 @@ class NotMatchedError(Exception):
     """A match has no result; the message is the end of a sentence that gives the reason."""
 
 
+class TooSlowError(NotMatchedError):
+    """A match took longer than the request allows."""
+
+
 def ask(request: dict[str, object]) -> dict[str, Any]:
     """Return the answer to `request` of the process, which is started if there is none.
 
     Raises:
-        NotMatchedError: no process can be started, or it ended during the request.
+        TooSlowError: the process ended during the request, since its time was over.
+        NotMatchedError: no process can be started.
     """
     with _lock:
         child = _running()
@@ -46,7 +51,7 @@ def ask(request: dict[str, object]) -> dict[str, Any]:
             decoded: dict[str, Any] = json.loads(answer)
             return decoded
         _end()
-        raise NotMatchedError(f"takes more than {request['seconds']:.2g} s")
+        raise TooSlowError(f"takes more than {request['seconds']:.2g} s")
 
 
 def _running() -> subprocess.Popen[bytes]:

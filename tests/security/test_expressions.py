@@ -109,7 +109,7 @@ def test_many_modules_that_each_take_a_while_are_bounded_together(confined):
     confined.seconds = 10
     done = confined.run("plan", "adapter_config.json", "--weights", "model.safetensors")
     assert (done.returncode, done.stderr) == (1, "")
-    assert "is one of many that take more than 4 s together" in done.stdout
+    assert "exceeds the 4 s for all expressions" in done.stdout
 
 
 # --- policies -------------------------------------------------------------------------------------

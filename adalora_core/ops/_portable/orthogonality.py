@@ -60,6 +60,10 @@ def _residuals(stacked: Tensor, *, is_B: bool) -> Tensor:
     """Return `A A^T - I` or `B^T B - I` of each factor."""
     rows = stacked.mT if is_B else stacked
     residuals = torch.bmm(rows, rows.mT)
+    if torch.compiler.is_compiling():
+        # The compiler's way to write to a diagonal gives a deprecation warning of torch 2.13.
+        identity = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
+        return residuals - identity
     residuals.diagonal(dim1=1, dim2=2).sub_(1)
     return residuals
 
