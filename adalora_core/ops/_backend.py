@@ -37,7 +37,7 @@ def _load() -> Any:
     """Return the compiled core; None in a pure install, or where another backend is chosen.
 
     Raises:
-        BackendUnavailableError: the core is missing or broken, or there is no such backend.
+        BackendUnavailableError: the core is missing or broken, or the backend is unknown.
     """
     if CHOICE and CHOICE not in BACKENDS:
         raise BackendUnavailableError(

@@ -51,7 +51,7 @@ def get_peft_model_state_dict(
 
     Raises:
         TypeError: `model` is not an `AdaLoraModel`.
-        ValueError: there is no such adapter, or `save_embedding_layers` is True.
+        ValueError: the adapter does not exist, or `save_embedding_layers` is True.
 
     Example:
         >>> import torch
@@ -107,7 +107,7 @@ def set_peft_model_state_dict(
 
     Raises:
         TypeError: `model` is not an `AdaLoraModel`.
-        ValueError: there is no such adapter.
+        ValueError: the adapter does not exist.
         RuntimeError: tensors have another shape; nothing was changed.
     """
     del low_cpu_mem_usage

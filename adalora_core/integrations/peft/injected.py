@@ -84,8 +84,7 @@ class InjectedOverrides:
         """Continue the run that `save_pretrained` has saved in `folder`.
 
         Raises:
-            CheckpointError: there is no training state, or the one of another run; nothing was
-                changed.
+            CheckpointError: the training state is missing or of another run; nothing was changed.
         """
         tuner = vars(self)[TUNER]
         for adapter in trained_adapters(tuner):
@@ -181,7 +180,7 @@ def tuner_inside(module: Any) -> Any:
     """Return a tuner around the part of `module` that PEFT injected AdaLoRA adapters into.
 
     Returns:
-        The tuner, whose methods are PEFT's; None if there is no such part, or more than one.
+        The tuner, whose methods are PEFT's; None without exactly one such part.
     """
     roots = [
         each
