@@ -61,9 +61,12 @@ class _CompleteLoss:
 
     def _is_normalised(self, num_items_in_batch: Any) -> bool:
         """Return whether Trainer leaves the loss undivided by the micro-batches of a step."""
-        # As in Trainer.training_step.
+        from transformers import Trainer
+
         trainer = self._trainer
-        if trainer.loss_is_scaled_for_ga is not None:
+        # As in Trainer.training_step, which in transformers 5.17 ignores this attribute.
+        is_asked = hasattr(Trainer, "loss_is_scaled_for_ga")
+        if is_asked and trainer.loss_is_scaled_for_ga is not None:
             return bool(trainer.loss_is_scaled_for_ga)
         return trainer.compute_loss_func is not None or (
             trainer.model_accepts_loss_kwargs and num_items_in_batch is not None

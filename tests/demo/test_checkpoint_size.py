@@ -15,8 +15,6 @@ PHASES = {5: "warmup", 10: "budgeting", 15: "budgeting", 20: "final"}
 """Checkpoints by the number of steps made, and the phase of the last of them."""
 
 
-# PEFT asks a network for the vocabulary of a base that comes without its configuration.
-@pytest.mark.filterwarnings("ignore:Could not find a config file in")
 @pytest.mark.slow
 @pytest.mark.parametrize("loop", ["trainer", "peft"])
 def test_checkpoint_in_each_phase_is_under_5_mb(loop, tmp_path):

@@ -101,8 +101,8 @@ def test_ours_of_a_folder_is_that_of_peft(tmp_path: Path) -> None:
     peft.AdaLoraConfig(**SETTINGS, task_type="CAUSAL_LM").save_pretrained(tmp_path)
     ours = adalora_core.AdaLoraConfig.from_pretrained(tmp_path).to_dict()
     theirs = peft.PeftConfig.from_pretrained(tmp_path).to_dict()
-    assert ours.keys() == theirs.keys()
-    same = ours.keys() - {"target_modules"}
+    assert ours.keys() >= theirs.keys()  # releases before 0.21 have fewer
+    same = theirs.keys() - {"target_modules"}
     assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
     assert {*ours["target_modules"]} == theirs["target_modules"]
 

@@ -27,9 +27,6 @@ from adalora_core.integrations.peft import attach, detach, install, is_attached,
 if TYPE_CHECKING:
     from pathlib import Path
 
-# PEFT before 0.21 asks the hub for the base model, whose name is empty here.
-pytestmark = pytest.mark.filterwarnings("ignore:Could not find a config file in")
-
 TOTAL = 30
 
 

@@ -42,6 +42,10 @@ class FromLogitsDivided(FromLogits):
 
 
 class WithItsOwnPenalty(FromLogitsDivided):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = False  # what divides the loss in transformers 5.17
+
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
         labels = inputs.pop("labels")
         outputs = model(**inputs)

@@ -37,8 +37,9 @@ class LayerOverrides:
         """
         _peft_move(self, adapter_name, device)
         if adapter_name in self.ranknum:
-            self.ranknum[adapter_name].requires_grad_(False)
-            if round(float(self.ranknum[adapter_name])) == self.r[adapter_name]:
+            divisor = self.ranknum[adapter_name].requires_grad_(False)
+            # On the meta device PEFT before 0.21 makes adapters to load; nothing is pruned yet.
+            if divisor.is_meta or round(float(divisor)) == self.r[adapter_name]:
                 store_initial_rank(self, adapter_name, self.r[adapter_name])
 
 
