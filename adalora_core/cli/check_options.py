@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, get_args
 
 from adalora_core.cli.arguments import Parser
 from adalora_core.cli.settings import Settings, project_settings, read_settings
-from adalora_core.contract.fields.block import Layout
 from adalora_core.contract.fields.table import Runtime
+from adalora_core.contract.fields.tools import Layout
 from adalora_core.contract.findings import SEVERITIES
 from adalora_core.contract.reports import FORMATS as OUTPUT_FORMATS
 from adalora_core.contract.text.formats import FORMATS

@@ -44,7 +44,8 @@ class TotalStepMissing(Rule):
     why = (
         "The budget falls between tinit and total_step - tfinal, so AdaLoRA cannot run without the "
         "number of optimizer steps. PEFT refuses such a configuration since 0.15.0, also when it "
-        "loads a saved adapter."
+        "loads a saved adapter. In a file of another tool the tool may compute the number: there "
+        "the finding is a warning, or none if the tool is known to compute it."
     )
     bad = {key: value for key, value in SOUND.items() if key != "total_step"}
     hint = (
@@ -60,15 +61,35 @@ class TotalStepMissing(Rule):
             return  # reported by rule out-of-range
         if value is None and block.is_saved:
             return  # reported by rule null-total-step-in-adapter
+        if value is None and block.may_get_total_step:
+            if block.tool is None and "total_step" not in block.deferred:
+                yield self._unless_computed(block)
+            return
         if value is None or value <= 0:
             got = name_of_value(value) if "total_step" in block.values else "no total_step"
             yield Finding(
                 self,
                 block.at("total_step"),
                 "AdaLoRA does not work when `total_step` is None, supply a value > 0. "
-                f"Expected the number of optimizer steps of the run, got {got}",
-                hint=_needs_more_than(block),
+                f"Expected the number of optimizer steps of the run, got {got}{_by(block)}",
+                hint=_needs_more_than(block) if block.tool is None else block.tool.advice,
             )
+
+    def _unless_computed(self, block: Block) -> Finding:
+        return Finding(
+            self,
+            block.at("total_step"),
+            "`total_step` is not in this file: either the program that reads the file computes "
+            "it, or AdaLoRA does not work when `total_step` is None, supply a value > 0",
+            severity="warning",
+            hint=f"if the program does not compute it, {_needs_more_than(block) or self.hint}",
+        )
+
+
+def _by(block: Block) -> str:
+    if block.tool is None or block.tool.total_step != "never set":
+        return ""
+    return f"; {block.tool.name} has no setting for it and never passes it to PEFT"
 
 
 def _needs_more_than(block: Block) -> str | None:

@@ -1,0 +1,57 @@
+"""The rule of family ADA2xx on the tools that read a configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adalora_core.contract.rules.base import Finding, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.contract.fields.block import Block
+
+
+class ToolTrainsOtherwise(Rule):
+    code = "ADA211"
+    name = "tool-trains-otherwise"
+    severity = "warning"
+    summary = "the tool that reads the file does not allocate as the settings ask"
+    why = (
+        "Some tools accept AdaLoRA's settings and then train another method: the ranks are never "
+        "allocated, or by scores of the wrong moment. Nothing in their output shows it. The "
+        "releases that were read are part of the message."
+    )
+    bad = """\
+model: Qwen/Qwen2.5-7B-Instruct
+tuner_type: adalora
+adalora_init_r: 12
+adalora_target_r: 8
+target_modules: [q_proj, v_proj]
+"""
+    good = """\
+peft_type: ADALORA
+target_modules: [q_proj, v_proj]
+init_r: 12
+target_r: 8
+lora_alpha: 16
+tinit: 200
+tfinal: 200
+total_step: 1000
+"""
+    language = "yaml"
+    hint = "allocate by a callback of your own, or use a tool that allocates"
+    needs = "tool"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if block.tool is not None and block.tool.remark is not None:
+            yield Finding(
+                self,
+                block.path,
+                f"{block.tool.name} {block.tool.remark}",
+                "key",
+                hint=block.tool.advice,
+            )
+
+
+RULES = (ToolTrainsOtherwise(),)
