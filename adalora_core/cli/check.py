@@ -15,6 +15,7 @@ from adalora_core.cli.check_options import parse
 from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
 from adalora_core.cli.failing import fail
 from adalora_core.cli.files import STDIN, Target, link_out, targets
+from adalora_core.cli.left_out import LeftOut
 from adalora_core.cli.output import (
     is_terminal,
     parse_output_file,
@@ -57,7 +58,7 @@ def run(argv: Sequence[str]) -> int:
         outcome = job.run()
     except PolicyError as error:
         return _fail(error)
-    is_empty = not outcome.reports and not outcome.skipped
+    is_empty = not outcome.reports and not outcome.skipped and not outcome.left_out
     if not options.diff and not (is_empty and job.failed):
         text = render(outcome, options.output_format)
         # With --fix and -, the fixed text goes to standard output.
@@ -136,7 +137,8 @@ class _Job:
         reports = []
         searched = set()
         follow = self.options.follow_links
-        for target in targets(self.options.paths, self.options.exclude, follow):
+        left_out = None if self.options.all_files else LeftOut()
+        for target in targets(self.options.paths, self.options.exclude, follow, left_out):
             if target.problem is not None:
                 self.failed |= not target.may_pass
                 _fail(target.problem)
@@ -164,6 +166,7 @@ class _Job:
             fixing=self.options.fix,
             settings_file=self.options.project.file,
             settings=self.options.project.values,
+            left_out={} if left_out is None else left_out.counts(),
         )
 
     def _report(self, target: Target) -> Report | None:

@@ -141,6 +141,12 @@ def _add_search_options(group: argparse._ArgumentGroup) -> None:
         "--exclude", action="append", default=[], metavar="GLOB", help="ignore matching files"
     )
     group.add_argument(
+        "--all-files",
+        action="store_true",
+        help="search folders without leaving out what git ignores and folders of installed "
+        "packages",
+    )
+    group.add_argument(
         "--follow-links",
         action=argparse.BooleanOptionalAction,
         help="follow links out of the checked folders, also to fix files; with --no-follow-links "

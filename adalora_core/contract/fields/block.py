@@ -121,12 +121,16 @@ class Block:
 
     @property
     def is_unambiguous(self) -> bool:
-        """Whether the block is AdaLoRA's beyond doubt, not only by names that others use too."""
-        return (
-            self.layout != "peft"
-            or "peft_type" in self.values
-            or not DISTINCTIVE_FIELDS.isdisjoint(self.values)
-        )
+        """Whether the block is AdaLoRA's beyond doubt, and not another program's.
+
+        Names that others use too are not enough, nor are two of AdaLoRA's own among more foreign
+        keys: a table of results holds those.
+        """
+        if self.layout != "peft" or "peft_type" in self.values:
+            return True
+        own = len(DISTINCTIVE_FIELDS & self.values.keys())
+        known = len(FIELDS.keys() & self.values.keys())
+        return own > 2 or (own > 0 and 2 * known >= len(self.values))  # noqa: PLR2004 - see above
 
     @cached_property
     def schedule(self) -> BudgetSchedule | None:

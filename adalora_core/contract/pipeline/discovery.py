@@ -23,7 +23,7 @@ from adalora_core.contract.text.places import from_pointer
 from adalora_core.contract.text.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.fields.tools import Layout
@@ -106,7 +106,7 @@ def _step(value: Any, step: str) -> tuple[str | int | None, Any]:
 def _search(document: Document, options: CheckOptions, layout: Layout | None) -> list[Block]:
     """Return every AdaLoRA block of a document, in the order of the text.
 
-    The search ends at the first step that finds a block: the files of known tools; mappings with
+    The search ends at the first step that finds a block: mappings of known tools or with
     `peft_type` ADALORA in any spelling of case; mappings in the layout of an unknown tool, layout
     by layout; the whole document, if it has a `peft_type` or a key that only AdaLoRA has.
     """
@@ -114,40 +114,43 @@ def _search(document: Document, options: CheckOptions, layout: Layout | None) ->
         return []
     mappings = list(_mappings(document.value, options.limits.nodes))
     top = document.value if isinstance(document.value, dict) else {}
-    known = (find_tool(document, path, values, options, layout) for path, values in mappings)
-    steps: list[Iterable[Block | None]] = [known]
-    if layout in (None, "peft"):
-        steps.append(_typed(document, mappings, options))
-    steps += [
+    steps = [
+        _named(document, mappings, options, layout),
         # Each step begins only if the steps before it find nothing.
-        chain.from_iterable(map(partial(find, document, options), mappings))
-        for name, find in UNKNOWN_TOOLS
-        if layout in (None, name)
+        *(
+            chain.from_iterable(map(partial(find, document, options), mappings))
+            for name, find in UNKNOWN_TOOLS
+            if layout in (None, name)
+        ),
     ]
     for step in steps:
-        if blocks := [block for block in step if block is not None]:
+        if blocks := list(step):
             return blocks
     if layout in (None, "peft") and ("peft_type" in top or not ADALORA_FIELDS.isdisjoint(top)):
         return [block_of(document, (), top, options)]
     return []
 
 
-def _typed(
-    document: Document, mappings: list[tuple[Path, dict[str, Any]]], options: CheckOptions
+def _named(
+    document: Document,
+    mappings: list[tuple[Path, dict[str, Any]]],
+    options: CheckOptions,
+    layout: Layout | None,
 ) -> Iterator[Block]:
-    """Yield the whole document if it has a `peft_type`, else every mapping of type ADALORA."""
-    typed = [
-        (path, values)
-        for path, values in mappings
-        if (names_adalora(values, "peft_type") or (not path and _is_typed(values)))
-        and not has_prefixed_fields(values)
-    ]
-    for path, values in typed[:1] if typed and not typed[0][0] else typed:
-        yield block_of(document, path, values, options)
+    """Yield the whole document if it has a `peft_type`, else every mapping that names AdaLoRA.
 
-
-def _is_typed(values: dict[str, Any]) -> bool:
-    return isinstance(values.get("peft_type"), str)
+    Such a mapping is in the form of a known tool, or has the `peft_type` ADALORA.
+    """
+    for path, values in mappings:
+        block = find_tool(document, path, values, options, layout)
+        if block is not None:
+            yield block
+        elif layout in (None, "peft") and not has_prefixed_fields(values):
+            is_document = not path and isinstance(values.get("peft_type"), str)
+            if is_document or names_adalora(values, "peft_type"):
+                yield block_of(document, path, values, options)
+            if is_document:
+                return
 
 
 def _mappings(top: Any, most: int) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -46,6 +46,9 @@ def summary(outcome: Outcome) -> str:
         line += f"; suppressed {_plural(suppressed, 'finding')}"
     if outcome.skipped:
         line += f"; skipped {_plural(outcome.skipped, 'file')} without AdaLoRA"
+    if outcome.left_out:
+        shown = ", ".join(f"{number} {what}" for what, number in sorted(outcome.left_out.items()))
+        line += f"; left out {shown}"
     return line
 
 

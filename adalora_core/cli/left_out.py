@@ -1,0 +1,206 @@
+"""Decide what a search leaves out: files that git ignores, and folders of installed packages."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.cli.git_index import folded, tracked_files
+from adalora_core.contract.text.reading import open_regular_file
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+IGNORE_FILE = ".gitignore"
+VENDORED = frozenset({"node_modules", "site-packages", "__pypackages__"})
+"""Folders of installed packages; a folder with `pyvenv.cfg` is one too."""
+IGNORED, INSTALLED = "ignored by git", "of installed packages"
+
+MOST_BYTES, MOST_LINES, MOST_STARS = 1 << 16, 1000, 3
+"""Bounds of a .gitignore that is used: its size, its lines, and the wildcards of one line. Matching
+takes time that grows with a power of the number of wildcards."""
+
+
+class _Repository:
+    """A repository and the files that it tracks, listed when they are first needed."""
+
+    def __init__(self, top: str) -> None:
+        self._top = top
+
+    @cached_property
+    def _tracked(self) -> frozenset[str] | None:
+        return tracked_files(self._top)
+
+    @cached_property
+    def _folders(self) -> frozenset[str]:
+        found: set[str] = set()
+        for name in self._tracked or ():
+            folder = name.rpartition("/")[0]
+            while folder and folder not in found:
+                found.add(folder)
+                folder = folder.rpartition("/")[0]
+        return frozenset(found)
+
+    def may_leave_out(self, path: str) -> bool:
+        """Return whether git tracks neither the path nor anything below it."""
+        if self._tracked is None:
+            return False
+        name = folded(path)
+        return name not in self._tracked and name not in self._folders
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """The repository of a folder and the ignore files that apply to it.
+
+    Args:
+        repository: the repository; None: the folder is in none.
+        path: the path of the folder from the top of the repository, with a slash at the end.
+        specs: the ignore files at and above the folder, with the paths of their folders; None: one
+            of them cannot be used, so that nothing below it is left out.
+    """
+
+    repository: _Repository | None = None
+    path: str = ""
+    specs: tuple[tuple[str, Any], ...] | None = ()
+
+    def ignores(self, name: str) -> bool:
+        """Return whether git ignores an entry of the folder; a folder ends with a slash."""
+        path = self.path + name
+        for folder, spec in reversed(self.specs or ()):
+            found = spec.check_file(path.removeprefix(folder)).include
+            if found is not None:
+                return bool(found)
+        return False
+
+
+class LeftOut:
+    """What the searches of one run leave out, and why.
+
+    `.gitignore` counts in a repository only, and never for a file that git tracks: whoever may
+    change an ignore file must not be able to hide another file.
+    """
+
+    def __init__(self) -> None:
+        self.files: Counter[str] = Counter()
+        self.folders: Counter[str] = Counter()
+        self._scopes: dict[str, _Scope] = {}
+
+    def enter(self, folder: str, entries: Collection[str]) -> None:
+        """Note the ignore file and the repository of a folder before its entries are asked for."""
+        parent, name = os.path.split(folder)
+        above = self._scopes.get(parent)
+        if above is None:
+            self._scopes[folder] = _scope_from_above(folder)
+        else:
+            self._scopes[folder] = _inner(above, f"{name}/", folder, entries)
+
+    def has_folder(self, parent: str, name: str) -> bool:
+        """Return whether a folder is left out, and count it."""
+        scope = self._scopes[parent]
+        reason = IGNORED if scope.ignores(f"{name}/") else None
+        if reason is None and _is_vendored(parent, name):
+            reason = INSTALLED
+        return self._counts(self.folders, scope, name, reason)
+
+    def has_file(self, parent: str, name: str) -> bool:
+        """Return whether a file is left out, and count it."""
+        scope = self._scopes[parent]
+        reason = IGNORED if scope.ignores(name) else None
+        return self._counts(self.files, scope, name, reason)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many files and folders were left out, by kind and reason."""
+        kinds = ("file", self.files), ("folder", self.folders)
+        return {
+            f"{kind}{'' if number == 1 else 's'} {reason}": number
+            for kind, counter in kinds
+            for reason, number in counter.items()
+        }
+
+    def _counts(self, counter: Counter[str], scope: _Scope, name: str, reason: str | None) -> bool:
+        if reason is None or scope.specs is None:
+            return False
+        if scope.repository and not scope.repository.may_leave_out(scope.path + name):
+            return False
+        counter[reason] += 1
+        return True
+
+
+def _scope_from_above(folder: str) -> _Scope:
+    """Return the scope of the folder where a search begins."""
+    real = Path(os.path.realpath(folder))
+    top = next((each for each in (real, *real.parents) if Path(each, ".git").exists()), None)
+    if top is None:
+        return _Scope()
+    scope = _with_ignore_file(_Scope(_Repository(str(top))), str(top))
+    for part in real.relative_to(top).parts:
+        top = top / part
+        scope = _inner(scope, f"{part}/", str(top), (IGNORE_FILE,))
+    return scope
+
+
+def _inner(above: _Scope, name: str, folder: str, entries: Collection[str]) -> _Scope:
+    """Return the scope of a folder inside of another one."""
+    if ".git" in entries:
+        scope = _Scope(_Repository(os.path.realpath(folder)))
+    else:
+        scope = _Scope(above.repository, above.path + name, above.specs)
+    return _with_ignore_file(scope, folder) if IGNORE_FILE in entries else scope
+
+
+def _with_ignore_file(scope: _Scope, folder: str) -> _Scope:
+    if scope.repository is None or scope.specs is None:
+        return scope
+    try:
+        text = _read(Path(folder, IGNORE_FILE))
+        if text is None:
+            return scope
+        # Slow to import, and most folders have no such file.
+        from pathspec import GitIgnoreSpec
+
+        spec = GitIgnoreSpec.from_lines(_bounded(text))
+    except (OSError, ValueError):
+        return _Scope(scope.repository, scope.path, None)
+    return _Scope(scope.repository, scope.path, (*scope.specs, (scope.path, spec)))
+
+
+def _read(path: Path) -> str | None:
+    """Return the text of an ignore file; None if there is none, or a link, as to git."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return None
+    except FileNotFoundError:
+        return None
+    with os.fdopen(open_regular_file(path), "rb") as file:
+        raw = file.read(MOST_BYTES + 1)
+    if len(raw) > MOST_BYTES:
+        raise ValueError(f"{path} has more than {MOST_BYTES} bytes")
+    return raw.decode("utf-8")
+
+
+def _bounded(text: str) -> list[str]:
+    """Return the lines of an ignore file.
+
+    Raises:
+        ValueError: there are too many, or one has too many wildcards.
+    """
+    lines = text.splitlines()
+    if len(lines) > MOST_LINES:
+        raise ValueError(f"an ignore file has more than {MOST_LINES} lines")
+    for line in lines:
+        if line.startswith("#"):
+            continue
+        middle = line.removeprefix("!").removeprefix("**/").removesuffix("/**")
+        if middle.count("*") > MOST_STARS:
+            raise ValueError(f"an ignore file has more than {MOST_STARS} wildcards in one line")
+    return lines
+
+
+def _is_vendored(parent: str, name: str) -> bool:
+    return name in VENDORED or Path(parent, name, "pyvenv.cfg").exists()
