@@ -34,6 +34,7 @@ class Tool:
         defaults: what the tool uses for absent keys, where that is not PEFT's default.
         total_step: whether the tool computes `total_step`, never sets it, or takes it from the
             file alone.
+        allocates: whether the tool ever allocates, and with it what fails there.
         remark: what the tool does otherwise than the settings ask for; None: nothing.
         advice: what to do about it.
     """
@@ -48,6 +49,7 @@ class Tool:
     under: str | None = None
     keys: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    allocates: bool = True
     remark: str | None = None
     advice: str | None = None
 
@@ -98,6 +100,7 @@ TOOLS = (
         "never set",
         only_with=("alg_name", "LoRA"),
         keys={"rank": "r", "layers": "layers_to_transform"},
+        allocates=False,
         remark="never calls update_and_allocate, so every matrix keeps init_r, which is 12",
         advice='use lora_type "lora", whose rank is the rank that trains',
     ),
@@ -114,6 +117,7 @@ TOOLS = (
             "bias_type": "bias",
         },
         defaults={"lora_alpha": 16, "lora_dropout": 0.05, "total_step": 10000},
+        allocates=False,
         remark="never calls update_and_allocate, so every matrix keeps init_r, and hands no "
         "target_modules to AdaLoRA",
         advice="use the adapter lora, or train the model outside of the tool",

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.fields.expressions import Expressions
-from adalora_core.contract.fields.table import ADALORA_FIELDS, DISTINCTIVE_FIELDS
+from adalora_core.contract.fields.table import ADALORA_FIELDS, DISTINCTIVE_FIELDS, PEFT_TYPE
 from adalora_core.contract.fields.value_kinds import name_of_value
 from adalora_core.contract.pipeline.tool_files import (
     UNKNOWN_TOOLS,
@@ -147,7 +147,9 @@ def _named(
             yield block
         elif layout in (None, "peft") and not has_prefixed_fields(values):
             is_document = not path and isinstance(values.get("peft_type"), str)
-            if is_document or names_adalora(values, "peft_type"):
+            # Without a field of AdaLoRA, another spelling of the word is a setting of the tool.
+            is_peft = values.get("peft_type") == PEFT_TYPE or not ADALORA_FIELDS.isdisjoint(values)
+            if is_document or (names_adalora(values, "peft_type") and is_peft):
                 yield block_of(document, path, values, options)
             if is_document:
                 return

@@ -40,7 +40,7 @@ _METHOD_MARKERS = (
     "sft_type",
     "peft",
 )
-_LOOSE_MARKERS = ("type", "name")
+_LOOSE_MARKERS = ("type", "name", "peft_type")
 """Keys whose value `adalora` marks a mapping only together with names that AdaLoRA alone has."""
 _SECTIONS = ("adalora", "adalora_config", "lora", "lora_config", "peft_config", "peft", "adapter")
 _SEARCHES = frozenset({"grid", "random", "bayes"})

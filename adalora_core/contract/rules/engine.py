@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,14 @@ def findings(block: Block) -> Iterator[Finding]:
     for rule in rules:
         if invalid and not invalid.isdisjoint(rule.inputs):
             continue
-        yield from rule.check(block)
+        found = rule.check(block)
+        if block.tool is not None and not block.tool.allocates and rule.code in _AT_ALLOCATION:
+            found = (dataclasses.replace(finding, severity="warning") for finding in found)
+        yield from found
+
+
+_AT_ALLOCATION = frozenset({"ADA204", "ADA301", "ADA302"})
+"""Rules on what fails at an allocation, and harms no run of a tool that never allocates."""
 
 
 def _fields_of(rule: Rule) -> tuple[str, ...]:
