@@ -152,7 +152,7 @@ class Block:
         if "total_step" in self.deferred:
             return True
         if self.tool is not None:
-            return self.tool.total_step == "computed"
+            return self.tool.total_step in {"computed", "unknown"}
         return self.layout != "peft" or bool(self.path)
 
     @property

@@ -33,7 +33,7 @@ class Tool:
         keys: `{the tool's key: PEFT's name}`, besides PEFT's own names.
         defaults: what the tool uses for absent keys, where that is not PEFT's default.
         total_step: whether the tool computes `total_step`, never sets it, or takes it from the
-            file alone.
+            file alone; unknown where only a fork of the tool has AdaLoRA.
         allocates: whether the tool ever allocates, and with it what fails there.
         remark: what the tool does otherwise than the settings ask for; None: nothing.
         advice: what to do about it.
@@ -42,7 +42,7 @@ class Tool:
     name: str
     layout: Layout
     markers: tuple[str, ...]
-    total_step: Literal["computed", "never set", "from the file"]
+    total_step: Literal["computed", "never set", "from the file", "unknown"]
     beside: frozenset[str] = frozenset()
     without: frozenset[str] = frozenset()
     only_with: tuple[str, str] | None = None
@@ -126,7 +126,7 @@ TOOLS = (
         "LLaMA-Factory 0.9",  # src/llamafactory/hparams/finetuning_args.py
         "prefixed",
         ("finetuning_type",),
-        "from the file",
+        "unknown",
         beside=frozenset({"stage", "template", "dataset_dir", "cutoff_len"}),
         remark="has no AdaLoRA: it refuses every finetuning_type but lora, oft, freeze and full",
         advice="use another trainer, or finetuning_type lora",
@@ -135,7 +135,7 @@ TOOLS = (
         "axolotl 0.18",  # src/axolotl/utils/schemas/peft.py
         "flat",
         ("adapter",),
-        "from the file",
+        "unknown",
         beside=frozenset({"base_model", "datasets"}),
         remark="has no AdaLoRA: it refuses every adapter but lora, qlora, llama-adapter and those "
         "of plugins",

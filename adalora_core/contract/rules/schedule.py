@@ -62,7 +62,8 @@ class TotalStepMissing(Rule):
         if value is None and block.is_saved:
             return  # reported by rule null-total-step-in-adapter
         if value is None and block.may_get_total_step:
-            if block.tool is None and "total_step" not in block.deferred:
+            is_computed = block.tool is not None and block.tool.total_step == "computed"
+            if not is_computed and "total_step" not in block.deferred:
                 yield self._unless_computed(block)
             return
         if value is None or value <= 0:
