@@ -165,7 +165,7 @@ def _matching(pattern: str, tree: str, *, follow: bool) -> Iterator[Target]:
             found[each.name] = each
             continue
         for name in glob.glob(each):  # noqa: PTH207 - keeps the spelling
-            mode = _mode(Path(name))
+            mode = _mode(name)
             if not follow and not is_inside(name, tree):
                 found[name] = _not_followed(name, may_pass=stat.S_ISDIR(mode))
             elif mode and not stat.S_ISDIR(mode):
@@ -197,20 +197,21 @@ def _below(top: str, left_out: LeftOut | None, *, follow: bool) -> Iterator[Targ
     left_out = None if follow else left_out
     for folder, files, problems in _folders(top, top, left_out, follow=follow):
         yield from problems
+        base = str(Path(folder))
         for name in sorted(files):
             if os.path.splitext(name)[1].lower() not in SUFFIXES:  # noqa: PTH122 - many files
                 continue
             if left_out and left_out.has_file(folder.rstrip("/"), name):
                 continue
-            path = Path(folder, name)
+            path = name if base == "." else os.path.join(base, name)  # noqa: PTH118 - many files
             mode = _mode(path, follow_links=False)
             if stat.S_ISLNK(mode):
                 if not follow and not is_inside(path, top):
-                    yield _not_followed(str(path))
+                    yield _not_followed(path)
                     continue
                 mode = _mode(path)  # dangling links, as editors make them, are no files
             if mode:
-                yield Target(str(path), was_named=False)
+                yield Target(path, was_named=False)
 
 
 def _folders(
@@ -252,10 +253,10 @@ def _folders(
         yield top, [], problems
 
 
-def _mode(path: Path, *, follow_links: bool = True) -> int:
+def _mode(name: str, *, follow_links: bool = True) -> int:
     """Return the mode of a file; 0 if there is none."""
     try:
-        return path.stat(follow_symlinks=follow_links).st_mode
+        return os.stat(name, follow_symlinks=follow_links).st_mode  # noqa: PTH116 - many files
     except OSError as error:
         # Where the folder is closed, the reader of the file reports that.
         is_missing = error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}

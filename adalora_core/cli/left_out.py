@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from time import thread_time
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.cli.git_index import folded, tracked_files
 from adalora_core.contract.text.reading import open_regular_file
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ IGNORED, INSTALLED = "ignored by git", "of installed packages"
 MOST_BYTES, MOST_LINES, MOST_STARS = 1 << 16, 1000, 3
 """Bounds of a .gitignore that is used: its size, its lines, and the wildcards of one line. Matching
 takes time that grows with a power of the number of wildcards."""
+LONGEST_PATH, MOST_SECONDS = 1024, 2.0
+"""The longest path that is matched, and the CPU time of all matches of a run; beyond them nothing
+is left out."""
 
 
 class _Repository:
@@ -34,6 +38,8 @@ class _Repository:
 
     @cached_property
     def _tracked(self) -> frozenset[str] | None:
+        from adalora_core.cli.git_index import tracked_files
+
         return tracked_files(self._top)
 
     @cached_property
@@ -48,6 +54,8 @@ class _Repository:
 
     def may_leave_out(self, path: str) -> bool:
         """Return whether git tracks neither the path nor anything below it."""
+        from adalora_core.cli.git_index import folded
+
         if self._tracked is None:
             return False
         name = folded(path)
@@ -69,15 +77,6 @@ class _Scope:
     path: str = ""
     specs: tuple[tuple[str, Any], ...] | None = ()
 
-    def ignores(self, name: str) -> bool:
-        """Return whether git ignores an entry of the folder; a folder ends with a slash."""
-        path = self.path + name
-        for folder, spec in reversed(self.specs or ()):
-            found = spec.check_file(path.removeprefix(folder)).include
-            if found is not None:
-                return bool(found)
-        return False
-
 
 class LeftOut:
     """What the searches of one run leave out, and why.
@@ -90,6 +89,7 @@ class LeftOut:
         self.files: Counter[str] = Counter()
         self.folders: Counter[str] = Counter()
         self._scopes: dict[str, _Scope] = {}
+        self._seconds_left = MOST_SECONDS
 
     def enter(self, folder: str, entries: Collection[str]) -> None:
         """Note the ignore file and the repository of a folder before its entries are asked for."""
@@ -103,7 +103,7 @@ class LeftOut:
     def has_folder(self, parent: str, name: str) -> bool:
         """Return whether a folder is left out, and count it."""
         scope = self._scopes[parent]
-        reason = IGNORED if scope.ignores(f"{name}/") else None
+        reason = IGNORED if self._ignores(scope, f"{name}/") else None
         if reason is None and _is_vendored(parent, name):
             reason = INSTALLED
         return self._counts(self.folders, scope, name, reason)
@@ -111,7 +111,7 @@ class LeftOut:
     def has_file(self, parent: str, name: str) -> bool:
         """Return whether a file is left out, and count it."""
         scope = self._scopes[parent]
-        reason = IGNORED if scope.ignores(name) else None
+        reason = IGNORED if self._ignores(scope, name) else None
         return self._counts(self.files, scope, name, reason)
 
     def counts(self) -> dict[str, int]:
@@ -122,6 +122,25 @@ class LeftOut:
             for kind, counter in kinds
             for reason, number in counter.items()
         }
+
+    def _ignores(self, scope: _Scope, name: str) -> bool:
+        """Return whether git ignores an entry of a folder; a folder ends with a slash."""
+        path = scope.path + name
+        if not scope.specs or len(path) > LONGEST_PATH:
+            return False
+        began = thread_time()
+        # The last pattern that matches decides, of the innermost file that has one.
+        for folder, spec in reversed(scope.specs):
+            inner = path.removeprefix(folder)
+            for pattern in reversed(spec.patterns):
+                if self._seconds_left < thread_time() - began:
+                    self._seconds_left = 0
+                    return False
+                if pattern.include is not None and pattern.match_file(inner):
+                    self._seconds_left -= thread_time() - began
+                    return bool(pattern.include)
+        self._seconds_left -= thread_time() - began
+        return False
 
     def _counts(self, counter: Counter[str], scope: _Scope, name: str, reason: str | None) -> bool:
         if reason is None or scope.specs is None:
@@ -165,7 +184,7 @@ def _with_ignore_file(scope: _Scope, folder: str) -> _Scope:
         from pathspec import GitIgnoreSpec
 
         spec = GitIgnoreSpec.from_lines(_bounded(text))
-    except (OSError, ValueError):
+    except (OSError, ValueError, ImportError):
         return _Scope(scope.repository, scope.path, None)
     return _Scope(scope.repository, scope.path, (*scope.specs, (scope.path, spec)))
 
@@ -197,7 +216,7 @@ def _bounded(text: str) -> list[str]:
         if line.startswith("#"):
             continue
         middle = line.removeprefix("!").removeprefix("**/").removesuffix("/**")
-        if middle.count("*") > MOST_STARS:
+        if len(re.findall(r"\*+", middle)) > MOST_STARS:
             raise ValueError(f"an ignore file has more than {MOST_STARS} wildcards in one line")
     return lines
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,15 @@ def test_ignore_file_beyond_the_bounds_hides_nothing_below_it(check, tree, text)
     tree({".gitignore": "x.json\n", "sub/.gitignore": text, "sub/x.json": FAULTY,
           "sub/deep/x.json": FAULTY, "x.json": FAULTY})  # fmt: skip
     assert _checked(check) == ({"sub/x.json", "sub/deep/x.json"}, 1)
+
+
+def test_hostile_patterns_cannot_hang_the_search(check, tree):
+    lines = "\n".join(f"*a*{'b' * n}*c" for n in range(1, 900))
+    names = {f"{n:03}{'ab' * 110}.json": FAULTY for n in range(300)}
+    tree({".gitignore": lines, **names})
+    began = time.process_time()
+    assert _checked(check)[0] == set(names)
+    assert time.process_time() - began < 3 * left_out.MOST_SECONDS
 
 
 def test_ignore_file_that_is_a_link_is_not_read(check, tree):

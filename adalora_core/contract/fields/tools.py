@@ -143,5 +143,8 @@ TOOLS = (
     ),
 )
 
-MARKERS = frozenset(marker for tool in TOOLS for marker in tool.markers)
-"""The keys that may have the value `adalora` in a file of a known tool."""
+BY_MARKER = {
+    marker: tuple(tool for tool in TOOLS if marker in tool.markers)
+    for marker in dict.fromkeys(marker for tool in TOOLS for marker in tool.markers)
+}
+"""The tools that know a file by a key with the value `adalora`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -114,18 +113,13 @@ def _search(document: Document, options: CheckOptions, layout: Layout | None) ->
         return []
     mappings = list(_mappings(document.value, options.limits.nodes))
     top = document.value if isinstance(document.value, dict) else {}
-    steps = [
-        _named(document, mappings, options, layout),
-        # Each step begins only if the steps before it find nothing.
-        *(
-            chain.from_iterable(map(partial(find, document, options), mappings))
-            for name, find in UNKNOWN_TOOLS
-            if layout in (None, name)
-        ),
-    ]
-    for step in steps:
-        if blocks := list(step):
-            return blocks
+    if blocks := list(_named(document, mappings, options, layout)):
+        return blocks
+    for name, find in UNKNOWN_TOOLS:
+        if layout in (None, name):
+            found = (find(document, options, mapping) for mapping in mappings)
+            if blocks := list(chain.from_iterable(found)):
+                return blocks
     if layout in (None, "peft") and ("peft_type" in top or not ADALORA_FIELDS.isdisjoint(top)):
         return [block_of(document, (), top, options)]
     return []
@@ -145,13 +139,15 @@ def _named(
         block = find_tool(document, path, values, options, layout)
         if block is not None:
             yield block
-        elif layout in (None, "peft") and not has_prefixed_fields(values):
-            is_document = not path and isinstance(values.get("peft_type"), str)
+        elif layout in (None, "peft") and isinstance(values.get("peft_type"), str):
+            has_fields = not ADALORA_FIELDS.isdisjoint(values)
+            if not has_fields and has_prefixed_fields(values):
+                continue
             # Without a field of AdaLoRA, another spelling of the word is a setting of the tool.
-            is_peft = values.get("peft_type") == PEFT_TYPE or not ADALORA_FIELDS.isdisjoint(values)
-            if is_document or (names_adalora(values, "peft_type") and is_peft):
+            is_peft = has_fields or values["peft_type"] == PEFT_TYPE
+            if not path or (names_adalora(values, "peft_type") and is_peft):
                 yield block_of(document, path, values, options)
-            if is_document:
+            if not path:
                 return
 
 

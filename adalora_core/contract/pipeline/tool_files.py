@@ -12,7 +12,7 @@ from adalora_core.contract.fields.table import (
     FIELDS,
     PEFT_TYPE,
 )
-from adalora_core.contract.fields.tools import MARKERS, PREFIX, TOOLS, Tool
+from adalora_core.contract.fields.tools import BY_MARKER, PREFIX, Tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,18 +77,17 @@ def find_tool(
     layout: Layout | None,
 ) -> Block | None:
     """Return the block of a mapping that a known tool reads, if it is one."""
-    if MARKERS.isdisjoint(values):
-        return None
-    for tool in TOOLS:
-        if layout in (None, tool.layout) and _is_read_by(tool, path, values):
-            return _translated(document, path, values, options, tool.layout, tool)
+    for marker, tools in BY_MARKER.items():
+        if marker in values and names_adalora(values, marker):
+            for tool in tools:
+                if layout in (None, tool.layout) and _is_read_by(tool, path, values):
+                    return _translated(document, path, values, options, tool.layout, tool)
     return None
 
 
 def _is_read_by(tool: Tool, path: Path, values: dict[Any, Any]) -> bool:
     return (
-        any(names_adalora(values, marker) for marker in tool.markers)
-        and (not tool.beside or not tool.beside.isdisjoint(values))
+        (not tool.beside or not tool.beside.isdisjoint(values))
         and tool.without.isdisjoint(values)
         and (tool.only_with is None or values.get(tool.only_with[0]) == tool.only_with[1])
         and (tool.under is None or path[-1:] == (tool.under,))
