@@ -28,7 +28,7 @@ from adalora_core.contract.pipeline.options import CheckOptions, parse_version
 from adalora_core.contract.pipeline.selection import Selection
 from adalora_core.contract.reports import Outcome, render
 from adalora_core.contract.reports.escaping import visible
-from adalora_core.contract.reports.summary import fixing_lines, settings_lines
+from adalora_core.contract.reports.summary import fixing_lines, left_out_phrase, settings_lines
 from adalora_core.contract.text.limits import Limits
 from adalora_core.contract.text.places import from_pointer
 from adalora_core.contract.text.reading import read_bytes
@@ -58,7 +58,7 @@ def run(argv: Sequence[str]) -> int:
         outcome = job.run()
     except PolicyError as error:
         return _fail(error)
-    is_empty = not outcome.reports and not outcome.skipped and not outcome.left_out
+    is_empty = not outcome.reports and not outcome.skipped
     if not options.diff and not (is_empty and job.failed):
         text = render(outcome, options.output_format)
         # With --fix and -, the fixed text goes to standard output.
@@ -71,7 +71,12 @@ def run(argv: Sequence[str]) -> int:
             job.failed = True
             _fail(error)
     if is_empty and not job.failed and not options.allow_empty:
-        return _fail("no file matched, so nothing was checked; pass --allow-empty if that is right")
+        shown = left_out_phrase(outcome)
+        left_out = f"; {shown}: pass --all-files to check them" if shown else ""
+        return _fail(
+            "no file matched, so nothing was checked; pass --allow-empty if that is right"
+            + left_out
+        )
     if job.failed:
         return CANNOT_RUN
     if options.diff:
@@ -135,6 +140,7 @@ class _Job:
     def run(self) -> Outcome:
         """Check every file; report one that cannot be read at once and go on with the others."""
         reports = []
+        names: list[str] = []
         searched = set()
         follow = self.options.follow_links
         left_out = None if self.options.all_files else LeftOut()
@@ -143,6 +149,7 @@ class _Job:
                 self.failed |= not target.may_pass
                 _fail(target.problem)
                 continue
+            names.append(target.name)
             if not target.was_named:
                 searched.add(target.name)
             try:
@@ -166,7 +173,7 @@ class _Job:
             fixing=self.options.fix,
             settings_file=self.options.project.file,
             settings=self.options.project.values,
-            left_out={} if left_out is None else left_out.counts(),
+            left_out={} if left_out is None else left_out.counts(names),
         )
 
     def _report(self, target: Target) -> Report | None:

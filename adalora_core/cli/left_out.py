@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.contract.text.reading import open_regular_file
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
 IGNORE_FILE = ".gitignore"
 VENDORED = frozenset({"node_modules", "site-packages", "__pypackages__"})
@@ -86,8 +86,8 @@ class LeftOut:
     """
 
     def __init__(self) -> None:
-        self.files: Counter[str] = Counter()
-        self.folders: Counter[str] = Counter()
+        self._files: dict[str, str] = {}
+        self._folders: dict[str, str] = {}
         self._scopes: dict[str, _Scope] = {}
         self._seconds_left = MOST_SECONDS
 
@@ -96,7 +96,7 @@ class LeftOut:
         parent, name = os.path.split(folder)
         above = self._scopes.get(parent)
         if above is None:
-            self._scopes[folder] = _scope_from_above(folder)
+            self._scopes[folder] = self._scope_from_above(folder)
         else:
             self._scopes[folder] = _inner(above, f"{name}/", folder, entries)
 
@@ -106,21 +106,28 @@ class LeftOut:
         reason = IGNORED if self._ignores(scope, f"{name}/") else None
         if reason is None and _is_vendored(parent, name):
             reason = INSTALLED
-        return self._counts(self.folders, scope, name, reason)
+        return _notes(self._folders, scope, parent, name, reason)
 
     def has_file(self, parent: str, name: str) -> bool:
         """Return whether a file is left out, and count it."""
         scope = self._scopes[parent]
         reason = IGNORED if self._ignores(scope, name) else None
-        return self._counts(self.files, scope, name, reason)
+        return _notes(self._files, scope, parent, name, reason)
 
-    def counts(self) -> dict[str, int]:
-        """Return how many files and folders were left out, by kind and reason."""
-        kinds = ("file", self.files), ("folder", self.folders)
+    def counts(self, checked: Iterable[str]) -> dict[str, int]:
+        """Return how many files and folders were left out, by kind and reason.
+
+        Args:
+            checked: the files that were checked; one of them may be named besides its folder.
+        """
+        if self._files:
+            for name in checked:
+                self._files.pop(os.path.abspath(name), None)  # noqa: PTH100 - keeps links
+        kinds = ("file", self._files), ("folder", self._folders)
         return {
             f"{kind}{'' if number == 1 else 's'} {reason}": number
-            for kind, counter in kinds
-            for reason, number in counter.items()
+            for kind, reasons in kinds
+            for reason, number in Counter(reasons.values()).items()
         }
 
     def _ignores(self, scope: _Scope, name: str) -> bool:
@@ -142,26 +149,34 @@ class LeftOut:
         self._seconds_left -= thread_time() - began
         return False
 
-    def _counts(self, counter: Counter[str], scope: _Scope, name: str, reason: str | None) -> bool:
-        if reason is None or scope.specs is None:
-            return False
-        if scope.repository and not scope.repository.may_leave_out(scope.path + name):
-            return False
-        counter[reason] += 1
-        return True
+    def _scope_from_above(self, folder: str) -> _Scope:
+        """Return the scope of a folder where a search begins.
+
+        Nothing above a folder that is named although git ignores it applies to the folder.
+        """
+        real = Path(os.path.realpath(folder))
+        top = next((each for each in (real, *real.parents) if Path(each, ".git").exists()), None)
+        if top is None:
+            return _Scope()
+        scope = _with_ignore_file(_Scope(_Repository(str(top))), str(top))
+        for part in real.relative_to(top).parts:
+            top = top / part
+            if self._ignores(scope, f"{part}/"):
+                scope = _Scope(scope.repository, scope.path)
+            scope = _inner(scope, f"{part}/", str(top), (IGNORE_FILE,))
+        return scope
 
 
-def _scope_from_above(folder: str) -> _Scope:
-    """Return the scope of the folder where a search begins."""
-    real = Path(os.path.realpath(folder))
-    top = next((each for each in (real, *real.parents) if Path(each, ".git").exists()), None)
-    if top is None:
-        return _Scope()
-    scope = _with_ignore_file(_Scope(_Repository(str(top))), str(top))
-    for part in real.relative_to(top).parts:
-        top = top / part
-        scope = _inner(scope, f"{part}/", str(top), (IGNORE_FILE,))
-    return scope
+def _notes(
+    noted: dict[str, str], scope: _Scope, parent: str, name: str, reason: str | None
+) -> bool:
+    """Return whether an entry is left out for a reason, and note it."""
+    if reason is None or scope.specs is None:
+        return False
+    if scope.repository and not scope.repository.may_leave_out(scope.path + name):
+        return False
+    noted[os.path.abspath(os.path.join(parent, name))] = reason  # noqa: PTH100, PTH118 - fast
+    return True
 
 
 def _inner(above: _Scope, name: str, folder: str, entries: Collection[str]) -> _Scope:

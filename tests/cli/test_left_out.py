@@ -69,6 +69,28 @@ def test_tracked_file_is_checked_whatever_the_ignore_files_say(check, tree):
     assert _checked(check)[0] == {"out/deep/a.json", "node_modules/m/b.json", "c.json"}
 
 
+def test_folder_is_searched_if_it_is_named_although_git_ignores_it(check, tree):
+    tree({".gitignore": "out/\n", "out/run/a.json": FAULTY, "out/run/.gitignore": "b.json\n",
+          "out/run/b.json": FAULTY})  # fmt: skip
+    assert _checked(check, "out") == ({"out/run/a.json"}, 1)
+    assert _checked(check, "out/run") == ({"out/run/a.json"}, 1)
+
+
+def test_run_that_leaves_out_everything_checked_nothing(check, tree):
+    tree({".gitignore": "*.json\n", "a.json": FAULTY})
+    code, _, err = check(".")
+    assert code == 2
+    assert "left out 1 file ignored by git: pass --all-files" in err
+    assert check(".", "--all-files")[0] == 1
+
+
+def test_what_two_arguments_leave_out_is_counted_once_and_never_if_it_is_named(check, tree):
+    tree({".gitignore": "/sub/out/\nb.json\n", "sub/out/a.json": FAULTY, "b.json": FAULTY,
+          "c.json": FAULTY})  # fmt: skip
+    assert _checked(check, ".", "sub", ".")[1] == 2
+    assert _checked(check, ".", "b.json") == ({"b.json", "c.json"}, 1)
+
+
 def test_named_file_and_pattern_are_checked_although_ignored(check, tree):
     tree({".gitignore": "*.json\n", "a.json": FAULTY, "b.json": FAULTY})
     assert _checked(check, "a.json")[0] == {"a.json"}

@@ -47,9 +47,14 @@ def summary(outcome: Outcome) -> str:
     if outcome.skipped:
         line += f"; skipped {_plural(outcome.skipped, 'file')} without AdaLoRA"
     if outcome.left_out:
-        shown = ", ".join(f"{number} {what}" for what, number in sorted(outcome.left_out.items()))
-        line += f"; left out {shown}"
+        line += f"; {left_out_phrase(outcome)}"
     return line
+
+
+def left_out_phrase(outcome: Outcome) -> str:
+    """Return how many files and folders a search left out, and why; empty if there are none."""
+    shown = ", ".join(f"{number} {what}" for what, number in sorted(outcome.left_out.items()))
+    return f"left out {shown}" if shown else ""
 
 
 def settings_lines(outcome: Outcome) -> list[str]:
