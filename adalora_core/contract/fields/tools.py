@@ -30,6 +30,7 @@ class Tool:
         without: keys that the tool does not have; a file with one of them is another tool's.
         only_with: a further key and the value that it must have.
         under: the key that holds the mapping; None: any.
+        section: the key beside the marker that holds the settings; None: the mapping itself does.
         keys: `{the tool's key: PEFT's name}`, besides PEFT's own names.
         defaults: what the tool uses for absent keys, where that is not PEFT's default.
         total_step: whether the tool computes `total_step`, never sets it, or takes it from the
@@ -47,6 +48,7 @@ class Tool:
     without: frozenset[str] = frozenset()
     only_with: tuple[str, str] | None = None
     under: str | None = None
+    section: str | None = None
     keys: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     allocates: bool = True
@@ -121,6 +123,20 @@ TOOLS = (
         remark="never calls update_and_allocate, so every matrix keeps init_r, and hands no "
         "target_modules to AdaLoRA",
         advice="use the adapter lora, or train the model outside of the tool",
+    ),
+    Tool(
+        "RyotenkAI 1.0",  # src/config/training/lora/adalora.py, src/training/trainer_builder.py
+        "section",
+        ("type",),
+        "from the file",
+        beside=frozenset({"strategies", "hyperparams"}),
+        under="training",
+        section="adalora",
+        keys={"delta_t": "deltaT"},
+        defaults={"tinit": 200, "tfinal": 1000, "deltaT": 10},
+        allocates=False,
+        remark="never calls update_and_allocate, so every matrix keeps init_r",
+        advice="use type lora, or train the model outside of the tool",
     ),
     Tool(
         "LLaMA-Factory 0.9",  # src/llamafactory/hparams/finetuning_args.py

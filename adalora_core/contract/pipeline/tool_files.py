@@ -80,8 +80,11 @@ def find_tool(
     for marker, tools in BY_MARKER.items():
         if marker in values and names_adalora(values, marker):
             for tool in tools:
-                if layout in (None, tool.layout) and _is_read_by(tool, path, values):
-                    return _translated(document, path, values, options, tool.layout, tool)
+                if layout not in (None, tool.layout) or not _is_read_by(tool, path, values):
+                    continue
+                if tool.section is not None:
+                    path, values = (*path, tool.section), values[tool.section]
+                return _translated(document, path, values, options, tool.layout, tool)
     return None
 
 
@@ -91,6 +94,7 @@ def _is_read_by(tool: Tool, path: Path, values: dict[Any, Any]) -> bool:
         and tool.without.isdisjoint(values)
         and (tool.only_with is None or values.get(tool.only_with[0]) == tool.only_with[1])
         and (tool.under is None or path[-1:] == (tool.under,))
+        and (tool.section is None or isinstance(values.get(tool.section), dict))
     )
 
 

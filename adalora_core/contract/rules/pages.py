@@ -106,6 +106,8 @@ def _marks(tool: Tool) -> str:
     marks = " or ".join(f"`{marker}: adalora`" for marker in tool.markers)
     if tool.under is not None:
         marks += f" under `{tool.under}`"
+    if tool.section is not None:
+        marks += f" beside the section `{tool.section}`"
     if tool.only_with is not None:
         marks += " with `{}: {}`".format(*tool.only_with)
     if tool.beside:

@@ -50,7 +50,7 @@ class TotalStepMissing(Rule):
                 block.at("total_step"),
                 "AdaLoRA does not work when `total_step` is None, supply a value > 0. "
                 f"Expected the number of optimizer steps of the run, got {got}{_by(block)}",
-                hint=_needs_more_than(block) if block.tool is None else block.tool.advice,
+                hint=block.tool.advice if _by(block) and block.tool else _needs_more_than(block),
             )
 
     def _unless_computed(self, block: Block) -> Finding:
