@@ -10,7 +10,7 @@ import tempfile
 import unicodedata
 from pathlib import Path
 
-from adalora_core.contract.text.reading import open_regular_file
+from adalora_core.contract.text.reading import is_inside, open_regular_file
 
 MOST_BYTES = 64 << 20
 """The largest index, and the most names, that are read."""
@@ -56,8 +56,9 @@ def _git(top: str) -> str | None:
     program = shutil.which("git")
     if program is None or not os.path.isabs(program):  # noqa: PTH117 - as it was found
         return None
-    trees = (Path(top), Path.cwd())
-    return None if any(Path(program).is_relative_to(tree) for tree in trees) else program
+    return (
+        None if any(is_inside(each, top) for each in (program, Path(program).parent)) else program
+    )
 
 
 def _index(link: Path) -> bytes:
