@@ -83,7 +83,7 @@ def _needs_more_than(block: Block) -> str | None:
 
 
 class ToolTrainsOtherwise(Rule):
-    code = "ADA211"
+    code = "ADA214"
     name = "tool-trains-otherwise"
     severity = "warning"
     summary = "the tool that reads the file does not allocate as the settings ask"
