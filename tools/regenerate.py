@@ -135,6 +135,17 @@ def runs() -> dict[Path, Content]:
     return {page: with_block(page, "runs", mistakes(RULES))}
 
 
+def known_tools() -> dict[Path, Content]:
+    """Return the table of tools in docs/contract/read.md."""
+    from written_blocks import with_block
+
+    from adalora_core.contract.fields.tools import TOOLS
+    from adalora_core.contract.rules.pages import tools
+
+    page = DOCS / "contract" / "read.md"
+    return {page: with_block(page, "tools", tools(TOOLS))}
+
+
 def releases() -> dict[Path, Content]:
     """Return the table of tried releases in docs/peft-bridge.md."""
     from written_blocks import with_block
@@ -152,6 +163,7 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "schemas": schemas,
     "stubs": stubs,
     "runs": runs,
+    "tools": known_tools,
     "scripts": scripts,
     "releases": releases,
     "speed": speed,

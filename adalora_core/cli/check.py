@@ -15,6 +15,7 @@ from adalora_core.cli.check_options import parse
 from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
 from adalora_core.cli.failing import fail
 from adalora_core.cli.files import STDIN, Target, link_out, targets
+from adalora_core.cli.left_out import LeftOut
 from adalora_core.cli.output import (
     is_terminal,
     parse_output_file,
@@ -27,7 +28,7 @@ from adalora_core.contract.pipeline.options import CheckOptions, parse_version
 from adalora_core.contract.pipeline.selection import Selection
 from adalora_core.contract.reports import Outcome, render
 from adalora_core.contract.reports.escaping import visible
-from adalora_core.contract.reports.summary import fixing_lines, settings_lines
+from adalora_core.contract.reports.summary import fixing_lines, left_out_phrase, settings_lines
 from adalora_core.contract.text.limits import Limits
 from adalora_core.contract.text.places import from_pointer
 from adalora_core.contract.text.reading import read_bytes
@@ -70,7 +71,12 @@ def run(argv: Sequence[str]) -> int:
             job.failed = True
             _fail(error)
     if is_empty and not job.failed and not options.allow_empty:
-        return _fail("no file matched, so nothing was checked; pass --allow-empty if that is right")
+        shown = left_out_phrase(outcome)
+        left_out = f"; {shown}: pass --all-files to check them" if shown else ""
+        return _fail(
+            "no file matched, so nothing was checked; pass --allow-empty if that is right"
+            + left_out
+        )
     if job.failed:
         return CANNOT_RUN
     if options.diff:
@@ -134,13 +140,16 @@ class _Job:
     def run(self) -> Outcome:
         """Check every file; report one that cannot be read at once and go on with the others."""
         reports = []
+        names: list[str] = []
         searched = set()
         follow = self.options.follow_links
-        for target in targets(self.options.paths, self.options.exclude, follow):
+        left_out = None if self.options.all_files else LeftOut()
+        for target in targets(self.options.paths, self.options.exclude, follow, left_out):
             if target.problem is not None:
                 self.failed |= not target.may_pass
                 _fail(target.problem)
                 continue
+            names.append(target.name)
             if not target.was_named:
                 searched.add(target.name)
             try:
@@ -164,6 +173,7 @@ class _Job:
             fixing=self.options.fix,
             settings_file=self.options.project.file,
             settings=self.options.project.values,
+            left_out={} if left_out is None else left_out.counts(names),
         )
 
     def _report(self, target: Target) -> Report | None:

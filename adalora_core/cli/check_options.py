@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, get_args
 
 from adalora_core.cli.arguments import Parser
 from adalora_core.cli.settings import Settings, project_settings, read_settings
-from adalora_core.contract.fields.block import Layout
 from adalora_core.contract.fields.table import Runtime
+from adalora_core.contract.fields.tools import Layout
 from adalora_core.contract.findings import SEVERITIES
 from adalora_core.contract.reports import FORMATS as OUTPUT_FORMATS
 from adalora_core.contract.text.formats import FORMATS
@@ -139,6 +139,12 @@ def _add_search_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--stdin-filename", metavar="NAME", help="the name that reports show for -")
     group.add_argument(
         "--exclude", action="append", default=[], metavar="GLOB", help="ignore matching files"
+    )
+    group.add_argument(
+        "--all-files",
+        action="store_true",
+        help="search folders without leaving out what git ignores and folders of installed "
+        "packages",
     )
     group.add_argument(
         "--follow-links",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import glob
 import os
@@ -17,6 +18,8 @@ from adalora_core.contract.text.reading import is_inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from adalora_core.cli.left_out import LeftOut
 
 STDIN = "-"
 _NOT_FOLLOWED = "a link out of the checked tree is not followed; pass --follow-links to follow it"
@@ -40,9 +43,12 @@ class Target:
 
 
 def targets(
-    arguments: Sequence[str], exclude: Sequence[str], follow: bool | None = None
+    arguments: Sequence[str],
+    exclude: Sequence[str],
+    follow: bool | None = None,
+    left_out: LeftOut | None = None,
 ) -> Iterator[Target]:
-    """Yield the files of all arguments in a fixed order, each once.
+    """Yield the files of all arguments in a fixed order, each once, whatever links lead to it.
 
     A folder means the JSON, YAML and TOML files below it, without hidden folders. A pattern means
     the files that it matches; `**` matches folders of any depth. A name that does not exist is
@@ -52,14 +58,69 @@ def targets(
         arguments: files, folders, patterns, and `-`.
         exclude: patterns of the files to leave out.
         follow: whether to follow links out of the tree; None: only links that are arguments.
+        left_out: decides what a search of a folder leaves out; None: nothing.
     """
-    seen = set()
+    found: dict[str, Target] = {}
     for argument in arguments:
-        for target in _expand(argument, follow):
-            if target.name in seen or _is_excluded(target.name, exclude):
-                continue
-            seen.add(target.name)
+        for target in _expand(argument, follow, left_out):
+            if target.name not in found and not _is_excluded(target.name, exclude):
+                found[target.name] = target
+    yield from _without_links_to_others(list(found.values()))
+
+
+def _without_links_to_others(found: list[Target]) -> Iterator[Target]:
+    """Yield the targets without links to files that are targets under their own names.
+
+    Several links to one file that is not a target itself are one target for each suffix, which
+    decides on the format. A hard link is a file of its own: a fix replaces one of the names.
+    """
+    numbers = [_number(target) for target in found]
+    same: dict[tuple[int, int], list[Target]] = {}
+    for target, number in zip(found, numbers, strict=True):
+        if number is not None:
+            same.setdefault(number, []).append(target)
+    kept: dict[tuple[int, int], dict[str, Target]] = {}
+    for target, number in zip(found, numbers, strict=True):
+        if number is None or len(same[number]) == 1:
             yield target
+            continue
+        if number not in kept:
+            kept[number] = _own_names(same[number])
+        if target.name in kept[number]:
+            yield kept[number][target.name]
+
+
+def _own_names(same: list[Target]) -> dict[str, Target]:
+    """Return the targets to check of those with one content, by name."""
+    real = {target.name: os.path.realpath(target.name) for target in same}
+    kept: dict[tuple[str, str], Target] = {}
+    # `sorted` is stable: own names come first, then links in the order of the search.
+    for target in sorted(same, key=lambda each: not _is_own(each.name, real[each.name])):
+        path = real[target.name]
+        suffix = (
+            "" if (path, "") in kept or _is_own(target.name, path) else Path(target.name).suffix
+        )
+        first = kept.setdefault((path, suffix), target)
+        kept[path, suffix] = dataclasses.replace(
+            first, was_named=first.was_named or target.was_named
+        )
+    return {target.name: target for target in kept.values()}
+
+
+def _is_own(name: str, real: str) -> bool:
+    """Return whether a name is that of the file itself and not of a link."""
+    return os.path.abspath(name) == real  # noqa: PTH100 - keeps links
+
+
+def _number(target: Target) -> tuple[int, int] | None:
+    """Return what two names of one file have in common; None: the file cannot be read."""
+    if target.problem is not None or target.name == STDIN:
+        return None
+    try:
+        found = os.stat(target.name)  # noqa: PTH116 - faster, for long lists of files
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def link_out(name: str) -> OSError | None:
@@ -76,7 +137,7 @@ def _not_followed(name: str, *, may_pass: bool = False) -> Target:
     return Target(name, False, OSError(errno.ELOOP, _NOT_FOLLOWED, name), may_pass)
 
 
-def _expand(argument: str, follow: bool | None) -> Iterator[Target]:
+def _expand(argument: str, follow: bool | None, left_out: LeftOut | None) -> Iterator[Target]:
     is_folder = os.path.isdir(argument)  # noqa: PTH112 - faster, for long lists of files
     is_pattern = not (is_folder or WILDCARDS.isdisjoint(argument) or Path(argument).exists())
     top = _fixed_part(argument) if is_pattern else argument
@@ -85,7 +146,7 @@ def _expand(argument: str, follow: bool | None) -> Iterator[Target]:
     elif follow is False and link_out(top):
         yield _not_followed(argument)
     elif is_folder:
-        yield from _below(argument, follow=bool(follow))
+        yield from _below(argument, left_out, follow=bool(follow))
     elif is_pattern:
         yield from _matching(argument, top, follow=bool(follow))
     else:
@@ -104,7 +165,7 @@ def _matching(pattern: str, tree: str, *, follow: bool) -> Iterator[Target]:
             found[each.name] = each
             continue
         for name in glob.glob(each):  # noqa: PTH207 - keeps the spelling
-            mode = _mode(Path(name))
+            mode = _mode(name)
             if not follow and not is_inside(name, tree):
                 found[name] = _not_followed(name, may_pass=stat.S_ISDIR(mode))
             elif mode and not stat.S_ISDIR(mode):
@@ -131,24 +192,31 @@ def _without_double_stars(pattern: str, tree: str, *, follow: bool) -> Iterator[
             yield from _without_double_stars(inner, tree, follow=follow)
 
 
-def _below(top: str, *, follow: bool) -> Iterator[Target]:
-    for folder, files, problems in _folders(top, top, follow=follow):
+def _below(top: str, left_out: LeftOut | None, *, follow: bool) -> Iterator[Target]:
+    # A folder behind a link is at another path in its repository.
+    left_out = None if follow else left_out
+    for folder, files, problems in _folders(top, top, left_out, follow=follow):
         yield from problems
+        base = str(Path(folder))
         for name in sorted(files):
             if os.path.splitext(name)[1].lower() not in SUFFIXES:  # noqa: PTH122 - many files
                 continue
-            path = Path(folder, name)
+            if left_out and left_out.has_file(folder.rstrip("/"), name):
+                continue
+            path = name if base == "." else os.path.join(base, name)  # noqa: PTH118 - many files
             mode = _mode(path, follow_links=False)
             if stat.S_ISLNK(mode):
                 if not follow and not is_inside(path, top):
-                    yield _not_followed(str(path))
+                    yield _not_followed(path)
                     continue
                 mode = _mode(path)  # dangling links, as editors make them, are no files
             if mode:
-                yield Target(str(path), was_named=False)
+                yield Target(path, was_named=False)
 
 
-def _folders(top: str, tree: str, *, follow: bool) -> Iterator[tuple[str, list[str], list[Target]]]:
+def _folders(
+    top: str, tree: str, left_out: LeftOut | None = None, *, follow: bool
+) -> Iterator[tuple[str, list[str], list[Target]]]:
     """Yield each folder at or below `top`, its files, and what cannot be searched.
 
     Folders end with a slash. A folder is searched once, by whatever links it is reached.
@@ -161,19 +229,22 @@ def _folders(top: str, tree: str, *, follow: bool) -> Iterator[tuple[str, list[s
 
     seen = {os.path.realpath(top)}
     for root, folders, files in os.walk(top or ".", onerror=refuse, followlinks=follow):
+        inner = sorted(name for name in folders if not name.startswith("."))
+        if left_out:
+            left_out.enter(root.rstrip("/"), {*folders, *files})
+            inner = [name for name in inner if not left_out.has_folder(root.rstrip("/"), name)]
         kept = []
-        for name in sorted(name for name in folders if not name.startswith(".")):
+        for name in inner:
             path = Path(root, name)
             if follow:
                 real = os.path.realpath(path)
-                if real in seen:
-                    continue
-                seen.add(real)
-            elif path.is_symlink():
-                if not is_inside(path, tree):
-                    problems.append(_not_followed(str(path), may_pass=True))
-                continue
-            kept.append(name)
+                if real not in seen:
+                    seen.add(real)
+                    kept.append(name)
+            elif not path.is_symlink():
+                kept.append(name)
+            elif not is_inside(path, tree):
+                problems.append(_not_followed(str(path), may_pass=True))
         folders[:] = kept
         shown = root if top else root.removeprefix(".").removeprefix("/")
         yield (f"{shown.rstrip('/')}/" if shown else ""), files, problems
@@ -182,10 +253,10 @@ def _folders(top: str, tree: str, *, follow: bool) -> Iterator[tuple[str, list[s
         yield top, [], problems
 
 
-def _mode(path: Path, *, follow_links: bool = True) -> int:
+def _mode(name: str, *, follow_links: bool = True) -> int:
     """Return the mode of a file; 0 if there is none."""
     try:
-        return path.stat(follow_symlinks=follow_links).st_mode
+        return os.stat(name, follow_symlinks=follow_links).st_mode  # noqa: PTH116 - many files
     except OSError as error:
         # Where the folder is closed, the reader of the file reports that.
         is_missing = error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}

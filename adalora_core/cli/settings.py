@@ -26,6 +26,7 @@ _TYPES: dict[str, type] = {
     "limit": list,
     "strict-keys": bool,
     "exit-zero": bool,
+    "all-files": bool,
     "peft-version": str,
     "policy": str,
     "per-file-ignores": dict,

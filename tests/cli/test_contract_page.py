@@ -1,4 +1,4 @@
-"""Test `docs/contract.md`: run its sessions, compare its tables with the code."""
+"""Test the pages `docs/contract/`: run their sessions, compare their tables with the code."""
 
 from __future__ import annotations
 
@@ -6,22 +6,32 @@ import dataclasses
 import re
 from pathlib import Path
 
+import pytest
 from pages import FENCED, run_sessions
 
-from adalora_core.cli import main
+from adalora_core.cli import left_out, main
 from adalora_core.contract.reports import FORMATS
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
 
-PATH = Path(__file__).parents[2] / "docs" / "contract.md"
-PAGE = PATH.read_text("utf-8")
+PAGES = {
+    path.stem: path.read_text("utf-8")
+    for path in sorted((Path(__file__).parents[2] / "docs" / "contract").glob("*.md"))
+}
+FOLDER = Path(__file__).parents[2] / "docs" / "contract"
 
 
-def test_sessions_shown_are_what_the_command_prints(capsys):
-    assert run_sessions(PATH, capsys) >= 4
+def test_there_are_five_short_pages():
+    assert set(PAGES) == {"read", "report", "fix", "select", "policy"}
+    assert all(len(text.splitlines()) < 200 for text in PAGES.values())
+
+
+@pytest.mark.parametrize(("page", "least"), [("report", 4), ("fix", 2), ("select", 1)])
+def test_sessions_shown_are_what_the_command_prints(capsys, page, least):
+    assert run_sessions(FOLDER / f"{page}.md", capsys) >= least
 
 
 def test_settings_shown_are_accepted(write):
-    example = next(t for language, t in FENCED.findall(PAGE) if language == "toml")
+    example = next(t for language, t in FENCED.findall(PAGES["select"]) if language == "toml")
     Path("pyproject.toml").write_text(example, encoding="utf-8")
     assert main(["check", str(write("peft_type: ADALORA\n", "a.yaml")), "--exit-zero"]) == 0
 
@@ -29,15 +39,23 @@ def test_settings_shown_are_accepted(write):
 def test_limits_shown_are_those_of_the_code():
     shown = {
         name: int(number)
-        for name, number in re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", PAGE, re.MULTILINE)
+        for name, number in re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", PAGES["read"], re.MULTILINE)
     }
     assert shown == {
         name.replace("_", "-"): value for name, value in dataclasses.asdict(DEFAULT_LIMITS).items()
     }
 
 
+def test_folders_and_bounds_of_a_search_shown_are_those_of_the_code():
+    assert all(f"`{name}`" in PAGES["read"] for name in left_out.VENDORED)
+    assert f"beyond {left_out.MOST_BYTES >> 10} KiB" in PAGES["read"]
+    assert f"more than {left_out.MOST_LINES:,} lines" in PAGES["read"]
+    assert f"more than {left_out.MOST_STARS} wildcards" in PAGES["read"]
+
+
 def test_formats_and_options_named_exist(check):
-    assert all(f"`{name}`" in PAGE or f"--output-format {name}" in PAGE for name in FORMATS)
+    text = "\n".join(PAGES.values())
+    assert all(f"`{name}`" in text or f"--output-format {name}" in text for name in FORMATS)
     _, help_text, _ = check("--help")
-    for option in set(re.findall(r"--[a-z][a-z-]+", PAGE)) - {"--matrices", "--check", "--flavour"}:
+    for option in set(re.findall(r"--[a-z][a-z-]+", text)) - {"--matrices", "--check", "--flavour"}:
         assert option in help_text, option

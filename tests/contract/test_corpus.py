@@ -14,6 +14,7 @@ from adalora_core.contract.reports import FORMATS, Outcome, render
 
 CODES = {
     "DELTAT_GT_WINDOW": "ADA203",
+    "DORA_UNSUPPORTED": "ADA401",
     "DROPOUT_HIGH": "ADA412",
     "FEW_ALLOCATIONS": "ADA207",
     "IGNORED_FIELD": "ADA405",
@@ -23,22 +24,29 @@ CODES = {
     "NO_BUDGET_PHASE": "ADA202",
     "ORTH_NEGATIVE": "ADA103",
     "ORTH_ZERO": "ADA703",
+    "PATTERN_IN_LIST": "ADA506",
     "PEFT_TYPE": "ADA105",
     "RANKS_DEFAULTED": "ADA306",
+    "RANKS_EQUAL": "ADA302",
     "RANK_ORDER": "ADA301",
     "RANK_RATIO": "ADA307",
     "R_IGNORED": "ADA303",
     "SHORT_WINDOW": "ADA208",
     "TFINAL_LOOKS_ABSOLUTE": "ADA209",
     "TFINAL_ZERO": "ADA210",
+    "TOOL_TRAINS_OTHERWISE": "ADA214",
     "TOTAL_STEP_MISSING": "ADA201",
+    "TOTAL_STEP_NULL_IN_ADAPTER": "ADA702",
     "UNKNOWN_KEY": "ADA104",
+    "UNKNOWN_TASK_TYPE": "ADA107",
 }
 """The reader's reasons, and the rules that mean the same."""
 
 OVERRULED = {
     # name: (verdict, added codes, missing codes); the reasons are in corpus/README.md
     "adapter-88": ("error", {"ADA306"}, set()),
+    "wrapped-21": ("warning", set(), set()),
+    "wrapped-29": ("error", {"ADA214"}, {"ADA104"}),
     "wrapped-26": ("warning", {"ADA101"}, set()),
     "wrapped-27": ("warning", {"ADA101"}, set()),
     "kwargs-36": ("warning", set(), {"ADA210"}),
@@ -72,7 +80,7 @@ def test_overruled_verdicts_are_explained_in_the_readme():
 
 
 def test_corpus_covers_every_kind_and_verdict():
-    assert len(CORPUS) == 50
+    assert len(CORPUS) == 127
     assert {entry["kind"] for entry in CORPUS} == {
         "adapter", "experiment", "kwargs", "paper", "wrapped"
     }  # fmt: skip

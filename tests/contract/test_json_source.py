@@ -51,7 +51,7 @@ def test_finding_on_a_key_marks_the_key_and_columns_count_code_points():
 def test_finding_on_an_absent_key_marks_the_head_of_the_block():
     text = '  {"peft": {"peft_type": "ADALORA"}}'
     report = check_config(text, key="/peft")
-    finding = next(d for d in report.errors if d.code == "ADA201")
+    finding = next(d for d in report.diagnostics if d.code == "ADA201")
     assert _marked(text, finding.span) == '"peft"'
 
 

@@ -144,10 +144,10 @@ def test_build_fails_for_broken_links_and_names_each(site, tmp_path):  # noqa: A
     shutil.copy(ROOT / "mkdocs.yml", tmp_path)
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     with (tmp_path / "docs" / "glossary.md").open("a", encoding="utf-8") as page:
-        page.write("\n[page](gone.md) [heading](contract.md#gone) [file](../gone.py)\n")
+        page.write("\n[page](gone.md) [heading](contract/read.md#gone) [file](../gone.py)\n")
     done = strict_build(tmp_path / "site", tmp_path)
     assert done.returncode == 1
-    for link in ("gone.md", "contract.md#gone", "../gone.py"):
+    for link in ("gone.md", "contract/read.md#gone", "../gone.py"):
         assert f"'{link}'" in done.stderr
 
 

@@ -66,6 +66,7 @@ def test_wheel_does_not_ask_for_torch(wheel):
         "pydantic<3,>=2.7",
         "jsonschema>=4.20",
         "PyYAML>=6.0",
+        "pathspec>=1.0",
     }
 
 

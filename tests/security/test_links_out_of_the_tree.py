@@ -38,10 +38,11 @@ def test_searched_links_out_of_the_tree_are_reported_and_not_read(linked, argume
     assert done.returncode == 2
 
 
-def test_links_inside_of_the_tree_are_followed_and_folders_once(linked):
+def test_links_inside_of_the_tree_are_followed_and_files_and_folders_once(linked):
     (linked.tree / "run/secret.json").unlink()
     done = linked.run("check", ".", "-o", "json")
-    assert _sources(done) == {"run/good.json", "run/inside.json", "other/inner.json"}
+    # run/inside.json leads to a file that is judged under its own name.
+    assert _sources(done) == {"run/good.json", "other/inner.json"}
     # A linked folder was never searched: the line is for information.
     assert (done.returncode, done.stderr) == (0, f"adalora check: run/folder: {LINE}\n")
 

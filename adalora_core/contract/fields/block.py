@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.contract.fields import value_kinds as kinds
@@ -17,16 +17,13 @@ if TYPE_CHECKING:
 
     from adalora_core.budget import BudgetSchedule
     from adalora_core.contract.fields.table import Runtime
+    from adalora_core.contract.fields.tools import Layout, Tool
     from adalora_core.contract.text.document import AmbiguousScalar
     from adalora_core.contract.text.places import Path
 
 
 AUTO = "auto"
 """A `total_step` that a trainer's callback later replaces by the number; PEFT refuses it."""
-
-Layout = Literal["peft", "prefixed", "section", "flat"]
-"""How a tool writes AdaLoRA's settings: PEFT's own mapping, keys with the prefix `adalora_`, a
-section beside a key with the value `adalora`, or PEFT's names among the tool's own keys."""
 
 
 @dataclass
@@ -44,6 +41,8 @@ class Block:
         ambiguous_scalars: scalars that YAML reads unexpectedly.
         expressions: judges the regular expressions of the document.
         layout: how the tool that owns the file writes the settings.
+        tool: the tool that owns the file, if it is a known one.
+        deferred: fields whose value is known only when the run starts; they are not in `values`.
     """
 
     values: Mapping[str, Any]
@@ -56,6 +55,8 @@ class Block:
     ambiguous_scalars: tuple[AmbiguousScalar, ...] = ()
     expressions: Expressions = field(default_factory=Expressions)
     layout: Layout = "peft"
+    tool: Tool | None = None
+    deferred: frozenset[str] = frozenset()
     _faults: list[Fault] = field(init=False)
     changed: frozenset[str] = field(init=False)
     """Fields that differ from their defaults."""
@@ -66,7 +67,9 @@ class Block:
         """Judge each field on its own, once for all rules."""
         self._faults, changed = judge_fields(self.values)
         self.changed = frozenset(changed)
-        self.invalid = frozenset(fault.name for fault in self._faults)
+        if self.tool is not None:
+            self.changed |= self.tool.defaults.keys() - self.values.keys()
+        self.invalid = frozenset(fault.name for fault in self._faults) | self.deferred
         if self.runtime == "adalora-core" and self["total_step"] == AUTO:
             # Valid here, but not a number yet: rules on several fields still skip it.
             self._faults = [fault for fault in self._faults if fault.name != "total_step"]
@@ -92,10 +95,12 @@ class Block:
         return (fault for fault in self._faults if fault.kind is kind)
 
     def __getitem__(self, name: str) -> Any:
-        """Return the value of a field, or PEFT's default where the key is absent."""
+        """Return the value of a field, or the tool's or PEFT's default where the key is absent."""
         try:
             return self.values[name]
         except KeyError:
+            if self.tool is not None and name in self.tool.defaults:
+                return self.tool.defaults[name]
             return FIELDS[name].default
 
     def at(self, name: str, *subpath: str | int) -> Path:
@@ -106,7 +111,7 @@ class Block:
 
     def is_set(self, name: str) -> bool:
         """Return whether a field is present, neither null nor empty, and not its default."""
-        return name in self.changed and self.values[name] not in (None, {}, [])
+        return name in self.changed and self.values.get(name) not in (None, {}, [])
 
     @property
     def is_other_method(self) -> bool:
@@ -116,12 +121,16 @@ class Block:
 
     @property
     def is_unambiguous(self) -> bool:
-        """Whether the block is AdaLoRA's beyond doubt, not only by names that others use too."""
-        return (
-            self.layout != "peft"
-            or "peft_type" in self.values
-            or not DISTINCTIVE_FIELDS.isdisjoint(self.values)
-        )
+        """Whether the block is AdaLoRA's beyond doubt, and not another program's.
+
+        Names that others use too are not enough, nor are two of AdaLoRA's own among more foreign
+        keys: a table of results holds those.
+        """
+        if self.layout != "peft" or "peft_type" in self.values:
+            return True
+        own = len(DISTINCTIVE_FIELDS & self.values.keys())
+        known = len(FIELDS.keys() & self.values.keys())
+        return own > 2 or (own > 0 and 2 * known >= len(self.values))  # noqa: PLR2004 - see above
 
     @cached_property
     def schedule(self) -> BudgetSchedule | None:
@@ -136,6 +145,15 @@ class Block:
     def has_foreign_keys(self) -> bool:
         """Whether keys that PEFT does not know may belong to the tool that owns the file."""
         return self.layout in {"prefixed", "flat"}
+
+    @property
+    def may_get_total_step(self) -> bool:
+        """Whether the tool that owns the file may compute `total_step` itself."""
+        if "total_step" in self.deferred:
+            return True
+        if self.tool is not None:
+            return self.tool.total_step in {"computed", "unknown"}
+        return self.layout != "peft" or bool(self.path)
 
     @property
     def is_saved(self) -> bool:

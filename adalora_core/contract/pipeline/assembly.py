@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.findings import Diagnostic, Fix, Related
@@ -18,7 +18,8 @@ from adalora_core.contract.text.writing import edits
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from adalora_core.contract.fields.block import Block, Layout
+    from adalora_core.contract.fields.block import Block
+    from adalora_core.contract.fields.tools import Layout
     from adalora_core.contract.pipeline.options import CheckOptions
     from adalora_core.contract.rules.base import Finding
     from adalora_core.contract.text.document import Document
@@ -91,10 +92,17 @@ def _report(
 
 
 def _findings(blocks: Iterable[Block], options: CheckOptions) -> Iterator[Finding]:
+    seen = set()
     for block in blocks:
-        yield from findings(block)
+        found = findings(block)
         if options.policy is not None:
-            yield from options.policy.check(block)
+            found = chain(found, options.policy.check(block))
+        for finding in found:
+            # The combinations of a sweep share most of their values.
+            mark = (finding.rule.code, finding.path, finding.message)
+            if mark not in seen:
+                seen.add(mark)
+                yield finding
 
 
 def _of_problem(document: Document, problem: Problem, tops: set[Path]) -> Diagnostic:

@@ -16,7 +16,7 @@ from adalora_core.contract.text.formats import format_of
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
-    from adalora_core.contract.fields.block import Layout
+    from adalora_core.contract.fields.tools import Layout
     from adalora_core.contract.pipeline.options import CheckOptions
     from adalora_core.contract.pipeline.selection import Selection
     from adalora_core.contract.report import Report

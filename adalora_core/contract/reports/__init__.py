@@ -38,6 +38,7 @@ class Outcome:
         fixing: whether fixes were requested; the text then mentions what is not fixed.
         settings_file: the file of the project's settings; None: no settings were used.
         settings: the settings that this file holds.
+        left_out: `{what and why: number}` of the files and folders that searches left out.
     """
 
     reports: tuple[Checked, ...]
@@ -47,6 +48,7 @@ class Outcome:
     fixing: bool = False
     settings_file: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def failing(self) -> tuple[Severity, ...]:

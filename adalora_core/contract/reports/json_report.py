@@ -32,6 +32,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
             "warnings": found["warning"],
             "infos": found["info"],
             "skipped": outcome.skipped,
+            "left_out": sum(outcome.left_out.values()),
             "suppressed": sum(len(report.suppressed) for report in outcome.reports),
         },
         "settings": {"file": outcome.settings_file, "values": dict(outcome.settings)},

@@ -46,7 +46,15 @@ def summary(outcome: Outcome) -> str:
         line += f"; suppressed {_plural(suppressed, 'finding')}"
     if outcome.skipped:
         line += f"; skipped {_plural(outcome.skipped, 'file')} without AdaLoRA"
+    if outcome.left_out:
+        line += f"; {left_out_phrase(outcome)}"
     return line
+
+
+def left_out_phrase(outcome: Outcome) -> str:
+    """Return how many files and folders a search left out, and why; empty if there are none."""
+    shown = ", ".join(f"{number} {what}" for what, number in sorted(outcome.left_out.items()))
+    return f"left out {shown}" if shown else ""
 
 
 def settings_lines(outcome: Outcome) -> list[str]:

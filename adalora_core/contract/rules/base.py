@@ -81,10 +81,11 @@ class Rule:
     """The rule is called only if one of these fields differs from its default. None: the fields of
     `inputs`; empty: the rule is always called."""
     needs: ClassVar[
-        Literal["nothing", "faults", "ambiguous-scalars", "source", "command", "run"]
+        Literal["nothing", "faults", "ambiguous-scalars", "tool", "source", "command", "run"]
     ] = "nothing"
-    """The state of a block in which the rule is called. `source`, `command` and `run`: the rule is
-    never called, since the reader of the text, the command or a training run reports it."""
+    """The state of a block in which the rule is called; `tool`: a known tool reads the file.
+    `source`, `command` and `run`: the rule is never called, since the reader of the text, the
+    command or a training run reports it."""
     needs_option: ClassVar[Literal["policy", "peft_version"] | None] = None
     """The option without which the rule is never checked."""
     can_be_ignored: ClassVar[bool] = True

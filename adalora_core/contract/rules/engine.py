@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -32,12 +33,22 @@ def findings(block: Block) -> Iterator[Finding]:
         return
     invalid = block.invalid
     rules = _rules_to_call(
-        block.changed, faults=block.has_faults, ambiguous=bool(block.ambiguous_scalars)
+        block.changed,
+        faults=block.has_faults,
+        ambiguous=bool(block.ambiguous_scalars),
+        tool=block.tool is not None,
     )
     for rule in rules:
         if invalid and not invalid.isdisjoint(rule.inputs):
             continue
-        yield from rule.check(block)
+        found = rule.check(block)
+        if block.tool is not None and not block.tool.allocates and rule.code in _AT_ALLOCATION:
+            found = (dataclasses.replace(finding, severity="warning") for finding in found)
+        yield from found
+
+
+_AT_ALLOCATION = frozenset({"ADA204", "ADA301", "ADA302"})
+"""Rules on what fails at an allocation, and harms no run of a tool that never allocates."""
 
 
 def _fields_of(rule: Rule) -> tuple[str, ...]:
@@ -48,11 +59,14 @@ def _fields_of(rule: Rule) -> tuple[str, ...]:
 _ALWAYS = frozenset(r for r in RULES if r.needs == "nothing" and not _fields_of(r))
 _ON_FAULTS = frozenset(rule for rule in RULES if rule.needs == "faults")
 _ON_AMBIGUOUS = frozenset(rule for rule in RULES if rule.needs == "ambiguous-scalars")
+_ON_TOOLS = frozenset(rule for rule in RULES if rule.needs == "tool")
 _BY_FIELD = {name: frozenset(r for r in RULES if name in _fields_of(r)) for name in FIELDS}
 
 
 @lru_cache(maxsize=512)
-def _rules_to_call(changed: frozenset[str], *, faults: bool, ambiguous: bool) -> tuple[Rule, ...]:
+def _rules_to_call(
+    changed: frozenset[str], *, faults: bool, ambiguous: bool, tool: bool
+) -> tuple[Rule, ...]:
     """Return the rules to call, in the order of codes.
 
     The result is cached, since the files of one project change the same few fields.
@@ -62,6 +76,8 @@ def _rules_to_call(changed: frozenset[str], *, faults: bool, ambiguous: bool) ->
         chosen |= _ON_FAULTS
     if ambiguous:
         chosen |= _ON_AMBIGUOUS
+    if tool:
+        chosen |= _ON_TOOLS
     for name in changed:
         chosen |= _BY_FIELD[name]
     return tuple(rule for rule in RULES if rule in chosen)

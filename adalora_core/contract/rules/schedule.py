@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.fields.value_kinds import LARGEST_INTEGER, name_of_value
+from adalora_core.contract.fields.value_kinds import LARGEST_INTEGER
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.text.changes import Put, Remedy
 
@@ -34,53 +34,6 @@ def phases(tinit: int, tfinal: int, total_step: int) -> str:
     if start < 0:
         final = f"{tfinal} steps, more than the whole run"
     return f"warm-up: steps 0 to {tinit}; budgeting: no steps; final phase: {final}"
-
-
-class TotalStepMissing(Rule):
-    code = "ADA201"
-    name = "total-step-missing"
-    severity = "error"
-    summary = "total_step is missing, null or not positive"
-    why = (
-        "The budget falls between tinit and total_step - tfinal, so AdaLoRA cannot run without the "
-        "number of optimizer steps. PEFT refuses such a configuration since 0.15.0, also when it "
-        "loads a saved adapter."
-    )
-    bad = {key: value for key, value in SOUND.items() if key != "total_step"}
-    hint = (
-        "set total_step to the optimizer steps of the whole run: "
-        "ceil(samples / (batch size * accumulation)) * epochs"
-    )
-
-    def check(self, block: Block) -> Iterator[Finding]:
-        value = block["total_step"]
-        if isinstance(value, bool) or not (value is None or isinstance(value, int)):
-            return
-        if value is not None and value < -LARGEST_INTEGER:
-            return  # reported by rule out-of-range
-        if value is None and block.is_saved:
-            return  # reported by rule null-total-step-in-adapter
-        if value is None or value <= 0:
-            got = name_of_value(value) if "total_step" in block.values else "no total_step"
-            yield Finding(
-                self,
-                block.at("total_step"),
-                "AdaLoRA does not work when `total_step` is None, supply a value > 0. "
-                f"Expected the number of optimizer steps of the run, got {got}",
-                hint=_needs_more_than(block),
-            )
-
-
-def _needs_more_than(block: Block) -> str | None:
-    if not block.invalid.isdisjoint({"tinit", "tfinal"}):
-        return None
-    least = block["tinit"] + block["tfinal"]
-    if not least:
-        return None
-    return (
-        f"{TotalStepMissing.hint}; it must be above tinit + tfinal = {least} "
-        "(steps are optimizer steps, tfinal is the length of the last phase)"
-    )
 
 
 class NoBudgetingPhase(Rule):
@@ -373,7 +326,6 @@ class TfinalZero(Rule):
 
 
 RULES = (
-    TotalStepMissing(),
     NoBudgetingPhase(),
     OneForcedCut(),
     DeltaTNotPositive(),

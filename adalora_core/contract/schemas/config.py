@@ -2,7 +2,7 @@
 
 The schemas use only keywords with the same meaning in draft-07 and in 2020-12, and no keywords of
 their own, so that strict validators (ajv) compile them. Under the runtime `peft` the engine rejects
-everything that a schema rejects. The engine rejects more: `docs/contract.md` lists the gaps.
+everything that a schema rejects. The engine rejects more: `docs/contract/policy.md` lists the gaps.
 """
 
 from __future__ import annotations

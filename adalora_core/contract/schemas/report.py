@@ -56,6 +56,7 @@ def report_schema() -> dict[str, Any]:
                             "warnings",
                             "infos",
                             "skipped",
+                            "left_out",
                             "suppressed",
                         ),
                         count,

@@ -1,0 +1,166 @@
+"""The tools whose files hold AdaLoRA's settings: which keys, which defaults, who sets total_step.
+
+Each entry was read in the source of the release that its name gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Layout = Literal["peft", "prefixed", "section", "flat"]
+"""How a tool writes AdaLoRA's settings: PEFT's own mapping, keys with the prefix `adalora_`, a
+section beside a key with the value `adalora`, or PEFT's names among the tool's own keys."""
+
+PREFIX = "adalora_"
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool and the way in which its files hold AdaLoRA's settings.
+
+    Args:
+        name: the tool and the release that was read.
+        layout: how it writes the settings.
+        markers: keys of which one has the value `adalora`.
+        beside: keys of which one is beside the marker; empty: no key is needed.
+        without: keys that the tool does not have; a file with one of them is another tool's.
+        only_with: a further key and the value that it must have.
+        under: the key that holds the mapping; None: any.
+        section: the key beside the marker that holds the settings; None: the mapping itself does.
+        keys: `{the tool's key: PEFT's name}`, besides PEFT's own names.
+        defaults: what the tool uses for absent keys, where that is not PEFT's default.
+        total_step: whether the tool computes `total_step`, never sets it, or takes it from the
+            file alone; unknown where only a fork of the tool has AdaLoRA.
+        allocates: whether the tool ever allocates, and with it what fails there.
+        remark: what the tool does otherwise than the settings ask for; None: nothing.
+        advice: what to do about it.
+    """
+
+    name: str
+    layout: Layout
+    markers: tuple[str, ...]
+    total_step: Literal["computed", "never set", "from the file", "unknown"]
+    beside: frozenset[str] = frozenset()
+    without: frozenset[str] = frozenset()
+    only_with: tuple[str, str] | None = None
+    under: str | None = None
+    section: str | None = None
+    keys: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    allocates: bool = True
+    remark: str | None = None
+    advice: str | None = None
+
+
+TOOLS = (
+    Tool(
+        "ms-swift 4.6",  # swift/pipelines/train/tuner.py, swift/callbacks/adalora.py
+        "prefixed",
+        ("tuner_type", "train_type", "sft_type"),
+        "computed",
+        keys={"lora_rank": "r", "lora_bias": "bias", "lora_target_modules": "target_modules"},
+        defaults={"lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"},
+        remark="allocates on one process only: its callback replaces zero_grad of the model, and "
+        "under DDP the trainer calls that of the wrapper, so every matrix keeps init_r",
+        advice="train on one GPU, or allocate by a callback of your own that calls "
+        "update_and_allocate in on_optimizer_step",
+    ),
+    Tool(
+        "optimum-habana 1.21",  # examples/language-modeling/run_lora_clm.py
+        "prefixed",
+        ("peft_type",),
+        "never set",
+        beside=frozenset(
+            PREFIX + name
+            for name in ("init_r", "target_r", "tinit", "tfinal", "delta_t", "orth_reg_weight")
+        ),
+        without=frozenset(PREFIX + name for name in ("total_step", "deltaT", "beta1", "beta2")),
+        keys={
+            "adalora_delta_t": "deltaT",
+            "lora_rank": "r",
+            "lora_target_modules": "target_modules",
+        },
+        defaults={
+            "target_r": 4,
+            "tinit": 50,
+            "tfinal": 100,
+            "deltaT": 10,
+            "lora_alpha": 16,
+            "lora_dropout": 0.05,
+        },
+        remark="allocates after each micro-batch and before the step of the optimizer",
+        advice="use gradient_accumulation_steps 1, or a trainer that allocates after the step",
+    ),
+    Tool(
+        "EasyEdit",  # easyeditor/models/lora/lora_main.py, July 2026
+        "flat",
+        ("lora_type",),
+        "never set",
+        only_with=("alg_name", "LoRA"),
+        keys={"rank": "r", "layers": "layers_to_transform"},
+        allocates=False,
+        remark="never calls update_and_allocate, so every matrix keeps init_r, which is 12",
+        advice='use lora_type "lora", whose rank is the rank that trains',
+    ),
+    Tool(
+        "Ludwig 0.17",  # ludwig/schema/llms/peft.py
+        "flat",
+        ("type",),
+        "from the file",
+        under="adapter",
+        keys={
+            "alpha": "lora_alpha",
+            "dropout": "lora_dropout",
+            "delta_t": "deltaT",
+            "bias_type": "bias",
+        },
+        defaults={"lora_alpha": 16, "lora_dropout": 0.05, "total_step": 10000},
+        allocates=False,
+        remark="never calls update_and_allocate, so every matrix keeps init_r, and hands no "
+        "target_modules to AdaLoRA",
+        advice="use the adapter lora, or train the model outside of the tool",
+    ),
+    Tool(
+        "RyotenkAI 1.0",  # src/config/training/lora/adalora.py, src/training/trainer_builder.py
+        "section",
+        ("type",),
+        "from the file",
+        beside=frozenset({"strategies", "hyperparams"}),
+        under="training",
+        section="adalora",
+        keys={"delta_t": "deltaT"},
+        defaults={"tinit": 200, "tfinal": 1000, "deltaT": 10},
+        allocates=False,
+        remark="never calls update_and_allocate, so every matrix keeps init_r",
+        advice="use type lora, or train the model outside of the tool",
+    ),
+    Tool(
+        "LLaMA-Factory 0.9",  # src/llamafactory/hparams/finetuning_args.py
+        "prefixed",
+        ("finetuning_type",),
+        "unknown",
+        beside=frozenset({"stage", "template", "dataset_dir", "cutoff_len"}),
+        remark="has no AdaLoRA: it refuses every finetuning_type but lora, oft, freeze and full",
+        advice="use another trainer, or finetuning_type lora",
+    ),
+    Tool(
+        "axolotl 0.18",  # src/axolotl/utils/schemas/peft.py
+        "flat",
+        ("adapter",),
+        "unknown",
+        beside=frozenset({"base_model", "datasets"}),
+        remark="has no AdaLoRA: it refuses every adapter but lora, qlora, llama-adapter and those "
+        "of plugins",
+        advice="use another trainer, or the adapter lora",
+    ),
+)
+
+BY_MARKER = {
+    marker: tuple(tool for tool in TOOLS if marker in tool.markers)
+    for marker in dict.fromkeys(marker for tool in TOOLS for marker in tool.markers)
+}
+"""The tools that know a file by a key with the value `adalora`."""

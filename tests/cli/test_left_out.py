@@ -1,0 +1,269 @@
+"""Searching a folder leaves out what git ignores, and never what git tracks or a user names."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from adalora_core.cli import left_out
+from adalora_core.cli.files import targets
+from adalora_core.contract.rules.base import SOUND
+
+ROOT = Path(__file__).parents[2]
+FAULTY = json.dumps(SOUND | {"deltaT": 0})
+
+
+def _git(folder, *arguments):
+    identity = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+    subprocess.run([shutil.which("git"), "-C", str(folder), *identity, *arguments], check=True,
+                   capture_output=True)  # fmt: skip
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """A repository in which `write` makes files."""
+    monkeypatch.chdir(tmp_path)
+    _git(tmp_path, "init", "-q")
+
+    def write(files):
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path
+
+    return write
+
+
+def _checked(check, *arguments):
+    _, out, _ = check(*(arguments or (".",)), "-o", "json")
+    found = json.loads(out) if out else {"reports": [], "summary": {"left_out": 0}}
+    return {report["source"] for report in found["reports"]}, found["summary"]["left_out"]
+
+
+def test_ignored_files_and_folders_are_left_out_and_counted(check, tree):
+    tree({".gitignore": "out/\n*.tmp.json\n!keep.tmp.json\n", "out/a.json": FAULTY,
+          "b.tmp.json": FAULTY, "keep.tmp.json": FAULTY, "c.json": FAULTY})  # fmt: skip
+    assert _checked(check) == ({"keep.tmp.json", "c.json"}, 2)
+    summary = check(".")[1]
+    assert "left out 1 file ignored by git, 1 folder ignored by git" in summary
+
+
+def test_all_files_leaves_out_nothing(check, tree):
+    tree({".gitignore": "out/\n", "out/a.json": FAULTY, "node_modules/m/b.json": FAULTY})
+    assert _checked(check, ".", "--all-files") == ({"out/a.json", "node_modules/m/b.json"}, 0)
+
+
+def test_tracked_file_is_checked_whatever_the_ignore_files_say(check, tree):
+    folder = tree({"out/deep/a.json": FAULTY, "node_modules/m/b.json": FAULTY, "c.json": FAULTY,
+                   "out/d.json": FAULTY})  # fmt: skip
+    _git(folder, "add", "out/deep/a.json", "node_modules/m/b.json", "c.json")
+    tree({".gitignore": "*\n", "out/.gitignore": "*\n", "node_modules/.gitignore": "**\n"})
+    assert _checked(check)[0] == {"out/deep/a.json", "node_modules/m/b.json", "c.json"}
+
+
+def test_folder_is_searched_if_it_is_named_although_git_ignores_it(check, tree):
+    tree({".gitignore": "out/\n", "out/run/a.json": FAULTY, "out/run/.gitignore": "b.json\n",
+          "out/run/b.json": FAULTY})  # fmt: skip
+    assert _checked(check, "out") == ({"out/run/a.json"}, 1)
+    assert _checked(check, "out/run") == ({"out/run/a.json"}, 1)
+
+
+def test_run_that_leaves_out_everything_checked_nothing(check, tree):
+    tree({".gitignore": "*.json\n", "a.json": FAULTY})
+    code, _, err = check(".")
+    assert code == 2
+    assert "left out 1 file ignored by git: pass --all-files" in err
+    assert check(".", "--all-files")[0] == 1
+
+
+def test_what_two_arguments_leave_out_is_counted_once_and_never_if_it_is_named(check, tree):
+    tree({".gitignore": "/sub/out/\nb.json\n", "sub/out/a.json": FAULTY, "b.json": FAULTY,
+          "c.json": FAULTY})  # fmt: skip
+    assert _checked(check, ".", "sub", ".")[1] == 2
+    assert _checked(check, ".", "b.json") == ({"b.json", "c.json"}, 1)
+
+
+def test_named_file_and_pattern_are_checked_although_ignored(check, tree):
+    tree({".gitignore": "*.json\n", "a.json": FAULTY, "b.json": FAULTY})
+    assert _checked(check, "a.json")[0] == {"a.json"}
+    assert _checked(check, "*.json")[0] == {"a.json", "b.json"}
+
+
+def test_ignore_file_above_the_searched_folder_counts(check, tree):
+    tree({".gitignore": "/sub/out/\n", "sub/out/a.json": FAULTY, "sub/b.json": FAULTY})
+    assert _checked(check, "sub") == ({"sub/b.json"}, 1)
+
+
+def test_ignore_file_outside_of_a_repository_has_no_influence(check, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".gitignore").write_text("*\n")
+    (tmp_path / "a.json").write_text(FAULTY)
+    assert _checked(check)[0] == {"a.json"}
+
+
+def test_folders_of_installed_packages_are_left_out(check, tree):
+    tree({"node_modules/m/a.json": FAULTY, "env/pyvenv.cfg": "", "env/lib/b.json": FAULTY,
+          "c.json": FAULTY})  # fmt: skip
+    assert _checked(check) == ({"c.json"}, 2)
+    assert "2 folders of installed packages" in check(".")[1]
+
+
+def test_nested_repository_follows_its_own_index(check, tree):
+    folder = tree({".gitignore": "*.json\n", "inner/a.json": FAULTY, "inner/b.json": FAULTY})
+    _git(folder / "inner", "init", "-q")
+    _git(folder / "inner", "add", "-f", "a.json")
+    assert _checked(check)[0] == {"inner/a.json", "inner/b.json"}
+    (folder / "inner" / ".gitignore").write_text("*.json\n")
+    assert _checked(check)[0] == {"inner/a.json"}
+
+
+def test_worktree_of_git_is_a_repository_too(check, tree, tmp_path_factory, monkeypatch):
+    folder = tree({"a.json": FAULTY, ".gitignore": "out/\n"})
+    _git(folder, "add", ".")
+    _git(folder, "commit", "-q", "-m", "x")
+    other = tmp_path_factory.mktemp("other") / "tree"
+    _git(folder, "worktree", "add", "-q", str(other))
+    (other / "out").mkdir()
+    (other / "out" / "b.json").write_text(FAULTY)
+    monkeypatch.chdir(other)
+    assert _checked(check) == ({"a.json"}, 1)
+
+
+@pytest.mark.parametrize("content", [b"", b"DIRC", b"DIRC\0\0\0\2\0\0\0\1" + b"\xff" * 90])
+def test_nothing_is_left_out_where_the_index_is_damaged(check, tree, content):
+    folder = tree({".gitignore": "*\n", "a.json": FAULTY, "node_modules/b.json": FAULTY})
+    (folder / ".git" / "index").write_bytes(content)
+    found, number = _checked(check)
+    assert (found, number) == ({"a.json", "node_modules/b.json"}, 0)
+
+
+def test_nothing_is_left_out_without_git(check, tree, monkeypatch):
+    tree({".gitignore": "*\n", "a.json": FAULTY})
+    monkeypatch.setenv("PATH", "")
+    assert _checked(check) == ({"a.json"}, 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a*" * 4 + "b\n*\n", "#\n" * (left_out.MOST_LINES + 1) + "*\n",
+     "*\n" + "#" * left_out.MOST_BYTES],
+    ids=["wildcards", "lines", "bytes"],
+)  # fmt: skip
+def test_ignore_file_beyond_the_bounds_hides_nothing_below_it(check, tree, text):
+    tree({".gitignore": "x.json\n", "sub/.gitignore": text, "sub/x.json": FAULTY,
+          "sub/deep/x.json": FAULTY, "x.json": FAULTY})  # fmt: skip
+    assert _checked(check) == ({"sub/x.json", "sub/deep/x.json"}, 1)
+
+
+def test_hostile_patterns_cannot_hang_the_search(check, tree):
+    lines = "\n".join(f"*a*{'b' * n}*c" for n in range(1, 900))
+    names = {f"{n:03}{'ab' * 110}.json": FAULTY for n in range(300)}
+    tree({".gitignore": lines, **names})
+    began = time.process_time()
+    assert _checked(check)[0] == set(names)
+    assert time.process_time() - began < 3 * left_out.MOST_SECONDS
+
+
+def test_ignore_file_that_is_a_link_is_not_read(check, tree):
+    folder = tree({"rules": "*\n", "a.json": FAULTY})
+    (folder / ".gitignore").symlink_to("rules")
+    assert _checked(check) == ({"a.json"}, 0)
+
+
+def test_commands_in_the_configuration_of_a_repository_are_not_run(check, tree):
+    folder = tree({".gitignore": "out/\n", "out/a.json": FAULTY, "b.json": FAULTY})
+    _git(folder, "add", "b.json")
+    canary = folder / "canary"
+    command = f"touch {canary}; false"
+    hook = folder / ".git" / "hooks" / "post-index-change"
+    hook.write_text(f"#!/bin/sh\n{command}\n")
+    hook.chmod(0o755)
+    for key in ("core.fsmonitor", "core.pager", "core.sshCommand", "core.editor", "alias.ls-files",
+                "filter.x.clean", "diff.external", "trace2.eventTarget"):  # fmt: skip
+        _git(folder, "config", key, command)
+    _git(folder, "config", "core.worktree", "/")
+    (folder / ".gitattributes").write_text("* filter=x\n")
+    canary.unlink(missing_ok=True)
+    assert _checked(check) == ({"b.json"}, 1)
+    assert not canary.exists()
+
+
+def test_environment_of_git_has_no_influence(check, tree, monkeypatch, tmp_path_factory):
+    folder = tree({".gitignore": "out/\n", "out/a.json": FAULTY})
+    _git(folder, "add", "-f", "out/a.json")
+    empty = tmp_path_factory.mktemp("empty") / "index"
+    monkeypatch.setenv("GIT_INDEX_FILE", str(empty))
+    monkeypatch.setenv("GIT_DIR", str(empty.parent))
+    assert _checked(check)[0] == {"out/a.json"}
+
+
+def test_file_named_git_in_the_checked_tree_is_not_run(check, tree, monkeypatch):
+    canary = "canary"
+    folder = tree({".gitignore": "*\n", "a.json": FAULTY, "git": f"#!/bin/sh\ntouch {canary}\n"})
+    (folder / "git").chmod(0o755)
+    for path in (str(folder), ".", ""):
+        monkeypatch.setenv("PATH", path)
+        assert _checked(check)[0] == {"a.json"}
+    assert not (folder / canary).exists()
+
+
+def test_git_is_not_run_and_pathspec_not_loaded_without_a_reason(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(SOUND))
+    probe = (
+        "import subprocess, sys\n"
+        "subprocess.Popen = None\n"
+        "from adalora_core.cli import main\n"
+        f"assert main(['check', {str(tmp_path)!r}]) == 0\n"
+        "assert 'pathspec' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True)
+
+
+def test_file_is_judged_once_whatever_links_lead_to_it(check, tree):
+    folder = tree({"z.json": FAULTY, "deep/.keep": ""})
+    for link in ("a.json", "b.yaml", "deep/c.toml"):
+        (folder / link).symlink_to(folder / "z.json")
+    assert _checked(check)[0] == {"z.json"}
+    assert _checked(check, "a.json", ".")[0] == {"z.json"}
+    assert _checked(check, "a.json", "b.yaml")[0] == {"a.json", "b.yaml"}
+    assert _checked(check, "a.json", "deep/../a.json")[0] == {"a.json"}
+
+
+def test_link_named_by_the_user_makes_its_file_a_named_one(check, tree):
+    folder = tree({"z.json": "{}"})
+    (folder / "a.json").symlink_to("z.json")
+    assert "ADA006" in check("a.json", ".")[1]
+
+
+def test_hard_links_are_files_of_their_own(check, tree):
+    folder = tree({"a.json": FAULTY})
+    os.link(folder / "a.json", folder / "b.json")
+    assert _checked(check)[0] == {"a.json", "b.json"}
+
+
+def test_this_repository_is_clean_and_a_fault_outside_the_excludes_is_found(
+    check, monkeypatch, tmp_path
+):
+    for target in targets([str(ROOT)], ()):
+        copy = tmp_path / Path(target.name).relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(target.name, copy)
+    monkeypatch.chdir(tmp_path)
+    code, out, err = check(".")
+    assert (code, err) == (0, "")
+    assert "0 errors, 0 warnings" in out
+    assert "tests/contract/corpus/*.json" in out  # the only files that are excluded
+    for place in ("tests/contract", "tests/contract/corpus/deeper", "benchmarks/results", "."):
+        planted = tmp_path / place / "planted.yaml"
+        planted.parent.mkdir(exist_ok=True)
+        planted.write_text(FAULTY)
+        assert check(".")[0] == 1, place
+        planted.unlink()

@@ -1,0 +1,160 @@
+"""Files of other tools are judged by what the tool hands to PEFT."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from contract_fixes import inspect
+
+from adalora_core.contract.fields.table import FIELDS
+from adalora_core.contract.fields.tools import TOOLS
+
+HABANA = {"peft_type": "adalora", "adalora_init_r": 12, "lora_target_modules": ["q_proj"]}
+LUDWIG = {"model_type": "llm", "adapter": {"type": "adalora", "init_r": 12, "target_r": 8}}
+SWIFT = {"tuner_type": "adalora", "adalora_init_r": 12, "adalora_target_r": 8}
+EASY_EDIT = {"alg_name": "LoRA", "lora_type": "adalora", "rank": 8, "layers": [],
+             "lora_alpha": 32, "target_modules": ["q_proj"]}  # fmt: skip
+
+
+def _found(content, **settings):
+    report = inspect(json.dumps(content), "json", **settings).report
+    return {d.code: d for d in report.diagnostics}
+
+
+def test_table_of_tools_names_fields_of_peft_only():
+    for tool in TOOLS:
+        assert set(tool.keys.values()) <= FIELDS.keys()
+        assert tool.defaults.keys() <= FIELDS.keys()
+        assert all(FIELDS[name].default != value for name, value in tool.defaults.items())
+
+
+@pytest.mark.parametrize("marker", ["tuner_type", "train_type", "sft_type"])
+def test_ms_swift_computes_total_step_and_its_callback_is_reported(marker):
+    content = {marker: "adalora", **{key: SWIFT[key] for key in list(SWIFT)[1:]}}
+    found = _found(content)
+    assert set(found) == {"ADA214"}
+    assert found["ADA214"].severity == "warning"
+    assert "DDP" in found["ADA214"].message
+
+
+def test_optimum_habana_never_sets_total_step():
+    found = _found(HABANA)
+    assert found["ADA201"].severity == "error"
+    assert "optimum-habana" in found["ADA201"].message
+    assert "ADA105" not in found
+    assert "ADA104" not in found
+
+
+def test_prefixed_keys_that_optimum_habana_lacks_belong_to_another_tool():
+    found = _found(HABANA | {"adalora_total_step": 1000, "adalora_target_r": 8,
+                             "adalora_tfinal": 100})  # fmt: skip
+    assert "ADA214" not in found
+    assert not [d for d in found.values() if d.severity == "error"]
+
+
+def test_easy_edit_never_sets_total_step():
+    assert _found(EASY_EDIT)["ADA201"].severity == "error"
+    assert set(_found(EASY_EDIT | {"lora_type": "lora"})) == {"ADA006"}
+
+
+def test_section_of_a_known_tool_is_read_with_the_tools_names_and_defaults():
+    section = {"init_r": 12, "target_r": 8, "delta_t": 5, "lora_alpha": 32}
+    training = {"type": "adalora", "adalora": section, "strategies": [], "hyperparams": {}}
+    found = _found({"training": training})
+    assert found["ADA201"].severity == "error"
+    assert found["ADA201"].pointer == "/training/adalora"
+    assert "RyotenkAI" in found["ADA214"].message
+    assert "ADA104" not in found
+    # tinit is 200 and tfinal 1000 where the file has neither.
+    assert "ADA202" in _found({"training": training | {"adalora": section | {"total_step": 1100}}})
+
+
+def test_easy_edit_with_another_algorithm_is_an_unknown_tool():
+    assert _found(EASY_EDIT | {"alg_name": "DPO"})["ADA201"].severity == "warning"
+
+
+def test_defaults_of_the_tool_are_judged_with_the_settings_of_the_file():
+    # Ludwig's total_step is 10000 where the file has none.
+    assert "ADA201" not in _found(LUDWIG)
+    adapter = LUDWIG["adapter"] | {"tinit": 6000, "tfinal": 5000}
+    assert _found(LUDWIG | {"adapter": adapter})["ADA202"].severity == "error"
+    keys = {"delta_t": 0, "alpha": 16, "dropout": 0.1}
+    found = _found(LUDWIG | {"adapter": LUDWIG["adapter"] | keys})
+    assert found["ADA204"].pointer == "/adapter/delta_t"
+    assert "ADA104" not in found
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        ({"finetuning_type": "adalora", "stage": "sft", "lora_rank": 8}, "LLaMA-Factory"),
+        ({"adapter": "adalora", "base_model": "m", "datasets": [], "lora_r": 8}, "axolotl"),
+    ],
+)
+def test_tool_without_adalora_is_reported_as_refusing_the_file(content, word):
+    finding = _found(content)["ADA214"]
+    assert word in finding.message
+    assert "refuses" in finding.message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"training": {"type": "adalora", "adalora": {"init_r": 12, "target_r": 8}}},
+        {"model": {"name": "adalora", "init_r": 12, "target_r": 8}},
+        {"run": {"peft": {"peft_type": "ADALORA", "init_r": 12, "target_r": 8}}},
+        {"_target_": "peft.AdaLoraConfig", "init_r": 12, "target_r": 8},
+        {"method": "adalora", "adalora_init_r": 12, "adalora_target_r": 8},
+    ],
+    ids=["type-beside-section", "name-beside-keys", "nested", "hydra", "prefixed"],
+)
+def test_missing_total_step_in_an_unknown_tools_file_names_both_possibilities(content):
+    finding = _found(content)["ADA201"]
+    assert finding.severity == "warning"
+    assert "computes it" in finding.message
+    assert "AdaLoRA does not work when `total_step` is None" in finding.message
+
+
+def test_total_step_below_one_is_an_error_in_every_file():
+    nested = {"run": {"peft_type": "ADALORA", "init_r": 12, "target_r": 8, "total_step": 0}}
+    assert _found(nested)["ADA201"].severity == "error"
+
+
+@pytest.mark.parametrize("content", [{"name": "adalora"}, {"project": {"name": "adalora"}},
+                                     {"type": "adalora", "version": 3}])  # fmt: skip
+def test_name_alone_is_no_configuration(content):
+    assert _found(content).keys() == {"ADA006"}
+
+
+def test_interpolations_of_hydra_are_known_when_the_run_starts():
+    content = {
+        "_target_": "peft.AdaLoraConfig", "init_r": "${model.rank}", "target_r": 8, "deltaT": 0,
+        "target_modules": "${model.targets}", "total_step": "${trainer.max_steps}",
+    }  # fmt: skip
+    assert set(_found(content)) == {"ADA204"}
+
+
+def test_every_combination_of_a_sweep_is_judged_once():
+    text = """
+method: grid
+parameters:
+  init_r: {values: [12, 4]}
+  target_r: {value: 8}
+  tinit: {min: 0, max: 100}
+  learning_rate: {values: [1.0e-3, 1.0e-4]}
+  target_modules: {value: [q_proj]}
+"""
+    report = inspect(text, "yaml").report
+    pointers = {(d.code, d.pointer) for d in report.diagnostics}
+    assert ("ADA301", "/parameters/target_r/value") in pointers
+    assert len([d for d in report.diagnostics if d.code == "ADA301"]) == 1
+    assert len([d for d in report.diagnostics if d.code == "ADA201"]) == 1
+
+
+def test_huge_sweep_is_bounded():
+    values = {"values": list(range(1, 400))}
+    names = ("init_r", "target_r", "tinit", "tfinal", "deltaT", "total_step")
+    content = {"method": "grid", "parameters": dict.fromkeys(names, values)}
+    assert inspect(yaml.safe_dump(content), "yaml").blocks
