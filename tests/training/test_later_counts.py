@@ -29,9 +29,14 @@ class Events:
 def events(monkeypatch: pytest.MonkeyPatch) -> Events:
     """Tensors are on an accelerator: the CPU, which has neither events nor pinned memory."""
     stream, empty = Events(), torch.empty
+
+    def made(*size: int, pin_memory: bool, **rest: torch.dtype) -> torch.Tensor:
+        assert pin_memory  # else the copy waits
+        return empty(*size, **rest)  # type: ignore[call-overload] # of any dtype
+
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cpu"))
     monkeypatch.setattr(torch.accelerator, "current_stream", lambda _device: stream)
-    monkeypatch.setattr(torch, "empty", lambda *size, pin_memory, **rest: empty(*size, **rest))
+    monkeypatch.setattr(torch, "empty", made)
     return stream
 
 
