@@ -25,23 +25,32 @@ class Events:
         self.waits += 1
 
 
+class OnDevice(torch.Tensor):
+    """A tensor that is not on the CPU."""
+
+    is_cpu = False
+
+
+def number_on_device() -> torch.Tensor:
+    return torch.tensor(7).as_subclass(OnDevice)
+
+
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> Events:
-    """Tensors are on an accelerator: the CPU, which has neither events nor pinned memory."""
+    """The device has events and pinned memory."""
     stream, empty = Events(), torch.empty
 
     def made(*size: int, pin_memory: bool, **rest: torch.dtype) -> torch.Tensor:
         assert pin_memory  # else the copy waits
         return empty(*size, **rest)  # type: ignore[call-overload] # of any dtype
 
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cpu"))
     monkeypatch.setattr(torch.accelerator, "current_stream", lambda _device: stream)
     monkeypatch.setattr(torch, "empty", made)
     return stream
 
 
-def test_a_number_of_any_accelerator_is_read_without_a_wait(events: Events) -> None:
-    number = torch.tensor(7)
+def test_a_number_of_any_device_with_events_is_read_without_a_wait(events: Events) -> None:
+    number = number_on_device()
     count = LaterCount(number)
     number.zero_()  # the next step writes to the same memory
     assert not count.is_known()
@@ -50,6 +59,25 @@ def test_a_number_of_any_accelerator_is_read_without_a_wait(events: Events) -> N
     assert (int(count), events.waits) == (7, 1)
 
 
-def test_a_number_of_a_device_without_events_is_read_at_once() -> None:
-    assert LaterCount(torch.tensor(7)).is_known()
-    assert (int(LaterCount(torch.tensor(7))), int(LaterCount(7))) == (7, 7)
+@pytest.mark.parametrize("lacking", ["pinned memory", "a stream", "events"])
+def test_a_number_of_a_device_without_events_is_read_at_once(
+    lacking: str, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError(lacking) if lacking == "a stream" else RuntimeError(lacking)
+
+    owner, name = {
+        "pinned memory": (torch, "empty"),
+        "a stream": (torch.accelerator, "current_stream"),
+        "events": (events, "record_event"),
+    }[lacking]
+    monkeypatch.setattr(owner, name, fail)
+    count = LaterCount(number_on_device())
+    assert count.is_known()
+    assert (int(count), events.waits) == (7, 0)
+
+
+@pytest.mark.parametrize("number", [7, torch.tensor(7)])
+def test_a_number_of_the_cpu_is_known(number: int | torch.Tensor) -> None:
+    assert LaterCount(number).is_known()
+    assert int(LaterCount(number)) == 7

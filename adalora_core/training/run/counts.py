@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
 
@@ -15,10 +17,13 @@ class LaterCount:
     def __init__(self, number: int | torch.Tensor) -> None:
         self._arrived: torch.Event | None = None
         self._number = number
-        if isinstance(number, torch.Tensor) and _offers_events(number.device):
-            self._number = torch.empty((), dtype=number.dtype, pin_memory=True)
-            self._number.copy_(number, non_blocking=True)
-            self._arrived = torch.accelerator.current_stream(number.device).record_event()
+        if isinstance(number, torch.Tensor) and not number.is_cpu:
+            # Not every kind of device has pinned memory, streams and events.
+            with contextlib.suppress(RuntimeError, ValueError):
+                copy = torch.empty((), dtype=number.dtype, pin_memory=True)
+                copy.copy_(number, non_blocking=True)
+                stream = torch.accelerator.current_stream(number.device)
+                self._arrived, self._number = stream.record_event(), copy
 
     def is_known(self) -> bool:
         """Return whether `int(self)` need not wait."""
@@ -28,8 +33,3 @@ class LaterCount:
         if self._arrived is not None:
             self._arrived.synchronize()
         return int(self._number)
-
-
-def _offers_events(device: torch.device) -> bool:
-    accelerator = torch.accelerator.current_accelerator()
-    return accelerator is not None and accelerator.type == device.type
