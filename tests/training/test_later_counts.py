@@ -54,6 +54,7 @@ def test_a_number_of_any_device_with_events_is_read_without_a_wait(events: Event
     count = LaterCount(number)
     number.zero_()  # the next step writes to the same memory
     assert not count.is_known()
+    assert (int(count), events.waits) == (7, 1)
     events.has_arrived = True
     assert count.is_known()
     assert (int(count), events.waits) == (7, 1)

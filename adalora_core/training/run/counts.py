@@ -30,6 +30,6 @@ class LaterCount:
         return self._arrived is None or self._arrived.query()
 
     def __int__(self) -> int:
-        if self._arrived is not None:
+        if self._arrived is not None and not self._arrived.query():
             self._arrived.synchronize()
         return int(self._number)
