@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from backends import op_backend
 from op_devices import DEVICES, device, emulated_core
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["device", "emulated_core"]
+__all__ = ["device", "emulated_core", "op_backend"]
 
 OPS = {"test_importance", "test_orthogonality", "test_selection", "test_svd_linear"}
 # The emulated kernels see as many in tests/csrc/cuda.

@@ -1,7 +1,7 @@
-"""A second device that is none: its tensors hold memory of the CPU, and mix with no others.
+"""A stand-in for a second device: its tensors hold memory of the CPU, and mix with no others.
 
-`python far_device.py FOLDER` resumes runs of models that are spread over it and the CPU. A process
-of its own, since a device type stays once it is registered.
+`python far_device.py FOLDER` resumes runs of models that are spread over it and the CPU. The script
+needs a process of its own, since a device type stays once it is registered.
 """
 
 from __future__ import annotations
