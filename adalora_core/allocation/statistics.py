@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from adalora_core.adapter_spec import AdapterSpec
+
+_PLACE = operator.attrgetter("device", "dtype")
 
 Averages = list[torch.Tensor] | torch.Tensor
 """One average of all parameters: one flat tensor, or a tensor per parameter."""
@@ -88,7 +91,7 @@ class ImportanceStatistics:
             self._note_shapes(parameters)
             self._smoothed = _zeros_for(parameters)
             self._uncertainty = _zeros_for(parameters)
-        elif parameters and not _are_placed_like(self._smoothed, parameters[0]):
+        elif not _are_placed_like(self._smoothed, parameters):
             self.restore(
                 _moved_to(self.smoothed, parameters), _moved_to(self.uncertainty, parameters)
             )
@@ -187,10 +190,19 @@ def _joined(averages: Sequence[torch.Tensor]) -> Averages:
     return torch.cat([each.detach().flatten() for each in averages])
 
 
-def _are_placed_like(averages: Averages, parameter: torch.Tensor) -> bool:
-    """Return whether the averages are where the first parameter is now."""
-    first = averages if isinstance(averages, torch.Tensor) else averages[0]
-    return first.device == parameter.device and first.dtype is average_dtype(parameter.dtype)
+def _are_placed_like(averages: Averages, parameters: Sequence[torch.Tensor]) -> bool:
+    """Return whether the averages are where the parameters are now.
+
+    The factors of a matrix are moved together, so one of the three is looked at.
+    """
+    places = map(_PLACE, parameters[::3])
+    if isinstance(averages, torch.Tensor):
+        wanted = {(device, average_dtype(dtype)) for device, dtype in {*places}}
+        return wanted <= {_PLACE(averages)}
+    return all(
+        _PLACE(average) == (device, average_dtype(dtype))
+        for average, (device, dtype) in zip(averages[::3], places, strict=True)
+    )
 
 
 def _moved_to(

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
+import sys
+import sysconfig
+import warnings
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +20,7 @@ from adalora_core.ops import _portable
 from adalora_core.ops._cuda.core import core_of as _cuda_core_of
 
 DISTRIBUTION = "adalora-core"
+WHEEL_MACHINES = ("x86_64", "aarch64")
 BACKENDS = ("native", "portable", "reference")
 CHOICE = os.environ.get("ADALORA_BACKEND", "")
 """The only backend that serves, for tests and debugging; empty lets each call choose."""
@@ -31,6 +36,19 @@ def _is_pure_install() -> bool:
     except metadata.PackageNotFoundError:
         return False
     return wheel is not None and "Root-Is-Purelib: true" in wheel
+
+
+def _has_wheel_with_core() -> bool:
+    """Return whether a release has a wheel with a compiled core for this machine and Python."""
+    python = "Programming Language :: Python :: {}.{}".format(*sys.version_info)
+    return (
+        sys.platform == "linux"
+        and platform.libc_ver()[0] == "glibc"
+        and platform.machine() in WHEEL_MACHINES
+        and sys.implementation.name == "cpython"
+        and not sysconfig.get_config_var("Py_GIL_DISABLED")
+        and python in (metadata.distribution(DISTRIBUTION).metadata.get_all("Classifier") or ())
+    )
 
 
 def _load() -> Any:
@@ -75,13 +93,29 @@ else:
 HAS_CORE = core is not None
 """Whether the compiled core of the CPU is there; if not, the portable backend serves every call."""
 
+_lacks_core = not HAS_CORE and not CHOICE and _has_wheel_with_core()
+"""Whether the first call of an op warns that a faster install is at hand."""
+
 
 def in_torch(op: str) -> Any:
     """Return the backend in torch's operations, for a call of `op` that the core does not serve.
 
+    In a pure install, where a wheel with a core would run, the first call warns.
+
     Raises:
         BackendUnavailableError: the environment asks for the compiled core alone.
     """
+    global _lacks_core  # noqa: PLW0603 - one warning for a process
+    if _lacks_core and not torch.compiler.is_compiling():
+        _lacks_core = False
+        warnings.warn(
+            "adalora_core: this install has no compiled core, so torch's operations serve every "
+            "call, and a wheel with a core exists for this machine and Python; run 'pip install "
+            f"--force-reinstall --no-deps --only-binary :all: {DISTRIBUTION}', or set "
+            "ADALORA_BACKEND=portable to keep this install",
+            RuntimeWarning,
+            stacklevel=3,
+        )
     if CHOICE == "native":
         raise BackendUnavailableError(
             f"{op}: ADALORA_BACKEND is 'native', and the compiled core does not serve these "

@@ -1,5 +1,7 @@
 #include "bindings/importance_arguments.hpp"
 
+#include <pybind11/critical_section.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -96,7 +98,8 @@ class WrittenMemory {
   std::vector<Interval> sorted_;
 };
 
-/// The state between calls. The interpreter's lock guards it, and no tensor is kept alive.
+/// The state between calls, which keeps no tensor alive. Who uses it holds the interpreter's lock
+/// or, where Python has none, a critical section. Either may be lost while a tensor is read.
 struct Memory {
   CheckedTensors parameters, smoothed, uncertainty;
   WrittenMemory averages;
@@ -228,6 +231,7 @@ class ImportanceArguments::Arguments {
                         std::to_string(count) + " tensors");
     }
     entries_.reserve(count);
+    const py::scoped_critical_section guard(py::none());  // of the memory; None locks nothing else
     for (std::size_t i = 0; i < count; ++i) {
       prefetch_after(parameters_, i);
       read_entry(static_cast<std::int64_t>(i));

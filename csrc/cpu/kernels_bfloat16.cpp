@@ -56,7 +56,7 @@ inline void project_tile(const std::uint16_t* X, std::int64_t ldx, const std::ui
       for (int j = 0; j < Few; ++j) sums[i][j] = _mm512_dpbf16_ps(sums[i][j], x, w[j]);
     }
   }
-  unrolled<Few>([&](int j) [[gnu::always_inline]] {
+  unrolled<Few>([&](int j) ADALORA_ALWAYS_INLINE {
     float totals[4];
     _mm_storeu_ps(totals, sum_lanes(sums[0][j], sums[1][j], sums[2][j], sums[3][j]));
     for (int i = 0; i < Rows; ++i) H[i * ldh + j] += totals[i];
@@ -133,8 +133,8 @@ inline void expand_tile(const std::uint32_t (*H)[kMostPairs], const std::uint32_
       for (int v = 0; v < Few; ++v) sums[i][v] = _mm512_dpbf16_ps(sums[i][v], h, w[v]);
     }
   }
-  unrolled<Rows>([&](int i) [[gnu::always_inline]] {
-    unrolled<Few>([&](int v) [[gnu::always_inline]] {
+  unrolled<Rows>([&](int i) ADALORA_ALWAYS_INLINE {
+    unrolled<Few>([&](int v) ADALORA_ALWAYS_INLINE {
       store_bfloat16(Y + i * ldy + v * kLanes32, valid, sums[i][v]);
     });
   });
@@ -207,7 +207,7 @@ inline void correlate_tile(const std::uint32_t* H, const std::uint16_t* X, std::
       sums[j].high = _mm512_dpbf16_ps(sums[j].high, high, h);
     }
   }
-  unrolled<Ranks>([&](int j) [[gnu::always_inline]] { store_halves(G + j * ldg, valid, sums[j]); });
+  unrolled<Ranks>([&](int j) ADALORA_ALWAYS_INLINE { store_halves(G + j * ldg, valid, sums[j]); });
 }
 
 void correlate(const float* H, std::int64_t ldh, const void* X, std::int64_t ldx, float* G,

@@ -40,7 +40,7 @@ void project_tile(const S* X, std::int64_t ldx, const T* W, std::int64_t ldw, T*
   }
 #if defined(__AVX512F__)
   if constexpr (sizeof(T) == sizeof(float)) {
-    unrolled<Few>([&](int j) [[gnu::always_inline]] {
+    unrolled<Few>([&](int j) ADALORA_ALWAYS_INLINE {
       float totals[4];
       _mm_storeu_ps(totals, sum_lanes(sums[0][j], sums[Rows / 4][j], sums[Rows / 4 * 2][j],
                                       sums[Rows / 4 * 3][j]));
@@ -48,7 +48,7 @@ void project_tile(const S* X, std::int64_t ldx, const T* W, std::int64_t ldw, T*
     });
   } else
 #endif
-    unrolled<Rows * Few>([&](int n) [[gnu::always_inline]] {
+    unrolled<Rows * Few>([&](int n) ADALORA_ALWAYS_INLINE {
       const int i = n / Few;
       const int j = n % Few;
       H[i * ldh + j] += sum_lanes<T, kWide>(sums[i][j]);
@@ -108,7 +108,7 @@ void expand_tile(const T* H, std::int64_t ldh, const T* W, std::int64_t ldw, con
       for (int v = 0; v < Few; ++v) sums[i][v] = multiply_add<T, Lanes>(h, w[v], sums[i][v]);
     }
   }
-  unrolled<Rows * Few>([&](int n) [[gnu::always_inline]] {
+  unrolled<Rows * Few>([&](int n) ADALORA_ALWAYS_INLINE {
     const int i = n / Few;
     const int v = n % Few;
     store_as<T, Lanes>(Y + i * ldy + v * Lanes, sums[i][v]);
@@ -149,7 +149,7 @@ void correlate_tile(const T* H, std::int64_t ldh, const S* X, std::int64_t ldx, 
       for (int v = 0; v < Few; ++v) sums[j][v] = multiply_add<T, Lanes>(h, x[v], sums[j][v]);
     }
   }
-  unrolled<Ranks * Few>([&](int n) [[gnu::always_inline]] {
+  unrolled<Ranks * Few>([&](int n) ADALORA_ALWAYS_INLINE {
     const int j = n / Few;
     const int v = n % Few;
     store(G + j * ldg + v * Lanes, sums[j][v]);

@@ -75,6 +75,8 @@ inline Vector<T, Lanes> multiply_add(Vector<T, Lanes> a, Vector<T, Lanes> b, Vec
   } else if constexpr (!kFloat && Lanes == 8) {
     return _mm512_fmadd_pd(a, b, c);
 #endif
+  } else {
+    static_assert(Lanes < 0, "no fused multiply-add for vectors of this size");
   }
 #else
   return a * b + c;
@@ -183,10 +185,13 @@ struct Constant {
   static constexpr int value = N;
 };
 
+/// Inlines a function or a lambda; clang ignores [[gnu::always_inline]] on a lambda.
+#define ADALORA_ALWAYS_INLINE __attribute__((always_inline))
+
 /// Calls body(0) ... body(Count - 1), always unrolled: an array of vectors that a loop indexes is
 /// kept in memory, not in registers.
 template <int Count, int First = 0, class Body>
-[[gnu::always_inline]] inline void unrolled(const Body& body) {
+ADALORA_ALWAYS_INLINE inline void unrolled(const Body& body) {
   if constexpr (First < Count) {
     body(First);
     unrolled<Count, First + 1>(body);

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pytest
 import torch
 from tolerances import assert_all_equal
 from torch import nn
@@ -12,9 +13,6 @@ from torch import nn
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, ImportanceStatistics, RankAllocator
 from adalora_core.ops import _backend
-
-if TYPE_CHECKING:
-    import pytest
 
 SPEC = AdapterSpec(init_r=6, target_r=2, tinit=2, tfinal=5, total_step=20, deltaT=2)
 WIDTHS = [(500, 700), (300, 400), (800, 200)]
@@ -113,6 +111,25 @@ def test_averages_follow_parameters_to_another_device() -> None:
     statistics.prepare([each.to("meta") for each in factors()])
     assert {each.device.type for each in statistics.smoothed} == {"meta"}
     assert [each.shape for each in statistics.smoothed] == [each.shape for each in factors()]
+
+
+@pytest.mark.parametrize("starts_mixed", [False, True])
+def test_averages_follow_the_matrices_that_move_and_no_others(starts_mixed: bool) -> None:
+    parameters = factors()
+    if starts_mixed:
+        parameters[6:] = factors(torch.bfloat16)[6:]
+        parameters[:3] = factors(torch.float64)[:3]
+    statistics = ImportanceStatistics(SPEC)
+    statistics.observe(with_gradients(parameters))
+    before = [each.clone() for each in statistics.smoothed]
+    moved = [*parameters[:3], *(nn.Parameter(each.detach().double()) for each in parameters[3:])]
+    statistics.observe(with_gradients(moved))
+    assert_all_equal(
+        statistics.smoothed,
+        [followed(old.to(new.dtype), new) for old, new in zip(before, moved, strict=True)],
+    )
+    statistics.prepare([*moved[:3], *(each.to("meta") for each in moved[3:])])
+    assert [each.device.type for each in statistics.smoothed] == ["cpu"] * 3 + ["meta"] * 6
 
 
 def test_parameters_of_two_dtypes_have_averages_of_their_own_dtypes() -> None:

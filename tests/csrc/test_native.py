@@ -60,3 +60,13 @@ def test_core_passes_its_tests_under_sanitizers(sanitizers: str, tmp_path: Path)
     run("cmake", "-S", str(HERE), "-B", str(tmp_path), *options)
     run("cmake", "--build", str(tmp_path), "--parallel", "2")
     run("ctest", "--test-dir", str(tmp_path), "--output-on-failure")
+
+
+@pytest.mark.nightly
+@needs_cmake
+@pytest.mark.skipif(
+    not (shutil.which("aarch64-linux-gnu-g++") and shutil.which("qemu-aarch64")),
+    reason="no g++ for aarch64, or no qemu; would have run the core's C++ tests on an aarch64",
+)
+def test_core_passes_its_tests_on_aarch64(tmp_path: Path) -> None:
+    run(HERE / "run_aarch64.sh", tmp_path)

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from backends import op_backend
 from op_devices import DEVICES, device, emulated_core
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["device", "emulated_core"]
+__all__ = ["device", "emulated_core", "op_backend"]
 
 OPS = {"test_importance", "test_orthogonality", "test_selection", "test_svd_linear"}
 # The emulated kernels see as many in tests/csrc/cuda.
 ON_REAL_DEVICES = {"test_many_matrices"}
-# CUDA kernels make no node with the layer.
-ON_CPU = {"test_adapted_linear"}
+# CUDA kernels make no node with the layer, and a thread has a default device of its own.
+ON_CPU = {"test_adapted_linear", "test_threads"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

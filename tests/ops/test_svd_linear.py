@@ -334,6 +334,7 @@ def test_torch_func_transforms_give_the_oracle() -> None:
 
 
 @pytest.mark.cpu_core
+@pytest.mark.usefixtures("op_backend")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # inductor's own
 def test_compiled_graph_equals_eager_forward_and_backward() -> None:

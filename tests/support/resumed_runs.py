@@ -47,7 +47,7 @@ class Chain(nn.Module):
         for name in self.names:
             layer = self.get_submodule(name)
             weight = getattr(layer, "base_layer", layer).weight
-            x = torch.tanh(layer(x.to(weight.dtype)))
+            x = torch.tanh(layer(x.to(weight.device, weight.dtype)))
         return Output(x, x.square().mean() + x.mean())
 
 

@@ -333,4 +333,4 @@ def _nonzero_gradients(allocator: RankAllocator) -> int | torch.Tensor:
     if gradients[0].device.type == "cpu":
         return int(any(bool(local_part(each).any()) for each in gradients))
     norms = torch._foreach_norm([local_part(each) for each in gradients])  # noqa: SLF001
-    return torch.stack([*norms]).count_nonzero()
+    return torch.stack([each.to(norms[0].device) for each in norms]).count_nonzero()
