@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import peft
@@ -14,6 +15,7 @@ from torch import nn
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core.integrations.peft import attach
+from adalora_core.integrations.trainer_loss import complete_loss
 from adalora_core.training.penalty_per_step import PenaltyPerStep
 
 __all__ = ["op_backend"]
@@ -144,3 +146,22 @@ def test_a_step_of_trainer_with_an_added_gradient_misses_no_penalty() -> None:
     assert steps.is_missing
     steps.record_added()
     assert not steps.is_missing
+
+
+def test_the_loss_that_trainer_completes_leaves_the_penalty_out() -> None:
+    model = make("adalora_core", TwoLayer()).train()
+
+    def compute_loss(model: Any, inputs: Any, **_: Any) -> torch.Tensor:
+        loss: torch.Tensor = nn.functional.cross_entropy(
+            model(inputs["x"]).logits, inputs["labels"]
+        )
+        return loss
+
+    trainer: Any = SimpleNamespace(compute_loss=compute_loss, loss_is_scaled_for_ga=True)
+    complete_loss(trainer)
+    batch = two_layer_batch(0)
+    task = compute_loss(model, batch)
+    completed = trainer.compute_loss(model, batch)
+    torch.testing.assert_close(completed, task + model.orthogonality_penalty())
+    model.leave_penalty_out_of_loss()
+    torch.testing.assert_close(trainer.compute_loss(model, batch), task)
