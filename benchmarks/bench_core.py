@@ -47,6 +47,7 @@ def measure(part: str) -> list[Result]:
     for case in importlib.import_module(f"bench_{part}").cases():
         results.append(run(case))
         print(f"| {' | '.join(results[-1].cells().values())} |", flush=True)
+        del case  # the tensors of a large model, before those of the next one are made
     return results
 
 

@@ -67,17 +67,28 @@ def contenders(sizes: MatrixSizes, *, compiled: bool = False) -> dict[str, Calla
     return found
 
 
+def against_copy(sizes: MatrixSizes, name: str, goal: float) -> Iterator[Case]:
+    """Yield the comparison with a copy of as many bytes."""
+    found = contenders(sizes)
+    yield Case(
+        "importance, copy bandwidth",
+        describe(sizes, name),
+        {each: found.pop(each) for each in ("ours", "copy")},
+        against="copy",
+        goal=goal,
+        rounds=30,
+    )
+
+
 def cases() -> Iterator[Case]:
     """Yield every comparison of this op."""
     part = "importance"
     yield Case(part, describe(MINILM, "MiniLM"), contenders(MINILM, compiled=True))
     yield Case(part, describe(MEDIUM, "medium"), contenders(MEDIUM), goal=12, rounds=30)
-    yield Case(
-        "importance, copy bandwidth", describe(MEDIUM, "medium"), contenders(MEDIUM),
-        against="copy", goal=0.8, rounds=30,
-    )  # fmt: skip
+    yield from against_copy(MEDIUM, "medium", 0.8)
     yield Case(part, describe(MANY_SMALL, "many small"), contenders(MANY_SMALL), goal=60)
-    yield Case(part, describe(LLAMA, "LLaMA"), contenders(LLAMA), rounds=5)
+    yield Case(part, describe(LLAMA, "LLaMA-7B"), contenders(LLAMA), rounds=10)
+    yield from against_copy(LLAMA, "LLaMA-7B", 1.0)
     for count in COUNTS:
         sizes = [(768, 768)] * count
         yield Case("importance by count", f"{count} matrices", contenders(sizes))

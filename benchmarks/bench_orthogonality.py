@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from measure import Case
-from shapes import COUNTS, MANY_SMALL, MEDIUM, MINILM, MatrixSizes, describe, random_factors
+from shapes import COUNTS, LLAMA, MANY_SMALL, MEDIUM, MINILM, MatrixSizes, describe, random_factors
 
-from adalora_core import ops, reference
-from adalora_core.ops import _portable
+from adalora_core import _cpu, ops, reference
+from adalora_core.ops import _portable, orthogonality
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -46,12 +46,70 @@ def contenders(sizes: MatrixSizes, *, compiled: bool = False) -> dict[str, Calla
     return found
 
 
+def without_memory(step: Callable[[], object]) -> Callable[[], object]:
+    """Return `step` with new memory for the gradients in each call, as without the kept one."""
+
+    def call() -> None:
+        orthogonality._memories.clear()
+        step()
+
+    return call
+
+
+def beside_kernels(sizes: MatrixSizes) -> dict[str, Callable[[], object]]:
+    """Return the penalty with its gradient in each form, and the kernels of the CPU alone."""
+    factors = [each.requires_grad_() for each in random_factors(sizes)]
+    As, Bs = factors[0::3], factors[2::3]
+    every = (*As, *Bs)
+    order = orthogonality._Order(As, Bs)
+    _, grams, norms = orthogonality._empty_outputs(As[0], order.gram_size, len(As))
+    block = torch.zeros(order.entries)
+
+    def kernels() -> None:
+        ordered = order.sort(As, Bs)
+        _cpu.orthogonality_penalty(*ordered, grams, norms)
+        _cpu.orthogonality_gradient(*ordered, grams, norms, 1.0, block)
+
+    def added() -> None:
+        for each, gradient in zip(every, gradients, strict=True):
+            each.grad = gradient
+        ops.add_orthogonality_gradient_(As, Bs)
+
+    def ours() -> None:
+        for each in every:
+            each.grad = None
+        ops.orthogonality_penalty(As, Bs).backward()
+
+    gradients = order.gradients(torch.zeros(order.entries))
+    return {
+        "ours": ours,
+        "ours with new memory": without_memory(ours),
+        "added": added,
+        "kernels": kernels,
+    }
+
+
 def cases() -> Iterator[Case]:
     """Yield every comparison of this op."""
     part = "orthogonality"
     yield Case(part, describe(MINILM, "MiniLM"), contenders(MINILM))
     yield Case(part, describe(MEDIUM, "medium"), contenders(MEDIUM), goal=10, rounds=30)
     yield Case(part, describe(MANY_SMALL, "many small"), contenders(MANY_SMALL), goal=10, rounds=30)
+    yield Case(part, describe(LLAMA, "LLaMA-7B"), contenders(LLAMA), rounds=10)
+    for sizes, name, goal in (
+        (LLAMA, "LLaMA-7B", 1.5),
+        (MEDIUM, "medium", None),
+        (MANY_SMALL, "many small", None),
+    ):
+        yield Case(
+            "orthogonality, kernels",
+            describe(sizes, name),
+            beside_kernels(sizes),
+            against="kernels",
+            goal=goal,
+            at_most=True,
+            rounds=30,
+        )
     for count in COUNTS:
         sizes = [(768, 768)] * count
         yield Case(

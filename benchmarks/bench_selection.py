@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from measure import Case
 from peft_allocator import PeftAllocator
-from shapes import MANY_SMALL, MEDIUM, MINILM, MatrixSizes, describe, random_factors
+from shapes import LLAMA, MANY_SMALL, MEDIUM, MINILM, MatrixSizes, describe, random_factors
 
 from adalora_core import ops
 
@@ -43,11 +43,11 @@ def contenders(sizes: MatrixSizes) -> dict[str, Callable[[], object]]:
 def cases() -> Iterator[Case]:
     """Yield every comparison of this op."""
     minus = {"ours": ("our step", "our update"), "peft": ("peft step", "peft update")}
-    for sizes, name, goal in (
-        (MINILM, "MiniLM", None),
-        (MEDIUM, "medium", 30),
-        (MANY_SMALL, "many small", 30),
+    for sizes, name, goal, rounds in (
+        (MINILM, "MiniLM", None, 30),
+        (MEDIUM, "medium", 30, 30),
+        (MANY_SMALL, "many small", 30, 30),
+        (LLAMA, "LLaMA-7B", None, 10),
     ):
-        yield Case(
-            "selection", describe(sizes, name), contenders(sizes), goal=goal, minus=minus, rounds=30
-        )
+        label = describe(sizes, name)
+        yield Case("selection", label, contenders(sizes), goal=goal, minus=minus, rounds=rounds)

@@ -50,7 +50,7 @@ def main() -> None:
     )
     model = get_peft_model(network(), config)
     model.print_trainable_parameters()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0, fused=True)
     for step in range(STEPS):
         for _ in range(MICRO_BATCHES):
             x = torch.randn(64, 16)

@@ -85,7 +85,7 @@ def train(
     """Train as the demo does; each process takes its part of each global batch."""
     # After wrapping: FSDP2 puts other parameters in the place of those it divides.
     trained = [each for each in wrapped.parameters() if each.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0, fused=True)
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.learning_rate_factor)
     order = torch.Generator().manual_seed(settings.seed)
     wrapped.train()

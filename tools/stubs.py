@@ -18,7 +18,13 @@ MODULES = {
 }
 DEFINITION = re.compile(r'(?:define<&(?:\w+::)*(\w+)>\(\s*module,|module\.def\()\s*"(\w+)"')
 HANDLES = re.compile(r"^([\w:]+) (\w+)\((py::handle [^)]*)\)", re.MULTILINE)
-RESULTS = {"void": "None", "bool": "bool", "double": "float", "std::int64_t": "int"}
+RESULTS = {
+    "void": "None",
+    "bool": "bool",
+    "double": "float",
+    "std::int64_t": "int",
+    "py::object": "Tensor",
+}
 LINE_LENGTH = 100
 
 

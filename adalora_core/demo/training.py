@@ -102,7 +102,9 @@ def optimizer_and_rates(
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
     """Return AdamW over the trained parameters, and the schedule of the learning rate."""
     parameters = [p for p in (*model.parameters(), *head.parameters()) if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=settings.learning_rate, weight_decay=0.0, fused=True
+    )
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.learning_rate_factor)
     return optimizer, rates
 

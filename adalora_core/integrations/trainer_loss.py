@@ -43,10 +43,10 @@ class _CompleteLoss:
         num_items_in_batch: Any = None,
     ) -> Any:
         options = {"return_outputs": return_outputs, "num_items_in_batch": num_items_in_batch}
-        if not model.training:
-            return self._compute_loss(model, inputs, **options)
         tuner = tuner_of(model, "AdaLoraCallback")
         per_step = tuner.penalty_per_step
+        if not model.training or per_step.is_left_out:
+            return self._compute_loss(model, inputs, **options)
         is_first, per_step.latest = per_step.is_first, None
         result = self._compute_loss(model, inputs, **options)
         loss = result[0] if return_outputs else result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from adalora_core.ops._averages import averages_of
+from adalora_core.ops._orthogonality_gradient import add_orthogonality_gradient_
 from adalora_core.ops.adapted_linear import adapted_linear
 from adalora_core.ops.importance import update_importance
 from adalora_core.ops.orthogonality import orthogonality_penalty
@@ -11,6 +12,7 @@ from adalora_core.ops.svd_linear import svd_linear
 
 __all__ = [
     "adapted_linear",
+    "add_orthogonality_gradient_",
     "apply_mask",
     "averages_of",
     "orthogonality_penalty",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from adalora_core.ops import _backend
 from adalora_core.ops._portable.orthogonality import gradients_with_graph
@@ -39,22 +40,41 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
         >>> orthogonality_penalty([torch.eye(2)], [2 * torch.eye(2)])
         tensor(2.1213)
     """
+    factors = checked_factors("orthogonality_penalty", lora_As, lora_Bs)
+    if torch.compiler.is_compiling():
+        if _backend.compiles_for_core(factors) and are_of_one_kind(factors):
+            penalty: Tensor = torch.ops.adalora_core.orthogonality_penalty(lora_As, lora_Bs)[0]
+            return penalty
+    elif _backend.serves(factors[0]):
+        try:
+            result: Tensor = CompiledPenalty.apply(*factors)  # type: ignore[no-untyped-call] # torch types it loosely
+        except (TypeError, ValueError):
+            # The core reads every factor anyway: asking each here would cost as much as small ones.
+            if are_of_one_kind(factors):
+                raise
+        else:
+            return result
+    backend = _backend.in_torch("orthogonality_penalty")
+    total: Tensor = backend.orthogonality_penalty(lora_As, lora_Bs)
+    return total
+
+
+def checked_factors(
+    op: str, lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """Return all factors; there is at least one, and as many A as B."""
     factors = (*lora_As, *lora_Bs)
     if len(lora_As) != len(lora_Bs) or not factors:
         raise ValueError(
-            "orthogonality_penalty: lora_Bs must be as many as lora_As, and at least one; got "
+            f"{op}: lora_Bs must be as many as lora_As, and at least one; got "
             f"{len(lora_Bs)} for {len(lora_As)}"
         )
-    is_of_one_kind = len({(each.dtype, each.device) for each in factors}) == 1
-    if is_of_one_kind and _backend.compiles_for_core(factors):
-        penalty: Tensor = torch.ops.adalora_core.orthogonality_penalty(lora_As, lora_Bs)[0]
-        return penalty
-    if not (is_of_one_kind and _backend.serves(factors[0])):
-        backend = _backend.in_torch("orthogonality_penalty")
-        total: Tensor = backend.orthogonality_penalty(lora_As, lora_Bs)
-        return total
-    result: Tensor = _OrthogonalityPenalty.apply(*factors)  # type: ignore[no-untyped-call] # torch types it loosely
-    return result
+    return factors
+
+
+def are_of_one_kind(tensors: Sequence[Tensor]) -> bool:
+    """Return whether all are of one dtype and on one device."""
+    return len({(each.dtype, each.device) for each in tensors}) == 1
 
 
 class _Order:
@@ -151,9 +171,30 @@ def _dense(factors: Sequence[Tensor]) -> list[Tensor]:
     return [each.contiguous() for each in factors]
 
 
-class _OrthogonalityPenalty(torch.autograd.Function):
+_memories = WeakTensorKeyDictionary()
+"""The memory of all gradients, by the first factor, with which it is freed."""
+
+
+def _block(first: Tensor, entries: int) -> Tensor:
+    """Return a flat tensor for the gradients of `first` and the other factors, not set.
+
+    On the CPU, the pages of a new block cost several times what the gradients themselves cost. So
+    its memory is used again, once nobody holds a tensor on it.
+    """
+    if _backend.core_of(first) is not _backend.core or not entries:
+        return first.new_empty(entries)
+    memory = _memories.get(first)
+    if memory is None:
+        memory = _memories[first] = _backend.core.orthogonality_memory()
+    return _backend.core.orthogonality_block(memory, first, entries)
+
+
+class CompiledPenalty(torch.autograd.Function):
+    """The penalty of factors of one kind, computed by the compiled core."""
+
     @staticmethod
     def forward(ctx: Any, *factors: Tensor) -> Tensor:
+        """Return the penalty."""
         matrices = len(factors) // 2
         order = _Order(factors[:matrices], factors[matrices:])
         As, Bs = order.sort(factors[:matrices], factors[matrices:])
@@ -165,12 +206,13 @@ class _OrthogonalityPenalty(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of all factors."""
         *factors, grams, norms = ctx.saved_tensors
         matrices = len(factors) // 2
         As, Bs = factors[:matrices], factors[matrices:]
         if torch.is_grad_enabled():  # create_graph=True
             return gradients_with_graph(factors, ctx.needs_input_grad, grad)
-        block = factors[0].new_empty(ctx.order.entries)
+        block = _block(factors[0], ctx.order.entries)
         As, Bs = ctx.order.sort(As, Bs)
         _write_gradients(As, Bs, grams, norms, grad, block)
         return tuple(ctx.order.gradients(block))

@@ -11,10 +11,14 @@ from adalora_core.sharding.layout import (
     piece_of,
     whole,
 )
-from adalora_core.sharding.orthogonality import orthogonality_penalty
+from adalora_core.sharding.orthogonality import (
+    add_orthogonality_gradient_,
+    orthogonality_penalty,
+)
 
 __all__ = [
     "Piece",
+    "add_orthogonality_gradient_",
     "are_sharded",
     "divided_like",
     "is_sharded",

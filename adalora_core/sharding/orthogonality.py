@@ -64,6 +64,50 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
     return penalty
 
 
+def add_orthogonality_gradient_(
+    lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor], weight: float = 1.0
+) -> Tensor:
+    """Call `adalora_core.ops.add_orthogonality_gradient_` for factors that may be divided.
+
+    The processes make one exchange; each adds the gradient of its parts. Call it on all of them,
+    after the backward pass has reduced the gradients, with the same weight.
+
+    Args:
+        lora_As: A `[r, in]` of each matrix, all sharded or none.
+        lora_Bs: B `[out, r]` of each matrix, all sharded or none.
+        weight: what the penalty would be multiplied by in the loss.
+
+    Returns:
+        The penalty without the weight and without a graph.
+
+    Raises:
+        ParallelismError: factors are divided in another way than `fully_shard` divides, or some
+            are whole; nothing was changed.
+
+    Example:
+        >>> A, B = (torch.nn.Parameter(2 * torch.eye(2)) for _ in range(2))
+        >>> add_orthogonality_gradient_([A], [B])
+        tensor(4.2426)
+    """
+    if not are_sharded(lora_As):
+        return ops.add_orthogonality_gradient_(lora_As, lora_Bs, weight)
+    factors = (*lora_As, *lora_Bs)
+    whole = sum(not is_sharded(each) for each in factors)
+    if whole:
+        raise ParallelismError(
+            f"add_orthogonality_gradient_: {whole} of {len(factors)} factors are whole and the "
+            "rest are sharded; call it after the backward pass, which frees whole factors"
+        )
+    with torch.enable_grad():
+        penalty = orthogonality_penalty(lora_As, lora_Bs)
+        learning = [each for each in factors if each.requires_grad]
+        found = torch.autograd.grad(penalty * weight, learning)
+    with torch.no_grad():
+        for factor, gradient in zip(learning, found, strict=True):
+            factor.grad = gradient if factor.grad is None else factor.grad.add_(gradient)
+    return penalty.detach()
+
+
 @dataclass(frozen=True, slots=True)
 class _Part:
     """One factor `[triplets, n]` and the part that this process holds."""

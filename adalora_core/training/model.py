@@ -177,6 +177,42 @@ class AdaLoraModel(SeenAsPeft, ModelNames, AdapterFiles):
         """
         return self.base_model.orthogonality_penalty()
 
+    def add_orthogonality_gradient_(self, scale: float = 1.0) -> torch.Tensor:
+        """Add the gradient of `scale * orthogonality_penalty()` to the factors' `.grad`, in place.
+
+        `A.grad += scale · w / n · 2 (A Aᵀ - I) A / ‖A Aᵀ - I‖_F` for the n factors of an adapter of
+        `orth_reg_weight` w, and the same for Bᵀ (paper equation 4, un-squared and averaged). It
+        takes the place of the penalty in the loss: once per optimizer step, after the last backward
+        pass and before gradients are clipped, on every process. Autograd's node for each factor,
+        half of the penalty's time in a model of many small matrices, is saved.
+
+        Args:
+            scale: the scale of the loss, where gradients are scaled and not yet unscaled.
+
+        Returns:
+            `orthogonality_penalty()` without a graph.
+
+        Raises:
+            ValueError: a backward pass has added the gradient already; see
+                `leave_penalty_out_of_loss`.
+            ParallelismError: some factors are divided over processes and others are not.
+
+        Example:
+            >>> import torch
+            >>> from adalora_core import AdaLoraConfig, get_peft_model
+            >>> config = AdaLoraConfig(init_r=4, target_r=2, total_step=9, target_modules=["0"])
+            >>> model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config)
+            >>> model(torch.ones(1, 4)).sum().backward()
+            >>> model.add_orthogonality_gradient_().requires_grad
+            False
+        """
+        reshard(self)
+        return self.base_model.add_orthogonality_gradient_(scale)
+
+    def leave_penalty_out_of_loss(self) -> None:
+        """Add no penalty to `outputs.loss` from now on, for `add_orthogonality_gradient_`."""
+        self.base_model.leave_penalty_out_of_loss()
+
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
         """Return how many parameters are trained, and how many there are."""
         sizes = [(each.numel(), each.requires_grad) for each in self.parameters()]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adalora_core.sharding import orthogonality_penalty
+from adalora_core.sharding import add_orthogonality_gradient_, orthogonality_penalty
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +29,8 @@ class PenaltyPerStep:
     Attributes:
         forwards: training forwards so far, without those of compiled models.
         was_in_a_loss: whether a backward pass has reached a penalty so far.
+        was_added: whether its gradient was added after a backward pass so far.
+        is_left_out: whether forwards leave the penalty out of the losses.
         latest: the penalty that was computed last, until a backward pass reaches it; None without
             calls of `begin_step`.
     """
@@ -36,6 +38,8 @@ class PenaltyPerStep:
     def __init__(self) -> None:
         self.forwards = 0
         self.was_in_a_loss = False
+        self.was_added = False
+        self.is_left_out = False
         self.latest: torch.Tensor | None = None
         self._trained = False
         self._is_first: bool | None = None
@@ -96,6 +100,15 @@ class PenaltyPerStep:
             self.latest = penalty
         penalty.register_hook(self._mark_trained)
 
+    def leave_out(self) -> None:
+        """Leave the penalty out of the losses of all forwards from now on."""
+        self.is_left_out = True
+        self.was_in_a_loss = False
+
+    def record_added(self) -> None:
+        """Note that the gradient of the penalty was added after a backward pass."""
+        self._trained = self.was_added = True
+
     def _mark_trained(self, _: torch.Tensor) -> None:
         self._trained = self.was_in_a_loss = True
         self.latest = None
@@ -116,6 +129,26 @@ def weighted_penalty(tuner: Any) -> torch.Tensor:
     penalty: torch.Tensor = sum(terms[1:], terms[0])
     tuner.penalty_per_step.record(penalty)
     return penalty
+
+
+def add_weighted_gradient(tuner: Any, scale: float) -> torch.Tensor:
+    """Add the gradient of `scale * weighted_penalty(tuner)` to `.grad`, and return the penalties.
+
+    Raises:
+        ValueError: a backward pass has added it already.
+    """
+    if tuner.penalty_per_step.was_in_a_loss:
+        raise ValueError(
+            "add_orthogonality_gradient_: the penalty must be in no loss, or it counts twice, got "
+            "a backward pass that reached it; a model adds it to outputs.loss: call "
+            "leave_penalty_out_of_loss() before training, and add no orthogonality_penalty()"
+        )
+    tuner.penalty_per_step.record_added()
+    terms = []
+    for adapter in _with_penalty(tuner):
+        weight = adapter.spec.orth_reg_weight
+        terms.append(add_orthogonality_gradient_(*adapter.factors(), weight * scale) * weight)
+    return sum(terms[1:], terms[0]) if terms else torch.zeros(())
 
 
 def _with_penalty(tuner: Any) -> list[Adapter]:
@@ -142,7 +175,8 @@ def add_penalty(
     if not torch.compiler.is_compiling():
         tuner.penalty_per_step.forwards += 1
     loss = getattr(outputs, "loss", None)
-    if not isinstance(loss, torch.Tensor) or (unless and unless(tuner)):
+    is_left_out = tuner.penalty_per_step.is_left_out or (unless and unless(tuner))
+    if not isinstance(loss, torch.Tensor) or is_left_out:
         return outputs
     weight = tuner.penalty_per_step.weight_for_forward(
         normalised_over_step=arguments.get("num_items_in_batch") is not None
@@ -156,9 +190,9 @@ def add_penalty(
 def allocate_all(tuner: Any, adapters: Sequence[Adapter], step: int) -> list[AllocationReport]:
     """Call the allocators of `adapters` of `tuner` after the 0-based optimizer step `step`."""
     seen = tuner.penalty_per_step
+    has_penalty = seen.was_in_a_loss or seen.was_added
     return [
-        each.allocate(step, forwards=seen.forwards, has_penalty=seen.was_in_a_loss)
-        for each in adapters
+        each.allocate(step, forwards=seen.forwards, has_penalty=has_penalty) for each in adapters
     ]
 
 

@@ -18,6 +18,7 @@ from adalora_core.training.parallelism import DivisionCheck, refuse_divided_base
 from adalora_core.training.penalty_per_step import (
     PenaltyPerStep,
     add_penalty,
+    add_weighted_gradient,
     allocate_all,
     weighted_penalty,
 )
@@ -292,6 +293,14 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
     def orthogonality_penalty(self) -> torch.Tensor:
         """Return the weighted penalties of the trained adapters; see `AdaLoraModel`."""
         return weighted_penalty(self)
+
+    def add_orthogonality_gradient_(self, scale: float = 1.0) -> torch.Tensor:
+        """Add the gradient of the weighted penalties to `.grad`; see `AdaLoraModel`."""
+        return add_weighted_gradient(self, scale)
+
+    def leave_penalty_out_of_loss(self) -> None:
+        """Add no penalty to `outputs.loss` from now on."""
+        self.penalty_per_step.leave_out()
 
     def update_and_allocate(self, global_step: int) -> list[AllocationReport]:
         """Call the allocators of trained adapters after the 0-based step `global_step`."""

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench_orthogonality import peft_penalty
 from peft_allocator import PeftAllocator
-from shapes import MANY_SMALL, MEDIUM, MatrixSizes, describe, random_factors
+from shapes import LLAMA, MANY_SMALL, MEDIUM, MatrixSizes, describe, random_factors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,9 +88,16 @@ def parts_of_orthogonality(sizes: MatrixSizes) -> Parts:
     Bs = [B.requires_grad_() for B in factors[2::3]]
     order = orthogonality._Order(As, Bs)
     _, grams, norms = orthogonality._empty_outputs(As[0], order.gram_size, len(As))
-    block = torch.empty(order.entries)
+    block = torch.zeros(order.entries)
     pieces = order.gradients(block)
     every = (*As, *Bs)
+    gradients = order.gradients(torch.zeros(order.entries))
+
+    def added() -> None:
+        for each, gradient in zip(every, gradients, strict=True):
+            each.grad = gradient
+        ops.add_orthogonality_gradient_(As, Bs)
+
     return {
         "PEFT's penalty with its gradient": lambda: torch.autograd.grad(
             peft_penalty(As, Bs), every
@@ -102,7 +109,7 @@ def parts_of_orthogonality(sizes: MatrixSizes) -> Parts:
         "orthogonality: order of the factors": lambda: orthogonality._Order(As, Bs),
         "orthogonality: kernel forward": lambda: _cpu.orthogonality_penalty(As, Bs, grams, norms),
         "orthogonality: tensors of the gradients": lambda: order.gradients(
-            torch.empty(order.entries)
+            orthogonality._block(As[0], order.entries)
         ),
         "orthogonality: kernel backward": lambda: _cpu.orthogonality_gradient(
             As, Bs, grams, norms, 1.0, block
@@ -110,6 +117,7 @@ def parts_of_orthogonality(sizes: MatrixSizes) -> Parts:
         "orthogonality with its gradient": lambda: torch.autograd.grad(
             ops.orthogonality_penalty(As, Bs), every
         ),
+        "orthogonality: its gradient added without autograd": added,
     }
 
 
@@ -126,13 +134,16 @@ def measure(function: Callable[[], object], before: Callable[[], object]) -> flo
 
 def main() -> None:
     """Print one table for each set of matrices."""
-    for sizes, name in ((MEDIUM, "medium"), (MANY_SMALL, "many small")):
+    print(f"threads: {torch.get_num_threads()}")
+    for sizes, name in ((MEDIUM, "medium"), (MANY_SMALL, "many small"), (LLAMA, "LLaMA-7B")):
         print(f"\n| {describe(sizes, name)} | after PEFT's | warm |\n|---|---:|---:|")
-        for parts in (parts_of_allocation(sizes), parts_of_orthogonality(sizes)):
+        for make in (parts_of_allocation, parts_of_orthogonality):
+            parts = make(sizes)
             before = next(iter(parts.values()))
             for part, function in parts.items():
                 cold, warm = measure(function, before), measure(function, function)
                 print(f"| {part} | {cold:.0f} | {warm:.0f} |", flush=True)
+            del parts, before, function  # a large model's tensors, before the next ones are made
 
 
 if __name__ == "__main__":

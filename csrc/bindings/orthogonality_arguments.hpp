@@ -93,13 +93,17 @@ inline Overlap forward_memory(const Factors& factors, const Residuals& residuals
 /// all factors in order.
 class Gradients {
  public:
-  Gradients(py::handle object, const Factors& factors, const Residuals& residuals) {
+  Gradients(py::handle object, const Factors& factors) {
     if (is_sequence(object)) {
       read_list(object, factors);
     } else {
       read_block(object, factors);
     }
     factors.add_to(overlap_);
+  }
+
+  Gradients(py::handle object, const Factors& factors, const Residuals& residuals)
+      : Gradients(object, factors) {
     overlap_.read(residuals.grams, {kOrthogonality, "grams"});
     overlap_.read(residuals.norms, {kOrthogonality, "norms"});
   }

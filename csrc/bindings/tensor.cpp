@@ -16,6 +16,7 @@ struct Torch {
   PyObject* count_modes = nullptr;
   PyObject* disable_functions = nullptr;
   int (*read)(void* object, dlpack::Tensor* out) = nullptr;
+  int (*make)(dlpack::ManagedTensor* managed, void** out) = nullptr;
   int (*current_stream)(std::int32_t device_type, std::int32_t device, void** out) = nullptr;
 };
 
@@ -154,10 +155,12 @@ void connect() {
     header = header->previous;
   }
   const auto* api = reinterpret_cast<const dlpack::ExchangeApi*>(header);
-  if (api == nullptr || api->dltensor_from_py_object_no_sync == nullptr) {
+  if (api == nullptr || api->dltensor_from_py_object_no_sync == nullptr ||
+      api->managed_tensor_to_py_object_no_sync == nullptr) {
     throw py::import_error("this torch offers no DLPack 1.x exchange API; adalora-core needs one");
   }
   torch.read = api->dltensor_from_py_object_no_sync;
+  torch.make = api->managed_tensor_to_py_object_no_sync;
   torch.current_stream = api->current_work_stream;
   torch.grad = PyUnicode_InternFromString("grad");
   const py::object internals = module.attr("_C");
@@ -177,6 +180,17 @@ void* current_stream(const dlpack::Device& device) {
     throw std::runtime_error("torch has no current stream for device " + std::to_string(device.id));
   }
   return stream;
+}
+
+dlpack::DataType dlpack_type(DType dtype) {
+  const auto code = dtype == DType::kBFloat16 ? dlpack::kBfloat : dlpack::kFloat;
+  return {code, static_cast<std::uint8_t>(8 * item_size(dtype)), 1};
+}
+
+py::object tensor_of(dlpack::ManagedTensor* managed) {
+  void* made = nullptr;
+  if (torch.make(managed, &made) != 0) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(static_cast<PyObject*>(made));
 }
 
 NoTorchFunctions::NoTorchFunctions() {

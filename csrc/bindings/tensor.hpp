@@ -37,6 +37,11 @@ void require_device(const dlpack::Device& device, const Argument& argument);
 /// The stream that torch currently uses on `device`; null is the default stream.
 void* current_stream(const dlpack::Device& device);
 
+dlpack::DataType dlpack_type(DType dtype);
+
+/// Makes a torch.Tensor, which calls the deleter of `managed` when its memory is free.
+py::object tensor_of(dlpack::ManagedTensor* managed);
+
 /// Keeps torch from calling Python code while it exists. A TorchFunctionMode sees every query of a
 /// tensor, and could free memory that was checked and is not used yet.
 class NoTorchFunctions {

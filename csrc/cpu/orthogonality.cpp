@@ -71,8 +71,9 @@ class Penalty {
     return total / static_cast<double>(factors_.size());
   }
 
+  /// Writes the gradients, or adds them where `adds`.
   void backward(const T* grams, const double* norms, double grad,
-                std::span<const MatrixView> gradients) const {
+                std::span<const MatrixView> gradients, bool adds) const {
     Scratch<T> scaled(gram_size_);
     for (std::size_t f = 0; f < factors_.size(); ++f) {
       const auto count = static_cast<std::int64_t>(factors_.size());
@@ -84,8 +85,16 @@ class Penalty {
     }
     for_each_piece([&](const Piece& piece, T* block) {
       write_gradient(piece, scaled.data() + gram_begin_[piece.factor], gradients[piece.factor],
-                     block);
+                     adds, block);
     });
+  }
+
+  double add_gradient(double weight, std::span<const MatrixView> gradients) const {
+    Scratch<T> grams(gram_size_);
+    std::vector<double> norms(factors_.size());
+    const double penalty = forward(grams.data(), norms.data());
+    backward(grams.data(), norms.data(), weight, gradients, true);
+    return penalty;
   }
 
  private:
@@ -140,7 +149,7 @@ class Penalty {
     }
   }
 
-  void write_gradient(const Piece& piece, const T* scaled, const MatrixView& gradient,
+  void write_gradient(const Piece& piece, const T* scaled, const MatrixView& gradient, bool adds,
                       T* block) const {
     const Factor& factor = factors_[piece.factor];
     const std::int64_t rank = factor.rank();
@@ -156,11 +165,15 @@ class Penalty {
       const Rows<T> rows = read_block(product_, factor.matrix, row, n, col, k, block);
       T* target = in_place ? reinterpret_cast<T*>(gradient.at(row, col)) : out;
       const std::int64_t stride = in_place ? gradient.row_stride : k;
+      for (std::int64_t i = 0; adds && !in_place && i < n; ++i) {
+        load_row(product_, gradient, row + i, col, k, out + i * k);
+      }
+      const T* const base = adds ? target : nullptr;
       if (by_rows) {
-        product_.expand(scaled, rank, rows.data, rows.stride, nullptr, 0, target, stride, n, k,
+        product_.expand(scaled, rank, rows.data, rows.stride, base, stride, target, stride, n, k,
                         rank);
       } else {
-        product_.expand(rows.data, rows.stride, scaled, rank, nullptr, 0, target, stride, n, k,
+        product_.expand(rows.data, rows.stride, scaled, rank, base, stride, target, stride, n, k,
                         rank);
       }
       for (std::int64_t i = 0; !in_place && i < n; ++i) {
@@ -214,10 +227,18 @@ double orthogonality_penalty(std::span<const Factor> factors, void* grams, doubl
 void orthogonality_gradient(std::span<const Factor> factors, const void* grams, const double* norms,
                             double grad, std::span<const MatrixView> gradients) {
   if (in_double(factors)) {
-    Penalty<double>(factors).backward(static_cast<const double*>(grams), norms, grad, gradients);
+    Penalty<double>(factors).backward(static_cast<const double*>(grams), norms, grad, gradients,
+                                      false);
   } else {
-    Penalty<float>(factors).backward(static_cast<const float*>(grams), norms, grad, gradients);
+    Penalty<float>(factors).backward(static_cast<const float*>(grams), norms, grad, gradients,
+                                     false);
   }
+}
+
+double add_orthogonality_gradient(std::span<const Factor> factors, double weight,
+                                  std::span<const MatrixView> gradients) {
+  return in_double(factors) ? Penalty<double>(factors).add_gradient(weight, gradients)
+                            : Penalty<float>(factors).add_gradient(weight, gradients);
 }
 
 }  // namespace adalora

@@ -44,15 +44,21 @@ void check(DType dtype, std::int64_t gap, std::int64_t rank, std::int64_t length
   CHECK(norm == penalty);
   const MatrixView gradients[] = {gradient.view()};
   adalora::orthogonality_gradient(factors, grams.view().data, &norm, 3.0, gradients);
-  const Sides found(factor, gradient);
-  for (std::int64_t i = 0; i < rank; ++i) {
-    for (std::int64_t k = 0; k < length; ++k) {
-      double expected = 0.0;
-      for (std::int64_t j = 0; j < rank; ++j) expected += residual[i * rank + j] * sides.at(j, k);
-      expected *= 6.0 / std::sqrt(squares);
-      CHECK(std::fabs(found.at(i, k) - expected) <= tolerance(dtype) * (1.0 + std::fabs(expected)));
+  const auto check_gradient = [&](double weight) {
+    const Sides found(factor, gradient);
+    for (std::int64_t i = 0; i < rank; ++i) {
+      for (std::int64_t k = 0; k < length; ++k) {
+        double expected = 0.0;
+        for (std::int64_t j = 0; j < rank; ++j) expected += residual[i * rank + j] * sides.at(j, k);
+        expected *= 2.0 * weight / std::sqrt(squares);
+        CHECK(std::fabs(found.at(i, k) - expected) <=
+              tolerance(dtype) * (1.0 + std::fabs(expected)));
+      }
     }
-  }
+  };
+  check_gradient(3.0);
+  CHECK(adalora::add_orthogonality_gradient(factors, 2.0, gradients) == penalty);
+  check_gradient(5.0);
 }
 
 }  // namespace

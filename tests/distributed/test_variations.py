@@ -28,14 +28,15 @@ def test_micro_batches_are_the_batch(kind: str, tmp_path: Path) -> None:
         assert_same(found, expected)
 
 
+@pytest.mark.parametrize("adds", [False, True])
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
 def test_a_loss_outside_of_the_model_and_clipped_gradients_change_nothing(
-    kind: str, tmp_path: Path
+    kind: str, adds: bool, tmp_path: Path
 ) -> None:
     expected = run_with_a_loss_of_its_own(0, "single")
     # Norms of gradients here; every step is clipped.
     assert min(expected.losses) > 0.01
-    for found in run_processes(2, run_with_a_loss_of_its_own, tmp_path, kind):
+    for found in run_processes(2, run_with_a_loss_of_its_own, tmp_path, kind, adds):
         assert_same(found, expected)
         torch.testing.assert_close(found.losses, expected.losses, atol=1e-9, rtol=0)
 

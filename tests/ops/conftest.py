@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["device", "emulated_core", "op_backend"]
 
-OPS = {"test_importance", "test_orthogonality", "test_selection", "test_svd_linear"}
+OPS = {
+    "test_importance",
+    "test_orthogonality",
+    "test_orthogonality_gradient",
+    "test_selection",
+    "test_svd_linear",
+}
 # The emulated kernels see as many in tests/csrc/cuda.
 ON_REAL_DEVICES = {"test_many_matrices"}
 # CUDA kernels make no node with the layer, and a thread has a default device of its own.

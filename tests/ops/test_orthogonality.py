@@ -6,25 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from penalty_factors import MODELS, make
 from tolerances import DTYPES, assert_all_close
 
 from adalora_core import ops, reference
-
-# [(in, r, out) of each matrix]
-MODELS = [
-    [(7, 3, 11)],
-    [(33, 12, 47), (5, 1, 9), (8, 0, 6)],
-    [(8, 0, 6)],
-    [(0, 3, 0)],
-    [(4500, 12, 3000), (17, 20, 130)],
-]
-
-
-def make(model: list[tuple[int, int, int]], dtype: torch.dtype) -> list[list[torch.Tensor]]:
-    return [
-        [(torch.randn(rank, n_in) * 0.3).to(dtype) for n_in, rank, _ in model],
-        [(torch.randn(n_out, rank) * 0.3).to(dtype) for _, rank, n_out in model],
-    ]
 
 
 def run(op: Any, As: list[torch.Tensor], Bs: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from adalora_core import _cpu
+
 N, N_IN, R, N_OUT = 5, 7, 3, 4
 
 
@@ -56,6 +58,9 @@ def of_the_cpu() -> dict[str, list[Any]]:
         "apply_mask": [mask, [E.clone()]],
         "orthogonality_penalty": [[A], [B], grams, norms],
         "orthogonality_gradient": [[A], [B], grams, norms, 1.0, [like[1], like[3]]],
+        "add_orthogonality_gradient": [[A], [B], 0.5, [like[1], like[3]]],
+        "orthogonality_memory": [],
+        "orthogonality_block": [_cpu.orthogonality_memory(), A, 7],
         "orthogonality_gradient flat": [
             [A],
             [B],

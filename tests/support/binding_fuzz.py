@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 OPS = (
-    "svd_linear|update_importance|select_triplets|apply_mask|orthogonality"
+    "svd_linear|update_importance|select_triplets|apply_mask|orthogonality|add_orthogonality"
     "|connect|isa_name|thread_count|score_room|gram_room|fold_factors|unfold_gradients|drop"
 )
 NAMED = re.compile(rf"^({OPS})\w*: \w[\w ]*(\[\d+\])? must be .+, got .+", re.DOTALL)

@@ -147,14 +147,19 @@ def run_accumulating(_rank: int, kind: str, parts: int) -> Trace:
     return train(wrapped, model, range(STEPS), optimizer=optimizer, backward=backward)
 
 
-def run_with_a_loss_of_its_own(_rank: int, kind: str) -> Trace:
-    """Train by a loss outside of the model, clip; `losses` become the norms of the gradients."""
+def run_with_a_loss_of_its_own(_rank: int, kind: str, adds: bool = False) -> Trace:
+    """Train by a loss outside of the model, clip; `losses` become the norms of the gradients.
+
+    With `adds`, the gradient of the penalty is added after the backward pass of the loss.
+    """
     model, wrapped, optimizer = prepare(kind)
 
     def backward(_step: int, given: dict[str, torch.Tensor]) -> torch.Tensor:
         logits = wrapped(**given).logits
         loss = nn.functional.cross_entropy(logits, given["labels"], label_smoothing=0.1)
-        (loss + model.orthogonality_penalty()).backward()
+        (loss if adds else loss + model.orthogonality_penalty()).backward()
+        if adds:
+            model.add_orthogonality_gradient_()
         norm = nn.utils.clip_grad_norm_(wrapped.parameters(), 0.01)
         return norm.full_tensor() if kind == "fsdp2" else norm
 

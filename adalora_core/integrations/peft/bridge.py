@@ -89,7 +89,8 @@ def attach(model: Module) -> Module:
 
     The model stays an instance of its classes, with the same parameters, names, files and methods,
     and keeps its state. It also gets the methods `finalize()`, `orthogonality_penalty()`,
-    `run_report()` and `compact(optimizer)`. A second call changes nothing.
+    `add_orthogonality_gradient_()`, `leave_penalty_out_of_loss()`, `run_report()` and
+    `compact(optimizer)`. A second call changes nothing.
 
     A module into which `peft.inject_adapter_in_model`, or `add_adapter` of transformers, diffusers
     or sentence-transformers, has put adapters also gets `update_and_allocate(step)`, and

@@ -66,6 +66,15 @@ class InjectedOverrides:
         penalty: torch.Tensor = vars(self)[TUNER].orthogonality_penalty()
         return penalty
 
+    def add_orthogonality_gradient_(self, scale: float = 1.0) -> torch.Tensor:
+        """Add the gradient of the weighted penalty to `.grad`; see `AdaLoraModel`."""
+        penalty: torch.Tensor = vars(self)[TUNER].add_orthogonality_gradient_(scale)
+        return penalty
+
+    def leave_penalty_out_of_loss(self) -> None:
+        """Add no penalty to `outputs.loss` from now on."""
+        vars(self)[TUNER].leave_penalty_out_of_loss()
+
     def run_report(self) -> RunReport:
         """Return what the run of the trained adapter was; waits for a GPU."""
         report: RunReport = vars(self)[TUNER].run_report()

@@ -22,7 +22,12 @@ from adalora_core.integrations.peft.handing_back import remember_optimizer
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.rank_pattern import pattern_positions
 from adalora_core.training.compaction import compact
-from adalora_core.training.penalty_per_step import add_penalty, allocate_all, weighted_penalty
+from adalora_core.training.penalty_per_step import (
+    add_penalty,
+    add_weighted_gradient,
+    allocate_all,
+    weighted_penalty,
+)
 from adalora_core.training.run.forwards import (
     nothing_trainable,
     refuse_adapter_names,
@@ -109,6 +114,14 @@ class TunerOverrides:
     def orthogonality_penalty(self: Any) -> torch.Tensor:
         """Return the weighted penalty that training adds to `outputs.loss`."""
         return weighted_penalty(self)
+
+    def add_orthogonality_gradient_(self: Any, scale: float = 1.0) -> torch.Tensor:
+        """Add the gradient of the weighted penalty to `.grad`; see `AdaLoraModel`."""
+        return add_weighted_gradient(self, scale)
+
+    def leave_penalty_out_of_loss(self: Any) -> None:
+        """Add no penalty to `outputs.loss` from now on."""
+        self.penalty_per_step.leave_out()
 
     def run_report(self: Any) -> RunReport:
         """Return what the run of the trained adapter was; waits for a GPU."""

@@ -23,7 +23,7 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
     factors = (*lora_As, *lora_Bs)
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():  # noqa: SLF001 - as Function.apply
         return _penalty(factors)[0]
-    result: Tensor = _OrthogonalityPenalty.apply(*factors)  # type: ignore[no-untyped-call] # torch types it loosely
+    result: Tensor = OrthogonalityPenalty.apply(*factors)  # type: ignore[no-untyped-call] # torch types it loosely
     return result
 
 
@@ -68,15 +68,19 @@ def _residuals(stacked: Tensor, *, is_B: bool) -> Tensor:
     return residuals
 
 
-class _OrthogonalityPenalty(torch.autograd.Function):
+class OrthogonalityPenalty(torch.autograd.Function):
+    """The penalty with one node for all factors."""
+
     @staticmethod
     def forward(ctx: Any, *factors: Tensor) -> Tensor:
+        """Return the penalty."""
         penalty, norms, residuals = _penalty(factors)
         ctx.save_for_backward(*factors, norms, *residuals)
         return penalty
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the factors that need one."""
         count = len(ctx.needs_input_grad)
         factors, (norms, *residuals) = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
         if torch.is_grad_enabled():  # create_graph=True

@@ -32,4 +32,8 @@ double orthogonality_penalty(std::span<const Factor> factors, void* grams, doubl
 void orthogonality_gradient(std::span<const Factor> factors, const void* grams, const double* norms,
                             double grad, std::span<const MatrixView> gradients);
 
+/// Adds the gradient of the penalty times `weight` to `gradients`; returns the penalty.
+double add_orthogonality_gradient(std::span<const Factor> factors, double weight,
+                                  std::span<const MatrixView> gradients);
+
 }  // namespace adalora
