@@ -16,7 +16,7 @@ GPUS = {75, 80, 90, 100, 120}
 LARGEST_WHEEL = 4_000_000
 FAT_BINARY = struct.pack("<I", 0xBA55ED50)
 HEADER = struct.Struct("<4sHHQ")  # magic, version, size of this header, size of the entries
-ENTRY = struct.Struct("<HHIQQIII")  # kind, -, size of this header, of the code, -, -, -, GPU
+ENTRY = struct.Struct("<HHIQIIII")  # kind, -, size of this header, of the code, -, -, -, GPU
 PTX, REAL = 1, 2
 
 
