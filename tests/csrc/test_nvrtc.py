@@ -44,11 +44,10 @@ using uintptr_t = unsigned long long; }""",
 """What kernels use of the standard library: names of types. The compiler has no headers."""
 
 MACROS = {
-    "CUDART_VERSION": "12080",
     "__FLT_MAX__": "3.40282346638528859812e+38F",
     "__DBL_MAX__": "1.7976931348623157e+308",
 }
-"""Of a header, and of the compiler of the host that nvcc has beside it."""
+"""Those of the compiler of the host, which nvcc has beside it."""
 
 
 def test_the_list_of_kernels_is_complete() -> None:

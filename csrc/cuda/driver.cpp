@@ -1,8 +1,9 @@
+#include "cuda/driver.hpp"
+
 #include <dlfcn.h>
 
 #include <algorithm>
 
-#include "cuda/driver.hpp"
 #include "cuda/launch.hpp"
 
 namespace adalora::cuda {
