@@ -90,8 +90,18 @@ def _cuda_backend() -> str:
     found = f"{_driver()} supports CUDA {_version_text(supported)}"
     there = found if supported else "no driver is installed"
     used = "" if supported >= needed else "; CUDA tensors use the portable backend"
-    built = f"compiled with CUDA {_version_text(cuda.runtime_version())} for {cuda.architectures}"
+    version = _version_text(cuda.runtime_version())
+    built = f"compiled with CUDA {version} for {_code(cuda.architectures)}"
     return f"{built}; {needs}, {there}{used}"
+
+
+def _code(architectures: str) -> str:
+    """Return "sm_80, sm_90 and PTX of compute_90" for CMake's "80-real, 90"."""
+    names = architectures.split(", ")
+    code = [f"sm_{each.removesuffix('-real')}" for each in names if "-virtual" not in each]
+    ptx = [f"compute_{each.removesuffix('-virtual')}" for each in names if "-real" not in each]
+    parts = [", ".join(code), "PTX of " + ", ".join(ptx)]
+    return " and ".join(part for part, held in zip(parts, (code, ptx), strict=True) if held)
 
 
 def _version_text(version: int) -> str:

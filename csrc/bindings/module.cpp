@@ -15,9 +15,16 @@ void require_device(const dlpack::Device& device, const Argument& argument) {
 
 namespace {
 
+constexpr const char* kNoPool =
+    "adalora_core: this torch does not export torch_parallel_for and torch_get_num_threads, so the "
+    "compiled core runs on one thread; use another build of torch >= 2.10";
+
 void connect_cpu() {
   isa_name();  // throws if no set can be chosen: better here than in a kernel
   connect();
+  if (!has_pool() && PyErr_WarnEx(PyExc_RuntimeWarning, kNoPool, 1) != 0) {
+    throw py::error_already_set();
+  }
 }
 
 }  // namespace

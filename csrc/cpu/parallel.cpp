@@ -21,6 +21,8 @@ using TorchThreadCount = std::int32_t (*)(std::uint32_t* count);
 struct Pool {
   TorchParallelFor parallel_for = nullptr;
   TorchThreadCount thread_count = nullptr;
+
+  bool complete() const { return parallel_for != nullptr && thread_count != nullptr; }
 };
 
 // A forked child cannot start an OpenMP thread team of its own: it would hang.
@@ -49,15 +51,12 @@ const Pool& pool() {
 
 }  // namespace
 
+bool has_pool() { return pool().complete(); }
+
 int thread_count() {
-  if (forked.load(std::memory_order_relaxed)) return 1;
+  if (forked.load(std::memory_order_relaxed) || !has_pool()) return 1;
   std::uint32_t count = 1;
-  const Pool& torch = pool();
-  if (torch.parallel_for == nullptr || torch.thread_count == nullptr ||
-      torch.thread_count(&count) != 0) {
-    return 1;
-  }
-  return static_cast<int>(count);
+  return pool().thread_count(&count) == 0 ? static_cast<int>(count) : 1;
 }
 
 void run_on_pool(std::int64_t count, RangeFunction function, void* context) {

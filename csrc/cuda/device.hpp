@@ -3,7 +3,7 @@
 /// search in a table of tensors.
 
 #include "adalora/arithmetic/number_formats.hpp"
-#include "cuda/launch.hpp"
+#include "cuda/limits.hpp"
 
 namespace adalora::cuda {
 
@@ -21,21 +21,6 @@ struct ComputeOf<double> {
 };
 template <class P>
 using Compute = typename ComputeOf<P>::type;
-
-/// Calls `body` with a value of the C++ type that holds `dtype`.
-template <class Body>
-void with_format(DType dtype, const Body& body) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return body(float{});
-    case DType::kFloat64:
-      return body(double{});
-    case DType::kBFloat16:
-      return body(BFloat16{});
-    case DType::kFloat16:
-      return body(Float16{});
-  }
-}
 
 /// Elements that one thread moves at a time.
 template <class P>

@@ -14,7 +14,11 @@ int required_driver_version();
 /// The newest CUDA version that the installed driver supports; 0 without a driver.
 int driver_version();
 
-/// The reason why the kernels cannot run on a device, in one sentence; empty if they can.
+/// The address of a function of the installed driver; null without one.
+void* driver_function(const char* name);
+
+/// Loads all kernels on a device, so that no later call has to. Returns the reason why they cannot
+/// run there, in one sentence; empty if they can.
 std::string problem_of(int device);
 
 }  // namespace adalora::cuda

@@ -4,11 +4,13 @@
 /// of the chunks in order. Compiled without contraction of products and sums, so that every
 /// rounding is torch's.
 
-#include <algorithm>
-
 #include "adalora/arithmetic/importance.hpp"
 #include "cuda/device.hpp"
+
+#ifndef __CUDACC_RTC__
 #include "cuda/importance.hpp"
+#include "cuda/launch.hpp"
+#endif
 
 namespace adalora::cuda {
 
@@ -36,13 +38,9 @@ ADALORA_SHARED std::uint32_t bands_of(std::uint32_t rows, std::uint32_t cols) {
   return cols == 0 ? 0 : parts_of(rows, cut_of(cols).rows);
 }
 
-/// The number of sums that the first kernel writes: of the rows of A, of the columns of B, and each
-/// entry of E.
+/// The number of sums that the first kernel writes of the rows of A.
 ADALORA_SHARED std::uint64_t row_sums(std::uint32_t rows, std::uint32_t cols) {
   return cols == 0 ? 0 : std::uint64_t{rows} * cut_of(cols).across;
-}
-ADALORA_SHARED std::uint64_t column_sums(std::uint32_t rows, std::uint32_t cols) {
-  return std::uint64_t{bands_of(rows, cols)} * cols;
 }
 
 /// One launch's share of the tensors: A, E and B in turn.
@@ -239,6 +237,12 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+}  // namespace
+
+#ifndef __CUDACC_RTC__  // the host's part
+
+namespace {
+
 /// Rows and columns as the first kernel takes them: E is one row, and without scores every
 /// parameter is.
 struct Shape {
@@ -251,6 +255,11 @@ Shape shape_of(const ImportanceEntry& entry, std::size_t index, bool scored) {
   const std::int64_t entries = p.rows * p.cols;
   const bool flat = index % kFactors == 1 || (!scored && entries <= kLargestCount);
   return flat ? Shape{1, narrow(entries)} : Shape{narrow(p.rows), narrow(p.cols)};
+}
+
+/// The number of sums of the columns of B, and of the entries of E.
+std::uint64_t column_sums(std::uint32_t rows, std::uint32_t cols) {
+  return std::uint64_t{bands_of(rows, cols)} * cols;
 }
 
 std::uint64_t partial_count(const Shape& shape, std::size_t index) {
@@ -315,9 +324,11 @@ class Pass {
 
   void flush_update() {
     if (chunks_ > 0) {
-      const auto kernel =
-          outputs_.scores.present() ? update_kernel<P, true> : update_kernel<P, false>;
-      launch(kernel, chunks_, kThreads, stream_, update_);
+      if (outputs_.scores.present()) {
+        launch<update_kernel<P, true>>(chunks_, kThreads, stream_, update_);
+      } else {
+        launch<update_kernel<P, false>>(chunks_, kThreads, stream_, update_);
+      }
     }
     update_.count = 0;
     chunks_ = 0;
@@ -328,7 +339,7 @@ class Pass {
     if (score_.triplets > 0) {
       flush_update();
       score_.scores = reinterpret_cast<T*>(outputs_.scores.at(scored_, 0));
-      launch(score_kernel<T>, parts_of(score_.triplets, kWarps), kThreads, stream_, score_);
+      launch<score_kernel<T>>(parts_of(score_.triplets, kWarps), kThreads, stream_, score_);
     }
     scored_ += score_.triplets;
     score_.count = 0;
@@ -380,5 +391,7 @@ void update_importance(std::span<const ImportanceEntry> entries, double beta1, d
     entries = entries.subspan(count);
   }
 }
+
+#endif
 
 }  // namespace adalora::cuda

@@ -5,7 +5,8 @@ set(ADALORA_CUDA_KERNELS
   ${CMAKE_CURRENT_LIST_DIR}/orthogonality.cu
   ${CMAKE_CURRENT_LIST_DIR}/selection.cu
   ${CMAKE_CURRENT_LIST_DIR}/svd_linear.cu)
-set(ADALORA_CUDA_SOURCES ${ADALORA_CUDA_KERNELS} ${CMAKE_CURRENT_LIST_DIR}/driver.cu)
+set(ADALORA_CUDA_HOST ${CMAKE_CURRENT_LIST_DIR}/current_device.cpp)
+set(ADALORA_CUDA_SOURCES ${ADALORA_CUDA_KERNELS} ${ADALORA_CUDA_HOST} ${CMAKE_CURRENT_LIST_DIR}/driver.cpp)
 set(ADALORA_CUDA_INCLUDES ${CMAKE_CURRENT_LIST_DIR}/../include ${CMAKE_CURRENT_LIST_DIR}/..)
 
 # Adds the library adalora_cuda; the CUDA language is enabled.
@@ -17,7 +18,8 @@ function(adalora_add_cuda_library)
   target_include_directories(adalora_cuda PUBLIC ${ADALORA_CUDA_INCLUDES})
   target_include_directories(adalora_cuda SYSTEM PUBLIC ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
   target_compile_definitions(adalora_cuda PUBLIC ADALORA_CUDA_ARCHITECTURES="${architectures}")
-  target_compile_options(adalora_cuda PRIVATE -O3 -Xcompiler=-Wall,-Wextra ${flags})
+  target_compile_options(adalora_cuda PRIVATE
+    "$<$<COMPILE_LANGUAGE:CUDA>:-O3;-Xcompiler=-Wall,-Wextra;${flags}>" $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra>)
   # Rounding like torch: products and sums stay apart, as on the CPU.
   set(importance ${ADALORA_CUDA_KERNELS})
   list(FILTER importance INCLUDE REGEX "/importance[.]cu$")

@@ -4,12 +4,14 @@
 
 #include <cuda_runtime.h>
 
-#include <cstddef>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
+#include "adalora/arithmetic/number_formats.hpp"
 #include "adalora/view.hpp"
+#include "cuda/limits.hpp"
 
 namespace adalora::cuda {
 
@@ -18,20 +20,6 @@ struct Stream {
   cudaStream_t handle = nullptr;
   int device = 0;
 };
-
-/// The CUDA version from which on a launch may carry more than 4096 bytes of arguments.
-inline constexpr int kLargeArguments = 12010;
-
-/// Bytes of arguments that a launch may carry. Tables of tensors are passed in them: they are read
-/// through the constant cache, and nothing has to be copied to the device beforehand.
-inline constexpr std::size_t kArgumentBytes = CUDART_VERSION >= kLargeArguments ? 32764 : 4096;
-
-/// Threads per block of every kernel but the selection.
-inline constexpr unsigned kThreads = 256;
-inline constexpr unsigned kWarpSize = 32;
-
-/// Bytes that one thread reads or writes at a time where the address allows it.
-inline constexpr unsigned kVectorBytes = 16;
 
 /// The largest size or count inside a kernel; the host refuses larger ones.
 inline constexpr std::int64_t kLargestCount = (std::int64_t{1} << 31) - 1;
@@ -51,35 +39,58 @@ inline std::uint32_t narrow(std::int64_t size) {
   return static_cast<std::uint32_t>(size);
 }
 
-/// Makes a device current, and the previous one again at the end. The runtime is called only if the
-/// two differ: the call creates a context on a device that has none.
+/// Makes a device current, and what was current before again at the end.
 class CurrentDevice {
  public:
-  explicit CurrentDevice(int device) : device_(device) {
-    require_success(cudaGetDevice(&previous_));
-    if (previous_ != device_) require_success(cudaSetDevice(device_));
-  }
-  ~CurrentDevice() {
-    if (previous_ != device_) (void)cudaSetDevice(previous_);
-  }
+  explicit CurrentDevice(int device);
+  ~CurrentDevice();
 
   CurrentDevice(const CurrentDevice&) = delete;
   CurrentDevice& operator=(const CurrentDevice&) = delete;
 
  private:
   int device_;
-  int previous_ = 0;
+  bool changed_;
 };
 
-/// Runs `kernel` with `arguments`; the device of `stream` must be current.
-template <class Kernel, class Arguments>
-void launch(Kernel* kernel, std::int64_t blocks, unsigned threads, const Stream& stream,
-            Arguments& arguments) {
+/// Calls `body` with a value of the C++ type that holds `dtype`.
+template <class Body>
+void with_format(DType dtype, const Body& body) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return body(float{});
+    case DType::kFloat64:
+      return body(double{});
+    case DType::kBFloat16:
+      return body(BFloat16{});
+    case DType::kFloat16:
+      return body(Float16{});
+  }
+}
+
+/// Every kernel that `launch` can start, known before the first call of it.
+inline std::vector<const void*>& kernels() {
+  static std::vector<const void*> all;
+  return all;
+}
+
+template <auto kKernel>
+struct Kernel {
+  static const bool listed;
+};
+template <auto kKernel>
+const bool Kernel<kKernel>::listed =
+    (kernels().push_back(reinterpret_cast<const void*>(kKernel)), true);
+
+/// Runs a kernel with `arguments`; the device of `stream` must be current.
+template <auto kKernel, class Arguments>
+void launch(std::int64_t blocks, unsigned threads, const Stream& stream, Arguments& arguments) {
   static_assert(sizeof(Arguments) <= kArgumentBytes);
+  static_cast<void>(Kernel<kKernel>::listed);  // a use, which makes the entry
   if (blocks == 0) return;
   void* pointers[] = {&arguments};
   require_success(
-      cudaLaunchKernel(kernel, dim3(narrow(blocks)), dim3(threads), pointers, 0, stream.handle));
+      cudaLaunchKernel(kKernel, dim3(narrow(blocks)), dim3(threads), pointers, 0, stream.handle));
 }
 
 }  // namespace adalora::cuda

@@ -21,8 +21,6 @@ if(ADALORA_CUDA STREQUAL OFF)
   return()
 endif()
 
-include(${CMAKE_CURRENT_LIST_DIR}/architectures.cmake)
-
 # Detects a compiler that cannot compile before anything depends on it.
 check_language(CUDA)
 if(NOT CMAKE_CUDA_COMPILER)
@@ -41,6 +39,7 @@ if(NOT CMAKE_CUDA_COMPILER)
   endif()
   return()
 endif()
+include(${CMAKE_CURRENT_LIST_DIR}/architectures.cmake)
 enable_language(CUDA)
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.0)
   set(adalora_too_old "adalora-core: the CUDA kernels are C++20, which nvcc compiles from 12.0 on; this one is "

@@ -3,11 +3,13 @@
 /// eighth position, each thread four by two of the 256 sums. A second kernel adds the pieces in
 /// order, a third the norms, so results do not depend on scheduling.
 
-#include <algorithm>
-
 #include "adalora/arithmetic/orthogonality.hpp"
 #include "cuda/device.hpp"
+
+#ifndef __CUDACC_RTC__
+#include "cuda/launch.hpp"
 #include "cuda/orthogonality.hpp"
+#endif
 
 namespace adalora::cuda {
 
@@ -256,6 +258,12 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+}  // namespace
+
+#ifndef __CUDACC_RTC__  // the host's part
+
+namespace {
+
 std::int64_t pieces_of(const Factor& factor) { return parts_of(narrow(factor.length()), kPiece); }
 
 /// Blocks of `gram_kernel` for one factor.
@@ -308,7 +316,7 @@ void penalty_of(std::span<const Factor> factors, void* partials, void* grams, do
   gram.partials = static_cast<T*>(partials);
   for_each_table(gram.factors, factors, {}, gram_blocks,
                  [&](const FactorTable&, std::int64_t blocks) {
-                   launch(gram_kernel<P>, blocks, kThreads, stream, gram);
+                   launch<gram_kernel<P>>(blocks, kThreads, stream, gram);
                  });
   ResidualArguments<T> residual;
   residual.partials = static_cast<const T*>(partials);
@@ -316,10 +324,10 @@ void penalty_of(std::span<const Factor> factors, void* partials, void* grams, do
   residual.norms = norms;
   for_each_table(residual.factors, factors, {}, gram_blocks,
                  [&](const FactorTable& table, std::int64_t) {
-                   launch(residual_kernel<T>, table.count, kThreads, stream, residual);
+                   launch<residual_kernel<T>>(table.count, kThreads, stream, residual);
                  });
   MeanArguments<P> mean{norms, static_cast<std::int64_t>(factors.size()), static_cast<P*>(penalty)};
-  launch(mean_kernel<P>, 1, kThreads, stream, mean);
+  launch<mean_kernel<P>>(1, kThreads, stream, mean);
 }
 
 }  // namespace
@@ -355,9 +363,11 @@ void orthogonality_gradient(std::span<const Factor> factors, const void* grams, 
     arguments.factor_count = static_cast<std::int64_t>(factors.size());
     for_each_table(arguments.factors, factors, gradients, gradient_blocks,
                    [&](const FactorTable&, std::int64_t blocks) {
-                     launch(gradient_kernel<P>, blocks, kThreads, stream, arguments);
+                     launch<gradient_kernel<P>>(blocks, kThreads, stream, arguments);
                    });
   });
 }
+
+#endif
 
 }  // namespace adalora::cuda

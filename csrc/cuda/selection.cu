@@ -3,11 +3,15 @@
 /// ties, writes the mask and zeroes the dropped singular values. A whole model has a few thousand
 /// triplets: the time is that of one launch, and nothing is copied to the host.
 
-#include <algorithm>
-
 #include "adalora/arithmetic/selection.hpp"
 #include "cuda/device.hpp"
+
+#ifndef __CUDACC_RTC__
+#include <algorithm>
+
+#include "cuda/launch.hpp"
 #include "cuda/selection.hpp"
+#endif
 
 namespace adalora::cuda {
 
@@ -174,6 +178,12 @@ __global__ void __launch_bounds__(kSelectThreads)
   }
 }
 
+}  // namespace
+
+#ifndef __CUDACC_RTC__  // the host's part
+
+namespace {
+
 /// Fills `table` with as many of the matrices as fit, from triplet `begin` on; returns the others.
 std::span<const MatrixView> fill(ValuesTable& table, std::span<const MatrixView> singular_values,
                                  std::uint32_t begin) {
@@ -202,7 +212,7 @@ void apply_from(const std::uint8_t* mask, std::span<const MatrixView> singular_v
     singular_values = fill(arguments.values, singular_values, begin);
     begin = arguments.values.end;
     const std::uint32_t triplets = begin - arguments.values.begin;
-    launch(mask_kernel, parts_of(triplets, kThreads), kThreads, stream, arguments);
+    launch<mask_kernel>(parts_of(triplets, kThreads), kThreads, stream, arguments);
   }
 }
 
@@ -215,7 +225,7 @@ void select(const MatrixView& scores, std::int64_t budget, std::uint8_t* mask,
   arguments.triplets = narrow(scores.rows);
   arguments.kept = narrow(std::min(budget, scores.rows));
   const auto rest = fill(arguments.values, singular_values, 0);
-  launch(select_kernel<T>, arguments.triplets > 0 ? 1 : 0, kSelectThreads, stream, arguments);
+  launch<select_kernel<T>>(arguments.triplets > 0 ? 1 : 0, kSelectThreads, stream, arguments);
   apply_from(mask, rest, arguments.values.end, stream);
 }
 
@@ -236,5 +246,7 @@ void apply_mask(const std::uint8_t* mask, std::span<const MatrixView> singular_v
   const CurrentDevice current(stream.device);
   apply_from(mask, singular_values, 0, stream);
 }
+
+#endif
 
 }  // namespace adalora::cuda

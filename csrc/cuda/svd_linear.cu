@@ -2,7 +2,11 @@
 
 #include "adalora/arithmetic/dropout.hpp"
 #include "cuda/device.hpp"
+
+#ifndef __CUDACC_RTC__
+#include "cuda/launch.hpp"
 #include "cuda/svd_linear.hpp"
+#endif
 
 namespace adalora::cuda {
 
@@ -120,6 +124,7 @@ __device__ void unfold_A(const UnfoldArguments<D, P>& arguments, std::uint32_t t
   T sum = 0;
   // A row that is not wanted is a null pointer, which is aligned.
   const std::uint32_t packs = is_aligned(from, row, to) ? arguments.in / kPack : 0;
+#pragma unroll 1  // two packs at a time do not fit into the registers that ptxas plans for sm_120
   for (std::uint32_t pack = threadIdx.x; pack < packs; pack += kThreads) {
     const std::uint32_t at = pack * kPack;
     const auto grads = read_pack<kPack>(from + at, true);
@@ -202,6 +207,12 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+}  // namespace
+
+#ifndef __CUDACC_RTC__  // the host's part
+
+namespace {
+
 /// Blocks for one thread per item.
 std::int64_t blocks_for(std::int64_t items) { return narrow((items + kThreads - 1) / kThreads); }
 
@@ -220,8 +231,8 @@ void fold(const Triplets& triplets, double scale, const Folded& folded, const St
                                 narrow(triplets.A.cols),
                                 narrow(triplets.B.rows),
                                 narrow(blocks_for(packs_of_A))};
-  launch(fold_kernel<P, X>, blocks_for(packs_of_A) + blocks_for(packs_of_B), kThreads, stream,
-         arguments);
+  launch<fold_kernel<P, X>>(blocks_for(packs_of_A) + blocks_for(packs_of_B), kThreads, stream,
+                            arguments);
 }
 
 template <class D, class P>
@@ -244,7 +255,7 @@ void unfold(const Folded& gradients, const Triplets& triplets, double scale, con
       narrow(triplets.A.cols),
       narrow(triplets.B.rows),
       of_A ? narrow(rank) : 0};
-  launch(unfold_kernel<D, P>, arguments.blocks_of_A + blocks_of_B, kThreads, stream, arguments);
+  launch<unfold_kernel<D, P>>(arguments.blocks_of_A + blocks_of_B, kThreads, stream, arguments);
 }
 
 }  // namespace
@@ -284,8 +295,10 @@ void drop(const MatrixView& x, double probability, const std::int64_t* seed,
                                packs,
                                drop_threshold(probability),
                                static_cast<Compute<X>>(1.0 / (1.0 - probability))};
-    launch(drop_kernel<X>, blocks_for(x.rows * packs), kThreads, stream, arguments);
+    launch<drop_kernel<X>>(blocks_for(x.rows * packs), kThreads, stream, arguments);
   });
 }
+
+#endif
 
 }  // namespace adalora::cuda

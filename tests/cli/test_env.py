@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from adalora_core.cli.env import _code
+
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None,
     reason="torch is not installed; would have shown the line about the core that torch loads",
@@ -89,8 +91,20 @@ def test_env_names_the_driver_that_the_kernels_need_and_the_one_that_is_there(
     code, text = env(before=build)
     assert code == 0
     version = f"{compiled // 1000}.{compiled % 1000 // 10}"
-    assert f"compiled with CUDA {version} for 80-real, 90; needs a driver for CUDA" in text
+    assert f"compiled with CUDA {version} for sm_80, sm_90 and PTX of compute_90; needs" in text
     assert text.rstrip().endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("architectures", "expected"),
+    [
+        ("75-real, 80-real, 120", "sm_75, sm_80, sm_120 and PTX of compute_120"),
+        ("90a-real", "sm_90a"),
+        ("80-virtual", "PTX of compute_80"),
+    ],
+)
+def test_env_names_the_code_that_a_build_holds(architectures: str, expected: str) -> None:
+    assert _code(architectures) == expected
 
 
 @pytest.mark.slow

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from programs import Finished, run_python
+from programs import Finished, output_of, run_python
 
 from adalora_core import ops, reference
 from adalora_core.ops import _backend
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WITHOUT_CORE = """
 import sys
@@ -133,3 +138,30 @@ def test_what_the_core_cannot_read_goes_to_torch(make: object) -> None:
     expected = reference.svd_linear(tensor, tensor, *moved, 0.5)
     assert result.shape == expected.shape
     assert result.device == expected.device
+
+
+HIDES_THE_POOL = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <string.h>
+void *dlsym(void *library, const char *name) {
+  static void *(*find)(void *, const char *);
+  if (!find) find = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.2.5");
+  if (!find) find = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.17");
+  return strcmp(name, "torch_parallel_for") ? find(library, name) : 0;
+}
+"""
+
+
+@pytest.mark.slow
+def test_a_torch_without_its_thread_pool_is_a_warning_and_one_thread(tmp_path: Path) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc; would have hidden a symbol of torch from the core")
+    source, library = tmp_path / "hide.c", tmp_path / "hide.so"
+    source.write_text(HIDES_THE_POOL, encoding="utf-8")
+    output_of("gcc", "-shared", "-fPIC", "-o", library, source, "-ldl")
+    script = "from adalora_core.ops import _backend; print(_backend.core.thread_count())"
+    done = run_python("-c", script, variables={"LD_PRELOAD": str(library), "OMP_NUM_THREADS": "2"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "1"
+    assert done.stderr.count("this torch does not export torch_parallel_for") == 1

@@ -13,6 +13,7 @@ from tolerances import DTYPES, assert_all_equal, assert_close
 
 from adalora_core import ops, reference
 from adalora_core.ops import _backend
+from adalora_core.ops._cuda.importance import update_importance as update_on_gpu
 
 # [(in, r, out) of each matrix]: odd, rank 0 and 1, empty sides, rows longer than a block
 MODELS = [
@@ -111,6 +112,13 @@ def test_flat_averages_of_another_size_are_refused_without_a_core_too() -> None:
         ValueError, match=r"one entry per entry of the parameters, \[57\], got \[9\]"
     ):
         without_core(parameters, None, torch.zeros(9), torch.zeros(57), BETA1, BETA2)
+
+
+def test_kernels_that_do_not_serve_copies_either_are_an_error() -> None:
+    core = SimpleNamespace(score_room=lambda _each: 0, update_importance=lambda *_each: False)
+    lists = make([(7, 3, 11)])
+    with pytest.raises(RuntimeError, match="do not serve contiguous copies"):
+        update_on_gpu(core, *lists, BETA1, BETA2, None)
 
 
 def test_the_version_of_every_average_is_raised() -> None:

@@ -29,7 +29,7 @@ def apart(folder: Path, environment: dict[str, str]) -> dict[str, Any]:
     inherited = {name: value for name, value in os.environ.items() if name not in ours}
     # Most tests are not about CUDA, and nvcc takes a minute of each build.
     variables = inherited | {"ADALORA_CUDA": "OFF"} | environment
-    return {"cwd": folder, "timeout": 600, "env": variables}
+    return {"cwd": folder, "timeout": 1800, "env": variables}
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +72,20 @@ def wheel(sdist, tmp_path_factory, offline) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", folder, sdist]
     return built(folder, "*.whl", *build, **offline)
+
+
+@pytest.fixture(scope="session")
+def cuda_wheel(request, tmp_path_factory) -> Path:
+    """The wheel with CUDA kernels for all GPUs; ADALORA_CUDA_WHEEL names one that exists."""
+    given = os.environ.get("ADALORA_CUDA_WHEEL")
+    if given:
+        return Path(given)
+    if shutil.which("nvcc") is None:
+        pytest.skip("no nvcc; would have built the wheel with CUDA kernels")
+    sdist, offline = map(request.getfixturevalue, ("sdist", "offline"))
+    folder = tmp_path_factory.mktemp("cuda-wheel")
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", folder, sdist]
+    return built(folder, "*.whl", *build, **offline, ADALORA_CUDA="ON")
 
 
 @pytest.fixture(scope="session")

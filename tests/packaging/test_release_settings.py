@@ -8,6 +8,7 @@ import shutil
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from programs import Finished, output_of_python, run_python
@@ -20,6 +21,8 @@ NAMED_PYTHONS = {
     for name in SETTINGS["project"]["classifiers"]
     if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", name)
 }
+PYTHONS_TO_BE_SHOWN = {"3.14"}
+"""Those that get a wheel, and a classifier once a run has shown that it works."""
 
 
 def run_tool(name: str, *arguments: str, folder: Path = ROOT) -> Finished:
@@ -59,11 +62,43 @@ def test_a_misspelt_setting_of_cibuildwheel_is_refused(tmp_path):
 
 
 def test_wheels_are_planned_for_the_named_pythons_on_two_architectures_of_linux():
+    assert not NAMED_PYTHONS & PYTHONS_TO_BE_SHOWN
     assert set(planned_wheels("linux")) == {
         f"cp{python.replace('.', '')}-manylinux_{architecture}"
-        for python in NAMED_PYTHONS
+        for python in NAMED_PYTHONS | PYTHONS_TO_BE_SHOWN
         for architecture in ("x86_64", "aarch64")
     }
+
+
+def options_of(identifier: str) -> Any:
+    """Return what cibuildwheel makes of the settings for one wheel."""
+    options = pytest.importorskip("cibuildwheel.options", reason="would have read the settings")
+    arguments = options.CommandLineArguments.defaults()
+    arguments.platform, arguments.package_dir = "linux", ROOT
+    return options.compute_options("linux", arguments, {}).build_options(identifier)
+
+
+def test_wheels_for_x86_have_kernels_of_a_toolkit_for_the_drivers_of_cuda_12_and_13():
+    options = options_of("cp312-manylinux_x86_64")
+    environment = options.environment.as_dictionary({})
+    assert environment["ADALORA_CUDA"] == "ON"
+    assert environment["CUDACXX"] == "/usr/local/cuda-12.8/bin/nvcc"
+    assert "manylinux_2_28_x86_64" in options.manylinux_images["x86_64"]
+    # The compiler and what it compiles against: neither a driver nor a library.
+    repository, installed = options.before_all.split(" && ")
+    assert repository.endswith("/rhel8/x86_64/cuda-rhel8.repo")
+    *_, nvcc, headers, host = installed.split()
+    assert (nvcc, headers) == ("cuda-nvcc-12-8", "cuda-cudart-devel-12-8")
+    assert host.removesuffix("-gcc-c++") in environment["CUDAHOSTCXX"]
+    assert options.test_command.endswith('python -c "import adalora_core._cuda"')
+    assert "pytest -q tests/contract" in options.test_command
+
+
+def test_wheels_for_aarch64_have_no_kernels():
+    options = options_of("cp312-manylinux_aarch64")
+    assert options.environment.as_dictionary({}) == {"ADALORA_CUDA": "OFF"}
+    assert options.before_all == ""
+    assert "_cuda" not in options.test_command
 
 
 @pytest.mark.parametrize("platform", ["macos", "windows"])

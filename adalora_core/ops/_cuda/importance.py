@@ -28,19 +28,19 @@ def update_importance(
         room = core.score_room(parameters)
         partials = torch.empty(room, dtype=torch.float64, device=skipped.device)
     written = [smoothed, uncertainty, scores]
+    rest = (beta1, beta2, scores, partials, skipped)
+    if core.update_importance(parameters, gradients, smoothed, uncertainty, *rest):
+        return skipped
+    # A tensor is strided: the kernels work on copies.
+    if gradients is None:
+        gradients = [each.grad for each in parameters]
+    dense = [_dense(each) for each in written]
     if not core.update_importance(
-        parameters, gradients, *written[:2], beta1, beta2, scores, partials, skipped
+        _dense(parameters), _dense(gradients), *dense[:2], beta1, beta2, dense[2], *rest[3:]
     ):
-        # A tensor is strided: the kernels work on copies.
-        if gradients is None:
-            gradients = [each.grad for each in parameters]
-        dense = [_dense(each) for each in written]
-        core.update_importance(
-            _dense(parameters), _dense(gradients), *dense[:2], beta1, beta2, dense[2], partials,
-            skipped,
-        )  # fmt: skip
-        for target, source in zip(written, dense, strict=True):
-            _copy_back(target, source)
+        raise RuntimeError("update_importance: the kernels do not serve contiguous copies")
+    for target, source in zip(written, dense, strict=True):
+        _copy_back(target, source)
     return skipped
 
 

@@ -69,9 +69,10 @@ bool update(py::handle parameters, py::handle gradients, py::handle smoothed,
     arguments.require_apart_from(room, room_argument);
     outputs.partials = static_cast<double*>(room.data);
   }
-  if (!entries.empty()) {
-    cuda::update_importance(entries, decay1, decay2, outputs, call.stream());
-  }
+  if (entries.empty()) return true;
+  const cuda::Stream stream = call.stream();
+  const py::gil_scoped_release unlocked;
+  cuda::update_importance(entries, decay1, decay2, outputs, stream);
   return true;
 }
 

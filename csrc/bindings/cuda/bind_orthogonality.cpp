@@ -45,9 +45,10 @@ void penalty(py::handle lora_As, py::handle lora_Bs, py::handle partials, py::ha
   overlap.write(room, {kOp, "partials"});
   overlap.write(number, {kOp, "penalty"});
   overlap.check();
+  const cuda::Stream stream = call.stream();
+  const py::gil_scoped_release unlocked;
   cuda::orthogonality_penalty(factors.views(), room.data, residuals.grams.data,
-                              static_cast<double*>(residuals.norms.data), number.data,
-                              call.stream());
+                              static_cast<double*>(residuals.norms.data), number.data, stream);
 }
 
 void gradient(py::handle lora_As, py::handle lora_Bs, py::handle grams, py::handle norms,
@@ -63,9 +64,11 @@ void gradient(py::handle lora_As, py::handle lora_Bs, py::handle grams, py::hand
   }
   outputs.overlap().read(upstream, {kOp, "grad"});
   outputs.overlap().check();
+  const cuda::Stream stream = call.stream();
+  const py::gil_scoped_release unlocked;
   cuda::orthogonality_gradient(factors.views(), residuals.grams.data,
                                static_cast<const double*>(residuals.norms.data), upstream.data,
-                               outputs.views(), call.stream());
+                               outputs.views(), stream);
 }
 
 }  // namespace

@@ -12,14 +12,18 @@ void select(py::handle scores, py::handle budget, py::handle mask, py::handle si
   const Call call;
   const SelectTripletsArguments arguments(scores, budget, mask, singular_values);
   require_contiguous(arguments.scores, {"select_triplets", "scores"});
+  const cuda::Stream stream = call.stream();
+  const py::gil_scoped_release unlocked;
   cuda::select_triplets(arguments.scores, arguments.budget, arguments.mask,
-                        arguments.values.views(), call.stream());
+                        arguments.values.views(), stream);
 }
 
 void apply(py::handle mask, py::handle singular_values) {
   const Call call;
   const ApplyMaskArguments arguments(mask, singular_values);
-  cuda::apply_mask(arguments.mask, arguments.values.views(), call.stream());
+  const cuda::Stream stream = call.stream();
+  const py::gil_scoped_release unlocked;
+  cuda::apply_mask(arguments.mask, arguments.values.views(), stream);
 }
 
 }  // namespace

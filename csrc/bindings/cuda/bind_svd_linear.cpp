@@ -52,7 +52,10 @@ void fold(py::handle A, py::handle E, py::handle B, py::handle scale, py::handle
   overlap.write(folded.B, {kOp, "folded_B"});
   add_factors(overlap, triplets);
   overlap.check();
-  cuda::fold_factors(triplets, read_scale(scale), folded, call.stream());
+  const double factor = read_scale(scale);
+  const cuda::Stream stream = call.stream();
+  const py::gil_scoped_release unlocked;
+  cuda::fold_factors(triplets, factor, folded, stream);
 }
 
 void unfold(py::handle grad_folded_A, py::handle grad_folded_B, py::handle A, py::handle E,
@@ -76,7 +79,10 @@ void unfold(py::handle grad_folded_A, py::handle grad_folded_B, py::handle A, py
   overlap.read(gradients.B, {kOp, "grad_folded_B"});
   add_factors(overlap, triplets);
   overlap.check();
-  cuda::unfold_gradients(gradients, triplets, read_scale(scale), wanted, call.stream());
+  const double factor = read_scale(scale);
+  const cuda::Stream stream = call.stream();
+  const py::gil_scoped_release unlocked;
+  cuda::unfold_gradients(gradients, triplets, factor, wanted, stream);
 }
 
 void drop(py::handle x, py::handle probability, py::handle seed, py::handle output) {
@@ -93,7 +99,9 @@ void drop(py::handle x, py::handle probability, py::handle seed, py::handle outp
   overlap.write(result, {kOp, "output"});
   if (!in_place) overlap.read(input, {kOp, "x"});
   overlap.check();
-  cuda::drop(input, share, number, result, call.stream());
+  const cuda::Stream stream = call.stream();
+  const py::gil_scoped_release unlocked;
+  cuda::drop(input, share, number, result, stream);
 }
 
 }  // namespace

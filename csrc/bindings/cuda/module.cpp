@@ -14,8 +14,10 @@ PYBIND11_MODULE(_cuda, module) {
              "The lowest CUDA version that a driver must support.");
   module.def("driver_version", &adalora::cuda::driver_version,
              "The newest CUDA version that the driver supports; 0 without a driver.");
-  module.def("problem_of", &adalora::cuda::problem_of,
-             "The reason why the kernels cannot run on a device; empty if they can.");
+  module.def(
+      "problem_of", &adalora::cuda::problem_of,
+      pybind11::call_guard<pybind11::gil_scoped_release>(),
+      "Load all kernels on a device; the reason why they cannot run there, empty if they can.");
   adalora::bindings::bind_importance(module);
   adalora::bindings::bind_orthogonality(module);
   adalora::bindings::bind_selection(module);

@@ -4,12 +4,10 @@
 #include <cstdint>
 #include <span>
 
+#include "adalora/arithmetic/importance.hpp"
 #include "adalora/view.hpp"
 
 namespace adalora {
-
-/// Parameters of a matrix: A, E and B.
-inline constexpr unsigned kFactors = 3;
 
 /// One parameter with its gradient and its two averages, all of one shape.
 ///

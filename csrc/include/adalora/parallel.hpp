@@ -34,6 +34,9 @@ void parallel_for(std::int64_t count, bool parallel, Body&& body) {
       &body);
 }
 
+/// Whether torch is loaded and exports its pool.
+bool has_pool();
+
 /// The number of threads in the pool; 1 without a pool.
 int thread_count();
 

@@ -44,6 +44,12 @@ void set_order(Order order);
 /// The number of kernels run since the last call.
 int take_launch_count();
 
+/// Whether a device has a context: one that is not in use costs memory of the device.
+bool has_context(int device);
+
+/// Asked at each launch if it is set: whether this thread holds a lock that it must not hold.
+extern int (*holds_lock)();
+
 /// Runs `thread` once for each thread of each block.
 void run(unsigned blocks, unsigned threads, const std::function<void()>& thread);
 
@@ -127,11 +133,7 @@ cudaError_t cudaLaunchKernel(void (*kernel)(const Arguments&), dim3 blocks, dim3
 }
 
 inline const char* cudaGetErrorString(cudaError_t) { return "an error of the emulation"; }
-inline cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
-  return cudaSuccess;
-}
-inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+cudaError_t cudaGetDevice(int* device);
 inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
 
 /// Blocks of exactly the size asked for, so that a sanitizer reports every access outside.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <mutex>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -19,6 +20,7 @@ namespace emulation {
 
 dim3 thread_index;
 dim3 block_index;
+int (*holds_lock)() = nullptr;
 
 namespace {
 
@@ -163,7 +165,10 @@ int take_launch_count() {
 }
 
 void run(unsigned blocks, unsigned threads, const std::function<void()>& thread) {
+  static std::mutex one_at_a_time;
+  const std::lock_guard guard(one_at_a_time);
   if (threads % kWarp != 0) fail("a block of incomplete warps");
+  if (holds_lock != nullptr && holds_lock() != 0) fail("a launch that holds the lock of Python");
   if (fibers.size() < threads) fibers.resize(threads);
   warps.resize(threads / kWarp);
   body = &thread;

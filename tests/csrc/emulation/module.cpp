@@ -6,6 +6,7 @@
 #include "cuda_runtime.h"
 
 PYBIND11_MODULE(cuda_emulated, module) {
+  emulation::holds_lock = &PyGILState_Check;
   module.def("connect", &adalora::bindings::connect);
   module.def("take_launch_count", &emulation::take_launch_count);
   adalora::bindings::bind_importance(module);

@@ -7,6 +7,9 @@
 
 namespace adalora {
 
+/// Parameters of a matrix: A, E and B.
+inline constexpr unsigned kFactors = 3;
+
 /// beta and 1 - beta of both averages, in the type of the averages.
 template <class T>
 struct Smoothing {

@@ -57,12 +57,17 @@ ADALORA_SHARED Float16 to_float16(float value) {
   return Float16{{static_cast<std::uint16_t>(result | sign)}};
 }
 
+template <class, class>
+inline constexpr bool kIsSame = false;
+template <class T>
+inline constexpr bool kIsSame<T, T> = true;
+
 /// A value of the compute type T as a number of the format S.
 template <class S, class T>
 ADALORA_SHARED S to_format(T value) {
-  if constexpr (__is_same(S, BFloat16)) {
+  if constexpr (kIsSame<S, BFloat16>) {
     return to_bfloat16(static_cast<float>(value));
-  } else if constexpr (__is_same(S, Float16)) {
+  } else if constexpr (kIsSame<S, Float16>) {
     return to_float16(static_cast<float>(value));
   } else {
     return static_cast<S>(value);

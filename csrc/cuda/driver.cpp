@@ -1,14 +1,14 @@
+#include "cuda/driver.hpp"
+
+#include <dlfcn.h>
+
 #include <algorithm>
 
-#include "cuda/driver.hpp"
 #include "cuda/launch.hpp"
 
 namespace adalora::cuda {
 
 namespace {
-
-/// Represents all kernels in the check whether this build has code for a device.
-__global__ void probe_kernel() {}
 
 std::string version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
@@ -30,6 +30,12 @@ int driver_version() {
   return cudaDriverGetVersion(&version) == cudaSuccess ? version : 0;
 }
 
+void* driver_function(const char* name) {
+  // The runtime has loaded the library where there is one.
+  void* const library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD);
+  return library == nullptr ? nullptr : dlsym(library, name);
+}
+
 std::string problem_of(int device) {
   const int driver = driver_version();
   if (driver == 0) return "there is no NVIDIA driver";
@@ -41,8 +47,11 @@ std::string problem_of(int device) {
   }
   try {
     const CurrentDevice current(device);
-    cudaFuncAttributes attributes;
-    require_success(cudaFuncGetAttributes(&attributes, probe_kernel));
+    // A kernel is otherwise loaded by its first launch, which a captured graph cannot hold.
+    for (const void* kernel : kernels()) {
+      cudaFuncAttributes attributes;
+      require_success(cudaFuncGetAttributes(&attributes, kernel));
+    }
   } catch (const std::runtime_error& error) {
     (void)cudaGetLastError();
     return std::string(error.what()) + " (the build has code for " ADALORA_CUDA_ARCHITECTURES
