@@ -1,7 +1,7 @@
 """Generate the JSON Schemas of a configuration from the field table.
 
 The schemas use only keywords with the same meaning in draft-07 and in 2020-12, and no keywords of
-their own, so that strict validators (ajv) compile them. Under the runtime `peft` the engine rejects
+their own, so that strict validators (ajv) compile them. Only the keyword of shared parts differs. Under the runtime `peft` the engine rejects
 everything that a schema rejects. The engine rejects more: `docs/contract.md` lists the gaps.
 """
 
@@ -21,6 +21,9 @@ DRAFTS: dict[Draft, str] = {
     "2020-12": "https://json-schema.org/draft/2020-12/schema",
     "draft-07": "http://json-schema.org/draft-07/schema#",
 }
+DEFINITIONS: dict[Draft, str] = {"2020-12": "$defs", "draft-07": "definitions"}
+"""The keyword that holds the parts of a schema to which references lead."""
+
 FILES: dict[Draft, str] = {
     "2020-12": "adalora-config.schema.json",
     "draft-07": "adalora-config.draft-07.schema.json",
@@ -34,7 +37,7 @@ def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dic
     """Return the schema of an AdaLoRA configuration.
 
     Args:
-        draft: the dialect; the two schemas differ in `$schema` and `$id` only.
+        draft: the dialect; the two schemas differ in `$schema`, `$id` and the name of `$defs` only.
         strict_keys: reject keys that PEFT does not know, as `--strict-keys` does.
 
     Raises:
@@ -60,8 +63,8 @@ def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dic
         "properties": {"$schema": {"type": "string"}}
         | {name: _property(field) for name, field in FIELDS.items()},
         "required": ["total_step"],
-        "allOf": [entry for _, entry in [*conflicts(), *ladders()]],
-        "$defs": bounds(),
+        "allOf": [entry for _, entry in [*conflicts(), *ladders(draft)]],
+        DEFINITIONS[draft]: bounds(),
     }
     if strict_keys:
         schema["additionalProperties"] = False
@@ -73,14 +76,15 @@ def to_text(schema: dict[str, Any]) -> str:
 
     Each property and each rung is one line, so that the file is small and differences are readable.
     """
+    shared = next(keyword for keyword in DEFINITIONS.values() if keyword in schema)
     open_parts = {
         "properties": dict.fromkeys(schema["properties"], None),
         "allOf": [None] * len(schema["allOf"]),
-        "$defs": dict.fromkeys(schema["$defs"], None),
+        shared: dict.fromkeys(schema[shared], None),
     }
     lines = iter(
         json.dumps(entry, separators=(",", ":"), ensure_ascii=False)
-        for entry in (*schema["properties"].values(), *schema["allOf"], *schema["$defs"].values())
+        for entry in (*schema["properties"].values(), *schema["allOf"], *schema[shared].values())
     )
     body = json.dumps(schema | open_parts, indent=1, ensure_ascii=False)
     return re.sub(r"null(?=,?\n)", lambda _: next(lines), body) + "\n"
@@ -127,11 +131,11 @@ def _is_nullable_type(alternatives: list[dict[str, Any]]) -> bool:
     return plain and len(alternatives) == 2 and alternatives[-1]["type"] == "null"  # noqa: PLR2004
 
 
-def ladders() -> list[tuple[str, dict[str, Any]]]:
+def ladders(draft: Draft) -> list[tuple[str, dict[str, Any]]]:
     """Return the schemas that approximate rules on several numbers, with the codes of the rules."""
     return [
         *(("ADA301", rung) for rung in rank_ladder()),
-        *(("ADA202", cell) for cell in schedule_ladder()),
+        *(("ADA202", cell) for cell in schedule_ladder(DEFINITIONS[draft])),
     ]
 
 

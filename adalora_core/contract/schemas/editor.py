@@ -95,14 +95,14 @@ def editor_schema() -> dict[str, Any]:
         "allOf": [
             _required(portable["required"], _message("ADA201")),
             _forbidden_if("loftq_config", _NOT_EMPTY, _message("ADA402")),
-            *(_with_message(entry, _message(code)) for code, entry in [*conflicts(), *ladders()]),
+            *(_with_message(entry, _message(code)) for code, entry in [*conflicts(), *ladders("draft-07")]),
         ],
-        "$defs": {
+        "definitions": {
             # Bounds of tinit are conditions of the ladder, bounds of tfinal are conclusions.
             name: _without_proposals(body)
             if name.startswith("tinit")
             else {"type": "object"} | _with_message(body, _message("ADA202"))
-            for name, body in portable["$defs"].items()
+            for name, body in portable["definitions"].items()
         },
     }
 

@@ -51,11 +51,11 @@ def rank_ladder() -> list[dict[str, Any]]:
     return [{"if": saved, "else": {"allOf": rungs}}]
 
 
-def schedule_ladder() -> list[dict[str, Any]]:
+def schedule_ladder(definitions: str) -> list[dict[str, Any]]:
     """Return the rungs for tinit + tfinal < total_step, one entry per cell of total_step.
 
     In a cell total_step is at most `edge`, so tinit >= a implies tfinal < edge - a, and tfinal is
-    below every edge from edge - a on. `bounds()` defines the shared bounds.
+    below every edge from edge - a on. The keyword `definitions` holds the shared bounds, `bounds()`.
     """
     cells = []
     for below, edge in pairwise((0, *STEP_EDGES)):
@@ -69,8 +69,8 @@ def schedule_ladder() -> list[dict[str, Any]]:
             list(zip(rungs.items(), [*rungs, edge][1:], strict=True))
         ):
             tree = {
-                "if": _reference("tinit", upper),
-                "then": _reference("tfinal", final),
+                "if": {"$ref": f"#/{definitions}/{_name('tinit', upper)}"},
+                "then": {"$ref": f"#/{definitions}/{_name('tfinal', final)}"},
                 "else": tree,
             }
         inside = _bound("total_step", exclusiveMinimum=below, maximum=edge)
@@ -79,9 +79,9 @@ def schedule_ladder() -> list[dict[str, Any]]:
 
 
 def bounds() -> dict[str, Any]:
-    """Return the `$defs` of the schedule's ladder: a number below an edge."""
+    """Return the definitions of the schedule's ladder: a number below an edge."""
     return {
-        f"{name}<{edge}": {"type": "object", **_bound(name, maximum=edge - 1)}
+        _name(name, edge): {"type": "object", **_bound(name, maximum=edge - 1)}
         for name in ("tinit", "tfinal")
         for edge in STEP_EDGES
     }
@@ -91,8 +91,9 @@ def _edge_at_least(value: float) -> int:
     return next(edge for edge in STEP_EDGES if edge >= value)
 
 
-def _reference(name: str, below: int) -> dict[str, str]:
-    return {"$ref": f"#/$defs/{name}<{below}"}
+def _name(field: str, edge: int) -> str:
+    """Name a bound, in characters that need no escape in a reference."""
+    return f"{field}-below-{edge}"
 
 
 def _bound(name: str, **keywords: int) -> dict[str, Any]:
