@@ -38,6 +38,7 @@ class Block:
         path: its path in the document.
         runtime: the library that will train.
         strict_keys: whether an unknown key is an error.
+        strict_types: whether a value of another type is an error also where the runtime works.
         peft_version: the PEFT release to judge for, as numbers.
         keys: `{PEFT's name: path}` where the document spells or places a key differently.
         root: the whole document, for rules that look at the trainer's own settings.
@@ -50,6 +51,7 @@ class Block:
     path: Path = ()
     runtime: Runtime = "peft"
     strict_keys: bool = False
+    strict_types: bool = False
     peft_version: tuple[int, ...] | None = None
     keys: Mapping[str, Path] = field(default_factory=dict)
     root: Any = None
@@ -57,6 +59,8 @@ class Block:
     expressions: Expressions = field(default_factory=Expressions)
     layout: Layout = "peft"
     _faults: list[Fault] = field(init=False)
+    as_read: Mapping[str, Any] = field(init=False)
+    """The mapping with each value that the runtime reads in another type in that type."""
     changed: frozenset[str] = field(init=False)
     """Fields that differ from their defaults."""
     invalid: frozenset[str] = field(init=False)
@@ -64,9 +68,15 @@ class Block:
 
     def __post_init__(self) -> None:
         """Judge each field on its own, once for all rules."""
-        self._faults, changed = judge_fields(self.values)
-        self.changed = frozenset(changed)
-        self.invalid = frozenset(fault.name for fault in self._faults)
+        judged = judge_fields(self.values, self.runtime)
+        self._faults = judged.faults
+        self.changed = frozenset(judged.changed)
+        self.as_read = {**self.values, **judged.read} if judged.read else self.values
+        self.invalid = frozenset(
+            fault.name
+            for fault in self._faults
+            if fault.reading is None or not fault.reading.is_read
+        )
         if self.runtime == "adalora-core" and self["total_step"] == AUTO:
             # Valid here, but not a number yet: rules on several fields still skip it.
             self._faults = [fault for fault in self._faults if fault.name != "total_step"]
@@ -94,7 +104,7 @@ class Block:
     def __getitem__(self, name: str) -> Any:
         """Return the value of a field, or PEFT's default where the key is absent."""
         try:
-            return self.values[name]
+            return self.as_read[name]
         except KeyError:
             return FIELDS[name].default
 
@@ -106,7 +116,8 @@ class Block:
 
     def is_set(self, name: str) -> bool:
         """Return whether a field is present, neither null nor empty, and not its default."""
-        return name in self.changed and self.values[name] not in (None, {}, [])
+        empty = (None, {}, [], FIELDS[name].default)
+        return name in self.changed and self.as_read[name] not in empty
 
     @property
     def is_other_method(self) -> bool:
