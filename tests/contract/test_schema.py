@@ -142,11 +142,11 @@ def test_schema_rejects_what_it_can_state():
         {"lora_dropout": 1.0},
         {"deltaT": 0},
         {"use_dora": True},
-        {"loftq_config": {"a": 1}},
+        {"loftq_config": {"a": 1}, "init_lora_weights": "loftq"},
         {"init_lora_weights": "loftq"},
         {"layers_pattern": "layers"},
         {"target_modules": "q", "layers_to_transform": 1},
-        {"rank_pattern": {"q": 3}},
+        {"rank_pattern": {"q": 3}, "inference_mode": True},
         {"tinit": 6000, "tfinal": 11000, "total_step": 13500},
         {"tinit": 500, "tfinal": 500},
     ):

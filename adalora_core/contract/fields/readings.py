@@ -56,7 +56,7 @@ def reading_of(
         return unread
     if runtime == "adalora-core" and name in _BUILT_BY_PEFT:
         return unread
-    if name in _FLAGS:
+    if name in FLAGS:
         return Reading(bool(value), is_exact=not value or value == 1)
     if not value and _is_null_if_empty(name, value, values, runtime):
         return Reading(field.fresh_default())
@@ -87,7 +87,7 @@ _BUILT_BY_PEFT = frozenset({
 })  # fmt: skip
 """Fields of which PEFT builds something, and which this package ignores."""
 
-_FLAGS = frozenset({
+FLAGS = frozenset({
     "inference_mode", "fan_in_fan_out", "use_dora", "init_lora_weights", "lora_bias",
     "ensure_weight_tying",
 })  # fmt: skip
@@ -126,7 +126,8 @@ def _number(field: Field, value: float) -> Reading | None:
             return Reading(0.0)
         if math.isnan(value) and name in {"tfinal", "total_step"}:
             # Every comparison with it is false, so no step allocates.
-            return Reading(kinds.LARGEST_INTEGER, is_read=False, is_exact=False)
+            nearest = 0 if name == "tfinal" else kinds.LARGEST_INTEGER
+            return Reading(nearest, is_read=False, is_exact=False)
         return None
     if isinstance(value, bool):
         return Reading(int(value) if kinds.INTEGER in field.kinds else float(value))

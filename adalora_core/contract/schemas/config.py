@@ -12,9 +12,10 @@ import re
 from typing import Any, Literal
 
 from adalora_core.contract.fields import value_kinds as kinds
+from adalora_core.contract.fields.readings import FLAGS, NOT_LOADED, UNREAD
 from adalora_core.contract.fields.table import FIELDS, PEFT_VERSION, Field, Treatment
 from adalora_core.contract.schemas.ids import schema_id
-from adalora_core.contract.schemas.ladder import bounds, rank_ladder, schedule_ladder
+from adalora_core.contract.schemas.ladder import EMPTY, TRAINS, bounds, rank_ladder, schedule_ladder
 
 Draft = Literal["2020-12", "draft-07"]
 DRAFTS: dict[Draft, str] = {
@@ -44,7 +45,7 @@ def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dic
         ValueError: the draft is unknown.
 
     Example:
-        >>> config_schema()["properties"]["deltaT"]["minimum"]
+        >>> config_schema()["properties"]["init_r"]["minimum"]
         1
     """
     if draft not in DRAFTS:
@@ -90,32 +91,68 @@ def to_text(schema: dict[str, Any]) -> str:
     return re.sub(r"null(?=,?\n)", lambda _: next(lines), body) + "\n"
 
 
+_TRUE = {"const": True}
+_NO_NUMBER = {"not": {"anyOf": [_TRUE, {"type": "number", "exclusiveMinimum": 0}]}}
+_ARRAY, _OBJECT, _TEXT, _NULL, _FLAG = (
+    {"type": name} for name in ("array", "object", "string", "null", "boolean")
+)
+
+
+def _number(**bounds: Any) -> dict[str, Any]:
+    return {"type": "number", **bounds}
+
+
+_WHAT_PEFT_TAKES: dict[str, dict[str, Any]] = {
+    **dict.fromkeys((*UNREAD, *FLAGS, *NOT_LOADED), {}),
+    "loftq_config": {},
+    "monteclora_config": {},
+    "alora_invocation_tokens": {},
+    "rank_pattern": {},
+    "use_dora": {"enum": [*EMPTY]},
+    "target_modules": {"anyOf": [kinds.STRINGS.schema, _TEXT, _NULL, _OBJECT]},
+    **dict.fromkeys(("exclude_modules", "layers_pattern", "alpha_pattern"), _NO_NUMBER),
+    "target_parameters": {"not": {"anyOf": [_TRUE, _TEXT]}},
+    "modules_to_save": {
+        "anyOf": [kinds.STRINGS.schema, _OBJECT, _NULL, {"enum": [False, 0, ""]}],
+    },
+    "layer_replication": {
+        "anyOf": [kinds.INTEGER_PAIRS.schema, _NULL, {"enum": [False, 0, "", {}]}],
+    },
+    "layers_to_transform": {
+        "anyOf": [
+            # An index that is not a number names no layer; the others count.
+            {**_ARRAY, "not": {**_ARRAY, "minItems": 1, "items": _TEXT}},
+            {"type": "integer"},
+            _NULL,
+            _FLAG,
+        ],
+    },
+    "lora_alpha": {"anyOf": [_number(exclusiveMinimum=0), _TRUE]},
+    "lora_dropout": {"anyOf": [_number(maximum=1), _FLAG]},
+    "tinit": {"anyOf": [_number(), _FLAG]},
+    "tfinal": {"anyOf": [_number(), _FLAG]},
+    "orth_reg_weight": {"anyOf": [_number(minimum=0), _FLAG]},
+    # Null is never right here: in a saved adapter it breaks PEFT too.
+    "total_step": {"anyOf": [_number(exclusiveMinimum=0), _TRUE]},
+}
+"""The schemas of fields with values that PEFT takes although they are of another type."""
+
+
 def _property(field: Field) -> dict[str, Any]:
     alternatives = [dict(shape.schema) for shape in field.kinds]
-    if field.choices is not None:
+    if field.name in _WHAT_PEFT_TAKES:
+        body = dict(_WHAT_PEFT_TAKES[field.name])
+    elif field.choices is not None:
         # `enum` covers the type as well; null stays one of the values where it is allowed.
         nullable = kinds.NULL in field.kinds
-        body: dict[str, Any] = {"enum": [*field.choices, *([None] if nullable else [])]}
-    elif field.name == "use_dora":
-        body = {"const": False}
-    elif field.name == "loftq_config":
-        body = {"type": ["object", "null"], "maxProperties": 0}
-    elif field.name == "rank_pattern":
-        body = {"type": ["object", "null"], "additionalProperties": dict(kinds.BOOLEANS.schema)}
-    elif field.name == "total_step":
-        # Null is never right here: in a saved adapter it breaks PEFT too.
-        body = {"type": "integer", "exclusiveMinimum": 0}
+        body = {"enum": [*field.choices, *([None] if nullable else [])]}
     elif len(alternatives) == 1 or _is_nullable_type(alternatives):
         types = [alternative["type"] for alternative in alternatives]
         body = alternatives[0] if len(types) == 1 else {"type": types}
     else:
         body = {"anyOf": alternatives}
-    bounds = (
-        ("minimum", field.least),
-        ("exclusiveMinimum", field.above),
-        ("exclusiveMaximum", field.below),
-    )
-    body |= {keyword: bound for keyword, bound in bounds if bound is not None}
+    if field.name == "init_r":
+        body["minimum"] = field.least
     text = field.summary
     if field.treatment is Treatment.IGNORED:
         text += " AdaLoRA ignores it."
@@ -140,7 +177,7 @@ def ladders(draft: Draft) -> list[tuple[str, dict[str, Any]]]:
 
 
 def conflicts() -> list[tuple[str, dict[str, Any]]]:
-    """Return the schemas of fields that exclude each other, with the codes of the rules."""
+    """Return the schemas of fields whose values depend on others, with the codes of the rules."""
 
     def is_set(name: str, value: dict[str, Any]) -> dict[str, Any]:
         return {"properties": {name: value}, "required": [name]}
@@ -150,7 +187,35 @@ def conflicts() -> list[tuple[str, dict[str, Any]]]:
 
     null = {"type": "null"}
     not_empty = {"type": "array", "minItems": 1}
+    below_one = _number(exclusiveMinimum=0, exclusiveMaximum=1)
+    saved_pattern = {"type": ["object", "null"], "additionalProperties": kinds.BOOLEANS.schema}
     return [
+        (
+            "ADA103",
+            {
+                "if": TRAINS,
+                "then": then(
+                    target_r={"anyOf": [_number(exclusiveMinimum=0), _TRUE]},
+                    beta1=below_one,
+                    beta2=below_one,
+                    lora_dropout={"not": {"enum": [1, True]}},
+                ),
+            },
+        ),
+        (
+            "ADA204",
+            {
+                "if": TRAINS,
+                "then": then(deltaT={"anyOf": [_number() | {"not": {"const": 0}}, _TRUE]}),
+            },
+        ),
+        (
+            "ADA304",
+            {
+                "if": is_set("inference_mode", {"not": {"enum": [*EMPTY]}}),
+                "then": then(rank_pattern=saved_pattern),
+            },
+        ),
         ("ADA421", {"not": is_set("target_modules", {"enum": [[], ""]})}),
         ("ADA402", {"not": is_set("init_lora_weights", {"const": "loftq"})}),
         (
@@ -169,7 +234,7 @@ def conflicts() -> list[tuple[str, dict[str, Any]]]:
                 "then": is_set("layers_to_transform", {"not": null}),
             },
         ),
-        ("ADA409", {"not": is_set("target_parameters", not_empty)}),
+        ("ADA409", {"not": is_set("target_parameters", not_empty | {"items": _TEXT})}),
         (
             "ADA408",
             {
@@ -181,7 +246,7 @@ def conflicts() -> list[tuple[str, dict[str, Any]]]:
             "ADA418",
             {
                 "if": is_set("lora_bias", {"const": True}),
-                "then": then(init_lora_weights={"type": "boolean"}),
+                "then": then(init_lora_weights={"not": _TEXT}),
             },
         ),
     ]

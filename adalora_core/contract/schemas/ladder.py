@@ -19,14 +19,21 @@ STEP_EDGES = (
     10,
     20,
     50,
-    *(scale * part for scale in (10, 100, 1000, 10_000) for part in (10, 15, 20, 30, 50, 70)),
-    1_000_000,
+    *(scale * part for scale in (10, 100, 1000) for part in (10, 15, 20, 30, 50, 70)),
+    *(10_000 * part for part in (10, 15, 20, 30, 50, 100)),
 )
 """Edges of the cells of total_step, dense at usual values; beyond the last nothing is rejected."""
 
 WARM_UP_PARTS = (0.25, 0.5, 0.75)
 """Positions of the rungs for tinit in a cell. With the edges above about half of the illegal
 schedules drawn at random are rejected, the best result found for a file below 30 kB."""
+
+
+EMPTY = (False, None, 0, "", [], {})
+"""The values that Python takes for false."""
+
+TRAINS = {"properties": {"inference_mode": {"enum": [*EMPTY]}}}
+"""The condition that a configuration is not that of a saved adapter."""
 
 
 def rank_ladder() -> list[dict[str, Any]]:
@@ -47,8 +54,7 @@ def rank_ladder() -> list[dict[str, Any]]:
             "then": {"properties": {"target_r": True}, "required": ["target_r"]},
         }
     )
-    saved = {"properties": {"inference_mode": {"const": True}}, "required": ["inference_mode"]}
-    return [{"if": saved, "else": {"allOf": rungs}}]
+    return [{"if": TRAINS, "then": {"allOf": rungs}}]
 
 
 def schedule_ladder(definitions: str) -> list[dict[str, Any]]:
@@ -64,13 +70,13 @@ def schedule_ladder(definitions: str) -> list[dict[str, Any]]:
             warm_up = _edge_at_least(part * edge)
             if warm_up < edge:
                 rungs[warm_up] = _edge_at_least(edge - warm_up)
-        tree: dict[str, Any] = _bound("tinit", maximum=edge - 1)
+        tree: dict[str, Any] = _reference(definitions, "tinit", edge)
         for (_, final), upper in reversed(
             list(zip(rungs.items(), [*rungs, edge][1:], strict=True))
         ):
             tree = {
-                "if": {"$ref": f"#/{definitions}/{_name('tinit', upper)}"},
-                "then": {"$ref": f"#/{definitions}/{_name('tfinal', final)}"},
+                "if": _reference(definitions, "tinit", upper),
+                "then": _reference(definitions, "tfinal", final),
                 "else": tree,
             }
         inside = _bound("total_step", exclusiveMinimum=below, maximum=edge)
@@ -81,7 +87,7 @@ def schedule_ladder(definitions: str) -> list[dict[str, Any]]:
 def bounds() -> dict[str, Any]:
     """Return the definitions of the schedule's ladder: a number below an edge."""
     return {
-        _name(name, edge): {"type": "object", **_bound(name, maximum=edge - 1)}
+        _name(name, edge): {"type": "object", **_below(name, edge)}
         for name in ("tinit", "tfinal")
         for edge in STEP_EDGES
     }
@@ -92,13 +98,22 @@ def _edge_at_least(value: float) -> int:
 
 
 def _name(field: str, edge: int) -> str:
-    """Name a bound, in characters that need no escape in a reference."""
-    return f"{field}-below-{edge}"
+    """Name the bound of a field below an edge, in characters that need no escape in a reference."""
+    return f"{field}-{edge}"
+
+
+def _reference(definitions: str, field: str, edge: int) -> dict[str, Any]:
+    return {"$ref": f"#/{definitions}/{_name(field, edge)}"}
 
 
 def _bound(name: str, **keywords: int) -> dict[str, Any]:
     """Bound a field if it is present; ajv's strict mode requires the type beside a bound."""
-    return {"properties": {name: {"type": "integer", **keywords}}}
+    return {"properties": {name: {"type": "number", **keywords}}}
+
+
+def _below(name: str, edge: int) -> dict[str, Any]:
+    """Bound a field if it is a number: true is one to Python and none in JSON."""
+    return {"properties": {name: {"not": {"type": "number", "minimum": edge}}}}
 
 
 def _present(name: str, **keywords: int) -> dict[str, Any]:
