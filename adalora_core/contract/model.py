@@ -155,8 +155,8 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
             return
         value = exact(value, name)
         found = run(Block({name: value}, runtime="adalora-core"))
-        alone = Block({name: value}).invalid
-        errors = [f for f in found if f.path[:1] == (name,) and alone]
+        alone = Block({name: value}, runtime="adalora-core").invalid
+        errors = [f for f in found if f.path[:1] == (name,) and alone and _severity(f) == "error"]
         if errors:
             raise ValidationError.from_exception_data(
                 type(self).__name__, [_error_details(finding, {name: value}) for finding in errors]

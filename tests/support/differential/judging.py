@@ -54,7 +54,9 @@ def verdict(case: Case, runtime: Runtime) -> tuple[tuple[str, ...], tuple[str, .
     """Return the errors and the other findings of the contract, with the model's knowledge."""
     report = check_config(case.text, runtime=runtime)
     errors = [f"{each.code} {each.message}" for each in report.errors]
-    others = [f"{each.code} {each.message}" for each in report.diagnostics if each not in report.errors]
+    others = [
+        f"{each.code} {each.message}" for each in report.diagnostics if each not in report.errors
+    ]
     if not errors:
         matched = match(Block(case.values, runtime=runtime), bases.header(case.base))
         errors += [f"plan {each.message}" for each in matched.problems]

@@ -25,6 +25,7 @@ def _covers(entry: dict[str, Any], found: Judgement) -> bool:
         and found.runtime in entry["runtimes"]
         and found.case.kind in entry["files"]
         and not found.case.fields.isdisjoint(entry["fields"])
-        and re.search(entry["outcome"], f"{found.outcome.stage} {found.outcome.problem}") is not None
+        and re.search(entry["outcome"], f"{found.outcome.stage} {found.outcome.problem}")
+        is not None
         and any(re.search(entry["error"], each) for each in found.errors or [""])
     )
