@@ -13,6 +13,11 @@ from typing import Any, Literal
 
 from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.table import FIELDS, PEFT_VERSION, Field, Treatment
+from adalora_core.contract.schemas.conditions import (
+    DIVIDES,
+    when_allocated,
+    when_trained,
+)
 from adalora_core.contract.schemas.ids import schema_id
 from adalora_core.contract.schemas.ladder import bounds, rank_ladder, schedule_ladder
 
@@ -41,7 +46,7 @@ def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dic
         ValueError: the draft is unknown.
 
     Example:
-        >>> config_schema()["properties"]["deltaT"]["minimum"]
+        >>> config_schema()["properties"]["init_r"]["minimum"]
         1
     """
     if draft not in DRAFTS:
@@ -94,8 +99,6 @@ def _property(field: Field) -> dict[str, Any]:
         body: dict[str, Any] = {"enum": [*field.choices, *([None] if nullable else [])]}
     elif field.name == "use_dora":
         body = {"const": False}
-    elif field.name == "loftq_config":
-        body = {"type": ["object", "null"], "maxProperties": 0}
     elif field.name == "rank_pattern":
         body = {"type": ["object", "null"], "additionalProperties": dict(kinds.BOOLEANS.schema)}
     elif field.name == "total_step":
@@ -106,12 +109,9 @@ def _property(field: Field) -> dict[str, Any]:
         body = alternatives[0] if len(types) == 1 else {"type": types}
     else:
         body = {"anyOf": alternatives}
-    bounds = (
-        ("minimum", field.least),
-        ("exclusiveMinimum", field.above),
-        ("exclusiveMaximum", field.below),
-    )
-    body |= {keyword: bound for keyword, bound in bounds if bound is not None}
+    if field.name in {"init_r", "orth_reg_weight"}:
+        # Other bounds hold for some configurations only: see `conflicts`.
+        body["minimum"] = field.least
     text = field.summary
     if field.treatment is Treatment.IGNORED:
         text += " AdaLoRA ignores it."
@@ -119,6 +119,15 @@ def _property(field: Field) -> dict[str, Any]:
     if field.name != "total_step":
         body["default"] = field.fresh_default()
     return body
+
+
+def _bounds(field: Field) -> dict[str, Any]:
+    bounds = (
+        ("minimum", field.least),
+        ("exclusiveMinimum", field.above),
+        ("exclusiveMaximum", field.below),
+    )
+    return {keyword: bound for keyword, bound in bounds if bound is not None}
 
 
 def _is_nullable_type(alternatives: list[dict[str, Any]]) -> bool:
@@ -147,6 +156,22 @@ def conflicts() -> list[tuple[str, dict[str, Any]]]:
     null = {"type": "null"}
     not_empty = {"type": "array", "minItems": 1}
     return [
+        *(
+            (
+                "ADA103",
+                when_trained({"properties": {name: {"type": "number", **_bounds(FIELDS[name])}}}),
+            )
+            for name in ("beta1", "beta2")
+        ),
+        ("ADA103", {"properties": {"lora_dropout": {"type": "number", "maximum": 1}}}),
+        (
+            "ADA103",
+            when_trained(
+                {"properties": {"lora_dropout": {"type": "number", "exclusiveMaximum": 1}}}
+            ),
+        ),
+        ("ADA103", when_allocated(then(target_r={"type": "integer", "minimum": 1}))),
+        ("ADA204", when_trained({"if": DIVIDES, "then": {"not": is_set("deltaT", {"const": 0})}})),
         ("ADA421", {"not": is_set("target_modules", {"enum": [[], ""]})}),
         ("ADA402", {"not": is_set("init_lora_weights", {"const": "loftq"})}),
         (

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from adalora_core.contract.fields.table import FIELDS
+from adalora_core.contract.schemas.conditions import when_allocated
 
 RANK_RUNGS = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """The usual ranks: equal ranks are rejected exactly at these values."""
@@ -32,7 +33,7 @@ schedules drawn at random are rejected, the best result found for a file below 3
 def rank_ladder() -> list[dict[str, Any]]:
     """Return the rungs for init_r > target_r, with the defaults of absent keys.
 
-    The rungs apply to training only: PEFT loads a saved adapter with equal ranks.
+    The rungs apply to runs that allocate: PEFT loads a saved adapter with equal ranks.
     """
     default_init, default_target = FIELDS["init_r"].default, FIELDS["target_r"].default
     rungs = []
@@ -47,8 +48,7 @@ def rank_ladder() -> list[dict[str, Any]]:
             "then": {"properties": {"target_r": True}, "required": ["target_r"]},
         }
     )
-    saved = {"properties": {"inference_mode": {"const": True}}, "required": ["inference_mode"]}
-    return [{"if": saved, "else": {"allOf": rungs}}]
+    return [when_allocated({"allOf": rungs})]
 
 
 def schedule_ladder() -> list[dict[str, Any]]:
@@ -64,14 +64,14 @@ def schedule_ladder() -> list[dict[str, Any]]:
             warm_up = _edge_at_least(part * edge)
             if warm_up < edge:
                 rungs[warm_up] = _edge_at_least(edge - warm_up)
-        tree: dict[str, Any] = _bound("tinit", maximum=edge - 1)
+        tree: dict[str, Any] = {}
         for (_, final), upper in reversed(
             list(zip(rungs.items(), [*rungs, edge][1:], strict=True))
         ):
             tree = {
                 "if": _reference("tinit", upper),
                 "then": _reference("tfinal", final),
-                "else": tree,
+                **({"else": tree} if tree else {}),
             }
         inside = _bound("total_step", exclusiveMinimum=below, maximum=edge)
         cells.append({"if": inside, "then": tree})
@@ -81,8 +81,9 @@ def schedule_ladder() -> list[dict[str, Any]]:
 def bounds() -> dict[str, Any]:
     """Return the `$defs` of the schedule's ladder: a number below an edge."""
     return {
-        f"{name}<{edge}": {"type": "object", **_bound(name, maximum=edge - 1)}
-        for name in ("tinit", "tfinal")
+        f"{name}<{edge}": {"type": "object", **_bound(name, **least, maximum=edge - 1)}
+        # A negative tinit leaves room for more of tfinal.
+        for name, least in (("tinit", {"minimum": 0}), ("tfinal", {}))
         for edge in STEP_EDGES
     }
 

@@ -212,3 +212,20 @@ def write_adapter(case: Case, folder: str) -> Saved:
     Path(folder, CONFIG).write_text(case.text, "utf-8")
     save_file(adapter.tensors, Path(folder, WEIGHTS), {"format": "pt"})
     return adapter
+
+
+def expected(case: Case, adapter: Saved) -> torch.Tensor:
+    """Return the outputs of the model that was trained with the case's `lora_alpha`."""
+    alpha, rank = case.values.get("lora_alpha", 8), adapter.values["init_r"]
+    if "lora_alpha" not in case.fields or not isinstance(alpha, (int, float)):
+        return adapter.logits
+    import peft
+
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, CONFIG).write_text(json.dumps(adapter.values), "utf-8")
+        save_file(adapter.tensors, Path(folder, WEIGHTS), {"format": "pt"})
+        model = peft.PeftModel.from_pretrained(bases.fresh(case.base), folder)
+    for layer in model.modules():
+        if isinstance(getattr(layer, "scaling", None), dict):
+            layer.scaling["default"] = alpha if alpha > 0 else float(rank)
+    return outputs(model, bases.BASES[case.base].batch())
