@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import os
     from typing import Self
 
-    from pydantic import ModelWrapValidatorHandler
+    from pydantic import ModelWrapValidatorHandler, ValidationInfo
 
     from adalora_core.contract.rules.base import Finding
 
@@ -42,6 +42,9 @@ def _wire(name: str) -> Any:
 
 
 CONFIG_NAME = "adapter_config.json"
+
+_CHECKED = {"checked": True}
+"""The context in which a configuration is built without the rules, which have run."""
 
 
 class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
@@ -122,8 +125,10 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _run_rules(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        if not isinstance(data, Mapping):
+    def _run_rules(
+        cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo
+    ) -> Self:
+        if not isinstance(data, Mapping) or info.context is _CHECKED:
             return handler(data)
         values = {name: plain(value, name) for name, value in data.items()}
         block = Block(values, runtime="adalora-core", strict_keys=True)
@@ -164,15 +169,15 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
 
     @classmethod
     def from_checked(cls, block: Mapping[str, Any]) -> Self:
-        """Build a configuration from a checked mapping; drop keys that PEFT does not know.
+        """Build a configuration from a mapping that the rules accept, for whichever runtime.
+
+        Keys that PEFT does not know are dropped.
 
         Raises:
-            pydantic.ValidationError: the mapping has errors.
+            pydantic.ValidationError: a value is not of its field's type.
         """
-        with warnings.catch_warnings():
-            # The report holds these warnings already.
-            warnings.simplefilter("ignore", ConfigWarning)
-            return cls(**{name: value for name, value in block.items() if name in FIELDS})
+        values = {name: plain(value, name) for name, value in block.items() if name in FIELDS}
+        return cls.model_validate(values, context=_CHECKED)
 
     def to_json_dict(self) -> dict[str, Any]:
         """Return the content of `adapter_config.json`: PEFT's written fields, sorted by name."""

@@ -38,7 +38,8 @@ def test_accepted_value_of_another_type_has_a_typed_configuration(base, runtime)
         report = check_config(base | {name: value}, runtime=runtime)
         if report.ok:
             assert report.config is not None, (name, value)
-            assert check_config(report.config.to_json_dict(), runtime="adalora-core").ok
+            if runtime == "adalora-core":
+                assert check_config(report.config.to_json_dict(), runtime=runtime).ok
 
 
 @pytest.mark.parametrize("base", [SOUND, SAVED], ids=["training", "saved"])

@@ -73,9 +73,7 @@ class Block:
         self.changed = frozenset(judged.changed)
         self.as_read = {**self.values, **judged.read} if judged.read else self.values
         self.invalid = frozenset(
-            fault.name
-            for fault in self._faults
-            if fault.reading is None or not fault.reading.is_read
+            fault.name for fault in self._faults if not self._is_computable(fault)
         )
         if self.runtime == "adalora-core" and self["total_step"] == AUTO:
             # Valid here, but not a number yet: rules on several fields still skip it.
@@ -88,6 +86,15 @@ class Block:
                 if scalar.path in places and _is_misread(scalar, places[scalar.path])
             )
             self.invalid |= self.misread_fields
+
+    def _is_computable(self, fault: Fault) -> bool:
+        """Whether the runtime computes with a wrong value, so that the rules can too."""
+        if fault.reading is not None:
+            return fault.reading.is_read
+        if fault.kind is not FaultKind.RANGE or fault.name not in {"tinit", "tfinal", "deltaT"}:
+            return False
+        refused = self.runtime == "adalora-core" and not self.is_saved
+        return not refused and self[fault.name] != 0 and not is_large(self, fault.name)
 
     misread_fields: frozenset[str] = field(default=frozenset(), init=False)
     """Fields whose value YAML reads as something else; rules outside ADA6xx skip them."""
@@ -140,8 +147,18 @@ class Block:
         total_step = self["total_step"]
         if total_step is None or self["tinit"] >= total_step - self["tfinal"]:
             return None
-        names = ("init_r", "target_r", "tinit", "tfinal", "total_step", "deltaT")
-        return AdapterSpec(**{name: self[name] for name in names}).schedule()
+        names = ("init_r", "target_r", "tinit", "tfinal", "total_step")
+        # PEFT tests step % deltaT == 0, which does not depend on the sign.
+        spec = AdapterSpec(**{name: self[name] for name in names}, deltaT=abs(self["deltaT"]))
+        return spec.schedule()
+
+    @property
+    def allocates(self) -> bool:
+        """Whether some step of the run chooses the kept triplets; true if that is not known."""
+        names = {"tinit", "tfinal", "total_step", "deltaT"}
+        if not self.invalid.isdisjoint(names) or self.schedule is None:
+            return True
+        return self.schedule.tfinal > 0 or self.schedule.allocation_count() > 0
 
     @property
     def has_foreign_keys(self) -> bool:
@@ -152,6 +169,12 @@ class Block:
     def is_saved(self) -> bool:
         """Whether the block is that of a saved adapter: PEFT sets inference_mode at every save."""
         return self["inference_mode"] is True
+
+
+def is_large(block: Block, name: str) -> bool:
+    """Return whether a number does not fit into 64 bits."""
+    value = block.values[name]
+    return isinstance(value, int) and abs(value) > kinds.LARGEST_INTEGER
 
 
 def _is_misread(scalar: AmbiguousScalar, name: str) -> bool:

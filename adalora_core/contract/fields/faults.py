@@ -131,7 +131,8 @@ def fits_field(field: Field, value: Any) -> bool:
 
 
 def _in_range(field: Field, value: float) -> bool:
-    return abs(value) <= kinds.LARGEST_INTEGER and not (
+    fits = isinstance(value, float) or abs(value) <= kinds.LARGEST_INTEGER
+    return fits and not (
         (field.least is not None and value < field.least)
         or (field.above is not None and value <= field.above)
         or (field.below is not None and value >= field.below)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.rules import (
+    allocations,
     conflicts,
     patterns,
     policy,
+    ranges,
     rank_patterns,
     ranks,
     runs,
@@ -28,7 +30,9 @@ _FAMILIES = (
     policy,
     suppressions,
     values,
+    ranges,
     schedule,
+    allocations,
     ranks,
     rank_patterns,
     conflicts,

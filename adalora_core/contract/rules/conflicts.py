@@ -41,8 +41,9 @@ class LoftqUnsupported(Rule):
     summary = "loftq_config is not empty, or init_lora_weights is loftq"
     why = (
         "LoftQ fits LoRA's two factors to the quantisation error, and AdaLoRA has three factors. "
-        "PEFT raises a ValueError for init_lora_weights loftq, and silently empties a loftq_config "
-        "without it. Here both are errors: neither has the effect that was asked for."
+        "PEFT raises a ValueError for init_lora_weights loftq. Without it PEFT empties the "
+        "loftq_config with a warning, so there the finding is only a warning under the runtime "
+        "peft."
     )
     bad = SOUND | {"init_lora_weights": "loftq", "loftq_config": {"loftq_bits": 4}}
     hint = "remove loftq_config, and set init_lora_weights to true"
@@ -50,14 +51,16 @@ class LoftqUnsupported(Rule):
     inputs = ("loftq_config", "init_lora_weights")
 
     def check(self, block: Block) -> Iterator[Finding]:
+        needed = block["init_lora_weights"] == "loftq"
         if block["loftq_config"]:
             yield Finding(
                 self,
                 block.at("loftq_config"),
                 "ADALORA does not support LOFTQ: `loftq_config` is set",
                 "key",
+                severity=None if needed or block.runtime != "peft" else "warning",
             )
-        if block["init_lora_weights"] == "loftq":
+        if needed:
             yield Finding(
                 self,
                 block.at("init_lora_weights"),
@@ -129,7 +132,8 @@ class AlphaNotPositive(Rule):
     summary = "lora_alpha is zero or negative"
     why = (
         "PEFT silently uses the rank in place of such a lora_alpha. After pruning and reloading "
-        "the rank differs, so the same adapter gives different outputs."
+        "the rank differs, so the same adapter gives different outputs. Where nothing is pruned "
+        "the finding is only a warning."
     )
     bad = SOUND | {"lora_alpha": 0}
     hint = "set lora_alpha to at least 1; a value equal to init_r gives a scale of 1"
@@ -146,7 +150,16 @@ class AlphaNotPositive(Rule):
                 change = Put(path, start)
                 remedy = Remedy(f"Set lora_alpha to init_r, {start}", (change,), is_safe=False)
             message = f"`lora_alpha` should be above 0, got {value}"
-            yield Finding(self, path, message, remedy=remedy)
+            severity = None if _is_pruned(block) or block.runtime != "peft" else "warning"
+            yield Finding(self, path, message, severity=severity, remedy=remedy)
+
+
+def _is_pruned(block: Block) -> bool:
+    """Return whether matrices lose triplets: in the run, or in that of the saved adapter."""
+    if not block.is_saved:
+        return block.allocates
+    pattern = {} if "rank_pattern" in block.invalid else block["rank_pattern"] or {}
+    return any(isinstance(kept, list) and not all(kept) for kept in pattern.values())
 
 
 class AloraBreaks(Rule):

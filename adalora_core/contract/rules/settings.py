@@ -17,8 +17,8 @@ HIGHEST_DROPOUT = 0.5
 """Above this rate most of the adapter's input is dropped; the paper uses 0 to 0.3."""
 
 SMALLEST_SCALE = 0.25
-"""At most at this scale the adapter is noticeably weaker: PEFT's own benchmark reached 37 % at 8 / 64
-= 0.125, where LoRA reached 48 % at a scale of 2."""
+"""At this scale and below it the adapter is noticeably weaker: PEFT's own benchmark reached 37 % at
+8 / 64 = 0.125, where LoRA reached 48 % at a scale of 2."""
 
 IGNORED = tuple(
     name
@@ -131,8 +131,8 @@ class SmallScale(Rule):
             yield Finding(
                 self,
                 block.at(marked),
-                f"the effective scale is lora_alpha {alpha} / init_r {start} = {alpha / start:.3g}, "
-                "also after pruning",
+                f"the effective scale is lora_alpha {alpha} / init_r {start} = "
+                f"{alpha / start:.3g}, also after pruning",
                 severity="info" if block.is_saved else None,
                 hint=None
                 if block.is_saved

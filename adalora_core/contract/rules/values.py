@@ -6,7 +6,7 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.fields import value_kinds as kinds
-from adalora_core.contract.fields.faults import FaultKind, range_phrase
+from adalora_core.contract.fields.faults import FaultKind
 from adalora_core.contract.fields.suggestions import TRAINER_SETTINGS, suggest_key
 from adalora_core.contract.fields.table import FIELDS, PEFT_TYPE, PEFT_VERSION
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.fields.faults import Fault
     from adalora_core.contract.findings import Severity
-
-BOUNDED_BY_OWN_RULE = frozenset({"total_step", "deltaT", "lora_alpha"})
-"""Fields whose lower bound has a rule of its own, which explains the consequence."""
-
 
 MOST_COMPARED = 1000
 """The most unknown keys of a configuration that are compared with all fields for a misspelling."""
@@ -65,7 +61,8 @@ class MissingPeftType(Rule):
     summary = "the configuration has no peft_type"
     why = (
         "PEFT chooses the configuration class by peft_type. Without it PEFT reads the file with "
-        "the class that the caller named, and drops every key that this class does not know."
+        "the class that the caller named, and drops every key that this class does not know. "
+        "PEFT does not load a saved adapter without peft_type: a KeyError."
     )
     bad = {key: value for key, value in SOUND.items() if key != "peft_type"}
     hint = 'add "peft_type": "ADALORA"'
@@ -81,6 +78,7 @@ class MissingPeftType(Rule):
                 block.path,
                 "`peft_type` is missing: the configuration does not name its method",
                 "key",
+                severity="error" if block.is_saved and block.runtime == "peft" else None,
                 remedy=Remedy("Add peft_type", (change,), is_safe=False),
             )
 
@@ -141,40 +139,6 @@ def _unquoted_hint(value: Any) -> str | None:
     except ValueError:
         return None
     return f"write {plain} without quotes"
-
-
-class OutOfRange(Rule):
-    code = "ADA103"
-    name = "out-of-range"
-    severity = "error"
-    summary = "a number is outside its legal range"
-    why = (
-        "PEFT checks only orth_reg_weight. A beta of 0 or 1 is an AssertionError without a message "
-        "when the model is built, a target_r of 0 prunes everything, and a negative dropout "
-        "silently means no dropout."
-    )
-    bad = SOUND | {"beta1": 1.5}
-    hint = "choose a value inside the range that the message names"
-    needs = "faults"
-
-    def check(self, block: Block) -> Iterator[Finding]:
-        for fault in block.faults(FaultKind.RANGE):
-            field = FIELDS[fault.name]
-            value = value_at(block, fault)
-            if abs(value) > kinds.LARGEST_INTEGER:
-                message = f"`{fault.name}` should fit into 64 bits, got {kinds.number_text(value)}"
-                yield Finding(self, block.at(fault.name), message)
-                continue
-            if fault.name in BOUNDED_BY_OWN_RULE:
-                continue
-            message = f"`{fault.name}` should be {range_phrase(field)}, got {value!r}"
-            if fault.name == "orth_reg_weight":
-                # PEFT's own words, which people search for.
-                message = (
-                    "`orth_reg_weight` should be greater than or equal to 0, "
-                    f"but the value passed is {value!r}"
-                )
-            yield Finding(self, block.at(fault.name), message)
 
 
 class UnknownKey(Rule):
@@ -422,7 +386,6 @@ RULES = (
     NonFinite(),
     MissingPeftType(),
     WrongType(),
-    OutOfRange(),
     UnknownKey(),
     WRONG_PEFT_TYPE,
     IntegralFloat(),

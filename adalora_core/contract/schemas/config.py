@@ -1,8 +1,9 @@
 """Generate the JSON Schemas of a configuration from the field table.
 
 The schemas use only keywords with the same meaning in draft-07 and in 2020-12, and no keywords of
-their own, so that strict validators (ajv) compile them. Only the keyword of shared parts differs. Under the runtime `peft` the engine rejects
-everything that a schema rejects. The engine rejects more: `docs/contract.md` lists the gaps.
+their own, so that strict validators (ajv) compile them. Only the keyword of shared parts differs.
+Under the runtime `peft` the engine rejects everything that a schema rejects. The engine rejects
+more: `docs/contract.md` lists the gaps.
 """
 
 from __future__ import annotations
@@ -14,8 +15,15 @@ from typing import Any, Literal
 from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.readings import FLAGS, NOT_LOADED, UNREAD
 from adalora_core.contract.fields.table import FIELDS, PEFT_VERSION, Field, Treatment
+from adalora_core.contract.schemas.conditions import (
+    DIVIDES,
+    EMPTY,
+    SAVED,
+    when_allocated,
+    when_trained,
+)
 from adalora_core.contract.schemas.ids import schema_id
-from adalora_core.contract.schemas.ladder import EMPTY, TRAINS, bounds, rank_ladder, schedule_ladder
+from adalora_core.contract.schemas.ladder import bounds, rank_ladder, schedule_ladder
 
 Draft = Literal["2020-12", "draft-07"]
 DRAFTS: dict[Draft, str] = {
@@ -102,8 +110,10 @@ def _number(**bounds: Any) -> dict[str, Any]:
     return {"type": "number", **bounds}
 
 
+_NUMBER_OR_FLAG = {"anyOf": [_number(), _FLAG]}
+
 _WHAT_PEFT_TAKES: dict[str, dict[str, Any]] = {
-    **dict.fromkeys((*UNREAD, *FLAGS, *NOT_LOADED), {}),
+    **{name: {} for name in (*UNREAD, *FLAGS, *NOT_LOADED)},
     "loftq_config": {},
     "monteclora_config": {},
     "alora_invocation_tokens": {},
@@ -127,10 +137,8 @@ _WHAT_PEFT_TAKES: dict[str, dict[str, Any]] = {
             _FLAG,
         ],
     },
-    "lora_alpha": {"anyOf": [_number(exclusiveMinimum=0), _TRUE]},
     "lora_dropout": {"anyOf": [_number(maximum=1), _FLAG]},
-    "tinit": {"anyOf": [_number(), _FLAG]},
-    "tfinal": {"anyOf": [_number(), _FLAG]},
+    **dict.fromkeys(("lora_alpha", "tinit", "tfinal"), _NUMBER_OR_FLAG),
     "orth_reg_weight": {"anyOf": [_number(minimum=0), _FLAG]},
     # Null is never right here: in a saved adapter it breaks PEFT too.
     "total_step": {"anyOf": [_number(exclusiveMinimum=0), _TRUE]},
@@ -192,30 +200,22 @@ def conflicts() -> list[tuple[str, dict[str, Any]]]:
     return [
         (
             "ADA103",
-            {
-                "if": TRAINS,
-                "then": then(
-                    target_r={"anyOf": [_number(exclusiveMinimum=0), _TRUE]},
+            when_trained(
+                then(
                     beta1=below_one,
                     beta2=below_one,
                     lora_dropout={"not": {"enum": [1, True]}},
-                ),
-            },
+                    target_r=_NUMBER_OR_FLAG,
+                    deltaT=_NUMBER_OR_FLAG,
+                )
+            ),
         ),
+        ("ADA103", when_allocated(then(target_r={"anyOf": [_number(exclusiveMinimum=0), _TRUE]}))),
         (
             "ADA204",
-            {
-                "if": TRAINS,
-                "then": then(deltaT={"anyOf": [_number() | {"not": {"const": 0}}, _TRUE]}),
-            },
+            when_trained({"if": DIVIDES, "then": {"not": is_set("deltaT", {"enum": [0, False]})}}),
         ),
-        (
-            "ADA304",
-            {
-                "if": is_set("inference_mode", {"not": {"enum": [*EMPTY]}}),
-                "then": then(rank_pattern=saved_pattern),
-            },
-        ),
+        ("ADA304", {"if": SAVED, "then": then(rank_pattern=saved_pattern)}),
         ("ADA421", {"not": is_set("target_modules", {"enum": [[], ""]})}),
         ("ADA402", {"not": is_set("init_lora_weights", {"const": "loftq"})}),
         (

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from adalora_core.contract.fields.table import FIELDS
+from adalora_core.contract.schemas.conditions import when_allocated
 
 RANK_RUNGS = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """The usual ranks: equal ranks are rejected exactly at these values."""
@@ -29,17 +30,10 @@ WARM_UP_PARTS = (0.25, 0.5, 0.75)
 schedules drawn at random are rejected, the best result found for a file below 30 kB."""
 
 
-EMPTY = (False, None, 0, "", [], {})
-"""The values that Python takes for false."""
-
-TRAINS = {"properties": {"inference_mode": {"enum": [*EMPTY]}}}
-"""The condition that a configuration is not that of a saved adapter."""
-
-
 def rank_ladder() -> list[dict[str, Any]]:
     """Return the rungs for init_r > target_r, with the defaults of absent keys.
 
-    The rungs apply to training only: PEFT loads a saved adapter with equal ranks.
+    The rungs apply to runs that allocate: PEFT loads a saved adapter with equal ranks.
     """
     default_init, default_target = FIELDS["init_r"].default, FIELDS["target_r"].default
     rungs = []
@@ -54,14 +48,14 @@ def rank_ladder() -> list[dict[str, Any]]:
             "then": {"properties": {"target_r": True}, "required": ["target_r"]},
         }
     )
-    return [{"if": TRAINS, "then": {"allOf": rungs}}]
+    return [when_allocated({"allOf": rungs})]
 
 
 def schedule_ladder(definitions: str) -> list[dict[str, Any]]:
     """Return the rungs for tinit + tfinal < total_step, one entry per cell of total_step.
 
     In a cell total_step is at most `edge`, so tinit >= a implies tfinal < edge - a, and tfinal is
-    below every edge from edge - a on. The keyword `definitions` holds the shared bounds, `bounds()`.
+    below every edge from edge - a on. The keyword `definitions` holds the shared `bounds()`.
     """
     cells = []
     for below, edge in pairwise((0, *STEP_EDGES)):
@@ -70,14 +64,14 @@ def schedule_ladder(definitions: str) -> list[dict[str, Any]]:
             warm_up = _edge_at_least(part * edge)
             if warm_up < edge:
                 rungs[warm_up] = _edge_at_least(edge - warm_up)
-        tree: dict[str, Any] = _reference(definitions, "tinit", edge)
+        tree: dict[str, Any] = {}
         for (_, final), upper in reversed(
             list(zip(rungs.items(), [*rungs, edge][1:], strict=True))
         ):
             tree = {
                 "if": _reference(definitions, "tinit", upper),
                 "then": _reference(definitions, "tfinal", final),
-                "else": tree,
+                **({"else": tree} if tree else {}),
             }
         inside = _bound("total_step", exclusiveMinimum=below, maximum=edge)
         cells.append({"if": inside, "then": tree})
@@ -87,9 +81,14 @@ def schedule_ladder(definitions: str) -> list[dict[str, Any]]:
 def bounds() -> dict[str, Any]:
     """Return the definitions of the schedule's ladder: a number below an edge."""
     return {
-        _name(name, edge): {"type": "object", **_below(name, edge)}
-        for name in ("tinit", "tfinal")
+        _name(name, edge): {"type": "object", "properties": {name: bound}}
         for edge in STEP_EDGES
+        for name, bound in (
+            # A negative tinit leaves room for more of tfinal.
+            ("tinit", {"type": "number", "minimum": 0, "exclusiveMaximum": edge}),
+            # To Python true is a number, in JSON it is none.
+            ("tfinal", {"not": {"type": "number", "minimum": edge}}),
+        )
     }
 
 
@@ -109,11 +108,6 @@ def _reference(definitions: str, field: str, edge: int) -> dict[str, Any]:
 def _bound(name: str, **keywords: int) -> dict[str, Any]:
     """Bound a field if it is present; ajv's strict mode requires the type beside a bound."""
     return {"properties": {name: {"type": "number", **keywords}}}
-
-
-def _below(name: str, edge: int) -> dict[str, Any]:
-    """Bound a field if it is a number: true is one to Python and none in JSON."""
-    return {"properties": {name: {"not": {"type": "number", "minimum": edge}}}}
 
 
 def _present(name: str, **keywords: int) -> dict[str, Any]:
