@@ -173,7 +173,7 @@ class Block:
 
 def is_large(block: Block, name: str) -> bool:
     """Return whether a number does not fit into 64 bits."""
-    value = block.values[name]
+    value = block[name]
     return isinstance(value, int) and abs(value) > kinds.LARGEST_INTEGER
 
 

@@ -64,7 +64,8 @@ def reading_of(
         is_usable = isinstance(value, (int, float)) and not (
             isinstance(value, bool) and runtime == "adalora-core"
         )
-        return _number(field, value) if is_usable else None
+        is_saved = bool(values.get("inference_mode"))
+        return _number(field, value, is_saved=is_saved) if is_usable else None
     reader = _READERS.get(name)
     return reader(value, values, unread) if reader is not None else None
 
@@ -115,7 +116,7 @@ _NUMBERS = frozenset({
 """Fields that any number fits; to Python, true is 1."""
 
 
-def _number(field: Field, value: float) -> Reading | None:
+def _number(field: Field, value: float, *, is_saved: bool) -> Reading | None:
     """Read a number of another type than the field's, or one that is not finite."""
     name = field.name
     if not math.isfinite(value):
@@ -128,6 +129,8 @@ def _number(field: Field, value: float) -> Reading | None:
             # Every comparison with it is false, so no step allocates.
             nearest = 0 if name == "tfinal" else kinds.LARGEST_INTEGER
             return Reading(nearest, is_read=False, is_exact=False)
+        if is_saved and (name == "orth_reg_weight" or (name == "tinit" and math.isnan(value))):
+            return Reading(field.fresh_default(), is_read=False)
         return None
     if isinstance(value, bool):
         return Reading(int(value) if kinds.INTEGER in field.kinds else float(value))
