@@ -18,10 +18,10 @@ SCHEMA = editor_schema()
 PORTABLE = jsonschema.Draft7Validator(config_schema("draft-07"))
 EDITOR = jsonschema.Draft7Validator(SCHEMA)
 STANDARD = {
-    "$schema", "$id", "definitions", "$ref", "title", "description", "default", "type", "enum", "const",
-    "properties", "required", "additionalProperties", "items", "minItems", "maxItems", "minLength",
-    "maxProperties", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "if", "then",
-    "else", "allOf", "anyOf", "not",
+    "$schema", "$id", "definitions", "$ref", "title", "description", "default", "type", "enum",
+    "const", "properties", "required", "additionalProperties", "items", "minItems", "maxItems",
+    "minLength", "maxProperties", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+    "if", "then", "else", "allOf", "anyOf", "not",
 }  # fmt: skip
 
 

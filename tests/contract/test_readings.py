@@ -104,13 +104,13 @@ def test_rank_with_a_decimal_point_fails_in_peft_and_is_taken_here():
         assert type(AdaLoraConfig(init_r=12.0, total_step=9).init_r) is int
 
 
-def test_constructor_takes_what_it_ignores_and_refuses_true_for_a_number():
+def test_constructor_takes_what_it_ignores_and_refuses_true_for_a_length():
     with pytest.warns(ConfigWarning, match="does not read it"):
         assert AdaLoraConfig(total_step=9, peft_version=0.21).peft_version is None
     with pytest.warns(ConfigWarning, match="takes it as it is"):
         assert AdaLoraConfig(total_step=9, lora_alpha=4.5).lora_alpha == 4.5
     with pytest.raises(ValidationError, match="ADA102"):
-        AdaLoraConfig(total_step=9, orth_reg_weight=True)
+        AdaLoraConfig(total_step=True)
 
 
 def test_command_has_the_option_and_the_setting(tmp_path, monkeypatch, capsys):

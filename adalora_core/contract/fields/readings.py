@@ -48,24 +48,30 @@ def reading_of(
         runtime: the library that will train.
     """
     name = field.name
-    whole = isinstance(value, float) and value.is_integer() and kinds.INTEGER in field.kinds
-    if whole and (runtime == "adalora-core" or name not in _EXACT_IN_PEFT):
-        return Reading(int(value))
+    is_saved = bool(values.get("inference_mode"))
+    is_ours = runtime == "adalora-core"
     unread = Reading(field.fresh_default(), is_read=False)
-    if name in UNREAD or (name in NOT_LOADED and values.get("inference_mode")):
-        return unread
-    if runtime == "adalora-core" and name in _BUILT_BY_PEFT:
+    if isinstance(value, float):
+        if value.is_integer() and kinds.INTEGER in field.kinds:
+            is_taken = is_ours or name not in _EXACT_IN_PEFT
+            if is_taken and abs(value) <= kinds.LARGEST_INTEGER:
+                return Reading(int(value))
+        elif is_ours and not is_saved and not math.isfinite(value):
+            return None  # written, the file would not be JSON
+    if name in UNREAD or (is_saved and name in NOT_LOADED):
         return unread
     if name in FLAGS:
         return Reading(bool(value), is_exact=not value or value == 1)
-    if not value and _is_null_if_empty(name, value, values, runtime):
+    if not value and _is_null_if_empty(name, value, runtime, is_saved=is_saved):
         return Reading(field.fresh_default())
     if name in _NUMBERS:
-        is_usable = isinstance(value, (int, float)) and not (
-            isinstance(value, bool) and runtime == "adalora-core"
+        is_number = isinstance(value, (int, float)) and not (
+            # Nobody counts the steps of a run as true.
+            is_ours and name == "total_step" and isinstance(value, bool)
         )
-        is_saved = bool(values.get("inference_mode"))
-        return _number(field, value, is_saved=is_saved) if is_usable else None
+        if is_number and not math.isfinite(value):
+            return _not_finite(name, value, is_saved=is_saved)
+        return _number(field, value) if is_number else None
     reader = _READERS.get(name)
     return reader(value, values, unread) if reader is not None else None
 
@@ -82,12 +88,6 @@ UNREAD = frozenset({
 NOT_LOADED = frozenset({"target_r", "deltaT", "beta1", "beta2"})
 """Settings of the allocator, which a saved adapter does not get."""
 
-_BUILT_BY_PEFT = frozenset({
-    "eva_config", "corda_config", "lora_ga_config", "velora_config", "monteclora_config",
-    "use_bdlora", "arrow_config", "kasa_config", "target_parameters", "alora_invocation_tokens",
-})  # fmt: skip
-"""Fields of which PEFT builds something, and which this package ignores."""
-
 FLAGS = frozenset({
     "inference_mode", "fan_in_fan_out", "use_dora", "init_lora_weights", "lora_bias",
     "ensure_weight_tying",
@@ -101,11 +101,11 @@ _EMPTY_IS_NULL = frozenset({
 """Fields of which an empty value of another type, such as false, has the effect of null."""
 
 
-def _is_null_if_empty(name: str, value: Any, values: Mapping[str, Any], runtime: Runtime) -> bool:
+def _is_null_if_empty(name: str, value: Any, runtime: Runtime, *, is_saved: bool) -> bool:
     if runtime == "peft" and name == "target_parameters":
         return value != ""  # PEFT refuses every text
     if runtime == "peft" and name == "rank_pattern":
-        return not values.get("inference_mode")  # loading reads the items
+        return not is_saved  # loading reads the items
     return name in _EMPTY_IS_NULL
 
 
@@ -116,22 +116,9 @@ _NUMBERS = frozenset({
 """Fields that any number fits; to Python, true is 1."""
 
 
-def _number(field: Field, value: float, *, is_saved: bool) -> Reading | None:
-    """Read a number of another type than the field's, or one that is not finite."""
+def _number(field: Field, value: float) -> Reading:
+    """Read a finite number of another type than the field's."""
     name = field.name
-    if not math.isfinite(value):
-        if name == "deltaT":
-            # No step is a multiple of it.
-            return Reading(kinds.LARGEST_INTEGER, is_exact=False)
-        if math.isnan(value) and name == "lora_dropout":
-            return Reading(0.0)
-        if math.isnan(value) and name in {"tfinal", "total_step"}:
-            # Every comparison with it is false, so no step allocates.
-            nearest = 0 if name == "tfinal" else kinds.LARGEST_INTEGER
-            return Reading(nearest, is_read=False, is_exact=False)
-        if is_saved and (name == "orth_reg_weight" or (name == "tinit" and math.isnan(value))):
-            return Reading(field.fresh_default(), is_read=False)
-        return None
     if isinstance(value, bool):
         return Reading(int(value) if kinds.INTEGER in field.kinds else float(value))
     if name in {"lora_alpha", "lora_dropout", "orth_reg_weight"}:
@@ -144,6 +131,20 @@ def _number(field: Field, value: float, *, is_saved: bool) -> Reading | None:
     else:
         nearest = max(1, int(value)) if name == "target_r" and value > 0 else math.floor(value)
     return Reading(nearest, is_exact=False)
+
+
+def _not_finite(name: str, value: float, *, is_saved: bool) -> Reading | None:
+    """Read NaN or infinity, which PEFT compares and divides as it does any number."""
+    is_nan = math.isnan(value)
+    if name == "deltaT":
+        return Reading(kinds.LARGEST_INTEGER, is_exact=False)  # no step is a multiple of it
+    if is_nan and name in {"lora_dropout", "lora_alpha"}:
+        return Reading(0, is_exact=False)  # it is not above 0
+    if is_nan and name == "tfinal":
+        return Reading(0, is_read=False, is_exact=False)  # no step is in a phase
+    if is_saved and (name in {"orth_reg_weight", "total_step"} or (is_nan and name == "tinit")):
+        return Reading(kinds.LARGEST_INTEGER, is_read=False, is_exact=False)
+    return None
 
 
 def _keys(value: Any, *_: Any) -> Reading | None:
