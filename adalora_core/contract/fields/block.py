@@ -123,7 +123,7 @@ class Block:
 
     def is_set(self, name: str) -> bool:
         """Return whether a field is present, neither null nor empty, and not its default."""
-        empty = (None, {}, [], FIELDS[name].default)
+        empty: tuple[Any, ...] = (None, {}, [], FIELDS[name].default)
         return name in self.changed and self.as_read[name] not in empty
 
     @property

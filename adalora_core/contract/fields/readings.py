@@ -103,7 +103,7 @@ _EMPTY_IS_NULL = frozenset({
 
 def _is_null_if_empty(name: str, value: Any, runtime: Runtime, *, is_saved: bool) -> bool:
     if runtime == "peft" and name == "target_parameters":
-        return value != ""  # PEFT refuses every text
+        return not isinstance(value, str)  # PEFT refuses every text
     if runtime == "peft" and name == "rank_pattern":
         return not is_saved  # loading reads the items
     return name in _EMPTY_IS_NULL
