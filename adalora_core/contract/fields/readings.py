@@ -58,7 +58,8 @@ def reading_of(
                 return Reading(int(value))
         elif is_ours and not is_saved and not math.isfinite(value):
             return None  # written, the file would not be JSON
-    if name in UNREAD or (is_saved and name in NOT_LOADED):
+    not_loaded = _NOT_LOADED_HERE if is_ours else NOT_LOADED
+    if name in UNREAD or (is_saved and name in not_loaded):
         return unread
     if name in FLAGS:
         return Reading(bool(value), is_exact=not value or value == 1)
@@ -88,6 +89,9 @@ UNREAD = frozenset({
 NOT_LOADED = frozenset({"target_r", "deltaT", "beta1", "beta2"})
 """Settings of the allocator, which a saved adapter does not get."""
 
+_NOT_LOADED_HERE = NOT_LOADED | {"tinit", "tfinal", "total_step", "orth_reg_weight"}
+"""The settings that this package does not read either; PEFT compares the first three."""
+
 FLAGS = frozenset({
     "inference_mode", "fan_in_fan_out", "use_dora", "init_lora_weights", "lora_bias",
     "ensure_weight_tying",
@@ -111,7 +115,7 @@ def _is_null_if_empty(name: str, value: Any, runtime: Runtime, *, is_saved: bool
 
 _NUMBERS = frozenset({
     "lora_alpha", "lora_dropout", "target_r", "tinit", "tfinal", "deltaT", "total_step",
-    "orth_reg_weight",
+    "orth_reg_weight", "beta1", "beta2",
 })  # fmt: skip
 """Fields that any number fits; to Python, true is 1."""
 
@@ -121,7 +125,7 @@ def _number(field: Field, value: float) -> Reading:
     name = field.name
     if isinstance(value, bool):
         return Reading(int(value) if kinds.INTEGER in field.kinds else float(value))
-    if name in {"lora_alpha", "lora_dropout", "orth_reg_weight"}:
+    if name == "lora_alpha":
         return Reading(value, is_exact=False)
     if name == "deltaT":
         # The steps that are multiples of 5/2 are those of 5.
