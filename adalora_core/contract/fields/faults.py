@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.readings import Reading, reading_of
@@ -46,8 +46,7 @@ class Fault:
     reading: Reading | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """The fields of a configuration, each judged on its own.
 
     Args:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.fields import value_kinds as kinds
@@ -129,7 +128,7 @@ def _number(field: Field, value: float) -> Reading:
         return Reading(value, is_exact=False)
     if name == "deltaT":
         # The steps that are multiples of 5/2 are those of 5.
-        nearest = min(Fraction(value).numerator, kinds.LARGEST_INTEGER)
+        nearest = min(value.as_integer_ratio()[0], kinds.LARGEST_INTEGER)
     elif name == "tfinal" and value >= 1:
         nearest = math.ceil(value)  # the final phase starts no later
     else:
