@@ -191,6 +191,7 @@ NEVER = {"tfinal": 0, "deltaT": 50}
     ("values", "code", "severity"),
     [
         ({"tinit": -1}, "ADA103", "warning"),
+        ({"tinit": -1, "tfinal": 12}, "ADA103", "error"),
         ({"tfinal": -1, "deltaT": 1}, "ADA103", "warning"),
         ({"lora_dropout": -0.1}, "ADA103", "warning"),
         ({"lora_dropout": 1.0}, "ADA103", "error"),
@@ -225,6 +226,9 @@ NEVER = {"tfinal": 0, "deltaT": 50}
         ({"total_step": 2**55, "deltaT": 1}, "ADA212", "error"),
         ({"total_step": 2**50, "deltaT": 1}, "ADA212", None),
         ({"total_step": 2**55, "deltaT": 2**40}, "ADA212", None),
+        ({"beta1": 1e-15}, "ADA213", "error"),
+        ({"beta1": 1e-15} | NEVER, "ADA213", "warning"),
+        ({"beta1": 1e-13}, "ADA213", None),
         ({"loftq_config": {"a": 1}}, "ADA402", "warning"),
         ({"loftq_config": {"a": 1}, "init_lora_weights": "loftq"}, "ADA402", "error"),
     ],

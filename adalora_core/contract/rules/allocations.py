@@ -19,6 +19,9 @@ FEWEST_ALLOCATIONS = 10
 SHORTEST_WINDOW = 0.10
 """Share of the run that the budgeting phase should have; the paper's scripts: 0.30 to 0.45."""
 
+SMALLEST_BETA = 1e-14
+"""Below this beta1 no uncertainty was left in any of ten runs in single precision."""
+
 
 class OneForcedCut(Rule):
     code = "ADA203"
@@ -198,6 +201,32 @@ class NoDropAtFirst(Rule):
             )
 
 
+class NoUncertainty(Rule):
+    code = "ADA213"
+    name = "no-uncertainty"
+    severity = "error"
+    summary = "beta1 is so small that every score is zero"
+    why = (
+        "The uncertainty of an entry is the distance of its sensitivity from their average. With a "
+        "beta1 near 0 the two are equal in single precision, so the uncertainty and every score "
+        "are zero. PEFT drops every triplet whose score is not above the threshold: all of them. "
+        "The runtime adalora-core keeps as many as the budget allows."
+    )
+    bad = SOUND | {"beta1": 1e-20}
+    hint = "set beta1 to 0.85 or near it"
+    inputs = ("beta1", *ALLOCATION_FIELDS)
+    only_if_set = ("beta1",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        if block["beta1"] < SMALLEST_BETA and block.runtime == "peft" and not block.is_saved:
+            yield Finding(
+                self,
+                block.at("beta1"),
+                f"`beta1` {block['beta1']} leaves no uncertainty: every score is zero",
+                severity=None if block.allocates else "warning",
+            )
+
+
 RULES = (
     OneForcedCut(),
     NoAllocationAtAll(),
@@ -205,4 +234,5 @@ RULES = (
     ShortWindow(),
     TfinalZero(),
     NoDropAtFirst(),
+    NoUncertainty(),
 )

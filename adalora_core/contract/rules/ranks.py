@@ -55,7 +55,7 @@ class TargetAboveInit(Rule):
                 hint=f"set init_r to {_usual_start(block)}, or target_r below {block['init_r']}"
                 if block["init_r"] > 1
                 else None,
-                remedy=_start_above_target(block),
+                remedy=None if block.is_saved else _start_above_target(block),
             )
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from differential.cases import Case
 
-TOLERANCE = 1e-4
+TOLERANCE = 5e-6
 """The difference of outputs that saving and loading may make."""
 
 ALL_STEPS = 32
