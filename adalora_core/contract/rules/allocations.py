@@ -19,8 +19,13 @@ FEWEST_ALLOCATIONS = 10
 SHORTEST_WINDOW = 0.10
 """Share of the run that the budgeting phase should have; the paper's scripts: 0.30 to 0.45."""
 
-SMALLEST_BETA = 1e-14
-"""Below this beta1 no uncertainty was left in any of ten runs in single precision."""
+SMALLEST_BETA = 1e-30
+"""Below this beta1 the square of the uncertainty underflows in single precision, so that every
+score is zero."""
+
+DOUBTFUL_BETA = 1e-7
+"""Below this beta1 the uncertainty is lost in rounding; whether every score is zero depends on the
+gradients."""
 
 
 class OneForcedCut(Rule):
@@ -212,19 +217,22 @@ class NoUncertainty(Rule):
         "are zero. PEFT drops every triplet whose score is not above the threshold: all of them. "
         "The runtime adalora-core keeps as many as the budget allows."
     )
-    bad = SOUND | {"beta1": 1e-20}
+    bad = SOUND | {"beta1": 1e-40}
     hint = "set beta1 to 0.85 or near it"
     inputs = ("beta1", *ALLOCATION_FIELDS)
     only_if_set = ("beta1",)
 
     def check(self, block: Block) -> Iterator[Finding]:
-        if block["beta1"] < SMALLEST_BETA and block.runtime == "peft" and not block.is_saved:
-            yield Finding(
-                self,
-                block.at("beta1"),
-                f"`beta1` {block['beta1']} leaves no uncertainty: every score is zero",
-                severity=None if block.allocates else "warning",
-            )
+        beta1 = block["beta1"]
+        if beta1 >= DOUBTFUL_BETA or block.runtime != "peft" or block.is_saved:
+            return
+        fails = beta1 < SMALLEST_BETA and block.allocates
+        yield Finding(
+            self,
+            block.at("beta1"),
+            f"`beta1` {beta1} leaves {'no' if beta1 < SMALLEST_BETA else 'hardly any'} uncertainty",
+            severity=None if fails else "warning",
+        )
 
 
 RULES = (

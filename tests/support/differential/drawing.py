@@ -40,7 +40,7 @@ _MAPPING = (None, {}, {"a": 1}, {"rho": 0.5}, [], "x", 1, True, {"": None})
 
 _RANKS = (*range(-1, 13), *NUMBERS, 64)
 _STEPS = (*range(-2, 13), *NUMBERS, 30, 2**53, 2**54, 2**60, 2**63, 10**30)
-_RATE = (*NUMBERS, 1e-6, 0.1, 0.85, 0.99, 0.9999999, 1 - 1e-12, 1e-300, 1e-20, -0.5, 1.5, "0.5")
+_RATE = (*NUMBERS, 1e-6, 0.1, 0.85, 0.99, 0.9999999, 1 - 1e-12, 1e-300, 1e-40, -0.5, 1.5, "0.5")
 
 PLAIN: dict[str, tuple[Any, ...]] = {
     "task_type": ("CAUSAL_LM", "SEQ_CLS", "causal_lm", "CAUSAL", "FEATURE_EXTRACTION", *_TEXT),

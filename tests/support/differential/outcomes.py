@@ -75,7 +75,7 @@ def train(model: Any, config: Any, batch: dict[str, torch.Tensor]) -> None:
     """Train as the documentation does, without gradients outside the trainable parameters."""
     with stage("start"):
         parameters = [each for each in model.parameters() if each.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=1e-2)
+        optimizer = torch.optim.AdamW(parameters, lr=3e-2)
         steps = steps_of(config)
     model.train()
     for step in steps:
