@@ -74,6 +74,15 @@ def schemas() -> dict[Path, Content]:
     }
 
 
+def share() -> dict[Path, Content]:
+    """Return the share of the engine's errors that the schema rejects, in docs/contract.md."""
+    from schema_share import table
+    from written_blocks import with_block
+
+    page = DOCS / "contract.md"
+    return {page: with_block(page, "share", table())}
+
+
 def stubs() -> dict[Path, Content]:
     """Return the type stubs of the compiled modules."""
     from stubs import MODULES, stub
@@ -150,6 +159,7 @@ def releases() -> dict[Path, Content]:
 PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "rules": rule_pages,
     "schemas": schemas,
+    "share": share,
     "stubs": stubs,
     "runs": runs,
     "scripts": scripts,

@@ -25,6 +25,7 @@ _TYPES: dict[str, type] = {
     "exclude": list,
     "limit": list,
     "strict-keys": bool,
+    "strict-types": bool,
     "exit-zero": bool,
     "peft-version": str,
     "policy": str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 
 import jsonschema
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from adalora_core.contract import check_config
 from adalora_core.contract.rules import RULES
 from adalora_core.contract.schemas.config import DRAFTS, FILES, VERSION, config_schema, to_text
+from adalora_core.contract.schemas.editor import editor_schema
 from adalora_core.contract.schemas.ladder import (
     RANK_RUNGS,
     STEP_EDGES,
@@ -49,10 +51,17 @@ def test_schema_is_valid_against_its_metaschema(draft, strict_keys):
     VALIDATORS[draft].check_schema(config_schema(draft, strict_keys=strict_keys))
 
 
-def test_two_drafts_differ_in_their_header_alone():
+def test_two_drafts_differ_in_their_header_and_the_keyword_of_shared_parts_alone():
     new, old = config_schema("2020-12"), config_schema("draft-07")
-    assert {key for key in new if new[key] != old[key]} == {"$schema", "$id"}
+    renamed = json.loads(json.dumps(old).replace("definitions", "$defs"))
+    assert {key for key in new if new[key] != renamed[key]} == {"$schema", "$id"}
     assert f"/{VERSION}/" in new["$id"]
+
+
+@pytest.mark.parametrize("schema", [*map(config_schema, DRAFTS), editor_schema()])
+def test_names_of_shared_parts_need_no_escape_in_a_reference(schema):
+    shared = schema.get("$defs") or schema["definitions"]
+    assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in shared)
 
 
 def test_schema_uses_only_keywords_that_both_drafts_know():
@@ -137,7 +146,7 @@ def test_schema_rejects_what_it_can_state():
         {"init_lora_weights": "loftq"},
         {"layers_pattern": "layers"},
         {"target_modules": "q", "layers_to_transform": 1},
-        {"rank_pattern": {"q": 3}},
+        {"rank_pattern": {"q": 3}, "inference_mode": True},
         {"tinit": 6000, "tfinal": 11000, "total_step": 13500},
         {"tinit": 500, "tfinal": 500},
     ):
@@ -150,7 +159,7 @@ def _around(edges):
 
 def test_every_legal_schedule_at_the_border_of_a_rung_is_accepted():
     # Compile the ladder alone: it restricts the schedule, and it is used 3,000 times.
-    ladder = {"allOf": schedule_ladder(), "$defs": bounds()}
+    ladder = {"allOf": schedule_ladder("$defs"), "$defs": bounds()}
     validator = jsonschema.Draft202012Validator(ladder)
     for total in _around(STEP_EDGES):
         for tinit in (0, *_around(STEP_EDGES), total - 1):

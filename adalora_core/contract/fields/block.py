@@ -38,6 +38,7 @@ class Block:
         path: its path in the document.
         runtime: the library that will train.
         strict_keys: whether an unknown key is an error.
+        strict_types: whether a value of another type is an error also where the runtime works.
         peft_version: the PEFT release to judge for, as numbers.
         keys: `{PEFT's name: path}` where the document spells or places a key differently.
         root: the whole document, for rules that look at the trainer's own settings.
@@ -50,6 +51,7 @@ class Block:
     path: Path = ()
     runtime: Runtime = "peft"
     strict_keys: bool = False
+    strict_types: bool = False
     peft_version: tuple[int, ...] | None = None
     keys: Mapping[str, Path] = field(default_factory=dict)
     root: Any = None
@@ -57,6 +59,8 @@ class Block:
     expressions: Expressions = field(default_factory=Expressions)
     layout: Layout = "peft"
     _faults: list[Fault] = field(init=False)
+    as_read: Mapping[str, Any] = field(init=False)
+    """The mapping with each value that the runtime reads in another type in that type."""
     changed: frozenset[str] = field(init=False)
     """Fields that differ from their defaults."""
     invalid: frozenset[str] = field(init=False)
@@ -64,8 +68,10 @@ class Block:
 
     def __post_init__(self) -> None:
         """Judge each field on its own, once for all rules."""
-        self._faults, changed = judge_fields(self.values)
-        self.changed = frozenset(changed)
+        judged = judge_fields(self.values, self.runtime)
+        self._faults = judged.faults
+        self.changed = frozenset(judged.changed)
+        self.as_read = {**self.values, **judged.read} if judged.read else self.values
         self.invalid = frozenset(
             fault.name for fault in self._faults if not self._is_computable(fault)
         )
@@ -82,11 +88,13 @@ class Block:
             self.invalid |= self.misread_fields
 
     def _is_computable(self, fault: Fault) -> bool:
-        """Whether PEFT computes with a number that is out of range, so that the rules can too."""
+        """Whether the runtime computes with a wrong value, so that the rules can too."""
+        if fault.reading is not None:
+            return fault.reading.is_read
         if fault.kind is not FaultKind.RANGE or fault.name not in {"tinit", "tfinal", "deltaT"}:
             return False
         refused = self.runtime == "adalora-core" and not self.is_saved
-        return not refused and self.values[fault.name] != 0 and not is_large(self, fault.name)
+        return not refused and self[fault.name] != 0 and not is_large(self, fault.name)
 
     misread_fields: frozenset[str] = field(default=frozenset(), init=False)
     """Fields whose value YAML reads as something else; rules outside ADA6xx skip them."""
@@ -103,7 +111,7 @@ class Block:
     def __getitem__(self, name: str) -> Any:
         """Return the value of a field, or PEFT's default where the key is absent."""
         try:
-            return self.values[name]
+            return self.as_read[name]
         except KeyError:
             return FIELDS[name].default
 
@@ -115,7 +123,8 @@ class Block:
 
     def is_set(self, name: str) -> bool:
         """Return whether a field is present, neither null nor empty, and not its default."""
-        return name in self.changed and self.values[name] not in (None, {}, [])
+        empty: tuple[Any, ...] = (None, {}, [], FIELDS[name].default)
+        return name in self.changed and self.as_read[name] not in empty
 
     @property
     def is_other_method(self) -> bool:
@@ -164,7 +173,7 @@ class Block:
 
 def is_large(block: Block, name: str) -> bool:
     """Return whether a number does not fit into 64 bits."""
-    value = block.values[name]
+    value = block[name]
     return isinstance(value, int) and abs(value) > kinds.LARGEST_INTEGER
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.fields.faults import Fault
+    from adalora_core.contract.findings import Severity
 
 MOST_COMPARED = 1000
 """The most unknown keys of a configuration that are compared with all fields for a misspelling."""
@@ -32,6 +33,25 @@ def value_at(block: Block, fault: Fault) -> Any:
     for step in fault.subpath:
         value = value[step]
     return value
+
+
+def type_severity(block: Block, fault: Fault) -> Severity | None:
+    """Return "warning" where the runtime works with the value, unless types are strict."""
+    return None if fault.reading is None or block.strict_types else "warning"
+
+
+def as_read(block: Block, fault: Fault) -> str:
+    """Describe what the runtime makes of a value of another type; empty if it fails."""
+    reading = fault.reading
+    if reading is None:
+        return ""
+    reader = "PEFT" if block.runtime == "peft" else "adalora-core"
+    if not reading.is_read:
+        return f"; {reader} does not read it"
+    if isinstance(reading.value, float) and not reading.is_exact:
+        return f"; {reader} takes it as it is"
+    what = kinds.name_of_value(reading.value)
+    return f"; {reader} takes it for {what}" + ("" if reading.is_exact else ", or nearly so")
 
 
 class MissingPeftType(Rule):
@@ -70,13 +90,16 @@ class WrongType(Rule):
     summary = "a value does not have the type of its field"
     why = (
         "PEFT does not check types. A string in place of a number is stored as it is and fails "
-        'later, when the adapter is built or in the middle of training ("12" * 1.0).'
+        'later, when the adapter is built or in the middle of training ("12" * 1.0). Where PEFT '
+        "works with the value, or does not read it, the finding is only a warning; --strict-types "
+        "makes it an error."
     )
     bad = SOUND | {"init_r": "12"}
     hint = "write the value in the type that the message names"
+    warns_at_construction = True
     safe_fix = (
-        "a number written as a string becomes a number; 0 or 1 in a boolean field becomes false or "
-        "true"
+        "a number written as a string becomes a number; a value that is taken for one of the right "
+        "type, or not read, becomes that value or the default"
     )
     unsafe_fix = (
         "true, false and null written as strings lose their quotes; a single name in a list field "
@@ -96,7 +119,9 @@ class WrongType(Rule):
             yield Finding(
                 self,
                 block.at(fault.name, *fault.subpath),
-                f"`{fault.name}` should be {kinds.phrase_of(field.kinds)}, got {got}",
+                f"`{fault.name}` should be {kinds.phrase_of(field.kinds)}, got {got}"
+                + as_read(block, fault),
+                severity=type_severity(block, fault),
                 hint=_unquoted_hint(value),
                 remedy=correct_type(block, fault, value),
             )
@@ -212,10 +237,13 @@ class IntegralFloat(Rule):
     summary = "a whole number is written with a decimal point where an integer is needed"
     why = (
         "JSON Schema accepts 12.0 as an integer, and Python does not. torch refuses a float as a "
-        "size, so `init_r: 12.0` is a TypeError when the adapter is built."
+        "size, so `init_r: 12.0` is a TypeError when PEFT builds the adapter. Other fields, and "
+        "the runtime adalora-core, take 12.0 for 12, so there the finding is only a warning; "
+        "--strict-types makes it an error."
     )
     bad = SOUND | {"init_r": 12.0}
     hint = "write the number without the decimal point"
+    warns_at_construction = True
     safe_fix = "the number is written without the decimal point"
     needs = "faults"
 
@@ -223,10 +251,15 @@ class IntegralFloat(Rule):
         for fault in block.faults(FaultKind.INTEGRAL_FLOAT):
             value = value_at(block, fault)
             path = block.at(fault.name, *fault.subpath)
+            severity = type_severity(block, fault)
+            message = f"`{fault.name}` should be an integer, got {value!r}"
+            if severity is not None:
+                message = f"`{fault.name}` {value!r} is taken as {int(value)}"
             yield Finding(
                 self,
                 path,
-                f"`{fault.name}` should be an integer, got {value!r}",
+                message,
+                severity=severity,
                 hint=f"write {int(value)}",
                 remedy=Remedy("Write it as an integer", (Put(path, int(value)),)),
             )
@@ -325,7 +358,8 @@ class NonFinite(Rule):
     summary = "a number is NaN or infinite"
     why = (
         "JSON has no such numbers, and other readers refuse the file. NaN passes every comparison "
-        "that PEFT makes: a NaN weight makes the loss NaN at the first step."
+        "that PEFT makes: a NaN weight makes the loss NaN at the first step. Where PEFT "
+        "still trains, or does not read the field, the finding is only a warning."
     )
     bad = (
         '{"peft_type": "ADALORA", "target_modules": ["q_proj"], "init_r": 12, "target_r": 8,\n'
@@ -340,6 +374,7 @@ class NonFinite(Rule):
                 self,
                 block.at(fault.name, *fault.subpath),
                 f"`{fault.name}` should be finite, got {value_at(block, fault)!r}",
+                severity=None if fault.reading is None else "warning",
             )
             for fault in block.faults(FaultKind.NONFINITE)
         ]

@@ -6,8 +6,14 @@ from typing import Any
 
 INTEGER = {"type": "integer"}
 
+EMPTY: tuple[Any, ...] = (False, None, 0, "", [], {})
+"""The values that Python takes for false."""
+
+TRAINS: dict[str, Any] = {"properties": {"inference_mode": {"enum": [*EMPTY]}}}
+"""The configuration of a run."""
+
 SAVED: dict[str, Any] = {
-    "properties": {"inference_mode": {"const": True}},
+    "properties": {"inference_mode": {"not": {"enum": [*EMPTY]}}},
     "required": ["inference_mode"],
 }
 """The configuration of a saved adapter, which PEFT loads whatever its training was."""
@@ -40,7 +46,7 @@ DIVIDES: dict[str, Any] = {"anyOf": [ENDS, STARTS]}
 
 def when_trained(assertion: dict[str, Any]) -> dict[str, Any]:
     """Return the assertion for configurations that train."""
-    return {"if": SAVED, "else": assertion}
+    return {"if": TRAINS, "then": assertion}
 
 
 def when_allocated(assertion: dict[str, Any]) -> dict[str, Any]:

@@ -92,14 +92,17 @@ def editor_schema() -> dict[str, Any]:
         "properties": properties | _misspellings(),
         "allOf": [
             _required(portable["required"], _message("ADA201")),
-            *(_with_message(entry, _message(code)) for code, entry in [*conflicts(), *ladders()]),
+            *(
+                _with_message(entry, _message(code))
+                for code, entry in [*conflicts(), *ladders("draft-07")]
+            ),
         ],
-        "$defs": {
+        "definitions": {
             # Bounds of tinit are conditions of the ladder, bounds of tfinal are conclusions.
             name: _without_proposals(body)
             if name.startswith("tinit")
             else {"type": "object"} | _with_message(body, _message("ADA202"))
-            for name, body in portable["$defs"].items()
+            for name, body in portable["definitions"].items()
         },
     }
 
@@ -206,8 +209,10 @@ def _required(names: list[str], message: str) -> dict[str, Any]:
 
 
 def _violation_of(body: dict[str, Any]) -> dict[str, Any]:
+    if list(body) == ["not"]:
+        return dict(body["not"])
     # A value of another type gets the message about its type only.
-    typed = {"type": "integer"} if body.get("type") == "integer" else {}
+    typed = {"type": "number"} if body.get("type") == "number" else {}
     return {**typed, "not": body}
 
 
