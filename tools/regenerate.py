@@ -135,6 +135,13 @@ def runs() -> dict[Path, Content]:
     return {page: with_block(page, "runs", mistakes(RULES))}
 
 
+def module_names() -> dict[Path, Content]:
+    """Return the table of names in transformers' architectures."""
+    from module_names import module
+
+    return {ROOT / "adalora_core" / "contract" / "fields" / "module_names.py": module()}
+
+
 def releases() -> dict[Path, Content]:
     """Return the table of tried releases in docs/peft-bridge.md."""
     from written_blocks import with_block
@@ -151,6 +158,7 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "rules": rule_pages,
     "schemas": schemas,
     "stubs": stubs,
+    "modules": module_names,
     "runs": runs,
     "scripts": scripts,
     "releases": releases,
