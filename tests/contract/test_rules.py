@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -113,6 +114,111 @@ def test_rule_on_two_fields_with_one_wrong_type_is_skipped_and_others_are_not():
 def test_message_on_a_fault_that_peft_knows_contains_its_words(fields, phrase):
     report = check_config(BY_CODE["ADA202"].good | fields)
     assert any(phrase in diagnostic.message for diagnostic in report.diagnostics)
+
+
+def test_byte_order_mark_is_legal_in_yaml_alone():
+    text = example_text(SOUND).encode()
+    found = {f: check_config(b"\xef\xbb\xbf" + text, format=f) for f in ("json", "yaml")}
+    assert [d.code for d in found["json"].diagnostics] == ["ADA004"]
+    assert found["yaml"].diagnostics == ()
+
+
+def test_ranks_beside_which_a_tool_sets_its_own_are_not_called_missing():
+    fields = {key: value for key, value in SOUND.items() if key not in {"init_r", "target_r"}}
+    assert {d.code for d in check_config(fields).diagnostics} == {"ADA306"}
+    codes = {d.code for d in check_config(fields | {"adalora_init_r": 12}).diagnostics}
+    assert "ADA306" not in codes
+
+
+def test_adapter_of_lora_is_called_one_and_advised_on_its_class_beside_fields_of_adalora():
+    (lora,) = check_config({"peft_type": "LORA", "r": 8}).errors
+    assert lora.message == "`peft_type` is 'LORA': this is a LoRA adapter, not AdaLoRA"
+    (mixed,) = check_config({"peft_type": "LORA", "init_r": 8}).errors
+    assert "use the class AdaLoraConfig" in mixed.message
+
+
+@pytest.mark.parametrize(("saved", "severity"), [(False, "warning"), (True, "error")])
+def test_missing_peft_type_is_an_error_in_a_saved_adapter_that_peft_cannot_load(saved, severity):
+    fields = {key: value for key, value in SOUND.items() if key != "peft_type"}
+    report = check_config(fields | {"inference_mode": saved})
+    (found,) = [d for d in report.diagnostics if d.code == "ADA101"]
+    assert found.severity == severity
+    assert check_config(fields | {"inference_mode": saved}, runtime="adalora-core").ok
+
+
+TARGETS = {
+    '"lm_head"': ("ADA504", "warning"),
+    '"q_proj"': ("ADA504", "error"),
+    '"all"': ("ADA504", "error"),
+    '"auto"': ("ADA504", "error"),
+    '"(q|v)$"': ("ADA508", "error"),
+    '"lm_head|score"': (None, None),
+    '".*(q|v)_proj"': (None, None),
+    '".*q_proj, .*v_proj"': ("ADA508", "error"),
+    '".*my_own"': ("ADA508", "warning"),
+    '"model.layers.0.self_attn.q_proj"': (None, None),
+    '"model.layers.0"': ("ADA509", "error"),
+    '".*"': ("ADA509", "error"),
+    "\"['q_proj']\"": ("ADA505", "error"),
+    '["q_proj ", "v_proj"]': ("ADA507", "warning"),
+    '["q_proj "]': ("ADA507", "error"),
+    '["q_proj,v_proj"]': ("ADA507", "error"),
+    '["*"]': ("ADA506", "error"),
+    '[".*q_proj", "v_proj"]': ("ADA506", "warning"),
+    '["self_attn", "v_proj"]': ("ADA509", "warning"),
+    '["self_attn"]': ("ADA509", "error"),
+    '["0"]': (None, None),
+    '["q_porj", "v_proj"]': ("ADA510", "warning"),
+    '["my_own", "v_proj"]': ("ADA510", "info"),
+    '["my_own"]': ("ADA510", "warning"),
+}
+
+
+@pytest.mark.parametrize("written", TARGETS)
+def test_targets_are_an_error_where_no_module_can_be_adapted(written):
+    report = check_config(SOUND | {"target_modules": json.loads(written)})
+    code, severity = TARGETS[written]
+    expected = {(code, severity)} if code else set()
+    assert {(d.code, d.severity) for d in report.diagnostics} == expected
+
+
+LEFT = [
+    ({"exclude_modules": ["q_proj"]}, False),
+    ({"exclude_modules": ["q_proj", "v_proj"]}, True),
+    ({"exclude_modules": ".*"}, True),
+    ({"exclude_modules": r".*\.0\..*"}, False),
+    ({"modules_to_save": ["q_proj"]}, False),
+    ({"modules_to_save": ["_proj"]}, False),
+    ({"modules_to_save": ["v_proj", "q_proj"]}, True),
+    ({"target_modules": ["score"], "task_type": "SEQ_CLS"}, True),
+    ({"target_modules": ["self_attn.q_proj"], "modules_to_save": ["self_attn"]}, True),
+    ({"target_modules": ".*q_proj", "exclude_modules": ".*q_proj"}, True),
+    ({"target_modules": "all-linear", "exclude_modules": ".*"}, True),
+    ({"target_modules": "all-linear", "exclude_modules": ["lm_head"]}, False),
+]
+
+
+@pytest.mark.parametrize(("fields", "is_empty"), LEFT)
+def test_configuration_without_a_target_left_is_an_error_in_both_runtimes(fields, is_empty):
+    for runtime in ("peft", "adalora-core"):
+        codes = {d.code for d in check_config(SOUND | fields, runtime=runtime).errors}
+        assert codes == ({"ADA511"} if is_empty else set())
+
+
+@pytest.mark.parametrize(
+    ("layers", "targets", "severity"),
+    [
+        (-1, ["q_proj"], "error"),
+        ([-2, -1], ["q_proj"], "error"),
+        ([0, -1], ["q_proj"], "warning"),
+        (-1, ["lm_head"], "warning"),
+        ([0], ["q_proj"], None),
+    ],
+)
+def test_negative_layer_is_an_error_if_no_other_layer_is_named(layers, targets, severity):
+    report = check_config(SOUND | {"layers_to_transform": layers, "target_modules": targets})
+    found = {d.severity for d in report.diagnostics if d.code == "ADA512"}
+    assert found == ({severity} if severity else set())
 
 
 def test_broken_schedule_checked_names_phases_and_largest_legal_values():
