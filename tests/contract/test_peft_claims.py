@@ -116,6 +116,8 @@ BREAKS = {
     "ADA403": ValueError,
     "ADA404": ValueError,
     "ADA409": TypeError,
+    "ADA211": RuntimeError,
+    "ADA424": ValueError,
     "ADA418": ValueError,
     "ADA421": ValueError,
     "ADA501": re.error,

@@ -221,6 +221,112 @@ def test_negative_layer_is_an_error_if_no_other_layer_is_named(layers, targets, 
     assert found == ({severity} if severity else set())
 
 
+REFUSED = [
+    ({"eva_config": {"rho": 0.5}}, "/eva_config/rho"),
+    ({"eva_config": {"rho": None}}, "/eva_config/rho"),
+    ({"eva_config": {"rho": 1, "tau": 1}}, None),
+    ({"eva_config": {"unknown": 1}}, None),
+    ({"monteclora_config": {"unknown": 1}}, "/monteclora_config"),
+    ({"monteclora_config": {"num_samples": 0}}, "/monteclora_config/num_samples"),
+    ({"velora_config": {"init_type": "x"}}, "/velora_config/init_type"),
+    ({"kasa_config": {"beta": 0}}, None),
+    ({"arrow_config": {"top_k": 0}}, "/arrow_config/top_k"),
+    (
+        {"use_bdlora": {"target_modules_bd_a": ["a"], "target_modules_bd_b": ["a"]}},
+        "/use_bdlora/target_modules_bd_b",
+    ),
+    ({"use_bdlora": {"target_modules_bd_a": 3}}, "/use_bdlora/target_modules_bd_a"),
+]
+
+
+@pytest.mark.parametrize(("fields", "pointer"), REFUSED)
+def test_sub_configuration_is_judged_as_the_class_that_peft_builds_does(fields, pointer):
+    (found,) = check_config(SOUND | fields).diagnostics
+    expected = ("ADA424", "error") if pointer else ("ADA405", "warning")
+    assert (found.code, found.severity) == expected
+    if pointer and "unknown" not in str(fields):
+        assert found.pointer == pointer
+    (ours,) = check_config(SOUND | fields, runtime="adalora-core").diagnostics
+    assert ours.code == "ADA405"
+
+
+KEYS = [
+    ({"alpha_pattern": {"(": 1}}, {"peft", "adalora-core"}),
+    ({"alpha_pattern": {"layers.0": 1}}, set()),
+    ({"alpha_pattern": {"(": 1}, "inference_mode": True}, {"peft"}),
+    ({"modules_to_save": ["("]}, {"peft"}),
+    ({"modules_to_save": ["*"]}, set()),
+    ({"layers_to_transform": [0], "layers_pattern": "(?P<idx>a)"}, {"peft", "adalora-core"}),
+    ({"layers_to_transform": [], "layers_pattern": "("}, set()),
+]
+
+
+@pytest.mark.parametrize(("fields", "failing"), KEYS)
+def test_names_that_are_put_into_expressions_are_judged_inside_them(fields, failing):
+    for runtime in ("peft", "adalora-core"):
+        codes = {d.code for d in check_config(SOUND | fields, runtime=runtime).errors}
+        assert codes == ({"ADA501"} if runtime in failing else set())
+
+
+@pytest.mark.parametrize(
+    ("tokens", "saved", "is_refused"),
+    [
+        ({"embed_tokens": [1]}, ["embed_tokens"], True),
+        ({"model.embed_tokens": [1]}, ["embed_tokens"], True),
+        ({"embed_tokens": [1]}, ["lm_head"], False),
+        ([1], ["wte"], True),
+        ([1], ["lm_head"], False),
+        ({"": [1]}, [], True),
+    ],
+)
+def test_rows_of_an_embedding_that_is_trained_in_full_are_an_error(tokens, saved, is_refused):
+    fields = {"trainable_token_indices": tokens, "modules_to_save": saved}
+    codes = {d.code for d in check_config(SOUND | fields).errors}
+    assert codes == ({"ADA423"} if is_refused else set())
+
+
+@pytest.mark.parametrize(
+    ("fields", "severity"),
+    [
+        ({"total_step": 1001}, "warning"),
+        ({"total_step": 1000}, "error"),
+        ({"total_step": 1000, "deltaT": 1}, "warning"),
+        ({"total_step": 1000, "inference_mode": True}, "warning"),
+    ],
+)
+def test_run_without_a_final_phase_is_an_error_if_steps_follow_the_last_allocation(
+    fields, severity
+):
+    report = check_config(SOUND | {"tfinal": 0} | fields)
+    assert {d.severity for d in report.diagnostics if d.code == "ADA210"} == {severity}
+    ours = check_config(SOUND | {"tfinal": 0} | fields, runtime="adalora-core")
+    assert ours.ok
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_error"),
+    [
+        ({"total_step": 2**52, "deltaT": 1}, False),
+        ({"total_step": 2**55, "deltaT": 1}, True),
+        ({"total_step": 2**55, "deltaT": 2**40}, False),
+        ({"total_step": 2**55, "deltaT": 1, "inference_mode": True}, False),
+    ],
+)
+def test_budget_that_rounds_to_that_of_the_start_is_an_error(fields, is_error):
+    codes = {d.code for d in check_config(SOUND | fields).errors}
+    assert codes == ({"ADA211"} if is_error else set())
+
+
+def test_fields_that_this_package_ignores_are_errors_under_peft_alone():
+    for fields in (
+        {"target_parameters": ["mlp.weight"]},
+        {"layers_pattern": "layers"},
+        {"target_modules": ".*q_proj", "layers_to_transform": [0]},
+    ):
+        assert not check_config(SOUND | fields).ok
+        assert check_config(SOUND | fields, runtime="adalora-core").ok
+
+
 def test_broken_schedule_checked_names_phases_and_largest_legal_values():
     report = check_config({"peft_type": "ADALORA", "tinit": 6000, "tfinal": 11000} | {
         "total_step": 13500, "init_r": 12, "target_r": 8})  # fmt: skip
@@ -265,13 +371,16 @@ def test_setting_is_judged_by_its_treatment_in_the_table(field):
     value = {
         "alpha_pattern": {"q": 1}, "loftq_config": {"loftq_bits": 4},
         "alora_invocation_tokens": [1], "target_parameters": ["mlp"],
+        "monteclora_config": {"num_samples": 4},
     }.get(field.name)  # fmt: skip
     if value is None:
         value = OTHER_VALUES[field.default]
     report = check_config(SOUND | {"task_type": "CAUSAL_LM", field.name: value})
     (finding,) = report.diagnostics
     assert finding.pointer == f"/{field.name}"
-    expected = "warning" if field.treatment is Treatment.IGNORED else "error"
+    # PEFT empties a loftq_config without init_lora_weights loftq.
+    is_ignored = field.treatment is Treatment.IGNORED or field.name == "loftq_config"
+    expected = "warning" if is_ignored else "error"
     assert finding.severity == expected
 
 

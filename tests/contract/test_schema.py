@@ -133,7 +133,6 @@ def test_schema_rejects_what_it_can_state():
         {"lora_dropout": 1.0},
         {"deltaT": 0},
         {"use_dora": True},
-        {"loftq_config": {"a": 1}},
         {"init_lora_weights": "loftq"},
         {"layers_pattern": "layers"},
         {"target_modules": "q", "layers_to_transform": 1},
@@ -193,6 +192,8 @@ def test_gap_known_integral_float_passes_the_schema_and_not_the_engine():
 
 GAPS = {
     "ADA106",  # 12.0 is an integer in JSON Schema
+    "ADA211",  # the rounding of a double, for a schedule of any length
+    "ADA424",  # the classes of LoRA's variants change with every release
     "ADA423",  # the schema states the types of the indices, not their range
     "ADA501",  # JSON Schema cannot check whether Python accepts a regular expression
     "ADA504",  # the names at the top of a model are a long list

@@ -1,4 +1,4 @@
-"""Family ADA5xx: names and regular expressions in the fields that select modules."""
+"""Family ADA5xx, second part: names in the fields that select modules."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
-from adalora_core.contract.rules.input import LIMIT_EXCEEDED
 from adalora_core.contract.text.changes import Put, Remedy
 from adalora_core.expressions.paths import NOT_IN_NAMES
 from adalora_core.module_selection import ALL_LINEAR, is_all_linear
@@ -16,10 +15,8 @@ if TYPE_CHECKING:
 
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
-    from adalora_core.contract.text.places import Path
 
 MODULES = ("target_modules", "exclude_modules")
-EXPRESSIONS = (*MODULES, "layers_pattern")
 _META = re.compile(r"[\\^$*+?{}\[\]|()]")
 _PLAIN = re.compile(r"[\w.\-]+")
 ALL = frozenset({"all", "alllinear", "linear", "allmodules", "alllinears", "alllayers"})
@@ -69,90 +66,6 @@ def _severity(block: Block, name: str) -> Severity:
     """Return the severity of an entry that matches nothing: an error if no other one can match."""
     is_needed = name == "target_modules" and not any(map(_can_match, block[name]))
     return "error" if is_needed else "warning"
-
-
-def _expressions(block: Block) -> Iterator[tuple[str, Path, str]]:
-    """Yield field, path and text of each string that PEFT passes to `re`."""
-    for name in MODULES:
-        value = block[name]
-        if isinstance(value, str) and name not in block.invalid and not is_all_linear(value):
-            yield name, block.at(name), value
-    layers = block["layers_pattern"]
-    if "layers_pattern" not in block.invalid:
-        entries = layers if isinstance(layers, list) else [layers]
-        for index, entry in enumerate(entries):
-            if isinstance(entry, str):
-                subpath = (index,) if isinstance(layers, list) else ()
-                yield "layers_pattern", block.at("layers_pattern", *subpath), entry
-
-
-class InvalidRegex(Rule):
-    code = "ADA501"
-    name = "invalid-regex"
-    severity = "error"
-    summary = "a string that PEFT reads as a regular expression is not a valid one"
-    why = (
-        "A target_modules string is matched with re.fullmatch against every module path. An "
-        "invalid expression raises when the adapter is injected."
-    )
-    bad = SOUND | {"target_modules": r".*\.(q_proj|v_proj"}
-    hint = "correct the expression, or write a list of names"
-    only_if_set = EXPRESSIONS
-
-    def check(self, block: Block) -> Iterator[Finding]:
-        for name, path, text in _expressions(block):
-            judgement = block.expressions.judge(text)
-            if judgement.error is not None:
-                message = f"`{name}` is not a valid regular expression: {judgement.error}"
-                yield Finding(self, path, message)
-            if judgement.too_large is not None:
-                yield Finding(
-                    LIMIT_EXCEEDED, path, f"`{name}` is too large to check: {judgement.too_large}"
-                )
-
-
-class SlowRegex(Rule):
-    code = "ADA502"
-    name = "slow-regex"
-    severity = "warning"
-    summary = "a regular expression repeats a repetition and may take exponential time"
-    why = (
-        "(a+)+ tries every way to divide the text between the two repetitions before it fails. On "
-        "a module path of 30 characters that takes minutes, for every module."
-    )
-    bad = SOUND | {"target_modules": r"(\w+)+_proj"}
-    hint = "repeat once: write a+ in place of (a+)+"
-    only_if_set = EXPRESSIONS
-
-    def check(self, block: Block) -> Iterator[Finding]:
-        for name, path, text in _expressions(block):
-            slow = block.expressions.judge(text).slow
-            if slow is not None:
-                yield Finding(
-                    self,
-                    path,
-                    f"`{name}` may take exponential time: it repeats a repetition, {slow}",
-                )
-
-
-class RegexVaries(Rule):
-    code = "ADA503"
-    name = "regex-varies"
-    severity = "warning"
-    summary = "versions of Python read a regular expression differently"
-    why = (
-        "Python warns about syntax whose meaning will change, and a++ and (?>...) exist only since "
-        "Python 3.11."
-    )
-    bad = SOUND | {"target_modules": r"[[a-z]+_proj"}
-    hint = "escape the bracket with a backslash, or write the expression without new syntax"
-    only_if_set = EXPRESSIONS
-
-    def check(self, block: Block) -> Iterator[Finding]:
-        for name, path, text in _expressions(block):
-            varies = block.expressions.judge(text).varies
-            if varies is not None:
-                yield Finding(self, path, f"`{name}` depends on the Python version: {varies}")
 
 
 class NameAsRegex(Rule):
@@ -350,9 +263,6 @@ class EntryMatchesNothing(Rule):
 
 
 RULES = (
-    InvalidRegex(),
-    SlowRegex(),
-    RegexVaries(),
     NameAsRegex(),
     ListAsString(),
     RegexInList(),

@@ -1,4 +1,4 @@
-"""Family ADA2xx: warm-up, budgeting and final phase."""
+"""Family ADA2xx, first part: warm-up, budgeting and final phase."""
 
 from __future__ import annotations
 
@@ -343,35 +343,6 @@ class TfinalLooksAbsolute(Rule):
             )
 
 
-class TfinalZero(Rule):
-    code = "ADA210"
-    name = "tfinal-zero"
-    severity = "warning"
-    summary = "with tfinal 0 the last, exact selection is never made"
-    why = (
-        "PEFT makes the final selection at step total_step - tfinal. With tfinal 0, a loop that "
-        "counts its steps from 0 ends one step earlier and misses the target budget. With deltaT "
-        "above 1 the saved adapter also differs from the trained one. The training API of "
-        "adalora-core makes this selection in finalize(), so under the runtime adalora-core the "
-        "finding is only a remark."
-    )
-    bad = SOUND | {"tfinal": 0}
-    hint = "set tfinal to at least 1; the paper spends about half of the run on the final phase"
-    inputs = ALLOCATION_FIELDS
-
-    def check(self, block: Block) -> Iterator[Finding]:
-        schedule = block.schedule
-        if schedule is None or schedule.tfinal or not schedule.allocation_count():
-            return  # no allocation: reported by rule no-allocation-at-all
-        yield Finding(
-            self,
-            block.at("tfinal") if "tfinal" in block.values else block.at("total_step"),
-            f"`tfinal` is 0: the final selection is due at step {block['total_step']}, after the "
-            f"last step, {block['total_step'] - 1}",
-            severity=None if block.runtime == "peft" else "info",
-        )
-
-
 RULES = (
     TotalStepMissing(),
     NoBudgetingPhase(),
@@ -382,5 +353,4 @@ RULES = (
     FewAllocations(),
     ShortWindow(),
     TfinalLooksAbsolute(),
-    TfinalZero(),
 )

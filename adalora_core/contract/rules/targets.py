@@ -1,4 +1,4 @@
-"""Family ADA5xx, second part: targets that leave nothing that AdaLoRA can adapt."""
+"""Family ADA5xx, third part: targets that leave nothing that AdaLoRA can adapt."""
 
 from __future__ import annotations
 

@@ -239,9 +239,7 @@ class WrongPeftType(Rule):
             elif value == "LORA":
                 message = "`peft_type` is 'LORA': this is a LoRA adapter, not AdaLoRA"
                 if not ADALORA_FIELDS.isdisjoint(block.values):
-                    message += (
-                        "; LoraConfig(peft_type='ADALORA') writes LORA: use the class AdaLoraConfig"
-                    )
+                    message += "; use the class AdaLoraConfig, which writes ADALORA"
             yield Finding(self, path, message, remedy=remedy)
 
 

@@ -94,8 +94,6 @@ def _property(field: Field) -> dict[str, Any]:
         body: dict[str, Any] = {"enum": [*field.choices, *([None] if nullable else [])]}
     elif field.name == "use_dora":
         body = {"const": False}
-    elif field.name == "loftq_config":
-        body = {"type": ["object", "null"], "maxProperties": 0}
     elif field.name == "rank_pattern":
         body = {"type": ["object", "null"], "additionalProperties": dict(kinds.BOOLEANS.schema)}
     elif field.name == "total_step":

@@ -79,8 +79,6 @@ def editor_schema() -> dict[str, Any]:
         name: _property_of(FIELDS[name], body) if name in FIELDS else body
         for name, body in portable["properties"].items()
     }
-    # Replaced below by an assertion whose message names the rule.
-    del properties["loftq_config"]["maxProperties"]
     return {
         "$schema": DRAFTS["draft-07"],
         "$id": schema_id("adalora-config", VERSION, FILE),
