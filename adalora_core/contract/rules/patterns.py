@@ -209,7 +209,8 @@ class EntryMatchesNothing(Rule):
         '"all-linear" means all linear layers only as a single string; in a list it is the name of '
         "a module. No path has blanks, commas or an empty part, so an empty name matches nothing, "
         "nor does a name with a dot at either end. PEFT raises if no other target can match; "
-        "otherwise it ignores the entry silently, which is a warning."
+        "otherwise it ignores the entry silently, which is a warning. An empty name in "
+        "modules_to_save means every module to PEFT, which cannot copy lists of modules."
     )
     bad = SOUND | {"target_modules": ["all-linear"]}
     hint = "write the plain names of modules"
@@ -218,7 +219,7 @@ class EntryMatchesNothing(Rule):
         "target that can match, blanks around a name of linear layers are removed"
     )
     unsafe_fix = "blanks around a name are removed beside other targets too"
-    inputs = ("target_modules", "exclude_modules")
+    inputs = ("target_modules", "exclude_modules", "modules_to_save")
 
     def check(self, block: Block) -> Iterator[Finding]:
         for name in MODULES:
@@ -228,6 +229,12 @@ class EntryMatchesNothing(Rule):
                     yield self._all_linear(block, name, index)
                 elif not _can_match(entry) and not _META.search(entry):
                     yield self._dead(block, name, index)
+        for index, entry in enumerate(block["modules_to_save"] or ()):
+            if not entry:
+                message = "`modules_to_save` has an empty name, in which PEFT sees every module"
+                severity: Severity = "error" if block.runtime == "peft" else "warning"
+                path = block.at("modules_to_save", index)
+                yield Finding(self, path, message, severity=severity)
 
     def _dead(self, block: Block, name: str, index: int) -> Finding:
         entry, path = block[name][index], block.at(name, index)

@@ -25,9 +25,9 @@ _REFUSED = "which AdaLoRA does not adapt"
 
 
 def by_names(block: Block) -> Severity:
-    """Return the severity of a finding that rests on the names in transformers.
+    """Return the severity of a finding on the modules of a model that is not known.
 
-    `get_peft_model` of this package asks the model itself.
+    `get_peft_model` of this package asks the model itself, and names what it has.
     """
     return "error" if block.runtime == "peft" else "warning"
 
@@ -229,7 +229,7 @@ class NoTargetLeft(Rule):
             marked = "exclude_modules" if excluded else "modules_to_save"
             at = marked if marked in block.values else "target_modules"
             message = "no target is left: each is excluded or trained in full"
-            yield Finding(self, block.at(at), message, "key")
+            yield Finding(self, block.at(at), message, "key", severity=by_names(block))
 
 
 def _is_left_out(block: Block, name: str, *, anything: bool = False) -> bool:
