@@ -144,6 +144,13 @@ def runs() -> dict[Path, Content]:
     return {page: with_block(page, "runs", mistakes(RULES))}
 
 
+def module_names() -> dict[Path, Content]:
+    """Return the table of names in transformers' architectures."""
+    from module_names import module
+
+    return {ROOT / "adalora_core" / "contract" / "fields" / "module_names.py": module()}
+
+
 def releases() -> dict[Path, Content]:
     """Return the table of tried releases in docs/peft-bridge.md."""
     from written_blocks import with_block
@@ -161,6 +168,7 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "schemas": schemas,
     "share": share,
     "stubs": stubs,
+    "modules": module_names,
     "runs": runs,
     "scripts": scripts,
     "releases": releases,

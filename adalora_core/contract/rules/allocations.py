@@ -19,6 +19,14 @@ FEWEST_ALLOCATIONS = 10
 SHORTEST_WINDOW = 0.10
 """Share of the run that the budgeting phase should have; the paper's scripts: 0.30 to 0.45."""
 
+SMALLEST_BETA = 1e-30
+"""Below this beta1 the square of the uncertainty underflows in single precision, so that every
+score is zero."""
+
+DOUBTFUL_BETA = 1e-7
+"""Below this beta1 the uncertainty is lost in rounding; whether every score is zero depends on the
+gradients."""
+
 
 class OneForcedCut(Rule):
     code = "ADA203"
@@ -198,6 +206,35 @@ class NoDropAtFirst(Rule):
             )
 
 
+class NoUncertainty(Rule):
+    code = "ADA213"
+    name = "no-uncertainty"
+    severity = "error"
+    summary = "beta1 is so small that every score is zero"
+    why = (
+        "The uncertainty of an entry is the distance of its sensitivity from their average. With a "
+        "beta1 near 0 the two are equal in single precision, so the uncertainty and every score "
+        "are zero. PEFT drops every triplet whose score is not above the threshold: all of them. "
+        "The runtime adalora-core keeps as many as the budget allows."
+    )
+    bad = SOUND | {"beta1": 1e-40}
+    hint = "set beta1 to 0.85 or near it"
+    inputs = ("beta1", *ALLOCATION_FIELDS)
+    only_if_set = ("beta1",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        beta1 = block["beta1"]
+        if beta1 >= DOUBTFUL_BETA or block.runtime != "peft" or block.is_saved:
+            return
+        fails = beta1 < SMALLEST_BETA and block.allocates
+        yield Finding(
+            self,
+            block.at("beta1"),
+            f"`beta1` {beta1} leaves {'no' if beta1 < SMALLEST_BETA else 'hardly any'} uncertainty",
+            severity=None if fails else "warning",
+        )
+
+
 RULES = (
     OneForcedCut(),
     NoAllocationAtAll(),
@@ -205,4 +242,5 @@ RULES = (
     ShortWindow(),
     TfinalZero(),
     NoDropAtFirst(),
+    NoUncertainty(),
 )

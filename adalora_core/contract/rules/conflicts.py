@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from adalora_core.contract.fields.value_kinds import LARGEST_INTEGER
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.text.changes import Put, Remedy
+from adalora_core.module_selection import ends_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +81,8 @@ class LayersWithRegex(Rule):
     summary = "layers_to_transform or layers_pattern is set beside a target_modules string"
     why = (
         "A string is matched as a regular expression over the whole module path, so the layer "
-        "index can be part of it. PEFT raises a ValueError for the combination."
+        "index can be part of it. PEFT raises a ValueError for the combination; the runtime "
+        "adalora-core ignores the two fields, which is a warning."
     )
     bad = SOUND | {"target_modules": r".*\.q_proj", "layers_to_transform": [0, 1]}
     hint = "write target_modules as a list, or put the layers into the regular expression"
@@ -97,6 +99,7 @@ class LayersWithRegex(Rule):
                     block.at(name),
                     f"`{name}` cannot be used when `target_modules` is a str.",
                     "key",
+                    severity=None if block.runtime == "peft" else "warning",
                     related=((block.at("target_modules"), "target_modules is a string"),),
                 )
 
@@ -108,7 +111,8 @@ class LayersPatternAlone(Rule):
     summary = "layers_pattern is set without layers_to_transform"
     why = (
         "layers_pattern names the list that the indices of layers_to_transform count in, so alone "
-        "it has no meaning. PEFT raises a ValueError."
+        "it has no meaning. PEFT raises a ValueError; the runtime adalora-core ignores it, which "
+        "is a warning."
     )
     bad = SOUND | {"layers_pattern": "layers"}
     hint = "set layers_to_transform, or remove layers_pattern"
@@ -122,6 +126,7 @@ class LayersPatternAlone(Rule):
                 block.at("layers_pattern"),
                 "When `layers_pattern` is specified, `layers_to_transform` must also be specified.",
                 "key",
+                severity=None if block.runtime == "peft" else "warning",
             )
 
 
@@ -202,7 +207,8 @@ class TargetParametersBreak(Rule):
     summary = "target_parameters is set"
     why = (
         "AdaLoRA adapts modules, not single parameters. PEFT passes `parameter_name` to a function "
-        "of AdaLoRA that has no such argument: a TypeError when the adapter is injected."
+        "of AdaLoRA that has no such argument: a TypeError when the adapter is injected. The "
+        "runtime adalora-core ignores the field, which is a warning."
     )
     bad = SOUND | {"target_parameters": ["mlp.experts.gate_up_proj"]}
     hint = "name modules in target_modules instead"
@@ -213,8 +219,11 @@ class TargetParametersBreak(Rule):
             yield Finding(
                 self,
                 block.at("target_parameters"),
-                "`target_parameters` breaks AdaLoRA: it adapts modules only",
+                "`target_parameters` breaks AdaLoRA: it adapts modules only"
+                if block.runtime == "peft"
+                else "`target_parameters` has no effect: AdaLoRA adapts modules only",
                 "key",
+                severity=None if block.runtime == "peft" else "warning",
             )
 
 
@@ -315,23 +324,28 @@ class TokenIndicesBreak(Rule):
     code = "ADA423"
     name = "token-indices-break"
     severity = "error"
-    summary = "trainable_token_indices has an empty list or a negative index"
+    summary = "trainable_token_indices has a wrong index, or an embedding that is trained in full"
     why = (
         "PEFT copies the rows of these indices at every forward. An empty list becomes a "
         "floating-point index, and a negative index is not counted from the end. The first step "
-        "raises."
+        "raises. An embedding that modules_to_save trains in full cannot have single rows trained "
+        "too: PEFT raises when the adapter is injected, or at the first step."
     )
     bad = SOUND | {"trainable_token_indices": [-1]}
     hint = "list the token ids that are to be trained, or remove trainable_token_indices"
-    inputs = ("trainable_token_indices",)
+    inputs = ("trainable_token_indices", "modules_to_save")
+    only_if_set = ("trainable_token_indices",)
 
     def check(self, block: Block) -> Iterator[Finding]:
         value = block["trainable_token_indices"]
         if value is None or block.runtime != "peft":
             return
+        yield from self._saved(block, value)
         lists = {(): value} if isinstance(value, list) else {(k,): v for k, v in value.items()}
         for subpath, indices in lists.items():
             path = block.at("trainable_token_indices", *subpath)
+            if subpath == ("",):
+                yield Finding(self, path, "`trainable_token_indices` has an empty name", "key")
             if not indices:
                 yield Finding(self, path, "`trainable_token_indices` has an empty list")
             for index, token in enumerate(indices):
@@ -340,6 +354,24 @@ class TokenIndicesBreak(Rule):
                         f"`trainable_token_indices` should hold no negative index, got {token}"
                     )
                     yield Finding(self, (*path, index), message)
+
+    def _saved(self, block: Block, value: list[int] | dict[str, list[int]]) -> Iterator[Finding]:
+        """Yield a finding for each saved module that is an embedding with trained rows."""
+        for index, name in enumerate(block["modules_to_save"] or ()):
+            if isinstance(value, dict):
+                is_same = any(ends_with(k, (name,)) or ends_with(name, (k,)) for k in value)
+            else:
+                from adalora_core.contract.fields.known_modules import input_embeddings
+
+                is_same = name.rpartition(".")[2] in input_embeddings()
+            if is_same:
+                yield Finding(
+                    self,
+                    block.at("modules_to_save", index),
+                    f"`modules_to_save` {name!r} is also in `trainable_token_indices`: the "
+                    "embedding is trained in full, or some of its rows",
+                    hint="remove it from one of the two",
+                )
 
 
 RULES = (

@@ -65,6 +65,8 @@ def _fails(block: Block, name: str) -> bool:
     if FIELDS[name].treatment is Treatment.IGNORED:
         return False
     if block.is_saved:
+        if name == "orth_reg_weight" and block.runtime != "peft":
+            return False
         # torch takes a probability of 1, and an adapter in use drops nothing.
         harmless = name in NOT_LOADED or (name == "lora_dropout" and value <= 1)
         return not harmless and not (name in {"tinit", "tfinal"} and value < 0)
@@ -74,7 +76,14 @@ def _fails(block: Block, name: str) -> bool:
         return block.allocates
     if name == "deltaT":
         return False
+    if name == "tinit" and value < 0 and not _is_invalid(block, "tfinal", "total_step"):
+        # Else the selection at the start of the final phase is due before any score exists.
+        return block["total_step"] is not None and block["total_step"] <= block["tfinal"]
     return value >= 0 if name in {"tinit", "tfinal", "lora_dropout"} else True
+
+
+def _is_invalid(block: Block, *names: str) -> bool:
+    return not block.invalid.isdisjoint(names)
 
 
 RULES = (OutOfRange(),)

@@ -55,7 +55,7 @@ class TargetAboveInit(Rule):
                 hint=f"set init_r to {_usual_start(block)}, or target_r below {block['init_r']}"
                 if block["init_r"] > 1
                 else None,
-                remedy=_start_above_target(block),
+                remedy=None if block.is_saved else _start_above_target(block),
             )
 
 
@@ -155,7 +155,8 @@ class RanksDefaulted(Rule):
     hint = "set init_r (rank at the start) and target_r (average rank at the end)"
 
     def check(self, block: Block) -> Iterator[Finding]:
-        if block.values.keys().isdisjoint(RANKS) and not block.is_saved:
+        prefixed = {f"adalora_{name}" for name in RANKS}  # a tool reads them beside PEFT's keys
+        if block.values.keys().isdisjoint({*RANKS, *prefixed}) and not block.is_saved:
             yield Finding(
                 self,
                 block.path,

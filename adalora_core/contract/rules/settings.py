@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.contract.fields.table import FIELDS, Treatment
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.sub_configs import is_refused
 from adalora_core.contract.text.changes import Put, Remedy
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class IgnoredSetting(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         for name in IGNORED:
-            if not block.is_set(name) or name in block.invalid:
+            if not block.is_set(name) or name in block.invalid or is_refused(block, name):
                 continue
             # Rule lora-bias-conflict reports the other case.
             if name != "lora_bias" or not isinstance(block["init_lora_weights"], str):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.faults import FaultKind
 from adalora_core.contract.fields.suggestions import TRAINER_SETTINGS, suggest_key
-from adalora_core.contract.fields.table import FIELDS, PEFT_TYPE, PEFT_VERSION
+from adalora_core.contract.fields.table import ADALORA_FIELDS, FIELDS, PEFT_TYPE, PEFT_VERSION
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.rules.wrong_types import correct_type
 from adalora_core.contract.text.changes import Insert, Put, Remedy, Rename
@@ -61,8 +61,8 @@ class MissingPeftType(Rule):
     summary = "the configuration has no peft_type"
     why = (
         "PEFT chooses the configuration class by peft_type. Without it PEFT reads the file with "
-        "the class that the caller named, and drops every key that this class does not know. "
-        "PEFT does not load a saved adapter without peft_type: a KeyError."
+        "the class that the caller named, and drops every key that this class does not know. A "
+        "saved adapter without it is not loaded at all: PeftModel.from_pretrained asks for the key."
     )
     bad = {key: value for key, value in SOUND.items() if key != "peft_type"}
     hint = 'add "peft_type": "ADALORA"'
@@ -224,9 +224,9 @@ class WrongPeftType(Rule):
             if value.strip().upper() == PEFT_TYPE:
                 remedy = Remedy("Write ADALORA", (Put(path, PEFT_TYPE),))
             elif value == "LORA":
-                message += (
-                    "; LoraConfig(peft_type='ADALORA') writes this too: use the class AdaLoraConfig"
-                )
+                message = "`peft_type` is 'LORA': this is a LoRA adapter, not AdaLoRA"
+                if not ADALORA_FIELDS.isdisjoint(block.values):
+                    message += "; use the class AdaLoraConfig, which writes ADALORA"
             yield Finding(self, path, message, remedy=remedy)
 
 

@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 TOKENS = 24
 """Size of the vocabulary of every text model."""
 
+SPREAD = 0.2
+"""Standard deviation of the weights: large, so that an adapter on any layer changes the outputs."""
+
 
 def _llama() -> nn.Module:
     config = transformers.LlamaConfig(
         vocab_size=TOKENS, hidden_size=16, intermediate_size=20, num_hidden_layers=2,
-        num_attention_heads=2, pad_token_id=0,
+        num_attention_heads=2, pad_token_id=0, initializer_range=SPREAD,
     )  # fmt: skip
     return transformers.LlamaForCausalLM(config)
 
@@ -37,6 +40,7 @@ def _bert() -> nn.Module:
     config = transformers.BertConfig(
         vocab_size=TOKENS, hidden_size=16, intermediate_size=20, num_hidden_layers=2,
         num_attention_heads=2, max_position_embeddings=16, num_labels=3,
+        initializer_range=SPREAD,
     )  # fmt: skip
     return transformers.BertForSequenceClassification(config)
 
@@ -52,14 +56,20 @@ def _t5() -> nn.Module:
 def _vit() -> nn.Module:
     config = transformers.ViTConfig(
         hidden_size=16, intermediate_size=20, num_hidden_layers=2, num_attention_heads=2,
-        image_size=8, patch_size=4, num_labels=3,
+        image_size=8, patch_size=4, num_labels=3, initializer_range=SPREAD,
     )  # fmt: skip
     return transformers.ViTForImageClassification(config)
 
 
 def _gpt2() -> nn.Module:
     config = transformers.GPT2Config(
-        vocab_size=TOKENS, n_embd=16, n_layer=2, n_head=2, n_positions=16, n_inner=20
+        vocab_size=TOKENS,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        n_positions=16,
+        n_inner=20,
+        initializer_range=SPREAD,
     )
     return transformers.GPT2LMHeadModel(config)
 

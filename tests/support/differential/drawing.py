@@ -40,7 +40,7 @@ _MAPPING = (None, {}, {"a": 1}, {"rho": 0.5}, [], "x", 1, True, {"": None})
 
 _RANKS = (*range(-1, 13), *NUMBERS, 64)
 _STEPS = (*range(-2, 13), *NUMBERS, 30, 2**53, 2**54, 2**60, 2**63, 10**30)
-_RATE = (*NUMBERS, 1e-9, 1e-6, 0.1, 0.85, 0.99, 0.9999999, 1 - 1e-12, 1e-300, -0.5, 1.5, "0.5")
+_RATE = (*NUMBERS, 1e-6, 0.1, 0.85, 0.99, 0.9999999, 1 - 1e-12, 1e-300, 1e-40, -0.5, 1.5, "0.5")
 
 PLAIN: dict[str, tuple[Any, ...]] = {
     "task_type": ("CAUSAL_LM", "SEQ_CLS", "causal_lm", "CAUSAL", "FEATURE_EXTRACTION", *_TEXT),
@@ -303,6 +303,9 @@ def _pattern(random: Random, base: str) -> list[Change]:
     ]))]  # fmt: skip
 
 
+_Patterns = dict[str, list[bool]]
+
+
 # --- saved adapters -------------------------------------------------------------------------------
 
 
@@ -310,9 +313,14 @@ def _adapter(random: Random, base: str) -> Case:
     name = random.choice(list(outcomes.TRAINED))
     sound = outcomes.saved(base, name).values
     changes: list[Change] = []
+
+    def _rank_pattern(random: Random, base: str) -> list[Change]:
+        del base
+        return _saved_pattern(random, sound["rank_pattern"])
+
     for _ in range(1 if random.random() < 0.65 else 2):
         changes += random.choices(
-            [_plain, _targets, _schedule, _number, _unknown, _absent, _saved_pattern],
+            [_plain, _targets, _schedule, _number, _unknown, _absent, _rank_pattern],
             [22, 18, 5, 12, 3, 5, 35],
         )[0](random, base)
     # Without inference_mode the contract takes the file for one of a training run.
@@ -320,11 +328,9 @@ def _adapter(random: Random, base: str) -> Case:
     return Case(base, "adapter", sound, tuple(kept.items()), name)
 
 
-_Patterns = dict[str, list[bool]]
-
-
-def _saved_pattern(random: Random, base: str) -> list[Change]:
-    sound = outcomes.saved(base, "pruned").values["rank_pattern"]
+def _saved_pattern(random: Random, sound: _Patterns | None) -> list[Change]:
+    if sound is None:
+        return [("rank_pattern", random.choice([None, {}, ABSENT, [], "x", {"q": 4}]))]
     keys = list(sound)
     key = random.choice(keys)
     path = key.removesuffix(".lora_E")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from differential.cases import Case
 
-TOLERANCE = 1e-4
+TOLERANCE = 5e-6
 """The difference of outputs that saving and loading may make."""
 
 ALL_STEPS = 32
@@ -75,7 +75,7 @@ def train(model: Any, config: Any, batch: dict[str, torch.Tensor]) -> None:
     """Train as the documentation does, without gradients outside the trainable parameters."""
     with stage("start"):
         parameters = [each for each in model.parameters() if each.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=1e-2)
+        optimizer = torch.optim.AdamW(parameters, lr=3e-2)
         steps = steps_of(config)
     model.train()
     for step in steps:

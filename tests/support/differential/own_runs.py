@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-import peft
-
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
 from adalora_core.contract.fields.plain import exact
 from adalora_core.contract.fields.table import FIELDS
@@ -56,10 +54,6 @@ def _trained(case: Case) -> None:
             model.save_pretrained(folder)
         with stage("reload"):
             reloaded = AdaLoraModel.from_pretrained(bases.fresh(case.base), folder)
-            outcomes.require_equal(outputs(reloaded, batch), expected)
-        with stage("reload with PEFT"):
-            # An adapter that only this package can read is not in PEFT's format.
-            reloaded = peft.PeftModel.from_pretrained(bases.fresh(case.base), folder)
             outcomes.require_equal(outputs(reloaded, batch), expected)
 
 
