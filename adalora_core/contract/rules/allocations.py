@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from adalora_core.contract.findings import Severity
 
 
+EXACT = 2**32
+"""Up to so many steps the budget of the first allocation is never rounded to that of the start."""
+
+
 class TfinalZero(Rule):
     code = "ADA210"
     name = "tfinal-zero"
@@ -73,6 +77,8 @@ class BudgetNeverFalls(Rule):
     only_if_set = ("total_step",)
 
     def check(self, block: Block) -> Iterator[Finding]:
+        if (block["total_step"] or 0) < EXACT:
+            return
         schedule = block.schedule
         is_trained_by_peft = block.runtime == "peft" and not block.is_saved
         if schedule is None or not is_trained_by_peft or block["init_r"] <= block["target_r"]:
