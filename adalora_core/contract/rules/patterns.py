@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MODULES = ("target_modules", "exclude_modules")
 _META = re.compile(r"[\\^$*+?{}\[\]|()]")
+_NAME = re.compile(r"\w+")
 _PLAIN = re.compile(r"[\w.\-]+")
 ALL = frozenset({"all", "alllinear", "linear", "allmodules", "alllinears", "alllayers"})
 """Spellings of all-linear in other tools, without case and signs."""
@@ -225,6 +226,8 @@ class EntryMatchesNothing(Rule):
         for name in MODULES:
             value = block[name]
             for index, entry in enumerate(value if isinstance(value, list) else ()):
+                if _NAME.fullmatch(entry):
+                    continue  # the usual case
                 if is_all_linear(entry):
                     yield self._all_linear(block, name, index)
                 elif not _can_match(entry) and not _META.search(entry):
