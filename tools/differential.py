@@ -1,4 +1,4 @@
-"""Compare the contract with what PEFT and this package really do, on configurations drawn at random.
+"""Compare the contract with what PEFT and this package really do with drawn configurations.
 
     python tools/differential.py --count 300                      # against PEFT
     python tools/differential.py --runtime adalora-core --seed 7  # against this package

@@ -163,6 +163,16 @@ def releases() -> dict[Path, Content]:
     return {page: with_block(page, "releases", table)}
 
 
+def disagreements() -> dict[Path, Content]:
+    """Return the list of disagreements with the runtimes in docs/contract.md."""
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
+    from differential.listed import table
+    from written_blocks import with_block
+
+    page = DOCS / "contract.md"
+    return {page: with_block(page, "disagreements", table())}
+
+
 PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "rules": rule_pages,
     "schemas": schemas,
@@ -172,6 +182,7 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "runs": runs,
     "scripts": scripts,
     "releases": releases,
+    "disagreements": disagreements,
     "speed": speed,
     "schedule": schedule,
     "scaling": scaling,

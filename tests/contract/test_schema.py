@@ -215,6 +215,7 @@ GAPS = {
     "ADA511",  # entries of two lists would have to be compared
     "ADA512",  # a schema cannot see whether a target is a whole path
     "ADA507",  # all-linear in any case, which a portable pattern cannot state
+    "ADA312",  # paths would have to be matched with the targets
     "ADA309",  # keys would need a pattern, which Python and ECMA read differently
 }
 """Rules of severity error that the schema cannot state for their own bad example."""

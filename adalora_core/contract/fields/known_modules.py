@@ -40,6 +40,12 @@ def kinds() -> dict[str, Kind]:
 
 
 @cache
+def linear() -> frozenset[str]:
+    """Return the names of linear modules."""
+    return frozenset(table.LINEAR.split())
+
+
+@cache
 def top() -> frozenset[str]:
     """Return the linear modules at the top of a model."""
     return frozenset(table.TOP.split())

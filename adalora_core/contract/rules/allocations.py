@@ -137,6 +137,10 @@ class ShortWindow(Rule):
             )
 
 
+EXACT = 2**32
+"""Up to so many steps the budget of the first allocation is never rounded to that of the start."""
+
+
 class TfinalZero(Rule):
     code = "ADA210"
     name = "tfinal-zero"
@@ -191,6 +195,8 @@ class NoDropAtFirst(Rule):
     only_if_set = ("total_step",)
 
     def check(self, block: Block) -> Iterator[Finding]:
+        if (block["total_step"] or 0) < EXACT:
+            return
         schedule = block.schedule
         if schedule is None or block.runtime != "peft" or block.is_saved:
             return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.text.changes import Put, Remedy
 from adalora_core.expressions.paths import NOT_IN_NAMES
-from adalora_core.module_selection import ALL_LINEAR, is_all_linear
+from adalora_core.module_selection import ALL_LINEAR, ends_with, is_all_linear
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MODULES = ("target_modules", "exclude_modules")
 _META = re.compile(r"[\\^$*+?{}\[\]|()]")
+_NAME = re.compile(r"\w+")
 _PLAIN = re.compile(r"[\w.\-]+")
 ALL = frozenset({"all", "alllinear", "linear", "allmodules", "alllinears", "alllayers"})
 """Spellings of all-linear in other tools, without case and signs."""
@@ -137,7 +138,10 @@ class ListAsString(Rule):
     bad = SOUND | {"target_modules": "q_proj,v_proj"}
     hint = "write a list of names"
     safe_fix = "target_modules becomes a list of the names, if all are names of linear layers"
-    unsafe_fix = "exclude_modules, which excluded nothing before, becomes a list of the names"
+    unsafe_fix = (
+        "exclude_modules, which excluded nothing before, becomes a list of the names, if a target "
+        "is left beside them"
+    )
     inputs = ("target_modules", "exclude_modules")
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -155,9 +159,16 @@ class ListAsString(Rule):
                     severity=None if is_target else "warning",
                     hint=f"write [{listed}]",
                     remedy=Remedy("Write a list of names", (change,), is_safe=is_target)
-                    if not is_target or _are_linear(names)
+                    if (_are_linear(names) if is_target else _leaves_a_target(block, names))
                     else None,
                 )
+
+
+def _leaves_a_target(block: Block, excluded: list[str]) -> bool:
+    """Return whether a target is surely left beside excluded names."""
+    targets = block["target_modules"]
+    named = targets if isinstance(targets, list) else []
+    return is_all_linear(targets) or any(not ends_with(name, excluded) for name in named)
 
 
 def _counted(count: int) -> str:
@@ -225,6 +236,8 @@ class EntryMatchesNothing(Rule):
         for name in MODULES:
             value = block[name]
             for index, entry in enumerate(value if isinstance(value, list) else ()):
+                if _NAME.fullmatch(entry):
+                    continue  # the usual case
                 if is_all_linear(entry):
                     yield self._all_linear(block, name, index)
                 elif not _can_match(entry) and not _META.search(entry):

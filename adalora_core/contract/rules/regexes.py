@@ -22,6 +22,7 @@ KEYS = {
     "modules_to_save": r"(^|.*\.){}($|\..*)",
 }
 """The expressions that PEFT makes of keys and names, by field."""
+_OTHERS = frozenset({"exclude_modules", "layers_pattern", *KEYS})
 EXPRESSIONS = (*MODULES, "layers_pattern", *KEYS)
 _META = re.compile(r"[\\^$*+?{}\[\]|()]")
 
@@ -43,6 +44,8 @@ class _Expression(NamedTuple):
 
 
 def _expressions(block: Block) -> Iterator[_Expression]:
+    if isinstance(block["target_modules"], list) and block.changed.isdisjoint(_OTHERS):
+        return  # the usual case
     for name in MODULES:
         value = block[name]
         if isinstance(value, str) and name not in block.invalid and not is_all_linear(value):

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _MOST_COMPARED = 8
 """Bound on the unknown names that are compared with all known ones."""
 
+_FURTHEST = 2
+"""The most characters by which a misspelling is longer or shorter."""
+
 _ALTERNATIVES = re.compile(r"\^?\(?(?:\?:)?([\w.\-]+(?:\|[\w.\-]+)*)\)?\$?")
 _REFUSED = "which AdaLoRA does not adapt"
 
@@ -138,8 +141,10 @@ class TargetNotLinear(Rule):
                 yield Finding(self, at, message, severity=by_names(block), hint=hint)
 
     def _of_list(self, block: Block, names: list[str]) -> Iterator[Finding]:
-        from adalora_core.contract.fields.known_modules import can_end_a_path, kind_of
+        from adalora_core.contract.fields.known_modules import can_end_a_path, kind_of, linear
 
+        if linear().issuperset(names):
+            return  # the usual case
         left = [(i, name) for i, name in enumerate(names) if can_end_a_path(name)]
         kinds = [(i, name, kind_of(name)) for i, name in left if not _is_left_out(block, name)]
         may_be_linear = any(kind in {"linear", None} for _, _, kind in kinds)
@@ -175,6 +180,8 @@ class UnknownTarget(Rule):
             return  # a trained adapter had such modules
         from adalora_core.contract.fields import known_modules as known
 
+        if known.linear().issuperset(names):
+            return  # the usual case
         unknown = [
             (index, name)
             for index, name in enumerate(names)
@@ -196,11 +203,18 @@ class UnknownTarget(Rule):
 
 
 def _near(name: str) -> str | None:
-    from adalora_core.contract.fields.known_modules import kinds
+    from adalora_core.contract.fields.known_modules import linear
 
     last = name.rpartition(".")[2]
-    linear = [known for known, kind in kinds().items() if kind == "linear" and len(known) > 2]  # noqa: PLR2004
-    return next(iter(difflib.get_close_matches(last, linear, n=1, cutoff=0.83)), None)
+    # A comparison takes microseconds, and the names of a misspelling have an end in common.
+    like = [
+        other
+        for other in linear()
+        if abs(len(other) - len(last)) <= _FURTHEST
+        and len(other) > _FURTHEST
+        and (other[0] == last[0] or other[-1] == last[-1])
+    ]
+    return next(iter(difflib.get_close_matches(last, sorted(like), n=1, cutoff=0.83)), None)
 
 
 class NoTargetLeft(Rule):
@@ -220,6 +234,8 @@ class NoTargetLeft(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         value, excluded = block["target_modules"], block["exclude_modules"]
+        if not excluded and not saved_module_names(block["modules_to_save"], block["task_type"]):
+            return
         if isinstance(value, str) and value == excluded and not is_all_linear(value):
             left = False
         else:

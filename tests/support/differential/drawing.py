@@ -138,7 +138,7 @@ SCHEDULES: tuple[dict[str, Any], ...] = (
 
 def draw(seed: int) -> Case:
     """Return the configuration of a seed."""
-    random = Random(seed)
+    random = Random(seed)  # noqa: S311 - a sample
     base = random.choice(list(bases.BASES))
     if random.random() < 0.25:
         return _adapter(random, base)
@@ -235,8 +235,9 @@ def _target_modules(random: Random, base: str) -> list[Change]:
     return [("target_modules", random.choice([
         [a, b], [a], a, b, f"{a}|{b}", f"({a}|{b})", f"({a}|{b})$", f"['{a}']", f'["{a}"]',
         f".*{a}", rf".*\.{a}", rf".*\.({a}|{b})", rf".*\.({a}|{b}", f".*{a}$", f"^.*{b}",
-        f"{a},{b}", f"{a} {b}", "all", "auto", "all-linear", "ALL-LINEAR", "all_linear", "", [], "*",
-        ["all-linear"], [f"{a} "], [f" {a}"], [f"{a},{b}"], [f".*{a}"], [f"*{a}"], ["*"], [".*"],
+        f"{a},{b}", f"{a} {b}", "all", "auto", "all-linear", "ALL-LINEAR", "all_linear", "", [],
+        "*", ["all-linear"],
+        [f"{a} "], [f" {a}"], [f"{a},{b}"], [f".*{a}"], [f"*{a}"], ["*"], [".*"],
         [a, "nope"], ["nope"], "nope", [""], [a, ""], [f"{a}."], [f".{a}"], [a, a], None, ABSENT,
         whole, [whole], [whole, b], whole.replace(".", r"\."), layer, [layer], [layer, a],
         norm, [norm], [a, norm], other, [other], leaf, [leaf], rf".*\.{leaf}", [head], [a, head],
@@ -250,7 +251,7 @@ def _exclude_modules(random: Random, base: str) -> list[Change]:
     whole = random.choice([path for path in bases.paths(base) if path.endswith(f".{a}")])
     return [("exclude_modules", random.choice([
         None, [], "", [a], [b], [a, b], a, f".*{a}", f".*({a}|{b})", ".*", [".*"], "nope", ["nope"],
-        [whole], whole, f"{a},{b}", "[", "*", 3, [3], {}, True, rf".*\.0\..*", rf".*\.\d+\..*",
+        [whole], whole, f"{a},{b}", "[", "*", 3, [3], {}, True, r".*\.0\..*", r".*\.\d+\..*",
         "all-linear", ["all-linear"], [None],
     ]))]  # fmt: skip
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from contract_fixes import fix
+
 from differential import bases, peft_runs
 from differential.cases import ABSENT, Case
 from differential.judging import verdict

@@ -38,8 +38,8 @@ class Outcome:
     """What a runtime did with a configuration.
 
     Attributes:
-        stage: `runs`, or where the run failed: `construct`, `inject`, `start`, `step N`, `end`, `save`,
-            `reload`, `load`.
+        stage: `runs`, or where the run failed: `construct`, `inject`, `start`, `step N`, `end`,
+            `save`, `reload`, `load`.
         problem: what failed there, with the exception's message.
     """
 

@@ -11,10 +11,12 @@ from unittest import mock
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
 from adalora_core.contract.fields.plain import exact
+from adalora_core.contract.fields.readings import reading_of
 from adalora_core.contract.fields.table import FIELDS
+from adalora_core.contract.fields.value_kinds import wrong_at
 from adalora_core.training.configuration import written_values
 from differential import bases, outcomes
-from differential.outcomes import CONFIG, Outcome, Wrong, outputs, stage
+from differential.outcomes import Outcome, Wrong, outputs, stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -75,8 +77,17 @@ def _unchecked(source: Any) -> AdaLoraConfig:
         values = written_values(source)
     if values.get("peft_type", "ADALORA") != "ADALORA":
         raise Wrong("another method")
-    known = {name: exact(value, name) for name, value in values.items() if name in FIELDS}
+    known = {name: _taken(name, value, values) for name, value in values.items() if name in FIELDS}
     return AdaLoraConfig.model_construct(**known)
+
+
+def _taken(name: str, value: Any, values: Mapping[str, Any]) -> Any:
+    """Return a value as the typed model stores it, or as it is where the model refuses it."""
+    field = FIELDS[name]
+    if wrong_at(field.kinds, value) is None:
+        return exact(value, name)
+    reading = reading_of(field, value, values, "adalora-core")
+    return value if reading is None else reading.value
 
 
 @contextlib.contextmanager
