@@ -107,5 +107,18 @@ class BudgetSchedule:
 
         The forced selection at the start of the final phase is not counted.
         """
-        last = self.final_start - 1
-        return max(0, last // self.deltaT - self.tinit // self.deltaT)
+        return max(0, self._last // self.deltaT - max(self.tinit, -1) // self.deltaT)
+
+    def last_allocation(self) -> int | None:
+        """Return the last step of the budgeting phase that chooses the kept set, None without one.
+
+        Example:
+            >>> BudgetSchedule(12, 8, tinit=0, tfinal=0, total_step=20, deltaT=8).last_allocation()
+            16
+        """
+        return self._last // self.deltaT * self.deltaT if self.allocation_count() else None
+
+    @property
+    def _last(self) -> int:
+        """Last step of the budgeting phase; a negative tfinal is past the end of the run."""
+        return min(self.final_start, self.total_step) - 1

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adalora_core.expressions.matching import Matcher
 
@@ -77,32 +78,73 @@ def matches(path: str, wanted: str | Collection[str], matcher: Matcher, setting:
 class NamesInside:
     """Finds names, of one part or of several, anywhere in a path.
 
-    The cost does not grow with the number of names.
+    The cost grows with the parts of the path alone: each part follows one edge of a tree of all
+    names, or falls back to the longest name that the parts before may begin (Aho and Corasick).
 
     Example:
-        >>> list(NamesInside(["mlp", "0.mlp", "q"]).of("layers.0.mlp.up"))
-        ['0.mlp', 'mlp']
+        >>> names = NamesInside(["mlp", "0.mlp", "q"])
+        >>> found = set()
+        >>> names.add_found("layers.0.mlp.up", found), sorted(found)
+        (True, ['0.mlp', 'mlp'])
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._tree: dict[str | None, Any] = {}
+        self._children: list[dict[str, int]] = [{}]
+        self._names: list[str | None] = [None]
         for name in names:
-            node = self._tree
+            node = 0
             for part in name.split("."):
-                node = node.setdefault(part, {})
-            node[None] = name
+                if part not in self._children[node]:
+                    self._children[node][part] = len(self._children)
+                    self._children.append({})
+                    self._names.append(None)
+                node = self._children[node][part]
+            self._names[node] = name
+        self._shorter = [0] * len(self._children)
+        """The node of the longest end of each node's parts that other names begin with."""
+        self._named = [0] * len(self._children)
+        """The first node with a name among a node and those that it falls back to."""
+        self._link()
 
-    def of(self, path: str) -> Iterator[str]:
-        """Yield the names that are whole parts of `path`."""
-        parts = path.split(".") if self._tree else []
-        for start in range(len(parts)):
-            node = self._tree
-            for part in parts[start:]:
-                if part not in node:
-                    break
-                node = node[part]
-                if None in node:
-                    yield node[None]
+    def _link(self) -> None:
+        queue = deque([0])
+        while queue:
+            node = queue.popleft()
+            is_named = self._names[node] is not None
+            self._named[node] = node if is_named else self._named[self._shorter[node]]
+            for part, child in self._children[node].items():
+                # The children of the root have no shorter end.
+                self._shorter[child] = self._next(self._shorter[node], part) if node else 0
+                queue.append(child)
+
+    def _next(self, node: int, part: str) -> int:
+        while node and part not in self._children[node]:
+            node = self._shorter[node]
+        return self._children[node].get(part, 0)
+
+    def are_in(self, path: str) -> bool:
+        """Return whether a name is inside `path`, as whole parts."""
+        return any(self._ends(path))
+
+    def add_found(self, path: str, found: set[str]) -> bool:
+        """Add the names inside `path` to `found`, and return whether there are any."""
+        any_found = False
+        for end in self._ends(path):
+            named = end
+            while (name := self._names[named]) is not None:
+                any_found = True
+                if name in found:
+                    break  # and so are the names that are its ends
+                found.add(name)
+                named = self._named[self._shorter[named]]
+        return any_found
+
+    def _ends(self, path: str) -> Iterator[int]:
+        """Yield the node of the longest name that ends at each part, 0 where none does."""
+        node = 0
+        for part in path.split(".") if len(self._children) > 1 else ():
+            node = self._next(node, part)
+            yield self._named[node]
 
 
 class _Layers:
@@ -206,7 +248,7 @@ class ModuleSelection:
         """
         if self._excluded and matches(path, self._excluded, self.matcher, "exclude_modules"):
             return True
-        return any(True for _ in self._saved.of(path))
+        return self._saved.are_in(path)
 
     def _layer_is_selected(self, path: str) -> bool:
         if self.layers is None or self.layers == []:

@@ -26,6 +26,7 @@ NEED_TORCH = [
     "benchmarks",
     "defects",
     "demo",
+    "differential",
     "distributed",
     "integrations",
     "nn",

@@ -74,6 +74,15 @@ def schemas() -> dict[Path, Content]:
     }
 
 
+def share() -> dict[Path, Content]:
+    """Return what share of the engine's errors the schema rejects, in a page of the contract."""
+    from schema_share import table
+    from written_blocks import with_block
+
+    page = DOCS / "contract" / "policy.md"
+    return {page: with_block(page, "share", table())}
+
+
 def stubs() -> dict[Path, Content]:
     """Return the type stubs of the compiled modules."""
     from stubs import MODULES, stub
@@ -146,6 +155,13 @@ def known_tools() -> dict[Path, Content]:
     return {page: with_block(page, "tools", tools(TOOLS))}
 
 
+def module_names() -> dict[Path, Content]:
+    """Return the table of names in transformers' architectures."""
+    from module_names import module
+
+    return {ROOT / "adalora_core" / "contract" / "fields" / "module_names.py": module()}
+
+
 def releases() -> dict[Path, Content]:
     """Return the table of tried releases in docs/peft-bridge.md."""
     from written_blocks import with_block
@@ -158,14 +174,27 @@ def releases() -> dict[Path, Content]:
     return {page: with_block(page, "releases", table)}
 
 
+def disagreements() -> dict[Path, Content]:
+    """Return the list of disagreements with the runtimes in docs/contract/policy.md."""
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
+    from differential.listed import table
+    from written_blocks import with_block
+
+    page = DOCS / "contract" / "policy.md"
+    return {page: with_block(page, "disagreements", table())}
+
+
 PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "rules": rule_pages,
     "schemas": schemas,
+    "share": share,
     "stubs": stubs,
+    "modules": module_names,
     "runs": runs,
     "tools": known_tools,
     "scripts": scripts,
     "releases": releases,
+    "disagreements": disagreements,
     "speed": speed,
     "schedule": schedule,
     "scaling": scaling,

@@ -123,6 +123,7 @@ class _Job:
         check = CheckOptions(
             options.runtime,
             options.strict_keys,
+            options.strict_types,
             parse_version(options.peft_version),
             Limits.parse(options.limit),
             policy,

@@ -106,6 +106,11 @@ def _add_check_options(group: argparse._ArgumentGroup) -> None:
         "--strict-keys", action="store_true", help="make unknown keys errors instead of warnings"
     )
     group.add_argument(
+        "--strict-types",
+        action="store_true",
+        help="make values of another type errors also where the runtime works with them",
+    )
+    group.add_argument(
         "--peft-version",
         metavar="X.Y",
         help="also report what this PEFT release ignores or refuses",

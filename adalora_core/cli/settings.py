@@ -25,6 +25,7 @@ _TYPES: dict[str, type] = {
     "exclude": list,
     "limit": list,
     "strict-keys": bool,
+    "strict-types": bool,
     "exit-zero": bool,
     "all-files": bool,
     "peft-version": str,

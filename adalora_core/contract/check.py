@@ -34,6 +34,7 @@ def check_config(
     *,
     runtime: Runtime = "peft",
     strict_keys: bool = False,
+    strict_types: bool = False,
     key: str | None = None,
     format: Format | None = None,  # noqa: A002 - the option's name
     peft_version: str | None = None,
@@ -49,6 +50,7 @@ def check_config(
         runtime: the package that will train. Under `"peft"` everything that crashes PEFT 0.21 is
             an error; under `"adalora-core"` everything that this package can train is accepted.
         strict_keys: make unknown keys errors instead of warnings.
+        strict_types: make values of another type errors also where the runtime works with them.
         key: JSON pointer of the AdaLoRA mapping inside the document; None: the whole document.
         format: `"json"`, `"yaml"` or `"toml"`; None: by a path's suffix, else JSON.
         peft_version: also report what this PEFT release ignores or refuses.
@@ -73,7 +75,7 @@ def check_config(
     if format is not None and format not in FORMATS:
         raise ValueError(f"format: expected {', '.join(FORMATS)}, got {format!r}")
     options = CheckOptions(
-        runtime, strict_keys, parse_version(peft_version), limits, _compiled(policy)
+        runtime, strict_keys, strict_types, parse_version(peft_version), limits, _compiled(policy)
     )
     name = None
     if isinstance(source, Mapping):
@@ -136,6 +138,7 @@ def validate_config(
     *,
     runtime: Runtime = "peft",
     strict_keys: bool = False,
+    strict_types: bool = False,
     key: str | None = None,
     format: Format | None = None,  # noqa: A002 - the option's name
     peft_version: str | None = None,
@@ -160,6 +163,7 @@ def validate_config(
         source,
         runtime=runtime,
         strict_keys=strict_keys,
+        strict_types=strict_types,
         key=key,
         format=format,
         peft_version=peft_version,

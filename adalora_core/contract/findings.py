@@ -39,7 +39,7 @@ class Fix:
         edits: the replacements in the checked text; apply all or none.
         is_safe: whether the file keeps its meaning.
         changes: what the edits do to the decoded document.
-        obstacle: the reason why the fix could not be applied, if that was tried.
+        obstacle: the reason why the fix cannot be applied, if that is known.
     """
 
     description: str

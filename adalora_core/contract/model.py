@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from adalora_core.contract.fields.block import Block
-from adalora_core.contract.fields.plain import exact
+from adalora_core.contract.fields.plain import plain
 from adalora_core.contract.fields.table import FIELDS
 from adalora_core.contract.findings import ConfigWarning
 from adalora_core.contract.live_pattern import LivePattern
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import os
     from typing import Self
 
-    from pydantic import ModelWrapValidatorHandler
+    from pydantic import ModelWrapValidatorHandler, ValidationInfo
 
     from adalora_core.contract.rules.base import Finding
 
@@ -42,6 +42,9 @@ def _wire(name: str) -> Any:
 
 
 CONFIG_NAME = "adapter_config.json"
+
+_CHECKED = {"checked": True}
+"""The context in which a configuration is built without the rules, which have run."""
 
 
 class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
@@ -76,7 +79,7 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
     r: int = _wire("r")
     target_modules: list[str] | str | None = _wire("target_modules")
     exclude_modules: list[str] | str | None = _wire("exclude_modules")
-    lora_alpha: int = _wire("lora_alpha")
+    lora_alpha: int | float = _wire("lora_alpha")
     lora_dropout: float = _wire("lora_dropout")
     fan_in_fan_out: bool = _wire("fan_in_fan_out")
     bias: str = _wire("bias")
@@ -122,15 +125,14 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _run_rules(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        if not isinstance(data, Mapping):
+    def _run_rules(
+        cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo
+    ) -> Self:
+        if not isinstance(data, Mapping) or info.context is _CHECKED:
             return handler(data)
-        values = {name: exact(value, name) for name, value in data.items()}
-        for name, value in values.items():
-            if isinstance(data[name], float) and isinstance(value, int):
-                message = f"`{name}` {data[name]} is taken as {value} (ADA106)"
-                warnings.warn(message, ConfigWarning, stacklevel=3)
-        found = run(Block(values, runtime="adalora-core", strict_keys=True))
+        values = {name: plain(value, name) for name, value in data.items()}
+        block = Block(values, runtime="adalora-core", strict_keys=True)
+        found = run(block)
         errors = [finding for finding in found if _severity(finding) == "error"]
         if errors:
             raise ValidationError.from_exception_data(
@@ -142,7 +144,7 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
                 warnings.warn(
                     f"{finding.message} ({finding.rule.code})", ConfigWarning, stacklevel=3
                 )
-        return handler(values)
+        return handler(block.as_read)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a field after a check of its type and range alone.
@@ -153,27 +155,29 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
         if name not in FIELDS:
             super().__setattr__(name, value)
             return
-        value = exact(value, name)
-        found = run(Block({name: value}, runtime="adalora-core"))
-        alone = Block({name: value}).invalid
-        errors = [f for f in found if f.path[:1] == (name,) and alone]
+        value = plain(value, name)
+        block = Block({name: value}, runtime="adalora-core")
+        found = run(block)
+        errors = [
+            f for f in found if f.path[:1] == (name,) and block.invalid and _severity(f) == "error"
+        ]
         if errors:
             raise ValidationError.from_exception_data(
                 type(self).__name__, [_error_details(finding, {name: value}) for finding in errors]
             )
-        super().__setattr__(name, value)
+        super().__setattr__(name, block[name])
 
     @classmethod
     def from_checked(cls, block: Mapping[str, Any]) -> Self:
-        """Build a configuration from a checked mapping; drop keys that PEFT does not know.
+        """Build a configuration from a mapping that the rules accept, for whichever runtime.
+
+        Keys that PEFT does not know are dropped.
 
         Raises:
-            pydantic.ValidationError: the mapping has errors.
+            pydantic.ValidationError: a value is not of its field's type.
         """
-        with warnings.catch_warnings():
-            # The report holds these warnings already.
-            warnings.simplefilter("ignore", ConfigWarning)
-            return cls(**{name: value for name, value in block.items() if name in FIELDS})
+        values = {name: plain(value, name) for name, value in block.items() if name in FIELDS}
+        return cls.model_validate(values, context=_CHECKED)
 
     def to_json_dict(self) -> dict[str, Any]:
         """Return the content of `adapter_config.json`: PEFT's written fields, sorted by name."""

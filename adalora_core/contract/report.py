@@ -31,9 +31,10 @@ class Report(Checked):
         """The typed configuration without unknown keys, or None if there is an error."""
         if self.block is None or not self.ok:
             return None
+        from adalora_core.contract.fields.block import Block
         from adalora_core.contract.model import AdaLoraConfig
 
-        return AdaLoraConfig.from_checked(self.block)
+        return AdaLoraConfig.from_checked(Block(self.block, runtime=self.runtime).as_read)
 
     def require_config(self) -> AdaLoraConfig:
         """Return the typed configuration.

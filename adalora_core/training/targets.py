@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -123,14 +124,20 @@ def unmatched_entries(config: Any, paths: Sequence[str]) -> list[str]:
         paths: modules of the base model.
 
     Raises:
-        ExpressionError: a regular expression takes too long.
+        TargetError: a regular expression takes too long, or is not one.
     """
     matcher = Matcher()
     names = sorted({path.rpartition(".")[2] for path in paths})
     messages = []
     for field, entries in _selecting_entries(config):
+        is_text = isinstance(getattr(config, field), str)
         for entry in entries:
-            if not any(_selects(field, entry, path, matcher) for path in paths):
+            try:
+                selects = any(_selects(field, entry, path, matcher, is_text) for path in paths)
+            except re.error as error:
+                problem = f"{entry!r} is not a valid regular expression: {error}"
+                raise TargetError(f"{field}: {problem}; correct or remove it") from None
+            if not selects:
                 near = difflib.get_close_matches(entry.rpartition(".")[2], names)
                 hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "none is near"
                 messages.append(f"{field} {entry!r} matches no module ({hint})")
@@ -151,7 +158,7 @@ def _selecting_entries(config: Any) -> Iterable[tuple[str, list[str]]]:
         yield field, sorted(getattr(config, field) or ())
 
 
-def _selects(field: str, entry: str, path: str, matcher: Matcher) -> bool:
+def _selects(field: str, entry: str, path: str, matcher: Matcher, is_text: bool) -> bool:
     if field == "layers_pattern":
         expression = rf"(?:^|.*?\.){entry}\.(\d+)(?:\.|$)"
         return matcher.find("match", expression, path, field) is not None
@@ -159,11 +166,11 @@ def _selects(field: str, entry: str, path: str, matcher: Matcher) -> bool:
         # The key may end in the name of an adapter of an earlier model.
         return ends_with(path, (entry.rpartition(SINGULAR_VALUES_SUFFIX)[0],))
     if field == "alpha_pattern":
-        expression = rf"(?:.*\.)?(?:{entry})"
-        return matcher.find("fullmatch", expression, path, field) is not None
-    if field == "exclude_modules":
-        is_ending = ends_with(path, (entry,))
-        return is_ending or matcher.find("fullmatch", entry, path, field) is not None
+        # As PEFT writes it, so that the same keys are expressions.
+        expression = rf"(.*\.)?({entry})$"
+        return matcher.find("match", expression, path, field) is not None
+    if is_text and field == "exclude_modules":
+        return matcher.find("fullmatch", entry, path, field) is not None
     return ends_with(path, (entry,))
 
 

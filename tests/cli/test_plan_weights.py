@@ -133,7 +133,7 @@ def test_what_is_trained_whole_is_counted(plan):
     assert weights["trainable_parameters"]["trained_whole"] == 2 * 8 + 5
 
 
-REFUSED = {
+IGNORED = {
     "a name that is not there": (
         {"target_modules": ["q_proj", "vproj"]},
         "target_modules[1] 'vproj' matches no module",
@@ -143,6 +143,26 @@ REFUSED = {
         {"target_modules": ["q_proj", ".*v_proj"]},
         "'.*v_proj' matches no module",
         "write names, a list holds no regular expressions",
+    ),
+}
+"""Entries beside others that match: PEFT ignores them."""
+
+
+@pytest.mark.parametrize("case", IGNORED)
+def test_entry_that_matches_nothing_beside_others_is_a_note(case, plan):
+    fields, message, hint = IGNORED[case]
+    weights = _weights(plan, fields)
+    (note,) = weights["notes"]
+    assert message in note
+    assert hint in note
+    assert len(weights["matrices"]) == 2
+
+
+REFUSED = {
+    "names that are not there": (
+        {"target_modules": ["vproj"]},
+        "target_modules[0] 'vproj' matches no module",
+        "did you mean 'v_proj'? the model has q_proj (2), v_proj (2), lm_head (1)",
     ),
     "a name as an expression": (
         {"target_modules": "q_proj|v_proj"},
@@ -185,28 +205,80 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_configuration_that_does_not_fit_exits_1_and_names_what_fits(case, plan):
     fields, message, hint = REFUSED[case]
-    code, out, _ = plan(fields)
+    # Under PEFT some of them are errors without a model.
+    ours = ("--runtime", "adalora-core")
+    code, out, _ = plan(fields, None, *ours)
     assert code == 1
     assert message in out
     assert hint in out
-    code, out, _ = plan(fields, None, "-o", "json")
+    assert plan(fields)[0] == 1
+    code, out, _ = plan(fields, None, "-o", "json", *ours)
     (problem,) = json.loads(out)["problems"]
     assert message in problem["message"]
     assert code == 1
 
 
 def test_place_of_an_unmatched_name_is_a_pointer_into_the_file(plan):
-    _, out, _ = plan({"target_modules": ["q_proj", "vproj"]})
+    _, out, _ = plan({"target_modules": ["q_projs", "vproj"]})
     assert "adapter_config.json (/target_modules/1), matched against " in out
 
 
-def test_convolution_is_adapted_here_and_not_by_peft(plan):
-    tensors = {"conv.weight": ("F32", [8, 3, 5, 5])}
-    fields = {"target_modules": ["conv"]}
-    code, out, _ = plan(fields, tensors)
+SAVED = {
+    "inference_mode": True,
+    "target_modules": ["q_proj"],
+    "rank_pattern": {
+        f"model.layers.{layer}.self_attn.q_proj.lora_E": [True] * 8 + [False] * 4
+        for layer in range(2)
+    },
+}
+FIRST, SECOND = SAVED["rank_pattern"]
+KEPT = SAVED["rank_pattern"][FIRST]
+OF_THE_MODEL = {
+    "as saved": (SAVED, None),
+    "an unknown module": (
+        SAVED | {"rank_pattern": {f"model.{FIRST}": KEPT}},
+        "rank_pattern names 'model.model.layers.0.self_attn.q_proj', which the model does not have",
+    ),
+    "a module without an adapter": (
+        SAVED | {"layers_to_transform": [0]},
+        "rank_pattern names 'model.layers.1.self_attn.q_proj', which target_modules leaves out",
+    ),
+    "a module without an entry": (
+        SAVED | {"rank_pattern": {FIRST: KEPT}},
+        "rank_pattern has no entry for 'model.layers.1.self_attn.q_proj'",
+    ),
+    "the adapter's name": (
+        SAVED | {"rank_pattern": {f"{key}.default": KEPT for key in (FIRST, SECOND)}},
+        None,
+    ),
+    "tokens": ({"trainable_token_indices": [0, 31]}, None),
+    "a token too many": ({"trainable_token_indices": [32]}, "has 32 rows, and no row 32"),
+    "tokens of a block": (
+        {"trainable_token_indices": {"self_attn": [0]}},
+        "'self_attn' has no matrix of its own",
+    ),
+    "tokens of nothing": ({"trainable_token_indices": {"wte": [0]}}, "'wte' is not a module"),
+}
+
+
+@pytest.mark.parametrize("case", OF_THE_MODEL)
+def test_rank_pattern_and_tokens_are_compared_with_the_model(case, plan):
+    fields, message = OF_THE_MODEL[case]
+    code, out, _ = plan(fields)
+    assert code == (1 if message else 0), out
+    assert (message or "") in out
+
+
+def test_setting_that_our_models_refuse_is_a_problem_of_the_plan(plan):
+    code, out, _ = plan({"trainable_token_indices": [0]}, None, "--runtime", "adalora-core")
     assert code == 1
-    assert "which PEFT's AdaLoRA does not adapt" in out
-    weights = _weights(plan, fields, "--runtime", "adalora-core", tensors=tensors)
+    assert "trainable_token_indices is not supported by get_peft_model" in out
+
+
+@pytest.mark.parametrize("runtime", ["peft", "adalora-core"])
+def test_convolution_is_adapted_by_both_runtimes(runtime, plan):
+    tensors = {"conv.weight": ("F32", [8, 3, 5, 5])}
+    weights = _weights(plan, {"target_modules": ["conv"]}, "--runtime", runtime, tensors=tensors)
     assert weights["matrices"] == [{"module": "conv", "inputs": 75, "outputs": 8}]
 
 

@@ -12,6 +12,7 @@ from contract_fixes import PARSERS, fix, written
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from adalora_core.contract import check_config
 from adalora_core.contract.findings import Diagnostic, Fix
 from adalora_core.contract.pipeline.fixing import apply_edits, without_overlaps
 from adalora_core.contract.rules import BY_CODE, RULES
@@ -265,6 +266,12 @@ def test_value_that_others_read_through_a_merge_is_left_with_the_reason():
         f"  {line}\n" for line in YAML.replace("init_r: 12\n", "").splitlines()
     )
     text = text.replace("target_r: 8", "target_r: 8.0")
+    before = check_config(text, format="yaml", key="/peft")
+    integral = [d for d in before.diagnostics if d.code == "ADA106"]
+    assert {d.pointer: bool(d.fix.obstacle) for d in integral} == {
+        "/peft/init_r": True,
+        "/peft/target_r": False,
+    }
     report = _one(text, text.replace("target_r: 8.0", "target_r: 8"), "yaml")
     (left,) = [d for d in report.diagnostics if d.code == "ADA106"]
     assert left.pointer == "/peft/init_r"
@@ -281,6 +288,14 @@ def test_number_that_yaml_reads_as_a_string_is_fixed_where_a_merge_repeats_it():
         ("ADA601", "/base/orth_reg_weight"),
         ("ADA601", "/other/orth_reg_weight"),
     ]
+
+
+def test_number_that_an_alias_reads_elsewhere_is_not_announced_as_fixable():
+    text = YAML.replace("init_r: 12\n", "init_r: &r 12.0\n") + "x: *r\n"
+    (found,) = [d for d in check_config(text, format="yaml").diagnostics if d.fix]
+    assert "through an anchor" in found.fix.obstacle
+    alone = check_config(text.replace("x: *r\n", "x: 1 # *\n"), format="yaml")
+    assert [d.fix.obstacle for d in alone.diagnostics if d.fix] == [None]
 
 
 def test_mapping_that_an_alias_repeats_is_fixed_in_both_places():

@@ -224,7 +224,7 @@ def test_plan_of_a_large_model_is_bounded(confined, name):
     config = _config(**{"target_modules": ["q_proj"], "init_r": 12, "target_r": 8} | PLANS[name])
     confined.write({"c.json": config, "model.safetensors": _named(modules)})
     used = confined.measure(PLAN, "c.json", "--weights", "model.safetensors")
-    assert used.code == (1 if name in {"targets", "patterns"} else 0), used.shown[:1000]
+    assert used.code == (1 if name == "patterns" else 0), used.shown[:1000]
     assert used.seconds < SECONDS
     assert used.memory < MEMORY
 

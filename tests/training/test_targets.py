@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import peft
@@ -12,8 +13,11 @@ from torch import nn
 from toy_models import TwoLayer, tiny_llama
 
 from adalora_core import AdaLoraConfig, get_peft_model
-from adalora_core.errors import TargetError
+from adalora_core.contract import ConfigError
+from adalora_core.errors import RunWarning, TargetError
+from adalora_core.module_selection import NamesInside
 from adalora_core.nn import AdaLoraLayer
+from adalora_core.training.targets import unmatched_entries
 
 SELECTIONS = [
     pytest.param({"target_modules": ["q_proj", "v_proj"]}, id="list"),
@@ -127,3 +131,49 @@ class TestRefusals:
             get_peft_model(base, AdaLoraConfig(**{**SETTINGS, "target_modules": ["0", "1"]}))
         assert type(base[0]) is nn.Linear
         assert all(each.requires_grad for each in base.parameters())
+
+
+def test_key_of_an_ignored_pattern_that_is_no_expression_is_named() -> None:
+    config = AdaLoraConfig(**{**SETTINGS, "target_modules": ["q_proj"]})
+    config.alpha_pattern = {"(": 1}
+    with pytest.raises(
+        ConfigError, match="the key '\\(' of `alpha_pattern` is not a valid regular"
+    ):
+        get_peft_model(tiny_llama(), config)
+    with pytest.raises(TargetError, match="alpha_pattern: '\\(' is not a valid regular expression"):
+        unmatched_entries(config, ["q_proj"])
+
+
+def test_entry_of_a_list_to_exclude_is_a_name_and_no_expression() -> None:
+    config = AdaLoraConfig(**{**SETTINGS, "target_modules": ["q_proj"], "exclude_modules": ["("]})
+    with pytest.warns(RunWarning, match="exclude_modules '\\(' matches no module"):
+        get_peft_model(tiny_llama(), config)
+
+
+@pytest.mark.parametrize(
+    ("names", "path", "expected"),
+    [
+        (["mlp", "0.mlp", "q"], "layers.0.mlp.up", {"mlp", "0.mlp"}),
+        (["a.b.a.c", "b.a"], "x.a.b.a.b.a.c", {"a.b.a.c", "b.a"}),
+        (["a.b", "b.c"], "a.c.b", set()),
+        (["", "a"], "b.a", {"a"}),
+        ([], "a.b", set()),
+    ],
+)
+def test_names_inside_a_path_are_whole_parts_in_a_row(
+    names: list[str], path: str, expected: set[str]
+) -> None:
+    found: set[str] = set()
+    inside = NamesInside(names)
+    assert inside.add_found(path, found) is inside.are_in(path) is bool(expected)
+    assert found == expected
+
+
+def test_long_names_inside_long_paths_take_one_step_for_each_part() -> None:
+    names = [".".join(["a"] * length) for length in range(1, 65)] + ["a." * 63 + "b"]
+    inside = NamesInside(f"{'a.' * (number % 60)}{name}" for number, name in enumerate(names * 40))
+    paths = [f"{number}." + "a." * 62 + "c" for number in range(5000)]
+    begin = time.perf_counter()
+    found: set[str] = set()
+    assert all(inside.add_found(path, found) for path in paths)
+    assert time.perf_counter() - begin < 2

@@ -35,6 +35,7 @@ class Block:
         path: its path in the document.
         runtime: the library that will train.
         strict_keys: whether an unknown key is an error.
+        strict_types: whether a value of another type is an error also where the runtime works.
         peft_version: the PEFT release to judge for, as numbers.
         keys: `{PEFT's name: path}` where the document spells or places a key differently.
         root: the whole document, for rules that look at the trainer's own settings.
@@ -49,6 +50,7 @@ class Block:
     path: Path = ()
     runtime: Runtime = "peft"
     strict_keys: bool = False
+    strict_types: bool = False
     peft_version: tuple[int, ...] | None = None
     keys: Mapping[str, Path] = field(default_factory=dict)
     root: Any = None
@@ -58,6 +60,8 @@ class Block:
     tool: Tool | None = None
     deferred: frozenset[str] = frozenset()
     _faults: list[Fault] = field(init=False)
+    as_read: Mapping[str, Any] = field(init=False)
+    """The mapping with each value that the runtime reads in another type in that type."""
     changed: frozenset[str] = field(init=False)
     """Fields that differ from their defaults."""
     invalid: frozenset[str] = field(init=False)
@@ -65,11 +69,15 @@ class Block:
 
     def __post_init__(self) -> None:
         """Judge each field on its own, once for all rules."""
-        self._faults, changed = judge_fields(self.values)
-        self.changed = frozenset(changed)
+        judged = judge_fields(self.values, self.runtime)
+        self._faults = judged.faults
+        self.changed = frozenset(judged.changed)
         if self.tool is not None:
             self.changed |= self.tool.defaults.keys() - self.values.keys()
-        self.invalid = frozenset(fault.name for fault in self._faults) | self.deferred
+        self.as_read = {**self.values, **judged.read} if judged.read else self.values
+        self.invalid = self.deferred.union(
+            fault.name for fault in self._faults if not self._is_computable(fault)
+        )
         if self.runtime == "adalora-core" and self["total_step"] == AUTO:
             # Valid here, but not a number yet: rules on several fields still skip it.
             self._faults = [fault for fault in self._faults if fault.name != "total_step"]
@@ -81,6 +89,15 @@ class Block:
                 if scalar.path in places and _is_misread(scalar, places[scalar.path])
             )
             self.invalid |= self.misread_fields
+
+    def _is_computable(self, fault: Fault) -> bool:
+        """Whether the runtime computes with a wrong value, so that the rules can too."""
+        if fault.reading is not None:
+            return fault.reading.is_read
+        if fault.kind is not FaultKind.RANGE or fault.name not in {"tinit", "tfinal", "deltaT"}:
+            return False
+        refused = self.runtime == "adalora-core" and not self.is_saved
+        return not refused and self[fault.name] != 0 and not is_large(self, fault.name)
 
     misread_fields: frozenset[str] = field(default=frozenset(), init=False)
     """Fields whose value YAML reads as something else; rules outside ADA6xx skip them."""
@@ -97,7 +114,7 @@ class Block:
     def __getitem__(self, name: str) -> Any:
         """Return the value of a field, or the tool's or PEFT's default where the key is absent."""
         try:
-            return self.values[name]
+            return self.as_read[name]
         except KeyError:
             if self.tool is not None and name in self.tool.defaults:
                 return self.tool.defaults[name]
@@ -111,7 +128,8 @@ class Block:
 
     def is_set(self, name: str) -> bool:
         """Return whether a field is present, neither null nor empty, and not its default."""
-        return name in self.changed and self.values.get(name) not in (None, {}, [])
+        empty: tuple[Any, ...] = (None, {}, [], FIELDS[name].default)
+        return name in self.changed and self.as_read.get(name) not in empty
 
     @property
     def is_other_method(self) -> bool:
@@ -138,8 +156,18 @@ class Block:
         total_step = self["total_step"]
         if total_step is None or self["tinit"] >= total_step - self["tfinal"]:
             return None
-        names = ("init_r", "target_r", "tinit", "tfinal", "total_step", "deltaT")
-        return AdapterSpec(**{name: self[name] for name in names}).schedule()
+        names = ("init_r", "target_r", "tinit", "tfinal", "total_step")
+        # PEFT tests step % deltaT == 0, which does not depend on the sign.
+        spec = AdapterSpec(**{name: self[name] for name in names}, deltaT=abs(self["deltaT"]))
+        return spec.schedule()
+
+    @property
+    def allocates(self) -> bool:
+        """Whether some step of the run chooses the kept triplets; true if that is not known."""
+        names = {"tinit", "tfinal", "total_step", "deltaT"}
+        if not self.invalid.isdisjoint(names) or self.schedule is None:
+            return True
+        return self.schedule.tfinal > 0 or self.schedule.allocation_count() > 0
 
     @property
     def has_foreign_keys(self) -> bool:
@@ -159,6 +187,12 @@ class Block:
     def is_saved(self) -> bool:
         """Whether the block is that of a saved adapter: PEFT sets inference_mode at every save."""
         return self["inference_mode"] is True
+
+
+def is_large(block: Block, name: str) -> bool:
+    """Return whether a number does not fit into 64 bits."""
+    value = block[name]
+    return isinstance(value, int) and abs(value) > kinds.LARGEST_INTEGER
 
 
 def _is_misread(scalar: AmbiguousScalar, name: str) -> bool:

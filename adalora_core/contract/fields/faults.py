@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adalora_core.contract.fields import value_kinds as kinds
+from adalora_core.contract.fields.readings import Reading, reading_of
 from adalora_core.contract.fields.table import FIELDS, Field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from adalora_core.contract.fields.table import Runtime
     from adalora_core.contract.text.places import Path
 
 
@@ -29,22 +31,40 @@ class FaultKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A key or value that is wrong on its own; rules on several fields skip it."""
+    """A key or value that is wrong on its own; rules on several fields skip it if it fails.
+
+    Args:
+        name: the key.
+        kind: the way in which it is wrong.
+        subpath: the path of the wrong part inside the value.
+        reading: what the runtime makes of the value; None: the runtime fails with it.
+    """
 
     name: str
     kind: FaultKind
     subpath: Path = ()
-    """Path of the wrong part inside the value."""
+    reading: Reading | None = None
 
 
-def judge_fields(values: Mapping[str, Any]) -> tuple[list[Fault], set[str]]:
-    """Judge each key and value on its own.
+class Judged(NamedTuple):
+    """The fields of a configuration, each judged on its own.
 
-    Returns:
-        The faults, in the order of the keys, and the fields that differ from their defaults.
+    Args:
+        faults: the faults, in the order of the keys.
+        changed: the fields that differ from their defaults.
+        read: `{field: value}` where the runtime reads another value than the one in the file.
     """
+
+    faults: list[Fault]
+    changed: set[str]
+    read: dict[str, Any]
+
+
+def judge_fields(values: Mapping[str, Any], runtime: Runtime = "peft") -> Judged:
+    """Judge each key and value on its own."""
     found: list[Fault] = []
     changed: set[str] = set()
+    read: dict[str, Any] = {}
     for name, value in values.items():
         field = FIELDS.get(name) if isinstance(name, str) else None
         if field is None:
@@ -58,9 +78,26 @@ def judge_fields(values: Mapping[str, Any]) -> tuple[list[Fault], set[str]]:
         if field.surely_fits(value):
             continue
         fault = _fault_of(field, value)
-        if fault is not None:
-            found.append(fault)
-    return found, changed
+        if fault is None:
+            continue
+        if fault.kind in _OF_TYPE:
+            reading = reading_of(field, value, values, runtime)
+            if reading is not None:
+                read[name] = reading.value
+                is_legal = not field.is_number or not _is_out_of_range(field, reading.value)
+                fault = (
+                    replace(fault, reading=reading) if is_legal else Fault(name, FaultKind.RANGE)
+                )
+        found.append(fault)
+    return Judged(found, changed, read)
+
+
+_OF_TYPE = (FaultKind.TYPE, FaultKind.INTEGRAL_FLOAT, FaultKind.NONFINITE)
+
+
+def _is_out_of_range(field: Field, value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and not _in_range(field, value)
 
 
 def _fault_of(field: Field, value: Any) -> Fault | None:
@@ -72,7 +109,8 @@ def _fault_of(field: Field, value: Any) -> Fault | None:
         wants_integer = field.kinds[0] is not kinds.NUMBER and any(
             kind in field.kinds for kind in (kinds.INTEGER, kinds.INTEGERS)
         )
-        if wants_integer and isinstance(part, float) and part.is_integer():
+        is_integral = isinstance(part, float) and part.is_integer()
+        if wants_integer and is_integral and abs(part) <= kinds.LARGEST_INTEGER:
             return Fault(field.name, FaultKind.INTEGRAL_FLOAT, subpath)
         if isinstance(part, float) and not math.isfinite(part):
             return Fault(field.name, FaultKind.NONFINITE, subpath)
@@ -80,11 +118,10 @@ def _fault_of(field: Field, value: Any) -> Fault | None:
     if isinstance(value, str):
         wrong = field.choices is not None and value not in field.choices
         return Fault(field.name, FaultKind.CHOICE) if wrong else None
-    if field.is_number and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if isinstance(value, float) and not math.isfinite(value):
-            return Fault(field.name, FaultKind.NONFINITE)
-        if not _in_range(field, value):
-            return Fault(field.name, FaultKind.RANGE)
+    if field.is_number and isinstance(value, float) and not math.isfinite(value):
+        return Fault(field.name, FaultKind.NONFINITE)
+    if field.is_number and _is_out_of_range(field, value):
+        return Fault(field.name, FaultKind.RANGE)
     return None
 
 
@@ -94,7 +131,8 @@ def fits_field(field: Field, value: Any) -> bool:
 
 
 def _in_range(field: Field, value: float) -> bool:
-    return abs(value) <= kinds.LARGEST_INTEGER and not (
+    fits = isinstance(value, float) or abs(value) <= kinds.LARGEST_INTEGER
+    return fits and not (
         (field.least is not None and value < field.least)
         or (field.above is not None and value <= field.above)
         or (field.below is not None and value >= field.below)

@@ -82,6 +82,11 @@ def _report(
         *(_of_problem(document, problem, tops) for problem in problems),
         *(_of_finding(document, finding, tops) for finding in shown),
     ]
+    if document.format == "yaml" and "*" in document.text and any(d.fix for d in diagnostics):
+        # Imported for an alias only: it repeats a text, and the module takes time.
+        from adalora_core.contract.pipeline.fixing import with_known_obstacles
+
+        diagnostics = [*with_known_obstacles(document, diagnostics)]
     return Report(
         tuple(sorted(diagnostics, key=lambda diagnostic: diagnostic.sort_key)),
         source=name,

@@ -6,7 +6,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from adalora_core.contract.text import decode
 from adalora_core.contract.text.changes import ConflictError, changed, same
+from adalora_core.contract.text.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from adalora_core.contract.findings import Diagnostic
     from adalora_core.contract.pipeline.assembly import Examined
     from adalora_core.contract.report import Report
+    from adalora_core.contract.text.document import Document
     from adalora_core.contract.text.places import Edit
 
     Examine = Callable[[str], Examined]
@@ -69,6 +72,49 @@ def fix(found: Examined, examine: Examine, *, unsafe: bool = False) -> Examined:
             f"fixes remain after {MOST_ROUNDS} rounds; run the command again"
         )
     return dataclasses.replace(progress.found, report=progress.report())
+
+
+def with_known_obstacles(
+    document: Document, diagnostics: Sequence[Diagnostic]
+) -> tuple[Diagnostic, ...]:
+    """Return the findings, with an obstacle at each fix that would change other values too.
+
+    An alias or a merge key repeats the text of a value. Equal edits of several findings are made
+    together, as `fix` does.
+    """
+    groups: dict[tuple[Edit, ...], list[Diagnostic]] = {}
+    for diagnostic in diagnostics:
+        if diagnostic.fix is not None:
+            groups.setdefault(diagnostic.fix.edits, []).append(diagnostic)
+    most = MOST_CHARACTERS // max(1, len(document.text))
+    tried = list(groups.items())[:most]
+    stuck = {edits for edits, group in tried if not _is_as_promised(document, group)}
+    return tuple(
+        _obstructed(d, _SHARED) if d.fix is not None and d.fix.edits in stuck else d
+        for d in diagnostics
+    )
+
+
+_SHARED = (
+    "the fix would change other values too, through an anchor or a merge key, or the new value "
+    "cannot be written here"
+)
+
+
+def _is_as_promised(document: Document, group: Sequence[Diagnostic]) -> bool:
+    changes = [change for d in group if d.fix for change in d.fix.changes]
+    text = apply_edits(document.text, _edits(group[0]))
+    found = decode(text.encode("utf-8", "surrogatepass"), document.format, DEFAULT_LIMITS)
+    try:
+        return not found.fatal and same(found.value, changed(document.value, changes))
+    except ConflictError:
+        return False
+
+
+def _obstructed(diagnostic: Diagnostic, obstacle: str) -> Diagnostic:
+    assert diagnostic.fix is not None  # noqa: S101 - only a fix has an obstacle
+    fix = dataclasses.replace(diagnostic.fix, obstacle=obstacle)
+    return dataclasses.replace(diagnostic, fix=fix)
 
 
 def without_overlaps(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
@@ -171,10 +217,7 @@ class _Progress:
         self.characters += len(text)
         found = self.examine(text)
         if found.document.fatal or not same(found.document.value, expected):
-            raise ConflictError(
-                "the fix would change other values too, through an anchor or a merge key, or the "
-                "new value cannot be written here"
-            )
+            raise ConflictError(_SHARED)
         return found
 
     def report(self) -> Report:
@@ -188,5 +231,4 @@ class _Progress:
         obstacle = self.obstacles.get(_name(diagnostic))
         if obstacle is None or diagnostic.fix is None:
             return diagnostic
-        fix = dataclasses.replace(diagnostic.fix, obstacle=obstacle)
-        return dataclasses.replace(diagnostic, fix=fix)
+        return _obstructed(diagnostic, obstacle)

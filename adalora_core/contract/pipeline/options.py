@@ -19,6 +19,7 @@ class CheckOptions:
     Args:
         runtime: the package that will train.
         strict_keys: whether an unknown key is an error.
+        strict_types: whether a value of another type is an error also where the runtime works.
         peft_version: also report what this PEFT release ignores or refuses; None: report only
             what the release ignores or refuses that the contract describes.
         limits: bounds on the size and cost of a document.
@@ -27,6 +28,7 @@ class CheckOptions:
 
     runtime: Runtime = "peft"
     strict_keys: bool = False
+    strict_types: bool = False
     peft_version: tuple[int, ...] | None = None
     limits: Limits = DEFAULT_LIMITS
     policy: Policy | None = None

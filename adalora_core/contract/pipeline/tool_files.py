@@ -56,6 +56,7 @@ def block_of(
         path,
         runtime=options.runtime,
         strict_keys=options.strict_keys,
+        strict_types=options.strict_types,
         peft_version=options.peft_version,
         root=document.value,
         ambiguous_scalars=document.ambiguous_below(path),

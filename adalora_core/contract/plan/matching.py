@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.fields.value_kinds import name_of_value
+from adalora_core.contract.plan.other_fields import Problem, of_other_fields
 from adalora_core.default_targets import DEFAULT_TARGETS
 from adalora_core.errors import ExpressionError
 from adalora_core.expressions.matching import Matcher
@@ -35,23 +36,6 @@ _NAMES_COMPARED = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """A setting that does not fit the model.
-
-    Args:
-        field: the name of the setting.
-        message: the problem, with the value.
-        hint: what to do, with names of the model.
-        index: the entry of the value at fault; None: the whole value.
-    """
-
-    field: str
-    message: str
-    hint: str
-    index: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Matched:
     """The result of matching a configuration against a model.
 
@@ -72,8 +56,10 @@ def match(block: Block, model: BaseModel) -> Matched:
     """Match a configuration without errors against a model, as PEFT does on injection."""
     saved = saved_module_names(block["modules_to_save"], block["task_type"])
     names = NamesInside(saved)
-    inside = {tensor: list(names.of(tensor.rpartition(".")[0])) for tensor in model.tensors}
-    tensors = tuple(tensor for tensor, found in inside.items() if found)
+    present: set[str] = set()
+    tensors = tuple(
+        tensor for tensor in model.tensors if names.add_found(tensor.rpartition(".")[0], present)
+    )
     problems = list(_slow_expressions(block))
     if problems:
         return Matched((), tensors, tuple(problems), ())
@@ -90,17 +76,22 @@ def match(block: Block, model: BaseModel) -> Matched:
     try:
         included = [module for path, module in model.modules.items() if selection.includes(path)]
         matrices = [module for module in included if not selection.excludes(module.path)]
-        problems += _unmatched(block, targets, model, matcher)
+        unmatched = list(_unmatched(block, targets, model, matcher))
         excludes_nothing = exclude and not any(
             matches(path, exclude, matcher, "exclude_modules") for path in model.modules
         )
     except ExpressionError as error:
         problem = Problem(error.field, f"{error.field}: {error.problem}", error.hint)
         return Matched((), tensors, (problem,), ())
+    if included:
+        # PEFT ignores an entry that matches nothing beside one that matches.
+        notes += [f"{each.message}; {each.hint}" for each in unmatched]
+    else:
+        problems += unmatched
     if not problems and not matrices:
         problems.append(_nothing_left(block, targets, included, model))
-    problems += _unsuitable(matrices, block.runtime)
-    present = {name for found in inside.values() for name in found}
+    problems += _unsuitable(matrices)
+    problems += of_other_fields(block, model, {module.path for module in matrices})
     notes += [
         f"modules_to_save: the file has no {name!r}; a module that the model creates is not counted"
         for name in saved
@@ -234,14 +225,12 @@ def _nothing_left(
     )
 
 
-def _unsuitable(matrices: Iterable[Module], runtime: str) -> Iterator[Problem]:
+def _unsuitable(matrices: Iterable[Module]) -> Iterator[Problem]:
     wrong = {
         "other": "holds no matrix of its own",
         "embedding": "is named like an embedding, and AdaLoRA does not adapt embeddings",
         "packed": "is packed by quantisation, and the header does not hold its sizes",
     }
-    if runtime == "peft":
-        wrong["convolution"] = "is a convolution, which PEFT's AdaLoRA does not adapt"
     for kind, what in wrong.items():
         found = [module.path for module in matrices if module.kind == kind]
         if found:
@@ -249,8 +238,6 @@ def _unsuitable(matrices: Iterable[Module], runtime: str) -> Iterator[Problem]:
             hint = "exclude it, or name its submodules"
             if kind == "packed":
                 hint = "plan with the weights of the model before quantisation"
-            elif kind == "convolution":
-                hint = "exclude it, or plan for --runtime adalora-core"
             yield Problem(
                 "target_modules", f"target_modules matches {found[0]}{others}, which {what}", hint
             )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from adalora_core.contract.fields.value_kinds import LARGEST_INTEGER
+from adalora_core.contract.fields.block import is_large
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.text.changes import Put, Remedy
+from adalora_core.module_selection import ends_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.contract.fields.block import Block
+    from adalora_core.contract.findings import Severity
 
 NOT_TRAINED_HERE = ("layer_replication", "trainable_token_indices", "ensure_weight_tying")
 """Settings that `get_peft_model` of this package refuses."""
@@ -41,8 +43,9 @@ class LoftqUnsupported(Rule):
     summary = "loftq_config is not empty, or init_lora_weights is loftq"
     why = (
         "LoftQ fits LoRA's two factors to the quantisation error, and AdaLoRA has three factors. "
-        "PEFT raises a ValueError for init_lora_weights loftq, and silently empties a loftq_config "
-        "without it. Here both are errors: neither has the effect that was asked for."
+        "PEFT raises a ValueError for init_lora_weights loftq. Without it PEFT empties the "
+        "loftq_config with a warning, so there the finding is only a warning under the runtime "
+        "peft."
     )
     bad = SOUND | {"init_lora_weights": "loftq", "loftq_config": {"loftq_bits": 4}}
     hint = "remove loftq_config, and set init_lora_weights to true"
@@ -50,14 +53,16 @@ class LoftqUnsupported(Rule):
     inputs = ("loftq_config", "init_lora_weights")
 
     def check(self, block: Block) -> Iterator[Finding]:
+        needed = block["init_lora_weights"] == "loftq"
         if block["loftq_config"]:
             yield Finding(
                 self,
                 block.at("loftq_config"),
                 "ADALORA does not support LOFTQ: `loftq_config` is set",
                 "key",
+                severity=None if needed or block.runtime != "peft" else "warning",
             )
-        if block["init_lora_weights"] == "loftq":
+        if needed:
             yield Finding(
                 self,
                 block.at("init_lora_weights"),
@@ -77,7 +82,8 @@ class LayersWithRegex(Rule):
     summary = "layers_to_transform or layers_pattern is set beside a target_modules string"
     why = (
         "A string is matched as a regular expression over the whole module path, so the layer "
-        "index can be part of it. PEFT raises a ValueError for the combination."
+        "index can be part of it. PEFT raises a ValueError for the combination; the runtime "
+        "adalora-core ignores the two fields, which is a warning."
     )
     bad = SOUND | {"target_modules": r".*\.q_proj", "layers_to_transform": [0, 1]}
     hint = "write target_modules as a list, or put the layers into the regular expression"
@@ -94,6 +100,7 @@ class LayersWithRegex(Rule):
                     block.at(name),
                     f"`{name}` cannot be used when `target_modules` is a str.",
                     "key",
+                    severity=None if block.runtime == "peft" else "warning",
                     related=((block.at("target_modules"), "target_modules is a string"),),
                 )
 
@@ -105,7 +112,8 @@ class LayersPatternAlone(Rule):
     summary = "layers_pattern is set without layers_to_transform"
     why = (
         "layers_pattern names the list that the indices of layers_to_transform count in, so alone "
-        "it has no meaning. PEFT raises a ValueError."
+        "it has no meaning. PEFT raises a ValueError; the runtime adalora-core ignores it, which "
+        "is a warning."
     )
     bad = SOUND | {"layers_pattern": "layers"}
     hint = "set layers_to_transform, or remove layers_pattern"
@@ -119,6 +127,7 @@ class LayersPatternAlone(Rule):
                 block.at("layers_pattern"),
                 "When `layers_pattern` is specified, `layers_to_transform` must also be specified.",
                 "key",
+                severity=None if block.runtime == "peft" else "warning",
             )
 
 
@@ -129,7 +138,8 @@ class AlphaNotPositive(Rule):
     summary = "lora_alpha is zero or negative"
     why = (
         "PEFT silently uses the rank in place of such a lora_alpha. After pruning and reloading "
-        "the rank differs, so the same adapter gives different outputs."
+        "the rank differs, so the same adapter gives different outputs. Where nothing is pruned "
+        "the finding is only a warning."
     )
     bad = SOUND | {"lora_alpha": 0}
     hint = "set lora_alpha to at least 1; a value equal to init_r gives a scale of 1"
@@ -138,7 +148,8 @@ class AlphaNotPositive(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         value = block["lora_alpha"]
-        if isinstance(value, int) and not isinstance(value, bool) and -LARGEST_INTEGER < value <= 0:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number and value <= 0 and not is_large(block, "lora_alpha"):
             path = block.at("lora_alpha")
             remedy = None
             if "init_r" not in block.invalid:
@@ -146,7 +157,17 @@ class AlphaNotPositive(Rule):
                 change = Put(path, start)
                 remedy = Remedy(f"Set lora_alpha to init_r, {start}", (change,), is_safe=False)
             message = f"`lora_alpha` should be above 0, got {value}"
-            yield Finding(self, path, message, remedy=remedy)
+            fails = _is_pruned(block) or block.runtime != "peft"
+            severity: Severity | None = None if fails else "warning"
+            yield Finding(self, path, message, severity=severity, remedy=remedy)
+
+
+def _is_pruned(block: Block) -> bool:
+    """Return whether matrices lose triplets: in the run, or in that of the saved adapter."""
+    if not block.is_saved:
+        return block.allocates
+    pattern = {} if "rank_pattern" in block.invalid else block["rank_pattern"] or {}
+    return any(isinstance(kept, list) and not all(kept) for kept in pattern.values())
 
 
 class AloraBreaks(Rule):
@@ -189,7 +210,8 @@ class TargetParametersBreak(Rule):
     summary = "target_parameters is set"
     why = (
         "AdaLoRA adapts modules, not single parameters. PEFT passes `parameter_name` to a function "
-        "of AdaLoRA that has no such argument: a TypeError when the adapter is injected."
+        "of AdaLoRA that has no such argument: a TypeError when the adapter is injected. The "
+        "runtime adalora-core ignores the field, which is a warning."
     )
     bad = SOUND | {"target_parameters": ["mlp.experts.gate_up_proj"]}
     hint = "name modules in target_modules instead"
@@ -200,8 +222,11 @@ class TargetParametersBreak(Rule):
             yield Finding(
                 self,
                 block.at("target_parameters"),
-                "`target_parameters` breaks AdaLoRA: it adapts modules only",
+                "`target_parameters` breaks AdaLoRA: it adapts modules only"
+                if block.runtime == "peft"
+                else "`target_parameters` has no effect: AdaLoRA adapts modules only",
                 "key",
+                severity=None if block.runtime == "peft" else "warning",
             )
 
 
@@ -302,23 +327,28 @@ class TokenIndicesBreak(Rule):
     code = "ADA423"
     name = "token-indices-break"
     severity = "error"
-    summary = "trainable_token_indices has an empty list or a negative index"
+    summary = "trainable_token_indices has a wrong index, or an embedding that is trained in full"
     why = (
         "PEFT copies the rows of these indices at every forward. An empty list becomes a "
         "floating-point index, and a negative index is not counted from the end. The first step "
-        "raises."
+        "raises. An embedding that modules_to_save trains in full cannot have single rows trained "
+        "too: PEFT raises when the adapter is injected, or at the first step."
     )
     bad = SOUND | {"trainable_token_indices": [-1]}
     hint = "list the token ids that are to be trained, or remove trainable_token_indices"
-    inputs = ("trainable_token_indices",)
+    inputs = ("trainable_token_indices", "modules_to_save")
+    only_if_set = ("trainable_token_indices",)
 
     def check(self, block: Block) -> Iterator[Finding]:
         value = block["trainable_token_indices"]
         if value is None or block.runtime != "peft":
             return
+        yield from self._saved(block, value)
         lists = {(): value} if isinstance(value, list) else {(k,): v for k, v in value.items()}
         for subpath, indices in lists.items():
             path = block.at("trainable_token_indices", *subpath)
+            if subpath == ("",):
+                yield Finding(self, path, "`trainable_token_indices` has an empty name", "key")
             if not indices:
                 yield Finding(self, path, "`trainable_token_indices` has an empty list")
             for index, token in enumerate(indices):
@@ -327,6 +357,24 @@ class TokenIndicesBreak(Rule):
                         f"`trainable_token_indices` should hold no negative index, got {token}"
                     )
                     yield Finding(self, (*path, index), message)
+
+    def _saved(self, block: Block, value: list[int] | dict[str, list[int]]) -> Iterator[Finding]:
+        """Yield a finding for each saved module that is an embedding with trained rows."""
+        for index, name in enumerate(block["modules_to_save"] or ()):
+            if isinstance(value, dict):
+                is_same = any(ends_with(k, (name,)) or ends_with(name, (k,)) for k in value)
+            else:
+                from adalora_core.contract.fields.known_modules import input_embeddings
+
+                is_same = name.rpartition(".")[2] in input_embeddings()
+            if is_same:
+                yield Finding(
+                    self,
+                    block.at("modules_to_save", index),
+                    f"`modules_to_save` {name!r} is also in `trainable_token_indices`: the "
+                    "embedding is trained in full, or some of its rows",
+                    hint="remove it from one of the two",
+                )
 
 
 RULES = (

@@ -1,4 +1,4 @@
-"""Family ADA5xx: names and regular expressions in the fields that select modules."""
+"""Family ADA5xx, second part: names in the fields that select modules."""
 
 from __future__ import annotations
 
@@ -6,178 +6,173 @@ import re
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
-from adalora_core.contract.rules.input import LIMIT_EXCEEDED
 from adalora_core.contract.text.changes import Put, Remedy
-from adalora_core.module_selection import ALL_LINEAR, is_all_linear
+from adalora_core.expressions.paths import NOT_IN_NAMES
+from adalora_core.module_selection import ALL_LINEAR, ends_with, is_all_linear
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.contract.fields.block import Block
-    from adalora_core.contract.text.places import Path
+    from adalora_core.contract.findings import Severity
 
 MODULES = ("target_modules", "exclude_modules")
-EXPRESSIONS = (*MODULES, "layers_pattern")
 _META = re.compile(r"[\\^$*+?{}\[\]|()]")
+_NAME = re.compile(r"\w+")
 _PLAIN = re.compile(r"[\w.\-]+")
+ALL = frozenset({"all", "alllinear", "linear", "allmodules", "alllinears", "alllayers"})
+"""Spellings of all-linear in other tools, without case and signs."""
+DEFAULTS = frozenset({"auto", "default"})
+"""Words of other tools for the targets of the model's type."""
 
 
-def _expressions(block: Block) -> Iterator[tuple[str, Path, str]]:
-    """Yield field, path and text of each string that PEFT passes to `re`."""
-    for name in MODULES:
-        value = block[name]
-        if isinstance(value, str) and name not in block.invalid and not is_all_linear(value):
-            yield name, block.at(name), value
-    layers = block["layers_pattern"]
-    if "layers_pattern" not in block.invalid:
-        entries = layers if isinstance(layers, list) else [layers]
-        for index, entry in enumerate(entries):
-            if isinstance(entry, str):
-                subpath = (index,) if isinstance(layers, list) else ()
-                yield "layers_pattern", block.at("layers_pattern", *subpath), entry
+def list_in_string(text: str) -> list[str]:
+    """Return the names that one string lists, or none if it is something else.
+
+    Example:
+        >>> list_in_string("q_proj, v_proj"), list_in_string("['q_proj']"), list_in_string("q_proj")
+        (['q_proj', 'v_proj'], ['q_proj'], [])
+    """
+    inner = text.strip()
+    brackets = inner[:1] + inner[-1:]
+    if brackets in {"[]", "{}", "()"}:
+        inner = inner[1:-1]
+    names = [part.strip("'\"") for part in re.split(r"[,;\s]+", inner) if part]
+    is_list = names not in ([], [text]) and (len(names) > 1 or brackets != "()")
+    return names if is_list and all(map(_PLAIN.fullmatch, names)) else []
 
 
-class InvalidRegex(Rule):
-    code = "ADA501"
-    name = "invalid-regex"
-    severity = "error"
-    summary = "a string that PEFT reads as a regular expression is not a valid one"
-    why = (
-        "A target_modules string is matched with re.fullmatch against every module path. An "
-        "invalid expression raises when the adapter is injected."
-    )
-    bad = SOUND | {"target_modules": r".*\.(q_proj|v_proj"}
-    hint = "correct the expression, or write a list of names"
-    only_if_set = EXPRESSIONS
+def _are_linear(names: list[str]) -> bool:
+    """Return whether each name is one of linear layers, so that a fix that writes it is right."""
+    from adalora_core.contract.fields.known_modules import kind_of
 
-    def check(self, block: Block) -> Iterator[Finding]:
-        for name, path, text in _expressions(block):
-            judgement = block.expressions.judge(text)
-            if judgement.error is not None:
-                message = f"`{name}` is not a valid regular expression: {judgement.error}"
-                yield Finding(self, path, message)
-            if judgement.too_large is not None:
-                yield Finding(
-                    LIMIT_EXCEEDED, path, f"`{name}` is too large to check: {judgement.too_large}"
-                )
+    return all(kind_of(name) == "linear" for name in names)
 
 
-class SlowRegex(Rule):
-    code = "ADA502"
-    name = "slow-regex"
-    severity = "warning"
-    summary = "a regular expression repeats a repetition and may take exponential time"
-    why = (
-        "(a+)+ tries every way to divide the text between the two repetitions before it fails. On "
-        "a module path of 30 characters that takes minutes, for every module."
-    )
-    bad = SOUND | {"target_modules": r"(\w+)+_proj"}
-    hint = "repeat once: write a+ in place of (a+)+"
-    only_if_set = EXPRESSIONS
+def _may_be_written(entry: str, name: str, severity: Severity) -> bool:
+    """Return whether a fix may write an entry: it removes the fault and adds no other."""
+    if name != "target_modules" or _are_linear([entry]):
+        return True
+    from adalora_core.contract.fields.known_modules import kind_of
 
-    def check(self, block: Block) -> Iterator[Finding]:
-        for name, path, text in _expressions(block):
-            slow = block.expressions.judge(text).slow
-            if slow is not None:
-                yield Finding(
-                    self,
-                    path,
-                    f"`{name}` may take exponential time: it repeats a repetition, {slow}",
-                )
+    return severity == "warning" and kind_of(entry) is None
 
 
-class RegexVaries(Rule):
-    code = "ADA503"
-    name = "regex-varies"
-    severity = "warning"
-    summary = "versions of Python read a regular expression differently"
-    why = (
-        "Python warns about syntax whose meaning will change, and a++ and (?>...) exist only since "
-        "Python 3.11."
-    )
-    bad = SOUND | {"target_modules": r"[[a-z]+_proj"}
-    hint = "escape the bracket with a backslash, or write the expression without new syntax"
-    only_if_set = EXPRESSIONS
+def _can_match(entry: str) -> bool:
+    """Return whether an entry of a list can match a module."""
+    return not is_all_linear(entry) and NOT_IN_NAMES.isdisjoint(entry) and all(entry.split("."))
 
-    def check(self, block: Block) -> Iterator[Finding]:
-        for name, path, text in _expressions(block):
-            varies = block.expressions.judge(text).varies
-            if varies is not None:
-                yield Finding(self, path, f"`{name}` depends on the Python version: {varies}")
+
+def _severity(block: Block, name: str) -> Severity:
+    """Return the severity of an entry that matches nothing: an error if no other one can match."""
+    is_needed = name == "target_modules" and not any(map(_can_match, block[name]))
+    return "error" if is_needed else "warning"
 
 
 class NameAsRegex(Rule):
     code = "ADA504"
     name = "name-as-regex"
-    severity = "warning"
+    severity = "error"
     summary = "target_modules is one plain name, which PEFT reads as a regular expression"
     why = (
         'In a list "q_proj" matches every path that ends in it. As a string it must match the '
-        "whole path, so it finds only a module of that name at the top of the model. Usually there "
-        "is none, and PEFT raises."
+        "whole path, so it finds only a module of that name at the top of the model, and PEFT "
+        "raises if there is none. A name that is at the top of some model of transformers, such as "
+        'lm_head, is a warning. PEFT has no "all" and no "auto".'
     )
     bad = SOUND | {"target_modules": "q_proj"}
     hint = "write a list of names"
     unsafe_fix = (
-        "the name becomes a list with one name; all_linear and similar spellings become all-linear"
+        "a name of linear layers becomes a list with one name; all, all_linear and similar "
+        "spellings become all-linear"
     )
     inputs = ("target_modules",)
 
     def check(self, block: Block) -> Iterator[Finding]:
         value = block["target_modules"]
-        if not isinstance(value, str) or is_all_linear(value):
+        if not isinstance(value, str) or is_all_linear(value) or not _PLAIN.fullmatch(value):
             return
-        if not _PLAIN.fullmatch(value):
-            return
-        path = block.at("target_modules")
-        hint = f'write ["{value}"], or ".*{value}"'
-        remedy = Remedy("Write a list with one name", (Put(path, [value]),), is_safe=False)
-        if re.sub(r"[\W_]", "", value.lower()) == "alllinear":
+        from adalora_core.contract.fields import known_modules as known
+
+        if value in DEFAULTS:
+            message = f"`target_modules` {value!r} is no shorthand of PEFT"
+            hint = f'remove it for the targets that PEFT knows, or write "{ALL_LINEAR}"'
+        elif re.sub(r"[\W_]", "", value.lower()) in ALL:
+            message = f"`target_modules` {value!r} is no shorthand of PEFT"
             hint = f'write "{ALL_LINEAR}"'
-            remedy = Remedy(f"Write {ALL_LINEAR}", (Put(path, ALL_LINEAR),), is_safe=False)
+        else:
+            is_path = "." in value and (known.fit(value) or ("", ""))[0] != "nothing"
+            if is_path:
+                return  # a whole path, or reported by rule target-not-linear
+            message = f"`target_modules` {value!r} is matched against whole paths, not their ends"
+            hint = f'write ["{value}"], or ".*{value}"'
+        can_match = "." in value or value in known.top()
         yield Finding(
             self,
-            path,
-            f"`target_modules` {value!r} is matched against the whole module path, not its end",
+            block.at("target_modules"),
+            message,
+            severity="warning" if can_match or block.runtime != "peft" else None,
             hint=hint,
-            remedy=remedy,
+            remedy=self._remedy(block, value),
         )
+
+    def _remedy(self, block: Block, value: str) -> Remedy | None:
+        path = block.at("target_modules")
+        if re.sub(r"[\W_]", "", value.lower()) in ALL:
+            return Remedy(f"Write {ALL_LINEAR}", (Put(path, ALL_LINEAR),), is_safe=False)
+        if _are_linear([value]):
+            return Remedy("Write a list with one name", (Put(path, [value]),), is_safe=False)
+        return None
 
 
 class ListAsString(Rule):
     code = "ADA505"
     name = "list-as-string"
     severity = "error"
-    summary = "several module names are written in one string"
+    summary = "module names are written as a list in one string"
     why = (
-        "PEFT reads the string as one regular expression over the whole path. No path has commas "
-        "or blanks, so nothing matches, and PEFT raises when the adapter is injected."
+        "PEFT reads the string as one regular expression over the whole path. No path has commas, "
+        "blanks or quotes, so nothing matches, and PEFT raises when the adapter is injected. In "
+        "exclude_modules the string excludes nothing, which is a warning."
     )
     bad = SOUND | {"target_modules": "q_proj,v_proj"}
     hint = "write a list of names"
-    safe_fix = "target_modules becomes a list of the names"
-    unsafe_fix = "exclude_modules, which excluded nothing before, becomes a list of the names"
+    safe_fix = "target_modules becomes a list of the names, if all are names of linear layers"
+    unsafe_fix = (
+        "exclude_modules, which excluded nothing before, becomes a list of the names, if a target "
+        "is left beside them"
+    )
     inputs = ("target_modules", "exclude_modules")
 
     def check(self, block: Block) -> Iterator[Finding]:
         for name in MODULES:
             value = block[name]
-            if not isinstance(value, str) or _META.search(value):
-                continue
-            names = [part for part in re.split(r"[,;\s]+", value) if part]
-            if len(names) > 1:
+            names = list_in_string(value) if isinstance(value, str) else []
+            if names:
                 listed = ", ".join(f'"{part}"' for part in names)
+                is_target = name == "target_modules"
+                change = Put(block.at(name), names)
                 yield Finding(
                     self,
                     block.at(name),
-                    f"`{name}` holds {len(names)} names in one string",
+                    f"`{name}` holds {_counted(len(names))} in one string",
+                    severity=None if is_target else "warning",
                     hint=f"write [{listed}]",
-                    remedy=Remedy(
-                        "Write a list of names",
-                        (Put(block.at(name), names),),
-                        is_safe=name == "target_modules",
-                    ),
+                    remedy=Remedy("Write a list of names", (change,), is_safe=is_target)
+                    if (_are_linear(names) if is_target else _leaves_a_target(block, names))
+                    else None,
                 )
+
+
+def _leaves_a_target(block: Block, excluded: list[str]) -> bool:
+    """Return whether a target is surely left beside excluded names."""
+    targets = block["target_modules"]
+    named = targets if isinstance(targets, list) else []
+    return is_all_linear(targets) or any(not ends_with(name, excluded) for name in named)
+
+
+def _counted(count: int) -> str:
+    return "a list of one name" if count == 1 else f"{count} names"
 
 
 class RegexInList(Rule):
@@ -187,7 +182,8 @@ class RegexInList(Rule):
     summary = "an entry of a list of module names is written as a regular expression"
     why = (
         'Entries of a list are compared literally with the end of the module path, so ".*q_proj" '
-        "matches nothing. Only a single string is a regular expression."
+        "matches nothing. Only a single string is a regular expression. If no other target can "
+        "match, PEFT raises, and the finding is an error."
     )
     bad = SOUND | {"target_modules": ["q_proj", r".*v_proj$"]}
     hint = "write the plain name, or one string with all alternatives: .*(q_proj|v_proj)"
@@ -201,8 +197,8 @@ class RegexInList(Rule):
                 if _META.search(entry):
                     path = block.at(name, index)
                     plain = re.fullmatch(r"\^?(?:\.\*(?:\\\.)?)?([\w-]+)\$?", entry)
-                    remedy = None
-                    if plain:
+                    remedy, severity = None, _severity(block, name)
+                    if plain and _may_be_written(plain[1], name, severity):
                         change = Put(path, plain[1])
                         remedy = Remedy("Write the plain name", (change,), is_safe=False)
                     yield Finding(
@@ -210,6 +206,7 @@ class RegexInList(Rule):
                         path,
                         f"`{name}` entry {entry!r} is compared literally: a list entry is not a "
                         "regular expression",
+                        severity=severity,
                         remedy=remedy,
                     )
 
@@ -221,26 +218,53 @@ class EntryMatchesNothing(Rule):
     summary = "an entry of a list of module names cannot match any module path"
     why = (
         '"all-linear" means all linear layers only as a single string; in a list it is the name of '
-        "a module. No path has an empty part, so an empty name matches nothing, nor does a name "
-        "with a dot at either end. PEFT raises if no other entry matches; otherwise it ignores the "
-        "entry silently."
+        "a module. No path has blanks, commas or an empty part, so an empty name matches nothing, "
+        "nor does a name with a dot at either end. PEFT raises if no other target can match; "
+        "otherwise it ignores the entry silently, which is a warning. An empty name in "
+        "modules_to_save means every module to PEFT, which cannot copy lists of modules."
     )
     bad = SOUND | {"target_modules": ["all-linear"]}
     hint = "write the plain names of modules"
-    safe_fix = "a target_modules list whose only entry is all-linear becomes that string"
-    inputs = ("target_modules", "exclude_modules")
+    safe_fix = (
+        "a target_modules list whose only entry is all-linear becomes that string; without another "
+        "target that can match, blanks around a name of linear layers are removed"
+    )
+    unsafe_fix = "blanks around a name are removed beside other targets too"
+    inputs = ("target_modules", "exclude_modules", "modules_to_save")
 
     def check(self, block: Block) -> Iterator[Finding]:
         for name in MODULES:
             value = block[name]
             for index, entry in enumerate(value if isinstance(value, list) else ()):
+                if _NAME.fullmatch(entry):
+                    continue  # the usual case
                 if is_all_linear(entry):
                     yield self._all_linear(block, name, index)
-                elif _META.search(entry):
-                    continue  # reported by rule regex-in-list
-                elif not entry or entry.startswith(".") or entry.endswith("."):
-                    message = f"`{name}` entry {entry!r} matches nothing: no module path ends in it"
-                    yield Finding(self, block.at(name, index), message)
+                elif not _can_match(entry) and not _META.search(entry):
+                    yield self._dead(block, name, index)
+        for index, entry in enumerate(block["modules_to_save"] or ()):
+            if not entry:
+                message = "`modules_to_save` has an empty name, in which PEFT sees every module"
+                severity: Severity = "error" if block.runtime == "peft" else "warning"
+                path = block.at("modules_to_save", index)
+                yield Finding(self, path, message, severity=severity)
+
+    def _dead(self, block: Block, name: str, index: int) -> Finding:
+        entry, path = block[name][index], block.at(name, index)
+        severity, plain = _severity(block, name), entry.strip()
+        remedy = None
+        if plain != entry and _can_match(plain) and _are_linear([plain]):
+            change = Put(path, plain)
+            remedy = Remedy("Remove the blanks", (change,), is_safe=severity == "error")
+        listed = list_in_string(entry)
+        return Finding(
+            self,
+            path,
+            f"`{name}` entry {entry!r} matches nothing: no module path ends in it",
+            severity=severity,
+            hint=f"write {', '.join(map(repr, listed))}" if listed else None,
+            remedy=remedy,
+        )
 
     def _all_linear(self, block: Block, name: str, index: int) -> Finding:
         hint = remedy = None
@@ -252,15 +276,13 @@ class EntryMatchesNothing(Rule):
             self,
             block.at(name, index),
             f"`{name}` entry {block[name][index]!r} is read as a module name: it is in a list",
+            severity=_severity(block, name),
             hint=hint,
             remedy=remedy,
         )
 
 
 RULES = (
-    InvalidRegex(),
-    SlowRegex(),
-    RegexVaries(),
     NameAsRegex(),
     ListAsString(),
     RegexInList(),

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.fields.value_kinds import name_of_value
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.text.changes import Remedy, Rename
+from adalora_core.expressions.cost import is_cheap
+from adalora_core.module_selection import (
+    ModuleSelection,
+    is_all_linear,
+    saved_module_names,
+)
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.contract.fields.block import Block
+    from adalora_core.contract.findings import Severity
 
 SAVED = SOUND | {
     "init_r": 4,
@@ -34,7 +42,9 @@ class RankPatternShape(Rule):
         "AdaLoRA's pattern marks for each matrix which of its init_r triplets are kept. LoRA's "
         'form, one rank per module, is a TypeError ("Unexpected type of rank_idx") when PEFT loads '
         "it. A list of another length does not fit the tensors; a shorter one is written when a "
-        "loaded, already pruned adapter is trained again."
+        "loaded, already pruned adapter is trained again. In a configuration for training, and "
+        "under the runtime adalora-core, which reads the rows of the tensors, the length is a "
+        "warning."
     )
     bad = SAVED | {"rank_pattern": {"q_proj": 16}}
     good = SAVED
@@ -56,10 +66,17 @@ class RankPatternShape(Rule):
                     self,
                     block.at("rank_pattern", key),
                     f"`rank_pattern` should hold init_r = {length} entries, got {len(kept)}",
+                    # A row beyond init_r is in no tensor.
+                    severity="error" if block.is_saved and any(kept[length:]) else _severity(block),
                     related=((block.at("init_r"), f"init_r is {length}"),)
                     if "init_r" in block.values
                     else (),
                 )
+
+
+def _severity(block: Block) -> Severity:
+    """Return the severity of what only PEFT refuses, when it loads a saved adapter."""
+    return "error" if block.is_saved and block.runtime == "peft" else "warning"
 
 
 def _is_sound(block: Block) -> bool:
@@ -142,7 +159,10 @@ class RankPatternKey(Rule):
     summary = "a key of rank_pattern does not name singular values"
     why = (
         "PEFT writes keys of the form <module path>.lora_E and removes the last part when it loads "
-        "them. Any other key gives the path of a wrong module, which is an AttributeError."
+        "them. A key without that part gives the path of a wrong module, which is an "
+        "AttributeError. Another last part is a warning under PEFT, which does not read it, and an "
+        "error under adalora-core. A training ignores the pattern, so there the finding is a "
+        "warning."
     )
     bad = SAVED | {
         "rank_pattern": {
@@ -168,8 +188,15 @@ class RankPatternKey(Rule):
                     path,
                     f"a key of `rank_pattern` should end in {SINGULAR_VALUES_SUFFIX}, got {key!r}",
                     "key",
+                    severity=None if _breaks(block, key) else "warning",
                     remedy=remedy,
                 )
+
+
+def _breaks(block: Block, key: Any) -> bool:
+    """Return whether the runtime cannot load an adapter with a key of the wrong form."""
+    is_read = block.runtime == "peft" and re.search(r"\.lora_[AB]$", str(key))
+    return block.is_saved and not is_read
 
 
 def _names_singular_values(key: Any) -> bool:
@@ -224,6 +251,80 @@ class NothingKept(Rule):
             yield Finding(self, block.at("rank_pattern"), "`rank_pattern` keeps no triplet", "key")
 
 
+class RankPatternModules(Rule):
+    code = "ADA312"
+    name = "rank-pattern-modules"
+    severity = "error"
+    summary = "rank_pattern and target_modules of a saved adapter disagree"
+    why = (
+        "PEFT looks up the module of each key, and asks it for its adapter: an AttributeError if "
+        "the model has no such module or target_modules leaves it out. Prefixes that come from a "
+        "wrapped model, such as base_model.model., are not part of the path; adalora-core refuses "
+        "them too. A module that is left out is a warning under adalora-core, which adapts the "
+        "modules that the file has tensors of."
+    )
+    bad = SAVED | {"target_modules": ["q_proj"]}
+    good = SAVED
+    hint = "restore the target_modules and the rank_pattern that the training wrote"
+    inputs = (
+        "rank_pattern", "target_modules", "exclude_modules", "modules_to_save", "task_type",
+        "layers_to_transform", "layers_pattern", "inference_mode",
+    )  # fmt: skip
+    only_if_set = ("rank_pattern",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        pattern = block["rank_pattern"]
+        if not pattern or not block.is_saved:
+            return
+        paths = {key: key.rpartition(SINGULAR_VALUES_SUFFIX)[0] for key in pattern if key}
+        wrapped = [key for key, path in paths.items() if path.startswith(_WRAPPERS)]
+        if wrapped:
+            message = f"`rank_pattern` names modules of a wrapped model: {wrapped[0]!r}"
+            hint = f"remove the prefix from the keys ({len(wrapped)} in all)"
+            yield Finding(self, block.at("rank_pattern", wrapped[0]), message, "key", hint=hint)
+            return
+        selection = _selection(block)
+        if selection is None:
+            return
+        named = {key: path for key, path in paths.items() if path}
+        left_out = [
+            k for k, p in named.items() if not selection.includes(p) or selection.excludes(p)
+        ]
+        if left_out:
+            yield Finding(
+                self,
+                block.at("rank_pattern", left_out[0]),
+                f"`rank_pattern` names {len(left_out)} modules that the configuration does not "
+                f"adapt, {named[left_out[0]]!r} the first",
+                "key",
+                severity=_severity(block),
+            )
+
+
+_WRAPPERS = ("base_model.model.", "_orig_mod.", "module.")
+"""Prefixes of paths in a model of PEFT, a compiled one and a distributed one."""
+
+_LONGEST = 256
+
+
+def _selection(block: Block) -> ModuleSelection | None:
+    """Return the modules that a configuration means, None if only the model can tell."""
+    targets, exclude = block["target_modules"], block["exclude_modules"]
+    layers = block["layers_pattern"]
+    if targets is None or is_all_linear(targets):
+        return None
+    texts = [text for text in (targets, exclude) if isinstance(text, str)]
+    texts += [layers] if isinstance(layers, str) else layers or []
+    for text in texts:
+        # Other rules report what is wrong with it.
+        faults = block.expressions.judge(text)
+        is_known = faults.error is None and faults.too_large is None
+        if not is_known or not is_cheap(text, _LONGEST, anywhere=False):
+            return None
+    saved = saved_module_names(block["modules_to_save"], block["task_type"])
+    return ModuleSelection(targets, exclude, block["layers_to_transform"], layers, saved)
+
+
 RULES = (
     RankPatternShape(),
     RankPatternSum(),
@@ -231,4 +332,5 @@ RULES = (
     RankPatternKey(),
     RankPatternAsInput(),
     NothingKept(),
+    RankPatternModules(),
 )

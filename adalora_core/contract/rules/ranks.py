@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.contract.fields.block import Block
+    from adalora_core.contract.findings import Severity
 
 STEEP_RATIO = 8
 """The ratio init_r / target_r from which most trained triplets are dropped; paper: 1.5 to 3."""
@@ -30,7 +31,8 @@ class TargetAboveInit(Rule):
     why = (
         "AdaLoRA only removes triplets. PEFT accepts the configuration and stops in the middle of "
         "the training with `kthvalue(): selected number k out of range`. Defaults count too: "
-        "init_r is 12 and target_r is 8 where the key is absent."
+        "init_r is 12 and target_r is 8 where the key is absent. A saved adapter still loads, and "
+        "a run without any allocation ends, so there the finding is only a warning."
     )
     bad = SOUND | {"init_r": 4, "target_r": 8}
     hint = "set init_r above target_r, usually to 1.5 times target_r"
@@ -49,11 +51,19 @@ class TargetAboveInit(Rule):
                 related=((block.at(other), f"{other} is {block[other]}"),)
                 if other in block.values
                 else (),
+                severity=_severity(block),
                 hint=f"set init_r to {_usual_start(block)}, or target_r below {block['init_r']}"
                 if block["init_r"] > 1
                 else None,
-                remedy=_start_above_target(block),
+                remedy=None if block.is_saved else _start_above_target(block),
             )
+
+
+def _severity(block: Block) -> Severity | None:
+    """Return "warning" where PEFT never reaches the selection that fails."""
+    if block.is_saved:
+        return "warning"
+    return None if block.runtime != "peft" or block.allocates else "warning"
 
 
 def _usual_start(block: Block) -> int:
@@ -77,7 +87,8 @@ class EqualRanks(Rule):
         "There is nothing to prune, and PEFT asks for the 0th smallest score: `kthvalue(): "
         "selected number k out of range` at the first allocation, in the middle of the training. "
         "The runtime adalora-core trains such a configuration as plain SVD-LoRA. A saved adapter "
-        "still loads, so there the finding is only a warning."
+        "still loads, and a run without any allocation ends, so there the finding is only a "
+        "warning."
     )
     bad = SOUND | {"init_r": 8, "target_r": 8}
     hint = "set init_r above target_r, usually to 1.5 times target_r"
@@ -95,7 +106,7 @@ class EqualRanks(Rule):
             block.at(marked),
             f"{_named(block, 'init_r')} equals {_named(block, 'target_r')}: "
             "PEFT crashes at the first allocation",
-            severity="warning" if block.is_saved else None,
+            severity=_severity(block),
             remedy=None if block.is_saved else _start_above_target(block),
         )
 
@@ -144,7 +155,8 @@ class RanksDefaulted(Rule):
     hint = "set init_r (rank at the start) and target_r (average rank at the end)"
 
     def check(self, block: Block) -> Iterator[Finding]:
-        if block.values.keys().isdisjoint(RANKS) and not block.is_saved:
+        prefixed = {f"adalora_{name}" for name in RANKS}  # a tool reads them beside PEFT's keys
+        if block.values.keys().isdisjoint({*RANKS, *prefixed}) and not block.is_saved:
             yield Finding(
                 self,
                 block.path,

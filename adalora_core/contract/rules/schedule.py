@@ -1,4 +1,4 @@
-"""Family ADA2xx: warm-up, budgeting and final phase."""
+"""Family ADA2xx, first part: warm-up, budgeting and final phase."""
 
 from __future__ import annotations
 
@@ -12,12 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.contract.fields.block import Block
-
-FEWEST_ALLOCATIONS = 10
-"""With fewer allocations the budget falls in a few large steps; the paper's make 63 or more."""
-
-SHORTEST_WINDOW = 0.10
-"""Share of the run that the budgeting phase should have; the paper's scripts: 0.30 to 0.45."""
 
 LONGEST_FINAL_PHASE = 0.60
 """Above this share of the run tfinal looks like an end step. Every misread tfinal found in public
@@ -64,7 +58,7 @@ class NoBudgetingPhase(Rule):
             options.append(f"tinit to at most {total_step - tfinal - 1}")
         if total_step - tinit - 1 >= 0:
             options.append(f"tfinal to at most {total_step - tinit - 1}")
-        options.append(f"total_step to at least {tinit + tfinal + 1}")
+        options.append(f"total_step to at least {max(1, tinit + tfinal + 1)}")
         hint = f"change one of the three: set {', or '.join(options)}"
         remedy = None
         if tfinal > tinit and tfinal < total_step:
@@ -80,6 +74,7 @@ class NoBudgetingPhase(Rule):
             "The supplied schedule values don't allow for a budgeting phase: "
             f"tinit {tinit} >= total_step {total_step} - tfinal {tfinal} "
             f"({phases(tinit, tfinal, total_step)})",
+            severity="warning" if block.is_saved and block.runtime != "peft" else None,
             hint=hint,
             related=tuple(
                 (block.at(name), f"{name} is {block[name]}")
@@ -95,32 +90,6 @@ def _as_length(block: Block, length: int) -> Remedy:
     return Remedy(f"Write tfinal as a length, {length}", (change,), is_safe=False)
 
 
-class OneForcedCut(Rule):
-    code = "ADA203"
-    name = "one-forced-cut"
-    severity = "warning"
-    summary = "no step of the budgeting phase is a multiple of deltaT: all pruning is in one step"
-    why = (
-        "The budget falls only at multiples of deltaT. With none between tinit and total_step - "
-        "tfinal, all surplus triplets are dropped at the first step of the final phase. The scores "
-        "of one step then decide, and the budget does not fall gradually."
-    )
-    bad = SOUND | {"tinit": 701, "tfinal": 290, "deltaT": 10}
-    hint = "decrease deltaT, or make the budgeting phase longer"
-    inputs = ALLOCATION_FIELDS
-
-    def check(self, block: Block) -> Iterator[Finding]:
-        schedule = block.schedule
-        if schedule and not schedule.allocation_count() and schedule.tfinal > 0:
-            yield Finding(
-                self,
-                block.at("deltaT") if "deltaT" in block.values else block.at("total_step"),
-                f"no step between {schedule.tinit} and {schedule.final_start} is a multiple of "
-                f"deltaT {schedule.deltaT}: all pruning happens at once at step "
-                f"{schedule.final_start}",
-            )
-
-
 class DeltaTNotPositive(Rule):
     code = "ADA204"
     name = "delta-t-not-positive"
@@ -128,7 +97,9 @@ class DeltaTNotPositive(Rule):
     summary = "deltaT is zero or negative"
     why = (
         "PEFT computes step % deltaT: zero is a ZeroDivisionError at the first step after the "
-        "warm-up, in the middle of the training run."
+        "warm-up, in the middle of the training run. A negative deltaT has the multiples of the "
+        "positive one, and a saved adapter is loaded without deltaT, so there the finding is only "
+        "a warning."
     )
     bad = SOUND | {"deltaT": 0}
     hint = "set deltaT to the optimizer steps between two allocations, at least 1"
@@ -137,7 +108,22 @@ class DeltaTNotPositive(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         value = block["deltaT"]
         if isinstance(value, int) and not isinstance(value, bool) and -LARGEST_INTEGER < value < 1:
-            yield Finding(self, block.at("deltaT"), f"`deltaT` should be at least 1, got {value}")
+            yield Finding(
+                self,
+                block.at("deltaT"),
+                f"`deltaT` should be at least 1, got {value}",
+                severity=None if _divides(block) else "warning",
+            )
+
+
+def _divides(block: Block) -> bool:
+    """Return whether the run reaches a step at which a deltaT below 1 fails."""
+    if block.is_saved or block.runtime != "peft":
+        return not block.is_saved
+    if not block.invalid.isdisjoint(PHASE_FIELDS) or block["total_step"] is None:
+        return bool(block["deltaT"] == 0)
+    last = min(block["total_step"] - block["tfinal"], block["total_step"] - 1)
+    return bool(block["deltaT"] == 0 and max(block["tinit"] + 1, 0) <= last)
 
 
 class ContradictsTrainer(Rule):
@@ -182,89 +168,6 @@ def _trainer_steps(root: dict[object, object]) -> Iterator[tuple[tuple[str, ...]
             yield (*path, "max_steps"), steps
 
 
-class NoAllocationAtAll(Rule):
-    code = "ADA206"
-    name = "no-allocation-at-all"
-    severity = "warning"
-    summary = "no step ever prunes: the adapter keeps init_r everywhere"
-    why = (
-        "No step of the budgeting phase is a multiple of deltaT. With tfinal 0 the forced "
-        "selection is due at step total_step, but a loop that counts from 0 ends one step earlier."
-    )
-    bad = SOUND | {"tinit": 100, "tfinal": 0, "total_step": 500, "deltaT": 500}
-    hint = "decrease deltaT, or set tfinal to at least 1"
-    inputs = ALLOCATION_FIELDS
-
-    def check(self, block: Block) -> Iterator[Finding]:
-        schedule = block.schedule
-        if schedule and not schedule.allocation_count() and schedule.tfinal == 0:
-            yield Finding(
-                self,
-                block.at("deltaT") if "deltaT" in block.values else block.at("total_step"),
-                f"no step between {schedule.tinit} and {schedule.total_step} is a multiple of "
-                f"deltaT {schedule.deltaT}, and tfinal 0 leaves no forced selection: "
-                "nothing is ever pruned",
-            )
-
-
-class FewAllocations(Rule):
-    code = "ADA207"
-    name = "few-allocations"
-    severity = "warning"
-    summary = f"the budget falls in fewer than {FEWEST_ALLOCATIONS} allocations"
-    why = (
-        "Each allocation then drops many triplets at once, decided by the scores of a few steps. "
-        "The paper's own scripts allocate 63 to 1499 times."
-    )
-    bad = SOUND | {"deltaT": 100}
-    hint = "decrease deltaT, or make the budgeting phase longer"
-    inputs = ALLOCATION_FIELDS
-
-    def check(self, block: Block) -> Iterator[Finding]:
-        schedule = block.schedule
-        count = schedule.allocation_count() if schedule else 0
-        if schedule and 0 < count < FEWEST_ALLOCATIONS:
-            window = schedule.final_start - schedule.tinit
-            yield Finding(
-                self,
-                block.at("deltaT") if "deltaT" in block.values else block.at("total_step"),
-                f"only {count} allocation{'s' if count > 1 else ''} in the budgeting phase of "
-                f"{window} steps",
-                hint=f"set deltaT to at most {max(1, window // FEWEST_ALLOCATIONS)} for about "
-                f"{FEWEST_ALLOCATIONS} allocations or more"
-                if window > FEWEST_ALLOCATIONS
-                else None,
-            )
-
-
-class ShortWindow(Rule):
-    code = "ADA208"
-    name = "short-window"
-    severity = "warning"
-    summary = f"the budgeting phase is shorter than {SHORTEST_WINDOW:.0%} of the run"
-    why = (
-        "The ranks are decided in a small part of the training; the paper's own scripts give the "
-        "budgeting phase 30 to 45 % of the run. Usually tfinal was read as an end step, but tfinal "
-        "is a length."
-    )
-    bad = SOUND | {"tinit": 450, "tfinal": 500, "deltaT": 1}
-    hint = "decrease tinit or tfinal"
-    inputs = ALLOCATION_FIELDS
-
-    def check(self, block: Block) -> Iterator[Finding]:
-        schedule = block.schedule
-        if schedule is None or schedule.allocation_count() < FEWEST_ALLOCATIONS:
-            return
-        window = schedule.final_start - schedule.tinit
-        if window < SHORTEST_WINDOW * schedule.total_step:
-            yield Finding(
-                self,
-                block.at("total_step"),
-                f"the budgeting phase has {window} of {schedule.total_step} steps "
-                f"({window / schedule.total_step:.0%})",
-            )
-
-
 class TfinalLooksAbsolute(Rule):
     code = "ADA209"
     name = "tfinal-looks-absolute"
@@ -296,43 +199,9 @@ class TfinalLooksAbsolute(Rule):
             )
 
 
-class TfinalZero(Rule):
-    code = "ADA210"
-    name = "tfinal-zero"
-    severity = "warning"
-    summary = "with tfinal 0 the last, exact selection is never made"
-    why = (
-        "PEFT makes the final selection at step total_step - tfinal. With tfinal 0, a loop that "
-        "counts its steps from 0 ends one step earlier and misses the target budget. With deltaT "
-        "above 1 the saved adapter also differs from the trained one. The training API of "
-        "adalora-core makes this selection in finalize(), so under the runtime adalora-core the "
-        "finding is only a remark."
-    )
-    bad = SOUND | {"tfinal": 0}
-    hint = "set tfinal to at least 1; the paper spends about half of the run on the final phase"
-    inputs = ALLOCATION_FIELDS
-
-    def check(self, block: Block) -> Iterator[Finding]:
-        schedule = block.schedule
-        if schedule is None or schedule.tfinal or not schedule.allocation_count():
-            return  # no allocation: reported by rule no-allocation-at-all
-        yield Finding(
-            self,
-            block.at("tfinal") if "tfinal" in block.values else block.at("total_step"),
-            f"`tfinal` is 0: the final selection is due at step {block['total_step']}, after the "
-            f"last step, {block['total_step'] - 1}",
-            severity=None if block.runtime == "peft" else "info",
-        )
-
-
 RULES = (
     NoBudgetingPhase(),
-    OneForcedCut(),
     DeltaTNotPositive(),
     ContradictsTrainer(),
-    NoAllocationAtAll(),
-    FewAllocations(),
-    ShortWindow(),
     TfinalLooksAbsolute(),
-    TfinalZero(),
 )

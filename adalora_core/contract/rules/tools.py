@@ -50,6 +50,7 @@ class TotalStepMissing(Rule):
                 block.at("total_step"),
                 "AdaLoRA does not work when `total_step` is None, supply a value > 0. "
                 f"Expected the number of optimizer steps of the run, got {got}{_by(block)}",
+                severity="warning" if block.is_saved and block.runtime != "peft" else None,
                 hint=block.tool.advice if _by(block) and block.tool else _needs_more_than(block),
             )
 

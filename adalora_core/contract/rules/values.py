@@ -6,9 +6,9 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.fields import value_kinds as kinds
-from adalora_core.contract.fields.faults import FaultKind, range_phrase
+from adalora_core.contract.fields.faults import FaultKind
 from adalora_core.contract.fields.suggestions import TRAINER_SETTINGS, suggest_key
-from adalora_core.contract.fields.table import FIELDS, PEFT_TYPE, PEFT_VERSION
+from adalora_core.contract.fields.table import ADALORA_FIELDS, FIELDS, PEFT_TYPE, PEFT_VERSION
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.rules.wrong_types import correct_type
 from adalora_core.contract.text.changes import Insert, Put, Remedy, Rename
@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.fields.faults import Fault
-
-BOUNDED_BY_OWN_RULE = frozenset({"total_step", "deltaT", "lora_alpha"})
-"""Fields whose lower bound has a rule of its own, which explains the consequence."""
-
+    from adalora_core.contract.findings import Severity
 
 MOST_COMPARED = 1000
 """The most unknown keys of a configuration that are compared with all fields for a misspelling."""
@@ -38,6 +35,25 @@ def value_at(block: Block, fault: Fault) -> Any:
     return value
 
 
+def type_severity(block: Block, fault: Fault) -> Severity | None:
+    """Return "warning" where the runtime works with the value, unless types are strict."""
+    return None if fault.reading is None or block.strict_types else "warning"
+
+
+def as_read(block: Block, fault: Fault) -> str:
+    """Describe what the runtime makes of a value of another type; empty if it fails."""
+    reading = fault.reading
+    if reading is None:
+        return ""
+    reader = "PEFT" if block.runtime == "peft" else "adalora-core"
+    if not reading.is_read:
+        return f"; {reader} does not read it"
+    if isinstance(reading.value, float) and not reading.is_exact:
+        return f"; {reader} takes it as it is"
+    what = kinds.name_of_value(reading.value)
+    return f"; {reader} takes it for {what}" + ("" if reading.is_exact else ", or nearly so")
+
+
 class MissingPeftType(Rule):
     code = "ADA101"
     name = "missing-peft-type"
@@ -45,7 +61,8 @@ class MissingPeftType(Rule):
     summary = "the configuration has no peft_type"
     why = (
         "PEFT chooses the configuration class by peft_type. Without it PEFT reads the file with "
-        "the class that the caller named, and drops every key that this class does not know."
+        "the class that the caller named, and drops every key that this class does not know. A "
+        "saved adapter without it is not loaded at all: PeftModel.from_pretrained asks for the key."
     )
     bad = {key: value for key, value in SOUND.items() if key != "peft_type"}
     hint = 'add "peft_type": "ADALORA"'
@@ -61,6 +78,7 @@ class MissingPeftType(Rule):
                 block.path,
                 "`peft_type` is missing: the configuration does not name its method",
                 "key",
+                severity="error" if block.is_saved and block.runtime == "peft" else None,
                 remedy=Remedy("Add peft_type", (change,), is_safe=False),
             )
 
@@ -72,13 +90,16 @@ class WrongType(Rule):
     summary = "a value does not have the type of its field"
     why = (
         "PEFT does not check types. A string in place of a number is stored as it is and fails "
-        'later, when the adapter is built or in the middle of training ("12" * 1.0).'
+        'later, when the adapter is built or in the middle of training ("12" * 1.0). Where PEFT '
+        "works with the value, or does not read it, the finding is only a warning; --strict-types "
+        "makes it an error."
     )
     bad = SOUND | {"init_r": "12"}
     hint = "write the value in the type that the message names"
+    warns_at_construction = True
     safe_fix = (
-        "a number written as a string becomes a number; 0 or 1 in a boolean field becomes false or "
-        "true"
+        "a number written as a string becomes a number; a value that is taken for one of the right "
+        "type, or not read, becomes that value or the default"
     )
     unsafe_fix = (
         "true, false and null written as strings lose their quotes; a single name in a list field "
@@ -98,7 +119,9 @@ class WrongType(Rule):
             yield Finding(
                 self,
                 block.at(fault.name, *fault.subpath),
-                f"`{fault.name}` should be {kinds.phrase_of(field.kinds)}, got {got}",
+                f"`{fault.name}` should be {kinds.phrase_of(field.kinds)}, got {got}"
+                + as_read(block, fault),
+                severity=type_severity(block, fault),
                 hint=_unquoted_hint(value),
                 remedy=correct_type(block, fault, value),
             )
@@ -116,40 +139,6 @@ def _unquoted_hint(value: Any) -> str | None:
     except ValueError:
         return None
     return f"write {plain} without quotes"
-
-
-class OutOfRange(Rule):
-    code = "ADA103"
-    name = "out-of-range"
-    severity = "error"
-    summary = "a number is outside its legal range"
-    why = (
-        "PEFT checks only orth_reg_weight. A beta of 0 or 1 is an AssertionError without a message "
-        "when the model is built, a target_r of 0 prunes everything, and a negative dropout "
-        "silently means no dropout."
-    )
-    bad = SOUND | {"beta1": 1.5}
-    hint = "choose a value inside the range that the message names"
-    needs = "faults"
-
-    def check(self, block: Block) -> Iterator[Finding]:
-        for fault in block.faults(FaultKind.RANGE):
-            field = FIELDS[fault.name]
-            value = value_at(block, fault)
-            if abs(value) > kinds.LARGEST_INTEGER:
-                message = f"`{fault.name}` should fit into 64 bits, got {kinds.number_text(value)}"
-                yield Finding(self, block.at(fault.name), message)
-                continue
-            if fault.name in BOUNDED_BY_OWN_RULE:
-                continue
-            message = f"`{fault.name}` should be {range_phrase(field)}, got {value!r}"
-            if fault.name == "orth_reg_weight":
-                # PEFT's own words, which people search for.
-                message = (
-                    "`orth_reg_weight` should be greater than or equal to 0, "
-                    f"but the value passed is {value!r}"
-                )
-            yield Finding(self, block.at(fault.name), message)
 
 
 class UnknownKey(Rule):
@@ -235,9 +224,9 @@ class WrongPeftType(Rule):
             if value.strip().upper() == PEFT_TYPE:
                 remedy = Remedy("Write ADALORA", (Put(path, PEFT_TYPE),))
             elif value == "LORA":
-                message += (
-                    "; LoraConfig(peft_type='ADALORA') writes this too: use the class AdaLoraConfig"
-                )
+                message = "`peft_type` is 'LORA': this is a LoRA adapter, not AdaLoRA"
+                if not ADALORA_FIELDS.isdisjoint(block.values):
+                    message += "; use the class AdaLoraConfig, which writes ADALORA"
             yield Finding(self, path, message, remedy=remedy)
 
 
@@ -248,10 +237,13 @@ class IntegralFloat(Rule):
     summary = "a whole number is written with a decimal point where an integer is needed"
     why = (
         "JSON Schema accepts 12.0 as an integer, and Python does not. torch refuses a float as a "
-        "size, so `init_r: 12.0` is a TypeError when the adapter is built."
+        "size, so `init_r: 12.0` is a TypeError when PEFT builds the adapter. Other fields, and "
+        "the runtime adalora-core, take 12.0 for 12, so there the finding is only a warning; "
+        "--strict-types makes it an error."
     )
     bad = SOUND | {"init_r": 12.0}
     hint = "write the number without the decimal point"
+    warns_at_construction = True
     safe_fix = "the number is written without the decimal point"
     needs = "faults"
 
@@ -259,10 +251,15 @@ class IntegralFloat(Rule):
         for fault in block.faults(FaultKind.INTEGRAL_FLOAT):
             value = value_at(block, fault)
             path = block.at(fault.name, *fault.subpath)
+            severity = type_severity(block, fault)
+            message = f"`{fault.name}` should be an integer, got {value!r}"
+            if severity is not None:
+                message = f"`{fault.name}` {value!r} is taken as {int(value)}"
             yield Finding(
                 self,
                 path,
-                f"`{fault.name}` should be an integer, got {value!r}",
+                message,
+                severity=severity,
                 hint=f"write {int(value)}",
                 remedy=Remedy("Write it as an integer", (Put(path, int(value)),)),
             )
@@ -361,7 +358,8 @@ class NonFinite(Rule):
     summary = "a number is NaN or infinite"
     why = (
         "JSON has no such numbers, and other readers refuse the file. NaN passes every comparison "
-        "that PEFT makes: a NaN weight makes the loss NaN at the first step."
+        "that PEFT makes: a NaN weight makes the loss NaN at the first step. Where PEFT "
+        "still trains, or does not read the field, the finding is only a warning."
     )
     bad = (
         '{"peft_type": "ADALORA", "target_modules": ["q_proj"], "init_r": 12, "target_r": 8,\n'
@@ -376,6 +374,7 @@ class NonFinite(Rule):
                 self,
                 block.at(fault.name, *fault.subpath),
                 f"`{fault.name}` should be finite, got {value_at(block, fault)!r}",
+                severity=None if fault.reading is None else "warning",
             )
             for fault in block.faults(FaultKind.NONFINITE)
         ]
@@ -387,7 +386,6 @@ RULES = (
     NonFinite(),
     MissingPeftType(),
     WrongType(),
-    OutOfRange(),
     UnknownKey(),
     WRONG_PEFT_TYPE,
     IntegralFloat(),

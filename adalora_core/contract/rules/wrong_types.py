@@ -10,6 +10,8 @@ from adalora_core.contract.fields.table import FIELDS
 from adalora_core.contract.text.changes import Put, Remedy, changed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.fields.faults import Fault
 
@@ -25,6 +27,19 @@ def correct_type(block: Block, fault: Fault, value: Any) -> Remedy | None:
             return None
         return Remedy(description, (Put(block.at(fault.name, *fault.subpath), new),), is_safe)
 
+    return _by_meaning(value, instead) or _as_read(block, fault)
+
+
+def _as_read(block: Block, fault: Fault) -> Remedy | None:
+    """Return the remedy that writes what the runtime makes of the value."""
+    reading = fault.reading
+    if reading is None or not reading.is_exact:
+        return None
+    description = "Write what is read" if reading.is_read else "Write the default"
+    return Remedy(description, (Put(block.at(fault.name), reading.value),))
+
+
+def _by_meaning(value: Any, instead: Callable[..., Remedy | None]) -> Remedy | None:
     if isinstance(value, str):
         plain = value.strip()
         number = _number(plain)

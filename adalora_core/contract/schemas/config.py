@@ -1,8 +1,9 @@
 """Generate the JSON Schemas of a configuration from the field table.
 
 The schemas use only keywords with the same meaning in draft-07 and in 2020-12, and no keywords of
-their own, so that strict validators (ajv) compile them. Under the runtime `peft` the engine rejects
-everything that a schema rejects. The engine rejects more: `docs/contract/policy.md` lists the gaps.
+their own, so that strict validators (ajv) compile them. Only the keyword of shared parts differs.
+Under the runtime `peft` the engine rejects everything that a schema rejects. The engine rejects
+more: `docs/contract/policy.md` lists the gaps.
 """
 
 from __future__ import annotations
@@ -12,7 +13,15 @@ import re
 from typing import Any, Literal
 
 from adalora_core.contract.fields import value_kinds as kinds
+from adalora_core.contract.fields.readings import FLAGS, NOT_LOADED, UNREAD
 from adalora_core.contract.fields.table import FIELDS, PEFT_VERSION, Field, Treatment
+from adalora_core.contract.schemas.conditions import (
+    DIVIDES,
+    EMPTY,
+    SAVED,
+    when_allocated,
+    when_trained,
+)
 from adalora_core.contract.schemas.ids import schema_id
 from adalora_core.contract.schemas.ladder import bounds, rank_ladder, schedule_ladder
 
@@ -21,6 +30,9 @@ DRAFTS: dict[Draft, str] = {
     "2020-12": "https://json-schema.org/draft/2020-12/schema",
     "draft-07": "http://json-schema.org/draft-07/schema#",
 }
+DEFINITIONS: dict[Draft, str] = {"2020-12": "$defs", "draft-07": "definitions"}
+"""The keyword that holds the parts of a schema to which references lead."""
+
 FILES: dict[Draft, str] = {
     "2020-12": "adalora-config.schema.json",
     "draft-07": "adalora-config.draft-07.schema.json",
@@ -34,14 +46,14 @@ def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dic
     """Return the schema of an AdaLoRA configuration.
 
     Args:
-        draft: the dialect; the two schemas differ in `$schema` and `$id` only.
+        draft: the dialect; the two schemas differ in `$schema`, `$id` and the name of `$defs` only.
         strict_keys: reject keys that PEFT does not know, as `--strict-keys` does.
 
     Raises:
         ValueError: the draft is unknown.
 
     Example:
-        >>> config_schema()["properties"]["deltaT"]["minimum"]
+        >>> config_schema()["properties"]["init_r"]["minimum"]
         1
     """
     if draft not in DRAFTS:
@@ -60,8 +72,8 @@ def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dic
         "properties": {"$schema": {"type": "string"}}
         | {name: _property(field) for name, field in FIELDS.items()},
         "required": ["total_step"],
-        "allOf": [entry for _, entry in [*conflicts(), *ladders()]],
-        "$defs": bounds(),
+        "allOf": [entry for _, entry in [*conflicts(), *ladders(draft)]],
+        DEFINITIONS[draft]: bounds(),
     }
     if strict_keys:
         schema["additionalProperties"] = False
@@ -73,45 +85,82 @@ def to_text(schema: dict[str, Any]) -> str:
 
     Each property and each rung is one line, so that the file is small and differences are readable.
     """
+    shared = next(keyword for keyword in DEFINITIONS.values() if keyword in schema)
     open_parts = {
         "properties": dict.fromkeys(schema["properties"], None),
         "allOf": [None] * len(schema["allOf"]),
-        "$defs": dict.fromkeys(schema["$defs"], None),
+        shared: dict.fromkeys(schema[shared], None),
     }
     lines = iter(
         json.dumps(entry, separators=(",", ":"), ensure_ascii=False)
-        for entry in (*schema["properties"].values(), *schema["allOf"], *schema["$defs"].values())
+        for entry in (*schema["properties"].values(), *schema["allOf"], *schema[shared].values())
     )
     body = json.dumps(schema | open_parts, indent=1, ensure_ascii=False)
     return re.sub(r"null(?=,?\n)", lambda _: next(lines), body) + "\n"
 
 
+_TRUE = {"const": True}
+_NO_NUMBER = {"not": {"anyOf": [_TRUE, {"type": "number", "exclusiveMinimum": 0}]}}
+_ARRAY, _OBJECT, _TEXT, _NULL, _FLAG = (
+    {"type": name} for name in ("array", "object", "string", "null", "boolean")
+)
+
+
+def _number(**bounds: Any) -> dict[str, Any]:
+    return {"type": "number", **bounds}
+
+
+_NUMBER_OR_FLAG = {"anyOf": [_number(), _FLAG]}
+
+_WHAT_PEFT_TAKES: dict[str, dict[str, Any]] = {
+    **{name: {} for name in (*UNREAD, *FLAGS, *NOT_LOADED)},
+    "loftq_config": {},
+    "monteclora_config": {},
+    "alora_invocation_tokens": {},
+    "rank_pattern": {},
+    "use_dora": {"enum": [*EMPTY]},
+    "target_modules": {"anyOf": [kinds.STRINGS.schema, _TEXT, _NULL, _OBJECT]},
+    **dict.fromkeys(("exclude_modules", "layers_pattern", "alpha_pattern"), _NO_NUMBER),
+    "target_parameters": {"not": {"anyOf": [_TRUE, _TEXT]}},
+    "modules_to_save": {
+        "anyOf": [kinds.STRINGS.schema, _OBJECT, _NULL, {"enum": [False, 0, ""]}],
+    },
+    "layer_replication": {
+        "anyOf": [kinds.INTEGER_PAIRS.schema, _NULL, {"enum": [False, 0, "", {}]}],
+    },
+    "layers_to_transform": {
+        "anyOf": [
+            # An index that is not a number names no layer; the others count.
+            {**_ARRAY, "not": {**_ARRAY, "minItems": 1, "items": _TEXT}},
+            {"type": "integer"},
+            _NULL,
+            _FLAG,
+        ],
+    },
+    "lora_dropout": {"anyOf": [_number(maximum=1), _FLAG]},
+    **dict.fromkeys(("lora_alpha", "tinit", "tfinal"), _NUMBER_OR_FLAG),
+    "orth_reg_weight": {"anyOf": [_number(minimum=0), _FLAG]},
+    # Null is never right here: in a saved adapter it breaks PEFT too.
+    "total_step": {"anyOf": [_number(exclusiveMinimum=0), _TRUE]},
+}
+"""The schemas of fields with values that PEFT takes although they are of another type."""
+
+
 def _property(field: Field) -> dict[str, Any]:
     alternatives = [dict(shape.schema) for shape in field.kinds]
-    if field.choices is not None:
+    if field.name in _WHAT_PEFT_TAKES:
+        body = dict(_WHAT_PEFT_TAKES[field.name])
+    elif field.choices is not None:
         # `enum` covers the type as well; null stays one of the values where it is allowed.
         nullable = kinds.NULL in field.kinds
-        body: dict[str, Any] = {"enum": [*field.choices, *([None] if nullable else [])]}
-    elif field.name == "use_dora":
-        body = {"const": False}
-    elif field.name == "loftq_config":
-        body = {"type": ["object", "null"], "maxProperties": 0}
-    elif field.name == "rank_pattern":
-        body = {"type": ["object", "null"], "additionalProperties": dict(kinds.BOOLEANS.schema)}
-    elif field.name == "total_step":
-        # Null is never right here: in a saved adapter it breaks PEFT too.
-        body = {"type": "integer", "exclusiveMinimum": 0}
+        body = {"enum": [*field.choices, *([None] if nullable else [])]}
     elif len(alternatives) == 1 or _is_nullable_type(alternatives):
         types = [alternative["type"] for alternative in alternatives]
         body = alternatives[0] if len(types) == 1 else {"type": types}
     else:
         body = {"anyOf": alternatives}
-    bounds = (
-        ("minimum", field.least),
-        ("exclusiveMinimum", field.above),
-        ("exclusiveMaximum", field.below),
-    )
-    body |= {keyword: bound for keyword, bound in bounds if bound is not None}
+    if field.name == "init_r":
+        body["minimum"] = field.least
     text = field.summary
     if field.treatment is Treatment.IGNORED:
         text += " AdaLoRA ignores it."
@@ -127,16 +176,16 @@ def _is_nullable_type(alternatives: list[dict[str, Any]]) -> bool:
     return plain and len(alternatives) == 2 and alternatives[-1]["type"] == "null"  # noqa: PLR2004
 
 
-def ladders() -> list[tuple[str, dict[str, Any]]]:
+def ladders(draft: Draft) -> list[tuple[str, dict[str, Any]]]:
     """Return the schemas that approximate rules on several numbers, with the codes of the rules."""
     return [
         *(("ADA301", rung) for rung in rank_ladder()),
-        *(("ADA202", cell) for cell in schedule_ladder()),
+        *(("ADA202", cell) for cell in schedule_ladder(DEFINITIONS[draft])),
     ]
 
 
 def conflicts() -> list[tuple[str, dict[str, Any]]]:
-    """Return the schemas of fields that exclude each other, with the codes of the rules."""
+    """Return the schemas of fields whose values depend on others, with the codes of the rules."""
 
     def is_set(name: str, value: dict[str, Any]) -> dict[str, Any]:
         return {"properties": {name: value}, "required": [name]}
@@ -146,7 +195,27 @@ def conflicts() -> list[tuple[str, dict[str, Any]]]:
 
     null = {"type": "null"}
     not_empty = {"type": "array", "minItems": 1}
+    below_one = _number(exclusiveMinimum=0, exclusiveMaximum=1)
+    saved_pattern = {"type": ["object", "null"], "additionalProperties": kinds.BOOLEANS.schema}
     return [
+        (
+            "ADA103",
+            when_trained(
+                then(
+                    beta1=below_one,
+                    beta2=below_one,
+                    lora_dropout={"not": {"enum": [1, True]}},
+                    target_r=_NUMBER_OR_FLAG,
+                    deltaT=_NUMBER_OR_FLAG,
+                )
+            ),
+        ),
+        ("ADA103", when_allocated(then(target_r={"anyOf": [_number(exclusiveMinimum=0), _TRUE]}))),
+        (
+            "ADA204",
+            when_trained({"if": DIVIDES, "then": {"not": is_set("deltaT", {"enum": [0, False]})}}),
+        ),
+        ("ADA304", {"if": SAVED, "then": then(rank_pattern=saved_pattern)}),
         ("ADA421", {"not": is_set("target_modules", {"enum": [[], ""]})}),
         ("ADA402", {"not": is_set("init_lora_weights", {"const": "loftq"})}),
         (
@@ -165,7 +234,7 @@ def conflicts() -> list[tuple[str, dict[str, Any]]]:
                 "then": is_set("layers_to_transform", {"not": null}),
             },
         ),
-        ("ADA409", {"not": is_set("target_parameters", not_empty)}),
+        ("ADA409", {"not": is_set("target_parameters", not_empty | {"items": _TEXT})}),
         (
             "ADA408",
             {
@@ -177,7 +246,7 @@ def conflicts() -> list[tuple[str, dict[str, Any]]]:
             "ADA418",
             {
                 "if": is_set("lora_bias", {"const": True}),
-                "then": then(init_lora_weights={"type": "boolean"}),
+                "then": then(init_lora_weights={"not": _TEXT}),
             },
         ),
     ]

@@ -79,8 +79,6 @@ def editor_schema() -> dict[str, Any]:
         name: _property_of(FIELDS[name], body) if name in FIELDS else body
         for name, body in portable["properties"].items()
     }
-    # Replaced below by an assertion whose message names the rule.
-    del properties["loftq_config"]["maxProperties"]
     return {
         "$schema": DRAFTS["draft-07"],
         "$id": schema_id("adalora-config", VERSION, FILE),
@@ -94,20 +92,20 @@ def editor_schema() -> dict[str, Any]:
         "properties": properties | _misspellings(),
         "allOf": [
             _required(portable["required"], _message("ADA201")),
-            _forbidden_if("loftq_config", _NOT_EMPTY, _message("ADA402")),
-            *(_with_message(entry, _message(code)) for code, entry in [*conflicts(), *ladders()]),
+            *(
+                _with_message(entry, _message(code))
+                for code, entry in [*conflicts(), *ladders("draft-07")]
+            ),
         ],
-        "$defs": {
+        "definitions": {
             # Bounds of tinit are conditions of the ladder, bounds of tfinal are conclusions.
             name: _without_proposals(body)
             if name.startswith("tinit")
             else {"type": "object"} | _with_message(body, _message("ADA202"))
-            for name, body in portable["$defs"].items()
+            for name, body in portable["definitions"].items()
         },
     }
 
-
-_NOT_EMPTY = {"type": "object", "not": {"maxProperties": 0}}
 
 _SNIPPET = {
     "label": "AdaLoRA configuration",
@@ -211,8 +209,10 @@ def _required(names: list[str], message: str) -> dict[str, Any]:
 
 
 def _violation_of(body: dict[str, Any]) -> dict[str, Any]:
+    if list(body) == ["not"]:
+        return dict(body["not"])
     # A value of another type gets the message about its type only.
-    typed = {"type": "integer"} if body.get("type") == "integer" else {}
+    typed = {"type": "number"} if body.get("type") == "number" else {}
     return {**typed, "not": body}
 
 

@@ -28,7 +28,8 @@ def decode(raw: bytes, format: Format, limits: Limits) -> Document:  # noqa: A00
     module = importlib.import_module(f"{__name__}.{_MODULES[format]}")
     document: Document = module.decode(encoded.text, limits)
     document.format, document.raw = format, raw
-    document.problems[:0] = encoded.problems
+    if format != "yaml":  # which allows a byte order mark
+        document.problems[:0] = encoded.problems
     return document
 
 

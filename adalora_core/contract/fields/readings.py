@@ -1,0 +1,229 @@
+"""Tell what a runtime makes of a value that does not have the type of its field.
+
+PEFT checks hardly any type. Some values of another type work, and a field that AdaLoRA does not
+read may hold anything. The readings here follow from training and loading with PEFT 0.21.2, each
+field with each type.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.contract.fields import value_kinds as kinds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from adalora_core.contract.fields.table import Field, Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a runtime that works with a value makes of it.
+
+    Args:
+        value: a value of the field's own type with the same effect, or with the nearest one.
+        is_read: whether the runtime reads the value at all.
+        is_exact: whether writing `value` in its place changes nothing.
+    """
+
+    value: Any
+    is_read: bool = True
+    is_exact: bool = True
+
+
+def reading_of(
+    field: Field, value: Any, values: Mapping[str, Any], runtime: Runtime
+) -> Reading | None:
+    """Return what a runtime makes of a value of a wrong type, or None if the runtime fails with it.
+
+    Args:
+        field: the field.
+        value: the value, which is not of one of the field's kinds or not finite.
+        values: the whole configuration.
+        runtime: the library that will train.
+    """
+    name = field.name
+    is_saved = bool(values.get("inference_mode"))
+    is_ours = runtime == "adalora-core"
+    unread = Reading(field.fresh_default(), is_read=False)
+    if isinstance(value, float):
+        if value.is_integer() and kinds.INTEGER in field.kinds:
+            is_taken = is_ours or name not in _EXACT_IN_PEFT
+            if is_taken and abs(value) <= kinds.LARGEST_INTEGER:
+                return Reading(int(value))
+        elif is_ours and not is_saved and not math.isfinite(value):
+            return None  # written, the file would not be JSON
+    not_loaded = _NOT_LOADED_HERE if is_ours else NOT_LOADED
+    if name in UNREAD or (is_saved and name in not_loaded):
+        return unread
+    if name in FLAGS:
+        return Reading(bool(value), is_exact=not value or value == 1)
+    if not value and _is_null_if_empty(name, value, runtime, is_saved=is_saved):
+        return Reading(field.fresh_default())
+    if name in _NUMBERS:
+        is_number = isinstance(value, (int, float)) and not (
+            # Nobody counts the steps of a run as true.
+            is_ours and name == "total_step" and isinstance(value, bool)
+        )
+        if is_number and not math.isfinite(value):
+            return _not_finite(name, value, is_saved=is_saved)
+        return _number(field, value) if is_number else None
+    reader = _READERS.get(name)
+    return reader(value, values, unread) if reader is not None else None
+
+
+_EXACT_IN_PEFT = frozenset({"init_r", "layers_to_transform"})
+"""Fields for which PEFT does not take 12.0 in place of 12: a size, and what is not a list then."""
+
+UNREAD = frozenset({
+    "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "r", "use_rslora",
+    "megatron_config", "megatron_core", "use_qalora", "qalora_group_size", "runtime_config",
+})  # fmt: skip
+"""Fields that neither training nor loading reads."""
+
+NOT_LOADED = frozenset({"target_r", "deltaT", "beta1", "beta2"})
+"""Settings of the allocator, which a saved adapter does not get."""
+
+_NOT_LOADED_HERE = NOT_LOADED | {"tinit", "tfinal", "total_step", "orth_reg_weight"}
+"""The settings that this package does not read either; PEFT compares the first three."""
+
+FLAGS = frozenset({
+    "inference_mode", "fan_in_fan_out", "use_dora", "init_lora_weights", "lora_bias",
+    "ensure_weight_tying",
+})  # fmt: skip
+"""Fields of which only the truth is read, as Python has it: "false" is true."""
+
+_EMPTY_IS_NULL = frozenset({
+    "exclude_modules", "modules_to_save", "alpha_pattern", "alora_invocation_tokens",
+    "layer_replication", "target_parameters", "rank_pattern",
+})  # fmt: skip
+"""Fields of which an empty value of another type, such as false, has the effect of null."""
+
+
+def _is_null_if_empty(name: str, value: Any, runtime: Runtime, *, is_saved: bool) -> bool:
+    if runtime == "peft" and name == "target_parameters":
+        return not isinstance(value, str)  # PEFT refuses every text
+    if runtime == "peft" and name == "rank_pattern":
+        return not is_saved  # loading reads the items
+    return name in _EMPTY_IS_NULL
+
+
+_NUMBERS = frozenset({
+    "lora_alpha", "lora_dropout", "target_r", "tinit", "tfinal", "deltaT", "total_step",
+    "orth_reg_weight", "beta1", "beta2",
+})  # fmt: skip
+"""Fields that any number fits; to Python, true is 1."""
+
+
+def _number(field: Field, value: float) -> Reading:
+    """Read a finite number of another type than the field's."""
+    name = field.name
+    if isinstance(value, bool):
+        return Reading(int(value) if kinds.INTEGER in field.kinds else float(value))
+    if name == "lora_alpha":
+        return Reading(value, is_exact=False)
+    if name == "deltaT":
+        # The steps that are multiples of 5/2 are those of 5.
+        nearest = min(value.as_integer_ratio()[0], kinds.LARGEST_INTEGER)
+    elif name == "tfinal" and value >= 1:
+        nearest = math.ceil(value)  # the final phase starts no later
+    else:
+        nearest = max(1, int(value)) if name == "target_r" and value > 0 else math.floor(value)
+    return Reading(nearest, is_exact=False)
+
+
+def _not_finite(name: str, value: float, *, is_saved: bool) -> Reading | None:
+    """Read NaN or infinity, which PEFT compares and divides as it does any number."""
+    is_nan = math.isnan(value)
+    if name == "deltaT":
+        return Reading(kinds.LARGEST_INTEGER, is_exact=False)  # no step is a multiple of it
+    if is_nan and name in {"lora_dropout", "lora_alpha"}:
+        return Reading(0, is_exact=False)  # it is not above 0
+    if is_nan and name == "tfinal":
+        return Reading(0, is_read=False, is_exact=False)  # no step is in a phase
+    if is_saved and (name in {"orth_reg_weight", "total_step"} or (is_nan and name == "tinit")):
+        return Reading(kinds.LARGEST_INTEGER, is_read=False, is_exact=False)
+    return None
+
+
+def _keys(value: Any, *_: Any) -> Reading | None:
+    """Read an object as the list of its keys, the names over which PEFT iterates."""
+    return Reading(list(value)) if isinstance(value, dict) and value else None
+
+
+def _names(value: Any, *_: Any) -> Reading | None:
+    """Read the entries of a list as text, which PEFT does by formatting them."""
+    if isinstance(value, list) and not any(isinstance(entry, (list, dict)) for entry in value):
+        return Reading([entry if isinstance(entry, str) else str(entry) for entry in value])
+    return _keys(value)
+
+
+def _layers_pattern(value: Any, values: Mapping[str, Any], *_: Any) -> Reading | None:
+    is_used = values.get("layers_to_transform") is not None
+    if value in (0, {}) and not (is_used and value == 0):
+        return Reading("", is_exact=False)
+    return _names(value)
+
+
+def _layers(value: Any, *_: Any) -> Reading | None:
+    """Read indices as PEFT compares them with those of the model: true is 1, and "1" is none."""
+    if isinstance(value, bool):
+        return Reading(int(value))
+    if not isinstance(value, list):
+        return None
+    numbers = [entry for entry in value if isinstance(entry, (int, float))]
+    indices = [int(each) for each in numbers if math.isfinite(each) and each == int(each)]
+    return Reading(indices, is_exact=len(indices) == len(value)) if indices else None
+
+
+_NO_EXPRESSION = re.compile(r"[\w. -]*")
+
+
+def _pattern(value: Any, _values: Mapping[str, Any], unread: Reading) -> Reading | None:
+    """Pass over a list or a text in place of an object: PEFT compiles the parts as expressions."""
+    parts = value if isinstance(value, list) else [value]
+    is_text = not isinstance(value, (bool, int, float))
+    is_plain = is_text and all(_NO_EXPRESSION.fullmatch(str(each)) for each in parts)
+    return unread if is_plain else None
+
+
+def _rank_pattern(value: Any, values: Mapping[str, Any], unread: Reading) -> Reading | None:
+    # Training overwrites the pattern, and loading reads it.
+    return None if values.get("inference_mode") else _pattern(value, values, unread)
+
+
+def _parameters(value: Any, _values: Mapping[str, Any], unread: Reading) -> Reading | None:
+    # No parameter has such a name; a list of names is judged by its rule.
+    return unread if isinstance(value, (list, dict)) else None
+
+
+def _loftq(_value: Any, values: Mapping[str, Any], unread: Reading) -> Reading | None:
+    return None if values.get("init_lora_weights") == "loftq" else unread
+
+
+def _monteclora(value: Any, _values: Mapping[str, Any], unread: Reading) -> Reading | None:
+    return None if isinstance(value, dict) else unread
+
+
+def _alora(_value: Any, values: Mapping[str, Any], unread: Reading) -> Reading | None:
+    # Only models of this task pass the tokens on, and fail.
+    return None if values.get("task_type") == "CAUSAL_LM" else unread
+
+
+_READERS: dict[str, Callable[[Any, Mapping[str, Any], Reading], Reading | None]] = {
+    "target_modules": _keys,
+    "exclude_modules": _names,
+    "modules_to_save": _keys,
+    "layers_pattern": _layers_pattern,
+    "layers_to_transform": _layers,
+    "alpha_pattern": _pattern,
+    "rank_pattern": _rank_pattern,
+    "target_parameters": _parameters,
+    "loftq_config": _loftq,
+    "monteclora_config": _monteclora,
+    "alora_invocation_tokens": _alora,
+}

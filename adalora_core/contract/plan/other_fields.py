@@ -1,0 +1,109 @@
+"""Compare settings other than the targets with a model: rank patterns and trained tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.contract.rules.conflicts import NOT_TRAINED_HERE
+from adalora_core.module_selection import ends_with
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from adalora_core.contract.fields.block import Block
+    from adalora_core.contract.plan.modules import BaseModel
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A setting that does not fit the model.
+
+    Args:
+        field: the name of the setting.
+        message: the problem, with the value.
+        hint: what to do, with names of the model.
+        index: the entry of the value at fault; None: the whole value.
+    """
+
+    field: str
+    message: str
+    hint: str
+    index: int | None = None
+
+
+def of_other_fields(block: Block, model: BaseModel, targets: Collection[str]) -> Iterator[Problem]:
+    """Yield the problems of settings other than the targets.
+
+    Args:
+        block: a configuration without errors.
+        model: the model to adapt.
+        targets: paths of the modules that get an adapter.
+    """
+    if block.runtime != "peft":
+        for field in NOT_TRAINED_HERE:
+            if block[field]:
+                message = f"{field} is not supported by get_peft_model of adalora_core"
+                yield Problem(field, message, "remove it, or build the model with PEFT")
+    elif block["trainable_token_indices"]:
+        yield from _tokens(block["trainable_token_indices"], model)
+    if block.is_saved and block["rank_pattern"]:
+        yield from _rank_pattern(block, model, targets)
+
+
+def _tokens(value: list[int] | dict[str, list[int]], model: BaseModel) -> Iterator[Problem]:
+    embeddings = model.of_kind("embedding")
+    names = ", ".join(module.path for module in embeddings[:3]) or "none"
+    hint = f"name an embedding, and list tokens that it has; embeddings of the model: {names}"
+    if isinstance(value, dict):
+        for name, tokens in value.items():
+            found = [m for m in model.modules.values() if ends_with(m.path, (name,))]
+            rows = min((m.outputs for m in found), default=0)
+            if not rows:
+                what = "has no matrix of its own" if found else "is not a module of the model"
+                yield Problem("trainable_token_indices", f"{name!r} {what}", hint)
+            elif max(tokens) >= rows:
+                yield Problem("trainable_token_indices", _beyond(max(tokens), rows), hint)
+    elif not embeddings:
+        yield Problem("trainable_token_indices", "the model has no embedding of tokens", hint)
+    else:
+        rows = max(module.outputs for module in embeddings)
+        if max(value) >= rows:
+            yield Problem("trainable_token_indices", _beyond(max(value), rows), hint)
+
+
+def _beyond(token: int, rows: int) -> str:
+    return f"the embedding has {rows} rows, and no row {token}"
+
+
+def _rank_pattern(block: Block, model: BaseModel, targets: Collection[str]) -> Iterator[Problem]:
+    named = {module_of(key) for key in block["rank_pattern"] if isinstance(key, str)}
+    foreign = sorted(path for path in named if path not in model.modules)
+    if foreign:
+        message = f"rank_pattern names {_counted(foreign)}, which the model does not have"
+        yield Problem("rank_pattern", message, "write the paths of the model's modules")
+    elif block.runtime == "peft":
+        others = sorted(named - set(targets))
+        absent = sorted(set(targets) - named)
+        if others:
+            message = f"rank_pattern names {_counted(others)}, which target_modules leaves out"
+            yield Problem("rank_pattern", message, "name the same modules in both")
+        elif absent:
+            message = f"rank_pattern has no entry for {_counted(absent)}"
+            yield Problem("rank_pattern", message, "restore the entries that PEFT wrote")
+
+
+def module_of(key: Any) -> str:
+    """Return the path that PEFT reads in a key of `rank_pattern`, for the adapter `default`.
+
+    Example:
+        >>> module_of("layers.0.q.lora_E"), module_of("layers.0.q.lora_E.default")
+        ('layers.0.q', 'layers.0.q')
+    """
+    parts = key.split(".")
+    return ".".join(parts[:-2] if "default" in key else parts[:-1])
+
+
+def _counted(paths: Iterable[str]) -> str:
+    first, *more = paths
+    return f"{first!r} and {len(more)} more" if more else repr(first)

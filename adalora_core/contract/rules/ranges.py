@@ -1,0 +1,90 @@
+"""Family ADA1xx, second part: numbers outside their range, and what each does to the runtime."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adalora_core.contract.fields import value_kinds as kinds
+from adalora_core.contract.fields.block import is_large
+from adalora_core.contract.fields.faults import FaultKind, range_phrase
+from adalora_core.contract.fields.table import FIELDS, Treatment
+from adalora_core.contract.rules.base import SOUND, Finding, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.contract.fields.block import Block
+    from adalora_core.contract.findings import Severity
+
+BOUNDED_BY_OWN_RULE = frozenset({"total_step", "deltaT", "lora_alpha"})
+"""Fields whose lower bound has a rule of its own, which explains the consequence."""
+
+NOT_LOADED = frozenset({"target_r", "deltaT", "beta1", "beta2"})
+"""Settings of the allocator, which a saved adapter does not get."""
+
+
+class OutOfRange(Rule):
+    code = "ADA103"
+    name = "out-of-range"
+    severity = "error"
+    summary = "a number is outside its legal range"
+    why = (
+        "PEFT checks only orth_reg_weight. A beta of 0 or 1 is an AssertionError without a message "
+        "when the model is built, and a target_r of 0 prunes everything. Where PEFT trains all the "
+        "same, the finding is only a warning: a negative dropout silently means no dropout, and a "
+        "negative tinit or tfinal is computed with as it is. A saved adapter is loaded whatever "
+        "the settings of its training are."
+    )
+    bad = SOUND | {"beta1": 1.5}
+    hint = "choose a value inside the range that the message names"
+    needs = "faults"
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        for fault in block.faults(FaultKind.RANGE):
+            name, value = fault.name, block.values[fault.name]
+            severity: Severity | None = None if _fails(block, name) else "warning"
+            path = block.at(name)
+            if is_large(block, name):
+                message = f"`{name}` should fit into 64 bits, got {kinds.number_text(value)}"
+                yield Finding(self, path, message, severity=severity)
+                continue
+            if name in BOUNDED_BY_OWN_RULE:
+                continue
+            message = f"`{name}` should be {range_phrase(FIELDS[name])}, got {value!r}"
+            if name == "orth_reg_weight":
+                # PEFT's own words, which people search for.
+                message = (
+                    "`orth_reg_weight` should be greater than or equal to 0, "
+                    f"but the value passed is {value!r}"
+                )
+            yield Finding(self, path, message, severity=severity)
+
+
+def _fails(block: Block, name: str) -> bool:
+    """Return whether the runtime fails with this number, which is out of range."""
+    value = block.values[name]
+    if FIELDS[name].treatment is Treatment.IGNORED:
+        return False
+    if block.is_saved:
+        if name == "orth_reg_weight" and block.runtime != "peft":
+            return False
+        # torch takes a probability of 1, and an adapter in use drops nothing.
+        harmless = name in NOT_LOADED or (name == "lora_dropout" and value <= 1)
+        return not harmless and not (name in {"tinit", "tfinal"} and value < 0)
+    if block.runtime == "adalora-core":
+        return True
+    if name == "target_r":
+        return block.allocates
+    if name == "deltaT":
+        return False
+    if name == "tinit" and value < 0 and not _is_invalid(block, "tfinal", "total_step"):
+        # Else the selection at the start of the final phase is due before any score exists.
+        return block["total_step"] is not None and block["total_step"] <= block["tfinal"]
+    return value >= 0 if name in {"tinit", "tfinal", "lora_dropout"} else True
+
+
+def _is_invalid(block: Block, *names: str) -> bool:
+    return not block.invalid.isdisjoint(names)
+
+
+RULES = (OutOfRange(),)

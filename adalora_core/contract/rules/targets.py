@@ -1,0 +1,331 @@
+"""Family ADA5xx, third part: targets that leave nothing that AdaLoRA can adapt."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING
+
+from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.patterns import list_in_string
+from adalora_core.contract.text.changes import Put, Remedy
+from adalora_core.module_selection import ends_with, is_all_linear, saved_module_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from adalora_core.contract.fields.block import Block
+    from adalora_core.contract.findings import Severity
+
+_MOST_COMPARED = 8
+"""Bound on the unknown names that are compared with all known ones."""
+
+_FURTHEST = 2
+"""The most characters by which a misspelling is longer or shorter."""
+
+_ALTERNATIVES = re.compile(r"\^?\(?(?:\?:)?([\w.\-]+(?:\|[\w.\-]+)*)\)?\$?")
+_REFUSED = "which AdaLoRA does not adapt"
+
+
+def by_names(block: Block) -> Severity:
+    """Return the severity of a finding on the modules of a model that is not known.
+
+    `get_peft_model` of this package asks the model itself, and names what it has.
+    """
+    return "error" if block.runtime == "peft" else "warning"
+
+
+def _expression(block: Block) -> str | None:
+    """Return `target_modules` if it is a valid regular expression that other rules leave."""
+    value = block["target_modules"]
+    if not isinstance(value, str) or not value or is_all_linear(value) or list_in_string(value):
+        return None
+    judgement = block.expressions.judge(value)
+    # What varies is also a FutureWarning wherever it is parsed.
+    faults = judgement.error, judgement.too_large, judgement.slow, judgement.varies
+    return value if faults == (None,) * 4 else None
+
+
+class ExpressionMatchesNothing(Rule):
+    code = "ADA508"
+    name = "expression-matches-nothing"
+    severity = "error"
+    summary = "a target_modules expression can match no module path"
+    why = (
+        "PEFT matches a string with re.fullmatch against the whole path of every module, as in "
+        "model.layers.0.self_attn.q_proj. An expression without a dot or a wildcard matches only "
+        "modules at the top of a model, and no path has commas, blanks or an empty part. PEFT "
+        "raises when the adapter is injected. An expression that fits the form of a path and none "
+        "of the architectures of transformers is a warning: the model may be of another kind."
+    )
+    bad = SOUND | {"target_modules": "q_proj|v_proj"}
+    hint = 'write a list of names, or an expression for whole paths such as ".*(q_proj|v_proj)"'
+    unsafe_fix = "alternatives that are names of linear modules become a list of the names"
+    inputs = ("target_modules",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        value = _expression(block)
+        if value is None or re.fullmatch(r"[\w.\-]+", value):
+            return  # a plain name: reported by rule name-as-regex
+        # Imported for an expression only: the table takes time.
+        from adalora_core.contract.fields import known_modules as known
+        from adalora_core.contract.fields.module_names import ARCHITECTURES, TRANSFORMERS
+        from adalora_core.expressions.paths import shapes
+
+        path, forms = block.at("target_modules"), shapes(value)
+        if not forms.nested:
+            fits_top = forms.top and any(re.fullmatch(value, name) for name in known.top())
+            if not fits_top:
+                yield Finding(
+                    self,
+                    path,
+                    f"`target_modules` {value!r} matches no module: it has to match a whole path",
+                    severity=by_names(block) if forms.top else None,
+                    remedy=_alternatives(block, value),
+                )
+            return
+        found = known.fit(value)
+        if found is not None and found[0] == "nothing":
+            yield Finding(
+                self,
+                path,
+                f"`target_modules` {value!r} matches no module of the {ARCHITECTURES} "
+                f"architectures of transformers {TRANSFORMERS} that are known by their paths",
+                severity="warning",
+                hint="compare the expression with the model: adalora plan --weights",
+            )
+
+
+def _alternatives(block: Block, value: str) -> Remedy | None:
+    from adalora_core.contract.fields.known_modules import kind_of
+
+    found = _ALTERNATIVES.fullmatch(value)
+    names = found[1].split("|") if found else []
+    if not names or any(kind_of(name) != "linear" for name in names):
+        return None
+    change = Put(block.at("target_modules"), names)
+    return Remedy("Write a list of names", (change,), is_safe=False)
+
+
+class TargetNotLinear(Rule):
+    code = "ADA509"
+    name = "target-not-linear"
+    severity = "error"
+    summary = "a target is an embedding, a normalisation or a block of modules"
+    why = (
+        "AdaLoRA adapts linear layers and two-dimensional convolutions. A target of another kind "
+        "is a ValueError when the adapter is injected. The names are those of transformers' "
+        "architectures. Beside a name of linear layers the finding is a warning, since the model "
+        "may lack a module of the other name."
+    )
+    bad = SOUND | {"target_modules": ["embed_tokens", "self_attn"]}
+    hint = "name the linear layers, and train an embedding with modules_to_save"
+    inputs = ("target_modules", "exclude_modules", "modules_to_save", "task_type")
+    only_if_set = ("target_modules",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        value = block["target_modules"]
+        if isinstance(value, list):
+            yield from self._of_list(block, value)
+        elif (expression := _expression(block)) is not None and not block["exclude_modules"]:
+            from adalora_core.contract.fields.known_modules import fit
+
+            found = fit(expression)
+            if found is not None and found[0] == "refused":
+                message = (
+                    f"`target_modules` {expression!r} matches a block in every architecture: "
+                    f"{found[1]!r}, {_REFUSED}"
+                )
+                hint = "end the expression in names of linear layers, as in .*(q_proj|v_proj)"
+                at = block.at("target_modules")
+                yield Finding(self, at, message, severity=by_names(block), hint=hint)
+
+    def _of_list(self, block: Block, names: list[str]) -> Iterator[Finding]:
+        from adalora_core.contract.fields.known_modules import can_end_a_path, kind_of, linear
+
+        if linear().issuperset(names):
+            return  # the usual case
+        left = [(i, name) for i, name in enumerate(names) if can_end_a_path(name)]
+        kinds = [(i, name, kind_of(name)) for i, name in left if not _is_left_out(block, name)]
+        may_be_linear = any(kind in {"linear", None} for _, _, kind in kinds)
+        for index, name, kind in kinds:
+            if kind not in {"linear", None}:
+                article = "an" if kind == "embedding" else "a"
+                yield Finding(
+                    self,
+                    block.at("target_modules", index),
+                    f"`target_modules` entry {name!r} is {article} {kind} in transformers, "
+                    f"{_REFUSED}",
+                    severity="warning" if may_be_linear else by_names(block),
+                )
+
+
+class UnknownTarget(Rule):
+    code = "ADA510"
+    name = "unknown-target"
+    severity = "warning"
+    summary = "no architecture of transformers has a linear layer of a target's name"
+    why = (
+        "PEFT raises if no target matches a module, and silently ignores single targets that match "
+        "none. A name that resembles one of a linear layer is often misspelt. Other unknown names "
+        "are a remark, unless all targets are unknown: the model may not be of transformers."
+    )
+    bad = SOUND | {"target_modules": ["q_porj", "v_proj"]}
+    hint = "compare the name with the model: adalora plan --weights"
+    inputs = ("target_modules",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        names = block["target_modules"]
+        if not isinstance(names, list) or block.is_saved:
+            return  # a trained adapter had such modules
+        from adalora_core.contract.fields import known_modules as known
+
+        if known.linear().issuperset(names):
+            return  # the usual case
+        unknown = [
+            (index, name)
+            for index, name in enumerate(names)
+            if known.kind_of(name) is None
+            and known.can_end_a_path(name)
+            and name.isprintable()
+            and not is_all_linear(name)
+            and not name.rpartition(".")[2].isdecimal()
+        ]
+        for number, (index, name) in enumerate(unknown):
+            near = _near(name) if number < _MOST_COMPARED else None
+            yield Finding(
+                self,
+                block.at("target_modules", index),
+                f"`target_modules` entry {name!r} is not a linear layer of transformers",
+                severity="warning" if near or len(unknown) == len(names) else "info",
+                hint=f"did you mean {near!r}?" if near else None,
+            )
+
+
+def _near(name: str) -> str | None:
+    from adalora_core.contract.fields.known_modules import linear
+
+    last = name.rpartition(".")[2]
+    # A comparison takes microseconds, and the names of a misspelling have an end in common.
+    like = [
+        other
+        for other in linear()
+        if abs(len(other) - len(last)) <= _FURTHEST
+        and len(other) > _FURTHEST
+        and (other[0] == last[0] or other[-1] == last[-1])
+    ]
+    return next(iter(difflib.get_close_matches(last, sorted(like), n=1, cutoff=0.83)), None)
+
+
+class NoTargetLeft(Rule):
+    code = "ADA511"
+    name = "no-target-left"
+    severity = "error"
+    summary = "every target is excluded, or trained in full by modules_to_save"
+    why = (
+        "exclude_modules and modules_to_save take precedence over target_modules. The heads of a "
+        "task count as modules_to_save. With no module left to adapt PEFT raises a ValueError when "
+        "the adapter is injected."
+    )
+    bad = SOUND | {"exclude_modules": r".*_proj"}
+    hint = "exclude fewer modules, or name other targets"
+    inputs = ("target_modules", "exclude_modules", "modules_to_save", "task_type")
+    only_if_set = ("exclude_modules", "modules_to_save", "task_type")
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        value, excluded = block["target_modules"], block["exclude_modules"]
+        if not excluded and not saved_module_names(block["modules_to_save"], block["task_type"]):
+            return
+        if isinstance(value, str) and value == excluded and not is_all_linear(value):
+            left = False
+        else:
+            names = value if isinstance(value, list) and value else ["module"]
+            left = not all(_is_left_out(block, name, anything=names is not value) for name in names)
+        if not left:
+            marked = "exclude_modules" if excluded else "modules_to_save"
+            at = marked if marked in block.values else "target_modules"
+            message = "no target is left: each is excluded or trained in full"
+            yield Finding(self, block.at(at), message, "key", severity=by_names(block))
+
+
+def _is_left_out(block: Block, name: str, *, anything: bool = False) -> bool:
+    """Return whether every path that ends in `name` is excluded or trained in full.
+
+    Args:
+        block: the configuration.
+        name: an entry of `target_modules`.
+        anything: whether `name` is only an example of a path, so that names do not count.
+    """
+    examples = ("a", "a.b") if anything else ()
+    probes = (name, f"a.{name}", f"layers.0.{name}", f"a.b.0.c.{name}", *examples)
+    excluded = block["exclude_modules"]
+    if isinstance(excluded, list):
+        if not anything and ends_with(name, frozenset(excluded)):
+            return True
+    elif excluded and _matches_all(block, excluded, probes):
+        return True
+    parts = f".{name}."
+    return any(
+        (not anything and f".{saved}." in parts)
+        or (
+            block.runtime == "peft"
+            and re.search(r"[^\w.\-]", saved) is not None
+            and _matches_all(block, rf"(^|.*\.){saved}($|\..*)", probes, begin=True)
+        )
+        for saved in saved_module_names(block["modules_to_save"], block["task_type"])
+    )
+
+
+def _matches_all(block: Block, text: str, paths: Iterable[str], *, begin: bool = False) -> bool:
+    from adalora_core.expressions.cost import is_cheap
+
+    judgement = block.expressions.judge(text)
+    if judgement.error or judgement.too_large or not is_cheap(text, 64, anywhere=False):
+        return False
+    expression = re.compile(text)
+    find = expression.match if begin else expression.fullmatch
+    return all(find(path) for path in paths)
+
+
+class NegativeLayer(Rule):
+    code = "ADA512"
+    name = "negative-layer"
+    severity = "error"
+    summary = "layers_to_transform counts from the end"
+    why = (
+        "PEFT compares the numbers with those in the paths of modules, which are never negative. "
+        "With no other number no module is left to adapt, which is a ValueError. Beside others a "
+        "negative number has no effect."
+    )
+    bad = SOUND | {"layers_to_transform": -1}
+    hint = "write the numbers of the layers from the front, the first is 0"
+    inputs = ("layers_to_transform", "target_modules")
+    only_if_set = ("layers_to_transform",)
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        value, targets = block["layers_to_transform"], block["target_modules"]
+        if isinstance(targets, str):
+            return  # reported by rule layers-with-regex
+        layers = [value] if isinstance(value, int) else value or []
+        negative = [(index, layer) for index, layer in enumerate(layers) if layer < 0]
+        if not negative:
+            return
+        from adalora_core.contract.fields.known_modules import top
+
+        severity: Severity = "warning"
+        is_whole = any("." in name or name in top() for name in targets or ())
+        if len(negative) == len(layers) and not is_whole:
+            severity = by_names(block)
+        for index, layer in negative:
+            path = () if isinstance(value, int) else (index,)
+            message = f"`layers_to_transform` {layer} is the number of no layer"
+            yield Finding(self, block.at("layers_to_transform", *path), message, severity=severity)
+
+
+RULES = (
+    ExpressionMatchesNothing(),
+    TargetNotLinear(),
+    UnknownTarget(),
+    NoTargetLeft(),
+    NegativeLayer(),
+)

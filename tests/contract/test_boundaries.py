@@ -1,0 +1,254 @@
+"""Rules are errors where the runtime fails, and warnings one step beside it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from adalora_core.contract import check_config
+from adalora_core.contract.rules.base import SOUND
+from adalora_core.contract.rules.pages import example_text
+
+
+def test_byte_order_mark_is_legal_in_yaml_alone():
+    text = example_text(SOUND).encode()
+    found = {f: check_config(b"\xef\xbb\xbf" + text, format=f) for f in ("json", "yaml")}
+    assert [d.code for d in found["json"].diagnostics] == ["ADA004"]
+    assert found["yaml"].diagnostics == ()
+
+
+def test_ranks_beside_which_a_tool_sets_its_own_are_not_called_missing():
+    fields = {key: value for key, value in SOUND.items() if key not in {"init_r", "target_r"}}
+    assert {d.code for d in check_config(fields).diagnostics} == {"ADA306"}
+    codes = {d.code for d in check_config(fields | {"adalora_init_r": 12}).diagnostics}
+    assert "ADA306" not in codes
+
+
+def test_adapter_of_lora_is_called_one_and_advised_on_its_class_beside_fields_of_adalora():
+    (lora,) = check_config({"peft_type": "LORA", "r": 8}).errors
+    assert lora.message == "`peft_type` is 'LORA': this is a LoRA adapter, not AdaLoRA"
+    (mixed,) = check_config({"peft_type": "LORA", "init_r": 8}).errors
+    assert "use the class AdaLoraConfig" in mixed.message
+
+
+@pytest.mark.parametrize(("saved", "severity"), [(False, "warning"), (True, "error")])
+def test_missing_peft_type_is_an_error_in_a_saved_adapter_that_peft_cannot_load(saved, severity):
+    fields = {key: value for key, value in SOUND.items() if key != "peft_type"}
+    report = check_config(fields | {"inference_mode": saved})
+    (found,) = [d for d in report.diagnostics if d.code == "ADA101"]
+    assert found.severity == severity
+    assert check_config(fields | {"inference_mode": saved}, runtime="adalora-core").ok
+
+
+TARGETS = {
+    '"lm_head"': ("ADA504", "warning"),
+    '"q_proj"': ("ADA504", "error"),
+    '"all"': ("ADA504", "error"),
+    '"auto"': ("ADA504", "error"),
+    '"(q|v)$"': ("ADA508", "error"),
+    '"lm_head|score"': (None, None),
+    '".*(q|v)_proj"': (None, None),
+    '".*q_proj, .*v_proj"': ("ADA508", "error"),
+    '".*my_own"': ("ADA508", "warning"),
+    '"model.layers.0.self_attn.q_proj"': (None, None),
+    '"model.layers.0"': ("ADA509", "error"),
+    '".*"': ("ADA509", "error"),
+    "\"['q_proj']\"": ("ADA505", "error"),
+    '["q_proj ", "v_proj"]': ("ADA507", "warning"),
+    '["q_proj "]': ("ADA507", "error"),
+    '["q_proj,v_proj"]': ("ADA507", "error"),
+    '["*"]': ("ADA506", "error"),
+    '[".*q_proj", "v_proj"]': ("ADA506", "warning"),
+    '["self_attn", "v_proj"]': ("ADA509", "warning"),
+    '["self_attn"]': ("ADA509", "error"),
+    '["0"]': (None, None),
+    '["q_porj", "v_proj"]': ("ADA510", "warning"),
+    '["my_own", "v_proj"]': ("ADA510", "info"),
+    '["my_own"]': ("ADA510", "warning"),
+}
+
+
+@pytest.mark.parametrize("written", TARGETS)
+def test_targets_are_an_error_where_no_module_can_be_adapted(written):
+    report = check_config(SOUND | {"target_modules": json.loads(written)})
+    code, severity = TARGETS[written]
+    expected = {(code, severity)} if code else set()
+    assert {(d.code, d.severity) for d in report.diagnostics} == expected
+
+
+LEFT = [
+    ({"exclude_modules": ["q_proj"]}, False),
+    ({"exclude_modules": ["q_proj", "v_proj"]}, True),
+    ({"exclude_modules": ".*"}, True),
+    ({"exclude_modules": r".*\.0\..*"}, False),
+    ({"modules_to_save": ["q_proj"]}, False),
+    ({"modules_to_save": ["_proj"]}, False),
+    ({"modules_to_save": ["v_proj", "q_proj"]}, True),
+    ({"target_modules": ["score"], "task_type": "SEQ_CLS"}, True),
+    ({"target_modules": ["self_attn.q_proj"], "modules_to_save": ["self_attn"]}, True),
+    ({"target_modules": ".*q_proj", "exclude_modules": ".*q_proj"}, True),
+    ({"target_modules": "all-linear", "exclude_modules": ".*"}, True),
+    ({"target_modules": "all-linear", "exclude_modules": ["lm_head"]}, False),
+]
+
+
+@pytest.mark.parametrize(("fields", "is_empty"), LEFT)
+def test_configuration_without_a_target_left_is_an_error_and_left_to_our_model(fields, is_empty):
+    codes = {d.code for d in check_config(SOUND | fields).errors}
+    assert codes == ({"ADA511"} if is_empty else set())
+    assert check_config(SOUND | fields, runtime="adalora-core").ok
+
+
+@pytest.mark.parametrize(
+    ("layers", "targets", "severity"),
+    [
+        (-1, ["q_proj"], "error"),
+        ([-2, -1], ["q_proj"], "error"),
+        ([0, -1], ["q_proj"], "warning"),
+        (-1, ["lm_head"], "warning"),
+        ([0], ["q_proj"], None),
+    ],
+)
+def test_negative_layer_is_an_error_if_no_other_layer_is_named(layers, targets, severity):
+    report = check_config(SOUND | {"layers_to_transform": layers, "target_modules": targets})
+    found = {d.severity for d in report.diagnostics if d.code == "ADA512"}
+    assert found == ({severity} if severity else set())
+
+
+REFUSED = [
+    ({"eva_config": {"rho": 0.5}}, "/eva_config/rho"),
+    ({"eva_config": {"rho": None}}, "/eva_config/rho"),
+    ({"eva_config": {"rho": 1, "tau": 1}}, None),
+    ({"eva_config": {"unknown": 1}}, None),
+    ({"monteclora_config": {"unknown": 1}}, "/monteclora_config"),
+    ({"monteclora_config": {"num_samples": 0}}, "/monteclora_config/num_samples"),
+    ({"velora_config": {"init_type": "x"}}, "/velora_config/init_type"),
+    ({"kasa_config": {"beta": 0}}, None),
+    ({"arrow_config": {"top_k": 0}}, "/arrow_config/top_k"),
+    (
+        {"use_bdlora": {"target_modules_bd_a": ["a"], "target_modules_bd_b": ["a"]}},
+        "/use_bdlora/target_modules_bd_b",
+    ),
+    ({"use_bdlora": {"target_modules_bd_a": 3}}, "/use_bdlora/target_modules_bd_a"),
+]
+
+
+@pytest.mark.parametrize(("fields", "pointer"), REFUSED)
+def test_sub_configuration_is_judged_as_the_class_that_peft_builds_does(fields, pointer):
+    (found,) = check_config(SOUND | fields).diagnostics
+    expected = ("ADA424", "error") if pointer else ("ADA405", "warning")
+    assert (found.code, found.severity) == expected
+    if pointer and "unknown" not in str(fields):
+        assert found.pointer == pointer
+    (ours,) = check_config(SOUND | fields, runtime="adalora-core").diagnostics
+    assert ours.code == "ADA405"
+
+
+KEYS = [
+    ({"alpha_pattern": {"(": 1}}, {"peft", "adalora-core"}),
+    ({"alpha_pattern": {"layers.0": 1}}, set()),
+    ({"alpha_pattern": {"(": 1}, "inference_mode": True}, {"peft"}),
+    ({"modules_to_save": ["("]}, {"peft"}),
+    ({"modules_to_save": ["*"]}, set()),
+    ({"layers_to_transform": [0], "layers_pattern": "(?P<idx>a)"}, {"peft", "adalora-core"}),
+    ({"layers_to_transform": [], "layers_pattern": "("}, set()),
+]
+
+
+@pytest.mark.parametrize(("fields", "failing"), KEYS)
+def test_names_that_are_put_into_expressions_are_judged_inside_them(fields, failing):
+    for runtime in ("peft", "adalora-core"):
+        codes = {d.code for d in check_config(SOUND | fields, runtime=runtime).errors}
+        assert codes == ({"ADA501"} if runtime in failing else set())
+
+
+@pytest.mark.parametrize(
+    ("tokens", "saved", "is_refused"),
+    [
+        ({"embed_tokens": [1]}, ["embed_tokens"], True),
+        ({"model.embed_tokens": [1]}, ["embed_tokens"], True),
+        ({"embed_tokens": [1]}, ["lm_head"], False),
+        ([1], ["wte"], True),
+        ([1], ["lm_head"], False),
+        ({"": [1]}, [], True),
+    ],
+)
+def test_rows_of_an_embedding_that_is_trained_in_full_are_an_error(tokens, saved, is_refused):
+    fields = {"trainable_token_indices": tokens, "modules_to_save": saved}
+    codes = {d.code for d in check_config(SOUND | fields).errors}
+    assert codes == ({"ADA423"} if is_refused else set())
+
+
+@pytest.mark.parametrize(
+    ("fields", "severity"),
+    [
+        ({"total_step": 1001}, "warning"),
+        ({"total_step": 1000}, "error"),
+        ({"total_step": 1000, "deltaT": 1}, "warning"),
+        ({"total_step": 1000, "inference_mode": True}, "warning"),
+    ],
+)
+def test_run_without_a_final_phase_is_an_error_if_steps_follow_the_last_allocation(
+    fields, severity
+):
+    report = check_config(SOUND | {"tfinal": 0} | fields)
+    assert {d.severity for d in report.diagnostics if d.code == "ADA210"} == {severity}
+    ours = check_config(SOUND | {"tfinal": 0} | fields, runtime="adalora-core")
+    assert ours.ok
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_error"),
+    [
+        ({"total_step": 2**52, "deltaT": 1}, False),
+        ({"total_step": 2**55, "deltaT": 1}, True),
+        ({"total_step": 2**55, "deltaT": 2**40}, False),
+        ({"total_step": 2**55, "deltaT": 1, "inference_mode": True}, False),
+    ],
+)
+def test_budget_that_rounds_to_that_of_the_start_is_an_error(fields, is_error):
+    codes = {d.code for d in check_config(SOUND | fields).errors}
+    assert codes == ({"ADA212"} if is_error else set())
+
+
+def test_fields_that_this_package_ignores_are_errors_under_peft_alone():
+    for fields in (
+        {"target_parameters": ["mlp.weight"]},
+        {"layers_pattern": "layers"},
+        {"target_modules": ".*q_proj", "layers_to_transform": [0]},
+    ):
+        assert not check_config(SOUND | fields).ok
+        assert check_config(SOUND | fields, runtime="adalora-core").ok
+
+
+Q, V = "layers.0.q_proj.lora_E", "layers.0.v_proj.lora_E"
+FULL = [True] * 12
+PATTERNS = [
+    ({"rank_pattern": {Q: FULL, V: FULL}}, {}),
+    ({"rank_pattern": {"layers.0.k_proj.lora_E": FULL}}, {"peft": "ADA312"}),
+    ({"rank_pattern": {Q: FULL}, "exclude_modules": ["q_proj"]}, {"peft": "ADA312"}),
+    ({"rank_pattern": {Q: FULL}, "layers_to_transform": [1]}, {"peft": "ADA312"}),
+    ({"rank_pattern": {Q: FULL}, "target_modules": r".*[.]v_proj"}, {"peft": "ADA312"}),
+    ({"rank_pattern": {Q: FULL}, "target_modules": "all-linear"}, {}),
+    (
+        {"rank_pattern": {f"base_model.model.{Q}": FULL}},
+        {"peft": "ADA312", "adalora-core": "ADA312"},
+    ),
+    ({"rank_pattern": {f"{Q}.default": FULL}}, {}),
+    ({"rank_pattern": {Q: FULL[1:]}}, {"peft": "ADA304"}),
+    ({"rank_pattern": {Q.replace("lora_E", "lora_A"): FULL}}, {"adalora-core": "ADA309"}),
+    (
+        {"rank_pattern": {Q.removesuffix(".lora_E"): FULL}},
+        {"peft": "ADA309", "adalora-core": "ADA309"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "failing"), PATTERNS)
+def test_rank_pattern_is_an_error_in_a_saved_adapter_that_cannot_be_loaded(fields, failing):
+    for runtime in ("peft", "adalora-core"):
+        saved = SOUND | {"inference_mode": True} | fields
+        codes = {d.code for d in check_config(saved, runtime=runtime).errors}
+        assert codes == ({failing[runtime]} if runtime in failing else set())
+        assert check_config(saved | {"inference_mode": False}, runtime=runtime).ok

@@ -1,0 +1,70 @@
+"""Faults of numbers are errors exactly where the run fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from adalora_core.contract import check_config
+from adalora_core.contract.rules.base import SOUND
+
+SHORT = SOUND | {"tinit": 2, "tfinal": 3, "deltaT": 2, "total_step": 12}
+NEVER = {"tfinal": 0, "deltaT": 50}
+"""No step allocates."""
+
+
+@pytest.mark.parametrize(
+    ("values", "code", "severity"),
+    [
+        ({"tinit": -1}, "ADA103", "warning"),
+        ({"tinit": -1, "tfinal": 12}, "ADA103", "error"),
+        ({"tfinal": -1, "deltaT": 1}, "ADA103", "warning"),
+        ({"lora_dropout": -0.1}, "ADA103", "warning"),
+        ({"lora_dropout": 1.0}, "ADA103", "error"),
+        ({"lora_dropout": 1.0, "inference_mode": True}, "ADA103", "warning"),
+        ({"lora_dropout": 1.1, "inference_mode": True}, "ADA103", "error"),
+        ({"beta1": 1.5}, "ADA103", "error"),
+        ({"beta1": 1.5, "inference_mode": True}, "ADA103", "warning"),
+        ({"target_r": 0}, "ADA103", "error"),
+        ({"target_r": 0} | NEVER, "ADA103", "warning"),
+        ({"init_r": 0, "inference_mode": True}, "ADA103", "error"),
+        ({"deltaT": 2**63}, "ADA103", "warning"),
+        ({"r": 2**63}, "ADA103", "warning"),
+        ({"total_step": 2**63}, "ADA103", "error"),
+        ({"deltaT": 0}, "ADA204", "error"),
+        ({"deltaT": -2}, "ADA204", "warning"),
+        ({"deltaT": 0, "inference_mode": True}, "ADA204", "warning"),
+        ({"deltaT": 0, "tinit": 10, "tfinal": 0}, "ADA204", "error"),
+        ({"deltaT": 0, "tinit": 11, "tfinal": 0}, "ADA204", "warning"),
+        ({"init_r": 8}, "ADA302", "error"),
+        ({"init_r": 8} | NEVER, "ADA302", "warning"),
+        ({"init_r": 8, "inference_mode": True}, "ADA302", "warning"),
+        ({"init_r": 7}, "ADA301", "error"),
+        ({"init_r": 7} | NEVER, "ADA301", "warning"),
+        ({"init_r": 7, "inference_mode": True}, "ADA301", "warning"),
+        ({"lora_alpha": 0}, "ADA406", "error"),
+        ({"lora_alpha": 0} | NEVER, "ADA406", "warning"),
+        ({"lora_alpha": 0, "inference_mode": True}, "ADA406", "warning"),
+        ({"tfinal": 0, "deltaT": 1}, "ADA210", "warning"),
+        ({"tfinal": 0, "deltaT": 11}, "ADA210", "warning"),
+        ({"tfinal": 0, "deltaT": 2}, "ADA210", "error"),
+        ({"tfinal": 0, "deltaT": 2, "inference_mode": True}, "ADA210", "warning"),
+        ({"total_step": 2**55, "deltaT": 1}, "ADA212", "error"),
+        ({"total_step": 2**50, "deltaT": 1}, "ADA212", None),
+        ({"total_step": 2**55, "deltaT": 2**40}, "ADA212", None),
+        ({"beta1": 1e-31}, "ADA213", "error"),
+        ({"beta1": 1e-31} | NEVER, "ADA213", "warning"),
+        ({"beta1": 1e-29}, "ADA213", "warning"),
+        ({"beta1": 1e-6}, "ADA213", None),
+        ({"loftq_config": {"a": 1}}, "ADA402", "warning"),
+        ({"loftq_config": {"a": 1}, "init_lora_weights": "loftq"}, "ADA402", "error"),
+    ],
+)
+def test_fault_is_an_error_exactly_where_the_run_fails(values, code, severity):
+    found = {d.severity for d in check_config(SHORT | values).diagnostics if d.code == code}
+    assert found == ({severity} if severity else set())
+
+
+def test_saved_adapter_without_peft_type_is_an_error_for_peft_alone():
+    values = {k: v for k, v in SHORT.items() if k != "peft_type"} | {"inference_mode": True}
+    assert [d.code for d in check_config(values).errors] == ["ADA101"]
+    assert check_config(values, runtime="adalora-core").ok

@@ -1,0 +1,1 @@
+"""Compare the contract with what a runtime really does: draw configurations, run them, judge."""

@@ -1,0 +1,66 @@
+"""Compare the verdict of the contract on a configuration with what its runtime does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from adalora_core.contract import check_config
+from adalora_core.contract.fields.block import Block
+from adalora_core.contract.plan.matching import match
+from differential import bases, own_runs, peft_runs
+
+if TYPE_CHECKING:
+    from adalora_core.contract.fields.table import Runtime
+    from differential.cases import Case
+    from differential.outcomes import Outcome
+
+RUNNERS = {"peft": peft_runs.run, "adalora-core": own_runs.run}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The contract's verdict beside the runtime's.
+
+    Attributes:
+        case: the configuration.
+        runtime: who runs it.
+        outcome: what the runtime did.
+        errors: codes and messages of the contract's errors, and the problems of `plan --weights`.
+        others: the same of its other findings.
+    """
+
+    case: Case
+    runtime: Runtime
+    outcome: Outcome
+    errors: tuple[str, ...]
+    others: tuple[str, ...]
+
+    @property
+    def disagreement(self) -> Literal["false error", "missed error"] | None:
+        """The kind of disagreement, None where both agree."""
+        if self.outcome.fails == bool(self.errors):
+            return None
+        return "missed error" if self.outcome.fails else "false error"
+
+
+def judge(case: Case, runtime: Runtime) -> Judgement:
+    """Run a case and check it."""
+    errors, others = verdict(case, runtime)
+    return Judgement(case, runtime, RUNNERS[runtime](case), errors, others)
+
+
+def verdict(
+    case: Case, runtime: Runtime, *, with_model: bool = True
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the errors and the other findings of the contract, with the model's knowledge."""
+    report = check_config(case.text, runtime=runtime)
+    errors = [f"{each.code} {each.message}" for each in report.errors]
+    others = [
+        f"{each.code} {each.message}" for each in report.diagnostics if each not in report.errors
+    ]
+    if not errors and with_model:
+        matched = match(Block(case.values, runtime=runtime), bases.header(case.base))
+        errors += [f"plan {each.message}" for each in matched.problems]
+        others += [f"plan {each}" for each in matched.notes]
+    return tuple(errors), tuple(others)

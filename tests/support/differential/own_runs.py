@@ -1,0 +1,109 @@
+"""Run a configuration with this package while its contract is switched off."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
+from adalora_core.contract.fields.plain import exact
+from adalora_core.contract.fields.readings import reading_of
+from adalora_core.contract.fields.table import FIELDS
+from adalora_core.contract.fields.value_kinds import wrong_at
+from adalora_core.training.configuration import written_values
+from differential import bases, outcomes
+from differential.outcomes import Outcome, Wrong, outputs, stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from differential.cases import Case
+
+_CHECKS = {
+    "checked_config": ("adapter", "adapter_file.folder", "training_state.state"),
+    "checked_copy": ("adapter", "saving"),
+    "accepted": ("model",),
+}
+"""Functions that apply the contract, and the modules of `training` that call them."""
+
+
+def run(case: Case) -> Outcome:
+    """Return what this package does with a case."""
+    runs = {"training": _trained, "adapter": _loaded}
+
+    def unchecked() -> None:
+        with _without_contract():
+            runs[case.kind](case)
+
+    return outcomes.outcome_of(unchecked)
+
+
+def _trained(case: Case) -> None:
+    batch = bases.BASES[case.base].batch()
+    with stage("construct"):
+        config = _unchecked(json.loads(case.text))
+    with stage("inject"):
+        model = get_peft_model(bases.fresh(case.base), config)
+    outcomes.train(model, config, batch)
+    with tempfile.TemporaryDirectory() as folder:
+        with stage("save"):
+            model.base_model.finalize()
+            expected = outputs(model, batch)
+            model.save_pretrained(folder)
+        with stage("reload"):
+            reloaded = AdaLoraModel.from_pretrained(bases.fresh(case.base), folder)
+            outcomes.require_equal(outputs(reloaded, batch), expected)
+
+
+def _loaded(case: Case) -> None:
+    batch = bases.BASES[case.base].batch()
+    with tempfile.TemporaryDirectory() as folder, stage("load"):
+        adapter = outcomes.write_adapter(case, folder)
+        model = AdaLoraModel.from_pretrained(bases.fresh(case.base), folder)
+        outcomes.require_an_adapter(model)
+        outcomes.require_equal(outputs(model, batch), outcomes.expected(case, adapter))
+
+
+def _unchecked(source: Any) -> AdaLoraConfig:
+    """Return a configuration of values that nothing has checked, as the contract hands it on."""
+    values: Mapping[str, Any] = source
+    if isinstance(source, Path):
+        values = json.loads(source.read_text("utf-8"))
+    elif not isinstance(source, dict):
+        values = written_values(source)
+    if values.get("peft_type", "ADALORA") != "ADALORA":
+        raise Wrong("another method")
+    known = {name: _taken(name, value, values) for name, value in values.items() if name in FIELDS}
+    return AdaLoraConfig.model_construct(**known)
+
+
+def _taken(name: str, value: Any, values: Mapping[str, Any]) -> Any:
+    """Return a value as the typed model stores it, or as it is where the model refuses it."""
+    field = FIELDS[name]
+    if wrong_at(field.kinds, value) is None:
+        return exact(value, name)
+    reading = reading_of(field, value, values, "adalora-core")
+    return value if reading is None else reading.value
+
+
+@contextlib.contextmanager
+def _without_contract() -> Iterator[None]:
+    replacements = {
+        "checked_config": _unchecked,
+        "checked_copy": _unchecked,
+        "accepted": lambda config: config,
+    }
+    with contextlib.ExitStack() as stack:
+        for function, homes in _CHECKS.items():
+            for home in homes:
+                place = f"adalora_core.training.{home}.{function}"
+                stack.enter_context(mock.patch(place, replacements[function]))
+        # An assignment checks the value against its field.
+        stack.enter_context(mock.patch("adalora_core.training.saving.write_card"))
+        set_it = lambda config, name, value: config.__dict__.__setitem__(name, value)  # noqa: E731
+        stack.enter_context(mock.patch.object(AdaLoraConfig, "__setattr__", set_it))
+        yield

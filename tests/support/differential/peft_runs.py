@@ -1,0 +1,55 @@
+"""Run a configuration with PEFT, as a file that PEFT reads."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import peft
+
+from differential import bases, outcomes
+from differential.outcomes import CONFIG, Outcome, Wrong, outputs, stage
+
+if TYPE_CHECKING:
+    from differential.cases import Case
+
+
+def run(case: Case) -> Outcome:
+    """Return what PEFT does with a case."""
+    runs = {"training": _trained, "adapter": _loaded}
+    return outcomes.outcome_of(lambda: runs[case.kind](case))
+
+
+def _trained(case: Case) -> None:
+    batch = bases.BASES[case.base].batch()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, CONFIG).write_text(case.text, "utf-8")
+        with stage("construct"):
+            config = peft.AdaLoraConfig.from_pretrained(folder)
+            if not isinstance(config, peft.AdaLoraConfig):
+                raise Wrong(f"{type(config).__name__} is built")
+    with stage("inject"):
+        model = peft.get_peft_model(bases.fresh(case.base), config)
+    outcomes.train(model, config, batch)
+    with tempfile.TemporaryDirectory() as folder:
+        with stage("save"), outcomes.without_card():
+            expected = outputs(model, batch)
+            model.save_pretrained(folder)
+        with stage("reload"):
+            reloaded = peft.PeftModel.from_pretrained(bases.fresh(case.base), folder)
+            outcomes.require_equal(outputs(reloaded, batch), expected)
+
+
+def _loaded(case: Case) -> None:
+    batch = bases.BASES[case.base].batch()
+    with tempfile.TemporaryDirectory() as folder, stage("load"):
+        adapter = outcomes.write_adapter(case, folder)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Found missing adapter keys")
+            model = peft.PeftModel.from_pretrained(bases.fresh(case.base), folder)
+        if not isinstance(model.base_model, peft.AdaLoraModel):
+            raise Wrong(f"{type(model.base_model).__name__} is built")
+        outcomes.require_an_adapter(model)
+        outcomes.require_equal(outputs(model, batch), outcomes.expected(case, adapter))
