@@ -88,8 +88,7 @@ def _node_for(x: Tensor, weight: Tensor, A: Tensor) -> Callable[..., Tensor] | N
 def _on_core(x: Tensor, *operands: Any, dropout: float) -> Tensor:
     if not rows_merge(x):
         x = x.contiguous()
-    result: Tensor = _apply(unwrap_if_dead(x), *operands, dropout, draw_seed(dropout))
-    return result
+    return _apply(unwrap_if_dead(x), *operands, dropout, draw_seed(dropout))
 
 
 class _AdaptedLinear(torch.autograd.Function):
@@ -137,5 +136,5 @@ class _AdaptedLinear(torch.autograd.Function):
         return (grad_x, None, None, *others, None, None, None)
 
 
-_apply = super(torch.autograd.Function, _AdaptedLinear).apply
+_apply: Callable[..., Tensor] = super(torch.autograd.Function, _AdaptedLinear).apply
 """`_AdaptedLinear.apply` without its questions about torch.func, which `serves` has asked."""
