@@ -82,6 +82,11 @@ class Row:
 
 ROWS = (
     Row("training step", "", "training step of MiniLM", "PEFT's plain LoRA"),
+    Row("training step, portable", "", "the same without the compiled core", "PEFT's plain LoRA"),
+    Row(
+        "added cost", "", "what adapters add to a step of the frozen model",
+        "what PEFT's plain LoRA adds",
+    ),
     Row(
         "svd_linear, layer", "", "adapted linear layer with its gradient", "PEFT's plain LoRA layer"
     ),
@@ -146,12 +151,12 @@ def _figures(results: list[Result]) -> tuple[str, str, str]:
     goals = [1 / (each.goal or 1) if each.at_most else each.goal for each in results]
     missed = [not each.reached for each in results]
     if len(set(goals)) == 1 and len(results) > 2:
-        goal = f"{goals[0]:g}"
+        goal = f"{goals[0]:.3g}"
         if any(missed):
             goal += f", missed by {sum(missed)} of {len(missed)}"
     else:
         goal = "; ".join(
-            f"{value:g}{' (missed)' if is_missed else ''}"
+            f"{value:.3g}{' (missed)' if is_missed else ''}"
             for value, is_missed in zip(goals, missed, strict=True)
         )
     if results[0].part.startswith("svd_linear"):

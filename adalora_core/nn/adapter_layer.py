@@ -7,7 +7,7 @@ Parameters are `lora_A.<adapter>` [r, in], `lora_E.<adapter>` [r, 1] and `lora_B
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -283,16 +283,16 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
 
     def _products(self, adapters: Sequence[str]) -> list[Product]:
         """Return the operands of those `adapters` that this layer has."""
-        lora_A, lora_E, lora_B = self.lora_A, self.lora_E, self.lora_B
-        dropouts = self.lora_dropout
+        # The dictionaries of nn.Module, without its slow __getattr__: every forward pays for this.
+        modules = self._modules
+        dropouts = modules["lora_dropout"]
         return [
             Product(
-                # As lora_A[name] without ParameterDict's detour, which every forward would pay.
-                getattr(lora_A, name),
-                getattr(lora_E, name),
-                getattr(lora_B, name),
+                _parameter_of(modules["lora_A"], name),
+                _parameter_of(modules["lora_E"], name),
+                _parameter_of(modules["lora_B"], name),
                 scale_of(self.scaling[name], self.initial_rank[name]),
-                dropout_of(getattr(dropouts, name)),
+                dropout_of(dropouts._modules[name]),  # type: ignore[union-attr, arg-type]  # noqa: SLF001 - never None
             )
             for name in adapters
             if name in self.scaling
@@ -306,6 +306,12 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
 def training_dtype(base_dtype: torch.dtype) -> torch.dtype:
     """Return float32 for bases of lower precision: steps of 0.1 % vanish in bfloat16."""
     return base_dtype if base_dtype in {torch.float32, torch.float64} else torch.float32
+
+
+def _parameter_of(factors: Any, name: str) -> torch.Tensor:
+    """Return one factor from a ParameterDict; some wrappers of models make it a plain attribute."""
+    found = factors._parameters.get(name)  # noqa: SLF001 - as torch's optimizers of models
+    return getattr(factors, name) if found is None else found  # type: ignore[no-any-return]
 
 
 def dropout_of(module: nn.Module) -> float:

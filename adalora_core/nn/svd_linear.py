@@ -67,10 +67,9 @@ def adapted_output(
     """
     is_plain_call = not (args or kwargs)
     if len(products) == 1 and is_plain_call and _is_frozen_linear(base_layer):
+        weight, bias = base_layer._parameters["weight"], base_layer._parameters["bias"]  # noqa: SLF001 - as torch's own way, but quick
         A, E, B, scale, dropout = products[0]
-        return adapted_linear(
-            x, base_layer.weight, base_layer.bias, A, E, B, scale, dropout=dropout
-        )
+        return adapted_linear(x, weight, bias, A, E, B, scale, dropout=dropout)  # type: ignore[arg-type] # the weight is there
     inplace = not (keeps_output or is_hooked(base_layer))
     return plus_products(base_layer(x, *args, **kwargs), x, products, inplace=inplace)
 
@@ -84,7 +83,10 @@ def _is_frozen_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
         return False
     if torch_module._has_any_global_hook():  # noqa: SLF001 - torch has no public way
         return False
-    return not (layer.weight.requires_grad or (layer.bias is not None and layer.bias.requires_grad))
+    weight, bias = (entries["_parameters"].get(name) for name in ("weight", "bias"))
+    return weight is not None and not (
+        weight.requires_grad or (bias is not None and bias.requires_grad)
+    )
 
 
 class SVDLinear(AdaLoraLayer):
@@ -134,8 +136,9 @@ class SVDLinear(AdaLoraLayer):
         """Apply the base layer and the active adapters to `x` `[..., in]`."""
         # Before the base layer: merged weights are taken out of it while adapters are disabled.
         products = self._products(self._adapters_to_apply())
+        base_layer: Any = self._modules["base_layer"]
         return adapted_output(
-            self.base_layer, x, products, *args, keeps_output=self.keeps_output, **kwargs
+            base_layer, x, products, *args, keeps_output=self.keeps_output, **kwargs
         )
 
     def delta_weight(self, name: str) -> torch.Tensor:

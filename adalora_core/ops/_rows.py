@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,7 +12,7 @@ MATRIX_DIMENSIONS = 2
 
 def rows_of(tensor: Tensor) -> Tensor:
     """Return a matrix of all rows; a view where the tensor allows it."""
-    return tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])
+    return tensor.flatten(0, -2) if tensor.dim() > 1 else tensor[None]
 
 
 def rows_merge(tensor: Tensor) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import unwrap_if_dead
 from torch.nn import functional
 
 from adalora_core.ops import _backend
@@ -60,12 +61,11 @@ def adapted_linear(
         >>> adapted_linear(x, torch.zeros(4, 3), None, A, E, B, 0.5)
         tensor([[3., 3., 3., 3.]])
     """
-    for name, frozen in {"weight": weight, "bias": bias}.items():
-        if frozen is not None and frozen.requires_grad:
-            raise ValueError(
-                f"adapted_linear: {name} must be frozen, got one that needs a gradient; pass "
-                "linear(x, weight, bias) to svd_linear instead"
-            )
+    if weight.requires_grad or (bias is not None and bias.requires_grad):
+        raise ValueError(
+            f"adapted_linear: {'weight' if weight.requires_grad else 'bias'} must be frozen, got "
+            "one that needs a gradient; pass linear(x, weight, bias) to svd_linear instead"
+        )
     if (node := _node_for(x, weight, A)) is None:
         output = functional.linear(x, weight, bias)
         return svd_linear(output, x, A, E, B, scale, dropout=dropout, inplace=True)
@@ -74,20 +74,21 @@ def adapted_linear(
 
 def _node_for(x: Tensor, weight: Tensor, A: Tensor) -> Callable[..., Tensor] | None:
     """Return the function that records both products as one node; None where no backend has it."""
-    if not torch.is_grad_enabled() or not allows_node(x, weight, A):
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return None
-    if x.is_cpu and (x.dtype != weight.dtype or torch.is_autocast_enabled("cpu")):
+    if x.is_cpu and (x.dtype is not weight.dtype or torch.is_autocast_enabled("cpu")):
         return None
     if _backend.serves(x, weight, A):
-        return _on_core if _backend.core_of(x) is _backend.core else None
+        return _on_core if x.is_cpu else None
+    if not allows_node(x, weight, A):
+        return None
     return getattr(_backend.in_torch("adapted_linear"), "adapted_linear", None)
 
 
 def _on_core(x: Tensor, *operands: Any, dropout: float) -> Tensor:
     if not rows_merge(x):
         x = x.contiguous()
-    result: Tensor = _AdaptedLinear.apply(x, *operands, dropout, draw_seed(dropout))  # type: ignore[no-untyped-call] # torch types it loosely
-    return result
+    return _apply(unwrap_if_dead(x), *operands, dropout, draw_seed(dropout))
 
 
 class _AdaptedLinear(torch.autograd.Function):
@@ -104,12 +105,8 @@ class _AdaptedLinear(torch.autograd.Function):
         dropout: float,
         seed: int,
     ) -> Tensor:
-        # Not a view: torch refuses to write in place into a view that a Function returns.
-        output = x.new_empty((*x.shape[:-1], weight.shape[0]))
-        if bias is None:
-            torch.mm(rows_of(x), weight.T, out=rows_of(output))
-        else:
-            torch.addmm(bias, rows_of(x), weight.T, out=rows_of(output))
+        # Detached: torch refuses to write in place into a view that a Function returns.
+        output = functional.linear(x, weight, bias).detach()
         _, hidden = add_products(output, x, A, E, B, scale, dropout, seed, inplace=True)
         ctx.save_for_backward(x, weight, A, E, B, hidden)
         ctx.numbers = (scale, dropout, seed)
@@ -137,3 +134,7 @@ class _AdaptedLinear(torch.autograd.Function):
                 grad, x, hidden, (A, E, B), scale, dropout, seed, wanted, add_to=add_to
             )
         return (grad_x, None, None, *others, None, None, None)
+
+
+_apply: Callable[..., Tensor] = super(torch.autograd.Function, _AdaptedLinear).apply
+"""`_AdaptedLinear.apply` without its questions about torch.func, which `serves` has asked."""

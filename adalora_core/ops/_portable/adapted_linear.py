@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.ops._portable.svd_linear import AdapterNode, as_under_autocast
+from adalora_core.ops._portable.svd_linear import apply_node, as_under_autocast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,4 @@ def adapted_linear(
     """Return both products; see `adalora_core.ops.adapted_linear`."""
     x, weight = as_under_autocast(x), as_under_autocast(weight)
     bias = None if bias is None else as_under_autocast(bias)
-    result: Tensor = AdapterNode.apply(  # type: ignore[no-untyped-call] # torch types it loosely
-        None, x, A, E, B, scale, dropout, False, weight, bias
-    )
-    return result
+    return apply_node(None, x, A, E, B, scale, dropout, False, weight, bias)

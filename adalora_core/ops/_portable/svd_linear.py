@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import unwrap_if_dead
 from torch.nn import functional
 
 from adalora_core.ops._rows import MATRIX_DIMENSIONS, rows_merge, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
 _NODE_TYPES = frozenset({Tensor, torch.nn.Parameter, torch._subclasses.FakeTensor})  # noqa: SLF001 - as in torch's documentation
@@ -48,8 +49,7 @@ def svd_linear(
     x = as_under_autocast(x)
     arguments = (base_output, x, A, E, B, scale, dropout, inplace)
     if torch.is_grad_enabled():
-        result: Tensor = AdapterNode.apply(*arguments, None, None)  # type: ignore[no-untyped-call] # torch types it loosely
-        return result
+        return apply_node(*arguments, None, None)
     with without_autocast(x):
         return _add_product(*arguments)[0]
 
@@ -75,7 +75,9 @@ def as_under_autocast(tensor: Tensor) -> Tensor:
 
 def is_autocast(tensor: Tensor) -> bool:
     """Return whether autocast is on where `tensor` is."""
-    kind = "cpu" if tensor.is_cpu else tensor.device.type
+    if tensor.is_cpu:
+        return torch.is_autocast_enabled("cpu")
+    kind = tensor.device.type
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
@@ -217,6 +219,14 @@ class AdapterNode(torch.autograd.Function):
             else:
                 gradients = _gradients(grad, (A, E, B), weight, kept, wanted, scale, dropout)
         return (grad if of_base else None, *gradients, None, None, None, None, None)
+
+
+def apply_node(base_output: Tensor | None, x: Tensor, *operands: Any) -> Tensor:
+    """Return `AdapterNode.apply` without its questions about torch.func: see `allows_node`."""
+    return _apply(base_output, unwrap_if_dead(x), *operands)
+
+
+_apply: Callable[..., Tensor] = super(torch.autograd.Function, AdapterNode).apply
 
 
 def gradients_with_graph(
