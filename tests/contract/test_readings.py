@@ -13,6 +13,7 @@ from contract_fixes import fix
 from pydantic import ValidationError
 
 from adalora_core.contract import AdaLoraConfig, ConfigWarning, check_config
+from adalora_core.contract.fields.block import Block
 from adalora_core.contract.fields.table import FIELDS
 from adalora_core.contract.schemas.config import config_schema
 
@@ -61,16 +62,29 @@ def test_strict_types_make_errors_of_the_warnings_about_types_alone(base):
 
 @pytest.mark.parametrize("base", [SOUND, SAVED], ids=["training", "saved"])
 def test_safe_fix_of_a_value_of_another_type_leaves_no_finding_about_it(base):
+    fixed = 0
     for name, value in CASES:
-        found = check_config(base | {name: value})
+        text = json.dumps(base | {name: value})
+        found = check_config(text)
         fixable = [
             each
             for each in found.warnings
             if each.code in {"ADA102", "ADA106"} and each.fix and each.fix.is_safe
         ]
         if found.ok and fixable:
-            after = json.loads(fix(json.dumps(base | {name: value}), "json").document.text)
+            after = fix(text, "json", unsafe=False).document.text
             assert check_config(after, strict_types=True).ok, (name, value)
+            fixed += 1
+    assert fixed > 300
+
+
+@pytest.mark.parametrize("runtime", ["peft", "adalora-core"])
+def test_value_that_is_wrong_on_its_own_never_passes_unreported(runtime):
+    for name, value in [*CASES, ("lora_alpha", -0.5), ("lora_alpha", -1e20), ("total_step", 1e20)]:
+        block = Block(SOUND | {name: value}, runtime=runtime)
+        if block.has_faults and name != "peft_type":
+            found = check_config(SOUND | {name: value}, runtime=runtime).diagnostics
+            assert any(f"{each.pointer}/".startswith(f"/{name}/") for each in found), (name, value)
 
 
 @pytest.mark.parametrize(

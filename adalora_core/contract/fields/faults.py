@@ -109,7 +109,8 @@ def _fault_of(field: Field, value: Any) -> Fault | None:
         wants_integer = field.kinds[0] is not kinds.NUMBER and any(
             kind in field.kinds for kind in (kinds.INTEGER, kinds.INTEGERS)
         )
-        if wants_integer and isinstance(part, float) and part.is_integer():
+        is_integral = isinstance(part, float) and part.is_integer()
+        if wants_integer and is_integral and abs(part) <= kinds.LARGEST_INTEGER:
             return Fault(field.name, FaultKind.INTEGRAL_FLOAT, subpath)
         if isinstance(part, float) and not math.isfinite(part):
             return Fault(field.name, FaultKind.NONFINITE, subpath)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from adalora_core.contract.fields.value_kinds import LARGEST_INTEGER
+from adalora_core.contract.fields.block import is_large
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.text.changes import Put, Remedy
 from adalora_core.module_selection import ends_with
@@ -147,7 +147,8 @@ class AlphaNotPositive(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         value = block["lora_alpha"]
-        if isinstance(value, int) and not isinstance(value, bool) and -LARGEST_INTEGER < value <= 0:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number and value <= 0 and not is_large(block, "lora_alpha"):
             path = block.at("lora_alpha")
             remedy = None
             if "init_r" not in block.invalid:
