@@ -47,9 +47,10 @@ class TfinalZero(Rule):
         severity: Severity = "warning" if block.runtime == "peft" else "info"
         if last % schedule.deltaT and severity == "warning" and not block.is_saved:
             severity = "error"
+            first = last - last % schedule.deltaT + 1
             message += (
-                f", and the steps after the last allocation, {last - last % schedule.deltaT}, "
-                "train what it dropped: the saved adapter differs from the trained one"
+                f", and the saved adapter lacks the dropped triplets that steps {first} to {last} "
+                "train again"
             )
         yield Finding(
             self,
