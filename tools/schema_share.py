@@ -23,6 +23,11 @@ ODD: tuple[Any, ...] = (
 )  # fmt: skip
 """The values that each field gets in turn."""
 
+PATTERN = {
+    f"layers.0.{name}.lora_E": [True] * SOUND["target_r"] + [False] * 4
+    for name in SOUND["target_modules"]
+}
+
 
 def _examples() -> Iterable[Any]:
     """Return the bad example of every rule."""
@@ -39,7 +44,7 @@ def _public() -> Iterable[Any]:
 
 def _odd() -> Iterable[Any]:
     """Return a sound configuration, and a saved one, with one odd value in each field."""
-    saved = SOUND | {"inference_mode": True, "rank_pattern": {"q.lora_E": [True] * 12}}
+    saved = SOUND | {"inference_mode": True, "rank_pattern": PATTERN}
     return (base | {name: odd} for base in (SOUND, saved) for name in FIELDS for odd in ODD)
 
 

@@ -24,7 +24,11 @@ VALUES = [
     NAN, INF,
 ]  # fmt: skip
 CASES = [(name, value) for name in FIELDS for value in VALUES]
-SAVED = SOUND | {"inference_mode": True, "rank_pattern": {"q.lora_E": [True] * 12}}
+PATTERN = {
+    f"layers.0.{name}.lora_E": [True] * SOUND["target_r"] + [False] * 4
+    for name in SOUND["target_modules"]
+}
+SAVED = SOUND | {"inference_mode": True, "rank_pattern": PATTERN}
 SCHEMA = jsonschema.Draft202012Validator(config_schema())
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.contract.fields.block import Block
+    from adalora_core.contract.findings import Severity
 
 NOT_TRAINED_HERE = ("layer_replication", "trainable_token_indices", "ensure_weight_tying")
 """Settings that `get_peft_model` of this package refuses."""
@@ -156,7 +157,8 @@ class AlphaNotPositive(Rule):
                 change = Put(path, start)
                 remedy = Remedy(f"Set lora_alpha to init_r, {start}", (change,), is_safe=False)
             message = f"`lora_alpha` should be above 0, got {value}"
-            severity = None if _is_pruned(block) or block.runtime != "peft" else "warning"
+            fails = _is_pruned(block) or block.runtime != "peft"
+            severity: Severity | None = None if fails else "warning"
             yield Finding(self, path, message, severity=severity, remedy=remedy)
 
 

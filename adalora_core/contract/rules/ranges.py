@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.contract.fields.block import Block
+    from adalora_core.contract.findings import Severity
 
 BOUNDED_BY_OWN_RULE = frozenset({"total_step", "deltaT", "lora_alpha"})
 """Fields whose lower bound has a rule of its own, which explains the consequence."""
@@ -41,7 +42,7 @@ class OutOfRange(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         for fault in block.faults(FaultKind.RANGE):
             name, value = fault.name, block.values[fault.name]
-            severity = None if _fails(block, name) else "warning"
+            severity: Severity | None = None if _fails(block, name) else "warning"
             path = block.at(name)
             if is_large(block, name):
                 message = f"`{name}` should fit into 64 bits, got {kinds.number_text(value)}"
