@@ -92,7 +92,6 @@ def editor_schema() -> dict[str, Any]:
         "properties": properties | _misspellings(),
         "allOf": [
             _required(portable["required"], _message("ADA201")),
-            _forbidden_if("loftq_config", _NOT_EMPTY, _message("ADA402")),
             *(_with_message(entry, _message(code)) for code, entry in [*conflicts(), *ladders()]),
         ],
         "$defs": {
@@ -104,8 +103,6 @@ def editor_schema() -> dict[str, Any]:
         },
     }
 
-
-_NOT_EMPTY = {"type": "object", "not": {"maxProperties": 0}}
 
 _SNIPPET = {
     "label": "AdaLoRA configuration",
