@@ -96,6 +96,17 @@ def _modules(tree: str) -> Iterator[tuple[str, bool]]:
 
 
 @cache
+def fits_top(pattern: str) -> bool | None:
+    """Return whether a valid expression matches a linear module at the top of a model.
+
+    None if the expression may take many steps.
+    """
+    if not is_cheap(pattern, _LONGEST, anywhere=False):
+        return None
+    return any(map(re.compile(pattern).fullmatch, top()))
+
+
+@cache
 def fit(pattern: str) -> tuple[Fit, str] | None:
     """Return what a valid expression matches as a whole, and one path that shows it.
 

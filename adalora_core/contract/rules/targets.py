@@ -74,8 +74,7 @@ class ExpressionMatchesNothing(Rule):
 
         path, forms = block.at("target_modules"), shapes(value)
         if not forms.nested:
-            fits_top = forms.top and any(re.fullmatch(value, name) for name in known.top())
-            if not fits_top:
+            if not forms.top or known.fits_top(value) is False:
                 yield Finding(
                     self,
                     path,
