@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from adalora_core.contract.fields import module_names as table
@@ -95,7 +95,7 @@ def _modules(tree: str) -> Iterator[tuple[str, bool]]:
                 above.append(mark)
 
 
-@cache
+@lru_cache(maxsize=256)
 def fits_top(pattern: str) -> bool | None:
     """Return whether a valid expression matches a linear module at the top of a model.
 
@@ -106,7 +106,7 @@ def fits_top(pattern: str) -> bool | None:
     return any(map(re.compile(pattern).fullmatch, top()))
 
 
-@cache
+@lru_cache(maxsize=256)
 def fit(pattern: str) -> tuple[Fit, str] | None:
     """Return what a valid expression matches as a whole, and one path that shows it.
 

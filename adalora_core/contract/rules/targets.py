@@ -12,7 +12,7 @@ from adalora_core.contract.text.changes import Put, Remedy
 from adalora_core.module_selection import ends_with, is_all_linear, saved_module_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterator
 
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
@@ -275,11 +275,12 @@ def _is_left_out(block: Block, name: str, *, anything: bool = False) -> bool:
     )
 
 
-def _matches_all(block: Block, text: str, paths: Iterable[str], *, begin: bool = False) -> bool:
+def _matches_all(block: Block, text: str, paths: Collection[str], *, begin: bool = False) -> bool:
     from adalora_core.expressions.cost import is_cheap
 
     judgement = block.expressions.judge(text)
-    if judgement.error or judgement.too_large or not is_cheap(text, 64, anywhere=False):
+    longest = max(map(len, paths))
+    if judgement.error or judgement.too_large or not is_cheap(text, longest, anywhere=False):
         return False
     expression = re.compile(text)
     find = expression.match if begin else expression.fullmatch
