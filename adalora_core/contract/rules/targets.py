@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
 
-_MOST_COMPARED = 8
-"""Bound on the unknown names that are compared with all known ones."""
+_MOST_SHOWN = 8
+"""Bound on the unknown names that are compared with all known ones and reported."""
 
 _FURTHEST = 2
 """The most characters by which a misspelling is longer or shorter."""
@@ -190,8 +190,8 @@ class UnknownTarget(Rule):
             and not is_all_linear(name)
             and not name.rpartition(".")[2].isdecimal()
         ]
-        for number, (index, name) in enumerate(unknown):
-            near = _near(name) if number < _MOST_COMPARED else None
+        for index, name in unknown[:_MOST_SHOWN]:
+            near = _near(name)
             yield Finding(
                 self,
                 block.at("target_modules", index),
