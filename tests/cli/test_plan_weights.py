@@ -240,8 +240,8 @@ OF_THE_MODEL = {
         "rank_pattern names 'model.model.layers.0.self_attn.q_proj', which the model does not have",
     ),
     "a module without an adapter": (
-        SAVED | {"layers_to_transform": [0]},
-        "rank_pattern names 'model.layers.1.self_attn.q_proj', which target_modules leaves out",
+        SAVED | {"target_modules": "all-linear", "exclude_modules": ["q_proj"]},
+        "'model.layers.0.self_attn.q_proj' and 1 more, which target_modules leaves out",
     ),
     "a module without an entry": (
         SAVED | {"rank_pattern": {FIRST: KEPT}},

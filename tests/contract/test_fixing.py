@@ -323,10 +323,10 @@ def test_toml_around_a_fixed_value_stays(old, new):
 
 def test_rank_pattern_key_in_toml_is_quoted_when_renamed():
     lines = [f"{k} = {json.dumps(v)}\n" for k, v in SOUND.items()]
-    text = "".join(lines) + "inference_mode = true\nrank_pattern.q = [{}]\n".format(
+    text = "".join(lines) + "inference_mode = true\nrank_pattern.q_proj = [{}]\n".format(
         ", ".join(["true"] * 8 + ["false"] * 4)
     )
-    report = _one(text, text.replace(".q =", '."q.lora_E" ='), "toml", unsafe=True)
+    report = _one(text, text.replace(".q_proj =", '."q_proj.lora_E" ='), "toml", unsafe=True)
     assert report.diagnostics == ()
 
 

@@ -30,6 +30,7 @@ NEVER = {"tfinal": 0, "deltaT": 50}
         ({"deltaT": 2**63}, "ADA103", "warning"),
         ({"r": 2**63}, "ADA103", "warning"),
         ({"total_step": 2**63}, "ADA103", "error"),
+        ({"total_step": 2**63, "inference_mode": True}, "ADA103", "warning"),
         ({"deltaT": 0}, "ADA204", "error"),
         ({"deltaT": -2}, "ADA204", "warning"),
         ({"deltaT": 0, "inference_mode": True}, "ADA204", "warning"),

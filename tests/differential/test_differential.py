@@ -75,7 +75,7 @@ def test_configurations_drawn_today_are_judged_right(runtime: Runtime) -> None:
         ({"target_modules": ["nope"]}, "inject"),
         ({"deltaT": 0}, "step"),
         ({"init_r": 8}, "step"),
-        ({"orth_reg_weight": 1e39}, "step"),
+        ({"orth_reg_weight": 1e39, "task_type": "CAUSAL_LM"}, "step"),
         ({"target_r": 0}, "end"),
         ({"tfinal": 0}, "reload"),
     ],

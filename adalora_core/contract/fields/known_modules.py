@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from adalora_core.contract.fields import module_names as table
@@ -95,7 +95,18 @@ def _modules(tree: str) -> Iterator[tuple[str, bool]]:
                 above.append(mark)
 
 
-@cache
+@lru_cache(maxsize=256)
+def fits_top(pattern: str) -> bool | None:
+    """Return whether a valid expression matches a linear module at the top of a model.
+
+    None if the expression may take many steps.
+    """
+    if not is_cheap(pattern, _LONGEST, anywhere=False):
+        return None
+    return any(map(re.compile(pattern).fullmatch, top()))
+
+
+@lru_cache(maxsize=256)
 def fit(pattern: str) -> tuple[Fit, str] | None:
     """Return what a valid expression matches as a whole, and one path that shows it.
 

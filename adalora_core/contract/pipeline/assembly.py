@@ -84,7 +84,7 @@ def _report(
     ]
     if document.format == "yaml" and "*" in document.text and any(d.fix for d in diagnostics):
         # Imported for an alias only: it repeats a text, and the module takes time.
-        from adalora_core.contract.pipeline.fixing import with_known_obstacles
+        from adalora_core.contract.pipeline.obstacles import with_known_obstacles
 
         diagnostics = [*with_known_obstacles(document, diagnostics)]
     return Report(

@@ -6,9 +6,13 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.text import decode
+from adalora_core.contract.pipeline.obstacles import (
+    MOST_CHARACTERS,
+    SHARED,
+    apply_edits,
+    obstructed,
+)
 from adalora_core.contract.text.changes import ConflictError, changed, same
-from adalora_core.contract.text.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +20,6 @@ if TYPE_CHECKING:
     from adalora_core.contract.findings import Diagnostic
     from adalora_core.contract.pipeline.assembly import Examined
     from adalora_core.contract.report import Report
-    from adalora_core.contract.text.document import Document
     from adalora_core.contract.text.places import Edit
 
     Examine = Callable[[str], Examined]
@@ -25,24 +28,8 @@ if TYPE_CHECKING:
 MOST_ROUNDS = 10
 """Bound on the rounds. A fix may uncover the next finding, but a few rounds are enough."""
 
-MOST_CHARACTERS = 1 << 21
-"""Bound on the characters that one round reads, all texts together, to separate fixes that
-conflict; a reading takes about a microsecond per character."""
-
 Finding = tuple[str, str, str]
 """Code, pointer and message: they identify a finding from one round to the next."""
-
-
-def apply_edits(text: str, edits: Iterable[Edit]) -> str:
-    """Return `text` with the edits applied; the edits must not overlap.
-
-    Every character outside of their spans stays.
-    """
-    pieces, at = [], 0
-    for edit in sorted(edits, key=lambda edit: edit.span.start):
-        pieces += [text[at : edit.span.start], edit.replacement]
-        at = edit.span.end
-    return "".join([*pieces, text[at:]])
 
 
 def fix(found: Examined, examine: Examine, *, unsafe: bool = False) -> Examined:
@@ -72,49 +59,6 @@ def fix(found: Examined, examine: Examine, *, unsafe: bool = False) -> Examined:
             f"fixes remain after {MOST_ROUNDS} rounds; run the command again"
         )
     return dataclasses.replace(progress.found, report=progress.report())
-
-
-def with_known_obstacles(
-    document: Document, diagnostics: Sequence[Diagnostic]
-) -> tuple[Diagnostic, ...]:
-    """Return the findings, with an obstacle at each fix that would change other values too.
-
-    An alias or a merge key repeats the text of a value. Equal edits of several findings are made
-    together, as `fix` does.
-    """
-    groups: dict[tuple[Edit, ...], list[Diagnostic]] = {}
-    for diagnostic in diagnostics:
-        if diagnostic.fix is not None:
-            groups.setdefault(diagnostic.fix.edits, []).append(diagnostic)
-    most = MOST_CHARACTERS // max(1, len(document.text))
-    tried = list(groups.items())[:most]
-    stuck = {edits for edits, group in tried if not _is_as_promised(document, group)}
-    return tuple(
-        _obstructed(d, _SHARED) if d.fix is not None and d.fix.edits in stuck else d
-        for d in diagnostics
-    )
-
-
-_SHARED = (
-    "the fix would change other values too, through an anchor or a merge key, or the new value "
-    "cannot be written here"
-)
-
-
-def _is_as_promised(document: Document, group: Sequence[Diagnostic]) -> bool:
-    changes = [change for d in group if d.fix for change in d.fix.changes]
-    text = apply_edits(document.text, _edits(group[0]))
-    found = decode(text.encode("utf-8", "surrogatepass"), document.format, DEFAULT_LIMITS)
-    try:
-        return not found.fatal and same(found.value, changed(document.value, changes))
-    except ConflictError:
-        return False
-
-
-def _obstructed(diagnostic: Diagnostic, obstacle: str) -> Diagnostic:
-    assert diagnostic.fix is not None  # noqa: S101 - only a fix has an obstacle
-    fix = dataclasses.replace(diagnostic.fix, obstacle=obstacle)
-    return dataclasses.replace(diagnostic, fix=fix)
 
 
 def without_overlaps(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
@@ -217,7 +161,7 @@ class _Progress:
         self.characters += len(text)
         found = self.examine(text)
         if found.document.fatal or not same(found.document.value, expected):
-            raise ConflictError(_SHARED)
+            raise ConflictError(SHARED)
         return found
 
     def report(self) -> Report:
@@ -231,4 +175,4 @@ class _Progress:
         obstacle = self.obstacles.get(_name(diagnostic))
         if obstacle is None or diagnostic.fix is None:
             return diagnostic
-        return _obstructed(diagnostic, obstacle)
+        return obstructed(diagnostic, obstacle)

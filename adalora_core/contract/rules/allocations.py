@@ -170,7 +170,10 @@ class TfinalZero(Rule):
         severity: Severity | None = None if block.runtime == "peft" else "info"
         if last != end and severity is None and not block.is_saved:
             severity = "error"
-            message += f"; the adapter is saved as step {last} left it, and is trained on after it"
+            message += (
+                f", and the saved adapter lacks the dropped triplets that steps {(last or 0) + 1} "
+                f"to {end} train again"
+            )
         yield Finding(
             self,
             block.at("tfinal") if "tfinal" in block.values else block.at("total_step"),

@@ -69,7 +69,11 @@ def _fails(block: Block, name: str) -> bool:
         if name == "orth_reg_weight" and block.runtime != "peft":
             return False
         # torch takes a probability of 1, and an adapter in use drops nothing.
-        harmless = name in NOT_LOADED or (name == "lora_dropout" and value <= 1)
+        harmless = (
+            name in NOT_LOADED
+            or (name == "lora_dropout" and value <= 1)
+            or (name == "total_step" and value > 0)
+        )
         return not harmless and not (name in {"tinit", "tfinal"} and value < 0)
     if block.runtime == "adalora-core":
         return True

@@ -291,11 +291,12 @@ class RankPatternModules(Rule):
             k for k, p in named.items() if not selection.includes(p) or selection.excludes(p)
         ]
         if left_out:
+            more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
             yield Finding(
                 self,
                 block.at("rank_pattern", left_out[0]),
-                f"`rank_pattern` names {len(left_out)} modules that the configuration does not "
-                f"adapt, {named[left_out[0]]!r} the first",
+                f"`rank_pattern` names {named[left_out[0]]!r}{more}, which the configuration does "
+                "not adapt",
                 "key",
                 severity=_severity(block),
             )

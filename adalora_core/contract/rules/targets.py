@@ -12,13 +12,13 @@ from adalora_core.contract.text.changes import Put, Remedy
 from adalora_core.module_selection import ends_with, is_all_linear, saved_module_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterator
 
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
 
-_MOST_COMPARED = 8
-"""Bound on the unknown names that are compared with all known ones."""
+_MOST_SHOWN = 8
+"""Bound on the unknown names that are compared with all known ones and reported."""
 
 _FURTHEST = 2
 """The most characters by which a misspelling is longer or shorter."""
@@ -74,8 +74,7 @@ class ExpressionMatchesNothing(Rule):
 
         path, forms = block.at("target_modules"), shapes(value)
         if not forms.nested:
-            fits_top = forms.top and any(re.fullmatch(value, name) for name in known.top())
-            if not fits_top:
+            if not forms.top or known.fits_top(value) is False:
                 yield Finding(
                     self,
                     path,
@@ -191,8 +190,8 @@ class UnknownTarget(Rule):
             and not is_all_linear(name)
             and not name.rpartition(".")[2].isdecimal()
         ]
-        for number, (index, name) in enumerate(unknown):
-            near = _near(name) if number < _MOST_COMPARED else None
+        for index, name in unknown[:_MOST_SHOWN]:
+            near = _near(name)
             yield Finding(
                 self,
                 block.at("target_modules", index),
@@ -276,11 +275,12 @@ def _is_left_out(block: Block, name: str, *, anything: bool = False) -> bool:
     )
 
 
-def _matches_all(block: Block, text: str, paths: Iterable[str], *, begin: bool = False) -> bool:
+def _matches_all(block: Block, text: str, paths: Collection[str], *, begin: bool = False) -> bool:
     from adalora_core.expressions.cost import is_cheap
 
     judgement = block.expressions.judge(text)
-    if judgement.error or judgement.too_large or not is_cheap(text, 64, anywhere=False):
+    longest = max(map(len, paths))
+    if judgement.error or judgement.too_large or not is_cheap(text, longest, anywhere=False):
         return False
     expression = re.compile(text)
     find = expression.match if begin else expression.fullmatch
