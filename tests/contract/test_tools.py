@@ -34,9 +34,9 @@ def test_table_of_tools_names_fields_of_peft_only():
 def test_ms_swift_computes_total_step_and_its_callback_is_reported(marker):
     content = {marker: "adalora", **{key: SWIFT[key] for key in list(SWIFT)[1:]}}
     found = _found(content)
-    assert set(found) == {"ADA214"}
-    assert found["ADA214"].severity == "warning"
-    assert "DDP" in found["ADA214"].message
+    assert set(found) == {"ADA211"}
+    assert found["ADA211"].severity == "warning"
+    assert "DDP" in found["ADA211"].message
 
 
 def test_optimum_habana_never_sets_total_step():
@@ -50,7 +50,7 @@ def test_optimum_habana_never_sets_total_step():
 def test_prefixed_keys_that_optimum_habana_lacks_belong_to_another_tool():
     found = _found(HABANA | {"adalora_total_step": 1000, "adalora_target_r": 8,
                              "adalora_tfinal": 100})  # fmt: skip
-    assert "ADA214" not in found
+    assert "ADA211" not in found
     assert not [d for d in found.values() if d.severity == "error"]
 
 
@@ -65,7 +65,7 @@ def test_section_of_a_known_tool_is_read_with_the_tools_names_and_defaults():
     found = _found({"training": training})
     assert found["ADA201"].severity == "error"
     assert found["ADA201"].pointer == "/training/adalora"
-    assert "RyotenkAI" in found["ADA214"].message
+    assert "RyotenkAI" in found["ADA211"].message
     assert "ADA104" not in found
     # tinit is 200 and tfinal 1000 where the file has neither.
     assert "ADA202" in _found({"training": training | {"adalora": section | {"total_step": 1100}}})
@@ -94,7 +94,7 @@ def test_defaults_of_the_tool_are_judged_with_the_settings_of_the_file():
     ],
 )
 def test_tool_without_adalora_is_reported_as_refusing_the_file(content, word):
-    finding = _found(content)["ADA214"]
+    finding = _found(content)["ADA211"]
     assert word in finding.message
     assert "refuses" in finding.message
 

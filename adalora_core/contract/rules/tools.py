@@ -84,7 +84,7 @@ def _needs_more_than(block: Block) -> str | None:
 
 
 class ToolTrainsOtherwise(Rule):
-    code = "ADA214"
+    code = "ADA211"
     name = "tool-trains-otherwise"
     severity = "warning"
     summary = "the tool that reads the file does not allocate as the settings ask"
