@@ -78,8 +78,9 @@ class Block:
         self.invalid = self.deferred.union(
             fault.name for fault in self._faults if not self._is_computable(fault)
         )
-        if self.runtime == "adalora-core" and self["total_step"] == AUTO:
+        if self.runtime == "adalora-core" and self.values.get("total_step") == AUTO:
             # Valid here, but not a number yet: rules on several fields still skip it.
+            self.as_read = {**self.as_read, "total_step": AUTO}
             self._faults = [fault for fault in self._faults if fault.name != "total_step"]
         if self.ambiguous_scalars:
             places = {self.at(name): name for name in self.values if name in FIELDS}

@@ -43,6 +43,7 @@ def examine(
     key: str | None = None,
     layout: Layout | None = None,
     is_optional: bool = False,
+    tries_fixes: bool = True,
 ) -> Examined:
     """Find the configurations of a decoded document and check them.
 
@@ -53,6 +54,7 @@ def examine(
         key: JSON pointer of the one configuration, empty for the whole document; None: search.
         layout: the layout to search for; None: every layout.
         is_optional: whether the document may hold no configuration, or one of another method.
+        tries_fixes: whether to find the fixes that an alias prevents.
 
     Raises:
         ValueError: `key` is not a JSON pointer.
@@ -64,7 +66,14 @@ def examine(
             blocks = found
         elif not is_optional:
             document.problems.append(found)
-    return Examined(document, blocks, _report(document, blocks, name, options))
+    report = _report(document, blocks, name, options)
+    has_alias = document.format == "yaml" and "*" in document.text
+    if tries_fixes and has_alias and any(each.fix for each in report.diagnostics):
+        # Imported for an alias only: the module takes time.
+        from adalora_core.contract.pipeline.obstacles import with_known_obstacles
+
+        report = with_known_obstacles(document, report)
+    return Examined(document, blocks, report)
 
 
 def _report(
@@ -82,11 +91,6 @@ def _report(
         *(_of_problem(document, problem, tops) for problem in problems),
         *(_of_finding(document, finding, tops) for finding in shown),
     ]
-    if document.format == "yaml" and "*" in document.text and any(d.fix for d in diagnostics):
-        # Imported for an alias only: it repeats a text, and the module takes time.
-        from adalora_core.contract.pipeline.obstacles import with_known_obstacles
-
-        diagnostics = [*with_known_obstacles(document, diagnostics)]
     return Report(
         tuple(sorted(diagnostics, key=lambda diagnostic: diagnostic.sort_key)),
         source=name,

@@ -68,11 +68,13 @@ class Inspector:
         def examine_again(text: str) -> Examined:
             # A fix may write half of a surrogate pair: the reader must see and refuse it.
             raw = mark + text.encode("utf-8", "surrogatepass")
-            return self._examined(raw, name, is_optional=is_optional)
+            return self._examined(raw, name, is_optional=is_optional, tries_fixes=False)
 
         return fix(found, examine_again, unsafe=unsafe)
 
-    def _examined(self, raw: bytes, name: str, *, is_optional: bool) -> Examined:
+    def _examined(
+        self, raw: bytes, name: str, *, is_optional: bool, tries_fixes: bool = True
+    ) -> Examined:
         document = decode(raw, self.format or format_of(name), self.check.limits)
         found = examine(
             document,
@@ -81,6 +83,7 @@ class Inspector:
             key=self.key,
             layout=self.layout,
             is_optional=is_optional,
+            tries_fixes=tries_fixes,
         )
         report = found.report
         if document.format != "json":  # JSON has no comments

@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from adalora_core.contract.findings import Diagnostic
+    from adalora_core.contract.report import Report
     from adalora_core.contract.text.document import Document
     from adalora_core.contract.text.places import Edit
 
 MOST_CHARACTERS = 1 << 21
 """Bound on the characters that one round reads, all texts together, to separate fixes that
 conflict; a reading takes about a microsecond per character."""
+
+
+_MOST_OF_A_CHECK = 1 << 18
+"""Bound on the characters that a check reads to find fixes that change other values too."""
 
 
 def apply_edits(text: str, edits: Iterable[Edit]) -> str:
@@ -33,25 +38,24 @@ def apply_edits(text: str, edits: Iterable[Edit]) -> str:
     return "".join([*pieces, text[at:]])
 
 
-def with_known_obstacles(
-    document: Document, diagnostics: Sequence[Diagnostic]
-) -> tuple[Diagnostic, ...]:
-    """Return the findings, with an obstacle at each fix that would change other values too.
+def with_known_obstacles(document: Document, report: Report) -> Report:
+    """Return the report, with an obstacle at each fix that would change other values too.
 
     An alias or a merge key repeats the text of a value. Equal edits of several findings are made
     together, as `fix` does.
     """
     groups: dict[tuple[Edit, ...], list[Diagnostic]] = {}
-    for diagnostic in diagnostics:
+    for diagnostic in report.diagnostics:
         if diagnostic.fix is not None:
             groups.setdefault(diagnostic.fix.edits, []).append(diagnostic)
-    most = MOST_CHARACTERS // max(1, len(document.text))
+    most = _MOST_OF_A_CHECK // max(1, len(document.text))
     tried = list(groups.items())[:most]
     stuck = {edits for edits, group in tried if not _is_as_promised(document, group)}
-    return tuple(
+    diagnostics = tuple(
         obstructed(d, SHARED) if d.fix is not None and d.fix.edits in stuck else d
-        for d in diagnostics
+        for d in report.diagnostics
     )
+    return dataclasses.replace(report, diagnostics=diagnostics)
 
 
 SHARED = (

@@ -172,9 +172,10 @@ def _translated(
                 spelled[own[key]] = key
         elif layout == "prefixed" and _has_prefix(key):
             spelled[key.removeprefix(PREFIX)] = key
+    known = {*spelled, *spelled.values(), *own}
     for key in values:
         is_marker = names_adalora(values, key) and (key != "peft_type" or layout == "prefixed")
-        if key in spelled.values() or key in spelled or key in own or is_marker:
+        if key in known or is_marker:
             continue
         if layout != "prefixed" or key in FIELDS:
             spelled[key] = key

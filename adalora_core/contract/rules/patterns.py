@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
@@ -191,13 +192,14 @@ class RegexInList(Rule):
     inputs = ("target_modules", "exclude_modules")
 
     def check(self, block: Block) -> Iterator[Finding]:
+        severity_of = cache(partial(_severity, block))  # once, however many entries match nothing
         for name in MODULES:
             value = block[name]
             for index, entry in enumerate(value if isinstance(value, list) else ()):
                 if _META.search(entry):
                     path = block.at(name, index)
                     plain = re.fullmatch(r"\^?(?:\.\*(?:\\\.)?)?([\w-]+)\$?", entry)
-                    remedy, severity = None, _severity(block, name)
+                    remedy, severity = None, severity_of(name)
                     if plain and _may_be_written(plain[1], name, severity):
                         change = Put(path, plain[1])
                         remedy = Remedy("Write the plain name", (change,), is_safe=False)
@@ -233,15 +235,16 @@ class EntryMatchesNothing(Rule):
     inputs = ("target_modules", "exclude_modules", "modules_to_save")
 
     def check(self, block: Block) -> Iterator[Finding]:
+        severity_of = cache(partial(_severity, block))
         for name in MODULES:
             value = block[name]
             for index, entry in enumerate(value if isinstance(value, list) else ()):
                 if _NAME.fullmatch(entry):
                     continue  # the usual case
                 if is_all_linear(entry):
-                    yield self._all_linear(block, name, index)
+                    yield self._all_linear(block, name, index, severity_of(name))
                 elif not _can_match(entry) and not _META.search(entry):
-                    yield self._dead(block, name, index)
+                    yield self._dead(block, name, index, severity_of(name))
         for index, entry in enumerate(block["modules_to_save"] or ()):
             if not entry:
                 message = "`modules_to_save` has an empty name, in which PEFT sees every module"
@@ -249,9 +252,9 @@ class EntryMatchesNothing(Rule):
                 path = block.at("modules_to_save", index)
                 yield Finding(self, path, message, severity=severity)
 
-    def _dead(self, block: Block, name: str, index: int) -> Finding:
+    def _dead(self, block: Block, name: str, index: int, severity: Severity) -> Finding:
         entry, path = block[name][index], block.at(name, index)
-        severity, plain = _severity(block, name), entry.strip()
+        plain = entry.strip()
         remedy = None
         if plain != entry and _can_match(plain) and _are_linear([plain]):
             change = Put(path, plain)
@@ -266,7 +269,7 @@ class EntryMatchesNothing(Rule):
             remedy=remedy,
         )
 
-    def _all_linear(self, block: Block, name: str, index: int) -> Finding:
+    def _all_linear(self, block: Block, name: str, index: int, severity: Severity) -> Finding:
         hint = remedy = None
         if name == "target_modules":
             hint = f'write "{ALL_LINEAR}" without a list'
@@ -276,7 +279,7 @@ class EntryMatchesNothing(Rule):
             self,
             block.at(name, index),
             f"`{name}` entry {block[name][index]!r} is read as a module name: it is in a list",
-            severity=_severity(block, name),
+            severity=severity,
             hint=hint,
             remedy=remedy,
         )

@@ -9,16 +9,27 @@ from typing import TYPE_CHECKING
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.rules.patterns import list_in_string
 from adalora_core.contract.text.changes import Put, Remedy
-from adalora_core.module_selection import ends_with, is_all_linear, saved_module_names
+from adalora_core.module_selection import (
+    NamesInside,
+    ends_with,
+    is_all_linear,
+    saved_module_names,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
 
 _MOST_SHOWN = 8
 """Bound on the unknown names that are compared with all known ones and reported."""
+
+_MOST_TESTS = 1 << 14
+"""Bound on the targets times the names in modules_to_save that are read as expressions."""
+
+_PROBES = ("", "a.", "layers.0.", "a.b.0.c.")
+"""What paths may begin with, where a pattern should match every path."""
 
 _FURTHEST = 2
 """The most characters by which a misspelling is longer or shorter."""
@@ -145,7 +156,8 @@ class TargetNotLinear(Rule):
         if linear().issuperset(names):
             return  # the usual case
         left = [(i, name) for i, name in enumerate(names) if can_end_a_path(name)]
-        kinds = [(i, name, kind_of(name)) for i, name in left if not _is_left_out(block, name)]
+        left_out = _LeftOut(block, names)
+        kinds = [(i, name, kind_of(name)) for i, name in left if not left_out.leaves_out(name)]
         may_be_linear = any(kind in {"linear", None} for _, _, kind in kinds)
         for index, name, kind in kinds:
             if kind not in {"linear", None}:
@@ -238,8 +250,11 @@ class NoTargetLeft(Rule):
         if isinstance(value, str) and value == excluded and not is_all_linear(value):
             left = False
         else:
-            names = value if isinstance(value, list) and value else ["module"]
-            left = not all(_is_left_out(block, name, anything=names is not value) for name in names)
+            names = value if isinstance(value, list) else []
+            left_out = _LeftOut(block, names or ["module"])
+            left = not (
+                all(map(left_out.leaves_out, names)) if names else left_out.leaves_out_all()
+            )
         if not left:
             marked = "exclude_modules" if excluded else "modules_to_save"
             at = marked if marked in block.values else "target_modules"
@@ -247,44 +262,46 @@ class NoTargetLeft(Rule):
             yield Finding(self, block.at(at), message, "key", severity=by_names(block))
 
 
-def _is_left_out(block: Block, name: str, *, anything: bool = False) -> bool:
-    """Return whether every path that ends in `name` is excluded or trained in full.
+class _LeftOut:
+    """Which targets are excluded or trained in full, whatever the model; one for all targets."""
 
-    Args:
-        block: the configuration.
-        name: an entry of `target_modules`.
-        anything: whether `name` is only an example of a path, so that names do not count.
-    """
-    examples = ("a", "a.b") if anything else ()
-    probes = (name, f"a.{name}", f"layers.0.{name}", f"a.b.0.c.{name}", *examples)
-    excluded = block["exclude_modules"]
-    if isinstance(excluded, list):
-        if not anything and ends_with(name, frozenset(excluded)):
+    def __init__(self, block: Block, names: Collection[str]) -> None:
+        excluded = block["exclude_modules"]
+        saved = saved_module_names(block["modules_to_save"], block["task_type"])
+        longest = max(map(len, names), default=0) + len(_PROBES[-1])
+        self._endings = frozenset(excluded) if isinstance(excluded, list) else frozenset()
+        self._saved = NamesInside(saved)
+        self._tests: list[Callable[[str], object]] = []
+        if excluded and isinstance(excluded, str):
+            self._add(block, excluded, longest, begin=False)
+        if block.runtime == "peft":
+            for name in saved:
+                # Only such a name means more than itself as an expression.
+                if re.search(r"[^\w.\-]", name) and len(self._tests) * len(names) < _MOST_TESTS:
+                    self._add(block, rf"(^|.*\.){name}($|\..*)", longest, begin=True)
+
+    def _add(self, block: Block, text: str, longest: int, *, begin: bool) -> None:
+        from adalora_core.expressions.cost import is_cheap
+
+        judgement = block.expressions.judge(text)
+        if judgement.error or judgement.too_large:
+            return
+        if is_cheap(text, longest, anywhere=False):
+            expression = re.compile(text)
+            self._tests.append(expression.match if begin else expression.fullmatch)
+
+    def leaves_out(self, name: str) -> bool:
+        """Return whether every path that ends in `name`, an entry of `target_modules`, is."""
+        if ends_with(name, self._endings) or self._saved.are_in(name):
             return True
-    elif excluded and _matches_all(block, excluded, probes):
-        return True
-    parts = f".{name}."
-    return any(
-        (not anything and f".{saved}." in parts)
-        or (
-            block.runtime == "peft"
-            and re.search(r"[^\w.\-]", saved) is not None
-            and _matches_all(block, rf"(^|.*\.){saved}($|\..*)", probes, begin=True)
-        )
-        for saved in saved_module_names(block["modules_to_save"], block["task_type"])
-    )
+        return self._match_all([probe + name for probe in _PROBES])
 
+    def leaves_out_all(self) -> bool:
+        """Return whether every path is."""
+        return self._match_all([*(probe + "module" for probe in _PROBES), "a", "a.b"])
 
-def _matches_all(block: Block, text: str, paths: Collection[str], *, begin: bool = False) -> bool:
-    from adalora_core.expressions.cost import is_cheap
-
-    judgement = block.expressions.judge(text)
-    longest = max(map(len, paths))
-    if judgement.error or judgement.too_large or not is_cheap(text, longest, anywhere=False):
-        return False
-    expression = re.compile(text)
-    find = expression.match if begin else expression.fullmatch
-    return all(find(path) for path in paths)
+    def _match_all(self, paths: Collection[str]) -> bool:
+        return any(all(test(path) for path in paths) for test in self._tests)
 
 
 class NegativeLayer(Rule):
