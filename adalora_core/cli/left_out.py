@@ -155,7 +155,7 @@ class LeftOut:
         Nothing above a folder that is named although git ignores it applies to the folder.
         """
         real = Path(os.path.realpath(folder))
-        top = next((each for each in (real, *real.parents) if Path(each, ".git").exists()), None)
+        top = next((each for each in (real, *real.parents) if _exists(each, ".git")), None)
         if top is None:
             return _Scope()
         scope = _with_ignore_file(_Scope(_Repository(str(top))), str(top))
@@ -237,4 +237,9 @@ def _bounded(text: str) -> list[str]:
 
 
 def _is_vendored(parent: str, name: str) -> bool:
-    return name in VENDORED or Path(parent, name, "pyvenv.cfg").exists()
+    return name in VENDORED or _exists(Path(parent, name), "pyvenv.cfg")
+
+
+def _exists(folder: Path, name: str) -> bool:
+    """Return whether a folder has a file; one that is closed is reported when it is searched."""
+    return os.path.exists(folder / name)  # noqa: PTH110 - the method raises for a closed folder
