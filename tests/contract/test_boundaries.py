@@ -212,14 +212,17 @@ def test_budget_that_rounds_to_that_of_the_start_is_an_error(fields, is_error):
     assert codes == ({"ADA212"} if is_error else set())
 
 
-def test_fields_that_this_package_ignores_are_errors_under_peft_alone():
+def test_fields_that_this_package_ignores_are_errors_where_another_run_was_meant():
+    alone = {"layers_pattern": "layers"}
     for fields in (
+        alone,
         {"target_parameters": ["mlp.weight"]},
-        {"layers_pattern": "layers"},
         {"target_modules": ".*q_proj", "layers_to_transform": [0]},
     ):
         assert not check_config(SOUND | fields).ok
-        assert check_config(SOUND | fields, runtime="adalora-core").ok
+        assert check_config(SOUND | fields, runtime="adalora-core").ok == (fields is alone)
+        saved = SOUND | fields | {"inference_mode": True}
+        assert check_config(saved, runtime="adalora-core").ok
 
 
 Q, V = "layers.0.q_proj.lora_E", "layers.0.v_proj.lora_E"

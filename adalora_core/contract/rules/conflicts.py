@@ -82,8 +82,8 @@ class LayersWithRegex(Rule):
     summary = "layers_to_transform or layers_pattern is set beside a target_modules string"
     why = (
         "A string is matched as a regular expression over the whole module path, so the layer "
-        "index can be part of it. PEFT raises a ValueError for the combination; the runtime "
-        "adalora-core ignores the two fields, which is a warning."
+        "index can be part of it. PEFT raises a ValueError for the combination. The runtime "
+        "adalora-core would adapt every layer; it loads a saved adapter with a warning."
     )
     bad = SOUND | {"target_modules": r".*\.q_proj", "layers_to_transform": [0, 1]}
     hint = "write target_modules as a list, or put the layers into the regular expression"
@@ -100,7 +100,7 @@ class LayersWithRegex(Rule):
                     block.at(name),
                     f"`{name}` cannot be used when `target_modules` is a str.",
                     "key",
-                    severity=None if block.runtime == "peft" else "warning",
+                    severity="warning" if block.is_saved and block.runtime != "peft" else None,
                     related=((block.at("target_modules"), "target_modules is a string"),),
                 )
 
@@ -211,7 +211,7 @@ class TargetParametersBreak(Rule):
     why = (
         "AdaLoRA adapts modules, not single parameters. PEFT passes `parameter_name` to a function "
         "of AdaLoRA that has no such argument: a TypeError when the adapter is injected. The "
-        "runtime adalora-core ignores the field, which is a warning."
+        "runtime adalora-core would leave them out; it loads a saved adapter with a warning."
     )
     bad = SOUND | {"target_parameters": ["mlp.experts.gate_up_proj"]}
     hint = "name modules in target_modules instead"
@@ -222,11 +222,9 @@ class TargetParametersBreak(Rule):
             yield Finding(
                 self,
                 block.at("target_parameters"),
-                "`target_parameters` breaks AdaLoRA: it adapts modules only"
-                if block.runtime == "peft"
-                else "`target_parameters` has no effect: AdaLoRA adapts modules only",
+                "`target_parameters` breaks AdaLoRA: it adapts modules only",
                 "key",
-                severity=None if block.runtime == "peft" else "warning",
+                severity="warning" if block.is_saved and block.runtime != "peft" else None,
             )
 
 
