@@ -68,13 +68,13 @@ def test_typed_model_loads_pydantic_and_nothing_heavy():
     assert _loaded(code, (*HEAVY, "pydantic")) == ["pydantic"]
 
 
-def test_base_installation_needs_three_packages_and_none_of_them_is_heavy():
+def test_base_installation_needs_four_packages_and_none_of_them_is_heavy():
     base = {
         re.match(r"[\w-]+", requirement)[0].lower()
         for requirement in importlib.metadata.requires("adalora-core")
         if "extra ==" not in requirement
     }
-    assert base == {"pydantic", "jsonschema", "pyyaml"}
+    assert base == {"pydantic", "jsonschema", "pyyaml", "pathspec"}
 
 
 def test_probe_sees_a_module_that_was_loaded():

@@ -57,8 +57,7 @@ def reading_of(
                 return Reading(int(value))
         elif is_ours and not is_saved and not math.isfinite(value):
             return None  # written, the file would not be JSON
-    not_loaded = _NOT_LOADED_HERE if is_ours else NOT_LOADED
-    if name in UNREAD or (is_saved and name in not_loaded):
+    if name in UNREAD or _is_passed_over(name, values, is_ours=is_ours):
         return unread
     if name in FLAGS:
         return Reading(bool(value), is_exact=not value or value == 1)
@@ -90,6 +89,16 @@ NOT_LOADED = frozenset({"target_r", "deltaT", "beta1", "beta2"})
 
 _NOT_LOADED_HERE = NOT_LOADED | {"tinit", "tfinal", "total_step", "orth_reg_weight"}
 """The settings that this package does not read either; PEFT compares the first three."""
+
+
+def _is_passed_over(name: str, values: Mapping[str, Any], *, is_ours: bool) -> bool:
+    if values.get("inference_mode"):
+        return name in (_NOT_LOADED_HERE if is_ours else NOT_LOADED)
+    # In the warm-up PEFT compares the step with tinit, and does not come to the target.
+    tinit, total = values.get("tinit", 0), values.get("total_step")
+    is_warmup = type(tinit) is type(total) is int and 0 < total <= tinit + 1
+    return is_warmup and name == "target_r" and not is_ours
+
 
 FLAGS = frozenset({
     "inference_mode", "fan_in_fan_out", "use_dora", "init_lora_weights", "lora_bias",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.rules.conflicts import NOT_TRAINED_HERE
 from adalora_core.module_selection import ends_with
+from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -77,7 +78,11 @@ def _beyond(token: int, rows: int) -> str:
 
 
 def _rank_pattern(block: Block, model: BaseModel, targets: Collection[str]) -> Iterator[Problem]:
-    named = {module_of(key) for key in block["rank_pattern"] if isinstance(key, str)}
+    keys = [key for key in block["rank_pattern"] if isinstance(key, str)]
+    if block.runtime == "peft":
+        named = {module_of(key) for key in keys}
+    else:  # this package reads past the name of any adapter
+        named = {key.rpartition(SINGULAR_VALUES_SUFFIX)[0] for key in keys}
     foreign = sorted(path for path in named if path not in model.modules)
     if foreign:
         message = f"rank_pattern names {_counted(foreign)}, which the model does not have"
