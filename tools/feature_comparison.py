@@ -39,7 +39,8 @@ def answer(probe: Probe, library: str) -> str:
             else:
                 probe.run(library)
         except Exception as error:  # noqa: BLE001 - the cell reports any failure
-            message = " ".join(str(error).split()).replace("|", "\\|")
+            # Without the place of a finding, in a temporary folder.
+            message = " ".join(str(error).split(" --> ")[0].split()).replace("|", "\\|")
             short = message[:LONGEST_MESSAGE] + ("..." if len(message) > LONGEST_MESSAGE else "")
             return (
                 f"no: {type(error).__name__}: {short}" if short else f"no: {type(error).__name__}"
