@@ -10,8 +10,11 @@ import pytest
 from programs import Finished, output_of_python, run_python
 
 ROOT = Path(__file__).parents[2]
-QUICK = ("rules", "schemas", "stubs", "scripts", "speed", "schedule", "scaling")
-"""All parts but the comparison with PEFT, which tests/docs/test_peft_comparison.py checks."""
+QUICK = (
+    *("rules", "schemas", "share", "stubs", "runs", "tools", "scripts", "disagreements"),
+    *("speed", "schedule", "scaling"),
+)
+"""The parts that need neither minutes nor PEFT; `.ci/run generated` checks all."""
 COPIED = ("tools", "docs", "schemas", "benchmarks", "csrc/bindings")
 ADR = "docs/adr/0004-which-goals-of-speed-the-core-reaches.md"
 
