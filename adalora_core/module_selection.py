@@ -33,8 +33,12 @@ def is_all_linear(targets: object) -> bool:
 def saved_module_names(modules_to_save: Iterable[str] | None, task_type: str | None) -> list[str]:
     """Return the names of the modules trained in full: the configured ones and the task's heads."""
     names = list(modules_to_save or ())
-    heads = _HEADS_BY_TASK.get(task_type or "", ())
-    return names + [head for head in heads if head not in names]
+    return names + [head for head in heads_of(task_type) if head not in names]
+
+
+def heads_of(task_type: object) -> tuple[str, ...]:
+    """Return the names of the heads that a task adds to a model."""
+    return _HEADS_BY_TASK.get(task_type, ()) if isinstance(task_type, str) else ()
 
 
 def ends_with(path: str, names: Collection[str]) -> bool:

@@ -212,6 +212,20 @@ def test_budget_that_rounds_to_that_of_the_start_is_an_error(fields, is_error):
     assert codes == ({"ADA212"} if is_error else set())
 
 
+@pytest.mark.parametrize(("task", "is_error"), [("SEQ_CLS", True), ("CAUSAL_LM", False)])
+def test_empty_text_in_modules_to_save_fails_where_peft_adds_the_heads_to_it(task, is_error):
+    report = check_config(SOUND | {"modules_to_save": "", "task_type": task})
+    assert report.ok != is_error
+
+
+def test_empty_list_in_a_saved_rank_pattern_loads():
+    kept = {"layers.0.q_proj.lora_E": [], "layers.0.v_proj.lora_E": [True] * 12}
+    saved = SOUND | {"rank_pattern": kept, "inference_mode": True}
+    assert check_config(saved).ok
+    kept["layers.0.q_proj.lora_E"] = [True]
+    assert not check_config(saved).ok
+
+
 def test_fields_that_this_package_ignores_are_errors_where_another_run_was_meant():
     alone = {"layers_pattern": "layers"}
     for fields in (

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.fields import value_kinds as kinds
+from adalora_core.module_selection import heads_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,7 +62,7 @@ def reading_of(
         return unread
     if name in FLAGS:
         return Reading(bool(value), is_exact=not value or value == 1)
-    if not value and _is_null_if_empty(name, value, runtime, is_saved=is_saved):
+    if not value and _is_null_if_empty(name, value, values, runtime):
         return Reading(field.fresh_default())
     if name in _NUMBERS:
         is_number = isinstance(value, (int, float)) and not (
@@ -113,11 +114,13 @@ _EMPTY_IS_NULL = frozenset({
 """Fields of which an empty value of another type, such as false, has the effect of null."""
 
 
-def _is_null_if_empty(name: str, value: Any, runtime: Runtime, *, is_saved: bool) -> bool:
+def _is_null_if_empty(name: str, value: Any, values: Mapping[str, Any], runtime: Runtime) -> bool:
     if runtime == "peft" and name == "target_parameters":
         return not isinstance(value, str)  # PEFT refuses every text
     if runtime == "peft" and name == "rank_pattern":
-        return not is_saved  # loading reads the items
+        return not values.get("inference_mode")  # loading reads the items
+    if runtime == "peft" and name == "modules_to_save":
+        return not heads_of(values.get("task_type"))  # PEFT adds them to the value itself
     return name in _EMPTY_IS_NULL
 
 

@@ -42,9 +42,9 @@ class RankPatternShape(Rule):
         "AdaLoRA's pattern marks for each matrix which of its init_r triplets are kept. LoRA's "
         'form, one rank per module, is a TypeError ("Unexpected type of rank_idx") when PEFT loads '
         "it. A list of another length does not fit the tensors; a shorter one is written when a "
-        "loaded, already pruned adapter is trained again. In a configuration for training, and "
-        "under the runtime adalora-core, which reads the rows of the tensors, the length is a "
-        "warning."
+        "loaded, already pruned adapter is trained again. In a configuration for training, of an "
+        "empty list, and under the runtime adalora-core, which reads the rows of the tensors, the "
+        "length is a warning."
     )
     bad = SAVED | {"rank_pattern": {"q_proj": 16}}
     good = SAVED
@@ -66,12 +66,17 @@ class RankPatternShape(Rule):
                     self,
                     block.at("rank_pattern", key),
                     f"`rank_pattern` should hold init_r = {length} entries, got {len(kept)}",
-                    # A row beyond init_r is in no tensor.
-                    severity="error" if block.is_saved and any(kept[length:]) else _severity(block),
+                    severity=_severity_of_length(block, kept, length),
                     related=((block.at("init_r"), f"init_r is {length}"),)
                     if "init_r" in block.values
                     else (),
                 )
+
+
+def _severity_of_length(block: Block, kept: list[bool], length: int) -> Severity:
+    if block.is_saved and any(kept[length:]):
+        return "error"  # a row beyond init_r is in no tensor
+    return _severity(block) if kept else "warning"  # an empty list selects no row
 
 
 def _severity(block: Block) -> Severity:
