@@ -1,4 +1,4 @@
-"""What the contract makes of values of another type: every field with every wrong type."""
+"""Check what the contract makes of values of another type: every field, every wrong type."""
 
 from __future__ import annotations
 

@@ -96,10 +96,10 @@ class NameAsRegex(Rule):
         from adalora_core.contract.fields import known_modules as known
 
         if value in DEFAULTS:
-            message = f"`target_modules` {value!r} is no shorthand of PEFT"
+            message = f"`target_modules` {value!r} is not a shorthand of PEFT"
             hint = f'remove it for the targets that PEFT knows, or write "{ALL_LINEAR}"'
         elif re.sub(r"[\W_]", "", value.lower()) in ALL:
-            message = f"`target_modules` {value!r} is no shorthand of PEFT"
+            message = f"`target_modules` {value!r} is not a shorthand of PEFT"
             hint = f'write "{ALL_LINEAR}"'
         else:
             is_path = "." in value and (known.fit(value) or ("", ""))[0] != "nothing"
