@@ -14,6 +14,7 @@ from adalora_core.module_selection import (
     ModuleSelection,
     ends_with,
     is_all_linear,
+    outermost,
     saved_module_names,
 )
 from adalora_core.nn import AdaLoraLayer, ModulesToSave, wrap_layer
@@ -110,10 +111,13 @@ def _saved_names(config: AdaLoraConfig) -> list[str]:
 
 
 def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
-    """Return the paths of the modules to train whole; as in PEFT, a name may match none."""
+    """Return the paths of the modules to train whole; as in PEFT, a name may match none.
+
+    A copy of a module holds copies of all modules inside, so that those need none of their own.
+    """
     paths = [path for path, _ in candidates(model)]
     matches = (path for name in _saved_names(config) for path in paths if ends_with(path, (name,)))
-    return list(dict.fromkeys(matches))
+    return list(outermost(dict.fromkeys(matches)))
 
 
 def unmatched_entries(config: Any, paths: Sequence[str]) -> list[str]:

@@ -56,6 +56,8 @@ NEVER = {"tfinal": 0, "deltaT": 50}
         ({"beta1": 1e-31} | NEVER, "ADA213", "warning"),
         ({"beta1": 1e-29}, "ADA213", "warning"),
         ({"beta1": 1e-6}, "ADA213", None),
+        ({"bias": "lora"}, "ADA107", "error"),
+        ({"bias": "boft_only"}, "ADA107", "warning"),
         ({"loftq_config": {"a": 1}}, "ADA402", "warning"),
         ({"loftq_config": {"a": 1}, "init_lora_weights": "loftq"}, "ADA402", "error"),
     ],
@@ -63,6 +65,13 @@ NEVER = {"tfinal": 0, "deltaT": 50}
 def test_fault_is_an_error_exactly_where_the_run_fails(values, code, severity):
     found = {d.severity for d in check_config(SHORT | values).diagnostics if d.code == code}
     assert found == ({severity} if severity else set())
+
+
+def test_tokens_that_break_peft_are_ignored_by_this_package():
+    values = SHORT | {"task_type": "CAUSAL_LM", "alora_invocation_tokens": [1]}
+    assert [d.code for d in check_config(values).errors] == ["ADA408"]
+    assert check_config(values, runtime="adalora-core").ok
+    assert not check_config(SHORT | {"bias": "boft_only"}, runtime="adalora-core").ok
 
 
 def test_saved_adapter_without_peft_type_is_an_error_for_peft_alone():

@@ -71,9 +71,18 @@ def reading_of(
         )
         if is_number and not math.isfinite(value):
             return _not_finite(name, value, is_saved=is_saved)
+        if not is_ours and not is_saved and _is_without_pattern(name, values):
+            return None
         return _number(field, value) if is_number else None
     reader = _READERS.get(name)
     return reader(value, values, unread) if reader is not None else None
+
+
+def reading_of_word(name: str, word: str, runtime: Runtime) -> Reading | None:
+    """Return what a runtime makes of a word that its field does not know, None if it fails."""
+    # PEFT shares the code with its other methods, and looks at the end of the word.
+    is_taken = runtime == "peft" and name == "bias" and word.endswith("_only")
+    return Reading("lora_only") if is_taken else None
 
 
 _EXACT_IN_PEFT = frozenset({"init_r", "layers_to_transform"})
@@ -122,6 +131,23 @@ def _is_null_if_empty(name: str, value: Any, values: Mapping[str, Any], runtime:
     if runtime == "peft" and name == "modules_to_save":
         return not heads_of(values.get("task_type"))  # PEFT adds them to the value itself
     return name in _EMPTY_IS_NULL
+
+
+def _is_without_pattern(name: str, values: Mapping[str, Any]) -> bool:
+    """Return whether PEFT comes to the final phase without a rank pattern, and fails there.
+
+    It makes one at each allocation, and at the step total_step - tfinal if that is an integer.
+    """
+    tinit, every = values.get("tinit", 0), values.get("deltaT", 1)
+    total_step, tfinal = values.get("total_step"), values.get("tfinal", 0)
+    numbers = (tinit, every, total_step, tfinal)
+    if name not in {"tfinal", "total_step"} or not all(
+        isinstance(each, (int, float)) and math.isfinite(each) for each in numbers
+    ):
+        return False
+    start = total_step - tfinal
+    first = tinit // every * every + every if every else start
+    return start % 1 != 0 and math.ceil(start) < total_step and first > start
 
 
 _NUMBERS = frozenset({
