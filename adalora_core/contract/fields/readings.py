@@ -65,15 +65,7 @@ def reading_of(
     if not value and _is_null_if_empty(name, value, values, runtime):
         return Reading(field.fresh_default())
     if name in _NUMBERS:
-        is_number = isinstance(value, (int, float)) and not (
-            # Nobody counts the steps of a run as true.
-            is_ours and name == "total_step" and isinstance(value, bool)
-        )
-        if is_number and not math.isfinite(value):
-            return _not_finite(name, value, is_saved=is_saved)
-        if not is_ours and not is_saved and _is_without_pattern(name, values):
-            return None
-        return _number(field, value) if is_number else None
+        return _number_of(field, value, values, is_ours=is_ours)
     reader = _READERS.get(name)
     return reader(value, values, unread) if reader is not None else None
 
@@ -155,6 +147,21 @@ _NUMBERS = frozenset({
     "orth_reg_weight", "beta1", "beta2",
 })  # fmt: skip
 """Fields that any number fits; to Python, true is 1."""
+
+
+def _number_of(
+    field: Field, value: Any, values: Mapping[str, Any], *, is_ours: bool
+) -> Reading | None:
+    name, is_saved = field.name, bool(values.get("inference_mode"))
+    # Nobody counts the steps of a run as true.
+    is_word = is_ours and name == "total_step" and isinstance(value, bool)
+    if is_word or not isinstance(value, (int, float)):
+        return None
+    if not math.isfinite(value):
+        return _not_finite(name, value, is_saved=is_saved)
+    if not is_ours and not is_saved and _is_without_pattern(name, values):
+        return None
+    return _number(field, value)
 
 
 def _number(field: Field, value: float) -> Reading:
