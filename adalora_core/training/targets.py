@@ -151,6 +151,8 @@ def unmatched_entries(config: Any, paths: Sequence[str]) -> list[str]:
 def _selecting_entries(config: Any) -> Iterable[tuple[str, list[str]]]:
     for field in ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern"):
         value = getattr(config, field)
+        if field == "layers_pattern" and not _selects_layers(config):
+            continue  # as in PEFT, nothing reads it then
         if isinstance(value, str):
             # An expression in target_modules that matches nothing is an error.
             yield field, [] if field == "target_modules" else [value]
@@ -160,6 +162,10 @@ def _selecting_entries(config: Any) -> Iterable[tuple[str, list[str]]]:
             yield field, sorted(set(value or ()) - set(heads))
     for field in ("rank_pattern", "alpha_pattern"):
         yield field, sorted(getattr(config, field) or ())
+
+
+def _selects_layers(config: Any) -> bool:
+    return config.layers_to_transform not in (None, [])
 
 
 def _selects(field: str, entry: str, path: str, matcher: Matcher, is_text: bool) -> bool:
@@ -202,11 +208,11 @@ def _wanted_modules(model: nn.Module, config: AdaLoraConfig) -> list[str] | str:
 def _all_linear(model: nn.Module) -> list[str]:
     get_head = getattr(model, "get_output_embeddings", None)
     output_head = get_head() if callable(get_head) else None
-    heads = ("classifier", "score") if hasattr(model, "config") else ()
+    # The heads of a task are trained whole, which leaves them out as for any other targets.
     names = [
         path
         for path, module in candidates(model)
-        if module is not output_head and _is_linear(module) and not ends_with(path, heads)
+        if module is not output_head and _is_linear(module)
     ]
     if not names:
         raise TargetError(f"target_modules: {type(model).__name__} has no linear module to adapt")

@@ -62,6 +62,8 @@ NEVER = {"tfinal": 0, "deltaT": 50}
         ({"tfinal": 2.5, "deltaT": 50}, "ADA102", "error"),
         ({"total_step": 12.5, "deltaT": 50}, "ADA102", "error"),
         ({"tfinal": 0.5, "deltaT": 50}, "ADA102", "warning"),
+        ({"orth_reg_weight": float("nan")}, "ADA003", "warning"),
+        ({"orth_reg_weight": float("nan"), "task_type": "CAUSAL_LM"}, "ADA003", "error"),
         ({"bias": "lora"}, "ADA107", "error"),
         ({"bias": "boft_only"}, "ADA107", "warning"),
         ({"loftq_config": {"a": 1}}, "ADA402", "warning"),

@@ -158,7 +158,8 @@ def _number_of(
     if is_word or not isinstance(value, (int, float)):
         return None
     if not math.isfinite(value):
-        return _not_finite(name, value, is_saved=is_saved)
+        is_unread = is_saved or (name == "orth_reg_weight" and not values.get("task_type"))
+        return _not_finite(name, value, is_unread=is_unread)
     if not is_ours and not is_saved and _is_without_pattern(name, values):
         return None
     return _number(field, value)
@@ -181,8 +182,15 @@ def _number(field: Field, value: float) -> Reading:
     return Reading(nearest, is_exact=False)
 
 
-def _not_finite(name: str, value: float, *, is_saved: bool) -> Reading | None:
-    """Read NaN or infinity, which PEFT compares and divides as it does any number."""
+def _not_finite(name: str, value: float, *, is_unread: bool) -> Reading | None:
+    """Read NaN or infinity, which PEFT compares and divides as it does any number.
+
+    Args:
+        name: the field.
+        value: its value.
+        is_unread: whether PEFT only compares the value: in a saved adapter, or a penalty on the
+            loss of a model without a task type, which gets none.
+    """
     is_nan = math.isnan(value)
     if name == "deltaT":
         return Reading(kinds.LARGEST_INTEGER, is_exact=False)  # no step is a multiple of it
@@ -190,7 +198,7 @@ def _not_finite(name: str, value: float, *, is_saved: bool) -> Reading | None:
         return Reading(0, is_exact=False)  # it is not above 0
     if is_nan and name == "tfinal":
         return Reading(0, is_read=False, is_exact=False)  # no step is in a phase
-    if is_saved and (name in {"orth_reg_weight", "total_step"} or (is_nan and name == "tinit")):
+    if is_unread and (name in {"orth_reg_weight", "total_step"} or (is_nan and name == "tinit")):
         return Reading(kinds.LARGEST_INTEGER, is_read=False, is_exact=False)
     return None
 
