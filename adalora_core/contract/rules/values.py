@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.fields import value_kinds as kinds
@@ -297,7 +296,9 @@ class UnknownChoice(Rule):
                 yield self._read_as(block, fault, str(fault.reading.value))
                 continue
             message = f"`{fault.name}` should be one of {', '.join(choices)}; got {value!r}"
-            near = difflib.get_close_matches(value.upper(), [c.upper() for c in choices], n=1)
+            from difflib import get_close_matches  # slow to import, and most words are right
+
+            near = get_close_matches(value.upper(), [c.upper() for c in choices], n=1)
             path = block.at(fault.name)
             hint = remedy = None
             if near:
