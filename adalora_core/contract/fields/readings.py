@@ -139,7 +139,7 @@ def _is_without_pattern(name: str, values: Mapping[str, Any]) -> bool:
         return False
     start = total_step - tfinal
     first = tinit // every * every + every if every else start
-    return start % 1 != 0 and math.ceil(start) < total_step and first > start
+    return bool(start % 1 != 0 and math.ceil(start) < total_step and first > start)
 
 
 _NUMBERS = frozenset({
