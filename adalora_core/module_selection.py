@@ -61,6 +61,22 @@ def endings(path: str) -> Iterator[str]:
         yield path
 
 
+def outermost(paths: Collection[str]) -> Iterator[str]:
+    """Yield the paths of modules that are not inside another one of them.
+
+    Example:
+        >>> list(outermost(["layers.0.mlp", "layers.0.mlp.up", "layers.0.mlp_norm"]))
+        ['layers.0.mlp', 'layers.0.mlp_norm']
+    """
+    known = frozenset(paths)
+    for path in paths:
+        outer = path.rpartition(".")[0]
+        while outer and outer not in known:
+            outer = outer.rpartition(".")[0]
+        if not outer:
+            yield path
+
+
 def matches(path: str, wanted: str | Collection[str], matcher: Matcher, setting: str) -> bool:
     """Return whether `path` ends in one of several names, or matches one regular expression whole.
 

@@ -15,7 +15,6 @@ from adalora_core.cli.check_options import parse
 from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
 from adalora_core.cli.failing import fail
 from adalora_core.cli.files import STDIN, Target, link_out, targets
-from adalora_core.cli.left_out import LeftOut
 from adalora_core.cli.output import (
     is_terminal,
     parse_output_file,
@@ -23,6 +22,7 @@ from adalora_core.cli.output import (
     print_text,
     wants_colour,
 )
+from adalora_core.cli.search_exclusions import SearchExclusions
 from adalora_core.contract.pipeline.inspection import Inspector
 from adalora_core.contract.pipeline.options import CheckOptions, parse_version
 from adalora_core.contract.pipeline.selection import Selection
@@ -144,8 +144,8 @@ class _Job:
         names: list[str] = []
         searched = set()
         follow = self.options.follow_links
-        left_out = None if self.options.all_files else LeftOut()
-        for target in targets(self.options.paths, self.options.exclude, follow, left_out):
+        exclusions = None if self.options.all_files else SearchExclusions()
+        for target in targets(self.options.paths, self.options.exclude, follow, exclusions):
             if target.problem is not None:
                 self.failed |= not target.may_pass
                 _fail(target.problem)
@@ -174,7 +174,7 @@ class _Job:
             fixing=self.options.fix,
             settings_file=self.options.project.file,
             settings=self.options.project.values,
-            left_out={} if left_out is None else left_out.counts(names),
+            left_out={} if exclusions is None else exclusions.counts(names),
         )
 
     def _report(self, target: Target) -> Report | None:

@@ -1,4 +1,4 @@
-"""Report in one line why a command could not run."""
+"""Report why a command could not run: in one line, or as the report on a configuration."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from adalora_core.cli.exit_codes import CANNOT_RUN
 
 def fail(command: str, error: Exception | str) -> int:
     """Print why `adalora COMMAND` could not run, and return the exit code 2."""
+    from adalora_core.contract.report import ConfigError
     from adalora_core.contract.reports.escaping import visible
 
-    print(f"adalora {visible(command)}: {visible(_one_line(error))}", file=sys.stderr)
+    # The lines of a report hold no line break of the file; another message may hold one.
+    if isinstance(error, ConfigError):
+        lines = ["the configuration has errors", *str(error).split("\n")]
+    else:
+        lines = [_one_line(error)]
+    shown = "\n".join(visible(line) for line in lines)
+    print(f"adalora {visible(command)}: {shown}", file=sys.stderr)
     return CANNOT_RUN
 
 

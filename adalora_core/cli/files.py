@@ -19,7 +19,7 @@ from adalora_core.contract.text.reading import is_inside
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from adalora_core.cli.left_out import LeftOut
+    from adalora_core.cli.search_exclusions import SearchExclusions
 
 STDIN = "-"
 _NOT_FOLLOWED = "a link out of the checked tree is not followed; pass --follow-links to follow it"
@@ -46,7 +46,7 @@ def targets(
     arguments: Sequence[str],
     exclude: Sequence[str],
     follow: bool | None = None,
-    left_out: LeftOut | None = None,
+    exclusions: SearchExclusions | None = None,
 ) -> Iterator[Target]:
     """Yield the files of all arguments in a fixed order, each once, whatever links lead to it.
 
@@ -58,11 +58,11 @@ def targets(
         arguments: files, folders, patterns, and `-`.
         exclude: patterns of the files to leave out.
         follow: whether to follow links out of the tree; None: only links that are arguments.
-        left_out: decides what a search of a folder leaves out; None: nothing.
+        exclusions: decides what a search of a folder leaves out; None: nothing.
     """
     found: dict[str, Target] = {}
     for argument in arguments:
-        for target in _expand(argument, follow, left_out):
+        for target in _expand(argument, follow, exclusions):
             if target.name not in found and not _is_excluded(target.name, exclude):
                 found[target.name] = target
     yield from _without_links_to_others(list(found.values()))
@@ -137,7 +137,9 @@ def _not_followed(name: str, *, may_pass: bool = False) -> Target:
     return Target(name, False, OSError(errno.ELOOP, _NOT_FOLLOWED, name), may_pass)
 
 
-def _expand(argument: str, follow: bool | None, left_out: LeftOut | None) -> Iterator[Target]:
+def _expand(
+    argument: str, follow: bool | None, exclusions: SearchExclusions | None
+) -> Iterator[Target]:
     is_folder = os.path.isdir(argument)  # noqa: PTH112 - faster, for long lists of files
     is_pattern = not (is_folder or WILDCARDS.isdisjoint(argument) or Path(argument).exists())
     top = _fixed_part(argument) if is_pattern else argument
@@ -146,7 +148,7 @@ def _expand(argument: str, follow: bool | None, left_out: LeftOut | None) -> Ite
     elif follow is False and link_out(top):
         yield _not_followed(argument)
     elif is_folder:
-        yield from _below(argument, left_out, follow=bool(follow))
+        yield from _below(argument, exclusions, follow=bool(follow))
     elif is_pattern:
         yield from _matching(argument, top, follow=bool(follow))
     else:
@@ -192,16 +194,16 @@ def _without_double_stars(pattern: str, tree: str, *, follow: bool) -> Iterator[
             yield from _without_double_stars(inner, tree, follow=follow)
 
 
-def _below(top: str, left_out: LeftOut | None, *, follow: bool) -> Iterator[Target]:
+def _below(top: str, exclusions: SearchExclusions | None, *, follow: bool) -> Iterator[Target]:
     # A folder behind a link is at another path in its repository.
-    left_out = None if follow else left_out
-    for folder, files, problems in _folders(top, top, left_out, follow=follow):
+    exclusions = None if follow else exclusions
+    for folder, files, problems in _folders(top, top, exclusions, follow=follow):
         yield from problems
         base = str(Path(folder))
         for name in sorted(files):
             if os.path.splitext(name)[1].lower() not in SUFFIXES:  # noqa: PTH122 - many files
                 continue
-            if left_out and left_out.has_file(folder.rstrip("/"), name):
+            if exclusions and exclusions.has_file(folder.rstrip("/"), name):
                 continue
             path = name if base == "." else os.path.join(base, name)  # noqa: PTH118 - many files
             mode = _mode(path, follow_links=False)
@@ -215,7 +217,7 @@ def _below(top: str, left_out: LeftOut | None, *, follow: bool) -> Iterator[Targ
 
 
 def _folders(
-    top: str, tree: str, left_out: LeftOut | None = None, *, follow: bool
+    top: str, tree: str, exclusions: SearchExclusions | None = None, *, follow: bool
 ) -> Iterator[tuple[str, list[str], list[Target]]]:
     """Yield each folder at or below `top`, its files, and what cannot be searched.
 
@@ -230,9 +232,9 @@ def _folders(
     seen = {os.path.realpath(top)}
     for root, folders, files in os.walk(top or ".", onerror=refuse, followlinks=follow):
         inner = sorted(name for name in folders if not name.startswith("."))
-        if left_out:
-            left_out.enter(root.rstrip("/"), {*folders, *files})
-            inner = [name for name in inner if not left_out.has_folder(root.rstrip("/"), name)]
+        if exclusions:
+            exclusions.enter(root.rstrip("/"), {*folders, *files})
+            inner = [name for name in inner if not exclusions.has_folder(root.rstrip("/"), name)]
         kept = []
         for name in inner:
             path = Path(root, name)

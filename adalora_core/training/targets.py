@@ -14,6 +14,7 @@ from adalora_core.module_selection import (
     ModuleSelection,
     ends_with,
     is_all_linear,
+    outermost,
     saved_module_names,
 )
 from adalora_core.nn import AdaLoraLayer, ModulesToSave, wrap_layer
@@ -110,10 +111,13 @@ def _saved_names(config: AdaLoraConfig) -> list[str]:
 
 
 def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
-    """Return the paths of the modules to train whole; as in PEFT, a name may match none."""
+    """Return the paths of the modules to train whole; as in PEFT, a name may match none.
+
+    A copy of a module holds copies of all modules inside, so that those need none of their own.
+    """
     paths = [path for path, _ in candidates(model)]
     matches = (path for name in _saved_names(config) for path in paths if ends_with(path, (name,)))
-    return list(dict.fromkeys(matches))
+    return list(outermost(dict.fromkeys(matches)))
 
 
 def unmatched_entries(config: Any, paths: Sequence[str]) -> list[str]:
@@ -147,6 +151,8 @@ def unmatched_entries(config: Any, paths: Sequence[str]) -> list[str]:
 def _selecting_entries(config: Any) -> Iterable[tuple[str, list[str]]]:
     for field in ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern"):
         value = getattr(config, field)
+        if field == "layers_pattern" and not _selects_layers(config):
+            continue  # as in PEFT, nothing reads it then
         if isinstance(value, str):
             # An expression in target_modules that matches nothing is an error.
             yield field, [] if field == "target_modules" else [value]
@@ -156,6 +162,10 @@ def _selecting_entries(config: Any) -> Iterable[tuple[str, list[str]]]:
             yield field, sorted(set(value or ()) - set(heads))
     for field in ("rank_pattern", "alpha_pattern"):
         yield field, sorted(getattr(config, field) or ())
+
+
+def _selects_layers(config: Any) -> bool:
+    return config.layers_to_transform not in (None, [])
 
 
 def _selects(field: str, entry: str, path: str, matcher: Matcher, is_text: bool) -> bool:
@@ -198,11 +208,11 @@ def _wanted_modules(model: nn.Module, config: AdaLoraConfig) -> list[str] | str:
 def _all_linear(model: nn.Module) -> list[str]:
     get_head = getattr(model, "get_output_embeddings", None)
     output_head = get_head() if callable(get_head) else None
-    heads = ("classifier", "score") if hasattr(model, "config") else ()
+    # The heads of a task are trained whole, which leaves them out as for any other targets.
     names = [
         path
         for path, module in candidates(model)
-        if module is not output_head and _is_linear(module) and not ends_with(path, heads)
+        if module is not output_head and _is_linear(module)
     ]
     if not names:
         raise TargetError(f"target_modules: {type(model).__name__} has no linear module to adapt")

@@ -258,11 +258,17 @@ OF_THE_MODEL = {
         "'self_attn' has no matrix of its own",
     ),
     "tokens of nothing": ({"trainable_token_indices": {"wte": [0]}}, "'wte' is not a module"),
+    "a copy": ({"modules_to_save": ["layers.0"]}, None),
+    # PEFT looks for the ends of paths: "norm" is one of input_layernorm.
+    "a copy inside a copy": (
+        {"modules_to_save": ["layers.0", "norm"]},
+        "modules_to_save matches 'model.layers.0.input_layernorm', and a module around it",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", OF_THE_MODEL)
-def test_rank_pattern_and_tokens_are_compared_with_the_model(case, plan):
+def test_other_fields_are_compared_with_the_model(case, plan):
     fields, message = OF_THE_MODEL[case]
     code, out, _ = plan(fields)
     assert code == (1 if message else 0), out
@@ -273,6 +279,11 @@ def test_setting_that_our_models_refuse_is_a_problem_of_the_plan(plan):
     code, out, _ = plan({"trainable_token_indices": [0]}, None, "--runtime", "adalora-core")
     assert code == 1
     assert "trainable_token_indices is not supported by get_peft_model" in out
+
+
+def test_copy_inside_a_copy_is_right_for_our_models(plan):
+    fields, _ = OF_THE_MODEL["a copy inside a copy"]
+    assert plan(fields, None, "--runtime", "adalora-core")[0] == 0
 
 
 @pytest.mark.parametrize("runtime", ["peft", "adalora-core"])

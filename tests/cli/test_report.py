@@ -37,6 +37,21 @@ def adapter(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("command", ["report", "export-lora"])
+def test_report_on_a_bad_configuration_has_its_lines(
+    command: str, adapter: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (adapter / "adapter_config.json").write_text(json.dumps(CONFIG | {"init_r": "a\nb"}))
+    (adapter / "adapter_model.safetensors").write_bytes(b"")
+    if command == "export-lora":
+        pytest.importorskip("torch", reason="would have shown the report of a command with torch")
+    arguments = [str(adapter)] if command == "report" else [str(adapter), str(adapter / "out")]
+    assert main([command, *arguments]) == 2
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first == f"adalora {command}: the configuration has errors"
+    assert any(line.lstrip().startswith("hint: ") for line in others)
+
+
 class TestReport:
     def test_writes_the_map_and_the_table(
         self, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

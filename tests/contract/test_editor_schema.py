@@ -20,8 +20,8 @@ EDITOR = jsonschema.Draft7Validator(SCHEMA)
 STANDARD = {
     "$schema", "$id", "definitions", "$ref", "title", "description", "default", "type", "enum",
     "const", "properties", "required", "additionalProperties", "items", "minItems", "maxItems",
-    "minLength", "maxProperties", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
-    "if", "then", "else", "allOf", "anyOf", "not",
+    "minLength", "pattern", "maxProperties", "minimum", "maximum", "exclusiveMinimum",
+    "exclusiveMaximum", "if", "then", "else", "allOf", "anyOf", "not",
 }  # fmt: skip
 
 
@@ -76,6 +76,8 @@ def test_every_choice_has_its_description():
         if field.choices is not None and len(field.choices) > 1:
             assert tuple(CHOICES[name]) == field.choices
             body = SCHEMA["properties"][name]
+            # PEFT takes more words of bias than those that an editor proposes.
+            body = body["anyOf"][0] if "anyOf" in body else body
             assert len(body["enumDescriptions"]) == len(body["enum"])
 
 

@@ -151,6 +151,7 @@ def test_unsafe_fix_is_made_only_when_asked_for():
         ({"layers_to_transform": [0.0]}, {"layers_to_transform": [0]}),
         ({"use_rslora": 0}, {"use_rslora": False}),
         ({"task_type": "causal_lm"}, {"task_type": "CAUSAL_LM"}),
+        ({"bias": "adalora_only"}, {"bias": "lora_only"}),
         ({"target_modules": "q_proj; v_proj"}, {"target_modules": ["q_proj", "v_proj"]}),
         ({"init_lora_weights": ""}, {"init_lora_weights": False}),
         ({"target_modules": ["All-linear"]}, {"target_modules": "all-linear"}),

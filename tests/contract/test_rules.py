@@ -119,13 +119,31 @@ def test_broken_schedule_checked_names_phases_and_largest_legal_values():
     report = check_config({"peft_type": "ADALORA", "tinit": 6000, "tfinal": 11000} | {
         "total_step": 13500, "init_r": 12, "target_r": 8})  # fmt: skip
     (finding,) = report.errors
-    assert "warm-up: steps 0 to 6000; budgeting: no steps; final phase: steps 2500 to 13499" in (
+    assert "warm-up: steps 0 to 2499; budgeting: no steps; final phase: steps 2500 to 13499" in (
         finding.message
     )
     assert "tinit to at most 2499" in finding.hint
     assert "tfinal to at most 7499" in finding.hint
     assert "total_step to at least 17001" in finding.hint
     assert [related.pointer for related in finding.related] == ["/tinit", "/tfinal"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "phases"),
+    [
+        ((500, 500, 1000), ("steps 0 to 499", "steps 500 to 999")),
+        ((9, 1, 10), ("steps 0 to 8", "step 9")),
+        ((20, 0, 10), ("steps 0 to 9", "no steps")),
+        ((0, 10, 10), ("no steps", "steps 0 to 9")),
+        ((0, 12, 10), ("no steps", "12 steps, more than the whole run")),
+    ],
+)
+def test_phases_of_a_broken_schedule_share_no_step(schedule, phases):
+    fields = dict(zip(("tinit", "tfinal", "total_step"), schedule, strict=True))
+    (finding,) = (d for d in check_config(SOUND | fields).errors if d.code == "ADA202")
+    warmup, final = phases
+    expected = f"(warm-up: {warmup}; budgeting: no steps; final phase: {final})"
+    assert finding.message.endswith(expected)
 
 
 @given(configurations())

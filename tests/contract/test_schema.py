@@ -83,6 +83,7 @@ def test_schema_uses_only_keywords_that_both_drafts_know():
         "minItems",
         "maxItems",
         "minLength",
+        "pattern",
         "maxProperties",
         "minimum",
         "maximum",

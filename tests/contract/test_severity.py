@@ -56,6 +56,16 @@ NEVER = {"tfinal": 0, "deltaT": 50}
         ({"beta1": 1e-31} | NEVER, "ADA213", "warning"),
         ({"beta1": 1e-29}, "ADA213", "warning"),
         ({"beta1": 1e-6}, "ADA213", None),
+        ({"tinit": 11, "tfinal": 0, "init_r": 8, "deltaT": 0}, "ADA302", "warning"),
+        ({"tinit": 10, "tfinal": 0, "init_r": 8, "deltaT": 0}, "ADA302", "error"),
+        ({"tfinal": 2.5}, "ADA102", "warning"),
+        ({"tfinal": 2.5, "deltaT": 50}, "ADA102", "error"),
+        ({"total_step": 12.5, "deltaT": 50}, "ADA102", "error"),
+        ({"tfinal": 0.5, "deltaT": 50}, "ADA102", "warning"),
+        ({"orth_reg_weight": float("nan")}, "ADA003", "warning"),
+        ({"orth_reg_weight": float("nan"), "task_type": "CAUSAL_LM"}, "ADA003", "error"),
+        ({"bias": "lora"}, "ADA107", "error"),
+        ({"bias": "boft_only"}, "ADA107", "warning"),
         ({"loftq_config": {"a": 1}}, "ADA402", "warning"),
         ({"loftq_config": {"a": 1}, "init_lora_weights": "loftq"}, "ADA402", "error"),
     ],
@@ -63,6 +73,24 @@ NEVER = {"tfinal": 0, "deltaT": 50}
 def test_fault_is_an_error_exactly_where_the_run_fails(values, code, severity):
     found = {d.severity for d in check_config(SHORT | values).diagnostics if d.code == code}
     assert found == ({severity} if severity else set())
+
+
+def test_runtimes_differ_in_what_they_read():
+    values = SHORT | {"task_type": "CAUSAL_LM", "alora_invocation_tokens": [1]}
+    assert [d.code for d in check_config(values).errors] == ["ADA408"]
+    assert check_config(values, runtime="adalora-core").ok
+    huge = SHORT | {"tfinal": 2**63, "inference_mode": True}
+    assert check_config(huge, runtime="adalora-core").ok
+    assert not check_config(huge).ok
+    assert not check_config(SHORT | {"bias": "boft_only"}, runtime="adalora-core").ok
+
+
+def test_unknown_keys_need_a_peft_type():
+    values = {k: v for k, v in SHORT.items() if k != "peft_type"} | {"$schema": "x"}
+    assert [d.code for d in check_config(values).errors] == ["ADA101"]
+    assert check_config(values, runtime="adalora-core").ok
+    assert check_config(SHORT | {"$schema": "x"}).ok
+    assert check_config({"method": {"x": 1} | values}, key="/method").ok
 
 
 def test_saved_adapter_without_peft_type_is_an_error_for_peft_alone():

@@ -8,7 +8,7 @@ import peft
 import pytest
 import torch
 from adalora_runs import SETTINGS, TARGET_BUDGET, make, optimizer_of, train
-from toy_models import TwoLayer, two_layer_batch
+from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, RunWarning, get_peft_model
 
@@ -124,6 +124,18 @@ class TestModulesToSave:
             torch.manual_seed(5)
             loaded = load.from_pretrained(TwoLayer(), tmp_path)
             torch.testing.assert_close(outputs(loaded), outputs(model), atol=1e-6, rtol=1e-6)
+
+    def test_a_module_inside_another_gets_no_copy_of_its_own(self, tmp_path: Path) -> None:
+        # PEFT copies both, and cannot load what it saves.
+        settings = {"target_modules": ["q_proj"], "modules_to_save": ["mlp", "up_proj"]}
+        model = get_peft_model(tiny_llama(), config(**settings))
+        mlp = model.base_model.model.model.layers[0].mlp.modules_to_save["default"]
+        assert type(mlp.up_proj) is torch.nn.Linear
+        torch.nn.init.normal_(mlp.up_proj.weight)
+        model.save_pretrained(tmp_path)
+        loaded = AdaLoraModel.from_pretrained(tiny_llama(), tmp_path)
+        batch = token_batch(0)
+        torch.testing.assert_close(loaded.eval()(**batch).logits, model.eval()(**batch).logits)
 
     def test_disabled_uses_the_original_head(self) -> None:
         base = TwoLayer()

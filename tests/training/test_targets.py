@@ -66,7 +66,8 @@ def test_the_adapted_modules_are_those_of_peft(selection: dict[str, Any]) -> Non
     assert adapted_paths(ours, AdaLoraLayer) == expected
 
 
-def test_task_heads_are_trained_whole_as_in_peft() -> None:
+@pytest.mark.parametrize("task", ["SEQ_CLS", None])
+def test_task_heads_are_trained_whole_or_adapted_as_in_peft(task: str | None) -> None:
     from transformers import BertConfig, BertForSequenceClassification
 
     def model() -> nn.Module:
@@ -75,7 +76,7 @@ def test_task_heads_are_trained_whole_as_in_peft() -> None:
             BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=9)
         )
 
-    settings = {**SETTINGS, "task_type": "SEQ_CLS", "target_modules": "all-linear"}
+    settings = {**SETTINGS, "task_type": task, "target_modules": "all-linear"}
     theirs = peft.get_peft_model(model(), peft.AdaLoraConfig(**settings))
     ours = get_peft_model(model(), AdaLoraConfig(**settings))
     names = [

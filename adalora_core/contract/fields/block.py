@@ -165,8 +165,12 @@ class Block:
     @property
     def allocates(self) -> bool:
         """Whether some step of the run chooses the kept triplets; true if that is not known."""
-        names = {"tinit", "tfinal", "total_step", "deltaT"}
-        if not self.invalid.isdisjoint(names) or self.schedule is None:
+        tinit, tfinal, total_step = self["tinit"], self["tfinal"], self["total_step"]
+        if not self.invalid.isdisjoint({"tinit", "tfinal", "total_step"}) or total_step is None:
+            return True
+        if tinit == total_step - tfinal - 1:  # no budgeting phase, whatever deltaT is
+            return bool(tfinal > 0)
+        if "deltaT" in self.invalid or self.schedule is None:
             return True
         return self.schedule.tfinal > 0 or self.schedule.allocation_count() > 0
 

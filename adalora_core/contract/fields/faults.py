@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adalora_core.contract.fields import value_kinds as kinds
-from adalora_core.contract.fields.readings import Reading, reading_of
+from adalora_core.contract.fields.readings import Reading, reading_of, reading_of_word
 from adalora_core.contract.fields.table import FIELDS, Field
 
 if TYPE_CHECKING:
@@ -80,14 +80,15 @@ def judge_fields(values: Mapping[str, Any], runtime: Runtime = "peft") -> Judged
         fault = _fault_of(field, value)
         if fault is None:
             continue
-        if fault.kind in _OF_TYPE:
+        reading = None
+        if fault.kind is FaultKind.CHOICE:
+            reading = reading_of_word(name, value, runtime)
+        elif fault.kind in _OF_TYPE:
             reading = reading_of(field, value, values, runtime)
-            if reading is not None:
-                read[name] = reading.value
-                is_legal = not field.is_number or not _is_out_of_range(field, reading.value)
-                fault = (
-                    replace(fault, reading=reading) if is_legal else Fault(name, FaultKind.RANGE)
-                )
+        if reading is not None:
+            read[name] = reading.value
+            is_legal = not field.is_number or not _is_out_of_range(field, reading.value)
+            fault = replace(fault, reading=reading) if is_legal else Fault(name, FaultKind.RANGE)
         found.append(fault)
     return Judged(found, changed, read)
 

@@ -65,15 +65,16 @@ def reading_of(
     if not value and _is_null_if_empty(name, value, values, runtime):
         return Reading(field.fresh_default())
     if name in _NUMBERS:
-        is_number = isinstance(value, (int, float)) and not (
-            # Nobody counts the steps of a run as true.
-            is_ours and name == "total_step" and isinstance(value, bool)
-        )
-        if is_number and not math.isfinite(value):
-            return _not_finite(name, value, is_saved=is_saved)
-        return _number(field, value) if is_number else None
+        return _number_of(field, value, values, is_ours=is_ours)
     reader = _READERS.get(name)
     return reader(value, values, unread) if reader is not None else None
+
+
+def reading_of_word(name: str, word: str, runtime: Runtime) -> Reading | None:
+    """Return what a runtime makes of a word that its field does not know, None if it fails."""
+    # PEFT shares the code with its other methods, and looks at the end of the word.
+    is_taken = runtime == "peft" and name == "bias" and word.endswith("_only")
+    return Reading("lora_only") if is_taken else None
 
 
 _EXACT_IN_PEFT = frozenset({"init_r", "layers_to_transform"})
@@ -124,11 +125,44 @@ def _is_null_if_empty(name: str, value: Any, values: Mapping[str, Any], runtime:
     return name in _EMPTY_IS_NULL
 
 
+def _is_without_pattern(name: str, values: Mapping[str, Any]) -> bool:
+    """Return whether PEFT comes to the final phase without a rank pattern, and fails there.
+
+    It makes one at each allocation, and at the step total_step - tfinal if that is an integer.
+    """
+    tinit, every = values.get("tinit", 0), values.get("deltaT", 1)
+    total_step, tfinal = values.get("total_step"), values.get("tfinal", 0)
+    numbers = (tinit, every, total_step, tfinal)
+    if name not in {"tfinal", "total_step"} or not all(
+        isinstance(each, (int, float)) and math.isfinite(each) for each in numbers
+    ):
+        return False
+    start = total_step - tfinal
+    first = tinit // every * every + every if every else start
+    return bool(start % 1 != 0 and math.ceil(start) < total_step and first > start)
+
+
 _NUMBERS = frozenset({
     "lora_alpha", "lora_dropout", "target_r", "tinit", "tfinal", "deltaT", "total_step",
     "orth_reg_weight", "beta1", "beta2",
 })  # fmt: skip
 """Fields that any number fits; to Python, true is 1."""
+
+
+def _number_of(
+    field: Field, value: Any, values: Mapping[str, Any], *, is_ours: bool
+) -> Reading | None:
+    name, is_saved = field.name, bool(values.get("inference_mode"))
+    # Nobody counts the steps of a run as true.
+    is_word = is_ours and name == "total_step" and isinstance(value, bool)
+    if is_word or not isinstance(value, (int, float)):
+        return None
+    if not math.isfinite(value):
+        is_unread = is_saved or (name == "orth_reg_weight" and not values.get("task_type"))
+        return _not_finite(name, value, is_unread=is_unread)
+    if not is_ours and not is_saved and _is_without_pattern(name, values):
+        return None
+    return _number(field, value)
 
 
 def _number(field: Field, value: float) -> Reading:
@@ -148,8 +182,15 @@ def _number(field: Field, value: float) -> Reading:
     return Reading(nearest, is_exact=False)
 
 
-def _not_finite(name: str, value: float, *, is_saved: bool) -> Reading | None:
-    """Read NaN or infinity, which PEFT compares and divides as it does any number."""
+def _not_finite(name: str, value: float, *, is_unread: bool) -> Reading | None:
+    """Read NaN or infinity, which PEFT compares and divides as it does any number.
+
+    Args:
+        name: the field.
+        value: its value.
+        is_unread: whether PEFT only compares the value: in a saved adapter, or a penalty on the
+            loss of a model without a task type, which gets none.
+    """
     is_nan = math.isnan(value)
     if name == "deltaT":
         return Reading(kinds.LARGEST_INTEGER, is_exact=False)  # no step is a multiple of it
@@ -157,7 +198,7 @@ def _not_finite(name: str, value: float, *, is_saved: bool) -> Reading | None:
         return Reading(0, is_exact=False)  # it is not above 0
     if is_nan and name == "tfinal":
         return Reading(0, is_read=False, is_exact=False)  # no step is in a phase
-    if is_saved and (name in {"orth_reg_weight", "total_step"} or (is_nan and name == "tinit")):
+    if is_unread and (name in {"orth_reg_weight", "total_step"} or (is_nan and name == "tinit")):
         return Reading(kinds.LARGEST_INTEGER, is_read=False, is_exact=False)
     return None
 

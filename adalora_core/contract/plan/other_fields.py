@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.rules.conflicts import NOT_TRAINED_HERE
-from adalora_core.module_selection import ends_with
+from adalora_core.module_selection import ends_with, outermost, saved_module_names
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 
 if TYPE_CHECKING:
@@ -48,8 +48,26 @@ def of_other_fields(block: Block, model: BaseModel, targets: Collection[str]) ->
                 yield Problem(field, message, "remove it, or build the model with PEFT")
     elif block["trainable_token_indices"]:
         yield from _tokens(block["trainable_token_indices"], model)
+    if block.runtime == "peft":
+        yield from _copies_of_copies(block, model)
     if block.is_saved and block["rank_pattern"]:
         yield from _rank_pattern(block, model, targets)
+
+
+def _copies_of_copies(block: Block, model: BaseModel) -> Iterator[Problem]:
+    names = saved_module_names(block["modules_to_save"], block["task_type"])
+    # PEFT looks at the ends of the paths, not at whole names.
+    found = [path for path in model.modules if path.endswith(tuple(names))]
+    outer = set(outermost(found))
+    inner = [path for path in found if path not in outer]
+    if inner:
+        yield Problem(
+            "modules_to_save",
+            f"modules_to_save matches {_counted(inner)}, and a module around it: PEFT copies both, "
+            "and cannot load what it saves",
+            "list whole paths, none of them inside another; PEFT takes every path that ends with "
+            "an entry",
+        )
 
 
 def _tokens(value: list[int] | dict[str, list[int]], model: BaseModel) -> Iterator[Problem]:

@@ -177,8 +177,8 @@ class AloraBreaks(Rule):
     summary = "alora_invocation_tokens is set"
     why = (
         "For causal language models PEFT passes the tokens' offsets to AdaLoRA's layers. The "
-        "layers pass them to the base layer, which raises a TypeError at the first forward. For "
-        "other tasks the setting is ignored."
+        "layers pass them to the base layer, which raises a TypeError at the first forward. Other "
+        "tasks, and the runtime adalora-core, ignore the setting."
     )
     bad = SOUND | {"task_type": "CAUSAL_LM", "alora_invocation_tokens": [1, 2]}
     hint = "remove alora_invocation_tokens"
@@ -188,18 +188,18 @@ class AloraBreaks(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         if not block["alora_invocation_tokens"]:
             return
-        causal = block["task_type"] == "CAUSAL_LM"
+        breaks = block["task_type"] == "CAUSAL_LM" and block.runtime == "peft"
         yield Finding(
             self,
             block.at("alora_invocation_tokens"),
             "`alora_invocation_tokens` "
             + (
                 "breaks AdaLoRA's forward: SVDLinear does not take `alora_offsets`"
-                if causal
+                if breaks
                 else "is ignored by AdaLoRA"
             ),
             "key",
-            severity=None if causal else "warning",
+            severity=None if breaks else "warning",
         )
 
 

@@ -66,7 +66,7 @@ def _fails(block: Block, name: str) -> bool:
     if FIELDS[name].treatment is Treatment.IGNORED:
         return False
     if block.is_saved:
-        if name == "orth_reg_weight" and block.runtime != "peft":
+        if name in {"orth_reg_weight", "tinit", "tfinal"} and block.runtime != "peft":
             return False
         # torch takes a probability of 1, and an adapter in use drops nothing.
         harmless = (

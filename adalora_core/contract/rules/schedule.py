@@ -24,10 +24,18 @@ ALLOCATION_FIELDS = (*PHASE_FIELDS, "deltaT")
 def phases(tinit: int, tfinal: int, total_step: int) -> str:
     """Describe the three phases of a schedule without a budgeting phase, in absolute steps."""
     start = total_step - tfinal
-    final = f"steps {start} to {total_step - 1}" if tfinal else "no steps"
+    # Where both phases would have a step, it belongs to the final phase.
+    warmup = _span(0, min(tinit, start - 1, total_step - 1))
+    final = _span(start, total_step - 1)
     if start < 0:
         final = f"{tfinal} steps, more than the whole run"
-    return f"warm-up: steps 0 to {tinit}; budgeting: no steps; final phase: {final}"
+    return f"warm-up: {warmup}; budgeting: no steps; final phase: {final}"
+
+
+def _span(first: int, last: int) -> str:
+    if first > last:
+        return "no steps"
+    return f"step {first}" if first == last else f"steps {first} to {last}"
 
 
 class NoBudgetingPhase(Rule):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING
 
@@ -225,7 +224,11 @@ def _near(name: str) -> str | None:
         and len(other) > _FURTHEST
         and (other[0] == last[0] or other[-1] == last[-1])
     ]
-    return next(iter(difflib.get_close_matches(last, sorted(like), n=1, cutoff=0.83)), None)
+    if not like:
+        return None
+    from difflib import get_close_matches  # slow to import, and most names are right
+
+    return next(iter(get_close_matches(last, sorted(like), n=1, cutoff=0.83)), None)
 
 
 class NoTargetLeft(Rule):

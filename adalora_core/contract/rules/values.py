@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.fields import value_kinds as kinds
@@ -61,8 +60,9 @@ class MissingPeftType(Rule):
     summary = "the configuration has no peft_type"
     why = (
         "PEFT chooses the configuration class by peft_type. Without it PEFT reads the file with "
-        "the class that the caller named, and drops every key that this class does not know. A "
-        "saved adapter without it is not loaded at all: PeftModel.from_pretrained asks for the key."
+        "the class that the caller named, and refuses the file if this class does not know one of "
+        "its keys. A saved adapter without it is not loaded at all: PeftModel.from_pretrained asks "
+        "for the key."
     )
     bad = {key: value for key, value in SOUND.items() if key != "peft_type"}
     hint = 'add "peft_type": "ADALORA"'
@@ -73,12 +73,17 @@ class MissingPeftType(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         if "peft_type" not in block.values and block.layout == "peft":
             change = Insert((*block.path, "peft_type"), PEFT_TYPE)
+            unknown = None if block.path else next(block.faults(FaultKind.UNKNOWN), None)
+            is_refused = block.runtime == "peft" and (block.is_saved or unknown is not None)
+            message = "`peft_type` is missing: the configuration does not name its method"
+            if unknown is not None and is_refused and not block.is_saved:
+                message += f", and PEFT then refuses unknown keys such as {unknown.name!r}"
             yield Finding(
                 self,
                 block.path,
-                "`peft_type` is missing: the configuration does not name its method",
+                message,
                 "key",
-                severity="error" if block.is_saved and block.runtime == "peft" else None,
+                severity="error" if is_refused else None,
                 remedy=Remedy("Add peft_type", (change,), is_safe=False),
             )
 
@@ -272,11 +277,12 @@ class UnknownChoice(Rule):
     summary = "a string is not one of the values that its field allows"
     why = (
         "An unknown task_type is refused when the configuration is built. An unknown bias is a "
-        "NotImplementedError, but only when the adapter is injected."
+        "NotImplementedError, but only when the adapter is injected; PEFT takes every word that "
+        "ends in _only as lora_only."
     )
     bad = SOUND | {"bias": "lora"}
     hint = "use one of the values that the message lists"
-    safe_fix = "a value that differs only in upper and lower case is written as PEFT does"
+    safe_fix = "a value that PEFT reads, or that differs only in its case, is written as PEFT does"
     unsafe_fix = "a likely misspelling becomes the value that was probably meant"
     needs = "faults"
 
@@ -286,8 +292,13 @@ class UnknownChoice(Rule):
                 continue
             choices = FIELDS[fault.name].choices or ()
             value = block.values[fault.name]
+            if fault.reading is not None:
+                yield self._read_as(block, fault, str(fault.reading.value))
+                continue
             message = f"`{fault.name}` should be one of {', '.join(choices)}; got {value!r}"
-            near = difflib.get_close_matches(value.upper(), [c.upper() for c in choices], n=1)
+            from difflib import get_close_matches  # slow to import, and most words are right
+
+            near = get_close_matches(value.upper(), [c.upper() for c in choices], n=1)
             path = block.at(fault.name)
             hint = remedy = None
             if near:
@@ -296,6 +307,14 @@ class UnknownChoice(Rule):
                 is_safe = value.strip().upper() == near[0]
                 remedy = Remedy(f"Write {meant}", (Put(path, meant),), is_safe)
             yield Finding(self, path, message, hint=hint, remedy=remedy)
+
+    def _read_as(self, block: Block, fault: Fault, word: str) -> Finding:
+        path = block.at(fault.name)
+        message = f"`{fault.name}` {block.values[fault.name]!r} is taken as {word!r}"
+        remedy = Remedy(f"Write {word}", (Put(path, word),))
+        return Finding(
+            self, path, message, severity="warning", hint=f'write "{word}"', remedy=remedy
+        )
 
 
 class RuntimeConfigInFile(Rule):

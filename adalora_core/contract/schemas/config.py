@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.readings import FLAGS, NOT_LOADED, UNREAD
-from adalora_core.contract.fields.table import FIELDS, PEFT_VERSION, Field, Treatment
+from adalora_core.contract.fields.table import BIASES, FIELDS, PEFT_VERSION, Field, Treatment
 from adalora_core.contract.schemas.conditions import (
     DIVIDES,
     EMPTY,
@@ -140,6 +140,7 @@ _WHAT_PEFT_TAKES: dict[str, dict[str, Any]] = {
     "lora_dropout": {"anyOf": [_number(maximum=1), _FLAG]},
     **dict.fromkeys(("lora_alpha", "tinit", "tfinal"), _NUMBER_OR_FLAG),
     "orth_reg_weight": {"anyOf": [_number(minimum=0), _FLAG]},
+    "bias": {"anyOf": [{"enum": [*BIASES]}, {**_TEXT, "pattern": "_only$"}]},
     # Null is never right here: in a saved adapter it breaks PEFT too.
     "total_step": {"anyOf": [_number(exclusiveMinimum=0), _TRUE]},
 }

@@ -126,7 +126,9 @@ def _property_of(field: Field, body: dict[str, Any]) -> dict[str, Any]:
     described = body | {"markdownDescription": _description_of(field)}
     if field.name in CHOICES:
         words = [*CHOICES[field.name].values(), "not set"]
-        described["enumDescriptions"] = words[: len(body["enum"])]
+        listed = body if "enum" in body else body["anyOf"][0]
+        listed = listed | {"enumDescriptions": words[: len(listed["enum"])]}
+        described |= listed if "enum" in body else {"anyOf": [listed, *body["anyOf"][1:]]}
     if field.name == "use_dora":
         described["errorMessage"] = _message("ADA401")
     if field.name == "total_step":

@@ -27,7 +27,7 @@ def _entry_of(found: Judgement, error: str) -> dict[str, Any] | None:
     outcome = f"{found.outcome.stage} {found.outcome.problem}"
     for entry in LISTED:
         if (
-            entry["kind"] == found.disagreement
+            found.disagreement in entry["kinds"]
             and found.runtime in entry["runtimes"]
             and found.case.kind in entry["files"]
             and (not entry["fields"] or not found.case.fields.isdisjoint(entry["fields"]))
@@ -42,7 +42,7 @@ def table() -> str:
     """Return the list as a table in Markdown."""
     rows = [
         f"| {each['name']} | {', '.join(f'`{name}`' for name in each['runtimes'])} "
-        f"| {each['kind']} | {each['reason']} |"
+        f"| {', '.join(each['kinds'])} | {each['reason']} |"
         for each in LISTED
     ]
     return "\n".join(["| Name | Runtime | Kind | Reason |", "|---|---|---|---|", *rows])

@@ -137,9 +137,9 @@ def stage(name: str) -> Iterator[None]:
         raise _At(Outcome(name, text)) from None
 
 
-def outcome_of(run: Callable[[], None]) -> Outcome:
+def outcome_of(run: Callable[[], None], state: int = 0) -> Outcome:
     """Return what a run does, without its warnings, from a fixed random state."""
-    torch.manual_seed(0)
+    torch.manual_seed(state)
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
+from adalora_core.contract.fields.block import AUTO
 from adalora_core.contract.fields.plain import exact
 from adalora_core.contract.fields.readings import reading_of
 from adalora_core.contract.fields.table import FIELDS
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from differential.cases import Case
 
+STEPS_BETWEEN = 8
+"""Steps of the budgeting phase if `total_step` is left to the trainer."""
+
 _CHECKS = {
     "checked_config": ("adapter", "adapter_file.folder", "training_state.state"),
     "checked_copy": ("adapter", "saving"),
@@ -31,15 +35,15 @@ _CHECKS = {
 """Functions that apply the contract, and the modules of `training` that call them."""
 
 
-def run(case: Case) -> Outcome:
-    """Return what this package does with a case."""
+def run(case: Case, state: int = 0) -> Outcome:
+    """Return what this package does with a case, from a random state."""
     runs = {"training": _trained, "adapter": _loaded}
 
     def unchecked() -> None:
         with _without_contract():
             runs[case.kind](case)
 
-    return outcomes.outcome_of(unchecked)
+    return outcomes.outcome_of(unchecked, state)
 
 
 def _trained(case: Case) -> None:
@@ -48,6 +52,9 @@ def _trained(case: Case) -> None:
         config = _unchecked(json.loads(case.text))
     with stage("inject"):
         model = get_peft_model(bases.fresh(case.base), config)
+        if config.total_step == AUTO:  # Trainer's callback does this
+            model.bind_total_step(config.tinit + config.tfinal + STEPS_BETWEEN)
+            config = model.peft_config["default"]
     outcomes.train(model, config, batch)
     with tempfile.TemporaryDirectory() as folder:
         with stage("save"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from adalora_core.cli import left_out
+from adalora_core.cli import search_exclusions
 from adalora_core.cli.files import targets
 from adalora_core.contract.rules.base import SOUND
 
@@ -153,8 +153,8 @@ def test_nothing_is_left_out_without_git(check, tree, monkeypatch):
 
 @pytest.mark.parametrize(
     "text",
-    ["a*" * 4 + "b\n*\n", "#\n" * (left_out.MOST_LINES + 1) + "*\n",
-     "*\n" + "#" * left_out.MOST_BYTES],
+    ["a*" * 4 + "b\n*\n", "#\n" * (search_exclusions.MOST_LINES + 1) + "*\n",
+     "*\n" + "#" * search_exclusions.MOST_BYTES],
     ids=["wildcards", "lines", "bytes"],
 )  # fmt: skip
 def test_ignore_file_beyond_the_bounds_hides_nothing_below_it(check, tree, text):
@@ -169,7 +169,7 @@ def test_hostile_patterns_cannot_hang_the_search(check, tree):
     tree({".gitignore": lines, **names})
     began = time.process_time()
     assert _checked(check)[0] == set(names)
-    assert time.process_time() - began < 3 * left_out.MOST_SECONDS
+    assert time.process_time() - began < 3 * search_exclusions.MOST_SECONDS
 
 
 def test_ignore_file_that_is_a_link_is_not_read(check, tree):

@@ -78,7 +78,7 @@ class _Scope:
     specs: tuple[tuple[str, Any], ...] | None = ()
 
 
-class LeftOut:
+class SearchExclusions:
     """What the searches of one run leave out, and why.
 
     `.gitignore` counts in a repository only, and never for a file that git tracks: whoever may
