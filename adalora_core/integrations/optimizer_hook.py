@@ -8,6 +8,7 @@ from torch.utils.hooks import RemovableHandle
 
 from adalora_core.contract.rules.runs import TWO_HOOKS
 from adalora_core.integrations.tuners import tuner_of
+from adalora_core.integrations.zero import ZeroHook, zero_optimizer
 from adalora_core.training.run.forwards import nothing_trainable
 from adalora_core.training.run.optimizers import show_step
 from adalora_core.training.run.reporting import refuse
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from adalora_core.training.adapter import Adapter
 
 
-def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableHandle:
+def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableHandle | ZeroHook:
     """Call `update_and_allocate` after every step of `optimizer`, with the right step number.
 
     The allocator counts the steps, so a resumed run continues at its step. Steps that a gradient
@@ -26,8 +27,8 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
     `model.finalize()` after training.
 
     Args:
-        optimizer: an optimizer of torch, or the result of `accelerator.prepare`. DeepSpeed's engine
-            and optimizers fused into the backward pass run no hooks.
+        optimizer: an optimizer of torch, the result of `accelerator.prepare`, or DeepSpeed's engine
+            with ZeRO-1 or ZeRO-2. Optimizers fused into the backward pass run no hooks.
         model: an `AdaLoraModel`, an attached model of PEFT, an attached module with injected
             adapters, or one of them in a wrapper for data-parallel training.
 
@@ -55,13 +56,16 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
         2
     """
     tuner = tuner_of(model, "allocate_on_step")
-    # accelerate wraps the optimizer that makes the steps.
-    inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
     adapters = tuner.trained_adapters()
     if not adapters:
         raise nothing_trainable("allocate_on_step", tuner.active_adapters)
     for adapter in adapters:
         refuse_second_hook(adapter)
+    if (zero := zero_optimizer(optimizer)) is not None:
+        return ZeroHook(zero, tuner)
+    # accelerate wraps the optimizer that makes the steps.
+    inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
+    for adapter in adapters:
         adapter.refuse_optimizer(inner)
 
     def after_step(stepped: torch.optim.Optimizer, *_: Any) -> None:
@@ -85,9 +89,15 @@ def refuse_second_hook(adapter: Adapter) -> None:
     Raises:
         RunError: an optimizer that is still alive has the hook.
     """
-    handle = adapter.run.driver
-    if isinstance(handle, RemovableHandle) and handle.id in (handle.hooks_dict_ref() or {}):
+    driver = adapter.run.driver
+    if _is_registered(driver):
         refuse(
             TWO_HOOKS,
             f"allocate_on_step allocates the ranks of the adapter {adapter.name!r} already",
         )
+
+
+def _is_registered(driver: object) -> bool:
+    if isinstance(driver, ZeroHook):
+        return driver.is_registered
+    return isinstance(driver, RemovableHandle) and driver.id in (driver.hooks_dict_ref() or {})

@@ -15,6 +15,7 @@ from adalora_core.errors import MissingExtraError, ParallelismError
 from adalora_core.integrations.optimizer_hook import refuse_second_hook
 from adalora_core.integrations.trainer_loss import complete_loss
 from adalora_core.integrations.tuners import Tuner, tuner_of, unwrapped
+from adalora_core.integrations.zero import ZeroHook, load_training_state, zero_optimizer
 from adalora_core.sharding import are_sharded
 from adalora_core.training import AdaLoraModel
 from adalora_core.training.run.forwards import nothing_trainable
@@ -56,6 +57,7 @@ class AdaLoraCallback(TrainerCallback):
     def __init__(self) -> None:
         super().__init__()
         self._loss_scale = 0.0
+        self._zero: ZeroHook | None = None
 
     def add_to(self, trainer: Trainer) -> None:
         """Add the callback before those that write logs, so that these see its numbers.
@@ -101,22 +103,28 @@ class AdaLoraCallback(TrainerCallback):
         """Replace a `total_step` of "auto" by the number of steps that Trainer will make.
 
         Raises:
-            ParallelismError: Trainer divides the model by FSDP or uses DeepSpeed.
+            ParallelismError: Trainer divides the model by FSDP, or uses DeepSpeed with another
+                stage than ZeRO-1 and ZeRO-2.
             RunError: the adapter is loaded for inference, `optimizer` does not hold all of its
                 factors, or a hook allocates its ranks already.
         """
         # Trainer.add_callback and model_init come after on_init_end.
         _check_model(args, model)
         tuner = self._tuner(model)
-        _refuse_division(args, tuner)
+        zero = zero_optimizer(optimizer)
+        _refuse_division(args, tuner, is_in_zero=zero is not None)
         if not tuner.trained_adapters():
             raise nothing_trainable("AdaLoraCallback", tuner.active_adapters)
+        if zero is not None and state.global_step:
+            load_training_state(unwrapped(model), tuner, args, state.global_step)
         for adapter in tuner.trained_adapters():
             refuse_second_hook(adapter)
-            if optimizer is not None:
+            if optimizer is not None and zero is None:
                 adapter.refuse_optimizer(getattr(optimizer, "optimizer", optimizer))
             adapter.run.driver = self
             adapter.run.saves_are_checkpoints = True
+        if zero is not None:
+            self._zero = ZeroHook(zero, tuner)
         tuner.bind_total_step(state.max_steps)
         _warn_if_length_differs(tuner, state.max_steps)
 
@@ -133,7 +141,7 @@ class AdaLoraCallback(TrainerCallback):
         """Begin an optimizer step: its first micro-batch comes next."""
         tuner = self._tuner(model)
         for adapter in tuner.trained_adapters():
-            if adapter.run.driver is not self:
+            if adapter.run.driver not in (self, self._zero):
                 refuse(
                     TWO_HOOKS,
                     f"two AdaLoraCallbacks allocate the ranks of the adapter {adapter.name!r}",
@@ -162,7 +170,8 @@ class AdaLoraCallback(TrainerCallback):
             unwrapped(model).zero_grad()
         tuner = self._tuner(model)
         self._warn_if_penalty_is_missing(tuner)
-        tuner.update_and_allocate(state.global_step)
+        if self._zero is None:  # whose hook allocates
+            tuner.update_and_allocate(state.global_step)
 
     def on_log(
         self,
@@ -203,6 +212,9 @@ class AdaLoraCallback(TrainerCallback):
         """Enforce the target budget, unless Trainer has loaded the best checkpoint."""
         tuner = self._tuner(model)
         tuner.penalty_per_step.end_steps()
+        if self._zero is not None:
+            self._zero.remove()
+            self._zero = None
         for adapter in tuner.trained_adapters():
             adapter.run.driver = None
             adapter.run.saves_are_checkpoints = False
@@ -270,11 +282,12 @@ def _warn_if_length_differs(tuner: Tuner, steps: int) -> None:
             )
 
 
-def _refuse_division(args: TrainingArguments, tuner: Tuner) -> None:
-    if args.deepspeed or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+def _refuse_division(args: TrainingArguments, tuner: Tuner, *, is_in_zero: bool) -> None:
+    uses_deepspeed = args.deepspeed or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    if uses_deepspeed and not is_in_zero:
         raise ParallelismError(
-            "AdaLoraCallback: DeepSpeed hides gradients from the allocator; train with DDP, or "
-            "with fully_shard in a custom loop"
+            "AdaLoraCallback: DeepSpeed with this stage of ZeRO hides gradients from the "
+            "allocator; use stage 1 or 2, or train with DDP"
         )
     if any(are_sharded(adapter.factors()[0]) for adapter in tuner.trained_adapters()):
         raise ParallelismError(

@@ -34,6 +34,12 @@ _HOW_ZERO3 = (
     "torch.distributed.fsdp.fully_shard, or DDP"
 )
 
+_HOW_ZERO = (
+    "DeepSpeed's ZeRO divides its gradient over processes, which hides it from "
+    "update_and_allocate: call allocate_on_step(engine, model) after deepspeed.initialize, and "
+    "update_and_allocate no more"
+)
+
 
 def is_distributed() -> bool:
     """Return whether this process belongs to a process group."""
@@ -63,6 +69,11 @@ def refuse_divided_base(model: nn.Module) -> None:
             )
         if hasattr(parameter, "ds_id"):
             raise ParallelismError(f"get_peft_model: {name} is partitioned. {_HOW_ZERO3}")
+
+
+def is_in_zero(parameter: Any) -> bool:
+    """Return whether an optimizer of DeepSpeed's ZeRO-1 or ZeRO-2 trains a parameter."""
+    return hasattr(parameter, "_hp_mapping")
 
 
 class DivisionCheck:
@@ -103,6 +114,10 @@ def refuse_unsupported_division(adapter: Adapter, purpose: str) -> None:
             parameter = getattr(layer, factor)._parameters.get(adapter.name)  # noqa: SLF001 - as Adapter.factors
             if hasattr(parameter, "ds_id"):
                 raise ParallelismError(f"{purpose}: {path}.{factor} is partitioned. {_HOW_ZERO3}")
+            if is_in_zero(parameter) and not getattr(
+                adapter.run.driver, "gathers_gradients", False
+            ):
+                raise ParallelismError(f"{purpose}: {path}.{factor}: {_HOW_ZERO}")
             if parameter is None or parameter.dim() != FACTOR_DIMENSIONS:
                 raise ParallelismError(f"{purpose}: {path}.{factor} is not a matrix. {_HOW_FSDP1}")
         _refuse_split_layer(adapter.name, path, layer, purpose)
