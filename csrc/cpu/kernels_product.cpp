@@ -18,13 +18,17 @@ constexpr std::int64_t kColumnBlock = 512;
 /// Rows that one sweep of `correlate` sums up before the tile goes back to memory.
 constexpr std::int64_t kRowBlock = 64;
 
+/// Rows that `project` and `expand` prefetch, those of the next task: after the base layer's product
+/// they are in the third cache, and the processor's own prefetching ends with each page.
+constexpr std::int64_t kTileRowsAhead = 16;
+
 /// A tile of four rows by six (three) results, or of four (two) vectors, leaves registers for the
 /// operands.
 constexpr int kFewRanks = kVectorRegisters >= 32 ? 6 : 3;
 constexpr int kFewVectors = kVectorRegisters >= 32 ? 4 : 2;
 
 /// k is a multiple of the lanes.
-template <class S, class T, int Rows, int Few>
+template <class S, class T, int Rows, int Few, bool Prefetches = true>
 void project_tile(const S* X, std::int64_t ldx, const T* W, std::int64_t ldw, T* H,
                   std::int64_t ldh, std::int64_t k) {
   constexpr int kWide = kLanes<T>;
@@ -34,6 +38,7 @@ void project_tile(const S* X, std::int64_t ldx, const T* W, std::int64_t ldw, T*
     V w[Few];
     for (int j = 0; j < Few; ++j) w[j] = load<V>(W + j * ldw + c);
     for (int i = 0; i < Rows; ++i) {
+      if constexpr (Prefetches) __builtin_prefetch(X + (i + kTileRowsAhead) * ldx + c, 0, 2);
       const V x = load_as<T, kWide>(X + i * ldx + c);
       for (int j = 0; j < Few; ++j) sums[i][j] = multiply_add<T, kWide>(x, w[j], sums[i][j]);
     }
@@ -65,7 +70,7 @@ void project_rest(const S* X, std::int64_t ldx, const T* W, std::int64_t ldw, T*
   T w[Few][kWide] = {};
   for (int i = 0; i < Rows; ++i) __builtin_memcpy(x[i], X + i * ldx, entries * sizeof(S));
   for (int j = 0; j < Few; ++j) __builtin_memcpy(w[j], W + j * ldw, entries * sizeof(T));
-  project_tile<S, T, Rows, Few>(x[0], kWide, w[0], kWide, H, ldh, kWide);
+  project_tile<S, T, Rows, Few, false>(x[0], kWide, w[0], kWide, H, ldh, kWide);
 }
 
 template <class S, class T>
@@ -96,6 +101,7 @@ void expand_tile(const T* H, std::int64_t ldh, const T* W, std::int64_t ldw, con
   if (base != nullptr) {
     for (int i = 0; i < Rows; ++i) {
       for (int v = 0; v < Few; ++v) {
+        __builtin_prefetch(base + (i + kTileRowsAhead) * ld_base + v * Lanes, 0, 2);
         sums[i][v] = load_as<T, Lanes>(base + i * ld_base + v * Lanes);
       }
     }

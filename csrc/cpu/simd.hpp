@@ -29,7 +29,7 @@ inline constexpr int kVectorRegisters = 16;
 
 /// Rows that `correlate` prefetches: the step from row to row is too long for the processor's own
 /// prefetching.
-inline constexpr std::int64_t kRowsAhead = 8;
+inline constexpr std::int64_t kRowsAhead = 24;
 
 template <class T, int Lanes>
 struct VectorOf {

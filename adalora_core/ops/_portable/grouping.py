@@ -23,11 +23,11 @@ def shape_and_kind_of(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.shape, tensor.device, tensor.dtype
 
 
-def places_by(key: Callable[[Tensor], Any], tensors: Iterable[Tensor]) -> list[list[int]]:
-    """Return the places of the tensors with one `key`, group by group."""
+def places_by(key: Callable[[Any], Any], items: Iterable[Any]) -> list[list[int]]:
+    """Return the places of the items with one `key`, group by group."""
     places: dict[Any, list[int]] = defaultdict(list)
-    for index, tensor in enumerate(tensors):
-        places[key(tensor)].append(index)
+    for index, item in enumerate(items):
+        places[key(item)].append(index)
     return [*places.values()]
 
 

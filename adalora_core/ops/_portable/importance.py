@@ -12,7 +12,6 @@ from adalora_core.ops._portable.grouping import (
     joined,
     kind_of,
     places_by,
-    shape_and_kind_of,
     write_parts,
 )
 
@@ -43,13 +42,20 @@ def update_importance(
     shapes = [each.shape for each in parameters]
     given = [each for each in gradients if each is not None]
     is_flat = isinstance(smoothed, torch.Tensor) and isinstance(uncertainty, torch.Tensor)
+    entries: Sequence[Tensor] | Tensor | None = None
     if is_flat and len(given) == len(parameters) > 0:
-        skipped = _update(smoothed, uncertainty, parameters, given, beta1, beta2)  # type: ignore[arg-type] # both are flat
+        entries = None if scores is None else torch.empty_like(smoothed)  # type: ignore[arg-type] # both are flat
+        skipped = _update(smoothed, uncertainty, parameters, given, beta1, beta2, entries)  # type: ignore[arg-type] # same
     else:
-        parts = (averages_of(each, shapes) for each in (smoothed, uncertainty))
-        skipped = _update_parts([*zip(*parts, parameters, gradients, strict=True)], beta1, beta2)
+        parts = [averages_of(each, shapes) for each in (smoothed, uncertainty)]
+        rows = [*zip(*parts, parameters, gradients, strict=True)]
+        skipped = _update_parts(rows, beta1, beta2)
+        if scores is not None and is_flat:
+            entries = smoothed * uncertainty  # type: ignore[operator] # same
+        elif scores is not None:
+            entries = torch._foreach_mul(*parts)  # noqa: SLF001 - as optimizers
     if scores is not None:
-        _write_scores(smoothed, uncertainty, shapes, scores)
+        _write_scores(entries, shapes, scores)
     return skipped
 
 
@@ -82,8 +88,12 @@ def _update(
     gradients: Sequence[Tensor],
     beta1: float,
     beta2: float,
+    entries: Tensor | None = None,
 ) -> Tensor:
-    """Update flat averages in place, and return how many entries stay as they are."""
+    """Update flat averages in place, and return how many entries stay as they are.
+
+    `entries`, if given, gets the product of both averages, while they are in the cache.
+    """
     limit = BLOCK if smoothed.is_cpu else math.inf
     counts = [
         _update_block(
@@ -93,6 +103,7 @@ def _update(
             gradients[places],
             beta1,
             beta2,
+            None if entries is None else entries.narrow(0, start, length),
         )
         for places, start, length in _blocks(parameters, limit)
     ]
@@ -116,6 +127,7 @@ def _update_block(
     gradients: Sequence[Tensor],
     beta1: float,
     beta2: float,
+    entries: Tensor | None,
 ) -> Tensor:
     dtype = smoothed.dtype
     sensitivity, spare = joined(parameters).to(dtype), joined(gradients).to(dtype)
@@ -130,34 +142,47 @@ def _update_block(
     torch.sub(sensitivity, new, out=spare).abs_().mul_(1 - beta2)
     torch.mul(uncertainty, beta2, out=new).add_(spare)
     torch.lerp(new, uncertainty, stays, out=uncertainty)
+    if entries is not None:
+        torch.mul(smoothed, uncertainty, out=entries)
     # On a CPU a sum takes a ninth of the time, and blocks are small enough for float32 to count.
     return stays.sum().long() if stays.is_cpu else stays.count_nonzero()
 
 
 def _write_scores(
-    smoothed: Sequence[Tensor] | Tensor,
-    uncertainty: Sequence[Tensor] | Tensor,
-    shapes: Sequence[torch.Size],
-    scores: Tensor,
+    entries: Sequence[Tensor] | Tensor, shapes: Sequence[torch.Size], scores: Tensor
 ) -> None:
-    """Overwrite `scores` with the importance scores of all triplets."""
-    entries: Sequence[Tensor]
-    if isinstance(smoothed, torch.Tensor) and isinstance(uncertainty, torch.Tensor):
-        entries = averages_of(smoothed * uncertainty, shapes)
-    else:
-        entries = torch._foreach_mul([*smoothed], [*uncertainty])  # noqa: SLF001 - as optimizers
+    """Overwrite `scores` with the importance scores of all triplets.
+
+    Args:
+        entries: the product of both averages of each parameter, or of all in one flat tensor.
+        shapes: shapes of the parameters.
+        scores: what is overwritten.
+    """
+    if isinstance(entries, torch.Tensor):
+        # Not a view of each shape: hundreds of them take longer than the sums.
+        entries = entries.split([shape.numel() for shape in shapes])
     of_A, of_E, of_B = (
-        torch.cat([scores.new_empty(0), *_means(entries[factor::FACTORS], axis, scores)])
+        torch.cat(
+            [
+                scores.new_empty(0),
+                *_means(entries[factor::FACTORS], shapes[factor::FACTORS], axis, scores),
+            ]
+        )
         for factor, axis in enumerate((1, 1, 0))
     )
     torch.add(of_E, of_A.add_(of_B), out=scores)
 
 
-def _means(entries: Sequence[Tensor], axis: int, like: Tensor) -> list[Tensor]:
-    """Return the mean over one axis of each tensor; that of nothing is zero."""
+def _means(
+    entries: Sequence[Tensor], shapes: Sequence[torch.Size], axis: int, like: Tensor
+) -> list[Tensor]:
+    """Return the mean over one axis of each tensor of `shapes`; that of nothing is zero."""
     means: dict[int, Tensor] = {}
-    for places in places_by(shape_and_kind_of, entries):
-        stacked = torch.stack([entries[index] for index in places])
-        sums = stacked.sum(1 + axis).div_(max(stacked.shape[1 + axis], 1)).to(like)
+    for places in places_by(
+        lambda place: (shapes[place], *kind_of(entries[place])), range(len(shapes))
+    ):
+        shape = shapes[places[0]]
+        stacked = torch.stack([entries[index] for index in places]).view(len(places), *shape)
+        sums = stacked.sum(1 + axis).div_(max(shape[axis], 1)).to(like)
         means |= zip(places, sums.unbind(), strict=True)
     return [means[index] for index in range(len(entries))]
