@@ -10,7 +10,7 @@ from adalora_core.contract.findings import Diagnostic, Fix, Related
 from adalora_core.contract.pipeline.discovery import find_blocks
 from adalora_core.contract.report import Report
 from adalora_core.contract.rules import BY_CODE
-from adalora_core.contract.rules.engine import findings
+from adalora_core.contract.rules.engine import findings, usage_findings
 from adalora_core.contract.text.places import to_pointer
 from adalora_core.contract.text.problems import Problem, too_many_findings
 from adalora_core.contract.text.writing import edits
@@ -82,7 +82,7 @@ def _report(
     limit = options.limits.diagnostics
     problems = document.problems[:limit]
     room = limit - len(problems)
-    found = list(islice(_findings(blocks, options), room + 1))
+    found = list(islice(chain(_findings(blocks, options), usage_findings(document)), room + 1))
     shown = found[:room]
     if len(document.problems) > limit or len(found) > room:
         problems = [*problems, too_many_findings(limit)]
@@ -144,12 +144,15 @@ def _of_finding(document: Document, finding: Finding, tops: set[Path]) -> Diagno
         severity=finding.severity or rule.severity,
         message=finding.message,
         pointer=to_pointer(finding.path),
-        span=_span(document, finding, tops),
+        span=document.span(*finding.extent)
+        if finding.extent is not None
+        else _span(document, finding, tops),
         hint=finding.hint or rule.hint,
         related=tuple(
             Related(message, to_pointer(path), document.span_of(path, "value"))
             for path, message in finding.related
-        ),
+        )
+        + tuple(Related(message, "", document.span(*extent)) for extent, message in finding.notes),
         fix=_fix(document, finding),
     )
 

@@ -1,4 +1,4 @@
-"""Decode JSON, YAML and TOML into documents that know the position of every value."""
+"""Decode files of each format into documents that know the position of every value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from adalora_core.contract.text.limits import Limits
 
 # Imported with the first document of the format, so that JSON does not pay for YAML.
-_MODULES: dict[Format, str] = {"json": "json_source", "yaml": "yaml_source", "toml": "toml_source"}
+_MODULES: dict[Format, str] = {
+    "json": "json_source",
+    "yaml": "yaml_source",
+    "toml": "toml_source",
+    "python": "python.source",
+}
 
 
 def decode(raw: bytes, format: Format, limits: Limits) -> Document:  # noqa: A002 - the option's name

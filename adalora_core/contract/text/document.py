@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from adalora_core.contract.text.formats import Format
     from adalora_core.contract.text.places import Extent, Path
     from adalora_core.contract.text.problems import Problem
+    from adalora_core.contract.text.python.script import Script
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Document:
         format: the format of the text.
         is_text: whether there is a text; false where the source was a mapping.
         raw: the bytes of the text, as a file holds them.
+        script: the code of a Python file or a notebook; None in other formats.
     """
 
     text: str
@@ -63,6 +65,7 @@ class Document:
     format: Format = "json"
     is_text: bool = True
     raw: bytes = b""
+    script: Script | None = None
     _ambiguous: dict[int, dict[Path, tuple[AmbiguousScalar, ...]]] = field(
         default_factory=dict, init=False, repr=False
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-Format = Literal["json", "yaml", "toml"]
-FORMATS: tuple[Format, ...] = ("json", "yaml", "toml")
+Format = Literal["json", "yaml", "toml", "python"]
+FORMATS: tuple[Format, ...] = ("json", "yaml", "toml", "python")
 SUFFIXES: dict[str, Format] = {
     ".json": "json",
     ".yaml": "yaml",
     ".yml": "yaml",
     ".toml": "toml",
+    ".py": "python",
 }
 """`{suffix: format}`; files with other suffixes are not searched in folders. A dialect such as JSON
 with comments needs a reader too."""

@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.contract.text.changes import Insert, Put, Rename
+from adalora_core.contract.text.changes import Insert, Put, Rename, Replace
 from adalora_core.contract.text.places import Edit
 
 if TYPE_CHECKING:
@@ -27,11 +27,14 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 def edits(document: Document, changes: Iterable[Change]) -> tuple[Edit, ...]:
     """Return the edits that make `changes`; an empty tuple if the text cannot hold one of them."""
-    if document.locator is None:
-        return ()
     found = []
     for change in changes:
-        if isinstance(change, Insert):
+        made: tuple[Extent, str] | None
+        if isinstance(change, Replace):
+            made = change.extent, change.text
+        elif document.locator is None:
+            made = None
+        elif isinstance(change, Insert):
             made = _insertion(document, document.locator, change)
         else:
             made = _replacement(document, document.locator, change)

@@ -1,0 +1,85 @@
+"""Hold the syntax tree of a script or of a notebook's cells, with the places of its nodes."""
+
+from __future__ import annotations
+
+import ast
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from adalora_core.contract.text.places import Extent
+
+_ABOUT = re.compile("adalora|^update_and_allocate$", re.IGNORECASE)
+
+
+@dataclass
+class Script:
+    """The code of a document.
+
+    Args:
+        code: the code; in a notebook, that of all code cells, without magics.
+        tree: its syntax tree.
+        to_document: turns an extent of the code into one of the document's text.
+        cell_starts: the line of the code on which each code cell starts; empty: not a notebook.
+        cell_numbers: the number of each of these cells among all cells, from 1.
+    """
+
+    code: str
+    tree: ast.Module
+    to_document: Callable[[Extent], Extent] | None = None
+    cell_starts: tuple[int, ...] = ()
+    cell_numbers: tuple[int, ...] = ()
+
+    def extent(self, node: ast.AST) -> Extent:
+        """Return the extent of a node in the document's text."""
+        extent = self.code_extent(node)
+        return extent if self.to_document is None else self.to_document(extent)
+
+    def code_extent(self, node: ast.AST) -> Extent:
+        """Return the extent of a node in the code."""
+        line, column = getattr(node, "lineno", 1), getattr(node, "col_offset", 0)
+        end_line = getattr(node, "end_lineno", None) or line
+        end_column = getattr(node, "end_col_offset", None) or column
+        return self.offset(line, column), self.offset(end_line, end_column)
+
+    def offset(self, line: int, column: int) -> int:
+        """Return the offset of a position of the tree, whose columns count bytes of UTF-8."""
+        start = self._line_starts[line - 1]
+        if self._is_ascii:
+            return start + column
+        # A character has at least one byte.
+        before = self.code[start : start + column].encode()[:column]
+        return start + len(before.decode(errors="ignore"))
+
+    def cell(self, node: ast.AST) -> int | None:
+        """Return the number of a node's cell among all cells of a notebook, from 1."""
+        index = bisect_right(self.cell_starts, getattr(node, "lineno", 1)) - 1
+        return self.cell_numbers[index] if index >= 0 else None
+
+    @cached_property
+    def is_about_adalora(self) -> bool:
+        """Whether a name of the code is AdaLoRA's: in an import, a call, an attribute."""
+        return any(_ABOUT.search(name) for node in ast.walk(self.tree) for name in _names(node))
+
+    @cached_property
+    def _is_ascii(self) -> bool:
+        return self.code.isascii()
+
+    @cached_property
+    def _line_starts(self) -> list[int]:
+        return [0, *(match.end() for match in re.finditer(r"\r\n|\r|\n", self.code))]
+
+
+def _names(node: ast.AST) -> tuple[str, ...]:
+    if isinstance(node, ast.Name):
+        return (node.id,)
+    if isinstance(node, ast.Attribute):
+        return (node.attr,)
+    if isinstance(node, ast.alias):
+        return (node.name.rpartition(".")[2],)
+    return ()
