@@ -7,7 +7,11 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.contract.text.python.calls import Call, find_calls
+from adalora_core.contract.text.python.scopes import Scopes
+from adalora_core.contract.text.python.values import Values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +64,29 @@ class Script:
         """Return the number of a node's cell among all cells of a notebook, from 1."""
         index = bisect_right(self.cell_starts, getattr(node, "lineno", 1)) - 1
         return self.cell_numbers[index] if index >= 0 else None
+
+    def value(self, node: ast.expr) -> Any:
+        """Return what an expression holds: plain values, or UNKNOWN, also as a part of a list."""
+        return self.values.of(node)
+
+    def qualified(self, node: ast.expr) -> str | None:
+        """Return the full name of what an expression names, by the imports: `torch.optim.AdamW`."""
+        return self.values.qualified(node)
+
+    @cached_property
+    def scopes(self) -> Scopes:
+        """The scopes of the code, with the parent of each node."""
+        return Scopes(self.tree)
+
+    @cached_property
+    def values(self) -> Values:
+        """The values of the code's expressions."""
+        return Values(self.scopes)
+
+    @cached_property
+    def calls(self) -> list[Call]:
+        """The calls of `AdaLoraConfig`."""
+        return find_calls(self)
 
     @cached_property
     def is_about_adalora(self) -> bool:
