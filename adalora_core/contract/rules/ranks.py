@@ -156,7 +156,8 @@ class RanksDefaulted(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         prefixed = {f"adalora_{name}" for name in RANKS}  # a tool reads them beside PEFT's keys
-        if block.values.keys().isdisjoint({*RANKS, *prefixed}) and not block.is_saved:
+        given = {*block.values, *block.deferred}
+        if given.isdisjoint({*RANKS, *prefixed}) and not block.is_saved:
             yield Finding(
                 self,
                 block.path,

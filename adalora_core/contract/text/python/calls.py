@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.contract.text.python.values import UNKNOWN, holds_unknown
 
 if TYPE_CHECKING:
-    from adalora_core.contract.text.places import Extent
     from adalora_core.contract.text.python.script import Script
     from adalora_core.contract.text.python.values import Entries, Values
 
@@ -30,11 +29,10 @@ class Call:
         node: the call.
         is_ours: whether the class, or its import, is adalora_core's.
         entries: the arguments by name, each with the nodes of its name and its value.
-        values: the values that are known.
+        values: the values, UNKNOWN where a value, or a part of it, is not known.
         deferred: the names of arguments whose values are not known.
         is_open: whether there may be further arguments.
         repeated: arguments that are given twice: name, and both nodes.
-        positional: arguments without a name.
     """
 
     node: ast.Call
@@ -44,7 +42,6 @@ class Call:
     deferred: frozenset[str] = frozenset()
     is_open: bool = False
     repeated: list[tuple[str, ast.AST, ast.AST]] = field(default_factory=list)
-    positional: list[ast.expr] = field(default_factory=list)
 
 
 def find_calls(script: Script) -> list[Call]:
@@ -56,7 +53,7 @@ def find_calls(script: Script) -> list[Call]:
             if is_ours is not None:
                 found.append((script.code_extent(node), node, is_ours))
     found.sort(key=lambda each: each[0])
-    return [_read(node, is_ours, script) for _, node, is_ours in found[:MOST_CALLS]]
+    return [_read(node, script, is_ours=is_ours) for _, node, is_ours in found[:MOST_CALLS]]
 
 
 def _origin(function: ast.expr, values: Values) -> bool | None:
@@ -74,11 +71,9 @@ def _origin(function: ast.expr, values: Values) -> bool | None:
     return False if package in _PEFT else None
 
 
-def _read(node: ast.Call, is_ours: bool, script: Script) -> Call:
+def _read(node: ast.Call, script: Script, *, is_ours: bool) -> Call:
     call = Call(node, is_ours)
-    for each in node.args:
-        call.is_open |= isinstance(each, ast.Starred)
-        call.positional.append(each)
+    call.is_open = bool(node.args)  # nobody writes 51 fields in their order
     for keyword in node.keywords:
         given: Entries = {keyword.arg: (keyword, keyword.value)}
         if keyword.arg is None:
@@ -97,9 +92,12 @@ def _read(node: ast.Call, is_ours: bool, script: Script) -> Call:
 def _evaluate(call: Call, script: Script) -> None:
     unknown = set(_assigned_later(call.node, script))
     for name, (_, value) in call.entries.items():
+        if name == "peft_type":
+            continue  # the class overwrites it
         found = UNKNOWN if value is None or name in unknown else script.values.of(value)
         if holds_unknown(found):
             unknown.add(name)
+            call.values[name] = UNKNOWN
         else:
             call.values[name] = found
     call.deferred = frozenset(unknown)
@@ -113,13 +111,3 @@ def _assigned_later(node: ast.Call, script: Script) -> list[str]:
         return []
     changes = scopes.changes(parent.targets[0])
     return [change.attr for change in changes if isinstance(change, ast.Attribute)]
-
-
-def extent_of_key(node: ast.AST, script: Script) -> Extent:
-    """Return the extent of an argument's name, or of a key in a dict, in the code."""
-    start, end = script.code_extent(node)
-    return (
-        (start, start + len(node.arg))
-        if isinstance(node, ast.keyword) and node.arg
-        else (start, end)
-    )

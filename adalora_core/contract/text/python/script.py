@@ -41,7 +41,10 @@ class Script:
 
     def extent(self, node: ast.AST) -> Extent:
         """Return the extent of a node in the document's text."""
-        extent = self.code_extent(node)
+        return self.in_text(self.code_extent(node))
+
+    def in_text(self, extent: Extent) -> Extent:
+        """Turn an extent of the code into one of the document's text."""
         return extent if self.to_document is None else self.to_document(extent)
 
     def code_extent(self, node: ast.AST) -> Extent:
