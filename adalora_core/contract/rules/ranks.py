@@ -136,8 +136,9 @@ class RIgnored(Rule):
 
 
 def _meant_as_start(block: Block) -> Remedy | None:
-    is_free = "init_r" not in block.values and block.layout == "peft" and not block.is_saved
-    if not is_free or "target_r" in block.invalid or block["r"] <= block["target_r"]:
+    is_free = "init_r" not in block.values and block.layout in {"peft", "python"}
+    known = block.invalid.isdisjoint({"init_r", "target_r"})
+    if not is_free or not known or block.is_saved or block["r"] <= block["target_r"]:
         return None
     return Remedy("Rename r to init_r", (Rename(block.at("r"), "init_r"),), is_safe=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -46,6 +47,10 @@ class Script:
     def in_text(self, extent: Extent) -> Extent:
         """Turn an extent of the code into one of the document's text."""
         return extent if self.to_document is None else self.to_document(extent)
+
+    def written(self, code: str) -> str:
+        """Return code as the document's text holds it: in a notebook, inside a JSON string."""
+        return code if self.to_document is None else json.dumps(code, ensure_ascii=False)[1:-1]
 
     def code_extent(self, node: ast.AST) -> Extent:
         """Return the extent of a node in the code."""
