@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
-from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.text import json_source, problems
 from adalora_core.contract.text.document import Document
 from adalora_core.contract.text.problems import Problem
+from adalora_core.contract.text.python.cells import Piece, Places
 from adalora_core.contract.text.python.configurations import document_of
 from adalora_core.contract.text.python.lexical import without_magics
 from adalora_core.contract.text.python.script import Script
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.contract.text.limits import Limits
-    from adalora_core.contract.text.places import Extent
-
-_CHARACTER = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|[^\\]",
-    re.DOTALL,
-)
-"""One character of a JSON string, as it is written."""
 
 _CELL_MAGIC = re.compile(r"\s*%%\s*(\w+)([^\r\n]*)")
 _OF_PYTHON = frozenset({"time", "timeit", "capture", "prun", "memit", "python", "python3"})
@@ -35,52 +28,6 @@ _OF_PYTHON = frozenset({"time", "timeit", "capture", "prun", "memit", "python", 
 
 class _NotANotebookError(Exception):
     """The JSON is not that of a notebook; the message gives the reason."""
-
-
-@dataclasses.dataclass(slots=True)
-class _Piece:
-    """A JSON string with a part of the code.
-
-    Args:
-        start: where the part starts in the code.
-        length: the characters of the part.
-        extent: what is between the quotes, in the text of the file.
-    """
-
-    start: int
-    length: int
-    extent: Extent
-
-
-class _Places:
-    """Turns extents of the code into extents of the file's text."""
-
-    def __init__(self, text: str, pieces: list[_Piece]) -> None:
-        self._text = text
-        self._pieces = pieces
-        self._starts = [piece.start for piece in pieces]
-        self._offsets: dict[int, list[int]] = {}
-
-    def __call__(self, extent: Extent) -> Extent:
-        """Return the extent in the text; a character that is escaped there is longer."""
-        start, end = extent
-        if end <= start:
-            begin = self._at(start)
-            return begin, begin
-        return self._at(start), self._at(end - 1, is_end=True)
-
-    def _at(self, offset: int, *, is_end: bool = False) -> int:
-        index = max(0, bisect_right(self._starts, offset) - 1)
-        piece = self._pieces[index]
-        inside = min(offset - piece.start + is_end, piece.length)
-        first, last = piece.extent
-        if last - first == piece.length:
-            return first + inside
-        if index not in self._offsets:
-            found = _CHARACTER.finditer(self._text, first, last)
-            self._offsets[index] = [match.start() for match in found]
-        offsets = self._offsets[index]
-        return offsets[inside] if inside < len(offsets) else last
 
 
 def decode(text: str, limits: Limits) -> Document:
@@ -98,8 +45,8 @@ def decode(text: str, limits: Limits) -> Document:
     excess = too_long(code, limits)
     if excess is not None:
         return Document(text, problems=[excess], fatal=True)
-    pieces: list[_Piece] = [piece for _, _, found in cells for piece in found]
-    places = _Places(text, pieces or [_Piece(0, 0, (0, 0))])
+    pieces: list[Piece] = [piece for _, _, found in cells for piece in found]
+    places = Places(text, pieces or [Piece(0, 0, (0, 0))])
     body, lines, found = _parsed(cells, places)
     numbers = tuple(number for number, _, _ in cells)
     script = Script(code, ast.Module(body, []), places, tuple(lines), numbers)
@@ -107,7 +54,7 @@ def decode(text: str, limits: Limits) -> Document:
 
 
 def _parsed(
-    cells: list[tuple[int, str, list[_Piece]]], places: _Places
+    cells: list[tuple[int, str, list[Piece]]], places: Places
 ) -> tuple[list[ast.stmt], list[int], list[Problem]]:
     """Return the statements of all cells, the line on which each starts, and the faults."""
     body: list[ast.stmt] = []
@@ -120,7 +67,7 @@ def _parsed(
         if isinstance(tree, Problem):
             # A cell about something else need not be whole: the names in it are not known then.
             if is_about(code):
-                start, _ = places((offset + (tree.offset or 0),) * 2)
+                start, _ = places.in_text((offset + (tree.offset or 0),) * 2)
                 found.append(dataclasses.replace(tree, offset=start))
         else:
             body += ast.increment_lineno(tree, line - 1).body
@@ -129,7 +76,7 @@ def _parsed(
     return body, lines, found
 
 
-def _code_cells(document: Document) -> Iterator[tuple[int, str, list[_Piece]]]:
+def _code_cells(document: Document) -> Iterator[tuple[int, str, list[Piece]]]:
     """Yield number, code and pieces of each cell with Python code.
 
     Raises:
@@ -160,14 +107,14 @@ def _code_cells(document: Document) -> Iterator[tuple[int, str, list[_Piece]]]:
 
 def _pieces(
     document: Document, cell: int, parts: list[str], start: int, *, is_list: bool
-) -> list[_Piece]:
+) -> list[Piece]:
     path = ("cells", cell, "source")
     assert document.locator is not None  # noqa: S101 - it is a text
     found = []
     for index, part in enumerate(parts):
         extent = document.locator.locate((*path, index) if is_list else path, "value")
         if extent is not None:
-            found.append(_Piece(start, len(part), (extent[0] + 1, extent[1] - 1)))
+            found.append(Piece(start, len(part), (extent[0] + 1, extent[1] - 1)))
         start += len(part)
     return found
 
