@@ -51,7 +51,7 @@ class Call:
 def find_calls(script: Script) -> list[Call]:
     """Return the calls of the class in the order of the code, at most a bounded number."""
     found = []
-    for node in ast.walk(script.tree):
+    for node in script.scopes.of:
         if isinstance(node, ast.Call):
             is_ours = _origin(node.func, script.values)
             if is_ours is not None and not _is_expected_to_fail(node, script):
