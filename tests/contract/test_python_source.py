@@ -109,6 +109,11 @@ def test_unknown_and_repeated_arguments_are_errors():
     assert report.errors[0].related[0].span.start_line == 3
 
 
+def test_hint_names_the_words_of_python():
+    report = _report(f"{HEAD}AdaLoraConfig(init_r=12, use_dora='none', {ENOUGH})")
+    assert [d.hint for d in report.errors if d.code == "ADA102"] == ["write None without quotes"]
+
+
 def test_argument_that_a_change_may_remove_is_not_judged():
     code = f"{HEAD}s = {{'init_r': 12, 'own': 1}}\ns.pop('own')\nAdaLoraConfig(**s, {ENOUGH})"
     assert _report(code).diagnostics == ()
