@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from adalora_core.contract.findings import Diagnostic, Fix, Related
 from adalora_core.contract.pipeline.discovery import find_blocks
 from adalora_core.contract.report import Report
 from adalora_core.contract.rules import BY_CODE
-from adalora_core.contract.rules.engine import findings
+from adalora_core.contract.rules.engine import findings, usage_findings
 from adalora_core.contract.text.places import to_pointer
 from adalora_core.contract.text.problems import Problem, too_many_findings
 from adalora_core.contract.text.writing import edits
@@ -82,7 +82,7 @@ def _report(
     limit = options.limits.diagnostics
     problems = document.problems[:limit]
     room = limit - len(problems)
-    found = list(islice(_findings(blocks, options), room + 1))
+    found = list(islice(chain(_findings(blocks, options), usage_findings(document)), room + 1))
     shown = found[:room]
     if len(document.problems) > limit or len(found) > room:
         problems = [*problems, too_many_findings(limit)]
@@ -91,13 +91,30 @@ def _report(
         *(_of_problem(document, problem, tops) for problem in problems),
         *(_of_finding(document, finding, tops) for finding in shown),
     ]
+    if document.script is not None:
+        diagnostics = _merged(diagnostics)
+    only = blocks[0] if len(blocks) == 1 else None
     return Report(
         tuple(sorted(diagnostics, key=lambda diagnostic: diagnostic.sort_key)),
         source=name,
         text=document.text if document.is_text else None,
         runtime=options.runtime,
         block=blocks[0].values if blocks else None,
+        is_whole=only is not None and not only.deferred,
+        has_script=document.script is not None and document.script.is_about_adalora,
     )
+
+
+def _merged(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Return one finding for those that are equal: several calls may take one dict."""
+    found: dict[tuple[str, str, Span | None], Diagnostic] = {}
+    for each in diagnostics:
+        mark = (each.code, each.message, each.span)
+        first = found.setdefault(mark, each)
+        if first is not each and first.fix is not None and each.fix is not None:
+            fix = replace(first.fix, changes=(*first.fix.changes, *each.fix.changes))
+            found[mark] = replace(first, fix=fix)
+    return list(found.values())
 
 
 def _findings(blocks: Iterable[Block], options: CheckOptions) -> Iterator[Finding]:
@@ -144,12 +161,15 @@ def _of_finding(document: Document, finding: Finding, tops: set[Path]) -> Diagno
         severity=finding.severity or rule.severity,
         message=finding.message,
         pointer=to_pointer(finding.path),
-        span=_span(document, finding, tops),
+        span=document.span(*finding.extent)
+        if finding.extent is not None
+        else _span(document, finding, tops),
         hint=finding.hint or rule.hint,
         related=tuple(
             Related(message, to_pointer(path), document.span_of(path, "value"))
             for path, message in finding.related
-        ),
+        )
+        + tuple(Related(message, "", document.span(*extent)) for extent, message in finding.notes),
         fix=_fix(document, finding),
     )
 

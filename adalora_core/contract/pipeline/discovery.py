@@ -18,7 +18,7 @@ from adalora_core.contract.pipeline.tool_files import (
     names_adalora,
 )
 from adalora_core.contract.text import problems
-from adalora_core.contract.text.places import from_pointer
+from adalora_core.contract.text.places import from_pointer, to_pointer
 from adalora_core.contract.text.problems import Problem
 
 if TYPE_CHECKING:
@@ -37,6 +37,13 @@ ADALORA_WORDS = re.compile(rb"adalora|\b(?:" + _DISTINCTIVE + rb")\b", re.IGNORE
 PEFT_WORDS = re.compile(rb"\b(?:peft_type|" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
 """A damaged text without any of these is not taken for a configuration: a manifest or a script may
 mention AdaLoRA too."""
+CODE_WORDS = re.compile(rb"AdaLoraConfig\s*\(|\bupdate_and_allocate\b")
+"""Damaged code without any of these is not reported: it may be a template, or of another Python."""
+
+
+def mentions_adalora(raw: bytes) -> bool:
+    """Return whether code holds the word AdaLoRA, in any spelling of case."""
+    return b"adalora" in raw.lower()
 
 
 def find_blocks(
@@ -60,7 +67,16 @@ def find_blocks(
     Raises:
         ValueError: `key` is not a JSON pointer.
     """
-    if key is None:
+    if document.script is not None:
+        # Imported for code only: the module takes time.
+        from adalora_core.contract.pipeline.scripts import calls
+
+        blocks = calls(document, options) if layout in (None, "python") else []
+        if key:
+            blocks = [block for block in blocks if to_pointer(block.path) == key]
+            if not blocks:
+                return Problem(problems.NO_BLOCK, f"the code has no call at {key!r}")
+    elif key is None:
         blocks = _search(document, options, layout)
         if is_optional:
             blocks = [block for block in blocks if block.is_unambiguous]
@@ -74,7 +90,7 @@ def find_blocks(
     expressions = Expressions(options.limits.regex_length)
     for block in blocks:
         block.expressions = expressions
-    if blocks:
+    if blocks or (document.script is not None and document.script.is_about_adalora):
         return tuple(blocks)
     return Problem(problems.NO_BLOCK, "no AdaLoRA configuration in this file", at="key")
 

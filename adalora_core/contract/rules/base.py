@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
     from adalora_core.contract.text.changes import Remedy
-    from adalora_core.contract.text.places import Path
+    from adalora_core.contract.text.places import Extent, Path
+    from adalora_core.contract.text.python.script import Script
 
 Example = dict[str, Any] | str
 """A whole configuration as a mapping (shown as JSON), or the text of a file."""
@@ -43,6 +44,8 @@ class Finding:
         hint: the hint, where it differs from the rule's.
         related: other places, each with a note.
         remedy: the change that corrects the fault.
+        extent: the place in the text, where no path names it.
+        notes: other places in the text, each with a note.
     """
 
     rule: Rule
@@ -53,6 +56,8 @@ class Finding:
     hint: str | None = None
     related: tuple[tuple[Path, str], ...] = ()
     remedy: Remedy | None = None
+    extent: Extent | None = None
+    notes: tuple[tuple[Extent, str], ...] = ()
 
 
 class Rule:
@@ -81,11 +86,13 @@ class Rule:
     """The rule is called only if one of these fields differs from its default. None: the fields of
     `inputs`; empty: the rule is always called."""
     needs: ClassVar[
-        Literal["nothing", "faults", "ambiguous-scalars", "tool", "source", "command", "run"]
+        Literal[
+            "nothing", "faults", "ambiguous-scalars", "tool", "source", "command", "run", "script"
+        ]
     ] = "nothing"
     """The state of a block in which the rule is called; `tool`: a known tool reads the file.
     `source`, `command` and `run`: the rule is never called, since the reader of the text, the
-    command or a training run reports it."""
+    command or a training run reports it. `script`: the rule reads code, by `check_script`."""
     needs_option: ClassVar[Literal["policy", "peft_version"] | None] = None
     """The option without which the rule is never checked."""
     can_be_ignored: ClassVar[bool] = True
@@ -100,4 +107,9 @@ class Rule:
     def check(self, block: Block) -> Iterable[Finding]:
         """Yield the findings of this rule about the block."""
         del block
+        return ()
+
+    def check_script(self, script: Script) -> Iterable[Finding]:
+        """Yield the findings of this rule about a script; only if the rule needs a script."""
+        del script
         return ()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.rules.base import Finding, Rule
+    from adalora_core.contract.text.document import Document
 
 
 def run(block: Block) -> list[Finding]:
@@ -47,6 +48,14 @@ def findings(block: Block) -> Iterator[Finding]:
         yield from found
 
 
+def usage_findings(document: Document) -> Iterator[Finding]:
+    """Yield all findings about the code around the configurations of a script or notebook."""
+    script = document.script
+    if script is not None and script.is_about_adalora:
+        for rule in _ON_SCRIPTS:
+            yield from rule.check_script(script)
+
+
 _AT_ALLOCATION = frozenset({"ADA204", "ADA301", "ADA302"})
 """Rules on what fails at an allocation, and harms no run of a tool that never allocates."""
 
@@ -59,6 +68,7 @@ def _fields_of(rule: Rule) -> tuple[str, ...]:
 _ALWAYS = frozenset(r for r in RULES if r.needs == "nothing" and not _fields_of(r))
 _ON_FAULTS = frozenset(rule for rule in RULES if rule.needs == "faults")
 _ON_AMBIGUOUS = frozenset(rule for rule in RULES if rule.needs == "ambiguous-scalars")
+_ON_SCRIPTS = tuple(rule for rule in RULES if rule.needs == "script")
 _ON_TOOLS = frozenset(rule for rule in RULES if rule.needs == "tool")
 _BY_FIELD = {name: frozenset(r for r in RULES if name in _fields_of(r)) for name in FIELDS}
 

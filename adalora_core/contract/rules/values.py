@@ -127,17 +127,19 @@ class WrongType(Rule):
                 f"`{fault.name}` should be {kinds.phrase_of(field.kinds)}, got {got}"
                 + as_read(block, fault),
                 severity=type_severity(block, fault),
-                hint=_unquoted_hint(value),
+                hint=_unquoted_hint(value, is_python=block.layout == "python"),
                 remedy=correct_type(block, fault, value),
             )
 
 
-def _unquoted_hint(value: Any) -> str | None:
+def _unquoted_hint(value: Any, *, is_python: bool) -> str | None:
     if not isinstance(value, str):
         return None
     plain = value.strip().lower()
     if plain in {"true", "false", "null", "none"}:
         literal = "null" if plain == "none" else plain
+        if is_python:
+            literal = "None" if literal == "null" else literal.title()
         return f"write {literal} without quotes"
     try:
         float(plain)
@@ -155,7 +157,7 @@ class UnknownKey(Rule):
         "PEFT drops unknown keys of a file with one warning and continues: `delta_t: 10` trains "
         "with deltaT 1. As a keyword argument an unknown key is a TypeError. The finding is only a "
         f"warning, because newer releases than {PEFT_VERSION} add keys; --strict-keys makes it an "
-        "error."
+        "error. In a call of the class in Python the finding is an error."
     )
     bad = {key: value for key, value in SOUND.items() if key != "deltaT"} | {"delta_t": 10}
     hint = "remove the key, or spell it as PEFT does"
@@ -173,9 +175,11 @@ class UnknownKey(Rule):
             meant = suggest_key(fault.name, misspelt=number < MOST_COMPARED)
             if block.has_foreign_keys and (meant is None or fault.name in TRAINER_SETTINGS):
                 continue
+            is_call = block.layout == "python"
+            effect = "raises TypeError" if is_call else "ignores it"
             message = (
                 f"unexpected keyword argument `{fault.name}`: PEFT {PEFT_VERSION} has no such "
-                "field and ignores it"
+                f"field and {effect}"
             )
             hint = remedy = None
             if meant is not None:
@@ -190,7 +194,7 @@ class UnknownKey(Rule):
                 block.at(fault.name),
                 message,
                 "key",
-                severity="error" if block.strict_keys else None,
+                severity="error" if block.strict_keys or is_call else None,
                 hint=hint,
                 remedy=remedy,
             )
@@ -199,7 +203,7 @@ class UnknownKey(Rule):
 def _renamed(block: Block, name: str, meant: str) -> Remedy | None:
     path = block.at(name)
     prefix = str(path[-1]).removesuffix(name)
-    if block.layout != "peft" and not prefix:
+    if block.layout not in {"peft", "python"} and not prefix:
         return None  # the key may be a setting of the tool
     return Remedy(f"Rename it to {meant}", (Rename(path, prefix + meant),), is_safe=False)
 

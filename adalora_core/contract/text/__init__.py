@@ -1,7 +1,8 @@
-"""Decode JSON, YAML and TOML into documents that know the position of every value."""
+"""Decode files of each format into documents that know the position of every value."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from typing import TYPE_CHECKING
 
@@ -16,19 +17,35 @@ if TYPE_CHECKING:
     from adalora_core.contract.text.limits import Limits
 
 # Imported with the first document of the format, so that JSON does not pay for YAML.
-_MODULES: dict[Format, str] = {"json": "json_source", "yaml": "yaml_source", "toml": "toml_source"}
+_MODULES: dict[Format, str] = {
+    "json": "json_source",
+    "yaml": "yaml_source",
+    "toml": "toml_source",
+    "python": "python.source",
+    "notebook": "python.notebook",
+}
+
+_LARGE_NOTEBOOK = "clear the outputs of the notebook, or raise the limit with --limit file-bytes"
 
 
 def decode(raw: bytes, format: Format, limits: Limits) -> Document:  # noqa: A002 - the option's name
     """Decode the bytes of a file; each fault of the text becomes a problem of the document."""
-    encoded = to_text(raw, limits)
+    encoding = "utf-8"
+    if format == "python" and not raw.isascii():
+        from adalora_core.contract.text.python.encodings import declared
+
+        encoding = declared(raw)
+    encoded = to_text(raw, limits, encoding)
     encoded.raw = raw
     if encoded.fatal:
+        if format == "notebook" and len(raw) > limits.file_bytes:
+            (problem,) = encoded.problems
+            encoded.problems = [dataclasses.replace(problem, hint=_LARGE_NOTEBOOK)]
         return encoded
     module = importlib.import_module(f"{__name__}.{_MODULES[format]}")
     document: Document = module.decode(encoded.text, limits)
-    document.format, document.raw = format, raw
-    if format != "yaml":  # which allows a byte order mark
+    document.format, document.raw, document.encoding = format, raw, encoding
+    if format not in {"yaml", "python"}:  # which allow a byte order mark
         document.problems[:0] = encoded.problems
     return document
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from adalora_core.contract.text.places import Path
+    from adalora_core.contract.text.places import Extent, Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,20 @@ class Insert:
     value: Any
 
 
-Change = Put | Rename | Insert
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Replace a stretch of source code that no path names; the decoded value stays.
+
+    Args:
+        extent: the stretch, in the text of the document.
+        text: the new code.
+    """
+
+    extent: Extent
+    text: str
+
+
+Change = Put | Rename | Insert | Replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from adalora_core.contract.text.formats import Format
     from adalora_core.contract.text.places import Extent, Path
     from adalora_core.contract.text.problems import Problem
+    from adalora_core.contract.text.python.script import Script
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Document:
         format: the format of the text.
         is_text: whether there is a text; false where the source was a mapping.
         raw: the bytes of the text, as a file holds them.
+        encoding: the encoding of the file, which only Python source may choose.
+        script: the code of a Python file or a notebook; None in other formats.
     """
 
     text: str
@@ -63,6 +66,8 @@ class Document:
     format: Format = "json"
     is_text: bool = True
     raw: bytes = b""
+    encoding: str = "utf-8"
+    script: Script | None = None
     _ambiguous: dict[int, dict[Path, tuple[AmbiguousScalar, ...]]] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -90,7 +95,18 @@ class Document:
         """Turn offsets into a span with lines and columns."""
         start_line, start_column = self._position(start)
         end_line, end_column = self._position(end)
-        return Span(start, end, start_line, start_column, end_line, end_column)
+        cell = None if self.script is None else self.script.cell_span(start, end)
+        return Span(start, end, start_line, start_column, end_line, end_column, cell)
+
+    @property
+    def code(self) -> str:
+        """The text without what a notebook adds around its code."""
+        return self.text if self.script is None else self.script.code
+
+    def span_in_code(self, start: int, end: int) -> Span:
+        """Turn offsets in the code into a span of the text."""
+        extent = (start, end)
+        return self.span(*(extent if self.script is None else self.script.in_text(extent)))
 
     def offset_of(self, line: int, column: int) -> int:
         """Turn a 1-based line and column into an offset."""

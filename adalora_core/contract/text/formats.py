@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-Format = Literal["json", "yaml", "toml"]
-FORMATS: tuple[Format, ...] = ("json", "yaml", "toml")
+Format = Literal["json", "yaml", "toml", "python", "notebook"]
+CODE: frozenset[Format] = frozenset({"python", "notebook"})
+FORMATS: tuple[Format, ...] = ("json", "yaml", "toml", "python", "notebook")
 SUFFIXES: dict[str, Format] = {
     ".json": "json",
     ".yaml": "yaml",
     ".yml": "yaml",
     ".toml": "toml",
+    ".py": "python",
+    ".ipynb": "notebook",
 }
 """`{suffix: format}`; files with other suffixes are not searched in folders. A dialect such as JSON
 with comments needs a reader too."""

@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.contract.text.changes import Insert, Put, Rename
+from adalora_core.contract.text.changes import Insert, Put, Rename, Replace
 from adalora_core.contract.text.places import Edit
 
 if TYPE_CHECKING:
@@ -31,15 +31,22 @@ def edits(document: Document, changes: Iterable[Change]) -> tuple[Edit, ...]:
         return ()
     found = []
     for change in changes:
-        if isinstance(change, Insert):
-            made = _insertion(document, document.locator, change)
-        else:
-            made = _replacement(document, document.locator, change)
+        made = _edit(document, document.locator, change)
         if made is None:
             return ()
         (start, end), text = made
         found.append(Edit(document.span(start, end), text))
     return tuple(found)
+
+
+def _edit(document: Document, locator: Locator, change: Change) -> tuple[Extent, str] | None:
+    if document.script is not None:
+        from adalora_core.contract.text.python.writing import edit
+
+        return edit(document, change)
+    if isinstance(change, Insert):
+        return _insertion(document, locator, change)
+    return None if isinstance(change, Replace) else _replacement(document, locator, change)
 
 
 def _replacement(
