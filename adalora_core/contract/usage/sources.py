@@ -267,7 +267,11 @@ class Sources:
         """Return the bindings of a scope that can reach a name of the same scope."""
         position = self.index.position
         above = self._ancestors(node)
-        outside = [b for b in bindings if b.value is None or b.value not in above]
+        outside = [
+            b
+            for b in bindings
+            if (b.value is None or b.value not in above) and not self._excludes(b.node, above)
+        ]
         before = [b for b in outside if position[b.node] < position[node]]
         reaching: list[Binding] = []
         for binding in reversed(before):
@@ -276,6 +280,16 @@ class Sources:
             if block in above:
                 return reaching
         return reaching or outside
+
+    def _excludes(self, node: ast.AST, above: set[ast.AST]) -> bool:
+        """Return whether a statement is in the other branch of an `if` around a name."""
+        while node in self.index.parents:
+            inner, node = node, self.index.parents[node]
+            if isinstance(node, ast.If) and node in above:
+                other = node.orelse if inner in node.body else node.body
+                if any(statement in above for statement in other):
+                    return True
+        return False
 
     def _block(self, node: ast.AST) -> ast.AST:
         while not isinstance(node, ast.stmt):

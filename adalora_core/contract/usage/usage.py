@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import operator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.usage.events import Trace, trainer_calls, traces
-from adalora_core.contract.usage.index import FUNCTION, Index, keyword, last_name
+from adalora_core.contract.usage.events import Trace, traces
+from adalora_core.contract.usage.index import Index, keyword, last_name
 from adalora_core.contract.usage.names import HOOKS, WRAPPERS, Framework
 from adalora_core.contract.usage.sources import Sources
 
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
     from adalora_core.contract.text.python.script import Script
     from adalora_core.contract.usage.events import Event
     from adalora_core.contract.usage.index import Function, Loop
+
+
+_OPERATIONS = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +128,10 @@ class Usage:
     def _wrap_of(self) -> dict[ast.AST, Wrap]:
         return {wrap.call: wrap for wrap in self.wraps}
 
+    def wrap_of(self, node: ast.AST) -> Wrap | None:
+        """Return the adapter that a call adds; None if it adds none."""
+        return self._wrap_of.get(node)
+
     @cached_property
     def _in_place(self) -> set[int]:
         """The models that `add_adapter` and `inject_adapter_in_model` change where they are."""
@@ -156,6 +169,20 @@ class Usage:
             and not (isinstance(binding.value, ast.Call)
                      and last_name(binding.value.func) in self.index.classes)
         )
+
+    def value(self, expression: ast.expr | None) -> int | None:
+        """Return the number that an expression must be; None if that cannot be known."""
+        found = {self._number(leaf) for leaf in self.sources.origins(expression)}
+        return found.pop() if len(found) == 1 else None
+
+    def _number(self, node: ast.expr) -> int | None:
+        if isinstance(node, ast.Constant):
+            return node.value if type(node.value) is int else None
+        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATIONS:
+            left, right = self.value(node.left), self.value(node.right)
+            if left is not None and right is not None and right != 0:
+                return int(_OPERATIONS[type(node.op)](left, right))
+        return None
 
     def framework(self, function: Function | None) -> Framework | None:
         """Return the framework that calls a method of a class of the script."""

@@ -1,0 +1,149 @@
+"""Find adapters that are added twice, too late for the optimizer, or in a sweep of ranks."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING
+
+from adalora_core.contract.usage.index import keyword, last_name
+from adalora_core.contract.usage.names import WRAPPERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.contract.usage.events import Event, Trace
+    from adalora_core.contract.usage.usage import Usage, Wrap
+
+
+def late_adapters(usage: Usage) -> Iterator[tuple[ast.Call, ast.Call]]:
+    """Yield optimizers that hold a base model's parameters, with the later call that adapts it."""
+    for trace in usage.traces:
+        made = [each for each in trace.events if each.kind == "optimizer"]
+        for event in made:
+            wrap = _later_wrap(usage, trace, event)
+            if wrap is None:
+                continue
+            at = trace.events.index(wrap)
+            if not any(each.kind == "optimizer" for each in trace.events[at:]):
+                assert isinstance(event.node, ast.Call) and isinstance(wrap.node, ast.Call)
+                yield event.node, wrap.node
+
+
+def _later_wrap(usage: Usage, trace: Trace, optimizer: Event) -> Event | None:
+    assert isinstance(optimizer.node, ast.Call)
+    held = {id(leaf) for model in _held(optimizer.node) for leaf in usage.sources.origins(model)}
+    for event in trace.events[trace.events.index(optimizer) :]:
+        wrap = usage.wrap_of(event.node) if event.kind == "wrap" else None
+        if wrap is None or not wrap.is_adalora:
+            continue
+        if any(id(leaf) in held for leaf in usage.sources.origins(wrap.model)):
+            return event
+    return None
+
+
+def _held(optimizer: ast.Call) -> Iterator[ast.expr]:
+    """Yield the models whose parameters an optimizer is given."""
+    for node in ast.walk(optimizer):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr in {"parameters", "named_parameters"}:
+                yield node.func.value
+
+
+def second_wraps(usage: Usage) -> Iterator[tuple[ast.Call, ast.AST]]:
+    """Yield calls that wrap a wrapped model, each with what wrapped it before."""
+    seen: set[ast.AST] = set()
+    for trace, event in usage.events("wrap"):
+        wrap = usage.wrap_of(event.node)
+        if wrap is None or event.node in seen or last_name(wrap.call.func) not in WRAPPERS:
+            continue
+        first = _wrapped_before(usage, trace, event, wrap)
+        if first is not None:
+            seen.add(event.node)
+            yield wrap.call, first
+
+
+def _wrapped_before(usage: Usage, trace: Trace, event: Event, wrap: Wrap) -> ast.AST | None:
+    models = usage.sources.origins(wrap.model)
+    for leaf in models:
+        inner = usage.wrap_of(leaf)
+        is_wrapper = inner is not None and last_name(inner.call.func) in WRAPPERS
+        if inner is not None and is_wrapper and (wrap.is_adalora or inner.is_adalora):
+            return leaf
+        if wrap.is_adalora and isinstance(leaf, ast.Call):
+            name = usage.index.full_name(leaf.func)
+            if "Peft" in name and name.endswith(".from_pretrained"):
+                return leaf
+    if event.loops and wrap.is_adalora and all(_is_made_before(usage, event, m) for m in models):
+        return wrap.call if models else None
+    for other in trace.events[: trace.events.index(event)]:
+        before = usage.wrap_of(other.node) if other.kind == "wrap" else None
+        if before is None or before is wrap or not (before.is_adalora or wrap.is_adalora):
+            continue
+        if last_name(before.call.func) in WRAPPERS and _same_object(usage, other, event, before, wrap):
+            return before.call
+    return None
+
+
+def _is_made_before(usage: Usage, event: Event, model: ast.expr) -> bool:
+    """Return whether a model is made outside the innermost loop around its adapter."""
+    if not isinstance(model, ast.Call) or usage.index.scope(model) is not usage.index.scope(event.node):
+        return False
+    node: ast.AST = model
+    while node in usage.index.parents:
+        node = usage.index.parents[node]
+        if node is event.loops[-1]:
+            return False
+    return not any(
+        last_name(call.func) in {"unload", "merge_and_unload", "delete_adapter"}
+        for call in usage.index.calls
+    )
+
+
+def _same_object(usage: Usage, one: Event, other: Event, before: Wrap, wrap: Wrap) -> bool:
+    scope = usage.index.scope(wrap.call)
+    if usage.index.scope(before.call) is not scope or one.loops != other.loops:
+        return False
+    if any(a.test is b.test and a.holds != b.holds for a in one.guards for b in other.guards):
+        return False
+    if any(
+        last_name(call.func) in {"unload", "merge_and_unload"} for call in usage.index.calls
+    ):
+        return False
+    models = {id(leaf) for leaf in usage.sources.origins(before.model)}
+    return any(
+        id(leaf) in models and isinstance(leaf, ast.Call) and usage.index.scope(leaf) is scope
+        for leaf in usage.sources.origins(wrap.model)
+    )
+
+
+def swept_ranks(usage: Usage) -> Iterator[ast.expr]:
+    """Yield each `target_r` that differs between the trainings of a script."""
+    fixed: dict[int, ast.expr] = {}
+    for config in usage.configs:
+        given = keyword(config, "target_r")
+        if given is None:
+            continue
+        value = usage.value(given)
+        if value is not None:
+            fixed.setdefault(value, given)
+        elif _varies(usage, given):
+            yield given
+    if len(fixed) > 1:
+        yield from fixed.values()
+
+
+def _varies(usage: Usage, given: ast.expr) -> bool:
+    values = {leaf.value for leaf in usage.sources.origins(given) if isinstance(leaf, ast.Constant)}
+    if len(values) > 1:
+        return True
+    return any(
+        _is_swept(usage, node)
+        for node in usage.sources.mentions(given)
+        if isinstance(node, ast.Name | ast.Call)
+    )
+
+
+def _is_swept(usage: Usage, node: ast.Name | ast.Call) -> bool:
+    if isinstance(node, ast.Call):
+        return last_name(node.func).startswith("suggest_")
+    return any(each.kind == "loop" for each in usage.index.lookup(node.id, node)[1])

@@ -1,0 +1,124 @@
+"""Place an allocation among the steps and the dropped gradients of an iteration."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from adalora_core.contract.usage.index import keyword, last_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from adalora_core.contract.usage.events import Event, Guard, Trace
+    from adalora_core.contract.usage.index import Loop
+    from adalora_core.contract.usage.usage import Usage
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an allocation is called.
+
+    Args:
+        level: in the `same` loop as the step of the optimizer, in a loop `inside` it (once per
+            micro-batch) or in one `outside` it (once per epoch).
+        loops: the loops that the allocation and the step share.
+        step: the step of the optimizer that belongs to it.
+        is_before: whether the allocation comes before that step in an iteration.
+        dropped: the call that drops the gradients between the step and the allocation.
+    """
+
+    level: Literal["same", "inside", "outside"]
+    loops: tuple[Loop, ...]
+    step: Event
+    is_before: bool
+    dropped: Event | None
+
+
+def placement(trace: Trace, event: Event) -> Placement | None:
+    """Return the place of an allocation among the steps; None if no step is near."""
+    steps = [each for each in trace.events if each.kind == "step" and not _excludes(each, event)]
+    shared = {each: _shared(event.loops, each.loops) for each in steps}
+    steps = [each for each in steps if shared[each] or not (event.loops or each.loops)]
+    if not steps:
+        return None
+    deepest = max(len(shared[each]) for each in steps)
+    steps = [each for each in steps if len(shared[each]) == deepest]
+    at = trace.events.index
+    here = at(event)
+    before = [each for each in steps if at(each) < here]
+    step = before[-1] if before else steps[0]
+    loops = shared[step]
+    if len(step.loops) > len(loops):
+        level: Literal["same", "inside", "outside"] = "outside"
+    else:
+        level = "inside" if len(event.loops) > len(loops) else "same"
+    between = trace.events[at(step) + 1 : here] if before else []
+    dropped = next((e for e in between if e.kind == "zero" and _applies(e, event)), None)
+    return Placement(level, loops, step, not before, dropped)
+
+
+def _shared(one: tuple[Loop, ...], other: tuple[Loop, ...]) -> tuple[Loop, ...]:
+    count = 0
+    while count < min(len(one), len(other)) and one[count] is other[count]:
+        count += 1
+    return one[:count]
+
+
+def _excludes(one: Event, other: Event) -> bool:
+    """Return whether the guards of two events contradict each other."""
+    return any(
+        a.test is b.test and a.holds != b.holds for a in one.guards for b in other.guards
+    )
+
+
+def _applies(dropped: Event, event: Event) -> bool:
+    """Return whether gradients are dropped wherever an event happens."""
+    known = {(ast.dump(guard.test), guard.holds) for guard in event.guards}
+    return all((ast.dump(guard.test), guard.holds) in known for guard in dropped.guards)
+
+
+def accumulation_guards(usage: Usage, event: Event) -> list[Guard]:
+    """Return the conditions that hold once per several micro-batches."""
+    return [guard for guard in event.guards if _accumulates(usage, guard)]
+
+
+def _accumulates(usage: Usage, guard: Guard) -> bool:
+    for node in usage.sources.mentions(guard.test):
+        if isinstance(node, ast.Name | ast.Attribute) and last_name(node) == "sync_gradients":
+            return True
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
+            size = usage.value(node.right)
+            if not isinstance(node.left, ast.Constant) and size != 1:
+                return True
+    return False
+
+
+def is_per_micro_batch(usage: Usage, event: Event, place: Placement) -> bool:
+    """Return whether an allocation is called for each micro-batch, and the step is not."""
+    if place.level == "inside":
+        return not accumulation_guards(usage, event)
+    guards = accumulation_guards(usage, event)
+    if place.step.accumulations and not guards:
+        return accumulates(usage, place.step.accumulations)
+    if place.level == "outside":
+        return False
+    known = {id(guard.test) for guard in event.guards}
+    own = [g for g in accumulation_guards(usage, place.step) if id(g.test) not in known]
+    return bool(own) and not guards
+
+
+def accumulates(usage: Usage, contexts: Iterable[ast.AST]) -> bool:
+    """Return whether `accelerator.accumulate` can wait for more than one micro-batch."""
+    for context in contexts:
+        assert isinstance(context, ast.Call) and isinstance(context.func, ast.Attribute)
+        for leaf in usage.sources.origins(context.func.value):
+            if not isinstance(leaf, ast.Call):
+                continue
+            count = keyword(leaf, "gradient_accumulation_steps", at=None)
+            if keyword(leaf, "gradient_accumulation_plugin") is not None:
+                return True
+            if count is not None and usage.value(count) != 1:
+                return True
+    return False
