@@ -81,6 +81,7 @@ class Checked:
         block: the decoded AdaLoRA mapping, the first if there are several; None: there is none.
         fixed: the findings that `adalora check --fix` removed by fixing.
         suppressed: the findings that comments or `--per-file-ignores` removed.
+        has_script: whether the document is code about AdaLoRA, with or without a configuration.
     """
 
     diagnostics: tuple[Diagnostic, ...]
@@ -90,6 +91,12 @@ class Checked:
     block: Mapping[str, Any] | None = field(default=None, repr=False)
     fixed: tuple[Diagnostic, ...] = ()
     suppressed: tuple[Diagnostic, ...] = ()
+    has_script: bool = False
+
+    @property
+    def was_checked(self) -> bool:
+        """Whether there was something to check: a configuration, or code."""
+        return self.block is not None or self.has_script
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:

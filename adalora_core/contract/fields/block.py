@@ -178,8 +178,8 @@ class Block:
     @property
     def may_get_total_step(self) -> bool:
         """Whether the tool that owns the file may compute `total_step` itself."""
-        if "total_step" in self.deferred:
-            return True
+        if self.layout == "python" or "total_step" in self.deferred:
+            return "total_step" in self.deferred
         if self.tool is not None:
             return self.tool.total_step in {"computed", "unknown"}
         return self.layout != "peft" or bool(self.path)

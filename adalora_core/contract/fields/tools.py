@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Layout = Literal["peft", "prefixed", "section", "flat"]
-"""How a tool writes AdaLoRA's settings: PEFT's own mapping, keys with the prefix `adalora_`, a
-section beside a key with the value `adalora`, or PEFT's names among the tool's own keys."""
+Layout = Literal["peft", "prefixed", "section", "flat", "python"]
+"""How a file holds AdaLoRA's settings: PEFT's own mapping, keys with the prefix `adalora_`, a
+section beside a key with the value `adalora`, PEFT's names among the tool's own keys, or a call of
+the class in Python."""
 
 PREFIX = "adalora_"
 

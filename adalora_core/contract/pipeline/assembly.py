@@ -97,6 +97,7 @@ def _report(
         text=document.text if document.is_text else None,
         runtime=options.runtime,
         block=blocks[0].values if blocks else None,
+        has_script=document.script is not None and document.script.is_about_adalora,
     )
 
 

@@ -37,6 +37,13 @@ ADALORA_WORDS = re.compile(rb"adalora|\b(?:" + _DISTINCTIVE + rb")\b", re.IGNORE
 PEFT_WORDS = re.compile(rb"\b(?:peft_type|" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
 """A damaged text without any of these is not taken for a configuration: a manifest or a script may
 mention AdaLoRA too."""
+CODE_WORDS = re.compile(rb"AdaLoraConfig\s*\(|\bupdate_and_allocate\b")
+"""Damaged code without any of these is not reported: it may be a template, or of another Python."""
+
+
+def mentions_adalora(raw: bytes) -> bool:
+    """Return whether code holds the word AdaLoRA, in any spelling of case."""
+    return b"adalora" in raw.lower()
 
 
 def find_blocks(
@@ -60,7 +67,12 @@ def find_blocks(
     Raises:
         ValueError: `key` is not a JSON pointer.
     """
-    if key is None:
+    if document.script is not None and not key:
+        # Imported for code only: the module takes time.
+        from adalora_core.contract.pipeline.scripts import calls
+
+        blocks = calls(document, options) if layout in (None, "python") else []
+    elif key is None:
         blocks = _search(document, options, layout)
         if is_optional:
             blocks = [block for block in blocks if block.is_unambiguous]
@@ -74,7 +86,7 @@ def find_blocks(
     expressions = Expressions(options.limits.regex_length)
     for block in blocks:
         block.expressions = expressions
-    if blocks:
+    if blocks or (document.script is not None and document.script.is_about_adalora):
         return tuple(blocks)
     return Problem(problems.NO_BLOCK, "no AdaLoRA configuration in this file", at="key")
 

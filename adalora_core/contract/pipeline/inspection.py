@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.pipeline.assembly import Examined, examine
-from adalora_core.contract.pipeline.discovery import ADALORA_WORDS, PEFT_WORDS
+from adalora_core.contract.pipeline.discovery import (
+    ADALORA_WORDS,
+    CODE_WORDS,
+    PEFT_WORDS,
+    mentions_adalora,
+)
 from adalora_core.contract.rules import BY_CODE
 from adalora_core.contract.text import decode
-from adalora_core.contract.text.formats import format_of
+from adalora_core.contract.text.formats import CODE, format_of
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -49,11 +54,18 @@ class Inspector:
         A file that need not hold a configuration may also be damaged.
         """
         is_optional = not was_named or self.ignore_unmatched
-        if is_optional and not ADALORA_WORDS.search(raw):
+        is_code = (self.format or format_of(name)) in CODE
+        if is_optional and not (mentions_adalora(raw) if is_code else ADALORA_WORDS.search(raw)):
             return None
         found = self._examined(raw, name, is_optional=is_optional)
         if is_optional and not found.blocks:
-            return found if found.document.fatal and PEFT_WORDS.search(raw) else None
+            if found.document.fatal:
+                words = CODE_WORDS if is_code else PEFT_WORDS
+                return found if words.search(raw) else None
+            report = found.report
+            return (
+                found if report.has_script and (report.diagnostics or report.suppressed) else None
+            )
         return found
 
     def fix(self, found: Examined, name: str, *, was_named: bool, unsafe: bool) -> Examined:

@@ -103,7 +103,7 @@ class Selection:
 
         A document in which nothing was checked keeps all its findings: it must not pass.
         """
-        if report.block is None:
+        if not report.was_checked:
             return report
         ignored: set[str] = set()
         for entry in self.per_file:

@@ -84,7 +84,7 @@ def suppress(
         that are unused or have no effect. A document in which nothing was checked keeps its
         findings.
     """
-    if report.block is None or not _MARKER.search(document.text):
+    if not report.was_checked or not _MARKER.search(document.text):
         return report
     requests = _Requests(document)
     requests.read()

@@ -136,8 +136,9 @@ class RIgnored(Rule):
 
 
 def _meant_as_start(block: Block) -> Remedy | None:
-    is_free = "init_r" not in block.values and block.layout == "peft" and not block.is_saved
-    if not is_free or "target_r" in block.invalid or block["r"] <= block["target_r"]:
+    is_free = "init_r" not in block.values and block.layout in {"peft", "python"}
+    known = block.invalid.isdisjoint({"init_r", "target_r"})
+    if not is_free or not known or block.is_saved or block["r"] <= block["target_r"]:
         return None
     return Remedy("Rename r to init_r", (Rename(block.at("r"), "init_r"),), is_safe=False)
 
@@ -156,7 +157,8 @@ class RanksDefaulted(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         prefixed = {f"adalora_{name}" for name in RANKS}  # a tool reads them beside PEFT's keys
-        if block.values.keys().isdisjoint({*RANKS, *prefixed}) and not block.is_saved:
+        given = {*block.values, *block.deferred}
+        if given.isdisjoint({*RANKS, *prefixed}) and not block.is_saved:
             yield Finding(
                 self,
                 block.path,

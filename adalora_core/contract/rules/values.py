@@ -150,7 +150,7 @@ class UnknownKey(Rule):
         "PEFT drops unknown keys of a file with one warning and continues: `delta_t: 10` trains "
         "with deltaT 1. As a keyword argument an unknown key is a TypeError. The finding is only a "
         f"warning, because newer releases than {PEFT_VERSION} add keys; --strict-keys makes it an "
-        "error."
+        "error. In a call of the class in Python the finding is an error."
     )
     bad = {key: value for key, value in SOUND.items() if key != "deltaT"} | {"delta_t": 10}
     hint = "remove the key, or spell it as PEFT does"
@@ -168,9 +168,11 @@ class UnknownKey(Rule):
             meant = suggest_key(fault.name, misspelt=number < MOST_COMPARED)
             if block.has_foreign_keys and (meant is None or fault.name in TRAINER_SETTINGS):
                 continue
+            is_call = block.layout == "python"
+            effect = "raises TypeError" if is_call else "ignores it"
             message = (
                 f"unexpected keyword argument `{fault.name}`: PEFT {PEFT_VERSION} has no such "
-                "field and ignores it"
+                f"field and {effect}"
             )
             hint = remedy = None
             if meant is not None:
@@ -185,7 +187,7 @@ class UnknownKey(Rule):
                 block.at(fault.name),
                 message,
                 "key",
-                severity="error" if block.strict_keys else None,
+                severity="error" if block.strict_keys or is_call else None,
                 hint=hint,
                 remedy=remedy,
             )
@@ -194,7 +196,7 @@ class UnknownKey(Rule):
 def _renamed(block: Block, name: str, meant: str) -> Remedy | None:
     path = block.at(name)
     prefix = str(path[-1]).removesuffix(name)
-    if block.layout != "peft" and not prefix:
+    if block.layout not in {"peft", "python"} and not prefix:
         return None  # the key may be a setting of the tool
     return Remedy(f"Rename it to {meant}", (Rename(path, prefix + meant),), is_safe=False)
 

@@ -6,6 +6,7 @@ import os
 from typing import Literal
 
 Format = Literal["json", "yaml", "toml", "python"]
+CODE: frozenset[Format] = frozenset({"python"})
 FORMATS: tuple[Format, ...] = ("json", "yaml", "toml", "python")
 SUFFIXES: dict[str, Format] = {
     ".json": "json",

@@ -27,22 +27,26 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 def edits(document: Document, changes: Iterable[Change]) -> tuple[Edit, ...]:
     """Return the edits that make `changes`; an empty tuple if the text cannot hold one of them."""
+    if document.locator is None:
+        return ()
     found = []
     for change in changes:
-        made: tuple[Extent, str] | None
-        if isinstance(change, Replace):
-            made = change.extent, change.text
-        elif document.locator is None:
-            made = None
-        elif isinstance(change, Insert):
-            made = _insertion(document, document.locator, change)
-        else:
-            made = _replacement(document, document.locator, change)
+        made = _edit(document, document.locator, change)
         if made is None:
             return ()
         (start, end), text = made
         found.append(Edit(document.span(start, end), text))
     return tuple(found)
+
+
+def _edit(document: Document, locator: Locator, change: Change) -> tuple[Extent, str] | None:
+    if document.script is not None:
+        from adalora_core.contract.text.python.writing import edit
+
+        return edit(document, change)
+    if isinstance(change, Insert):
+        return _insertion(document, locator, change)
+    return None if isinstance(change, Replace) else _replacement(document, locator, change)
 
 
 def _replacement(

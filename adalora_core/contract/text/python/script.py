@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.contract.text.python.calls import Call, find_calls
+from adalora_core.contract.text.python.scopes import Scopes
+from adalora_core.contract.text.python.values import Values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,8 +42,15 @@ class Script:
 
     def extent(self, node: ast.AST) -> Extent:
         """Return the extent of a node in the document's text."""
-        extent = self.code_extent(node)
+        return self.in_text(self.code_extent(node))
+
+    def in_text(self, extent: Extent) -> Extent:
+        """Turn an extent of the code into one of the document's text."""
         return extent if self.to_document is None else self.to_document(extent)
+
+    def written(self, code: str) -> str:
+        """Return code as the document's text holds it: in a notebook, inside a JSON string."""
+        return code if self.to_document is None else json.dumps(code, ensure_ascii=False)[1:-1]
 
     def code_extent(self, node: ast.AST) -> Extent:
         """Return the extent of a node in the code."""
@@ -60,6 +72,29 @@ class Script:
         """Return the number of a node's cell among all cells of a notebook, from 1."""
         index = bisect_right(self.cell_starts, getattr(node, "lineno", 1)) - 1
         return self.cell_numbers[index] if index >= 0 else None
+
+    def value(self, node: ast.expr) -> Any:
+        """Return what an expression holds: plain values, or UNKNOWN, also as a part of a list."""
+        return self.values.of(node)
+
+    def qualified(self, node: ast.expr) -> str | None:
+        """Return the full name of what an expression names, by the imports: `torch.optim.AdamW`."""
+        return self.values.qualified(node)
+
+    @cached_property
+    def scopes(self) -> Scopes:
+        """The scopes of the code, with the parent of each node."""
+        return Scopes(self.tree)
+
+    @cached_property
+    def values(self) -> Values:
+        """The values of the code's expressions."""
+        return Values(self.scopes)
+
+    @cached_property
+    def calls(self) -> list[Call]:
+        """The calls of `AdaLoraConfig`."""
+        return find_calls(self)
 
     @cached_property
     def is_about_adalora(self) -> bool:

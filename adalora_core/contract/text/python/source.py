@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from adalora_core.contract.text import problems
 from adalora_core.contract.text.document import Document
 from adalora_core.contract.text.problems import Problem
+from adalora_core.contract.text.python.configurations import document_of
 from adalora_core.contract.text.python.script import Script
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def decode(text: str, limits: Limits) -> Document:
     tree = parse(text)
     if isinstance(tree, Problem):
         return Document(text, problems=[tree], fatal=True)
-    return Document(text, [], script=Script(text, tree))
+    return document_of(text, Script(text, tree), [])
 
 
 def parse(code: str) -> ast.Module | Problem:

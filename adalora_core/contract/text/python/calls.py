@@ -1,0 +1,113 @@
+"""Find the calls of `AdaLoraConfig` in a script, with what can be known of their arguments."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.contract.text.python.values import UNKNOWN, holds_unknown
+
+if TYPE_CHECKING:
+    from adalora_core.contract.text.python.script import Script
+    from adalora_core.contract.text.python.values import Entries, Values
+
+CLASS = "AdaLoraConfig"
+_PEFT = frozenset({"peft", "swift"})
+"""Packages whose class of this name is PEFT's own."""
+_OURS = "adalora_core"
+
+MOST_CALLS = 200
+"""Bound on the calls of one script that are checked."""
+
+
+@dataclass
+class Call:
+    """A call of `AdaLoraConfig`.
+
+    Args:
+        node: the call.
+        is_ours: whether the class, or its import, is adalora_core's.
+        entries: the arguments by name, each with the nodes of its name and its value.
+        values: the values, UNKNOWN where a value, or a part of it, is not known.
+        deferred: the names of arguments whose values are not known.
+        is_open: whether there may be further arguments.
+        repeated: arguments that are given twice: name, and both nodes.
+    """
+
+    node: ast.Call
+    is_ours: bool
+    entries: Entries = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    deferred: frozenset[str] = frozenset()
+    is_open: bool = False
+    repeated: list[tuple[str, ast.AST, ast.AST]] = field(default_factory=list)
+
+
+def find_calls(script: Script) -> list[Call]:
+    """Return the calls of the class in the order of the code, at most a bounded number."""
+    found = []
+    for node in ast.walk(script.tree):
+        if isinstance(node, ast.Call):
+            is_ours = _origin(node.func, script.values)
+            if is_ours is not None:
+                found.append((script.code_extent(node), node, is_ours))
+    found.sort(key=lambda each: each[0])
+    return [_read(node, script, is_ours=is_ours) for _, node, is_ours in found[:MOST_CALLS]]
+
+
+def _origin(function: ast.expr, values: Values) -> bool | None:
+    """Return whether a class is this package's (true) or PEFT's (false); None: neither."""
+    if isinstance(function, ast.Attribute) and function.attr != CLASS:
+        return None
+    name = values.qualified(function)
+    if name is None or name.rpartition(".")[2] != CLASS:
+        return None
+    package = name.partition(".")[0]
+    if name == CLASS:  # not imported by name
+        package = next((m.partition(".")[0] for m in values.scopes.stars if m), "peft")
+    if package == _OURS:
+        return True
+    return False if package in _PEFT else None
+
+
+def _read(node: ast.Call, script: Script, *, is_ours: bool) -> Call:
+    call = Call(node, is_ours)
+    call.is_open = bool(node.args)  # nobody writes 51 fields in their order
+    for keyword in node.keywords:
+        given: Entries = {keyword.arg: (keyword, keyword.value)}
+        if keyword.arg is None:
+            given = script.values.entries(keyword.value)
+        for name, (key, value) in given.items():
+            if not isinstance(name, str):
+                call.is_open = True
+                continue
+            if name in call.entries:
+                call.repeated.append((name, call.entries[name][0], key))
+            call.entries[name] = (key, value)
+    _evaluate(call, script)
+    return call
+
+
+def _evaluate(call: Call, script: Script) -> None:
+    unknown = set(_assigned_later(call.node, script))
+    for name, (_, value) in call.entries.items():
+        if name == "peft_type":
+            continue  # the class overwrites it
+        found = UNKNOWN if value is None or name in unknown else script.values.of(value)
+        if holds_unknown(found):
+            unknown.add(name)
+            call.values[name] = UNKNOWN
+        else:
+            call.values[name] = found
+    call.deferred = frozenset(unknown)
+
+
+def _assigned_later(node: ast.Call, script: Script) -> list[str]:
+    """Return the fields that the script assigns after the call: `config.target_r = 4`."""
+    scopes = script.scopes
+    parent = scopes.parents.get(node)
+    if not isinstance(parent, ast.Assign) or not isinstance(parent.targets[0], ast.Name):
+        return []
+    changes = scopes.changes(parent.targets[0])
+    return [change.attr for change in changes if isinstance(change, ast.Attribute)]

@@ -1,0 +1,220 @@
+"""Find the values of attributes: options of argparse, dataclasses, classes of constants."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from adalora_core.contract.text.python.scopes import FUNCTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.contract.text.python.scopes import Binding, Scopes
+
+_PARSING = frozenset({"parse_args", "parse_known_args"})
+_PARSING_CLASSES = frozenset({"parse_args_into_dataclasses", "parse_args_and_config"})
+_NAMESPACES = frozenset({"SimpleNamespace", "Namespace", "EasyDict", "DotMap"})
+_FLAGS = {"store_true": False, "store_false": True}
+
+
+class Source(NamedTuple):
+    """The expression of an attribute's value.
+
+    Args:
+        node: the expression.
+        is_default: whether the command line may give another value.
+    """
+
+    node: ast.expr
+    is_default: bool = False
+
+
+class Namespaces:
+    """The attributes of one script whose values can be known."""
+
+    def __init__(self, scopes: Scopes) -> None:
+        self._scopes = scopes
+
+    def source(self, node: ast.Attribute) -> Source | None:
+        """Return where the value of an attribute is written, if it never changes."""
+        if not isinstance(node.value, ast.Name):
+            return None
+        name = node.value
+        if self._is_stored(name, node.attr):
+            return None
+        binding = self._scopes.binding(name)
+        if binding is None:
+            return None
+        if isinstance(binding.node, ast.ClassDef):
+            return self._of_class(binding.node, node.attr)
+        if isinstance(binding.node, ast.arg) and name.id in self._parsed_names:
+            return self._options.get(node.attr)
+        return self._of_value(binding, node.attr)
+
+    def _is_stored(self, name: ast.Name, attribute: str) -> bool:
+        return any(
+            not isinstance(change, ast.Attribute) or change.attr == attribute
+            for change in self._scopes.changes_anywhere(name.id)
+        )
+
+    def _of_value(self, binding: Binding, attribute: str) -> Source | None:
+        call = binding.value
+        if not isinstance(call, ast.Call):
+            return None
+        if self._parses(call) and binding.index in (None, 0):
+            return self._options.get(attribute)
+        made = self._class_of(call.func)
+        if made is not None:
+            return self._of_instance(call, made, attribute)
+        if _last_name(call.func) in _NAMESPACES:
+            return next((Source(k.value) for k in call.keywords if k.arg == attribute), None)
+        classes = self._parsed_classes(call)
+        index = binding.index or 0
+        if index < len(classes) and (read := classes[index]) is not None:
+            found = self._of_class(read, attribute)
+            return None if found is None else Source(found.node, is_default=True)
+        return None
+
+    def _class_of(self, node: ast.expr) -> ast.ClassDef | None:
+        binding = self._scopes.binding(node) if isinstance(node, ast.Name) else None
+        made = None if binding is None else binding.node
+        return made if isinstance(made, ast.ClassDef) else None
+
+    def _of_instance(self, call: ast.Call, made: ast.ClassDef, attribute: str) -> Source | None:
+        for keyword in call.keywords:
+            if keyword.arg in (attribute, None):
+                return None if keyword.arg is None else Source(keyword.value)
+        return None if call.args else self._of_class(made, attribute)
+
+    def _of_class(self, made: ast.ClassDef, attribute: str) -> Source | None:
+        """Return the value of a class's attribute, or the one that its `__init__` gives."""
+        bindings = self._scopes.inner[made].names.get(attribute, [])
+        stores = [
+            (method, each)
+            for method in made.body
+            if isinstance(method, FUNCTIONS)
+            for each in self._stores_of(method, attribute)
+        ]
+        if len(bindings) + len(stores) != 1:
+            return None
+        if bindings:
+            value = bindings[0].value
+            return None if value is None else _default_of(value)
+        method, value = stores[0]
+        return Source(value) if method.name == "__init__" else None
+
+    def _stores_of(self, method: ast.AST, attribute: str) -> Iterator[ast.expr]:
+        for node in self._scopes.stores_into_self:
+            target = node.targets[0]
+            assert isinstance(target, ast.Attribute)  # noqa: S101 - as they are collected
+            if target.attr == attribute and self._scopes.of[node].node is method:
+                yield node.value
+
+    def _parses(self, call: ast.Call) -> bool:
+        """Whether a call returns the options of the command line."""
+        if isinstance(call.func, ast.Attribute):
+            return call.func.attr in _PARSING
+        binding = self._scopes.binding(call.func) if isinstance(call.func, ast.Name) else None
+        return binding is not None and binding.node in self._parsing_functions
+
+    @cached_property
+    def _parsing_functions(self) -> set[ast.AST]:
+        return {
+            self._scopes.of[call].node
+            for call in self._scopes.calls_of_methods
+            if isinstance(call.func, ast.Attribute) and call.func.attr in _PARSING
+        }
+
+    @cached_property
+    def _parsed_names(self) -> set[str]:
+        """Names that hold the options of the command line somewhere in the script."""
+        return {
+            name
+            for scope in (self._scopes.module, *self._scopes.inner.values())
+            for name, bindings in scope.names.items()
+            if any(isinstance(b.value, ast.Call) and self._parses(b.value) for b in bindings)
+        }
+
+    @cached_property
+    def _options(self) -> dict[str, Source]:
+        """The options of all parsers of the script, without those of different defaults."""
+        found: defaultdict[str, list[ast.expr | None]] = defaultdict(list)
+        for call in self._scopes.calls_of_methods:
+            assert isinstance(call.func, ast.Attribute)  # noqa: S101 - as they are collected
+            if call.func.attr == "set_defaults":
+                for keyword in call.keywords:
+                    found[keyword.arg or ""].append(None)
+            elif call.func.attr == "add_argument" and (name := _destination(call)):
+                found[name].append(_default(call))
+        return {
+            name: Source(nodes[0], is_default=True)
+            for name, nodes in found.items()
+            if nodes[0] is not None
+            and len({None if n is None else ast.dump(n) for n in nodes}) == 1
+        }
+
+    def _parsed_classes(self, call: ast.Call) -> list[ast.ClassDef | None]:
+        """Return the dataclasses whose fields a parser of transformers reads."""
+        if not (isinstance(call.func, ast.Attribute) and call.func.attr in _PARSING_CLASSES):
+            return []
+        made: ast.expr | None = call.func.value
+        if isinstance(made, ast.Name):
+            binding = self._scopes.binding(made)
+            made = None if binding is None else binding.value
+        if not isinstance(made, ast.Call) or not made.args:
+            return []
+        read = made.args[0]
+        parts = read.elts if isinstance(read, (ast.Tuple, ast.List)) else [read]
+        return [self._class_of(part) for part in parts]
+
+
+def _last_name(node: ast.expr) -> str:
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _default_of(value: ast.expr) -> Source | None:
+    """Return the default of a field of a dataclass, or the value itself."""
+    if not (isinstance(value, ast.Call) and _last_name(value.func) == "field"):
+        return Source(value)
+    for keyword in value.keywords:
+        if keyword.arg == "default":
+            return Source(keyword.value)
+        if keyword.arg == "default_factory" and isinstance(keyword.value, ast.Lambda):
+            return Source(keyword.value.body)
+    return None
+
+
+def _destination(call: ast.Call) -> str | None:
+    """Return the name of the attribute that an option of argparse sets."""
+    for keyword in call.keywords:
+        if keyword.arg == "dest":
+            return keyword.value.value if _is_text(keyword.value) else None  # type: ignore[attr-defined]
+    names = [each.value for each in call.args if _is_text(each)]  # type: ignore[attr-defined]
+    long = [name for name in names if name.startswith("--")]
+    name: str = (long or names or [""])[0]
+    return name.lstrip("-").replace("-", "_") or None
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _default(call: ast.Call) -> ast.expr | None:
+    """Return the default of an option of argparse, as it is without conversion."""
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    action = given.get("action")
+    if "default" in given:
+        default = given["default"]
+        return None if _is_text(default) and "type" in given and not _is_str(given) else default
+    if isinstance(action, ast.Constant) and action.value in _FLAGS:
+        return ast.Constant(_FLAGS[action.value])
+    return None
+
+
+def _is_str(given: dict[str | None, ast.expr]) -> bool:
+    return _last_name(given["type"]) == "str"
