@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from adalora_core.contract.usage.usage import Usage, Wrap
 
 
+_PARAMETERS = frozenset({"parameters", "named_parameters"})
+
+
 def late_adapters(usage: Usage) -> Iterator[tuple[ast.Call, ast.Call]]:
     """Yield optimizers that hold a base model's parameters, with the later call that adapts it."""
     for trace in usage.traces:
@@ -25,13 +28,15 @@ def late_adapters(usage: Usage) -> Iterator[tuple[ast.Call, ast.Call]]:
                 continue
             at = trace.events.index(wrap)
             if not any(each.kind == "optimizer" for each in trace.events[at:]):
-                assert isinstance(event.node, ast.Call) and isinstance(wrap.node, ast.Call)
-                yield event.node, wrap.node
+                yield event.call, wrap.call
 
 
 def _later_wrap(usage: Usage, trace: Trace, optimizer: Event) -> Event | None:
-    assert isinstance(optimizer.node, ast.Call)
-    held = {id(leaf) for model in _held(optimizer.node) for leaf in usage.sources.origins(model)}
+    held = {
+        id(leaf)
+        for model in held_models(usage, optimizer.call)
+        for leaf in usage.sources.origins(model)
+    }
     for event in trace.events[trace.events.index(optimizer) :]:
         wrap = usage.wrap_of(event.node) if event.kind == "wrap" else None
         if wrap is None or not wrap.is_adalora:
@@ -41,12 +46,17 @@ def _later_wrap(usage: Usage, trace: Trace, optimizer: Event) -> Event | None:
     return None
 
 
-def _held(optimizer: ast.Call) -> Iterator[ast.expr]:
+def held_models(usage: Usage, optimizer: ast.Call) -> Iterator[ast.expr]:
     """Yield the models whose parameters an optimizer is given."""
-    for node in ast.walk(optimizer):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr in {"parameters", "named_parameters"}:
-                yield node.func.value
+    for given in (*optimizer.args, *(each.value for each in optimizer.keywords)):
+        yield from _with_parameters(usage, given)
+
+
+def _with_parameters(usage: Usage, given: ast.expr) -> Iterator[ast.expr]:
+    for node in usage.sources.mentions(given):
+        function = node.func if isinstance(node, ast.Call) else None
+        if isinstance(function, ast.Attribute) and function.attr in _PARAMETERS:
+            yield function.value
 
 
 def second_wraps(usage: Usage) -> Iterator[tuple[ast.Call, ast.AST]]:
@@ -66,8 +76,7 @@ def _wrapped_before(usage: Usage, trace: Trace, event: Event, wrap: Wrap) -> ast
     models = usage.sources.origins(wrap.model)
     for leaf in models:
         inner = usage.wrap_of(leaf)
-        is_wrapper = inner is not None and last_name(inner.call.func) in WRAPPERS
-        if inner is not None and is_wrapper and (wrap.is_adalora or inner.is_adalora):
+        if inner is not None and _is_inner(usage, inner, wrap):
             return leaf
         if wrap.is_adalora and isinstance(leaf, ast.Call):
             name = usage.index.full_name(leaf.func)
@@ -79,14 +88,30 @@ def _wrapped_before(usage: Usage, trace: Trace, event: Event, wrap: Wrap) -> ast
         before = usage.wrap_of(other.node) if other.kind == "wrap" else None
         if before is None or before is wrap or not (before.is_adalora or wrap.is_adalora):
             continue
-        if last_name(before.call.func) in WRAPPERS and _same_object(usage, other, event, before, wrap):
+        is_wrapper = last_name(before.call.func) in WRAPPERS
+        if is_wrapper and _same_object(usage, other, event, before, wrap):
             return before.call
     return None
 
 
+def _is_inner(usage: Usage, inner: Wrap, outer: Wrap) -> bool:
+    """Return whether a wrapped model is wrapped again by another call."""
+    if inner is outer or not (inner.is_adalora or outer.is_adalora):
+        return False
+    if usage.index.are_exclusive(inner.call, outer.call):
+        return False
+    if isinstance(outer.model, ast.Attribute):  # which of its values it has depends on the order
+        is_same = usage.index.scope(inner.call) is usage.index.scope(outer.call)
+        return is_same and usage.index.position[inner.call] < usage.index.position[outer.call]
+    return True
+
+
 def _is_made_before(usage: Usage, event: Event, model: ast.expr) -> bool:
     """Return whether a model is made outside the innermost loop around its adapter."""
-    if not isinstance(model, ast.Call) or usage.index.scope(model) is not usage.index.scope(event.node):
+    scope = usage.index.scope(event.node)
+    if not isinstance(model, ast.Call) or usage.wrap_of(model) is not None:
+        return False
+    if usage.index.scope(model) is not scope or usage.index.scope(event.loops[-1]) is not scope:
         return False
     node: ast.AST = model
     while node in usage.index.parents:
@@ -105,9 +130,7 @@ def _same_object(usage: Usage, one: Event, other: Event, before: Wrap, wrap: Wra
         return False
     if any(a.test is b.test and a.holds != b.holds for a in one.guards for b in other.guards):
         return False
-    if any(
-        last_name(call.func) in {"unload", "merge_and_unload"} for call in usage.index.calls
-    ):
+    if any(last_name(call.func) in {"unload", "merge_and_unload"} for call in usage.index.calls):
         return False
     models = {id(leaf) for leaf in usage.sources.origins(before.model)}
     return any(

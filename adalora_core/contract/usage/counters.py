@@ -35,9 +35,7 @@ STEPS = Counter("steps")
 
 def step_counter(usage: Usage, trace: Trace, event: Event) -> Counter:
     """Return what the step counts that an allocation is given."""
-    call = event.node
-    assert isinstance(call, ast.Call)
-    given = keyword(call, "global_step", "step", at=0)
+    given = keyword(event.call, "global_step", "step", at=0)
     if given is None:
         return UNKNOWN
     return _Reader(usage, trace, event).read(given, event.frame)
@@ -49,7 +47,9 @@ class _Reader:
         self.trace = trace
         self.event = event
         self.place = placement(trace, event)
-        self.is_rare = bool(accumulation_guards(usage, event))
+        step = self.place.step if self.place is not None else None
+        waits = step is not None and (step.accumulations or accumulation_guards(usage, step))
+        self.is_rare = bool(waits and accumulation_guards(usage, event))
 
     def read(self, node: ast.expr, frame: Frame | None) -> Counter:
         if isinstance(node, ast.Constant):
@@ -63,9 +63,11 @@ class _Reader:
         if isinstance(node, ast.Attribute):
             return self._attribute(node)
         if isinstance(node, ast.Subscript):
-            return self._constant_name(node.slice.value) if (
-                isinstance(node.slice, ast.Constant)
-            ) else UNKNOWN
+            return (
+                self._constant_name(node.slice.value)
+                if (isinstance(node.slice, ast.Constant))
+                else UNKNOWN
+            )
         return self._name(node, frame) if isinstance(node, ast.Name) else UNKNOWN
 
     def _constant_name(self, name: object) -> Counter:
@@ -91,9 +93,11 @@ class _Reader:
         if "unknown" in known:
             return UNKNOWN
         # `epoch * len(loader) + step` counts on over the epochs.
-        return Counter("steps" if "steps" in known else "micro-batches") if (
-            known != {"epochs"}
-        ) else Counter("epochs")
+        return (
+            Counter("steps" if "steps" in known else "micro-batches")
+            if (known != {"epochs"})
+            else Counter("epochs")
+        )
 
     def _attribute(self, node: ast.Attribute) -> Counter:
         if node.attr in EPOCH_NAMES:
@@ -126,7 +130,7 @@ class _Reader:
     def _name(self, node: ast.Name, frame: Frame | None) -> Counter:
         scope, bindings = self.usage.index.lookup(node.id, node)
         if loop := self._loop_of(bindings):
-            return self._of_loop(node, loop)
+            return self._of_loop(loop)
         if any(each.kind == "added" or _adds(each) for each in bindings):
             return self._counted(node.id)
         if any(each.kind == "parameter" for each in bindings):
@@ -137,16 +141,27 @@ class _Reader:
             return Counter("epochs")
         if not bindings or any(each.value is None for each in bindings):
             return UNKNOWN
-        if len(bindings) == 1 and any(self._is_inside(bindings[0].node, e) for e in self.event.loops):
-            assert bindings[0].value is not None
-            return self.read(bindings[0].value, frame) if bindings[0].item is None else UNKNOWN
-        if any(self._is_inside(each.node, loop) for each in bindings for loop in self.event.loops):
-            return UNKNOWN
-        is_iterator = any("iter" in last_name(n) or last_name(n) == "count"
-                          for b in bindings if b.value is not None for n in ast.walk(b.value)
-                          if isinstance(n, ast.expr))
+        return self._assigned(scope, bindings, frame)
+
+    def _assigned(self, scope: ast.AST, bindings: list[Binding], frame: Frame | None) -> Counter:
+        """Return what a variable counts that is only assigned."""
+        inside = [b for b in bindings if any(self._is_in(b, loop) for loop in self.event.loops)]
+        first = bindings[0]
+        if inside:
+            is_plain = len(bindings) == 1 and first.item is None and first.value is not None
+            return self.read(first.value, frame) if is_plain and first.value else UNKNOWN
+        is_iterator = any(
+            "iter" in last_name(node) or last_name(node) == "count"
+            for binding in bindings
+            if binding.value is not None
+            for node in ast.walk(binding.value)
+            if isinstance(node, ast.expr)
+        )
         in_scope = self.event.loops or not isinstance(scope, FUNCTION)
         return Counter("nothing") if in_scope and not is_iterator else UNKNOWN
+
+    def _is_in(self, binding: Binding, loop: Loop) -> bool:
+        return self.usage.index.is_within(binding.node, loop)
 
     def _parameter(self, node: ast.Name, frame: Frame | None) -> Counter:
         if node.id == "batch_idx" and self.usage.framework(self.trace.function) == "lightning":
@@ -162,7 +177,7 @@ class _Reader:
                 return next(each for each in self.event.loops if each is binding.node)
         return None
 
-    def _of_loop(self, node: ast.Name, loop: Loop) -> Counter:
+    def _of_loop(self, loop: Loop) -> Counter:
         loops = self.event.loops
         at = loops.index(loop)
         is_run = self._makes_runs(loop)
@@ -199,16 +214,9 @@ class _Reader:
             for event in self.trace.events
         )
 
-    def _is_inside(self, node: ast.AST, loop: Loop) -> bool:
-        while node in self.usage.index.parents:
-            node = self.usage.index.parents[node]
-            if node is loop:
-                return True
-        return False
-
     def _counted(self, name: str) -> Counter:
         """Return what a variable counts that the script increases."""
-        changes = [e for e in self.trace.events if _target(e) == name]
+        changes = [e for e in self.trace.events if name in _targets(e)]
         counts = [each for each in changes if each.kind == "count"]
         if not counts:
             return UNKNOWN
@@ -217,24 +225,26 @@ class _Reader:
         if len(count.loops) < len(steps) and count.loops == steps[: len(count.loops)]:
             return Counter("epochs") if count.loops else UNKNOWN
         restarts = any(
-            each.kind == "set" and each.loops and self._is_epochs(each.loops[-1])
-            and each.loops == count.loops[: len(each.loops)] and len(each.loops) < len(count.loops)
+            each.kind == "set"
+            and each.loops
+            and self._is_epochs(each.loops[-1])
+            and each.loops == count.loops[: len(each.loops)]
+            and len(each.loops) < len(count.loops)
             for each in changes
         )
-        assert isinstance(count.node, ast.AugAssign | ast.Assign)
-        added = count.node.value
-        if isinstance(count.node, ast.AugAssign) and not isinstance(added, ast.Constant):
+        if isinstance(count.node, ast.AugAssign) and not isinstance(count.node.value, ast.Constant):
             return Counter("samples", restarts)
         is_micro = self.is_rare and not accumulation_guards(self.usage, count)
         return Counter("micro-batches" if is_micro else "steps", restarts)
 
 
-def _target(event: Event) -> str | None:
+def _targets(event: Event) -> list[str]:
     if isinstance(event.node, ast.AugAssign):
-        return ast.unparse(event.node.target)
+        return [ast.unparse(event.node.target)]
     if isinstance(event.node, ast.Assign):
-        return ast.unparse(event.node.targets[0])
-    return None
+        target = event.node.targets[0]
+        return [ast.unparse(each) for each in getattr(target, "elts", [target])]
+    return []
 
 
 def _adds(binding: Binding) -> bool:

@@ -54,7 +54,7 @@ class Event:
         node: the call or the assignment.
         loops: the loops around it, those of the callers included; the outermost comes first.
         guards: the conditions around it, those of the callers included.
-        accumulations: the `with accelerator.accumulate(...)` around it.
+        accumulations: the accelerators of `with accelerator.accumulate(...)` around it.
         frame: the call of the function that holds it.
     """
 
@@ -62,8 +62,15 @@ class Event:
     node: ast.AST
     loops: tuple[Loop, ...] = ()
     guards: tuple[Guard, ...] = ()
-    accumulations: tuple[ast.AST, ...] = ()
+    accumulations: tuple[ast.expr, ...] = ()
     frame: Frame = field(default_factory=Frame)
+
+    @property
+    def call(self) -> ast.Call:
+        """The call that the event is."""
+        if not isinstance(self.node, ast.Call):
+            raise TypeError(f"an event of the kind {self.kind!r} is not a call")
+        return self.node
 
 
 @dataclass
@@ -117,6 +124,15 @@ class _Tracer:
     def _statement(self, node: ast.stmt, at: Event) -> None:
         if self.left <= 0 or isinstance(node, (*FUNCTION, ast.ClassDef)):
             return
+        if isinstance(node, (*LOOP, ast.If, ast.With, ast.AsyncWith, ast.Try, ast.Match)):
+            self._compound(node, at)
+            return
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):
+                self._expression(child, at)
+        self._assignment(node, at)
+
+    def _compound(self, node: ast.stmt, at: Event) -> None:
         if isinstance(node, ast.If):
             self._expression(node.test, at)
             self._block(node.body, _guarded(at, node.test, holds=True))
@@ -128,24 +144,20 @@ class _Tracer:
                 self._expression(item.context_expr, at)
                 call = item.context_expr
                 if isinstance(call, ast.Call) and last_name(call.func) == "accumulate":
-                    at = replace(at, accumulations=(*at.accumulations, call))
+                    at = replace(at, accumulations=(*at.accumulations, _receiver(call)))
             self._block(node.body, at)
         elif isinstance(node, ast.Try):
             self._block([*node.body, *node.orelse, *node.finalbody], at)
         elif isinstance(node, ast.Match):
             for case in node.cases:
                 self._block(case.body, _guarded(at, node.subject, holds=True))
-        else:
-            for child in ast.iter_child_nodes(node):
-                if isinstance(child, ast.expr):
-                    self._expression(child, at)
-            self._assignment(node, at)
 
     def _loop(self, node: Loop, at: Event) -> None:
         over = node.test if isinstance(node, ast.While) else node.iter
         self._expression(over, at)
-        # A loop over optimizers makes one step of training.
-        if not any("optim" in last_name(part).lower() for part in _expressions(over)):
+        # A loop over optimizers, or over parts of a model, makes one step of training.
+        is_one_step = any("optim" in last_name(part).lower() for part in _expressions(over))
+        if not is_one_step and not _allocates_target(node):
             at = replace(at, loops=(*at.loops, node))
         self._block(node.body, at)
         self._block(node.orelse, at)
@@ -153,8 +165,14 @@ class _Tracer:
     def _assignment(self, node: ast.stmt, at: Event) -> None:
         if isinstance(node, ast.AugAssign):
             self._add("count", node, at)
-        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-            is_gradient = last_name(node.targets[0]) == "grad" and node.value.value is None
+        elif isinstance(node, ast.Assign) and all(
+            isinstance(each, ast.Constant) for each in getattr(node.value, "elts", [node.value])
+        ):
+            is_gradient = (
+                last_name(node.targets[0]) == "grad"
+                and isinstance(node.value, ast.Constant)
+                and node.value.value is None
+            )
             self._add("zero" if is_gradient else "set", node, at)
         elif isinstance(node, ast.Assign) and _adds_to_itself(node):
             self._add("count", node, at)
@@ -223,7 +241,6 @@ class _Tracer:
     def _is_optimizer(self, call: ast.Call, name: str) -> bool:
         if name == "optimizer_step":
             return self.sources.called(call) is None
-        assert isinstance(call.func, ast.expr)
         if not isinstance(call.func, ast.Attribute):
             return False
         names = [last_name(each).lower() for each in _expressions(call.func.value)]
@@ -238,6 +255,10 @@ class _Tracer:
         )
 
 
+def _receiver(call: ast.Call) -> ast.expr:
+    return call.func.value if isinstance(call.func, ast.Attribute) else call.func
+
+
 def trainer_calls(sources: Sources, receiver: ast.expr) -> list[ast.Call]:
     """Return the calls that make the trainer which a value can be."""
     return [
@@ -245,6 +266,17 @@ def trainer_calls(sources: Sources, receiver: ast.expr) -> list[ast.Call]:
         for leaf in sources.origins(receiver)
         if isinstance(leaf, ast.Call) and last_name(leaf.func).endswith("Trainer")
     ]
+
+
+def _allocates_target(loop: Loop) -> bool:
+    """Return whether a loop calls `update_and_allocate` of the objects that it runs over."""
+    target = last_name(loop.target) if isinstance(loop, ast.For | ast.AsyncFor) else ""
+    return bool(target) and any(
+        isinstance(node, ast.Attribute)
+        and node.attr == ALLOCATE
+        and any(isinstance(part, ast.Name) and part.id == target for part in ast.walk(node))
+        for node in ast.walk(loop)
+    )
 
 
 def _guarded(at: Event, test: ast.expr, *, holds: bool) -> Event:

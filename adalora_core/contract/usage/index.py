@@ -58,7 +58,7 @@ class Index:
             self.callers[last_name(call.func)].append(call)
 
     def _read(self, tree: ast.Module) -> None:
-        nodes = []
+        nodes: list[ast.AST] = []
         stack: list[ast.AST] = [tree]
         while stack:
             node = stack.pop()
@@ -85,16 +85,18 @@ class Index:
             self.calls.append(node)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             self._read_import(node)
-        elif isinstance(node, ast.Assign):
+        else:
+            self._read_binding(node)
+
+    def _read_binding(self, node: ast.AST) -> None:
+        if isinstance(node, ast.Assign):
             for target in node.targets:
                 self._bind(target, "value", node, node.value)
         elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value is not None:
             self._bind(node.target, "value", node, node.value)
         elif isinstance(node, ast.AugAssign):
             self._bind(node.target, "added", node, node.value)
-        elif isinstance(node, ast.For | ast.AsyncFor):
-            self._bind(node.target, "loop", node, node.iter)
-        elif isinstance(node, ast.comprehension):
+        elif isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
             self._bind(node.target, "loop", node, node.iter)
         elif isinstance(node, ast.withitem) and node.optional_vars is not None:
             self._bind(node.optional_vars, "value", node, node.context_expr)
@@ -119,7 +121,8 @@ class Index:
             for index, element in enumerate(target.elts):
                 same = (
                     value.elts[index]
-                    if isinstance(value, ast.Tuple | ast.List) and len(value.elts) > index
+                    if isinstance(value, ast.Tuple | ast.List)
+                    and len(value.elts) > index
                     and kind == "value"
                     else None
                 )
@@ -164,6 +167,30 @@ class Index:
             if isinstance(node, ast.ClassDef):
                 return node
         return None
+
+    def is_within(self, node: ast.AST, outer: ast.AST) -> bool:
+        """Return whether a node is a part of another one."""
+        while node is not outer and node in self.parents:
+            node = self.parents[node]
+        return node is outer
+
+    def are_exclusive(self, one: ast.AST, other: ast.AST) -> bool:
+        """Return whether two nodes are in different branches of one `if`."""
+        above = {one}
+        while one in self.parents:
+            one = self.parents[one]
+            above.add(one)
+        return self.is_excluded(other, above)
+
+    def is_excluded(self, node: ast.AST, above: set[ast.AST]) -> bool:
+        """Return whether a node is in the other branch of an `if` than what `above` leads to."""
+        while node in self.parents:
+            inner, node = node, self.parents[node]
+            if isinstance(node, ast.If) and node in above:
+                other = node.orelse if inner in node.body else node.body
+                if any(statement in above for statement in other):
+                    return True
+        return False
 
     def lookup(self, name: str, at: ast.AST) -> tuple[ast.AST, list[Binding]]:
         """Return the scope that binds a name as it is read at a node, and its bindings there."""

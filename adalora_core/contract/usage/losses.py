@@ -11,6 +11,7 @@ from adalora_core.contract.usage.index import FUNCTION, keyword, last_name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from adalora_core.contract.usage.events import Event
     from adalora_core.contract.usage.index import Function
     from adalora_core.contract.usage.trainings import Training
     from adalora_core.contract.usage.usage import Usage
@@ -52,15 +53,23 @@ def own_losses(usage: Usage, training: Training) -> Iterator[ast.expr]:
         read = [(_origin(usage, leaf), leaf) for leaf in usage.sources.origins(loss)]
         origins = {origin for origin, _ in read}
         if "script" in origins and "model" not in origins:
-            yield next(leaf for origin, leaf in read if origin == "script")
+            yield _near(usage, loss, next(leaf for origin, leaf in read if origin == "script"))
+
+
+def _near(usage: Usage, loss: ast.expr, computed: ast.expr) -> ast.expr:
+    """Return where a training computes its loss, if a function of the script does it there."""
+    scope = usage.index.scope(loss)
+    if usage.index.scope(computed) is scope:
+        return computed
+    bindings = usage.index.lookup(loss.id, loss)[1] if isinstance(loss, ast.Name) else []
+    values = [b.value for b in bindings if b.value is not None and b.owner is scope]
+    return values[-1] if values else loss
 
 
 def _losses(usage: Usage, training: Training) -> Iterator[ast.expr]:
     if training.kind in {"loop", "accelerate"}:
-        for event in training.trace.events:
-            if event.kind == "backward" and event.loops[:1] == training.event.loops[:1]:
-                assert isinstance(event.node, ast.Call)
-                yield from _differentiated(event.node)
+        for event in _backwards(training):
+            yield from _differentiated(event.call)
     for call in training.trainers:
         owner = usage.index.classes.get(last_name(call.func))
         method = usage.index.method(owner, "compute_loss") if owner is not None else None
@@ -70,12 +79,29 @@ def _losses(usage: Usage, training: Training) -> Iterator[ast.expr]:
         for function in _functions(usage, given):
             yield from _returned(function)
     if training.kind == "lightning":
-        assert isinstance(training.event.node, ast.Call)
-        model = keyword(training.event.node, "model", at=0)
+        model = keyword(training.event.call, "model", at=0)
         owner = usage.sources.class_of_value(model) if model is not None else None
         method = usage.index.method(owner, "training_step") if owner is not None else None
         if method is not None:
             yield from _returned(method)
+            for trace, event in usage.events("backward"):
+                if trace.function is method:
+                    yield from _differentiated(event.call)
+
+
+def _backwards(training: Training) -> Iterator[Event]:
+    """Yield the backward passes whose gradients a step of the optimizer uses."""
+    events = training.trace.events
+    at = events.index(training.event)
+    loops = training.event.loops
+    near = [e for e in events if e.kind in {"backward", "step"} and e.loops[:1] == loops[:1]]
+    before = [e for e in near if events.index(e) < at]
+    while before and before[-1].kind == "step":
+        before.pop()  # two optimizers can use one backward pass
+    for event in reversed(before):
+        if event.kind == "step":
+            return
+        yield event
 
 
 def _differentiated(call: ast.Call) -> Iterator[ast.expr]:
@@ -151,8 +177,10 @@ def _of_call(usage: Usage, node: ast.Call) -> Origin:
         return "model" if "model" in parts else "script" if "script" in parts else "unknown"
     if any(map(_reads_loss, node.args)):
         return "model"
-    made = [last_name(leaf.func if isinstance(leaf, ast.Call) else leaf)
-            for leaf in usage.sources.origins(node.func)]
+    made = [
+        last_name(leaf.func if isinstance(leaf, ast.Call) else leaf)
+        for leaf in usage.sources.origins(node.func)
+    ]
     full = usage.index.full_name(node.func)
     if full.startswith("torch.") and name not in _JOINS:
         return "script"

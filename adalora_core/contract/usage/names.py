@@ -35,7 +35,9 @@ KNOWN_MODULES = frozenset({
 
 CALLBACK_HOOKS: dict[str, str] = {
     "on_step_end": "Trainer has dropped the gradients before it",
-    "on_pre_optimizer_step": "the optimizer has not made its step, and brings dropped triplets back",
+    "on_pre_optimizer_step": (
+        "the optimizer has not made its step, and brings dropped triplets back"
+    ),
     "on_step_begin": "the step of this batch is not made and its gradients are not computed",
     "on_substep_end": "it is called between micro-batches, before the optimizer makes a step",
     "on_epoch_begin": "it is called once per epoch, and no gradient is left",
@@ -91,6 +93,12 @@ LIGHTNING_HOOKS: dict[str, str] = {
     "on_validation_end": "it is called after an evaluation",
 }
 """Hooks of Lightning in which a call is wrong, and why."""
+
+ONLY_LIGHTNING = frozenset(LIGHTNING_HOOKS) & {
+    "on_before_zero_grad", "optimizer_zero_grad", "on_before_backward", "on_after_backward",
+    "on_before_optimizer_step", "on_train_batch_start", "on_train_epoch_end", "training_epoch_end",
+}  # fmt: skip
+"""Hooks that no other framework has, so that a mixin without a base is known by them."""
 
 HOOKS: dict[Framework, dict[str, str]] = {
     "callback": CALLBACK_HOOKS,

@@ -68,9 +68,7 @@ def _shared(one: tuple[Loop, ...], other: tuple[Loop, ...]) -> tuple[Loop, ...]:
 
 def _excludes(one: Event, other: Event) -> bool:
     """Return whether the guards of two events contradict each other."""
-    return any(
-        a.test is b.test and a.holds != b.holds for a in one.guards for b in other.guards
-    )
+    return any(a.test is b.test and a.holds != b.holds for a in one.guards for b in other.guards)
 
 
 def _applies(dropped: Event, event: Event) -> bool:
@@ -85,6 +83,8 @@ def accumulation_guards(usage: Usage, event: Event) -> list[Guard]:
 
 
 def _accumulates(usage: Usage, guard: Guard) -> bool:
+    if isinstance(guard.test, ast.Compare) and _is_reset_inside(usage, guard):
+        return True
     for node in usage.sources.mentions(guard.test):
         if isinstance(node, ast.Name | ast.Attribute) and last_name(node) == "sync_gradients":
             return True
@@ -93,6 +93,21 @@ def _accumulates(usage: Usage, guard: Guard) -> bool:
             if not isinstance(node.left, ast.Constant) and size != 1:
                 return True
     return False
+
+
+def _is_reset_inside(usage: Usage, guard: Guard) -> bool:
+    """Return whether a condition compares a counter that starts anew where it holds."""
+    compared = guard.test.left if isinstance(guard.test, ast.Compare) else None
+    if not isinstance(compared, ast.Name):
+        return False
+    bindings = usage.index.lookup(compared.id, compared)[1]
+    branch = usage.index.parents[guard.test]
+    return any(each.kind == "added" for each in bindings) and any(
+        each.kind == "value"
+        and isinstance(each.value, ast.Constant)
+        and usage.index.is_within(each.node, branch)
+        for each in bindings
+    )
 
 
 def is_per_micro_batch(usage: Usage, event: Event, place: Placement) -> bool:
@@ -109,11 +124,10 @@ def is_per_micro_batch(usage: Usage, event: Event, place: Placement) -> bool:
     return bool(own) and not guards
 
 
-def accumulates(usage: Usage, contexts: Iterable[ast.AST]) -> bool:
+def accumulates(usage: Usage, accelerators: Iterable[ast.expr]) -> bool:
     """Return whether `accelerator.accumulate` can wait for more than one micro-batch."""
-    for context in contexts:
-        assert isinstance(context, ast.Call) and isinstance(context.func, ast.Attribute)
-        for leaf in usage.sources.origins(context.func.value):
+    for accelerator in accelerators:
+        for leaf in usage.sources.origins(accelerator):
             if not isinstance(leaf, ast.Call):
                 continue
             count = keyword(leaf, "gradient_accumulation_steps", at=None)

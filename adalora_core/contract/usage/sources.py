@@ -93,9 +93,7 @@ class Sources:
                 return index.classes[last_name(leaf.func)]
         return None
 
-    def _follow(
-        self, node: ast.expr, item: int | None, seen: frozenset[int]
-    ) -> Iterator[ast.expr]:
+    def _follow(self, node: ast.expr, item: int | None, seen: frozenset[int]) -> Iterator[ast.expr]:
         if id(node) in seen or len(seen) > _DEEPEST:
             return
         seen |= {id(node)}
@@ -103,7 +101,17 @@ class Sources:
             yield from self._of_name(node, item, seen)
         elif isinstance(node, ast.Attribute):
             yield from self._of_attribute(node, item, seen)
-        elif isinstance(node, ast.IfExp):
+        elif isinstance(node, ast.Subscript):
+            yield from self._of_subscript(node, item, seen)
+        elif isinstance(node, ast.Call):
+            yield from self._of_call(node, item, seen)
+        else:
+            yield from self._of_parts(node, item, seen)
+
+    def _of_parts(
+        self, node: ast.expr, item: int | None, seen: frozenset[int]
+    ) -> Iterator[ast.expr]:
+        if isinstance(node, ast.IfExp):
             yield from self._follow(node.body, item, seen)
             yield from self._follow(node.orelse, item, seen)
         elif isinstance(node, ast.BoolOp):
@@ -113,14 +121,12 @@ class Sources:
             yield from self._follow(node.value, item, seen)
         elif isinstance(node, ast.Tuple | ast.List) and item is not None and item < len(node.elts):
             yield from self._follow(node.elts[item], None, seen)
-        elif isinstance(node, ast.Subscript):
-            yield from self._of_subscript(node, item, seen)
-        elif isinstance(node, ast.Call):
-            yield from self._of_call(node, item, seen)
         else:
             yield node
 
-    def _of_name(self, node: ast.Name, item: int | None, seen: frozenset[int]) -> Iterator[ast.expr]:
+    def _of_name(
+        self, node: ast.Name, item: int | None, seen: frozenset[int]
+    ) -> Iterator[ast.expr]:
         scope, bindings = self.index.lookup(node.id, node)
         bindings = [each for each in bindings if each.kind != "added"]
         if scope is self.index.scope(node):
@@ -145,8 +151,11 @@ class Sources:
         self, node: ast.expr, binding: Binding, item: int | None, seen: frozenset[int]
     ) -> Iterator[ast.expr]:
         function = binding.node
-        assert isinstance(function, FUNCTION) and isinstance(node, ast.Name)
-        given = [argument(call, function, node.id) for call in self.calls_of(function)]
+        given = (
+            [argument(call, function, node.id) for call in self.calls_of(function)]
+            if isinstance(function, FUNCTION) and isinstance(node, ast.Name)
+            else []
+        )
         values = [value for value in given if value is not None]
         if not values:
             yield node
@@ -217,11 +226,13 @@ class Sources:
         if not found:
             yield node
 
-    def _of_call(self, node: ast.Call, item: int | None, seen: frozenset[int]) -> Iterator[ast.expr]:
+    def _of_call(
+        self, node: ast.Call, item: int | None, seen: frozenset[int]
+    ) -> Iterator[ast.expr]:
         name = last_name(node.func)
         function = self.called(node) if name not in self.index.classes else None
         if function is not None:
-            returned = [value for value in self._returned(function)]
+            returned = list(self._returned(function))
             for value in returned:
                 yield from self._follow(value, item, seen)
             if not returned:
@@ -242,7 +253,7 @@ class Sources:
             node = stack.pop()
             if isinstance(node, ast.Return) and node.value is not None:
                 yield node.value
-            if not isinstance(node, FUNCTION + (ast.ClassDef, ast.Lambda)):
+            if not isinstance(node, (*FUNCTION, ast.ClassDef, ast.Lambda)):
                 stack += ast.iter_child_nodes(node)
 
     def _elements(
@@ -270,7 +281,8 @@ class Sources:
         outside = [
             b
             for b in bindings
-            if (b.value is None or b.value not in above) and not self._excludes(b.node, above)
+            if (b.value is None or b.value not in above)
+            and not self.index.is_excluded(b.node, above)
         ]
         before = [b for b in outside if position[b.node] < position[node]]
         reaching: list[Binding] = []
@@ -280,16 +292,6 @@ class Sources:
             if block in above:
                 return reaching
         return reaching or outside
-
-    def _excludes(self, node: ast.AST, above: set[ast.AST]) -> bool:
-        """Return whether a statement is in the other branch of an `if` around a name."""
-        while node in self.index.parents:
-            inner, node = node, self.index.parents[node]
-            if isinstance(node, ast.If) and node in above:
-                other = node.orelse if inner in node.body else node.body
-                if any(statement in above for statement in other):
-                    return True
-        return False
 
     def _block(self, node: ast.AST) -> ast.AST:
         while not isinstance(node, ast.stmt):

@@ -140,9 +140,6 @@ def _loop_length(usage: Usage, training: Training) -> int | None:
 def _rounds(usage: Usage, over: ast.expr) -> int | None:
     for leaf in usage.sources.origins(over):
         if isinstance(leaf, ast.Call) and last_name(leaf.func) == "range":
-            ends = [usage.value(each) for each in leaf.args]
-            if None in ends or len(ends) > 2:
-                return None
-            known = [each for each in ends if each is not None]
-            return known[-1] - (known[0] if len(known) == 2 else 0)
+            known = usage.script.values.of(leaf)
+            return len(known) if isinstance(known, list) else None
     return None

@@ -6,6 +6,7 @@ import ast
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from adalora_core.contract.usage.adapters import held_models, late_adapters
 from adalora_core.contract.usage.events import trainer_calls
 from adalora_core.contract.usage.index import FUNCTION, keyword, last_name
 from adalora_core.contract.usage.names import ALLOCATE, KNOWN_MODULES
@@ -59,7 +60,7 @@ def trainings(usage: Usage) -> Iterator[Training]:
 def _loop(usage: Usage, trace: Trace, event: Event) -> Training | None:
     if not event.loops or usage.framework(trace.function) in {"trainer", "callback"}:
         return None
-    if not _steps_adalora(usage, trace, event):
+    if not _steps_adalora(usage, event):
         return None
     allocates = any(
         other.kind == "allocate" and other.loops[:1] == event.loops[:1] for other in trace.events
@@ -67,19 +68,21 @@ def _loop(usage: Usage, trace: Trace, event: Event) -> Training | None:
     return Training("accelerate" if event.accumulations else "loop", trace, event, (), allocates)
 
 
-def _steps_adalora(usage: Usage, trace: Trace, event: Event) -> bool:
+def _steps_adalora(usage: Usage, event: Event) -> bool:
     """Return whether an optimizer step can be one of an AdaLoRA model."""
-    call = event.node
-    assert isinstance(call, ast.Call)
+    call = event.call
     makers = [call.func.value] if isinstance(call.func, ast.Attribute) else []
     makers += call.args
-    for maker in makers:
-        for leaf in usage.sources.origins(maker):
-            if any(
-                isinstance(node, ast.Name | ast.Attribute) and usage.is_adalora_model(node)
-                for node in (ast.walk(leaf) if isinstance(leaf, ast.Call) else ())
-            ):
-                return True
+    optimizers = [
+        leaf
+        for maker in makers
+        for leaf in usage.sources.origins(maker)
+        if isinstance(leaf, ast.Call)
+    ]
+    models = [model for optimizer in optimizers for model in held_models(usage, optimizer)]
+    if models:
+        late = {optimizer for optimizer, _ in late_adapters(usage)}
+        return any(map(usage.is_adalora_model, models)) or not late.isdisjoint(optimizers)
     return any(
         isinstance(node, ast.Call) and usage.is_adalora_model(node.func)
         for node in ast.walk(event.loops[-1])
@@ -88,11 +91,12 @@ def _steps_adalora(usage: Usage, trace: Trace, event: Event) -> bool:
 
 
 def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:
-    assert isinstance(event.node, ast.Call) and isinstance(event.node.func, ast.Attribute)
-    made = tuple(trainer_calls(usage.sources, event.node.func.value))
-    is_lightning = event.node.func.attr == "fit"
+    call = event.call
+    receiver = call.func.value if isinstance(call.func, ast.Attribute) else call.func
+    made = tuple(trainer_calls(usage.sources, receiver))
+    is_lightning = last_name(call.func) == "fit"
     if is_lightning:
-        model = keyword(event.node, "model", at=0)
+        model = keyword(call, "model", at=0)
         trains = usage.is_adalora_model(model)
         owner = usage.sources.class_of_value(model) if model is not None else None
         if owner is None:
@@ -226,17 +230,8 @@ def _is_handed_on(usage: Usage, name: str, function: ast.AST) -> bool:
     return any(
         last_name(node) == name and isinstance(node.ctx, ast.Load)
         for node in usage.index.position
-        if isinstance(node, ast.Name | ast.Attribute)
-        and not _is_within(usage, node, function)
+        if isinstance(node, ast.Name | ast.Attribute) and not usage.index.is_within(node, function)
     )
-
-
-def _is_within(usage: Usage, node: ast.AST, outer: ast.AST) -> bool:
-    while node in usage.index.parents:
-        if node is outer:
-            return True
-        node = usage.index.parents[node]
-    return False
 
 
 def _is_handed_on_method(usage: Usage, node: ast.AST) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import operator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.usage.events import Trace, traces
 from adalora_core.contract.usage.index import Index, keyword, last_name
-from adalora_core.contract.usage.names import HOOKS, WRAPPERS, Framework
+from adalora_core.contract.usage.names import HOOKS, ONLY_LIGHTNING, WRAPPERS, Framework
 from adalora_core.contract.usage.sources import Sources
 
 if TYPE_CHECKING:
@@ -18,15 +17,10 @@ if TYPE_CHECKING:
 
     from adalora_core.contract.text.python.script import Script
     from adalora_core.contract.usage.events import Event
-    from adalora_core.contract.usage.index import Function, Loop
+    from adalora_core.contract.usage.index import Function
 
 
-_OPERATIONS = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.FloorDiv: operator.floordiv,
-}
+_LIGHTNING = frozenset({"lightning", "pytorch_lightning", "pl", "L"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,10 +140,16 @@ class Usage:
     def is_adalora_model(self, expression: ast.expr | None) -> bool:
         """Return whether a value can be a model with an adapter of AdaLoRA."""
         for leaf in self.sources.origins(expression):
+            if isinstance(leaf, ast.Name) and leaf.id == "self":
+                owner = self.index.class_of(leaf)
+                if owner is not None and self._wraps_inside(owner):
+                    return True
             wrap = self._wrap_of.get(leaf)
             if (wrap is not None and wrap.is_adalora) or id(leaf) in self._in_place:
                 return True
-            owner = self.index.classes.get(last_name(leaf.func)) if isinstance(leaf, ast.Call) else None
+            owner = (
+                self.index.classes.get(last_name(leaf.func)) if isinstance(leaf, ast.Call) else None
+            )
             if owner is not None and self._wraps_inside(owner):
                 return True
         return False
@@ -164,40 +164,49 @@ class Usage:
             for (name, _), bindings in list(self.index.attributes.items())
             if name == each.name
             for binding in bindings
-            if binding.kind == "value" and isinstance(binding.value, ast.Name | ast.Call)
+            if binding.kind == "value"
+            and isinstance(binding.value, ast.Name | ast.Call)
             and self.index.class_of(binding.node) is each
-            and not (isinstance(binding.value, ast.Call)
-                     and last_name(binding.value.func) in self.index.classes)
+            and not (
+                isinstance(binding.value, ast.Call)
+                and last_name(binding.value.func) in self.index.classes
+            )
         )
 
     def value(self, expression: ast.expr | None) -> int | None:
         """Return the number that an expression must be; None if that cannot be known."""
-        found = {self._number(leaf) for leaf in self.sources.origins(expression)}
-        return found.pop() if len(found) == 1 else None
+        if expression is None:
+            return None
+        known = self.script.values.of(expression)
+        if type(known) is int:
+            return known
+        found = {self.script.values.of(leaf) for leaf in self._computed(expression)}
+        value = found.pop() if len(found) == 1 else None
+        return value if type(value) is int else None
 
-    def _number(self, node: ast.expr) -> int | None:
-        if isinstance(node, ast.Constant):
-            return node.value if type(node.value) is int else None
-        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATIONS:
-            left, right = self.value(node.left), self.value(node.right)
-            if left is not None and right is not None and right != 0:
-                return int(_OPERATIONS[type(node.op)](left, right))
-        return None
+    def _computed(self, expression: ast.expr) -> Iterator[ast.expr]:
+        """Yield the origins of a value that can be numbers."""
+        for leaf in self.sources.origins(expression):
+            is_other = isinstance(leaf, ast.List | ast.Tuple | ast.Dict | ast.Set)
+            yield expression if is_other else leaf
 
     def framework(self, function: Function | None) -> Framework | None:
         """Return the framework that calls a method of a class of the script."""
         owner = self.index.parents.get(function) if function is not None else None
-        if not isinstance(owner, ast.ClassDef):
+        if function is None or not isinstance(owner, ast.ClassDef):
             return None
         names = [name.rpartition(".")[2] for name in self.index.bases(owner)[1]]
         modules = [name.partition(".")[0] for name in self.index.bases(owner)[1]]
         if any(name.endswith("Trainer") for name in names):
             return "trainer"
-        if "LightningModule" in names or (
-            "Callback" in names and {"lightning", "pytorch_lightning", "pl", "L"} & set(modules)
+        if (
+            "LightningModule" in names
+            or (
+                "Callback" in names and {"lightning", "pytorch_lightning", "pl", "L"} & set(modules)
+            )
+            or function.name in ONLY_LIGHTNING
         ):
             return "lightning"
-        assert function is not None
         given = {each.arg for each in function.args.args}
         if any("Callback" in name for name in names) or {"args", "state", "control"} <= given:
             return "callback"
