@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from adalora_core.contract.report import Report
     from adalora_core.contract.rules.base import Rule
     from adalora_core.contract.text.document import Document
-    from adalora_core.contract.text.places import Extent
+    from adalora_core.contract.text.places import Extent, Span
 
 _MARKER = re.compile(r"#\s*adalora\s*:", re.IGNORECASE)
 _REQUEST = re.compile(
@@ -40,7 +40,9 @@ _BLANKS_AND_COMMENTS = re.compile(r"(?:\s++|#[^\r\n]*+)*+")
 _LINE_END = re.compile(r"\r\n|\n|\r|")
 _BY_NAME = {rule.name: rule for rule in RULES}
 
-_Place = tuple[str, int | None]
+_Line = tuple[int, int]
+"""A line; first the number of its cell in a notebook, else 0."""
+_Place = tuple[str, _Line | None]
 """A code, and the line of the suppressed findings; None: the whole file."""
 
 
@@ -58,7 +60,7 @@ class _NamedRule:
     """
 
     code: str
-    line: int | None
+    line: _Line | None
     comment: Extent
     request: Extent
     names: Sequence[Extent]
@@ -116,8 +118,14 @@ def suppress(
 def _places_of(diagnostic: Diagnostic) -> Iterator[_Place]:
     yield diagnostic.code, None
     if diagnostic.span is not None:
-        yield diagnostic.code, diagnostic.span.start_line
-        yield diagnostic.code, diagnostic.span.end_line
+        yield diagnostic.code, _line(diagnostic.span)
+        yield diagnostic.code, _line(diagnostic.span, is_end=True)
+
+
+def _line(span: Span, *, is_end: bool = False) -> _Line:
+    where = span if span.cell is None else span.cell
+    number = 0 if span.cell is None else span.cell.number
+    return number, where.end_line if is_end else where.start_line
 
 
 def unused_file_ignores(
@@ -164,14 +172,15 @@ class _Requests:
     def __init__(self, document: Document) -> None:
         self._document = document
         self._invalid: list[tuple[Extent, str]] = []
-        self._content = (0, 0, 0)
+        self._text = document.code
+        self._content: tuple[int, int, _Line] = (0, 0, (0, 0))
         self.named_rules: list[_NamedRule] = []
         self.places: set[_Place] = set()
 
     def read(self) -> None:
         """Read all comments."""
         for comment in comments(self._document):
-            for match in _REQUEST.finditer(self._document.text, *comment):
+            for match in _REQUEST.finditer(self._text, *comment):
                 self._read(comment, match)
 
     def invalid(self) -> Iterator[Diagnostic]:
@@ -186,7 +195,7 @@ class _Requests:
                 expected = " or ".join(_KEYWORDS)
                 self._invalid.append((match.span(), f"expected {expected}, got {keyword!r}"))
             return
-        text = self._document.text
+        text = self._text
         named = [] if codes is None else list(_CODE.finditer(text, *match.span("codes")))
         if not named:
             message = f"{keyword} has no effect without the codes of rules"
@@ -206,20 +215,24 @@ class _Requests:
                     _NamedRule(rule.code, line, comment, match.span(), names, index)
                 )
 
-    def _line_meant(self, comment: Extent) -> int:
+    def _line_meant(self, comment: Extent) -> _Line:
         """Return the comment's line, or the next line with content if the comment is alone."""
-        document = self._document
-        own = document.span(*comment)
-        before = document.text[comment[0] - own.start_column + 1 : comment[0]]
-        if before.strip():
-            return own.start_line
+        document, text = self._document, self._text
+        if not _is_alone(text, comment[0]):
+            return _line(document.span_in_code(*comment))
         start, end, line = self._content
         if not start <= comment[1] <= end:  # else a comment above has found the same line
-            following = _BLANKS_AND_COMMENTS.match(document.text, comment[1])
+            following = _BLANKS_AND_COMMENTS.match(text, comment[1])
             end = following.end() if following else comment[1]
-            line = document.span(end, end).start_line
+            line = _line(document.span_in_code(end, end))
             self._content = (comment[1], end, line)
         return line
+
+
+def _is_alone(text: str, comment: int) -> bool:
+    """Return whether nothing but blanks precedes a comment on its line."""
+    before = content_end(text, 0, comment, " \t\f\ufeff")
+    return not before or text[before - 1] in "\r\n"
 
 
 def _problem(rule: Rule | None, text: str) -> str | None:
@@ -260,21 +273,24 @@ def _without_request(text: str, comment: Extent, request: Extent) -> tuple[Exten
 
 
 def _unused(document: Document, named: _NamedRule) -> Diagnostic:
-    extent, replacement = _removal(document.text, named)
-    place = "in this file" if named.line is None else f"at line {named.line}"
+    extent, replacement = _removal(document.code, named)
+    place = "in this file"
+    if named.line is not None:
+        cell, line = named.line
+        place = f"at line {line}" + (f" of cell {cell}" if cell else "")
     return _diagnostic(
         document,
         UNUSED,
         named.names[named.index],
         f"{named.code} is suppressed, but there is no such finding {place}",
-        Fix("Remove the suppression", (Edit(document.span(*extent), replacement),)),
+        Fix("Remove the suppression", (Edit(document.span_in_code(*extent), replacement),)),
     )
 
 
 def _diagnostic(
     document: Document, rule: Rule, extent: Extent, message: str, fix: Fix | None = None
 ) -> Diagnostic:
-    span = document.span(*extent)
+    span = document.span_in_code(*extent)
     return Diagnostic(
         rule.code, rule.name, rule.severity, message, "", span, hint=rule.hint, fix=fix
     )

@@ -73,17 +73,21 @@ def _diagnostic(report: Checked, diagnostic: Diagnostic, paint: _Paint) -> Itera
 
 def _excerpt(text: str, span: Span, paint: _Paint) -> Iterator[str]:
     start = span.start - span.start_column + 1
-    before = span.start - start
+    before, length, number = span.start - start, span.end - span.start, str(span.start_line)
+    if span.cell is not None:
+        cell = span.cell
+        text, start, before, number = cell.source, 0, cell.start_column - 1, str(cell.start_line)
+        is_short = cell.end_line == cell.start_line
+        length = (cell.end_column if is_short else len(text) + 1) - cell.start_column
     cut = max(0, before - WIDEST // 2)
     # A line may be as long as the file, so only the part that is shown is read.
     line = re.split(r"[\r\n]", text[start + cut : start + cut + WIDEST + 1], maxsplit=1)[0]
     shown = line[:WIDEST]
-    marked = min(span.end, start + cut + len(shown)) - span.start
+    marked = min(length, cut + len(shown) - before)
     # Escapes change widths, so the caret line is measured on the printed text.
     lead = visible(shown[: before - cut], None)
     under = visible(shown[before - cut : before - cut + max(marked, 1)], None)
     dots = "..." if cut else ""
-    number = str(span.start_line)
     gutter = " " * len(number)
     yield f" {gutter} |"
     yield f" {number} | {dots}{visible(shown, None)}{'...' if len(line) > WIDEST else ''}"

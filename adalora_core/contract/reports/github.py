@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.contract.findings import SEVERITIES, Checked, Diagnostic
 from adalora_core.contract.reports.escaping import visible
-from adalora_core.contract.reports.summary import NO_NAME, settings_lines, summary
+from adalora_core.contract.reports.summary import NO_NAME, in_cell, settings_lines, summary
 
 if TYPE_CHECKING:
     from adalora_core.contract.reports import Outcome
@@ -50,7 +50,7 @@ def _command(report: Checked, diagnostic: Diagnostic) -> str:
             properties["endLine"] = str(span.end_line)
     properties["title"] = f"{diagnostic.code} {diagnostic.name}"
     listed = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
-    text = diagnostic.message
+    text = in_cell(span) + diagnostic.message
     if diagnostic.hint:
         text += f" (hint: {diagnostic.hint})"
     return f"::{_COMMANDS[diagnostic.severity]} {listed}::{_data(text)}"

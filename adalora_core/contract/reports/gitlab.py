@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.contract.reports.identity import fingerprint, name_below
-from adalora_core.contract.reports.summary import NO_NAME
+from adalora_core.contract.reports.summary import NO_NAME, in_cell
 
 if TYPE_CHECKING:
     from adalora_core.contract.findings import Diagnostic
@@ -42,7 +42,7 @@ def _path(folder: Path, source: str | None) -> str:
 
 
 def _issue(path: str, diagnostic: Diagnostic, seen: dict[str, int]) -> dict[str, Any]:
-    text = visible(diagnostic.message)
+    text = in_cell(diagnostic.span) + visible(diagnostic.message)
     if diagnostic.hint:
         text += f". Hint: {visible(diagnostic.hint)}"
     return {

@@ -94,7 +94,15 @@ def _fixed(diagnostic: Diagnostic, fix: Fix) -> dict[str, Any]:
 def _span(span: Span | None) -> dict[str, Any] | None:
     if span is None:
         return None
-    return {
+    found: dict[str, Any] = {
         "start": {"offset": span.start, "line": span.start_line, "column": span.start_column},
         "end": {"offset": span.end, "line": span.end_line, "column": span.end_column},
     }
+    if span.cell is not None:
+        cell = span.cell
+        found["cell"] = {
+            "number": cell.number,
+            "start": {"line": cell.start_line, "column": cell.start_column},
+            "end": {"line": cell.end_line, "column": cell.end_column},
+        }
+    return found

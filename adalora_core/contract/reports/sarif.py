@@ -106,7 +106,12 @@ def _location(report: Checked, span: Span | None) -> dict[str, Any]:
     physical: dict[str, Any] = {"artifactLocation": _artifact(report.source)}
     if span is not None:
         physical["region"] = _region(span)
-    return {"physicalLocation": physical}
+    location: dict[str, Any] = {"physicalLocation": physical}
+    if span is not None and span.cell is not None:
+        cell = span.cell
+        place = {"cell": cell.number, "line": cell.start_line, "column": cell.start_column}
+        location["properties"] = place
+    return location
 
 
 def _region(span: Span) -> dict[str, int]:

@@ -20,9 +20,20 @@ LONGEST_SETTING = 100
 
 
 def place(report: Checked, span: Span | None) -> str:
-    """Return `file:line:column`; without a span, the file alone."""
+    """Return `file:line:column`, in a notebook `file:cell 3:line:column`; or the file alone."""
     name = visible(report.source or NO_NAME)
-    return name if span is None else f"{name}:{span.start_line}:{span.start_column}"
+    if span is None:
+        return name
+    if span.cell is None:
+        return f"{name}:{span.start_line}:{span.start_column}"
+    return f"{name}:cell {span.cell.number}:{span.cell.start_line}:{span.cell.start_column}"
+
+
+def in_cell(span: Span | None) -> str:
+    """Return `cell 3, line 2: ` for a place in a notebook, for formats without room for it."""
+    if span is None or span.cell is None:
+        return ""
+    return f"cell {span.cell.number}, line {span.cell.start_line}: "
 
 
 def counts(outcome: Outcome) -> dict[str, int]:

@@ -19,7 +19,12 @@ def report_schema() -> dict[str, Any]:
     position = _object(integers)
     text = {"type": "string"}
     text_or_null = {"type": ["string", "null"]}
-    span = {"anyOf": [_object({"start": position, "end": position}), {"type": "null"}]}
+    here = _object({name: integers[name] for name in ("line", "column")})
+    cell = _object({"number": {"type": "integer", "minimum": 1}, "start": here, "end": here})
+    stretch = _object({"start": position, "end": position})
+    # Only a place in a notebook has a cell.
+    stretch["properties"]["cell"] = {**cell, "description": "The place in a notebook's cell."}
+    span = {"anyOf": [stretch, {"type": "null"}]}
     finding = {
         "code": {"type": "string", "pattern": "^ADA[0-9]{3}$"},
         "name": text,

@@ -21,6 +21,7 @@ _MODULES: dict[Format, str] = {
     "yaml": "yaml_source",
     "toml": "toml_source",
     "python": "python.source",
+    "notebook": "python.notebook",
 }
 
 
@@ -33,7 +34,7 @@ def decode(raw: bytes, format: Format, limits: Limits) -> Document:  # noqa: A00
     module = importlib.import_module(f"{__name__}.{_MODULES[format]}")
     document: Document = module.decode(encoded.text, limits)
     document.format, document.raw = format, raw
-    if format != "yaml":  # which allows a byte order mark
+    if format not in {"yaml", "python"}:  # which allow a byte order mark
         document.problems[:0] = encoded.problems
     return document
 

@@ -24,6 +24,10 @@ def comments(document: Document) -> Iterator[Extent]:
         for match in re.finditer(pattern, document.text, STRING.flags):
             if match[1] is None:
                 yield match.span()
+    elif document.script is not None:
+        from adalora_core.contract.text.python.lexical import comments as in_code
+
+        yield from in_code(document.script.code)
     elif document.format == "yaml":
         yield from _in_yaml(document.text)
 

@@ -93,7 +93,18 @@ class Document:
         """Turn offsets into a span with lines and columns."""
         start_line, start_column = self._position(start)
         end_line, end_column = self._position(end)
-        return Span(start, end, start_line, start_column, end_line, end_column)
+        cell = None if self.script is None else self.script.cell_span(start, end)
+        return Span(start, end, start_line, start_column, end_line, end_column, cell)
+
+    @property
+    def code(self) -> str:
+        """The text without what a notebook adds around its code."""
+        return self.text if self.script is None else self.script.code
+
+    def span_in_code(self, start: int, end: int) -> Span:
+        """Turn offsets in the code into a span of the text."""
+        extent = (start, end)
+        return self.span(*(extent if self.script is None else self.script.in_text(extent)))
 
     def offset_of(self, line: int, column: int) -> int:
         """Turn a 1-based line and column into an offset."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-Format = Literal["json", "yaml", "toml", "python"]
-CODE: frozenset[Format] = frozenset({"python"})
-FORMATS: tuple[Format, ...] = ("json", "yaml", "toml", "python")
+Format = Literal["json", "yaml", "toml", "python", "notebook"]
+CODE: frozenset[Format] = frozenset({"python", "notebook"})
+FORMATS: tuple[Format, ...] = ("json", "yaml", "toml", "python", "notebook")
 SUFFIXES: dict[str, Format] = {
     ".json": "json",
     ".yaml": "yaml",
     ".yml": "yaml",
     ".toml": "toml",
     ".py": "python",
+    ".ipynb": "notebook",
 }
 """`{suffix: format}`; files with other suffixes are not searched in folders. A dialect such as JSON
 with comments needs a reader too."""

@@ -15,6 +15,7 @@ class Limits:
         depth: levels of nesting.
         nodes: values in the document; a value that YAML aliases repeat counts once per use.
         regex_length: characters of a regular expression that is compiled.
+        tokens: words and signs of Python code.
         diagnostics: findings of one document that are reported.
     """
 
@@ -22,6 +23,7 @@ class Limits:
     depth: int = 64
     nodes: int = 200_000
     regex_length: int = 4096
+    tokens: int = 150_000
     diagnostics: int = 1000
 
     @classmethod

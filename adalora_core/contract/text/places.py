@@ -61,10 +61,29 @@ def from_pointer(pointer: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class CellSpan:
+    """A stretch of a notebook's cell: the cell's number and lines and columns in it, from 1.
+
+    Args:
+        number: the number of the cell among all cells.
+        start_line, start_column, end_line, end_column: the stretch, as in `Span`.
+        source: the first line of the stretch as code.
+    """
+
+    number: int
+    start_line: int
+    start_column: int
+    end_line: int
+    end_column: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """A stretch of the source: 0-based offsets, 1-based lines and columns, in code points.
 
-    The end is exclusive: `end_column` is the column after the last character.
+    The end is exclusive: `end_column` is the column after the last character. In a notebook the
+    place in the cell is known too.
     """
 
     start: int
@@ -73,6 +92,7 @@ class Span:
     start_column: int
     end_line: int
     end_column: int
+    cell: CellSpan | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from adalora_core.contract.text.places import CellSpan
 from adalora_core.contract.text.python.calls import Call, find_calls
 from adalora_core.contract.text.python.scopes import Scopes
 from adalora_core.contract.text.python.values import Values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from adalora_core.contract.text.places import Extent
+    from adalora_core.contract.text.python.cells import Places
 
 _ABOUT = re.compile("adalora|^update_and_allocate$", re.IGNORECASE)
 
@@ -29,14 +29,14 @@ class Script:
     Args:
         code: the code; in a notebook, that of all code cells, without magics.
         tree: its syntax tree.
-        to_document: turns an extent of the code into one of the document's text.
+        places: turns places of the code into places of the text; None: code and text are the same.
         cell_starts: the line of the code on which each code cell starts; empty: not a notebook.
         cell_numbers: the number of each of these cells among all cells, from 1.
     """
 
     code: str
     tree: ast.Module
-    to_document: Callable[[Extent], Extent] | None = None
+    places: Places | None = None
     cell_starts: tuple[int, ...] = ()
     cell_numbers: tuple[int, ...] = ()
 
@@ -46,11 +46,11 @@ class Script:
 
     def in_text(self, extent: Extent) -> Extent:
         """Turn an extent of the code into one of the document's text."""
-        return extent if self.to_document is None else self.to_document(extent)
+        return extent if self.places is None else self.places.in_text(extent)
 
     def written(self, code: str) -> str:
         """Return code as the document's text holds it: in a notebook, inside a JSON string."""
-        return code if self.to_document is None else json.dumps(code, ensure_ascii=False)[1:-1]
+        return code if self.places is None else json.dumps(code, ensure_ascii=False)[1:-1]
 
     def code_extent(self, node: ast.AST) -> Extent:
         """Return the extent of a node in the code."""
@@ -80,6 +80,23 @@ class Script:
     def qualified(self, node: ast.expr) -> str | None:
         """Return the full name of what an expression names, by the imports: `torch.optim.AdamW`."""
         return self.values.qualified(node)
+
+    def cell_span(self, start: int, end: int) -> CellSpan | None:
+        """Return the cell of an extent of the text, and the place in it; None: no notebook."""
+        if self.places is None or not self.cell_starts:
+            return None
+        first = self.places.in_code(start)
+        last = self.places.in_code(end - 1) + 1 if end > start else first
+        line = bisect_right(self._line_starts, first)
+        end_line = bisect_right(self._line_starts, max(last - 1, first))
+        index = max(0, bisect_right(self.cell_starts, line) - 1)
+        top, begin = self.cell_starts[index], self._line_starts[line - 1]
+        end_column = last - self._line_starts[end_line - 1] + 1
+        source = re.split(r"[\r\n]", self.code[begin : begin + 10_000], maxsplit=1)[0]
+        return CellSpan(
+            self.cell_numbers[index], line - top + 1, first - begin + 1,
+            end_line - top + 1, end_column, source,
+        )  # fmt: skip
 
     @cached_property
     def scopes(self) -> Scopes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
 import warnings
 from typing import TYPE_CHECKING
 
@@ -15,14 +17,31 @@ from adalora_core.contract.text.python.script import Script
 if TYPE_CHECKING:
     from adalora_core.contract.text.limits import Limits
 
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_VERSION = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+
 
 def decode(text: str, limits: Limits) -> Document:
     """Parse a script; each fault of the text becomes a problem of the document."""
-    del limits
-    tree = parse(text)
+    tree = too_long(text, limits) or parse(text)
     if isinstance(tree, Problem):
         return Document(text, problems=[tree], fatal=True)
     return document_of(text, Script(text, tree), [])
+
+
+def is_about(code: str) -> bool:
+    """Return whether code mentions AdaLoRA or its allocation."""
+    return "adalora" in code.lower() or "update_and_allocate" in code
+
+
+def too_long(code: str, limits: Limits) -> Problem | None:
+    """Return the problem of code whose parsing would take too long."""
+    # Each token has at least one character.
+    if len(code) > limits.tokens and sum(1 for _ in _TOKEN.finditer(code)) > limits.tokens:
+        message = f"the code has more than {limits.tokens} words and signs"
+        return Problem(problems.LIMIT_EXCEEDED, message, offset=0)
+    return None
 
 
 def parse(code: str) -> ast.Module | Problem:
@@ -32,7 +51,20 @@ def parse(code: str) -> ast.Module | Problem:
             warnings.simplefilter("ignore")  # about the code itself, such as "\d" in a string
             return ast.parse(code)
     except SyntaxError as error:
-        message = f"the code is not valid Python: {error.msg}"
-        return Problem(problems.SYNTAX_ERROR, message, offset=0)
+        message = f"not valid {_VERSION}: {error.msg}"
+        offset = _offset(code, error.lineno or 1, error.offset or 1)
+        hint = None
+        if not code[offset:].strip():
+            hint = "check whether the file is cut off"
+        return Problem(problems.SYNTAX_ERROR, message, offset=offset, hint=hint)
+    except ValueError as error:  # NUL or half of a surrogate pair, in a notebook
+        return Problem(problems.BAD_ENCODING, f"the code is not text: {error}", offset=0)
     except (RecursionError, MemoryError):
-        return Problem(problems.LIMIT_EXCEEDED, "the code is nested too deep", offset=0)
+        message = "the code is nested too deeply for this interpreter"
+        return Problem(problems.LIMIT_EXCEEDED, message, offset=0)
+
+
+def _offset(code: str, line: int, column: int) -> int:
+    ends = [match.end() for match in _LINE_END.finditer(code)]
+    start = [0, *ends][min(line - 1, len(ends))]
+    return min(start + column - 1, len(code))

@@ -1,0 +1,146 @@
+"""Decode a notebook into a document: the code of its cells, with places in the file's own text."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.contract.text import json_source, problems
+from adalora_core.contract.text.document import Document
+from adalora_core.contract.text.problems import Problem
+from adalora_core.contract.text.python.cells import Piece, Places
+from adalora_core.contract.text.python.configurations import document_of
+from adalora_core.contract.text.python.lexical import without_magics
+from adalora_core.contract.text.python.script import Script
+from adalora_core.contract.text.python.source import is_about, parse, too_long
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.contract.text.limits import Limits
+
+_CELL_MAGIC = re.compile(r"\s*%%\s*(\w+)([^\r\n]*)")
+_OF_PYTHON = frozenset({"time", "timeit", "capture", "prun", "memit", "python", "python3"})
+"""Magics of a whole cell whose other lines are Python; the others hold another language or text."""
+
+
+class _NotANotebookError(Exception):
+    """The JSON is not that of a notebook; the message gives the reason."""
+
+
+def decode(text: str, limits: Limits) -> Document:
+    """Decode a notebook; each fault of the text becomes a problem of the document."""
+    # Outputs may hold any number of values; the size of the file bounds them.
+    document = json_source.decode(text, dataclasses.replace(limits, nodes=limits.file_bytes))
+    if document.fatal:
+        return document
+    try:
+        cells = list(_code_cells(document))
+    except _NotANotebookError as error:
+        problem = Problem(problems.SYNTAX_ERROR, f"not a notebook: {error}", offset=0)
+        return Document(text, problems=[problem], fatal=True)
+    code = "".join(code for _, code, _ in cells)
+    excess = too_long(code, limits)
+    if excess is not None:
+        return Document(text, problems=[excess], fatal=True)
+    pieces: list[Piece] = [piece for _, _, found in cells for piece in found]
+    places = Places(text, pieces or [Piece(0, 0, (0, 0))])
+    body, lines, found = _parsed(cells, places)
+    numbers = tuple(number for number, _, _ in cells)
+    script = Script(code, ast.Module(body, []), places, tuple(lines), numbers)
+    return document_of(text, script, found)
+
+
+def _parsed(
+    cells: list[tuple[int, str, list[Piece]]], places: Places
+) -> tuple[list[ast.stmt], list[int], list[Problem]]:
+    """Return the statements of all cells, the line on which each starts, and the faults."""
+    body: list[ast.stmt] = []
+    lines: list[int] = []
+    found: list[Problem] = []
+    line, offset = 1, 0
+    for _, code, _ in cells:
+        lines.append(line)
+        tree = parse(code)
+        if isinstance(tree, Problem):
+            # A cell about something else need not be whole: the names in it are not known then.
+            if is_about(code):
+                start, _ = places.in_text((offset + (tree.offset or 0),) * 2)
+                found.append(dataclasses.replace(tree, offset=start))
+        else:
+            body += ast.increment_lineno(tree, line - 1).body
+        line += len(re.findall(r"\r\n|\r|\n", code))
+        offset += len(code)
+    return body, lines, found
+
+
+def _code_cells(document: Document) -> Iterator[tuple[int, str, list[Piece]]]:
+    """Yield number, code and pieces of each cell with Python code.
+
+    Raises:
+        _NotANotebookError: the document has another form.
+    """
+    notebook = document.value
+    if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list):
+        advice = ""
+        if isinstance(notebook, dict) and "worksheets" in notebook:
+            advice = "; it is of format 3: run jupyter nbconvert --to notebook"
+        raise _NotANotebookError(f"it has no list `cells`{advice}")
+    is_python = _language(notebook).startswith(("python", "ipython"))
+    start = 0
+    for index, cell in enumerate(notebook["cells"]):
+        if not isinstance(cell, dict):
+            raise _NotANotebookError(f"cell {index + 1} is not an object")
+        source = cell.get("source", "")
+        parts = [source] if isinstance(source, str) else source
+        if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+            raise _NotANotebookError(f"the source of cell {index + 1} is not text")
+        if cell.get("cell_type") == "code" and is_python and "source" in cell:
+            pieces = _pieces(document, index, parts, start, is_list=isinstance(source, list))
+            code = _python("".join(parts))
+            code += "" if code.endswith(("\n", "\r")) else "\n"
+            start += len(code)
+            yield index + 1, code, pieces
+
+
+def _pieces(
+    document: Document, cell: int, parts: list[str], start: int, *, is_list: bool
+) -> list[Piece]:
+    path = ("cells", cell, "source")
+    assert document.locator is not None  # noqa: S101 - it is a text
+    found = []
+    for index, part in enumerate(parts):
+        extent = document.locator.locate((*path, index) if is_list else path, "value")
+        if extent is not None:
+            found.append(Piece(start, len(part), (extent[0] + 1, extent[1] - 1)))
+        start += len(part)
+    return found
+
+
+def _language(notebook: dict[str, Any]) -> str:
+    metadata = notebook.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    for section, key in (("language_info", "name"), ("kernelspec", "language")):
+        entry = metadata.get(section)
+        name = entry.get(key) if isinstance(entry, dict) else None
+        if isinstance(name, str) and name:
+            return name.lower()
+    return "python"
+
+
+def _python(code: str) -> str:
+    """Return the code of a cell as Python, in the same length: without magics and shell lines."""
+    magic = _CELL_MAGIC.match(code)
+    if magic is None:
+        return without_magics(code)
+    is_script = magic[1] == "writefile" and magic[2].strip().endswith(".py")
+    if magic[1] in _OF_PYTHON or is_script:
+        head = magic.end()
+        return _blank(code[:head]) + without_magics(code[head:])
+    return _blank(code)
+
+
+def _blank(code: str) -> str:
+    return re.sub(r"[^\r\n]", " ", code)
