@@ -1,0 +1,5 @@
+"""Keep the corpus out of the collection: its files are judged as texts and never run."""
+
+from __future__ import annotations
+
+collect_ignore = ["corpus"]
