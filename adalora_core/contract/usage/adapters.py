@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from adalora_core.contract.usage.usage import Usage, Wrap
 
 
+_UNLOADS = frozenset({"unload", "merge_and_unload", "delete_adapter"})
 _PARAMETERS = frozenset({"parameters", "named_parameters"})
 
 
-def late_adapters(usage: Usage) -> Iterator[tuple[ast.Call, ast.Call]]:
+def find_late_adapters(usage: Usage) -> Iterator[tuple[ast.Call, ast.Call]]:
     """Yield optimizers that hold a base model's parameters, with the later call that adapts it."""
     for trace in usage.traces:
         made = [each for each in trace.events if each.kind == "optimizer"]
@@ -26,8 +27,7 @@ def late_adapters(usage: Usage) -> Iterator[tuple[ast.Call, ast.Call]]:
             wrap = _later_wrap(usage, trace, event)
             if wrap is None:
                 continue
-            at = trace.events.index(wrap)
-            if not any(each.kind == "optimizer" for each in trace.events[at:]):
+            if not any(each.kind == "optimizer" for each in trace.events[wrap.number :]):
                 yield event.call, wrap.call
 
 
@@ -37,7 +37,7 @@ def _later_wrap(usage: Usage, trace: Trace, optimizer: Event) -> Event | None:
         for model in held_models(usage, optimizer.call)
         for leaf in usage.sources.origins(model)
     }
-    for event in trace.events[trace.events.index(optimizer) :]:
+    for event in trace.events[optimizer.number :]:
         wrap = usage.wrap_of(event.node) if event.kind == "wrap" else None
         if wrap is None or not wrap.is_adalora:
             continue
@@ -84,7 +84,7 @@ def _wrapped_before(usage: Usage, trace: Trace, event: Event, wrap: Wrap) -> ast
                 return leaf
     if event.loops and wrap.is_adalora and all(_is_made_before(usage, event, m) for m in models):
         return wrap.call if models else None
-    for other in trace.events[: trace.events.index(event)]:
+    for other in trace.events[: event.number]:
         before = usage.wrap_of(other.node) if other.kind == "wrap" else None
         if before is None or before is wrap or not (before.is_adalora or wrap.is_adalora):
             continue
@@ -118,10 +118,7 @@ def _is_made_before(usage: Usage, event: Event, model: ast.expr) -> bool:
         node = usage.index.parents[node]
         if node is event.loops[-1]:
             return False
-    return not any(
-        last_name(call.func) in {"unload", "merge_and_unload", "delete_adapter"}
-        for call in usage.index.calls
-    )
+    return _UNLOADS.isdisjoint(usage.index.callers)
 
 
 def _same_object(usage: Usage, one: Event, other: Event, before: Wrap, wrap: Wrap) -> bool:
@@ -130,7 +127,7 @@ def _same_object(usage: Usage, one: Event, other: Event, before: Wrap, wrap: Wra
         return False
     if any(a.test is b.test and a.holds != b.holds for a in one.guards for b in other.guards):
         return False
-    if any(last_name(call.func) in {"unload", "merge_and_unload"} for call in usage.index.calls):
+    if not _UNLOADS.isdisjoint(usage.index.callers):
         return False
     models = {id(leaf) for leaf in usage.sources.origins(before.model)}
     return any(

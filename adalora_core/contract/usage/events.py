@@ -18,7 +18,8 @@ EventKind = Literal[
     "allocate", "backward", "count", "optimizer", "set", "step", "train", "wrap", "zero"
 ]
 _DEEPEST = 5
-_MOST = 4000
+_MOST = 2000
+"""Bound on the events of one script."""
 _ENDS = (ast.Continue, ast.Break, ast.Return, ast.Raise)
 
 
@@ -56,6 +57,7 @@ class Event:
         guards: the conditions around it, those of the callers included.
         accumulations: the accelerators of `with accelerator.accumulate(...)` around it.
         frame: the call of the function that holds it.
+        number: its place among the events of the trace.
     """
 
     kind: EventKind
@@ -64,6 +66,7 @@ class Event:
     guards: tuple[Guard, ...] = ()
     accumulations: tuple[ast.expr, ...] = ()
     frame: Frame = field(default_factory=Frame)
+    number: int = 0
 
     @property
     def call(self) -> ast.Call:
@@ -110,7 +113,8 @@ class _Tracer:
     def _add(self, kind: EventKind, node: ast.AST, at: Event) -> None:
         self.left -= 1
         if self.left > 0:
-            self.traces[-1].events.append(replace(at, kind=kind, node=node))
+            events = self.traces[-1].events
+            events.append(replace(at, kind=kind, node=node, number=len(events)))
 
     def _block(self, body: Sequence[ast.stmt], at: Event) -> None:
         for statement in body:

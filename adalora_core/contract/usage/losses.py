@@ -92,10 +92,9 @@ def _losses(usage: Usage, training: Training) -> Iterator[ast.expr]:
 def _backwards(training: Training) -> Iterator[Event]:
     """Yield the backward passes whose gradients a step of the optimizer uses."""
     events = training.trace.events
-    at = events.index(training.event)
     loops = training.event.loops
     near = [e for e in events if e.kind in {"backward", "step"} and e.loops[:1] == loops[:1]]
-    before = [e for e in near if events.index(e) < at]
+    before = [e for e in near if e.number < training.event.number]
     while before and before[-1].kind == "step":
         before.pop()  # two optimizers can use one backward pass
     for event in reversed(before):

@@ -45,16 +45,14 @@ def placement(trace: Trace, event: Event) -> Placement | None:
         return None
     deepest = max(len(shared[each]) for each in steps)
     steps = [each for each in steps if len(shared[each]) == deepest]
-    at = trace.events.index
-    here = at(event)
-    before = [each for each in steps if at(each) < here]
+    before = [each for each in steps if each.number < event.number]
     step = before[-1] if before else steps[0]
     loops = shared[step]
     if len(step.loops) > len(loops):
         level: Literal["same", "inside", "outside"] = "outside"
     else:
         level = "inside" if len(event.loops) > len(loops) else "same"
-    between = trace.events[at(step) + 1 : here] if before else []
+    between = trace.events[step.number + 1 : event.number] if before else []
     dropped = next((e for e in between if e.kind == "zero" and _applies(e, event)), None)
     return Placement(level, loops, step, not before, dropped)
 

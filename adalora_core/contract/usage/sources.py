@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.usage.index import FUNCTION, argument, keyword, last_name
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from adalora_core.contract.usage.index import Binding, Function, Index
 
 _DEEPEST = 14
+_MOST_STEPS = 100_000
+"""Bound on the expressions that are looked at for one script."""
 _MOST = 60
 
 _HAND_ON = frozenset({
@@ -36,6 +39,8 @@ class Sources:
 
     def __init__(self, index: Index) -> None:
         self.index = index
+        self._known: dict[tuple[ast.expr, int | None], list[ast.expr]] = {}
+        self._left = _MOST_STEPS
 
     def origins(self, expression: ast.expr | None, item: int | None = None) -> list[ast.expr]:
         """Return the expressions that a value can come from.
@@ -45,12 +50,16 @@ class Sources:
         """
         if expression is None:
             return []
-        found: dict[int, ast.expr] = {}
-        for leaf in self._follow(expression, item, frozenset()):
-            found.setdefault(id(leaf), leaf)
-            if len(found) >= _MOST:
-                break
-        return list(found.values())
+        key = (expression, item)
+        if key not in self._known:
+            self._known[key] = [expression]  # while it is looked for
+            found: dict[ast.expr, None] = {}
+            for leaf in self._follow(expression, item, frozenset()):
+                found.setdefault(leaf)
+                if len(found) >= _MOST:
+                    break
+            self._known[key] = list(found)
+        return self._known[key]
 
     def mentions(self, expression: ast.expr | None) -> Iterator[ast.AST]:
         """Yield all nodes of an expression and of what it comes from."""
@@ -94,7 +103,8 @@ class Sources:
         return None
 
     def _follow(self, node: ast.expr, item: int | None, seen: frozenset[int]) -> Iterator[ast.expr]:
-        if id(node) in seen or len(seen) > _DEEPEST:
+        self._left -= 1
+        if id(node) in seen or len(seen) > _DEEPEST or self._left < 0:
             return
         seen |= {id(node)}
         if isinstance(node, ast.Name):
@@ -278,20 +288,20 @@ class Sources:
         """Return the bindings of a scope that can reach a name of the same scope."""
         position = self.index.position
         above = self._ancestors(node)
-        outside = [
-            b
-            for b in bindings
-            if (b.value is None or b.value not in above)
-            and not self.index.is_excluded(b.node, above)
-        ]
-        before = [b for b in outside if position[b.node] < position[node]]
+        at = bisect_left(bindings, position[node], key=lambda each: position[each.node])
         reaching: list[Binding] = []
-        for binding in reversed(before):
-            reaching.append(binding)
-            block = binding.node if binding.kind == "parameter" else self._block(binding.node)
-            if block in above:
-                return reaching
-        return reaching or outside
+        for binding in reversed(bindings[max(0, at - _MOST) : at]):
+            if self._reaches(binding, above):
+                reaching.append(binding)
+                is_parameter = binding.kind == "parameter"
+                block = binding.node if is_parameter else self._block(binding.node)
+                if block in above:
+                    return reaching
+        return reaching or [each for each in bindings[:_MOST] if self._reaches(each, above)]
+
+    def _reaches(self, binding: Binding, above: set[ast.AST]) -> bool:
+        is_inside = binding.value is not None and binding.value in above
+        return not is_inside and not self.index.is_excluded(binding.node, above)
 
     def _block(self, node: ast.AST) -> ast.AST:
         while not isinstance(node, ast.stmt):

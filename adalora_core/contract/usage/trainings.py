@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from adalora_core.contract.usage.adapters import held_models, late_adapters
+from adalora_core.contract.usage.adapters import held_models
 from adalora_core.contract.usage.events import trainer_calls
 from adalora_core.contract.usage.index import FUNCTION, keyword, last_name
 from adalora_core.contract.usage.names import ALLOCATE, KNOWN_MODULES
@@ -39,7 +39,7 @@ class Training:
     allocates: bool | None
 
 
-def trainings(usage: Usage) -> Iterator[Training]:
+def find_trainings(usage: Usage) -> Iterator[Training]:
     """Yield the places that train an AdaLoRA model, each once."""
     seen: set[ast.AST] = set()
     loose = allocates_loosely(usage)
@@ -81,8 +81,8 @@ def _steps_adalora(usage: Usage, event: Event) -> bool:
     ]
     models = [model for optimizer in optimizers for model in held_models(usage, optimizer)]
     if models:
-        late = {optimizer for optimizer, _ in late_adapters(usage)}
-        return any(map(usage.is_adalora_model, models)) or not late.isdisjoint(optimizers)
+        is_late = not usage.late_adapters.keys().isdisjoint(optimizers)
+        return is_late or any(map(usage.is_adalora_model, models))
     return any(
         isinstance(node, ast.Call) and usage.is_adalora_model(node.func)
         for node in ast.walk(event.loops[-1])
