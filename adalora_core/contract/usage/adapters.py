@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.usage.index import keyword, last_name
+from adalora_core.contract.usage.index import last_name
 from adalora_core.contract.usage.names import WRAPPERS
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ def _wrapped_before(usage: Usage, trace: Trace, event: Event, wrap: Wrap) -> ast
         before = usage.wrap_of(other.node) if other.kind == "wrap" else None
         if before is None or before is wrap or not (before.is_adalora or wrap.is_adalora):
             continue
-        is_wrapper = last_name(before.call.func) in WRAPPERS
-        if is_wrapper and _same_object(usage, other, event, before, wrap):
+        if _same_object(usage, other, event, before, wrap):
             return before.call
     return None
 
@@ -138,18 +137,9 @@ def _same_object(usage: Usage, one: Event, other: Event, before: Wrap, wrap: Wra
 
 def swept_ranks(usage: Usage) -> Iterator[ast.expr]:
     """Yield each `target_r` that differs between the trainings of a script."""
-    fixed: dict[int, ast.expr] = {}
-    for config in usage.configs:
-        given = keyword(config, "target_r")
-        if given is None:
-            continue
-        value = usage.value(given)
-        if value is not None:
-            fixed.setdefault(value, given)
-        elif _varies(usage, given):
+    for _, given in usage.arguments("target_r"):
+        if usage.value(given) is None and _varies(usage, given):
             yield given
-    if len(fixed) > 1:
-        yield from fixed.values()
 
 
 def _varies(usage: Usage, given: ast.expr) -> bool:

@@ -41,6 +41,11 @@ class Wrap:
     config: ast.expr | None
     is_adalora: bool
 
+    @property
+    def is_injected(self) -> bool:
+        """Whether the adapter is put into a model that is not wrapped."""
+        return last_name(self.call.func) in {"add_adapter", "inject_adapter_in_model"}
+
 
 class Usage:
     """The use of AdaLoRA in a script.
@@ -134,6 +139,36 @@ class Usage:
     def _wrap_of(self) -> dict[ast.AST, Wrap]:
         return {wrap.call: wrap for wrap in self.wraps}
 
+    @cached_property
+    def uses_our_callback(self) -> bool:
+        """Whether the callback of this package is imported."""
+        return any(
+            name.startswith("adalora_core") and name.endswith("AdaLoraCallback")
+            for name in self.index.imports.values()
+        )
+
+    @cached_property
+    def assigns_total(self) -> bool:
+        """Whether a statement assigns the field `total_step` of something."""
+        return any(
+            isinstance(node, ast.Attribute)
+            and node.attr == "total_step"
+            and isinstance(node.ctx, ast.Store)
+            for node in self.index.position
+        )
+
+    def arguments(self, name: str) -> Iterator[tuple[ast.AST, ast.expr]]:
+        """Yield an argument of each configuration: the node of its name, and its value."""
+        for call in self.script.calls:
+            key, value = call.entries.get(name, (None, None))
+            if key is not None and value is not None:
+                yield key, value
+
+    def keyword_of(self, value: ast.expr) -> ast.AST:
+        """Return the keyword that a value is given by, or the value."""
+        parent = self.index.parents.get(value)
+        return parent if isinstance(parent, ast.keyword) else value
+
     def wrap_of(self, node: ast.AST) -> Wrap | None:
         """Return the adapter that a call adds; None if it adds none."""
         return self._wrap_of.get(node)
@@ -144,8 +179,7 @@ class Usage:
         return {
             id(leaf)
             for wrap in self.wraps
-            if wrap.is_adalora
-            and last_name(wrap.call.func) in {"add_adapter", "inject_adapter_in_model"}
+            if wrap.is_adalora and wrap.is_injected
             for leaf in self.sources.origins(wrap.model)
         }
 
@@ -220,7 +254,7 @@ class Usage:
         ):
             return "lightning"
         given = {each.arg for each in function.args.args}
-        if any("Callback" in name for name in names) or {"args", "state", "control"} <= given:
+        if any(name.endswith("TrainerCallback") for name in names) or {"args", "state", "control"} <= given:
             return "callback"
         return None
 
