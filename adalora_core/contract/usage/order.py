@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from adalora_core.contract.usage.index import keyword, last_name
+from adalora_core.contract.usage.index import last_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,8 +87,7 @@ def _accumulates(usage: Usage, guard: Guard) -> bool:
         if isinstance(node, ast.Name | ast.Attribute) and last_name(node) == "sync_gradients":
             return True
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
-            size = usage.value(node.right)
-            if not isinstance(node.left, ast.Constant) and size != 1:
+            if not isinstance(node.left, ast.Constant) and can_exceed_one(usage, node.right):
                 return True
     return False
 
@@ -128,9 +127,16 @@ def accumulates(usage: Usage, accelerators: Iterable[ast.expr]) -> bool:
         for leaf in usage.sources.origins(accelerator):
             if not isinstance(leaf, ast.Call):
                 continue
-            count = keyword(leaf, "gradient_accumulation_steps", at=None)
-            if keyword(leaf, "gradient_accumulation_plugin") is not None:
+            given = usage.keywords(leaf)
+            count = given.get("gradient_accumulation_steps")
+            if "gradient_accumulation_plugin" in given:
                 return True
-            if count is not None and usage.value(count) != 1:
+            if count is not None and can_exceed_one(usage, count):
                 return True
     return False
+
+
+def can_exceed_one(usage: Usage, number: ast.expr) -> bool:
+    """Return whether a number is not fixed to 1; a command line can replace its defaults."""
+    leaves = usage.sources.origins(number)
+    return not all(isinstance(leaf, ast.Constant) and leaf.value == 1 for leaf in leaves)

@@ -164,6 +164,18 @@ class Usage:
             if key is not None and value is not None:
                 yield key, value
 
+    def keywords(self, call: ast.Call) -> dict[str, ast.expr]:
+        """Return the keyword arguments of a call, those of a known `**mapping` included."""
+        found: dict[str, ast.expr] = {}
+        for each in call.keywords:
+            if each.arg is not None:
+                found[each.arg] = each.value
+                continue
+            for name, (_, value) in self.script.values.entries(each.value).items():
+                if isinstance(name, str) and value is not None:
+                    found[name] = value
+        return found
+
     def keyword_of(self, value: ast.expr) -> ast.AST:
         """Return the keyword that a value is given by, or the value."""
         parent = self.index.parents.get(value)
