@@ -81,6 +81,7 @@ class Checked:
         block: the decoded AdaLoRA mapping, the first if there are several; None: there is none.
         fixed: the findings that `adalora check --fix` removed by fixing.
         suppressed: the findings that comments or `--per-file-ignores` removed.
+        is_whole: whether `block` is the only configuration and all of its values are known.
         has_script: whether the document is code about AdaLoRA, with or without a configuration.
     """
 
@@ -92,6 +93,7 @@ class Checked:
     fixed: tuple[Diagnostic, ...] = ()
     suppressed: tuple[Diagnostic, ...] = ()
     has_script: bool = False
+    is_whole: bool = True
 
     @property
     def was_checked(self) -> bool:

@@ -28,8 +28,11 @@ class Report(Checked):
 
     @cached_property
     def config(self) -> AdaLoraConfig | None:
-        """The typed configuration without unknown keys, or None if there is an error."""
-        if self.block is None or not self.ok:
+        """The typed configuration without unknown keys; None if there is an error.
+
+        In Python also None if there are several calls, or values that only a run can tell.
+        """
+        if self.block is None or not self.ok or (self.has_script and not self.is_whole):
             return None
         from adalora_core.contract.fields.block import Block
         from adalora_core.contract.model import AdaLoraConfig
@@ -63,7 +66,14 @@ class Report(Checked):
             raise self._error()
 
     def _error(self) -> ConfigError:
-        return ConfigError(self.render("full").rstrip("\n"), self)
+        text = self.render("full").rstrip("\n")
+        if self.ok:
+            # Code without errors that does not give one whole configuration.
+            text = (
+                "expected one call of AdaLoraConfig whose values are all written in the file; use "
+                f"check_config for other code\n{text}"
+            )
+        return ConfigError(text, self)
 
     def warn(self, stacklevel: int = 2) -> None:
         """Issue the findings of severity warning through `warnings`, as `ConfigWarning`."""

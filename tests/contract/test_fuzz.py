@@ -20,10 +20,29 @@ from adalora_core.contract.rules.pages import example_text
 from adalora_core.contract.text.formats import FORMATS
 
 SECONDS = 40
-"""Of the long fuzz, for each of the three formats."""
+"""Of the long fuzz, for each of the formats."""
 
 TOML_SOUND = "".join(f"{key} = {json.dumps(value)}\n" for key, value in SOUND.items())
+SCRIPT = """\
+from peft import AdaLoraConfig as C, TaskType
+STEPS = 3 * 100  # "text" 'é'
+kw = dict(init_r='12', **{"lora_rnk": -8.0})
+for _ in range(2):
+    c = C(target_modules=("q", r'v'), total_step=STEPS, task_type=TaskType.CAUSAL_LM, **kw)
+    c.beta1 = f"{c}"
+"""
+NOTEBOOK = json.dumps({
+    "cells": [
+        {"cell_type": "markdown", "source": ["# C(\n", "text"]},
+        {"cell_type": "code", "source": ["%pip install x\n", *SCRIPT.splitlines(keepends=True)]},
+        {"cell_type": "code", "source": "%%time\nc = C(init_r=12.0)  # adalora: ignore[ADA106]"},
+    ],
+    # Room in which a mutation breaks nothing.
+    "metadata": {"language_info": {"name": "python"}, "text": "x" * 1500},
+}, ensure_ascii=False)  # fmt: skip
 SEEDS = {
+    "python": [SCRIPT],
+    "notebook": [NOTEBOOK],
     "json": [json.dumps(SOUND, indent=1)],
     "yaml": [yaml.safe_dump(SOUND), "a: &a {x: 1}\nb: {<<: *a}\nc: !!float '8'\nd: |\n x\n"],
     "toml": [TOML_SOUND, "[a.b]\nc = [{d = 1}, 2]\n[[e]]\nf.g = '''x'''\n\"h\" = 1979-05-27\n"],
@@ -111,6 +130,8 @@ FIXABLE = {
     "json": '{"peft_type": "adalora", "init_r": 12.0, "target_r": "3", "delta_t": 3}',
     "yaml": "a: &a {init_r: 12.0}\n# adalora: ignore-file[ADA204]\n"
     "b: {<<: *a, peft_type: adalora, target_r: '3', delta_t: 3} # adalora: ignore[ADA106, ADA2]\n",
+    "python": SCRIPT,
+    "notebook": NOTEBOOK,
     "toml": "[a]\npeft_type = 'adalora' # adalora: ignore[ADA207]\ninit_r = 12.0\nalpha = '3'\n",
 }
 

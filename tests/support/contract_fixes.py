@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,36 @@ from adalora_core.contract.pipeline.selection import Selection
 if TYPE_CHECKING:
     from adalora_core.contract.pipeline.assembly import Examined
 
-PARSERS = {"json": json.loads, "yaml": yaml.safe_load, "toml": tomllib.loads}
+
+def _calls(code: str) -> dict[str, Any]:
+    """Return the arguments of the calls in code, as the checker's document holds them."""
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Call):
+            pairs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
+            pairs.pop("peft_type", None)
+            found.append({k: _listed(v) for k, v in pairs.items()})
+    return {"AdaLoraConfig": found}
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _cells(text: str) -> dict[str, Any]:
+    cells = json.loads(text)["cells"]
+    return _calls("".join("".join(c["source"]) for c in cells if c["cell_type"] == "code"))
+
+
+PARSERS = {
+    "json": json.loads,
+    "yaml": yaml.safe_load,
+    "toml": tomllib.loads,
+    "python": _calls,
+    "notebook": _cells,
+}
+KEYS = {"json": "/peft", "yaml": "/peft", "toml": "/peft", "python": None, "notebook": None}
+"""Where the files of `written` hold the configuration; None: the search finds it."""
 
 _SPELLED = {
     "yaml": {
@@ -52,7 +82,19 @@ _SPELLED = {
         "target_modules": ["'q_proj,v_proj'", '"q_proj v_proj"'],
         "peft_type": ["'adalora'", '"adalora"'],
     },
-}
+    "python": {
+        "init_r": ["12.0", "'12'", '"12"', "(12.0)", "1_2", "0xC"],
+        "beta1": ["'0.5'", '"""0.5"""', "5E-1"],
+        "fan_in_fan_out": ["0", "1", "'false'"],
+        "task_type": ["'causal_lm'", '"CAUSAL"'],
+        "target_modules": [
+            "'q_proj,v_proj'", 'r"q_proj v_proj"', "('q_proj', 'v_proj')", '["a", ".*\\\\.v"]',
+            '"q_\u00fc, x"', '"q_" "proj"',
+        ],
+        "peft_type": ["'adalora'"],
+    },
+}  # fmt: skip
+_SPELLED["notebook"] = _SPELLED["python"]
 _MISSPELT = {"delta_t": "10", "rank": "32", "r": "64", "t_init": "5", "lora_r": "24", "alpha": "9"}
 
 
@@ -81,7 +123,8 @@ def _raw(content: bytes | str) -> bytes:
 def written(draw: st.DrawFn, format_: str) -> bytes:
     """Draw a file of some tool with an AdaLoRA section, with comments, CRLF and marks as may be."""
     values = draw(configurations())
-    texts = {key: json.dumps(value) for key, value in values.items()}
+    spell = repr if format_ in {"python", "notebook"} else json.dumps
+    texts = {key: spell(value) for key, value in values.items()}
     if format_ == "toml":
         texts = {key: text for key, text in texts.items() if "null" not in text and "{" not in text}
     for key, spellings in _SPELLED[format_].items():
@@ -121,4 +164,20 @@ def _toml(texts: dict[str, str], newline: str) -> str:
     return newline.join([*lines, ""])
 
 
-_FILES = {"json": _json, "yaml": _yaml, "toml": _toml}
+def _code(texts: dict[str, str], newline: str) -> str:
+    rows = [f"    {key} =  {text},  # {i} adalora" for i, (key, text) in enumerate(texts.items())]
+    lines = ["# head: 12.0, \u00fc", "from peft import AdaLoraConfig", "x = AdaLoraConfig(", *rows]
+    return newline.join([*lines, ")", "after = [1, 2.0]", ""])
+
+
+def _notebook(texts: dict[str, str], newline: str) -> str:
+    source = _code(texts, "\n").splitlines(keepends=True)
+    cells = [
+        {"cell_type": "markdown", "source": "# AdaLoraConfig(init_r=12.0)"},
+        {"cell_type": "code", "source": source, "outputs": [{"text": ["init_r=12.0"]}]},
+    ]
+    text = json.dumps({"cells": cells, "nbformat": 4}, indent=1, ensure_ascii=len(texts) % 2 == 0)
+    return text.replace("\n", newline) + newline
+
+
+_FILES = {"json": _json, "yaml": _yaml, "toml": _toml, "python": _code, "notebook": _notebook}

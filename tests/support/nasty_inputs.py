@@ -194,9 +194,141 @@ SHAPES = [
           "ADA204", "yaml"),
 ]  # fmt: skip
 
+_CALL = "AdaLoraConfig(init_r='12', total_step=100)\n"
+_ENOUGH = (
+    "AdaLoraConfig(init_r=12, target_r=8, target_modules=['q_proj'], tfinal=200, total_step=1000)\n"
+)
+_LONG_DICT = ",".join(f"a{i}=1" for i in range(5_000))
+_LONG_CALLS = "".join(f"AdaLoraConfig(**s, init_r={i})\n" for i in range(5_000))
+CODE = [
+    _case("code", "ten-megabytes", f"{_CALL}{'# text' * 1_800_000}", "ADA005", "python"),
+    _case("code", "many-names", "a;" * 400_000 + _CALL, "ADA005", "python"),
+    _case("code", "many-signs", "a;" * 20_000 + _CALL, "ADA102", "python"),
+    _case("code", "nested-calls", "AdaLoraConfig(" * 5_000 + ")" * 5_000, "ADA001", "python"),
+    _case("code", "nested-lists", "[" * 5_000 + "]" * 5_000, "ADA001", "python"),
+    _case("code", "called-results", "AdaLoraConfig" + "()" * 5_000, "ADA005", "python"),
+    _case("code", "attributes", _CALL + "a" + ".a" * 5_000, "ADA005", "python"),
+    _case("code", "sum", f"{_CALL}x = {'+'.join('1' * 5_000)}", "ADA005", "python"),
+    _case("code", "short-sum", f"r = {'+'.join('1' * 500)}\nAdaLoraConfig(init_r=r)", "ADA201",
+          "python"),
+    _case("code", "signs", f"{_CALL}x = {'-' * 5_000}1", "ADA005", "python"),
+    _case("code", "nots", f"{_CALL}x = {'not ' * 5_000}1", "ADA005", "python"),
+    _case("code", "lambdas", f"{_CALL}x = {'lambda: ' * 5_000}1", "ADA005", "python"),
+    _case("code", "choices", f"{_CALL}x = {'1 if 1 else ' * 5_000}1", "ADA005", "python"),
+    _case("code", "elifs", f"{_CALL}if 1: pass\n" + "elif 1: pass\n" * 5_000, "ADA005",
+          "python"),
+    _case("code", "power", "n = 9\n" + "n = n * n\n" * 50 + "AdaLoraConfig(init_r=9 ** 9 ** 9, "
+          "target_r=[0] * 9 ** 9, total_step='a' * 10 ** 9)", "ADA414", "python"),
+    _case("code", "products", "".join(f"n{i + 1} = n{i} * n{i}\n" for i in range(60)) + "n0 = 9\n"
+          + _ENOUGH, "", "python"),
+    _case("code", "itself", "a = a\nb = [b]\nd = {**d}\n" + _ENOUGH, "", "python"),
+    _case("code", "doubled-dicts", "d0 = {'r': 1}\n" + "".join(
+        f"d{i + 1} = {{**d{i}, **d{i}}}\n" for i in range(200)
+    ) + "AdaLoraConfig(**d200)\nAdaLoraConfig(**d15)", "ADA303", "python"),
+    _case("code", "many-calls", f"s = dict({_LONG_DICT})\n{_LONG_CALLS}", "ADA005", "python"),
+    _case("code", "changed-often", "s = {}\n" + "s['r'] = 1\n" * 9_000
+          + "AdaLoraConfig(**s)\n" * 90, "ADA201", "python"),
+    _case("code", "python-2", f"print 'x'\n{_CALL}", "ADA001", "python"),
+    _case("code", "later-python", f"x = t'{{y!z}}' if := 1\n{_CALL}", "ADA001", "python"),
+    _case("code", "cut-off", "AdaLoraConfig(init_r=12,", "ADA001", "python"),
+    _case("code", "nul", f"{_CALL}\0", "ADA004", "python"),
+    _case("code", "utf-16", _CALL.encode("utf-16"), "ADA004", "python"),
+    _case("code", "mark", b"\xef\xbb\xbf" + _ENOUGH.encode(), "", "python"),
+    _case("code", "latin-1", b"# coding: latin-1\n# \xe9\n" + _ENOUGH.encode(), "", "python"),
+    _case("code", "undeclared-latin-1", b"# \xe9\n" + _ENOUGH.encode(), "ADA004", "python"),
+    _case("code", "strange-encoding", b"# coding: punycode\n# \xe9\n" + _ENOUGH.encode(), "ADA004",
+          "python"),
+    _case("code", "form-feeds", f"\f{_ENOUGH}\f", "", "python"),
+    _case("code", "lone-returns", f"x = 1\r{_CALL}", "ADA102", "python"),
+    _case("code", "wide", f"\u00e9 = '\U0001f600'; {_CALL}", "ADA102", "python"),
+    _case("code", "separators", f"x = '\u2028'; {_CALL}", "ADA102", "python"),
+    _case("code", "empty", "", "ADA006", "python"),
+    _case("code", "many-comments", "# adalora: ignore[ADA102]\n" * 3_000 + _CALL, "ADA414",
+          "python"),
+    _case("code", "quotes", '"""' + "'" * 40_000 + '\\"' * 9_000
+          + '"""\n# adalora: ignore[ADA102]\n' + _CALL, "ADA210", "python"),
+]  # fmt: skip
+
+
+def _cells(*sources, **more):
+    cells = [{"cell_type": "code", "source": source} for source in sources]
+    return {"cells": cells, "nbformat": 4} | more
+
+
+NOTEBOOKS = [
+    _case("notebooks", "not-json", _CALL, "ADA001", "notebook"),
+    _case("notebooks", "cut-off", json.dumps(_cells(_CALL))[:-9], "ADA001", "notebook"),
+    _case("notebooks", "empty", "", "ADA009", "notebook"),
+    _case("notebooks", "list", "[]", "ADA001", "notebook"),
+    _case("notebooks", "no-cells", {"nbformat": 4}, "ADA001", "notebook"),
+    _case("notebooks", "cells-of-text", {"cells": "AdaLoraConfig()"}, "ADA001", "notebook"),
+    _case("notebooks", "cell-of-text", {"cells": ["AdaLoraConfig()"]}, "ADA001", "notebook"),
+    _case("notebooks", "source-of-numbers", _cells([1, 2]), "ADA001", "notebook"),
+    _case("notebooks", "source-of-objects", _cells({"a": 1}), "ADA001", "notebook"),
+    _case("notebooks", "no-source", {"cells": [{"cell_type": "code"}]}, "ADA006", "notebook"),
+    _case(
+        "notebooks",
+        "format-3",
+        {"worksheets": [{"cells": []}], "nbformat": 3},
+        "ADA001",
+        "notebook",
+    ),
+    _case("notebooks", "metadata", _cells(_ENOUGH, metadata=[1]), "", "notebook"),
+    _case(
+        "notebooks",
+        "other-language",
+        _cells(_CALL, metadata={"language_info": {"name": "R"}}),
+        "ADA006",
+        "notebook",
+    ),
+    _case(
+        "notebooks",
+        "huge-output",
+        _cells(_ENOUGH, metadata={"x": [["AAAA" * 9_000] * 30, [0] * 300_000]}),
+        "",
+        "notebook",
+    ),
+    _case(
+        "notebooks",
+        "too-large",
+        _cells(_CALL, metadata={"x": "y" * 10_000_000}),
+        "ADA005",
+        "notebook",
+    ),
+    _case(
+        "notebooks",
+        "deep-output",
+        '{"cells": [], "x": ' + "[" * 5_000 + "]" * 5_000 + "}",
+        "ADA005",
+        "notebook",
+    ),
+    _case(
+        "notebooks",
+        "magics",
+        _cells(
+            "%load_ext x\n!pip install [\n?x\ny?\n" + _ENOUGH, "%%bash\n(", "%%time\n" + _ENOUGH
+        ),
+        "",
+        "notebook",
+    ),
+    _case("notebooks", "broken-cell", _cells("def f(", _ENOUGH), "", "notebook"),
+    _case("notebooks", "broken-call", _cells(_ENOUGH, "AdaLoraConfig("), "ADA001", "notebook"),
+    _case("notebooks", "nul", _cells("AdaLoraConfig(\0)"), "ADA004", "notebook"),
+    _case("notebooks", "half-a-pair", _cells("AdaLoraConfig('\ud800')"), "ADA004", "notebook"),
+    _case(
+        "notebooks",
+        "escapes",
+        json.dumps(_cells(["\U0001f600 = 1\n", _CALL])).replace("A", "\\u0041"),
+        "ADA001",
+        "notebook",
+    ),
+    _case("notebooks", "many-cells", _cells(*["x = 1"] * 3_000, _CALL), "ADA102", "notebook"),
+    _case("notebooks", "many-lines", _cells(["x\n"] * 10_000, _CALL), "ADA102", "notebook"),
+]
+
 NASTY = [
     *DEPTH, *ALIASES, *DUPLICATES, *NUMBERS, *ENCODINGS, *INJECTION, *PATTERNS, *DEFAULTS,
-    *SCHEDULES, *YAML_TRAPS, *SAVED, *SHAPES,
+    *SCHEDULES, *YAML_TRAPS, *SAVED, *SHAPES, *CODE, *NOTEBOOKS,
 ]  # fmt: skip
-"""Thirteen families; file systems are in tests/cli/test_files.py, agreement of schema and engine in
+"""Fifteen families; file systems are in tests/cli/test_files.py, agreement of schema and engine in
 tests/contract/test_schema.py."""

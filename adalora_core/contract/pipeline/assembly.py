@@ -91,12 +91,14 @@ def _report(
         *(_of_problem(document, problem, tops) for problem in problems),
         *(_of_finding(document, finding, tops) for finding in shown),
     ]
+    only = blocks[0] if len(blocks) == 1 else None
     return Report(
         tuple(sorted(diagnostics, key=lambda diagnostic: diagnostic.sort_key)),
         source=name,
         text=document.text if document.is_text else None,
         runtime=options.runtime,
         block=blocks[0].values if blocks else None,
+        is_whole=only is not None and not only.deferred,
         has_script=document.script is not None and document.script.is_about_adalora,
     )
 

@@ -18,7 +18,7 @@ from adalora_core.contract.pipeline.tool_files import (
     names_adalora,
 )
 from adalora_core.contract.text import problems
-from adalora_core.contract.text.places import from_pointer
+from adalora_core.contract.text.places import from_pointer, to_pointer
 from adalora_core.contract.text.problems import Problem
 
 if TYPE_CHECKING:
@@ -67,11 +67,15 @@ def find_blocks(
     Raises:
         ValueError: `key` is not a JSON pointer.
     """
-    if document.script is not None and not key:
+    if document.script is not None:
         # Imported for code only: the module takes time.
         from adalora_core.contract.pipeline.scripts import calls
 
         blocks = calls(document, options) if layout in (None, "python") else []
+        if key:
+            blocks = [block for block in blocks if to_pointer(block.path) == key]
+            if not blocks:
+                return Problem(problems.NO_BLOCK, f"the code has no call at {key!r}")
     elif key is None:
         blocks = _search(document, options, layout)
         if is_optional:

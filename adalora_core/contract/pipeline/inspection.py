@@ -79,7 +79,9 @@ class Inspector:
 
         def examine_again(text: str) -> Examined:
             # A fix may write half of a surrogate pair: the reader must see and refuse it.
-            raw = mark + text.encode("utf-8", "surrogatepass")
+            encoding = found.document.encoding
+            errors = "surrogatepass" if encoding == "utf-8" else "strict"
+            raw = mark + text.encode(encoding, errors)
             return self._examined(raw, name, is_optional=is_optional, tries_fixes=False)
 
         return fix(found, examine_again, unsafe=unsafe)

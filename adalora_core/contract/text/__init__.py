@@ -27,13 +27,18 @@ _MODULES: dict[Format, str] = {
 
 def decode(raw: bytes, format: Format, limits: Limits) -> Document:  # noqa: A002 - the option's name
     """Decode the bytes of a file; each fault of the text becomes a problem of the document."""
-    encoded = to_text(raw, limits)
+    encoding = "utf-8"
+    if format == "python" and not raw.isascii():
+        from adalora_core.contract.text.python.encodings import declared
+
+        encoding = declared(raw)
+    encoded = to_text(raw, limits, encoding)
     encoded.raw = raw
     if encoded.fatal:
         return encoded
     module = importlib.import_module(f"{__name__}.{_MODULES[format]}")
     document: Document = module.decode(encoded.text, limits)
-    document.format, document.raw = format, raw
+    document.format, document.raw, document.encoding = format, raw, encoding
     if format not in {"yaml", "python"}:  # which allow a byte order mark
         document.problems[:0] = encoded.problems
     return document

@@ -53,6 +53,7 @@ class Document:
         format: the format of the text.
         is_text: whether there is a text; false where the source was a mapping.
         raw: the bytes of the text, as a file holds them.
+        encoding: the encoding of the file, which only Python source may choose.
         script: the code of a Python file or a notebook; None in other formats.
     """
 
@@ -65,6 +66,7 @@ class Document:
     format: Format = "json"
     is_text: bool = True
     raw: bytes = b""
+    encoding: str = "utf-8"
     script: Script | None = None
     _ambiguous: dict[int, dict[Path, tuple[AmbiguousScalar, ...]]] = field(
         default_factory=dict, init=False, repr=False

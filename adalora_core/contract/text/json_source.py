@@ -171,7 +171,7 @@ class JsonLocator:
         self._members: dict[Path, list[_Member]] = {}
         self._last: dict[Path, dict[str | int, _Member]] = {}
 
-    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
+    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent:
         """Return the extent of the key or value, or of its nearest parent if it does not exist."""
         extent = self._value_extent(())
         for depth, step in enumerate(path):

@@ -82,8 +82,8 @@ def read_bytes(path: str | os.PathLike[str], limits: Limits) -> bytes:
         os.close(descriptor)
 
 
-def to_text(raw: bytes, limits: Limits) -> Document:
-    """Decode bytes as UTF-8 into a document without a value; fatal if they are not text."""
+def to_text(raw: bytes, limits: Limits, encoding: str = "utf-8") -> Document:
+    """Decode bytes into a document without a value; fatal if they are not text."""
     if len(raw) > limits.file_bytes:
         message = f"the document has more than {limits.file_bytes} bytes"
         return _fatal("", Problem(problems.LIMIT_EXCEEDED, message, offset=0))
@@ -96,12 +96,13 @@ def to_text(raw: bytes, limits: Limits) -> Document:
         message = "the file starts with a byte order mark, which Python's json refuses"
         found.append(_encoding(message, 0))
     try:
-        text = raw.decode("utf-8")
+        text = raw.decode(encoding)
     except UnicodeDecodeError as error:
         # Keep the text before the fault, so that its position has a line.
-        text = raw[: error.start].decode("utf-8")
+        text = raw[: error.start].decode(encoding, "replace")
         byte = f"byte {raw[error.start]:#04x} at offset {error.start}"
-        return _fatal(text, _encoding(f"{byte} is not UTF-8 ({error.reason})", len(text)))
+        name = encoding.upper()
+        return _fatal(text, _encoding(f"{byte} is not {name} ({error.reason})", len(text)))
     nul = text.find("\0")
     if nul >= 0:
         message = "the file holds a NUL character: it is not text"

@@ -17,6 +17,10 @@ _PEFT = frozenset({"peft", "swift"})
 """Packages whose class of this name is PEFT's own."""
 _OURS = "adalora_core"
 
+_EXPECTING = frozenset({
+    "raises", "warns", "assertRaises", "assertRaisesRegex", "assertWarns", "assertWarnsRegex",
+})  # fmt: skip
+
 MOST_CALLS = 200
 """Bound on the calls of one script that are checked."""
 
@@ -47,13 +51,28 @@ class Call:
 def find_calls(script: Script) -> list[Call]:
     """Return the calls of the class in the order of the code, at most a bounded number."""
     found = []
-    for node in ast.walk(script.tree):
+    for node in script.scopes.of:
         if isinstance(node, ast.Call):
             is_ours = _origin(node.func, script.values)
-            if is_ours is not None:
+            if is_ours is not None and not _is_expected_to_fail(node, script):
                 found.append((script.code_extent(node), node, is_ours))
     found.sort(key=lambda each: each[0])
     return [_read(node, script, is_ours=is_ours) for _, node, is_ours in found[:MOST_CALLS]]
+
+
+def _is_expected_to_fail(node: ast.AST, script: Script) -> bool:
+    """Return whether a call is in the block of a test that expects an error or a warning."""
+    parents = script.scopes.parents
+    while (parent := parents.get(node)) is not None:
+        if isinstance(parent, (ast.With, ast.AsyncWith)) and any(
+            isinstance(item.context_expr, ast.Call)
+            and isinstance(item.context_expr.func, ast.Attribute)
+            and item.context_expr.func.attr in _EXPECTING
+            for item in parent.items
+        ):
+            return True
+        node = parent
+    return False
 
 
 def _origin(function: ast.expr, values: Values) -> bool | None:

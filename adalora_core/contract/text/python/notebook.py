@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.text import json_source, problems
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.contract.text.limits import Limits
+    from adalora_core.contract.text.places import Path
 
 _CELL_MAGIC = re.compile(r"\s*%%\s*(\w+)([^\r\n]*)")
 _OF_PYTHON = frozenset({"time", "timeit", "capture", "prun", "memit", "python", "python3"})
@@ -47,33 +49,43 @@ def decode(text: str, limits: Limits) -> Document:
         return Document(text, problems=[excess], fatal=True)
     pieces: list[Piece] = [piece for _, _, found in cells for piece in found]
     places = Places(text, pieces or [Piece(0, 0, (0, 0))])
-    body, lines, found = _parsed(cells, places)
+    tree, found = _parsed(cells, places)
     numbers = tuple(number for number, _, _ in cells)
-    script = Script(code, ast.Module(body, []), places, tuple(lines), numbers)
+    script = Script(code, tree, places, _first_lines(cells), numbers)
     return document_of(text, script, found)
 
 
 def _parsed(
     cells: list[tuple[int, str, list[Piece]]], places: Places
-) -> tuple[list[ast.stmt], list[int], list[Problem]]:
-    """Return the statements of all cells, the line on which each starts, and the faults."""
-    body: list[ast.stmt] = []
-    lines: list[int] = []
+) -> tuple[ast.Module, list[Problem]]:
+    """Return the tree of all cells that can be parsed, and the faults of the others."""
+    tree = parse("".join(code for _, code, _ in cells))
+    if isinstance(tree, ast.Module):
+        return tree, []
+    whole: list[str] = []
     found: list[Problem] = []
-    line, offset = 1, 0
+    offset = 0
     for _, code, _ in cells:
-        lines.append(line)
-        tree = parse(code)
-        if isinstance(tree, Problem):
+        problem = parse(code)
+        if isinstance(problem, ast.Module):
+            whole.append(code)
+        else:
+            whole.append(_blank(code))
             # A cell about something else need not be whole: the names in it are not known then.
             if is_about(code):
-                start, _ = places.in_text((offset + (tree.offset or 0),) * 2)
-                found.append(dataclasses.replace(tree, offset=start))
-        else:
-            body += ast.increment_lineno(tree, line - 1).body
-        line += len(re.findall(r"\r\n|\r|\n", code))
+                start, _ = places.in_text((offset + (problem.offset or 0),) * 2)
+                found.append(dataclasses.replace(problem, offset=start))
         offset += len(code)
-    return body, lines, found
+    tree = parse("".join(whole))
+    if isinstance(tree, Problem):  # cells that are whole one by one may be too many together
+        return ast.Module([], []), [dataclasses.replace(tree, offset=0)]
+    return tree, found
+
+
+def _first_lines(cells: list[tuple[int, str, list[Piece]]]) -> tuple[int, ...]:
+    """Return the line of the whole code on which each cell starts."""
+    lines = [len(re.findall(r"\r\n|\r|\n", code)) for _, code, _ in cells]
+    return tuple(accumulate(lines[:-1], initial=1)) if lines else ()
 
 
 def _code_cells(document: Document) -> Iterator[tuple[int, str, list[Piece]]]:
@@ -108,13 +120,15 @@ def _code_cells(document: Document) -> Iterator[tuple[int, str, list[Piece]]]:
 def _pieces(
     document: Document, cell: int, parts: list[str], start: int, *, is_list: bool
 ) -> list[Piece]:
-    path = ("cells", cell, "source")
-    assert document.locator is not None  # noqa: S101 - it is a text
+    assert isinstance(document.locator, json_source.JsonLocator)  # noqa: S101 - of JSON
+    path: Path = ("cells", cell, "source")
+    if is_list:
+        extents = [extent for _, _, extent in document.locator.members(path)]
+    else:
+        extents = [document.locator.locate(path, "value")]
     found = []
-    for index, part in enumerate(parts):
-        extent = document.locator.locate((*path, index) if is_list else path, "value")
-        if extent is not None:
-            found.append(Piece(start, len(part), (extent[0] + 1, extent[1] - 1)))
+    for part, (begin, end) in zip(parts, extents, strict=True):
+        found.append(Piece(start, len(part), (begin + 1, end - 1)))
         start += len(part)
     return found
 

@@ -54,6 +54,7 @@ class Scopes:
     def __init__(self, tree: ast.Module) -> None:
         self.module = Scope(tree)
         self.of: dict[ast.AST, Scope] = {}
+        """The scope of each node, in the order of the code, without contexts and operators."""
         self.parents: dict[ast.AST, ast.AST] = {}
         self.stars: list[str] = []
         """Modules from which everything is imported."""
@@ -72,7 +73,7 @@ class Scopes:
             inner = scope
             if isinstance(node, _SCOPES):
                 inner = self.inner[node] = Scope(node, scope)
-            for child in reversed(list(ast.iter_child_nodes(node))):
+            for child in reversed(children(node)):
                 self.parents[child] = node
                 stack.append((child, inner))
 
@@ -179,6 +180,18 @@ class Scopes:
                 if isinstance(each, ast.Name):
                     self._bound.add(each)
                     self._bind(scope, each.id, Binding(node, value, index))
+
+
+def children(node: ast.AST) -> list[ast.AST]:
+    """Return the nodes inside a node, faster than `ast.iter_child_nodes`: without `ast.Load`."""
+    found: list[ast.AST] = []
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, list):
+            found += [each for each in value if isinstance(each, ast.AST)]
+        elif isinstance(value, ast.AST) and value._fields:
+            found.append(value)
+    return found
 
 
 def _is_name(node: ast.expr, name: str) -> bool:

@@ -116,7 +116,7 @@ class Script:
     @cached_property
     def is_about_adalora(self) -> bool:
         """Whether a name of the code is AdaLoRA's: in an import, a call, an attribute."""
-        return any(_ABOUT.search(name) for node in ast.walk(self.tree) for name in _names(node))
+        return any(_ABOUT.search(name) for node in self.scopes.of for name in _names(node))
 
     @cached_property
     def _is_ascii(self) -> bool:

@@ -46,6 +46,9 @@ def too_long(code: str, limits: Limits) -> Problem | None:
 
 def parse(code: str) -> ast.Module | Problem:
     """Return the syntax tree of code, or the reason why there is none."""
+    if "\0" in code:  # only a notebook's strings can hold it; Python's errors for it differ
+        message = "the code holds a NUL character: it is not text"
+        return Problem(problems.BAD_ENCODING, message, offset=code.index("\0"))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the code itself, such as "\d" in a string
@@ -57,7 +60,7 @@ def parse(code: str) -> ast.Module | Problem:
         if not code[offset:].strip():
             hint = "check whether the file is cut off"
         return Problem(problems.SYNTAX_ERROR, message, offset=offset, hint=hint)
-    except ValueError as error:  # NUL or half of a surrogate pair, in a notebook
+    except ValueError as error:  # half of a surrogate pair, in a notebook
         return Problem(problems.BAD_ENCODING, f"the code is not text: {error}", offset=0)
     except (RecursionError, MemoryError):
         message = "the code is nested too deeply for this interpreter"
