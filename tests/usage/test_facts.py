@@ -225,11 +225,14 @@ def test_training_of_another_model_or_trainer_is_left_alone():
     assert not list(usage(HEAD.replace("AdaLora", "Lora") + LOOP).trainings)
     imported = "from project import MyTrainer\n" + HEAD + "MyTrainer(model).train()\n"
     assert [each.allocates for each in usage(imported).trainings] == [None]
-    passed = HEAD.replace("optimizer = AdamW(model.parameters())", "") + """
+    passed = (
+        HEAD.replace("optimizer = AdamW(model.parameters())", "")
+        + """
 def train(model, optimizer):
     for batch in loader:
         optimizer.step()
 """
+    )
     assert not list(usage(passed).trainings)
 
 

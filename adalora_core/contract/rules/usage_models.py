@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from adalora_core.contract.usage.usage import Usage
 
 
-
 class LossWithoutPenalty(UsageRule):
     code = "ADA910"
     name = "loss-without-penalty"
@@ -166,9 +165,7 @@ class WrappedTwice(UsageRule):
         "layers inside the first adapter, or trains beside an adapter that it neither saves nor "
         "prunes."
     )
-    bad = HEAD.replace(
-        "optimizer =", "model = get_peft_model(model, config)\noptimizer ="
-    ) + LOOP
+    bad = HEAD.replace("optimizer =", "model = get_peft_model(model, config)\noptimizer =") + LOOP
     hint = "load the base model again, or call model.unload() before"
 
     def check_usage(self, usage: Usage) -> Iterator[Finding]:
@@ -186,6 +183,7 @@ class RanksWithoutAllocation(UsageRule):
     code = "ADA915"
     name = "ranks-without-allocation"
     summary = "target_r is varied over runs that never allocate"
+    comes_with = ("ADA901",)
     why = (
         "Without update_and_allocate every run trains init_r triplets in each matrix, so the runs "
         "that are compared are the same run."

@@ -87,8 +87,7 @@ def _accumulates(usage: Usage, guard: Guard) -> bool:
         if isinstance(node, ast.Name | ast.Attribute) and last_name(node) == "sync_gradients":
             return True
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
-            if not isinstance(node.left, ast.Constant) and can_exceed_one(usage, node.right):
-                return True
+            return can_exceed_one(usage, node.right)
     return False
 
 

@@ -266,7 +266,10 @@ class Usage:
         ):
             return "lightning"
         given = {each.arg for each in function.args.args}
-        if any(name.endswith("TrainerCallback") for name in names) or {"args", "state", "control"} <= given:
+        if (
+            any(name.endswith("TrainerCallback") for name in names)
+            or {"args", "state", "control"} <= given
+        ):
             return "callback"
         return None
 
