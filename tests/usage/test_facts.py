@@ -276,7 +276,8 @@ def test_length_of_a_run_is_known_from_its_loops():
     script = usage(HEAD + code)
     (training,) = script.trainings
     assert run_length(script, training) is None
-    script = usage(HEAD + LOOP.replace("i, batch in enumerate(loader)", "batch in range(50)"))
+    code = LOOP.replace("i, batch in enumerate(loader)", "batch in range(50)")
+    script = usage(HEAD + code + "model.save_pretrained(folder)\n")
     (training,) = script.trainings
     assert run_length(script, training) == 150
 

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from adalora_core.contract.usage.events import Event, Trace
     from adalora_core.contract.usage.usage import Usage
 
-HEAD = """\
-from peft import AdaLoraConfig, get_peft_model
-
+_IMPORT = "from peft import AdaLoraConfig, get_peft_model\n"
+_SETUP = """\
 config = AdaLoraConfig(
     task_type="CAUSAL_LM",
     target_modules=["q_proj", "v_proj"],
@@ -33,6 +32,7 @@ config = AdaLoraConfig(
 model = get_peft_model(base, config)
 optimizer = AdamW(model.parameters())
 """
+HEAD = f"{_IMPORT}\n{_SETUP}"
 LOOP = """\
 for step, batch in enumerate(batches):
     model(**batch).loss.backward()
@@ -51,7 +51,6 @@ for epoch in range(3):
         step += 1
 """
 CALLBACK = """\
-from transformers import Trainer, TrainerCallback
 
 
 class Allocate(TrainerCallback):
@@ -61,6 +60,13 @@ class Allocate(TrainerCallback):
 
 Trainer(model=model, train_dataset=rows, callbacks=[Allocate()]).train()
 """
+
+
+def example(body: str, *imports: str) -> str:
+    """Return a script that makes an adapter, with further imports and a body."""
+    lines = "".join(f"{line}\n" for line in imports)
+    return f"{_IMPORT}{lines}\n{_SETUP}{body}"
+
 
 IN_A_LOOP = (
     "call model.base_model.update_and_allocate(step) after optimizer.step() and before "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.rules.usage_base import HEAD, LOOP, UsageRule
+from adalora_core.contract.rules.usage_base import HEAD, LOOP, UsageRule, example
 from adalora_core.contract.usage.adapters import second_wraps, swept_ranks
 from adalora_core.contract.usage.losses import adds_penalty, own_losses
 from adalora_core.contract.usage.totals import accumulation, batch_size, run_length, unit
@@ -105,10 +105,10 @@ class TotalStepContradictsMaxSteps(UsageRule):
         "With a larger total_step the run ends before its schedule, so the target rank is not "
         "reached; with a smaller one the last steps are outside of the schedule."
     )
-    bad = (
-        HEAD + "from transformers import Trainer, TrainingArguments\n"
+    bad = example(
         'arguments = TrainingArguments("out", max_steps=500)\n'
-        "Trainer(model=model, args=arguments, callbacks=callbacks).train()\n"
+        "Trainer(model=model, args=arguments, callbacks=callbacks).train()\n",
+        "from transformers import Trainer, TrainingArguments",
     )
     good = bad.replace("max_steps=500", "max_steps=1000")
     hint = "give total_step the number of steps of the run"
@@ -136,12 +136,10 @@ class OptimizerBeforeAdapter(UsageRule):
         "The optimizer holds the frozen parameters and none of the adapter, so nothing is learned: "
         "the factors keep their first values."
     )
-    bad = (
-        "base = load_model()\noptimizer = AdamW(base.parameters())\n"
-        + HEAD.replace("optimizer = AdamW(model.parameters())\n", "")
-        + LOOP
+    good = HEAD.replace("\nconfig", "\nbase = load_model()\nconfig") + LOOP
+    bad = good.replace("optimizer = AdamW(model.parameters())\n", "").replace(
+        "load_model()\n", "load_model()\noptimizer = AdamW(base.parameters())\n"
     )
-    good = "base = load_model()\n" + HEAD + LOOP
     hint = "make the optimizer from model.parameters() after get_peft_model"
 
     def check_usage(self, usage: Usage) -> Iterator[Finding]:

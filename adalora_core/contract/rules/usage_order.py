@@ -5,7 +5,14 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.rules.usage_base import CALLBACK, HEAD, LOOP, PLACES, AllocationRule
+from adalora_core.contract.rules.usage_base import (
+    CALLBACK,
+    HEAD,
+    LOOP,
+    PLACES,
+    AllocationRule,
+    example,
+)
 from adalora_core.contract.text.changes import Remedy, Replace
 from adalora_core.contract.usage.index import last_name
 from adalora_core.contract.usage.names import ALLOCATE
@@ -30,6 +37,7 @@ _RIGHT_LINES = """\
     optimizer.zero_grad()
 """
 _ACCUMULATED = """\
+accelerator = Accelerator(gradient_accumulation_steps=4)
 step = 0
 for batch in loader:
     with accelerator.accumulate(model):
@@ -40,10 +48,8 @@ for batch in loader:
             step += 1
         optimizer.zero_grad()
 """
-_ACCELERATOR = (
-    "from accelerate import Accelerator\n\n"
-    "accelerator = Accelerator(gradient_accumulation_steps=4)\n"
-)
+_ACCELERATE = "from accelerate import Accelerator"
+_TRAINER = "from transformers import Trainer, TrainerCallback"
 
 
 class AllocationForEachMicroBatch(AllocationRule):
@@ -54,14 +60,13 @@ class AllocationForEachMicroBatch(AllocationRule):
         "Gradients accumulate over the micro-batches, so the first of them count several times, "
         "and the schedule, which counts steps of the optimizer, ends before the run does."
     )
-    bad = (
-        HEAD
-        + _ACCELERATOR
-        + _ACCUMULATED.replace("        if accelerator.sync_gradients:\n", "").replace(
+    bad = example(
+        _ACCUMULATED.replace("        if accelerator.sync_gradients:\n", "").replace(
             "            ", "        "
-        )
+        ),
+        _ACCELERATE,
     )
-    good = HEAD + _ACCELERATOR + _ACCUMULATED
+    good = example(_ACCUMULATED, _ACCELERATE)
     hint = "call it once for each optimizer.step(), under the same condition"
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> Iterator[Finding]:
@@ -163,8 +168,8 @@ class AllocationInWrongHook(AllocationRule):
         "step. Lightning drops the gradients after the next forward, so optimizer_step (after the "
         "step) and, without accumulation, on_train_batch_end have both."
     )
-    bad = HEAD + CALLBACK.replace("on_optimizer_step", "on_step_end")
-    good = HEAD + CALLBACK
+    bad = example(CALLBACK.replace("on_optimizer_step", "on_step_end"), _TRAINER)
+    good = example(CALLBACK, _TRAINER)
     hint = PLACES["callback"]
     safe_fix = (
         "renames on_step_end to on_optimizer_step, if the method does nothing else and the class "

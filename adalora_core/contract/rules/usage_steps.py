@@ -94,7 +94,8 @@ class StepIsConstant(AllocationRule):
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> Iterator[Finding]:
         """Yield a finding if the step is a constant."""
-        if step_counter(usage, trace, event).counts == "nothing":
+        is_repeated = bool(event.loops) or usage.framework(trace.function) is not None
+        if is_repeated and step_counter(usage, trace, event).counts == "nothing":
             yield self.finding(
                 usage,
                 event.node,

@@ -64,8 +64,8 @@ def second_wraps(usage: Usage) -> Iterator[tuple[ast.Call, ast.AST]]:
     seen: set[ast.AST] = set()
     for trace, event in usage.events("wrap"):
         wrap = usage.wrap_of(event.node)
-        if wrap is None or event.node in seen or last_name(wrap.call.func) not in WRAPPERS:
-            continue
+        if wrap is None or event.node in seen or wrap.is_injected:
+            continue  # a model can have several adapters by name
         first = _wrapped_before(usage, trace, event, wrap)
         if first is not None:
             seen.add(event.node)

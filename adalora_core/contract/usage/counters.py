@@ -185,14 +185,29 @@ class _Reader:
             return Counter("nothing")
         steps = self.place.step.loops if self.place is not None else loops
         if len(steps) > at + 1 and steps[: at + 1] == loops[: at + 1]:
-            inner = steps[at + 1]
-            return Counter("epochs") if not self._is_micro_loop(inner) else STEPS
+            # A step that is the outer number may belong to each of several models.
+            target = "" if isinstance(loop, ast.While) else ast.unparse(loop.target)
+            is_step = "step" in target or "iter" in target
+            is_shared = steps[at + 1] in self._loops_over_models()
+            return UNKNOWN if is_step or is_shared else Counter("epochs")
+        if self._goes_on(loop):
+            return UNKNOWN
         restarts = any(self._is_epochs(outer) for outer in loops[:at])
         counts: Literal["micro-batches", "steps"] = "micro-batches" if self.is_rare else "steps"
         return Counter(counts, restarts)
 
-    def _is_micro_loop(self, loop: Loop) -> bool:
-        return self.place is not None and loop not in self.place.step.loops
+    def _goes_on(self, loop: Loop) -> bool:
+        """Return whether a loop counts on from a number that is not always the same."""
+        if isinstance(loop, ast.While):
+            return False
+        starts: list[ast.expr | None] = []
+        for leaf in self.usage.sources.origins(loop.iter):
+            if isinstance(leaf, ast.Call) and last_name(leaf.func) == "enumerate":
+                starts.append(keyword(leaf, "start", at=1))
+            elif isinstance(leaf, ast.Call) and last_name(leaf.func) == "range":
+                starts.append(leaf.args[0] if len(leaf.args) > 1 else None)
+        is_open = any(each is not None and self.usage.value(each) is None for each in starts)
+        return is_open or len(starts) > 1
 
     def _is_epochs(self, loop: Loop) -> bool:
         """Return whether a loop runs more than once over one training."""
@@ -209,10 +224,28 @@ class _Reader:
 
     def _makes_runs(self, loop: Loop) -> bool:
         """Return whether each round of a loop is a training of its own."""
-        return any(
+        return loop in self._loops_over_models() or any(
             event.kind in {"wrap", "optimizer"} and loop in event.loops
             for event in self.trace.events
         )
+
+    def _loops_over_models(self) -> list[ast.AST]:
+        """Return the loops that run over the model which is allocated."""
+        node: ast.expr = self.event.call.func
+        frame: Frame | None = self.event.frame
+        while True:
+            while isinstance(node, ast.Attribute | ast.Call):
+                node = node.value if isinstance(node, ast.Attribute) else node.func
+            if not isinstance(node, ast.Name):
+                return []
+            bindings = self.usage.index.lookup(node.id, node)[1]
+            is_given = any(each.kind == "parameter" for each in bindings)
+            if not is_given or frame is None or frame.function is None or frame.call is None:
+                return [each.node for each in bindings if each.kind == "loop"]
+            given = argument(frame.call, frame.function, node.id)
+            if given is None:
+                return []
+            node, frame = given, frame.outer
 
     def _counted(self, name: str) -> Counter:
         """Return what a variable counts that the script increases."""

@@ -149,7 +149,8 @@ class _Tracer:
                 call = item.context_expr
                 if isinstance(call, ast.Call) and last_name(call.func) == "accumulate":
                     at = replace(at, accumulations=(*at.accumulations, _receiver(call)))
-            self._block(node.body, at)
+            if not any(map(_expects_a_fault, node.items)):
+                self._block(node.body, at)
         elif isinstance(node, ast.Try):
             self._block([*node.body, *node.orelse, *node.finalbody], at)
         elif isinstance(node, ast.Match):
@@ -160,7 +161,8 @@ class _Tracer:
         over = node.test if isinstance(node, ast.While) else node.iter
         self._expression(over, at)
         # A loop over optimizers, or over parts of a model, makes one step of training.
-        is_one_step = any("optim" in last_name(part).lower() for part in _expressions(over))
+        parts = [*_expressions(over), *(() if isinstance(node, ast.While) else [node.target])]
+        is_one_step = any("optim" in last_name(part).lower() for part in parts)
         if not is_one_step and not _allocates_target(node):
             at = replace(at, loops=(*at.loops, node))
         self._block(node.body, at)
@@ -281,6 +283,12 @@ def _allocates_target(loop: Loop) -> bool:
         and any(isinstance(part, ast.Name) and part.id == target for part in ast.walk(node))
         for node in ast.walk(loop)
     )
+
+
+def _expects_a_fault(item: ast.withitem) -> bool:
+    call = item.context_expr
+    name = last_name(call.func) if isinstance(call, ast.Call) else ""
+    return name in {"raises", "warns", "assertRaises", "assertRaisesRegex", "assertWarns"}
 
 
 def _guarded(at: Event, test: ast.expr, *, holds: bool) -> Event:

@@ -120,6 +120,9 @@ def _max_steps(usage: Usage) -> Iterator[ast.expr]:
 def _loop_length(usage: Usage, training: Training) -> int | None:
     length = 1
     event = training.event
+    keeps = any("save" in name for name in usage.index.callers)
+    if not keeps or len(usage.trainings) > 1 or len(usage.configs) > 1:
+        return None  # a part of a run, such as a test or a benchmark
     if event.accumulations or accumulation_guards(usage, event):
         return None
     for loop in event.loops:

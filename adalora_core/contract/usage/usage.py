@@ -238,9 +238,13 @@ class Usage:
         known = self.script.values.of(expression)
         if type(known) is int:
             return known
-        found = {self.script.values.of(leaf) for leaf in self._computed(expression)}
-        value = found.pop() if len(found) == 1 else None
-        return value if type(value) is int else None
+        found = [self.script.values.of(leaf) for leaf in self._computed(expression)]
+        numbers = {value for value in found if type(value) is int}
+        return (
+            numbers.pop()
+            if len(numbers) == 1 and all(type(each) is int for each in found)
+            else None
+        )
 
     def _computed(self, expression: ast.expr) -> Iterator[ast.expr]:
         """Yield the origins of a value that can be numbers."""
