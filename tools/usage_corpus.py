@@ -1,83 +1,28 @@
-"""Compare what `adalora check` finds in scripts and notebooks with the verdicts of a reader.
+"""Print how many faults of scripts `adalora check` finds, and how many it reports wrongly.
 
-A folder holds the files and `verdicts.json`: `{name: {"findings": [{"code", "line", "cell"}]}}`,
-where `cell` and its `line` are of a notebook. A file that the verdicts do not name is left out.
+Each folder holds files and `verdicts.json`, as tests/support/usage_corpus.py describes them.
 
-Run it with: python tools/usage_corpus.py FOLDER...
+Run it with: python tools/usage_corpus.py tests/usage/corpus tests/usage/corpus_open
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections import Counter
-from dataclasses import dataclass, field
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from adalora_core.contract import check_config
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
-Place = tuple[str, int | None, int]
-"""The code of a finding, the number of its cell and its line there."""
+from usage_corpus import compare
 
-
-@dataclass
-class Comparison:
-    """The findings of a folder beside the verdicts.
-
-    Args:
-        files: the number of files.
-        found: the faults that were found, by file.
-        missed: the faults that were not.
-        alarms: the findings that are not in the verdicts.
-    """
-
-    files: int = 0
-    found: list[tuple[str, Place]] = field(default_factory=list)
-    missed: list[tuple[str, Place]] = field(default_factory=list)
-    alarms: list[tuple[str, Place]] = field(default_factory=list)
-
-    @property
-    def share(self) -> float:
-        """The share of the faults that were found."""
-        return len(self.found) / max(1, len(self.found) + len(self.missed))
-
-
-def compare(folder: Path) -> Comparison:
-    """Check each file of a folder that has a verdict."""
-    verdicts: dict[str, Any] = json.loads((folder / "verdicts.json").read_text("utf-8"))
-    result = Comparison()
-    for name in sorted(verdicts):
-        result.files += 1
-        expected = Counter(
-            (each["code"], each.get("cell"), each["line"]) for each in verdicts[name]["findings"]
-        )
-        found = Counter(places(folder / name))
-        result.found += [(name, place) for place in (expected & found).elements()]
-        result.missed += [(name, place) for place in (expected - found).elements()]
-        result.alarms += [(name, place) for place in (found - expected).elements()]
-    return result
-
-
-def places(path: Path) -> list[Place]:
-    """Return the codes and the lines of all errors and warnings about a file."""
-    found: list[Place] = []
-    for diagnostic in check_config(path).diagnostics:
-        span = diagnostic.span
-        if diagnostic.severity == "info":
-            continue
-        if span is None:
-            found.append((diagnostic.code, None, 1))
-        elif span.cell is not None:
-            found.append((diagnostic.code, span.cell.number, span.cell.start_line))
-        else:
-            found.append((diagnostic.code, None, span.start_line))
-    return found
+if TYPE_CHECKING:
+    from usage_corpus import Comparison
 
 
 def main() -> None:
     """Print the figures of each folder, with what was missed and what was reported wrongly."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--figures-only", action="store_true", help="do not name the files")
     options = parser.parse_args()
@@ -88,10 +33,14 @@ def main() -> None:
         print(f"  faults found: {len(result.found)} of {faults} ({result.share:.0%})")
         print(f"  false alarms: {len(result.alarms)}")
         if not options.figures_only:
-            for title, entries in (("missed", result.missed), ("alarm", result.alarms)):
-                for name, (code, cell, line) in entries:
-                    where = f"cell {cell}, line {line}" if cell is not None else f"line {line}"
-                    print(f"    {title}: {name}, {where}: {code}")
+            _print_differences(result)
+
+
+def _print_differences(result: Comparison) -> None:
+    for title, entries in (("missed", result.missed), ("alarm", result.alarms)):
+        for name, (code, cell, line) in entries:
+            where = f"cell {cell}, line {line}" if cell is not None else f"line {line}"
+            print(f"    {title}: {name}, {where}: {code}")
 
 
 if __name__ == "__main__":
