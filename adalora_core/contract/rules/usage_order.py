@@ -201,12 +201,8 @@ def _renamed(usage: Usage, method: Function) -> Remedy | None:
     names = [n.name for n in owner.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     if "on_optimizer_step" in names or not _only_allocates(method.body):
         return None
-    start, _ = usage.script.extent(method)
-    head = usage.script.in_text(usage.script.code_extent(method))
-    at = usage.script.code[usage.script.code_extent(method)[0] :].find("on_step_end")
-    if at < 0 or head[0] != start:
-        return None
-    extent = (start + at, start + at + len("on_step_end"))
+    start = usage.script.code.index(method.name, usage.script.code_extent(method)[0])
+    extent = usage.script.in_text((start, start + len(method.name)))
     return Remedy("Rename the method to on_optimizer_step", (Replace(extent, "on_optimizer_step"),))
 
 

@@ -36,6 +36,7 @@ def _later_wrap(usage: Usage, trace: Trace, optimizer: Event) -> Event | None:
         id(leaf)
         for model in held_models(usage, optimizer.call)
         for leaf in usage.sources.origins(model)
+        if usage.wrap_of(leaf) is None
     }
     for event in trace.events[optimizer.number :]:
         wrap = usage.wrap_of(event.node) if event.kind == "wrap" else None
