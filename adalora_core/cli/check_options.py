@@ -74,7 +74,8 @@ def _source_of_settings() -> Parser:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="adalora check",
-        description="Check AdaLoRA configurations in JSON, YAML and TOML files.",
+        description="Check AdaLoRA configurations in JSON, YAML and TOML files, Python scripts and "
+        "notebooks.",
         epilog="exit code: 0 no finding at or above the fail level, 1 findings, 2 could not run",
         parents=[_source_of_settings()],
     )

@@ -50,9 +50,9 @@ def targets(
 ) -> Iterator[Target]:
     """Yield the files of all arguments in a fixed order, each once, whatever links lead to it.
 
-    A folder means the JSON, YAML and TOML files below it, without hidden folders. A pattern means
-    the files that it matches; `**` matches folders of any depth. A name that does not exist is
-    yielded too, so that the reader reports the missing file.
+    A folder means the files below it with a suffix of a known format, without hidden folders. A
+    pattern means the files that it matches; `**` matches folders of any depth. A name that does
+    not exist is yielded too, so that the reader reports the missing file.
 
     Args:
         arguments: files, folders, patterns, and `-`.

@@ -54,6 +54,8 @@ def run(argv: Sequence[str]) -> int:
         if not found.report.ok:
             print_text(found.report.render("json" if options.output_format == "json" else "full"))
             return FINDINGS
+        if unknown := ", ".join(sorted(found.blocks[0].deferred)):
+            return fail("plan", f"{options.file}: known only when the run starts: {unknown}")
         return _show(found.blocks[0], options)
     except (OSError, ValueError, MissingExtraError) as error:
         return fail("plan", error)
@@ -168,7 +170,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit code: 0 plan printed, 1 configuration has errors or does not fit the weights, "
         "2 could not run",
     )
-    parser.add_argument("file", metavar="FILE", help="a JSON, YAML or TOML file")
+    parser.add_argument(
+        "file", metavar="FILE", help="a JSON, YAML or TOML file, a Python script or a notebook"
+    )
     model = parser.add_mutually_exclusive_group()
     model.add_argument(
         "--weights",

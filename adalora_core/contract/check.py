@@ -51,8 +51,10 @@ def check_config(
             an error; under `"adalora-core"` everything that this package can train is accepted.
         strict_keys: make unknown keys errors instead of warnings.
         strict_types: make values of another type errors also where the runtime works with them.
-        key: JSON pointer of the AdaLoRA mapping inside the document; None: the whole document.
-        format: `"json"`, `"yaml"` or `"toml"`; None: by a path's suffix, else JSON.
+        key: JSON pointer of the AdaLoRA mapping inside the document; None: the whole document. In
+            Python `/AdaLoraConfig/1` is the second call of the class; None: every call.
+        format: `"json"`, `"yaml"`, `"toml"`, `"python"` or `"notebook"`; None: by a path's suffix,
+            else JSON.
         peft_version: also report what this PEFT release ignores or refuses.
         policy: a JSON Schema of your own that the configuration must satisfy too.
         limits: bounds on the size and cost of the document.
@@ -148,7 +150,8 @@ def validate_config(
     """Check a configuration and return it typed; raise if it has errors.
 
     Findings of severity warning are issued through Python's `warnings` as `ConfigWarning`. The
-    arguments are those of `check_config`.
+    arguments are those of `check_config`. Python code must hold one call of `AdaLoraConfig` whose
+    values are all written in the file, or `key` must name such a call.
 
     Raises:
         ConfigError: a `ValueError` whose text is the whole report and whose `.report` holds it.

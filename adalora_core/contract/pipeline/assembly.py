@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -91,6 +91,8 @@ def _report(
         *(_of_problem(document, problem, tops) for problem in problems),
         *(_of_finding(document, finding, tops) for finding in shown),
     ]
+    if document.script is not None:
+        diagnostics = _merged(diagnostics)
     only = blocks[0] if len(blocks) == 1 else None
     return Report(
         tuple(sorted(diagnostics, key=lambda diagnostic: diagnostic.sort_key)),
@@ -101,6 +103,18 @@ def _report(
         is_whole=only is not None and not only.deferred,
         has_script=document.script is not None and document.script.is_about_adalora,
     )
+
+
+def _merged(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Return one finding for those that are equal: several calls may take one dict."""
+    found: dict[tuple[str, str, Span | None], Diagnostic] = {}
+    for each in diagnostics:
+        mark = (each.code, each.message, each.span)
+        first = found.setdefault(mark, each)
+        if first is not each and first.fix is not None and each.fix is not None:
+            fix = replace(first.fix, changes=(*first.fix.changes, *each.fix.changes))
+            found[mark] = replace(first, fix=fix)
+    return list(found.values())
 
 
 def _findings(blocks: Iterable[Block], options: CheckOptions) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from adalora_core.contract.fields.value_kinds import name_of_value
 from adalora_core.contract.pipeline.bounded_schema import bounded, bounds, formats_of
 from adalora_core.contract.rules.base import Finding
 from adalora_core.contract.rules.policy import POLICY
+from adalora_core.contract.text.formats import CODE, format_of
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
 from adalora_core.contract.text.reading import is_inside
 from adalora_core.errors import ExpressionError, PolicyError
@@ -143,6 +144,8 @@ def load_policy(path: PathLike[str], tree: pathlib.Path | None = None) -> Policy
 def _read(path: str | PathLike[str], tree: pathlib.Path | None) -> Any:
     if tree is not None and not is_inside(path, tree):
         raise PolicyError(f"the file is outside of {tree}: a message would show its values")
+    if format_of(path) in CODE:
+        raise PolicyError("a policy is JSON, YAML or TOML, not code")
     document = text.read(path, DEFAULT_LIMITS)
     if document.problems:
         problem = document.problems[0]
@@ -254,6 +257,8 @@ def _findings(block: Block, error: Any) -> Iterator[Finding]:
             yield _finding(schema, block.at(key), f"`{key}` is not allowed", "key")
     elif error.validator == "required":
         missing = next(key for key in error.validator_value if error.message.startswith(repr(key)))
+        if missing in block.deferred and not path:
+            return  # given, but known only when the run starts
         described = schema.get("properties", {}).get(missing)
         texts = described if isinstance(described, Mapping) else schema
         yield _finding(texts, place, f"`{missing}` is required")

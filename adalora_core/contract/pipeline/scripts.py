@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from adalora_core.contract.fields.table import FIELDS
 from adalora_core.contract.pipeline.tool_files import block_of
 from adalora_core.contract.text.python.calls import CLASS
+from adalora_core.contract.text.python.values import holds_unknown
 
 if TYPE_CHECKING:
     from adalora_core.contract.fields.block import Block
@@ -26,7 +27,11 @@ def calls(document: Document, options: CheckOptions) -> list[Block]:
             block_of(
                 document,
                 (CLASS, index),
-                {name: value for name, value in call.values.items() if name not in deferred},
+                {
+                    name: None if holds_unknown(value) else value
+                    for name, value in call.values.items()
+                    if name not in deferred
+                },
                 dataclasses.replace(options, runtime=runtime),
                 layout="python",
                 deferred=frozenset(deferred),

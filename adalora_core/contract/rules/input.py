@@ -21,9 +21,10 @@ class SyntaxFault(SourceRule):
     code = problems.SYNTAX_ERROR
     name = "syntax-error"
     severity = "error"
-    summary = "the text is not valid JSON, YAML or TOML"
+    summary = "the text is not valid JSON, YAML, TOML or Python, or not a notebook"
     why = (
-        "A document that cannot be read cannot be checked, and PEFT raises when it loads the file."
+        "A document that cannot be read cannot be checked, and PEFT raises when it loads the file. "
+        "Python is read by the grammar of the Python that runs the check."
     )
     bad = _GOOD.replace("1000}", "1000,}")
     good = _GOOD
@@ -86,7 +87,10 @@ class NoBlock(SourceRule):
     bad = '{"model": {"name": "opt"}}\n'
     good = _GOOD
     example_options = {"key": "/peft"}
-    hint = 'add "peft_type": "ADALORA" to the intended mapping, or name its place with --key'
+    hint = (
+        'add "peft_type": "ADALORA" to the intended mapping, or name its place with --key; in '
+        "Python, call AdaLoraConfig"
+    )
     can_be_ignored = False
 
 

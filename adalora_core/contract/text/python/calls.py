@@ -49,7 +49,7 @@ class Call:
 
 
 def find_calls(script: Script) -> list[Call]:
-    """Return the calls of the class in the order of the code, at most a bounded number."""
+    """Return the calls of the class in the order of the code, at most one more than is checked."""
     found = []
     for node in script.scopes.of:
         if isinstance(node, ast.Call):
@@ -57,7 +57,7 @@ def find_calls(script: Script) -> list[Call]:
             if is_ours is not None and not _is_expected_to_fail(node, script):
                 found.append((script.code_extent(node), node, is_ours))
     found.sort(key=lambda each: each[0])
-    return [_read(node, script, is_ours=is_ours) for _, node, is_ours in found[:MOST_CALLS]]
+    return [_read(node, script, is_ours=is_ours) for _, node, is_ours in found[: MOST_CALLS + 1]]
 
 
 def _is_expected_to_fail(node: ast.AST, script: Script) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from adalora_core.contract.text import problems
 from adalora_core.contract.text.document import Document
 from adalora_core.contract.text.problems import Problem
-from adalora_core.contract.text.python.calls import CLASS
+from adalora_core.contract.text.python.calls import CLASS, MOST_CALLS
 from adalora_core.contract.text.tree import Place, TreeLocator
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ def document_of(text: str, script: Script, found: list[Problem]) -> Document:
         script: its code.
         found: the problems that are known so far.
     """
+    if len(script.calls) > MOST_CALLS:
+        del script.calls[MOST_CALLS:]
+        message = f"the code has more than {MOST_CALLS} calls of {CLASS}; the rest is not checked"
+        found.append(Problem(problems.LIMIT_EXCEEDED, message, offset=0))
     value = {CLASS: [call.values for call in script.calls]}
     places = [_of_call(call, script) for call in script.calls]
     calls = Place(0, len(script.code), inside=dict(enumerate(places)))

@@ -1,0 +1,190 @@
+"""What a script writes for an argument is known; what only a run can tell stays unknown."""
+
+from __future__ import annotations
+
+import ast
+import math
+
+import pytest
+
+from adalora_core.contract.text.python.script import Script
+from adalora_core.contract.text.python.values import UNKNOWN
+
+HEAD = """\
+import argparse, math
+import numpy as np
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from peft import AdaLoraConfig, TaskType
+"""
+
+
+def _call(code, index=0):
+    script = Script(HEAD + code, ast.parse(HEAD + code))
+    return script.calls[index]
+
+
+def _value(code, expression):
+    return _call(f"{code}\nAdaLoraConfig(init_r={expression})").values["init_r"]
+
+
+@pytest.mark.parametrize(
+    ("code", "expression", "value"),
+    [
+        ("", "12", 12),
+        ("", "-1.5", -1.5),
+        ("", "'a' 'b'", "ab"),
+        ("", "('q', 'v')", ["q", "v"]),
+        ("", "{'q', 'v'}", ["q", "v"]),
+        ("", "['q', *('k', 'v')]", ["q", "k", "v"]),
+        ("", "['q'] + ['v']", ["q", "v"]),
+        ("", "list(range(2, 6))", [2, 3, 4, 5]),
+        ("", "{'a': [1], **{'b': 2}}", {"a": [1], "b": 2}),
+        ("", "TaskType.CAUSAL_LM", "CAUSAL_LM"),
+        ("", "TaskType.SEQ_CLS.value", "SEQ_CLS"),
+        ("import peft", "peft.TaskType.CAUSAL_LM", "CAUSAL_LM"),
+        ("", "3 * 100 // 7", 42),
+        ("", "int(0.1 * 1000)", 100),
+        ("", "max(1, min(8, 4))", 4),
+        ("", "math.ceil(10 / 3)", 4),
+        ("", "round(8 * 1.5)", 12),
+        ("", "not 1", False),
+        ("", "np.inf", math.inf),
+        ("R = 8", "R * 2", 16),
+        ("R: int = 8", "R", 8),
+        ("A, B = 3, 16", "A * B", 48),
+        ("STEPS = {'n': 1000}", "STEPS['n']", 1000),
+        ("RANKS = [4, 8]", "RANKS[-1]", 8),
+        ("class CFG:\n    r = 8\n    n = r * 2", "CFG.n", 16),
+        ("class CFG:\n    r = 8\ncfg = CFG()", "cfg.r", 8),
+        ("class C:\n  def __init__(self):\n    self.r = 8\nc = C()", "c.r", 8),
+        ("@dataclass\nclass A:\n    r: int = 8\na = A()", "a.r", 8),
+        ("@dataclass\nclass A:\n    r: int = field(default=8)\na = A()", "a.r", 8),
+        ("@dataclass\nclass A:\n    t: list = field(default_factory=lambda: ['q'])\na = A()", "a.t",
+         ["q"]),
+        ("@dataclass\nclass A:\n    r: int = 8\na = A(r=4)", "a.r", 4),
+        ("a = SimpleNamespace(r=8)", "a.r", 8),
+        (("p = argparse.ArgumentParser()\np.add_argument('--init-r', '-r', type=int, default=8)\n"
+         "args = p.parse_args()"), "args.init_r", 8),
+        (("p = argparse.ArgumentParser()\np.add_argument('--x', dest='r', default=8)\n"
+         "args, rest = p.parse_known_args()"), "args.r", 8),
+        (("p = argparse.ArgumentParser()\np.add_argument('--dora', action='store_true')\n"
+         "args = p.parse_args()"), "args.dora", False),
+        (("from transformers import HfArgumentParser\n@dataclass\nclass A:\n    r: int = 8\n"
+         "@dataclass\nclass B:\n    t: int = 4\np = HfArgumentParser((A, B))\n"
+         "a, b = p.parse_args_into_dataclasses()"), "b.t", 4),
+    ],
+)  # fmt: skip
+def test_value_that_the_script_writes_is_known(code, expression, value):
+    found = _value(code, expression)
+    assert (type(found), found) == (type(value), value)
+
+
+@pytest.mark.parametrize(
+    ("code", "expression"),
+    [
+        ("", "unknown"),
+        ("", "f'{1}'"),
+        ("", "read()"),
+        ("", "8 if x else 4"),
+        ("", "b'12'"),
+        ("", "1j"),
+        ("", "[1, x]"),
+        ("", "1 / 0"),
+        ("", "int('x')"),
+        ("", "'a' * 10 ** 9"),
+        ("", "range(10 ** 9)"),
+        ("R = 8\nR = 4", "R"),
+        ("R = 8\nR += 4", "R"),
+        ("for R in x: pass", "R"),
+        ("if x:\n    R = 8\nelse:\n    R = 4", "R"),
+        ("def f(R): pass\ndef g():\n    global R\n    R = 3\nR = 2", "R"),
+        ("T = ['q']\nT.append('v')", "T"),
+        ("T = ['q']\nT[0] = 'v'", "T[0]"),
+        ("D = {'n': 1}\nD['n'] = 2", "D['n']"),
+        ("D = {'n': 1}\nD.update(x)", "D['n']"),
+        ("R = R", "R"),
+        ("A = B\nB = A", "A"),
+        ("class CFG:\n    r = 8\nCFG.r = 4", "CFG.r"),
+        ("class CFG:\n    r = 8\nsetattr(CFG, n, 4)", "CFG.r"),
+        ("class C:\n  def __init__(self, r):\n    self.r = r\nc = C(8)", "c.r"),
+        ("class C:\n  r = 8\n  def f(self):\n    self.r = 4\nc = C()", "c.r"),
+        ("p = argparse.ArgumentParser()\np.add_argument('--r', type=int)\nargs = p.parse_args()",
+         "args.r"),
+        (("p = argparse.ArgumentParser()\np.add_argument('--r', default=None)\n"
+         "args = p.parse_args()"), "args.r"),
+        (("p = argparse.ArgumentParser()\np.add_argument('--r', default='8', type=int)\n"
+         "args = p.parse_args()"), "args.r"),
+        (("p = argparse.ArgumentParser()\np.add_argument('--r', default=8)\n"
+         "args = p.parse_args()\nargs.r = 4"), "args.r"),
+        (("p = argparse.ArgumentParser()\np.add_argument('--r', default=8)\n"
+         "q = argparse.ArgumentParser()\nq.add_argument('--r', default=4)\n"
+         "args = p.parse_args()"), "args.r"),
+    ],
+)  # fmt: skip
+def test_value_that_only_a_run_can_tell_is_unknown(code, expression):
+    assert "UNKNOWN" in repr(_value(code, expression))
+
+
+def test_options_reach_a_function_whose_parameter_has_their_name():
+    code = (
+        "p = argparse.ArgumentParser()\np.add_argument('--r', default=8)\n"
+        "def main(args):\n    AdaLoraConfig(init_r=args.r)\nargs = p.parse_args()\nmain(args)\n"
+    )
+    assert _call(code).values == {"init_r": 8}
+    assert _call(
+        code.replace("main(args):", "main(other):").replace("=args.r", "=other.r")
+    ).deferred
+
+
+@pytest.mark.parametrize(
+    ("code", "values", "deferred", "is_open"),
+    [
+        ("s = {'init_r': 12, 'r': x}\nAdaLoraConfig(**s)", {"init_r": 12}, {"r"}, False),
+        ("s = dict(r=12)\nAdaLoraConfig(beta1=8, **s)", {"r": 12, "beta1": 8}, set(),
+         False),
+        ("a = {'r': 8}\nb = {'r': 4}\nAdaLoraConfig(**(a | b))", {"r": 4}, set(), False),
+        ("a = {'r': 8}\nAdaLoraConfig(**{**a, 'init_r': 3})", {"r": 8, "init_r": 3}, set(), False),
+        ("c = {'peft': {'r': 8}}\nAdaLoraConfig(**c['peft'])", {"r": 8}, set(), False),
+        ("s = {'r': 8}\ns['init_r'] = n\nAdaLoraConfig(**s)", {"r": 8}, {"init_r"}, False),
+        ("s = {'r': 8}\ns.pop('r')\nAdaLoraConfig(**s)", {}, {"r"}, False),
+        ("s = {'r': 8}\ns.update(beta1=3)\nAdaLoraConfig(**s)", {"r": 8}, {"beta1"}, False),
+        ("s = {'r': 8}\nf.update(s)\nAdaLoraConfig(**s)", {"r": 8}, set(), False),
+        ("s = {'r': 8}\ns.update(x)\nAdaLoraConfig(**s)", {}, {"r"}, True),
+        ("AdaLoraConfig(**load())", {}, set(), True),
+        ("AdaLoraConfig(*x, r=8)", {"r": 8}, set(), True),
+        ("c = AdaLoraConfig(r=8)\nc.r = 4", {}, {"r"}, False),
+        ("AdaLoraConfig(peft_type='LORA', r=8)", {"r": 8}, set(), False),
+    ],
+)  # fmt: skip
+def test_arguments_come_from_keywords_and_known_dicts(code, values, deferred, is_open):
+    call = _call(code)
+    known = {name: value for name, value in call.values.items() if value is not UNKNOWN}
+    assert (known, call.deferred, call.is_open) == (values, deferred, is_open)
+
+
+@pytest.mark.parametrize(
+    ("code", "is_ours"),
+    [
+        ("from peft import AdaLoraConfig as C\nC()", [False]),
+        ("import peft\npeft.AdaLoraConfig()", [False]),
+        ("import peft as p\np.AdaLoraConfig()", [False]),
+        ("import peft.tuners\npeft.tuners.adalora.AdaLoraConfig()", [False]),
+        ("from peft import *\nAdaLoraConfig()", [False]),
+        ("AdaLoraConfig()", [False]),
+        ("from swift.tuners import AdaLoraConfig\nAdaLoraConfig()", [False]),
+        ("from adalora_core import AdaLoraConfig\nAdaLoraConfig()", [True]),
+        ("from adalora_core.peft import AdaLoraConfig\nAdaLoraConfig()", [True]),
+        ("def f():\n    from peft import AdaLoraConfig\n    return AdaLoraConfig()", [False]),
+        ("from mindnlp.peft import AdaLoraConfig\nAdaLoraConfig()", []),
+        ("from .config import AdaLoraConfig\nAdaLoraConfig()", []),
+        ("class AdaLoraConfig: pass\nAdaLoraConfig()", []),
+        ("from peft import LoraConfig\nLoraConfig()", []),
+        ("x.AdaLoraConfig.from_pretrained()", []),
+        ("import pytest\nwith pytest.raises(ValueError):\n    AdaLoraConfig()", []),
+        ("def f(self):\n  with self.assertRaises(ValueError), x:\n    AdaLoraConfig()", []),
+        ("with open('x') as f:\n    AdaLoraConfig()", [False]),
+    ],
+)
+def test_class_is_known_by_its_import_under_any_name(code, is_ours):
+    assert [call.is_ours for call in Script(code, ast.parse(code)).calls] == is_ours
