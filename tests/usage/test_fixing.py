@@ -24,7 +24,9 @@ def test_hook_in_a_notebook_is_renamed_and_the_rest_stays_byte_equal() -> None:
         {"cell_type": "markdown", "metadata": {}, "source": ["on_step_end\n"]},
         {"cell_type": "code", "metadata": {}, "source": BAD.splitlines(keepends=True)},
     ]
-    text = json.dumps({"cells": cells, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}, indent=1)
+    text = json.dumps(
+        {"cells": cells, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}, indent=1
+    )
     fixed = fix(text, "notebook", unsafe=False)
     assert fixed.document.text == text.replace("def on_step_end", "def on_optimizer_step")
 
@@ -34,7 +36,9 @@ def test_hook_in_a_notebook_is_renamed_and_the_rest_stays_byte_equal() -> None:
     [
         BAD.replace(LINE, LINE + "        control.should_save = True\n"),
         BAD.replace(LINE, LINE + "        log(state)\n"),
-        BAD.replace(LINE, LINE + "\n    def on_optimizer_step(self, args, **kwargs):\n        pass\n"),
+        BAD.replace(
+            LINE, LINE + "\n    def on_optimizer_step(self, args, **kwargs):\n        pass\n"
+        ),
         BAD.replace("on_step_end", "on_pre_optimizer_step"),
     ],
 )

@@ -6,7 +6,6 @@ import ast
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.usage.index import last_name
-from adalora_core.contract.usage.names import WRAPPERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

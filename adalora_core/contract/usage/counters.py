@@ -249,7 +249,7 @@ class _Reader:
 
     def _counted(self, name: str) -> Counter:
         """Return what a variable counts that the script increases."""
-        changes = [e for e in self.trace.events if name in _targets(e)]
+        changes = self.trace.changes.get(name, [])
         counts = [each for each in changes if each.kind == "count"]
         if not counts:
             return UNKNOWN
@@ -269,15 +269,6 @@ class _Reader:
             return Counter("samples", restarts)
         is_micro = self.is_rare and not accumulation_guards(self.usage, count)
         return Counter("micro-batches" if is_micro else "steps", restarts)
-
-
-def _targets(event: Event) -> list[str]:
-    if isinstance(event.node, ast.AugAssign):
-        return [ast.unparse(event.node.target)]
-    if isinstance(event.node, ast.Assign):
-        target = event.node.targets[0]
-        return [ast.unparse(each) for each in getattr(target, "elts", [target])]
-    return []
 
 
 def _adds(binding: Binding) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from adalora_core.contract.usage.index import FUNCTION, LOOP, Function, Loop, last_name
@@ -18,7 +19,7 @@ EventKind = Literal[
     "allocate", "backward", "count", "optimizer", "set", "step", "train", "wrap", "zero"
 ]
 _DEEPEST = 5
-_MOST = 2000
+_MOST = 1200
 """Bound on the events of one script."""
 _ENDS = (ast.Continue, ast.Break, ast.Return, ast.Raise)
 
@@ -76,12 +77,53 @@ class Event:
         return self.node
 
 
-@dataclass
+@dataclass(frozen=True)
+class Placement:
+    """Where an allocation is called.
+
+    Args:
+        level: in the `same` loop as the step of the optimizer, in a loop `inside` it (once per
+            micro-batch) or in one `outside` it (once per epoch).
+        loops: the loops that the allocation and the step share.
+        step: the step of the optimizer that belongs to it.
+        is_before: whether the allocation comes before that step in an iteration.
+        dropped: the call that drops the gradients between the step and the allocation.
+    """
+
+    level: Literal["same", "inside", "outside"]
+    loops: tuple[Loop, ...]
+    step: Event
+    is_before: bool
+    dropped: Event | None
+
+
+@dataclass(eq=False)
 class Trace:
     """The events of the module, or of a function that nothing in the script calls."""
 
     function: Function | None
     events: list[Event] = field(default_factory=list)
+    places: dict[int, Placement | None] = field(default_factory=dict)
+
+    @cached_property
+    def steps(self) -> list[Event]:
+        """The steps of optimizers."""
+        return [event for event in self.events if event.kind == "step"]
+
+    @cached_property
+    def changes(self) -> dict[str, list[Event]]:
+        """The assignments of constants and the additions, by what is changed."""
+        found: dict[str, list[Event]] = {}
+        for event in self.events:
+            node = event.node
+            targets: list[ast.expr] = []
+            if isinstance(node, ast.AugAssign):
+                targets = [node.target]
+            elif isinstance(node, ast.Assign):
+                targets = getattr(node.targets[0], "elts", [node.targets[0]])
+            for target in targets:
+                found.setdefault(ast.unparse(target), []).append(event)
+        return found
 
 
 def traces(sources: Sources) -> list[Trace]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from adalora_core.contract.usage.events import Placement
 from adalora_core.contract.usage.index import last_name
 
 if TYPE_CHECKING:
@@ -16,29 +16,15 @@ if TYPE_CHECKING:
     from adalora_core.contract.usage.usage import Usage
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where an allocation is called.
-
-    Args:
-        level: in the `same` loop as the step of the optimizer, in a loop `inside` it (once per
-            micro-batch) or in one `outside` it (once per epoch).
-        loops: the loops that the allocation and the step share.
-        step: the step of the optimizer that belongs to it.
-        is_before: whether the allocation comes before that step in an iteration.
-        dropped: the call that drops the gradients between the step and the allocation.
-    """
-
-    level: Literal["same", "inside", "outside"]
-    loops: tuple[Loop, ...]
-    step: Event
-    is_before: bool
-    dropped: Event | None
-
-
 def placement(trace: Trace, event: Event) -> Placement | None:
     """Return the place of an allocation among the steps; None if no step is near."""
-    steps = [each for each in trace.events if each.kind == "step" and not _excludes(each, event)]
+    if event.number not in trace.places:
+        trace.places[event.number] = _placement(trace, event)
+    return trace.places[event.number]
+
+
+def _placement(trace: Trace, event: Event) -> Placement | None:
+    steps = [each for each in trace.steps if not _excludes(each, event)]
     shared = {each: _shared(event.loops, each.loops) for each in steps}
     steps = [each for each in steps if shared[each] or not (event.loops or each.loops)]
     if not steps:

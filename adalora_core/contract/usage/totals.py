@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from adalora_core.contract.usage.index import keyword, last_name
@@ -70,6 +71,7 @@ def _of_length(usage: Usage, measured: ast.expr) -> Unit:
     return "samples" if is_list or any(map(_DATA.search, texts)) else "unknown"
 
 
+@lru_cache(maxsize=1)
 def accumulation(usage: Usage) -> int | None:
     """Return the micro-batches of a step; None if they cannot be known."""
     sizes: set[int | None] = {
@@ -88,6 +90,7 @@ def accumulation(usage: Usage) -> int | None:
     return sizes.pop() if len(sizes) == 1 else None if sizes else 1
 
 
+@lru_cache(maxsize=1)
 def batch_size(usage: Usage) -> int | None:
     """Return the batch size of the script; None if it cannot be known."""
     sizes = {
