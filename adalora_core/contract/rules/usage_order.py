@@ -243,7 +243,7 @@ class AllocationGuardedByItself(AllocationRule):
         """Yield a finding if a condition asks for the rank pattern."""
         del trace
         for guard in event.guards:
-            if _asks_for_the_pattern(guard):
+            if _asks_for_the_pattern(usage, guard):
                 yield self.finding(
                     usage,
                     event.node,
@@ -253,19 +253,19 @@ class AllocationGuardedByItself(AllocationRule):
                 )
 
 
-def _asks_for_the_pattern(guard: Guard) -> bool:
+def _asks_for_the_pattern(usage: Usage, guard: Guard) -> bool:
     parts = guard.test.values if isinstance(guard.test, ast.BoolOp) else [guard.test]
     if isinstance(guard.test, ast.BoolOp) and isinstance(guard.test.op, ast.Or):
         return False
-    return any(_is_set(part, holds=guard.holds) for part in parts)
+    return any(_is_set(usage, part, holds=guard.holds) for part in parts)
 
 
-def _is_set(test: ast.expr, *, holds: bool) -> bool:
+def _is_set(usage: Usage, test: ast.expr, *, holds: bool) -> bool:
     if isinstance(test, ast.Compare) and len(test.ops) == 1:
         is_none = isinstance(test.comparators[0], ast.Constant)
         asks = isinstance(test.ops[0], ast.IsNot if holds else ast.Is)
-        return is_none and asks and _is_pattern(test.left)
-    return holds and _is_pattern(test)
+        return is_none and asks and any(map(_is_pattern, usage.sources.origins(test.left)))
+    return holds and any(map(_is_pattern, usage.sources.origins(test)))
 
 
 def _is_pattern(node: ast.expr) -> bool:

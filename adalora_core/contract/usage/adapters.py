@@ -156,4 +156,6 @@ def _varies(usage: Usage, given: ast.expr) -> bool:
 def _is_swept(usage: Usage, node: ast.Name | ast.Call) -> bool:
     if isinstance(node, ast.Call):
         return last_name(node.func).startswith("suggest_")
+    if node.id == "wandb":
+        return "agent" in usage.index.callers
     return any(each.kind == "loop" for each in usage.index.lookup(node.id, node)[1])

@@ -115,7 +115,11 @@ class _Reader:
                 for binding in self.usage.index.attributes.get((each.name, node.attr), [])
             ]
             return self._of_attribute(node, bindings)
-        return Counter("nothing") if last_name(node.value) in SETTINGS else UNKNOWN
+        root: ast.expr = node
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        is_setting = {last_name(node.value), last_name(root)} & SETTINGS
+        return Counter("nothing") if is_setting else UNKNOWN
 
     def _of_attribute(self, node: ast.Attribute, bindings: list[Binding]) -> Counter:
         if not bindings:
@@ -265,10 +269,16 @@ class _Reader:
             and len(each.loops) < len(count.loops)
             for each in changes
         )
-        if isinstance(count.node, ast.AugAssign) and not isinstance(count.node.value, ast.Constant):
+        if not _adds_a_constant(count.node):
             return Counter("samples", restarts)
         is_micro = self.is_rare and not accumulation_guards(self.usage, count)
         return Counter("micro-batches" if is_micro else "steps", restarts)
+
+
+def _adds_a_constant(node: ast.AST) -> bool:
+    value = node.value if isinstance(node, ast.AugAssign | ast.Assign) else None
+    parts = [value.left, value.right] if isinstance(value, ast.BinOp) else [value]
+    return any(isinstance(part, ast.Constant) for part in parts)
 
 
 def _adds(binding: Binding) -> bool:

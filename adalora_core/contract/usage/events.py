@@ -21,6 +21,7 @@ EventKind = Literal[
 _DEEPEST = 5
 _MOST = 1200
 """Bound on the events of one script."""
+_TRAINS = frozenset({"train", "fit", "hyperparameter_search"})
 _ENDS = (ast.Continue, ast.Break, ast.Return, ast.Raise)
 
 
@@ -258,7 +259,7 @@ class _Tracer:
 
     def kind(self, call: ast.Call) -> EventKind | None:
         """Return the kind of event that a call is."""
-        name = last_name(call.func)
+        name = self.sources.index.full_name(call.func).rpartition(".")[2]
         if self._allocates(call, name):
             return "allocate"
         if name in {"backward", "manual_backward"}:
@@ -269,8 +270,10 @@ class _Tracer:
             return "wrap"
         if name in {"step", "optimizer_step"} and self._is_optimizer(call, name):
             return "step"
-        if name in {"train", "fit", "train_model"} and isinstance(call.func, ast.Attribute):
-            return "train" if trainer_calls(self.sources, call.func.value) else None
+        if name in _TRAINS and isinstance(call.func, ast.Attribute):
+            is_own = self.sources.called(call) is not None
+            is_trainer = not is_own and trainer_calls(self.sources, call.func.value)
+            return "train" if is_trainer else None
         is_class = OPTIMIZER.match(name) is not None
         if is_class or ("optim" in name.lower() and _has_parameters(call)):
             return None if name in self.sources.index.classes else "optimizer"
@@ -295,7 +298,7 @@ class _Tracer:
         if any("sched" in each for each in names):
             return False
         given = [last_name(each).lower() for arg in call.args for each in _expressions(arg)]
-        if any("opt" in each for each in (*names, *given)):
+        if any("opt" in each or "engine" in each for each in (*names, *given)):
             return True
         return any(
             isinstance(leaf, ast.Call) and OPTIMIZER.match(last_name(leaf.func))

@@ -59,7 +59,8 @@ def own_losses(usage: Usage, training: Training) -> Iterator[ast.expr]:
 def _near(usage: Usage, loss: ast.expr, computed: ast.expr) -> ast.expr:
     """Return where a training computes its loss, if a function of the script does it there."""
     scope = usage.index.scope(loss)
-    if usage.index.scope(computed) is scope:
+    holder = usage.index.scope(computed)
+    if holder is scope or (isinstance(holder, FUNCTION) and holder.name == "forward"):
         return computed
     bindings = usage.index.lookup(loss.id, loss)[1] if isinstance(loss, ast.Name) else []
     values = [b.value for b in bindings if b.value is not None and b.owner is scope]
@@ -158,6 +159,10 @@ def _of_attribute(usage: Usage, node: ast.Attribute) -> Origin:
     for leaf in usage.sources.origins(node.value):
         if isinstance(leaf, ast.Call) and _goes_around(leaf.func):
             return "script"
+        given = keyword(leaf, "loss") if isinstance(leaf, ast.Call) else None
+        if given is not None:  # the output of a module of the script
+            found = {_origin(usage, each) for each in usage.sources.origins(given)}
+            return "script" if found == {"script"} else "model"
     return "model"
 
 

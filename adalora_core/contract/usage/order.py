@@ -58,7 +58,14 @@ def _excludes(one: Event, other: Event) -> bool:
 def _applies(dropped: Event, event: Event) -> bool:
     """Return whether gradients are dropped wherever an event happens."""
     known = {(ast.dump(guard.test), guard.holds) for guard in event.guards}
-    return all((ast.dump(guard.test), guard.holds) in known for guard in dropped.guards)
+    return all(
+        (ast.dump(guard.test), guard.holds) in known or _asks_for_gradient(guard)
+        for guard in dropped.guards
+    )
+
+
+def _asks_for_gradient(guard: Guard) -> bool:
+    return any(isinstance(n, ast.Attribute) and n.attr == "grad" for n in ast.walk(guard.test))
 
 
 def accumulation_guards(usage: Usage, event: Event) -> list[Guard]:

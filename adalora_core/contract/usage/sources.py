@@ -82,11 +82,18 @@ class Sources:
         if isinstance(function, ast.Name):
             if function.id in index.classes:
                 return index.method(index.classes[function.id], "__init__")
-            return index.function(function.id, call)
+            found = index.function(function.id, call)
+            return found if found is not None else self._forward(function)
         if not isinstance(function, ast.Attribute):
             return None
         owner = self.class_of_value(function.value)
-        return None if owner is None else index.method(owner, function.attr)
+        found = None if owner is None else index.method(owner, function.attr)
+        return found if found is not None else self._forward(function)
+
+    def _forward(self, called: ast.expr) -> Function | None:
+        """Return what a call of an instance of the script's own module runs."""
+        owner = self.class_of_value(called)
+        return None if owner is None else self.index.method(owner, "forward")
 
     def class_of_value(self, expression: ast.expr) -> ast.ClassDef | None:
         """Return the class of this script that a value is an instance of."""
@@ -242,11 +249,13 @@ class Sources:
         name = last_name(node.func)
         function = self.called(node) if name not in self.index.classes else None
         if function is not None:
-            returned = list(self._returned(function))
+            returned = list(self.returned(function))
             for value in returned:
                 yield from self._follow(value, item, seen)
             if not returned:
                 yield node
+        elif name == "initialize" and not item and keyword(node, "model") is not None:
+            yield from self._follow_all(keyword(node, "model"), seen)  # DeepSpeed's engine
         elif name == "prepare" and node.args and (item is not None or len(node.args) == 1):
             at = item if item is not None else 0
             yield from self._follow(node.args[min(at, len(node.args) - 1)], None, seen)
@@ -257,7 +266,12 @@ class Sources:
         else:
             yield node
 
-    def _returned(self, function: Function) -> Iterator[ast.expr]:
+    def _follow_all(self, node: ast.expr | None, seen: frozenset[int]) -> Iterator[ast.expr]:
+        if node is not None:
+            yield from self._follow(node, None, seen)
+
+    def returned(self, function: Function) -> Iterator[ast.expr]:
+        """Yield the expressions that a function returns."""
         stack: list[ast.AST] = list(function.body)
         while stack:
             node = stack.pop()

@@ -13,6 +13,7 @@ from adalora_core.contract.usage.order import accumulation_guards
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from adalora_core.contract.usage.index import Loop
     from adalora_core.contract.usage.trainings import Training
     from adalora_core.contract.usage.usage import Usage
 
@@ -121,8 +122,11 @@ def _max_steps(usage: Usage) -> Iterator[ast.expr]:
 
 
 def _loop_length(usage: Usage, training: Training) -> int | None:
-    length = 1
     event = training.event
+    bounds = {bound for loop in event.loops for bound in _bounds(usage, loop)}
+    if len(bounds) == 1:
+        return bounds.pop()
+    length = 1
     keeps = any("save" in name for name in usage.index.callers)
     if not keeps or len(usage.trainings) > 1 or len(usage.configs) > 1:
         return None  # a part of a run, such as a test or a benchmark
@@ -141,6 +145,21 @@ def _loop_length(usage: Usage, training: Training) -> int | None:
             return None
         length *= rounds
     return length
+
+
+def _bounds(usage: Usage, loop: Loop) -> Iterator[int]:
+    """Yield the numbers of steps at which a loop ends: `while step < 500`, or a break."""
+    tests = [loop.test] if isinstance(loop, ast.While) else []
+    tests += [
+        node.test
+        for node in ast.walk(loop)
+        if isinstance(node, ast.If) and any(isinstance(each, ast.Break) for each in node.body)
+    ]
+    for test in tests:
+        if isinstance(test, ast.Compare) and "step" in last_name(test.left):
+            bound = usage.value(test.comparators[0])
+            if bound is not None and bound > 1:
+                yield bound
 
 
 def _rounds(usage: Usage, over: ast.expr) -> int | None:

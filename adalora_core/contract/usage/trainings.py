@@ -103,7 +103,7 @@ def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:
             return None
         inside = _class_allocates(usage, owner)
     else:
-        models = [keyword(call, "model", at=0) for call in made]
+        models = [model for call in made for model in _models(usage, call)]
         trains = any(map(usage.is_adalora_model, models)) or any(
             wrap.call in made and wrap.is_adalora for wrap in usage.wraps
         )
@@ -112,6 +112,17 @@ def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:
         return None
     allocates = _any(inside, *(_trainer_allocates(usage, call) for call in made))
     return Training("lightning" if is_lightning else "trainer", trace, event, made, allocates)
+
+
+def _models(usage: Usage, trainer: ast.Call) -> Iterator[ast.expr]:
+    """Yield the models that a trainer is given, or that a function makes for it."""
+    given = usage.keywords(trainer)
+    if "model" in given or trainer.args:
+        yield given.get("model") or trainer.args[0]
+    for leaf in usage.sources.origins(given.get("model_init")):
+        function = usage.index.function(leaf.id, leaf) if isinstance(leaf, ast.Name) else None
+        if function is not None:
+            yield from usage.sources.returned(function)
 
 
 def _any(*answers: bool | None) -> bool | None:
