@@ -68,7 +68,7 @@ def test_wrong_usage_exits_2(check, arguments):
 
 def test_limit_that_does_not_exist_is_answered_with_the_names_of_the_page(check):
     _, _, err = check("-", "--limit", "bytes=3")
-    assert "file-bytes, depth, nodes, regex-length, diagnostics" in err
+    assert "file-bytes, depth, nodes, regex-length, tokens, diagnostics" in err
     assert check("none.json", "--limit", "file_bytes=3", "--limit", "file-bytes=3")[0] == 2
 
 

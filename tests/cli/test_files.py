@@ -149,3 +149,27 @@ def test_broken_adalora_file_is_reported_even_where_it_may_be_unmatched(write, c
     code, out, _ = check(write('{"peft_type": "ADALORA",'), "--ignore-unmatched")
     assert code == 1
     assert "ADA001" in out
+
+
+def test_scripts_and_notebooks_of_a_folder_are_checked_and_fixed_in_place(check, write, tmp_path):
+    call = (
+        "AdaLoraConfig(init_r='12', target_r=8, tfinal=2, total_step=9, target_modules=['q_proj'])"
+    )
+    script = write(f"from peft import AdaLoraConfig\n{call}  # AdaLoRA\n", "run/train.py")
+    cells = [{"cell_type": "code", "source": [call]}]
+    notebook = write({"cells": cells, "nbformat": 4}, "run/train.ipynb")
+    write("import torch\n", "run/other.py")
+    write("from adalora_core import get_peft_model\n", "run/model.py")
+    code, out, _ = check(tmp_path / "run", "-o", "json", "--select", "ADA102")
+    assert (code, _sources(out)) == (1, ["train.ipynb", "train.py"])
+    assert json.loads(out)["summary"]["skipped"] == 2
+    old = notebook.read_text()
+    assert check(tmp_path / "run", "--fix", "--select", "ADA102")[0] == 0
+    assert script.read_text().splitlines()[1] == call.replace("'12'", "12") + "  # AdaLoRA"
+    assert notebook.read_text() == old.replace("'12'", "12")
+
+
+def test_named_script_must_be_about_adalora(check, write):
+    assert check(write("import torch\n", "a.py"))[0] == 1
+    assert check(write("import torch\n", "a.py"), "--ignore-unmatched")[0] == 0
+    assert check(write("model.update_and_allocate(step)\n", "b.py"), "--select", "ADA1")[0] == 0

@@ -38,6 +38,16 @@ def test_plan_without_a_schedule_exits_2(write, content, capsys):
     assert "adalora plan: " in capsys.readouterr().err
 
 
+def test_plan_of_a_call_needs_all_its_values(write, capsys):
+    call = (
+        "AdaLoraConfig(target_modules=['q_proj'], init_r=12, target_r=8, tfinal=9, total_step=99)"
+    )
+    assert main(["plan", str(write(call, "train.py"))]) == 0
+    assert "9 steps   rank 8 on average" in capsys.readouterr().out
+    assert main(["plan", str(write(call.replace("=99", "=n"), "train.py"))]) == 2
+    assert "known only when the run starts: total_step" in capsys.readouterr().err
+
+
 def test_plan_of_a_missing_file_exits_2(capsys, tmp_path):
     path = tmp_path / "none.json"
     assert main(["plan", str(path)]) == 2

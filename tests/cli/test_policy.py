@@ -253,3 +253,19 @@ def test_page_of_the_examples_shows_what_is_printed(capsys):
     assert run_sessions(EXAMPLES / "README.md", capsys) == 1
     listed = EXAMPLES.joinpath("README.md").read_text()
     assert all(f"({p.name})" in listed for p in EXAMPLES.iterdir() if p.name != "README.md")
+
+
+def test_policy_does_not_miss_what_only_a_run_can_tell(check, write):
+    policy = write({"required": ["revision", "lora_alpha"]}, "policy.json")
+    call = "AdaLoraConfig(init_r=12, target_r=8, total_step=99, revision=read())"
+    code, out, _ = check(
+        write(call, "a.py"), "--policy", policy, "--select", "ADA010", "-o", "json"
+    )
+    assert code == 1
+    ((finding,),) = (report["diagnostics"] for report in json.loads(out)["reports"])
+    assert "`lora_alpha` is required" in finding["message"]
+
+
+def test_code_is_not_a_policy(check, write):
+    code, _, err = check(write(SOUND), "--policy", write("x = 1\n", "policy.py"))
+    assert (code, "a policy is JSON, YAML or TOML" in err) == (2, True)

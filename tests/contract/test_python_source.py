@@ -19,8 +19,8 @@ from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.text.changes import Remedy, Replace
 
 CORPUS = Path(__file__).parent / "corpus"
-OF_THE_CLASS = {"ADA101", "ADA105"}
-"""Rules on peft_type, which the class sets itself."""
+OF_THE_CLASS = {"ADA101", "ADA105", "ADA308"}
+"""Rules on peft_type, which the class sets itself, and on adapters that a run has saved."""
 
 HEAD = "from peft import AdaLoraConfig, TaskType\n"
 ENOUGH = "target_r=8, target_modules=['q_proj'], tfinal=200, total_step=1000"
@@ -107,6 +107,23 @@ def test_unknown_and_repeated_arguments_are_errors():
     assert errors == [("ADA002", 2), ("ADA104", 3)]
     assert "raises TypeError" in report.errors[1].message
     assert report.errors[0].related[0].span.start_line == 3
+
+
+def test_hint_names_the_words_of_python():
+    report = _report(f"{HEAD}AdaLoraConfig(init_r=12, use_dora='none', {ENOUGH})")
+    assert [d.hint for d in report.diagnostics if d.code == "ADA102"] == ["write None without quotes"]
+
+
+def test_argument_that_a_change_may_remove_is_not_judged():
+    code = f"{HEAD}s = {{'init_r': 12, 'own': 1}}\ns.pop('own')\nAdaLoraConfig(**s, {ENOUGH})"
+    assert _report(code).diagnostics == ()
+    code = f"{HEAD}s = {{'init_r': 9}}\ns.pop('init_r')\nAdaLoraConfig(init_r=12, **s, {ENOUGH})"
+    assert _report(code).diagnostics == ()
+
+
+def test_total_step_that_is_assigned_after_the_call_comes_too_late():
+    code = f"{HEAD}c = AdaLoraConfig(init_r=12, target_r=8, target_modules=['q_proj'])\n"
+    assert _places(f"{code}c.total_step = 1000\nc.tfinal = 200\n") == [("ADA201", 2, 5)]
 
 
 def test_runtime_of_a_call_is_that_of_its_class():

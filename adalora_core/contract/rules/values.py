@@ -122,17 +122,19 @@ class WrongType(Rule):
                 f"`{fault.name}` should be {kinds.phrase_of(field.kinds)}, got {got}"
                 + as_read(block, fault),
                 severity=type_severity(block, fault),
-                hint=_unquoted_hint(value),
+                hint=_unquoted_hint(value, is_python=block.layout == "python"),
                 remedy=correct_type(block, fault, value),
             )
 
 
-def _unquoted_hint(value: Any) -> str | None:
+def _unquoted_hint(value: Any, *, is_python: bool) -> str | None:
     if not isinstance(value, str):
         return None
     plain = value.strip().lower()
     if plain in {"true", "false", "null", "none"}:
         literal = "null" if plain == "none" else plain
+        if is_python:
+            literal = "None" if literal == "null" else literal.title()
         return f"write {literal} without quotes"
     try:
         float(plain)

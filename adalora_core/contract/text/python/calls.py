@@ -101,8 +101,10 @@ def _read(node: ast.Call, script: Script, *, is_ours: bool) -> Call:
             if not isinstance(name, str):
                 call.is_open = True
                 continue
-            if name in call.entries:
-                call.repeated.append((name, call.entries[name][0], key))
+            first = call.entries.get(name)
+            # A value that changes later may be one that is removed.
+            if first is not None and first[1] is not None and value is not None:
+                call.repeated.append((name, first[0], key))
             call.entries[name] = (key, value)
     _evaluate(call, script)
     return call
@@ -110,14 +112,16 @@ def _read(node: ast.Call, script: Script, *, is_ours: bool) -> Call:
 
 def _evaluate(call: Call, script: Script) -> None:
     unknown = set(_assigned_later(call.node, script))
+    if "total_step" not in call.entries:
+        unknown.discard("total_step")  # the class refuses the call before the assignment
     for name, (_, value) in call.entries.items():
         if name == "peft_type":
             continue  # the class overwrites it
         found = UNKNOWN if value is None or name in unknown else script.values.of(value)
         if holds_unknown(found):
             unknown.add(name)
-            call.values[name] = UNKNOWN
-        else:
+            found = UNKNOWN
+        if value is not None:  # else a change, such as `settings.pop(name)`, may remove it
             call.values[name] = found
     call.deferred = frozenset(unknown)
 
