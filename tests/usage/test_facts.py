@@ -8,12 +8,13 @@ import textwrap
 import pytest
 
 from adalora_core.contract.text.python.script import Script
-from adalora_core.contract.usage.adapters import second_wraps, swept_ranks
+from adalora_core.contract.usage.adapters import late_adapters, second_wraps, swept_ranks
 from adalora_core.contract.usage.counters import step_counter
 from adalora_core.contract.usage.index import keyword
 from adalora_core.contract.usage.losses import own_losses
 from adalora_core.contract.usage.order import is_per_micro_batch, placement
 from adalora_core.contract.usage.totals import run_length, unit
+from adalora_core.contract.usage.trainings import trainings
 from adalora_core.contract.usage.usage import Usage, usage_of
 
 HEAD = """\
@@ -185,7 +186,7 @@ def test_functions_of_the_script_are_followed():
     script, trace, event = allocation(code)
     assert trace.function is None
     assert len(event.loops) == 2
-    (training,) = script.trainings
+    (training,) = trainings(script)
     assert training.allocates
 
 
@@ -217,14 +218,14 @@ def test_trainer_allocates_by_its_callbacks(callback, allocates):
         "from project.callbacks import OtherCallback\n"
     )
     script = usage(imports + HEAD + CALLBACK + TRAINER.format(callback=callback))
-    (training,) = script.trainings
+    (training,) = trainings(script)
     assert training.allocates is allocates
 
 
 def test_training_of_another_model_or_trainer_is_left_alone():
-    assert not list(usage(HEAD.replace("AdaLora", "Lora") + LOOP).trainings)
+    assert not list(trainings(usage(HEAD.replace("AdaLora", "Lora") + LOOP)))
     imported = "from project import MyTrainer\n" + HEAD + "MyTrainer(model).train()\n"
-    assert [each.allocates for each in usage(imported).trainings] == [None]
+    assert [each.allocates for each in trainings(usage(imported))] == [None]
     passed = (
         HEAD.replace("optimizer = AdamW(model.parameters())", "")
         + """
@@ -233,7 +234,7 @@ def train(model, optimizer):
         optimizer.step()
 """
     )
-    assert not list(usage(passed).trainings)
+    assert not list(trainings(usage(passed)))
 
 
 @pytest.mark.parametrize(
@@ -251,7 +252,7 @@ def train(model, optimizer):
 def test_own_loss(loss, is_own):
     code = LOOP.replace("model(**batch).loss", loss)
     script = usage("from torch import nn\n" + HEAD + "criterion = nn.MSELoss()\n" + code)
-    (training,) = script.trainings
+    (training,) = trainings(script)
     assert bool(list(own_losses(script, training))) is is_own
 
 
@@ -274,11 +275,11 @@ def test_unit_of_a_total(expression, expected):
 def test_length_of_a_run_is_known_from_its_loops():
     code = LOOP.replace("enumerate(loader)", "enumerate(range(50))")
     script = usage(HEAD + code)
-    (training,) = script.trainings
+    (training,) = trainings(script)
     assert run_length(script, training) is None
     code = LOOP.replace("i, batch in enumerate(loader)", "batch in range(50)")
     script = usage(HEAD + code + "model.save_pretrained(folder)\n")
-    (training,) = script.trainings
+    (training,) = trainings(script)
     assert run_length(script, training) == 150
 
 
@@ -287,8 +288,8 @@ def test_optimizer_before_the_adapter():
         "optimizer = AdamW(model.parameters())\n", ""
     )
     late = "base = load()\n" + late
-    assert len(usage(late).late_adapters) == 1
-    assert not usage("base = load()\n" + HEAD).late_adapters
+    assert len(late_adapters(usage(late))) == 1
+    assert not late_adapters(usage("base = load()\n" + HEAD))
 
 
 @pytest.mark.parametrize(

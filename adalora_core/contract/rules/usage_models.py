@@ -6,9 +6,10 @@ import ast
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.rules.usage_base import HEAD, LOOP, UsageRule, example
-from adalora_core.contract.usage.adapters import second_wraps, swept_ranks
+from adalora_core.contract.usage.adapters import late_adapters, second_wraps, swept_ranks
 from adalora_core.contract.usage.losses import adds_penalty, own_losses
 from adalora_core.contract.usage.totals import accumulation, batch_size, run_length, unit
+from adalora_core.contract.usage.trainings import trainings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +40,7 @@ class LossWithoutPenalty(UsageRule):
         if not _has_a_penalty(usage) or adds_penalty(usage):
             return
         seen: set[ast.AST] = set()
-        for training in usage.trainings:
+        for training in trainings(usage):
             if training.trainers and usage.uses_our_callback:
                 continue  # the callback adds the penalty
             for loss in own_losses(usage, training):
@@ -115,7 +116,7 @@ class TotalStepContradictsMaxSteps(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[Finding]:
         """Yield a finding if both numbers are known and differ."""
-        lengths = {run_length(usage, training) for training in usage.trainings}
+        lengths = {run_length(usage, training) for training in trainings(usage)}
         length = lengths.pop() if len(lengths) == 1 else None
         if length is None or usage.assigns_total:
             return
@@ -144,7 +145,7 @@ class OptimizerBeforeAdapter(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[Finding]:
         """Yield a finding for each such optimizer."""
-        for optimizer, wrap in usage.late_adapters.items():
+        for optimizer, wrap in late_adapters(usage).items():
             yield self.finding(
                 usage,
                 optimizer,
@@ -200,8 +201,8 @@ for rank in (2, 4, 8):
 
     def check_usage(self, usage: Usage) -> Iterator[Finding]:
         """Yield a finding for each varied rank."""
-        trainings = usage.trainings
-        if not trainings or any(training.allocates is not False for training in trainings):
+        found = trainings(usage)
+        if not found or any(training.allocates is not False for training in found):
             return
         for value in swept_ranks(usage):
             yield self.finding(

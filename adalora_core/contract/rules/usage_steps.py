@@ -16,6 +16,7 @@ from adalora_core.contract.rules.usage_base import (
 from adalora_core.contract.usage.counters import step_counter
 from adalora_core.contract.usage.index import keyword
 from adalora_core.contract.usage.order import is_per_micro_batch, placement
+from adalora_core.contract.usage.trainings import trainings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +52,7 @@ class AllocationNeverCalled(UsageRule):
     def check_usage(self, usage: Usage) -> Iterator[Finding]:
         """Yield a finding for each training that allocates nothing."""
         seen: set[ast.AST] = set()
-        for training in usage.trainings:
+        for training in trainings(usage):
             if training.allocates is not False:
                 continue
             loops = training.event.loops

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.usage.index import last_name
@@ -18,8 +19,13 @@ _UNLOADS = frozenset({"unload", "merge_and_unload", "delete_adapter"})
 _PARAMETERS = frozenset({"parameters", "named_parameters"})
 
 
-def find_late_adapters(usage: Usage) -> Iterator[tuple[ast.Call, ast.Call]]:
-    """Yield optimizers that hold a base model's parameters, with the later call that adapts it."""
+@lru_cache(maxsize=1)
+def late_adapters(usage: Usage) -> dict[ast.Call, ast.Call]:
+    """Return the optimizers of a base model, each with the later call that adapts the model."""
+    return dict(_late_adapters(usage))
+
+
+def _late_adapters(usage: Usage) -> Iterator[tuple[ast.Call, ast.Call]]:
     for trace in usage.traces:
         made = [each for each in trace.events if each.kind == "optimizer"]
         for event in made:

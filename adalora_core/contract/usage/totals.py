@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from adalora_core.contract.usage.index import keyword, last_name
 from adalora_core.contract.usage.order import accumulation_guards
+from adalora_core.contract.usage.trainings import trainings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,7 +129,7 @@ def _loop_length(usage: Usage, training: Training) -> int | None:
         return bounds.pop()
     length = 1
     keeps = any("save" in name for name in usage.index.callers)
-    if not keeps or len(usage.trainings) > 1 or len(usage.configs) > 1:
+    if not keeps or len(trainings(usage)) > 1 or len(usage.configs) > 1:
         return None  # a part of a run, such as a test or a benchmark
     if event.accumulations or accumulation_guards(usage, event):
         return None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
-from adalora_core.contract.usage.adapters import held_models
+from adalora_core.contract.usage.adapters import held_models, late_adapters
 from adalora_core.contract.usage.events import trainer_calls
 from adalora_core.contract.usage.index import FUNCTION, keyword, last_name
 from adalora_core.contract.usage.names import ALLOCATE, KNOWN_MODULES
@@ -39,8 +40,13 @@ class Training:
     allocates: bool | None
 
 
-def find_trainings(usage: Usage) -> Iterator[Training]:
-    """Yield the places that train an AdaLoRA model, each once."""
+@lru_cache(maxsize=1)
+def trainings(usage: Usage) -> tuple[Training, ...]:
+    """Return the places that train an AdaLoRA model."""
+    return tuple(_trainings(usage))
+
+
+def _trainings(usage: Usage) -> Iterator[Training]:
     seen: set[ast.AST] = set()
     loose = allocates_loosely(usage)
     for trace, event in usage.events("step", "train"):
@@ -81,7 +87,7 @@ def _steps_adalora(usage: Usage, event: Event) -> bool:
     ]
     models = [model for optimizer in optimizers for model in held_models(usage, optimizer)]
     if models:
-        is_late = not usage.late_adapters.keys().isdisjoint(optimizers)
+        is_late = not late_adapters(usage).keys().isdisjoint(optimizers)
         return is_late or any(map(usage.is_adalora_model, models))
     return any(
         isinstance(node, ast.Call) and usage.is_adalora_model(node.func)

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.usage.adapters import find_late_adapters
 from adalora_core.contract.usage.events import Trace, traces
 from adalora_core.contract.usage.index import Index, keyword, last_name
 from adalora_core.contract.usage.names import HOOKS, ONLY_LIGHTNING, WRAPPERS, Framework
 from adalora_core.contract.usage.sources import Sources
-from adalora_core.contract.usage.trainings import Training, find_trainings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,16 +64,6 @@ class Usage:
             for event in trace.events:
                 if event.kind in kinds:
                     yield trace, event
-
-    @cached_property
-    def trainings(self) -> list[Training]:
-        """The places that train an AdaLoRA model."""
-        return list(find_trainings(self))
-
-    @cached_property
-    def late_adapters(self) -> dict[ast.Call, ast.Call]:
-        """The optimizers of a model that is adapted later, with the calls that adapt it."""
-        return dict(find_late_adapters(self))
 
     @cached_property
     def configs(self) -> list[ast.Call]:
