@@ -170,6 +170,14 @@ def test_broken_cell_is_a_finding_only_if_it_is_about_adalora():
     assert found == [("ADA102", 1, 2, 12), ("ADA001", 2, 2, 25)]
 
 
+def test_large_notebook_is_advised_to_clear_its_outputs():
+    (diagnostic,) = _report(_notebook(CALL, metadata={"x": "y" * 5_000_000})).diagnostics
+    assert (diagnostic.code, diagnostic.hint.split(",")[0]) == (
+        "ADA005",
+        "clear the outputs of the notebook",
+    )
+
+
 def test_comments_are_found_outside_of_strings_only():
     code = "x = '#' # a\n'''\n# b\n''' # c\n\"\\\"#\" # d\nr'\\' # e'\n# f"
     assert [code[slice(*each)] for each in comments(code)] == ["# a", "# c", "# d", "# f"]

@@ -212,6 +212,9 @@ CODE = [
     _case("code", "short-sum", f"r = {'+'.join('1' * 500)}\nAdaLoraConfig(init_r=r)", "ADA201",
           "python"),
     _case("code", "signs", f"{_CALL}x = {'-' * 5_000}1", "ADA005", "python"),
+    _case("code", "signs-in-options", "p = argparse.ArgumentParser()\n" + "".join(
+        f"p.add_argument('--r', default={'-' * n}1)\n" for n in (900, 901)
+    ) + "args = p.parse_args()\nAdaLoraConfig(init_r=args.r)", "ADA201", "python"),
     _case("code", "nots", f"{_CALL}x = {'not ' * 5_000}1", "ADA005", "python"),
     _case("code", "lambdas", f"{_CALL}x = {'lambda: ' * 5_000}1", "ADA005", "python"),
     _case("code", "choices", f"{_CALL}x = {'1 if 1 else ' * 5_000}1", "ADA005", "python"),

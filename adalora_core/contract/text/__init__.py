@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ _MODULES: dict[Format, str] = {
     "notebook": "python.notebook",
 }
 
+_LARGE_NOTEBOOK = "clear the outputs of the notebook, or raise the limit with --limit file-bytes"
+
 
 def decode(raw: bytes, format: Format, limits: Limits) -> Document:  # noqa: A002 - the option's name
     """Decode the bytes of a file; each fault of the text becomes a problem of the document."""
@@ -35,6 +38,9 @@ def decode(raw: bytes, format: Format, limits: Limits) -> Document:  # noqa: A00
     encoded = to_text(raw, limits, encoding)
     encoded.raw = raw
     if encoded.fatal:
+        if format == "notebook" and len(raw) > limits.file_bytes:
+            (problem,) = encoded.problems
+            encoded.problems = [dataclasses.replace(problem, hint=_LARGE_NOTEBOOK)]
         return encoded
     module = importlib.import_module(f"{__name__}.{_MODULES[format]}")
     document: Document = module.decode(encoded.text, limits)

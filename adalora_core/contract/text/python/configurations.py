@@ -9,6 +9,7 @@ from adalora_core.contract.text import problems
 from adalora_core.contract.text.document import Document
 from adalora_core.contract.text.problems import Problem
 from adalora_core.contract.text.python.calls import CLASS, MOST_CALLS
+from adalora_core.contract.text.python.scopes import DEEPEST, TooDeepError
 from adalora_core.contract.text.tree import Place, TreeLocator
 
 if TYPE_CHECKING:
@@ -25,7 +26,13 @@ def document_of(text: str, script: Script, found: list[Problem]) -> Document:
         script: its code.
         found: the problems that are known so far.
     """
-    if len(script.calls) > MOST_CALLS:
+    try:
+        calls_are_too_many = len(script.calls) > MOST_CALLS
+    except TooDeepError:
+        message = f"the code is nested deeper than {DEEPEST} levels"
+        problem = Problem(problems.LIMIT_EXCEEDED, message, offset=0)
+        return Document(text, problems=[*found, problem], fatal=True)
+    if calls_are_too_many:
         del script.calls[MOST_CALLS:]
         message = f"the code has more than {MOST_CALLS} calls of {CLASS}; the rest is not checked"
         found.append(Problem(problems.LIMIT_EXCEEDED, message, offset=0))

@@ -28,7 +28,8 @@ _LONG_END = {
     )
     for quotes in ('"""', "'''")
 }
-_MAGIC = re.compile(r"[ \t]*(?:[%!?]|[\w.]+\?{1,2}[ \t]*(?:\r|\n|$))")
+_MAGIC = re.compile(r"[ \t]*[%!?]")
+_HELP = re.compile(r"[ \t]*[\w.]+\?{1,2}[ \t]*")
 _ASSIGNED_MAGIC = re.compile(r"[ \t]*[\w ,.\[\]\"']+=[ \t]*(?=[%!])")
 _TIMED = re.compile(r"%time[ \t](?=[ \t]*\S)")
 _REST = re.compile(r"(?:[^\r\n\\]|\\(?:\r\n|.)|\\$)*+", re.DOTALL)
@@ -81,13 +82,9 @@ def _magic(code: str, at: int) -> tuple[int, int, str] | None:
     end = rest.end() if rest else at
     if (timed := _TIMED.match(code, at)) is not None:
         return at, timed.end(), "if 1: "  # as long, and the statement behind it is kept
-    if _MAGIC.match(code, at, end) is not None or _is_help(code, at, end):
-        start = at + len(code[at:end]) - len(code[at:end].lstrip(" \t"))
-        return start, end, "0"
+    if _MAGIC.match(code, at, end) or _HELP.fullmatch(code, at, end):
+        indent = len(code[at:end]) - len(code[at:end].lstrip(" \t"))
+        return at + indent, end, "0"
     if (assigned := _ASSIGNED_MAGIC.match(code, at, end)) is not None:
         return assigned.end(), end, "0"
     return None
-
-
-def _is_help(code: str, at: int, end: int) -> bool:
-    return re.fullmatch(r"[ \t]*[\w.]+\?{1,2}[ \t]*", code[at:end]) is not None

@@ -152,8 +152,7 @@ class Namespaces:
         return {
             name: Source(nodes[0], is_default=True)
             for name, nodes in found.items()
-            if nodes[0] is not None
-            and len({None if n is None else ast.dump(n) for n in nodes}) == 1
+            if nodes[0] is not None and (len(nodes) == 1 or _are_equal(nodes))
         }
 
     def _parsed_classes(self, call: ast.Call) -> list[ast.ClassDef | None]:
@@ -187,6 +186,12 @@ def _default_of(value: ast.expr) -> Source | None:
         if keyword.arg == "default_factory" and isinstance(keyword.value, ast.Lambda):
             return Source(keyword.value.body)
     return None
+
+
+def _are_equal(nodes: list[ast.expr | None]) -> bool:
+    """Return whether all nodes are one constant."""
+    constants = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    return len(constants) == len(nodes) and len({(type(v), v) for v in constants}) == 1
 
 
 def _destination(call: ast.Call) -> str | None:

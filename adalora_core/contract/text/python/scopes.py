@@ -17,6 +17,14 @@ _CHANGING = frozenset({
 """Methods that change the list, set or dict that they belong to."""
 
 
+DEEPEST = 1000
+"""Bound on the levels of a tree, which newer Pythons parse to any depth."""
+
+
+class TooDeepError(Exception):
+    """A tree has more than `DEEPEST` levels."""
+
+
 @dataclass(eq=False, slots=True)
 class Binding:
     """One place that binds a name.
@@ -49,6 +57,9 @@ class Scopes:
 
     Args:
         tree: the syntax tree.
+
+    Raises:
+        TooDeepError: the tree has too many levels.
     """
 
     def __init__(self, tree: ast.Module) -> None:
@@ -65,9 +76,11 @@ class Scopes:
         self._changes: defaultdict[str, list[ast.AST]] = defaultdict(list)
         self._changes_by_scope: dict[tuple[Scope | None, str], tuple[ast.AST, ...]] = {}
         self._bound: set[ast.AST] = set()
-        stack: list[tuple[ast.AST, Scope]] = [(tree, self.module)]
+        stack: list[tuple[ast.AST, Scope, int]] = [(tree, self.module, 0)]
         while stack:
-            node, scope = stack.pop()
+            node, scope, depth = stack.pop()
+            if depth > DEEPEST:
+                raise TooDeepError
             self.of[node] = scope
             self._visit(node, scope)
             inner = scope
@@ -75,7 +88,7 @@ class Scopes:
                 inner = self.inner[node] = Scope(node, scope)
             for child in reversed(children(node)):
                 self.parents[child] = node
-                stack.append((child, inner))
+                stack.append((child, inner, depth + 1))
 
     def find(self, name: str, node: ast.AST) -> Scope | None:
         """Return the scope whose binding of `name` a node sees."""
