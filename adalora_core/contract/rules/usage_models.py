@@ -49,8 +49,8 @@ class LossWithoutPenalty(UsageRule):
                     yield self.finding(
                         usage,
                         loss,
-                        "the script computes this loss itself, so the orthogonality penalty that "
-                        "PEFT adds to outputs.loss is missing",
+                        "the loss is computed in the script, so it lacks the orthogonality penalty "
+                        "that PEFT adds to outputs.loss",
                     )
 
 

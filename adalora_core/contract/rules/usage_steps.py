@@ -65,11 +65,11 @@ class AllocationNeverCalled(UsageRule):
 
 
 def _message(training: Training) -> str:
+    call = ast.unparse(training.event.call.func)[-60:]
     if training.kind in {"loop", "accelerate"}:
-        return "this loop makes optimizer steps of an AdaLoRA model without update_and_allocate"
-    if training.kind == "lightning":
-        return "this trains an AdaLoRA model, and no hook of its module calls update_and_allocate"
-    return "this trains an AdaLoRA model, and no callback calls update_and_allocate"
+        return f"`{call}` is called for an AdaLoRA model in a loop without update_and_allocate"
+    caller = "hook of the module" if training.kind == "lightning" else "callback"
+    return f"`{call}` trains an AdaLoRA model, and no {caller} calls update_and_allocate"
 
 
 def _hint(usage: Usage, training: Training) -> str:
