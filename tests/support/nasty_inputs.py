@@ -325,6 +325,18 @@ NOTEBOOKS = [
         "ADA001",
         "notebook",
     ),
+    _case(
+        "notebooks",
+        "many-blanks",
+        _cells(
+            " " * 200_000 + "\n" + "\t " * 200_000,
+            _CALL,
+            "x" + " " * 200_000 + "?",
+            '"' * 60_001,
+        ),
+        "ADA102",
+        "notebook",
+    ),
     _case("notebooks", "many-cells", _cells(*["x = 1"] * 3_000, _CALL), "ADA102", "notebook"),
     _case("notebooks", "many-lines", _cells(["x\n"] * 10_000, _CALL), "ADA102", "notebook"),
 ]

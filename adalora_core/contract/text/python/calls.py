@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.contract.text.python.values import UNKNOWN, holds_unknown
 
 if TYPE_CHECKING:
-    from adalora_core.contract.text.python.script import Script
+    from adalora_core.contract.text.python.scopes import Scopes
     from adalora_core.contract.text.python.values import Entries, Values
 
 CLASS = "AdaLoraConfig"
@@ -48,21 +48,21 @@ class Call:
     repeated: list[tuple[str, ast.AST, ast.AST]] = field(default_factory=list)
 
 
-def find_calls(script: Script) -> list[Call]:
+def find_calls(values: Values) -> list[Call]:
     """Return the calls of the class in the order of the code, at most one more than is checked."""
     found = []
-    for node in script.scopes.of:
+    for node in values.scopes.of:
         if isinstance(node, ast.Call):
-            is_ours = _origin(node.func, script.values)
-            if is_ours is not None and not _is_expected_to_fail(node, script):
-                found.append((script.code_extent(node), node, is_ours))
+            is_ours = _origin(node.func, values)
+            if is_ours is not None and not _is_expected_to_fail(node, values.scopes):
+                found.append(((node.lineno, node.col_offset), node, is_ours))
     found.sort(key=lambda each: each[0])
-    return [_read(node, script, is_ours=is_ours) for _, node, is_ours in found[: MOST_CALLS + 1]]
+    return [_read(node, values, is_ours=is_ours) for _, node, is_ours in found[: MOST_CALLS + 1]]
 
 
-def _is_expected_to_fail(node: ast.AST, script: Script) -> bool:
+def _is_expected_to_fail(node: ast.AST, scopes: Scopes) -> bool:
     """Return whether a call is in the block of a test that expects an error or a warning."""
-    parents = script.scopes.parents
+    parents = scopes.parents
     while (parent := parents.get(node)) is not None:
         if isinstance(parent, (ast.With, ast.AsyncWith)) and any(
             isinstance(item.context_expr, ast.Call)
@@ -90,13 +90,13 @@ def _origin(function: ast.expr, values: Values) -> bool | None:
     return False if package in _PEFT else None
 
 
-def _read(node: ast.Call, script: Script, *, is_ours: bool) -> Call:
+def _read(node: ast.Call, values: Values, *, is_ours: bool) -> Call:
     call = Call(node, is_ours)
     call.is_open = bool(node.args)  # nobody writes 51 fields in their order
     for keyword in node.keywords:
         given: Entries = {keyword.arg: (keyword, keyword.value)}
         if keyword.arg is None:
-            given = script.values.entries(keyword.value)
+            given = values.entries(keyword.value)
         for name, (key, value) in given.items():
             if not isinstance(name, str):
                 call.is_open = True
@@ -106,18 +106,18 @@ def _read(node: ast.Call, script: Script, *, is_ours: bool) -> Call:
             if first is not None and first[1] is not None and value is not None:
                 call.repeated.append((name, first[0], key))
             call.entries[name] = (key, value)
-    _evaluate(call, script)
+    _evaluate(call, values)
     return call
 
 
-def _evaluate(call: Call, script: Script) -> None:
-    unknown = set(_assigned_later(call.node, script))
+def _evaluate(call: Call, values: Values) -> None:
+    unknown = set(_assigned_later(call.node, values.scopes))
     if "total_step" not in call.entries:
         unknown.discard("total_step")  # the class refuses the call before the assignment
     for name, (_, value) in call.entries.items():
         if name == "peft_type":
             continue  # the class overwrites it
-        found = UNKNOWN if value is None or name in unknown else script.values.of(value)
+        found = UNKNOWN if value is None or name in unknown else values.of(value)
         if holds_unknown(found):
             unknown.add(name)
             found = UNKNOWN
@@ -126,9 +126,8 @@ def _evaluate(call: Call, script: Script) -> None:
     call.deferred = frozenset(unknown)
 
 
-def _assigned_later(node: ast.Call, script: Script) -> list[str]:
+def _assigned_later(node: ast.Call, scopes: Scopes) -> list[str]:
     """Return the fields that the script assigns after the call: `config.target_r = 4`."""
-    scopes = script.scopes
     parent = scopes.parents.get(node)
     if not isinstance(parent, ast.Assign) or not isinstance(parent.targets[0], ast.Name):
         return []

@@ -30,7 +30,7 @@ _LONG_END = {
 }
 _MAGIC = re.compile(r"[ \t]*[%!?]")
 _HELP = re.compile(r"[ \t]*[\w.]+\?{1,2}[ \t]*")
-_ASSIGNED_MAGIC = re.compile(r"[ \t]*[\w ,.\[\]\"']+=[ \t]*(?=[%!])")
+_ASSIGNED_MAGIC = re.compile(r"[ \t]*+[\w ,.\[\]\"']++=[ \t]*+(?=[%!])")
 _TIMED = re.compile(r"%time[ \t](?=[ \t]*\S)")
 _REST = re.compile(r"(?:[^\r\n\\]|\\(?:\r\n|.)|\\$)*+", re.DOTALL)
 

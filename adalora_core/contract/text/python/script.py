@@ -111,7 +111,7 @@ class Script:
     @cached_property
     def calls(self) -> list[Call]:
         """The calls of `AdaLoraConfig`."""
-        return find_calls(self)
+        return find_calls(self.values)
 
     @cached_property
     def is_about_adalora(self) -> bool:
