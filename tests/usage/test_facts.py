@@ -7,6 +7,7 @@ import textwrap
 
 import pytest
 
+from adalora_core.contract.rules.usage_steps import StepRestarts
 from adalora_core.contract.text.python.script import Script
 from adalora_core.contract.usage.adapters import late_adapters, second_wraps, swept_ranks
 from adalora_core.contract.usage.counters import step_counter
@@ -15,7 +16,7 @@ from adalora_core.contract.usage.losses import own_losses
 from adalora_core.contract.usage.order import is_per_micro_batch, placement
 from adalora_core.contract.usage.totals import run_length, unit
 from adalora_core.contract.usage.trainings import trainings
-from adalora_core.contract.usage.usage import Usage, usage_of
+from adalora_core.contract.usage.usage import Usage
 
 HEAD = """\
 from peft import AdaLoraConfig, get_peft_model
@@ -320,6 +321,22 @@ def test_ranks_that_a_loop_changes_are_swept():
     assert not list(swept_ranks(usage(code.replace("=rank", "=4").format("(2, 4)"))))
 
 
-def test_code_that_is_nested_too_deep_has_no_facts():
-    code = "x = " + "-" * 900 + "1\n" + "update_and_allocate = f" + "(g" * 60 + ")" * 60
-    assert usage_of(Script(code, ast.parse(code))) is not None
+@pytest.mark.parametrize(("epochs", "restarts"), [("3", True), ("1", False)])
+def test_batch_number_of_lightning_restarts_with_each_epoch(epochs, restarts):
+    code = f"""\
+        class Module(LightningModule):
+            def on_train_batch_end(self, outputs, batch, batch_idx):
+                model.update_and_allocate(batch_idx)
+
+        Trainer(max_epochs={epochs}).fit(Module())
+        """
+    found = step_counter(*allocation(code))
+    assert (found.counts, found.restarts) == ("steps", restarts)
+
+
+def test_expression_that_is_nested_too_deep_gets_no_finding():
+    total = " + ".join(["step"] * 1500)
+    code = HEAD + LOOP.replace("allocate(step)", f"allocate({total})")
+    script = Script(code, ast.parse(code))
+    deep = StepRestarts().check_script(script)
+    assert list(deep) == []

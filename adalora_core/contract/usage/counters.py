@@ -169,7 +169,9 @@ class _Reader:
 
     def _parameter(self, node: ast.Name, frame: Frame | None) -> Counter:
         if node.id == "batch_idx" and self.usage.framework(self.trace.function) == "lightning":
-            return Counter("micro-batches", restarts=True)
+            epochs = [keyword(call, "max_epochs") for call in self.usage.index.calls]
+            is_one = any(each is not None and self.usage.value(each) == 1 for each in epochs)
+            return Counter("steps", restarts=not is_one)
         if frame is None or frame.function is None or frame.call is None:
             return self._constant_name(node.id) if node.id != "r" else UNKNOWN
         given = argument(frame.call, frame.function, node.id)
