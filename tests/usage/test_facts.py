@@ -340,3 +340,21 @@ def test_expression_that_is_nested_too_deep_gets_no_finding():
     script = Script(code, ast.parse(code))
     deep = StepRestarts().check_script(script)
     assert list(deep) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "allocates"),
+    [("allocate_ranks(model, step)", None), ("evaluate(model, loader)", False)],
+)
+def test_function_of_another_file_may_allocate_by_its_name(call, allocates):
+    imports = "from project.training import allocate_ranks, evaluate\n"
+    code = LOOP.replace("model.update_and_allocate(step)", call)
+    (training,) = trainings(usage(imports + HEAD + code))
+    assert training.allocates is allocates
+
+
+def test_loss_of_a_function_that_is_given_the_model_is_not_known_to_be_its_own():
+    imports = "from project.losses import batch_loss\n"
+    script = usage(imports + HEAD + LOOP.replace("model(**batch).loss", "batch_loss(model, batch)"))
+    (training,) = trainings(script)
+    assert not list(own_losses(script, training))

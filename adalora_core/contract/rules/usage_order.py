@@ -14,6 +14,7 @@ from adalora_core.contract.rules.usage_base import (
     example,
 )
 from adalora_core.contract.text.changes import Remedy, Replace
+from adalora_core.contract.usage.counters import step_counter
 from adalora_core.contract.usage.index import last_name
 from adalora_core.contract.usage.names import ALLOCATE
 from adalora_core.contract.usage.order import (
@@ -147,7 +148,9 @@ class AllocationAfterZeroGrad(AllocationRule):
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> Iterator[Finding]:
         """Yield a finding if the gradients are dropped before."""
         place = placement(trace, event)
-        if place is not None and place.dropped is not None:
+        if place is None or place.dropped is None:
+            return
+        if place.level == "same" or step_counter(usage, trace, event).counts != "epochs":
             yield self.finding(
                 usage,
                 event.node,

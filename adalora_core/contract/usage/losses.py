@@ -181,6 +181,8 @@ def _of_call(usage: Usage, node: ast.Call) -> Origin:
         return "model" if "model" in parts else "script" if "script" in parts else "unknown"
     if any(map(_reads_loss, node.args)):
         return "model"
+    if any(map(usage.is_adalora_model, node.args)):
+        return "unknown"  # who is given the model can take the loss from it
     made = [
         last_name(leaf.func if isinstance(leaf, ast.Call) else leaf)
         for leaf in usage.sources.origins(node.func)

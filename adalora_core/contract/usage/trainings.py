@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
     from adalora_core.contract.usage.events import Event, Trace
     from adalora_core.contract.usage.usage import Usage
+
+_ALLOCATES = re.compile("alloc|adalora|budget|rank_?update|update_?rank", re.IGNORECASE)
+_MAKES = re.compile("get|build|make|create|load|AdaLora", re.IGNORECASE)
+"""Names of what makes a model, a configuration or a setting."""
 
 Kind = Literal["loop", "accelerate", "trainer", "lightning"]
 
@@ -234,6 +239,8 @@ def allocates_loosely(usage: Usage) -> bool:
         if usage.index.imports.get(name, name).startswith("adalora_core")
     ):
         return True
+    if any(_may_allocate(usage, call) for call in usage.index.calls):
+        return True
     for trace, event in usage.events("allocate"):
         function = trace.function
         if function is None or event.loops or usage.framework(function) is not None:
@@ -241,6 +248,19 @@ def allocates_loosely(usage: Usage) -> bool:
         if _is_handed_on(usage, function.name, function):
             return True
     return any(_is_handed_on_method(usage, node) for node in usage.index.position)
+
+
+def _may_allocate(usage: Usage, call: ast.Call) -> bool:
+    """Return whether a call is one of another file that allocates by its name, or has a trainer."""
+    full = usage.index.full_name(call.func)
+    root, name = full.partition(".")[0], full.rpartition(".")[2]
+    is_imported = full in usage.index.imports.values() and root not in KNOWN_MODULES
+    if not is_imported or root == "adalora_core":
+        return False
+    if _ALLOCATES.search(name) and not _MAKES.match(name):
+        return True
+    names = [given for given in call.args if isinstance(given, ast.Name)]
+    return any(trainer_calls(usage.sources, given) for given in names)
 
 
 def _is_handed_on(usage: Usage, name: str, function: ast.AST) -> bool:
