@@ -21,6 +21,8 @@ EventKind = Literal[
 _DEEPEST = 5
 _MOST = 1200
 """Bound on the events of one script."""
+_MOST_CALLS = 5000
+"""Bound on the calls of one script that are followed."""
 _TRAINS = frozenset({"train", "fit", "hyperparameter_search"})
 _ENDS = (ast.Continue, ast.Break, ast.Return, ast.Raise)
 
@@ -148,6 +150,7 @@ class _Tracer:
         self.visited: set[Function] = set()
         self.traces: list[Trace] = []
         self.left = _MOST
+        self.calls_left = _MOST_CALLS
 
     def trace(self, function: Function | None, body: Sequence[ast.stmt]) -> None:
         self.traces.append(Trace(function))
@@ -255,6 +258,9 @@ class _Tracer:
                 return
             frame, depth = frame.outer, depth + 1
         self.visited.add(function)
+        self.calls_left -= 1
+        if self.calls_left < 0:
+            return
         self._block(function.body, replace(at, frame=Frame(function, call, at.frame)))
 
     def kind(self, call: ast.Call) -> EventKind | None:
