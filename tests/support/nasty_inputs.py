@@ -198,8 +198,8 @@ _CALL = "AdaLoraConfig(init_r='12', total_step=100)\n"
 _ENOUGH = (
     "AdaLoraConfig(init_r=12, target_r=8, target_modules=['q_proj'], tfinal=200, total_step=1000)\n"
 )
-_LONG_DICT = ",".join(f"a{i}=1" for i in range(5_000))
-_LONG_CALLS = "".join(f"AdaLoraConfig(**s, init_r={i})\n" for i in range(5_000))
+_LONG_DICT = "target_r=8, target_modules=['q_proj'], tfinal=200, total_step=1000"
+_LONG_CALLS = "AdaLoraConfig(**s, init_r=12)\n" * 2_000
 CODE = [
     _case("code", "ten-megabytes", f"{_CALL}{'# text' * 1_800_000}", "ADA005", "python"),
     _case("code", "many-names", "a;" * 400_000 + _CALL, "ADA005", "python"),
@@ -329,9 +329,9 @@ NOTEBOOKS = [
         "notebooks",
         "many-blanks",
         _cells(
-            " " * 200_000 + "\n" + "\t " * 200_000,
+            " " * 60_000 + "\n" + "\t " * 60_000,
             _CALL,
-            "x" + " " * 200_000 + "?",
+            "x" + " " * 60_000 + "?",
             '"' * 60_001,
         ),
         "ADA102",
