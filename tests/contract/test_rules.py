@@ -32,7 +32,8 @@ def _codes(text, rule, options):
 
 @pytest.mark.parametrize("rule", OF_CONFIGURATIONS, ids=lambda rule: rule.code)
 def test_bad_example_checked_yields_exactly_its_own_code(rule):
-    assert _codes(example_text(rule.bad), rule, rule.example_options) == {rule.code}
+    expected = {rule.code, *rule.comes_with}
+    assert _codes(example_text(rule.bad), rule, rule.example_options) == expected
 
 
 @pytest.mark.parametrize("rule", OF_CONFIGURATIONS, ids=lambda rule: rule.code)

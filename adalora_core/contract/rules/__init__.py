@@ -20,6 +20,9 @@ from adalora_core.contract.rules import (
     suppressions,
     targets,
     tools,
+    usage_models,
+    usage_order,
+    usage_steps,
     values,
     versions,
     yaml_traps,
@@ -49,6 +52,9 @@ _FAMILIES = (
     yaml_traps,
     versions,
     runs,
+    usage_steps,
+    usage_order,
+    usage_models,
 )
 
 RULES: tuple[Rule, ...] = tuple(

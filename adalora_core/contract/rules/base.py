@@ -80,6 +80,8 @@ class Rule:
     """The format of the examples, where they are text."""
     example_options: ClassVar[dict[str, Any]] = {}
     """Options of `check_config` under which `bad` shows the fault."""
+    comes_with: ClassVar[tuple[str, ...]] = ()
+    """Codes that `bad` shows too, since the fault cannot be without them."""
     inputs: ClassVar[tuple[str, ...]] = ()
     """Fields that the rule reads; it is skipped if one of them has a wrong type or range."""
     only_if_set: ClassVar[tuple[str, ...] | None] = None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ABOUT = re.compile("adalora|^update_and_allocate$", re.IGNORECASE)
 
 
-@dataclass
+@dataclass(eq=False)
 class Script:
     """The code of a document.
 

@@ -1,0 +1,1 @@
+"""Describe what a script does with an AdaLoRA model: where it trains, steps and allocates."""

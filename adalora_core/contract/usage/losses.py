@@ -1,0 +1,195 @@
+"""Find the losses that a script computes itself, without the orthogonality penalty."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import TYPE_CHECKING, Literal
+
+from adalora_core.contract.usage.index import FUNCTION, keyword, last_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.contract.usage.events import Event
+    from adalora_core.contract.usage.index import Function
+    from adalora_core.contract.usage.trainings import Training
+    from adalora_core.contract.usage.usage import Usage
+
+Origin = Literal["model", "script", "unknown"]
+
+_PENALTY = re.compile("orth|penalt|regu", re.IGNORECASE)
+_NO_PENALTY = frozenset({"orth_reg_weight", "orthogonal_", "regularization"})
+_CRITERION = re.compile("loss|criterion|cross_entropy|mse|l1|nll|kl_div|bce", re.IGNORECASE)
+_REDUCTIONS = frozenset({
+    "mean", "sum", "float", "to", "div", "mul", "square", "pow", "abs", "type", "view", "item",
+})  # fmt: skip
+
+
+_JOINS = frozenset({"stack", "cat", "tensor", "as_tensor", "zeros"})
+"""Functions of torch that can join losses of a model."""
+
+
+def _reads_loss(node: ast.expr) -> bool:
+    return any(isinstance(part, ast.Attribute) and part.attr == "loss" for part in ast.walk(node))
+
+
+def adds_penalty(usage: Usage) -> bool:
+    """Return whether a name of the script speaks of a penalty, so that it may be in a loss."""
+    for node in usage.index.position:
+        name = ""
+        if isinstance(node, ast.Name | ast.Attribute):
+            name = last_name(node)
+        elif isinstance(node, FUNCTION):
+            name = node.name
+        if _PENALTY.search(name) and name not in _NO_PENALTY:
+            return True
+    return False
+
+
+def own_losses(usage: Usage, training: Training) -> Iterator[ast.expr]:
+    """Yield the losses of a training that the script computes itself."""
+    for loss in _losses(usage, training):
+        read = [(_origin(usage, leaf), leaf) for leaf in usage.sources.origins(loss)]
+        origins = {origin for origin, _ in read}
+        if "script" in origins and "model" not in origins:
+            yield _near(usage, loss, next(leaf for origin, leaf in read if origin == "script"))
+
+
+def _near(usage: Usage, loss: ast.expr, computed: ast.expr) -> ast.expr:
+    """Return where a training computes its loss, if a function of the script does it there."""
+    scope = usage.index.scope(loss)
+    holder = usage.index.scope(computed)
+    if holder is scope or (isinstance(holder, FUNCTION) and holder.name == "forward"):
+        return computed
+    bindings = usage.index.lookup(loss.id, loss)[1] if isinstance(loss, ast.Name) else []
+    values = [b.value for b in bindings if b.value is not None and b.owner is scope]
+    return values[-1] if values else loss
+
+
+def _losses(usage: Usage, training: Training) -> Iterator[ast.expr]:
+    if training.kind in {"loop", "accelerate"}:
+        for event in _backwards(training):
+            yield from _differentiated(event.call)
+    for call in training.trainers:
+        owner = usage.index.classes.get(last_name(call.func))
+        method = usage.index.method(owner, "compute_loss") if owner is not None else None
+        if method is not None:
+            yield from _returned(method)
+        given = keyword(call, "compute_loss_func")
+        for function in _functions(usage, given):
+            yield from _returned(function)
+    if training.kind == "lightning":
+        model = keyword(training.event.call, "model", at=0)
+        owner = usage.sources.class_of_value(model) if model is not None else None
+        method = usage.index.method(owner, "training_step") if owner is not None else None
+        if method is not None:
+            yield from _returned(method)
+            for trace, event in usage.events("backward"):
+                if trace.function is method:
+                    yield from _differentiated(event.call)
+
+
+def _backwards(training: Training) -> Iterator[Event]:
+    """Yield the backward passes whose gradients a step of the optimizer uses."""
+    events = training.trace.events
+    loops = training.event.loops
+    near = [e for e in events if e.kind in {"backward", "step"} and e.loops[:1] == loops[:1]]
+    before = [e for e in near if e.number < training.event.number]
+    while before and before[-1].kind == "step":
+        before.pop()  # two optimizers can use one backward pass
+    for event in reversed(before):
+        if event.kind == "step":
+            return
+        yield event
+
+
+def _differentiated(call: ast.Call) -> Iterator[ast.expr]:
+    receiver = call.func.value if isinstance(call.func, ast.Attribute) else None
+    if call.args:  # accelerator.backward(loss)
+        yield call.args[0]
+    elif isinstance(receiver, ast.Call) and last_name(receiver.func) == "scale" and receiver.args:
+        yield receiver.args[0]
+    elif receiver is not None:
+        yield receiver
+
+
+def _functions(usage: Usage, node: ast.expr | None) -> Iterator[Function]:
+    for leaf in usage.sources.origins(node):
+        function = usage.index.function(leaf.id, leaf) if isinstance(leaf, ast.Name) else None
+        if function is not None:
+            yield function
+
+
+def _returned(function: Function) -> Iterator[ast.expr]:
+    for node in ast.walk(function):
+        if isinstance(node, ast.Return) and node.value is not None:
+            value = node.value
+            if isinstance(value, ast.IfExp):  # (loss, outputs) if return_outputs else loss
+                value = value.orelse
+            if isinstance(value, ast.Dict):
+                keys = [key.value if isinstance(key, ast.Constant) else "" for key in value.keys]
+                value = value.values[keys.index("loss")] if "loss" in keys else value
+            yield value.elts[0] if isinstance(value, ast.Tuple) and value.elts else value
+
+
+def _origin(usage: Usage, node: ast.expr) -> Origin:
+    if isinstance(node, ast.Attribute):
+        return _of_attribute(usage, node)
+    if isinstance(node, ast.Subscript):
+        key = node.slice.value if isinstance(node.slice, ast.Constant) else None
+        return "model" if key in {"loss", 0} else "unknown"
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub | ast.Pow | ast.MatMult):
+        return "model" if _reads_loss(node) else "script"
+    if isinstance(node, ast.BinOp):
+        parts = [
+            _origin(usage, leaf)
+            for side in (node.left, node.right)
+            for leaf in usage.sources.origins(side)
+        ]
+        return "model" if "model" in parts else "script" if "script" in parts else "unknown"
+    if isinstance(node, ast.Call):
+        return _of_call(usage, node)
+    return "unknown"
+
+
+def _of_attribute(usage: Usage, node: ast.Attribute) -> Origin:
+    if node.attr != "loss":
+        return "unknown"
+    for leaf in usage.sources.origins(node.value):
+        if isinstance(leaf, ast.Call) and _goes_around(leaf.func):
+            return "script"
+        given = keyword(leaf, "loss") if isinstance(leaf, ast.Call) else None
+        if given is not None:  # the output of a module of the script
+            found = {_origin(usage, each) for each in usage.sources.origins(given)}
+            return "script" if found == {"script"} else "model"
+    return "model"
+
+
+def _goes_around(function: ast.expr) -> bool:
+    """Return whether a call of the base model leaves AdaLoRA's forward out."""
+    return ast.unparse(function).endswith((".base_model.model", ".get_base_model()"))
+
+
+def _of_call(usage: Usage, node: ast.Call) -> Origin:
+    name = last_name(node.func)
+    if name == "compute_loss":
+        return "model"
+    if name in _REDUCTIONS and isinstance(node.func, ast.Attribute):
+        leaves = usage.sources.origins(node.func.value)
+        parts = [_origin(usage, leaf) for leaf in leaves]
+        return "model" if "model" in parts else "script" if "script" in parts else "unknown"
+    if any(map(_reads_loss, node.args)):
+        return "model"
+    if any(map(usage.is_adalora_model, node.args)):
+        return "unknown"  # who is given the model can take the loss from it
+    made = [
+        last_name(leaf.func if isinstance(leaf, ast.Call) else leaf)
+        for leaf in usage.sources.origins(node.func)
+    ]
+    full = usage.index.full_name(node.func)
+    if full.startswith("torch.") and name not in _JOINS:
+        return "script"
+    if "functional" in full.split(".") or any(map(_CRITERION.search, (name, *made))):
+        return "script"
+    return "unknown"

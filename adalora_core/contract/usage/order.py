@@ -1,0 +1,134 @@
+"""Place an allocation among the steps and the dropped gradients of an iteration."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Literal
+
+from adalora_core.contract.usage.events import Placement
+from adalora_core.contract.usage.index import last_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from adalora_core.contract.usage.events import Event, Guard, Trace
+    from adalora_core.contract.usage.index import Loop
+    from adalora_core.contract.usage.usage import Usage
+
+
+def placement(trace: Trace, event: Event) -> Placement | None:
+    """Return the place of an allocation among the steps; None if no step is near."""
+    if event.number not in trace.places:
+        trace.places[event.number] = _placement(trace, event)
+    return trace.places[event.number]
+
+
+def _placement(trace: Trace, event: Event) -> Placement | None:
+    steps = [each for each in trace.steps if not _excludes(each, event)]
+    shared = {each: _shared(event.loops, each.loops) for each in steps}
+    steps = [each for each in steps if shared[each] or not (event.loops or each.loops)]
+    if not steps:
+        return None
+    deepest = max(len(shared[each]) for each in steps)
+    steps = [each for each in steps if len(shared[each]) == deepest]
+    before = [each for each in steps if each.number < event.number]
+    step = before[-1] if before else steps[0]
+    loops = shared[step]
+    if len(step.loops) > len(loops):
+        level: Literal["same", "inside", "outside"] = "outside"
+    else:
+        level = "inside" if len(event.loops) > len(loops) else "same"
+    between = trace.events[step.number + 1 : event.number] if before else []
+    dropped = next((e for e in between if e.kind == "zero" and _applies(e, event)), None)
+    return Placement(level, loops, step, not before, dropped)
+
+
+def _shared(one: tuple[Loop, ...], other: tuple[Loop, ...]) -> tuple[Loop, ...]:
+    count = 0
+    while count < min(len(one), len(other)) and one[count] is other[count]:
+        count += 1
+    return one[:count]
+
+
+def _excludes(one: Event, other: Event) -> bool:
+    """Return whether the guards of two events contradict each other."""
+    return any(a.test is b.test and a.holds != b.holds for a in one.guards for b in other.guards)
+
+
+def _applies(dropped: Event, event: Event) -> bool:
+    """Return whether gradients are dropped wherever an event happens."""
+    known = {(ast.dump(guard.test), guard.holds) for guard in event.guards}
+    return all(
+        (ast.dump(guard.test), guard.holds) in known or _asks_for_gradient(guard)
+        for guard in dropped.guards
+    )
+
+
+def _asks_for_gradient(guard: Guard) -> bool:
+    return any(isinstance(n, ast.Attribute) and n.attr == "grad" for n in ast.walk(guard.test))
+
+
+def accumulation_guards(usage: Usage, event: Event) -> list[Guard]:
+    """Return the conditions that hold once per several micro-batches."""
+    return [guard for guard in event.guards if _accumulates(usage, guard)]
+
+
+def _accumulates(usage: Usage, guard: Guard) -> bool:
+    if isinstance(guard.test, ast.Compare) and _is_reset_inside(usage, guard):
+        return True
+    for node in usage.sources.mentions(guard.test):
+        if isinstance(node, ast.Name | ast.Attribute) and last_name(node) == "sync_gradients":
+            return True
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
+            return can_exceed_one(usage, node.right)
+    return False
+
+
+def _is_reset_inside(usage: Usage, guard: Guard) -> bool:
+    """Return whether a condition compares a counter that starts anew where it holds."""
+    compared = guard.test.left if isinstance(guard.test, ast.Compare) else None
+    if not isinstance(compared, ast.Name):
+        return False
+    bindings = usage.index.lookup(compared.id, compared)[1]
+    branch = usage.index.parents[guard.test]
+    return any(each.kind == "added" for each in bindings) and any(
+        each.kind == "value"
+        and isinstance(each.value, ast.Constant)
+        and usage.index.is_within(each.node, branch)
+        for each in bindings
+    )
+
+
+def is_per_micro_batch(usage: Usage, event: Event, place: Placement) -> bool:
+    """Return whether an allocation is called for each micro-batch, and the step is not."""
+    if place.level == "inside":
+        return not accumulation_guards(usage, event)
+    guards = accumulation_guards(usage, event)
+    if place.step.accumulations and not guards:
+        return accumulates(usage, place.step.accumulations)
+    if place.level == "outside":
+        return False
+    known = {id(guard.test) for guard in event.guards}
+    own = [g for g in accumulation_guards(usage, place.step) if id(g.test) not in known]
+    return bool(own) and not guards
+
+
+def accumulates(usage: Usage, accelerators: Iterable[ast.expr]) -> bool:
+    """Return whether `accelerator.accumulate` can wait for more than one micro-batch."""
+    for accelerator in accelerators:
+        for leaf in usage.sources.origins(accelerator):
+            if not isinstance(leaf, ast.Call):
+                continue
+            given = usage.keywords(leaf)
+            count = given.get("gradient_accumulation_steps")
+            if "gradient_accumulation_plugin" in given:
+                return True
+            if count is not None and can_exceed_one(usage, count):
+                return True
+    return False
+
+
+def can_exceed_one(usage: Usage, number: ast.expr) -> bool:
+    """Return whether a number is not fixed to 1; a command line can replace its defaults."""
+    leaves = usage.sources.origins(number)
+    return not all(isinstance(leaf, ast.Constant) and leaf.value == 1 for leaf in leaves)

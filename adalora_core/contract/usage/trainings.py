@@ -1,0 +1,279 @@
+"""Find where a script trains an AdaLoRA model, and whether that training allocates."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+from adalora_core.contract.usage.adapters import held_models, late_adapters
+from adalora_core.contract.usage.events import trainer_calls
+from adalora_core.contract.usage.index import FUNCTION, keyword, last_name
+from adalora_core.contract.usage.names import ALLOCATE, KNOWN_MODULES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.contract.usage.events import Event, Trace
+    from adalora_core.contract.usage.usage import Usage
+
+_ALLOCATES = re.compile("alloc|adalora|budget|rank_?update|update_?rank", re.IGNORECASE)
+_MAKES = re.compile("get|build|make|create|load|AdaLora", re.IGNORECASE)
+"""Names of what makes a model, a configuration or a setting."""
+
+Kind = Literal["loop", "accelerate", "trainer", "lightning"]
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A place that trains an AdaLoRA model.
+
+    Args:
+        kind: the way of training.
+        trace: the events around it.
+        event: the step of the optimizer, or the call that trains.
+        trainers: the calls that make the trainer.
+        allocates: whether ranks are allocated; None if that cannot be known.
+    """
+
+    kind: Kind
+    trace: Trace
+    event: Event
+    trainers: tuple[ast.Call, ...]
+    allocates: bool | None
+
+
+@lru_cache(maxsize=1)
+def trainings(usage: Usage) -> tuple[Training, ...]:
+    """Return the places that train an AdaLoRA model."""
+    return tuple(_trainings(usage))
+
+
+def _trainings(usage: Usage) -> Iterator[Training]:
+    seen: set[ast.AST] = set()
+    loose = allocates_loosely(usage)
+    for trace, event in usage.events("step", "train"):
+        if event.node in seen:
+            continue
+        if event.kind == "step":
+            found = _loop(usage, trace, event)
+        else:
+            found = _trainer(usage, trace, event)
+        if found is not None:
+            seen.add(event.node)
+            if loose and not found.allocates:
+                found = Training(found.kind, trace, event, found.trainers, None)
+            yield found
+
+
+def _loop(usage: Usage, trace: Trace, event: Event) -> Training | None:
+    if not event.loops or usage.framework(trace.function) in {"trainer", "callback"}:
+        return None
+    if not _steps_adalora(usage, event):
+        return None
+    allocates = any(
+        other.kind == "allocate" and other.loops[:1] == event.loops[:1] for other in trace.events
+    )
+    return Training("accelerate" if event.accumulations else "loop", trace, event, (), allocates)
+
+
+def _steps_adalora(usage: Usage, event: Event) -> bool:
+    """Return whether an optimizer step can be one of an AdaLoRA model."""
+    call = event.call
+    makers = [call.func.value] if isinstance(call.func, ast.Attribute) else []
+    makers += call.args
+    optimizers = [
+        leaf
+        for maker in makers
+        for leaf in usage.sources.origins(maker)
+        if isinstance(leaf, ast.Call)
+    ]
+    models = [model for optimizer in optimizers for model in held_models(usage, optimizer)]
+    if models:
+        is_late = not late_adapters(usage).keys().isdisjoint(optimizers)
+        return is_late or any(map(usage.is_adalora_model, models))
+    return any(
+        isinstance(node, ast.Call) and usage.is_adalora_model(node.func)
+        for node in ast.walk(event.loops[-1])
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute)
+    )
+
+
+def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:
+    call = event.call
+    receiver = call.func.value if isinstance(call.func, ast.Attribute) else call.func
+    made = tuple(trainer_calls(usage.sources, receiver))
+    is_lightning = last_name(call.func) == "fit"
+    if is_lightning:
+        model = keyword(call, "model", at=0)
+        trains = usage.is_adalora_model(model)
+        owner = usage.sources.class_of_value(model) if model is not None else None
+        if owner is None:
+            return None
+        inside = _class_allocates(usage, owner)
+    else:
+        models = [model for call in made for model in _models(usage, call)]
+        trains = any(map(usage.is_adalora_model, models)) or any(
+            wrap.call in made and wrap.is_adalora for wrap in usage.wraps
+        )
+        inside = False
+    if not trains:
+        return None
+    allocates = _any(inside, *(_trainer_allocates(usage, call) for call in made))
+    return Training("lightning" if is_lightning else "trainer", trace, event, made, allocates)
+
+
+def _models(usage: Usage, trainer: ast.Call) -> Iterator[ast.expr]:
+    """Yield the models that a trainer is given, or that a function makes for it."""
+    given = usage.keywords(trainer)
+    if "model" in given or trainer.args:
+        yield given.get("model") or trainer.args[0]
+    for leaf in usage.sources.origins(given.get("model_init")):
+        function = usage.index.function(leaf.id, leaf) if isinstance(leaf, ast.Name) else None
+        if function is not None:
+            yield from usage.sources.returned(function)
+
+
+def _any(*answers: bool | None) -> bool | None:
+    return True if True in answers else None if None in answers else False
+
+
+def _trainer_allocates(usage: Usage, call: ast.Call) -> bool | None:
+    return _any(_trainer_class(usage, call), *_callbacks(usage, call))
+
+
+def _trainer_class(usage: Usage, call: ast.Call) -> bool | None:
+    owner = usage.index.classes.get(last_name(call.func))
+    if owner is None:
+        return False if _is_known(usage, call.func) else None
+    return _class_allocates(usage, owner)
+
+
+def _class_allocates(usage: Usage, owner: ast.ClassDef) -> bool | None:
+    known, others = usage.index.bases(owner)
+    if any(usage.index.class_of(event.node) in known for _, event in usage.events("allocate")):
+        return True
+    methods = {id(m) for each in known for m in each.body if isinstance(m, FUNCTION)}
+    if any(id(trace.function) in methods for trace, _ in usage.events("allocate")):
+        return True
+    roots = {other.partition(".")[0] for other in others}
+    return False if roots <= KNOWN_MODULES | {"pl", "L", "object", "nn"} else None
+
+
+def _is_known(usage: Usage, node: ast.expr) -> bool:
+    return usage.index.full_name(node).partition(".")[0] in KNOWN_MODULES | {"pl", "L"}
+
+
+def _callbacks(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
+    """Yield for each callback of a trainer whether it allocates."""
+    given = keyword(trainer, "callbacks")
+    if any(each.arg is None for each in trainer.keywords) and given is None:
+        yield from _unpacked(usage, trainer)
+    if given is not None:
+        yield from _listed(usage, given)
+    for name in ("add_callback", "add_to", "append", "extend"):
+        for call in usage.index.callers.get(name, []):
+            if isinstance(call.func, ast.Attribute) and call.args:
+                if name == "add_callback" and trainer in usage.sources.origins(call.func.value):
+                    yield _allocates(usage, call.args[0])
+                elif name == "add_to" and trainer in usage.sources.origins(call.args[0]):
+                    yield _allocates(usage, call.func.value)
+                elif name in {"append", "extend"} and _same(usage, given, call.func.value):
+                    yield from _listed(usage, call.args[0])
+
+
+def _same(usage: Usage, one: ast.expr | None, other: ast.expr) -> bool:
+    found = {id(leaf) for leaf in usage.sources.origins(one)}
+    return any(id(leaf) in found for leaf in usage.sources.origins(other))
+
+
+def _unpacked(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
+    """Yield None if `**settings` of a trainer can hold callbacks that cannot be known."""
+    for each in trainer.keywords:
+        if each.arg is None:
+            leaves = usage.sources.origins(each.value)
+            if not leaves or not all(isinstance(leaf, ast.Dict | ast.Call) for leaf in leaves):
+                yield None
+            for leaf in leaves:
+                for node in usage.sources.mentions(leaf):
+                    if isinstance(node, ast.Call) and "Callback" in last_name(node.func):
+                        yield _allocates(usage, node)
+
+
+def _listed(usage: Usage, given: ast.expr) -> Iterator[bool | None]:
+    for leaf in usage.sources.origins(given):
+        if isinstance(leaf, ast.List | ast.Tuple):
+            for entry in leaf.elts:
+                yield from (_allocates(usage, each) for each in usage.sources.origins(entry))
+        elif isinstance(leaf, ast.BinOp):
+            yield from _listed(usage, leaf.left)
+            yield from _listed(usage, leaf.right)
+        elif not (isinstance(leaf, ast.Constant) and leaf.value is None):
+            yield _allocates(usage, leaf)
+
+
+def _allocates(usage: Usage, callback: ast.expr) -> bool | None:
+    """Return whether a callback allocates: an instance or a class."""
+    for leaf in usage.sources.origins(callback):
+        made = leaf.func if isinstance(leaf, ast.Call) else leaf
+        owner = usage.index.classes.get(last_name(made))
+        if owner is not None:
+            return _class_allocates(usage, owner)
+        full = usage.index.full_name(made)
+        if full.startswith("adalora_core."):
+            return full.endswith("AdaLoraCallback")
+        return False if _is_known(usage, made) else None
+    return None
+
+
+def allocates_loosely(usage: Usage) -> bool:
+    """Return whether something allocates that no loop or trainer of the script shows to call it.
+
+    Hooks of an optimizer, replaced methods and handed-on methods are such.
+    """
+    if any(
+        usage.index.callers.get(name)
+        for name in ("allocate_on_step", "install")
+        if usage.index.imports.get(name, name).startswith("adalora_core")
+    ):
+        return True
+    if any(_may_allocate(usage, call) for call in usage.index.calls):
+        return True
+    for trace, event in usage.events("allocate"):
+        function = trace.function
+        if function is None or event.loops or usage.framework(function) is not None:
+            continue
+        if _is_handed_on(usage, function.name, function):
+            return True
+    return any(_is_handed_on_method(usage, node) for node in usage.index.position)
+
+
+def _may_allocate(usage: Usage, call: ast.Call) -> bool:
+    """Return whether a call is one of another file that allocates by its name, or has a trainer."""
+    full = usage.index.full_name(call.func)
+    root, name = full.partition(".")[0], full.rpartition(".")[2]
+    is_imported = full in usage.index.imports.values() and root not in KNOWN_MODULES
+    if not is_imported or root == "adalora_core":
+        return False
+    if _ALLOCATES.search(name) and not _MAKES.match(name):
+        return True
+    names = [given for given in call.args if isinstance(given, ast.Name)]
+    return any(trainer_calls(usage.sources, given) for given in names)
+
+
+def _is_handed_on(usage: Usage, name: str, function: ast.AST) -> bool:
+    return any(
+        last_name(node) == name and isinstance(node.ctx, ast.Load)
+        for node in usage.index.position
+        if isinstance(node, ast.Name | ast.Attribute) and not usage.index.is_within(node, function)
+    )
+
+
+def _is_handed_on_method(usage: Usage, node: ast.AST) -> bool:
+    """Return whether a node reads the method `update_and_allocate` without calling it there."""
+    if not (isinstance(node, ast.Attribute) and node.attr == ALLOCATE):
+        return False
+    parent = usage.index.parents[node]
+    return not (isinstance(parent, ast.Call) and parent.func is node)

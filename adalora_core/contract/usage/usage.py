@@ -1,0 +1,282 @@
+"""Describe how a script uses AdaLoRA: adapters, trainings, allocations and their order."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+from adalora_core.contract.usage.events import Trace, traces
+from adalora_core.contract.usage.index import Index, keyword, last_name
+from adalora_core.contract.usage.names import HOOKS, ONLY_LIGHTNING, WRAPPERS, Framework
+from adalora_core.contract.usage.sources import Sources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.contract.text.python.script import Script
+    from adalora_core.contract.usage.events import Event
+    from adalora_core.contract.usage.index import Function
+
+
+_LIGHTNING = frozenset({"lightning", "pytorch_lightning", "pl", "L"})
+
+
+@dataclass(frozen=True, eq=False)
+class Wrap:
+    """A call that adds an adapter to a model.
+
+    Args:
+        call: the call; that of a trainer which is given a configuration, too.
+        model: the model that is given.
+        config: the configuration that is given.
+        is_adalora: whether the configuration can be AdaLoRA's.
+    """
+
+    call: ast.Call
+    model: ast.expr | None
+    config: ast.expr | None
+    is_adalora: bool
+
+    @property
+    def is_injected(self) -> bool:
+        """Whether the adapter is put into a model that is not wrapped."""
+        return last_name(self.call.func) in {"add_adapter", "inject_adapter_in_model"}
+
+
+class Usage:
+    """The use of AdaLoRA in a script.
+
+    Args:
+        script: the script.
+    """
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.index = Index(script.tree)
+        self.sources = Sources(self.index)
+        self.traces = traces(self.sources)
+
+    def events(self, *kinds: str) -> Iterator[tuple[Trace, Event]]:
+        """Yield the events of some kinds, each node once for each way that leads there."""
+        for trace in self.traces:
+            for event in trace.events:
+                if event.kind in kinds:
+                    yield trace, event
+
+    @cached_property
+    def configs(self) -> list[ast.Call]:
+        """The calls that make a configuration of AdaLoRA."""
+        return [call for call in self.index.calls if self.makes_config(call)]
+
+    def makes_config(self, call: ast.expr) -> bool:
+        """Return whether an expression makes a configuration of AdaLoRA."""
+        if not isinstance(call, ast.Call):
+            return False
+        name = last_name(call.func)
+        if name == "get_peft_config" or "Config" in name:
+            return self._is_config_class(call.func) or (
+                name == "get_peft_config"
+                and any(
+                    isinstance(node, ast.Constant) and str(node.value).upper() == "ADALORA"
+                    for node in self.sources.mentions(call.args[0] if call.args else None)
+                )
+            )
+        return any(self._is_config_class(leaf) for leaf in self.sources.origins(call.func))
+
+    def _is_config_class(self, node: ast.expr) -> bool:
+        name = self.index.full_name(node).rpartition(".")[2]
+        owner = self.index.classes.get(name)
+        if owner is not None:
+            bases = self.index.bases(owner)[1]
+            return any(base.rpartition(".")[2] == "AdaLoraConfig" for base in bases)
+        return name == "AdaLoraConfig"
+
+    @cached_property
+    def wraps(self) -> list[Wrap]:
+        """The calls that add an adapter."""
+        found = []
+        for call in self.index.calls:
+            name = self.index.full_name(call.func).rpartition(".")[2]
+            model: ast.expr | None
+            if name in WRAPPERS:
+                model_at, config_at = WRAPPERS[name]
+                model = keyword(call, "model", at=model_at)
+                config = keyword(call, "peft_config", "config", at=config_at)
+            elif name == "add_adapter" and isinstance(call.func, ast.Attribute):
+                model = call.func.value
+                given = [*call.args, *(each.value for each in call.keywords)]
+                config = next((each for each in given if self._is_config(each)), None)
+            elif keyword(call, "peft_config") is not None and name.endswith("Trainer"):
+                model, config = keyword(call, "model", at=0), keyword(call, "peft_config")
+            else:
+                continue
+            found.append(Wrap(call, model, config, self._is_config(config)))
+        return found
+
+    def _is_config(self, config: ast.expr | None) -> bool:
+        return any(self.makes_config(leaf) for leaf in self.sources.origins(config)) or any(
+            isinstance(node, ast.Call) and self.makes_config(node)
+            for leaf in self.sources.origins(config)
+            if not isinstance(leaf, ast.Call)
+            for node in self.sources.mentions(leaf)
+        )
+
+    @cached_property
+    def _wrap_of(self) -> dict[ast.AST, Wrap]:
+        return {wrap.call: wrap for wrap in self.wraps}
+
+    @cached_property
+    def uses_our_callback(self) -> bool:
+        """Whether the callback of this package is imported."""
+        return any(
+            name.startswith("adalora_core") and name.endswith("AdaLoraCallback")
+            for name in self.index.imports.values()
+        )
+
+    @cached_property
+    def assigns_total(self) -> bool:
+        """Whether a statement assigns the field `total_step` of something."""
+        return any(
+            isinstance(node, ast.Attribute)
+            and node.attr == "total_step"
+            and isinstance(node.ctx, ast.Store)
+            for node in self.index.position
+        )
+
+    def arguments(self, name: str) -> Iterator[tuple[ast.AST, ast.expr]]:
+        """Yield an argument of each configuration: the node of its name, and its value."""
+        for call in self.script.calls:
+            key, value = call.entries.get(name, (None, None))
+            if key is not None and value is not None:
+                yield key, value
+
+    def keywords(self, call: ast.Call) -> dict[str, ast.expr]:
+        """Return the keyword arguments of a call, those of a known `**mapping` included."""
+        found: dict[str, ast.expr] = {}
+        for each in call.keywords:
+            if each.arg is not None:
+                found[each.arg] = each.value
+                continue
+            for name, (_, value) in self.script.values.entries(each.value).items():
+                if isinstance(name, str) and value is not None:
+                    found[name] = value
+        return found
+
+    def keyword_of(self, value: ast.expr) -> ast.AST:
+        """Return the keyword that a value is given by, or the value."""
+        parent = self.index.parents.get(value)
+        return parent if isinstance(parent, ast.keyword) else value
+
+    def wrap_of(self, node: ast.AST) -> Wrap | None:
+        """Return the adapter that a call adds; None if it adds none."""
+        return self._wrap_of.get(node)
+
+    @cached_property
+    def _in_place(self) -> set[int]:
+        """The models that `add_adapter` and `inject_adapter_in_model` change where they are."""
+        return {
+            id(leaf)
+            for wrap in self.wraps
+            if wrap.is_adalora and wrap.is_injected
+            for leaf in self.sources.origins(wrap.model)
+        }
+
+    def is_adalora_model(self, expression: ast.expr | None) -> bool:
+        """Return whether a value can be a model with an adapter of AdaLoRA."""
+        for leaf in self.sources.origins(expression):
+            if isinstance(leaf, ast.Name) and leaf.id == "self":
+                owner = self.index.class_of(leaf)
+                if owner is not None and self._wraps_inside(owner):
+                    return True
+            wrap = self._wrap_of.get(leaf)
+            if (wrap is not None and wrap.is_adalora) or id(leaf) in self._in_place:
+                return True
+            owner = (
+                self.index.classes.get(last_name(leaf.func)) if isinstance(leaf, ast.Call) else None
+            )
+            if owner is not None and self._wraps_inside(owner):
+                return True
+        return False
+
+    def _wraps_inside(self, owner: ast.ClassDef) -> bool:
+        known = self.index.bases(owner)[0]
+        return any(
+            wrap.is_adalora and self.index.class_of(wrap.call) in known for wrap in self.wraps
+        ) or any(
+            self.is_adalora_model(binding.value)
+            for each in known
+            for (name, _), bindings in list(self.index.attributes.items())
+            if name == each.name
+            for binding in bindings
+            if binding.kind == "value"
+            and isinstance(binding.value, ast.Name | ast.Call)
+            and self.index.class_of(binding.node) is each
+            and not (
+                isinstance(binding.value, ast.Call)
+                and last_name(binding.value.func) in self.index.classes
+            )
+        )
+
+    def value(self, expression: ast.expr | None) -> int | None:
+        """Return the number that an expression must be; None if that cannot be known."""
+        if expression is None:
+            return None
+        known = self.script.values.of(expression)
+        if type(known) is int:
+            return known
+        found = [self.script.values.of(leaf) for leaf in self._computed(expression)]
+        numbers = {value for value in found if type(value) is int}
+        return (
+            numbers.pop()
+            if len(numbers) == 1 and all(type(each) is int for each in found)
+            else None
+        )
+
+    def _computed(self, expression: ast.expr) -> Iterator[ast.expr]:
+        """Yield the origins of a value that can be numbers."""
+        for leaf in self.sources.origins(expression):
+            is_other = isinstance(leaf, ast.List | ast.Tuple | ast.Dict | ast.Set)
+            yield expression if is_other else leaf
+
+    def framework(self, function: Function | None) -> Framework | None:
+        """Return the framework that calls a method of a class of the script."""
+        owner = self.index.parents.get(function) if function is not None else None
+        if function is None or not isinstance(owner, ast.ClassDef):
+            return None
+        names = [name.rpartition(".")[2] for name in self.index.bases(owner)[1]]
+        modules = [name.partition(".")[0] for name in self.index.bases(owner)[1]]
+        if any(name.endswith("Trainer") for name in names):
+            return "trainer"
+        if (
+            "LightningModule" in names
+            or (
+                "Callback" in names and {"lightning", "pytorch_lightning", "pl", "L"} & set(modules)
+            )
+            or function.name in ONLY_LIGHTNING
+        ):
+            return "lightning"
+        given = {each.arg for each in function.args.args}
+        if (
+            any(name.endswith("TrainerCallback") for name in names)
+            or {"args", "state", "control"} <= given
+        ):
+            return "callback"
+        return None
+
+    def wrong_hook(self, trace: Trace) -> str | None:
+        """Return why a hook is the wrong one for an allocation; None if it is not wrong."""
+        framework = self.framework(trace.function)
+        if framework is None or trace.function is None:
+            return None
+        return HOOKS[framework].get(trace.function.name)
+
+
+@lru_cache(maxsize=1)
+def usage_of(script: Script) -> Usage | None:
+    """Return the use of AdaLoRA in a script; None if the code is nested too deep to follow."""
+    try:
+        return Usage(script)
+    except RecursionError:
+        return None

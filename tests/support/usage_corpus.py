@@ -1,0 +1,74 @@
+"""Compare what `adalora check` finds in scripts and notebooks with the verdicts of a reader.
+
+A folder holds the files and `verdicts.json`: `{name: {"findings": [{"code", "line", "cell"}]}}`,
+where `cell` and its `line` are of a notebook. A file that the verdicts do not name is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.contract import check_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Place = tuple[str, int | None, int]
+"""The code of a finding, the number of its cell and its line there."""
+
+
+@dataclass
+class Comparison:
+    """The findings of a folder beside the verdicts.
+
+    Args:
+        files: the number of files.
+        found: the faults that were found, by file.
+        missed: the faults that were not.
+        alarms: the findings that are not in the verdicts.
+    """
+
+    files: int = 0
+    found: list[tuple[str, Place]] = field(default_factory=list)
+    missed: list[tuple[str, Place]] = field(default_factory=list)
+    alarms: list[tuple[str, Place]] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        """The share of the faults that were found."""
+        return len(self.found) / max(1, len(self.found) + len(self.missed))
+
+
+def compare(folder: Path) -> Comparison:
+    """Check each file of a folder that has a verdict."""
+    verdicts: dict[str, Any] = json.loads((folder / "verdicts.json").read_text("utf-8"))
+    result = Comparison()
+    for name in sorted(verdicts):
+        result.files += 1
+        expected = Counter(
+            (each["code"], each.get("cell"), each["line"]) for each in verdicts[name]["findings"]
+        )
+        found = Counter(places(folder / name))
+        result.found += [(name, place) for place in (expected & found).elements()]
+        result.missed += [(name, place) for place in (expected - found).elements()]
+        result.alarms += [(name, place) for place in (found - expected).elements()]
+    return result
+
+
+def places(path: Path) -> list[Place]:
+    """Return the codes and the lines of all errors and warnings about a file."""
+    found: list[Place] = []
+    for diagnostic in check_config(path).diagnostics:
+        span = diagnostic.span
+        if diagnostic.severity == "info":
+            continue
+        if span is None:
+            found.append((diagnostic.code, None, 1))
+        elif span.cell is not None:
+            found.append((diagnostic.code, span.cell.number, span.cell.start_line))
+        else:
+            found.append((diagnostic.code, None, span.start_line))
+    return found

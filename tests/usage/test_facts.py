@@ -1,0 +1,360 @@
+"""Check what is read from a script: the order of its events, counters, losses and trainings."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+
+import pytest
+
+from adalora_core.contract.rules.usage_steps import StepRestarts
+from adalora_core.contract.text.python.script import Script
+from adalora_core.contract.usage.adapters import late_adapters, second_wraps, swept_ranks
+from adalora_core.contract.usage.counters import step_counter
+from adalora_core.contract.usage.index import keyword
+from adalora_core.contract.usage.losses import own_losses
+from adalora_core.contract.usage.order import is_per_micro_batch, placement
+from adalora_core.contract.usage.totals import run_length, unit
+from adalora_core.contract.usage.trainings import trainings
+from adalora_core.contract.usage.usage import Usage
+
+HEAD = """\
+from peft import AdaLoraConfig, get_peft_model
+config = AdaLoraConfig(total_step=100)
+model = get_peft_model(base, config)
+optimizer = AdamW(model.parameters())
+"""
+LOOP = """\
+step = 0
+for epoch in range(3):
+    for i, batch in enumerate(loader):
+        loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
+        model.update_and_allocate(step)
+        optimizer.zero_grad()
+        step += 1
+"""
+
+
+def usage(code: str) -> Usage:
+    """Return the use of AdaLoRA in a text."""
+    text = textwrap.dedent(code)
+    return Usage(Script(text, ast.parse(text)))
+
+
+def allocation(code: str):
+    """Return the only allocation of a text, with its script and its trace."""
+    script = usage(HEAD + textwrap.dedent(code))
+    ((trace, event),) = script.events("allocate")
+    return script, trace, event
+
+
+@pytest.mark.parametrize(
+    ("argument", "counts", "restarts"),
+    [
+        ("step", "steps", False),
+        ("i", "steps", True),
+        ("epoch", "epochs", False),
+        ("epoch * len(loader) + i", "steps", False),
+        ("8", "nothing", False),
+        ("local_rank", "nothing", False),
+        ("args.rank", "nothing", False),
+        ("something.of(batch)", "unknown", False),
+    ],
+)
+def test_counter_of_an_argument(argument, counts, restarts):
+    code = LOOP.replace("allocate(step)", f"allocate({argument})")
+    found = step_counter(*allocation(code))
+    assert (found.counts, found.restarts) == (counts, restarts)
+
+
+@pytest.mark.parametrize("reset", ["step = 0", "step, seen = 0, 0"])
+def test_counter_that_is_reset_in_each_epoch_restarts(reset):
+    code = LOOP.replace("    for i,", f"    {reset}\n    for i,")
+    assert step_counter(*allocation(code)).restarts
+
+
+def test_counter_in_a_loop_over_runs_does_not_restart():
+    code = """\
+        for seed in range(3):
+            model = get_peft_model(load(), config)
+            optimizer = AdamW(model.parameters())
+            for step in range(100):
+                model(**batch).loss.backward()
+                optimizer.step()
+                model.update_and_allocate(step)
+        """
+    assert not step_counter(*allocation(code)).restarts
+
+
+def test_counter_of_micro_batches_is_known_where_the_call_waits_for_the_step():
+    code = """\
+        step = 0
+        for batch in loader:
+            model(**batch).loss.backward()
+            step += 1
+            if step % 4 == 0:
+                optimizer.step()
+                model.update_and_allocate(step)
+                optimizer.zero_grad()
+        """
+    assert step_counter(*allocation(code)).counts == "micro-batches"
+    moved = code.replace("update_and_allocate(step)", "update_and_allocate(step // 4)")
+    assert step_counter(*allocation(moved)).counts == "steps"
+
+
+ORDERS = {
+    "right": (["backward()", "step()", "allocate", "zero_grad()"], (False, False)),
+    "zero_grad first": (["zero_grad()", "backward()", "step()", "allocate"], (False, False)),
+    "before the step": (["backward()", "allocate", "step()", "zero_grad()"], (True, False)),
+    "after zero_grad": (["backward()", "step()", "zero_grad()", "allocate"], (False, True)),
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_order_of_an_iteration(name):
+    calls, (is_before, is_dropped) = ORDERS[name]
+    lines = {
+        "backward()": "model(**batch).loss.backward()",
+        "step()": "optimizer.step()",
+        "allocate": "model.base_model.update_and_allocate(step)",
+        "zero_grad()": "optimizer.zero_grad()",
+    }
+    body = "".join(f"    {lines[call]}\n" for call in calls)
+    _, trace, event = allocation(f"for step, batch in enumerate(loader):\n{body}")
+    place = placement(trace, event)
+    assert place is not None
+    assert (place.is_before, place.dropped is not None) == (is_before, is_dropped)
+
+
+@pytest.mark.parametrize(
+    ("guard", "expected"),
+    [("if (i + 1) % 4 == 0:", True), ("if (i + 1) % 1 == 0:", False), ("if clip:", False)],
+)
+def test_call_for_each_micro_batch_is_known_by_the_guard_of_the_step(guard, expected):
+    code = f"""\
+        for i, batch in enumerate(loader):
+            model(**batch).loss.backward()
+            {guard}
+                optimizer.step()
+            model.update_and_allocate(i)
+        """
+    script, trace, event = allocation(code)
+    place = placement(trace, event)
+    assert place is not None
+    assert is_per_micro_batch(script, event, place) is expected
+
+
+@pytest.mark.parametrize(("count", "expected"), [("4", True), ("1", False)])
+def test_accelerator_accumulates_only_above_one(count, expected):
+    code = f"""\
+        accelerator = Accelerator(gradient_accumulation_steps={count})
+        for i, batch in enumerate(loader):
+            with accelerator.accumulate(model):
+                accelerator.backward(model(**batch).loss)
+                optimizer.step()
+                model.update_and_allocate(i)
+                optimizer.zero_grad()
+        """
+    script, trace, event = allocation(code)
+    place = placement(trace, event)
+    assert place is not None
+    assert is_per_micro_batch(script, event, place) is expected
+
+
+def test_functions_of_the_script_are_followed():
+    code = """\
+        def train_epoch(network, optimizer, done):
+            for batch in loader:
+                network(**batch).loss.backward()
+                optimizer.step()
+                allocate(network, done)
+                optimizer.zero_grad()
+                done += 1
+            return done
+
+        def allocate(network, number):
+            network.base_model.update_and_allocate(number)
+
+        def main():
+            done = 0
+            for epoch in range(3):
+                done = train_epoch(model, optimizer, done)
+
+        main()
+        """
+    script, trace, event = allocation(code)
+    assert trace.function is None
+    assert len(event.loops) == 2
+    (training,) = trainings(script)
+    assert training.allocates
+
+
+TRAINER = """\
+trainer = Trainer(model=model, args=arguments, callbacks=[{callback}])
+trainer.train()
+"""
+CALLBACK = """\
+class Allocate(TrainerCallback):
+    def on_optimizer_step(self, args, state, control, model=None, **kwargs):
+        model.update_and_allocate(state.global_step)
+"""
+
+
+@pytest.mark.parametrize(
+    ("callback", "allocates"),
+    [
+        ("Allocate()", True),
+        ("EarlyStoppingCallback(3)", False),
+        ("OtherCallback()", None),
+        ("*others", None),
+        ("AdaLoraCallback(model)", True),
+    ],
+)
+def test_trainer_allocates_by_its_callbacks(callback, allocates):
+    imports = (
+        "from transformers import EarlyStoppingCallback, Trainer, TrainerCallback\n"
+        "from adalora_core import AdaLoraCallback\n"
+        "from project.callbacks import OtherCallback\n"
+    )
+    script = usage(imports + HEAD + CALLBACK + TRAINER.format(callback=callback))
+    (training,) = trainings(script)
+    assert training.allocates is allocates
+
+
+def test_training_of_another_model_or_trainer_is_left_alone():
+    assert not list(trainings(usage(HEAD.replace("AdaLora", "Lora") + LOOP)))
+    imported = "from project import MyTrainer\n" + HEAD + "MyTrainer(model).train()\n"
+    assert [each.allocates for each in trainings(usage(imported))] == [None]
+    passed = (
+        HEAD.replace("optimizer = AdamW(model.parameters())", "")
+        + """
+def train(model, optimizer):
+    for batch in loader:
+        optimizer.step()
+"""
+    )
+    assert not list(trainings(usage(passed)))
+
+
+@pytest.mark.parametrize(
+    ("loss", "is_own"),
+    [
+        ("model(**batch).loss", False),
+        ("model(**batch)[0]", False),
+        ("outputs.loss / 4", False),
+        ("criterion(model(x).logits, y)", True),
+        ("nn.functional.cross_entropy(model(x).logits, y) / 4", True),
+        ("((model(x)[0] - y) ** 2).mean()", True),
+        ("imported(model, batch)", False),
+    ],
+)
+def test_own_loss(loss, is_own):
+    code = LOOP.replace("model(**batch).loss", loss)
+    script = usage("from torch import nn\n" + HEAD + "criterion = nn.MSELoss()\n" + code)
+    (training,) = trainings(script)
+    assert bool(list(own_losses(script, training))) is is_own
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("len(dataset) * epochs", "samples"),
+        ("len(train_loader) * epochs", "batches"),
+        ("len(dataset) // batch_size * epochs", "batches"),
+        ("len(train_loader) // accumulation * epochs", "steps"),
+        ("math.ceil(len(train_loader) / args.gradient_accumulation_steps) * epochs", "steps"),
+        ("given", "unknown"),
+    ],
+)
+def test_unit_of_a_total(expression, expected):
+    script = usage(f"from peft import AdaLoraConfig\nAdaLoraConfig(total_step={expression})\n")
+    assert unit(script, keyword(script.configs[0], "total_step")) == expected
+
+
+def test_length_of_a_run_is_known_from_its_loops():
+    code = LOOP.replace("enumerate(loader)", "enumerate(range(50))")
+    script = usage(HEAD + code)
+    (training,) = trainings(script)
+    assert run_length(script, training) is None
+    code = LOOP.replace("i, batch in enumerate(loader)", "batch in range(50)")
+    script = usage(HEAD + code + "model.save_pretrained(folder)\n")
+    (training,) = trainings(script)
+    assert run_length(script, training) == 150
+
+
+def test_optimizer_before_the_adapter():
+    late = "optimizer = AdamW(base.parameters())\n" + HEAD.replace(
+        "optimizer = AdamW(model.parameters())\n", ""
+    )
+    late = "base = load()\n" + late
+    assert len(late_adapters(usage(late))) == 1
+    assert not late_adapters(usage("base = load()\n" + HEAD))
+
+
+@pytest.mark.parametrize(
+    ("second", "is_second"),
+    [
+        ("model = get_peft_model(model, config)", True),
+        ("other = get_peft_model(base, config)", True),
+        ("model = get_peft_model(load(), config)", False),
+        ("base = load()\nmodel = get_peft_model(base, config)", False),
+    ],
+)
+def test_second_adapter(second, is_second):
+    script = usage("base = load()\n" + HEAD + second + "\n")
+    assert bool(list(second_wraps(script))) is is_second
+
+
+def test_branches_that_exclude_each_other_are_no_second_adapter():
+    code = HEAD.partition("model =")[0] + (
+        "base = load()\nif small:\n    model = get_peft_model(base, config)\n"
+        "else:\n    model = get_peft_model(base, config)\n"
+    )
+    assert not list(second_wraps(usage(code)))
+
+
+def test_ranks_that_a_loop_changes_are_swept():
+    code = "from peft import AdaLoraConfig\nfor rank in {}:\n    AdaLoraConfig(target_r=rank)\n"
+    assert list(swept_ranks(usage(code.format("(2, 4)"))))
+    assert not list(swept_ranks(usage(code.replace("=rank", "=4").format("(2, 4)"))))
+
+
+@pytest.mark.parametrize(("epochs", "restarts"), [("3", True), ("1", False)])
+def test_batch_number_of_lightning_restarts_with_each_epoch(epochs, restarts):
+    code = f"""\
+        class Module(LightningModule):
+            def on_train_batch_end(self, outputs, batch, batch_idx):
+                model.update_and_allocate(batch_idx)
+
+        Trainer(max_epochs={epochs}).fit(Module())
+        """
+    found = step_counter(*allocation(code))
+    assert (found.counts, found.restarts) == ("steps", restarts)
+
+
+def test_expression_that_is_nested_too_deep_gets_no_finding():
+    total = " + ".join(["step"] * 1500)
+    code = HEAD + LOOP.replace("allocate(step)", f"allocate({total})")
+    script = Script(code, ast.parse(code))
+    deep = StepRestarts().check_script(script)
+    assert list(deep) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "allocates"),
+    [("allocate_ranks(model, step)", None), ("evaluate(model, loader)", False)],
+)
+def test_function_of_another_file_may_allocate_by_its_name(call, allocates):
+    imports = "from project.training import allocate_ranks, evaluate\n"
+    code = LOOP.replace("model.update_and_allocate(step)", call)
+    (training,) = trainings(usage(imports + HEAD + code))
+    assert training.allocates is allocates
+
+
+def test_loss_of_a_function_that_is_given_the_model_is_not_known_to_be_its_own():
+    imports = "from project.losses import batch_loss\n"
+    script = usage(imports + HEAD + LOOP.replace("model(**batch).loss", "batch_loss(model, batch)"))
+    (training,) = trainings(script)
+    assert not list(own_losses(script, training))

@@ -1,0 +1,142 @@
+"""Find in source what a run reports: in scripts after public ones, and for the rules on runs."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+from script_runs import script_names, source
+from script_verdicts import REPORTED, REPORTED_THERE
+
+from adalora_core.contract import check_config
+from adalora_core.contract.rules import BY_CODE, RULES
+from adalora_core.contract.rules.usage_base import HEAD, LOOP
+
+SCRIPTS: dict[str, set[tuple[str, str]]] = {
+    "dpo_substeps": {("ADA908", "self.model.update_and_allocate(")},
+    "embedding_search": {("ADA910", "loss = pair_loss(")},
+    "glue_step_end": {("ADA908", "self.model.base_model.update_and_allocate(")},
+    "hate_detection": {("ADA901", "trainer.train()")},
+    "image_generation": {("ADA910", "loss = ((prediction")},
+    "inject_low_level": {("ADA901", "optimizer.step()"), ("ADA910", "loss = torch.nn")},
+    "mlp_loop": {("ADA910", "loss = criterion(")},
+    "ner_trainer": {("ADA901", "trainer.train()")},
+    "qa_trainer": {("ADA901", "trainer.train()"), ("ADA901", "resumed.train(")},
+    "quick_tour": {("ADA901", "trainer.train()")},
+    "sentence_transformer": {("ADA901", "trainer.train()")},
+    "sentiment_trainer": {("ADA901", "trainer.train()")},
+    "sft_config": {("ADA901", "trainer.train(")},
+    "unet_add_adapter": {("ADA901", "optimizer.step()"), ("ADA910", "loss = functional")},
+    "whisper_accelerate": {("ADA909", "model.update_and_allocate(")},
+    "whisper_trainer": {("ADA901", "trainer.train("), ("ADA911", "total_step=2 * len(rows)")},
+}
+"""The code and the begin of the line of each finding; the other scripts have none."""
+
+SEEN = {
+    "ADA803": {"ADA906", "ADA907", "ADA908"},
+    "ADA813": {"ADA901", "ADA909"},
+    "ADA814": {"ADA910"},
+}
+"""The rules on source that find what a run reports."""
+NOT_SEEN = {
+    ("dpo_substeps", "ADA814"): "the loss is computed inside TRL",
+    ("sft_model", "ADA814"): "the loss is computed inside TRL",
+    ("embedding_search", "ADA811"): "the number of batches is known at run time",
+    ("merging", "ADA807"): "the modules of the model are known at run time",
+}
+
+
+def usage_findings(text: str) -> set[tuple[str, str]]:
+    """Return the codes of the family ADA9xx, each with the line that is marked."""
+    lines = text.split("\n")
+    return {
+        (diagnostic.code, lines[diagnostic.span.start_line - 1].strip())
+        for diagnostic in check_config(text, format="python").diagnostics
+        if diagnostic.code.startswith("ADA9") and diagnostic.span is not None
+    }
+
+
+@pytest.mark.parametrize("name", script_names())
+def test_script_shows_its_faults_and_no_others(name: str) -> None:
+    found = usage_findings(source(name))
+    expected = SCRIPTS.get(name, set())
+    assert {code for code, _ in found} == {code for code, _ in expected}
+    assert len(found) == len(expected)
+    for code, begin in expected:
+        assert any(each == code and line.startswith(begin) for each, line in found), found
+
+
+def test_what_a_run_of_a_script_reports_is_found_in_source_or_has_a_reason() -> None:
+    reports = [(name, code) for name, codes in REPORTED.items() for code in codes]
+    reports += [(name, code) for (name, _), codes in REPORTED_THERE.items() for code in codes]
+    for name, code in reports:
+        codes = {each for each, _ in SCRIPTS.get(name, ())}
+        assert (name, code) in NOT_SEEN or codes & SEEN[code], (name, code)
+
+
+VISIBLE: dict[str, tuple[str, set[str]]] = {
+    "ADA801": ("", {"ADA914"}),
+    "ADA802": ("base = load()\n", {"ADA913"}),
+    "ADA803": ("", {"ADA907"}),
+    "ADA804": ("", {"ADA905", "ADA906"}),
+    "ADA808": ("", {"ADA904"}),
+    "ADA813": ("", {"ADA901"}),
+}
+"""The rules on runs whose bad example shows in source, with what comes before it."""
+COMPLETED = {
+    "ADA811": (
+        HEAD
+        + LOOP.replace("step, batch in enumerate(batches)", "step in range(35)")
+        + 'model.save_pretrained("result")\n',
+        {"ADA912"},
+    ),
+    "ADA814": (
+        HEAD + LOOP.replace("model(**batch).loss.", "loss_of(model(x), y)."),
+        {"ADA910"},
+    ),
+    "ADA805": (
+        HEAD + LOOP.replace(".step()\n", ".step()\n    optimizer.zero_grad()\n"),
+        {"ADA907"},
+    ),
+}
+"""The rules on runs whose fault shows in a script that is longer than the example."""
+HIDDEN = {
+    "ADA806": "whether a loss is finite is known at run time",
+    "ADA807": "the modules of the model are known at run time",
+    "ADA809": "what a folder holds is known at run time",
+    "ADA810": "the second call raises before the first step",
+    "ADA812": "the checkpoint that is the best is known at run time",
+    "ADA815": "the forward raises",
+    "ADA816": "the first training step raises",
+    "ADA817": "the first allocation raises",
+    "ADA818": "the next allocation raises",
+    "ADA819": "whether a parameter is finite is known at run time",
+}
+"""The rules on runs that no rule on source stands for, and why."""
+
+
+def test_each_rule_on_runs_is_visible_in_source_or_has_a_reason() -> None:
+    of_runs = {rule.code for rule in RULES if rule.needs == "run"}
+    assert of_runs == VISIBLE.keys() | COMPLETED.keys() | HIDDEN.keys()
+    assert len(of_runs) == len(VISIBLE) + len(COMPLETED) + len(HIDDEN)
+
+
+@pytest.mark.parametrize("code", VISIBLE)
+def test_bad_example_of_a_run_is_found_in_source(code: str) -> None:
+    before, expected = VISIBLE[code]
+    setup = HEAD if code != "ADA802" else HEAD.partition("model =")[0]
+    text = setup + before + textwrap.dedent(str(BY_CODE[code].bad))
+    assert {each for each, _ in usage_findings(text)} == expected
+
+
+@pytest.mark.parametrize("code", VISIBLE)
+def test_good_example_of_a_run_is_silent_in_source(code: str) -> None:
+    setup = HEAD.partition("model =")[0] + "base = load()\n"
+    text = setup if code in {"ADA801", "ADA802"} else HEAD
+    assert not usage_findings(text + str(BY_CODE[code].good))
+
+
+@pytest.mark.parametrize("code", COMPLETED)
+def test_fault_of_a_run_in_a_whole_script_is_found_in_source(code: str) -> None:
+    text, expected = COMPLETED[code]
+    assert {each for each, _ in usage_findings(text)} == expected
