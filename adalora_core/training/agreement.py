@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import hashlib
 import json
-from datetime import timedelta
+import time
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,10 +26,10 @@ if TYPE_CHECKING:
 PATIENCE_S = 600
 """How long a process waits for the others; the usual limit of a collective on GPUs."""
 
+_PAUSE_S = 0.001
+
 _SHOWN_RANKS = 8
 _NAME_THE_GROUP = "adalora_core.integrations.distributed.allocate_within(model, group)"
-_comparisons: collections.Counter[str] = collections.Counter()
-"""How many comparisons each group has made; the processes of a group count alike."""
 
 
 class AgreementCheck:
@@ -143,11 +142,11 @@ def compare(
     Raises:
         RankDisagreementError: they differ, or some do not take part; raised on every process.
     """
-    _wait_for_all(group or distributed.group.WORLD, purpose)
     digest = hashlib.sha256(json.dumps(mine).encode()).digest()
     number = int.from_bytes(digest[:7])
     both = torch.tensor([number, -number], device=_device_of_exchanges(adapters))
-    distributed.all_reduce(both, distributed.ReduceOp.MAX, group=group)
+    work = distributed.all_reduce(both, distributed.ReduceOp.MAX, group=group, async_op=True)
+    _wait_for_all(work, group, purpose)
     largest, minus_smallest = both.tolist()
     if largest == -minus_smallest:
         return
@@ -156,26 +155,19 @@ def compare(
     raise RankDisagreementError(f"{purpose}: {_difference(found)}")
 
 
-def _wait_for_all(group: Any, purpose: str) -> None:
-    """Wait until every process of `group` is here, since a collective of some would not end."""
-    _comparisons[group.group_name] += 1
-    store = group.get_group_store()
-    keys = [
-        f"adalora_core/agreement/{_comparisons[group.group_name]}/{rank}"
-        for rank in range(group.size())
-    ]
-    store.set(keys[group.rank()], "here")
-    try:
-        store.wait(keys, timedelta(seconds=PATIENCE_S))
-    except RuntimeError as error:
-        missing = [rank for rank, key in enumerate(keys) if not store.check([key])]
-        store.delete_key(keys[group.rank()])  # who comes late must not go on alone
-        raise RankDisagreementError(
-            f"{purpose}: expected a call on all {len(keys)} ranks, which compare their adapters, "
-            f"got none on {_named(missing)} within {PATIENCE_S} s. Call {purpose} on every rank, "
-            "equally often. If only some processes train this model, name them: "
-            f"{_NAME_THE_GROUP}"
-        ) from error
+def _wait_for_all(work: Any, group: ProcessGroup | None, purpose: str) -> None:
+    """Wait for the collective `work`, which ends only if every process of `group` is in it."""
+    latest = time.monotonic() + PATIENCE_S
+    while not work.is_completed():
+        if time.monotonic() > latest:
+            raise RankDisagreementError(
+                f"{purpose}: expected a call on all {distributed.get_world_size(group)} ranks, "
+                f"which compare their adapters, got none on some within {PATIENCE_S} s. Call "
+                f"{purpose} on every rank, equally often. If only some processes train this "
+                f"model, name them: {_NAME_THE_GROUP}"
+            )
+        time.sleep(_PAUSE_S)
+    work.wait()
 
 
 def _device_of_exchanges(adapters: Sequence[Adapter]) -> torch.device:
@@ -208,7 +200,8 @@ def _difference(found: list[dict[str, str]]) -> str:
             else "Configuration, data order, seeds, library versions and skipped steps must be the "
             "same on every rank, and gradients synchronised; resume from a checkpoint"
         )
-        + f". If some processes are meant to train a model of their own, name them: {_NAME_THE_GROUP}"
+        + ". If some processes are meant to train a model of their own, name them: "
+        + _NAME_THE_GROUP
     )
 
 
