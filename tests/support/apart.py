@@ -132,7 +132,7 @@ def train_second(_rank: int, kind: str) -> dict[str, torch.Tensor]:
 # --- the processes hold something else ------------------------------------------------------------
 
 
-def refused(rank: int, differ: Callable[[int], object]) -> str:
+def refused(rank: int, differ: Callable[[int], None]) -> str:
     """Return the type and the text of what `differ` raises on this rank."""
     return refusal(rank, lambda: differ(rank))
 
@@ -179,7 +179,7 @@ def another_gradient_later(rank: int) -> None:
     wrapped = wrap(model, "ddp")
 
     def backward(step: int, given: dict[str, torch.Tensor]) -> torch.Tensor:
-        loss = wrapped(**given).loss
+        loss: torch.Tensor = wrapped(**given).loss
         loss.backward()
         if step == 1 == rank:
             allocator_of(model).parameters()[0].grad.mul_(2)
@@ -234,7 +234,7 @@ def pipeline_stages(rank: int, *, in_groups: bool) -> int:
         optimizer.step()
         model.update_and_allocate(step)
         optimizer.zero_grad()
-    return allocator_of(model).budget
+    return int(allocator_of(model).budget)
 
 
 def only_on_the_first(rank: int, folder: Path) -> str:
@@ -265,7 +265,7 @@ def collectives_of_changes(_rank: int) -> dict[str, list[int]]:
     def take(what: str, *steps: int) -> None:
         for step in steps:
             wrapped(**mine(step)).loss.backward()
-            count = counted_collectives(lambda step=step: model.update_and_allocate(step))
+            count = counted_collectives(partial(model.update_and_allocate, step))
             found.setdefault(what, []).append(count)
 
     take("both adapters", *range(8))

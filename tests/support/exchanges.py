@@ -89,7 +89,8 @@ def gradient_exchanges(_rank: int, bucket_bytes: int) -> list[int]:
     train(wrapped, model, range(2), optimizer=optimizer)
     with NotedSizes() as noted:
         wrapped(**mine(2)).loss.backward()
-    return noted.sizes["c10d::allreduce_"]
+    sizes: list[int] = noted.sizes["c10d::allreduce_"]
+    return sizes
 
 
 def averages_and_penalty_flops(_rank: int, kind: str) -> tuple[int, int]:
