@@ -34,8 +34,8 @@ class ParallelismError(AdaLoraError, RuntimeError):
     """The model is divided over processes in a way that trains wrongly; nothing was changed."""
 
 
-class RankDisagreementError(AdaLoraError, RuntimeError):
-    """Processes hold different allocator states; the message names the processes."""
+class RankDisagreementError(ParallelismError):
+    """Processes hold different adapters or allocator states; the message names processes."""
 
 
 class BackendUnavailableError(AdaLoraError, ImportError):

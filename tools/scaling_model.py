@@ -11,7 +11,13 @@ if TYPE_CHECKING:
 
 INIT_R = 12
 BYTES = 4
-DEVICES = [8, 32, 128, 512, 1024]
+COMPARED = 16
+"""Bytes that the processes compare: two numbers."""
+DEVICES = [8, 64, 1024]
+"""Of the table."""
+DRAWN_DEVICES = [8, 32, 64, 128, 512, 1024]
+FIRST_BUCKET, BUCKET = 2**20, 25 * 2**20
+"""Bytes of DDP's buckets of gradients: of the first one, and of the others, by default."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +59,28 @@ class Cost:
     Attributes:
         averages: bytes of both averages.
         update: bytes read and written by the update of the averages.
+        gathers: bytes sent to gather factors for forward and backward, as plain LoRA does.
         gradients: bytes sent to exchange gradients, as plain LoRA of this rank does.
         scores: bytes sent for the scores, on allocation steps.
         penalty: bytes sent for the penalty.
+        comparison: bytes sent to compare the processes, twice per run.
         penalty_flops: operations of the penalty with its gradient.
-        collectives: collectives of AdaLoRA on a step with allocation.
+        shared: collectives of a step that plain LoRA makes too.
+        own: collectives of AdaLoRA on every step.
+        own_more: further ones on a step with allocation.
     """
 
     averages: float
     update: float
+    gathers: float
     gradients: float
     scores: float
     penalty: float
+    comparison: float
     penalty_flops: float
-    collectives: int
+    shared: int
+    own: int
+    own_more: int
 
 
 def cost(model: Model, devices: int, division: Division) -> Cost:
@@ -79,13 +93,30 @@ def cost(model: Model, devices: int, division: Division) -> Cost:
     return Cost(
         averages=2 * BYTES * share,
         update=6 * BYTES * share,  # reads p, g and both averages; writes both averages
+        # fully_shard frees the factors of a block after forward, and gathers them again.
+        gathers=2 * once * sum(padded) if is_sharded else 0,
         # A reduce-scatter of padded parts is half of an all-reduce.
         gradients=once * sum(padded) if is_sharded else 2 * once * parameters(model),
         scores=2 * once * INIT_R * len(matrices) if is_sharded else 0,
         penalty=2 * once * sum(_exchanged(*each, devices, division) for each in matrices),
+        comparison=2 * (devices - 1) / devices * COMPARED,
         penalty_flops=sum(_penalty_flops(*each, devices, division) for each in matrices),
-        collectives=2 if is_sharded else 0,
+        # Of each block two gathers and one exchange of gradients; the root has no factors.
+        shared=3 * model.layers if is_sharded else _buckets(matrices),
+        own=int(is_sharded),
+        own_more=int(is_sharded),
     )
+
+
+def _buckets(matrices: list[tuple[int, int]]) -> int:
+    """Return how many all-reduces DDP makes: gradients fill buckets in the order of backward."""
+    count, filled, limit = 0, 0, FIRST_BUCKET
+    for columns, rows in reversed(matrices):
+        for size in (INIT_R * rows, INIT_R, INIT_R * columns):
+            filled += BYTES * size
+            if filled >= limit:
+                count, filled, limit = count + 1, 0, BUCKET
+    return count + (filled > 0)
 
 
 def parameters(model: Model) -> int:
@@ -132,18 +163,22 @@ def table() -> str:
     """Return the table of docs/scaling.md."""
     lines = [
         (
-            "| model | devices | division | averages | update moves | gradients (LoRA too) "
-            "| scores, per allocation | penalty, per forward | penalty, GFLOP |"
+            "| model | devices | division | averages | update moves | gathers (LoRA too) "
+            "| gradients (LoRA too) | scores, per allocation | penalty, per forward "
+            "| penalty, GFLOP | collectives: LoRA too + ours + with allocation |"
         ),
-        "|---|---:|---|---:|---:|---:|---:|---:|---:|",
+        "|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for model in MODELS:
         for devices in DEVICES:
             for division in Division:
                 each = cost(model, devices, division)
-                sizes = [each.averages, each.update, each.gradients, each.scores, each.penalty]
+                sizes = [each.averages, each.update, each.gathers, each.gradients]
+                sizes += [each.scores, each.penalty]
                 cells = [model.name, str(devices), division.value, *map(_size, sizes)]
-                lines.append(f"| {' | '.join(cells)} | {each.penalty_flops / 1e9:.2f} |")
+                cells += [f"{each.penalty_flops / 1e9:.2f}"]
+                cells += [f"{each.shared} + {each.own} + {each.own_more}"]
+                lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -172,11 +207,11 @@ def draw() -> Figure:
             for division, (style, how) in styles.items():
                 if name == "scores" and division is Division.COLUMNS:
                     continue  # the same as by rows
-                costs = [cost(model, devices, division) for devices in DEVICES]
+                costs = [cost(model, devices, division) for devices in DRAWN_DEVICES]
                 sizes = [getattr(each, name) / 1e6 for each in costs]
-                panel.plot(DEVICES, sizes, style, color=f"C{color}", label=label + how)
+                panel.plot(DRAWN_DEVICES, sizes, style, color=f"C{color}", label=label + how)
         panel.set(xscale="log", yscale="log", xlabel="devices", title=model.name)
-        panel.set_xticks(DEVICES, [str(each) for each in DEVICES])
+        panel.set_xticks(DRAWN_DEVICES, [str(each) for each in DRAWN_DEVICES])
         panel.minorticks_off()
     panels[0].set_ylabel("MB sent per device and step")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from adalora_core.training.adapter import Adapter
+    from adalora_core.training.agreement import AgreementCheck
     from adalora_core.training.penalty_per_step import PenaltyPerStep
     from adalora_core.training.run_end import RunReport
 
@@ -24,6 +25,7 @@ class Tuner(Protocol):
     """The tuner of an `AdaLoraModel`, of an attached model of PEFT or of an attached module."""
 
     penalty_per_step: PenaltyPerStep
+    agreement: AgreementCheck
     active_adapters: list[str]
 
     def trained_adapters(self) -> Sequence[Adapter]:

@@ -189,6 +189,7 @@ def add_penalty(
 
 def allocate_all(tuner: Any, adapters: Sequence[Adapter], step: int) -> list[AllocationReport]:
     """Call the allocators of `adapters` of `tuner` after the 0-based optimizer step `step`."""
+    tuner.agreement.before_step(adapters, step)
     seen = tuner.penalty_per_step
     has_penalty = seen.was_in_a_loss or seen.was_added
     return [

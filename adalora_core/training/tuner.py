@@ -14,6 +14,8 @@ from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.peft_identity import SeenAsPeft
 from adalora_core.peft_names import forwarded
 from adalora_core.training.adapter import Adapter
+from adalora_core.training.agreement import AgreementCheck
+from adalora_core.training.data_parallel import refuse_unsynchronised
 from adalora_core.training.parallelism import DivisionCheck, refuse_divided_base
 from adalora_core.training.penalty_per_step import (
     PenaltyPerStep,
@@ -55,6 +57,7 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
         adapters: the adapters by name.
         active_adapters: names of the adapters that act on the output, in order.
         penalty_per_step: decides which forwards of an optimizer step add the penalty.
+        agreement: compares the processes of a run.
     """
 
     seen_as = ("peft.tuners.tuners_utils", "BaseTuner")
@@ -66,6 +69,7 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
         self.adapters: dict[str, Adapter] = {}
         self.active_adapters: list[str] = []
         self._division = DivisionCheck()
+        self.agreement = AgreementCheck()
         self._shared: dict[AdaLoraLayer, nn.Parameter] = {}
         self.penalty_per_step = PenaltyPerStep()
 
@@ -286,7 +290,9 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
         """Call the base model; in training mode add the orthogonality penalty to `outputs.loss`."""
         refuse_adapter_names(kwargs)
         if self.training and not torch.compiler.is_compiling():
-            self._division.refuse_unsupported(self.trained_adapters(), "forward")
+            adapters = self.trained_adapters()
+            self._division.refuse_unsupported(adapters, "forward")
+            refuse_unsynchronised(self.model, adapters)
             refuse_wasted_backward(self, [*args, *kwargs.values()])
         return add_penalty(self, self.model(*args, **kwargs), kwargs)
 

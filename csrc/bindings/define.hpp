@@ -1,5 +1,5 @@
 #pragma once
-/// Adds functions of Python objects to the module.
+/// Defines a module, and adds functions of Python objects to it.
 
 #include <pybind11/pybind11.h>
 
@@ -9,6 +9,16 @@
 #include "bindings/tensor.hpp"
 
 namespace adalora::bindings {
+
+/// Returns whether the main interpreter imports the module; else an ImportError is set.
+inline bool is_main_interpreter() {
+  if (PyInterpreterState_Get() == PyInterpreterState_Main()) return true;
+  PyErr_SetString(PyExc_ImportError,
+                  "adalora_core: the compiled core runs in the main interpreter only, like torch, "
+                  "and this is a subinterpreter; import it in the main interpreter, or use another "
+                  "process");
+  return false;
+}
 
 namespace detail {
 
@@ -48,3 +58,20 @@ void define(pybind11::module_& module, const char* name, const char* doc) {
 }
 
 }  // namespace adalora::bindings
+
+/// Begins the definition of the module `name`, as PYBIND11_MODULE does.
+///
+/// Before Python 3.12 pybind11 waits for ever for the lock of the main interpreter if a
+/// subinterpreter imports its module, so the interpreter is checked before pybind11 is called.
+/// Later versions may call the entry function in the main interpreter, and are checked again.
+#define ADALORA_MODULE(name, variable)                                                     \
+  static void define_##name(pybind11::module_& variable);                                  \
+  extern "C" PYBIND11_EXPORT PyObject* PyInit_##name##_in_main();                          \
+  extern "C" PYBIND11_EXPORT PyObject* PyInit_##name() {                                   \
+    return adalora::bindings::is_main_interpreter() ? PyInit_##name##_in_main() : nullptr; \
+  }                                                                                        \
+  PYBIND11_MODULE(name##_in_main, module) {                                                \
+    if (!adalora::bindings::is_main_interpreter()) throw pybind11::error_already_set();    \
+    define_##name(module);                                                                 \
+  }                                                                                        \
+  static void define_##name(pybind11::module_& variable)

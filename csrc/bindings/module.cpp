@@ -31,7 +31,7 @@ void connect_cpu() {
 
 }  // namespace adalora::bindings
 
-PYBIND11_MODULE(_cpu, module) {
+ADALORA_MODULE(_cpu, module) {
   module.doc() = "The compiled CPU core. adalora_core.ops is the way to call it.";
   module.attr("__version__") = ADALORA_VERSION;
   using adalora::bindings::define;

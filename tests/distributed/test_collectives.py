@@ -1,4 +1,4 @@
-"""Allocation costs no collective under DDP, and under FSDP2 what the documentation says."""
+"""Allocation costs two collectives per run under DDP, and under FSDP2 what the page says."""
 
 from __future__ import annotations
 
@@ -14,27 +14,31 @@ if TYPE_CHECKING:
 
 SCHEDULE = adapted().base_model.adapters["default"].allocator.schedule
 ALLOCATIONS = [int(SCHEDULE.at(step).allocates) for step in range(STEPS)]
+COMPARISONS = [int(step in {0, ALLOCATIONS.index(1)}) for step in range(STEPS)]
+"""The processes are compared at the first step and at the first allocation."""
 
 
 def test_the_steps_are_of_both_kinds() -> None:
     assert set(ALLOCATIONS) == {0, 1}
+    assert sum(COMPARISONS) == 2
 
 
-def test_ddp_makes_the_collectives_of_plain_lora_and_none_of_ours(tmp_path: Path) -> None:
+def test_ddp_makes_the_collectives_of_plain_lora_and_two_comparisons(tmp_path: Path) -> None:
     ours = run_processes(2, count_collectives, tmp_path / "ours", "ddp", {})
     lora = run_processes(2, count_collectives_of_lora, tmp_path / "lora")
     assert all(training > 0 for training in lora[0])
     for counts, plain in zip(ours, lora, strict=True):
         assert [training for training, _ in counts] == plain
-        assert [allocation for _, allocation in counts] == [0] * STEPS
+        assert [allocation for _, allocation in counts] == COMPARISONS
 
 
 @pytest.mark.parametrize(("kind", "world"), [("fsdp2", 2), ("hsdp", 4)])
 def test_sharded_scores_are_one_all_reduce_per_allocation(
     kind: str, world: int, tmp_path: Path
 ) -> None:
+    expected = [sum(each) for each in zip(ALLOCATIONS, COMPARISONS, strict=True)]
     for counts in run_processes(world, count_collectives, tmp_path, kind, {}):
-        assert [allocation for _, allocation in counts] == ALLOCATIONS
+        assert [allocation for _, allocation in counts] == expected
 
 
 def test_the_penalty_is_one_exchange_per_forward(tmp_path: Path) -> None:

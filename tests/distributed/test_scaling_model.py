@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 from distributed_runs import SETTINGS, WIDTH
-from exchanges import averages_and_penalty_flops, exchanged_sizes
+from exchanges import averages_and_penalty_flops, exchanged_sizes, gradient_exchanges
 from module_files import module_of
 from process_groups import run_processes
 
+from adalora_core import RunWarning
+
 ROOT = Path(__file__).parents[2]
+SHAPES = [(WIDTH, 7), (7, 5), (5, 3)]
+"""`(in, out)` of the matrices that the processes train."""
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +28,10 @@ def small(scaling: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return the model that the processes train, for the cost model."""
 
     class Blocks:
+        layers = 2
+
         def matrices(self) -> list[tuple[int, int]]:
-            return [(WIDTH, 7), (7, 5), (5, 3)]
+            return SHAPES
 
     monkeypatch.setattr(scaling, "INIT_R", SETTINGS["init_r"])
     return Blocks()
@@ -44,13 +50,35 @@ def test_a_sharded_step_exchanges_what_the_model_says(
     expected = scaling.cost(small, world, scaling.Division[division])
     once = scaling.BYTES * (world - 1) / world
     for sizes in run_processes(world, exchanged_sizes, tmp_path, kind):
-        assert len(sizes["allreduce_"]) == expected.collectives
-        penalty, scores = sizes["allreduce_"]
+        # One more compares the processes, at the first step.
+        assert len(sizes["allreduce_"]) == expected.own + expected.own_more + 1
+        penalty, compared, scores = sizes["allreduce_"]
         assert 2 * once * scores == pytest.approx(expected.scores)
+        assert_compared(compared, world, expected)
         # The head belongs to the root, whose factors are whole in its own forward pass.
         head = SETTINGS["init_r"] * (5 + SETTINGS["init_r"])
         assert 2 * once * (penalty + head) == pytest.approx(expected.penalty)
         assert once * sum(sizes["_reduce_scatter_base_"]) == pytest.approx(expected.gradients)
+        gathers = once * world * sum(sizes["_allgather_base_"])
+        assert gathers == pytest.approx(expected.gathers + once * besides(scaling, world, division))
+        # The root has factors here, and so a gather and an exchange of gradients more.
+        shared = len(sizes["_allgather_base_"]) + len(sizes["_reduce_scatter_base_"])
+        assert shared == expected.shared + 2
+
+
+def besides(scaling: Any, world: int, division: str) -> int:
+    """Return the entries that are gathered beside the factors: frozen weights and biases.
+
+    The root, which has the head, is gathered once, since it is not freed after forward.
+    """
+    first, second, head = (-(-rows // world) * world * (columns + 1) for columns, rows in SHAPES)
+    padded: int = scaling._padded(*SHAPES[-1], world, scaling.Division[division])
+    return 2 * (first + second) + head - padded
+
+
+def assert_compared(numbers: int, world: int, expected: Any) -> None:
+    bytes_of_each = 8
+    assert 2 * (world - 1) / world * bytes_of_each * numbers == expected.comparison
 
 
 @pytest.mark.parametrize("world", [2, 4])
@@ -60,9 +88,38 @@ def test_a_step_of_ddp_exchanges_the_gradients_and_nothing_of_ours(
     expected = scaling.cost(small, world, scaling.Division.DDP)
     once = scaling.BYTES * (world - 1) / world
     for sizes in run_processes(world, exchanged_sizes, tmp_path, "ddp"):
-        assert expected.collectives == expected.scores == expected.penalty == 0
+        assert expected.own == expected.own_more == expected.scores == expected.penalty == 0
         assert set(sizes) == {"allreduce_"}
-        assert 2 * once * sum(sizes["allreduce_"]) == pytest.approx(expected.gradients)
+        *gradients, compared = sizes["allreduce_"]
+        assert 2 * once * sum(gradients) == pytest.approx(expected.gradients)
+        assert len(gradients) == expected.shared == 1
+        assert_compared(compared, world, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("bucket", [300, 524, 1100])
+def test_ddp_makes_an_all_reduce_for_each_bucket_that_the_model_fills(
+    bucket: int,
+    world: int,
+    scaling: Any,
+    small: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    for name, size in {"BYTES": 8, "FIRST_BUCKET": bucket, "BUCKET": bucket}.items():
+        monkeypatch.setattr(scaling, name, size)
+    expected = scaling.cost(small, world, scaling.Division.DDP).shared
+    for sizes in run_processes(world, gradient_exchanges, tmp_path, bucket):
+        assert len(sizes) == expected
+
+
+def test_one_process_without_a_wrapper_exchanges_nothing(scaling: Any, small: Any) -> None:
+    with pytest.warns(RunWarning, match="ADA808"):  # begins with the step of an allocation
+        assert exchanged_sizes(0, "single") == {}
+    expected = scaling.cost(small, 1, scaling.Division.DDP)
+    sent = (expected.gathers, expected.gradients, expected.scores, expected.penalty)
+    assert (*sent, expected.comparison) == (0, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])

@@ -30,6 +30,31 @@ def test_the_cuda_module_refuses_wrong_arguments_by_name_too(seed: int, emulated
     fuzz(seed, emulated_core.__file__)
 
 
+IN_SUBINTERPRETER = """
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+source = '''
+try:
+    import adalora_core._cpu
+except ImportError as error:
+    print(error, flush=True)
+'''
+interpreters.run_string(interpreters.create(), source)
+import adalora_core._cpu
+print(adalora_core._cpu.thread_count() > 0)
+"""
+
+
+@pytest.mark.parametrize("first", ["", "import adalora_core._cpu\n"], ids=["alone", "after main"])
+def test_a_subinterpreter_gets_an_import_error_and_no_deadlock(first: str) -> None:
+    program = first + IN_SUBINTERPRETER
+    said, works = output_of_python("-c", program, timeout=60).splitlines()
+    assert "subinterpreter" in said
+    assert works == "True"
+
+
 def fuzz(seed: int, *module: str) -> None:
     rounds = 3000
     counts = output_of_python("-W", "ignore", FUZZ, seed, rounds, *module, timeout=300)

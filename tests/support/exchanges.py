@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import peft
 import torch
@@ -12,6 +12,16 @@ from distributed_runs import SETTINGS, STEPS, Blocks, adapted, mine, prepare, tr
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def counted_collectives(call: Callable[[], object]) -> int:
+    """Return how many collectives `call` makes."""
+    with CommDebugMode() as counted:
+        call()
+    return int(counted.get_total_counts())
 
 
 def count_collectives(_rank: int, kind: str, changes: dict[str, Any]) -> list[tuple[int, int]]:
@@ -23,10 +33,9 @@ def count_collectives(_rank: int, kind: str, changes: dict[str, Any]) -> list[tu
         with CommDebugMode() as training:
             wrapped(**mine(step)).loss.backward()
         optimizer.step()
-        with CommDebugMode() as allocating:
-            model.update_and_allocate(step)
+        allocating = counted_collectives(partial(model.update_and_allocate, step))
         optimizer.zero_grad()
-        counts.append((training.get_total_counts(), allocating.get_total_counts()))
+        counts.append((training.get_total_counts(), allocating))
     return counts
 
 
@@ -70,6 +79,18 @@ def exchanged_sizes(_rank: int, kind: str) -> dict[str, list[int]]:
         optimizer.step()
         model.update_and_allocate(4)
     return {name.removeprefix("c10d::"): each for name, each in noted.sizes.items()}
+
+
+def gradient_exchanges(_rank: int, bucket_bytes: int) -> list[int]:
+    """Return the sizes of the all-reduces of a step with DDP, after it has filled its buckets."""
+    model = adapted()
+    wrapped = wrap(model, "ddp", bucket_cap_mb=bucket_bytes / 2**20)
+    optimizer = optimizer_of(model)
+    train(wrapped, model, range(2), optimizer=optimizer)
+    with NotedSizes() as noted:
+        wrapped(**mine(2)).loss.backward()
+    sizes: list[int] = noted.sizes["c10d::allreduce_"]
+    return sizes
 
 
 def averages_and_penalty_flops(_rank: int, kind: str) -> tuple[int, int]:

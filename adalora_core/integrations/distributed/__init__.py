@@ -1,9 +1,9 @@
-"""Training in many processes: checkpoints for any number of processes, and a check."""
+"""Training in many processes: checkpoints for any number of processes, and checks."""
 
 from __future__ import annotations
 
-from adalora_core.integrations.distributed.agreement import check_agreement
+from adalora_core.integrations.distributed.agreement import allocate_within, check_agreement
 from adalora_core.integrations.distributed.checkpoint import AdapterState
 from adalora_core.integrations.distributed.placement import factor_placement
 
-__all__ = ["AdapterState", "check_agreement", "factor_placement"]
+__all__ = ["AdapterState", "allocate_within", "check_agreement", "factor_placement"]

@@ -13,6 +13,7 @@ from adalora_core.integrations.peft.allocator import show_averages
 from adalora_core.integrations.peft.layers import adalora_layers, set_rank
 from adalora_core.rank_pattern import pattern_positions
 from adalora_core.training.adapter import Adapter
+from adalora_core.training.agreement import AgreementCheck
 from adalora_core.training.parallelism import DivisionCheck
 from adalora_core.training.penalty_per_step import PenaltyPerStep
 from adalora_core.training.targets import candidates, unmatched_entries
@@ -32,6 +33,7 @@ class BridgeState:
         positions: which original triplets the rows of a loaded adapter are, by name and module.
         penalty_per_step: decides which forwards of an optimizer step add the penalty.
         division: checks whether the model is divided over processes in a way that trains wrongly.
+        agreement: compares the processes of a run.
         stale: names of adapters whose configuration does not show the newest allocation yet.
         is_saving: whether `save_pretrained` writes files, which hold what the model computes.
     """
@@ -41,6 +43,7 @@ class BridgeState:
         self.positions: dict[str, dict[str, list[int]]] = {}
         self.penalty_per_step = PenaltyPerStep()
         self.division = DivisionCheck()
+        self.agreement = AgreementCheck()
         self.stale: set[str] = set()
         self.is_saving = False
 

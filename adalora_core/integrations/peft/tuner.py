@@ -22,6 +22,7 @@ from adalora_core.integrations.peft.handing_back import remember_optimizer
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.rank_pattern import pattern_positions
 from adalora_core.training.compaction import compact
+from adalora_core.training.data_parallel import refuse_unsynchronised
 from adalora_core.training.penalty_per_step import (
     add_penalty,
     add_weighted_gradient,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
+    from adalora_core.training.agreement import AgreementCheck
     from adalora_core.training.compaction import CompactionReport
     from adalora_core.training.penalty_per_step import PenaltyPerStep
     from adalora_core.training.run_end import RunReport
@@ -72,6 +74,11 @@ class TunerOverrides:
     def penalty_per_step(self) -> PenaltyPerStep:
         """Decides which forwards of an optimizer step add the penalty."""
         return state_of(self).penalty_per_step
+
+    @property
+    def agreement(self) -> AgreementCheck:
+        """Compares the processes of a run."""
+        return state_of(self).agreement
 
     def inject_adapter(
         self: Any, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any
@@ -212,7 +219,9 @@ def _judge_merge(tuner: Any) -> None:
 def refuse_unsupported(tuner: Any, arguments: Sequence[Any]) -> None:
     """Refuse to train a model that is divided in a way that trains wrongly, or not trained."""
     if tuner.training and not torch.compiler.is_compiling():
-        state_of(tuner).division.refuse_unsupported(trained_adapters(tuner), "forward")
+        adapters = trained_adapters(tuner)
+        state_of(tuner).division.refuse_unsupported(adapters, "forward")
+        refuse_unsynchronised(tuner.model, adapters)
         refuse_wasted_backward(tuner, arguments)
 
 

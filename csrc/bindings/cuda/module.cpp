@@ -1,8 +1,9 @@
 #include "bindings/bindings.hpp"
+#include "bindings/define.hpp"
 #include "bindings/tensor.hpp"
 #include "cuda/driver.hpp"
 
-PYBIND11_MODULE(_cuda, module) {
+ADALORA_MODULE(_cuda, module) {
   module.doc() = "The compiled CUDA core. adalora_core.ops is the way to call it.";
   module.attr("__version__") = ADALORA_VERSION;
   module.attr("architectures") = ADALORA_CUDA_ARCHITECTURES;

@@ -1,0 +1,226 @@
+"""Compare what the processes of a run hold about their adapters."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import distributed
+
+from adalora_core.errors import RankDisagreementError
+from adalora_core.sharding import are_sharded, is_sharded
+from adalora_core.sharding.layout import device_of
+from adalora_core.training.parallelism import is_distributed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torch.distributed import ProcessGroup
+
+    from adalora_core.training.adapter import Adapter
+
+PATIENCE_S = 600
+"""How long a process waits for the others; the usual limit of a collective on GPUs."""
+
+_PAUSE_S = 0.001
+
+_SHOWN_RANKS = 8
+_NAME_THE_GROUP = "adalora_core.integrations.distributed.allocate_within(model, group)"
+
+
+class AgreementCheck:
+    """Compare the processes when they begin to allocate, and after each change of adapters.
+
+    Equal gradients give equal kept sets without an exchange, so two comparisons are enough: one at
+    the first call, and one at the first allocation if that is later. The second one is placed by
+    counting calls: processes whose steps differ would make it at different times.
+
+    Attributes:
+        group: the processes that train the model together; None means all.
+    """
+
+    def __init__(self) -> None:
+        self.group: ProcessGroup | None = None
+        self._trained: list[Any] = []
+        self._last_step: int | None = None
+        self._calls_left = 0
+
+    def __reduce__(self) -> tuple[type[AgreementCheck], tuple[()]]:
+        """Let a copy of the model begin anew: a process group cannot be copied."""
+        return AgreementCheck, ()
+
+    def before_step(self, adapters: Sequence[Adapter], step: int) -> None:
+        """Compare the processes before the optimizer step `step` is counted, if it is time.
+
+        Raises:
+            RankDisagreementError: they differ, or some do not take part; nothing was changed.
+        """
+        if not is_distributed() or distributed.get_world_size(self.group) <= 1:
+            return
+        for each in adapters:
+            each.follow_config()  # may make another allocator
+        allocators = [each.allocator for each in adapters if each.allocator is not None]
+        trained = [
+            (each, [factor.requires_grad for factor in each.parameters()]) for each in allocators
+        ]
+        # Loading a state moves the last step.
+        is_changed = trained != self._trained or any(
+            each.last_step != self._last_step for each in allocators
+        )
+        self._calls_left = _calls_before(adapters, step) if is_changed else self._calls_left - 1
+        if is_changed or self._calls_left == 0:
+            mine = {"step of the call": str(step), **held(adapters, with_gradients=True)}
+            compare(mine, adapters, self.group, "update_and_allocate")
+            self._trained = trained
+        self._last_step = step
+
+
+def _calls_before(adapters: Sequence[Adapter], step: int) -> int:
+    """Return the number of calls from `step` to the first allocation; 0 if none is left."""
+    schedules = [each.allocator.schedule for each in adapters if each.allocator is not None]
+    return next(
+        (
+            later - step
+            for later in range(step, max((each.final_start for each in schedules), default=0) + 1)
+            if any(each.at(later).allocates for each in schedules)
+        ),
+        0,
+    )
+
+
+def held(adapters: Sequence[Adapter], *, with_gradients: bool = False) -> dict[str, str]:
+    """Return what all processes must hold alike, as text to compare and to print.
+
+    Args:
+        adapters: the trained adapters.
+        with_gradients: include the gradients, which are alike after a synchronising backward pass.
+    """
+    found = {"adapters": ", ".join(repr(each.name) for each in adapters)}
+    for adapter in adapters:
+        for what, value in _held(adapter, with_gradients=with_gradients).items():
+            found[f"{what} of adapter {adapter.name!r}"] = value
+    return found
+
+
+def _held(adapter: Adapter, *, with_gradients: bool) -> dict[str, str]:
+    allocator = adapter.allocator
+    if allocator is None:
+        return {}
+    parameters = allocator.parameters()
+    paths = [matrix.path for matrix in allocator.matrices]
+    shapes = [list(each.shape) for each in parameters]
+    mask = [] if allocator.mask is None else allocator.mask.tolist()
+    history = [(each.step, each.budget) for each in allocator.history]
+    state = {
+        "modules": f"{len(paths)} from {paths[0]!r} with A {shapes[0]} and B {shapes[2]}, "
+        f"{_of_values([paths, shapes])}",
+        **{name: str(value) for name, value in dataclasses.asdict(adapter.spec).items()},
+        "step": str(allocator.last_step),
+        "allocations": f"{len(history)}, {_of_values([allocator.target_reached, history])}",
+        "kept set": f"{sum(mask) if mask else 'all'} triplets, {_of_values(mask)}",
+    }
+    if not are_sharded(parameters):
+        statistics = allocator.statistics
+        state["averages"] = _of_tensors([*statistics.smoothed, *statistics.uncertainty])
+        state["factors"] = _of_tensors(parameters)
+        if with_gradients:
+            state["gradients"] = _of_tensors([each.grad for each in parameters])
+    return state
+
+
+def compare(
+    mine: dict[str, str], adapters: Sequence[Adapter], group: ProcessGroup | None, purpose: str
+) -> None:
+    """Compare `mine` with what the other processes of `group` hold; all of them must call it.
+
+    One all-reduce of two numbers; the texts are exchanged if they differ.
+
+    Raises:
+        RankDisagreementError: they differ, or some do not take part; raised on every process.
+    """
+    digest = hashlib.sha256(json.dumps(mine).encode()).digest()
+    number = int.from_bytes(digest[:7])
+    both = torch.tensor([number, -number], device=_device_of_exchanges(adapters))
+    work = distributed.all_reduce(both, distributed.ReduceOp.MAX, group=group, async_op=True)
+    _wait_for_all(work, group, purpose)
+    largest, minus_smallest = both.tolist()
+    if largest == -minus_smallest:
+        return
+    found: list[dict[str, str]] = [{} for _ in range(distributed.get_world_size(group))]
+    distributed.all_gather_object(found, mine, group=group)
+    raise RankDisagreementError(f"{purpose}: {_difference(found)}")
+
+
+def _wait_for_all(work: Any, group: ProcessGroup | None, purpose: str) -> None:
+    """Wait for the collective `work`, which ends only if every process of `group` is in it."""
+    latest = time.monotonic() + PATIENCE_S
+    while not work.is_completed():
+        if time.monotonic() > latest:
+            raise RankDisagreementError(
+                f"{purpose}: expected a call on all {distributed.get_world_size(group)} ranks, "
+                f"which compare their adapters, got none on some within {PATIENCE_S} s. Call "
+                f"{purpose} on every rank, equally often. If only some processes train this "
+                f"model, name them: {_NAME_THE_GROUP}"
+            )
+        time.sleep(_PAUSE_S)
+    work.wait()
+
+
+def _device_of_exchanges(adapters: Sequence[Adapter]) -> torch.device:
+    factors = [factor for adapter in adapters for factor in adapter.factors()[0]]
+    if not factors:
+        return torch.device("cpu")
+    first: Any = factors[0]
+    return device_of(first.device_mesh) if is_sharded(first) else first.device
+
+
+def _difference(found: list[dict[str, str]]) -> str:
+    """Return which ranks differ from most of them, in what, and what to do."""
+    faults = {}
+    for what in dict.fromkeys(what for each in found for what in each):
+        values = [each.get(what, "none") for each in found]
+        # The value of most ranks; a tie goes to the lowest rank.
+        common = max(values, key=values.count)
+        if differing := [rank for rank, value in enumerate(values) if value != common]:
+            faults[what] = (
+                f"{_named(differing)}: {what} ({values[differing[0]]}, elsewhere {common})"
+            )
+    # Where the modules differ, all that depends on them does.
+    modules = {what: fault for what, fault in faults.items() if what.startswith("modules of")}
+    return (
+        f"these of {len(found)} ranks differ from the others: "
+        f"{'; '.join((modules or faults).values())}. "
+        + (
+            "Pipeline stages on different processes would each keep a budget of their own"
+            if modules
+            else "Configuration, data order, seeds, library versions and skipped steps must be the "
+            "same on every rank, and gradients synchronised; resume from a checkpoint"
+        )
+        + ". If some processes are meant to train a model of their own, name them: "
+        + _NAME_THE_GROUP
+    )
+
+
+def _named(ranks: list[int]) -> str:
+    shown = f"rank {', '.join(map(str, ranks[:_SHOWN_RANKS]))}"
+    more = len(ranks) - _SHOWN_RANKS
+    return f"{shown} and {more} others" if more > 0 else shown
+
+
+def _of_values(values: Any) -> str:
+    return f"checksum {hashlib.sha256(json.dumps(values).encode()).hexdigest()[:8]}"
+
+
+def _of_tensors(tensors: Iterable[torch.Tensor | None]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        if tensor is None:
+            digest.update(b"none")
+            continue
+        entries = tensor.detach().cpu().contiguous().flatten()
+        digest.update(entries.view(torch.uint8).numpy().tobytes())
+    return f"checksum {digest.hexdigest()[:8]}"

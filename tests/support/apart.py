@@ -1,0 +1,281 @@
+"""Ways in which processes come apart; each function trains on one rank of two."""
+
+from __future__ import annotations
+
+import copy
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from adalora_runs import allocator_of, make, optimizer_of
+from distributed_checks import refusal
+from distributed_runs import (
+    SETTINGS,
+    Blocks,
+    adapted,
+    batch,
+    mine,
+    train,
+    whole_parameters,
+    wrap,
+)
+from exchanges import counted_collectives
+from torch import distributed, nn
+from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
+
+from adalora_core import AdaLoraConfig
+from adalora_core.integrations.distributed import AdapterState, allocate_within
+from adalora_core.training import agreement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+FIRST_ALLOCATION = 4
+SECOND = "second"
+
+
+def with_second() -> Any:
+    """Return a model with two adapters, the first one active."""
+    model = adapted()
+    torch.manual_seed(3)
+    model.add_adapter(SECOND, AdaLoraConfig(**SETTINGS))
+    return model
+
+
+def first_step(wrapped: Any, model: Any) -> None:
+    train(wrapped, model, range(1))
+
+
+# --- DDP looks at what learns when it is made -----------------------------------------------------
+
+
+def added() -> None:
+    model = adapted()
+    wrapped = wrap(model, "ddp")
+    model.add_adapter(SECOND, AdaLoraConfig(**SETTINGS))
+    model.set_adapter(SECOND)
+    first_step(wrapped, model)
+
+
+def activated() -> None:
+    model = with_second()
+    wrapped = wrap(model, "ddp")
+    first_step(wrapped, model)
+    model.set_adapter(SECOND)
+    first_step(wrapped, model)
+
+
+def unfrozen(library: str) -> None:
+    model = adapted(library=library)
+    factors = allocator_of(model).parameters()
+    for factor in factors:
+        factor.requires_grad_(False)
+    model.get_base_model().head.base_layer.weight.requires_grad_(True)
+    wrapped = wrap(model, "ddp")
+    for factor in factors:
+        factor.requires_grad_(True)
+    first_step(wrapped, model)
+
+
+def a_factor_by_hand() -> None:
+    model = adapted()
+    factor = allocator_of(model).parameters()[0].requires_grad_(False)
+    wrapped = wrap(model, "ddp")
+    train(wrapped, model, range(3))
+    factor.requires_grad_(True)
+    first_step(wrapped, model)
+
+
+def a_bias_by_hand() -> None:
+    model = adapted()
+    wrapped = wrap(model, "ddp")
+    model.get_base_model().head.base_layer.bias.requires_grad_(True)
+    first_step(wrapped, model)
+
+
+def joined() -> None:
+    model = adapted()
+    wrapped = wrap(model, "ddp")
+    train(wrapped, model, range(2))
+    with wrapped.join():
+        train(wrapped, model, range(2, 9 - 4 * distributed.get_rank()))
+
+
+def activated_then_wrapped(_rank: int) -> list[str]:
+    """Follow the advice of the refusal; return the adapters that learned, alike on all ranks."""
+    model = with_second()
+    wrapped = wrap(model, "ddp")
+    model.set_adapter(SECOND)
+    assert "wrap it again" in refusal(0, partial(first_step, wrapped, model))
+    del wrapped
+    train(wrap(model, "ddp"), model, range(9))
+    return [each.name for each in model.base_model.trained_adapters()]
+
+
+def train_second(_rank: int, kind: str) -> dict[str, torch.Tensor]:
+    """Activate the second adapter after wrapping, train it, and return its parameters."""
+    model = with_second()
+    wrapped = wrap(model, kind)
+    model.set_adapter(SECOND)
+    optimizer = optimizer_of(model)
+    wrapped.train()
+    for step in range(12):
+        wrapped(**mine(step)).loss.backward()
+        optimizer.step()
+        model.update_and_allocate(step)
+        optimizer.zero_grad()
+    return whole_parameters(model)
+
+
+# --- the processes hold something else ------------------------------------------------------------
+
+
+def refused(rank: int, differ: Callable[[int], None]) -> str:
+    """Return the type and the text of what `differ` raises on this rank."""
+    return refusal(rank, lambda: differ(rank))
+
+
+def another_step(rank: int) -> None:
+    model = adapted()
+    wrapped = wrap(model, "ddp")
+    train(wrapped, model, range(rank, rank + 1))
+
+
+def another_schedule(rank: int) -> None:
+    model = adapted(tinit=2 + rank)
+    first_step(wrap(model, "ddp"), model)
+
+
+def another_assigned_schedule(rank: int) -> None:
+    model = adapted()
+    model.peft_config["default"].tinit = 2 + rank
+    first_step(wrap(model, "ddp"), model)
+
+
+def another_seed(rank: int) -> None:
+    """Average gradients by hand, as loops without DDP do, from factors that differ."""
+    base = Blocks()
+    torch.manual_seed(rank)
+    model = make("adalora_core", base, **SETTINGS)
+    model(**mine(0)).loss.backward()
+    for factor in allocator_of(model).parameters():
+        distributed.all_reduce(factor.grad)
+    model.update_and_allocate(0)
+
+
+def another_gradient(rank: int, library: str = "adalora_core") -> None:
+    model = adapted(library=library)
+    wrapped = wrap(model, "ddp").train()
+    wrapped(**mine(0)).loss.backward()
+    allocator_of(model).parameters()[0].grad.mul_(1 + rank)
+    model.update_and_allocate(0)
+
+
+def another_gradient_later(rank: int) -> None:
+    """Change the gradient of one rank at a step that is not compared, without a step of it."""
+    model = adapted()
+    wrapped = wrap(model, "ddp")
+
+    def backward(step: int, given: dict[str, torch.Tensor]) -> torch.Tensor:
+        loss: torch.Tensor = wrapped(**given).loss
+        loss.backward()
+        if step == 1 == rank:
+            allocator_of(model).parameters()[0].grad.mul_(2)
+        return loss
+
+    train(wrapped, model, range(FIRST_ALLOCATION + 1), backward=backward, skipped=range(9))
+
+
+def another_checkpoint(rank: int, what: str) -> None:
+    """Resume one rank from a state that differs in `what`."""
+    model = adapted()
+    wrapped = wrap(model, "ddp")
+    train(wrapped, model, range(10))
+    saved = copy.deepcopy(AdapterState(wrapped).state_dict())
+    allocator = allocator_of(model)
+    train(wrapped, model, range(10, 12))
+    AdapterState(wrapped).load_state_dict(saved)
+    if rank == 1:
+        if what == "kept set":
+            allocator.mask = ~allocator.mask
+        elif what == "averages":
+            allocator.statistics.smoothed[0][0, 0] += 1e-12
+        else:
+            allocator.last_step -= 1
+    train(wrapped, model, range(10, 11))
+
+
+def stage_of(rank: int) -> tuple[Any, Any]:
+    """Return the stage of `rank` of a pipeline and its schedule."""
+    torch.manual_seed(1)
+    first = rank == 0
+    part = nn.Sequential(nn.Linear(10, 7), nn.Tanh()) if first else nn.Sequential(nn.Linear(7, 3))
+    settings = {**SETTINGS, "target_modules": ["0"], "orth_reg_weight": 0.0}
+    model = make("adalora_core", part.double(), **settings).train()
+    stage = PipelineStage(model, rank, 2, torch.device("cpu"))
+    return model, ScheduleGPipe(stage, 2, loss_fn=nn.functional.cross_entropy)
+
+
+def pipeline_stages(rank: int, *, in_groups: bool) -> int:
+    """Train a stage on each rank; return the final budget of the stage."""
+    model, schedule = stage_of(rank)
+    if in_groups:
+        groups = [distributed.new_group([each]) for each in range(2)]
+        allocate_within(model, groups[rank])
+    optimizer = optimizer_of(model)
+    for step in range(SETTINGS["total_step"]):
+        given = batch(step)
+        if rank == 0:
+            schedule.step(given["x"])
+        else:
+            schedule.step(target=given["labels"])
+        optimizer.step()
+        model.update_and_allocate(step)
+        optimizer.zero_grad()
+    return int(allocator_of(model).budget)
+
+
+def only_on_the_first(rank: int, folder: Path) -> str:
+    """Let one rank allocate alone; the other one waits until it has given up."""
+    agreement.PATIENCE_S = 2
+    model = adapted().train()
+    model(**mine(0)).loss.backward()
+    done = folder / "done"
+    if rank == 0:
+        said = refusal(0, lambda: model.update_and_allocate(0))
+        done.touch()
+        return said
+    while not done.exists():
+        time.sleep(0.1)
+    return "elsewhere"
+
+
+# --- when the processes are compared --------------------------------------------------------------
+
+
+def collectives_of_changes(_rank: int) -> dict[str, list[int]]:
+    """Return how many collectives the allocations of some steps make."""
+    model = with_second()
+    model.set_adapter(["default", SECOND])
+    wrapped = wrap(model, "ddp", find_unused_parameters=True).train()
+    found: dict[str, list[int]] = {}
+
+    def take(what: str, *steps: int) -> None:
+        for step in steps:
+            wrapped(**mine(step)).loss.backward()
+            count = counted_collectives(partial(model.update_and_allocate, step))
+            found.setdefault(what, []).append(count)
+
+    take("both adapters", *range(8))
+    model.set_adapter(SECOND)
+    model.set_adapter(["default", SECOND])
+    take("the same again", 8, 9)
+    model.set_adapter("default")
+    take("one of them, at an allocation", 10, 11, 12)
+    saved = copy.deepcopy(AdapterState(wrapped).state_dict())
+    take("before loading", 13, 14)
+    AdapterState(wrapped).load_state_dict(saved)
+    take("after loading", 13, 14)
+    return found
