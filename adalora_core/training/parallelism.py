@@ -80,6 +80,16 @@ def refuse_divided_base(model: nn.Module) -> None:
             raise ParallelismError(f"get_peft_model: {name} is partitioned. {_HOW_ZERO3}")
 
 
+def refuse_fsdp1(model: object, purpose: str) -> None:
+    """Refuse a model that is wrapped in FSDP1.
+
+    Raises:
+        ParallelismError: it is; nothing was changed.
+    """
+    if _is_wrapper(model) and type(model).__name__ == _FSDP1:
+        raise ParallelismError(f"{purpose}: {_HOW_FSDP1}")
+
+
 class DivisionCheck:
     """Check the division of a model once for each kind of call, since the check takes time."""
 
