@@ -21,6 +21,7 @@ from adalora_core.integrations.peft.allocator import follow_reset, refuse_change
 from adalora_core.integrations.peft.handing_back import remember_optimizer
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.rank_pattern import pattern_positions
+from adalora_core.sharding import are_sharded
 from adalora_core.training.compaction import compact
 from adalora_core.training.parallelism import refuse_merging
 from adalora_core.training.penalty_per_step import (
@@ -177,8 +178,12 @@ class TunerOverrides:
     def resize_modules_by_rank_pattern(
         self: Any, rank_pattern: RankPattern, adapter_name: str
     ) -> None:
-        """Resize the modules to the ranks of a file; dtype, device and parameter objects stay."""
-        resize_adapter(self, adapter_name, pattern_positions(rank_pattern, adapter_name))
+        """Resize the modules to the ranks of a file; dtype, device and parameter objects stay.
+
+        A model that FSDP2 has divided keeps its triplets.
+        """
+        if not are_sharded(self.model.parameters()):
+            resize_adapter(self, adapter_name, pattern_positions(rank_pattern, adapter_name))
 
     def resize_state_dict_by_rank_pattern(
         self: Any,
