@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Resumes(Protocol):
-    """What a callback needs to know: the folder that the run resumes from."""
+    """A callback with the folder that its run resumes from."""
 
     checkpoint: Path | None
 
