@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from adalora_core.errors import CheckpointError
@@ -12,6 +11,8 @@ from adalora_core.training.parallelism import is_in_zero
 from adalora_core.training.run.optimizers import show_step
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from adalora_core.integrations.tuners import Tuner
@@ -124,7 +125,7 @@ class ZeroHook:
                     safe_set_full_fp32_param(values, values.detach().float())
 
 
-def load_training_state(model: Any, tuner: Tuner, args: Any, step: int) -> None:
+def load_training_state(model: Any, tuner: Tuner, checkpoint: Path) -> None:
     """Load the training state of the checkpoint from which DeepSpeed has resumed a Trainer.
 
     DeepSpeed restores factors and optimizer, and knows nothing of the averages and the schedule.
@@ -132,19 +133,17 @@ def load_training_state(model: Any, tuner: Tuner, args: Any, step: int) -> None:
     Args:
         model: the model of the Trainer, unwrapped.
         tuner: its tuner.
-        args: the Trainer's arguments, which may name the checkpoint.
-        step: the optimizer steps made before the checkpoint.
+        checkpoint: the folder of the checkpoint.
 
     Raises:
-        CheckpointError: the folder of the checkpoint is not where Trainer writes it.
+        CheckpointError: the folder is not there.
     """
-    named = args.resume_from_checkpoint
-    folder = Path(named) if isinstance(named, str) else Path(args.output_dir) / f"checkpoint-{step}"
-    if not folder.is_dir():
+    if not checkpoint.is_dir():
         raise CheckpointError(
-            f"AdaLoraCallback: DeepSpeed has resumed at step {step}, and {str(folder)!r}, where "
-            "the training state should be, is not a folder; name the checkpoint in "
-            "TrainingArguments(resume_from_checkpoint=...) too"
+            f"AdaLoraCallback: DeepSpeed has resumed a run, and {str(checkpoint)!r}, where its "
+            "training state should be, is not a folder; use AdaLoraCallback().add_to(trainer), "
+            "which learns of the checkpoint, before trainer.train(resume_from_checkpoint=...)"
         )
     for adapter in tuner.trained_adapters():
-        model.load_adapter(folder_of(folder, adapter.name), adapter.name, is_trainable=True)
+        folder = folder_of(checkpoint, adapter.name)
+        model.load_adapter(folder, adapter.name, is_trainable=True)

@@ -6,8 +6,10 @@ from adalora_core.sharding.layout import (
     Piece,
     are_sharded,
     divided_like,
+    fill,
     is_sharded,
     local_part,
+    part_of,
     piece_of,
     whole,
 )
@@ -21,9 +23,11 @@ __all__ = [
     "add_orthogonality_gradient_",
     "are_sharded",
     "divided_like",
+    "fill",
     "is_sharded",
     "local_part",
     "orthogonality_penalty",
+    "part_of",
     "piece_of",
     "whole",
 ]
