@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import restarted_trainer
 import restarted_training
 import torch
-from killed_training import Death, forked, launched, launched_and_killed
+from distributed_runs import STEPS
+from distributed_runs import assert_same as assert_same_trace
+from distributed_runs import run as run_whole
+from killed_training import (
+    Death,
+    PageRun,
+    forked,
+    launched,
+    launched_and_killed,
+    train_as_the_page_tells,
+)
+from process_groups import run_processes
 from restarted_training import newest_whole
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
+FLAGS = re.MULTILINE | re.DOTALL
 STRATEGIES = ["ddp", "fsdp2"]
 ACCURACY_OF_THE_DEMO = 94.1
 """Percent of its held-out words, after all of its steps."""
@@ -56,6 +68,23 @@ def test_a_killed_run_goes_on_with_other_processes(strategy: str, tmp_path: Path
     forked(2, tmp_path / "killed", Death(1, "step 15"), **options)
     assert newest_whole(tmp_path / "killed").name == "step-000012"
     assert_same(forked(1, tmp_path / "killed", **options), expected, 1e-9)
+
+
+@pytest.mark.parametrize(("kind", "world"), [("ddp", 2), ("fsdp2", 2), ("single", 1)])
+def test_the_page_resumes_a_run(kind: str, world: int, tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```python\n([^`]*AdapterState.*?)^```$", PAGE.read_text(), FLAGS)
+    folder = tmp_path / "checkpoints"
+
+    def run(processes: int, kind: str, stop: int) -> list[PageRun]:
+        results = tmp_path / str(stop)
+        return run_processes(processes, train_as_the_page_tells, results, block, kind, folder, stop)
+
+    stopped = run(2, "fsdp2", 9)
+    resumed = run(world, kind, STEPS)
+    assert [each.start for each in (*stopped, *resumed)] == [0] * 2 + [9] * world
+    for old, new in zip(stopped, resumed, strict=False):
+        assert_same_trace(new.trace, run_whole(0, "single", {}), 9)
+        assert (new.after_resume == old.after_save) == (world == 2)
 
 
 # --- the demo, as people launch it ---------------------------------------------------------------

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import restarted_training
 import torch
+from distributed_runs import prepare, train
 from process_groups import run_processes
 from programs import LONGEST_MESSAGE
 
@@ -93,6 +94,27 @@ def _die(death: Death) -> None:
 def _kill_this_process() -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
+
+
+class PageRun(NamedTuple):
+    """What a run with `save` and `resume` of a page did, and random numbers after either."""
+
+    start: int
+    trace: Any
+    after_resume: torch.Tensor
+    after_save: torch.Tensor
+
+
+def train_as_the_page_tells(_rank: int, block: str, kind: str, folder: Path, stop: int) -> PageRun:
+    """Train until before `stop` with the functions that a block of a page defines."""
+    names: dict[str, Any] = {}
+    exec(block, names)  # noqa: S102 - the page's own code
+    model, wrapped, optimizer = prepare(kind)
+    start = names["resume"](folder, model, optimizer)
+    after_resume = torch.rand(1)
+    trace = train(wrapped, model, range(start, stop), optimizer=optimizer)
+    names["save"](folder, model, optimizer, stop)
+    return PageRun(start, trace, after_resume, torch.rand(1))
 
 
 # --- launchers -----------------------------------------------------------------------------------
