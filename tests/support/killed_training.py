@@ -107,7 +107,7 @@ class PageRun(NamedTuple):
 
 def train_as_the_page_tells(_rank: int, block: str, kind: str, folder: Path, stop: int) -> PageRun:
     """Train until before `stop` with the functions that a block of a page defines."""
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"__name__": "restart"}
     exec(block, names)  # noqa: S102 - the page's own code
     model, wrapped, optimizer = prepare(kind)
     start = names["resume"](folder, model, optimizer)
