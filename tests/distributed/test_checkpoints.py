@@ -14,6 +14,7 @@ from distributed_checks import (
     load_adapter_and_train,
     load_and_train,
     load_into_another_run,
+    save_after_an_evaluation,
     train_and_save,
     train_and_save_adapter,
     train_masked,
@@ -99,6 +100,14 @@ def test_a_checkpoint_of_another_run_is_refused_and_nothing_is_changed(tmp_path:
     (said,) = run_processes(1, load_into_another_run, tmp_path / "load", folder)
     assert "the configuration or the adapted modules" in said
     assert said.endswith("unchanged=True")
+
+
+def test_factors_that_an_outer_module_holds_whole_are_not_saved(tmp_path: Path) -> None:
+    for said, loaded in run_processes(2, save_after_an_evaluation, tmp_path, tmp_path / "saved"):
+        assert "9 of 9 factors are gathered, the first one is first.0.lora_A" in said
+        assert "call reshard() of the outermost FSDP module" in said
+        assert len(loaded) == 9
+        assert all(loaded)
 
 
 def test_a_state_without_the_adapter_is_refused_by_name() -> None:

@@ -29,6 +29,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from adalora_core.errors import AdaLoraError
 from adalora_core.integrations.distributed import AdapterState, check_agreement
@@ -136,6 +137,48 @@ def load_into_another_run(_rank: int, folder: Path) -> str:
         unchanged = all(torch.equal(before[k], v) for k, v in whole_parameters(model).items())
         return f"{error} unchanged={unchanged}"
     return "no error"
+
+
+class Enclosing(nn.Module):
+    """A module around the adapted model."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **given: torch.Tensor) -> Any:
+        """Return what the model returns."""
+        return self.model(**given)
+
+
+def save_after_an_evaluation(_rank: int, folder: Path) -> tuple[str, list[bool]]:
+    """Save while the module around the adapted model holds factors whole, then after `reshard`.
+
+    Returns:
+        The refusal, and whether every process loads what was saved then.
+    """
+    model = adapted()
+    outer = fully_shard(Enclosing(model), mesh=init_device_mesh("cpu", (2,)))
+    train(outer, model, range(9))
+    state = AdapterState(model)
+    with torch.no_grad():
+        outer(**batch(99))
+    said = ""
+    try:
+        dcp.save({"adapter": state}, checkpoint_id=folder)
+    except Exception as error:  # noqa: BLE001 - DCP wraps what a rank raises in its own error
+        said = str(error)
+    outer.reshard()
+    dcp.save({"adapter": state}, checkpoint_id=folder)
+    saved = state.state_dict()["default"]["smoothed"]
+    again = adapted()
+    fully_shard(Enclosing(again), mesh=init_device_mesh("cpu", (2,)))
+    found = AdapterState(again)
+    dcp.load({"adapter": found}, checkpoint_id=folder)
+    loaded = found.state_dict()["default"]["smoothed"]
+    return said, [
+        torch.equal(loaded[name].full_tensor(), saved[name].full_tensor()) for name in saved
+    ]
 
 
 def adapted_with_more() -> Any:

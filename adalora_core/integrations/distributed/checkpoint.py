@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.distributed.checkpoint.stateful import Stateful
 
-from adalora_core.errors import CheckpointError
+from adalora_core.errors import CheckpointError, ParallelismError
 from adalora_core.integrations.tuners import tuner_of, unwrapped
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import divided_like, local_part
@@ -59,7 +59,11 @@ class AdapterState(Stateful):
         self.model = model
 
     def state_dict(self) -> dict[str, Any]:
-        """Return copies of all tensors, and the progress as JSON text."""
+        """Return copies of all tensors, and the progress as JSON text.
+
+        Raises:
+            ParallelismError: an FSDP module around the adapted model has left factors gathered.
+        """
         reshard(unwrapped(self.model))
         state: dict[str, Any] = {
             adapter.name: _state_of(adapter)
@@ -111,9 +115,13 @@ class AdapterState(Stateful):
 def _state_of(adapter: Adapter) -> dict[str, Any]:
     allocator = allocator_of(adapter)
     parameters = allocator.parameters()
-    # A reader needs the name of every tensor in advance, so averages are saved at every step.
-    allocator.statistics.prepare([local_part(each) for each in parameters])
+    statistics = allocator.statistics
     names = factor_names(adapter.layers)
+    had_averages = bool(statistics.smoothed)
+    if had_averages:
+        _refuse_gathered(names, parameters, statistics.smoothed)
+    # A reader needs the name of every tensor in advance, so averages are saved at every step.
+    statistics.prepare([local_part(each) for each in parameters])
     state: dict[str, Any] = {
         "factors": {
             name: parameter.detach().clone()
@@ -121,15 +129,35 @@ def _state_of(adapter: Adapter) -> dict[str, Any]:
         }
     }
     for kind in AVERAGES:
-        averages: Sequence[torch.Tensor] = getattr(allocator.statistics, kind)
+        averages: Sequence[torch.Tensor] = getattr(statistics, kind)
         state[kind] = {
             name: divided_like(parameter, average.clone())
             for name, parameter, average in zip(names, parameters, averages, strict=True)
         }
-    if allocator.target_reached:
-        allocator.statistics.release()
+    if not had_averages:
+        statistics.release()
     state["progress"] = json.dumps(progress(adapter) | {"version": _VERSION}, sort_keys=True)
     return state
+
+
+def _refuse_gathered(
+    names: Sequence[str], parameters: Sequence[Any], averages: Sequence[torch.Tensor]
+) -> None:
+    """Refuse parameters that are whole where this process has the averages of a part.
+
+    The FSDP module that has gathered them encloses the adapted model, so `reshard` cannot find it.
+    """
+    gathered = [
+        name
+        for name, parameter, average in zip(names, parameters, averages, strict=True)
+        if local_part(parameter).shape != average.shape
+    ]
+    if gathered:
+        raise ParallelismError(
+            f"AdapterState: {len(gathered)} of {len(names)} factors are gathered, the first one "
+            f"is {gathered[0]}, as after a forward pass without a backward pass; call reshard() "
+            "of the outermost FSDP module before saving or loading. Nothing was changed"
+        )
 
 
 def _check(adapter: Adapter, values: dict[str, Any]) -> None:

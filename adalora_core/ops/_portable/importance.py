@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -41,19 +41,21 @@ def update_importance(
     """Update the averages; see `adalora_core.ops.update_importance`."""
     shapes = [each.shape for each in parameters]
     given = [each for each in gradients if each is not None]
-    is_flat = isinstance(smoothed, torch.Tensor) and isinstance(uncertainty, torch.Tensor)
-    entries: Sequence[Tensor] | Tensor | None = None
-    if is_flat and len(given) == len(parameters) > 0:
-        entries = None if scores is None else torch.empty_like(smoothed)  # type: ignore[arg-type] # both are flat
-        skipped = _update(smoothed, uncertainty, parameters, given, beta1, beta2, entries)  # type: ignore[arg-type] # same
+    are_flat = isinstance(smoothed, torch.Tensor) and isinstance(uncertainty, torch.Tensor)
+    entries: Sequence[Tensor] | Tensor = ()
+    if are_flat and len(given) == len(parameters) > 0:
+        flat = cast("Tensor", smoothed), cast("Tensor", uncertainty)
+        product = None if scores is None else torch.empty_like(flat[0])
+        skipped = _update(*flat, parameters, given, beta1, beta2, product)
+        entries = () if product is None else product
     else:
-        parts = [averages_of(each, shapes) for each in (smoothed, uncertainty)]
-        rows = [*zip(*parts, parameters, gradients, strict=True)]
+        first, second = (list(averages_of(each, shapes)) for each in (smoothed, uncertainty))
+        rows = [*zip(first, second, parameters, gradients, strict=True)]
         skipped = _update_parts(rows, beta1, beta2)
-        if scores is not None and is_flat:
-            entries = smoothed * uncertainty  # type: ignore[operator] # same
+        if scores is not None and are_flat:
+            entries = cast("Tensor", smoothed) * cast("Tensor", uncertainty)
         elif scores is not None:
-            entries = torch._foreach_mul(*parts)  # noqa: SLF001 - as optimizers
+            entries = torch._foreach_mul(first, second)  # noqa: SLF001 - as optimizers
     if scores is not None:
         _write_scores(entries, shapes, scores)
     return skipped
@@ -158,14 +160,17 @@ def _write_scores(
         shapes: shapes of the parameters.
         scores: what is overwritten.
     """
-    if isinstance(entries, torch.Tensor):
-        # Not a view of each shape: hundreds of them take longer than the sums.
-        entries = entries.split([shape.numel() for shape in shapes])
+    # Not a view of each shape: hundreds of them take longer than the sums.
+    parts = (
+        entries.split([shape.numel() for shape in shapes])
+        if isinstance(entries, torch.Tensor)
+        else entries
+    )
     of_A, of_E, of_B = (
         torch.cat(
             [
                 scores.new_empty(0),
-                *_means(entries[factor::FACTORS], shapes[factor::FACTORS], axis, scores),
+                *_means(parts[factor::FACTORS], shapes[factor::FACTORS], axis, scores),
             ]
         )
         for factor, axis in enumerate((1, 1, 0))

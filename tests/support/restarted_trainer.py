@@ -1,0 +1,146 @@
+"""Train the demo's words by Trainer; started again, continue from the newest whole checkpoint.
+
+accelerate launch ... restarted_trainer.py FOLDER --every 40
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+from restarted_training import say
+from torch import distributed
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from adalora_core import AdaLoraConfig, get_peft_model
+from adalora_core.demo.data import RatedWord, lexicon_path, read_words, split_words
+from adalora_core.demo.encoder import verified_model_folder
+from adalora_core.demo.settings import FULL
+from adalora_core.integrations.distributed import check_agreement
+from adalora_core.integrations.transformers import AdaLoraCallback
+
+
+class Progress(TrainerCallback):
+    """Print every step, and every save before it begins."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Print the step; Trainer saves after this event."""
+        if args.process_index == 0:
+            say(f"step {state.global_step}")
+            if control.should_save:
+                say(f"save {state.global_step}")
+
+
+def newest_whole(folder: Path, world: int) -> str | None:
+    """Return the last checkpoint whose save came to its end.
+
+    Every process writes its random state; the first one then writes the state of the trainer.
+    """
+    names = [f"rng_state_{rank}.pth" for rank in range(world)] if world > 1 else ["rng_state.pth"]
+    whole = {
+        int(state.parent.name.partition("-")[2]): str(state.parent)
+        for state in folder.glob("checkpoint-*/trainer_state.json")
+        if state.read_text().endswith("}")
+        and all(zipfile.is_zipfile(state.with_name(name)) for name in names)
+    }
+    return whole[max(whole)] if whole else None
+
+
+def trainer_for(folder: Path, every: int, world: int) -> tuple[Trainer, list[RatedWord]]:
+    """Return the trainer and the held-out words."""
+    source = verified_model_folder()
+    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
+    base = AutoModelForSequenceClassification.from_pretrained(
+        source, num_labels=2, local_files_only=True
+    )
+    fields = FULL.configuration() | {"task_type": "SEQ_CLS"}
+    train, held_out = split_words(
+        read_words(lexicon_path()),
+        train=FULL.train_words,
+        held_out=FULL.held_out_words,
+        seed=FULL.split_seed,
+    )
+
+    def collate(words: list[RatedWord]) -> Any:
+        inputs = tokenizer([word.text for word in words], padding=True, return_tensors="pt")
+        return inputs | {"labels": torch.tensor([int(word.positive) for word in words])}
+
+    trainer = Trainer(
+        get_peft_model(base, AdaLoraConfig(**fields)),
+        TrainingArguments(
+            output_dir=str(folder),
+            num_train_epochs=FULL.epochs,
+            per_device_train_batch_size=FULL.batch_size // world,
+            learning_rate=FULL.learning_rate,
+            warmup_steps=round(FULL.warmup_fraction * FULL.total_step),
+            max_grad_norm=0.0,
+            save_steps=every,
+            report_to=[],
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            use_cpu=True,
+            ddp_backend="gloo" if world > 1 else None,
+        ),
+        data_collator=collate,
+        train_dataset=train,
+        callbacks=[Progress()],
+    )
+    AdaLoraCallback().add_to(trainer)
+    return trainer, held_out
+
+
+@torch.no_grad()
+def held_out_accuracy(trainer: Trainer, held_out: list[RatedWord]) -> float:
+    """Return the share of held-out words that are classified correctly."""
+    trainer.model.eval()
+    inputs = trainer.data_collator(held_out)
+    labels = inputs.pop("labels")
+    return float((trainer.model(**inputs).logits.argmax(dim=-1) == labels).double().mean())
+
+
+def main() -> None:
+    """Train from the newest whole checkpoint, or from the beginning, to the end."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--every", type=int, default=40, help="steps between two checkpoints")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    say(f"rank {rank} is process {os.getpid()}")
+    trainer, held_out = trainer_for(arguments.folder, arguments.every, world)
+    checkpoint = newest_whole(arguments.folder, world)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    model = trainer.model
+    check_agreement(model)
+    if rank == 0:
+        (adapter,) = model.base_model.trained_adapters()
+        outcome = {
+            "parameters": {
+                name: each.detach() for name, each in model.named_parameters() if each.requires_grad
+            },
+            "accuracy": held_out_accuracy(trainer, held_out),
+            "mask": adapter.allocator.mask.tolist(),
+            "ranks": adapter.allocator.rank_history(),
+            "budgets": [(each.step, each.budget) for each in adapter.allocator.history],
+        }
+        torch.save(outcome, arguments.folder / "outcome.pt")
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
