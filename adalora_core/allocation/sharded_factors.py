@@ -61,7 +61,7 @@ class ShardedFactors:
 
     def _check_singular_values(self) -> None:
         for matrix, piece in enumerate(self.pieces[1::FACTORS_PER_MATRIX]):
-            if piece.axis != 0:
+            if piece.axis:
                 raise ParallelismError(
                     f"update_and_allocate: factor E of matrix {matrix} is cut along axis "
                     f"{piece.axis}; let shard_placement_fn return Shard(0) or None for it"
@@ -94,10 +94,10 @@ class ShardedFactors:
         device = device_of(self.mesh)
         smoothed, uncertainty = statistics.smoothed, statistics.uncertainty
         total = torch.zeros(sum(self.ranks), dtype=smoothed[0].dtype, device=device)
-        if self.pieces[0].is_first_replica:
-            for matrix, part in enumerate(total.split(self.ranks)):
-                for factor in range(FACTORS_PER_MATRIX):
-                    index = FACTORS_PER_MATRIX * matrix + factor
+        for matrix, part in enumerate(total.split(self.ranks)):
+            for factor in range(FACTORS_PER_MATRIX):
+                index = FACTORS_PER_MATRIX * matrix + factor
+                if self.pieces[index].is_first_replica:
                     entries = smoothed[index] * uncertainty[index]
                     self._add_means(part, index, entries.to(device))
         for group in _groups(self.mesh):

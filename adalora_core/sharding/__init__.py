@@ -15,15 +15,23 @@ from adalora_core.sharding.orthogonality import (
     add_orthogonality_gradient_,
     orthogonality_penalty,
 )
+from adalora_core.sharding.tensor_parallel import (
+    LinearDivision,
+    division_of,
+    tensor_parallel_mesh,
+)
 
 __all__ = [
+    "LinearDivision",
     "Piece",
     "add_orthogonality_gradient_",
     "are_sharded",
     "divided_like",
+    "division_of",
     "is_sharded",
     "local_part",
     "orthogonality_penalty",
     "piece_of",
+    "tensor_parallel_mesh",
     "whole",
 ]

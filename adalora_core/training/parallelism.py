@@ -1,6 +1,6 @@
 """Refuse a model whose division over processes would train it wrongly.
 
-DDP and FSDP2 (`fully_shard`) are supported; see docs/scaling.md.
+DDP, FSDP2 (`fully_shard`) and tensor parallelism are supported; see docs/scaling.md.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from torch import distributed, nn
 
 from adalora_core.errors import ParallelismError
+from adalora_core.nn import TensorParallelLinear
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.sharding import is_sharded
+from adalora_core.sharding import is_sharded, tensor_parallel_mesh
 from adalora_core.sharding.layout import FACTOR_DIMENSIONS
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from torch.distributed.device_mesh import DeviceMesh
 
+    from adalora_core.contract import AdaLoraConfig
     from adalora_core.nn import AdaLoraLayer
     from adalora_core.training.adapter import Adapter
 
@@ -43,7 +45,8 @@ def is_distributed() -> bool:
 def refuse_divided_base(model: nn.Module) -> None:
     """Refuse to add an adapter to a model that is divided or wrapped already.
 
-    The wrapper would not synchronise the gradients of the new factors.
+    The wrapper would not synchronise the gradients of the new factors. Tensor parallelism divides
+    the model first, and the new factors like it.
 
     Raises:
         ParallelismError: the model is divided or wrapped; nothing was changed.
@@ -55,14 +58,44 @@ def refuse_divided_base(model: nn.Module) -> None:
                 "which would not synchronise the gradients of new adapters; add the adapter first "
                 "and wrap the result"
             )
+    mesh = tensor_parallel_mesh(model)
     for name, parameter in model.named_parameters():
-        if is_sharded(parameter):
+        if is_sharded(parameter) and _mesh_of(parameter) != mesh:
             raise ParallelismError(
                 f"get_peft_model: {name} is divided over processes already, new adapters would not "
                 "be; add the adapter first, then call fully_shard"
             )
         if hasattr(parameter, "ds_id"):
             raise ParallelismError(f"get_peft_model: {name} is partitioned. {_HOW_ZERO3}")
+
+
+def refuse_beside_tensor_parallelism(
+    model: nn.Module, config: AdaLoraConfig, saved: Sequence[str]
+) -> None:
+    """Refuse settings that a model under tensor parallelism would train wrongly.
+
+    Args:
+        model: the base model.
+        config: the configuration of the adapter.
+        saved: paths of the modules to train whole.
+
+    Raises:
+        ParallelismError: there is such a setting; nothing was changed.
+    """
+    if tensor_parallel_mesh(model) is None:
+        return
+    if config.lora_dropout > 0:
+        what = f"lora_dropout {config.lora_dropout} drops other entries on each process; set it to 0"
+    elif config.bias != "none":
+        what = f"bias {config.bias!r} trains more than adapters; set it to 'none'"
+    elif saved:
+        what = (
+            f"modules_to_save (or task_type) trains the module {saved[0]!r} whole; leave it out, "
+            "and set task_type to null if that names it"
+        )
+    else:
+        return
+    raise ParallelismError(f"get_peft_model: not supported under tensor parallelism: {what}")
 
 
 class DivisionCheck:
@@ -114,12 +147,17 @@ def _refuse_split_layer(name: str, path: str, layer: AdaLoraLayer, purpose: str)
         for factor in FACTORS
     }
     base_meshes = {_mesh_of(each) for each in layer.base_layer.parameters()}
+    if isinstance(layer, TensorParallelLinear) and meshes != {layer.division.mesh}:
+        raise ParallelismError(
+            f"{purpose}: the factors of {path!r}, a layer under tensor parallelism, were divided "
+            "anew; do not call fully_shard on a model that tensor parallelism divides"
+        )
     if len(meshes) > 1 or base_meshes - meshes - {None}:
         raise ParallelismError(
             f"{purpose}: the layer {path!r} and its adapter are sharded over different processes, "
             "or only one of them is sharded. With fully_shard, shard the layer with its adapter. "
-            "Tensor parallelism of adapted layers is not supported: remove them from the "
-            "parallelize plan"
+            "Call parallelize_module on the base model before get_peft_model, not after it; PEFT's "
+            "own layers are not supported under tensor parallelism"
         )
 
 

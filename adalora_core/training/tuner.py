@@ -14,7 +14,11 @@ from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.peft_identity import SeenAsPeft
 from adalora_core.peft_names import forwarded
 from adalora_core.training.adapter import Adapter
-from adalora_core.training.parallelism import DivisionCheck, refuse_divided_base
+from adalora_core.training.parallelism import (
+    DivisionCheck,
+    refuse_beside_tensor_parallelism,
+    refuse_divided_base,
+)
 from adalora_core.training.penalty_per_step import (
     PenaltyPerStep,
     add_penalty,
@@ -121,6 +125,7 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
             unmatched = unmatched_entries(config, [path for path, _ in candidates(self.model)])
         # All targets before any change: an unsupported target leaves the model as it is.
         targets = targets or find_targets(self.model, config)
+        refuse_beside_tensor_parallelism(self.model, config, targets.saved)
         if positions is None:
             # A result of earlier training; this adapter begins with every triplet.
             config.rank_pattern = None
