@@ -61,7 +61,7 @@ class ShardedFactors:
 
     def _check_singular_values(self) -> None:
         for matrix, piece in enumerate(self.pieces[1::FACTORS_PER_MATRIX]):
-            if piece.axis:
+            if piece.axis != 0:
                 raise ParallelismError(
                     f"update_and_allocate: factor E of matrix {matrix} is cut along axis "
                     f"{piece.axis}; let shard_placement_fn return Shard(0) or None for it"

@@ -88,9 +88,7 @@ class TensorParallelLinear(SVDLinear):
     def _products(self, adapters: Sequence[str]) -> list[Product]:
         """Return the operands that this process holds."""
         return [
-            each._replace(
-                **{letter: getattr(each, letter).to_local() for letter in "AEB"}
-            )
+            each._replace(**{letter: getattr(each, letter).to_local() for letter in "AEB"})
             for each in super()._products(adapters)
         ]
 
@@ -106,9 +104,7 @@ class TensorParallelLinear(SVDLinear):
             hidden = self.division.with_summed_gradient(hidden)
         return functional.linear(hidden, B) * product.scale
 
-    def _refuse_other_shapes(
-        self, x: torch.Tensor, output: torch.Tensor, product: Product
-    ) -> None:
+    def _refuse_other_shapes(self, x: torch.Tensor, output: torch.Tensor, product: Product) -> None:
         expected = ([*x.shape[:-1], product.A.shape[1]], [*x.shape[:-1], product.B.shape[0]])
         found = ([*x.shape], [*output.shape])
         if found != expected or is_sharded(x) or is_sharded(output):
@@ -119,9 +115,3 @@ class TensorParallelLinear(SVDLinear):
                 "ColwiseParallel() or RowwiseParallel() with their default layouts for it, or "
                 "leave it out of target_modules"
             )
-
-    def _dense_weight(self) -> torch.Tensor:
-        raise TypeError(
-            f"merge: tensor parallelism divides the layer {self.path!r}; save the adapter, load it "
-            "into a model that is not divided, and merge it there"
-        )

@@ -27,14 +27,14 @@ class Piece:
         mesh: the device mesh that the factor is on.
         mesh_dim: the dimension of `mesh` that the factor is divided over; over others the factor is
             repeated (HSDP). None if every process holds all of it (tensor parallelism).
-        axis: the axis of the factor that is cut; None as above.
-        start: where the part of this process begins on that axis, or on axis 0.
+        axis: the axis of the factor that is cut; 0 if none is.
+        start: where the part of this process begins on that axis.
         length: length of the part; 0 where there are more processes than rows.
     """
 
     mesh: DeviceMesh
     mesh_dim: int | None
-    axis: int | None
+    axis: int
     start: int
     length: int
 
@@ -86,7 +86,7 @@ def piece_of(tensor: Any, name: str) -> Piece:
     if len(cuts) > 1 or not all(isinstance(each, Replicate) for each in rest):
         raise _unsupported(name, f"placements {tuple(placements)}")
     if not cuts:
-        return Piece(mesh, None, None, 0, tensor.shape[0])
+        return Piece(mesh, None, 0, 0, tensor.shape[0])
     axis = placements[cuts[0]].dim % FACTOR_DIMENSIONS
     size, parts = tensor.shape[axis], mesh.size(cuts[0])
     chunk = -(-size // parts)

@@ -119,7 +119,7 @@ class _Part:
     @property
     def is_whole(self) -> bool:
         """Whether every process holds all of the factor, so that nothing is exchanged for it."""
-        return self.piece.axis is None
+        return self.piece.mesh_dim is None
 
     @property
     def sends_rows(self) -> bool:

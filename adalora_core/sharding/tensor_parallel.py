@@ -65,14 +65,14 @@ class LinearDivision:
         from torch.distributed.tensor import DTensor, Partial, Replicate
 
         term = DTensor.from_local(terms, self.mesh, [Partial()], run_check=False)
-        return term.redistribute(placements=[Replicate()]).to_local()  # type: ignore[no-any-return]
+        return term.redistribute(placements=[Replicate()]).to_local()
 
     def with_summed_gradient(self, values: Tensor) -> Tensor:
         """Return `values`, equal on all processes, whose gradient is the sum over them."""
         from torch.distributed.tensor import DTensor, Partial, Replicate
 
         same = DTensor.from_local(values, self.mesh, [Replicate()], run_check=False)
-        return same.to_local(grad_placements=[Partial()])  # type: ignore[no-any-return]
+        return same.to_local(grad_placements=[Partial()])
 
 
 def tensor_parallel_mesh(model: nn.Module) -> DeviceMesh | None:
@@ -91,10 +91,10 @@ def tensor_parallel_mesh(model: nn.Module) -> DeviceMesh | None:
         if is_sharded(parameter)
     }
     if len(meshes) > 1 or any(mesh.ndim != 1 for mesh in meshes):
+        divided = " and ".join(f"{path!r} over {mesh}" for mesh, path in meshes.items())
         raise ParallelismError(
-            f"get_peft_model: tensor parallelism divides {' and '.join(map(repr, meshes.values()))} "
-            f"over the device meshes {', '.join(map(str, meshes))}; divide the whole model over "
-            "one mesh of one dimension, without FSDP2"
+            f"get_peft_model: expected tensor parallelism over one device mesh of one dimension, "
+            f"got {divided}; divide the whole model over one, without FSDP2"
         )
     return next(iter(meshes), None)
 
@@ -111,7 +111,7 @@ def division_of(model: nn.Module, path: str, mesh: DeviceMesh) -> LinearDivision
     style = _style_of(model, path) if getattr(layer, "_is_hooked", False) else None
     if style is not None and style not in _STYLES:
         raise _unsupported(path, f"has the style {style!r}", f"one of {', '.join(_STYLES)}")
-    weight = getattr(layer, "weight", None)
+    weight: Any = getattr(layer, "weight", None)
     if not is_sharded(weight):
         if _is_parallelised(layer):
             raise _unsupported(path, f"has a {type(weight).__name__} as weight", "a DTensor")

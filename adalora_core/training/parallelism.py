@@ -85,7 +85,7 @@ def refuse_beside_tensor_parallelism(
     if tensor_parallel_mesh(model) is None:
         return
     if config.lora_dropout > 0:
-        what = f"lora_dropout {config.lora_dropout} drops other entries on each process; set it to 0"
+        what = f"lora_dropout {config.lora_dropout} differs between processes; set it to 0"
     elif config.bias != "none":
         what = f"bias {config.bias!r} trains more than adapters; set it to 'none'"
     elif saved:

@@ -78,7 +78,9 @@ def train_steps(model: Any, steps: range, optimizer: torch.optim.Optimizer | Non
     for step in steps:
         loss = model(input_ids=tokens(step), labels=tokens(step)).loss
         loss.backward()
-        torch.nn.utils.clip_grad_norm_([each for each in model.parameters() if each.requires_grad], 1.0)
+        torch.nn.utils.clip_grad_norm_(
+            [each for each in model.parameters() if each.requires_grad], 1.0
+        )
         optimizer.step()
         model.update_and_allocate(step)
         optimizer.zero_grad()
