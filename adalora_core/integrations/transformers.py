@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,16 +14,25 @@ from adalora_core.budget import Phase
 from adalora_core.contract.rules.runs import PENALTY_MISSING, TWO_HOOKS
 from adalora_core.errors import MissingExtraError, ParallelismError
 from adalora_core.integrations.optimizer_hook import refuse_second_hook
+from adalora_core.integrations.trainer_checkpoints import (
+    is_divided,
+    load_divided,
+    refuse_divided_injected,
+    save_divided,
+    show_checkpoint,
+)
 from adalora_core.integrations.trainer_loss import complete_loss
 from adalora_core.integrations.tuners import Tuner, tuner_of, unwrapped
-from adalora_core.sharding import are_sharded
 from adalora_core.training import AdaLoraModel
+from adalora_core.training.adapter_file.commit import states_in
+from adalora_core.training.parallelism import refuse_fsdp1, reshard
 from adalora_core.training.run.forwards import nothing_trainable
 from adalora_core.training.run.reporting import refuse
 from adalora_core.training.run_end import judge_best_checkpoint
 
 try:
     from transformers import TrainerCallback
+    from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 except ImportError as error:
     raise MissingExtraError("transformers", "transformers", "AdaLoraCallback") from error
 
@@ -39,7 +49,11 @@ class AdaLoraCallback(TrainerCallback):
     `adalora_core.integrations.peft.attach(model)`. Steps are optimizer steps, for any
     `gradient_accumulation_steps`; the gradients of a step that the fp16 scaler skips are ignored.
     Checkpoints hold the adapter and, until the last step, its training state;
-    `trainer.train(resume_from_checkpoint=...)` continues from them.
+    `trainer.train(resume_from_checkpoint=...)` continues from them. DDP and FSDP2 are supported.
+
+    Attributes:
+        checkpoint: the folder that the run resumes from; None where `add_to` was not called, for a
+            new run, and for the last checkpoint in `output_dir`.
 
     Training logs get `budget` and `mean_rank` (triplets kept, over all matrices and on average),
     `phase` (0 warm-up, 1 budgeting, 2 final), `orthogonality` (the weighted penalty) and
@@ -55,6 +69,7 @@ class AdaLoraCallback(TrainerCallback):
 
     def __init__(self) -> None:
         super().__init__()
+        self.checkpoint: Path | None = None
         self._loss_scale = 0.0
 
     def add_to(self, trainer: Trainer) -> None:
@@ -65,14 +80,16 @@ class AdaLoraCallback(TrainerCallback):
         `model.orthogonality_penalty()` already gets no second penalty.
 
         `Trainer(callbacks=[AdaLoraCallback()])` works too, but the writers of `report_to` then do
-        not see the numbers, and a missing penalty is a warning. An earlier `AdaLoraCallback` is
-        replaced, since two would count every step twice.
+        not see the numbers, a missing penalty is a warning, and under FSDP2 a run resumes from
+        folders in `output_dir` alone. An earlier `AdaLoraCallback` is replaced, since two would
+        count every step twice.
         """
         handler = trainer.callback_handler
         others = [each for each in handler.callbacks if not isinstance(each, AdaLoraCallback)]
         handler.callbacks = [self, *others]
         self.on_init_end(trainer.args, trainer.state, trainer.control, model=trainer.model)
         complete_loss(trainer)
+        show_checkpoint(trainer, self)
 
     # --- Trainer's events -----------------------------------------------------------------------
 
@@ -101,14 +118,18 @@ class AdaLoraCallback(TrainerCallback):
         """Replace a `total_step` of "auto" by the number of steps that Trainer will make.
 
         Raises:
-            ParallelismError: Trainer divides the model by FSDP or uses DeepSpeed.
+            CheckpointError: FSDP2 has divided the model, and the checkpoint to resume from has no
+                training state.
+            ParallelismError: Trainer divides the model by FSDP1 or uses DeepSpeed.
             RunError: the adapter is loaded for inference, `optimizer` does not hold all of its
                 factors, or a hook allocates its ranks already.
         """
         # Trainer.add_callback and model_init come after on_init_end.
         _check_model(args, model)
         tuner = self._tuner(model)
-        _refuse_division(args, tuner)
+        _refuse_division(args, model)
+        if state.global_step and is_divided(model):
+            load_divided(model, self.checkpoint or _checkpoint_of(args, state))
         if not tuner.trained_adapters():
             raise nothing_trainable("AdaLoraCallback", tuner.active_adapters)
         for adapter in tuner.trained_adapters():
@@ -160,9 +181,23 @@ class AdaLoraCallback(TrainerCallback):
         if is_lowered or getattr(optimizer, "step_was_skipped", False):
             # Ignore the gradients of a skipped step; Trainer would clear them next.
             unwrapped(model).zero_grad()
+        reshard(unwrapped(model))
         tuner = self._tuner(model)
         self._warn_if_penalty_is_missing(tuner)
         tuner.update_and_allocate(state.global_step)
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        *,
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        """Complete the checkpoint of a model that FSDP2 has divided."""
+        if is_divided(model):
+            save_divided(model, _checkpoint_of(args, state))
 
     def on_log(
         self,
@@ -177,6 +212,7 @@ class AdaLoraCallback(TrainerCallback):
         """Add the allocation's numbers to a training log, and to the last one what the run was."""
         if logs is None or not logs.keys() & {"loss", "train_runtime"}:
             return
+        reshard(unwrapped(model))
         numbers = self._numbers(model)
         if "train_runtime" in logs:
             run = self._tuner(model).run_report()
@@ -201,6 +237,7 @@ class AdaLoraCallback(TrainerCallback):
         **_: Any,
     ) -> None:
         """Enforce the target budget, unless Trainer has loaded the best checkpoint."""
+        reshard(unwrapped(model))
         tuner = self._tuner(model)
         tuner.penalty_per_step.end_steps()
         for adapter in tuner.trained_adapters():
@@ -209,6 +246,8 @@ class AdaLoraCallback(TrainerCallback):
         if not (args.load_best_model_at_end and state.best_model_checkpoint):
             tuner.finalize()
             return
+        if is_divided(model) and states_in(Path(state.best_model_checkpoint)):
+            load_divided(model, Path(state.best_model_checkpoint))
         for adapter in tuner.trained_adapters():
             judge_best_checkpoint(adapter, state.best_model_checkpoint)
 
@@ -270,15 +309,15 @@ def _warn_if_length_differs(tuner: Tuner, steps: int) -> None:
             )
 
 
-def _refuse_division(args: TrainingArguments, tuner: Tuner) -> None:
+def _checkpoint_of(args: TrainingArguments, state: TrainerState) -> Path:
+    return Path(str(args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
+
+
+def _refuse_division(args: TrainingArguments, model: Any) -> None:
     if args.deepspeed or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
         raise ParallelismError(
             "AdaLoraCallback: DeepSpeed hides gradients from the allocator; train with DDP, or "
             "with fully_shard in a custom loop"
         )
-    if any(are_sharded(adapter.factors()[0]) for adapter in tuner.trained_adapters()):
-        raise ParallelismError(
-            "AdaLoraCallback: the model is divided by FSDP, and Trainer saves it from one process, "
-            "which would wait for the others for ever; train with DDP, or with fully_shard in a "
-            "custom loop"
-        )
+    refuse_fsdp1(model, "AdaLoraCallback")
+    refuse_divided_injected(model)

@@ -112,6 +112,33 @@ def local_part(tensor: Any) -> torch.Tensor:
         return tensor.to_local()  # type: ignore[no-any-return]  # same
 
 
+def fill(parameter: Any, values: torch.Tensor, name: str) -> None:
+    """Give `parameter`, divided or whole, the values of a whole tensor, without an exchange.
+
+    Args:
+        parameter: of the shape of `values`.
+        values: on any device, of any floating-point dtype; the same on every process.
+        name: name of the parameter, for messages.
+
+    Raises:
+        ParallelismError: the parameter is divided in another way than `fully_shard` divides.
+    """
+    with torch.no_grad():
+        local_part(parameter).copy_(part_of(parameter, values, name))
+
+
+def part_of(parameter: Any, values: torch.Tensor, name: str) -> torch.Tensor:
+    """Return the part of the whole tensor `values` at the place of the local part of `parameter`.
+
+    Raises:
+        ParallelismError: the parameter is divided in another way than `fully_shard` divides.
+    """
+    if not is_sharded(parameter):
+        return values
+    piece = piece_of(parameter, name)
+    return values.narrow(piece.axis, piece.start, piece.length)
+
+
 def divided_like(parameter: Any, local: torch.Tensor) -> Any:
     """Return `local`, a tensor for the local part of `parameter`, divided like `parameter`."""
     if not is_sharded(parameter):
@@ -131,8 +158,8 @@ def divided_like(parameter: Any, local: torch.Tensor) -> Any:
 def _unsupported(name: str, what: str) -> ParallelismError:
     return ParallelismError(
         f"{name}: expected a factor that fully_shard has divided over one dimension of a device "
-        f"mesh, got {what}. Tensor parallelism of adapted layers is not supported: leave them out "
-        "of the parallelize plan and shard them with fully_shard, or train with DDP"
+        f"mesh, got {what}. Leave the factors whole and shard them with fully_shard, or train with "
+        "DDP; with tensor parallelism, divide the base model before get_peft_model"
     )
 
 

@@ -24,6 +24,8 @@ from adalora_core.training.run.optimizers import held_by
 from adalora_core.training.run.reporting import refuse
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
 
     from adalora_core.allocation import AllocationReport
@@ -235,7 +237,9 @@ class Adapter:
 
     # --- rank patterns --------------------------------------------------------------------------
 
-    def rank_pattern(self, *, live: bool = False) -> RankPattern | None:
+    def rank_pattern(
+        self, *, live: bool = False, singular_values: Mapping[str, torch.Tensor] | None = None
+    ) -> RankPattern | None:
         """Return the kept triplets of every matrix as lists of length `init_r`, or None.
 
         None means that there was no allocation so far, as in PEFT's files.
@@ -243,6 +247,8 @@ class Adapter:
         Args:
             live: include dropped triplets whose singular value is not zero any more, so that the
                 pattern describes what the model computes and not what the allocator chose.
+            singular_values: whole E by module path; None means those of the layers, which every
+                process has to gather if they are divided.
         """
         allocated = self.allocator is not None and self.allocator.mask is not None
         pruned = any(len(rows) < self.spec.init_r for rows in self.positions.values())
@@ -254,7 +260,8 @@ class Adapter:
             rows = self.positions[path]
             flags = kept.get(path, [True] * len(rows))
             if live:
-                nonzero = (whole(layer.lora_E[self.name].detach()) != 0).flatten().tolist()
+                E = layer.lora_E[self.name] if singular_values is None else singular_values[path]
+                nonzero = (whole(E.detach()) != 0).flatten().tolist()
                 flags = [flag or value for flag, value in zip(flags, nonzero, strict=True)]
             full = [False] * self.spec.init_r
             for row, flag in zip(rows, flags, strict=True):

@@ -57,8 +57,9 @@ class AdapterFiles(nn.Module):
             selected_adapters: names of the adapters to write; None means all.
             save_training_state: also write what a resumed run needs to continue bit for bit; None
                 means yes while a run is unfinished.
-            kwargs: PEFT's `safe_serialization` and `is_main_process`; under FSDP2 every process
-                must call.
+            kwargs: PEFT's `safe_serialization`, `is_main_process` and `state_dict`. Under FSDP2
+                every process must call; with `state_dict`, the whole tensors of
+                `model.state_dict()`, one process writes the adapter alone.
 
         Raises:
             ValueError: no such adapter, an option that would write something else, the folder is a
@@ -67,6 +68,7 @@ class AdapterFiles(nn.Module):
         """
         reshard(self)
         is_main_process = kwargs.pop("is_main_process", True)
+        gathered = kwargs.pop("state_dict", None)
         if not kwargs.pop("safe_serialization", True):
             raise ValueError(
                 "save_pretrained: safe_serialization=False would write a pickle, which can run "
@@ -92,7 +94,13 @@ class AdapterFiles(nn.Module):
         card_folder: Path | None = Path(save_directory)
         for name, folder in folders.items():
             saving.save_adapter(
-                self.base_model, name, folder, save_training_state, is_main_process, card_folder
+                self.base_model,
+                name,
+                folder,
+                save_training_state,
+                is_main_process,
+                card_folder,
+                gathered,
             )
             card_folder = None  # one card for all adapters, as in PEFT
 
@@ -257,9 +265,12 @@ class AdapterFiles(nn.Module):
         Raises:
             CheckpointError: the adapter is missing, incomplete, damaged or for another model.
             ConfigError: the configuration breaks the contract.
+            ParallelismError: the factors are divided over processes, and the file has fewer
+                triplets, or the adapter is new.
             ValueError: an option would load something else than the file.
         """
         del torch_device, ephemeral_gpu_offload, low_cpu_mem_usage
+        reshard(self)
         if key_mapping or ignore_mismatched_sizes:
             option = "key_mapping" if key_mapping else "ignore_mismatched_sizes"
             raise ValueError(

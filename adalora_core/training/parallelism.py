@@ -6,7 +6,9 @@ DDP, FSDP2 (`fully_shard`) and tensor parallelism are supported; see docs/scalin
 from __future__ import annotations
 
 import gc
+import os
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from torch import distributed, nn
@@ -14,7 +16,7 @@ from torch import distributed, nn
 from adalora_core.errors import ParallelismError
 from adalora_core.nn import TensorParallelLinear
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.sharding import is_sharded, tensor_parallel_mesh
+from adalora_core.sharding import are_sharded, is_sharded, tensor_parallel_mesh
 from adalora_core.sharding.layout import FACTOR_DIMENSIONS
 
 if TYPE_CHECKING:
@@ -26,10 +28,16 @@ if TYPE_CHECKING:
     from adalora_core.nn import AdaLoraLayer
     from adalora_core.training.adapter import Adapter
 
-_WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel"}
+_FSDP1 = "FullyShardedDataParallel"
+_WRAPPERS = {"DistributedDataParallel", _FSDP1}
 _HOW_FSDP1 = (
     "FSDP1 (FullyShardedDataParallel) flattens parameters and so loses rows and columns: use "
-    "FSDP2, torch.distributed.fsdp.fully_shard, or DDP"
+    "FSDP2 (accelerate: fsdp_version: 2; TrainingArguments: fsdp_config={'version': 2}; a loop of "
+    "your own: torch.distributed.fsdp.fully_shard), or DDP"
+)
+_HOW_TENSOR_PARALLEL = (
+    "With tensor parallelism, divide the base model first (tp_plan of transformers, or "
+    "parallelize_module) and call get_peft_model then; layers of PEFT are not supported"
 )
 _HOW_ZERO3 = (
     "DeepSpeed ZeRO-3 hides parameters and gradients from the allocator: use FSDP2, "
@@ -60,10 +68,16 @@ def refuse_divided_base(model: nn.Module) -> None:
             )
     mesh = tensor_parallel_mesh(model)
     for name, parameter in model.named_parameters():
-        if is_sharded(parameter) and _mesh_of(parameter) != mesh:
+        if is_sharded(parameter) and parameter.device_mesh != mesh:  # type: ignore[attr-defined]
+            is_fsdp2 = any(map(_is_fsdp2, model.modules()))
             raise ParallelismError(
                 f"get_peft_model: {name} is divided over processes already, new adapters would not "
-                "be; add the adapter first, then call fully_shard"
+                "be. "
+                + (
+                    "Add the adapter first, then call fully_shard"
+                    if is_fsdp2
+                    else _HOW_TENSOR_PARALLEL
+                )
             )
         if hasattr(parameter, "ds_id"):
             raise ParallelismError(f"get_peft_model: {name} is partitioned. {_HOW_ZERO3}")
@@ -98,6 +112,16 @@ def refuse_beside_tensor_parallelism(
     raise ParallelismError(f"get_peft_model: not supported under tensor parallelism: {what}")
 
 
+def refuse_fsdp1(model: object, purpose: str) -> None:
+    """Refuse a model that is wrapped in FSDP1.
+
+    Raises:
+        ParallelismError: it is; nothing was changed.
+    """
+    if _is_wrapper(model) and type(model).__name__ == _FSDP1:
+        raise ParallelismError(f"{purpose}: {_HOW_FSDP1}")
+
+
 class DivisionCheck:
     """Check the division of a model once for each kind of call, since the check takes time."""
 
@@ -116,53 +140,127 @@ class DivisionCheck:
         """
         if purpose in self._checked or not is_distributed():
             return
+        around = _Around()
         for adapter in adapters:
-            refuse_unsupported_division(adapter, purpose)
+            _refuse_division(adapter, purpose, around)
+            if purpose == "update_and_allocate":
+                _warn_if_fsdp_is_ignored(adapter)
         self._checked.add(purpose)
 
 
-def refuse_unsupported_division(adapter: Adapter, purpose: str) -> None:
-    """Refuse to train `adapter` if its factors or base layers are divided in an unsupported way.
+class _Around:
+    """What wraps the modules of this process; a model has no reference to it.
 
-    Args:
-        adapter: the adapter.
-        purpose: the call to refuse, for the message.
-
-    Raises:
-        ParallelismError: the division is not supported; nothing was changed.
+    Attributes:
+        flattened: the modules inside FSDP1.
+        gathered: the mesh of each parameter of `fully_shard`, by module and name. During a forward
+            pass the parameter itself is whole.
     """
+
+    def __init__(self) -> None:
+        self.flattened: set[nn.Module] = set()
+        self.gathered: dict[tuple[nn.Module, str], DeviceMesh] = {}
+        for each in gc.get_objects():
+            if _is_wrapper(each) and type(each).__name__ == _FSDP1:
+                self.flattened |= set(each.modules())
+            elif _is_fsdp2(each):
+                self.gathered |= _gathered_by(each)
+
+    def mesh_of(self, module: nn.Module, name: str) -> DeviceMesh | None:
+        """Return the mesh that a parameter is divided over; None if it is whole."""
+        parameter: Any = module._parameters[name]  # noqa: SLF001 - as Adapter.factors
+        if is_sharded(parameter):
+            return parameter.device_mesh  # type: ignore[no-any-return]
+        return self.gathered.get((module, name))
+
+
+def _gathered_by(module: Any) -> dict[tuple[nn.Module, str], DeviceMesh]:
+    """Return what one FSDP2 module divides; nothing if this release of torch hides it."""
+    groups = getattr(module._get_fsdp_state(), "_fsdp_param_groups", ())  # noqa: SLF001
+    return {
+        (each._module_info.module, each._module_info.param_name): each.sharded_param.device_mesh  # noqa: SLF001
+        for group in groups
+        for each in group.fsdp_params
+    }
+
+
+def _refuse_division(adapter: Adapter, purpose: str, around: _Around) -> None:
     for path, layer in adapter.layers.items():
+        if layer in around.flattened:
+            raise ParallelismError(f"{purpose}: {_HOW_FSDP1}")
         for factor in FACTORS:
             parameter = getattr(layer, factor)._parameters.get(adapter.name)  # noqa: SLF001 - as Adapter.factors
             if hasattr(parameter, "ds_id"):
                 raise ParallelismError(f"{purpose}: {path}.{factor} is partitioned. {_HOW_ZERO3}")
             if parameter is None or parameter.dim() != FACTOR_DIMENSIONS:
                 raise ParallelismError(f"{purpose}: {path}.{factor} is not a matrix. {_HOW_FSDP1}")
-        _refuse_split_layer(adapter.name, path, layer, purpose)
+        _refuse_split_layer(adapter.name, path, layer, purpose, around)
 
 
-def _refuse_split_layer(name: str, path: str, layer: AdaLoraLayer, purpose: str) -> None:
-    meshes = {
-        _mesh_of(getattr(layer, factor)._parameters[name])  # noqa: SLF001 - as Adapter.factors
-        for factor in FACTORS
+def _refuse_split_layer(
+    name: str, path: str, layer: AdaLoraLayer, purpose: str, around: _Around
+) -> None:
+    meshes = {around.mesh_of(getattr(layer, factor), name) for factor in FACTORS}
+    base_meshes = {
+        around.mesh_of(module, each)
+        for module in layer.base_layer.modules()
+        for each, _ in module.named_parameters(recurse=False)
     }
-    base_meshes = {_mesh_of(each) for each in layer.base_layer.parameters()}
-    if isinstance(layer, TensorParallelLinear) and meshes != {layer.division.mesh}:
+    if isinstance(layer, TensorParallelLinear):
+        if meshes != {layer.division.mesh}:
+            raise ParallelismError(
+                f"{purpose}: the factors of {path!r}, a layer under tensor parallelism, were "
+                "divided anew; do not call fully_shard on a model that tensor parallelism divides"
+            )
+    elif any(_is_repeated(getattr(layer, each)._parameters[name]) for each in FACTORS):  # noqa: SLF001 - as Adapter.factors
         raise ParallelismError(
-            f"{purpose}: the factors of {path!r}, a layer under tensor parallelism, were divided "
-            "anew; do not call fully_shard on a model that tensor parallelism divides"
+            f"{purpose}: every process holds all of the factors of {path!r} as DTensors, and "
+            "nothing sums their gradients. Leave the factors whole and shard them with "
+            f"fully_shard, or train with DDP. {_HOW_TENSOR_PARALLEL}"
         )
     if len(meshes) > 1 or base_meshes - meshes - {None}:
         raise ParallelismError(
             f"{purpose}: the layer {path!r} and its adapter are sharded over different processes, "
-            "or only one of them is sharded. With fully_shard, shard the layer with its adapter. "
-            "Call parallelize_module on the base model before get_peft_model, not after it; PEFT's "
-            "own layers are not supported under tensor parallelism"
+            "or only one of them is sharded. With fully_shard, shard the layer with its adapter, "
+            f"and name no factor in ignored_params. {_HOW_TENSOR_PARALLEL}"
         )
 
 
-def _mesh_of(parameter: Any) -> DeviceMesh | None:
-    return parameter.device_mesh if is_sharded(parameter) else None
+def _is_repeated(parameter: Any) -> bool:
+    return is_sharded(parameter) and not any(each.is_shard() for each in parameter.placements)
+
+
+def _warn_if_fsdp_is_ignored(adapter: Adapter) -> None:
+    """Warn if accelerate was asked for FSDP, but every process holds the whole adapter."""
+    is_asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    if is_asked and not distributed.get_rank() and not are_sharded(adapter.factors()[0]):
+        warnings.warn(
+            "accelerate was asked for FSDP, but every process holds the whole model: accelerate "
+            "ignores FSDP on CPUs, and divides only what `accelerator.prepare` gets. Train on GPUs "
+            "and prepare model and optimizer in one call, or ask for DDP",
+            stacklevel=2,
+        )
+
+
+def refuse_merging(layers: Iterable[tuple[str, nn.Module]]) -> None:
+    """Refuse to merge into weights of which each process holds a part.
+
+    Args:
+        layers: the adapted layers with their paths.
+
+    Raises:
+        ParallelismError: a base weight or a factor is divided over processes; nothing was changed.
+    """
+    if not is_distributed():
+        return
+    for path, layer in layers:
+        if are_sharded(layer.parameters()):
+            raise ParallelismError(
+                f"merge: the weight of {path} is divided over processes, by fully_shard or by "
+                "tensor parallelism, and each process would need a part of its own of B diag(E) A. "
+                "Call save_pretrained on every process, load the adapter into a whole model, and "
+                "merge it there"
+            )
 
 
 def refuse_compacting(model: nn.Module, adapters: Sequence[Adapter]) -> None:
@@ -193,17 +291,35 @@ def refuse_compacting(model: nn.Module, adapters: Sequence[Adapter]) -> None:
             )
 
 
+def refuse_state_of_one_process(is_asked: bool | None) -> None:
+    """Refuse to write the training state of a divided model from given tensors.
+
+    Raises:
+        ParallelismError: the state is asked for; nothing was written.
+    """
+    if is_asked:
+        raise ParallelismError(
+            "save_pretrained: got state_dict and save_training_state=True, but the averages are "
+            "divided over processes; leave state_dict out, and call it on every process"
+        )
+
+
 def reshard(model: nn.Module) -> None:
     """Free the parameters that a forward pass under FSDP2 has gathered and kept.
 
     A forward pass without a backward pass leaves the root's parameters whole, without gradients.
     """
-    fsdp = sys.modules.get("torch.distributed.fsdp")
-    if fsdp is None or not isinstance(model, fsdp.FSDPModule):
+    if not _is_fsdp2(model):
         return
     for module in model.modules():
-        if isinstance(module, fsdp.FSDPModule):
-            module.reshard()
+        if _is_fsdp2(module):
+            module.reshard()  # type: ignore[operator]  # of FSDPModule
+
+
+def _is_fsdp2(candidate: object) -> bool:
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    # By the type alone, as below.
+    return fsdp is not None and issubclass(type(candidate), fsdp.FSDPModule)
 
 
 def _is_wrapper(candidate: object) -> bool:

@@ -19,9 +19,15 @@ from adalora_core.training.adapter_file.folder import (
     encode_tensors,
     read_adapter,
 )
-from adalora_core.training.adapter_file.tensors import collect_tensors, load_tensors
+from adalora_core.training.adapter_file.tensors import (
+    collect_tensors,
+    divided_places,
+    fill_divided,
+    load_tensors,
+)
 from adalora_core.training.configuration import checked_copy, written_values
 from adalora_core.training.model_card import write_card
+from adalora_core.training.parallelism import refuse_state_of_one_process
 from adalora_core.training.run_end import is_checkpoint_folder, judge_end, judge_load
 from adalora_core.training.training_state.progress import fingerprint
 from adalora_core.training.training_state.state import (
@@ -30,8 +36,10 @@ from adalora_core.training.training_state.state import (
     restore_allocator,
     run_is_unfinished,
 )
+from adalora_core.training.triplets import TENSOR_PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
     from typing import Any
 
@@ -49,23 +57,34 @@ def save_adapter(
     save_training_state: bool | None,
     is_main_process: bool,
     card_folder: Path | None,
+    gathered: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Write the adapter `name` into `folder`; see `AdaLoraModel.save_pretrained`.
 
     With a sharded model every process has to call it, since the factors are gathered; the first
-    process writes.
+    process writes. With `gathered`, the whole tensors of the model, one process can save the
+    adapter alone, but not the training state.
     """
     adapter = tuner.adapters[name]
     resumes = save_training_state is True or is_checkpoint_folder(folder)
     judge_end(adapter, "saved", is_checkpoint=resumes)
-    if are_sharded(adapter.factors()[0]):
+    if not are_sharded(adapter.factors()[0]):
+        gathered = None
+    elif gathered is not None:
+        refuse_state_of_one_process(save_training_state)
+        save_training_state = False
+    gathers = gathered is None and are_sharded(adapter.factors()[0])
+    if gathers:
         is_main_process = distributed.get_rank() == 0
-    elif not is_main_process:
+    if not (is_main_process or gathers):
         return
     if save_training_state is None:
         save_training_state = run_is_unfinished(adapter)
-    pattern = adapter.rank_pattern(live=True)
-    weights = encode_tensors(collect_tensors(tuner, adapter, pattern))
+    singular_values = gathered and {
+        path: gathered[f"{TENSOR_PREFIX}{path}.lora_E.{name}"] for path in adapter.layers
+    }
+    pattern = adapter.rank_pattern(live=True, singular_values=singular_values)
+    weights = encode_tensors(collect_tensors(tuner, adapter, pattern, gathered))
     config = encode_config(_config_values(tuner, adapter, pattern))
     state = encode_state(adapter, pattern, weights, config) if save_training_state else None
     if is_main_process:
@@ -134,9 +153,14 @@ def load_adapter(
         adapter = tuner.inject(
             name, saved.config, targets=targets, positions=positions, device=meta
         )
+        load_tensors(tuner, adapter, saved, autocast=autocast)
+    elif are_sharded(existing.factors()[0]):
+        places = divided_places(tuner.model, name, saved.tensors, folder)
+        adapter = _reuse_adapter(existing, saved, positions)
+        fill_divided(places)
     else:
         adapter = _reuse_adapter(existing, saved, positions)
-    load_tensors(tuner, adapter, saved, autocast=autocast)
+        load_tensors(tuner, adapter, saved, autocast=autocast)
     if learns:
         adapter.start_allocation()
         judge_load(adapter, has_state=state is not None)

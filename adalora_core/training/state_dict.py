@@ -70,19 +70,7 @@ def get_peft_model_state_dict(
     if unwrap_compiled:
         model = getattr(model, "_orig_mod", model)
     tuner, adapter = _adapter_in(model, adapter_name)
-    pattern = adapter.rank_pattern(live=True)
-    tensors = collect_tensors(tuner, adapter, pattern)
-    if state_dict is None:
-        return tensors
-    given = {}
-    for name, stored in _stored_names(tuner, adapter, tensors).items():
-        values = state_dict[stored].detach()
-        path, _, factor = name.removeprefix(TENSOR_PREFIX).rpartition(".")
-        if factor in TRIPLET_AXES and values.shape != tensors[name].shape:
-            rows = torch.tensor(adapter.rows_in(pattern, path), device=values.device)
-            values = values.index_select(TRIPLET_AXES[factor], rows.long())
-        given[name] = values
-    return given
+    return collect_tensors(tuner, adapter, adapter.rank_pattern(live=True), state_dict)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ import torch
 
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.rank_pattern import pattern_positions
+from adalora_core.sharding import are_sharded
 
 if TYPE_CHECKING:
     from adalora_core.rank_pattern import RankPattern
@@ -32,10 +33,15 @@ def cut_state(
     state: dict[str, torch.Tensor],
     prefix: str = TENSOR_PREFIX,
 ) -> dict[str, torch.Tensor]:
-    """Cut the triplets that `pattern` drops out of `state`, which has names of `state_dict()`."""
+    """Cut the triplets that `pattern` drops out of `state`, which has names of `state_dict()`.
+
+    Tensors that are divided over processes stay whole, as parameters of the same shapes read them.
+    """
     for path in adapter.layers if pattern is not None else ():
         keys = {factor: f"{prefix}{path}.{factor}.{adapter.name}" for factor in FACTORS}
         factors = {factor: state[key] for factor, key in keys.items()}
+        if are_sharded(factors.values()):
+            continue
         cut = keep_rows(factors, adapter.rows_in(pattern, path))
         state |= {keys[factor]: values for factor, values in cut.items()}
     return state
@@ -44,8 +50,11 @@ def cut_state(
 def resize_to(adapter: Adapter, pattern: RankPattern) -> None:
     """Give every module the triplets of `pattern`; those that it does not have yet are zero.
 
-    The parameters stay the same objects. The allocation starts anew if a module changes.
+    The parameters stay the same objects. The allocation starts anew if a module changes. A divided
+    adapter keeps its triplets.
     """
+    if are_sharded(adapter.factors()[0]):
+        return
     positions = adapter.positions | pattern_positions(pattern, adapter.name)
     for path, rows in positions.items():
         before = adapter.positions[path]

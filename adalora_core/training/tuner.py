@@ -18,6 +18,7 @@ from adalora_core.training.parallelism import (
     DivisionCheck,
     refuse_beside_tensor_parallelism,
     refuse_divided_base,
+    refuse_merging,
 )
 from adalora_core.training.penalty_per_step import (
     PenaltyPerStep,
@@ -341,6 +342,11 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
         self, adapter_names: Sequence[str] | None = None, safe_merge: bool = False
     ) -> None:
         """Add ΔW of the adapters to the base weights; a failure leaves every layer unchanged."""
+        refuse_merging(
+            (path, each)
+            for path, each in self.model.named_modules()
+            if isinstance(each, AdaLoraLayer)
+        )
         for adapter in self.trained_adapters():
             judge_end(adapter, "merged")
         before = [(layer, len(layer.merged_adapters)) for layer in self.layers()]

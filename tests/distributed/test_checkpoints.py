@@ -11,12 +11,14 @@ from adalora_runs import make
 from distributed_checks import (
     adapted_with_more,
     compact_and_shard,
+    load_adapter_and_train,
     load_and_train,
     load_into_another_run,
     train_and_save,
+    train_and_save_adapter,
     train_masked,
 )
-from distributed_runs import STEPS, assert_same, run, train
+from distributed_runs import STEPS, adapted, assert_same, attached, run, train
 from process_groups import run_processes
 
 from adalora_core.errors import CheckpointError
@@ -62,6 +64,21 @@ def test_whole_modules_and_biases_are_resumed_too(resumed: tuple[str, int], tmp_
     kind, world = resumed
     arguments = (kind, stop, folder, adapted_with_more)
     for found in run_processes(world, load_and_train, tmp_path / "load", *arguments):
+        assert_same(found, expected, stop)
+
+
+@pytest.mark.parametrize(
+    ("make", "world"),
+    [(adapted, 2), (adapted_with_more, 2), (attached, 2), (adapted, 4)],
+    ids=["ours", "ours-and-more", "attached", "ours-in-four"],
+)
+def test_an_adapter_is_loaded_into_a_divided_model(make: Any, world: int, tmp_path: Path) -> None:
+    model = make()
+    expected = train(model, model, range(STEPS))
+    folder, stop = tmp_path / "saved", 9
+    run_processes(2, train_and_save_adapter, tmp_path / "save", stop, folder, make)
+    arguments = (stop, folder, make)
+    for found in run_processes(world, load_adapter_and_train, tmp_path / "load", *arguments):
         assert_same(found, expected, stop)
 
 

@@ -10,6 +10,7 @@ import launched_runs
 import pytest
 import torch
 from programs import output_of_python
+from saved_folders import assert_same_folders
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,8 @@ LAUNCHERS = {
     ],
 }
 
+ADAPTER = {"README.md", "adapter_config.json", "adapter_model.safetensors"}
+
 
 def launched(launcher: str, job: str, library: str, folder: Path) -> Any:
     result = folder / "result.pt"
@@ -32,19 +35,32 @@ def launched(launcher: str, job: str, library: str, folder: Path) -> Any:
         *("-m", *LAUNCHERS[launcher], launched_runs.__file__, job, library, result),
         variables={"PYTHONPATH": paths, "ACCELERATE_USE_CPU": "true"},
         cwd=folder,
-        timeout=300,
+        timeout=600,
     )
     return torch.load(result)
 
 
-@pytest.mark.slow
+SLOW = [
+    ("torchrun", "with_trainer", "adalora_core"),
+    ("torchrun", "with_trainer", "attached"),
+    ("accelerate", "with_label_smoothing", "adalora_core"),
+    ("accelerate", "with_accelerate", "attached"),
+    ("torchrun", "fsdp2_trainer", "adalora_core"),
+    ("accelerate", "fsdp2_trainer_sharded_files", "attached"),
+    ("accelerate", "fsdp2_accelerate", "adalora_core"),
+]
+NIGHTLY = [
+    ("torchrun", "fsdp2_trainer", "attached"),
+    ("torchrun", "fsdp2_trainer_sharded_files", "adalora_core"),
+    ("torchrun", "fsdp2_accelerate", "attached"),
+]
+
+
 @pytest.mark.parametrize(
     ("launcher", "job", "library"),
     [
-        ("torchrun", "with_trainer", "adalora_core"),
-        ("torchrun", "with_trainer", "attached"),
-        ("accelerate", "with_label_smoothing", "adalora_core"),
-        ("accelerate", "with_accelerate", "attached"),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in SLOW),
+        *(pytest.param(*each, marks=pytest.mark.nightly) for each in NIGHTLY),
     ],
 )
 def test_two_processes_are_one_with_the_same_global_batch(
@@ -59,4 +75,8 @@ def test_two_processes_are_one_with_the_same_global_batch(
     assert found["budgets"] == expected["budgets"]
     assert len(set(expected["budgets"])) > 3
     for name, parameter in expected["parameters"].items():
-        torch.testing.assert_close(found["parameters"][name], parameter, atol=1e-6, rtol=0)
+        torch.testing.assert_close(found["parameters"][name], parameter, atol=1e-9, rtol=0)
+    if job.startswith("fsdp2"):
+        final = tmp_path / "launched" / "checkpoints" / "final"
+        more = {"training_args.bin"} if job == "fsdp2_trainer" else set()
+        assert_same_folders(final, tmp_path / "single" / "final", ADAPTER | more)

@@ -18,13 +18,13 @@ ON_TWO = {
     "fsdp1_flat": (divisions.fsdp1_flat, "ParallelismError: forward:", "use FSDP2"),
     "fsdp1_original": (
         partial(divisions.fsdp1, adapted, use_orig_params=True),
-        "ParallelismError: update_and_allocate:",
-        "use FSDP2",
+        "ParallelismError: forward:",
+        "fsdp_version: 2",
     ),
     "tensor_parallel": (
         partial(divisions.tensor_parallel, adapted),
         "ParallelismError: forward:",
-        "remove them from the parallelize plan",
+        "leave them out of the parallelize plan",
     ),
     "zero3": (
         partial(divisions.zero3, adapted),
@@ -34,13 +34,13 @@ ON_TWO = {
     ),
     "fsdp1_attached": (
         partial(divisions.fsdp1, attached, use_orig_params=True),
-        "ParallelismError: update_and_allocate:",
-        "use FSDP2",
+        "ParallelismError: forward:",
+        "fsdp_version: 2",
     ),
     "tensor_parallel_attached": (
         partial(divisions.tensor_parallel, attached),
         "ParallelismError: forward:",
-        "remove them from the parallelize plan",
+        "leave them out of the parallelize plan",
     ),
     "zero3_attached": (
         partial(divisions.zero3, attached),
@@ -53,10 +53,15 @@ ON_TWO = {
         "ParallelismError: compact:",
         "model = wrapped.module",
     ),
-    "trainer_with_fsdp": (
-        divisions.trainer_with_fsdp,
+    "trainer_with_fsdp1": (
+        divisions.trainer_with_fsdp1,
+        "ParallelismError: AdaLoraCallback: FSDP1",
+        "fsdp_config={'version': 2}",
+    ),
+    "trainer_with_injected_fsdp2": (
+        divisions.trainer_with_injected_fsdp2,
         "ParallelismError: AdaLoraCallback:",
-        "train with DDP",
+        "make the model with get_peft_model",
     ),
     "trainer_with_deepspeed": (
         divisions.trainer_with_deepspeed,
@@ -72,6 +77,11 @@ ON_TWO = {
         divisions.adapter_for_sharded,
         "ParallelismError: get_peft_model:",
         "then call fully_shard",
+    ),
+    "adapter_for_tensor_parallel": (
+        divisions.adapter_for_tensor_parallel,
+        "ParallelismError: get_peft_model: head.",
+        "out of target_modules",
     ),
     "adapter_for_zero3": (
         divisions.adapter_for_zero3,
@@ -130,7 +140,40 @@ ON_TWO = {
         "ParallelismError: update_and_allocate: a gradient is not divided like its parameter",
         "set_requires_gradient_sync(True)",
     ),
-    "merge_under_fsdp2": (divisions.merge_under_fsdp2, "TypeError: merge:"),
+    "ignored_factors": (
+        divisions.ignored_factors,
+        "ParallelismError: forward: the layer 'head'",
+        "name no factor in ignored_params",
+    ),
+    **{
+        f"{name}_of_{make.__name__}": (partial(attempt, make), *parts)
+        for make in (adapted, attached)
+        for name, attempt, *parts in [
+            (
+                "merge",
+                divisions.merge_under_fsdp2,
+                "ParallelismError: merge: the weight of",
+                "load the adapter into a whole model",
+            ),
+            (
+                "pruned_file",
+                divisions.pruned_file_for_fsdp2,
+                "ParallelismError: load_adapter:",
+                "load it before fully_shard",
+            ),
+            (
+                "state_of_one_process",
+                divisions.state_of_one_process,
+                "ParallelismError: save_pretrained:",
+                "leave state_dict out",
+            ),
+        ]
+    },
+    "merge_under_tensor_parallel": (
+        divisions.merge_under_tensor_parallel,
+        "ParallelismError: merge: the weight of first.0",
+        "merge it there",
+    ),
 }
 """Each attempt with what its refusal holds."""
 

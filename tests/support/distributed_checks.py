@@ -71,6 +71,24 @@ def load_and_train(
     return train(run.wrapped, run.model, range(start, STEPS), optimizer=run.optimizer)
 
 
+def train_and_save_adapter(_rank: int, stop: int, folder: Path, make: Callable[[], Any]) -> None:
+    """Train under FSDP2 until before `stop`; save the adapter in PEFT's format, and the moments."""
+    run = prepare("fsdp2", make)
+    train(run.wrapped, run.model, range(stop), optimizer=run.optimizer)
+    run.model.save_pretrained(folder / "adapter", save_training_state=True)
+    dcp.save({"moments": get_optimizer_state_dict(run.model, run.optimizer)}, checkpoint_id=folder)
+
+
+def load_adapter_and_train(_rank: int, start: int, folder: Path, make: Callable[[], Any]) -> Trace:
+    """Load an adapter into a model that FSDP2 has divided already, go on from `start`."""
+    run = prepare("fsdp2", make)
+    run.model.load_adapter(folder / "adapter", "default", is_trainable=True)
+    states = {"moments": get_optimizer_state_dict(run.model, run.optimizer)}
+    dcp.load(states, checkpoint_id=folder)
+    set_optimizer_state_dict(run.model, run.optimizer, states["moments"])
+    return train(run.wrapped, run.model, range(start, STEPS), optimizer=run.optimizer)
+
+
 def without_penalty() -> Any:
     """Return a model whose dropped triplets no gradient moves."""
     return adapted(orth_reg_weight=0.0)

@@ -11,14 +11,17 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import sharded_jobs
 import torch
 from accelerate import Accelerator
 from adalora_runs import optimizer_of
+from distributed_runs import whole_parameters
 from torch import distributed
 from toy_models import token_batch
 from trainer_runs import STEPS, llama, trainer_for
@@ -86,18 +89,22 @@ def with_accelerate(library: str, folder: Path) -> Any:
     return model
 
 
-JOBS = {each.__name__: each for each in (with_trainer, with_label_smoothing, with_accelerate)}
+def divided(name: str, library: str, folder: Path) -> Any:
+    """Do a job under FSDP2, in a single process without it."""
+    return sharded_jobs.JOBS[name](library, folder, world_size())
+
+
+JOBS = {
+    **{each.__name__: each for each in (with_trainer, with_label_smoothing, with_accelerate)},
+    **{name: partial(divided, name) for name in sharded_jobs.JOBS},
+}
 
 
 def outcome(model: Any) -> dict[str, Any]:
     """Return what two runs are compared by."""
     allocator = model.base_model.trained_adapters()[0].allocator
     return {
-        "parameters": {
-            name: each.detach().clone()
-            for name, each in model.named_parameters()
-            if each.requires_grad
-        },
+        "parameters": whole_parameters(model),
         "ranks": allocator.rank_history(),
         "budgets": [each.budget for each in allocator.history],
         "last_step": allocator.last_step,
@@ -114,8 +121,9 @@ def main() -> None:
         model = JOBS[job](library, folder)
     assert distributed.is_initialized() == (world_size() > 1)
     check_agreement(model)
+    found = outcome(model)  # every process gathers
     if int(os.environ.get("RANK", "0")) == 0:
-        torch.save(outcome(model) | {"world": world_size()}, result)
+        torch.save(found | {"world": world_size()}, result)
     if distributed.is_initialized():
         distributed.destroy_process_group()
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import peft
 import torch
 from adalora_runs import allocator_of, optimizer_of
-from distributed_runs import Blocks, adapted, shard, train, wrap
+from distributed_runs import Blocks, adapted, shard, train, whole_parameters, wrap
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
@@ -18,11 +20,18 @@ from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_modul
 from torch.nn.parallel import DistributedDataParallel
 
 from adalora_core import AdaLoraConfig, get_peft_model
+from adalora_core.integrations.peft import attach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 CONFIG = AdaLoraConfig(target_modules=["0", "head"], total_step=30, inference_mode=False)
+
+
+def injected(base: nn.Module) -> nn.Module:
+    """Return `base` with adapters that PEFT injects, attached."""
+    config = peft.AdaLoraConfig(target_modules=["0", "head"], total_step=30)
+    return attach(peft.inject_adapter_in_model(config, base))
 
 
 def mesh() -> Any:
@@ -61,9 +70,16 @@ def zero3(make: Callable[[], Any]) -> None:
     one_step(model, model)
 
 
-def trainer_with_fsdp() -> None:
-    model = adapted()
-    wrap(model, "fsdp2")
+def trainer_with_fsdp1() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated, and says so
+        options = {"device_id": torch.device("cpu"), "use_orig_params": True}
+        begin_training(FullyShardedDataParallel(adapted(), **options), deepspeed=None)
+
+
+def trainer_with_injected_fsdp2() -> None:
+    model = injected(Blocks())
+    fully_shard(model, mesh=mesh())
     begin_training(model, deepspeed=None)
 
 
@@ -95,6 +111,19 @@ def adapter_for_zero3() -> None:
     base = Blocks()
     base.head.weight.ds_id = 1
     get_peft_model(base, CONFIG)
+
+
+def adapter_for_tensor_parallel() -> None:
+    base = Blocks()
+    parallelize_module(base, mesh(), {"head": ColwiseParallel()})
+    get_peft_model(base, CONFIG)
+
+
+def ignored_factors() -> None:
+    model = adapted()
+    # Of the head, which belongs to the root and is whole in the root's forward pass.
+    factors = {each for name, each in model.named_parameters() if "head.lora_" in name}
+    one_step(shard(model, mesh(), ignored_params=factors), model)
 
 
 def compact_under(kind: str, make: Callable[[], Any]) -> None:
@@ -177,7 +206,32 @@ def gradient_on_every_process() -> None:
     model.update_and_allocate(0)
 
 
-def merge_under_fsdp2() -> None:
-    model = adapted()
+def merge_under_fsdp2(make: Callable[[], Any]) -> None:
+    model = make()
     wrap(model, "fsdp2")
     model.merge_adapter()
+
+
+def merge_under_tensor_parallel() -> None:
+    model = adapted()
+    parallelize_module(model.get_base_model(), mesh(), {"first.0.base_layer": ColwiseParallel()})
+    model.merge_and_unload()
+
+
+def pruned_file_for_fsdp2(make: Callable[[], Any]) -> None:
+    whole, divided = make(), make()
+    whole.base_model.finalize()
+    wrap(divided, "fsdp2")
+    before = whole_parameters(divided)
+    with tempfile.TemporaryDirectory() as folder:
+        whole.save_pretrained(folder)
+        try:
+            divided.load_adapter(folder, "default", is_trainable=True)
+        finally:
+            assert all(map(torch.equal, whole_parameters(divided).values(), before.values()))
+
+
+def state_of_one_process(make: Callable[[], Any]) -> None:
+    model = make()
+    wrap(model, "fsdp2")
+    model.save_pretrained("nowhere", state_dict=whole_parameters(model), save_training_state=True)

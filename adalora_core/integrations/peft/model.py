@@ -13,6 +13,7 @@ import torch
 from peft import PeftModel
 from peft.tuners.adalora.model import AdaLoraModel
 from torch import distributed
+from torch.nn.modules.module import _IncompatibleKeys
 
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.contract.reports.escaping import visible
@@ -25,6 +26,7 @@ from adalora_core.integrations.peft.adapters import (
     state_of,
     trained_adapters,
 )
+from adalora_core.integrations.peft.divided import load_divided
 from adalora_core.integrations.peft.tuner import adapters_are_disabled, refuse_unsupported
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.rank_pattern import pattern_positions
@@ -32,7 +34,7 @@ from adalora_core.sharding import are_sharded, whole
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.commit import CONFIG_NAME, commit, weights_in
 from adalora_core.training.adapter_file.folder import folder_of, read_adapter
-from adalora_core.training.parallelism import reshard
+from adalora_core.training.parallelism import refuse_state_of_one_process, reshard
 from adalora_core.training.penalty_per_step import add_penalty
 from adalora_core.training.run_end import is_checkpoint_folder, judge_end, judge_load
 from adalora_core.training.training_state.progress import fingerprint
@@ -65,7 +67,8 @@ class ModelOverrides:
         `save_training_state=True` marks a checkpoint of an unfinished run, and `False` leaves the
         state out, as in `AdaLoraModel.save_pretrained`.
 
-        Under FSDP2 every process has to call it; the first process writes.
+        Under FSDP2 every process has to call it; the first process writes. With `state_dict`, the
+        whole tensors of `model.state_dict()`, one process writes the adapter alone.
 
         Raises:
             ValueError: the subfolder of an adapter is outside of `save_directory`; nothing was
@@ -80,11 +83,16 @@ class ModelOverrides:
             judge_end(adapter, "saved", is_checkpoint=resumes)
         call = _SAVE_SIGNATURE.bind(self, save_directory, *args, **kwargs)
         given = call.arguments
+        reshard(self)
+        options = given.setdefault("kwargs", {})
         is_divided = are_sharded(self.parameters())
-        if is_divided:
-            reshard(self)
+        gathers = is_divided and options.get("state_dict") is None
+        if gathers:
             given["is_main_process"] = distributed.get_rank() == 0
-            given.setdefault("kwargs", {}).setdefault("state_dict", _gathered(self))
+            options["state_dict"] = _gathered(self)
+        elif is_divided:
+            refuse_state_of_one_process(with_state)
+            with_state = False
         target = Path(save_directory)
         folders = {
             name: folder_of(target, name)
@@ -106,7 +114,7 @@ class ModelOverrides:
             for name, folder in folders.items():
                 if writes:
                     commit_save(staging / folder.relative_to(target), folder, resumable.get(name))
-                elif is_divided and name in resumable:
+                elif gathers and name in resumable:
                     _state_of(resumable[name], b"", b"{}")  # takes part in gathering
 
     def load_adapter(
@@ -123,6 +131,7 @@ class ModelOverrides:
             CheckpointError: the adapter is malformed, or its training state is damaged or of
                 another run; nothing was loaded.
             ConfigError: the configuration in the folder breaks the contract; nothing was loaded.
+            ParallelismError: the adapter is divided by FSDP2, and the file has fewer triplets.
         """
         if not is_adalora(self):
             return _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
@@ -131,6 +140,12 @@ class ModelOverrides:
         existing = configs_of(tuner).get(adapter_name)
         learns = is_trainable or (existing is not None and not existing.inference_mode)
         saved, state = checked_save(folder, existing, with_state=learns)
+        reshard(self)
+        if existing is not None and saved is not None and are_sharded(self.parameters()):
+            load_divided(tuner, adapter_name, saved, state)
+            if learns:
+                judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
+            return _IncompatibleKeys([], [])
         with _unchanged_on_error(self, adapter_name, saved):
             if existing is not None and saved is not None:
                 # PEFT reads the configuration only for a new adapter.

@@ -21,7 +21,9 @@ from adalora_core.integrations.peft.allocator import follow_reset, refuse_change
 from adalora_core.integrations.peft.handing_back import remember_optimizer
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.rank_pattern import pattern_positions
+from adalora_core.sharding import are_sharded
 from adalora_core.training.compaction import compact
+from adalora_core.training.parallelism import refuse_merging
 from adalora_core.training.penalty_per_step import (
     add_penalty,
     add_weighted_gradient,
@@ -176,8 +178,12 @@ class TunerOverrides:
     def resize_modules_by_rank_pattern(
         self: Any, rank_pattern: RankPattern, adapter_name: str
     ) -> None:
-        """Resize the modules to the ranks of a file; dtype, device and parameter objects stay."""
-        resize_adapter(self, adapter_name, pattern_positions(rank_pattern, adapter_name))
+        """Resize the modules to the ranks of a file; dtype, device and parameter objects stay.
+
+        A model that FSDP2 has divided keeps its triplets.
+        """
+        if not are_sharded(self.model.parameters()):
+            resize_adapter(self, adapter_name, pattern_positions(rank_pattern, adapter_name))
 
     def resize_state_dict_by_rank_pattern(
         self: Any,
@@ -194,17 +200,21 @@ class TunerOverrides:
         del rank_pattern  # PEFT has also cut the adapter's name out of module names
         adapter = adapter_of(self, adapter_name)
         is_file = state_of(self).is_saving
-        pattern = adapter.rank_pattern(live=is_file)
+        # Modules with injected adapters have no prefix.
+        prefix = TENSOR_PREFIX if all(key.startswith(TENSOR_PREFIX) for key in state_dict) else ""
+        singular_values = {
+            path: state_dict[f"{prefix}{path}.lora_E.{adapter_name}"] for path in adapter.layers
+        }
+        pattern = adapter.rank_pattern(live=is_file, singular_values=singular_values)
         if is_file:
             adapter.config.rank_pattern = pattern
         else:
             adapter.sync_pattern()
-        # Modules with injected adapters have no prefix.
-        is_model = all(key.startswith(TENSOR_PREFIX) for key in state_dict)
-        return cut_state(adapter, pattern, state_dict, TENSOR_PREFIX if is_model else "")
+        return cut_state(adapter, pattern, state_dict, prefix)
 
 
 def _judge_merge(tuner: Any) -> None:
+    refuse_merging(adalora_layers(tuner.model))
     for adapter in trained_adapters(tuner):
         judge_end(adapter, "merged")
 

@@ -6,11 +6,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from adalora_core.errors import ParallelismError
 from adalora_core.nn.adapter_layer import FACTORS, training_dtype
-from adalora_core.sharding import whole
+from adalora_core.sharding import fill, whole
 from adalora_core.training.triplets import TENSOR_PREFIX, keep_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from torch import nn
+
     from adalora_core.contract import AdaLoraConfig
     from adalora_core.nn import AdaLoraLayer
     from adalora_core.rank_pattern import RankPattern
@@ -20,22 +26,44 @@ if TYPE_CHECKING:
 
 
 def collect_tensors(
-    tuner: AdaLoraTuner, adapter: Adapter, pattern: RankPattern | None
+    tuner: AdaLoraTuner,
+    adapter: Adapter,
+    pattern: RankPattern | None,
+    gathered: Mapping[str, torch.Tensor] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Return the adapter's tensors under the names of PEFT's files, without dropped triplets."""
+    """Return the adapter's tensors under the names of PEFT's files, without dropped triplets.
+
+    Args:
+        tuner: the model.
+        adapter: the adapter.
+        pattern: the triplets to keep; None means all.
+        gathered: whole tensors under the names of `model.state_dict()`; None means those of the
+            model, which every process has to gather if they are divided.
+    """
+
+    def taken(name: str, values: torch.Tensor) -> torch.Tensor:
+        return whole(values) if gathered is None else gathered[f"{TENSOR_PREFIX}{name}"].detach()
+
     tensors: dict[str, torch.Tensor] = {}
     for path, layer in adapter.layers.items():
-        factors = whole_factors(layer, adapter.name)
+        factors = {
+            factor: taken(
+                f"{path}.{factor}.{adapter.name}", getattr(layer, factor)[adapter.name].detach()
+            )
+            for factor in FACTORS
+        }
         if pattern is not None:
             factors = keep_rows(factors, adapter.rows_in(pattern, path))
         tensors |= {f"{path}.{factor}": values for factor, values in factors.items()}
     for path, module in tuner.saved_modules():
         if adapter.name in module.modules_to_save:
-            state = module.modules_to_save[adapter.name].state_dict()
-            tensors |= {f"{path}.{name}": values for name, values in state.items()}
+            copy = f"{path}.modules_to_save.{adapter.name}"
+            for name, values in module.modules_to_save[adapter.name].state_dict().items():
+                tensors[f"{path}.{name}"] = taken(f"{copy}.{name}", values)
     if adapter.config.bias != "none":
-        tensors |= dict(tuner.bias_parameters(adapter.config.bias))
-    return {f"{TENSOR_PREFIX}{name}": whole(values) for name, values in tensors.items()}
+        for name, values in tuner.bias_parameters(adapter.config.bias):
+            tensors[name] = taken(name, values)
+    return {f"{TENSOR_PREFIX}{name}": values for name, values in tensors.items()}
 
 
 def whole_factors(layer: AdaLoraLayer, name: str) -> dict[str, torch.Tensor]:
@@ -74,3 +102,42 @@ def _load_biases(tuner: AdaLoraTuner, config: AdaLoraConfig, saved: SavedAdapter
         for name, parameter in tuner.bias_parameters(config.bias):
             if name in saved.tensors:
                 parameter.copy_(saved.tensors[name])
+
+
+def divided_places(
+    model: nn.Module, adapter_name: str, tensors: Mapping[str, torch.Tensor], folder: Path
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return the parameter of each tensor of a file, and the tensor, for `fill_divided`.
+
+    Args:
+        model: the base model with the divided adapter.
+        adapter_name: name of the adapter.
+        tensors: whole tensors, by path and factor.
+        folder: where they come from, for messages.
+
+    Raises:
+        ParallelismError: a tensor has another shape than its parameter, which `fully_shard` has
+            fixed.
+    """
+    copies, own = f".modules_to_save.{adapter_name}.", f".{adapter_name}"
+    places = {
+        name.replace(copies, ".").removesuffix(own): each
+        for name, each in (*model.named_parameters(), *model.named_buffers())
+    }
+    for key, values in tensors.items():
+        place = places.get(key)
+        if place is None or place.shape != values.shape:
+            has = "no such parameter" if place is None else f"shape {list(place.shape)}"
+            raise ParallelismError(
+                f"load_adapter: {key} in {str(folder)!r} has shape {list(values.shape)}, the model "
+                f"has {has}, and fully_shard has fixed its parameters. A file without training "
+                "state holds the kept triplets alone: load it before fully_shard. Nothing was "
+                "changed"
+            )
+    return [(places[key], values) for key, values in tensors.items()]
+
+
+def fill_divided(places: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """Write whole tensors into the parts that this process holds; nothing is exchanged."""
+    for place, values in places:
+        fill(place, values, "load_adapter")

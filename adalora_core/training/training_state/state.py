@@ -25,6 +25,7 @@ from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation.statistics import average_dtype
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.errors import CheckpointError
+from adalora_core.sharding import part_of
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.commit import (
     digest_of_weights,
@@ -203,7 +204,7 @@ def restore_allocator(adapter: Adapter, state: TrainingState) -> None:
     allocator = allocator_of(adapter)
     averages = (
         [
-            values[name].to(each.device, average_dtype(each.dtype))
+            part_of(each, values[name], name).to(each.device, average_dtype(each.dtype))
             for name, each in zip(factor_names(adapter.layers), allocator.parameters(), strict=True)
             if values
         ]

@@ -1,0 +1,96 @@
+"""Save and resume under transformers' Trainer what FSDP2 has divided.
+
+Trainer gathers the parameters and saves them from one process, and loads them after it has divided
+the model. The rest of a run, averages and kept sets, is divided too, so every process has to take
+part in saving it; these functions write it beside Trainer's files and read it again.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import distributed
+
+from adalora_core.errors import CheckpointError, ParallelismError
+from adalora_core.integrations.tuners import TUNER, tuner_of, unwrapped
+from adalora_core.sharding import are_sharded
+from adalora_core.training.adapter_file.commit import states_in
+from adalora_core.training.adapter_file.folder import folder_of
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+    from adalora_core.integrations.transformers import AdaLoraCallback
+
+
+def is_divided(model: Any) -> bool:
+    """Return whether the trained adapters of `model` are divided by FSDP2."""
+    adapters = tuner_of(model, "AdaLoraCallback").trained_adapters()
+    return any(are_sharded(adapter.factors()[0]) for adapter in adapters)
+
+
+def show_checkpoint(trainer: Trainer, callback: AdaLoraCallback) -> None:
+    """Let `callback` know which checkpoint `trainer.train` resumes from."""
+    train = trainer.train
+    if isinstance(train, _ShownTrain):
+        train.callback = callback
+        return
+    shown = functools.wraps(train)(_ShownTrain(trainer, callback))
+    setattr(trainer, "train", shown)  # noqa: B010 - mypy refuses to replace a method
+
+
+class _ShownTrain:
+    """`Trainer.train` of one trainer; the callback sees its first argument."""
+
+    def __init__(self, trainer: Trainer, callback: AdaLoraCallback) -> None:
+        self._trainer = trainer
+        self._train = trainer.train
+        self.callback = callback
+
+    def __call__(
+        self, resume_from_checkpoint: str | bool | None = None, *args: Any, **options: Any
+    ) -> Any:
+        folder = resume_from_checkpoint
+        self.callback.checkpoint = Path(folder) if folder and not isinstance(folder, bool) else None
+        return self._train(resume_from_checkpoint, *args, **options)
+
+
+def save_divided(model: Any, checkpoint: Path) -> None:
+    """Write the adapters with their training state into `checkpoint`; every process calls it."""
+    unwrapped(model).save_pretrained(checkpoint, save_training_state=True)  # type: ignore[operator]
+
+
+def load_divided(model: Any, checkpoint: Path) -> None:
+    """Give the trained adapters values and training state of `checkpoint`; every process calls it.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, or has no training state; nothing was changed.
+    """
+    distributed.barrier()  # the first process may still be writing it
+    inner: Any = unwrapped(model)
+    for adapter in tuner_of(model, "AdaLoraCallback").trained_adapters():
+        folder = folder_of(checkpoint, adapter.name)
+        if not states_in(folder):
+            raise CheckpointError(
+                f"AdaLoraCallback: {str(folder)!r} has no training state of the adapter "
+                f"{adapter.name!r}: the run was killed while it was saved, or resumes from another "
+                "folder. Resume from an older checkpoint; if the folder is not that of "
+                "trainer.train(resume_from_checkpoint=...), add the callback with "
+                "AdaLoraCallback().add_to(trainer). Nothing was changed"
+            )
+        inner.load_adapter(str(folder), adapter.name, is_trainable=True)
+
+
+def refuse_divided_injected(model: Any) -> None:
+    """Refuse a divided module with injected adapters, which has no methods to save and load them.
+
+    Raises:
+        ParallelismError: it is one; nothing was changed.
+    """
+    if TUNER in vars(unwrapped(model)) and is_divided(model):
+        raise ParallelismError(
+            "AdaLoraCallback: Trainer cannot resume injected adapters that FSDP2 has divided; make "
+            "the model with get_peft_model, or train with DDP"
+        )
