@@ -207,7 +207,9 @@ def _refuse_split_layer(
         for each, _ in module.named_parameters(recurse=False)
     }
     if isinstance(layer, TensorParallelLinear):
-        if meshes != {layer.division.mesh}:
+        if meshes != {layer.division.mesh} or any(
+            (getattr(layer, factor), name) in around.gathered for factor in FACTORS
+        ):
             raise ParallelismError(
                 f"{purpose}: the factors of {path!r}, a layer under tensor parallelism, were "
                 "divided anew; do not call fully_shard on a model that tensor parallelism divides"
@@ -274,7 +276,7 @@ def refuse_compacting(model: nn.Module, adapters: Sequence[Adapter]) -> None:
         for path, layer in adapter.layers.items():
             if is_sharded(layer.lora_E[adapter.name]):
                 raise ParallelismError(
-                    f"compact: the factors of {path} are divided over processes by fully_shard. "
+                    f"compact: the factors of {path} are divided over processes. "
                     "Call compact on a whole model: end the run, save it (save_pretrained, or "
                     "AdapterState, which any number of processes reads), load it before "
                     "fully_shard, compact on every process, and shard it then"

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed.checkpoint as dcp
 from adalora_runs import allocator_of, make, optimizer_of
-from distributed_runs import Trace, whole_parameters
-from torch import distributed
+from distributed_checks import refusal
+from distributed_runs import SETTINGS as SETTINGS_OF_BLOCKS
+from distributed_runs import WIDTH, Blocks, Trace, batch, train, whole_parameters
+from torch import distributed, nn
+from torch.distributed.checkpoint.state_dict import (
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import Replicate
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from transformers.distributed.tensor_parallel import apply_tensor_parallelism
 
-from adalora_core.integrations.distributed import check_agreement
+from adalora_core import AdaLoraModel
+from adalora_core.integrations.distributed import AdapterState, check_agreement
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 STEPS = 14
+HALF = 6
 SETTINGS: dict[str, Any] = {
     "target_modules": "all-linear",
     "init_r": 4,
@@ -101,3 +117,147 @@ def run_llama(_rank: int, folder: Path, changes: dict[str, Any]) -> Trace:
     trace = train_steps(model, range(STEPS))
     check_agreement(model)
     return trace
+
+
+def save_half(_rank: int, folder: Path, work: Path) -> Trace:
+    """Train half of the run and save it in both ways; end the run and save the adapter."""
+    model = adapted_llama(folder)
+    optimizer = optimizer_of(model)
+    train_steps(model, range(HALF), optimizer)
+    model.save_pretrained(work / "half")
+    dcp.save(_states(model, optimizer), checkpoint_id=work / "state")
+    trace = train_steps(model, range(HALF, STEPS), optimizer)
+    model.save_pretrained(work / "end")
+    model.export_lora(work / "lora")
+    return trace
+
+
+def resume_from_state(_rank: int, folder: Path, work: Path) -> Trace:
+    """Train the second half by any number of processes."""
+    model = adapted_llama(folder)
+    optimizer = optimizer_of(model)
+    states = _states(model, optimizer)
+    dcp.load(states, checkpoint_id=work / "state")
+    set_optimizer_state_dict(model, optimizer, states["optimizer"])
+    return train_steps(model, range(HALF, STEPS), optimizer)
+
+
+def resume_from_adapter(_rank: int, folder: Path, work: Path) -> Trace:
+    """Load the adapter and its training state into a divided model, and train the second half."""
+    model = AdaLoraModel.from_pretrained(load_llama(folder), work / "half", is_trainable=True)
+    optimizer = optimizer_of(model)
+    states = {"optimizer": get_optimizer_state_dict(model, optimizer)}
+    dcp.load(states, checkpoint_id=work / "state")
+    set_optimizer_state_dict(model, optimizer, states["optimizer"])
+    return train_steps(model, range(HALF, STEPS), optimizer)
+
+
+def _states(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    return {
+        "adapter": AdapterState(model),
+        "optimizer": get_optimizer_state_dict(model, optimizer),
+    }
+
+
+# --- torch's own parallel styles, and refusals ---------------------------------------------------
+
+
+class Pair(Blocks):
+    """Blocks of an even width between them, as torch's RowwiseParallel needs it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.first = nn.Sequential(nn.Linear(WIDTH, 8), nn.Tanh())
+        self.second = nn.Sequential(nn.Linear(8, 5), nn.Tanh())
+        self.double()
+
+
+def mesh() -> Any:
+    """Return all processes as the mesh of tensor parallelism."""
+    return init_device_mesh("cpu", (distributed.get_world_size(),), mesh_dim_names=("tp",))
+
+
+def parallelised(plan: dict[str, Any] | None = None) -> Pair:
+    """Return a model that torch divides, if there are several processes."""
+    base = Pair()
+    if distributed.is_initialized():
+        default = {"first.0": ColwiseParallel(), "second.0": RowwiseParallel()}
+        parallelize_module(base, mesh(), plan or default)
+    return base
+
+
+def adapted_pair(plan: dict[str, Any] | None = None, **changes: Any) -> Any:
+    """Return that model with adapters on all three layers; the head is not divided."""
+    base = parallelised(plan)
+    torch.manual_seed(2)
+    settings = SETTINGS_OF_BLOCKS | {"target_modules": ["first.0", "second.0", "head"]}
+    return make("adalora_core", base, **{**settings, **changes})
+
+
+def run_pair(_rank: int, steps: int) -> Trace:
+    """Train by all of every batch."""
+    model = adapted_pair()
+
+    def backward(step: int, _given: dict[str, torch.Tensor]) -> torch.Tensor:
+        loss: torch.Tensor = model(**batch(step)).loss
+        loss.backward()
+        return loss
+
+    return train(model, model, range(steps), backward=backward)
+
+
+def forward(model: Any) -> None:
+    """Call the model as training does."""
+    model.train()
+    model(**batch(0))
+
+
+def packed() -> None:
+    """Adapt a layer of transformers' style for fused weights."""
+    base: Any = Pair()
+    base.tp_plan = {"first.0": "packed_colwise"}
+    plan = {f"first.0{name}": "packed_colwise" for name in ("", ".weight", ".bias")}
+    apply_tensor_parallelism(base, mesh(), plan)
+    make("adalora_core", base, **SETTINGS_OF_BLOCKS)
+
+
+def two_meshes() -> None:
+    """Adapt a model whose layers are divided over two meshes."""
+    base = parallelised({"first.0": ColwiseParallel()})
+    other = init_device_mesh("cpu", (1, 2))[1]
+    parallelize_module(base, other, {"second.0": RowwiseParallel()})
+    make("adalora_core", base, **SETTINGS_OF_BLOCKS)
+
+
+def sharded_anew() -> None:
+    """Call fully_shard on an adapted model."""
+    base = Pair()
+    both = init_device_mesh("cpu", (1, 2), mesh_dim_names=("data", "tp"))
+    parallelize_module(
+        base, both["tp"], {"first.0": ColwiseParallel(), "second.0": RowwiseParallel()}
+    )
+    model = make("adalora_core", base, **SETTINGS_OF_BLOCKS | {"target_modules": ["first.0"]})
+    forward(fully_shard(model, mesh=both["data"]))
+
+
+REFUSED: dict[str, Callable[[], Any]] = {
+    "dropout": partial(adapted_pair, lora_dropout=0.1),
+    "bias": partial(adapted_pair, bias="lora_only"),
+    "whole module": partial(adapted_pair, target_modules=["0"], modules_to_save=["head"]),
+    "packed": packed,
+    "two meshes": two_meshes,
+    "sharded anew": sharded_anew,
+    "gathered output": lambda: forward(
+        adapted_pair({"first.0": ColwiseParallel(output_layouts=Replicate())})
+    ),
+    "DTensor output": lambda: forward(
+        adapted_pair({"first.0": ColwiseParallel(use_local_output=False)})
+    ),
+    "merge": lambda: adapted_pair().merge_adapter(),
+}
+
+
+def refusals(rank: int) -> dict[str, str]:
+    """Return what each attempt of REFUSED raises."""
+    return {name: refusal(rank, attempt) for name, attempt in REFUSED.items()}
