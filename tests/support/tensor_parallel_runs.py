@@ -124,7 +124,7 @@ def save_half(_rank: int, folder: Path, work: Path) -> Trace:
     model = adapted_llama(folder)
     optimizer = optimizer_of(model)
     train_steps(model, range(HALF), optimizer)
-    model.save_pretrained(work / "half")
+    model.save_pretrained(work / "half", save_training_state=True)
     dcp.save(_states(model, optimizer), checkpoint_id=work / "state")
     trace = train_steps(model, range(HALF, STEPS), optimizer)
     model.save_pretrained(work / "end")
@@ -225,7 +225,7 @@ def packed() -> None:
 def two_meshes() -> None:
     """Adapt a model whose layers are divided over two meshes."""
     base = parallelised({"first.0": ColwiseParallel()})
-    other = init_device_mesh("cpu", (1, 2))[1]
+    other = init_device_mesh("cpu", (2,), mesh_dim_names=("other",))
     parallelize_module(base, other, {"second.0": RowwiseParallel()})
     make("adalora_core", base, **SETTINGS_OF_BLOCKS)
 
