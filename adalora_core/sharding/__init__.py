@@ -1,4 +1,4 @@
-"""Factors that are divided over processes (FSDP2): the parts, and the penalty over all of them."""
+"""Factors that are divided over processes: the parts, and the penalty over all of them."""
 
 from __future__ import annotations
 

@@ -29,8 +29,6 @@ _STYLES = {
 }
 """The names of transformers for its styles: whether input and output are divided."""
 
-LEAVE_OUT = "leave the layer out of target_modules, or name it in exclude_modules"
-
 
 @dataclass(frozen=True, slots=True)
 class LinearDivision:
@@ -152,5 +150,6 @@ def _style_of(model: nn.Module, path: str) -> str:
 def _unsupported(path: str, found: str, wanted: str) -> ParallelismError:
     return ParallelismError(
         f"get_peft_model: under tensor parallelism the layer {path!r} {found}; adapters are "
-        f"supported for {wanted}. {LEAVE_OUT[0].upper()}{LEAVE_OUT[1:]}"
+        f"supported for {wanted}. Leave the layer out of target_modules, or name it in "
+        "exclude_modules"
     )

@@ -66,6 +66,13 @@ def refuse_divided_base(model: nn.Module) -> None:
                 "which would not synchronise the gradients of new adapters; add the adapter first "
                 "and wrap the result"
             )
+        # Releases before 5.17 keep parts as plain tensors beside this mark.
+        is_marked = getattr(module, "_hf_tp_plan", None) is not None
+        if is_marked and not are_sharded(module.parameters(recurse=False)):
+            raise ParallelismError(
+                f"get_peft_model: transformers has divided {path!r} by tensor parallelism and not "
+                "as DTensors; update transformers to 5.17 or newer"
+            )
     mesh = tensor_parallel_mesh(model)
     for name, parameter in model.named_parameters():
         if is_sharded(parameter) and parameter.device_mesh != mesh:  # type: ignore[attr-defined]

@@ -72,6 +72,7 @@ WHAT_IS_SAID = {
     "bias": ("get_peft_model: ", "bias 'lora_only'", "set it to 'none'"),
     "whole module": ("get_peft_model: ", "trains the module 'head' whole", "leave it out"),
     "packed": ("get_peft_model: ", "'first.0' has the style 'packed_colwise'", "exclude_modules"),
+    "plain parts": ("get_peft_model: ", "'first.0'", "update transformers to 5.17"),
     "two meshes": ("get_peft_model: ", "'first.0' over", "'second.0' over"),
     "sharded anew": ("forward: ", "'first.0'", "do not call fully_shard"),
     "gathered output": ("forward: ", "'first.0'", "Tensor [8, 8]", "default layouts"),

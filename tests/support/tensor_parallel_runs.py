@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 STEPS = 14
 HALF = 6
 SETTINGS: dict[str, Any] = {
-    "target_modules": "all-linear",
+    "target_modules": [
+        *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        "lm_head",  # transformers gathers its output
+    ],
     "init_r": 4,
     "target_r": 2,
     "tinit": 2,
@@ -222,6 +225,13 @@ def packed() -> None:
     make("adalora_core", base, **SETTINGS_OF_BLOCKS)
 
 
+def plain_parts() -> None:
+    """Adapt a model that an old release of transformers has divided."""
+    base: Any = Pair()
+    base.first[0]._hf_tp_plan = "colwise"
+    make("adalora_core", base, **SETTINGS_OF_BLOCKS)
+
+
 def two_meshes() -> None:
     """Adapt a model whose layers are divided over two meshes."""
     base = parallelised({"first.0": ColwiseParallel()})
@@ -246,6 +256,7 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "bias": partial(adapted_pair, bias="lora_only"),
     "whole module": partial(adapted_pair, target_modules=["0"], modules_to_save=["head"]),
     "packed": packed,
+    "plain parts": plain_parts,
     "two meshes": two_meshes,
     "sharded anew": sharded_anew,
     "gathered output": lambda: forward(
