@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import distributed
 
@@ -22,7 +22,11 @@ from adalora_core.training.adapter_file.folder import folder_of
 if TYPE_CHECKING:
     from transformers import Trainer
 
-    from adalora_core.integrations.transformers import AdaLoraCallback
+
+class Resumes(Protocol):
+    """A callback with the folder that its run resumes from."""
+
+    checkpoint: Path | None
 
 
 def is_divided(model: Any) -> bool:
@@ -31,7 +35,7 @@ def is_divided(model: Any) -> bool:
     return any(are_sharded(adapter.factors()[0]) for adapter in adapters)
 
 
-def show_checkpoint(trainer: Trainer, callback: AdaLoraCallback) -> None:
+def show_checkpoint(trainer: Trainer, callback: Resumes) -> None:
     """Let `callback` know which checkpoint `trainer.train` resumes from."""
     train = trainer.train
     if isinstance(train, _ShownTrain):
@@ -44,8 +48,7 @@ def show_checkpoint(trainer: Trainer, callback: AdaLoraCallback) -> None:
 class _ShownTrain:
     """`Trainer.train` of one trainer; the callback sees its first argument."""
 
-    def __init__(self, trainer: Trainer, callback: AdaLoraCallback) -> None:
-        self._trainer = trainer
+    def __init__(self, trainer: Trainer, callback: Resumes) -> None:
         self._train = trainer.train
         self.callback = callback
 
