@@ -23,6 +23,7 @@ from adalora_core.integrations.trainer_checkpoints import (
 )
 from adalora_core.integrations.trainer_loss import complete_loss
 from adalora_core.integrations.tuners import Tuner, tuner_of, unwrapped
+from adalora_core.nn import TensorParallelLinear
 from adalora_core.training import AdaLoraModel
 from adalora_core.training.adapter_file.commit import states_in
 from adalora_core.training.parallelism import refuse_fsdp1, reshard
@@ -318,6 +319,11 @@ def _refuse_division(args: TrainingArguments, model: Any) -> None:
         raise ParallelismError(
             "AdaLoraCallback: DeepSpeed hides gradients from the allocator; train with DDP, or "
             "with fully_shard in a custom loop"
+        )
+    if any(isinstance(each, TensorParallelLinear) for each in model.modules()):
+        raise ParallelismError(
+            "AdaLoraCallback: tensor parallelism divides the model, and Trainer gives each process "
+            "other batches and saves from one; train in a custom loop"
         )
     refuse_fsdp1(model, "AdaLoraCallback")
     refuse_divided_injected(model)

@@ -77,6 +77,7 @@ WHAT_IS_SAID = {
     "sharded anew": ("forward: ", "'first.0'", "do not call fully_shard"),
     "gathered output": ("forward: ", "'first.0'", "Tensor [8, 8]", "default layouts"),
     "DTensor output": ("forward: ", "'first.0'", "DTensor [8, 8]", "default layouts"),
+    "Trainer": ("AdaLoraCallback: ", "tensor parallelism", "custom loop"),
     "merge": ("merge: ", "first.0", "merge it there"),
 }
 

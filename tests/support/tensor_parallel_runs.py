@@ -12,6 +12,7 @@ from adalora_runs import allocator_of, make, optimizer_of
 from distributed_checks import refusal
 from distributed_runs import SETTINGS as SETTINGS_OF_BLOCKS
 from distributed_runs import WIDTH, Blocks, Trace, batch, train, whole_parameters
+from refused_divisions import begin_training
 from torch import distributed, nn
 from torch.distributed.checkpoint.state_dict import (
     get_optimizer_state_dict,
@@ -266,6 +267,7 @@ REFUSED: dict[str, Callable[[], Any]] = {
         adapted_pair({"first.0": ColwiseParallel(use_local_output=False)})
     ),
     "merge": lambda: adapted_pair().merge_adapter(),
+    "Trainer": lambda: begin_training(adapted_pair(), deepspeed=None),
 }
 
 
