@@ -94,10 +94,10 @@ class ShardedFactors:
         device = device_of(self.mesh)
         smoothed, uncertainty = statistics.smoothed, statistics.uncertainty
         total = torch.zeros(sum(self.ranks), dtype=smoothed[0].dtype, device=device)
-        if self.pieces[0].is_first_replica:
-            for matrix, part in enumerate(total.split(self.ranks)):
-                for factor in range(FACTORS_PER_MATRIX):
-                    index = FACTORS_PER_MATRIX * matrix + factor
+        for matrix, part in enumerate(total.split(self.ranks)):
+            for factor in range(FACTORS_PER_MATRIX):
+                index = FACTORS_PER_MATRIX * matrix + factor
+                if self.pieces[index].is_first_replica:
                     entries = smoothed[index] * uncertainty[index]
                     self._add_means(part, index, entries.to(device))
         for group in _groups(self.mesh):

@@ -24,6 +24,7 @@ from adalora_core.integrations.trainer_checkpoints import (
 from adalora_core.integrations.trainer_loss import complete_loss
 from adalora_core.integrations.tuners import Tuner, tuner_of, unwrapped
 from adalora_core.integrations.zero import ZeroHook, load_training_state, zero_optimizer
+from adalora_core.nn import TensorParallelLinear
 from adalora_core.training import AdaLoraModel
 from adalora_core.training.adapter_file.commit import states_in
 from adalora_core.training.parallelism import refuse_fsdp1, reshard
@@ -332,6 +333,11 @@ def _refuse_division(args: TrainingArguments, model: Any, *, is_in_zero: bool) -
         raise ParallelismError(
             "AdaLoraCallback: DeepSpeed with this stage of ZeRO hides gradients from the "
             "allocator; use stage 1 or 2, or train with DDP"
+        )
+    if any(isinstance(each, TensorParallelLinear) for each in model.modules()):
+        raise ParallelismError(
+            "AdaLoraCallback: tensor parallelism divides the model, and Trainer gives each process "
+            "other batches and saves from one; train in a custom loop"
         )
     refuse_fsdp1(model, "AdaLoraCallback")
     refuse_divided_injected(model)

@@ -6,6 +6,14 @@ from adalora_core.nn.adapter_layer import AdaLoraLayer
 from adalora_core.nn.modules_to_save import ModulesToSave
 from adalora_core.nn.svd_conv2d import SVDConv2d
 from adalora_core.nn.svd_linear import SVDLinear
+from adalora_core.nn.tensor_parallel_linear import TensorParallelLinear
 from adalora_core.nn.wrapping import wrap_layer
 
-__all__ = ["AdaLoraLayer", "ModulesToSave", "SVDConv2d", "SVDLinear", "wrap_layer"]
+__all__ = [
+    "AdaLoraLayer",
+    "ModulesToSave",
+    "SVDConv2d",
+    "SVDLinear",
+    "TensorParallelLinear",
+    "wrap_layer",
+]

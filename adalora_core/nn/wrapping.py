@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import nn
 
 from adalora_core.errors import TargetError
 from adalora_core.nn.adapter_layer import AdaLoraLayer
 from adalora_core.nn.svd_conv2d import SVDConv2d
 from adalora_core.nn.svd_linear import SVDLinear
+from adalora_core.nn.tensor_parallel_linear import TensorParallelLinear
+
+if TYPE_CHECKING:
+    from adalora_core.sharding import LinearDivision
 
 _SIZES = (("in_features", "out_features"), ("infeatures", "outfeatures"), ("nx", "nf"))
 """Attributes with the sizes of modules `[..., in] -> [..., out]`, quantised ones included."""
 
 
-def wrap_layer(module: nn.Module, path: str) -> AdaLoraLayer:
+def wrap_layer(
+    module: nn.Module, path: str, division: LinearDivision | None = None
+) -> AdaLoraLayer:
     """Return an adapted layer around `module`.
 
     Args:
         module: `nn.Linear`, transformers' `Conv1D`, `nn.Conv2d`, or any frozen module that maps
             `[..., in] -> [..., out]` and has both sizes as attributes (as quantised linears do).
         path: name of the module in the model, for messages.
+        division: how tensor parallelism divides the module; None in a model without it.
 
     Raises:
         TargetError: the module cannot be adapted.
     """
     if isinstance(module, AdaLoraLayer):
         return module
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, nn.Conv2d) and division is None:
         return SVDConv2d(module)
     sizes = linear_sizes(module)
     if sizes is None:
@@ -35,6 +44,15 @@ def wrap_layer(module: nn.Module, path: str) -> AdaLoraLayer:
             "torch.nn.Linear, Conv1D, torch.nn.Conv2d or a module that maps [..., in] to "
             "[..., out] and has in_features and out_features; leave it out of target_modules or "
             "name it in exclude_modules"
+        )
+    if division is not None:
+        return TensorParallelLinear(
+            module,
+            in_features=sizes[0],
+            out_features=sizes[1],
+            transposed_weight=is_transformers_conv1d(module),
+            division=division,
+            path=path,
         )
     return SVDLinear(
         module,

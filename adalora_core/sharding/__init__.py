@@ -1,4 +1,4 @@
-"""Factors that are divided over processes (FSDP2): the parts, and the penalty over all of them."""
+"""Factors that are divided over processes: the parts, and the penalty over all of them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,25 @@ from adalora_core.sharding.orthogonality import (
     add_orthogonality_gradient_,
     orthogonality_penalty,
 )
+from adalora_core.sharding.tensor_parallel import (
+    LinearDivision,
+    division_of,
+    tensor_parallel_mesh,
+)
 
 __all__ = [
+    "LinearDivision",
     "Piece",
     "add_orthogonality_gradient_",
     "are_sharded",
     "divided_like",
+    "division_of",
     "fill",
     "is_sharded",
     "local_part",
     "orthogonality_penalty",
     "part_of",
     "piece_of",
+    "tensor_parallel_mesh",
     "whole",
 ]

@@ -21,19 +21,19 @@ FACTOR_DIMENSIONS = 2
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One contiguous part of a sharded factor, cut as `torch.chunk` cuts.
+    """One contiguous part of a sharded factor, cut as `torch.chunk` cuts, or all of it.
 
     Attributes:
         mesh: the device mesh that the factor is on.
         mesh_dim: the dimension of `mesh` that the factor is divided over; over others the factor is
-            repeated (HSDP).
-        axis: the axis of the factor that is cut.
+            repeated (HSDP). None if every process holds all of it (tensor parallelism).
+        axis: the axis of the factor that is cut; 0 if none is.
         start: where the part of this process begins on that axis.
         length: length of the part; 0 where there are more processes than rows.
     """
 
     mesh: DeviceMesh
-    mesh_dim: int
+    mesh_dim: int | None
     axis: int
     start: int
     length: int
@@ -75,7 +75,7 @@ def piece_of(tensor: Any, name: str) -> Piece:
         name: name of the factor, for messages.
 
     Raises:
-        ParallelismError: the factor is not cut along one axis and evenly, as `fully_shard` cuts.
+        ParallelismError: the factor is cut along two axes, or not evenly, as `fully_shard` cuts.
     """
     from torch.distributed.tensor import Replicate, Shard
 
@@ -83,8 +83,10 @@ def piece_of(tensor: Any, name: str) -> Piece:
     # Exact type: a subclass of Shard orders its parts in another way.
     cuts = [dim for dim, placement in enumerate(placements) if type(placement) is Shard]
     rest = [placement for dim, placement in enumerate(placements) if dim not in cuts]
-    if len(cuts) != 1 or not all(isinstance(each, Replicate) for each in rest):
+    if len(cuts) > 1 or not all(isinstance(each, Replicate) for each in rest):
         raise _unsupported(name, f"placements {tuple(placements)}")
+    if not cuts:
+        return Piece(mesh, None, 0, 0, tensor.shape[0])
     axis = placements[cuts[0]].dim % FACTOR_DIMENSIONS
     size, parts = tensor.shape[axis], mesh.size(cuts[0])
     chunk = -(-size // parts)
@@ -156,8 +158,8 @@ def divided_like(parameter: Any, local: torch.Tensor) -> Any:
 def _unsupported(name: str, what: str) -> ParallelismError:
     return ParallelismError(
         f"{name}: expected a factor that fully_shard has divided over one dimension of a device "
-        f"mesh, got {what}. Tensor parallelism of adapted layers is not supported: leave them out "
-        "of the parallelize plan and shard them with fully_shard, or train with DDP"
+        f"mesh, got {what}. Leave the factors whole and shard them with fully_shard, or train with "
+        "DDP; with tensor parallelism, divide the base model before get_peft_model"
     )
 
 

@@ -10,10 +10,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import distributed
+
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.contract.rules.runs import BUDGET_NOT_REACHED
 from adalora_core.errors import CheckpointError
 from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.commit import commit
 from adalora_core.training.adapter_file.folder import (
@@ -71,10 +74,15 @@ def export_folder(source: str | os.PathLike[str], destination: str | os.PathLike
 
 
 def export_adapter(tuner: AdaLoraTuner, name: str, destination: str | os.PathLike[str]) -> None:
-    """Write the adapter `name` of `tuner` as a LoRA adapter; see `AdaLoraModel.export_lora`."""
+    """Write the adapter `name` of `tuner` as a LoRA adapter; see `AdaLoraModel.export_lora`.
+
+    With a sharded model every process has to call it; the first process writes.
+    """
     adapter = tuner.adapters[name]
     judge_end(adapter, "exported")
     tensors = collect_tensors(tuner, adapter, adapter.rank_pattern(live=True))
+    if are_sharded(adapter.factors()[0]) and distributed.get_rank() != 0:
+        return
     kernels = {path: layer.lora_kernel(path) for path, layer in adapter.layers.items()}
     scales = {path: layer.scale[name] for path, layer in adapter.layers.items()}
     saved = SavedAdapter(

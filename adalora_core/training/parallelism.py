@@ -1,6 +1,6 @@
 """Refuse a model whose division over processes would train it wrongly.
 
-DDP and FSDP2 (`fully_shard`) are supported; see docs/scaling.md.
+DDP, FSDP2 (`fully_shard`) and tensor parallelism are supported; see docs/scaling.md.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from torch import distributed, nn
 
 from adalora_core.errors import ParallelismError
+from adalora_core.nn import TensorParallelLinear
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.sharding import are_sharded, is_sharded
+from adalora_core.sharding import are_sharded, is_sharded, tensor_parallel_mesh
 from adalora_core.sharding.layout import FACTOR_DIMENSIONS
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from torch.distributed.device_mesh import DeviceMesh
 
+    from adalora_core.contract import AdaLoraConfig
     from adalora_core.nn import AdaLoraLayer
     from adalora_core.training.adapter import Adapter
 
@@ -34,9 +36,8 @@ _HOW_FSDP1 = (
     "your own: torch.distributed.fsdp.fully_shard), or DDP"
 )
 _HOW_TENSOR_PARALLEL = (
-    "Tensor parallelism of adapted layers is not supported: leave them out of the parallelize plan "
-    "(with tp_plan of transformers, out of target_modules), or load the model whole and divide it "
-    "with fully_shard"
+    "With tensor parallelism, divide the base model first (tp_plan of transformers, or "
+    "parallelize_module) and call get_peft_model then; layers of PEFT are not supported"
 )
 _HOW_ZERO3 = (
     "DeepSpeed ZeRO-3 hides parameters and gradients from the allocator: use FSDP2, "
@@ -58,7 +59,8 @@ def is_distributed() -> bool:
 def refuse_divided_base(model: nn.Module) -> None:
     """Refuse to add an adapter to a model that is divided or wrapped already.
 
-    The wrapper would not synchronise the gradients of the new factors.
+    The wrapper would not synchronise the gradients of the new factors. Tensor parallelism divides
+    the model first, and the new factors like it.
 
     Raises:
         ParallelismError: the model is divided or wrapped; nothing was changed.
@@ -70,8 +72,16 @@ def refuse_divided_base(model: nn.Module) -> None:
                 "which would not synchronise the gradients of new adapters; add the adapter first "
                 "and wrap the result"
             )
+        # Releases before 5.17 keep parts as plain tensors beside this mark.
+        is_marked = getattr(module, "_hf_tp_plan", None) is not None
+        if is_marked and not are_sharded(module.parameters(recurse=False)):
+            raise ParallelismError(
+                f"get_peft_model: transformers has divided {path!r} by tensor parallelism and not "
+                "as DTensors; update transformers to 5.17 or newer"
+            )
+    mesh = tensor_parallel_mesh(model)
     for name, parameter in model.named_parameters():
-        if is_sharded(parameter):
+        if is_sharded(parameter) and parameter.device_mesh != mesh:  # type: ignore[attr-defined]
             is_fsdp2 = any(map(_is_fsdp2, model.modules()))
             raise ParallelismError(
                 f"get_peft_model: {name} is divided over processes already, new adapters would not "
@@ -89,6 +99,35 @@ def refuse_divided_base(model: nn.Module) -> None:
 def is_in_zero(parameter: Any) -> bool:
     """Return whether an optimizer of DeepSpeed's ZeRO-1 or ZeRO-2 trains a parameter."""
     return hasattr(parameter, "_hp_mapping")
+
+
+def refuse_beside_tensor_parallelism(
+    model: nn.Module, config: AdaLoraConfig, saved: Sequence[str]
+) -> None:
+    """Refuse settings that a model under tensor parallelism would train wrongly.
+
+    Args:
+        model: the base model.
+        config: the configuration of the adapter.
+        saved: paths of the modules to train whole.
+
+    Raises:
+        ParallelismError: there is such a setting; nothing was changed.
+    """
+    if tensor_parallel_mesh(model) is None:
+        return
+    if config.lora_dropout > 0:
+        what = f"lora_dropout {config.lora_dropout} differs between processes; set it to 0"
+    elif config.bias != "none":
+        what = f"bias {config.bias!r} trains more than adapters; set it to 'none'"
+    elif saved:
+        what = (
+            f"modules_to_save (or task_type) trains the module {saved[0]!r} whole; leave it out, "
+            "and set task_type to null if that names it"
+        )
+    else:
+        return
+    raise ParallelismError(f"get_peft_model: not supported under tensor parallelism: {what}")
 
 
 def refuse_fsdp1(model: object, purpose: str) -> None:
@@ -189,12 +228,30 @@ def _refuse_split_layer(
         for module in layer.base_layer.modules()
         for each, _ in module.named_parameters(recurse=False)
     }
+    if isinstance(layer, TensorParallelLinear):
+        if meshes != {layer.division.mesh} or any(
+            (getattr(layer, factor), name) in around.gathered for factor in FACTORS
+        ):
+            raise ParallelismError(
+                f"{purpose}: the factors of {path!r}, a layer under tensor parallelism, were "
+                "divided anew; do not call fully_shard on a model that tensor parallelism divides"
+            )
+    elif any(_is_repeated(getattr(layer, each)._parameters[name]) for each in FACTORS):  # noqa: SLF001 - as Adapter.factors
+        raise ParallelismError(
+            f"{purpose}: every process holds all of the factors of {path!r} as DTensors, and "
+            "nothing sums their gradients. Leave the factors whole and shard them with "
+            f"fully_shard, or train with DDP. {_HOW_TENSOR_PARALLEL}"
+        )
     if len(meshes) > 1 or base_meshes - meshes - {None}:
         raise ParallelismError(
             f"{purpose}: the layer {path!r} and its adapter are sharded over different processes, "
             "or only one of them is sharded. With fully_shard, shard the layer with its adapter, "
             f"and name no factor in ignored_params. {_HOW_TENSOR_PARALLEL}"
         )
+
+
+def _is_repeated(parameter: Any) -> bool:
+    return is_sharded(parameter) and not any(each.is_shard() for each in parameter.placements)
 
 
 def _warn_if_fsdp_is_ignored(adapter: Adapter) -> None:
@@ -241,7 +298,7 @@ def refuse_compacting(model: nn.Module, adapters: Sequence[Adapter]) -> None:
         for path, layer in adapter.layers.items():
             if is_sharded(layer.lora_E[adapter.name]):
                 raise ParallelismError(
-                    f"compact: the factors of {path} are divided over processes by fully_shard. "
+                    f"compact: the factors of {path} are divided over processes. "
                     "Call compact on a whole model: end the run, save it (save_pretrained, or "
                     "AdapterState, which any number of processes reads), load it before "
                     "fully_shard, compact on every process, and shard it then"

@@ -20,11 +20,13 @@ from adalora_core.module_selection import (
 from adalora_core.nn import AdaLoraLayer, ModulesToSave, wrap_layer
 from adalora_core.nn.wrapping import linear_sizes
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
+from adalora_core.sharding import division_of, tensor_parallel_mesh
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from torch import nn
+    from torch.distributed.device_mesh import DeviceMesh
 
     from adalora_core.contract import AdaLoraConfig
 
@@ -53,10 +55,30 @@ def find_targets(model: nn.Module, config: AdaLoraConfig) -> Targets:
 
     Raises:
         TargetError: a target cannot be adapted, or nothing matches.
+        ParallelismError: tensor parallelism divides a target in an unsupported way.
     """
     paths = resolve_targets(model, config)
     saved = resolve_saved_modules(model, config)
-    return Targets({path: wrap_layer(model.get_submodule(path), path) for path in paths}, saved)
+    mesh = tensor_parallel_mesh(model)
+    return Targets({path: adapted_layer(model, path, mesh) for path in paths}, saved)
+
+
+def adapted_layer(model: nn.Module, path: str, mesh: DeviceMesh | None) -> AdaLoraLayer:
+    """Return an adapted layer around the module `path`, which is not part of the model yet.
+
+    Args:
+        model: the base model.
+        path: name of the module.
+        mesh: the processes that tensor parallelism divides the model over; None without it.
+
+    Raises:
+        TargetError: the module cannot be adapted.
+        ParallelismError: tensor parallelism divides it in an unsupported way.
+    """
+    module = model.get_submodule(path)
+    if mesh is None or isinstance(module, AdaLoraLayer):
+        return wrap_layer(module, path)
+    return wrap_layer(module, path, division_of(model, path, mesh))
 
 
 def refuse_unsupported(config: AdaLoraConfig) -> None:

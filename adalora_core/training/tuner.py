@@ -18,6 +18,7 @@ from adalora_core.training.agreement import AgreementCheck
 from adalora_core.training.data_parallel import refuse_unsynchronised
 from adalora_core.training.parallelism import (
     DivisionCheck,
+    refuse_beside_tensor_parallelism,
     refuse_divided_base,
     refuse_merging,
 )
@@ -129,6 +130,7 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
             unmatched = unmatched_entries(config, [path for path, _ in candidates(self.model)])
         # All targets before any change: an unsupported target leaves the model as it is.
         targets = targets or find_targets(self.model, config)
+        refuse_beside_tensor_parallelism(self.model, config, targets.saved)
         if positions is None:
             # A result of earlier training; this adapter begins with every triplet.
             config.rank_pattern = None

@@ -24,7 +24,7 @@ ON_TWO = {
     "tensor_parallel": (
         partial(divisions.tensor_parallel, adapted),
         "ParallelismError: forward:",
-        "leave them out of the parallelize plan",
+        "divide the base model first",
     ),
     "zero3": (
         partial(divisions.zero3, adapted),
@@ -40,7 +40,7 @@ ON_TWO = {
     "tensor_parallel_attached": (
         partial(divisions.tensor_parallel, attached),
         "ParallelismError: forward:",
-        "leave them out of the parallelize plan",
+        "layers of PEFT are not supported",
     ),
     "zero3_attached": (
         partial(divisions.zero3, attached),
@@ -78,10 +78,10 @@ ON_TWO = {
         "ParallelismError: get_peft_model:",
         "then call fully_shard",
     ),
-    "adapter_for_tensor_parallel": (
-        divisions.adapter_for_tensor_parallel,
-        "ParallelismError: get_peft_model: head.",
-        "out of target_modules",
+    "adapter_for_repeated": (
+        divisions.adapter_for_repeated,
+        "ParallelismError: get_peft_model: first.0.weight is divided",
+        "divide the base model first",
     ),
     "adapter_for_zero3": (
         divisions.adapter_for_zero3,
@@ -126,8 +126,8 @@ ON_TWO = {
     ),
     "factors_on_every_process": (
         divisions.factors_on_every_process,
-        "ParallelismError: update_and_allocate: factor A of matrix 0: expected a factor",
-        "got placements (Replicate(),)",
+        "ParallelismError: update_and_allocate: every process holds all of the factors of",
+        "'first.0'",
         "shard them with fully_shard, or train with DDP",
     ),
     "factors_cut_by_hand": (

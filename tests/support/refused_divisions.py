@@ -113,9 +113,9 @@ def adapter_for_zero3() -> None:
     get_peft_model(base, CONFIG)
 
 
-def adapter_for_tensor_parallel() -> None:
+def adapter_for_repeated() -> None:
     base = Blocks()
-    parallelize_module(base, mesh(), {"head": ColwiseParallel()})
+    distribute_module(base, mesh())
     get_peft_model(base, CONFIG)
 
 

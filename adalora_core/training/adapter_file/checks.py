@@ -9,11 +9,12 @@ import torch
 
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.errors import CheckpointError, TargetError
-from adalora_core.nn import wrap_layer
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX, module_path
+from adalora_core.sharding import tensor_parallel_mesh
 from adalora_core.training.targets import (
     Targets,
+    adapted_layer,
     candidates,
     resolve_saved_modules,
     resolve_targets,
@@ -22,6 +23,7 @@ from adalora_core.training.triplets import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.distributed.device_mesh import DeviceMesh
 
     from adalora_core.nn import AdaLoraLayer
     from adalora_core.training.adapter_file.folder import SavedAdapter
@@ -107,8 +109,11 @@ def targets_in(model: nn.Module, saved: SavedAdapter, positions: dict[str, list[
         CheckpointError: a module or a whole-trained tensor is missing on one side, or has another
             shape.
     """
-    known = dict(candidates(model))
-    layers = {path: _layer_at(known, saved, path) for path in positions}
+    known = {path for path, _ in candidates(model)}
+    if missing := [path for path in positions if path not in known]:
+        raise _mismatch(saved, missing[0], "the model has no such module")
+    mesh = tensor_parallel_mesh(model)
+    layers = {path: _layer_at(model, saved, path, mesh) for path in positions}
     if saved.config.target_modules is not None:
         wanted = resolve_targets(model, saved.config)
         if missing := [path for path in wanted if path not in positions]:
@@ -122,11 +127,11 @@ def targets_in(model: nn.Module, saved: SavedAdapter, positions: dict[str, list[
     return targets
 
 
-def _layer_at(known: dict[str, nn.Module], saved: SavedAdapter, path: str) -> AdaLoraLayer:
-    if path not in known:
-        raise _mismatch(saved, path, "the model has no such module")
+def _layer_at(
+    model: nn.Module, saved: SavedAdapter, path: str, mesh: DeviceMesh | None
+) -> AdaLoraLayer:
     try:
-        layer = wrap_layer(known[path], path)
+        layer = adapted_layer(model, path, mesh)
     except TargetError as error:
         raise _mismatch(saved, path, f"the model cannot take it ({error})") from error
     columns, rows = layer.factor_shapes
