@@ -1,7 +1,9 @@
 """Compare what `adalora check` finds in scripts and notebooks with the verdicts of a reader.
 
 A folder holds the files and `verdicts.json`: `{name: {"findings": [{"code", "line", "cell"}]}}`,
-where `cell` and its `line` are of a notebook. A file that the verdicts do not name is left out.
+where `cell` and its `line` are of a notebook; `or` is another line that may be marked. A verdict
+that was changed later has the reason under `changed`. A file that the verdicts do not name is left
+out.
 """
 
 from __future__ import annotations
@@ -48,14 +50,19 @@ def compare(folder: Path) -> Comparison:
     result = Comparison()
     for name in sorted(verdicts):
         result.files += 1
-        expected = Counter(
-            (each["code"], each.get("cell"), each["line"]) for each in verdicts[name]["findings"]
-        )
         found = Counter(places(folder / name))
+        expected = Counter(_expected(each, found) for each in verdicts[name]["findings"])
         result.found += [(name, place) for place in (expected & found).elements()]
         result.missed += [(name, place) for place in (expected - found).elements()]
         result.alarms += [(name, place) for place in (found - expected).elements()]
     return result
+
+
+def _expected(verdict: dict[str, Any], found: Counter[Place]) -> Place:
+    """Return the place of a verdict, or its other place if that was found."""
+    code, cell = verdict["code"], verdict.get("cell")
+    other = (code, cell, verdict.get("or", verdict["line"]))
+    return other if other in found else (code, cell, verdict["line"])
 
 
 def places(path: Path) -> list[Place]:

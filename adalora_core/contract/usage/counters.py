@@ -33,6 +33,14 @@ UNKNOWN = Counter("unknown")
 STEPS = Counter("steps")
 
 
+def is_repeated(usage: Usage, trace: Trace, event: Event) -> bool:
+    """Return whether an allocation happens more than once in a training."""
+    if usage.framework(trace.function) is not None:
+        return True
+    reader = _Reader(usage, trace, event)
+    return not all(map(reader.makes_runs, event.loops))
+
+
 def step_counter(usage: Usage, trace: Trace, event: Event) -> Counter:
     """Return what the step counts that an allocation is given."""
     given = keyword(event.call, "global_step", "step", at=0)
@@ -188,7 +196,7 @@ class _Reader:
     def _of_loop(self, loop: Loop) -> Counter:
         loops = self.event.loops
         at = loops.index(loop)
-        is_run = self._makes_runs(loop)
+        is_run = self.makes_runs(loop)
         if is_run:
             return Counter("nothing")
         steps = self.place.step.loops if self.place is not None else loops
@@ -198,11 +206,25 @@ class _Reader:
             is_step = "step" in target or "iter" in target
             is_shared = steps[at + 1] in self._loops_over_models()
             return UNKNOWN if is_step or is_shared else Counter("epochs")
+        if self._counts_in_strides(loop):
+            return Counter("samples")
         if self._goes_on(loop):
             return UNKNOWN
         restarts = any(self._is_epochs(outer) for outer in loops[:at])
         counts: Literal["micro-batches", "steps"] = "micro-batches" if self.is_rare else "steps"
         return Counter(counts, restarts)
+
+    def _counts_in_strides(self, loop: Loop) -> bool:
+        """Return whether a loop counts by the size of a batch: `range(0, samples, size)`."""
+        if isinstance(loop, ast.While) or not isinstance(loop.target, ast.Name):
+            return False
+        return any(
+            isinstance(leaf, ast.Call)
+            and last_name(leaf.func) == "range"
+            and len(leaf.args) == 3  # noqa: PLR2004 - start, stop and stride
+            and self.usage.value(leaf.args[2]) not in (1, -1)
+            for leaf in self.usage.sources.origins(loop.iter)
+        )
 
     def _goes_on(self, loop: Loop) -> bool:
         """Return whether a loop counts on from a number that is not always the same."""
@@ -219,7 +241,7 @@ class _Reader:
 
     def _is_epochs(self, loop: Loop) -> bool:
         """Return whether a loop runs more than once over one training."""
-        if self._makes_runs(loop):
+        if self.makes_runs(loop):
             return False
         if isinstance(loop, ast.While):
             return True
@@ -230,7 +252,7 @@ class _Reader:
             return not (len(rounds.args) == 1 and self.usage.value(rounds.args[0]) == 1)
         return self.usage.value(rounds) != 1
 
-    def _makes_runs(self, loop: Loop) -> bool:
+    def makes_runs(self, loop: Loop) -> bool:
         """Return whether each round of a loop is a training of its own."""
         return loop in self._loops_over_models() or any(
             event.kind in {"wrap", "optimizer"} and loop in event.loops

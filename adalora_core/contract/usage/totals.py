@@ -145,7 +145,7 @@ def _loop_length(usage: Usage, training: Training) -> int | None:
         if rounds is None:
             return None
         length *= rounds
-    return length
+    return length if length > 1 else None  # one step is not a run
 
 
 def _bounds(usage: Usage, loop: Loop) -> Iterator[int]:

@@ -115,7 +115,7 @@ class Script:
 
     @cached_property
     def is_about_adalora(self) -> bool:
-        """Whether a name of the code is AdaLoRA's: in an import, a call, an attribute."""
+        """Whether a name of the code is AdaLoRA's, one in a string included."""
         return any(_ABOUT.search(name) for node in self.scopes.of for name in _names(node))
 
     @cached_property
@@ -134,4 +134,8 @@ def _names(node: ast.AST) -> tuple[str, ...]:
         return (node.attr,)
     if isinstance(node, ast.alias):
         return (node.name.rpartition(".")[2],)
+    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return (node.name,)
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
+        return (node.value,)  # as for getattr
     return ()
