@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from walkthroughs import WALKTHROUGHS, Block, blocks_of, printed_by
 
+from adalora_core.cli import main
+
 ROOT = Path(__file__).parents[2]
 # Its blocks need several processes: tests/distributed/test_scaling_page.py runs them.
 OF_SEVERAL_PROCESSES = ROOT / "docs" / "scaling.md"
@@ -70,3 +72,21 @@ def test_readme_promises_exactly_two_commands():
         'pip install ".[demo]" && adalora demo',
         'pip install ".[test]" && pytest',
     ]
+
+
+SCRIPT = """\
+from peft import AdaLoraConfig, get_peft_model
+settings = {"target_modules": ["q_proj"], "init_r": 6, "target_r": 3, "total_step": 900}
+"""
+
+
+def test_readme_checks_a_script_as_it_shows(tmp_path, monkeypatch, capsys):
+    (block,) = (each for each in blocks_of(ROOT / "README.md") if "$ adalora" in each.content)
+    shown, command, printed = re.split(r"^\$ (adalora .*)\n", block.content, flags=re.MULTILINE)
+    script = SCRIPT + "model = get_peft_model(base, AdaLoraConfig(tfinal=100, **settings))\n"
+    script += shown.partition("\n")[2]
+    (tmp_path / "train.py").write_text(script, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    main(command.split()[1:])
+    assert capsys.readouterr().out == printed
+    assert len(block.content.splitlines()) <= 12

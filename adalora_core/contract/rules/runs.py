@@ -108,7 +108,7 @@ class NoGradient(RunRule):
     why = (
         "Ranks are then allocated by position or by what the averages still remember. Causes are a "
         "zero_grad before the call, a loss that does not depend on the adapter, and engines that "
-        "hide gradients, such as DeepSpeed."
+        "hide gradients."
     )
     bad = _LOOP.replace("    model(**batch).loss.backward()\n", "    loss = model(**batch).loss\n")
     hint = "check that loss.backward() reaches the factors, and that zero_grad comes last"
