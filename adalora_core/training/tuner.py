@@ -348,11 +348,8 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
         self, adapter_names: Sequence[str] | None = None, safe_merge: bool = False
     ) -> None:
         """Add ΔW of the adapters to the base weights; a failure leaves every layer unchanged."""
-        refuse_merging(
-            (path, each)
-            for path, each in self.model.named_modules()
-            if isinstance(each, AdaLoraLayer)
-        )
+        named = self.model.named_modules()
+        refuse_merging((path, each) for path, each in named if isinstance(each, AdaLoraLayer))
         for adapter in self.trained_adapters():
             judge_end(adapter, "merged")
         before = [(layer, len(layer.merged_adapters)) for layer in self.layers()]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pages import FENCED, run_sessions
 
-from adalora_core.cli import left_out, main
+from adalora_core.cli import main, search_exclusions
 from adalora_core.contract.reports import FORMATS
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
 
@@ -47,10 +47,10 @@ def test_limits_shown_are_those_of_the_code():
 
 
 def test_folders_and_bounds_of_a_search_shown_are_those_of_the_code():
-    assert all(f"`{name}`" in PAGES["read"] for name in left_out.VENDORED)
-    assert f"beyond {left_out.MOST_BYTES >> 10} KiB" in PAGES["read"]
-    assert f"more than {left_out.MOST_LINES:,} lines" in PAGES["read"]
-    assert f"more than {left_out.MOST_STARS} wildcards" in PAGES["read"]
+    assert all(f"`{name}`" in PAGES["read"] for name in search_exclusions.VENDORED)
+    assert f"beyond {search_exclusions.MOST_BYTES >> 10} KiB" in PAGES["read"]
+    assert f"more than {search_exclusions.MOST_LINES:,} lines" in PAGES["read"]
+    assert f"more than {search_exclusions.MOST_STARS} wildcards" in PAGES["read"]
 
 
 def test_formats_and_options_named_exist(check):

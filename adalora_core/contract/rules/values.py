@@ -9,7 +9,12 @@ from adalora_core.contract.fields.faults import FaultKind
 from adalora_core.contract.fields.suggestions import TRAINER_SETTINGS, suggest_key
 from adalora_core.contract.fields.table import ADALORA_FIELDS, FIELDS, PEFT_TYPE, PEFT_VERSION
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
-from adalora_core.contract.rules.wrong_types import correct_type
+from adalora_core.contract.rules.wrong_types import (
+    as_read,
+    correct_type,
+    type_severity,
+    value_at,
+)
 from adalora_core.contract.text.changes import Insert, Put, Remedy, Rename
 
 if TYPE_CHECKING:
@@ -17,40 +22,12 @@ if TYPE_CHECKING:
 
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.fields.faults import Fault
-    from adalora_core.contract.findings import Severity
 
 MOST_COMPARED = 1000
 """The most unknown keys of a configuration that are compared with all fields for a misspelling."""
 
 EDITOR_KEY = "$schema"
 """The key that names an editor's schema; PEFT drops it without harm."""
-
-
-def value_at(block: Block, fault: Fault) -> Any:
-    """Return the part of a field's value that is wrong."""
-    value = block.values[fault.name]
-    for step in fault.subpath:
-        value = value[step]
-    return value
-
-
-def type_severity(block: Block, fault: Fault) -> Severity | None:
-    """Return "warning" where the runtime works with the value, unless types are strict."""
-    return None if fault.reading is None or block.strict_types else "warning"
-
-
-def as_read(block: Block, fault: Fault) -> str:
-    """Describe what the runtime makes of a value of another type; empty if it fails."""
-    reading = fault.reading
-    if reading is None:
-        return ""
-    reader = "PEFT" if block.runtime == "peft" else "adalora-core"
-    if not reading.is_read:
-        return f"; {reader} does not read it"
-    if isinstance(reading.value, float) and not reading.is_exact:
-        return f"; {reader} takes it as it is"
-    what = kinds.name_of_value(reading.value)
-    return f"; {reader} takes it for {what}" + ("" if reading.is_exact else ", or nearly so")
 
 
 class MissingPeftType(Rule):

@@ -1,10 +1,11 @@
-"""Correct values of a wrong type whose meaning is clear: "12", "true", 0 for false."""
+"""Describe values of a wrong type, and correct those whose meaning is clear: "12", "true"."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
+from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.faults import fits_field
 from adalora_core.contract.fields.table import FIELDS
 from adalora_core.contract.text.changes import Put, Remedy, changed
@@ -14,8 +15,36 @@ if TYPE_CHECKING:
 
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.fields.faults import Fault
+    from adalora_core.contract.findings import Severity
 
 _WORDS = {"true": True, "false": False, "null": None, "none": None}
+
+
+def value_at(block: Block, fault: Fault) -> Any:
+    """Return the part of a field's value that is wrong."""
+    value = block.values[fault.name]
+    for step in fault.subpath:
+        value = value[step]
+    return value
+
+
+def type_severity(block: Block, fault: Fault) -> Severity | None:
+    """Return "warning" where the runtime works with the value, unless types are strict."""
+    return None if fault.reading is None or block.strict_types else "warning"
+
+
+def as_read(block: Block, fault: Fault) -> str:
+    """Describe what the runtime makes of a value of another type; empty if it fails."""
+    reading = fault.reading
+    if reading is None:
+        return ""
+    reader = "PEFT" if block.runtime == "peft" else "adalora-core"
+    if not reading.is_read:
+        return f"; {reader} does not read it"
+    if isinstance(reading.value, float) and not reading.is_exact:
+        return f"; {reader} takes it as it is"
+    what = kinds.name_of_value(reading.value)
+    return f"; {reader} takes it for {what}" + ("" if reading.is_exact else ", or nearly so")
 
 
 def correct_type(block: Block, fault: Fault, value: Any) -> Remedy | None:
