@@ -126,10 +126,11 @@ JOBS = {
 
 def main() -> None:
     """Do the job of the command line."""
-    # Building DeepSpeed's own exchange through shared memory takes minutes.
-    import deepspeed.comm.torch
+    # Building DeepSpeed's own exchange through shared memory takes minutes. `deepspeed.comm.torch`
+    # as an attribute is torch itself.
+    import deepspeed  # noqa: F401 - loads the module
 
-    deepspeed.comm.torch.build_shm_op = lambda: None
+    sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
     job, library, result = sys.argv[1:]
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as own:
