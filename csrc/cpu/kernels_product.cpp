@@ -18,8 +18,8 @@ constexpr std::int64_t kColumnBlock = 512;
 /// Rows that one sweep of `correlate` sums up before the tile goes back to memory.
 constexpr std::int64_t kRowBlock = 64;
 
-/// Rows that `project` and `expand` prefetch, those of the next task: after the base layer's product
-/// they are in the third cache, and the processor's own prefetching ends with each page.
+/// Rows that `project` and `expand` prefetch, those of the next task: after the base layer's
+/// product they are in the third cache, and the processor's own prefetching ends with each page.
 constexpr std::int64_t kTileRowsAhead = 16;
 
 /// A tile of four rows by six (three) results, or of four (two) vectors, leaves registers for the
