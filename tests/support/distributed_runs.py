@@ -211,4 +211,4 @@ def assert_same(found: Trace, expected: Trace, start: int = 0) -> None:
     assert found.masks == expected.masks[start:]
     assert found.parameters.keys() == expected.parameters.keys()
     for name, parameter in expected.parameters.items():
-        torch.testing.assert_close(found.parameters[name], parameter, atol=1e-6, rtol=0)
+        torch.testing.assert_close(found.parameters[name], parameter, atol=1e-9, rtol=0)

@@ -65,4 +65,4 @@ def _state(folder: Path) -> Any:
 def _assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, atol=1e-6, rtol=0)
+        torch.testing.assert_close(found[name], tensor, atol=1e-9, rtol=0)
