@@ -23,7 +23,7 @@ class Limits:
     depth: int = 64
     nodes: int = 200_000
     regex_length: int = 4096
-    tokens: int = 100_000
+    tokens: int = 80_000
     diagnostics: int = 1000
 
     @classmethod

@@ -254,10 +254,7 @@ class _Reader:
 
     def makes_runs(self, loop: Loop) -> bool:
         """Return whether each round of a loop is a training of its own."""
-        return loop in self._loops_over_models() or any(
-            event.kind in {"wrap", "optimizer"} and loop in event.loops
-            for event in self.trace.events
-        )
+        return loop in self.trace.runs or loop in self._loops_over_models()
 
     def _loops_over_models(self) -> list[ast.AST]:
         """Return the loops that run over the model which is allocated."""

@@ -114,6 +114,12 @@ class Trace:
         return [event for event in self.events if event.kind == "step"]
 
     @cached_property
+    def runs(self) -> set[ast.AST]:
+        """The loops of which each round makes a model or an optimizer: runs of their own."""
+        made = (event for event in self.events if event.kind in {"wrap", "optimizer"})
+        return {loop for event in made for loop in event.loops}
+
+    @cached_property
     def changes(self) -> dict[str, list[Event]]:
         """The assignments of constants and the additions, by what is changed."""
         found: dict[str, list[Event]] = {}

@@ -136,10 +136,7 @@ def _loop_length(usage: Usage, training: Training) -> int | None:
     for loop in event.loops:
         if isinstance(loop, ast.While) or any(isinstance(n, ast.Break) for n in ast.walk(loop)):
             return None
-        if any(
-            other.kind in {"wrap", "optimizer"} and loop in other.loops
-            for other in training.trace.events
-        ):
+        if loop in training.trace.runs:
             continue
         rounds = _rounds(usage, loop.iter)
         if rounds is None:
