@@ -29,10 +29,10 @@ answers = []
 for path, content_format in json.load(sys.stdin):
     for output in {formats!r}:
         out, err = io.StringIO(), io.StringIO()
-        begin = time.perf_counter()
+        begin = time.process_time()
         with redirect_stdout(out), redirect_stderr(err):
             code = main(["check", "--isolated", "-o", output, "--format", content_format, path])
-        answers.append((code, out.getvalue(), err.getvalue(), time.perf_counter() - begin))
+        answers.append((code, out.getvalue(), err.getvalue(), time.process_time() - begin))
 # Not getrusage: its peak is that of the process which forked this one.
 peak = int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]) / 1024
 json.dump([answers, peak], sys.stdout)
