@@ -55,9 +55,10 @@ def of_other_fields(block: Block, model: BaseModel, targets: Collection[str]) ->
 
 
 def _copies_of_copies(block: Block, model: BaseModel) -> Iterator[Problem]:
-    names = saved_module_names(block["modules_to_save"], block["task_type"])
+    names = set(saved_module_names(block["modules_to_save"], block["task_type"]))
+    lengths = {len(name) for name in names}  # few, where there are many names
     # PEFT looks at the ends of the paths, not at whole names.
-    found = [path for path in model.modules if path.endswith(tuple(names))]
+    found = [path for path in model.modules if any(path[len(path) - n :] in names for n in lengths)]
     outer = set(outermost(found))
     inner = [path for path in found if path not in outer]
     if inner:
