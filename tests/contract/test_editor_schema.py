@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 from contract_configs import SOUND, configurations
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from adalora_core.contract.fields.table import FIELDS, Treatment
 from adalora_core.contract.rules import RULES
@@ -60,6 +60,7 @@ def test_keywords_are_the_standard_ones_and_those_that_are_declared():
 
 @settings(max_examples=400)
 @given(configurations())
+@example({"peft_type": "ADALORA", "total_step": 1000, "beta1": None})
 def test_schema_for_editors_accepts_what_the_portable_one_accepts(values):
     assert EDITOR.is_valid(values) == PORTABLE.is_valid(values)
 

@@ -213,9 +213,7 @@ def _required(names: list[str], message: str) -> dict[str, Any]:
 def _violation_of(body: dict[str, Any]) -> dict[str, Any]:
     if list(body) == ["not"]:
         return dict(body["not"])
-    # A value of another type gets the message about its type only.
-    typed = {"type": "number"} if body.get("type") == "number" else {}
-    return {**typed, "not": body}
+    return {"not": body}
 
 
 def _forbidden_if(name: str, wrong: dict[str, Any], message: str) -> dict[str, Any]:
