@@ -67,9 +67,9 @@ def test_schema_for_editors_accepts_what_the_portable_one_accepts(values):
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
 def test_examples_of_the_rules_are_judged_as_by_the_portable_one(rule):
-    for example in (rule.bad, rule.good):
-        if isinstance(example, dict):
-            assert EDITOR.is_valid(example) == PORTABLE.is_valid(example)
+    for shown in (rule.bad, rule.good):
+        if isinstance(shown, dict):
+            assert EDITOR.is_valid(shown) == PORTABLE.is_valid(shown)
 
 
 def test_every_choice_has_its_description():
