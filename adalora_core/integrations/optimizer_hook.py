@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.hooks import RemovableHandle
 
 from adalora_core.contract.rules.runs import TWO_HOOKS
-from adalora_core.integrations.tuners import tuner_of
+from adalora_core.integrations.tuners import allocate_next, tuner_of
 from adalora_core.integrations.zero import ZeroHook, zero_optimizer
 from adalora_core.training.run.forwards import nothing_trainable
 from adalora_core.training.run.optimizers import show_step
@@ -73,9 +73,7 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
         # After an overflow the scaler still calls a fused optimizer, which then does nothing.
         if getattr(stepped, "found_inf", None):
             return
-        allocators = [adapter.allocator for adapter in tuner.trained_adapters()]
-        steps = [each.last_step for each in allocators if each and each.last_step is not None]
-        tuner.update_and_allocate(max(steps, default=-1) + 1)
+        allocate_next(tuner)
 
     handle = inner.register_step_post_hook(after_step)
     for adapter in adapters:

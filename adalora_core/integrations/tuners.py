@@ -72,3 +72,10 @@ def tuner_of(model: Any, purpose: str) -> Tuner:
             f"adalora_core.integrations.peft.attach(model); got {type(model).__name__}"
         )
     return tuner
+
+
+def allocate_next(tuner: Tuner) -> None:
+    """Call the allocators after the step that follows the last one they have seen."""
+    allocators = [adapter.allocator for adapter in tuner.trained_adapters()]
+    steps = [each.last_step for each in allocators if each and each.last_step is not None]
+    tuner.update_and_allocate(max(steps, default=-1) + 1)

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any, cast
 
 from adalora_core.errors import CheckpointError
+from adalora_core.integrations.tuners import allocate_next
 from adalora_core.training.adapter_file.folder import folder_of
 from adalora_core.training.parallelism import is_in_zero
 from adalora_core.training.run.optimizers import show_step
@@ -113,12 +114,8 @@ class ZeroHook:
         from deepspeed.utils import safe_set_full_fp32_param
 
         show_step(cast("torch.optim.Optimizer", self))  # only its groups are read
-        adapters = self._tuner.trained_adapters()
-        last = [each.allocator.last_step for each in adapters if each.allocator is not None]
-        self._tuner.update_and_allocate(
-            max((each for each in last if each is not None), default=-1) + 1
-        )
-        for adapter in adapters:
+        allocate_next(self._tuner)
+        for adapter in self._tuner.trained_adapters():
             for matrix in adapter.matrices():
                 values = matrix.lora_E[adapter.name]
                 if values is not None:

@@ -1,4 +1,4 @@
-"""What a script writes for an argument is known; what only a run can tell stays unknown."""
+"""Arguments that a script writes are known; those that only a run computes stay unknown."""
 
 from __future__ import annotations
 

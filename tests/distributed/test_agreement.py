@@ -1,4 +1,4 @@
-"""Processes that would come apart get an error on every rank, and never silence."""
+"""Raise an error on every rank where processes would come apart."""
 
 from __future__ import annotations
 

@@ -26,6 +26,16 @@ ON_TWO = {
         "ParallelismError: forward:",
         "divide the base model first",
     ),
+    "zero2_without_hook": (
+        partial(divisions.zero2, adapted),
+        "ParallelismError: forward:",
+        "call allocate_on_step(engine, model)",
+    ),
+    "zero2_without_hook_attached": (
+        partial(divisions.zero2, attached),
+        "ParallelismError: forward:",
+        "call allocate_on_step(engine, model)",
+    ),
     "zero3": (
         partial(divisions.zero3, adapted),
         "ParallelismError: forward:",

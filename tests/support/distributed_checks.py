@@ -1,4 +1,4 @@
-"""What the processes do in tests of resuming, failures, collectives and refusals."""
+"""Run the processes of tests of resuming, failures, collectives and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tools whose files hold AdaLoRA's settings: which keys, which defaults, who sets total_step.
+"""Describe the tools whose files hold AdaLoRA's settings: keys, defaults, who sets total_step.
 
 Each entry was read in the source of the release that its name gives.
 """

@@ -146,7 +146,7 @@ class NeverAllocated(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block.layout == "python":
-            return  # inference_mode of a call says nothing of a finished run
+            return  # a call with inference_mode need not follow a finished run
         if block.is_saved and block["rank_pattern"] is None and block["total_step"] is not None:
             yield Finding(
                 self,

@@ -35,7 +35,7 @@ def _reads_loss(node: ast.expr) -> bool:
 
 
 def adds_penalty(usage: Usage) -> bool:
-    """Return whether a name of the script speaks of a penalty, so that it may be in a loss."""
+    """Return whether a name of the script contains a word for the penalty."""
     for node in usage.index.position:
         name = ""
         if isinstance(node, ast.Name | ast.Attribute):
