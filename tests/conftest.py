@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Small models gain nothing from threads, and the idle threads of two test runs on one machine spin
 # against each other; a test that is about threads sets its own number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# On a loaded machine one slow example is not a failure, so examples have no deadline. A change is
+# judged by the same examples every time; a nightly test draws fresh ones (--hypothesis-profile).
+settings.register_profile("fixed", deadline=None, derandomize=True)
+settings.register_profile("fresh", deadline=None)
+settings.load_profile("fixed")
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 

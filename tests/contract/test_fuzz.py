@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -155,3 +158,20 @@ def test_long_fuzz_finds_no_exception(format_):
     seed = random.SystemRandom().randrange(2**32)
     print("seed", seed)  # noqa: T201 - shown by pytest when the test fails
     assert _fuzz(format_, random.Random(seed), SECONDS) > 1000  # noqa: S311 - test data
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("repetition", range(5))
+def test_properties_hold_for_fresh_examples(repetition):
+    seed = time.time_ns() + repetition
+    tests = Path(__file__).parents[1]
+    files = [str(p) for p in sorted(tests.rglob("test_*.py")) if "@given(" in p.read_text("utf-8")]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow and not nightly"]
+    done = subprocess.run(
+        [*command, "--hypothesis-profile=fresh", f"--hypothesis-seed={seed}", *files],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tests.parent,
+    )
+    assert done.returncode == 0, f"seed {seed}\n{done.stdout[-6000:]}"

@@ -31,7 +31,7 @@ def _calls(code: str) -> dict[str, Any]:
 
 
 def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return list(value) if isinstance(value, (tuple, set)) else value
 
 
 def _cells(text: str) -> dict[str, Any]:
@@ -89,7 +89,7 @@ _SPELLED = {
         "task_type": ["'causal_lm'", '"CAUSAL"'],
         "target_modules": [
             "'q_proj,v_proj'", 'r"q_proj v_proj"', "('q_proj', 'v_proj')", '["a", ".*\\\\.v"]',
-            '"q_\u00fc, x"', '"q_" "proj"',
+            '"q_\u00fc, x"', '"q_" "proj"', "{'q_proj'}", "{'q_proj': None}",
         ],
         "peft_type": ["'adalora'"],
     },

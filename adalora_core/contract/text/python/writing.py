@@ -87,11 +87,15 @@ def spell(value: Any, old: str) -> str:
         inner = ", ".join(spell(entry, old) for entry in value)
         if old.startswith("("):
             return f"({inner},)" if len(value) == 1 else f"({inner})"
-        return f"{{{inner}}}" if old.startswith("{") and value else f"[{inner}]"
+        return f"{{{inner}}}" if value and _is_set(old) else f"[{inner}]"
     if isinstance(value, dict):
         pairs = (f"{spell(k, old)}: {spell(v, old)}" for k, v in value.items())
         return f"{{{', '.join(pairs)}}}"
     return _string(value, old) if isinstance(value, str) else repr(value)
+
+
+def _is_set(old: str) -> bool:
+    return old.startswith("{") and isinstance(ast.parse(old, mode="eval").body, ast.Set)
 
 
 def _string(value: str, old: str) -> str:
