@@ -114,6 +114,7 @@ def refuse_other_criterion(values: Mapping[str, Any], adapter: str, config: Any)
         raise CheckpointError(
             f"training state: the run was saved with the importance_criterion {saved!r}, and the "
             f"adapter {adapter!r} has {given!r}, whose scores do not continue it; pass a config "
-            f"that has {wanted} as importance_criterion, or delete the training state to start a "
-            "new allocation. Nothing was changed"
+            f"that has {wanted} as importance_criterion (AdaLoraConfig.from_pretrained reads the "
+            "saved one), or delete the training state to start a new allocation. Nothing was "
+            "changed"
         )
