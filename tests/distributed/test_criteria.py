@@ -31,10 +31,16 @@ def assert_scores_equal(found: list[torch.Tensor], expected: torch.Tensor) -> No
 
 
 @pytest.mark.parametrize(
-    ("kind", "world"),
-    [("fsdp2", 2), *(pytest.param(*c, marks=slow) for c in (("hsdp", 4), ("fsdp2-columns", 2)))],
+    ("criterion", "kind", "world"),
+    [
+        ("snr", "fsdp2", 2),
+        (energy_and_gradient, "fsdp2", 2),
+        pytest.param("magnitude", "fsdp2", 2, marks=slow),
+        pytest.param("random", "fsdp2", 2, marks=slow),
+        *(pytest.param(each, "hsdp", 4, marks=slow) for each in CRITERIA),
+        *(pytest.param(each, "fsdp2-columns", 2, marks=slow) for each in CRITERIA),
+    ],
 )
-@pytest.mark.parametrize("criterion", CRITERIA)
 def test_sharded_factors_have_the_scores_of_whole_ones(
     criterion: Any, kind: str, world: int, tmp_path: Path
 ) -> None:
