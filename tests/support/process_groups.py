@@ -6,6 +6,7 @@ are forked from a server that has imported torch once, so that starting them tak
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import traceback
@@ -68,6 +69,8 @@ def _result(path: Path) -> Any:
 def _work(
     rank: int, world: int, function: Callable[..., Any], folder: Path, arguments: tuple[Any, ...]
 ) -> None:
+    # Looking for wrappers goes through all objects: through those of this test, not of all imports.
+    gc.freeze()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
