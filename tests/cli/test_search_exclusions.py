@@ -7,9 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import pace
 import pytest
 
 from adalora_core.cli import search_exclusions
@@ -167,9 +167,9 @@ def test_hostile_patterns_cannot_hang_the_search(check, tree):
     lines = "\n".join(f"*a*{'b' * n}*c" for n in range(1, 900))
     names = {f"{n:03}{'ab' * 110}.json": FAULTY for n in range(300)}
     tree({".gitignore": lines, **names})
-    began = time.process_time()
-    assert _checked(check)[0] == set(names)
-    assert time.process_time() - began < 3 * search_exclusions.MOST_SECONDS
+    with pace.measured() as spent:
+        assert _checked(check)[0] == set(names)
+    assert spent.seconds < 5 * search_exclusions.MOST_SECONDS
 
 
 def test_ignore_file_that_is_a_link_is_not_read(check, tree):
