@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ def run_processes(
         for rank in range(world)
     ]
     for process in processes:
+        sys.audit("tests.rank")
         process.start()
     for process in processes:
         process.join(PATIENCE_S)
