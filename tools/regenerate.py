@@ -184,6 +184,13 @@ def disagreements() -> dict[Path, Content]:
     return {page: with_block(page, "disagreements", table())}
 
 
+def indexes() -> dict[Path, Content]:
+    """Return the README of the folders that list their files."""
+    from folder_indexes import pages
+
+    return {**pages()}
+
+
 PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "rules": rule_pages,
     "schemas": schemas,
@@ -195,6 +202,7 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "scripts": scripts,
     "releases": releases,
     "disagreements": disagreements,
+    "indexes": indexes,
     "speed": speed,
     "schedule": schedule,
     "scaling": scaling,

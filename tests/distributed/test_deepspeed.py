@@ -38,7 +38,7 @@ def launched(python: Path, job: str, library: str, folder: Path) -> Any:
         *(zero_runs.__file__, job, library, folder / "result.pt"),
         variables={"PYTHONPATH": paths, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
         cwd=folder,
-        timeout=600,
+        timeout=1200,
     )
 
 

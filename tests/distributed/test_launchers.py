@@ -35,7 +35,7 @@ def launched(launcher: str, job: str, library: str, folder: Path) -> Any:
         *("-m", *LAUNCHERS[launcher], launched_runs.__file__, job, library, result),
         variables={"PYTHONPATH": paths, "ACCELERATE_USE_CPU": "true"},
         cwd=folder,
-        timeout=600,
+        timeout=1200,
     )
     return torch.load(result)
 

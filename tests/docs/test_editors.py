@@ -179,7 +179,7 @@ def test_toml_file_with_its_modeline_is_judged_by_taplo(node_modules, project):
     sound = TOML_FILE.replace("init_r = 8", "init_r = 12")
     for name, text, code in (("wrong.toml", TOML_FILE, 1), ("sound.toml", sound, 0)):
         _write(project, name, text)
-        done = run(*taplo, name, cwd=project, timeout=120)
+        done = run(*taplo, name, cwd=project, timeout=600)
         assert done.returncode == code, done.stderr
         assert ("8 is less than or equal to the minimum of 8" in done.stderr) == bool(code)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-LONGEST_WAIT = 60
+LONGEST_WAIT = 600
 """Seconds; node starts in one, on a loaded machine in more."""
 
 CAPABILITIES = {
