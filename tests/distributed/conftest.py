@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft_releases import environment_of
 
 pytest.register_assert_rewrite("distributed_runs")
 
@@ -30,3 +31,12 @@ def _numbers(values: Any) -> set[Any]:
         elif type(value) is int:
             found.add(value)
     return found
+
+
+@pytest.fixture(scope="session")
+def python_with_deepspeed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an interpreter with DeepSpeed, which is built from its source."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DS_BUILD_OPS", "0")
+        patch.setenv("DS_ACCELERATOR", "cpu")
+        return environment_of(tmp_path_factory.mktemp("deepspeed"), "deepspeed>=0.19")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import zero_runs
-from peft_releases import environment_of
 from programs import run
 
 if TYPE_CHECKING:
@@ -20,15 +19,6 @@ pytestmark = pytest.mark.nightly
 # Products of two halves of a batch are summed in another order than those of the whole.
 FLOAT32 = 1e-4
 BFLOAT16 = 2e-2
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an interpreter with DeepSpeed, which is built from its source."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DS_BUILD_OPS", "0")
-        patch.setenv("DS_ACCELERATOR", "cpu")
-        return environment_of(tmp_path_factory.mktemp("deepspeed"), "deepspeed>=0.19")
 
 
 def launched(python: Path, job: str, library: str, folder: Path) -> Any:
@@ -44,10 +34,12 @@ def launched(python: Path, job: str, library: str, folder: Path) -> Any:
 
 @pytest.mark.parametrize("library", ["adalora_core", "attached"])
 @pytest.mark.parametrize("job", ["with_loop", "with_zero1", "with_bfloat16", "with_trainer"])
-def test_two_processes_are_one(job: str, library: str, python: Path, tmp_path: Path) -> None:
+def test_two_processes_are_one(
+    job: str, library: str, python_with_deepspeed: Path, tmp_path: Path
+) -> None:
     single = "with_loop" if job != "with_trainer" else job
     expected = zero_runs.outcome(zero_runs.JOBS[single](library, tmp_path / "single"))
-    done = launched(python, job, library, tmp_path)
+    done = launched(python_with_deepspeed, job, library, tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
     found = torch.load(tmp_path / "result.pt")
     is_exact = job != "with_bfloat16"
@@ -66,9 +58,9 @@ def test_two_processes_are_one(job: str, library: str, python: Path, tmp_path: P
 
 @pytest.mark.parametrize("library", ["adalora_core", "attached"])
 def test_a_loop_that_ignores_the_division_is_refused(
-    library: str, python: Path, tmp_path: Path
+    library: str, python_with_deepspeed: Path, tmp_path: Path
 ) -> None:
-    done = launched(python, "without_hook", library, tmp_path)
+    done = launched(python_with_deepspeed, "without_hook", library, tmp_path)
     assert done.returncode != 0
     assert "ParallelismError: forward:" in done.stderr
     assert "call allocate_on_step(engine, model)" in done.stderr

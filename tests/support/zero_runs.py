@@ -124,13 +124,17 @@ JOBS = {
 }
 
 
-def main() -> None:
-    """Do the job of the command line."""
-    # Building DeepSpeed's own exchange through shared memory takes minutes. `deepspeed.comm.torch`
-    # as an attribute is torch itself.
+def without_building() -> None:
+    """Do without DeepSpeed's own exchange through shared memory, which takes minutes to build."""
     import deepspeed  # noqa: F401 - loads the module
 
+    # `deepspeed.comm.torch` as an attribute is torch itself.
     sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
+
+
+def main() -> None:
+    """Do the job of the command line."""
+    without_building()
     job, library, result = sys.argv[1:]
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as own:
