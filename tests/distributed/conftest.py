@@ -17,6 +17,8 @@ HERE = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests here that a parameter gives so many processes."""
     for item in items:
+        if item.get_closest_marker("nightly"):
+            continue
         callspec = getattr(item, "callspec", None)
         if callspec and HERE in item.path.parents and _numbers(callspec.params.values()) & {MANY}:
             item.add_marker(pytest.mark.slow)

@@ -91,7 +91,10 @@ LAUNCHES = {
         "torchrun", "restarted_training.py", ("--strategy", "fsdp2", *IN_A_LOOP), alone="python"
     ),
     "zero2": Launch("torchrun", "restarted_zero.py", IN_A_LOOP, alone="torchrun alone"),
-    "trainer": Launch("accelerate", "restarted_trainer.py", ("--every", str(EVERY))),
+    "trainer": Launch("accelerate", "restarted_trainer.py", IN_A_LOOP, alone="python"),
+    "trainer-fsdp2": Launch(
+        "torchrun", "restarted_trainer.py", ("--strategy", "fsdp2", "--every", str(EVERY))
+    ),
 }
 
 

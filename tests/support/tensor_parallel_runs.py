@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 STEPS = 14
 HALF = 6
+FIRST_ALLOCATION = 3
 SETTINGS: dict[str, Any] = {
     "target_modules": [
         *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
@@ -48,7 +49,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def save_llama(folder: Path) -> None:
+def save_llama(folder: Path, key_value_heads: int = 2) -> None:
     """Write a Llama of two blocks in float64."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -58,7 +59,7 @@ def save_llama(folder: Path) -> None:
         intermediate_size=27,  # not even: the parts differ
         num_hidden_layers=2,
         num_attention_heads=4,
-        num_key_value_heads=2,
+        num_key_value_heads=key_value_heads,
         vocab_size=32,
         initializer_range=0.3,
     )
