@@ -11,6 +11,8 @@ import torch
 import zero_runs
 from programs import run
 
+from adalora_core import RunWarning
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -32,6 +34,13 @@ def launched(python: Path, job: str, library: str, folder: Path) -> Any:
     )
 
 
+def assert_close(found: dict[str, Any], expected: dict[str, Any], tolerance: float) -> None:
+    assert found["parameters"].keys() == expected["parameters"].keys()
+    for name, parameter in expected["parameters"].items():
+        mine = found["parameters"][name].float()
+        torch.testing.assert_close(mine, parameter, atol=tolerance, rtol=0)
+
+
 @pytest.mark.parametrize("library", ["adalora_core", "attached"])
 @pytest.mark.parametrize("job", ["with_loop", "with_zero1", "with_bfloat16", "with_trainer"])
 def test_two_processes_are_one(
@@ -47,13 +56,24 @@ def test_two_processes_are_one(
     assert found["last_step"] == zero_runs.STEPS - 1
     if is_exact:
         assert found["ranks"] == expected["ranks"]
-    for name, parameter in expected["parameters"].items():
-        torch.testing.assert_close(
-            found["parameters"][name].float(),
-            parameter,
-            atol=FLOAT32 if is_exact else BFLOAT16,
-            rtol=0,
-        )
+    assert_close(found, expected, FLOAT32 if is_exact else BFLOAT16)
+
+
+@pytest.mark.parametrize("library", ["adalora_core", "attached"])
+def test_the_best_checkpoint_is_loaded_with_its_state(
+    library: str, python_with_deepspeed: Path, tmp_path: Path
+) -> None:
+    with pytest.warns(RunWarning, match="ADA812"):
+        model = zero_runs.with_best_model(library, tmp_path / "single")
+    expected = zero_runs.outcome(model)
+    done = launched(python_with_deepspeed, "with_best_model", library, tmp_path)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "ADA812" in done.stderr
+    found = torch.load(tmp_path / "result.pt")
+    for name in ("budgets", "ranks", "last_step"):
+        assert found[name] == expected[name], name
+    assert expected["last_step"] == zero_runs.STOP - 1
+    assert_close(found, expected, FLOAT32)
 
 
 @pytest.mark.parametrize("library", ["adalora_core", "attached"])
