@@ -251,17 +251,21 @@ class AdaLoraCallback(TrainerCallback):
         reshard(unwrapped(model))
         tuner = self._tuner(model)
         tuner.penalty_per_step.end_steps()
-        if self._zero is not None:
-            self._zero.remove()
-            self._zero = None
+        zero, self._zero = self._zero, None
+        if zero is not None:
+            zero.remove()
         for adapter in tuner.trained_adapters():
             adapter.run.driver = None
             adapter.run.saves_are_checkpoints = False
         if not (args.load_best_model_at_end and state.best_model_checkpoint):
             tuner.finalize()
             return
-        if is_divided(model) and states_in(Path(state.best_model_checkpoint)):
-            load_divided(model, Path(state.best_model_checkpoint))
+        best = Path(state.best_model_checkpoint)
+        # Trainer has loaded the parameters alone.
+        if states_in(best) and is_divided(model):
+            load_divided(model, best)
+        elif states_in(best) and zero is not None:
+            load_training_state(unwrapped(model), tuner, best)
         for adapter in tuner.trained_adapters():
             judge_best_checkpoint(adapter, state.best_model_checkpoint)
 
