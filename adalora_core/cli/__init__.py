@@ -6,8 +6,9 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
-from adalora_core.cli.exit_codes import CANNOT_RUN, FINE, INTERRUPTED
+from adalora_core.cli.exit_codes import CANNOT_RUN, FINE, INTERRUPTED, TERMINATED
 from adalora_core.cli.failing import fail
+from adalora_core.cli.signals import Terminated, raising
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,13 +32,17 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `adalora COMMAND ...`; exit code 0 fine, 1 findings, 2 could not run."""
     command, *rest = list(sys.argv[1:] if argv is None else argv) or [""]
-    try:
-        return _run(command, rest)
-    except OSError as error:  # for example, standard output goes to a full disk
-        return fail(command, error)
-    except KeyboardInterrupt:
-        fail(command, "interrupted")
-        return INTERRUPTED
+    with raising():
+        try:
+            return _run(command, rest)
+        except OSError as error:  # for example, standard output goes to a full disk
+            return fail(command, error)
+        except KeyboardInterrupt:
+            fail(command, "interrupted")
+            return INTERRUPTED
+        except Terminated:
+            fail(command, "terminated")
+            return TERMINATED
 
 
 def _run(command: str, arguments: Sequence[str]) -> int:
