@@ -32,6 +32,8 @@ _TYPES: dict[str, type] = {
     "policy": str,
     "per-file-ignores": dict,
 }
+KEYS = tuple(sorted({*_CHOICES, *_TYPES}))
+"""The keys of the table, which are options of `adalora check`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,5 +168,4 @@ def _check(file: Path, key: str, value: Any) -> None:
             name = _NAMES.get(wanted, wanted.__name__)
             raise ValueError(f"{where}: expected {name}, got {value!r}")
     else:
-        known = ", ".join(sorted({*_CHOICES, *_TYPES}))
-        raise ValueError(f"{where}: unknown key; expected one of {known}")
+        raise ValueError(f"{where}: unknown key; expected one of {', '.join(KEYS)}")
