@@ -60,10 +60,11 @@ def _run(command: str, arguments: Sequence[str]) -> int:
 
         print_text(f"adalora-core {adalora_core.__version__}\n")
         return FINE
+    from adalora_core.cli.arguments import similar
     from adalora_core.contract.reports.escaping import visible
 
-    unknown = f"adalora: unknown command {visible(repr(command))}\n\n" if command else ""
-    print_text(f"{unknown}{_usage()}\n", to_stderr=True)
+    unknown = f"adalora: unknown command {visible(repr(command))}{similar([command], COMMANDS)}\n\n"
+    print_text(f"{unknown if command else ''}{_usage()}\n", to_stderr=True)
     return CANNOT_RUN
 
 
