@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from adalora_core.cli.check_job import Job
-from adalora_core.cli.check_options import parse
+from adalora_core.cli.check_options import make_parser, parse
 from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
 from adalora_core.cli.failing import fail
 from adalora_core.cli.files import STDIN
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adalora_core.contract.reports import Outcome
+
+__all__ = ["make_parser", "run"]
 
 
 def run(argv: Sequence[str]) -> int:

@@ -29,7 +29,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         ValueError: the project's settings are wrong.
         SystemExit: the arguments are wrong (exit code 2) or ask for help (0).
     """
-    parser = _parser()
+    parser = make_parser()
     if NAMES_AFTER_DASHES in argv and "--" not in argv:
         parser.error(_without_dashes(argv))
     source, _ = _source_of_settings().parse_known_args(argv)
@@ -41,7 +41,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     else:
         project = project_settings(here)
     parser.set_defaults(**project.defaults, project=project)
-    options = parser.parse_args(argv)
+    options: argparse.Namespace = parser.parse_args(argv)
     if options.unsafe_fixes and not (options.fix or options.diff):
         parser.error("--unsafe-fixes has no effect alone: add --fix or --diff")
     if options.add_ignores and (options.fix or options.diff):
@@ -54,9 +54,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def given(argv: Sequence[str]) -> dict[str, Any]:
     """Return the options on the command line; those that are not there are None."""
-    parser = _parser()
+    parser = make_parser()
     parser.set_defaults(**dict.fromkeys(vars(parser.parse_args([]))))
-    return vars(parser.parse_args(argv))
+    options: argparse.Namespace = parser.parse_args(argv)
+    return vars(options)
 
 
 def _without_dashes(argv: Sequence[str]) -> str:
@@ -84,7 +85,8 @@ def _source_of_settings() -> Parser:
     return parser
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
+    """Return the parser of `adalora check`."""
     parser = Parser(
         prog="adalora check",
         description="Check AdaLoRA configurations in JSON, YAML and TOML files, Python scripts and "

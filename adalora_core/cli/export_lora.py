@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def run(argv: Sequence[str]) -> int:
-    """Run `adalora export-lora ADAPTER_DIR OUT` and return the exit code."""
+def make_parser() -> Parser:
+    """Return the parser of `adalora export-lora`."""
     parser = Parser(
         prog="adalora export-lora",
         description="Write a saved AdaLoRA adapter as a LoRA adapter with the same outputs. The "
@@ -22,7 +22,12 @@ def run(argv: Sequence[str]) -> int:
     )
     parser.add_argument("adapter", metavar="ADAPTER_DIR", help="folder of the AdaLoRA adapter")
     parser.add_argument("out", metavar="OUT", help="folder for the LoRA adapter")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora export-lora ADAPTER_DIR OUT` and return the exit code."""
+    arguments = make_parser().parse_args(argv)
 
     try:
         from adalora_core.training.lora_export import export_folder

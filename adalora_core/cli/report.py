@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def run(argv: Sequence[str]) -> int:
-    """Run `adalora report ADAPTER_DIR [--output DIR]` and return the exit code."""
+def make_parser() -> Parser:
+    """Return the parser of `adalora report`."""
     parser = Parser(
         prog="adalora report",
         description="Write rank_heatmap.png and rank_report.md for a saved adapter. Only "
@@ -25,7 +25,12 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--output", metavar="DIR", help="folder for the files (default: ADAPTER_DIR)"
     )
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora report ADAPTER_DIR [--output DIR]` and return the exit code."""
+    arguments = make_parser().parse_args(argv)
     folder = Path(arguments.adapter)
 
     from adalora_core.contract.check import read_adapter_config
