@@ -22,6 +22,7 @@ SCHEMAS = {
     ROOT / "action.yml": "vendor.github-actions",
     EXAMPLES / "github-workflow.yml": "vendor.github-workflows",
     EXAMPLES / "gitlab-ci.yml": "vendor.gitlab-ci",
+    EXAMPLES / "azure-pipelines.yml": "vendor.azure-pipelines",
 }
 needs_tools = pytest.mark.skipif(
     importlib.util.find_spec("check_jsonschema") is None
@@ -41,7 +42,9 @@ def test_file_for_a_service_fits_the_schema_of_that_service(path, tmp_path):
     assert done.returncode == 0, done.stdout
     broken = tmp_path / path.name
     broken.write_text(
-        re.sub(r"^(\s*)(runs|runs-on|script):", r"\1\2-it:", path.read_text(), flags=re.MULTILINE)
+        re.sub(
+            r"^([\s-]*)(runs|runs-on|script|bash):", r"\1\2-it:", path.read_text(), flags=re.MULTILINE
+        )
     )
     assert _check_schema(broken, SCHEMAS[path]).returncode == 1
 
