@@ -1,4 +1,9 @@
-"""Write files whole or not at all: every file that this package writes is written here."""
+"""Write files whole or not at all: every file that this package writes is written here.
+
+A process that is killed leaves its temporary file behind. The name of such a file depends on its
+target, so the next write to the target finds and deletes it. A lock, which dies with its process,
+tells the file of a living process from one that was left behind.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,14 @@ import contextlib
 import errno
 import os
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+_FIXED_NAMES = 4
+"""How many writers of one target get a name that the next write looks for."""
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -44,33 +52,213 @@ def staged(contents: Mapping[Path, bytes]) -> Iterator[dict[Path, Path]]:
     """Write `contents` under temporary names, and yield `{path: temporary path}`.
 
     A file has the permissions and the owner of the file at its path, without setuid and setgid, or
-    else those of a new file. Files that are still there at the end are deleted.
+    else those of a new file. Files that are still there at the end are deleted, also if SIGTERM
+    ends the process. What a killed process has left for the same paths is deleted first.
 
     Raises:
         OSError: as `write_files`.
     """
-    from tempfile import mkstemp  # not free, and most runs write no file
-
-    temporary: dict[Path, Path] = {}
-    try:
+    files = _TemporaryFiles()
+    with _deleted_at_the_end(files.delete):
         for path, content in contents.items():
             with _naming(path):
                 _refuse_folder(path)
-                descriptor, name = mkstemp(dir=path.parent, prefix=".adalora-", suffix=".tmp")
-                temporary[path] = Path(name)
-                try:
-                    rest = memoryview(content)
-                    while rest:
-                        rest = rest[os.write(descriptor, rest) :]
-                    _set_permissions(temporary[path], path)
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
-        yield temporary
+                descriptor = files.create(path)
+                rest = memoryview(content)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+                _set_permissions(files.names[path], path)
+                os.fsync(descriptor)
+                files.release(path)
+        yield files.names
+
+
+@contextlib.contextmanager
+def staging_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder in `target` that is deleted as the temporary files of `staged` are."""
+    files = _TemporaryFiles()
+    with _deleted_at_the_end(files.delete):
+        path = target / "staging"
+        files.create(path, _new_folder)
+        yield files.names[path]
+
+
+@contextlib.contextmanager
+def _deleted_at_the_end(delete: Callable[[], None]) -> Iterator[None]:
+    """Call `delete` at the end of a block, also if SIGTERM ends the process.
+
+    A handler that the program has set is kept, and has to raise to have the same effect. Only the
+    main thread can set one.
+    """
+    import signal
+    from threading import current_thread, main_thread
+
+    is_free = (
+        current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    )
+    pending = os.getpid(), delete
+    _PENDING.append(pending)
+    try:
+        if is_free:
+            signal.signal(signal.SIGTERM, _die)
+        try:
+            yield
+        finally:
+            delete()
+    except BaseException:
+        delete()  # SIGINT may have come in the middle of it
+        raise
     finally:
-        for each in temporary.values():
+        if is_free:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _PENDING.remove(pending)
+
+
+_PENDING: list[tuple[int, Callable[[], None]]] = []
+"""What SIGTERM has to delete, with the processes: a fork inherits the list, but not the files."""
+
+
+def _die(number: int, _: object) -> None:
+    """Delete all temporary files, and let the signal end the process as it would have."""
+    import signal
+
+    for process, delete in _PENDING:
+        if process == os.getpid():
+            delete()
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
+
+
+def _new_file(name: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.open(name, flags, 0o600)
+
+
+def _new_folder(name: Path) -> int:
+    name.mkdir(0o700)
+    # Windows opens no folder.
+    return os.open(os.devnull if os.name == "nt" else name, os.O_RDONLY)
+
+
+def _delete(name: Path) -> None:
+    if name.is_dir() and not name.is_symlink():
+        from shutil import rmtree
+
+        rmtree(name)
+    else:
+        name.unlink()
+
+
+class _TemporaryFiles:
+    """Temporary files and folders beside their targets, locked where the system has locks."""
+
+    def __init__(self) -> None:
+        self.names: dict[Path, Path] = {}
+        self._open: dict[Path, int] = {}
+        self._tried: tuple[Path, Path] | None = None
+
+    def create(self, path: Path, make: Callable[[Path], int] = _new_file) -> int:
+        """Create the file for a target and return its descriptor."""
+        for name in _fixed_names(path):
+            _delete_leftover(name, path)
+            # A signal may arrive at any moment: `delete` must not take the file of another process.
+            self._tried = name, path
+            try:
+                self._open[path] = make(name)
+            except FileExistsError:
+                continue
+            self.names[path] = name
+            self._tried = None
+            if _is_locked(self._open[path], name):
+                return self._open[path]
+            del self.names[path]
+            os.close(self._open.pop(path))
+        name = _temporary_name(path, os.urandom(8).hex())
+        self.names[path] = name
+        self._open[path] = make(name)
+        return self._open[path]
+
+    def release(self, path: Path) -> None:
+        """Close a written file on Windows, which renames no open file; others keep the lock."""
+        if os.name == "nt":
+            os.close(self._open.pop(path))
+
+    def delete(self) -> None:
+        """Delete the files that were not renamed."""
+        if self._tried is not None:
+            _delete_leftover(*self._tried)
+        for each in self.names.values():
             with contextlib.suppress(OSError):
-                each.unlink()
+                _delete(each)
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+
+def _fixed_names(path: Path) -> Iterator[Path]:
+    """Yield the names of temporary files for a target that every process tries first."""
+    for number in range(_FIXED_NAMES):
+        yield _temporary_name(path, str(number))
+
+
+def _temporary_name(path: Path, end: str) -> Path:
+    """Return a name that is hidden and has a suffix that no search looks for."""
+    from hashlib import sha256
+
+    digest = sha256(os.fsencode(path.name)).hexdigest()[:16]
+    return path.with_name(f".adalora-{digest}-{end}.tmp")
+
+
+def _delete_leftover(name: Path, path: Path) -> None:
+    """Delete the temporary file or folder of a writer of `path` that is dead.
+
+    It is kept if its writer lives, if it may belong to another user or program, and where there
+    are no locks.
+    """
+    if os.name == "nt":
+        return
+    import fcntl
+
+    try:
+        # Neither follow a link nor wait for a pipe that somebody has put there.
+        access = os.O_RDONLY if name.is_dir() else os.O_RDWR
+        descriptor = os.open(name, access | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:  # usually: there is none
+        return
+    try:
+        found = os.fstat(descriptor)
+        is_file = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+        if (is_file or stat.S_ISDIR(found.st_mode)) and found.st_uid in _owners(path):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its writer may have renamed it before the lock, and another one taken the name.
+            if os.path.samestat(found, name.lstat()):
+                _delete(name)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _owners(path: Path) -> set[int]:
+    """Return the users whose temporary files for `path` this process may delete."""
+    owners = {os.geteuid()}
+    if owners == {0}:  # root gives a file to the owner of its target
+        with contextlib.suppress(OSError):
+            owners.add(path.lstat().st_uid)
+    return owners
+
+
+def _is_locked(descriptor: int, name: Path) -> bool:
+    """Lock a new file; return whether it is still there, and not deleted as a leftover."""
+    if os.name == "nt":
+        return True
+    import fcntl
+
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return os.path.samestat(os.fstat(descriptor), name.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def rename(source: Path, target: Path) -> None:

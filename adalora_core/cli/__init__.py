@@ -6,8 +6,9 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
-from adalora_core.cli.exit_codes import CANNOT_RUN, FINE, INTERRUPTED
+from adalora_core.cli.exit_codes import CANNOT_RUN, FINE, INTERRUPTED, TERMINATED
 from adalora_core.cli.failing import fail
+from adalora_core.cli.signals import Terminated, raising
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,10 @@ COMMANDS = {
     ),
     "report": ("adalora_core.cli.report:run", "draw the ranks of a saved adapter"),
     "export-lora": ("adalora_core.cli.export_lora:run", "write a saved adapter as plain LoRA"),
+    "completion": (
+        "adalora_core.cli.completion:run",
+        "print the completion of a shell for this command",
+    ),
     "demo": ("adalora_core.demo:run", "fine-tune a real sentence encoder with AdaLoRA"),
 }
 """`{command: (module:function, one line of help)}`; the function turns argv into an exit code."""
@@ -31,13 +36,17 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `adalora COMMAND ...`; exit code 0 fine, 1 findings, 2 could not run."""
     command, *rest = list(sys.argv[1:] if argv is None else argv) or [""]
-    try:
-        return _run(command, rest)
-    except OSError as error:  # for example, standard output goes to a full disk
-        return fail(command, error)
-    except KeyboardInterrupt:
-        fail(command, "interrupted")
-        return INTERRUPTED
+    with raising():
+        try:
+            return _run(command, rest)
+        except OSError as error:  # for example, standard output goes to a full disk
+            return fail(command, error)
+        except KeyboardInterrupt:
+            fail(command, "interrupted")
+            return INTERRUPTED
+        except Terminated:
+            fail(command, "terminated")
+            return TERMINATED
 
 
 def _run(command: str, arguments: Sequence[str]) -> int:
@@ -55,10 +64,11 @@ def _run(command: str, arguments: Sequence[str]) -> int:
 
         print_text(f"adalora-core {adalora_core.__version__}\n")
         return FINE
+    from adalora_core.cli.arguments import similar
     from adalora_core.contract.reports.escaping import visible
 
-    unknown = f"adalora: unknown command {visible(repr(command))}\n\n" if command else ""
-    print_text(f"{unknown}{_usage()}\n", to_stderr=True)
+    unknown = f"adalora: unknown command {visible(repr(command))}{similar([command], COMMANDS)}\n\n"
+    print_text(f"{unknown if command else ''}{_usage()}\n", to_stderr=True)
     return CANNOT_RUN
 
 

@@ -2,239 +2,96 @@
 
 from __future__ import annotations
 
-import codecs
 import dataclasses
-import errno
-import os
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from adalora_core.cli.check_options import parse
+from adalora_core.cli.check_job import Job
+from adalora_core.cli.check_options import make_parser, parse
 from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
 from adalora_core.cli.failing import fail
-from adalora_core.cli.files import STDIN, Target, link_out, targets
-from adalora_core.cli.output import (
-    is_terminal,
-    parse_output_file,
-    print_bytes,
-    print_text,
-    wants_colour,
-)
-from adalora_core.cli.search_exclusions import SearchExclusions
-from adalora_core.contract.pipeline.inspection import Inspector
-from adalora_core.contract.pipeline.options import CheckOptions, parse_version
-from adalora_core.contract.pipeline.selection import Selection
-from adalora_core.contract.reports import Outcome, render
-from adalora_core.contract.reports.escaping import visible
+from adalora_core.cli.files import STDIN
+from adalora_core.cli.output import parse_output_file, print_text
+from adalora_core.contract.reports import render
 from adalora_core.contract.reports.summary import fixing_lines, left_out_phrase, settings_lines
-from adalora_core.contract.text.limits import Limits
-from adalora_core.contract.text.places import from_pointer
-from adalora_core.contract.text.reading import read_bytes
-from adalora_core.errors import PolicyError
 from adalora_core.files import write_file
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
+    from pathlib import Path
 
-    from adalora_core.contract.pipeline.assembly import Examined
-    from adalora_core.contract.report import Report
+    from adalora_core.contract.reports import Outcome
+
+__all__ = ["make_parser", "run"]
 
 
 def run(argv: Sequence[str]) -> int:
     """Run `adalora check ...`; return 0 (no findings), 1 (findings) or 2 (could not run)."""
     try:
         options = parse(argv)
-        job = _Job.of(options)
+        if options.show_files or options.show_settings:
+            from adalora_core.cli.showing import show
+
+            return show(options, argv)
+        job = Job.of(options)
+        files = [parse_output_file(setting) for setting in options.output_file]
         if options.project.problem is not None:
             job.failed = True
             _fail(options.project.problem)
-        files = [parse_output_file(setting) for setting in options.output_file]
-    except (OSError, ValueError) as error:
-        return _fail(error)
-    try:
         outcome = job.run()
-    except PolicyError as error:
+    except (OSError, ValueError) as error:  # a PolicyError is a ValueError
         return _fail(error)
     is_empty = not outcome.reports and not outcome.skipped
     if not options.diff and not (is_empty and job.failed):
-        text = render(outcome, options.output_format)
         # With --fix and -, the fixed text goes to standard output.
-        print_text(text, to_stderr=options.fix and STDIN in options.paths)
-    for format_, path in files:
-        plain = dataclasses.replace(outcome, colour=False)
-        try:
-            write_file(path, render(plain, format_).encode())
-        except OSError as error:
-            job.failed = True
-            _fail(error)
+        writes_text = options.fix or options.add_ignores
+        print_text(_shown(outcome, options), to_stderr=writes_text and STDIN in options.paths)
+    _write(outcome, files, job)
+    if options.add_ignores:
+        from adalora_core.cli.ignoring import print_added
+
+        print_added(job, outcome)
     if is_empty and not job.failed and not options.allow_empty:
-        shown = left_out_phrase(outcome)
-        left_out = f"; {shown}: pass --all-files to check them" if shown else ""
+        left_out = left_out_phrase(outcome.left_out)
         return _fail(
             "no file matched, so nothing was checked; pass --allow-empty if that is right"
-            + left_out
+            + (f"; {left_out}: pass --all-files to check them" if left_out else "")
         )
     if job.failed:
         return CANNOT_RUN
     if options.diff:
-        preview = dataclasses.replace(outcome, reports=tuple(job.previews), fixing=True)
-        lines = fixing_lines(preview, "would fix") or ["would fix nothing"]
-        lines += settings_lines(outcome)
-        print(*lines, sep="\n", file=sys.stderr)
-        return FINDINGS if any(report.fixed for report in job.previews) else FINE
+        return _end_of_diff(job, outcome)
     return FINDINGS if outcome.failed and not options.exit_zero else FINE
 
 
-def _tree_of_policy(options: Namespace) -> Path | None:
-    """Return the folder that holds all files of a policy; None: the user named one elsewhere."""
-    if options.policy == options.project.defaults.get("policy"):
-        folder: Path = options.project.folder
-        return folder
-    here, path = Path.cwd(), Path(os.path.abspath(options.policy))  # noqa: PTH100 - keeps links
-    return here if path.is_relative_to(here) else None
+def _write(outcome: Outcome, files: Sequence[tuple[str, Path]], job: Job) -> None:
+    """Write the reports of `--output-file`; one that cannot be written is reported."""
+    whole = dataclasses.replace(outcome, colour=False, is_quiet=False)
+    for format_, path in files:
+        try:
+            write_file(path, render(whole, format_).encode())
+        except OSError as error:
+            job.failed = True
+            _fail(error)
+
+
+def _shown(outcome: Outcome, options: Namespace) -> str:
+    if not options.statistics:
+        return render(outcome, options.output_format)
+    from adalora_core.contract.reports.statistics import render_statistics
+
+    return render_statistics(outcome, options.output_format)
+
+
+def _end_of_diff(job: Job, outcome: Outcome) -> int:
+    """Print how many findings a fix would remove, and return the exit code of `--diff`."""
+    preview = dataclasses.replace(outcome, reports=tuple(job.previews), fixing=True)
+    lines = fixing_lines(preview, "would fix") or ["would fix nothing"]
+    if not outcome.is_quiet:
+        print(*lines, *settings_lines(outcome), sep="\n", file=sys.stderr)
+    return FINDINGS if any(report.fixed for report in job.previews) else FINE
 
 
 def _fail(error: Exception | str) -> int:
     return fail("check", error)
-
-
-@dataclass
-class _Job:
-    """One run of the command over all its files."""
-
-    options: Namespace
-    inspector: Inspector
-    failed: bool = False
-    skipped: int = 0
-    previews: list[Report] = field(default_factory=list, init=False)
-    """With `--diff`: the reports that the files would get after `--fix`."""
-
-    @classmethod
-    def of(cls, options: Namespace) -> _Job:
-        from_pointer(options.key or "")
-        policy: Any = None
-        if options.policy is not None:
-            from adalora_core.contract.pipeline.policy import load_policy
-
-            policy = load_policy(Path(options.policy), _tree_of_policy(options))
-        check = CheckOptions(
-            options.runtime,
-            options.strict_keys,
-            options.strict_types,
-            parse_version(options.peft_version),
-            Limits.parse(options.limit),
-            policy,
-        )
-        inspector = Inspector(
-            check,
-            Selection.of(options.select, options.ignore, options.per_file_ignores),
-            options.key,
-            options.layout,
-            options.format,
-            options.ignore_unmatched,
-        )
-        return cls(options, inspector)
-
-    def run(self) -> Outcome:
-        """Check every file; report one that cannot be read at once and go on with the others."""
-        reports = []
-        names: list[str] = []
-        searched = set()
-        follow = self.options.follow_links
-        exclusions = None if self.options.all_files else SearchExclusions()
-        for target in targets(self.options.paths, self.options.exclude, follow, exclusions):
-            if target.problem is not None:
-                self.failed |= not target.may_pass
-                _fail(target.problem)
-                continue
-            names.append(target.name)
-            if not target.was_named:
-                searched.add(target.name)
-            try:
-                report = self._report(target)
-            except PolicyError:
-                raise
-            except Exception as error:  # noqa: BLE001 - one bad file never ends the run
-                self.failed = True
-                is_expected = isinstance(error, OSError)
-                _fail(error if is_expected else f"{target.name}: not checked: {error!r}")
-                continue
-            if report is None:
-                self.skipped += 1
-            else:
-                reports.append(report)
-        return Outcome(
-            tuple(self.inspector.with_unused_ignores(reports, searched)),
-            self.skipped,
-            colour=wants_colour(self.options.color),
-            fail_level=self.options.fail_level,
-            fixing=self.options.fix,
-            settings_file=self.options.project.file,
-            settings=self.options.project.values,
-            left_out={} if exclusions is None else exclusions.counts(names),
-        )
-
-    def _report(self, target: Target) -> Report | None:
-        """Return the report on a file; None if it holds no configuration and need not hold one."""
-        limits = self.inspector.check.limits
-        if target.name == STDIN:
-            name = self.options.stdin_filename or "<stdin>"
-            if sys.stdin is None:
-                raise OSError(errno.EBADF, "standard input is closed")
-            raw = sys.stdin.buffer.read(limits.file_bytes + 1)
-        else:
-            name = target.name
-            raw = read_bytes(target.name, limits)
-        found = self.inspector.inspect(raw, name, was_named=target.was_named)
-        if found is None:
-            self._pass_through(target, raw)
-            return None
-        if self.options.fix or self.options.diff:
-            found = self._fix(target, name, raw, found)
-        return found.report
-
-    def _fix(self, target: Target, name: str, raw: bytes, found: Examined) -> Examined:
-        """Show or write the fixed file, and return what is left to report."""
-        unsafe = self.options.unsafe_fixes
-        better = self.inspector.fix(found, name, was_named=target.was_named, unsafe=unsafe)
-        if self.options.diff:
-            self.previews.append(better.report)
-            mark = "\ufeff" if raw.startswith(codecs.BOM_UTF8) else ""
-            old, new = found.document.text, better.document.text
-            _show_difference(name, mark + old, mark + new)
-            return found
-        if target.name == STDIN:
-            self._pass_through(target, better.document.raw)
-        elif better.document.raw != raw:
-            from adalora_core.cli.rewriting import rewrite
-
-            try:
-                if not self.options.follow_links and (problem := link_out(name)):
-                    raise problem
-                rewrite(name, raw, better.document.raw, self.inspector.check.limits)
-            except OSError as error:
-                self.failed = True
-                _fail(error)
-                return found
-        return better
-
-    def _pass_through(self, target: Target, content: bytes) -> None:
-        """Print standard input after fixing; the part beyond the size limit is unchanged."""
-        if target.name == STDIN and self.options.fix and not self.options.diff:
-            print_bytes(content)
-            while rest := sys.stdin.buffer.read(self.inspector.check.limits.file_bytes):
-                print_bytes(rest)
-
-
-def _show_difference(name: str, old: str, new: str) -> None:
-    from adalora_core.cli.rewriting import unified_diff
-
-    difference = unified_diff(name, old, new)
-    if is_terminal():
-        # For people, not for patch: control characters are escaped.
-        print_text("".join(f"{visible(line, None)}\n" for line in difference.split("\n")[:-1]))
-    else:
-        print_bytes(difference.encode("utf-8", "surrogateescape"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from adalora_core.cli.arguments import Parser
 from adalora_core.cli.settings import Settings, project_settings, read_settings
@@ -12,6 +12,7 @@ from adalora_core.contract.fields.table import Runtime
 from adalora_core.contract.fields.tools import Layout
 from adalora_core.contract.findings import SEVERITIES
 from adalora_core.contract.reports import FORMATS as OUTPUT_FORMATS
+from adalora_core.contract.reports.statistics import FORMATS as STATISTICS_FORMATS
 from adalora_core.contract.text.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         ValueError: the project's settings are wrong.
         SystemExit: the arguments are wrong (exit code 2) or ask for help (0).
     """
-    parser = _parser()
+    parser = make_parser()
     if NAMES_AFTER_DASHES in argv and "--" not in argv:
         parser.error(_without_dashes(argv))
     source, _ = _source_of_settings().parse_known_args(argv)
@@ -40,10 +41,23 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     else:
         project = project_settings(here)
     parser.set_defaults(**project.defaults, project=project)
-    options = parser.parse_args(argv)
+    options: argparse.Namespace = parser.parse_args(argv)
     if options.unsafe_fixes and not (options.fix or options.diff):
         parser.error("--unsafe-fixes has no effect alone: add --fix or --diff")
+    if options.add_ignores and (options.fix or options.diff):
+        parser.error("--add-ignores does not go with --fix or --diff: fix first, then ignore")
+    if options.statistics and options.output_format not in STATISTICS_FORMATS:
+        shown = ", ".join(STATISTICS_FORMATS)
+        parser.error(f"--statistics has the formats {shown}, not {options.output_format}")
     return options
+
+
+def given(argv: Sequence[str]) -> dict[str, Any]:
+    """Return the options on the command line; those that are not there are None."""
+    parser = make_parser()
+    parser.set_defaults(**dict.fromkeys(vars(parser.parse_args([]))))
+    options: argparse.Namespace = parser.parse_args(argv)
+    return vars(options)
 
 
 def _without_dashes(argv: Sequence[str]) -> str:
@@ -71,7 +85,8 @@ def _source_of_settings() -> Parser:
     return parser
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
+    """Return the parser of `adalora check`."""
     parser = Parser(
         prog="adalora check",
         description="Check AdaLoRA configurations in JSON, YAML and TOML files, Python scripts and "
@@ -81,14 +96,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "paths",
-        nargs="+",
+        nargs="*",
+        default=["."],
         metavar="PATH",
-        help="a file, a folder or a pattern; - for standard input",
+        help="a file, a folder or a pattern; - for standard input (default: the working folder)",
     )
     _add_check_options(parser.add_argument_group("how to check"))
     _add_search_options(parser.add_argument_group("where to look"))
     _add_fix_options(parser.add_argument_group("what to fix"))
     _add_report_options(parser.add_argument_group("what to report"))
+    group = parser.add_argument_group("what to show in place of a check")
+    group.add_argument(
+        "--show-files", action="store_true", help="print the names of the files to check"
+    )
+    group.add_argument(
+        "--show-settings", action="store_true", help="print all settings, and where each one is set"
+    )
     return parser
 
 
@@ -186,9 +209,23 @@ def _add_fix_options(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="write no file: print what --fix would change; exit with 1 if there is a change",
     )
+    group.add_argument(
+        "--add-ignores",
+        action="store_true",
+        help="write comments that suppress all findings, then report what is left; JSON has no "
+        "comments, so print the settings to add",
+    )
 
 
 def _add_report_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "-q", "--quiet", action="store_true", help="print the findings only, without a summary"
+    )
+    group.add_argument(
+        "--statistics",
+        action="store_true",
+        help="print how often each rule was violated, in place of the findings",
+    )
     group.add_argument(
         "-o",
         "--output-format",

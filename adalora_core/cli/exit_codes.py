@@ -13,3 +13,6 @@ CANNOT_RUN = 2
 
 INTERRUPTED = 130
 """Stopped from the keyboard: 128 plus the number of SIGINT, as in a shell."""
+
+TERMINATED = 143
+"""Ended by another program: 128 plus the number of SIGTERM."""

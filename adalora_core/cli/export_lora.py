@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def run(argv: Sequence[str]) -> int:
-    """Run `adalora export-lora ADAPTER_DIR OUT [--pad-ranks]` and return the exit code."""
+def make_parser() -> Parser:
+    """Return the parser of `adalora export-lora`."""
     parser = Parser(
         prog="adalora export-lora",
         description="Write a saved AdaLoRA adapter as a LoRA adapter with the same outputs. The "
@@ -28,7 +28,12 @@ def run(argv: Sequence[str]) -> int:
         help="give every module the largest rank, with zeros, for loaders that take one rank and "
         "one alpha for all modules (TensorRT-LLM, llama.cpp)",
     )
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora export-lora ADAPTER_DIR OUT [--pad-ranks]` and return the exit code."""
+    arguments = make_parser().parse_args(argv)
 
     try:
         from adalora_core.training.lora_export import export_folder

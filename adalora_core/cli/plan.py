@@ -45,7 +45,7 @@ def run(argv: Sequence[str]) -> int:
 
     Return 1 if the configuration has errors or does not fit the weights, 2 if there is none.
     """
-    options = _parser().parse_args(argv)
+    options = make_parser().parse_args(argv)
     try:
         document = read(options.file, DEFAULT_LIMITS, options.format)
         found = examine(document, options.file, CheckOptions(options.runtime), key=options.key)
@@ -163,7 +163,8 @@ def _matrices(text: str) -> int:
     return int(text)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
+    """Return the parser of `adalora plan`."""
     parser = Parser(
         prog="adalora plan",
         description="Show the phases, the allocations and the budget curve of a configuration.",

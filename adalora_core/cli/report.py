@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def run(argv: Sequence[str]) -> int:
-    """Run `adalora report ADAPTER_DIR [options]` and return the exit code."""
-    from adalora_core.rank_report.plain_lora import FORMATS, render_rank_pattern
+def make_parser() -> Parser:
+    """Return the parser of `adalora report`."""
+    from adalora_core.rank_report.plain_lora import FORMATS
 
     parser = Parser(
         prog="adalora report",
@@ -36,6 +36,14 @@ def run(argv: Sequence[str]) -> int:
         "files: peft (arguments of LoraConfig as JSON), axolotl (YAML), or json (the rank of every "
         "module)",
     )
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora report ADAPTER_DIR [options]` and return the exit code."""
+    from adalora_core.rank_report.plain_lora import render_rank_pattern
+
+    parser = make_parser()
     arguments = parser.parse_args(argv)
     if arguments.rank_pattern and arguments.output:
         parser.error("--output has no effect with --rank-pattern, which prints")

@@ -54,10 +54,10 @@ def rewrite(name: str, old: bytes, new: bytes, limits: Limits) -> None:
     target = Path(os.path.realpath(name))
     # A writable folder allows to replace a read-only file, and root may write any file.
     if not target.stat().st_mode & _WRITABLE or not os.access(target, os.W_OK):
-        raise PermissionError(errno.EACCES, "not fixed: the file is read-only", name)
+        raise PermissionError(errno.EACCES, "not written: the file is read-only", name)
     if read_bytes(target, limits) != old:
-        raise OSError(errno.EBUSY, "not fixed: the file changed while it was checked", name)
+        raise OSError(errno.EBUSY, "not written: the file changed while it was checked", name)
     try:
         write_file(target, new)
     except OSError as error:
-        raise OSError(error.errno, f"not fixed: {error.strerror}", name) from None
+        raise OSError(error.errno, f"not written: {error.strerror}", name) from None

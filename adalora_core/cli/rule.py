@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def run(argv: Sequence[str]) -> int:
-    """Run `adalora rule [CODE|NAME]` and return the exit code."""
+def make_parser() -> Parser:
+    """Return the parser of `adalora rule`."""
     parser = Parser(prog="adalora rule", description="Explain one rule, or list them all.")
     parser.add_argument("rule", nargs="?", metavar="CODE", help="a code such as ADA202, or a name")
     parser.add_argument(
@@ -25,7 +25,12 @@ def run(argv: Sequence[str]) -> int:
         type=Path,
         help="write the pages of all rules and their index to FOLDER",
     )
-    options = parser.parse_args(argv)
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora rule [CODE|NAME]` and return the exit code."""
+    options = make_parser().parse_args(argv)
     wanted = options.rule
 
     from adalora_core.contract.rules import RULES

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def run(argv: Sequence[str]) -> int:
-    """Run `adalora schema ...` and return the exit code."""
+def make_parser() -> Parser:
+    """Return the parser of `adalora schema`."""
     parser = Parser(
         prog="adalora schema", description="Print the JSON Schema of an AdaLoRA configuration."
     )
@@ -44,6 +44,12 @@ def run(argv: Sequence[str]) -> int:
         help="config: the schema of a configuration (default); report: that of `adalora check "
         "--output-format json`",
     )
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora schema ...` and return the exit code."""
+    parser = make_parser()
     options = parser.parse_args(argv)
     if options.of != "config" and (options.draft or options.strict_keys or options.flavour):
         parser.error(f"--of {options.of} accepts none of --flavour, --draft and --strict-keys")

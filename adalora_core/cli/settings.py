@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+from adalora_core.cli.arguments import similar
 from adalora_core.contract.fields.table import Runtime
 from adalora_core.contract.findings import SEVERITIES
 from adalora_core.contract.reports import FORMATS
@@ -32,6 +33,8 @@ _TYPES: dict[str, type] = {
     "policy": str,
     "per-file-ignores": dict,
 }
+KEYS = tuple(sorted({*_CHOICES, *_TYPES}))
+"""The keys of the table, which are options of `adalora check`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,5 +169,5 @@ def _check(file: Path, key: str, value: Any) -> None:
             name = _NAMES.get(wanted, wanted.__name__)
             raise ValueError(f"{where}: expected {name}, got {value!r}")
     else:
-        known = ", ".join(sorted({*_CHOICES, *_TYPES}))
-        raise ValueError(f"{where}: unknown key; expected one of {known}")
+        known = ", ".join(KEYS)
+        raise ValueError(f"{where}: unknown key{similar([key], KEYS)}; expected one of {known}")

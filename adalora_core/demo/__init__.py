@@ -27,7 +27,7 @@ def run(argv: Sequence[str]) -> int:
     Returns:
         0 for success, 1 for a wrong result, 2 if the demo could not run, 130 if it was interrupted.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     # Model and data come with installed packages; no network may be used.
     os.environ["HF_HUB_OFFLINE"] = "1"
     # Set before torch is loaded: otherwise its idle threads spin, and on a machine with other load
@@ -71,7 +71,8 @@ def _print_summary(outcome: Outcome, output: Path) -> None:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of `adalora demo`."""
     parser = argparse.ArgumentParser(
         prog="adalora demo",
         description="Fine-tune a real sentence encoder with AdaLoRA on words that people rated as "

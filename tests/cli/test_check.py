@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -52,18 +53,32 @@ def test_missing_file_exits_2_with_one_line(check, tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["x.json", "--runtime", "torch"],
         ["x.json", "--no-such-option"],
         ["-", "--limit", "depth=0"],
         ["-", "--limit", "depth=\u00b2"],
         ["-", "--peft-version", "new"],
+        ["--add-ignores", "--fix"],
+        ["--add-ignores", "--diff"],
+        ["--statistics", "-o", "sarif"],
     ],
 )
 def test_wrong_usage_exits_2(check, arguments):
     code, out, err = check(*arguments)
     assert (code, out) == (2, "")
     assert "adalora check" in err
+
+
+def test_without_a_path_the_working_folder_is_checked(check):
+    Path("sub").mkdir()
+    Path("sub", "run.json").write_text(json.dumps(SOUND | {"deltaT": 0}))
+    code, out, _ = check()
+    assert code == 1
+    assert "--> sub/run.json:1:" in out
+    Path("sub", "run.json").unlink()
+    code, _, err = check()
+    assert code == 2
+    assert err.startswith("adalora check: no file matched")
 
 
 def test_limit_that_does_not_exist_is_answered_with_the_names_of_the_page(check):

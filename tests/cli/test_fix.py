@@ -178,7 +178,7 @@ def test_read_only_file_exits_2_unchanged_and_the_others_are_fixed(check, write)
     other = write(WRONG, "b.json")
     code, out, err = check(path, other, "--fix")
     assert code == 2
-    assert err == f"adalora check: {path}: not fixed: the file is read-only\n"
+    assert err == f"adalora check: {path}: not written: the file is read-only\n"
     assert (path.read_text(), other.read_text()) == (WRONG, RIGHT)
     assert "error[ADA106]" in out
 
@@ -193,7 +193,7 @@ def test_failure_while_writing_exits_2_and_loses_nothing(check, write, monkeypat
     monkeypatch.setattr(Path, call, full)
     code, _, err = check(path, "--fix")
     assert code == 2
-    assert err == f"adalora check: {path}: not fixed: No space left on device\n"
+    assert err == f"adalora check: {path}: not written: No space left on device\n"
     assert path.read_text() == WRONG
     assert list(path.parent.iterdir()) == [path]
 

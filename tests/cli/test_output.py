@@ -133,5 +133,5 @@ def test_interrupted_command_exits_130_without_a_traceback(check, write, monkeyp
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("adalora_core.cli.check.targets", interrupt)
+    monkeypatch.setattr("adalora_core.cli.check_job.targets", interrupt)
     assert check(write(SOUND)) == (130, "", "adalora check: interrupted\n")

@@ -101,6 +101,7 @@ def test_every_format_names_the_cell(format_):
         "concise": "file:cell 2:2:12: error[ADA102]",
         "junit": "file:cell 2:2:12: error",
         "github": "::cell 2, line 2: ",
+        "azure": "]cell 2, line 2: ",
         "gitlab": '"description": "cell 2, line 2: ',
     }
     if format_ in names:

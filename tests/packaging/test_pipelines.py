@@ -26,6 +26,7 @@ SCHEMAS = {
     "vendor.github-workflows": WORKFLOWS,
     "vendor.github-issue-forms": FORMS,
     "vendor.gitlab-ci": [EXAMPLES / "gitlab-ci.yml"],
+    "vendor.azure-pipelines": [EXAMPLES / "azure-pipelines.yml"],
 }
 needs_tools = pytest.mark.skipif(
     importlib.util.find_spec("check_jsonschema") is None
@@ -38,7 +39,7 @@ needs_tools = pytest.mark.skipif(
 @pytest.mark.parametrize("schema", SCHEMAS)
 def test_files_for_a_service_fit_the_schema_of_that_service(schema, tmp_path):
     """A broken copy of each is checked along: every file that is refused is a copy."""
-    key = re.compile(r"^(\s*)(runs|runs-on|script|body):", re.MULTILINE)
+    key = re.compile(r"^([\s-]*)(runs|runs-on|script|bash|body):", re.MULTILINE)
     copies = [tmp_path / path.name for path in SCHEMAS[schema]]
     for path, copy in zip(SCHEMAS[schema], copies, strict=True):
         copy.write_text(key.sub(r"\1\2-it:", path.read_text()))

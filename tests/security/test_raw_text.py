@@ -73,6 +73,7 @@ def test_settings_are_escaped(confined, settings):
     confined.write({"pyproject.toml": f"[tool.adalora]\n{settings}\n", "a.json": json.dumps(SOUND)})
     for format_ in ("full", "github", "concise") if settings.startswith("exclude") else ("full",):
         _assert_clean(confined.run("check", "a.json", "-o", format_))
+    _assert_clean(confined.run("check", "a.json", "--show-settings"))
 
 
 @pytest.mark.parametrize("target", ["q_proj", "none", EVIL, ["q_proj", EVIL]])
@@ -111,8 +112,13 @@ def test_names_of_files_and_keys_are_escaped_in_every_human_format(confined):
         f"{EVIL}.json": json.dumps(SOUND | {EVIL: 1, "init_r": EVIL, "bias": EVIL}),
         f"{EVIL}.yaml": f"peft:\n  peft_type: ADALORA\n  {json.dumps(EVIL)}: 1\n",
     })  # fmt: skip
-    for format_ in ("full", "concise", "github"):
+    for format_ in ("full", "concise", "github", "azure"):
         done = confined.run("check", ".", "-o", format_)
         lines = [line for line in done.stdout.splitlines() if not line.startswith("::")]
+        if format_ == "azure":
+            lines = [line.removeprefix("##vso[task.logissue ") for line in lines]
         done.stdout = "\n".join(lines)
         _assert_clean(done)
+    _assert_clean(confined.run("check", ".", "--statistics"))
+    _assert_clean(confined.run("check", ".", "--show-files"))
+    _assert_clean(confined.run("check", ".", "--add-ignores"))

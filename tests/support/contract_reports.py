@@ -39,6 +39,40 @@ def _unescaped(text, more):
     return re.sub(r"%..", lambda match: table[match[0]], text)
 
 
+def azure_issues(text):
+    """Read logging commands as the agent does, wherever they are in a line."""
+    for line in text.split("\n"):
+        start = line.find("##vso[")
+        if start < 0:
+            assert not re.search(r"##\w*\[", line), line
+            continue
+        assert start == 0, line
+        head, _, message = line.removeprefix("##vso[").partition("]")
+        command, _, listed = head.partition(" ")
+        assert command == "task.logissue"
+        properties = {}
+        for pair in filter(None, listed.split(";")):
+            name, _, value = pair.partition("=")
+            assert name in {"type", "sourcepath", "linenumber", "columnnumber", "code"}
+            assert name not in properties
+            properties[name] = _decoded(value)
+        assert properties["type"] in {"error", "warning"}
+        yield properties, _decoded(message)
+
+
+def _decoded(text):
+    assert re.fullmatch(r"(?:[^%]|%3B|%0D|%0A|%5D|%AZP25)*", text), text
+    for code, character in (
+        ("%3B", ";"),
+        ("%0D", "\r"),
+        ("%0A", "\n"),
+        ("%5D", "]"),
+        ("%AZP25", "%"),
+    ):
+        text = text.replace(code, character)
+    return text
+
+
 def gitlab_issues(text):
     """Read a Code Quality report, and refuse what GitLab's documentation does not allow."""
     issues = json.loads(text)
@@ -79,6 +113,8 @@ def parse(text, format_):
         SARIF.validate(json.loads(text))
     elif format_ == "github":
         list(github_commands(text))
+    elif format_ == "azure":
+        list(azure_issues(text))
     elif format_ == "gitlab":
         gitlab_issues(text)
     elif format_ == "junit":

@@ -19,7 +19,7 @@ from adalora_core.contract.text import decode
 from adalora_core.contract.text.formats import CODE, format_of
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from adalora_core.contract.fields.tools import Layout
     from adalora_core.contract.pipeline.options import CheckOptions
@@ -74,6 +74,20 @@ class Inspector:
             return found
         from adalora_core.contract.pipeline.fixing import fix
 
+        return fix(found, self._examiner(found, name, was_named=was_named), unsafe=unsafe)
+
+    def add_ignores(self, found: Examined, name: str, *, was_named: bool) -> Examined:
+        """Add comments that suppress the findings; JSON, which has none, stays as it is."""
+        if found.document.format == "json" or not found.report.was_checked:
+            return found
+        from adalora_core.contract.pipeline.baseline import add_ignores
+
+        return add_ignores(found, self._examiner(found, name, was_named=was_named))
+
+    def _examiner(
+        self, found: Examined, name: str, *, was_named: bool
+    ) -> Callable[[str], Examined]:
+        """Return a function that checks another text as the text of a document was checked."""
         is_optional = not was_named or self.ignore_unmatched
         mark = codecs.BOM_UTF8 if found.document.raw.startswith(codecs.BOM_UTF8) else b""
 
@@ -84,7 +98,7 @@ class Inspector:
             raw = mark + text.encode(encoding, errors)
             return self._examined(raw, name, is_optional=is_optional, tries_fixes=False)
 
-        return fix(found, examine_again, unsafe=unsafe)
+        return examine_again
 
     def _examined(
         self, raw: bytes, name: str, *, is_optional: bool, tries_fixes: bool = True

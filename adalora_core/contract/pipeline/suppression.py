@@ -40,14 +40,14 @@ _BLANKS_AND_COMMENTS = re.compile(r"(?:\s++|#[^\r\n]*+)*+")
 _LINE_END = re.compile(r"\r\n|\n|\r|")
 _BY_NAME = {rule.name: rule for rule in RULES}
 
-_Line = tuple[int, int]
+Line = tuple[int, int]
 """A line; first the number of its cell in a notebook, else 0."""
-_Place = tuple[str, _Line | None]
+_Place = tuple[str, Line | None]
 """A code, and the line of the suppressed findings; None: the whole file."""
 
 
 @dataclass(frozen=True, slots=True)
-class _NamedRule:
+class NamedRule:
     """A rule that a suppressing comment names.
 
     Args:
@@ -60,7 +60,7 @@ class _NamedRule:
     """
 
     code: str
-    line: _Line | None
+    line: Line | None
     comment: Extent
     request: Extent
     names: Sequence[Extent]
@@ -88,7 +88,7 @@ def suppress(
     """
     if not report.was_checked or not _MARKER.search(document.text):
         return report
-    requests = _Requests(document)
+    requests = Requests(document)
     requests.read()
     used: set[_Place] = set()
     kept: list[Diagnostic] = []
@@ -118,11 +118,12 @@ def suppress(
 def _places_of(diagnostic: Diagnostic) -> Iterator[_Place]:
     yield diagnostic.code, None
     if diagnostic.span is not None:
-        yield diagnostic.code, _line(diagnostic.span)
-        yield diagnostic.code, _line(diagnostic.span, is_end=True)
+        yield diagnostic.code, line_of(diagnostic.span)
+        yield diagnostic.code, line_of(diagnostic.span, is_end=True)
 
 
-def _line(span: Span, *, is_end: bool = False) -> _Line:
+def line_of(span: Span, *, is_end: bool = False) -> Line:
+    """Return the line on which a stretch of the source starts or ends."""
     where = span if span.cell is None else span.cell
     number = 0 if span.cell is None else span.cell.number
     return number, where.end_line if is_end else where.start_line
@@ -166,15 +167,15 @@ def unused_file_ignores(
     return found
 
 
-class _Requests:
+class Requests:
     """The requests of a document to suppress findings."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
         self._invalid: list[tuple[Extent, str]] = []
         self._text = document.code
-        self._content: tuple[int, int, _Line] = (0, 0, (0, 0))
-        self.named_rules: list[_NamedRule] = []
+        self._content: tuple[int, int, Line] = (0, 0, (0, 0))
+        self.named_rules: list[NamedRule] = []
         self.places: set[_Place] = set()
 
     def read(self) -> None:
@@ -206,25 +207,25 @@ class _Requests:
         for index, extent in enumerate(names):
             name = text[slice(*extent)]
             rule = BY_CODE.get(name.upper()) or _BY_NAME.get(name.lower())
-            problem = _problem(rule, name)
+            problem = unsuppressible(rule, name)
             if problem is not None:
                 self._invalid.append((extent, problem))
             elif rule is not None:
                 self.places.add((rule.code, line))
                 self.named_rules.append(
-                    _NamedRule(rule.code, line, comment, match.span(), names, index)
+                    NamedRule(rule.code, line, comment, match.span(), names, index)
                 )
 
-    def _line_meant(self, comment: Extent) -> _Line:
+    def _line_meant(self, comment: Extent) -> Line:
         """Return the comment's line, or the next line with content if the comment is alone."""
         document, text = self._document, self._text
         if not _is_alone(text, comment[0]):
-            return _line(document.span_in_code(*comment))
+            return line_of(document.span_in_code(*comment))
         start, end, line = self._content
         if not start <= comment[1] <= end:  # else a comment above has found the same line
             following = _BLANKS_AND_COMMENTS.match(text, comment[1])
             end = following.end() if following else comment[1]
-            line = _line(document.span_in_code(end, end))
+            line = line_of(document.span_in_code(end, end))
             self._content = (comment[1], end, line)
         return line
 
@@ -235,7 +236,8 @@ def _is_alone(text: str, comment: int) -> bool:
     return not before or text[before - 1] in "\r\n"
 
 
-def _problem(rule: Rule | None, text: str) -> str | None:
+def unsuppressible(rule: Rule | None, text: str) -> str | None:
+    """Return why a comment cannot suppress a rule, under the name that it gives; None: it can."""
     if rule is None:
         return f"there is no rule {text!r}, and a family of rules cannot be suppressed"
     if not rule.can_be_ignored:
@@ -245,7 +247,7 @@ def _problem(rule: Rule | None, text: str) -> str | None:
     return None
 
 
-def _removal(text: str, named: _NamedRule) -> tuple[Extent, str]:
+def _removal(text: str, named: NamedRule) -> tuple[Extent, str]:
     """Return the extent to cut and its replacement that remove one of the named rules."""
     names, index = named.names, named.index
     if len(names) == 1:
@@ -272,7 +274,7 @@ def _without_request(text: str, comment: Extent, request: Extent) -> tuple[Exten
     return (start, line_end.end() if line_end else comment[1]), ""
 
 
-def _unused(document: Document, named: _NamedRule) -> Diagnostic:
+def _unused(document: Document, named: NamedRule) -> Diagnostic:
     extent, replacement = _removal(document.code, named)
     place = "in this file"
     if named.line is not None:

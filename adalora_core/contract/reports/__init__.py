@@ -20,6 +20,7 @@ _MODULES = {
     "jsonl": "jsonl",
     "sarif": "sarif",
     "github": "github",
+    "azure": "azure",
     "gitlab": "gitlab",
     "junit": "junit",
 }
@@ -39,6 +40,7 @@ class Outcome:
         settings_file: the file of the project's settings; None: no settings were used.
         settings: the settings that this file holds.
         left_out: `{what and why: number}` of the files and folders that searches left out.
+        is_quiet: whether texts hold the findings only.
     """
 
     reports: tuple[Checked, ...]
@@ -49,6 +51,7 @@ class Outcome:
     settings_file: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    is_quiet: bool = False
 
     @property
     def failing(self) -> tuple[Severity, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.reports.escaping import visible
-from adalora_core.contract.reports.summary import fixing_lines, place, settings_lines, summary
+from adalora_core.contract.reports.summary import closing_lines, place
 
 if TYPE_CHECKING:
     from adalora_core.contract.reports import Outcome
@@ -18,5 +18,5 @@ def render(outcome: Outcome) -> str:
         for report in outcome.reports
         for d in report.diagnostics
     ]
-    lines += [summary(outcome), *fixing_lines(outcome), *settings_lines(outcome)]
-    return "\n".join(lines) + "\n"
+    lines += closing_lines(outcome, with_fixes=True)
+    return "".join(f"{line}\n" for line in lines)

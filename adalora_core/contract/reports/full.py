@@ -6,13 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.reports.escaping import visible
-from adalora_core.contract.reports.summary import (
-    fixing_lines,
-    option_of,
-    place,
-    settings_lines,
-    summary,
-)
+from adalora_core.contract.reports.summary import closing_lines, option_of, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,10 +32,10 @@ def render(outcome: Outcome) -> str:
             lines += _diagnostic(report, diagnostic, paint)
             lines.append("")
     has_findings = bool(lines)
-    lines += [summary(outcome), *fixing_lines(outcome), *settings_lines(outcome)]
-    if has_findings:
+    lines += closing_lines(outcome, with_fixes=True)
+    if has_findings and not outcome.is_quiet:
         lines.append("'adalora rule CODE' explains a finding")
-    return "\n".join(lines) + "\n"
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _plain(text: str, role: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.contract.findings import SEVERITIES, Checked, Diagnostic
 from adalora_core.contract.reports.escaping import visible
-from adalora_core.contract.reports.summary import NO_NAME, in_cell, settings_lines, summary
+from adalora_core.contract.reports.summary import NO_NAME, closing_lines, in_cell
 
 if TYPE_CHECKING:
     from adalora_core.contract.reports import Outcome
@@ -34,7 +34,7 @@ def render(outcome: Outcome) -> str:
     if left:
         more = f"{left} more findings are not shown here; run adalora check to see all"
         lines.append(f"::notice title=adalora check::{_data(more)}")
-    return "\n".join([*lines, summary(outcome), *settings_lines(outcome)]) + "\n"
+    return "".join(f"{line}\n" for line in [*lines, *closing_lines(outcome)])
 
 
 def _command(report: Checked, diagnostic: Diagnostic) -> str:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from adalora_core.contract.reports.escaping import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from adalora_core.contract.findings import Checked, Fix
     from adalora_core.contract.reports import Outcome
     from adalora_core.contract.text.places import Span
@@ -58,13 +60,21 @@ def summary(outcome: Outcome) -> str:
     if outcome.skipped:
         line += f"; skipped {_plural(outcome.skipped, 'file')} without AdaLoRA"
     if outcome.left_out:
-        line += f"; {left_out_phrase(outcome)}"
+        line += f"; {left_out_phrase(outcome.left_out)}"
     return line
 
 
-def left_out_phrase(outcome: Outcome) -> str:
+def closing_lines(outcome: Outcome, *, with_fixes: bool = False) -> list[str]:
+    """Return the lines behind the findings: summary, fixes, settings; none if quiet."""
+    if outcome.is_quiet:
+        return []
+    fixes = fixing_lines(outcome) if with_fixes else []
+    return [summary(outcome), *fixes, *settings_lines(outcome)]
+
+
+def left_out_phrase(left_out: Mapping[str, int]) -> str:
     """Return how many files and folders a search left out, and why; empty if there are none."""
-    shown = ", ".join(f"{number} {what}" for what, number in sorted(outcome.left_out.items()))
+    shown = ", ".join(f"{number} {what}" for what, number in sorted(left_out.items()))
     return f"left out {shown}" if shown else ""
 
 

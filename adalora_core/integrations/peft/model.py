@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from torch.nn.modules.module import _IncompatibleKeys
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.errors import CheckpointError
-from adalora_core.files import write_file
+from adalora_core.files import staging_folder, write_file
 from adalora_core.integrations.peft.adapters import (
     adapter_of,
     configs_of,
@@ -190,11 +189,11 @@ def _gathered(model: Any) -> dict[str, torch.Tensor]:
 def _staging(target: Path) -> Iterator[Path]:
     """Yield a folder in `target` for what PEFT writes, and move the model card to `target`."""
     target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".adalora-", dir=target) as name:
-        card = Path(name, "README.md")
+    with staging_folder(target) as folder:
+        card = folder / "README.md"
         if (target / card.name).is_file():
             card.write_bytes((target / card.name).read_bytes())  # PEFT updates it
-        yield Path(name)
+        yield folder
         if card.is_file():
             write_file(target / card.name, card.read_bytes())
 

@@ -1,0 +1,208 @@
+"""Check, fix or suppress in all files of one run of `adalora check`."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.cli.failing import fail
+from adalora_core.cli.files import STDIN, Target, link_out, targets
+from adalora_core.cli.output import is_terminal, print_bytes, print_text, wants_colour
+from adalora_core.cli.search_exclusions import SearchExclusions
+from adalora_core.contract.pipeline.inspection import Inspector
+from adalora_core.contract.pipeline.options import CheckOptions, parse_version
+from adalora_core.contract.pipeline.selection import Selection
+from adalora_core.contract.reports import Outcome
+from adalora_core.contract.reports.escaping import visible
+from adalora_core.contract.text.limits import Limits
+from adalora_core.contract.text.places import from_pointer
+from adalora_core.contract.text.reading import read_bytes
+from adalora_core.errors import PolicyError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from adalora_core.contract.pipeline.assembly import Examined
+    from adalora_core.contract.report import Report
+
+NO_NAME = "<stdin>"
+"""The name of standard input in reports, if none is given."""
+
+
+def _tree_of_policy(options: Namespace) -> Path | None:
+    """Return the folder that holds all files of a policy; None: the user named one elsewhere."""
+    if options.policy == options.project.defaults.get("policy"):
+        folder: Path = options.project.folder
+        return folder
+    here, path = Path.cwd(), Path(os.path.abspath(options.policy))  # noqa: PTH100 - keeps links
+    return here if path.is_relative_to(here) else None
+
+
+def _fail(error: Exception | str) -> int:
+    return fail("check", error)
+
+
+@dataclass
+class Job:
+    """One run of the command over all its files."""
+
+    options: Namespace
+    inspector: Inspector
+    failed: bool = False
+    skipped: int = 0
+    previews: list[Report] = field(default_factory=list, init=False)
+    """With `--diff`: the reports that the files would get after `--fix`."""
+    ignored: list[int] = field(default_factory=list, init=False)
+    """With `--add-ignores`: how many findings were suppressed, for each changed file."""
+
+    @classmethod
+    def of(cls, options: Namespace) -> Job:
+        """Return the run that the options ask for.
+
+        Raises:
+            OSError: the policy cannot be read.
+            ValueError: an option has a wrong value.
+        """
+        from_pointer(options.key or "")
+        policy: Any = None
+        if options.policy is not None:
+            from adalora_core.contract.pipeline.policy import load_policy
+
+            policy = load_policy(Path(options.policy), _tree_of_policy(options))
+        check = CheckOptions(
+            options.runtime,
+            options.strict_keys,
+            options.strict_types,
+            parse_version(options.peft_version),
+            Limits.parse(options.limit),
+            policy,
+        )
+        inspector = Inspector(
+            check,
+            Selection.of(options.select, options.ignore, options.per_file_ignores),
+            options.key,
+            options.layout,
+            options.format,
+            options.ignore_unmatched,
+        )
+        return cls(options, inspector)
+
+    def run(self) -> Outcome:
+        """Check every file; report one that cannot be read at once and go on with the others."""
+        reports = []
+        names: list[str] = []
+        searched = set()
+        follow = self.options.follow_links
+        exclusions = None if self.options.all_files else SearchExclusions()
+        for target in targets(self.options.paths, self.options.exclude, follow, exclusions):
+            if target.problem is not None:
+                self.failed |= not target.may_pass
+                _fail(target.problem)
+                continue
+            names.append(target.name)
+            if not target.was_named:
+                searched.add(target.name)
+            try:
+                report = self._report(target)
+            except PolicyError:
+                raise
+            except Exception as error:  # noqa: BLE001 - one bad file never ends the run
+                self.failed = True
+                is_expected = isinstance(error, OSError)
+                _fail(error if is_expected else f"{target.name}: not checked: {error!r}")
+                continue
+            if report is None:
+                self.skipped += 1
+            else:
+                reports.append(report)
+        return Outcome(
+            tuple(self.inspector.with_unused_ignores(reports, searched)),
+            self.skipped,
+            colour=wants_colour(self.options.color),
+            fail_level=self.options.fail_level,
+            fixing=self.options.fix,
+            settings_file=self.options.project.file,
+            settings=self.options.project.values,
+            left_out={} if exclusions is None else exclusions.counts(names),
+            is_quiet=self.options.quiet,
+        )
+
+    def _report(self, target: Target) -> Report | None:
+        """Return the report on a file; None if it holds no configuration and need not hold one."""
+        limits = self.inspector.check.limits
+        if target.name == STDIN:
+            name = self.options.stdin_filename or NO_NAME
+            if sys.stdin is None:
+                raise OSError(errno.EBADF, "standard input is closed")
+            raw = sys.stdin.buffer.read(limits.file_bytes + 1)
+        else:
+            name = target.name
+            raw = read_bytes(target.name, limits)
+        found = self.inspector.inspect(raw, name, was_named=target.was_named)
+        if found is None:
+            self._pass_through(target, raw)
+            return None
+        if self.options.fix or self.options.diff:
+            found = self._fix(target, name, raw, found)
+        elif self.options.add_ignores:
+            better = self.inspector.add_ignores(found, name, was_named=target.was_named)
+            before = len(found.report.suppressed)
+            found = self._written(target, name, raw, found, better)
+            if number := len(found.report.suppressed) - before:
+                self.ignored.append(number)
+        return found.report
+
+    def _fix(self, target: Target, name: str, raw: bytes, found: Examined) -> Examined:
+        """Show or write the fixed file, and return what is left to report."""
+        unsafe = self.options.unsafe_fixes
+        better = self.inspector.fix(found, name, was_named=target.was_named, unsafe=unsafe)
+        if self.options.diff:
+            self.previews.append(better.report)
+            mark = "\ufeff" if raw.startswith(codecs.BOM_UTF8) else ""
+            old, new = found.document.text, better.document.text
+            _show_difference(name, mark + old, mark + new)
+            return found
+        return self._written(target, name, raw, found, better)
+
+    def _written(
+        self, target: Target, name: str, raw: bytes, found: Examined, better: Examined
+    ) -> Examined:
+        """Write a better text, and return what is in the file then."""
+        if target.name == STDIN:
+            self._pass_through(target, better.document.raw)
+        elif better.document.raw != raw:
+            from adalora_core.cli.rewriting import rewrite
+
+            try:
+                if not self.options.follow_links and (problem := link_out(name)):
+                    raise problem
+                rewrite(name, raw, better.document.raw, self.inspector.check.limits)
+            except OSError as error:
+                self.failed = True
+                _fail(error)
+                return found
+        return better
+
+    def _pass_through(self, target: Target, content: bytes) -> None:
+        """Print standard input after a change; the part beyond the size limit is unchanged."""
+        writes_text = self.options.fix or self.options.add_ignores
+        if target.name == STDIN and writes_text and not self.options.diff:
+            print_bytes(content)
+            while rest := sys.stdin.buffer.read(self.inspector.check.limits.file_bytes):
+                print_bytes(rest)
+
+
+def _show_difference(name: str, old: str, new: str) -> None:
+    from adalora_core.cli.rewriting import unified_diff
+
+    difference = unified_diff(name, old, new)
+    if is_terminal():
+        # For people, not for patch: control characters are escaped.
+        print_text("".join(f"{visible(line, None)}\n" for line in difference.split("\n")[:-1]))
+    else:
+        print_bytes(difference.encode("utf-8", "surrogateescape"))

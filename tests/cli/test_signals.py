@@ -1,0 +1,98 @@
+"""Test how SIGINT and SIGTERM end a command that is writing a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from adalora_core.cli import main
+from adalora_core.contract.rules.base import SOUND
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+
+BROKEN = "".join(f"{key}: {json.dumps(value)}\n" for key, value in SOUND.items()).replace(
+    "ADALORA", "adalora"
+)
+COMMANDS = {
+    "fix": ["check", "--fix", "run.yaml"],
+    "add-ignores": ["check", "--add-ignores", "run.yaml"],
+    "output-file": ["check", "run.yaml", "--output-file", "json=report.json"],
+    "rule --write": ["rule", "--write", "pages"],
+}
+WAITING = """
+import os, signal, sys
+def wait(*_):
+    print("written", flush=True)
+    while True:
+        signal.pause()
+os.fsync = wait
+unlink = os.unlink
+def unlink_after_another_signal(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGINT)
+    unlink(*arguments, **options)
+if sys.argv.pop(1) == "twice":
+    os.unlink = unlink_after_another_signal
+from adalora_core.cli import main
+sys.exit(main())
+"""
+"""A command that stops in the middle of its first write; if asked to, it is interrupted again when
+it deletes its files."""
+
+
+def _end(command, number, tmp_path, times="once"):
+    """Send a signal to a command while it writes; return its exit code and standard error."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING, times, *command], cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    # The report of a check may be printed before its file is written.
+    assert any(line == "written\n" for line in process.stdout)
+    assert list(tmp_path.rglob(".adalora-*.tmp"))
+    process.send_signal(number)
+    _, err = process.communicate()
+    return process.returncode, err
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+@pytest.mark.parametrize(
+    ("name", "times"), [*((name, "once") for name in COMMANDS), ("fix", "twice")]
+)
+def test_signal_leaves_the_old_file_and_no_temporary_one(name, number, code, word, times, tmp_path):
+    command = COMMANDS[name]
+    (tmp_path / "run.yaml").write_text(BROKEN)
+    (tmp_path / "pages").mkdir()
+    ended = _end(command, number, tmp_path, times)
+    assert ended == (code, f"adalora {command[0]}: {word}\n")
+    assert {path.name for path in tmp_path.rglob("*")} == {"run.yaml", "pages"}
+    assert (tmp_path / "run.yaml").read_text() == BROKEN
+
+
+def test_what_a_killed_command_leaves_is_not_searched_and_goes_with_the_next_fix(check, tmp_path):
+    (tmp_path / "run.yaml").write_text(BROKEN)
+    assert _end(COMMANDS["fix"], signal.SIGKILL, tmp_path)[0] == -signal.SIGKILL
+    (left,) = tmp_path.glob(".adalora-*.tmp")
+    assert check("--show-files", tmp_path) == (0, f"{tmp_path / 'run.yaml'}\n", "")
+    assert check("--show-files", f"{tmp_path}/**/*")[1] == f"{tmp_path / 'run.yaml'}\n"
+    assert check("--fix", tmp_path)[0] == 0
+    assert not left.exists()
+
+
+def test_caller_in_python_keeps_its_handlers():
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    assert main(["rule", "ADA202"]) == 0
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(main(["rule", "ADA202"])))
+    thread.start()
+    thread.join()
+    assert codes == [0]
