@@ -123,18 +123,25 @@ IN_README = ("training step", "svd_linear, layer", "importance")
 
 def readme_block(results: list[Result], setting: dict[str, str]) -> str:
     """Return the table of README.md, and what is missed."""
-    missed = [row.what for row in ROWS if any(not each.reached for each in _of(row, results))]
+    missed = dict.fromkeys(
+        row.what.partition(",")[0]
+        for row in ROWS
+        if not all(each.reached for each in _of(row, results))
+    )
     goals = [each for each in results if each.goal is not None]
     count = sum(not each.reached for each in goals)
     return "\n".join(
         (
-            _setting(setting),
-            "",
             "| what | beside | on | times as fast |",
             "|---|---|---|---|",
             *(line.rsplit("|", 2)[0] + "|" for line in _lines(results, IN_README)),
             "",
-            f"Missed: {count} of {len(goals)} goals of speed ({'; '.join(missed)}).",
+            (
+                f"{_setting(setting)}. Missed are {count} of {len(goals)} goals of speed, in: "
+                f"{', '.join(missed)} "
+                "([why](docs/adr/0004-which-goals-of-speed-the-core-reaches.md), "
+                "[all rows and the command](docs/status.md#how-fast-it-is))."
+            ),
         )
     )
 
@@ -149,13 +156,13 @@ def table(results: list[Result], setting: dict[str, str]) -> str:
     """Return the table of docs/status.md."""
     head = ("| what | beside | on | times as fast | goal |", "|---|---|---|---|---|")
     parts = [row.part for row in ROWS]
-    return "\n".join((_setting(setting), "", *head, *_lines(results, parts)))
+    return "\n".join((f"{_setting(setting)}:", "", *head, *_lines(results, parts)))
 
 
 def _setting(setting: dict[str, str]) -> str:
     return (
         f"On {setting['cpu']} with {setting['threads']} threads, rank 12, torch "
-        f"{setting['torch']}, PEFT {setting['peft']}:"
+        f"{setting['torch']}, PEFT {setting['peft']}"
     )
 
 
