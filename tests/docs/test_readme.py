@@ -30,7 +30,8 @@ def block(language: str) -> str:
 
 def test_page_has_at_most_110_lines_and_its_doors_12():
     assert len(TEXT.splitlines()) <= 110
-    assert all(len(block(door).splitlines()) <= 12 for door in ("diff", "python", "console"))
+    for door in ("diff", "python", "console"):
+        assert len([line for line in block(door).splitlines() if line.strip()]) <= 12
     assert "update_and_allocate" in block("python")  # test_examples.py runs it
 
 
