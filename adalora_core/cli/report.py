@@ -29,17 +29,13 @@ def run(argv: Sequence[str]) -> int:
     folder = Path(arguments.adapter)
 
     from adalora_core.contract.check import read_adapter_config
-    from adalora_core.contract.model import CONFIG_NAME
     from adalora_core.errors import AdaLoraError
     from adalora_core.rank_report import write_rank_report
     from adalora_core.rank_report.progress import steps_made
 
-    if not (folder / CONFIG_NAME).exists():
-        wanted = "name the folder of a saved adapter"
-        return fail("report", f"{str(folder)!r} holds no {CONFIG_NAME}; {wanted}")
     try:
         written = write_rank_report(
-            read_adapter_config(folder / CONFIG_NAME),
+            read_adapter_config(folder / "adapter_config.json"),
             Path(arguments.output or folder),
             name=folder.name,
             steps=steps_made(folder),

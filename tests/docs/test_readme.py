@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
+from programs import output_of_python
 from usage_corpus import compare
 from walkthroughs import blocks_of
 
@@ -72,6 +73,7 @@ def test_ranks_in_the_text_are_those_in_the_picture():
     assert f"rank {config['init_r']}, and the average was to be {config['target_r']}" in TEXT
     assert f"keep {dense:.1f}, queries and keys {attention:.1f}, and two matrices need none" in TEXT
     assert list(ranks.values()).count(0) == 2
+    output_of_python(ROOT / "tools" / "regenerate.py", "--check", "ranks")
 
 
 def test_found_faults_are_counted_right():

@@ -12,7 +12,7 @@ from programs import Finished, output_of_python, run_python
 ROOT = Path(__file__).parents[2]
 QUICK = (
     *("rules", "schemas", "share", "stubs", "runs", "tools", "scripts", "disagreements"),
-    *("speed", "schedule", "scaling", "ranks"),
+    *("speed", "schedule", "scaling"),
 )
 """The parts that need neither minutes nor PEFT; `.ci/run generated` checks all."""
 COPIED = ("tools", "docs", "schemas", "benchmarks", "csrc/bindings")
