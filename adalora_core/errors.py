@@ -51,8 +51,8 @@ class MissingExtraError(AdaLoraError, ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
-            f"{purpose} needs the package {package!r}; "
-            f"install it with: pip install 'adalora-core[{extra}]'"
+            f"{purpose} needs the package {package!r}; install it with: "
+            f"pip install 'adalora-core[{extra}]' (in a clone: pip install '.[{extra}]')"
         )
 
 

@@ -62,6 +62,18 @@ def test_training_loads_neither_peft_nor_transformers() -> None:
     assert loaded_by("import adalora_core.training").isdisjoint({"peft", "transformers"})
 
 
+def test_name_that_needs_torch_says_in_one_sentence_what_to_install() -> None:
+    script = (
+        "import sys\nsys.modules['torch'] = None\n"
+        "try:\n    from adalora_core import get_peft_model\n"
+        "except ImportError as error:\n    print(error, error.__suppress_context__)"
+    )
+    assert output_of_python("-c", script) == (
+        "get_peft_model needs the package 'torch'; install it with: "
+        "pip install 'adalora-core[torch]' (in a clone: pip install '.[torch]') True\n"
+    )
+
+
 def cycle_in(graph: Mapping[str, Iterable[str]]) -> list[str]:
     """Return the modules of one cycle, or nothing where there is none."""
     finished: set[str] = set()

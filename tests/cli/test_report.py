@@ -139,7 +139,8 @@ class TestReport:
 
     def test_a_missing_folder_is_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["report", "nowhere"]) == 2
-        assert len(capsys.readouterr().err.splitlines()) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "'nowhere' holds no adapter_config.json; name the folder" in line
 
     def test_it_loads_no_torch(self, adapter: Path) -> None:
         pytest.importorskip("matplotlib", reason="would have shown that a report loads no torch")

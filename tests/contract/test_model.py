@@ -160,6 +160,7 @@ def test_all_faults_are_listed_in_one_error():
     }  # fmt: skip
     for code in ("ADA201", "ADA102", "ADA103", "ADA401", "ADA104"):
         assert code in str(caught.value)
+    assert "`bogus`: AdaLoraConfig has no such field" in str(caught.value)
 
 
 @pytest.mark.parametrize(

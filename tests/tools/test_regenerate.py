@@ -97,8 +97,15 @@ def test_changed_figure_is_noticed_in_every_page_and_in_the_picture(copy: Path) 
     figures.write_text(json.dumps(held), encoding="utf-8")
     done = regenerate("--check", "speed", root=copy)
     assert done.returncode == 1
-    shown = ("benchmarks/results/core.md", "README.md", ADR, "benchmarks/results/core.png")
+    shown = (
+        *("benchmarks/results/core.md", "README.md", "docs/status.md", ADR),
+        "benchmarks/results/core.png",
+    )
     assert done.stdout == report("speed", *shown)
+    assert regenerate("speed", root=copy).returncode == 0
+    readme = (copy / "README.md").read_text(encoding="utf-8")
+    assert "<!-- speed -->1.06 to 2.00<!-- end --> times as fast" in readme
+    assert "; 24 x 48 tokens; 32 x 64 tokens | 2.0; 1.1; 1.1 |" in readme
 
 
 def test_picture_is_drawn_again_when_what_draws_it_changes(copy: Path) -> None:

@@ -159,11 +159,12 @@ class UnknownKey(Rule):
             if block.has_foreign_keys and (meant is None or fault.name in TRAINER_SETTINGS):
                 continue
             is_call = block.layout == "python"
-            effect = "raises TypeError" if is_call else "ignores it"
-            message = (
-                f"unexpected keyword argument `{fault.name}`: PEFT {PEFT_VERSION} has no such "
-                f"field and {effect}"
-            )
+            if block.runtime == "adalora-core" and block.strict_keys:
+                unknown = "AdaLoraConfig has no such field"
+            else:
+                effect = "raises TypeError" if is_call else "ignores it"
+                unknown = f"PEFT {PEFT_VERSION} has no such field and {effect}"
+            message = f"unexpected keyword argument `{fault.name}`: {unknown}"
             hint = remedy = None
             if fault.name in OWN_FIELDS:
                 message += "; only the runtime adalora-core reads it"
