@@ -47,7 +47,7 @@ def run(argv: Sequence[str]) -> int:
     """Run `adalora check ...`; return 0 (no findings), 1 (findings) or 2 (could not run)."""
     try:
         options = parse(argv)
-        job = _Job.of(options)
+        job = _Job(options, inspector_of(options))
         if options.project.problem is not None:
             job.failed = True
             _fail(options.project.problem)
@@ -88,6 +88,37 @@ def run(argv: Sequence[str]) -> int:
     return FINDINGS if outcome.failed and not options.exit_zero else FINE
 
 
+def inspector_of(options: Namespace) -> Inspector:
+    """Return what checks each file of a run.
+
+    Raises:
+        ValueError: an option has a wrong value, or the policy cannot be used.
+        OSError: the policy cannot be read.
+    """
+    from_pointer(options.key or "")
+    policy: Any = None
+    if options.policy is not None:
+        from adalora_core.contract.pipeline.policy import load_policy
+
+        policy = load_policy(Path(options.policy), _tree_of_policy(options))
+    check = CheckOptions(
+        options.runtime,
+        options.strict_keys,
+        options.strict_types,
+        parse_version(options.peft_version),
+        Limits.parse(options.limit),
+        policy,
+    )
+    return Inspector(
+        check,
+        Selection.of(options.select, options.ignore, options.per_file_ignores),
+        options.key,
+        options.layout,
+        options.format,
+        options.ignore_unmatched,
+    )
+
+
 def _tree_of_policy(options: Namespace) -> Path | None:
     """Return the folder that holds all files of a policy; None: the user named one elsewhere."""
     if options.policy == options.project.defaults.get("policy"):
@@ -111,32 +142,6 @@ class _Job:
     skipped: int = 0
     previews: list[Report] = field(default_factory=list, init=False)
     """With `--diff`: the reports that the files would get after `--fix`."""
-
-    @classmethod
-    def of(cls, options: Namespace) -> _Job:
-        from_pointer(options.key or "")
-        policy: Any = None
-        if options.policy is not None:
-            from adalora_core.contract.pipeline.policy import load_policy
-
-            policy = load_policy(Path(options.policy), _tree_of_policy(options))
-        check = CheckOptions(
-            options.runtime,
-            options.strict_keys,
-            options.strict_types,
-            parse_version(options.peft_version),
-            Limits.parse(options.limit),
-            policy,
-        )
-        inspector = Inspector(
-            check,
-            Selection.of(options.select, options.ignore, options.per_file_ignores),
-            options.key,
-            options.layout,
-            options.format,
-            options.ignore_unmatched,
-        )
-        return cls(options, inspector)
 
     def run(self) -> Outcome:
         """Check every file; report one that cannot be read at once and go on with the others."""
