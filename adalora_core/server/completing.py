@@ -42,7 +42,7 @@ SAVED = "adapter_config.json"
 """A file of this name is a configuration also where nothing in it shows that yet."""
 
 _BEFORE = re.compile(r"""["']?[\w-]*\Z""")
-_BEHIND = re.compile(r"""[\w-]*["']?""")
+_BEHIND = re.compile(r"[\w-]*")
 _ASSIGNS: dict[Format, str] = {
     "json": ":", "yaml": ":", "toml": "=", "python": "=", "notebook": "=",
 }  # fmt: skip
@@ -74,6 +74,9 @@ class _Cursor:
         tail = _BEHIND.match(text, offset)
         start = head.start() if head else offset
         end = tail.end() if tail else offset
+        quote = text[start:offset][:1]
+        if quote in {'"', "'"} and text.startswith(quote, end):
+            end += 1
         sign = _ASSIGNS[language]
         before, behind = text[:start], text[end:]
         return cls(
@@ -165,12 +168,15 @@ def _found(
 
 
 def _blocks(snapshot: Snapshot, document: Document, inspector: Inspector) -> tuple[Block, ...]:
-    key, check = inspector.key, inspector.check
-    blocks = find_blocks(document, check, key, inspector.layout, is_optional=False)
-    is_saved = snapshot.path is not None and snapshot.path.name == SAVED
-    if isinstance(blocks, Problem) and is_saved and isinstance(document.value, dict):
-        blocks = find_blocks(document, check, "", None, is_optional=False)
-    return () if isinstance(blocks, Problem) else tuple(b for b in blocks if b.is_unambiguous)
+    found = find_blocks(
+        document, inspector.check, inspector.key, inspector.layout, is_optional=False
+    )
+    if not isinstance(found, Problem):
+        return tuple(block for block in found if block.is_unambiguous)
+    if snapshot.path is None or snapshot.path.name != SAVED or document.script is not None:
+        return ()
+    whole = find_blocks(document, inspector.check, "", None, is_optional=False)
+    return () if isinstance(whole, Problem) else whole
 
 
 def _path_of_word(top: Any) -> Path | None:

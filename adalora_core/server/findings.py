@@ -80,7 +80,7 @@ def actions(
     if found is None or checked.inspector is None:
         return []
     offered: list[types.CodeAction] = []
-    if _wants(kinds, types.CodeActionKind.QuickFix):
+    if _wants(kinds, types.CodeActionKind.QuickFix.value):
         offered += _quick_fixes(checked, found, place, versioned=versioned)
     if _wants(kinds, FIX_ALL):
         fixed = checked.inspector.fix(found, checked.snapshot.name, was_named=False, unsafe=False)
@@ -94,7 +94,8 @@ def actions(
 
 def _wants(kinds: Sequence[str] | None, kind: str) -> bool:
     """Return whether the client asks for a kind, or for one that it belongs to."""
-    return kinds is None or any(not k or f"{kind}.".startswith(f"{k}.") for k in kinds)
+    asked = None if kinds is None else [getattr(each, "value", each) for each in kinds]
+    return asked is None or any(not each or f"{kind}.".startswith(f"{each}.") for each in asked)
 
 
 def _quick_fixes(

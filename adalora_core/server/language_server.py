@@ -49,8 +49,9 @@ class Server(LanguageServer):
 
     def begin(self) -> None:
         """Take over what the client has asked for in its first message."""
-        encoding = str(getattr(self.workspace.position_encoding, "value", "utf-16"))
-        self.documents.encoding = cast("Encoding", encoding)
+        # The name of a member of an enumeration, or the word itself.
+        agreed = self.workspace.position_encoding
+        self.documents.encoding = cast("Encoding", getattr(agreed, "value", agreed))
         self.checker.with_related = self.has_client(
             "text_document", "publish_diagnostics", "related_information"
         )
