@@ -57,7 +57,10 @@ class Text:
         if first and piece.startswith("\n") and self._lines[first - 1].endswith("\r"):
             first -= 1
             piece = self._lines[first] + piece
-        return Text([*self._lines[:first], *_LINE_START.split(piece), *self._lines[last + 1 :]])
+        changed = _LINE_START.split(piece)
+        if last + 1 < len(self._lines):
+            changed.pop()  # the line after its end is the next one
+        return Text([*self._lines[:first], *changed, *self._lines[last + 1 :]])
 
     def offset(self, position: Position, encoding: Encoding) -> int:
         """Return the offset of a position."""
