@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     Change = types.TextDocumentContentChangePartial | types.TextDocumentContentChangeWholeDocument
 
+LONGEST_PATH = 4096
 _LOG = logging.getLogger(__name__)
 
 
@@ -30,7 +31,7 @@ def path_of(uri: str) -> Path | None:
         name = to_fs_path(uri)
     except ValueError:  # such as a bracket that nothing closes
         return None
-    if name is None or "\0" in name or not Path(name).is_absolute():
+    if not name or len(name) > LONGEST_PATH or "\0" in name or not Path(name).is_absolute():
         return None
     return Path(name)
 

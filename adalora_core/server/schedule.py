@@ -53,6 +53,7 @@ class Schedule:
         self._take, self._check, self._publish = take, check, publish
         self._states: dict[str, _State] = {}
         self._thread = ThreadPoolExecutor(1, "adalora-check")
+        self._turn = asyncio.Lock()
 
     def changed(self, uri: str) -> None:
         """Note that a document was opened or edited."""
@@ -89,19 +90,21 @@ class Schedule:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(state.is_wanted.wait(), left)
                     continue
-                state.is_wanted.clear()
                 await self._check_once(uri, state)
         finally:
             state.task = None
 
     async def _check_once(self, uri: str, state: _State) -> None:
-        number, snapshot = state.changes, self._take(uri)
-        if snapshot is None:
-            state.checked = number
-            return
-        began = asyncio.get_running_loop().time()
-        result = await self.beside(lambda: self._check(snapshot))
-        taken = asyncio.get_running_loop().time() - began
+        # Other documents wait here, and not with a text that will be old by their turn.
+        async with self._turn:
+            state.is_wanted.clear()
+            number, snapshot = state.changes, self._take(uri)
+            if snapshot is None or self._states.get(uri) is not state:
+                state.checked = number
+                return
+            began = asyncio.get_running_loop().time()
+            result = await self.beside(lambda: self._check(snapshot))
+            taken = asyncio.get_running_loop().time() - began
         state.quiet = min(max(QUIET, taken), LONGEST_QUIET)
         if number == state.changes and self._states.get(uri) is state:
             state.checked, state.result = number, result

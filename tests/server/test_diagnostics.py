@@ -80,7 +80,10 @@ def test_each_edit_is_checked(server, new_uri):
     assert server.open_text(uri, "json", text) == []
     line = line_of(text, "init_r")
     start = text.split("\n")[line].index("12")
-    at = {"start": {"line": line, "character": start}, "end": {"line": line, "character": start + 2}}
+    at = {
+        "start": {"line": line, "character": start},
+        "end": {"line": line, "character": start + 2},
+    }
     server.change(uri, 2, {"range": at, "text": "8"})
     assert codes(server.diagnostics(uri, version=2)) == ["ADA302"]
     at["end"]["character"] = start + 1

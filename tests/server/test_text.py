@@ -51,7 +51,11 @@ def test_position_of_an_offset_leads_back(encoding, text, number):
     assert Text.of(text).offset(position, encoding) == offset - inside
 
 
-@given(encoding=ENCODINGS, text=TEXTS, edits=st.lists(st.tuples(POSITIONS, POSITIONS, TEXTS), max_size=4))
+@given(
+    encoding=ENCODINGS,
+    text=TEXTS,
+    edits=st.lists(st.tuples(POSITIONS, POSITIONS, TEXTS), max_size=4),
+)
 def test_edited_text_is_that_of_the_protocol(encoding, text, edits):
     edited = Text.of(text)
     for one, other, new in edits:

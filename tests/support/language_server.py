@@ -162,6 +162,13 @@ class LanguageServer:
         self.process.stdin.write(body)
         self.process.stdin.flush()
 
+    def hang_up(self) -> int:
+        """End the conversation without a word, and return the server's exit code."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.stdin = None
+        return self.process.wait(timeout=LONGEST_WAIT)
+
     def _take(self, message: dict[str, Any]) -> None:
         """Note a message of the server's, and answer if it is a question."""
         if message.get("method") == "textDocument/publishDiagnostics":
