@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from adalora_core.server.text import Position
 
 _TREATMENTS = {
-    Treatment.HONOURED: "PEFT reads it.",
-    Treatment.IGNORED: "PEFT accepts it without a warning.",
-    Treatment.REJECTED: "PEFT refuses an AdaLoRA configuration that sets it.",
-    Treatment.BREAKS: "PEFT accepts it for AdaLoRA, then fails or trains something else.",
+    # What PEFT does with a field.
+    Treatment.HONOURED: "reads it",
+    Treatment.IGNORED: "accepts it without a warning, and AdaLoRA does not read it",
+    Treatment.REJECTED: "refuses an AdaLoRA configuration that sets it",
+    Treatment.BREAKS: "accepts it for AdaLoRA, then fails or trains something else",
 }
 
 
@@ -68,8 +69,8 @@ def about(field: Field) -> str:
         "",
         description_of(field),
         "",
-        f"{_TREATMENTS[field.treatment]} (PEFT {PEFT_VERSION}"
-        + (f"; added in {field.added})" if field.added else ")"),
+        f"PEFT {PEFT_VERSION} {_TREATMENTS[field.treatment]}."
+        + (f" The key was added in PEFT {field.added}." if field.added else ""),
     ]
     if field.choices is not None and len(field.choices) > 1:
         meanings = CHOICES.get(field.name, {})

@@ -206,7 +206,9 @@ def test_notebook_whose_structure_contradicts_itself(server, new_uri):
     assert server.diagnostics(f"{uri}#0") == []
     change = {
         "cells": {
-            "structure": {"array": {"start": 10**6, "deleteCount": 10**6}, "didClose": [{"uri": "x"}]},
+            "structure": {
+                "array": {"start": 10**6, "deleteCount": 10**6}, "didClose": [{"uri": "x"}]
+            },
             "textContent": [{"document": {"uri": "y", "version": 1}, "changes": [{"text": "z"}]}],
             "data": [{"kind": 2, "document": "w"}],
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import subprocess
 
 import pytest
@@ -81,7 +81,7 @@ def test_wrong_settings_are_shown_once_and_files_are_checked(server, opened, set
 
 
 def test_server_leaves_out_what_the_command_leaves_out(root, tmp_path, capsys, monkeypatch, opened):
-    subprocess.run(["git", "init", "-q", str(root)], check=True)
+    subprocess.run([shutil.which("git"), "init", "-q", str(root)], check=True)
     (root / ".gitignore").write_text("ignored/\n*.local.json\n")
     (root / "pyproject.toml").write_text('[tool.adalora]\nexclude = ["out/*.json", "skip.json"]\n')
     elsewhere = tmp_path / "elsewhere.json"
@@ -96,7 +96,7 @@ def test_server_leaves_out_what_the_command_leaves_out(root, tmp_path, capsys, m
             assert opened_or_silent(server, opened, name) == [], name
         for name in checked:
             assert opened(server, name) == ["ADA302"], name
-        os.symlink(elsewhere, root / "link.json")
+        (root / "link.json").symlink_to(elsewhere)
         assert server.open(root / "link.json", "json") == []
         # A file outside of every open folder is checked by the settings beside it.
         assert server.open(elsewhere, "json") != []

@@ -61,11 +61,11 @@ def test_hover_over_a_field_shows_type_default_and_use(server, new_uri):
     shown = hovered(server, uri, text, '"tfinal"')
     assert "an integer; default `0`" in shown
     assert "a duration, not an end step" in shown
-    assert "PEFT reads it." in shown
+    assert "PEFT 0.21 reads it." in shown
     assert "ADA202" in shown
     ignored = hovered(server, uri, text, '"use_rslora"')
     assert "AdaLoRA ignores it" in ignored
-    assert "added in 0.8.0" in ignored
+    assert "added in PEFT 0.8.0" in ignored
     assert server.at("hover", uri, 0, 0) is None
 
 
