@@ -43,6 +43,7 @@ def test_the_proof_fails_where_torch_is_loaded() -> None:
         "from adalora_core.contract.rules import RULES",
         "from adalora_core.contract.schemas import config",
         "import adalora_core.demo",
+        "import adalora_core.server.handlers",
         "from adalora_core import ConfigError",
     ],
 )

@@ -1,4 +1,4 @@
-"""The recipes for editors: a file with a fault is opened in the editor, and what it shows is read."""
+"""The recipes for editors: a faulty file is opened in the editor, and what it shows is read."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ local place = {{
 local found = vim.lsp.buf_request_sync(0, 'textDocument/hover', place, {LONGEST_WAIT}000)
 out.hover = found[client.id].result.contents.value
 vim.api.nvim_win_set_cursor(0, {{ {LINE + 1}, 12 }})
-vim.lsp.buf.code_action({{ apply = true, context = {{ only = {{ 'quickfix' }}, diagnostics = {{}} }} }})
+local context = {{ only = {{ 'quickfix' }}, diagnostics = {{}} }}
+vim.lsp.buf.code_action({{ apply = true, context = context }})
 vim.wait({LONGEST_WAIT}000, function() return #vim.diagnostic.get(0) == 0 end)
 out.text = table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, false), '\\n')
 io.stdout:write(vim.json.encode(out))
@@ -119,21 +120,22 @@ def test_helix_marks_a_fault(project):
 
 def screen(command, folder, wanted):
     """Run a program in a terminal until it shows some text, and return all that it printed."""
-    process, terminal = pty.fork()
-    if process == 0:
-        os.chdir(folder)
-        os.environ["TERM"] = "xterm-256color"
-        os.execv(command[0], command)
+    terminal, inner = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+    process = subprocess.Popen(
+        command, cwd=folder, stdin=inner, stdout=inner, stderr=inner, start_new_session=True,
+        env=os.environ | {"TERM": "xterm-256color"},
+    )  # fmt: skip
+    os.close(inner)
     shown = b""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # it has ended
         while wanted not in shown and select.select([terminal], [], [], LONGEST_WAIT)[0]:
             shown += os.read(terminal, 1 << 16)
         os.write(terminal, b":q!\r")
         while select.select([terminal], [], [], LONGEST_WAIT)[0] and os.read(terminal, 1 << 16):
             pass
     os.close(terminal)
-    os.waitpid(process, 0)
+    process.wait(LONGEST_WAIT)
     return shown
 
 
