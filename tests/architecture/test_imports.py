@@ -39,6 +39,7 @@ def test_the_proof_fails_where_torch_is_loaded() -> None:
 # All in one process: what one of them loads is there in the end.
 CONTRACT = """
 import adalora_core, adalora_core.cli, adalora_core.demo
+import adalora_core.server.handlers
 from adalora_core import AdaLoraConfig, ConfigError, check_config, validate_config
 from adalora_core.contract.rules import RULES
 from adalora_core.contract.schemas import config

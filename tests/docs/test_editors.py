@@ -19,7 +19,8 @@ from adalora_core.contract.schemas.editor import editor_schema
 
 pytestmark = pytest.mark.slow
 
-PAGE = (Path(__file__).parents[2] / "docs" / "editors.md").read_text("utf-8")
+WHOLE = (Path(__file__).parents[2] / "docs" / "editors.md").read_text("utf-8")
+PAGE = WHOLE[WHOLE.index("\n## The schema\n") :]
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 (JSON_FILE, SETTINGS) = (text for language, text in BLOCKS if language == "json")
 (YAML_FILE,) = (text for language, text in BLOCKS if language == "yaml")
