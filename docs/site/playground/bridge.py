@@ -8,6 +8,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from shapes import MODELS
+
 from adalora_core.contract.pipeline.fixing import fix
 from adalora_core.contract.pipeline.inspection import Inspector
 from adalora_core.contract.pipeline.options import CheckOptions
@@ -16,7 +18,6 @@ from adalora_core.contract.plan.costs import costs_of
 from adalora_core.contract.plan.matching import match
 from adalora_core.contract.plan.plan import as_dict, plan_of
 from adalora_core.contract.reports.json_report import diagnostic_to_json
-from shapes import MODELS
 
 if TYPE_CHECKING:
     from adalora_core.contract.fields.block import Block

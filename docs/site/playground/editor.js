@@ -34,7 +34,8 @@ export class Editor {
     // A browser may refuse the command, which also keeps the text.
     if (this.text !== text) this.area.value = text;
     this.isReplacing = false;
-    if (before !== this.area) before?.focus?.({ preventScroll: true });
+    if (before !== this.area) this.area.blur();
+    if (before !== this.area && before !== document.body) before?.focus({ preventScroll: true });
   }
 
   /** Select a place and scroll it into view. */

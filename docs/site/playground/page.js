@@ -57,8 +57,8 @@ function receive(data) {
     check();
   } else {
     isBusy = false;
-    if ("problem" in data) say(`This text could not be checked: ${data.problem}`);
-    else if (data.asked.text === editor.text) show(data.answer, data.asked);
+    if ("problem" in data) showProblem(data.problem);
+    else if (isCurrent(data.asked)) show(data.answer, data.asked);
     // A number means a finding of the answer before.
     if (waiting) check(typeof waiting.fix === "string" ? waiting.fix : undefined);
   }
@@ -70,10 +70,20 @@ function say(message) {
 
 /** Ask for a check of what the page holds now; with `fix` also for fixes. */
 function check(fix) {
+  setBusy(true);
   waiting = isReady && !isBusy ? null : { fix };
   if (waiting) return;
   isBusy = true;
   worker.postMessage({ ...state(), ...(fix === undefined ? {} : { fix }) });
+}
+
+function isCurrent(asked) {
+  return Object.entries(state()).every(([key, value]) => asked[key] === value);
+}
+
+/** Say whether the findings belong to what the page holds now. */
+function setBusy(busy) {
+  $("findings").setAttribute("aria-busy", busy);
 }
 
 function state() {
@@ -91,9 +101,15 @@ function show(answer, asked) {
   showModels($("models"), answer);
   const done = "fix" in asked ? `Applied ${answer.fixed} ${plural("fix", answer.fixed, "es")}. ` : "";
   say(`${notice}${done}${summary(answer.findings)} (read as ${FORMATS[answer.format]}).`);
+  setBusy(false);
   if (answer.fixed) renewAddress();
   // The button that was pressed may be gone.
   if ("fix" in asked && !document.activeElement?.matches("button, textarea")) $("status").focus();
+}
+
+function showProblem(problem) {
+  say(`This text could not be checked: ${problem}`);
+  setBusy(false);
 }
 
 function summary(findings) {
@@ -145,6 +161,7 @@ function changed({ typed = true } = {}) {
     editor.mark([]);
   }
   notice = "";
+  setBusy(true);
   clearTimeout(timer);
   timer = setTimeout(() => {
     check();

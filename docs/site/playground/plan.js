@@ -24,7 +24,10 @@ export function showPlan(place, { plan, no_plan: reason }) {
     scrolled(table(["Phase", "Steps", "What happens"], rows)),
     element("p", { textContent: scale }),
   );
-  new ResizeObserver(() => figure.replaceChildren(curve(plan, figure.clientWidth))).observe(figure);
+  new ResizeObserver(() => {
+    // Without a width the figure is not on the page any more.
+    if (figure.clientWidth) figure.replaceChildren(curve(plan, figure.clientWidth));
+  }).observe(figure);
 }
 
 /** Show the costs of an answer in `place`. */
