@@ -41,13 +41,16 @@ def _row(field: Field) -> str:
 def _page(field: Field) -> str:
     rules = [rule for rule in RULES if field.name in rule.inputs]
     added = f", since PEFT {field.added}" if field.added else ""
+    facts = [
+        f"- Value: {_value(field)}",
+        f"- Default: `{_default(field)}`",
+        f"- With AdaLoRA: {field.treatment.value}{added}",
+    ]
     parts = [
         "---\nsearch:\n  boost: 4\n---",
         f"# {field.name}",
         field.summary,
-        f"- Value: {_value(field)}\n"
-        f"- Default: `{_default(field)}`\n"
-        f"- With AdaLoRA: {field.treatment.value}{added}",
+        "\n".join(facts),
         "[All fields](../fields.md), and [what they do to a run](../plan.md).",
     ]
     if rules:

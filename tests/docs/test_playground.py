@@ -131,7 +131,7 @@ def test_error_in_the_text_is_underlined_listed_and_linked(opened):
     assert "100" in opened.marked("error")
     link = opened.page.locator("#pg-findings a", has_text="ADA202")
     assert link.get_attribute("href") == "../rules/ADA202/"
-    opened.page.locator("#pg-findings li", has=link).locator(".pg-place").click()
+    opened.page.locator("#pg-findings li", has_text="ADA202").locator(".pg-place").first.click()
     assert opened.page.evaluate("getSelection().toString()") == "100"
 
 
