@@ -257,15 +257,16 @@ def test_keyboard_alone_reaches_and_works_everything(opened):
     page = opened.choose("ranks.toml").page
     page.focus("#pg-example")
     reached = []
-    for _ in range(9):
+    while not (reached and reached[-1].startswith("Fix")) and len(reached) < 20:
         reached.append(
             page.evaluate("document.activeElement.id || document.activeElement.textContent")
         )
         page.keyboard.press("Tab")
-    assert reached[:4] == ["pg-example", "pg-format", "pg-runtime", "pg-text"]
-    assert reached[4:6] == ["pg-fix-all", "pg-link"]
-    assert reached[6:9] == ["ADA302 equal-ranks", "line 5, column 10", reached[8]]
-    assert reached[8].startswith("Fix")
+    assert reached[:6] == [
+        *("pg-example", "pg-format", "pg-runtime", "pg-text"),
+        *("pg-fix-all", "pg-link"),  # there is no safe fix
+    ]
+    assert reached[-3:-1] == ["ADA302 equal-ranks", "line 5, column 10"]
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")
     assert opened.settled().codes == []

@@ -32,7 +32,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        for word, released in self.faults.waiting.items():
+        for word, released in list(self.faults.waiting.items()):
             if word in self.path:
                 released.wait(60)
         if any(word in self.path for word in self.faults.missing):
