@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adalora_core.contract import AdaLoraConfig as AdaLoraConfig
+    from adalora_core.contract import ConfigError as ConfigError
     from adalora_core.contract import Diagnostic as Diagnostic
     from adalora_core.contract import Report as Report
     from adalora_core.contract import check_config as check_config

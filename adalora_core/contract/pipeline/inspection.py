@@ -93,7 +93,8 @@ class Inspector:
             return found
         from adalora_core.contract.pipeline.fixing import fix
 
-        return fix(found, self._examiner(found, name, was_named=was_named), unsafe=unsafe)
+        again = self._examiner(found, name, was_named=was_named, keeps_findings=only is None)
+        return fix(found, again, unsafe=unsafe)
 
     def add_ignores(self, found: Examined, name: str, *, was_named: bool) -> Examined:
         """Add comments that suppress the findings; JSON, which has none, stays as it is."""
@@ -104,7 +105,7 @@ class Inspector:
         return add_ignores(found, self._examiner(found, name, was_named=was_named))
 
     def _examiner(
-        self, found: Examined, name: str, *, was_named: bool
+        self, found: Examined, name: str, *, was_named: bool, keeps_findings: bool = True
     ) -> Callable[[str], Examined]:
         """Return a function that checks another text as the text of a document was checked."""
         is_optional = not was_named or self.ignore_unmatched
@@ -116,7 +117,7 @@ class Inspector:
             errors = "surrogatepass" if encoding == "utf-8" else "strict"
             raw = mark + text.encode(encoding, errors)
             again = self._examined(raw, name, is_optional=is_optional, tries_fixes=False)
-            return again if only is None else _with_findings(again)
+            return again if keeps_findings else _with_findings(again)
 
         return examine_again
 
