@@ -184,6 +184,18 @@ def disagreements() -> dict[Path, Content]:
     return {page: with_block(page, "disagreements", table())}
 
 
+def evidence() -> dict[Path, Content]:
+    """Return the results in docs/evidence.md, and their picture where there is one."""
+    from evidence import PICTURE, RESULTS, block, draw, drawable
+    from written_blocks import with_block
+
+    page = DOCS / "evidence.md"
+    files: dict[Path, Content] = {page: with_block(page, "evidence", block()), PICTURE: None}
+    if drawable():
+        files[PICTURE] = Picture((RESULTS, TOOLS / "evidence.py"), draw)
+    return files
+
+
 PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "rules": rule_pages,
     "schemas": schemas,
@@ -198,6 +210,7 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "speed": speed,
     "schedule": schedule,
     "scaling": scaling,
+    "evidence": evidence,
     "comparison": comparison,
 }
 
