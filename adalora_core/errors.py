@@ -38,6 +38,10 @@ class RankDisagreementError(ParallelismError):
     """Processes hold different adapters or allocator states; the message names processes."""
 
 
+class CriterionError(AdaLoraError, ValueError):
+    """A function that scores triplets returned something else than a score for each."""
+
+
 class BackendUnavailableError(AdaLoraError, ImportError):
     """A compiled backend is needed and missing; the message gives the reason and a remedy."""
 

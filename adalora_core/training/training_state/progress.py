@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -80,5 +79,5 @@ def restore_progress(allocator: RankAllocator, values: dict[str, Any]) -> None:
 
 def fingerprint(spec: AdapterSpec, paths: Iterable[str]) -> str:
     """Return a hash of what must not change during a run: its numbers and its modules."""
-    described = dataclasses.asdict(spec) | {"modules": sorted(paths)}
+    described = spec.numbers() | {"modules": sorted(paths)}
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
