@@ -151,8 +151,9 @@ def _data_part(found: list[Comparison], data: str) -> list[str]:
         "differences cannot be seen here."
     )
     rows = [
-        f"| {ARMS[each.first]} minus {ARMS[each.second]} | {each.seeds} | {_interval(each.spearman)} "
-        f"| {each.adjusted:.2g} | {_interval(each.accuracy)} | {each.verdict} "
+        f"| {ARMS[each.first]} minus {ARMS[each.second]} | {each.seeds} "
+        f"| {_interval(each.spearman)} | {each.adjusted:.2g} "
+        f"| {_interval(each.accuracy)} | {each.verdict} "
         f"| {'yes' if each.as_expected else 'no'} |"
         for each in sorted(found, key=lambda each: each.verdict != NOT_SHOWN)
     ]

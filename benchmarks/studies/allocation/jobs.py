@@ -22,7 +22,6 @@ ARMS = {
     "never": "AdaLoRA, never allocated (over budget)",
 }
 """The arms in the order in which they run. `retrained` takes the ranks of `sensitivity`."""
-CRITERIA = ("magnitude", "snr", "random")
 PLAIN_LORA = ("lora", "retrained")
 SHUFFLED = "shuffled"
 """AdaLoRA trained on the ratings of other sentences: broken on purpose, for the short form."""
@@ -50,8 +49,8 @@ class Setting:
     steps: int = 200
     batch: int = 16
     tokens: int = 48
-    target_r: int = 2
-    init_r: int = 4
+    target_r: int = 4
+    init_r: int = 8
 
     @property
     def name(self) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import platform
 import random
 import time
+import warnings
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from jobs import CRITERIA, PLAIN_LORA, SHUFFLED, Outcome
+from jobs import PLAIN_LORA, SHUFFLED, Outcome
 from torch import nn
 from torch.nn.functional import mse_loss
 
@@ -17,7 +19,7 @@ from adalora_core.demo.encoder import load_encoder, mean_pooled, verified_model_
 from adalora_core.demo.training import allocator_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from jobs import Job, Setting
     from sentences import Sentence
@@ -104,22 +106,33 @@ def plain_lora(encoder: nn.Module, scale: float, ranks: Mapping[str, int]) -> nn
     return get_peft_model(encoder, config)  # type: ignore[no-any-return]
 
 
+def random_scores(seed: int) -> Callable[[str, Mapping[str, Tensor]], Tensor]:
+    """Return a criterion that orders the triplets at random, the same way at every allocation."""
+
+    def scores(path: str, tensors: Mapping[str, Tensor]) -> Tensor:
+        drawn = torch.Generator().manual_seed(zlib.crc32(f"{seed} {path}".encode()))
+        return torch.rand(len(tensors["lora_E"]), generator=drawn)
+
+    return scores
+
+
 def adalora(encoder: nn.Module, job: Job, setting: Setting) -> nn.Module:
     """Return AdaLoRA with the importance criterion of the arm."""
     from adalora_core import AdaLoraConfig, get_peft_model
 
-    criterion = {"importance_criterion": job.arm} if job.arm in CRITERIA else {}
+    # The criterion "random" has one order for each configuration; here each seed has its own.
+    criterion = {"random": random_scores(job.seed), "magnitude": "magnitude", "snr": "snr"}
     config = AdaLoraConfig(
         target_modules=TARGET_MODULES,
         init_r=setting.init_r,
         target_r=setting.target_r,
-        lora_alpha=job.scale * setting.init_r,
+        lora_alpha=round(job.scale * setting.init_r),  # PEFT's is an integer
         tinit=setting.steps // 10,
         tfinal=setting.steps * 2 // 5,
         deltaT=max(1, setting.steps // 100),
         total_step=setting.steps,
         orth_reg_weight=0.1,
-        **criterion,
+        importance_criterion=criterion.get(job.arm, "sensitivity"),
     )
     return get_peft_model(encoder, config)
 
@@ -153,7 +166,10 @@ def run(
         model = plain_lora(encoder, job.scale, final)
     else:
         model = adalora(encoder, job, setting)
-    train_model(model, head, Tokenised(folder, train, setting.tokens), job, setting)
+    with warnings.catch_warnings():
+        if job.arm == "never":  # the warning that nothing is allocated is right, and expected
+            warnings.filterwarnings("ignore", "ADA813")
+        train_model(model, head, Tokenised(folder, train, setting.tokens), job, setting)
     held = Tokenised(folder, held_out, setting.tokens)
     predictions = predict(model, head, held)
     if job.arm not in PLAIN_LORA:
