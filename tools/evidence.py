@@ -16,7 +16,7 @@ STUDY = ROOT / "benchmarks" / "studies" / "allocation"
 sys.path.insert(0, str(STUDY))
 
 from intervals import CONFIDENCE, Interval, holm, paired  # noqa: E402 - found on the path set above
-from jobs import ARMS, SWEPT_ARMS, SWEPT_SCALES, Plan  # noqa: E402 - same
+from jobs import ARMS, SWEPT_ARMS, SWEPT_SCALES, Plan, learning_rates  # noqa: E402 - same
 from results import Results  # noqa: E402 - same
 
 if TYPE_CHECKING:
@@ -41,6 +41,11 @@ No difference was expected to be shown in any of them.
 """
 REFERENCE_SCALE = 2.0
 NOT_SHOWN = "no difference shown"
+ARM_NOTE = (
+    "Edge: the learning rate is the smallest or the largest that was tried; the arm may be better "
+    "beyond. LoRA with AdaLoRA's ranks needs a run of AdaLoRA first, which its steps and CPU "
+    "seconds contain. The last column is the tuning and the tests of the arm alone."
+)
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,9 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """What the interval and the adjusted p-value allow to say."""
-        if self.spearman.low <= 0 <= self.spearman.high:
-            return NOT_SHOWN
+        """The difference that the adjusted p-value allows to claim."""
         if self.adjusted > 1 - CONFIDENCE:
-            return "not shown after Holm"
+            return NOT_SHOWN
         return "first is higher" if self.spearman.mean > 0 else "first is lower"
 
     @property
@@ -174,11 +177,14 @@ def _arm_part(plan: Plan, results: Results, data: str) -> list[str]:
         tests = list(_tests(plan, results, data, arm).values())
         if best is None or not tests:
             continue
-        own = [each for each in results if (each.job.data, each.job.arm) == (data, arm)]
+        own = [*tests, *(results[job] for job in plan.tuning(data, arm))]
+        rates = learning_rates(arm)
+        edge = best.learning_rate in {rates[0], rates[-1]}
         first = list(_tests(plan, results, data, "sensitivity").values())
         needs = first if arm == "retrained" else []
         rows.append(
-            f"| {label} | {best.learning_rate:g}, {best.scale:g} | {len(tests)} "
+            f"| {label} | {best.learning_rate:g}, {best.scale:g}{' (edge)' if edge else ''} "
+            f"| {len(tests)} "
             f"| {_spread([each.spearman for each in tests])} "
             f"| {_spread([each.accuracy for each in tests])} "
             f"| {tests[0].triplets} | {statistics.fmean(each.parameters for each in tests):,.0f} "
@@ -193,7 +199,7 @@ def _arm_part(plan: Plan, results: Results, data: str) -> list[str]:
         "| arm | tuned learning rate, scale | seeds | correlation (deviation) "
         "| accuracy (deviation) | triplets | parameters | steps | CPU seconds | all, with tuning |"
         "\n|---|---|---:|---|---|---:|---:|---:|---:|---:|\n" + "\n".join(rows),
-        "LoRA with AdaLoRA's ranks needs a run of AdaLoRA first; steps and CPU seconds contain it.",
+        ARM_NOTE,
     ]
 
 
@@ -268,6 +274,7 @@ def draw() -> Figure:
         for scale, values in shown.items():
             right.plot([scale] * len(values), values, ".", color="grey", markersize=4)
     right.set_xscale("log", base=2)
+    right.set_xticks(SWEPT_SCALES, [f"{scale:g}" for scale in SWEPT_SCALES])
     right.set_xlabel(f"scale, on {plan.data[0]}; grey: single seeds")
     right.set_ylabel("Spearman's correlation")
     right.legend()

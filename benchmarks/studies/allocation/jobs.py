@@ -25,11 +25,18 @@ ARMS = {
 PLAIN_LORA = ("lora", "retrained")
 SHUFFLED = "shuffled"
 """AdaLoRA trained on the ratings of other sentences: broken on purpose, for the short form."""
-LEARNING_RATES = (1e-3, 3e-3, 9e-3)
+LORA_RATES = (1e-3, 3e-3, 9e-3)
+ADALORA_RATES = (3e-3, 9e-3, 2.7e-2)
+"""As many tries for both, around where a few runs on the development split found the best."""
 SCALES = (0.5, 2.0)
 SWEPT_ARMS = ("lora", "sensitivity")
 SWEPT_SCALES = (0.125, 0.5, 2.0)
 TUNING_SEED = 0
+
+
+def learning_rates(arm: str) -> tuple[float, ...]:
+    """Return the learning rates that are tried for an arm."""
+    return LORA_RATES if arm in PLAIN_LORA else ADALORA_RATES
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +142,7 @@ class Plan:
 
     def counts(self, data: str) -> dict[str, int]:
         """Return the number of runs on one set by stage."""
-        tries = len(LEARNING_RATES) * len(SCALES)
+        tries = len(LORA_RATES) * len(SCALES)
         # One of the swept scales is the tuned one, whose runs are there already.
         swept = len(SWEPT_ARMS) * (len(SWEPT_SCALES) - 1) if data == self.data[0] else 0
         return {"tune": len(ARMS) * tries, "test": (len(ARMS) + swept) * self.seeds}
@@ -168,7 +175,7 @@ class Plan:
         """Return the tries of an arm, as many for each arm."""
         return [
             Job(self.setting.name, data, "tune", arm, rate, scale, TUNING_SEED)
-            for rate, scale in product(LEARNING_RATES, SCALES)
+            for rate, scale in product(learning_rates(arm), SCALES)
         ]
 
     def best(self, data: str, arm: str, results: Results) -> Job | None:
