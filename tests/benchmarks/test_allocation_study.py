@@ -130,6 +130,28 @@ def test_interval_is_that_of_a_textbook() -> None:
     assert found.p == pytest.approx(0.002832890)
 
 
+@pytest.mark.parametrize(
+    ("freedom", "expected"), [(1, 12.7062), (2, 4.3027), (3, 3.1824), (4, 2.7764), (9, 2.2622)]
+)
+def test_quantiles_are_those_of_the_tables(freedom: int, expected: float) -> None:
+    from intervals import quantile
+
+    assert quantile(0.95, freedom) == pytest.approx(expected, abs=1e-4)
+
+
+def test_correlation_of_ranks_with_ties() -> None:
+    torch = pytest.importorskip("torch", reason="would have correlated ranks")
+    pytest.importorskip("peft", reason="same")
+    from training import sign_accuracy, spearman
+
+    one, other = torch.tensor([1.0, 2.0, 2.0, 5.0]), torch.tensor([0.0, 3.0, 1.0, 9.0])
+    # Ranks 1, 2.5, 2.5, 4 and 1, 3, 2, 4: covariance 4.5 over the root of 4.5 times 5.
+    assert spearman(one, other) == pytest.approx(4.5 / 22.5**0.5)
+    assert spearman(-one, other) == pytest.approx(-4.5 / 22.5**0.5)
+    assert spearman(torch.ones(4), other) == 0.0
+    assert sign_accuracy(torch.tensor([1.0, -1.0, 2.0]), torch.tensor([2.0, 1.0, 0.0])) == 0.5
+
+
 def test_interval_without_spread_is_a_point_and_one_difference_has_none() -> None:
     from intervals import Interval, paired
 

@@ -12,7 +12,7 @@ from programs import Finished, output_of_python, run_python
 ROOT = Path(__file__).parents[2]
 QUICK = (
     *("rules", "schemas", "share", "stubs", "runs", "tools", "scripts", "disagreements"),
-    *("speed", "schedule", "scaling"),
+    *("speed", "schedule", "scaling", "evidence"),
 )
 """The parts that need neither minutes nor PEFT; `.ci/run generated` checks all."""
 COPIED = ("tools", "docs", "schemas", "benchmarks", "csrc/bindings")
@@ -55,6 +55,7 @@ def test_committed_files_are_what_their_source_gives(part: str) -> None:
         ("speed", "README.md", "| training step of MiniLM |"),
         ("schedule", "docs/budget-schedule.svg", "budgeting"),
         ("scaling", "docs/scaling.md", "| 7B | 64 | DDP |"),
+        ("evidence", "docs/evidence.md", " runs are done."),
     ],
 )
 def test_damaged_file_is_named_and_then_mended(part: str, name: str, text: str, copy: Path) -> None:

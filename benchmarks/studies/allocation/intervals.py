@@ -34,17 +34,39 @@ def paired(differences: Sequence[float]) -> Interval:
     Raises:
         ValueError: there are fewer than two differences.
     """
-    from scipy.stats import t
-
     if len(differences) < 2:
         raise ValueError(f"expected at least two differences, got {len(differences)}")
     mean = statistics.fmean(differences)
     error = statistics.stdev(differences) / math.sqrt(len(differences))
-    freedom = len(differences) - 1
-    half = error * float(t.ppf((1 + CONFIDENCE) / 2, freedom))
     if error == 0:
         return Interval(mean, mean, mean, 1.0 if mean == 0 else 0.0)
-    return Interval(mean, mean - half, mean + half, float(2 * t.sf(abs(mean) / error, freedom)))
+    freedom = len(differences) - 1
+    half = error * quantile(CONFIDENCE, freedom)
+    return Interval(mean, mean - half, mean + half, 1 - within(abs(mean) / error, freedom))
+
+
+def within(t: float, freedom: int) -> float:
+    """Return the probability that Student's t is between -`t` and `t`.
+
+    The finite sums of Abramowitz and Stegun, 26.7.3 and 26.7.4.
+    """
+    angle = math.atan(t / math.sqrt(freedom))
+    term = math.cos(angle) if freedom % 2 else 1.0
+    total = term if freedom > 1 else 0.0
+    for power in range(2 + freedom % 2, freedom - 1, 2):
+        term *= math.cos(angle) ** 2 * (power - 1) / power
+        total += term
+    total *= math.sin(angle)
+    return 2 / math.pi * (angle + total) if freedom % 2 else total
+
+
+def quantile(probability: float, freedom: int) -> float:
+    """Return the `t` whose `within` is `probability`."""
+    low, high = 0.0, 1e4
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if within(middle, freedom) < probability else (low, middle)
+    return low
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

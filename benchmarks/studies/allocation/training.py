@@ -8,7 +8,7 @@ import time
 import warnings
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jobs import PLAIN_LORA, SHUFFLED, Outcome
@@ -120,8 +120,12 @@ def adalora(encoder: nn.Module, job: Job, setting: Setting) -> nn.Module:
     """Return AdaLoRA with the importance criterion of the arm."""
     from adalora_core import AdaLoraConfig, get_peft_model
 
-    # The criterion "random" has one order for each configuration; here each seed has its own.
-    criterion = {"random": random_scores(job.seed), "magnitude": "magnitude", "snr": "snr"}
+    criterion: dict[str, Any] = {}
+    if job.arm == "random":
+        # The criterion "random" has one order for each configuration; here each seed has its own.
+        criterion = {"importance_criterion": random_scores(job.seed)}
+    elif job.arm in {"magnitude", "snr"}:
+        criterion = {"importance_criterion": job.arm}
     config = AdaLoraConfig(
         target_modules=TARGET_MODULES,
         init_r=setting.init_r,
@@ -132,7 +136,7 @@ def adalora(encoder: nn.Module, job: Job, setting: Setting) -> nn.Module:
         deltaT=max(1, setting.steps // 100),
         total_step=setting.steps,
         orth_reg_weight=0.1,
-        importance_criterion=criterion.get(job.arm, "sensitivity"),
+        **criterion,
     )
     return get_peft_model(encoder, config)
 
@@ -223,11 +227,15 @@ def predict(model: nn.Module, head: nn.Module, data: Tokenised) -> Tensor:
 
 def spearman(predictions: Tensor, ratings: Tensor) -> float:
     """Return the rank correlation; 0 if all predictions are the same."""
-    from scipy.stats import spearmanr
-
     if not predictions.isfinite().all() or bool((predictions == predictions[0]).all()):
         return 0.0
-    return float(spearmanr(predictions.numpy(), ratings.numpy()).statistic)
+    return torch.corrcoef(torch.stack([ranked(predictions), ranked(ratings)]))[0, 1].item()
+
+
+def ranked(values: Tensor) -> Tensor:
+    """Return the rank of each value; equal values share the mean of theirs."""
+    _, places, counts = values.unique(return_inverse=True, return_counts=True)
+    return (counts.cumsum(0) - (counts - 1) / 2.0)[places].double()
 
 
 def sign_accuracy(predictions: Tensor, ratings: Tensor) -> float:
