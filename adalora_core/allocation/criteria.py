@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -34,11 +34,19 @@ if TYPE_CHECKING:
 class Criterion:
     """How triplets are scored.
 
+    Args:
+        spec: the numbers of the adapter.
+        paths: paths of the adapted modules, in the order of the factors.
+
     Attributes:
         keeps_averages: whether `observe` fills the averages, which a checkpoint then holds.
     """
 
-    keeps_averages = False
+    keeps_averages: ClassVar = False
+
+    def __init__(self, spec: AdapterSpec, paths: Sequence[str]) -> None:
+        del spec
+        self.paths = paths
 
     def observe(self, factors: Factors, statistics: ImportanceStatistics) -> int | Tensor:
         """Look at the gradients of one step; return how many entries were skipped."""
@@ -134,6 +142,7 @@ class Random(Criterion):
     """
 
     def __init__(self, spec: AdapterSpec, paths: Sequence[str]) -> None:
+        super().__init__(spec, paths)
         text = json.dumps([spec.numbers(), [*paths]], sort_keys=True)
         self.seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
 
@@ -161,15 +170,11 @@ class FromCallable(Criterion):
     same on every process of a DDP run. Under FSDP2 and tensor parallelism the scores of the first
     process count. The training state holds the name of the function, never the function or its
     state.
-
-    Args:
-        function: the function, or any object that can be called.
-        paths: paths of the adapted modules.
     """
 
-    def __init__(self, function: ScoreFunction, paths: Sequence[str]) -> None:
-        self.function = function
-        self.paths = paths
+    def __init__(self, spec: AdapterSpec, paths: Sequence[str]) -> None:
+        super().__init__(spec, paths)
+        self.function: ScoreFunction = spec.importance_criterion  # type: ignore[assignment]
 
     def scores(self, factors: Factors, statistics: ImportanceStatistics) -> Tensor:
         """Score by the results of the function.
@@ -210,21 +215,31 @@ class FromCallable(Criterion):
         )
 
 
+_NAMED: dict[str, type[Criterion]] = {
+    SENSITIVITY: Sensitivity,
+    "magnitude": Magnitude,
+    "snr": SignalToNoise,
+    "random": Random,
+}
+
+
+def keeps_averages(name: str) -> bool:
+    """Return whether the criterion of this name keeps averages; a callable never does."""
+    return name in _NAMED and _NAMED[name].keeps_averages
+
+
 def criterion_of(spec: AdapterSpec, paths: Sequence[str]) -> Criterion:
-    """Return the criterion that `spec` names, for the modules `paths`.
+    """Return the criterion of `spec` for the modules `paths`.
 
     Raises:
         ValueError: there is no criterion of that name.
     """
     named = spec.importance_criterion
-    if named == SENSITIVITY:
-        return Sensitivity()
-    if named == "magnitude":
-        return Magnitude()
-    if named == "snr":
-        return SignalToNoise()
-    if named == "random":
-        return Random(spec, paths)
     if callable(named):
-        return FromCallable(named, paths)
-    raise ValueError(f"importance_criterion: there is no criterion {named!r}")
+        return FromCallable(spec, paths)
+    if named not in _NAMED:
+        raise ValueError(
+            f"importance_criterion should be one of {', '.join(_NAMED)}, or a function; got "
+            f"{named!r}"
+        )
+    return _NAMED[named](spec, paths)

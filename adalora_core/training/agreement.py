@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import time
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import distributed
 
+from adalora_core.adapter_spec import criterion_name
 from adalora_core.errors import RankDisagreementError
 from adalora_core.sharding import are_sharded, is_sharded
 from adalora_core.sharding.layout import device_of
@@ -118,7 +118,8 @@ def _held(adapter: Adapter, *, with_gradients: bool) -> dict[str, str]:
     state = {
         "modules": f"{len(paths)} from {paths[0]!r} with A {shapes[0]} and B {shapes[2]}, "
         f"{_of_values([paths, shapes])}",
-        **{name: str(value) for name, value in dataclasses.asdict(adapter.spec).items()},
+        **{name: str(value) for name, value in adapter.spec.numbers().items()},
+        "importance_criterion": criterion_name(adapter.spec.importance_criterion),
         "step": str(allocator.last_step),
         "allocations": f"{len(history)}, {_of_values([allocator.target_reached, history])}",
         "kept set": f"{sum(mask) if mask else 'all'} triplets, {_of_values(mask)}",

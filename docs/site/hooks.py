@@ -141,17 +141,22 @@ def _help_of(command: str) -> str:
 
 
 def _fields_page() -> str:
-    from adalora_core.contract.fields.table import FIELDS, PEFT_VERSION, Treatment
+    from adalora_core.contract.fields.table import FIELDS, OWN_FIELDS, PEFT_VERSION, Treatment
 
     intro = (
         f"The keys of an AdaLoRA configuration, those of PEFT {PEFT_VERSION}, by what AdaLoRA does "
         "with them. Many are inherited from LoRA and do nothing, or worse."
     )
     parts = ["# Fields", intro]
-    for treatment in Treatment:
-        rows = [_field_row(field) for field in FIELDS.values() if field.treatment is treatment]
+    fields = {
+        treatment.value.capitalize(): [f for f in FIELDS.values() if f.treatment is treatment]
+        for treatment in Treatment
+    }
+    fields["Read by the runtime adalora-core alone"] = [*OWN_FIELDS.values()]
+    for title, group in fields.items():
+        rows = [_field_row(field) for field in group]
         table = ["| Field | Value | Default | What |", "|---|---|---|---|", *rows]
-        parts.append(f"## {treatment.value.capitalize()}\n\n" + "\n".join(table))
+        parts.append(f"## {title}\n\n" + "\n".join(table))
     return "\n\n".join(parts) + "\n"
 
 

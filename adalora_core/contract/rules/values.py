@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.faults import FaultKind
 from adalora_core.contract.fields.suggestions import TRAINER_SETTINGS, suggest_key
-from adalora_core.contract.fields.table import ADALORA_FIELDS, FIELDS, PEFT_TYPE, PEFT_VERSION
+from adalora_core.contract.fields.table import (
+    ADALORA_FIELDS,
+    ALL_FIELDS,
+    OWN_FIELDS,
+    PEFT_TYPE,
+    PEFT_VERSION,
+)
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.rules.wrong_types import (
     as_read,
@@ -93,7 +99,7 @@ class WrongType(Rule):
         for fault in block.faults(FaultKind.TYPE):
             if fault.name in block.misread_fields:
                 continue  # reported by a rule of family ADA6xx
-            field = FIELDS[fault.name]
+            field = ALL_FIELDS[fault.name]
             value = value_at(block, fault)
             got = kinds.name_of_value(value)
             if fault.subpath:
@@ -159,7 +165,10 @@ class UnknownKey(Rule):
                 f"field and {effect}"
             )
             hint = remedy = None
-            if meant is not None:
+            if fault.name in OWN_FIELDS:
+                message += "; only the runtime adalora-core reads it"
+                hint = "train with adalora_core, and check with --runtime adalora-core"
+            elif meant is not None:
                 taken = meant in block.values
                 message += f"; did you mean `{meant}`?"
                 hint = (
@@ -271,7 +280,7 @@ class UnknownChoice(Rule):
         for fault in block.faults(FaultKind.CHOICE):
             if fault.name == "peft_type":
                 continue
-            choices = FIELDS[fault.name].choices or ()
+            choices = ALL_FIELDS[fault.name].choices or ()
             value = block.values[fault.name]
             if fault.reading is not None:
                 yield self._read_as(block, fault, str(fault.reading.value))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.faults import fits_field
-from adalora_core.contract.fields.table import FIELDS
+from adalora_core.contract.fields.table import ALL_FIELDS
 from adalora_core.contract.text.changes import Put, Remedy, changed
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def correct_type(block: Block, fault: Fault, value: Any) -> Remedy | None:
 
     def instead(description: str, new: Any, *, is_safe: bool) -> Remedy | None:
         whole = changed([block.values[fault.name]], [Put((0, *fault.subpath), new)])[0]
-        if not fits_field(FIELDS[fault.name], whole):
+        if not fits_field(ALL_FIELDS[fault.name], whole):
             return None
         return Remedy(description, (Put(block.at(fault.name, *fault.subpath), new),), is_safe)
 
