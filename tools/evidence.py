@@ -105,7 +105,7 @@ def _pairs(first: dict[int, Outcome], second: dict[int, Outcome]) -> list[tuple[
 def block() -> str:
     """Return the written part of the page."""
     plan, results = Plan(), Results(RESULTS)
-    parts = [_state(plan, results)]
+    parts = [*_answers(plan, results), _state(plan, results)]
     for data in plan.data:
         parts += _data_part(comparisons(plan, results, data), data)
         parts += _arm_part(plan, results, data)
@@ -119,6 +119,17 @@ def drawable() -> bool:
     """Return whether there is a comparison to draw."""
     plan, results = Plan(), Results(RESULTS)
     return any(comparisons(plan, results, data) for data in plan.data)
+
+
+def _answers(plan: Plan, results: Results) -> list[str]:
+    """Return the answer to the question of the page, one sentence for each set."""
+    return [
+        f"**On {each.data}, AdaLoRA's correlation minus LoRA's is {_interval(each.spearman)} over "
+        f"{each.seeds} seeds: {each.verdict.replace('first', 'AdaLoRA')}.**"
+        for data in plan.data
+        for each in comparisons(plan, results, data)
+        if (each.first, each.second) == COMPARISONS[0][:2]
+    ]
 
 
 def _state(plan: Plan, results: Results) -> str:

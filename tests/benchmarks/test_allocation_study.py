@@ -274,6 +274,8 @@ def test_page_says_what_is_missing_and_shows_what_there_is(
     assert "174 of 174 runs are done. Cost so far: 6 minutes" in page
     assert "incomplete" not in page
     assert page.count("5 of 6 comparisons show no difference") == 2
+    assert page.startswith("**On products, AdaLoRA's correlation minus LoRA's is ")
+    assert page.count("over 5 seeds: no difference shown.**") == 2
     rows = [line for line in page.splitlines() if " minus AdaLoRA, sensitivity |" in line]
     assert [("first is higher" in row, row.endswith("| no |")) for row in rows] == [
         (True, True)
@@ -283,6 +285,8 @@ def test_page_says_what_is_missing_and_shows_what_there_is(
     assert missing in page
     rows = [line for line in page.splitlines() if line.startswith("| AdaLoRA, sensitivity minus")]
     assert [row.split(" | ")[1] for row in rows] == ["4", "3", "3", "3"]
+    assert "On products, AdaLoRA's" in page
+    assert "On tweets, AdaLoRA's" not in page
     assert "### Comparisons on tweets" not in page
 
 
