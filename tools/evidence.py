@@ -134,7 +134,7 @@ def _answers(plan: Plan, results: Results) -> list[str]:
 
 def _state(plan: Plan, results: Results) -> str:
     """Return how much of the plan is there, and on what it ran."""
-    done = [each for each in results if each.job.setting == plan.setting.name]
+    done = [each for each in results if each.job in plan]
     have = Counter((each.job.data, each.job.stage) for each in done)
     missing = [
         f"{count - have[data, stage]} of {count} {'tuning' if stage == 'tune' else 'test'} runs "

@@ -280,6 +280,12 @@ def test_page_says_what_is_missing_and_shows_what_there_is(
     assert [("first is higher" in row, row.endswith("| no |")) for row in rows] == [
         (True, True)
     ] * 2
+    # Runs of another plan change nothing.
+    others = [
+        dataclasses.replace(outcomes[0], job=dataclasses.replace(outcomes[0].job, **changed))
+        for changed in ({"data": "news"}, {"setting": "other"}, {"seed": 99})
+    ]
+    assert page_with([*outcomes, *others], tmp_path, monkeypatch) == page
     page = page_with(outcomes[: 42 + 3 * 7 + 2], tmp_path, monkeypatch)
     missing = "Missing: 32 of 55 test runs on products; 42 of 42 tuning runs on tweets; 35 of 35"
     assert missing in page

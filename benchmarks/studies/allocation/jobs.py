@@ -147,6 +147,10 @@ class Plan:
         swept = len(SWEPT_ARMS) * (len(SWEPT_SCALES) - 1) if data == self.data[0] else 0
         return {"tune": len(ARMS) * tries, "test": (len(ARMS) + swept) * self.seeds}
 
+    def __contains__(self, job: Job) -> bool:
+        seeds = {TUNING_SEED, *self.test_seeds}
+        return job.setting == self.setting.name and job.data in self.data and job.seed in seeds
+
     def jobs(self, results: Results) -> Iterator[Job]:
         """Yield all runs in order, those included that have an outcome.
 

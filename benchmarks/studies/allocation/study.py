@@ -25,6 +25,9 @@ from jobs import SHUFFLED, Job, Plan, Setting
 from results import Results
 from sentences import MEMBERS, read, sdist, split
 
+from adalora_core.demo.installed import require_all
+from adalora_core.errors import AdaLoraError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -71,6 +74,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.plan:
         print(describe(plan, results))
         return
+    require_all()
     import torch
 
     torch.set_num_threads(options.threads)
@@ -84,7 +88,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def describe(plan: Plan, results: Results) -> str:
     """Return how many runs there are, how many are done, and what the rest will take."""
-    done = [each for each in results if each.job.setting == plan.setting.name]
+    done = [each for each in results if each.job in plan]
     missing = len(plan) - len(done)
     text = f"{plan.setting.name}\n{len(plan)} runs on {', '.join(plan.data)}: {len(done)} done"
     if done:
@@ -111,4 +115,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except (AdaLoraError, OSError, ValueError) as error:
+        sys.exit(f"study: {error}")
+    except KeyboardInterrupt:
+        sys.exit("study: interrupted; the same command goes on with this run")
