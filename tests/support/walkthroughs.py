@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DOCS = Path(__file__).parents[2] / "docs"
-WALKTHROUGHS = [DOCS / "start-here.md", DOCS / "training.md"]
+WALKTHROUGHS = [DOCS / "start-here.md", DOCS / "training.md", DOCS / "serving.md"]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w-]+\.\w+)\n")
 
