@@ -208,6 +208,18 @@ def indexes() -> dict[Path, Content]:
     return {**pages()}
 
 
+def evidence() -> dict[Path, Content]:
+    """Return the results in docs/evidence.md, and their picture where there is one."""
+    from evidence import PICTURE, RESULTS, block, draw, drawable
+    from written_blocks import with_block
+
+    page = DOCS / "evidence.md"
+    files: dict[Path, Content] = {page: with_block(page, "evidence", block()), PICTURE: None}
+    if drawable():
+        files[PICTURE] = Picture((RESULTS, TOOLS / "evidence.py"), draw)
+    return files
+
+
 PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "rules": rule_pages,
     "schemas": schemas,
@@ -224,6 +236,7 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "schedule": schedule,
     "ranks": ranks,
     "scaling": scaling,
+    "evidence": evidence,
     "comparison": comparison,
 }
 
