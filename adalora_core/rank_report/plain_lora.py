@@ -94,7 +94,22 @@ def render_rank_pattern(config: AdaLoraConfig, form: PatternFormat) -> str:
     settings = lora_settings(config)
     if form == "peft":
         return json.dumps(settings, indent=2)
+    return _axolotl(settings)
+
+
+def _axolotl(settings: Mapping[str, Any]) -> str:
+    """Return `settings` as YAML for axolotl, which takes whole alphas from 1 alone."""
     values = {"adapter": "lora"} | {_AXOLOTL[name]: value for name, value in settings.items()}
-    # Axolotl's alpha is an integer. The patterns name every module, so it has no effect.
-    values["lora_alpha"] = max(1, round(settings["lora_alpha"]))
-    return yaml.safe_dump(values, sort_keys=False, width=10_000).rstrip()
+    alphas, ranks = settings["alpha_pattern"], settings["rank_pattern"]
+    whole = {key: max(1, round(alpha)) for key, alpha in alphas.items()}
+    values |= {"lora_alpha": max(1, round(settings["lora_alpha"])), "lora_alpha_pattern": whole}
+    text: str = yaml.safe_dump(values, sort_keys=False, width=10_000).rstrip()
+    scales = [alpha / ranks[key] for key, alpha in whole.items() if alpha != alphas[key]]
+    if not scales:
+        return text
+    wanted = settings["lora_alpha"] / settings["r"]
+    found = f"{min(scales):.4g} to {max(scales):.4g} in {len(scales)} of {len(whole)} modules"
+    return (
+        f"# axolotl takes whole alphas. The scale of the run is {wanted:.4g} in every module;\n"
+        f"# here it is {found}.\n{text}"
+    )

@@ -73,18 +73,29 @@ def test_whole_alphas_are_integers() -> None:
 
 
 def test_axolotl_gets_its_own_keys() -> None:
-    read = yaml.safe_load(render_rank_pattern(config(), "axolotl"))
-    assert (read.pop("adapter"), read.pop("lora_alpha")) == ("lora", 8)
+    text = render_rank_pattern(config(lora_alpha=12), "axolotl")
+    assert not text.startswith("#")
+    read = yaml.safe_load(text)
+    assert (read.pop("adapter"), read.pop("lora_alpha")) == ("lora", 12)
     names = {
         "lora_r": "r",
         "lora_target_modules": "target_modules",
         "lora_rank_pattern": "rank_pattern",
         "lora_alpha_pattern": "alpha_pattern",
     }
-    settings = lora_settings(config())
+    settings = lora_settings(config(lora_alpha=12))
     assert {names[key]: value for key, value in read.items()} == {
         name: settings[name] for name in names.values()
     }
+
+
+def test_axolotl_gets_whole_alphas_and_the_text_says_what_they_change() -> None:
+    text = render_rank_pattern(config(), "axolotl")
+    # 8 / 6 times 6, 3, 1 and 2, where axolotl's schema wants positive integers.
+    assert [*yaml.safe_load(text)["lora_alpha_pattern"].values()] == [8, 4, 1, 3]
+    comment = " ".join(line.removeprefix("# ") for line in text.splitlines()[:2])
+    assert "The scale of the run is 1.333 in every module" in comment
+    assert "here it is 1 to 1.5 in 2 of 4 modules" in comment
 
 
 def test_json_names_every_module() -> None:
