@@ -100,3 +100,10 @@ def test_a_script_is_judged_by_the_class_that_it_calls(module, expected, tmp_pat
         "    tinit=100, tfinal=200, total_step=1000, importance_criterion='snr')\n"
     )
     assert found(script) == expected
+
+
+def test_a_value_that_is_not_known_is_not_judged(tmp_path):
+    call = f"AdaLoraConfig(**{SOUND!r}, importance_criterion=my_scores)"
+    script = tmp_path / "train.py"
+    script.write_text(f"from adalora_core import AdaLoraConfig\n{call}\n")
+    assert found(script) == []

@@ -324,12 +324,8 @@ class RuntimeConfigInFile(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block.is_set("runtime_config") and any(block["runtime_config"].values()):
-            yield Finding(
-                self,
-                block.at("runtime_config"),
-                "`runtime_config` has no effect: PEFT drops it when it loads a file",
-                "key",
-            )
+            message = "`runtime_config` has no effect: PEFT drops it when it loads a file"
+            yield Finding(self, block.at("runtime_config"), message, "key")
 
 
 class RepeatedEntry(Rule):
@@ -352,12 +348,8 @@ class RepeatedEntry(Rule):
             for index, entry in enumerate(entries if isinstance(entries, list) else ()):
                 if entry in seen:
                     first = (block.at(name, seen[entry]), "first named here")
-                    yield Finding(
-                        self,
-                        block.at(name, index),
-                        f"`{name}` names {entry!r} twice",
-                        related=(first,),
-                    )
+                    message = f"`{name}` names {entry!r} twice"
+                    yield Finding(self, block.at(name, index), message, related=(first,))
                 seen.setdefault(entry, index)
 
 
