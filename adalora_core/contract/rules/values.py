@@ -207,14 +207,15 @@ class WrongPeftType(Rule):
             value = block.values["peft_type"]
             message = f"`peft_type` should be {PEFT_TYPE!r}, got {value!r}"
             path = block.at("peft_type")
-            remedy = None
+            hint = remedy = None
             if value.strip().upper() == PEFT_TYPE:
                 remedy = Remedy("Write ADALORA", (Put(path, PEFT_TYPE),))
             elif value == "LORA":
                 message = "`peft_type` is 'LORA': this is a LoRA adapter, not AdaLoRA"
+                hint = f"{self.hint} to train AdaLoRA, or pass --ignore-unmatched"
                 if not ADALORA_FIELDS.isdisjoint(block.values):
                     message += "; use the class AdaLoraConfig, which writes ADALORA"
-            yield Finding(self, path, message, remedy=remedy)
+            yield Finding(self, path, message, hint=hint, remedy=remedy)
 
 
 class IntegralFloat(Rule):
