@@ -63,11 +63,16 @@ def export_folder(
 
     Raises:
         CheckpointError: the folder is incomplete or damaged, factors are missing or do not fit
-            together, or no triplet is left.
+            together, no triplet is left, or both folders are the same.
         ConfigError: its configuration breaks the contract.
         OSError: `destination` cannot be written; nothing was replaced.
     """
     saved = read_adapter(source)
+    if Path(source).resolve() == Path(destination).resolve():
+        raise CheckpointError(
+            f"export_lora: the LoRA adapter would replace the AdaLoRA adapter in {str(source)!r}; "
+            "name another folder to write to"
+        )
     ranks = [len(rows) for rows in row_positions(saved).values()]
     kept, target = sum(ranks), AdapterSpec.of(saved.config).target_r * len(ranks)
     if saved.config.rank_pattern is not None and kept > target:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.faults import FaultKind
@@ -19,6 +19,7 @@ from adalora_core.contract.rules.wrong_types import (
     as_read,
     correct_type,
     type_severity,
+    unquoted_hint,
     value_at,
 )
 from adalora_core.contract.text.changes import Insert, Put, Remedy, Rename
@@ -110,25 +111,9 @@ class WrongType(Rule):
                 f"`{fault.name}` should be {kinds.phrase_of(field.kinds)}, got {got}"
                 + as_read(block, fault),
                 severity=type_severity(block, fault),
-                hint=_unquoted_hint(value, is_python=block.layout == "python"),
+                hint=unquoted_hint(value, is_python=block.layout == "python"),
                 remedy=correct_type(block, fault, value),
             )
-
-
-def _unquoted_hint(value: Any, *, is_python: bool) -> str | None:
-    if not isinstance(value, str):
-        return None
-    plain = value.strip().lower()
-    if plain in {"true", "false", "null", "none"}:
-        literal = "null" if plain == "none" else plain
-        if is_python:
-            literal = "None" if literal == "null" else literal.title()
-        return f"write {literal} without quotes"
-    try:
-        float(plain)
-    except ValueError:
-        return None
-    return f"write {plain} without quotes"
 
 
 class UnknownKey(Rule):
@@ -216,14 +201,15 @@ class WrongPeftType(Rule):
             value = block.values["peft_type"]
             message = f"`peft_type` should be {PEFT_TYPE!r}, got {value!r}"
             path = block.at("peft_type")
-            remedy = None
+            hint = remedy = None
             if value.strip().upper() == PEFT_TYPE:
                 remedy = Remedy("Write ADALORA", (Put(path, PEFT_TYPE),))
             elif value == "LORA":
                 message = "`peft_type` is 'LORA': this is a LoRA adapter, not AdaLoRA"
+                hint = f"{self.hint} to train AdaLoRA, or pass --ignore-unmatched"
                 if not ADALORA_FIELDS.isdisjoint(block.values):
                     message += "; use the class AdaLoraConfig, which writes ADALORA"
-            yield Finding(self, path, message, remedy=remedy)
+            yield Finding(self, path, message, hint=hint, remedy=remedy)
 
 
 class IntegralFloat(Rule):

@@ -87,3 +87,20 @@ def _number(text: str) -> float | None:
     if re.fullmatch(r"-?\d{1,18}(\.\d+)?([eE][-+]?\d{1,2})?", text):
         return float(text)
     return None
+
+
+def unquoted_hint(value: Any, *, is_python: bool) -> str | None:
+    """Return the hint for a number, a truth value or null that is written as a string."""
+    if not isinstance(value, str):
+        return None
+    plain = value.strip().lower()
+    if plain in {"true", "false", "null", "none"}:
+        literal = "null" if plain == "none" else plain
+        if is_python:
+            literal = "None" if literal == "null" else literal.title()
+        return f"write {literal} without quotes"
+    try:
+        float(plain)
+    except ValueError:
+        return None
+    return f"write {plain} without quotes"
