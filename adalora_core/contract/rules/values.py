@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING
 from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.faults import FaultKind
 from adalora_core.contract.fields.suggestions import TRAINER_SETTINGS, suggest_key
-from adalora_core.contract.fields.table import (
-    ADALORA_FIELDS,
-    ALL_FIELDS,
-    OWN_FIELDS,
-    PEFT_TYPE,
-    PEFT_VERSION,
-)
+from adalora_core.contract.fields.table import ADALORA_FIELDS, ALL_FIELDS, PEFT_TYPE, PEFT_VERSION
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.rules.wrong_types import (
     as_read,
@@ -151,7 +145,7 @@ class UnknownKey(Rule):
                 unknown = f"PEFT {PEFT_VERSION} has no such field and {effect}"
             message = f"unexpected keyword argument `{fault.name}`: {unknown}"
             hint = remedy = None
-            if fault.name in OWN_FIELDS:
+            if fault.name in ALL_FIELDS:
                 message += "; only the runtime adalora-core reads it"
                 hint = "train with adalora_core, and check with --runtime adalora-core"
             elif meant is not None:
