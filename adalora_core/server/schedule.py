@@ -29,7 +29,7 @@ class _State:
     changes: int = 0
     checked: int = 0
     changed_at: float = 0.0
-    quiet: float = QUIET
+    quiet: float = field(default_factory=lambda: QUIET)
     result: Checked | None = None
     is_wanted: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
