@@ -29,7 +29,7 @@ class _State:
     changes: int = 0
     checked: int = 0
     changed_at: float = 0.0
-    quiet: float = QUIET
+    quiet: float = field(default_factory=lambda: QUIET)
     result: Checked | None = None
     is_wanted: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
@@ -84,7 +84,7 @@ class Schedule:
     async def _work(self, uri: str, state: _State) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while state.checked != state.changes and self._states.get(uri) is state:
+            while state.checked != state.changes:
                 left = state.changed_at + state.quiet - loop.time()
                 if left > 0 and not state.is_wanted.is_set():
                     with suppress(TimeoutError):

@@ -106,6 +106,8 @@ def test_quick_fix_of_each_finding(server, new_uri):
         assert diagnostic in found
         (edits,) = each["edit"]["changes"].values()
         better = applied(text, edits)
+        pairs = zip(text.split("\n"), better.split("\n"), strict=True)
+        assert sum(one != other for one, other in pairs) == 1  # other findings stay
         codes = [d.code for d in check_config(better).diagnostics]
         assert diagnostic["code"] not in codes, each["title"]
     by_code = {each["diagnostics"][0]["code"]: each for each in fixes}
@@ -333,4 +335,10 @@ def test_plan_is_shown_over_each_call_and_cell(server, new_uri):
 def test_no_plan_is_shown_where_there_is_none(server, new_uri, values):
     uri = new_uri()
     server.open_text(uri, "json", json_text(values))
+    assert lenses(server, uri) == []
+
+
+def test_no_plan_is_shown_where_a_value_is_known_at_run_time_only(server, new_uri):
+    uri = new_uri(".py")
+    server.open_text(uri, "python", python_text(SOUND).replace("tinit=200", "tinit=warm_up()"))
     assert lenses(server, uri) == []
