@@ -43,7 +43,10 @@ def test_file_for_a_service_fits_the_schema_of_that_service(path, tmp_path):
     broken = tmp_path / path.name
     broken.write_text(
         re.sub(
-            r"^([\s-]*)(runs|runs-on|script|bash):", r"\1\2-it:", path.read_text(), flags=re.MULTILINE
+            r"^([\s-]*)(runs|runs-on|script|bash):",
+            r"\1\2-it:",
+            path.read_text(),
+            flags=re.MULTILINE,
         )
     )
     assert _check_schema(broken, SCHEMAS[path]).returncode == 1
