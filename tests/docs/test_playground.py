@@ -135,6 +135,13 @@ def test_error_in_the_text_is_underlined_listed_and_linked(opened):
     assert opened.page.evaluate("getSelection().toString()") == "100"
 
 
+def test_every_line_has_a_number_and_those_with_findings_stand_out(opened):
+    opened.choose("traps.yaml")
+    numbers = opened.page.locator(".pg-lines").text_content()
+    assert numbers.split() == [str(number + 1) for number in range(opened.text.count("\n") + 1)]
+    assert opened.page.locator(".pg-lines .pg-error").all_text_contents() == ["5\n", "9\n", "14\n"]
+
+
 def test_text_is_never_read_as_html(opened):
     opened.type(FAULT)
     assert "<b>none</b>" in opened.page.inner_text("#pg-findings")

@@ -10,15 +10,16 @@ import pytest
 
 from adalora_core.cli import main
 
-FOLDER = Path(__file__).parents[2] / "docs" / "site" / "playground"
+SITE = Path(__file__).parents[2] / "docs" / "site"
+FOLDER = SITE / "playground"
 EXAMPLES = sorted((FOLDER / "examples").iterdir())
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _importable():
-    sys.path.insert(0, str(FOLDER))
+    sys.path[:0] = [str(FOLDER), str(SITE)]
     yield
-    sys.path.remove(str(FOLDER))
+    del sys.path[:2]
 
 
 def answer(text: str, format_: str = "", runtime: str = "peft", **asked) -> dict:
@@ -146,3 +147,23 @@ def test_shapes_of_models_are_those_of_transformers():
             model = kind.from_config(config)
         assert shape.model_type == config.model_type
         assert shape.tensors() == {n: tuple(p.shape) for n, p in model.named_parameters()}
+
+
+def test_pyodide_with_another_digest_is_refused_and_fetched_anew(tmp_path, monkeypatch, caplog):
+    pytest.importorskip("mkdocs", reason="would build the site; install the extra: docs")
+    import playground_files
+    from mkdocs.structure.files import Files
+
+    monkeypatch.setattr(playground_files, "CACHE", tmp_path)
+    monkeypatch.delenv("ADALORA_PLAYGROUND", raising=False)
+    archive = tmp_path / f"pyodide-{playground_files.PYODIDE}.tgz"
+    archive.write_bytes(b"another file")
+    assert not len(playground_files.on_files(Files([]), None))
+    # A warning: `mkdocs build --strict` fails.
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "has another digest" in record.message
+    assert not archive.exists()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not len(playground_files.on_files(Files([]), None))
+    assert "npm" in caplog.records[-1].message

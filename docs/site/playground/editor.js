@@ -72,13 +72,23 @@ export class Editor {
     return { start, end: Math.min(end, this.text.length), severity, line: span.start.line };
   }
 
+  /** Show the numbers of the lines; those without a finding share text nodes, as there are many. */
   #number(spans) {
     this.lineCount = this.text.split("\n").length;
-    const numbers = Array.from({ length: this.lineCount }, (_, index) => {
-      const here = spans.filter((span) => span.line === index + 1);
-      return part(`${index + 1}\n`, worst(here));
-    });
-    this.lines.replaceChildren(...numbers);
+    const marked = new Map();
+    for (const span of spans) marked.set(span.line, [...(marked.get(span.line) ?? []), span]);
+    const parts = [];
+    let plain = "";
+    for (let line = 1; line <= this.lineCount; line++) {
+      const here = marked.get(line);
+      if (here) {
+        parts.push(plain, part(`${line}\n`, worst(here)));
+        plain = "";
+      } else {
+        plain += `${line}\n`;
+      }
+    }
+    this.lines.replaceChildren(...parts, plain);
   }
 
   #followScroll() {
