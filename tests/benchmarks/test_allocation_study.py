@@ -210,8 +210,9 @@ def test_every_arm_has_the_same_tries_and_is_tested_with_the_best(tmp_path: Path
         done = [each.job for each in results if (each.job.arm, each.job.data) == (arm, "tweets")]
         tries = [(job.learning_rate, job.scale) for job in done if job.stage == "tune"]
         tests = [(job.learning_rate, job.scale) for job in done if job.stage == "test"]
-        assert len(tries) == len(set(tries)) == 6
-        assert tests == [(3e-3, 2.0)] * 5
+        assert len(tries) == len(set(tries)) == 4
+        assert len(tests) == 5
+        assert set(tests) == {(3e-3, 2.0)}
 
 
 def test_retrained_takes_the_ranks_of_the_same_seed(tmp_path: Path) -> None:
@@ -260,7 +261,7 @@ def test_page_says_what_is_missing_and_shows_what_there_is(
     from results import Results
 
     plan, results = Plan(), Results(tmp_path / "all.jsonl")
-    assert "0 of 174 runs are done" in page_with([], tmp_path, monkeypatch)
+    assert "0 of 146 runs are done" in page_with([], tmp_path, monkeypatch)
     for job in plan.jobs(results):
         # Never allocating is better in every seed, by a little more or less.
         better = 0.05 + 0.001 * job.seed if job.arm == "never" else 0.0
@@ -269,7 +270,7 @@ def test_page_says_what_is_missing_and_shows_what_there_is(
         results.add(dataclasses.replace(made, spearman=made.spearman + better))
     outcomes = list(results)
     page = page_with(outcomes, tmp_path, monkeypatch)
-    assert "174 of 174 runs are done. Cost so far: 6 minutes" in page
+    assert "146 of 146 runs are done. Cost so far: 5 minutes" in page
     assert "incomplete" not in page
     assert page.count("5 of 6 comparisons show no difference") == 2
     assert page.startswith("**On products, AdaLoRA's correlation minus LoRA's is ")
@@ -284,8 +285,8 @@ def test_page_says_what_is_missing_and_shows_what_there_is(
         for changed in ({"data": "news"}, {"setting": "other"}, {"seed": 99})
     ]
     assert page_with([*outcomes, *others], tmp_path, monkeypatch) == page
-    page = page_with(outcomes[: 42 + 3 * 7 + 2], tmp_path, monkeypatch)
-    missing = "Missing: 32 of 55 test runs on products; 42 of 42 tuning runs on tweets; 35 of 35"
+    page = page_with(outcomes[: 28 + 3 * 7 + 2], tmp_path, monkeypatch)
+    missing = "Missing: 32 of 55 test runs on products; 28 of 28 tuning runs on tweets; 35 of 35"
     assert missing in page
     rows = [line for line in page.splitlines() if line.startswith("| AdaLoRA, sensitivity minus")]
     assert [row.split(" | ")[1] for row in rows] == ["4", "3", "3", "3"]
