@@ -304,6 +304,28 @@ def test_page_says_what_is_missing_and_shows_what_there_is(
 
 
 @pytest.mark.slow
+def test_plain_lora_has_the_ranks_and_the_scale_of_the_job() -> None:
+    from training import matrices, plain_lora
+    from transformers import BertConfig, BertModel
+
+    encoder = BertModel(
+        BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
+                   intermediate_size=12)
+    )  # fmt: skip
+    sizes = matrices(encoder)
+    assert sorted(sizes.values()) == [16] * 8 + [20] * 4
+    ranks = {path: place % 4 for place, path in enumerate(sizes)}
+    model = plain_lora(encoder, 0.125, ranks)
+    layers = dict(model.base_model.model.named_modules())
+    for path, rank in ranks.items():
+        if rank:
+            assert layers[path].lora_A["default"].weight.shape[0] == rank
+            assert layers[path].scaling["default"] == pytest.approx(0.125)
+        else:
+            assert not hasattr(layers[path], "lora_A")
+
+
+@pytest.mark.slow
 def test_short_form_tells_a_broken_arm_from_a_good_one(tmp_path: Path) -> None:
     """The broken arm has the gradients of shuffled ratings."""
     path = tmp_path / "results.jsonl"
