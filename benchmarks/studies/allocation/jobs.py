@@ -25,18 +25,17 @@ ARMS = {
 PLAIN_LORA = ("lora", "retrained")
 SHUFFLED = "shuffled"
 """AdaLoRA trained on the ratings of other sentences: broken on purpose, for the short form."""
-LORA_RATES = (1e-3, 3e-3, 9e-3)
-ADALORA_RATES = (3e-3, 9e-3, 2.7e-2)
-"""As many tries for both, around where a few runs on the development split found the best."""
-SCALES = (0.5, 2.0)
+LORA_TRIES = ((1e-3, 2.0), (3e-3, 2.0), (9e-3, 2.0), (3e-3, 0.5))
+ADALORA_TRIES = ((3e-3, 2.0), (9e-3, 2.0), (2.7e-2, 2.0), (9e-3, 0.5))
+"""Learning rate and scale, around where a few runs on the development split found the best."""
 SWEPT_ARMS = ("lora", "sensitivity")
 SWEPT_SCALES = (0.125, 0.5, 2.0)
 TUNING_SEED = 0
 
 
-def learning_rates(arm: str) -> tuple[float, ...]:
-    """Return the learning rates that are tried for an arm."""
-    return LORA_RATES if arm in PLAIN_LORA else ADALORA_RATES
+def tries(arm: str) -> tuple[tuple[float, float], ...]:
+    """Return the learning rates and scales that are tried, as many for each arm."""
+    return LORA_TRIES if arm in PLAIN_LORA else ADALORA_TRIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +141,12 @@ class Plan:
 
     def counts(self, data: str) -> dict[str, int]:
         """Return the number of runs on one set by stage."""
-        tries = len(LORA_RATES) * len(SCALES)
         # One of the swept scales is the tuned one, whose runs are there already.
         swept = len(SWEPT_ARMS) * (len(SWEPT_SCALES) - 1) if data == self.data[0] else 0
-        return {"tune": len(ARMS) * tries, "test": (len(ARMS) + swept) * self.seeds}
+        return {
+            "tune": sum(len(tries(arm)) for arm in ARMS),
+            "test": (len(ARMS) + swept) * self.seeds,
+        }
 
     def __contains__(self, job: Job) -> bool:
         seeds = {TUNING_SEED, *self.test_seeds}
@@ -176,18 +177,18 @@ class Plan:
         return range(TUNING_SEED + 1, TUNING_SEED + 1 + self.seeds)
 
     def tuning(self, data: str, arm: str) -> list[Job]:
-        """Return the tries of an arm, as many for each arm."""
+        """Return the tuning runs of an arm."""
         return [
             Job(self.setting.name, data, "tune", arm, rate, scale, TUNING_SEED)
-            for rate, scale in product(learning_rates(arm), SCALES)
+            for rate, scale in tries(arm)
         ]
 
     def best(self, data: str, arm: str, results: Results) -> Job | None:
         """Return the try with the highest Spearman correlation, or None while one is missing."""
-        tries = self.tuning(data, arm)
-        if not all(job in results for job in tries):
+        tuned = self.tuning(data, arm)
+        if not all(job in results for job in tuned):
             return None
-        return max(tries, key=lambda job: results[job].spearman)
+        return max(tuned, key=lambda job: results[job].spearman)
 
     def test(self, data: str, arm: str, seed: int, results: Results) -> Job | None:
         """Return a test run with what tuning found, or None while the tuning is incomplete."""
