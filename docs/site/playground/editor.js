@@ -58,7 +58,8 @@ export class Editor {
       const covering = spans.filter((span) => span.start <= start && span.end >= end);
       return part(this.text.slice(start, end), worst(covering));
     });
-    this.marks.replaceChildren(...parts, "\n");
+    // Without a finding nothing is under the text: each key would lay it out twice.
+    this.marks.replaceChildren(...(spans.length ? [...parts, "\n"] : []));
     this.#number(spans);
     this.#followScroll();
   }
@@ -74,7 +75,9 @@ export class Editor {
 
   /** Show the numbers of the lines; those without a finding share text nodes, as there are many. */
   #number(spans) {
-    this.lineCount = this.text.split("\n").length;
+    const count = this.text.split("\n").length;
+    if (!spans.length && !this.lines.childElementCount && count === this.lineCount) return;
+    this.lineCount = count;
     const marked = new Map();
     for (const span of spans) marked.set(span.line, [...(marked.get(span.line) ?? []), span]);
     const parts = [];
