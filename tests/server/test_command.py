@@ -10,6 +10,8 @@ import pytest
 from language_server import LanguageServer
 from served_documents import COMMAND, WRONG, json_text, opened_notebook, python_text
 
+from adalora_core.errors import MissingExtraError
+
 WITHOUT_PYGLS = """
 import sys
 class Absent:
@@ -39,10 +41,9 @@ def test_missing_package_is_one_sentence_with_the_command_to_install_it():
     )
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == (
-        "adalora server: adalora server needs the package 'pygls'; install it with: "
-        "pip install 'adalora-core[lsp]'\n"
-    )
+    expected = MissingExtraError("pygls", "lsp", "adalora server")
+    assert done.stderr == f"adalora server: {expected}\n"
+    assert "pip install 'adalora-core[lsp]'" in done.stderr
 
 
 def test_help_and_wrong_options():
