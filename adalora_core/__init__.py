@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adalora_core.contract import AdaLoraConfig as AdaLoraConfig
+    from adalora_core.contract import ConfigError as ConfigError
     from adalora_core.contract import Diagnostic as Diagnostic
     from adalora_core.contract import Report as Report
     from adalora_core.contract import check_config as check_config
@@ -60,10 +61,22 @@ def __getattr__(name: str) -> Any:
 
         return version("adalora-core")
     if name in _EXPORTS:
-        value = getattr(importlib.import_module(_EXPORTS[name]), name)
+        value = getattr(_imported(_EXPORTS[name], name), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _imported(module: str, name: str) -> Any:
+    """Import the module of a public name; without torch, one sentence tells what to install."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name not in {"torch", "safetensors", "numpy"}:
+            raise
+        from adalora_core.errors import MissingExtraError
+
+        raise MissingExtraError(error.name, "torch", name) from None
 
 
 def __dir__() -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 __version__: str
+no_cuda_reason: str  # why the build has no CUDA kernels; empty if it has some
 
 def connect() -> None: ...
 def isa_name() -> str: ...

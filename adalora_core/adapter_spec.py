@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from adalora_core.budget import BudgetSchedule
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SCALE_EPSILON = 1e-5
 """PEFT divides by `init_r + 1e-5`; kept, or reloaded adapters would give other outputs."""
+
+SENSITIVITY = "sensitivity"
+CRITERIA = (SENSITIVITY, "magnitude", "snr", "random")
+"""The names of `importance_criterion`; the first one is the paper's and the only one of PEFT."""
+
+
+def criterion_name(criterion: str | Callable[..., Any]) -> str:
+    """Return the name of a criterion, of a callable with its module; files and messages hold it.
+
+    Example:
+        >>> criterion_name("snr"), criterion_name(scale_of)
+        ('snr', 'callable adalora_core.adapter_spec.scale_of')
+    """
+    if isinstance(criterion, str):
+        return criterion
+    named = criterion if hasattr(criterion, "__qualname__") else type(criterion)
+    return f"callable {named.__module__}.{named.__qualname__}"
 
 
 def scale_of(lora_alpha: float, init_r: int) -> float:
@@ -39,6 +59,7 @@ class AdapterSpec:
     beta2: float = 0.85
     orth_reg_weight: float = 0.5
     total_step: int | None = None
+    importance_criterion: str | Callable[..., Any] = SENSITIVITY
 
     @classmethod
     def of(cls, config: Any) -> Self:
@@ -46,10 +67,23 @@ class AdapterSpec:
 
         A `total_step` of "auto" is not known yet, hence None.
         """
-        values = {each.name: getattr(config, each.name) for each in fields(cls)}
+        values = {
+            each.name: getattr(config, each.name)
+            for each in fields(cls)
+            # PEFT has no such field.
+            if each.name != "importance_criterion" or hasattr(config, each.name)
+        }
         total_step = config.total_step if isinstance(config.total_step, int) else None
         converted = {"init_lora_weights": bool(config.init_lora_weights), "total_step": total_step}
         return cls(**values | converted)
+
+    def numbers(self) -> dict[str, Any]:
+        """Return all fields but the criterion, as JSON values by name."""
+        return {
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if each.name != "importance_criterion"
+        }
 
     @property
     def scale(self) -> float:

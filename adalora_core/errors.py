@@ -38,6 +38,10 @@ class RankDisagreementError(ParallelismError):
     """Processes hold different adapters or allocator states; the message names processes."""
 
 
+class CriterionError(AdaLoraError, ValueError):
+    """A function that scores triplets returned something else than a score for each."""
+
+
 class BackendUnavailableError(AdaLoraError, ImportError):
     """A compiled backend is needed and missing; the message gives the reason and a remedy."""
 
@@ -47,8 +51,8 @@ class MissingExtraError(AdaLoraError, ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
-            f"{purpose} needs the package {package!r}; "
-            f"install it with: pip install 'adalora-core[{extra}]'"
+            f"{purpose} needs the package {package!r}; install it with: "
+            f"pip install 'adalora-core[{extra}]' (in a clone: pip install '.[{extra}]')"
         )
 
 

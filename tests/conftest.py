@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from tier_budget import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,15 +51,53 @@ NEED_TORCH = [
 collect_ignore = [] if HAS_TORCH else NEED_TORCH
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse a test of two tiers: `-m slow` would run what takes hours.
+FAST_TIER = "not slow and not nightly"
+MOST_WORKERS = 4
+"""Each imports torch and transformers, and takes about a gigabyte."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch the budget of the fast tier."""
+    budget = Budget(is_checked=config.getoption("markexpr").startswith(FAST_TIER))
+    budget.watch()
+    config.pluginmanager.register(budget)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Use a process for each core, some at most; none but this one for tests of named files."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    if all(each.partition("::")[0].endswith(".py") for each in config.args):
+        return 0
+    return min(os.cpu_count() or 1, MOST_WORKERS)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse a test of two tiers, and deselect tests on a GPU where there is none.
 
     Raises:
-        pytest.UsageError: a test is marked slow and nightly.
+        pytest.UsageError: a test is marked slow and nightly: `-m slow` would run what takes hours.
     """
     for item in items:
         if item.get_closest_marker("slow") and item.get_closest_marker("nightly"):
             raise pytest.UsageError(f"{item.nodeid} is slow and nightly: choose one tier")
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if on_gpu and "gpu" not in config.getoption("markexpr") and not _has_gpu():
+        items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+        config.hook.pytest_deselected(items=on_gpu)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the modules and tests that stay until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -106,7 +106,7 @@ def scripts() -> dict[Path, Content]:
 
 
 def speed() -> dict[Path, Content]:
-    """Return the tables and the picture of benchmarks/results/core.json."""
+    """Return what README.md and other pages show of benchmarks/results/core.json."""
     from speed_pages import FIGURES, pages, read
     from speed_plot import draw
 
@@ -119,6 +119,23 @@ def schedule() -> dict[Path, Content]:
     from budget_schedule import drawing
 
     return {DOCS / "budget-schedule.svg": drawing()}
+
+
+def ranks() -> dict[Path, Content]:
+    """Return the map of the ranks that a run of `adalora demo` kept, from its configuration."""
+    from adalora_core.rank_report import heatmap
+
+    configuration = DOCS / "rank-map.json"
+
+    def draw() -> Figure:
+        from adalora_core.contract.check import read_adapter_config
+        from adalora_core.rank_report.report import ranks_of
+
+        config = read_adapter_config(configuration)
+        title = "Rank of each matrix after adalora demo"
+        return heatmap.rank_figure(ranks_of(config), init_r=config.init_r, title=title)
+
+    return {DOCS / "rank-map.png": Picture((configuration, Path(heatmap.__file__)), draw)}
 
 
 def scaling() -> dict[Path, Content]:
@@ -134,13 +151,13 @@ def scaling() -> dict[Path, Content]:
 
 
 def runs() -> dict[Path, Content]:
-    """Return the table of mistakes in docs/training.md."""
+    """Return the table of mistakes in docs/runs-that-go-wrong.md."""
     from written_blocks import with_block
 
     from adalora_core.contract.rules.pages import mistakes
     from adalora_core.contract.rules.runs import RULES
 
-    page = DOCS / "training.md"
+    page = DOCS / "runs-that-go-wrong.md"
     return {page: with_block(page, "runs", mistakes(RULES))}
 
 
@@ -184,6 +201,25 @@ def disagreements() -> dict[Path, Content]:
     return {page: with_block(page, "disagreements", table())}
 
 
+def indexes() -> dict[Path, Content]:
+    """Return the README of the folders that list their files."""
+    from folder_indexes import pages
+
+    return {**pages()}
+
+
+def evidence() -> dict[Path, Content]:
+    """Return the results in docs/evidence.md, and their picture where there is one."""
+    from evidence import PICTURE, RESULTS, block, draw, drawable
+    from written_blocks import with_block
+
+    page = DOCS / "evidence.md"
+    files: dict[Path, Content] = {page: with_block(page, "evidence", block()), PICTURE: None}
+    if drawable():
+        files[PICTURE] = Picture((RESULTS, TOOLS / "evidence.py"), draw)
+    return files
+
+
 PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "rules": rule_pages,
     "schemas": schemas,
@@ -195,9 +231,12 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "scripts": scripts,
     "releases": releases,
     "disagreements": disagreements,
+    "indexes": indexes,
     "speed": speed,
     "schedule": schedule,
+    "ranks": ranks,
     "scaling": scaling,
+    "evidence": evidence,
     "comparison": comparison,
 }
 

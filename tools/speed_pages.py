@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from written_blocks import with_block
+from written_blocks import with_block, with_words
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -18,11 +18,12 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from measure import Result  # noqa: E402 - found on the path set above
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
 RESULTS = ROOT / "benchmarks" / "results"
 FIGURES = RESULTS / "core.json"
 README = ROOT / "README.md"
+STATUS = ROOT / "docs" / "status.md"
 ADR = ROOT / "docs" / "adr" / "0004-which-goals-of-speed-the-core-reaches.md"
 PART = "speed"
 
@@ -32,7 +33,10 @@ def pages() -> dict[Path, str]:
     results, setting = read()
     return {
         RESULTS / "core.md": core_page(results, setting),
-        README: with_block(README, PART, readme_block(results, setting)),
+        README: with_words(
+            with_block(README, PART, readme_block(results, setting)), PART, price(results)
+        ),
+        STATUS: with_block(STATUS, PART, table(results, setting)),
         ADR: with_block(ADR, PART, goals_block(results)),
     }
 
@@ -65,7 +69,7 @@ def core_page(results: Iterable[Result], setting: dict[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table in README.md: all results of a part with a goal.
+    """One line of the table in docs/status.md: all results of a part with a goal.
 
     Attributes:
         part: the part of the results.
@@ -82,7 +86,10 @@ class Row:
 
 ROWS = (
     Row("training step", "", "training step of MiniLM", "PEFT's plain LoRA"),
-    Row("training step, portable", "", "the same without the compiled core", "PEFT's plain LoRA"),
+    Row(
+        "training step, portable", "", "training step without the compiled core",
+        "PEFT's plain LoRA",
+    ),
     Row(
         "added cost", "", "what adapters add to a step of the frozen model",
         "what PEFT's plain LoRA adds",
@@ -93,16 +100,16 @@ ROWS = (
     Row("svd_linear", "] float32", "adapter op with its gradient", "PEFT's layer"),
     Row(
         "svd_linear", "] bfloat16, float32 adapter",
-        "the same, float32 adapter on a bfloat16 layer", "PEFT's layer",
+        "adapter op, float32 on a bfloat16 layer", "PEFT's layer",
     ),
-    Row("svd_linear", "] bfloat16", "the same, all in bfloat16", "PEFT's layer"),
+    Row("svd_linear", "] bfloat16", "adapter op, all in bfloat16", "PEFT's layer"),
     Row(
         "svd_linear, AVX2", "] bfloat16, float32 adapter",
-        "float32 adapter on a bfloat16 layer, held to AVX2", "PEFT's layer",
+        "adapter op, float32 on a bfloat16 layer, held to AVX2", "PEFT's layer",
     ),
     Row(
         "svd_linear, AVX2", "] bfloat16",
-        "all in bfloat16, held to AVX2 (no bfloat16 instructions)", "PEFT's layer",
+        "adapter op, all in bfloat16, held to AVX2 (no bfloat16 instructions)", "PEFT's layer",
     ),
     Row("importance", "", "update of the averages", "PEFT's allocator"),
     Row("selection", "", "scoring and masking", "PEFT's allocator"),
@@ -110,23 +117,67 @@ ROWS = (
 )  # fmt: skip
 
 
+IN_README = ("training step", "svd_linear, layer", "importance")
+"""The parts whose rows README.md shows."""
+
+
 def readme_block(results: list[Result], setting: dict[str, str]) -> str:
-    """Return the table of README.md."""
-    lines = [
+    """Return the table of README.md, and what is missed."""
+    missed = dict.fromkeys(
+        row.what.partition(",")[0]
+        for row in ROWS
+        if not all(each.reached for each in _of(row, results))
+    )
+    goals = [each for each in results if each.goal is not None]
+    count = sum(not each.reached for each in goals)
+    return "\n".join(
         (
-            f"On {setting['cpu']} with {setting['threads']} threads, rank 12, torch "
-            f"{setting['torch']}, PEFT {setting['peft']}:"
-        ),
-        "",
-        "| what | beside | on | times as fast | goal |",
-        "|---|---|---|---|---|",
+            "| what | beside | on | times as fast |",
+            "|---|---|---|---|",
+            *(line.rsplit("|", 2)[0] + "|" for line in _lines(results, IN_README)),
+            "",
+            (
+                f"{_setting(setting)}. Missed are {count} of {len(goals)} goals of speed, in: "
+                f"{', '.join(missed)} "
+                "([why](docs/adr/0004-which-goals-of-speed-the-core-reaches.md), "
+                "[all rows and the command](docs/status.md#how-fast-it-is))."
+            ),
+        )
+    )
+
+
+def price(results: Iterable[Result]) -> str:
+    """Return how many times as fast as plain LoRA a training step is, from worst to best."""
+    ratios = sorted(1 / each.ratio for each in results if each.part == "training step")
+    return f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
+
+
+def table(results: list[Result], setting: dict[str, str]) -> str:
+    """Return the table of docs/status.md."""
+    head = ("| what | beside | on | times as fast | goal |", "|---|---|---|---|---|")
+    parts = [row.part for row in ROWS]
+    return "\n".join((f"{_setting(setting)}:", "", *head, *_lines(results, parts)))
+
+
+def _setting(setting: dict[str, str]) -> str:
+    return (
+        f"On {setting['cpu']} with {setting['threads']} threads, rank 12, torch "
+        f"{setting['torch']}, PEFT {setting['peft']}"
+    )
+
+
+def _of(row: Row, results: Iterable[Result]) -> list[Result]:
+    return [
+        each
+        for each in results
+        if each.part == row.part and each.label.endswith(row.ending) and each.goal is not None
     ]
-    for each in ROWS:
-        found = [r for r in results if r.part == each.part and r.label.endswith(each.ending)]
-        found = [r for r in found if r.goal is not None]
-        if found:
-            lines.append(f"| {each.what} | {each.beside} | {' | '.join(_figures(found))} |")
-    return "\n".join(lines)
+
+
+def _lines(results: list[Result], parts: Sequence[str]) -> Iterator[str]:
+    for row in ROWS:
+        if row.part in parts and (found := _of(row, results)):
+            yield f"| {row.what} | {row.beside} | {' | '.join(_figures(found))} |"
 
 
 def goals_block(results: Iterable[Result]) -> str:

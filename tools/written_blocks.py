@@ -1,7 +1,8 @@
-"""Replace the written part of a page that people write by hand."""
+"""Replace the written parts of a page that people write by hand: blocks and words."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,3 +20,15 @@ def with_block(path: Path, part: str, block: str) -> str:
     if not (begin and end):
         raise SystemExit(f"regenerate: {path.name} must have the lines {mark!r} and {END!r}")
     return f"{before}{mark}\n{block}\n{END}{after}"
+
+
+def with_words(text: str, part: str, words: str) -> str:
+    """Return `text` with `words` between the marks of `part` within a sentence.
+
+    The marks are comments: `<!-- speed -->0.95 to 1.10<!-- end -->`.
+    """
+    marked = re.compile(rf"(<!-- {part} -->).*?(<!-- end -->)")
+    replaced, found = marked.subn(rf"\g<1>{words}\g<2>", text)
+    if not found:
+        raise SystemExit(f"regenerate: a page must have the marks <!-- {part} --> and <!-- end -->")
+    return replaced

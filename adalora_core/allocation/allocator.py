@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from adalora_core.allocation.criteria import criterion_of
 from adalora_core.allocation.rank_history import RankHistory
 from adalora_core.allocation.sharded_factors import ShardedFactors
 from adalora_core.allocation.statistics import ImportanceStatistics
@@ -88,6 +89,7 @@ class RankAllocator:
         matrices: where the factors of the adapter are; their order decides ties.
 
     Attributes:
+        criterion: scores the triplets.
         statistics: the moving averages.
         mask: bool `[sum of ranks]`, True for kept triplets; None before the first allocation.
         history: the report of every allocation.
@@ -95,13 +97,14 @@ class RankAllocator:
         last_step: the last step taken, None before the first.
 
     Raises:
-        ValueError: `spec.total_step` is not set.
+        ValueError: `spec.total_step` is not set, or there is no such criterion.
     """
 
     def __init__(self, spec: AdapterSpec, matrices: Sequence[AdaptedMatrix]) -> None:
         self.spec = spec
         self.matrices = list(matrices)
         self.schedule = spec.schedule().for_matrices(len(self.matrices))
+        self.criterion = criterion_of(spec, [each.path for each in self.matrices])
         self.statistics = ImportanceStatistics(spec)
         self.mask: torch.Tensor | None = None
         self.history: list[AllocationReport] = []
@@ -154,10 +157,10 @@ class RankAllocator:
             allocated = not self.target_reached
             self._enforce_target(factors)
         elif allocated:
-            skipped, scores = factors.observe_and_score(self.statistics)
+            skipped, scores = self.criterion.observe_and_score(factors, self.statistics)
             self._keep_best(factors, scores, now.budget)
         else:
-            skipped = factors.observe(self.statistics)
+            skipped = self.criterion.observe(factors, self.statistics)
         self.last_step = step
         report = AllocationReport(step, now.phase, now.budget, allocated, skipped)
         if allocated:
@@ -189,7 +192,7 @@ class RankAllocator:
         if self.target_reached and self.mask is not None:
             factors.apply(self.mask)
             return
-        scores = factors.scores(self.statistics)
+        scores = self.criterion.scores(factors, self.statistics)
         self._keep_best(factors, scores, self.schedule.target_budget)
         self.statistics.release()
         self.target_reached = True

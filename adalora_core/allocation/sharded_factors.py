@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import distributed
 
+from adalora_core.allocation.statistics import average_dtype, squared_by_the_op
 from adalora_core.errors import ParallelismError
 from adalora_core.ops import apply_mask, select_triplets
-from adalora_core.sharding import is_sharded, local_part, piece_of
+from adalora_core.sharding import is_sharded, local_part, piece_of, whole
 from adalora_core.sharding.layout import device_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -73,10 +74,19 @@ class ShardedFactors:
         Returns:
             How many entries of this process were skipped.
         """
-        gradients = [
-            None if each.grad is None else _local_gradient(each) for each in self.parameters
-        ]
-        return statistics.observe_entries(self.local, gradients)
+        return statistics.observe_entries(self.local, self._local_gradients())
+
+    def observe_squares(self, statistics: ImportanceStatistics) -> int | torch.Tensor:
+        """Update the averages of the local parts with squared gradients, as `observe` does."""
+        gradients = self._local_gradients()
+        return statistics.observe_entries(squared_by_the_op(self.local, gradients), gradients)
+
+    def _local_gradients(self) -> list[Tensor | None]:
+        return [None if each.grad is None else _local_gradient(each) for each in self.parameters]
+
+    def prepare(self, statistics: ImportanceStatistics) -> None:
+        """Make the averages of `statistics` fit the local parts."""
+        statistics.prepare(self.local)
 
     def observe_and_score(
         self, statistics: ImportanceStatistics
@@ -85,24 +95,61 @@ class ShardedFactors:
         return self.observe(statistics), self.scores(statistics)
 
     def scores(self, statistics: ImportanceStatistics) -> Tensor:
-        """Return the importance scores of all triplets, the same on every process.
+        """Return the importance scores of all triplets, the same on every process."""
+        statistics.prepare(self.local)
+        smoothed, uncertainty = statistics.smoothed, statistics.uncertainty
+        return self.scores_of_entries(lambda index, _: smoothed[index] * uncertainty[index])
+
+    def scores_of_entries(self, entry_scores: Callable[[int, Tensor], Tensor | None]) -> Tensor:
+        """Return the scores of all triplets from scores of entries, the same on every process.
 
         Every process sums over its parts, and one all-reduce sums over the processes. Of the
         processes that hold the same part, the first one counts it.
+
+        Args:
+            entry_scores: gives the scores of the local entries of a factor, by its place in
+                `parameters`; None counts as zero.
         """
-        statistics.prepare(self.local)
-        device = device_of(self.mesh)
-        smoothed, uncertainty = statistics.smoothed, statistics.uncertainty
-        total = torch.zeros(sum(self.ranks), dtype=smoothed[0].dtype, device=device)
+        total = self.zero_scores()
         for matrix, part in enumerate(total.split(self.ranks)):
             for factor in range(FACTORS_PER_MATRIX):
                 index = FACTORS_PER_MATRIX * matrix + factor
                 if self.pieces[index].is_first_replica:
-                    entries = smoothed[index] * uncertainty[index]
-                    self._add_means(part, index, entries.to(device))
+                    entries = entry_scores(index, self.local[index])
+                    if entries is not None:
+                        self._add_means(part, index, entries.to(total.device))
+        return self._sum(total)
+
+    def named(self) -> Iterator[dict[str, Tensor]]:
+        """Yield the whole factors of each matrix and their gradients, by name.
+
+        Every process gathers them, one matrix at a time.
+        """
+        names = ("lora_A", "lora_E", "lora_B")
+        device = device_of(self.mesh)
+        for start in range(0, len(self.parameters), FACTORS_PER_MATRIX):
+            found = {}
+            for name, each in zip(names, self.parameters[start:], strict=False):
+                found[name] = whole(each).to(device)
+                if each.grad is not None:
+                    _local_gradient(each)
+                    found[f"{name}.grad"] = whole(each.grad).to(device)
+            yield found
+
+    def same_on_all(self, scores: Tensor) -> Tensor:
+        """Return the `scores` of the first process, on every process."""
+        is_first = not any(self.mesh.get_coordinate() or ())
+        return self._sum(scores if is_first else scores.zero_())
+
+    def zero_scores(self) -> Tensor:
+        """Return a score of zero for every triplet."""
+        dtype = average_dtype(self.parameters[0].dtype)
+        return torch.zeros(sum(self.ranks), dtype=dtype, device=device_of(self.mesh))
+
+    def _sum(self, scores: Tensor) -> Tensor:
         for group in _groups(self.mesh):
-            distributed.all_reduce(total, group=group)
-        return total
+            distributed.all_reduce(scores, group=group)
+        return scores
 
     def _add_means(self, scores: Tensor, index: int, entries: Tensor) -> None:
         """Add the means over `entries` of one factor to the scores of its matrix."""

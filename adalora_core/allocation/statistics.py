@@ -138,10 +138,20 @@ class ImportanceStatistics:
         self._skipped = self._skipped + skipped
         return skipped
 
+    def observe_squares(
+        self, parameters: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
+    ) -> int | torch.Tensor:
+        """Update the averages with g² in place of |p·g|, for whole factors.
+
+        The op multiplies parameter and gradient, so it gets the gradient as both.
+        """
+        self.prepare(parameters)
+        return self._update(squared_by_the_op(parameters, gradients), gradients, None)
+
     def _update(
         self,
         parameters: Sequence[torch.Tensor],
-        gradients: Sequence[None] | None,
+        gradients: Sequence[torch.Tensor | None] | None,
         scores: torch.Tensor | None,
     ) -> int | torch.Tensor:
         skipped = update_importance(
@@ -159,6 +169,16 @@ class ImportanceStatistics:
     def release(self) -> None:
         """Free the averages, which the final phase does not need."""
         self.restore([], [])
+
+
+def squared_by_the_op(
+    parameters: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
+) -> list[torch.Tensor]:
+    """Return what to give the op as parameters, so that it averages g²."""
+    return [
+        parameter if gradient is None else gradient
+        for parameter, gradient in zip(parameters, gradients, strict=True)
+    ]
 
 
 def average_dtype(parameter_dtype: torch.dtype) -> torch.dtype:

@@ -10,7 +10,7 @@ from adalora_core.allocation.statistics import average_dtype
 from adalora_core.ops import apply_mask, select_triplets
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from adalora_core.allocation.statistics import ImportanceStatistics
 
@@ -41,6 +41,14 @@ class WholeFactors:
         scores = self._empty_scores(statistics)
         return statistics.observe(self.parameters, scores=scores), scores
 
+    def observe_squares(self, statistics: ImportanceStatistics) -> int | torch.Tensor:
+        """Update the averages with squared gradients; return how many entries were skipped."""
+        return statistics.observe_squares(self.parameters, [each.grad for each in self.parameters])
+
+    def prepare(self, statistics: ImportanceStatistics) -> None:
+        """Make the averages of `statistics` fit the factors."""
+        statistics.prepare(self.parameters)
+
     def scores(self, statistics: ImportanceStatistics) -> torch.Tensor:
         """Return the importance scores of all triplets."""
         scores = self._empty_scores(statistics)
@@ -55,8 +63,52 @@ class WholeFactors:
         """Zero the singular values that `mask` drops."""
         apply_mask(mask, self.singular_values)
 
+    def scores_of_entries(
+        self, entry_scores: Callable[[int, torch.Tensor], torch.Tensor | None]
+    ) -> torch.Tensor:
+        """Return the scores of all triplets from scores of entries.
+
+        Args:
+            entry_scores: gives the scores of the entries of a factor, by its place in
+                `parameters`; None counts as zero.
+        """
+        scores = self.zero_scores()
+        for matrix, part in enumerate(scores.split(self.ranks)):
+            for place in range(3 * matrix, 3 * matrix + 3):
+                entries = entry_scores(place, self.parameters[place].detach())
+                if entries is not None:
+                    axis = 0 if place % 3 == 2 else 1  # noqa: PLR2004 - B has a triplet per column
+                    means = entries.sum(axis) / max(entries.shape[axis], 1)
+                    part.add_(means.to(part.device))
+        return scores
+
+    def named(self) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield the factors of each matrix and their gradients, by name."""
+        for start in range(0, len(self.parameters), 3):
+            yield _named(self.parameters[start : start + 3])
+
+    def same_on_all(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return `scores`: every process computes its own, from the same factors."""
+        return scores
+
+    def zero_scores(self) -> torch.Tensor:
+        """Return a score of zero for every triplet."""
+        return self._empty([int(each.shape[0]) for each in self.singular_values]).zero_()
+
     def _empty_scores(self, statistics: ImportanceStatistics) -> torch.Tensor:
         statistics.prepare(self.parameters)
-        self.ranks = statistics.ranks
+        return self._empty(statistics.ranks)
+
+    def _empty(self, ranks: list[int]) -> torch.Tensor:
+        self.ranks = ranks
         like = self.parameters[0] if self.parameters else torch.empty(0)
         return like.new_empty(sum(self.ranks), dtype=average_dtype(like.dtype))
+
+
+def _named(factors: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    names = ("lora_A", "lora_E", "lora_B")
+    found = {name: each.detach() for name, each in zip(names, factors, strict=True)}
+    for name, each in zip(names, factors, strict=True):
+        if each.grad is not None:
+            found[f"{name}.grad"] = each.grad.detach()
+    return found

@@ -18,6 +18,7 @@ COMMANDS = {
     "rule": ("adalora_core.cli.rule:run", "explain one rule, or list them all"),
     "plan": ("adalora_core.cli.plan:run", "show phases, allocations and budget of a configuration"),
     "schema": ("adalora_core.cli.schema:run", "print the JSON Schema of a configuration"),
+    "server": ("adalora_core.server.command:run", "serve an editor while you type"),
     "env": (
         "adalora_core.cli.env:run",
         "print versions and backends, and why a backend is missing",

@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from typing import TYPE_CHECKING
 
-from adalora_core.cli.check_job import Job
+from adalora_core.cli.check_job import Job, inspector_of
 from adalora_core.cli.check_options import make_parser, parse
 from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
 from adalora_core.cli.failing import fail
@@ -34,7 +34,7 @@ def run(argv: Sequence[str]) -> int:
             from adalora_core.cli.showing import show
 
             return show(options, argv)
-        job = Job.of(options)
+        job = Job(options, inspector_of(options))
         files = [parse_output_file(setting) for setting in options.output_file]
         if options.project.problem is not None:
             job.failed = True

@@ -34,6 +34,37 @@ NO_NAME = "<stdin>"
 """The name of standard input in reports, if none is given."""
 
 
+def inspector_of(options: Namespace) -> Inspector:
+    """Return what checks each file of a run.
+
+    Raises:
+        ValueError: an option has a wrong value, or the policy cannot be used.
+        OSError: the policy cannot be read.
+    """
+    from_pointer(options.key or "")
+    policy: Any = None
+    if options.policy is not None:
+        from adalora_core.contract.pipeline.policy import load_policy
+
+        policy = load_policy(Path(options.policy), _tree_of_policy(options))
+    check = CheckOptions(
+        options.runtime,
+        options.strict_keys,
+        options.strict_types,
+        parse_version(options.peft_version),
+        Limits.parse(options.limit),
+        policy,
+    )
+    return Inspector(
+        check,
+        Selection.of(options.select, options.ignore, options.per_file_ignores),
+        options.key,
+        options.layout,
+        options.format,
+        options.ignore_unmatched,
+    )
+
+
 def _tree_of_policy(options: Namespace) -> Path | None:
     """Return the folder that holds all files of a policy; None: the user named one elsewhere."""
     if options.policy == options.project.defaults.get("policy"):
@@ -59,38 +90,6 @@ class Job:
     """With `--diff`: the reports that the files would get after `--fix`."""
     ignored: list[int] = field(default_factory=list, init=False)
     """With `--add-ignores`: how many findings were suppressed, for each changed file."""
-
-    @classmethod
-    def of(cls, options: Namespace) -> Job:
-        """Return the run that the options ask for.
-
-        Raises:
-            OSError: the policy cannot be read.
-            ValueError: an option has a wrong value.
-        """
-        from_pointer(options.key or "")
-        policy: Any = None
-        if options.policy is not None:
-            from adalora_core.contract.pipeline.policy import load_policy
-
-            policy = load_policy(Path(options.policy), _tree_of_policy(options))
-        check = CheckOptions(
-            options.runtime,
-            options.strict_keys,
-            options.strict_types,
-            parse_version(options.peft_version),
-            Limits.parse(options.limit),
-            policy,
-        )
-        inspector = Inspector(
-            check,
-            Selection.of(options.select, options.ignore, options.per_file_ignores),
-            options.key,
-            options.layout,
-            options.format,
-            options.ignore_unmatched,
-        )
-        return cls(options, inspector)
 
     def run(self) -> Outcome:
         """Check every file; report one that cannot be read at once and go on with the others."""

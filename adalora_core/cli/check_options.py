@@ -40,8 +40,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         project = read_settings(Path(source.settings).absolute(), here)
     else:
         project = project_settings(here)
-    parser.set_defaults(**project.defaults, project=project)
-    options: argparse.Namespace = parser.parse_args(argv)
+    options = _with_defaults(parser, project).parse_args(argv)
     if options.unsafe_fixes and not (options.fix or options.diff):
         parser.error("--unsafe-fixes has no effect alone: add --fix or --diff")
     if options.add_ignores and (options.fix or options.diff):
@@ -58,6 +57,16 @@ def given(argv: Sequence[str]) -> dict[str, Any]:
     parser.set_defaults(**dict.fromkeys(vars(parser.parse_args([]))))
     options: argparse.Namespace = parser.parse_args(argv)
     return vars(options)
+
+
+def options_in(project: Settings) -> argparse.Namespace:
+    """Return the options of a run that checks the working folder, by a project's settings."""
+    return _with_defaults(make_parser(), project).parse_args(["."])
+
+
+def _with_defaults(parser: argparse.ArgumentParser, project: Settings) -> argparse.ArgumentParser:
+    parser.set_defaults(**project.defaults, project=project)
+    return parser
 
 
 def _without_dashes(argv: Sequence[str]) -> str:

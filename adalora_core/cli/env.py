@@ -85,7 +85,7 @@ def _cuda_backend() -> str:
         cuda = importlib.import_module("adalora_core._cuda")
     except ImportError as error:
         missing = isinstance(error, ModuleNotFoundError)
-        reason = "this build has no CUDA kernels (docs/build.md)" if missing else str(error)
+        reason = _without_kernels() if missing else str(error)
         return f"none: {reason}; CUDA tensors use the portable backend"
     needed, supported = cuda.required_driver_version(), cuda.driver_version()
     driver = DRIVER_OF_CUDA.get(needed)
@@ -97,6 +97,17 @@ def _cuda_backend() -> str:
     version = _version_text(cuda.runtime_version())
     built = f"compiled with CUDA {version} for {_code(cuda.architectures)}"
     return f"{built}; {needs}, {there}{used}"
+
+
+def _without_kernels() -> str:
+    """Return why the build has no CUDA kernels, as far as it recorded that."""
+    try:
+        core = importlib.import_module("adalora_core._cpu")
+    except ImportError:
+        core = None
+    # An editable install may have a core that is older than this file.
+    recorded = getattr(core, "no_cuda_reason", "")
+    return "this build has no CUDA kernels" + f": {recorded}" * bool(recorded) + " (docs/build.md)"
 
 
 def _code(architectures: str) -> str:

@@ -22,11 +22,17 @@ def make_parser() -> Parser:
     )
     parser.add_argument("adapter", metavar="ADAPTER_DIR", help="folder of the AdaLoRA adapter")
     parser.add_argument("out", metavar="OUT", help="folder for the LoRA adapter")
+    parser.add_argument(
+        "--pad-ranks",
+        action="store_true",
+        help="give every module the largest rank, with zeros, for loaders that take one rank and "
+        "one alpha for all modules (TensorRT-LLM, llama.cpp)",
+    )
     return parser
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run `adalora export-lora ADAPTER_DIR OUT` and return the exit code."""
+    """Run `adalora export-lora ADAPTER_DIR OUT [--pad-ranks]` and return the exit code."""
     arguments = make_parser().parse_args(argv)
 
     try:
@@ -39,7 +45,7 @@ def run(argv: Sequence[str]) -> int:
     from adalora_core.errors import AdaLoraError
 
     try:
-        export_folder(arguments.adapter, arguments.out)
+        export_folder(arguments.adapter, arguments.out, pad_ranks=arguments.pad_ranks)
     except (AdaLoraError, OSError) as error:
         return fail("export-lora", error)
     print(f"wrote a LoRA adapter to {visible(arguments.out)}")

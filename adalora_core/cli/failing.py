@@ -16,13 +16,14 @@ def fail(command: str, error: Exception | str) -> int:
     if isinstance(error, ConfigError):
         lines = ["the configuration has errors", *str(error).split("\n")]
     else:
-        lines = [_one_line(error)]
+        lines = [in_one_line(error)]
     shown = "\n".join(visible(line) for line in lines)
     print(f"adalora {visible(command)}: {shown}", file=sys.stderr)
     return CANNOT_RUN
 
 
-def _one_line(error: Exception | str) -> str:
+def in_one_line(error: Exception | str) -> str:
+    """Return the message of an error, with the name of its file."""
     if isinstance(error, OSError) and error.strerror is not None:
         # Without the error number, which helps nobody.
         place = "" if error.filename is None else f"{error.filename}: "

@@ -1,7 +1,8 @@
-"""Run `adalora report`: write the ranks of a saved adapter as a table and a heat map."""
+"""Run `adalora report`: write the ranks of a saved adapter as files, or as a `rank_pattern`."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 def make_parser() -> Parser:
     """Return the parser of `adalora report`."""
+    from adalora_core.rank_report.plain_lora import FORMATS
+
     parser = Parser(
         prog="adalora report",
         description="Write rank_heatmap.png and rank_report.md for a saved adapter. Only "
@@ -25,25 +28,42 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--output", metavar="DIR", help="folder for the files (default: ADAPTER_DIR)"
     )
+    parser.add_argument(
+        "--rank-pattern",
+        metavar="FORMAT",
+        choices=FORMATS,
+        help="print the ranks as settings for a fresh run with plain LoRA instead of writing "
+        "files: peft (arguments of LoraConfig as JSON), axolotl (YAML), or json (the rank of every "
+        "module)",
+    )
     return parser
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run `adalora report ADAPTER_DIR [--output DIR]` and return the exit code."""
-    arguments = make_parser().parse_args(argv)
+    """Run `adalora report ADAPTER_DIR [options]` and return the exit code."""
+    from adalora_core.rank_report.plain_lora import render_rank_pattern
+
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.rank_pattern and arguments.output:
+        parser.error("--output has no effect with --rank-pattern, which prints")
     folder = Path(arguments.adapter)
 
     from adalora_core.contract.check import read_adapter_config
     from adalora_core.errors import AdaLoraError
     from adalora_core.rank_report import write_rank_report
     from adalora_core.rank_report.progress import steps_made
+    from adalora_core.rank_report.report import progress_of, ranks_of
 
     try:
+        config = read_adapter_config(folder / "adapter_config.json")
+        if arguments.rank_pattern:
+            print(render_rank_pattern(config, arguments.rank_pattern))
+            if unfinished := progress_of(config, ranks_of(config), steps_made(folder)):
+                print(f"adalora report: these ranks are not final: {unfinished}", file=sys.stderr)
+            return FINE
         written = write_rank_report(
-            read_adapter_config(folder / "adapter_config.json"),
-            Path(arguments.output or folder),
-            name=folder.name,
-            steps=steps_made(folder),
+            config, Path(arguments.output or folder), name=folder.name, steps=steps_made(folder)
         )
     except (AdaLoraError, OSError, ValueError) as error:
         return fail("report", error)

@@ -105,9 +105,14 @@ def read_adapter_config(path: Path) -> AdaLoraConfig:
 
     Raises:
         ConfigError: the configuration breaks the contract.
-        CheckpointError: so does it, and it is a link out of its folder, whose content is not shown.
+        CheckpointError: there is no such file. Or its content is not sound, and it is a link out of
+            its folder, so the content is not shown.
         OSError: the file cannot be read.
     """
+    if not path.exists():
+        raise CheckpointError(
+            f"{str(path.parent)!r} holds no {path.name}; name the folder of a saved adapter"
+        )
     report = check_config(path, runtime="adalora-core")
     if report.config is None and is_link_out(path):
         raise CheckpointError(

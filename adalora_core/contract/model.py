@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic reads it
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from adalora_core.contract.fields.block import Block
 from adalora_core.contract.fields.plain import plain
-from adalora_core.contract.fields.table import FIELDS
+from adalora_core.contract.fields.table import ALL_FIELDS, FIELDS, fields_of
 from adalora_core.contract.findings import ConfigWarning
 from adalora_core.contract.live_pattern import LivePattern
 from adalora_core.contract.peft_type import ShownPeftType
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
 
     from pydantic import ModelWrapValidatorHandler, ValidationInfo
 
+    from adalora_core.contract.fields.table import Runtime
     from adalora_core.contract.rules.base import Finding
 
 
 def _wire(name: str) -> Any:
-    field = FIELDS[name]
+    field = ALL_FIELDS[name]
     # Pydantic copies a default that can be changed.
     return Field(default=field.default, description=field.summary)
 
@@ -122,6 +124,7 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
     beta2: float = _wire("beta2")
     orth_reg_weight: float = _wire("orth_reg_weight")
     total_step: int | Literal["auto"] | None = _wire("total_step")
+    importance_criterion: str | SkipJsonSchema[Callable[..., Any]] = _wire("importance_criterion")
 
     @model_validator(mode="wrap")
     @classmethod
@@ -152,7 +155,7 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
         Raises:
             pydantic.ValidationError: the value does not fit the field, which keeps its old value.
         """
-        if name not in FIELDS:
+        if name not in ALL_FIELDS:
             super().__setattr__(name, value)
             return
         value = plain(value, name)
@@ -168,15 +171,16 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
         super().__setattr__(name, block[name])
 
     @classmethod
-    def from_checked(cls, block: Mapping[str, Any]) -> Self:
-        """Build a configuration from a mapping that the rules accept, for whichever runtime.
+    def from_checked(cls, block: Mapping[str, Any], runtime: Runtime) -> Self:
+        """Build a configuration from a mapping that the rules accept for `runtime`.
 
-        Keys that PEFT does not know are dropped.
+        Keys that the runtime does not know are dropped.
 
         Raises:
             pydantic.ValidationError: a value is not of its field's type.
         """
-        values = {name: plain(value, name) for name, value in block.items() if name in FIELDS}
+        known = fields_of(runtime)
+        values = {name: plain(value, name) for name, value in block.items() if name in known}
         return cls.model_validate(values, context=_CHECKED)
 
     def to_json_dict(self) -> dict[str, Any]:
@@ -256,14 +260,14 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
 
     @classmethod
     def _known_keys(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        unknown = sorted(set(values) - set(FIELDS))
+        unknown = sorted(set(values) - set(ALL_FIELDS))
         if unknown:
             warnings.warn(
                 f"from_pretrained: ignored keys that are not fields of AdaLoraConfig: {unknown}",
                 ConfigWarning,
                 stacklevel=3,
             )
-        return {name: value for name, value in values.items() if name in FIELDS}
+        return {name: value for name, value in values.items() if name in ALL_FIELDS}
 
     def __getattr__(self, name: str) -> Any:
         """Refuse names of PEFT's class that have no counterpart here."""
@@ -278,7 +282,7 @@ AdaLoraConfig.rank_pattern = LivePattern()  # type: ignore[assignment]
 AdaLoraConfig.__dataclass_fields__ = dataclasses.make_dataclass(  # type: ignore[attr-defined]
     "AdaLoraConfig",
     [
-        (name, info.annotation, dataclasses.field(default_factory=FIELDS[name].fresh_default))
+        (name, info.annotation, dataclasses.field(default_factory=ALL_FIELDS[name].fresh_default))
         for name, info in AdaLoraConfig.model_fields.items()
     ],
 ).__dataclass_fields__

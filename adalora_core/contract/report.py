@@ -37,7 +37,9 @@ class Report(Checked):
         from adalora_core.contract.fields.block import Block
         from adalora_core.contract.model import AdaLoraConfig
 
-        return AdaLoraConfig.from_checked(Block(self.block, runtime=self.runtime).as_read)
+        return AdaLoraConfig.from_checked(
+            Block(self.block, runtime=self.runtime).as_read, self.runtime
+        )
 
     def require_config(self) -> AdaLoraConfig:
         """Return the typed configuration.

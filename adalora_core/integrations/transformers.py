@@ -134,11 +134,11 @@ class AdaLoraCallback(TrainerCallback):
         zero = zero_optimizer(optimizer)
         _refuse_division(args, model, is_in_zero=zero is not None)
         if state.global_step and is_divided(model):
-            load_divided(model, self.checkpoint or _checkpoint_of(args, state))
+            load_divided(model, self.checkpoint or _checkpoint_of(args, state.global_step))
         if not tuner.trained_adapters():
             raise nothing_trainable("AdaLoraCallback", tuner.active_adapters)
         if zero is not None and state.global_step:
-            folder = self.checkpoint or _checkpoint_of(args, state)
+            folder = self.checkpoint or _checkpoint_of(args, state.global_step)
             load_training_state(unwrapped(model), tuner, folder)
         for adapter in tuner.trained_adapters():
             refuse_second_hook(adapter)
@@ -207,8 +207,14 @@ class AdaLoraCallback(TrainerCallback):
         **_: Any,
     ) -> None:
         """Complete the checkpoint of a model that FSDP2 has divided."""
-        if is_divided(model):
-            save_divided(model, _checkpoint_of(args, state))
+        if not is_divided(model):
+            return
+        save_divided(model, _checkpoint_of(args, state.global_step))
+        # With sharded files Trainer looks for the folder of the best checkpoint before it makes it.
+        # Some processes or all then take an older one for the best.
+        best_step = getattr(state, "best_global_step", None)
+        if best_step and (best := _checkpoint_of(args, best_step)).is_dir():
+            state.best_model_checkpoint = str(best)
 
     def on_log(
         self,
@@ -251,17 +257,21 @@ class AdaLoraCallback(TrainerCallback):
         reshard(unwrapped(model))
         tuner = self._tuner(model)
         tuner.penalty_per_step.end_steps()
-        if self._zero is not None:
-            self._zero.remove()
-            self._zero = None
+        zero, self._zero = self._zero, None
+        if zero is not None:
+            zero.remove()
         for adapter in tuner.trained_adapters():
             adapter.run.driver = None
             adapter.run.saves_are_checkpoints = False
         if not (args.load_best_model_at_end and state.best_model_checkpoint):
             tuner.finalize()
             return
-        if is_divided(model) and states_in(Path(state.best_model_checkpoint)):
-            load_divided(model, Path(state.best_model_checkpoint))
+        best = Path(state.best_model_checkpoint)
+        # Trainer has loaded the parameters alone.
+        if states_in(best) and is_divided(model):
+            load_divided(model, best)
+        elif states_in(best) and zero is not None:
+            load_training_state(unwrapped(model), tuner, best)
         for adapter in tuner.trained_adapters():
             judge_best_checkpoint(adapter, state.best_model_checkpoint)
 
@@ -323,8 +333,8 @@ def _warn_if_length_differs(tuner: Tuner, steps: int) -> None:
             )
 
 
-def _checkpoint_of(args: TrainingArguments, state: TrainerState) -> Path:
-    return Path(str(args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
+def _checkpoint_of(args: TrainingArguments, step: int) -> Path:
+    return Path(str(args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{step}")
 
 
 def _refuse_division(args: TrainingArguments, model: Any, *, is_in_zero: bool) -> None:

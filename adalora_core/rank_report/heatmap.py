@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from matplotlib.figure import Figure
+
 NO_LAYER = "-"
 """Column of modules whose path has no layer number."""
 _LONGEST_LABEL = 120
@@ -116,10 +118,14 @@ def rank_heatmap(ranks: Mapping[str, int], *, init_r: int, title: str) -> bytes:
         )
     # Names come from files: none is a formula, and none reaches LaTeX.
     with mpl.rc_context({"text.parse_math": False, "text.usetex": False}):
-        return _drawn(ranks, init_r=init_r, title=title)
+        figure = rank_figure(ranks, init_r=init_r, title=title)
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=150)
+    return picture.getvalue()
 
 
-def _drawn(ranks: Mapping[str, int], *, init_r: int, title: str) -> bytes:
+def rank_figure(ranks: Mapping[str, int], *, init_r: int, title: str) -> Figure:
+    """Return the heat map of `draw_rank_heatmap` as a figure of matplotlib."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -148,6 +154,4 @@ def _drawn(ranks: Mapping[str, int], *, init_r: int, title: str) -> bytes:
     axes.set_xlabel("layer")
     axes.set_title(visible(title, _LONGEST_LABEL))
     figure.colorbar(image, ax=axes, label="rank", ticks=MaxNLocator(integer=True))
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
-    return picture.getvalue()
+    return figure

@@ -18,7 +18,7 @@ from adalora_core.contract.rules.runs import (
 from adalora_core.errors import RunError
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.sharding import whole
-from adalora_core.training.configuration import checked_config, checked_copy
+from adalora_core.training.configuration import checked_config, checked_copy, run_values
 from adalora_core.training.run.judging import RunWatch
 from adalora_core.training.run.optimizers import held_by
 from adalora_core.training.run.reporting import refuse
@@ -41,6 +41,7 @@ SCHEDULE_FIELDS = (
     "beta2",
     "orth_reg_weight",
     "total_step",
+    "importance_criterion",
 )
 """Fields that may be assigned until the first step."""
 
@@ -102,7 +103,7 @@ class Adapter:
         """
         if self.config.total_step != AUTO:
             return
-        self.config = checked_config(self.config.to_json_dict() | {"total_step": total_step})
+        self.config = checked_config(run_values(self.config) | {"total_step": total_step})
         self.spec = AdapterSpec.of(self.config)
         if self.is_trainable:
             self.start_allocation()

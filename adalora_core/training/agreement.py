@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import time
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import distributed
 
+from adalora_core.adapter_spec import criterion_name
 from adalora_core.errors import RankDisagreementError
 from adalora_core.sharding import are_sharded, is_sharded
 from adalora_core.sharding.layout import device_of
@@ -37,7 +37,8 @@ class AgreementCheck:
 
     Equal gradients give equal kept sets without an exchange, so two comparisons are enough: one at
     the first call, and one at the first allocation if that is later. The second one is placed by
-    counting calls: processes whose steps differ would make it at different times.
+    counting calls: processes whose steps differ would make it at different times. A function of the
+    user may score differently on each process, so its kept sets are compared at every call.
 
     Attributes:
         group: the processes that train the model together; None means all.
@@ -76,6 +77,9 @@ class AgreementCheck:
             mine = {"step of the call": str(step), **held(adapters, with_gradients=True)}
             compare(mine, adapters, self.group, "update_and_allocate")
             self._trained = trained
+        elif any(callable(each.spec.importance_criterion) for each in allocators):
+            kept = {f"kept set of adapter {each.name!r}": _kept_set(each) for each in adapters}
+            compare(kept, adapters, self.group, "update_and_allocate")
         self._last_step = step
 
 
@@ -113,15 +117,15 @@ def _held(adapter: Adapter, *, with_gradients: bool) -> dict[str, str]:
     parameters = allocator.parameters()
     paths = [matrix.path for matrix in allocator.matrices]
     shapes = [list(each.shape) for each in parameters]
-    mask = [] if allocator.mask is None else allocator.mask.tolist()
     history = [(each.step, each.budget) for each in allocator.history]
     state = {
         "modules": f"{len(paths)} from {paths[0]!r} with A {shapes[0]} and B {shapes[2]}, "
         f"{_of_values([paths, shapes])}",
-        **{name: str(value) for name, value in dataclasses.asdict(adapter.spec).items()},
+        **{name: str(value) for name, value in adapter.spec.numbers().items()},
+        "importance_criterion": criterion_name(adapter.spec.importance_criterion),
         "step": str(allocator.last_step),
         "allocations": f"{len(history)}, {_of_values([allocator.target_reached, history])}",
-        "kept set": f"{sum(mask) if mask else 'all'} triplets, {_of_values(mask)}",
+        "kept set": _kept_set(adapter),
     }
     if not are_sharded(parameters):
         statistics = allocator.statistics
@@ -130,6 +134,12 @@ def _held(adapter: Adapter, *, with_gradients: bool) -> dict[str, str]:
         if with_gradients:
             state["gradients"] = _of_tensors([each.grad for each in parameters])
     return state
+
+
+def _kept_set(adapter: Adapter) -> str:
+    allocator = adapter.allocator
+    mask = [] if allocator is None or allocator.mask is None else allocator.mask.tolist()
+    return f"{sum(mask) if mask else 'all'} triplets, {_of_values(mask)}"
 
 
 def compare(
@@ -198,7 +208,8 @@ def _difference(found: list[dict[str, str]]) -> str:
             "Pipeline stages on different processes would each keep a budget of their own"
             if modules
             else "Configuration, data order, seeds, library versions and skipped steps must be the "
-            "same on every rank, and gradients synchronised; resume from a checkpoint"
+            "same on every rank, and gradients synchronised; a function as importance_criterion "
+            "must return the same scores on every rank; resume from a checkpoint"
         )
         + ". If some processes are meant to train a model of their own, name them: "
         + _NAME_THE_GROUP

@@ -8,7 +8,7 @@ from typing import Any
 from adalora_core.contract import AdaLoraConfig, check_config
 from adalora_core.contract.check import read_adapter_config
 from adalora_core.contract.fields.plain import exact
-from adalora_core.contract.fields.table import FIELDS, PEFT_TYPE
+from adalora_core.contract.fields.table import FIELDS, OWN_FIELDS, PEFT_TYPE
 
 
 def checked_config(source: Path | dict[str, Any]) -> AdaLoraConfig:
@@ -32,7 +32,7 @@ def checked_copy(config: Any) -> AdaLoraConfig:
         ConfigError: the configuration breaks the contract.
         TypeError: `config` is not an AdaLoraConfig of this package or of PEFT.
     """
-    return checked_config(written_values(config))
+    return checked_config(run_values(config))
 
 
 def accepted(config: Any) -> Any:
@@ -48,6 +48,16 @@ def accepted(config: Any) -> Any:
             # PEFT's class takes 8.0 and a number of NumPy for 8; a shape needs 8.
             setattr(config, name, getattr(checked, name))
     return config
+
+
+def run_values(config: Any) -> dict[str, Any]:
+    """Return `written_values`, and the fields of this package that no file holds.
+
+    Raises:
+        TypeError: `config` is not an AdaLoraConfig of this package or of PEFT.
+    """
+    own = {name: getattr(config, name) for name in OWN_FIELDS if hasattr(config, name)}
+    return written_values(config) | own
 
 
 def written_values(config: Any) -> dict[str, Any]:

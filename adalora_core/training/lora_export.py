@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import distributed
+from torch.nn import functional
 
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.contract.rules.runs import BUDGET_NOT_REACHED
@@ -52,7 +53,9 @@ _CARRIED_OVER = (
 """Fields with the same meaning for LoRA."""
 
 
-def export_folder(source: str | os.PathLike[str], destination: str | os.PathLike[str]) -> None:
+def export_folder(
+    source: str | os.PathLike[str], destination: str | os.PathLike[str], *, pad_ranks: bool = False
+) -> None:
     """Write the saved AdaLoRA adapter `source` as a LoRA adapter, from its files alone.
 
     The files do not show which module is a convolution; for convolutions use
@@ -60,20 +63,31 @@ def export_folder(source: str | os.PathLike[str], destination: str | os.PathLike
 
     Raises:
         CheckpointError: the folder is incomplete or damaged, factors are missing or do not fit
-            together, or no triplet is left.
+            together, no triplet is left, or both folders are the same.
         ConfigError: its configuration breaks the contract.
         OSError: `destination` cannot be written; nothing was replaced.
     """
     saved = read_adapter(source)
+    if Path(source).resolve() == Path(destination).resolve():
+        raise CheckpointError(
+            f"export_lora: the LoRA adapter would replace the AdaLoRA adapter in {str(source)!r}; "
+            "name another folder to write to"
+        )
     ranks = [len(rows) for rows in row_positions(saved).values()]
     kept, target = sum(ranks), AdapterSpec.of(saved.config).target_r * len(ranks)
     if saved.config.rank_pattern is not None and kept > target:
         seen = f"{str(source)!r} is exported with {kept} triplets, target {target}"
         report({}, BUDGET_NOT_REACHED, seen)
-    write_lora(saved, destination, kernels={}, scales={})
+    write_lora(saved, destination, kernels={}, scales={}, pad_ranks=pad_ranks)
 
 
-def export_adapter(tuner: AdaLoraTuner, name: str, destination: str | os.PathLike[str]) -> None:
+def export_adapter(
+    tuner: AdaLoraTuner,
+    name: str,
+    destination: str | os.PathLike[str],
+    *,
+    pad_ranks: bool = False,
+) -> None:
     """Write the adapter `name` of `tuner` as a LoRA adapter; see `AdaLoraModel.export_lora`.
 
     With a sharded model every process has to call it; the first process writes.
@@ -90,7 +104,7 @@ def export_adapter(tuner: AdaLoraTuner, name: str, destination: str | os.PathLik
         adapter.config,
         {key.removeprefix(TENSOR_PREFIX): values for key, values in tensors.items()},
     )
-    write_lora(saved, destination, kernels=kernels, scales=scales)
+    write_lora(saved, destination, kernels=kernels, scales=scales, pad_ranks=pad_ranks)
 
 
 def write_lora(
@@ -99,6 +113,7 @@ def write_lora(
     *,
     kernels: Mapping[str, tuple[int, ...]],
     scales: Mapping[str, float],
+    pad_ranks: bool = False,
 ) -> None:
     """Write `saved` as a LoRA adapter.
 
@@ -107,9 +122,12 @@ def write_lora(
         destination: the folder; files there are replaced after all new ones are on disk.
         kernels: trailing dimensions of `lora_A` by path, see `AdaLoraLayer.lora_kernel`.
         scales: scale by path, where it is not that of the configuration.
+        pad_ranks: give every module the largest rank, with rows and columns of zeros. Some loaders
+            divide the one `lora_alpha` of the file by the rank of each module.
     """
     tensors: dict[str, torch.Tensor] = {}
     ranks: dict[str, int] = {}
+    largest = max(len(saved.tensors[f"{path}.lora_E"]) for path in saved.paths())
     initial_scale = AdapterSpec.of(saved.config).scale
     for path in saved.paths():
         factor_a, factor_e, factor_b = (saved.tensors[f"{path}.{factor}"] for factor in FACTORS)
@@ -120,6 +138,10 @@ def write_lora(
         scale = scales.get(path, initial_scale)
         # In float64, so that the file is as close as its dtype allows.
         scaled = (factor_a.double() * factor_e.double() * scale).to(factor_a.dtype)
+        if pad_ranks and (missing := largest - rank):
+            scaled = functional.pad(scaled, (0, 0, 0, missing))
+            factor_b = functional.pad(factor_b, (0, missing))
+            rank = ranks[path] = largest
         if kernel := kernels.get(path):
             scaled = scaled.reshape(rank, -1, *kernel)
             factor_b = factor_b.reshape(*factor_b.shape, *[1] * len(kernel))

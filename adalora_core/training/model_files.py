@@ -105,7 +105,11 @@ class AdapterFiles(nn.Module):
             card_folder = None  # one card for all adapters, as in PEFT
 
     def export_lora(
-        self, save_directory: str | os.PathLike[str], adapter_name: str | None = None
+        self,
+        save_directory: str | os.PathLike[str],
+        adapter_name: str | None = None,
+        *,
+        pad_ranks: bool = False,
     ) -> None:
         """Write an adapter as plain LoRA: `lora_A = A · E · scale`, `lora_B = B`, the same outputs.
 
@@ -115,6 +119,8 @@ class AdapterFiles(nn.Module):
         Args:
             save_directory: the folder to write; not the folder of the AdaLoRA adapter.
             adapter_name: name of the adapter; None means the first active one.
+            pad_ranks: give every module the largest rank, with zeros, for loaders that take one
+                rank and one alpha for all modules (TensorRT-LLM, llama.cpp).
 
         Raises:
             CheckpointError: no triplet is left.
@@ -122,7 +128,10 @@ class AdapterFiles(nn.Module):
             OSError: the folder cannot be written; nothing was replaced.
         """
         export_adapter(
-            self.base_model, adapter_name or self.base_model.active_adapters[0], save_directory
+            self.base_model,
+            adapter_name or self.base_model.active_adapters[0],
+            save_directory,
+            pad_ranks=pad_ranks,
         )
 
     def create_or_update_model_card(self, output_dir: str | os.PathLike[str]) -> None:

@@ -37,7 +37,8 @@ _HOW_FSDP1 = (
 )
 _HOW_TENSOR_PARALLEL = (
     "With tensor parallelism, divide the base model first (tp_plan of transformers, or "
-    "parallelize_module) and call get_peft_model then; layers of PEFT are not supported"
+    "parallelize_module) and call adalora_core.get_peft_model then: layers of PEFT are not "
+    "supported"
 )
 _HOW_ZERO3 = (
     "DeepSpeed ZeRO-3 hides parameters and gradients from the allocator: use FSDP2, "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import distributed
 
-from adalora_core.adapter_spec import AdapterSpec
+from adalora_core.adapter_spec import CRITERIA, AdapterSpec
 from adalora_core.contract.fields.block import AUTO
 from adalora_core.errors import CheckpointError
 from adalora_core.sharding import are_sharded
@@ -29,7 +29,11 @@ from adalora_core.training.configuration import checked_copy, written_values
 from adalora_core.training.model_card import write_card
 from adalora_core.training.parallelism import refuse_state_of_one_process
 from adalora_core.training.run_end import is_checkpoint_folder, judge_end, judge_load
-from adalora_core.training.training_state.progress import fingerprint
+from adalora_core.training.training_state.progress import (
+    fingerprint,
+    refuse_other_criterion,
+    saved_criterion,
+)
 from adalora_core.training.training_state.state import (
     encode_state,
     read_state,
@@ -143,7 +147,14 @@ def load_adapter(
     saved.config.inference_mode = not learns
     if learns:
         saved.config = checked_copy(saved.config)
+    if given is None:
+        # PEFT's file cannot name it.
+        if existing is not None:
+            saved.config.importance_criterion = existing.spec.importance_criterion
+        elif state is not None and (named := saved_criterion(state.values)) in CRITERIA:
+            saved.config.importance_criterion = named
     if state is not None:
+        refuse_other_criterion(state.values, name, saved.config)
         state.complete(saved, positions)
         positions = state.positions
         saved.tensors |= state.factors

@@ -165,7 +165,9 @@ def unmatched_entries(config: Any, paths: Sequence[str]) -> list[str]:
                 raise TargetError(f"{field}: {problem}; correct or remove it") from None
             if not selects:
                 near = difflib.get_close_matches(entry.rpartition(".")[2], names)
-                hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "none is near"
+                hint = (
+                    f"did you mean {' or '.join(map(repr, near))}?" if near else "no similar name"
+                )
                 messages.append(f"{field} {entry!r} matches no module ({hint})")
     return messages
 

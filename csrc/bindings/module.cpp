@@ -34,6 +34,7 @@ void connect_cpu() {
 ADALORA_MODULE(_cpu, module) {
   module.doc() = "The compiled CPU core. adalora_core.ops is the way to call it.";
   module.attr("__version__") = ADALORA_VERSION;
+  module.attr("no_cuda_reason") = ADALORA_NO_CUDA_REASON;
   using adalora::bindings::define;
   define<&adalora::bindings::connect_cpu>(
       module, "connect",

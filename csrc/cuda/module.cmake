@@ -1,23 +1,17 @@
-# The extension module _cuda, where a CUDA compiler is found and works.
-#   ADALORA_CUDA=AUTO  a missing nvcc is accepted, a failing one is a warning (the default)
-#   ADALORA_CUDA=ON    either is an error
-#   ADALORA_CUDA=OFF   nvcc is not looked for
-# The environment variable of the same name is the default of the option.
+# The extension module _cuda, if decision.cmake is for it and the CUDA compiler works.
 
-set(adalora_cuda_default AUTO)
-if(DEFINED ENV{ADALORA_CUDA} AND NOT "$ENV{ADALORA_CUDA}" STREQUAL "")
-  set(adalora_cuda_default $ENV{ADALORA_CUDA})
-endif()
-# Not in the cache: a build folder that is used again follows the environment of each build.
-if(NOT DEFINED ADALORA_CUDA)
-  set(ADALORA_CUDA ${adalora_cuda_default})
-endif()
-set(adalora_cuda_given ${ADALORA_CUDA})
-string(TOUPPER "${ADALORA_CUDA}" ADALORA_CUDA)
-if(NOT ADALORA_CUDA MATCHES "^(AUTO|ON|OFF)$")
-  message(FATAL_ERROR "adalora-core: ADALORA_CUDA must be AUTO, ON or OFF, got '${adalora_cuda_given}'.")
-endif()
-if(ADALORA_CUDA STREQUAL OFF)
+# Reports why there are no kernels: here, in the last line of the build, and to `adalora env`.
+function(adalora_report_no_cuda reason)
+  target_compile_definitions(_cpu PRIVATE "ADALORA_NO_CUDA_REASON=\"${reason}\"")
+  if(NOT ADALORA_CUDA STREQUAL OFF)
+    message(STATUS "adalora-core: no CUDA kernels: ${reason}")
+    install(CODE "message(STATUS \"adalora-core: no CUDA kernels: ${reason}\")")
+  endif()
+endfunction()
+
+include(${CMAKE_CURRENT_LIST_DIR}/decision.cmake)
+if(adalora_no_cuda)
+  adalora_report_no_cuda("${adalora_no_cuda}")
   return()
 endif()
 
@@ -29,14 +23,10 @@ if(NOT CMAKE_CUDA_COMPILER)
       "adalora-core: ADALORA_CUDA=ON, but no working CUDA compiler was found. Put nvcc into PATH, or name it in "
       "CUDACXX; ADALORA_CUDA=AUTO builds without CUDA kernels where there is none.")
   endif()
-  find_program(adalora_nvcc nvcc NO_CACHE)
-  if(adalora_nvcc OR NOT "$ENV{CUDACXX}" STREQUAL "")
-    message(WARNING
-      "adalora-core: the CUDA compiler (${adalora_nvcc} $ENV{CUDACXX}) does not work here; building without "
-      "CUDA kernels. CUDA tensors will use the reference in torch. ADALORA_CUDA=OFF silences this.")
-  else()
-    message(STATUS "adalora-core: no CUDA compiler; building without CUDA kernels")
-  endif()
+  message(WARNING
+    "adalora-core: the CUDA compiler (${adalora_nvcc} $ENV{CUDACXX}) does not work here; building without "
+    "CUDA kernels. CUDA tensors use the portable backend. ADALORA_CUDA=OFF silences this.")
+  adalora_report_no_cuda("nvcc did not work")
   return()
 endif()
 include(${CMAKE_CURRENT_LIST_DIR}/architectures.cmake)
@@ -48,8 +38,16 @@ if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.0)
     message(FATAL_ERROR ${adalora_too_old})
   endif()
   message(WARNING ${adalora_too_old} " Building without them.")
+  adalora_report_no_cuda("nvcc ${CMAKE_CUDA_COMPILER_VERSION} is older than 12.0")
   return()
 endif()
+target_compile_definitions(_cpu PRIVATE ADALORA_NO_CUDA_REASON="")
+
+set(ADALORA_SECONDS_OF_A_GPU 25)
+list(LENGTH CMAKE_CUDA_ARCHITECTURES adalora_gpus)
+math(EXPR adalora_seconds "${adalora_gpus} * ${ADALORA_SECONDS_OF_A_GPU}")
+message(STATUS "adalora-core: CUDA kernels for ${adalora_gpus} GPU architectures take about "
+  "${adalora_seconds} s of one core; ADALORA_CUDA=OFF builds without them")
 
 include(${CMAKE_CURRENT_LIST_DIR}/kernels.cmake)
 adalora_add_cuda_library()

@@ -7,8 +7,6 @@ commands shows their `--help`.
 
 from __future__ import annotations
 
-import enum
-import json
 import os
 import re
 import subprocess
@@ -18,18 +16,18 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import field_pages
 from mkdocs.structure.files import File, Files, InclusionLevel
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.pages import Page
 
-    from adalora_core.contract.fields.table import Field
-
 ROOT = Path(__file__).parents[2]
 DOCS = "docs"
 # Pages of the navigation that are not under docs/.
 OUTSIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+LISTS = {"rules/README.md": "rules", "fields.md": "fields"}
 SHOWN = {".py": "python", ".cpp": "cpp", ".hpp": "cpp", ".cu": "cuda", ".toml": "toml"}
 LINK = re.compile(r"(\]\()(?!\w+:|#)([^)#\s]+)")
 
@@ -44,7 +42,11 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages, and every file of the repository that a page links to."""
     files.append(File.generated(config, "commands.md", content=_commands_page()))
-    files.append(File.generated(config, "fields.md", content=_fields_page()))
+    files.append(File.generated(config, "fields.md", content=field_pages.table()))
+    for uri, content in field_pages.pages().items():
+        page = File.generated(config, uri, content=content)
+        page.inclusion = InclusionLevel.NOT_IN_NAV
+        files.append(page)
     waiting = [f"{DOCS}/{file.src_uri}" for file in files.documentation_pages()]
     waiting += OUTSIDE
     seen: set[str] = set()
@@ -73,6 +75,14 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
         return match[1] + os.path.relpath(_site_uri(target), PurePosixPath(here).parent)
 
     return LINK.sub(relinked, markdown)
+
+
+def on_page_content(html: str, page: Page, **_: Any) -> str:
+    """Mark tables whose rows have pages of their own: no search result, a list on a phone."""
+    if page.file.src_uri in LISTS:
+        name = LISTS[page.file.src_uri]
+        return html.replace("<table>", f'<table data-search-exclude data-list="{name}">')
+    return html
 
 
 def _expanded(item: Any) -> Any:
@@ -138,27 +148,3 @@ def _help_of(command: str) -> str:
         env=os.environ | {"COLUMNS": "90", "NO_COLOR": "1"},
     )
     return done.stdout
-
-
-def _fields_page() -> str:
-    from adalora_core.contract.fields.table import FIELDS, PEFT_VERSION, Treatment
-
-    intro = (
-        f"The keys of an AdaLoRA configuration, those of PEFT {PEFT_VERSION}, by what AdaLoRA does "
-        "with them. Many are inherited from LoRA and do nothing, or worse."
-    )
-    parts = ["# Fields", intro]
-    for treatment in Treatment:
-        rows = [_field_row(field) for field in FIELDS.values() if field.treatment is treatment]
-        table = ["| Field | Value | Default | What |", "|---|---|---|---|", *rows]
-        parts.append(f"## {treatment.value.capitalize()}\n\n" + "\n".join(table))
-    return "\n\n".join(parts) + "\n"
-
-
-def _field_row(field: Field) -> str:
-    value = " or ".join(kind.phrase for kind in field.kinds)
-    if field.choices:
-        value += ": " + ", ".join(f"`{choice}`" for choice in field.choices)
-    plain = field.default.value if isinstance(field.default, enum.Enum) else field.fresh_default()
-    cells = (f"`{field.name}`", value, f"`{json.dumps(plain)}`", field.summary)
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import itertools
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ HEAVY = ("torch", "transformers", "peft", "numpy", "safetensors")
 CONTRACT_ONLY = ("pydantic", "jsonschema", "yaml")
 
 
+@functools.cache
 def loaded_by(statement: str) -> set[str]:
     """Return the top-level packages in `sys.modules` after `statement`."""
     script = f"{statement}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
@@ -34,31 +36,43 @@ def test_the_proof_fails_where_torch_is_loaded() -> None:
     assert "torch" in loaded_by("import adalora_core.training")
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import adalora_core",
-        "import adalora_core.cli",
-        "from adalora_core import AdaLoraConfig, check_config, validate_config",
-        "from adalora_core.contract.rules import RULES",
-        "from adalora_core.contract.schemas import config",
-        "import adalora_core.demo",
-        "from adalora_core import ConfigError",
-    ],
+# All in one process: what one of them loads is there in the end.
+CONTRACT = """
+import adalora_core, adalora_core.cli, adalora_core.demo
+import adalora_core.server.handlers
+from adalora_core import AdaLoraConfig, ConfigError, check_config, validate_config
+from adalora_core.contract.rules import RULES
+from adalora_core.contract.schemas import config
+"""
+COMPUTE = (
+    "import adalora_core.reference, adalora_core.ops, adalora_core.nn, adalora_core.allocation"
 )
-def test_the_contract_loads_nothing_heavy(statement: str) -> None:
-    assert loaded_by(statement).isdisjoint(HEAVY)
+
+
+def test_the_contract_loads_nothing_heavy() -> None:
+    assert loaded_by(CONTRACT).isdisjoint(HEAVY)
 
 
 @needs_torch
-@pytest.mark.parametrize("layer", ["reference", "ops", "nn", "allocation"])
-def test_compute_loads_no_validation(layer: str) -> None:
-    assert loaded_by(f"import adalora_core.{layer}").isdisjoint(CONTRACT_ONLY)
+def test_compute_loads_no_validation() -> None:
+    assert loaded_by(COMPUTE).isdisjoint(CONTRACT_ONLY)
 
 
 @needs_torch
 def test_training_loads_neither_peft_nor_transformers() -> None:
     assert loaded_by("import adalora_core.training").isdisjoint({"peft", "transformers"})
+
+
+def test_name_that_needs_torch_says_in_one_sentence_what_to_install() -> None:
+    script = (
+        "import sys\nsys.modules['torch'] = None\n"
+        "try:\n    from adalora_core import get_peft_model\n"
+        "except ImportError as error:\n    print(error, error.__suppress_context__)"
+    )
+    assert output_of_python("-c", script) == (
+        "get_peft_model needs the package 'torch'; install it with: "
+        "pip install 'adalora-core[torch]' (in a clone: pip install '.[torch]') True\n"
+    )
 
 
 def cycle_in(graph: Mapping[str, Iterable[str]]) -> list[str]:

@@ -58,3 +58,25 @@ def test_every_exception_from_a_lint_rule_has_its_reason_beside_it() -> None:
     ]
     unexplained = [code for code in codes if not re.search(rf'"{code}".*#\s*\w+', text)]
     assert unexplained == []
+
+
+CLOCK = re.compile(r"time\.(monotonic|perf_counter|time)\(|timeout=(\d+)")
+LEAST_TIMEOUT = 300
+TIMED = {
+    "support/fuzzing.py",  # searches for some time, and counts what it finds
+}
+
+
+def test_no_test_depends_on_the_clock():
+    """A busy machine is slow, not wrong: `pace` measures work, and a timeout ends what hangs."""
+    tests = ROOT / "tests"
+    clocked = []
+    for path in sorted(tests.rglob("*.py")):
+        name = path.relative_to(tests).as_posix()
+        if name.startswith("usage/corpus") or name in TIMED or path == Path(__file__):
+            continue
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            found = CLOCK.search(line)
+            if found and not (found[2] and int(found[2]) >= LEAST_TIMEOUT):
+                clocked.append(f"{name}:{number}: {line.strip()}")
+    assert not clocked

@@ -23,7 +23,7 @@ def test_figures_and_page_are_written(
     name: str, options: list[str], contenders: list[tuple[str, str, float]], tmp_path: Path
 ) -> None:
     script = BENCHMARKS / f"bench_{name}.py"
-    output_of_python(script, *options, "--output", tmp_path, timeout=200)
+    output_of_python(script, *options, "--output", tmp_path, timeout=1200)
     figures = json.loads((tmp_path / f"{name}.json").read_text())["comparisons"]
     assert [(each["of"], each["against"], each["at_most"]) for each in figures] == contenders
     page = (tmp_path / f"{name}.md").read_text()

@@ -43,6 +43,10 @@ CASES = [
 ]
 
 
+def _name(words):
+    return " ".join(sorted(words))  # a set has another order in each process
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """Write the completions of all shells, and return their folder."""
@@ -68,7 +72,7 @@ def _run(shell, *arguments, written):
     return done.stdout
 
 
-@pytest.mark.parametrize(("words", "expected"), CASES, ids=" ".join)
+@pytest.mark.parametrize(("words", "expected"), CASES, ids=_name)
 def test_bash_completes(written, words, expected):
     Path("runs").mkdir()
     Path("run.yaml").touch()
@@ -79,7 +83,7 @@ def test_bash_completes(written, words, expected):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [case for case in CASES if case[0][-1] not in {"", "ru"}],
-    ids=" ".join,
+    ids=_name,
 )
 def test_fish_completes(written, words, expected):
     line = " ".join(["adalora", *words])

@@ -6,10 +6,12 @@ import importlib.util
 import os
 import subprocess
 import sys
+from types import ModuleType
+from typing import cast
 
 import pytest
 
-from adalora_core.cli.env import _code
+from adalora_core.cli.env import _code, _cuda_backend
 
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None,
@@ -53,26 +55,32 @@ def test_env_names_versions_backend_and_instruction_set() -> None:
     assert "thread" in text
 
 
-@pytest.mark.slow
-def test_env_without_cuda_kernels_names_the_reason() -> None:
-    code, text = env(before="sys.modules['adalora_core._cuda'] = None")
-    assert code == 0
-    assert "none: this build has no CUDA kernels (docs/build.md)" in text
+def as_module(**attributes: object) -> ModuleType:
+    module = ModuleType("stand-in")
+    module.__dict__.update(attributes)
+    return module
 
 
-CUDA_BUILD = """
-import types
-cuda = types.ModuleType("adalora_core._cuda")
-cuda.architectures = "80-real, 90"
-cuda.runtime_version = lambda: {compiled}
-cuda.required_driver_version = lambda: {required}
-cuda.driver_version = lambda: {served}
-sys.modules["adalora_core._cuda"] = cuda
-"""
+@pytest.mark.parametrize(
+    ("core", "reason"),
+    [
+        (as_module(no_cuda_reason="nvcc was found, but no NVIDIA driver"), ": nvcc was found, but"),
+        (None, " (docs/build.md)"),  # a pure-Python install
+    ],
+)
+def test_env_without_cuda_kernels_names_the_reason(
+    core: ModuleType | None, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "adalora_core._cuda", cast("ModuleType", None))
+    monkeypatch.setitem(sys.modules, "adalora_core._cpu", cast("ModuleType", core))
+    line = _cuda_backend()
+    assert line.startswith(f"none: this build has no CUDA kernels{reason}")
+    assert line.endswith("(docs/build.md); CUDA tensors use the portable backend")
+
+
 NO_DRIVER = "no driver is installed; CUDA tensors use the portable backend"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("compiled", "required", "served", "expected"),
     [
@@ -85,14 +93,19 @@ NO_DRIVER = "no driver is installed; CUDA tensors use the portable backend"
     ],
 )
 def test_env_names_the_driver_that_the_kernels_need_and_the_one_that_is_there(
-    compiled: int, required: int, served: int, expected: str
+    compiled: int, required: int, served: int, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = CUDA_BUILD.format(compiled=compiled, required=required, served=served)
-    code, text = env(before=build)
-    assert code == 0
+    kernels = as_module(
+        architectures="80-real, 90",
+        runtime_version=lambda: compiled,
+        required_driver_version=lambda: required,
+        driver_version=lambda: served,
+    )
+    monkeypatch.setitem(sys.modules, "adalora_core._cuda", kernels)
+    line = _cuda_backend()
     version = f"{compiled // 1000}.{compiled % 1000 // 10}"
-    assert f"compiled with CUDA {version} for sm_80, sm_90 and PTX of compute_90; needs" in text
-    assert text.rstrip().endswith(expected)
+    assert f"compiled with CUDA {version} for sm_80, sm_90 and PTX of compute_90; needs" in line
+    assert line.endswith(expected)
 
 
 @pytest.mark.parametrize(

@@ -102,9 +102,45 @@ class TestReport:
         assert "update_and_allocate" in capsys.readouterr().err
         assert [each.name for each in adapter.iterdir()] == ["adapter_config.json"]
 
+    @pytest.mark.parametrize(
+        ("form", "expected"),
+        [
+            ("json", '"layers.0.v": 0'),
+            ("peft", '"target_modules": [\n    "layers.0.q"\n  ]'),
+            ("axolotl", "lora_rank_pattern:\n  ^layers\\.0\\.q: 4\n"),
+        ],
+    )
+    def test_the_ranks_are_printed_for_plain_lora_and_nothing_is_written(
+        self, form: str, expected: str, adapter: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["report", str(adapter), "--rank-pattern", form]) == 0
+        printed = capsys.readouterr()
+        assert expected in printed.out
+        assert printed.err == ""
+        assert [each.name for each in adapter.iterdir()] == ["adapter_config.json"]
+
+    def test_ranks_of_an_unfinished_run_are_said_to_be_so(
+        self, adapter: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (adapter / "adapter_config.json").write_text(json.dumps({**CONFIG, "target_r": 1}))
+        assert main(["report", str(adapter), "--rank-pattern", "json"]) == 0
+        printed = capsys.readouterr()
+        assert json.loads(printed.out) == {"layers.0.q": 4, "layers.0.v": 0}
+        assert "not final: an unfinished run, 4 of 8 triplets" in printed.err
+
+    def test_printed_ranks_have_no_folder(
+        self, adapter: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        arguments = ["report", str(adapter), "--rank-pattern", "json", "--output", "out"]
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+        assert "--output" in capsys.readouterr().err
+
     def test_a_missing_folder_is_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["report", "nowhere"]) == 2
-        assert len(capsys.readouterr().err.splitlines()) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "'nowhere' holds no adapter_config.json; name the folder" in line
 
     def test_it_loads_no_torch(self, adapter: Path) -> None:
         pytest.importorskip("matplotlib", reason="would have shown that a report loads no torch")

@@ -7,9 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import pace
 import pytest
 
 from adalora_core.cli import search_exclusions
@@ -167,9 +167,9 @@ def test_hostile_patterns_cannot_hang_the_search(check, tree):
     lines = "\n".join(f"*a*{'b' * n}*c" for n in range(1, 900))
     names = {f"{n:03}{'ab' * 110}.json": FAULTY for n in range(300)}
     tree({".gitignore": lines, **names})
-    began = time.process_time()
-    assert _checked(check)[0] == set(names)
-    assert time.process_time() - began < 3 * search_exclusions.MOST_SECONDS
+    with pace.measured() as spent:
+        assert _checked(check)[0] == set(names)
+    assert spent.seconds < 5 * search_exclusions.MOST_SECONDS
 
 
 def test_ignore_file_that_is_a_link_is_not_read(check, tree):
@@ -257,13 +257,17 @@ def test_this_repository_is_clean_and_a_fault_outside_the_excludes_is_found(
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(target.name, copy)
     monkeypatch.chdir(tmp_path)
-    code, out, err = check(".")
-    assert (code, err) == (0, "")
-    assert "0 errors, 0 warnings" in out
-    assert "tests/contract/corpus/*.json" in out  # the only files that are excluded
-    for place in ("tests/contract", "tests/contract/corpus/deeper", "benchmarks/results", "."):
-        planted = tmp_path / place / "planted.yaml"
-        planted.parent.mkdir(exist_ok=True)
-        planted.write_text(FAULTY)
-        assert check(".")[0] == 1, place
-        planted.unlink()
+    folders = {"tests/contract", "tests/contract/corpus/deeper", "benchmarks/results", ""}
+    planted = {str(Path(folder, "planted.yaml")) for folder in folders}
+    for name in planted:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(FAULTY)
+    code, out, err = check(".", "-o", "json")
+    assert (code, err) == (1, "")
+    faulty = {
+        report["source"]
+        for report in json.loads(out)["reports"]
+        if any(each["severity"] != "info" for each in report["diagnostics"])
+    }
+    assert faulty == planted
+    assert "tests/contract/corpus/*.json" in check("planted.yaml")[1]  # what alone is excluded

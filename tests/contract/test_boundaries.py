@@ -28,6 +28,7 @@ def test_ranks_beside_which_a_tool_sets_its_own_are_not_called_missing():
 def test_adapter_of_lora_is_called_one_and_advised_on_its_class_beside_fields_of_adalora():
     (lora,) = check_config({"peft_type": "LORA", "r": 8}).errors
     assert lora.message == "`peft_type` is 'LORA': this is a LoRA adapter, not AdaLoRA"
+    assert lora.hint == 'write "peft_type": "ADALORA" to train AdaLoRA, or pass --ignore-unmatched'
     (mixed,) = check_config({"peft_type": "LORA", "init_r": 8}).errors
     assert "use the class AdaLoraConfig" in mixed.message
 

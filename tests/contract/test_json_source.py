@@ -84,6 +84,8 @@ def test_repeated_key_deep_in_a_list_is_found():
         ('{"a": 1} {"b": 2}', "there is text after the document", 10),
         ('{"a": ', "ends too early", 7),
         ('{"a" 1}', "not valid JSON", 6),
+        ("a/run.yaml", "a str is content; to check a file, pass pathlib.Path('a/run.yaml')", 1),
+        ("/srv/a b.json", "the text is the name of a file", 1),
     ],
 )
 def test_text_that_is_not_json_is_explained_at_its_position(text, phrase, column):

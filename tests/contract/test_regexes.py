@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
+import pace
 import pytest
 
 from adalora_core.contract.fields.regexes import judge
@@ -33,9 +32,9 @@ def test_ordinary_expression_is_not_called_slow(pattern):
 
 
 def test_quadrillion_steps_to_match_take_no_time_to_judge():
-    begin = time.perf_counter()
-    judge("(a+)+$" * 100, LONGEST)
-    assert time.perf_counter() - begin < 0.5
+    with pace.measured() as spent:
+        judge("(a+)+$" * 100, LONGEST)
+    assert spent.seconds < 1
 
 
 def test_pattern_of_exactly_the_longest_length_is_judged():

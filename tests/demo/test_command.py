@@ -50,7 +50,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def demo(*arguments, script="from adalora_core.cli import main; raise SystemExit(main())"):
-    return run_python("-c", script, "demo", *arguments, timeout=300)
+    return run_python("-c", script, "demo", *arguments, timeout=1200)
 
 
 def through(loop, script="from adalora_core.cli import main; raise SystemExit(main())"):
@@ -120,7 +120,7 @@ def test_demo_interrupted_while_training_leaves_nothing(tmp_path):
             if "final" in line:  # the last line before training starts
                 break
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=600)
     finally:
         process.kill()
     assert process.returncode == 130

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import apart
 import pytest
-import torch
 from distributed_checks import refusal
-from distributed_runs import adapted
+from distributed_runs import adapted, assert_same
 from process_groups import run_processes
 
 from adalora_core.integrations.distributed import allocate_within
@@ -50,12 +49,12 @@ def test_a_model_that_is_wrapped_again_trains_the_new_adapter(tmp_path: Path) ->
 
 
 @slow
-def test_fully_shard_synchronises_an_adapter_that_is_activated_later(tmp_path: Path) -> None:
-    expected = apart.train_second(0, "single")
-    for found in run_processes(2, apart.train_second, tmp_path, "fsdp2"):
-        assert found.keys() == expected.keys()
-        for name, parameter in expected.items():
-            torch.testing.assert_close(found[name], parameter, atol=1e-9, rtol=0)
+@pytest.mark.parametrize("later", ["activated", "unfrozen"])
+def test_fully_shard_synchronises_what_learns_later(later: str, tmp_path: Path) -> None:
+    expected = apart.train_later(0, "single", later)
+    assert len(set(expected.budgets)) > 5
+    for found in run_processes(2, apart.train_later, tmp_path, "fsdp2", later):
+        assert_same(found, expected)
 
 
 @slow
@@ -115,7 +114,10 @@ def test_what_differs_is_named_on_every_rank_before_anything_is_changed(
 @slow
 def test_pipeline_stages_in_groups_of_their_own_keep_a_budget_each(tmp_path: Path) -> None:
     stages = partial(apart.pipeline_stages, in_groups=True)
-    assert run_processes(2, stages, tmp_path) == [3, 3]
+    found = run_processes(2, stages, tmp_path)
+    assert [each.budgets[-1] for each in found] == [3, 3]
+    for stage, expected in zip(found, apart.both_stages(), strict=True):
+        assert_same(stage, expected)
 
 
 @slow

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import zero_runs
-from peft_releases import environment_of
 from programs import run
+
+from adalora_core import RunWarning
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,15 +23,6 @@ FLOAT32 = 1e-4
 BFLOAT16 = 2e-2
 
 
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an interpreter with DeepSpeed, which is built from its source."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DS_BUILD_OPS", "0")
-        patch.setenv("DS_ACCELERATOR", "cpu")
-        return environment_of(tmp_path_factory.mktemp("deepspeed"), "deepspeed>=0.19")
-
-
 def launched(python: Path, job: str, library: str, folder: Path) -> Any:
     paths = os.pathsep.join(path for path in sys.path if path)
     return run(
@@ -38,16 +30,25 @@ def launched(python: Path, job: str, library: str, folder: Path) -> Any:
         *(zero_runs.__file__, job, library, folder / "result.pt"),
         variables={"PYTHONPATH": paths, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
         cwd=folder,
-        timeout=600,
+        timeout=1200,
     )
+
+
+def assert_close(found: dict[str, Any], expected: dict[str, Any], tolerance: float) -> None:
+    assert found["parameters"].keys() == expected["parameters"].keys()
+    for name, parameter in expected["parameters"].items():
+        mine = found["parameters"][name].float()
+        torch.testing.assert_close(mine, parameter, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("library", ["adalora_core", "attached"])
 @pytest.mark.parametrize("job", ["with_loop", "with_zero1", "with_bfloat16", "with_trainer"])
-def test_two_processes_are_one(job: str, library: str, python: Path, tmp_path: Path) -> None:
+def test_two_processes_are_one(
+    job: str, library: str, python_with_deepspeed: Path, tmp_path: Path
+) -> None:
     single = "with_loop" if job != "with_trainer" else job
     expected = zero_runs.outcome(zero_runs.JOBS[single](library, tmp_path / "single"))
-    done = launched(python, job, library, tmp_path)
+    done = launched(python_with_deepspeed, job, library, tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
     found = torch.load(tmp_path / "result.pt")
     is_exact = job != "with_bfloat16"
@@ -55,20 +56,31 @@ def test_two_processes_are_one(job: str, library: str, python: Path, tmp_path: P
     assert found["last_step"] == zero_runs.STEPS - 1
     if is_exact:
         assert found["ranks"] == expected["ranks"]
-    for name, parameter in expected["parameters"].items():
-        torch.testing.assert_close(
-            found["parameters"][name].float(),
-            parameter,
-            atol=FLOAT32 if is_exact else BFLOAT16,
-            rtol=0,
-        )
+    assert_close(found, expected, FLOAT32 if is_exact else BFLOAT16)
+
+
+@pytest.mark.parametrize("library", ["adalora_core", "attached"])
+def test_the_best_checkpoint_is_loaded_with_its_state(
+    library: str, python_with_deepspeed: Path, tmp_path: Path
+) -> None:
+    with pytest.warns(RunWarning, match="ADA812"):
+        model = zero_runs.with_best_model(library, tmp_path / "single")
+    expected = zero_runs.outcome(model)
+    done = launched(python_with_deepspeed, "with_best_model", library, tmp_path)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "ADA812" in done.stderr
+    found = torch.load(tmp_path / "result.pt")
+    for name in ("budgets", "ranks", "last_step"):
+        assert found[name] == expected[name], name
+    assert expected["last_step"] == zero_runs.STOP - 1
+    assert_close(found, expected, FLOAT32)
 
 
 @pytest.mark.parametrize("library", ["adalora_core", "attached"])
 def test_a_loop_that_ignores_the_division_is_refused(
-    library: str, python: Path, tmp_path: Path
+    library: str, python_with_deepspeed: Path, tmp_path: Path
 ) -> None:
-    done = launched(python, "without_hook", library, tmp_path)
+    done = launched(python_with_deepspeed, "without_hook", library, tmp_path)
     assert done.returncode != 0
     assert "ParallelismError: forward:" in done.stderr
     assert "call allocate_on_step(engine, model)" in done.stderr

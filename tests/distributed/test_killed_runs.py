@@ -10,20 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import restarted_trainer
-import restarted_training
 import torch
 from distributed_runs import STEPS
 from distributed_runs import assert_same as assert_same_trace
 from distributed_runs import run as run_whole
-from killed_training import (
-    Death,
-    PageRun,
-    forked,
-    launched,
-    launched_and_killed,
-    train_as_the_page_tells,
-)
+from killed_training import Death, Launch, PageRun, forked, train_as_the_page_tells
 from process_groups import run_processes
 from restarted_training import newest_whole
 
@@ -91,19 +82,31 @@ def test_the_page_resumes_a_run(kind: str, world: int, tmp_path: Path) -> None:
 # --- the demo, as people launch it ---------------------------------------------------------------
 
 EVERY = 40
+IN_A_LOOP = ("--no-dropout", "--every", str(EVERY))
 LAUNCHES = {
-    "ddp": ("accelerate", restarted_training, "--strategy", "ddp", "--no-dropout"),
-    "fsdp2": ("torchrun", restarted_training, "--strategy", "fsdp2", "--no-dropout"),
-    "trainer": ("accelerate", restarted_trainer),
+    "ddp": Launch(
+        "accelerate", "restarted_training.py", ("--strategy", "ddp", *IN_A_LOOP), alone="python"
+    ),
+    "fsdp2": Launch(
+        "torchrun", "restarted_training.py", ("--strategy", "fsdp2", *IN_A_LOOP), alone="python"
+    ),
+    "zero2": Launch("torchrun", "restarted_zero.py", IN_A_LOOP, alone="torchrun alone"),
+    "trainer": Launch("accelerate", "restarted_trainer.py", IN_A_LOOP, alone="python"),
+    "trainer-fsdp2": Launch(
+        "torchrun", "restarted_trainer.py", ("--strategy", "fsdp2", "--every", str(EVERY))
+    ),
 }
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("kind", LAUNCHES)
-def test_the_demo_survives_the_kill_of_a_rank(kind: str, tmp_path: Path) -> None:
-    launcher, program, *options = LAUNCHES[kind]
-    options += ["--every", str(EVERY)]
-    expected = launched(launcher, program, tmp_path / "whole", *options)
+def test_the_demo_survives_the_kill_of_a_rank(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    launch = LAUNCHES[kind]
+    if kind == "zero2":
+        launch = launch._replace(python=request.getfixturevalue("python_with_deepspeed"))
+    expected = launch.run(tmp_path / "whole")
     sys.stdout.write(f"{kind}: {expected['accuracy']:.1%}\n")
     assert expected["accuracy"] > (ACCURACY_OF_THE_DEMO - NOISE) / 100
     assert expected["budgets"][-1][1] == 144
@@ -111,18 +114,16 @@ def test_the_demo_survives_the_kill_of_a_rank(kind: str, tmp_path: Path) -> None
     folder = tmp_path / "killed"
     moments = random.Random(kind)  # noqa: S311 - moments, not secrets
     step = moments.randrange(EVERY + 1, 2 * EVERY)
-    death = Death(moments.randrange(2), f"step {step}", moments.random())
-    launched_and_killed(death, launcher, program, folder, *options)
+    launch.run_and_kill(folder, Death(moments.randrange(2), f"step {step}", moments.random()))
     save = moments.choice([3, 4]) * EVERY
-    death = Death(moments.randrange(2), f"save {save}", moments.random() / 50)
-    launched_and_killed(death, launcher, program, folder, *options)
+    launch.run_and_kill(folder, Death(moments.randrange(2), f"save {save}", moments.random() / 50))
     shutil.copytree(folder, tmp_path / "alone")
 
-    found = launched(launcher, program, folder, *options)
-    assert_same(found, expected, 0.0)
-    if program is restarted_training:
-        alone = launched("python", program, tmp_path / "alone", *options)
+    assert_same(launch.run(folder), expected, 0.0)
+    if launch.alone:
+        alone = launch._replace(launcher=launch.alone).run(tmp_path / "alone")
         sys.stdout.write(f"{kind}, with one process from step {save} on: {alone['accuracy']:.1%}\n")
         assert alone["budgets"] == expected["budgets"]
         assert alone["mask"] == expected["mask"]
+        assert alone["ranks"] == expected["ranks"]
         assert alone["accuracy"] == pytest.approx(expected["accuracy"], abs=NOISE / 100)

@@ -55,7 +55,7 @@ def test_every_block_of_the_page_runs_as_it_stands(tmp_path: Path) -> None:
         paths = os.pathsep.join(path for path in sys.path if path)
         variables = {"PYTHONPATH": paths, "ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}
         command = (sys.executable, "-m", MODULES[program], *arguments)
-        done = run(*command, variables=variables, cwd=tmp_path, timeout=600)
+        done = run(*command, variables=variables, cwd=tmp_path, timeout=1200)
         assert done.returncode == 0, f"{arguments}: {done.stderr[-4000:]}"
         # On CPUs accelerate ignores FSDP, and the page says that there is a warning.
         asked = done.stderr.count("UserWarning: accelerate was asked for FSDP")

@@ -51,6 +51,12 @@ def test_layers_that_torch_divides_train_as_one(tmp_path: Path) -> None:
         assert_equal(found, expected)
 
 
+def test_layers_with_whole_inputs_and_outputs_train_as_one(tmp_path: Path) -> None:
+    expected = runs.run_pair(0, 30, runs.adapted_gathering_pair)
+    for found in run_processes(2, runs.run_pair, tmp_path, 30, runs.adapted_gathering_pair):
+        assert_equal(found, expected)
+
+
 def test_what_two_processes_save_any_number_reads(llama: Path, tmp_path: Path) -> None:
     expected = runs.run_llama(0, llama, {})
     work = tmp_path / "work"
@@ -72,6 +78,7 @@ WHAT_IS_SAID = {
     "bias": ("get_peft_model: ", "bias 'lora_only'", "set it to 'none'"),
     "whole module": ("get_peft_model: ", "trains the module 'head' whole", "leave it out"),
     "packed": ("get_peft_model: ", "'first.0' has the style 'packed_colwise'", "exclude_modules"),
+    "layers of PEFT": ("forward: ", "'first.0'", "call adalora_core.get_peft_model then"),
     "plain parts": ("get_peft_model: ", "'first.0'", "update transformers to 5.17"),
     "two meshes": ("get_peft_model: ", "'first.0' over", "'second.0' over"),
     "sharded anew": ("forward: ", "'first.0'", "do not call fully_shard"),

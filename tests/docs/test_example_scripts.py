@@ -84,7 +84,7 @@ def first_evaluation(script):
 def run(script, folder):
     """Run the script in the folder and return what it prints."""
     command = ["-Werror", *PEFT_WARNINGS, script, *ARGUMENTS.get(script.name, [])]
-    return output_of_python(*command, timeout=120, cwd=folder)
+    return output_of_python(*command, timeout=600, cwd=folder)
 
 
 @pytest.mark.nightly
@@ -93,7 +93,7 @@ def test_two_processes_reach_the_accuracy_of_the_demo(strategy, tmp_path):
     printed = output_of_python(
         *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
         *(EXAMPLES / "distributed_minilm.py", "--strategy", strategy),
-        timeout=1200,
+        timeout=6000,
         cwd=tmp_path,
         variables={"OMP_NUM_THREADS": "1"},
     )

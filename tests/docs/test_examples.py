@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from walkthroughs import WALKTHROUGHS, Block, blocks_of, printed_by
 
-from adalora_core.cli import main
-
 ROOT = Path(__file__).parents[2]
 # Its blocks need several processes: tests/distributed/test_scaling_page.py runs them.
 OF_SEVERAL_PROCESSES = ROOT / "docs" / "scaling.md"
@@ -39,15 +37,6 @@ RUNNABLE = [
 ]
 
 
-def test_readme_has_a_validation_and_a_training_example_of_15_lines_each():
-    validation, training = examples_of(ROOT / "README.md")
-    assert "validate_config" in validation.content
-    assert validation.output
-    assert "update_and_allocate" in training.content
-    for example in (validation, training):
-        assert len([line for line in example.content.splitlines() if line.strip()]) <= 15
-
-
 @pytest.fixture
 def uninstalled():
     """Take the bridge to PEFT off again, which an example may have installed by an import."""
@@ -64,29 +53,3 @@ def test_documentation_example_runs_and_prints_what_it_shows(place, tmp_path, mo
     printed = printed_by(example.content, place, {"__name__": "__main__"})
     if example.output is not None:
         assert printed.rstrip() == example.output.rstrip()
-
-
-def test_readme_promises_exactly_two_commands():
-    blocks = blocks_of(ROOT / "README.md")
-    assert [block.content.strip() for block in blocks if block.language == "bash"] == [
-        'pip install ".[demo]" && adalora demo',
-        'pip install ".[test]" && pytest',
-    ]
-
-
-SCRIPT = """\
-from peft import AdaLoraConfig, get_peft_model
-settings = {"target_modules": ["q_proj"], "init_r": 6, "target_r": 3, "total_step": 900}
-"""
-
-
-def test_readme_checks_a_script_as_it_shows(tmp_path, monkeypatch, capsys):
-    (block,) = (each for each in blocks_of(ROOT / "README.md") if "$ adalora" in each.content)
-    shown, command, printed = re.split(r"^\$ (adalora .*)\n", block.content, flags=re.MULTILINE)
-    script = SCRIPT + "model = get_peft_model(base, AdaLoraConfig(tfinal=100, **settings))\n"
-    script += shown.partition("\n")[2]
-    (tmp_path / "train.py").write_text(script, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    main(command.split()[1:])
-    assert capsys.readouterr().out == printed
-    assert len(block.content.splitlines()) <= 12

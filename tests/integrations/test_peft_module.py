@@ -2,68 +2,108 @@
 
 from __future__ import annotations
 
+import json
+import textwrap
+from typing import Any
+
 import pytest
 from programs import output_of_python
 
-
-def printed(script: str) -> list[str]:
-    return output_of_python("-W", "error", "-W", "ignore::ImportWarning", "-c", script).split()
-
-
-def test_every_public_name_is_the_object_of_peft() -> None:
-    script = (
-        "import adalora_core.peft as ours, peft\n"
-        "print(ours.__all__ is peft.__all__, ours.__version__ == peft.__version__)\n"
-        "print(all(getattr(ours, name) is getattr(peft, name) for name in peft.__all__))\n"
-        "print(set(peft.__all__) <= set(dir(ours)))\n"
-        "scope = {}\n"
-        "exec('from adalora_core.peft import *', scope)\n"
-        "print(set(peft.__all__) <= set(scope))\n"
-        "print(hasattr(ours, '__wrapped__'), hasattr(ours, 'no_such_name'))\n"
+LATE = """
+    # Models of this package, made and loaded before PEFT is imported.
+    from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
+    config = AdaLoraConfig(init_r=4, target_r=2, total_step=9, target_modules=["0"])
+    before = get_peft_model(linear(), config)
+    before.save_pretrained(sys.argv[1])
+    loaded = AdaLoraModel.from_pretrained(linear(), sys.argv[1])
+    answer("without PEFT", "peft" not in sys.modules, before.__class__ is type(before))
+    import peft
+    after = get_peft_model(linear(), config)
+    answer("instances", *(isinstance(each, peft.PeftModel) for each in (before, loaded, after)))
+"""
+NAMES = """
+    import adalora_core.peft as ours, peft
+    scope = {}
+    exec("from adalora_core.peft import *", scope)
+    answer(
+        "names",
+        ours.__all__ is peft.__all__,
+        ours.__version__ == peft.__version__,
+        all(getattr(ours, name) is getattr(peft, name) for name in peft.__all__),
+        set(peft.__all__) <= set(dir(ours)),
+        set(peft.__all__) <= set(scope),
+        not hasattr(ours, "__wrapped__"),
+        not hasattr(ours, "no_such_name"),
     )
-    assert printed(script) == [*["True"] * 5, "False", "False"]
+"""
+SUBMODULES = """
+    from adalora_core.peft.utils import get_peft_model_state_dict
+    from adalora_core.peft.tuners.adalora.layer import SVDLinear
+    import adalora_core.peft.utils.hotswap as late
+    import adalora_core.peft, peft, peft.utils.hotswap
+    from peft.tuners.adalora.layer import SVDLinear as theirs
+    answer(
+        "submodules",
+        SVDLinear is theirs,
+        late is peft.utils.hotswap,
+        adalora_core.peft.utils is peft.utils,
+        peft.utils.__name__ == peft.utils.__spec__.name == "peft.utils",
+        peft.utils.hotswap.__spec__.name == "peft.utils.hotswap",
+    )
+    try:
+        import adalora_core.peft.nothing
+    except ModuleNotFoundError as error:
+        answer("missing", error.name == "adalora_core.peft.nothing")
+"""
+TRAINING = """
+    from adalora_core.peft import AdaLoraConfig, TaskType, get_peft_model
+    config = AdaLoraConfig(target_modules=["0"], init_r=4, target_r=4, total_step=3)
+    model = get_peft_model(linear(), config)
+    optimizer = torch.optim.AdamW(model.parameters())
+    for step in range(3):
+        loss = model(torch.ones(2, 4)).sum() + model.base_model.orthogonality_penalty()
+        loss.backward()
+        optimizer.step()
+        model.base_model.update_and_allocate(step)
+        optimizer.zero_grad()
+    answer("training", sum(config.rank_pattern["0.lora_E.default"]) == 4)
+"""
+START = """
+    import json, sys, torch
+    def linear():
+        return torch.nn.Sequential(torch.nn.Linear(4, 4))
+    def answer(*values):
+        print(json.dumps(values))
+"""
 
 
+def answers(*parts: str, folder: Any = "") -> dict[str, list[bool]]:
+    """Return what the parts of a script answer in one process: importing PEFT takes seconds."""
+    script = "".join(map(textwrap.dedent, (START, *parts)))
+    printed = output_of_python("-W", "error", "-W", "ignore::ImportWarning", "-c", script, folder)
+    found = [json.loads(line) for line in printed.splitlines()]
+    return {name: values for name, *values in found}
+
+
+def test_names_and_submodules_are_those_of_peft_and_train_bridged(tmp_path: Any) -> None:
+    found = answers(LATE, NAMES, SUBMODULES, TRAINING, folder=tmp_path)
+    assert list(found) == [
+        "without PEFT",
+        "instances",
+        "names",
+        "submodules",
+        "missing",
+        "training",
+    ]
+    assert not {name: values for name, values in found.items() if not all(values)}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["import peft", "import adalora_core.peft"])
-def test_submodules_are_those_of_peft_and_no_copies(first: str) -> None:
-    script = (
-        f"{first}\n"
-        "from adalora_core.peft.utils import get_peft_model_state_dict\n"
-        "from adalora_core.peft.tuners.adalora.layer import SVDLinear\n"
-        "import adalora_core.peft.utils.hotswap as late\n"
-        "import adalora_core.peft, peft, peft.utils.hotswap\n"
-        "from peft.tuners.adalora.layer import SVDLinear as theirs\n"
-        "print(SVDLinear is theirs, late is peft.utils.hotswap)\n"
-        "print(adalora_core.peft.utils is peft.utils, peft.utils.__name__)\n"
-        "print(peft.utils.__spec__.name, peft.utils.hotswap.__spec__.name)\n"
-    )
-    assert printed(script) == [*["True"] * 3, *["peft.utils"] * 2, "peft.utils.hotswap"]
-
-
-def test_submodule_that_peft_does_not_have_is_named() -> None:
-    script = (
-        "try:\n    import adalora_core.peft.nothing\n"
-        "except ModuleNotFoundError as error:\n    print(error.name)\n"
-    )
-    assert printed(script) == ["adalora_core.peft.nothing"]
-
-
-def test_a_script_with_the_changed_import_trains_bridged() -> None:
-    script = (
-        "import torch\n"
-        "from adalora_core.peft import AdaLoraConfig, TaskType, get_peft_model\n"
-        "config = AdaLoraConfig(target_modules=['0'], init_r=4, target_r=4, total_step=3)\n"
-        "model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config)\n"
-        "optimizer = torch.optim.AdamW(model.parameters())\n"
-        "for step in range(3):\n"
-        "    loss = model(torch.ones(2, 4)).sum() + model.base_model.orthogonality_penalty()\n"
-        "    loss.backward()\n"
-        "    optimizer.step()\n"
-        "    model.base_model.update_and_allocate(step)\n"
-        "    optimizer.zero_grad()\n"
-        "print(sum(config.rank_pattern['0.lora_E.default']))\n"
-    )
-    assert printed(script) == ["4"]
+def test_submodules_are_those_of_peft_whatever_is_imported_first(first: str) -> None:
+    found = answers(f"\n{first}\n", SUBMODULES, TRAINING)
+    assert list(found) == ["submodules", "missing", "training"]
+    assert not {name: values for name, values in found.items() if not all(values)}
 
 
 def test_without_peft_the_extra_is_named() -> None:
@@ -74,4 +114,4 @@ def test_without_peft_the_extra_is_named() -> None:
         "try:\n    import adalora_core.peft\n"
         "except ImportError as error:\n    print(type(error).__name__, error)\n"
     )
-    assert printed(script)[0] == "MissingExtraError"
+    assert output_of_python("-W", "error", "-c", script).startswith("MissingExtraError")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -49,7 +49,12 @@ def without_core(purelib: str, machine: dict[str, str] = MACHINE, **variables: s
     return run_python("-c", script, variables=variables)
 
 
-@pytest.mark.parametrize("choice", ["", "portable", "reference"])
+def slow(*values: object) -> Any:
+    """Return a case for the slow tier: each is a process that imports torch."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("choice", ["", slow("portable"), slow("reference")])
 def test_a_pure_install_uses_torch(choice: str) -> None:
     run = without_core("true", ADALORA_BACKEND=choice)
     assert run.returncode == 0, run.stderr
@@ -65,7 +70,9 @@ def test_a_pure_install_where_a_wheel_has_a_core_warns_once_and_says_what_to_do(
     assert "run 'pip install --force-reinstall" in warning
 
 
-@pytest.mark.parametrize("machine", [{"machine": "riscv64"}, {"libc": ""}, {"python": "3.10"}])
+@pytest.mark.parametrize(
+    "machine", [{"machine": "riscv64"}, slow({"libc": ""}), slow({"python": "3.10"})]
+)
 def test_a_pure_install_where_no_wheel_has_a_core_is_silent(machine: dict[str, str]) -> None:
     assert without_core("true", machine).stderr == ""
 
@@ -95,7 +102,12 @@ def who_serves(choice: str, device: str = "cpu") -> Finished:
 
 @pytest.mark.parametrize(
     ("choice", "printed"),
-    [("", "0 True"), ("native", "0 True"), ("portable", "0 False"), ("reference", "4 False")],
+    [
+        ("", "0 True"),
+        slow("native", "0 True"),
+        slow("portable", "0 False"),
+        ("reference", "4 False"),
+    ],
 )
 def test_the_environment_chooses_a_backend(choice: str, printed: str) -> None:
     run = who_serves(choice)

@@ -41,11 +41,11 @@ def failing_nvcc(tmp_path) -> Path:
 
 @pytest.fixture
 def configure(tmp_path, pybind11, failing_nvcc):
-    """Configures the build with a broken nvcc; returns whether it went well and what was said."""
+    """Configures a build with a broken nvcc; returns whether that succeeded and what it printed."""
     if shutil.which("cmake") is None:
         pytest.skip("no cmake; would have configured builds with and without CUDA")
 
-    def configure_with(setting: str | None) -> tuple[bool, str]:
+    def configure_with(setting: str | None, driver: Path | None = ROOT) -> tuple[bool, str]:
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -57,6 +57,7 @@ def configure(tmp_path, pybind11, failing_nvcc):
         done = run(
             *("cmake", "-S", ROOT, "-B", tmp_path / "build", f"-Dpybind11_DIR={pybind11}"),
             *("-DSKBUILD_PROJECT_VERSION=0", f"-DPython_EXECUTABLE={sys.executable}"),
+            f"-DADALORA_DRIVER_FILES={driver or ''}",
             env=environment,
         )
         return done.returncode == 0, " ".join((done.stdout + done.stderr).split())
@@ -88,10 +89,17 @@ def test_no_nvcc_is_asked_where_cuda_is_off(configure) -> None:
 
 
 @pytest.mark.slow
-def test_an_unknown_setting_is_an_error_that_names_the_known_ones(configure) -> None:
-    went_well, said = configure("maybe")
-    assert not went_well
-    assert "ADALORA_CUDA must be AUTO, ON or OFF, got 'maybe'" in said
+@pytest.mark.skipif(
+    shutil.which("nvidia-smi") is not None, reason="a driver is installed; would have had none"
+)
+def test_no_nvcc_is_asked_where_there_is_no_driver(configure, tmp_path) -> None:
+    went_well, said = configure(None, driver=None)
+    assert went_well, said
+    assert "does not work here" not in said
+    reason = "no CUDA kernels: nvcc was found, but no NVIDIA driver (set ADALORA_CUDA=ON to build"
+    assert reason in said
+    # The last line of the build too: what installs the files ends with it.
+    assert reason in (tmp_path / "build" / "cmake_install.cmake").read_text(encoding="utf-8")
 
 
 @needs_cuda_module

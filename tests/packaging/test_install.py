@@ -9,6 +9,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 LOADS_CORE = "import adalora_core._cpu, adalora_core; print(adalora_core.__file__)"
+REASON = "import adalora_core._cpu as core; print(core.no_cuda_reason)"
 
 
 @pytest.fixture
@@ -27,6 +28,7 @@ def test_install_brings_the_compiled_core(must_run, installed, wheel):
     python = installed(wheel)
     assert str(python.parents[1]) in must_run(python, "-c", LOADS_CORE)
     assert must_run(python.parent / "adalora", "--version").startswith("adalora-core ")
+    assert must_run(python, "-c", REASON) == "ADALORA_CUDA was OFF\n"
 
 
 def test_editable_install_imports_from_the_tree(must_run, installed, source_tree):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 
+import pace
 import pytest
 from header_files import write_model
 
@@ -53,7 +53,7 @@ def _plan(confined, fields):
     tensors = {f"{NAME}.0.{NAME}.weight": ("F32", [4, 4])}
     write_model(confined.tree / "model.safetensors", tensors)
     confined.write({"adapter_config.json": json.dumps(BUDGET | fields)})
-    confined.seconds = 5
+    confined.seconds = 20
     return confined.run("plan", "adapter_config.json", "--weights", "model.safetensors")
 
 
@@ -91,10 +91,10 @@ def test_plan_matches_an_expression_that_is_quick_although_its_form_is_not(confi
 
 def test_thousand_slow_entries_take_the_time_of_one(confined):
     entries = [f"{FORMS['condition']}{index}" for index in range(1000)]
-    begin = time.monotonic()
-    done = _plan(confined, {"layers_pattern": entries, "layers_to_transform": [0]})
+    with pace.measured() as spent:
+        done = _plan(confined, {"layers_pattern": entries, "layers_to_transform": [0]})
     assert (done.returncode, "layers_pattern" in done.stdout) == (1, True)
-    assert time.monotonic() - begin < 20
+    assert spent.seconds < 20
 
 
 @pytest.mark.slow
@@ -106,7 +106,7 @@ def test_many_modules_that_each_take_a_while_are_bounded_together(confined):
     confined.write(
         {"adapter_config.json": json.dumps(BUDGET | {"target_modules": r"a*a*a*a*a*a*\d+b"})}
     )
-    confined.seconds = 10
+    confined.seconds = 30
     done = confined.run("plan", "adapter_config.json", "--weights", "model.safetensors")
     assert (done.returncode, done.stderr) == (1, "")
     assert "exceeds the 4 s for all expressions" in done.stdout
@@ -198,7 +198,7 @@ def test_policy_that_takes_too_long_is_refused_by_name(confined, policy):
 # --- adapters -------------------------------------------------------------------------------------
 
 TRAINING = """
-import json, sys, time, warnings
+import json, os, sys, warnings
 import torch
 warnings.simplefilter("ignore")
 library, folder, name, cases = sys.argv[1:]
@@ -222,7 +222,7 @@ saved = json.load(open(path))
 for fields, is_load in json.loads(cases):
     model = base()
     before = [(key, value.requires_grad) for key, value in model.named_parameters()]
-    begin = time.perf_counter()
+    begin = sum(os.times()[:4])
     try:
         if is_load:
             json.dump(saved | fields, open(path, "w"))
@@ -232,7 +232,7 @@ for fields, is_load in json.loads(cases):
         print("no error for", fields)
     except Exception as error:
         print(type(error).__name__, error)
-    assert time.perf_counter() - begin < 10
+    assert sum(os.times()[:4]) - begin < 10
     assert before == [(key, value.requires_grad) for key, value in model.named_parameters()]
 """
 
@@ -241,10 +241,10 @@ def _train(confined, library, cases):
     pytest.importorskip("torch")
     if library == "peft":
         pytest.importorskip("peft")
-    confined.memory, confined.seconds = 1 << 40, 100
+    confined.memory, confined.seconds = 1 << 40, 300
     folder = confined.tree / "adapter"
     done = confined.run_python(
-        "-c", TRAINING, library, folder, NAME, json.dumps(cases), timeout=300
+        "-c", TRAINING, library, folder, NAME, json.dumps(cases), timeout=600
     )
     assert done.returncode == 0, done.stderr[-2000:]
     lines = done.stdout.splitlines()

@@ -10,9 +10,6 @@ from fuzzing import Fuzzer
 
 SECONDS = 60 / len(FORMATS)
 NIGHTLY_SECONDS = 600 / len(FORMATS)
-FEWEST = 20
-"""Inputs of each format that even a slow machine handles."""
-
 FOUND = {
     "dots-in-settings-that-are-not-text": (
         "pyproject",
@@ -71,9 +68,8 @@ def _shown(found):
 @pytest.mark.slow
 @pytest.mark.parametrize("format_", FORMATS)
 def test_mutated_structures_of_fixed_seeds_are_handled(fuzzer, generator, format_):
-    count, found = fuzzer.search(generator, format_, 0, SECONDS)
+    found = fuzzer.search(generator, format_, 0, SECONDS)
     assert not found, _shown(found)
-    assert count >= FEWEST
 
 
 @pytest.mark.nightly
@@ -81,7 +77,7 @@ def test_mutated_structures_of_fixed_seeds_are_handled(fuzzer, generator, format
 def test_mutated_structures_of_the_day_are_handled(fuzzer, generator, format_):
     first = dt.datetime.now(dt.UTC).date().toordinal() << 24
     print("first seed", first)  # noqa: T201 - shown by pytest when the test fails
-    _, found = fuzzer.search(generator, format_, first, NIGHTLY_SECONDS)
+    found = fuzzer.search(generator, format_, first, NIGHTLY_SECONDS)
     assert not found, _shown(found)
 
 

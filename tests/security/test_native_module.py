@@ -10,5 +10,5 @@ PROGRAM = Path(__file__).parents[1] / "support" / "freeing_mode.py"
 
 
 def test_memory_that_is_freed_during_the_checks_never_crashes():
-    calls = output_of_python("-W", "ignore", PROGRAM, timeout=300)
+    calls = output_of_python("-W", "ignore", PROGRAM, timeout=600)
     assert int(calls) > 0

@@ -12,7 +12,9 @@ from adalora_runs import allocator_of, make, optimizer_of
 from distributed_checks import refusal
 from distributed_runs import (
     SETTINGS,
+    STEPS,
     Blocks,
+    Trace,
     adapted,
     batch,
     mine,
@@ -114,19 +116,18 @@ def activated_then_wrapped(_rank: int) -> list[str]:
     return [each.name for each in model.base_model.trained_adapters()]
 
 
-def train_second(_rank: int, kind: str) -> dict[str, torch.Tensor]:
-    """Activate the second adapter after wrapping, train it, and return its parameters."""
-    model = with_second()
+def train_later(_rank: int, kind: str, later: str) -> Trace:
+    """Activate or unfreeze an adapter after wrapping, and train it."""
+    model = with_second() if later == "activated" else adapted()
+    factors = allocator_of(model).parameters()
+    for factor in factors if later == "unfrozen" else []:
+        factor.requires_grad_(False)
     wrapped = wrap(model, kind)
-    model.set_adapter(SECOND)
-    optimizer = optimizer_of(model)
-    wrapped.train()
-    for step in range(12):
-        wrapped(**mine(step)).loss.backward()
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
-    return whole_parameters(model)
+    if later == "activated":
+        model.set_adapter(SECOND)
+    for factor in allocator_of(model).parameters():
+        factor.requires_grad_(True)
+    return train(wrapped, model, range(STEPS))
 
 
 # --- the processes hold something else ------------------------------------------------------------
@@ -207,34 +208,51 @@ def another_checkpoint(rank: int, what: str) -> None:
     train(wrapped, model, range(10, 11))
 
 
-def stage_of(rank: int) -> tuple[Any, Any]:
-    """Return the stage of `rank` of a pipeline and its schedule."""
+def stage_of(rank: int) -> Any:
+    """Return the model of the stage `rank` of a pipeline."""
     torch.manual_seed(1)
     first = rank == 0
     part = nn.Sequential(nn.Linear(10, 7), nn.Tanh()) if first else nn.Sequential(nn.Linear(7, 3))
     settings = {**SETTINGS, "target_modules": ["0"], "orth_reg_weight": 0.0}
-    model = make("adalora_core", part.double(), **settings).train()
+    return make("adalora_core", part.double(), **settings).train()
+
+
+def pipeline_stages(rank: int, *, in_groups: bool) -> Trace:
+    """Train a stage on each rank; return what the stage of this rank did."""
+    model = stage_of(rank)
     stage = PipelineStage(model, rank, 2, torch.device("cpu"))
-    return model, ScheduleGPipe(stage, 2, loss_fn=nn.functional.cross_entropy)
-
-
-def pipeline_stages(rank: int, *, in_groups: bool) -> int:
-    """Train a stage on each rank; return the final budget of the stage."""
-    model, schedule = stage_of(rank)
+    schedule = ScheduleGPipe(stage, 2, loss_fn=nn.functional.cross_entropy)
     if in_groups:
         groups = [distributed.new_group([each]) for each in range(2)]
         allocate_within(model, groups[rank])
-    optimizer = optimizer_of(model)
-    for step in range(SETTINGS["total_step"]):
+
+    def backward(step: int, _given: dict[str, torch.Tensor]) -> torch.Tensor:
         given = batch(step)
         if rank == 0:
             schedule.step(given["x"])
         else:
             schedule.step(target=given["labels"])
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
-    return int(allocator_of(model).budget)
+        return torch.zeros(())
+
+    return train(model, model, range(STEPS), backward=backward)
+
+
+def both_stages() -> list[Trace]:
+    """Train both stages in this process; return what each of them did."""
+    first, second = stages = [stage_of(rank) for rank in range(2)]
+    optimizers = [optimizer_of(each) for each in stages]
+    traces = [Trace(), Trace()]
+    for step in range(STEPS):
+        given = batch(step)
+        nn.functional.cross_entropy(second(first(given["x"])), given["labels"]).backward()
+        for model, optimizer, trace in zip(stages, optimizers, traces, strict=True):
+            optimizer.step()
+            model.update_and_allocate(step)
+            optimizer.zero_grad()
+            trace.note(model)
+    for model, trace in zip(stages, traces, strict=True):
+        trace.parameters = whole_parameters(model)
+    return traces
 
 
 def only_on_the_first(rank: int, folder: Path) -> str:

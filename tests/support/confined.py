@@ -9,11 +9,10 @@ import resource
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from programs import Finished
 
 CANARY = "CANARY-5f1c"
@@ -23,22 +22,30 @@ DROP_CAPABILITY, DAC_OVERRIDE, DAC_READ_SEARCH = 24, 1, 2
 """Numbers of Linux: the command of prctl, and two capabilities."""
 
 
-_MEASURE = """
-import importlib, json, sys, time
+_MEASURE = f"""
+import importlib, json, runpy, sys, time
 for each in IMPORTS:
     importlib.import_module(each)
+slowness = runpy.run_path({str(Path(__file__).with_name("pace.py"))!r})["slowness"]
 def memory():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+slow = slowness()
 before = memory(), time.process_time()
 code = main(sys.argv[1:])
-print(json.dumps([code, time.process_time() - before[1], memory() - before[0]]))
+used = time.process_time() - before[1], memory() - before[0]
+print(json.dumps([code, used[0] / max(slow, slowness()), used[1]]))
 """
 
 
 @dataclass(frozen=True)
 class Used:
-    """What a measured run returned and printed, its CPU seconds, its bytes of resident memory."""
+    """What a measured run returned and printed, and what it used above its imports.
+
+    Attributes:
+        seconds: CPU time, in seconds of an idle machine; see `pace`.
+        memory: bytes of resident memory.
+    """
 
     code: int
     seconds: float
@@ -53,13 +60,13 @@ class Confined:
     Args:
         outside: the folder that holds the tree, the home and the secret.
         memory: bytes of address space that a run may use.
-        seconds: CPU time that a run may use.
+        seconds: CPU time after which a run is killed, generous for a busy machine.
         may_read_all: whether root reads files that their modes close, as usual.
     """
 
     outside: Path
     memory: int = 1 << 30
-    seconds: int = 10
+    seconds: int = 60
     may_read_all: bool = True
     tree: Path = field(init=False)
     secret: Path = field(init=False)
@@ -99,7 +106,7 @@ class Confined:
             errors="backslashreplace",
             env={"HOME": str(self.outside / "home"), "PATH": os.defpath, "PYTHONUTF8": "1"},
             preexec_fn=self._limit,
-            **{"cwd": self.tree, "timeout": 60, "stdin": subprocess.DEVNULL} | options,
+            **{"cwd": self.tree, "timeout": 600, "stdin": subprocess.DEVNULL} | options,
         )
         shown = done.stdout + done.stderr
         assert "Traceback" not in shown, shown[-2000:]

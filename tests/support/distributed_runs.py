@@ -72,6 +72,12 @@ class Trace:
     losses: list[float] = field(default_factory=list)
     outputs: torch.Tensor | None = None
 
+    def note(self, model: Any) -> None:
+        """Note the kept set and the budget after a step."""
+        allocator = allocator_of(model)
+        self.masks.append(None if allocator.mask is None else allocator.mask.tolist())
+        self.budgets.append(allocator.budget)
+
 
 def batch(
     step: int, rank: int = 0, world: int = 1, dtype: torch.dtype = torch.float64
@@ -164,7 +170,6 @@ def train(
         skipped: steps at which the optimizer changes nothing.
     """
     optimizer = optimizer or optimizer_of(model)
-    allocator = allocator_of(model)
     trace = Trace()
     wrapped.train()
     for step in steps:
@@ -178,8 +183,7 @@ def train(
             optimizer.step()
         model.update_and_allocate(step)
         optimizer.zero_grad()
-        trace.masks.append(None if allocator.mask is None else allocator.mask.tolist())
-        trace.budgets.append(allocator.budget)
+        trace.note(model)
         trace.losses.append(loss.item())
     trace.parameters = whole_parameters(model)
     return trace

@@ -17,6 +17,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from pace import slowness
+
 SECONDS, MEMORY = 2.0, 500 << 20
 ADDRESS_SPACE = 12 << 30
 COMMANDS = {
@@ -52,7 +54,7 @@ def problem_of(format_: str) -> str | None:
     except Exception:  # noqa: BLE001 - every exception is a finding
         problem = traceback.format_exc()
     seconds, memory = time.process_time() - before[1], peak() - before[0]
-    if problem is None and seconds > SECONDS:
+    if problem is None and seconds > SECONDS and seconds > SECONDS * slowness():
         problem = f"{seconds:.1f} s of CPU time"
     if problem is None and memory > MEMORY:
         problem = f"{memory >> 20} MB of memory"

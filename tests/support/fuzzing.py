@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from fuzz_inputs import Files, Generator
 
 WORKER = Path(__file__).with_name("fuzz_worker.py")
-PATIENCE = 30
+PATIENCE = 600
 """Seconds of real time after which an input counts as endless."""
+FEWEST = 20
+"""Inputs of each format that are handled, however slow the machine is."""
 
 
 @dataclass
@@ -72,18 +74,18 @@ class Fuzzer:
 
     def search(
         self, generator: Generator, format_: str, first: int, seconds: float
-    ) -> tuple[int, dict[int, str]]:
-        """Handle the inputs of the seeds from `first` on, for some time.
+    ) -> dict[int, str]:
+        """Handle the inputs of the seeds from `first` on, for some time and at least FEWEST.
 
         Returns:
-            How many inputs there were, and what is wrong by seed.
+            What is wrong, by seed.
         """
         end = time.monotonic() + seconds
         found: dict[int, str] = {}
         seed = first
-        while time.monotonic() < end:
+        while time.monotonic() < end or seed - first < FEWEST:
             problem = self.problem(format_, generator.make(format_, seed))
             if problem is not None:
                 found[seed] = problem
             seed += 1
-        return seed - first, found
+        return found

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import restarted_training
@@ -25,7 +26,6 @@ from programs import LONGEST_MESSAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 class Death(NamedTuple):
@@ -122,6 +122,7 @@ def train_as_the_page_tells(_rank: int, block: str, kind: str, folder: Path, sto
 LAUNCHERS: dict[str, list[str]] = {
     "python": [],
     "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+    "torchrun alone": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"],
     "accelerate": [
         *("-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1"),
         # What runs torchrun; its processes are told below to use the CPU.
@@ -132,42 +133,60 @@ LAUNCHERS: dict[str, list[str]] = {
 PROCESS = re.compile(r"rank (\d+) is process (\d+)\n")
 
 
-def launched(launcher: str, program: Any, folder: Path, *options: str) -> Any:
-    """Run a program of this folder by a launcher to its end, and return the outcome."""
-    assert _launched(None, launcher, program, folder, *options) == 0, _errors(folder)
-    return torch.load(folder / "outcome.pt")
+class Launch(NamedTuple):
+    """A program of this folder, and how it is launched.
 
+    Attributes:
+        launcher: a key of LAUNCHERS.
+        program: the name of the file.
+        options: of the program.
+        alone: the launcher of a single process that continues the run; None if that is impossible.
+        python: the interpreter.
+    """
 
-def launched_and_killed(
-    death: Death, launcher: str, program: Any, folder: Path, *options: str
-) -> None:
-    """Run a program by a launcher and kill one of its processes."""
-    assert _launched(death, launcher, program, folder, *options) != 0
-    assert not (folder / "outcome.pt").exists()
+    launcher: str
+    program: str
+    options: tuple[str, ...]
+    alone: str | None = None
+    python: Path | str = sys.executable
 
+    def run(self, folder: Path) -> Any:
+        """Run the program to its end, and return the outcome."""
+        assert self._run(folder, None) == 0, _errors(folder)
+        return torch.load(folder / "outcome.pt")
 
-def _launched(death: Death | None, launcher: str, program: Any, folder: Path, *options: str) -> int:
-    folder.mkdir(exist_ok=True)
-    settings = {
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "OMP_NUM_THREADS": "1",
-        "ACCELERATE_USE_CPU": "true",
-    }
-    command = [sys.executable, *LAUNCHERS[launcher], program.__file__, str(folder), *options]
-    processes: dict[int, int] = {}
-    with (
-        (folder / "errors.txt").open("w") as errors,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ | settings
-        ) as running,
-    ):
-        for line in running.stdout or ():
-            if found := PROCESS.fullmatch(line):
-                processes[int(found[1])] = int(found[2])
-            elif death is not None and line == f"{death.line}\n":
-                time.sleep(death.delay)
-                os.kill(processes[death.rank], signal.SIGKILL)
-    return running.returncode
+    def run_and_kill(self, folder: Path, death: Death) -> None:
+        """Run the program and kill one of its processes."""
+        assert self._run(folder, death) != 0
+        assert not (folder / "outcome.pt").exists()
+
+    def _run(self, folder: Path, death: Death | None) -> int:
+        folder.mkdir(exist_ok=True)
+        settings = {
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            "OMP_NUM_THREADS": "1",
+            "ACCELERATE_USE_CPU": "true",
+        }
+        program = Path(__file__).with_name(self.program)
+        command = [self.python, *LAUNCHERS[self.launcher], program, folder, *self.options]
+        processes: dict[int, int] = {}
+        with (
+            (folder / "errors.txt").open("w") as errors,
+            subprocess.Popen(
+                [str(each) for each in command],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=os.environ | settings,
+            ) as running,
+        ):
+            for line in running.stdout or ():
+                if found := PROCESS.fullmatch(line):
+                    processes[int(found[1])] = int(found[2])
+                elif death is not None and line == f"{death.line}\n":
+                    time.sleep(death.delay)
+                    os.kill(processes[death.rank], signal.SIGKILL)
+        return running.returncode
 
 
 def _errors(folder: Path) -> str:

@@ -55,12 +55,18 @@ def with_trainer(library: str, folder: Path) -> Any:
     whole = llama(library, torch.float64)
     saving = {"save_strategy": "steps", "save_steps": STOP}
     trainer_for(whole, folder, **arguments(**saving)).train()
-    resumed = llama(library, torch.float64)
-    again = trainer_for(resumed, folder / "again", **arguments())
-    again.train(resume_from_checkpoint=str(folder / f"checkpoint-{STOP}"))
+    resumed = trainer_resumed(library, folder)
     for (name, expected), found in zip(whole.named_parameters(), resumed.parameters(), strict=True):
         assert torch.equal(found, expected), f"resumed: {name}"
     return whole
+
+
+def trainer_resumed(library: str, folder: Path) -> Any:
+    """Resume in a new model from a checkpoint that any number of processes has written."""
+    resumed = llama(library, torch.float64)
+    again = trainer_for(resumed, folder / "again", **arguments())
+    again.train(resume_from_checkpoint=str(folder / f"checkpoint-{STOP}"))
+    return resumed
 
 
 def with_label_smoothing(library: str, folder: Path) -> Any:
@@ -94,8 +100,9 @@ def divided(name: str, library: str, folder: Path) -> Any:
     return sharded_jobs.JOBS[name](library, folder, world_size())
 
 
+IN_PLACE = (with_trainer, trainer_resumed, with_label_smoothing, with_accelerate)
 JOBS = {
-    **{each.__name__: each for each in (with_trainer, with_label_smoothing, with_accelerate)},
+    **{each.__name__: each for each in IN_PLACE},
     **{name: partial(divided, name) for name in sharded_jobs.JOBS},
 }
 

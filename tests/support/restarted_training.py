@@ -128,8 +128,8 @@ class Classifier(nn.Module):
 
 
 def wrap(classifier: Classifier, blocks: list[nn.Module], strategy: str, world: int) -> nn.Module:
-    """Divide the model or its batches over the processes."""
-    if world == 1:
+    """Divide the model or its batches over the processes; DeepSpeed does it later."""
+    if world == 1 or strategy == "zero2":
         return classifier
     if strategy == "ddp":
         # After its first step DDP sums gradients in other buckets, unless it looks for unused
@@ -142,7 +142,13 @@ def wrap(classifier: Classifier, blocks: list[nn.Module], strategy: str, world: 
 
 
 class Run:
-    """A model with all that a checkpoint has to restore."""
+    """A model with all that a checkpoint has to restore.
+
+    Attributes:
+        last_file: the file of a checkpoint that is written last.
+    """
+
+    last_file = ".metadata"
 
     def __init__(self, task: Task, strategy: str, rank: int, world: int) -> None:
         self.task, self.rank, self.world = task, rank, world
@@ -205,17 +211,20 @@ class Run:
         """Train to the end, with a checkpoint after every `every` steps."""
         self.wrapped.train()
         for batch in self.batches():
-            inputs, labels = self.task.words.batch(batch[self.rank :: self.world])
-            self.wrapped(inputs, labels).backward()
-            self.optimizer.step()
-            self.task.encoder.update_and_allocate(self.step)
-            self.optimizer.zero_grad()
-            self.rates.step()
+            self.learn(*self.task.words.batch(batch[self.rank :: self.world]))
             self.step += 1
             self.say(f"step {self.step}")
             if self.step % every == 0:
                 self.say(f"save {self.step}")
                 self.save(folder / f"step-{self.step:06d}")
+
+    def learn(self, inputs: Any, labels: torch.Tensor) -> None:
+        """Make an optimizer step by this process's part of a batch."""
+        self.wrapped(inputs, labels).backward()
+        self.optimizer.step()
+        self.task.encoder.update_and_allocate(self.step)
+        self.optimizer.zero_grad()
+        self.rates.step()
 
     def say(self, text: str) -> None:
         """Print a line, by the first process."""
@@ -251,13 +260,13 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def newest_whole(folder: Path) -> Path | None:
+def newest_whole(folder: Path, last_file: str = Run.last_file) -> Path | None:
     """Return the last checkpoint whose save came to its end."""
-    whole = sorted(each.parent for each in folder.glob("step-*/.metadata"))
+    whole = sorted(each.parent for each in folder.glob(f"step-*/{last_file}"))
     return whole[-1] if whole else None
 
 
-def run(arguments: argparse.Namespace, rank: int, world: int) -> None:
+def run(arguments: argparse.Namespace, rank: int, world: int, kind: type[Run] = Run) -> None:
     """Train from the newest whole checkpoint, or from the beginning, to the end."""
     torch.manual_seed(0)
     task = TASKS[arguments.task]()
@@ -265,8 +274,8 @@ def run(arguments: argparse.Namespace, rank: int, world: int) -> None:
         for module in task.encoder.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
-    training = Run(task, arguments.strategy, rank, world)
-    if checkpoint := newest_whole(arguments.folder):
+    training = kind(task, arguments.strategy, rank, world)
+    if checkpoint := newest_whole(arguments.folder, kind.last_file):
         training.load(checkpoint)
     training.train(arguments.folder, arguments.every)
     outcome = training.outcome()
@@ -274,24 +283,24 @@ def run(arguments: argparse.Namespace, rank: int, world: int) -> None:
         torch.save(outcome | {"world": world}, arguments.folder / "outcome.pt")
 
 
-def main() -> None:
+def main(kind: type[Run] = Run, strategies: tuple[str, ...] = ("ddp", "fsdp2")) -> None:
     """Read the command line, join the other processes, run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--strategy", choices=("ddp", "fsdp2"), default="ddp")
+    parser.add_argument("--strategy", choices=strategies, default=strategies[0])
     parser.add_argument("--task", choices=TASKS, default="demo")
     parser.add_argument("--every", type=int, default=20, help="steps between two checkpoints")
     parser.add_argument("--dropout", action=argparse.BooleanOptionalAction, default=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if "RANK" not in os.environ:
-        run(arguments, 0, 1)
+        run(arguments, 0, 1, kind)
         return
     distributed.init_process_group("gloo")
     rank, world = distributed.get_rank(), distributed.get_world_size()
     say(f"rank {rank} is process {os.getpid()}")
     try:
-        run(arguments, rank, world)
+        run(arguments, rank, world, kind)
     finally:
         distributed.destroy_process_group()
 

@@ -175,7 +175,7 @@ def _lines() -> Iterator[str]:
         *(f"- *{name}*: {text}." for name, text in FAULTS.items()),
         "",
         (
-            "The last column holds the [findings](training.md#what-is-reported-if-it-is-not) that "
+            "The last column holds the [findings](runs-that-go-wrong.md) that "
             "our allocator reports about the script and PEFT does not."
         ),
         "",

@@ -35,10 +35,10 @@ def assert_equal(found: Any, expected: Any) -> None:
         assert torch.equal(parameter, wanted[name]), name
 
 
-def with_trainer(library: str, folder: Path, world: int, *, files: str) -> Any:
-    """Train, resume in a new model from the checkpoint of the middle, save the adapter."""
+def _arguments(world: int, files: str, **more: Any) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "per_device_train_batch_size": GLOBAL_BATCH // ACCUMULATED // world,
+        "per_device_eval_batch_size": GLOBAL_BATCH // world,
         "gradient_accumulation_steps": ACCUMULATED,
         "max_grad_norm": MAX_NORM,
         "eval_strategy": "steps",
@@ -52,22 +52,57 @@ def with_trainer(library: str, folder: Path, world: int, *, files: str) -> Any:
             "state_dict_type": f"{files}_STATE_DICT",
         }
         arguments |= {"ddp_backend": "gloo", "fsdp": True, "fsdp_config": config}
+    return arguments | more
+
+
+def _make(library: str) -> Any:
     total_step = "auto" if library == "adalora_core" else STEPS
-    make = partial(llama, library, torch.float64, total_step=total_step)
-    whole = make()
+    return llama(library, torch.float64, total_step=total_step)
+
+
+def with_trainer(library: str, folder: Path, world: int, *, files: str) -> Any:
+    """Train, resume in a new model from the checkpoint of the middle, save the adapter."""
     saving = {"save_strategy": "steps", "save_steps": STOP}
-    trainer = trainer_for(whole, folder, **arguments, **saving)
+    whole = _make(library)
+    trainer = trainer_for(whole, folder, **_arguments(world, files, **saving))
     trainer.train()
     if files == "FULL":
         trainer.save_model(str(folder / "final"))
     else:
         # With these files Trainer's method writes nothing.
         whole.save_pretrained(folder / "final")
-    resumed = make()
-    again = trainer_for(resumed, folder / "again", **arguments)
-    again.train(resume_from_checkpoint=str(folder / f"checkpoint-{STOP}"))
+    resumed = resume_trainer(library, folder, world, files=files)
     assert_equal(resumed, whole)
     return resumed
+
+
+def resume_trainer(library: str, folder: Path, world: int, *, files: str) -> Any:
+    """Resume in a new model from a checkpoint that any number of processes has written."""
+    resumed = _make(library)
+    again = trainer_for(resumed, folder / "again", **_arguments(world, files))
+    again.train(resume_from_checkpoint=str(folder / f"checkpoint-{STOP}"))
+    return resumed
+
+
+def with_best_model(library: str, folder: Path, world: int, *, best: int, files: str) -> Any:
+    """Train, let Trainer load the checkpoint `best`, and save the adapter.
+
+    The loss becomes smaller, so the first checkpoint, 10, or the last one, 24, is the best.
+    """
+    saving = {
+        "save_strategy": "steps",
+        "save_steps": 10,
+        "eval_steps": 10,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_loss",
+        "greater_is_better": best == 10,
+    }
+    model = _make(library)
+    trainer = trainer_for(model, folder, **_arguments(world, files, **saving))
+    trainer.train()
+    assert trainer.state.best_model_checkpoint == str(folder / f"checkpoint-{best}")
+    model.save_pretrained(folder / "final")
+    return model
 
 
 def with_accelerate(library: str, folder: Path, world: int) -> Any:
@@ -123,5 +158,12 @@ def _train(accelerator: Any, model: Any, optimizer: Any, steps: range) -> None:
 JOBS = {
     "fsdp2_trainer": partial(with_trainer, files="FULL"),
     "fsdp2_trainer_sharded_files": partial(with_trainer, files="SHARDED"),
+    "fsdp2_trainer_resumed": partial(resume_trainer, files="FULL"),
+    "fsdp2_trainer_sharded_files_resumed": partial(resume_trainer, files="SHARDED"),
+    **{
+        f"fsdp2_best_model_{best}_{files}": partial(with_best_model, best=best, files=files)
+        for best in (10, 24)
+        for files in ("FULL", "SHARDED")
+    },
     "fsdp2_accelerate": with_accelerate,
 }

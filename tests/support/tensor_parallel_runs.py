@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed.checkpoint as dcp
-from adalora_runs import allocator_of, make, optimizer_of
+from adalora_runs import make, optimizer_of
 from distributed_checks import refusal
 from distributed_runs import SETTINGS as SETTINGS_OF_BLOCKS
 from distributed_runs import WIDTH, Blocks, Trace, batch, train, whole_parameters
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 STEPS = 14
 HALF = 6
+FIRST_ALLOCATION = 3
 SETTINGS: dict[str, Any] = {
     "target_modules": [
         *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
@@ -48,7 +49,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def save_llama(folder: Path) -> None:
+def save_llama(folder: Path, key_value_heads: int = 2) -> None:
     """Write a Llama of two blocks in float64."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -58,7 +59,7 @@ def save_llama(folder: Path) -> None:
         intermediate_size=27,  # not even: the parts differ
         num_hidden_layers=2,
         num_attention_heads=4,
-        num_key_value_heads=2,
+        num_key_value_heads=key_value_heads,
         vocab_size=32,
         initializer_range=0.3,
     )
@@ -104,9 +105,7 @@ def train_steps(model: Any, steps: range, optimizer: torch.optim.Optimizer | Non
         optimizer.step()
         model.update_and_allocate(step)
         optimizer.zero_grad()
-        mask = allocator_of(model).mask
-        trace.masks.append(None if mask is None else mask.tolist())
-        trace.budgets.append(allocator_of(model).budget)
+        trace.note(model)
         trace.losses.append(loss.item())
     trace.parameters = whole_parameters(model)
     model.eval()
@@ -199,9 +198,28 @@ def adapted_pair(plan: dict[str, Any] | None = None, **changes: Any) -> Any:
     return make("adalora_core", base, **{**settings, **changes})
 
 
-def run_pair(_rank: int, steps: int) -> Trace:
+def by_transformers(styles: dict[str, str]) -> Any:
+    """Return a model that transformers divides in `styles`, if there are several processes."""
+    base: Any = Pair()
+    if distributed.is_initialized():
+        base.tp_plan = styles
+        names = ("", ".weight", ".bias")
+        plan = {f"{path}{name}": style for path, style in styles.items() for name in names}
+        apply_tensor_parallelism(base, mesh(), plan)
+    return base
+
+
+def adapted_gathering_pair() -> Any:
+    """Return a model whose divided layers get whole inputs and return whole outputs."""
+    base = by_transformers({"first.0": "colwise_gather_output", "second.0": "rowwise_split_input"})
+    torch.manual_seed(2)
+    settings = SETTINGS_OF_BLOCKS | {"target_modules": ["first.0", "second.0", "head"]}
+    return make("adalora_core", base, **settings)
+
+
+def run_pair(_rank: int, steps: int, make_pair: Callable[[], Any] = adapted_pair) -> Trace:
     """Train by all of every batch."""
-    model = adapted_pair()
+    model = make_pair()
 
     def backward(step: int, _given: dict[str, torch.Tensor]) -> torch.Tensor:
         loss: torch.Tensor = model(**batch(step)).loss
@@ -219,11 +237,13 @@ def forward(model: Any) -> None:
 
 def packed() -> None:
     """Adapt a layer of transformers' style for fused weights."""
-    base: Any = Pair()
-    base.tp_plan = {"first.0": "packed_colwise"}
-    plan = {f"first.0{name}": "packed_colwise" for name in ("", ".weight", ".bias")}
-    apply_tensor_parallelism(base, mesh(), plan)
-    make("adalora_core", base, **SETTINGS_OF_BLOCKS)
+    make("adalora_core", by_transformers({"first.0": "packed_colwise"}), **SETTINGS_OF_BLOCKS)
+
+
+def layers_of_peft() -> None:
+    """Let PEFT adapt a divided model, and attach the result."""
+    settings = SETTINGS_OF_BLOCKS | {"target_modules": ["first.0", "second.0"]}
+    forward(make("attached", parallelised(), **settings))
 
 
 def plain_parts() -> None:
@@ -257,6 +277,7 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "bias": partial(adapted_pair, bias="lora_only"),
     "whole module": partial(adapted_pair, target_modules=["0"], modules_to_save=["head"]),
     "packed": packed,
+    "layers of PEFT": layers_of_peft,
     "plain parts": plain_parts,
     "two meshes": two_meshes,
     "sharded anew": sharded_anew,

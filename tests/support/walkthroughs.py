@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DOCS = Path(__file__).parents[2] / "docs"
-WALKTHROUGHS = [DOCS / "start-here.md", DOCS / "training.md"]
+WALKTHROUGHS = [
+    DOCS / f"{name}.md"
+    for name in (
+        "start-here", "checking", "training", "training-reference", "runs-that-go-wrong", "serving",
+    )
+]  # fmt: skip
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w-]+\.\w+)\n")
 
@@ -54,13 +59,14 @@ def blocks_of(page: Path) -> Iterator[Block]:
 def run_page(page: Path) -> Iterator[Shown]:
     """Run the page in the working directory.
 
-    A block of YAML, JSON or TOML that starts with a comment with a file's name is written to that
-    file; Python runs with what the blocks before it defined, and a block `text` right below holds
-    what it prints; each line `$ adalora ...` of a block `console` is run.
+    A block of YAML, TOML or Python that starts with a comment with a file's name is written to that
+    file. Other Python runs with what the blocks before it defined, and a block `text` right below
+    holds what it prints. Each line `$ adalora ...` of a block `console` is run.
     """
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks_of(page):
-        if block.language in {"yaml", "toml"} and (name := FILE_NAME.match(block.content)):
+        name = FILE_NAME.match(block.content)
+        if name and block.language in {"yaml", "toml", "python"}:
             Path(name[1]).write_text(block.content, encoding="utf-8")
         elif block.language == "python":
             printed = printed_by(block.content, f"{page.name}:{block.line}", names)

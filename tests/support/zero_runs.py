@@ -84,15 +84,39 @@ def with_bfloat16(library: str, folder: Path) -> Any:
     return with_loop(library, folder, 1, bf16={"enabled": True})
 
 
-def with_trainer(library: str, folder: Path) -> Any:
-    """Train, then resume in a new model from the checkpoint of the middle."""
-    division: dict[str, Any] = {
+def arguments() -> dict[str, Any]:
+    """Return Trainer's arguments for this process's part of the batch."""
+    return {
         "per_device_train_batch_size": GLOBAL_BATCH // ACCUMULATED // world_size(),
+        "per_device_eval_batch_size": GLOBAL_BATCH // world_size(),
         "gradient_accumulation_steps": ACCUMULATED,
         "max_grad_norm": CLIPPED,
         "optim": "adamw_torch",
         "deepspeed": settings(2) if world_size() > 1 else None,
     }
+
+
+def with_best_model(library: str, folder: Path) -> Any:
+    """Train, and let Trainer load the first checkpoint, whose loss is the largest."""
+    model = llama(library)
+    selection = {
+        "save_strategy": "steps",
+        "save_steps": STOP,
+        "eval_strategy": "steps",
+        "eval_steps": STOP,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_loss",
+        "greater_is_better": True,
+    }
+    trainer = trainer_for(model, folder, **arguments(), **selection)
+    trainer.train()
+    assert trainer.state.best_model_checkpoint == str(folder / f"checkpoint-{STOP}")
+    return model
+
+
+def with_trainer(library: str, folder: Path) -> Any:
+    """Train, then resume in a new model from the checkpoint of the middle."""
+    division = arguments()
     whole = llama(library)
     saving = {"save_strategy": "steps", "save_steps": STOP}
     trainer_for(whole, folder, **division, **saving).train()
@@ -120,17 +144,21 @@ def without_hook(library: str, folder: Path) -> Any:
 
 JOBS = {
     each.__name__: each
-    for each in (with_loop, with_zero1, with_bfloat16, with_trainer, without_hook)
+    for each in (with_loop, with_zero1, with_bfloat16, with_trainer, with_best_model, without_hook)
 }
+
+
+def without_building() -> None:
+    """Do without DeepSpeed's own exchange through shared memory, which takes minutes to build."""
+    import deepspeed  # noqa: F401 - loads the module
+
+    # `deepspeed.comm.torch` as an attribute is torch itself.
+    sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
 
 
 def main() -> None:
     """Do the job of the command line."""
-    # Building DeepSpeed's own exchange through shared memory takes minutes. `deepspeed.comm.torch`
-    # as an attribute is torch itself.
-    import deepspeed  # noqa: F401 - loads the module
-
-    sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
+    without_building()
     job, library, result = sys.argv[1:]
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as own:

@@ -181,6 +181,17 @@ def test_a_layer_type_without_a_form_as_lora_is_refused(tmp_path: Path) -> None:
     torch.testing.assert_close(model.merge_and_unload()(x), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_export_never_replaces_the_adapter_that_it_reads(tmp_path: Path) -> None:
+    model = make("adalora_core", fresh_base())
+    train(model, range(30))
+    model.save_pretrained(tmp_path / "adapter")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "adapter").iterdir()}
+    (tmp_path / "same").symlink_to("adapter")
+    with pytest.raises(CheckpointError, match=r"would replace .* name another folder"):
+        export_folder(tmp_path / "adapter", tmp_path / "same")
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "adapter").iterdir()}
+
+
 def test_checkpoint_exported_from_its_files_is_named(tmp_path: Path) -> None:
     model, _ = run_of("adalora_core", right, 8)
     model.save_pretrained(tmp_path / "checkpoint", save_training_state=True)

@@ -12,5 +12,5 @@ FAR_DEVICE = Path(__file__).parents[1] / "support" / "far_device.py"
 
 @pytest.mark.slow
 def test_a_model_on_two_devices_is_trained_saved_and_resumed(tmp_path: Path) -> None:
-    printed = output_of_python("-W", "ignore", FAR_DEVICE, tmp_path, timeout=300)
+    printed = output_of_python("-W", "ignore", FAR_DEVICE, tmp_path, timeout=600)
     assert printed.split() == ["far", "cpu"]

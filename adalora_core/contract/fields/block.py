@@ -10,7 +10,7 @@ from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.expressions import Expressions
 from adalora_core.contract.fields.faults import Fault, FaultKind, judge_fields
-from adalora_core.contract.fields.table import DISTINCTIVE_FIELDS, FIELDS, PEFT_TYPE
+from adalora_core.contract.fields.table import ALL_FIELDS, DISTINCTIVE_FIELDS, FIELDS, PEFT_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -119,7 +119,7 @@ class Block:
         except KeyError:
             if self.tool is not None and name in self.tool.defaults:
                 return self.tool.defaults[name]
-            return FIELDS[name].default
+            return ALL_FIELDS[name].default
 
     def at(self, name: str, *subpath: str | int) -> Path:
         """Return the path of a field, or of the block itself where the key is absent."""
@@ -129,7 +129,7 @@ class Block:
 
     def is_set(self, name: str) -> bool:
         """Return whether a field is present, neither null nor empty, and not its default."""
-        empty: tuple[Any, ...] = (None, {}, [], FIELDS[name].default)
+        empty: tuple[Any, ...] = (None, {}, [], ALL_FIELDS[name].default)
         return name in self.changed and self.as_read.get(name) not in empty
 
     @property

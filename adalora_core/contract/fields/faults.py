@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.readings import Reading, reading_of, reading_of_word
-from adalora_core.contract.fields.table import FIELDS, Field
+from adalora_core.contract.fields.table import Field, fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,8 +65,9 @@ def judge_fields(values: Mapping[str, Any], runtime: Runtime = "peft") -> Judged
     found: list[Fault] = []
     changed: set[str] = set()
     read: dict[str, Any] = {}
+    fields = fields_of(runtime)
     for name, value in values.items():
-        field = FIELDS.get(name) if isinstance(name, str) else None
+        field = fields.get(name) if isinstance(name, str) else None
         if field is None:
             found.append(Fault(name, FaultKind.UNKNOWN))
             continue

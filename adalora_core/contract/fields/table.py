@@ -8,6 +8,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from adalora_core.adapter_spec import CRITERIA, SENSITIVITY
 from adalora_core.contract.fields import value_kinds as k
 
 if TYPE_CHECKING:
@@ -271,7 +272,27 @@ _TABLE = (
 )
 
 FIELDS = {field.name: field for field in _TABLE}
-"""`{name: Field}` of every field, in PEFT's order."""
+"""`{name: Field}` of every field of PEFT, in PEFT's order."""
+
+OWN_FIELDS = {
+    "importance_criterion": Field(
+        "importance_criterion",
+        (k.STRING, k.FUNCTION),
+        SENSITIVITY,
+        "How triplets are scored; PEFT has no such key.",
+        choices=CRITERIA,
+        written=False,
+    )
+}
+"""Fields of the runtime adalora-core alone; no file of PEFT's holds them."""
+
+ALL_FIELDS = FIELDS | OWN_FIELDS
+
+
+def fields_of(runtime: Runtime) -> dict[str, Field]:
+    """Return the fields that the library reads."""
+    return FIELDS if runtime == "peft" else ALL_FIELDS
+
 
 ADALORA_FIELDS = frozenset(
     {

@@ -76,6 +76,8 @@ BOOLEAN = ValueKind(
 INTEGER = ValueKind("an integer", {"type": "integer"}, _scalar(_is_integer))
 NUMBER = ValueKind("a number", {"type": "number"}, _scalar(_is_number))
 OBJECT = ValueKind("an object", {"type": "object"}, _scalar(lambda value: isinstance(value, dict)))
+FUNCTION = ValueKind("a function", {"not": {}}, _scalar(callable))
+"""A value of a configuration in Python alone; a file cannot hold it."""
 STRINGS = _list_of(STRING, "a list of strings")
 INTEGERS = _list_of(INTEGER, "a list of integers")
 BOOLEANS = _list_of(BOOLEAN, "a list of true and false")

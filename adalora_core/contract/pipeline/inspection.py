@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
 
     from adalora_core.contract.fields.tools import Layout
+    from adalora_core.contract.findings import Diagnostic
     from adalora_core.contract.pipeline.options import CheckOptions
     from adalora_core.contract.pipeline.selection import Selection
     from adalora_core.contract.report import Report
@@ -68,13 +69,32 @@ class Inspector:
             )
         return found
 
-    def fix(self, found: Examined, name: str, *, was_named: bool, unsafe: bool) -> Examined:
-        """Apply the fixes that can be made, and return the fixed document with its report."""
+    def fix(
+        self,
+        found: Examined,
+        name: str,
+        *,
+        was_named: bool,
+        unsafe: bool,
+        only: Diagnostic | None = None,
+    ) -> Examined:
+        """Apply the fixes that can be made, and return the fixed document with its report.
+
+        Args:
+            found: the document.
+            name: its name.
+            was_named: as for `inspect`.
+            unsafe: also apply fixes that change the meaning to what was probably meant.
+            only: the finding to fix; None: every finding. The report then has no other finding.
+        """
+        if only is not None:
+            found = _with_findings(found, only)
         if not any(diagnostic.fix for diagnostic in found.report.diagnostics):
             return found
         from adalora_core.contract.pipeline.fixing import fix
 
-        return fix(found, self._examiner(found, name, was_named=was_named), unsafe=unsafe)
+        again = self._examiner(found, name, was_named=was_named, keeps_findings=only is None)
+        return fix(found, again, unsafe=unsafe)
 
     def add_ignores(self, found: Examined, name: str, *, was_named: bool) -> Examined:
         """Add comments that suppress the findings; JSON, which has none, stays as it is."""
@@ -85,7 +105,7 @@ class Inspector:
         return add_ignores(found, self._examiner(found, name, was_named=was_named))
 
     def _examiner(
-        self, found: Examined, name: str, *, was_named: bool
+        self, found: Examined, name: str, *, was_named: bool, keeps_findings: bool = True
     ) -> Callable[[str], Examined]:
         """Return a function that checks another text as the text of a document was checked."""
         is_optional = not was_named or self.ignore_unmatched
@@ -96,7 +116,8 @@ class Inspector:
             encoding = found.document.encoding
             errors = "surrogatepass" if encoding == "utf-8" else "strict"
             raw = mark + text.encode(encoding, errors)
-            return self._examined(raw, name, is_optional=is_optional, tries_fixes=False)
+            again = self._examined(raw, name, is_optional=is_optional, tries_fixes=False)
+            return again if keeps_findings else _with_findings(again)
 
         return examine_again
 
@@ -147,3 +168,10 @@ class Inspector:
                 dataclasses.replace(reports[index], diagnostics=diagnostics)
             )
         return result
+
+
+def _with_findings(found: Examined, *diagnostics: Diagnostic) -> Examined:
+    """Return a document with these findings in the place of its own."""
+    return dataclasses.replace(
+        found, report=dataclasses.replace(found.report, diagnostics=diagnostics)
+    )

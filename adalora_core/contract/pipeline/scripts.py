@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.fields.table import FIELDS
+from adalora_core.contract.fields.table import fields_of
 from adalora_core.contract.pipeline.tool_files import block_of
 from adalora_core.contract.text.python.calls import CLASS
 from adalora_core.contract.text.python.values import holds_unknown
@@ -20,9 +20,10 @@ def calls(document: Document, options: CheckOptions) -> list[Block]:
     """Return a block for each call of the class in the code of a document."""
     found = []
     for index, call in enumerate(document.script.calls if document.script else ()):
-        absent = FIELDS.keys() - call.values.keys() if call.is_open else ()
-        deferred = FIELDS.keys() & {*call.deferred, *absent}
         runtime = "adalora-core" if call.is_ours else options.runtime
+        fields = fields_of(runtime).keys()
+        absent = fields - call.values.keys() if call.is_open else ()
+        deferred = fields & {*call.deferred, *absent}
         found.append(
             block_of(
                 document,

@@ -11,6 +11,7 @@ from adalora_core.contract.fields.table import (
     DISTINCTIVE_FIELDS,
     FIELDS,
     PEFT_TYPE,
+    fields_of,
 )
 from adalora_core.contract.fields.tools import BY_MARKER, PREFIX, Tool
 
@@ -179,8 +180,9 @@ def _translated(
             continue
         if layout != "prefixed" or key in FIELDS:
             spelled[key] = key
+    fields = fields_of(options.runtime)
     deferred = frozenset(
-        name for name, key in spelled.items() if name in FIELDS and _is_deferred(values[key])
+        name for name, key in spelled.items() if name in fields and _is_deferred(values[key])
     )
     return block_of(
         document,

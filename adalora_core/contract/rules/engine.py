@@ -6,7 +6,7 @@ import dataclasses
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.fields.table import FIELDS
+from adalora_core.contract.fields.table import ALL_FIELDS
 from adalora_core.contract.rules import RULES
 from adalora_core.contract.rules.values import WRONG_PEFT_TYPE
 
@@ -70,7 +70,7 @@ _ON_FAULTS = frozenset(rule for rule in RULES if rule.needs == "faults")
 _ON_AMBIGUOUS = frozenset(rule for rule in RULES if rule.needs == "ambiguous-scalars")
 _ON_SCRIPTS = tuple(rule for rule in RULES if rule.needs == "script")
 _ON_TOOLS = frozenset(rule for rule in RULES if rule.needs == "tool")
-_BY_FIELD = {name: frozenset(r for r in RULES if name in _fields_of(r)) for name in FIELDS}
+_BY_FIELD = {name: frozenset(r for r in RULES if name in _fields_of(r)) for name in ALL_FIELDS}
 
 
 @lru_cache(maxsize=512)

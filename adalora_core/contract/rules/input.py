@@ -28,7 +28,7 @@ class SyntaxFault(SourceRule):
     )
     bad = _GOOD.replace("1000}", "1000,}")
     good = _GOOD
-    hint = "correct the text at the position that the message names"
+    hint = "correct the text at the marked place"
     can_be_ignored = False
 
 
@@ -130,7 +130,7 @@ class EmptyInput(SourceRule):
     why = "An interrupted write leaves an empty file, and PEFT cannot load it."
     bad = "\n"
     good = _GOOD
-    hint = "write the configuration again"
+    hint = "write a configuration into the file, or remove the file"
     can_be_ignored = False
 
 

@@ -81,7 +81,7 @@ def index(rules: Sequence[Rule]) -> str:
 
 
 def mistakes(rules: Sequence[Rule]) -> str:
-    """Return the table of mistakes in training runs that `docs/training.md` holds."""
+    """Return the table of mistakes in training runs that `docs/runs-that-go-wrong.md` holds."""
     rows = [
         f"| [{rule.code}](rules/{rule.code}.md) {rule.severity} | {rule.summary} | {rule.why} "
         f"| {rule.hint} |"

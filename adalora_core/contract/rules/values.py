@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.faults import FaultKind
 from adalora_core.contract.fields.suggestions import TRAINER_SETTINGS, suggest_key
-from adalora_core.contract.fields.table import ADALORA_FIELDS, FIELDS, PEFT_TYPE, PEFT_VERSION
+from adalora_core.contract.fields.table import ADALORA_FIELDS, ALL_FIELDS, PEFT_TYPE, PEFT_VERSION
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.rules.wrong_types import (
     as_read,
     correct_type,
     type_severity,
+    unquoted_hint,
     value_at,
 )
 from adalora_core.contract.text.changes import Insert, Put, Remedy, Rename
@@ -93,7 +94,7 @@ class WrongType(Rule):
         for fault in block.faults(FaultKind.TYPE):
             if fault.name in block.misread_fields:
                 continue  # reported by a rule of family ADA6xx
-            field = FIELDS[fault.name]
+            field = ALL_FIELDS[fault.name]
             value = value_at(block, fault)
             got = kinds.name_of_value(value)
             if fault.subpath:
@@ -104,25 +105,9 @@ class WrongType(Rule):
                 f"`{fault.name}` should be {kinds.phrase_of(field.kinds)}, got {got}"
                 + as_read(block, fault),
                 severity=type_severity(block, fault),
-                hint=_unquoted_hint(value, is_python=block.layout == "python"),
+                hint=unquoted_hint(value, is_python=block.layout == "python"),
                 remedy=correct_type(block, fault, value),
             )
-
-
-def _unquoted_hint(value: Any, *, is_python: bool) -> str | None:
-    if not isinstance(value, str):
-        return None
-    plain = value.strip().lower()
-    if plain in {"true", "false", "null", "none"}:
-        literal = "null" if plain == "none" else plain
-        if is_python:
-            literal = "None" if literal == "null" else literal.title()
-        return f"write {literal} without quotes"
-    try:
-        float(plain)
-    except ValueError:
-        return None
-    return f"write {plain} without quotes"
 
 
 class UnknownKey(Rule):
@@ -153,13 +138,17 @@ class UnknownKey(Rule):
             if block.has_foreign_keys and (meant is None or fault.name in TRAINER_SETTINGS):
                 continue
             is_call = block.layout == "python"
-            effect = "raises TypeError" if is_call else "ignores it"
-            message = (
-                f"unexpected keyword argument `{fault.name}`: PEFT {PEFT_VERSION} has no such "
-                f"field and {effect}"
-            )
+            if block.runtime == "adalora-core" and block.strict_keys:
+                unknown = "AdaLoraConfig has no such field"
+            else:
+                effect = "raises TypeError" if is_call else "ignores it"
+                unknown = f"PEFT {PEFT_VERSION} has no such field and {effect}"
+            message = f"unexpected keyword argument `{fault.name}`: {unknown}"
             hint = remedy = None
-            if meant is not None:
+            if fault.name in ALL_FIELDS:
+                message += "; only the runtime adalora-core reads it"
+                hint = "train with adalora_core, and check with --runtime adalora-core"
+            elif meant is not None:
                 taken = meant in block.values
                 message += f"; did you mean `{meant}`?"
                 hint = (
@@ -206,14 +195,15 @@ class WrongPeftType(Rule):
             value = block.values["peft_type"]
             message = f"`peft_type` should be {PEFT_TYPE!r}, got {value!r}"
             path = block.at("peft_type")
-            remedy = None
+            hint = remedy = None
             if value.strip().upper() == PEFT_TYPE:
                 remedy = Remedy("Write ADALORA", (Put(path, PEFT_TYPE),))
             elif value == "LORA":
                 message = "`peft_type` is 'LORA': this is a LoRA adapter, not AdaLoRA"
+                hint = f"{self.hint} to train AdaLoRA, or pass --ignore-unmatched"
                 if not ADALORA_FIELDS.isdisjoint(block.values):
                     message += "; use the class AdaLoraConfig, which writes ADALORA"
-            yield Finding(self, path, message, remedy=remedy)
+            yield Finding(self, path, message, hint=hint, remedy=remedy)
 
 
 class IntegralFloat(Rule):
@@ -271,7 +261,7 @@ class UnknownChoice(Rule):
         for fault in block.faults(FaultKind.CHOICE):
             if fault.name == "peft_type":
                 continue
-            choices = FIELDS[fault.name].choices or ()
+            choices = ALL_FIELDS[fault.name].choices or ()
             value = block.values[fault.name]
             if fault.reading is not None:
                 yield self._read_as(block, fault, str(fault.reading.value))
@@ -314,12 +304,8 @@ class RuntimeConfigInFile(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block.is_set("runtime_config") and any(block["runtime_config"].values()):
-            yield Finding(
-                self,
-                block.at("runtime_config"),
-                "`runtime_config` has no effect: PEFT drops it when it loads a file",
-                "key",
-            )
+            message = "`runtime_config` has no effect: PEFT drops it when it loads a file"
+            yield Finding(self, block.at("runtime_config"), message, "key")
 
 
 class RepeatedEntry(Rule):
@@ -342,12 +328,8 @@ class RepeatedEntry(Rule):
             for index, entry in enumerate(entries if isinstance(entries, list) else ()):
                 if entry in seen:
                     first = (block.at(name, seen[entry]), "first named here")
-                    yield Finding(
-                        self,
-                        block.at(name, index),
-                        f"`{name}` names {entry!r} twice",
-                        related=(first,),
-                    )
+                    message = f"`{name}` names {entry!r} twice"
+                    yield Finding(self, block.at(name, index), message, related=(first,))
                 seen.setdefault(entry, index)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.faults import fits_field
-from adalora_core.contract.fields.table import FIELDS
+from adalora_core.contract.fields.table import ALL_FIELDS
 from adalora_core.contract.text.changes import Put, Remedy, changed
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def correct_type(block: Block, fault: Fault, value: Any) -> Remedy | None:
 
     def instead(description: str, new: Any, *, is_safe: bool) -> Remedy | None:
         whole = changed([block.values[fault.name]], [Put((0, *fault.subpath), new)])[0]
-        if not fits_field(FIELDS[fault.name], whole):
+        if not fits_field(ALL_FIELDS[fault.name], whole):
             return None
         return Remedy(description, (Put(block.at(fault.name, *fault.subpath), new),), is_safe)
 
@@ -87,3 +87,20 @@ def _number(text: str) -> float | None:
     if re.fullmatch(r"-?\d{1,18}(\.\d+)?([eE][-+]?\d{1,2})?", text):
         return float(text)
     return None
+
+
+def unquoted_hint(value: Any, *, is_python: bool) -> str | None:
+    """Return the hint for a number, a truth value or null that is written as a string."""
+    if not isinstance(value, str):
+        return None
+    plain = value.strip().lower()
+    if plain in {"true", "false", "null", "none"}:
+        literal = "null" if plain == "none" else plain
+        if is_python:
+            literal = "None" if literal == "null" else literal.title()
+        return f"write {literal} without quotes"
+    try:
+        float(plain)
+    except ValueError:
+        return None
+    return f"write {plain} without quotes"

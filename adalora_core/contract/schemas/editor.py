@@ -123,7 +123,7 @@ def _message(code: str) -> str:
 
 
 def _property_of(field: Field, body: dict[str, Any]) -> dict[str, Any]:
-    described = body | {"markdownDescription": _description_of(field)}
+    described = body | {"markdownDescription": description_of(field)}
     if field.name in CHOICES:
         words = [*CHOICES[field.name].values(), "not set"]
         listed = body if "enum" in body else body["anyOf"][0]
@@ -141,7 +141,7 @@ def _property_of(field: Field, body: dict[str, Any]) -> dict[str, Any]:
             },
             {"label": "every linear module", "body": "all-linear"},
         ]
-    if field.treatment in _USELESS or field.name in _WRITTEN_BY_PEFT:
+    if not is_proposed(field):
         described["doNotSuggest"] = True
     if field.treatment is Treatment.IGNORED:
         # A saved adapter holds every field, so a default value gets no message.
@@ -153,7 +153,13 @@ def _property_of(field: Field, body: dict[str, Any]) -> dict[str, Any]:
     return described
 
 
-def _description_of(field: Field) -> str:
+def is_proposed(field: Field) -> bool:
+    """Return whether an editor proposes a field: people write it, and AdaLoRA reads it."""
+    return field.treatment not in _USELESS and field.name not in _WRITTEN_BY_PEFT
+
+
+def description_of(field: Field) -> str:
+    """Return what a field means, as Markdown, with the rules that read it."""
     concerned = [rule for rule in RULES if field.name in rule.inputs]
     lines = [field.summary]
     if field.treatment is Treatment.IGNORED:

@@ -25,6 +25,7 @@ _Member = tuple[str | int, "Extent | None", "Extent"]
 _BLANK = re.compile(r"[ \t\n\r]*")
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
+_NAME_OF_A_FILE = re.compile(r"[^\r\n{}\[\]\"]{1,200}\.(?:json|ya?ml|toml|py|ipynb)")
 _SUSPICIOUS = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
 """Escapes that can make a string invalid: halves of a surrogate pair, and NUL."""
 
@@ -108,6 +109,9 @@ def _explained(error: json.JSONDecodeError) -> tuple[int, str, str | None]:
     comma = _trailing_comma(error)
     if comma is not None:
         return comma, "not valid JSON: a comma before the closing bracket", "remove the comma"
+    if _NAME_OF_A_FILE.fullmatch(text.strip()):
+        hint = f"a str is content; to check a file, pass pathlib.Path({text.strip()!r})"
+        return at, "not valid JSON: the text is the name of a file", hint
     if text.startswith(("/", "#"), at):
         return at, "not valid JSON: JSON has no comments", "remove the comment, or use YAML"
     if text.startswith("'", at):

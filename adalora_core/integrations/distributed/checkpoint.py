@@ -15,7 +15,12 @@ from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import divided_like, local_part
 from adalora_core.training.parallelism import reshard
 from adalora_core.training.training_state.checks import check_fields, check_progress
-from adalora_core.training.training_state.progress import allocator_of, progress, restore_progress
+from adalora_core.training.training_state.progress import (
+    allocator_of,
+    progress,
+    refuse_other_criterion,
+    restore_progress,
+)
 from adalora_core.training.training_state.tensors import AVERAGES, factor_names
 
 if TYPE_CHECKING:
@@ -88,7 +93,9 @@ class AdapterState(Stateful):
                     f"{sorted(state_dict)}; give the adapter the name of the saved run. Nothing "
                     "was changed"
                 )
-            _check(adapter, json.loads(state_dict[adapter.name]["progress"]))
+            values = json.loads(state_dict[adapter.name]["progress"])
+            refuse_other_criterion(values, adapter.name, adapter.config)
+            _check(adapter, values)
         for adapter in adapters:
             _restore(adapter, state_dict[adapter.name])
         with torch.no_grad():
@@ -189,7 +196,7 @@ def _restore(adapter: Adapter, state: dict[str, Any]) -> None:
         for name, parameter in zip(names, parameters, strict=True):
             parameter.copy_(state["factors"][name])
     restore_progress(allocator, values)
-    if allocator.target_reached:
+    if allocator.target_reached or not allocator.criterion.keeps_averages:
         allocator.statistics.release()
     else:
         averages = ([local_part(state[kind][name]) for name in names] for kind in AVERAGES)

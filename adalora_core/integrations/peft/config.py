@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import peft
 
+from adalora_core.adapter_spec import SENSITIVITY, criterion_name
 from adalora_core.contract.fields.block import AUTO
 from adalora_core.contract.fields.plain import plain
 from adalora_core.contract.fields.table import FIELDS
@@ -25,6 +26,12 @@ def to_peft_config(config: AdaLoraConfig) -> peft.AdaLoraConfig:
         raise ValueError(
             'to_peft_config: PEFT needs a number for total_step, got "auto"; set the optimizer '
             "steps of the run"
+        )
+    if config.importance_criterion != SENSITIVITY:
+        raise ValueError(
+            "to_peft_config: PEFT has no importance_criterion, got "
+            f"{criterion_name(config.importance_criterion)!r}; train with get_peft_model of "
+            f"adalora_core, or set it to {SENSITIVITY!r}"
         )
     values = config.to_json_dict()
     changed = {

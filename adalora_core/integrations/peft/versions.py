@@ -73,8 +73,8 @@ def require_supported_peft() -> None:
     """
     try:
         found = version("peft")
-    except PackageNotFoundError as error:
-        raise MissingExtraError("peft", "peft", "the bridge to PEFT's models") from error
+    except PackageNotFoundError:
+        raise MissingExtraError("peft", "peft", "the bridge to PEFT's models") from None
     oldest, newest = TRIED[0][0], TRIED[-1][0]
     if _minor(found) < _minor(oldest):
         raise _refusal(f"PEFT {found} is older than {oldest}, the oldest release that it fits")

@@ -106,7 +106,10 @@ def config_in(folder: Path) -> Path:
     if not path.is_file():
         path = _kept_config(folder, digest_of_weights(folder))
     if not path.is_file():
-        raise CheckpointError(f"from_pretrained: {str(folder)!r} holds no {CONFIG_NAME}")
+        raise CheckpointError(
+            f"from_pretrained: {str(folder)!r} holds no {CONFIG_NAME}; name the folder that "
+            "save_pretrained wrote"
+        )
     return path
 
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from adalora_core.adapter_spec import CRITERIA, SENSITIVITY, AdapterSpec, criterion_name
 from adalora_core.allocation import AllocationReport
 from adalora_core.budget import Phase
+from adalora_core.errors import CheckpointError
 from adalora_core.sharding import local_part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from adalora_core.adapter_spec import AdapterSpec
     from adalora_core.allocation import RankAllocator
     from adalora_core.training.adapter import Adapter
+
+
+CRITERION = "importance_criterion"
+"""The entry of the progress that names the criterion, if it is not the default."""
 
 
 def allocator_of(adapter: Adapter) -> RankAllocator:
@@ -43,6 +47,7 @@ def progress(adapter: Adapter) -> dict[str, Any]:
     """
     allocator = allocator_of(adapter)
     has_allocated = allocator.mask is not None
+    criterion = criterion_name(adapter.spec.importance_criterion)
     return {
         "run": fingerprint(adapter.spec, adapter.layers),
         "step": allocator.last_step,
@@ -55,6 +60,8 @@ def progress(adapter: Adapter) -> dict[str, Any]:
         ],
         "mask": allocator.kept() if has_allocated else {},
         "ranks": allocator.rank_history() if has_allocated else {},
+        # Left out of the usual state, which releases without criteria can read.
+        **({} if criterion == SENSITIVITY else {CRITERION: criterion}),
     }
 
 
@@ -80,5 +87,34 @@ def restore_progress(allocator: RankAllocator, values: dict[str, Any]) -> None:
 
 def fingerprint(spec: AdapterSpec, paths: Iterable[str]) -> str:
     """Return a hash of what must not change during a run: its numbers and its modules."""
-    described = dataclasses.asdict(spec) | {"modules": sorted(paths)}
+    described = spec.numbers() | {"modules": sorted(paths)}
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def saved_criterion(values: Mapping[str, Any]) -> str:
+    """Return the name of the criterion of a saved run."""
+    return str(values.get(CRITERION, SENSITIVITY))
+
+
+def refuse_other_criterion(values: Mapping[str, Any], adapter: str, config: Any) -> None:
+    """Refuse to continue a run with scores of another kind.
+
+    Args:
+        values: the progress of the saved run.
+        adapter: name of the adapter that continues.
+        config: its configuration, of this package or of PEFT.
+
+    Raises:
+        CheckpointError: the saved run had another criterion.
+    """
+    saved = saved_criterion(values)
+    given = criterion_name(AdapterSpec.of(config).importance_criterion)
+    if saved != given:
+        wanted = "the same function" if saved not in CRITERIA else repr(saved)
+        raise CheckpointError(
+            f"training state: the run was saved with the importance_criterion {saved!r}, and the "
+            f"adapter {adapter!r} has {given!r}, whose scores do not continue it; pass a config "
+            f"that has {wanted} as importance_criterion (AdaLoraConfig.from_pretrained reads the "
+            "saved one), or delete the training state to start a new allocation. Nothing was "
+            "changed"
+        )

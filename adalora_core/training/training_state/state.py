@@ -10,7 +10,8 @@ dropped triplets, the averages and the progress as well. `adalora_state.<digest>
 
 The metadata holds the other values as a JSON text: `digest` (of the file, see `form`), `version`,
 `weights` (the whole digest of the weights), `config` (the configuration of the same save), `run`,
-`step`, `target_reached`, `skipped_entries`, `positions` and `history`.
+`step`, `target_reached`, `skipped_entries`, `positions` and `history`; and `importance_criterion`,
+if it is not the default.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adalora_core.adapter_spec import AdapterSpec
+from adalora_core.allocation.criteria import keeps_averages
 from adalora_core.allocation.statistics import average_dtype
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.errors import CheckpointError
@@ -44,10 +46,12 @@ from adalora_core.training.training_state.checks import (
     require,
 )
 from adalora_core.training.training_state.progress import (
+    CRITERION,
     allocator_of,
     fingerprint,
     progress,
     restore_progress,
+    saved_criterion,
 )
 from adalora_core.training.training_state.tensors import AVERAGES, factor_names
 
@@ -118,6 +122,7 @@ class TrainingState:
             self.averages = state_tensors.take_averages(rest, self.factors)
             has_averages = bool(self.averages[AVERAGES[0]])
             is_due = self.values["step"] is not None and not self.values["target_reached"]
+            is_due = is_due and keeps_averages(saved_criterion(self.values))
             require(has_averages or not is_due, "averages", "some before the final phase", None)
             require(not rest, "the tensors", "no others", sorted(rest))
         except ValueError as error:
@@ -191,7 +196,10 @@ def read_state(folder: Path) -> TrainingState | None:
         values, tensors = form.decode(path.read_bytes())
         version = values.get("version") if isinstance(values, dict) else None
         require(version == STATE_VERSION, "version", str(STATE_VERSION), version)
-        check_fields(values, {"version", "weights", "config", *PROGRESS})
+        own = {CRITERION} & values.keys()
+        check_fields(values, {"version", "weights", "config", *PROGRESS, *own})
+        for name in own:
+            require(isinstance(values[name], str), name, "a string", values[name])
         require(values["weights"] == digest, "weights", f"the digest {digest}", values["weights"])
         require(isinstance(values["config"], dict), "config", "a mapping", values["config"])
     except (ValueError, OSError) as error:

@@ -1,0 +1,245 @@
+"""Score the triplets: the one place that decides what the importance of a triplet is.
+
+A criterion sees the factors of all matrices (`WholeFactors` or `ShardedFactors`) and the moving
+averages, and gives one score per triplet. The allocator keeps the triplets with the highest scores,
+whatever the criterion. `importance_criterion` of the configuration names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from adalora_core.adapter_spec import SENSITIVITY, criterion_name
+from adalora_core.errors import CriterionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
+
+    from torch import Tensor
+
+    from adalora_core.adapter_spec import AdapterSpec
+    from adalora_core.allocation.sharded_factors import ShardedFactors
+    from adalora_core.allocation.statistics import ImportanceStatistics
+    from adalora_core.allocation.whole_factors import WholeFactors
+
+    Factors: TypeAlias = WholeFactors | ShardedFactors
+    ScoreFunction: TypeAlias = Callable[[str, Mapping[str, Tensor]], Tensor]
+
+
+class Criterion:
+    """How triplets are scored.
+
+    Args:
+        spec: the numbers of the adapter.
+        paths: paths of the adapted modules, in the order of the factors.
+
+    Attributes:
+        keeps_averages: whether `observe` fills the averages, which a checkpoint then holds.
+    """
+
+    keeps_averages: ClassVar = False
+
+    def __init__(self, spec: AdapterSpec, paths: Sequence[str]) -> None:
+        del spec
+        self.paths = paths
+
+    def observe(self, factors: Factors, statistics: ImportanceStatistics) -> int | Tensor:
+        """Look at the gradients of one step; return how many entries were skipped."""
+        del factors, statistics
+        return 0
+
+    def scores(self, factors: Factors, statistics: ImportanceStatistics) -> Tensor:
+        """Return the scores of all triplets, `[sum of ranks]`, the same on every process."""
+        raise NotImplementedError
+
+    def observe_and_score(
+        self, factors: Factors, statistics: ImportanceStatistics
+    ) -> tuple[int | Tensor, Tensor]:
+        """Return the results of `observe` and of `scores`."""
+        return self.observe(factors, statistics), self.scores(factors, statistics)
+
+
+class Sensitivity(Criterion):
+    """The paper's score: smoothed sensitivity times uncertainty (equations 7 to 11).
+
+    One fused pass updates both averages and scores, as the op `update_importance` describes.
+    """
+
+    keeps_averages = True
+
+    def observe(self, factors: Factors, statistics: ImportanceStatistics) -> int | Tensor:
+        """Update both averages."""
+        return factors.observe(statistics)
+
+    def scores(self, factors: Factors, statistics: ImportanceStatistics) -> Tensor:
+        """Score by both averages."""
+        return factors.scores(statistics)
+
+    def observe_and_score(
+        self, factors: Factors, statistics: ImportanceStatistics
+    ) -> tuple[int | Tensor, Tensor]:
+        """Do both in one pass."""
+        return factors.observe_and_score(statistics)
+
+
+class Magnitude(Criterion):
+    """|E|: the size of the singular value, without gradients and averages."""
+
+    def scores(self, factors: Factors, statistics: ImportanceStatistics) -> Tensor:
+        """Score by the factors E."""
+        del statistics
+        return factors.scores_of_entries(
+            lambda place, entries: entries.abs() if place % 3 == 1 else None
+        )
+
+
+class SignalToNoise(Criterion):
+    """Signal-to-noise ratio of every entry, |p| / sigma (Chen and Garner, arXiv 2409.10673).
+
+    The authors' code (idiap/vilora, criterion `SNR`) trains with IVON, a variational optimizer that
+    gives each entry a variance: sigma = 1 / sqrt(N (h + d)), with h the running diagonal of the
+    Hessian, N the effective sample size and d the weight decay. Any optimizer may train here, so h
+    is the moving average of the squared gradient with the weight `beta1`, the usual estimate of
+    that diagonal, and d is 0. N multiplies all scores alike. What remains is |p| · sqrt(h), with
+    p after the optimizer's step. A triplet's score is its E entry plus the means over its row of A
+    and its column of B, as in the paper's code.
+
+    Their own default is the ratio of |p| (`SNR_mean_abs`), which rises with |p| / sigma. Code that
+    divides p² by the average of the squared gradient uses the gradient as the noise, and prefers
+    entries with small gradients: that is another score.
+
+    `statistics.smoothed` holds h. The second average is that of |g² - h|, and is not used.
+    """
+
+    keeps_averages = True
+
+    def observe(self, factors: Factors, statistics: ImportanceStatistics) -> int | Tensor:
+        """Update the average of the squared gradient."""
+        return factors.observe_squares(statistics)
+
+    def scores(self, factors: Factors, statistics: ImportanceStatistics) -> Tensor:
+        """Score by the factors and their average squared gradient."""
+        factors.prepare(statistics)
+        squares = statistics.smoothed
+        return factors.scores_of_entries(
+            lambda place, entries: entries.abs().to(squares[place].dtype) * squares[place].sqrt()
+        )
+
+
+class Random(Criterion):
+    """A random order of all triplets, drawn once per run, for experiments.
+
+    Every allocation uses the same order, so a dropped triplet stays dropped: scores drawn anew at
+    each step would also zero the singular values of those that are kept in the end. The order
+    depends on the numbers of the configuration and on the adapted modules alone, hence is the same
+    on every process, in a second run and after a resume, whatever the random state of torch is.
+    For several orders, pass a callable with a seed of its own.
+    """
+
+    def __init__(self, spec: AdapterSpec, paths: Sequence[str]) -> None:
+        super().__init__(spec, paths)
+        text = json.dumps([spec.numbers(), [*paths]], sort_keys=True)
+        self.seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
+
+    def scores(self, factors: Factors, statistics: ImportanceStatistics) -> Tensor:
+        """Score by the place in the order."""
+        del statistics
+        scores = factors.zero_scores()
+        generator = torch.Generator().manual_seed(self.seed)
+        # On the CPU, since another device draws other numbers.
+        drawn = torch.randperm(len(scores), generator=generator, device="cpu")
+        return scores.copy_(drawn)
+
+
+class FromCallable(Criterion):
+    """The scores of a function of the user.
+
+    The function is called for each matrix of an allocation step, in the order of the matrices:
+
+        function(path: str, tensors: dict[str, Tensor]) -> Tensor
+
+    `tensors` holds `"lora_A"` `[r, in]`, `"lora_E"` `[r, 1]` and `"lora_B"` `[out, r]`, after the
+    optimizer's step, and their gradients as `"lora_A.grad"` and so on where there are some. All of
+    them are whole, also in a sharded model, and must not be changed. The result is `[r]`, of any
+    real dtype, on the device of `lora_E`; the highest scores over all matrices stay. It must be the
+    same on every process of a DDP run. Under FSDP2 and tensor parallelism the scores of the first
+    process count. The training state holds the name of the function, never the function or its
+    state.
+    """
+
+    def __init__(self, spec: AdapterSpec, paths: Sequence[str]) -> None:
+        super().__init__(spec, paths)
+        self.function: ScoreFunction = spec.importance_criterion  # type: ignore[assignment]
+
+    def scores(self, factors: Factors, statistics: ImportanceStatistics) -> Tensor:
+        """Score by the results of the function.
+
+        Raises:
+            CriterionError: a result is not one number per triplet.
+        """
+        del statistics
+        parts = []
+        with torch.no_grad():
+            for path, tensors in zip(self.paths, factors.named(), strict=True):
+                result = self.function(path, tensors)
+                self._check(path, result, tensors["lora_E"])
+                parts.append(result)
+        scores = factors.zero_scores()
+        start = 0
+        for part in parts:
+            scores[start : start + len(part)] = part.detach()
+            start += len(part)
+        return factors.same_on_all(scores)
+
+    def _check(self, path: str, result: Any, singular_values: Tensor) -> None:
+        wanted = f"a tensor of shape [{len(singular_values)}] on {singular_values.device}"
+        if not isinstance(result, torch.Tensor):
+            raise self._refused(path, wanted, f"a {type(result).__name__}")
+        found = f"one of shape {list(result.shape)} and {result.dtype} on {result.device}"
+        if result.shape != singular_values.shape[:1] or result.device != singular_values.device:
+            raise self._refused(path, wanted, found)
+        if result.is_complex():
+            raise self._refused(path, "real scores", found)
+        if missing := int(result.isnan().sum()):
+            raise self._refused(path, "a number for every triplet", f"{missing} NaN")
+
+    def _refused(self, path: str, wanted: str, found: str) -> CriterionError:
+        return CriterionError(
+            f"importance_criterion: {criterion_name(self.function)} should return {wanted} for "
+            f"the module {path!r}, got {found}; return one score per triplet of lora_E"
+        )
+
+
+_NAMED: dict[str, type[Criterion]] = {
+    SENSITIVITY: Sensitivity,
+    "magnitude": Magnitude,
+    "snr": SignalToNoise,
+    "random": Random,
+}
+
+
+def keeps_averages(name: str) -> bool:
+    """Return whether the criterion of this name keeps averages; a callable never does."""
+    return name in _NAMED and _NAMED[name].keeps_averages
+
+
+def criterion_of(spec: AdapterSpec, paths: Sequence[str]) -> Criterion:
+    """Return the criterion of `spec` for the modules `paths`.
+
+    Raises:
+        ValueError: there is no criterion of that name.
+    """
+    named = spec.importance_criterion
+    if callable(named):
+        return FromCallable(spec, paths)
+    if named not in _NAMED:
+        raise ValueError(
+            f"importance_criterion should be one of {', '.join(_NAMED)}, or a function; got "
+            f"{named!r}"
+        )
+    return _NAMED[named](spec, paths)

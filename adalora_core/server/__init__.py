@@ -1,0 +1,1 @@
+"""Serve editors: the findings of `adalora check` over the Language Server Protocol."""

@@ -1,0 +1,38 @@
+"""Run `adalora server`: serve one editor over standard input and output."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from adalora_core.cli.arguments import Parser
+from adalora_core.cli.exit_codes import CANNOT_RUN, FINE
+from adalora_core.cli.failing import fail
+from adalora_core.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora server` until the editor ends it, and return the exit code."""
+    parser = Parser(
+        prog="adalora server",
+        description="Serve an editor over the Language Server Protocol: findings while typing, "
+        "fixes, descriptions and proposals. An editor starts this command; docs/editors.md shows "
+        "how to set one up.",
+    )
+    parser.add_argument(
+        "--stdio", action="store_true", help="accepted for editors that pass it; there is no other"
+    )
+    parser.parse_args(argv)
+    if importlib.util.find_spec("pygls") is None:
+        return fail("server", MissingExtraError("pygls", "lsp", "adalora server"))
+    from adalora_core.server.handlers import new_server
+    from adalora_core.server.protocol import Messages
+
+    answers, sys.stdout = sys.stdout, sys.stderr  # a stray print must not end the conversation
+    server = new_server()
+    server.start_io(cast("BinaryIO", Messages(sys.stdin.buffer)), answers.buffer)
+    return FINE if server.was_shut_down else CANNOT_RUN

@@ -1,0 +1,76 @@
+"""Keep the outcomes of runs in a file of JSON lines, one for each run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from adalora_core.files import write_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+from jobs import Job, Outcome
+
+
+class Results:
+    """The outcomes in a file, by job.
+
+    Args:
+        path: the file; made with the first outcome.
+
+    Raises:
+        ValueError: a line is not an outcome.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._outcomes: dict[Job, Outcome] = {}
+        for number, line in enumerate(self._lines(), start=1):
+            try:
+                outcome = parsed(line)
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueError(
+                    f"{path}, line {number}: expected one run, got {line[:60]!r} ({error}); "
+                    "delete the line, and the run is repeated"
+                ) from None
+            self._outcomes[outcome.job] = outcome
+
+    def __contains__(self, job: Job) -> bool:
+        return job in self._outcomes
+
+    def __getitem__(self, job: Job) -> Outcome:
+        return self._outcomes[job]
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return iter(self._outcomes.values())
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+    def add(self, outcome: Outcome) -> None:
+        """Add an outcome to the file.
+
+        The file is replaced by a whole one: a kill at any moment leaves the old or the new file.
+        """
+        line = json.dumps(outcome.record())
+        write_file(self._path, "".join(f"{each}\n" for each in [*self._lines(), line]).encode())
+        self._outcomes[outcome.job] = outcome
+
+    def _lines(self) -> list[str]:
+        return self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+
+
+def parsed(line: str) -> Outcome:
+    """Return the outcome in one line.
+
+    Raises:
+        ValueError: the line is not JSON.
+        TypeError: a field is missing or unknown.
+        KeyError: a field of the job is missing.
+    """
+    held = json.loads(line)
+    job = Job(**{each.name: held.pop(each.name) for each in fields(Job)})
+    return Outcome(job=job, **held)

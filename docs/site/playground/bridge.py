@@ -1,0 +1,151 @@
+"""Answer the page: check, fix and plan a text. Runs in the reader's browser, under Pyodide."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from shapes import MODELS
+
+from adalora_core.contract.pipeline.fixing import fix
+from adalora_core.contract.pipeline.inspection import Inspector
+from adalora_core.contract.pipeline.options import CheckOptions
+from adalora_core.contract.pipeline.selection import Selection
+from adalora_core.contract.plan.costs import costs_of
+from adalora_core.contract.plan.matching import match
+from adalora_core.contract.plan.plan import as_dict, plan_of
+from adalora_core.contract.reports.json_report import diagnostic_to_json
+
+if TYPE_CHECKING:
+    from adalora_core.contract.fields.block import Block
+    from adalora_core.contract.findings import Diagnostic
+    from adalora_core.contract.pipeline.assembly import Examined
+    from adalora_core.contract.plan.modules import BaseModel
+    from adalora_core.contract.text.formats import Format
+
+_POINTS = 200
+_TABLE = re.compile(r"\s*\[\[?[\w.\"'-]+\]\]?\s*(#.*)?$", re.MULTILINE)
+_CODE = re.compile(r"^\s*(from\s+[\w.]+\s+import\b|import\s+\w)|AdaLoraConfig\s*\(", re.MULTILINE)
+_ASSIGNMENT = re.compile(r"^[\w.-]+\s*=", re.MULTILINE)
+
+
+def answer(request: str) -> str:
+    """Answer a request of the page; both are JSON.
+
+    A request has `text`, `format` (empty: guess) and `runtime`. With `fix` it also asks to apply
+    fixes: `"safe"`, `"all"`, or the number of one finding.
+    """
+    asked = json.loads(request)
+    text = asked["text"]
+    format_ = asked["format"] or _format_of(text)
+    inspector = Inspector(CheckOptions(asked["runtime"]), Selection.of(), format=format_)
+    found = _examined(inspector, text)
+    fixed: tuple[Diagnostic, ...] = ()
+    if (wanted := asked.get("fix")) is not None:
+        better = _fixed(inspector, found, wanted)
+        fixed = better.report.fixed
+        if fixed:
+            text = better.document.text
+            found = _examined(inspector, text)
+    same_text = found.document.text == text
+    return json.dumps(
+        {
+            "text": text,
+            "format": format_,
+            "fixed": len(fixed),
+            "findings": [_finding(d, text, same_text) for d in found.report.diagnostics],
+            **_plan(found),
+        }
+    )
+
+
+def _examined(inspector: Inspector, text: str) -> Examined:
+    found = inspector.inspect(text.encode("utf-8", "surrogatepass"), "text", was_named=True)
+    assert found is not None, "a named text always has a report"  # noqa: S101
+    return found
+
+
+def _fixed(inspector: Inspector, found: Examined, wanted: str | int) -> Examined:
+    if isinstance(wanted, str):
+        return inspector.fix(found, "text", was_named=True, unsafe=wanted == "all")
+    chosen = found.report.diagnostics[wanted]
+
+    def only(examined: Examined) -> Examined:
+        same = tuple(
+            d
+            for d in examined.report.diagnostics
+            if (d.code, d.pointer, d.message) == (chosen.code, chosen.pointer, chosen.message)
+        )
+        report = dataclasses.replace(examined.report, diagnostics=same)
+        return dataclasses.replace(examined, report=report)
+
+    return fix(only(found), lambda text: only(_examined(inspector, text)), unsafe=True)
+
+
+def _format_of(text: str) -> Format:
+    """Guess the format of a text without a file name."""
+    start = text.lstrip()
+    if start.startswith(("{", "[")) and not _TABLE.match(text):
+        return "notebook" if '"nbformat"' in text and '"cells"' in text else "json"
+    if _CODE.search(text):
+        return "python"
+    return "toml" if _TABLE.search(text) or _ASSIGNMENT.search(text) else "yaml"
+
+
+def _finding(diagnostic: Diagnostic, text: str, has_places: bool) -> dict[str, Any]:
+    """Return a finding as in the JSON report, with offsets as JavaScript counts them."""
+    finding = diagnostic_to_json(diagnostic)
+    places = [finding, *finding["related"]]
+    for place in places:
+        if not has_places:  # the text was decoded to another one: it declares an encoding
+            place["span"] = None
+        elif place["span"] is not None:
+            for end in ("start", "end"):
+                offset = place["span"][end]["offset"]
+                units = text[:offset].encode("utf-16-le", "surrogatepass")
+                place["span"][end]["offset"] = len(units) // 2
+    return finding
+
+
+def _plan(found: Examined) -> dict[str, Any]:
+    """Return the plan of the first configuration, or the reason why there is none."""
+    if not found.blocks:
+        return {"no_plan": "The plan appears here when the text holds a configuration."}
+    if not found.report.ok:
+        return {"no_plan": "The plan appears here when no error is left."}
+    block = found.blocks[0]
+    if unknown := ", ".join(sorted(block.deferred)):
+        return {"no_plan": f"No plan: known only when the run starts: {unknown}."}
+    try:
+        plan = plan_of(block)
+    except ValueError as error:
+        return {"no_plan": f"No plan: {error}."}
+    shown = as_dict(plan, with_budget=False)
+    for entry, phase in zip(shown["phases"], plan.phases(), strict=True):
+        entry["what"] = phase.what
+    shown["curve"] = plan.curve(_POINTS)
+    models = [_costs(block, name, model) for name, model in _models().items()]
+    return {"plan": shown, "models": models}
+
+
+@functools.cache
+def _models() -> dict[str, BaseModel]:
+    return {shape.name: shape.model() for shape in MODELS}
+
+
+def _costs(block: Block, name: str, model: BaseModel) -> dict[str, Any]:
+    """Return what the configuration costs on a model, or why it does not fit."""
+    row = {"name": name, "parameters": model.parameters}
+    matched = match(block, model)
+    if matched.problems:
+        return row | {"problem": matched.problems[0].message}
+    costs = costs_of(block, plan_of(block, len(matched.matrices)), matched, model)
+    return row | {
+        "matrices": len(matched.matrices),
+        "start": costs.start,
+        "end": costs.end,
+        "adapter_bytes": costs.adapter_bytes,
+    }

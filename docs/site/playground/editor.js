@@ -1,0 +1,111 @@
+// A text area with line numbers and underlined findings.
+
+const SEVERITIES = ["error", "warning", "info"];
+
+export class Editor {
+  constructor(root) {
+    this.area = root.querySelector("textarea");
+    this.marks = root.querySelector(".pg-marks");
+    this.lines = root.querySelector(".pg-lines");
+    this.lineCount = 0;
+    this.isReplacing = false; // then an input event is not the reader's
+    this.area.addEventListener("scroll", () => this.#followScroll());
+  }
+
+  get text() {
+    return this.area.value;
+  }
+
+  /** Replace the text so that the browser's undo brings the old one back. */
+  replace(text) {
+    const old = this.text;
+    if (old === text) return;
+    let start = 0;
+    while (start < Math.min(old.length, text.length) && old[start] === text[start]) start++;
+    let same = 0;
+    const most = Math.min(old.length, text.length) - start;
+    while (same < most && old[old.length - 1 - same] === text[text.length - 1 - same]) same++;
+    const before = document.activeElement;
+    this.area.focus({ preventScroll: true });
+    this.area.setSelectionRange(start, old.length - same);
+    const added = text.slice(start, text.length - same);
+    this.isReplacing = true;
+    document.execCommand(added ? "insertText" : "delete", false, added);
+    // A browser may refuse the command, which also keeps the text.
+    if (this.text !== text) this.area.value = text;
+    this.isReplacing = false;
+    if (before !== this.area) this.area.blur();
+    if (before !== this.area && before !== document.body) before?.focus({ preventScroll: true });
+  }
+
+  /** Select a place and scroll it into view. */
+  select({ start, end }) {
+    this.area.focus();
+    this.area.setSelectionRange(start.offset, Math.max(end.offset, start.offset));
+    const height = this.area.scrollHeight / Math.max(1, this.lineCount);
+    this.area.scrollTop = (start.line - 1) * height - this.area.clientHeight / 2;
+    this.area.scrollIntoView({ block: "nearest" });
+  }
+
+  /** Underline the findings, and show the numbers of the lines. */
+  mark(findings) {
+    const spans = findings.filter((each) => each.span).map((each) => this.#shown(each));
+    const edges = new Set([0, this.text.length]);
+    for (const { start, end } of spans) edges.add(start).add(end);
+    const places = [...edges].sort((one, other) => one - other);
+    const parts = places.slice(1).map((end, index) => {
+      const start = places[index];
+      const covering = spans.filter((span) => span.start <= start && span.end >= end);
+      return part(this.text.slice(start, end), worst(covering));
+    });
+    this.marks.replaceChildren(...parts, "\n");
+    this.#number(spans);
+    this.#followScroll();
+  }
+
+  /** Return where a finding is underlined: on its first line, at least one character. */
+  #shown({ span, severity }) {
+    const start = span.start.offset;
+    const newline = this.text.indexOf("\n", start);
+    const lineEnd = newline < 0 ? this.text.length : newline;
+    const end = Math.min(Math.max(span.end.offset, start + 1), Math.max(lineEnd, start + 1));
+    return { start, end: Math.min(end, this.text.length), severity, line: span.start.line };
+  }
+
+  /** Show the numbers of the lines; those without a finding share text nodes, as there are many. */
+  #number(spans) {
+    this.lineCount = this.text.split("\n").length;
+    const marked = new Map();
+    for (const span of spans) marked.set(span.line, [...(marked.get(span.line) ?? []), span]);
+    const parts = [];
+    let plain = "";
+    for (let line = 1; line <= this.lineCount; line++) {
+      const here = marked.get(line);
+      if (here) {
+        parts.push(plain, part(`${line}\n`, worst(here)));
+        plain = "";
+      } else {
+        plain += `${line}\n`;
+      }
+    }
+    this.lines.replaceChildren(...parts, plain);
+  }
+
+  #followScroll() {
+    this.marks.style.transform =
+      `translate(${-this.area.scrollLeft}px, ${-this.area.scrollTop}px)`;
+    this.lines.scrollTop = this.area.scrollTop;
+  }
+}
+
+function worst(spans) {
+  return SEVERITIES.find((severity) => spans.some((span) => span.severity === severity));
+}
+
+function part(text, severity) {
+  if (!severity) return document.createTextNode(text);
+  const mark = document.createElement("mark");
+  mark.className = `pg-${severity}`;
+  mark.textContent = text;
+  return mark;
+}

@@ -1,0 +1,229 @@
+// The playground: a text in, findings, fixes and a plan out. The checking is done by worker.js.
+
+import { Editor } from "./editor.js";
+import { element, withCode } from "./elements.js";
+import { fromFragment, toFragment } from "./link.js";
+import { showModels, showPlan } from "./plan.js";
+
+const PAUSE = 150; // milliseconds without a key before a check
+const LONGEST_LINK = 30_000;
+const NAMES = { error: "error", warning: "warning", info: "remark" };
+const FORMATS = { json: "JSON", yaml: "YAML", toml: "TOML", python: "Python", notebook: "notebook" };
+
+const $ = (name) => document.getElementById(`pg-${name}`);
+const editor = new Editor($("editor"));
+let worker = null;
+let isReady = false;
+let isBusy = false;
+let waiting = null; // the check to ask for when the worker is free
+let notice = "";
+let timer;
+
+function start() {
+  worker?.terminate();
+  isReady = isBusy = false;
+  worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+  worker.onmessage = ({ data }) => receive(data);
+  worker.onerror = (event) => fail(event.message ?? "the worker did not start");
+  $("loading").classList.remove("pg-failed");
+  $("loading").hidden = false;
+  $("progress").hidden = false;
+  $("progress").value = 0;
+  $("retry").hidden = true;
+  $("loading-text").textContent = "Loading Python, once for this page";
+}
+
+function fail(reason) {
+  worker.terminate();
+  $("loading").classList.add("pg-failed");
+  $("progress").hidden = true;
+  $("retry").hidden = false;
+  $("loading-text").textContent = `Python could not be loaded: ${reason}`;
+  say("Python could not be loaded.");
+}
+
+function receive(data) {
+  if ("progress" in data) {
+    $("progress").value = data.progress;
+    if (data.progress >= 1) {
+      $("progress").removeAttribute("value");
+      $("loading-text").textContent = "Starting Python";
+    }
+  } else if ("failed" in data) {
+    fail(data.failed);
+  } else if (data.ready) {
+    isReady = true;
+    $("loading").hidden = true;
+    check();
+  } else {
+    isBusy = false;
+    if ("problem" in data) showProblem(data.problem);
+    else if (isCurrent(data.asked)) show(data.answer, data.asked);
+    // A number means a finding of the answer before.
+    if (waiting) check(typeof waiting.fix === "string" ? waiting.fix : undefined);
+  }
+}
+
+function say(message) {
+  if ($("status").textContent !== message) $("status").textContent = message;
+}
+
+/** Ask for a check of what the page holds now; with `fix` also for fixes. */
+function check(fix) {
+  setBusy(true);
+  waiting = isReady && !isBusy ? null : { fix };
+  if (waiting) return;
+  isBusy = true;
+  worker.postMessage({ ...state(), ...(fix === undefined ? {} : { fix }) });
+}
+
+function isCurrent(asked) {
+  return Object.entries(state()).every(([key, value]) => asked[key] === value);
+}
+
+/** Say whether the findings belong to what the page holds now. */
+function setBusy(busy) {
+  $("findings").setAttribute("aria-busy", busy);
+}
+
+function state() {
+  return { text: editor.text, format: $("format").value, runtime: $("runtime").value };
+}
+
+function show(answer, asked) {
+  editor.replace(answer.text);
+  editor.mark(answer.findings);
+  const fixable = answer.findings.filter((each) => each.fix && !each.fix.obstacle);
+  $("fix-safe").disabled = !fixable.some((each) => each.fix.safe);
+  $("fix-all").disabled = !fixable.length;
+  $("findings").replaceChildren(...answer.findings.map((each, index) => item(each, index)));
+  showPlan($("plan"), answer);
+  showModels($("models"), answer);
+  const done = "fix" in asked ? `Applied ${answer.fixed} ${plural("fix", answer.fixed, "es")}. ` : "";
+  say(`${notice}${done}${summary(answer.findings)} (read as ${FORMATS[answer.format]}).`);
+  setBusy(false);
+  if (answer.fixed) renewAddress();
+  // The button that was pressed may be gone.
+  if ("fix" in asked && !document.activeElement?.matches("button, textarea")) $("status").focus();
+}
+
+function showProblem(problem) {
+  say(`This text could not be checked: ${problem}`);
+  setBusy(false);
+}
+
+function summary(findings) {
+  const parts = Object.entries(NAMES).flatMap(([severity, name]) => {
+    const count = findings.filter((each) => each.severity === severity).length;
+    return count ? [`${count} ${plural(name, count)}`] : [];
+  });
+  return parts.join(", ") || "Nothing to report";
+}
+
+function plural(word, count, ending = "s") {
+  return count === 1 ? word : word + ending;
+}
+
+function item(finding, index) {
+  const { code, name, severity, message, span, hint, related, fix } = finding;
+  const made = element("li", { className: `pg-finding pg-${severity}` },
+    element("p", { className: "pg-head" },
+      element("strong", { textContent: NAMES[severity] }), " ",
+      element("a", { href: `../rules/${code}/`, textContent: `${code} ${name}` }), " ",
+      ...(span ? [place(span)] : [])),
+    element("p", {}, ...withCode(message)));
+  for (const other of related) {
+    made.append(element("p", {}, ...withCode(other.message), " ", ...(other.span ? [place(other.span)] : [])));
+  }
+  if (hint) made.append(element("p", {}, "Hint: ", ...withCode(hint)));
+  if (fix?.obstacle) {
+    made.append(element("p", {}, `A fix cannot be applied: `, ...withCode(fix.obstacle)));
+  } else if (fix) {
+    const button = element("button", { type: "button", className: "pg-fix" },
+      fix.safe ? "Fix: " : "Fix, changes the meaning: ", ...withCode(fix.description));
+    button.addEventListener("click", () => check(index));
+    made.append(button);
+  }
+  return made;
+}
+
+function place(span) {
+  const label = `line ${span.start.line}, column ${span.start.column}`;
+  const button = element("button", { type: "button", className: "pg-place", textContent: label });
+  button.addEventListener("click", () => editor.select(span));
+  return button;
+}
+
+/** The text or a setting has changed: check soon, and keep the address up to date. */
+function changed({ typed = true } = {}) {
+  if (typed) {
+    $("example").value = "";
+    editor.mark([]);
+  }
+  notice = "";
+  setBusy(true);
+  clearTimeout(timer);
+  timer = setTimeout(() => {
+    check();
+    renewAddress();
+  }, PAUSE);
+}
+
+/** Put the text into the address; return whether it fits. */
+async function renewAddress() {
+  const fragment = await toFragment(state());
+  const fits = fragment.length <= LONGEST_LINK;
+  history.replaceState(null, "", fits ? fragment : location.pathname);
+  return fits;
+}
+
+/** Show another text than before, with its settings. */
+function open({ text, format = "", runtime, example = "" }) {
+  $("format").value = format in FORMATS ? format : "";
+  if (runtime) $("runtime").value = runtime === "adalora-core" ? runtime : "peft";
+  editor.replace(text);
+  $("example").value = example;
+  editor.mark([]);
+  check();
+}
+
+async function showExample(example) {
+  const response = await fetch(new URL(`examples/${example}`, import.meta.url));
+  if (response.ok) open({ text: await response.text(), example });
+  else say(`The example could not be loaded: ${response.status}`);
+}
+
+async function followLink() {
+  try {
+    const found = await fromFragment(location.hash);
+    if (found) open(found);
+    return found !== null;
+  } catch (error) {
+    notice = `The link is damaged, its text is lost: ${error.message}. `;
+    say(notice);
+    return false;
+  }
+}
+
+async function copyLink() {
+  if (!(await renewAddress())) return say("The text is too long for a link.");
+  try {
+    await navigator.clipboard.writeText(location.href);
+    say("The link is copied. It contains the text.");
+  } catch {
+    say("Copy the link from the address bar. It contains the text.");
+  }
+}
+
+editor.area.addEventListener("input", () => editor.isReplacing || changed());
+$("format").addEventListener("change", () => changed({ typed: false }));
+$("runtime").addEventListener("change", () => changed({ typed: false }));
+$("example").addEventListener("change", ({ target }) => target.value && showExample(target.value));
+$("fix-safe").addEventListener("click", () => check("safe"));
+$("fix-all").addEventListener("click", () => check("all"));
+$("link").addEventListener("click", copyLink);
+$("retry").addEventListener("click", start);
+addEventListener("hashchange", followLink);
+
+start();
+if (!(await followLink()) && !editor.text) await showExample("schedule.json");

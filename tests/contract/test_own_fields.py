@@ -1,0 +1,109 @@
+"""`importance_criterion`: a field of this package's runtime, and unknown to PEFT."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import peft
+import pytest
+from contract_configs import SOUND
+from pydantic import ValidationError
+
+from adalora_core.contract import AdaLoraConfig, check_config
+from adalora_core.contract.fields.table import FIELDS, OWN_FIELDS
+from adalora_core.contract.schemas.config import config_schema
+
+SNR = SOUND | {"importance_criterion": "snr"}
+
+
+def my_scores(path, tensors):
+    raise NotImplementedError
+
+
+def found(source, **options):
+    return [(each.code, each.severity) for each in check_config(source, **options).diagnostics]
+
+
+def test_peft_has_no_field_of_this_name():
+    theirs = {field.name for field in dataclasses.fields(peft.AdaLoraConfig)}
+    assert OWN_FIELDS.keys().isdisjoint(theirs)
+    assert OWN_FIELDS.keys().isdisjoint(FIELDS)
+    with pytest.raises(TypeError, match="importance_criterion"):
+        peft.AdaLoraConfig(**SNR)
+
+
+def test_under_peft_the_key_is_unknown_and_the_finding_says_who_reads_it():
+    report = check_config(SNR)
+    assert found(SNR) == [("ADA104", "warning")]
+    (finding,) = report.diagnostics
+    assert "PEFT 0.21 has no such field and ignores it" in finding.message
+    assert "only the runtime adalora-core reads it" in finding.message
+    assert "--runtime adalora-core" in finding.hint
+    assert finding.fix is None
+    assert report.config.importance_criterion == "sensitivity"
+    assert found(SNR, strict_keys=True) == [("ADA104", "error")]
+
+
+def test_the_other_runtime_reads_it():
+    report = check_config(SNR, runtime="adalora-core", strict_keys=True)
+    assert report.diagnostics == ()
+    assert report.config.importance_criterion == "snr"
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [("SNR", "ADA107"), ("gradient", "ADA107"), (3, "ADA102"), (None, "ADA102"), ([], "ADA102")],
+)
+def test_a_wrong_value_is_an_error_everywhere(value, code):
+    fields = SOUND | {"importance_criterion": value}
+    assert found(fields, runtime="adalora-core") == [(code, "error")]
+    with pytest.raises(ValidationError, match=code):
+        AdaLoraConfig(**fields)
+    config = AdaLoraConfig(**SOUND)
+    with pytest.raises(ValidationError, match=code):
+        config.importance_criterion = value
+    assert config.importance_criterion == "sensitivity"
+
+
+def test_a_function_is_a_value_in_python():
+    config = AdaLoraConfig(**SOUND, importance_criterion=my_scores)
+    assert config.importance_criterion is my_scores
+    assert dataclasses.replace(config, target_r=3).importance_criterion is my_scores
+
+
+def test_no_file_holds_it(tmp_path):
+    for value in ("snr", my_scores):
+        config = AdaLoraConfig(**SOUND, importance_criterion=value)
+        config.save_pretrained(tmp_path)
+        assert "importance_criterion" not in json.loads(
+            (tmp_path / "adapter_config.json").read_text()
+        )
+    loaded = peft.AdaLoraConfig.from_pretrained(tmp_path)
+    assert loaded.target_r == SOUND["target_r"]
+
+
+def test_the_schema_of_peft_does_not_know_it_and_that_of_the_model_does():
+    assert "importance_criterion" not in config_schema()["properties"]
+    own = AdaLoraConfig.model_json_schema()["properties"]["importance_criterion"]
+    assert (own["type"], own["default"]) == ("string", "sensitivity")
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"), [("peft", [("ADA104", "error")]), ("adalora_core", [])]
+)
+def test_a_script_is_judged_by_the_class_that_it_calls(module, expected, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(
+        f"from {module} import AdaLoraConfig\n"
+        "config = AdaLoraConfig(target_modules=['q_proj'], init_r=12, target_r=8, deltaT=10,\n"
+        "    tinit=100, tfinal=200, total_step=1000, importance_criterion='snr')\n"
+    )
+    assert found(script) == expected
+
+
+def test_a_value_that_is_not_known_is_not_judged(tmp_path):
+    call = f"AdaLoraConfig(**{SOUND!r}, importance_criterion=my_scores)"
+    script = tmp_path / "train.py"
+    script.write_text(f"from adalora_core import AdaLoraConfig\n{call}\n")
+    assert found(script) == []

@@ -1,0 +1,318 @@
+"""The playground in a real browser: what a reader sees, types, presses and sends."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import zipfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "docs" / "site" / "playground" / "examples"
+SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+LONG = 120_000
+"""Milliseconds that Python may take to start on a busy machine."""
+
+VALUE = "document.querySelector('#pg-text').value"
+FAULT = '{"peft_type": "ADALORA", "total_step": 100, "tfinal": 200, "bias": "<b>none</b>"}'
+
+
+class Playground:
+    """The page as its reader sees it."""
+
+    def __init__(self, page, address: str) -> None:
+        self.page = page
+        self.address = f"{address}playground/"
+        self.requests: list[str] = []
+        self.errors: list[str] = []
+        page.set_default_timeout(LONG)
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def open(self, fragment: str = "") -> Playground:
+        self.page.goto(self.address + fragment)
+        self.page.wait_for_selector("#pg-loading", state="hidden")
+        return self.settled()
+
+    def settled(self) -> Playground:
+        """Wait until the findings belong to the text."""
+        self.page.wait_for_selector("#pg-findings[aria-busy=false]", state="attached")
+        return self
+
+    def type(self, text: str) -> Playground:
+        self.page.fill("#pg-text", text)
+        return self.settled()
+
+    def choose(self, name: str) -> Playground:
+        self.page.select_option("#pg-example", name)
+        text = (EXAMPLES / name).read_text("utf-8")
+        self.page.wait_for_function(f"text => {VALUE} === text", arg=text)
+        return self.settled()
+
+    def press(self, name: str) -> Playground:
+        self.page.get_by_role("button", name=name).click()
+        return self.settled()
+
+    @property
+    def codes(self) -> list[str]:
+        links = self.page.locator("#pg-findings a").all_inner_texts()
+        return [link.split()[0] for link in links]
+
+    def marked(self, severity: str) -> list[str]:
+        return self.page.locator(f".pg-marks .pg-{severity}").all_text_contents()
+
+    @property
+    def text(self) -> str:
+        return self.page.input_value("#pg-text")
+
+    @property
+    def status(self) -> str:
+        return self.page.inner_text("#pg-status")
+
+
+def command_codes(path: Path, capsys, *options: str) -> list[str]:
+    """The codes that `adalora check` reports for a file."""
+    from adalora_core.cli import main
+
+    main(["check", "--isolated", "-o", "json", *options, str(path)])
+    (report,) = json.loads(capsys.readouterr().out)["reports"]
+    return [diagnostic["code"] for diagnostic in report["diagnostics"]]
+
+
+@pytest.fixture(params=SIZES)
+def playground(request, browser, served_site):
+    width, height = SIZES[request.param]
+    page = browser.new_page(viewport={"width": width, "height": height})
+    yield Playground(page, served_site[0])
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def opened(browser, served_site):
+    """One page for tests that leave nothing behind: Python starts once."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    yield Playground(page, served_site[0]).open()
+    page.close()
+
+
+def test_examples_report_what_the_command_reports(playground, capsys):
+    playground.open()
+    names = playground.page.eval_on_selector_all(
+        "#pg-example option", "options => options.map((option) => option.value)"
+    )
+    assert sorted(filter(None, names)) == sorted(path.name for path in EXAMPLES.iterdir())
+    for name in filter(None, names):
+        playground.choose(name)
+        assert playground.codes == command_codes(EXAMPLES / name, capsys), name
+        width = playground.page.evaluate("document.documentElement.scrollWidth")
+        assert width == playground.page.viewport_size["width"], name
+    assert not playground.errors
+
+
+def test_page_asks_no_other_host_and_loads_neither_pydantic_nor_jsonschema(opened, built_site):
+    opened.choose("good.yaml")
+    asked = {urlsplit(url).netloc for url in opened.requests if not url.startswith("blob:")}
+    assert asked == {urlsplit(opened.address).netloc}
+    packages = built_site / "site" / "playground" / "runtime" / "packages.zip"
+    with zipfile.ZipFile(packages) as archive:
+        inside = {name.partition("/")[0] for name in archive.namelist()}
+    assert {"adalora_core", "yaml", "bridge.py"} <= inside
+    assert not inside & {"pydantic", "pydantic_core", "jsonschema", "torch"}
+
+
+def test_error_in_the_text_is_underlined_listed_and_linked(opened):
+    opened.type(FAULT)
+    assert "100" in opened.marked("error")
+    link = opened.page.locator("#pg-findings a", has_text="ADA202")
+    assert link.get_attribute("href") == "../rules/ADA202/"
+    opened.page.locator("#pg-findings li", has_text="ADA202").locator(".pg-place").first.click()
+    assert opened.page.evaluate("getSelection().toString()") == "100"
+
+
+def test_every_line_has_a_number_and_those_with_findings_stand_out(opened):
+    opened.choose("traps.yaml")
+    numbers = opened.page.locator(".pg-lines").text_content()
+    assert numbers.split() == [str(number + 1) for number in range(opened.text.count("\n") + 1)]
+    assert opened.page.locator(".pg-lines .pg-error").all_text_contents() == ["5\n", "9\n", "14\n"]
+
+
+def test_text_is_never_read_as_html(opened):
+    opened.type(FAULT)
+    assert "<b>none</b>" in opened.page.inner_text("#pg-findings")
+    assert not opened.page.query_selector_all("#playground b, #pg-findings b")
+
+
+def test_places_are_right_behind_characters_of_two_units(opened):
+    face = '"revision": "\N{GRINNING FACE}"'
+    opened.type(f'{{"peft_type": "ADALORA", {face}, "tfinal": 200, "total_step": 100}}')
+    assert opened.marked("error") == ["100"]
+
+
+def test_damaged_text_gets_the_findings_of_its_syntax(opened):
+    opened.type('{"peft_type": "ADALORA",')
+    assert opened.codes == ["ADA001"]
+    assert opened.page.inner_text("#pg-plan").startswith("The plan appears here when")
+
+
+def test_fixes_are_applied_one_by_one_safe_and_all_and_can_be_undone(opened):
+    opened.choose("traps.yaml").press("Write the number without quotes")
+    assert "lora_alpha: 16" in opened.text
+    assert "peft_type: adalora" in opened.text
+    opened.press("Apply safe fixes")
+    assert "peft_type: ADALORA" in opened.text
+    assert "target_module:" in opened.text
+    opened.press("Apply all fixes")
+    assert opened.codes == []
+    assert opened.status.startswith("Applied 2 fixes. Nothing to report")
+    assert opened.page.is_disabled("#pg-fix-all")
+    opened.page.focus("#pg-text")
+    opened.page.keyboard.press("Control+z")
+    opened.page.wait_for_function(f"{VALUE}.includes('target_module:')")
+
+
+def test_runtime_decides_about_equal_ranks(opened):
+    opened.choose("ranks.toml")
+    assert opened.codes == ["ADA302"]
+    opened.page.select_option("#pg-runtime", "adalora-core")
+    assert opened.settled().codes == []
+    opened.page.select_option("#pg-runtime", "peft")
+    assert opened.settled().codes == ["ADA302"]
+
+
+def test_plan_and_parameters_are_those_of_the_package(opened):
+    opened.choose("good.yaml")
+    opened.page.wait_for_selector("#pg-plan svg polyline")
+    label = opened.page.get_attribute("#pg-plan svg", "aria-label")
+    assert label == "The average rank falls from 12 to 8.00 in 2000 steps."
+    row = opened.page.locator("#pg-models tr", has_text="Llama 3.2 1B").inner_text()
+    # 16 layers, rank 12, each triplet a row, a column and a value.
+    sizes = ((2048, 2048), (2048, 512), (2048, 512), (2048, 2048))
+    start = 16 * 12 * sum(inputs + outputs + 1 for inputs, outputs in sizes)
+    assert f"{start:,} (0.21 %)" in row
+    other = opened.page.locator("#pg-models tr", has_text="GPT-2").inner_text()
+    assert "'q_proj' matches no module" in other
+
+
+def test_link_carries_text_and_settings_and_no_request_does(opened, browser, served_site):
+    first = opened
+    first.page.select_option("#pg-runtime", "adalora-core")
+    first.type('{"peft_type": "ADALORA", "init_r": 8, "note": "\N{SNOWMAN} secret"}')
+    first.page.click("#pg-link")
+    first.page.get_by_text(re.compile("the link", re.IGNORECASE)).first.wait_for()
+    fragment = urlsplit(first.page.url).fragment
+    assert re.fullmatch(r"play=[\w-]+", fragment)
+    second = Playground(browser.new_page(), served_site[0]).open(f"#{fragment}")
+    assert second.text == first.text
+    assert second.page.input_value("#pg-runtime") == "adalora-core"
+    for page in (first, second):
+        assert not [
+            url for url in page.requests if "secret" in url or "play=" in urlsplit(url).path
+        ]
+    second.page.close()
+    first.page.select_option("#pg-runtime", "peft")
+
+
+def test_damaged_link_is_reported_and_the_page_works(opened):
+    for fragment in ("play=%%%", "play=AAAA", "play="):
+        opened.page.evaluate("hash => { location.hash = hash }", fragment)
+        opened.page.get_by_text("The link is damaged").wait_for()
+        opened.type(FAULT)
+        assert "damaged" not in opened.status
+        opened.choose("good.yaml")
+
+
+def test_slow_first_load_shows_progress_and_keeps_what_is_typed(playground, served_site):
+    _, faults = served_site
+    released = faults.waiting["python_stdlib.zip"] = threading.Event()
+    try:
+        page = playground.page
+        page.goto(playground.address)
+        page.wait_for_function("document.querySelector('#pg-progress').value > 0.3")
+        assert page.get_by_label("Loading Python").is_visible()
+        assert float(page.get_attribute("#pg-progress", "value") or 1) < 1
+        page.fill("#pg-text", FAULT)
+        assert page.input_value("#pg-text") == FAULT
+    finally:
+        released.set()
+        del faults.waiting["python_stdlib.zip"]
+    page.wait_for_selector("#pg-loading", state="hidden")
+    assert "ADA202" in playground.settled().codes
+
+
+def test_failed_load_is_explained_and_can_be_repeated(browser, served_site):
+    address, faults = served_site
+    playground = Playground(browser.new_page(), address)
+    faults.missing.add("packages.zip")
+    try:
+        playground.page.goto(playground.address)
+        playground.page.wait_for_selector("#pg-retry", state="visible")
+    finally:
+        faults.missing.clear()
+    assert "packages.zip: 503" in playground.page.inner_text("#pg-loading-text")
+    playground.page.click("#pg-retry")
+    playground.page.wait_for_selector("#pg-loading", state="hidden")
+    playground.settled().page.close()
+
+
+def test_keyboard_alone_reaches_and_works_everything(opened):
+    page = opened.choose("ranks.toml").page
+    page.focus("#pg-example")
+    reached = []
+    while not (reached and reached[-1].startswith("Fix")) and len(reached) < 20:
+        reached.append(
+            page.evaluate("document.activeElement.id || document.activeElement.textContent")
+        )
+        page.keyboard.press("Tab")
+    assert reached[:6] == [
+        *("pg-example", "pg-format", "pg-runtime", "pg-text"),
+        *("pg-fix-all", "pg-link"),  # there is no safe fix
+    ]
+    assert reached[-3:-1] == ["ADA302 equal-ranks", "line 5, column 10"]
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    assert opened.settled().codes == []
+    assert page.evaluate("document.activeElement.id") == "pg-status"
+    unnamed = "select, textarea, button, progress"
+    names = page.eval_on_selector_all(
+        f":is(#playground, #pg-findings) :is({unnamed})",
+        "all => all.map((each) => each.labels?.length || each.textContent.trim().length)",
+    )
+    assert all(names)
+
+
+def contrast(page, selector: str) -> float:
+    """The ratio between the colours of a text and of the page, as WCAG defines it."""
+    colours = page.evaluate(
+        "selector => [getComputedStyle(document.querySelector(selector)).color,"
+        " getComputedStyle(document.body).backgroundColor]",
+        selector,
+    )
+
+    def luminance(colour: str) -> float:
+        parts = [float(number) / 255 for number in re.findall(r"[\d.]+", colour)[:3]]
+        linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted(map(luminance, colours), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_dark_mode_follows_the_site_and_stays_readable(opened):
+    page = opened.choose("traps.yaml").page
+    backgrounds = set()
+    for scheme, other in (("default", "__palette_1"), ("slate", "__palette_0")):
+        page.wait_for_function("name => document.body.dataset.mdColorScheme === name", arg=scheme)
+        backgrounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        for severity in ("error", "warning", "info"):
+            assert contrast(page, f".pg-finding.pg-{severity} strong") > 4.5, (scheme, severity)
+        assert contrast(page, "#pg-text") > 4.5
+        assert contrast(page, "#pg-fix-all") > 4.5, scheme
+        page.locator(f"label[for={other}]:visible").click()
+    assert len(backgrounds) == 2
+    assert not opened.errors

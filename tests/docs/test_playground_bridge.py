@@ -1,0 +1,169 @@
+"""What the playground's page asks Python, asked here without a browser."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from adalora_core.cli import main
+
+SITE = Path(__file__).parents[2] / "docs" / "site"
+FOLDER = SITE / "playground"
+EXAMPLES = sorted((FOLDER / "examples").iterdir())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _importable():
+    sys.path[:0] = [str(FOLDER), str(SITE)]
+    yield
+    del sys.path[:2]
+
+
+def answer(text: str, format_: str = "", runtime: str = "peft", **asked) -> dict:
+    import bridge
+
+    request = {"text": text, "format": format_, "runtime": runtime, **asked}
+    return json.loads(bridge.answer(json.dumps(request)))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples_are_read_in_their_format_and_reported_as_by_the_command(path, capsys):
+    found = answer(path.read_text("utf-8"))
+    assert found["format"] == ("python" if path.suffix == ".py" else path.suffix[1:])
+    main(["check", "--isolated", "-o", "json", str(path)])
+    (report,) = json.loads(capsys.readouterr().out)["reports"]
+    assert found["findings"] == report["diagnostics"]
+
+
+@pytest.mark.parametrize(
+    ("text", "format_"),
+    [
+        ("", "yaml"),
+        ("[1, 2]", "json"),
+        ("[adapter]\ninit_r = 8", "toml"),
+        ("init_r = 8", "toml"),
+        ("# a comment\ninit_r: 8", "yaml"),
+        ("import peft\nx = 1", "python"),
+        ("config = AdaLoraConfig(init_r=8)", "python"),
+        ('{"cells": [], "nbformat": 4}', "notebook"),
+    ],
+)
+def test_format_is_guessed_by_the_content(text, format_):
+    assert answer(text)["format"] == format_
+
+
+def test_offsets_count_as_javascript_does():
+    text = '{"peft_type": "ADALORA", "revision": "\N{GRINNING FACE}", "total_step": 5, "tfinal": 9}'
+    span = next(f["span"] for f in answer(text)["findings"] if f["code"] == "ADA202")
+    units = text.encode("utf-16-le")
+    start, end = (2 * span[side]["offset"] for side in ("start", "end"))
+    assert units[start:end].decode("utf-16-le") == "5"
+
+
+def test_text_that_declares_another_encoding_has_findings_without_places():
+    text = "# coding: latin-1\nAdaLoraConfig(r=16, note='\N{SNOWMAN}')\n"
+    found = answer(text)
+    assert found["findings"]
+    assert found["text"] == text
+    assert all(finding["span"] is None for finding in found["findings"])
+
+
+@pytest.mark.parametrize("text", ['{"a": "\\ud800"}', "\ud800", "{" * 5000, "\x00", "a: &a [*a]"])
+def test_hostile_text_gets_an_answer(text):
+    assert answer(text)["findings"]
+
+
+def test_one_fix_is_applied_alone():
+    text = (FOLDER / "examples" / "traps.yaml").read_text("utf-8")
+    codes = [finding["code"] for finding in answer(text)["findings"]]
+    fixed = answer(text, fix=codes.index("ADA102"))
+    assert fixed["fixed"] == 1
+    assert fixed["text"] == text.replace('"16"', "16")
+    assert [finding["code"] for finding in fixed["findings"]] == [c for c in codes if c != "ADA102"]
+
+
+def test_plan_is_the_commands_plan(tmp_path, capsys):
+    text = (FOLDER / "examples" / "good.yaml").read_text("utf-8")
+    path = tmp_path / "good.yaml"
+    path.write_text(text, encoding="utf-8")
+    main(["plan", "-o", "json", str(path)])
+    expected = json.loads(capsys.readouterr().out)
+    found = answer(text)["plan"]
+    for key in ("allocations", "scale", "average_rank"):
+        assert found[key] == expected[key]
+    for mine, theirs in zip(found["phases"], expected["phases"], strict=True):
+        assert mine | theirs == mine
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("x: 1", "holds a configuration"),
+        ("peft_type: ADALORA\ntotal_step: 5\ntfinal: 9", "no error is left"),
+        ("AdaLoraConfig(total_step=n, target_modules='all-linear')", "total_step"),
+        ("peft_type: ADALORA\ninference_mode: true", "total_step"),
+    ],
+)
+def test_missing_plan_has_a_reason(text, reason):
+    runtime = "adalora-core" if "inference" in text else "peft"
+    assert reason in answer(text, runtime=runtime)["no_plan"]
+
+
+@pytest.mark.slow
+def test_shapes_of_models_are_those_of_transformers():
+    pytest.importorskip("transformers", reason="would compare with the real models")
+    import shapes
+    import torch
+    from transformers import (
+        AutoModel,
+        AutoModelForCausalLM,
+        BertConfig,
+        DebertaV2Config,
+        GPT2Config,
+        LlamaConfig,
+    )
+
+    deberta = DebertaV2Config(
+        vocab_size=128100, hidden_size=768, num_hidden_layers=12, num_attention_heads=12,
+        intermediate_size=3072, type_vocab_size=0, relative_attention=True, position_buckets=256,
+        position_biased_input=False, share_att_key=True, pos_att_type=["p2c", "c2p"],
+        norm_rel_ebd="layer_norm",
+    )  # fmt: skip
+    one_billion = LlamaConfig(
+        vocab_size=128256, hidden_size=2048, intermediate_size=8192, num_hidden_layers=16,
+        num_attention_heads=32, num_key_value_heads=8, tie_word_embeddings=True,
+    )  # fmt: skip
+    eight_billion = LlamaConfig(
+        vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
+        num_attention_heads=32, num_key_value_heads=8, tie_word_embeddings=False,
+    )  # fmt: skip
+    configs = [BertConfig(), deberta, GPT2Config(), one_billion, eight_billion]
+    for shape, config in zip(shapes.MODELS, configs, strict=True):
+        kind = AutoModelForCausalLM if config.model_type in {"gpt2", "llama"} else AutoModel
+        with torch.device("meta"):
+            model = kind.from_config(config)
+        assert shape.model_type == config.model_type
+        assert shape.tensors() == {n: tuple(p.shape) for n, p in model.named_parameters()}
+
+
+def test_pyodide_with_another_digest_is_refused_and_fetched_anew(tmp_path, monkeypatch, caplog):
+    pytest.importorskip("mkdocs", reason="would build the site; install the extra: docs")
+    import playground_files
+    from mkdocs.structure.files import Files
+
+    monkeypatch.setattr(playground_files, "CACHE", tmp_path)
+    monkeypatch.delenv("ADALORA_PLAYGROUND", raising=False)
+    archive = tmp_path / f"pyodide-{playground_files.PYODIDE}.tgz"
+    archive.write_bytes(b"another file")
+    assert not len(playground_files.on_files(Files([]), None))
+    # A warning: `mkdocs build --strict` fails.
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "has another digest" in record.message
+    assert not archive.exists()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not len(playground_files.on_files(Files([]), None))
+    assert "npm" in caplog.records[-1].message

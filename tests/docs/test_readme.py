@@ -1,0 +1,96 @@
+"""README.md is short, its doors work as they are, and its figures are those of the repository."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+from programs import output_of_python
+from usage_corpus import compare
+from walkthroughs import blocks_of
+
+from adalora_core.cli import main
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = list(blocks_of(ROOT / "README.md"))
+SCRIPT = """\
+from peft import AdaLoraConfig, get_peft_model
+settings = {"target_modules": ["q_proj"], "init_r": 6, "target_r": 3, "total_step": 900}
+model = get_peft_model(base, AdaLoraConfig(tfinal=100, **settings))
+"""
+
+
+def block(language: str) -> str:
+    (found,) = (each.content for each in BLOCKS if each.language == language)
+    return found
+
+
+def test_page_has_at_most_110_lines_and_its_doors_12():
+    assert len(TEXT.splitlines()) <= 110
+    for door in ("diff", "python", "console"):
+        assert len([line for line in block(door).splitlines() if line.strip()]) <= 12
+    assert "update_and_allocate" in block("python")  # test_examples.py runs it
+
+
+def test_page_promises_exactly_two_commands():
+    assert [each.content.strip() for each in BLOCKS if each.language == "bash"] == [
+        'pip install ".[demo]" && adalora demo',
+        'pip install ".[test]" && pytest',
+    ]
+
+
+def test_import_shown_for_code_that_uses_peft_gives_its_names_bridged():
+    peft = pytest.importorskip("peft", reason="would change an import")
+    taken, given = (line[1:] for line in block("diff").splitlines())
+    names: dict[str, object] = {}
+    try:
+        exec(f"{taken}\nbefore = get_peft_model\n{given}", names)  # noqa: S102 - the page is the program
+        assert names["AdaLoraConfig"] is peft.AdaLoraConfig
+        assert names["before"] is names["get_peft_model"] is peft.get_peft_model
+    finally:
+        from adalora_core.integrations.peft import uninstall
+
+        uninstall()
+
+
+def test_script_is_checked_as_shown(tmp_path, monkeypatch, capsys):
+    shown, command, printed = re.split(r"^\$ (adalora .*)\n", block("console"), flags=re.MULTILINE)
+    (tmp_path / "train.py").write_text(SCRIPT + shown.partition("\n")[2], encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    main(command.split()[1:])
+    assert capsys.readouterr().out == printed
+
+
+def test_ranks_in_the_text_are_those_in_the_picture():
+    config = json.loads((ROOT / "docs" / "rank-map.json").read_text(encoding="utf-8"))
+    ranks = {name: sum(kept) for name, kept in config["rank_pattern"].items()}
+    dense = fmean(r for n, r in ranks.items() if re.search(r"\d\.(intermediate|output)", n))
+    attention = fmean(r for n, r in ranks.items() if re.search("query|key", n))
+    assert f"rank {config['init_r']}, and the average was to be {config['target_r']}" in TEXT
+    assert f"keep {dense:.1f}, queries and keys {attention:.1f}, and two matrices need none" in TEXT
+    assert list(ranks.values()).count(0) == 2
+    output_of_python(ROOT / "tools" / "regenerate.py", "--check", "ranks")
+
+
+def test_found_faults_are_counted_right():
+    result = compare(ROOT / "tests" / "usage" / "corpus_later")
+    found, faults = len(result.found), len(result.found) + len(result.missed)
+    assert f"In {result.files} scripts and notebooks" in TEXT
+    assert f"finds {found} of {faults} faults without a false alarm" in " ".join(TEXT.split())
+    assert not result.alarms
+
+
+def test_rows_beside_peft_are_those_of_the_whole_comparison():
+    def answers(text: str) -> dict[str, list[str]]:
+        rows = re.findall(r"^\| (.*?) \| (.*?) \| (.*?) \| (.*?) \|$", text, re.MULTILINE)
+        return {row[0]: [cell.partition(":")[0] for cell in row[1:]] for row in rows}
+
+    shown = answers(TEXT.partition("## Beside PEFT")[2].partition("## ")[0])
+    whole = answers((ROOT / "docs" / "peft-comparison.md").read_text(encoding="utf-8"))
+    rows = {feature: cells for feature, cells in shown.items() if set(cells) <= {"yes", "no"}}
+    assert len(rows) == 6
+    assert rows == {feature: whole[feature] for feature in rows}

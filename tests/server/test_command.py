@@ -1,0 +1,91 @@
+"""`adalora server` starts, ends and fails as a command of a shell does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from language_server import LanguageServer
+from served_documents import COMMAND, WRONG, json_text, opened_notebook, python_text
+
+WITHOUT_PYGLS = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "pygls":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name == "pygls" else found(name)
+from adalora_core.cli import main
+sys.exit(main(["server"]))
+"""
+
+LOADED_AT_THE_END = """
+import sys
+from adalora_core.cli import main
+code = main(["server"])
+print("LOADED", *{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def test_missing_package_is_one_sentence_with_the_command_to_install_it():
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PYGLS], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        "adalora server: adalora server needs the package 'pygls'; install it with: "
+        "pip install 'adalora-core[lsp]'\n"
+    )
+
+
+def test_help_and_wrong_options():
+    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
+    assert "Language Server Protocol" in done.stdout
+    done = subprocess.run([*COMMAND, "--port=1"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "unrecognized arguments" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["--stdio"]])
+def test_server_that_was_shut_down_ends_with_0(tmp_path, arguments):
+    with LanguageServer([*COMMAND, *arguments], tmp_path) as server:
+        assert server.request("shutdown", None) is None
+        server.notify("exit", None)
+        assert server.process.wait(timeout=60) == 0
+
+
+def test_server_whose_editor_is_gone_ends_with_2(tmp_path):
+    with LanguageServer(COMMAND, tmp_path) as server:
+        assert server.hang_up() == 2
+
+
+def test_whole_conversation_loads_no_torch(tmp_path):
+    log = tmp_path / "log"
+    with LanguageServer([sys.executable, "-c", LOADED_AT_THE_END], tmp_path, log=log) as server:
+        texts = {
+            ".json": json_text(WRONG),
+            ".yaml": "".join(f"{k}: {json.dumps(v)}\n" for k, v in WRONG.items()),
+            ".toml": "".join(f"{k} = {json.dumps(v)}\n" for k, v in WRONG.items()),
+            ".py": python_text(WRONG),
+        }
+        for suffix, text in texts.items():
+            uri = (tmp_path / f"a{suffix}").as_uri()
+            assert server.open_text(uri, "any", text)
+            server.at("hover", uri, 1, 3)
+            server.at("completion", uri, 1, 3)
+            server.request("textDocument/codeLens", {"textDocument": {"uri": uri}})
+        server.notify("notebookDocument/didOpen", opened_notebook("file:///a.ipynb"))
+        server.request("shutdown", None)
+        server.notify("exit", None)
+        assert server.process.wait(timeout=60) == 0
+    (line,) = [each for each in log.read_text().splitlines() if each.startswith("LOADED")]
+    loaded = set(line.split())
+    assert {"pygls", "yaml", "tomllib"} <= loaded
+    assert loaded.isdisjoint({"torch", "transformers", "peft", "numpy", "safetensors"})

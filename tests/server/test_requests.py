@@ -1,0 +1,344 @@
+"""Descriptions, fixes, proposals and the plan, asked for as an editor asks."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+
+import pytest
+import yaml
+from served_documents import (
+    WRONG,
+    applied,
+    cell,
+    json_text,
+    line_of,
+    opened_notebook,
+    python_text,
+)
+
+from adalora_core.contract.check import check_config
+from adalora_core.contract.rules import BY_CODE
+from adalora_core.contract.rules.base import SOUND
+from adalora_core.contract.rules.pages import page
+
+
+def column_of(text, part):
+    return text.split("\n")[line_of(text, part)].index(part)
+
+
+def hovered(server, uri, text, part, more=1):
+    """Return what is shown over a part of an open document."""
+    found = server.at("hover", uri, line_of(text, part), column_of(text, part) + more)
+    return None if found is None else found["contents"]["value"]
+
+
+def actions(server, uri, only=None, line=None):
+    """Return the actions for a line, or for the whole document."""
+    start, end = (0, 10_000) if line is None else (line, line)
+    at = {"start": {"line": start, "character": 0}, "end": {"line": end, "character": 9}}
+    context = {"diagnostics": []} | ({} if only is None else {"only": [only]})
+    return server.request(
+        "textDocument/codeAction",
+        {"textDocument": {"uri": uri}, "range": at, "context": context},
+    )
+
+
+def labels(server, uri, text):
+    """Return what is proposed at the mark `|` of a text, and the text with each proposal."""
+    line = line_of(text, "|")
+    column = text.split("\n")[line].index("|")
+    server.open_text(uri, "any", text.replace("|", ""))
+    found = server.at("completion", uri, line, column)["items"]
+    whole = text.replace("|", "")
+    return {each["label"]: applied(whole, [each["textEdit"]]) for each in found}
+
+
+def test_hover_over_a_field_shows_type_default_and_use(server, new_uri):
+    text = json_text(SOUND | {"use_rslora": False})
+    uri = new_uri()
+    server.open_text(uri, "json", text)
+    shown = hovered(server, uri, text, '"tfinal"')
+    assert "an integer; default `0`" in shown
+    assert "a duration, not an end step" in shown
+    assert "PEFT 0.21 reads it." in shown
+    assert "ADA202" in shown
+    ignored = hovered(server, uri, text, '"use_rslora"')
+    assert "AdaLoRA ignores it" in ignored
+    assert "added in PEFT 0.8.0" in ignored
+    assert server.at("hover", uri, 0, 0) is None
+
+
+@pytest.mark.parametrize("suffix", [".json", ".py"])
+def test_hover_over_a_finding_shows_the_page_of_its_rule(server, new_uri, suffix):
+    text = json_text(WRONG) if suffix == ".json" else python_text(WRONG)
+    uri = new_uri(suffix)
+    server.open_text(uri, "any", text)
+    number = text.split("\n")[line_of(text, "init_r")].index("8")
+    shown = server.at("hover", uri, line_of(text, "init_r"), number)["contents"]["value"]
+    assert page(BY_CODE["ADA302"]) in shown
+    assert "Rank of every matrix at the start." in shown
+
+
+def test_hover_in_a_cell(server, new_uri):
+    uri = new_uri(".ipynb")
+    first, second = f"{uri}#a", f"{uri}#b"
+    text = python_text(SOUND)
+    server.notify(
+        "notebookDocument/didOpen", opened_notebook(uri, cell(first, "1"), cell(second, text))
+    )
+    assert "a duration" in hovered(server, second, text, "tfinal")
+    assert hovered(server, first, "1", "1") is None
+
+
+FAULTS = SOUND | {"init_r": 12.0, "tfinal": 900, "tinit": 100, "delta_t": 10}
+del FAULTS["deltaT"]
+
+
+def test_quick_fix_of_each_finding(server, new_uri):
+    text = json_text(FAULTS)
+    uri = new_uri()
+    found = server.open_text(uri, "json", text)
+    fixes = actions(server, uri, "quickfix")
+    assert {each["kind"] for each in fixes} == {"quickfix"}
+    for each in fixes:
+        (diagnostic,) = each["diagnostics"]
+        assert diagnostic in found
+        (edits,) = each["edit"]["changes"].values()
+        better = applied(text, edits)
+        pairs = zip(text.split("\n"), better.split("\n"), strict=True)
+        assert sum(one != other for one, other in pairs) == 1  # other findings stay
+        codes = [d.code for d in check_config(better).diagnostics]
+        assert diagnostic["code"] not in codes, each["title"]
+    by_code = {each["diagnostics"][0]["code"]: each for each in fixes}
+    assert by_code["ADA104"]["title"].endswith("(may change what the file means)")
+    assert "isPreferred" not in by_code["ADA104"]
+    safe = [each for each in fixes if "isPreferred" in each]
+    assert safe
+    assert not any("may change" in each["title"] for each in safe)
+
+
+def test_quick_fix_is_offered_on_its_line_only(server, new_uri):
+    text = json_text(FAULTS)
+    uri = new_uri()
+    server.open_text(uri, "json", text)
+    (fix,) = actions(server, uri, "quickfix", line_of(text, "delta_t"))
+    assert fix["diagnostics"][0]["code"] == "ADA104"
+    assert actions(server, uri, "quickfix", line_of(text, "lora_alpha")) == []
+
+
+def test_fix_all_applies_the_safe_fixes(server, new_uri):
+    text = json_text(FAULTS)
+    uri = new_uri()
+    server.open_text(uri, "json", text)
+    (whole,) = actions(server, uri, "source.fixAll")
+    assert whole["kind"] == "source.fixAll.adalora"
+    (edits,) = whole["edit"]["changes"].values()
+    better = json.loads(applied(text, edits))
+    assert better["init_r"] == 12
+    assert isinstance(better["init_r"], int)
+    assert better["tfinal"] == 900
+    assert "delta_t" in better
+    assert actions(server, uri, "source.organizeImports") == []
+    assert {each["kind"] for each in actions(server, uri)} == {"quickfix", "source.fixAll.adalora"}
+
+
+def test_document_without_a_fault_has_no_action(server, new_uri):
+    uri = new_uri()
+    server.open_text(uri, "json", json_text(SOUND))
+    assert actions(server, uri) == []
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text", "read"),
+    [
+        (".yaml", "".join(f"{k}: {json.dumps(v)}\r\n" for k, v in FAULTS.items()), yaml.safe_load),
+        (".toml", "".join(f"{k} = {json.dumps(v)}\n" for k, v in FAULTS.items()), tomllib.loads),
+    ],
+)
+def test_fix_all_in_other_formats(server, new_uri, suffix, text, read):
+    uri = new_uri(suffix)
+    server.open_text(uri, "any", text)
+    (whole,) = actions(server, uri, "source.fixAll")
+    (edits,) = whole["edit"]["changes"].values()
+    assert isinstance(read(applied(text, edits))["init_r"], int)
+
+
+def test_fix_in_a_cell(server, new_uri):
+    uri = new_uri(".ipynb")
+    first, second = f"{uri}#a", f"{uri}#b"
+    text = "# é\U0001f600\n" + python_text(FAULTS)
+    server.notify(
+        "notebookDocument/didOpen", opened_notebook(uri, cell(first, "1"), cell(second, text))
+    )
+    assert server.diagnostics(second)
+    (whole,) = actions(server, second, "source.fixAll")
+    ((name, edits),) = whole["edit"]["changes"].items()
+    assert name == second
+    assert "init_r=12," in applied(text, edits)
+    renames = [f for f in actions(server, second, "quickfix") if "deltaT" in f["title"]]
+    ((name, edits),) = renames[0]["edit"]["changes"].items()
+    assert "deltaT=10" in applied(text, edits)
+    assert actions(server, first, "quickfix") == []
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text", "whole"),
+    [
+        (".json", '{\n  "peft_type": "ADALORA",\n  "tf|"\n}', '  "tfinal": \n}'),
+        (".json", '{"peft_type": "ADALORA", |', '"ADALORA", "tfinal": '),
+        (".json", '{"peft_type": "ADALORA" |"init_r": 9}', '"tfinal": "init_r"'),
+        (".json", '{"peft_type": "ADALORA", "tf|": 5}', '"ADALORA", "tfinal": 5}'),
+        (".json", '{"a": [{"peft_type": "ADALORA",\n |\n', '"tfinal": \n'),
+        (".yaml", "peft_type: ADALORA\ntf|\n", "\ntfinal: \n"),
+        (".yaml", "peft_type: ADALORA\n|\ninit_r: 9\n", "\ntfinal: \ninit_r"),
+        (".yaml", "x:\n  - peft_type: ADALORA\n    t|\n", "\n    tfinal: \n"),
+        (".yaml", "{peft_type: ADALORA, |}", ", tfinal: }"),
+        (".toml", 'peft_type = "ADALORA"\ntf|\n', "\ntfinal = \n"),
+        (".toml", '[a]\npeft_type = "ADALORA"\n|\n[b]\nx = 1\n', "\ntfinal = \n[b]"),
+        (".py", "from peft import AdaLoraConfig\nAdaLoraConfig(init_r=9, |)", "9, tfinal=)"),
+        (".py", "from peft import AdaLoraConfig\nc = AdaLoraConfig(|", "(tfinal="),
+        (".py", "from peft import AdaLoraConfig\nc = AdaLoraConfig(t|, init_r=9)\nd = 1\n",
+         "(tfinal=, init_r=9)\nd"),
+    ],
+)  # fmt: skip
+def test_keys_are_proposed(server, new_uri, suffix, text, whole):
+    found = labels(server, new_uri(suffix), text)
+    assert whole in found["tfinal"]
+    written = {name for name in ("peft_type", "init_r") if f"{name}" in text.replace("|", "")}
+    assert written.isdisjoint(found)
+    assert "use_rslora" not in found  # nobody should write it
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text", "expected"),
+    [
+        (".json", '{"peft_type": "ADALORA", "bias": "|"}', '"bias": "lora_only"}'),
+        (".json", '{"peft_type": "ADALORA", "bias": |', '"bias": "lora_only"'),
+        (".json", '{"peft_type": "ADALORA", "bias":|, "init_r": 9}', '"bias": "lora_only", "init'),
+        (".yaml", "peft_type: ADALORA\nbias: |\n", "\nbias: lora_only\n"),
+        (".yaml", "peft_type: ADALORA\nbias: lo|\ninit_r: 9\n", "\nbias: lora_only\ninit"),
+        (".toml", 'peft_type = "ADALORA"\nbias = "|"\n', '\nbias = "lora_only"\n'),
+        (".py", "from peft import AdaLoraConfig\nAdaLoraConfig(bias=|)\n", '(bias="lora_only")'),
+        (".py", "from peft import AdaLoraConfig\nAdaLoraConfig(bias='|', r=1)\n",
+         '(bias="lora_only", r'),
+    ],
+)  # fmt: skip
+def test_choices_are_proposed(server, new_uri, suffix, text, expected):
+    found = labels(server, new_uri(suffix), text)
+    assert set(found) == {"none", "all", "lora_only"}
+    assert expected in found["lora_only"]
+
+
+def test_method_booleans_and_null_are_proposed(server, new_uri):
+    found = labels(server, new_uri(), '{"peft_type": "|", "init_r": 9, "target_r": 8}')
+    assert set(found) == {"ADALORA"}
+    found = labels(server, new_uri(), '{"peft_type": "ADALORA", "inference_mode": |}')
+    assert set(found) == {"true", "false"}
+    text = "from peft import AdaLoraConfig\nAdaLoraConfig(inference_mode=|)\n"
+    assert set(labels(server, new_uri(".py"), text)) == {"True", "False"}
+    found = labels(server, new_uri(), '{"peft_type": "ADALORA", "task_type": |}')
+    assert {"CAUSAL_LM", "null"} <= set(found)
+
+
+def test_keys_of_a_tool_are_proposed_in_its_spelling(server, new_uri):
+    text = "tuner_type: adalora\nadalora_init_r: 9\n|\n"
+    found = labels(server, new_uri(".yaml"), text)
+    assert "adalora_target_r" in found
+    assert "lora_target_modules" in found
+    assert "adalora_init_r" not in found
+
+
+def test_keys_are_proposed_in_a_cell(server, new_uri):
+    uri = new_uri(".ipynb")
+    first, second = f"{uri}#a", f"{uri}#b"
+    text = "AdaLoraConfig(init_r=9, "
+    server.notify(
+        "notebookDocument/didOpen",
+        opened_notebook(uri, cell(first, "from peft import AdaLoraConfig"), cell(second, text)),
+    )
+    found = server.at("completion", second, 0, len(text))["items"]
+    assert "tfinal" in {each["label"] for each in found}
+
+
+def test_keys_are_proposed_in_an_empty_adapter_config(server, root):
+    uri = (root / "empty" / "adapter_config.json").as_uri()
+    assert "peft_type" in labels(server, uri, "{|}")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text"),
+    [
+        (".json", '{"name": "x", |}'),
+        (".json", '{"peft_type": "LORA", |}'),
+        (".json", '{"peft_type": "ADALORA", "target_modules": ["|"]}'),
+        (".py", "from peft import LoraConfig\nLoraConfig(|)"),
+        (".py", "print(|)"),
+    ],
+)
+def test_nothing_is_proposed_elsewhere(server, new_uri, suffix, text):
+    assert labels(server, new_uri(suffix), text) == {}
+
+
+def test_proposals_explain_themselves(server, new_uri):
+    uri = new_uri()
+    server.open_text(uri, "json", '{"peft_type": "ADALORA", }')
+    found = server.at("completion", uri, 0, 25)["items"]
+    shown = {each["label"]: each for each in found}["tfinal"]
+    assert shown["detail"] == "an integer; default 0"
+    assert "a duration" in shown["documentation"]["value"]
+    first = min(found, key=lambda each: each["sortText"])
+    assert first["label"] == "target_r"  # AdaLoRA's own fields come first
+
+
+def lenses(server, uri):
+    found = server.request("textDocument/codeLens", {"textDocument": {"uri": uri}})
+    return [(each["range"]["start"]["line"], each["command"]["title"]) for each in found]
+
+
+def test_plan_is_shown_over_a_complete_configuration(server, new_uri):
+    uri = new_uri()
+    server.open_text(uri, "json", json_text(SOUND))
+    ((line, title),) = lenses(server, uri)
+    assert line == 0
+    assert title == (
+        "warm-up 0 to 200: every matrix has rank 12 | budgeting 201 to 799: 59 allocations, every "
+        "10 steps | final 800 to 999: rank 8 on average, selected at step 800"
+    )
+
+
+def test_plan_is_shown_over_each_call_and_cell(server, new_uri):
+    uri = new_uri(".py")
+    text = python_text(SOUND) + python_text(WRONG) + python_text(SOUND)
+    server.open_text(uri, "python", text)
+    assert [line for line, _ in lenses(server, uri)] == [2, 2 + 2 * text.count("\n") // 3]
+    uri = new_uri(".ipynb")
+    first, second = f"{uri}#a", f"{uri}#b"
+    server.notify(
+        "notebookDocument/didOpen",
+        opened_notebook(uri, cell(first, "1"), cell(second, python_text(SOUND))),
+    )
+    assert lenses(server, first) == []
+    assert [line for line, _ in lenses(server, second)] == [2]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        WRONG,
+        {name: value for name, value in SOUND.items() if name != "total_step"},
+        SOUND | {"total_step": None, "inference_mode": True},
+        SOUND | {"total_step": "many"},
+        {"a": 1},
+    ],
+)
+def test_no_plan_is_shown_where_there_is_none(server, new_uri, values):
+    uri = new_uri()
+    server.open_text(uri, "json", json_text(values))
+    assert lenses(server, uri) == []
+
+
+def test_no_plan_is_shown_where_a_value_is_known_at_run_time_only(server, new_uri):
+    uri = new_uri(".py")
+    server.open_text(uri, "python", python_text(SOUND).replace("tinit=200", "tinit=warm_up()"))
+    assert lenses(server, uri) == []
