@@ -16,9 +16,9 @@ class Terminated(BaseException):
 
 @contextlib.contextmanager
 def raising() -> Iterator[None]:
-    """Let SIGINT raise KeyboardInterrupt and SIGTERM raise Terminated, whichever comes first.
+    """Let SIGINT raise KeyboardInterrupt and SIGTERM raise Terminated, once each.
 
-    Later ones are ignored: files are being deleted. Handlers that a program has set stay, and so
+    Repetitions are ignored: files are being deleted. Handlers that a program has set stay, and so
     do signals that it ignores.
     """
     usual: dict[int, Any] = {
@@ -28,8 +28,7 @@ def raising() -> Iterator[None]:
     free = [each for each, handler in usual.items() if signal.getsignal(each) == handler]
 
     def end(number: int, _: object) -> NoReturn:
-        for each in free:
-            signal.signal(each, signal.SIG_IGN)
+        signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
     try:

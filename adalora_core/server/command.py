@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def run(argv: Sequence[str]) -> int:
-    """Run `adalora server` until the editor ends it, and return the exit code."""
+def make_parser() -> Parser:
+    """Return the parser of `adalora server`."""
     parser = Parser(
         prog="adalora server",
         description="Serve an editor over the Language Server Protocol: findings while typing, "
@@ -26,7 +26,12 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--stdio", action="store_true", help="accepted for editors that pass it; there is no other"
     )
-    parser.parse_args(argv)
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora server` until the editor ends it, and return the exit code."""
+    make_parser().parse_args(argv)
     if importlib.util.find_spec("pygls") is None:
         return fail("server", MissingExtraError("pygls", "lsp", "adalora server"))
     from adalora_core.server.handlers import new_server

@@ -105,10 +105,9 @@ def test_every_command_is_completed():
 def test_completion_without_its_package_names_the_command_to_install_it(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert main(["completion", "bash"]) == 2
-    assert capsys.readouterr().err == (
-        "adalora completion: the completion needs the package 'shtab'; "
-        "install it with: pip install 'adalora-core[completion]'\n"
-    )
+    err = capsys.readouterr().err
+    assert err.startswith("adalora completion: the completion needs the package 'shtab'; ")
+    assert "pip install 'adalora-core[completion]'" in err
 
 
 def test_shell_that_is_not_known_exits_2(capsys):

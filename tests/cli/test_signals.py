@@ -34,21 +34,21 @@ def wait(*_):
 os.fsync = wait
 unlink = os.unlink
 def unlink_after_another_signal(*arguments, **options):
-    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), again)
     unlink(*arguments, **options)
-if sys.argv.pop(1) == "twice":
+if again := int(sys.argv.pop(1)):
     os.unlink = unlink_after_another_signal
 from adalora_core.cli import main
 sys.exit(main())
 """
-"""A command that stops in the middle of its first write; if asked to, it is interrupted again when
-it deletes its files."""
+"""A command that stops in the middle of its first write; if asked to, it sends itself a signal
+when it deletes its files."""
 
 
-def _end(command, number, tmp_path, times="once"):
+def _end(command, number, tmp_path, again=0):
     """Send a signal to a command while it writes; return its exit code and standard error."""
     process = subprocess.Popen(
-        [sys.executable, "-c", WAITING, times, *command], cwd=tmp_path,
+        [sys.executable, "-c", WAITING, str(int(again)), *command], cwd=tmp_path,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
@@ -71,7 +71,7 @@ def test_signal_leaves_the_old_file_and_no_temporary_one(name, number, code, wor
     command = COMMANDS[name]
     (tmp_path / "run.yaml").write_text(BROKEN)
     (tmp_path / "pages").mkdir()
-    ended = _end(command, number, tmp_path, times)
+    ended = _end(command, number, tmp_path, number if times == "twice" else 0)
     assert ended == (code, f"adalora {command[0]}: {word}\n")
     assert {path.name for path in tmp_path.rglob("*")} == {"run.yaml", "pages"}
     assert (tmp_path / "run.yaml").read_text() == BROKEN

@@ -49,8 +49,10 @@ def commit(
     digest = hashlib.sha256(weights).hexdigest()
     kept, new_state = _kept_config(folder, digest), state_path(folder, digest)
     contents = {weights_path: weights, current: config}
+    # Under a name without a digest, the next save finds and deletes what a killed one has left.
+    any_state = folder / _STATE.format("new")
     if state is not None:
-        contents[new_state] = state
+        contents[any_state] = state
     with staged(contents) as temporary:
         old = _kept_config(folder, digest_of_weights(folder))
         try:
@@ -58,7 +60,7 @@ def commit(
                 rename(current, old)
             rename(temporary[current], kept)
             if state is not None:
-                rename(temporary[new_state], new_state)
+                rename(temporary[any_state], new_state)
             sync_folder(folder)
             rename(temporary[weights_path], weights_path)
         except OSError:
