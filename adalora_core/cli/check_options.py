@@ -41,7 +41,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     else:
         project = project_settings(here)
     parser.set_defaults(**project.defaults, project=project)
-    options = parser.parse_args(argv)
+    options: argparse.Namespace = parser.parse_args(argv)
     if options.unsafe_fixes and not (options.fix or options.diff):
         parser.error("--unsafe-fixes has no effect alone: add --fix or --diff")
     if options.add_ignores and (options.fix or options.diff):
@@ -278,4 +278,5 @@ def options_in(project: Settings) -> argparse.Namespace:
     """Return the options of a run that checks the working folder, by a project's settings."""
     parser = make_parser()
     parser.set_defaults(**project.defaults, project=project)
-    return parser.parse_args(["."])
+    options: argparse.Namespace = parser.parse_args(["."])
+    return options
