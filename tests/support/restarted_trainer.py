@@ -104,6 +104,8 @@ def trainer_for(arguments: argparse.Namespace, world: int) -> tuple[Trainer, lis
             max_grad_norm=0.0,
             save_steps=arguments.every,
             dataloader_drop_last=True,
+            # The loss of this model ignores `num_items_in_batch`, and Trainer would multiply it.
+            average_tokens_across_devices=False,
             report_to=[],
             disable_tqdm=True,
             remove_unused_columns=False,
