@@ -1,4 +1,4 @@
-"""AdaLoRA with a compiled core and a configuration contract.
+"""AdaLoRA for the price of plain LoRA, and checks for configurations, scripts and runs.
 
 Each public name is loaded on first use: checking a configuration never loads torch.
 """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS = {
-    "check": ("adalora_core.cli.check:run", "check AdaLoRA configurations"),
+    "check": ("adalora_core.cli.check:run", "check AdaLoRA configurations, scripts and notebooks"),
     "rule": ("adalora_core.cli.rule:run", "explain one rule, or list them all"),
     "plan": ("adalora_core.cli.plan:run", "show phases, allocations and budget of a configuration"),
     "schema": ("adalora_core.cli.schema:run", "print the JSON Schema of a configuration"),
@@ -23,7 +23,7 @@ COMMANDS = {
         "adalora_core.cli.env:run",
         "print versions and backends, and why a backend is missing",
     ),
-    "report": ("adalora_core.cli.report:run", "draw the ranks of a saved adapter"),
+    "report": ("adalora_core.cli.report:run", "draw or print the ranks of a saved adapter"),
     "export-lora": ("adalora_core.cli.export_lora:run", "write a saved adapter as plain LoRA"),
     "completion": (
         "adalora_core.cli.completion:run",
@@ -74,7 +74,13 @@ def _run(command: str, arguments: Sequence[str]) -> int:
 
 
 def _usage() -> str:
-    lines = ["usage: adalora COMMAND [OPTIONS]", "", "commands:"]
+    lines = [
+        "usage: adalora COMMAND [OPTIONS]",
+        "",
+        "Check and plan AdaLoRA runs, and report on saved adapters. No command uses a network.",
+        "",
+        "commands:",
+    ]
     lines += [f"  {name:<12} {summary}" for name, (_, summary) in COMMANDS.items()]
     lines += ["", "Run 'adalora COMMAND --help' for the options of a command."]
     return "\n".join(lines)
