@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lsprotocol import types
 
-from adalora_core.contract.fields.table import FIELDS, PEFT_VERSION, Treatment
+from adalora_core.contract.fields.table import FIELDS, use_of
 from adalora_core.contract.fields.value_kinds import phrase_of
 from adalora_core.contract.plan.plan import plan_of
 from adalora_core.contract.rules import BY_CODE
@@ -25,15 +25,6 @@ if TYPE_CHECKING:
     from adalora_core.server.checked import Checked
     from adalora_core.server.snapshots import Place
     from adalora_core.server.text import Position
-
-_TREATMENTS = {
-    # What PEFT does with a field.
-    Treatment.HONOURED: "reads it",
-    Treatment.IGNORED: "accepts it without a warning, and AdaLoRA does not read it",
-    Treatment.REJECTED: "refuses an AdaLoRA configuration that sets it",
-    Treatment.BREAKS: "accepts it for AdaLoRA, then fails or trains something else",
-}
-
 
 def hover(checked: Checked, uri: str, position: Position) -> types.Hover | None:
     """Return the pages of the rules that are broken at a position, and the field's description."""
@@ -69,8 +60,7 @@ def about(field: Field) -> str:
         "",
         description_of(field),
         "",
-        f"PEFT {PEFT_VERSION} {_TREATMENTS[field.treatment]}."
-        + (f" The key was added in PEFT {field.added}." if field.added else ""),
+        use_of(field),
     ]
     if field.choices is not None and len(field.choices) > 1:
         meanings = CHOICES.get(field.name, {})

@@ -12,11 +12,22 @@ from adalora_core.contract.fields.table import (
     OWN_FIELDS,
     PEFT_VERSION,
     Treatment,
+    use_of,
 )
+from adalora_core.contract.fields.value_kinds import phrase_of
 from adalora_core.contract.rules import RULES
 
 if TYPE_CHECKING:
     from adalora_core.contract.fields.table import Field
+
+# Facts of the glossary in numbers, for a reader who arrives by a search.
+_SCHEDULE = (
+    "An example: with `total_step` 1000, `tinit` 200 and `tfinal` 100, the warm-up is steps 0 to "
+    "200, budgeting is steps 201 to 899, and the final phase is steps 900 to 999: it begins at "
+    "step `total_step - tfinal`. See [the phases](../glossary.md#phases), [budget and rank]"
+    "(../glossary.md#budget-and-rank), and [how to plan a run](../plan.md)."
+)
+_SCHEDULED = ("tinit", "tfinal", "deltaT", "total_step")
 
 
 def table() -> str:
@@ -44,25 +55,25 @@ def pages() -> dict[str, str]:
 
 
 def _row(field: Field) -> str:
-    link = f"[`{field.name}`](fields/{field.name}.md)"
+    link = f"[`{field.name}`](fields/{field.name}.md){{ #{field.name} }}"
     cells = (link, _value(field), f"`{_default(field)}`", field.summary)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _page(field: Field) -> str:
     rules = [rule for rule in RULES if field.name in rule.inputs]
-    added = f", since PEFT {field.added}" if field.added else ""
     facts = [
         f"- Value: {_value(field)}",
         f"- Default: `{_default(field)}`",
-        f"- With AdaLoRA: {field.treatment.value}{added}",
+        f"- {use_of(field)}",
     ]
     parts = [
         "---\nsearch:\n  boost: 4\n---",
         f"# {field.name}",
         field.summary,
         "\n".join(facts),
-        "[All fields](../fields.md), and [what they do to a run](../plan.md).",
+        *([_SCHEDULE] if field.name in _SCHEDULED else []),
+        f"[All fields](../fields.md#{field.name}), and [what they do to a run](../plan.md).",
     ]
     if rules:
         lines = [f"- [{r.code} {r.name}](../rules/{r.code}.md): {r.summary}" for r in rules]
@@ -71,9 +82,12 @@ def _page(field: Field) -> str:
 
 
 def _value(field: Field) -> str:
-    value = " or ".join(kind.phrase for kind in field.kinds)
+    value = phrase_of(field.kinds)
     if field.choices:
         value += ": " + ", ".join(f"`{choice}`" for choice in field.choices)
+    limits = (("at least", field.least), ("above", field.above), ("below", field.below))
+    if bounds := [f"{words} {limit}" for words, limit in limits if limit is not None]:
+        value += ", " + " and ".join(bounds)
     return value
 
 

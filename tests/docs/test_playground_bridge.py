@@ -80,9 +80,28 @@ def test_one_fix_is_applied_alone():
     text = (FOLDER / "examples" / "traps.yaml").read_text("utf-8")
     codes = [finding["code"] for finding in answer(text)["findings"]]
     fixed = answer(text, fix=codes.index("ADA102"))
-    assert fixed["fixed"] == 1
+    assert [(made["code"], made["pointer"]) for made in fixed["fixed"]] == [
+        ("ADA102", "/peft/lora_alpha")
+    ]
     assert fixed["text"] == text.replace('"16"', "16")
     assert [finding["code"] for finding in fixed["findings"]] == [c for c in codes if c != "ADA102"]
+
+
+def test_fix_that_only_another_fix_made_possible_is_named():
+    text = '{"peft_type": "ADALORA", "total_steps": 1000, "tfinal": 900, "tinit": 200}'
+    assert "ADA202" not in [finding["code"] for finding in answer(text)["findings"]]
+    assert answer(text, fix="all")["fixed"] == [
+        {
+            "code": "ADA104",
+            "pointer": "/total_steps",
+            "description": "Rename it to total_step",
+        },
+        {
+            "code": "ADA202",
+            "pointer": "/total_step",
+            "description": "Write tfinal as a length, 100",
+        },
+    ]
 
 
 def test_plan_is_the_commands_plan(tmp_path, capsys):

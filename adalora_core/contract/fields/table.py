@@ -289,6 +289,22 @@ OWN_FIELDS = {
 ALL_FIELDS = FIELDS | OWN_FIELDS
 
 
+_TREATMENTS = {
+    Treatment.HONOURED: "reads it",
+    Treatment.IGNORED: "accepts it without a warning, and AdaLoRA does not read it",
+    Treatment.REJECTED: "refuses an AdaLoRA configuration that sets it",
+    Treatment.BREAKS: "accepts it for AdaLoRA, then fails or trains something else",
+}
+
+
+def use_of(field: Field) -> str:
+    """Return a sentence on what PEFT does with a field, and one on its age."""
+    if field.name in OWN_FIELDS:
+        return "The runtime adalora-core alone reads it."
+    added = f" The key was added in PEFT {field.added}." if field.added else ""
+    return f"PEFT {PEFT_VERSION} {_TREATMENTS[field.treatment]}.{added}"
+
+
 def fields_of(runtime: Runtime) -> dict[str, Field]:
     """Return the fields that the library reads."""
     return FIELDS if runtime == "peft" else ALL_FIELDS

@@ -55,7 +55,11 @@ def answer(request: str) -> str:
         {
             "text": text,
             "format": format_,
-            "fixed": len(fixed),
+            "fixed": [
+                {"code": d.code, "pointer": d.pointer, "description": d.fix.description}
+                for d in fixed
+                if d.fix is not None
+            ],
             "findings": [_finding(d, text, same_text) for d in found.report.diagnostics],
             **_plan(found),
         }

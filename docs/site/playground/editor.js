@@ -4,6 +4,7 @@ const SEVERITIES = ["error", "warning", "info"];
 
 export class Editor {
   constructor(root) {
+    this.root = root;
     this.area = root.querySelector("textarea");
     this.marks = root.querySelector(".pg-marks");
     this.lines = root.querySelector(".pg-lines");
@@ -78,6 +79,7 @@ export class Editor {
     const count = this.text.split("\n").length;
     if (!spans.length && !this.lines.childElementCount && count === this.lineCount) return;
     this.lineCount = count;
+    this.root.style.setProperty("--pg-rows", count);
     const marked = new Map();
     for (const span of spans) marked.set(span.line, [...(marked.get(span.line) ?? []), span]);
     const parts = [];

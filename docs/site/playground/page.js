@@ -17,6 +17,7 @@ let isReady = false;
 let isBusy = false;
 let waiting = null; // the check to ask for when the worker is free
 let notice = "";
+let beforeFixes = null; // the text that Undo restores
 let timer;
 
 function start() {
@@ -96,15 +97,35 @@ function show(answer, asked) {
   const fixable = answer.findings.filter((each) => each.fix && !each.fix.obstacle);
   $("fix-safe").disabled = !fixable.some((each) => each.fix.safe);
   $("fix-all").disabled = !fixable.length;
-  $("findings").replaceChildren(...answer.findings.map((each, index) => item(each, index)));
+  const items = answer.findings.map((each, index) => item(each, index));
+  $("findings").replaceChildren(...(items.length ? items : [element("li", {}, "No findings.")]));
   showPlan($("plan"), answer);
   showModels($("models"), answer);
-  const done = "fix" in asked ? `Applied ${answer.fixed} ${plural("fix", answer.fixed, "es")}. ` : "";
+  const count = answer.fixed.length;
+  const done = "fix" in asked ? `Applied ${count} ${plural("fix", count, "es")}. ` : "";
   say(`${notice}${done}${summary(answer.findings)} (read as ${FORMATS[answer.format]}).`);
   setBusy(false);
-  if (answer.fixed) renewAddress();
+  if (count) {
+    showApplied(answer.fixed, asked.text);
+    renewAddress();
+  }
   // The button that was pressed may be gone.
   if ("fix" in asked && !document.activeElement?.matches("button, textarea")) $("status").focus();
+}
+
+/** List the applied fixes: one fix may have made the next possible, which no finding announced. */
+function showApplied(fixed, before) {
+  beforeFixes = before;
+  $("example").value = "";
+  $("applied-list").replaceChildren(...fixed.flatMap(({ code, pointer, description }, index) =>
+    [index ? "; " : "", `${code} `, ...field(pointer), ": ", ...withCode(description)]));
+  $("applied").hidden = false;
+}
+
+function undo() {
+  editor.replace(beforeFixes);
+  changed();
+  $("status").focus();
 }
 
 function showProblem(problem) {
@@ -125,26 +146,39 @@ function plural(word, count, ending = "s") {
 }
 
 function item(finding, index) {
-  const { code, name, severity, message, span, hint, related, fix } = finding;
+  const { code, name, severity, message, pointer, span, hint, related, fix } = finding;
   const made = element("li", { className: `pg-finding pg-${severity}` },
     element("p", { className: "pg-head" },
       element("strong", { textContent: NAMES[severity] }), " ",
       element("a", { href: `../rules/${code}/`, textContent: `${code} ${name}` }), " ",
-      ...(span ? [place(span)] : [])),
+      ...(span ? [place(span), " "] : []), ...field(pointer)),
     element("p", {}, ...withCode(message)));
   for (const other of related) {
     made.append(element("p", {}, ...withCode(other.message), " ", ...(other.span ? [place(other.span)] : [])));
   }
-  if (hint) made.append(element("p", {}, "Hint: ", ...withCode(hint)));
+  if (hint && !(fix && !fix.obstacle && sameWords(hint, fix.description))) made.append(element("p", {}, "Hint: ", ...withCode(hint)));
   if (fix?.obstacle) {
     made.append(element("p", {}, `A fix cannot be applied: `, ...withCode(fix.obstacle)));
   } else if (fix) {
-    const button = element("button", { type: "button", className: "pg-fix" },
+    const button = element("button", { type: "button", className: "pg-button pg-fix" },
       fix.safe ? "Fix: " : "Fix, changes the meaning: ", ...withCode(fix.description));
     button.addEventListener("click", () => check(index));
     made.append(button);
   }
   return made;
+}
+
+/** Return the name of the field that a pointer leads to, as code; of a list's entry, the list's. */
+function field(pointer) {
+  const parts = pointer.split("/").slice(1).filter((each) => !/^\d+$/.test(each));
+  if (!parts.length) return [];
+  const name = parts.at(-1).replaceAll("~1", "/").replaceAll("~0", "~");
+  return [element("code", { textContent: name })];
+}
+
+function sameWords(one, other) {
+  const [words, others] = [one, other].map((text) => text.toLowerCase().match(/\w+/g).join(" "));
+  return words === others;
 }
 
 function place(span) {
@@ -161,6 +195,7 @@ function changed({ typed = true } = {}) {
     editor.mark([]);
   }
   notice = "";
+  $("applied").hidden = true;
   setBusy(true);
   clearTimeout(timer);
   timer = setTimeout(() => {
@@ -184,6 +219,7 @@ function open({ text, format = "", runtime, example = "" }) {
   editor.replace(text);
   $("example").value = example;
   editor.mark([]);
+  $("applied").hidden = true;
   check();
 }
 
@@ -215,15 +251,22 @@ async function copyLink() {
   }
 }
 
+// A text that is pasted into an untouched example replaces it.
+editor.area.addEventListener("paste", ({ target }) => {
+  if ($("example").value && target.selectionStart === target.selectionEnd) target.select();
+});
 editor.area.addEventListener("input", () => editor.isReplacing || changed());
 $("format").addEventListener("change", () => changed({ typed: false }));
 $("runtime").addEventListener("change", () => changed({ typed: false }));
 $("example").addEventListener("change", ({ target }) => target.value && showExample(target.value));
 $("fix-safe").addEventListener("click", () => check("safe"));
 $("fix-all").addEventListener("click", () => check("all"));
+$("undo").addEventListener("click", undo);
 $("link").addEventListener("click", copyLink);
 $("retry").addEventListener("click", start);
 addEventListener("hashchange", followLink);
 
 start();
-if (!(await followLink()) && !editor.text) await showExample("schedule.json");
+if (!(await followLink()) && !editor.text) {
+  await showExample($("example").options[1].value);
+}
