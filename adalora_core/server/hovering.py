@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from adalora_core.server.snapshots import Place
     from adalora_core.server.text import Position
 
+
 def hover(checked: Checked, uri: str, position: Position) -> types.Hover | None:
     """Return the pages of the rules that are broken at a position, and the field's description."""
     if checked.found is None:

@@ -176,6 +176,83 @@ def test_fixes_are_applied_one_by_one_safe_and_all_and_can_be_undone(opened):
     opened.page.wait_for_function(f"{VALUE}.includes('target_module:')")
 
 
+def test_applied_fixes_are_listed_also_those_no_finding_announced_and_undone_at_once(opened):
+    text = '{"peft_type": "ADALORA", "total_steps": 1000, "tfinal": 900, "tinit": 200}'
+    assert "ADA202" not in opened.type(text).codes
+    opened.press("Apply all fixes")
+    assert opened.page.inner_text("#pg-applied-list") == (
+        "ADA104 total_steps: Rename it to total_step; "
+        "ADA202 total_step: Write tfinal as a length, 100"
+    )
+    opened.press("Undo")
+    assert opened.text == text
+    assert opened.page.is_hidden("#pg-applied")
+    opened.press("Apply all fixes").page.press("#pg-text", "End")
+    opened.page.keyboard.type(" ")
+    assert opened.page.is_hidden("#pg-applied")
+
+
+def test_hint_that_the_button_repeats_is_left_out(opened):
+    opened.choose("traps.yaml")
+    repeated = opened.page.locator("#pg-findings li", has_text="ADA104").inner_text()
+    assert "Rename it to target_modules" in repeated
+    assert "Hint" not in repeated
+    assert "Hint" in opened.page.locator("#pg-findings li", has_text="ADA414").inner_text()
+
+
+def test_finding_names_its_field_and_no_finding_is_said(opened):
+    opened.choose("training.py")
+    heads = opened.page.locator(".pg-head").all_inner_texts()
+    assert heads[0] == "warning ADA303 r-ignored line 8, column 5 r"
+    assert heads[1].startswith("warning ADA907")
+    assert not opened.page.locator(".pg-head").nth(1).locator("code").count()
+    opened.choose("good.yaml")
+    assert opened.page.inner_text("#pg-findings") == "No findings."
+
+
+def paste(opened: Playground, text: str) -> Playground:
+    opened.page.evaluate(
+        "text => { const area = document.createElement('textarea'); area.value = text;"
+        " document.body.append(area); area.select(); document.execCommand('copy');"
+        " area.remove(); }",
+        text,
+    )
+    opened.page.focus("#pg-text")
+    opened.page.keyboard.press("Control+v")
+    return opened.settled()
+
+
+def test_paste_replaces_an_example_until_the_reader_has_changed_it(opened):
+    opened.choose("good.yaml")
+    assert paste(opened, "init_r: 12\n").text == "init_r: 12\n"
+    assert paste(opened, "target_r: 8\n").text == "init_r: 12\ntarget_r: 8\n"
+    opened.choose("good.yaml").page.focus("#pg-text")
+    opened.page.keyboard.press("Control+Home")
+    opened.page.keyboard.press("Shift+End")
+    assert paste(opened, "peft_type: LORA").text.startswith("peft_type: LORA\ntask_type")
+
+
+def test_page_opens_with_both_kinds_of_fixes_and_box_as_high_as_its_text(playground):
+    page = playground.open().page
+    assert page.is_enabled("#pg-fix-safe")
+    fixes = page.locator(".pg-fix").all_inner_texts()
+    assert {fix.partition(":")[0] for fix in fixes} == {"Fix", "Fix, changes the meaning"}
+    height = "document.querySelector('#pg-editor').offsetHeight"
+    most = page.evaluate(height)
+    playground.type("init_r: 12")
+    least = page.evaluate(height)
+    line = page.eval_on_selector(
+        "#pg-text", "area => parseFloat(getComputedStyle(area).lineHeight)"
+    )
+    assert 6 * line < least < 8 * line < most
+    playground.type("init_r: 12\n" * 12)
+    assert page.eval_on_selector("#pg-text", "area => area.scrollHeight === area.clientHeight")
+    playground.type("init_r: 12\n" * 100)
+    assert most <= page.evaluate(height) < 25 * line
+    status, box = (page.locator(name).bounding_box()["y"] for name in ("#pg-status", "#pg-editor"))
+    assert status < box
+
+
 def test_runtime_decides_about_equal_ranks(opened):
     opened.choose("ranks.toml")
     assert opened.codes == ["ADA302"]
