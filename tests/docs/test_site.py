@@ -86,6 +86,25 @@ def test_site_has_a_page_for_every_rule_command_and_public_name(site):
     assert not missing
 
 
+def test_page_of_a_field_says_who_reads_it_its_range_and_an_example_that_holds(site, tmp_path):
+    def text_of(field: str) -> str:
+        page = (site / "fields" / field / "index.html").read_text(encoding="utf-8")
+        return html.unescape(re.sub(r"<[^>]+>", "", page))
+
+    assert "a number, above 0 and below 1" in text_of("beta1")
+    assert "an integer, at least 1" in text_of("deltaT")
+    assert "AdaLoRA does not read it." in text_of("r")
+    assert "The runtime adalora-core alone reads it." in text_of("importance_criterion")
+    (example,) = re.findall("An example: .*", text_of("tfinal"))
+    values = dict(re.findall(r"(total_step|tinit|tfinal) (\d+)", example))
+    assert len(values) == 3
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"peft_type": "ADALORA"} | {k: int(v) for k, v in values.items()}))
+    plan = json.loads(output_of_python("-m", "adalora_core", "plan", "-o", "json", config))
+    told = [(int(first), int(last)) for first, last in re.findall(r"steps (\d+) to (\d+)", example)]
+    assert told == [(phase["first"], phase["last"]) for phase in plan["phases"]]
+
+
 def test_page_of_the_fields_names_every_one_with_its_summary(site):
     from adalora_core.contract.fields.table import ALL_FIELDS
 
