@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from adalora_core.contract.fields.table import ADALORA_FIELDS, FIELDS
+from adalora_core.contract.fields.table import ADALORA_FIELDS, ALL_FIELDS
 from adalora_core.contract.rules import RULES
 
 pytestmark = pytest.mark.browser
@@ -43,7 +43,7 @@ def test_pages_and_signatures_fit_and_ask_no_other_host(page, served_site, built
     assert hosts == {urlsplit(address).netloc}
 
 
-@pytest.mark.parametrize(("name", "count"), [("rules", len(RULES)), ("fields", len(FIELDS))])
+@pytest.mark.parametrize(("name", "count"), [("rules", len(RULES)), ("fields", len(ALL_FIELDS))])
 def test_long_tables_scroll_down_alone(page, served_site, name, count):
     page.goto(f"{served_site[0]}{name}/")
     assert page.locator("tbody tr").count() == count
