@@ -89,7 +89,7 @@ def test_neovim_marks_explains_and_fixes_a_fault(project):
     (project / "ask.lua").write_text(ASK)
     done = subprocess.run(
         [program, "--headless", "--clean", "-u", "init.lua", "run.json", "-c", "luafile ask.lua"],
-        cwd=project, capture_output=True, text=True, timeout=4 * LONGEST_WAIT, check=False,
+        cwd=project, capture_output=True, text=True, timeout=LONGEST_WAIT * 4, check=False,
     )  # fmt: skip
     seen = json.loads(done.stdout)
     assert seen["codes"] == ["ADA302"]

@@ -59,7 +59,7 @@ def test_server_that_was_shut_down_ends_with_0(tmp_path, arguments):
     with LanguageServer([*COMMAND, *arguments], tmp_path) as server:
         assert server.request("shutdown", None) is None
         server.notify("exit", None)
-        assert server.process.wait(timeout=60) == 0
+        assert server.process.wait(timeout=300) == 0
 
 
 def test_server_whose_editor_is_gone_ends_with_2(tmp_path):
@@ -85,7 +85,7 @@ def test_whole_conversation_loads_no_torch(tmp_path):
         server.notify("notebookDocument/didOpen", opened_notebook("file:///a.ipynb"))
         server.request("shutdown", None)
         server.notify("exit", None)
-        assert server.process.wait(timeout=60) == 0
+        assert server.process.wait(timeout=300) == 0
     (line,) = [each for each in log.read_text().splitlines() if each.startswith("LOADED")]
     loaded = set(line.split())
     assert {"pygls", "yaml", "tomllib"} <= loaded
