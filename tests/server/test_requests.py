@@ -71,14 +71,40 @@ def test_hover_over_a_field_shows_type_default_and_use(server, new_uri):
 
 
 @pytest.mark.parametrize("suffix", [".json", ".py"])
-def test_hover_over_a_finding_shows_the_page_of_its_rule(server, new_uri, suffix):
+def test_hover_over_a_finding_shows_the_cause_the_field_and_the_page(server, new_uri, suffix):
     text = json_text(WRONG) if suffix == ".json" else python_text(WRONG)
     uri = new_uri(suffix)
-    server.open_text(uri, "any", text)
+    (found,) = server.open_text(uri, "any", text)
     number = text.split("\n")[line_of(text, "init_r")].index("8")
     shown = server.at("hover", uri, line_of(text, "init_r"), number)["contents"]["value"]
-    assert page(BY_CODE["ADA302"]) in shown
-    assert "Rank of every matrix at the start." in shown
+    cause, field, rest = shown.split("\n\n---\n\n")
+    one, other = cause.split("\n\n")
+    assert one.startswith("**ADA302** ")
+    assert other.startswith("**What to do:** ")
+    assert one.removeprefix("**ADA302** ") in found["message"]
+    assert other.removeprefix("**What to do:** ") in found["message"]
+    assert "Rank of every matrix at the start." in field
+    rule = BY_CODE["ADA302"]
+    assert rest == page(rule, with_examples=suffix == ".json")
+    assert page(rule).startswith(rest)
+    assert ("## Right" in rest) == (suffix == ".json")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("![a](https://example.org/a.png)", r"'!\[a\](https://example.org/a.png)'"),
+        ("```[a](b)`", r"'\`\`\`\[a\](b)\`'"),
+        ("<b> *b* __b__", r"'\<b\> \*b\* \_\_b\_\_'"),
+    ],
+)
+def test_hover_quotes_a_hostile_value_as_text(server, new_uri, value, shown):
+    text = json_text(SOUND | {"bias": value})
+    uri = new_uri()
+    server.open_text(uri, "json", text)
+    cause = hovered(server, uri, text, '"bias"', len('"bias": "')).split("\n")[0]
+    assert "`bias` should be" in cause
+    assert shown in cause
 
 
 def test_hover_in_a_cell(server, new_uri):
