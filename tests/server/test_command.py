@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -65,6 +66,16 @@ def test_server_that_was_shut_down_ends_with_0(tmp_path, arguments):
 def test_server_whose_editor_is_gone_ends_with_2(tmp_path):
     with LanguageServer(COMMAND, tmp_path) as server:
         assert server.hang_up() == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without a handler")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_ends_a_server_that_waits_for_its_editor(tmp_path, number, code):
+    with LanguageServer(COMMAND, tmp_path) as server:
+        uri = (tmp_path / "a.json").as_uri()
+        assert server.open_text(uri, "json", json_text(WRONG))
+        server.process.send_signal(number)
+        assert server.process.wait(timeout=300) == code
 
 
 def test_whole_conversation_loads_no_torch(tmp_path):
