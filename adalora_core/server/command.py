@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import signal
 import sys
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
 
 from adalora_core.cli.arguments import Parser
-from adalora_core.cli.exit_codes import CANNOT_RUN, FINE
+from adalora_core.cli.exit_codes import CANNOT_RUN, FINE, INTERRUPTED, TERMINATED
 from adalora_core.cli.failing import fail
 from adalora_core.errors import MissingExtraError
 
@@ -37,7 +39,19 @@ def run(argv: Sequence[str]) -> int:
     from adalora_core.server.handlers import new_server
     from adalora_core.server.protocol import Messages
 
+    _end_at_signals()
     answers, sys.stdout = sys.stdout, sys.stderr  # a stray print must not end the conversation
     server = new_server()
     server.start_io(cast("BinaryIO", Messages(sys.stdin.buffer)), answers.buffer)
     return FINE if server.was_shut_down else CANNOT_RUN
+
+
+def _end_at_signals() -> None:
+    """Let a signal end the process at once; an exception would wait for the editor's next line."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _end)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    os._exit(INTERRUPTED if number == signal.SIGINT else TERMINATED)

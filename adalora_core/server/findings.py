@@ -68,7 +68,7 @@ def _diagnostic(
 def actions(
     checked: Checked, place: Place, kinds: Sequence[str] | None, *, versioned: bool
 ) -> list[types.CodeAction]:
-    """Return the fixes of the findings at a place, and the one of all findings.
+    """Return the fixes of the findings on the lines of a place, and the one of all findings.
 
     Args:
         checked: the document.
@@ -101,22 +101,23 @@ def _wants(kinds: Sequence[str] | None, kind: str) -> bool:
 def _quick_fixes(
     checked: Checked, found: Examined, place: Place, *, versioned: bool
 ) -> Iterator[types.CodeAction]:
-    tried = 0
+    """Yield the fixes on the lines of a place; those at the place itself come first."""
+    near = []
     for each in found.report.diagnostics:
         there = checked.snapshot.place(each.span)
-        if each.fix is None or each.fix.obstacle or there is None or not there.meets(place):
+        if each.fix is None or each.fix.obstacle or there is None or not there.shares_line(place):
             continue
-        tried += 1
-        if tried > MOST_ACTIONS:
-            return
+        near.append((each, each.fix, there))
+    near.sort(key=lambda one: not one[2].meets(place))
+    for each, fix, there in near[:MOST_ACTIONS]:
         replaced = _replaced(checked, found, each)
         if replaced:
             yield types.CodeAction(
-                f"{each.code}: {visible(each.fix.description)}"
-                + ("" if each.fix.is_safe else " (may change what the file means)"),
+                f"{each.code}: {visible(fix.description)}"
+                + ("" if fix.is_safe else " (may change what the file means)"),
                 types.CodeActionKind.QuickFix,
                 diagnostics=[_diagnostic(checked, each, there, with_related=False)],
-                is_preferred=each.fix.is_safe or None,
+                is_preferred=fix.is_safe or None,
                 edit=_workspace_edit(checked, replaced, versioned=versioned),
             )
 

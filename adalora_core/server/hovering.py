@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 from lsprotocol import types
@@ -10,6 +11,7 @@ from lsprotocol import types
 from adalora_core.contract.fields.table import FIELDS, use_of
 from adalora_core.contract.fields.value_kinds import phrase_of
 from adalora_core.contract.plan.plan import plan_of
+from adalora_core.contract.reports.escaping import visible
 from adalora_core.contract.rules import BY_CODE
 from adalora_core.contract.rules.engine import findings
 from adalora_core.contract.rules.pages import page
@@ -21,28 +23,35 @@ if TYPE_CHECKING:
 
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.fields.table import Field
+    from adalora_core.contract.findings import Diagnostic
     from adalora_core.contract.plan.plan import Plan
+    from adalora_core.contract.rules.base import Rule
     from adalora_core.server.checked import Checked
-    from adalora_core.server.snapshots import Place
+    from adalora_core.server.snapshots import Place, Snapshot
     from adalora_core.server.text import Position
+
+_CODE_OR_MARK = re.compile(
+    r"(?P<code>(?<!`)`(?!`)[^`]+(?<!`)`(?!`))"
+    r"|[\\`\[\]<>~&]|(?<!\s)\*|\*(?!\s)|(?<![^\W_])_|_(?![^\W_])"  # a_b and a * b mark nothing
+)
 
 
 def hover(checked: Checked, uri: str, position: Position) -> types.Hover | None:
-    """Return the pages of the rules that are broken at a position, and the field's description."""
+    """Return the findings at a position, the field's description and the pages of the rules."""
     if checked.found is None:
         return None
-    texts, around = [], None
-    codes = set()
+    causes, pages, around = [], {}, None
     for each in checked.found.report.diagnostics:
         place = checked.snapshot.place(each.span)
-        if place is not None and place.holds(uri, position) and each.code not in codes:
-            codes.add(each.code)
-            texts.append(page(BY_CODE[each.code]))
+        if place is not None and place.holds(uri, position):
+            causes.append(_cause(each))
+            pages[each.code] = _page(BY_CODE[each.code], checked.snapshot)
             around = around or place
+    fields = []
     for block in checked.found.blocks:
         for field, place in _fields(checked, block):
             if place.holds(uri, position):
-                texts.append(about(field))
+                fields.append(about(field))
                 around = place
                 break
         else:
@@ -50,8 +59,29 @@ def hover(checked: Checked, uri: str, position: Position) -> types.Hover | None:
         break
     if around is None:
         return None
-    content = types.MarkupContent(types.MarkupKind.Markdown, "\n\n---\n\n".join(texts))
+    content = types.MarkupContent(
+        types.MarkupKind.Markdown, "\n\n---\n\n".join([*causes, *fields, *pages.values()])
+    )
     return types.Hover(content, range_of(around))
+
+
+def _cause(finding: Diagnostic) -> str:
+    """Return what is wrong and what to do, each on a line of Markdown."""
+    cause = f"**{finding.code}** {_escaped(finding.message)}"
+    return f"{cause}\n\n**What to do:** {_escaped(finding.hint)}" if finding.hint else cause
+
+
+def _escaped(text: str) -> str:
+    """Return a text, which may quote a hostile document, as Markdown with nothing but code."""
+    return _CODE_OR_MARK.sub(
+        lambda found: found[0] if found["code"] else f"\\{found[0]}", visible(text)
+    )
+
+
+def _page(rule: Rule, snapshot: Snapshot) -> str:
+    """Return the page of a rule; with its examples if they are in the document's language."""
+    language = "python" if snapshot.format == "notebook" else snapshot.format
+    return page(rule, with_examples=rule.language == language)
 
 
 def about(field: Field) -> str:

@@ -55,6 +55,11 @@ class Place(NamedTuple):
         """Return whether two stretches touch."""
         return self.uri == other.uri and self.start <= other.end and other.start <= self.end
 
+    def shares_line(self, other: Place) -> bool:
+        """Return whether two stretches have a line in common."""
+        lines = self.start[0] <= other.end[0] and other.start[0] <= self.end[0]
+        return self.uri == other.uri and lines
+
 
 class Replacement(NamedTuple):
     """A new text for a stretch."""

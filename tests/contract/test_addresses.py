@@ -16,7 +16,7 @@ PACKAGE = Path(adalora_core.__file__).parent
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 ADDRESS = re.compile(r"https?://([^/\s\"'`)>\]]+)")
 # The publishers of the cited standards and of the paper.
-OWNED_BY_OTHERS = {"json-schema.org", "docs.oasis-open.org", "arxiv.org"}
+OWNED_BY_OTHERS = {"json-schema.org", "docs.oasis-open.org", "arxiv.org", "learn.microsoft.com"}
 
 
 def hosts(text: str) -> set[str]:

@@ -22,7 +22,8 @@ from served_documents import WRONG, json_text, line_of
 
 from adalora_core.server.findings import FIX_ALL
 
-PAGE = (Path(__file__).parents[2] / "docs" / "editors.md").read_text("utf-8")
+PROJECT = Path(__file__).parents[2]
+PAGE = (PROJECT / "docs" / "editors.md").read_text("utf-8")
 SECTIONS = dict(re.findall(r"^### ([^\n]+)\n(.*?)(?=^##)", PAGE, re.MULTILINE | re.DOTALL))
 TEXT = json_text(WRONG)
 LINE = line_of(TEXT, "init_r")
@@ -58,7 +59,7 @@ local place = {{
 }}
 local found = vim.lsp.buf_request_sync(0, 'textDocument/hover', place, {LONGEST_WAIT}000)
 out.hover = found[client.id].result.contents.value
-vim.api.nvim_win_set_cursor(0, {{ {LINE + 1}, 12 }})
+vim.api.nvim_win_set_cursor(0, {{ {LINE + 1}, 0 }})
 local context = {{ only = {{ 'quickfix' }}, diagnostics = {{}} }}
 vim.lsp.buf.code_action({{ apply = true, context = context }})
 vim.wait({LONGEST_WAIT}000, function() return #vim.diagnostic.get(0) == 0 end)
@@ -69,27 +70,28 @@ vim.cmd('qall!')
 
 
 def neovim():
-    """Return Neovim 0.11 or newer, or skip the test."""
+    """Return Neovim and the recipe for its version, or skip the test."""
+    newer, older = blocks("Neovim", "lua")
     program = shutil.which("nvim")
     if program is not None:
         shown = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-        version = re.search(r"NVIM v(\d+)\.(\d+)", shown.stdout)
-        if version and (int(version[1]), int(version[2])) >= (0, 11):
-            return program
+        found = re.search(r"NVIM v(\d+)\.(\d+)", shown.stdout)
+        version = (int(found[1]), int(found[2])) if found else (0, 0)
+        if version >= (0, 10):
+            return program, newer if version >= (0, 11) else older
     return pytest.skip(
-        "no Neovim 0.11 here; would have shown that its recipe marks, explains and fixes a fault"
+        "no Neovim 0.10 here; would have shown that its recipe marks, explains and fixes a fault"
     )
 
 
 @pytest.mark.slow
 def test_neovim_marks_explains_and_fixes_a_fault(project):
-    program = neovim()
-    (recipe,) = blocks("Neovim", "lua")
+    program, recipe = neovim()
     (project / "init.lua").write_text(recipe)
     (project / "ask.lua").write_text(ASK)
     done = subprocess.run(
         [program, "--headless", "--clean", "-u", "init.lua", "run.json", "-c", "luafile ask.lua"],
-        cwd=project, capture_output=True, text=True, timeout=4 * LONGEST_WAIT, check=False,
+        cwd=project, capture_output=True, text=True, timeout=LONGEST_WAIT * 4, check=False,
     )  # fmt: skip
     seen = json.loads(done.stdout)
     assert seen["codes"] == ["ADA302"]
@@ -137,6 +139,17 @@ def screen(command, folder, wanted):
     os.close(terminal)
     process.wait(LONGEST_WAIT)
     return shown
+
+
+def test_extras_are_installed_from_a_clone_and_build_lists_those_of_commands():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
+    command = re.compile(r"pip install [^\n`]*?([\w.-]+)\[(\w+)\]")
+    for path in (PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")):
+        for source, extra in command.findall(path.read_text("utf-8")):
+            assert source == ".", path
+            assert extra in project["optional-dependencies"], path
+    build = (PROJECT / "docs" / "build.md").read_text("utf-8")
+    assert {"lsp", "completion"} <= set(re.findall(r'pip install "\.\[(\w+)\]"', build))
 
 
 def test_recipes_that_are_not_run_can_be_read():

@@ -134,7 +134,7 @@ def test_missing_plan_has_a_reason(text, reason):
 @pytest.mark.slow
 def test_shapes_of_models_are_those_of_transformers():
     pytest.importorskip("transformers", reason="would compare with the real models")
-    import shapes
+    import known_models
     import torch
     from transformers import (
         AutoModel,
@@ -160,7 +160,7 @@ def test_shapes_of_models_are_those_of_transformers():
         num_attention_heads=32, num_key_value_heads=8, tie_word_embeddings=False,
     )  # fmt: skip
     configs = [BertConfig(), deberta, GPT2Config(), one_billion, eight_billion]
-    for shape, config in zip(shapes.MODELS, configs, strict=True):
+    for shape, config in zip(known_models.MODELS, configs, strict=True):
         kind = AutoModelForCausalLM if config.model_type in {"gpt2", "llama"} else AutoModel
         with torch.device("meta"):
             model = kind.from_config(config)

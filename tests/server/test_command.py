@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -59,12 +60,22 @@ def test_server_that_was_shut_down_ends_with_0(tmp_path, arguments):
     with LanguageServer([*COMMAND, *arguments], tmp_path) as server:
         assert server.request("shutdown", None) is None
         server.notify("exit", None)
-        assert server.process.wait(timeout=60) == 0
+        assert server.process.wait(timeout=300) == 0
 
 
 def test_server_whose_editor_is_gone_ends_with_2(tmp_path):
     with LanguageServer(COMMAND, tmp_path) as server:
         assert server.hang_up() == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without a handler")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_ends_a_server_that_waits_for_its_editor(tmp_path, number, code):
+    with LanguageServer(COMMAND, tmp_path) as server:
+        uri = (tmp_path / "a.json").as_uri()
+        assert server.open_text(uri, "json", json_text(WRONG))
+        server.process.send_signal(number)
+        assert server.process.wait(timeout=300) == code
 
 
 def test_whole_conversation_loads_no_torch(tmp_path):
@@ -85,7 +96,7 @@ def test_whole_conversation_loads_no_torch(tmp_path):
         server.notify("notebookDocument/didOpen", opened_notebook("file:///a.ipynb"))
         server.request("shutdown", None)
         server.notify("exit", None)
-        assert server.process.wait(timeout=60) == 0
+        assert server.process.wait(timeout=300) == 0
     (line,) = [each for each in log.read_text().splitlines() if each.startswith("LOADED")]
     loaded = set(line.split())
     assert {"pygls", "yaml", "tomllib"} <= loaded

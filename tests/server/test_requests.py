@@ -33,10 +33,11 @@ def hovered(server, uri, text, part, more=1):
     return None if found is None else found["contents"]["value"]
 
 
-def actions(server, uri, only=None, line=None):
+def actions(server, uri, only=None, line=None, columns=(0, 9)):
     """Return the actions for a line, or for the whole document."""
-    start, end = (0, 10_000) if line is None else (line, line)
-    at = {"start": {"line": start, "character": 0}, "end": {"line": end, "character": 9}}
+    first, last = (0, 10_000) if line is None else (line, line)
+    start, end = columns
+    at = {"start": {"line": first, "character": start}, "end": {"line": last, "character": end}}
     context = {"diagnostics": []} | ({} if only is None else {"only": [only]})
     return server.request(
         "textDocument/codeAction",
@@ -70,14 +71,40 @@ def test_hover_over_a_field_shows_type_default_and_use(server, new_uri):
 
 
 @pytest.mark.parametrize("suffix", [".json", ".py"])
-def test_hover_over_a_finding_shows_the_page_of_its_rule(server, new_uri, suffix):
+def test_hover_over_a_finding_shows_the_cause_the_field_and_the_page(server, new_uri, suffix):
     text = json_text(WRONG) if suffix == ".json" else python_text(WRONG)
     uri = new_uri(suffix)
-    server.open_text(uri, "any", text)
+    (found,) = server.open_text(uri, "any", text)
     number = text.split("\n")[line_of(text, "init_r")].index("8")
     shown = server.at("hover", uri, line_of(text, "init_r"), number)["contents"]["value"]
-    assert page(BY_CODE["ADA302"]) in shown
-    assert "Rank of every matrix at the start." in shown
+    cause, field, rest = shown.split("\n\n---\n\n")
+    one, other = cause.split("\n\n")
+    assert one.startswith("**ADA302** ")
+    assert other.startswith("**What to do:** ")
+    assert one.removeprefix("**ADA302** ") in found["message"]
+    assert other.removeprefix("**What to do:** ") in found["message"]
+    assert "Rank of every matrix at the start." in field
+    rule = BY_CODE["ADA302"]
+    assert rest == page(rule, with_examples=suffix == ".json")
+    assert page(rule).startswith(rest)
+    assert ("## Right" in rest) == (suffix == ".json")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("![a](https://example.org/a.png)", r"'!\[a\](https://example.org/a.png)'"),
+        ("```[a](b)`", r"'\`\`\`\[a\](b)\`'"),
+        ("<b> *b* __b__", r"'\<b\> \*b\* \_\_b\_\_'"),
+    ],
+)
+def test_hover_quotes_a_hostile_value_as_text(server, new_uri, value, shown):
+    text = json_text(SOUND | {"bias": value})
+    uri = new_uri()
+    server.open_text(uri, "json", text)
+    cause = hovered(server, uri, text, '"bias"', len('"bias": "')).split("\n")[0]
+    assert "`bias` should be" in cause
+    assert shown in cause
 
 
 def test_hover_in_a_cell(server, new_uri):
@@ -125,6 +152,28 @@ def test_quick_fix_is_offered_on_its_line_only(server, new_uri):
     (fix,) = actions(server, uri, "quickfix", line_of(text, "delta_t"))
     assert fix["diagnostics"][0]["code"] == "ADA104"
     assert actions(server, uri, "quickfix", line_of(text, "lora_alpha")) == []
+
+
+def test_quick_fix_is_offered_at_every_column_of_its_line(server, new_uri):
+    text = json_text(SOUND | {"init_r": "12"})
+    uri = new_uri()
+    server.open_text(uri, "json", text)
+    line = line_of(text, "init_r")
+    for column in (0, 4, len(text.split("\n")[line])):
+        (fix,) = actions(server, uri, "quickfix", line, columns=(column, column))
+        assert fix["diagnostics"][0]["code"] == "ADA102"
+    assert actions(server, uri, "quickfix", line + 1) == []
+
+
+def test_quick_fix_at_the_cursor_comes_first(server, new_uri):
+    text = json.dumps(SOUND | {"init_r": "12", "tinit": "200"}) + "\n"
+    uri = new_uri()
+    server.open_text(uri, "json", text)
+    for key in ("init_r", "tinit"):
+        at = text.index(f'"{key}"') + len(f'"{key}": "')
+        fixes = actions(server, uri, "quickfix", 0, columns=(at, at))
+        assert len(fixes) == 2
+        assert fixes[0]["diagnostics"][0]["message"].startswith(f"`{key}`")
 
 
 def test_fix_all_applies_the_safe_fixes(server, new_uri):

@@ -12,13 +12,9 @@ if TYPE_CHECKING:
     from adalora_core.contract.rules.base import Example, Rule
 
 
-def page(rule: Rule) -> str:
-    """Return the rule's page."""
-    options = "".join(
-        f", with `{name}` `{value if isinstance(value, str) else json.dumps(value)}`"
-        for name, value in rule.example_options.items()
-    )
-    return f"""# {rule.code} {rule.name}
+def page(rule: Rule, *, with_examples: bool = True) -> str:
+    """Return the rule's page, also without its last part, the examples."""
+    text = f"""# {rule.code} {rule.name}
 
 Severity: {rule.severity}. Since: {rule.since}.
 
@@ -27,8 +23,16 @@ Severity: {rule.severity}. Since: {rule.since}.
 **Why:** {rule.why}
 
 **What to do:** {rule.hint}.
-{_fixes(rule)}{"" if rule.can_be_ignored else _NOT_IGNORED}
-## Wrong{options}
+{_fixes(rule)}{"" if rule.can_be_ignored else _NOT_IGNORED}"""
+    return f"{text}\n{_examples(rule)}" if with_examples else text
+
+
+def _examples(rule: Rule) -> str:
+    options = "".join(
+        f", with `{name}` `{value if isinstance(value, str) else json.dumps(value)}`"
+        for name, value in rule.example_options.items()
+    )
+    return f"""## Wrong{options}
 
 {_fenced(rule.bad, rule.language)}
 ## Right

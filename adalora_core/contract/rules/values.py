@@ -129,14 +129,7 @@ class UnknownKey(Rule):
     needs = "faults"
 
     def check(self, block: Block) -> Iterator[Finding]:
-        for number, fault in enumerate(block.faults(FaultKind.UNKNOWN)):
-            if not isinstance(fault.name, str):
-                continue  # reported by rule non-string-key
-            if fault.name == EDITOR_KEY and not block.strict_keys:
-                continue
-            meant = suggest_key(fault.name, misspelt=number < MOST_COMPARED)
-            if block.has_foreign_keys and (meant is None or fault.name in TRAINER_SETTINGS):
-                continue
+        for fault, meant in unknown_keys(block):
             is_call = block.layout == "python"
             if block.runtime == "adalora-core" and block.strict_keys:
                 unknown = "AdaLoraConfig has no such field"
@@ -164,6 +157,19 @@ class UnknownKey(Rule):
                 hint=hint,
                 remedy=remedy,
             )
+
+
+def unknown_keys(block: Block) -> Iterator[tuple[Fault, str | None]]:
+    """Yield the fault of each unknown key, and the field that was probably meant."""
+    for number, fault in enumerate(block.faults(FaultKind.UNKNOWN)):
+        if not isinstance(fault.name, str):
+            continue  # reported by rule non-string-key
+        if fault.name == EDITOR_KEY and not block.strict_keys:
+            continue
+        meant = suggest_key(fault.name, misspelt=number < MOST_COMPARED)
+        if block.has_foreign_keys and (meant is None or fault.name in TRAINER_SETTINGS):
+            continue
+        yield fault, meant
 
 
 def _renamed(block: Block, name: str, meant: str) -> Remedy | None:

@@ -8,7 +8,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from shapes import MODELS
+from known_models import MODELS
 
 from adalora_core.contract.pipeline.fixing import fix
 from adalora_core.contract.pipeline.inspection import Inspector
