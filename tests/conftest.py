@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Small models gain nothing from threads, and the idle threads of two test runs on one machine spin
 # against each other; a test that is about threads sets its own number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts background jobs with SIGINT ignored, and what they start ignores it too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # On a loaded machine one slow example is not a failure, so examples have no deadline. A change is
 # judged by the same examples every time; a nightly test draws fresh ones (--hypothesis-profile).
