@@ -17,13 +17,17 @@ from adalora_core.contract.reports import FORMATS
 from adalora_core.contract.rules import RULES
 
 FISH = 'source $COMPLETION\ncomplete -C "$argv"\n'
-BASH = """
+BASH = r"""
 source "$COMPLETION"
 read -r _ function _ <<< "$(complete -p adalora | sed 's/.*-F/-F/')"
-COMP_WORDS=("$@")
-COMP_CWORD=$(($# - 1))
-"$function"
-printf '%s\\n' "${COMPREPLY[@]}"
+while IFS=$'\x1f' read -ra words; do
+  unset 'words[-1]'  # it only keeps an empty word before it
+  COMP_WORDS=("${words[@]}")
+  COMP_CWORD=$((${#words[@]} - 1))
+  COMPREPLY=()
+  "$function"
+  echo "${COMPREPLY[*]}"
+done
 """
 CASES = [
     (["ch"], {"check"}),
@@ -60,24 +64,32 @@ def written(tmp_path_factory):
     return folder
 
 
-def _run(shell, *arguments, written):
+def _run(shell, *arguments, written, lines=""):
     program = shutil.which(shell)
     if program is None:
         pytest.skip(f"no {shell}: would show that it completes commands and options")
     environment = {**os.environ, "COMPLETION": str(written / shell), "HOME": str(written)}
     done = subprocess.run(
-        [program, *arguments], env=environment, capture_output=True, text=True, check=False
+        [program, *arguments],
+        env=environment,
+        input=lines,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-@pytest.mark.parametrize(("words", "expected"), CASES, ids=_name)
-def test_bash_completes(written, words, expected):
+def test_bash_completes(written):
     Path("runs").mkdir()
     Path("run.yaml").touch()
-    out = _run("bash", "--norc", "-c", BASH, "-", "adalora", *words, written=written)
-    assert set(out.split()) == expected
+    lines = "".join("\x1f".join(["adalora", *words, ".\n"]) for words, _ in CASES)
+    out = _run("bash", "--norc", "-c", BASH, written=written, lines=lines).splitlines()
+    found = {
+        " ".join(words): set(line.split()) for (words, _), line in zip(CASES, out, strict=True)
+    }
+    assert found == {" ".join(words): expected for words, expected in CASES}
 
 
 @pytest.mark.parametrize(

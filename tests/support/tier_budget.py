@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MOST_SECONDS = 320
 """Processor time of the tier without ranks of process groups, in seconds of an idle machine."""
-MOST_PROCESSES = 660
+MOST_PROCESSES = 700
 """Processes that the tests start: a program, or a rank of a process group."""
 STARTS = {"subprocess.Popen", "tests.rank"}
 PROPERTY = "work"
