@@ -168,6 +168,5 @@ def test_properties_hold_for_fresh_examples(repetition):
         capture_output=True,
         text=True,
         check=False,
-        cwd=tests.parent,
     )
     assert done.returncode == 0, f"seed {seed}\n{done.stdout[-6000:]}"

@@ -166,5 +166,5 @@ def test_each_row_of_the_page_has_tests_that_exist() -> None:
 def test_these_tests_have_these_parameters() -> None:
     names = {f"{HERE / each}" for tests in ROWS.values() for each in tests}
     arguments = ("--collect-only", "-q", "-m", "", "-p", "no:cacheprovider")
-    done = run(sys.executable, "-m", "pytest", *arguments, *sorted(names), cwd=HERE.parents[1])
+    done = run(sys.executable, "-m", "pytest", *arguments, *sorted(names))
     assert done.returncode == 0, done.stdout[-4000:]
