@@ -16,7 +16,7 @@ pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "site" / "playground" / "examples"
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
-LONG = 120_000
+LONG = 300_000
 """Milliseconds that Python may take to start on a busy machine."""
 
 VALUE = "document.querySelector('#pg-text').value"

@@ -13,6 +13,8 @@ from adalora_core.contract.rules import RULES
 pytestmark = pytest.mark.browser
 
 DESKTOP, PHONE = 1280, 390
+LONG = 300_000
+"""Milliseconds to wait on a busy machine."""
 TOO_WIDE = """() => {
   const isWide = (each) => each.scrollWidth > each.clientWidth;
   const found = [...document.querySelectorAll('.doc-signature code')].filter(isWide);
@@ -56,8 +58,9 @@ def search(page, address: str, words: str) -> list[str]:
     page.goto(address)
     if not page.locator(".md-search__input").is_visible():
         page.locator("label[for=__search]:visible").first.click()
-    page.fill(".md-search__input", words)
-    page.wait_for_selector(".md-search-result__item")
+    # The search reads its field when a key is released, not when the field is filled.
+    page.locator(".md-search__input").press_sequentially(words)
+    page.wait_for_selector(".md-search-result__item", timeout=LONG)
     links = page.locator(".md-search-result__link")
     found = links.evaluate_all("links => links.map((link) => link.getAttribute('href'))")
     return [link.split("?")[0].removeprefix(address) for link in found]
