@@ -97,7 +97,7 @@ class RankAllocator:
         last_step: the last step taken, None before the first.
 
     Raises:
-        ValueError: `spec.total_step` is not set, or there is no such criterion.
+        ValueError: `spec.total_step` is not set, or the criterion is unknown.
     """
 
     def __init__(self, spec: AdapterSpec, matrices: Sequence[AdaptedMatrix]) -> None:

@@ -232,7 +232,7 @@ def criterion_of(spec: AdapterSpec, paths: Sequence[str]) -> Criterion:
     """Return the criterion of `spec` for the modules `paths`.
 
     Raises:
-        ValueError: there is no criterion of that name.
+        ValueError: the name of the criterion is unknown.
     """
     named = spec.importance_criterion
     if callable(named):

@@ -105,7 +105,7 @@ def read_adapter_config(path: Path) -> AdaLoraConfig:
 
     Raises:
         ConfigError: the configuration breaks the contract.
-        CheckpointError: there is no such file. Or its content is not sound, and it is a link out of
+        CheckpointError: the file does not exist. Or its content is not sound, and it is a link out of
             its folder, so the content is not shown.
         OSError: the file cannot be read.
     """

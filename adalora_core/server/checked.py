@@ -21,7 +21,7 @@ class Checked:
         snapshot: the document.
         inspector: the settings that it was checked with; None: a search leaves the file out.
         found: what is in it; None: nothing about AdaLoRA.
-        problem: the reason why the settings of the project are not used, or why there is no check.
+        problem: why the settings of the project are not used, or why the text is not checked.
         diagnostics: the findings on each text, for the client.
     """
 

@@ -1,4 +1,4 @@
-"""What the playground's page asks Python, asked here without a browser."""
+"""Ask Python what the playground's page asks it, without a browser."""
 
 from __future__ import annotations
 

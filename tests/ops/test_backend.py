@@ -1,4 +1,4 @@
-"""Which backend serves, and what is said where the compiled core is missing."""
+"""Choose the backend that serves, and report a missing compiled core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which builds get CUDA kernels: decided by the setting, by nvcc and by the NVIDIA driver."""
+"""Decide which builds get CUDA kernels: by the setting, nvcc and the NVIDIA driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What we hand to the services of others: checked by their schemas and linters, and run."""
+"""Check what we hand to the services of others by their schemas and linters, and run it."""
 
 from __future__ import annotations
 
