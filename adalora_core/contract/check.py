@@ -105,8 +105,8 @@ def read_adapter_config(path: Path) -> AdaLoraConfig:
 
     Raises:
         ConfigError: the configuration breaks the contract.
-        CheckpointError: the file does not exist. Or its content is not sound, and it is a link out of
-            its folder, so the content is not shown.
+        CheckpointError: the file does not exist. Or its content is not sound, and it is a link out
+            of its folder, so the content is not shown.
         OSError: the file cannot be read.
     """
     if not path.exists():

@@ -378,3 +378,12 @@ def test_edits_that_overlap_are_not_made_together_and_equal_ones_are():
     assert chosen == [first, touching, equal]
     edits = {edit for d in chosen for edit in d.fix.edits}
     assert apply_edits("0123456789", edits) == "ac678x9"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("{'a': None}", "['a']"), ("{'a': None, 'b': 1}", "['a', 'b']")]
+)
+def test_list_in_the_place_of_a_dict_in_python_is_not_a_set(old, new):
+    call = "from peft import AdaLoraConfig\nAdaLoraConfig(modules_to_save={})\n"
+    done = fix(call.format(old), "python", unsafe=False)
+    assert done.document.raw.decode() == call.format(new)
