@@ -1,4 +1,4 @@
-"""Compare scoring and masking: update, scores and selection, minus the update alone."""
+"""Compare scoring and masking, ours, portable and PEFT's: whole steps minus the update alone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from peft_allocator import PeftAllocator
 from shapes import LLAMA, MANY_SMALL, MEDIUM, MINILM, MatrixSizes, describe, random_factors
 
 from adalora_core import ops
+from adalora_core.ops import _portable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,14 +28,27 @@ def contenders(sizes: MatrixSizes) -> dict[str, Callable[[], object]]:
     def update(scores: torch.Tensor | None = None) -> None:
         ops.update_importance(parameters, None, smoothed, uncertainty, BETA, BETA, scores=scores)
 
-    def whole() -> None:
+    def portable_update(scores: torch.Tensor | None = None) -> None:
+        _portable.update_importance(
+            parameters,
+            [p.grad for p in parameters],
+            smoothed,
+            uncertainty,
+            BETA,
+            BETA,
+            scores=scores,
+        )
+
+    def whole(update: Callable[[torch.Tensor], None], select: Callable[..., object]) -> None:
         scores = smoothed.new_empty(peft.triplets)
         update(scores)
-        ops.select_triplets(scores, peft.triplets * 2 // 3, parameters[1::3])
+        select(scores, peft.triplets * 2 // 3, parameters[1::3])
 
     return {
-        "our step": whole,
+        "our step": lambda: whole(update, ops.select_triplets),
         "our update": update,
+        "portable step": lambda: whole(portable_update, _portable.select_triplets),
+        "portable update": portable_update,
         "peft step": peft.update_and_mask,
         "peft update": peft.update,
     }
@@ -42,7 +56,11 @@ def contenders(sizes: MatrixSizes) -> dict[str, Callable[[], object]]:
 
 def cases() -> Iterator[Case]:
     """Yield every comparison of this op."""
-    minus = {"ours": ("our step", "our update"), "peft": ("peft step", "peft update")}
+    minus = {
+        "ours": ("our step", "our update"),
+        "portable": ("portable step", "portable update"),
+        "peft": ("peft step", "peft update"),
+    }
     for sizes, name, goal, rounds in (
         (MINILM, "MiniLM", None, 30),
         (MEDIUM, "medium", 30, 30),
