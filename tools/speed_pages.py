@@ -6,7 +6,7 @@ import json
 import re
 import statistics
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,7 +117,7 @@ ROWS = (
 )  # fmt: skip
 
 
-IN_README = ("training step", "svd_linear, layer", "importance")
+IN_README = ("training step", "importance")
 """The parts whose rows README.md shows."""
 
 
@@ -134,6 +134,7 @@ def readme_block(results: list[Result], setting: dict[str, str]) -> str:
         (
             "| what | beside | on | times as fast |",
             "|---|---|---|---|",
+            beside_adalora(results),
             *(line.rsplit("|", 2)[0] + "|" for line in _lines(results, IN_README)),
             "",
             (
@@ -150,6 +151,17 @@ def price(results: Iterable[Result]) -> str:
     """Return how many times as fast as plain LoRA a training step is, from worst to best."""
     ratios = sorted(1 / each.ratio for each in results if each.part == "training step")
     return f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
+
+
+def beside_adalora(results: Iterable[Result]) -> str:
+    """Return the line that compares training steps with those of PEFT's AdaLoRA."""
+    steps = [
+        replace(each, ratio=each.medians["peft"] / each.medians["ours"], at_most=False)
+        for each in results
+        if each.part == "training step"
+    ]
+    on, speeds, _ = _figures(steps)
+    return f"| training step of MiniLM | PEFT's AdaLoRA, its penalty left out | {on} | {speeds} |"
 
 
 def table(results: list[Result], setting: dict[str, str]) -> str:
