@@ -16,7 +16,7 @@ STUDY = ROOT / "benchmarks" / "studies" / "allocation"
 sys.path.insert(0, str(STUDY))
 
 from intervals import CONFIDENCE, Interval, holm, paired  # noqa: E402 - found on the path set above
-from jobs import ARMS, SWEPT_ARMS, SWEPT_SCALES, Plan, tries  # noqa: E402 - same
+from jobs import AFTERWARDS, ARMS, SWEPT_ARMS, SWEPT_SCALES, Plan, tries  # noqa: E402 - same
 from results import Results  # noqa: E402 - same
 
 if TYPE_CHECKING:
@@ -40,11 +40,18 @@ COMPARISONS = (
 Expected are a difference below the limit, and for all but the last that the study shows none.
 """
 REFERENCE_SCALE = 2.0
+STAGES = {"tune": "tuning", "test": "test", "after": "later"}
 NOT_SHOWN = "no difference shown"
 ARM_NOTE = (
     "Edge: the learning rate is the smallest or the largest that was tried; the arm may be better "
     "beyond. LoRA with AdaLoRA's ranks needs a run of AdaLoRA first, which its steps and CPU "
     "seconds contain. The last column is the tuning and the tests of the arm alone."
+)
+
+LATER_NOTE = (
+    "the two arms below were tried at larger scales too, and AdaLoRA at a smaller learning rate. "
+    "Each line is one run on the development split, without an interval. Nothing above was chosen "
+    "by it."
 )
 
 
@@ -114,9 +121,30 @@ def block() -> str:
         parts += _data_part(comparisons(plan, results, data), data)
         parts += _arm_part(plan, results, data)
     parts += _sweep_part(plan, results)
+    parts += _later_part(plan, results)
     if drawable():
         parts.append("![Differences of arms, and correlation by scale](evidence.png)")
     return "\n\n".join(parts)
+
+
+def words() -> str:
+    """Return what README.md says of the results: AdaLoRA beside LoRA and beside a random choice."""
+    plan, results = Plan(), Results(RESULTS)
+    found = {data: comparisons(plan, results, data) for data in plan.data}
+    said = []
+    for first, second, name in (
+        ("sensitivity", "lora", "plain LoRA"),
+        ("sensitivity", "random", "AdaLoRA with a random choice"),
+    ):
+        intervals = [
+            f"{_interval(each.spearman)} on {data}"
+            for data, all_found in found.items()
+            for each in all_found
+            if (each.first, each.second) == (first, second)
+        ]
+        if intervals:
+            said.append(f"beside {name} {' and '.join(intervals)}")
+    return "; ".join(said) or "it has no results yet"
 
 
 def drawable() -> bool:
@@ -141,8 +169,7 @@ def _state(plan: Plan, results: Results) -> str:
     done = [each for each in results if each.job in plan]
     have = Counter((each.job.data, each.job.stage) for each in done)
     missing = [
-        f"{count - have[data, stage]} of {count} {'tuning' if stage == 'tune' else 'test'} runs "
-        f"on {data}"
+        f"{count - have[data, stage]} of {count} {STAGES[stage]} runs on {data}"
         for data in plan.data
         for stage, count in plan.counts(data).items()
         if have[data, stage] < count
@@ -240,6 +267,30 @@ def _sweep_part(plan: Plan, results: Results) -> list[str]:
         f"| arm | learning rate | scale | seeds | correlation (deviation) | minus scale "
         f"{REFERENCE_SCALE:g}, with 95 % interval |\n|---|---:|---:|---:|---|---|\n"
         + "\n".join(rows),
+    ]
+
+
+def _later_part(plan: Plan, results: Results) -> list[str]:
+    """Return all tries of the arms that were tried again, each with one run."""
+    rows = []
+    for arm in AFTERWARDS:
+        planned, later = plan.tuning(plan.data[0], arm), plan.afterwards(arm)
+        if not all(job in results for job in [*planned, *later]):
+            continue
+        best = max(results[job].spearman for job in [*planned, *later])
+        rows += [
+            f"| {ARMS[arm]} | {job.learning_rate:g} | {job.scale:g} "
+            f"| {results[job].spearman:.3f}{' (best)' if results[job].spearman == best else ''} "
+            f"| {'yes' if job.stage == 'tune' else 'no'} |"
+            for job in sorted([*planned, *later], key=lambda job: (job.scale, job.learning_rate))
+        ]
+    if not rows:
+        return []
+    return [
+        "### Looked at afterwards",
+        f"Not planned: when the results on {plan.data[0]} were known, {LATER_NOTE}",
+        "| arm | learning rate | scale | correlation on the development split | planned |\n"
+        "|---|---:|---:|---:|---|\n" + "\n".join(rows),
     ]
 
 

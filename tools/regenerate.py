@@ -209,12 +209,16 @@ def indexes() -> dict[Path, Content]:
 
 
 def evidence() -> dict[Path, Content]:
-    """Return the results in docs/evidence.md, and their picture where there is one."""
-    from evidence import PICTURE, RESULTS, block, draw, drawable
-    from written_blocks import with_block
+    """Return the results in docs/evidence.md and README.md, and their picture if there is one."""
+    from evidence import PICTURE, RESULTS, block, draw, drawable, words
+    from written_blocks import with_block, with_words
 
-    page = DOCS / "evidence.md"
-    files: dict[Path, Content] = {page: with_block(page, "evidence", block()), PICTURE: None}
+    page, readme = DOCS / "evidence.md", ROOT / "README.md"
+    files: dict[Path, Content] = {
+        page: with_block(page, "evidence", block()),
+        readme: with_words(readme.read_text(encoding="utf-8"), "evidence", words()),
+        PICTURE: None,
+    }
     if drawable():
         files[PICTURE] = Picture((RESULTS, TOOLS / "evidence.py"), draw)
     return files

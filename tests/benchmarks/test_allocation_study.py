@@ -259,6 +259,7 @@ def page_with(results: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path.write_text("".join(json.dumps(each.record()) + "\n" for each in results))
     monkeypatch.setattr(evidence, "RESULTS", path)
     evidence.draw()
+    assert ("no results" in evidence.words()) is (" over " not in evidence.block())
     return evidence.block()
 
 
@@ -269,7 +270,7 @@ def test_page_says_what_is_missing_and_shows_what_there_is(
 
     pytest.importorskip("matplotlib", reason="would have drawn the picture of the page")
     plan, results = Plan(), results_in_memory(tmp_path / "all.jsonl")
-    assert "0 of 146 runs are done" in page_with([], tmp_path, monkeypatch)
+    assert "0 of 155 runs are done" in page_with([], tmp_path, monkeypatch)
     for job in plan.jobs(results):
         # Never allocating is better in every seed, by a little more or less.
         better = 0.05 + 0.001 * job.seed if job.arm == "never" else 0.0
@@ -278,8 +279,10 @@ def test_page_says_what_is_missing_and_shows_what_there_is(
         results.add(dataclasses.replace(made, spearman=made.spearman + better))
     outcomes = list(results)
     page = page_with(outcomes, tmp_path, monkeypatch)
-    assert "146 of 146 runs are done. Cost so far: 5 minutes" in page
+    assert "155 of 155 runs are done. Cost so far: 5 minutes" in page
     assert "incomplete" not in page
+    later = page.partition("### Looked at afterwards")[2]
+    assert (later.count("| yes |"), later.count("| no |")) == (8, 9)
     assert page.count("5 of 6 comparisons show no difference") == 2
     assert page.startswith("**On products, AdaLoRA's correlation minus LoRA's is ")
     assert page.count("over 5 seeds: no difference shown.**") == 2
@@ -294,13 +297,14 @@ def test_page_says_what_is_missing_and_shows_what_there_is(
     ]
     assert page_with([*outcomes, *others], tmp_path, monkeypatch) == page
     page = page_with(outcomes[: 28 + 3 * 7 + 2], tmp_path, monkeypatch)
-    missing = "Missing: 32 of 55 test runs on products; 28 of 28 tuning runs on tweets; 35 of 35"
-    assert missing in page
+    missing = "32 of 55 test runs on products; 9 of 9 later runs on products; 28 of 28 tuning runs"
+    assert f"Missing: {missing} on tweets; 35 of 35" in page
     rows = [line for line in page.splitlines() if line.startswith("| AdaLoRA, sensitivity minus")]
     assert [row.split(" | ")[1] for row in rows] == ["4", "3", "3", "3"]
     assert "On products, AdaLoRA's" in page
     assert "On tweets, AdaLoRA's" not in page
     assert "### Comparisons on tweets" not in page
+    assert "afterwards" not in page
 
 
 @pytest.mark.slow

@@ -30,6 +30,11 @@ ADALORA_TRIES = ((3e-3, 2.0), (9e-3, 2.0), (2.7e-2, 2.0), (9e-3, 0.5))
 """Learning rate and scale, around where a few runs on the development split found the best."""
 SWEPT_ARMS = ("lora", "sensitivity")
 SWEPT_SCALES = (0.125, 0.5, 2.0)
+AFTERWARDS = {
+    "lora": ((1e-3, 8.0), (3e-3, 8.0), (1e-3, 32.0), (3e-3, 32.0)),
+    "sensitivity": ((1e-3, 2.0), (1e-3, 8.0), (3e-3, 8.0), (1e-3, 32.0), (3e-3, 32.0)),
+}
+"""More tries, thought of when the results on the first set were known; they change no choice."""
 TUNING_SEED = 0
 
 
@@ -73,7 +78,7 @@ class Job:
     Attributes:
         setting: name of the setting.
         data: the set of sentences.
-        stage: "tune" is measured on the development split, "test" on the test split.
+        stage: "tune" and "after" are measured on the development split, "test" on the test split.
         arm: a key of ARMS, or SHUFFLED.
         learning_rate: peak of the schedule, for adapters and head.
         scale: factor of the adapters: alpha / rank for LoRA, alpha / init_r for AdaLoRA.
@@ -143,9 +148,11 @@ class Plan:
         """Return the number of runs on one set by stage."""
         # One of the swept scales is the tuned one, whose runs are there already.
         swept = len(SWEPT_ARMS) * (len(SWEPT_SCALES) - 1) if data == self.data[0] else 0
+        later = sum(map(len, AFTERWARDS.values())) if data == self.data[0] else 0
         return {
             "tune": sum(len(tries(arm)) for arm in ARMS),
             "test": (len(ARMS) + swept) * self.seeds,
+            "after": later,
         }
 
     def __contains__(self, job: Job) -> bool:
@@ -170,6 +177,8 @@ class Plan:
                 for seed, scale, arm in product(self.test_seeds, SWEPT_SCALES, SWEPT_ARMS):
                     if job := self.test(data, arm, seed, results):
                         yield replace(job, scale=scale)
+                for arm in AFTERWARDS:
+                    yield from self.afterwards(arm)
 
     @property
     def test_seeds(self) -> range:
@@ -181,6 +190,13 @@ class Plan:
         return [
             Job(self.setting.name, data, "tune", arm, rate, scale, TUNING_SEED)
             for rate, scale in tries(arm)
+        ]
+
+    def afterwards(self, arm: str) -> list[Job]:
+        """Return the tries of an arm on the first set that nobody planned."""
+        return [
+            Job(self.setting.name, self.data[0], "after", arm, rate, scale, TUNING_SEED)
+            for rate, scale in AFTERWARDS[arm]
         ]
 
     def best(self, data: str, arm: str, results: Results) -> Job | None:
