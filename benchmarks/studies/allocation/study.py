@@ -67,7 +67,12 @@ def run_all(
 
 def main(arguments: Sequence[str]) -> None:
     """Run what is missing of the study."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.seeds < 2:
+        parser.error(f"argument --seeds: expected at least 2, got {options.seeds}")
+    if options.model and not options.model.is_dir():
+        parser.error(f"argument --model: expected a folder, got {str(options.model)!r}")
     results = Results(options.results)
     setting = SHORT if options.short else Setting(model=options.model, steps=options.steps)
     plan = Plan(setting, tuple(options.data), options.seeds)
