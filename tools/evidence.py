@@ -16,7 +16,7 @@ STUDY = ROOT / "benchmarks" / "studies" / "allocation"
 sys.path.insert(0, str(STUDY))
 
 from intervals import CONFIDENCE, Interval, holm, paired  # noqa: E402 - found on the path set above
-from jobs import AFTERWARDS, ARMS, SWEPT_ARMS, SWEPT_SCALES, Plan, tries  # noqa: E402 - same
+from jobs import AFTERWARDS, AGAIN, ARMS, SWEPT_ARMS, SWEPT_SCALES, Plan, tries  # noqa: E402 - same
 from results import Results  # noqa: E402 - same
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ COMPARISONS = (
 Expected are a difference below the limit, and for all but the last that the study shows none.
 """
 REFERENCE_SCALE = 2.0
-STAGES = {"tune": "tuning", "test": "test", "after": "later"}
+STAGES = {"tune": "tuning", "test": "test", "after": "later", "again": "repeated test"}
 NOT_SHOWN = "no difference shown"
 ARM_NOTE = (
     "Edge: the learning rate is the smallest or the largest that was tried; the arm may be better "
@@ -291,7 +291,29 @@ def _later_part(plan: Plan, results: Results) -> list[str]:
         f"Not planned: when the results on {plan.data[0]} were known, {LATER_NOTE}",
         "| arm | learning rate | scale | correlation on the development split | planned |\n"
         "|---|---:|---:|---:|---|\n" + "\n".join(rows),
+        *_again(plan, results),
     ]
+
+
+def _again(plan: Plan, results: Results) -> list[str]:
+    """Return AdaLoRA with the best of all tries beside LoRA with the best of all of its own."""
+    data, other = plan.data[0], "lora"
+    best = plan.best_of_all(AGAIN, results)
+    if best is None or plan.best_of_all(other, results) != plan.best(data, other, results):
+        return []
+    jobs = [replace(best, stage="again", seed=seed) for seed in plan.test_seeds]
+    again = {job.seed: results[job] for job in jobs if job in results}
+    pairs = _pairs(again, _tests(plan, results, data, other))
+    if len(pairs) < 2:
+        return []
+    difference = paired([one.spearman - against.spearman for one, against in pairs])
+    with_best = f"learning rate {best.learning_rate:g}, scale {best.scale:g}"
+    text = (
+        f"With the best of these tries ({with_best}) AdaLoRA was tested again: its correlation "
+        f"minus LoRA's is {_interval(difference)} over {len(pairs)} seeds. LoRA's best try is the "
+        "planned one."
+    )
+    return [text]
 
 
 def _interval(found: Interval) -> str:

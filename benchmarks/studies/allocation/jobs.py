@@ -35,6 +35,8 @@ AFTERWARDS = {
     "sensitivity": ((1e-3, 2.0), (1e-3, 8.0), (3e-3, 8.0), (1e-3, 32.0), (3e-3, 32.0)),
 }
 """More tries, thought of when the results on the first set were known; they change no choice."""
+AGAIN = "sensitivity"
+"""The arm that is tested again, with the best of all its tries."""
 TUNING_SEED = 0
 
 
@@ -78,7 +80,8 @@ class Job:
     Attributes:
         setting: name of the setting.
         data: the set of sentences.
-        stage: "tune" and "after" are measured on the development split, "test" on the test split.
+        stage: "tune" and "after" are measured on the development split, "test" and "again" on the
+            test split.
         arm: a key of ARMS, or SHUFFLED.
         learning_rate: peak of the schedule, for adapters and head.
         scale: factor of the adapters: alpha / rank for LoRA, alpha / init_r for AdaLoRA.
@@ -146,13 +149,14 @@ class Plan:
 
     def counts(self, data: str) -> dict[str, int]:
         """Return the number of runs on one set by stage."""
+        is_first = data == self.data[0]
         # One of the swept scales is the tuned one, whose runs are there already.
-        swept = len(SWEPT_ARMS) * (len(SWEPT_SCALES) - 1) if data == self.data[0] else 0
-        later = sum(map(len, AFTERWARDS.values())) if data == self.data[0] else 0
+        swept = len(SWEPT_ARMS) * (len(SWEPT_SCALES) - 1) if is_first else 0
         return {
             "tune": sum(len(tries(arm)) for arm in ARMS),
             "test": (len(ARMS) + swept) * self.seeds,
-            "after": later,
+            "after": sum(map(len, AFTERWARDS.values())) if is_first else 0,
+            "again": self.seeds if is_first else 0,
         }
 
     def __contains__(self, job: Job) -> bool:
@@ -174,11 +178,18 @@ class Plan:
                     return
                 yield job
             if data == self.data[0]:
-                for seed, scale, arm in product(self.test_seeds, SWEPT_SCALES, SWEPT_ARMS):
-                    if job := self.test(data, arm, seed, results):
-                        yield replace(job, scale=scale)
-                for arm in AFTERWARDS:
-                    yield from self.afterwards(arm)
+                yield from self._more_on_the_first(results)
+
+    def _more_on_the_first(self, results: Results) -> Iterator[Job]:
+        """Yield the runs at other scales, those that nobody planned included."""
+        for seed, scale, arm in product(self.test_seeds, SWEPT_SCALES, SWEPT_ARMS):
+            if job := self.test(self.data[0], arm, seed, results):
+                yield replace(job, scale=scale)
+        for arm in AFTERWARDS:
+            yield from self.afterwards(arm)
+        for seed in self.test_seeds:
+            if best := self.best_of_all(AGAIN, results):
+                yield replace(best, stage="again", seed=seed)
 
     @property
     def test_seeds(self) -> range:
@@ -201,10 +212,17 @@ class Plan:
 
     def best(self, data: str, arm: str, results: Results) -> Job | None:
         """Return the try with the highest Spearman correlation, or None while one is missing."""
-        tuned = self.tuning(data, arm)
-        if not all(job in results for job in tuned):
+        return self._best(self.tuning(data, arm), results)
+
+    def best_of_all(self, arm: str, results: Results) -> Job | None:
+        """Return the best try on the first set, planned or later, or None while one is missing."""
+        return self._best([*self.tuning(self.data[0], arm), *self.afterwards(arm)], results)
+
+    @staticmethod
+    def _best(jobs: list[Job], results: Results) -> Job | None:
+        if not all(job in results for job in jobs):
             return None
-        return max(tuned, key=lambda job: results[job].spearman)
+        return max(jobs, key=lambda job: results[job].spearman)
 
     def test(self, data: str, arm: str, seed: int, results: Results) -> Job | None:
         """Return a test run with what tuning found, or None while the tuning is incomplete."""

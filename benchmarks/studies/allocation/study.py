@@ -59,7 +59,7 @@ def run_all(
                 if job.data not in sentences:
                     sentences[job.data] = read(job.data, archive)
                 parts = split(sentences[job.data], job.seed)
-                held_out = parts.test if job.stage == "test" else parts.development
+                held_out = parts.test if job.stage in {"test", "again"} else parts.development
                 outcome = run(job, setting, parts.train, held_out, plan.ranks(job, results))
                 results.add(outcome)
             bar.update()
