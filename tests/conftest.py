@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from file_order import longest_first
 from hypothesis import settings
 from tier_budget import Budget
 
@@ -78,8 +79,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return min(os.cpu_count() or 1, MOST_WORKERS)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse a test of two tiers, and deselect tests on a GPU where there is none.
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Iterator[None]:
+    """Refuse a test of two tiers, deselect tests on a GPU where there is none, sort for workers.
 
     Raises:
         pytest.UsageError: a test is marked slow and nightly: `-m slow` would run what takes hours.
@@ -91,6 +95,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if on_gpu and "gpu" not in config.getoption("markexpr") and not _has_gpu():
         items[:] = [item for item in items if not item.get_closest_marker("gpu")]
         config.hook.pytest_deselected(items=on_gpu)
+    yield  # `-m` deselects
+    if hasattr(config, "workerinput"):
+        items[:] = longest_first(items)
 
 
 def _has_gpu() -> bool:

@@ -1,4 +1,4 @@
-"""A copy of the sources to build from, and what is built of it once for all tests."""
+"""A copy of the sources to build from, and what is built of it once in a run of the tests."""
 
 from __future__ import annotations
 
@@ -11,16 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from built_once import built_once
 from programs import output_of, run
 
 ROOT = Path(__file__).parents[2]
+IN_FOLDER = "."
+PIP_WHEEL = (sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", IN_FOLDER)
 
 
-def built(folder: Path, pattern: str, *command, **environment) -> Path:
-    """Run a build that leaves one file in `folder`, and return that."""
-    output_of(*command, **apart(folder, environment))
-    (file,) = folder.glob(pattern)
-    return file
+@pytest.fixture(scope="session")
+def built(request):
+    """Runs, once for all processes, a build that leaves one file where it runs; returns that."""
+
+    def built_by(name: str, pattern: str, *command, **environment) -> Path:
+        def build(folder: Path) -> None:
+            output_of(*command, **apart(folder, environment))
+
+        (file,) = built_once(request, name, build).glob(pattern)
+        return file
+
+    return built_by
 
 
 def apart(folder: Path, environment: dict[str, str]) -> dict[str, Any]:
@@ -42,15 +52,15 @@ def source_tree(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def wheelhouse(tmp_path_factory) -> Path:
+def wheelhouse(request) -> Path:
     """What a build declares that it needs, fetched once; the builds below have no other source."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    folder = tmp_path_factory.mktemp("wheelhouse")
     # The last two are asked for on machines that have none of their own.
     needed = [*project["build-system"]["requires"], "cmake", "ninja"]
     download = [sys.executable, "-m", "pip", "download", "--quiet", *needed]
-    output_of(*download, **apart(folder, {}))
-    return folder
+    return built_once(
+        request, "wheelhouse", lambda folder: output_of(*download, **apart(folder, {}))
+    )
 
 
 @pytest.fixture(scope="session")
@@ -60,41 +70,34 @@ def offline(wheelhouse) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def sdist(source_tree, tmp_path_factory, offline) -> Path:
-    folder = tmp_path_factory.mktemp("sdist")
-    build = [sys.executable, "-m", "build", "--sdist", "--outdir", folder, source_tree]
-    return built(folder, "*.tar.gz", *build, **offline)
+def sdist(built, source_tree, offline) -> Path:
+    build = [sys.executable, "-m", "build", "--sdist", "--outdir", IN_FOLDER, source_tree]
+    return built("sdist", "*.tar.gz", *build, **offline)
 
 
 @pytest.fixture(scope="session")
-def wheel(sdist, tmp_path_factory, offline) -> Path:
+def wheel(built, sdist, offline) -> Path:
     """The wheel with the compiled core, built of the sdist."""
-    folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", folder, sdist]
-    return built(folder, "*.whl", *build, **offline)
+    return built("wheel", "*.whl", *PIP_WHEEL, sdist, **offline)
 
 
 @pytest.fixture(scope="session")
-def cuda_wheel(request, tmp_path_factory) -> Path:
+def cuda_wheel(request) -> Path:
     """The wheel with CUDA kernels for all GPUs; ADALORA_CUDA_WHEEL names one that exists."""
     given = os.environ.get("ADALORA_CUDA_WHEEL")
     if given:
         return Path(given)
     if shutil.which("nvcc") is None:
         pytest.skip("no nvcc; would have built the wheel with CUDA kernels")
-    sdist, offline = map(request.getfixturevalue, ("sdist", "offline"))
-    folder = tmp_path_factory.mktemp("cuda-wheel")
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", folder, sdist]
-    return built(folder, "*.whl", *build, **offline, ADALORA_CUDA="ON")
+    built, sdist, offline = map(request.getfixturevalue, ("built", "sdist", "offline"))
+    return built("cuda-wheel", "*.whl", *PIP_WHEEL, sdist, **offline, ADALORA_CUDA="ON")
 
 
 @pytest.fixture(scope="session")
-def pure_wheel(sdist, tmp_path_factory, offline, path_without_compiler) -> Path:
+def pure_wheel(built, sdist, offline, path_without_compiler) -> Path:
     """The wheel without a compiled core, built where there is no compiler."""
-    folder = tmp_path_factory.mktemp("pure-wheel")
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", folder, sdist]
     alone = {"ADALORA_NATIVE": "OFF", "PATH": path_without_compiler}
-    return built(folder, "*.whl", *build, **offline, **alone)
+    return built("pure-wheel", "*.whl", *PIP_WHEEL, sdist, **offline, **alone)
 
 
 @pytest.fixture

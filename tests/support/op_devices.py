@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from built_once import built_once
 from module_files import module_of
 from programs import output_of
 
@@ -34,25 +35,23 @@ DEVICES = [
 
 
 @pytest.fixture(scope="session")
-def emulated_core(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def emulated_core(request: pytest.FixtureRequest) -> Any:
     """The CUDA module with its kernels compiled as C++, over tests/csrc/emulation."""
     for tool in ("cmake", "g++"):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool}; would have run the ops through emulated CUDA kernels")
     pybind11 = pytest.importorskip("pybind11", reason="would have built emulated CUDA kernels")
-    build = tmp_path_factory.getbasetemp() / "emulated-core"  # one for the whole session
     options = [
         "-DADALORA_EMULATED_MODULE=ON",
         f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
         f"-DPython_EXECUTABLE={sys.executable}",
     ]
-    commands = (
-        ["cmake", "-S", str(SOURCES), "-B", str(build), *options],
-        ["cmake", "--build", str(build), "--target", "cuda_emulated", "--parallel", "2"],
-    )
-    for command in commands if not build.exists() else ():
-        output_of(*command)
-    (file,) = build.glob("cuda_emulated*.so")
+
+    def build(folder: Path) -> None:
+        output_of("cmake", "-S", SOURCES, "-B", folder, *options)
+        output_of("cmake", "--build", folder, "--target", "cuda_emulated", "--parallel", "2")
+
+    (file,) = built_once(request, "emulated-core", build).glob("cuda_emulated*.so")
     module = module_of(file)
     module.connect()
     return module

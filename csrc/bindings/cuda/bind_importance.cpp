@@ -8,8 +8,6 @@ namespace adalora::bindings {
 
 namespace {
 
-constexpr const char* kOp = kUpdateImportance;
-
 /// Whether the kernels can use the tensors in place.
 bool is_dense(const std::vector<ImportanceEntry>& entries, const MatrixView& scores) {
   const auto dense = [](const MatrixView& view) {
@@ -26,18 +24,19 @@ bool is_dense(const std::vector<ImportanceEntry>& entries, const MatrixView& sco
 
 void require_dtypes(const std::vector<ImportanceEntry>& entries) {
   for (std::size_t i = 0; i < entries.size(); ++i) {
-    require_dtype(entries[i].parameter, {kOp, "parameters", static_cast<std::int64_t>(i)},
+    require_dtype(entries[i].parameter,
+                  {kUpdateImportance, "parameters", static_cast<std::int64_t>(i)},
                   entries[i - i % kFactors].parameter.dtype, "that of the A before it");
   }
 }
 
 std::int64_t score_room(py::handle parameters) {
   const Call call;
-  const py::tuple items = read_items(parameters, {kOp, "parameters"});
+  const py::tuple items = read_items(parameters, {kUpdateImportance, "parameters"});
   std::vector<ImportanceEntry> entries(items.size());
   for (std::size_t i = 0; i < items.size(); ++i) {
-    entries[i].parameter =
-        read_known_matrix(items[i], {kOp, "parameters", static_cast<std::int64_t>(i)});
+    entries[i].parameter = read_known_matrix(
+        items[i], {kUpdateImportance, "parameters", static_cast<std::int64_t>(i)});
   }
   return cuda::score_room(entries);
 }
@@ -55,9 +54,10 @@ bool update(py::handle parameters, py::handle gradients, py::handle smoothed,
   cuda::ImportanceOutputs outputs;
   outputs.scores = arguments.scores(scores);
   if (!is_dense(entries, outputs.scores)) return false;
-  outputs.skipped = read_int64(skipped, {kOp, "skipped"});
+  outputs.skipped = read_int64(skipped, {kUpdateImportance, "skipped"});
   if (!scores.is_none()) {
-    const Argument score_argument{kOp, "scores"}, room_argument{kOp, "partials"};
+    const Argument score_argument{kUpdateImportance, "scores"},
+        room_argument{kUpdateImportance, "partials"};
     for (const ImportanceEntry& entry : entries) {
       require_dtype(outputs.scores, score_argument, compute_type(entry.parameter.dtype),
                     "the compute type of all parameters");

@@ -8,15 +8,13 @@ namespace adalora::bindings {
 
 namespace {
 
-constexpr const char* kOp = kOrthogonality;
-
 void require_layout(const Factors& factors) {
   const auto matrices = static_cast<std::int64_t>(factors.matrices());
   std::int64_t index = 0;
   for (const Factor& factor : factors.views()) {
     const bool is_A = index < matrices;
-    require_contiguous(factor.matrix,
-                       {kOp, is_A ? "lora_As" : "lora_Bs", is_A ? index : index - matrices});
+    require_contiguous(factor.matrix, {kOrthogonality, is_A ? "lora_As" : "lora_Bs",
+                                       is_A ? index : index - matrices});
     ++index;
   }
 }
@@ -27,8 +25,8 @@ std::int64_t gram_room(py::handle lora_As, py::handle lora_Bs) {
 }
 
 MatrixView read_number_on_device(py::handle object, const char* name, const Factors& factors) {
-  const MatrixView view = read_scalar(object, {kOp, name});
-  require_dtype(view, {kOp, name}, factors.dtype(), "that of the factors");
+  const MatrixView view = read_scalar(object, {kOrthogonality, name});
+  require_dtype(view, {kOrthogonality, name}, factors.dtype(), "that of the factors");
   return view;
 }
 
@@ -38,12 +36,13 @@ void penalty(py::handle lora_As, py::handle lora_Bs, py::handle partials, py::ha
   const Factors factors(lora_As, lora_Bs);
   require_layout(factors);
   const Residuals residuals(grams, norms, factors);
-  const MatrixView room = read_flat(partials, {kOp, "partials"}, cuda::gram_room(factors.views()),
-                                    compute_type(factors.dtype()));
+  const MatrixView room =
+      read_flat(partials, {kOrthogonality, "partials"}, cuda::gram_room(factors.views()),
+                compute_type(factors.dtype()));
   const MatrixView number = read_number_on_device(result, "penalty", factors);
   Overlap overlap = forward_memory(factors, residuals);
-  overlap.write(room, {kOp, "partials"});
-  overlap.write(number, {kOp, "penalty"});
+  overlap.write(room, {kOrthogonality, "partials"});
+  overlap.write(number, {kOrthogonality, "penalty"});
   overlap.check();
   const cuda::Stream stream = call.stream();
   const py::gil_scoped_release unlocked;
@@ -60,9 +59,10 @@ void gradient(py::handle lora_As, py::handle lora_Bs, py::handle grams, py::hand
   const MatrixView upstream = read_number_on_device(grad, "grad", factors);
   Gradients outputs(gradients, factors, residuals);
   for (std::size_t i = 0; i < outputs.views().size(); ++i) {
-    require_contiguous(outputs.views()[i], {kOp, "gradients", static_cast<std::int64_t>(i)});
+    require_contiguous(outputs.views()[i],
+                       {kOrthogonality, "gradients", static_cast<std::int64_t>(i)});
   }
-  outputs.overlap().read(upstream, {kOp, "grad"});
+  outputs.overlap().read(upstream, {kOrthogonality, "grad"});
   outputs.overlap().check();
   const cuda::Stream stream = call.stream();
   const py::gil_scoped_release unlocked;

@@ -8,13 +8,11 @@ namespace adalora::bindings {
 
 namespace {
 
-constexpr const char* kOp = kSvdLinear;
-
 void require_folded(const cuda::Folded& folded, const Triplets& triplets) {
   const std::int64_t padded = cuda::padded_rank(triplets.A.rows, folded.A.dtype);
-  require_shape(folded.A, {kOp, "folded_A"}, padded, triplets.A.cols, "[padded r, in]");
-  require_shape(folded.B, {kOp, "folded_B"}, triplets.B.rows, padded, "[out, padded r]");
-  require_dtype(folded.B, {kOp, "folded_B"}, folded.A.dtype, "that of folded_A");
+  require_shape(folded.A, {kSvdLinear, "folded_A"}, padded, triplets.A.cols, "[padded r, in]");
+  require_shape(folded.B, {kSvdLinear, "folded_B"}, triplets.B.rows, padded, "[out, padded r]");
+  require_dtype(folded.B, {kSvdLinear, "folded_B"}, folded.A.dtype, "that of folded_A");
 }
 
 /// Whether a gradient of A' and of B' was given; a given one without entries has an absent view.
@@ -28,7 +26,7 @@ struct Given {
 void require_gradients(const cuda::Folded& gradients, const Given& given,
                        const Triplets& triplets) {
   if (!given.A && !given.B) return;
-  const Argument A{kOp, "grad_folded_A"}, B{kOp, "grad_folded_B"};
+  const Argument A{kSvdLinear, "grad_folded_A"}, B{kSvdLinear, "grad_folded_B"};
   const std::int64_t padded = given.A ? gradients.A.rows : gradients.B.cols;
   if (given.A) require_shape(gradients.A, A, padded, triplets.A.cols, "[padded r, in]");
   if (given.B) require_shape(gradients.B, B, triplets.B.rows, padded, "[out, padded r]");
@@ -44,12 +42,12 @@ void fold(py::handle A, py::handle E, py::handle B, py::handle scale, py::handle
           py::handle folded_B) {
   const Call call;
   const Triplets triplets = read_triplets(A, E, B, read_contiguous);
-  const cuda::Folded folded{read_contiguous(folded_A, {kOp, "folded_A"}),
-                            read_contiguous(folded_B, {kOp, "folded_B"})};
+  const cuda::Folded folded{read_contiguous(folded_A, {kSvdLinear, "folded_A"}),
+                            read_contiguous(folded_B, {kSvdLinear, "folded_B"})};
   require_folded(folded, triplets);
   Overlap overlap;
-  overlap.write(folded.A, {kOp, "folded_A"});
-  overlap.write(folded.B, {kOp, "folded_B"});
+  overlap.write(folded.A, {kSvdLinear, "folded_A"});
+  overlap.write(folded.B, {kSvdLinear, "folded_B"});
   add_factors(overlap, triplets);
   overlap.check();
   const double factor = read_scale(scale);
@@ -65,18 +63,18 @@ void unfold(py::handle grad_folded_A, py::handle grad_folded_B, py::handle A, py
   const Triplets triplets = read_triplets(A, E, B, read_contiguous);
   const Given given{!grad_folded_A.is_none(), !grad_folded_B.is_none()};
   cuda::Folded gradients;
-  if (given.A) gradients.A = read_contiguous(grad_folded_A, {kOp, "grad_folded_A"});
-  if (given.B) gradients.B = read_contiguous(grad_folded_B, {kOp, "grad_folded_B"});
+  if (given.A) gradients.A = read_contiguous(grad_folded_A, {kSvdLinear, "grad_folded_A"});
+  if (given.B) gradients.B = read_contiguous(grad_folded_B, {kSvdLinear, "grad_folded_B"});
   require_gradients(gradients, given, triplets);
   Overlap overlap;
   const Triplets wanted = read_outputs(grad_A, grad_E, grad_B, read_contiguous, triplets, overlap);
   const bool lacks_A = !given.A && (wanted.A.present() || wanted.E.present());
   if (lacks_A || (!given.B && wanted.B.present())) {
-    throw_value_error({kOp, lacks_A ? "grad_folded_A" : "grad_folded_B"},
+    throw_value_error({kSvdLinear, lacks_A ? "grad_folded_A" : "grad_folded_B"},
                       "given, since a requested gradient needs it", "None");
   }
-  overlap.read(gradients.A, {kOp, "grad_folded_A"});
-  overlap.read(gradients.B, {kOp, "grad_folded_B"});
+  overlap.read(gradients.A, {kSvdLinear, "grad_folded_A"});
+  overlap.read(gradients.B, {kSvdLinear, "grad_folded_B"});
   add_factors(overlap, triplets);
   overlap.check();
   const double factor = read_scale(scale);
@@ -87,17 +85,17 @@ void unfold(py::handle grad_folded_A, py::handle grad_folded_B, py::handle A, py
 
 void drop(py::handle x, py::handle probability, py::handle seed, py::handle output) {
   const Call call;
-  const MatrixView input = read_rows(x, {kOp, "x"});
-  require_contiguous(input, {kOp, "x"});
+  const MatrixView input = read_rows(x, {kSvdLinear, "x"});
+  require_contiguous(input, {kSvdLinear, "x"});
   const double share = read_probability(probability);
-  const std::int64_t* const number = read_int64(seed, {kOp, "seed"});
+  const std::int64_t* const number = read_int64(seed, {kSvdLinear, "seed"});
   const bool in_place = x.is(output);
-  const MatrixView result = in_place ? input : read_rows(output, {kOp, "output"});
-  require_contiguous(result, {kOp, "output"});
-  require_like(result, {kOp, "output"}, input, "x");
+  const MatrixView result = in_place ? input : read_rows(output, {kSvdLinear, "output"});
+  require_contiguous(result, {kSvdLinear, "output"});
+  require_like(result, {kSvdLinear, "output"}, input, "x");
   Overlap overlap;
-  overlap.write(result, {kOp, "output"});
-  if (!in_place) overlap.read(input, {kOp, "x"});
+  overlap.write(result, {kSvdLinear, "output"});
+  if (!in_place) overlap.read(input, {kSvdLinear, "x"});
   overlap.check();
   const cuda::Stream stream = call.stream();
   const py::gil_scoped_release unlocked;
