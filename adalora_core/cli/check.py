@@ -12,8 +12,8 @@ from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
 from adalora_core.cli.failing import fail
 from adalora_core.cli.files import STDIN
 from adalora_core.cli.output import parse_output_file, print_text
-from adalora_core.contract.reports import render
-from adalora_core.contract.reports.summary import fixing_lines, left_out_phrase, settings_lines
+from adalora_core.contract.reports import FOR_PEOPLE, render
+from adalora_core.contract.reports.summary import fixing_lines, settings_lines
 from adalora_core.files import write_file
 
 if TYPE_CHECKING:
@@ -37,13 +37,12 @@ def run(argv: Sequence[str]) -> int:
         job = Job(options, inspector_of(options))
         files = [parse_output_file(setting) for setting in options.output_file]
         if options.project.problem is not None:
-            job.failed = True
-            _fail(options.project.problem)
+            job.notify(options.project.problem, options.project.file)
         outcome = job.run()
     except (OSError, ValueError) as error:  # a PolicyError is a ValueError
         return _fail(error)
     is_empty = not outcome.reports and not outcome.skipped
-    if not options.diff and not (is_empty and job.failed):
+    if not options.diff and not (is_empty and job.failed and options.output_format in FOR_PEOPLE):
         # With --fix and -, the fixed text goes to standard output.
         writes_text = options.fix or options.add_ignores
         print_text(_shown(outcome, options), to_stderr=writes_text and STDIN in options.paths)
@@ -52,12 +51,6 @@ def run(argv: Sequence[str]) -> int:
         from adalora_core.cli.ignoring import print_added
 
         print_added(job, outcome)
-    if is_empty and not job.failed and not options.allow_empty:
-        left_out = left_out_phrase(outcome.left_out)
-        return _fail(
-            "no file matched, so nothing was checked; pass --allow-empty if that is right"
-            + (f"; {left_out}: pass --all-files to check them" if left_out else "")
-        )
     if job.failed:
         return CANNOT_RUN
     if options.diff:

@@ -42,6 +42,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         project = project_settings(here)
     parser.set_defaults(**project.defaults, project=project)
     options: argparse.Namespace = parser.parse_args(argv)
+    if argv[-1:] == ["--"] and not given(argv)["paths"]:
+        options.paths = []  # a list of names that is empty, and not no list
     if options.unsafe_fixes and not (options.fix or options.diff):
         parser.error("--unsafe-fixes has no effect alone: add --fix or --diff")
     if options.add_ignores and (options.fix or options.diff):
@@ -172,8 +174,8 @@ def _add_search_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--all-files",
         action="store_true",
-        help="search folders without leaving out what git ignores and folders of installed "
-        "packages",
+        help="search folders without leaving out what git ignores, hidden folders and folders of "
+        "installed packages",
     )
     group.add_argument(
         "--follow-links",

@@ -36,6 +36,10 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
             "suppressed": sum(len(report.suppressed) for report in outcome.reports),
         },
         "settings": {"file": outcome.settings_file, "values": dict(outcome.settings)},
+        "notices": [
+            {"source": each.source, "message": each.message, "fails": each.fails}
+            for each in outcome.notices
+        ],
         "reports": [
             {
                 "source": report.source,

@@ -68,6 +68,13 @@ def report_schema() -> dict[str, Any]:
                     )
                 ),
                 "settings": _object({"file": text_or_null, "values": {"type": "object"}}),
+                "notices": {
+                    "type": "array",
+                    "description": "What could not be read, and the like.",
+                    "items": _object(
+                        {"source": text_or_null, "message": text, "fails": {"type": "boolean"}}
+                    ),
+                },
                 "reports": {
                     "type": "array",
                     "items": _object(
