@@ -27,7 +27,7 @@ from adalora_core.errors import PolicyError
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from adalora_core.contract.pipeline.assembly import Examined
     from adalora_core.contract.report import Report
@@ -64,6 +64,7 @@ def inspector_of(options: Namespace) -> Inspector:
         options.layout,
         options.format,
         options.ignore_unmatched,
+        not options.no_suppressions,
     )
 
 
@@ -131,8 +132,7 @@ class Job:
             else:
                 reports.append(report)
         left_out = exclusions.counts(names)
-        if not reports and not self.skipped and not self.failed and not self._may_be_empty():
-            self.notify(_nothing_checked(left_out))
+        self._notify_of_the_whole(reports, left_out)
         return Outcome(
             tuple(self.inspector.with_unused_ignores(reports, searched)),
             self.skipped,
@@ -145,6 +145,22 @@ class Job:
             is_quiet=self.options.quiet,
             notices=tuple(self.notices),
         )
+
+    def _notify_of_the_whole(self, reports: Sequence[Report], left_out: Mapping[str, int]) -> None:
+        """Notify of what only the whole run shows."""
+        if self._searched_all():
+            for pattern in self.inspector.selection.patterns_without_file(reports):
+                self.notify(f"--per-file-ignores {pattern}: fits no checked file", fails=False)
+        if not reports and not self.skipped and not self.failed and not self._may_be_empty():
+            self.notify(_nothing_checked(left_out))
+
+    def _searched_all(self) -> bool:
+        """Return whether the run searched the whole folder to which the settings apply."""
+        folder = self.options.project.folder or Path.cwd()
+        if self.options.settings is not None:
+            folder = Path.cwd()
+        tops = [Path(os.path.realpath(path)) for path in self.options.paths if path != STDIN]
+        return any(folder.resolve().is_relative_to(top) for top in tops)
 
     def _may_be_empty(self) -> bool:
         """Return whether the run may check nothing.

@@ -48,6 +48,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         parser.error("--unsafe-fixes has no effect alone: add --fix or --diff")
     if options.add_ignores and (options.fix or options.diff):
         parser.error("--add-ignores does not go with --fix or --diff: fix first, then ignore")
+    if options.add_ignores and options.no_suppressions:
+        parser.error("--add-ignores does not go with --no-suppressions, which ignores comments")
     if options.statistics and options.output_format not in STATISTICS_FORMATS:
         shown = ", ".join(STATISTICS_FORMATS)
         parser.error(f"--statistics has the formats {shown}, not {options.output_format}")
@@ -258,6 +260,11 @@ def _add_report_options(group: argparse._ArgumentGroup) -> None:
         default=[],
         metavar="PATTERN:CODES",
         help="ignore these rules in files whose name matches; may be repeated",
+    )
+    group.add_argument(
+        "--no-suppressions",
+        action="store_true",
+        help="report findings although comments such as # adalora: ignore[ADA202] suppress them",
     )
     group.add_argument(
         "--fail-level",

@@ -40,6 +40,7 @@ class Inspector:
         layout: the layout to search for; None: every layout.
         format: the format of every file; None: by the suffix.
         ignore_unmatched: whether a named file may hold no configuration.
+        reads_comments: whether comments suppress findings.
     """
 
     check: CheckOptions
@@ -48,6 +49,7 @@ class Inspector:
     layout: Layout | None = None
     format: Format | None = None
     ignore_unmatched: bool = False
+    reads_comments: bool = True
 
     def inspect(self, raw: bytes, name: str, *, was_named: bool) -> Examined | None:
         """Return the report on a file; None if it holds no configuration and need not hold one.
@@ -135,7 +137,7 @@ class Inspector:
             tries_fixes=tries_fixes,
         )
         report = found.report
-        if document.format != "json":  # JSON has no comments
+        if self.reads_comments and document.format != "json":  # JSON has no comments
             from adalora_core.contract.pipeline.suppression import suppress
 
             report = suppress(document, report, self.is_active, self.check.limits.diagnostics)
