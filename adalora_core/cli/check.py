@@ -12,6 +12,7 @@ from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
 from adalora_core.cli.failing import fail
 from adalora_core.cli.files import STDIN
 from adalora_core.cli.output import parse_output_file, print_text
+from adalora_core.contract.fields.table import PEFT_VERSION
 from adalora_core.contract.reports import FOR_PEOPLE, render
 from adalora_core.contract.reports.summary import fixing_lines, settings_lines
 from adalora_core.files import write_file
@@ -36,8 +37,7 @@ def run(argv: Sequence[str]) -> int:
             return show(options, argv)
         job = Job(options, inspector_of(options))
         files = [parse_output_file(setting) for setting in options.output_file]
-        if options.project.problem is not None:
-            job.notify(options.project.problem, options.project.file)
+        _notify_of_settings(job)
         outcome = job.run()
     except (OSError, ValueError) as error:  # a PolicyError is a ValueError
         return _fail(error)
@@ -58,6 +58,18 @@ def run(argv: Sequence[str]) -> int:
     return FINDINGS if outcome.failed and not options.exit_zero else FINE
 
 
+def _notify_of_settings(job: Job) -> None:
+    project, version = job.options.project, job.inspector.check.peft_version
+    if project.problem is not None:
+        job.notify(project.problem, project.file)
+    if version is not None and version[:2] > tuple(map(int, PEFT_VERSION.split("."))):
+        shown = job.options.peft_version
+        job.notify(
+            f"--peft-version {shown}: not known, so what holds for PEFT {PEFT_VERSION} is reported",
+            fails=False,
+        )
+
+
 def _write(outcome: Outcome, files: Sequence[tuple[str, Path]], job: Job) -> None:
     """Write the reports of `--output-file`; one that cannot be written is reported."""
     whole = dataclasses.replace(outcome, colour=False, is_quiet=False)
@@ -66,7 +78,13 @@ def _write(outcome: Outcome, files: Sequence[tuple[str, Path]], job: Job) -> Non
             write_file(path, render(whole, format_).encode())
         except OSError as error:
             job.failed = True
-            _fail(error)
+            if isinstance(error, FileNotFoundError):
+                _fail(
+                    f"--output-file {format_}={path}: the folder {str(path.parent)!r} does not "
+                    "exist; create it first"
+                )
+            else:
+                _fail(error)
 
 
 def _shown(outcome: Outcome, options: Namespace) -> str:

@@ -188,3 +188,23 @@ def test_layout_option_restricts_the_search(check, write):
     path = write({"lora_type": "adalora", "target_modules": ["q"], "rank": 8})
     assert "ADA306" in check(path, "--layout", "flat")[1]
     assert "ADA006" in check(path, "--layout", "peft")[1]
+
+
+def test_wrong_usage_is_one_sentence_and_names_the_help(check):
+    code, out, err = check("--nonsense")
+    assert (code, out) == (2, "")
+    assert err.endswith("\n'adalora check --help' lists the arguments\n")
+    assert len(err.splitlines()) == 2
+
+
+def test_release_of_peft_that_is_not_known_yet_is_named(check, write):
+    code, _, err = check(write(SOUND), "--peft-version", "9.9")
+    assert (code, "--peft-version 9.9: not known" in err) == (0, True)
+    assert check(write(SOUND), "--peft-version", "0.21.2")[2] == ""
+
+
+def test_file_whose_suffix_names_no_format_is_not_called_json_with_comments(check, write):
+    out = check(write("# Title\n\ntext\n", "README.md"))[1]
+    assert "comment" not in out
+    assert "the suffix '.md' names no format, so this is read as JSON; name one by --format" in out
+    assert "remove the comma" in check(write('{"a": 1,}', "adapter.conf"))[1]
