@@ -107,6 +107,7 @@ def test_json_output_holds_every_finding_with_its_place(check, write):
         "infos": 0,
         "skipped": 0,
         "left_out": 0,
+        "unjudged": 0,
         "suppressed": 0,
     }
     (report,) = content["reports"]
@@ -208,3 +209,14 @@ def test_file_whose_suffix_names_no_format_is_not_called_json_with_comments(chec
     assert "comment" not in out
     assert "the suffix '.md' names no format, so this is read as JSON; name one by --format" in out
     assert "remove the comma" in check(write('{"a": 1,}', "adapter.conf"))[1]
+
+
+def test_call_without_a_known_value_is_counted_in_the_summary(check, write):
+    head = "import yaml\nfrom peft import AdaLoraConfig\n"
+    call = "AdaLoraConfig(**yaml.safe_load(open('run.yaml')))\n"
+    phrase = "; the values of 1 configuration are known at run time only"
+    assert phrase in check(write(head + call, "a.py"))[1]
+    _, out, _ = check(write(head + call * 2, "a.py"), "-o", "json")
+    assert json.loads(out)["summary"]["unjudged"] == 2
+    known = head + call.replace("(**", "(init_r=6, **")
+    assert "run time" not in check(write(known, "a.py"))[1]

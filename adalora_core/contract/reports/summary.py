@@ -56,6 +56,9 @@ def summary(outcome: Outcome) -> str:
     if found["info"]:
         words.append(f"{found['info']} info")
     line = f"checked {_plural(len(outcome.reports), 'configuration')}: {', '.join(words)}"
+    unjudged = sum(report.unjudged for report in outcome.reports)
+    if unjudged:
+        line += f"; the values of {_plural(unjudged, 'configuration')} are known at run time only"
     suppressed = Counter(d.code for report in outcome.reports for d in report.suppressed)
     if suppressed:
         number = _plural(suppressed.total(), "finding")

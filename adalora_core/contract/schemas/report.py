@@ -62,6 +62,7 @@ def report_schema() -> dict[str, Any]:
                             "infos",
                             "skipped",
                             "left_out",
+                            "unjudged",
                             "suppressed",
                         ),
                         count,
