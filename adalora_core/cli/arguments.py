@@ -63,5 +63,6 @@ class Parser(argparse.ArgumentParser):
         return options
 
     def error(self, message: str) -> NoReturn:
-        """Print the usage and the escaped message, and exit with 2."""
-        super().error(visible(message))
+        """Print the escaped message and where the options are listed, and exit with 2."""
+        help_ = f"'{self.prog} --help' lists the arguments"
+        self.exit(2, f"{self.prog}: error: {visible(message)}\n{help_}\n")

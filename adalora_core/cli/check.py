@@ -12,8 +12,9 @@ from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
 from adalora_core.cli.failing import fail
 from adalora_core.cli.files import STDIN
 from adalora_core.cli.output import parse_output_file, print_text
-from adalora_core.contract.reports import render
-from adalora_core.contract.reports.summary import fixing_lines, left_out_phrase, settings_lines
+from adalora_core.contract.fields.table import PEFT_VERSION
+from adalora_core.contract.reports import FOR_PEOPLE, render
+from adalora_core.contract.reports.summary import fixing_lines, settings_lines
 from adalora_core.files import write_file
 
 if TYPE_CHECKING:
@@ -36,14 +37,12 @@ def run(argv: Sequence[str]) -> int:
             return show(options, argv)
         job = Job(options, inspector_of(options))
         files = [parse_output_file(setting) for setting in options.output_file]
-        if options.project.problem is not None:
-            job.failed = True
-            _fail(options.project.problem)
+        _notify_of_settings(job)
         outcome = job.run()
     except (OSError, ValueError) as error:  # a PolicyError is a ValueError
         return _fail(error)
     is_empty = not outcome.reports and not outcome.skipped
-    if not options.diff and not (is_empty and job.failed):
+    if not options.diff and not (is_empty and job.failed and options.output_format in FOR_PEOPLE):
         # With --fix and -, the fixed text goes to standard output.
         writes_text = options.fix or options.add_ignores
         print_text(_shown(outcome, options), to_stderr=writes_text and STDIN in options.paths)
@@ -52,17 +51,23 @@ def run(argv: Sequence[str]) -> int:
         from adalora_core.cli.ignoring import print_added
 
         print_added(job, outcome)
-    if is_empty and not job.failed and not options.allow_empty:
-        left_out = left_out_phrase(outcome.left_out)
-        return _fail(
-            "no file matched, so nothing was checked; pass --allow-empty if that is right"
-            + (f"; {left_out}: pass --all-files to check them" if left_out else "")
-        )
     if job.failed:
         return CANNOT_RUN
     if options.diff:
         return _end_of_diff(job, outcome)
     return FINDINGS if outcome.failed and not options.exit_zero else FINE
+
+
+def _notify_of_settings(job: Job) -> None:
+    project, version = job.options.project, job.inspector.check.peft_version
+    if project.problem is not None:
+        job.notify(project.problem, project.file)
+    if version is not None and version[:2] > tuple(map(int, PEFT_VERSION.split("."))):
+        shown = job.options.peft_version
+        job.notify(
+            f"--peft-version {shown}: not known, so what holds for PEFT {PEFT_VERSION} is reported",
+            fails=False,
+        )
 
 
 def _write(outcome: Outcome, files: Sequence[tuple[str, Path]], job: Job) -> None:
@@ -73,7 +78,13 @@ def _write(outcome: Outcome, files: Sequence[tuple[str, Path]], job: Job) -> Non
             write_file(path, render(whole, format_).encode())
         except OSError as error:
             job.failed = True
-            _fail(error)
+            if isinstance(error, FileNotFoundError):
+                _fail(
+                    f"--output-file {format_}={path}: the folder {str(path.parent)!r} does not "
+                    "exist; create it first"
+                )
+            else:
+                _fail(error)
 
 
 def _shown(outcome: Outcome, options: Namespace) -> str:

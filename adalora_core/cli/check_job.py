@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.cli.failing import fail
+from adalora_core.cli.failing import fail, in_one_line
 from adalora_core.cli.files import STDIN, Target, link_out, targets
 from adalora_core.cli.output import is_terminal, print_bytes, print_text, wants_colour
-from adalora_core.cli.search_exclusions import SearchExclusions
+from adalora_core.cli.search_exclusions import EXCLUDED, SearchExclusions
 from adalora_core.contract.pipeline.inspection import Inspector
 from adalora_core.contract.pipeline.options import CheckOptions, parse_version
 from adalora_core.contract.pipeline.selection import Selection
-from adalora_core.contract.reports import Outcome
+from adalora_core.contract.reports import Notice, Outcome
 from adalora_core.contract.reports.escaping import visible
+from adalora_core.contract.reports.summary import left_out_phrase
 from adalora_core.contract.text.limits import Limits
 from adalora_core.contract.text.places import from_pointer
 from adalora_core.contract.text.reading import read_bytes
@@ -26,6 +27,7 @@ from adalora_core.errors import PolicyError
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Mapping, Sequence
 
     from adalora_core.contract.pipeline.assembly import Examined
     from adalora_core.contract.report import Report
@@ -62,6 +64,7 @@ def inspector_of(options: Namespace) -> Inspector:
         options.layout,
         options.format,
         options.ignore_unmatched,
+        not options.no_suppressions,
     )
 
 
@@ -72,10 +75,6 @@ def _tree_of_policy(options: Namespace) -> Path | None:
         return folder
     here, path = Path.cwd(), Path(os.path.abspath(options.policy))  # noqa: PTH100 - keeps links
     return here if path.is_relative_to(here) else None
-
-
-def _fail(error: Exception | str) -> int:
-    return fail("check", error)
 
 
 @dataclass
@@ -90,6 +89,18 @@ class Job:
     """With `--diff`: the reports that the files would get after `--fix`."""
     ignored: list[int] = field(default_factory=list, init=False)
     """With `--add-ignores`: how many findings were suppressed, for each changed file."""
+    notices: list[Notice] = field(default_factory=list, init=False)
+    """What the reports for programs hold besides findings."""
+
+    def notify(
+        self, error: Exception | str, source: str | None = None, *, fails: bool = True
+    ) -> None:
+        """Print at once what a reader must know, and keep it for the reports."""
+        self.failed |= fails
+        if isinstance(error, OSError) and isinstance(error.filename, str):
+            source = source or error.filename
+        self.notices.append(Notice(in_one_line(error), source, fails))
+        fail("check", error)
 
     def run(self) -> Outcome:
         """Check every file; report one that cannot be read at once and go on with the others."""
@@ -97,11 +108,12 @@ class Job:
         names: list[str] = []
         searched = set()
         follow = self.options.follow_links
-        exclusions = None if self.options.all_files else SearchExclusions()
+        exclusions = SearchExclusions(all_files=self.options.all_files)
         for target in targets(self.options.paths, self.options.exclude, follow, exclusions):
             if target.problem is not None:
-                self.failed |= not target.may_pass
-                _fail(target.problem)
+                if target.is_unmatched and self.options.allow_empty:
+                    continue
+                self.notify(target.problem, fails=not target.may_pass)
                 continue
             names.append(target.name)
             if not target.was_named:
@@ -111,14 +123,16 @@ class Job:
             except PolicyError:
                 raise
             except Exception as error:  # noqa: BLE001 - one bad file never ends the run
-                self.failed = True
                 is_expected = isinstance(error, OSError)
-                _fail(error if is_expected else f"{target.name}: not checked: {error!r}")
+                message = f"{target.name}: not checked: {error!r}"
+                self.notify(error if is_expected else message, target.name)
                 continue
             if report is None:
                 self.skipped += 1
             else:
                 reports.append(report)
+        left_out = exclusions.counts(names)
+        self._notify_of_the_whole(reports, left_out)
         return Outcome(
             tuple(self.inspector.with_unused_ignores(reports, searched)),
             self.skipped,
@@ -127,9 +141,37 @@ class Job:
             fixing=self.options.fix,
             settings_file=self.options.project.file,
             settings=self.options.project.values,
-            left_out={} if exclusions is None else exclusions.counts(names),
+            left_out=left_out,
             is_quiet=self.options.quiet,
+            notices=tuple(self.notices),
         )
+
+    def _notify_of_the_whole(self, reports: Sequence[Report], left_out: Mapping[str, int]) -> None:
+        """Notify of what only the whole run shows."""
+        if self._searched_all():
+            for pattern in self.inspector.selection.patterns_without_file(reports):
+                self.notify(f"--per-file-ignores {pattern}: fits no checked file", fails=False)
+        if not reports and not self.skipped and not self.failed and not self._may_be_empty():
+            self.notify(_nothing_checked(left_out))
+
+    def _searched_all(self) -> bool:
+        """Return whether the run searched the whole folder to which the settings apply."""
+        folder = self.options.project.folder or Path.cwd()
+        if self.options.settings is not None:
+            folder = Path.cwd()
+        tops = [Path(os.path.realpath(path)) for path in self.options.paths if path != STDIN]
+        return any(folder.resolve().is_relative_to(top) for top in tops)
+
+    def _may_be_empty(self) -> bool:
+        """Return whether the run may check nothing.
+
+        What names files one by one, as hooks do, may have none left that is not excluded.
+        """
+        if self.options.ignore_unmatched and all(
+            Path(path).is_file() for path in self.options.paths
+        ):
+            return True
+        return bool(self.options.allow_empty)
 
     def _report(self, target: Target) -> Report | None:
         """Return the report on a file; None if it holds no configuration and need not hold one."""
@@ -182,8 +224,7 @@ class Job:
                     raise problem
                 rewrite(name, raw, better.document.raw, self.inspector.check.limits)
             except OSError as error:
-                self.failed = True
-                _fail(error)
+                self.notify(error, name)
                 return found
         return better
 
@@ -194,6 +235,14 @@ class Job:
             print_bytes(content)
             while rest := sys.stdin.buffer.read(self.inspector.check.limits.file_bytes):
                 print_bytes(rest)
+
+
+def _nothing_checked(left_out: Mapping[str, int]) -> str:
+    shown = left_out_phrase(left_out)
+    if any(EXCLUDED not in what for what in left_out):
+        shown += ": pass --all-files to check them"
+    message = "no file matched, so nothing was checked; pass --allow-empty if that is right"
+    return f"{message}; {shown}" if shown else message
 
 
 def _show_difference(name: str, old: str, new: str) -> None:

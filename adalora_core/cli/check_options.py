@@ -42,10 +42,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         project = project_settings(here)
     parser.set_defaults(**project.defaults, project=project)
     options: argparse.Namespace = parser.parse_args(argv)
+    if argv[-1:] == ["--"] and not given(argv)["paths"]:
+        options.paths = []  # a list of names that is empty, and not no list
     if options.unsafe_fixes and not (options.fix or options.diff):
         parser.error("--unsafe-fixes has no effect alone: add --fix or --diff")
     if options.add_ignores and (options.fix or options.diff):
         parser.error("--add-ignores does not go with --fix or --diff: fix first, then ignore")
+    if options.add_ignores and options.no_suppressions:
+        parser.error("--add-ignores does not go with --no-suppressions, which ignores comments")
     if options.statistics and options.output_format not in STATISTICS_FORMATS:
         shown = ", ".join(STATISTICS_FORMATS)
         parser.error(f"--statistics has the formats {shown}, not {options.output_format}")
@@ -172,8 +176,8 @@ def _add_search_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--all-files",
         action="store_true",
-        help="search folders without leaving out what git ignores and folders of installed "
-        "packages",
+        help="search folders without leaving out what git ignores, hidden folders and folders of "
+        "installed packages",
     )
     group.add_argument(
         "--follow-links",
@@ -256,6 +260,11 @@ def _add_report_options(group: argparse._ArgumentGroup) -> None:
         default=[],
         metavar="PATTERN:CODES",
         help="ignore these rules in files whose name matches; may be repeated",
+    )
+    group.add_argument(
+        "--no-suppressions",
+        action="store_true",
+        help="report findings although comments such as # adalora: ignore[ADA202] suppress them",
     )
     group.add_argument(
         "--fail-level",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from adalora_core.cli.search_exclusions import SearchExclusions
 
 STDIN = "-"
+_UNMATCHED = "no file matches this pattern"
 _NOT_FOLLOWED = "a link out of the checked tree is not followed; pass --follow-links to follow it"
 
 
@@ -41,6 +42,11 @@ class Target:
     problem: OSError | None = None
     may_pass: bool = False
 
+    @property
+    def is_unmatched(self) -> bool:
+        """Whether this is a pattern that matches no file."""
+        return self.problem is not None and self.problem.strerror == _UNMATCHED
+
 
 def targets(
     arguments: Sequence[str],
@@ -58,13 +64,19 @@ def targets(
         arguments: files, folders, patterns, and `-`.
         exclude: patterns of the files to leave out.
         follow: whether to follow links out of the tree; None: only links that are arguments.
-        exclusions: decides what a search of a folder leaves out; None: nothing.
+        exclusions: decides what a search of a folder leaves out, besides hidden folders, and
+            counts that and the named files that are excluded; None: nothing.
     """
     found: dict[str, Target] = {}
     for argument in arguments:
         for target in _expand(argument, follow, exclusions):
-            if target.name not in found and not _is_excluded(target.name, exclude):
+            if target.name in found:
+                continue
+            pattern = next((each for each in exclude if fits(target.name, each)), None)
+            if pattern is None:
                 found[target.name] = target
+            elif exclusions and target.was_named:
+                exclusions.note_excluded(target.name, pattern)
     yield from _without_links_to_others(list(found.values()))
 
 
@@ -137,6 +149,10 @@ def _not_followed(name: str, *, may_pass: bool = False) -> Target:
     return Target(name, False, OSError(errno.ELOOP, _NOT_FOLLOWED, name), may_pass)
 
 
+def _unmatched(pattern: str) -> Target:
+    return Target(pattern, False, OSError(errno.ENOENT, _UNMATCHED, pattern), may_pass=True)
+
+
 def _expand(
     argument: str, follow: bool | None, exclusions: SearchExclusions | None
 ) -> Iterator[Target]:
@@ -150,7 +166,8 @@ def _expand(
     elif is_folder:
         yield from _below(argument, exclusions, follow=bool(follow))
     elif is_pattern:
-        yield from _matching(argument, top, follow=bool(follow))
+        matching = list(_matching(argument, top, follow=bool(follow)))
+        yield from matching or [_unmatched(argument)]
     else:
         yield Target(argument, was_named=True)
 
@@ -195,15 +212,14 @@ def _without_double_stars(pattern: str, tree: str, *, follow: bool) -> Iterator[
 
 
 def _below(top: str, exclusions: SearchExclusions | None, *, follow: bool) -> Iterator[Target]:
-    # A folder behind a link is at another path in its repository.
-    exclusions = None if follow else exclusions
+    ignoring = _ignoring(exclusions, follow=follow)
     for folder, files, problems in _folders(top, top, exclusions, follow=follow):
         yield from problems
         base = str(Path(folder))
         for name in sorted(files):
             if os.path.splitext(name)[1].lower() not in SUFFIXES:  # noqa: PTH122 - many files
                 continue
-            if exclusions and exclusions.has_file(folder.rstrip("/"), name):
+            if ignoring and ignoring.has_file(folder.rstrip("/"), name):
                 continue
             path = name if base == "." else os.path.join(base, name)  # noqa: PTH118 - many files
             mode = _mode(path, follow_links=False)
@@ -214,6 +230,12 @@ def _below(top: str, exclusions: SearchExclusions | None, *, follow: bool) -> It
                 mode = _mode(path)  # dangling links, as editors make them, are no files
             if mode:
                 yield Target(path, was_named=False)
+
+
+def _ignoring(exclusions: SearchExclusions | None, *, follow: bool) -> SearchExclusions | None:
+    """Return what applies ignore files; None: they have no influence."""
+    # A folder behind a link is at another path in its repository.
+    return None if follow or exclusions is None or exclusions.all_files else exclusions
 
 
 def _folders(
@@ -230,11 +252,12 @@ def _folders(
         problems.append(Target(name, False, OSError(error.errno, error.strerror, name)))
 
     seen = {os.path.realpath(top)}
+    ignoring = _ignoring(exclusions, follow=follow)
     for root, folders, files in os.walk(top or ".", onerror=refuse, followlinks=follow):
-        inner = sorted(name for name in folders if not name.startswith("."))
-        if exclusions:
-            exclusions.enter(root.rstrip("/"), {*folders, *files})
-            inner = [name for name in inner if not exclusions.has_folder(root.rstrip("/"), name)]
+        inner = sorted(name for name in folders if not _is_hidden(root, name, exclusions))
+        if ignoring:
+            ignoring.enter(root.rstrip("/"), {*folders, *files})
+            inner = [name for name in inner if not ignoring.has_folder(root.rstrip("/"), name)]
         kept = []
         for name in inner:
             path = Path(root, name)
@@ -255,6 +278,14 @@ def _folders(
         yield top, [], problems
 
 
+def _is_hidden(parent: str, name: str, exclusions: SearchExclusions | None) -> bool:
+    """Return whether a search leaves out a folder for its name, and count it."""
+    if not name.startswith("."):
+        return False
+    # git tracks nothing in a folder of this name.
+    return exclusions is None or name == ".git" or exclusions.hides(parent.rstrip("/"), name)
+
+
 def _mode(name: str, *, follow_links: bool = True) -> int:
     """Return the mode of a file; 0 if there is none."""
     try:
@@ -263,7 +294,3 @@ def _mode(name: str, *, follow_links: bool = True) -> int:
         # Where the folder is closed, the reader of the file reports that.
         is_missing = error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
         return 0 if is_missing else stat.S_IFREG
-
-
-def _is_excluded(name: str, exclude: Sequence[str]) -> bool:
-    return any(fits(name, pattern) for pattern in exclude)

@@ -8,6 +8,7 @@ import stat
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from glob import escape
 from pathlib import Path
 from time import thread_time
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 IGNORE_FILE = ".gitignore"
 VENDORED = frozenset({"node_modules", "site-packages", "__pypackages__"})
 """Folders of installed packages; a folder with `pyvenv.cfg` is one too."""
-IGNORED, INSTALLED = "ignored by git", "of installed packages"
+IGNORED, INSTALLED, HIDDEN = "ignored by git", "of installed packages", "hidden by a dot"
+EXCLUDED = "excluded by"
 
 MOST_BYTES, MOST_LINES, MOST_STARS = 1 << 16, 1000, 3
 """Bounds of a .gitignore that is used: its size, its lines, and the wildcards of one line. Matching
@@ -83,9 +85,14 @@ class SearchExclusions:
 
     `.gitignore` counts in a repository only, and never for a file that git tracks: whoever may
     change an ignore file must not be able to hide another file.
+
+    Args:
+        all_files: whether searches leave out nothing; named files may be excluded all the same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, all_files: bool = False) -> None:
+        self.all_files = all_files
+        self._excluded: dict[str, str] = {}
         self._files: dict[str, str] = {}
         self._folders: dict[str, str] = {}
         self._scopes: dict[str, _Scope] = {}
@@ -114,6 +121,17 @@ class SearchExclusions:
         reason = IGNORED if self._ignores(scope, name) else None
         return _notes(self._files, scope, parent, name, reason)
 
+    def hides(self, parent: str, name: str) -> bool:
+        """Return whether a hidden folder is left out, and count it."""
+        if not self.all_files:
+            self._folders[os.path.abspath(os.path.join(parent, name))] = HIDDEN  # noqa: PTH100, PTH118 - fast
+        return not self.all_files
+
+    def note_excluded(self, name: str, pattern: str) -> None:
+        """Count a named file that a pattern excludes."""
+        here = f"{escape(Path.cwd().as_posix())}/"
+        self._excluded[name] = f"{EXCLUDED} {pattern.removeprefix(here)}"
+
     def counts(self, checked: Iterable[str]) -> dict[str, int]:
         """Return how many files and folders were left out, by kind and reason.
 
@@ -123,7 +141,8 @@ class SearchExclusions:
         if self._files:
             for name in checked:
                 self._files.pop(os.path.abspath(name), None)  # noqa: PTH100 - keeps links
-        kinds = ("file", self._files), ("folder", self._folders)
+        files = {**self._files, **self._excluded}
+        kinds = ("file", files), ("folder", self._folders)
         return {
             f"{kind}{'' if number == 1 else 's'} {reason}": number
             for kind, reasons in kinds

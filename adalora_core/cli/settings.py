@@ -9,9 +9,11 @@ from typing import Any, get_args
 from adalora_core.cli.arguments import similar
 from adalora_core.contract.fields.table import Runtime
 from adalora_core.contract.findings import SEVERITIES
+from adalora_core.contract.pipeline.options import parse_version
+from adalora_core.contract.pipeline.selection import FileIgnore, Selection
 from adalora_core.contract.reports import FORMATS
 from adalora_core.contract.text import decode
-from adalora_core.contract.text.limits import DEFAULT_LIMITS
+from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
 from adalora_core.contract.text.problems import DUPLICATE_KEY, LIMIT_EXCEEDED, SYNTAX_ERROR
 from adalora_core.contract.text.reading import is_inside, read_bytes
 
@@ -168,6 +170,26 @@ def _check(file: Path, key: str, value: Any) -> None:
         if not fits:
             name = _NAMES.get(wanted, wanted.__name__)
             raise ValueError(f"{where}: expected {name}, got {value!r}")
+        try:
+            _parse(key, value)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
     else:
         known = ", ".join(KEYS)
         raise ValueError(f"{where}: unknown key{similar([key], KEYS)}; expected one of {known}")
+
+
+def _parse(key: str, value: Any) -> None:
+    """Read a value as the option reads it, so that an error can name file and key.
+
+    Raises:
+        ValueError: the option refuses the value.
+    """
+    if key in {"select", "ignore"}:
+        Selection.of(**{key: value})
+    elif key == "per-file-ignores":
+        FileIgnore.parse(f"{pattern}:{','.join(words)}" for pattern, words in value.items())
+    elif key == "peft-version":
+        parse_version(value)
+    elif key == "limit":
+        Limits.parse(value)

@@ -33,7 +33,7 @@ def show(options: Namespace, argv: Sequence[str]) -> int:
 
 def _show_files(options: Namespace) -> int:
     """Print one name per line; return 2 if one cannot be read, or if there is none."""
-    exclusions = None if options.all_files else SearchExclusions()
+    exclusions = SearchExclusions(all_files=options.all_files)
     names: list[str] = []
     failed = False
     for target in targets(options.paths, options.exclude, options.follow_links, exclusions):
@@ -47,7 +47,7 @@ def _show_files(options: Namespace) -> int:
             failed |= not target.may_pass
             fail("check", error)
     print_text("".join(f"{visible(name, None)}\n" for name in names))
-    left_out = left_out_phrase({} if exclusions is None else exclusions.counts(names))
+    left_out = left_out_phrase(exclusions.counts(names))
     if left_out and not options.quiet:
         print(left_out, file=sys.stderr)
     if not names and not failed and not options.allow_empty:

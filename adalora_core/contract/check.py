@@ -10,17 +10,21 @@ from adalora_core.contract import text
 from adalora_core.contract.fields.plain import plain
 from adalora_core.contract.fields.table import Runtime
 from adalora_core.contract.pipeline.assembly import examine
+from adalora_core.contract.pipeline.discovery import sections
 from adalora_core.contract.pipeline.options import CheckOptions, parse_version
 from adalora_core.contract.text.document import Document
 from adalora_core.contract.text.formats import FORMATS
 from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
-from adalora_core.contract.text.problems import LIMIT_EXCEEDED, Problem
+from adalora_core.contract.text.places import to_pointer
+from adalora_core.contract.text.problems import LIMIT_EXCEEDED, MOST_RELATED, NO_BLOCK, Problem
 from adalora_core.contract.text.reading import is_link_out
 from adalora_core.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from adalora_core.contract.fields.block import Block
     from adalora_core.contract.model import AdaLoraConfig
     from adalora_core.contract.pipeline.policy import Policy
     from adalora_core.contract.report import Report
@@ -51,8 +55,9 @@ def check_config(
             an error; under `"adalora-core"` everything that this package can train is accepted.
         strict_keys: make unknown keys errors instead of warnings.
         strict_types: make values of another type errors also where the runtime works with them.
-        key: JSON pointer of the AdaLoRA mapping inside the document; None: the whole document. In
-            Python `/AdaLoraConfig/1` is the second call of the class; None: every call.
+        key: JSON pointer of the AdaLoRA mapping inside the document, empty for the whole document;
+            None: the one section that the command would find, else the whole document. In Python
+            `/AdaLoraConfig/1` is the second call of the class; None: every call.
         format: `"json"`, `"yaml"`, `"toml"`, `"python"` or `"notebook"`; None: by a path's suffix,
             else JSON.
         peft_version: also report what this PEFT release ignores or refuses.
@@ -95,6 +100,12 @@ def check_config(
             "check_config: expected JSON text (str or bytes), a mapping or a path object, got "
             f"{type(source).__name__}"
         )
+    if key is None and (found := sections(document, options)):
+        if len(found) > 1 or found[0].deferred or found[0].layout not in {"peft", "section"}:
+            # Nothing is chosen silently, and a typed configuration holds every value.
+            document.problems.append(_not_one(found))
+            document.fatal = True
+        return examine(document, name, options).report
     return examine(document, name, options, key=key or "").report
 
 
@@ -113,13 +124,22 @@ def read_adapter_config(path: Path) -> AdaLoraConfig:
         raise CheckpointError(
             f"{str(path.parent)!r} holds no {path.name}; name the folder of a saved adapter"
         )
-    report = check_config(path, runtime="adalora-core")
+    report = check_config(path, runtime="adalora-core", key="")
     if report.config is None and is_link_out(path):
         raise CheckpointError(
             f"{str(path)!r} is a link out of its folder, and what it leads to is not a "
             "configuration without errors; replace the link by the file"
         )
     return report.require_config()
+
+
+def _not_one(found: Sequence[Block]) -> Problem:
+    """Return the problem of a document whose configuration the caller has to name."""
+    places = list(dict.fromkeys(f'key="{to_pointer(block.path)}"' for block in found))
+    more = f" and {len(places) - MOST_RELATED} more" if len(places) > MOST_RELATED else ""
+    message = "the document is not a configuration itself, but holds one or more"
+    hint = f"name one by {' or '.join(places[:MOST_RELATED])}{more}"
+    return Problem(NO_BLOCK, message, at="key", hint=hint)
 
 
 def _from_mapping(source: Mapping[str, Any]) -> Document:

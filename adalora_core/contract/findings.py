@@ -82,6 +82,7 @@ class Checked:
         fixed: the findings that `adalora check --fix` removed by fixing.
         suppressed: the findings that comments or `--per-file-ignores` removed.
         is_whole: whether `block` is the only configuration and all of its values are known.
+        unjudged: the number of configurations of which the document holds no value.
         has_script: whether the document is code about AdaLoRA, with or without a configuration.
     """
 
@@ -94,6 +95,7 @@ class Checked:
     suppressed: tuple[Diagnostic, ...] = ()
     has_script: bool = False
     is_whole: bool = True
+    unjudged: int = 0
 
     @property
     def was_checked(self) -> bool:

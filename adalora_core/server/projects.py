@@ -49,10 +49,12 @@ class Project:
             return True
         assert self.top is not None  # noqa: S101 - a document with a path has a folder
         *folders, name = path.relative_to(self.top).parts
-        if any(folder.startswith(".") for folder in folders) or not is_inside(path, self.top):
+        if ".git" in folders or not is_inside(path, self.top):
             return True
         if self.options.all_files:
             return False
+        if any(folder.startswith(".") for folder in folders):
+            return True
         exclusions = SearchExclusions()
         parent = str(self.top)
         for folder in folders:

@@ -107,6 +107,7 @@ def test_json_output_holds_every_finding_with_its_place(check, write):
         "infos": 0,
         "skipped": 0,
         "left_out": 0,
+        "unjudged": 0,
         "suppressed": 0,
     }
     (report,) = content["reports"]
@@ -188,3 +189,34 @@ def test_layout_option_restricts_the_search(check, write):
     path = write({"lora_type": "adalora", "target_modules": ["q"], "rank": 8})
     assert "ADA306" in check(path, "--layout", "flat")[1]
     assert "ADA006" in check(path, "--layout", "peft")[1]
+
+
+def test_wrong_usage_is_one_sentence_and_names_the_help(check):
+    code, out, err = check("--nonsense")
+    assert (code, out) == (2, "")
+    assert err.endswith("\n'adalora check --help' lists the arguments\n")
+    assert len(err.splitlines()) == 2
+
+
+def test_release_of_peft_that_is_not_known_yet_is_named(check, write):
+    code, _, err = check(write(SOUND), "--peft-version", "9.9")
+    assert (code, "--peft-version 9.9: not known" in err) == (0, True)
+    assert check(write(SOUND), "--peft-version", "0.21.2")[2] == ""
+
+
+def test_file_whose_suffix_names_no_format_is_not_called_json_with_comments(check, write):
+    out = check(write("# Title\n\ntext\n", "README.md"))[1]
+    assert "comment" not in out
+    assert "the suffix '.md' names no format, so this is read as JSON; name one by --format" in out
+    assert "remove the comma" in check(write('{"a": 1,}', "adapter.conf"))[1]
+
+
+def test_call_without_a_known_value_is_counted_in_the_summary(check, write):
+    head = "import yaml\nfrom peft import AdaLoraConfig\n"
+    call = "AdaLoraConfig(**yaml.safe_load(open('run.yaml')))\n"
+    phrase = "; the values of 1 configuration are known at run time only"
+    assert phrase in check(write(head + call, "a.py"))[1]
+    _, out, _ = check(write(head + call * 2, "a.py"), "-o", "json")
+    assert json.loads(out)["summary"]["unjudged"] == 2
+    known = head + call.replace("(**", "(init_r=6, **")
+    assert "run time" not in check(write(known, "a.py"))[1]

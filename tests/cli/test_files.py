@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from contract_reports import azure_issues, github_commands, gitlab_issues, junit_suites, parse
 
 from adalora_core.contract.reports import FORMATS
 from adalora_core.contract.rules.base import SOUND
@@ -173,3 +174,76 @@ def test_named_script_must_be_about_adalora(check, write):
     assert check(write("import torch\n", "a.py"))[0] == 1
     assert check(write("import torch\n", "a.py"), "--ignore-unmatched")[0] == 0
     assert check(write("model.update_and_allocate(step)\n", "b.py"), "--select", "ADA1")[0] == 0
+
+
+@pytest.mark.parametrize("options", [(), ("--quiet",)])
+def test_excluded_file_that_a_hook_names_is_skipped_and_the_pattern_is_named(
+    options, check, write, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write('[tool.adalora]\nexclude = ["scratch/*"]\n', "pyproject.toml")
+    write("peft_type: ADALORA\n", "scratch/y.yaml")
+    code, out, err = check(*options, "--ignore-unmatched", "--", "scratch/y.yaml")
+    assert (code, err) == (0, "")
+    assert ("left out 1 file excluded by scratch/*" in out) == (not options)
+    code, _, err = check(*options, "--", "scratch/y.yaml")
+    assert code == 2
+    assert "left out 1 file excluded by scratch/*\n" in err
+    # A folder is searched: a search that finds nothing must not pass.
+    assert check("--ignore-unmatched", "scratch")[0] == 2
+
+
+def test_empty_list_of_names_behind_dashes_checks_nothing(check, write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(BAD)
+    assert check("--ignore-unmatched", "--")[0] == 0
+    code, _, err = check("--")
+    assert code == 2
+    assert "no file matched, so nothing was checked" in err
+    assert check("--", ".")[0] == 1
+
+
+def test_pattern_that_matches_nothing_is_reported_beside_a_path_that_does(check, write, tmp_path):
+    write(SOUND)
+    pattern = tmp_path / "adaptors" / "*.json"
+    code, out, err = check(tmp_path, pattern, "-o", "github")
+    assert (code, err) == (0, f"adalora check: {pattern}: no file matches this pattern\n")
+    assert out.startswith(f"::warning file={pattern},title=adalora check::")
+    assert check(tmp_path, pattern, "--allow-empty")[2] == ""
+
+
+def _unreadable(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "out.json").symlink_to("/etc/hostname")
+    return [tmp_path / "pipe.json", tmp_path / "none.json", tmp_path]
+
+
+def test_file_that_cannot_be_read_is_in_every_report_for_programs(check, write, tmp_path):
+    write(SOUND)
+    formats = ("json", "sarif", "github", "azure", "gitlab", "junit")
+    reports = {each: tmp_path.parent / f"report.{each}" for each in formats}
+    named = [f"--output-file={each}={path}" for each, path in reports.items()]
+    code, _, err = check(*_unreadable(tmp_path), *named)
+    assert code == 2
+    text = {each: path.read_text() for each, path in reports.items()}
+    for each in formats:
+        parse(text[each], each)
+    whole = {each["source"]: each for each in json.loads(text["json"])["notices"]}
+    names = {str(tmp_path / name) for name in ("pipe.json", "none.json", "out.json")}
+    assert whole.keys() == names
+    assert all(each["fails"] and each["message"] in err for each in whole.values())
+    (invocation,) = json.loads(text["sarif"])["runs"][0]["invocations"]
+    assert not invocation["executionSuccessful"]
+    assert {each["level"] for each in invocation["toolExecutionNotifications"]} == {"error"}
+    assert len(invocation["toolExecutionNotifications"]) == 3
+    assert [kind for kind, _, _ in github_commands(text["github"])] == ["error"] * 3
+    assert {each["sourcepath"] for each, _ in azure_issues(text["azure"])} == names
+    assert {each["check_name"] for each in gitlab_issues(text["gitlab"])} == {"not checked"}
+    suites = {suite.name: suite.errors for suite in junit_suites(text["junit"])}
+    assert {name for name, errors in suites.items() if errors} == names
+
+
+def test_report_of_a_run_that_checked_nothing_is_not_green(check, tmp_path):
+    code, out, _ = check(tmp_path, "-o", "junit")
+    assert code == 2
+    assert junit_suites(out)[0].errors == 1

@@ -53,9 +53,9 @@ def test_command_that_resembles_none_gets_the_list_only(answer):
     ],
 )
 def test_similar_option_is_named(answer, arguments, meant):
-    last = answer(*arguments).splitlines()[-1]
-    assert last.startswith(f"adalora {arguments[0]}: error: unrecognized arguments: ")
-    assert last.endswith(meant or arguments[-1])
+    message, _ = answer(*arguments).splitlines()
+    assert message.startswith(f"adalora {arguments[0]}: error: unrecognized arguments: ")
+    assert message.endswith(meant or arguments[-1])
 
 
 def test_similar_setting_is_named(answer):

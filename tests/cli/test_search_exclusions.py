@@ -61,6 +61,14 @@ def test_all_files_leaves_out_nothing(check, tree):
     assert _checked(check, ".", "--all-files") == ({"out/a.json", "node_modules/m/b.json"}, 0)
 
 
+def test_hidden_folder_is_counted_and_searched_on_request(check, tree):
+    tree({".cfg/run.json": FAULTY, "c.json": FAULTY})
+    assert _checked(check) == ({"c.json"}, 1)
+    assert "left out 1 folder hidden by a dot" in check(".")[1]
+    assert _checked(check, ".", "--follow-links") == ({"c.json"}, 1)
+    assert _checked(check, ".", "--all-files") == ({".cfg/run.json", "c.json"}, 0)
+
+
 def test_tracked_file_is_checked_whatever_the_ignore_files_say(check, tree):
     folder = tree({"out/deep/a.json": FAULTY, "node_modules/m/b.json": FAULTY, "c.json": FAULTY,
                    "out/d.json": FAULTY})  # fmt: skip

@@ -117,3 +117,20 @@ def test_project_without_tools_has_no_settings(check, write, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     write('tool = "not a table, nor of adalora"\n', "pyproject.toml")
     assert check(write(SOUND))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ('ignore = ["ADA999"]', "ignore"),
+        ('select = ["none"]', "select"),
+        ('per-file-ignores = {"*.json" = ["ADA999"]}', "per-file-ignores"),
+        ('peft-version = "main"', "peft-version"),
+        ('limit = ["width=3"]', "limit"),
+    ],
+)
+def test_setting_that_its_option_refuses_is_named_with_its_file(check, write, line, key):
+    settings = write(f"[tool.adalora]\n{line}\n", "settings.toml")
+    code, _, err = check(write(SOUND), "--settings", settings)
+    assert code == 2
+    assert err.startswith(f"adalora check: {settings}: tool.adalora.{key}: ")

@@ -27,7 +27,8 @@ def test_files_shown_are_those_that_a_check_reads(check):
         _put(name, "not even parsed")
     Path(".adalora-0123456789abcdef-0.tmp").write_text(json.dumps(BAD))
     _put("pyproject.toml", "[tool.adalora]\nexclude = ['scratch/*']\n")
-    assert check("--show-files") == (0, "a.json\npyproject.toml\nsub/b.yaml\n", "")
+    left_out = "left out 1 folder hidden by a dot\n"
+    assert check("--show-files") == (0, "a.json\npyproject.toml\nsub/b.yaml\n", left_out)
     assert check("--show-files", "sub", "--exclude", "*.json") == (0, "sub/b.yaml\n", "")
     assert check("--show-files", "-", "a.json") == (0, "-\na.json\n", "")
 

@@ -24,7 +24,7 @@ def _codes(out):
 def test_suppressed_findings_are_counted_and_do_not_fail(check, write):
     code, out, _ = check(write(COMMENTED, "a.yaml"), "--fail-level", "warning")
     assert code == 0
-    assert out == "checked 1 configuration: 0 errors, 0 warnings; suppressed 1 finding\n"
+    assert out == "checked 1 configuration: 0 errors, 0 warnings; suppressed 1 finding: ADA207\n"
     _, out, _ = check(write(COMMENTED, "a.yaml"), "-o", "json")
     assert json.loads(out)["summary"]["suppressed"] == 1
 
@@ -130,3 +130,36 @@ def test_file_in_which_nothing_was_checked_fails_whatever_is_ignored(check, writ
     code, out, _ = check(write(content), *option)
     assert code == 1
     assert "error[ADA00" in out
+
+
+def test_suppressed_codes_are_counted_in_the_summary(check, write, tmp_path):
+    write(COMMENTED, "a.yaml")
+    write(COMMENTED, "b.yaml")
+    write(FEW | {"deltaT": 0}, "c.json")
+    _, out, _ = check(tmp_path, "--per-file-ignores", "c.json:ADA204", "--statistics")
+    assert "; suppressed 3 findings: ADA204, 2 x ADA207\n" in out
+
+
+def test_comments_are_ignored_on_request(check, write):
+    unknown = COMMENTED.replace("deltaT: 100", "deltaT: 100 # adalora: ignore[XYZ]")
+    for text in (COMMENTED, unknown, f"# adalora: ignore-file[ADA207]\n{COMMENTED}"):
+        path = write(text, "a.yaml")
+        code, out, _ = check(path, "--no-suppressions", "--fail-level=warning", "-o", "json")
+        assert (code, _codes(out)) == (1, [["ADA207"]])
+    assert check(path, "--no-suppressions", "--add-ignores")[0] == 2
+
+
+def test_entry_of_the_project_that_fits_no_file_is_named(check, write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(FEW, "runs/a.json")
+    table = '[tool.adalora.per-file-ignores]\n"runs/a.json" = ["ADA207"]\n"run/*" = ["ADA207"]\n'
+    write(table, "pyproject.toml")
+    code, _, err = check("--fail-level", "warning")
+    pattern = f"{tmp_path}/run/*"
+    assert (code, err) == (
+        0,
+        f"adalora check: --per-file-ignores {pattern}: fits no checked file\n",
+    )
+    # A part of the folder tells nothing about the rest.
+    assert check("runs")[2] == ""
+    assert check("runs/a.json")[2] == ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
+from contract_fixes import inspect
 
 from adalora_core.contract import check_config
 from adalora_core.contract.rules.base import SOUND
@@ -28,7 +30,7 @@ def test_ranks_beside_which_a_tool_sets_its_own_are_not_called_missing():
 def test_adapter_of_lora_is_called_one_and_advised_on_its_class_beside_fields_of_adalora():
     (lora,) = check_config({"peft_type": "LORA", "r": 8}).errors
     assert lora.message == "`peft_type` is 'LORA': this is a LoRA adapter, not AdaLoRA"
-    assert lora.hint == 'write "peft_type": "ADALORA" to train AdaLoRA, or pass --ignore-unmatched'
+    assert lora.hint == 'set peft_type to "ADALORA" to train AdaLoRA, or pass --ignore-unmatched'
     (mixed,) = check_config({"peft_type": "LORA", "init_r": 8}).errors
     assert "use the class AdaLoraConfig" in mixed.message
 
@@ -270,3 +272,22 @@ def test_rank_pattern_is_an_error_in_a_saved_adapter_that_cannot_be_loaded(field
         codes = {d.code for d in check_config(saved, runtime=runtime).errors}
         assert codes == ({failing[runtime]} if runtime in failing else set())
         assert check_config(saved | {"inference_mode": False}, runtime=runtime).ok
+
+
+@pytest.mark.parametrize("value", [float("nan"), 0, -1.5])
+def test_alpha_that_is_not_positive_is_named_as_it_is_written(value):
+    report = check_config(SOUND | {"lora_alpha": value})
+    (finding,) = [each for each in report.diagnostics if each.code == "ADA406"]
+    assert finding.message.endswith("got NaN" if math.isnan(value) else f"got {value}")
+
+
+def test_hint_on_a_number_out_of_range_gives_a_value_that_is_right():
+    hints = {each.code: each.hint for each in check_config(SOUND | {"beta1": 2}).diagnostics}
+    hint = "set beta1 to a number above 0 and below 1, or remove it: the default is 0.85"
+    assert hints == {"ADA103": hint}
+
+
+def test_hint_names_the_option_that_accepts_files_of_other_methods():
+    (finding,) = inspect("r: 8\nlora_alpha: 16\n", "yaml").report.diagnostics
+    assert finding.code == "ADA006"
+    assert "--ignore-unmatched" in finding.hint

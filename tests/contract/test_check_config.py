@@ -34,6 +34,33 @@ def test_source_of_each_kind_checked_gives_the_same_findings(make, tmp_path):
     assert sorted(_codes(check_config(make(path)))) == ["ADA303", "ADA401"]
 
 
+def test_only_section_of_a_document_is_taken_as_the_command_takes_it(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"model": "opt", "total_step": 9, "peft": SOUND}))
+    assert validate_config(path).total_step == SOUND["total_step"]
+    section = {key: value for key, value in SOUND.items() if key != "peft_type"}
+    assert _codes(check_config({"method": "adalora", "lora": section})) == []
+    assert "ADA101" in _codes(check_config(path, key=""))
+
+
+@pytest.mark.parametrize(
+    ("document", "places"),
+    [
+        ({"a": SOUND, "b": SOUND}, ['"/a"', '"/b"']),
+        ({"lora": {"init_r": 9, "total_step": "${steps}"}, "method": "adalora"}, ['"/lora"']),
+        ({"a": {"name": "adalora", "init_r": 12, "target_r": 8}}, ['"/a"']),
+    ],
+    ids=["several", "unknown-value", "among-other-keys"],
+)
+def test_section_that_is_not_sure_has_to_be_named(document, places):
+    report = check_config(document)
+    assert _codes(report) == ["ADA006"]
+    assert all(f"key={place}" in report.errors[0].hint for place in places)
+    with pytest.raises(ConfigError, match="key="):
+        validate_config(document)
+    assert "ADA006" not in _codes(check_config(document, key=places[0].strip('"')))
+
+
 def test_str_that_names_a_file_is_read_as_content(tmp_path):
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps(SOUND))

@@ -94,9 +94,24 @@ def test_defaults_of_the_tool_are_judged_with_the_settings_of_the_file():
     ],
 )
 def test_tool_without_adalora_is_reported_as_refusing_the_file(content, word):
-    finding = _found(content)["ADA211"]
+    (finding,) = _found(content).values()
     assert word in finding.message
     assert "refuses" in finding.message
+    assert (finding.code, finding.severity) == ("ADA211", "error")
+    assert finding.pointer == f"/{next(iter(content))}"
+
+
+def test_tool_whose_plugins_may_know_adalora_is_not_said_to_refuse_the_file():
+    content = {"adapter": "adalora", "base_model": "m", "datasets": [], "plugins": ["own"]}
+    found = _found(content | {"init_r": 6, "target_r": 3})
+    assert found["ADA211"].severity == "warning"
+    assert "ADA201" in found
+
+
+def test_remark_on_a_tool_marks_the_key_that_names_adalora():
+    text = "base_model: m\ndatasets: []\nadapter: adalora\n"
+    report = inspect(text, "yaml").report
+    assert [(d.span.start_line, d.span.end_column) for d in report.diagnostics] == [(3, 8)]
 
 
 @pytest.mark.parametrize(

@@ -165,3 +165,18 @@ def test_aliases_that_multiply_are_counted_and_not_walked():
     lines = ["a0: &a0 [1, 2, 3, 4, 5, 6, 7, 8, 9]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]
     assert _found("\n".join(lines))["ADA005"].span.start_line == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "is_about_indentation"),
+    [
+        ("a:\n  b: 1\n   c: 2\n", True),
+        ("a:\n    b: 1\n  c: 2\n", True),
+        ("a:\n  - b: 1\n   c: 2\n", True),
+        ("a: 1\nb: c: 2\n", False),
+        ("a: [1, 2\nb: 3\n", False),
+    ],
+)
+def test_hint_on_a_fault_of_indentation_speaks_of_indentation(text, is_about_indentation):
+    (finding,) = check_config(text, format="yaml").diagnostics
+    assert ("indentation" in finding.hint) == is_about_indentation

@@ -136,6 +136,13 @@ def test_page_shows_the_examples_and_the_inputs_of_the_action():
         assert f"| `{name}` | {each['description']} |" in PAGE
 
 
+def test_no_pipeline_installs_what_a_bare_name_on_the_package_index_gives():
+    texts = [path.read_text() for path in EXAMPLES.iterdir()]
+    wanted = [each for text in texts for each in re.findall(r"ADALORA_REQUIREMENT: (\S+)", text)]
+    assert len(wanted) == 2
+    assert all(each.startswith("git+https://") and "@" in each for each in wanted)
+
+
 def _shell(run_command, script, folder, **environment):
     return run_command(*BASH, script, folder=folder, **environment)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from pipeline_steps import ACTION, BASE, BASH, ROOT, environment_of, gitlab_job
+import yaml
+from pipeline_steps import ACTION, BASE, BASH, EXAMPLES, ROOT, environment_of, gitlab_job
 from programs import output_of, run
 
 from adalora_core.contract.rules.base import SOUND
@@ -185,6 +186,7 @@ def test_change_is_checked_with_the_settings_of_its_base(checkout):
         "policies/p.json": "{}",
         ".gitattributes": "* -diff export-ignore\n",
         "run.yaml": "a: 1 # adalora: ignore-file[ADA202]\nb: 2 # Adalora : ignore[ADA202]\n",
+        "UP.YAML": "a: 1 # adalora: ignore-file[ADA202]\n",
     })  # fmt: skip
     checkout.commit()
     done = checkout.check(base)
@@ -192,10 +194,41 @@ def test_change_is_checked_with_the_settings_of_its_base(checkout):
     assert "::error file=wrong.json" in done.stdout
     assert "`revision` is required" in done.stdout
     assert 'policy = "policies/p.json"' in done.stdout
-    assert "the change adds 2 lines with suppression comments" in done.stdout
+    assert "the change adds 3 lines with suppression comments" in done.stdout
     # On a push the settings of the tree are used, and shown.
     done = checkout.check()
     assert done.returncode == 0
+    assert 'exclude = ["wrong.json"], exit-zero = true' in done.stdout
+
+
+def _script_and_target(service, branch):
+    """Return the script of a service's example, and the variable that names a change's target."""
+    if service == "gitlab":
+        return "\n".join(gitlab_job()["script"]), {"CI_MERGE_REQUEST_TARGET_BRANCH_NAME": branch}
+    (job,) = yaml.safe_load((EXAMPLES / "azure-pipelines.yml").read_text())["jobs"]
+    (script,) = (step["bash"] for step in job["steps"] if "bash" in step)
+    return script, {"SYSTEM_PULLREQUEST_TARGETBRANCH": f"refs/heads/{branch}"}
+
+
+@pytest.mark.parametrize("service", ["gitlab", "azure"])
+def test_change_is_checked_with_the_settings_of_its_target_branch(checkout, service):
+    checkout.write({"pyproject.toml": '[tool.adalora]\nlimit = ["depth=60"]\n'})
+    checkout.commit()
+    origin = str(checkout.outside / "origin.git")
+    checkout.git("clone", "--quiet", "--bare", ".", origin)
+    checkout.git("remote", "add", "origin", origin)
+    checkout.git("fetch", "--quiet", "origin")
+    script, target = _script_and_target(service, checkout.git("branch", "--show-current"))
+    checkout.write({"pyproject.toml": WEAK})
+    checkout.commit()
+    variables = {"ADALORA_REQUIREMENT": checkout.wheel, "ADALORA_PATHS": "."}
+    done = checkout.shell(script, **variables, **target)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "wrong.json" in done.stdout
+    assert 'limit = ["depth=60"]' in done.stdout
+    # On a push the settings of the tree are used, and shown.
+    done = checkout.shell(script, **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
     assert 'exclude = ["wrong.json"], exit-zero = true' in done.stdout
 
 

@@ -90,3 +90,16 @@ def test_ignore_files_have_no_influence(weakened):
     weakened.write(dict.fromkeys(names, "*.json\n"))
     done = weakened.run("check", ".", "--isolated", "-o", "concise")
     assert all(f"\n{name}:" in f"\n{done.stdout}" for name in ("bad.json", "other.json"))
+
+
+def test_what_hides_findings_is_shown_whole_or_counted(weakened):
+    ignores = {f"configs/model-{number:02}/run.json": ["ADA204"] for number in range(12)}
+    table = "".join(f"{json.dumps(name)} = {json.dumps(each)}\n" for name, each in ignores.items())
+    settings = f"[tool.adalora.per-file-ignores]\n{table}"
+    weakened.write({"pyproject.toml": settings})
+    out = weakened.run("check", "other.json").stdout
+    assert f"settings of pyproject.toml: per-file-ignores = {json.dumps(ignores)}\n" in out
+    names = json.dumps([f"{number:03}" * 10 for number in range(100)])
+    weakened.write({"pyproject.toml": f"[tool.adalora]\nexclude = {names}\n"})
+    out = weakened.run("check", "other.json").stdout
+    assert '"] and 38 more\n' in out

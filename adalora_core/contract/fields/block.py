@@ -43,6 +43,7 @@ class Block:
         expressions: judges the regular expressions of the document.
         layout: how the tool that owns the file writes the settings.
         tool: the tool that owns the file, if it is a known one.
+        marker: the path of the key that names AdaLoRA in that tool's file.
         deferred: fields whose value is known only when the run starts; they are not in `values`.
     """
 
@@ -58,6 +59,7 @@ class Block:
     expressions: Expressions = field(default_factory=Expressions)
     layout: Layout = "peft"
     tool: Tool | None = None
+    marker: Path | None = None
     deferred: frozenset[str] = frozenset()
     _faults: list[Fault] = field(init=False)
     as_read: Mapping[str, Any] = field(init=False)
@@ -187,6 +189,11 @@ class Block:
         if self.tool is not None:
             return self.tool.total_step in {"computed", "unknown"}
         return self.layout != "peft" or bool(self.path)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the tool that owns the file refuses it, so that no other finding matters."""
+        return self.tool is not None and self.tool.refuses and self.tool.unless not in self.values
 
     @property
     def is_saved(self) -> bool:

@@ -36,6 +36,8 @@ class Tool:
         defaults: what the tool uses for absent keys, where that is not PEFT's default.
         total_step: whether the tool computes `total_step`, never sets it, or takes it from the
             file alone; unknown where only a fork of the tool has AdaLoRA.
+        refuses: whether the tool has no AdaLoRA and ends with an error at such a file.
+        unless: a key of the file with which it may know AdaLoRA all the same.
         allocates: whether the tool ever allocates, and with it what fails there.
         remark: what the tool does otherwise than the settings ask for; None: nothing.
         advice: what to do about it.
@@ -52,6 +54,8 @@ class Tool:
     section: str | None = None
     keys: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    refuses: bool = False
+    unless: str | None = None
     allocates: bool = True
     remark: str | None = None
     advice: str | None = None
@@ -145,6 +149,7 @@ TOOLS = (
         ("finetuning_type",),
         "unknown",
         beside=frozenset({"stage", "template", "dataset_dir", "cutoff_len"}),
+        refuses=True,
         remark="has no AdaLoRA: it refuses every finetuning_type but lora, oft, freeze and full",
         advice="use another trainer, or finetuning_type lora",
     ),
@@ -154,6 +159,8 @@ TOOLS = (
         ("adapter",),
         "unknown",
         beside=frozenset({"base_model", "datasets"}),
+        refuses=True,
+        unless="plugins",
         remark="has no AdaLoRA: it refuses every adapter but lora, qlora, llama-adapter and those "
         "of plugins",
         advice="use another trainer, or the adapter lora",

@@ -100,6 +100,7 @@ def _report(
         text=document.text if document.is_text else None,
         runtime=options.runtime,
         block=blocks[0].values if blocks else None,
+        unjudged=sum(1 for block in blocks if block.deferred and not block.values),
         is_whole=only is not None and not only.deferred,
         has_script=document.script is not None and document.script.is_about_adalora,
     )

@@ -95,6 +95,16 @@ def find_blocks(
     return Problem(problems.NO_BLOCK, "no AdaLoRA configuration in this file", at="key")
 
 
+def sections(document: Document, options: CheckOptions) -> list[Block]:
+    """Return the configurations inside of a document that is not one itself."""
+    top = document.value
+    if document.fatal or document.script is not None or not isinstance(top, dict):
+        return []
+    if "peft_type" in top or not DISTINCTIVE_FIELDS.isdisjoint(top):
+        return []
+    return [block for block in _search(document, options, None) if block.path]
+
+
 def _at_pointer(document: Document, key: str, options: CheckOptions) -> Block | Problem:
     path: Path = ()
     value = document.value

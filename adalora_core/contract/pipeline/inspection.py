@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.pipeline.assembly import Examined, examine
@@ -16,7 +17,8 @@ from adalora_core.contract.pipeline.discovery import (
 )
 from adalora_core.contract.rules import BY_CODE
 from adalora_core.contract.text import decode
-from adalora_core.contract.text.formats import CODE, format_of
+from adalora_core.contract.text.formats import CODE, SUFFIXES, format_of
+from adalora_core.contract.text.problems import SYNTAX_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from adalora_core.contract.pipeline.selection import Selection
     from adalora_core.contract.report import Report
     from adalora_core.contract.text.formats import Format
+    from adalora_core.contract.text.problems import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class Inspector:
         layout: the layout to search for; None: every layout.
         format: the format of every file; None: by the suffix.
         ignore_unmatched: whether a named file may hold no configuration.
+        reads_comments: whether comments suppress findings.
     """
 
     check: CheckOptions
@@ -48,6 +52,7 @@ class Inspector:
     layout: Layout | None = None
     format: Format | None = None
     ignore_unmatched: bool = False
+    reads_comments: bool = True
 
     def inspect(self, raw: bytes, name: str, *, was_named: bool) -> Examined | None:
         """Return the report on a file; None if it holds no configuration and need not hold one.
@@ -125,6 +130,8 @@ class Inspector:
         self, raw: bytes, name: str, *, is_optional: bool, tries_fixes: bool = True
     ) -> Examined:
         document = decode(raw, self.format or format_of(name), self.check.limits)
+        if self.format is None and document.fatal:
+            document.problems = [_with_format(each, name, raw) for each in document.problems]
         found = examine(
             document,
             name,
@@ -135,7 +142,7 @@ class Inspector:
             tries_fixes=tries_fixes,
         )
         report = found.report
-        if document.format != "json":  # JSON has no comments
+        if self.reads_comments and document.format != "json":  # JSON has no comments
             from adalora_core.contract.pipeline.suppression import suppress
 
             report = suppress(document, report, self.is_active, self.check.limits.diagnostics)
@@ -168,6 +175,15 @@ class Inspector:
                 dataclasses.replace(reports[index], diagnostics=diagnostics)
             )
         return result
+
+
+def _with_format(problem: Problem, name: str, raw: bytes) -> Problem:
+    """Return a problem; if the suffix names no format, its hint names the option that does."""
+    suffix = Path(name).suffix
+    if problem.code != SYNTAX_ERROR or suffix.lower() in SUFFIXES or raw.lstrip()[:1] in b"{[":
+        return problem
+    hint = f"the suffix {suffix!r} names no format, so this is read as JSON; name one by --format"
+    return dataclasses.replace(problem, message="not valid JSON", hint=hint)
 
 
 def _with_findings(found: Examined, *diagnostics: Diagnostic) -> Examined:

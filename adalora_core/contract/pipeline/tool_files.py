@@ -84,9 +84,10 @@ def find_tool(
             for tool in tools:
                 if layout not in (None, tool.layout) or not _is_read_by(tool, path, values):
                     continue
+                place = (*path, marker)
                 if tool.section is not None:
                     path, values = (*path, tool.section), values[tool.section]
-                return _translated(document, path, values, options, tool.layout, tool)
+                return _translated(document, path, values, options, tool.layout, tool, place)
     return None
 
 
@@ -163,6 +164,7 @@ def _translated(
     options: CheckOptions,
     layout: Layout,
     tool: Tool | None = None,
+    marker: Path | None = None,
 ) -> Block:
     """Return the block of a mapping under PEFT's names, without what is known at run time only."""
     own = {} if tool is None else tool.keys
@@ -192,6 +194,7 @@ def _translated(
         keys={name: (*path, key) for name, key in spelled.items()},
         layout=layout,
         tool=tool,
+        marker=marker,
         deferred=deferred,
     )
 

@@ -25,6 +25,27 @@ _MODULES = {
     "junit": "junit",
 }
 FORMATS = tuple(_MODULES)
+FOR_PEOPLE = FORMATS[:2]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something besides a configuration that a reader of a report must know.
+
+    Args:
+        message: what happened; it names the file.
+        source: the file or folder; None: there is none.
+        fails: whether the run fails, since something could not be checked.
+    """
+
+    message: str
+    source: str | None = None
+    fails: bool = True
+
+    @property
+    def severity(self) -> Severity:
+        """The severity for a format that has findings only."""
+        return "error" if self.fails else "warning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +62,8 @@ class Outcome:
         settings: the settings that this file holds.
         left_out: `{what and why: number}` of the files and folders that searches left out.
         is_quiet: whether texts hold the findings only.
+        notices: the files that could not be read, and the like. Texts for people lack them: the
+            command prints them when they happen.
     """
 
     reports: tuple[Checked, ...]
@@ -52,6 +75,7 @@ class Outcome:
     settings: Mapping[str, Any] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
     is_quiet: bool = False
+    notices: tuple[Notice, ...] = ()
 
     @property
     def failing(self) -> tuple[Severity, ...]:

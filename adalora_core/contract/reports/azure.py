@@ -14,15 +14,21 @@ from adalora_core.contract.reports.summary import NO_NAME, closing_lines, in_cel
 
 if TYPE_CHECKING:
     from adalora_core.contract.findings import Checked, Diagnostic
-    from adalora_core.contract.reports import Outcome
+    from adalora_core.contract.reports import Notice, Outcome
 
 
 def render(outcome: Outcome) -> str:
-    """Write one line per finding, and the summary."""
-    lines = [
+    """Write one line per notice and finding, and the summary."""
+    lines = [_notice(notice) for notice in outcome.notices]
+    lines += [
         _line(report, diagnostic) for report in outcome.reports for diagnostic in report.diagnostics
     ]
     return "".join(f"{line}\n" for line in [*lines, *closing_lines(outcome)])
+
+
+def _notice(notice: Notice) -> str:
+    place_ = f"sourcepath={_property(notice.source)};" if notice.source else ""
+    return f"##vso[task.logissue type={notice.severity};{place_}]{_data(notice.message)}"
 
 
 def _line(report: Checked, diagnostic: Diagnostic) -> str:

@@ -9,7 +9,7 @@ from adalora_core.contract.reports.escaping import visible
 from adalora_core.contract.reports.summary import NO_NAME, closing_lines, in_cell
 
 if TYPE_CHECKING:
-    from adalora_core.contract.reports import Outcome
+    from adalora_core.contract.reports import Notice, Outcome
 
 MOST = 10
 """Number of annotations of one kind that GitHub shows for a step; it drops the rest silently."""
@@ -18,23 +18,29 @@ _COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
 
 
 def render(outcome: Outcome) -> str:
-    """Write one command per finding, worst first, and the number of findings left out."""
+    """Write one command per notice and finding, worst first, and how many are left out."""
     lines, left = [], 0
     for severity in SEVERITIES:
-        found = [
-            (report, diagnostic)
+        found = [_notice(each) for each in outcome.notices if each.severity == severity]
+        found += [
+            _command(report, diagnostic)
             for report in outcome.reports
             for diagnostic in report.diagnostics
             if diagnostic.severity == severity
         ]
         # The last notice is reserved for the count.
         room = MOST - 1 if severity == "info" else MOST
-        lines += [_command(report, diagnostic) for report, diagnostic in found[:room]]
+        lines += found[:room]
         left += len(found[room:])
     if left:
         more = f"{left} more findings are not shown here; run adalora check to see all"
         lines.append(f"::notice title=adalora check::{_data(more)}")
     return "".join(f"{line}\n" for line in [*lines, *closing_lines(outcome)])
+
+
+def _notice(notice: Notice) -> str:
+    place = f"file={_property(notice.source)}," if notice.source else ""
+    return f"::{_COMMANDS[notice.severity]} {place}title=adalora check::{_data(notice.message)}"
 
 
 def _command(report: Checked, diagnostic: Diagnostic) -> str:

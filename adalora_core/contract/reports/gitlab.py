@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.reports.escaping import visible
-from adalora_core.contract.reports.identity import fingerprint, name_below
+from adalora_core.contract.reports.identity import digest, fingerprint, name_below
 from adalora_core.contract.reports.summary import NO_NAME, in_cell
 
 if TYPE_CHECKING:
     from adalora_core.contract.findings import Diagnostic
-    from adalora_core.contract.reports import Outcome
+    from adalora_core.contract.reports import Notice, Outcome
     from adalora_core.contract.text.places import Span
 
+NOT_CHECKED = "not checked"
 _SEVERITIES = {"error": "major", "warning": "minor", "info": "info"}
 
 
 def render(outcome: Outcome) -> str:
-    """Write one issue per finding in ASCII; an empty list if there is none.
+    """Write one issue per finding and failure in ASCII; an empty list if there is none.
 
     Paths are relative to the project's folder in `CI_PROJECT_DIR`, which GitLab sets, else to the
     working folder.
@@ -32,6 +33,8 @@ def render(outcome: Outcome) -> str:
         for report in outcome.reports
         for diagnostic in report.diagnostics
     ]
+    failures = [each for each in outcome.notices if each.fails]
+    issues += [_failure(_path(folder, each.source), each, seen) for each in failures]
     return json.dumps(issues, indent=1) + "\n"
 
 
@@ -54,6 +57,19 @@ def _issue(path: str, diagnostic: Diagnostic, seen: dict[str, int]) -> dict[str,
         # GitLab shows two findings with the same fingerprint as one.
         "fingerprint": fingerprint(path, diagnostic, seen),
         "location": {"path": path, **_extent(diagnostic.span)},
+    }
+
+
+def _failure(path: str, notice: Notice, seen: dict[str, int]) -> dict[str, Any]:
+    """Return an issue for what could not be checked."""
+    return {
+        "type": "issue",
+        "check_name": NOT_CHECKED,
+        "description": visible(notice.message),
+        "categories": ["Bug Risk"],
+        "severity": "critical",
+        "fingerprint": digest([path, NOT_CHECKED, notice.message], seen),
+        "location": {"path": path, **_extent(None)},
     }
 
 

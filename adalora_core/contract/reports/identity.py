@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from adalora_core.contract.reports.summary import NO_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from adalora_core.contract.findings import Diagnostic
 
 
@@ -27,7 +29,11 @@ def fingerprint(name: str, diagnostic: Diagnostic, seen: dict[str, int]) -> str:
         diagnostic: the finding.
         seen: how often each digest occurred in this run; updated here.
     """
-    key = json.dumps([name, diagnostic.pointer, diagnostic.code, diagnostic.message])
-    digest = hashlib.sha256(key.encode()).hexdigest()[:32]
-    seen[digest] = seen.get(digest, 0) + 1
-    return f"{digest}:{seen[digest]}"
+    return digest([name, diagnostic.pointer, diagnostic.code, diagnostic.message], seen)
+
+
+def digest(key: Sequence[str], seen: dict[str, int]) -> str:
+    """Return a digest of texts; repetitions in this run get a number."""
+    found = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+    seen[found] = seen.get(found, 0) + 1
+    return f"{found}:{seen[found]}"

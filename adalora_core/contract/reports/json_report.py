@@ -33,9 +33,14 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
             "infos": found["info"],
             "skipped": outcome.skipped,
             "left_out": sum(outcome.left_out.values()),
+            "unjudged": sum(report.unjudged for report in outcome.reports),
             "suppressed": sum(len(report.suppressed) for report in outcome.reports),
         },
         "settings": {"file": outcome.settings_file, "values": dict(outcome.settings)},
+        "notices": [
+            {"source": each.source, "message": each.message, "fails": each.fails}
+            for each in outcome.notices
+        ],
         "reports": [
             {
                 "source": report.source,

@@ -11,14 +11,14 @@ from adalora_core.contract.reports.summary import place
 
 if TYPE_CHECKING:
     from adalora_core.contract.findings import Checked, Diagnostic
-    from adalora_core.contract.reports import Outcome
+    from adalora_core.contract.reports import Notice, Outcome
 
 # Characters that XML forbids, even if escaped.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 def render(outcome: Outcome) -> str:
-    """Write one suite per document and one case per finding.
+    """Write one suite per document or failure, and one case per finding.
 
     A finding at or above the fail level is a failure, any other a passed case with an output. A
     document without findings is one passed case: the results show that it was checked.
@@ -35,16 +35,28 @@ def render(outcome: Outcome) -> str:
         for diagnostic in report.diagnostics:
             _finding(suite, report, diagnostic, is_failure=diagnostic.severity in outcome.failing)
         totals = [totals[0] + cases, totals[1] + failures]
-    _count(top, *totals)
+    failed = [each for each in outcome.notices if each.fails]
+    for notice in failed:
+        _failure(top, notice)
+    _count(top, totals[0] + len(failed), totals[1], len(failed))
     ET.indent(top)
     text = ET.tostring(top, encoding="unicode")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
 
 
-def _count(element: ET.Element, tests: int, failures: int) -> None:
+def _count(element: ET.Element, tests: int, failures: int, errors: int = 0) -> None:
     element.set("tests", str(tests))
     element.set("failures", str(failures))
-    element.set("errors", "0")
+    element.set("errors", str(errors))
+
+
+def _failure(top: ET.Element, notice: Notice) -> None:
+    """Write what could not be checked as an error of a test."""
+    name = _text(notice.source or "adalora check")
+    suite = ET.SubElement(top, "testsuite", name=name)
+    _count(suite, 1, 0, 1)
+    case = ET.SubElement(suite, "testcase", name="adalora check", classname=name, time="0")
+    ET.SubElement(case, "error", type="not-checked", message=_text(notice.message))
 
 
 def _case(suite: ET.Element, report: Checked, name: str) -> ET.Element:

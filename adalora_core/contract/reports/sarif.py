@@ -17,7 +17,7 @@ from adalora_core.contract.rules.pages import page
 
 if TYPE_CHECKING:
     from adalora_core.contract.findings import Checked, Diagnostic, Fix
-    from adalora_core.contract.reports import Outcome
+    from adalora_core.contract.reports import Notice, Outcome
     from adalora_core.contract.text.places import Span
 
 SCHEMA = (
@@ -36,6 +36,12 @@ def render(outcome: Outcome) -> str:
         "runs": [
             {
                 "tool": {"driver": _driver()},
+                "invocations": [
+                    {
+                        "executionSuccessful": not any(each.fails for each in outcome.notices),
+                        "toolExecutionNotifications": [_notice(each) for each in outcome.notices],
+                    }
+                ],
                 # The default would be UTF-16 units.
                 "columnKind": "unicodeCodePoints",
                 "originalUriBaseIds": {"%SRCROOT%": {"description": {"text": "working folder"}}},
@@ -48,6 +54,17 @@ def render(outcome: Outcome) -> str:
         ],
     }
     return json.dumps(log, indent=1) + "\n"
+
+
+def _notice(notice: Notice) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "level": _LEVELS[notice.severity],
+        "message": {"text": visible(notice.message)},
+    }
+    if notice.source is not None:
+        place = {"physicalLocation": {"artifactLocation": _artifact(notice.source)}}
+        found["locations"] = [place]
+    return found
 
 
 def _driver() -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.reports.escaping import visible
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 NO_NAME = "<config>"
 """The name of a source that is not a file."""
-LONGEST_SETTING = 100
+LONGEST_SETTING, LONGEST_HIDING_SETTING = 100, 2000
 """Largest number of characters of one setting that are shown."""
+_HIDING = frozenset({"exclude", "ignore", "per-file-ignores", "select"})
+"""The settings that hide findings; they are shown in whole entries."""
 
 
 def place(report: Checked, span: Span | None) -> str:
@@ -54,9 +56,13 @@ def summary(outcome: Outcome) -> str:
     if found["info"]:
         words.append(f"{found['info']} info")
     line = f"checked {_plural(len(outcome.reports), 'configuration')}: {', '.join(words)}"
-    suppressed = sum(len(report.suppressed) for report in outcome.reports)
+    unjudged = sum(report.unjudged for report in outcome.reports)
+    if unjudged:
+        line += f"; the values of {_plural(unjudged, 'configuration')} are known at run time only"
+    suppressed = Counter(d.code for report in outcome.reports for d in report.suppressed)
     if suppressed:
-        line += f"; suppressed {_plural(suppressed, 'finding')}"
+        number = _plural(suppressed.total(), "finding")
+        line += f"; suppressed {number}: {_by_code(suppressed)}"
     if outcome.skipped:
         line += f"; skipped {_plural(outcome.skipped, 'file')} without AdaLoRA"
     if outcome.left_out:
@@ -83,10 +89,28 @@ def settings_lines(outcome: Outcome) -> list[str]:
     if outcome.settings_file is None:
         return []
     shown = [
-        f"{visible(key)} = {visible(json.dumps(value), LONGEST_SETTING)}"
+        f"{visible(key)} = {_setting(key, value)}"
         for key, value in sorted(outcome.settings.items())
     ]
     return [f"settings of {visible(outcome.settings_file)}: {', '.join(shown)}"]
+
+
+def _setting(key: str, value: Any) -> str:
+    """Return a setting as text, and the number of its entries that there is no room for."""
+    if key not in _HIDING or not isinstance(value, (list, dict)):
+        return visible(json.dumps(value), LONGEST_SETTING)
+    is_list = isinstance(value, list)
+    room, shown = LONGEST_HIDING_SETTING, []
+    for entry in value:
+        text = json.dumps(entry) if is_list else f"{json.dumps(entry)}: {json.dumps(value[entry])}"
+        room -= len(text)
+        if room < 0:
+            break
+        shown.append(visible(text, None))
+    brackets = "[]" if is_list else "{}"
+    left = len(value) - len(shown)
+    more = f" and {left} more" if left else ""
+    return f"{brackets[0]}{', '.join(shown)}{brackets[1]}{more}"
 
 
 def option_of(fix: Fix) -> str:
@@ -108,7 +132,7 @@ def fixing_lines(outcome: Outcome, verb: str = "fixed") -> list[str]:
     lines = []
     if fixed:
         files = sum(1 for report in outcome.reports if report.fixed)
-        codes = ", ".join(f"{n} x {code}" if n > 1 else code for code, n in sorted(fixed.items()))
+        codes = _by_code(fixed)
         number = _plural(fixed.total(), "finding")
         lines.append(f"{verb} {number} in {_plural(files, 'file')}: {codes}")
     open_ = len(left) - stuck - unsafe
@@ -116,6 +140,10 @@ def fixing_lines(outcome: Outcome, verb: str = "fixed") -> list[str]:
     parts += [f"{stuck} for the reason given at the finding"] if stuck else []
     parts += [f"{open_} to fix by hand"] if open_ else []
     return [*lines, f"not fixed: {', '.join(parts)}"] if parts else lines
+
+
+def _by_code(found: Counter[str]) -> str:
+    return ", ".join(f"{n} x {code}" if n > 1 else code for code, n in sorted(found.items()))
 
 
 def _plural(number: int, noun: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 from adalora_core.contract.fields.block import is_large
@@ -156,7 +157,9 @@ class AlphaNotPositive(Rule):
                 start = block["init_r"]
                 change = Put(path, start)
                 remedy = Remedy(f"Set lora_alpha to init_r, {start}", (change,), is_safe=False)
-            message = f"`lora_alpha` should be above 0, got {value}"
+            written = block.values.get("lora_alpha")
+            got = "NaN" if isinstance(written, float) and math.isnan(written) else value
+            message = f"`lora_alpha` should be above 0, got {got}"
             fails = _is_pruned(block) or block.runtime != "peft"
             severity: Severity | None = None if fails else "warning"
             yield Finding(self, path, message, severity=severity, remedy=remedy)

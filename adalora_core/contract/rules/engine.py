@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.contract.fields.table import ALL_FIELDS
 from adalora_core.contract.rules import RULES
+from adalora_core.contract.rules.tools import TOOL_TRAINS_OTHERWISE
 from adalora_core.contract.rules.values import WRONG_PEFT_TYPE
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ def findings(block: Block) -> Iterator[Finding]:
     """
     if block.is_other_method:
         yield from WRONG_PEFT_TYPE.check(block)
+        return
+    if block.is_refused:
+        yield from TOOL_TRAINS_OTHERWISE.check(block)
         return
     invalid = block.invalid
     rules = _rules_to_call(

@@ -88,8 +88,9 @@ class NoBlock(SourceRule):
     good = _GOOD
     example_options = {"key": "/peft"}
     hint = (
-        'add "peft_type": "ADALORA" to the intended mapping, or name its place with --key; in '
-        "Python, call AdaLoraConfig"
+        'add peft_type with the value "ADALORA" to the intended mapping, or name its place with '
+        "--key; in Python, call AdaLoraConfig; pass --ignore-unmatched to accept files of other "
+        "methods"
     )
     can_be_ignored = False
 
@@ -102,7 +103,7 @@ class NotAMapping(SourceRule):
     why = "PEFT reads a configuration as keyword arguments of a class: it must have keys."
     bad = '["ADALORA"]\n'
     good = _GOOD
-    hint = 'write an object: {"peft_type": "ADALORA", ...}'
+    hint = 'write a mapping with keys, such as peft_type with the value "ADALORA"'
     can_be_ignored = False
 
 

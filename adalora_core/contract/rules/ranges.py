@@ -36,7 +36,7 @@ class OutOfRange(Rule):
         "the settings of its training are."
     )
     bad = SOUND | {"beta1": 1.5}
-    hint = "choose a value inside the range that the message names"
+    hint = "set a number of that range, or remove the key to get the default"
     needs = "faults"
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -46,7 +46,7 @@ class OutOfRange(Rule):
             path = block.at(name)
             if is_large(block, name):
                 message = f"`{name}` should fit into 64 bits, got {kinds.number_text(value)}"
-                yield Finding(self, path, message, severity=severity)
+                yield Finding(self, path, message, severity=severity, hint=_hint(block, name))
                 continue
             if name in BOUNDED_BY_OWN_RULE:
                 continue
@@ -57,7 +57,16 @@ class OutOfRange(Rule):
                     "`orth_reg_weight` should be greater than or equal to 0, "
                     f"but the value passed is {value!r}"
                 )
-            yield Finding(self, path, message, severity=severity)
+            yield Finding(self, path, message, severity=severity, hint=_hint(block, name))
+
+
+def _hint(block: Block, name: str) -> str:
+    """Return what to do, with a value that is right: the default, if there is one."""
+    wanted = f"set {name} to a number {range_phrase(FIELDS[name])}"
+    default = FIELDS[name].default
+    if default is None or block.tool is not None:
+        return wanted
+    return f"{wanted}, or remove it: the default is {default}"
 
 
 def _fails(block: Block, name: str) -> bool:

@@ -105,7 +105,8 @@ class ToolTrainsOtherwise(Rule):
     summary = "the tool that reads the file does not allocate as the settings ask"
     why = (
         "Some tools accept AdaLoRA's settings and then train another method: the ranks are never "
-        "allocated, or by scores of the wrong moment. Nothing in their output shows it. The "
+        "allocated, or by scores of the wrong moment. Nothing in their output shows it. A tool "
+        "that has no AdaLoRA and refuses the file is an error, and nothing else is reported. The "
         "releases that were read are part of the message."
     )
     bad = """\
@@ -133,11 +134,14 @@ total_step: 1000
         if block.tool is not None and block.tool.remark is not None:
             yield Finding(
                 self,
-                block.path,
+                block.path if block.marker is None else block.marker,
                 f"{block.tool.name} {block.tool.remark}",
                 "key",
+                "error" if block.is_refused else None,
                 hint=block.tool.advice,
             )
 
 
-RULES = (TotalStepMissing(), ToolTrainsOtherwise())
+TOOL_TRAINS_OTHERWISE = ToolTrainsOtherwise()
+
+RULES = (TotalStepMissing(), TOOL_TRAINS_OTHERWISE)

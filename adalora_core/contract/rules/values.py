@@ -43,7 +43,7 @@ class MissingPeftType(Rule):
         "for the key."
     )
     bad = {key: value for key, value in SOUND.items() if key != "peft_type"}
-    hint = 'add "peft_type": "ADALORA"'
+    hint = 'add the key peft_type with the value "ADALORA"'
     unsafe_fix = (
         "peft_type is added before the other keys; a tool that does not know the key may refuse it"
     )
@@ -190,7 +190,7 @@ class WrongPeftType(Rule):
         "without an explanation, and the name of another method builds another kind of adapter."
     )
     bad = SOUND | {"peft_type": "adalora"}
-    hint = 'write "peft_type": "ADALORA"'
+    hint = 'set peft_type to "ADALORA"'
     safe_fix = "adalora in lower case becomes ADALORA"
     needs = "faults"
 

@@ -62,12 +62,20 @@ def report_schema() -> dict[str, Any]:
                             "infos",
                             "skipped",
                             "left_out",
+                            "unjudged",
                             "suppressed",
                         ),
                         count,
                     )
                 ),
                 "settings": _object({"file": text_or_null, "values": {"type": "object"}}),
+                "notices": {
+                    "type": "array",
+                    "description": "What could not be read, and the like.",
+                    "items": _object(
+                        {"source": text_or_null, "message": text, "fails": {"type": "boolean"}}
+                    ),
+                },
                 "reports": {
                     "type": "array",
                     "items": _object(

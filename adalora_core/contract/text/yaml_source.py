@@ -95,6 +95,17 @@ def _reader_offset(text: str, error: yaml.reader.ReaderError) -> int:
     return max(text.find(chr(number)), 0)
 
 
+_OF_INDENTATION = ("mapping values are not allowed", "did not find expected", "expected <block")
+
+
+def _is_indented_anew(text: str, offset: int) -> bool:
+    """Return whether the line of an offset begins in another column than the one above it."""
+    end = text.find("\n", offset)
+    lines = text[: end if end >= 0 else None].splitlines()
+    content = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return len({len(line) - len(line.lstrip(" ")) for line in content[-2:]}) > 1
+
+
 def _syntax(text: str, offset: int, fault: str) -> Problem:
     hint = None
     line = text[text.rfind("\n", 0, offset) + 1 : offset + 80]
@@ -102,6 +113,8 @@ def _syntax(text: str, offset: int, fault: str) -> Problem:
         hint = "indent with spaces: YAML allows no tabs"
     elif "{{" in line or "{%" in line:
         hint = "render the template first, or quote the value"
+    elif any(words in fault for words in _OF_INDENTATION) and _is_indented_anew(text, offset):
+        hint = "correct the indentation: all keys of one mapping begin in the same column"
     message = f"not valid YAML: {fault}"
     return Problem(problems.SYNTAX_ERROR, message, hint=hint, offset=offset)
 
