@@ -13,10 +13,11 @@ from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 
-from adalora_core.integrations.peft.adapters import configs_of, report_unmatched
+from adalora_core.integrations.peft.adapters import configs_of, report_faults, report_unmatched
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.integrations.peft.model import PlainModelOverrides, is_adalora
 from adalora_core.integrations.peft.tuner import TunerOverrides
+from adalora_core.training.configuration import use_plain_numbers
 from adalora_core.training.run.forwards import refuse_adapted
 
 if TYPE_CHECKING:
@@ -45,8 +46,10 @@ class BuiltConfigOverrides:
     def __post_init__(self: Any) -> None:
         """Check as PEFT does, but accept an adapter for inference without a `total_step`.
 
+        Numbers of NumPy become plain ones, since PEFT could not write them into a file.
         Releases of PEFT before 0.15 have saved such adapters. To train one raises an error.
         """
+        use_plain_numbers(self)
         if self.total_step is not None or not self.inference_mode:
             _peft_check(self)
             return
@@ -67,6 +70,7 @@ class BuiltTunerOverrides(TunerOverrides):
         _peft_init(self, *args, **kwargs)
         built.add(self)
         if not kwargs.get("low_cpu_mem_usage"):  # else the factors have no device yet
+            report_faults(self)
             report_unmatched(self)
 
 
