@@ -32,7 +32,8 @@ def config(**changes: Any) -> Any:
     return peft.AdaLoraConfig(**SETTINGS | changes)
 
 
-def test_numbers_of_numpy_train_and_are_saved(installed: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("installed")
+def test_numbers_of_numpy_train_and_are_saved(tmp_path: Path) -> None:
     numbers = {"total_step": np.int64(30), "init_r": np.int32(12), "beta1": np.float32(0.5)}
     model = peft.get_peft_model(TwoLayer(), config(**numbers))
     train(model, range(30))
@@ -52,7 +53,8 @@ def test_attached_model_takes_the_numbers_that_peft_takes(number: Any) -> None:
     assert type(model.peft_config["default"].total_step) is int
 
 
-def test_faults_of_a_configuration_are_warnings_with_their_codes(installed: None) -> None:
+@pytest.mark.usefixtures("installed")
+def test_faults_of_a_configuration_are_warnings_with_their_codes() -> None:
     with pytest.warns(ConfigWarning, match=r"^ADA\d+: .*'default' .*target_r.* To do: ") as caught:
         peft.get_peft_model(TwoLayer(), config(init_r=2, target_r=4))
     assert [each.filename for each in caught] == [__file__]
@@ -61,7 +63,8 @@ def test_faults_of_a_configuration_are_warnings_with_their_codes(installed: None
         peft.get_peft_model(TwoLayer(), config())
 
 
-def test_saved_pattern_is_loaded_without_a_warning_of_peft(installed: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("installed")
+def test_saved_pattern_is_loaded_without_a_warning_of_peft(tmp_path: Path) -> None:
     model = peft.get_peft_model(TwoLayer(), config())
     train(model, range(30))
     model.save_pretrained(tmp_path)

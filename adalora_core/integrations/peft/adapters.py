@@ -16,8 +16,8 @@ from adalora_core.integrations.peft.layers import adalora_layers, set_rank
 from adalora_core.rank_pattern import pattern_positions
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.agreement import AgreementCheck
-from adalora_core.training.parallelism import DivisionCheck
 from adalora_core.training.configuration import use_plain_numbers, written_values
+from adalora_core.training.parallelism import DivisionCheck
 from adalora_core.training.penalty_per_step import PenaltyPerStep
 from adalora_core.training.run.reporting import frames_inside
 from adalora_core.training.targets import candidates, unmatched_entries
