@@ -83,6 +83,7 @@ class Checked:
         suppressed: the findings that comments or `--per-file-ignores` removed.
         is_whole: whether `block` is the only configuration and all of its values are known.
         has_script: whether the document is code about AdaLoRA, with or without a configuration.
+        lacks_total: whether a configuration has a `total_step` that only a run can tell.
     """
 
     diagnostics: tuple[Diagnostic, ...]
@@ -94,6 +95,7 @@ class Checked:
     suppressed: tuple[Diagnostic, ...] = ()
     has_script: bool = False
     is_whole: bool = True
+    lacks_total: bool = False
 
     @property
     def was_checked(self) -> bool:
