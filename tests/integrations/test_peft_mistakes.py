@@ -89,3 +89,15 @@ def test_step_that_is_not_a_number_is_named(library: str, step: Any) -> None:
 def test_call_without_a_step_names_a_class_that_the_script_knows(library: str) -> None:
     with pytest.raises(TypeError, match=r"^AdaLoraModel\.update_and_allocate\(\) missing"):
         make(library, TwoLayer()).update_and_allocate()
+
+
+@pytest.mark.usefixtures("installed")
+def test_folder_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: Any, **__: Any) -> None:
+        raise OSError("check your connection")
+
+    monkeypatch.setattr("peft.config.hf_hub_download", offline)
+    with pytest.raises(ValueError, match="nope_dir") as caught:
+        peft.PeftModel.from_pretrained(TwoLayer(), "nope_dir")
+    (note,) = caught.value.__notes__
+    assert note.startswith("There is no folder 'nope_dir' here")

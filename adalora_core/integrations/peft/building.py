@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import weakref
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import peft
@@ -101,6 +102,11 @@ class BuiltModelOverrides(PlainModelOverrides):
         token = _loaded.set(name)
         try:
             return _peft_from_pretrained(cls, *args, **kwargs)
+        except (OSError, ValueError) as error:
+            if not Path(source := str(given["model_id"])).exists():
+                # PEFT then asks the Hub, and its error is about the connection.
+                error.add_note(f"There is no folder {source!r} here; correct the path or the id")
+            raise
         finally:
             _loaded.reset(token)
 
