@@ -186,8 +186,11 @@ class TwoHooks(RunRule):
     code = "ADA810"
     name = "two-hooks"
     severity = "error"
-    summary = "two hooks allocate the ranks of one adapter"
-    why = "Every step would count twice."
+    summary = "two hooks of this package allocate the ranks of one adapter"
+    why = (
+        "Every step would count twice. A call in a loop or a callback of your own, beside a hook, "
+        "is the warning ADA808."
+    )
     bad = "allocate_on_step(optimizer, model)\nallocate_on_step(optimizer, model)\n"
     good = "handle = allocate_on_step(optimizer, model)\n"
     hint = "keep one of allocate_on_step and AdaLoraCallback; handle.remove() removes a hook"
