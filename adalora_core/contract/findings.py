@@ -83,7 +83,8 @@ class Checked:
         suppressed: the findings that comments or `--per-file-ignores` removed.
         is_whole: whether `block` is the only configuration and all of its values are known.
         has_script: whether the document is code about AdaLoRA, with or without a configuration.
-        lacks_total: whether a configuration has a `total_step` that only a run can tell.
+        lacks_total: whether a configuration has known values, and a `total_step` that only a run
+            can tell.
     """
 
     diagnostics: tuple[Diagnostic, ...]

@@ -102,7 +102,7 @@ def _report(
         block=blocks[0].values if blocks else None,
         is_whole=only is not None and not only.deferred,
         has_script=document.script is not None and document.script.is_about_adalora,
-        lacks_total=any("total_step" in block.deferred for block in blocks),
+        lacks_total=any("total_step" in each.deferred for each in blocks if each.values),
     )
 
 
