@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
@@ -43,6 +44,12 @@ def scale_of(lora_alpha: float, init_r: int) -> float:
     return lora_alpha / (init_r + SCALE_EPSILON)
 
 
+def _plain(value: Any) -> Any:
+    """Return an integer of NumPy as an int, and any other value unchanged."""
+    is_other_integer = hasattr(type(value), "__index__") and not isinstance(value, bool)
+    return operator.index(value) if is_other_integer else value
+
+
 @dataclass(frozen=True, slots=True)
 class AdapterSpec:
     """The numbers of one adapter, named as in the configuration (see the glossary)."""
@@ -65,16 +72,21 @@ class AdapterSpec:
     def of(cls, config: Any) -> Self:
         """Return the numbers of `config`, an `AdaLoraConfig` of this package or of PEFT.
 
-        A `total_step` of "auto" is not known yet, hence None.
+        A `total_step` of "auto" is not known yet, hence None. PEFT's class takes numbers of NumPy.
         """
         values = {
-            each.name: getattr(config, each.name)
+            each.name: _plain(getattr(config, each.name))
             for each in fields(cls)
             # PEFT has no such field.
             if each.name != "importance_criterion" or hasattr(config, each.name)
         }
-        total_step = config.total_step if isinstance(config.total_step, int) else None
-        converted = {"init_lora_weights": bool(config.init_lora_weights), "total_step": total_step}
+        total_step = values["total_step"]
+        if isinstance(total_step, float) and total_step.is_integer():
+            total_step = int(total_step)
+        converted = {
+            "init_lora_weights": bool(config.init_lora_weights),
+            "total_step": None if isinstance(total_step, str) else total_step,
+        }
         return cls(**values | converted)
 
     def numbers(self) -> dict[str, Any]:

@@ -21,8 +21,8 @@ def make_parser() -> Parser:
 
     parser = Parser(
         prog="adalora report",
-        description="Write rank_heatmap.png and rank_report.md for a saved adapter. Only "
-        "adapter_config.json and the step of an unfinished run are read.",
+        description="Write rank_report.md and, with matplotlib, rank_heatmap.png for a saved "
+        "adapter. Only adapter_config.json and the step of an unfinished run are read.",
     )
     parser.add_argument("adapter", metavar="ADAPTER_DIR", help="folder of the adapter")
     parser.add_argument(
@@ -50,7 +50,7 @@ def run(argv: Sequence[str]) -> int:
     folder = Path(arguments.adapter)
 
     from adalora_core.contract.check import read_adapter_config
-    from adalora_core.errors import AdaLoraError
+    from adalora_core.errors import AdaLoraError, MissingExtraError
     from adalora_core.rank_report import write_rank_report
     from adalora_core.rank_report.progress import steps_made
     from adalora_core.rank_report.report import progress_of, ranks_of
@@ -69,4 +69,7 @@ def run(argv: Sequence[str]) -> int:
         return fail("report", error)
     for path in written:
         print(f"wrote {visible(str(path))}")
+    if len(written) == 1:
+        missing = MissingExtraError("matplotlib", "plot", "the picture of the ranks")
+        print(f"adalora report: left rank_heatmap.png out: {missing}", file=sys.stderr)
     return FINE

@@ -84,6 +84,8 @@ class Checked:
         is_whole: whether `block` is the only configuration and all of its values are known.
         unjudged: the number of configurations of which the document holds no value.
         has_script: whether the document is code about AdaLoRA, with or without a configuration.
+        lacks_total: whether a configuration has known values, and a `total_step` that only a run
+            can tell.
     """
 
     diagnostics: tuple[Diagnostic, ...]
@@ -96,6 +98,7 @@ class Checked:
     has_script: bool = False
     is_whole: bool = True
     unjudged: int = 0
+    lacks_total: bool = False
 
     @property
     def was_checked(self) -> bool:

@@ -146,6 +146,7 @@ class AdaLoraCallback(TrainerCallback):
                 adapter.refuse_optimizer(getattr(optimizer, "optimizer", optimizer))
             adapter.run.driver = self
             adapter.run.saves_are_checkpoints = True
+            adapter.run.length_is_judged = True
         if zero is not None:
             self._zero = ZeroHook(zero, tuner)
         tuner.bind_total_step(state.max_steps)
@@ -263,6 +264,7 @@ class AdaLoraCallback(TrainerCallback):
         for adapter in tuner.trained_adapters():
             adapter.run.driver = None
             adapter.run.saves_are_checkpoints = False
+            adapter.run.length_is_judged = False
         if not (args.load_best_model_at_end and state.best_model_checkpoint):
             tuner.finalize()
             return

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING
 
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.contract.reports.escaping import visible
-from adalora_core.errors import MissingExtraError
 from adalora_core.files import write_files
 from adalora_core.rank_pattern import active_rank, module_path
 from adalora_core.rank_report.heatmap import rank_heatmap
@@ -27,6 +27,8 @@ def write_rank_report(
 ) -> list[Path]:
     """Write the heat map and the report of an adapter into `folder` and return their paths.
 
+    Without matplotlib the report alone is written.
+
     Args:
         config: the adapter's configuration.
         folder: created if missing; files of an earlier report are replaced.
@@ -35,21 +37,21 @@ def write_rank_report(
 
     Raises:
         ValueError: the configuration has no rank pattern.
-        MissingExtraError: matplotlib is not installed.
         OSError: a file cannot be written.
     """
     ranks = ranks_of(config)
     if progress := progress_of(config, ranks, steps):
         name = f"{name} ({progress})"
     folder.mkdir(parents=True, exist_ok=True)
-    heat_map, report = folder / HEAT_MAP_NAME, folder / REPORT_NAME
-    try:
-        picture = rank_heatmap(ranks, init_r=config.init_r, title=f"Rank of each matrix: {name}")
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("matplotlib", "plot", "the heat map of the ranks") from error
-    text = render_rank_report(config, ranks, name=name)
-    write_files({heat_map: picture, report: text.encode()})
-    return [heat_map, report]
+    files: dict[Path, bytes] = {}
+    with contextlib.suppress(ModuleNotFoundError):
+        files[folder / HEAT_MAP_NAME] = rank_heatmap(
+            ranks, init_r=config.init_r, title=f"Rank of each matrix: {name}"
+        )
+    text = render_rank_report(config, ranks, name=name, with_map=bool(files))
+    files[folder / REPORT_NAME] = text.encode()
+    write_files(files)
+    return list(files)
 
 
 def progress_of(config: AdaLoraConfig, ranks: Mapping[str, int], steps: int | None) -> str:
@@ -82,15 +84,16 @@ def ranks_of(config: AdaLoraConfig) -> dict[str, int]:
     return {module_path(key): active_rank(kept) for key, kept in config.rank_pattern.items()}
 
 
-def render_rank_report(config: AdaLoraConfig, ranks: Mapping[str, int], *, name: str) -> str:
-    """Return the report as Markdown: the budget, the schedule, the matrices by rank."""
+def render_rank_report(
+    config: AdaLoraConfig, ranks: Mapping[str, int], *, name: str, with_map: bool
+) -> str:
+    """Return the report as Markdown: the map if wanted, budget, schedule, matrices by rank."""
     kept, start = sum(ranks.values()), config.init_r * len(ranks)
     target = config.target_r * len(ranks)
     lines = [
         f"# Ranks of {_literal(name)}",
         "",
-        f"![rank of each matrix]({HEAT_MAP_NAME})",
-        "",
+        *([f"![rank of each matrix]({HEAT_MAP_NAME})", ""] if with_map else []),
         "| budget | triplets | per matrix |",
         "| --- | ---: | ---: |",
         f"| at the start | {start} | {config.init_r} |",

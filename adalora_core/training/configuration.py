@@ -50,6 +50,14 @@ def accepted(config: Any) -> Any:
     return config
 
 
+def use_plain_numbers(config: Any) -> None:
+    """Replace numbers of NumPy, and floats like 8.0 for 8: shapes and files need plain ones."""
+    for name, field in FIELDS.items():
+        value = getattr(config, name, None)
+        if field.is_number and value is not None:
+            setattr(config, name, exact(value, name))
+
+
 def run_values(config: Any) -> dict[str, Any]:
     """Return `written_values`, and the fields of this package that no file holds.
 

@@ -87,7 +87,8 @@ def adapter_folder(
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"from_pretrained: {source!r} is neither a folder here nor an adapter of the Hub that "
-            f"can be read: {error}"
+            f"can be read: {error}\nIf a folder was meant: there is none at "
+            f"{str(Path(source).absolute())!r}; correct the path"
         ) from error
     if with_state:
         with contextlib.suppress(EntryNotFoundError):  # A finished run has none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -188,7 +189,19 @@ def add_penalty(
 
 
 def allocate_all(tuner: Any, adapters: Sequence[Adapter], step: int) -> list[AllocationReport]:
-    """Call the allocators of `adapters` of `tuner` after the 0-based optimizer step `step`."""
+    """Call the allocators of `adapters` of `tuner` after the 0-based optimizer step `step`.
+
+    Raises:
+        TypeError: `step` is not a number.
+    """
+    if not isinstance(step, float):
+        try:
+            step = operator.index(step)
+        except TypeError:
+            raise TypeError(
+                "update_and_allocate: expected the number of the optimizer step, an integer from "
+                f"0, got {step!r}; count the optimizer steps, and pass the number of the step"
+            ) from None
     tuner.agreement.before_step(adapters, step)
     seen = tuner.penalty_per_step
     has_penalty = seen.was_in_a_loss or seen.was_added

@@ -220,3 +220,17 @@ def test_call_without_a_known_value_is_counted_in_the_summary(check, write):
     assert json.loads(out)["summary"]["unjudged"] == 2
     known = head + call.replace("(**", "(init_r=6, **")
     assert "run time" not in check(write(known, "a.py"))[1]
+
+
+def test_last_line_counts_the_configurations_whose_total_step_only_a_run_can_tell(check, write):
+    head = "from peft import AdaLoraConfig\n"
+    ranks = "init_r=12, target_r=8, tfinal=200, target_modules=['q_proj']"
+    paths = [
+        write(f"{head}AdaLoraConfig({ranks}, total_step={total})\n", name)
+        for name, total in (("a.py", "len(loader)"), ("b.py", "1000"), ("c.py", "args.steps"))
+    ]
+    last = "checked {}: 0 errors, 0 warnings{}\n"
+    lack = "; total_step could not be read in {}: no schedule is judged there"
+    assert check(*paths)[1] == last.format("3 configurations", lack.format(2))
+    assert check(paths[0])[1] == last.format("1 configuration", lack.format(1))
+    assert check(paths[1])[1] == last.format("1 configuration", "")

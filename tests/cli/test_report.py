@@ -66,6 +66,20 @@ class TestReport:
         assert "budgeting to step 59 with 49 allocations" in text
         assert (tmp_path / "out" / "rank_heatmap.png").read_bytes().startswith(b"\x89PNG")
 
+    def test_table_is_written_without_matplotlib_which_is_named(
+        self, adapter: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        assert main(["report", str(adapter)]) == 0
+        shown = capsys.readouterr()
+        assert shown.out == f"wrote {adapter / 'rank_report.md'}\n"
+        assert "rank_heatmap.png" in shown.err
+        assert "adalora-core[plot]" in shown.err
+        text = (adapter / "rank_report.md").read_text()
+        assert "| `layers.0.q` | 4 |" in text
+        assert "rank_heatmap.png" not in text
+        assert not (adapter / "rank_heatmap.png").exists()
+
     def test_report_of_an_unfinished_run_shows_step_and_triplets_in_its_titles(
         self, adapter: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

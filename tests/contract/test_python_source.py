@@ -123,6 +123,16 @@ def test_argument_that_a_change_may_remove_is_not_judged():
     assert _report(code).diagnostics == ()
 
 
+@pytest.mark.parametrize(
+    ("ranks", "is_found"),
+    [("r=8", True), ("r=8, init_r=12", False), ("r=8, init_r=read()", False), ("r=read()", False)],
+)
+def test_default_of_lora_s_rank_is_reported_where_code_gives_no_other(ranks, is_found):
+    report = _report(f"{HEAD}config = AdaLoraConfig({ranks}, {ENOUGH})\n")
+    found = [d.message for d in report.diagnostics if d.code == "ADA303"]
+    assert ["r is 8, the run starts at init_r 12" in each for each in found] == [True] * is_found
+
+
 def test_total_step_that_is_assigned_after_the_call_comes_too_late():
     code = f"{HEAD}c = AdaLoraConfig(init_r=12, target_r=8, target_modules=['q_proj'])\n"
     assert _places(f"{code}c.total_step = 1000\nc.tfinal = 200\n") == [("ADA201", 2, 5)]

@@ -80,6 +80,17 @@ class TestReading:
         with pytest.raises(CheckpointError, match="neither a folder here nor an adapter"):
             load(cache, revision="other")
 
+    def test_folder_that_is_not_there_is_named_behind_the_answer_of_the_hub(
+        self, cache: Path
+    ) -> None:
+        with pytest.raises(CheckpointError) as caught:
+            load(cache, "nope_dir")
+        last = str(caught.value).splitlines()[-1]
+        assert last == (
+            f"If a folder was meant: there is none at {str(Path('nope_dir').absolute())!r}; "
+            "correct the path"
+        )
+
     def test_a_run_goes_on_with_its_training_state(self, cache: Path) -> None:
         cached(cache, adapter(steps=5), save_training_state=True)
         resumed = load(cache, is_trainable=True)

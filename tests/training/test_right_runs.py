@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from adalora_runs import LOADERS, OURS, make, optimizer_of
-from run_loops import STEPS, backward, codes, right, run_of
+from run_loops import STEPS, backward, codes, counts_from_1, right, run_of
 from torch import nn
 from toy_models import TwoLayer, two_layer_batch
 
@@ -222,6 +222,14 @@ def test_short_right_run_and_adapters_without_a_run_are_quiet(library: str, tmp_
     short.save_pretrained(tmp_path / "short")
     loaded = LOADERS[library].from_pretrained(TwoLayer(), tmp_path / "short", is_trainable=True)
     loaded.save_pretrained(tmp_path / "again")
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_steps_counted_from_1_are_quiet(library: str) -> None:
+    """PEFT's method_comparison/MetaMathQA/run.py counts so."""
+    model, caught = run_of(library, counts_from_1)
+    assert caught == []
+    assert model.run_report().is_budget_reached
 
 
 @pytest.mark.parametrize("library", OURS)

@@ -81,6 +81,14 @@ def test_fault_of_a_loop_is_found_once_and_the_saved_budget_is_kept(
         assert sum(final_ranks(saved)) == TARGET_BUDGET
 
 
+@pytest.mark.parametrize("library", OURS)
+def test_run_beyond_total_step_is_found_once_with_both_numbers(library: str) -> None:
+    model = make(library, TwoLayer()).train()
+    optimizer = optimizer_of(model)
+    (warning,) = found(lambda: [right(model, optimizer, step) for step in range(2 * STEPS)])
+    assert f"got step {STEPS + 1}, and its total_step is {STEPS}" in str(warning.message)
+
+
 def allocator_has_reached(model: Any) -> bool:
     return bool(model.base_model.trained_adapters()[0].allocator.target_reached)
 

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from adalora_core.contract.rules.usage_steps import StepRestarts
+from adalora_core.contract.rules.usage_steps import AllocationNeverCalled, StepRestarts
 from adalora_core.contract.text.python.script import Script
 from adalora_core.contract.usage.adapters import late_adapters, second_wraps, swept_ranks
 from adalora_core.contract.usage.counters import step_counter
@@ -358,3 +358,24 @@ def test_loss_of_a_function_that_is_given_the_model_is_not_known_to_be_its_own()
     script = usage(imports + HEAD + LOOP.replace("model(**batch).loss", "batch_loss(model, batch)"))
     (training,) = trainings(script)
     assert not list(own_losses(script, training))
+
+
+@pytest.mark.parametrize(
+    ("name", "definition", "is_misspelt"),
+    [
+        ("update_and_alocate", "", True),
+        ("update_and_allocte", "", True),
+        (
+            "update_and_alocate",
+            "class Model:\n    def update_and_alocate(self, step): ...\n",
+            False,
+        ),
+        ("update_and_validate", "", False),
+    ],
+)
+def test_misspelt_call_is_found_with_the_name_that_was_meant(name, definition, is_misspelt):
+    code = HEAD + definition + LOOP.replace("update_and_allocate", name)
+    script = Script(code, ast.parse(code))
+    messages = [each.message for each in AllocationNeverCalled().check_script(script)]
+    expected = f"`model.{name}` is not a method of the model; did you mean `update_and_allocate`?"
+    assert (messages == [expected]) is is_misspelt

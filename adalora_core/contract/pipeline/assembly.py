@@ -103,6 +103,7 @@ def _report(
         unjudged=sum(1 for block in blocks if block.deferred and not block.values),
         is_whole=only is not None and not only.deferred,
         has_script=document.script is not None and document.script.is_about_adalora,
+        lacks_total=any("total_step" in each.deferred for each in blocks if each.values),
     )
 
 

@@ -67,6 +67,9 @@ def summary(outcome: Outcome) -> str:
         line += f"; skipped {_plural(outcome.skipped, 'file')} without AdaLoRA"
     if outcome.left_out:
         line += f"; {left_out_phrase(outcome.left_out)}"
+    if lacking := sum(report.lacks_total for report in outcome.reports):
+        # No findings are otherwise read as a schedule that fits.
+        line += f"; total_step could not be read in {lacking}: no schedule is judged there"
     return line
 
 

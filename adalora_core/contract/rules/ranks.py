@@ -116,15 +116,20 @@ class RIgnored(Rule):
     name = "r-ignored"
     severity = "warning"
     summary = "r is set, and AdaLoRA does not read it"
-    why = "r is LoRA's rank. AdaLoRA starts every matrix at init_r and ends at target_r on average."
+    why = (
+        "r is LoRA's rank. AdaLoRA starts every matrix at init_r and ends at target_r on average. "
+        "PEFT's default, 8, is reported only in code without an init_r: files of PEFT hold every "
+        "field, and a keyword is written by hand."
+    )
     bad = {key: value for key, value in SOUND.items() if key != "init_r"} | {"r": 16}
     hint = "remove r; the starting rank is init_r, the average rank at the end is target_r"
     unsafe_fix = "r is renamed to init_r if init_r is not set and r is above target_r"
     inputs = ("r",)
+    only_if_set = ()
     warns_at_construction = True
 
     def check(self, block: Block) -> Iterator[Finding]:
-        if block.is_set("r"):
+        if block.is_set("r") or _is_meant(block):
             yield Finding(
                 self,
                 block.at("r"),
@@ -133,6 +138,13 @@ class RIgnored(Rule):
                 "key",
                 remedy=_meant_as_start(block),
             )
+
+
+def _is_meant(block: Block) -> bool:
+    """Return whether code gives r its default and no init_r, another number."""
+    if block.layout != "python" or block.values.get("r") is None:
+        return False
+    return "init_r" not in block.values.keys() | block.deferred
 
 
 def _meant_as_start(block: Block) -> Remedy | None:

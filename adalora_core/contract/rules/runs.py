@@ -139,10 +139,15 @@ class SelectionMatchesNothing(RunRule):
 class StepsOutOfOrder(RunRule):
     code = "ADA808"
     name = "steps-out-of-order"
-    summary = "the steps given to update_and_allocate go back, repeat, jump or start above 0"
+    summary = (
+        "the steps given to update_and_allocate go back, repeat, jump, start above 1 or pass "
+        "total_step"
+    )
     why = (
         "The schedule follows the number: with one that starts again in each epoch the final phase "
-        "never comes, and with one that jumps allocations are left out."
+        "never comes, with one that jumps allocations are left out, and beyond total_step the "
+        "schedule is over. Steps counted from 1, as in an example of PEFT, are accepted: each "
+        "phase then begins one step earlier."
     )
     bad = """\
 for epoch in range(3):
@@ -152,7 +157,10 @@ for epoch in range(3):
         model.update_and_allocate(step)
         optimizer.zero_grad()
 """
-    hint = "count optimizer steps from 0 to total_step - 1 over all epochs, on from a resumed step"
+    hint = (
+        "count optimizer steps from 0 to total_step - 1 over all epochs, on from a resumed step; "
+        "set total_step to the optimizer steps of the whole run"
+    )
 
 
 class ResumedWithoutState(RunRule):
@@ -178,8 +186,11 @@ class TwoHooks(RunRule):
     code = "ADA810"
     name = "two-hooks"
     severity = "error"
-    summary = "two hooks allocate the ranks of one adapter"
-    why = "Every step would count twice."
+    summary = "two hooks of this package allocate the ranks of one adapter"
+    why = (
+        "Every step would count twice. A call in a loop or a callback of your own, beside a hook, "
+        "is the warning ADA808."
+    )
     bad = "allocate_on_step(optimizer, model)\nallocate_on_step(optimizer, model)\n"
     good = "handle = allocate_on_step(optimizer, model)\n"
     hint = "keep one of allocate_on_step and AdaLoraCallback; handle.remove() removes a hook"

@@ -15,6 +15,7 @@ from adalora_core.contract.rules.usage_base import (
 )
 from adalora_core.contract.usage.counters import is_repeated, step_counter
 from adalora_core.contract.usage.index import keyword
+from adalora_core.contract.usage.names import ALLOCATE
 from adalora_core.contract.usage.order import is_per_micro_batch, placement
 from adalora_core.contract.usage.trainings import trainings
 
@@ -50,7 +51,17 @@ class AllocationNeverCalled(UsageRule):
     hint = PLACES["loop"]
 
     def check_usage(self, usage: Usage) -> Iterator[Finding]:
-        """Yield a finding for each training that allocates nothing."""
+        """Yield a finding for each misspelt call, or each training that allocates nothing."""
+        for call in usage.misspelt_allocations:
+            yield self.finding(
+                usage,
+                call,
+                f"`{ast.unparse(call.func)[-60:]}` is not a method of the model; did you mean "
+                f"`{ALLOCATE}`?",
+                hint=f"write {ALLOCATE}",
+            )
+        if usage.misspelt_allocations:
+            return
         seen: set[ast.AST] = set()
         for training in trainings(usage):
             if training.allocates is not False:

@@ -8,8 +8,8 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.usage.events import Trace, traces
-from adalora_core.contract.usage.index import Index, keyword, last_name
-from adalora_core.contract.usage.names import HOOKS, ONLY_LIGHTNING, WRAPPERS, Framework
+from adalora_core.contract.usage.index import FUNCTION, Index, keyword, last_name
+from adalora_core.contract.usage.names import ALLOCATE, HOOKS, ONLY_LIGHTNING, WRAPPERS, Framework
 from adalora_core.contract.usage.sources import Sources
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from adalora_core.contract.usage.index import Function
 
 
+_NEARLY = 0.93
+"""Similarity of a name to another with up to two slips in it."""
 _LIGHTNING = frozenset({"lightning", "pytorch_lightning", "pl", "L"})
 
 
@@ -144,6 +146,34 @@ class Usage:
             and isinstance(node.ctx, ast.Store)
             for node in self.index.position
         )
+
+    @cached_property
+    def misspelt_allocations(self) -> list[ast.Call]:
+        """The calls of a method whose name is nearly `update_and_allocate`, and is not defined."""
+        near = [
+            call
+            for call in self.index.calls
+            if isinstance(call.func, ast.Attribute)
+            and call.func.attr != ALLOCATE
+            and abs(len(call.func.attr) - len(ALLOCATE)) <= 2  # noqa: PLR2004 - slips of typing
+            and call.func.attr not in self._defined
+        ]
+        if not near:
+            return []
+        # Imported for few scripts only: importing difflib takes time.
+        from difflib import SequenceMatcher
+
+        matcher = SequenceMatcher(b=ALLOCATE)
+        found = []
+        for call in near:
+            matcher.set_seq1(last_name(call.func))
+            if matcher.ratio() > _NEARLY:
+                found.append(call)
+        return found
+
+    @cached_property
+    def _defined(self) -> set[str]:
+        return {node.name for node in self.index.position if isinstance(node, FUNCTION)}
 
     def arguments(self, name: str) -> Iterator[tuple[ast.AST, ast.expr]]:
         """Yield an argument of each configuration: the node of its name, and its value."""

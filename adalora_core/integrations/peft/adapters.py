@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.utils import ModulesToSaveWrapper
 
+from adalora_core.contract import ConfigWarning, check_config
 from adalora_core.contract.rules.runs import SELECTION_MATCHES_NOTHING
 from adalora_core.expressions.matching import Matcher, Method
 from adalora_core.integrations.peft.allocator import show_averages
@@ -14,8 +16,10 @@ from adalora_core.integrations.peft.layers import adalora_layers, set_rank
 from adalora_core.rank_pattern import pattern_positions
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.agreement import AgreementCheck
+from adalora_core.training.configuration import use_plain_numbers, written_values
 from adalora_core.training.parallelism import DivisionCheck
 from adalora_core.training.penalty_per_step import PenaltyPerStep
+from adalora_core.training.run.reporting import frames_inside
 from adalora_core.training.targets import candidates, unmatched_entries
 
 if TYPE_CHECKING:
@@ -81,6 +85,7 @@ def adapter_of(tuner: Any, name: str) -> Adapter:
     config = configs_of(tuner)[name]
     adapter = state.adapters.get(name)
     if adapter is None or adapter.config is not config:
+        use_plain_numbers(config)
         adapter = Adapter(name, config)
         known = state.positions.get(name) or pattern_positions(config.rank_pattern, name)
         for path, layer in adalora_layers(tuner.model):
@@ -142,6 +147,19 @@ def _expressions(config: Any) -> Iterator[tuple[str, Method, str]]:
     for field in ("rank_pattern", "alpha_pattern"):
         for key in getattr(config, field) or ():
             yield field, "match", rf"(.*\.)?({key})$"
+
+
+def report_faults(tuner: Any) -> None:
+    """Warn of faults in the trained configurations, which PEFT accepts in silence."""
+    for adapter in trained_adapters(tuner):
+        values = written_values(adapter.config)
+        for fault in check_config(values, runtime="adalora-core").errors:
+            warnings.warn(
+                f"{fault.code}: the configuration of the adapter {adapter.name!r} has a fault: "
+                f"{fault.message}. To do: {fault.hint} (adalora rule {fault.code})",
+                ConfigWarning,
+                stacklevel=frames_inside(),
+            )
 
 
 def report_unmatched(tuner: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import weakref
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import peft
@@ -13,10 +14,11 @@ from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 
-from adalora_core.integrations.peft.adapters import configs_of, report_unmatched
+from adalora_core.integrations.peft.adapters import configs_of, report_faults, report_unmatched
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.integrations.peft.model import PlainModelOverrides, is_adalora
 from adalora_core.integrations.peft.tuner import TunerOverrides
+from adalora_core.training.configuration import use_plain_numbers
 from adalora_core.training.run.forwards import refuse_adapted
 
 if TYPE_CHECKING:
@@ -45,8 +47,10 @@ class BuiltConfigOverrides:
     def __post_init__(self: Any) -> None:
         """Check as PEFT does, but accept an adapter for inference without a `total_step`.
 
+        Numbers of NumPy become plain ones, since PEFT could not write them into a file.
         Releases of PEFT before 0.15 have saved such adapters. To train one raises an error.
         """
+        use_plain_numbers(self)
         if self.total_step is not None or not self.inference_mode:
             _peft_check(self)
             return
@@ -67,6 +71,7 @@ class BuiltTunerOverrides(TunerOverrides):
         _peft_init(self, *args, **kwargs)
         built.add(self)
         if not kwargs.get("low_cpu_mem_usage"):  # else the factors have no device yet
+            report_faults(self)
             report_unmatched(self)
 
 
@@ -97,6 +102,11 @@ class BuiltModelOverrides(PlainModelOverrides):
         token = _loaded.set(name)
         try:
             return _peft_from_pretrained(cls, *args, **kwargs)
+        except (OSError, ValueError) as error:
+            if not Path(source := str(given["model_id"])).exists():
+                # PEFT then asks the Hub, and its error is about the connection.
+                error.add_note(f"There is no folder {source!r} here; correct the path or the id")
+            raise
         finally:
             _loaded.reset(token)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -91,8 +92,13 @@ class TunerOverrides:
             ExpressionError: it does; the model is unchanged.
         """
         paths = [path for path, _ in model.named_modules() if path]
-        refuse_slow_expressions(configs_of(self)[adapter_name], paths)
-        _peft_inject(self, model, adapter_name, *args, **kwargs)
+        config = configs_of(self)[adapter_name]
+        refuse_slow_expressions(config, paths)
+        with warnings.catch_warnings():
+            if any(isinstance(kept, list) for kept in (config.rank_pattern or {}).values()):
+                # PEFT looks for modules of these names; a pattern of AdaLoRA names parameters.
+                warnings.filterwarnings("ignore", "The following rank_pattern keys did not match")
+            _peft_inject(self, model, adapter_name, *args, **kwargs)
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
@@ -218,6 +224,10 @@ class TunerOverrides:
         else:
             adapter.sync_pattern()
         return cut_state(adapter, pattern, state_dict, prefix)
+
+
+# Python's message for a call without a step names it.
+TunerOverrides.update_and_allocate.__qualname__ = "AdaLoraModel.update_and_allocate"
 
 
 def _judge_merge(tuner: Any) -> None:

@@ -67,6 +67,7 @@ class RunWatch:
         lacks_state: whether the adapter was loaded to be trained, without a training state.
         driver: the hook or callback that calls the allocator.
         saves_are_checkpoints: whether saved files are marked as checkpoints.
+        length_is_judged: whether the driver has compared `total_step` with the length of the run.
     """
 
     def __init__(self, name: str) -> None:
@@ -78,6 +79,7 @@ class RunWatch:
         self.lacks_state = False
         self.driver: Any = None
         self.saves_are_checkpoints = False
+        self.length_is_judged = False
         self._order = StepOrder()
         self._allocator: RankAllocator | None = None
         self._since = 0
@@ -188,6 +190,14 @@ class RunWatch:
             return
         self._is_repeated = step == allocator.last_step
         self._judge_order(step, allocator.last_step, forwards)
+        total = allocator.schedule.total_step
+        # Counts from 1, as in an example of PEFT, end at total_step.
+        if step > total and not self.length_is_judged:
+            self.report(
+                runs.STEPS_OUT_OF_ORDER,
+                f"update_and_allocate of the adapter {self.name!r} got step {step}, and its "
+                f"total_step is {total}: the schedule ended before the run",
+            )
         if self._gradient is not None and not self._extra:
             values, gradient, version = self._gradient
             now = values.grad

@@ -56,7 +56,7 @@ def report(found: MutableMapping[str, str], rule: Rule, seen: str) -> None:
         return
     found[rule.code] = seen
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_rank()):
-        warnings.warn(_text(rule, seen), RunWarning, stacklevel=_frames_inside())
+        warnings.warn(_text(rule, seen), RunWarning, stacklevel=frames_inside())
 
 
 def refuse(rule: Rule, seen: str) -> None:
@@ -73,8 +73,8 @@ def _text(rule: Rule, seen: str) -> str:
     return f"{rule.code}: {seen}. To do: {rule.hint} (adalora rule {rule.code})"
 
 
-def _frames_inside() -> int:
-    """Return the stack level of the first frame of a script, seen from `report`."""
+def frames_inside() -> int:
+    """Return the stack level of the first frame of a script, seen from the caller."""
     frame, level = sys._getframe(2), 2  # noqa: SLF001 - skip_file_prefixes came with Python 3.12
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
         frame, level = frame.f_back, level + 1
