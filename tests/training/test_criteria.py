@@ -145,6 +145,31 @@ def test_a_saved_callable_has_to_be_given_again(tmp_path: Path) -> None:
     AdaLoraModel.from_pretrained(base(), tmp_path)
 
 
+def local(sign: int) -> Any:
+    return lambda _, tensors: sign * tensors["lora_E"].flatten()
+
+
+@pytest.mark.parametrize(
+    ("saved", "given"),
+    [(local(1), local(-1)), (partial(energy), partial(energy))],
+    ids=["lambda", "partial"],
+)
+def test_a_function_whose_name_others_have_resumes_with_a_warning(
+    saved: Any, given: Any, tmp_path: Path
+) -> None:
+    model = adapted(saved)
+    train(model, range(HALF))
+    model.save_pretrained(tmp_path, save_training_state=True)
+    state = AdapterState(model).state_dict()
+    resumed = adapted(given)
+    for load in (
+        partial(resumed.load_adapter, tmp_path, "default", is_trainable=True),
+        partial(AdapterState(resumed).load_state_dict, state),
+    ):
+        with pytest.warns(UserWarning, match="a name that many functions have"):
+            load()
+
+
 def test_peft_loads_the_files_and_sees_no_new_key(
     criterion: Any, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
