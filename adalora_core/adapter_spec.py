@@ -32,6 +32,20 @@ def criterion_name(criterion: str | Callable[..., Any]) -> str:
     return f"callable {named.__module__}.{named.__qualname__}"
 
 
+def names_one_function(name: str) -> bool:
+    """Return whether a `criterion_name` is of one function alone.
+
+    Lambdas and functions inside functions share names, and a partial has that of its class.
+
+    Example:
+        >>> names_one_function("callable train.energy")
+        True
+        >>> names_one_function("callable train.<lambda>")
+        False
+    """
+    return "<" not in name and name != "callable functools.partial"
+
+
 def scale_of(lora_alpha: float, init_r: int) -> float:
     """Return the factor on an adapter's output, `lora_alpha / (init_r + 1e-5)`.
 

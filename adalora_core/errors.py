@@ -39,7 +39,7 @@ class RankDisagreementError(ParallelismError):
 
 
 class CriterionError(AdaLoraError, ValueError):
-    """A function that scores triplets returned something else than a score for each."""
+    """A function that scores triplets returned something else, or changed a tensor in place."""
 
 
 class BackendUnavailableError(AdaLoraError, ImportError):

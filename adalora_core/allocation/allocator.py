@@ -221,6 +221,19 @@ class RankAllocator:
         columns = self.ranks_over_time.rows().T.tolist()
         return {matrix.path: ranks for matrix, ranks in zip(self.matrices, columns, strict=True)}
 
+    def triplet_scores(self) -> dict[str, torch.Tensor]:
+        """Return the score that each triplet has now, dropped ones too, `{module path: [r]}`.
+
+        Empty where the criterion needs averages and there are none: before the first step, and in
+        the final phase. Every process of a sharded model has to make this call. A function that
+        scores is called.
+        """
+        if self.criterion.keeps_averages and not self.statistics.smoothed:
+            return {}
+        factors = self._factors()
+        scores = self.criterion.scores(factors, self.statistics).split(factors.ranks)
+        return {matrix.path: each for matrix, each in zip(self.matrices, scores, strict=True)}
+
     def active_ranks(self) -> dict[str, int]:
         """Return how many triplets each matrix keeps, `{module path: rank}`."""
         return {path: sum(flags) for path, flags in self.kept().items()}

@@ -138,7 +138,7 @@ class Random(Criterion):
     each step would also zero the singular values of those that are kept in the end. The order
     depends on the numbers of the configuration and on the adapted modules alone, hence is the same
     on every process, in a second run and after a resume, whatever the random state of torch is.
-    For several orders, pass a callable with a seed of its own.
+    Another order needs a callable with a seed of its own; docs/training.md has one.
     """
 
     def __init__(self, spec: AdapterSpec, paths: Sequence[str]) -> None:
@@ -165,11 +165,11 @@ class FromCallable(Criterion):
 
     `tensors` holds `"lora_A"` `[r, in]`, `"lora_E"` `[r, 1]` and `"lora_B"` `[out, r]`, after the
     optimizer's step, and their gradients as `"lora_A.grad"` and so on where there are some. All of
-    them are whole, also in a sharded model, and must not be changed. The result is `[r]`, of any
-    real dtype, on the device of `lora_E`; the highest scores over all matrices stay. It must be the
-    same on every process of a DDP run. Under FSDP2 and tensor parallelism the scores of the first
-    process count. The training state holds the name of the function, never the function or its
-    state.
+    them are whole, also in a sharded model. In a model that is not sharded they are the model's
+    own, not copies, so a change in place is an error. The result is `[r]`, of any real dtype, on
+    the device of `lora_E`; the highest scores over all matrices stay. It must be the same on every
+    process of a DDP run. Under FSDP2 and tensor parallelism the scores of the first process count.
+    The training state holds the name of the function, never the function or its state.
     """
 
     def __init__(self, spec: AdapterSpec, paths: Sequence[str]) -> None:
@@ -180,13 +180,17 @@ class FromCallable(Criterion):
         """Score by the results of the function.
 
         Raises:
-            CriterionError: a result is not one number per triplet.
+            CriterionError: a result is not one number per triplet, or a tensor was changed.
         """
         del statistics
         parts = []
         with torch.no_grad():
             for path, tensors in zip(self.paths, factors.named(), strict=True):
-                result = self.function(path, tensors)
+                versions = _versions(tensors)
+                result = self.function(path, _NamedTensors(tensors))
+                for name, version in _versions(tensors).items():
+                    if version != versions[name]:
+                        raise self._changed(path, name)
                 self._check(path, result, tensors["lora_E"])
                 parts.append(result)
         scores = factors.zero_scores()
@@ -208,11 +212,37 @@ class FromCallable(Criterion):
         if missing := int(result.isnan().sum()):
             raise self._refused(path, "a number for every triplet", f"{missing} NaN")
 
+    def _changed(self, path: str, name: str) -> CriterionError:
+        return CriterionError(
+            f"importance_criterion: {criterion_name(self.function)} changed {name} of the module "
+            f"{path!r} in place, which is the model's own tensor and is changed now; compute with "
+            f'a copy, such as tensors["{name}"].clone(), and start from the last checkpoint'
+        )
+
     def _refused(self, path: str, wanted: str, found: str) -> CriterionError:
         return CriterionError(
             f"importance_criterion: {criterion_name(self.function)} should return {wanted} for "
             f"the module {path!r}, got {found}; return one score per triplet of lora_E"
         )
+
+
+class _NamedTensors(dict[str, "Tensor"]):
+    """Tensors by name; the error of a name that is missing lists the names that there are."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise KeyError(f"importance_criterion: no tensor {name!r}; there are {', '.join(self)}")
+
+
+def _versions(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return how often each tensor was changed in place; a detached tensor counts with its base.
+
+    Tensors that were gathered in inference mode do not count, and are copies.
+    """
+    return {
+        name: each._version  # noqa: SLF001 - documented by torch, and without a public name
+        for name, each in tensors.items()
+        if not each.is_inference()
+    }
 
 
 _NAMED: dict[str, type[Criterion]] = {

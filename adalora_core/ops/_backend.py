@@ -38,6 +38,15 @@ def _is_pure_install() -> bool:
     return wheel is not None and "Root-Is-Purelib: true" in wheel
 
 
+def _is_from_index() -> bool:
+    """Return whether the package came from an index, and not from a place that was given.
+
+    An installer notes such a place, a clone for one, in direct_url.json (PEP 610). A pure install
+    of a clone was asked for with ADALORA_NATIVE=OFF.
+    """
+    return metadata.distribution(DISTRIBUTION).read_text("direct_url.json") is None
+
+
 def _has_wheel_with_core() -> bool:
     """Return whether a release has a wheel with a compiled core for this machine and Python."""
     python = "Programming Language :: Python :: {}.{}".format(*sys.version_info)
@@ -93,14 +102,14 @@ else:
 HAS_CORE = core is not None
 """Whether the compiled core of the CPU is there; if not, the portable backend serves every call."""
 
-_lacks_core = not HAS_CORE and not CHOICE and _has_wheel_with_core()
+_lacks_core = not HAS_CORE and not CHOICE and _is_from_index() and _has_wheel_with_core()
 """Whether the first call of an op warns that a faster install is at hand."""
 
 
 def in_torch(op: str) -> Any:
     """Return the backend in torch's operations, for a call of `op` that the core does not serve.
 
-    In a pure install, where a wheel with a core would run, the first call warns.
+    In a pure install from an index, where a wheel with a core would run, the first call warns.
 
     Raises:
         BackendUnavailableError: the environment asks for the compiled core alone.
@@ -110,8 +119,9 @@ def in_torch(op: str) -> Any:
         _lacks_core = False
         warnings.warn(
             "adalora_core: this install has no compiled core, so torch's operations serve every "
-            "call, and a wheel with a core exists for this machine and Python; run 'pip install "
-            f"--force-reinstall --no-deps --only-binary :all: {DISTRIBUTION}', or set "
+            "call, and a release has a wheel with a core for this machine and Python; run 'pip "
+            f"install --force-reinstall --no-deps --only-binary :all: {DISTRIBUTION}' (in a clone "
+            "'pip install --force-reinstall --no-deps .' without ADALORA_NATIVE=OFF), or set "
             "ADALORA_BACKEND=portable to keep this install",
             RuntimeWarning,
             stacklevel=3,

@@ -184,11 +184,63 @@ class TestCallable:
         for now, then in zip(made.parameters(), before, strict=True):
             assert torch.equal(now, then)
 
+    @pytest.mark.parametrize("name", ["lora_A", "lora_E", "lora_B", "lora_E.grad"])
+    def test_a_change_in_place_is_an_error_that_names_the_tensor(self, name: str) -> None:
+        def my_scores(_: str, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+            tensors[name].view(-1)[0] = 7.0
+            return torch.ones(2)
+
+        made = allocator(my_scores)
+        give_gradients(made, GRADIENTS)
+        with pytest.raises(CriterionError, match=rf"my_scores changed {name} of the module 'm0'"):
+            made.step(3)
+        assert made.mask is None
+
+    def test_a_score_may_compute_in_place_with_copies(self) -> None:
+        made = allocator(lambda _, tensors: tensors["lora_E"].clone().abs_().flatten())
+        made.step(3)
+        assert made.kept() == {"m0": [True, True], "m1": [False, False]}
+
+    def test_a_tensor_that_is_missing_is_an_error_that_lists_the_names(self) -> None:
+        made = allocator(lambda _, tensors: tensors["lora_e"])
+        with pytest.raises(KeyError, match=r"'lora_e'; there are lora_A, lora_E, lora_B"):
+            made.step(3)
+
+    def test_it_works_in_inference_mode(self) -> None:
+        made = allocator(lambda _, tensors: tensors["lora_E"].flatten())
+        with torch.inference_mode():
+            give_gradients(made, GRADIENTS)
+            made.step(3)
+        assert made.budget == 2
+
     def test_whole_numbers_and_infinities_are_scores(self) -> None:
         results = {"m0": torch.tensor([1, 2]), "m1": torch.tensor([torch.inf, 0.0])}
         made = allocator(lambda path, _: results[path])
         made.step(3)
         assert made.kept() == {"m0": [False, True], "m1": [True, False]}
+
+
+class TestTripletScores:
+    def test_they_are_those_that_the_allocation_uses(self) -> None:
+        made = allocator("sensitivity")
+        assert made.triplet_scores() == {}
+        give_gradients(made, GRADIENTS)
+        made.step(0)
+        averages = [each.clone() for each in made.statistics.smoothed]
+        scores = made.triplet_scores()
+        # Equations 9 to 11 with |p * g| as the first observation, and no gradient of A and B.
+        once = torch.tensor([[0.4, 0.3], [10.0, 2.0]])
+        expected = 0.15 * once * (0.15 * 0.85 * once)
+        torch.testing.assert_close(torch.stack([*scores.values()]), expected)
+        assert list(scores) == ["m0", "m1"]
+        assert all(map(torch.equal, made.statistics.smoothed, averages))
+
+    def test_the_final_phase_has_none_without_averages(self) -> None:
+        for criterion, count in (("sensitivity", 0), ("magnitude", 2)):
+            made = allocator(criterion)
+            made.finalize()
+            assert len(made.triplet_scores()) == count
+            assert made.statistics.smoothed == []
 
 
 def test_an_unknown_name_is_refused() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import math
 
 import pytest
 from contract_configs import SOUND
@@ -70,6 +72,50 @@ def test_a_function_is_a_value_in_python():
     config = AdaLoraConfig(**SOUND, importance_criterion=my_scores)
     assert config.importance_criterion is my_scores
     assert dataclasses.replace(config, target_r=3).importance_criterion is my_scores
+
+
+def of_one(tensors):
+    raise NotImplementedError
+
+
+def with_option(path, tensors, *, scale):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("function", "got"),
+    [
+        (of_one, r"a function of \(tensors\)"),
+        (with_option, r"a function of \(path, tensors, scale\)"),
+        (functools.partial(my_scores, "", {}), "a partial"),
+    ],
+)
+def test_a_function_that_cannot_be_called_with_path_and_tensors_is_refused(function, got):
+    said = rf"should be a string or a function of \(path, tensors\), got {got}"
+    with pytest.raises(ValidationError, match=said):
+        AdaLoraConfig(**SOUND, importance_criterion=function)
+    config = AdaLoraConfig(**SOUND)
+    with pytest.raises(ValidationError, match=said):
+        config.importance_criterion = function
+
+
+class Scorer:
+    def __call__(self, path, tensors):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda *_: None,
+        Scorer(),
+        Scorer().__call__,
+        functools.partial(with_option, scale=2),
+        math.hypot,  # nothing is known of its parameters
+    ],
+)
+def test_every_way_to_write_such_a_function_is_accepted(function):
+    assert AdaLoraConfig(**SOUND, importance_criterion=function).importance_criterion == function
 
 
 def test_no_file_of_peft_holds_it(tmp_path):

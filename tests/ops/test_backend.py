@@ -30,7 +30,7 @@ python = "{python}".format(*sys.version_info)
 class Wheel:
     metadata = email.message_from_string("Classifier: Programming Language :: Python :: " + python)
     def read_text(self, name):
-        return "Root-Is-Purelib: {purelib}" if name == "WHEEL" else None
+        return {"WHEEL": "Root-Is-Purelib: {purelib}", "direct_url.json": {origin}}[name]
 metadata.distribution = lambda name: Wheel()
 platform.machine = lambda: "{machine}"
 platform.libc_ver = lambda: ("{libc}", "1")
@@ -39,7 +39,7 @@ x, A, E, B = torch.ones(1, 3), torch.ones(2, 3), torch.ones(2, 1), torch.ones(4,
 for _ in range(2):
     print(ops.svd_linear(torch.zeros(1, 4), x, A, E, B, 0.5).tolist())
 """
-MACHINE = {"machine": "x86_64", "libc": "glibc", "python": "{}.{}"}
+MACHINE = {"machine": "x86_64", "libc": "glibc", "python": "{}.{}", "origin": "None"}
 
 
 def without_core(purelib: str, machine: dict[str, str] = MACHINE, **variables: str) -> Finished:
@@ -68,6 +68,7 @@ def test_a_pure_install_where_a_wheel_has_a_core_warns_once_and_says_what_to_do(
     (warning,) = [line for line in run.stderr.splitlines() if "RuntimeWarning" in line]
     assert "adalora_core: this install has no compiled core" in warning
     assert "run 'pip install --force-reinstall" in warning
+    assert "in a clone 'pip install --force-reinstall --no-deps .' without" in warning
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,11 @@ def test_a_pure_install_where_a_wheel_has_a_core_warns_once_and_says_what_to_do(
 )
 def test_a_pure_install_where_no_wheel_has_a_core_is_silent(machine: dict[str, str]) -> None:
     assert without_core("true", machine).stderr == ""
+
+
+def test_a_pure_install_of_a_clone_was_asked_for_and_is_silent() -> None:
+    noted = repr('{"dir_info": {}, "url": "file:///home/me/adalora-core"}')
+    assert without_core("true", {"origin": noted}).stderr == ""
 
 
 WHO_SERVES = """

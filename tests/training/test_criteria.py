@@ -16,7 +16,7 @@ from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
 from adalora_core.adapter_spec import CRITERIA
 from adalora_core.errors import CheckpointError, RunError
 from adalora_core.integrations.distributed import AdapterState
-from adalora_core.integrations.peft import to_peft_config
+from adalora_core.integrations.peft import attach, to_peft_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,6 +145,31 @@ def test_a_saved_callable_has_to_be_given_again(tmp_path: Path) -> None:
     AdaLoraModel.from_pretrained(base(), tmp_path)
 
 
+def local(sign: int) -> Any:
+    return lambda _, tensors: sign * tensors["lora_E"].flatten()
+
+
+@pytest.mark.parametrize(
+    ("saved", "given"),
+    [(local(1), local(-1)), (partial(energy), partial(energy))],
+    ids=["lambda", "partial"],
+)
+def test_a_function_whose_name_others_have_resumes_with_a_warning(
+    saved: Any, given: Any, tmp_path: Path
+) -> None:
+    model = adapted(saved)
+    train(model, range(HALF))
+    model.save_pretrained(tmp_path, save_training_state=True)
+    state = AdapterState(model).state_dict()
+    resumed = adapted(given)
+    for load in (
+        partial(resumed.load_adapter, tmp_path, "default", is_trainable=True),
+        partial(AdapterState(resumed).load_state_dict, state),
+    ):
+        with pytest.warns(UserWarning, match="a name that many functions have"):
+            load()
+
+
 def test_peft_loads_the_files_and_sees_no_new_key(
     criterion: Any, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
@@ -172,6 +197,25 @@ def test_peft_does_not_get_the_configuration() -> None:
     with pytest.raises(ValueError, match="PEFT has no importance_criterion, got 'snr'"):
         to_peft_config(config("snr"))
     assert to_peft_config(config("sensitivity")).target_r == 2
+
+
+def test_a_bridged_run_has_the_assigned_one_and_resumes_with_it_alone(tmp_path: Path) -> None:
+    given = to_peft_config(config("sensitivity"))
+    given.importance_criterion = "snr"
+    model = attach(peft.get_peft_model(base(), given))
+    train(model, range(HALF))
+    (adapter,) = model.base_model.trained_adapters()
+    assert type(adapter.allocator.criterion).__name__ == "SignalToNoise"
+    model.save_pretrained(tmp_path, save_training_state=True)
+    again = to_peft_config(config("sensitivity"))
+    resumed = attach(peft.get_peft_model(base(), again))
+    with pytest.raises(CheckpointError, match="'snr', and the adapter 'default' has 'sensitivity'"):
+        resumed.load_adapter(tmp_path, "default", is_trainable=True)
+    again.importance_criterion = "snr"
+    resumed.load_adapter(tmp_path, "default", is_trainable=True)
+    (adapter,) = resumed.base_model.trained_adapters()
+    assert type(adapter.allocator.criterion).__name__ == "SignalToNoise"
+    assert adapter.allocator.last_step == HALF - 1
 
 
 def test_it_can_be_assigned_until_the_first_step() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,6 +39,21 @@ def _is_integer(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _scores_triplets(value: Any) -> bool:
+    """Return whether `value` can be called with a path and tensors, as far as it tells."""
+    if not callable(value):
+        return False
+    try:
+        signature = inspect.signature(value)
+    except Exception:  # noqa: BLE001 - functions in C have none, annotations may be any code
+        return True
+    try:
+        signature.bind("", {})
+    except TypeError:
+        return False
+    return True
 
 
 def _list_of(item: ValueKind, phrase: str, length: int | None = None) -> ValueKind:
@@ -76,7 +93,7 @@ BOOLEAN = ValueKind(
 INTEGER = ValueKind("an integer", {"type": "integer"}, _scalar(_is_integer))
 NUMBER = ValueKind("a number", {"type": "number"}, _scalar(_is_number))
 OBJECT = ValueKind("an object", {"type": "object"}, _scalar(lambda value: isinstance(value, dict)))
-FUNCTION = ValueKind("a function", {"not": {}}, _scalar(callable))
+FUNCTION = ValueKind("a function of (path, tensors)", {"not": {}}, _scalar(_scores_triplets))
 """A value of a configuration in Python alone; a file cannot hold it."""
 STRINGS = _list_of(STRING, "a list of strings")
 INTEGERS = _list_of(INTEGER, "a list of integers")
@@ -135,6 +152,10 @@ def name_of_value(value: Any) -> str:
         return "a list" if value else "an empty list"
     if isinstance(value, dict):
         return "an object"
+    if isinstance(value, FunctionType):
+        code = value.__code__
+        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        return f"a function of ({', '.join(names)})"
     return f"a {type(value).__name__}"
 
 

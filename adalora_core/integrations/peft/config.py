@@ -31,7 +31,8 @@ def to_peft_config(config: AdaLoraConfig) -> peft.AdaLoraConfig:
         raise ValueError(
             "to_peft_config: PEFT has no importance_criterion, got "
             f"{criterion_name(config.importance_criterion)!r}; train with get_peft_model of "
-            f"adalora_core, or set it to {SENSITIVITY!r}"
+            f"adalora_core, set it to {SENSITIVITY!r}, or assign it to the result for a model that "
+            "the bridge serves"
         )
     values = config.to_json_dict()
     changed = {

@@ -97,7 +97,7 @@ class InjectedOverrides:
         """
         tuner = vars(self)[TUNER]
         for adapter in trained_adapters(tuner):
-            _, state = checked_save(Path(folder), adapter.config, with_state=True)
+            _, state = checked_save(Path(folder), adapter.name, adapter.config, with_state=True)
             if state is None:
                 raise CheckpointError(f"{str(folder)!r} holds no training state")
             resume(tuner, adapter.name, state)

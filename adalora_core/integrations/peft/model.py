@@ -36,7 +36,7 @@ from adalora_core.training.adapter_file.folder import folder_of, read_adapter
 from adalora_core.training.parallelism import refuse_state_of_one_process, reshard
 from adalora_core.training.penalty_per_step import add_penalty
 from adalora_core.training.run_end import is_checkpoint_folder, judge_end, judge_load
-from adalora_core.training.training_state.progress import fingerprint
+from adalora_core.training.training_state.progress import fingerprint, refuse_other_criterion
 from adalora_core.training.training_state.state import (
     encode_state,
     read_state,
@@ -138,7 +138,7 @@ class ModelOverrides:
         folder = Path(str(model_id))
         existing = configs_of(tuner).get(adapter_name)
         learns = is_trainable or (existing is not None and not existing.inference_mode)
-        saved, state = checked_save(folder, existing, with_state=learns)
+        saved, state = checked_save(folder, adapter_name, existing, with_state=learns)
         reshard(self)
         if existing is not None and saved is not None and are_sharded(self.parameters()):
             load_divided(tuner, adapter_name, saved, state)
@@ -215,14 +215,15 @@ def _state_of(adapter: Adapter, weights: bytes, config: bytes) -> bytes | None:
 
 
 def checked_save(
-    folder: Path, existing: Any, *, with_state: bool
+    folder: Path, name: str, existing: Any, *, with_state: bool
 ) -> tuple[SavedAdapter | None, TrainingState | None]:
     """Return the adapter in `folder` and its training state after all checks that need no model.
 
     Both are None without weights in `folder`: PEFT looks for them on a hub.
 
     Raises:
-        CheckpointError: the folder is damaged, or its state is of another run than `existing`.
+        CheckpointError: the folder is damaged, or its state is of another run than `existing`, the
+            configuration of the adapter `name` if there is one.
     """
     state = read_state(folder) if with_state else None
     if weights_in(folder) is None:
@@ -231,6 +232,8 @@ def checked_save(
     positions = row_positions(saved)
     if state is None:
         return saved, None
+    # PEFT's file cannot name it.
+    refuse_other_criterion(state.values, name, saved.config if existing is None else existing)
     state.complete(saved, positions)
     paths = list(state.positions)
     if existing is not None and fingerprint(AdapterSpec.of(existing), paths) != fingerprint(

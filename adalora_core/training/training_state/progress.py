@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adalora_core.adapter_spec import CRITERIA, SENSITIVITY, AdapterSpec, criterion_name
+from adalora_core.adapter_spec import (
+    CRITERIA,
+    SENSITIVITY,
+    AdapterSpec,
+    criterion_name,
+    names_one_function,
+)
 from adalora_core.allocation import AllocationReport
 from adalora_core.budget import Phase
 from adalora_core.errors import CheckpointError
@@ -99,6 +106,8 @@ def saved_criterion(values: Mapping[str, Any]) -> str:
 def refuse_other_criterion(values: Mapping[str, Any], adapter: str, config: Any) -> None:
     """Refuse to continue a run with scores of another kind.
 
+    A function is compared by its name. Where the name is not of one function alone, warn.
+
     Args:
         values: the progress of the saved run.
         adapter: name of the adapter that continues.
@@ -117,4 +126,11 @@ def refuse_other_criterion(values: Mapping[str, Any], adapter: str, config: Any)
             f"that has {wanted} as importance_criterion (AdaLoraConfig.from_pretrained reads the "
             "saved one), or delete the training state to start a new allocation. Nothing was "
             "changed"
+        )
+    if not names_one_function(given):
+        warnings.warn(
+            f"training state: the importance_criterion of the adapter {adapter!r} is {given!r}, a "
+            "name that many functions have, so the run may go on with another score than it was "
+            "saved with; compare the function, or give it a name at the top of a module",
+            stacklevel=3,
         )
