@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from contract_configs import configurations
 from contract_fixes import inspect
 from hypothesis import given
 
-from adalora_core.contract import check_config
+from adalora_core.contract import check_config, rules
 from adalora_core.contract.fields.block import Block
 from adalora_core.contract.fields.table import ALL_FIELDS, FIELDS, Treatment
 from adalora_core.contract.rules import BY_CODE, RULES
@@ -17,6 +18,7 @@ from adalora_core.contract.rules.base import SOUND
 from adalora_core.contract.rules.engine import run
 from adalora_core.contract.rules.pages import example_text
 
+ROOT = Path(__file__).parents[2]
 OF_CONFIGURATIONS = [rule for rule in RULES if rule.needs != "run"]
 OF_RUNS = [rule for rule in RULES if rule.needs == "run"]
 """The faults and the right runs are tests of tests/training and tests/integrations."""
@@ -88,6 +90,13 @@ def test_codes_names_and_summaries_over_all_rules_are_unique(attribute):
     for rule in RULES:
         classes.setdefault(getattr(rule, attribute), []).append(type(rule).__name__)
     assert [(text, same) for text, same in classes.items() if len(same) > 1] == []
+
+
+def test_every_module_of_rules_is_in_the_table_of_families():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = page.partition("### Families of rules")[2].partition("\n## ")[0]
+    modules = {path.stem for path in Path(rules.__file__).parent.glob("*.py")} - {"__init__"}
+    assert modules - set(re.findall(r"`(\w+)`", table)) == set()
 
 
 def test_number_of_rules_is_at_least_forty():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -157,7 +158,10 @@ def test_function_that_a_binding_adds_is_in_the_stub_with_its_parameters(copy: P
     assert "update_importance" not in text
 
 
-def test_part_that_does_not_exist_is_a_usage_error() -> None:
+def test_part_that_does_not_exist_is_a_usage_error_naming_those_of_the_table() -> None:
     done = regenerate("rule")
     assert done.returncode == 2
     assert "unknown parts: rule; there are rules, schemas" in done.stderr
+    parts = done.stderr.rpartition("there are ")[2].strip().split(", ")
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Generated files")[2]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == sorted(parts)
