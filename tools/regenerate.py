@@ -50,9 +50,13 @@ Content = str | Picture | None
 
 def rule_pages() -> dict[Path, Content]:
     """Return docs/rules."""
+    from rule_classes import refusals, rule_classes
+
     from adalora_core.contract.rules import RULES
     from adalora_core.contract.rules.pages import pages
 
+    if refused := list(refusals(rule_classes(), RULES)):
+        sys.exit("no page of a rule is written:\n" + "\n".join(refused))
     folder = DOCS / "rules"
     files: dict[Path, Content] = dict.fromkeys(folder.glob("*.md"))
     return files | {folder / name: text for name, text in pages(RULES).items()}

@@ -11,6 +11,7 @@ from torch import nn
 
 from adalora_core.adapter_spec import CRITERIA, AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, RankAllocator
+from adalora_core.allocation.criteria import _NAMED
 from adalora_core.errors import CriterionError
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ def allocator(criterion: Any, paths: Sequence[str] = ("m0", "m1"), **changes: An
         factors = (torch.ones(2, 2), values, torch.ones(2, 2))
         found.append(AdaptedMatrix(path, *({"x": nn.Parameter(f)} for f in factors), "x"))
     return RankAllocator(spec, found)
+
+
+def test_named_criteria_are_those_that_a_configuration_may_name() -> None:
+    assert tuple(_NAMED) == CRITERIA
 
 
 def give_gradients(made: RankAllocator, of_values: Sequence[float]) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import tomllib
 from importlib.metadata import distribution, version
+from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 import adalora_core
 
@@ -45,3 +48,16 @@ def test_installed_files_are_the_ones_of_this_tree():
         or (INSTALLED / path).read_bytes() != (SOURCES / path).read_bytes()
     ]
     assert not stale, "the installed package is not this tree: pip install ."
+
+
+@pytest.mark.parametrize("module", ["adalora_core._cpu", "adalora_core._cuda"])
+def test_compiled_module_of_an_editable_install_is_newer_than_its_sources(module: str):
+    """A change under csrc/ reaches Python only when the install is repeated."""
+    spec = find_spec(module)
+    if not is_editable() or spec is None or spec.origin is None:
+        pytest.skip(f"no {module} that is built in place")
+    sources = [ROOT / "CMakeLists.txt", *(p for p in (ROOT / "csrc").rglob("*") if p.is_file())]
+    newest = max(sources, key=lambda path: path.stat().st_mtime)
+    assert Path(spec.origin).stat().st_mtime >= newest.stat().st_mtime, (
+        f"{module} is older than {newest.relative_to(ROOT)}: run pip install -e ."
+    )

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from contract_configs import configurations
 from contract_fixes import inspect
 from hypothesis import given
 
-from adalora_core.contract import check_config
+from adalora_core.contract import check_config, rules
 from adalora_core.contract.fields.block import Block
-from adalora_core.contract.fields.table import FIELDS, Treatment
+from adalora_core.contract.fields.table import ALL_FIELDS, FIELDS, Treatment
 from adalora_core.contract.rules import BY_CODE, RULES
 from adalora_core.contract.rules.base import SOUND
 from adalora_core.contract.rules.engine import run
 from adalora_core.contract.rules.pages import example_text
 
+ROOT = Path(__file__).parents[2]
 OF_CONFIGURATIONS = [rule for rule in RULES if rule.needs != "run"]
 OF_RUNS = [rule for rule in RULES if rule.needs == "run"]
 """The faults and the right runs are tests of tests/training and tests/integrations."""
@@ -71,9 +73,30 @@ def test_attributes_of_a_rule_are_complete_and_in_form(rule):
     assert rule.why.endswith((".", ")"))
 
 
-def test_codes_and_names_over_all_rules_are_unique():
-    assert len(BY_CODE) == len(RULES)
-    assert len({rule.name for rule in RULES}) == len(RULES)
+def test_fields_that_rules_name_exist():
+    """A rule is never called for a field that does not exist."""
+    unknown = {
+        f"{type(rule).__name__}.{attribute}": sorted(names)
+        for rule in RULES
+        for attribute in ("inputs", "only_if_set")
+        if (names := set(getattr(rule, attribute) or ()) - set(ALL_FIELDS))
+    }
+    assert unknown == {}
+
+
+@pytest.mark.parametrize("attribute", ["code", "name", "summary"])
+def test_codes_names_and_summaries_over_all_rules_are_unique(attribute):
+    classes = {}
+    for rule in RULES:
+        classes.setdefault(getattr(rule, attribute), []).append(type(rule).__name__)
+    assert [(text, same) for text, same in classes.items() if len(same) > 1] == []
+
+
+def test_every_module_of_rules_is_in_the_table_of_families():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = page.partition("### Families of rules")[2].partition("\n## ")[0]
+    modules = {path.stem for path in Path(rules.__file__).parent.glob("*.py")} - {"__init__"}
+    assert modules - set(re.findall(r"`(\w+)`", table)) == set()
 
 
 def test_number_of_rules_is_at_least_forty():

@@ -22,6 +22,10 @@ using adalora::MatrixView;
     }                                                                      \
   } while (false)
 
+/// Compare two numbers of `matrix`; a failure prints both, and the dtype and shape of the matrix.
+#define CHECK_NEAR(found, expected, allowed, matrix) \
+  core_test::check_near(__FILE__, __LINE__, #found, found, expected, allowed, (matrix).view())
+
 inline std::mt19937& generator() {
   static std::mt19937 instance(5);
   return instance;
@@ -74,6 +78,10 @@ class Matrix {
   std::vector<std::uint8_t> bytes_;
   MatrixView view_;
 };
+
+/// What CHECK_NEAR does: `text` is the expression whose value is `found`. A NaN is never near.
+void check_near(const char* file, int line, const char* text, double found, double expected,
+                double allowed, const MatrixView& view);
 
 inline constexpr DType kDTypes[] = {DType::kFloat32, DType::kFloat64, DType::kBFloat16,
                                     DType::kFloat16};

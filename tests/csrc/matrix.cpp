@@ -34,7 +34,30 @@ std::uint16_t encode(double value, int exponent_bits, int fraction_bits) {
   return static_cast<std::uint16_t>((value < 0 ? 0x8000 : 0) + (biased << fraction_bits) + offset);
 }
 
+const char* name(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return "float32";
+    case DType::kFloat64:
+      return "float64";
+    case DType::kBFloat16:
+      return "bfloat16";
+    case DType::kFloat16:
+      return "float16";
+  }
+  return "unknown";
+}
+
 }  // namespace
+
+void check_near(const char* file, int line, const char* text, double found, double expected,
+                double allowed, const MatrixView& view) {
+  if (std::fabs(found - expected) <= allowed) return;
+  std::fprintf(stderr, "%s:%d: %s is %.9g, expected %.9g within %.3g; %s [%lld, %lld]\n", file,
+               line, text, found, expected, allowed, name(view.dtype),
+               static_cast<long long>(view.rows), static_cast<long long>(view.cols));
+  std::exit(1);
+}
 
 double Matrix::get(std::int64_t row, std::int64_t col) const {
   const char* at = view_.at(row, col);

@@ -33,15 +33,15 @@ void check(DType dtype, std::int64_t gap, std::int64_t in, std::int64_t rank, st
   const auto score = [](const Parameter& parameter, std::int64_t i, std::int64_t j) {
     const double sensitivity = std::fabs(parameter.p.get(i, j) * parameter.g.get(i, j));
     // From zero: smoothed = I / 2, uncertainty = 3/4 * |I - I / 2|
-    CHECK(std::fabs(parameter.smoothed.get(i, j) - sensitivity / 2) < 1e-6);
-    CHECK(std::fabs(parameter.uncertainty.get(i, j) - sensitivity * 3 / 8) < 1e-6);
+    CHECK_NEAR(parameter.smoothed.get(i, j), sensitivity / 2, 1e-6, parameter.p);
+    CHECK_NEAR(parameter.uncertainty.get(i, j), sensitivity * 3 / 8, 1e-6, parameter.p);
     return sensitivity * sensitivity * 3 / 16;
   };
   for (std::int64_t t = 0; t < rank; ++t) {
     double row = 0.0, column = 0.0;
     for (std::int64_t j = 0; j < in; ++j) row += score(A, t, j) / static_cast<double>(in);
     for (std::int64_t i = 0; i < out; ++i) column += score(B, i, t) / static_cast<double>(out);
-    CHECK(std::fabs(scores.get(t, 0) - (score(E, t, 0) + row + column)) < 1e-5);
+    CHECK_NEAR(scores.get(t, 0), score(E, t, 0) + row + column, 1e-5, A.p);
   }
 }
 

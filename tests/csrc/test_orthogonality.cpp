@@ -40,7 +40,7 @@ void check(DType dtype, std::int64_t gap, std::int64_t rank, std::int64_t length
       squares += value * value;
     }
   }
-  CHECK(std::fabs(penalty - std::sqrt(squares)) <= 1e-4 * (1.0 + penalty));
+  CHECK_NEAR(penalty, std::sqrt(squares), 1e-4 * (1.0 + penalty), matrix);
   CHECK(norm == penalty);
   const MatrixView gradients[] = {gradient.view()};
   adalora::orthogonality_gradient(factors, grams.view().data, &norm, 3.0, gradients);
@@ -51,8 +51,8 @@ void check(DType dtype, std::int64_t gap, std::int64_t rank, std::int64_t length
         double expected = 0.0;
         for (std::int64_t j = 0; j < rank; ++j) expected += residual[i * rank + j] * sides.at(j, k);
         expected *= 2.0 * weight / std::sqrt(squares);
-        CHECK(std::fabs(found.at(i, k) - expected) <=
-              tolerance(dtype) * (1.0 + std::fabs(expected)));
+        const double allowed = tolerance(dtype) * (1.0 + std::fabs(expected));
+        CHECK_NEAR(found.at(i, k), expected, allowed, gradient);
       }
     }
   };

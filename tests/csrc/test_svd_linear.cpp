@@ -28,7 +28,7 @@ struct Layer {
   void expect(const Matrix& found, std::int64_t row, std::int64_t col, double expected) const {
     const double relative =
         std::max(tolerance(found.view().dtype), tolerance(adalora::compute_type(A.view().dtype)));
-    CHECK(std::fabs(found.get(row, col) - expected) <= relative * (1.0 + std::fabs(expected)));
+    CHECK_NEAR(found.get(row, col), expected, relative * (1.0 + std::fabs(expected)), found);
   }
 
   double hidden(std::int64_t n, std::int64_t j) const {

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from programs import output_of
 
 ROOT = Path(__file__).parents[2]
 GITHUB = ROOT / ".github"
@@ -31,6 +32,10 @@ def steps_of(workflow):
 def test_workflows_run_the_sections_that_a_contributor_runs():
     script = (ROOT / ".ci" / "run").read_text("utf-8")
     sections = set(re.findall(r"^sections=\((.*)\)$", script, re.MULTILINE)[0].split())
+    listed = re.findall(
+        r"^  ([\w-]+) {2,}\S", output_of(ROOT / ".ci" / "run", "--help"), re.MULTILINE
+    )
+    assert set(listed) == sections
     run = set()
     for workflow in WORKFLOWS.values():
         for job in workflow["jobs"].values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -91,6 +92,28 @@ def test_missing_file_is_written_and_one_without_a_source_removed(copy: Path) ->
     assert not left_over.exists()
 
 
+def test_rule_without_place_hint_and_code_of_its_own_is_refused_and_no_page_changes(
+    copy: Path,
+) -> None:
+    with (copy / "tools" / "rule_classes.py").open("a", encoding="utf-8") as script:
+        script.write(
+            "\n\nclass Later(Rule):\n"
+            "    code, name, severity = 'ADA202', 'later', 'error'\n"
+            "    summary, why, bad = 'a fault', 'It fails.', {}\n"
+        )
+    page = copy / "docs" / "rules" / "ADA202.md"
+    page.write_text("kept", encoding="utf-8")
+    done = regenerate("rules", root=copy)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[1:] == [
+        "rule_classes.Later is not a rule yet: add it to the tuple RULES at the end of its module",
+        "rule_classes.Later.hint is missing",
+        "rule_classes.Later.bad is missing",
+        "rule_classes.Later.code is ADA202, as that of schedule.NoBudgetingPhase: take another",
+    ]
+    assert page.read_text(encoding="utf-8") == "kept"
+
+
 def test_changed_figure_is_noticed_in_every_page_and_in_the_picture(copy: Path) -> None:
     pytest.importorskip("matplotlib", reason="would have drawn benchmarks/results/core.png again")
     figures = copy / "benchmarks" / "results" / "core.json"
@@ -135,7 +158,10 @@ def test_function_that_a_binding_adds_is_in_the_stub_with_its_parameters(copy: P
     assert "update_importance" not in text
 
 
-def test_part_that_does_not_exist_is_a_usage_error() -> None:
+def test_part_that_does_not_exist_is_a_usage_error_naming_those_of_the_table() -> None:
     done = regenerate("rule")
     assert done.returncode == 2
     assert "unknown parts: rule; there are rules, schemas" in done.stderr
+    parts = done.stderr.rpartition("there are ")[2].strip().split(", ")
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Generated files")[2]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == sorted(parts)

@@ -68,14 +68,24 @@ class Rule:
     """
 
     code: ClassVar[str]
+    """`ADA`, the digit of the family and a number in it; never used again."""
     name: ClassVar[str]
+    """The fault in kebab-case: "no-budgeting-phase"."""
     severity: ClassVar[Severity]
+    """Error: the runtime fails or gives something else. Warning: the run goes on, but a value is
+    ignored or weakens the method. Info: worth knowing."""
     summary: ClassVar[str]
+    """The fault as a phrase without a full stop; the table of all rules shows it."""
     why: ClassVar[str]
+    """The consequence, in sentences."""
     bad: ClassVar[Example]
+    """An example that shows this fault, and no other but `comes_with`."""
     good: ClassVar[Example] = SOUND
+    """The corrected example, without findings."""
     hint: ClassVar[str]
+    """What to do, as an order without a full stop; a finding may have its own."""
     since: ClassVar[str] = "0.1.0"
+    """The release that has the rule first; written only for a later release than 0.1.0."""
     language: ClassVar[Literal["json", "yaml", "toml", "python"]] = "json"
     """The format of the examples, where they are text."""
     example_options: ClassVar[dict[str, Any]] = {}
