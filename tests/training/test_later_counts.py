@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from run_loops import has_a_loss_of_nan, run_of
 
+from adalora_core import RunWarning
 from adalora_core.training.run.counts import LaterCount
 
 
@@ -82,3 +84,15 @@ def test_a_number_of_a_device_without_events_is_read_at_once(
 def test_a_number_of_the_cpu_is_known(number: int | torch.Tensor) -> None:
     assert LaterCount(number).is_known()
     assert int(LaterCount(number)) == 7
+
+
+def test_numbers_that_arrive_late_are_judged_when_they_are_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on a GPU: no call waits, and a report does."""
+    monkeypatch.setattr(LaterCount, "is_known", lambda _: False)
+    model, caught = run_of("adalora_core", has_a_loss_of_nan, 20)
+    assert caught == []
+    with pytest.warns(RunWarning, match=r"^ADA806: .* 3 steps in a row .* up to step 2"):
+        report = model.run_report()
+    assert report.nonfinite_steps == 20

@@ -37,7 +37,6 @@ from adalora_core import RunWarning, ignore_run_findings
 from adalora_core.errors import CheckpointError, RunError
 from adalora_core.integrations.peft import attach
 from adalora_core.training.run import reporting
-from adalora_core.training.run.counts import LaterCount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,18 +102,6 @@ def test_finding_begins_with_its_code_shows_numbers_a_remedy_and_the_line(librar
     assert "To do: call model.update_and_allocate(step)" in text
     assert "adalora rule ADA813" in text
     assert warning.filename == is_never_allocated.__code__.co_filename
-
-
-def test_numbers_that_arrive_late_are_judged_when_they_are_there(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """As on a GPU: no call waits, and a report does."""
-    monkeypatch.setattr(LaterCount, "is_known", lambda _: False)
-    model, caught = run_of("adalora_core", has_a_loss_of_nan, 20)
-    assert caught == []
-    with pytest.warns(RunWarning, match=r"^ADA806: .* 3 steps in a row .* up to step 2"):
-        report = model.run_report()
-    assert report.nonfinite_steps == 20
 
 
 # --- the optimizer --------------------------------------------------------------------------------
