@@ -15,8 +15,12 @@ from pace import processor_time, slowness
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MOST_SECONDS = 320
-"""Processor time of the tier without ranks of process groups, in seconds of an idle machine."""
+MOST_SECONDS = 480
+"""Processor time of the tier without ranks of process groups, in seconds of an idle machine.
+
+Twice what it takes: beside another run of tests the same work took 1.45 times as long, which the
+correction for a busy machine does not see, since programs also share memory.
+"""
 MOST_PROCESSES = 700
 """Processes that the tests start: a program, or a rank of a process group."""
 STARTS = {"subprocess.Popen", "tests.rank"}
