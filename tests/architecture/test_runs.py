@@ -1,4 +1,4 @@
-"""What the processes of one run of the tests share: builds, and the order of the files."""
+"""Hold together what the processes of one run of the tests share: builds, and the order of files."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from adalora_core.integrations.peft.versions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 CLASSES = [peft.PeftModel, AdaLoraModel, AdaLoraLayer, SVDLinear]
@@ -41,13 +41,6 @@ CLASSES = [peft.PeftModel, AdaLoraModel, AdaLoraLayer, SVDLinear]
 def fresh(library: str = "peft", **changes: Any) -> Any:
     torch.manual_seed(7)
     return make(library, TwoLayer(), **changes)
-
-
-@pytest.fixture
-def installed() -> Iterator[None]:
-    install()
-    yield
-    uninstall()
 
 
 class TestAttach:

@@ -14,18 +14,10 @@ from adalora_runs import OURS, SETTINGS, TARGET_BUDGET, final_ranks, make, train
 from toy_models import TwoLayer
 
 from adalora_core.contract import ConfigWarning
-from adalora_core.integrations.peft import attach, install, uninstall
+from adalora_core.integrations.peft import attach
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture
-def installed() -> Iterator[None]:
-    install()
-    yield
-    uninstall()
 
 
 def config(**changes: Any) -> Any:
@@ -100,4 +92,4 @@ def test_folder_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ValueError, match="nope_dir") as caught:
         peft.PeftModel.from_pretrained(TwoLayer(), "nope_dir")
     (note,) = caught.value.__notes__
-    assert note.startswith("There is no folder 'nope_dir' here")
+    assert note.startswith("No folder 'nope_dir' was found here")

@@ -27,15 +27,7 @@ from adalora_core.errors import RunError
 from adalora_core.integrations.peft import attach, detach, install, uninstall
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture
-def installed() -> Iterator[None]:
-    install()
-    yield
-    uninstall()
 
 
 def fresh(library: str = "peft", **changes: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Where tests of the ops run: on the CPU with and without a core, on a GPU, on emulated kernels."""
+"""Run tests of the ops on the CPU with and without a core, on a GPU, and on emulated kernels."""
 
 from __future__ import annotations
 

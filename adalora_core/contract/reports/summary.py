@@ -99,7 +99,7 @@ def settings_lines(outcome: Outcome) -> list[str]:
 
 
 def _setting(key: str, value: Any) -> str:
-    """Return a setting as text, and the number of its entries that there is no room for."""
+    """Return a setting as text, and how many of its entries it leaves out."""
     if key not in _HIDING or not isinstance(value, (list, dict)):
         return visible(json.dumps(value), LONGEST_SETTING)
     is_list = isinstance(value, list)

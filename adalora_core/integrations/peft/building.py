@@ -105,7 +105,7 @@ class BuiltModelOverrides(PlainModelOverrides):
         except (OSError, ValueError) as error:
             if not Path(source := str(given["model_id"])).exists():
                 # PEFT then asks the Hub, and its error is about the connection.
-                error.add_note(f"There is no folder {source!r} here; correct the path or the id")
+                error.add_note(f"No folder {source!r} was found here; correct the path or the id")
             raise
         finally:
             _loaded.reset(token)
