@@ -1,4 +1,4 @@
-"""Hold together what the processes of one run of the tests share: builds, and the order of files."""
+"""Hold what the processes of one run of the tests share: builds, and the order of files."""
 
 from __future__ import annotations
 
