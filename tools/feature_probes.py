@@ -69,7 +69,7 @@ GROUPS: dict[str, list[Probe]] = {
         ),
         Probe("float32 adapters on a bfloat16 base come back bit for bit", low_precision),
         Probe("stopped and resumed, the run ends at its budget", resume),
-        Probe("export as plain LoRA", only("adalora_core", export_lora)),
+        Probe("export as plain LoRA", export_lora),
         Probe("reads weights written with torch.save", files.reads_pickled),
         Probe(
             "writes weights with torch.save (safe_serialization=False)",

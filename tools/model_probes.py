@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import importlib
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
 from probe_setting import (
+    BRIDGED,
     SETTINGS,
     Small,
     llama,
@@ -21,6 +23,8 @@ from probe_setting import (
     round_trip,
     train,
 )
+
+from adalora_core.training.lora_export import export_folder
 
 # --- model ----------------------------------------------------------------------------------------
 
@@ -118,11 +122,16 @@ def between_allocations(library: str) -> None:
 
 
 def export_lora(library: str) -> None:
-    """Write plain LoRA."""
-    del library
-    model = train(make("adalora_core"))
+    """Write plain LoRA: by the model's method, or from its files with `adalora export-lora`."""
+    if library == "peft" and not BRIDGED:
+        raise NotImplementedError("no such function")
+    model = train(make(library))
     with tempfile.TemporaryDirectory() as folder:
-        model.export_lora(folder)
+        if library == "adalora_core":
+            model.export_lora(folder)
+        else:
+            model.save_pretrained(Path(folder, "adapter"))
+            export_folder(Path(folder, "adapter"), folder)
         need_equal(outputs(load("peft", folder)), outputs(model))
 
 

@@ -138,10 +138,11 @@ def readme_block(results: list[Result], setting: dict[str, str]) -> str:
             *(line.rsplit("|", 2)[0] + "|" for line in _lines(results, IN_README)),
             "",
             (
-                f"{_setting(setting)}. Missed are {count} of {len(goals)} goals of speed, in: "
+                f"{_setting(setting)}. Missed are {count} of our {len(goals)} goals of speed, in: "
                 f"{', '.join(missed)} "
                 "([why](docs/adr/0004-which-goals-of-speed-the-core-reaches.md), "
-                "[all rows and the command](docs/status.md#how-fast-it-is))."
+                "[all rows](benchmarks/results/core.md), "
+                "[the command](docs/status.md#how-fast-it-is))."
             ),
         )
     )

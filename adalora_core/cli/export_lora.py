@@ -19,6 +19,7 @@ def make_parser() -> Parser:
         prog="adalora export-lora",
         description="Write a saved AdaLoRA adapter as a LoRA adapter with the same outputs. The "
         "base model is not needed. For adapted convolutions call AdaLoraModel.export_lora instead.",
+        epilog="exit code: 0 written, 2 could not run",
     )
     parser.add_argument("adapter", metavar="ADAPTER_DIR", help="folder of the AdaLoRA adapter")
     parser.add_argument("out", metavar="OUT", help="folder for the LoRA adapter")

@@ -23,6 +23,7 @@ def make_parser() -> Parser:
         prog="adalora report",
         description="Write rank_report.md and, with matplotlib, rank_heatmap.png for a saved "
         "adapter. Only adapter_config.json and the step of an unfinished run are read.",
+        epilog="exit code: 0 written, 2 could not run; a line names an unfinished run",
     )
     parser.add_argument("adapter", metavar="ADAPTER_DIR", help="folder of the adapter")
     parser.add_argument(
@@ -59,14 +60,16 @@ def run(argv: Sequence[str]) -> int:
         config = read_adapter_config(folder / "adapter_config.json")
         if arguments.rank_pattern:
             print(render_rank_pattern(config, arguments.rank_pattern))
-            if unfinished := progress_of(config, ranks_of(config), steps_made(folder)):
-                print(f"adalora report: these ranks are not final: {unfinished}", file=sys.stderr)
-            return FINE
-        written = write_rank_report(
-            config, Path(arguments.output or folder), name=folder.name, steps=steps_made(folder)
-        )
+            written = []
+        else:
+            written = write_rank_report(
+                config, Path(arguments.output or folder), name=folder.name, steps=steps_made(folder)
+            )
+        unfinished = progress_of(config, ranks_of(config), steps_made(folder))
     except (AdaLoraError, OSError, ValueError) as error:
         return fail("report", error)
+    if unfinished:
+        print(f"adalora report: these ranks are not final: {unfinished}", file=sys.stderr)
     for path in written:
         print(f"wrote {visible(str(path))}")
     if len(written) == 1:

@@ -76,7 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="adalora demo",
         description="Fine-tune a real sentence encoder with AdaLoRA on words that people rated as "
-        "positive or negative. Takes under three minutes on two cores and uses no network.",
+        "positive or negative. Takes two minutes on two cores and uses no network.",
     )
     parser.add_argument(
         "--output",

@@ -55,19 +55,18 @@ def write_rank_report(
 
 
 def progress_of(config: AdaLoraConfig, ranks: Mapping[str, int], steps: int | None) -> str:
-    """Return `step 36 of 400, 10 of 12 triplets` for an unfinished run, else nothing.
+    """Return `step 36 of 400, 10 of 12 triplets, target 8` for an unfinished run, else nothing.
 
     Args:
         config: the adapter's configuration.
         ranks: triplets kept per adapted module.
         steps: steps that the run has made; None where that is not known, or for a finished run.
     """
-    kept, start, target = sum(ranks.values()), config.init_r * len(ranks), config.target_r
+    kept, target = sum(ranks.values()), config.target_r * len(ranks)
+    triplets = f"{kept} of {config.init_r * len(ranks)} triplets, target {target}"
     if steps is not None:
-        return f"step {steps} of {config.total_step}, {kept} of {start} triplets"
-    if kept > target * len(ranks):
-        return f"an unfinished run, {kept} of {start} triplets, target {target * len(ranks)}"
-    return ""
+        return f"step {steps} of {config.total_step}, {triplets}"
+    return f"an unfinished run, {triplets}" if kept > target else ""
 
 
 def ranks_of(config: AdaLoraConfig) -> dict[str, int]:

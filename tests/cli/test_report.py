@@ -81,7 +81,10 @@ class TestReport:
         assert not (adapter / "rank_heatmap.png").exists()
 
     def test_report_of_an_unfinished_run_shows_step_and_triplets_in_its_titles(
-        self, adapter: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        adapter: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         titles = []
         monkeypatch.setattr(
@@ -93,7 +96,9 @@ class TestReport:
         state = len(header).to_bytes(8, "little") + header
         (adapter / "adalora_state.0123456789abcdef.safetensors").write_bytes(state)
         assert main(["report", str(adapter)]) == 0
-        expected = "adapter (step 36 of 100, 4 of 8 triplets)"
+        progress = "step 36 of 100, 4 of 8 triplets, target 4"
+        assert capsys.readouterr().err.splitlines()[0].endswith(f"are not final: {progress}")
+        expected = f"adapter ({progress})"
         assert titles == [f"Rank of each matrix: {expected}"]
         text = (adapter / "rank_report.md").read_text()
         assert text.startswith(f"# Ranks of {expected}\n")

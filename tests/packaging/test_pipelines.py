@@ -213,3 +213,28 @@ def test_script_of_the_gitlab_job_writes_the_reports_that_it_hands_over(
     assert {issue["location"]["path"] for issue in issues} == {"wrong.json"}
     suites = junit_suites((project / reports["junit"]).read_text())
     assert [case.is_passed for suite in suites for case in suite].count(False) == 1
+
+
+def test_changed_files_are_checked_with_the_settings_of_the_target_and_never_passed_unseen(
+    run_command, project
+):
+    (block,) = re.findall(r"```bash\n(set -eu # TARGET.*?)```", PAGE, re.DOTALL)
+    block = block.replace("python -I", f"{sys.executable} -I")
+    git = "git -c user.name=n -c user.email=e -c init.defaultBranch=main"
+    start = f"{git} init -q . && {git} add . && {git} commit -qm base && git remote add origin ."
+    assert _shell(run_command, start, project).returncode == 0
+
+    def check(target):
+        return _shell(run_command, block, project, TARGET=target)
+
+    assert check("main").returncode == 0  # nothing is changed
+    weaker = '[tool.adalora]\nignore = ["ADA301", "ADA303"]\n'
+    (project / "pyproject.toml").write_text(weaker)
+    (project / "new one.json").write_text((project / "wrong.json").read_text())
+    change = f"git checkout -qb change && {git} add . && {git} commit -qm change"
+    assert _shell(run_command, change, project).returncode == 0
+    done = check("main")
+    assert done.returncode == 123
+    assert "new one.json" in done.stdout
+    assert "--> wrong.json" not in done.stdout
+    assert check("missing").returncode not in {0, 123}

@@ -61,7 +61,8 @@ def run_page(page: Path) -> Iterator[Shown]:
 
     A block of YAML, TOML or Python that starts with a comment with a file's name is written to that
     file. Other Python runs with what the blocks before it defined, and a block `text` right below
-    holds what it prints. Each line `$ adalora ...` of a block `console` is run.
+    holds what it prints. Each line `$ adalora ...` of a block `console` is run; `> FILE` at
+    its end writes that file.
     """
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks_of(page):
@@ -79,11 +80,15 @@ def run_page(page: Path) -> Iterator[Shown]:
 def _session(command: str) -> str:
     program, *arguments = shlex.split(command.removeprefix("$ "))
     assert program == "adalora", command
+    target = Path(arguments[-1]) if arguments[-2:-1] == [">"] else None
+    arguments = arguments[:-2] if target else arguments
     written = io.BytesIO()  # a report may be written as bytes
     out = io.TextIOWrapper(written, encoding="utf-8", write_through=True)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         main(arguments)
-    return f"{command}\n{written.getvalue().decode()}"
+    if target:
+        target.write_bytes(written.getvalue())
+    return f"{command}\n{'' if target else written.getvalue().decode()}"
 
 
 def printed_by(code: str, place: str, names: dict[str, Any]) -> str:

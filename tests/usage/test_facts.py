@@ -109,6 +109,11 @@ ORDERS = {
     "zero_grad first": (["zero_grad()", "backward()", "step()", "allocate"], (False, False)),
     "before the step": (["backward()", "allocate", "step()", "zero_grad()"], (True, False)),
     "after zero_grad": (["backward()", "step()", "zero_grad()", "allocate"], (False, True)),
+    "zero_grad before the step": (
+        ["backward()", "zero_grad()", "step()", "allocate"],
+        (False, True),
+    ),
+    "of another optimizer": (["backward()", "other", "step()", "allocate"], (False, False)),
 }
 
 
@@ -120,6 +125,7 @@ def test_order_of_an_iteration(name):
         "step()": "optimizer.step()",
         "allocate": "model.base_model.update_and_allocate(step)",
         "zero_grad()": "optimizer.zero_grad()",
+        "other": "discriminator_optimizer.zero_grad()",
     }
     body = "".join(f"    {lines[call]}\n" for call in calls)
     _, trace, event = allocation(f"for step, batch in enumerate(loader):\n{body}")
@@ -379,3 +385,11 @@ def test_misspelt_call_is_found_with_the_name_that_was_meant(name, definition, i
     messages = [each.message for each in AllocationNeverCalled().check_script(script)]
     expected = f"`model.{name}` is not a method of the model; did you mean `update_and_allocate`?"
     assert (messages == [expected]) is is_misspelt
+
+
+@pytest.mark.parametrize(("package", "hint"), [("adalora_core.", ".add_to("), ("", "state.global")])
+def test_trainer_is_given_the_callback_of_the_package_that_is_imported(package, hint):
+    trainer = "from transformers import Trainer\nTrainer(model).train()\n"
+    code = HEAD.replace("from ", f"from {package}") + trainer
+    (found,) = AllocationNeverCalled().check_script(Script(code, ast.parse(code)))
+    assert hint in found.hint

@@ -62,12 +62,14 @@ class LoftqUnsupported(Rule):
                 "ADALORA does not support LOFTQ: `loftq_config` is set",
                 "key",
                 severity=None if needed or block.runtime != "peft" else "warning",
+                hint="remove loftq_config",
             )
         if needed:
             yield Finding(
                 self,
                 block.at("init_lora_weights"),
                 "ADALORA does not support LOFTQ: `init_lora_weights` is 'loftq'",
+                hint="set init_lora_weights to true",
                 remedy=Remedy(
                     "Set init_lora_weights to true",
                     (Put(block.at("init_lora_weights"), True),),

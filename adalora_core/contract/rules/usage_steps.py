@@ -90,6 +90,8 @@ def _hint(usage: Usage, training: Training) -> str:
             "an injected adapter has no update_and_allocate: use adalora_core's "
             "allocate_on_step(optimizer, attach(model)), or get_peft_model"
         )
+    if usage.our_names and training.kind == "trainer":
+        return "call adalora_core.AdaLoraCallback().add_to(trainer) before trainer.train()"
     return PLACES[training.kind]
 
 

@@ -277,7 +277,10 @@ class UnknownChoice(Rule):
 
             near = get_close_matches(value.upper(), [c.upper() for c in choices], n=1)
             path = block.at(fault.name)
-            hint = remedy = None
+            default = ALL_FIELDS[fault.name].default
+            hint = f"write one of these, or remove {fault.name}"
+            hint += f": the default is {default}" if default is not None else ""
+            remedy = None
             if near:
                 meant = next(c for c in choices if c.upper() == near[0])
                 hint = f'write "{meant}"'

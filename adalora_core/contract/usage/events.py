@@ -90,7 +90,7 @@ class Placement:
         loops: the loops that the allocation and the step share.
         step: the step of the optimizer that belongs to it.
         is_before: whether the allocation comes before that step in an iteration.
-        dropped: the call that drops the gradients between the step and the allocation.
+        dropped: what drops the gradients before the allocation, or before the step already.
     """
 
     level: Literal["same", "inside", "outside"]

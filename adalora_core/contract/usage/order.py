@@ -38,9 +38,27 @@ def _placement(trace: Trace, event: Event) -> Placement | None:
         level: Literal["same", "inside", "outside"] = "outside"
     else:
         level = "inside" if len(event.loops) > len(loops) else "same"
-    between = trace.events[step.number + 1 : event.number] if before else []
-    dropped = next((e for e in between if e.kind == "zero" and _applies(e, event)), None)
+    dropped = _dropped(trace, step, event) if before else None
     return Placement(level, loops, step, not before, dropped)
+
+
+def _dropped(trace: Trace, step: Event, event: Event) -> Event | None:
+    """Return what drops the gradients of a step before it or before its allocation."""
+    backward = [e for e in trace.events[: step.number] if e.kind == "backward"]
+    start = backward[-1].number if backward and backward[-1].loops == step.loops else step.number
+    for each in trace.events[start + 1 : event.number]:
+        # Before the step, another optimizer may drop its own gradients.
+        is_own = each.number > step.number or _receiver(each.node) == _receiver(step.node)
+        if each.kind == "zero" and is_own and _applies(each, event):
+            return each
+    return None
+
+
+def _receiver(node: ast.AST) -> str:
+    """Return the object whose method is called, as text; nothing for another node."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return ast.dump(node.func.value)
+    return ""
 
 
 def _shared(one: tuple[Loop, ...], other: tuple[Loop, ...]) -> tuple[Loop, ...]:

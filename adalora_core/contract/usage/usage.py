@@ -130,12 +130,15 @@ class Usage:
         return {wrap.call: wrap for wrap in self.wraps}
 
     @cached_property
+    def our_names(self) -> list[str]:
+        """What is imported from this package, by its full name."""
+        names = self.index.imports.values()
+        return [name for name in names if name.partition(".")[0] == "adalora_core"]
+
+    @cached_property
     def uses_our_callback(self) -> bool:
         """Whether the callback of this package is imported."""
-        return any(
-            name.startswith("adalora_core") and name.endswith("AdaLoraCallback")
-            for name in self.index.imports.values()
-        )
+        return any(name.endswith("AdaLoraCallback") for name in self.our_names)
 
     @cached_property
     def assigns_total(self) -> bool:
