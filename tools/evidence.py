@@ -141,7 +141,7 @@ def words() -> str:
         ("sensitivity", "random", "AdaLoRA with a random choice"),
     ):
         intervals = [
-            f"{_interval(each.spearman)} on {data} ({each.verdict.removeprefix('first is ')})"
+            f"{_interval(each.spearman)} on {data} (p {each.adjusted:.2g})"
             for data, all_found in found.items()
             for each in all_found
             if (each.first, each.second) == (first, second)
@@ -161,7 +161,8 @@ def _answers(plan: Plan, results: Results) -> list[str]:
     """Return the answer to the question of the page, one sentence for each set."""
     return [
         f"**On {each.data}, AdaLoRA's correlation minus LoRA's is {_interval(each.spearman)} over "
-        f"{each.seeds} seeds: {each.verdict.replace('first', 'AdaLoRA')}.**"
+        f"{each.seeds} seeds: {each.verdict.replace('first', 'AdaLoRA')} (p after Holm's "
+        f"correction for six comparisons: {each.adjusted:.2g}).**"
         for data in plan.data
         for each in comparisons(plan, results, data)
         if (each.first, each.second) == COMPARISONS[0][:2]

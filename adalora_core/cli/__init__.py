@@ -82,5 +82,6 @@ def _usage() -> str:
         "commands:",
     ]
     lines += [f"  {name:<12} {summary}" for name, (_, summary) in COMMANDS.items()]
-    lines += ["", "Run 'adalora COMMAND --help' for the options of a command."]
+    lines += ["", "Exit codes: 0 fine, 1 findings, 2 could not run."]
+    lines += ["Run 'adalora COMMAND --help' for the options of a command."]
     return "\n".join(lines)

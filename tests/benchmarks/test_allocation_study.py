@@ -288,7 +288,10 @@ def test_page_says_what_is_missing_and_shows_what_there_is(
     assert "scale 32) AdaLoRA was tested again: its correlation minus LoRA's is +0." in later
     assert page.count("5 of 6 comparisons show no difference") == 2
     assert page.startswith("**On products, AdaLoRA's correlation minus LoRA's is ")
-    assert page.count("over 5 seeds: no difference shown.**") == 2
+    assert page.count("over 5 seeds: no difference shown (p after Holm's correction") == 2
+    assert "AdaLoRA 1.00 (expected: 1 to 1.1); finding ranks and training again 2.00" in page
+    losses = "LoRA loses 0.019 and AdaLoRA 0.019. Expected were losses above 0.02"
+    assert f"{losses}, AdaLoRA's the larger: no." in page
     rows = [line for line in page.splitlines() if " minus AdaLoRA, sensitivity |" in line]
     assert [("first is higher" in row, row.endswith("| no |")) for row in rows] == [
         (True, True)
@@ -351,3 +354,24 @@ def test_short_form_tells_a_broken_arm_from_a_good_one(tmp_path: Path) -> None:
     before = path.read_bytes()
     output_of_python(*command, timeout=300)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("mean", "reach", "expected", "as_expected"),
+    [
+        (-0.014, 0.011, "zero in the interval", False),
+        (-0.014, 0.011, "nothing shown", True),
+        (-0.014, 0.015, "zero in the interval", True),
+        (-0.027, 0.030, "zero in the interval", False),  # beyond the limit
+    ],
+)
+def test_expectation_is_judged_as_it_was_written(mean, reach, expected, as_expected) -> None:
+    from evidence import Comparison
+    from intervals import Interval
+
+    found = Interval(mean, mean - reach, mean + reach, 0.03)
+    comparison = Comparison(
+        "tweets", "sensitivity", "lora", 0.02, expected, 5, found, found, adjusted=0.12
+    )
+    assert comparison.verdict == "no difference shown"
+    assert comparison.as_expected is as_expected
