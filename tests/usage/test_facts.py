@@ -271,11 +271,15 @@ def test_own_loss(loss, is_own):
         ("len(dataset) // batch_size * epochs", "batches"),
         ("len(train_loader) // accumulation * epochs", "steps"),
         ("math.ceil(len(train_loader) / args.gradient_accumulation_steps) * epochs", "steps"),
+        ("len(ds) // args.bs * epochs", "batches"),
+        ("len(ds) // args.total * epochs", "unknown"),
         ("given", "unknown"),
     ],
 )
 def test_unit_of_a_total(expression, expected):
-    script = usage(f"from peft import AdaLoraConfig\nAdaLoraConfig(total_step={expression})\n")
+    before = 'ds = load_dataset("rows")["train"]\nloader_of(ds, batch_size=args.bs)\n'
+    code = f"from peft import AdaLoraConfig\n{before}AdaLoraConfig(total_step={expression})\n"
+    script = usage(code)
     assert unit(script, keyword(script.configs[0], "total_step")) == expected
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from adalora_core.contract.usage.trainings import Training
     from adalora_core.contract.usage.usage import Usage
 
+BATCH_SIZES = frozenset({"batch_size", "per_device_train_batch_size"})
+"""Keywords with the number of samples in a micro-batch."""
 Unit = Literal["samples", "batches", "steps", "unknown"]
 
 _LOADER = re.compile("loader", re.IGNORECASE)
@@ -57,20 +59,40 @@ def _divided(usage: Usage, left: Unit, divisor: ast.expr) -> Unit:
     ).lower()
     if "accum" in words:
         return "steps"
+    if left == "samples" and ast.dump(divisor) in _batch_sizes(usage):
+        return "batches"
     if left == "samples" and ("batch" in words or "bs" in words or usage.value(divisor)):
         # A number can be the product of batch size and accumulation.
         return "batches" if "batch" in words and "effective" not in words else "steps"
     return "steps" if left == "batches" else "unknown"
 
 
+@lru_cache(maxsize=1)
+def _batch_sizes(usage: Usage) -> frozenset[str]:
+    """Return what the script gives as the batch size of a device, other than plain numbers."""
+    return frozenset(
+        ast.dump(each.value)
+        for call in usage.index.calls
+        for each in call.keywords
+        if each.arg in BATCH_SIZES and not isinstance(each.value, ast.Constant)
+    )
+
+
 def _of_length(usage: Usage, measured: ast.expr) -> Unit:
     leaves = usage.sources.origins(measured)
     texts = [ast.unparse(measured)[:200]]
-    texts += [last_name(leaf.func) for leaf in leaves if isinstance(leaf, ast.Call)]
+    texts += [last_name(call.func) for leaf in leaves if (call := _made_by(leaf)) is not None]
     if any(map(_LOADER.search, texts)):
         return "batches"
     is_list = any(isinstance(leaf, ast.List | ast.ListComp) for leaf in leaves)
     return "samples" if is_list or any(map(_DATA.search, texts)) else "unknown"
+
+
+def _made_by(node: ast.expr) -> ast.Call | None:
+    """Return the call whose result, or a part of it, is a value: `load_dataset(...)["train"]`."""
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return node if isinstance(node, ast.Call) else None
 
 
 @lru_cache(maxsize=1)
@@ -99,7 +121,7 @@ def batch_size(usage: Usage) -> int | None:
         usage.value(each.value)
         for call in usage.index.calls
         for each in call.keywords
-        if each.arg in {"batch_size", "per_device_train_batch_size"}
+        if each.arg in BATCH_SIZES
     }
     return sizes.pop() if len(sizes) == 1 else None
 
