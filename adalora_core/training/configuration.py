@@ -80,7 +80,8 @@ def written_values(config: Any) -> dict[str, Any]:
     if getattr(method, "value", method) != PEFT_TYPE or not hasattr(config, "to_dict"):
         raise TypeError(
             f"peft_config: expected an AdaLoraConfig of adalora_core or of PEFT, got "
-            f"{type(config).__module__}.{type(config).__name__}"
+            f"{type(config).__module__}.{type(config).__name__}; other methods are PEFT's: call "
+            "peft.get_peft_model"
         )
     values = config.to_dict()
     return {

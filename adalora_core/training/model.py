@@ -14,6 +14,7 @@ from adalora_core.training.configuration import accepted
 from adalora_core.training.forward_signature import class_with_signature_of
 from adalora_core.training.model_files import AdapterFiles, register
 from adalora_core.training.parallelism import reshard
+from adalora_core.training.run.forwards import refuse_other_than_module
 from adalora_core.training.tuner import AdaLoraTuner
 from adalora_core.training.tuner_names import ModelNames
 
@@ -62,8 +63,10 @@ class AdaLoraModel(SeenAsPeft, ModelNames, AdapterFiles):
 
     def __new__(cls, model: nn.Module | None = None, *_: Any, **__: Any) -> Self:
         """Make an instance of a class whose `forward` shows the base model's signature."""
-        made = cls if model is None else class_with_signature_of(cls, type(model))
-        return super().__new__(made)
+        if model is None:
+            return super().__new__(cls)
+        refuse_other_than_module(model)
+        return super().__new__(class_with_signature_of(cls, type(model)))
 
     def __getattr__(self, name: str) -> Any:
         """Forward what this class does not define to the tuner and the base model."""

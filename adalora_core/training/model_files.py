@@ -13,6 +13,7 @@ from adalora_core.training.adapter_file.folder import DEFAULT_ADAPTER, folder_of
 from adalora_core.training.lora_export import export_adapter
 from adalora_core.training.model_card import write_card
 from adalora_core.training.parallelism import reshard
+from adalora_core.training.run.forwards import refuse_other_than_module
 
 if TYPE_CHECKING:
     import os
@@ -231,6 +232,7 @@ class AdapterFiles(nn.Module):
             >>> loaded.active_adapters
             ['default']
         """
+        refuse_other_than_module(model)
         around = _models.get(model, lambda: None)()
         adapter = None if around is None else around.base_model.adapters.get(adapter_name)
         wrapped: Any = cls(model) if adapter is None or not adapter.is_trainable else around

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from adalora_core.contract.rules.runs import PENALTY_COUNTED_TWICE
 from adalora_core.sharding import add_orthogonality_gradient_, orthogonality_penalty
 
 if TYPE_CHECKING:
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
 
     from adalora_core.allocation import AllocationReport
     from adalora_core.training.adapter import Adapter
+
+
+MOST_WATCHED = 8
+"""Training forwards whose penalties are watched for one that counts twice; it does so in each."""
 
 
 class PenaltyPerStep:
@@ -31,6 +37,8 @@ class PenaltyPerStep:
         forwards: training forwards so far, without those of compiled models.
         was_in_a_loss: whether a backward pass has reached a penalty so far.
         was_added: whether its gradient was added after a backward pass so far.
+        was_counted_twice: whether one forward's losses had the penalty of `outputs.loss` and one
+            that the caller added.
         is_left_out: whether forwards leave the penalty out of the losses.
         latest: the penalty that was computed last, until a backward pass reaches it; None without
             calls of `begin_step`.
@@ -40,9 +48,11 @@ class PenaltyPerStep:
         self.forwards = 0
         self.was_in_a_loss = False
         self.was_added = False
+        self.was_counted_twice = False
         self.is_left_out = False
         self.latest: torch.Tensor | None = None
         self._trained = False
+        self._reached: dict[bool, int] = {}
         self._is_first: bool | None = None
         self._share = 1.0
 
@@ -89,37 +99,50 @@ class PenaltyPerStep:
         if self._is_first is not None:
             self._is_first = False
 
-    def record(self, penalty: torch.Tensor) -> None:
-        """Store the computed `penalty`, and watch for a backward pass that reaches it."""
+    def record(self, penalty: torch.Tensor, *, by_forward: bool) -> None:
+        """Store the computed `penalty`, and watch for a backward pass that reaches it.
+
+        Args:
+            penalty: the weighted penalty.
+            by_forward: whether a forward adds it to `outputs.loss`, or the caller to a loss.
+        """
         if torch.compiler.is_compiling():
             # Only written: a compiled model would be compiled anew for each value that it reads.
             self._trained = self.was_in_a_loss = True
             return
-        if not penalty.requires_grad or (self._is_first is None and self.was_in_a_loss):
+        is_known = self.was_in_a_loss and self.forwards > MOST_WATCHED
+        if not penalty.requires_grad or (self._is_first is None and is_known):
             return
         if self._is_first is not None:
             self.latest = penalty
-        penalty.register_hook(self._mark_trained)
+        penalty.register_hook(functools.partial(self._mark_trained, by_forward, self.forwards))
 
     def leave_out(self) -> None:
         """Leave the penalty out of the losses of all forwards from now on."""
         self.is_left_out = True
         self.was_in_a_loss = False
 
+    def end_of_step(self) -> None:
+        """Forget which penalties the backward passes of an optimizer step have reached."""
+        self._reached.clear()
+
     def record_added(self) -> None:
         """Note that the gradient of the penalty was added after a backward pass."""
         self._trained = self.was_added = True
 
-    def _mark_trained(self, _: torch.Tensor) -> None:
+    def _mark_trained(self, by_forward: bool, forward: int, _: torch.Tensor) -> None:
         self._trained = self.was_in_a_loss = True
+        self._reached[by_forward] = forward
+        self.was_counted_twice |= self._reached.get(not by_forward) == forward
         self.latest = None
 
 
-def weighted_penalty(tuner: Any) -> torch.Tensor:
+def weighted_penalty(tuner: Any, *, by_forward: bool = False) -> torch.Tensor:
     """Return the weighted penalties of the trained adapters of `tuner`, a scalar.
 
     Args:
         tuner: a tuner of this package, or of an attached model of PEFT.
+        by_forward: whether a forward adds it to `outputs.loss`.
     """
     terms = [
         orthogonality_penalty(*adapter.factors()) * adapter.spec.orth_reg_weight
@@ -128,7 +151,7 @@ def weighted_penalty(tuner: Any) -> torch.Tensor:
     if not terms:
         return torch.zeros(())
     penalty: torch.Tensor = sum(terms[1:], terms[0])
-    tuner.penalty_per_step.record(penalty)
+    tuner.penalty_per_step.record(penalty, by_forward=by_forward)
     return penalty
 
 
@@ -183,7 +206,7 @@ def add_penalty(
         normalised_over_step=arguments.get("num_items_in_batch") is not None
     )
     if weight and _with_penalty(tuner):
-        penalty = weighted_penalty(tuner)
+        penalty = weighted_penalty(tuner, by_forward=True)
         outputs.loss = add_to_loss(loss, penalty if weight == 1 else penalty * weight)
     return outputs
 
@@ -205,6 +228,14 @@ def allocate_all(tuner: Any, adapters: Sequence[Adapter], step: int) -> list[All
     tuner.agreement.before_step(adapters, step)
     seen = tuner.penalty_per_step
     has_penalty = seen.was_in_a_loss or seen.was_added
+    seen.end_of_step()
+    if seen.was_counted_twice:
+        for adapter in _with_penalty(tuner):
+            adapter.run.report(
+                PENALTY_COUNTED_TWICE,
+                f"the penalty of the adapter {adapter.name!r}, which outputs.loss contains in "
+                "training mode, was added to a loss of the same forward once more",
+            )
     return [
         each.allocate(step, forwards=seen.forwards, has_penalty=has_penalty) for each in adapters
     ]

@@ -131,3 +131,11 @@ def leaves_the_penalty_out(model: Any, optimizer: torch.optim.Optimizer, step: i
     optimizer.step()
     model.base_model.update_and_allocate(step)
     optimizer.zero_grad()
+
+
+def counts_the_penalty_twice(model: Any, optimizer: torch.optim.Optimizer, step: int) -> None:
+    loss = model(**two_layer_batch(step)).loss
+    (loss + model.base_model.orthogonality_penalty()).backward()
+    optimizer.step()
+    model.base_model.update_and_allocate(step)
+    optimizer.zero_grad()

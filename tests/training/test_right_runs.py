@@ -73,6 +73,19 @@ def with_the_penalty_apart(model: Any, optimizer: torch.optim.Optimizer, step: i
     optimizer.zero_grad()
 
 
+def with_another_loss_than_that_of_the_outputs(
+    model: Any, optimizer: torch.optim.Optimizer, step: int
+) -> None:
+    """Take the loss of the outputs at every other step, and one's own with the penalty between."""
+    penalty = model.orthogonality_penalty()
+    outputs = model(**two_layer_batch(step))
+    loss = outputs.logits.square().mean() + penalty if step % 2 else outputs.loss
+    loss.backward()
+    optimizer.step()
+    model.base_model.update_and_allocate(step)
+    optimizer.zero_grad()
+
+
 RIGHT_LOOPS: dict[str, tuple[Any, dict[str, Any]]] = {
     "plain": (right, {}),
     "allocates at every step": (right, {"deltaT": 1, "tinit": 0}),
@@ -82,6 +95,7 @@ RIGHT_LOOPS: dict[str, tuple[Any, dict[str, Any]]] = {
     "clipped and evaluated": (clipped_and_evaluated, {}),
     "weight 0 with a loss of one's own": (with_a_loss_of_ones_own, {"orth_reg_weight": 0.0}),
     "penalty apart": (with_the_penalty_apart, {}),
+    "two losses in turn": (with_another_loss_than_that_of_the_outputs, {}),
     "nothing to prune": (right, {"target_r": 12}),
 }
 

@@ -18,6 +18,7 @@ from run_loops import (
     allocates_per_micro_batch,
     backward,
     codes,
+    counts_the_penalty_twice,
     found,
     has_a_loss_of_nan,
     has_no_gradient,
@@ -55,6 +56,7 @@ FAULTY_LOOPS = {
     "ADA808 start": starts_above_0,
     "ADA813": is_never_allocated,
     "ADA814": leaves_the_penalty_out,
+    "ADA820": counts_the_penalty_twice,
 }
 QUIET_ABOUT_THE_PENALTY = {"ADA805 missing", "ADA805 zero"}
 """Loops whose loss has no penalty by their fault: weight 0 leaves the fault alone."""

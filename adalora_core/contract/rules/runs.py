@@ -208,8 +208,8 @@ class BudgetNotReached(RunRule):
     bad = 'model.update_and_allocate(35)  # of 400\nmodel.save_pretrained("result")\n'
     good = 'model.save_pretrained("checkpoint", save_training_state=True)\n'
     hint = (
-        "train to total_step, call model.finalize(), or save with save_training_state=True to "
-        "resume later"
+        "train to total_step, or call model.finalize(); save a checkpoint to resume from with "
+        "save_training_state=True"
     )
 
 
@@ -307,6 +307,20 @@ class ParametersNotFinite(RunRule):
     hint = "resume from a checkpoint of before, with a lower learning rate"
 
 
+class PenaltyCountedTwice(RunRule):
+    code = "ADA820"
+    name = "penalty-counted-twice"
+    summary = "the orthogonality penalty is added to a loss that contains it"
+    why = (
+        "In training mode outputs.loss contains the penalty already. With "
+        "model.orthogonality_penalty() added, the run has twice the orth_reg_weight of its "
+        "configuration."
+    )
+    bad = "(model(**batch).loss + model.orthogonality_penalty()).backward()\n"
+    good = "model(**batch).loss.backward()\n"
+    hint = "add model.orthogonality_penalty() only to a loss of your own, not to outputs.loss"
+
+
 ADAPTED_TWICE = AdaptedTwice()
 OPTIMIZER_WITHOUT_FACTORS = OptimizerWithoutFactors()
 ALLOCATION_NOT_AFTER_STEP = AllocationNotAfterStep()
@@ -326,6 +340,7 @@ TRAINING_WHILE_MERGED = TrainingWhileMerged()
 NOTHING_TRAINABLE = NothingTrainable()
 SCHEDULE_CHANGED = ScheduleChanged()
 PARAMETERS_NOT_FINITE = ParametersNotFinite()
+PENALTY_COUNTED_TWICE = PenaltyCountedTwice()
 RULES = (
     ADAPTED_TWICE,
     OPTIMIZER_WITHOUT_FACTORS,
@@ -346,4 +361,5 @@ RULES = (
     NOTHING_TRAINABLE,
     SCHEDULE_CHANGED,
     PARAMETERS_NOT_FINITE,
+    PENALTY_COUNTED_TWICE,
 )

@@ -19,7 +19,7 @@ from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.integrations.peft.model import PlainModelOverrides, is_adalora
 from adalora_core.integrations.peft.tuner import TunerOverrides
 from adalora_core.training.configuration import use_plain_numbers
-from adalora_core.training.run.forwards import refuse_adapted
+from adalora_core.training.run.forwards import refuse_adapted, refuse_other_than_module
 
 if TYPE_CHECKING:
     from torch import nn
@@ -93,6 +93,7 @@ class BuiltModelOverrides(PlainModelOverrides):
         given = _SIGNATURE.bind(cls, *args, **kwargs).arguments
         given.pop("cls")
         name = given.setdefault("adapter_name", "default")
+        refuse_other_than_module(given["model"])
         around = _models.get(given["model"], lambda: None)()
         if around is not None and _is_trained(around, name):
             del given["model"]

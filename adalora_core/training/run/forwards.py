@@ -19,6 +19,20 @@ if TYPE_CHECKING:
     from adalora_core.contract.rules.base import Rule
 
 
+def refuse_other_than_module(model: object) -> None:
+    """Refuse what is given in the place of the base model.
+
+    Raises:
+        TypeError: `model` is not a `torch.nn.Module`.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(
+            "model: expected the base model, a torch.nn.Module, as the first argument, got "
+            f"{type(model).__module__}.{type(model).__name__}; call get_peft_model(model, config) "
+            "or from_pretrained(model, folder), in this order"
+        )
+
+
 def refuse_adapted(model: nn.Module) -> None:
     """Refuse a base model that carries adapters of this package or of PEFT.
 
