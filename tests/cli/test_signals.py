@@ -26,11 +26,11 @@ COMMANDS = {
     "rule --write": ["rule", "--write", "pages"],
 }
 WAITING = """
-import os, signal, sys
+import os, sys, time
 def wait(*_):
     print("written", flush=True)
     while True:
-        signal.pause()
+        time.sleep(0.01)
 os.fsync = wait
 unlink = os.unlink
 def unlink_after_another_signal(*arguments, **options):
@@ -42,7 +42,10 @@ from adalora_core.cli import main
 sys.exit(main())
 """
 """A command that stops in the middle of its first write; if asked to, it sends itself a signal
-when it deletes its files."""
+when it deletes its files.
+
+It does not wait by `signal.pause`, which never returns if the signal comes just before it: Python
+then knows of the signal, and runs its handler after the call."""
 
 
 def _end(command, number, tmp_path, again=0):
