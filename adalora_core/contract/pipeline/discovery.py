@@ -92,11 +92,8 @@ def find_blocks(
         block.expressions = expressions
     if blocks or (document.script is not None and document.script.is_about_adalora):
         return tuple(blocks)
-    if layout in (None, "peft"):
-        path = _lookalike(document, options)
-        if path is not None:
-            return _without_method(document, path)
-    return Problem(problems.NO_BLOCK, "no AdaLoRA configuration in this file", at="key")
+    none = Problem(problems.NO_BLOCK, "no AdaLoRA configuration in this file", at="key")
+    return none if layout not in (None, "peft") else _without_method(document, options) or none
 
 
 _LEAST_NAMES = 3
@@ -121,7 +118,11 @@ def _lookalike(document: Document, options: CheckOptions) -> Path | None:
     return None
 
 
-def _without_method(document: Document, path: Path) -> Problem:
+def _without_method(document: Document, options: CheckOptions) -> Problem | None:
+    """Return the problem of a mapping that lacks the method alone, if there is one."""
+    path = _lookalike(document, options)
+    if path is None:
+        return None
     pointer = to_pointer(path)
     message = f"`{pointer}` looks like an AdaLoRA configuration and lacks `peft_type`"
     hint = f"write `{_WRITTEN.get(document.format, 'peft_type: ADALORA')}` into it"
