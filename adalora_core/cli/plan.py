@@ -55,7 +55,12 @@ def run(argv: Sequence[str]) -> int:
             print_text(found.report.render("json" if options.output_format == "json" else "full"))
             return FINDINGS
         if unknown := ", ".join(sorted(found.blocks[0].deferred)):
-            return fail("plan", f"{options.file}: known only when the run starts: {unknown}")
+            what = "number" if unknown == "total_step" else "values"
+            return fail(
+                "plan",
+                f"{options.file}: known only when the run starts: {unknown}; write the {what} into "
+                "a configuration file and plan that",
+            )
         return _show(found.blocks[0], options)
     except (OSError, ValueError, MissingExtraError) as error:
         return fail("plan", error)

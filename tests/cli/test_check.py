@@ -234,3 +234,42 @@ def test_last_line_counts_the_configurations_whose_total_step_only_a_run_can_tel
     assert check(*paths)[1] == last.format("3 configurations", lack.format(2))
     assert check(paths[0])[1] == last.format("1 configuration", lack.format(1))
     assert check(paths[1])[1] == last.format("1 configuration", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "word"),
+    [
+        (
+            "a.yaml",
+            "m: 1\nadalora:\n  init_r: 12\n  tinit: 5\n  beta1: 0.8\n",
+            "peft_type: ADALORA",
+        ),
+        ("a.toml", "[adalora]\ninit_r = 12\ntinit = 5\nbeta1 = 0.8\n", 'peft_type = "ADALORA"'),
+        (
+            "a.json",
+            '{"adalora": {"init_r": 12, "tinit": 5, "beta1": 0.8}}',
+            '"peft_type": "ADALORA"',
+        ),
+    ],
+)
+def test_section_without_its_method_is_pointed_at(check, write, name, text, word):
+    path = write(text, name)
+    code, out, _ = check(path)
+    assert code == 1
+    assert "error[ADA006] `/adalora` looks like an AdaLoRA configuration and lacks" in out
+    assert "(/adalora)" in out
+    assert f"hint: write `{word}` into it" in out
+    assert "ADA006" not in check(path.parent)[1], "a search does not take it"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"init_r": 12, "tinit": 5},
+        {"beta1": 0.9, "beta2": 0.99, "total_step": 100},
+        {"init_r": 12, "tinit": 5, "tfinal": 5, "peft_type": "LORA"},
+    ],
+)
+def test_section_of_another_kind_is_not_pointed_at(check, write, fields):
+    out = check(write({"section": fields}))[1]
+    assert "error[ADA006] no AdaLoRA configuration in this file" in out

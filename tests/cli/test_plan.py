@@ -45,7 +45,9 @@ def test_plan_of_a_call_needs_all_its_values(write, capsys):
     assert main(["plan", str(write(call, "train.py"))]) == 0
     assert "9 steps   rank 8 on average" in capsys.readouterr().out
     assert main(["plan", str(write(call.replace("=99", "=n"), "train.py"))]) == 2
-    assert "known only when the run starts: total_step" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "known only when the run starts: total_step; write the number into a con" in error
+    assert error.count("\n") == 1
 
 
 def test_plan_of_a_missing_file_exits_2(capsys, tmp_path):

@@ -189,7 +189,6 @@ def test_rows_of_an_embedding_that_is_trained_in_full_are_an_error(tokens, saved
         ({"total_step": 1001}, "warning"),
         ({"total_step": 1000}, "error"),
         ({"total_step": 1000, "deltaT": 1}, "warning"),
-        ({"total_step": 1000, "inference_mode": True}, "warning"),
     ],
 )
 def test_run_without_a_final_phase_is_an_error_if_steps_follow_the_last_allocation(

@@ -92,7 +92,41 @@ def find_blocks(
         block.expressions = expressions
     if blocks or (document.script is not None and document.script.is_about_adalora):
         return tuple(blocks)
-    return Problem(problems.NO_BLOCK, "no AdaLoRA configuration in this file", at="key")
+    none = Problem(problems.NO_BLOCK, "no AdaLoRA configuration in this file", at="key")
+    return none if layout not in (None, "peft") else _without_method(document, options) or none
+
+
+_LEAST_NAMES = 3
+"""The fewest names of AdaLoRA in a mapping that is taken for a configuration without a method."""
+
+_WRITTEN = {"toml": 'peft_type = "ADALORA"', "json": '"peft_type": "ADALORA"'}
+"""The missing key as a format writes it, where not as YAML does."""
+
+
+def _lookalike(document: Document, options: CheckOptions) -> Path | None:
+    """Return the first mapping inside of a document that has AdaLoRA's names and no `peft_type`.
+
+    One of the names has to be one that hardly any other program uses.
+    """
+    if document.script is not None or not isinstance(document.value, (dict, list)):
+        return None
+    for path, values in _mappings(document.value, options.limits.nodes):
+        names = ADALORA_FIELDS & values.keys()
+        is_alike = len(names) >= _LEAST_NAMES and not names.isdisjoint(DISTINCTIVE_FIELDS)
+        if path and is_alike and "peft_type" not in values:
+            return path
+    return None
+
+
+def _without_method(document: Document, options: CheckOptions) -> Problem | None:
+    """Return the problem of a mapping that lacks the method alone, if there is one."""
+    path = _lookalike(document, options)
+    if path is None:
+        return None
+    pointer = to_pointer(path)
+    message = f"`{pointer}` looks like an AdaLoRA configuration and lacks `peft_type`"
+    hint = f"write `{_WRITTEN.get(document.format, 'peft_type: ADALORA')}` into it"
+    return Problem(problems.NO_BLOCK, message, path, at="key", hint=hint)
 
 
 def sections(document: Document, options: CheckOptions) -> list[Block]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
-from adalora_core.contract.rules.schedule import ALLOCATION_FIELDS
+from adalora_core.contract.rules.schedule import ALLOCATION_FIELDS, is_share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,6 +141,16 @@ EXACT = 2**32
 """Up to so many steps the budget of the first allocation is never rounded to that of the start."""
 
 
+def drops_are_trained_again(block: Block) -> bool:
+    """Return whether PEFT trains the triplets again that the last allocation of a run dropped."""
+    if block.runtime != "peft" or block.is_saved or not block.invalid.isdisjoint(ALLOCATION_FIELDS):
+        return False
+    schedule = block.schedule
+    if schedule is None or schedule.tfinal > 0 or not schedule.allocation_count():
+        return False
+    return schedule.last_allocation() != schedule.total_step - 1
+
+
 class TfinalZero(Rule):
     code = "ADA210"
     name = "tfinal-zero"
@@ -152,7 +162,8 @@ class TfinalZero(Rule):
         "step is not a multiple of deltaT either, the optimizer changes triplets that the last "
         "allocation dropped. PEFT saves without them, so the adapter that is loaded has other "
         "outputs than the trained one: an error. The training API of adalora-core makes this "
-        "selection in finalize(), so under the runtime adalora-core the finding is only a remark."
+        "selection in finalize(), so under the runtime adalora-core the finding is only a remark. "
+        "In a saved adapter, which is not trained, tfinal 0 is no fault."
     )
     bad = SOUND | {"tfinal": 0, "deltaT": 1}
     hint = "set tfinal to at least 1; the paper spends about half of the run on the final phase"
@@ -162,16 +173,19 @@ class TfinalZero(Rule):
         schedule = block.schedule
         if schedule is None or schedule.tfinal > 0 or not schedule.allocation_count():
             return  # no allocation: reported by rule no-allocation-at-all
-        end, last = schedule.total_step - 1, schedule.last_allocation()
+        if block.is_saved or is_share("tfinal", block.values.get("tfinal")):
+            return  # a share of the run: reported by rule wrong-type
+        end = schedule.total_step - 1
         message = (
             f"`tfinal` is {schedule.tfinal}: the final selection is due at step "
             f"{schedule.final_start}, after the last step, {end}"
         )
         severity: Severity | None = None if block.runtime == "peft" else "info"
-        if last != end and severity is None and not block.is_saved:
+        if drops_are_trained_again(block):
             severity = "error"
+            first = (schedule.last_allocation() or 0) + 1
             message += (
-                f", and the saved adapter lacks the dropped triplets that steps {(last or 0) + 1} "
+                f", and the saved adapter lacks the dropped triplets that steps {first} "
                 f"to {end} train again"
             )
         yield Finding(

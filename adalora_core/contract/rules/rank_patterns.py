@@ -54,6 +54,7 @@ class RankPatternShape(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         pattern = block["rank_pattern"]
         length = None if "init_r" in block.invalid else block["init_r"]
+        hint = _hint_on_length(block, pattern or {})
         for key, kept in (pattern or {}).items():
             if not isinstance(kept, list) or not all(isinstance(entry, bool) for entry in kept):
                 got = name_of_value(kept)
@@ -67,10 +68,20 @@ class RankPatternShape(Rule):
                     block.at("rank_pattern", key),
                     f"`rank_pattern` should hold init_r = {length} entries, got {len(kept)}",
                     severity=_severity_of_length(block, kept, length),
+                    hint=hint,
                     related=((block.at("init_r"), f"init_r is {length}"),)
                     if "init_r" in block.values
                     else (),
                 )
+
+
+def _hint_on_length(block: Block, pattern: dict[Any, Any]) -> str | None:
+    """Return the hint that keeps the ranks of a saved adapter, if all lists have one length."""
+    if not block.is_saved or not _is_sound(block):
+        return None
+    lengths = {len(kept) for kept in pattern.values()}
+    length = lengths.pop() if len(lengths) == 1 else 0
+    return f"set init_r to {length}, the length of its lists" if length else None
 
 
 def _severity_of_length(block: Block, kept: list[bool], length: int) -> Severity:
@@ -140,7 +151,10 @@ class NeverAllocated(Rule):
     )
     bad = SAVED | {"rank_pattern": None}
     good = SAVED
-    hint = "call model.base_model.update_and_allocate(step) after each optimizer.step()"
+    hint = (
+        "call model.base_model.update_and_allocate(step) after each optimizer.step(); if this was "
+        "a LoRA adapter, set peft_type back to LORA"
+    )
     inputs = ("inference_mode", "rank_pattern")
     only_if_set = ("inference_mode",)
 

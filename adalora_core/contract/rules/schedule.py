@@ -21,6 +21,11 @@ PHASE_FIELDS = ("tinit", "tfinal", "total_step")
 ALLOCATION_FIELDS = (*PHASE_FIELDS, "deltaT")
 
 
+def is_share(name: str, value: object) -> bool:
+    """Return whether a field that counts steps holds a share of the run, such as 0.1."""
+    return name in ALLOCATION_FIELDS and isinstance(value, float) and 0 < value < 1
+
+
 def phases(tinit: int, tfinal: int, total_step: int) -> str:
     """Describe the three phases of a schedule without a budgeting phase, in absolute steps."""
     start = total_step - tfinal

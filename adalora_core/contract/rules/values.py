@@ -12,6 +12,7 @@ from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.rules.wrong_types import (
     as_read,
     correct_type,
+    share_hint,
     type_severity,
     unquoted_hint,
     value_at,
@@ -105,7 +106,8 @@ class WrongType(Rule):
                 f"`{fault.name}` should be {kinds.phrase_of(field.kinds)}, got {got}"
                 + as_read(block, fault),
                 severity=type_severity(block, fault),
-                hint=unquoted_hint(value, is_python=block.layout == "python"),
+                hint=share_hint(block, fault)
+                or unquoted_hint(value, is_python=block.layout == "python"),
                 remedy=correct_type(block, fault, value),
             )
 

@@ -93,9 +93,7 @@ class NullTotalStepInAdapter(Rule):
         if block.is_saved and block["total_step"] is None:
             yield Finding(
                 self,
-                block.at("total_step")
-                if "total_step" in block.values
-                else block.at("inference_mode"),
+                block.at("total_step"),
                 "AdaLoRA does not work when `total_step` is None, supply a value > 0. This saved "
                 f"adapter has none, and PEFT >= {TOTAL_STEP_ENFORCED_SINCE} refuses to load it",
                 "key",

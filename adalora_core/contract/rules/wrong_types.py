@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.faults import fits_field
 from adalora_core.contract.fields.table import ALL_FIELDS
+from adalora_core.contract.rules.allocations import drops_are_trained_again
+from adalora_core.contract.rules.schedule import is_share
 from adalora_core.contract.text.changes import Put, Remedy, changed
 
 if TYPE_CHECKING:
@@ -30,7 +32,10 @@ def value_at(block: Block, fault: Fault) -> Any:
 
 def type_severity(block: Block, fault: Fault) -> Severity | None:
     """Return "warning" where the runtime works with the value, unless types are strict."""
-    return None if fault.reading is None or block.strict_types else "warning"
+    if fault.reading is None or block.strict_types:
+        return None
+    is_zero = fault.name == "tfinal" and is_share(fault.name, block.values[fault.name])
+    return None if is_zero and drops_are_trained_again(block) else "warning"
 
 
 def as_read(block: Block, fault: Fault) -> str:
@@ -87,6 +92,22 @@ def _number(text: str) -> float | None:
     if re.fullmatch(r"-?\d{1,18}(\.\d+)?([eE][-+]?\d{1,2})?", text):
         return float(text)
     return None
+
+
+def share_hint(block: Block, fault: Fault) -> str | None:
+    """Return the hint for a share of the run in a field that counts steps."""
+    if not is_share(fault.name, block.values[fault.name]):
+        return None
+    hint = f"write a number of steps: `{fault.name}` counts steps, not a share of the run"
+    total = block.values.get("total_step")
+    if type(total) is not int or total < _STEPS_OF_EXAMPLE:
+        return hint
+    about = "about " if total % 10 else ""
+    return f"{hint}; 10 % of {total} is {about}{total // 10}"
+
+
+_STEPS_OF_EXAMPLE = 10
+"""The shortest run whose tenth part is a step."""
 
 
 def unquoted_hint(value: Any, *, is_python: bool) -> str | None:
