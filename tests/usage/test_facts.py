@@ -1,53 +1,18 @@
-"""Check what is read from a script: the order of its events, counters, losses and trainings."""
+"""Check what is read from a script: the order of its events, counters and trainings."""
 
 from __future__ import annotations
 
 import ast
-import textwrap
 
 import pytest
+from usage_texts import HEAD, LOOP, allocation, usage
 
 from adalora_core.contract.rules.usage_steps import AllocationNeverCalled, StepRestarts
 from adalora_core.contract.text.python.script import Script
 from adalora_core.contract.usage.adapters import late_adapters, second_wraps, swept_ranks
 from adalora_core.contract.usage.counters import step_counter
-from adalora_core.contract.usage.index import keyword
-from adalora_core.contract.usage.losses import own_losses
 from adalora_core.contract.usage.order import is_per_micro_batch, placement
-from adalora_core.contract.usage.totals import run_length, unit
 from adalora_core.contract.usage.trainings import trainings
-from adalora_core.contract.usage.usage import Usage
-
-HEAD = """\
-from peft import AdaLoraConfig, get_peft_model
-config = AdaLoraConfig(total_step=100)
-model = get_peft_model(base, config)
-optimizer = AdamW(model.parameters())
-"""
-LOOP = """\
-step = 0
-for epoch in range(3):
-    for i, batch in enumerate(loader):
-        loss = model(**batch).loss
-        loss.backward()
-        optimizer.step()
-        model.update_and_allocate(step)
-        optimizer.zero_grad()
-        step += 1
-"""
-
-
-def usage(code: str) -> Usage:
-    """Return the use of AdaLoRA in a text."""
-    text = textwrap.dedent(code)
-    return Usage(Script(text, ast.parse(text)))
-
-
-def allocation(code: str):
-    """Return the only allocation of a text, with its script and its trace."""
-    script = usage(HEAD + textwrap.dedent(code))
-    ((trace, event),) = script.events("allocate")
-    return script, trace, event
 
 
 @pytest.mark.parametrize(
@@ -244,56 +209,6 @@ def train(model, optimizer):
     assert not list(trainings(usage(passed)))
 
 
-@pytest.mark.parametrize(
-    ("loss", "is_own"),
-    [
-        ("model(**batch).loss", False),
-        ("model(**batch)[0]", False),
-        ("outputs.loss / 4", False),
-        ("criterion(model(x).logits, y)", True),
-        ("nn.functional.cross_entropy(model(x).logits, y) / 4", True),
-        ("((model(x)[0] - y) ** 2).mean()", True),
-        ("imported(model, batch)", False),
-    ],
-)
-def test_own_loss(loss, is_own):
-    code = LOOP.replace("model(**batch).loss", loss)
-    script = usage("from torch import nn\n" + HEAD + "criterion = nn.MSELoss()\n" + code)
-    (training,) = trainings(script)
-    assert bool(list(own_losses(script, training))) is is_own
-
-
-@pytest.mark.parametrize(
-    ("expression", "expected"),
-    [
-        ("len(dataset) * epochs", "samples"),
-        ("len(train_loader) * epochs", "batches"),
-        ("len(dataset) // batch_size * epochs", "batches"),
-        ("len(train_loader) // accumulation * epochs", "steps"),
-        ("math.ceil(len(train_loader) / args.gradient_accumulation_steps) * epochs", "steps"),
-        ("len(ds) // args.bs * epochs", "batches"),
-        ("len(ds) // args.total * epochs", "unknown"),
-        ("given", "unknown"),
-    ],
-)
-def test_unit_of_a_total(expression, expected):
-    before = 'ds = load_dataset("rows")["train"]\nloader_of(ds, batch_size=args.bs)\n'
-    code = f"from peft import AdaLoraConfig\n{before}AdaLoraConfig(total_step={expression})\n"
-    script = usage(code)
-    assert unit(script, keyword(script.configs[0], "total_step")) == expected
-
-
-def test_length_of_a_run_is_known_from_its_loops():
-    code = LOOP.replace("enumerate(loader)", "enumerate(range(50))")
-    script = usage(HEAD + code)
-    (training,) = trainings(script)
-    assert run_length(script, training) is None
-    code = LOOP.replace("i, batch in enumerate(loader)", "batch in range(50)")
-    script = usage(HEAD + code + "model.save_pretrained(folder)\n")
-    (training,) = trainings(script)
-    assert run_length(script, training) == 150
-
-
 def test_optimizer_before_the_adapter():
     late = "optimizer = AdamW(base.parameters())\n" + HEAD.replace(
         "optimizer = AdamW(model.parameters())\n", ""
@@ -363,13 +278,6 @@ def test_function_of_another_file_may_allocate_by_its_name(call, allocates):
     assert training.allocates is allocates
 
 
-def test_loss_of_a_function_that_is_given_the_model_is_not_known_to_be_its_own():
-    imports = "from project.losses import batch_loss\n"
-    script = usage(imports + HEAD + LOOP.replace("model(**batch).loss", "batch_loss(model, batch)"))
-    (training,) = trainings(script)
-    assert not list(own_losses(script, training))
-
-
 @pytest.mark.parametrize(
     ("name", "definition", "is_misspelt"),
     [
@@ -397,3 +305,34 @@ def test_trainer_is_given_the_callback_of_the_package_that_is_imported(package, 
     code = HEAD.replace("from ", f"from {package}") + trainer
     (found,) = AllocationNeverCalled().check_script(Script(code, ast.parse(code)))
     assert hint in found.hint
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "lambda *_: model.update_and_allocate(next(done))",
+        "hook=lambda *_: model.update_and_allocate(next(done))",
+    ],
+)
+def test_lambda_that_allocates_and_is_handed_on_may_be_called(hook):
+    code = f"optimizer.register_step_post_hook({hook})\n"
+    code += LOOP.replace("        model.update_and_allocate(step)\n", "")
+    (training,) = trainings(usage(HEAD + code))
+    assert training.allocates is None
+
+
+@pytest.mark.parametrize(
+    ("start", "after", "restarts"),
+    [
+        ("start=first", "first = i + 1", False),
+        ("first", "first += len(loader)", False),
+        ("start=first", "first = 0", True),
+        ("start=first", "pass", True),
+        ("start=0", "first = i + 1", True),
+    ],
+)
+def test_count_goes_on_from_a_start_that_the_outer_loop_moves(start, after, restarts):
+    code = LOOP.replace("allocate(step)", "allocate(i)").replace("step = 0", "first = 0")
+    code = code.replace("enumerate(loader)", f"enumerate(loader, {start})")
+    code = code.replace("        step += 1\n", f"    {after}\n")
+    assert step_counter(*allocation(code)).restarts is restarts

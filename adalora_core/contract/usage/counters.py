@@ -236,8 +236,22 @@ class _Reader:
                 starts.append(keyword(leaf, "start", at=1))
             elif isinstance(leaf, ast.Call) and last_name(leaf.func) == "range":
                 starts.append(leaf.args[0] if len(leaf.args) > 1 else None)
-        is_open = any(each is not None and self.usage.value(each) is None for each in starts)
+        is_open = any(
+            each is not None and (self.usage.value(each) is None or self._is_moved(each, loop))
+            for each in starts
+        )
         return is_open or len(starts) > 1
+
+    def _is_moved(self, start: ast.expr, loop: Loop) -> bool:
+        """Return whether a loop around another one gives the start of that one a new value."""
+        if not isinstance(start, ast.Name):
+            return False
+        outer = self.event.loops[: self.event.loops.index(loop)]
+        return any(
+            not (each.kind == "value" and isinstance(each.value, ast.Constant))
+            for each in self.usage.index.lookup(start.id, start)[1]
+            if each.kind in {"value", "added"} and any(self._is_in(each, o) for o in outer)
+        )
 
     def _is_epochs(self, loop: Loop) -> bool:
         """Return whether a loop runs more than once over one training."""

@@ -247,7 +247,10 @@ def allocates_loosely(usage: Usage) -> bool:
             continue
         if _is_handed_on(usage, function.name, function):
             return True
-    return any(_is_handed_on_method(usage, node) for node in usage.index.position)
+    return any(
+        _is_handed_on_method(usage, node) or _is_in_a_lambda(usage, node)
+        for node in usage.index.position
+    )
 
 
 def _may_allocate(usage: Usage, call: ast.Call) -> bool:
@@ -277,3 +280,14 @@ def _is_handed_on_method(usage: Usage, node: ast.AST) -> bool:
         return False
     parent = usage.index.parents[node]
     return not (isinstance(parent, ast.Call) and parent.func is node)
+
+
+def _is_in_a_lambda(usage: Usage, node: ast.AST) -> bool:
+    """Return whether a node reads the method `update_and_allocate` in a lambda expression."""
+    if not (isinstance(node, ast.Attribute) and node.attr == ALLOCATE):
+        return False
+    while node in usage.index.parents and not isinstance(node, ast.stmt):
+        node = usage.index.parents[node]
+        if isinstance(node, ast.Lambda):
+            return True
+    return False
