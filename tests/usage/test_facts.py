@@ -336,3 +336,20 @@ def test_count_goes_on_from_a_start_that_the_outer_loop_moves(start, after, rest
     code = code.replace("enumerate(loader)", f"enumerate(loader, {start})")
     code = code.replace("        step += 1\n", f"    {after}\n")
     assert step_counter(*allocation(code)).restarts is restarts
+
+
+@pytest.mark.parametrize(("argument", "restarts"), [("done", False), ("0", True)])
+def test_count_of_a_function_goes_on_from_what_it_is_given(argument, restarts):
+    code = f"""\
+        def one_epoch(first):
+            for i, batch in enumerate(loader, start=first):
+                model(**batch).loss.backward()
+                optimizer.step()
+                model.update_and_allocate(i)
+            return i + 1
+
+        done = 0
+        for epoch in range(3):
+            done = one_epoch({argument})
+        """
+    assert step_counter(*allocation(code)).restarts is restarts

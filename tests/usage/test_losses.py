@@ -6,7 +6,7 @@ import pytest
 from usage_texts import HEAD, LOOP, usage
 
 from adalora_core.contract.usage.index import keyword
-from adalora_core.contract.usage.losses import own_losses
+from adalora_core.contract.usage.losses import doubled_penalties, own_losses
 from adalora_core.contract.usage.totals import run_length, unit
 from adalora_core.contract.usage.trainings import trainings
 
@@ -66,3 +66,27 @@ def test_length_of_a_run_is_known_from_its_loops():
     script = usage(HEAD + code + "model.save_pretrained(folder)\n")
     (training,) = trainings(script)
     assert run_length(script, training) == 150
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_doubled"),
+    [
+        (["loss = model(**batch).loss + model.orthogonality_penalty()"], True),
+        (["out = model(**batch)", "loss = (out.loss + model.orthogonality_penalty()) / 4"], True),
+        (["loss = model(**batch).loss", "loss += model.orthogonality_penalty()"], True),
+        (["loss = model(**batch).loss", "loss = loss + model.orthogonality_penalty()"], True),
+        (["loss = mse_loss(model(x).logits, y) + model.orthogonality_penalty()"], False),
+        (["loss = other(**batch).loss + model.orthogonality_penalty()"], False),
+        (["loss = model(**batch).loss", "log(model.orthogonality_penalty())"], False),
+        (
+            ["own = mse_loss(model(x).logits, y) + model.orthogonality_penalty()",
+             "loss = model(**batch).loss if labels else own"],
+            False,
+        ),
+    ],
+)  # fmt: skip
+def test_penalty_beside_the_loss_of_the_outputs(lines, is_doubled):
+    body = "\n        ".join(lines)
+    script = usage(HEAD + LOOP.replace("loss = model(**batch).loss", body))
+    (training,) = trainings(script)
+    assert bool(list(doubled_penalties(script, training))) is is_doubled

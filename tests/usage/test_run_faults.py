@@ -94,6 +94,13 @@ COMPLETED = {
         HEAD + LOOP.replace("model(**batch).loss.", "loss_of(model(x), y)."),
         {"ADA910"},
     ),
+    "ADA820": (
+        HEAD
+        + LOOP.replace(".loss.", ".loss + model.orthogonality_penalty()).").replace(
+            "    model(", "    (model(", 1
+        ),
+        {"ADA916"},
+    ),
     "ADA805": (
         HEAD + LOOP.replace(".step()\n", ".step()\n    optimizer.zero_grad()\n"),
         {"ADA907"},

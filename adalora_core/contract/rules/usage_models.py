@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from adalora_core.contract.rules.usage_base import HEAD, LOOP, UsageRule, example
 from adalora_core.contract.usage.adapters import late_adapters, second_wraps, swept_ranks
-from adalora_core.contract.usage.losses import adds_penalty, own_losses
+from adalora_core.contract.usage.index import last_name
+from adalora_core.contract.usage.losses import adds_penalty, doubled_penalties, own_losses
 from adalora_core.contract.usage.totals import accumulation, batch_size, run_length, unit
 from adalora_core.contract.usage.trainings import trainings
 
@@ -50,8 +51,14 @@ class LossWithoutPenalty(UsageRule):
                         usage,
                         loss,
                         "the loss is computed in the script, so it lacks the orthogonality penalty "
-                        "that PEFT adds to outputs.loss",
+                        f"that {'a model' if usage.our_names else 'PEFT'} adds to outputs.loss",
+                        hint=_OUR_HINT if usage.our_names else None,
                     )
+
+
+_OUR_HINT = (
+    "add model.orthogonality_penalty() to the loss, use outputs.loss, or set orth_reg_weight to 0"
+)
 
 
 def _has_a_penalty(usage: Usage) -> bool:
@@ -76,7 +83,7 @@ class TotalStepCountsSamples(UsageRule):
     )
     bad = HEAD.replace("total_step=1000", "total_step=len(train_dataset) * 3") + LOOP
     good = HEAD.replace("total_step=1000", "total_step=len(train_loader) * 3") + LOOP
-    hint = "give the number of optimizer steps: len(loader) // accumulation * epochs"
+    hint = "give the number of optimizer steps: math.ceil(len(loader) / accumulation) * epochs"
 
     def check_usage(self, usage: Usage) -> Iterator[Finding]:
         """Yield a finding for each total of another unit."""
@@ -213,12 +220,45 @@ for rank in (2, 4, 8):
             )
 
 
+class PenaltyAddedTwice(UsageRule):
+    code = "ADA916"
+    name = "penalty-added-twice"
+    summary = "a script adds the orthogonality penalty to outputs.loss, which contains it"
+    why = (
+        "A model of adalora_core, or of adalora_core.peft, adds the penalty to outputs.loss in "
+        "training mode. Added once more it has twice the weight of the configuration."
+    )
+    bad = (HEAD + LOOP).replace("from peft", "from adalora_core.peft").replace(
+        "model(**batch).loss.backward()",
+        "(model(**batch).loss + model.orthogonality_penalty()).backward()",
+    )  # fmt: skip
+    good = (HEAD + LOOP).replace("from peft", "from adalora_core.peft")
+    hint = "leave the call out; it is for a loss of your own"
+
+    def check_usage(self, usage: Usage) -> Iterator[Finding]:
+        """Yield a finding for each penalty beside the loss of the outputs."""
+        names = {last_name(call.func) for call in usage.index.calls}
+        if not _has_a_penalty(usage) or "leave_penalty_out_of_loss" in names:
+            return
+        seen: set[ast.AST] = set()
+        for training in trainings(usage):
+            for penalty in doubled_penalties(usage, training):
+                if penalty not in seen:
+                    seen.add(penalty)
+                    yield self.finding(
+                        usage,
+                        penalty,
+                        "the penalty is added to outputs.loss, which contains it in training mode",
+                    )
+
+
 LOSS_WITHOUT_PENALTY = LossWithoutPenalty()
 TOTAL_STEP_COUNTS_SAMPLES = TotalStepCountsSamples()
 TOTAL_STEP_CONTRADICTS_MAX_STEPS = TotalStepContradictsMaxSteps()
 OPTIMIZER_BEFORE_ADAPTER = OptimizerBeforeAdapter()
 WRAPPED_TWICE = WrappedTwice()
 RANKS_WITHOUT_ALLOCATION = RanksWithoutAllocation()
+PENALTY_ADDED_TWICE = PenaltyAddedTwice()
 RULES = (
     LOSS_WITHOUT_PENALTY,
     TOTAL_STEP_COUNTS_SAMPLES,
@@ -226,4 +266,5 @@ RULES = (
     OPTIMIZER_BEFORE_ADAPTER,
     WRAPPED_TWICE,
     RANKS_WITHOUT_ALLOCATION,
+    PENALTY_ADDED_TWICE,
 )

@@ -230,6 +230,7 @@ class _Reader:
         """Return whether a loop counts on from a number that is not always the same."""
         if isinstance(loop, ast.While):
             return False
+        outer = self.event.loops[: self.event.loops.index(loop)]
         starts: list[ast.expr | None] = []
         for leaf in self.usage.sources.origins(loop.iter):
             if isinstance(leaf, ast.Call) and last_name(leaf.func) == "enumerate":
@@ -237,21 +238,27 @@ class _Reader:
             elif isinstance(leaf, ast.Call) and last_name(leaf.func) == "range":
                 starts.append(leaf.args[0] if len(leaf.args) > 1 else None)
         is_open = any(
-            each is not None and (self.usage.value(each) is None or self._is_moved(each, loop))
+            each is not None
+            and (self.usage.value(each) is None or self._is_moved(each, outer, self.event.frame))
             for each in starts
         )
         return is_open or len(starts) > 1
 
-    def _is_moved(self, start: ast.expr, loop: Loop) -> bool:
-        """Return whether a loop around another one gives the start of that one a new value."""
+    def _is_moved(self, start: ast.expr, outer: tuple[Loop, ...], frame: Frame | None) -> bool:
+        """Return whether one of the loops around gives the start of a loop a new value."""
         if not isinstance(start, ast.Name):
             return False
-        outer = self.event.loops[: self.event.loops.index(loop)]
-        return any(
-            not (each.kind == "value" and isinstance(each.value, ast.Constant))
-            for each in self.usage.index.lookup(start.id, start)[1]
-            if each.kind in {"value", "added"} and any(self._is_in(each, o) for o in outer)
-        )
+        for each in self.usage.index.lookup(start.id, start)[1]:
+            if each.kind == "parameter":
+                if frame is None or frame.function is None or frame.call is None:
+                    continue
+                given = argument(frame.call, frame.function, start.id)
+                if given is not None and self._is_moved(given, outer, frame.outer):
+                    return True
+            elif each.kind in {"value", "added"} and not isinstance(each.value, ast.Constant):
+                if any(self._is_in(each, loop) for loop in outer):
+                    return True
+        return False
 
     def _is_epochs(self, loop: Loop) -> bool:
         """Return whether a loop runs more than once over one training."""

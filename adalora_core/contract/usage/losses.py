@@ -30,6 +30,10 @@ _JOINS = frozenset({"stack", "cat", "tensor", "as_tensor", "zeros"})
 """Functions of torch that can join losses of a model."""
 
 
+_DEEPEST, _MOST_SUMS = 3, 16
+"""Bounds of the sums that are followed: names inside of each other, and alternatives."""
+
+
 def _reads_loss(node: ast.expr) -> bool:
     return any(isinstance(part, ast.Attribute) and part.attr == "loss" for part in ast.walk(node))
 
@@ -54,6 +58,49 @@ def own_losses(usage: Usage, training: Training) -> Iterator[ast.expr]:
         origins = {origin for origin, _ in read}
         if "script" in origins and "model" not in origins:
             yield _near(usage, loss, next(leaf for origin, leaf in read if origin == "script"))
+
+
+def doubled_penalties(usage: Usage, training: Training) -> Iterator[ast.expr]:
+    """Yield the penalties that a training adds to `outputs.loss`, which contains one."""
+    for loss in _losses(usage, training):
+        for terms in _sums(usage, loss, _DEEPEST):
+            if any(_is_loss_of_outputs(usage, term) for term in terms):
+                yield from (
+                    term
+                    for term in terms
+                    if isinstance(term, ast.Call)
+                    and last_name(term.func) == "orthogonality_penalty"
+                )
+
+
+def _sums(usage: Usage, node: ast.expr, depth: int) -> list[list[ast.expr]]:
+    """Return the terms of each sum that a value can be; factors of a sum are left out."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        left, right = (_sums(usage, side, depth) for side in (node.left, node.right))
+        return [[*some, *others] for some in left for others in right][:_MOST_SUMS]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.Mult):
+        return _sums(usage, node.left, depth)
+    if not isinstance(node, ast.Name) or not depth:
+        return [[node]]
+    leaves = [leaf for leaf in usage.sources.origins(node) if leaf is not node]
+    added = [
+        each.value
+        for each in usage.index.lookup(node.id, node)[1]
+        if each.kind == "added" and each.value is not None
+    ]
+    found = [terms for leaf in leaves for terms in _sums(usage, leaf, depth - 1)]
+    return [[*terms, *added] for terms in found[:_MOST_SUMS]]
+
+
+def _is_loss_of_outputs(usage: Usage, node: ast.expr) -> bool:
+    return (
+        isinstance(node, ast.Attribute)
+        and node.attr == "loss"
+        and any(
+            isinstance(leaf, ast.Call) and usage.is_adalora_model(leaf.func)
+            for leaf in usage.sources.origins(node.value)
+        )
+    )
 
 
 def _near(usage: Usage, loss: ast.expr, computed: ast.expr) -> ast.expr:
