@@ -255,9 +255,12 @@ class _Reader:
                 given = argument(frame.call, frame.function, start.id)
                 if given is not None and self._is_moved(given, outer, frame.outer):
                     return True
-            elif each.kind in {"value", "added"} and not isinstance(each.value, ast.Constant):
-                if any(self._is_in(each, loop) for loop in outer):
-                    return True
+            elif (
+                each.kind in {"value", "added"}
+                and not isinstance(each.value, ast.Constant)
+                and any(self._is_in(each, loop) for loop in outer)
+            ):
+                return True
         return False
 
     def _is_epochs(self, loop: Loop) -> bool:
