@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,6 +123,16 @@ def _outside_the_source_tree(tmp_path_factory: pytest.TempPathFactory) -> Iterat
     os.chdir(tmp_path_factory.mktemp("working-directory"))
     yield
     os.chdir(before)
+
+
+@pytest.fixture(autouse=True)
+def _peft_as_it_was() -> Iterator[None]:
+    """Fail the test that leaves PEFT bridged, instead of a later one that asks PEFT itself."""
+    yield
+    bridge = sys.modules.get("adalora_core.integrations.peft.bridge")
+    if bridge is not None and bridge._replaced:
+        bridge.uninstall()
+        pytest.fail("the bridge to PEFT was left installed: use the fixture `installed`")
 
 
 @pytest.fixture(autouse=True)

@@ -84,6 +84,13 @@ def test_call_without_a_step_names_a_class_that_the_script_knows(library: str) -
 
 
 @pytest.mark.usefixtures("installed")
+def test_model_and_folder_in_the_wrong_order_are_refused_with_the_right_one() -> None:
+    base: Any = TwoLayer()
+    with pytest.raises(TypeError, match=r"first argument.*from_pretrained\(model, folder"):
+        peft.PeftModel.from_pretrained("adapter", base)
+
+
+@pytest.mark.usefixtures("installed")
 def test_folder_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: Any, **__: Any) -> None:
         raise OSError("check your connection")

@@ -91,14 +91,11 @@ class TestDocumentedUse:
             get_peft_model(TwoLayer(), peft.LoraConfig(target_modules=["first"]))
 
     def test_arguments_in_the_wrong_order_are_refused_with_the_right_one(self) -> None:
-        import adalora_core.peft
-
         config: Any = AdaLoraConfig(**SETTINGS)
         base: Any = TwoLayer()
         for wrong in (
             lambda: get_peft_model(config, base),
             lambda: AdaLoraModel.from_pretrained("adapter", base),
-            lambda: adalora_core.peft.PeftModel.from_pretrained("adapter", base),
         ):
             with pytest.raises(TypeError, match=r"first argument.*from_pretrained\(model, folder"):
                 wrong()
