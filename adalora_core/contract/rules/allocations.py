@@ -163,7 +163,7 @@ class TfinalZero(Rule):
         "allocation dropped. PEFT saves without them, so the adapter that is loaded has other "
         "outputs than the trained one: an error. The training API of adalora-core makes this "
         "selection in finalize(), so under the runtime adalora-core the finding is only a remark. "
-        "In a saved adapter, which is not trained, tfinal 0 is no fault."
+        "In a saved adapter, which is not trained, tfinal 0 is right."
     )
     bad = SOUND | {"tfinal": 0, "deltaT": 1}
     hint = "set tfinal to at least 1; the paper spends about half of the run on the final phase"
