@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
 from adalora_core.contract.text.places import CellSpan
 from adalora_core.contract.text.python.calls import Call, find_calls
 from adalora_core.contract.text.python.scopes import Scopes
@@ -32,6 +33,7 @@ class Script:
         places: turns places of the code into places of the text; None: code and text are the same.
         cell_starts: the line of the code on which each code cell starts; empty: not a notebook.
         cell_numbers: the number of each of these cells among all cells, from 1.
+        limits: the limits of values.
     """
 
     code: str
@@ -39,6 +41,7 @@ class Script:
     places: Places | None = None
     cell_starts: tuple[int, ...] = ()
     cell_numbers: tuple[int, ...] = ()
+    limits: Limits = DEFAULT_LIMITS
 
     def extent(self, node: ast.AST) -> Extent:
         """Return the extent of a node in the document's text."""
@@ -106,7 +109,7 @@ class Script:
     @cached_property
     def values(self) -> Values:
         """The values of the code's expressions."""
-        return Values(self.scopes)
+        return Values(self.scopes, self.limits)
 
     @cached_property
     def calls(self) -> list[Call]:
