@@ -74,7 +74,14 @@ def test_no_code_takes_long(tmp_path):
     assert not {path: spent for path, spent in seconds.items() if spent > MOST_SECONDS * slowness}
 
 
-CHOSEN = {"shared-lists", "shared-keywords", "shared-spread", "computed-round", "tokens-number"}
+CHOSEN = {
+    "shared-lists",
+    "shared-keywords",
+    "shared-spread",
+    "computed-round",
+    "tokens-number",
+    "followed-steps",
+}
 
 
 @pytest.mark.parametrize(

@@ -124,10 +124,64 @@ TOKENS = {
 }  # fmt: skip
 """Scripts with single words that are costly to parse or to print."""
 
+_HEAD = "from peft import AdaLoraConfig, get_peft_model\nimport torch\n"
+_LOOP = (
+    "model = get_peft_model(m, "
+    + _CALL.format("target_modules=['q']").replace(")\n", "))\n")
+    + "opt = torch.optim.AdamW(model.parameters())\nfor step in range(1000):\n"
+    "  loss = model(x).loss\n  loss.backward()\n{}  opt.step()\n"
+    "  model.update_and_allocate(step)\n  opt.zero_grad()\n"
+)
+_TRAINING = _HEAD + _LOOP.format("")
+_STOPPED = "too intertwined to follow to its end"
+FOLLOWED = {
+    "steps": HostileScript(_TRAINING + "  opt.step()\n" * 9_000, _STOPPED),
+    "functions": HostileScript(
+        _TRAINING
+        + "".join(f"def f{i}(): model.update_and_allocate(step)\n" for i in range(4_000)),
+        _STOPPED,
+    ),
+    "bases": HostileScript(
+        _TRAINING + "class A0: pass\n"
+        + "".join(f"class A{i}(A{i - 1}): pass\n" for i in range(1, 4_000))
+        + "a=A3999()\n" + "a.f()\n" * 3_000,
+        _STOPPED,
+    ),
+    "attributes": HostileScript(
+        _TRAINING + "class C:\n def f(self):\n"
+        + "".join(f"  self.a{i}=b{i}\n" for i in range(9_000)) + "c=C()\n"
+        + "for s in c:\n loss=c(x).loss;loss.backward();opt.step()\n" * 300,
+        _STOPPED,
+    ),
+    "returns": HostileScript(
+        _TRAINING + "def g():\n" + " if a: return m\n" * 8_000
+        + "for s in r:\n g()(x).loss.backward();opt.step()\n" * 300,
+        _STOPPED,
+    ),
+    "trainers": HostileScript(
+        _TRAINING + "t=Trainer(model=model,args=a)\nt.train()\n" * 2_000, _STOPPED
+    ),
+    "guards": HostileScript(
+        _HEAD + _LOOP.format("".join(f"  if a{i}: continue\n" for i in range(1_500)))
+        + "  opt.step();model.update_and_allocate(step)\n" * 600,
+        _STOPPED,
+    ),
+    "nested-loops": HostileScript(
+        _TRAINING + "".join(f"{' ' * i}for s in r:\n" for i in range(90)) + " " * 91
+        + "loss.backward();opt.step();" * 3_000 + "\n",
+        _STOPPED,
+    ),
+    "long-body": HostileScript(
+        "def f():\n" + " a=1\n" * 24_000 + "AdaLoraConfig()\n", "ADA201"
+    ),
+}  # fmt: skip
+"""Scripts whose loops, calls, classes and conditions multiply for who follows them."""
+
 HOSTILE = {
     f"{family}-{name}": script
     for family, scripts in (
         ("shared", SHARED), ("computed", COMPUTED), ("searched", SEARCHED), ("tokens", TOKENS),
+        ("followed", FOLLOWED),
     )
     for name, script in scripts.items()
 }  # fmt: skip

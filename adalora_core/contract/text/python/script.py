@@ -6,7 +6,7 @@ import ast
 import json
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from adalora_core.contract.text.places import Extent
     from adalora_core.contract.text.python.cells import Places
 
+MOST_STEPS = 800_000
+"""Bound on the steps of following the names of one script, each of less than a microsecond."""
 _ABOUT = re.compile("adalora|^update_and_allocate$", re.IGNORECASE)
 
 
@@ -42,6 +44,7 @@ class Script:
     cell_starts: tuple[int, ...] = ()
     cell_numbers: tuple[int, ...] = ()
     limits: Limits = DEFAULT_LIMITS
+    steps_left: int = field(default=MOST_STEPS, init=False)
 
     def extent(self, node: ast.AST) -> Extent:
         """Return the extent of a node in the document's text."""
