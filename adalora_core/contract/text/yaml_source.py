@@ -145,8 +145,7 @@ class _Reader:
 
     def read(self) -> None:
         """Read the one document of the text."""
-        loader = _Loader(self._text)
-        seen: list[tuple[int, int, str]] = []
+        loader, seen = _Loader(self._text), list[tuple[int, int, str]]()
         may_differ = MAY_DIFFER.search(self._text) is not None
         handlers: dict[type, Callable[[Any], None]] = {
             yaml.ScalarEvent: self._scalar,
@@ -168,8 +167,7 @@ class _Reader:
                     seen.append((event.start_mark.index, event.end_mark.index, style))
         finally:
             loader.dispose()
-        odd = find_odd_sign(self._text, seen) if may_differ else None
-        if odd is not None:
+        if may_differ and (odd := find_odd_sign(self._text, seen)) is not None:
             raise _StopError(_syntax(self._text, *odd))
         if self._done is None or (self._done[0] is None and not self._text.strip(" \t\r\n-")):
             raise _StopError(Problem(problems.EMPTY_INPUT, "the document is empty", offset=0))
@@ -227,7 +225,9 @@ class _Reader:
         return _syntax(self._text, start, f"{shown!r} is not a valid {kind} ({error})")
 
     def _refuse_tag(self, tag: str, offset: int) -> None:
-        message = f"the tag {tag!r} is refused by yaml.safe_load"
+        is_known = tag.endswith((":set", ":omap", ":pairs"))
+        reason = "makes a value that JSON lacks" if is_known else "is refused by yaml.safe_load"
+        message = f"the tag {tag!r} {reason}"
         path = self._path()
         self._report(Problem(problems.UNKNOWN_TAG, message, path or (), offset=offset))
         if path is not None:
