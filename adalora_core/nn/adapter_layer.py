@@ -14,7 +14,7 @@ from torch import nn
 
 from adalora_core.adapter_spec import scale_of
 from adalora_core.errors import TargetError
-from adalora_core.nn.initial_factors import initial_factors
+from adalora_core.nn.initial_factors import initial_factors, rounding_dtype
 from adalora_core.nn.layer_names import LayerNames
 from adalora_core.peft_identity import SeenAsPeft
 
@@ -151,7 +151,7 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
         shapes = {"lora_A": (rank, columns), "lora_E": (rank, 1), "lora_B": (rows, rank)}
         for factor, values in initial_factors(shapes, spec, device).items():
             # Rounded to the base's dtype first, as PEFT does.
-            placed = values.to(device or place, self._rounding_dtype()).to(dtype)
+            placed = values.to(device or place, rounding_dtype(self.base_layer)).to(dtype)
             getattr(self, factor)[name] = nn.Parameter(placed)
         dropout = nn.Dropout(spec.lora_dropout) if spec.lora_dropout > 0 else nn.Identity()
         self.lora_dropout[name] = dropout.train(self.training)
@@ -200,11 +200,6 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
                 return tensor.device, tensor.dtype
         first = next(iter((*self.base_layer.parameters(), *self.base_layer.buffers())), None)
         return (None if first is None else first.device), torch.get_default_dtype()
-
-    def _rounding_dtype(self) -> torch.dtype:
-        """Return the dtype to which PEFT rounds the initial factors."""
-        kept = getattr(self.base_layer, "compute_dtype", None)
-        return kept if isinstance(kept, torch.dtype) else self.base_dtype
 
     # --- merging --------------------------------------------------------------------------------
 

@@ -53,3 +53,13 @@ def lora_start(shapes: dict[str, tuple[int, int]]) -> dict[str, torch.Tensor]:
         if factor.numel():  # of rank 0, torch would warn
             nn.init.kaiming_uniform_(factor, a=math.sqrt(5))
     return {"lora_A": A, "lora_E": torch.ones(shapes["lora_E"]), "lora_B": B.zero_()}
+
+
+def rounding_dtype(base_layer: nn.Module) -> torch.dtype | None:
+    """Return the dtype to which PEFT rounds the initial factors; None if it does not round them."""
+    computed = getattr(base_layer, "compute_dtype", None)
+    if isinstance(computed, torch.dtype):
+        return computed
+    weight = getattr(base_layer, "weight", getattr(base_layer, "qweight", None))
+    is_real = isinstance(weight, torch.Tensor) and weight.dtype.is_floating_point
+    return weight.dtype if is_real else None
