@@ -40,16 +40,17 @@ def start_fresh_adapters(tuner: Any, configs: dict[str, Any]) -> None:
     """Give adapters that PEFT has made, and nobody has trained or loaded, the start of LoRA.
 
     Raises:
-        ParallelismError: `fully_shard` has divided such an adapter; nothing was changed.
+        ParallelismError: such an adapter is divided over processes; nothing was changed.
     """
     like_lora = {name: each for name, each in configs.items() if _is_like_lora(each)}
     fresh = [name for name, config in like_lora.items() if _is_fresh(tuner, name, config)]
     for name in fresh:
-        if are_sharded(_singular_values(tuner.model, name)):
+        E = _singular_values(tuner.model, name)
+        if are_sharded(E) or any(hasattr(each, "ds_id") for each in E):
             raise ParallelismError(
                 f"attach: the adapter {name!r} is divided over processes already, and has to be "
-                f'drawn anew, since its init_lora_weights is "{LORA_START}"; attach before '
-                "fully_shard"
+                f'drawn anew, since its init_lora_weights is "{LORA_START}"; attach the model, '
+                "then divide it"
             )
     for name in like_lora:
         _mark(tuner.model, name, like_lora=True)
