@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["op_backend"]
 
-LORA = SETTINGS | {"init_lora_weights": "lora"}
+LORA = SETTINGS | {"init_lora_weights": "lora"}  # adalora: ignore[ADA407] - bridged or attached
 INIT_R, ALPHA = SETTINGS["init_r"], SETTINGS["lora_alpha"]
 DOORS = ["own", "imported", "attached"]
 SEED = 3
