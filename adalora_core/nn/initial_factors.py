@@ -61,5 +61,6 @@ def rounding_dtype(base_layer: nn.Module) -> torch.dtype | None:
     if isinstance(computed, torch.dtype):
         return computed
     weight = getattr(base_layer, "weight", getattr(base_layer, "qweight", None))
-    is_real = isinstance(weight, torch.Tensor) and weight.dtype.is_floating_point
-    return weight.dtype if is_real else None
+    if isinstance(weight, torch.Tensor) and weight.dtype.is_floating_point:
+        return weight.dtype
+    return None
