@@ -12,6 +12,7 @@ import torch
 from adalora_runs import SETTINGS, TARGET_BUDGET, final_ranks, live_ranks, optimizer_of, train
 from backends import op_backend
 from peft.tuners.adalora import layer as peft_layers
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from toy_models import TwoLayer, two_layer_batch
 from transformers.pytorch_utils import Conv1D
@@ -105,7 +106,6 @@ def quantised(kind: str) -> nn.Module:
             return model
         bnb: Any = pytest.importorskip("bitsandbytes")
     if kind == "4 bits":
-        # PEFT rounds to the dtype of the products.
         layer = bnb.nn.Linear4bit(64, 32, compute_dtype=torch.bfloat16).to("cpu")
     else:
         layer = bnb.nn.Linear8bitLt(64, 32, has_fp16_weights=False).to(torch.float16).to("cpu")
@@ -122,9 +122,11 @@ BASES: dict[str, Any] = {
     "float16": lambda: two_linear(torch.float16),
     "conv1d": lambda: nn.Sequential(Conv1D(6, 4), Conv1D(3, 6)),
     "torchao": lambda: quantised("torchao"),
-    "4 bits": lambda: quantised("4 bits"),
     "8 bits": lambda: quantised("8 bits"),
 }
+if hasattr(BaseTunerLayer, "_get_base_layer_device_and_dtype"):
+    # PEFT 0.18 does not round to the dtype of the products.
+    BASES["4 bits"] = lambda: quantised("4 bits")
 if hasattr(peft_layers, "SVDConv2d"):  # since PEFT 0.20
     BASES["conv2d"] = lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, (1, 5), 2)).half()
 
