@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from adalora_core.integrations.transformers import AdaLoraCallback as AdaLoraCallback
     from adalora_core.training import AdaLoraModel as AdaLoraModel
     from adalora_core.training import get_peft_model as get_peft_model
+    from adalora_core.training.factor_groups import factor_groups as factor_groups
     from adalora_core.training.run.reporting import ignore_run_findings as ignore_run_findings
     from adalora_core.training.state_dict import (
         get_peft_model_state_dict as get_peft_model_state_dict,
@@ -42,6 +43,7 @@ _EXPORTS = {
     "RunWarning": "adalora_core.errors",
     "allocate_on_step": "adalora_core.integrations.optimizer_hook",
     "check_config": "adalora_core.contract",
+    "factor_groups": "adalora_core.training.factor_groups",
     "get_layer_status": "adalora_core.training.status",
     "get_model_status": "adalora_core.training.status",
     "get_peft_model": "adalora_core.training",

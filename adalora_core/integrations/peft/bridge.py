@@ -36,6 +36,7 @@ from adalora_core.integrations.peft.layers import (
     adalora_layers,
     store_initial_rank,
 )
+from adalora_core.integrations.peft.lora_start import start_fresh_adapters
 from adalora_core.integrations.peft.model import ModelOverrides, PlainModelOverrides, is_adalora
 from adalora_core.integrations.peft.tuner import TunerOverrides
 from adalora_core.integrations.tuners import TUNER
@@ -96,6 +97,9 @@ def attach(model: Module) -> Module:
     or sentence-transformers, has put adapters also gets `update_and_allocate(step)`, and
     `load_training_state(folder)` for what `save_pretrained` leaves beside an unfinished run.
 
+    An adapter whose `init_lora_weights` is "lora" is drawn anew, since PEFT has given it another
+    start, unless it was trained or loaded.
+
     Args:
         model: a `PeftModel`, or a module that contains one or has injected adapters.
 
@@ -105,6 +109,7 @@ def attach(model: Module) -> Module:
     Raises:
         TypeError: `model` has no AdaLoRA adapters of PEFT, or several models with such adapters.
         RunError: its base model is adapted twice, or its `rankallocator` is not PEFT's own.
+        ParallelismError: an adapter has to be drawn anew, and is divided over processes already.
 
     Example:
         >>> import peft, torch
@@ -155,8 +160,9 @@ def _attach_model(model: Any) -> None:
 def _attach_tuner(tuner: Any, overrides: type) -> None:
     _refuse_nested(tuner)
     refuse_changed_allocator(tuner, "attach")
-    override(tuner, overrides)
     configs = configs_of(tuner)
+    start_fresh_adapters(tuner, configs)
+    override(tuner, overrides)
     for _, layer in list(adalora_layers(tuner.model)):
         override(layer, _ATTACHED.get(OVERRIDES.get(type(layer)), LayerOverrides))
         for name in layer.lora_A:

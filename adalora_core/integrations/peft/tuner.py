@@ -21,6 +21,7 @@ from adalora_core.integrations.peft.adapters import (
 from adalora_core.integrations.peft.allocator import follow_reset, refuse_changed_allocator
 from adalora_core.integrations.peft.handing_back import remember_optimizer
 from adalora_core.integrations.peft.layers import adalora_layers
+from adalora_core.integrations.peft.lora_start import injecting
 from adalora_core.rank_pattern import pattern_positions
 from adalora_core.sharding import are_sharded
 from adalora_core.training.compaction import compact
@@ -88,13 +89,15 @@ class TunerOverrides:
     ) -> None:
         """Inject as PEFT does, unless an expression of the configuration takes too long.
 
+        With `init_lora_weights` "lora" the adapter starts like LoRA.
+
         Raises:
             ExpressionError: it does; the model is unchanged.
         """
         paths = [path for path, _ in model.named_modules() if path]
         config = configs_of(self)[adapter_name]
         refuse_slow_expressions(config, paths)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), injecting(model, adapter_name, config):
             if any(isinstance(kept, list) for kept in (config.rank_pattern or {}).values()):
                 # PEFT looks for modules of these names; a pattern of AdaLoRA names parameters.
                 warnings.filterwarnings("ignore", "The following rank_pattern keys did not match")

@@ -34,6 +34,7 @@ _TOUCHED: dict[str, tuple[str, ...]] = {
         "adapter_name",
         "device",
     ),
+    "peft.tuners.adalora.layer:AdaLoraLayer.reset_lora_parameters": ("adapter_name",),
     "peft.tuners.adalora.layer:RankAllocator.__init__": ("model", "peft_config", "adapter_name"),
     "peft.tuners.adalora.layer:RankAllocator.reset_ipt": (),
     "peft.tuners.adalora.layer:SVDLinear.forward": ("x",),
@@ -42,6 +43,7 @@ _TOUCHED: dict[str, tuple[str, ...]] = {
     "peft.tuners.adalora.model:AdaLoraModel._unload_and_optionally_merge": ("merge",),
     "peft.tuners.adalora.model:AdaLoraModel.active_adapters": (),
     "peft.tuners.adalora.model:AdaLoraModel.forward": (),
+    "peft.tuners.adalora.model:AdaLoraModel.inject_adapter": ("model", "adapter_name"),
     "peft.tuners.adalora.model:AdaLoraModel.merge_adapter": (),
     "peft.tuners.adalora.model:AdaLoraModel.resize_modules_by_rank_pattern": (
         "rank_pattern",
