@@ -17,7 +17,7 @@ from adalora_core.ops._cpu.svd_linear import (
     kept_entries,
 )
 from adalora_core.ops._portable.svd_linear import allows_node, recorded_gradients
-from adalora_core.ops._rows import rows_merge, rows_of
+from adalora_core.ops._rows import rows_of, with_merged_rows
 from adalora_core.ops.svd_linear import svd_linear
 
 if TYPE_CHECKING:
@@ -89,9 +89,7 @@ def _node_for(x: Tensor, weight: Tensor, A: Tensor) -> Callable[..., Tensor] | N
 
 
 def _on_core(x: Tensor, *operands: Any, dropout: float) -> Tensor:
-    if not rows_merge(x):
-        x = x.contiguous()
-    return _apply(unwrap_if_dead(x), *operands, dropout, draw_seed(dropout))
+    return _apply(unwrap_if_dead(with_merged_rows(x)), *operands, dropout, draw_seed(dropout))
 
 
 class _AdaptedLinear(torch.autograd.Function):
@@ -127,8 +125,7 @@ class _AdaptedLinear(torch.autograd.Function):
                 grad, (x, A, E, B), wanted, scale, dropout, mask, weight
             )
         else:
-            if not rows_merge(grad):
-                grad = grad.contiguous()
+            grad = with_merged_rows(grad)
             add_to = None
             if of_x:
                 # With `out`, autocast in a backward pass does not change the dtype.

@@ -119,6 +119,7 @@ def _matrix_behind(view: Tensor) -> Tensor | None:
         or (matrix.numel(), matrix.shape[-1]) != (view.numel(), view.shape[-1])
         or matrix.storage_offset() != view.storage_offset()
         or not (matrix.is_contiguous() and view.is_contiguous())
+        or matrix.is_neg() != view.is_neg()
     ):
         return None
     # Torch refuses to write into a view of a leaf, and a view may retain its own gradient.

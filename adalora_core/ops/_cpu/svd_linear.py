@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from adalora_core.ops import _backend, _watched
 from adalora_core.ops._portable.svd_linear import recorded_gradients
-from adalora_core.ops._rows import rows_merge, rows_of
+from adalora_core.ops._rows import rows_of, with_merged_rows
 
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx
@@ -29,16 +29,16 @@ def svd_linear(
     inplace: bool,
 ) -> Tensor:
     """Add the adapter's product to `base_output`; see `adalora_core.ops.svd_linear`."""
-    if not rows_merge(x):
-        x = x.contiguous()
-    merges = rows_merge(base_output)
-    rows = base_output if merges else base_output.contiguous()
+    x, rows = with_merged_rows(x), with_merged_rows(base_output)
+    merges = rows is base_output
     arguments = (rows, x, A, E, B, scale, dropout, draw_seed(dropout), inplace and merges)
-    output: Tensor = (
-        _SVDLinear.apply(*arguments)  # type: ignore[no-untyped-call] # torch types it loosely
-        if torch.is_grad_enabled()
-        else add_products(*arguments)[0]
-    )
+    output: Tensor
+    if torch.is_grad_enabled():
+        output = _SVDLinear.apply(*arguments)  # type: ignore[no-untyped-call] # torch types it loosely
+    else:
+        output, _ = add_products(*arguments)
+        if inplace:
+            torch.autograd.graph.increment_version(rows)
     return output if merges or not inplace else base_output.copy_(output)
 
 
@@ -114,8 +114,7 @@ def gradients_of(
     If `add_to` is given, the gradient of x is added to this tensor, which is returned.
     """
     A, E, B = factors
-    if not rows_merge(grad):
-        grad = grad.contiguous()
+    grad = with_merged_rows(grad)
     accumulates = add_to is not None
     grad_x = (add_to if accumulates else x.new_empty(x.shape)) if wanted[0] else None
     grad_A = torch.empty_like(A) if wanted[1] else None
@@ -166,7 +165,7 @@ def _registered_forward(
     base_output: Tensor, x: Tensor, A: Tensor, E: Tensor, B: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Return the output and x A^T; the op in compiled graphs."""
-    base_output, x = base_output.contiguous(), x.contiguous()
+    base_output, x = with_merged_rows(base_output), with_merged_rows(x)
     return add_products(base_output, x, A, E, B, scale, 0.0, 0, inplace=False)
 
 
@@ -186,7 +185,7 @@ def _registered_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of x, A, E and B."""
     every = (True, True, True, True)
-    return gradients_of(grad, x.contiguous(), hidden, (A, E, B), scale, 0.0, 0, every)  # type: ignore[return-value] # all four are wanted
+    return gradients_of(grad, with_merged_rows(x), hidden, (A, E, B), scale, 0.0, 0, every)  # type: ignore[return-value] # all four are wanted
 
 
 @_registered_backward.register_fake

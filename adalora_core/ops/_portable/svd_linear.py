@@ -108,9 +108,10 @@ def product_dtype(x: Tensor, A: Tensor) -> torch.dtype:
 
 
 def _folded(factors: Factors, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return `E A` and B as operands of the products."""
+    """Return `E A` and B as operands of the products, rounded to `dtype` once."""
     A, E, B = factors
-    return (A * E).to(dtype), B.to(dtype)
+    wide = torch.promote_types(A.dtype, dtype)
+    return (A.to(wide) * E).to(dtype), B.to(dtype)
 
 
 def _plus_product(
@@ -153,19 +154,20 @@ def _with_shape(rows: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _product(left: Tensor, right: Tensor, like: Tensor, scale: float = 1.0) -> Tensor:
-    """Return `scale * left right` in the dtype of `like`, a tensor of its shape."""
+    """Return `scale * left right` in the wider dtype of `left` and `like`, a tensor of its shape."""
     if left.dtype == like.dtype:
         return torch.addmm(like, left, right, beta=0, alpha=scale)  # reads nothing of `like`
-    if left.is_cuda and like.dtype == torch.float32 and torch.version.hip is None:
+    wide = torch.promote_types(left.dtype, like.dtype)
+    if left.is_cuda and left.dtype != wide == torch.float32 and torch.version.hip is None:
         return torch.mm(left, right, out_dtype=torch.float32).mul_(scale)
-    return torch.mm(left, right).to(like.dtype).mul_(scale)
+    return torch.mm(left, right).to(wide).mul_(scale)
 
 
 def _row_products(left: Tensor, right: Tensor) -> Tensor:
     """Return the product of each row of both with the other's, `[rows, 1]`."""
     if left.is_cpu:  # where one operation takes three times as long as these two
         return (left * right).sum(1, keepdim=True)
-    return torch.bmm(left[:, None], right[:, :, None])[:, 0]
+    return torch.bmm(left[:, None], right[:, :, None].to(left.dtype))[:, 0]
 
 
 class AdapterNode(torch.autograd.Function):
@@ -300,8 +302,8 @@ def _gradients(
         of_x = of_x.reshape(*grad.shape[:-1], A.shape[1])
     if any(wanted[1:3]):
         of_folded = _product(of_hidden, rows_of(x).to(hidden.dtype), A)
-        of_A = of_folded * E if wanted[1] else None
-        of_E = _row_products(of_folded, A) if wanted[2] else None
+        of_A = (of_folded * E).to(A.dtype) if wanted[1] else None
+        of_E = _row_products(of_folded, A).to(E.dtype) if wanted[2] else None
     if wanted[3]:
-        of_B = _product(hidden, given, B.T, scale).T
+        of_B = _product(hidden, given, B.T, scale).to(B.dtype).T
     return of_x, of_A, of_E, of_B
