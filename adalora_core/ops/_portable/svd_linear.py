@@ -154,7 +154,7 @@ def _with_shape(rows: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _product(left: Tensor, right: Tensor, like: Tensor, scale: float = 1.0) -> Tensor:
-    """Return `scale * left right` in the wider dtype of `left` and `like`, a tensor of its shape."""
+    """Return `scale * left right`, of the shape of `like`, in the wider dtype of both."""
     if left.dtype == like.dtype:
         return torch.addmm(like, left, right, beta=0, alpha=scale)  # reads nothing of `like`
     wide = torch.promote_types(left.dtype, like.dtype)
