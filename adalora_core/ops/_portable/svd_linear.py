@@ -110,8 +110,12 @@ def product_dtype(x: Tensor, A: Tensor) -> torch.dtype:
 def _folded(factors: Factors, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return `E A` and B as operands of the products, rounded to `dtype` once."""
     A, E, B = factors
-    wide = torch.promote_types(A.dtype, dtype)
-    return (A.to(wide) * E).to(dtype), B.to(dtype)
+    return (A.to(_wider(A.dtype, dtype)) * E).to(dtype), B.to(dtype)
+
+
+def _wider(one: torch.dtype, other: torch.dtype) -> torch.dtype:
+    # Not promote_types, which torch.export takes for an operation.
+    return one if one.itemsize >= other.itemsize else other
 
 
 def _plus_product(
@@ -157,7 +161,7 @@ def _product(left: Tensor, right: Tensor, like: Tensor, scale: float = 1.0) -> T
     """Return `scale * left right`, of the shape of `like`, in the wider dtype of both."""
     if left.dtype == like.dtype:
         return torch.addmm(like, left, right, beta=0, alpha=scale)  # reads nothing of `like`
-    wide = torch.promote_types(left.dtype, like.dtype)
+    wide = _wider(left.dtype, like.dtype)
     if left.is_cuda and left.dtype != wide == torch.float32 and torch.version.hip is None:
         return torch.mm(left, right, out_dtype=torch.float32).mul_(scale)
     return torch.mm(left, right).to(wide).mul_(scale)
