@@ -191,6 +191,8 @@ def _as_matrix(entries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch
     return entries.new_empty(count, 0), entries.view(count, 1), entries.new_empty(0, count)
 
 
+# What is made in inference mode could not be updated in place outside of it.
+@torch.inference_mode(mode=False)
 def _zeros_for(parameters: Sequence[torch.Tensor]) -> Averages:
     kinds = {(average_dtype(each.dtype), each.device) for each in parameters}
     if len(kinds) == 1:
@@ -203,10 +205,11 @@ def _zeros_for(parameters: Sequence[torch.Tensor]) -> Averages:
     ]
 
 
+@torch.inference_mode(mode=False)
 def _joined(averages: Sequence[torch.Tensor]) -> Averages:
     """Return `averages` as one flat tensor if dtype and device allow it."""
     if len({(each.dtype, each.device) for each in averages}) != 1:
-        return list(averages)
+        return [each.clone() if each.is_inference() else each for each in averages]
     return torch.cat([each.detach().flatten() for each in averages])
 
 

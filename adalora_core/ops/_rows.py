@@ -16,5 +16,10 @@ def rows_of(tensor: Tensor) -> Tensor:
 
 
 def rows_merge(tensor: Tensor) -> bool:
-    """Return whether the core can read all leading dimensions of `tensor` as one."""
-    return tensor.dim() <= MATRIX_DIMENSIONS or tensor.is_contiguous()
+    """Return whether the core can read `tensor` where it is, all leading dimensions as one."""
+    return (tensor.dim() <= MATRIX_DIMENSIONS or tensor.is_contiguous()) and not tensor.is_neg()
+
+
+def with_merged_rows(tensor: Tensor) -> Tensor:
+    """Return `tensor`, or a copy if the core cannot read it where it is."""
+    return tensor if rows_merge(tensor) else tensor.resolve_neg().contiguous()

@@ -84,3 +84,18 @@ def test_one_graph_of_a_whole_model_equals_eager_forward_and_backward(
         assert len(eager) == 2 + len(adapters) * 3 * 3 + 2 * 3
         assert [each.dtype for each in found] == [each.dtype for each in eager]
         assert_all_close(found, eager, dtype)
+
+
+def test_an_exported_program_needs_torch_alone() -> None:
+    model = model_of(torch.float64, ("default",)).requires_grad_(requires_grad=False)
+
+    class WithPenalty(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return penalised_loss(model, x)
+
+    x = torch.randn(6, 3, WIDTHS[0], dtype=torch.float64)
+    program = torch.export.export(WithPenalty(), (x,))
+    called = {str(each.target) for each in program.graph.nodes if each.op == "call_function"}
+    assert not [each for each in called if "adalora" in each]
+    other = torch.randn_like(x)
+    assert_all_close([program.module()(other)], [penalised_loss(model, other)], torch.float64)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from adalora_core.ops import _watched
 from adalora_core.ops._portable.grouping import places_by, shape_and_kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
 def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) -> Tensor:
@@ -21,8 +22,9 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
     dtype.
     """
     factors = (*lora_As, *lora_Bs)
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():  # noqa: SLF001 - as Function.apply
-        return _penalty(factors)[0]
+    if _watched.is_watched():
+        # A number of a shape may be a symbol, which cannot be a key.
+        return _penalty(factors, shape_and_kind_of if torch.compiler.is_compiling() else id)[0]
     result: Tensor = OrthogonalityPenalty.apply(*factors)  # type: ignore[no-untyped-call] # torch types it loosely
     return result
 
@@ -30,15 +32,25 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
 def gradients_with_graph(
     factors: Sequence[Tensor], wanted: Sequence[bool], grad: Tensor
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients of the factors with a graph, None where `wanted` is false."""
-    needed = [each for each, is_wanted in zip(factors, wanted, strict=True) if is_wanted]
-    found = iter(torch.autograd.grad(_penalty(factors)[0], needed, grad, create_graph=True))
+    """Return the gradients of the factors by torch's own derivatives, None where not `wanted`.
+
+    They have a graph where gradients are enabled.
+    """
+    has_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Views, so that a factor that was computed from another one is no way to that.
+        factors = [each.view_as(each) for each in factors]
+        needed = [each for each, is_wanted in zip(factors, wanted, strict=True) if is_wanted]
+        penalty = _penalty(factors)[0]
+        found = iter(torch.autograd.grad(penalty, needed, grad, create_graph=has_graph))
     return tuple(next(found) if is_wanted else None for is_wanted in wanted)
 
 
-def _penalty(factors: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
+def _penalty(
+    factors: Sequence[Tensor], key: Callable[[Tensor], Any] = shape_and_kind_of
+) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Return the penalty, and the norms and residuals of all groups; from differentiable ops."""
-    residuals = [_residuals(stacked, is_B=is_B) for _, stacked, is_B in _groups(factors)]
+    residuals = [_residuals(stacked, is_B=is_B) for _, stacked, is_B in _groups(factors, key)]
     norms = [torch.linalg.vector_norm(each, dim=(1, 2)) for each in residuals]
     dtype = functools.reduce(torch.promote_types, {each.dtype for each in norms})
     together = torch.cat([each.to(factors[0].device, dtype) for each in norms])
@@ -46,11 +58,13 @@ def _penalty(factors: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
     return together.mean().to(result), together, residuals
 
 
-def _groups(factors: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor, bool]]:
-    """Yield the places of the factors of a shape, the factors as one tensor, and whether of B."""
+def _groups(
+    factors: Sequence[Tensor], key: Callable[[Tensor], Any] = shape_and_kind_of
+) -> Iterator[tuple[list[int], Tensor, bool]]:
+    """Yield the places of the factors of one key, the factors as one tensor, and whether of B."""
     matrices = len(factors) // 2
     for start, is_B in ((0, False), (matrices, True)):
-        for group in places_by(shape_and_kind_of, factors[start : start + matrices]):
+        for group in places_by(key, factors[start : start + matrices]):
             places = [start + index for index in group]
             stacked = torch.stack([factors[index] for index in places])
             yield places, stacked if stacked.dtype == torch.float64 else stacked.float(), is_B
@@ -59,13 +73,8 @@ def _groups(factors: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor, bool
 def _residuals(stacked: Tensor, *, is_B: bool) -> Tensor:
     """Return `A A^T - I` or `B^T B - I` of each factor."""
     rows = stacked.mT if is_B else stacked
-    residuals = torch.bmm(rows, rows.mT)
-    if torch.compiler.is_compiling():
-        # The compiler's way to write to a diagonal gives a deprecation warning of torch 2.13.
-        identity = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
-        return residuals - identity
-    residuals.diagonal(dim1=1, dim2=2).sub_(1)
-    return residuals
+    # Not in place: selective checkpointing may keep the product.
+    return torch.bmm(rows, rows.mT) - torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
 
 
 class OrthogonalityPenalty(torch.autograd.Function):
