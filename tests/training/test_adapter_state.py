@@ -236,14 +236,34 @@ class TestWrapping:
         assert model.base_model.peft_config["mine"] is config
         assert model.base_model.trainable_adapter_name == "mine"
 
-    def test_the_pattern_of_the_users_object_is_live(self) -> None:
+    def test_the_pattern_in_the_users_object_is_that_of_the_last_read(self) -> None:
         config = AdaLoraConfig(**SETTINGS)
         model = train(get_peft_model(TwoLayer(), config), range(5))
-        assert sum(map(sum, config.rank_pattern.values())) < 12
+        assert sum(map(sum, model.peft_config["default"].rank_pattern.values())) < 12
         before = config.rank_pattern
         train(model, range(5, 9))
-        assert config.rank_pattern != before
-        assert config.to_dict()["rank_pattern"] == config.rank_pattern
+        assert model.peft_config["default"].rank_pattern != before
+        assert config.to_dict()["rank_pattern"] == config.rank_pattern != before
+
+    @pytest.mark.parametrize("of_peft", [False, True])
+    def test_models_of_one_configuration_have_patterns_of_their_own(self, of_peft: bool) -> None:
+        import peft
+
+        config = (peft if of_peft else adalora_core).AdaLoraConfig(**SETTINGS)
+        first, second = (get_peft_model(TwoLayer(), config) for _ in range(2))
+        assert second.peft_config["default"] is config
+        train(second)
+        assert first.peft_config["default"].rank_pattern is None
+        first.add_adapter("other", first.peft_config["default"])
+        train(first)
+        patterns = [
+            {f"{path}.lora_E.default": kept for path, kept in adapter.allocator.kept().items()}
+            for adapter in (each.base_model.adapters["default"] for each in (first, second))
+        ]
+        assert patterns[0] != patterns[1]
+        for model, pattern in zip((first, second) * 2, patterns * 2, strict=True):
+            assert model.peft_config["default"].rank_pattern == pattern
+        assert first.peft_config["other"].rank_pattern is None
 
     def test_a_length_assigned_to_the_users_object_counts(self) -> None:
         config = AdaLoraConfig(**SETTINGS)
