@@ -18,6 +18,8 @@ from adalora_core import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
+from adalora_core.integrations.distributed import AdapterState
+from tests.support.adalora_runs import make
 from tests.support.toy_models import TwoLayer, two_layer_batch
 
 if TYPE_CHECKING:
@@ -226,6 +228,28 @@ class TestScale:
                 module.p = 0
         assert torch.equal(model(x).logits, model(x).logits)
         assert model.base_model.model.first.lora_dropout["default"].p == 0
+
+
+class Biased(TwoLayer):
+    """A model with a parameter of its own, which is in none of its modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(16))
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> Any:
+        return super().forward(x + self.bias, labels)
+
+
+@pytest.mark.parametrize("library", ["adalora_core", "attached"])
+def test_a_state_holds_a_bias_at_the_top_of_the_model(library: str) -> None:
+    torch.manual_seed(0)
+    models = [make(library, Biased(), bias="all") for _ in range(2)]
+    train(models[0], range(5))
+    assert models[0].base_model.model.bias.any()
+    AdapterState(models[1]).load_state_dict(AdapterState(models[0]).state_dict())
+    trained = [[p for p in each.parameters() if p.requires_grad] for each in models]
+    assert all(map(torch.equal, *trained))
 
 
 class TestWrapping:
