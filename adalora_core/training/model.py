@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from typing import TYPE_CHECKING, Any, Self
 
 from adalora_core.peft_identity import SeenAsPeft
@@ -237,8 +236,6 @@ class AdaLoraModel(SeenAsPeft, ModelNames, AdapterFiles):
         """Add another adapter, which does not act before `set_adapter`."""
         tuner = self.base_model
         config = accepted(peft_config)
-        if any(adapter.config is config for adapter in tuner.adapters.values()):
-            config = copy.deepcopy(config)  # each adapter has a rank pattern of its own
         adapter = tuner.inject(adapter_name, config, autocast_adapter_dtype=autocast_adapter_dtype)
         if name := getattr(tuner.model, "name_or_path", None):
             config.base_model_name_or_path = name
@@ -304,7 +301,8 @@ def get_peft_model(
     Args:
         model: any `nn.Module`.
         peft_config: configuration of the adapter, of this package or of PEFT. The object itself
-            is kept, so that later assignments count.
+            is kept, so that later assignments count; a model made of it before goes on with a copy.
+            Its `rank_pattern` is up to date where it is read as `model.peft_config[adapter_name]`.
         adapter_name: name of the adapter.
         mixed: refused if True: all adapters of a model are of AdaLoRA.
         autocast_adapter_dtype: float32 factors on a base in bfloat16 or float16.

@@ -14,6 +14,7 @@ from adalora_core.errors import CheckpointError
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter_file.checks import row_positions, targets_in
 from adalora_core.training.adapter_file.commit import commit
+from adalora_core.training.adapter_file.embeddings import load_embeddings
 from adalora_core.training.adapter_file.folder import (
     encode_config,
     encode_tensors,
@@ -24,6 +25,7 @@ from adalora_core.training.adapter_file.tensors import (
     divided_places,
     fill_divided,
     load_tensors,
+    pretrained_name,
 )
 from adalora_core.training.configuration import checked_copy, written_values
 from adalora_core.training.model_card import write_card
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from adalora_core.contract import AdaLoraConfig
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
+    from adalora_core.training.adapter_file.embeddings import Saved
     from adalora_core.training.adapter_file.folder import SavedAdapter
     from adalora_core.training.tuner import AdaLoraTuner
 
@@ -62,6 +65,7 @@ def save_adapter(
     is_main_process: bool,
     card_folder: Path | None,
     gathered: Mapping[str, torch.Tensor] | None = None,
+    embeddings: Saved = "auto",
 ) -> None:
     """Write the adapter `name` into `folder`; see `AdaLoraModel.save_pretrained`.
 
@@ -88,7 +92,7 @@ def save_adapter(
         path: gathered[f"{TENSOR_PREFIX}{path}.lora_E.{name}"] for path in adapter.layers
     }
     pattern = adapter.rank_pattern(live=True, singular_values=singular_values)
-    weights = encode_tensors(collect_tensors(tuner, adapter, pattern, gathered))
+    weights = encode_tensors(collect_tensors(tuner, adapter, pattern, gathered, embeddings))
     config = encode_config(_config_values(tuner, adapter, pattern))
     state = encode_state(adapter, pattern, weights, config) if save_training_state else None
     if is_main_process:
@@ -104,9 +108,7 @@ def _config_values(
     base = tuner.model
     values = written_values(adapter.config)
     values |= {"rank_pattern": pattern, "inference_mode": True}
-    values["base_model_name_or_path"] = (
-        values.get("base_model_name_or_path") or getattr(base, "name_or_path", None) or None
-    )
+    values["base_model_name_or_path"] = pretrained_name(adapter.config, base)
     if values.get("task_type") is None:
         values["auto_mapping"] = {
             "base_model_class": type(base).__name__,
@@ -172,6 +174,7 @@ def load_adapter(
     else:
         adapter = _reuse_adapter(existing, saved, positions)
         load_tensors(tuner, adapter, saved, autocast=autocast)
+    load_embeddings(tuner.model, saved.embeddings)
     if learns:
         adapter.start_allocation()
         judge_load(adapter, has_state=state is not None)

@@ -131,12 +131,12 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
         # All targets before any change: an unsupported target leaves the model as it is.
         targets = targets or find_targets(self.model, config)
         refuse_beside_tensor_parallelism(self.model, config, targets.saved)
+        adapter = Adapter.keeping(name, config)
         if positions is None:
             # A result of earlier training; this adapter begins with every triplet.
             config.rank_pattern = None
         # PEFT reads the layout of the layers from this field of the file.
         config.fan_in_fan_out = any(layer.transposed_weight for layer in targets.layers.values())
-        adapter = Adapter(name, config)
         if unmatched:
             adapter.run.report(SELECTION_MATCHES_NOTHING, "; ".join(unmatched))
         for path, layer in targets.layers.items():

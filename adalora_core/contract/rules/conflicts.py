@@ -9,7 +9,6 @@ from adalora_core.adapter_spec import LORA_START
 from adalora_core.contract.fields.block import is_large
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.text.changes import Put, Remedy
-from adalora_core.module_selection import ends_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -367,11 +366,12 @@ class TokenIndicesBreak(Rule):
         """Yield a finding for each saved module that is an embedding with trained rows."""
         for index, name in enumerate(block["modules_to_save"] or ()):
             if isinstance(value, dict):
-                is_same = any(ends_with(k, (name,)) or ends_with(name, (k,)) for k in value)
+                is_same = any(key.endswith(name) or name.endswith(key) for key in value)
             else:
                 from adalora_core.contract.fields.known_modules import input_embeddings
 
-                is_same = name.rpartition(".")[2] in input_embeddings()
+                known = input_embeddings()
+                is_same = name.rpartition(".")[2] in known or any(k.endswith(name) for k in known)
             if is_same:
                 yield Finding(
                     self,

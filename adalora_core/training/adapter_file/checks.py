@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +11,7 @@ from adalora_core.errors import CheckpointError, TargetError
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX, module_path
 from adalora_core.sharding import tensor_parallel_mesh
+from adalora_core.training.adapter_file.embeddings import embeddings_of, without_wrapper
 from adalora_core.training.targets import (
     Targets,
     adapted_layer,
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 
 FACTOR_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-_WRAPPER = re.compile(r"\.(?:base_layer|original_module)\.")
-"""A part of a module's path that the base model does not have yet."""
 
 
 def row_positions(saved: SavedAdapter) -> dict[str, list[int]]:
@@ -165,14 +163,33 @@ def _check_other_tensors(model: nn.Module, saved: SavedAdapter, targets: Targets
         expected |= biases
         of_model = dict(model.named_parameters())
         for name in biases:
-            values = of_model.get(name, of_model.get(_WRAPPER.sub(".", name)))
+            values = of_model.get(name, of_model.get(without_wrapper(name)))
             if values is not None:
                 _require_like(saved, name, "bias", saved.tensors[name], values)
-    if unknown := sorted(set(saved.tensors) - expected):
+    if unknown := _without_embeddings(model, saved, expected):
         raise CheckpointError(
             f"from_pretrained: {len(unknown)} tensors of {str(saved.folder)!r} are for modules "
             f"that its configuration does not name; the first is {unknown[0]!r}"
         )
+
+
+def _without_embeddings(model: nn.Module, saved: SavedAdapter, expected: set[str]) -> list[str]:
+    """Move tensors of the model's embeddings to `saved.embeddings`; return other unexpected ones.
+
+    PEFT writes those of an adapted head and of a resized vocabulary, and reads them.
+    """
+    unknown = []
+    places = {without_wrapper(name): each for name, each in embeddings_of(model).items()}
+    for name in sorted(set(saved.tensors) - expected):
+        key = without_wrapper(name)
+        if key in places:
+            _require_like(saved, key, "the embedding", saved.tensors[name], places[key])
+            saved.embeddings[key] = saved.tensors.pop(name)
+        elif name.replace(".modules_to_save.", ".") in expected:
+            del saved.tensors[name]  # PEFT's second name of a copy
+        else:
+            unknown.append(name)
+    return unknown
 
 
 def _require_like(

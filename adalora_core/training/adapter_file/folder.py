@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,11 +43,14 @@ class SavedAdapter:
         folder: path of the folder.
         config: the validated configuration.
         tensors: the tensors of the file, without the prefix `base_model.model.` in their names.
+        embeddings: tensors of the base model's embeddings, by their names there; a comparison with
+            the model moves them here.
     """
 
     folder: Path
     config: AdaLoraConfig
     tensors: dict[str, torch.Tensor]
+    embeddings: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def paths(self) -> list[str]:
         """Return the paths of the modules that the file has a factor of."""
