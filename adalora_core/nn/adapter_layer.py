@@ -14,6 +14,7 @@ from torch import nn
 
 from adalora_core.adapter_spec import scale_of
 from adalora_core.errors import TargetError
+from adalora_core.nn.initial_factors import initial_factors
 from adalora_core.nn.layer_names import LayerNames
 from adalora_core.peft_identity import SeenAsPeft
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 MOST_TRIPLETS = 1 << 20
 """Limit on the rank of one matrix, whose rows are listed one by one."""
-INIT_STD = 0.02
-"""Standard deviation of A and B at the start, as in the authors' code and in PEFT."""
-
 TRIPLET_AXES = {"lora_A": 0, "lora_E": 0, "lora_B": 1}
 """The axis of each factor that counts triplets."""
 
@@ -130,11 +128,9 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
     ) -> None:
         """Create the factors of the adapter `name`, and freeze the base layer.
 
-        E is zero and A and B are normal, so that ΔW = 0. The random numbers are those of PEFT.
-
         Args:
             name: the adapter; replaced if it exists.
-            spec: its numbers; with `spec.init_lora_weights` false, E is drawn from a normal too.
+            spec: its numbers; `spec.init_lora_weights` is the start, see `initial_factors`.
             rank: triplets to create, `spec.init_r` unless a pruned adapter is being loaded.
             dtype: dtype of the factors; None means `training_dtype` of the base layer.
             device: device of the factors; None means that of the base layer.
@@ -317,23 +313,3 @@ def _parameter_of(factors: Any, name: str) -> torch.Tensor:
 def dropout_of(module: nn.Module) -> float:
     """Return the probability that `module`, a `Dropout` or `Identity`, applies now."""
     return module.p if isinstance(module, nn.Dropout) and module.training else 0.0
-
-
-def initial_factors(
-    shapes: dict[str, tuple[int, int]], spec: AdapterSpec, device: torch.device | None
-) -> dict[str, torch.Tensor]:
-    """Return A, E and B of a new adapter.
-
-    PEFT draws every factor from a normal distribution of deviation 1, then one number that it
-    overwrites, and then A and B anew. The same draws in the same order give the same adapter and
-    leave the generator in the same state.
-    """
-    if device is not None and device.type == "meta":
-        return {factor: torch.empty(shape, device=device) for factor, shape in shapes.items()}
-    drawn = {factor: torch.randn(shape) for factor, shape in shapes.items()}
-    torch.randn(1)
-    if spec.init_lora_weights:
-        drawn["lora_E"].zero_()
-        drawn["lora_A"].normal_(std=INIT_STD)
-        drawn["lora_B"].normal_(std=INIT_STD)
-    return drawn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar
 
+from adalora_core.adapter_spec import LORA_START
 from adalora_core.contract.fields.block import is_large
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.text.changes import Put, Remedy
@@ -293,13 +294,14 @@ class LoraBiasConflict(Rule):
     only_if_set = ("lora_bias",)
 
     def check(self, block: Block) -> Iterator[Finding]:
-        if block["lora_bias"] is True and isinstance(block["init_lora_weights"], str):
+        start = block["init_lora_weights"]
+        if block["lora_bias"] is True and isinstance(start, str):
             yield Finding(
                 self,
                 block.at("lora_bias"),
-                "`lora_bias` cannot be combined with `init_lora_weights` "
-                f"{block['init_lora_weights']!r}",
+                f"`lora_bias` cannot be combined with `init_lora_weights` {start!r}",
                 "key",
+                hint="remove lora_bias (AdaLoRA does not read it)" if start == LORA_START else None,
                 related=((block.at("init_lora_weights"), "the initialisation"),),
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adalora_core.adapter_spec import LORA_START
 from adalora_core.contract.fields.table import FIELDS, Treatment
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.rules.sub_configs import is_refused
@@ -62,11 +63,13 @@ class InitSchemeIgnored(Rule):
     why = (
         "AdaLoRA reads only whether the value is true. gaussian, pissa, eva and the other schemes "
         "give its ordinary start: E is zero, A and B are normal with standard deviation 0.02. An "
-        "empty string counts as false."
+        "empty string counts as false. lora is the start of LoRA, which the runtime adalora-core "
+        "knows: A is Kaiming-uniform, B is zero and E is one. PEFT alone loads such a file, and "
+        "trains from its ordinary start."
     )
     bad = SOUND | {"init_lora_weights": "pissa"}
     hint = "set init_lora_weights to true"
-    safe_fix = "init_lora_weights becomes true or false, whichever AdaLoRA reads"
+    safe_fix = "init_lora_weights becomes true or false, whichever AdaLoRA reads; lora stays"
     inputs = ("init_lora_weights",)
     warns_at_construction = True
 
@@ -74,7 +77,17 @@ class InitSchemeIgnored(Rule):
         value = block["init_lora_weights"]
         if block["lora_bias"] is True:
             return  # reported by rule lora-bias-conflict
-        if isinstance(value, str) and value != "loftq":
+        if value == LORA_START:
+            if block.runtime == "peft" and not block.is_saved:
+                yield Finding(
+                    self,
+                    block.at("init_lora_weights"),
+                    f"`init_lora_weights` {value!r} has no effect in PEFT alone, which reads it as "
+                    "true; adalora_core starts like LoRA",
+                    hint="train with adalora_core, by its import or attach, and check with "
+                    "--runtime adalora-core; or set init_lora_weights to true",
+                )
+        elif isinstance(value, str) and value != "loftq":
             yield Finding(
                 self,
                 block.at("init_lora_weights"),
