@@ -18,7 +18,8 @@ from adalora_core.rank_report.plain_lora import lora_settings
 from adalora_core.rank_report.restoring import left_as_it_was
 from adalora_core.rank_report.trainer_step import TrainerStep
 from adalora_core.training import get_peft_model
-from adalora_core.training.adapter_file.folder import CONFIG_NAME, encode_config
+from adalora_core.training.adapter_file.commit import CONFIG_NAME
+from adalora_core.training.adapter_file.folder import encode_config
 from adalora_core.training.configuration import checked_config, run_values
 from adalora_core.training.run.reporting import frames_inside
 from adalora_core.training.targets import find_targets
@@ -54,8 +55,8 @@ class FoundRanks:
         parameters: entries of A and B of a LoRA with these ranks.
         agreement: Spearman's correlation over the modules between the ranks that each half of the
             pilot finds alone; NaN where a half gives every module the same rank.
-        losses: the mean loss without an adapter, with the triplets of the budget, and with those of
-            half of it, over the same steps and without training in between.
+        losses: the mean loss over the same steps without an adapter, with the budget, and with half
+            of it.
         config: the configuration of the pilot with its `rank_pattern`.
     """
 
@@ -74,7 +75,9 @@ class FoundRanks:
     def doubts(self) -> list[str]:
         """Return why the ranks may not be worth using, a sentence each."""
         found = []
-        if not self.agreement >= LOW_AGREEMENT:
+        if math.isnan(self.agreement):
+            found.append("a half of the pilot gives every module the same rank: make more steps")
+        elif self.agreement < LOW_AGREEMENT:
             found.append(
                 f"the halves of the pilot disagree about the ranks (correlation "
                 f"{self.agreement:.2f}, below {LOW_AGREEMENT}): make more steps"
@@ -120,9 +123,10 @@ def find_ranks(
     """Return ranks for a plain LoRA, found by a short run of AdaLoRA on `model`.
 
     The pilot consists of two halves of `steps / 2` optimizer steps. Each has a start of its own,
-    LoRA's with `init_r` triplets in every matrix, and no penalty; AdaLoRA prunes it in its first
-    60 %. The triplets with the highest importance, averaged over both halves, are kept as long as
-    they fit into the budget. `RunWarning` tells of doubtful ranks.
+    LoRA's with `init_r` triplets in every matrix, and no penalty. AdaLoRA prunes it in its first
+    60 %; the rest is trained twice, with the budget and with half of it. The triplets with the
+    highest importance, averaged over both halves, are kept as long as they fit into the budget.
+    A `RunWarning` reports doubtful ranks.
 
     Args:
         model: the model without adapters. The pilot adapts it in place and leaves it as it was:
@@ -131,9 +135,10 @@ def find_ranks(
             budget allows), `lora_alpha`, dropout and betas; and `target_r` if there is no `budget`.
             Biases are not trained. The schedule is the pilot's own.
         training_step: `(adapted model, step) -> loss`, a scalar with a graph, of a new batch at
-            each of the steps 0 to `steps - 1`, and of the batch of a step that is asked for again.
-            Or a Trainer of transformers, made for `model`.
-        steps: optimizer steps of both halves, at least 20.
+            each of the steps 0 to `steps - 1`; the same batch where a step comes again. Or a
+            Trainer of transformers, made for `model`.
+        steps: optimizer steps of both halves, at least 20. With those made twice it is 1.4 times
+            as many.
         budget: what the LoRA may hold; None means `target_r` triplets for each matrix.
         unit: of `budget`: triplets, parameters of A and B, or bytes of these in float32.
         lr: the highest learning rate; it rises over a tenth of a half and falls to 0 at its end.
@@ -152,7 +157,9 @@ def find_ranks(
         >>> x, goal = torch.randn(64, 8), torch.randn(64, 8)
         >>> def training_step(model, step):
         ...     return (model(x) - goal).square().mean()
-        >>> config = AdaLoraConfig(init_r=6, target_r=2, target_modules="all-linear", total_step=100)
+        >>> config = AdaLoraConfig(
+        ...     init_r=6, target_r=2, target_modules="all-linear", total_step="auto"
+        ... )
         >>> found = find_ranks(model, config, training_step, budget=100, unit="parameters")
         >>> sum(found.ranks.values()), found.parameters
         (6, 96)
@@ -168,8 +175,11 @@ def find_ranks(
     halves = []
     for half in range(2):
         with left_as_it_was(model):
-            run = HalfPilot(get_peft_model(model, pilot), step, half * (steps // 2), steps // 2)
-            halves.append(run.result(lr, optimizer, costs, limit))
+            adapted = get_peft_model(model, pilot)
+            learning = [each for each in adapted.parameters() if each.requires_grad]
+            part = range(half * (steps // 2), (half + 1) * (steps // 2))
+            run = HalfPilot(adapted, step, part, optimizer(learning, lr=lr))
+            halves.append(run.result(costs, limit))
     scores = {path: halves[0].scores[path] + halves[1].scores[path] for path in costs}
     kept = most_important(scores, costs, limit)
     ranks = {path: int(flags.sum()) for path, flags in kept.items()}
@@ -202,7 +212,9 @@ def _pilot_config(
         ValueError: the budget has no room for a triplet, or for nearly all of them.
     """
     if limit < min(costs.values()):
-        raise ValueError(f"budget: {limit} has no room for a triplet, which takes {min(costs.values())}")
+        raise ValueError(
+            f"budget: {limit} has no room for a triplet, which takes {min(costs.values())}"
+        )
     mean = limit / sum(costs.values())
     target = max(1, math.ceil(MARGIN * mean))
     if target >= config.init_r:
@@ -211,7 +223,7 @@ def _pilot_config(
             f"too little to choose from; set init_r to {math.ceil(3 * mean)}, or lower the budget"
         )
     schedule = {"total_step": steps, "tinit": steps // 10, "tfinal": steps * 4 // 10, "deltaT": 1}
-    start = {"init_lora_weights": True, "orth_reg_weight": 0.0, "bias": "none"}
+    start = {"init_lora_weights": "lora", "orth_reg_weight": 0.0, "bias": "none"}
     fresh = {"target_r": target, "rank_pattern": None, "inference_mode": False}
     return checked_config(run_values(config) | schedule | start | fresh)
 

@@ -62,8 +62,8 @@ def left_as_it_was(model: torch.nn.Module) -> Iterator[None]:
     ]
     if written:
         raise RuntimeError(
-            f"model: the parameter {written[0]!r} was written to, and {len(written) - 1} others, so "
-            "the model is not as it was; let the training step return a loss and change nothing"
+            f"model: the training step wrote to the parameter {written[0]!r} and "
+            f"{len(written) - 1} others; let it return a loss and change nothing"
         )
 
 

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
 
     import torch
 
-KEPT_BATCHES = 8
-
 
 class TrainerStep:
     """The loss of a Trainer for batches of its training set, one for each step.
@@ -25,11 +23,10 @@ class TrainerStep:
         self._kept: dict[int, Any] = {}
 
     def __call__(self, model: torch.nn.Module, step: int) -> torch.Tensor:
-        """Return the loss of `model` on the batch of `step`; one of the last steps again, or a new one."""
+        """Return the loss of `model` on the batch of `step`."""
         trainer = self._trainer
         if step not in self._kept:
             self._kept[step] = self._next_batch()
-            self._kept.pop(step - KEPT_BATCHES, None)
         inputs = trainer._prepare_inputs(dict(self._kept[step]))  # noqa: SLF001 - no public way
         with trainer.compute_loss_context_manager():
             loss: torch.Tensor = trainer.compute_loss(model, inputs)

@@ -7,12 +7,12 @@ import random
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import numpy
+import numpy as np
 import peft
 import pytest
 import torch
-from toy_models import tiny_llama
 from torch import nn
+from toy_models import tiny_llama
 from trainer_runs import Sequences
 from transformers import Trainer, TrainingArguments
 
@@ -33,8 +33,8 @@ CONFIG = AdaLoraConfig(
 
 def network() -> nn.Sequential:
     torch.manual_seed(0)
-    layers = [nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.Linear(WIDTH, 32), nn.Linear(32, WIDTH)]
-    return nn.Sequential(*layers, nn.BatchNorm1d(WIDTH), nn.Dropout(0.1))
+    first, second, third = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 32), nn.Linear(32, WIDTH)
+    return nn.Sequential(first, nn.Tanh(), second, nn.Tanh(), third)
 
 
 def step_towards(goal: nn.Module) -> Callable[[nn.Module, int], torch.Tensor]:
@@ -72,15 +72,22 @@ def state_of(model: nn.Module) -> Any:
         )
         for name, module in model.named_modules()
     }
-    parameters = [(name, id(p), p.requires_grad, p.grad) for name, p in model.named_parameters()]
+    parameters = [
+        (name, id(each), each.requires_grad, None if each.grad is None else each.grad.tolist())
+        for name, each in model.named_parameters()
+    ]
     tensors = {name: each.tolist() for name, each in model.state_dict().items()}
-    numbers = (torch.get_rng_state().tolist(), random.getstate(), numpy.random.get_state()[1].tolist())
+    numbers = (
+        torch.get_rng_state().tolist(),
+        random.getstate(),
+        np.random.get_state()[1].tolist(),  # noqa: NPY002 - what scripts use
+    )
     return modules, parameters, tensors, numbers
 
 
 class TestTheModelIsLeftAsItWas:
     def model(self) -> nn.Sequential:
-        model = network()
+        model = network().append(nn.BatchNorm1d(WIDTH)).append(nn.Dropout(0.1))
         model.eval()
         model[0].train()
         model[2].weight.requires_grad_(False)
@@ -103,8 +110,8 @@ class TestTheModelIsLeftAsItWas:
         learns = step_towards(changed_in(2, 4))
 
         def fails(model: nn.Module, step: int) -> torch.Tensor:
-            random.random()
-            numpy.random.rand()
+            random.random()  # noqa: S311 - draws one
+            np.random.rand()  # noqa: NPY002 - what scripts use
             if step == at:
                 raise KeyboardInterrupt
             return learns(model, step)
@@ -118,15 +125,15 @@ class TestTheModelIsLeftAsItWas:
 
         def writes(model: nn.Module, step: int) -> torch.Tensor:
             with torch.no_grad():
-                model.get_parameter("base_model.model.4.bias").zero_()
+                model.get_parameter("base_model.model.4.base_layer.bias").zero_()
             return learns(model, step)
 
-        with pytest.raises(RuntimeError, match=r"parameter '4.bias' was written to"):
+        with pytest.raises(RuntimeError, match=r"wrote to the parameter '4.bias'"):
             find_ranks(network(), CONFIG, writes, steps=20)
 
 
 class TestRanks:
-    @pytest.mark.parametrize(("layer", "name"), [(0, "0"), (2, "2"), (3, "3")])
+    @pytest.mark.parametrize(("layer", "name"), [(0, "0"), (2, "2"), (4, "4")])
     def test_most_triplets_go_to_the_layer_that_has_to_change(self, layer: int, name: str) -> None:
         found = find_ranks(network(), CONFIG, step_towards(changed_in(layer, 4)), steps=100)
         assert max(found.ranks, key=found.ranks.get) == name
@@ -146,8 +153,8 @@ class TestRanks:
         assert limit - smallest < used <= limit
         model = peft.get_peft_model(network(), peft.LoraConfig(**found.lora_settings()))
         assert model.get_nb_trainable_parameters()[0] == found.parameters
-        scales = {each.scaling["default"] for each in model.modules() if hasattr(each, "scaling")}
-        assert scales == {pytest.approx(CONFIG.lora_alpha / CONFIG.init_r)}
+        scales = [each.scaling["default"] for each in model.modules() if hasattr(each, "scaling")]
+        assert scales == pytest.approx([CONFIG.lora_alpha / CONFIG.init_r] * len(scales))
 
     def test_equal_seeds_give_equal_ranks(self) -> None:
         found = []
@@ -167,7 +174,7 @@ class TestDoubts:
     def test_noise_is_told_by_its_halves(self) -> None:
         generator = torch.Generator().manual_seed(0)
 
-        def noise(model: nn.Module, step: int) -> torch.Tensor:
+        def noise(model: nn.Module, _: int) -> torch.Tensor:
             x = torch.randn(8, WIDTH, generator=generator)
             return (model(x) * torch.randn(8, WIDTH, generator=generator)).mean()
 
@@ -177,13 +184,15 @@ class TestDoubts:
         assert found.doubts() == [str(each.message).removeprefix("find_ranks: ") for each in warned]
 
     def test_a_task_of_one_triplet_is_told(self) -> None:
-        with pytest.warns(RunWarning, match="rank hardly matters"):
-            find_ranks(network(), CONFIG, step_towards(changed_in(2, 1)), steps=100)
+        config = CONFIG.model_copy(update={"init_r": 16, "target_r": 10})
+        step = step_towards(changed_in(4, 1))
+        with pytest.warns(RunWarning, match="rank hardly matters here, since half of the budget"):
+            find_ranks(network(), config, step, steps=100)
 
     def test_a_clear_task_is_quiet(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error", RunWarning)
-            find_ranks(network(), CONFIG, step_towards(changed_in(2, 6)), steps=100)
+            find_ranks(network(), CONFIG, step_towards(changed_in(4, 4)), steps=100)
 
 
 class TestBadInput:
@@ -197,7 +206,7 @@ class TestBadInput:
         ],
     )
     def test_is_refused_before_any_step(self, options: dict[str, Any], message: str) -> None:
-        def never(model: nn.Module, step: int) -> torch.Tensor:
+        def never(*_: Any) -> torch.Tensor:
             raise AssertionError
 
         with pytest.raises(ValueError, match=message):
