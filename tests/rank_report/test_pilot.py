@@ -19,6 +19,7 @@ from transformers import Trainer, TrainingArguments
 from adalora_core import AdaLoraConfig, find_ranks
 from adalora_core.contract.check import read_adapter_config
 from adalora_core.errors import RunWarning
+from adalora_core.rank_report import half_pilot
 from adalora_core.rank_report.plain_lora import render_rank_pattern
 
 if TYPE_CHECKING:
@@ -98,9 +99,15 @@ class TestTheModelIsLeftAsItWas:
     def test_after_a_pilot(self) -> None:
         model = self.model()
         before = copy.deepcopy(state_of(model))
+        learns = step_towards(changed_in(2, 4))
+
+        def clears_gradients(model: nn.Module, step: int) -> torch.Tensor:
+            model.zero_grad()
+            return learns(model, step)
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RunWarning)
-            find_ranks(model, CONFIG, step_towards(changed_in(2, 4)), steps=20)
+            find_ranks(model, CONFIG, clears_gradients, steps=20)
         assert state_of(model) == before
 
     @pytest.mark.parametrize("at", [0, 13, 19])
@@ -162,6 +169,12 @@ class TestRanks:
             torch.manual_seed(3)
             found.append(find_ranks(network(), CONFIG, step_towards(changed_in(2, 4)), steps=60))
         assert found[0] == found[1]
+
+    def test_both_budgets_are_trained_from_the_same_point(self, monkeypatch: Any) -> None:
+        chosen = half_pilot.most_important
+        monkeypatch.setattr(half_pilot, "most_important", lambda *given: chosen(*given[:2], 6))
+        found = find_ranks(network(), CONFIG, step_towards(changed_in(4, 4)), steps=60)
+        assert found.losses[1] == found.losses[2]
 
     def test_saved_pilot_is_what_the_report_reads(self, tmp_path: Path) -> None:
         found = find_ranks(network(), CONFIG, step_towards(changed_in(2, 4)), steps=60)
