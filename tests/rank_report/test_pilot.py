@@ -173,7 +173,8 @@ class TestRanks:
     def test_both_budgets_are_trained_from_the_same_point(self, monkeypatch: Any) -> None:
         chosen = half_pilot.most_important
         monkeypatch.setattr(half_pilot, "most_important", lambda *given: chosen(*given[:2], 6))
-        found = find_ranks(network(), CONFIG, step_towards(changed_in(4, 4)), steps=60)
+        with pytest.warns(RunWarning, match="costs 0.0% of what the pilot gained"):
+            found = find_ranks(network(), CONFIG, step_towards(changed_in(4, 4)), steps=60)
         assert found.losses[1] == found.losses[2]
 
     def test_saved_pilot_is_what_the_report_reads(self, tmp_path: Path) -> None:
