@@ -72,6 +72,7 @@ COSTS = {f"blocks.{block}.{kind}": 5 if kind == "up" else 2
 RANKS = dict(zip(COSTS, (8, 0, 7, 3, 1, 1, 2, 5), strict=True))
 
 
+@pytest.mark.slow
 def test_parameters_are_those_of_peft_lora() -> None:
     from adapters import lora
     from causal_model import CausalModel
@@ -142,6 +143,7 @@ def test_budget_in_parameters_is_kept_and_spent() -> None:
     assert budget - max(costs.values()) < found <= budget
 
 
+@pytest.mark.slow
 def test_cut_keeps_the_largest_singular_values_per_parameter() -> None:
     from adapters import lora
     from causal_model import CausalModel
