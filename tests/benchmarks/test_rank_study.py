@@ -138,9 +138,16 @@ def test_budget_in_parameters_is_kept_and_spent() -> None:
         optimizer.step()
         adapted.update_and_allocate(step)
         optimizer.zero_grad()
-    found = parameters_of(allocator_of(adapted).active_ranks(), costs)
-    budget = 4 * sum(costs.values())
+    allocator, budget = allocator_of(adapted), 4 * sum(costs.values())
+    found = parameters_of(allocator.active_ranks(), costs)
     assert budget - max(costs.values()) < found <= budget
+    # Of equal scores those of short triplets are higher per parameter.
+    allocator._keep_best(allocator._factors(), torch.ones(12 * len(costs)), 4 * len(costs))
+    kept = allocator.active_ranks()
+    assert parameters_of(kept, costs) == budget
+    assert {path for path, rank in kept.items() if rank} <= {
+        path for path, cost in costs.items() if cost == min(costs.values())
+    }
 
 
 @pytest.mark.slow
