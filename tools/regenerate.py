@@ -228,6 +228,18 @@ def evidence() -> dict[Path, Content]:
     return files
 
 
+def rank_study() -> dict[Path, Content]:
+    """Return the results of the second study in docs/evidence.md, and their picture."""
+    from rank_evidence import PICTURE, RESULTS, block, draw, drawable
+    from written_blocks import with_block
+
+    page = DOCS / "evidence.md"
+    files: dict[Path, Content] = {page: with_block(page, "rank-study", block()), PICTURE: None}
+    if drawable():
+        files[PICTURE] = Picture((RESULTS, TOOLS / "rank_evidence.py"), draw)
+    return files
+
+
 PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "rules": rule_pages,
     "schemas": schemas,
@@ -245,6 +257,7 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "ranks": ranks,
     "scaling": scaling,
     "evidence": evidence,
+    "rank-study": rank_study,
     "comparison": comparison,
 }
 
