@@ -101,6 +101,13 @@ def comparison() -> dict[Path, Content]:
     return {DOCS / "peft-comparison.md": page()}
 
 
+def machinery() -> dict[Path, Content]:
+    """Return the table of torch's machinery over adapted models."""
+    from torch_machinery import PAGE, page
+
+    return {PAGE: page()}
+
+
 def scripts() -> dict[Path, Content]:
     """Return the table of scripts that are written for PEFT."""
     sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -258,6 +265,7 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "scaling": scaling,
     "evidence": evidence,
     "rank-study": rank_study,
+    "machinery": machinery,
     "comparison": comparison,
 }
 
