@@ -11,6 +11,7 @@ from torch import nn
 from adalora_core.contract.rules.runs import SELECTION_MATCHES_NOTHING
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
 from adalora_core.peft_identity import SeenAsPeft
 from adalora_core.peft_names import forwarded
 from adalora_core.training.adapter import Adapter
@@ -152,6 +153,7 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
             adapter.add_layer(path, layer, rows)
         for path in targets.saved:
             self._save_module(path, name)
+        leave_fast_path(self.model, AdaLoraLayer)
         self.adapters[name] = adapter
         self.freeze_base()
         return adapter
@@ -391,6 +393,7 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
                 self._replace(path, module.base_layer)
             elif isinstance(module, ModulesToSave):
                 self._replace(path, module.current())
+        return_to_fast_path(self.model)
         self.adapters.clear()
         self.active_adapters = []
         self._shared.clear()

@@ -39,6 +39,7 @@ from adalora_core.integrations.peft.layers import (
 from adalora_core.integrations.peft.model import ModelOverrides, PlainModelOverrides, is_adalora
 from adalora_core.integrations.peft.tuner import TunerOverrides
 from adalora_core.integrations.tuners import TUNER
+from adalora_core.nn.encoder_fast_path import leave_fast_path
 from adalora_core.training.run.forwards import refuse_adapted
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -162,6 +163,7 @@ def _attach_tuner(tuner: Any, overrides: type) -> None:
         for name in layer.lora_A:
             layer.ranknum[name].requires_grad_(False).fill_(configs[name].init_r)
             store_initial_rank(layer, name, configs[name].init_r)
+    leave_fast_path(tuner.model, AdaLoraLayer)
     state_of(tuner)
     report_unmatched(tuner)
 

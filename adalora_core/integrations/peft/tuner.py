@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
+from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
 
 from adalora_core.integrations.peft.adapters import (
@@ -21,6 +22,7 @@ from adalora_core.integrations.peft.adapters import (
 from adalora_core.integrations.peft.allocator import follow_reset, refuse_changed_allocator
 from adalora_core.integrations.peft.handing_back import remember_optimizer
 from adalora_core.integrations.peft.layers import adalora_layers
+from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
 from adalora_core.rank_pattern import pattern_positions
 from adalora_core.sharding import are_sharded
 from adalora_core.training.compaction import compact
@@ -99,6 +101,7 @@ class TunerOverrides:
                 # PEFT looks for modules of these names; a pattern of AdaLoRA names parameters.
                 warnings.filterwarnings("ignore", "The following rank_pattern keys did not match")
             _peft_inject(self, model, adapter_name, *args, **kwargs)
+        leave_fast_path(model, AdaLoraLayer)
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
@@ -168,7 +171,9 @@ class TunerOverrides:
         """Unload as PEFT does; if it merges, report an unfinished run."""
         if merge:
             _judge_merge(self)
-        return _peft_unload(self, merge=merge, **kwargs)
+        model = _peft_unload(self, merge=merge, **kwargs)
+        return_to_fast_path(model)
+        return model
 
     def compact(self: Any, optimizer: torch.optim.Optimizer) -> CompactionReport:
         """Cut dropped triplets out of parameters and optimizer; see `AdaLoraModel.compact`."""
