@@ -23,6 +23,7 @@ from adalora_core.integrations.peft.allocator import follow_reset, refuse_change
 from adalora_core.integrations.peft.handing_back import remember_optimizer
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
+from adalora_core.nn.offloading import loaded
 from adalora_core.rank_pattern import pattern_positions
 from adalora_core.sharding import are_sharded
 from adalora_core.training.compaction import compact
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 
 _peft_inject: Any = AdaLoraModel.inject_adapter
+_peft_create: Any = AdaLoraModel._create_and_replace  # noqa: SLF001 - PEFT's own hook
 _peft_hooks: Any = AdaLoraModel._enable_peft_forward_hooks  # noqa: SLF001 - PEFT's own hooks
 _peft_merge: Any = AdaLoraModel.merge_adapter
 _peft_unload: Any = AdaLoraModel._unload_and_optionally_merge  # noqa: SLF001 - same
@@ -102,6 +104,13 @@ class TunerOverrides:
                 warnings.filterwarnings("ignore", "The following rank_pattern keys did not match")
             _peft_inject(self, model, adapter_name, *args, **kwargs)
         leave_fast_path(model, AdaLoraLayer)
+
+    def _create_and_replace(
+        self: Any, config: Any, adapter_name: str, target: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Make a layer as PEFT does, which puts the factors where the weights are then."""
+        with loaded(getattr(target, "base_layer", target)):
+            _peft_create(self, config, adapter_name, target, *args, **kwargs)
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
