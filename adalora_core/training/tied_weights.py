@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from adalora_core.errors import TargetError
 from adalora_core.nn.offloading import loaded, offloading_hook
 
 if TYPE_CHECKING:
@@ -43,6 +44,33 @@ def share_again(shared: dict[AdaLoraLayer, Any]) -> None:
     """Undo `separate` for layers that no adapter is merged into."""
     for layer in [each for each in shared if not each.merged_adapters]:
         layer.base_layer.weight = shared.pop(layer)
+
+
+def refuse_shared_modules(model: nn.Module, paths: Iterable[str]) -> None:
+    """Refuse to adapt a module under one of its names, or to merge into it.
+
+    Args:
+        model: the base model.
+        paths: modules of it.
+
+    Raises:
+        TargetError: several modules contain one of them, or one under several names.
+    """
+    uses = Counter(
+        id(each)
+        for module in model.modules()
+        for each in module._modules.values()  # noqa: SLF001 - named_children merges them
+    )
+    for path in paths:
+        shared = model.get_submodule(path)
+        if uses[id(shared)] > 1:
+            every = model.named_modules(remove_duplicate=False)
+            names = [repr(name) for name, each in every if each is shared]
+            raise TargetError(
+                f"target_modules, modules_to_save: {' and '.join(names)} are one module, and would "
+                "be trained or merged under one of these names only; give each name a module of "
+                "its own, or leave them out"
+            )
 
 
 def _have_one_weight(one: Any, other: Any) -> bool:

@@ -44,7 +44,7 @@ from adalora_core.training.targets import (
     refuse_unsupported,
     unmatched_entries,
 )
-from adalora_core.training.tied_weights import record_untied, share_again
+from adalora_core.training.tied_weights import record_untied, refuse_shared_modules, share_again
 from adalora_core.training.tuner_names import TunerNames
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
         # All targets before any change: an unsupported target leaves the model as it is.
         targets = targets or find_targets(self.model, config)
         refuse_beside_tensor_parallelism(self.model, config, targets.saved)
+        refuse_shared_modules(self.model, [*targets.layers, *targets.saved])
         refuse_offloaded(self.model, targets.layers, targets.saved, config.bias)
         if positions is None:
             # A result of earlier training; this adapter begins with every triplet.
