@@ -82,7 +82,7 @@ class RankAllocator:
 
     Factors that every process holds whole (DDP) need no exchange: equal gradients give equal kept
     sets. With sharded factors (FSDP2) every process keeps the averages of its parts. An allocation
-    sums the scores, one number per triplet, over the processes.
+    sums the scores, one number per triplet and one per matrix, over the processes.
 
     Args:
         spec: the numbers of the adapter.
@@ -95,6 +95,8 @@ class RankAllocator:
         history: the report of every allocation.
         ranks_over_time: the rank of every matrix after each allocation.
         last_step: the last step taken, None before the first.
+        without_gradient: bool `[matrices]`, those whose E had no gradient before the last
+            allocation; None before one, and where the criterion keeps no averages.
 
     Raises:
         ValueError: `spec.total_step` is not set, or the criterion is unknown.
@@ -111,6 +113,7 @@ class RankAllocator:
         self.ranks_over_time = RankHistory(len(self.matrices))
         self.last_step: int | None = None
         self.target_reached = False
+        self.without_gradient: torch.Tensor | None = None
         self._slots = [
             (factor, matrix.adapter_name)
             for matrix in self.matrices
@@ -193,14 +196,36 @@ class RankAllocator:
             factors.apply(self.mask)
             return
         scores = self.criterion.scores(factors, self.statistics)
-        self._keep_best(factors, scores, self.schedule.target_budget)
+        self._keep_best(factors, scores, self.schedule.target_budget, spares=False)
         self.statistics.release()
         self.target_reached = True
 
     def _keep_best(
-        self, factors: WholeFactors | ShardedFactors, scores: torch.Tensor, budget: int
+        self,
+        factors: WholeFactors | ShardedFactors,
+        scores: torch.Tensor,
+        budget: int,
+        *,
+        spares: bool = True,
     ) -> None:
-        self.mask = factors.keep_best(scores, budget)
+        """Choose the kept set.
+
+        Matrices whose E had no gradient so far, such as an expert that got no token yet, come last:
+        the penalty alone gives their A and B a sensitivity. With `spares` their singular values
+        stay as they are until the first gradient.
+        """
+        if self.criterion.keeps_averages and self.matrices:
+            sums = factors.sums_of_E(self.statistics)
+            # Where no E had a gradient, the averages know nothing of it.
+            lacking = (sums == 0) & (sums != 0).any(0, keepdim=True)
+            if 0 in factors.ranks:  # a loaded adapter; what has no triplet lacks nothing
+                lacking &= lacking.new_tensor([rank > 0 for rank in factors.ranks])
+            self.without_gradient = lacking
+            unseen = self.statistics.per_triplet(lacking, factors.ranks)
+            scores = scores.masked_fill(unseen, -1)
+            self.mask = factors.keep_best(scores, budget, unseen if spares else None)
+        else:
+            self.mask = factors.keep_best(scores, budget)
         self.ranks_over_time.record(self.mask, factors.ranks)
 
     # --- reading the result ---------------------------------------------------------------------

@@ -16,6 +16,8 @@ from adalora_core.adapter_spec import scale_of
 from adalora_core.errors import TargetError
 from adalora_core.nn.initial_factors import initial_factors, rounding_dtype
 from adalora_core.nn.layer_names import LayerNames
+from adalora_core.nn.offloading import execution_device, loaded, offloading_hook, set_weight
+from adalora_core.ops._portable.svd_linear import without_autocast
 from adalora_core.peft_identity import SeenAsPeft
 
 if TYPE_CHECKING:
@@ -104,7 +106,7 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
 
     @property
     def base_device(self) -> torch.device | None:
-        """Where the base layer is."""
+        """Where the base layer is, or where it computes if accelerate has offloaded it."""
         return self._base_device_and_dtype()[0]
 
     @property
@@ -195,18 +197,27 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
             getattr(self, factor)[name] = nn.Parameter(values, requires_grad=old.requires_grad)
 
     def _base_device_and_dtype(self) -> tuple[torch.device | None, torch.dtype]:
+        place = execution_device(self.base_layer)
         for tensor in (*self.base_layer.parameters(), *self.base_layer.buffers()):
             if tensor.dtype.is_floating_point:
-                return tensor.device, tensor.dtype
+                return place or tensor.device, tensor.dtype
         first = next(iter((*self.base_layer.parameters(), *self.base_layer.buffers())), None)
-        return (None if first is None else first.device), torch.get_default_dtype()
+        return place or (None if first is None else first.device), torch.get_default_dtype()
 
     # --- merging --------------------------------------------------------------------------------
 
     def delta_weight(self, name: str) -> torch.Tensor:
         """Return `scale · B diag(E) A` in the layout of the base weight, in the dtype of A."""
-        product: torch.Tensor = self.lora_B[name] @ (self.lora_A[name] * self.lora_E[name])
+        with without_autocast(self.lora_A[name]):
+            product: torch.Tensor = self.lora_B[name] @ (self.lora_A[name] * self.lora_E[name])
         return product * self.scale[name]
+
+    def names_to_merge(self, adapter_names: Sequence[str] | None = None) -> list[str]:
+        """Return which of `adapter_names`, or of the active adapters, this layer has unmerged."""
+        names = self.active_adapters if adapter_names is None else adapter_names
+        return [
+            each for each in names if self.has_adapter(each) and each not in self.merged_adapters
+        ]
 
     @torch.no_grad()
     def merge(self, safe_merge: bool = False, adapter_names: Sequence[str] | None = None) -> None:
@@ -220,45 +231,38 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
             ValueError: `safe_merge` found entries that are not finite; the weight is unchanged.
             TypeError: the base layer has no dense weight to merge into.
         """
-        for name in self.active_adapters if adapter_names is None else adapter_names:
-            if not self.has_adapter(name):
-                continue
+        names = self.active_adapters if adapter_names is None else adapter_names
+        for name in names:
             if name in self.merged_adapters:
                 warnings.warn(f"Adapter {name!r} is already merged; skipped.", stacklevel=2)
-                continue
-            weight = self._dense_weight()
-            delta = self.delta_weight(name)
-            if safe_merge:
-                merged = weight + delta.to(weight.dtype)
-                if not torch.isfinite(merged).all():
+        for name in self.names_to_merge(names):
+            with loaded(self.base_layer):
+                weight = dense_weight(self.base_layer)
+                delta = self.delta_weight(name).to(weight.dtype)
+                if safe_merge and not torch.isfinite(weight + delta).all():
                     raise ValueError(
                         f"NaNs detected in the merged weights. The adapter {name} seems to be "
                         "broken; nothing was merged into this layer."
                     )
-            weight.data += delta.to(weight.dtype)
+                self._add_to_weight(delta)
             self.merged_adapters.append(name)
 
     @torch.no_grad()
     def unmerge(self, *, keep: int = 0) -> None:
         """Subtract merged ΔW from the base weight, in place, but for the first `keep` adapters."""
         while len(self.merged_adapters) > keep:
-            name = self.merged_adapters.pop()
-            weight = self._dense_weight()
-            weight.data -= self.delta_weight(name).to(weight.dtype)
+            with loaded(self.base_layer):
+                delta = self.delta_weight(self.merged_adapters[-1])
+                self._add_to_weight(-delta.to(dense_weight(self.base_layer).dtype))
+            self.merged_adapters.pop()
 
-    def _dense_weight(self) -> torch.Tensor:
-        weight = getattr(self.base_layer, "weight", None)
-        # Exact types: a quantised or sharded weight is a subclass that reports a float dtype.
-        if (
-            isinstance(weight, torch.Tensor)
-            and type(weight) in {torch.Tensor, nn.Parameter}
-            and weight.dtype.is_floating_point
-        ):
-            return weight
-        raise TypeError(
-            f"merge: {type(self.base_layer).__name__} has no dense floating-point weight to merge "
-            "into; keep the adapter unmerged, or export it as LoRA"
-        )
+    def _add_to_weight(self, delta: torch.Tensor) -> None:
+        weight = dense_weight(self.base_layer)
+        if offloading_hook(self.base_layer) is None:
+            weight.data += delta
+        else:
+            # Not in place: the tensors of the hook's map may be those of another module too.
+            set_weight(self.base_layer, weight + delta)
 
     # --- forward --------------------------------------------------------------------------------
 
@@ -292,6 +296,47 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
     def extra_repr(self) -> str:
         """Show the rank of each adapter."""
         return ", ".join(f"{name}: rank {self.rank(name)}" for name in self.lora_E)
+
+
+def dense_weight(base_layer: nn.Module, path: str = "the base layer") -> torch.Tensor:
+    """Return the weight of `base_layer` that a merge changes.
+
+    Args:
+        base_layer: an adapted layer's base layer.
+        path: its name for messages.
+
+    Raises:
+        TypeError: it has none that keeps a change, as a quantised layer.
+    """
+    weight = getattr(base_layer, "weight", None)
+    # Exact types: a quantised or sharded weight is a subclass that reports a float dtype.
+    if (
+        not isinstance(weight, torch.Tensor)
+        or type(weight) not in {torch.Tensor, nn.Parameter}
+        or not weight.dtype.is_floating_point
+    ):
+        raise TypeError(
+            f"merge: {path} of type {type(base_layer).__name__} has no dense floating-point weight "
+            "to merge into; keep the adapter unmerged, or export it as LoRA"
+        )
+    refuse_computed_weight(base_layer, path)
+    return weight
+
+
+def refuse_computed_weight(base_layer: nn.Module, path: str) -> None:
+    """Refuse to merge into a weight that each forward computes from other parameters.
+
+    Raises:
+        TypeError: `base_layer` has such a weight, by `weight_norm`, `spectral_norm` or pruning.
+    """
+    stores = vars(base_layer)
+    is_stored = "weight" in stores["_parameters"] or "weight" in stores["_buffers"]
+    if not is_stored and isinstance(getattr(base_layer, "weight", None), torch.Tensor):
+        raise TypeError(
+            f"merge: {path} of type {type(base_layer).__name__} computes its weight from other "
+            "parameters for each forward, as after weight_norm, so that a merge would be lost; "
+            "keep the adapter unmerged, or remove the parametrization before the merge"
+        )
 
 
 def training_dtype(base_dtype: torch.dtype) -> torch.dtype:

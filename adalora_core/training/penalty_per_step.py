@@ -56,6 +56,10 @@ class PenaltyPerStep:
         self._is_first: bool | None = None
         self._share = 1.0
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Only the model that computed a penalty can have a backward pass that reaches it.
+        return self.__dict__ | {"latest": None}
+
     @property
     def is_first(self) -> bool:
         """Whether the next forward is the first of its step, or may be."""

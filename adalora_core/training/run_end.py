@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from adalora_core.training.adapter import Adapter
 
 
+MOST_NAMES = 8
+"""Modules that a finding names."""
+
+
 class Budget(NamedTuple):
     """Triplets of an adapter over all of its matrices.
 
@@ -92,6 +96,7 @@ def run_report(adapter: Adapter) -> RunReport:
     """Return what the run of `adapter` was; waits for a GPU."""
     run, allocator = adapter.run, adapter.allocator
     run.judge_waiting(wait=True)
+    _judge_gradients(adapter)
     kept, target, _ = budget_of(adapter)
     is_started = allocator is not None and allocator.last_step is not None
     return RunReport(
@@ -141,6 +146,7 @@ def judge_end(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> No
         )
     if allocator is None:
         return
+    _judge_gradients(adapter)
     if allocator.target_reached:
         # A step of the optimizer after the last allocation gives dropped triplets a value again.
         allocator.finalize()
@@ -160,6 +166,28 @@ def judge_end(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> No
             runs.BUDGET_NOT_REACHED,
             f"the adapter {adapter.name!r} is {what} at step {found.steps} of {found.total_step} "
             f"with {found.kept} triplets, target {found.target}",
+        )
+
+
+def _judge_gradients(adapter: Adapter) -> None:
+    """Warn of matrices that are trained, and that the loss has not reached once."""
+    allocator = adapter.allocator
+    if allocator is None or not allocator.target_reached or allocator.without_gradient is None:
+        return
+    lacking = [
+        matrix.path
+        for matrix, lacks in zip(
+            allocator.matrices, allocator.without_gradient.tolist(), strict=True
+        )
+        if lacks and matrix.lora_E[adapter.name].requires_grad  # type: ignore[union-attr] # never None
+    ]
+    if lacking:
+        shown = ", ".join(lacking[:MOST_NAMES])
+        more = f" and {len(lacking) - MOST_NAMES} more" if len(lacking) > MOST_NAMES else ""
+        adapter.run.report(
+            runs.MATRIX_WITHOUT_GRADIENT,
+            f"the singular values of {len(lacking)} of {len(allocator.matrices)} matrices of the "
+            f"adapter {adapter.name!r} had no gradient in the whole run: {shown}{more}",
         )
 
 

@@ -321,6 +321,24 @@ class PenaltyCountedTwice(RunRule):
     hint = "add model.orthogonality_penalty() only to a loss of your own, not to outputs.loss"
 
 
+class MatrixWithoutGradient(RunRule):
+    code = "ADA821"
+    name = "matrix-without-gradient"
+    summary = "the loss never reaches an adapted matrix in the whole run"
+    why = (
+        "The singular values had no gradient: the matrix has learned nothing, and has budget only "
+        "where the others leave some. The forward never calls the module, its parent reads the "
+        "weight itself (out_proj of torch.nn.MultiheadAttention), or a checkpoint with "
+        "use_reentrant=True has an input that needs no gradient."
+    )
+    bad = "model.gradient_checkpointing_enable({'use_reentrant': True})  # and a frozen embedding\n"
+    good = "model.gradient_checkpointing_enable({'use_reentrant': False})\n"
+    hint = (
+        "leave the module out of target_modules, or let the loss reach it: checkpoint with "
+        "use_reentrant=False, or call model.enable_input_require_grads()"
+    )
+
+
 ADAPTED_TWICE = AdaptedTwice()
 OPTIMIZER_WITHOUT_FACTORS = OptimizerWithoutFactors()
 ALLOCATION_NOT_AFTER_STEP = AllocationNotAfterStep()
@@ -341,6 +359,7 @@ NOTHING_TRAINABLE = NothingTrainable()
 SCHEDULE_CHANGED = ScheduleChanged()
 PARAMETERS_NOT_FINITE = ParametersNotFinite()
 PENALTY_COUNTED_TWICE = PenaltyCountedTwice()
+MATRIX_WITHOUT_GRADIENT = MatrixWithoutGradient()
 RULES = (
     ADAPTED_TWICE,
     OPTIMIZER_WITHOUT_FACTORS,
@@ -362,4 +381,5 @@ RULES = (
     SCHEDULE_CHANGED,
     PARAMETERS_NOT_FINITE,
     PENALTY_COUNTED_TWICE,
+    MATRIX_WITHOUT_GRADIENT,
 )

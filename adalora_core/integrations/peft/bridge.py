@@ -40,6 +40,8 @@ from adalora_core.integrations.peft.lora_start import start_fresh_adapters
 from adalora_core.integrations.peft.model import ModelOverrides, PlainModelOverrides, is_adalora
 from adalora_core.integrations.peft.tuner import TunerOverrides
 from adalora_core.integrations.tuners import TUNER
+from adalora_core.nn.encoder_fast_path import leave_fast_path
+from adalora_core.nn.offloading import execution_device
 from adalora_core.training.run.forwards import refuse_adapted
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -108,6 +110,7 @@ def attach(model: Module) -> Module:
 
     Raises:
         TypeError: `model` has no AdaLoRA adapters of PEFT, or several models with such adapters.
+        ValueError: the factors are beside offloaded base layers, and have no values.
         RunError: its base model is adapted twice, or its `rankallocator` is not PEFT's own.
         ParallelismError: an adapter has to be drawn anew, and is divided over processes already.
 
@@ -160,6 +163,8 @@ def _attach_model(model: Any) -> None:
 def _attach_tuner(tuner: Any, overrides: type) -> None:
     _refuse_nested(tuner)
     refuse_changed_allocator(tuner, "attach")
+    for path, layer in adalora_layers(tuner.model):
+        _refuse_lost_factors(path, layer)
     configs = configs_of(tuner)
     start_fresh_adapters(tuner, configs)
     override(tuner, overrides)
@@ -168,6 +173,7 @@ def _attach_tuner(tuner: Any, overrides: type) -> None:
         for name in layer.lora_A:
             layer.ranknum[name].requires_grad_(False).fill_(configs[name].init_r)
             store_initial_rank(layer, name, configs[name].init_r)
+    leave_fast_path(tuner.model, AdaLoraLayer)
     state_of(tuner)
     report_unmatched(tuner)
 
@@ -180,6 +186,18 @@ def _refuse_nested(tuner: Any) -> None:
             refuse_adapted(module)
         if path in layers and set(module.lora_A) - set(configs_of(tuner)):
             refuse_adapted(module)
+
+
+def _refuse_lost_factors(path: str, layer: Any) -> None:
+    """Refuse factors that PEFT has put beside an offloaded base layer, on the meta device."""
+    is_offloaded = execution_device(layer.get_base_layer()) is not None
+    if is_offloaded and any(each.is_meta for each in layer.lora_A.values()):
+        raise ValueError(
+            f"attach: accelerate offloads the base layer of {path}, and PEFT has put the factors "
+            "on the meta device, where they have no values; change the import to "
+            "adalora_core.peft before the adapter is added, or add it before the model is "
+            "dispatched"
+        )
 
 
 def detach(model: Module) -> Module:

@@ -16,6 +16,7 @@ from adalora_core.nn.initial_factors import lora_start, rounding_dtype
 from adalora_core.nn.svd_conv2d import plus_convolutions
 from adalora_core.nn.svd_linear import adapted_output
 from adalora_core.nn.wrapping import may_keep_output
+from adalora_core.ops._portable.svd_linear import without_autocast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,6 +99,10 @@ _PEFT_FORWARDS: dict[type, Any] = {cls: cls.forward for cls in OVERRIDES}  # typ
 
 
 def _peft_forward(layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    if layer.disable_adapters and layer.merged:
+        # PEFT's forward would subtract what autocast has rounded.
+        with without_autocast(next(iter(layer.lora_A.values()))):
+            layer.unmerge()
     cls = next(each for each in type(layer).__mro__ if each in _PEFT_FORWARDS)
     output: torch.Tensor = _PEFT_FORWARDS[cls](layer, x, *args, **kwargs)
     return output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -91,17 +92,25 @@ def refuse_wasted_backward(tuner: Any, values: Sequence[Any]) -> None:
 
 def _arm(layer: Any, rule: Rule, seen: str) -> None:
     """Let a backward pass through the next output of `layer` raise the error of `rule`."""
+    _disarm(layer)  # forwards may leave the layer out
+    layer.register_forward_hook(functools.partial(_refuse_output, rule, seen))
 
-    def refuse_output(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        handle.remove()
-        # An earlier forward may have left the layer out, and the fault is mended since.
-        is_fault = bool(layer.merged_adapters) or not output.requires_grad
-        if not is_fault or not torch.is_grad_enabled():
-            return None
-        source = torch.zeros((), requires_grad=True)
-        return _Refused.apply(output, source, rule, seen)  # type: ignore[no-untyped-call] # torch types it loosely
 
-    handle = layer.register_forward_hook(refuse_output)
+def _disarm(layer: nn.Module) -> None:
+    hooks = layer._forward_hooks  # noqa: SLF001 - a copy of the model has no handle
+    for key, hook in list(hooks.items()):
+        if getattr(hook, "func", None) is _refuse_output:
+            del hooks[key]
+
+
+def _refuse_output(rule: Rule, seen: str, layer: Any, _inputs: Any, output: Any) -> Any:
+    _disarm(layer)
+    # An earlier forward may have left the layer out, and the fault is mended since.
+    is_fault = bool(layer.merged_adapters) or not output.requires_grad
+    if not is_fault or not torch.is_grad_enabled():
+        return None
+    source = torch.zeros((), requires_grad=True)
+    return _Refused.apply(output, source, rule, seen)  # type: ignore[no-untyped-call] # torch types it loosely
 
 
 class _Refused(torch.autograd.Function):
@@ -112,7 +121,8 @@ class _Refused(torch.autograd.Function):
         ctx: Any, output: torch.Tensor, _: torch.Tensor, rule: Rule, seen: str
     ) -> torch.Tensor:
         ctx.finding = rule, seen
-        return output.view_as(output)
+        # A view that a Function returns may not be written to, as nn.ReLU(inplace=True) does.
+        return output.detach()
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
