@@ -140,4 +140,4 @@ class _AdaptedLinear(torch.autograd.Function):
 
 
 _apply: Callable[..., Tensor] = super(torch.autograd.Function, _AdaptedLinear).apply
-"""`_AdaptedLinear.apply` without its questions about torch.func, which `serves` has asked."""
+"""`_AdaptedLinear.apply` without its questions about torch.func, which `is_watched` has asked."""
