@@ -15,11 +15,8 @@ def rows_of(tensor: Tensor) -> Tensor:
     return tensor.flatten(0, -2) if tensor.dim() > 1 else tensor[None]
 
 
-def rows_merge(tensor: Tensor) -> bool:
-    """Return whether the core can read `tensor` where it is, all leading dimensions as one."""
-    return (tensor.dim() <= MATRIX_DIMENSIONS or tensor.is_contiguous()) and not tensor.is_neg()
-
-
 def with_merged_rows(tensor: Tensor) -> Tensor:
-    """Return `tensor`, or a copy if the core cannot read it where it is."""
-    return tensor if rows_merge(tensor) else tensor.resolve_neg().contiguous()
+    """Return `tensor`, or a copy whose leading dimensions the core can read as one."""
+    if (tensor.dim() <= MATRIX_DIMENSIONS or tensor.is_contiguous()) and not tensor.is_neg():
+        return tensor
+    return tensor.resolve_neg().contiguous()

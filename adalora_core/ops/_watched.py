@@ -12,6 +12,7 @@ from torch._C import (
 )
 from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
+from torch.compiler import is_compiling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +25,7 @@ def is_watched() -> bool:
     and forward-mode AD see neither a call of the core nor a write into what they keep.
     """
     return (
-        torch.compiler.is_compiling()  # first, since a compiler refuses the other questions
+        is_compiling()  # first, since a compiler refuses the other questions
         or _are_functorch_transforms_active()
         or _len_torch_dispatch_stack() > 0
         or forward_ad._current_level >= 0  # noqa: SLF001 - torch has no public way

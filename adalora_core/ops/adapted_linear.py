@@ -16,7 +16,7 @@ from adalora_core.ops._cpu.svd_linear import (
     gradients_of,
     kept_entries,
 )
-from adalora_core.ops._portable.svd_linear import allows_node, recorded_gradients
+from adalora_core.ops._portable.svd_linear import allow_node, recorded_gradients
 from adalora_core.ops._rows import rows_of, with_merged_rows
 from adalora_core.ops.svd_linear import svd_linear
 
@@ -79,12 +79,14 @@ def adapted_linear(
 
 def _node_for(x: Tensor, weight: Tensor, A: Tensor) -> Callable[..., Tensor] | None:
     """Return the function that records both products as one node; None where no backend has it."""
-    if not torch.is_grad_enabled() or not allows_node(x, weight, A):
+    if not torch.is_grad_enabled() or _watched.is_watched():
         return None
     if x.is_cpu and (x.dtype is not weight.dtype or torch.is_autocast_enabled("cpu")):
         return None
     if _backend.serves(x, weight, A):
         return _on_core if x.is_cpu else None
+    if not allow_node(x, weight, A):
+        return None
     return getattr(_backend.in_torch("adapted_linear"), "adapted_linear", None)
 
 
@@ -138,4 +140,4 @@ class _AdaptedLinear(torch.autograd.Function):
 
 
 _apply: Callable[..., Tensor] = super(torch.autograd.Function, _AdaptedLinear).apply
-"""`_AdaptedLinear.apply` without its questions about torch.func, which `serves` has asked."""
+"""`_AdaptedLinear.apply` without its questions about torch.func, which `is_watched` has asked."""

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from adalora_core.ops import _backend
+from adalora_core.ops import _backend, _watched
 from adalora_core.ops._cpu import svd_linear as _cpu
 from adalora_core.ops._cuda import svd_linear as _cuda
-from adalora_core.ops._portable.svd_linear import allows_node
+from adalora_core.ops._portable.svd_linear import allow_node
 from adalora_core.ops._rows import MATRIX_DIMENSIONS
 
 if TYPE_CHECKING:
@@ -63,15 +63,16 @@ def svd_linear(
         >>> svd_linear(torch.zeros(1, 4), x, A, E, B, 0.5)
         tensor([[3., 3., 3., 3.]])
     """
+    is_watched = _watched.is_watched()
+    if is_watched and _backend.compiles_for_core((x,)):
+        return _cpu.traced(base_output, x, A, E, B, scale, dropout=dropout)
     backend: Callable[..., Tensor] = _on_core
-    if not allows_node(base_output, x, A):
-        if _backend.compiles_for_core((x,)):
-            return _cpu.traced(base_output, x, A, E, B, scale, dropout=dropout)
+    if is_watched or not _backend.serves(base_output, x, A):
         in_torch = _backend.in_torch("svd_linear")
-        backend = getattr(in_torch, "formula", in_torch.svd_linear)  # the oracle has one function
-        return backend(base_output, x, A, E, B, scale, dropout=dropout)
-    if not _backend.serves(base_output, x, A):
-        backend = _backend.in_torch("svd_linear").svd_linear
+        backend = in_torch.svd_linear
+        if is_watched or not allow_node(base_output, x, A):
+            formula = getattr(in_torch, "formula", backend)  # the oracle has one function
+            return formula(base_output, x, A, E, B, scale, dropout=dropout)
     if inplace:
         return _in_place(backend, base_output, x, A, E, B, scale, dropout=dropout)
     return backend(base_output, x, A, E, B, scale, dropout=dropout, inplace=False)

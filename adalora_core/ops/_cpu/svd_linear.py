@@ -75,7 +75,7 @@ def kept_entries(x: Tensor, dropout: float, seed: int) -> Tensor | None:
         factors = row, unit[None], unit[None]
         wanted = (True, False, False, False)
         of_x, *_ = gradients_of(column, like, column, factors, 1.0, dropout, seed, wanted)
-        return of_x != 0
+        return of_x != 0  # type: ignore[return-value] # it was wanted
 
 
 def add_products(
@@ -111,10 +111,10 @@ def gradients_of(
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of x, A, E and B, None where `wanted` is false.
 
-    If `add_to` is given, the gradient of x is added to this tensor, which is returned.
+    `grad` and `x` are those of `with_merged_rows`. If `add_to` is given, the gradient of x is added
+    to this tensor, which is returned.
     """
     A, E, B = factors
-    grad = with_merged_rows(grad)
     accumulates = add_to is not None
     grad_x = (add_to if accumulates else x.new_empty(x.shape)) if wanted[0] else None
     grad_A = torch.empty_like(A) if wanted[1] else None
@@ -156,7 +156,8 @@ class _SVDLinear(torch.autograd.Function):
             mask = kept_entries(x, dropout, seed)
             gradients = recorded_gradients(grad, (x, A, E, B), wanted, scale, dropout, mask)
         else:
-            gradients = gradients_of(grad, x, hidden, (A, E, B), scale, dropout, seed, wanted)
+            grad_rows = with_merged_rows(grad)
+            gradients = gradients_of(grad_rows, x, hidden, (A, E, B), scale, dropout, seed, wanted)
         return (grad if ctx.needs_input_grad[0] else None, *gradients, None, None, None, None)
 
 
@@ -185,7 +186,8 @@ def _registered_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of x, A, E and B."""
     every = (True, True, True, True)
-    return gradients_of(grad, with_merged_rows(x), hidden, (A, E, B), scale, 0.0, 0, every)  # type: ignore[return-value] # all four are wanted
+    grad, x = with_merged_rows(grad), with_merged_rows(x)
+    return gradients_of(grad, x, hidden, (A, E, B), scale, 0.0, 0, every)  # type: ignore[return-value] # all four are wanted
 
 
 @_registered_backward.register_fake

@@ -16,7 +16,7 @@ from torch._C._functorch import unwrap_if_dead
 from torch.nn import functional
 
 from adalora_core.ops import _watched
-from adalora_core.ops._rows import MATRIX_DIMENSIONS, rows_merge, rows_of
+from adalora_core.ops._rows import MATRIX_DIMENSIONS, rows_of, with_merged_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,9 +42,8 @@ def svd_linear(
     inplace: bool = False,
 ) -> Tensor:
     """Add the adapter's product to `base_output`; see `adalora_core.ops.svd_linear`."""
-    if inplace and not rows_merge(base_output):
-        apart = svd_linear(base_output.contiguous(), x, A, E, B, scale, dropout=dropout)
-        return base_output.copy_(apart)
+    if inplace and (rows := with_merged_rows(base_output)) is not base_output:
+        return base_output.copy_(svd_linear(rows, x, A, E, B, scale, dropout=dropout))
     x = as_under_autocast(x)
     arguments = (base_output, x, A, E, B, scale, dropout, inplace)
     if torch.is_grad_enabled():
@@ -53,9 +52,9 @@ def svd_linear(
         return _add_product(*arguments)[0]
 
 
-def allows_node(*tensors: Tensor) -> bool:
+def allow_node(*tensors: Tensor) -> bool:
     """Return whether a node of our own may take the tensors; subclasses may lack what it does."""
-    return _NODE_TYPES.issuperset(map(type, tensors)) and not _watched.is_watched()
+    return _NODE_TYPES.issuperset(map(type, tensors))
 
 
 def as_under_autocast(tensor: Tensor) -> Tensor:
@@ -110,6 +109,8 @@ def product_dtype(x: Tensor, A: Tensor) -> torch.dtype:
 def _folded(factors: Factors, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return `E A` and B as operands of the products, rounded to `dtype` once."""
     A, E, B = factors
+    if A.dtype == dtype:
+        return A * E, B
     return (A.to(_wider(A.dtype, dtype)) * E).to(dtype), B.to(dtype)
 
 
@@ -207,7 +208,7 @@ class AdapterNode(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients, each of the dtype of its input."""
+        """Return the gradients; autograd rounds those of the factors to the dtype of these."""
         A, E, B, weight, *kept = ctx.saved_tensors
         of_base, *wanted = ctx.needs_input_grad[:5]
         scale, dropout = ctx.numbers
@@ -224,7 +225,7 @@ class AdapterNode(torch.autograd.Function):
 
 
 def apply_node(base_output: Tensor | None, x: Tensor, *operands: Any) -> Tensor:
-    """Return `AdapterNode.apply` without its questions about torch.func: see `allows_node`."""
+    """Return `AdapterNode.apply` without its questions about torch.func: see `is_watched`."""
     return _apply(base_output, unwrap_if_dead(x), *operands)
 
 
@@ -287,7 +288,7 @@ def _gradients(
     A, E, B = factors
     x, mask, hidden, folded, wide_B = kept
     # A batch of gradients has a rule for reshape, and none for flatten.
-    rows = grad.reshape(hidden.shape[1], len(B))
+    rows = grad.reshape(hidden.shape[1], B.shape[0])
     given = rows.to(hidden.dtype)
     of_x = of_A = of_E = of_B = None
     if any(wanted[:3]):
@@ -306,8 +307,8 @@ def _gradients(
         of_x = of_x.reshape(*grad.shape[:-1], A.shape[1])
     if any(wanted[1:3]):
         of_folded = _product(of_hidden, rows_of(x).to(hidden.dtype), A)
-        of_A = (of_folded * E).to(A.dtype) if wanted[1] else None
-        of_E = _row_products(of_folded, A).to(E.dtype) if wanted[2] else None
+        of_A = of_folded * E if wanted[1] else None
+        of_E = _row_products(of_folded, A) if wanted[2] else None
     if wanted[3]:
-        of_B = _product(hidden, given, B.T, scale).to(B.dtype).T
+        of_B = _product(hidden, given, B.T, scale).T
     return of_x, of_A, of_E, of_B
