@@ -131,8 +131,9 @@ class ShardedFactors:
                         sums[matrix] += smoothed[index].sum().to(total.device)
         if not smoothed:
             return self._sum(total)
-        total, self._sums_of_E = self._sum(torch.cat([total, sums])).split([len(total), len(sums)])
-        return total
+        both = self._sum(torch.cat([total, sums]))
+        self._sums_of_E: Tensor = both[len(total) :]
+        return both[: len(total)]
 
     def sums_of_E(self, statistics: ImportanceStatistics) -> Tensor:  # noqa: N802 - the factor
         """Return the sum of the smoothed sensitivity of E of each matrix, the same everywhere.
