@@ -16,6 +16,7 @@ from torch.nn import functional
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.contract.rules.runs import BUDGET_NOT_REACHED
 from adalora_core.errors import CheckpointError
+from adalora_core.files import locked
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter_file.checks import row_positions
@@ -67,7 +68,8 @@ def export_folder(
         ConfigError: its configuration breaks the contract.
         OSError: `destination` cannot be written; nothing was replaced.
     """
-    saved = read_adapter(source)
+    with locked(Path(source), shared=True):
+        saved = read_adapter(source)
     if Path(source).resolve() == Path(destination).resolve():
         raise CheckpointError(
             f"export_lora: the LoRA adapter would replace the AdaLoRA adapter in {str(source)!r}; "

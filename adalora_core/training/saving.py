@@ -11,6 +11,7 @@ from torch import distributed
 from adalora_core.adapter_spec import CRITERIA, AdapterSpec
 from adalora_core.contract.fields.block import AUTO
 from adalora_core.errors import CheckpointError
+from adalora_core.files import locked
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter_file.checks import row_positions, targets_in
 from adalora_core.training.adapter_file.commit import commit
@@ -141,9 +142,10 @@ def load_adapter(
         config: the configuration to use instead of the one in the folder.
     """
     existing = tuner.adapters.get(name)
-    state = read_state(folder) if learns else None
     given = None if config is None else checked_copy(config)
-    saved = read_adapter(folder, None if state is None else state.config, config=given)
+    with locked(folder, shared=True):
+        state = read_state(folder) if learns else None
+        saved = read_adapter(folder, None if state is None else state.config, config=given)
     positions = row_positions(saved)
     targets = targets_in(tuner.model, saved, positions)
     saved.config.inference_mode = not learns

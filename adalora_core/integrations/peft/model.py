@@ -17,7 +17,7 @@ from torch.nn.modules.module import _IncompatibleKeys
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.errors import CheckpointError
-from adalora_core.files import staging_folder, write_file
+from adalora_core.files import locked, staging_folder, write_file
 from adalora_core.integrations.peft.adapters import (
     adapter_of,
     configs_of,
@@ -138,25 +138,26 @@ class ModelOverrides:
         folder = Path(str(model_id))
         existing = configs_of(tuner).get(adapter_name)
         learns = is_trainable or (existing is not None and not existing.inference_mode)
-        saved, state = checked_save(folder, adapter_name, existing, with_state=learns)
-        reshard(self)
-        if existing is not None and saved is not None and are_sharded(self.parameters()):
-            load_divided(tuner, adapter_name, saved, state)
-            if learns:
-                judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
-            return _IncompatibleKeys([], [])
-        with _unchanged_on_error(self, adapter_name, saved):
-            if existing is not None and saved is not None:
-                # PEFT reads the configuration only for a new adapter.
-                pattern = saved.config.rank_pattern
-                existing.rank_pattern = pattern
-                resize_adapter(tuner, adapter_name, pattern_positions(pattern, adapter_name))
-            result = _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
-            if learns:
-                judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
-            if state is not None:
-                resume(tuner, adapter_name, state)
-        return result
+        with locked(folder, shared=True):  # PEFT reads it again
+            saved, state = checked_save(folder, adapter_name, existing, with_state=learns)
+            reshard(self)
+            if existing is not None and saved is not None and are_sharded(self.parameters()):
+                load_divided(tuner, adapter_name, saved, state)
+                if learns:
+                    judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
+                return _IncompatibleKeys([], [])
+            with _unchanged_on_error(self, adapter_name, saved):
+                if existing is not None and saved is not None:
+                    # PEFT reads the configuration only for a new adapter.
+                    pattern = saved.config.rank_pattern
+                    existing.rank_pattern = pattern
+                    resize_adapter(tuner, adapter_name, pattern_positions(pattern, adapter_name))
+                result = _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
+                if learns:
+                    judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
+                if state is not None:
+                    resume(tuner, adapter_name, state)
+            return result
 
 
 class PlainModelOverrides(ModelOverrides):
@@ -225,10 +226,11 @@ def checked_save(
         CheckpointError: the folder is damaged, or its state is of another run than `existing`, the
             configuration of the adapter `name` if there is one.
     """
-    state = read_state(folder) if with_state else None
-    if weights_in(folder) is None:
-        return None, None
-    saved = read_adapter(folder, None if state is None else state.config)
+    with locked(folder, shared=True):
+        state = read_state(folder) if with_state else None
+        if weights_in(folder) is None:
+            return None, None
+        saved = read_adapter(folder, None if state is None else state.config)
     positions = row_positions(saved)
     if state is None:
         return saved, None

@@ -40,8 +40,9 @@ _installed: list[Any] = []
 
 def show_step(optimizer: torch.optim.Optimizer) -> None:
     """Show a step to the watchers before the global hook does."""
+    _seen.clear()  # the global hook is not called if one of the optimizer raises
     _after_step(optimizer)
-    _seen[:] = [id(optimizer)]
+    _seen.append(id(optimizer))
 
 
 def _after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
