@@ -299,7 +299,7 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
             adapters = self.trained_adapters()
             self._division.refuse_unsupported(adapters, "forward")
             refuse_unsynchronised(self.model, adapters)
-            refuse_wasted_backward(self, [*args, *kwargs.values()])
+            refuse_wasted_backward(self)
         return add_penalty(self, self.model(*args, **kwargs), kwargs)
 
     def orthogonality_penalty(self) -> torch.Tensor:
@@ -351,7 +351,7 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
         named = self.model.named_modules()
         refuse_merging((path, each) for path, each in named if isinstance(each, AdaLoraLayer))
         for adapter in self.trained_adapters():
-            judge_end(adapter, "merged")
+            adapter.drop_again()
         before = [(layer, len(layer.merged_adapters)) for layer in self.layers()]
         self._shared |= separate(self.model, self.layers())
         try:
@@ -377,6 +377,8 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
         adapter_names: Sequence[str] | None = None,
     ) -> nn.Module:
         """Merge the (active) adapters and return the base model without any adapter layer."""
+        for adapter in self.trained_adapters():
+            judge_end(self, adapter, "merged")
         self.merge_adapter(adapter_names, safe_merge)
         return self._without_layers()
 

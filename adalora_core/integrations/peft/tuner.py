@@ -41,7 +41,7 @@ from adalora_core.training.run_end import judge_end, report_of
 from adalora_core.training.triplets import TENSOR_PREFIX, cut_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from torch import nn
 
@@ -102,7 +102,7 @@ class TunerOverrides:
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
-        refuse_unsupported(self, [*args, *kwargs.values()])
+        refuse_unsupported(self)
         outputs = self.model.forward(*args, **kwargs)
         return add_penalty(self, outputs, kwargs, unless=adapters_are_disabled)
 
@@ -160,15 +160,21 @@ class TunerOverrides:
             yield
 
     def merge_adapter(self: Any, *args: Any, **kwargs: Any) -> None:
-        """Merge as PEFT does, and report an unfinished run."""
-        _judge_merge(self)
+        """Merge as PEFT does, without the triplets that are dropped for good."""
+        refuse_merging(adalora_layers(self.model))
+        for adapter in trained_adapters(self):
+            adapter.drop_again()
         _peft_merge(self, *args, **kwargs)
 
     def _unload_and_optionally_merge(self: Any, merge: bool = True, **kwargs: Any) -> Any:
         """Unload as PEFT does; if it merges, report an unfinished run."""
         if merge:
-            _judge_merge(self)
-        return _peft_unload(self, merge=merge, **kwargs)
+            refuse_merging(adalora_layers(self.model))
+            for adapter in trained_adapters(self):
+                judge_end(self, adapter, "merged")
+        model = _peft_unload(self, merge=merge, **kwargs)
+        state_of(self).adapters.clear()  # they have no layers any more
+        return model
 
     def compact(self: Any, optimizer: torch.optim.Optimizer) -> CompactionReport:
         """Cut dropped triplets out of parameters and optimizer; see `AdaLoraModel.compact`."""
@@ -230,19 +236,13 @@ class TunerOverrides:
 TunerOverrides.update_and_allocate.__qualname__ = "AdaLoraModel.update_and_allocate"
 
 
-def _judge_merge(tuner: Any) -> None:
-    refuse_merging(adalora_layers(tuner.model))
-    for adapter in trained_adapters(tuner):
-        judge_end(adapter, "merged")
-
-
-def refuse_unsupported(tuner: Any, arguments: Sequence[Any]) -> None:
-    """Refuse to train a model that is divided in a way that trains wrongly, or not trained."""
+def refuse_unsupported(tuner: Any) -> None:
+    """Refuse to train a model that is divided in a way that trains wrongly, or merged."""
     if tuner.training and not torch.compiler.is_compiling():
         adapters = trained_adapters(tuner)
         state_of(tuner).division.refuse_unsupported(adapters, "forward")
         refuse_unsynchronised(tuner.model, adapters)
-        refuse_wasted_backward(tuner, arguments)
+        refuse_wasted_backward(tuner)
 
 
 def adapters_are_disabled(tuner: Any) -> bool:
