@@ -165,11 +165,13 @@ def runs() -> dict[Path, Content]:
     """Return the table of mistakes in docs/runs-that-go-wrong.md."""
     from written_blocks import with_block
 
+    from adalora_core.contract.rules import RULES
     from adalora_core.contract.rules.pages import mistakes
-    from adalora_core.contract.rules.runs import RULES
 
     page = DOCS / "runs-that-go-wrong.md"
-    return {page: with_block(page, "runs", mistakes(RULES))}
+    return {
+        page: with_block(page, "runs", mistakes([each for each in RULES if each.needs == "run"]))
+    }
 
 
 def known_tools() -> dict[Path, Content]:

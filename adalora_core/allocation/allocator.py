@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from adalora_core.adapter_spec import AdapterSpec
+    from adalora_core.budget import ScheduledStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +126,20 @@ class RankAllocator:
         return [factor[name] for factor, name in self._slots]  # type: ignore[misc]  # never None
 
     @property
+    def is_frozen(self) -> bool:
+        """Whether no factor requires a gradient."""
+        return not any(factor[name].requires_grad for factor, name in self._slots)  # type: ignore[union-attr]  # never None
+
+    @property
     def phase(self) -> Phase:
         """The phase of the last step, WARMUP before the first."""
-        return self.schedule.at(0 if self.last_step is None else self.last_step).phase
+        return self._at(0 if self.last_step is None else self.last_step).phase
+
+    def _at(self, step: int) -> ScheduledStep:
+        """Return what is in force at `step`: the final phase once the target is reached."""
+        return self.schedule.at(
+            max(step, self.schedule.final_start) if self.target_reached else step
+        )
 
     @property
     def budget(self) -> int:
@@ -152,7 +164,7 @@ class RankAllocator:
                 f"update_and_allocate: step must be the 0-based optimizer step, got {step}"
             )
         factors = self._factors()
-        now = self.schedule.at(step)
+        now = self._at(step)
         skipped: int | torch.Tensor = 0
         allocated = now.allocates
         if now.phase is Phase.FINAL:
@@ -171,7 +183,7 @@ class RankAllocator:
         return report
 
     def finalize(self) -> None:
-        """Enforce the target budget now, whatever the phase.
+        """Enforce the target budget now, whatever the phase; the kept set is then final.
 
         A run whose `tfinal` is 0 needs this call at its end: no 0-based step is in its final phase.
         """

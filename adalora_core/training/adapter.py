@@ -225,6 +225,11 @@ class Adapter:
         self.run.after_allocation(done)
         return done
 
+    def drop_again(self) -> None:
+        """Zero the triplets that the final kept set drops; a later step may have changed them."""
+        if self.allocator is not None and self.allocator.target_reached:
+            self.allocator.finalize()
+
     def remove_dropped(self, kept: dict[str, list[bool]]) -> None:
         """Update `positions` after the triplets that `kept` drops were cut out of every module."""
         for path, flags in kept.items():

@@ -14,7 +14,7 @@ from torch import distributed
 from torch.nn import functional
 
 from adalora_core.adapter_spec import AdapterSpec
-from adalora_core.contract.rules.runs import BUDGET_NOT_REACHED
+from adalora_core.contract.rules.runs_saved import BUDGET_NOT_REACHED
 from adalora_core.errors import CheckpointError
 from adalora_core.files import locked
 from adalora_core.nn.adapter_layer import FACTORS
@@ -95,7 +95,7 @@ def export_adapter(
     With a sharded model every process has to call it; the first process writes.
     """
     adapter = tuner.adapters[name]
-    judge_end(adapter, "exported")
+    judge_end(tuner, adapter, "exported")
     tensors = collect_tensors(tuner, adapter, adapter.rank_pattern(live=True))
     if are_sharded(adapter.factors()[0]) and distributed.get_rank() != 0:
         return

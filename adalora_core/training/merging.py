@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.nn import AdaLoraLayer
 from adalora_core.nn.adapter_layer import dense_weight
 from adalora_core.training.parallelism import refuse_merging
-from adalora_core.training.run_end import judge_end
 from adalora_core.training.tied_weights import separate, share_again
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def merge_all(tuner: Any, adapter_names: Sequence[str] | None, *, safe_merge: bo
         if layer.names_to_merge(adapter_names):
             dense_weight(layer.base_layer, path)
     for adapter in tuner.trained_adapters():
-        judge_end(adapter, "merged")
+        adapter.drop_again()
     try:
         with all_or_none(layers.values(), _unmerge):
             separate(tuner.model, layers.values(), tuner.untied)

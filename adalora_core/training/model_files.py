@@ -14,6 +14,7 @@ from adalora_core.training.lora_export import export_adapter
 from adalora_core.training.model_card import write_card
 from adalora_core.training.parallelism import reshard
 from adalora_core.training.run.forwards import refuse_other_than_module
+from adalora_core.training.run_end import judge_choice
 
 if TYPE_CHECKING:
     import os
@@ -89,6 +90,7 @@ class AdapterFiles(nn.Module):
         if unknown := [name for name in selected if name not in adapters]:
             raise ValueError(f"save_pretrained: no adapter {unknown[0]!r}; there are {[*adapters]}")
         folders = {name: folder_of(save_directory, name) for name in selected}
+        judge_choice([adapters[name] for name in selected], adapters.values())
         card_folder: Path | None = Path(save_directory)
         for name, folder in folders.items():
             saving.save_adapter(

@@ -31,7 +31,12 @@ from adalora_core.training.adapter_file.tensors import (
 from adalora_core.training.configuration import checked_copy, written_values
 from adalora_core.training.model_card import write_card
 from adalora_core.training.parallelism import refuse_state_of_one_process
-from adalora_core.training.run_end import is_checkpoint_folder, judge_end, judge_load
+from adalora_core.training.run_end import (
+    is_checkpoint_folder,
+    judge_end,
+    judge_file,
+    judge_load,
+)
 from adalora_core.training.training_state.progress import (
     fingerprint,
     refuse_other_criterion,
@@ -76,7 +81,7 @@ def save_adapter(
     """
     adapter = tuner.adapters[name]
     resumes = save_training_state is True or is_checkpoint_folder(folder)
-    judge_end(adapter, "saved", is_checkpoint=resumes)
+    judge_end(tuner, adapter, "saved", is_checkpoint=resumes)
     if not are_sharded(adapter.factors()[0]):
         gathered = None
     elif gathered is not None:
@@ -93,7 +98,9 @@ def save_adapter(
         path: gathered[f"{TENSOR_PREFIX}{path}.lora_E.{name}"] for path in adapter.layers
     }
     pattern = adapter.rank_pattern(live=True, singular_values=singular_values)
-    weights = encode_tensors(collect_tensors(tuner, adapter, pattern, gathered, embeddings))
+    tensors = collect_tensors(tuner, adapter, pattern, gathered, embeddings)
+    judge_file(tuner, adapter, tensors.keys)
+    weights = encode_tensors(tensors)
     config = encode_config(_config_values(tuner, adapter, pattern))
     state = encode_state(adapter, pattern, weights, config) if save_training_state else None
     if is_main_process:

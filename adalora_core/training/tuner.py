@@ -37,7 +37,7 @@ from adalora_core.training.run.forwards import (
     refuse_adapter_names,
     refuse_wasted_backward,
 )
-from adalora_core.training.run_end import report_of
+from adalora_core.training.run_end import judge_end, report_of
 from adalora_core.training.targets import (
     candidates,
     find_targets,
@@ -305,7 +305,7 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
             adapters = self.trained_adapters()
             self._division.refuse_unsupported(adapters, "forward")
             refuse_unsynchronised(self.model, adapters)
-            refuse_wasted_backward(self, [*args, *kwargs.values()])
+            refuse_wasted_backward(self)
         return add_penalty(self, self.model(*args, **kwargs), kwargs)
 
     def orthogonality_penalty(self) -> torch.Tensor:
@@ -369,6 +369,8 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
         adapter_names: Sequence[str] | None = None,
     ) -> nn.Module:
         """Merge the (active) adapters and return the base model without any adapter layer."""
+        for adapter in self.trained_adapters():
+            judge_end(self, adapter, "merged")
         self.merge_adapter(adapter_names, safe_merge)
         return self._without_layers()
 

@@ -160,9 +160,11 @@ def test_run_under_trainer_that_stops_early_is_named_when_saved(
 ) -> None:
     model = llama(library)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "AdaLoraCallback: Trainer makes 8")
+        warnings.filterwarnings("ignore", "ADA824: Trainer makes 8")
         trainer_for(model, tmp_path, max_steps=8).train()
-    assert model.run_report().is_budget_reached  # the callback finalizes
+    report = model.run_report()
+    assert report.is_budget_reached  # the callback finalizes
+    assert "ADA824: Trainer makes 8 optimizer steps" in str(report)
     model.save_pretrained(tmp_path)
 
 
@@ -172,7 +174,7 @@ def test_run_under_trainer_that_is_longer_than_the_schedule_is_named_once(tmp_pa
         warnings.simplefilter("always")
         trainer.train()
     (text,) = [str(each.message) for each in caught if "total_step" in str(each.message)]
-    assert text.startswith(f"AdaLoraCallback: Trainer makes {STEPS + 3} optimizer steps")
+    assert text.startswith(f"ADA824: Trainer makes {STEPS + 3} optimizer steps")
 
 
 @pytest.mark.parametrize("library", OURS)

@@ -15,6 +15,7 @@ from adalora_core import AdaLoraConfig, get_peft_model, ops
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, RankAllocator
 from adalora_core.ops import _backend, _watched
+from adalora_core.training.run.changes import Changes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,6 +117,20 @@ def test_factors_on_two_devices_are_grouped_and_nothing_waits() -> None:
     with mode, torch.no_grad():
         penalty = ops.orthogonality_penalty(parameters[0::3], parameters[2::3])
     assert (penalty.device, penalty.shape) == (torch.device("cuda:0"), ())
+
+
+def test_to_see_whether_e_changes_takes_few_operations_and_no_wait(device: str) -> None:
+    if device == "cpu":
+        return  # where the two are compared at once
+
+    def look(matrices: int) -> tuple[int, int]:
+        allocator, changes = allocator_of(matrices, (torch.float32,)), Changes(20)
+        return counted(lambda: (changes.remember(allocator), changes.look(allocator)))
+
+    operations, waits = look(FEW)
+    assert (operations, waits) == look(MORE)
+    assert operations <= 7
+    assert waits == 0
 
 
 def llama(matrices: int) -> LlamaForCausalLM:

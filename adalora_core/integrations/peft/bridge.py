@@ -184,7 +184,8 @@ def _refuse_nested(tuner: Any) -> None:
     for path, module in tuner.model.named_modules():
         if isinstance(module, PeftModel | BaseTuner):
             refuse_adapted(module)
-        if path in layers and set(module.lora_A) - set(configs_of(tuner)):
+        others = path in layers and set(module.lora_A) - set(configs_of(tuner))
+        if others or isinstance(module, Attached):
             refuse_adapted(module)
 
 

@@ -50,7 +50,7 @@ from adalora_core.training.tied_weights import refuse_shared_modules
 from adalora_core.training.triplets import TENSOR_PREFIX, cut_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from torch import nn
 
@@ -123,7 +123,7 @@ class TunerOverrides:
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
-        refuse_unsupported(self, [*args, *kwargs.values()])
+        refuse_unsupported(self)
         outputs = self.model.forward(*args, **kwargs)
         return add_penalty(self, outputs, kwargs, unless=adapters_are_disabled)
 
@@ -181,7 +181,7 @@ class TunerOverrides:
             yield
 
     def merge_adapter(self: Any, *args: Any, **kwargs: Any) -> None:
-        """Merge as PEFT does, in every layer or in none, and report an unfinished run.
+        """Merge as PEFT does, in all layers or in none, without triplets that are dropped for good.
 
         Raises:
             TypeError: a weight is computed anew for each forward; nothing was merged.
@@ -193,7 +193,7 @@ class TunerOverrides:
         for path, layer in layers.items():
             refuse_computed_weight(layer.get_base_layer(), path)
         for adapter in trained_adapters(self):
-            judge_end(adapter, "merged")
+            adapter.drop_again()
         with all_or_none(layers.values(), unmerge), _full_precision(self):
             _peft_merge(self, *args, **kwargs)
 
@@ -207,9 +207,12 @@ class TunerOverrides:
     ) -> Any:
         """Merge in every layer or in none, and then unload as PEFT does."""
         if merge:
+            for adapter in trained_adapters(self):
+                judge_end(self, adapter, "merged")
             self.merge_adapter(**options)
         model = _peft_unload(self, merge=False, progressbar=progressbar)
         return_to_fast_path(model)
+        state_of(self).adapters.clear()  # they have no layers any more
         return model
 
     def compact(self: Any, optimizer: torch.optim.Optimizer) -> CompactionReport:
@@ -290,13 +293,13 @@ def _full_precision(tuner: Any) -> Iterator[None]:
         yield
 
 
-def refuse_unsupported(tuner: Any, arguments: Sequence[Any]) -> None:
-    """Refuse to train a model that is divided in a way that trains wrongly, or not trained."""
+def refuse_unsupported(tuner: Any) -> None:
+    """Refuse to train a model that is divided in a way that trains wrongly, or merged."""
     if tuner.training and not torch.compiler.is_compiling():
         adapters = trained_adapters(tuner)
         state_of(tuner).division.refuse_unsupported(adapters, "forward")
         refuse_unsynchronised(tuner.model, adapters)
-        refuse_wasted_backward(tuner, arguments)
+        refuse_wasted_backward(tuner)
 
 
 def adapters_are_disabled(tuner: Any) -> bool:

@@ -85,7 +85,7 @@ def read_adapter(
         is_there = fallback is None or (folder / CONFIG_NAME).is_file()
         config = checked_config(config_in(folder) if is_there else dict(fallback or {}))
     tensors = {}
-    for name, tensor in _read_tensors(folder).items():
+    for name, tensor in read_tensors(folder).items():
         if not name.startswith(TENSOR_PREFIX):
             raise CheckpointError(
                 f"from_pretrained: unexpected tensor {name!r} in {str(folder)!r}; PEFT's names "
@@ -95,7 +95,12 @@ def read_adapter(
     return SavedAdapter(folder, config, tensors)
 
 
-def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
+def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of the weights in `folder`, by their names there.
+
+    Raises:
+        CheckpointError: there are none, or they are damaged.
+    """
     path = weights_in(folder)
     if path is None:
         raise CheckpointError(
