@@ -100,14 +100,24 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
             os.close(descriptor)
 
 
+_STAGING = "staging"
+
+
 @contextlib.contextmanager
 def staging_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder in `target` that is deleted as the temporary files of `staged` are."""
     files = _TemporaryFiles()
     with _deleted_at_the_end(files.delete):
-        path = target / "staging"
+        path = target / _STAGING
         files.create(path, _new_folder)
         yield files.names[path]
+
+
+def delete_staging(target: Path) -> None:
+    """Delete the folders of `staging_folder` that killed processes have left in `target`."""
+    path = target / _STAGING
+    for name in _fixed_names(path):
+        _delete_leftover(name, path)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from typing import TYPE_CHECKING, Any, Self
 
 from adalora_core.peft_identity import SeenAsPeft
@@ -236,6 +237,8 @@ class AdaLoraModel(SeenAsPeft, ModelNames, AdapterFiles):
         """Add another adapter, which does not act before `set_adapter`."""
         tuner = self.base_model
         config = accepted(peft_config)
+        if any(adapter.config is config for adapter in tuner.adapters.values()):
+            config = copy.deepcopy(config)  # each adapter has a rank pattern of its own
         adapter = tuner.inject(adapter_name, config, autocast_adapter_dtype=autocast_adapter_dtype)
         if name := getattr(tuner.model, "name_or_path", None):
             config.base_model_name_or_path = name

@@ -254,9 +254,10 @@ class TargetsSaved(Rule):
     only_if_set = ("modules_to_save", "task_type")
 
     def check(self, block: Block) -> Iterator[Finding]:
-        targets, entries = block["target_modules"], block["modules_to_save"] or ()
+        targets, others = block["target_modules"], block["modules_to_save"]
         if not isinstance(targets, list):
             return
+        entries = others if isinstance(others, list) else []
         saved = saved_module_names(entries, block["task_type"])
         names, left_out = SavedNames(saved), SavedNames(saved, after_dot=True)
         places = {name: index for index, name in reversed(list(enumerate(entries)))}

@@ -10,7 +10,7 @@ from adalora_core.contract.reports.escaping import visible
 from adalora_core.errors import CheckpointError, TargetError
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX, module_path
-from adalora_core.sharding import tensor_parallel_mesh
+from adalora_core.sharding import part_of, tensor_parallel_mesh
 from adalora_core.training.adapter_file.embeddings import embeddings_of, without_wrapper
 from adalora_core.training.targets import (
     Targets,
@@ -184,6 +184,7 @@ def _without_embeddings(model: nn.Module, saved: SavedAdapter, expected: set[str
         key = without_wrapper(name)
         if key in places:
             _require_like(saved, key, "the embedding", saved.tensors[name], places[key])
+            part_of(places[key], saved.tensors[name], "from_pretrained")  # may refuse the division
             saved.embeddings[key] = saved.tensors.pop(name)
         elif name.replace(".modules_to_save.", ".") in expected:
             del saved.tensors[name]  # PEFT's second name of a copy

@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING
 
 from adalora_core.errors import CheckpointError
-from adalora_core.files import locked, rename, staged, sync_folder
+from adalora_core.files import delete_staging, locked, rename, staged, sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,6 +54,7 @@ def commit(
     any_state = folder / _STATE.format("new")
     if state is not None:
         contents[any_state] = state
+    delete_staging(folder)
     with locked(folder), staged(contents) as temporary:
         old = _kept_config(folder, digest_of_weights(folder))
         try:
