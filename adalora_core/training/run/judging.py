@@ -63,7 +63,7 @@ class RunWatch:
         self._is_uncertain = False
         self._is_repeated = False
         self._gradient: tuple[torch.Tensor, torch.Tensor, int] | None = None
-        self._changed = self._extra = self._several = self._blind = self._zero = 0
+        self._changed = self._extra = self._blind = self._zero = 0
         self._nonfinite_in_a_row = 0
         self._had_gradient = False
         self._waiting: deque[Call] = deque()
@@ -138,12 +138,13 @@ class RunWatch:
 
     def _judge_missed_calls(self, allocator: RankAllocator) -> None:
         total = allocator.schedule.total_step
-        limit = min(MISSED_STEPS, max(3, total // 10))
-        if self._steps_since >= limit and not allocator.target_reached:
+        missed = max(self._steps_since, self.optimizer_steps - self.calls)
+        is_known = allocator.target_reached or runs.STEPS_OUT_OF_ORDER.code in self.findings
+        if missed >= min(MISSED_STEPS, max(CERTAIN, total // 10)) and not is_known:
             self.report(
                 runs.ALLOCATION_NOT_CALLED,
-                f"the optimizer made {self._steps_since} steps on the adapter {self.name!r} "
-                f"without model.update_and_allocate(step), of the {total} steps of its schedule",
+                f"the optimizer made {missed} steps on the adapter {self.name!r} without "
+                f"model.update_and_allocate(step), of the {total} steps of its schedule",
             )
 
     # --- calls of the allocator -------------------------------------------------------------------
@@ -157,8 +158,14 @@ class RunWatch:
         self._is_repeated = step == allocator.last_step
         self._change = self._changes.look(allocator)
         self._judge_order(step, allocator.last_step, forwards)
-        self._judge_schedule(allocator, step)
-        total = allocator.schedule.total_step
+        last, total = allocator.last_step, allocator.schedule.total_step
+        is_early = last is not None and last < step < allocator.schedule.final_start
+        if is_early and allocator.target_reached:
+            self.report(
+                runs.SCHEDULE_DOES_NOT_FIT,
+                f"update_and_allocate of the adapter {self.name!r} got step {step} of {total} "
+                "after finalize(): its kept set is final and stays as it is",
+            )
         # Counts from 1, as in an example of PEFT, end at total_step.
         if step > total and runs.SCHEDULE_DOES_NOT_FIT.code not in self.findings:
             self.report(
@@ -216,30 +223,6 @@ class RunWatch:
             f"update_and_allocate: all {3 * len(allocator.matrices)} factors of the adapter "
             f"{self.name!r} are frozen, after {self.optimizer_steps} steps of the optimizer",
         )
-
-    def _judge_schedule(self, allocator: RankAllocator, step: int) -> None:
-        """Warn of a run that goes on after `finalize()`, and of calls that leave steps out."""
-        last, total = allocator.last_step, allocator.schedule.total_step
-        if allocator.target_reached:
-            if last is not None and last < step < allocator.schedule.final_start:
-                self.report(
-                    runs.SCHEDULE_DOES_NOT_FIT,
-                    f"update_and_allocate of the adapter {self.name!r} got step {step} of {total} "
-                    "after finalize(): its kept set is final and stays as it is",
-                )
-            return
-        self._several += self._steps_since > 1
-        if (
-            self._several >= CERTAIN
-            and 2 * self._several > self.calls
-            and runs.STEPS_OUT_OF_ORDER.code not in self.findings
-        ):
-            self.report(
-                runs.ALLOCATION_NOT_CALLED,
-                f"the optimizer made {self._steps_since} steps on the adapter {self.name!r} for "
-                f"one update_and_allocate(step), several at {self._several} of {self.calls + 1} "
-                "calls",
-            )
 
     def report_missing_state(self, seen: str) -> None:
         """Warn that an unfinished run goes on without what belongs to it."""
