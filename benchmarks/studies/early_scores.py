@@ -5,7 +5,7 @@
 A byte-level Llama is trained on Python's standard library, and adapted to torch's C++ headers. For
 each arm a table, over the seeds: what E, A and B add to the score of a triplet at early steps, and
 how well the ranks that a step would choose agree with those that the run ends with; and the loss on
-held-out bytes. An exploration: one small model, few seeds. Half an hour on one thread.
+held-out bytes. An exploration: one small model, few seeds. A quarter of an hour on one thread.
 """
 
 from __future__ import annotations
