@@ -300,8 +300,8 @@ class MatrixWithoutGradient(RunRule):
         "weight itself (out_proj of torch.nn.MultiheadAttention), or a checkpoint with "
         "use_reentrant=True has an input that needs no gradient."
     )
-    bad = "model.gradient_checkpointing_enable({'use_reentrant': True})  # and a frozen embedding\n"
-    good = "model.gradient_checkpointing_enable({'use_reentrant': False})\n"
+    bad = 'model.gradient_checkpointing_enable({"use_reentrant": True})  # and a frozen embedding\n'
+    good = 'model.gradient_checkpointing_enable({"use_reentrant": False})\n'
     hint = (
         "leave the module out of target_modules, or let the loss reach it: checkpoint with "
         "use_reentrant=False, or call model.enable_input_require_grads()"
