@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from adalora_core.ops import _backend, _watched
-from adalora_core.ops._portable.orthogonality import gradients_with_graph
+from adalora_core.ops._portable.orthogonality import recorded_gradients
 
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx
@@ -211,7 +211,7 @@ class CompiledPenalty(torch.autograd.Function):
         matrices = len(factors) // 2
         As, Bs = factors[:matrices], factors[matrices:]
         if _watched.is_recorded(grad):
-            return gradients_with_graph(factors, ctx.needs_input_grad, grad)
+            return recorded_gradients(factors, ctx.needs_input_grad, grad)
         block = _block(factors[0], ctx.order.entries)
         As, Bs = ctx.order.sort(As, Bs)
         _write_gradients(As, Bs, grams, norms, grad, block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from layers import with_adapters
 from tolerances import assert_all_close
 from torch import nn
+from torch._dynamo import compiled_autograd
 
 from adalora_core import ops
 from adalora_core.adapter_spec import AdapterSpec
@@ -99,3 +101,20 @@ def test_an_exported_program_needs_torch_alone() -> None:
     assert not [each for each in called if "adalora" in each]
     other = torch.randn_like(x)
     assert_all_close([program.module()(other)], [penalised_loss(model, other)], torch.float64)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's
+def test_a_backward_pass_is_compiled_alone() -> None:
+    model = model_of(torch.float64, ("default",))
+    x = torch.randn(6, 3, WIDTHS[0], dtype=torch.float64)
+
+    def compiled(model: nn.Module, x: torch.Tensor) -> Any:
+        loss = penalised_loss(model, x)
+        compiler = torch.compile(backend="aot_eager", fullgraph=True)
+        exits.enter_context(compiled_autograd._enable(compiler))
+        return loss
+
+    with contextlib.ExitStack() as exits:
+        found = results(model, compiled, x)
+    assert_all_close(found, results(model, penalised_loss, x), torch.float64)

@@ -152,6 +152,13 @@ def test_a_second_derivative_under_autocast_has_the_dtypes_of_the_forward_pass(o
     assert_all_close(found, plain, torch.float32)
 
 
+def test_a_penalty_under_autocast_has_the_precision_of_the_factors() -> None:
+    x, A, E, B = leaves(inputs_of(MATRIX, dtype=torch.float32))
+    expected = gradients(penalty, [x, A, E, B])
+    with torch.autocast(x.device.type, torch.bfloat16):
+        assert_all_close(gradients(penalty, [x, A, E, B]), expected, torch.float32)
+
+
 def test_stacked_factors_and_an_input_without_a_batch() -> None:
     x, *factors = inputs_of(SEQUENCE)
     stacked = [torch.stack([each, each + 1]) for each in factors]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from adalora_core.ops import _watched
 from adalora_core.ops._portable.grouping import places_by, shape_and_kind_of
+from adalora_core.ops._portable.svd_linear import without_autocast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,28 +30,23 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
     return result
 
 
-def gradients_with_graph(
+def recorded_gradients(
     factors: Sequence[Tensor], wanted: Sequence[bool], grad: Tensor
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients of the factors by torch's own derivatives, None where not `wanted`.
+    """Return the gradients of the factors in torch's operations, None where `wanted` is false.
 
     They have a graph where gradients are enabled.
     """
-    has_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        # Views, so that a factor that was computed from another one is no way to that.
-        factors = [each.view_as(each) for each in factors]
-        needed = [each for each, is_wanted in zip(factors, wanted, strict=True) if is_wanted]
-        penalty = _penalty(factors)[0]
-        found = iter(torch.autograd.grad(penalty, needed, grad, create_graph=has_graph))
-    return tuple(next(found) if is_wanted else None for is_wanted in wanted)
+    _, norms, residuals = _penalty(factors)
+    return _gradients(factors, norms, residuals, wanted, grad)
 
 
 def _penalty(
     factors: Sequence[Tensor], key: Callable[[Tensor], Any] = shape_and_kind_of
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Return the penalty, and the norms and residuals of all groups; from differentiable ops."""
-    residuals = [_residuals(stacked, is_B=is_B) for _, stacked, is_B in _groups(factors, key)]
+    with without_autocast(factors[0]):
+        residuals = [_residuals(stacked, is_B=is_B) for _, stacked, is_B in _groups(factors, key)]
     norms = [torch.linalg.vector_norm(each, dim=(1, 2)) for each in residuals]
     dtype = functools.reduce(torch.promote_types, {each.dtype for each in norms})
     together = torch.cat([each.to(factors[0].device, dtype) for each in norms])
@@ -77,6 +73,28 @@ def _residuals(stacked: Tensor, *, is_B: bool) -> Tensor:
     return torch.bmm(rows, rows.mT) - torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
 
 
+def _gradients(
+    factors: Sequence[Tensor],
+    norms: Tensor,
+    residuals: Sequence[Tensor],
+    wanted: Sequence[bool],
+    grad: Tensor,
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of the factors, None where `wanted` is false."""
+    # Where the norm is zero, the residual and hence the gradient are zero.
+    is_zero = norms == 0
+    weights = grad.to(norms.dtype) * (2 / len(factors)) / norms.masked_fill(is_zero, torch.inf)
+    parts = weights.split([len(each) for each in residuals])
+    gradients: dict[int, Tensor] = {}
+    groups = zip(_groups(factors), parts, residuals, strict=True)
+    with without_autocast(factors[0]):
+        for (places, stacked, is_B), part, residual in groups:
+            weighted = residual * part.to(residual)[:, None, None]
+            product = stacked @ weighted if is_B else weighted @ stacked
+            gradients |= zip(places, product.to(factors[places[0]].dtype).unbind(), strict=True)
+    return tuple(gradients[index] if is_wanted else None for index, is_wanted in enumerate(wanted))
+
+
 class OrthogonalityPenalty(torch.autograd.Function):
     """The penalty with one node for all factors."""
 
@@ -93,19 +111,5 @@ class OrthogonalityPenalty(torch.autograd.Function):
         count = len(ctx.needs_input_grad)
         factors, (norms, *residuals) = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
         if torch.is_grad_enabled():  # create_graph=True
-            return gradients_with_graph(factors, ctx.needs_input_grad, grad)
-        # Where the norm is zero, the residual and hence the gradient are zero.
-        weights = (
-            grad.to(norms.dtype) * (2 / count) / norms.clamp_min(torch.finfo(norms.dtype).tiny)
-        )
-        parts = weights.split([len(each) for each in residuals])
-        gradients: dict[int, Tensor] = {}
-        groups = _groups(factors)
-        for (places, stacked, is_B), part, residual in zip(groups, parts, residuals, strict=True):
-            weighted = residual * part.to(residual)[:, None, None]
-            product = stacked @ weighted if is_B else weighted @ stacked
-            gradients |= zip(places, product.to(factors[places[0]].dtype).unbind(), strict=True)
-        return tuple(
-            gradients[index] if is_wanted else None
-            for index, is_wanted in enumerate(ctx.needs_input_grad)
-        )
+            return recorded_gradients(factors, ctx.needs_input_grad, grad)
+        return _gradients(factors, norms, residuals, ctx.needs_input_grad, grad)
