@@ -35,6 +35,7 @@ CONTENTS = {
     "offset.toml": "peft_type = 'ADALORA'\nrevision = 2020-01-01T00:00:00+24:00\n",
     "decimal.json": '{"peft_type": "ADALORA", "init_r": ' + "9" * DIGITS + "}",
     "exponent.json": '{"peft_type": "ADALORA", "init_r": 1e999999, "r": -1e-999999}',
+    "version.json": '{"peft_type": "ADALORA", "peft_version": "0.' + "9" * DIGITS + '"}',
     "deep.json": "[" * DEEP + '"peft_type adalora"',
     "deep.yaml": "[" * DEEP + "peft_type adalora",
     "deep.toml": "# peft_type\nadalora = " + "[" * DEEP,

@@ -63,6 +63,15 @@ FACTORS = {
         bad.weights(lambda each: each | {b"a": torch.ones(1)}, binary=True),
         "names _codecs.encode",
     ),
+    "another key": (
+        bad.config(rank_pattern={"..": [True] * 12}, inference_mode=False),
+        "rank_pattern: a key must be .* got '..'",
+    ),
+    "largest init_r": (
+        bad.config(init_r=2_000_000_000, rank_pattern=None),
+        "init_r 2000000000 in .* is above the",
+    ),
+    "dimensions": (bad.many_dimensions, "is not a whole safetensors file"),
     "evil header": (
         lambda folder: write_header(folder / WEIGHTS, {EVIL: {"dtype": EVIL, "shape": [1]}}),
         "is not a whole safetensors file",

@@ -104,7 +104,7 @@ def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
         return _read_legacy(path)
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(
             f"from_pretrained: {str(path)!r} is not a whole safetensors file "
             f"({visible(str(error))}); it was cut short or is of another kind; copy it again"
