@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 _UNMATCHED = "no file matches this pattern"
-_NOT_FOLLOWED = "a link out of the checked tree is not followed; pass --follow-links to follow it"
+LINK_OUT = "a link out of the checked tree is not followed; pass --follow-links to follow it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def link_out(name: str) -> OSError | None:
 
 
 def _not_followed(name: str, *, may_pass: bool = False) -> Target:
-    return Target(name, False, OSError(errno.ELOOP, _NOT_FOLLOWED, name), may_pass)
+    return Target(name, False, OSError(errno.ELOOP, LINK_OUT, name), may_pass)
 
 
 def _unmatched(pattern: str) -> Target:
