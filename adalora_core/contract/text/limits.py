@@ -27,11 +27,15 @@ class Limits:
     diagnostics: int = 1000
 
     @classmethod
-    def parse(cls, settings: list[str]) -> Limits:
+    def parse(cls, settings: list[str], *, most: int | None = None) -> Limits:
         """Read `NAME=NUMBER` settings, as `--limit` takes them.
 
+        Args:
+            settings: the settings.
+            most: how many times the default a limit may be; None: any number of times.
+
         Raises:
-            ValueError: an unknown name, or a value that is not a positive integer.
+            ValueError: an unknown name, or a value that is not a positive integer, or too large.
         """
         names = [field.name.replace("_", "-") for field in dataclasses.fields(cls)]
         changes = {}
@@ -43,10 +47,18 @@ class Limits:
                     f"a limit should be NAME=NUMBER, with a name of {', '.join(names)} and a "
                     f"positive integer, got {setting!r}"
                 )
-            changes[name.replace("-", "_")] = int(number)
+            field = name.replace("-", "_")
+            changes[field] = int(number)
+            if most is not None and changes[field] > (largest := most * getattr(cls(), field)):
+                raise ValueError(
+                    f"a file of settings may raise {name} to {largest} at most, got {setting!r}; "
+                    "pass --limit for more"
+                )
         return dataclasses.replace(cls(), **changes)
 
 
+MOST_TIMES = 4
+"""How many times its default a limit may be that a file of settings gives."""
 MOST_DIGITS = 4300
 """Largest number of digits of an integer, and of characters of any number: Python's own limit for
 the conversion of decimal integers. A longer integer of another base could not even be printed."""
