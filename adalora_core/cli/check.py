@@ -44,7 +44,7 @@ def run(argv: Sequence[str]) -> int:
         outcome = job.run()
     except (OSError, ValueError) as error:  # a PolicyError is a ValueError
         return _fail(error)
-    is_empty = not outcome.reports and not outcome.skipped
+    is_empty = not (outcome.reports or outcome.skipped or outcome.too_large)
     if not options.diff and not (is_empty and job.failed and options.output_format in FOR_PEOPLE):
         # With --fix and -, the fixed text goes to standard output.
         writes_text = options.fix or options.add_ignores

@@ -74,7 +74,18 @@ def _toml(lines):
 
 
 LIMITS = DEFAULT_LIMITS
+
+
+def _notebook(outputs):
+    source = "from peft import AdaLoraConfig\nAdaLoraConfig(total_step=0)\n"
+    cells = [{"cell_type": "code", "source": "1", "outputs": "@"}]
+    cells += [{"cell_type": "code", "source": source, "outputs": []}]
+    return json.dumps({"cells": cells, "metadata": {}}).replace('"@"', outputs)
+
+
 BEYOND = {
+    "brackets-in-outputs.ipynb": lambda: _notebook(f"[{'[],' * 8_000_000}[]]"),
+    "metadata.ipynb": lambda: _notebook(f"[], {json.dumps('x' * LIMITS.file_bytes)}: 1"),
     "file-bytes.json": lambda: _config(revision="x" * (10 * LIMITS.file_bytes)),
     "file-bytes.yaml": lambda: _yaml("#" * (10 * LIMITS.file_bytes)),
     "file-bytes.toml": lambda: _toml("#" * (10 * LIMITS.file_bytes)),
@@ -112,6 +123,7 @@ BEYOND = {
 """Documents beyond a limit, most of them at ten times its size."""
 
 WITHIN = {
+    "pictures.ipynb": lambda: _notebook(f'[{{"image/png": "{"A" * 6 * LIMITS.file_bytes}"}}]'),
     "targets.json": lambda: _config(
         target_modules=[f"a{i}" for i in range(90_000)],
         exclude_modules=[f"b{i}" for i in range(90_000)],
@@ -138,6 +150,7 @@ FAST = {
     "file-bytes.json",
     "nodes.toml",
     "open-strings.toml",
+    "pictures.ipynb",
     "regex-length.json",
     "targets.json",
     "unused-comments.yaml",

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from adalora_core.contract.text.formats import Format
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,10 @@ class Limits:
     regex_length: int = 4096
     tokens: int = 80_000
     diagnostics: int = 1000
+
+    def bytes_to_read(self, format: Format) -> int:  # noqa: A002 - the option's name
+        """Return how many bytes of a file are read at most; a notebook has outputs besides."""
+        return self.file_bytes * (OUTPUT_TIMES + 1 if format == "notebook" else 1)
 
     @classmethod
     def parse(cls, settings: list[str], *, most: int | None = None) -> Limits:
@@ -57,6 +65,8 @@ class Limits:
         return dataclasses.replace(cls(), **changes)
 
 
+OUTPUT_TIMES = 7
+"""How many times the size of a document the outputs of a notebook may have."""
 MOST_TIMES = 4
 """How many times its default a limit may be that a file of settings gives."""
 MOST_DIGITS = 4300
