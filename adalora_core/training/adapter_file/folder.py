@@ -21,7 +21,7 @@ from adalora_core.training.adapter_file.commit import (
     config_in,
     weights_in,
 )
-from adalora_core.training.adapter_file.pickled import read_pickled
+from adalora_core.training.adapter_file.pickled import MOST_DIMENSIONS, read_pickled
 from adalora_core.training.configuration import checked_config
 from adalora_core.training.triplets import TENSOR_PREFIX
 
@@ -89,6 +89,11 @@ def read_adapter(
                 f"from_pretrained: unexpected tensor {name!r} in {str(folder)!r}; PEFT's names "
                 f"start with {TENSOR_PREFIX!r}"
             )
+        if tensor.dim() > MOST_DIMENSIONS:  # torch computes with 64 at most
+            raise CheckpointError(
+                f"from_pretrained: the tensor {name!r} in {str(folder)!r} has {tensor.dim()} "
+                f"dimensions, more than the limit of {MOST_DIMENSIONS}"
+            )
         tensors[name.removeprefix(TENSOR_PREFIX)] = tensor
     return SavedAdapter(folder, config, tensors)
 
@@ -104,7 +109,7 @@ def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
         return _read_legacy(path)
     try:
         return load_file(path)
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+    except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"from_pretrained: {str(path)!r} is not a whole safetensors file "
             f"({visible(str(error))}); it was cut short or is of another kind; copy it again"
