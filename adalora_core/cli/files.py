@@ -289,7 +289,9 @@ def _walk(
     """Yield folders as `os.walk` does, which ends in a RecursionError before Python 3.12."""
     waiting = [top]
     while waiting:
-        root, folders, files = waiting.pop(), [], []
+        root = waiting.pop()
+        folders: list[str] = []
+        files: list[str] = []
         try:
             with os.scandir(root) as entries:
                 for entry in entries:

@@ -111,8 +111,9 @@ def _split(card: str, text: str) -> tuple[dict[str, Any] | None, str]:
 def _base_name(config: AdaLoraConfig, base: nn.Module) -> str | None:
     """Return the id of the base model; a path is of use to nobody else, and a text may be HTML."""
     name = config.base_model_name_or_path or getattr(base, "name_or_path", None)
-    is_id = isinstance(name, str) and _HUB_ID.fullmatch(name)
-    return name if is_id and not Path(name).exists() else None
+    if not isinstance(name, str) or not _HUB_ID.fullmatch(name) or Path(name).exists():
+        return None
+    return name
 
 
 def _text(config: AdaLoraConfig, base: nn.Module, base_name: str | None) -> str:

@@ -47,7 +47,7 @@ class _Name(str):
 class _Storage(NamedTuple):
     dtype: torch.dtype
     key: str
-    count: int
+    length: int
 
 
 class _View(NamedTuple):
@@ -94,12 +94,12 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _tensor(name: str, view: _View, storages: dict[str, bytearray]) -> torch.Tensor:
-    (dtype, key, count), offset, shape, strides = view
-    if math.prod(shape) > count:
+    (dtype, key, length), offset, shape, strides = view
+    if math.prod(shape) > length:
         raise ValueError(f"the tensor {name!r} is larger than its memory")
     flat = torch.empty(0, dtype=dtype)
-    if count:
-        flat = torch.frombuffer(storages[key], dtype=dtype, count=count)
+    if length:
+        flat = torch.frombuffer(storages[key], dtype=dtype, count=length)
     return flat.as_strided(shape, strides, offset)
 
 
@@ -111,8 +111,8 @@ def _known(name: str) -> _Name:
 
 def _storage(described: Any) -> _Storage:
     match described:
-        case ("storage", _Name() as kind, str(key), str(), int(count)) if kind in _DTYPES:
-            return _Storage(_DTYPES[kind], key, count)
+        case ("storage", _Name() as kind, str(key), str(), int(length)) if kind in _DTYPES:
+            return _Storage(_DTYPES[kind], key, length)
     raise ValueError("its pickle describes a storage otherwise than torch.save does")
 
 
@@ -171,7 +171,7 @@ def _unpickled(data: bytes) -> Any:
     """Return what a pickle describes, in time and memory that its length bounds."""
     stack: list[Any] = []
     marks: list[int] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
     for opcode, value, _ in pickletools.genops(data):
         name = opcode.name
         if name in _PUSHED:
