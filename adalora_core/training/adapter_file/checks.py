@@ -8,7 +8,7 @@ import torch
 
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.errors import CheckpointError, TargetError
-from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.nn.adapter_layer import FACTORS, MOST_TRIPLETS
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX, module_path
 from adalora_core.sharding import part_of, tensor_parallel_mesh
 from adalora_core.training.adapter_file.embeddings import embeddings_of, without_wrapper
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 
 FACTOR_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+MOST_FLAGS = 32 * MOST_TRIPLETS
+"""The largest rank pattern that a save may have to write: `init_r` flags for each matrix."""
 
 
 def row_positions(saved: SavedAdapter) -> dict[str, list[int]]:
@@ -37,13 +39,25 @@ def row_positions(saved: SavedAdapter) -> dict[str, list[int]]:
 
     Raises:
         CheckpointError: factors are missing, their shapes disagree, they are not finite numbers of
-            a dtype that adapters have, or the rank pattern of the configuration has other ranks.
+            a dtype that adapters have, or the rank pattern of the configuration has other ranks,
+            other keys, or room for too many.
     """
     config = saved.config
-    kept = {
-        module_path(key, _adapter_name_in(key)): flags
-        for key, flags in (config.rank_pattern or {}).items()
-    }
+    try:
+        kept = {
+            module_path(key, _adapter_name_in(key)): flags
+            for key, flags in (config.rank_pattern or {}).items()
+        }
+    except ValueError as error:
+        raise CheckpointError(
+            f"from_pretrained: {str(saved.folder)!r}: {visible(str(error))}"
+        ) from error
+    flags_in_all = config.init_r * len(saved.paths())
+    if config.init_r > MOST_TRIPLETS or flags_in_all > MOST_FLAGS:
+        raise CheckpointError(
+            f"from_pretrained: init_r {config.init_r} in {str(saved.folder)!r} is above the limits "
+            f"of {MOST_TRIPLETS} for one matrix and {MOST_FLAGS} for all together"
+        )
     positions = {}
     for path in saved.paths():
         rank = _consistent_rank(saved, path)
