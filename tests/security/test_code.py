@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+from confined import SUPPORT
+from hostile_scripts import HOSTILE
 from nasty_inputs import NASTY
 from pace import FINDS_SUPPORT
 from programs import output_of_python
@@ -12,6 +15,10 @@ MOST_SECONDS = 1.5
 """Of an idle processor for one file."""
 MOST_SECONDS_OF_A_FOLDER = 3.0
 """Of an idle processor for 2,000 scripts without AdaLoRA, start of the interpreter included."""
+
+MOST_MEMORY = 300 << 20
+"""Of the process that checks the hostile scripts, above its imports."""
+OF_THE_HOOKS = ["--ignore-unmatched", "--names-after-dashes"]
 
 ONE_BY_ONE = """
 import json, sys, time
@@ -24,6 +31,23 @@ for path, content_format in json.load(sys.stdin):
     report = check_config(Path(path), format=content_format)
     seconds[path] = time.process_time() - begin
 json.dump([seconds, max(slow, slowness())], sys.stdout)
+"""
+
+BOTH_DOORS = f"""
+import contextlib, io, json, sys, time
+sys.path.insert(0, {SUPPORT!r})
+from adalora_core.cli import main
+from fuzz_worker import forget_peak, peak
+from pace import slowness
+import adalora_core.contract.text.python.source
+for path in json.load(sys.stdin):
+    for options in ([], {OF_THE_HOOKS!r}):
+        shown, slow, before = io.StringIO(), slowness(), forget_peak() or peak()
+        begin = time.process_time()
+        with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
+            code = main(["check", "--isolated", "-o", "concise", *options, "--", path])
+        seconds = (time.process_time() - begin) / max(slow, slowness())
+        print(json.dumps([path, code, seconds, peak() - before, shown.getvalue()]), flush=True)
 """
 
 FOLDER = """
@@ -48,6 +72,37 @@ def test_no_code_takes_long(tmp_path):
         output_of_python("-c", ONE_BY_ONE, input=json.dumps(jobs), variables=FINDS_SUPPORT)
     )
     assert not {path: spent for path, spent in seconds.items() if spent > MOST_SECONDS * slowness}
+
+
+CHOSEN = {
+    "shared-lists",
+    "shared-keywords",
+    "shared-spread",
+    "computed-round",
+    "tokens-number",
+    "followed-steps",
+}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(sorted(CHOSEN), id="chosen"),
+        pytest.param(sorted(HOSTILE.keys() - CHOSEN), id="others", marks=pytest.mark.slow),
+    ],
+)
+def test_hostile_script_is_bounded_in_the_command_and_the_hooks(confined, names):
+    confined.write({f"{name}.py": HOSTILE[name].code for name in names})
+    done = confined.run_python(
+        "-c", BOTH_DOORS, input=json.dumps([f"{name}.py" for name in names]), stdin=None
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == 2 * len(names), (answers[-1:], done.stderr)
+    for path, code, seconds, memory, shown in answers:
+        assert code in (0, 1), shown[-2000:]
+        assert HOSTILE[path.removesuffix(".py")].phrase in shown, (path, shown[-2000:])
+        assert seconds < MOST_SECONDS, path
+        assert memory < MOST_MEMORY, path
 
 
 def test_many_scripts_without_adalora_are_passed_over_unparsed(tmp_path):

@@ -6,6 +6,7 @@ import json
 import sys
 
 import pytest
+from hostile_scripts import HOSTILE
 from language_server import LanguageServer
 from served_documents import COMMAND, WRONG, cell, json_text, opened_notebook
 
@@ -162,6 +163,9 @@ DOCUMENTS = {
     "aliases": (".yaml", "peft_type: ADALORA\na: &a [x]\n" + "b: [" + "*a, " * 5_000 + "]"),
     "line-ends": (".json", "\r\n\r\r\n" * 5_000 + '{"peft_type": "ADALORA"}'),
     "coding": (".py", "# coding: punycode\nAdaLoraConfig(init_r=8)"),
+} | {
+    name: (".py", HOSTILE[name].code)
+    for name in ("shared-lists", "shared-keywords", "computed-round", "tokens-number")
 }
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from programs import Finished
 
+SUPPORT = str(Path(__file__).parent)
+"""The folder of this module, for programs that import others of it."""
 CANARY = "CANARY-5f1c"
 """A text of files outside of the checked tree: no report may show it, no run may change it."""
 

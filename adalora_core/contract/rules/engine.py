@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from adalora_core.contract.fields.table import ALL_FIELDS
 from adalora_core.contract.rules import RULES
+from adalora_core.contract.rules.base import Finding
+from adalora_core.contract.rules.input import LIMIT_EXCEEDED
 from adalora_core.contract.rules.tools import TOOL_TRAINS_OTHERWISE
 from adalora_core.contract.rules.values import WRONG_PEFT_TYPE
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.contract.fields.block import Block
-    from adalora_core.contract.rules.base import Finding, Rule
+    from adalora_core.contract.rules.base import Rule
     from adalora_core.contract.text.document import Document
 
 
@@ -58,6 +60,11 @@ def usage_findings(document: Document) -> Iterator[Finding]:
     if script is not None and script.is_about_adalora:
         for rule in _ON_SCRIPTS:
             yield from rule.check_script(script)
+        if script.steps_left < 0:
+            message = "the code around the configurations is too intertwined to follow to its end"
+            hint = "move the training into a file of its own"
+            extent = script.in_text((0, 0))
+            yield Finding(LIMIT_EXCEEDED, (), message, severity="info", hint=hint, extent=extent)
 
 
 _AT_ALLOCATION = frozenset({"ADA204", "ADA301", "ADA302"})

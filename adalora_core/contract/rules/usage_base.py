@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from adalora_core.contract.rules.base import Finding, Rule
 from adalora_core.contract.usage.usage import usage_of
+from adalora_core.contract.usage.work import TooMuchWorkError, following
 
 if TYPE_CHECKING:
     import ast
@@ -105,13 +106,12 @@ class UsageRule(Rule):
 
     def check_script(self, script: Script) -> Iterable[Finding]:
         """Yield the findings of this rule about a script."""
-        usage = usage_of(script)
-        if usage is None:
-            return ()
-        try:
-            return list(self.check_usage(usage))
-        except RecursionError:  # an expression of thousands of parts
-            return ()
+        with following(script):
+            usage = usage_of(script)
+            try:
+                return [] if usage is None else list(self.check_usage(usage))
+            except (RecursionError, TooMuchWorkError):  # an expression of thousands of parts
+                return []
 
     def check_usage(self, usage: Usage) -> Iterator[Finding]:
         """Yield the findings of this rule about the use of AdaLoRA in a script."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from adalora_core.contract.usage.index import FUNCTION, argument, keyword, last_name
 from adalora_core.contract.usage.names import CONSTANT_NAMES, EPOCH_NAMES, SETTINGS
 from adalora_core.contract.usage.order import accumulation_guards, placement
+from adalora_core.contract.usage.work import walk
 
 if TYPE_CHECKING:
     from adalora_core.contract.usage.events import Event, Frame, Trace
@@ -168,7 +169,7 @@ class _Reader:
             "iter" in last_name(node) or last_name(node) == "count"
             for binding in bindings
             if binding.value is not None
-            for node in ast.walk(binding.value)
+            for node in walk(binding.value)
             if isinstance(node, ast.expr)
         )
         in_scope = self.event.loops or not isinstance(scope, FUNCTION)

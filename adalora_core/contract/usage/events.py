@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from adalora_core.contract.usage.index import FUNCTION, LOOP, Function, Loop, last_name
 from adalora_core.contract.usage.names import ALLOCATE, OPTIMIZER, WRAPPERS
+from adalora_core.contract.usage.work import spend, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -178,6 +179,7 @@ class _Tracer:
                     at = _guarded(at, statement.test, holds=True)
 
     def _statement(self, node: ast.stmt, at: Event) -> None:
+        spend(1 + len(at.guards))
         if self.left <= 0 or isinstance(node, (*FUNCTION, ast.ClassDef)):
             return
         if isinstance(node, (*LOOP, ast.If, ast.With, ast.AsyncWith, ast.Try, ast.Match)):
@@ -337,8 +339,8 @@ def _allocates_target(loop: Loop) -> bool:
     return bool(target) and any(
         isinstance(node, ast.Attribute)
         and node.attr == ALLOCATE
-        and any(isinstance(part, ast.Name) and part.id == target for part in ast.walk(node))
-        for node in ast.walk(loop)
+        and any(isinstance(part, ast.Name) and part.id == target for part in walk(node))
+        for node in walk(loop)
     )
 
 
@@ -358,6 +360,7 @@ def _expressions(node: ast.expr) -> Iterator[ast.expr]:
     stack: list[ast.AST] = [node]
     while stack:
         each = stack.pop()
+        spend()
         if isinstance(each, ast.expr):
             yield each
         if not isinstance(each, ast.Lambda):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import Literal
+
+from adalora_core.contract.usage.work import spend
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Loop = ast.For | ast.AsyncFor | ast.While
@@ -147,9 +149,10 @@ class Index:
         node = self.parents.get(node, self.tree)
         while not isinstance(node, ast.Module):
             # Decorators, defaults and annotations belong to the scope around.
-            if isinstance(node, FUNCTION) and inner in node.body:
+            if isinstance(node, FUNCTION) and isinstance(inner, ast.stmt):
                 return node
             inner, node = node, self.parents[node]
+            spend()
         return node
 
     def _outer_scope(self, scope: ast.AST, name: str) -> ast.AST:
@@ -164,6 +167,7 @@ class Index:
         """Return the innermost class around a node."""
         while not isinstance(node, ast.Module):
             node = self.parents.get(node, self.tree)
+            spend()
             if isinstance(node, ast.ClassDef):
                 return node
         return None
@@ -172,6 +176,7 @@ class Index:
         """Return whether a node is a part of another one."""
         while node is not outer and node in self.parents:
             node = self.parents[node]
+            spend()
         return node is outer
 
     def are_exclusive(self, one: ast.AST, other: ast.AST) -> bool:
@@ -186,7 +191,9 @@ class Index:
         """Return whether a node is in the other branch of an `if` than what `above` leads to."""
         while node in self.parents:
             inner, node = node, self.parents[node]
+            spend()
             if isinstance(node, ast.If) and node in above:
+                spend(len(node.body) + len(node.orelse))
                 other = node.orelse if inner in node.body else node.body
                 if any(statement in above for statement in other):
                     return True
@@ -211,19 +218,21 @@ class Index:
 
     def bases(self, owner: ast.ClassDef) -> tuple[list[ast.ClassDef], list[str]]:
         """Return a class with its bases of this script, and the names of the other bases."""
-        known, others, queue = [], [], [owner]
+        known: dict[ast.ClassDef, None] = {}
+        others, queue = [], deque([owner])
         while queue:
-            each = queue.pop(0)
+            each = queue.popleft()
+            spend()
             if each in known:
                 continue
-            known.append(each)
+            known[each] = None
             for base in each.bases:
                 inner = self.classes.get(last_name(base))
                 if inner is not None:
                     queue.append(inner)
                 else:
                     others.append(self.full_name(base))
-        return known, others
+        return list(known), others
 
     def method(self, owner: ast.ClassDef, name: str) -> Function | None:
         """Return a method of a class or of its bases in this script."""
@@ -245,6 +254,7 @@ class Index:
 
 def last_name(node: ast.expr) -> str:
     """Return the last part of a dotted name; empty if there is none."""
+    spend()
     if isinstance(node, ast.Attribute):
         return node.attr
     return node.id if isinstance(node, ast.Name) else ""

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Literal
 
 from adalora_core.contract.usage.index import FUNCTION, keyword, last_name
+from adalora_core.contract.usage.work import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,7 @@ _DEEPEST, _MOST_SUMS = 3, 16
 
 
 def _reads_loss(node: ast.expr) -> bool:
-    return any(isinstance(part, ast.Attribute) and part.attr == "loss" for part in ast.walk(node))
+    return any(isinstance(part, ast.Attribute) and part.attr == "loss" for part in walk(node))
 
 
 def adds_penalty(usage: Usage) -> bool:
@@ -169,7 +170,7 @@ def _functions(usage: Usage, node: ast.expr | None) -> Iterator[Function]:
 
 
 def _returned(function: Function) -> Iterator[ast.expr]:
-    for node in ast.walk(function):
+    for node in walk(function):
         if isinstance(node, ast.Return) and node.value is not None:
             value = node.value
             if isinstance(value, ast.IfExp):  # (loss, outputs) if return_outputs else loss

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from adalora_core.contract.usage.events import Placement
 from adalora_core.contract.usage.index import last_name
+from adalora_core.contract.usage.work import spend, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,6 +71,7 @@ def _shared(one: tuple[Loop, ...], other: tuple[Loop, ...]) -> tuple[Loop, ...]:
 
 def _excludes(one: Event, other: Event) -> bool:
     """Return whether the guards of two events contradict each other."""
+    spend(len(one.guards) * len(other.guards))
     return any(a.test is b.test and a.holds != b.holds for a in one.guards for b in other.guards)
 
 
@@ -83,7 +85,7 @@ def _applies(dropped: Event, event: Event) -> bool:
 
 
 def _asks_for_gradient(guard: Guard) -> bool:
-    return any(isinstance(n, ast.Attribute) and n.attr == "grad" for n in ast.walk(guard.test))
+    return any(isinstance(n, ast.Attribute) and n.attr == "grad" for n in walk(guard.test))
 
 
 def accumulation_guards(usage: Usage, event: Event) -> list[Guard]:

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.usage.index import FUNCTION, argument, keyword, last_name
+from adalora_core.contract.usage.work import spend, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +69,7 @@ class Sources:
         seen: set[int] = set()
         queue = [expression]
         while queue and len(seen) < 20 * _MOST:
-            for node in ast.walk(queue.pop()):
+            for node in walk(queue.pop()):
                 if id(node) in seen:
                     continue
                 seen.add(id(node))
@@ -182,6 +183,7 @@ class Sources:
     def calls_of(self, function: Function) -> list[ast.Call]:
         """Return the calls of this script that can run a function of it."""
         owner = self.index.parents[function]
+        spend(len(self.index.callers.get(function.name, [])))
         if not isinstance(owner, ast.ClassDef):
             return [
                 call
@@ -327,4 +329,5 @@ class Sources:
         while node in self.index.parents:
             node = self.index.parents[node]
             above.add(node)
+        spend(len(above))
         return above

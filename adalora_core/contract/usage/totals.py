@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from adalora_core.contract.usage.index import keyword, last_name
 from adalora_core.contract.usage.order import accumulation_guards
 from adalora_core.contract.usage.trainings import trainings
+from adalora_core.contract.usage.work import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,7 @@ def _unit(usage: Usage, node: ast.expr) -> Unit:
 
 def _divided(usage: Usage, left: Unit, divisor: ast.expr) -> Unit:
     words = " ".join(
-        last_name(node) for node in ast.walk(divisor) if isinstance(node, ast.Name | ast.Attribute)
+        last_name(node) for node in walk(divisor) if isinstance(node, ast.Name | ast.Attribute)
     ).lower()
     if "accum" in words:
         return "steps"
@@ -156,7 +157,7 @@ def _loop_length(usage: Usage, training: Training) -> int | None:
     if event.accumulations or accumulation_guards(usage, event):
         return None
     for loop in event.loops:
-        if isinstance(loop, ast.While) or any(isinstance(n, ast.Break) for n in ast.walk(loop)):
+        if isinstance(loop, ast.While) or any(isinstance(n, ast.Break) for n in walk(loop)):
             return None
         if loop in training.trace.runs:
             continue
@@ -172,7 +173,7 @@ def _bounds(usage: Usage, loop: Loop) -> Iterator[int]:
     tests = [loop.test] if isinstance(loop, ast.While) else []
     tests += [
         node.test
-        for node in ast.walk(loop)
+        for node in walk(loop)
         if isinstance(node, ast.If) and any(isinstance(each, ast.Break) for each in node.body)
     ]
     for test in tests:

@@ -12,6 +12,7 @@ from adalora_core.contract.usage.adapters import held_models, late_adapters
 from adalora_core.contract.usage.events import trainer_calls
 from adalora_core.contract.usage.index import FUNCTION, keyword, last_name
 from adalora_core.contract.usage.names import ALLOCATE, KNOWN_MODULES
+from adalora_core.contract.usage.work import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +97,7 @@ def _steps_adalora(usage: Usage, event: Event) -> bool:
         return is_late or any(map(usage.is_adalora_model, models))
     return any(
         isinstance(node, ast.Call) and usage.is_adalora_model(node.func)
-        for node in ast.walk(event.loops[-1])
+        for node in walk(event.loops[-1])
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute)
     )
 

@@ -11,6 +11,7 @@ from adalora_core.contract.usage.events import Trace, traces
 from adalora_core.contract.usage.index import FUNCTION, Index, keyword, last_name
 from adalora_core.contract.usage.names import ALLOCATE, HOOKS, ONLY_LIGHTNING, WRAPPERS, Framework
 from adalora_core.contract.usage.sources import Sources
+from adalora_core.contract.usage.work import TooMuchWorkError, spend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +64,7 @@ class Usage:
     def events(self, *kinds: str) -> Iterator[tuple[Trace, Event]]:
         """Yield the events of some kinds, each node once for each way that leads there."""
         for trace in self.traces:
+            spend(len(trace.events))
             for event in trace.events:
                 if event.kind in kinds:
                     yield trace, event
@@ -235,6 +237,7 @@ class Usage:
 
     def _wraps_inside(self, owner: ast.ClassDef) -> bool:
         known = self.index.bases(owner)[0]
+        spend(len(self.wraps) + len(known) * len(self.index.attributes))
         return any(
             wrap.is_adalora and self.index.class_of(wrap.call) in known for wrap in self.wraps
         ) or any(
@@ -308,8 +311,8 @@ class Usage:
 
 @lru_cache(maxsize=1)
 def usage_of(script: Script) -> Usage | None:
-    """Return the use of AdaLoRA in a script; None if the code is nested too deep to follow."""
+    """Return the use of AdaLoRA in a script; None if the code cannot be followed."""
     try:
         return Usage(script)
-    except RecursionError:
+    except (RecursionError, TooMuchWorkError):
         return None

@@ -6,7 +6,8 @@ import ast
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.contract.text.python.values import UNKNOWN, holds_unknown
+from adalora_core.contract.text.python.arithmetic import UNKNOWN
+from adalora_core.contract.text.python.values import holds_unknown
 
 if TYPE_CHECKING:
     from adalora_core.contract.text.python.scopes import Scopes
@@ -51,26 +52,30 @@ class Call:
 def find_calls(values: Values) -> list[Call]:
     """Return the calls of the class in the order of the code, at most one more than is checked."""
     found = []
+    expecting: dict[ast.AST, bool] = {}
     for node in values.scopes.of:
         if isinstance(node, ast.Call):
             is_ours = _origin(node.func, values)
-            if is_ours is not None and not _is_expected_to_fail(node, values.scopes):
+            if is_ours is not None and not _is_expected_to_fail(node, values.scopes, expecting):
                 found.append(((node.lineno, node.col_offset), node, is_ours))
     found.sort(key=lambda each: each[0])
     return [_read(node, values, is_ours=is_ours) for _, node, is_ours in found[: MOST_CALLS + 1]]
 
 
-def _is_expected_to_fail(node: ast.AST, scopes: Scopes) -> bool:
+def _is_expected_to_fail(node: ast.AST, scopes: Scopes, known: dict[ast.AST, bool]) -> bool:
     """Return whether a call is in the block of a test that expects an error or a warning."""
     parents = scopes.parents
     while (parent := parents.get(node)) is not None:
-        if isinstance(parent, (ast.With, ast.AsyncWith)) and any(
-            isinstance(item.context_expr, ast.Call)
-            and isinstance(item.context_expr.func, ast.Attribute)
-            and item.context_expr.func.attr in _EXPECTING
-            for item in parent.items
-        ):
-            return True
+        if isinstance(parent, (ast.With, ast.AsyncWith)):
+            if parent not in known:
+                known[parent] = any(
+                    isinstance(item.context_expr, ast.Call)
+                    and isinstance(item.context_expr.func, ast.Attribute)
+                    and item.context_expr.func.attr in _EXPECTING
+                    for item in parent.items
+                )
+            if known[parent]:
+                return True
         node = parent
     return False
 
@@ -117,7 +122,7 @@ def _evaluate(call: Call, values: Values) -> None:
     for name, (_, value) in call.entries.items():
         if name == "peft_type":
             continue  # the class overwrites it
-        found = UNKNOWN if value is None or name in unknown else values.of(value)
+        found = UNKNOWN if value is None or name in unknown else values.of_argument(value)
         if holds_unknown(found):
             unknown.add(name)
             found = UNKNOWN

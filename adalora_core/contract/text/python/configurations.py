@@ -9,7 +9,7 @@ from adalora_core.contract.text import problems
 from adalora_core.contract.text.document import Document
 from adalora_core.contract.text.problems import Problem
 from adalora_core.contract.text.python.calls import CLASS, MOST_CALLS
-from adalora_core.contract.text.python.scopes import DEEPEST, TooDeepError
+from adalora_core.contract.text.python.scopes import BeyondLimitError
 from adalora_core.contract.text.tree import Place, TreeLocator
 
 if TYPE_CHECKING:
@@ -28,14 +28,18 @@ def document_of(text: str, script: Script, found: list[Problem]) -> Document:
     """
     try:
         calls_are_too_many = len(script.calls) > MOST_CALLS
-    except TooDeepError:
-        message = f"the code is nested deeper than {DEEPEST} levels"
-        problem = Problem(problems.LIMIT_EXCEEDED, message, offset=0)
+    except BeyondLimitError as error:
+        offset = script.extent(error.node)[0]
+        problem = Problem(problems.LIMIT_EXCEEDED, str(error), offset=offset)
         return Document(text, problems=[*found, problem], fatal=True)
     if calls_are_too_many:
         del script.calls[MOST_CALLS:]
         message = f"the code has more than {MOST_CALLS} calls of {CLASS}; the rest is not checked"
         found.append(Problem(problems.LIMIT_EXCEEDED, message, offset=0))
+    if script.values.excess is not None:
+        node, message = script.values.excess
+        offset = script.extent(node)[0]
+        found.append(Problem(problems.LIMIT_EXCEEDED, message, offset=offset))
     value = {CLASS: [call.values for call in script.calls]}
     places = [_of_call(call, script) for call in script.calls]
     calls = Place(0, len(script.code), inside=dict(enumerate(places)))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from adalora_core.contract.text.python.scopes import FUNCTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.contract.text.python.scopes import Binding, Scopes
+
+    _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 _PARSING = frozenset({"parse_args", "parse_known_args"})
 _PARSING_CLASSES = frozenset({"parse_args_into_dataclasses", "parse_args_and_config"})
@@ -37,6 +37,7 @@ class Namespaces:
 
     def __init__(self, scopes: Scopes) -> None:
         self._scopes = scopes
+        self._stored: dict[str, set[str | None]] = {}
 
     def source(self, node: ast.Attribute) -> Source | None:
         """Return where the value of an attribute is written, if it never changes."""
@@ -55,10 +56,12 @@ class Namespaces:
         return self._of_value(binding, node.attr)
 
     def _is_stored(self, name: ast.Name, attribute: str) -> bool:
-        return any(
-            not isinstance(change, ast.Attribute) or change.attr == attribute
-            for change in self._scopes.changes_anywhere(name.id)
-        )
+        if name.id not in self._stored:
+            self._stored[name.id] = {
+                change.attr if isinstance(change, ast.Attribute) else None
+                for change in self._scopes.changes_anywhere(name.id)
+            }
+        return not self._stored[name.id].isdisjoint({attribute, None})
 
     def _of_value(self, binding: Binding, attribute: str) -> Source | None:
         call = binding.value
@@ -92,12 +95,7 @@ class Namespaces:
     def _of_class(self, made: ast.ClassDef, attribute: str) -> Source | None:
         """Return the value of a class's attribute, or the one that its `__init__` gives."""
         bindings = self._scopes.inner[made].names.get(attribute, [])
-        stores = [
-            (method, each)
-            for method in made.body
-            if isinstance(method, FUNCTIONS)
-            for each in self._stores_of(method, attribute)
-        ]
+        stores = self._stores.get((made, attribute), [])
         if len(bindings) + len(stores) != 1:
             return None
         if bindings:
@@ -106,12 +104,17 @@ class Namespaces:
         method, value = stores[0]
         return Source(value) if method.name == "__init__" else None
 
-    def _stores_of(self, method: ast.AST, attribute: str) -> Iterator[ast.expr]:
+    @cached_property
+    def _stores(self) -> dict[tuple[ast.AST, str], list[tuple[_Function, ast.expr]]]:
+        """The methods that store into an attribute of `self`, by class and attribute."""
+        found: defaultdict[tuple[ast.AST, str], list[tuple[_Function, ast.expr]]]
+        found = defaultdict(list)
         for node in self._scopes.stores_into_self:
-            target = node.targets[0]
+            target, method = node.targets[0], self._scopes.of[node].node
             assert isinstance(target, ast.Attribute)  # noqa: S101 - as they are collected
-            if target.attr == attribute and self._scopes.of[node].node is method:
-                yield node.value
+            if isinstance(method, FUNCTIONS):
+                found[self._scopes.parents[method], target.attr].append((method, node.value))
+        return found
 
     def _parses(self, call: ast.Call) -> bool:
         """Whether a call returns the options of the command line."""

@@ -55,7 +55,7 @@ def decode(text: str, limits: Limits) -> Document:
     places = Places(text, pieces or [Piece(0, 0, (0, 0))])
     tree, found = _parsed(cells, places)
     numbers = tuple(number for number, _, _ in cells)
-    script = Script(code, tree, places, _first_lines(cells), numbers)
+    script = Script(code, tree, places, _first_lines(cells), numbers, limits)
     return document_of(text, script, found)
 
 

@@ -6,6 +6,8 @@ import ast
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from adalora_core.contract.text.limits import has_too_many_digits
+
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SCOPES = (
     *FUNCTIONS, ast.Lambda, ast.ClassDef, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp,
@@ -21,8 +23,17 @@ DEEPEST = 1000
 """Bound on the levels of a tree, which newer Pythons parse to any depth."""
 
 
-class TooDeepError(Exception):
-    """A tree has more than `DEEPEST` levels."""
+class BeyondLimitError(Exception):
+    """A tree has more than `DEEPEST` levels, or a number with too many digits.
+
+    Args:
+        message: the limit.
+        node: the first node beyond it.
+    """
+
+    def __init__(self, message: str, node: ast.AST) -> None:
+        super().__init__(message)
+        self.node = node
 
 
 @dataclass(eq=False, slots=True)
@@ -59,7 +70,7 @@ class Scopes:
         tree: the syntax tree.
 
     Raises:
-        TooDeepError: the tree has too many levels.
+        BeyondLimitError: the tree has too many levels, or a number too many digits.
     """
 
     def __init__(self, tree: ast.Module) -> None:
@@ -80,7 +91,7 @@ class Scopes:
         while stack:
             node, scope, depth = stack.pop()
             if depth > DEEPEST:
-                raise TooDeepError
+                raise BeyondLimitError(f"the code is nested deeper than {DEEPEST} levels", node)
             self.of[node] = scope
             self._visit(node, scope)
             inner = scope
@@ -163,6 +174,8 @@ class Scopes:
                 self._changes[name.id].append(node)
             case ast.Call():
                 self._visit_call(node)
+            case ast.Constant(value=int() as number) if has_too_many_digits(number):
+                raise BeyondLimitError("an integer has too many digits", node)
 
     def _visit_call(self, node: ast.Call) -> None:
         match node.func, node.args:

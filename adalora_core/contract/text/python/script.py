@@ -6,10 +6,11 @@ import ast
 import json
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
 from adalora_core.contract.text.places import CellSpan
 from adalora_core.contract.text.python.calls import Call, find_calls
 from adalora_core.contract.text.python.scopes import Scopes
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from adalora_core.contract.text.places import Extent
     from adalora_core.contract.text.python.cells import Places
 
+MOST_STEPS = 800_000
+"""Bound on the steps of following the names of one script, each of less than a microsecond."""
 _ABOUT = re.compile("adalora|^update_and_allocate$", re.IGNORECASE)
 
 
@@ -32,6 +35,7 @@ class Script:
         places: turns places of the code into places of the text; None: code and text are the same.
         cell_starts: the line of the code on which each code cell starts; empty: not a notebook.
         cell_numbers: the number of each of these cells among all cells, from 1.
+        limits: the limits of values.
     """
 
     code: str
@@ -39,6 +43,8 @@ class Script:
     places: Places | None = None
     cell_starts: tuple[int, ...] = ()
     cell_numbers: tuple[int, ...] = ()
+    limits: Limits = DEFAULT_LIMITS
+    steps_left: int = field(default=MOST_STEPS, init=False)
 
     def extent(self, node: ast.AST) -> Extent:
         """Return the extent of a node in the document's text."""
@@ -106,7 +112,7 @@ class Script:
     @cached_property
     def values(self) -> Values:
         """The values of the code's expressions."""
-        return Values(self.scopes)
+        return Values(self.scopes, self.limits)
 
     @cached_property
     def calls(self) -> list[Call]:

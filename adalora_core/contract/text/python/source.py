@@ -7,6 +7,7 @@ import re
 import sys
 import warnings
 from typing import TYPE_CHECKING
+from unicodedata import combining, normalize
 
 from adalora_core.contract.text import problems
 from adalora_core.contract.text.document import Document
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from adalora_core.contract.text.limits import Limits
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
+_MOST_MARKS = 100
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _VERSION = f"Python {sys.version_info.major}.{sys.version_info.minor}"
 
@@ -27,7 +29,7 @@ def decode(text: str, limits: Limits) -> Document:
     tree = too_long(text, limits) or parse(text)
     if isinstance(tree, Problem):
         return Document(text, problems=[tree], fatal=True)
-    return document_of(text, Script(text, tree), [])
+    return document_of(text, Script(text, tree, limits=limits), [])
 
 
 def is_about(code: str) -> bool:
@@ -41,6 +43,11 @@ def too_long(code: str, limits: Limits) -> Problem | None:
     if len(code) > limits.tokens and sum(1 for _ in _TOKEN.finditer(code)) > limits.tokens:
         message = f"the code has more than {limits.tokens} words and signs"
         return Problem(problems.LIMIT_EXCEEDED, message, offset=0)
+    # Python brings the marks of a name into an order, which takes quadratic time.
+    marks = "".join(each for each in {*code} if combining(normalize("NFKD", each)[0]))
+    if marks and (found := re.search(f"[{re.escape(marks)}]{{{_MOST_MARKS},}}", code)):
+        message = f"{_MOST_MARKS} combining marks follow each other"
+        return Problem(problems.LIMIT_EXCEEDED, message, offset=found.start())
     return None
 
 

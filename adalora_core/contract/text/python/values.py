@@ -4,68 +4,36 @@ from __future__ import annotations
 
 import ast
 import math
-import operator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
+from adalora_core.contract.text.python.arithmetic import (
+    BINARY,
+    FUNCTIONS,
+    LONGEST,
+    UNARY,
+    UNKNOWN,
+    computed,
+    range_of,
+)
 from adalora_core.contract.text.python.namespaces import Namespaces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-    from adalora_core.contract.text.python.scopes import Binding, Scopes
+    from adalora_core.contract.text.python.scopes import Binding, Scope, Scopes
 
-
-class _Unknown:
-    """The type of UNKNOWN."""
-
-    def __repr__(self) -> str:
-        return "UNKNOWN"
-
-    def __deepcopy__(self, memo: object) -> _Unknown:
-        return self
-
-
-UNKNOWN: Final = _Unknown()
-"""The value of an expression that only a run can tell; as a key, it stands for further keys."""
 
 _MOST_STEPS = 20_000
-"""Bound on the expressions that are looked at for one script."""
+"""Bound on the expressions that are looked at, and the entries that are copied, for one script."""
 _DEEPEST = 40
 """Bound on how far a value is followed: names of names, calls in calls."""
-_LONGEST = 4096
-"""Bound on the entries and characters of a computed value."""
-_LARGEST = 1 << 256
 
 Entries = dict[Any, tuple[ast.AST, ast.expr | None]]
 """`{key: (node of the key, node of the value)}`; no node: the value is not known."""
 
 _ENUMS = frozenset({"TaskType", "PeftType"})
 
-_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-}
-_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-    ast.Not: operator.not_,
-}
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "int": int,
-    "float": float,
-    "bool": bool,
-    "str": str,
-    "round": round,
-    "abs": abs,
-    "max": max,
-    "min": min,
-    "math.ceil": math.ceil,
-    "math.floor": math.floor,
-}
-"""Functions of known numbers and short texts."""
 _COLLECTIONS = frozenset({"list", "tuple", "set", "sorted", "frozenset"})
 _CONSTANTS = {
     "math.inf": math.inf, "math.nan": math.nan, "numpy.inf": math.inf, "numpy.nan": math.nan,
@@ -78,10 +46,21 @@ class Values:
 
     Args:
         scopes: the scopes of its tree.
+        limits: the limits of a value, and of those of all arguments together. What a script shares
+            counts every time, as what YAML aliases does.
+
+    Attributes:
+        excess: the first expression beyond a limit, and the limit.
     """
 
-    def __init__(self, scopes: Scopes) -> None:
+    def __init__(self, scopes: Scopes, limits: Limits = DEFAULT_LIMITS) -> None:
         self.scopes = scopes
+        self.excess: tuple[ast.expr, str] | None = None
+        self._limits = limits
+        self._left = limits.nodes
+        # Of lists and dicts, which `_known` keeps: number of values and levels, by id.
+        self._sizes: dict[int, tuple[int, int]] = {}
+        self._origins: dict[tuple[Scope, str], str | None] = {}
         self._known: dict[ast.AST, Any] = {}
         self._entries_of: dict[ast.AST, Entries] = {}
         self._steps = 0
@@ -101,10 +80,38 @@ class Values:
         self._depth += 1
         self._known[node] = UNKNOWN  # while it is looked for: a value may depend on itself
         try:
-            self._known[node] = self._evaluate(node)
+            self._known[node] = self._within_limits(node, self._evaluate(node))
         finally:
             self._depth -= 1
         return self._known[node]
+
+    def of_argument(self, node: ast.expr) -> Any:
+        """Return what an argument holds, and count its values among those of all arguments."""
+        value = self.of(node)
+        self._left -= self._sizes.get(id(value), (1, 0))[0]
+        return value if self._left >= 0 else self._beyond(node, self._too_many())
+
+    def _within_limits(self, node: ast.expr, value: Any) -> Any:
+        if not isinstance(value, (list, dict)) or id(value) in self._sizes:
+            return value
+        parts = value.values() if isinstance(value, dict) else value
+        inner = [self._sizes[id(each)] for each in parts if isinstance(each, (list, dict))]
+        size = 1 + len(value) - len(inner) + sum(each[0] for each in inner)
+        height = 1 + max((each[1] for each in inner), default=0)
+        if size > self._limits.nodes:
+            return self._beyond(node, self._too_many())
+        if height > self._limits.depth:
+            return self._beyond(node, f"a value is nested deeper than {self._limits.depth} levels")
+        self._sizes[id(value)] = size, height
+        return value
+
+    def _too_many(self) -> str:
+        most = self._limits.nodes
+        return f"the arguments hold more than {most} values, shared ones counted every time"
+
+    def _beyond(self, node: ast.expr, limit: str) -> Any:
+        self.excess = self.excess or (node, limit)
+        return UNKNOWN
 
     def qualified(self, node: ast.expr) -> str | None:
         """Return the full name of an imported function or class: `peft.AdaLoraConfig`.
@@ -120,8 +127,11 @@ class Values:
         scope = self.scopes.find(node.id, node)
         if scope is None:
             return ".".join([node.id, *reversed(parts)])
-        origins = {binding.origin for binding in scope.names[node.id]}
-        origin = origins.pop() if len(origins) == 1 else None
+        key = scope, node.id
+        if key not in self._origins:
+            origins = {binding.origin for binding in scope.names[node.id]}
+            self._origins[key] = origins.pop() if len(origins) == 1 else None
+        origin = self._origins[key]
         return None if origin is None else ".".join([origin, *reversed(parts)])
 
     def entries(self, node: ast.expr) -> Entries:
@@ -185,7 +195,7 @@ class Values:
             if keys is None:
                 found = {key: (node, None) for key, (node, _) in found.items()}
                 return {**found, UNKNOWN: (change, None)}
-            found = found | {key: (found.get(key, (change,))[0], None) for key in keys}
+            found |= {key: (found.get(key, (change,))[0], None) for key in keys}
         return found
 
     def _keys_of_change(self, change: ast.AST) -> list[str] | None:
@@ -199,6 +209,7 @@ class Values:
                 found = [keyword.arg for keyword in keywords]
                 for each in args:
                     found += list(self.entries(each))
+                self._steps += len(found)
                 names = [name for name in found if isinstance(name, str)]
                 return names if len(names) == len(found) else None
         return None
@@ -226,7 +237,7 @@ class Values:
                 is_plain = isinstance(node.value, (str, int, float, type(None)))
                 return node.value if is_plain else UNKNOWN
             case ast.List() | ast.Tuple() | ast.Set():
-                return self._list(node.elts)
+                return self._list(node)
             case ast.Dict():
                 return self._dict(node)
             case ast.Name():
@@ -236,17 +247,18 @@ class Values:
             case ast.Subscript():
                 part = self.part(node)
                 return UNKNOWN if part is None else self.of(part)
-            case ast.UnaryOp() if type(node.op) in _UNARY:
-                return _computed(_UNARY[type(node.op)], self.of(node.operand))
-            case ast.BinOp() if type(node.op) in _BINARY:
+            case ast.UnaryOp() if type(node.op) in UNARY:
+                return computed(UNARY[type(node.op)], self.of(node.operand))
+            case ast.BinOp() if type(node.op) in BINARY:
                 left, right = self.of(node.left), self.of(node.right)
                 if (
                     isinstance(left, list)
                     and isinstance(right, list)
                     and _is_sum(node, left, right)
                 ):
+                    self._steps += len(left) + len(right)
                     return left + right
-                return _computed(_BINARY[type(node.op)], left, right)
+                return computed(BINARY[type(node.op)], left, right)
             case ast.BinOp(op=ast.BitOr()):
                 return self._dict(node)
             case ast.NamedExpr():
@@ -255,22 +267,26 @@ class Values:
                 return self._call(node)
         return UNKNOWN
 
-    def _list(self, nodes: list[ast.expr]) -> Any:
+    def _list(self, node: ast.List | ast.Tuple | ast.Set) -> Any:
         found: list[Any] = []
-        for each in nodes[:_LONGEST]:
-            inner = each.value if isinstance(each, ast.Starred) else None
-            value = self.of(each if inner is None else inner)
-            if inner is None:
-                found.append(value)
-            elif isinstance(value, list):
-                found += value
-            else:
-                found.append(UNKNOWN)
-        return found if len(nodes) <= _LONGEST else UNKNOWN
+        length = 0
+        for each in node.elts:
+            value = self.of(each.value if isinstance(each, ast.Starred) else each)
+            is_spread = isinstance(each, ast.Starred)
+            added = [UNKNOWN if is_spread else value]
+            if is_spread and isinstance(value, list):
+                added = value
+            length += len(added)
+            if length <= LONGEST:
+                found += added
+                self._steps += len(added) * is_spread
+        if length > self._limits.nodes:
+            return self._beyond(node, self._too_many())
+        return found if length <= LONGEST else UNKNOWN
 
     def _dict(self, node: ast.expr) -> Any:
         found = self.entries(node)
-        if len(found) > _LONGEST:
+        if len(found) > LONGEST:
             return UNKNOWN
         return {key: UNKNOWN if v is None else self.of(v) for key, (_, v) in found.items()}
 
@@ -313,9 +329,11 @@ class Values:
         if name in _COLLECTIONS and len(values) == 1:
             return values[0] if isinstance(values[0], list) else UNKNOWN
         if name == "range":
-            return _range(values)
+            found = range_of(values)
+            self._steps += len(found) if isinstance(found, list) else 0
+            return found
         name = name.removeprefix("builtins.")
-        return _computed(_FUNCTIONS[name], *values) if name in _FUNCTIONS else UNKNOWN
+        return computed(FUNCTIONS[name], *values) if name in FUNCTIONS else UNKNOWN
 
 
 def _source(binding: Binding) -> ast.expr | None:
@@ -329,7 +347,7 @@ def _source(binding: Binding) -> ast.expr | None:
 
 
 def _is_sum(node: ast.BinOp, left: list[Any], right: list[Any]) -> bool:
-    return isinstance(node.op, ast.Add) and len(left) + len(right) <= _LONGEST
+    return isinstance(node.op, ast.Add) and len(left) + len(right) <= LONGEST
 
 
 def _is_key(name: Any) -> bool:
@@ -343,32 +361,3 @@ def holds_unknown(value: Any) -> bool:
     if isinstance(value, dict):
         return UNKNOWN in value or any(map(holds_unknown, value.values()))
     return value is UNKNOWN
-
-
-def _range(values: list[Any]) -> Any:
-    if not 1 <= len(values) <= 3 or not all(type(value) is int for value in values):  # noqa: PLR2004
-        return UNKNOWN
-    try:
-        found = range(*values)
-        return list(found) if len(found) <= _LONGEST else UNKNOWN
-    except (ValueError, OverflowError):
-        return UNKNOWN
-
-
-def _computed(function: Callable[..., Any], *values: Any) -> Any:
-    """Return the value of a function of numbers and short texts, within bounds."""
-    if not values or not all(map(_is_computable, values)):
-        return UNKNOWN
-    if function is operator.mul and any(isinstance(value, str) for value in values):
-        return UNKNOWN
-    try:
-        result = function(*values)
-    except (TypeError, ValueError, ArithmeticError):
-        return UNKNOWN
-    return result if _is_computable(result) else UNKNOWN
-
-
-def _is_computable(value: Any) -> bool:
-    if isinstance(value, str):
-        return len(value) <= _LONGEST
-    return isinstance(value, float) or (isinstance(value, int) and abs(value) <= _LARGEST)
