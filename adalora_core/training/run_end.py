@@ -125,7 +125,7 @@ def report_of(tuner: Any) -> RunReport:
     adapters = tuner.trained_adapters()
     if not adapters:
         raise nothing_trainable("run_report", tuner.active_adapters)
-    _judge_frozen(tuner, adapters[0])
+    _judge_idle(tuner, adapters[0])
     return run_report(adapters[0])
 
 
@@ -152,7 +152,7 @@ def judge_end(tuner: Any, adapter: Adapter, what: str, *, is_checkpoint: bool = 
         )
     if allocator is None:
         return
-    _judge_frozen(tuner, adapter)
+    _judge_idle(tuner, adapter)
     _judge_gradients(adapter)
     if allocator.target_reached:
         # A step of the optimizer after the last allocation gives dropped triplets a value again.
@@ -199,10 +199,25 @@ def _judge_gradients(adapter: Adapter) -> None:
         )
 
 
-def _judge_frozen(tuner: Any, adapter: Adapter) -> None:
-    """Warn if the model was trained while `adapter`, which computes nothing, was frozen."""
+def _judge_idle(tuner: Any, adapter: Adapter) -> None:
+    """Warn if the model was trained, and `adapter` computes nothing."""
     allocator, forwards = adapter.allocator, tuner.penalty_per_step.forwards
-    if allocator is None or not allocator.is_frozen or adapter.name not in tuner.active_adapters:
+    if allocator is None or adapter.name not in tuner.active_adapters:
+        return
+    is_over = allocator.target_reached and adapter.run.calls >= CERTAIN
+    is_known = runs.NO_GRADIENT.code in adapter.run.findings
+    if (
+        is_over
+        and not is_known
+        and not are_sharded(adapter.factors()[0])
+        and _computes_nothing(adapter)
+    ):
+        adapter.run.report(
+            runs.ADAPTER_DOES_NOT_LEARN,
+            f"E of the adapter {adapter.name!r} is 0 in every matrix after {adapter.run.calls} "
+            "calls of update_and_allocate",
+        )
+    if not allocator.is_frozen:
         return
     if forwards >= CERTAIN and not adapter.run.optimizer_steps and _computes_nothing(adapter):
         adapter.run.report(

@@ -166,6 +166,24 @@ def test_adapter_frozen_after_it_has_learned_is_found_at_the_next_call(door: str
 
 
 @pytest.mark.parametrize("end", ["saved", "reported"])
+def test_clones_of_the_factors_that_are_trained_instead_are_found_at_the_end(
+    end: str, door: str, tmp_path: Path
+) -> None:
+    model = model_of(door)
+    named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
+    clones = {name: each.detach().clone().requires_grad_() for name, each in named}
+    optimizer = torch.optim.AdamW(clones.values(), lr=1e-2)
+    for step in range(STEPS):
+        outputs = torch.func.functional_call(model, clones, kwargs=two_layer_batch(step))
+        outputs.loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        model.update_and_allocate(step)
+    with pytest.warns(match=r"^ADA822: E of the adapter 'default' is 0 in every matrix after 60 "):
+        model.save_pretrained(tmp_path) if end == "saved" else model.run_report()
+
+
+@pytest.mark.parametrize("end", ["saved", "reported"])
 def test_frozen_adapter_beside_a_trained_head_is_found_at_the_end(
     end: str, door: str, tmp_path: Path
 ) -> None:
