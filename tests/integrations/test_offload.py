@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -39,6 +40,8 @@ def on_the_cpu(model: Any, _folder: Path) -> Any:
 
 
 WAYS = [on_disk_in_part, on_disk, on_the_cpu]
+OURS = ["own", "import"]
+"""Doors that make the layers; PEFT alone puts most factors on the meta device, without values."""
 
 
 @torch.no_grad()
@@ -68,12 +71,8 @@ def factors(model: Any) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("door", OURS, indirect=True)
 class TestNewAdapters:
-    @pytest.fixture(autouse=True)
-    def _not_through_peft(self, door: str) -> None:
-        if door == "attached":
-            pytest.skip("PEFT alone puts the factors on the meta device, where they have no values")
-
     def test_they_train_merge_and_unmerge_as_in_memory(
         self, door: str, way: Any, tmp_path: Path
     ) -> None:
@@ -95,12 +94,14 @@ class TestNewAdapters:
         torch.testing.assert_close(logits(model.unload()), logits(tiny_llama()))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("door", "way"),
+    [*itertools.product(OURS, WAYS), ("attach", on_disk_in_part)],
+    indirect=["door"],
+)
 def test_a_loaded_adapter_computes_and_merges_as_in_memory(
     door: str, way: Any, tmp_path: Path
 ) -> None:
-    if door == "attached" and way is not on_disk_in_part:
-        pytest.skip("PEFT alone puts the factors on the meta device, where they have no values")
     saved = adapted("peft", tiny_llama())
     saved.save_pretrained(tmp_path / "adapter")
     base = way(tiny_llama(), tmp_path / "weights")

@@ -164,4 +164,4 @@ def test_part_that_does_not_exist_is_a_usage_error_naming_those_of_the_table() -
     assert "unknown parts: rule; there are rules, schemas" in done.stderr
     parts = done.stderr.rpartition("there are ")[2].strip().split(", ")
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Generated files")[2]
-    assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == sorted(parts)
+    assert sorted(re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE)) == sorted(parts)

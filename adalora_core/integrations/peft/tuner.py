@@ -203,14 +203,18 @@ class TunerOverrides:
             _peft_unmerge(self)
 
     def _unload_and_optionally_merge(
-        self: Any, merge: bool = True, progressbar: bool = True, **options: Any
+        self: Any,
+        merge: bool = True,
+        safe_merge: bool = False,
+        adapter_names: Sequence[str] | None = None,
+        **options: Any,
     ) -> Any:
         """Merge in every layer or in none, and then unload as PEFT does."""
         if merge:
             for adapter in trained_adapters(self):
                 judge_end(self, adapter, "merged")
-            self.merge_adapter(**options)
-        model = _peft_unload(self, merge=False, progressbar=progressbar)
+            self.merge_adapter(adapter_names, safe_merge)
+        model = _peft_unload(self, merge=False, **options)
         return_to_fast_path(model)
         state_of(self).adapters.clear()  # they have no layers any more
         return model

@@ -39,12 +39,13 @@ _TOUCHED: dict[str, tuple[str, ...]] = {
     "peft.tuners.adalora.layer:RankAllocator.reset_ipt": (),
     "peft.tuners.adalora.layer:SVDLinear.forward": ("x",),
     "peft.tuners.adalora.model:AdaLoraModel.__init__": ("model", "config", "adapter_name"),
+    "peft.tuners.adalora.model:AdaLoraModel._create_and_replace": ("adapter_name", "target"),
     "peft.tuners.adalora.model:AdaLoraModel._enable_peft_forward_hooks": (),
     "peft.tuners.adalora.model:AdaLoraModel._unload_and_optionally_merge": ("merge",),
     "peft.tuners.adalora.model:AdaLoraModel.active_adapters": (),
     "peft.tuners.adalora.model:AdaLoraModel.forward": (),
     "peft.tuners.adalora.model:AdaLoraModel.inject_adapter": ("model", "adapter_name"),
-    "peft.tuners.adalora.model:AdaLoraModel.merge_adapter": (),
+    "peft.tuners.adalora.model:AdaLoraModel.merge_adapter": ("adapter_names", "safe_merge"),
     "peft.tuners.adalora.model:AdaLoraModel.resize_modules_by_rank_pattern": (
         "rank_pattern",
         "adapter_name",
@@ -54,9 +55,11 @@ _TOUCHED: dict[str, tuple[str, ...]] = {
         "state_dict",
         "adapter_name",
     ),
+    "peft.tuners.adalora.model:AdaLoraModel.unmerge_adapter": (),
     "peft.tuners.adalora.model:AdaLoraModel.update_and_allocate": ("global_step",),
     "peft.tuners.tuners_utils:BaseTuner": (),
     "peft.tuners.tuners_utils:BaseTunerLayer": (),
+    "peft.tuners.tuners_utils:onload_layer": ("layer",),
     "peft.utils:ModulesToSaveWrapper": (),
 }
 """What the bridge replaces or calls in PEFT, and the parameters that it counts on."""
