@@ -50,7 +50,7 @@ from adalora_core.training.tied_weights import refuse_shared_modules
 from adalora_core.training.triplets import TENSOR_PREFIX, cut_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch import nn
 
