@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from adalora_core.errors import RunWarning as RunWarning
     from adalora_core.integrations.optimizer_hook import allocate_on_step as allocate_on_step
     from adalora_core.integrations.transformers import AdaLoraCallback as AdaLoraCallback
+    from adalora_core.rank_report.pilot import find_ranks as find_ranks
     from adalora_core.training import AdaLoraModel as AdaLoraModel
     from adalora_core.training import get_peft_model as get_peft_model
+    from adalora_core.training.factor_groups import factor_groups as factor_groups
     from adalora_core.training.run.reporting import ignore_run_findings as ignore_run_findings
     from adalora_core.training.state_dict import (
         get_peft_model_state_dict as get_peft_model_state_dict,
@@ -42,6 +44,8 @@ _EXPORTS = {
     "RunWarning": "adalora_core.errors",
     "allocate_on_step": "adalora_core.integrations.optimizer_hook",
     "check_config": "adalora_core.contract",
+    "factor_groups": "adalora_core.training.factor_groups",
+    "find_ranks": "adalora_core.rank_report.pilot",
     "get_layer_status": "adalora_core.training.status",
     "get_model_status": "adalora_core.training.status",
     "get_peft_model": "adalora_core.training",

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 SCALE_EPSILON = 1e-5
 """PEFT divides by `init_r + 1e-5`; kept, or reloaded adapters would give other outputs."""
 
+LORA_START = "lora"
+"""The value of `init_lora_weights` for the start of LoRA; PEFT reads it as true."""
+
 SENSITIVITY = "sensitivity"
 CRITERIA = (SENSITIVITY, "magnitude", "snr", "random")
 """The names of `importance_criterion`; the first one is the paper's and the only one of PEFT."""
@@ -72,7 +75,7 @@ class AdapterSpec:
     target_r: int = 8
     lora_alpha: int = 8
     lora_dropout: float = 0.0
-    init_lora_weights: bool = True
+    init_lora_weights: bool | str = True
     tinit: int = 0
     tfinal: int = 0
     deltaT: int = 1  # noqa: N815 - the wire name
@@ -97,8 +100,9 @@ class AdapterSpec:
         total_step = values["total_step"]
         if isinstance(total_step, float) and total_step.is_integer():
             total_step = int(total_step)
+        start = config.init_lora_weights
         converted = {
-            "init_lora_weights": bool(config.init_lora_weights),
+            "init_lora_weights": start if start == LORA_START else bool(start),
             "total_step": None if isinstance(total_step, str) else total_step,
         }
         return cls(**values | converted)

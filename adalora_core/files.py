@@ -74,13 +74,50 @@ def staged(contents: Mapping[Path, bytes]) -> Iterator[dict[Path, Path]]:
 
 
 @contextlib.contextmanager
+def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Wait until no other block of `locked` writes into `folder`, and keep others waiting.
+
+    The block ends with its process. Nothing waits where the system or the file system has no locks,
+    nor for a folder that cannot be opened.
+
+    Args:
+        folder: the folder.
+        shared: only read, beside others that only read.
+    """
+    descriptor = None
+    if os.name != "nt":
+        import fcntl
+
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a fork holds the descriptor too
+            os.close(descriptor)
+
+
+_STAGING = "staging"
+
+
+@contextlib.contextmanager
 def staging_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder in `target` that is deleted as the temporary files of `staged` are."""
     files = _TemporaryFiles()
     with _deleted_at_the_end(files.delete):
-        path = target / "staging"
+        path = target / _STAGING
         files.create(path, _new_folder)
         yield files.names[path]
+
+
+def delete_staging(target: Path) -> None:
+    """Delete the folders of `staging_folder` that killed processes have left in `target`."""
+    path = target / _STAGING
+    for name in _fixed_names(path):
+        _delete_leftover(name, path)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import deque
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
@@ -95,76 +95,48 @@ def matches(path: str, wanted: str | Collection[str], matcher: Matcher, setting:
     return ends_with(path, wanted)
 
 
-class NamesInside:
-    """Finds names, of one part or of several, anywhere in a path.
+class SavedNames:
+    """Names of modules to train whole; as in PEFT, each means every path that ends with it.
 
-    The cost grows with the parts of the path alone: each part follows one edge of a tree of all
-    names, or falls back to the longest name that the parts before may begin (Aho and Corasick).
+    The cost of a path does not grow with the number of names.
+
+    Args:
+        names: the names.
+        after_dot: whether a name means whole parts of a path alone: PEFT adapts no module in those.
 
     Example:
-        >>> names = NamesInside(["mlp", "0.mlp", "q"])
-        >>> found = set()
-        >>> names.add_found("layers.0.mlp.up", found), sorted(found)
-        (True, ['0.mlp', 'mlp'])
+        >>> names = SavedNames(["classifier"])
+        >>> names.end_of("pre_classifier"), names.around("pre_classifier.dense"), names.end_of("a")
+        ('classifier', 'classifier', None)
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self._children: list[dict[str, int]] = [{}]
-        self._names: list[str | None] = [None]
-        for name in names:
-            node = 0
-            for part in name.split("."):
-                if part not in self._children[node]:
-                    self._children[node][part] = len(self._children)
-                    self._children.append({})
-                    self._names.append(None)
-                node = self._children[node][part]
-            self._names[node] = name
-        self._shorter = [0] * len(self._children)
-        """The node of the longest end of each node's parts that other names begin with."""
-        self._named = [0] * len(self._children)
-        """The first node with a name among a node and those that it falls back to."""
-        self._link()
+    def __init__(self, names: Iterable[str], *, after_dot: bool = False) -> None:
+        self._before = "." if after_dot else ""
+        self._reversed: list[str] = []
+        """The names that end in no other one, from their last character, in order."""
+        for name in sorted(f"{self._before}{each}"[::-1] for each in names):
+            if not self._reversed or not name.startswith(self._reversed[-1]):
+                self._reversed.append(name)
 
-    def _link(self) -> None:
-        queue = deque([0])
-        while queue:
-            node = queue.popleft()
-            is_named = self._names[node] is not None
-            self._named[node] = node if is_named else self._named[self._shorter[node]]
-            for part, child in self._children[node].items():
-                # The children of the root have no shorter end.
-                self._shorter[child] = self._next(self._shorter[node], part) if node else 0
-                queue.append(child)
+    def end_of(self, path: str) -> str | None:
+        """Return the shortest name that the path of a module ends with, or None."""
+        reversed_path = f"{self._before}{path}"[::-1]
+        # Between a beginning of the path and the path are only names with that beginning.
+        place = bisect_right(self._reversed, reversed_path) - 1
+        if place < 0 or not reversed_path.startswith(self._reversed[place]):
+            return None
+        return self._reversed[place][::-1].removeprefix(self._before)
 
-    def _next(self, node: int, part: str) -> int:
-        while node and part not in self._children[node]:
-            node = self._shorter[node]
-        return self._children[node].get(part, 0)
-
-    def are_in(self, path: str) -> bool:
-        """Return whether a name is inside `path`, as whole parts."""
-        return any(self._ends(path))
-
-    def add_found(self, path: str, found: set[str]) -> bool:
-        """Add the names inside `path` to `found`, and return whether there are any."""
-        any_found = False
-        for end in self._ends(path):
-            named = end
-            while (name := self._names[named]) is not None:
-                any_found = True
-                if name in found:
-                    break  # and so are the names that are its ends
-                found.add(name)
-                named = self._named[self._shorter[named]]
-        return any_found
-
-    def _ends(self, path: str) -> Iterator[int]:
-        """Yield the node of the longest name that ends at each part, 0 where none does."""
-        node = 0
-        for part in path.split(".") if len(self._children) > 1 else ():
-            node = self._next(node, part)
-            yield self._named[node]
+    def around(self, path: str) -> str | None:
+        """Return a name that ends the path of a module, or of one around the module, or None."""
+        if not self._reversed:
+            return None
+        end = path.find(".")
+        while end >= 0:
+            if (name := self.end_of(path[:end])) is not None:
+                return name
+            end = path.find(".", end + 1)
+        return self.end_of(path)
 
 
 class _Layers:
@@ -215,7 +187,7 @@ class ModuleSelection:
         exclude: written like `targets`.
         layers: the indices of `layers_to_transform`.
         layers_pattern: names of the lists that the indices count in.
-        saved: names of modules trained in full, which need no adapter inside.
+        saved: names of modules trained whole, which need no adapter inside.
         matcher: matches the expressions, within one bound of time for the configuration.
     """
 
@@ -227,7 +199,7 @@ class ModuleSelection:
     matcher: Matcher = field(default_factory=Matcher, repr=False, compare=False)
     _names: frozenset[str] = field(init=False, repr=False)
     _excluded: str | frozenset[str] = field(init=False, repr=False)
-    _saved: NamesInside = field(init=False, repr=False)
+    _saved: SavedNames = field(init=False, repr=False)
     _wanted: frozenset[int] = field(init=False, repr=False)
     _layers: _Layers = field(init=False, repr=False)
 
@@ -240,7 +212,7 @@ class ModuleSelection:
         made = {
             "_names": frozenset(names),
             "_excluded": exclude if isinstance(exclude, str) else frozenset(exclude),
-            "_saved": NamesInside(self.saved),
+            "_saved": SavedNames(self.saved),
             "_wanted": frozenset(wanted),
             "_layers": _Layers([patterns] if isinstance(patterns, str) else patterns, self.matcher),
         }
@@ -268,7 +240,7 @@ class ModuleSelection:
         """
         if self._excluded and matches(path, self._excluded, self.matcher, "exclude_modules"):
             return True
-        return self._saved.are_in(path)
+        return self._saved.around(path) is not None
 
     def _layer_is_selected(self, path: str) -> bool:
         if self.layers is None or self.layers == []:

@@ -45,9 +45,11 @@ def watching(model: Any, optimizer: torch.optim.Optimizer) -> Callable[[], None]
     """Return a function that does what is done per step beside training and allocating."""
     (adapter,) = model.base_model.trained_adapters()
     done = adapter.allocator.step(adapter.allocator.last_step + 1)
+    values = adapter.allocator.parameters()[1].detach()
 
     def watch() -> None:
-        refuse_wasted_backward(model.base_model, ())
+        values.add_(1e-6)  # as a step does
+        refuse_wasted_backward(model.base_model)
         _after_step(optimizer)
         adapter.follow_config()
         adapter.run.before_allocation(done.step + 1, forwards=done.step + 2, has_penalty=True)

@@ -208,7 +208,7 @@ def _data_part(found: list[Comparison], data: str) -> list[str]:
         for each in sorted(found, key=lambda each: each.verdict != NOT_SHOWN)
     ]
     return [
-        f"### Comparisons on {data}",
+        f"#### Comparisons on {data}",
         f"{len(null)} of {len(found)} comparisons show no difference. {reach}",
         "| comparison | seeds | correlation, with 95 % interval | p after Holm "
         "| accuracy, with 95 % interval | result | as expected |\n|---|---:|---|---:|---|---|---|\n"
@@ -242,7 +242,7 @@ def _arm_part(plan: Plan, results: Results, data: str) -> list[str]:
     if not rows:
         return []
     return [
-        f"### Arms on {data}",
+        f"#### Arms on {data}",
         "| arm | tuned learning rate, scale | seeds | correlation (deviation) "
         "| accuracy (deviation) | triplets | parameters | steps | CPU seconds | all, with tuning |"
         "\n|---|---|---:|---|---|---:|---:|---:|---:|---:|\n" + "\n".join(rows),
@@ -291,7 +291,7 @@ def _sweep_part(plan: Plan, results: Results) -> list[str]:
         f"larger: {'yes' if lost['sensitivity'] > lost['lora'] > EXPECTED_LOSS else 'no'}."
     )
     return [
-        f"### Scales on {plan.data[0]}",
+        f"#### Scales on {plan.data[0]}",
         f"| arm | learning rate | scale | seeds | correlation (deviation) | minus scale "
         f"{REFERENCE_SCALE:g}, with 95 % interval |\n|---|---:|---:|---:|---|---|\n"
         + "\n".join(rows),
@@ -316,7 +316,7 @@ def _later_part(plan: Plan, results: Results) -> list[str]:
     if not rows:
         return []
     return [
-        "### Looked at afterwards",
+        "#### Looked at afterwards",
         f"Not planned: when the results on {plan.data[0]} were known, {LATER_NOTE}",
         "| arm | learning rate | scale | correlation on the development split | planned |\n"
         "|---|---:|---:|---:|---|\n" + "\n".join(rows),

@@ -79,7 +79,6 @@ GROUPS: dict[str, list[Probe]] = {
         Probe(
             "saves the embeddings of the base model (save_embedding_layers=True)",
             files.with_embeddings,
-            "refused: an embedding that is trained belongs into `modules_to_save`",
         ),
         Probe("saves chosen adapters (selected_adapters)", files.selected),
         Probe("loads from a subfolder", files.subfolder),

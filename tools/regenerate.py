@@ -101,6 +101,13 @@ def comparison() -> dict[Path, Content]:
     return {DOCS / "peft-comparison.md": page()}
 
 
+def machinery() -> dict[Path, Content]:
+    """Return the table of torch's machinery over adapted models."""
+    from torch_machinery import PAGE, page
+
+    return {PAGE: page()}
+
+
 def scripts() -> dict[Path, Content]:
     """Return the table of scripts that are written for PEFT."""
     sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -158,11 +165,13 @@ def runs() -> dict[Path, Content]:
     """Return the table of mistakes in docs/runs-that-go-wrong.md."""
     from written_blocks import with_block
 
+    from adalora_core.contract.rules import RULES
     from adalora_core.contract.rules.pages import mistakes
-    from adalora_core.contract.rules.runs import RULES
 
     page = DOCS / "runs-that-go-wrong.md"
-    return {page: with_block(page, "runs", mistakes(RULES))}
+    return {
+        page: with_block(page, "runs", mistakes([each for each in RULES if each.needs == "run"]))
+    }
 
 
 def known_tools() -> dict[Path, Content]:
@@ -228,6 +237,18 @@ def evidence() -> dict[Path, Content]:
     return files
 
 
+def rank_study() -> dict[Path, Content]:
+    """Return the results of the second study in docs/evidence.md, and their picture."""
+    from rank_evidence import PICTURE, RESULTS, block, draw, drawable
+    from written_blocks import with_block
+
+    page = DOCS / "evidence.md"
+    files: dict[Path, Content] = {page: with_block(page, "rank-study", block()), PICTURE: None}
+    if drawable():
+        files[PICTURE] = Picture((RESULTS, TOOLS / "rank_evidence.py"), draw)
+    return files
+
+
 PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "rules": rule_pages,
     "schemas": schemas,
@@ -245,6 +266,8 @@ PARTS: dict[str, Callable[[], dict[Path, Content]]] = {
     "ranks": ranks,
     "scaling": scaling,
     "evidence": evidence,
+    "rank-study": rank_study,
+    "machinery": machinery,
     "comparison": comparison,
 }
 

@@ -116,7 +116,7 @@ def cost(model: Model, devices: int, division: Division) -> Cost:
         gradients=once * padded if is_divided else 2 * once * parameters(model),
         # A matrix makes one sum, in the forward or in the backward pass.
         sums=numbers_per_triplet * TOKENS if division is Division.TENSOR else 0,
-        scores=numbers_per_triplet if is_divided else 0,
+        scores=2 * once * (INIT_R + 1) * len(matrices) if is_divided else 0,
         penalty=2 * once * sum(_exchanged(*each, devices, division) for each in matrices),
         comparison=2 * (devices - 1) / devices * COMPARED,
         penalty_flops=_penalty_flops(model, devices, division),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from adalora_core.adapter_spec import AdapterSpec
+    from adalora_core.budget import ScheduledStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class RankAllocator:
 
     Factors that every process holds whole (DDP) need no exchange: equal gradients give equal kept
     sets. With sharded factors (FSDP2) every process keeps the averages of its parts. An allocation
-    sums the scores, one number per triplet, over the processes.
+    sums the scores, one number per triplet and one per matrix, over the processes.
 
     Args:
         spec: the numbers of the adapter.
@@ -95,6 +96,8 @@ class RankAllocator:
         history: the report of every allocation.
         ranks_over_time: the rank of every matrix after each allocation.
         last_step: the last step taken, None before the first.
+        without_gradient: bool `[matrices]`, those whose E had no gradient before the last
+            allocation; None before one, and where the criterion keeps no averages.
 
     Raises:
         ValueError: `spec.total_step` is not set, or the criterion is unknown.
@@ -111,6 +114,7 @@ class RankAllocator:
         self.ranks_over_time = RankHistory(len(self.matrices))
         self.last_step: int | None = None
         self.target_reached = False
+        self.without_gradient: torch.Tensor | None = None
         self._slots = [
             (factor, matrix.adapter_name)
             for matrix in self.matrices
@@ -122,9 +126,20 @@ class RankAllocator:
         return [factor[name] for factor, name in self._slots]  # type: ignore[misc]  # never None
 
     @property
+    def is_frozen(self) -> bool:
+        """Whether no factor requires a gradient."""
+        return not any(factor[name].requires_grad for factor, name in self._slots)  # type: ignore[union-attr]  # never None
+
+    @property
     def phase(self) -> Phase:
         """The phase of the last step, WARMUP before the first."""
-        return self.schedule.at(0 if self.last_step is None else self.last_step).phase
+        return self._at(0 if self.last_step is None else self.last_step).phase
+
+    def _at(self, step: int) -> ScheduledStep:
+        """Return what is in force at `step`: the final phase once the target is reached."""
+        return self.schedule.at(
+            max(step, self.schedule.final_start) if self.target_reached else step
+        )
 
     @property
     def budget(self) -> int:
@@ -149,7 +164,7 @@ class RankAllocator:
                 f"update_and_allocate: step must be the 0-based optimizer step, got {step}"
             )
         factors = self._factors()
-        now = self.schedule.at(step)
+        now = self._at(step)
         skipped: int | torch.Tensor = 0
         allocated = now.allocates
         if now.phase is Phase.FINAL:
@@ -168,7 +183,7 @@ class RankAllocator:
         return report
 
     def finalize(self) -> None:
-        """Enforce the target budget now, whatever the phase.
+        """Enforce the target budget now, whatever the phase; the kept set is then final.
 
         A run whose `tfinal` is 0 needs this call at its end: no 0-based step is in its final phase.
         """
@@ -193,14 +208,36 @@ class RankAllocator:
             factors.apply(self.mask)
             return
         scores = self.criterion.scores(factors, self.statistics)
-        self._keep_best(factors, scores, self.schedule.target_budget)
+        self._keep_best(factors, scores, self.schedule.target_budget, spares=False)
         self.statistics.release()
         self.target_reached = True
 
     def _keep_best(
-        self, factors: WholeFactors | ShardedFactors, scores: torch.Tensor, budget: int
+        self,
+        factors: WholeFactors | ShardedFactors,
+        scores: torch.Tensor,
+        budget: int,
+        *,
+        spares: bool = True,
     ) -> None:
-        self.mask = factors.keep_best(scores, budget)
+        """Choose the kept set.
+
+        Matrices whose E had no gradient so far, such as an expert that got no token yet, come last:
+        the penalty alone gives their A and B a sensitivity. With `spares` their singular values
+        stay as they are until the first gradient.
+        """
+        if self.criterion.keeps_averages and self.matrices:
+            sums = factors.sums_of_E(self.statistics)
+            # Where no E had a gradient, the averages know nothing of it.
+            lacking = (sums == 0) & (sums != 0).any(0, keepdim=True)
+            if 0 in factors.ranks:  # a loaded adapter; what has no triplet lacks nothing
+                lacking &= lacking.new_tensor([rank > 0 for rank in factors.ranks])
+            self.without_gradient = lacking
+            unseen = self.statistics.per_triplet(lacking, factors.ranks)
+            scores = scores.masked_fill(unseen, -1)
+            self.mask = factors.keep_best(scores, budget, unseen if spares else None)
+        else:
+            self.mask = factors.keep_best(scores, budget)
         self.ranks_over_time.record(self.mask, factors.ranks)
 
     # --- reading the result ---------------------------------------------------------------------

@@ -127,7 +127,8 @@ class SignalToNoise(Criterion):
         factors.prepare(statistics)
         squares = statistics.smoothed
         return factors.scores_of_entries(
-            lambda place, entries: entries.abs().to(squares[place].dtype) * squares[place].sqrt()
+            lambda place, entries: entries.abs().to(squares[place].dtype) * squares[place].sqrt(),
+            statistics,
         )
 
 

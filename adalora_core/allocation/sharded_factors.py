@@ -98,9 +98,15 @@ class ShardedFactors:
         """Return the importance scores of all triplets, the same on every process."""
         statistics.prepare(self.local)
         smoothed, uncertainty = statistics.smoothed, statistics.uncertainty
-        return self.scores_of_entries(lambda index, _: smoothed[index] * uncertainty[index])
+        return self.scores_of_entries(
+            lambda index, _: smoothed[index] * uncertainty[index], statistics
+        )
 
-    def scores_of_entries(self, entry_scores: Callable[[int, Tensor], Tensor | None]) -> Tensor:
+    def scores_of_entries(
+        self,
+        entry_scores: Callable[[int, Tensor], Tensor | None],
+        statistics: ImportanceStatistics | None = None,
+    ) -> Tensor:
         """Return the scores of all triplets from scores of entries, the same on every process.
 
         Every process sums over its parts, and one all-reduce sums over the processes. Of the
@@ -109,8 +115,11 @@ class ShardedFactors:
         Args:
             entry_scores: gives the scores of the local entries of a factor, by its place in
                 `parameters`; None counts as zero.
+            statistics: the averages; those of E are summed with the scores, for `sums_of_E`.
         """
         total = self.zero_scores()
+        sums = total.new_zeros(len(self.ranks))
+        smoothed = [] if statistics is None else statistics.smoothed
         for matrix, part in enumerate(total.split(self.ranks)):
             for factor in range(FACTORS_PER_MATRIX):
                 index = FACTORS_PER_MATRIX * matrix + factor
@@ -118,7 +127,21 @@ class ShardedFactors:
                     entries = entry_scores(index, self.local[index])
                     if entries is not None:
                         self._add_means(part, index, entries.to(total.device))
-        return self._sum(total)
+                    if smoothed and factor == 1:
+                        sums[matrix] += smoothed[index].sum().to(total.device)
+        if not smoothed:
+            return self._sum(total)
+        both = self._sum(torch.cat([total, sums]))
+        self._sums_of_E: Tensor = both[len(total) :]
+        return both[: len(total)]
+
+    def sums_of_E(self, statistics: ImportanceStatistics) -> Tensor:  # noqa: N802 - the factor
+        """Return the sum of the smoothed sensitivity of E of each matrix, the same everywhere.
+
+        The exchange for the scores, which come first, has summed it.
+        """
+        del statistics
+        return self._sums_of_E
 
     def named(self) -> Iterator[dict[str, Tensor]]:
         """Yield the whole factors of each matrix and their gradients, by name.
@@ -161,10 +184,10 @@ class ShardedFactors:
             scores = scores[piece.start : piece.start + piece.length]
         scores += means
 
-    def keep_best(self, scores: Tensor, budget: int) -> Tensor:
-        """Choose the kept set, and zero the dropped entries of E on this process."""
+    def keep_best(self, scores: Tensor, budget: int, spared: Tensor | None = None) -> Tensor:
+        """Choose the kept set, and zero the dropped E on this process, but those in `spared`."""
         mask = select_triplets(scores, budget, [scores.new_zeros(len(scores), 1)])
-        self.apply(mask)
+        self.apply(mask if spared is None else mask | spared)
         return mask
 
     def apply(self, mask: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import torch
 from adalora_core.ops import averages_of, update_importance
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from adalora_core.adapter_spec import AdapterSpec
 
@@ -40,6 +41,7 @@ class ImportanceStatistics:
         self._uncertainty: Averages = []
         self._shapes: list[torch.Size] = []
         self.ranks: list[int] = []
+        self._index: dict[str, torch.Tensor] = {}
 
     @property
     def skipped_entries(self) -> int:
@@ -107,6 +109,53 @@ class ImportanceStatistics:
     def _note_shapes(self, tensors: Sequence[torch.Tensor]) -> None:
         self._shapes = [each.shape for each in tensors]
         self.ranks = [shape[0] for shape in self._shapes[1::3]]
+        self._index = {}
+
+    def sums_of_E(self) -> torch.Tensor:  # noqa: N802 - the factor
+        """Return the sum of the smoothed sensitivity of E of each matrix, for whole factors."""
+        if isinstance(self._smoothed, torch.Tensor):
+            order, joined = list(range(len(self._shapes))), self._smoothed
+        else:
+            # In few operations, whatever the number of matrices: those of a kind together.
+            kinds: dict[object, list[int]] = {}
+            for index in range(1, len(self._shapes), 3):
+                kinds.setdefault(_PLACE(self._smoothed[index]), []).append(index)
+            order = [index for kind in kinds.values() for index in kind]
+            parts = [torch.cat([self._smoothed[each] for each in kind]) for kind in kinds.values()]
+            joined = torch.cat([each.flatten().to(parts[0]) for each in parts])
+
+        def places() -> list[int]:
+            sizes = [self._shapes[index].numel() for index in order]
+            starts = dict(zip(order, itertools.accumulate(sizes, initial=0), strict=False))
+            firsts = [starts[index] for index in range(1, len(self._shapes), 3)]
+            return [
+                first + row
+                for first, rank in zip(firsts, self.ranks, strict=True)
+                for row in range(rank)
+            ]
+
+        of_E = joined.index_select(0, self._stored("places", joined.device, places))
+        owners = self._owners(self.ranks, joined.device)
+        return joined.new_zeros(len(self.ranks)).index_add_(0, owners, of_E)
+
+    def per_triplet(self, of_matrices: torch.Tensor, ranks: Sequence[int]) -> torch.Tensor:
+        """Return the entry of its matrix for each triplet, `[sum of ranks]`."""
+        return of_matrices.index_select(0, self._owners(ranks, of_matrices.device))
+
+    def _owners(self, ranks: Sequence[int], device: torch.device) -> torch.Tensor:
+        return self._stored(
+            "owners",
+            device,
+            lambda: [matrix for matrix, rank in enumerate(ranks) for _ in range(rank)],
+        )
+
+    def _stored(
+        self, name: str, device: torch.device, numbers: Callable[[], list[int]]
+    ) -> torch.Tensor:
+        """Return an index tensor that is made once: a step copies nothing to a device."""
+        if name not in self._index or self._index[name].device != device:
+            self._index[name] = torch.tensor(numbers(), dtype=torch.long, device="cpu").to(device)
+        return self._index[name]
 
     def observe_entries(
         self, parameters: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
@@ -191,6 +240,8 @@ def _as_matrix(entries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch
     return entries.new_empty(count, 0), entries.view(count, 1), entries.new_empty(0, count)
 
 
+# What is made in inference mode could not be updated in place outside of it.
+@torch.inference_mode(mode=False)
 def _zeros_for(parameters: Sequence[torch.Tensor]) -> Averages:
     kinds = {(average_dtype(each.dtype), each.device) for each in parameters}
     if len(kinds) == 1:
@@ -203,10 +254,11 @@ def _zeros_for(parameters: Sequence[torch.Tensor]) -> Averages:
     ]
 
 
+@torch.inference_mode(mode=False)
 def _joined(averages: Sequence[torch.Tensor]) -> Averages:
     """Return `averages` as one flat tensor if dtype and device allow it."""
     if len({(each.dtype, each.device) for each in averages}) != 1:
-        return list(averages)
+        return [each.clone() if each.is_inference() else each for each in averages]
     return torch.cat([each.detach().flatten() for each in averages])
 
 

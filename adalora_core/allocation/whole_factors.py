@@ -55,23 +55,38 @@ class WholeFactors:
         statistics.score(self.parameters, scores)
         return scores
 
-    def keep_best(self, scores: torch.Tensor, budget: int) -> torch.Tensor:
-        """Choose the kept set, and zero the dropped entries of E."""
-        return select_triplets(scores, budget, self.singular_values)
+    def sums_of_E(self, statistics: ImportanceStatistics) -> torch.Tensor:  # noqa: N802
+        """Return the sum of the smoothed sensitivity of E of each matrix, `[matrices]`."""
+        statistics.prepare(self.parameters)
+        return statistics.sums_of_E()
+
+    def keep_best(
+        self, scores: torch.Tensor, budget: int, spared: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Choose the kept set, and zero the dropped entries of E, but for those in `spared`."""
+        if spared is None:
+            return select_triplets(scores, budget, self.singular_values)
+        mask = select_triplets(scores, budget, [scores.new_zeros(len(scores), 1)])
+        self.apply(mask | spared)
+        return mask
 
     def apply(self, mask: torch.Tensor) -> None:
         """Zero the singular values that `mask` drops."""
         apply_mask(mask, self.singular_values)
 
     def scores_of_entries(
-        self, entry_scores: Callable[[int, torch.Tensor], torch.Tensor | None]
+        self,
+        entry_scores: Callable[[int, torch.Tensor], torch.Tensor | None],
+        statistics: ImportanceStatistics | None = None,
     ) -> torch.Tensor:
         """Return the scores of all triplets from scores of entries.
 
         Args:
             entry_scores: gives the scores of the entries of a factor, by its place in
                 `parameters`; None counts as zero.
+            statistics: the averages; nothing more is computed of them here.
         """
+        del statistics
         scores = self.zero_scores()
         for matrix, part in enumerate(scores.split(self.ranks)):
             for place in range(3 * matrix, 3 * matrix + 3):

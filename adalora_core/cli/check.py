@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.cli.check_job import Job, inspector_of
 from adalora_core.cli.check_options import make_parser, parse
 from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
 from adalora_core.cli.failing import fail
-from adalora_core.cli.files import STDIN
+from adalora_core.cli.files import LINK_OUT, STDIN
 from adalora_core.cli.output import parse_output_file, print_text
 from adalora_core.contract.fields.table import PEFT_VERSION
 from adalora_core.contract.reports import FOR_PEOPLE, render
 from adalora_core.contract.reports.summary import fixing_lines, settings_lines
+from adalora_core.contract.text.reading import is_inside
 from adalora_core.files import write_file
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
-    from pathlib import Path
 
     from adalora_core.contract.reports import Outcome
 
@@ -41,7 +44,7 @@ def run(argv: Sequence[str]) -> int:
         outcome = job.run()
     except (OSError, ValueError) as error:  # a PolicyError is a ValueError
         return _fail(error)
-    is_empty = not outcome.reports and not outcome.skipped
+    is_empty = not (outcome.reports or outcome.skipped or outcome.too_large)
     if not options.diff and not (is_empty and job.failed and options.output_format in FOR_PEOPLE):
         # With --fix and -, the fixed text goes to standard output.
         writes_text = options.fix or options.add_ignores
@@ -75,6 +78,8 @@ def _write(outcome: Outcome, files: Sequence[tuple[str, Path]], job: Job) -> Non
     whole = dataclasses.replace(outcome, colour=False, is_quiet=False)
     for format_, path in files:
         try:
+            if not job.options.follow_links:
+                _refuse_link_out(path)
             write_file(path, render(whole, format_).encode())
         except OSError as error:
             job.failed = True
@@ -85,6 +90,15 @@ def _write(outcome: Outcome, files: Sequence[tuple[str, Path]], job: Job) -> Non
                 )
             else:
                 _fail(error)
+
+
+def _refuse_link_out(path: Path) -> None:
+    """Raise an OSError if links lead from a file in the working folder out of that."""
+    here = Path.cwd()
+    is_in_tree = Path(os.path.abspath(path)).is_relative_to(here)  # noqa: PTH100 - keeps links
+    # A link in the place of the file itself is replaced.
+    if is_in_tree and not is_inside(path.parent, here):
+        raise OSError(errno.ELOOP, LINK_OUT, str(path))
 
 
 def _shown(outcome: Outcome, options: Namespace) -> str:

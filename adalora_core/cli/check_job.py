@@ -85,6 +85,7 @@ class Job:
     inspector: Inspector
     failed: bool = False
     skipped: int = 0
+    too_large: list[str] = field(default_factory=list, init=False)
     previews: list[Report] = field(default_factory=list, init=False)
     """With `--diff`: the reports that the files would get after `--fix`."""
     ignored: list[int] = field(default_factory=list, init=False)
@@ -127,15 +128,16 @@ class Job:
                 message = f"{target.name}: not checked: {error!r}"
                 self.notify(error if is_expected else message, target.name)
                 continue
-            if report is None:
-                self.skipped += 1
-            else:
+            if report is not None:
                 reports.append(report)
+            elif target.name not in self.too_large[-1:]:
+                self.skipped += 1
         left_out = exclusions.counts(names)
         self._notify_of_the_whole(reports, left_out)
         return Outcome(
             tuple(self.inspector.with_unused_ignores(reports, searched)),
             self.skipped,
+            len(self.too_large),
             colour=wants_colour(self.options.color),
             fail_level=self.options.fail_level,
             fixing=self.options.fix,
@@ -151,7 +153,12 @@ class Job:
         if self._searched_all():
             for pattern in self.inspector.selection.patterns_without_file(reports):
                 self.notify(f"--per-file-ignores {pattern}: fits no checked file", fails=False)
-        if not reports and not self.skipped and not self.failed and not self._may_be_empty():
+        if self.too_large:
+            number, first = len(self.too_large), self.too_large[0]
+            message = f"too large to look into: {first}" + f" and {number - 1} more" * (number > 1)
+            self.notify(message, first, fails=False)
+        is_empty = not (reports or self.skipped or self.too_large)
+        if is_empty and not self.failed and not self._may_be_empty():
             self.notify(_nothing_checked(left_out))
 
     def _searched_all(self) -> bool:
@@ -180,10 +187,15 @@ class Job:
             name = self.options.stdin_filename or NO_NAME
             if sys.stdin is None:
                 raise OSError(errno.EBADF, "standard input is closed")
-            raw = sys.stdin.buffer.read(limits.file_bytes + 1)
+            room = limits.bytes_to_read(self.inspector.format_of(name))
+            raw = sys.stdin.buffer.read(room + 1)
         else:
             name = target.name
-            raw = read_bytes(target.name, limits)
+            raw = read_bytes(target.name, limits, self.inspector.format)
+        if self.inspector.leaves_out(raw, name, was_named=target.was_named):
+            self.too_large.append(target.name)
+            self._pass_through(target, raw)
+            return None
         found = self.inspector.inspect(raw, name, was_named=target.was_named)
         if found is None:
             self._pass_through(target, raw)

@@ -17,13 +17,13 @@ from adalora_core.contract.text.formats import SUFFIXES
 from adalora_core.contract.text.reading import is_inside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from adalora_core.cli.search_exclusions import SearchExclusions
 
 STDIN = "-"
 _UNMATCHED = "no file matches this pattern"
-_NOT_FOLLOWED = "a link out of the checked tree is not followed; pass --follow-links to follow it"
+LINK_OUT = "a link out of the checked tree is not followed; pass --follow-links to follow it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def link_out(name: str) -> OSError | None:
 
 
 def _not_followed(name: str, *, may_pass: bool = False) -> Target:
-    return Target(name, False, OSError(errno.ELOOP, _NOT_FOLLOWED, name), may_pass)
+    return Target(name, False, OSError(errno.ELOOP, LINK_OUT, name), may_pass)
 
 
 def _unmatched(pattern: str) -> Target:
@@ -179,11 +179,13 @@ def _fixed_part(pattern: str) -> str:
 
 def _matching(pattern: str, tree: str, *, follow: bool) -> Iterator[Target]:
     found: dict[str, Target] = {}
-    for each in _without_double_stars(pattern, tree, follow=follow):
+    for each in _without_double_stars("", pattern, tree, follow=follow):
         if isinstance(each, Target):
             found[each.name] = each
             continue
-        for name in glob.glob(each):  # noqa: PTH207 - keeps the spelling
+        folder, rest = each
+        for inner in glob.glob(rest, root_dir=folder):  # noqa: PTH207 - keeps the spelling
+            name = f"{folder}{inner}"
             mode = _mode(name)
             if not follow and not is_inside(name, tree):
                 found[name] = _not_followed(name, may_pass=stat.S_ISDIR(mode))
@@ -192,23 +194,26 @@ def _matching(pattern: str, tree: str, *, follow: bool) -> Iterator[Target]:
     yield from (found[name] for name in sorted(found))
 
 
-def _without_double_stars(pattern: str, tree: str, *, follow: bool) -> Iterator[str | Target]:
-    """Yield patterns without `**` that together match the same, and the links not followed.
+def _without_double_stars(
+    above: str, pattern: str, tree: str, *, follow: bool
+) -> Iterator[tuple[str, str] | Target]:
+    """Yield folders and patterns without `**` that together match as `pattern` does in `above`.
 
-    The module glob follows every link to a folder on its way, also without end.
+    Links that are not followed are yielded too. The module glob follows every link to a folder on
+    its way, also without end.
     """
     split = re.fullmatch(r"((?:.*?/)?)\*\*(?:/+(.*))?", pattern, re.DOTALL)
     if split is None:
-        yield pattern
+        yield above, pattern
         return
-    for top in glob.glob(split[1]) if split[1] else [""]:  # noqa: PTH207 - keeps the spelling
+    tops = glob.glob(split[1], root_dir=above) if split[1] else [""]  # noqa: PTH207 - same
+    for top in (f"{above}{each}" for each in tops):
         if not follow and not is_inside(top, tree):
             yield _not_followed(top.rstrip("/"), may_pass=True)
             continue
         for folder, _, problems in _folders(top, tree, follow=follow):
             yield from problems
-            inner = f"{glob.escape(folder)}{split[2] or '*'}"
-            yield from _without_double_stars(inner, tree, follow=follow)
+            yield from _without_double_stars(folder, split[2] or "*", tree, follow=follow)
 
 
 def _below(top: str, exclusions: SearchExclusions | None, *, follow: bool) -> Iterator[Target]:
@@ -253,7 +258,7 @@ def _folders(
 
     seen = {os.path.realpath(top)}
     ignoring = _ignoring(exclusions, follow=follow)
-    for root, folders, files in os.walk(top or ".", onerror=refuse, followlinks=follow):
+    for root, folders, files in _walk(top or ".", refuse):
         inner = sorted(name for name in folders if not _is_hidden(root, name, exclusions))
         if ignoring:
             ignoring.enter(root.rstrip("/"), {*folders, *files})
@@ -276,6 +281,34 @@ def _folders(
         problems.clear()
     if problems:
         yield top, [], problems
+
+
+def _walk(
+    top: str, refuse: Callable[[OSError], None]
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield folders as `os.walk` does, which ends in a RecursionError before Python 3.12."""
+    waiting = [top]
+    while waiting:
+        root = waiting.pop()
+        folders: list[str] = []
+        files: list[str] = []
+        try:
+            with os.scandir(root) as entries:
+                for entry in entries:
+                    (folders if _is_folder(entry) else files).append(entry.name)
+        except OSError as error:
+            refuse(error)
+            continue
+        yield root, folders, files
+        # The caller drops folders that are not searched.
+        waiting += [os.path.join(root, name) for name in reversed(folders)]  # noqa: PTH118 - fast
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _is_hidden(parent: str, name: str, exclusions: SearchExclusions | None) -> bool:

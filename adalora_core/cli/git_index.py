@@ -9,8 +9,12 @@ import subprocess
 import tempfile
 import unicodedata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adalora_core.contract.text.reading import is_inside, open_regular_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MOST_BYTES = 64 << 20
 """The largest index, and the most names, that are read."""
@@ -21,8 +25,12 @@ _EMPTY += hashlib.sha1(_EMPTY, usedforsecurity=False).digest()
 """The index of a repository to which nothing was added yet; git then has no such file."""
 
 
-def tracked_files(top: str) -> frozenset[str] | None:
+def tracked_files(top: str, searched: Sequence[str] = ()) -> frozenset[str] | None:
     """Return the names of all files that git tracks below `top`, as `folded` returns them.
+
+    Args:
+        top: the folder of the repository.
+        searched: other folders of strangers; no program in one of them is run.
 
     Git's configuration can name programs to run. So git reads a copy of the index from an empty
     repository in a temporary folder, and nothing of the checked repository but that.
@@ -30,7 +38,7 @@ def tracked_files(top: str) -> frozenset[str] | None:
     Returns:
         None if git is missing, or does not read the index within the bounds.
     """
-    program = _git(top)
+    program = _git([top, *searched])
     if program is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -51,14 +59,13 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _git(top: str) -> str | None:
-    """Return the program git, unless it is a file of the checked tree."""
+def _git(trees: Sequence[str]) -> str | None:
+    """Return the program git, unless it is a file of a checked tree."""
     program = shutil.which("git")
     if program is None or not os.path.isabs(program):  # noqa: PTH117 - as it was found
         return None
-    return (
-        None if any(is_inside(each, top) for each in (program, Path(program).parent)) else program
-    )
+    places = program, Path(program).parent
+    return None if any(is_inside(each, tree) for each in places for tree in trees) else program
 
 
 def _index(link: Path) -> bytes:
@@ -92,16 +99,21 @@ def _listed(program: str, folder: str) -> bytes:
         "GIT_OPTIONAL_LOCKS": "0",
         "HOME": folder,
     }
-    with subprocess.Popen(  # noqa: S603 - git with fixed arguments
-        [program, "ls-files", "-z", "--cached"],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as process:
+    errors = Path(folder, "errors")
+    with (
+        errors.open("wb") as file,
+        subprocess.Popen(  # noqa: S603 - git with fixed arguments
+            [program, "ls-files", "-z", "--cached"],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=file,
+        ) as process,
+    ):
         names = _within_bounds(process)
-    if process.returncode:
+    # Of a sparse index git lists a part, prints errors and ends with 0.
+    if process.returncode or errors.stat().st_size:
         raise ValueError("git does not read the index")
     return names
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.contract.text.reading import open_regular_file
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
 IGNORE_FILE = ".gitignore"
 VENDORED = frozenset({"node_modules", "site-packages", "__pypackages__"})
@@ -28,21 +28,27 @@ MOST_BYTES, MOST_LINES, MOST_STARS = 1 << 16, 1000, 3
 """Bounds of a .gitignore that is used: its size, its lines, and the wildcards of one line. Matching
 takes time that grows with a power of the number of wildcards."""
 LONGEST_PATH, MOST_SECONDS = 1024, 2.0
-"""The longest path that is matched, and the CPU time of all matches of a run; beyond them nothing
-is left out."""
+"""The longest path that is matched, and the CPU time in which a run reads ignore files and matches
+them; beyond these nothing is left out."""
 
 
 class _Repository:
-    """A repository and the files that it tracks, listed when they are first needed."""
+    """A repository and the files that it tracks, listed when they are first needed.
 
-    def __init__(self, top: str) -> None:
+    Args:
+        top: the folder of the repository.
+        searched: the folders that the run searches, which hold no program to run.
+    """
+
+    def __init__(self, top: str, searched: Sequence[str]) -> None:
         self._top = top
+        self._searched = searched
 
     @cached_property
     def _tracked(self) -> frozenset[str] | None:
         from adalora_core.cli.git_index import tracked_files
 
-        return tracked_files(self._top)
+        return tracked_files(self._top, self._searched)
 
     @cached_property
     def _folders(self) -> frozenset[str]:
@@ -96,6 +102,7 @@ class SearchExclusions:
         self._files: dict[str, str] = {}
         self._folders: dict[str, str] = {}
         self._scopes: dict[str, _Scope] = {}
+        self._tops: list[str] = []
         self._seconds_left = MOST_SECONDS
 
     def enter(self, folder: str, entries: Collection[str]) -> None:
@@ -105,7 +112,7 @@ class SearchExclusions:
         if above is None:
             self._scopes[folder] = self._scope_from_above(folder)
         else:
-            self._scopes[folder] = _inner(above, f"{name}/", folder, entries)
+            self._scopes[folder] = self._inner(above, f"{name}/", folder, entries)
 
     def has_folder(self, parent: str, name: str) -> bool:
         """Return whether a folder is left out, and count it."""
@@ -174,16 +181,45 @@ class SearchExclusions:
         Nothing above a folder that is named although git ignores it applies to the folder.
         """
         real = Path(os.path.realpath(folder))
+        self._tops.append(str(real))
         top = next((each for each in (real, *real.parents) if _exists(each, ".git")), None)
         if top is None:
             return _Scope()
-        scope = _with_ignore_file(_Scope(_Repository(str(top))), str(top))
+        scope = self._with_ignore_file(_Scope(_Repository(str(top), self._tops)), str(top))
         for part in real.relative_to(top).parts:
             top = top / part
             if self._ignores(scope, f"{part}/"):
                 scope = _Scope(scope.repository, scope.path)
-            scope = _inner(scope, f"{part}/", str(top), (IGNORE_FILE,))
+            scope = self._inner(scope, f"{part}/", str(top), (IGNORE_FILE,))
         return scope
+
+    def _inner(self, above: _Scope, name: str, folder: str, entries: Collection[str]) -> _Scope:
+        """Return the scope of a folder inside of another one."""
+        if ".git" in entries:
+            scope = _Scope(_Repository(os.path.realpath(folder), self._tops))
+        else:
+            scope = _Scope(above.repository, above.path + name, above.specs)
+        return self._with_ignore_file(scope, folder) if IGNORE_FILE in entries else scope
+
+    def _with_ignore_file(self, scope: _Scope, folder: str) -> _Scope:
+        if scope.repository is None or scope.specs is None:
+            return scope
+        began = thread_time()
+        try:
+            text = _read(Path(folder, IGNORE_FILE))
+            if text is None:
+                return scope
+            if self._seconds_left <= 0:
+                return _Scope(scope.repository, scope.path, None)
+            # Slow to import, and most folders have no such file.
+            from pathspec import GitIgnoreSpec
+
+            spec = GitIgnoreSpec.from_lines(_bounded(text))
+        except (OSError, ValueError, ImportError):
+            return _Scope(scope.repository, scope.path, None)
+        finally:
+            self._seconds_left -= thread_time() - began
+        return _Scope(scope.repository, scope.path, (*scope.specs, (scope.path, spec)))
 
 
 def _notes(
@@ -196,31 +232,6 @@ def _notes(
         return False
     noted[os.path.abspath(os.path.join(parent, name))] = reason  # noqa: PTH100, PTH118 - fast
     return True
-
-
-def _inner(above: _Scope, name: str, folder: str, entries: Collection[str]) -> _Scope:
-    """Return the scope of a folder inside of another one."""
-    if ".git" in entries:
-        scope = _Scope(_Repository(os.path.realpath(folder)))
-    else:
-        scope = _Scope(above.repository, above.path + name, above.specs)
-    return _with_ignore_file(scope, folder) if IGNORE_FILE in entries else scope
-
-
-def _with_ignore_file(scope: _Scope, folder: str) -> _Scope:
-    if scope.repository is None or scope.specs is None:
-        return scope
-    try:
-        text = _read(Path(folder, IGNORE_FILE))
-        if text is None:
-            return scope
-        # Slow to import, and most folders have no such file.
-        from pathspec import GitIgnoreSpec
-
-        spec = GitIgnoreSpec.from_lines(_bounded(text))
-    except (OSError, ValueError, ImportError):
-        return _Scope(scope.repository, scope.path, None)
-    return _Scope(scope.repository, scope.path, (*scope.specs, (scope.path, spec)))
 
 
 def _read(path: Path) -> str | None:

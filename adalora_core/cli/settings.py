@@ -13,7 +13,7 @@ from adalora_core.contract.pipeline.options import parse_version
 from adalora_core.contract.pipeline.selection import FileIgnore, Selection
 from adalora_core.contract.reports import FORMATS
 from adalora_core.contract.text import decode
-from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
+from adalora_core.contract.text.limits import DEFAULT_LIMITS, MOST_TIMES, Limits
 from adalora_core.contract.text.problems import DUPLICATE_KEY, LIMIT_EXCEEDED, SYNTAX_ERROR
 from adalora_core.contract.text.reading import is_inside, read_bytes
 
@@ -192,4 +192,4 @@ def _parse(key: str, value: Any) -> None:
     elif key == "peft-version":
         parse_version(value)
     elif key == "limit":
-        Limits.parse(value)
+        Limits.parse(value, most=MOST_TIMES)

@@ -17,7 +17,6 @@ from adalora_core.contract.fields.block import Block
 from adalora_core.contract.fields.plain import plain
 from adalora_core.contract.fields.table import ALL_FIELDS, FIELDS, fields_of
 from adalora_core.contract.findings import ConfigWarning
-from adalora_core.contract.live_pattern import LivePattern
 from adalora_core.contract.peft_type import ShownPeftType
 from adalora_core.contract.rules.engine import run
 from adalora_core.contract.text import read
@@ -278,7 +277,6 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
 
 # Instances are read through it. Pydantic itself reads and writes the instance's dictionary.
 AdaLoraConfig.peft_type = ShownPeftType()  # type: ignore[assignment]
-AdaLoraConfig.rank_pattern = LivePattern()  # type: ignore[assignment]
 AdaLoraConfig.__dataclass_fields__ = dataclasses.make_dataclass(  # type: ignore[attr-defined]
     "AdaLoraConfig",
     [

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from adalora_core.budget import Phase
-from adalora_core.contract.rules.runs import PENALTY_MISSING, TWO_HOOKS
+from adalora_core.contract.rules.runs import PENALTY_MISSING, SCHEDULE_DOES_NOT_FIT, TWO_HOOKS
 from adalora_core.errors import MissingExtraError, ParallelismError
 from adalora_core.integrations.optimizer_hook import refuse_second_hook
 from adalora_core.integrations.trainer_checkpoints import (
@@ -146,7 +145,6 @@ class AdaLoraCallback(TrainerCallback):
                 adapter.refuse_optimizer(getattr(optimizer, "optimizer", optimizer))
             adapter.run.driver = self
             adapter.run.saves_are_checkpoints = True
-            adapter.run.length_is_judged = True
         if zero is not None:
             self._zero = ZeroHook(zero, tuner)
         tuner.bind_total_step(state.max_steps)
@@ -264,7 +262,6 @@ class AdaLoraCallback(TrainerCallback):
         for adapter in tuner.trained_adapters():
             adapter.run.driver = None
             adapter.run.saves_are_checkpoints = False
-            adapter.run.length_is_judged = False
         if not (args.load_best_model_at_end and state.best_model_checkpoint):
             tuner.finalize()
             return
@@ -326,12 +323,10 @@ def _loss_scale_of(optimizer: Any) -> float:
 def _warn_if_length_differs(tuner: Tuner, steps: int) -> None:
     for adapter in tuner.trained_adapters():
         if adapter.spec.total_step != steps:
-            warnings.warn(
-                f"AdaLoraCallback: Trainer makes {steps} optimizer steps, but total_step of the "
-                f"adapter {adapter.name!r} is {adapter.spec.total_step}, so its schedule does not "
-                f'fit the run. Set total_step to {steps}, or to "auto" in a configuration of '
-                "adalora_core.",
-                stacklevel=2,
+            adapter.run.report(
+                SCHEDULE_DOES_NOT_FIT,
+                f"Trainer makes {steps} optimizer steps, and total_step of the adapter "
+                f"{adapter.name!r} is {adapter.spec.total_step}",
             )
 
 

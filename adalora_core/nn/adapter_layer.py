@@ -14,7 +14,10 @@ from torch import nn
 
 from adalora_core.adapter_spec import scale_of
 from adalora_core.errors import TargetError
+from adalora_core.nn.initial_factors import initial_factors, rounding_dtype
 from adalora_core.nn.layer_names import LayerNames
+from adalora_core.nn.offloading import execution_device, loaded, offloading_hook, set_weight
+from adalora_core.ops._portable.svd_linear import without_autocast
 from adalora_core.peft_identity import SeenAsPeft
 
 if TYPE_CHECKING:
@@ -24,9 +27,6 @@ if TYPE_CHECKING:
 
 MOST_TRIPLETS = 1 << 20
 """Limit on the rank of one matrix, whose rows are listed one by one."""
-INIT_STD = 0.02
-"""Standard deviation of A and B at the start, as in the authors' code and in PEFT."""
-
 TRIPLET_AXES = {"lora_A": 0, "lora_E": 0, "lora_B": 1}
 """The axis of each factor that counts triplets."""
 
@@ -106,7 +106,7 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
 
     @property
     def base_device(self) -> torch.device | None:
-        """Where the base layer is."""
+        """Where the base layer is, or where it computes if accelerate has offloaded it."""
         return self._base_device_and_dtype()[0]
 
     @property
@@ -130,11 +130,9 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
     ) -> None:
         """Create the factors of the adapter `name`, and freeze the base layer.
 
-        E is zero and A and B are normal, so that ΔW = 0. The random numbers are those of PEFT.
-
         Args:
             name: the adapter; replaced if it exists.
-            spec: its numbers; with `spec.init_lora_weights` false, E is drawn from a normal too.
+            spec: its numbers; `spec.init_lora_weights` is the start, see `initial_factors`.
             rank: triplets to create, `spec.init_r` unless a pruned adapter is being loaded.
             dtype: dtype of the factors; None means `training_dtype` of the base layer.
             device: device of the factors; None means that of the base layer.
@@ -155,7 +153,7 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
         shapes = {"lora_A": (rank, columns), "lora_E": (rank, 1), "lora_B": (rows, rank)}
         for factor, values in initial_factors(shapes, spec, device).items():
             # Rounded to the base's dtype first, as PEFT does.
-            placed = values.to(device or place, self._rounding_dtype()).to(dtype)
+            placed = values.to(device or place, rounding_dtype(self.base_layer)).to(dtype)
             getattr(self, factor)[name] = nn.Parameter(placed)
         dropout = nn.Dropout(spec.lora_dropout) if spec.lora_dropout > 0 else nn.Identity()
         self.lora_dropout[name] = dropout.train(self.training)
@@ -199,23 +197,27 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
             getattr(self, factor)[name] = nn.Parameter(values, requires_grad=old.requires_grad)
 
     def _base_device_and_dtype(self) -> tuple[torch.device | None, torch.dtype]:
+        place = execution_device(self.base_layer)
         for tensor in (*self.base_layer.parameters(), *self.base_layer.buffers()):
             if tensor.dtype.is_floating_point:
-                return tensor.device, tensor.dtype
+                return place or tensor.device, tensor.dtype
         first = next(iter((*self.base_layer.parameters(), *self.base_layer.buffers())), None)
-        return (None if first is None else first.device), torch.get_default_dtype()
-
-    def _rounding_dtype(self) -> torch.dtype:
-        """Return the dtype to which PEFT rounds the initial factors."""
-        kept = getattr(self.base_layer, "compute_dtype", None)
-        return kept if isinstance(kept, torch.dtype) else self.base_dtype
+        return place or (None if first is None else first.device), torch.get_default_dtype()
 
     # --- merging --------------------------------------------------------------------------------
 
     def delta_weight(self, name: str) -> torch.Tensor:
         """Return `scale · B diag(E) A` in the layout of the base weight, in the dtype of A."""
-        product: torch.Tensor = self.lora_B[name] @ (self.lora_A[name] * self.lora_E[name])
+        with without_autocast(self.lora_A[name]):
+            product: torch.Tensor = self.lora_B[name] @ (self.lora_A[name] * self.lora_E[name])
         return product * self.scale[name]
+
+    def names_to_merge(self, adapter_names: Sequence[str] | None = None) -> list[str]:
+        """Return which of `adapter_names`, or of the active adapters, this layer has unmerged."""
+        names = self.active_adapters if adapter_names is None else adapter_names
+        return [
+            each for each in names if self.has_adapter(each) and each not in self.merged_adapters
+        ]
 
     @torch.no_grad()
     def merge(self, safe_merge: bool = False, adapter_names: Sequence[str] | None = None) -> None:
@@ -229,45 +231,38 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
             ValueError: `safe_merge` found entries that are not finite; the weight is unchanged.
             TypeError: the base layer has no dense weight to merge into.
         """
-        for name in self.active_adapters if adapter_names is None else adapter_names:
-            if not self.has_adapter(name):
-                continue
+        names = self.active_adapters if adapter_names is None else adapter_names
+        for name in names:
             if name in self.merged_adapters:
                 warnings.warn(f"Adapter {name!r} is already merged; skipped.", stacklevel=2)
-                continue
-            weight = self._dense_weight()
-            delta = self.delta_weight(name)
-            if safe_merge:
-                merged = weight + delta.to(weight.dtype)
-                if not torch.isfinite(merged).all():
+        for name in self.names_to_merge(names):
+            with loaded(self.base_layer):
+                weight = dense_weight(self.base_layer)
+                delta = self.delta_weight(name).to(weight.dtype)
+                if safe_merge and not torch.isfinite(weight + delta).all():
                     raise ValueError(
                         f"NaNs detected in the merged weights. The adapter {name} seems to be "
                         "broken; nothing was merged into this layer."
                     )
-            weight.data += delta.to(weight.dtype)
+                self._add_to_weight(delta)
             self.merged_adapters.append(name)
 
     @torch.no_grad()
     def unmerge(self, *, keep: int = 0) -> None:
         """Subtract merged ΔW from the base weight, in place, but for the first `keep` adapters."""
         while len(self.merged_adapters) > keep:
-            name = self.merged_adapters.pop()
-            weight = self._dense_weight()
-            weight.data -= self.delta_weight(name).to(weight.dtype)
+            with loaded(self.base_layer):
+                delta = self.delta_weight(self.merged_adapters[-1])
+                self._add_to_weight(-delta.to(dense_weight(self.base_layer).dtype))
+            self.merged_adapters.pop()
 
-    def _dense_weight(self) -> torch.Tensor:
-        weight = getattr(self.base_layer, "weight", None)
-        # Exact types: a quantised or sharded weight is a subclass that reports a float dtype.
-        if (
-            isinstance(weight, torch.Tensor)
-            and type(weight) in {torch.Tensor, nn.Parameter}
-            and weight.dtype.is_floating_point
-        ):
-            return weight
-        raise TypeError(
-            f"merge: {type(self.base_layer).__name__} has no dense floating-point weight to merge "
-            "into; keep the adapter unmerged, or export it as LoRA"
-        )
+    def _add_to_weight(self, delta: torch.Tensor) -> None:
+        weight = dense_weight(self.base_layer)
+        if offloading_hook(self.base_layer) is None:
+            weight.data += delta
+        else:
+            # Not in place: the tensors of the hook's map may be those of another module too.
+            set_weight(self.base_layer, weight + delta)
 
     # --- forward --------------------------------------------------------------------------------
 
@@ -303,6 +298,47 @@ class AdaLoraLayer(SeenAsPeft, LayerNames, nn.Module):
         return ", ".join(f"{name}: rank {self.rank(name)}" for name in self.lora_E)
 
 
+def dense_weight(base_layer: nn.Module, path: str = "the base layer") -> torch.Tensor:
+    """Return the weight of `base_layer` that a merge changes.
+
+    Args:
+        base_layer: an adapted layer's base layer.
+        path: its name for messages.
+
+    Raises:
+        TypeError: it has none that keeps a change, as a quantised layer.
+    """
+    weight = getattr(base_layer, "weight", None)
+    # Exact types: a quantised or sharded weight is a subclass that reports a float dtype.
+    if (
+        not isinstance(weight, torch.Tensor)
+        or type(weight) not in {torch.Tensor, nn.Parameter}
+        or not weight.dtype.is_floating_point
+    ):
+        raise TypeError(
+            f"merge: {path} of type {type(base_layer).__name__} has no dense floating-point weight "
+            "to merge into; keep the adapter unmerged, or export it as LoRA"
+        )
+    refuse_computed_weight(base_layer, path)
+    return weight
+
+
+def refuse_computed_weight(base_layer: nn.Module, path: str) -> None:
+    """Refuse to merge into a weight that each forward computes from other parameters.
+
+    Raises:
+        TypeError: `base_layer` has such a weight, by `weight_norm`, `spectral_norm` or pruning.
+    """
+    stores = vars(base_layer)
+    is_stored = "weight" in stores["_parameters"] or "weight" in stores["_buffers"]
+    if not is_stored and isinstance(getattr(base_layer, "weight", None), torch.Tensor):
+        raise TypeError(
+            f"merge: {path} of type {type(base_layer).__name__} computes its weight from other "
+            "parameters for each forward, as after weight_norm, so that a merge would be lost; "
+            "keep the adapter unmerged, or remove the parametrization before the merge"
+        )
+
+
 def training_dtype(base_dtype: torch.dtype) -> torch.dtype:
     """Return float32 for bases of lower precision: steps of 0.1 % vanish in bfloat16."""
     return base_dtype if base_dtype in {torch.float32, torch.float64} else torch.float32
@@ -317,23 +353,3 @@ def _parameter_of(factors: Any, name: str) -> torch.Tensor:
 def dropout_of(module: nn.Module) -> float:
     """Return the probability that `module`, a `Dropout` or `Identity`, applies now."""
     return module.p if isinstance(module, nn.Dropout) and module.training else 0.0
-
-
-def initial_factors(
-    shapes: dict[str, tuple[int, int]], spec: AdapterSpec, device: torch.device | None
-) -> dict[str, torch.Tensor]:
-    """Return A, E and B of a new adapter.
-
-    PEFT draws every factor from a normal distribution of deviation 1, then one number that it
-    overwrites, and then A and B anew. The same draws in the same order give the same adapter and
-    leave the generator in the same state.
-    """
-    if device is not None and device.type == "meta":
-        return {factor: torch.empty(shape, device=device) for factor, shape in shapes.items()}
-    drawn = {factor: torch.randn(shape) for factor, shape in shapes.items()}
-    torch.randn(1)
-    if spec.init_lora_weights:
-        drawn["lora_E"].zero_()
-        drawn["lora_A"].normal_(std=INIT_STD)
-        drawn["lora_B"].normal_(std=INIT_STD)
-    return drawn

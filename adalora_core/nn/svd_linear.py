@@ -44,7 +44,12 @@ def plus_products(
 def is_hooked(base_layer: nn.Module) -> bool:
     """Return whether a hook may hold the output of `base_layer`, which must then stay as it is."""
     hooks = vars(base_layer)  # nn.Module has no public way to read them
-    return bool(hooks["_forward_hooks"] or hooks["_backward_hooks"] or hooks["_backward_pre_hooks"])
+    return bool(
+        hooks["_forward_hooks"]
+        or hooks["_backward_hooks"]
+        or hooks["_backward_pre_hooks"]
+        or torch_module._has_any_global_hook()  # noqa: SLF001 - torch has no public way
+    )
 
 
 def adapted_output(
@@ -80,8 +85,6 @@ def _is_frozen_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
         return False
     entries = vars(layer)
     if entries["_forward_pre_hooks"] or "forward" in entries:
-        return False
-    if torch_module._has_any_global_hook():  # noqa: SLF001 - torch has no public way
         return False
     weight, bias = (entries["_parameters"].get(name) for name in ("weight", "bias"))
     return weight is not None and not (

@@ -140,9 +140,13 @@ def uses_oracle() -> bool:
 
 
 def compiles_for_core(tensors: Sequence[Tensor]) -> bool:
-    """Return whether torch.compile is tracing a call that a registered op of the core serves."""
+    """Return whether torch.compile is tracing a call that a registered op of the core serves.
+
+    torch.export is not: its programs run where this package may be missing.
+    """
     return (
         torch.compiler.is_compiling()
+        and not torch.compiler.is_exporting()
         and HAS_CORE
         and len(tensors) > 0
         and all(tensor.is_cpu for tensor in tensors)

@@ -15,6 +15,8 @@ def rows_of(tensor: Tensor) -> Tensor:
     return tensor.flatten(0, -2) if tensor.dim() > 1 else tensor[None]
 
 
-def rows_merge(tensor: Tensor) -> bool:
-    """Return whether the core can read all leading dimensions of `tensor` as one."""
-    return tensor.dim() <= MATRIX_DIMENSIONS or tensor.is_contiguous()
+def with_merged_rows(tensor: Tensor) -> Tensor:
+    """Return `tensor`, or a copy whose leading dimensions the core can read as one."""
+    if (tensor.dim() <= MATRIX_DIMENSIONS or tensor.is_contiguous()) and not tensor.is_neg():
+        return tensor
+    return tensor.resolve_neg().contiguous()

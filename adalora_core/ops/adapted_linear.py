@@ -9,10 +9,15 @@ from torch import Tensor
 from torch._C._functorch import unwrap_if_dead
 from torch.nn import functional
 
-from adalora_core.ops import _backend
-from adalora_core.ops._cpu.svd_linear import add_products, draw_seed, gradients_of
-from adalora_core.ops._portable.svd_linear import allows_node, gradients_with_graph
-from adalora_core.ops._rows import rows_merge, rows_of
+from adalora_core.ops import _backend, _watched
+from adalora_core.ops._cpu.svd_linear import (
+    add_products,
+    draw_seed,
+    gradients_of,
+    kept_entries,
+)
+from adalora_core.ops._portable.svd_linear import allow_node, recorded_gradients
+from adalora_core.ops._rows import rows_of, with_merged_rows
 from adalora_core.ops.svd_linear import svd_linear
 
 if TYPE_CHECKING:
@@ -74,21 +79,19 @@ def adapted_linear(
 
 def _node_for(x: Tensor, weight: Tensor, A: Tensor) -> Callable[..., Tensor] | None:
     """Return the function that records both products as one node; None where no backend has it."""
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if not torch.is_grad_enabled() or _watched.is_watched():
         return None
     if x.is_cpu and (x.dtype is not weight.dtype or torch.is_autocast_enabled("cpu")):
         return None
     if _backend.serves(x, weight, A):
         return _on_core if x.is_cpu else None
-    if not allows_node(x, weight, A):
+    if not allow_node(x, weight, A):
         return None
     return getattr(_backend.in_torch("adapted_linear"), "adapted_linear", None)
 
 
 def _on_core(x: Tensor, *operands: Any, dropout: float) -> Tensor:
-    if not rows_merge(x):
-        x = x.contiguous()
-    return _apply(unwrap_if_dead(x), *operands, dropout, draw_seed(dropout))
+    return _apply(unwrap_if_dead(with_merged_rows(x)), *operands, dropout, draw_seed(dropout))
 
 
 class _AdaptedLinear(torch.autograd.Function):
@@ -118,13 +121,13 @@ class _AdaptedLinear(torch.autograd.Function):
         scale, dropout, seed = ctx.numbers
         of_x, _, _, *of_factors = ctx.needs_input_grad[:6]
         wanted = (of_x, *of_factors)
-        if torch.is_grad_enabled():
-            grad_x, *others = gradients_with_graph(
-                grad, (x, A, E, B), wanted, scale, dropout, weight
+        if _watched.is_recorded(grad):
+            mask = kept_entries(x, dropout, seed)
+            grad_x, *others = recorded_gradients(
+                grad, (x, A, E, B), wanted, scale, dropout, mask, weight
             )
         else:
-            if not rows_merge(grad):
-                grad = grad.contiguous()
+            grad = with_merged_rows(grad)
             add_to = None
             if of_x:
                 # With `out`, autocast in a backward pass does not change the dtype.
@@ -137,4 +140,4 @@ class _AdaptedLinear(torch.autograd.Function):
 
 
 _apply: Callable[..., Tensor] = super(torch.autograd.Function, _AdaptedLinear).apply
-"""`_AdaptedLinear.apply` without its questions about torch.func, which `serves` has asked."""
+"""`_AdaptedLinear.apply` without its questions about torch.func, which `is_watched` has asked."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from adalora_core.ops import _backend
-from adalora_core.ops._portable.orthogonality import gradients_with_graph
+from adalora_core.ops import _backend, _watched
+from adalora_core.ops._portable.orthogonality import recorded_gradients
 
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx
@@ -45,7 +45,7 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
         if _backend.compiles_for_core(factors) and are_of_one_kind(factors):
             penalty: Tensor = torch.ops.adalora_core.orthogonality_penalty(lora_As, lora_Bs)[0]
             return penalty
-    elif _backend.serves(factors[0]):
+    elif not _watched.is_watched() and _backend.serves(factors[0]):
         try:
             result: Tensor = CompiledPenalty.apply(*factors)  # type: ignore[no-untyped-call] # torch types it loosely
         except (TypeError, ValueError):
@@ -210,8 +210,8 @@ class CompiledPenalty(torch.autograd.Function):
         *factors, grams, norms = ctx.saved_tensors
         matrices = len(factors) // 2
         As, Bs = factors[:matrices], factors[matrices:]
-        if torch.is_grad_enabled():  # create_graph=True
-            return gradients_with_graph(factors, ctx.needs_input_grad, grad)
+        if _watched.is_recorded(grad):
+            return recorded_gradients(factors, ctx.needs_input_grad, grad)
         block = _block(factors[0], ctx.order.entries)
         As, Bs = ctx.order.sort(As, Bs)
         _write_gradients(As, Bs, grams, norms, grad, block)

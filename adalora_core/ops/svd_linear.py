@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from adalora_core.ops import _backend
+from adalora_core.ops import _backend, _watched
 from adalora_core.ops._cpu import svd_linear as _cpu
 from adalora_core.ops._cuda import svd_linear as _cuda
-from adalora_core.ops._portable.svd_linear import allows_node
+from adalora_core.ops._portable.svd_linear import allow_node
 from adalora_core.ops._rows import MATRIX_DIMENSIONS
 
 if TYPE_CHECKING:
@@ -45,11 +45,13 @@ def svd_linear(
         dropout: probability in [0, 1) with which entries of `x` are dropped for the adapter,
             drawn from torch's default generator. Pass 0 in evaluation.
         inplace: write into `base_output` and return it. Allowed where no backward pass needs its
-            old values, as for the output of a linear or convolution layer.
+            old values, as for the output of a linear or convolution layer. Where something records
+            or transforms torch's operations (torch.compile, torch.func, a dispatch mode, a trace,
+            forward-mode AD), `base_output` stays as it is.
 
     Returns:
-        `[..., out]` in the dtype of `base_output`. If `inplace`, `base_output` itself, or another
-        view of its memory where that is a view.
+        `[..., out]` in the dtype of `base_output`. If written in place, `base_output` itself, or
+        another view of its memory where that is a view.
 
     Raises:
         TypeError: a wrong type or dtype; the message names the argument.
@@ -61,15 +63,19 @@ def svd_linear(
         >>> svd_linear(torch.zeros(1, 4), x, A, E, B, 0.5)
         tensor([[3., 3., 3., 3.]])
     """
-    is_compiling = torch.compiler.is_compiling()
+    is_watched = _watched.is_watched()
+    if is_watched and _backend.compiles_for_core((x,)):
+        return _cpu.traced(base_output, x, A, E, B, scale, dropout=dropout)
     backend: Callable[..., Tensor] = _on_core
-    if is_compiling and x.is_cpu and _backend.HAS_CORE:
-        backend = _cpu.traced
-    elif not _backend.serves(base_output, x, A):
-        backend = _backend.in_torch("svd_linear").svd_linear
-    if inplace and allows_node(base_output):
+    if is_watched or not _backend.serves(base_output, x, A):
+        in_torch = _backend.in_torch("svd_linear")
+        backend = in_torch.svd_linear
+        if is_watched or not allow_node(base_output, x, A):
+            formula = getattr(in_torch, "formula", backend)  # the oracle has one function
+            return formula(base_output, x, A, E, B, scale, dropout=dropout)
+    if inplace:
         return _in_place(backend, base_output, x, A, E, B, scale, dropout=dropout)
-    return backend(base_output, x, A, E, B, scale, dropout=dropout, inplace=inplace)
+    return backend(base_output, x, A, E, B, scale, dropout=dropout, inplace=False)
 
 
 def _on_core(base_output: Tensor, x: Tensor, *factors_and_scale: Any, **options: Any) -> Tensor:
@@ -114,6 +120,7 @@ def _matrix_behind(view: Tensor) -> Tensor | None:
         or (matrix.numel(), matrix.shape[-1]) != (view.numel(), view.shape[-1])
         or matrix.storage_offset() != view.storage_offset()
         or not (matrix.is_contiguous() and view.is_contiguous())
+        or matrix.is_neg() != view.is_neg()
     ):
         return None
     # Torch refuses to write into a view of a leaf, and a view may retain its own gradient.

@@ -23,5 +23,5 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
         tensor(2.1213)
     """
     grams = [A @ A.T for A in lora_As] + [B.T @ B for B in lora_Bs]
-    norms = [torch.linalg.matrix_norm(gram - torch.eye(len(gram)).to(gram)) for gram in grams]
+    norms = [torch.linalg.matrix_norm(gram - torch.eye(gram.shape[0]).to(gram)) for gram in grams]
     return torch.stack(norms).mean()

@@ -17,7 +17,7 @@ from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.table import ADALORA_FIELDS, FIELDS
 from adalora_core.contract.fields.tools import PREFIX
 from adalora_core.contract.pipeline.discovery import find_blocks
-from adalora_core.contract.schemas.editor import CHOICES, is_proposed
+from adalora_core.contract.schemas.editor import CHOICES, OWN_CHOICES, is_proposed
 from adalora_core.contract.text import decode
 from adalora_core.contract.text.problems import Problem
 from adalora_core.server.findings import range_of
@@ -142,7 +142,8 @@ def completions(
     where = range_of(place)
     if name is None:
         return list(_keys(block, cursor, snapshot.format, where))
-    return list(_values(FIELDS[name], cursor, snapshot.format, where))
+    own = OWN_CHOICES.get(name, {}) if block.runtime == "adalora-core" else {}
+    return list(_values(FIELDS[name], own, cursor, snapshot.format, where))
 
 
 def _found(
@@ -227,12 +228,13 @@ def _assignment(language: Format) -> str:
 
 
 def _values(
-    field: Field, cursor: _Cursor, language: Format, where: types.Range
+    field: Field, own: dict[str, str], cursor: _Cursor, language: Format, where: types.Range
 ) -> Iterator[types.CompletionItem]:
     is_code = language in {"python", "notebook"}
+    meanings = CHOICES.get(field.name, {}) | own
     found = [
-        (_written(choice, language), CHOICES.get(field.name, {}).get(choice))
-        for choice in field.choices or ()
+        (_written(choice, language), meanings.get(choice))
+        for choice in (*(field.choices or ()), *own)
     ]
     if kinds.BOOLEAN in field.kinds:
         found += [(each, None) for each in (("True", "False") if is_code else ("true", "false"))]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, RankAllocator
 from adalora_core.contract import AdaLoraConfig
 from adalora_core.contract.fields.block import AUTO
-from adalora_core.contract.live_pattern import follow_pattern
 from adalora_core.contract.rules.runs import (
     NOTHING_TRAINABLE,
     OPTIMIZER_WITHOUT_FACTORS,
@@ -46,6 +47,9 @@ SCHEDULE_FIELDS = (
 """Fields that may be assigned until the first step."""
 
 
+_KEEPING: weakref.WeakSet[Adapter] = weakref.WeakSet()
+
+
 class Adapter:
     """One adapter: everything about it but its parameters, which are in the layers.
 
@@ -70,7 +74,19 @@ class Adapter:
         self.allocator: RankAllocator | None = None
         self.run = RunWatch(name)
         self.sensitivities: list[torch.Tensor | None] | None = None
-        follow_pattern(config, self)
+
+    @classmethod
+    def keeping(cls, name: str, config: AdaLoraConfig) -> Adapter:
+        """Return an adapter that keeps the object `config`.
+
+        An adapter that has kept it so far goes on with a copy, since it has its own rank pattern.
+        """
+        for other in _KEEPING:
+            if other.config is config:
+                other.config = copy.deepcopy(config)
+        adapter = cls(name, config)
+        _KEEPING.add(adapter)
+        return adapter
 
     @property
     def is_trainable(self) -> bool:
@@ -209,6 +225,11 @@ class Adapter:
         self.run.after_allocation(done)
         return done
 
+    def drop_again(self) -> None:
+        """Zero the triplets that the final kept set drops; a later step may have changed them."""
+        if self.allocator is not None and self.allocator.target_reached:
+            self.allocator.finalize()
+
     def remove_dropped(self, kept: dict[str, list[bool]]) -> None:
         """Update `positions` after the triplets that `kept` drops were cut out of every module."""
         for path, flags in kept.items():
@@ -284,5 +305,5 @@ class Adapter:
     def sync_pattern(self) -> None:
         """Write the kept set into `config.rank_pattern`."""
         pattern = self.current_pattern()
-        if pattern is not None:
+        if pattern is not None and pattern != self.config.rank_pattern:
             self.config.rank_pattern = pattern

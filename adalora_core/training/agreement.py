@@ -33,25 +33,30 @@ _NAME_THE_GROUP = "adalora_core.integrations.distributed.allocate_within(model, 
 
 
 class AgreementCheck:
-    """Compare the processes when they begin to allocate, and after each change of adapters.
+    """Compare the processes ever more rarely, at calls that do not depend on what one of them does.
 
-    Equal gradients give equal kept sets without an exchange, so two comparisons are enough: one at
-    the first call, and one at the first allocation if that is later. The second one is placed by
-    counting calls: processes whose steps differ would make it at different times. A function of the
-    user may score differently on each process, so its kept sets are compared at every call.
+    Equal gradients give equal kept sets without an exchange, so few comparisons are enough: at the
+    calls 1, 2, 4, 8 and so on, and at the first and the last allocation. All are placed by counting
+    calls: a process whose adapters, state or steps differ makes them at the same time as the
+    others, and its all-reduce meets no other one. A function of the user may score differently on
+    each process, so its kept sets are compared at every call.
 
     Attributes:
         group: the processes that train the model together; None means all.
     """
 
-    def __init__(self) -> None:
-        self.group: ProcessGroup | None = None
-        self._trained: list[Any] = []
-        self._last_step: int | None = None
-        self._calls_left = 0
+    def __init__(self, group: ProcessGroup | None = None) -> None:
+        self.group = group
+        self._calls = 0
+        self._allocations: set[int] = set()
+        self._has_function = False
+
+    def __deepcopy__(self, _: dict[int, Any]) -> AgreementCheck:
+        """Let a copy of the model begin anew, in the same group."""
+        return AgreementCheck(self.group)
 
     def __reduce__(self) -> tuple[type[AgreementCheck], tuple[()]]:
-        """Let a copy of the model begin anew: a process group cannot be copied."""
+        """Let a model that is read from a file begin anew: a process group cannot be written."""
         return AgreementCheck, ()
 
     def before_step(self, adapters: Sequence[Adapter], step: int) -> None:
@@ -64,36 +69,33 @@ class AgreementCheck:
             return
         for each in adapters:
             each.follow_config()  # may make another allocator
-        allocators = [each.allocator for each in adapters if each.allocator is not None]
-        trained = [
-            (each, [factor.requires_grad for factor in each.parameters()]) for each in allocators
-        ]
-        # Loading a state moves the last step.
-        is_changed = trained != self._trained or any(
-            each.last_step != self._last_step for each in allocators
-        )
-        self._calls_left = _calls_before(adapters, step) if is_changed else self._calls_left - 1
-        if is_changed or self._calls_left == 0:
+        self._calls += 1
+        if self._calls == 1:
+            self._allocations = {1 + each for each in _calls_before(adapters, step)}
+            criteria = [each.spec.importance_criterion for each in adapters]
+            self._has_function = any(map(callable, criteria))
+        if self._calls.bit_count() == 1 or self._calls in self._allocations:
             mine = {"step of the call": str(step), **held(adapters, with_gradients=True)}
             compare(mine, adapters, self.group, "update_and_allocate")
-            self._trained = trained
-        elif any(callable(each.spec.importance_criterion) for each in allocators):
+        elif self._has_function:
             kept = {f"kept set of adapter {each.name!r}": _kept_set(each) for each in adapters}
             compare(kept, adapters, self.group, "update_and_allocate")
-        self._last_step = step
 
 
-def _calls_before(adapters: Sequence[Adapter], step: int) -> int:
-    """Return the number of calls from `step` to the first allocation; 0 if none is left."""
+def _calls_before(adapters: Sequence[Adapter], step: int) -> list[int]:
+    """Return the numbers of calls from `step` to the first and to the last allocation."""
     schedules = [each.allocator.schedule for each in adapters if each.allocator is not None]
-    return next(
+    # Without a final phase the last step of the run takes its place.
+    last = max((min(each.final_start, each.total_step - 1) for each in schedules), default=0)
+    first = next(
         (
-            later - step
-            for later in range(step, max((each.final_start for each in schedules), default=0) + 1)
+            later
+            for later in range(step, last + 1)
             if any(each.at(later).allocates for each in schedules)
         ),
-        0,
+        last,
     )
+    return [first - step, last - step]
 
 
 def held(adapters: Sequence[Adapter], *, with_gradients: bool = False) -> dict[str, str]:

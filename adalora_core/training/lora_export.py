@@ -14,8 +14,9 @@ from torch import distributed
 from torch.nn import functional
 
 from adalora_core.adapter_spec import AdapterSpec
-from adalora_core.contract.rules.runs import BUDGET_NOT_REACHED
+from adalora_core.contract.rules.runs_saved import BUDGET_NOT_REACHED
 from adalora_core.errors import CheckpointError
+from adalora_core.files import locked
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter_file.checks import row_positions
@@ -67,7 +68,8 @@ def export_folder(
         ConfigError: its configuration breaks the contract.
         OSError: `destination` cannot be written; nothing was replaced.
     """
-    saved = read_adapter(source)
+    with locked(Path(source), shared=True):
+        saved = read_adapter(source)
     if Path(source).resolve() == Path(destination).resolve():
         raise CheckpointError(
             f"export_lora: the LoRA adapter would replace the AdaLoRA adapter in {str(source)!r}; "
@@ -93,7 +95,7 @@ def export_adapter(
     With a sharded model every process has to call it; the first process writes.
     """
     adapter = tuner.adapters[name]
-    judge_end(adapter, "exported")
+    judge_end(tuner, adapter, "exported")
     tensors = collect_tensors(tuner, adapter, adapter.rank_pattern(live=True))
     if are_sharded(adapter.factors()[0]) and distributed.get_rank() != 0:
         return

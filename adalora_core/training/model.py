@@ -304,7 +304,8 @@ def get_peft_model(
     Args:
         model: any `nn.Module`.
         peft_config: configuration of the adapter, of this package or of PEFT. The object itself
-            is kept, so that later assignments count.
+            is kept, so that later assignments count; a model made of it before goes on with a copy.
+            Its `rank_pattern` is up to date where it is read as `model.peft_config[adapter_name]`.
         adapter_name: name of the adapter.
         mixed: refused if True: all adapters of a model are of AdaLoRA.
         autocast_adapter_dtype: float32 factors on a base in bfloat16 or float16.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CARD_NAME = "README.md"
 _FRONT_MATTER = re.compile(r"---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
+_HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _PIPELINES = {"CAUSAL_LM": "text-generation"}
 _TEXT = """
 # AdaLoRA adapter{of_base}
@@ -108,9 +109,11 @@ def _split(card: str, text: str) -> tuple[dict[str, Any] | None, str]:
 
 
 def _base_name(config: AdaLoraConfig, base: nn.Module) -> str | None:
-    """Return the id of the base model; the path of a folder is of use to nobody else."""
+    """Return the id of the base model; a path is of use to nobody else, and a text may be HTML."""
     name = config.base_model_name_or_path or getattr(base, "name_or_path", None)
-    return name if name and not Path(name).exists() else None
+    if not isinstance(name, str) or not _HUB_ID.fullmatch(name) or Path(name).exists():
+        return None
+    return name
 
 
 def _text(config: AdaLoraConfig, base: nn.Module, base_name: str | None) -> str:

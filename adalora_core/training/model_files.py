@@ -14,6 +14,7 @@ from adalora_core.training.lora_export import export_adapter
 from adalora_core.training.model_card import write_card
 from adalora_core.training.parallelism import reshard
 from adalora_core.training.run.forwards import refuse_other_than_module
+from adalora_core.training.run_end import judge_choice
 
 if TYPE_CHECKING:
     import os
@@ -58,9 +59,10 @@ class AdapterFiles(nn.Module):
             selected_adapters: names of the adapters to write; None means all.
             save_training_state: also write what a resumed run needs to continue bit for bit; None
                 means yes while a run is unfinished.
-            kwargs: PEFT's `safe_serialization`, `is_main_process` and `state_dict`. Under FSDP2
-                every process must call; with `state_dict`, the whole tensors of
-                `model.state_dict()`, one process writes the adapter alone.
+            kwargs: PEFT's `safe_serialization`, `is_main_process`, `save_embedding_layers` ("auto":
+                if the vocabulary was resized) and `state_dict`. Under FSDP2 every process must
+                call; with `state_dict`, the whole tensors of `model.state_dict()`, one process
+                writes the adapter alone.
 
         Raises:
             ValueError: no such adapter, an option that would write something else, the folder is a
@@ -75,11 +77,7 @@ class AdapterFiles(nn.Module):
                 "save_pretrained: safe_serialization=False would write a pickle, which can run "
                 "code when it is loaded; adapters are saved as safetensors"
             )
-        if kwargs.pop("save_embedding_layers", "auto") is True:
-            raise ValueError(
-                "save_pretrained: save_embedding_layers=True is not supported; name the embedding "
-                "in modules_to_save"
-            )
+        embeddings = kwargs.pop("save_embedding_layers", "auto")
         if kwargs.pop("path_initial_model_for_weight_conversion", None) is not None:
             raise ValueError(
                 "save_pretrained: path_initial_model_for_weight_conversion is for initialisations "
@@ -92,6 +90,7 @@ class AdapterFiles(nn.Module):
         if unknown := [name for name in selected if name not in adapters]:
             raise ValueError(f"save_pretrained: no adapter {unknown[0]!r}; there are {[*adapters]}")
         folders = {name: folder_of(save_directory, name) for name in selected}
+        judge_choice([adapters[name] for name in selected], adapters.values())
         card_folder: Path | None = Path(save_directory)
         for name, folder in folders.items():
             saving.save_adapter(
@@ -102,6 +101,7 @@ class AdapterFiles(nn.Module):
                 is_main_process,
                 card_folder,
                 gathered,
+                embeddings,
             )
             card_folder = None  # one card for all adapters, as in PEFT
 

@@ -10,6 +10,7 @@ import torch
 
 from adalora_core.contract.rules.runs import PENALTY_COUNTED_TWICE
 from adalora_core.sharding import add_orthogonality_gradient_, orthogonality_penalty
+from adalora_core.training.run.forwards import explain_backward
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -55,6 +56,10 @@ class PenaltyPerStep:
         self._reached: dict[bool, int] = {}
         self._is_first: bool | None = None
         self._share = 1.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Only the model that computed a penalty can have a backward pass that reaches it.
+        return self.__dict__ | {"latest": None}
 
     @property
     def is_first(self) -> bool:
@@ -188,26 +193,28 @@ def add_penalty(
 ) -> Any:
     """Add the penalty to `outputs.loss` of a forward in training mode, and return `outputs`.
 
+    A loss without a graph gets a method `backward` that explains itself.
+
     Args:
         tuner: a tuner of this package, or of an attached model of PEFT.
         outputs: outputs of the base model.
         arguments: keyword arguments of the forward.
         unless: returns whether `tuner` gets no penalty in this forward.
     """
-    if not tuner.training:
-        return outputs
-    if not torch.compiler.is_compiling():
+    loss, is_compiling = getattr(outputs, "loss", None), torch.compiler.is_compiling()
+    if tuner.training and not is_compiling:
         tuner.penalty_per_step.forwards += 1
-    loss = getattr(outputs, "loss", None)
-    is_left_out = tuner.penalty_per_step.is_left_out or (unless and unless(tuner))
-    if not isinstance(loss, torch.Tensor) or is_left_out:
+    if not isinstance(loss, torch.Tensor):
         return outputs
-    weight = tuner.penalty_per_step.weight_for_forward(
-        normalised_over_step=arguments.get("num_items_in_batch") is not None
-    )
-    if weight and _with_penalty(tuner):
-        penalty = weighted_penalty(tuner, by_forward=True)
-        outputs.loss = add_to_loss(loss, penalty if weight == 1 else penalty * weight)
+    if tuner.training and not (tuner.penalty_per_step.is_left_out or (unless and unless(tuner))):
+        weight = tuner.penalty_per_step.weight_for_forward(
+            normalised_over_step=arguments.get("num_items_in_batch") is not None
+        )
+        if weight and _with_penalty(tuner):
+            penalty = weighted_penalty(tuner, by_forward=True)
+            outputs.loss = loss = add_to_loss(loss, penalty if weight == 1 else penalty * weight)
+    if not is_compiling:
+        explain_backward(tuner.active_adapters, loss)
     return outputs
 
 
@@ -217,7 +224,7 @@ def allocate_all(tuner: Any, adapters: Sequence[Adapter], step: int) -> list[All
     Raises:
         TypeError: `step` is not a number.
     """
-    if not isinstance(step, float):
+    if not isinstance(step, float) or not float(step).is_integer():
         try:
             step = operator.index(step)
         except TypeError:

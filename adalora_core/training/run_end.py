@@ -6,14 +6,22 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from adalora_core.contract.rules import runs
-from adalora_core.sharding import local_part
+from adalora_core.contract.rules import runs, runs_saved
+from adalora_core.sharding import are_sharded, local_part
+from adalora_core.training.run.counts import CERTAIN
 from adalora_core.training.run.forwards import nothing_trainable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
 
     from adalora_core.training.adapter import Adapter
+
+
+MOST_NAMES = 8
+"""Modules that a finding names."""
+_IN_FILES = (".lora_", ".modules_to_save.", ".ranknum.")
+"""Parts of the names of parameters that files of adapters hold, or that PEFT computes anew."""
 
 
 class Budget(NamedTuple):
@@ -92,6 +100,7 @@ def run_report(adapter: Adapter) -> RunReport:
     """Return what the run of `adapter` was; waits for a GPU."""
     run, allocator = adapter.run, adapter.allocator
     run.judge_waiting(wait=True)
+    _judge_gradients(adapter)
     kept, target, _ = budget_of(adapter)
     is_started = allocator is not None and allocator.last_step is not None
     return RunReport(
@@ -116,6 +125,7 @@ def report_of(tuner: Any) -> RunReport:
     adapters = tuner.trained_adapters()
     if not adapters:
         raise nothing_trainable("run_report", tuner.active_adapters)
+    _judge_idle(tuner, adapters[0])
     return run_report(adapters[0])
 
 
@@ -124,10 +134,11 @@ def is_checkpoint_folder(folder: Path) -> bool:
     return any(re.fullmatch(r"checkpoint-\d+", each) for each in (folder.name, folder.parent.name))
 
 
-def judge_end(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> None:
+def judge_end(tuner: Any, adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> None:
     """Warn if the run of `adapter` is not over, and zero the triplets that its kept set drops.
 
     Args:
+        tuner: a tuner of this package, or of an attached model of PEFT.
         adapter: is saved, exported or merged next.
         what: "saved", "exported" or "merged".
         is_checkpoint: whether it is saved to be resumed.
@@ -136,13 +147,16 @@ def judge_end(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> No
     run.judge_waiting(wait=True)
     if what != "merged" and not is_finite(adapter):
         run.report(
-            runs.PARAMETERS_NOT_FINITE,
+            runs_saved.PARAMETERS_NOT_FINITE,
             f"the adapter {adapter.name!r} is {what} with parameters that are not finite",
         )
     if allocator is None:
         return
+    _judge_idle(tuner, adapter)
+    _judge_gradients(adapter)
     if allocator.target_reached:
         # A step of the optimizer after the last allocation gives dropped triplets a value again.
+        _judge_dropped(adapter, what)
         allocator.finalize()
         return
     if run.calls == 0 and allocator.last_step is None:
@@ -157,10 +171,114 @@ def judge_end(adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> No
     is_checkpoint |= run.saves_are_checkpoints
     if not is_checkpoint and not found.is_budget_reached:
         run.report(
-            runs.BUDGET_NOT_REACHED,
+            runs_saved.BUDGET_NOT_REACHED,
             f"the adapter {adapter.name!r} is {what} at step {found.steps} of {found.total_step} "
             f"with {found.kept} triplets, target {found.target}",
         )
+
+
+def _judge_gradients(adapter: Adapter) -> None:
+    """Warn of matrices that are trained, and that the loss has not reached once."""
+    allocator = adapter.allocator
+    if allocator is None or not allocator.target_reached or allocator.without_gradient is None:
+        return
+    lacking = [
+        matrix.path
+        for matrix, lacks in zip(
+            allocator.matrices, allocator.without_gradient.tolist(), strict=True
+        )
+        if lacks and matrix.lora_E[adapter.name].requires_grad  # type: ignore[union-attr] # never None
+    ]
+    if lacking:
+        shown = ", ".join(lacking[:MOST_NAMES])
+        more = f" and {len(lacking) - MOST_NAMES} more" if len(lacking) > MOST_NAMES else ""
+        adapter.run.report(
+            runs.MATRIX_WITHOUT_GRADIENT,
+            f"the singular values of {len(lacking)} of {len(allocator.matrices)} matrices of the "
+            f"adapter {adapter.name!r} had no gradient in the whole run: {shown}{more}",
+        )
+
+
+def _judge_idle(tuner: Any, adapter: Adapter) -> None:
+    """Warn if the model was trained, and `adapter` computes nothing."""
+    allocator, forwards = adapter.allocator, tuner.penalty_per_step.forwards
+    if allocator is None or adapter.name not in tuner.active_adapters:
+        return
+    is_over = allocator.target_reached and adapter.run.calls >= CERTAIN
+    is_known = runs.NO_GRADIENT.code in adapter.run.findings
+    if (
+        is_over
+        and not is_known
+        and not are_sharded(adapter.factors()[0])
+        and _computes_nothing(adapter)
+    ):
+        adapter.run.report(
+            runs.ADAPTER_DOES_NOT_LEARN,
+            f"E of the adapter {adapter.name!r} is 0 in every matrix after {adapter.run.calls} "
+            "calls of update_and_allocate",
+        )
+    if not allocator.is_frozen:
+        return
+    if forwards >= CERTAIN and not adapter.run.optimizer_steps and _computes_nothing(adapter):
+        adapter.run.report(
+            runs.ADAPTER_DOES_NOT_LEARN,
+            f"all {len(allocator.parameters())} factors of the adapter {adapter.name!r} are frozen "
+            f"and E is 0, after {forwards} forwards in training mode",
+        )
+
+
+def _judge_dropped(adapter: Adapter, what: str) -> None:
+    """Warn of dropped triplets that have a value, although no optimizer has made a step."""
+    run, (kept, target, _) = adapter.run, budget_of(adapter)
+    if are_sharded(adapter.factors()[0]) or run.has_stepped or not run.optimizer_steps:
+        return
+    live = sum(map(sum, (adapter.rank_pattern(live=True) or {}).values()))
+    if live > kept:
+        run.report(
+            runs_saved.FILE_LACKS_TRAINED_WEIGHTS,
+            f"{live} triplets of the adapter {adapter.name!r} have values, {live - kept} of which "
+            f"no step of the optimizer gave, but as a state_dict does; {kept} are {what}, target "
+            f"{target}",
+        )
+
+
+def judge_file(tuner: Any, adapter: Adapter, names: Callable[[], Collection[str]]) -> None:
+    """Warn if parameters were trained beside `adapter` that its file, with `names`, lacks."""
+    beside = [
+        name
+        for name, each in tuner.model.named_parameters()
+        if each.requires_grad and not any(part in f".{name}" for part in _IN_FILES)
+    ]
+    if not beside or not adapter.run.optimizer_steps:
+        return
+    written = {name.removeprefix("base_model.model.") for name in names()}
+    lacking = [name for name in beside if name not in written]
+    if lacking:
+        adapter.run.report(
+            runs_saved.FILE_LACKS_TRAINED_WEIGHTS,
+            f"the adapter {adapter.name!r} is saved without {len(lacking)} parameters that are "
+            f"trained beside it: {', '.join(lacking[:3])}{', ...' * (len(lacking) > 3)}",  # noqa: PLR2004 - a few
+        )
+
+
+def judge_choice(chosen: Sequence[Adapter], adapters: Iterable[Adapter]) -> None:
+    """Warn if only adapters are saved that compute nothing, and another of `adapters` learned."""
+    learned = [each for each in adapters if each.run.optimizer_steps]
+    if (
+        learned
+        and chosen
+        and all(each not in learned and _computes_nothing(each) for each in chosen)
+    ):
+        chosen[0].run.report(
+            runs_saved.FILE_LACKS_TRAINED_WEIGHTS,
+            f"the adapter {chosen[0].name!r}, whose E is 0, is saved without the adapter "
+            f"{learned[0].name!r}, which learned for {learned[0].run.optimizer_steps} steps",
+        )
+
+
+def _computes_nothing(adapter: Adapter) -> bool:
+    layers = adapter.layers.values()
+    return not any(bool(local_part(each.lora_E[adapter.name]).any()) for each in layers)
 
 
 def judge_best_checkpoint(adapter: Adapter, checkpoint: str) -> None:
@@ -170,7 +288,7 @@ def judge_best_checkpoint(adapter: Adapter, checkpoint: str) -> None:
     kept = sum(map(sum, pattern.values())) if pattern else start
     if kept > target:
         adapter.run.report(
-            runs.BEST_CHECKPOINT_UNPRUNED,
+            runs_saved.BEST_CHECKPOINT_UNPRUNED,
             f"the best checkpoint, {checkpoint}, keeps {kept} triplets of the adapter "
             f"{adapter.name!r}, target {target}",
         )
@@ -179,8 +297,9 @@ def judge_best_checkpoint(adapter: Adapter, checkpoint: str) -> None:
 
 def judge_load(adapter: Adapter, *, has_state: bool) -> None:
     """Warn if an adapter is loaded to go on training, but a part of its run is missing."""
-    adapter.run.lacks_state = not has_state
     kept, target, start = budget_of(adapter)
+    adapter.run.lacks_state = not has_state
+    adapter.run.finished_at = adapter.spec.total_step if kept <= target else None
     if not has_state and target < kept < start:
         adapter.run.report_missing_state(
             f"the adapter {adapter.name!r} comes from an unfinished run, with {kept} triplets, "

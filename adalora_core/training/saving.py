@@ -11,9 +11,11 @@ from torch import distributed
 from adalora_core.adapter_spec import CRITERIA, AdapterSpec
 from adalora_core.contract.fields.block import AUTO
 from adalora_core.errors import CheckpointError
+from adalora_core.files import locked
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter_file.checks import row_positions, targets_in
 from adalora_core.training.adapter_file.commit import commit
+from adalora_core.training.adapter_file.embeddings import load_embeddings
 from adalora_core.training.adapter_file.folder import (
     encode_config,
     encode_tensors,
@@ -24,11 +26,17 @@ from adalora_core.training.adapter_file.tensors import (
     divided_places,
     fill_divided,
     load_tensors,
+    pretrained_name,
 )
 from adalora_core.training.configuration import checked_copy, written_values
 from adalora_core.training.model_card import write_card
 from adalora_core.training.parallelism import refuse_state_of_one_process
-from adalora_core.training.run_end import is_checkpoint_folder, judge_end, judge_load
+from adalora_core.training.run_end import (
+    is_checkpoint_folder,
+    judge_end,
+    judge_file,
+    judge_load,
+)
 from adalora_core.training.training_state.progress import (
     fingerprint,
     refuse_other_criterion,
@@ -50,6 +58,7 @@ if TYPE_CHECKING:
     from adalora_core.contract import AdaLoraConfig
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
+    from adalora_core.training.adapter_file.embeddings import Saved
     from adalora_core.training.adapter_file.folder import SavedAdapter
     from adalora_core.training.tuner import AdaLoraTuner
 
@@ -62,6 +71,7 @@ def save_adapter(
     is_main_process: bool,
     card_folder: Path | None,
     gathered: Mapping[str, torch.Tensor] | None = None,
+    embeddings: Saved = "auto",
 ) -> None:
     """Write the adapter `name` into `folder`; see `AdaLoraModel.save_pretrained`.
 
@@ -71,7 +81,7 @@ def save_adapter(
     """
     adapter = tuner.adapters[name]
     resumes = save_training_state is True or is_checkpoint_folder(folder)
-    judge_end(adapter, "saved", is_checkpoint=resumes)
+    judge_end(tuner, adapter, "saved", is_checkpoint=resumes)
     if not are_sharded(adapter.factors()[0]):
         gathered = None
     elif gathered is not None:
@@ -88,7 +98,9 @@ def save_adapter(
         path: gathered[f"{TENSOR_PREFIX}{path}.lora_E.{name}"] for path in adapter.layers
     }
     pattern = adapter.rank_pattern(live=True, singular_values=singular_values)
-    weights = encode_tensors(collect_tensors(tuner, adapter, pattern, gathered))
+    tensors = collect_tensors(tuner, adapter, pattern, gathered, embeddings)
+    judge_file(tuner, adapter, tensors.keys)
+    weights = encode_tensors(tensors)
     config = encode_config(_config_values(tuner, adapter, pattern))
     state = encode_state(adapter, pattern, weights, config) if save_training_state else None
     if is_main_process:
@@ -104,9 +116,7 @@ def _config_values(
     base = tuner.model
     values = written_values(adapter.config)
     values |= {"rank_pattern": pattern, "inference_mode": True}
-    values["base_model_name_or_path"] = (
-        values.get("base_model_name_or_path") or getattr(base, "name_or_path", None) or None
-    )
+    values["base_model_name_or_path"] = pretrained_name(adapter.config, base)
     if values.get("task_type") is None:
         values["auto_mapping"] = {
             "base_model_class": type(base).__name__,
@@ -139,9 +149,10 @@ def load_adapter(
         config: the configuration to use instead of the one in the folder.
     """
     existing = tuner.adapters.get(name)
-    state = read_state(folder) if learns else None
     given = None if config is None else checked_copy(config)
-    saved = read_adapter(folder, None if state is None else state.config, config=given)
+    with locked(folder, shared=True):
+        state = read_state(folder) if learns else None
+        saved = read_adapter(folder, None if state is None else state.config, config=given)
     positions = row_positions(saved)
     targets = targets_in(tuner.model, saved, positions)
     saved.config.inference_mode = not learns
@@ -172,6 +183,7 @@ def load_adapter(
     else:
         adapter = _reuse_adapter(existing, saved, positions)
         load_tensors(tuner, adapter, saved, autocast=autocast)
+    load_embeddings(tuner.model, saved.embeddings)
     if learns:
         adapter.start_allocation()
         judge_load(adapter, has_state=state is not None)

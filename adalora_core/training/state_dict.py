@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
+from adalora_core.training.adapter_file.embeddings import embeddings_of
 from adalora_core.training.adapter_file.tensors import collect_tensors
 from adalora_core.training.triplets import TENSOR_PREFIX
 from adalora_core.training.tuner import AdaLoraTuner
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from adalora_core.training.adapter import Adapter
+    from adalora_core.training.adapter_file.embeddings import Saved
 
 
 class LoadResult(NamedTuple):
@@ -37,7 +39,7 @@ def get_peft_model_state_dict(
     state_dict: Mapping[str, torch.Tensor] | None = None,
     adapter_name: str = "default",
     unwrap_compiled: bool = False,
-    save_embedding_layers: bool | str = "auto",
+    save_embedding_layers: Saved = "auto",
 ) -> dict[str, torch.Tensor]:
     """Return the tensors of an adapter under the names of PEFT's files, without dropped triplets.
 
@@ -47,11 +49,12 @@ def get_peft_model_state_dict(
             of the model.
         adapter_name: name of the adapter.
         unwrap_compiled: whether `model` may be the result of `torch.compile`.
-        save_embedding_layers: PEFT's; embeddings are saved if `modules_to_save` names them.
+        save_embedding_layers: whether to return the embeddings of the base model too; "auto" means
+            if the vocabulary was resized.
 
     Raises:
         TypeError: `model` is not an `AdaLoraModel`.
-        ValueError: the adapter does not exist, or `save_embedding_layers` is True.
+        ValueError: the adapter does not exist.
 
     Example:
         >>> import torch
@@ -62,15 +65,11 @@ def get_peft_model_state_dict(
         {'base_model.model.0.lora_A': (2, 4), 'base_model.model.0.lora_E': (2, 1), \
 'base_model.model.0.lora_B': (3, 2)}
     """
-    if save_embedding_layers is True:
-        raise ValueError(
-            "get_peft_model_state_dict: save_embedding_layers=True is not supported; name the "
-            "embedding in modules_to_save"
-        )
     if unwrap_compiled:
         model = getattr(model, "_orig_mod", model)
     tuner, adapter = _adapter_in(model, adapter_name)
-    return collect_tensors(tuner, adapter, adapter.rank_pattern(live=True), state_dict)
+    pattern = adapter.rank_pattern(live=True)
+    return collect_tensors(tuner, adapter, pattern, state_dict, save_embedding_layers)
 
 
 @torch.no_grad()
@@ -100,7 +99,10 @@ def set_peft_model_state_dict(
     """
     del low_cpu_mem_usage
     tuner, adapter = _adapter_in(model, adapter_name)
-    names = _stored_names(tuner, adapter, collect_tensors(tuner, adapter, None))
+    tensors = collect_tensors(tuner, adapter, None, embeddings=False)
+    names = _stored_names(tuner, adapter, tensors)
+    embeddings = (f"{TENSOR_PREFIX}{name}" for name in embeddings_of(tuner.model))
+    names |= {name: name for name in embeddings if name in peft_model_state_dict}
     own = {f"{TENSOR_PREFIX}{name}": each for name, each in tuner.model.state_dict().items()}
     given = {name: each for name, each in peft_model_state_dict.items() if name in names}
     mismatched = [name for name, each in given.items() if not _fits(name, each, own[names[name]])]

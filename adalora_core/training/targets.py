@@ -7,11 +7,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from adalora_core.default_targets import DEFAULT_TARGETS
 from adalora_core.errors import TargetError
 from adalora_core.expressions.matching import Matcher
 from adalora_core.module_selection import (
     ModuleSelection,
+    SavedNames,
     ends_with,
     is_all_linear,
     outermost,
@@ -25,7 +28,6 @@ from adalora_core.sharding import division_of, tensor_parallel_mesh
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from torch import nn
     from torch.distributed.device_mesh import DeviceMesh
 
     from adalora_core.contract import AdaLoraConfig
@@ -35,6 +37,9 @@ _UNSUPPORTED = {
     "trainable_token_indices": "trains rows of an embedding; name the embedding in modules_to_save",
     "ensure_weight_tying": "ties copies of tied layers; leave tied layers out of modules_to_save",
 }
+
+
+_CONTAINERS = (nn.ModuleDict, nn.ModuleList, nn.ParameterDict, nn.ParameterList)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +141,23 @@ def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
     """Return the paths of the modules to train whole; as in PEFT, a name may match none.
 
     A copy of a module holds copies of all modules inside, so that those need none of their own.
+
+    Raises:
+        TargetError: a module cannot be trained whole.
     """
-    paths = [path for path, _ in candidates(model)]
-    matches = (path for name in _saved_names(config) for path in paths if ends_with(path, (name,)))
-    return list(outermost(dict.fromkeys(matches)))
+    names = SavedNames(_saved_names(config))
+    found = {path: each for path, each in candidates(model) if names.end_of(path) is not None}
+    saved = list(outermost(found))
+    for path in saved:
+        module = found[path]
+        is_adapted = any(isinstance(each, AdaLoraLayer) for each in module.modules())
+        if is_adapted or isinstance(module, _CONTAINERS):
+            what = "has an adapter" if is_adapted else "is only a container"
+            raise TargetError(
+                f"modules_to_save: {names.end_of(path)!r} means {path!r}, which {what} and cannot "
+                "be trained whole; name other modules, a name means every path that ends with it"
+            )
+    return saved
 
 
 def unmatched_entries(config: Any, paths: Sequence[str]) -> list[str]:
@@ -205,7 +223,7 @@ def _selects(field: str, entry: str, path: str, matcher: Matcher, is_text: bool)
         return matcher.find("match", expression, path, field) is not None
     if is_text and field == "exclude_modules":
         return matcher.find("fullmatch", entry, path, field) is not None
-    return ends_with(path, (entry,))
+    return path.endswith(entry) if field == "modules_to_save" else ends_with(path, (entry,))
 
 
 def _wanted_modules(model: nn.Module, config: AdaLoraConfig) -> list[str] | str:

@@ -11,16 +11,18 @@ from torch import nn
 from adalora_core.contract.rules.runs import SELECTION_MATCHES_NOTHING
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
+from adalora_core.nn.offloading import refuse_offloaded
 from adalora_core.peft_identity import SeenAsPeft
 from adalora_core.peft_names import forwarded
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.agreement import AgreementCheck
 from adalora_core.training.data_parallel import refuse_unsynchronised
+from adalora_core.training.merging import merge_all
 from adalora_core.training.parallelism import (
     DivisionCheck,
     refuse_beside_tensor_parallelism,
     refuse_divided_base,
-    refuse_merging,
 )
 from adalora_core.training.penalty_per_step import (
     PenaltyPerStep,
@@ -42,7 +44,7 @@ from adalora_core.training.targets import (
     refuse_unsupported,
     unmatched_entries,
 )
-from adalora_core.training.tied_weights import record_untied, separate, share_again
+from adalora_core.training.tied_weights import record_untied, refuse_shared_modules, share_again
 from adalora_core.training.tuner_names import TunerNames
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
         active_adapters: names of the adapters that act on the output, in order.
         penalty_per_step: decides which forwards of an optimizer step add the penalty.
         agreement: compares the processes of a run.
+        untied: the weights of merged layers that other modules have too; the layers have copies.
     """
 
     seen_as = ("peft.tuners.tuners_utils", "BaseTuner")
@@ -75,7 +78,7 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
         self.active_adapters: list[str] = []
         self._division = DivisionCheck()
         self.agreement = AgreementCheck()
-        self._shared: dict[AdaLoraLayer, nn.Parameter] = {}
+        self.untied: dict[AdaLoraLayer, nn.Parameter] = {}
         self.penalty_per_step = PenaltyPerStep()
 
     def __getattr__(self, name: str) -> Any:
@@ -131,12 +134,14 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
         # All targets before any change: an unsupported target leaves the model as it is.
         targets = targets or find_targets(self.model, config)
         refuse_beside_tensor_parallelism(self.model, config, targets.saved)
+        refuse_shared_modules(self.model, [*targets.layers, *targets.saved])
+        refuse_offloaded(self.model, targets.layers, targets.saved, config.bias)
+        adapter = Adapter.keeping(name, config)
         if positions is None:
             # A result of earlier training; this adapter begins with every triplet.
             config.rank_pattern = None
         # PEFT reads the layout of the layers from this field of the file.
         config.fan_in_fan_out = any(layer.transposed_weight for layer in targets.layers.values())
-        adapter = Adapter(name, config)
         if unmatched:
             adapter.run.report(SELECTION_MATCHES_NOTHING, "; ".join(unmatched))
         for path, layer in targets.layers.items():
@@ -152,6 +157,7 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
             adapter.add_layer(path, layer, rows)
         for path in targets.saved:
             self._save_module(path, name)
+        leave_fast_path(self.model, AdaLoraLayer)
         self.adapters[name] = adapter
         self.freeze_base()
         return adapter
@@ -299,7 +305,7 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
             adapters = self.trained_adapters()
             self._division.refuse_unsupported(adapters, "forward")
             refuse_unsynchronised(self.model, adapters)
-            refuse_wasted_backward(self, [*args, *kwargs.values()])
+            refuse_wasted_backward(self)
         return add_penalty(self, self.model(*args, **kwargs), kwargs)
 
     def orthogonality_penalty(self) -> torch.Tensor:
@@ -348,27 +354,13 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
         self, adapter_names: Sequence[str] | None = None, safe_merge: bool = False
     ) -> None:
         """Add ΔW of the adapters to the base weights; a failure leaves every layer unchanged."""
-        named = self.model.named_modules()
-        refuse_merging((path, each) for path, each in named if isinstance(each, AdaLoraLayer))
-        for adapter in self.trained_adapters():
-            judge_end(adapter, "merged")
-        before = [(layer, len(layer.merged_adapters)) for layer in self.layers()]
-        self._shared |= separate(self.model, self.layers())
-        try:
-            for layer, _ in before:
-                layer.merge(safe_merge=safe_merge, adapter_names=adapter_names)
-        except (TypeError, ValueError):
-            for layer, count in before:
-                layer.unmerge(keep=count)
-            share_again(self._shared)
-            raise
-        share_again(self._shared)
+        merge_all(self, adapter_names, safe_merge=safe_merge)
 
     def unmerge_adapter(self) -> None:
         """Subtract every merged ΔW from the base weights."""
         for layer in self.layers():
             layer.unmerge()
-        share_again(self._shared)
+        share_again(self.untied)
 
     def merge_and_unload(
         self,
@@ -377,6 +369,8 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
         adapter_names: Sequence[str] | None = None,
     ) -> nn.Module:
         """Merge the (active) adapters and return the base model without any adapter layer."""
+        for adapter in self.trained_adapters():
+            judge_end(self, adapter, "merged")
         self.merge_adapter(adapter_names, safe_merge)
         return self._without_layers()
 
@@ -391,8 +385,9 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
                 self._replace(path, module.base_layer)
             elif isinstance(module, ModulesToSave):
                 self._replace(path, module.current())
+        return_to_fast_path(self.model)
         self.adapters.clear()
         self.active_adapters = []
-        self._shared.clear()
+        self.untied.clear()
         record_untied(self.model)
         return self.model

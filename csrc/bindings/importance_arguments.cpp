@@ -30,8 +30,9 @@ void prefetch(py::handle tensor) {
   }
 }
 
-/// Remembers tensors that have been checked, by weak reference: the parameters and averages of the
-/// next step are the same tensors, and need no second check for negative views.
+/// Remembers tensors that have been checked, by weak reference: the parameters of the next step are
+/// the same tensors, and need no second check for negative views. Should `.data` of one be made a
+/// negative view, |p * g| stays the same.
 class CheckedTensors {
  public:
   MatrixView read(py::handle object, const Argument& argument) {
@@ -101,7 +102,7 @@ class WrittenMemory {
 /// The state between calls, which keeps no tensor alive. Who uses it holds the interpreter's lock
 /// or, where Python has none, a critical section. Either may be lost while a tensor is read.
 struct Memory {
-  CheckedTensors parameters, smoothed, uncertainty;
+  CheckedTensors parameters;
   WrittenMemory averages;
 };
 
@@ -142,8 +143,7 @@ py::tuple gradients_of(const py::tuple& parameters) {
 /// parameters in order, which is one object to read instead of hundreds.
 class Averages {
  public:
-  Averages(py::handle object, const char* name, CheckedTensors& checked)
-      : name_(name), checked_(checked), is_flat_(!is_sequence(object)) {
+  Averages(py::handle object, const char* name) : name_(name), is_flat_(!is_sequence(object)) {
     if (!is_flat_) {
       items_ = read_items(object, {kOp, name});
       return;
@@ -169,7 +169,7 @@ class Averages {
       if (used_ > flat_.rows) throw_size(">= " + std::to_string(used_));
       return view;
     }
-    const MatrixView view = checked_.read(item(items_, index), argument);
+    const MatrixView view = read_matrix(item(items_, index), argument);
     require_shape(view, argument, parameter.rows, parameter.cols, "the shape of its parameter");
     require_dtype(view, argument, dtype, "the compute type of its parameter");
     require_separate_elements(view, argument);
@@ -201,7 +201,6 @@ class Averages {
   }
 
   const char* name_;
-  CheckedTensors& checked_;
   bool is_flat_;
   py::tuple items_;
   std::vector<Interval> memory_;
@@ -220,8 +219,8 @@ class ImportanceArguments::Arguments {
       : parameters_(read_items(parameters, {kOp, "parameters"})),
         gradients_(gradients.is_none() ? gradients_of(parameters_)
                                        : read_items(gradients, {kOp, "gradients"})),
-        smoothed_(smoothed, "smoothed", memory().smoothed),
-        uncertainty_(uncertainty, "uncertainty", memory().uncertainty) {
+        smoothed_(smoothed, "smoothed"),
+        uncertainty_(uncertainty, "uncertainty") {
     const std::size_t count = parameters_.size();
     require_length("gradients", gradients_.size(), count);
     smoothed_.require_length(count);

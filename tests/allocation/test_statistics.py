@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from backends import op_backend
 from tolerances import assert_all_equal
 from torch import nn
 
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, ImportanceStatistics, RankAllocator
 from adalora_core.ops import _backend
+
+__all__ = ["op_backend"]
 
 SPEC = AdapterSpec(init_r=6, target_r=2, tinit=2, tfinal=5, total_step=20, deltaT=2)
 WIDTHS = [(500, 700), (300, 400), (800, 200)]
@@ -78,7 +81,7 @@ class Counting:
         return getattr(self.core, name)
 
 
-def test_an_allocation_step_makes_two_native_calls_and_others_one(
+def test_an_allocation_step_makes_three_native_calls_and_others_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     counting = Counting(_backend.core)
@@ -89,9 +92,10 @@ def test_an_allocation_step_makes_two_native_calls_and_others_one(
         counting.calls.clear()
         report = made.step(step)
         calls.setdefault((report.phase.name, report.allocated), []).append([*counting.calls])
-    both, one = ["update_importance", "select_triplets"], ["update_importance"]
+    one = ["update_importance"]
+    three = [*one, "select_triplets", "apply_mask"]
     assert all(each == one for each in calls["WARMUP", False] + calls["BUDGETING", False])
-    assert all(each == both for each in calls["BUDGETING", True])
+    assert all(each == three for each in calls["BUDGETING", True])
     assert all(each == ["apply_mask"] for each in calls["FINAL", False])
 
 
@@ -170,3 +174,23 @@ def test_restored_averages_are_those_that_were_read() -> None:
     for each in (statistics, other):
         each.observe(parameters)
     assert_all_equal(other.uncertainty, statistics.uncertainty)
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float32,) * 2, (torch.float32, torch.float64)])
+@pytest.mark.parametrize("restores", [False, True])
+def test_averages_made_in_inference_mode_are_updated_outside_of_it(
+    dtypes: tuple[torch.dtype, torch.dtype], restores: bool, op_backend: str
+) -> None:
+    del op_backend
+    parameters = with_gradients([*factors(dtypes[0])[:3], *factors(dtypes[1])[3:]])
+    results = []
+    for inference in (False, True):
+        statistics = ImportanceStatistics(SPEC)
+        with torch.inference_mode(inference):
+            statistics.observe(parameters)
+            if restores:
+                saved = [[each.clone() for each in statistics.smoothed] for _ in range(2)]
+                statistics.restore(*saved)
+        statistics.observe(parameters)
+        results.append([*statistics.smoothed, *statistics.uncertainty])
+    assert_all_equal(*results)

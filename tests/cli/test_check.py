@@ -106,6 +106,7 @@ def test_json_output_holds_every_finding_with_its_place(check, write):
         "warnings": 1,
         "infos": 0,
         "skipped": 0,
+        "too_large": 0,
         "left_out": 0,
         "unjudged": 0,
         "suppressed": 0,

@@ -39,6 +39,46 @@ def test_folder_checked_finds_blocks_in_a_fixed_order_and_counts_the_rest(check,
     assert "skipped 3 files without AdaLoRA" in check(tree)[1]
 
 
+LARGE = "x" * 4_300_000
+SCRIPT = "from peft import AdaLoraConfig\nAdaLoraConfig(total_step=0)\n"
+
+
+@pytest.mark.parametrize("comes_first", [True, False])
+def test_outputs_of_a_notebook_do_not_count_towards_its_size(check, write, tmp_path, comes_first):
+    cells = [{"cell_type": "code", "source": SCRIPT, "outputs": []}]
+    cells.insert(
+        int(comes_first),
+        {"cell_type": "code", "source": "1", "outputs": [{"data": {"image/png": LARGE}}]},
+    )
+    path = write({"cells": cells, "metadata": {}}, "x/n.ipynb")
+    code, out, _ = check(tmp_path / "x", "-o", "json")
+    (report,) = json.loads(out)["reports"]
+    errors = [each["code"] for each in report["diagnostics"] if each["severity"] == "error"]
+    assert (code, errors) == (1, ["ADA201"])
+    assert check(path, "--add-ignores")[0] == 0
+    assert LARGE in path.read_text()
+
+
+def test_files_too_large_to_look_into_are_a_count_of_their_own(check, write, tmp_path):
+    write({"a": "AdaLoRA", "peft_type": 1, "b": LARGE}, "x/first.json")
+    write({"b": LARGE, "peft_type": "ADALORA"}, "x/last.json")
+    write(SOUND, "x/run.json")
+    code, out, err = check(tmp_path / "x")
+    line = f"adalora check: too large to look into: {tmp_path}/x/first.json and 1 more\n"
+    assert (code, err) == (0, line)
+    assert "; left out 2 files too large to look into" in out
+    assert "skipped" not in out
+    for format_ in FORMATS:
+        _, out, err = check(tmp_path / "x", "-o", format_)
+        assert err == line
+        shown = err if format_ in {"jsonl", "gitlab", "junit"} else out  # no place for a count
+        assert "too large to look into" in shown or '"too_large": 2' in shown, format_
+    assert "too large" in check(tmp_path / "x", "--statistics")[1]
+    assert check(tmp_path / "x", "--limit", "file-bytes=9000000")[0] == 1
+    assert check(tmp_path / "x/first.json")[0] == 1
+    assert check(tmp_path / "x/first.json", "--ignore-unmatched")[0] == 0
+
+
 def test_broken_file_in_a_folder_is_reported_only_if_it_mentions_adalora(check, write, tmp_path):
     write('{"peft_type": "ADALORA",', "x/broken.json")
     assert check(tmp_path / "x")[0] == 1

@@ -257,12 +257,26 @@ OF_THE_MODEL = {
         {"trainable_token_indices": {"self_attn": [0]}},
         "'self_attn' has no matrix of its own",
     ),
+    "tokens of the end of a name": ({"trainable_token_indices": {"tokens": [32]}}, "no row 32"),
     "tokens of nothing": ({"trainable_token_indices": {"wte": [0]}}, "'wte' is not a module"),
     "a copy": ({"modules_to_save": ["layers.0"]}, None),
     # PEFT looks for the ends of paths: "norm" is one of input_layernorm.
     "a copy inside a copy": (
         {"modules_to_save": ["layers.0", "norm"]},
         "modules_to_save matches 'model.layers.0.input_layernorm', and a module around it",
+    ),
+    # "attn" is none of the parts of a path, so PEFT adapts what is inside, and copies it then.
+    "a target inside a copy": (
+        {"modules_to_save": ["attn"], "target_modules": ["q_proj", "lm_head"]},
+        "modules_to_save copies 'model.layers.0.self_attn.q_proj' and 1 more, which PEFT adapts",
+    ),
+    "a target inside a copy, excluded": (
+        {
+            "modules_to_save": ["attn"],
+            "target_modules": ".*d|.*v_proj",
+            "exclude_modules": ".*v_.*",
+        },
+        None,
     ),
 }
 
@@ -281,9 +295,13 @@ def test_setting_that_our_models_refuse_is_a_problem_of_the_plan(plan):
     assert "trainable_token_indices is not supported by get_peft_model" in out
 
 
-def test_copy_inside_a_copy_is_right_for_our_models(plan):
+def test_copy_and_target_inside_a_copy_are_right_for_our_models(plan):
     fields, _ = OF_THE_MODEL["a copy inside a copy"]
     assert plan(fields, None, "--runtime", "adalora-core")[0] == 0
+    fields, _ = OF_THE_MODEL["a target inside a copy"]
+    weights = _weights(plan, fields, "--runtime", "adalora-core")
+    assert _modules(weights) == ["lm_head"]
+    assert weights["trainable_parameters"]["trained_whole"] == 2 * (16 * 16 + 16 * 8 + 8)
 
 
 @pytest.mark.parametrize("runtime", ["peft", "adalora-core"])

@@ -180,6 +180,23 @@ def test_hostile_patterns_cannot_hang_the_search(check, tree):
     assert spent.seconds < 5 * search_exclusions.MOST_SECONDS
 
 
+def test_many_ignore_files_cannot_hang_the_search(check, tree):
+    lines = "".join(f"{'?' * 41}{number:03}\n" for number in range(990))
+    tree({f"{n:03}/.gitignore": lines for n in range(240)} | {"239/a.json": FAULTY})
+    with pace.measured() as spent:
+        assert _checked(check)[0] == {"239/a.json"}
+    assert spent.seconds < 2 * search_exclusions.MOST_SECONDS
+
+
+def test_nothing_is_left_out_where_the_index_is_sparse(check, tree):
+    folder = tree({"in/a.json": FAULTY, "out/b.json": FAULTY, ".gitignore": "*\n"})
+    _git(folder, "add", "-f", ".")
+    _git(folder, "commit", "-q", "-m", "all")
+    _git(folder, "sparse-checkout", "set", "--cone", "--sparse-index", "in")
+    tree({"out/b.json": FAULTY})
+    assert _checked(check) == ({"in/a.json", "out/b.json"}, 0)
+
+
 def test_ignore_file_that_is_a_link_is_not_read(check, tree):
     folder = tree({"rules": "*\n", "a.json": FAULTY})
     (folder / ".gitignore").symlink_to("rules")
@@ -214,13 +231,21 @@ def test_environment_of_git_has_no_influence(check, tree, monkeypatch, tmp_path_
 
 
 def test_file_named_git_in_the_checked_tree_is_not_run(check, tree, monkeypatch):
-    canary = "canary"
-    folder = tree({".gitignore": "*\n", "a.json": FAULTY, "git": f"#!/bin/sh\ntouch {canary}\n"})
+    folder = tree({".gitignore": "*\n", "a.json": FAULTY})
+    canary = folder / "canary"
+    tree({"git": f"#!/bin/sh\n: > {canary}\n"})
     (folder / "git").chmod(0o755)
+    (folder / "nested").mkdir()
+    _git(folder / "nested", "init", "-q")
     for path in (str(folder), ".", ""):
         monkeypatch.setenv("PATH", path)
         assert _checked(check)[0] == {"a.json"}
-    assert not (folder / canary).exists()
+    monkeypatch.setenv("PATH", str(folder))
+    tree({"nested/.gitignore": "*\n", "nested/b.json": FAULTY})
+    monkeypatch.chdir(folder.parent)
+    shutil.rmtree(folder / ".git")
+    assert _checked(check, str(folder))[0] == {f"{folder}/a.json", f"{folder}/nested/b.json"}
+    assert not canary.exists()
 
 
 def test_git_is_not_run_and_pathspec_not_loaded_without_a_reason(tmp_path):

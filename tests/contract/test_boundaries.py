@@ -86,7 +86,7 @@ LEFT = [
     ({"exclude_modules": ".*"}, True),
     ({"exclude_modules": r".*\.0\..*"}, False),
     ({"modules_to_save": ["q_proj"]}, False),
-    ({"modules_to_save": ["_proj"]}, False),
+    ({"modules_to_save": ["v_proj", "nope"]}, False),
     ({"modules_to_save": ["v_proj", "q_proj"]}, True),
     ({"target_modules": ["score"], "task_type": "SEQ_CLS"}, True),
     ({"target_modules": ["self_attn.q_proj"], "modules_to_save": ["self_attn"]}, True),
@@ -101,6 +101,28 @@ def test_configuration_without_a_target_left_is_an_error_and_left_to_our_model(f
     codes = {d.code for d in check_config(SOUND | fields).errors}
     assert codes == ({"ADA511"} if is_empty else set())
     assert check_config(SOUND | fields, runtime="adalora-core").ok
+
+
+@pytest.mark.parametrize(
+    ("targets", "saved", "severity"),
+    [
+        (["q_proj", "v_proj"], ["q_proj"], "warning"),
+        (["q_proj", "mlp.up"], ["mlp"], "warning"),
+        (["q_proj", "v_proj"], ["_proj"], "error"),
+        (["q_proj", "my_mlp.up"], ["mlp"], "error"),
+        (["q_proj", "pre_classifier"], "SEQ_CLS", "error"),
+        (["q_proj", "_proj"], ["my_proj"], None),
+        (["q_proj", "norm.up"], ["nor"], None),
+    ],
+)
+def test_target_that_is_copied_is_an_error_where_peft_adapts_it_before(targets, saved, severity):
+    fields = {"task_type": saved} if isinstance(saved, str) else {"modules_to_save": saved}
+    for runtime in ("peft", "adalora-core"):
+        report = check_config(SOUND | {"target_modules": targets} | fields, runtime=runtime)
+        found = {d.severity for d in report.diagnostics if d.code == "ADA420"}
+        expected = "warning" if severity and runtime != "peft" else severity
+        assert found == ({expected} if severity else set())
+        assert report.ok == (expected != "error")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +193,9 @@ def test_names_that_are_put_into_expressions_are_judged_inside_them(fields, fail
     [
         ({"embed_tokens": [1]}, ["embed_tokens"], True),
         ({"model.embed_tokens": [1]}, ["embed_tokens"], True),
+        ({"embed_tokens": [1]}, ["tokens"], True),
+        ({"tokens": [1]}, ["model.embed_tokens"], True),
+        ([1], ["tokens"], True),
         ({"embed_tokens": [1]}, ["lm_head"], False),
         ([1], ["wte"], True),
         ([1], ["lm_head"], False),

@@ -1,4 +1,4 @@
-"""`importance_criterion`: a field of this package's runtime, and unknown to PEFT."""
+"""What the runtime adalora-core alone knows: `importance_criterion`, and a start like LoRA's."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import functools
 import json
 import math
 
+import jsonschema
 import pytest
 from contract_configs import SOUND
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from adalora_core.contract.fields.table import FIELDS, OWN_FIELDS
 from adalora_core.contract.schemas.config import config_schema
 
 SNR = SOUND | {"importance_criterion": "snr"}
+LORA = SOUND | {"init_lora_weights": "lora"}
 
 
 def my_scores(path, tensors):
@@ -154,3 +156,38 @@ def test_a_value_that_is_not_known_is_not_judged(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(f"from adalora_core import AdaLoraConfig\n{call}\n")
     assert found(script) == []
+
+
+def test_the_start_of_lora_is_a_finding_where_peft_alone_trains(tmp_path):
+    (finding,) = check_config(LORA).diagnostics
+    assert (finding.code, finding.severity, finding.fix) == ("ADA407", "warning", None)
+    assert "no effect in PEFT alone, which reads it as true" in finding.message
+    assert "--runtime adalora-core" in finding.hint
+    assert found(LORA, runtime="adalora-core") == []
+    assert found(LORA | {"inference_mode": True}) == found(SOUND | {"inference_mode": True})
+    for runtime in ("peft", "adalora-core"):
+        # A word that no runtime knows is a finding of both, also in another spelling.
+        assert found(SOUND | {"init_lora_weights": "LoRA"}, runtime=runtime) == [
+            ("ADA407", "warning")
+        ]
+        with_bias = check_config(LORA | {"lora_bias": True}, runtime=runtime)
+        assert [(each.code, each.severity) for each in with_bias.diagnostics] == [
+            ("ADA418", "error")
+        ]
+        assert with_bias.diagnostics[0].hint == "remove lora_bias (AdaLoRA does not read it)"
+    call = f"AdaLoraConfig(**{LORA!r})"
+    for module, expected in (
+        ("peft", [("ADA407", "warning")]),
+        ("adalora_core", []),
+        ("adalora_core.peft", []),
+    ):
+        script = tmp_path / "train.py"
+        script.write_text(f"from {module} import AdaLoraConfig\n{call}\n")
+        assert found(script) == expected, module
+    assert AdaLoraConfig(**LORA).init_lora_weights == "lora"
+
+
+def test_the_schema_accepts_the_start_of_lora_but_not_beside_a_bias():
+    validator = jsonschema.Draft202012Validator(config_schema())
+    assert validator.is_valid(LORA)
+    assert not validator.is_valid(LORA | {"lora_bias": True})

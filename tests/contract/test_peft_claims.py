@@ -88,9 +88,11 @@ IGNORED = {
 }
 
 
-@pytest.mark.parametrize("name", IGNORED)
-def test_setting_called_ignored_leaves_every_trained_number_as_it_is(name):
-    plain, other = _train(SOUND | SHORT), _train(SOUND | SHORT | {name: IGNORED[name]})
+@pytest.mark.parametrize(
+    ("name", "value"), [*IGNORED.items(), ("init_lora_weights", "lora")], ids=str
+)
+def test_setting_called_ignored_leaves_every_trained_number_as_it_is(name, value):
+    plain, other = _train(SOUND | SHORT), _train(SOUND | SHORT | {name: value})
     assert plain.keys() == other.keys()
     assert all(torch.equal(plain[key], other[key]) for key in plain)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import peft
 import pytest
@@ -22,15 +22,16 @@ pytestmark = [
 ]
 
 
+@pytest.mark.parametrize("changes", [{}, {"init_lora_weights": "lora"}], ids=["", "like-lora"])
 @pytest.mark.parametrize(
     ("kind", "world"), [("ddp", 2), ("fsdp2", 2), pytest.param("hsdp", 4, marks=pytest.mark.slow)]
 )
 def test_every_process_goes_the_way_of_the_single_one(
-    kind: str, world: int, tmp_path: Path
+    kind: str, world: int, changes: dict[str, Any], tmp_path: Path
 ) -> None:
-    expected = run(0, "single", {}, attached)
+    expected = run(0, "single", changes, attached)
     assert len(set(expected.budgets)) > 5
-    for found in run_processes(world, run, tmp_path, kind, {}, attached):
+    for found in run_processes(world, run, tmp_path, kind, changes, attached):
         assert_same(found, expected)
 
 

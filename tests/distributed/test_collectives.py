@@ -1,4 +1,4 @@
-"""Allocation costs two collectives per run under DDP, and under FSDP2 what the page says."""
+"""Allocation costs few collectives per run under DDP, and under FSDP2 what the page says."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ if TYPE_CHECKING:
 
 SCHEDULE = adapted().base_model.adapters["default"].allocator.schedule
 ALLOCATIONS = [int(SCHEDULE.at(step).allocates) for step in range(STEPS)]
-COMPARISONS = [int(step in {0, ALLOCATIONS.index(1)}) for step in range(STEPS)]
-"""The processes are compared at the first step and at the first allocation."""
+COMPARED = {0, 1, 3, 7, 15, ALLOCATIONS.index(1), SCHEDULE.final_start}
+COMPARISONS = [int(step in COMPARED) for step in range(STEPS)]
+"""The processes are compared at every power of two, at the first and at the last allocation."""
 
 
 def test_the_steps_are_of_both_kinds() -> None:
     assert set(ALLOCATIONS) == {0, 1}
-    assert sum(COMPARISONS) == 2
+    assert sum(COMPARISONS) == 7
 
 
-def test_ddp_makes_the_collectives_of_plain_lora_and_two_comparisons(tmp_path: Path) -> None:
+def test_ddp_makes_the_collectives_of_plain_lora_and_few_comparisons(tmp_path: Path) -> None:
     ours = run_processes(2, count_collectives, tmp_path / "ours", "ddp", {})
     lora = run_processes(2, count_collectives_of_lora, tmp_path / "lora")
     assert all(training > 0 for training in lora[0])

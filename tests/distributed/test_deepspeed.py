@@ -42,11 +42,13 @@ def assert_close(found: dict[str, Any], expected: dict[str, Any], tolerance: flo
 
 
 @pytest.mark.parametrize("library", ["adalora_core", "attached"])
-@pytest.mark.parametrize("job", ["with_loop", "with_zero1", "with_bfloat16", "with_trainer"])
+@pytest.mark.parametrize(
+    "job", ["with_loop", "with_zero1", "like_lora", "with_bfloat16", "with_trainer"]
+)
 def test_two_processes_are_one(
     job: str, library: str, python_with_deepspeed: Path, tmp_path: Path
 ) -> None:
-    single = "with_loop" if job != "with_trainer" else job
+    single = job if job in {"like_lora", "with_trainer"} else "with_loop"
     expected = zero_runs.outcome(zero_runs.JOBS[single](library, tmp_path / "single"))
     done = launched(python_with_deepspeed, job, library, tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]

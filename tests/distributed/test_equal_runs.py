@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("changes", [{}, {"orth_reg_weight": 0.0}], ids=["penalty", "no-penalty"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="penalty"),
+        pytest.param({"orth_reg_weight": 0.0}, id="no-penalty"),
+        pytest.param({"init_lora_weights": "lora"}, id="like-lora", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(
     ("kind", "world"),
     [

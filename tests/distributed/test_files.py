@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from distributed_checks import save_pretrained_at
+from adalora_runs import OURS
+from distributed_checks import save_and_read_at_once, save_pretrained_at
 from process_groups import run_processes
 from saved_folders import assert_same_folders
 
@@ -20,3 +21,18 @@ def test_a_sharded_model_writes_the_files_of_a_whole_one(stop: int, tmp_path: Pa
     names = {"README.md", "adapter_config.json", "adapter_model.safetensors"}
     found, expected = tmp_path / "by-fsdp2", tmp_path / "by-ddp"
     assert_same_folders(found, expected, names, with_state=stop < 30)
+
+
+@pytest.mark.parametrize("library", OURS)
+def test_processes_that_save_into_one_folder_leave_one_save_whole(
+    library: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "saved"
+    results = run_processes(2, save_and_read_at_once, tmp_path / "results", library, folder)
+    written = {model for model, _ in results}
+    assert len(written) == 2
+    for _, read in results:
+        assert read <= written
+    names = {"README.md", "adapter_config.json", "adapter_model.safetensors"}
+    states = {each.name for each in folder.iterdir()} - names
+    assert [name.startswith("adalora_state.") for name in states] == [True]

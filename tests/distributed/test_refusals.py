@@ -58,6 +58,14 @@ ON_TWO = {
         "DeepSpeed ZeRO-3",
         "use FSDP2",
     ),
+    **{
+        each.__name__: (
+            each,
+            "ParallelismError: attach: the adapter 'default' is divided",
+            "attach the model, then divide it",
+        )
+        for each in (divisions.sharded_before_attach, divisions.partitioned_before_attach)
+    },
     "compact_under_ddp_attached": (
         partial(divisions.compact_under, "ddp", attached),
         "ParallelismError: compact:",

@@ -36,7 +36,11 @@ def assert_equal(found: Trace, expected: Trace, start: int = 0) -> None:
     torch.testing.assert_close(found.outputs, expected.outputs, **EXACT)
 
 
-@pytest.mark.parametrize("changes", [{}, {"orth_reg_weight": 0.0}], ids=["penalty", "no-penalty"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"orth_reg_weight": 0.0}, {"init_lora_weights": "lora"}],
+    ids=["penalty", "no-penalty", "like-lora"],
+)
 def test_two_processes_train_as_one(llama: Path, changes: dict[str, Any], tmp_path: Path) -> None:
     expected = runs.run_llama(0, llama, changes)
     assert len(set(expected.budgets)) > 5

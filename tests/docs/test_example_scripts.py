@@ -34,6 +34,11 @@ SAYS = {
         r"ranks sum to 144, target 144",
         r"saved README\.md adapter_config\.json adapter_model\.safetensors",
     ],
+    "find_ranks.py": [
+        r"ranks from [01] to \d+",
+        r"correlation of the ranks that the halves of the pilot find: [01]\.\d\d",
+        r"LoRA with (39\d\d|4000) of 4000 parameters: loss [23]\.\d\d",
+    ],
     "peft_seq2seq.py": [
         r"epoch 3: train_loss .* eval_loss .*",
         r"ranks sum to 96, target 96",

@@ -1,4 +1,4 @@
-"""Install the bridge to PEFT for one test."""
+"""Install the bridge to PEFT for one test, and choose the door through which it makes models."""
 
 from __future__ import annotations
 
@@ -18,3 +18,11 @@ def installed() -> Iterator[None]:
     install()
     yield
     uninstall()
+
+
+@pytest.fixture(params=["own", "import", "attach"])
+def door(request: pytest.FixtureRequest) -> str:
+    """Make the models of a test through each door of the package; a key of `LIBRARIES`."""
+    if request.param == "import":
+        request.getfixturevalue("installed")
+    return {"own": "adalora_core", "import": "peft", "attach": "attached"}[request.param]

@@ -51,6 +51,23 @@ def test_hooked_run_equals_the_documented_loop() -> None:
     assert all(map(torch.equal, model.parameters(), expected.parameters()))
 
 
+@pytest.mark.parametrize("library", OURS)
+def test_step_after_a_hook_that_raises_is_counted(library: str) -> None:
+    model = make(library, TwoLayer()).train()
+    optimizer = optimizer_of(model)
+    allocate_on_step(optimizer, model)
+
+    def fail(*_: Any) -> None:
+        raise KeyError("a hook of the user")
+
+    hook = optimizer.register_step_post_hook(fail)
+    with pytest.raises(KeyError):
+        hooked_run(model, optimizer, range(1))
+    hook.remove()
+    hooked_run(model, optimizer, range(1, 5))
+    assert model.base_model.trained_adapters()[0].run.optimizer_steps == 5
+
+
 def test_removed_hook_allocates_no_more() -> None:
     model = fresh().train()
     optimizer = optimizer_of(model)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 CORE = [
     f"tests/integrations/test_peft_{name}.py"
-    for name in ("bridge", "injected", "layers", "module", "reuse")
+    for name in ("bridge", "injected", "layers", "module", "reuse", "start")
 ]
 ALL = ["tests/integrations", "tests/defects"]
 INSTALLED = (version("peft"), version("transformers"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -158,9 +160,11 @@ def test_run_under_trainer_that_stops_early_is_named_when_saved(
 ) -> None:
     model = llama(library)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "AdaLoraCallback: Trainer makes 8")
+        warnings.filterwarnings("ignore", "ADA824: Trainer makes 8")
         trainer_for(model, tmp_path, max_steps=8).train()
-    assert model.run_report().is_budget_reached  # the callback finalizes
+    report = model.run_report()
+    assert report.is_budget_reached  # the callback finalizes
+    assert "ADA824: Trainer makes 8 optimizer steps" in str(report)
     model.save_pretrained(tmp_path)
 
 
@@ -170,7 +174,7 @@ def test_run_under_trainer_that_is_longer_than_the_schedule_is_named_once(tmp_pa
         warnings.simplefilter("always")
         trainer.train()
     (text,) = [str(each.message) for each in caught if "total_step" in str(each.message)]
-    assert text.startswith(f"AdaLoraCallback: Trainer makes {STEPS + 3} optimizer steps")
+    assert text.startswith(f"ADA824: Trainer makes {STEPS + 3} optimizer steps")
 
 
 @pytest.mark.parametrize("library", OURS)
@@ -253,3 +257,45 @@ def test_module_to_save_that_does_not_exist_is_named_and_left_out() -> None:
         finally:
             uninstall()
         assert not any("modules_to_save" in name for name, _ in model.named_parameters())
+
+
+# --- forwards in training mode that nothing learns from -------------------------------------------
+
+
+def test_a_layer_behind_a_merged_one_may_write_in_place(door: str) -> None:
+    base = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(inplace=True))
+    model = make(door, base, target_modules=["0"], init_lora_weights=False).eval()
+    model.base_model.finalize()
+    x = torch.randn(3, 8)
+    expected = model(x).detach()
+    model.merge_adapter()
+    output = model.train()(x)
+    torch.testing.assert_close(output.detach(), expected, atol=1e-5, rtol=1e-5)
+    with pytest.raises(RunError, match="ADA816"):
+        output.sum().backward()
+
+
+def test_forwards_that_leave_a_merged_layer_out_leave_nothing_behind(door: str) -> None:
+    model = make(door, TwoLayer(), target_modules=["second"])
+    model.base_model.finalize()
+    model.merge_adapter()
+    second = model.base_model.model.second
+    model.base_model.model.use_second = False
+    for step in range(5):
+        model.train()(**two_layer_batch(step))
+    assert len(second._forward_hooks) <= 1
+    for each in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # noqa: S301
+        each.unmerge_adapter()
+        each.base_model.model.use_second = True
+        each(**two_layer_batch(0)).loss.backward()
+        assert not each.base_model.model.second._forward_hooks
+
+
+def test_a_model_is_copied_while_a_penalty_waits_for_its_backward_pass(door: str) -> None:
+    model = make(door, TwoLayer()).train()
+    model.base_model.penalty_per_step.begin_step()
+    loss = model(**two_layer_batch(0)).loss
+    other = copy.deepcopy(model)
+    for each, value in ((model, loss), (other, other(**two_layer_batch(0)).loss)):
+        value.backward()
+        assert not each.base_model.penalty_per_step.is_missing

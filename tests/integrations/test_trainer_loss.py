@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # One step shows all; the schedule is made for more.
-pytestmark = pytest.mark.filterwarnings("ignore:AdaLoraCallback. Trainer makes")
+pytestmark = pytest.mark.filterwarnings("ignore:ADA824. Trainer makes")
 
 WEIGHT = 0.25
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from layers import with_adapters
 from tolerances import assert_all_close
 from torch import nn
+from torch._dynamo import compiled_autograd
 
 from adalora_core import ops
 from adalora_core.adapter_spec import AdapterSpec
@@ -84,3 +86,35 @@ def test_one_graph_of_a_whole_model_equals_eager_forward_and_backward(
         assert len(eager) == 2 + len(adapters) * 3 * 3 + 2 * 3
         assert [each.dtype for each in found] == [each.dtype for each in eager]
         assert_all_close(found, eager, dtype)
+
+
+def test_an_exported_program_needs_torch_alone() -> None:
+    model = model_of(torch.float64, ("default",)).requires_grad_(requires_grad=False)
+
+    class WithPenalty(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return penalised_loss(model, x)
+
+    x = torch.randn(6, 3, WIDTHS[0], dtype=torch.float64)
+    program = torch.export.export(WithPenalty(), (x,))
+    called = {str(each.target) for each in program.graph.nodes if each.op == "call_function"}
+    assert not [each for each in called if "adalora" in each]
+    other = torch.randn_like(x)
+    assert_all_close([program.module()(other)], [penalised_loss(model, other)], torch.float64)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's
+def test_a_backward_pass_is_compiled_alone() -> None:
+    model = model_of(torch.float64, ("default",))
+    x = torch.randn(6, 3, WIDTHS[0], dtype=torch.float64)
+
+    def compiled(model: nn.Module, x: torch.Tensor) -> Any:
+        loss = penalised_loss(model, x)
+        compiler = torch.compile(backend="aot_eager", fullgraph=True)
+        exits.enter_context(compiled_autograd._enable(compiler))
+        return loss
+
+    with contextlib.ExitStack() as exits:
+        found = results(model, compiled, x)
+    assert_all_close(found, results(model, penalised_loss, x), torch.float64)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from layers import with_adapters
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
+from transformers.pytorch_utils import Conv1D
 
 from adalora_core.adapter_spec import AdapterSpec
-from adalora_core.nn import SVDLinear
+from adalora_core.nn import SVDLinear, wrap_layer
+
+SPEC = AdapterSpec(init_r=2, init_lora_weights=False)
+BASES = {
+    "Linear": (lambda: nn.Linear(4, 3), (5, 4)),
+    "Conv1D": (lambda: Conv1D(3, 4), (5, 4)),
+    "Conv2d": (lambda: nn.Conv2d(4, 3, 1), (1, 4, 2, 2)),
+}
 
 
 def layer() -> SVDLinear:
     made = SVDLinear(nn.Linear(4, 3), in_features=4, out_features=3)
-    return with_adapters(made, AdapterSpec(init_r=2, init_lora_weights=False))
+    return with_adapters(made, SPEC)
 
 
 def test_a_backward_hook_of_the_base_layer_is_called() -> None:
@@ -22,10 +32,26 @@ def test_a_backward_hook_of_the_base_layer_is_called() -> None:
     assert torch.equal(seen[0][0], torch.ones(5, 3))
 
 
-def test_what_a_forward_hook_keeps_stays_the_base_output() -> None:
-    made, kept = layer(), []
-    x = torch.ones(5, 4)
+@pytest.mark.parametrize("kind", ["Linear", "Conv1D", "Conv2d"])
+@pytest.mark.parametrize("is_global", [False, True])
+@pytest.mark.parametrize("grad", [False, True])
+def test_what_a_forward_hook_keeps_stays_the_base_output(
+    kind: str, is_global: bool, grad: bool
+) -> None:
+    base, shape = BASES[kind]
+    made = with_adapters(wrap_layer(base(), "layer"), SPEC)
+    x = torch.ones(shape)
     expected = made.base_layer(x).detach().clone()
-    made.base_layer.register_forward_hook(lambda *arguments: kept.append(arguments[2]))
-    assert not torch.equal(made(x), expected)
-    assert torch.equal(kept[0], expected)
+    kept = {}
+
+    def keep(module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+        kept[module] = output
+
+    register = register_module_forward_hook if is_global else made.base_layer.register_forward_hook
+    handle = register(keep)
+    try:
+        with torch.set_grad_enabled(grad):
+            assert not torch.equal(made(x), expected)
+    finally:
+        handle.remove()
+    assert torch.equal(kept[made.base_layer], expected)

@@ -171,9 +171,11 @@ def test_factors_may_follow_the_bases_dtype() -> None:
     assert layer(torch.randn(4, 5, dtype=torch.bfloat16)).dtype is torch.bfloat16
 
 
-def test_rank_zero_is_the_base_layer() -> None:
+@pytest.mark.parametrize("start", [False, True, "lora"])
+def test_rank_zero_is_the_base_layer(start: bool | str) -> None:
     base = nn.Linear(5, 7)
-    layer = with_adapters(SVDLinear(base, in_features=5, out_features=7), SPEC, rank=0)
+    spec = AdapterSpec(init_r=3, init_lora_weights=start)
+    layer = with_adapters(SVDLinear(base, in_features=5, out_features=7), spec, rank=0)
     x = torch.randn(4, 5)
     torch.testing.assert_close(layer(x), base(x))
 

@@ -20,6 +20,7 @@ OPS = {
     "test_orthogonality_gradient",
     "test_selection",
     "test_svd_linear",
+    "test_watched",
 }
 # The emulated kernels see as many in tests/csrc/cuda.
 ON_REAL_DEVICES = {"test_many_matrices"}

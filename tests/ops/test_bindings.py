@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from programs import output_of_python
+from tolerances import assert_all_equal
 
 from adalora_core import _cpu, ops
 
@@ -181,6 +182,24 @@ def test_a_negative_view_is_noticed_where_an_ordinary_tensor_stood_before() -> N
     parameters[0] = torch._neg_view(parameters[0])
     with pytest.raises(ValueError, match=r"parameters\[0\] must be an ordinary tensor"):
         ops.update_importance(parameters, *rest, 0.5, 0.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["parameters", "gradients", "smoothed", "uncertainty"])
+def test_a_tensor_whose_data_became_a_negative_view_is_refused_or_served_rightly(name: str) -> None:
+    # The sign of a parameter does not matter: |p * g|.
+    names = ("parameters", "gradients", "smoothed", "uncertainty")
+    lists = {each: [torch.rand(2, 3), torch.rand(2, 1), torch.rand(4, 2)] for each in names}
+    ops.update_importance(*lists.values(), 0.5, 0.5)  # type: ignore[arg-type]
+    copies = {each: [one.clone() for one in lists[each]] for each in names}
+    first = lists[name][0]
+    first.data = torch._neg_view(-first)
+    if name != "parameters":
+        with pytest.raises(ValueError, match=rf"{name}\[0\] must be an ordinary tensor"):
+            ops.update_importance(*lists.values(), 0.5, 0.5)  # type: ignore[arg-type]
+        return
+    for each in (lists, copies):
+        ops.update_importance(*each.values(), 0.5, 0.5)  # type: ignore[arg-type]
+    assert_all_equal(lists["smoothed"], copies["smoothed"])
 
 
 def test_tensors_are_not_kept_alive_between_calls() -> None:

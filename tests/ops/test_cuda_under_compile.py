@@ -34,7 +34,8 @@ class Products(TorchDispatchMode):
 def test_products_run_in_the_dtype_of_x_as_without_compile(
     inplace: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    # Not the function: Dynamo would learn the substitute for good.
+    monkeypatch.setattr(torch.compiler, "_is_compiling_flag", True)
     with FakeTensorMode():
         base, x = (torch.empty(6, size, dtype=torch.bfloat16, device="cuda") for size in (OUT, IN))
         A, E, B = (
@@ -43,15 +44,14 @@ def test_products_run_in_the_dtype_of_x_as_without_compile(
         with Products() as products:
             output = ops.svd_linear(base, x, A, E, B, SCALE, inplace=inplace)
     assert products.dtypes == [torch.bfloat16, torch.bfloat16]
-    assert (output is base) == inplace
+    assert output is not base, "the compiler decides where outputs go"
     assert output.dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("inplace", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("way", ["formula", "node", "node in place"])
 def test_products_in_the_dtype_of_x_and_their_gradients_equal_the_oracle(
-    dtype: torch.dtype, inplace: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(portable, "product_dtype", lambda x, _A: x.dtype)  # as on a GPU
     torch.manual_seed(1)  # with 0 the terms of a gradient of E cancel
@@ -67,9 +67,9 @@ def test_products_in_the_dtype_of_x_and_their_gradients_equal_the_oracle(
         return [output, *torch.autograd.grad(output, inputs, grad)]
 
     def adapted(base: Any, x: Any, *factors: Any) -> torch.Tensor:
-        if compiled:
-            return portable.formula(base, x, factors, SCALE, 0.0, inplace=inplace)  # type: ignore[arg-type] # three
-        return portable.svd_linear(base, x, *factors, SCALE, inplace=inplace)
+        if way == "formula":
+            return portable.formula(base, x, *factors, SCALE, dropout=0.0)  # type: ignore[misc] # three
+        return portable.svd_linear(base, x, *factors, SCALE, inplace=way == "node in place")
 
     found = run(adapted, leaves, grad)
     doubles = [each.double() for each in leaves]

@@ -82,6 +82,19 @@ def test_float32_adapters_on_a_low_precision_base_equal_the_oracle(
     check_against_oracle(make(shape, base, torch.float32), device)
 
 
+@pytest.mark.parametrize("factors_dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_factors_are_multiplied_in_float32(factors_dtype: torch.dtype) -> None:
+    for _ in range(100):
+        tensors = make(((4,), 6, 3, 5), torch.float32, factors_dtype)
+        grad = torch.randn(4, 5)
+        found, expected = run(ops.svd_linear, tensors, grad), oracle(tensors, grad)
+        assert_all_close(found[:3], expected[:3], torch.float32)
+        # The gradients of the factors are rounded once.
+        for actual, wanted in zip(found[3:], expected[3:], strict=True):
+            step = torch.finfo(factors_dtype).eps * wanted.abs().max().item()
+            assert (actual.double() - wanted).abs().max().item() <= 0.51 * step
+
+
 @pytest.mark.parametrize("given", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("base", [torch.float32, torch.bfloat16])
 def test_under_autocast_output_and_gradients_equal_the_oracle(
@@ -230,6 +243,26 @@ def names_in_graph(tensor: torch.Tensor) -> set[str]:
     return found
 
 
+@pytest.mark.parametrize("which", ["base_output", "x", "gradient"])
+@pytest.mark.parametrize("strided", [False, True])
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_negative_view_is_served(which: str, strided: bool, inplace: bool) -> None:
+    def negative(tensor: torch.Tensor) -> torch.Tensor:
+        if strided:
+            return torch.complex(tensor, -tensor).conj().imag
+        return torch._neg_view(-tensor)
+
+    base, x, *factors = make(((6,), 8, 3, 5), torch.float32)
+    given = {"base_output": base, "x": x, "gradient": torch.randn(base.shape)}
+    expected = oracle([base, x, *factors], given["gradient"])
+    base, x, grad = (given | {which: negative(given[which])}).values()
+    leaves = [each.requires_grad_() for each in (x, *factors)]
+    output = ops.svd_linear(base, *leaves, SCALE, inplace=inplace)
+    found = torch.autograd.grad(output, leaves, grad)
+    assert_all_close([output, *found], [expected[0], *expected[2:]], torch.float32)
+    assert torch.equal(base, output) == inplace
+
+
 def test_inplace_into_a_transposed_output_writes_there() -> None:
     base, *rest = make(((3, 4), 8, 3, 5), torch.float32)
     expected = ops.svd_linear(base, *rest, SCALE)
@@ -246,10 +279,12 @@ def test_inplace_on_a_leaf_that_needs_a_gradient_is_refused_untouched() -> None:
     assert torch.equal(base, before)
 
 
-def test_a_saved_base_output_that_is_overwritten_is_noticed() -> None:
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_saved_base_output_that_is_overwritten_is_noticed(grad: bool) -> None:
     base, *rest = make(((6,), 8, 3, 5), torch.float32)
     saved = (base.requires_grad_() * 1.0).exp()
-    ops.svd_linear(saved, *rest, SCALE, inplace=True).sum()
+    with torch.set_grad_enabled(grad):
+        ops.svd_linear(saved, *rest, SCALE, inplace=True).sum()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         saved.sum().backward()
 

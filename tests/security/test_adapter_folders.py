@@ -16,6 +16,7 @@ from adalora_core.cli import main
 from adalora_core.contract import ConfigError
 from adalora_core.errors import CheckpointError
 from adalora_core.rank_report.progress import steps_made
+from adalora_core.training.model_card import write_card
 
 NAMES = ["", "..", "a.b", "../out", "a/b", "a\\b", "c:b", "a\nb", "\x1b[2J", "keys", "training"]
 
@@ -123,3 +124,30 @@ def test_files_without_an_end_are_not_read(name, target, folder):
 def test_a_state_that_is_a_pipe_does_not_stop_the_report(folder):
     os.mkfifo(folder / "adalora_state.0123456789abcdef.safetensors")
     assert steps_made(folder) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<img src=x>",
+        "[a](https://example.org)",
+        "a\x1b[2J",
+        "a\nb",
+        "../a",
+        "a/b/c",
+        "x" * 5000,
+        "\0",
+    ],
+)
+def test_model_card_names_the_base_only_by_an_id_of_the_hub(tmp_path, name):
+    config = AdaLoraConfig(base_model_name_or_path=name, total_step=1000, target_modules=["q"])
+    write_card(tmp_path, config, torch.nn.Linear(2, 2))
+    card = (tmp_path / "README.md").read_text()
+    assert name not in card.replace("and a\nbudget", "")
+    assert "\n# AdaLoRA adapter\n" in card
+    config.base_model_name_or_path = "organisation/model-1.0_x"
+    (tmp_path / "README.md").unlink()
+    write_card(tmp_path, config, torch.nn.Linear(2, 2))
+    assert (
+        "\n# AdaLoRA adapter for organisation/model-1.0_x\n" in (tmp_path / "README.md").read_text()
+    )

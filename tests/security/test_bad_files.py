@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ CONTENTS = {
     "offset.toml": "peft_type = 'ADALORA'\nrevision = 2020-01-01T00:00:00+24:00\n",
     "decimal.json": '{"peft_type": "ADALORA", "init_r": ' + "9" * DIGITS + "}",
     "exponent.json": '{"peft_type": "ADALORA", "init_r": 1e999999, "r": -1e-999999}',
+    "version.json": '{"peft_type": "ADALORA", "peft_version": "0.' + "9" * DIGITS + '"}',
     "deep.json": "[" * DEEP + '"peft_type adalora"',
     "deep.yaml": "[" * DEEP + "peft_type adalora",
     "deep.toml": "# peft_type\nadalora = " + "[" * DEEP,
@@ -142,6 +144,23 @@ def test_names_and_kinds_of_files_that_cannot_be_read_are_one_line_each(confined
     done = confined.run("check", ".", "-o", "json")
     assert _sources(done) == {"a-good.json", "z-good.json", "inner.json"}
     assert (done.returncode, done.stderr) == (2, "adalora check: y.json: Not a regular file\n")
+
+
+@pytest.mark.parametrize("call", [".", "**/*.json", "./**/*.json", "--show-files"])
+@pytest.mark.parametrize("name", ["d", "["])
+def test_folders_of_any_depth_are_searched(confined, call, name):
+    confined.write({"a-good.json": GOOD, ".git/HEAD": "", ".gitignore": "x\n"})
+    path = str(confined.tree)
+    for _ in range(1200):
+        path += f"/{name}"
+        os.mkdir(path)  # noqa: PTH102 - faster
+    Path(path, "z.json").write_text(GOOD)
+    try:
+        done = confined.run("check", call, "-o", "concise")
+    finally:  # Python deletes no tree of this depth
+        subprocess.run(["rm", "-rf", f"{confined.tree}/{name}"], check=True)  # noqa: S607 - ours
+    shown = "checked 2 configurations" if call != "--show-files" else "/z.json\n"
+    assert (done.returncode, shown in done.stdout, done.stderr) == (0, True, "")
 
 
 def test_closed_file_and_closed_folder_are_one_line_each(confined):

@@ -194,11 +194,30 @@ def test_change_is_checked_with_the_settings_of_its_base(checkout):
     assert "::error file=wrong.json" in done.stdout
     assert "`revision` is required" in done.stdout
     assert 'policy = "policies/p.json"' in done.stdout
-    assert "the change adds 3 lines with suppression comments" in done.stdout
+    assert "the change adds 3 suppression comments" in done.stdout
     # On a push the settings of the tree are used, and shown.
     done = checkout.check()
     assert done.returncode == 0
     assert 'exclude = ["wrong.json"], exit-zero = true' in done.stdout
+
+
+def test_suppression_comments_are_counted_in_every_form(checkout):
+    one = "# adalora: ignore-file[ADA202]"
+    moved = f"a: 1 {one}\n" * 2 + "b: 2\n" * 50
+    checkout.write({"latin.py": "# coding: latin-1\n", "a.txt": "a: 1\n", "moved.txt": moved})
+    base = checkout.commit()
+    (checkout.tree / "latin.py").write_bytes(
+        f"# coding: latin-1\nx = '\xe9' {one}\n".encode("latin-1")
+    )
+    checkout.write({
+        "a.txt": f"a: 1 {one}\n", "returns.yaml": "".join(f"k{i}: 1 {one}\r" for i in range(5)),
+        "n.ipynb": json.dumps({"cells": [{"source": one}]}).replace("adalora", "\\t\\u0061dalora"),
+        "hashes.py": "#" * 1_000_000 + "\n", "other.py": "x = 1  # adalora is ignored\n",
+    })  # fmt: skip
+    (checkout.tree / "b.yaml").symlink_to("a.txt")
+    (checkout.tree / "moved.txt").rename(checkout.tree / "moved.yaml")
+    checkout.commit()
+    assert "the change adds 10 suppression comments" in checkout.check(base).stdout
 
 
 def _script_and_target(service, branch):

@@ -80,6 +80,23 @@ def test_fixes_go_through_no_link_out_of_the_tree(confined):
     assert target.read_text() != WRONG
 
 
+@pytest.mark.parametrize("option", [[], ["--no-follow-links"]])
+def test_reports_are_written_through_no_link_out_of_the_tree(confined, option):
+    (confined.outside / "reports").mkdir()
+    (confined.outside / "reports/x.sarif").write_text("before")
+    (confined.tree / "reports").symlink_to("../reports")
+    (confined.tree / "x.json").symlink_to(confined.secret)
+    confined.write({"good.json": json.dumps(SOUND)})
+    files = ["--output-file", "sarif=reports/x.sarif", "--output-file", "json=x.json"]
+    done = confined.run("check", "good.json", *option, *files)
+    assert (done.returncode, done.stderr) == (2, f"adalora check: reports/x.sarif: {LINE}\n")
+    assert (confined.outside / "reports/x.sarif").read_text() == "before"
+    # A link in the place of the file is replaced.
+    assert json.loads((confined.tree / "x.json").read_text())["reports"]
+    outside = f"sarif={confined.outside}/reports/x.sarif"
+    assert confined.run("check", "good.json", *option, "--output-file", outside).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("reference", "given"),
     [

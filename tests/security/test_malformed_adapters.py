@@ -48,11 +48,11 @@ FACTORS = {
     "flat E": (one(E, lambda each: each.flatten()), "lora_E has shape .*, not 2 dimensions"),
     "scalar E": (one(E, lambda each: each.sum()), "lora_E has shape .*, not 2 dimensions"),
     "evil names": (plus(**{f"{PREFIX}{EVIL}.lora_A": torch.ones(2, 2)}), "is missing"),
-    "meta": (one(A, lambda each: each.to("meta"), binary=True), "is on the device meta"),
-    "quantised": (one(A, quantised, binary=True), "is quantised, not one of plain numbers"),
-    "sparse": (one(A, lambda each: each.to_sparse(), binary=True), "is sparse"),
-    "compressed": (one(A, lambda each: each.to_sparse_csr(), binary=True), "is sparse"),
-    "nested": (one(A, nested, binary=True), "is nested"),
+    "meta": (one(A, lambda each: each.to("meta"), binary=True), "names .*_rebuild_meta_tensor"),
+    "quantised": (one(A, quantised, binary=True), "names .*_rebuild_qtensor, not only plain"),
+    "sparse": (one(A, lambda each: each.to_sparse(), binary=True), "_rebuild_sparse"),
+    "compressed": (one(A, lambda each: each.to_sparse_csr(), binary=True), "_rebuild_sparse"),
+    "nested": (one(A, nested, binary=True), "names .*_rebuild_nested"),
     "expanded": (
         one(A, lambda each: torch.ones(1).expand(each.shape), binary=True),
         "than its memory",
@@ -61,8 +61,17 @@ FACTORS = {
     "a number as name": (bad.weights(lambda each: each | {1: B}, binary=True), "no {name: tensor}"),
     "bytes as name": (
         bad.weights(lambda each: each | {b"a": torch.ones(1)}, binary=True),
-        "holds no {name: tensor}",
+        "names _codecs.encode",
     ),
+    "another key": (
+        bad.config(rank_pattern={"..": [True] * 12}, inference_mode=False),
+        "rank_pattern: a key must be .* got '..'",
+    ),
+    "largest init_r": (
+        bad.config(init_r=2_000_000_000, rank_pattern=None),
+        "init_r 2000000000 in .* is above the",
+    ),
+    "dimensions": (bad.many_dimensions, "has 100002 dimensions, more than the limit of 8"),
     "evil header": (
         lambda folder: write_header(folder / WEIGHTS, {EVIL: {"dtype": EVIL, "shape": [1]}}),
         "is not a whole safetensors file",
@@ -80,7 +89,7 @@ OTHERS = {
     "sparse head": (
         {"modules_to_save": ["head"]},
         one("head.weight", lambda each: each.to_sparse(), binary=True),
-        "is sparse",
+        "names .*_rebuild_sparse",
     ),
     "complex bias": (
         {"bias": "all"},
@@ -214,7 +223,7 @@ BRIDGED = {
     "another head": (one("head.weight", lambda each: each[:1].clone()), "does not fit the model"),
     "no rank pattern": (bad.config(rank_pattern=None), "does not fit the model"),
     "not finite": (one(B, lambda each: each.fill_(torch.nan)), "lora_B has entries that are not"),
-    "nested": (one(B, nested, binary=True), "is nested"),
+    "nested": (one(B, nested, binary=True), "names .*_rebuild_nested"),
     "cut": (one(B, lambda each: each[:, 1:].clone()), "ranks disagree"),
 }
 """Spoilt adapters, and what a bridged model reports."""

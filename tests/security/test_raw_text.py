@@ -15,6 +15,37 @@ EVIL = "\x1b[2J\x07\u202e\r\n::error::##[set-output name=errors]0##vso[task]"
 RAW = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]|^\\s*::error|##\\w*\\[", re.MULTILINE)
 
 
+COMMAND = re.compile(r"^\s*(::(?!(error|warning|notice) )|##\[)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\u3000"])
+def test_no_line_begins_with_a_command(confined, blank):
+    wrong = json.dumps(SOUND | {"deltaT": 0, "init_r": 8.0})
+    name = f"{blank}::add-mask::x"
+    pattern = {f"{name}.lora_E": [True, False]}
+    trained = SOUND | {"init_r": 2, "target_r": 1, "rank_pattern": pattern, "inference_mode": True}
+    confined.write({
+        f"{name}.json": wrong, f"{name}.yaml": f"{wrong}\n",
+        "##[x].json": wrong, "a/adapter_config.json": json.dumps(trained),
+        "pyproject.toml": "[tool.adalora]\noutput-format = 'concise'\n",
+    })  # fmt: skip
+    write_model(confined.tree / "m.safetensors", {f"{name}.q_proj.weight": ("F32", [16, 16])})
+    calls = [["check", ".", "-o", format_] for format_ in ("full", "concise", "github", "azure")]
+    calls += [["check", ".", "--runtime", "adalora-core", "-o", "azure"]]
+    for option in ("--show-files", "--show-settings", "--statistics", "--quiet", "--add-ignores"):
+        calls.append(["check", ".", option])
+    calls += [["report", "a", "--rank-pattern", each] for each in ("peft", "axolotl", "json")]
+    calls.append(["plan", f"{name}.yaml", "--weights", "m.safetensors"])
+    for call in calls:
+        done = confined.run(*call)
+        found = COMMAND.search(done.stdout) or COMMAND.search(done.stderr)
+        assert not found, (call, found.group())
+        assert "add-mask" in done.stdout + done.stderr or call[-1] in {
+            "--show-settings",
+            "--statistics",
+        }
+
+
 def _assert_clean(done):
     for stream in (done.stdout, done.stderr):
         assert not RAW.search(stream), ascii(stream[:2000])

@@ -286,6 +286,9 @@ def test_method_booleans_and_null_are_proposed(server, new_uri):
     assert set(found) == {"true", "false"}
     text = "from peft import AdaLoraConfig\nAdaLoraConfig(inference_mode=|)\n"
     assert set(labels(server, new_uri(".py"), text)) == {"True", "False"}
+    for module, words in (("peft", set()), ("adalora_core.peft", {"lora"})):
+        text = f"from {module} import AdaLoraConfig\nAdaLoraConfig(init_lora_weights=|)\n"
+        assert set(labels(server, new_uri(".py"), text)) == {"True", "False", *words}
     found = labels(server, new_uri(), '{"peft_type": "ADALORA", "task_type": |}')
     assert {"CAUSAL_LM", "null"} <= set(found)
 

@@ -182,7 +182,7 @@ def another_gradient_later(rank: int) -> None:
     def backward(step: int, given: dict[str, torch.Tensor]) -> torch.Tensor:
         loss: torch.Tensor = wrapped(**given).loss
         loss.backward()
-        if step == 1 == rank:
+        if step == 2 and rank == 1:
             allocator_of(model).parameters()[0].grad.mul_(2)
         return loss
 
@@ -196,7 +196,7 @@ def another_checkpoint(rank: int, what: str) -> None:
     train(wrapped, model, range(10))
     saved = copy.deepcopy(AdapterState(wrapped).state_dict())
     allocator = allocator_of(model)
-    train(wrapped, model, range(10, 12))
+    train(wrapped, model, range(10, 15))
     AdapterState(wrapped).load_state_dict(saved)
     if rank == 1:
         if what == "kept set":
@@ -206,6 +206,34 @@ def another_checkpoint(rank: int, what: str) -> None:
         else:
             allocator.last_step -= 1
     train(wrapped, model, range(10, 11))
+
+
+def loaded_alone(rank: int) -> None:
+    """Load a state on one rank alone, in the middle of a run."""
+    model = adapted()
+    wrapped = wrap(model, "ddp")
+    train(wrapped, model, range(8))
+    saved = copy.deepcopy(AdapterState(wrapped).state_dict())
+    train(wrapped, model, range(8, 10))
+    if rank == 1:
+        AdapterState(wrapped).load_state_dict(saved)
+    train(wrapped, model, range(10, STEPS))
+
+
+def frozen_alone(rank: int) -> None:
+    """Freeze a factor on one rank alone; the loop averages gradients by hand."""
+    model = adapted().train()
+    factors = allocator_of(model).parameters()
+
+    def backward(step: int, given: dict[str, torch.Tensor]) -> torch.Tensor:
+        loss: torch.Tensor = model(**given).loss
+        loss.backward()
+        for factor in factors:
+            distributed.all_reduce(torch.zeros_like(factor) if factor.grad is None else factor.grad)
+        factors[0].requires_grad_(step < 9 or rank == 0)
+        return loss
+
+    train(model, model, range(STEPS), backward=backward)
 
 
 def stage_of(rank: int) -> Any:
@@ -295,5 +323,5 @@ def collectives_of_changes(_rank: int) -> dict[str, list[int]]:
     saved = copy.deepcopy(AdapterState(wrapped).state_dict())
     take("before loading", 13, 14)
     AdapterState(wrapped).load_state_dict(saved)
-    take("after loading", 13, 14)
+    take("after loading", 13, 14, 15)
     return found

@@ -46,7 +46,7 @@ _LIKELY = {
     "use_dora": _flags,
     "inference_mode": _flags,
     "loftq_config": st.sampled_from([{}, None, {"loftq_bits": 4}]),
-    "init_lora_weights": st.sampled_from([True, False, "loftq", "gaussian", ""]),
+    "init_lora_weights": st.sampled_from([True, False, "loftq", "gaussian", "lora", ""]),
     "target_modules": _modules,
     "layers_to_transform": st.none() | st.integers(0, 3) | st.lists(st.integers(0, 3)),
     "layers_pattern": st.none() | st.sampled_from(["", "layers"]) | st.just([]),

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed.checkpoint as dcp
-from adalora_runs import allocator_of, optimizer_of
+from adalora_runs import LOADERS, allocator_of, optimizer_of
 from distributed_runs import (
     STEPS,
+    Blocks,
     Prepared,
     Trace,
     adapted,
@@ -32,7 +33,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from adalora_core.errors import AdaLoraError
-from adalora_core.integrations.distributed import AdapterState, check_agreement
+from adalora_core.integrations.distributed import AdapterState, allocate_within, check_agreement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -358,6 +359,32 @@ def save_at(rank: int, kind: str, stop: int, folder: Path, make: Callable[[], An
     train(wrapped, model, range(stop), optimizer=optimizer)
     model.save_pretrained(
         folder / f"by-{kind}", is_main_process=rank == 0, save_training_state=stop < STEPS or None
+    )
+
+
+def save_and_read_at_once(rank: int, library: str, folder: Path) -> tuple[Any, set[Any]]:
+    """Save into a folder that the other rank saves into and both read.
+
+    Returns:
+        What the model of this rank is, and what was read.
+    """
+    model = adapted(library=library, lora_alpha=2 + rank)
+    allocate_within(model, [distributed.new_group([each]) for each in range(2)][rank])
+    train(model, model, range(6 + rank))
+    found = set()
+    for _ in range(20):
+        model.save_pretrained(folder, save_training_state=True)
+        read = LOADERS[library].from_pretrained(Blocks(), folder, is_trainable=True)
+        found.add(_contents(read))
+    return _contents(model), found
+
+
+def _contents(model: Any) -> tuple[Any, ...]:
+    adapter = model.base_model.trained_adapters()[0]
+    return (
+        model.peft_config["default"].lora_alpha,
+        adapter.allocator.last_step,
+        *(float(each.sum()) for each in adapter.allocator.parameters()),
     )
 
 

@@ -13,6 +13,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from adalora_core.integrations.distributed import check_agreement, factor_placement
+from adalora_core.sharding import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -216,3 +217,30 @@ def assert_same(found: Trace, expected: Trace, start: int = 0) -> None:
     assert found.parameters.keys() == expected.parameters.keys()
     for name, parameter in expected.parameters.items():
         torch.testing.assert_close(found.parameters[name], parameter, atol=1e-9, rtol=0)
+
+
+class ReadsItsHead(Blocks):
+    """Computes with the weight of the head and never calls it, so that an adapter does nothing."""
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor) -> Output:
+        hidden = self.second(self.first(x))
+        logits = nn.functional.linear(hidden, self.head.weight, self.head.bias)
+        return Output(nn.functional.cross_entropy(logits, labels), logits)
+
+
+def adapter_without_gradient() -> Any:
+    """Return a model, one of whose adapted layers is never called."""
+    base = ReadsItsHead()
+    torch.manual_seed(2)
+    return make("adalora_core", base, **SETTINGS, init_lora_weights=False, orth_reg_weight=0.5)
+
+
+def kept_without_gradient_at(
+    _rank: int, kind: str, stop: int
+) -> tuple[list[list[bool]], list[bool], torch.Tensor]:
+    """Return the kept set, which matrices had no gradient, and the E of the one."""
+    model, wrapped, optimizer = prepare(kind, adapter_without_gradient)
+    train(wrapped, model, range(stop), optimizer=optimizer)
+    allocator = allocator_of(model)
+    values = whole(model.get_base_model().head.lora_E["default"].detach())
+    return [*allocator.kept().values()], allocator.without_gradient.tolist(), values

@@ -101,6 +101,16 @@ def nested_layer(folder: Path) -> None:
     config(target_modules=["first", "base_layer", "second"], rank_pattern=None)(folder)
 
 
+def many_dimensions(folder: Path) -> None:
+    """Give a tensor a shape of 100,000 dimensions."""
+    data = (folder / WEIGHTS).read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header[f"{PREFIX}first.lora_A"]["shape"] += [1] * 100_000
+    text = json.dumps(header).encode()
+    (folder / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+
+
 def write_state(path: Path, end: str) -> None:
     """Replace the text in the metadata of a state; the digest of the file fits."""
     data = path.read_bytes()

@@ -23,7 +23,7 @@ from adalora_core import AdaLoraConfig, get_peft_model
 from adalora_core.integrations.peft import attach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 CONFIG = AdaLoraConfig(target_modules=["0", "head"], total_step=30, inference_mode=False)
 
@@ -69,12 +69,29 @@ def zero2(make: Callable[[], Any]) -> None:
     one_step(model, model)
 
 
+def partition(parameters: Iterable[nn.Parameter]) -> None:
+    """Do what DeepSpeed does at ZeRO-3: mark parameters, and leave nothing in their place."""
+    for parameter in parameters:
+        parameter.ds_id = 1  # type: ignore[attr-defined]  # as DeepSpeed marks it
+        parameter.data = parameter.data.new_empty(0)
+
+
 def zero3(make: Callable[[], Any]) -> None:
     model = make()
-    for parameter in allocator_of(model).parameters():
-        parameter.ds_id = 1  # how DeepSpeed marks what it has partitioned
-        parameter.data = parameter.data.new_empty(0)
+    partition(allocator_of(model).parameters())
     one_step(model, model)
+
+
+def sharded_before_attach() -> None:
+    model = adapted(library="peft", init_lora_weights="lora")
+    wrap(model, "fsdp2")
+    attach(model)
+
+
+def partitioned_before_attach() -> None:
+    model = adapted(library="peft", init_lora_weights="lora")
+    partition(each for each in model.parameters() if each.requires_grad)
+    attach(model)
 
 
 def trainer_with_fsdp1() -> None:

@@ -25,6 +25,7 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "every fifth step": {"tinit": 8, "tfinal": 12, "deltaT": 5},
     "no warm-up": {"tinit": 0, "tfinal": 20, "deltaT": 3},
     "no final phase": {"tinit": 4, "tfinal": 0, "deltaT": 7},
+    "like LoRA": {"tinit": 0, "tfinal": 36, "deltaT": 1, "init_lora_weights": "lora"},
 }
 WIDTH = 6
 LIKE_IN_A_MODEL = ("first", "second", "third")

@@ -20,7 +20,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 WALKTHROUGHS = [
     DOCS / f"{name}.md"
     for name in (
-        "start-here", "checking", "training", "training-reference", "runs-that-go-wrong", "serving",
+        "start-here", "checking", "training", "training-reference", "runs-that-go-wrong",
+        "find-ranks", "serving",
     )
 ]  # fmt: skip
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -40,10 +40,12 @@ def settings(stage: int, **more: Any) -> dict[str, Any]:
     }
 
 
-def with_loop(library: str, folder: Path, stage: int = 2, **more: Any) -> Any:
+def with_loop(
+    library: str, folder: Path, stage: int = 2, *, start: bool | str = True, **more: Any
+) -> Any:
     """Train in a loop of one's own, with a hook on the engine."""
     del folder
-    model = llama(library).train()
+    model = llama(library, init_lora_weights=start).train()
     trained = [each for each in model.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-2)
     engine = None
@@ -77,6 +79,11 @@ def with_loop(library: str, folder: Path, stage: int = 2, **more: Any) -> Any:
 def with_zero1(library: str, folder: Path) -> Any:
     """Train in a loop under ZeRO-1."""
     return with_loop(library, folder, 1)
+
+
+def like_lora(library: str, folder: Path) -> Any:
+    """Train an adapter that starts like LoRA in a loop."""
+    return with_loop(library, folder, start="lora")
 
 
 def with_bfloat16(library: str, folder: Path) -> Any:
@@ -144,7 +151,10 @@ def without_hook(library: str, folder: Path) -> Any:
 
 JOBS = {
     each.__name__: each
-    for each in (with_loop, with_zero1, with_bfloat16, with_trainer, with_best_model, without_hook)
+    for each in (
+        *(with_loop, with_zero1, like_lora, with_bfloat16),
+        *(with_trainer, with_best_model, without_hook),
+    )
 }
 
 

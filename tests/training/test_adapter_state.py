@@ -18,6 +18,8 @@ from adalora_core import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
+from adalora_core.integrations.distributed import AdapterState
+from tests.support.adalora_runs import make
 from tests.support.toy_models import TwoLayer, two_layer_batch
 
 if TYPE_CHECKING:
@@ -135,8 +137,6 @@ class TestStateDictionaries:
             get_peft_model_state_dict(made(peft))
         with pytest.raises(ValueError, match="no adapter 'other'"):
             get_peft_model_state_dict(made(), adapter_name="other")
-        with pytest.raises(ValueError, match="modules_to_save"):
-            get_peft_model_state_dict(made(), save_embedding_layers=True)
 
 
 def two_adapters(library: Any) -> Any:
@@ -230,6 +230,28 @@ class TestScale:
         assert model.base_model.model.first.lora_dropout["default"].p == 0
 
 
+class Biased(TwoLayer):
+    """A model with a parameter of its own, which is in none of its modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(16))
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> Any:
+        return super().forward(x + self.bias, labels)
+
+
+@pytest.mark.parametrize("library", ["adalora_core", "attached"])
+def test_a_state_holds_a_bias_at_the_top_of_the_model(library: str) -> None:
+    torch.manual_seed(0)
+    models = [make(library, Biased(), bias="all") for _ in range(2)]
+    train(models[0], range(5))
+    assert models[0].base_model.model.bias.any()
+    AdapterState(models[1]).load_state_dict(AdapterState(models[0]).state_dict())
+    trained = [[p for p in each.parameters() if p.requires_grad] for each in models]
+    assert all(map(torch.equal, *trained))
+
+
 class TestWrapping:
     def test_the_class_is_called_as_pefts_tuner(self) -> None:
         config = AdaLoraConfig(**SETTINGS)
@@ -238,14 +260,34 @@ class TestWrapping:
         assert model.base_model.peft_config["mine"] is config
         assert model.base_model.trainable_adapter_name == "mine"
 
-    def test_the_pattern_of_the_users_object_is_live(self) -> None:
+    def test_the_pattern_in_the_users_object_is_that_of_the_last_read(self) -> None:
         config = AdaLoraConfig(**SETTINGS)
         model = train(get_peft_model(TwoLayer(), config), range(5))
-        assert sum(map(sum, config.rank_pattern.values())) < 12
+        assert sum(map(sum, model.peft_config["default"].rank_pattern.values())) < 12
         before = config.rank_pattern
         train(model, range(5, 9))
-        assert config.rank_pattern != before
-        assert config.to_dict()["rank_pattern"] == config.rank_pattern
+        assert model.peft_config["default"].rank_pattern != before
+        assert config.to_dict()["rank_pattern"] == config.rank_pattern != before
+
+    @pytest.mark.parametrize("of_peft", [False, True])
+    def test_models_of_one_configuration_have_patterns_of_their_own(self, of_peft: bool) -> None:
+        import peft
+
+        config = (peft if of_peft else adalora_core).AdaLoraConfig(**SETTINGS)
+        first, second = (get_peft_model(TwoLayer(), config) for _ in range(2))
+        assert second.peft_config["default"] is config
+        train(second)
+        assert first.peft_config["default"].rank_pattern is None
+        first.add_adapter("other", first.peft_config["default"])
+        train(first)
+        patterns = [
+            {f"{path}.lora_E.default": kept for path, kept in adapter.allocator.kept().items()}
+            for adapter in (each.base_model.adapters["default"] for each in (first, second))
+        ]
+        assert patterns[0] != patterns[1]
+        for model, pattern in zip((first, second) * 2, patterns * 2, strict=True):
+            assert model.peft_config["default"].rank_pattern == pattern
+        assert first.peft_config["other"].rank_pattern is None
 
     def test_a_length_assigned_to_the_users_object_counts(self) -> None:
         config = AdaLoraConfig(**SETTINGS)

@@ -282,7 +282,6 @@ class TestWriting:
         ("option", "value"),
         [
             ("safe_serialization", False),
-            ("save_embedding_layers", True),
             ("path_initial_model_for_weight_conversion", "initial"),
         ],
     )

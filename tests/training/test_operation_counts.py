@@ -14,7 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from adalora_core import AdaLoraConfig, get_peft_model, ops
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, RankAllocator
-from adalora_core.ops import _backend
+from adalora_core.ops import _backend, _watched
+from adalora_core.training.run.changes import Changes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,8 @@ SPEC = AdapterSpec(init_r=RANK, target_r=2, tinit=2, tfinal=5, total_step=20, de
 @pytest.fixture(autouse=True)
 def _no_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_backend, "HAS_CORE", False)
+    # Counting is a dispatch mode, and what runs without one is counted.
+    monkeypatch.setattr(_watched, "is_watched", lambda: False)
 
 
 @pytest.fixture(params=["cpu", "cuda", "meta"])
@@ -114,6 +117,20 @@ def test_factors_on_two_devices_are_grouped_and_nothing_waits() -> None:
     with mode, torch.no_grad():
         penalty = ops.orthogonality_penalty(parameters[0::3], parameters[2::3])
     assert (penalty.device, penalty.shape) == (torch.device("cuda:0"), ())
+
+
+@pytest.mark.parametrize("device", ["cuda", "meta"], indirect=True)
+def test_to_see_whether_e_changes_takes_few_operations_and_no_wait(device: str) -> None:
+    del device
+
+    def look(matrices: int) -> tuple[int, int]:
+        allocator, changes = allocator_of(matrices, (torch.float32,)), Changes(20)
+        return counted(lambda: (changes.remember(allocator), changes.look(allocator)))
+
+    operations, waits = look(FEW)
+    assert (operations, waits) == look(MORE)
+    assert operations <= 7
+    assert waits == 0
 
 
 def llama(matrices: int) -> LlamaForCausalLM:

@@ -187,7 +187,8 @@ def numbers_of(library: Any) -> dict[str, Any]:
         for name in ("ipt", "exp_avg_ipt", "exp_avg_unc"):
             values = getattr(model.base_model.rankallocator, name)
             found[f"{name} {step}"] = {key: each.clone() for key, each in values.items()}
-        found[f"pattern {step}"] = json.dumps(config.rank_pattern, sort_keys=True)
+        pattern = model.peft_config["default"].rank_pattern
+        found[f"pattern {step}"] = json.dumps(pattern, sort_keys=True)
         optimizer.zero_grad()
     layer = model.base_model.model.second
     for name in ("r", "scaling", "lora_alpha", "merged", "disable_adapters", "active_adapter"):

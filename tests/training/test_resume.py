@@ -58,9 +58,12 @@ def test_a_run_of_unsorted_modules_goes_on_as_it_was(way: str, dtypes: str, tmp_
     check_resuming(shape, WAYS[way], tmp_path, [10, 48])
 
 
-@pytest.mark.parametrize("kind", ["pruned", "two adapters"])
-def test_another_beginning_goes_on_as_it_was(kind: str, tmp_path: Path) -> None:
-    shape = shape_of(kind, "not sorted", "two dtypes", "every fifth step", tmp_path / "pruned")
+@pytest.mark.parametrize(
+    ("kind", "schedule"),
+    [("pruned", "every fifth step"), ("two adapters", "every fifth step"), ("whole", "like LoRA")],
+)
+def test_another_beginning_goes_on_as_it_was(kind: str, schedule: str, tmp_path: Path) -> None:
+    shape = shape_of(kind, "not sorted", "two dtypes", schedule, tmp_path / "pruned")
     check_resuming(shape, WAYS["save_pretrained"], tmp_path, [7, 21, 50])
 
 

@@ -241,7 +241,6 @@ def test_unfinished_run_is_named_when_saved_exported_or_merged(
     for save in (
         lambda model: model.save_pretrained(tmp_path),
         lambda model: model.save_pretrained(tmp_path, save_training_state=False),
-        lambda model: model.merge_adapter(),
         lambda model: model.merge_and_unload(),
         *([lambda model: model.export_lora(tmp_path / "lora")] * (library == "adalora_core")),
     ):

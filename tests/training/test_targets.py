@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import TYPE_CHECKING, Any
 
 import pace
 import peft
 import pytest
 import torch
-from adalora_runs import SETTINGS
+from adalora_runs import LIBRARIES, LOADERS, SETTINGS, make
 from torch import nn
-from toy_models import TwoLayer, tiny_llama
+from toy_models import TwoLayer, tiny_llama, token_batch
 
-from adalora_core import AdaLoraConfig, get_peft_model
+from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
 from adalora_core.contract import ConfigError
 from adalora_core.errors import RunWarning, TargetError
-from adalora_core.module_selection import NamesInside
+from adalora_core.module_selection import SavedNames
 from adalora_core.nn import AdaLoraLayer
 from adalora_core.training.targets import unmatched_entries
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SELECTIONS = [
     pytest.param({"target_modules": ["q_proj", "v_proj"]}, id="list"),
@@ -155,27 +159,111 @@ def test_entry_of_a_list_to_exclude_is_a_name_and_no_expression() -> None:
 @pytest.mark.parametrize(
     ("names", "path", "expected"),
     [
-        (["mlp", "0.mlp", "q"], "layers.0.mlp.up", {"mlp", "0.mlp"}),
-        (["a.b.a.c", "b.a"], "x.a.b.a.b.a.c", {"a.b.a.c", "b.a"}),
-        (["a.b", "b.c"], "a.c.b", set()),
-        (["", "a"], "b.a", {"a"}),
-        ([], "a.b", set()),
+        (["classifier"], "pre_classifier", "classifier"),
+        (["norm"], "layers.0.input_layernorm.inner", "norm"),
+        (["layers.0.norm", "m"], "layers.0.norm", "m"),
+        (["0.norm"], "layers.10.norm.a", "0.norm"),
+        (["norm"], "normal.norms", None),
+        ([""], "a", ""),
+        ([], "a.b", None),
     ],
 )
-def test_names_inside_a_path_are_whole_parts_in_a_row(
-    names: list[str], path: str, expected: set[str]
+def test_a_name_to_save_means_every_path_that_ends_with_it(
+    names: list[str], path: str, expected: str | None
 ) -> None:
-    found: set[str] = set()
-    inside = NamesInside(names)
-    assert inside.add_found(path, found) is inside.are_in(path) is bool(expected)
-    assert found == expected
+    assert SavedNames(names).around(path) == expected
 
 
-def test_long_names_inside_long_paths_take_one_step_for_each_part() -> None:
-    names = [".".join(["a"] * length) for length in range(1, 65)] + ["a." * 63 + "b"]
-    inside = NamesInside(f"{'a.' * (number % 60)}{name}" for number, name in enumerate(names * 40))
-    paths = [f"{number}." + "a." * 62 + "c" for number in range(5000)]
-    found: set[str] = set()
+def test_long_names_to_save_and_long_paths_take_one_search_for_each_part() -> None:
+    names = [f"{'a.' * length}{end}" for length in range(64) for end in "ab"]
+    saved = SavedNames(f"y{number}.{name}" for number, name in enumerate(names * 40))
+    paths = [f"x{number}." + "a." * 62 + "c" for number in range(5000)]
     with pace.measured() as spent:
-        assert all(inside.add_found(path, found) for path in paths)
+        assert all(saved.around(path) is None for path in paths)
     assert spent.seconds < 4
+
+
+def distilbert() -> nn.Module:
+    from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 64, "dim": 16, "hidden_dim": 16, "n_layers": 1, "n_heads": 2}
+    return DistilBertForSequenceClassification(DistilBertConfig(**sizes))
+
+
+SAVED = {
+    "the heads of a task": (
+        distilbert,
+        {"target_modules": ["q_lin"], "task_type": "SEQ_CLS"},
+        ["classifier", "pre_classifier"],
+    ),
+    "an end of a name": (
+        tiny_llama,
+        {"target_modules": ["q_proj"], "modules_to_save": ["norm"]},
+        ["input_layernorm", "norm", "post_attention_layernorm"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SAVED)
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_modules_to_save_are_those_of_peft_and_their_files_load_everywhere(
+    library: str, case: str, tmp_path: Path
+) -> None:
+    base, settings, names = SAVED[case]
+    model = make(library, base(), **settings)
+    for parameter in (each for each in model.parameters() if each.requires_grad):
+        nn.init.normal_(parameter)
+    tokens = token_batch(0)["input_ids"]
+    expected = model.eval()(tokens).logits
+    model.save_pretrained(tmp_path)
+    for loader in LOADERS.values():
+        drawn = base()
+        for name, module in drawn.named_modules():
+            if name.rpartition(".")[2] in names:  # as heads are, which a pretrained model lacks
+                nn.init.normal_(module.weight)
+        loaded = loader.from_pretrained(drawn, tmp_path).eval()
+        wrapped = [
+            path for path, each in loaded.named_modules() if hasattr(each, "original_module")
+        ]
+        assert sorted({path.rpartition(".")[2] for path in wrapped}) == names
+        torch.testing.assert_close(loaded(tokens).logits, expected)
+
+
+class Parts(nn.Module):
+    """A block whose name ends as that of a layer, and a list of layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mlp, self.q, self.my_q = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.my_mlp = nn.Sequential(nn.Linear(4, 4))
+        self.towers = nn.ModuleList([nn.Linear(4, 4)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.mlp(x) + self.q(x) + self.my_q(x) + self.my_mlp(x) + self.towers[0](x)
+
+
+def test_a_target_that_is_trained_whole_gets_no_adapter_where_peft_breaks(tmp_path: Path) -> None:
+    settings = {"target_modules": ["0", "q", "my_q"], "modules_to_save": ["mlp", "y_q"]}
+    torch.manual_seed(0)
+    base = Parts()
+    with pytest.raises(TypeError, match="cannot be applied to modules of type"):
+        make("peft", copy.deepcopy(base), **settings)
+    model = make("adalora_core", copy.deepcopy(base), **settings)
+    assert model.base_model.targeted_module_names == ["q", "towers.0"]
+    for parameter in (each for each in model.parameters() if each.requires_grad):
+        nn.init.normal_(parameter)
+    model.save_pretrained(tmp_path)
+    loaded = AdaLoraModel.from_pretrained(copy.deepcopy(base), tmp_path)
+    x = torch.randn(2, 4)
+    torch.testing.assert_close(loaded(x), model.eval()(x))
+
+
+@pytest.mark.parametrize("name", ["towers", "ers", "q"])
+def test_modules_that_cannot_be_trained_whole_are_refused_as_in_peft(name: str) -> None:
+    base = Parts()
+    model = make("adalora_core", base, target_modules=["q"])
+    config = AdaLoraConfig(**{**SETTINGS, "target_modules": ["mlp"], "modules_to_save": [name]})
+    with pytest.raises(TargetError, match=r"modules_to_save: .* cannot be trained whole"):
+        model.add_adapter("second", config)
+    assert list(model.peft_config) == ["default"]

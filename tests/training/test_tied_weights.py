@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from adalora_runs import make
 from toy_models import VOCABULARY
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -86,6 +87,13 @@ def test_the_unloaded_model_is_tied_as_before() -> None:
     base = adapted(**HEAD).unload()
     assert base.lm_head.weight is base.model.embed_tokens.weight
     assert base.config.tie_word_embeddings
+
+
+def test_an_offloaded_model_is_tied_as_before() -> None:
+    model = cpu_offload(tied_llama(), execution_device=torch.device("cpu"))
+    base = make("adalora_core", model, **HEAD, init_lora_weights=False).unload()
+    assert base.config.tie_word_embeddings
+    torch.testing.assert_close(logits(base), logits(tied_llama()))
 
 
 def test_the_user_learns_that_the_embeddings_differ() -> None:

@@ -118,6 +118,10 @@ HIDDEN = {
     "ADA817": "the first allocation raises",
     "ADA818": "the next allocation raises",
     "ADA819": "whether a parameter is finite is known at run time",
+    "ADA821": "which modules the loss reaches is known at run time",
+    "ADA822": "whether factors change is known at run time",
+    "ADA823": "what a file lacks is known at run time",
+    "ADA824": "the steps of the run are known at run time",
 }
 """The rules on runs that no rule on source stands for, and why."""
 

@@ -147,7 +147,8 @@ _TABLE = (
         "init_lora_weights",
         (k.BOOLEAN, k.STRING),
         True,
-        "true: the adapter has no effect at the start; AdaLoRA reads only whether it is true.",
+        "true: the adapter has no effect at the start; PEFT reads only whether it is true. "
+        '"lora": the runtime adalora-core starts like LoRA.',
     ),
     Field(
         "layers_to_transform",

@@ -16,7 +16,7 @@ from adalora_core.contract.pipeline.discovery import (
     mentions_adalora,
 )
 from adalora_core.contract.rules import BY_CODE
-from adalora_core.contract.text import decode
+from adalora_core.contract.text import decode, excess_of
 from adalora_core.contract.text.formats import CODE, SUFFIXES, format_of
 from adalora_core.contract.text.problems import SYNTAX_ERROR
 
@@ -54,13 +54,22 @@ class Inspector:
     ignore_unmatched: bool = False
     reads_comments: bool = True
 
+    def format_of(self, name: str) -> Format:
+        """Return the format in which a file is read."""
+        return self.format or format_of(name)
+
+    def leaves_out(self, raw: bytes, name: str, *, was_named: bool) -> bool:
+        """Return whether a file is too large to look into and need not hold a configuration."""
+        is_optional = not was_named or self.ignore_unmatched
+        return is_optional and excess_of(raw, self.format_of(name), self.check.limits) is not None
+
     def inspect(self, raw: bytes, name: str, *, was_named: bool) -> Examined | None:
         """Return the report on a file; None if it holds no configuration and need not hold one.
 
         A file that need not hold a configuration may also be damaged.
         """
         is_optional = not was_named or self.ignore_unmatched
-        is_code = (self.format or format_of(name)) in CODE
+        is_code = self.format_of(name) in CODE
         if is_optional and not (mentions_adalora(raw) if is_code else ADALORA_WORDS.search(raw)):
             return None
         found = self._examined(raw, name, is_optional=is_optional)
@@ -129,7 +138,7 @@ class Inspector:
     def _examined(
         self, raw: bytes, name: str, *, is_optional: bool, tries_fixes: bool = True
     ) -> Examined:
-        document = decode(raw, self.format or format_of(name), self.check.limits)
+        document = decode(raw, self.format_of(name), self.check.limits)
         if self.format is None and document.fatal:
             document.problems = [_with_format(each, name, raw) for each in document.problems]
         found = examine(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from adalora_core.errors import ExpressionError
 from adalora_core.expressions.matching import Matcher
 from adalora_core.module_selection import (
     ModuleSelection,
-    NamesInside,
+    SavedNames,
     endings,
     is_all_linear,
     matches,
@@ -55,11 +56,9 @@ class Matched:
 def match(block: Block, model: BaseModel) -> Matched:
     """Match a configuration without errors against a model, as PEFT does on injection."""
     saved = saved_module_names(block["modules_to_save"], block["task_type"])
-    names = NamesInside(saved)
-    present: set[str] = set()
-    tensors = tuple(
-        tensor for tensor in model.tensors if names.add_found(tensor.rpartition(".")[0], present)
-    )
+    names, left_out = SavedNames(saved), SavedNames(saved, after_dot=True)
+    copied = {path for path in model.modules if names.around(path) is not None}
+    tensors = tuple(each for each in model.tensors if each.rpartition(".")[0] in copied)
     problems = list(_slow_expressions(block))
     if problems:
         return Matched((), tensors, tuple(problems), ())
@@ -76,6 +75,14 @@ def match(block: Block, model: BaseModel) -> Matched:
     try:
         included = [module for path, module in model.modules.items() if selection.includes(path)]
         matrices = [module for module in included if not selection.excludes(module.path)]
+        in_copies = [
+            module.path
+            for module in included
+            if block.runtime == "peft"
+            and module.path in copied
+            and left_out.around(module.path) is None
+            and not (exclude and matches(module.path, exclude, matcher, "exclude_modules"))
+        ]
         unmatched = list(_unmatched(block, targets, model, matcher))
         excludes_nothing = exclude and not any(
             matches(path, exclude, matcher, "exclude_modules") for path in model.modules
@@ -88,20 +95,28 @@ def match(block: Block, model: BaseModel) -> Matched:
         notes += [f"{each.message}; {each.hint}" for each in unmatched]
     else:
         problems += unmatched
-    if not problems and not matrices:
+    if not problems and not matrices and not in_copies:
         problems.append(_nothing_left(block, targets, included, model))
     problems += _unsuitable(matrices)
-    problems += of_other_fields(block, model, {module.path for module in matrices})
+    problems += of_other_fields(block, model, {module.path for module in matrices}, in_copies)
     notes += [
         f"modules_to_save: the file has no {name!r}; a module that the model creates is not counted"
-        for name in saved
-        if name not in present
+        for name in _absent(saved, copied)
     ]
     if excludes_nothing:
         notes.append(f"exclude_modules: {_shown(block['exclude_modules'])} matches no module")
     if block["layer_replication"]:
         notes.append("layer_replication: replicated layers are not counted")
     return Matched(tuple(matrices), tensors, tuple(problems), tuple(notes))
+
+
+def _absent(names: Iterable[str], paths: Iterable[str]) -> Iterator[str]:
+    """Yield the names that no path ends with."""
+    ends = sorted(path[::-1] for path in paths)
+    for name in names:
+        place = bisect_left(ends, name[::-1])
+        if not any(end.startswith(name[::-1]) for end in ends[place : place + 1]):
+            yield name
 
 
 def _slow_expressions(block: Block) -> Iterator[Problem]:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.rules.conflicts import NOT_TRAINED_HERE
-from adalora_core.module_selection import ends_with, outermost, saved_module_names
+from adalora_core.module_selection import SavedNames, outermost, saved_module_names
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.plan.modules import BaseModel
@@ -33,13 +33,16 @@ class Problem:
     index: int | None = None
 
 
-def of_other_fields(block: Block, model: BaseModel, targets: Collection[str]) -> Iterator[Problem]:
+def of_other_fields(
+    block: Block, model: BaseModel, targets: Collection[str], in_copies: Sequence[str]
+) -> Iterator[Problem]:
     """Yield the problems of settings other than the targets.
 
     Args:
         block: a configuration without errors.
         model: the model to adapt.
         targets: paths of the modules that get an adapter.
+        in_copies: paths of further targets, which PEFT adapts inside copies of `modules_to_save`.
     """
     if block.runtime != "peft":
         for field in NOT_TRAINED_HERE:
@@ -49,25 +52,30 @@ def of_other_fields(block: Block, model: BaseModel, targets: Collection[str]) ->
     elif block["trainable_token_indices"]:
         yield from _tokens(block["trainable_token_indices"], model)
     if block.runtime == "peft":
-        yield from _copies_of_copies(block, model)
+        yield from _copies_that_break(block, model, in_copies)
     if block.is_saved and block["rank_pattern"]:
         yield from _rank_pattern(block, model, targets)
 
 
-def _copies_of_copies(block: Block, model: BaseModel) -> Iterator[Problem]:
-    names = set(saved_module_names(block["modules_to_save"], block["task_type"]))
-    lengths = {len(name) for name in names}  # few, where there are many names
-    # PEFT looks at the ends of the paths, not at whole names.
-    found = [path for path in model.modules if any(path[len(path) - n :] in names for n in lengths)]
+def _copies_that_break(block: Block, model: BaseModel, adapted: Sequence[str]) -> Iterator[Problem]:
+    names = SavedNames(saved_module_names(block["modules_to_save"], block["task_type"]))
+    found = [path for path in model.modules if names.end_of(path) is not None]
     outer = set(outermost(found))
     inner = [path for path in found if path not in outer]
+    hint = "list whole paths, {}; PEFT takes every path that ends with an entry"
     if inner:
         yield Problem(
             "modules_to_save",
             f"modules_to_save matches {_counted(inner)}, and a module around it: PEFT copies both, "
             "and cannot load what it saves",
-            "list whole paths, none of them inside another; PEFT takes every path that ends with "
-            "an entry",
+            hint.format("none of them inside another"),
+        )
+    if adapted:
+        yield Problem(
+            "modules_to_save",
+            f"modules_to_save copies {_counted(adapted)}, which PEFT adapts before: it cannot make "
+            "or load such a copy",
+            hint.format("or exclude the targets inside with exclude_modules"),
         )
 
 
@@ -77,7 +85,7 @@ def _tokens(value: list[int] | dict[str, list[int]], model: BaseModel) -> Iterat
     hint = f"name an embedding, and list tokens that it has; embeddings of the model: {names}"
     if isinstance(value, dict):
         for name, tokens in value.items():
-            found = [m for m in model.modules.values() if ends_with(m.path, (name,))]
+            found = [m for m in model.modules.values() if m.path.endswith(name)]
             rows = min((m.outputs for m in found), default=0)
             if not rows:
                 what = "has no matrix of its own" if found else "is not a module of the model"

@@ -55,6 +55,7 @@ class Outcome:
     Args:
         reports: one for each checked document.
         skipped: the number of files without an AdaLoRA configuration.
+        too_large: the number of files that are too large to look into.
         colour: whether to write colours.
         fail_level: the mildest severity that makes the run fail.
         fixing: whether fixes were requested; the text then mentions what is not fixed.
@@ -68,6 +69,7 @@ class Outcome:
 
     reports: tuple[Checked, ...]
     skipped: int = 0
+    too_large: int = 0
     colour: bool = False
     fail_level: Severity = "error"
     fixing: bool = False

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 # Control characters, bidirectional overrides, line separators and lone surrogates. Services obey
-# commands such as ##[group] and ##vso[task] anywhere in a line of a log.
+# commands such as ##[group] and ##vso[task] anywhere in a line of a log, and :: at its beginning.
 _HOSTILE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-    r"|#(?=#\w*\[)"
+    r"|#(?=#\w*\[)|\A\s*:(?=:)"
 )
 LONGEST = 500
 """Largest number of characters of a message that are shown."""
@@ -27,6 +27,7 @@ def visible(text: str, longest: int | None = LONGEST) -> str:
 
 
 def _escape(match: re.Match[str]) -> str:
-    if match.group() == "#":
-        return r"\x23"
-    return match.group().encode("unicode_escape", "backslashreplace").decode("ascii")
+    text = match.group()
+    if text[-1] in "#:":
+        return f"{text[:-1]}\\x{ord(text[-1]):x}"
+    return text.encode("unicode_escape", "backslashreplace").decode("ascii")

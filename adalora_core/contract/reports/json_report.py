@@ -32,6 +32,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
             "warnings": found["warning"],
             "infos": found["info"],
             "skipped": outcome.skipped,
+            "too_large": outcome.too_large,
             "left_out": sum(outcome.left_out.values()),
             "unjudged": sum(report.unjudged for report in outcome.reports),
             "suppressed": sum(len(report.suppressed) for report in outcome.reports),

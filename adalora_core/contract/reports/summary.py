@@ -65,6 +65,8 @@ def summary(outcome: Outcome) -> str:
         line += f"; suppressed {number}: {_by_code(suppressed)}"
     if outcome.skipped:
         line += f"; skipped {_plural(outcome.skipped, 'file')} without AdaLoRA"
+    if outcome.too_large:
+        line += f"; left out {_plural(outcome.too_large, 'file')} too large to look into"
     if outcome.left_out:
         line += f"; {left_out_phrase(outcome.left_out)}"
     if lacking := sum(report.lacks_total for report in outcome.reports):

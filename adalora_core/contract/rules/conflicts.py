@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar
 
+from adalora_core.adapter_spec import LORA_START
 from adalora_core.contract.fields.block import is_large
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.text.changes import Put, Remedy
-from adalora_core.module_selection import ends_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -293,13 +293,14 @@ class LoraBiasConflict(Rule):
     only_if_set = ("lora_bias",)
 
     def check(self, block: Block) -> Iterator[Finding]:
-        if block["lora_bias"] is True and isinstance(block["init_lora_weights"], str):
+        start = block["init_lora_weights"]
+        if block["lora_bias"] is True and isinstance(start, str):
             yield Finding(
                 self,
                 block.at("lora_bias"),
-                "`lora_bias` cannot be combined with `init_lora_weights` "
-                f"{block['init_lora_weights']!r}",
+                f"`lora_bias` cannot be combined with `init_lora_weights` {start!r}",
                 "key",
+                hint="remove lora_bias (AdaLoRA does not read it)" if start == LORA_START else None,
                 related=((block.at("init_lora_weights"), "the initialisation"),),
             )
 
@@ -365,11 +366,12 @@ class TokenIndicesBreak(Rule):
         """Yield a finding for each saved module that is an embedding with trained rows."""
         for index, name in enumerate(block["modules_to_save"] or ()):
             if isinstance(value, dict):
-                is_same = any(ends_with(k, (name,)) or ends_with(name, (k,)) for k in value)
+                is_same = any(key.endswith(name) or name.endswith(key) for key in value)
             else:
                 from adalora_core.contract.fields.known_modules import input_embeddings
 
-                is_same = name.rpartition(".")[2] in input_embeddings()
+                known = input_embeddings()
+                is_same = name.rpartition(".")[2] in known or any(k.endswith(name) for k in known)
             if is_same:
                 yield Finding(
                     self,

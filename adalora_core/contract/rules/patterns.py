@@ -222,8 +222,8 @@ class EntryMatchesNothing(Rule):
         '"all-linear" means all linear layers only as a single string; in a list it is the name of '
         "a module. No path has blanks, commas or an empty part, so an empty name matches nothing, "
         "nor does a name with a dot at either end. PEFT raises if no other target can match; "
-        "otherwise it ignores the entry silently, which is a warning. An empty name in "
-        "modules_to_save means every module to PEFT, which cannot copy lists of modules."
+        "otherwise it ignores the entry silently, which is a warning. Every path ends in an empty "
+        "name in modules_to_save, and lists of modules cannot be copied."
     )
     bad = SOUND | {"target_modules": ["all-linear"]}
     hint = "write the plain names of modules"
@@ -247,10 +247,8 @@ class EntryMatchesNothing(Rule):
                     yield self._dead(block, name, index, severity_of(name))
         for index, entry in enumerate(block["modules_to_save"] or ()):
             if not entry:
-                message = "`modules_to_save` has an empty name, in which PEFT sees every module"
-                severity: Severity = "error" if block.runtime == "peft" else "warning"
-                path = block.at("modules_to_save", index)
-                yield Finding(self, path, message, severity=severity)
+                message = "`modules_to_save` has an empty name, which means every module"
+                yield Finding(self, block.at("modules_to_save", index), message)
 
     def _dead(self, block: Block, name: str, index: int, severity: Severity) -> Finding:
         entry, path = block[name][index], block.at(name, index)

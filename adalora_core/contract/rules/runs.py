@@ -146,8 +146,8 @@ class StepsOutOfOrder(RunRule):
     why = (
         "The schedule follows the number: with one that starts again in each epoch the final phase "
         "never comes, with one that jumps allocations are left out, and beyond total_step the "
-        "schedule is over. Steps counted from 1, as in an example of PEFT, are accepted: each "
-        "phase then begins one step earlier."
+        "schedule is over, as it is for the adapter of a finished run. Steps counted from 1, as in "
+        "an example of PEFT, are accepted: each phase then begins one step earlier."
     )
     bad = """\
 for epoch in range(3):
@@ -196,41 +196,15 @@ class TwoHooks(RunRule):
     hint = "keep one of allocate_on_step and AdaLoraCallback; handle.remove() removes a hook"
 
 
-class BudgetNotReached(RunRule):
-    code = "ADA811"
-    name = "budget-not-reached"
-    summary = "an adapter is saved, exported or merged before the target budget is reached"
-    why = (
-        "What is written has more triplets than the configuration says. A checkpoint to resume "
-        "from is no result: mark it with save_training_state=True. Trainer's checkpoints are "
-        "known by the names of their folders."
-    )
-    bad = 'model.update_and_allocate(35)  # of 400\nmodel.save_pretrained("result")\n'
-    good = 'model.save_pretrained("checkpoint", save_training_state=True)\n'
-    hint = (
-        "train to total_step, or call model.finalize(); save a checkpoint to resume from with "
-        "save_training_state=True"
-    )
-
-
-class BestCheckpointUnpruned(RunRule):
-    code = "ADA812"
-    name = "best-checkpoint-unpruned"
-    summary = "load_best_model_at_end loads a checkpoint from before the budget was reached"
-    why = (
-        "The best checkpoint is often an early one, with most of its triplets: it has not paid for "
-        "its size yet."
-    )
-    bad = "TrainingArguments(load_best_model_at_end=True)\n"
-    good = "TrainingArguments(load_best_model_at_end=False)\n"
-    hint = "compare checkpoints of the final phase only, or turn load_best_model_at_end off"
-
-
 class AllocationNotCalled(RunRule):
     code = "ADA813"
     name = "allocation-not-called"
-    summary = "the optimizer makes steps, and update_and_allocate is not called"
-    why = "Without the call no rank is allocated: the adapter keeps init_r triplets everywhere."
+    summary = "the optimizer makes steps without a call of update_and_allocate"
+    why = (
+        "Without the call no rank is allocated: the adapter keeps init_r triplets everywhere. With "
+        "one call for several steps the gradients of the others count nowhere, and the schedule is "
+        "longer than the run."
+    )
     bad = _LOOP.replace("    model.update_and_allocate(step)\n", "")
     hint = (
         "call model.update_and_allocate(step) after optimizer.step() and before "
@@ -278,12 +252,16 @@ class NothingTrainable(RunRule):
     name = "nothing-trainable"
     severity = "error"
     summary = "a model is trained, and no active adapter is trainable"
-    why = "Nothing would be learned or allocated."
+    why = (
+        "Nothing would be learned or allocated. Adapters are frozen where they are loaded without "
+        "is_trainable, where a script freezes all parameters after it has wrapped the model, and, "
+        "in a model of PEFT, where disable_adapter_layers was called."
+    )
     bad = 'model = AdaLoraModel.from_pretrained(base, "adapter")\nmodel.update_and_allocate(0)\n'
     good = 'model = AdaLoraModel.from_pretrained(base, "adapter", is_trainable=True)\n'
     hint = (
-        "load the adapter with is_trainable=True, or activate a trainable one with "
-        "model.set_adapter(name)"
+        "load the adapter with is_trainable=True, or call model.set_adapter(name), which unfreezes "
+        "it; after merge_and_unload() or unload() add an adapter again"
     )
 
 
@@ -296,15 +274,6 @@ class ScheduleChanged(RunRule):
     bad = 'model.update_and_allocate(0)\nmodel.peft_config["default"].total_step = 500\n'
     good = 'model.peft_config["default"].total_step = 500\nmodel.update_and_allocate(0)\n'
     hint = "restore the value; assign fields before the first step, or start a new run"
-
-
-class ParametersNotFinite(RunRule):
-    code = "ADA819"
-    name = "parameters-not-finite"
-    summary = "an adapter is saved whose parameters are not finite"
-    why = "The saved adapter returns NaN, and a run that resumes from it cannot recover."
-    bad = 'loss = model(**batch).loss / 0\nloss.backward()\nmodel.save_pretrained("result")\n'
-    hint = "resume from a checkpoint of before, with a lower learning rate"
 
 
 class PenaltyCountedTwice(RunRule):
@@ -321,45 +290,76 @@ class PenaltyCountedTwice(RunRule):
     hint = "add model.orthogonality_penalty() only to a loss of your own, not to outputs.loss"
 
 
-ADAPTED_TWICE = AdaptedTwice()
-OPTIMIZER_WITHOUT_FACTORS = OptimizerWithoutFactors()
-ALLOCATION_NOT_AFTER_STEP = AllocationNotAfterStep()
-ALLOCATION_PER_MICRO_BATCH = AllocationPerMicroBatch()
-NO_GRADIENT = NoGradient()
-LOSS_NOT_FINITE = LossNotFinite()
-SELECTION_MATCHES_NOTHING = SelectionMatchesNothing()
-STEPS_OUT_OF_ORDER = StepsOutOfOrder()
-RESUMED_WITHOUT_STATE = ResumedWithoutState()
-TWO_HOOKS = TwoHooks()
-BUDGET_NOT_REACHED = BudgetNotReached()
-BEST_CHECKPOINT_UNPRUNED = BestCheckpointUnpruned()
-ALLOCATION_NOT_CALLED = AllocationNotCalled()
-PENALTY_MISSING = PenaltyMissing()
-ADAPTER_NAMES = AdapterNames()
-TRAINING_WHILE_MERGED = TrainingWhileMerged()
-NOTHING_TRAINABLE = NothingTrainable()
-SCHEDULE_CHANGED = ScheduleChanged()
-PARAMETERS_NOT_FINITE = ParametersNotFinite()
-PENALTY_COUNTED_TWICE = PenaltyCountedTwice()
+class MatrixWithoutGradient(RunRule):
+    code = "ADA821"
+    name = "matrix-without-gradient"
+    summary = "the loss never reaches an adapted matrix in the whole run"
+    why = (
+        "The singular values had no gradient: the matrix has learned nothing, and has budget only "
+        "where the others leave some. The forward never calls the module, its parent reads the "
+        "weight itself (out_proj of torch.nn.MultiheadAttention), or a checkpoint with "
+        "use_reentrant=True has an input that needs no gradient."
+    )
+    bad = 'model.gradient_checkpointing_enable({"use_reentrant": True})  # and a frozen embedding\n'
+    good = 'model.gradient_checkpointing_enable({"use_reentrant": False})\n'
+    hint = (
+        "leave the module out of target_modules, or let the loss reach it: checkpoint with "
+        "use_reentrant=False, or call model.enable_input_require_grads()"
+    )
+
+
+class AdapterDoesNotLearn(RunRule):
+    code = "ADA822"
+    name = "adapter-does-not-learn"
+    summary = "steps of the optimizer leave the factors of the adapter as they were"
+    why = (
+        "E is 0 at the start, so an adapter whose E does not change computes nothing. Causes are a "
+        "learning rate of 0, from the start or long before the end, factors that were frozen after "
+        "the model was wrapped, and factors in bfloat16 or float16, where small updates are "
+        "rounded away."
+    )
+    bad = "model = get_peft_model(base, config)\nmodel.requires_grad_(False)\n"
+    good = "base.requires_grad_(False)\nmodel = get_peft_model(base, config)\n"
+    hint = (
+        "unfreeze the factors with model.set_adapter(name); give them a learning rate above 0 "
+        "until the run ends; keep them in float32"
+    )
+
+
+class ScheduleDoesNotFit(RunRule):
+    code = "ADA824"
+    name = "schedule-does-not-fit"
+    summary = "the schedule ends before the run or after it"
+    why = (
+        "total_step is not the number of steps that Trainer makes, or the run goes on after "
+        "finalize(), which has chosen the kept set for good."
+    )
+    bad = "model.finalize()  # after step 20 of 60\nmodel.update_and_allocate(21)\n"
+    hint = (
+        'set total_step to the optimizer steps of the run, or to "auto" under Trainer; call '
+        "model.finalize() after the last step"
+    )
+
+
 RULES = (
-    ADAPTED_TWICE,
-    OPTIMIZER_WITHOUT_FACTORS,
-    ALLOCATION_NOT_AFTER_STEP,
-    ALLOCATION_PER_MICRO_BATCH,
-    NO_GRADIENT,
-    LOSS_NOT_FINITE,
-    SELECTION_MATCHES_NOTHING,
-    STEPS_OUT_OF_ORDER,
-    RESUMED_WITHOUT_STATE,
-    TWO_HOOKS,
-    BUDGET_NOT_REACHED,
-    BEST_CHECKPOINT_UNPRUNED,
-    ALLOCATION_NOT_CALLED,
-    PENALTY_MISSING,
-    ADAPTER_NAMES,
-    TRAINING_WHILE_MERGED,
-    NOTHING_TRAINABLE,
-    SCHEDULE_CHANGED,
-    PARAMETERS_NOT_FINITE,
-    PENALTY_COUNTED_TWICE,
+    ADAPTED_TWICE := AdaptedTwice(),
+    OPTIMIZER_WITHOUT_FACTORS := OptimizerWithoutFactors(),
+    ALLOCATION_NOT_AFTER_STEP := AllocationNotAfterStep(),
+    ALLOCATION_PER_MICRO_BATCH := AllocationPerMicroBatch(),
+    NO_GRADIENT := NoGradient(),
+    LOSS_NOT_FINITE := LossNotFinite(),
+    SELECTION_MATCHES_NOTHING := SelectionMatchesNothing(),
+    STEPS_OUT_OF_ORDER := StepsOutOfOrder(),
+    RESUMED_WITHOUT_STATE := ResumedWithoutState(),
+    TWO_HOOKS := TwoHooks(),
+    ALLOCATION_NOT_CALLED := AllocationNotCalled(),
+    PENALTY_MISSING := PenaltyMissing(),
+    ADAPTER_NAMES := AdapterNames(),
+    TRAINING_WHILE_MERGED := TrainingWhileMerged(),
+    NOTHING_TRAINABLE := NothingTrainable(),
+    SCHEDULE_CHANGED := ScheduleChanged(),
+    PENALTY_COUNTED_TWICE := PenaltyCountedTwice(),
+    MATRIX_WITHOUT_GRADIENT := MatrixWithoutGradient(),
+    ADAPTER_DOES_NOT_LEARN := AdapterDoesNotLearn(),
+    SCHEDULE_DOES_NOT_FIT := ScheduleDoesNotFit(),
 )

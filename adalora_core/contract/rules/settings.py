@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adalora_core.adapter_spec import LORA_START
 from adalora_core.contract.fields.table import FIELDS, Treatment
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.rules.sub_configs import is_refused
+from adalora_core.contract.rules.targets import by_names
 from adalora_core.contract.text.changes import Put, Remedy
+from adalora_core.module_selection import SavedNames, saved_module_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,11 +65,13 @@ class InitSchemeIgnored(Rule):
     why = (
         "AdaLoRA reads only whether the value is true. gaussian, pissa, eva and the other schemes "
         "give its ordinary start: E is zero, A and B are normal with standard deviation 0.02. An "
-        "empty string counts as false."
+        "empty string counts as false. lora is the start of LoRA, which the runtime adalora-core "
+        "knows: A is Kaiming-uniform, B is zero and E is one. PEFT alone loads such a file, and "
+        "trains from its ordinary start."
     )
     bad = SOUND | {"init_lora_weights": "pissa"}
     hint = "set init_lora_weights to true"
-    safe_fix = "init_lora_weights becomes true or false, whichever AdaLoRA reads"
+    safe_fix = "init_lora_weights becomes true or false, whichever AdaLoRA reads; lora stays"
     inputs = ("init_lora_weights",)
     warns_at_construction = True
 
@@ -74,7 +79,17 @@ class InitSchemeIgnored(Rule):
         value = block["init_lora_weights"]
         if block["lora_bias"] is True:
             return  # reported by rule lora-bias-conflict
-        if isinstance(value, str) and value != "loftq":
+        if value == LORA_START:
+            if block.runtime == "peft" and not block.is_saved:
+                yield Finding(
+                    self,
+                    block.at("init_lora_weights"),
+                    f"`init_lora_weights` {value!r} has no effect in PEFT alone, which reads it as "
+                    "true; adalora_core starts like LoRA",
+                    hint="train with adalora_core, by its import or attach, and check with "
+                    "--runtime adalora-core; or set init_lora_weights to true",
+                )
+        elif isinstance(value, str) and value != "loftq":
             yield Finding(
                 self,
                 block.at("init_lora_weights"),
@@ -204,39 +219,61 @@ class TargetsExcluded(Rule):
     only_if_set = ("exclude_modules",)
 
     def check(self, block: Block) -> Iterator[Finding]:
-        yield from _shared(self, block, "exclude_modules", "is also excluded")
+        targets, others = block["target_modules"], block["exclude_modules"]
+        if not isinstance(targets, list) or not isinstance(others, list):
+            return
+        places = {name: index for index, name in reversed(list(enumerate(targets)))}
+        for index, name in enumerate(others):
+            if name in places:
+                yield Finding(
+                    self,
+                    block.at("exclude_modules", index),
+                    f"target {name!r} is also excluded by `exclude_modules`",
+                    related=((block.at("target_modules", places[name]), _NAMED_HERE),),
+                )
+
+
+_NAMED_HERE = "named as a target here"
 
 
 class TargetsSaved(Rule):
     code = "ADA420"
     name = "targets-saved"
     severity = "warning"
-    summary = "the same name is in target_modules and in modules_to_save"
+    summary = "a target is also trained in full by modules_to_save"
     why = (
-        "modules_to_save trains a full copy of the module. An adapter on the same module is either "
-        "part of that copy or never reached, so only one of the two can be intended."
+        "modules_to_save trains a full copy of every module whose path ends with an entry, also in "
+        "the middle of a name: classifier means pre_classifier too. The heads of a task count as "
+        "entries. A module in a copy needs no adapter, so only one of the two can be intended. "
+        "Beside an entry that is a whole name PEFT leaves out the adapter. Beside one that is the "
+        "end of a name PEFT adapts the module, and cannot make or load the copy, which is an error."
     )
     bad = SOUND | {"modules_to_save": ["q_proj"]}
     hint = "remove the name from one of the two lists"
-    inputs = ("target_modules", "modules_to_save")
-    only_if_set = ("modules_to_save",)
+    inputs = ("target_modules", "modules_to_save", "task_type")
+    only_if_set = ("modules_to_save", "task_type")
 
     def check(self, block: Block) -> Iterator[Finding]:
-        yield from _shared(self, block, "modules_to_save", "is also trained in full")
-
-
-def _shared(rule: Rule, block: Block, other: str, what: str) -> Iterator[Finding]:
-    targets, others = block["target_modules"], block[other]
-    if not isinstance(targets, list) or not isinstance(others, list):
-        return
-    places = {name: index for index, name in reversed(list(enumerate(targets)))}
-    for index, name in enumerate(others):
-        if name in places:
+        targets, others = block["target_modules"], block["modules_to_save"]
+        if not isinstance(targets, list):
+            return
+        entries = others if isinstance(others, list) else []
+        saved = saved_module_names(entries, block["task_type"])
+        names, left_out = SavedNames(saved), SavedNames(saved, after_dot=True)
+        places = {name: index for index, name in reversed(list(enumerate(entries)))}
+        for index, target in enumerate(targets):
+            name = names.around(target)
+            if name is None:
+                continue
+            at = here = block.at("target_modules", index)
+            if name in places:
+                at = block.at("modules_to_save", places[name])
             yield Finding(
-                rule,
-                block.at(other, index),
-                f"target {name!r} {what} by `{other}`",
-                related=((block.at("target_modules", places[name]), "named as a target here"),),
+                self,
+                at,
+                f"target {target!r} is also trained in full: `modules_to_save` {name!r}",
+                severity="warning" if left_out.around(target) is not None else by_names(block),
+                related=() if at == here else ((here, _NAMED_HERE),),
             )
 
 

@@ -9,7 +9,7 @@ from adalora_core.contract.rules.base import SOUND, Finding, Rule
 from adalora_core.contract.rules.patterns import list_in_string
 from adalora_core.contract.text.changes import Put, Remedy
 from adalora_core.module_selection import (
-    NamesInside,
+    SavedNames,
     ends_with,
     is_all_linear,
     saved_module_names,
@@ -273,7 +273,7 @@ class _LeftOut:
         saved = saved_module_names(block["modules_to_save"], block["task_type"])
         longest = max(map(len, names), default=0) + len(_PROBES[-1])
         self._endings = frozenset(excluded) if isinstance(excluded, list) else frozenset()
-        self._saved = NamesInside(saved)
+        self._saved = SavedNames(saved, after_dot=True)
         self._tests: list[Callable[[str], object]] = []
         if excluded and isinstance(excluded, str):
             self._add(block, excluded, longest, begin=False)
@@ -295,7 +295,7 @@ class _LeftOut:
 
     def leaves_out(self, name: str) -> bool:
         """Return whether every path that ends in `name`, an entry of `target_modules`, is."""
-        if ends_with(name, self._endings) or self._saved.are_in(name):
+        if ends_with(name, self._endings) or self._saved.around(name) is not None:
             return True
         return self._match_all([probe + name for probe in _PROBES])
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.contract.fields.table import FIELDS, PEFT_VERSION
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.text.limits import MOST_DIGITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,7 @@ def release(version: str) -> tuple[int, ...]:
     """
     numbers = []
     for part in version.split("."):
-        if not (part.isascii() and part.isdecimal()):
+        if not (part.isascii() and part.isdecimal() and len(part) < MOST_DIGITS):
             break
         numbers.append(int(part))
     return tuple(numbers)

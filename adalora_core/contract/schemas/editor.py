@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from adalora_core.adapter_spec import LORA_START
 from adalora_core.contract.fields.suggestions import ALIASES
 from adalora_core.contract.fields.table import BIASES, FIELDS, PEFT_VERSION, TASK_TYPES, Treatment
 from adalora_core.contract.rules import BY_CODE, RULES
@@ -60,6 +61,9 @@ CHOICES = {
     ),
 }
 """The meaning of the values of a field."""
+
+OWN_CHOICES = {"init_lora_weights": {LORA_START: "starts like LoRA: B is 0, E is 1"}}
+"""The same for words that the runtime adalora-core alone knows."""
 
 _WRITTEN_BY_PEFT = ("auto_mapping", "peft_version", "rank_pattern", "runtime_config")
 """Fields that people do not write, so that editors do not propose them."""

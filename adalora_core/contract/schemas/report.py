@@ -61,6 +61,7 @@ def report_schema() -> dict[str, Any]:
                             "warnings",
                             "infos",
                             "skipped",
+                            "too_large",
                             "left_out",
                             "unjudged",
                             "suppressed",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 from typing import TYPE_CHECKING
 
+from adalora_core.contract.text import problems
+from adalora_core.contract.text.document import Document
 from adalora_core.contract.text.formats import format_of
+from adalora_core.contract.text.problems import Problem
 from adalora_core.contract.text.reading import read_bytes, to_text
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from adalora_core.contract.text.document import Document
     from adalora_core.contract.text.formats import Format
     from adalora_core.contract.text.limits import Limits
 
@@ -28,6 +29,21 @@ _MODULES: dict[Format, str] = {
 _LARGE_NOTEBOOK = "clear the outputs of the notebook, or raise the limit with --limit file-bytes"
 
 
+def excess_of(raw: bytes, format: Format, limits: Limits) -> Problem | None:  # noqa: A002 - same
+    """Return the problem of a file that is too large; outputs in a notebook do not count."""
+    if len(raw) <= limits.file_bytes:
+        return None
+    if format == "notebook" and len(raw) <= limits.bytes_to_read(format):
+        from adalora_core.contract.text.python.outputs import outputs_in
+
+        outputs = outputs_in(raw.decode("latin-1"))  # which keeps the number of bytes
+        if len(raw) - sum(end - start for start, end in outputs) <= limits.file_bytes:
+            return None
+    message = f"the document has more than {limits.file_bytes} bytes"
+    hint = _LARGE_NOTEBOOK if format == "notebook" else None
+    return Problem(problems.LIMIT_EXCEEDED, message, offset=0, hint=hint)
+
+
 def decode(raw: bytes, format: Format, limits: Limits) -> Document:  # noqa: A002 - the option's name
     """Decode the bytes of a file; each fault of the text becomes a problem of the document."""
     encoding = "utf-8"
@@ -35,12 +51,12 @@ def decode(raw: bytes, format: Format, limits: Limits) -> Document:  # noqa: A00
         from adalora_core.contract.text.python.encodings import declared
 
         encoding = declared(raw)
-    encoded = to_text(raw, limits, encoding)
+    excess = excess_of(raw, format, limits)
+    if excess is not None:
+        return Document("", problems=[excess], raw=raw, fatal=True)
+    encoded = to_text(raw, encoding)
     encoded.raw = raw
     if encoded.fatal:
-        if format == "notebook" and len(raw) > limits.file_bytes:
-            (problem,) = encoded.problems
-            encoded.problems = [dataclasses.replace(problem, hint=_LARGE_NOTEBOOK)]
         return encoded
     module = importlib.import_module(f"{__name__}.{_MODULES[format]}")
     document: Document = module.decode(encoded.text, limits)
@@ -60,4 +76,5 @@ def read(
     Raises:
         OSError: the file is missing, unreadable or not a regular file.
     """
-    return decode(read_bytes(path, limits), format or format_of(path), limits)
+    format = format or format_of(path)  # noqa: A001 - the option's name
+    return decode(read_bytes(path, limits, format), format, limits)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from adalora_core.contract.text.formats import Format
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +30,20 @@ class Limits:
     tokens: int = 80_000
     diagnostics: int = 1000
 
+    def bytes_to_read(self, format: Format) -> int:  # noqa: A002 - the option's name
+        """Return how many bytes of a file are read at most; a notebook has outputs besides."""
+        return self.file_bytes * (OUTPUT_TIMES + 1 if format == "notebook" else 1)
+
     @classmethod
-    def parse(cls, settings: list[str]) -> Limits:
+    def parse(cls, settings: list[str], *, most: int | None = None) -> Limits:
         """Read `NAME=NUMBER` settings, as `--limit` takes them.
 
+        Args:
+            settings: the settings.
+            most: how many times the default a limit may be; None: any number of times.
+
         Raises:
-            ValueError: an unknown name, or a value that is not a positive integer.
+            ValueError: an unknown name, or a value that is not a positive integer, or too large.
         """
         names = [field.name.replace("_", "-") for field in dataclasses.fields(cls)]
         changes = {}
@@ -43,10 +55,20 @@ class Limits:
                     f"a limit should be NAME=NUMBER, with a name of {', '.join(names)} and a "
                     f"positive integer, got {setting!r}"
                 )
-            changes[name.replace("-", "_")] = int(number)
+            field = name.replace("-", "_")
+            changes[field] = int(number)
+            if most is not None and changes[field] > (largest := most * getattr(cls(), field)):
+                raise ValueError(
+                    f"a file of settings may raise {name} to {largest} at most, got {setting!r}; "
+                    "pass --limit for more"
+                )
         return dataclasses.replace(cls(), **changes)
 
 
+OUTPUT_TIMES = 7
+"""How many times the size of a document the outputs of a notebook may have."""
+MOST_TIMES = 4
+"""How many times its default a limit may be that a file of settings gives."""
 MOST_DIGITS = 4300
 """Largest number of digits of an integer, and of characters of any number: Python's own limit for
 the conversion of decimal integers. A longer integer of another base could not even be printed."""

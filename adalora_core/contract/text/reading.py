@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 from adalora_core.contract.text import problems
 from adalora_core.contract.text.document import Document
+from adalora_core.contract.text.formats import format_of
 from adalora_core.contract.text.problems import Problem
 
 if TYPE_CHECKING:
+    from adalora_core.contract.text.formats import Format
     from adalora_core.contract.text.limits import Limits
 
 _CHUNK = 1 << 18
@@ -59,8 +61,12 @@ def open_regular_file(path: str | os.PathLike[str]) -> int:
     raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
 
 
-def read_bytes(path: str | os.PathLike[str], limits: Limits) -> bytes:
-    """Read a regular file, at most one byte more than the limit.
+def read_bytes(
+    path: str | os.PathLike[str],
+    limits: Limits,
+    format: Format | None = None,  # noqa: A002 - the option's name
+) -> bytes:
+    """Read a regular file, at most one byte more than the limit for its format.
 
     Raises:
         OSError: as `open_regular_file`.
@@ -68,7 +74,7 @@ def read_bytes(path: str | os.PathLike[str], limits: Limits) -> bytes:
     descriptor = open_regular_file(path)
     try:
         chunks = []
-        left = limits.file_bytes + 1
+        left = limits.bytes_to_read(format or format_of(path)) + 1
         # Read in chunks; a regular file ends where a read returns less than was asked for.
         while left > 0:
             asked = min(left, _CHUNK)
@@ -82,11 +88,8 @@ def read_bytes(path: str | os.PathLike[str], limits: Limits) -> bytes:
         os.close(descriptor)
 
 
-def to_text(raw: bytes, limits: Limits, encoding: str = "utf-8") -> Document:
+def to_text(raw: bytes, encoding: str = "utf-8") -> Document:
     """Decode bytes into a document without a value; fatal if they are not text."""
-    if len(raw) > limits.file_bytes:
-        message = f"the document has more than {limits.file_bytes} bytes"
-        return _fatal("", Problem(problems.LIMIT_EXCEEDED, message, offset=0))
     for mark, name in _MARKS:
         if raw.startswith(mark):
             return _fatal("", _encoding(f"the file is {name}, not UTF-8", 0))

@@ -36,9 +36,9 @@ def allocate_within(model: Any, group: ProcessGroup | None) -> None:
 def check_agreement(model: Any, group: ProcessGroup | None = None) -> None:
     """Compare step, kept set and, where every process holds them whole, factors and averages.
 
-    Training makes the same check, with gradients, at its first step, at the first allocation and
-    after each change of adapters. Later calls find a process whose gradients began to differ,
-    because of another data order, seed or version.
+    Training makes the same check, with gradients, at calls 1, 2, 4, 8 and so on, and at the first
+    and the last allocation. Calls in between find a process earlier whose gradients began to
+    differ, because of another data order, seed or version.
 
     Args:
         model: the adapted model, wrapped or not.

@@ -108,7 +108,7 @@ class AdapterState(Stateful):
         found = {
             name: parameter.detach()
             for name, parameter in tuner.model.named_parameters()
-            if parameter.requires_grad and name.split(".")[-2] not in FACTORS
+            if parameter.requires_grad and name.rpartition(".")[0].rpartition(".")[2] not in FACTORS
         }
         for path, module in tuner.model.named_modules():
             # The wrappers of this package and of PEFT name their copies alike.

@@ -104,11 +104,13 @@ def adapter_of(tuner: Any, name: str) -> Adapter:
 def trained_adapters(tuner: Any) -> list[Adapter]:
     """Return the active adapters that are made for training; PEFT allows one."""
     configs = configs_of(tuner)
-    return [
+    found = [
         adapter_of(tuner, name)
         for name in tuner.active_adapters
         if name in configs and not configs[name].inference_mode
     ]
+    # `unload()` takes the layers away and leaves the configuration.
+    return [each for each in found if each.layers]
 
 
 def resize_adapter(tuner: Any, name: str, positions: dict[str, list[int]]) -> None:

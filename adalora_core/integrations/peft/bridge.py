@@ -36,9 +36,12 @@ from adalora_core.integrations.peft.layers import (
     adalora_layers,
     store_initial_rank,
 )
+from adalora_core.integrations.peft.lora_start import start_fresh_adapters
 from adalora_core.integrations.peft.model import ModelOverrides, PlainModelOverrides, is_adalora
 from adalora_core.integrations.peft.tuner import TunerOverrides
 from adalora_core.integrations.tuners import TUNER
+from adalora_core.nn.encoder_fast_path import leave_fast_path
+from adalora_core.nn.offloading import execution_device
 from adalora_core.training.run.forwards import refuse_adapted
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -96,6 +99,9 @@ def attach(model: Module) -> Module:
     or sentence-transformers, has put adapters also gets `update_and_allocate(step)`, and
     `load_training_state(folder)` for what `save_pretrained` leaves beside an unfinished run.
 
+    An adapter whose `init_lora_weights` is "lora" is drawn anew, since PEFT has given it another
+    start, unless it was trained or loaded.
+
     Args:
         model: a `PeftModel`, or a module that contains one or has injected adapters.
 
@@ -104,7 +110,9 @@ def attach(model: Module) -> Module:
 
     Raises:
         TypeError: `model` has no AdaLoRA adapters of PEFT, or several models with such adapters.
+        ValueError: the factors are beside offloaded base layers, and have no values.
         RunError: its base model is adapted twice, or its `rankallocator` is not PEFT's own.
+        ParallelismError: an adapter has to be drawn anew, and is divided over processes already.
 
     Example:
         >>> import peft, torch
@@ -155,13 +163,17 @@ def _attach_model(model: Any) -> None:
 def _attach_tuner(tuner: Any, overrides: type) -> None:
     _refuse_nested(tuner)
     refuse_changed_allocator(tuner, "attach")
-    override(tuner, overrides)
+    for path, layer in adalora_layers(tuner.model):
+        _refuse_lost_factors(path, layer)
     configs = configs_of(tuner)
+    start_fresh_adapters(tuner, configs)
+    override(tuner, overrides)
     for _, layer in list(adalora_layers(tuner.model)):
         override(layer, _ATTACHED.get(OVERRIDES.get(type(layer)), LayerOverrides))
         for name in layer.lora_A:
             layer.ranknum[name].requires_grad_(False).fill_(configs[name].init_r)
             store_initial_rank(layer, name, configs[name].init_r)
+    leave_fast_path(tuner.model, AdaLoraLayer)
     state_of(tuner)
     report_unmatched(tuner)
 
@@ -172,8 +184,21 @@ def _refuse_nested(tuner: Any) -> None:
     for path, module in tuner.model.named_modules():
         if isinstance(module, PeftModel | BaseTuner):
             refuse_adapted(module)
-        if path in layers and set(module.lora_A) - set(configs_of(tuner)):
+        others = path in layers and set(module.lora_A) - set(configs_of(tuner))
+        if others or isinstance(module, Attached):
             refuse_adapted(module)
+
+
+def _refuse_lost_factors(path: str, layer: Any) -> None:
+    """Refuse factors that PEFT has put beside an offloaded base layer, on the meta device."""
+    is_offloaded = execution_device(layer.get_base_layer()) is not None
+    if is_offloaded and any(each.is_meta for each in layer.lora_A.values()):
+        raise ValueError(
+            f"attach: accelerate offloads the base layer of {path}, and PEFT has put the factors "
+            "on the meta device, where they have no values; change the import to "
+            "adalora_core.peft before the adapter is added, or add it before the model is "
+            "dispatched"
+        )
 
 
 def detach(model: Module) -> Module:

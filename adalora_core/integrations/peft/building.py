@@ -14,6 +14,7 @@ from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 
+from adalora_core.files import locked
 from adalora_core.integrations.peft.adapters import configs_of, report_faults, report_unmatched
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.integrations.peft.model import PlainModelOverrides, is_adalora
@@ -102,7 +103,8 @@ class BuiltModelOverrides(PlainModelOverrides):
             return around
         token = _loaded.set(name)
         try:
-            return _peft_from_pretrained(cls, *args, **kwargs)
+            with locked(Path(str(given["model_id"])), shared=True):
+                return _peft_from_pretrained(cls, *args, **kwargs)
         except (OSError, ValueError) as error:
             if not Path(source := str(given["model_id"])).exists():
                 # PEFT then asks the Hub, and its error is about the connection.

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 def to_peft_config(config: AdaLoraConfig) -> peft.AdaLoraConfig:
     """Return PEFT's configuration with the values of `config`.
 
+    PEFT alone reads an `init_lora_weights` of "lora" as true; the bridge starts like LoRA.
+
     Raises:
         ValueError: PEFT refuses the values, or `total_step` is "auto", which PEFT does not support.
     """

@@ -11,6 +11,7 @@ from adalora_core.integrations.peft.adapters import remove_state, trained_adapte
 from adalora_core.integrations.peft.allocator import hand_averages_over
 from adalora_core.integrations.peft.layers import clear_initial_ranks
 from adalora_core.nn.adapter_layer import TRIPLET_AXES
+from adalora_core.nn.encoder_fast_path import return_to_fast_path
 
 if TYPE_CHECKING:
     from adalora_core.training.adapter import Adapter
@@ -35,6 +36,7 @@ def hand_back(tuner: Any) -> None:
     hand_averages_over(tuner, adapters)
     remove_state(tuner)
     clear_initial_ranks(tuner.model)
+    return_to_fast_path(tuner.model)
     optimizer = _compacted.pop(tuner, lambda: None)()
     for adapter in adapters:
         _restore_rows(adapter, {} if optimizer is None else optimizer.state)

@@ -148,14 +148,14 @@ class PretrainedOverrides(RootOverrides):
         resumes = with_state is True or is_checkpoint_folder(Path(save_directory))
         adapters = trained_adapters(tuner)
         for adapter in adapters:
-            judge_end(adapter, "saved", is_checkpoint=resumes)
+            judge_end(tuner, adapter, "saved", is_checkpoint=resumes)
         with _patterns_of_files(tuner):
             parent: Any = super()
             result = parent.save_pretrained(save_directory, *args, **kwargs)
-        writes = kwargs.get("is_main_process", True) and with_state is not False
-        if writes and not are_sharded(tuner.parameters()):
+        folder = Path(save_directory)
+        if kwargs.get("is_main_process", True) and not are_sharded(tuner.parameters()):
             for adapter in adapters:
-                commit_save(Path(save_directory), Path(save_directory), adapter)
+                commit_save(tuner, folder, folder, adapter, with_state=with_state)
         return result
 
 
@@ -165,7 +165,7 @@ class DiffusersOverrides(PretrainedOverrides):
     def save_lora_adapter(self, *args: Any, **kwargs: Any) -> Any:
         """Save as diffusers does; the file holds what the model computes."""
         for adapter in trained_adapters(vars(self)[TUNER]):
-            judge_end(adapter, "saved", is_checkpoint=False)
+            judge_end(vars(self)[TUNER], adapter, "saved", is_checkpoint=False)
         with _patterns_of_files(vars(self)[TUNER]):
             parent: Any = super()
             return parent.save_lora_adapter(*args, **kwargs)
@@ -250,8 +250,8 @@ def _overrides_of(root: nn.Module) -> type:
     return PretrainedOverrides if hasattr(root, "save_pretrained") else RootOverrides
 
 
-def _before_forward(root: Any, args: Any, kwargs: Any) -> None:
-    refuse_unsupported(vars(root)[TUNER], [*args, *kwargs.values()])
+def _before_forward(root: Any, _args: Any, _kwargs: Any) -> None:
+    refuse_unsupported(vars(root)[TUNER])
 
 
 def _after_forward(root: Any, _args: Any, kwargs: Any, outputs: Any) -> Any:

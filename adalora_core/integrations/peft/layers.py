@@ -11,10 +11,12 @@ from peft.tuners.adalora.layer import AdaLoraLayer
 from torch import nn
 
 from adalora_core.adapter_spec import scale_of
-from adalora_core.nn.adapter_layer import TRIPLET_AXES, Product
+from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES, Product
+from adalora_core.nn.initial_factors import lora_start, rounding_dtype
 from adalora_core.nn.svd_conv2d import plus_convolutions
 from adalora_core.nn.svd_linear import adapted_output
 from adalora_core.nn.wrapping import may_keep_output
+from adalora_core.ops._portable.svd_linear import without_autocast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,11 +24,22 @@ if TYPE_CHECKING:
 INITIAL_RANKS = "_adalora_initial_ranks"
 """Attribute of a bridged layer: `{adapter: init_r}`, the divisor of its scale."""
 
+LORA_STARTS = "_adalora_lora_starts"
+"""Attribute of a bridged layer: `{adapter: whether it starts like LoRA}`."""
+
 _peft_move = AdaLoraLayer._move_adapter_to_device_of_base_layer  # noqa: SLF001 - PEFT's own hook
+_peft_reset: Any = AdaLoraLayer.reset_lora_parameters
 
 
 class LayerOverrides:
     """Methods of every adapted layer of PEFT."""
+
+    def reset_lora_parameters(self: Any, adapter_name: str) -> None:
+        """Draw the factors anew, with the start of the adapter's configuration."""
+        if self.__dict__.get(LORA_STARTS, {}).get(adapter_name):
+            draw_lora_start(self, adapter_name)
+        else:
+            _peft_reset(self, adapter_name)
 
     def _move_adapter_to_device_of_base_layer(
         self: Any, adapter_name: str, device: torch.device | None = None
@@ -86,6 +99,10 @@ _PEFT_FORWARDS: dict[type, Any] = {cls: cls.forward for cls in OVERRIDES}  # typ
 
 
 def _peft_forward(layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    if layer.disable_adapters and layer.merged:
+        # PEFT's forward would subtract what autocast has rounded.
+        with without_autocast(next(iter(layer.lora_A.values()))):
+            layer.unmerge()
     cls = next(each for each in type(layer).__mro__ if each in _PEFT_FORWARDS)
     output: torch.Tensor = _PEFT_FORWARDS[cls](layer, x, *args, **kwargs)
     return output
@@ -130,6 +147,18 @@ def adalora_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
     for path, module in model.named_modules():
         if isinstance(module, AdaLoraLayer):
             yield path, module
+
+
+@torch.no_grad()
+def draw_lora_start(layer: Any, name: str) -> None:
+    """Give the factors of the adapter `name` of `layer` the start of LoRA, in place."""
+    factors = {factor: getattr(layer, factor)[name] for factor in FACTORS}
+    if factors["lora_A"].is_meta:
+        return  # values come later, from a file or from `reset_lora_parameters`
+    drawn = lora_start({factor: tuple(each.shape) for factor, each in factors.items()})
+    dtype = rounding_dtype(layer.get_base_layer())
+    for factor, each in factors.items():
+        each.copy_(drawn[factor].to(dtype))
 
 
 def set_rank(layer: Any, name: str, rank: int) -> None:

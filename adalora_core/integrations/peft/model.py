@@ -17,7 +17,7 @@ from torch.nn.modules.module import _IncompatibleKeys
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.errors import CheckpointError
-from adalora_core.files import staging_folder, write_file
+from adalora_core.files import locked, staging_folder, write_file
 from adalora_core.integrations.peft.adapters import (
     adapter_of,
     configs_of,
@@ -32,10 +32,16 @@ from adalora_core.rank_pattern import pattern_positions
 from adalora_core.sharding import are_sharded, whole
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.commit import CONFIG_NAME, commit, weights_in
-from adalora_core.training.adapter_file.folder import folder_of, read_adapter
+from adalora_core.training.adapter_file.folder import folder_of, read_adapter, read_tensors
 from adalora_core.training.parallelism import refuse_state_of_one_process, reshard
 from adalora_core.training.penalty_per_step import add_penalty
-from adalora_core.training.run_end import is_checkpoint_folder, judge_end, judge_load
+from adalora_core.training.run_end import (
+    is_checkpoint_folder,
+    judge_choice,
+    judge_end,
+    judge_file,
+    judge_load,
+)
 from adalora_core.training.training_state.progress import fingerprint, refuse_other_criterion
 from adalora_core.training.training_state.state import (
     encode_state,
@@ -79,7 +85,7 @@ class ModelOverrides:
         with_state = kwargs.pop("save_training_state", None)
         resumes = with_state is True or is_checkpoint_folder(Path(save_directory))
         for adapter in trained_adapters(self.base_model):
-            judge_end(adapter, "saved", is_checkpoint=resumes)
+            judge_end(self.base_model, adapter, "saved", is_checkpoint=resumes)
         call = _SAVE_SIGNATURE.bind(self, save_directory, *args, **kwargs)
         given = call.arguments
         reshard(self)
@@ -97,6 +103,8 @@ class ModelOverrides:
             name: folder_of(target, name)
             for name in given.get("selected_adapters") or configs_of(self.base_model)
         }
+        known = [adapter_of(self.base_model, name) for name in configs_of(self.base_model)]
+        judge_choice([each for each in known if each.name in folders], known)
         writes = given.get("is_main_process", True) and not target.is_file()
         with _staging(target) if writes else contextlib.nullcontext(target) as staging:
             given["save_directory"] = str(staging)
@@ -109,12 +117,12 @@ class ModelOverrides:
             for adapter in trained.values():
                 # PEFT has put the pattern of the file into the configuration.
                 adapter.sync_pattern()
-            resumable = {} if with_state is False else trained
             for name, folder in folders.items():
                 if writes:
-                    commit_save(staging / folder.relative_to(target), folder, resumable.get(name))
-                elif gathers and name in resumable:
-                    _state_of(resumable[name], b"", b"{}")  # takes part in gathering
+                    place, learned = staging / folder.relative_to(target), trained.get(name)
+                    commit_save(self.base_model, place, folder, learned, with_state=with_state)
+                elif gathers and name in trained and with_state is not False:
+                    _state_of(trained[name], b"", b"{}")  # takes part in gathering
 
     def load_adapter(
         self: Any,
@@ -138,25 +146,26 @@ class ModelOverrides:
         folder = Path(str(model_id))
         existing = configs_of(tuner).get(adapter_name)
         learns = is_trainable or (existing is not None and not existing.inference_mode)
-        saved, state = checked_save(folder, adapter_name, existing, with_state=learns)
-        reshard(self)
-        if existing is not None and saved is not None and are_sharded(self.parameters()):
-            load_divided(tuner, adapter_name, saved, state)
-            if learns:
-                judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
-            return _IncompatibleKeys([], [])
-        with _unchanged_on_error(self, adapter_name, saved):
-            if existing is not None and saved is not None:
-                # PEFT reads the configuration only for a new adapter.
-                pattern = saved.config.rank_pattern
-                existing.rank_pattern = pattern
-                resize_adapter(tuner, adapter_name, pattern_positions(pattern, adapter_name))
-            result = _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
-            if learns:
-                judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
-            if state is not None:
-                resume(tuner, adapter_name, state)
-        return result
+        with locked(folder, shared=True):  # PEFT reads it again
+            saved, state = checked_save(folder, adapter_name, existing, with_state=learns)
+            reshard(self)
+            if existing is not None and saved is not None and are_sharded(self.parameters()):
+                load_divided(tuner, adapter_name, saved, state)
+                if learns:
+                    judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
+                return _IncompatibleKeys([], [])
+            with _unchanged_on_error(self, adapter_name, saved):
+                if existing is not None and saved is not None:
+                    # PEFT reads the configuration only for a new adapter.
+                    pattern = saved.config.rank_pattern
+                    existing.rank_pattern = pattern
+                    resize_adapter(tuner, adapter_name, pattern_positions(pattern, adapter_name))
+                result = _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
+                if learns:
+                    judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
+                if state is not None:
+                    resume(tuner, adapter_name, state)
+            return result
 
 
 class PlainModelOverrides(ModelOverrides):
@@ -166,7 +175,7 @@ class PlainModelOverrides(ModelOverrides):
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
         if not is_adalora(self):
             return _peft_forward(self, *args, **kwargs)
-        refuse_unsupported(self.base_model, [*args, *kwargs.values()])
+        refuse_unsupported(self.base_model)
         outputs = _peft_forward(self, *args, **kwargs)
         return add_penalty(self.base_model, outputs, kwargs, unless=adapters_are_disabled)
 
@@ -198,13 +207,17 @@ def _staging(target: Path) -> Iterator[Path]:
             write_file(target / card.name, card.read_bytes())
 
 
-def commit_save(staging: Path, target: Path, adapter: Adapter | None) -> None:
+def commit_save(
+    tuner: Any, staging: Path, target: Path, adapter: Adapter | None, *, with_state: bool | None
+) -> None:
     """Replace the save in `target` by what PEFT has written into `staging`."""
     path = weights_in(staging)
     if path is None:
         return
-    weights, config = path.read_bytes(), (staging / CONFIG_NAME).read_bytes()
-    state = None if adapter is None else _state_of(adapter, weights, config)
+    weights, config, state = path.read_bytes(), (staging / CONFIG_NAME).read_bytes(), None
+    if adapter is not None:
+        judge_file(tuner, adapter, lambda: read_tensors(staging))
+        state = None if with_state is False else _state_of(adapter, weights, config)
     commit(target, weights, config, state, weights_name=path.name)
 
 
@@ -225,10 +238,11 @@ def checked_save(
         CheckpointError: the folder is damaged, or its state is of another run than `existing`, the
             configuration of the adapter `name` if there is one.
     """
-    state = read_state(folder) if with_state else None
-    if weights_in(folder) is None:
-        return None, None
-    saved = read_adapter(folder, None if state is None else state.config)
+    with locked(folder, shared=True):
+        state = read_state(folder) if with_state else None
+        if weights_in(folder) is None:
+            return None, None
+        saved = read_adapter(folder, None if state is None else state.config)
     positions = row_positions(saved)
     if state is None:
         return saved, None

@@ -7,7 +7,9 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
+from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
+from peft.tuners.tuners_utils import onload_layer
 
 from adalora_core.integrations.peft.adapters import (
     adapter_of,
@@ -21,10 +23,16 @@ from adalora_core.integrations.peft.adapters import (
 from adalora_core.integrations.peft.allocator import follow_reset, refuse_changed_allocator
 from adalora_core.integrations.peft.handing_back import remember_optimizer
 from adalora_core.integrations.peft.layers import adalora_layers
+from adalora_core.integrations.peft.lora_start import injecting
+from adalora_core.nn.adapter_layer import refuse_computed_weight
+from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
+from adalora_core.nn.offloading import loaded
+from adalora_core.ops._portable.svd_linear import without_autocast
 from adalora_core.rank_pattern import pattern_positions
 from adalora_core.sharding import are_sharded
 from adalora_core.training.compaction import compact
 from adalora_core.training.data_parallel import refuse_unsynchronised
+from adalora_core.training.merging import all_or_none
 from adalora_core.training.parallelism import refuse_merging
 from adalora_core.training.penalty_per_step import (
     add_penalty,
@@ -38,6 +46,7 @@ from adalora_core.training.run.forwards import (
     refuse_wasted_backward,
 )
 from adalora_core.training.run_end import judge_end, report_of
+from adalora_core.training.tied_weights import refuse_shared_modules
 from adalora_core.training.triplets import TENSOR_PREFIX, cut_state
 
 if TYPE_CHECKING:
@@ -54,8 +63,10 @@ if TYPE_CHECKING:
 
 
 _peft_inject: Any = AdaLoraModel.inject_adapter
+_peft_create: Any = AdaLoraModel._create_and_replace  # noqa: SLF001 - PEFT's own hook
 _peft_hooks: Any = AdaLoraModel._enable_peft_forward_hooks  # noqa: SLF001 - PEFT's own hooks
 _peft_merge: Any = AdaLoraModel.merge_adapter
+_peft_unmerge: Any = AdaLoraModel.unmerge_adapter
 _peft_unload: Any = AdaLoraModel._unload_and_optionally_merge  # noqa: SLF001 - same
 
 
@@ -88,21 +99,31 @@ class TunerOverrides:
     ) -> None:
         """Inject as PEFT does, unless an expression of the configuration takes too long.
 
+        With `init_lora_weights` "lora" the adapter starts like LoRA.
+
         Raises:
             ExpressionError: it does; the model is unchanged.
         """
         paths = [path for path, _ in model.named_modules() if path]
         config = configs_of(self)[adapter_name]
         refuse_slow_expressions(config, paths)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), injecting(model, adapter_name, config):
             if any(isinstance(kept, list) for kept in (config.rank_pattern or {}).values()):
                 # PEFT looks for modules of these names; a pattern of AdaLoRA names parameters.
                 warnings.filterwarnings("ignore", "The following rank_pattern keys did not match")
             _peft_inject(self, model, adapter_name, *args, **kwargs)
+        leave_fast_path(model, AdaLoraLayer)
+
+    def _create_and_replace(
+        self: Any, config: Any, adapter_name: str, target: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Make a layer as PEFT does, which puts the factors where the weights are then."""
+        with loaded(getattr(target, "base_layer", target)):
+            _peft_create(self, config, adapter_name, target, *args, **kwargs)
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
-        refuse_unsupported(self, [*args, *kwargs.values()])
+        refuse_unsupported(self)
         outputs = self.model.forward(*args, **kwargs)
         return add_penalty(self, outputs, kwargs, unless=adapters_are_disabled)
 
@@ -160,15 +181,43 @@ class TunerOverrides:
             yield
 
     def merge_adapter(self: Any, *args: Any, **kwargs: Any) -> None:
-        """Merge as PEFT does, and report an unfinished run."""
-        _judge_merge(self)
-        _peft_merge(self, *args, **kwargs)
+        """Merge as PEFT does, in all layers or in none, without triplets that are dropped for good.
 
-    def _unload_and_optionally_merge(self: Any, merge: bool = True, **kwargs: Any) -> Any:
-        """Unload as PEFT does; if it merges, report an unfinished run."""
+        Raises:
+            TypeError: a weight is computed anew for each forward; nothing was merged.
+            TargetError: a layer has several names, and is not adapted under each.
+        """
+        layers = dict(adalora_layers(self.model))
+        refuse_merging(layers.items())
+        refuse_shared_modules(self.model, [f"{path}.base_layer" for path in layers])
+        for path, layer in layers.items():
+            refuse_computed_weight(layer.get_base_layer(), path)
+        for adapter in trained_adapters(self):
+            adapter.drop_again()
+        with all_or_none(layers.values(), unmerge), _full_precision(self):
+            _peft_merge(self, *args, **kwargs)
+
+    def unmerge_adapter(self: Any) -> None:
+        """Unmerge as PEFT does, also inside autocast."""
+        with _full_precision(self):
+            _peft_unmerge(self)
+
+    def _unload_and_optionally_merge(
+        self: Any,
+        merge: bool = True,
+        safe_merge: bool = False,
+        adapter_names: Sequence[str] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Merge in every layer or in none, and then unload as PEFT does."""
         if merge:
-            _judge_merge(self)
-        return _peft_unload(self, merge=merge, **kwargs)
+            for adapter in trained_adapters(self):
+                judge_end(self, adapter, "merged")
+            self.merge_adapter(adapter_names, safe_merge)
+        model = _peft_unload(self, merge=False, **options)
+        return_to_fast_path(model)
+        state_of(self).adapters.clear()  # they have no layers any more
+        return model
 
     def compact(self: Any, optimizer: torch.optim.Optimizer) -> CompactionReport:
         """Cut dropped triplets out of parameters and optimizer; see `AdaLoraModel.compact`."""
@@ -230,19 +279,31 @@ class TunerOverrides:
 TunerOverrides.update_and_allocate.__qualname__ = "AdaLoraModel.update_and_allocate"
 
 
-def _judge_merge(tuner: Any) -> None:
-    refuse_merging(adalora_layers(tuner.model))
-    for adapter in trained_adapters(tuner):
-        judge_end(adapter, "merged")
+def unmerge(layer: Any, keep: int = 0) -> None:
+    """Unmerge a layer of PEFT but for its first `keep` adapters."""
+    kept = layer.merged_adapters[:keep]
+    del layer.merged_adapters[:keep]
+    with onload_layer(layer):
+        layer.unmerge()
+    layer.merged_adapters[:0] = kept
 
 
-def refuse_unsupported(tuner: Any, arguments: Sequence[Any]) -> None:
-    """Refuse to train a model that is divided in a way that trains wrongly, or not trained."""
+@contextlib.contextmanager
+def _full_precision(tuner: Any) -> Iterator[None]:
+    """Compute changes of weights in the dtype of the factors, also inside autocast."""
+    with contextlib.ExitStack() as stack:
+        for _, layer in adalora_layers(tuner.model):
+            stack.enter_context(without_autocast(next(iter(layer.lora_A.values()))))
+        yield
+
+
+def refuse_unsupported(tuner: Any) -> None:
+    """Refuse to train a model that is divided in a way that trains wrongly, or merged."""
     if tuner.training and not torch.compiler.is_compiling():
         adapters = trained_adapters(tuner)
         state_of(tuner).division.refuse_unsupported(adapters, "forward")
         refuse_unsynchronised(tuner.model, adapters)
-        refuse_wasted_backward(tuner, arguments)
+        refuse_wasted_backward(tuner)
 
 
 def adapters_are_disabled(tuner: Any) -> bool:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._python_dispatch import _disable_current_modes
 
-from adalora_core.ops import _backend
-from adalora_core.ops._portable.svd_linear import gradients_with_graph
-from adalora_core.ops._rows import rows_merge
+from adalora_core.ops import _backend, _watched
+from adalora_core.ops._portable.svd_linear import recorded_gradients
+from adalora_core.ops._rows import rows_of, with_merged_rows
 
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx
@@ -28,16 +29,16 @@ def svd_linear(
     inplace: bool,
 ) -> Tensor:
     """Add the adapter's product to `base_output`; see `adalora_core.ops.svd_linear`."""
-    if not rows_merge(x):
-        x = x.contiguous()
-    merges = rows_merge(base_output)
-    rows = base_output if merges else base_output.contiguous()
+    x, rows = with_merged_rows(x), with_merged_rows(base_output)
+    merges = rows is base_output
     arguments = (rows, x, A, E, B, scale, dropout, draw_seed(dropout), inplace and merges)
-    output: Tensor = (
-        _SVDLinear.apply(*arguments)  # type: ignore[no-untyped-call] # torch types it loosely
-        if torch.is_grad_enabled()
-        else add_products(*arguments)[0]
-    )
+    output: Tensor
+    if torch.is_grad_enabled():
+        output = _SVDLinear.apply(*arguments)  # type: ignore[no-untyped-call] # torch types it loosely
+    else:
+        output, _ = add_products(*arguments)
+        if inplace:
+            torch.autograd.graph.increment_version(rows)
     return output if merges or not inplace else base_output.copy_(output)
 
 
@@ -50,7 +51,6 @@ def traced(
     scale: float,
     *,
     dropout: float,
-    inplace: bool,  # noqa: ARG001 - the compiler decides where outputs go
 ) -> Tensor:
     """Return the same from the registered op, which torch.compile keeps in its graph."""
     dropped = functional.dropout(x, dropout) if dropout else x
@@ -62,6 +62,20 @@ def draw_seed(dropout: float) -> int:
     """Return the seed that selects the dropped entries; without dropout nothing is drawn."""
     # From torch's generator, so that manual_seed and recomputation in checkpointing hold.
     return int(torch.empty((), dtype=torch.int64).random_()) if dropout else 0
+
+
+def kept_entries(x: Tensor, dropout: float, seed: int) -> Tensor | None:
+    """Return which entries of `x` dropout keeps, as rows; None without dropout."""
+    if not dropout:
+        return None
+    with _disable_current_modes():  # a mode would record the memory, and not what the core writes
+        # The gradient of x is dropped as x is: here that of a product of ones.
+        like = torch.zeros_like(rows_of(x), dtype=torch.float32)
+        column, row, unit = (like.new_ones(each) for each in ((len(like), 1), (1, x.shape[-1]), 1))
+        factors = row, unit[None], unit[None]
+        wanted = (True, False, False, False)
+        of_x, *_ = gradients_of(column, like, column, factors, 1.0, dropout, seed, wanted)
+        return of_x != 0  # type: ignore[return-value] # it was wanted
 
 
 def add_products(
@@ -97,11 +111,10 @@ def gradients_of(
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of x, A, E and B, None where `wanted` is false.
 
-    If `add_to` is given, the gradient of x is added to this tensor, which is returned.
+    `grad` and `x` are those of `with_merged_rows`. If `add_to` is given, the gradient of x is added
+    to this tensor, which is returned.
     """
     A, E, B = factors
-    if not rows_merge(grad):
-        grad = grad.contiguous()
     accumulates = add_to is not None
     grad_x = (add_to if accumulates else x.new_empty(x.shape)) if wanted[0] else None
     grad_A = torch.empty_like(A) if wanted[1] else None
@@ -139,10 +152,12 @@ class _SVDLinear(torch.autograd.Function):
         x, A, E, B, hidden = ctx.saved_tensors
         scale, dropout, seed = ctx.numbers
         wanted = ctx.needs_input_grad[1:5]
-        if torch.is_grad_enabled():
-            gradients = gradients_with_graph(grad, (x, A, E, B), wanted, scale, dropout)
+        if _watched.is_recorded(grad):
+            mask = kept_entries(x, dropout, seed)
+            gradients = recorded_gradients(grad, (x, A, E, B), wanted, scale, dropout, mask)
         else:
-            gradients = gradients_of(grad, x, hidden, (A, E, B), scale, dropout, seed, wanted)
+            grad_rows = with_merged_rows(grad)
+            gradients = gradients_of(grad_rows, x, hidden, (A, E, B), scale, dropout, seed, wanted)
         return (grad if ctx.needs_input_grad[0] else None, *gradients, None, None, None, None)
 
 
@@ -151,7 +166,7 @@ def _registered_forward(
     base_output: Tensor, x: Tensor, A: Tensor, E: Tensor, B: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Return the output and x A^T; the op in compiled graphs."""
-    base_output, x = base_output.contiguous(), x.contiguous()
+    base_output, x = with_merged_rows(base_output), with_merged_rows(x)
     return add_products(base_output, x, A, E, B, scale, 0.0, 0, inplace=False)
 
 
@@ -171,7 +186,8 @@ def _registered_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of x, A, E and B."""
     every = (True, True, True, True)
-    return gradients_of(grad, x.contiguous(), hidden, (A, E, B), scale, 0.0, 0, every)  # type: ignore[return-value] # all four are wanted
+    grad, x = with_merged_rows(grad), with_merged_rows(x)
+    return gradients_of(grad, x, hidden, (A, E, B), scale, 0.0, 0, every)  # type: ignore[return-value] # all four are wanted
 
 
 @_registered_backward.register_fake

@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
-from adalora_core.ops._portable.svd_linear import gradients_with_graph
+from adalora_core.ops import _watched
+from adalora_core.ops._portable.svd_linear import recorded_gradients
 from adalora_core.ops._rows import rows_of
 
 _ROW_BYTES = 16
@@ -148,10 +150,13 @@ class _SVDLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         of_base, *wanted = ctx.needs_input_grad[1:6]
         core, scale, dropout = ctx.constants
-        if torch.is_grad_enabled():
-            gradients = gradients_with_graph(
-                grad, ctx.saved_tensors[:4], tuple(wanted), scale, dropout
-            )
+        if _watched.is_recorded(grad):
+            x, A, E, B, seed = ctx.saved_tensors[:5]
+            mask = None
+            if seed is not None:
+                with _disable_current_modes():
+                    mask = _dropped(core, torch.ones_like(x), dropout, seed) != 0
+            gradients = recorded_gradients(grad, (x, A, E, B), wanted, scale, dropout, mask)
         else:
             # The forward pass decided the dtypes of the products.
             with torch.autocast(grad.device.type, enabled=False):

@@ -10,11 +10,12 @@ from adalora_core.ops._portable.adapted_linear import adapted_linear
 from adalora_core.ops._portable.importance import update_importance
 from adalora_core.ops._portable.orthogonality import orthogonality_penalty
 from adalora_core.ops._portable.selection import apply_mask, select_triplets
-from adalora_core.ops._portable.svd_linear import svd_linear
+from adalora_core.ops._portable.svd_linear import formula, svd_linear
 
 __all__ = [
     "adapted_linear",
     "apply_mask",
+    "formula",
     "orthogonality_penalty",
     "select_triplets",
     "svd_linear",

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from adalora_core.ops import _watched
 from adalora_core.ops._portable.grouping import places_by, shape_and_kind_of
+from adalora_core.ops._portable.svd_linear import without_autocast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
 def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) -> Tensor:
@@ -21,24 +23,30 @@ def orthogonality_penalty(lora_As: Sequence[Tensor], lora_Bs: Sequence[Tensor]) 
     dtype.
     """
     factors = (*lora_As, *lora_Bs)
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():  # noqa: SLF001 - as Function.apply
-        return _penalty(factors)[0]
+    if _watched.is_watched():
+        # A number of a shape may be a symbol, which cannot be a key.
+        return _penalty(factors, shape_and_kind_of if torch.compiler.is_compiling() else id)[0]
     result: Tensor = OrthogonalityPenalty.apply(*factors)  # type: ignore[no-untyped-call] # torch types it loosely
     return result
 
 
-def gradients_with_graph(
+def recorded_gradients(
     factors: Sequence[Tensor], wanted: Sequence[bool], grad: Tensor
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients of the factors with a graph, None where `wanted` is false."""
-    needed = [each for each, is_wanted in zip(factors, wanted, strict=True) if is_wanted]
-    found = iter(torch.autograd.grad(_penalty(factors)[0], needed, grad, create_graph=True))
-    return tuple(next(found) if is_wanted else None for is_wanted in wanted)
+    """Return the gradients of the factors in torch's operations, None where `wanted` is false.
+
+    They have a graph where gradients are enabled.
+    """
+    _, norms, residuals = _penalty(factors)
+    return _gradients(factors, norms, residuals, wanted, grad)
 
 
-def _penalty(factors: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
+def _penalty(
+    factors: Sequence[Tensor], key: Callable[[Tensor], Any] = shape_and_kind_of
+) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Return the penalty, and the norms and residuals of all groups; from differentiable ops."""
-    residuals = [_residuals(stacked, is_B=is_B) for _, stacked, is_B in _groups(factors)]
+    with without_autocast(factors[0]):
+        residuals = [_residuals(stacked, is_B=is_B) for _, stacked, is_B in _groups(factors, key)]
     norms = [torch.linalg.vector_norm(each, dim=(1, 2)) for each in residuals]
     dtype = functools.reduce(torch.promote_types, {each.dtype for each in norms})
     together = torch.cat([each.to(factors[0].device, dtype) for each in norms])
@@ -46,11 +54,13 @@ def _penalty(factors: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
     return together.mean().to(result), together, residuals
 
 
-def _groups(factors: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor, bool]]:
-    """Yield the places of the factors of a shape, the factors as one tensor, and whether of B."""
+def _groups(
+    factors: Sequence[Tensor], key: Callable[[Tensor], Any] = shape_and_kind_of
+) -> Iterator[tuple[list[int], Tensor, bool]]:
+    """Yield the places of the factors of one key, the factors as one tensor, and whether of B."""
     matrices = len(factors) // 2
     for start, is_B in ((0, False), (matrices, True)):
-        for group in places_by(shape_and_kind_of, factors[start : start + matrices]):
+        for group in places_by(key, factors[start : start + matrices]):
             places = [start + index for index in group]
             stacked = torch.stack([factors[index] for index in places])
             yield places, stacked if stacked.dtype == torch.float64 else stacked.float(), is_B
@@ -59,13 +69,30 @@ def _groups(factors: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor, bool
 def _residuals(stacked: Tensor, *, is_B: bool) -> Tensor:
     """Return `A A^T - I` or `B^T B - I` of each factor."""
     rows = stacked.mT if is_B else stacked
-    residuals = torch.bmm(rows, rows.mT)
-    if torch.compiler.is_compiling():
-        # The compiler's way to write to a diagonal gives a deprecation warning of torch 2.13.
-        identity = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
-        return residuals - identity
-    residuals.diagonal(dim1=1, dim2=2).sub_(1)
-    return residuals
+    # Not in place: selective checkpointing may keep the product.
+    return torch.bmm(rows, rows.mT) - torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
+
+
+def _gradients(
+    factors: Sequence[Tensor],
+    norms: Tensor,
+    residuals: Sequence[Tensor],
+    wanted: Sequence[bool],
+    grad: Tensor,
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of the factors, None where `wanted` is false."""
+    # Where the norm is zero, the residual and hence the gradient are zero.
+    is_zero = norms == 0
+    weights = grad.to(norms.dtype) * (2 / len(factors)) / norms.masked_fill(is_zero, torch.inf)
+    parts = weights.split([len(each) for each in residuals])
+    gradients: dict[int, Tensor] = {}
+    groups = zip(_groups(factors), parts, residuals, strict=True)
+    with without_autocast(factors[0]):
+        for (places, stacked, is_B), part, residual in groups:
+            weighted = residual * part.to(residual)[:, None, None]
+            product = stacked @ weighted if is_B else weighted @ stacked
+            gradients |= zip(places, product.to(factors[places[0]].dtype).unbind(), strict=True)
+    return tuple(gradients[index] if is_wanted else None for index, is_wanted in enumerate(wanted))
 
 
 class OrthogonalityPenalty(torch.autograd.Function):
@@ -84,19 +111,5 @@ class OrthogonalityPenalty(torch.autograd.Function):
         count = len(ctx.needs_input_grad)
         factors, (norms, *residuals) = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
         if torch.is_grad_enabled():  # create_graph=True
-            return gradients_with_graph(factors, ctx.needs_input_grad, grad)
-        # Where the norm is zero, the residual and hence the gradient are zero.
-        weights = (
-            grad.to(norms.dtype) * (2 / count) / norms.clamp_min(torch.finfo(norms.dtype).tiny)
-        )
-        parts = weights.split([len(each) for each in residuals])
-        gradients: dict[int, Tensor] = {}
-        groups = _groups(factors)
-        for (places, stacked, is_B), part, residual in zip(groups, parts, residuals, strict=True):
-            weighted = residual * part.to(residual)[:, None, None]
-            product = stacked @ weighted if is_B else weighted @ stacked
-            gradients |= zip(places, product.to(factors[places[0]].dtype).unbind(), strict=True)
-        return tuple(
-            gradients[index] if is_wanted else None
-            for index, is_wanted in enumerate(ctx.needs_input_grad)
-        )
+            return recorded_gradients(factors, ctx.needs_input_grad, grad)
+        return _gradients(factors, norms, residuals, ctx.needs_input_grad, grad)

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch._C._functorch import unwrap_if_dead
 from torch.nn import functional
 
-from adalora_core.ops._rows import MATRIX_DIMENSIONS, rows_merge, rows_of
+from adalora_core.ops import _watched
+from adalora_core.ops._rows import MATRIX_DIMENSIONS, rows_of, with_merged_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,11 +42,8 @@ def svd_linear(
     inplace: bool = False,
 ) -> Tensor:
     """Add the adapter's product to `base_output`; see `adalora_core.ops.svd_linear`."""
-    if not allows_node(base_output, x, A):
-        return formula(base_output, x, (A, E, B), scale, dropout, inplace=inplace)
-    if inplace and not rows_merge(base_output):
-        apart = svd_linear(base_output.contiguous(), x, A, E, B, scale, dropout=dropout)
-        return base_output.copy_(apart)
+    if inplace and (rows := with_merged_rows(base_output)) is not base_output:
+        return base_output.copy_(svd_linear(rows, x, A, E, B, scale, dropout=dropout))
     x = as_under_autocast(x)
     arguments = (base_output, x, A, E, B, scale, dropout, inplace)
     if torch.is_grad_enabled():
@@ -54,16 +52,9 @@ def svd_linear(
         return _add_product(*arguments)[0]
 
 
-def allows_node(*tensors: Tensor) -> bool:
-    """Return whether a node of our own may take the tensors.
-
-    It may not under torch.compile and torch.func, and subclasses may lack what it does.
-    """
-    return (
-        _NODE_TYPES.issuperset(map(type, tensors))
-        and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()  # noqa: SLF001 - as Function.apply
-    )
+def allow_node(*tensors: Tensor) -> bool:
+    """Return whether a node of our own may take the tensors; subclasses may lack what it does."""
+    return _NODE_TYPES.issuperset(map(type, tensors))
 
 
 def as_under_autocast(tensor: Tensor) -> Tensor:
@@ -91,20 +82,21 @@ def without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
 def formula(
     base_output: Tensor,
     x: Tensor,
-    factors: Factors,
+    A: Tensor,
+    E: Tensor,
+    B: Tensor,
     scale: float,
-    dropout: float,
     *,
-    inplace: bool,
+    dropout: float,
 ) -> Tensor:
-    """Return the same without a node: torch.compile makes kernels from these operations."""
-    dtype = product_dtype(x, factors[0])
-    folded, B = _folded(factors, dtype)
-    hidden = functional.linear(functional.dropout(x.to(dtype), dropout), folded)
-    delta = functional.linear(hidden, B) * scale
-    if inplace:
-        return base_output.add_(delta)
-    return (base_output + delta).to(base_output.dtype)
+    """Return the same without a node, where something records or transforms these operations."""
+    x = as_under_autocast(x)
+    with without_autocast(x):
+        dtype = product_dtype(x, A)
+        folded, wide_B = _folded((A, E, B), dtype)
+        used = functional.dropout(x.to(dtype), dropout) if dropout else x.to(dtype)
+        delta = functional.linear(functional.linear(used, folded), wide_B) * scale
+        return (base_output + delta).to(base_output.dtype)
 
 
 def product_dtype(x: Tensor, A: Tensor) -> torch.dtype:
@@ -115,9 +107,16 @@ def product_dtype(x: Tensor, A: Tensor) -> torch.dtype:
 
 
 def _folded(factors: Factors, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return `E A` and B as operands of the products."""
+    """Return `E A` and B as operands of the products, rounded to `dtype` once."""
     A, E, B = factors
-    return (A * E).to(dtype), B.to(dtype)
+    if A.dtype == dtype:
+        return A * E, B
+    return (A.to(_wider(A.dtype, dtype)) * E).to(dtype), B.to(dtype)
+
+
+def _wider(one: torch.dtype, other: torch.dtype) -> torch.dtype:
+    # Not promote_types, which torch.export takes for an operation.
+    return one if one.itemsize >= other.itemsize else other
 
 
 def _plus_product(
@@ -160,19 +159,20 @@ def _with_shape(rows: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _product(left: Tensor, right: Tensor, like: Tensor, scale: float = 1.0) -> Tensor:
-    """Return `scale * left right` in the dtype of `like`, a tensor of its shape."""
+    """Return `scale * left right`, of the shape of `like`, in the wider dtype of both."""
     if left.dtype == like.dtype:
         return torch.addmm(like, left, right, beta=0, alpha=scale)  # reads nothing of `like`
-    if left.is_cuda and like.dtype == torch.float32 and torch.version.hip is None:
+    wide = _wider(left.dtype, like.dtype)
+    if left.is_cuda and left.dtype != wide == torch.float32 and torch.version.hip is None:
         return torch.mm(left, right, out_dtype=torch.float32).mul_(scale)
-    return torch.mm(left, right).to(like.dtype).mul_(scale)
+    return torch.mm(left, right).to(wide).mul_(scale)
 
 
 def _row_products(left: Tensor, right: Tensor) -> Tensor:
     """Return the product of each row of both with the other's, `[rows, 1]`."""
     if left.is_cpu:  # where one operation takes three times as long as these two
         return (left * right).sum(1, keepdim=True)
-    return torch.bmm(left[:, None], right[:, :, None])[:, 0]
+    return torch.bmm(left[:, None], right[:, :, None].to(left.dtype))[:, 0]
 
 
 class AdapterNode(torch.autograd.Function):
@@ -208,50 +208,69 @@ class AdapterNode(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients, each of the dtype of its input."""
+        """Return the gradients; autograd rounds those of the factors to the dtype of these."""
         A, E, B, weight, *kept = ctx.saved_tensors
         of_base, *wanted = ctx.needs_input_grad[:5]
         scale, dropout = ctx.numbers
-        with without_autocast(grad):
-            if torch.is_grad_enabled():  # create_graph=True
-                inputs = (kept[0], A, E, B)
-                gradients = gradients_with_graph(grad, inputs, wanted, scale, dropout, weight)
-            else:
-                gradients = _gradients(grad, (A, E, B), weight, kept, wanted, scale, dropout)
+        if torch.is_grad_enabled():  # create_graph=True
+            inputs = (kept[0], A, E, B)
+            gradients = recorded_gradients(grad, inputs, wanted, scale, dropout, kept[1], weight)
+        else:
+            inplace = not _watched.is_recorded(grad)
+            with without_autocast(grad):
+                gradients = _gradients(
+                    grad, (A, E, B), weight, kept, wanted, scale, dropout, inplace=inplace
+                )
         return (grad if of_base else None, *gradients, None, None, None, None, None)
 
 
 def apply_node(base_output: Tensor | None, x: Tensor, *operands: Any) -> Tensor:
-    """Return `AdapterNode.apply` without its questions about torch.func: see `allows_node`."""
+    """Return `AdapterNode.apply` without its questions about torch.func: see `is_watched`."""
     return _apply(base_output, unwrap_if_dead(x), *operands)
 
 
 _apply: Callable[..., Tensor] = super(torch.autograd.Function, AdapterNode).apply
 
 
-def gradients_with_graph(
+def recorded_gradients(
     grad: Tensor,
     inputs: tuple[Tensor, Tensor, Tensor, Tensor],
     wanted: Sequence[bool],
     scale: float,
     dropout: float,
+    mask: Tensor | None = None,
     weight: Tensor | None = None,
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients of x, A, E and B with a graph, None where `wanted` is false.
+    """Return the gradients of x, A, E and B in torch's operations, None where `wanted` is false.
+
+    They have a graph where gradients are enabled.
+
+    Args:
+        grad: the gradient of the output.
+        inputs: x, A, E and B.
+        wanted: for each of these whether its gradient is returned.
+        scale: factor of the product.
+        dropout: probability with which entries of x were dropped.
+        mask: which entries of x were kept, as rows; None without dropout.
+        weight: that of the layer whose gradient of x is added.
 
     Raises:
-        NotImplementedError: there is dropout.
+        NotImplementedError: there is dropout, and gradients are enabled.
     """
-    if dropout:
+    if mask is not None and torch.is_grad_enabled():
         raise NotImplementedError(
             "svd_linear: a second derivative with dropout is not implemented; pass dropout=0"
         )
     x, A, E, B = inputs
     dtype = product_dtype(x, A)
-    folded, wide_B = _folded((A, E, B), dtype)
-    hidden = torch.mm(folded, rows_of(x).to(dtype).T)
-    kept = (x, None, hidden, folded, wide_B)
-    return _gradients(grad, (A, E, B), weight, kept, wanted, scale, dropout)
+    used = rows_of(x)
+    if mask is not None:
+        used = used * mask / (1 - dropout)
+    with without_autocast(grad):
+        folded, wide_B = _folded((A, E, B), dtype)
+        hidden = torch.mm(folded, used.to(dtype).T)
+        kept = (used, mask, hidden, folded, wide_B)
+        return _gradients(grad, (A, E, B), weight, kept, wanted, scale, dropout, inplace=False)
 
 
 def _gradients(
@@ -262,11 +281,14 @@ def _gradients(
     wanted: Sequence[bool],
     scale: float,
     dropout: float,
+    *,
+    inplace: bool,
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of x, A, E and B, None where `wanted` is false."""
     A, E, B = factors
     x, mask, hidden, folded, wide_B = kept
-    rows = rows_of(grad)
+    # A batch of gradients has a rule for reshape, and none for flatten.
+    rows = grad.reshape(hidden.shape[1], B.shape[0])
     given = rows.to(hidden.dtype)
     of_x = of_A = of_E = of_B = None
     if any(wanted[:3]):
@@ -274,13 +296,15 @@ def _gradients(
     if wanted[0]:
         of_x = None if weight is None else torch.mm(rows, weight)
         if mask is None and of_x is not None:
-            of_x = _plus_product(of_x, of_hidden.T, folded, inplace=True)
+            of_x = _plus_product(of_x, of_hidden.T, folded, inplace=inplace)
         else:
             part = torch.mm(of_hidden.T, folded).to(x.dtype)
-            if mask is not None:
+            if mask is not None and not inplace:
+                part = part * mask.view_as(part) / (1 - dropout)
+            elif mask is not None:
                 part = torch.ops.aten.native_dropout_backward(part, mask, 1 / (1 - dropout))
-            of_x = part if of_x is None else of_x.add_(part)
-        of_x = of_x.view(*grad.shape[:-1], A.shape[1])
+            of_x = part if of_x is None else of_x + part
+        of_x = of_x.reshape(*grad.shape[:-1], A.shape[1])
     if any(wanted[1:3]):
         of_folded = _product(of_hidden, rows_of(x).to(hidden.dtype), A)
         of_A = of_folded * E if wanted[1] else None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import torch
 
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.errors import CheckpointError, TargetError
-from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.nn.adapter_layer import FACTORS, MOST_TRIPLETS
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX, module_path
-from adalora_core.sharding import tensor_parallel_mesh
+from adalora_core.sharding import part_of, tensor_parallel_mesh
+from adalora_core.training.adapter_file.embeddings import embeddings_of, without_wrapper
 from adalora_core.training.targets import (
     Targets,
     adapted_layer,
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 
 FACTOR_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-_WRAPPER = re.compile(r"\.(?:base_layer|original_module)\.")
-"""A part of a module's path that the base model does not have yet."""
+MOST_FLAGS = 32 * MOST_TRIPLETS
+"""The largest rank pattern that a save may have to write: `init_r` flags for each matrix."""
 
 
 def row_positions(saved: SavedAdapter) -> dict[str, list[int]]:
@@ -39,13 +39,25 @@ def row_positions(saved: SavedAdapter) -> dict[str, list[int]]:
 
     Raises:
         CheckpointError: factors are missing, their shapes disagree, they are not finite numbers of
-            a dtype that adapters have, or the rank pattern of the configuration has other ranks.
+            a dtype that adapters have, or the rank pattern of the configuration has other ranks,
+            other keys, or room for too many.
     """
     config = saved.config
-    kept = {
-        module_path(key, _adapter_name_in(key)): flags
-        for key, flags in (config.rank_pattern or {}).items()
-    }
+    try:
+        kept = {
+            module_path(key, _adapter_name_in(key)): flags
+            for key, flags in (config.rank_pattern or {}).items()
+        }
+    except ValueError as error:
+        raise CheckpointError(
+            f"from_pretrained: {str(saved.folder)!r}: {visible(str(error))}"
+        ) from error
+    flags_in_all = config.init_r * len(saved.paths())
+    if config.init_r > MOST_TRIPLETS or flags_in_all > MOST_FLAGS:
+        raise CheckpointError(
+            f"from_pretrained: init_r {config.init_r} in {str(saved.folder)!r} is above the limits "
+            f"of {MOST_TRIPLETS} for one matrix and {MOST_FLAGS} for all together"
+        )
     positions = {}
     for path in saved.paths():
         rank = _consistent_rank(saved, path)
@@ -165,14 +177,34 @@ def _check_other_tensors(model: nn.Module, saved: SavedAdapter, targets: Targets
         expected |= biases
         of_model = dict(model.named_parameters())
         for name in biases:
-            values = of_model.get(name, of_model.get(_WRAPPER.sub(".", name)))
+            values = of_model.get(name, of_model.get(without_wrapper(name)))
             if values is not None:
                 _require_like(saved, name, "bias", saved.tensors[name], values)
-    if unknown := sorted(set(saved.tensors) - expected):
+    if unknown := _without_embeddings(model, saved, expected):
         raise CheckpointError(
             f"from_pretrained: {len(unknown)} tensors of {str(saved.folder)!r} are for modules "
             f"that its configuration does not name; the first is {unknown[0]!r}"
         )
+
+
+def _without_embeddings(model: nn.Module, saved: SavedAdapter, expected: set[str]) -> list[str]:
+    """Move tensors of the model's embeddings to `saved.embeddings`; return other unexpected ones.
+
+    PEFT writes those of an adapted head and of a resized vocabulary, and reads them.
+    """
+    unknown = []
+    places = {without_wrapper(name): each for name, each in embeddings_of(model).items()}
+    for name in sorted(set(saved.tensors) - expected):
+        key = without_wrapper(name)
+        if key in places:
+            _require_like(saved, key, "the embedding", saved.tensors[name], places[key])
+            part_of(places[key], saved.tensors[name], "from_pretrained")  # may refuse the division
+            saved.embeddings[key] = saved.tensors.pop(name)
+        elif name.replace(".modules_to_save.", ".") in expected:
+            del saved.tensors[name]  # PEFT's second name of a copy
+        else:
+            unknown.append(name)
+    return unknown
 
 
 def _require_like(

@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING
 
 from adalora_core.errors import CheckpointError
-from adalora_core.files import rename, staged, sync_folder
+from adalora_core.files import delete_staging, locked, rename, staged, sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,8 @@ def commit(
 
     Until the weights are renamed the folder holds the old save, and from then on the new one. In
     between there may be no `adapter_config.json`, so no reader takes the weights of one save with
-    the configuration of the other.
+    the configuration of the other. Other commits into the folder wait, and so does a reader that
+    locks it.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; the old save is as it was.
@@ -53,7 +54,8 @@ def commit(
     any_state = folder / _STATE.format("new")
     if state is not None:
         contents[any_state] = state
-    with staged(contents) as temporary:
+    delete_staging(folder)
+    with locked(folder), staged(contents) as temporary:
         old = _kept_config(folder, digest_of_weights(folder))
         try:
             if not _holds(current, config):

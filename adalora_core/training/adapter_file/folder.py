@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -22,13 +21,15 @@ from adalora_core.training.adapter_file.commit import (
     config_in,
     weights_in,
 )
-from adalora_core.training.adapter_file.pickled import check_unpacked_size
+from adalora_core.training.adapter_file.pickled import MOST_DIMENSIONS, read_pickled
 from adalora_core.training.configuration import checked_config
 from adalora_core.training.triplets import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
+
+    import torch
 
     from adalora_core.contract import AdaLoraConfig
 
@@ -43,11 +44,14 @@ class SavedAdapter:
         folder: path of the folder.
         config: the validated configuration.
         tensors: the tensors of the file, without the prefix `base_model.model.` in their names.
+        embeddings: tensors of the base model's embeddings, by their names there; a comparison with
+            the model moves them here.
     """
 
     folder: Path
     config: AdaLoraConfig
     tensors: dict[str, torch.Tensor]
+    embeddings: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def paths(self) -> list[str]:
         """Return the paths of the modules that the file has a factor of."""
@@ -82,17 +86,27 @@ def read_adapter(
         is_there = fallback is None or (folder / CONFIG_NAME).is_file()
         config = checked_config(config_in(folder) if is_there else dict(fallback or {}))
     tensors = {}
-    for name, tensor in _read_tensors(folder).items():
+    for name, tensor in read_tensors(folder).items():
         if not name.startswith(TENSOR_PREFIX):
             raise CheckpointError(
                 f"from_pretrained: unexpected tensor {name!r} in {str(folder)!r}; PEFT's names "
                 f"start with {TENSOR_PREFIX!r}"
             )
+        if tensor.dim() > MOST_DIMENSIONS:  # torch computes with 64 at most
+            raise CheckpointError(
+                f"from_pretrained: the tensor {name!r} in {str(folder)!r} has {tensor.dim()} "
+                f"dimensions, more than the limit of {MOST_DIMENSIONS}"
+            )
         tensors[name.removeprefix(TENSOR_PREFIX)] = tensor
     return SavedAdapter(folder, config, tensors)
 
 
-def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
+def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of the weights in `folder`, by their names there.
+
+    Raises:
+        CheckpointError: there are none, or they are damaged.
+    """
     path = weights_in(folder)
     if path is None:
         raise CheckpointError(
@@ -112,44 +126,13 @@ def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 def _read_legacy(path: Path) -> dict[str, torch.Tensor]:
     try:
-        check_unpacked_size(path)
-        # weights_only: the file may not run code.
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        return read_pickled(path)
     except Exception as error:
-        # torch.load raises pickle, zip, runtime and value errors, depending on the damage.
+        # The kinds of errors of zip and pickle files depend on the damage.
         raise CheckpointError(
             f"from_pretrained: {str(path)!r} cannot be read as weights ({visible(str(error))}); "
             "save the adapter as safetensors"
         ) from error
-    if not isinstance(tensors, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor)
-        for name, tensor in tensors.items()
-    ):
-        raise CheckpointError(f"from_pretrained: {str(path)!r} holds no {{name: tensor}} mapping")
-    for name, tensor in tensors.items():
-        if kind := _unusual_kind(tensor):
-            raise CheckpointError(
-                f"from_pretrained: the tensor {name!r} in {str(path)!r} is {kind}, not one "
-                "of plain numbers; save the adapter as safetensors"
-            )
-    return {name: tensor.detach() for name, tensor in tensors.items()}
-
-
-def _unusual_kind(tensor: torch.Tensor) -> str | None:
-    """Return what makes `tensor` one that no safetensors file holds, None for any other."""
-    if type(tensor) not in {torch.Tensor, torch.nn.Parameter}:
-        return f"a {type(tensor).__name__}"
-    kinds = {
-        "nested": tensor.is_nested,
-        "quantised": tensor.is_quantized,
-        "sparse": tensor.layout is not torch.strided,
-        f"on the device {tensor.device}": not tensor.is_cpu,
-    }
-    if kind := next((kind for kind, is_kind in kinds.items() if is_kind), None):
-        return kind
-    # A few bytes can have the shape of gigabytes.
-    is_expanded = tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes()
-    return "larger than its memory" if is_expanded else None
 
 
 def folder_of(directory: str | os.PathLike[str], name: str) -> Path:

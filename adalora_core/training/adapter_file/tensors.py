@@ -9,6 +9,7 @@ import torch
 from adalora_core.errors import ParallelismError
 from adalora_core.nn.adapter_layer import FACTORS, training_dtype
 from adalora_core.sharding import fill, whole
+from adalora_core.training.adapter_file.embeddings import Saved, saved_embeddings
 from adalora_core.training.triplets import TENSOR_PREFIX, keep_rows
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def collect_tensors(
     adapter: Adapter,
     pattern: RankPattern | None,
     gathered: Mapping[str, torch.Tensor] | None = None,
+    embeddings: Saved = "auto",
 ) -> dict[str, torch.Tensor]:
     """Return the adapter's tensors under the names of PEFT's files, without dropped triplets.
 
@@ -39,6 +41,7 @@ def collect_tensors(
         pattern: the triplets to keep; None means all.
         gathered: whole tensors under the names of `model.state_dict()`; None means those of the
             model, which every process has to gather if they are divided.
+        embeddings: PEFT's `save_embedding_layers`.
     """
 
     def taken(name: str, values: torch.Tensor) -> torch.Tensor:
@@ -63,7 +66,15 @@ def collect_tensors(
     if adapter.config.bias != "none":
         for name, values in tuner.bias_parameters(adapter.config.bias):
             tensors[name] = taken(name, values)
+    pretrained = pretrained_name(adapter.config, tuner.model)
+    for name, values in saved_embeddings(tuner.model, pretrained, embeddings).items():
+        tensors[name] = taken(name, values)
     return {f"{TENSOR_PREFIX}{name}": values for name, values in tensors.items()}
+
+
+def pretrained_name(config: AdaLoraConfig, model: nn.Module) -> str | None:
+    """Return the folder or the id of the Hub that the base model was loaded from, if known."""
+    return config.base_model_name_or_path or getattr(model, "name_or_path", None) or None
 
 
 def whole_factors(layer: AdaLoraLayer, name: str) -> dict[str, torch.Tensor]:

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from typing import NamedTuple
 
 import torch
+
+CERTAIN = 3
+"""Times until what may happen once is a fault."""
+
+MISSED_STEPS = 30
+"""Most steps without an allocation, or without a change, before it is reported."""
 
 
 class LaterCount:
@@ -33,3 +40,31 @@ class LaterCount:
         if self._arrived is not None and not self._arrived.query():
             self._arrived.synchronize()
         return int(self._number)
+
+
+class Call(NamedTuple):
+    """What was seen at one call of the allocator; the last three may still be on a device.
+
+    Attributes:
+        step: the step that was given.
+        stepped: whether the optimizer made a step before the call; None if only a device knows.
+        is_extra: whether there was no step since the last call, and gradients nevertheless.
+        others: steps since the last call of optimizers that do not hold all factors.
+        entries: how many entries of the gradients are not finite.
+        nonzero: how many gradients of E are not zero, None where it was not looked at.
+        changed: whether E has changed since the call before, None where it was not looked at.
+    """
+
+    step: int
+    stepped: bool | None
+    is_extra: bool
+    others: int
+    entries: LaterCount
+    nonzero: LaterCount | None
+    changed: LaterCount | None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether no number is on its way."""
+        numbers = (self.entries, self.nonzero, self.changed)
+        return all(each is None or each.is_known() for each in numbers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,14 +10,12 @@ import torch
 from adalora_core.contract.rules import runs
 from adalora_core.errors import RunError
 from adalora_core.nn import AdaLoraLayer
-from adalora_core.training.run.reporting import refuse
+from adalora_core.training.run.reporting import refuse, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import nn
-
-    from adalora_core.contract.rules.base import Rule
 
 
 def refuse_other_than_module(model: object) -> None:
@@ -61,68 +60,75 @@ def refuse_adapter_names(arguments: Mapping[str, Any]) -> None:
         refuse(runs.ADAPTER_NAMES, "forward got adapter_names, which AdaLoRA does not support")
 
 
-def refuse_wasted_backward(tuner: Any, values: Sequence[Any]) -> None:
-    """Let the backward pass of a forward that trains nothing raise an error.
+def refuse_wasted_backward(tuner: Any) -> None:
+    """Let the backward pass of a forward while an adapter is merged raise an error.
 
-    The adapter is merged, or nothing is trainable. The forward alone is not a fault.
+    The forward alone is not a fault.
 
     Args:
         tuner: a tuner of this package, or of an attached model of PEFT.
-        values: arguments of the forward; one that needs a gradient may be what is trained.
     """
     if not tuner.training or not torch.is_grad_enabled():
         return
-    adapters = tuner.trained_adapters()
-    for adapter in adapters:
+    for adapter in tuner.trained_adapters():
         layer: Any = next(iter(adapter.layers.values()), None)
         if layer is not None and layer.merged_adapters:
             seen = f"backward pass while the adapter {layer.merged_adapters[0]!r} is merged"
-            _arm(layer, runs.TRAINING_WHILE_MERGED, seen)
-    if adapters or any(isinstance(each, torch.Tensor) and each.requires_grad for each in values):
-        return
-    if not any(each.requires_grad for each in tuner.model.parameters()):
-        layer = next((each for each in tuner.model.modules() if hasattr(each, "lora_E")), None)
-        seen = (
-            f"backward pass, and none of the active adapters {tuner.active_adapters} is trainable"
-        )
-        if layer is not None:
-            _arm(layer, runs.NOTHING_TRAINABLE, seen)
+            _arm(layer, seen)
 
 
-def _arm(layer: Any, rule: Rule, seen: str) -> None:
-    """Let a backward pass through the next output of `layer` raise the error of `rule`."""
+def explain_backward(active: Sequence[str], loss: torch.Tensor) -> None:
+    """Let the method `backward` of a `loss` that nothing trained has led to explain itself.
 
-    def refuse_output(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        handle.remove()
-        # An earlier forward may have left the layer out, and the fault is mended since.
-        is_fault = bool(layer.merged_adapters) or not output.requires_grad
-        if not is_fault or not torch.is_grad_enabled():
-            return None
-        source = torch.zeros((), requires_grad=True)
-        return _Refused.apply(output, source, rule, seen)  # type: ignore[no-untyped-call] # torch types it loosely
+    A graph that raises would change outputs that a critic or a head outside is trained on.
+    """
+    if torch.is_grad_enabled() and not loss.requires_grad:
+        seen = f"backward pass, and every factor of the active adapters {[*active]} is frozen"
+        loss.backward = functools.partial(_refuse_backward, seen)  # type: ignore[method-assign]
 
-    handle = layer.register_forward_hook(refuse_output)
+
+def _refuse_backward(seen: str, *_: Any, **__: Any) -> None:
+    raise RunError(text_of(runs.NOTHING_TRAINABLE, seen))
+
+
+def _arm(layer: Any, seen: str) -> None:
+    """Let a backward pass through the next output of `layer`, if it is merged still, raise."""
+    _disarm(layer)  # forwards may leave the layer out
+    layer.register_forward_hook(functools.partial(_refuse_output, seen))
+
+
+def _disarm(layer: nn.Module) -> None:
+    hooks = layer._forward_hooks  # noqa: SLF001 - a copy of the model has no handle
+    for key, hook in list(hooks.items()):
+        if getattr(hook, "func", None) is _refuse_output:
+            del hooks[key]
+
+
+def _refuse_output(seen: str, layer: Any, _inputs: Any, output: Any) -> Any:
+    _disarm(layer)
+    # An earlier forward may have left the layer out, and the fault is mended since.
+    if not layer.merged_adapters or not torch.is_grad_enabled():
+        return None
+    source = torch.zeros((), requires_grad=True)
+    return _Refused.apply(output, source, seen)  # type: ignore[no-untyped-call] # torch types it loosely
 
 
 class _Refused(torch.autograd.Function):
     """The identity, with a backward pass that raises."""
 
     @staticmethod
-    def forward(
-        ctx: Any, output: torch.Tensor, _: torch.Tensor, rule: Rule, seen: str
-    ) -> torch.Tensor:
-        ctx.finding = rule, seen
-        return output.view_as(output)
+    def forward(ctx: Any, output: torch.Tensor, _: torch.Tensor, seen: str) -> torch.Tensor:
+        ctx.seen = seen
+        # A view that a Function returns may not be written to, as nn.ReLU(inplace=True) does.
+        return output.detach()
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        refuse(*ctx.finding)
-        return gradient, None, None, None
+        refuse(runs.TRAINING_WHILE_MERGED, ctx.seen)
+        return gradient, None, None
 
 
 def nothing_trainable(purpose: str, active: Sequence[str]) -> RunError:
     """Return the error of a call that needs a trainable adapter."""
-    return RunError(
-        f"{runs.NOTHING_TRAINABLE.code}: {purpose}: none of the active adapters {list(active)} is "
-        f"trainable. To do: {runs.NOTHING_TRAINABLE.hint}"
-    )
+    seen = f"{purpose}: none of the active adapters {list(active)} is trainable"
+    return RunError(text_of(runs.NOTHING_TRAINABLE, seen))

@@ -2,57 +2,31 @@
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import torch
+import weakref
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Any
 
 from adalora_core.budget import Phase
 from adalora_core.contract.rules import runs
-from adalora_core.sharding import local_part
-from adalora_core.training.run.counts import LaterCount
+from adalora_core.training.run.changes import Changes, nonzero_gradients
+from adalora_core.training.run.counts import CERTAIN, MISSED_STEPS, Call, LaterCount
 from adalora_core.training.run.optimizers import (
+    Holders,
     held_at_step,
-    moves_nothing,
     was_skipped,
     watch_steps,
 )
-from adalora_core.training.run.reporting import report
+from adalora_core.training.run.reporting import refuse, report
 from adalora_core.training.run.step_order import StepOrder
 
 if TYPE_CHECKING:
+    import torch
+
     from adalora_core.allocation import AllocationReport, RankAllocator
     from adalora_core.contract.rules.base import Rule
 
 LONGEST_OVERFLOW = 50
 """Steps in a row that a gradient scaler may skip: it halves a scale of 65,536 each time."""
-
-FIRST_E = 1
-"""Index of the E of the first matrix among all factors."""
-
-CERTAIN = 3
-"""Times until what may happen once is a fault."""
-
-MISSED_STEPS = 30
-"""Most steps of an optimizer without an allocation before it is reported."""
-
-
-class _Call(NamedTuple):
-    """What was seen at one call of the allocator; `entries` and `zeros` may still be on a device.
-
-    Attributes:
-        step: the step that was given.
-        stepped: whether the optimizer made a step before the call; None if only a device knows.
-        is_extra: whether there was no step since the last call, and gradients nevertheless.
-        entries: how many entries of the gradients are not finite.
-        nonzero: how many gradients of E are not zero, None where it was not looked at.
-    """
-
-    step: int
-    stepped: bool | None
-    is_extra: bool
-    entries: LaterCount
-    nonzero: LaterCount | None
 
 
 class RunWatch:
@@ -65,9 +39,9 @@ class RunWatch:
         calls: calls of the allocator.
         nonfinite_steps: calls at which some gradient was not finite.
         lacks_state: whether the adapter was loaded to be trained, without a training state.
+        finished_at: steps of the run that the loaded adapter comes from, if it may be finished.
         driver: the hook or callback that calls the allocator.
         saves_are_checkpoints: whether saved files are marked as checkpoints.
-        length_is_judged: whether the driver has compared `total_step` with the length of the run.
     """
 
     def __init__(self, name: str) -> None:
@@ -77,31 +51,35 @@ class RunWatch:
         self.calls = 0
         self.nonfinite_steps = 0
         self.lacks_state = False
+        self.finished_at: int | None = None
         self.driver: Any = None
         self.saves_are_checkpoints = False
-        self.length_is_judged = False
         self._order = StepOrder()
         self._allocator: RankAllocator | None = None
-        self._since = 0
+        self._since: Counter[int] = Counter()
+        self._optimizer: weakref.ref[torch.optim.Optimizer] | None = None
+        self._changes = Changes(0)
+        self._change: LaterCount | None = None
         self._is_uncertain = False
         self._is_repeated = False
         self._gradient: tuple[torch.Tensor, torch.Tensor, int] | None = None
         self._changed = self._extra = self._blind = self._zero = 0
         self._nonfinite_in_a_row = 0
         self._had_gradient = False
-        self._waiting: deque[_Call] = deque()
-        self._held: set[int] = set()
-        self._steps_without: dict[int, int] = {}
-        self._other_steps = 0
-        self._unmoved: tuple[int, int, torch.Tensor] | None = None
+        self._waiting: deque[Call] = deque()
+        self._holders = Holders()
 
     def __getstate__(self) -> dict[str, Any]:
         # Events and hooks cannot be copied, and a copy of a model is another run.
-        return RunWatch(self.name).__dict__ | {"lacks_state": self.lacks_state}
+        return RunWatch(self.name).__dict__ | {
+            "lacks_state": self.lacks_state,
+            "finished_at": self.finished_at,
+        }
 
     def begin(self, allocator: RankAllocator) -> None:
         """Watch the optimizers of the parameters of `allocator`."""
         self._allocator = allocator
+        self._changes = Changes(allocator.schedule.total_step)
         if allocator.matrices:
             watch_steps(self)
 
@@ -114,25 +92,35 @@ class RunWatch:
     def see_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Note a step of `optimizer`, whatever it holds."""
         allocator = self._allocator
-        if allocator is None or not _singular_values(allocator, 0).requires_grad:
+        if allocator is None or allocator.is_frozen:
             return
         skipped = was_skipped(optimizer)
         if skipped:
             return
         held = held_at_step(optimizer, allocator)
-        if len(self._held) < 3 * len(allocator.matrices):
-            self._held |= held
-            self._judge_optimizer(optimizer, allocator, held)
-        if FIRST_E not in held:
-            # Several optimizers may share the factors: one of them counts the steps.
+        self._report_optimizer(self._holders.fault_of(optimizer, allocator, held))
+        if not held:
             return
         self._is_uncertain |= skipped is None
         if skipped is None:
             return
-        self.optimizer_steps += 1
-        self._since += 1
+        # Several optimizers may share the factors: the one that makes most steps counts.
+        before = self._steps_since
+        self._since[id(optimizer)] += 1
+        self.optimizer_steps += self._steps_since - before
+        self._optimizer = weakref.ref(optimizer)
         self._gradient = self._gradient_of(allocator)
         self._judge_missed_calls(allocator)
+
+    @property
+    def has_stepped(self) -> bool:
+        """Whether an optimizer has made a step since the last call of the allocator."""
+        return bool(self._since) or self._is_uncertain
+
+    @property
+    def _steps_since(self) -> int:
+        """Steps of one optimizer since the last call of the allocator."""
+        return max(self._since.values(), default=0)
 
     def _gradient_of(
         self, allocator: RankAllocator
@@ -144,40 +132,18 @@ class RunWatch:
                 return values, values.grad, values.grad._version  # noqa: SLF001
         return None
 
-    def _judge_optimizer(
-        self, optimizer: torch.optim.Optimizer, allocator: RankAllocator, held: frozenset[int]
-    ) -> None:
-        """Warn if what steps leaves out factors that have gradients."""
-        missing = self._missing(allocator)
-        if missing is None or allocator.parameters()[missing].grad is None:
-            return
-        self._other_steps += 1
-        if held or moves_nothing(optimizer):
-            count = self._steps_without.get(id(optimizer), 0) + 1
-            self._steps_without[id(optimizer)] = count
-            if count > 1:
-                self._report_optimizer(f"{type(optimizer).__name__} made {count} steps and")
-
-    def _missing(self, allocator: RankAllocator) -> int | None:
-        """Return a factor that no optimizer holds which has made a step, an E if possible."""
-        total = 3 * len(allocator.matrices)
-        missing = set(range(total)) - self._held
-        return min(missing, key=lambda index: (index % 3 != 1, index), default=None)
-
     def _report_optimizer(self, what: str) -> None:
-        total = 3 * len(self._allocator.matrices) if self._allocator else 0
-        self.report(
-            runs.OPTIMIZER_WITHOUT_FACTORS,
-            f"{what} holds {len(self._held)} of the {total} factors of the adapter {self.name!r}",
-        )
+        if what:
+            self.report(runs.OPTIMIZER_WITHOUT_FACTORS, f"{what} of the adapter {self.name!r}")
 
     def _judge_missed_calls(self, allocator: RankAllocator) -> None:
         total = allocator.schedule.total_step
-        limit = min(MISSED_STEPS, max(3, total // 10))
-        if self._since >= limit and not allocator.target_reached:
+        missed = max(self._steps_since, self.optimizer_steps - self.calls)
+        is_known = allocator.target_reached or runs.STEPS_OUT_OF_ORDER.code in self.findings
+        if missed >= min(MISSED_STEPS, max(CERTAIN, total // 10)) and not is_known:
             self.report(
                 runs.ALLOCATION_NOT_CALLED,
-                f"the optimizer made {self._since} steps on the adapter {self.name!r} without "
+                f"the optimizer made {missed} steps on the adapter {self.name!r} without "
                 f"model.update_and_allocate(step), of the {total} steps of its schedule",
             )
 
@@ -188,11 +154,20 @@ class RunWatch:
         allocator = self._allocator
         if allocator is None:
             return
+        self._judge_frozen(allocator)
         self._is_repeated = step == allocator.last_step
+        self._change = self._changes.look(allocator)
         self._judge_order(step, allocator.last_step, forwards)
-        total = allocator.schedule.total_step
+        last, total = allocator.last_step, allocator.schedule.total_step
+        is_early = last is not None and last < step < allocator.schedule.final_start
+        if is_early and allocator.target_reached:
+            self.report(
+                runs.SCHEDULE_DOES_NOT_FIT,
+                f"update_and_allocate of the adapter {self.name!r} got step {step} of {total} "
+                "after finalize(): its kept set is final and stays as it is",
+            )
         # Counts from 1, as in an example of PEFT, end at total_step.
-        if step > total and not self.length_is_judged:
+        if step > total and runs.SCHEDULE_DOES_NOT_FIT.code not in self.findings:
             self.report(
                 runs.STEPS_OUT_OF_ORDER,
                 f"update_and_allocate of the adapter {self.name!r} got step {step}, and its "
@@ -212,7 +187,12 @@ class RunWatch:
                         f"{self.calls + 1} calls",
                     )
         weight = allocator.spec.orth_reg_weight
-        if weight > 0 and self.optimizer_steps > 1 and not has_penalty:
+        is_due = weight > 0 and self.optimizer_steps > 1 and not has_penalty
+        if is_due and any(
+            each.requires_grad
+            for place, each in enumerate(allocator.parameters())
+            if place % 3 != 1
+        ):
             self.report(
                 runs.PENALTY_MISSING,
                 f"after {self.optimizer_steps} steps of the optimizer no backward pass has reached "
@@ -220,14 +200,29 @@ class RunWatch:
             )
 
     def _judge_order(self, step: int, last: int | None, forwards: int) -> None:
-        fault = self._order.fault(step, last, self._since, forwards)
+        fault = self._order.fault(step, last, self._steps_since, forwards)
         if not fault:
             return
         what = f"update_and_allocate of the adapter {self.name!r} {fault}"
-        if last is None and self.lacks_state:
+        is_over = self.finished_at is not None and step >= self.finished_at
+        if last is None and is_over:
+            what += f", and the adapter comes from a finished run of {self.finished_at} steps"
+        if last is None and self.lacks_state and not is_over:
             self.report_missing_state(what)
         else:
             self.report(runs.STEPS_OUT_OF_ORDER, what)
+
+    def _judge_frozen(self, allocator: RankAllocator) -> None:
+        """Refuse a call for an adapter that is frozen; warn if it has learned before."""
+        # A hook calls at every step, those that train a head first among them.
+        if not allocator.is_frozen or self.driver is not None:
+            return
+        act = self.report if self.optimizer_steps else refuse
+        act(
+            runs.NOTHING_TRAINABLE,
+            f"update_and_allocate: all {3 * len(allocator.matrices)} factors of the adapter "
+            f"{self.name!r} are frozen, after {self.optimizer_steps} steps of the optimizer",
+        )
 
     def report_missing_state(self, seen: str) -> None:
         """Warn that an unfinished run goes on without what belongs to it."""
@@ -245,7 +240,7 @@ class RunWatch:
         has_gradient = self._gradient_of(allocator) is not None
         self._had_gradient |= has_gradient
         self._judge_blind(allocator, done, has_gradient=has_gradient)
-        stepped = None if self._is_uncertain else self._since > 0
+        stepped = None if self._is_uncertain else bool(self._since)
         is_extra = (
             stepped is False
             and has_gradient
@@ -254,22 +249,26 @@ class RunWatch:
             and done.phase is not Phase.FINAL
         )
         looks = done.allocated and done.phase is not Phase.FINAL and stepped and has_gradient
-        nonzero = LaterCount(_nonzero_gradients(allocator)) if looks else None
-        self._waiting.append(_Call(done.step, stepped, is_extra, LaterCount(done.skipped), nonzero))
+        nonzero = LaterCount(nonzero_gradients(allocator)) if looks else None
         self.calls += 1
-        self._look_for_moves(allocator)
-        self._since, self._is_uncertain, self._gradient = 0, False, None
+        others = self._holders.take_others()
+        entries = LaterCount(done.skipped)
+        call = Call(done.step, stepped, is_extra, others, entries, nonzero, self._change)
+        self._waiting.append(call)
+        self._report_learning(self._changes.rounding_fault(allocator, self.calls), done.step)
+        self._changes.remember(allocator)
+        self._since.clear()
+        self._is_uncertain, self._gradient = False, None
         self.judge_waiting(wait=False)
 
     def judge_waiting(self, *, wait: bool) -> None:
         """Judge the calls whose numbers have arrived; all of them with `wait`."""
         while self._waiting:
-            entries, nonzero = self._waiting[0].entries, self._waiting[0].nonzero
-            if not wait and not (entries.is_known() and (nonzero is None or nonzero.is_known())):
+            if not wait and not self._waiting[0].is_known:
                 return
             self._judge(self._waiting.popleft())
 
-    def _judge(self, call: _Call) -> None:
+    def _judge(self, call: Call) -> None:
         entries = int(call.entries)
         self.nonfinite_steps += entries > 0
         if call.is_extra and not entries:
@@ -294,18 +293,35 @@ class RunWatch:
             self._zero = 0 if int(call.nonzero) else self._zero + 1
             if self._zero > 1 and runs.ALLOCATION_NOT_AFTER_STEP.code not in self.findings:
                 self._report_blind(f"was zero at {self._zero} allocations in a row", call.step)
+        if call.changed is not None and self._allocator is not None:
+            has_changed = bool(int(call.changed))
+            if not has_changed:
+                self._report_optimizer(self._holders.fault_of_all(self._allocator, call.others))
+            is_head_first = self.driver is not None and self._allocator.is_frozen
+            if (call.stepped is not False or is_head_first) and not entries:
+                optimizer = None if self._optimizer is None else self._optimizer()
+                found = self._changes.fault(self._allocator, optimizer, has_changed=has_changed)
+                self._report_learning(found, call.step)
+
+    def _report_learning(self, found: str, step: int) -> None:
+        if found:
+            seen = f"{found}, up to step {step} of the adapter {self.name!r}"
+            self.report(runs.ADAPTER_DOES_NOT_LEARN, seen)
 
     def _judge_blind(
         self, allocator: RankAllocator, done: AllocationReport, *, has_gradient: bool
     ) -> None:
         """Warn of an allocation before which no factor had a gradient for some steps."""
-        self._blind = 0 if has_gradient else self._blind + (self._since > 0)
+        self._blind = 0 if has_gradient else self._blind + bool(self._since)
         if not done.allocated or done.phase is Phase.FINAL:
             return
         never = not self._had_gradient and not self.optimizer_steps
         limit = LONGEST_OVERFLOW if never else max(2, allocator.schedule.deltaT)
-        if (self.calls + 1 if never else self._blind) >= limit and (
-            runs.ALLOCATION_NOT_AFTER_STEP.code not in self.findings
+        if (
+            (self.calls + 1 if never else self._blind) >= limit
+            and runs.ALLOCATION_NOT_AFTER_STEP.code not in self.findings
+            # That a frozen E does not change is found elsewhere.
+            and any(each.requires_grad for each in allocator.parameters()[1::3])
         ):
             self._report_blind(f"was missing at {max(self._blind, limit)} calls", done.step)
 
@@ -316,31 +332,7 @@ class RunWatch:
             f"allocation at step {step}",
         )
 
-    def _look_for_moves(self, allocator: RankAllocator) -> None:
-        """Warn if optimizers step, and a factor that none of them holds does not move."""
-        if len(self._held) == 3 * len(allocator.matrices):
-            return
-        missing = self._missing(allocator)
-        if missing is None or not self._other_steps:
-            return
-        factor = local_part(allocator.parameters()[missing].detach())
-        if self._unmoved is not None:
-            index, steps, before = self._unmoved
-            is_same = index == missing and bool(factor.numel()) and torch.equal(before, factor)
-            if is_same and self._other_steps > steps:
-                self._report_optimizer(f"after {self._other_steps} steps no optimizer that steps")
-        self._unmoved = (missing, self._other_steps, factor.clone())
-
 
 def _singular_values(allocator: RankAllocator, index: int) -> torch.Tensor:
     matrix = allocator.matrices[index]
     return matrix.lora_E[matrix.adapter_name]  # type: ignore[return-value]  # never None
-
-
-def _nonzero_gradients(allocator: RankAllocator) -> int | torch.Tensor:
-    """Return how many gradients of E are not zero; on a CPU one stands for all."""
-    gradients = [values.grad for values in allocator.parameters()[1::3] if values.grad is not None]
-    if gradients[0].device.type == "cpu":
-        return int(any(bool(local_part(each).any()) for each in gradients))
-    norms = torch._foreach_norm([local_part(each) for each in gradients])  # noqa: SLF001
-    return torch.stack([each.to(norms[0].device) for each in norms]).count_nonzero()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import distributed
 
-from adalora_core.contract.rules.runs import RULES
+from adalora_core.contract.rules import runs, runs_saved
 from adalora_core.errors import RunError, RunWarning
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def ignore_run_findings(*codes: str) -> None:
         >>> import adalora_core
         >>> adalora_core.ignore_run_findings("ADA803")
     """
-    known = {rule.code for rule in RULES}
+    known = {rule.code for rule in (*runs.RULES, *runs_saved.RULES)}
     if unknown := sorted(set(codes) - known):
         raise ValueError(
             f"ignore_run_findings: there is no rule {unknown[0]!r} of runs; there are "
@@ -56,7 +56,7 @@ def report(found: MutableMapping[str, str], rule: Rule, seen: str) -> None:
         return
     found[rule.code] = seen
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_rank()):
-        warnings.warn(_text(rule, seen), RunWarning, stacklevel=frames_inside())
+        warnings.warn(text_of(rule, seen), RunWarning, stacklevel=frames_inside())
 
 
 def refuse(rule: Rule, seen: str) -> None:
@@ -66,10 +66,11 @@ def refuse(rule: Rule, seen: str) -> None:
         RunError: the message begins with the code.
     """
     if rule.code not in _ignored:
-        raise RunError(_text(rule, seen))
+        raise RunError(text_of(rule, seen))
 
 
-def _text(rule: Rule, seen: str) -> str:
+def text_of(rule: Rule, seen: str) -> str:
+    """Return the text of a warning or an error."""
     return f"{rule.code}: {seen}. To do: {rule.hint} (adalora rule {rule.code})"
 
 

@@ -15,22 +15,40 @@ if TYPE_CHECKING:
 from jobs import Job, Outcome
 
 
+def parsed(line: str) -> Outcome:
+    """Return the outcome in one line.
+
+    Raises:
+        ValueError: the line is not JSON.
+        TypeError: a field is missing or unknown.
+        KeyError: a field of the job is missing.
+    """
+    held = json.loads(line)
+    job = Job(**{each.name: held.pop(each.name) for each in fields(Job)})
+    return Outcome(job=job, **held)
+
+
 class Results:
     """The outcomes in a file, by job.
 
     Args:
         path: the file; made with the first outcome.
 
+    Attributes:
+        parsed: makes an outcome from a line; a study with other outcomes has its own.
+
     Raises:
         ValueError: a line is not an outcome.
     """
+
+    parsed = staticmethod(parsed)
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._outcomes: dict[Job, Outcome] = {}
         for number, line in enumerate(self._lines(), start=1):
             try:
-                outcome = parsed(line)
+                outcome = self.parsed(line)
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(
                     f"{path}, line {number}: expected one run, got {line[:60]!r} ({error}); "
@@ -61,16 +79,3 @@ class Results:
 
     def _lines(self) -> list[str]:
         return self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-
-
-def parsed(line: str) -> Outcome:
-    """Return the outcome in one line.
-
-    Raises:
-        ValueError: the line is not JSON.
-        TypeError: a field is missing or unknown.
-        KeyError: a field of the job is missing.
-    """
-    held = json.loads(line)
-    job = Job(**{each.name: held.pop(each.name) for each in fields(Job)})
-    return Outcome(job=job, **held)

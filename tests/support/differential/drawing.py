@@ -58,7 +58,7 @@ PLAIN: dict[str, tuple[Any, ...]] = {
     "use_rslora": _FLAG,
     "init_lora_weights": (
         True, False, "", "gaussian", "pissa", "loftq", "eva", "corda", "true", None, 0, 1, [], "x",
-        "pissa_niter_4", "olora", "lora_ga", "orthogonal", 2.0, {},
+        "pissa_niter_4", "olora", "lora_ga", "orthogonal", 2.0, {}, "lora",
     ),
     "alpha_pattern": (*_MAPPING, {"q": 3}, {"(": 3}),
     "megatron_config": _MAPPING,

