@@ -177,8 +177,8 @@ def test_clones_of_the_factors_that_are_trained_instead_are_found_at_the_end(
         outputs = torch.func.functional_call(model, clones, kwargs=two_layer_batch(step))
         outputs.loss.backward()
         optimizer.step()
-        optimizer.zero_grad()
         model.update_and_allocate(step)
+        optimizer.zero_grad()
     with pytest.warns(match=r"^ADA822: E of the adapter 'default' is 0 in every matrix after 60 "):
         model.save_pretrained(tmp_path) if end == "saved" else model.run_report()
 
