@@ -26,29 +26,11 @@ NUMBERS = [
     "math.inf", "unknown()", "int('12')", "float(' 7 ')", "int('x', 36)", "len('ab')",
 ]  # fmt: skip
 TEXTS = [
-    "'q'",
-    '"v"',
-    "''",
-    "'a' 'b'",
-    "r'\\d'",
-    "f'{1}'",
-    "'\\x41'",
-    "u'z'",
-    "str(1.50)",
-    "'a' + 'b'",
-]
+    "'q'", '"v"', "''", "'a' 'b'", "r'\\d'", "f'{1}'", "'\\x41'", "u'z'", "str(1.50)", "'a' + 'b'",
+]  # fmt: skip
 OTHERS = [
-    "None",
-    "False",
-    "b'x'",
-    "1j",
-    "...",
-    "unknown()",
-    "(not 1)",
-    "'q' * 2",
-    "1 < 2",
-    "None or 2",
-]
+    "None", "False", "b'x'", "1j", "...", "unknown()", "(not 1)", "'q' * 2", "1 < 2", "None or 2",
+]  # fmt: skip
 CHANGES = {
     "number": ["{0} += {1}", "{0} = {1}", "({0} := {1})", "{0}: int = {1}", "del {0}", "{0} //= 2"],
     "list": [
@@ -389,8 +371,8 @@ def literal_difference(text: str) -> str | None:
     value = call.values["init_r"]
     if holds_unknown(given) or _is_beyond(given):
         return None if holds_unknown(value) else f"{value!r} here, and {given!r}"
-    is_same = _is_same(value, given, is_ordered=True)
-    return None if is_same and not call.deferred else f"{value!r} here, and {given!r}"
+    is_same = _is_same(value, given, is_ordered=True) and not call.deferred
+    return None if is_same else f"{value!r} here, and {given!r}"
 
 
 def _is_beyond(value: Any) -> bool:
