@@ -63,6 +63,7 @@ def test_every_exception_from_a_lint_rule_has_its_reason_beside_it() -> None:
 CLOCK = re.compile(r"time\.(monotonic|perf_counter|time)\(|timeout=(\d+)")
 LEAST_TIMEOUT = 300
 TIMED = {
+    "contract/test_reader_oracles.py",  # nightly, searches for some time too
     "support/fuzzing.py",  # searches for some time, and counts what it finds
 }
 

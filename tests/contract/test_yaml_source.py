@@ -58,6 +58,54 @@ def test_form_of_yaml_is_read_as_pyyaml_reads_it(text):
     assert decode(text).value == yaml.safe_load(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "code", "phrase"),
+    [
+        ("base: &a {<<: {? &k total_step : 0}, *k : 1000}\npeft: {<<: *a}", "ADA002", "total_step"),
+        ("a: &a {r: 1}\nb: &b {<<: *a, r: 2}\nc: {<<: *b}", "ADA002", "'r' is merged with two"),
+        ("c: {<<: [{rr: 1}, {rr: 2}]}", "ADA002", "'rr' is merged with two values"),
+        ("c: {<<: {r: 1}, <<: {r: 2}}", "ADA002", "'r' is merged with two values"),
+        ("a: <<", "ADA608", "merge"),
+        ("- <<", "ADA608", "merge"),
+        ("a: =", "ADA608", "value"),
+        ("!!map [1]", "ADA608", "map"),
+        ("!!seq {a: 1}", "ADA608", "seq"),
+        ("a: &x 1\nb: &x 2", "ADA001", "the anchor &x names two values"),
+        ("---\n\ufeffa: 1", "ADA001", "a byte order mark between words"),
+        ("\ufeff\ufeffa: 1", "ADA001", "a second byte order mark"),
+        ("a: 1\n\ufeff", "ADA001", "a byte order mark between words"),
+        ("a: x\ty", "ADA001", "a tab between words"),
+        ("a:\tx", "ADA001", "a tab between words"),
+        ("a: [x,\ty]", "ADA001", "a tab between words"),
+        ("a: 'x'\t\n", "ADA001", "a tab between words"),
+        ("a: &b\t'x'", "ADA001", "a tab between words"),
+        ("a: [x?]", "ADA001", "a question mark"),
+        ("a: |#\n x", "ADA001", "the sign of a block needs a blank"),
+    ],
+)
+def test_text_that_pyyaml_refuses_or_reads_by_its_release_gets_a_finding(text, code, phrase):
+    assert phrase in _found(text)[code].message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a {rr: 1, x: 1}\nb: &b {<<: *a, rr: 2}\nc: {<<: *b, y: 2}",
+        "c: {<<: [{rr: 1}, {rr: 1}], r: 3}",
+        "a: &a {r: 1}\nc: {<<: *a, r: 2}",
+        "a: 'x\ty' #\tc\nb: \"\t\"\nc: |\n x\ty\n",
+        "=: 1",
+        "a: !\nb: ! '8'",
+        "a: \ufeffx # \ufeff",
+        "a: x?\n? b\n: [c, {d: 1}]",
+    ],
+)
+def test_merges_blanks_and_signs_that_all_read_alike_are_no_fault(text):
+    document = decode(text)
+    assert not document.problems
+    assert document.value == yaml.safe_load(text)
+
+
 TEXT = """\
 # a comment: 1
 peft_type: ADALORA

@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from pace import measured
 
 from adalora_core.cli import main
 
 SITE = Path(__file__).parents[2] / "docs" / "site"
 FOLDER = SITE / "playground"
+LONGEST = 1.5
+"""Seconds of an idle processor for two texts, where a search from each blank takes a minute."""
 EXAMPLES = sorted((FOLDER / "examples").iterdir())
 
 
@@ -74,6 +77,14 @@ def test_text_that_declares_another_encoding_has_findings_without_places():
 @pytest.mark.parametrize("text", ['{"a": "\\ud800"}', "\ud800", "{" * 5000, "\x00", "a: &a [*a]"])
 def test_hostile_text_gets_an_answer(text):
     assert answer(text)["findings"]
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\r", " \n", "\t", "\xa0", "\u2028", "# \n", "a\n"])
+def test_blanks_and_line_ends_take_no_time(blank):
+    with measured() as spent:
+        for text in (blank * 100_000, "peft_type: ADALORA\n" + blank * 100_000):
+            answer(text)
+    assert spent.seconds < LONGEST
 
 
 def test_one_fix_is_applied_alone():

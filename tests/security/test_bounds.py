@@ -117,6 +117,19 @@ BEYOND = {
     "unused-comments.toml": lambda: _toml("# adalora: ignore[ADA202]\n" * 20_000),
     "comments-apart.yaml": lambda: _yaml("# adalora: ignore[ADA202]\n\n" * 20_000),
     "requests-in-a-comment.yaml": lambda: _yaml("# adalora: ignore[ADA202] " * 40_000),
+    "equal-hashes.yaml": lambda: _yaml(
+        "x: {" + ",".join(f"{(2**61 - 1) * i}: 1" for i in range(1, 130_000)) + "}\n"
+    ),
+    "equal-hashes-merged.yaml": lambda: _yaml(
+        "".join(
+            f"a{j}: &a{j} {{{','.join(f'{(2**61 - 1) * (900 * j + i)}: 1' for i in range(900))}}}\n"
+            for j in range(99)
+        )
+        + f"x: {{<<: [{','.join(f'*a{j}' for j in range(99))}]}}\n"
+    ),
+    "merges-in-merges.yaml": lambda: _yaml(
+        "x: " + "{<<: " * 58 + f"{{{','.join(f'k{i}: 1' for i in range(60_000))}}}" + "}" * 58
+    ),
     "codes-in-a-request.yaml": lambda: _yaml(f"# adalora: ignore[{'ADA202,' * 40_000}]\n"),
     "unknown-codes.yaml": lambda: _yaml(f"# adalora: ignore[{'ADA999,' * 40_000}]\n"),
 }
@@ -133,6 +146,7 @@ WITHIN = {
         {"method": "adalora", "total_step": 9} | {f"inix_r{i}": 1 for i in range(90_000)}
     ),
     "blocks.yaml": lambda: "- {peft_type: ADALORA, init_r: 010}\n" * 12_000,
+    "tabs.yaml": lambda: _yaml("x: [" + "'\t'," * 90_000 + "]\n"),
     "brackets.json": lambda: _config(revision="[" * 4_000_000),
     "comments.toml": lambda: _toml("#\n" * 1_500_000),
     "escapes.toml": lambda: _toml('revision = "' + "\\n" * 1_500_000 + '"\n'),
@@ -147,6 +161,7 @@ FAST = {
     "classes-of-all.json",
     "depth.yaml",
     "diagnostics.json",
+    "equal-hashes.yaml",
     "file-bytes.json",
     "nodes.toml",
     "open-strings.toml",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from confined import SUPPORT
@@ -103,6 +104,32 @@ def test_hostile_script_is_bounded_in_the_command_and_the_hooks(confined, names)
         assert HOSTILE[path.removesuffix(".py")].phrase in shown, (path, shown[-2000:])
         assert seconds < MOST_SECONDS, path
         assert memory < MOST_MEMORY, path
+
+
+BOLD = "\N{MATHEMATICAL BOLD CAPITAL A}daLoraConfig"
+DISGUISED = {
+    "bold.py": f"from peft import {BOLD}\n{BOLD}(init_r='12', total_step=9)\n",
+    "ordinal.py": b"# coding: latin-1\nAdaL\xbaraConfig(init_r='12', total_step=9)\n",
+    "pasted.ipynb": json.dumps(
+        {"cells": [{"cell_type": "code", "source": f"{BOLD}(init_r='12', total_step=9)"}]}
+    ),
+    "method.py": "m.update_\N{FULLWIDTH LATIN SMALL LETTER A}nd_allocate(1) # adalora\nx = (\n",
+}
+
+
+def test_names_in_other_letters_are_found_in_a_folder(confined):
+    confined.write(DISGUISED)
+    report = json.loads(confined.run("check", "--isolated", "-o", "json", ".").stdout)
+    found = {
+        Path(each["source"]).name: {diagnostic["code"] for diagnostic in each["diagnostics"]}
+        for each in report["reports"]
+    }
+    assert found.keys() == DISGUISED.keys()
+    assert "ADA001" in found.pop("method.py")
+    assert all("ADA102" in codes for codes in found.values())
+    cells = [{"cell_type": "code", "source": f"{BOLD}(init_r="}]
+    confined.write({"half.ipynb": json.dumps({"cells": cells})})
+    assert "ADA001" in confined.run("check", "--isolated", "half.ipynb").stdout
 
 
 def test_many_scripts_without_adalora_are_passed_over_unparsed(tmp_path):

@@ -36,6 +36,8 @@ TOO_MANY = "the arguments hold more than 200000 values, shared ones counted ever
 TOO_DEEP = "a value is nested deeper than 64 levels"
 DIGITS = "an integer has too many digits"
 MARKS = "100 combining marks follow each other"
+_WHOLE = 2**61 - 1
+"""Its multiples have one hash."""
 _HEX = f"0x{'f' * 5_000}"
 
 SHARED = {
@@ -114,6 +116,10 @@ TOKENS = {
     "number-of-an-option": HostileScript(
         f"p=argparse.ArgumentParser()\np.add_argument('--r', default={_HEX})\n"
         "AdaLoraConfig(init_r=p.parse_args().r)\n", DIGITS,
+    ),
+    "equal-hashes": HostileScript(
+        f"AdaLoraConfig(rank_pattern={{{','.join(f'{_WHOLE * i}:1' for i in range(1, 19_000))}}})",
+        "ADA201",
     ),
     "marks": HostileScript(
         f"x{chr(0x301) * 39_000}{chr(0x327) * 39_000}=1\nAdaLoraConfig()\n", MARKS

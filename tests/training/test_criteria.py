@@ -42,7 +42,6 @@ def base() -> nn.Module:
 
 
 def config(criterion: Any, **changes: Any) -> AdaLoraConfig:
-    # adalora: ignore[ADA912] a test of resuming stops before the end
     fields = {"init_r": 4, "target_r": 2, "tinit": 2, "tfinal": 4, "total_step": STEPS}
     fields["orth_reg_weight"] = 0  # the loss of these models is not the wrapper's
     return AdaLoraConfig(

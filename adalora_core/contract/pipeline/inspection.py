@@ -19,6 +19,7 @@ from adalora_core.contract.rules import BY_CODE
 from adalora_core.contract.text import decode, excess_of
 from adalora_core.contract.text.formats import CODE, SUFFIXES, format_of
 from adalora_core.contract.text.problems import SYNTAX_ERROR
+from adalora_core.contract.text.python.encodings import searchable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -70,13 +71,15 @@ class Inspector:
         """
         is_optional = not was_named or self.ignore_unmatched
         is_code = self.format_of(name) in CODE
-        if is_optional and not (mentions_adalora(raw) if is_code else ADALORA_WORDS.search(raw)):
+        searched = searchable(raw) if is_code and is_optional else raw
+        mentions = mentions_adalora if is_code else ADALORA_WORDS.search
+        if is_optional and not mentions(searched):
             return None
         found = self._examined(raw, name, is_optional=is_optional)
         if is_optional and not found.blocks:
             if found.document.fatal:
                 words = CODE_WORDS if is_code else PEFT_WORDS
-                return found if words.search(raw) else None
+                return found if words.search(searched) else None
             report = found.report
             return (
                 found if report.has_script and (report.diagnostics or report.suppressed) else None

@@ -15,6 +15,7 @@ from adalora_core.contract.text.limits import MOST_DIGITS, has_too_many_digits
 _PREFIX = "tag:yaml.org,2002:"
 STRING = _PREFIX + "str"
 MERGE = _PREFIX + "merge"
+VALUE = _PREFIX + "value"
 _RESOLVERS: dict[str, list[tuple[str, re.Pattern[str]]]] = yaml.SafeLoader.yaml_implicit_resolvers
 _CONSTRUCTOR = SafeConstructor()
 _CONSTRUCT = {
@@ -53,7 +54,7 @@ def construct(tag: str, text: str) -> Any:
         UnknownTagError: the safe loader does not know the tag.
         ValueError: the text is not valid for the tag, such as a date with a 13th month.
     """
-    if tag in (STRING, MERGE):
+    if tag in (STRING, MERGE, VALUE):
         return text
     construct_one: Any = _CONSTRUCT.get(tag)
     if construct_one is None:

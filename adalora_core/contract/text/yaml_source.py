@@ -13,6 +13,7 @@ from adalora_core.contract.text.document import AmbiguousScalar, Document
 from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
 from adalora_core.contract.text.problems import Problem, duplicate_key
 from adalora_core.contract.text.tree import Place, TreeLocator
+from adalora_core.contract.text.yaml_signs import MAY_DIFFER, find_odd_sign
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-_CONTAINER_TAGS = {
-    None,
-    "!",
-    "tag:yaml.org,2002:map",
-    "tag:yaml.org,2002:seq",
+_MOST_EQUAL_HASHES = 1_000
+"""Bound on the keys of one hash: numbers can be chosen so that a dict takes quadratic time."""
+_TAGS = {
+    yaml.MappingStartEvent: (None, "!", "tag:yaml.org,2002:map"),
+    yaml.SequenceStartEvent: (None, "!", "tag:yaml.org,2002:seq"),
 }
 
 
@@ -46,7 +47,11 @@ class _Frame:
     anchor: str | None = None
     key: Any = None
     key_extent: tuple[int, int] | None = None
-    merged: list[tuple[Any, Place]] = field(default_factory=list)
+    key_text: str = ""
+    is_in_flow: bool = False
+    hashes: set[int] = field(default_factory=set)
+    merged: list[list[tuple[Any, Place]]] = field(default_factory=list)
+    pairs: list[tuple[str, Any, Any]] = field(default_factory=list)
 
 
 _AWAITS_KEY = object()
@@ -79,6 +84,10 @@ def scalar_extents(text: str) -> list[tuple[int, int]]:
     events = yaml.parse(text, Loader=_Loader)
     scalars: Iterator[Any] = (event for event in events if isinstance(event, yaml.ScalarEvent))
     return [(event.start_mark.index, event.end_mark.index) for event in scalars]
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return one is other or (type(one) is type(other) not in {dict, list} and one == other)
 
 
 def _abort(document: Document, problem: Problem) -> None:
@@ -124,15 +133,20 @@ class _Reader:
         self.document = Document(text)
         self._text = text
         self._limits = limits
+        self._equal_hashes = 0
+        self._merges = "<<" in text or "merge" in text
         self._stack: list[_Frame] = []
-        self._anchors: dict[str, tuple[Any, Place] | None] = {}
+        self._anchors: dict[str, tuple[Any, Place, str] | None] = {}
+        # By id of the mapping: what PyYAML's mapping node holds, as far as something can merge it.
+        self._pairs: dict[int, list[tuple[str, Any, Any]]] = {}
         self._ambiguous: list[AmbiguousScalar] = []
         self._ambiguous_at: dict[int, tuple[str, str]] = {}
         self._done: tuple[Any, Place] | None = None
 
     def read(self) -> None:
         """Read the one document of the text."""
-        loader = _Loader(self._text)
+        loader, seen = _Loader(self._text), list[tuple[int, int, str]]()
+        may_differ = MAY_DIFFER.search(self._text) is not None
         handlers: dict[type, Callable[[Any], None]] = {
             yaml.ScalarEvent: self._scalar,
             yaml.AliasEvent: self._alias,
@@ -148,8 +162,13 @@ class _Reader:
                 handle = handlers.get(type(event))
                 if handle is not None:
                     handle(event)
+                if may_differ and handle == self._scalar:
+                    style = event.style or "?" * (self._stack != [] and self._stack[-1].is_in_flow)
+                    seen.append((event.start_mark.index, event.end_mark.index, style))
         finally:
             loader.dispose()
+        if may_differ and (odd := find_odd_sign(self._text, seen)) is not None:
+            raise _StopError(_syntax(self._text, *odd))
         if self._done is None or (self._done[0] is None and not self._text.strip(" \t\r\n-")):
             raise _StopError(Problem(problems.EMPTY_INPUT, "the document is empty", offset=0))
         document = self.document
@@ -166,10 +185,11 @@ class _Reader:
     def _scalar(self, event: Any) -> None:
         text, start, end = event.value, event.start_mark.index, event.end_mark.index
         tag = event.tag
+        self._define(event)
         try:
             if tag is None or tag == "!":
-                if not event.implicit[0]:  # quoted: always text
-                    self._add(text, Place(start, end), event.anchor)
+                if tag is None and not event.implicit[0]:  # quoted: always text
+                    self._add(text, Place(start, end), event.anchor, text)
                     return
                 tag, value, kind = scalars.interpret(text)
                 if kind is not None and (path := self._path()) is not None:
@@ -182,7 +202,17 @@ class _Reader:
             self._refuse_tag(tag, start)
         except ValueError as error:
             raise _StopError(self._unreadable(tag, text, start, error)) from None
-        self._add(value, Place(start, end), event.anchor, is_merge=tag == scalars.MERGE)
+        if tag in (scalars.MERGE, scalars.VALUE) and not self._awaits_key():
+            self._refuse_tag(tag, start)
+        self._add(value, Place(start, end), event.anchor, text, is_merge=tag == scalars.MERGE)
+
+    def _define(self, event: Any) -> None:
+        """Take note of the anchor of a value that begins."""
+        if event.anchor in self._anchors:
+            fault = f"the anchor &{event.anchor} names two values"
+            raise _StopError(_syntax(self._text, event.start_mark.index, fault))
+        if event.anchor is not None:
+            self._anchors[event.anchor] = None
 
     def _unreadable(self, tag: str | None, text: str, start: int, error: Exception) -> Problem:
         tag = tag or scalars.resolve(text)
@@ -195,7 +225,9 @@ class _Reader:
         return _syntax(self._text, start, f"{shown!r} is not a valid {kind} ({error})")
 
     def _refuse_tag(self, tag: str, offset: int) -> None:
-        message = f"the tag {tag!r} is refused by yaml.safe_load"
+        is_known = tag.endswith((":set", ":omap", ":pairs"))
+        reason = "makes a value that JSON lacks" if is_known else "is refused by yaml.safe_load"
+        message = f"the tag {tag!r} {reason}"
         path = self._path()
         self._report(Problem(problems.UNKNOWN_TAG, message, path or (), offset=offset))
         if path is not None:
@@ -211,42 +243,67 @@ class _Reader:
         if known is None:
             message = f"the alias *{event.anchor} is inside the value that it names"
             raise _StopError(Problem(problems.LIMIT_EXCEEDED, message, offset=start))
-        value, place = known
+        value, place, text = known
         copy = Place(start, end, place.keys, place.inside, place.nodes, place.height)
-        self._add(value, copy, None)
+        self._add(value, copy, None, text)
 
     def _open(self, event: Any) -> None:
         start = event.start_mark.index
         if len(self._stack) >= self._limits.depth:
             raise _StopError(self._too_deep(start))
-        if event.tag not in _CONTAINER_TAGS:
+        if event.tag not in _TAGS[type(event)]:
             self._refuse_tag(event.tag, start)
-        if event.anchor is not None:
-            self._anchors[event.anchor] = None
+        self._define(event)
         is_mapping = isinstance(event, yaml.MappingStartEvent)
         frame = _Frame({} if is_mapping else [], Place(start, start), event.anchor, _AWAITS_KEY)
+        frame.is_in_flow = bool(event.flow_style)
         self._stack.append(frame)
 
     def _close(self, event: Any) -> None:
         frame = self._stack.pop()
         frame.place.end = event.end_mark.index
-        for value, place in frame.merged:
-            # As in PyYAML, the mapping's own keys take precedence, then earlier merges.
+        if frame.merged:
+            self._close_merged(frame)
+        if self._merges:
+            self._pairs[id(frame.value)] = frame.pairs
+        self._add(frame.value, frame.place, frame.anchor)
+
+    def _close_merged(self, frame: _Frame) -> None:
+        """Add what a mapping merges; its own keys take precedence, then later merges."""
+        own = set(frame.value)
+        path = self._path()
+        for value, place in (each for group in reversed(frame.merged) for each in group):
             for key, entry in value.items():
                 if key not in frame.value:
+                    self._count(frame, key, place)
                     frame.value[key] = entry
                     frame.place.keys[key] = place.keys.get(key, (place.start, place.end))
                     frame.place.inside[key] = place.inside[key]
                     known = self._ambiguous_at.get(place.inside[key].start)
-                    if known is not None and (path := self._path()) is not None:
+                    if known is not None and path is not None:
                         kind, text = known
                         self._ambiguous.append(AmbiguousScalar(kind, (*path, key), text))
-        self._add(frame.value, frame.place, frame.anchor)
+        # PyYAML 6.0.4 keeps the first of the pairs whose keys are one object in memory, as an
+        # alias and its anchor are, and all keys of one character; of the others the last one wins.
+        pairs: dict[int, tuple[str, Any, Any]] = {}
+        for value, _ in (each for group in frame.merged for each in group):
+            for pair in self._pairs[id(value)]:
+                pairs.setdefault(id(pair[0]), pair)
+        frame.place.nodes += len(pairs)
+        frame.pairs[:0] = pairs.values()
+        newest = {key: value for _, key, value in pairs.values()}
+        for key in newest.keys() - own:
+            if path is not None and not _is_same(newest[key], frame.value[key]):
+                message = f"the key {key!r} is merged with two values: releases of PyYAML differ"
+                self._report(Problem(problems.DUPLICATE_KEY, message, (*path, key), "key"))
 
-    def _add(self, value: Any, place: Place, anchor: str | None, *, is_merge: bool = False) -> None:
+    def _add(
+        self, value: Any, place: Place, anchor: str | None, text: str = "", *,
+        is_merge: bool = False,
+    ) -> None:  # fmt: skip
         """Put a finished value where it belongs: top, list, key or value of a mapping."""
         if anchor is not None:
-            self._anchors[anchor] = (value, place)
+            self._anchors[anchor] = (value, place, text)
         if not self._stack:
             self._done = (value, place)
             return
@@ -264,6 +321,7 @@ class _Reader:
             outer.inside[len(frame.value)] = place
             frame.value.append(value)
         elif frame.key is _AWAITS_KEY:
+            frame.key_text = text
             self._begin_pair(frame, value, place, is_merge=is_merge)
         else:
             self._end_pair(frame, value, place)
@@ -280,6 +338,7 @@ class _Reader:
         if key is scalars.MERGE:
             self._merge(frame, value, place)
             return
+        self._count(frame, key, frame.place)
         if key in frame.value:
             earlier = [frame.place.keys[key], extent]
             path = self._path_to(key)
@@ -291,15 +350,30 @@ class _Reader:
         frame.value[key] = value
         frame.place.keys[key] = extent
         frame.place.inside[key] = place
+        if self._merges:
+            frame.pairs.append((frame.key_text, key, value))
 
     def _merge(self, frame: _Frame, value: Any, place: Place) -> None:
         if isinstance(value, dict):
-            frame.merged.append((value, place))
+            frame.merged.append([(value, place)])
         elif isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
-            frame.merged += [(entry, place.inside[i]) for i, entry in enumerate(value)]
+            frame.merged.append([(entry, place.inside[i]) for i, entry in enumerate(value)])
         else:
             fault = "<< should merge a mapping or a list of mappings"
             raise _StopError(_syntax(self._text, place.start, fault))
+
+    def _count(self, frame: _Frame, key: Any, place: Place) -> None:
+        if isinstance(key, str):
+            return  # Python keeps the hashes of strings secret
+        self._equal_hashes += hash(key) in frame.hashes
+        frame.hashes |= {hash(key)}
+        if self._equal_hashes > _MOST_EQUAL_HASHES:
+            message = f"more than {_MOST_EQUAL_HASHES} keys are numbers of one hash"
+            raise _StopError(Problem(problems.LIMIT_EXCEEDED, message, offset=place.start))
+
+    def _awaits_key(self) -> bool:
+        frame = self._stack[-1] if self._stack else None
+        return frame is not None and isinstance(frame.value, dict) and frame.key is _AWAITS_KEY
 
     def _report(self, problem: Problem) -> None:
         if len(self.document.problems) <= self._limits.diagnostics:  # one more than is shown

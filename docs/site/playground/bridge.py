@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from adalora_core.contract.text.formats import Format
 
 _POINTS = 200
-_TABLE = re.compile(r"\s*\[\[?[\w.\"'-]+\]\]?\s*(#.*)?$", re.MULTILINE)
-_CODE = re.compile(r"^\s*(from\s+[\w.]+\s+import\b|import\s+\w)|AdaLoraConfig\s*\(", re.MULTILINE)
-_ASSIGNMENT = re.compile(r"^[\w.-]+\s*=", re.MULTILINE)
+# Each begins with its line: where \s* may begin anywhere, blank lines take quadratic time.
+_TABLE = re.compile(r"^[ \t]*\[\[?[\w.\"'-]+\]\]?[ \t\r]*(#.*)?$", re.MULTILINE)
+_CODE = re.compile(
+    r"^[ \t\f]*(from[ \t]+[\w.]+[ \t]+import\b|import[ \t]+\w)|AdaLoraConfig\s*+\(", re.MULTILINE
+)
+_ASSIGNMENT = re.compile(r"^[\w.-]++[ \t]*+=", re.MULTILINE)
 
 
 def answer(request: str) -> str:
@@ -92,7 +95,7 @@ def _fixed(inspector: Inspector, found: Examined, wanted: str | int) -> Examined
 def _format_of(text: str) -> Format:
     """Guess the format of a text without a file name."""
     start = text.lstrip()
-    if start.startswith(("{", "[")) and not _TABLE.match(text):
+    if start.startswith(("{", "[")) and not _TABLE.match(start):
         return "notebook" if '"nbformat"' in text and '"cells"' in text else "json"
     if _CODE.search(text):
         return "python"

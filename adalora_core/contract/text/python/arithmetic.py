@@ -57,6 +57,30 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 """Functions of known numbers and short texts."""
 
 
+def without_repeats(values: list[Any]) -> list[Any]:
+    """Return the entries of a set in the order of the code."""
+    found: dict[str, Any] = {}
+    for each in values:
+        # As text: numbers can be chosen so that a dict takes quadratic time.
+        is_whole = isinstance(each, int) or (isinstance(each, float) and each.is_integer())
+        found.setdefault(repr(int(each) if is_whole else each), each)
+    return list(found.values())
+
+
+def _sorted(values: list[Any]) -> Any:
+    try:
+        return sorted(values) if all(map(_is_computable, values)) else UNKNOWN
+    except TypeError:
+        return UNKNOWN
+
+
+COLLECTIONS: dict[str, Callable[[list[Any]], Any]] = {
+    "list": list, "tuple": list, "set": without_repeats, "frozenset": without_repeats,
+    "sorted": _sorted,
+}  # fmt: skip
+"""Functions that make a list of a list."""
+
+
 def range_of(values: list[Any]) -> Any:
     """Return the numbers of a range as a list, within bounds."""
     if not 1 <= len(values) <= 3 or not all(type(value) is int for value in values):  # noqa: PLR2004

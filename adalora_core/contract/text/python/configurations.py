@@ -101,7 +101,7 @@ def _of_value(top: ast.AST, script: Script) -> Place:
             pairs = [
                 (key.value, key, value)
                 for key, value in zip(node.keys, node.values, strict=True)
-                if isinstance(key, ast.Constant)
+                if isinstance(key, ast.Constant) and isinstance(key.value, str)
             ]
         for name, key, value in pairs:
             outer.inside[name] = Place(*script.code_extent(value))

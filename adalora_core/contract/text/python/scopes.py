@@ -14,7 +14,7 @@ _SCOPES = (
 )  # fmt: skip
 _CHANGING = frozenset({
     "append", "extend", "insert", "remove", "pop", "popitem", "clear", "update", "setdefault",
-    "sort", "reverse", "add", "discard",
+    "sort", "reverse", "add", "discard", "__setitem__", "__delitem__", "__ior__", "__iadd__",
 })  # fmt: skip
 """Methods that change the list, set or dict that they belong to."""
 
@@ -168,10 +168,10 @@ class Scopes:
                 self._bind(scope, node.rest, Binding(node))
             case ast.Global():
                 scope.of_module.update(node.names)
-            case ast.Subscript(value=ast.Name() as name, ctx=ast.Store() | ast.Del()):
-                self._changes[name.id].append(node)
-            case ast.Attribute(value=ast.Name() as name, ctx=ast.Store() | ast.Del()):
-                self._changes[name.id].append(node)
+            case ast.Subscript(ctx=ast.Store() | ast.Del()):
+                self._change_part(node)
+            case ast.Attribute(ctx=ast.Store() | ast.Del()):
+                self._change_part(node)
             case ast.Call():
                 self._visit_call(node)
             case ast.Constant(value=int() as number) if has_too_many_digits(number):
@@ -181,10 +181,21 @@ class Scopes:
         match node.func, node.args:
             case ast.Attribute(value=ast.Name() as name, attr=method), _ if method in _CHANGING:
                 self._changes[name.id].append(node)
-            case ast.Attribute(), _:
+            case ast.Attribute(value=owner, attr=method), _:
                 self.calls_of_methods.append(node)
+                if method in _CHANGING:
+                    self._change_part(owner)
             case ast.Name(id="setattr"), [ast.Name() as name, *_]:
                 self._changes[name.id].append(node)
+
+    def _change_part(self, node: ast.expr) -> None:
+        """Take note that a part of a name's value changes: `a["x"]` for `a["x"].append(1)`."""
+        while isinstance(node, (ast.Subscript, ast.Attribute, ast.Call)):
+            owner = node.func if isinstance(node, ast.Call) else node.value
+            if isinstance(owner, ast.Name):
+                self._changes[owner.id].append(node)
+                return
+            node = owner
 
     def _import_from(self, node: ast.ImportFrom, scope: Scope) -> None:
         module = "." * node.level + (node.module or "")

@@ -13,6 +13,7 @@ from adalora_core.contract.text import problems
 from adalora_core.contract.text.document import Document
 from adalora_core.contract.text.problems import Problem
 from adalora_core.contract.text.python.configurations import document_of
+from adalora_core.contract.text.python.encodings import with_plain_letters
 from adalora_core.contract.text.python.script import Script
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def decode(text: str, limits: Limits) -> Document:
 
 def is_about(code: str) -> bool:
     """Return whether code mentions AdaLoRA or its allocation."""
+    code = with_plain_letters(code)
     return "adalora" in code.lower() or "update_and_allocate" in code
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
 from adalora_core.contract.text.python.arithmetic import (
     BINARY,
+    COLLECTIONS,
     FUNCTIONS,
     LONGEST,
     UNARY,
     UNKNOWN,
     computed,
     range_of,
+    without_repeats,
 )
 from adalora_core.contract.text.python.namespaces import Namespaces
 
@@ -29,12 +31,14 @@ _MOST_STEPS = 20_000
 _DEEPEST = 40
 """Bound on how far a value is followed: names of names, calls in calls."""
 
+_MOST_OTHER_KEYS = 2_000
+"""Bound on keys that are not strings: of numbers of one hash a dict takes quadratic time."""
+
 Entries = dict[Any, tuple[ast.AST, ast.expr | None]]
 """`{key: (node of the key, node of the value)}`; no node: the value is not known."""
 
 _ENUMS = frozenset({"TaskType", "PeftType"})
 
-_COLLECTIONS = frozenset({"list", "tuple", "set", "sorted", "frozenset"})
 _CONSTANTS = {
     "math.inf": math.inf, "math.nan": math.nan, "numpy.inf": math.inf, "numpy.nan": math.nan,
     "torch.inf": math.inf, "torch.nan": math.nan,
@@ -62,8 +66,9 @@ class Values:
         self._sizes: dict[int, tuple[int, int]] = {}
         self._origins: dict[tuple[Scope, str], str | None] = {}
         self._known: dict[ast.AST, Any] = {}
+        self._spreads: dict[ast.AST, bool] = {}
         self._entries_of: dict[ast.AST, Entries] = {}
-        self._steps = 0
+        self._steps = self._other_keys = 0
         self._depth = 0
         self._namespaces = Namespaces(scopes)
 
@@ -161,12 +166,12 @@ class Values:
                 found = dict(self.entries(node.args[0])) if node.args else {}
                 for keyword in node.keywords:
                     if keyword.arg is None:
-                        found |= self.entries(keyword.value)
+                        found = _joined(found, self.entries(keyword.value))
                     else:
                         found[keyword.arg] = (keyword, keyword.value)
                 return found
             case ast.BinOp(op=ast.BitOr()):
-                return self.entries(node.left) | self.entries(node.right)
+                return _joined(dict(self.entries(node.left)), self.entries(node.right))
             case ast.Name():
                 source = self.source(node)
                 if source is not None:
@@ -181,10 +186,12 @@ class Values:
         found: Entries = {}
         for key, value in pairs:
             if key is None:
-                found |= self.entries(value)
+                found = _joined(found, self.entries(value))
             else:
                 name = self.of(key)
-                found[name if _is_key(name) else UNKNOWN] = (key, value)
+                self._other_keys += not isinstance(name, str)
+                is_known = _is_key(name) and self._other_keys <= _MOST_OTHER_KEYS
+                found[name if is_known else UNKNOWN] = (key, value)
         return found
 
     def _changed(self, name: ast.Name, found: Entries) -> Entries:
@@ -229,7 +236,10 @@ class Values:
             return None
         if isinstance(node.value, ast.Name) and self.scopes.changes(node.value):
             return None
-        return base.elts[key] if -len(base.elts) <= key < len(base.elts) else None
+        if base not in self._spreads:
+            self._spreads[base] = any(isinstance(each, ast.Starred) for each in base.elts)
+        is_there = -len(base.elts) <= key < len(base.elts) and not self._spreads[base]
+        return base.elts[key] if is_there else None
 
     def _evaluate(self, node: ast.expr) -> Any:  # noqa: C901, PLR0911 - one case per expression
         match node:
@@ -282,7 +292,9 @@ class Values:
                 self._steps += len(added) * is_spread
         if length > self._limits.nodes:
             return self._beyond(node, self._too_many())
-        return found if length <= LONGEST else UNKNOWN
+        if length > LONGEST:
+            return UNKNOWN
+        return without_repeats(found) if isinstance(node, ast.Set) else found
 
     def _dict(self, node: ast.expr) -> Any:
         found = self.entries(node)
@@ -326,8 +338,9 @@ class Values:
         if node.keywords or name is None:
             return UNKNOWN
         values = [self.of(each) for each in node.args]
-        if name in _COLLECTIONS and len(values) == 1:
-            return values[0] if isinstance(values[0], list) else UNKNOWN
+        if name in COLLECTIONS and len(values) <= 1:
+            entries = values[0] if values else []
+            return COLLECTIONS[name](entries) if isinstance(entries, list) else UNKNOWN
         if name == "range":
             found = range_of(values)
             self._steps += len(found) if isinstance(found, list) else 0
@@ -344,6 +357,14 @@ def _source(binding: Binding) -> ast.expr | None:
         return None
     is_spread = any(isinstance(each, ast.Starred) for each in value.elts)
     return None if is_spread else value.elts[binding.index]
+
+
+def _joined(found: Entries, more: Entries) -> Entries:
+    """Add entries that come later; what may come later as well makes the earlier ones unknown."""
+    if UNKNOWN in more:
+        found = {key: (node, None) for key, (node, _) in found.items()}
+    found |= more
+    return found
 
 
 def _is_sum(node: ast.BinOp, left: list[Any], right: list[Any]) -> bool:
