@@ -78,9 +78,12 @@ def _imported(module: str, name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name not in {"torch", "safetensors", "numpy"}:
             raise
+        from importlib.util import find_spec
+
         from adalora_core.errors import MissingExtraError
 
-        raise MissingExtraError(error.name, "torch", name) from None
+        missing = error.name if find_spec("torch") else "torch"
+        raise MissingExtraError(missing, "torch", name) from None
 
 
 def __dir__() -> list[str]:

@@ -53,6 +53,7 @@ NEED_TORCH = [
     "security/test_malformed_adapters.py",
     "security/test_native_module.py",
     "security/test_rank_report.py",
+    "tools/test_torch_machinery.py",
     "training",
 ]
 collect_ignore = [] if HAS_TORCH else NEED_TORCH
