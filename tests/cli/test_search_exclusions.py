@@ -26,11 +26,19 @@ def _git(folder, *arguments):
                    capture_output=True)  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def fresh_repository(tmp_path_factory):
+    """An empty repository, made once and copied by each test."""
+    folder = tmp_path_factory.mktemp("fresh")
+    _git(folder, "init", "-q")
+    return folder / ".git"
+
+
 @pytest.fixture
-def tree(tmp_path, monkeypatch):
+def tree(tmp_path, monkeypatch, fresh_repository):
     """A repository in which `write` makes files."""
     monkeypatch.chdir(tmp_path)
-    _git(tmp_path, "init", "-q")
+    shutil.copytree(fresh_repository, tmp_path / ".git")
 
     def write(files):
         for name, text in files.items():
@@ -124,9 +132,9 @@ def test_folders_of_installed_packages_are_left_out(check, tree):
     assert "2 folders of installed packages" in check(".")[1]
 
 
-def test_nested_repository_follows_its_own_index(check, tree):
+def test_nested_repository_follows_its_own_index(check, tree, fresh_repository):
     folder = tree({".gitignore": "*.json\n", "inner/a.json": FAULTY, "inner/b.json": FAULTY})
-    _git(folder / "inner", "init", "-q")
+    shutil.copytree(fresh_repository, folder / "inner" / ".git")
     _git(folder / "inner", "add", "-f", "a.json")
     assert _checked(check)[0] == {"inner/a.json", "inner/b.json"}
     (folder / "inner" / ".gitignore").write_text("*.json\n")
@@ -211,10 +219,14 @@ def test_commands_in_the_configuration_of_a_repository_are_not_run(check, tree):
     hook = folder / ".git" / "hooks" / "post-index-change"
     hook.write_text(f"#!/bin/sh\n{command}\n")
     hook.chmod(0o755)
-    for key in ("core.fsmonitor", "core.pager", "core.sshCommand", "core.editor", "alias.ls-files",
-                "filter.x.clean", "diff.external", "trace2.eventTarget"):  # fmt: skip
-        _git(folder, "config", key, command)
-    _git(folder, "config", "core.worktree", "/")
+    settings = {
+        "core": ("fsmonitor", "pager", "sshCommand", "editor"), "alias": ("ls-files",),
+        'filter "x"': ("clean",), "diff": ("external",), "trace2": ("eventTarget",),
+    }  # fmt: skip
+    with (folder / ".git" / "config").open("a") as file:
+        for section, keys in settings.items():
+            file.writelines([f"[{section}]\n", *(f'  {key} = "{command}"\n' for key in keys)])
+        file.write("[core]\n  worktree = /\n")
     (folder / ".gitattributes").write_text("* filter=x\n")
     canary.unlink(missing_ok=True)
     assert _checked(check) == ({"b.json"}, 1)
@@ -230,13 +242,12 @@ def test_environment_of_git_has_no_influence(check, tree, monkeypatch, tmp_path_
     assert _checked(check)[0] == {"out/a.json"}
 
 
-def test_file_named_git_in_the_checked_tree_is_not_run(check, tree, monkeypatch):
+def test_file_named_git_in_the_checked_tree_is_not_run(check, tree, monkeypatch, fresh_repository):
     folder = tree({".gitignore": "*\n", "a.json": FAULTY})
     canary = folder / "canary"
     tree({"git": f"#!/bin/sh\n: > {canary}\n"})
     (folder / "git").chmod(0o755)
-    (folder / "nested").mkdir()
-    _git(folder / "nested", "init", "-q")
+    shutil.copytree(fresh_repository, folder / "nested" / ".git")
     for path in (str(folder), ".", ""):
         monkeypatch.setenv("PATH", path)
         assert _checked(check)[0] == {"a.json"}

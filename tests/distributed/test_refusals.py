@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import refused_divisions as divisions
@@ -12,6 +12,7 @@ from distributed_runs import adapted, attached
 from process_groups import run_processes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 ON_TWO = {
@@ -163,30 +164,6 @@ ON_TWO = {
         "ParallelismError: forward: the layer 'head'",
         "name no factor in ignored_params",
     ),
-    **{
-        f"{name}_of_{make.__name__}": (partial(attempt, make), *parts)
-        for make in (adapted, attached)
-        for name, attempt, *parts in [
-            (
-                "merge",
-                divisions.merge_under_fsdp2,
-                "ParallelismError: merge: the weight of",
-                "load the adapter into a whole model",
-            ),
-            (
-                "pruned_file",
-                divisions.pruned_file_for_fsdp2,
-                "ParallelismError: load_adapter:",
-                "load it before fully_shard",
-            ),
-            (
-                "state_of_one_process",
-                divisions.state_of_one_process,
-                "ParallelismError: save_pretrained:",
-                "leave state_dict out",
-            ),
-        ]
-    },
     "merge_under_tensor_parallel": (
         divisions.merge_under_tensor_parallel,
         "ParallelismError: merge: the weight of first.0",
@@ -195,6 +172,22 @@ ON_TWO = {
 }
 """Each attempt with what its refusal holds."""
 
+OF_EITHER = {
+    divisions.merge_under_fsdp2: (
+        "ParallelismError: merge: the weight of",
+        "load the adapter into a whole model",
+    ),
+    divisions.pruned_file_for_fsdp2: (
+        "ParallelismError: load_adapter:",
+        "load it before fully_shard",
+    ),
+    divisions.state_of_one_process: (
+        "ParallelismError: save_pretrained:",
+        "leave state_dict out",
+    ),
+}
+"""Each attempt on a model of our own and on one of PEFT, with what its refusals hold."""
+
 
 @pytest.mark.parametrize("attempt", ON_TWO)
 def test_every_rank_says_what_is_not_supported_and_what_to_do(attempt: str, tmp_path: Path) -> None:
@@ -202,6 +195,17 @@ def test_every_rank_says_what_is_not_supported_and_what_to_do(attempt: str, tmp_
     for refused in run_processes(2, refusal, tmp_path, divide):
         for part in parts:
             assert part in refused
+
+
+@pytest.mark.parametrize("attempt", OF_EITHER)
+def test_both_kinds_of_model_say_what_is_not_supported(
+    attempt: Callable[[Any], None], tmp_path: Path
+) -> None:
+    attempts = [partial(attempt, make) for make in (adapted, attached)]
+    for said in run_processes(2, divisions.refusals, tmp_path, attempts):
+        for refused in said:
+            for part in OF_EITHER[attempt]:
+                assert part in refused
 
 
 def test_singular_values_cut_across_are_refused(tmp_path: Path) -> None:

@@ -139,8 +139,7 @@ def test_memory_and_arithmetic_are_divided_as_the_model_says(
     found = run_processes(world, averages_and_penalty_flops, tmp_path, kind)
     averages, flops = (sum(each) / world for each in zip(*found, strict=True))
     assert scaling.BYTES * averages == pytest.approx(expected.averages)
-    # Torch computes a penalty that is counted whole, with two products where the core needs one.
-    assert flops == pytest.approx(expected.penalty_flops * (1 if world > 1 else 1.5))
+    assert flops == pytest.approx(expected.penalty_flops)
 
 
 def test_one_process_and_each_of_ddp_keep_whole_averages(

@@ -41,10 +41,10 @@ def test_settings_are_one_line_of_a_report_for_people(weakened, format_):
     done = weakened.run("check", ".", "-o", format_)
     assert (done.returncode, done.stdout.count(SHOWN)) == (0, 1)
     assert "settings" not in weakened.run("check", ".", "-o", format_, "--isolated").stdout
+
+
+def test_settings_are_in_the_json_report_and_above_a_difference(weakened):
     assert SHOWN in weakened.run("check", ".", "--diff").stderr
-
-
-def test_settings_are_in_the_json_report(weakened):
     found = json.loads(weakened.run("check", ".", "-o", "json").stdout)["settings"]
     assert found["file"] == "pyproject.toml"
     assert found["values"]["exclude"] == ["bad.json", "sub/*"]

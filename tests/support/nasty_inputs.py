@@ -87,6 +87,8 @@ NUMBERS = [
     _case("numbers", "exponent", _with("1E3"), "ADA106"),
     _case("numbers", "beyond-64-bits", _config(total_step=2**63, tinit=2**63), "ADA103"),
     _case("numbers", "huge-float", _config(orth_reg_weight=1e308, init_r=10**400), "ADA103"),
+    _case("numbers", "huge-beside-float", _config(tinit=10**400, tfinal=200.5), "ADA103"),
+    _case("numbers", "huge-layer", _config(layers_to_transform=[1.5, 10**400]), "ADA102"),
     _case("numbers", "yaml-nan", "tinit: .nan\n", "ADA003", "yaml"),
     _case("numbers", "toml-inf", "beta1 = inf\n", "ADA003", "toml"),
 ]

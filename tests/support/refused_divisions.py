@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import peft
 import torch
 from adalora_runs import allocator_of, optimizer_of
+from distributed_checks import refusal
 from distributed_runs import Blocks, adapted, shard, train, whole_parameters, wrap
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -259,3 +260,8 @@ def state_of_one_process(make: Callable[[], Any]) -> None:
     model = make()
     wrap(model, "fsdp2")
     model.save_pretrained("nowhere", state_dict=whole_parameters(model), save_training_state=True)
+
+
+def refusals(rank: int, attempts: list[Callable[[], None]]) -> list[str]:
+    """Return what each attempt raises; all ranks refuse each before it changes anything."""
+    return [refusal(rank, attempt) for attempt in attempts]

@@ -69,6 +69,7 @@ LISTED = {
         *(f"2002:{kind}' is refused" for kind in ("int", "float", "str", "bool", "null", "binary")),
         "2002:timestamp' is refused", "2002:value' is refused",
     ),
+    "an unknown tag on what a mapping merges": ("the tag '!x' is refused",),
     "an alias inside of the value that it names": ("is inside the value that it names",),
     "half of a surrogate pair": ("surrogate", "found invalid Unicode character escape"),
     "a document beyond a limit": ("nested deeper than", "too many digits", "nesting depth"),

@@ -125,6 +125,14 @@ def _is_null_if_empty(name: str, value: Any, values: Mapping[str, Any], runtime:
     return name in _EMPTY_IS_NULL
 
 
+def _is_finite(number: float) -> bool:
+    """Return whether a number is one of the floats, which long integers exceed."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
+
+
 def _is_without_pattern(name: str, values: Mapping[str, Any]) -> bool:
     """Return whether PEFT comes to the final phase without a rank pattern, and fails there.
 
@@ -134,7 +142,7 @@ def _is_without_pattern(name: str, values: Mapping[str, Any]) -> bool:
     total_step, tfinal = values.get("total_step"), values.get("tfinal", 0)
     numbers = (tinit, every, total_step, tfinal)
     if name not in {"tfinal", "total_step"} or not all(
-        isinstance(each, (int, float)) and math.isfinite(each) for each in numbers
+        isinstance(each, (int, float)) and _is_finite(each) for each in numbers
     ):
         return False
     start = total_step - tfinal
@@ -229,7 +237,7 @@ def _layers(value: Any, *_: Any) -> Reading | None:
     if not isinstance(value, list):
         return None
     numbers = [entry for entry in value if isinstance(entry, (int, float))]
-    indices = [int(each) for each in numbers if math.isfinite(each) and each == int(each)]
+    indices = [int(each) for each in numbers if _is_finite(each) and each == int(each)]
     return Reading(indices, is_exact=len(indices) == len(value)) if indices else None
 
 

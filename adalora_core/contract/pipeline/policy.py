@@ -8,6 +8,7 @@ import functools
 import pathlib
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urljoin, urlsplit
 from urllib.request import url2pathname
@@ -26,7 +27,7 @@ from adalora_core.contract.rules.policy import POLICY
 from adalora_core.contract.text.formats import CODE, format_of
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
 from adalora_core.contract.text.reading import is_inside
-from adalora_core.errors import ExpressionError, PolicyError
+from adalora_core.errors import PolicyError
 from adalora_core.expressions.matching import Matcher
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ _NOTHING: dict[str, Any] = {"not": {}}
 
 MOST_ALTERNATIVES = 3
 """Largest number of alternatives in a message."""
+
+MOST_VIOLATIONS = 10_000
+"""Largest number of violations of one configuration that are looked for."""
+
+MOST_OTHER_WORDS = 100
+"""Largest number of words in a schema that are no keywords."""
 
 CLOSE_ENOUGH = 0.8
 """Least similarity between an unknown keyword and the keyword that was probably meant."""
@@ -108,7 +115,7 @@ class Policy:
         values = dict(block.values)
         try:
             with bounds(self._patterns, values):
-                refused = list(self._validator.iter_errors(values))
+                refused = list(islice(self._validator.iter_errors(values), MOST_VIOLATIONS))
         except PolicyError as error:
             problem = str(error)
         except RecursionError:
@@ -202,14 +209,16 @@ def _check_schema(schema: Any) -> None:
         raise PolicyError(
             f"expected a JSON Schema (an object with keys), got {name_of_value(schema)}"
         )
-    checker = _class_for(schema)
+    kind = _class_for(schema)
+    checker = bounded(kind)(kind.META_SCHEMA, format_checker=formats_of(kind, Matcher()))
     try:
-        checker.check_schema(schema, format_checker=formats_of(checker, Matcher()))
-    except ExpressionError as error:
-        raise PolicyError(str(error)) from None
-    except jsonschema.SchemaError as error:
+        with bounds((), schema):
+            error = next(checker.iter_errors(schema), None)
+    except RecursionError:
+        raise PolicyError("the schema is nested too deep") from None
+    if error is not None:
         place = "".join(f"/{step}" for step in error.absolute_path) or "the top"
-        raise PolicyError(f"not a valid JSON Schema at {place}: {error.message}") from None
+        raise PolicyError(f"not a valid JSON Schema at {place}: {error.message}")
 
 
 def _follow(resource: Any, resolver: Any, seen: set[int], patterns: set[str]) -> None:
@@ -239,7 +248,10 @@ def _refuse_misspellings(schema: Mapping[str, Any]) -> None:
     """Refuse a word that JSON Schema ignores but that is probably a misspelt keyword."""
     known = _ANNOTATIONS | jsonschema.Draft202012Validator.VALIDATORS.keys()
     known |= jsonschema.Draft4Validator.VALIDATORS.keys()
-    for word in schema.keys() - known:
+    others = schema.keys() - known
+    if len(others) > MOST_OTHER_WORDS:
+        raise PolicyError(f"a schema has more than {MOST_OTHER_WORDS} words that are no keywords")
+    for word in others:
         near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=CLOSE_ENOUGH)
         if near and not word.startswith("x-"):
             raise PolicyError(

@@ -6,6 +6,10 @@ import re
 
 _ENDS = r"\n\r\x85\u2028\u2029"
 _ODD = re.compile(rf"\t|(?:^|(?<=[{_ENDS}]))\ufeff")
+_REFUSED = {
+    "\t": "a tab between words, which PyYAML's own scanner refuses",
+    "\ufeff": "a byte order mark between words, which PyYAML's own scanner refuses",
+}
 _HEAD = re.compile(rf"[|>][-+\d]*([#\t])?[^{_ENDS}]*")
 _COMMENT = re.compile(rf"#[^{_ENDS}]*")
 _PROPERTIES = re.compile(r"(?:[&!]\S*[ \t\r\n]+)*")
@@ -27,20 +31,19 @@ def find_odd_sign(text: str, scalars: list[tuple[int, int, str]]) -> tuple[int, 
     for start, end, style in scalars:
         properties = _PROPERTIES.match(text, start, end)
         first = begin = properties.end() if properties else start
-        head = _HEAD.match(text, first, end) if style in {"|", ">"} else None
+        if style not in {"?", ""}:
+            begin = max(first, text.find(style, first, end))
+        head = _HEAD.match(text, begin, end) if style in {"|", ">"} else None
         if head is not None and head[1]:
             return head.start(1), "the sign of a block needs a blank behind it"
         if head is not None:
             begin = head.end()
         elif style == "?" and (sign := text.find("?", first, end)) >= 0:
             return sign, "a question mark in brackets or braces begins a key for PyYAML"
-        elif style in {"?", ""} and (sign := text.find("\t", first, end)) >= 0:
-            return sign, "a tab between words, which PyYAML's own scanner refuses"
+        elif style in {"?", ""} and (odd := _ODD.search(text, first, end)) is not None:
+            return odd.start(), _REFUSED[odd[0]]
         pieces += [text[done:begin], "\n" * (end - begin)]
         done = end
     plain = "".join([*pieces, text[done:]])
     found = _ODD.search(_COMMENT.sub(lambda comment: " " * len(comment[0]), plain))
-    if found is None:
-        return None
-    name = "a tab" if found[0] == "\t" else "a byte order mark"
-    return found.start(), f"{name} between words, which PyYAML's own scanner refuses"
+    return None if found is None else (found.start(), _REFUSED[found[0]])

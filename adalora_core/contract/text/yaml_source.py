@@ -292,8 +292,8 @@ class _Reader:
         frame.place.nodes += len(pairs)
         frame.pairs[:0] = pairs.values()
         newest = {key: value for _, key, value in pairs.values()}
-        for key in newest.keys() - own:
-            if path is not None and not _is_same(newest[key], frame.value[key]):
+        for key in frame.value.keys() - own:
+            if path is not None and not _is_same(newest.get(key, own), frame.value[key]):
                 message = f"the key {key!r} is merged with two values: releases of PyYAML differ"
                 self._report(Problem(problems.DUPLICATE_KEY, message, (*path, key), "key"))
 

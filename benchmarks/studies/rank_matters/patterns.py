@@ -148,9 +148,12 @@ def spend_parameters(allocator: RankAllocator, costs: Pattern, parameters: int) 
     of_one = parameters / allocator.schedule.target_budget
     keep_best = type(allocator)._keep_best
 
-    def keep_affordable(self: RankAllocator, factors: object, scores: Tensor, budget: int) -> None:
+    def keep_affordable(
+        self: RankAllocator, factors: object, scores: Tensor, budget: int, *, spares: bool = True
+    ) -> None:
         scores = scores / per_triplet
-        keep_best(self, factors, scores, affordable(scores, per_triplet, round(budget * of_one)))
+        kept = affordable(scores, per_triplet, round(budget * of_one))
+        keep_best(self, factors, scores, kept, spares=spares)
 
     allocator._keep_best = MethodType(keep_affordable, allocator)
 
