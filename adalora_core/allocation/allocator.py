@@ -97,7 +97,8 @@ class RankAllocator:
         ranks_over_time: the rank of every matrix after each allocation.
         last_step: the last step taken, None before the first.
         without_gradient: bool `[matrices]`, those whose E had no gradient before the last
-            allocation; None before one, and where the criterion keeps no averages.
+            allocation; None if there is certainly none, before an allocation, and where the
+            criterion keeps no averages.
 
     Raises:
         ValueError: `spec.total_step` is not set, or the criterion is unknown.
@@ -226,18 +227,20 @@ class RankAllocator:
         the penalty alone gives their A and B a sensitivity. With `spares` their singular values
         stay as they are until the first gradient.
         """
+        spared: torch.Tensor | None = None
+        self.without_gradient = None
         if self.criterion.keeps_averages and self.matrices:
             sums = factors.sums_of_E(self.statistics)
-            # Where no E had a gradient, the averages know nothing of it.
-            lacking = (sums == 0) & (sums != 0).any(0, keepdim=True)
-            if 0 in factors.ranks:  # a loaded adapter; what has no triplet lacks nothing
-                lacking &= lacking.new_tensor([rank > 0 for rank in factors.ranks])
-            self.without_gradient = lacking
-            unseen = self.statistics.per_triplet(lacking, factors.ranks)
-            scores = scores.masked_fill(unseen, -1)
-            self.mask = factors.keep_best(scores, budget, unseen if spares else None)
-        else:
-            self.mask = factors.keep_best(scores, budget)
+            if not (sums.is_cpu and all(sums.tolist())):  # another device is not waited for
+                # Where no E had a gradient, the averages know nothing of it.
+                lacking = (sums == 0) & (sums != 0).any(0, keepdim=True)
+                if 0 in factors.ranks:  # a loaded adapter; what has no triplet lacks nothing
+                    lacking &= lacking.new_tensor([rank > 0 for rank in factors.ranks])
+                self.without_gradient = lacking
+                unseen = self.statistics.per_triplet(lacking, factors.ranks)
+                scores = scores.masked_fill(unseen, -1)
+                spared = unseen if spares else None
+        self.mask = factors.keep_best(scores, budget, spared)
         self.ranks_over_time.record(self.mask, factors.ranks)
 
     # --- reading the result ---------------------------------------------------------------------
