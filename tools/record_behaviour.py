@@ -94,7 +94,7 @@ def _record_texts(out: Path) -> None:
 def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
     command = [sys.executable, "-m", "adalora_core", *arguments]
-    return subprocess.run(
+    return subprocess.run(  # noqa: S603 - our own command
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
 

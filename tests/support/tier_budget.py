@@ -87,7 +87,7 @@ class Budget:
             return []
         # Seconds, or processes where these alone are too many.
         first = 0 if seconds > MOST_SECONDS else 1
-        costliest = sorted(self.spent.items(), key=lambda item: item[1][first], reverse=True)
+        most = sorted(self.spent.items(), key=lambda item: item[1][first], reverse=True)[:SHOWN]
         return [
             f"{seconds:.0f} s of processor time, at most {MOST_SECONDS}",
             f"{started} started processes, at most {MOST_PROCESSES}",
