@@ -92,10 +92,7 @@ class Budget:
             f"{seconds:.0f} s of processor time, at most {MOST_SECONDS}",
             f"{started} started processes, at most {MOST_PROCESSES}",
             "make tests cheaper, or mark as slow what takes over 2 s; the costliest are:",
-            *(
-                f"{used:6.1f} s, {count:3} processes: {test}"
-                for test, (used, count) in costliest[:SHOWN]
-            ),
+            *(f"{used:6.1f} s, {count:3} processes: {test}" for test, (used, count) in most),
         ]
 
     @pytest.hookimpl(trylast=True)
