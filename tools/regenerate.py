@@ -139,10 +139,10 @@ def ranks() -> dict[Path, Content]:
     configuration = DOCS / "rank-map.json"
 
     def draw() -> Figure:
-        from adalora_core.contract.check import read_adapter_config
+        from adalora_core.contract.loading import read_config
         from adalora_core.rank_report.report import ranks_of
 
-        config = read_adapter_config(configuration)
+        config = read_config(configuration)
         title = "Rank of each matrix after adalora demo"
         return heatmap.rank_figure(ranks_of(config), init_r=config.init_r, title=title)
 

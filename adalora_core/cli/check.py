@@ -18,8 +18,8 @@ from adalora_core.cli.output import parse_output_file, print_text
 from adalora_core.contract.fields.table import PEFT_VERSION
 from adalora_core.contract.reports import FOR_PEOPLE, render
 from adalora_core.contract.reports.summary import fixing_lines, settings_lines
-from adalora_core.contract.text.reading import is_inside
 from adalora_core.files import write_file
+from adalora_core.regular_files import is_inside
 
 if TYPE_CHECKING:
     from argparse import Namespace

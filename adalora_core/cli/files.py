@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from adalora_core.contract.pipeline.selection import WILDCARDS, fits
 from adalora_core.contract.text.formats import SUFFIXES
-from adalora_core.contract.text.reading import is_inside
+from adalora_core.regular_files import is_inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -11,7 +11,7 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.text.reading import is_inside, open_regular_file
+from adalora_core.regular_files import is_inside, open_regular_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -50,14 +50,14 @@ def run(argv: Sequence[str]) -> int:
         parser.error("--output has no effect with --rank-pattern, which prints")
     folder = Path(arguments.adapter)
 
-    from adalora_core.contract.check import read_adapter_config
+    from adalora_core.contract.loading import read_config
     from adalora_core.errors import AdaLoraError, MissingExtraError
     from adalora_core.rank_report import write_rank_report
     from adalora_core.rank_report.progress import steps_made
     from adalora_core.rank_report.report import progress_of, ranks_of
 
     try:
-        config = read_adapter_config(folder / "adapter_config.json")
+        config = read_config(folder / "adapter_config.json")
         if arguments.rank_pattern:
             print(render_rank_pattern(config, arguments.rank_pattern))
             written = []

@@ -13,7 +13,7 @@ from pathlib import Path
 from time import thread_time
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.contract.text.reading import open_regular_file
+from adalora_core.regular_files import open_regular_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

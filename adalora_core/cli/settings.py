@@ -15,7 +15,8 @@ from adalora_core.contract.reports import FORMATS
 from adalora_core.contract.text import decode
 from adalora_core.contract.text.limits import DEFAULT_LIMITS, MOST_TIMES, Limits
 from adalora_core.contract.text.problems import DUPLICATE_KEY, LIMIT_EXCEEDED, SYNTAX_ERROR
-from adalora_core.contract.text.reading import is_inside, read_bytes
+from adalora_core.contract.text.reading import read_bytes
+from adalora_core.regular_files import is_inside
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "output-format": FORMATS,

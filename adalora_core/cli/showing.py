@@ -16,7 +16,7 @@ from adalora_core.cli.search_exclusions import SearchExclusions
 from adalora_core.cli.settings import KEYS
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.contract.reports.summary import left_out_phrase
-from adalora_core.contract.text.reading import open_regular_file
+from adalora_core.regular_files import open_regular_file
 
 if TYPE_CHECKING:
     from argparse import Namespace

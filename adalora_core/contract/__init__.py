@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adalora_core.contract.check import check_config as check_config
     from adalora_core.contract.check import validate_config as validate_config
+    from adalora_core.contract.findings import ConfigError as ConfigError
     from adalora_core.contract.findings import ConfigWarning as ConfigWarning
     from adalora_core.contract.findings import Diagnostic as Diagnostic
     from adalora_core.contract.model import AdaLoraConfig as AdaLoraConfig
-    from adalora_core.contract.report import ConfigError as ConfigError
     from adalora_core.contract.report import Report as Report
     from adalora_core.contract.text.places import Span as Span
 
 # Each name is loaded on first use: the command checks files without importing pydantic.
 _EXPORTS = {
     "AdaLoraConfig": "model",
-    "ConfigError": "report",
+    "ConfigError": "findings",
     "ConfigWarning": "findings",
     "Diagnostic": "findings",
     "Report": "report",

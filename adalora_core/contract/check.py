@@ -17,12 +17,9 @@ from adalora_core.contract.text.formats import FORMATS
 from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
 from adalora_core.contract.text.places import to_pointer
 from adalora_core.contract.text.problems import LIMIT_EXCEEDED, MOST_RELATED, NO_BLOCK, Problem
-from adalora_core.contract.text.reading import is_link_out
-from adalora_core.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.model import AdaLoraConfig
@@ -107,30 +104,6 @@ def check_config(
             document.fatal = True
         return examine(document, name, options).report
     return examine(document, name, options, key=key or "").report
-
-
-def read_adapter_config(path: Path) -> AdaLoraConfig:
-    """Return the configuration of an adapter if nothing in it breaks the contract.
-
-    Findings of severity warning are left out: they were reported when the file was written.
-
-    Raises:
-        ConfigError: the configuration breaks the contract.
-        CheckpointError: the file does not exist. Or its content is not sound, and it is a link out
-            of its folder, so the content is not shown.
-        OSError: the file cannot be read.
-    """
-    if not path.exists():
-        raise CheckpointError(
-            f"{str(path.parent)!r} holds no {path.name}; name the folder of a saved adapter"
-        )
-    report = check_config(path, runtime="adalora-core", key="")
-    if report.config is None and is_link_out(path):
-        raise CheckpointError(
-            f"{str(path)!r} is a link out of its folder, and what it leads to is not a "
-            "configuration without errors; replace the link by the file"
-        )
-    return report.require_config()
 
 
 def _not_one(found: Sequence[Block]) -> Problem:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from adalora_core.errors import AdaLoraError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -119,3 +121,11 @@ class Checked:
     def ok(self) -> bool:
         """Whether no finding is an error."""
         return not any(d.severity == "error" for d in self.diagnostics)
+
+
+class ConfigError(AdaLoraError, ValueError):
+    """A configuration has errors; `report` holds every finding, and the message shows them."""
+
+    def __init__(self, message: str, report: Checked) -> None:
+        super().__init__(message)
+        self.report = report

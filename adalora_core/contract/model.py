@@ -17,10 +17,9 @@ from adalora_core.contract.fields.block import Block
 from adalora_core.contract.fields.plain import plain
 from adalora_core.contract.fields.table import ALL_FIELDS, FIELDS, fields_of
 from adalora_core.contract.findings import ConfigWarning
+from adalora_core.contract.json_file import object_in
 from adalora_core.contract.peft_type import ShownPeftType
 from adalora_core.contract.rules.engine import run
-from adalora_core.contract.text import read
-from adalora_core.contract.text.limits import DEFAULT_LIMITS
 from adalora_core.errors import MissingExtraError
 from adalora_core.files import write_file
 from adalora_core.peft_identity import ConfigSeenAsPeft
@@ -251,11 +250,8 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
             OSError: the file cannot be read.
             ValueError: the file is not a JSON object.
         """
-        document = read(Path(path_json_file), DEFAULT_LIMITS, "json")
-        if document.fatal or not isinstance(document.value, dict):
-            found = "; ".join(each.message for each in document.problems) or "not a JSON object"
-            raise ValueError(f"{str(path_json_file)!r}: {found}")
-        return {name: each for name, each in document.value.items() if name != "runtime_config"}
+        values = object_in(Path(path_json_file))
+        return {name: each for name, each in values.items() if name != "runtime_config"}
 
     @classmethod
     def _known_keys(cls, values: Mapping[str, Any]) -> dict[str, Any]:

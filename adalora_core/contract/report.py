@@ -7,19 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.findings import Checked, ConfigWarning
-from adalora_core.errors import AdaLoraError
+from adalora_core.contract.findings import Checked, ConfigError, ConfigWarning
 
 if TYPE_CHECKING:
     from adalora_core.contract.model import AdaLoraConfig
-
-
-class ConfigError(AdaLoraError, ValueError):
-    """A configuration has errors; `report` holds every finding, and the message shows them."""
-
-    def __init__(self, message: str, report: Report) -> None:
-        super().__init__(message)
-        self.report = report
 
 
 @dataclass(frozen=True)

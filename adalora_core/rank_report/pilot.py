@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from adalora_core.contract.loading import config_of
 from adalora_core.errors import RunWarning
 from adalora_core.files import write_files
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
@@ -20,7 +21,7 @@ from adalora_core.rank_report.trainer_step import TrainerStep
 from adalora_core.training import get_peft_model
 from adalora_core.training.adapter_file.commit import CONFIG_NAME
 from adalora_core.training.adapter_file.folder import encode_config
-from adalora_core.training.configuration import checked_config, run_values
+from adalora_core.training.configuration import run_values
 from adalora_core.training.run.reporting import frames_inside
 from adalora_core.training.targets import find_targets
 
@@ -225,7 +226,7 @@ def _pilot_config(
     schedule = {"total_step": steps, "tinit": steps // 10, "tfinal": steps * 4 // 10, "deltaT": 1}
     start = {"init_lora_weights": "lora", "orth_reg_weight": 0.0, "bias": "none"}
     fresh = {"target_r": target, "rank_pattern": None, "inference_mode": False}
-    return checked_config(run_values(config) | schedule | start | fresh)
+    return config_of(run_values(config) | schedule | start | fresh)
 
 
 def _with_pattern(pilot: AdaLoraConfig, kept: Mapping[str, torch.Tensor]) -> AdaLoraConfig:
@@ -233,7 +234,7 @@ def _with_pattern(pilot: AdaLoraConfig, kept: Mapping[str, torch.Tensor]) -> Ada
     pattern = {f"{path}{SINGULAR_VALUES_SUFFIX}": flags.tolist() for path, flags in kept.items()}
     mean = sum(int(flags.sum()) for flags in kept.values()) / len(kept)
     values = {"rank_pattern": pattern, "target_r": max(1, math.ceil(mean))}
-    return checked_config(run_values(pilot) | values)
+    return config_of(run_values(pilot) | values)
 
 
 def _correlation(both: list[dict[str, int]]) -> float:

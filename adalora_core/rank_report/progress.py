@@ -6,7 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.text.reading import open_regular_file
+from adalora_core.regular_files import open_regular_file
 
 if TYPE_CHECKING:
     from pathlib import Path

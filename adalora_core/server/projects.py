@@ -17,7 +17,7 @@ from adalora_core.cli.search_exclusions import IGNORE_FILE, SearchExclusions
 from adalora_core.cli.settings import Settings, project_settings
 from adalora_core.contract.pipeline.selection import fits
 from adalora_core.contract.reports.escaping import visible
-from adalora_core.contract.text.reading import is_inside
+from adalora_core.regular_files import is_inside
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -11,6 +11,7 @@ from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, RankAllocator
 from adalora_core.contract import AdaLoraConfig
 from adalora_core.contract.fields.block import AUTO
+from adalora_core.contract.loading import config_of
 from adalora_core.contract.rules.runs import (
     NOTHING_TRAINABLE,
     OPTIMIZER_WITHOUT_FACTORS,
@@ -19,7 +20,7 @@ from adalora_core.contract.rules.runs import (
 from adalora_core.errors import RunError
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.sharding import whole
-from adalora_core.training.configuration import checked_config, checked_copy, run_values
+from adalora_core.training.configuration import checked_copy, run_values
 from adalora_core.training.run.judging import RunWatch
 from adalora_core.training.run.optimizers import held_by
 from adalora_core.training.run.reporting import refuse
@@ -119,7 +120,7 @@ class Adapter:
         """
         if self.config.total_step != AUTO:
             return
-        self.config = checked_config(run_values(self.config) | {"total_step": total_step})
+        self.config = config_of(run_values(self.config) | {"total_step": total_step})
         self.spec = AdapterSpec.of(self.config)
         if self.is_trainable:
             self.start_allocation()

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from adalora_core.contract import AdaLoraConfig, check_config
-from adalora_core.contract.check import read_adapter_config
 from adalora_core.contract.fields.plain import exact
 from adalora_core.contract.fields.table import FIELDS, OWN_FIELDS, PEFT_TYPE
-
-
-def checked_config(source: Path | dict[str, Any]) -> AdaLoraConfig:
-    """Return the configuration in `source` if nothing in it breaks the contract.
-
-    Findings of severity warning are left out: they were reported when the file was written.
-
-    Raises:
-        ConfigError: the configuration breaks the contract.
-        CheckpointError: see `read_adapter_config`.
-    """
-    if isinstance(source, Path):
-        return read_adapter_config(source)
-    return check_config(source, runtime="adalora-core").require_config()
+from adalora_core.contract.loading import config_of
+from adalora_core.contract.model import AdaLoraConfig
 
 
 def checked_copy(config: Any) -> AdaLoraConfig:
@@ -32,7 +17,7 @@ def checked_copy(config: Any) -> AdaLoraConfig:
         ConfigError: the configuration breaks the contract.
         TypeError: `config` is not an AdaLoraConfig of this package or of PEFT.
     """
-    return checked_config(run_values(config))
+    return config_of(run_values(config))
 
 
 def accepted(config: Any) -> Any:

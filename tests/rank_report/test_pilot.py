@@ -17,7 +17,7 @@ from trainer_runs import Sequences
 from transformers import Trainer, TrainingArguments
 
 from adalora_core import AdaLoraConfig, find_ranks
-from adalora_core.contract.check import read_adapter_config
+from adalora_core.contract.loading import read_config
 from adalora_core.errors import RunWarning
 from adalora_core.rank_report import half_pilot
 from adalora_core.rank_report.plain_lora import render_rank_pattern
@@ -180,7 +180,7 @@ class TestRanks:
     def test_saved_pilot_is_what_the_report_reads(self, tmp_path: Path) -> None:
         found = find_ranks(network(), CONFIG, step_towards(changed_in(2, 4)), steps=60)
         found.save(tmp_path / "new")
-        config = read_adapter_config(tmp_path / "new" / "adapter_config.json")
+        config = read_config(tmp_path / "new" / "adapter_config.json")
         assert render_rank_pattern(config, "peft") == render_rank_pattern(found.config, "peft")
 
 

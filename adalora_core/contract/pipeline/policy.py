@@ -26,9 +26,9 @@ from adalora_core.contract.rules.base import Finding
 from adalora_core.contract.rules.policy import POLICY
 from adalora_core.contract.text.formats import CODE, format_of
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
-from adalora_core.contract.text.reading import is_inside
 from adalora_core.errors import PolicyError
 from adalora_core.expressions.matching import Matcher
+from adalora_core.regular_files import is_inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from adalora_core.adapter_spec import SENSITIVITY, criterion_name
 from adalora_core.contract.fields.block import AUTO
 from adalora_core.contract.fields.plain import plain
 from adalora_core.contract.fields.table import FIELDS
-from adalora_core.training.configuration import checked_config
+from adalora_core.contract.loading import config_of
 
 if TYPE_CHECKING:
     from adalora_core.contract import AdaLoraConfig
@@ -60,4 +60,4 @@ def from_peft_config(config: peft.AdaLoraConfig) -> AdaLoraConfig:
         for name, value in values.items()
         if name in FIELDS and FIELDS[name].written
     }
-    return checked_config(written)
+    return config_of(written)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from adalora_core.contract.loading import config_of, read_config
 from adalora_core.contract.reports.escaping import visible
-from adalora_core.contract.text.reading import is_inside
 from adalora_core.errors import CheckpointError
 from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.regular_files import is_inside
 from adalora_core.training.adapter_file.commit import (
     CONFIG_NAME,
     LEGACY_WEIGHTS_NAME,
@@ -22,7 +23,6 @@ from adalora_core.training.adapter_file.commit import (
     weights_in,
 )
 from adalora_core.training.adapter_file.pickled import MOST_DIMENSIONS, read_pickled
-from adalora_core.training.configuration import checked_config
 from adalora_core.training.triplets import TENSOR_PREFIX
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def read_adapter(
         )
     if config is None:
         is_there = fallback is None or (folder / CONFIG_NAME).is_file()
-        config = checked_config(config_in(folder) if is_there else dict(fallback or {}))
+        config = read_config(config_in(folder)) if is_there else config_of(fallback or {})
     tensors = {}
     for name, tensor in read_tensors(folder).items():
         if not name.startswith(TENSOR_PREFIX):

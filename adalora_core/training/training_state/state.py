@@ -25,6 +25,7 @@ import torch
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation.criteria import keeps_averages
 from adalora_core.allocation.statistics import average_dtype
+from adalora_core.contract.loading import config_of
 from adalora_core.contract.reports.escaping import visible
 from adalora_core.errors import CheckpointError
 from adalora_core.sharding import part_of
@@ -36,7 +37,6 @@ from adalora_core.training.adapter_file.commit import (
     states_in,
 )
 from adalora_core.training.adapter_file.folder import SavedAdapter
-from adalora_core.training.configuration import checked_config
 from adalora_core.training.training_state import form
 from adalora_core.training.training_state import tensors as state_tensors
 from adalora_core.training.training_state.checks import (
@@ -130,7 +130,7 @@ class TrainingState:
 
     def _check_config(self, saved: SavedAdapter, in_file: dict[str, list[int]]) -> None:
         try:
-            config = checked_config(dict(self.config))
+            config = config_of(dict(self.config))
         except (TypeError, ValueError) as error:
             found = visible(" ".join(str(error).split()))
             raise ValueError(f"config: it breaks the contract ({found})") from error

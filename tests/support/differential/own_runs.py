@@ -28,7 +28,7 @@ STEPS_BETWEEN = 8
 """Steps of the budgeting phase if `total_step` is left to the trainer."""
 
 _CHECKS = {
-    "checked_config": ("adapter", "adapter_file.folder", "training_state.state"),
+    "config_of": ("adapter", "adapter_file.folder", "training_state.state"),
     "checked_copy": ("adapter", "saving"),
     "accepted": ("model",),
 }
@@ -100,7 +100,7 @@ def _taken(name: str, value: Any, values: Mapping[str, Any]) -> Any:
 @contextlib.contextmanager
 def _without_contract() -> Iterator[None]:
     replacements = {
-        "checked_config": _unchecked,
+        "config_of": _unchecked,
         "checked_copy": _unchecked,
         "accepted": lambda config: config,
     }

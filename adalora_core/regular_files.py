@@ -1,0 +1,65 @@
+"""Read files that others may have made: never a pipe or a device, and never more than asked for."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+_CHUNK = 1 << 18
+
+
+def is_inside(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:
+    """Return whether a path is in a folder, after all links of both."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def is_link_out(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is a link out of its folder, and not one into a hub's cache.
+
+    The cache keeps `<model>/snapshots/<revision>/<file>` as a link to `<model>/blobs/<digest>`.
+    """
+    folder = Path(path).parent.resolve()
+    snapshots = next((each for each in (folder, *folder.parents) if each.name == "snapshots"), None)
+    inside = is_inside(path, folder)
+    return not inside and not (snapshots and is_inside(path, snapshots.with_name("blobs")))
+
+
+def open_regular_file(path: str | os.PathLike[str]) -> int:
+    """Open a file for reading and return its descriptor.
+
+    Raises:
+        OSError: the file is missing, unreadable, or not a regular file (a pipe would block, a
+            device would never end).
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
+
+
+def read_start(path: str | os.PathLike[str], most: int) -> bytes:
+    """Read a regular file, at most `most` bytes of it.
+
+    Raises:
+        OSError: as `open_regular_file`.
+    """
+    descriptor = open_regular_file(path)
+    try:
+        chunks = []
+        # Read in chunks; a regular file ends where a read returns less than was asked for.
+        while most > 0:
+            asked = min(most, _CHUNK)
+            chunk = os.read(descriptor, asked)
+            chunks.append(chunk)
+            most -= len(chunk)
+            if len(chunk) < asked:
+                break
+        return b"".join(chunks)
+    finally:
+        os.close(descriptor)
