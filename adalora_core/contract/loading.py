@@ -38,16 +38,29 @@ def config_of(values: Mapping[str, Any], source: str | None = None) -> AdaLoraCo
     Raises:
         ConfigError: the mapping breaks the contract; every finding is in its text.
     """
+    checked, block = _checked(values, source)
+    if checked.errors:
+        raise ConfigError("\n".join(_lines(checked)), checked)
+    return AdaLoraConfig.from_checked(block.as_read, _OURS)
+
+
+def errors_in(values: Mapping[str, Any]) -> tuple[Diagnostic, ...]:
+    """Return the findings of severity error about the configuration that a mapping holds.
+
+    Raises:
+        ConfigError: the mapping contains itself.
+    """
+    return _checked(values, None)[0].errors
+
+
+def _checked(values: Mapping[str, Any], source: str | None) -> tuple[Checked, Block]:
     try:
         block = Block({name: plain(value, name) for name, value in values.items()}, runtime=_OURS)
     except RecursionError:
         message = "the mapping contains itself or is nested too deep"
         raise ConfigError(message, Checked((), source, runtime=_OURS)) from None
     found = tuple(map(_diagnostic, findings(block)))
-    checked = Checked(found, source, runtime=_OURS, block=block.values)
-    if checked.errors:
-        raise ConfigError("\n".join(_lines(checked)), checked)
-    return AdaLoraConfig.from_checked(block.as_read, _OURS)
+    return Checked(found, source, runtime=_OURS, block=block.values), block
 
 
 def read_config(path: Path) -> AdaLoraConfig:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.utils import ModulesToSaveWrapper
 
-from adalora_core.contract import ConfigWarning, check_config
+from adalora_core.contract.findings import ConfigWarning
+from adalora_core.contract.loading import errors_in
 from adalora_core.contract.rules.runs import SELECTION_MATCHES_NOTHING
 from adalora_core.expressions.matching import Matcher, Method
 from adalora_core.integrations.peft.allocator import show_averages
@@ -155,7 +156,7 @@ def report_faults(tuner: Any) -> None:
     """Warn of faults in the trained configurations, which PEFT accepts in silence."""
     for adapter in trained_adapters(tuner):
         values = written_values(adapter.config)
-        for fault in check_config(values, runtime="adalora-core").errors:
+        for fault in errors_in(values):
             warnings.warn(
                 f"{fault.code}: the configuration of the adapter {adapter.name!r} has a fault: "
                 f"{fault.message}. To do: {fault.hint} (adalora rule {fault.code})",
