@@ -202,8 +202,8 @@ class _TemporaryFiles:
             self._tried = name, path
             try:
                 self._open[path] = make(name)
-            except FileExistsError:
-                continue
+            except (FileExistsError, FileNotFoundError):
+                continue  # another process has the name, or took a new folder for a leftover
             self.names[path] = name
             self._tried = None
             if _is_locked(self._open[path], name):

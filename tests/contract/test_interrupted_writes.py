@@ -15,7 +15,7 @@ import pytest
 import signalled_writes
 from signalled_writes import INTERRUPTED, NEW, OLD
 
-from adalora_core.files import staging_folder, write_file
+from adalora_core.files import delete_staging, staging_folder, write_file
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and locks of POSIX")
 BY_ROOT = pytest.mark.skipif(
@@ -193,3 +193,17 @@ def test_file_system_without_locks_is_written_and_nothing_is_deleted(tmp_path, m
     _slot(path).write_bytes(b"left")
     write_file(path, NEW)
     assert (_temporary(tmp_path), path.read_bytes()) == ({_slot(path).name}, NEW)
+
+
+def test_new_folder_that_another_process_takes_for_a_leftover_is_made_anew(tmp_path, monkeypatch):
+    make = Path.mkdir
+
+    def make_and_lose(folder, mode):
+        make(folder, mode)
+        monkeypatch.undo()
+        delete_staging(folder.parent)  # as another process does at that moment
+
+    monkeypatch.setattr(Path, "mkdir", make_and_lose)
+    with staging_folder(tmp_path) as folder:
+        assert folder.is_dir()
+    assert not list(tmp_path.iterdir())

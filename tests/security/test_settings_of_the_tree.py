@@ -43,7 +43,7 @@ def test_settings_are_one_line_of_a_report_for_people(weakened, format_):
     assert "settings" not in weakened.run("check", ".", "-o", format_, "--isolated").stdout
 
 
-def test_settings_are_in_the_json_report_and_above_a_difference(weakened):
+def test_settings_are_in_the_json_report(weakened):
     assert SHOWN in weakened.run("check", ".", "--diff").stderr
     found = json.loads(weakened.run("check", ".", "-o", "json").stdout)["settings"]
     assert found["file"] == "pyproject.toml"
