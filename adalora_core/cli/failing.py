@@ -9,7 +9,7 @@ from adalora_core.cli.exit_codes import CANNOT_RUN
 
 def fail(command: str, error: Exception | str) -> int:
     """Print why `adalora COMMAND` could not run, and return the exit code 2."""
-    from adalora_core.contract.report import ConfigError
+    from adalora_core.contract.findings import ConfigError
     from adalora_core.contract.reports.escaping import visible
 
     # The lines of a report hold no line break of the file; another message may hold one.

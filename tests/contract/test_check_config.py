@@ -9,7 +9,7 @@ import os
 import pytest
 
 from adalora_core.contract import ConfigWarning, check_config, validate_config
-from adalora_core.contract.report import ConfigError
+from adalora_core.contract.findings import ConfigError
 from adalora_core.contract.rules.base import SOUND
 
 
