@@ -6,14 +6,15 @@ import ast
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from adalora_core.contract.usage.index import FUNCTION, argument, keyword, last_name
+from adalora_core.contract.text.python.syntax import FUNCTION, argument, keyword, last_name, walk
+from adalora_core.contract.usage.events import adds_to_itself
 from adalora_core.contract.usage.names import CONSTANT_NAMES, EPOCH_NAMES, SETTINGS
 from adalora_core.contract.usage.order import accumulation_guards, placement
-from adalora_core.contract.usage.work import walk
 
 if TYPE_CHECKING:
+    from adalora_core.contract.text.python.scopes import Binding
+    from adalora_core.contract.text.python.syntax import Loop
     from adalora_core.contract.usage.events import Event, Frame, Trace
-    from adalora_core.contract.usage.index import Binding, Loop
     from adalora_core.contract.usage.usage import Usage
 
 
@@ -115,15 +116,8 @@ class _Reader:
             return Counter("nothing")
         if node.attr == "global_step" and last_name(node.value) in {"state", "trainer"}:
             return STEPS
-        owner = self.usage.sources.class_of_value(node.value)
-        if owner is not None:
-            known = self.usage.index.bases(owner)[0]
-            bindings = [
-                binding
-                for each in known
-                for binding in self.usage.index.attributes.get((each.name, node.attr), [])
-            ]
-            return self._of_attribute(node, bindings)
+        if self.usage.class_of_value(node.value) is not None:
+            return self._of_attribute(node, self.usage.bindings_of(node))
         root: ast.expr = node
         while isinstance(root, ast.Attribute):
             root = root.value
@@ -135,18 +129,18 @@ class _Reader:
     def _of_attribute(self, node: ast.Attribute, bindings: list[Binding]) -> Counter:
         if not bindings:
             return STEPS if node.attr == "global_step" else UNKNOWN
-        if any(each.kind == "added" or _adds(each) for each in bindings):
+        if any(each.kind == "added" or adds_to_itself(each.node) for each in bindings):
             return self._counted(ast.unparse(node))
-        is_set_once = all(
-            isinstance(each.owner, FUNCTION) and each.owner.name == "__init__" for each in bindings
-        )
+        owners = [self.usage.scopes.of[each.node].function for each in bindings]
+        is_set_once = all(isinstance(f, FUNCTION) and f.name == "__init__" for f in owners)
         return Counter("nothing") if is_set_once else UNKNOWN
 
     def _name(self, node: ast.Name, frame: Frame | None) -> Counter:
-        scope, bindings = self.usage.index.lookup(node.id, node)
+        found = self.usage.scopes.bindings(node)
+        bindings = [each for each in found if each.value is not None or each.kind == "parameter"]
         if loop := self._loop_of(bindings):
             return self._of_loop(loop)
-        if any(each.kind == "added" or _adds(each) for each in bindings):
+        if any(each.kind == "added" or adds_to_itself(each.node) for each in bindings):
             return self._counted(node.id)
         if any(each.kind == "parameter" for each in bindings):
             return self._parameter(node, frame)
@@ -156,9 +150,9 @@ class _Reader:
             return Counter("epochs")
         if not bindings or any(each.value is None for each in bindings):
             return UNKNOWN
-        return self._assigned(scope, bindings, frame)
+        return self._assigned(node, bindings, frame)
 
-    def _assigned(self, scope: ast.AST, bindings: list[Binding], frame: Frame | None) -> Counter:
+    def _assigned(self, name: ast.Name, bindings: list[Binding], frame: Frame | None) -> Counter:
         """Return what a variable counts that is only assigned."""
         inside = [b for b in bindings if any(self._is_in(b, loop) for loop in self.event.loops)]
         first = bindings[0]
@@ -172,15 +166,16 @@ class _Reader:
             for node in walk(binding.value)
             if isinstance(node, ast.expr)
         )
-        in_scope = self.event.loops or not isinstance(scope, FUNCTION)
+        scope = self.usage.scopes.find(name.id, name)
+        in_scope = self.event.loops or scope is None or not isinstance(scope.function, FUNCTION)
         return Counter("nothing") if in_scope and not is_iterator else UNKNOWN
 
     def _is_in(self, binding: Binding, loop: Loop) -> bool:
-        return self.usage.index.is_within(binding.node, loop)
+        return self.usage.scopes.is_within(binding.node, loop)
 
     def _parameter(self, node: ast.Name, frame: Frame | None) -> Counter:
         if node.id == "batch_idx" and self.usage.framework(self.trace.function) == "lightning":
-            epochs = [keyword(call, "max_epochs") for call in self.usage.index.calls]
+            epochs = [keyword(call, "max_epochs") for call in self.usage.scopes.calls]
             is_one = any(each is not None and self.usage.value(each) == 1 for each in epochs)
             return Counter("steps", restarts=not is_one)
         if frame is None or frame.function is None or frame.call is None:
@@ -224,7 +219,7 @@ class _Reader:
             and last_name(leaf.func) == "range"
             and len(leaf.args) == 3  # noqa: PLR2004 - start, stop and stride
             and self.usage.value(leaf.args[2]) not in (1, -1)
-            for leaf in self.usage.sources.origins(loop.iter)
+            for leaf in self.usage.origins(loop.iter)
         )
 
     def _goes_on(self, loop: Loop) -> bool:
@@ -233,7 +228,7 @@ class _Reader:
             return False
         outer = self.event.loops[: self.event.loops.index(loop)]
         starts: list[ast.expr | None] = []
-        for leaf in self.usage.sources.origins(loop.iter):
+        for leaf in self.usage.origins(loop.iter):
             if isinstance(leaf, ast.Call) and last_name(leaf.func) == "enumerate":
                 starts.append(keyword(leaf, "start", at=1))
             elif isinstance(leaf, ast.Call) and last_name(leaf.func) == "range":
@@ -249,7 +244,7 @@ class _Reader:
         """Return whether one of the loops around gives the start of a loop a new value."""
         if not isinstance(start, ast.Name):
             return False
-        for each in self.usage.index.lookup(start.id, start)[1]:
+        for each in self.usage.scopes.bindings(start):
             if each.kind == "parameter":
                 if frame is None or frame.function is None or frame.call is None:
                     continue
@@ -290,7 +285,7 @@ class _Reader:
                 node = node.value if isinstance(node, ast.Attribute) else node.func
             if not isinstance(node, ast.Name):
                 return []
-            bindings = self.usage.index.lookup(node.id, node)[1]
+            bindings = self.usage.scopes.bindings(node)
             is_given = any(each.kind == "parameter" for each in bindings)
             if not is_given or frame is None or frame.function is None or frame.call is None:
                 return [each.node for each in bindings if each.kind == "loop"]
@@ -327,13 +322,3 @@ def _adds_a_constant(node: ast.AST) -> bool:
     value = node.value if isinstance(node, ast.AugAssign | ast.Assign) else None
     parts = [value.left, value.right] if isinstance(value, ast.BinOp) else [value]
     return any(isinstance(part, ast.Constant) for part in parts)
-
-
-def _adds(binding: Binding) -> bool:
-    node, value = binding.node, binding.value
-    return (
-        isinstance(node, ast.Assign)
-        and isinstance(value, ast.BinOp)
-        and isinstance(value.op, ast.Add)
-        and ast.unparse(node.targets[0]) in {ast.unparse(value.left), ast.unparse(value.right)}
-    )

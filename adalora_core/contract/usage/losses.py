@@ -6,14 +6,13 @@ import ast
 import re
 from typing import TYPE_CHECKING, Literal
 
-from adalora_core.contract.usage.index import FUNCTION, keyword, last_name
-from adalora_core.contract.usage.work import walk
+from adalora_core.contract.text.python.syntax import FUNCTION, keyword, last_name, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from adalora_core.contract.text.python.syntax import Function
     from adalora_core.contract.usage.events import Event
-    from adalora_core.contract.usage.index import Function
     from adalora_core.contract.usage.trainings import Training
     from adalora_core.contract.usage.usage import Usage
 
@@ -41,7 +40,7 @@ def _reads_loss(node: ast.expr) -> bool:
 
 def adds_penalty(usage: Usage) -> bool:
     """Return whether a name of the script contains a word for the penalty."""
-    for node in usage.index.position:
+    for node in usage.scopes.of:
         name = ""
         if isinstance(node, ast.Name | ast.Attribute):
             name = last_name(node)
@@ -55,7 +54,7 @@ def adds_penalty(usage: Usage) -> bool:
 def own_losses(usage: Usage, training: Training) -> Iterator[ast.expr]:
     """Yield the losses of a training that the script computes itself."""
     for loss in _losses(usage, training):
-        read = [(_origin(usage, leaf), leaf) for leaf in usage.sources.origins(loss)]
+        read = [(_origin(usage, leaf), leaf) for leaf in usage.origins(loss)]
         origins = {origin for origin, _ in read}
         if "script" in origins and "model" not in origins:
             yield _near(usage, loss, next(leaf for origin, leaf in read if origin == "script"))
@@ -83,10 +82,10 @@ def _sums(usage: Usage, node: ast.expr, depth: int) -> list[list[ast.expr]]:
         return _sums(usage, node.left, depth)
     if not isinstance(node, ast.Name) or not depth:
         return [[node]]
-    leaves = [leaf for leaf in usage.sources.origins(node) if leaf is not node]
+    leaves = [leaf for leaf in usage.origins(node) if leaf is not node]
     added = [
         each.value
-        for each in usage.index.lookup(node.id, node)[1]
+        for each in usage.scopes.bindings(node)
         if each.kind == "added" and each.value is not None
     ]
     found = [terms for leaf in leaves for terms in _sums(usage, leaf, depth - 1)]
@@ -99,19 +98,19 @@ def _is_loss_of_outputs(usage: Usage, node: ast.expr) -> bool:
         and node.attr == "loss"
         and any(
             isinstance(leaf, ast.Call) and usage.is_adalora_model(leaf.func)
-            for leaf in usage.sources.origins(node.value)
+            for leaf in usage.origins(node.value)
         )
     )
 
 
 def _near(usage: Usage, loss: ast.expr, computed: ast.expr) -> ast.expr:
     """Return where a training computes its loss, if a function of the script does it there."""
-    scope = usage.index.scope(loss)
-    holder = usage.index.scope(computed)
+    of = usage.scopes.of
+    scope, holder = of[loss].function, of[computed].function
     if holder is scope or (isinstance(holder, FUNCTION) and holder.name == "forward"):
         return computed
-    bindings = usage.index.lookup(loss.id, loss)[1] if isinstance(loss, ast.Name) else []
-    values = [b.value for b in bindings if b.value is not None and b.owner is scope]
+    bindings = usage.scopes.bindings(loss) if isinstance(loss, ast.Name) else []
+    values = [b.value for b in bindings if b.value and of[b.node].function is scope]
     return values[-1] if values else loss
 
 
@@ -120,19 +119,17 @@ def _losses(usage: Usage, training: Training) -> Iterator[ast.expr]:
         for event in _backwards(training):
             yield from _differentiated(event.call)
     for call in training.trainers:
-        owner = usage.index.classes.get(last_name(call.func))
-        method = usage.index.method(owner, "compute_loss") if owner is not None else None
-        if method is not None:
-            yield from _returned(method)
-        given = keyword(call, "compute_loss_func")
-        for function in _functions(usage, given):
-            yield from _returned(function)
+        method = usage.scopes.method(usage.scopes.class_named(call.func), "compute_loss")
+        given = usage.origins(keyword(call, "compute_loss_func"))
+        for function in (method, *map(usage.scopes.function, given)):
+            if function is not None:
+                yield from _returned(usage, function)
     if training.kind == "lightning":
         model = keyword(training.event.call, "model", at=0)
-        owner = usage.sources.class_of_value(model) if model is not None else None
-        method = usage.index.method(owner, "training_step") if owner is not None else None
+        owner = usage.class_of_value(model) if model is not None else None
+        method = usage.scopes.method(owner, "training_step")
         if method is not None:
-            yield from _returned(method)
+            yield from _returned(usage, method)
             for trace, event in usage.events("backward"):
                 if trace.function is method:
                     yield from _differentiated(event.call)
@@ -162,23 +159,14 @@ def _differentiated(call: ast.Call) -> Iterator[ast.expr]:
         yield receiver
 
 
-def _functions(usage: Usage, node: ast.expr | None) -> Iterator[Function]:
-    for leaf in usage.sources.origins(node):
-        function = usage.index.function(leaf.id, leaf) if isinstance(leaf, ast.Name) else None
-        if function is not None:
-            yield function
-
-
-def _returned(function: Function) -> Iterator[ast.expr]:
-    for node in walk(function):
-        if isinstance(node, ast.Return) and node.value is not None:
-            value = node.value
-            if isinstance(value, ast.IfExp):  # (loss, outputs) if return_outputs else loss
-                value = value.orelse
-            if isinstance(value, ast.Dict):
-                keys = [key.value if isinstance(key, ast.Constant) else "" for key in value.keys]
-                value = value.values[keys.index("loss")] if "loss" in keys else value
-            yield value.elts[0] if isinstance(value, ast.Tuple) and value.elts else value
+def _returned(usage: Usage, function: Function) -> Iterator[ast.expr]:
+    for returned in usage.returned(function):
+        # As in `(loss, outputs) if return_outputs else loss`.
+        value = returned.orelse if isinstance(returned, ast.IfExp) else returned
+        if isinstance(value, ast.Dict):
+            keys = [key.value if isinstance(key, ast.Constant) else "" for key in value.keys]
+            value = value.values[keys.index("loss")] if "loss" in keys else value
+        yield value.elts[0] if isinstance(value, ast.Tuple) and value.elts else value
 
 
 def _origin(usage: Usage, node: ast.expr) -> Origin:
@@ -191,9 +179,7 @@ def _origin(usage: Usage, node: ast.expr) -> Origin:
         return "model" if _reads_loss(node) else "script"
     if isinstance(node, ast.BinOp):
         parts = [
-            _origin(usage, leaf)
-            for side in (node.left, node.right)
-            for leaf in usage.sources.origins(side)
+            _origin(usage, leaf) for side in (node.left, node.right) for leaf in usage.origins(side)
         ]
         return "model" if "model" in parts else "script" if "script" in parts else "unknown"
     if isinstance(node, ast.Call):
@@ -204,12 +190,12 @@ def _origin(usage: Usage, node: ast.expr) -> Origin:
 def _of_attribute(usage: Usage, node: ast.Attribute) -> Origin:
     if node.attr != "loss":
         return "unknown"
-    for leaf in usage.sources.origins(node.value):
+    for leaf in usage.origins(node.value):
         if isinstance(leaf, ast.Call) and _goes_around(leaf.func):
             return "script"
         given = keyword(leaf, "loss") if isinstance(leaf, ast.Call) else None
         if given is not None:  # the output of a module of the script
-            found = {_origin(usage, each) for each in usage.sources.origins(given)}
+            found = {_origin(usage, each) for each in usage.origins(given)}
             return "script" if found == {"script"} else "model"
     return "model"
 
@@ -224,7 +210,7 @@ def _of_call(usage: Usage, node: ast.Call) -> Origin:
     if name == "compute_loss":
         return "model"
     if name in _REDUCTIONS and isinstance(node.func, ast.Attribute):
-        leaves = usage.sources.origins(node.func.value)
+        leaves = usage.origins(node.func.value)
         parts = [_origin(usage, leaf) for leaf in leaves]
         return "model" if "model" in parts else "script" if "script" in parts else "unknown"
     if any(map(_reads_loss, node.args)):
@@ -233,9 +219,9 @@ def _of_call(usage: Usage, node: ast.Call) -> Origin:
         return "unknown"  # who is given the model can take the loss from it
     made = [
         last_name(leaf.func if isinstance(leaf, ast.Call) else leaf)
-        for leaf in usage.sources.origins(node.func)
+        for leaf in usage.origins(node.func)
     ]
-    full = usage.index.full_name(node.func)
+    full = usage.scopes.full_name(node.func)
     if full.startswith("torch.") and name not in _JOINS:
         return "script"
     if "functional" in full.split(".") or any(map(_CRITERION.search, (name, *made))):

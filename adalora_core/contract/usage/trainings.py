@@ -5,14 +5,12 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
-from adalora_core.contract.usage.adapters import held_models, late_adapters
-from adalora_core.contract.usage.events import trainer_calls
-from adalora_core.contract.usage.index import FUNCTION, keyword, last_name
+from adalora_core.contract.text.python.syntax import FUNCTION, keyword, last_name, walk
+from adalora_core.contract.usage.adapters import held_models
+from adalora_core.contract.usage.events import receiver, trainer_calls
 from adalora_core.contract.usage.names import ALLOCATE, KNOWN_MODULES
-from adalora_core.contract.usage.work import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +21,8 @@ if TYPE_CHECKING:
 _ALLOCATES = re.compile("alloc|adalora|budget|rank_?update|update_?rank", re.IGNORECASE)
 _MAKES = re.compile("get|build|make|create|load|AdaLora", re.IGNORECASE)
 """Names of what makes a model, a configuration or a setting."""
+_ATTACHES = frozenset({"allocate_on_step", "install"})
+"""Functions of this package that let an optimizer allocate."""
 
 Kind = Literal["loop", "accelerate", "trainer", "lightning"]
 
@@ -46,13 +46,8 @@ class Training:
     allocates: bool | None
 
 
-@lru_cache(maxsize=1)
-def trainings(usage: Usage) -> tuple[Training, ...]:
-    """Return the places that train an AdaLoRA model."""
-    return tuple(_trainings(usage))
-
-
-def _trainings(usage: Usage) -> Iterator[Training]:
+def find_trainings(usage: Usage) -> Iterator[Training]:
+    """Yield the places that train an AdaLoRA model."""
     seen: set[ast.AST] = set()
     loose = allocates_loosely(usage)
     for trace, event in usage.events("step", "train"):
@@ -86,14 +81,11 @@ def _steps_adalora(usage: Usage, event: Event) -> bool:
     makers = [call.func.value] if isinstance(call.func, ast.Attribute) else []
     makers += call.args
     optimizers = [
-        leaf
-        for maker in makers
-        for leaf in usage.sources.origins(maker)
-        if isinstance(leaf, ast.Call)
+        leaf for maker in makers for leaf in usage.origins(maker) if isinstance(leaf, ast.Call)
     ]
     models = [model for optimizer in optimizers for model in held_models(usage, optimizer)]
     if models:
-        is_late = not late_adapters(usage).keys().isdisjoint(optimizers)
+        is_late = not usage.late_adapters.keys().isdisjoint(optimizers)
         return is_late or any(map(usage.is_adalora_model, models))
     return any(
         isinstance(node, ast.Call) and usage.is_adalora_model(node.func)
@@ -104,13 +96,12 @@ def _steps_adalora(usage: Usage, event: Event) -> bool:
 
 def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:
     call = event.call
-    receiver = call.func.value if isinstance(call.func, ast.Attribute) else call.func
-    made = tuple(trainer_calls(usage.sources, receiver))
+    made = tuple(trainer_calls(usage, receiver(call)))
     is_lightning = last_name(call.func) == "fit"
     if is_lightning:
         model = keyword(call, "model", at=0)
         trains = usage.is_adalora_model(model)
-        owner = usage.sources.class_of_value(model) if model is not None else None
+        owner = usage.class_of_value(model) if model is not None else None
         if owner is None:
             return None
         inside = _class_allocates(usage, owner)
@@ -131,10 +122,9 @@ def _models(usage: Usage, trainer: ast.Call) -> Iterator[ast.expr]:
     given = usage.keywords(trainer)
     if "model" in given or trainer.args:
         yield given.get("model") or trainer.args[0]
-    for leaf in usage.sources.origins(given.get("model_init")):
-        function = usage.index.function(leaf.id, leaf) if isinstance(leaf, ast.Name) else None
-        if function is not None:
-            yield from usage.sources.returned(function)
+    for leaf in usage.origins(given.get("model_init")):
+        if (function := usage.scopes.function(leaf)) is not None:
+            yield from usage.returned(function)
 
 
 def _any(*answers: bool | None) -> bool | None:
@@ -146,25 +136,25 @@ def _trainer_allocates(usage: Usage, call: ast.Call) -> bool | None:
 
 
 def _trainer_class(usage: Usage, call: ast.Call) -> bool | None:
-    owner = usage.index.classes.get(last_name(call.func))
+    owner = usage.scopes.class_named(call.func)
     if owner is None:
         return False if _is_known(usage, call.func) else None
     return _class_allocates(usage, owner)
 
 
 def _class_allocates(usage: Usage, owner: ast.ClassDef) -> bool | None:
-    known, others = usage.index.bases(owner)
-    if any(usage.index.class_of(event.node) in known for _, event in usage.events("allocate")):
+    known, others = usage.scopes.bases(owner)
+    if any(usage.scopes.of[event.node].class_ in known for _, event in usage.events("allocate")):
         return True
     methods = {id(m) for each in known for m in each.body if isinstance(m, FUNCTION)}
     if any(id(trace.function) in methods for trace, _ in usage.events("allocate")):
         return True
     roots = {other.partition(".")[0] for other in others}
-    return False if roots <= KNOWN_MODULES | {"pl", "L", "object", "nn"} else None
+    return False if roots <= KNOWN_MODULES | {"object", "nn"} else None
 
 
 def _is_known(usage: Usage, node: ast.expr) -> bool:
-    return usage.index.full_name(node).partition(".")[0] in KNOWN_MODULES | {"pl", "L"}
+    return usage.scopes.full_name(node).partition(".")[0] in KNOWN_MODULES
 
 
 def _callbacks(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
@@ -175,39 +165,39 @@ def _callbacks(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
     if given is not None:
         yield from _listed(usage, given)
     for name in ("add_callback", "add_to", "append", "extend"):
-        for call in usage.index.callers.get(name, []):
+        for call in usage.scopes.callers.get(name, []):
             if isinstance(call.func, ast.Attribute) and call.args:
-                if name == "add_callback" and trainer in usage.sources.origins(call.func.value):
+                if name == "add_callback" and trainer in usage.origins(call.func.value):
                     yield _allocates(usage, call.args[0])
-                elif name == "add_to" and trainer in usage.sources.origins(call.args[0]):
+                elif name == "add_to" and trainer in usage.origins(call.args[0]):
                     yield _allocates(usage, call.func.value)
                 elif name in {"append", "extend"} and _same(usage, given, call.func.value):
                     yield from _listed(usage, call.args[0])
 
 
 def _same(usage: Usage, one: ast.expr | None, other: ast.expr) -> bool:
-    found = {id(leaf) for leaf in usage.sources.origins(one)}
-    return any(id(leaf) in found for leaf in usage.sources.origins(other))
+    found = {id(leaf) for leaf in usage.origins(one)}
+    return any(id(leaf) in found for leaf in usage.origins(other))
 
 
 def _unpacked(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
     """Yield None if `**settings` of a trainer can hold callbacks that cannot be known."""
     for each in trainer.keywords:
         if each.arg is None:
-            leaves = usage.sources.origins(each.value)
+            leaves = usage.origins(each.value)
             if not leaves or not all(isinstance(leaf, ast.Dict | ast.Call) for leaf in leaves):
                 yield None
             for leaf in leaves:
-                for node in usage.sources.mentions(leaf):
+                for node in usage.mentions(leaf):
                     if isinstance(node, ast.Call) and "Callback" in last_name(node.func):
                         yield _allocates(usage, node)
 
 
 def _listed(usage: Usage, given: ast.expr) -> Iterator[bool | None]:
-    for leaf in usage.sources.origins(given):
+    for leaf in usage.origins(given):
         if isinstance(leaf, ast.List | ast.Tuple):
             for entry in leaf.elts:
-                yield from (_allocates(usage, each) for each in usage.sources.origins(entry))
+                yield from (_allocates(usage, each) for each in usage.origins(entry))
         elif isinstance(leaf, ast.BinOp):
             yield from _listed(usage, leaf.left)
             yield from _listed(usage, leaf.right)
@@ -217,12 +207,12 @@ def _listed(usage: Usage, given: ast.expr) -> Iterator[bool | None]:
 
 def _allocates(usage: Usage, callback: ast.expr) -> bool | None:
     """Return whether a callback allocates: an instance or a class."""
-    for leaf in usage.sources.origins(callback):
+    for leaf in usage.origins(callback):
         made = leaf.func if isinstance(leaf, ast.Call) else leaf
-        owner = usage.index.classes.get(last_name(made))
+        owner = usage.scopes.class_named(made)
         if owner is not None:
             return _class_allocates(usage, owner)
-        full = usage.index.full_name(made)
+        full = usage.scopes.full_name(made)
         if full.startswith("adalora_core."):
             return full.endswith("AdaLoraCallback")
         return False if _is_known(usage, made) else None
@@ -234,13 +224,7 @@ def allocates_loosely(usage: Usage) -> bool:
 
     Hooks of an optimizer, replaced methods and handed-on methods are such.
     """
-    if any(
-        usage.index.callers.get(name)
-        for name in ("allocate_on_step", "install")
-        if usage.index.imports.get(name, name).startswith("adalora_core")
-    ):
-        return True
-    if any(_may_allocate(usage, call) for call in usage.index.calls):
+    if any(_may_allocate(usage, call) for call in usage.scopes.calls):
         return True
     for trace, event in usage.events("allocate"):
         function = trace.function
@@ -249,46 +233,38 @@ def allocates_loosely(usage: Usage) -> bool:
         if _is_handed_on(usage, function.name, function):
             return True
     return any(
-        _is_handed_on_method(usage, node) or _is_in_a_lambda(usage, node)
-        for node in usage.index.position
+        isinstance(node, ast.Attribute) and node.attr == ALLOCATE and _is_loose(usage, node)
+        for node in usage.scopes.of
     )
 
 
 def _may_allocate(usage: Usage, call: ast.Call) -> bool:
     """Return whether a call is one of another file that allocates by its name, or has a trainer."""
-    full = usage.index.full_name(call.func)
+    full = usage.scopes.full_name(call.func)
     root, name = full.partition(".")[0], full.rpartition(".")[2]
-    is_imported = full in usage.index.imports.values() and root not in KNOWN_MODULES
-    if not is_imported or root == "adalora_core":
+    if root == "adalora_core":
+        return name in _ATTACHES
+    if root in KNOWN_MODULES or full not in usage.scopes.imports:
         return False
     if _ALLOCATES.search(name) and not _MAKES.match(name):
         return True
     names = [given for given in call.args if isinstance(given, ast.Name)]
-    return any(trainer_calls(usage.sources, given) for given in names)
+    return any(trainer_calls(usage, given) for given in names)
 
 
 def _is_handed_on(usage: Usage, name: str, function: ast.AST) -> bool:
     return any(
         last_name(node) == name and isinstance(node.ctx, ast.Load)
-        for node in usage.index.position
-        if isinstance(node, ast.Name | ast.Attribute) and not usage.index.is_within(node, function)
+        for node in usage.scopes.of
+        if isinstance(node, ast.Name | ast.Attribute) and not usage.scopes.is_within(node, function)
     )
 
 
-def _is_handed_on_method(usage: Usage, node: ast.AST) -> bool:
-    """Return whether a node reads the method `update_and_allocate` without calling it there."""
-    if not (isinstance(node, ast.Attribute) and node.attr == ALLOCATE):
-        return False
-    parent = usage.index.parents[node]
-    return not (isinstance(parent, ast.Call) and parent.func is node)
-
-
-def _is_in_a_lambda(usage: Usage, node: ast.AST) -> bool:
-    """Return whether a node reads the method `update_and_allocate` in a lambda expression."""
-    if not (isinstance(node, ast.Attribute) and node.attr == ALLOCATE):
-        return False
-    while node in usage.index.parents and not isinstance(node, ast.stmt):
-        node = usage.index.parents[node]
-        if isinstance(node, ast.Lambda):
-            return True
-    return False
+def _is_loose(usage: Usage, method: ast.Attribute) -> bool:
+    """Return whether code reads `update_and_allocate` in a lambda, or without calling it there."""
+    parent = usage.scopes.parents[method]
+    if not (isinstance(parent, ast.Call) and parent.func is method):
+        return True
+    while not isinstance(parent, ast.stmt | ast.Lambda):
+        parent = usage.scopes.parents[parent]
+    return isinstance(parent, ast.Lambda)

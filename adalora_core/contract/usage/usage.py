@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+from adalora_core.contract.text.python.syntax import (
+    FUNCTION,
+    keyword,
+    last_name,
+    spend,
+)
+from adalora_core.contract.usage.adapters import find_late_adapters
 from adalora_core.contract.usage.events import Trace, traces
-from adalora_core.contract.usage.index import FUNCTION, Index, keyword, last_name
-from adalora_core.contract.usage.names import ALLOCATE, HOOKS, ONLY_LIGHTNING, WRAPPERS, Framework
+from adalora_core.contract.usage.names import (
+    ALLOCATE,
+    BATCH_SIZES,
+    HOOKS,
+    ONLY_LIGHTNING,
+    WRAPPERS,
+    Framework,
+)
 from adalora_core.contract.usage.sources import Sources
-from adalora_core.contract.usage.work import TooMuchWorkError, spend
+from adalora_core.contract.usage.totals import find_accumulation
+from adalora_core.contract.usage.trainings import Training, find_trainings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.contract.text.python.script import Script
+    from adalora_core.contract.text.python.syntax import Function
     from adalora_core.contract.usage.events import Event
-    from adalora_core.contract.usage.index import Function
 
 
 _NEARLY = 0.93
@@ -48,18 +62,17 @@ class Wrap:
         return last_name(self.call.func) in {"add_adapter", "inject_adapter_in_model"}
 
 
-class Usage:
-    """The use of AdaLoRA in a script.
+class Usage(Sources):
+    """The use of AdaLoRA in a script: what its values come from, and what is known of them.
 
     Args:
         script: the script.
     """
 
     def __init__(self, script: Script) -> None:
+        super().__init__(script.scopes)
         self.script = script
-        self.index = Index(script.tree)
-        self.sources = Sources(self.index)
-        self.traces = traces(self.sources)
+        self.traces = traces(self, script.tree)
 
     def events(self, *kinds: str) -> Iterator[tuple[Trace, Event]]:
         """Yield the events of some kinds, each node once for each way that leads there."""
@@ -72,7 +85,7 @@ class Usage:
     @cached_property
     def configs(self) -> list[ast.Call]:
         """The calls that make a configuration of AdaLoRA."""
-        return [call for call in self.index.calls if self.makes_config(call)]
+        return [call for call in self.scopes.calls if self.makes_config(call)]
 
     def makes_config(self, call: ast.expr) -> bool:
         """Return whether an expression makes a configuration of AdaLoRA."""
@@ -84,16 +97,16 @@ class Usage:
                 name == "get_peft_config"
                 and any(
                     isinstance(node, ast.Constant) and str(node.value).upper() == "ADALORA"
-                    for node in self.sources.mentions(call.args[0] if call.args else None)
+                    for node in self.mentions(call.args[0] if call.args else None)
                 )
             )
-        return any(self._is_config_class(leaf) for leaf in self.sources.origins(call.func))
+        return any(self._is_config_class(leaf) for leaf in self.origins(call.func))
 
     def _is_config_class(self, node: ast.expr) -> bool:
-        name = self.index.full_name(node).rpartition(".")[2]
-        owner = self.index.classes.get(name)
+        name = self.scopes.full_name(node).rpartition(".")[2]
+        owner = self.scopes.classes.get(name)
         if owner is not None:
-            bases = self.index.bases(owner)[1]
+            bases = self.scopes.bases(owner)[1]
             return any(base.rpartition(".")[2] == "AdaLoraConfig" for base in bases)
         return name == "AdaLoraConfig"
 
@@ -101,8 +114,8 @@ class Usage:
     def wraps(self) -> list[Wrap]:
         """The calls that add an adapter."""
         found = []
-        for call in self.index.calls:
-            name = self.index.full_name(call.func).rpartition(".")[2]
+        for call in self.scopes.calls:
+            name = self.scopes.full_name(call.func).rpartition(".")[2]
             model: ast.expr | None
             if name in WRAPPERS:
                 model_at, config_at = WRAPPERS[name]
@@ -120,12 +133,37 @@ class Usage:
         return found
 
     def _is_config(self, config: ast.expr | None) -> bool:
-        return any(self.makes_config(leaf) for leaf in self.sources.origins(config)) or any(
+        return any(self.makes_config(leaf) for leaf in self.origins(config)) or any(
             isinstance(node, ast.Call) and self.makes_config(node)
-            for leaf in self.sources.origins(config)
+            for leaf in self.origins(config)
             if not isinstance(leaf, ast.Call)
-            for node in self.sources.mentions(leaf)
+            for node in self.mentions(leaf)
         )
+
+    @cached_property
+    def trainings(self) -> tuple[Training, ...]:
+        """The places that train an AdaLoRA model."""
+        return tuple(find_trainings(self))
+
+    @cached_property
+    def late_adapters(self) -> dict[ast.Call, ast.Call]:
+        """The optimizers of a base model, each with the later call that adapts the model."""
+        return dict(find_late_adapters(self))
+
+    @cached_property
+    def accumulation(self) -> int | None:
+        """The micro-batches of a step; None if they cannot be known."""
+        return find_accumulation(self)
+
+    @cached_property
+    def batch_sizes(self) -> dict[str, ast.expr]:
+        """What the script gives as the batch size of a device, by the dump of its tree."""
+        return {
+            ast.dump(each.value): each.value
+            for call in self.scopes.calls
+            for each in call.keywords
+            if each.arg in BATCH_SIZES
+        }
 
     @cached_property
     def _wrap_of(self) -> dict[ast.AST, Wrap]:
@@ -134,8 +172,7 @@ class Usage:
     @cached_property
     def our_names(self) -> list[str]:
         """What is imported from this package, by its full name."""
-        names = self.index.imports.values()
-        return [name for name in names if name.partition(".")[0] == "adalora_core"]
+        return [name for name in self.scopes.imports if name.partition(".")[0] == "adalora_core"]
 
     @cached_property
     def uses_our_callback(self) -> bool:
@@ -149,7 +186,7 @@ class Usage:
             isinstance(node, ast.Attribute)
             and node.attr == "total_step"
             and isinstance(node.ctx, ast.Store)
-            for node in self.index.position
+            for node in self.scopes.of
         )
 
     @cached_property
@@ -157,7 +194,7 @@ class Usage:
         """The calls of a method whose name is nearly `update_and_allocate`, and is not defined."""
         near = [
             call
-            for call in self.index.calls
+            for call in self.scopes.calls
             if isinstance(call.func, ast.Attribute)
             and call.func.attr != ALLOCATE
             and abs(len(call.func.attr) - len(ALLOCATE)) <= 2  # noqa: PLR2004 - slips of typing
@@ -178,7 +215,7 @@ class Usage:
 
     @cached_property
     def _defined(self) -> set[str]:
-        return {node.name for node in self.index.position if isinstance(node, FUNCTION)}
+        return {node.name for node in self.scopes.of if isinstance(node, FUNCTION)}
 
     def arguments(self, name: str) -> Iterator[tuple[ast.AST, ast.expr]]:
         """Yield an argument of each configuration: the node of its name, and its value."""
@@ -201,7 +238,7 @@ class Usage:
 
     def keyword_of(self, value: ast.expr) -> ast.AST:
         """Return the keyword that a value is given by, or the value."""
-        parent = self.index.parents.get(value)
+        parent = self.scopes.parents.get(value)
         return parent if isinstance(parent, ast.keyword) else value
 
     def wrap_of(self, node: ast.AST) -> Wrap | None:
@@ -215,44 +252,36 @@ class Usage:
             id(leaf)
             for wrap in self.wraps
             if wrap.is_adalora and wrap.is_injected
-            for leaf in self.sources.origins(wrap.model)
+            for leaf in self.origins(wrap.model)
         }
 
     def is_adalora_model(self, expression: ast.expr | None) -> bool:
         """Return whether a value can be a model with an adapter of AdaLoRA."""
-        for leaf in self.sources.origins(expression):
-            if isinstance(leaf, ast.Name) and leaf.id == "self":
-                owner = self.index.class_of(leaf)
-                if owner is not None and self._wraps_inside(owner):
-                    return True
+        for leaf in self.origins(expression):
             wrap = self._wrap_of.get(leaf)
             if (wrap is not None and wrap.is_adalora) or id(leaf) in self._in_place:
                 return True
-            owner = (
-                self.index.classes.get(last_name(leaf.func)) if isinstance(leaf, ast.Call) else None
-            )
+            is_self = isinstance(leaf, ast.Name) and leaf.id == "self"
+            owner = self.scopes.of[leaf].class_ if is_self else self.class_of_call(leaf)
             if owner is not None and self._wraps_inside(owner):
                 return True
         return False
 
     def _wraps_inside(self, owner: ast.ClassDef) -> bool:
-        known = self.index.bases(owner)[0]
-        spend(len(self.wraps) + len(known) * len(self.index.attributes))
+        known = self.scopes.bases(owner)[0]
+        spend(len(self.wraps) + len(known) * len(self.scopes.attributes))
         return any(
-            wrap.is_adalora and self.index.class_of(wrap.call) in known for wrap in self.wraps
+            wrap.is_adalora and self.scopes.of[wrap.call].class_ in known for wrap in self.wraps
         ) or any(
             self.is_adalora_model(binding.value)
-            for each in known
-            for (name, _), bindings in list(self.index.attributes.items())
-            if name == each.name
+            for (name, _), bindings in list(self.scopes.attributes.items())
             for binding in bindings
             if binding.kind == "value"
             and isinstance(binding.value, ast.Name | ast.Call)
-            and self.index.class_of(binding.node) is each
-            and not (
-                isinstance(binding.value, ast.Call)
-                and last_name(binding.value.func) in self.index.classes
-            )
+            and (owner := self.scopes.of[binding.node].class_) in known
+            and owner is not None
+            and owner.name == name
+            and self.class_of_call(binding.value) is None
         )
 
     def value(self, expression: ast.expr | None) -> int | None:
@@ -272,24 +301,22 @@ class Usage:
 
     def _computed(self, expression: ast.expr) -> Iterator[ast.expr]:
         """Yield the origins of a value that can be numbers."""
-        for leaf in self.sources.origins(expression):
+        for leaf in self.origins(expression):
             is_other = isinstance(leaf, ast.List | ast.Tuple | ast.Dict | ast.Set)
             yield expression if is_other else leaf
 
     def framework(self, function: Function | None) -> Framework | None:
         """Return the framework that calls a method of a class of the script."""
-        owner = self.index.parents.get(function) if function is not None else None
+        owner = self.scopes.parents.get(function) if function is not None else None
         if function is None or not isinstance(owner, ast.ClassDef):
             return None
-        names = [name.rpartition(".")[2] for name in self.index.bases(owner)[1]]
-        modules = [name.partition(".")[0] for name in self.index.bases(owner)[1]]
+        names = [name.rpartition(".")[2] for name in self.scopes.bases(owner)[1]]
+        modules = [name.partition(".")[0] for name in self.scopes.bases(owner)[1]]
         if any(name.endswith("Trainer") for name in names):
             return "trainer"
         if (
             "LightningModule" in names
-            or (
-                "Callback" in names and {"lightning", "pytorch_lightning", "pl", "L"} & set(modules)
-            )
+            or ("Callback" in names and not _LIGHTNING.isdisjoint(modules))
             or function.name in ONLY_LIGHTNING
         ):
             return "lightning"
@@ -307,12 +334,3 @@ class Usage:
         if framework is None or trace.function is None:
             return None
         return HOOKS[framework].get(trace.function.name)
-
-
-@lru_cache(maxsize=1)
-def usage_of(script: Script) -> Usage | None:
-    """Return the use of AdaLoRA in a script; None if the code cannot be followed."""
-    try:
-        return Usage(script)
-    except (RecursionError, TooMuchWorkError):
-        return None
