@@ -72,12 +72,8 @@ class _Reader:
             return self._call(node, frame)
         if isinstance(node, ast.Attribute):
             return self._attribute(node)
-        if isinstance(node, ast.Subscript):
-            return (
-                self._constant_name(node.slice.value)
-                if (isinstance(node.slice, ast.Constant))
-                else UNKNOWN
-            )
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            return self._constant_name(node.slice.value)
         return self._name(node, frame) if isinstance(node, ast.Name) else UNKNOWN
 
     def _constant_name(self, name: object) -> Counter:
@@ -102,12 +98,10 @@ class _Reader:
         known = {left.counts, right.counts}
         if "unknown" in known:
             return UNKNOWN
+        if known == {"epochs"}:
+            return left
         # `epoch * len(loader) + step` counts on over the epochs.
-        return (
-            Counter("steps" if "steps" in known else "micro-batches")
-            if (known != {"epochs"})
-            else Counter("epochs")
-        )
+        return Counter("steps" if "steps" in known else "micro-batches")
 
     def _attribute(self, node: ast.Attribute) -> Counter:
         if node.attr in EPOCH_NAMES:
@@ -154,11 +148,9 @@ class _Reader:
 
     def _assigned(self, name: ast.Name, bindings: list[Binding], frame: Frame | None) -> Counter:
         """Return what a variable counts that is only assigned."""
-        inside = [b for b in bindings if any(self._is_in(b, loop) for loop in self.event.loops)]
-        first = bindings[0]
-        if inside:
-            is_plain = len(bindings) == 1 and first.item is None and first.value is not None
-            return self.read(first.value, frame) if is_plain and first.value else UNKNOWN
+        if any(self._is_in(each, loop) for each in bindings for loop in self.event.loops):
+            source = bindings[0].source if len(bindings) == 1 else None
+            return UNKNOWN if source is None else self.read(source, frame)
         is_iterator = any(
             "iter" in last_name(node) or last_name(node) == "count"
             for binding in bindings
@@ -184,16 +176,13 @@ class _Reader:
         return UNKNOWN if given is None else self.read(given, frame.outer)
 
     def _loop_of(self, bindings: list[Binding]) -> Loop | None:
-        for binding in bindings:
-            if binding.kind == "loop" and binding.node in self.event.loops:
-                return next(each for each in self.event.loops if each is binding.node)
-        return None
+        targets = [each.node for each in bindings if each.kind == "loop"]
+        return next((loop for loop in self.event.loops if loop in targets), None)
 
     def _of_loop(self, loop: Loop) -> Counter:
         loops = self.event.loops
         at = loops.index(loop)
-        is_run = self.makes_runs(loop)
-        if is_run:
+        if self.makes_runs(loop):
             return Counter("nothing")
         steps = self.place.step.loops if self.place is not None else loops
         if len(steps) > at + 1 and steps[: at + 1] == loops[: at + 1]:
@@ -215,11 +204,10 @@ class _Reader:
         if isinstance(loop, ast.While) or not isinstance(loop.target, ast.Name):
             return False
         return any(
-            isinstance(leaf, ast.Call)
-            and last_name(leaf.func) == "range"
+            last_name(leaf.func) == "range"
             and len(leaf.args) == 3  # noqa: PLR2004 - start, stop and stride
             and self.usage.value(leaf.args[2]) not in (1, -1)
-            for leaf in self.usage.origins(loop.iter)
+            for leaf in self.usage.calls(loop.iter)
         )
 
     def _goes_on(self, loop: Loop) -> bool:
@@ -228,10 +216,10 @@ class _Reader:
             return False
         outer = self.event.loops[: self.event.loops.index(loop)]
         starts: list[ast.expr | None] = []
-        for leaf in self.usage.origins(loop.iter):
-            if isinstance(leaf, ast.Call) and last_name(leaf.func) == "enumerate":
+        for leaf in self.usage.calls(loop.iter):
+            if last_name(leaf.func) == "enumerate":
                 starts.append(keyword(leaf, "start", at=1))
-            elif isinstance(leaf, ast.Call) and last_name(leaf.func) == "range":
+            elif last_name(leaf.func) == "range":
                 starts.append(leaf.args[0] if len(leaf.args) > 1 else None)
         is_open = any(
             each is not None

@@ -251,19 +251,17 @@ class _Tracer:
         kind = self.kind(call)
         if kind == "step":
             for closure in call.args:
-                function = self.sources.scopes.function(closure)
-                if function is not None:
-                    self._follow(call, function, at)
+                self._follow(call, self.sources.scopes.function(closure), at)
         if kind is not None:
             self._add(kind, call, at)
-            return
-        function = self.sources.called(call)
-        if function is not None:
-            self._follow(call, function, at)
+        else:
+            self._follow(call, self.sources.called(call), at)
 
-    def _follow(self, call: ast.Call, function: Function, at: Event) -> None:
+    def _follow(self, call: ast.Call, function: Function | None, at: Event) -> None:
         frame: Frame | None = at.frame
         depth = 0
+        if function is None:
+            return
         while frame is not None:
             if frame.function is function or depth > _DEEPEST:
                 return
@@ -317,10 +315,8 @@ class _Tracer:
         given = [last_name(each).lower() for arg in call.args for each in _expressions(arg)]
         if any("opt" in each or "engine" in each for each in (*names, *given)):
             return True
-        return any(
-            isinstance(leaf, ast.Call) and OPTIMIZER.match(last_name(leaf.func))
-            for leaf in self.sources.origins(call.func.value)
-        )
+        makers = self.sources.calls(call.func.value)
+        return any(OPTIMIZER.match(last_name(maker.func)) for maker in makers)
 
 
 def receiver(call: ast.Call) -> ast.expr:
@@ -330,11 +326,8 @@ def receiver(call: ast.Call) -> ast.expr:
 
 def trainer_calls(sources: Sources, receiver: ast.expr) -> list[ast.Call]:
     """Return the calls that make the trainer which a value can be."""
-    return [
-        leaf
-        for leaf in sources.origins(receiver)
-        if isinstance(leaf, ast.Call) and last_name(leaf.func).endswith("Trainer")
-    ]
+    made = sources.calls(receiver)
+    return [call for call in made if last_name(call.func).endswith("Trainer")]
 
 
 def _allocates_target(loop: Loop) -> bool:

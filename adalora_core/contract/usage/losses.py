@@ -96,10 +96,7 @@ def _is_loss_of_outputs(usage: Usage, node: ast.expr) -> bool:
     return (
         isinstance(node, ast.Attribute)
         and node.attr == "loss"
-        and any(
-            isinstance(leaf, ast.Call) and usage.is_adalora_model(leaf.func)
-            for leaf in usage.origins(node.value)
-        )
+        and any(usage.is_adalora_model(call.func) for call in usage.calls(node.value))
     )
 
 
@@ -190,10 +187,10 @@ def _origin(usage: Usage, node: ast.expr) -> Origin:
 def _of_attribute(usage: Usage, node: ast.Attribute) -> Origin:
     if node.attr != "loss":
         return "unknown"
-    for leaf in usage.origins(node.value):
-        if isinstance(leaf, ast.Call) and _goes_around(leaf.func):
+    for call in usage.calls(node.value):
+        if _goes_around(call.func):
             return "script"
-        given = keyword(leaf, "loss") if isinstance(leaf, ast.Call) else None
+        given = keyword(call, "loss")
         if given is not None:  # the output of a module of the script
             found = {_origin(usage, each) for each in usage.origins(given)}
             return "script" if found == {"script"} else "model"

@@ -135,9 +135,7 @@ def is_per_micro_batch(usage: Usage, event: Event, place: Placement) -> bool:
 def accumulates(usage: Usage, accelerators: Iterable[ast.expr]) -> bool:
     """Return whether `accelerator.accumulate` can wait for more than one micro-batch."""
     for accelerator in accelerators:
-        for leaf in usage.origins(accelerator):
-            if not isinstance(leaf, ast.Call):
-                continue
+        for leaf in usage.calls(accelerator):
             given = usage.keywords(leaf)
             count = given.get("gradient_accumulation_steps")
             if "gradient_accumulation_plugin" in given:

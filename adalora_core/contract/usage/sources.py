@@ -71,6 +71,10 @@ class Sources:
             self._known[key] = list(found)
         return self._known[key]
 
+    def calls(self, expression: ast.expr | None) -> list[ast.Call]:
+        """Return the calls that a value can come from."""
+        return [leaf for leaf in self.origins(expression) if isinstance(leaf, ast.Call)]
+
     def mentions(self, expression: ast.expr | None) -> Iterator[ast.AST]:
         """Yield all nodes of an expression and of what it comes from."""
         if expression is None:
@@ -108,7 +112,7 @@ class Sources:
             owner = self.scopes.of[expression].class_
             bases = self.scopes.bases(owner)[0][1:] if owner is not None else []
             return bases[0] if bases else None
-        made = (self.class_of_call(leaf) for leaf in self.origins(expression))
+        made = map(self.class_of_call, self.calls(expression))
         return next((owner for owner in made if owner is not None), None)
 
     def class_of_call(self, node: ast.AST) -> ast.ClassDef | None:
@@ -208,9 +212,9 @@ class Sources:
                     yield from self._of_binding(node, binding, item, seen)
             return
         if node.attr == "model":
-            for leaf in self.origins(node.value):
-                given = keyword(leaf, "model", at=0) if isinstance(leaf, ast.Call) else None
-                if isinstance(leaf, ast.Call) and keyword(leaf, "peft_config") is not None:
+            for leaf in self.calls(node.value):
+                given = keyword(leaf, "model", at=0)
+                if keyword(leaf, "peft_config") is not None:
                     yield leaf
                 elif given is not None:
                     yield from self._follow(given, None, seen)

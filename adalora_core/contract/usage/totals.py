@@ -162,8 +162,8 @@ def _bounds(usage: Usage, loop: Loop) -> Iterator[int]:
 
 
 def _rounds(usage: Usage, over: ast.expr) -> int | None:
-    for leaf in usage.origins(over):
-        if isinstance(leaf, ast.Call) and last_name(leaf.func) == "range":
-            known = usage.script.values.of(leaf)
+    for call in usage.calls(over):
+        if last_name(call.func) == "range":
+            known = usage.script.values.of(call)
             return len(known) if isinstance(known, list) else None
     return None

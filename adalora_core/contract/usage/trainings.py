@@ -80,9 +80,7 @@ def _steps_adalora(usage: Usage, event: Event) -> bool:
     call = event.call
     makers = [call.func.value] if isinstance(call.func, ast.Attribute) else []
     makers += call.args
-    optimizers = [
-        leaf for maker in makers for leaf in usage.origins(maker) if isinstance(leaf, ast.Call)
-    ]
+    optimizers = [made for maker in makers for made in usage.calls(maker)]
     models = [model for optimizer in optimizers for model in held_models(usage, optimizer)]
     if models:
         is_late = not usage.late_adapters.keys().isdisjoint(optimizers)

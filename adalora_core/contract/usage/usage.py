@@ -192,30 +192,21 @@ class Usage(Sources):
     @cached_property
     def misspelt_allocations(self) -> list[ast.Call]:
         """The calls of a method whose name is nearly `update_and_allocate`, and is not defined."""
+        defined = {node.name for node in self.scopes.of if isinstance(node, FUNCTION)}
         near = [
             call
             for call in self.scopes.calls
             if isinstance(call.func, ast.Attribute)
             and call.func.attr != ALLOCATE
             and abs(len(call.func.attr) - len(ALLOCATE)) <= 2  # noqa: PLR2004 - slips of typing
-            and call.func.attr not in self._defined
+            and call.func.attr not in defined
         ]
         if not near:
             return []
         # Imported for few scripts only: importing difflib takes time.
-        from difflib import SequenceMatcher
+        from difflib import get_close_matches
 
-        matcher = SequenceMatcher(b=ALLOCATE)
-        found = []
-        for call in near:
-            matcher.set_seq1(last_name(call.func))
-            if matcher.ratio() > _NEARLY:
-                found.append(call)
-        return found
-
-    @cached_property
-    def _defined(self) -> set[str]:
-        return {node.name for node in self.scopes.of if isinstance(node, FUNCTION)}
+        return [c for c in near if get_close_matches(last_name(c.func), [ALLOCATE], 1, _NEARLY)]
 
     def arguments(self, name: str) -> Iterator[tuple[ast.AST, ast.expr]]:
         """Yield an argument of each configuration: the node of its name, and its value."""
@@ -291,46 +282,32 @@ class Usage(Sources):
         known = self.script.values.of(expression)
         if type(known) is int:
             return known
-        found = [self.script.values.of(leaf) for leaf in self._computed(expression)]
+        is_whole = (ast.List, ast.Tuple, ast.Dict, ast.Set)
+        leaves = [expression if isinstance(e, is_whole) else e for e in self.origins(expression)]
+        found = [self.script.values.of(leaf) for leaf in leaves]
         numbers = {value for value in found if type(value) is int}
-        return (
-            numbers.pop()
-            if len(numbers) == 1 and all(type(each) is int for each in found)
-            else None
-        )
-
-    def _computed(self, expression: ast.expr) -> Iterator[ast.expr]:
-        """Yield the origins of a value that can be numbers."""
-        for leaf in self.origins(expression):
-            is_other = isinstance(leaf, ast.List | ast.Tuple | ast.Dict | ast.Set)
-            yield expression if is_other else leaf
+        is_one = len(numbers) == 1 and all(type(value) is int for value in found)
+        return numbers.pop() if is_one else None
 
     def framework(self, function: Function | None) -> Framework | None:
         """Return the framework that calls a method of a class of the script."""
         owner = self.scopes.parents.get(function) if function is not None else None
         if function is None or not isinstance(owner, ast.ClassDef):
             return None
-        names = [name.rpartition(".")[2] for name in self.scopes.bases(owner)[1]]
-        modules = [name.partition(".")[0] for name in self.scopes.bases(owner)[1]]
+        bases = self.scopes.bases(owner)[1]
+        names = [name.rpartition(".")[2] for name in bases]
         if any(name.endswith("Trainer") for name in names):
             return "trainer"
-        if (
-            "LightningModule" in names
-            or ("Callback" in names and not _LIGHTNING.isdisjoint(modules))
-            or function.name in ONLY_LIGHTNING
-        ):
+        modules = {name.partition(".")[0] for name in bases}
+        is_hook = "Callback" in names and not _LIGHTNING.isdisjoint(modules)
+        if is_hook or "LightningModule" in names or function.name in ONLY_LIGHTNING:
             return "lightning"
         given = {each.arg for each in function.args.args}
-        if (
-            any(name.endswith("TrainerCallback") for name in names)
-            or {"args", "state", "control"} <= given
-        ):
-            return "callback"
-        return None
+        is_callback = any(name.endswith("TrainerCallback") for name in names)
+        return "callback" if is_callback or {"args", "state", "control"} <= given else None
 
     def wrong_hook(self, trace: Trace) -> str | None:
         """Return why a hook is the wrong one for an allocation; None if it is not wrong."""
         framework = self.framework(trace.function)
-        if framework is None or trace.function is None:
-            return None
-        return HOOKS[framework].get(trace.function.name)
+        name = "" if trace.function is None else trace.function.name
+        return None if framework is None else HOOKS[framework].get(name)

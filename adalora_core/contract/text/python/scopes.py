@@ -81,6 +81,10 @@ class Scope:
         names: the bindings of each name, in the order of the code.
         functions: the last function of each name.
         outside: the scopes of the names that are global or nonlocal.
+
+    Attributes:
+        function: the innermost function, or the module.
+        class_: the innermost class; None: there is none.
     """
 
     node: ast.AST
@@ -90,14 +94,12 @@ class Scope:
     outside: dict[str, Scope] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        is_owner = self.parent is None or isinstance(self.node, FUNCTION)
-        self.function: ast.AST = self.node if is_owner else self.parent.function  # type: ignore[union-attr]
-        """The innermost function, or the module."""
-        around = None if self.parent is None else self.parent.class_
-        self.class_: ast.ClassDef | None = (
-            self.node if isinstance(self.node, ast.ClassDef) else around
-        )
-        """The innermost class; None: there is none."""
+        outer = self.parent
+        is_inside = outer is not None and not isinstance(self.node, FUNCTION)
+        self.function: ast.AST = outer.function if outer is not None and is_inside else self.node
+        self.class_: ast.ClassDef | None = None if outer is None else outer.class_
+        if isinstance(self.node, ast.ClassDef):
+            self.class_ = self.node
 
 
 class Scopes:
@@ -150,9 +152,9 @@ class Scopes:
             for child in reversed(children(node)):
                 self.parents[child] = node
                 # Decorators, defaults and bases belong to the scope around.
-                is_outside = isinstance(node, _BLOCKS) and not isinstance(child, ast.stmt)
-                is_outside |= isinstance(child, ast.arguments)
-                stack.append((child, scope if is_outside else inner, depth + 1))
+                is_inside = isinstance(child, ast.stmt) or not isinstance(node, _BLOCKS)
+                is_inside &= not isinstance(child, ast.arguments)
+                stack.append((child, inner if is_inside else scope, depth + 1))
 
     @cached_property
     def position(self) -> dict[ast.AST, int]:
@@ -161,7 +163,10 @@ class Scopes:
 
     def find(self, name: str, node: ast.AST) -> Scope | None:
         """Return the scope whose binding of `name` a node sees."""
-        first = scope = self.of[node]
+        return self._find(name, self.of[node])
+
+    def _find(self, name: str, first: Scope) -> Scope | None:
+        scope = first
         while True:
             if name in scope.outside:
                 scope = scope.outside[name]
@@ -316,10 +321,9 @@ class Scopes:
                 self._assign(target, scope, Binding("with", node, node.context_expr))
             case ast.Name(ctx=ast.Store() | ast.Del()) if node not in self._bound:
                 self._bind(scope, node.id, Binding("other", node))
-            case ast.FunctionDef() | ast.AsyncFunctionDef():
-                self._bind(scope, node.name, Binding("definition", node))
-            case ast.ClassDef():
-                self.classes.setdefault(node.name, node)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                if isinstance(node, ast.ClassDef):
+                    self.classes.setdefault(node.name, node)
                 self._bind(scope, node.name, Binding("definition", node))
             case ast.Import():
                 for each in node.names:
@@ -334,12 +338,12 @@ class Scopes:
                 self._bind(scope, node.name, Binding("other", node))
             case ast.MatchMapping() if node.rest:
                 self._bind(scope, node.rest, Binding("other", node))
-            case ast.Global() | ast.Nonlocal():
+            case ast.Global():
+                scope.outside |= dict.fromkeys(node.names, self.module)
+            case ast.Nonlocal() if scope.parent is not None:
                 for name in node.names:
-                    scope.outside[name] = self._outside(scope, name, node)
-            case ast.Subscript(ctx=ast.Store() | ast.Del()):
-                self._change_part(node)
-            case ast.Attribute(ctx=ast.Store() | ast.Del()):
+                    scope.outside[name] = self._find(name, scope.parent) or self.module
+            case ast.Subscript() | ast.Attribute() if isinstance(node.ctx, ast.Store | ast.Del):
                 self._change_part(node)
             case ast.Call():
                 self.calls.append(node)
@@ -365,14 +369,6 @@ class Scopes:
                 self._changes[owner.id].append(node)
                 return
             node = owner
-
-    def _outside(self, scope: Scope, name: str, node: ast.Global | ast.Nonlocal) -> Scope:
-        if isinstance(node, ast.Nonlocal) and scope.parent is not None:
-            scope = scope.parent
-            while name not in scope.names and scope.parent is not None:
-                scope = scope.parent
-            return scope
-        return self.module
 
     def _import(self, scope: Scope, name: str, node: ast.AST, origin: str) -> None:
         self.imports.setdefault(origin, node)
