@@ -61,8 +61,9 @@ def usage_findings(document: Document) -> Iterator[Finding]:
     script = document.script
     if script is not None and script.is_about_adalora:
         usage = within_bounds(script, Usage, script)
-        for rule in _ON_SCRIPTS if usage is not None else ():
-            yield from within_bounds(script, list, rule.check_usage(usage)) or ()
+        if usage is not None:
+            for rule in _ON_SCRIPTS:
+                yield from within_bounds(script, list, rule.check_usage(usage)) or ()
         if script.steps_left < 0:
             message = "the code around the configurations is too intertwined to follow to its end"
             hint = "move the training into a file of its own"

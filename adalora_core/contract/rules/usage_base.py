@@ -8,7 +8,7 @@ from adalora_core.contract.rules.base import Finding, Rule
 
 if TYPE_CHECKING:
     import ast
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from adalora_core.contract.findings import Severity
     from adalora_core.contract.text.changes import Remedy
@@ -100,10 +100,6 @@ class UsageRule(Rule):
     needs = "script"
     severity: ClassVar[Severity] = "warning"
     good = HEAD + LOOP
-
-    def check_usage(self, usage: Usage) -> Iterable[Finding]:
-        """Yield the findings of this rule about the use of AdaLoRA in a script."""
-        raise NotImplementedError
 
     def finding(
         self,

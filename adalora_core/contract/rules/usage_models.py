@@ -6,7 +6,6 @@ import ast
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.rules.usage_base import HEAD, LOOP, UsageRule, example
-from adalora_core.contract.text.python.syntax import last_name
 from adalora_core.contract.usage.adapters import second_wraps, swept_ranks
 from adalora_core.contract.usage.losses import adds_penalty, doubled_penalties, own_losses
 from adalora_core.contract.usage.totals import batch_size, run_length, unit
@@ -236,8 +235,7 @@ class PenaltyAddedTwice(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[Finding]:
         """Yield a finding for each penalty beside the loss of the outputs."""
-        names = {last_name(call.func) for call in usage.scopes.calls}
-        if not _has_a_penalty(usage) or "leave_penalty_out_of_loss" in names:
+        if not _has_a_penalty(usage) or "leave_penalty_out_of_loss" in usage.scopes.callers:
             return
         seen: set[ast.AST] = set()
         for training in usage.trainings:

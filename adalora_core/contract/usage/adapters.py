@@ -35,10 +35,10 @@ def _later_wrap(usage: Usage, trace: Trace, optimizer: Event) -> Event | None:
         id(leaf)
         for model in held_models(usage, optimizer.call)
         for leaf in usage.origins(model)
-        if usage.wrap_of(leaf) is None
+        if usage.wrap_of.get(leaf) is None
     }
     for event in trace.events[optimizer.number :]:
-        wrap = usage.wrap_of(event.node) if event.kind == "wrap" else None
+        wrap = usage.wrap_of.get(event.node) if event.kind == "wrap" else None
         if wrap is None or not wrap.is_adalora:
             continue
         if any(id(leaf) in held for leaf in usage.origins(wrap.model)):
@@ -59,7 +59,7 @@ def second_wraps(usage: Usage) -> Iterator[tuple[ast.Call, ast.AST]]:
     """Yield calls that wrap a wrapped model, each with what wrapped it before."""
     seen: set[ast.AST] = set()
     for trace, event in usage.events("wrap"):
-        wrap = usage.wrap_of(event.node)
+        wrap = usage.wrap_of.get(event.node)
         if wrap is None or event.node in seen or wrap.is_injected:
             continue  # a model can have several adapters by name
         first = _wrapped_before(usage, trace, event, wrap)
@@ -71,7 +71,7 @@ def second_wraps(usage: Usage) -> Iterator[tuple[ast.Call, ast.AST]]:
 def _wrapped_before(usage: Usage, trace: Trace, event: Event, wrap: Wrap) -> ast.AST | None:
     models = usage.origins(wrap.model)
     for leaf in models:
-        inner = usage.wrap_of(leaf)
+        inner = usage.wrap_of.get(leaf)
         if inner is not None and _is_inner(usage, inner, wrap):
             return leaf
         if wrap.is_adalora and isinstance(leaf, ast.Call):
@@ -81,7 +81,7 @@ def _wrapped_before(usage: Usage, trace: Trace, event: Event, wrap: Wrap) -> ast
     if event.loops and wrap.is_adalora and all(_is_made_before(usage, event, m) for m in models):
         return wrap.call if models else None
     for other in trace.events[: event.number]:
-        before = usage.wrap_of(other.node) if other.kind == "wrap" else None
+        before = usage.wrap_of.get(other.node) if other.kind == "wrap" else None
         if before is None or before is wrap or not (before.is_adalora or wrap.is_adalora):
             continue
         if _same_object(usage, other, event, before, wrap):
@@ -104,7 +104,7 @@ def _is_inner(usage: Usage, inner: Wrap, outer: Wrap) -> bool:
 
 def _is_made_before(usage: Usage, event: Event, model: ast.expr) -> bool:
     """Return whether a model is made outside the innermost loop around its adapter."""
-    if not isinstance(model, ast.Call) or usage.wrap_of(model) is not None:
+    if not isinstance(model, ast.Call) or usage.wrap_of.get(model) is not None:
         return False
     loop = event.loops[-1]
     functions = {usage.scopes.of[each].function for each in (event.node, model, loop)}

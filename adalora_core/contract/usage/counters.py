@@ -148,7 +148,11 @@ class _Reader:
 
     def _assigned(self, name: ast.Name, bindings: list[Binding], frame: Frame | None) -> Counter:
         """Return what a variable counts that is only assigned."""
-        if any(self._is_in(each, loop) for each in bindings for loop in self.event.loops):
+        if any(
+            self.usage.scopes.is_within(each.node, loop)
+            for each in bindings
+            for loop in self.event.loops
+        ):
             source = bindings[0].source if len(bindings) == 1 else None
             return UNKNOWN if source is None else self.read(source, frame)
         is_iterator = any(
@@ -158,12 +162,9 @@ class _Reader:
             for node in walk(binding.value)
             if isinstance(node, ast.expr)
         )
-        scope = self.usage.scopes.find(name.id, name)
+        scope = self.usage.scopes.find(name)
         in_scope = self.event.loops or scope is None or not isinstance(scope.function, FUNCTION)
         return Counter("nothing") if in_scope and not is_iterator else UNKNOWN
-
-    def _is_in(self, binding: Binding, loop: Loop) -> bool:
-        return self.usage.scopes.is_within(binding.node, loop)
 
     def _parameter(self, node: ast.Name, frame: Frame | None) -> Counter:
         if node.id == "batch_idx" and self.usage.framework(self.trace.function) == "lightning":
@@ -242,7 +243,7 @@ class _Reader:
             elif (
                 each.kind in {"value", "added"}
                 and not isinstance(each.value, ast.Constant)
-                and any(self._is_in(each, loop) for loop in outer)
+                and any(self.usage.scopes.is_within(each.node, loop) for loop in outer)
             ):
                 return True
         return False

@@ -106,7 +106,7 @@ def _near(usage: Usage, loss: ast.expr, computed: ast.expr) -> ast.expr:
     scope, holder = of[loss].function, of[computed].function
     if holder is scope or (isinstance(holder, FUNCTION) and holder.name == "forward"):
         return computed
-    bindings = usage.scopes.bindings(loss) if isinstance(loss, ast.Name) else []
+    bindings = usage.scopes.bindings(loss)
     values = [b.value for b in bindings if b.value and of[b.node].function is scope]
     return values[-1] if values else loss
 
@@ -175,13 +175,15 @@ def _origin(usage: Usage, node: ast.expr) -> Origin:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub | ast.Pow | ast.MatMult):
         return "model" if _reads_loss(node) else "script"
     if isinstance(node, ast.BinOp):
-        parts = [
-            _origin(usage, leaf) for side in (node.left, node.right) for leaf in usage.origins(side)
-        ]
-        return "model" if "model" in parts else "script" if "script" in parts else "unknown"
+        return _of_any(usage, node.left, node.right)
     if isinstance(node, ast.Call):
         return _of_call(usage, node)
     return "unknown"
+
+
+def _of_any(usage: Usage, *parts: ast.expr) -> Origin:
+    found = {_origin(usage, leaf) for part in parts for leaf in usage.origins(part)}
+    return "model" if "model" in found else "script" if "script" in found else "unknown"
 
 
 def _of_attribute(usage: Usage, node: ast.Attribute) -> Origin:
@@ -207,9 +209,7 @@ def _of_call(usage: Usage, node: ast.Call) -> Origin:
     if name == "compute_loss":
         return "model"
     if name in _REDUCTIONS and isinstance(node.func, ast.Attribute):
-        leaves = usage.origins(node.func.value)
-        parts = [_origin(usage, leaf) for leaf in leaves]
-        return "model" if "model" in parts else "script" if "script" in parts else "unknown"
+        return _of_any(usage, node.func.value)
     if any(map(_reads_loss, node.args)):
         return "model"
     if any(map(usage.is_adalora_model, node.args)):

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from adalora_core.contract.text.python.scopes import Binding, Scopes
     from adalora_core.contract.text.python.syntax import Function
 
+    _Path = frozenset[int]  # the ids of the expressions that lead to one
+    _Leaves = Iterator[ast.expr]
+
 _DEEPEST = 14
 _FOLLOWED = frozenset({"value", "loop", "with", "parameter"})
 """Kinds of bindings that can be followed to a value."""
@@ -119,58 +122,51 @@ class Sources:
         """Return the class of this script that a call makes an instance of."""
         return self.scopes.class_named(node.func) if isinstance(node, ast.Call) else None
 
-    def _follow(self, node: ast.expr, item: int | None, seen: frozenset[int]) -> Iterator[ast.expr]:
+    def _follow(  # noqa: C901 - one case per node
+        self, node: ast.expr, item: int | None, seen: _Path
+    ) -> _Leaves:
         self._left -= 1
         if id(node) in seen or len(seen) > _DEEPEST or self._left < 0:
             return
         seen |= {id(node)}
-        if isinstance(node, ast.Name):
-            yield from self._of_name(node, item, seen)
-        elif isinstance(node, ast.Attribute):
-            yield from self._of_attribute(node, item, seen)
-        elif isinstance(node, ast.Subscript):
-            yield from self._of_subscript(node, item, seen)
-        elif isinstance(node, ast.Call):
-            yield from self._of_call(node, item, seen)
-        else:
-            yield from self._of_parts(node, item, seen)
+        match node:
+            case ast.Name():
+                yield from self._of_name(node, item, seen)
+            case ast.Attribute():
+                yield from self._of_attribute(node, item, seen)
+            case ast.Subscript():
+                yield from self._of_subscript(node, item, seen)
+            case ast.Call():
+                yield from self._of_call(node, item, seen)
+            case ast.IfExp():
+                yield from self._follow(node.body, item, seen)
+                yield from self._follow(node.orelse, item, seen)
+            case ast.BoolOp():
+                for value in node.values:
+                    yield from self._follow(value, item, seen)
+            case ast.NamedExpr() | ast.Await() | ast.Starred():
+                yield from self._follow(node.value, item, seen)
+            case ast.Tuple() | ast.List() if item is not None and item < len(node.elts):
+                yield from self._follow(node.elts[item], None, seen)
+            case _:
+                yield node
 
-    def _of_parts(
-        self, node: ast.expr, item: int | None, seen: frozenset[int]
-    ) -> Iterator[ast.expr]:
-        if isinstance(node, ast.IfExp):
-            yield from self._follow(node.body, item, seen)
-            yield from self._follow(node.orelse, item, seen)
-        elif isinstance(node, ast.BoolOp):
-            for value in node.values:
-                yield from self._follow(value, item, seen)
-        elif isinstance(node, ast.NamedExpr | ast.Await | ast.Starred):
-            yield from self._follow(node.value, item, seen)
-        elif isinstance(node, ast.Tuple | ast.List) and item is not None and item < len(node.elts):
-            yield from self._follow(node.elts[item], None, seen)
-        else:
-            yield node
-
-    def _of_name(
-        self, node: ast.Name, item: int | None, seen: frozenset[int]
-    ) -> Iterator[ast.expr]:
-        scope = self.scopes.find(node.id, node)
-        bindings = [] if scope is None else scope.names[node.id]
+    def _of_name(self, node: ast.Name, item: int | None, seen: _Path) -> _Leaves:
+        scope = self.scopes.find(node)
+        bindings = self.scopes.bindings(node)
         if scope is not None and scope.function is self.scopes.of[node].function:
             bindings = self._reaching(node, bindings)
-        is_bound = False
-        for binding in bindings:
-            if binding.kind in _FOLLOWED:
-                is_bound = True
-                yield from self._of_binding(node, binding, item, seen)
-        if not is_bound:
+        bindings = [each for each in bindings if each.kind in _FOLLOWED]
+        if not bindings:
             yield node
+        for binding in bindings:
+            yield from self._of_binding(node, binding, item, seen)
 
     def _of_binding(
-        self, node: ast.expr, binding: Binding, item: int | None, seen: frozenset[int]
-    ) -> Iterator[ast.expr]:
-        if binding.kind == "parameter":
-            yield from self._of_parameter(node, binding, item, seen)
+        self, node: ast.expr, binding: Binding, item: int | None, seen: _Path
+    ) -> _Leaves:
+        if isinstance(node, ast.Name) and binding.kind == "parameter":
+            yield from self._of_parameter(node, binding.node, item, seen)
         elif binding.kind == "loop" and binding.value is not None:
             yield from self._elements(node, binding.value, binding.item, seen)
         elif binding.value is not None:
@@ -178,38 +174,30 @@ class Sources:
             yield from self._follow(binding.value, inner, seen)
 
     def _of_parameter(
-        self, node: ast.expr, binding: Binding, item: int | None, seen: frozenset[int]
-    ) -> Iterator[ast.expr]:
-        function = binding.node
-        given = (
-            [argument(call, function, node.id) for call in self.calls_of(function)]
-            if isinstance(function, FUNCTION) and isinstance(node, ast.Name)
-            else []
-        )
-        values = [value for value in given if value is not None]
-        if not values:
+        self, node: ast.Name, function: ast.AST, item: int | None, seen: _Path
+    ) -> _Leaves:
+        calls = self.calls_of(function) if isinstance(function, FUNCTION) else []
+        given = [argument(call, function, node.id) for call in calls]
+        if not any(given):
             yield node
-        for value in values:
+        for value in filter(None, given):
             yield from self._follow(value, item, seen)
 
     def calls_of(self, function: Function) -> list[ast.Call]:
         """Return the calls of this script that can run a function of it."""
         owner = self.scopes.parents[function]
-        is_method = isinstance(owner, ast.ClassDef)
         if isinstance(owner, ast.ClassDef) and function.name == "__init__":
             return self.scopes.callers.get(owner.name, [])
         calls = self.scopes.callers.get(function.name, [])
+        kind = ast.Attribute if isinstance(owner, ast.ClassDef) else ast.Name
         spend(len(calls))
-        return [c for c in calls if isinstance(c.func, ast.Attribute if is_method else ast.Name)]
+        return [call for call in calls if isinstance(call.func, kind)]
 
-    def _of_attribute(
-        self, node: ast.Attribute, item: int | None, seen: frozenset[int]
-    ) -> Iterator[ast.expr]:
-        bindings = self.bindings_of(node)
-        if any(binding.kind == "value" for binding in bindings):
-            for binding in bindings:
-                if binding.kind == "value":
-                    yield from self._of_binding(node, binding, item, seen)
+    def _of_attribute(self, node: ast.Attribute, item: int | None, seen: _Path) -> _Leaves:
+        bindings = [each for each in self.bindings_of(node) if each.kind == "value"]
+        for binding in bindings:
+            yield from self._of_binding(node, binding, item, seen)
+        if bindings:
             return
         if node.attr == "model":
             for leaf in self.calls(node.value):
@@ -229,9 +217,7 @@ class Sources:
         known = self.scopes.bases(owner)[0] if owner is not None else []
         return [b for each in known for b in self.scopes.attributes.get((each.name, node.attr), [])]
 
-    def _of_subscript(
-        self, node: ast.Subscript, item: int | None, seen: frozenset[int]
-    ) -> Iterator[ast.expr]:
+    def _of_subscript(self, node: ast.Subscript, item: int | None, seen: _Path) -> _Leaves:
         key = node.slice.value if isinstance(node.slice, ast.Constant) else None
         found = False
         for base in self._follow(node.value, None, seen):
@@ -248,9 +234,7 @@ class Sources:
         if not found:
             yield node
 
-    def _of_call(
-        self, node: ast.Call, item: int | None, seen: frozenset[int]
-    ) -> Iterator[ast.expr]:
+    def _of_call(self, node: ast.Call, item: int | None, seen: _Path) -> _Leaves:
         name = last_name(node.func)
         function = self.called(node) if self.class_of_call(node) is None else None
         if function is not None:
@@ -271,7 +255,7 @@ class Sources:
         else:
             yield node
 
-    def returned(self, function: Function) -> Iterator[ast.expr]:
+    def returned(self, function: Function) -> _Leaves:
         """Yield the expressions that a function returns."""
         stack: list[ast.AST] = list(function.body)
         while stack:
@@ -281,9 +265,7 @@ class Sources:
             if not isinstance(node, (*FUNCTION, ast.ClassDef, ast.Lambda)):
                 stack += ast.iter_child_nodes(node)
 
-    def _elements(
-        self, node: ast.expr, over: ast.expr, item: int | None, seen: frozenset[int]
-    ) -> Iterator[ast.expr]:
+    def _elements(self, node: ast.expr, over: ast.expr, item: int | None, seen: _Path) -> _Leaves:
         view = ""
         if isinstance(over, ast.Call) and isinstance(over.func, ast.Attribute):
             view = over.func.attr if over.func.attr in {"items", "values"} else ""

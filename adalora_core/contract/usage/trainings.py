@@ -53,10 +53,7 @@ def find_trainings(usage: Usage) -> Iterator[Training]:
     for trace, event in usage.events("step", "train"):
         if event.node in seen:
             continue
-        if event.kind == "step":
-            found = _loop(usage, trace, event)
-        else:
-            found = _trainer(usage, trace, event)
+        found = (_loop if event.kind == "step" else _trainer)(usage, trace, event)
         if found is not None:
             seen.add(event.node)
             if loose and not found.allocates:
@@ -86,9 +83,10 @@ def _steps_adalora(usage: Usage, event: Event) -> bool:
         is_late = not usage.late_adapters.keys().isdisjoint(optimizers)
         return is_late or any(map(usage.is_adalora_model, models))
     return any(
-        isinstance(node, ast.Call) and usage.is_adalora_model(node.func)
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name | ast.Attribute)
+        and usage.is_adalora_model(node.func)
         for node in walk(event.loops[-1])
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute)
     )
 
 
@@ -111,7 +109,7 @@ def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:
         inside = False
     if not trains:
         return None
-    allocates = _any(inside, *(_trainer_allocates(usage, call) for call in made))
+    allocates = _any(inside, *(answer for call in made for answer in _of_trainer(usage, call)))
     return Training("lightning" if is_lightning else "trainer", trace, event, made, allocates)
 
 
@@ -129,30 +127,31 @@ def _any(*answers: bool | None) -> bool | None:
     return True if True in answers else None if None in answers else False
 
 
-def _trainer_allocates(usage: Usage, call: ast.Call) -> bool | None:
-    return _any(_trainer_class(usage, call), *_callbacks(usage, call))
+def _of_trainer(usage: Usage, call: ast.Call) -> Iterator[bool | None]:
+    """Yield whether the class of a trainer, and each of its callbacks, allocates."""
+    yield _of_class(usage, call.func)
+    yield from _callbacks(usage, call)
 
 
-def _trainer_class(usage: Usage, call: ast.Call) -> bool | None:
-    owner = usage.scopes.class_named(call.func)
-    if owner is None:
-        return False if _is_known(usage, call.func) else None
-    return _class_allocates(usage, owner)
+def _of_class(usage: Usage, made: ast.expr) -> bool | None:
+    owner = usage.scopes.class_named(made)
+    if owner is not None:
+        return _class_allocates(usage, owner)
+    full = usage.scopes.full_name(made)
+    root = full.partition(".")[0]
+    if root == "adalora_core":
+        return full.endswith("AdaLoraCallback")
+    return False if root in KNOWN_MODULES else None
 
 
 def _class_allocates(usage: Usage, owner: ast.ClassDef) -> bool | None:
     known, others = usage.scopes.bases(owner)
-    if any(usage.scopes.of[event.node].class_ in known for _, event in usage.events("allocate")):
-        return True
-    methods = {id(m) for each in known for m in each.body if isinstance(m, FUNCTION)}
-    if any(id(trace.function) in methods for trace, _ in usage.events("allocate")):
-        return True
+    methods = {m for each in known for m in each.body if isinstance(m, FUNCTION)}
+    for trace, event in usage.events("allocate"):
+        if usage.scopes.of[event.node].class_ in known or trace.function in methods:
+            return True
     roots = {other.partition(".")[0] for other in others}
     return False if roots <= KNOWN_MODULES | {"object", "nn"} else None
-
-
-def _is_known(usage: Usage, node: ast.expr) -> bool:
-    return usage.scopes.full_name(node).partition(".")[0] in KNOWN_MODULES
 
 
 def _callbacks(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
@@ -162,6 +161,7 @@ def _callbacks(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
         yield from _unpacked(usage, trainer)
     if given is not None:
         yield from _listed(usage, given)
+    lists = set(usage.origins(given))
     for name in ("add_callback", "add_to", "append", "extend"):
         for call in usage.scopes.callers.get(name, []):
             if isinstance(call.func, ast.Attribute) and call.args:
@@ -169,13 +169,8 @@ def _callbacks(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
                     yield _allocates(usage, call.args[0])
                 elif name == "add_to" and trainer in usage.origins(call.args[0]):
                     yield _allocates(usage, call.func.value)
-                elif name in {"append", "extend"} and _same(usage, given, call.func.value):
+                elif name in {"append", "extend"} and lists & {*usage.origins(call.func.value)}:
                     yield from _listed(usage, call.args[0])
-
-
-def _same(usage: Usage, one: ast.expr | None, other: ast.expr) -> bool:
-    found = {id(leaf) for leaf in usage.origins(one)}
-    return any(id(leaf) in found for leaf in usage.origins(other))
 
 
 def _unpacked(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
@@ -205,16 +200,9 @@ def _listed(usage: Usage, given: ast.expr) -> Iterator[bool | None]:
 
 def _allocates(usage: Usage, callback: ast.expr) -> bool | None:
     """Return whether a callback allocates: an instance or a class."""
-    for leaf in usage.origins(callback):
-        made = leaf.func if isinstance(leaf, ast.Call) else leaf
-        owner = usage.scopes.class_named(made)
-        if owner is not None:
-            return _class_allocates(usage, owner)
-        full = usage.scopes.full_name(made)
-        if full.startswith("adalora_core."):
-            return full.endswith("AdaLoraCallback")
-        return False if _is_known(usage, made) else None
-    return None
+    leaves = usage.origins(callback)
+    made = leaves[0] if leaves else callback
+    return _of_class(usage, made.func if isinstance(made, ast.Call) else made) if leaves else None
 
 
 def allocates_loosely(usage: Usage) -> bool:

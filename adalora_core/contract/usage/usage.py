@@ -166,7 +166,8 @@ class Usage(Sources):
         }
 
     @cached_property
-    def _wrap_of(self) -> dict[ast.AST, Wrap]:
+    def wrap_of(self) -> dict[ast.AST, Wrap]:
+        """The adapter that a call adds."""
         return {wrap.call: wrap for wrap in self.wraps}
 
     @cached_property
@@ -232,10 +233,6 @@ class Usage(Sources):
         parent = self.scopes.parents.get(value)
         return parent if isinstance(parent, ast.keyword) else value
 
-    def wrap_of(self, node: ast.AST) -> Wrap | None:
-        """Return the adapter that a call adds; None if it adds none."""
-        return self._wrap_of.get(node)
-
     @cached_property
     def _in_place(self) -> set[int]:
         """The models that `add_adapter` and `inject_adapter_in_model` change where they are."""
@@ -249,7 +246,7 @@ class Usage(Sources):
     def is_adalora_model(self, expression: ast.expr | None) -> bool:
         """Return whether a value can be a model with an adapter of AdaLoRA."""
         for leaf in self.origins(expression):
-            wrap = self._wrap_of.get(leaf)
+            wrap = self.wrap_of.get(leaf)
             if (wrap is not None and wrap.is_adalora) or id(leaf) in self._in_place:
                 return True
             is_self = isinstance(leaf, ast.Name) and leaf.id == "self"
@@ -265,13 +262,13 @@ class Usage(Sources):
             wrap.is_adalora and self.scopes.of[wrap.call].class_ in known for wrap in self.wraps
         ) or any(
             self.is_adalora_model(binding.value)
+            for each in known
             for (name, _), bindings in list(self.scopes.attributes.items())
             for binding in bindings
-            if binding.kind == "value"
+            if name == each.name
+            and binding.kind == "value"
             and isinstance(binding.value, ast.Name | ast.Call)
-            and (owner := self.scopes.of[binding.node].class_) in known
-            and owner is not None
-            and owner.name == name
+            and self.scopes.of[binding.node].class_ is each
             and self.class_of_call(binding.value) is None
         )
 

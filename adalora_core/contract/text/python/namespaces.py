@@ -39,13 +39,8 @@ class Namespaces:
 
     def source(self, node: ast.Attribute) -> Source | None:
         """Return where the value of an attribute is written, if it never changes."""
-        if not isinstance(node.value, ast.Name):
-            return None
-        name = node.value
-        if self._is_stored(name, node.attr):
-            return None
-        binding = self._scopes.binding(name)
-        if binding is None:
+        name, binding = node.value, self._scopes.binding(node.value)
+        if binding is None or not isinstance(name, ast.Name) or self._is_stored(name, node.attr):
             return None
         if isinstance(binding.node, ast.ClassDef):
             return self._of_class(binding.node, node.attr)
@@ -57,7 +52,7 @@ class Namespaces:
         if name.id not in self._stored:
             self._stored[name.id] = {
                 change.attr if isinstance(change, ast.Attribute) else None
-                for change in self._scopes.changes_anywhere(name.id)
+                for change in self._scopes.changed.get(name.id, ())
             }
         return not self._stored[name.id].isdisjoint({attribute, None})
 
@@ -80,7 +75,7 @@ class Namespaces:
         return None
 
     def _class_of(self, node: ast.expr) -> ast.ClassDef | None:
-        binding = self._scopes.binding(node) if isinstance(node, ast.Name) else None
+        binding = self._scopes.binding(node)
         made = None if binding is None else binding.node
         return made if isinstance(made, ast.ClassDef) else None
 
@@ -109,7 +104,7 @@ class Namespaces:
         """Whether a call returns the options of the command line."""
         if isinstance(call.func, ast.Attribute):
             return call.func.attr in _PARSING
-        binding = self._scopes.binding(call.func) if isinstance(call.func, ast.Name) else None
+        binding = self._scopes.binding(call.func)
         return binding is not None and binding.node in self._parsing_functions
 
     @cached_property
@@ -152,9 +147,8 @@ class Namespaces:
         if not (isinstance(call.func, ast.Attribute) and call.func.attr in _PARSING_CLASSES):
             return []
         made: ast.expr | None = call.func.value
-        if isinstance(made, ast.Name):
-            binding = self._scopes.binding(made)
-            made = None if binding is None else binding.source
+        if (binding := self._scopes.binding(made)) is not None:
+            made = binding.source
         if not isinstance(made, ast.Call) or not made.args:
             return []
         read = made.args[0]

@@ -14,6 +14,7 @@ from adalora_core.contract.text.python.syntax import (
     FUNCTION,
     Function,
     children,
+    dotted,
     last_name,
     parameters,
     spend,
@@ -116,6 +117,7 @@ class Scopes:
         callers: the calls by the last part of the name that is called.
         classes: the first class of each name.
         attributes: the bindings of attributes, by the class of `self` or the name, and attribute.
+        changed: what changes the value of any variable of a name.
         imports: the full names of what is imported, by the import; `*` is all of a module.
 
     Raises:
@@ -132,7 +134,7 @@ class Scopes:
         self.classes: dict[str, ast.ClassDef] = {}
         self.attributes: defaultdict[tuple[str, str], list[Binding]] = defaultdict(list)
         self.imports: dict[str, ast.AST] = {}
-        self._changes: defaultdict[str, list[ast.AST]] = defaultdict(list)
+        self.changed: defaultdict[str, list[ast.AST]] = defaultdict(list)
         self._changes_by_scope: dict[tuple[Scope | None, str], tuple[ast.AST, ...]] = {}
         self._origins: dict[tuple[Scope, str], list[str | None]] = {}
         self._bound: set[ast.AST] = set()
@@ -161,9 +163,9 @@ class Scopes:
         """The place of each node in the order of the code."""
         return {node: number for number, node in enumerate(self.of)}
 
-    def find(self, name: str, node: ast.AST) -> Scope | None:
-        """Return the scope whose binding of `name` a node sees."""
-        return self._find(name, self.of[node])
+    def find(self, name: ast.Name) -> Scope | None:
+        """Return the scope whose binding of a name is read."""
+        return self._find(name.id, self.of[name])
 
     def _find(self, name: str, first: Scope) -> Scope | None:
         scope = first
@@ -177,23 +179,22 @@ class Scopes:
                 return None
             scope = scope.parent
 
-    def bindings(self, name: ast.Name) -> list[Binding]:
+    def bindings(self, name: ast.expr) -> list[Binding]:
         """Return all bindings of a name in the scope that it is read from."""
-        scope = self.find(name.id, name)
-        return [] if scope is None else scope.names[name.id]
+        scope = self.find(name) if isinstance(name, ast.Name) else None
+        return scope.names[name.id] if scope and isinstance(name, ast.Name) else []
 
-    def binding(self, name: ast.Name) -> Binding | None:
+    def binding(self, name: ast.expr) -> Binding | None:
         """Return the only binding of a name; None if there are several, none, or a later one."""
-        scope = self.find(name.id, name)
-        if scope is None or len(scope.names[name.id]) != 1:
+        bindings = self.bindings(name)
+        if len(bindings) != 1 or not isinstance(name, ast.Name):
             return None
-        (binding,) = scope.names[name.id]
-        is_later = scope is self.of[name] and _place(binding.node) > _place(name)
-        return None if is_later else binding
+        is_later = self.find(name) is self.of[name] and _place(bindings[0].node) > _place(name)
+        return None if is_later else bindings[0]
 
     def origins(self, name: ast.Name) -> list[str | None]:
         """Return the full names that a name is imported by, with None for other bindings."""
-        scope = self.find(name.id, name)
+        scope = self.find(name)
         if scope is None:
             return []
         key = scope, name.id
@@ -206,7 +207,7 @@ class Scopes:
 
         A builtin has its own name. None: it is not imported, or bound again.
         """
-        name, rest = _dotted(node)
+        name, rest = dotted(node)
         origins = [] if name is None else self.origins(name)
         if name is None or len(origins) > 1 or None in origins:
             return None
@@ -214,7 +215,7 @@ class Scopes:
 
     def full_name(self, node: ast.expr) -> str:
         """Return the dotted name of an expression, with the module that it is imported from."""
-        name, rest = _dotted(node)
+        name, rest = dotted(node)
         if name is None:
             return f"?{rest}"
         return f"{next(filter(None, reversed(self.origins(name))), name.id)}{rest}"
@@ -225,7 +226,7 @@ class Scopes:
 
     def function(self, name: ast.expr | None) -> Function | None:
         """Return the function of this script that a name means where it is read."""
-        scope = self.find(name.id, name) if isinstance(name, ast.Name) else None
+        scope = self.find(name) if isinstance(name, ast.Name) else None
         return scope.functions.get(name.id) if scope and isinstance(name, ast.Name) else None
 
     def bases(self, owner: ast.ClassDef) -> tuple[list[ast.ClassDef], list[str]]:
@@ -283,18 +284,13 @@ class Scopes:
 
     def changes(self, name: ast.Name) -> tuple[ast.AST, ...]:
         """Return what changes the value of a name: stores into it, calls of its methods."""
-        key = self.find(name.id, name), name.id
+        scope = self.find(name)
+        key = scope, name.id
         if key not in self._changes_by_scope:
-            self._changes_by_scope[key] = tuple(
-                node
-                for node in self.changes_anywhere(name.id)
-                if self.find(name.id, node) is key[0]
-            )
+            found = self.changed.get(name.id, ())
+            same = (node for node in found if self._find(name.id, self.of[node]) is scope)
+            self._changes_by_scope[key] = tuple(same)
         return self._changes_by_scope[key]
-
-    def changes_anywhere(self, name: str) -> list[ast.AST]:
-        """Return what changes the value of any variable of a name."""
-        return self._changes.get(name, [])
 
     def _bind(self, scope: Scope, name: str, binding: Binding) -> None:
         owner = scope.outside.get(name, scope)
@@ -355,18 +351,18 @@ class Scopes:
     def _visit_call(self, node: ast.Call) -> None:
         match node.func, node.args:
             case ast.Attribute(value=ast.Name() as name, attr=method), _ if method in _CHANGING:
-                self._changes[name.id].append(node)
+                self.changed[name.id].append(node)
             case ast.Attribute(value=owner, attr=method), _ if method in _CHANGING:
                 self._change_part(owner)
             case ast.Name(id="setattr"), [ast.Name() as name, *_]:
-                self._changes[name.id].append(node)
+                self.changed[name.id].append(node)
 
     def _change_part(self, node: ast.expr) -> None:
         """Take note that a part of a name's value changes: `a["x"]` for `a["x"].append(1)`."""
         while isinstance(node, (ast.Subscript, ast.Attribute, ast.Call)):
             owner = node.func if isinstance(node, ast.Call) else node.value
             if isinstance(owner, ast.Name):
-                self._changes[owner.id].append(node)
+                self.changed[owner.id].append(node)
                 return
             node = owner
 
@@ -396,15 +392,6 @@ class Scopes:
                 self._assign(target, scope, replace(whole, item=index))
             else:
                 self._assign(target, scope, replace(whole, value=part, item=None))
-
-
-def _dotted(node: ast.expr) -> tuple[ast.Name | None, str]:
-    """Return the name that a dotted name begins with, and the rest of its text."""
-    rest = ""
-    while isinstance(node, ast.Attribute):
-        rest = f".{node.attr}{rest}"
-        node = node.value
-    return (node if isinstance(node, ast.Name) else None), rest
 
 
 def _place(node: ast.AST) -> tuple[int, int]:

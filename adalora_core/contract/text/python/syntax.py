@@ -80,6 +80,15 @@ def last_name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+def dotted(node: ast.expr) -> tuple[ast.Name | None, str]:
+    """Return the name that a dotted name begins with, and the rest of its text."""
+    rest = ""
+    while isinstance(node, ast.Attribute):
+        rest = f".{node.attr}{rest}"
+        node = node.value
+    return (node if isinstance(node, ast.Name) else None), rest
+
+
 def parameters(node: Function | ast.Lambda) -> list[ast.arg]:
     """Return all parameters of a function."""
     given = node.args
