@@ -1,4 +1,4 @@
-"""Find adapters that are added twice, too late for the optimizer, or in a sweep of ranks."""
+"""Find adapters that are added twice, or in a sweep of ranks."""
 
 from __future__ import annotations
 
@@ -16,43 +16,6 @@ if TYPE_CHECKING:
 
 
 _UNLOADS = frozenset({"unload", "merge_and_unload", "delete_adapter"})
-_PARAMETERS = frozenset({"parameters", "named_parameters"})
-
-
-def find_late_adapters(usage: Usage) -> Iterator[tuple[ast.Call, ast.Call]]:
-    """Yield the optimizers of a base model, each with the later call that adapts the model."""
-    for trace in usage.traces:
-        for event in trace.events:
-            wrap = _later_wrap(usage, trace, event) if event.kind == "optimizer" else None
-            if wrap is None:
-                continue
-            if not any(each.kind == "optimizer" for each in trace.events[wrap.number :]):
-                yield event.call, wrap.call
-
-
-def _later_wrap(usage: Usage, trace: Trace, optimizer: Event) -> Event | None:
-    held = {
-        id(leaf)
-        for model in held_models(usage, optimizer.call)
-        for leaf in usage.origins(model)
-        if usage.wrap_of.get(leaf) is None
-    }
-    for event in trace.events[optimizer.number :]:
-        wrap = usage.wrap_of.get(event.node) if event.kind == "wrap" else None
-        if wrap is None or not wrap.is_adalora:
-            continue
-        if any(id(leaf) in held for leaf in usage.origins(wrap.model)):
-            return event
-    return None
-
-
-def held_models(usage: Usage, optimizer: ast.Call) -> Iterator[ast.expr]:
-    """Yield the models whose parameters an optimizer is given."""
-    for given in (*optimizer.args, *(each.value for each in optimizer.keywords)):
-        for node in usage.mentions(given):
-            function = node.func if isinstance(node, ast.Call) else None
-            if isinstance(function, ast.Attribute) and function.attr in _PARAMETERS:
-                yield function.value
 
 
 def second_wraps(usage: Usage) -> Iterator[tuple[ast.Call, ast.AST]]:

@@ -6,7 +6,14 @@ import ast
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from adalora_core.contract.text.python.syntax import FUNCTION, argument, keyword, last_name, walk
+from adalora_core.contract.text.python.syntax import (
+    FUNCTION,
+    argument,
+    dotted,
+    keyword,
+    last_name,
+    walk,
+)
 from adalora_core.contract.usage.events import adds_to_itself
 from adalora_core.contract.usage.names import CONSTANT_NAMES, EPOCH_NAMES, SETTINGS
 from adalora_core.contract.usage.order import accumulation_guards, placement
@@ -112,10 +119,8 @@ class _Reader:
             return STEPS
         if self.usage.class_of_value(node.value) is not None:
             return self._of_attribute(node, self.usage.bindings_of(node))
-        root: ast.expr = node
-        while isinstance(root, ast.Attribute):
-            root = root.value
-        is_setting = {last_name(node.value), last_name(root)} & SETTINGS
+        root, _ = dotted(node)
+        is_setting = {last_name(node.value), "" if root is None else root.id} & SETTINGS
         if "step" in node.attr:
             return UNKNOWN  # another file may raise it
         return Counter("nothing") if is_setting else UNKNOWN
@@ -148,11 +153,8 @@ class _Reader:
 
     def _assigned(self, name: ast.Name, bindings: list[Binding], frame: Frame | None) -> Counter:
         """Return what a variable counts that is only assigned."""
-        if any(
-            self.usage.scopes.is_within(each.node, loop)
-            for each in bindings
-            for loop in self.event.loops
-        ):
+        is_within = self.usage.scopes.is_within
+        if any(is_within(each.node, loop) for each in bindings for loop in self.event.loops):
             source = bindings[0].source if len(bindings) == 1 else None
             return UNKNOWN if source is None else self.read(source, frame)
         is_iterator = any(
@@ -197,8 +199,7 @@ class _Reader:
         if self._goes_on(loop):
             return UNKNOWN
         restarts = any(self._is_epochs(outer) for outer in loops[:at])
-        counts: Literal["micro-batches", "steps"] = "micro-batches" if self.is_rare else "steps"
-        return Counter(counts, restarts)
+        return Counter("micro-batches" if self.is_rare else "steps", restarts)
 
     def _counts_in_strides(self, loop: Loop) -> bool:
         """Return whether a loop counts by the size of a batch: `range(0, samples, size)`."""

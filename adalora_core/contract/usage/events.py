@@ -118,11 +118,6 @@ class Trace:
     places: dict[int, Placement | None] = field(default_factory=dict)
 
     @cached_property
-    def steps(self) -> list[Event]:
-        """The steps of optimizers."""
-        return [event for event in self.events if event.kind == "step"]
-
-    @cached_property
     def runs(self) -> set[ast.AST]:
         """The loops of which each round makes a model or an optimizer: runs of their own."""
         made = (event for event in self.events if event.kind in {"wrap", "optimizer"})

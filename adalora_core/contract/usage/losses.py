@@ -40,15 +40,10 @@ def _reads_loss(node: ast.expr) -> bool:
 
 def adds_penalty(usage: Usage) -> bool:
     """Return whether a name of the script contains a word for the penalty."""
-    for node in usage.scopes.of:
-        name = ""
-        if isinstance(node, ast.Name | ast.Attribute):
-            name = last_name(node)
-        elif isinstance(node, FUNCTION):
-            name = node.name
-        if _PENALTY.search(name) and name not in _NO_PENALTY:
-            return True
-    return False
+    words = [node for node in usage.scopes.of if isinstance(node, ast.Name | ast.Attribute)]
+    names = {last_name(word) for word in words}
+    names |= {node.name for node in usage.scopes.of if isinstance(node, FUNCTION)}
+    return any(map(_PENALTY.search, names - _NO_PENALTY))
 
 
 def own_losses(usage: Usage, training: Training) -> Iterator[ast.expr]:
@@ -65,12 +60,8 @@ def doubled_penalties(usage: Usage, training: Training) -> Iterator[ast.expr]:
     for loss in _losses(usage, training):
         for terms in _sums(usage, loss, _DEEPEST):
             if any(_is_loss_of_outputs(usage, term) for term in terms):
-                yield from (
-                    term
-                    for term in terms
-                    if isinstance(term, ast.Call)
-                    and last_name(term.func) == "orthogonality_penalty"
-                )
+                calls = [term for term in terms if isinstance(term, ast.Call)]
+                yield from (c for c in calls if last_name(c.func) == "orthogonality_penalty")
 
 
 def _sums(usage: Usage, node: ast.expr, depth: int) -> list[list[ast.expr]]:
@@ -83,11 +74,8 @@ def _sums(usage: Usage, node: ast.expr, depth: int) -> list[list[ast.expr]]:
     if not isinstance(node, ast.Name) or not depth:
         return [[node]]
     leaves = [leaf for leaf in usage.origins(node) if leaf is not node]
-    added = [
-        each.value
-        for each in usage.scopes.bindings(node)
-        if each.kind == "added" and each.value is not None
-    ]
+    bindings = usage.scopes.bindings(node)
+    added = [each.value for each in bindings if each.kind == "added" and each.value is not None]
     found = [terms for leaf in leaves for terms in _sums(usage, leaf, depth - 1)]
     return [[*terms, *added] for terms in found[:_MOST_SUMS]]
 
@@ -214,10 +202,7 @@ def _of_call(usage: Usage, node: ast.Call) -> Origin:
         return "model"
     if any(map(usage.is_adalora_model, node.args)):
         return "unknown"  # who is given the model can take the loss from it
-    made = [
-        last_name(leaf.func if isinstance(leaf, ast.Call) else leaf)
-        for leaf in usage.origins(node.func)
-    ]
+    made = [last_name(getattr(leaf, "func", leaf)) for leaf in usage.origins(node.func)]
     full = usage.scopes.full_name(node.func)
     if full.startswith("torch.") and name not in _JOINS:
         return "script"

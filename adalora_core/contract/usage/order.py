@@ -24,7 +24,7 @@ def placement(trace: Trace, event: Event) -> Placement | None:
 
 
 def _placement(trace: Trace, event: Event) -> Placement | None:
-    steps = [each for each in trace.steps if not excludes(each, event)]
+    steps = [each for each in trace.events if each.kind == "step" and not excludes(each, event)]
     shared = {each: _shared(event.loops, each.loops) for each in steps}
     steps = [each for each in steps if shared[each] or not (event.loops or each.loops)]
     if not steps:

@@ -236,6 +236,7 @@ class Sources:
 
     def _of_call(self, node: ast.Call, item: int | None, seen: _Path) -> _Leaves:
         name = last_name(node.func)
+        is_prepared = name == "prepare" and (item is not None or len(node.args) == 1)
         function = self.called(node) if self.class_of_call(node) is None else None
         if function is not None:
             returned = list(self.returned(function))
@@ -245,10 +246,7 @@ class Sources:
                 yield node
         elif name == "initialize" and not item and (model := keyword(node, "model")) is not None:
             yield from self._follow(model, None, seen)  # DeepSpeed's engine
-        elif name == "prepare" and node.args and (item is not None or len(node.args) == 1):
-            at = item if item is not None else 0
-            yield from self._follow(node.args[min(at, len(node.args) - 1)], None, seen)
-        elif name in _PASS_THROUGH and node.args:
+        elif node.args and (name in _PASS_THROUGH or is_prepared):
             yield from self._follow(node.args[min(item or 0, len(node.args) - 1)], None, seen)
         elif name in _RETURN_SELF and isinstance(node.func, ast.Attribute):
             yield from self._follow(node.func.value, item, seen)

@@ -116,11 +116,10 @@ def run_length(usage: Usage, training: Training) -> int | None:
 
 def _max_steps(usage: Usage) -> Iterator[ast.expr]:
     for call in usage.scopes.calls:
-        name = last_name(call.func)
-        if name.endswith(("Arguments", "Config", "Trainer")) and not usage.makes_config(call):
-            given = keyword(call, "max_steps")
-            if given is not None:
-                yield given
+        given = keyword(call, "max_steps")
+        is_setting = last_name(call.func).endswith(("Arguments", "Config", "Trainer"))
+        if given is not None and is_setting and not usage.makes_config(call):
+            yield given
 
 
 def _loop_length(usage: Usage, training: Training) -> int | None:

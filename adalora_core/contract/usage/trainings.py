@@ -7,8 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from adalora_core.contract.text.python.syntax import FUNCTION, keyword, last_name, walk
-from adalora_core.contract.usage.adapters import held_models
+from adalora_core.contract.text.python.syntax import FUNCTION, Function, keyword, last_name, walk
 from adalora_core.contract.usage.events import receiver, trainer_calls
 from adalora_core.contract.usage.names import ALLOCATE, KNOWN_MODULES
 
@@ -23,6 +22,8 @@ _MAKES = re.compile("get|build|make|create|load|AdaLora", re.IGNORECASE)
 """Names of what makes a model, a configuration or a setting."""
 _ATTACHES = frozenset({"allocate_on_step", "install"})
 """Functions of this package that let an optimizer allocate."""
+
+_PARAMETERS = frozenset({"parameters", "named_parameters"})
 
 Kind = Literal["loop", "accelerate", "trainer", "lightning"]
 
@@ -78,7 +79,7 @@ def _steps_adalora(usage: Usage, event: Event) -> bool:
     makers = [call.func.value] if isinstance(call.func, ast.Attribute) else []
     makers += call.args
     optimizers = [made for maker in makers for made in usage.calls(maker)]
-    models = [model for optimizer in optimizers for model in held_models(usage, optimizer)]
+    models = [model for optimizer in optimizers for model in _held_models(usage, optimizer)]
     if models:
         is_late = not usage.late_adapters.keys().isdisjoint(optimizers)
         return is_late or any(map(usage.is_adalora_model, models))
@@ -88,6 +89,42 @@ def _steps_adalora(usage: Usage, event: Event) -> bool:
         and usage.is_adalora_model(node.func)
         for node in walk(event.loops[-1])
     )
+
+
+def find_late_adapters(usage: Usage) -> Iterator[tuple[ast.Call, ast.Call]]:
+    """Yield the optimizers of a base model, each with the later call that adapts the model."""
+    for trace in usage.traces:
+        for event in trace.events:
+            wrap = _later_wrap(usage, trace, event) if event.kind == "optimizer" else None
+            if wrap is None:
+                continue
+            if not any(each.kind == "optimizer" for each in trace.events[wrap.number :]):
+                yield event.call, wrap.call
+
+
+def _later_wrap(usage: Usage, trace: Trace, optimizer: Event) -> Event | None:
+    held = {
+        id(leaf)
+        for model in _held_models(usage, optimizer.call)
+        for leaf in usage.origins(model)
+        if usage.wrap_of.get(leaf) is None
+    }
+    for event in trace.events[optimizer.number :]:
+        wrap = usage.wrap_of.get(event.node) if event.kind == "wrap" else None
+        if wrap is None or not wrap.is_adalora:
+            continue
+        if any(id(leaf) in held for leaf in usage.origins(wrap.model)):
+            return event
+    return None
+
+
+def _held_models(usage: Usage, optimizer: ast.Call) -> Iterator[ast.expr]:
+    """Yield the models whose parameters an optimizer is given."""
+    for given in (*optimizer.args, *(each.value for each in optimizer.keywords)):
+        for node in usage.mentions(given):
+            function = node.func if isinstance(node, ast.Call) else None
+            if isinstance(function, ast.Attribute) and function.attr in _PARAMETERS:
+                yield function.value
 
 
 def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:
@@ -216,7 +253,7 @@ def allocates_loosely(usage: Usage) -> bool:
         function = trace.function
         if function is None or event.loops or usage.framework(function) is not None:
             continue
-        if _is_handed_on(usage, function.name, function):
+        if _is_handed_on(usage, function):
             return True
     return any(
         isinstance(node, ast.Attribute) and node.attr == ALLOCATE and _is_loose(usage, node)
@@ -238,9 +275,9 @@ def _may_allocate(usage: Usage, call: ast.Call) -> bool:
     return any(trainer_calls(usage, given) for given in names)
 
 
-def _is_handed_on(usage: Usage, name: str, function: ast.AST) -> bool:
+def _is_handed_on(usage: Usage, function: Function) -> bool:
     return any(
-        last_name(node) == name and isinstance(node.ctx, ast.Load)
+        last_name(node) == function.name and isinstance(node.ctx, ast.Load)
         for node in usage.scopes.of
         if isinstance(node, ast.Name | ast.Attribute) and not usage.scopes.is_within(node, function)
     )

@@ -13,7 +13,6 @@ from adalora_core.contract.text.python.syntax import (
     last_name,
     spend,
 )
-from adalora_core.contract.usage.adapters import find_late_adapters
 from adalora_core.contract.usage.events import Trace, traces
 from adalora_core.contract.usage.names import (
     ALLOCATE,
@@ -25,7 +24,7 @@ from adalora_core.contract.usage.names import (
 )
 from adalora_core.contract.usage.sources import Sources
 from adalora_core.contract.usage.totals import find_accumulation
-from adalora_core.contract.usage.trainings import Training, find_trainings
+from adalora_core.contract.usage.trainings import Training, find_late_adapters, find_trainings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,14 +91,13 @@ class Usage(Sources):
         if not isinstance(call, ast.Call):
             return False
         name = last_name(call.func)
+        if name == "get_peft_config" and any(
+            isinstance(node, ast.Constant) and str(node.value).upper() == "ADALORA"
+            for node in self.mentions(call.args[0] if call.args else None)
+        ):
+            return True
         if name == "get_peft_config" or "Config" in name:
-            return self._is_config_class(call.func) or (
-                name == "get_peft_config"
-                and any(
-                    isinstance(node, ast.Constant) and str(node.value).upper() == "ADALORA"
-                    for node in self.mentions(call.args[0] if call.args else None)
-                )
-            )
+            return self._is_config_class(call.func)
         return any(self._is_config_class(leaf) for leaf in self.origins(call.func))
 
     def _is_config_class(self, node: ast.expr) -> bool:

@@ -74,11 +74,6 @@ class Script:
         before = self.code[start : start + column].encode()[:column]
         return start + len(before.decode(errors="ignore"))
 
-    def cell(self, node: ast.AST) -> int | None:
-        """Return the number of a node's cell among all cells of a notebook, from 1."""
-        index = bisect_right(self.cell_starts, getattr(node, "lineno", 1)) - 1
-        return self.cell_numbers[index] if index >= 0 else None
-
     def cell_span(self, start: int, end: int) -> CellSpan | None:
         """Return the cell of an extent of the text, and the place in it; None: no notebook."""
         if self.places is None or not self.cell_starts:

@@ -98,19 +98,17 @@ def parameters(node: Function | ast.Lambda) -> list[ast.arg]:
 
 def argument(call: ast.Call, function: Function, name: str) -> ast.expr | None:
     """Return what a call passes for a parameter of a function, or its default."""
-    for keyword in call.keywords:
-        if keyword.arg == name:
-            return keyword.value
+    given = keyword(call, name)
+    if given is not None:
+        return given
     arguments = function.args
     positional = [each.arg for each in (*arguments.posonlyargs, *arguments.args)]
-    bound = positional[:1] == ["self"]
-    given = positional[1:] if bound else positional
-    if name in given and given.index(name) < len(call.args):
-        return call.args[given.index(name)]
-    defaults = dict(zip(reversed(positional), reversed(arguments.defaults), strict=False))
-    for each, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
-        if value is not None:
-            defaults[each.arg] = value
+    free = positional[1:] if positional[:1] == ["self"] else positional
+    if name in free and free.index(name) < len(call.args):
+        return call.args[free.index(name)]
+    named = [each.arg for each in arguments.kwonlyargs]
+    defaults = dict(zip(named, arguments.kw_defaults, strict=True))
+    defaults.update(zip(reversed(positional), reversed(arguments.defaults), strict=False))
     return defaults.get(name)
 
 

@@ -39,7 +39,7 @@ Entries = dict[Any, tuple[ast.AST, ast.expr | None]]
 
 _ENUMS = frozenset({"TaskType", "PeftType"})
 
-_CONSTANTS = {
+_CONSTANTS: dict[str | None, float] = {
     "math.inf": math.inf, "math.nan": math.nan, "numpy.inf": math.inf, "numpy.nan": math.nan,
     "torch.inf": math.inf, "torch.nan": math.nan,
 }  # fmt: skip
@@ -282,12 +282,8 @@ class Values:
 
     def _name(self, node: ast.Name) -> Any:
         binding = self.scopes.binding(node)
-        if binding is None:
-            return UNKNOWN
-        if binding.origin is not None:
-            return _CONSTANTS.get(binding.origin, UNKNOWN)
-        if binding.source is None:
-            return UNKNOWN
+        if binding is None or binding.source is None:
+            return UNKNOWN if binding is None else _CONSTANTS.get(binding.origin, UNKNOWN)
         value = self.of(binding.source)
         if isinstance(value, dict):
             return self._dict(node)
