@@ -336,9 +336,10 @@ class Scopes:
                 self._bind(scope, node.rest, Binding("other", node))
             case ast.Global():
                 scope.outside |= dict.fromkeys(node.names, self.module)
-            case ast.Nonlocal() if scope.parent is not None:
+            case ast.Nonlocal() if (outer := scope.parent) is not None:
                 for name in node.names:
-                    scope.outside[name] = self._find(name, scope.parent) or self.module
+                    found = self._find(name, outer)  # else it is bound later in the code
+                    scope.outside[name] = outer if found in (None, self.module) else found
             case ast.Subscript() | ast.Attribute() if isinstance(node.ctx, ast.Store | ast.Del):
                 self._change_part(node)
             case ast.Call():
