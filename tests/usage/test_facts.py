@@ -10,6 +10,7 @@ from adalora_core.contract.text.python.syntax import within_bounds
 from adalora_core.contract.usage.adapters import second_wraps, swept_ranks
 from adalora_core.contract.usage.counters import step_counter
 from adalora_core.contract.usage.order import is_per_micro_batch, placement
+from adalora_core.contract.usage.trainings import late_adapters, trainings
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_functions_of_the_script_are_followed():
     script, trace, event = allocation(code)
     assert trace.function is None
     assert len(event.loops) == 2
-    (training,) = script.trainings
+    (training,) = script.once(trainings)
     assert training.allocates
 
 
@@ -187,14 +188,14 @@ def test_trainer_allocates_by_its_callbacks(callback, allocates):
         "from project.callbacks import OtherCallback\n"
     )
     script = usage(imports + HEAD + CALLBACK + TRAINER.format(callback=callback))
-    (training,) = script.trainings
+    (training,) = script.once(trainings)
     assert training.allocates is allocates
 
 
 def test_training_of_another_model_or_trainer_is_left_alone():
-    assert not usage(HEAD.replace("AdaLora", "Lora") + LOOP).trainings
+    assert not usage(HEAD.replace("AdaLora", "Lora") + LOOP).once(trainings)
     imported = "from project import MyTrainer\n" + HEAD + "MyTrainer(model).train()\n"
-    assert [each.allocates for each in usage(imported).trainings] == [None]
+    assert [each.allocates for each in usage(imported).once(trainings)] == [None]
     passed = (
         HEAD.replace("optimizer = AdamW(model.parameters())", "")
         + """
@@ -203,7 +204,7 @@ def train(model, optimizer):
         optimizer.step()
 """
     )
-    assert not usage(passed).trainings
+    assert not usage(passed).once(trainings)
 
 
 def test_optimizer_before_the_adapter():
@@ -211,8 +212,8 @@ def test_optimizer_before_the_adapter():
         "optimizer = AdamW(model.parameters())\n", ""
     )
     late = "base = load()\n" + late
-    assert len(usage(late).late_adapters) == 1
-    assert not usage("base = load()\n" + HEAD).late_adapters
+    assert len(usage(late).once(late_adapters)) == 1
+    assert not usage("base = load()\n" + HEAD).once(late_adapters)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +271,7 @@ def test_expression_that_is_nested_too_deep_gets_no_finding():
 def test_function_of_another_file_may_allocate_by_its_name(call, allocates):
     imports = "from project.training import allocate_ranks, evaluate\n"
     code = LOOP.replace("model.update_and_allocate(step)", call)
-    (training,) = usage(imports + HEAD + code).trainings
+    (training,) = usage(imports + HEAD + code).once(trainings)
     assert training.allocates is allocates
 
 
@@ -312,7 +313,7 @@ def test_trainer_is_given_the_callback_of_the_package_that_is_imported(package, 
 def test_lambda_that_allocates_and_is_handed_on_may_be_called(hook):
     code = f"optimizer.register_step_post_hook({hook})\n"
     code += LOOP.replace("        model.update_and_allocate(step)\n", "")
-    (training,) = usage(HEAD + code).trainings
+    (training,) = usage(HEAD + code).once(trainings)
     assert training.allocates is None
 
 

@@ -22,6 +22,7 @@ from adalora_core.contract.usage.order import (
     is_per_micro_batch,
     placement,
 )
+from adalora_core.contract.usage.totals import accumulation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +87,7 @@ class AllocationForEachMicroBatch(AllocationRule):
                 usage,
                 event.node,
                 "on_train_batch_end is called for each micro-batch, and Lightning makes a step "
-                f"after {usage.accumulation} of them",
+                f"after {usage.once(accumulation)} of them",
                 hint=PLACES["lightning"],
             )
 
@@ -96,7 +97,7 @@ def _is_lightning_micro_batch(usage: Usage, trace: Trace, event: Event) -> bool:
         usage.framework(trace.function) == "lightning"
         and trace.function is not None
         and trace.function.name == "on_train_batch_end"
-        and (usage.accumulation or 1) > 1
+        and (usage.once(accumulation) or 1) > 1
         and not accumulation_guards(usage, event)
     )
 

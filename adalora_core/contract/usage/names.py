@@ -107,8 +107,6 @@ HOOKS: dict[Framework, dict[str, str]] = {
     "lightning": LIGHTNING_HOOKS,
 }
 
-BATCH_SIZES = frozenset({"batch_size", "per_device_train_batch_size"})
-"""Keywords with the number of samples in a micro-batch."""
 CONSTANT_NAMES = frozenset({
     "rank", "local_rank", "world_rank", "r", "target_r", "init_r", "lora_r", "total_step",
     "total_steps", "max_steps", "num_training_steps", "max_train_steps", "num_epochs",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from adalora_core.contract.text.python.syntax import keyword, last_name, walk
 from adalora_core.contract.usage.order import accumulation_guards
+from adalora_core.contract.usage.trainings import trainings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 Unit = Literal["samples", "batches", "steps", "unknown"]
 
+_BATCH_SIZES = frozenset({"batch_size", "per_device_train_batch_size"})
+"""Keywords with the number of samples in a micro-batch."""
 _LOADER = re.compile("loader", re.IGNORECASE)
 _DATA = re.compile("data|train|rows|sample|example|corpus|texts|records|pairs", re.IGNORECASE)
 _SAME = frozenset({"int", "round", "max", "min", "ceil", "floor", "float"})
@@ -56,12 +59,18 @@ def _divided(usage: Usage, left: Unit, divisor: ast.expr) -> Unit:
     if "accum" in words:
         return "steps"
     is_number = isinstance(divisor, ast.Constant)
-    if left == "samples" and not is_number and ast.dump(divisor) in usage.batch_sizes:
+    if left == "samples" and not is_number and ast.dump(divisor) in usage.once(_batch_sizes):
         return "batches"
     if left == "samples" and ("batch" in words or "bs" in words or usage.value(divisor)):
         # A number can be the product of batch size and accumulation.
         return "batches" if "batch" in words and "effective" not in words else "steps"
     return "steps" if left == "batches" else "unknown"
+
+
+def _batch_sizes(usage: Usage) -> dict[str, ast.expr]:
+    """Return what the script gives as the batch size of a device, by the dump of its tree."""
+    given = (each for call in usage.scopes.calls for each in call.keywords)
+    return {ast.dump(each.value): each.value for each in given if each.arg in _BATCH_SIZES}
 
 
 def _of_length(usage: Usage, measured: ast.expr) -> Unit:
@@ -81,7 +90,7 @@ def _made_by(node: ast.expr) -> ast.Call | None:
     return node if isinstance(node, ast.Call) else None
 
 
-def find_accumulation(usage: Usage) -> int | None:
+def accumulation(usage: Usage) -> int | None:
     """Return the micro-batches of a step; None if they cannot be known."""
     sizes: set[int | None] = {
         usage.value(each.value)
@@ -101,7 +110,7 @@ def find_accumulation(usage: Usage) -> int | None:
 
 def batch_size(usage: Usage) -> int | None:
     """Return the batch size of the script; None if it cannot be known."""
-    sizes = {usage.value(each) for each in usage.batch_sizes.values()}
+    sizes = {usage.value(each) for each in usage.once(_batch_sizes).values()}
     return sizes.pop() if len(sizes) == 1 else None
 
 
@@ -129,7 +138,7 @@ def _loop_length(usage: Usage, training: Training) -> int | None:
         return bounds.pop()
     length = 1
     keeps = any("save" in name for name in usage.scopes.callers)
-    if not keeps or len(usage.trainings) > 1 or len(usage.configs) > 1:
+    if not keeps or len(usage.once(trainings)) > 1 or len(usage.configs) > 1:
         return None  # a part of a run, such as a test or a benchmark
     if event.accumulations or accumulation_guards(usage, event):
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from adalora_core.contract.text.python.syntax import FUNCTION, Function, keyword, last_name, walk
@@ -47,19 +47,18 @@ class Training:
     allocates: bool | None
 
 
-def find_trainings(usage: Usage) -> Iterator[Training]:
-    """Yield the places that train an AdaLoRA model."""
-    seen: set[ast.AST] = set()
+def trainings(usage: Usage) -> list[Training]:
+    """Return the places that train an AdaLoRA model."""
+    read: dict[ast.AST, Training] = {}
     loose = allocates_loosely(usage)
     for trace, event in usage.events("step", "train"):
-        if event.node in seen:
+        if event.node in read:
             continue
         found = (_loop if event.kind == "step" else _trainer)(usage, trace, event)
         if found is not None:
-            seen.add(event.node)
-            if loose and not found.allocates:
-                found = Training(found.kind, trace, event, found.trainers, None)
-            yield found
+            is_open = loose and not found.allocates
+            read[event.node] = replace(found, allocates=None) if is_open else found
+    return list(read.values())
 
 
 def _loop(usage: Usage, trace: Trace, event: Event) -> Training | None:
@@ -81,7 +80,7 @@ def _steps_adalora(usage: Usage, event: Event) -> bool:
     optimizers = [made for maker in makers for made in usage.calls(maker)]
     models = [model for optimizer in optimizers for model in _held_models(usage, optimizer)]
     if models:
-        is_late = not usage.late_adapters.keys().isdisjoint(optimizers)
+        is_late = not usage.once(late_adapters).keys().isdisjoint(optimizers)
         return is_late or any(map(usage.is_adalora_model, models))
     return any(
         isinstance(node, ast.Call)
@@ -91,15 +90,16 @@ def _steps_adalora(usage: Usage, event: Event) -> bool:
     )
 
 
-def find_late_adapters(usage: Usage) -> Iterator[tuple[ast.Call, ast.Call]]:
-    """Yield the optimizers of a base model, each with the later call that adapts the model."""
+def late_adapters(usage: Usage) -> dict[ast.Call, ast.Call]:
+    """Return the optimizers of a base model, each with the later call that adapts the model."""
+    found: dict[ast.Call, ast.Call] = {}
     for trace in usage.traces:
         for event in trace.events:
             wrap = _later_wrap(usage, trace, event) if event.kind == "optimizer" else None
-            if wrap is None:
-                continue
-            if not any(each.kind == "optimizer" for each in trace.events[wrap.number :]):
-                yield event.call, wrap.call
+            later = trace.events[wrap.number :] if wrap is not None else []
+            if wrap is not None and all(each.kind != "optimizer" for each in later):
+                found[event.call] = wrap.call
+    return found
 
 
 def _later_wrap(usage: Usage, trace: Trace, optimizer: Event) -> Event | None:

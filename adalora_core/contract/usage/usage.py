@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from adalora_core.contract.text.python.syntax import (
     FUNCTION,
@@ -16,24 +16,22 @@ from adalora_core.contract.text.python.syntax import (
 from adalora_core.contract.usage.events import Trace, traces
 from adalora_core.contract.usage.names import (
     ALLOCATE,
-    BATCH_SIZES,
     HOOKS,
     ONLY_LIGHTNING,
     WRAPPERS,
     Framework,
 )
 from adalora_core.contract.usage.sources import Sources
-from adalora_core.contract.usage.totals import find_accumulation
-from adalora_core.contract.usage.trainings import Training, find_late_adapters, find_trainings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from adalora_core.contract.text.python.script import Script
     from adalora_core.contract.text.python.syntax import Function
     from adalora_core.contract.usage.events import Event
 
 
+_Found = TypeVar("_Found")
 _NEARLY = 0.93
 """Similarity of a name to another with up to two slips in it."""
 _LIGHTNING = frozenset({"lightning", "pytorch_lightning", "pl", "L"})
@@ -71,6 +69,7 @@ class Usage(Sources):
     def __init__(self, script: Script) -> None:
         super().__init__(script.scopes)
         self.script = script
+        self._read: dict[Any, Any] = {}
         self.traces = traces(self, script.tree)
 
     def events(self, *kinds: str) -> Iterator[tuple[Trace, Event]]:
@@ -138,30 +137,12 @@ class Usage(Sources):
             for node in self.mentions(leaf)
         )
 
-    @cached_property
-    def trainings(self) -> tuple[Training, ...]:
-        """The places that train an AdaLoRA model."""
-        return tuple(find_trainings(self))
-
-    @cached_property
-    def late_adapters(self) -> dict[ast.Call, ast.Call]:
-        """The optimizers of a base model, each with the later call that adapts the model."""
-        return dict(find_late_adapters(self))
-
-    @cached_property
-    def accumulation(self) -> int | None:
-        """The micro-batches of a step; None if they cannot be known."""
-        return find_accumulation(self)
-
-    @cached_property
-    def batch_sizes(self) -> dict[str, ast.expr]:
-        """What the script gives as the batch size of a device, by the dump of its tree."""
-        return {
-            ast.dump(each.value): each.value
-            for call in self.scopes.calls
-            for each in call.keywords
-            if each.arg in BATCH_SIZES
-        }
+    def once(self, read: Callable[[Usage], _Found]) -> _Found:
+        """Return what a function reads from the script; it is called once."""
+        if read not in self._read:
+            self._read[read] = read(self)
+        found: _Found = self._read[read]
+        return found
 
     @cached_property
     def wrap_of(self) -> dict[ast.AST, Wrap]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ast
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from adalora_core.contract.text.python.script import Script
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Loop = ast.For | ast.AsyncFor | ast.While
@@ -26,10 +24,16 @@ class TooMuchWorkError(Exception):
     """Following a script takes more steps than are allowed."""
 
 
-_followed: ContextVar[Script | None] = ContextVar("followed", default=None)
+class Bounded(Protocol):
+    """What has a number of steps to be followed with: a script."""
+
+    steps_left: int
 
 
-def within_bounds(script: Script, read: Callable[..., _Found], *given: Any) -> _Found | None:
+_followed: ContextVar[Bounded | None] = ContextVar("followed", default=None)
+
+
+def within_bounds(script: Bounded, read: Callable[..., _Found], *given: Any) -> _Found | None:
     """Return what is read from a script; None if its parts are too many, or nested too deep."""
     token = _followed.set(script)
     try:
