@@ -22,7 +22,6 @@ _MAKES = re.compile("get|build|make|create|load|AdaLora", re.IGNORECASE)
 """Names of what makes a model, a configuration or a setting."""
 _ATTACHES = frozenset({"allocate_on_step", "install"})
 """Functions of this package that let an optimizer allocate."""
-
 _PARAMETERS = frozenset({"parameters", "named_parameters"})
 
 Kind = Literal["loop", "accelerate", "trainer", "lightning"]
@@ -194,10 +193,7 @@ def _class_allocates(usage: Usage, owner: ast.ClassDef) -> bool | None:
 def _callbacks(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
     """Yield for each callback of a trainer whether it allocates."""
     given = keyword(trainer, "callbacks")
-    if any(each.arg is None for each in trainer.keywords) and given is None:
-        yield from _unpacked(usage, trainer)
-    if given is not None:
-        yield from _listed(usage, given)
+    yield from _unpacked(usage, trainer) if given is None else _listed(usage, given)
     lists = set(usage.origins(given))
     for name in ("add_callback", "add_to", "append", "extend"):
         for call in usage.scopes.callers.get(name, []):
@@ -212,15 +208,13 @@ def _callbacks(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
 
 def _unpacked(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
     """Yield None if `**settings` of a trainer can hold callbacks that cannot be known."""
-    for each in trainer.keywords:
-        if each.arg is None:
-            leaves = usage.origins(each.value)
-            if not leaves or not all(isinstance(leaf, ast.Dict | ast.Call) for leaf in leaves):
-                yield None
-            for leaf in leaves:
-                for node in usage.mentions(leaf):
-                    if isinstance(node, ast.Call) and "Callback" in last_name(node.func):
-                        yield _allocates(usage, node)
+    for spread in (each.value for each in trainer.keywords if each.arg is None):
+        leaves = usage.origins(spread)
+        if not leaves or not all(isinstance(leaf, ast.Dict | ast.Call) for leaf in leaves):
+            yield None
+        for node in (node for leaf in leaves for node in usage.mentions(leaf)):
+            if isinstance(node, ast.Call) and "Callback" in last_name(node.func):
+                yield _allocates(usage, node)
 
 
 def _listed(usage: Usage, given: ast.expr) -> Iterator[bool | None]:
