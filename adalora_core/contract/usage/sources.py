@@ -176,8 +176,9 @@ class Sources:
     def _of_parameter(
         self, node: ast.Name, function: ast.AST, item: int | None, seen: _Path
     ) -> _Leaves:
-        calls = self.calls_of(function) if isinstance(function, FUNCTION) else []
-        given = [argument(call, function, node.id) for call in calls]
+        given: list[ast.expr | None] = []
+        if isinstance(function, FUNCTION):
+            given = [argument(call, function, node.id) for call in self.calls_of(function)]
         if not any(given):
             yield node
         for value in filter(None, given):

@@ -179,12 +179,12 @@ class Scopes:
                 return None
             scope = scope.parent
 
-    def bindings(self, name: ast.expr) -> list[Binding]:
+    def bindings(self, name: ast.expr | None) -> list[Binding]:
         """Return all bindings of a name in the scope that it is read from."""
         scope = self.find(name) if isinstance(name, ast.Name) else None
         return scope.names[name.id] if scope and isinstance(name, ast.Name) else []
 
-    def binding(self, name: ast.expr) -> Binding | None:
+    def binding(self, name: ast.expr | None) -> Binding | None:
         """Return the only binding of a name; None if there are several, none, or a later one."""
         bindings = self.bindings(name)
         if len(bindings) != 1 or not isinstance(name, ast.Name):
