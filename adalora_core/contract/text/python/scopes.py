@@ -338,8 +338,8 @@ class Scopes:
                 scope.outside |= dict.fromkeys(node.names, self.module)
             case ast.Nonlocal() if (outer := scope.parent) is not None:
                 for name in node.names:
-                    found = self._find(name, outer)  # else it is bound later in the code
-                    scope.outside[name] = outer if found in (None, self.module) else found
+                    found = self._find(name, outer) or outer  # it is bound later in the code
+                    scope.outside[name] = outer if found is self.module else found
             case ast.Subscript() | ast.Attribute() if isinstance(node.ctx, ast.Store | ast.Del):
                 self._change_part(node)
             case ast.Call():
