@@ -272,7 +272,8 @@ class _Hook(Rule):
     summary = why = hint = bad = "x"
     needs = "script"
 
-    def check_script(self, script):
+    def check_usage(self, usage):
+        script = usage.script
         for node in ast.walk(script.tree):
             if isinstance(node, ast.FunctionDef) and node.name == "on_step_end":
                 start = script.extent(node)[0] + len("def ")

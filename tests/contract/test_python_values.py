@@ -58,6 +58,7 @@ def _value(code, expression):
         ("R = 8", "R * 2", 16),
         ("R: int = 8", "R", 8),
         ("A, B = 3, 16", "A * B", 48),
+        ("(A, B), *C = (3, 16), 1", "A * B", 48),
         ("STEPS = {'n': 1000}", "STEPS['n']", 1000),
         ("RANKS = [4, 8]", "RANKS[-1]", 8),
         ("class CFG:\n    r = 8\n    n = r * 2", "CFG.n", 16),
@@ -104,6 +105,8 @@ def test_value_that_the_script_writes_is_known(code, expression, value):
         ("for R in x: pass", "R"),
         ("if x:\n    R = 8\nelse:\n    R = 4", "R"),
         ("def f(R): pass\ndef g():\n    global R\n    R = 3\nR = 2", "R"),
+        ("class C:\n    R = 2\nC.R = 3\nc = C()", "c.R"),
+        ("class C:\n  def __init__(self):\n    self.r = 2\n    self.r += 1\nc = C()", "c.r"),
         ("T = ['q']\nT.append('v')", "T"),
         ("T = ['q']\nT[0] = 'v'", "T[0]"),
         ("D = {'n': 1}\nD['n'] = 2", "D['n']"),
@@ -204,3 +207,18 @@ def test_arguments_come_from_keywords_and_known_dicts(code, values, deferred, is
 )
 def test_class_is_known_by_its_import_under_any_name(code, is_ours):
     assert [call.is_ours for call in Script(code, ast.parse(code)).calls] == is_ours
+
+
+@pytest.mark.parametrize(
+    ("code", "value"),
+    [
+        ("def f():\n  def g():\n    nonlocal r\n    r = 3\n  r = 2\n  g()\n  {}", UNKNOWN),
+        ("def f():\n  r = 2\n  def g():\n    nonlocal r\n    r = 3\n  g()\n  {}", UNKNOWN),
+        ("r = 3\ndef f(r=2):\n  {}", UNKNOWN),
+        ("r = 3\ndef f(r={}): pass", 3),
+        ("r = 3\n[r for r in (1, 2)]\n{}", 3),
+        ("[r := 3 for _ in (1, 2)]\n{}", 3),
+    ],
+)
+def test_name_is_read_in_the_scope_that_python_reads_it_in(code, value):
+    assert _call(code.format("AdaLoraConfig(init_r=r)")).values["init_r"] is value

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-
 import pytest
 from usage_texts import HEAD, LOOP, allocation, usage
 
 from adalora_core.contract.rules.usage_steps import AllocationNeverCalled, StepRestarts
-from adalora_core.contract.text.python.script import Script
-from adalora_core.contract.usage.adapters import late_adapters, second_wraps, swept_ranks
+from adalora_core.contract.text.python.syntax import within_bounds
+from adalora_core.contract.usage.adapters import second_wraps, swept_ranks
 from adalora_core.contract.usage.counters import step_counter
 from adalora_core.contract.usage.order import is_per_micro_batch, placement
-from adalora_core.contract.usage.trainings import trainings
+from adalora_core.contract.usage.trainings import late_adapters, trainings
 
 
 @pytest.mark.parametrize(
@@ -158,7 +156,7 @@ def test_functions_of_the_script_are_followed():
     script, trace, event = allocation(code)
     assert trace.function is None
     assert len(event.loops) == 2
-    (training,) = trainings(script)
+    (training,) = script.once(trainings)
     assert training.allocates
 
 
@@ -190,14 +188,14 @@ def test_trainer_allocates_by_its_callbacks(callback, allocates):
         "from project.callbacks import OtherCallback\n"
     )
     script = usage(imports + HEAD + CALLBACK + TRAINER.format(callback=callback))
-    (training,) = trainings(script)
+    (training,) = script.once(trainings)
     assert training.allocates is allocates
 
 
 def test_training_of_another_model_or_trainer_is_left_alone():
-    assert not list(trainings(usage(HEAD.replace("AdaLora", "Lora") + LOOP)))
+    assert not usage(HEAD.replace("AdaLora", "Lora") + LOOP).once(trainings)
     imported = "from project import MyTrainer\n" + HEAD + "MyTrainer(model).train()\n"
-    assert [each.allocates for each in trainings(usage(imported))] == [None]
+    assert [each.allocates for each in usage(imported).once(trainings)] == [None]
     passed = (
         HEAD.replace("optimizer = AdamW(model.parameters())", "")
         + """
@@ -206,7 +204,7 @@ def train(model, optimizer):
         optimizer.step()
 """
     )
-    assert not list(trainings(usage(passed)))
+    assert not usage(passed).once(trainings)
 
 
 def test_optimizer_before_the_adapter():
@@ -214,8 +212,8 @@ def test_optimizer_before_the_adapter():
         "optimizer = AdamW(model.parameters())\n", ""
     )
     late = "base = load()\n" + late
-    assert len(late_adapters(usage(late))) == 1
-    assert not late_adapters(usage("base = load()\n" + HEAD))
+    assert len(usage(late).once(late_adapters)) == 1
+    assert not usage("base = load()\n" + HEAD).once(late_adapters)
 
 
 @pytest.mark.parametrize(
@@ -260,11 +258,10 @@ def test_batch_number_of_lightning_restarts_with_each_epoch(epochs, restarts):
 
 
 def test_expression_that_is_nested_too_deep_gets_no_finding():
-    total = " + ".join(["step"] * 1500)
+    total = " + ".join(["step"] * 900)
     code = HEAD + LOOP.replace("allocate(step)", f"allocate({total})")
-    script = Script(code, ast.parse(code))
-    deep = StepRestarts().check_script(script)
-    assert list(deep) == []
+    deep = usage(code)
+    assert within_bounds(deep.script, list, StepRestarts().check_usage(deep)) is None
 
 
 @pytest.mark.parametrize(
@@ -274,7 +271,7 @@ def test_expression_that_is_nested_too_deep_gets_no_finding():
 def test_function_of_another_file_may_allocate_by_its_name(call, allocates):
     imports = "from project.training import allocate_ranks, evaluate\n"
     code = LOOP.replace("model.update_and_allocate(step)", call)
-    (training,) = trainings(usage(imports + HEAD + code))
+    (training,) = usage(imports + HEAD + code).once(trainings)
     assert training.allocates is allocates
 
 
@@ -293,8 +290,7 @@ def test_function_of_another_file_may_allocate_by_its_name(call, allocates):
 )
 def test_misspelt_call_is_found_with_the_name_that_was_meant(name, definition, is_misspelt):
     code = HEAD + definition + LOOP.replace("update_and_allocate", name)
-    script = Script(code, ast.parse(code))
-    messages = [each.message for each in AllocationNeverCalled().check_script(script)]
+    messages = [each.message for each in AllocationNeverCalled().check_usage(usage(code))]
     expected = f"`model.{name}` is not a method of the model; did you mean `update_and_allocate`?"
     assert (messages == [expected]) is is_misspelt
 
@@ -303,7 +299,7 @@ def test_misspelt_call_is_found_with_the_name_that_was_meant(name, definition, i
 def test_trainer_is_given_the_callback_of_the_package_that_is_imported(package, hint):
     trainer = "from transformers import Trainer\nTrainer(model).train()\n"
     code = HEAD.replace("from ", f"from {package}") + trainer
-    (found,) = AllocationNeverCalled().check_script(Script(code, ast.parse(code)))
+    (found,) = AllocationNeverCalled().check_usage(usage(code))
     assert hint in found.hint
 
 
@@ -317,7 +313,7 @@ def test_trainer_is_given_the_callback_of_the_package_that_is_imported(package, 
 def test_lambda_that_allocates_and_is_handed_on_may_be_called(hook):
     code = f"optimizer.register_step_post_hook({hook})\n"
     code += LOOP.replace("        model.update_and_allocate(step)\n", "")
-    (training,) = trainings(usage(HEAD + code))
+    (training,) = usage(HEAD + code).once(trainings)
     assert training.allocates is None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from usage_texts import HEAD, LOOP, usage
 
-from adalora_core.contract.usage.index import keyword
+from adalora_core.contract.text.python.syntax import keyword
 from adalora_core.contract.usage.losses import doubled_penalties, own_losses
 from adalora_core.contract.usage.totals import run_length, unit
 from adalora_core.contract.usage.trainings import trainings
@@ -26,14 +26,14 @@ from adalora_core.contract.usage.trainings import trainings
 def test_own_loss(loss, is_own):
     code = LOOP.replace("model(**batch).loss", loss)
     script = usage("from torch import nn\n" + HEAD + "criterion = nn.MSELoss()\n" + code)
-    (training,) = trainings(script)
+    (training,) = script.once(trainings)
     assert bool(list(own_losses(script, training))) is is_own
 
 
 def test_loss_of_a_function_that_is_given_the_model_is_not_known_to_be_its_own():
     imports = "from project.losses import batch_loss\n"
     script = usage(imports + HEAD + LOOP.replace("model(**batch).loss", "batch_loss(model, batch)"))
-    (training,) = trainings(script)
+    (training,) = script.once(trainings)
     assert not list(own_losses(script, training))
 
 
@@ -60,11 +60,11 @@ def test_unit_of_a_total(expression, expected):
 def test_length_of_a_run_is_known_from_its_loops():
     code = LOOP.replace("enumerate(loader)", "enumerate(range(50))")
     script = usage(HEAD + code)
-    (training,) = trainings(script)
+    (training,) = script.once(trainings)
     assert run_length(script, training) is None
     code = LOOP.replace("i, batch in enumerate(loader)", "batch in range(50)")
     script = usage(HEAD + code + "model.save_pretrained(folder)\n")
-    (training,) = trainings(script)
+    (training,) = script.once(trainings)
     assert run_length(script, training) == 150
 
 
@@ -88,5 +88,5 @@ def test_length_of_a_run_is_known_from_its_loops():
 def test_penalty_beside_the_loss_of_the_outputs(lines, is_doubled):
     body = "\n        ".join(lines)
     script = usage(HEAD + LOOP.replace("loss = model(**batch).loss", body))
-    (training,) = trainings(script)
+    (training,) = script.once(trainings)
     assert bool(list(doubled_penalties(script, training))) is is_doubled

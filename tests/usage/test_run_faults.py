@@ -151,3 +151,42 @@ def test_good_example_of_a_run_is_silent_in_source(code: str) -> None:
 def test_fault_of_a_run_in_a_whole_script_is_found_in_source(code: str) -> None:
     text, expected = COMPLETED[code]
     assert {each for each, _ in usage_findings(text)} == expected
+
+
+_UNALLOCATED = HEAD + LOOP.replace("    model.base_model.update_and_allocate(step)\n", "")
+_NEVER_CALLED = ("ADA901", "optimizer.step()")
+
+
+@pytest.mark.parametrize(
+    ("imported", "called"),
+    [
+        ("from mylib import get_peft_model", "get_peft_model(1, 2)"),
+        ("from mylib import wrap as get_peft_model", "get_peft_model(1, 2)"),
+        ("from mylib import Settings as AdaLoraConfig", "AdaLoraConfig()"),
+        ("from mylib import allocate as load", "print(load)"),
+    ],
+)
+def test_import_inside_a_function_means_nothing_outside_it(imported: str, called: str) -> None:
+    function = f"\n\ndef other():\n    {imported}\n\n    return {called}\n"
+    loaded = _UNALLOCATED.replace("model = ", "base = load()\nmodel = ")
+    assert usage_findings(loaded + function) == {_NEVER_CALLED}
+
+
+@pytest.mark.parametrize(
+    "expected",
+    ["self.assertWarnsRegex(UserWarning, 'x')", "self.assertWarns(UserWarning)", "raises(Error)"],
+)
+def test_training_that_is_expected_to_fail_is_left_alone(expected: str) -> None:
+    head, loop = _UNALLOCATED.split("for step", 1)
+    block = textwrap.indent(f"for step{loop}", "    ")
+    assert not usage_findings(f"{head}with {expected}:\n{block}")
+    assert usage_findings(f"{head}with self.subTest():\n{block}") == {_NEVER_CALLED}
+
+
+def test_hook_of_this_package_allocates_by_any_name_of_it() -> None:
+    for imported, name in (
+        ("from adalora_core import allocate_on_step as hook", "hook"),
+        ("import adalora_core", "adalora_core.allocate_on_step"),
+    ):
+        text = _UNALLOCATED.replace("for step", f"{imported}\n{name}(optimizer, model)\nfor step")
+        assert not usage_findings(text)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from adalora_core.contract.findings import Severity
     from adalora_core.contract.text.changes import Remedy
     from adalora_core.contract.text.places import Extent, Path
-    from adalora_core.contract.text.python.script import Script
+    from adalora_core.contract.usage.usage import Usage
 
 Example = dict[str, Any] | str
 """A whole configuration as a mapping (shown as JSON), or the text of a file."""
@@ -104,7 +104,7 @@ class Rule:
     ] = "nothing"
     """The state of a block in which the rule is called; `tool`: a known tool reads the file.
     `source`, `command` and `run`: the rule is never called, since the reader of the text, the
-    command or a training run reports it. `script`: the rule reads code, by `check_script`."""
+    command or a training run reports it. `script`: the rule reads code, by `check_usage`."""
     needs_option: ClassVar[Literal["policy", "peft_version"] | None] = None
     """The option without which the rule is never checked."""
     can_be_ignored: ClassVar[bool] = True
@@ -121,7 +121,7 @@ class Rule:
         del block
         return ()
 
-    def check_script(self, script: Script) -> Iterable[Finding]:
+    def check_usage(self, usage: Usage) -> Iterable[Finding]:
         """Yield the findings of this rule about a script; only if the rule needs a script."""
-        del script
+        del usage
         return ()

@@ -12,6 +12,8 @@ from adalora_core.contract.rules.base import Finding
 from adalora_core.contract.rules.input import LIMIT_EXCEEDED
 from adalora_core.contract.rules.tools import TOOL_TRAINS_OTHERWISE
 from adalora_core.contract.rules.values import WRONG_PEFT_TYPE
+from adalora_core.contract.text.python.syntax import within_bounds
+from adalora_core.contract.usage.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,8 +60,10 @@ def usage_findings(document: Document) -> Iterator[Finding]:
     """Yield all findings about the code around the configurations of a script or notebook."""
     script = document.script
     if script is not None and script.is_about_adalora:
-        for rule in _ON_SCRIPTS:
-            yield from rule.check_script(script)
+        usage = within_bounds(script, Usage, script)
+        if usage is not None:
+            for rule in _ON_SCRIPTS:
+                yield from within_bounds(script, list, rule.check_usage(usage)) or ()
         if script.steps_left < 0:
             message = "the code around the configurations is too intertwined to follow to its end"
             hint = "move the training into a file of its own"

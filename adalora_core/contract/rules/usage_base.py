@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from adalora_core.contract.rules.base import Finding, Rule
-from adalora_core.contract.usage.usage import usage_of
-from adalora_core.contract.usage.work import TooMuchWorkError, following
 
 if TYPE_CHECKING:
     import ast
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from adalora_core.contract.findings import Severity
     from adalora_core.contract.text.changes import Remedy
-    from adalora_core.contract.text.python.script import Script
     from adalora_core.contract.usage.events import Event, Trace
     from adalora_core.contract.usage.usage import Usage
 
@@ -103,19 +100,6 @@ class UsageRule(Rule):
     needs = "script"
     severity: ClassVar[Severity] = "warning"
     good = HEAD + LOOP
-
-    def check_script(self, script: Script) -> Iterable[Finding]:
-        """Yield the findings of this rule about a script."""
-        with following(script):
-            usage = usage_of(script)
-            try:
-                return [] if usage is None else list(self.check_usage(usage))
-            except (RecursionError, TooMuchWorkError):  # an expression of thousands of parts
-                return []
-
-    def check_usage(self, usage: Usage) -> Iterator[Finding]:
-        """Yield the findings of this rule about the use of AdaLoRA in a script."""
-        raise NotImplementedError
 
     def finding(
         self,

@@ -6,11 +6,10 @@ import ast
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.rules.usage_base import HEAD, LOOP, UsageRule, example
-from adalora_core.contract.usage.adapters import late_adapters, second_wraps, swept_ranks
-from adalora_core.contract.usage.index import last_name
+from adalora_core.contract.usage.adapters import second_wraps, swept_ranks
 from adalora_core.contract.usage.losses import adds_penalty, doubled_penalties, own_losses
 from adalora_core.contract.usage.totals import accumulation, batch_size, run_length, unit
-from adalora_core.contract.usage.trainings import trainings
+from adalora_core.contract.usage.trainings import late_adapters, trainings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +40,7 @@ class LossWithoutPenalty(UsageRule):
         if not _has_a_penalty(usage) or adds_penalty(usage):
             return
         seen: set[ast.AST] = set()
-        for training in trainings(usage):
+        for training in usage.once(trainings):
             if training.trainers and usage.uses_our_callback:
                 continue  # the callback adds the penalty
             for loss in own_losses(usage, training):
@@ -91,7 +90,7 @@ class TotalStepCountsSamples(UsageRule):
             return
         for key, value in usage.arguments("total_step"):
             counted = unit(usage, value)
-            waits = accumulation(usage)
+            waits = usage.once(accumulation)
             text = ast.unparse(value)[:60]
             if counted == "samples" and not (batch_size(usage) == 1 and waits == 1):
                 message = f"total_step is `{text}`: a number of samples, not of optimizer steps"
@@ -123,7 +122,7 @@ class TotalStepContradictsMaxSteps(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[Finding]:
         """Yield a finding if both numbers are known and differ."""
-        lengths = {run_length(usage, training) for training in trainings(usage)}
+        lengths = {run_length(usage, training) for training in usage.once(trainings)}
         length = lengths.pop() if len(lengths) == 1 else None
         if length is None or usage.assigns_total:
             return
@@ -152,7 +151,7 @@ class OptimizerBeforeAdapter(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[Finding]:
         """Yield a finding for each such optimizer."""
-        for optimizer, wrap in late_adapters(usage).items():
+        for optimizer, wrap in usage.once(late_adapters).items():
             yield self.finding(
                 usage,
                 optimizer,
@@ -208,7 +207,7 @@ for rank in (2, 4, 8):
 
     def check_usage(self, usage: Usage) -> Iterator[Finding]:
         """Yield a finding for each varied rank."""
-        found = trainings(usage)
+        found = usage.once(trainings)
         if not found or any(training.allocates is not False for training in found):
             return
         for value in swept_ranks(usage):
@@ -237,11 +236,10 @@ class PenaltyAddedTwice(UsageRule):
 
     def check_usage(self, usage: Usage) -> Iterator[Finding]:
         """Yield a finding for each penalty beside the loss of the outputs."""
-        names = {last_name(call.func) for call in usage.index.calls}
-        if not _has_a_penalty(usage) or "leave_penalty_out_of_loss" in names:
+        if not _has_a_penalty(usage) or "leave_penalty_out_of_loss" in usage.scopes.callers:
             return
         seen: set[ast.AST] = set()
-        for training in trainings(usage):
+        for training in usage.once(trainings):
             for penalty in doubled_penalties(usage, training):
                 if penalty not in seen:
                     seen.add(penalty)

@@ -14,8 +14,8 @@ from adalora_core.contract.rules.usage_base import (
     example,
 )
 from adalora_core.contract.text.changes import Remedy, Replace
+from adalora_core.contract.text.python.syntax import last_name
 from adalora_core.contract.usage.counters import step_counter
-from adalora_core.contract.usage.index import last_name
 from adalora_core.contract.usage.names import ALLOCATE
 from adalora_core.contract.usage.order import (
     accumulation_guards,
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.contract.rules.base import Finding
+    from adalora_core.contract.text.python.syntax import Function
     from adalora_core.contract.usage.events import Event, Guard, Trace
-    from adalora_core.contract.usage.index import Function
     from adalora_core.contract.usage.usage import Usage
 
 _RIGHT_LINES = """\
@@ -87,7 +87,7 @@ class AllocationForEachMicroBatch(AllocationRule):
                 usage,
                 event.node,
                 "on_train_batch_end is called for each micro-batch, and Lightning makes a step "
-                f"after {accumulation(usage)} of them",
+                f"after {usage.once(accumulation)} of them",
                 hint=PLACES["lightning"],
             )
 
@@ -97,7 +97,7 @@ def _is_lightning_micro_batch(usage: Usage, trace: Trace, event: Event) -> bool:
         usage.framework(trace.function) == "lightning"
         and trace.function is not None
         and trace.function.name == "on_train_batch_end"
-        and (accumulation(usage) or 1) > 1
+        and (usage.once(accumulation) or 1) > 1
         and not accumulation_guards(usage, event)
     )
 
@@ -198,7 +198,7 @@ class AllocationInWrongHook(AllocationRule):
 
 def _renamed(usage: Usage, method: Function) -> Remedy | None:
     """Return the renaming of `on_step_end`, if the method only allocates."""
-    owner = usage.index.parents[method]
+    owner = usage.scopes.parents[method]
     if method.name != "on_step_end" or not isinstance(owner, ast.ClassDef):
         return None
     names = [n.name for n in owner.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
@@ -267,8 +267,8 @@ def _is_set(usage: Usage, test: ast.expr, *, holds: bool) -> bool:
     if isinstance(test, ast.Compare) and len(test.ops) == 1:
         is_none = isinstance(test.comparators[0], ast.Constant)
         asks = isinstance(test.ops[0], ast.IsNot if holds else ast.Is)
-        return is_none and asks and any(map(_is_pattern, usage.sources.origins(test.left)))
-    return holds and any(map(_is_pattern, usage.sources.origins(test)))
+        return is_none and asks and any(map(_is_pattern, usage.origins(test.left)))
+    return holds and any(map(_is_pattern, usage.origins(test)))
 
 
 def _is_pattern(node: ast.expr) -> bool:

@@ -13,8 +13,8 @@ from adalora_core.contract.rules.usage_base import (
     AllocationRule,
     UsageRule,
 )
+from adalora_core.contract.text.python.syntax import keyword
 from adalora_core.contract.usage.counters import is_repeated, step_counter
-from adalora_core.contract.usage.index import keyword
 from adalora_core.contract.usage.names import ALLOCATE
 from adalora_core.contract.usage.order import is_per_micro_batch, placement
 from adalora_core.contract.usage.trainings import trainings
@@ -63,7 +63,7 @@ class AllocationNeverCalled(UsageRule):
         if usage.misspelt_allocations:
             return
         seen: set[ast.AST] = set()
-        for training in trainings(usage):
+        for training in usage.once(trainings):
             if training.allocates is not False:
                 continue
             loops = training.event.loops

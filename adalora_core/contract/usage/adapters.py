@@ -1,12 +1,12 @@
-"""Find adapters that are added twice, too late for the optimizer, or in a sweep of ranks."""
+"""Find adapters that are added twice, or in a sweep of ranks."""
 
 from __future__ import annotations
 
 import ast
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.usage.index import last_name
+from adalora_core.contract.text.python.syntax import last_name
+from adalora_core.contract.usage.order import excludes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,60 +16,13 @@ if TYPE_CHECKING:
 
 
 _UNLOADS = frozenset({"unload", "merge_and_unload", "delete_adapter"})
-_PARAMETERS = frozenset({"parameters", "named_parameters"})
-
-
-@lru_cache(maxsize=1)
-def late_adapters(usage: Usage) -> dict[ast.Call, ast.Call]:
-    """Return the optimizers of a base model, each with the later call that adapts the model."""
-    return dict(_late_adapters(usage))
-
-
-def _late_adapters(usage: Usage) -> Iterator[tuple[ast.Call, ast.Call]]:
-    for trace in usage.traces:
-        made = [each for each in trace.events if each.kind == "optimizer"]
-        for event in made:
-            wrap = _later_wrap(usage, trace, event)
-            if wrap is None:
-                continue
-            if not any(each.kind == "optimizer" for each in trace.events[wrap.number :]):
-                yield event.call, wrap.call
-
-
-def _later_wrap(usage: Usage, trace: Trace, optimizer: Event) -> Event | None:
-    held = {
-        id(leaf)
-        for model in held_models(usage, optimizer.call)
-        for leaf in usage.sources.origins(model)
-        if usage.wrap_of(leaf) is None
-    }
-    for event in trace.events[optimizer.number :]:
-        wrap = usage.wrap_of(event.node) if event.kind == "wrap" else None
-        if wrap is None or not wrap.is_adalora:
-            continue
-        if any(id(leaf) in held for leaf in usage.sources.origins(wrap.model)):
-            return event
-    return None
-
-
-def held_models(usage: Usage, optimizer: ast.Call) -> Iterator[ast.expr]:
-    """Yield the models whose parameters an optimizer is given."""
-    for given in (*optimizer.args, *(each.value for each in optimizer.keywords)):
-        yield from _with_parameters(usage, given)
-
-
-def _with_parameters(usage: Usage, given: ast.expr) -> Iterator[ast.expr]:
-    for node in usage.sources.mentions(given):
-        function = node.func if isinstance(node, ast.Call) else None
-        if isinstance(function, ast.Attribute) and function.attr in _PARAMETERS:
-            yield function.value
 
 
 def second_wraps(usage: Usage) -> Iterator[tuple[ast.Call, ast.AST]]:
     """Yield calls that wrap a wrapped model, each with what wrapped it before."""
     seen: set[ast.AST] = set()
     for trace, event in usage.events("wrap"):
-        wrap = usage.wrap_of(event.node)
+        wrap = usage.wrap_of.get(event.node)
         if wrap is None or event.node in seen or wrap.is_injected:
             continue  # a model can have several adapters by name
         first = _wrapped_before(usage, trace, event, wrap)
@@ -79,19 +32,19 @@ def second_wraps(usage: Usage) -> Iterator[tuple[ast.Call, ast.AST]]:
 
 
 def _wrapped_before(usage: Usage, trace: Trace, event: Event, wrap: Wrap) -> ast.AST | None:
-    models = usage.sources.origins(wrap.model)
+    models = usage.origins(wrap.model)
     for leaf in models:
-        inner = usage.wrap_of(leaf)
+        inner = usage.wrap_of.get(leaf)
         if inner is not None and _is_inner(usage, inner, wrap):
             return leaf
         if wrap.is_adalora and isinstance(leaf, ast.Call):
-            name = usage.index.full_name(leaf.func)
+            name = usage.scopes.full_name(leaf.func)
             if "Peft" in name and name.endswith(".from_pretrained"):
                 return leaf
     if event.loops and wrap.is_adalora and all(_is_made_before(usage, event, m) for m in models):
         return wrap.call if models else None
     for other in trace.events[: event.number]:
-        before = usage.wrap_of(other.node) if other.kind == "wrap" else None
+        before = usage.wrap_of.get(other.node) if other.kind == "wrap" else None
         if before is None or before is wrap or not (before.is_adalora or wrap.is_adalora):
             continue
         if _same_object(usage, other, event, before, wrap):
@@ -103,42 +56,36 @@ def _is_inner(usage: Usage, inner: Wrap, outer: Wrap) -> bool:
     """Return whether a wrapped model is wrapped again by another call."""
     if inner is outer or not (inner.is_adalora or outer.is_adalora):
         return False
-    if usage.index.are_exclusive(inner.call, outer.call):
+    if usage.scopes.is_excluded(outer.call, usage.scopes.above(inner.call)):
         return False
     if isinstance(outer.model, ast.Attribute):  # which of its values it has depends on the order
-        is_same = usage.index.scope(inner.call) is usage.index.scope(outer.call)
-        return is_same and usage.index.position[inner.call] < usage.index.position[outer.call]
+        of, position = usage.scopes.of, usage.scopes.position
+        is_same = of[inner.call].function is of[outer.call].function
+        return is_same and position[inner.call] < position[outer.call]
     return True
 
 
 def _is_made_before(usage: Usage, event: Event, model: ast.expr) -> bool:
     """Return whether a model is made outside the innermost loop around its adapter."""
-    scope = usage.index.scope(event.node)
-    if not isinstance(model, ast.Call) or usage.wrap_of(model) is not None:
+    if not isinstance(model, ast.Call) or usage.wrap_of.get(model) is not None:
         return False
-    if usage.index.scope(model) is not scope or usage.index.scope(event.loops[-1]) is not scope:
+    loop = event.loops[-1]
+    functions = {usage.scopes.of[each].function for each in (event.node, model, loop)}
+    if len(functions) > 1 or usage.scopes.is_within(model, loop):
         return False
-    node: ast.AST = model
-    while node in usage.index.parents:
-        node = usage.index.parents[node]
-        if node is event.loops[-1]:
-            return False
-    return _UNLOADS.isdisjoint(usage.index.callers)
+    return _UNLOADS.isdisjoint(usage.scopes.callers)
 
 
 def _same_object(usage: Usage, one: Event, other: Event, before: Wrap, wrap: Wrap) -> bool:
-    scope = usage.index.scope(wrap.call)
-    if usage.index.scope(before.call) is not scope or one.loops != other.loops:
+    of = usage.scopes.of
+    scope = of[wrap.call].function
+    if of[before.call].function is not scope or one.loops != other.loops or excludes(one, other):
         return False
-    if any(a.test is b.test and a.holds != b.holds for a in one.guards for b in other.guards):
+    if not _UNLOADS.isdisjoint(usage.scopes.callers):
         return False
-    if not _UNLOADS.isdisjoint(usage.index.callers):
-        return False
-    models = {id(leaf) for leaf in usage.sources.origins(before.model)}
-    return any(
-        id(leaf) in models and isinstance(leaf, ast.Call) and usage.index.scope(leaf) is scope
-        for leaf in usage.sources.origins(wrap.model)
-    )
+    models = {id(leaf) for leaf in usage.origins(before.model) if isinstance(leaf, ast.Call)}
+    found = [leaf for leaf in usage.origins(wrap.model) if id(leaf) in models]
+    return any(of[leaf].function is scope for leaf in found)
 
 
 def swept_ranks(usage: Usage) -> Iterator[ast.expr]:
@@ -149,12 +96,12 @@ def swept_ranks(usage: Usage) -> Iterator[ast.expr]:
 
 
 def _varies(usage: Usage, given: ast.expr) -> bool:
-    values = {leaf.value for leaf in usage.sources.origins(given) if isinstance(leaf, ast.Constant)}
+    values = {leaf.value for leaf in usage.origins(given) if isinstance(leaf, ast.Constant)}
     if len(values) > 1:
         return True
     return any(
         _is_swept(usage, node)
-        for node in usage.sources.mentions(given)
+        for node in usage.mentions(given)
         if isinstance(node, ast.Name | ast.Call)
     )
 
@@ -163,5 +110,5 @@ def _is_swept(usage: Usage, node: ast.Name | ast.Call) -> bool:
     if isinstance(node, ast.Call):
         return last_name(node.func).startswith("suggest_")
     if node.id == "wandb":
-        return "agent" in usage.index.callers
-    return any(each.kind == "loop" for each in usage.index.lookup(node.id, node)[1])
+        return "agent" in usage.scopes.callers
+    return any(each.kind == "loop" for each in usage.scopes.bindings(node))

@@ -6,14 +6,22 @@ import ast
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from adalora_core.contract.usage.index import FUNCTION, argument, keyword, last_name
+from adalora_core.contract.text.python.syntax import (
+    FUNCTION,
+    argument,
+    dotted,
+    keyword,
+    last_name,
+    walk,
+)
+from adalora_core.contract.usage.events import adds_to_itself
 from adalora_core.contract.usage.names import CONSTANT_NAMES, EPOCH_NAMES, SETTINGS
 from adalora_core.contract.usage.order import accumulation_guards, placement
-from adalora_core.contract.usage.work import walk
 
 if TYPE_CHECKING:
+    from adalora_core.contract.text.python.scopes import Binding
+    from adalora_core.contract.text.python.syntax import Loop
     from adalora_core.contract.usage.events import Event, Frame, Trace
-    from adalora_core.contract.usage.index import Binding, Loop
     from adalora_core.contract.usage.usage import Usage
 
 
@@ -71,12 +79,8 @@ class _Reader:
             return self._call(node, frame)
         if isinstance(node, ast.Attribute):
             return self._attribute(node)
-        if isinstance(node, ast.Subscript):
-            return (
-                self._constant_name(node.slice.value)
-                if (isinstance(node.slice, ast.Constant))
-                else UNKNOWN
-            )
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            return self._constant_name(node.slice.value)
         return self._name(node, frame) if isinstance(node, ast.Name) else UNKNOWN
 
     def _constant_name(self, name: object) -> Counter:
@@ -101,12 +105,10 @@ class _Reader:
         known = {left.counts, right.counts}
         if "unknown" in known:
             return UNKNOWN
+        if known == {"epochs"}:
+            return left
         # `epoch * len(loader) + step` counts on over the epochs.
-        return (
-            Counter("steps" if "steps" in known else "micro-batches")
-            if (known != {"epochs"})
-            else Counter("epochs")
-        )
+        return Counter("steps" if "steps" in known else "micro-batches")
 
     def _attribute(self, node: ast.Attribute) -> Counter:
         if node.attr in EPOCH_NAMES:
@@ -115,19 +117,10 @@ class _Reader:
             return Counter("nothing")
         if node.attr == "global_step" and last_name(node.value) in {"state", "trainer"}:
             return STEPS
-        owner = self.usage.sources.class_of_value(node.value)
-        if owner is not None:
-            known = self.usage.index.bases(owner)[0]
-            bindings = [
-                binding
-                for each in known
-                for binding in self.usage.index.attributes.get((each.name, node.attr), [])
-            ]
-            return self._of_attribute(node, bindings)
-        root: ast.expr = node
-        while isinstance(root, ast.Attribute):
-            root = root.value
-        is_setting = {last_name(node.value), last_name(root)} & SETTINGS
+        if self.usage.class_of_value(node.value) is not None:
+            return self._of_attribute(node, self.usage.bindings_of(node))
+        root, _ = dotted(node)
+        is_setting = {last_name(node.value), "" if root is None else root.id} & SETTINGS
         if "step" in node.attr:
             return UNKNOWN  # another file may raise it
         return Counter("nothing") if is_setting else UNKNOWN
@@ -135,18 +128,18 @@ class _Reader:
     def _of_attribute(self, node: ast.Attribute, bindings: list[Binding]) -> Counter:
         if not bindings:
             return STEPS if node.attr == "global_step" else UNKNOWN
-        if any(each.kind == "added" or _adds(each) for each in bindings):
+        if any(each.kind == "added" or adds_to_itself(each.node) for each in bindings):
             return self._counted(ast.unparse(node))
-        is_set_once = all(
-            isinstance(each.owner, FUNCTION) and each.owner.name == "__init__" for each in bindings
-        )
+        owners = [self.usage.scopes.of[each.node].function for each in bindings]
+        is_set_once = all(isinstance(f, FUNCTION) and f.name == "__init__" for f in owners)
         return Counter("nothing") if is_set_once else UNKNOWN
 
     def _name(self, node: ast.Name, frame: Frame | None) -> Counter:
-        scope, bindings = self.usage.index.lookup(node.id, node)
+        found = self.usage.scopes.bindings(node)
+        bindings = [each for each in found if each.value is not None or each.kind == "parameter"]
         if loop := self._loop_of(bindings):
             return self._of_loop(loop)
-        if any(each.kind == "added" or _adds(each) for each in bindings):
+        if any(each.kind == "added" or adds_to_itself(each.node) for each in bindings):
             return self._counted(node.id)
         if any(each.kind == "parameter" for each in bindings):
             return self._parameter(node, frame)
@@ -156,15 +149,14 @@ class _Reader:
             return Counter("epochs")
         if not bindings or any(each.value is None for each in bindings):
             return UNKNOWN
-        return self._assigned(scope, bindings, frame)
+        return self._assigned(node, bindings, frame)
 
-    def _assigned(self, scope: ast.AST, bindings: list[Binding], frame: Frame | None) -> Counter:
+    def _assigned(self, name: ast.Name, bindings: list[Binding], frame: Frame | None) -> Counter:
         """Return what a variable counts that is only assigned."""
-        inside = [b for b in bindings if any(self._is_in(b, loop) for loop in self.event.loops)]
-        first = bindings[0]
-        if inside:
-            is_plain = len(bindings) == 1 and first.item is None and first.value is not None
-            return self.read(first.value, frame) if is_plain and first.value else UNKNOWN
+        is_within = self.usage.scopes.is_within
+        if any(is_within(each.node, loop) for each in bindings for loop in self.event.loops):
+            source = bindings[0].source if len(bindings) == 1 else None
+            return UNKNOWN if source is None else self.read(source, frame)
         is_iterator = any(
             "iter" in last_name(node) or last_name(node) == "count"
             for binding in bindings
@@ -172,15 +164,13 @@ class _Reader:
             for node in walk(binding.value)
             if isinstance(node, ast.expr)
         )
-        in_scope = self.event.loops or not isinstance(scope, FUNCTION)
+        scope = self.usage.scopes.find(name)
+        in_scope = self.event.loops or scope is None or not isinstance(scope.function, FUNCTION)
         return Counter("nothing") if in_scope and not is_iterator else UNKNOWN
-
-    def _is_in(self, binding: Binding, loop: Loop) -> bool:
-        return self.usage.index.is_within(binding.node, loop)
 
     def _parameter(self, node: ast.Name, frame: Frame | None) -> Counter:
         if node.id == "batch_idx" and self.usage.framework(self.trace.function) == "lightning":
-            epochs = [keyword(call, "max_epochs") for call in self.usage.index.calls]
+            epochs = [keyword(call, "max_epochs") for call in self.usage.scopes.calls]
             is_one = any(each is not None and self.usage.value(each) == 1 for each in epochs)
             return Counter("steps", restarts=not is_one)
         if frame is None or frame.function is None or frame.call is None:
@@ -189,16 +179,13 @@ class _Reader:
         return UNKNOWN if given is None else self.read(given, frame.outer)
 
     def _loop_of(self, bindings: list[Binding]) -> Loop | None:
-        for binding in bindings:
-            if binding.kind == "loop" and binding.node in self.event.loops:
-                return next(each for each in self.event.loops if each is binding.node)
-        return None
+        targets = [each.node for each in bindings if each.kind == "loop"]
+        return next((loop for loop in self.event.loops if loop in targets), None)
 
     def _of_loop(self, loop: Loop) -> Counter:
         loops = self.event.loops
         at = loops.index(loop)
-        is_run = self.makes_runs(loop)
-        if is_run:
+        if self.makes_runs(loop):
             return Counter("nothing")
         steps = self.place.step.loops if self.place is not None else loops
         if len(steps) > at + 1 and steps[: at + 1] == loops[: at + 1]:
@@ -212,19 +199,17 @@ class _Reader:
         if self._goes_on(loop):
             return UNKNOWN
         restarts = any(self._is_epochs(outer) for outer in loops[:at])
-        counts: Literal["micro-batches", "steps"] = "micro-batches" if self.is_rare else "steps"
-        return Counter(counts, restarts)
+        return Counter("micro-batches" if self.is_rare else "steps", restarts)
 
     def _counts_in_strides(self, loop: Loop) -> bool:
         """Return whether a loop counts by the size of a batch: `range(0, samples, size)`."""
         if isinstance(loop, ast.While) or not isinstance(loop.target, ast.Name):
             return False
         return any(
-            isinstance(leaf, ast.Call)
-            and last_name(leaf.func) == "range"
+            last_name(leaf.func) == "range"
             and len(leaf.args) == 3  # noqa: PLR2004 - start, stop and stride
             and self.usage.value(leaf.args[2]) not in (1, -1)
-            for leaf in self.usage.sources.origins(loop.iter)
+            for leaf in self.usage.calls(loop.iter)
         )
 
     def _goes_on(self, loop: Loop) -> bool:
@@ -233,10 +218,10 @@ class _Reader:
             return False
         outer = self.event.loops[: self.event.loops.index(loop)]
         starts: list[ast.expr | None] = []
-        for leaf in self.usage.sources.origins(loop.iter):
-            if isinstance(leaf, ast.Call) and last_name(leaf.func) == "enumerate":
+        for leaf in self.usage.calls(loop.iter):
+            if last_name(leaf.func) == "enumerate":
                 starts.append(keyword(leaf, "start", at=1))
-            elif isinstance(leaf, ast.Call) and last_name(leaf.func) == "range":
+            elif last_name(leaf.func) == "range":
                 starts.append(leaf.args[0] if len(leaf.args) > 1 else None)
         is_open = any(
             each is not None
@@ -249,7 +234,7 @@ class _Reader:
         """Return whether one of the loops around gives the start of a loop a new value."""
         if not isinstance(start, ast.Name):
             return False
-        for each in self.usage.index.lookup(start.id, start)[1]:
+        for each in self.usage.scopes.bindings(start):
             if each.kind == "parameter":
                 if frame is None or frame.function is None or frame.call is None:
                     continue
@@ -259,7 +244,7 @@ class _Reader:
             elif (
                 each.kind in {"value", "added"}
                 and not isinstance(each.value, ast.Constant)
-                and any(self._is_in(each, loop) for loop in outer)
+                and any(self.usage.scopes.is_within(each.node, loop) for loop in outer)
             ):
                 return True
         return False
@@ -290,7 +275,7 @@ class _Reader:
                 node = node.value if isinstance(node, ast.Attribute) else node.func
             if not isinstance(node, ast.Name):
                 return []
-            bindings = self.usage.index.lookup(node.id, node)[1]
+            bindings = self.usage.scopes.bindings(node)
             is_given = any(each.kind == "parameter" for each in bindings)
             if not is_given or frame is None or frame.function is None or frame.call is None:
                 return [each.node for each in bindings if each.kind == "loop"]
@@ -327,13 +312,3 @@ def _adds_a_constant(node: ast.AST) -> bool:
     value = node.value if isinstance(node, ast.AugAssign | ast.Assign) else None
     parts = [value.left, value.right] if isinstance(value, ast.BinOp) else [value]
     return any(isinstance(part, ast.Constant) for part in parts)
-
-
-def _adds(binding: Binding) -> bool:
-    node, value = binding.node, binding.value
-    return (
-        isinstance(node, ast.Assign)
-        and isinstance(value, ast.BinOp)
-        and isinstance(value.op, ast.Add)
-        and ast.unparse(node.targets[0]) in {ast.unparse(value.left), ast.unparse(value.right)}
-    )

@@ -7,9 +7,17 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from adalora_core.contract.usage.index import FUNCTION, LOOP, Function, Loop, last_name
+from adalora_core.contract.text.python.syntax import (
+    FUNCTION,
+    LOOP,
+    Function,
+    Loop,
+    expects_a_fault,
+    last_name,
+    spend,
+    walk,
+)
 from adalora_core.contract.usage.names import ALLOCATE, OPTIMIZER, WRAPPERS
-from adalora_core.contract.usage.work import spend, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -110,11 +118,6 @@ class Trace:
     places: dict[int, Placement | None] = field(default_factory=dict)
 
     @cached_property
-    def steps(self) -> list[Event]:
-        """The steps of optimizers."""
-        return [event for event in self.events if event.kind == "step"]
-
-    @cached_property
     def runs(self) -> set[ast.AST]:
         """The loops of which each round makes a model or an optimizer: runs of their own."""
         made = (event for event in self.events if event.kind in {"wrap", "optimizer"})
@@ -136,13 +139,11 @@ class Trace:
         return found
 
 
-def traces(sources: Sources) -> list[Trace]:
+def traces(sources: Sources, tree: ast.Module) -> list[Trace]:
     """Return the events of a script, each function of it at the places that call it."""
     tracer = _Tracer(sources)
-    index = sources.index
-    tracer.trace(None, index.tree.body)
-    functions = [each for group in index.functions.values() for each in group]
-    functions.sort(key=lambda each: index.position[each])
+    tracer.trace(None, tree.body)
+    functions = [node for node in sources.scopes.of if isinstance(node, FUNCTION)]
     for is_called in (False, True):
         for function in functions:
             if function not in tracer.visited and bool(sources.calls_of(function)) == is_called:
@@ -161,7 +162,7 @@ class _Tracer:
 
     def trace(self, function: Function | None, body: Sequence[ast.stmt]) -> None:
         self.traces.append(Trace(function))
-        self._block(body, Event("set", self.sources.index.tree, frame=Frame(function)))
+        self._block(body, Event("set", self.sources.scopes.module.node, frame=Frame(function)))
 
     def _add(self, kind: EventKind, node: ast.AST, at: Event) -> None:
         self.left -= 1
@@ -202,8 +203,8 @@ class _Tracer:
                 self._expression(item.context_expr, at)
                 call = item.context_expr
                 if isinstance(call, ast.Call) and last_name(call.func) == "accumulate":
-                    at = replace(at, accumulations=(*at.accumulations, _receiver(call)))
-            if not any(map(_expects_a_fault, node.items)):
+                    at = replace(at, accumulations=(*at.accumulations, receiver(call)))
+            if not expects_a_fault(node):
                 self._block(node.body, at)
         elif isinstance(node, ast.Try):
             self._block([*node.body, *node.orelse, *node.finalbody], at)
@@ -234,7 +235,7 @@ class _Tracer:
                 and node.value.value is None
             )
             self._add("zero" if is_gradient else "set", node, at)
-        elif isinstance(node, ast.Assign) and _adds_to_itself(node):
+        elif adds_to_itself(node):
             self._add("count", node, at)
 
     def _expression(self, node: ast.expr, at: Event) -> None:
@@ -245,22 +246,17 @@ class _Tracer:
         kind = self.kind(call)
         if kind == "step":
             for closure in call.args:
-                function = self._named(closure)
-                if function is not None:
-                    self._follow(call, function, at)
+                self._follow(call, self.sources.scopes.function(closure), at)
         if kind is not None:
             self._add(kind, call, at)
-            return
-        function = self.sources.called(call)
-        if function is not None:
-            self._follow(call, function, at)
+        else:
+            self._follow(call, self.sources.called(call), at)
 
-    def _named(self, node: ast.expr) -> Function | None:
-        return self.sources.index.function(node.id, node) if isinstance(node, ast.Name) else None
-
-    def _follow(self, call: ast.Call, function: Function, at: Event) -> None:
+    def _follow(self, call: ast.Call, function: Function | None, at: Event) -> None:
         frame: Frame | None = at.frame
         depth = 0
+        if function is None:
+            return
         while frame is not None:
             if frame.function is function or depth > _DEEPEST:
                 return
@@ -273,7 +269,7 @@ class _Tracer:
 
     def kind(self, call: ast.Call) -> EventKind | None:
         """Return the kind of event that a call is."""
-        name = self.sources.index.full_name(call.func).rpartition(".")[2]
+        name = self.sources.scopes.full_name(call.func).rpartition(".")[2]
         if self._allocates(call, name):
             return "allocate"
         if name in {"backward", "manual_backward"}:
@@ -290,11 +286,11 @@ class _Tracer:
             return "train" if is_trainer else None
         is_class = OPTIMIZER.match(name) is not None
         if is_class or ("optim" in name.lower() and _has_parameters(call)):
-            return None if name in self.sources.index.classes else "optimizer"
+            return None if name in self.sources.scopes.classes else "optimizer"
         return None
 
     def _allocates(self, call: ast.Call, name: str) -> bool:
-        function = self.sources.index.scope(call)
+        function = self.sources.scopes.of[call].function
         if isinstance(function, FUNCTION) and function.name == ALLOCATE:
             return False  # a class that offers the method
         if name == ALLOCATE:
@@ -314,23 +310,19 @@ class _Tracer:
         given = [last_name(each).lower() for arg in call.args for each in _expressions(arg)]
         if any("opt" in each or "engine" in each for each in (*names, *given)):
             return True
-        return any(
-            isinstance(leaf, ast.Call) and OPTIMIZER.match(last_name(leaf.func))
-            for leaf in self.sources.origins(call.func.value)
-        )
+        makers = self.sources.calls(call.func.value)
+        return any(OPTIMIZER.match(last_name(maker.func)) for maker in makers)
 
 
-def _receiver(call: ast.Call) -> ast.expr:
+def receiver(call: ast.Call) -> ast.expr:
+    """Return the object whose method is called, or the function."""
     return call.func.value if isinstance(call.func, ast.Attribute) else call.func
 
 
 def trainer_calls(sources: Sources, receiver: ast.expr) -> list[ast.Call]:
     """Return the calls that make the trainer which a value can be."""
-    return [
-        leaf
-        for leaf in sources.origins(receiver)
-        if isinstance(leaf, ast.Call) and last_name(leaf.func).endswith("Trainer")
-    ]
+    made = sources.calls(receiver)
+    return [call for call in made if last_name(call.func).endswith("Trainer")]
 
 
 def _allocates_target(loop: Loop) -> bool:
@@ -342,12 +334,6 @@ def _allocates_target(loop: Loop) -> bool:
         and any(isinstance(part, ast.Name) and part.id == target for part in walk(node))
         for node in walk(loop)
     )
-
-
-def _expects_a_fault(item: ast.withitem) -> bool:
-    call = item.context_expr
-    name = last_name(call.func) if isinstance(call, ast.Call) else ""
-    return name in {"raises", "warns", "assertRaises", "assertRaisesRegex", "assertWarns"}
 
 
 def _guarded(at: Event, test: ast.expr, *, holds: bool) -> Event:
@@ -367,12 +353,14 @@ def _expressions(node: ast.expr) -> Iterator[ast.expr]:
             stack += ast.iter_child_nodes(each)
 
 
-def _adds_to_itself(node: ast.Assign) -> bool:
-    value, target = node.value, node.targets[0]
+def adds_to_itself(node: ast.AST) -> bool:
+    """Return whether a statement is `x = x + ...`."""
+    value = node.value if isinstance(node, ast.Assign) else None
     return (
-        isinstance(value, ast.BinOp)
+        isinstance(node, ast.Assign)
+        and isinstance(value, ast.BinOp)
         and isinstance(value.op, ast.Add)
-        and ast.unparse(target) in {ast.unparse(value.left), ast.unparse(value.right)}
+        and ast.unparse(node.targets[0]) in {ast.unparse(value.left), ast.unparse(value.right)}
     )
 
 

@@ -6,14 +6,13 @@ import ast
 import re
 from typing import TYPE_CHECKING, Literal
 
-from adalora_core.contract.usage.index import FUNCTION, keyword, last_name
-from adalora_core.contract.usage.work import walk
+from adalora_core.contract.text.python.syntax import FUNCTION, keyword, last_name, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from adalora_core.contract.text.python.syntax import Function
     from adalora_core.contract.usage.events import Event
-    from adalora_core.contract.usage.index import Function
     from adalora_core.contract.usage.trainings import Training
     from adalora_core.contract.usage.usage import Usage
 
@@ -41,21 +40,16 @@ def _reads_loss(node: ast.expr) -> bool:
 
 def adds_penalty(usage: Usage) -> bool:
     """Return whether a name of the script contains a word for the penalty."""
-    for node in usage.index.position:
-        name = ""
-        if isinstance(node, ast.Name | ast.Attribute):
-            name = last_name(node)
-        elif isinstance(node, FUNCTION):
-            name = node.name
-        if _PENALTY.search(name) and name not in _NO_PENALTY:
-            return True
-    return False
+    words = [node for node in usage.scopes.of if isinstance(node, ast.Name | ast.Attribute)]
+    names = {last_name(word) for word in words}
+    names |= {node.name for node in usage.scopes.of if isinstance(node, FUNCTION)}
+    return any(map(_PENALTY.search, names - _NO_PENALTY))
 
 
 def own_losses(usage: Usage, training: Training) -> Iterator[ast.expr]:
     """Yield the losses of a training that the script computes itself."""
     for loss in _losses(usage, training):
-        read = [(_origin(usage, leaf), leaf) for leaf in usage.sources.origins(loss)]
+        read = [(_origin(usage, leaf), leaf) for leaf in usage.origins(loss)]
         origins = {origin for origin, _ in read}
         if "script" in origins and "model" not in origins:
             yield _near(usage, loss, next(leaf for origin, leaf in read if origin == "script"))
@@ -66,12 +60,8 @@ def doubled_penalties(usage: Usage, training: Training) -> Iterator[ast.expr]:
     for loss in _losses(usage, training):
         for terms in _sums(usage, loss, _DEEPEST):
             if any(_is_loss_of_outputs(usage, term) for term in terms):
-                yield from (
-                    term
-                    for term in terms
-                    if isinstance(term, ast.Call)
-                    and last_name(term.func) == "orthogonality_penalty"
-                )
+                calls = [term for term in terms if isinstance(term, ast.Call)]
+                yield from (c for c in calls if last_name(c.func) == "orthogonality_penalty")
 
 
 def _sums(usage: Usage, node: ast.expr, depth: int) -> list[list[ast.expr]]:
@@ -83,12 +73,9 @@ def _sums(usage: Usage, node: ast.expr, depth: int) -> list[list[ast.expr]]:
         return _sums(usage, node.left, depth)
     if not isinstance(node, ast.Name) or not depth:
         return [[node]]
-    leaves = [leaf for leaf in usage.sources.origins(node) if leaf is not node]
-    added = [
-        each.value
-        for each in usage.index.lookup(node.id, node)[1]
-        if each.kind == "added" and each.value is not None
-    ]
+    leaves = [leaf for leaf in usage.origins(node) if leaf is not node]
+    bindings = usage.scopes.bindings(node)
+    added = [each.value for each in bindings if each.kind == "added" and each.value is not None]
     found = [terms for leaf in leaves for terms in _sums(usage, leaf, depth - 1)]
     return [[*terms, *added] for terms in found[:_MOST_SUMS]]
 
@@ -97,21 +84,18 @@ def _is_loss_of_outputs(usage: Usage, node: ast.expr) -> bool:
     return (
         isinstance(node, ast.Attribute)
         and node.attr == "loss"
-        and any(
-            isinstance(leaf, ast.Call) and usage.is_adalora_model(leaf.func)
-            for leaf in usage.sources.origins(node.value)
-        )
+        and any(usage.is_adalora_model(call.func) for call in usage.calls(node.value))
     )
 
 
 def _near(usage: Usage, loss: ast.expr, computed: ast.expr) -> ast.expr:
     """Return where a training computes its loss, if a function of the script does it there."""
-    scope = usage.index.scope(loss)
-    holder = usage.index.scope(computed)
+    of = usage.scopes.of
+    scope, holder = of[loss].function, of[computed].function
     if holder is scope or (isinstance(holder, FUNCTION) and holder.name == "forward"):
         return computed
-    bindings = usage.index.lookup(loss.id, loss)[1] if isinstance(loss, ast.Name) else []
-    values = [b.value for b in bindings if b.value is not None and b.owner is scope]
+    bindings = usage.scopes.bindings(loss)
+    values = [b.value for b in bindings if b.value and of[b.node].function is scope]
     return values[-1] if values else loss
 
 
@@ -120,19 +104,17 @@ def _losses(usage: Usage, training: Training) -> Iterator[ast.expr]:
         for event in _backwards(training):
             yield from _differentiated(event.call)
     for call in training.trainers:
-        owner = usage.index.classes.get(last_name(call.func))
-        method = usage.index.method(owner, "compute_loss") if owner is not None else None
-        if method is not None:
-            yield from _returned(method)
-        given = keyword(call, "compute_loss_func")
-        for function in _functions(usage, given):
-            yield from _returned(function)
+        method = usage.scopes.method(usage.scopes.class_named(call.func), "compute_loss")
+        given = usage.origins(keyword(call, "compute_loss_func"))
+        for function in (method, *map(usage.scopes.function, given)):
+            if function is not None:
+                yield from _returned(usage, function)
     if training.kind == "lightning":
         model = keyword(training.event.call, "model", at=0)
-        owner = usage.sources.class_of_value(model) if model is not None else None
-        method = usage.index.method(owner, "training_step") if owner is not None else None
+        owner = usage.class_of_value(model) if model is not None else None
+        method = usage.scopes.method(owner, "training_step")
         if method is not None:
-            yield from _returned(method)
+            yield from _returned(usage, method)
             for trace, event in usage.events("backward"):
                 if trace.function is method:
                     yield from _differentiated(event.call)
@@ -162,23 +144,14 @@ def _differentiated(call: ast.Call) -> Iterator[ast.expr]:
         yield receiver
 
 
-def _functions(usage: Usage, node: ast.expr | None) -> Iterator[Function]:
-    for leaf in usage.sources.origins(node):
-        function = usage.index.function(leaf.id, leaf) if isinstance(leaf, ast.Name) else None
-        if function is not None:
-            yield function
-
-
-def _returned(function: Function) -> Iterator[ast.expr]:
-    for node in walk(function):
-        if isinstance(node, ast.Return) and node.value is not None:
-            value = node.value
-            if isinstance(value, ast.IfExp):  # (loss, outputs) if return_outputs else loss
-                value = value.orelse
-            if isinstance(value, ast.Dict):
-                keys = [key.value if isinstance(key, ast.Constant) else "" for key in value.keys]
-                value = value.values[keys.index("loss")] if "loss" in keys else value
-            yield value.elts[0] if isinstance(value, ast.Tuple) and value.elts else value
+def _returned(usage: Usage, function: Function) -> Iterator[ast.expr]:
+    for returned in usage.returned(function):
+        # As in `(loss, outputs) if return_outputs else loss`.
+        value = returned.orelse if isinstance(returned, ast.IfExp) else returned
+        if isinstance(value, ast.Dict):
+            keys = [key.value if isinstance(key, ast.Constant) else "" for key in value.keys]
+            value = value.values[keys.index("loss")] if "loss" in keys else value
+        yield value.elts[0] if isinstance(value, ast.Tuple) and value.elts else value
 
 
 def _origin(usage: Usage, node: ast.expr) -> Origin:
@@ -190,26 +163,26 @@ def _origin(usage: Usage, node: ast.expr) -> Origin:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub | ast.Pow | ast.MatMult):
         return "model" if _reads_loss(node) else "script"
     if isinstance(node, ast.BinOp):
-        parts = [
-            _origin(usage, leaf)
-            for side in (node.left, node.right)
-            for leaf in usage.sources.origins(side)
-        ]
-        return "model" if "model" in parts else "script" if "script" in parts else "unknown"
+        return _of_any(usage, node.left, node.right)
     if isinstance(node, ast.Call):
         return _of_call(usage, node)
     return "unknown"
 
 
+def _of_any(usage: Usage, *parts: ast.expr) -> Origin:
+    found = {_origin(usage, leaf) for part in parts for leaf in usage.origins(part)}
+    return "model" if "model" in found else "script" if "script" in found else "unknown"
+
+
 def _of_attribute(usage: Usage, node: ast.Attribute) -> Origin:
     if node.attr != "loss":
         return "unknown"
-    for leaf in usage.sources.origins(node.value):
-        if isinstance(leaf, ast.Call) and _goes_around(leaf.func):
+    for call in usage.calls(node.value):
+        if _goes_around(call.func):
             return "script"
-        given = keyword(leaf, "loss") if isinstance(leaf, ast.Call) else None
+        given = keyword(call, "loss")
         if given is not None:  # the output of a module of the script
-            found = {_origin(usage, each) for each in usage.sources.origins(given)}
+            found = {_origin(usage, each) for each in usage.origins(given)}
             return "script" if found == {"script"} else "model"
     return "model"
 
@@ -224,18 +197,13 @@ def _of_call(usage: Usage, node: ast.Call) -> Origin:
     if name == "compute_loss":
         return "model"
     if name in _REDUCTIONS and isinstance(node.func, ast.Attribute):
-        leaves = usage.sources.origins(node.func.value)
-        parts = [_origin(usage, leaf) for leaf in leaves]
-        return "model" if "model" in parts else "script" if "script" in parts else "unknown"
+        return _of_any(usage, node.func.value)
     if any(map(_reads_loss, node.args)):
         return "model"
     if any(map(usage.is_adalora_model, node.args)):
         return "unknown"  # who is given the model can take the loss from it
-    made = [
-        last_name(leaf.func if isinstance(leaf, ast.Call) else leaf)
-        for leaf in usage.sources.origins(node.func)
-    ]
-    full = usage.index.full_name(node.func)
+    made = [last_name(getattr(leaf, "func", leaf)) for leaf in usage.origins(node.func)]
+    full = usage.scopes.full_name(node.func)
     if full.startswith("torch.") and name not in _JOINS:
         return "script"
     if "functional" in full.split(".") or any(map(_CRITERION.search, (name, *made))):

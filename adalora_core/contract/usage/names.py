@@ -30,6 +30,7 @@ OPTIMIZER = re.compile(
 KNOWN_MODULES = frozenset({
     "transformers", "trl", "sentence_transformers", "setfit", "lightning", "pytorch_lightning",
     "accelerate", "peft", "torch", "wandb", "optuna", "ray", "mlflow", "diffusers", "adapters",
+    "pl", "L",
 })  # fmt: skip
 """Packages whose trainers and callbacks never allocate."""
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Literal
 
+from adalora_core.contract.text.python.syntax import last_name, spend, walk
 from adalora_core.contract.usage.events import Placement
-from adalora_core.contract.usage.index import last_name
-from adalora_core.contract.usage.work import spend, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from adalora_core.contract.text.python.syntax import Loop
     from adalora_core.contract.usage.events import Event, Guard, Trace
-    from adalora_core.contract.usage.index import Loop
     from adalora_core.contract.usage.usage import Usage
 
 
@@ -25,7 +24,7 @@ def placement(trace: Trace, event: Event) -> Placement | None:
 
 
 def _placement(trace: Trace, event: Event) -> Placement | None:
-    steps = [each for each in trace.steps if not _excludes(each, event)]
+    steps = [each for each in trace.events if each.kind == "step" and not excludes(each, event)]
     shared = {each: _shared(event.loops, each.loops) for each in steps}
     steps = [each for each in steps if shared[each] or not (event.loops or each.loops)]
     if not steps:
@@ -49,13 +48,13 @@ def _dropped(trace: Trace, step: Event, event: Event) -> Event | None:
     start = backward[-1].number if backward and backward[-1].loops == step.loops else step.number
     for each in trace.events[start + 1 : event.number]:
         # Before the step, another optimizer may drop its own gradients.
-        is_own = each.number > step.number or _receiver(each.node) == _receiver(step.node)
+        is_own = each.number > step.number or _called_on(each.node) == _called_on(step.node)
         if each.kind == "zero" and is_own and _applies(each, event):
             return each
     return None
 
 
-def _receiver(node: ast.AST) -> str:
+def _called_on(node: ast.AST) -> str:
     """Return the object whose method is called, as text; nothing for another node."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         return ast.dump(node.func.value)
@@ -69,7 +68,7 @@ def _shared(one: tuple[Loop, ...], other: tuple[Loop, ...]) -> tuple[Loop, ...]:
     return one[:count]
 
 
-def _excludes(one: Event, other: Event) -> bool:
+def excludes(one: Event, other: Event) -> bool:
     """Return whether the guards of two events contradict each other."""
     spend(len(one.guards) * len(other.guards))
     return any(a.test is b.test and a.holds != b.holds for a in one.guards for b in other.guards)
@@ -96,7 +95,7 @@ def accumulation_guards(usage: Usage, event: Event) -> list[Guard]:
 def _accumulates(usage: Usage, guard: Guard) -> bool:
     if isinstance(guard.test, ast.Compare) and _is_reset_inside(usage, guard):
         return True
-    for node in usage.sources.mentions(guard.test):
+    for node in usage.mentions(guard.test):
         if isinstance(node, ast.Name | ast.Attribute) and last_name(node) == "sync_gradients":
             return True
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
@@ -109,12 +108,12 @@ def _is_reset_inside(usage: Usage, guard: Guard) -> bool:
     compared = guard.test.left if isinstance(guard.test, ast.Compare) else None
     if not isinstance(compared, ast.Name):
         return False
-    bindings = usage.index.lookup(compared.id, compared)[1]
-    branch = usage.index.parents[guard.test]
+    bindings = usage.scopes.bindings(compared)
+    branch = usage.scopes.parents[guard.test]
     return any(each.kind == "added" for each in bindings) and any(
         each.kind == "value"
         and isinstance(each.value, ast.Constant)
-        and usage.index.is_within(each.node, branch)
+        and usage.scopes.is_within(each.node, branch)
         for each in bindings
     )
 
@@ -136,9 +135,7 @@ def is_per_micro_batch(usage: Usage, event: Event, place: Placement) -> bool:
 def accumulates(usage: Usage, accelerators: Iterable[ast.expr]) -> bool:
     """Return whether `accelerator.accumulate` can wait for more than one micro-batch."""
     for accelerator in accelerators:
-        for leaf in usage.sources.origins(accelerator):
-            if not isinstance(leaf, ast.Call):
-                continue
+        for leaf in usage.calls(accelerator):
             given = usage.keywords(leaf)
             count = given.get("gradient_accumulation_steps")
             if "gradient_accumulation_plugin" in given:
@@ -150,5 +147,5 @@ def accumulates(usage: Usage, accelerators: Iterable[ast.expr]) -> bool:
 
 def can_exceed_one(usage: Usage, number: ast.expr) -> bool:
     """Return whether a number is not fixed to 1; a command line can replace its defaults."""
-    leaves = usage.sources.origins(number)
+    leaves = usage.origins(number)
     return not all(isinstance(leaf, ast.Constant) and leaf.value == 1 for leaf in leaves)

@@ -6,20 +6,32 @@ import ast
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.usage.index import FUNCTION, argument, keyword, last_name
-from adalora_core.contract.usage.work import spend, walk
+from adalora_core.contract.text.python.syntax import (
+    FUNCTION,
+    argument,
+    keyword,
+    last_name,
+    spend,
+    walk,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adalora_core.contract.usage.index import Binding, Function, Index
+    from adalora_core.contract.text.python.scopes import Binding, Scopes
+    from adalora_core.contract.text.python.syntax import Function
+
+    _Path = frozenset[int]  # the ids of the expressions that lead to one
+    _Leaves = Iterator[ast.expr]
 
 _DEEPEST = 14
+_FOLLOWED = frozenset({"value", "loop", "with", "parameter"})
+"""Kinds of bindings that can be followed to a value."""
 _MOST_STEPS = 100_000
 """Bound on the expressions that are looked at for one script."""
 _MOST = 60
 
-_HAND_ON = frozenset({
+_PASS_THROUGH = frozenset({
     "unwrap_model", "compile", "DataParallel", "DistributedDataParallel", "DDP", "attach",
     "prepare_model_for_kbit_training", "prepare_model_for_int8_training", "prepare_model",
     "setup", "setup_module", "tqdm", "trange", "list", "tuple", "extract_model_from_parallel",
@@ -35,11 +47,11 @@ class Sources:
     """The origins of values.
 
     Args:
-        index: the names of the script.
+        scopes: the names of the script.
     """
 
-    def __init__(self, index: Index) -> None:
-        self.index = index
+    def __init__(self, scopes: Scopes) -> None:
+        self.scopes = scopes
         self._known: dict[tuple[ast.expr, int | None], list[ast.expr]] = {}
         self._left = _MOST_STEPS
 
@@ -62,6 +74,10 @@ class Sources:
             self._known[key] = list(found)
         return self._known[key]
 
+    def calls(self, expression: ast.expr | None) -> list[ast.Call]:
+        """Return the calls that a value can come from."""
+        return [leaf for leaf in self.origins(expression) if isinstance(leaf, ast.Call)]
+
     def mentions(self, expression: ast.expr | None) -> Iterator[ast.AST]:
         """Yield all nodes of an expression and of what it comes from."""
         if expression is None:
@@ -74,91 +90,83 @@ class Sources:
                     continue
                 seen.add(id(node))
                 yield node
-                if isinstance(node, ast.Name | ast.Attribute) and node in self.index.position:
+                if isinstance(node, ast.Name | ast.Attribute):
                     queue += [each for each in self.origins(node) if id(each) not in seen]
 
     def called(self, call: ast.Call) -> Function | None:
         """Return the function or method of this script that a call runs."""
-        index, function = self.index, call.func
+        function = call.func
         if isinstance(function, ast.Name):
-            if function.id in index.classes:
-                return index.method(index.classes[function.id], "__init__")
-            found = index.function(function.id, call)
-            return found if found is not None else self._forward(function)
-        if not isinstance(function, ast.Attribute):
+            if function.id in self.scopes.classes:
+                return self.scopes.method(self.scopes.classes[function.id], "__init__")
+            found = self.scopes.function(function)
+        elif isinstance(function, ast.Attribute):
+            found = self.scopes.method(self.class_of_value(function.value), function.attr)
+        else:
             return None
-        owner = self.class_of_value(function.value)
-        found = None if owner is None else index.method(owner, function.attr)
-        return found if found is not None else self._forward(function)
-
-    def _forward(self, called: ast.expr) -> Function | None:
-        """Return what a call of an instance of the script's own module runs."""
-        owner = self.class_of_value(called)
-        return None if owner is None else self.index.method(owner, "forward")
+        # An instance of the script's own module is called.
+        return found or self.scopes.method(self.class_of_value(function), "forward")
 
     def class_of_value(self, expression: ast.expr) -> ast.ClassDef | None:
         """Return the class of this script that a value is an instance of."""
-        index = self.index
         if isinstance(expression, ast.Name) and expression.id == "self":
-            return index.class_of(expression)
+            return self.scopes.of[expression].class_
         if isinstance(expression, ast.Call) and last_name(expression.func) == "super":
-            owner = index.class_of(expression)
-            bases = index.bases(owner)[0][1:] if owner is not None else []
+            owner = self.scopes.of[expression].class_
+            bases = self.scopes.bases(owner)[0][1:] if owner is not None else []
             return bases[0] if bases else None
-        for leaf in self.origins(expression):
-            if isinstance(leaf, ast.Call) and last_name(leaf.func) in index.classes:
-                return index.classes[last_name(leaf.func)]
-        return None
+        made = map(self.class_of_call, self.calls(expression))
+        return next((owner for owner in made if owner is not None), None)
 
-    def _follow(self, node: ast.expr, item: int | None, seen: frozenset[int]) -> Iterator[ast.expr]:
+    def class_of_call(self, node: ast.AST) -> ast.ClassDef | None:
+        """Return the class of this script that a call makes an instance of."""
+        return self.scopes.class_named(node.func) if isinstance(node, ast.Call) else None
+
+    def _follow(  # noqa: C901 - one case per node
+        self, node: ast.expr, item: int | None, seen: _Path
+    ) -> _Leaves:
         self._left -= 1
         if id(node) in seen or len(seen) > _DEEPEST or self._left < 0:
             return
         seen |= {id(node)}
-        if isinstance(node, ast.Name):
-            yield from self._of_name(node, item, seen)
-        elif isinstance(node, ast.Attribute):
-            yield from self._of_attribute(node, item, seen)
-        elif isinstance(node, ast.Subscript):
-            yield from self._of_subscript(node, item, seen)
-        elif isinstance(node, ast.Call):
-            yield from self._of_call(node, item, seen)
-        else:
-            yield from self._of_parts(node, item, seen)
+        match node:
+            case ast.Name():
+                yield from self._of_name(node, item, seen)
+            case ast.Attribute():
+                yield from self._of_attribute(node, item, seen)
+            case ast.Subscript():
+                yield from self._of_subscript(node, item, seen)
+            case ast.Call():
+                yield from self._of_call(node, item, seen)
+            case ast.IfExp():
+                yield from self._follow(node.body, item, seen)
+                yield from self._follow(node.orelse, item, seen)
+            case ast.BoolOp():
+                for value in node.values:
+                    yield from self._follow(value, item, seen)
+            case ast.NamedExpr() | ast.Await() | ast.Starred():
+                yield from self._follow(node.value, item, seen)
+            case ast.Tuple() | ast.List() if item is not None and item < len(node.elts):
+                yield from self._follow(node.elts[item], None, seen)
+            case _:
+                yield node
 
-    def _of_parts(
-        self, node: ast.expr, item: int | None, seen: frozenset[int]
-    ) -> Iterator[ast.expr]:
-        if isinstance(node, ast.IfExp):
-            yield from self._follow(node.body, item, seen)
-            yield from self._follow(node.orelse, item, seen)
-        elif isinstance(node, ast.BoolOp):
-            for value in node.values:
-                yield from self._follow(value, item, seen)
-        elif isinstance(node, ast.NamedExpr | ast.Await | ast.Starred):
-            yield from self._follow(node.value, item, seen)
-        elif isinstance(node, ast.Tuple | ast.List) and item is not None and item < len(node.elts):
-            yield from self._follow(node.elts[item], None, seen)
-        else:
-            yield node
-
-    def _of_name(
-        self, node: ast.Name, item: int | None, seen: frozenset[int]
-    ) -> Iterator[ast.expr]:
-        scope, bindings = self.index.lookup(node.id, node)
-        bindings = [each for each in bindings if each.kind != "added"]
-        if scope is self.index.scope(node):
+    def _of_name(self, node: ast.Name, item: int | None, seen: _Path) -> _Leaves:
+        scope = self.scopes.find(node)
+        bindings = self.scopes.bindings(node)
+        if scope is not None and scope.function is self.scopes.of[node].function:
             bindings = self._reaching(node, bindings)
+        bindings = [each for each in bindings if each.kind in _FOLLOWED]
         if not bindings:
             yield node
         for binding in bindings:
             yield from self._of_binding(node, binding, item, seen)
 
     def _of_binding(
-        self, node: ast.expr, binding: Binding, item: int | None, seen: frozenset[int]
-    ) -> Iterator[ast.expr]:
-        if binding.kind == "parameter":
-            yield from self._of_parameter(node, binding, item, seen)
+        self, node: ast.expr, binding: Binding, item: int | None, seen: _Path
+    ) -> _Leaves:
+        if isinstance(node, ast.Name) and binding.kind == "parameter":
+            yield from self._of_parameter(node, binding.node, item, seen)
         elif binding.kind == "loop" and binding.value is not None:
             yield from self._elements(node, binding.value, binding.item, seen)
         elif binding.value is not None:
@@ -166,55 +174,36 @@ class Sources:
             yield from self._follow(binding.value, inner, seen)
 
     def _of_parameter(
-        self, node: ast.expr, binding: Binding, item: int | None, seen: frozenset[int]
-    ) -> Iterator[ast.expr]:
-        function = binding.node
-        given = (
-            [argument(call, function, node.id) for call in self.calls_of(function)]
-            if isinstance(function, FUNCTION) and isinstance(node, ast.Name)
-            else []
-        )
-        values = [value for value in given if value is not None]
-        if not values:
+        self, node: ast.Name, function: ast.AST, item: int | None, seen: _Path
+    ) -> _Leaves:
+        given: list[ast.expr | None] = []
+        if isinstance(function, FUNCTION):
+            given = [argument(call, function, node.id) for call in self.calls_of(function)]
+        if not any(given):
             yield node
-        for value in values:
+        for value in filter(None, given):
             yield from self._follow(value, item, seen)
 
     def calls_of(self, function: Function) -> list[ast.Call]:
         """Return the calls of this script that can run a function of it."""
-        owner = self.index.parents[function]
-        spend(len(self.index.callers.get(function.name, [])))
-        if not isinstance(owner, ast.ClassDef):
-            return [
-                call
-                for call in self.index.callers.get(function.name, [])
-                if isinstance(call.func, ast.Name)
-            ]
-        if function.name == "__init__":
-            return self.index.callers.get(owner.name, [])
-        return [
-            call
-            for call in self.index.callers.get(function.name, [])
-            if isinstance(call.func, ast.Attribute)
-        ]
+        owner = self.scopes.parents[function]
+        if isinstance(owner, ast.ClassDef) and function.name == "__init__":
+            return self.scopes.callers.get(owner.name, [])
+        calls = self.scopes.callers.get(function.name, [])
+        kind = ast.Attribute if isinstance(owner, ast.ClassDef) else ast.Name
+        spend(len(calls))
+        return [call for call in calls if isinstance(call.func, kind)]
 
-    def _of_attribute(
-        self, node: ast.Attribute, item: int | None, seen: frozenset[int]
-    ) -> Iterator[ast.expr]:
-        owner = self.class_of_value(node.value)
-        bindings = (
-            [b for each in self.index.bases(owner)[0] for b in self._attribute(each, node.attr)]
-            if owner is not None
-            else []
-        )
+    def _of_attribute(self, node: ast.Attribute, item: int | None, seen: _Path) -> _Leaves:
+        bindings = [each for each in self.bindings_of(node) if each.kind == "value"]
+        for binding in bindings:
+            yield from self._of_binding(node, binding, item, seen)
         if bindings:
-            for binding in bindings:
-                yield from self._of_binding(node, binding, item, seen)
             return
         if node.attr == "model":
-            for leaf in self.origins(node.value):
-                given = keyword(leaf, "model", at=0) if isinstance(leaf, ast.Call) else None
-                if isinstance(leaf, ast.Call) and keyword(leaf, "peft_config") is not None:
+            for leaf in self.calls(node.value):
+                given = keyword(leaf, "model", at=0)
+                if keyword(leaf, "peft_config") is not None:
                     yield leaf
                 elif given is not None:
                     yield from self._follow(given, None, seen)
@@ -223,12 +212,13 @@ class Sources:
             return
         yield node
 
-    def _attribute(self, owner: ast.ClassDef, name: str) -> list[Binding]:
-        return [b for b in self.index.attributes.get((owner.name, name), []) if b.kind == "value"]
+    def bindings_of(self, node: ast.Attribute) -> list[Binding]:
+        """Return the bindings of an attribute of an instance of the script's own class."""
+        owner = self.class_of_value(node.value)
+        known = self.scopes.bases(owner)[0] if owner is not None else []
+        return [b for each in known for b in self.scopes.attributes.get((each.name, node.attr), [])]
 
-    def _of_subscript(
-        self, node: ast.Subscript, item: int | None, seen: frozenset[int]
-    ) -> Iterator[ast.expr]:
+    def _of_subscript(self, node: ast.Subscript, item: int | None, seen: _Path) -> _Leaves:
         key = node.slice.value if isinstance(node.slice, ast.Constant) else None
         found = False
         for base in self._follow(node.value, None, seen):
@@ -245,34 +235,26 @@ class Sources:
         if not found:
             yield node
 
-    def _of_call(
-        self, node: ast.Call, item: int | None, seen: frozenset[int]
-    ) -> Iterator[ast.expr]:
+    def _of_call(self, node: ast.Call, item: int | None, seen: _Path) -> _Leaves:
         name = last_name(node.func)
-        function = self.called(node) if name not in self.index.classes else None
+        is_prepared = name == "prepare" and (item is not None or len(node.args) == 1)
+        function = self.called(node) if self.class_of_call(node) is None else None
         if function is not None:
             returned = list(self.returned(function))
             for value in returned:
                 yield from self._follow(value, item, seen)
             if not returned:
                 yield node
-        elif name == "initialize" and not item and keyword(node, "model") is not None:
-            yield from self._follow_all(keyword(node, "model"), seen)  # DeepSpeed's engine
-        elif name == "prepare" and node.args and (item is not None or len(node.args) == 1):
-            at = item if item is not None else 0
-            yield from self._follow(node.args[min(at, len(node.args) - 1)], None, seen)
-        elif name in _HAND_ON and node.args:
+        elif name == "initialize" and not item and (model := keyword(node, "model")) is not None:
+            yield from self._follow(model, None, seen)  # DeepSpeed's engine
+        elif node.args and (name in _PASS_THROUGH or is_prepared):
             yield from self._follow(node.args[min(item or 0, len(node.args) - 1)], None, seen)
         elif name in _RETURN_SELF and isinstance(node.func, ast.Attribute):
             yield from self._follow(node.func.value, item, seen)
         else:
             yield node
 
-    def _follow_all(self, node: ast.expr | None, seen: frozenset[int]) -> Iterator[ast.expr]:
-        if node is not None:
-            yield from self._follow(node, None, seen)
-
-    def returned(self, function: Function) -> Iterator[ast.expr]:
+    def returned(self, function: Function) -> _Leaves:
         """Yield the expressions that a function returns."""
         stack: list[ast.AST] = list(function.body)
         while stack:
@@ -282,9 +264,7 @@ class Sources:
             if not isinstance(node, (*FUNCTION, ast.ClassDef, ast.Lambda)):
                 stack += ast.iter_child_nodes(node)
 
-    def _elements(
-        self, node: ast.expr, over: ast.expr, item: int | None, seen: frozenset[int]
-    ) -> Iterator[ast.expr]:
+    def _elements(self, node: ast.expr, over: ast.expr, item: int | None, seen: _Path) -> _Leaves:
         view = ""
         if isinstance(over, ast.Call) and isinstance(over.func, ast.Attribute):
             view = over.func.attr if over.func.attr in {"items", "values"} else ""
@@ -302,8 +282,8 @@ class Sources:
 
     def _reaching(self, node: ast.Name, bindings: list[Binding]) -> list[Binding]:
         """Return the bindings of a scope that can reach a name of the same scope."""
-        position = self.index.position
-        above = self._ancestors(node)
+        position = self.scopes.position
+        above = self.scopes.above(node)
         at = bisect_left(bindings, position[node], key=lambda each: position[each.node])
         reaching: list[Binding] = []
         for binding in reversed(bindings[max(0, at - _MOST) : at]):
@@ -316,18 +296,11 @@ class Sources:
         return reaching or [each for each in bindings[:_MOST] if self._reaches(each, above)]
 
     def _reaches(self, binding: Binding, above: set[ast.AST]) -> bool:
-        is_inside = binding.value is not None and binding.value in above
-        return not is_inside and not self.index.is_excluded(binding.node, above)
+        if binding.kind not in _FOLLOWED or (binding.value is not None and binding.value in above):
+            return False
+        return not self.scopes.is_excluded(binding.node, above)
 
     def _block(self, node: ast.AST) -> ast.AST:
         while not isinstance(node, ast.stmt):
-            node = self.index.parents[node]
-        return self.index.parents[node]
-
-    def _ancestors(self, node: ast.AST) -> set[ast.AST]:
-        above = {node}
-        while node in self.index.parents:
-            node = self.index.parents[node]
-            above.add(node)
-        spend(len(above))
-        return above
+            node = self.scopes.parents[node]
+        return self.scopes.parents[node]

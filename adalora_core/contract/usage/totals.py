@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import ast
 import re
-from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
-from adalora_core.contract.usage.index import keyword, last_name
+from adalora_core.contract.text.python.syntax import keyword, last_name, walk
 from adalora_core.contract.usage.order import accumulation_guards
 from adalora_core.contract.usage.trainings import trainings
-from adalora_core.contract.usage.work import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adalora_core.contract.usage.index import Loop
+    from adalora_core.contract.text.python.syntax import Loop
     from adalora_core.contract.usage.trainings import Training
     from adalora_core.contract.usage.usage import Usage
 
-BATCH_SIZES = frozenset({"batch_size", "per_device_train_batch_size"})
-"""Keywords with the number of samples in a micro-batch."""
 Unit = Literal["samples", "batches", "steps", "unknown"]
 
+_BATCH_SIZES = frozenset({"batch_size", "per_device_train_batch_size"})
+"""Keywords with the number of samples in a micro-batch."""
 _LOADER = re.compile("loader", re.IGNORECASE)
 _DATA = re.compile("data|train|rows|sample|example|corpus|texts|records|pairs", re.IGNORECASE)
 _SAME = frozenset({"int", "round", "max", "min", "ceil", "floor", "float"})
@@ -30,7 +28,7 @@ _SAME = frozenset({"int", "round", "max", "min", "ceil", "floor", "float"})
 
 def unit(usage: Usage, expression: ast.expr | None) -> Unit:
     """Return what a number of steps counts in fact."""
-    found = {_unit(usage, leaf) for leaf in usage.sources.origins(expression)}
+    found = {_unit(usage, leaf) for leaf in usage.origins(expression)}
     return found.pop() if len(found) == 1 else "unknown"
 
 
@@ -60,7 +58,8 @@ def _divided(usage: Usage, left: Unit, divisor: ast.expr) -> Unit:
     ).lower()
     if "accum" in words:
         return "steps"
-    if left == "samples" and ast.dump(divisor) in _batch_sizes(usage):
+    is_number = isinstance(divisor, ast.Constant)
+    if left == "samples" and not is_number and ast.dump(divisor) in usage.once(_batch_sizes):
         return "batches"
     if left == "samples" and ("batch" in words or "bs" in words or usage.value(divisor)):
         # A number can be the product of batch size and accumulation.
@@ -68,19 +67,14 @@ def _divided(usage: Usage, left: Unit, divisor: ast.expr) -> Unit:
     return "steps" if left == "batches" else "unknown"
 
 
-@lru_cache(maxsize=1)
-def _batch_sizes(usage: Usage) -> frozenset[str]:
-    """Return what the script gives as the batch size of a device, other than plain numbers."""
-    return frozenset(
-        ast.dump(each.value)
-        for call in usage.index.calls
-        for each in call.keywords
-        if each.arg in BATCH_SIZES and not isinstance(each.value, ast.Constant)
-    )
+def _batch_sizes(usage: Usage) -> dict[str, ast.expr]:
+    """Return what the script gives as the batch size of a device, by the dump of its tree."""
+    given = (each for call in usage.scopes.calls for each in call.keywords)
+    return {ast.dump(each.value): each.value for each in given if each.arg in _BATCH_SIZES}
 
 
 def _of_length(usage: Usage, measured: ast.expr) -> Unit:
-    leaves = usage.sources.origins(measured)
+    leaves = usage.origins(measured)
     texts = [ast.unparse(measured)[:200]]
     texts += [last_name(call.func) for leaf in leaves if (call := _made_by(leaf)) is not None]
     if any(map(_LOADER.search, texts)):
@@ -96,12 +90,11 @@ def _made_by(node: ast.expr) -> ast.Call | None:
     return node if isinstance(node, ast.Call) else None
 
 
-@lru_cache(maxsize=1)
 def accumulation(usage: Usage) -> int | None:
     """Return the micro-batches of a step; None if they cannot be known."""
     sizes: set[int | None] = {
         usage.value(each.value)
-        for call in usage.index.calls
+        for call in usage.scopes.calls
         for each in call.keywords
         if each.arg in {"gradient_accumulation_steps", "accumulate_grad_batches"}
     }
@@ -109,21 +102,15 @@ def accumulation(usage: Usage) -> int | None:
         for guard in accumulation_guards(usage, event):
             sizes |= {
                 usage.value(node.right)
-                for node in usage.sources.mentions(guard.test)
+                for node in usage.mentions(guard.test)
                 if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod)
             }
     return sizes.pop() if len(sizes) == 1 else None if sizes else 1
 
 
-@lru_cache(maxsize=1)
 def batch_size(usage: Usage) -> int | None:
     """Return the batch size of the script; None if it cannot be known."""
-    sizes = {
-        usage.value(each.value)
-        for call in usage.index.calls
-        for each in call.keywords
-        if each.arg in BATCH_SIZES
-    }
+    sizes = {usage.value(each) for each in usage.once(_batch_sizes).values()}
     return sizes.pop() if len(sizes) == 1 else None
 
 
@@ -137,12 +124,11 @@ def run_length(usage: Usage, training: Training) -> int | None:
 
 
 def _max_steps(usage: Usage) -> Iterator[ast.expr]:
-    for call in usage.index.calls:
-        name = last_name(call.func)
-        if name.endswith(("Arguments", "Config", "Trainer")) and not usage.makes_config(call):
-            given = keyword(call, "max_steps")
-            if given is not None:
-                yield given
+    for call in usage.scopes.calls:
+        given = keyword(call, "max_steps")
+        is_setting = last_name(call.func).endswith(("Arguments", "Config", "Trainer"))
+        if given is not None and is_setting and not usage.makes_config(call):
+            yield given
 
 
 def _loop_length(usage: Usage, training: Training) -> int | None:
@@ -151,8 +137,8 @@ def _loop_length(usage: Usage, training: Training) -> int | None:
     if len(bounds) == 1:
         return bounds.pop()
     length = 1
-    keeps = any("save" in name for name in usage.index.callers)
-    if not keeps or len(trainings(usage)) > 1 or len(usage.configs) > 1:
+    keeps = any("save" in name for name in usage.scopes.callers)
+    if not keeps or len(usage.once(trainings)) > 1 or len(usage.configs) > 1:
         return None  # a part of a run, such as a test or a benchmark
     if event.accumulations or accumulation_guards(usage, event):
         return None
@@ -184,8 +170,8 @@ def _bounds(usage: Usage, loop: Loop) -> Iterator[int]:
 
 
 def _rounds(usage: Usage, over: ast.expr) -> int | None:
-    for leaf in usage.sources.origins(over):
-        if isinstance(leaf, ast.Call) and last_name(leaf.func) == "range":
-            known = usage.script.values.of(leaf)
+    for call in usage.calls(over):
+        if last_name(call.func) == "range":
+            known = usage.script.values.of(call)
             return len(known) if isinstance(known, list) else None
     return None

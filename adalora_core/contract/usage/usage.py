@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from adalora_core.contract.text.python.syntax import (
+    FUNCTION,
+    keyword,
+    last_name,
+    spend,
+)
 from adalora_core.contract.usage.events import Trace, traces
-from adalora_core.contract.usage.index import FUNCTION, Index, keyword, last_name
-from adalora_core.contract.usage.names import ALLOCATE, HOOKS, ONLY_LIGHTNING, WRAPPERS, Framework
+from adalora_core.contract.usage.names import (
+    ALLOCATE,
+    HOOKS,
+    ONLY_LIGHTNING,
+    WRAPPERS,
+    Framework,
+)
 from adalora_core.contract.usage.sources import Sources
-from adalora_core.contract.usage.work import TooMuchWorkError, spend
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from adalora_core.contract.text.python.script import Script
+    from adalora_core.contract.text.python.syntax import Function
     from adalora_core.contract.usage.events import Event
-    from adalora_core.contract.usage.index import Function
 
 
+_Found = TypeVar("_Found")
 _NEARLY = 0.93
 """Similarity of a name to another with up to two slips in it."""
 _LIGHTNING = frozenset({"lightning", "pytorch_lightning", "pl", "L"})
@@ -48,18 +59,18 @@ class Wrap:
         return last_name(self.call.func) in {"add_adapter", "inject_adapter_in_model"}
 
 
-class Usage:
-    """The use of AdaLoRA in a script.
+class Usage(Sources):
+    """The use of AdaLoRA in a script: what its values come from, and what is known of them.
 
     Args:
         script: the script.
     """
 
     def __init__(self, script: Script) -> None:
+        super().__init__(script.scopes)
         self.script = script
-        self.index = Index(script.tree)
-        self.sources = Sources(self.index)
-        self.traces = traces(self.sources)
+        self._read: dict[Any, Any] = {}
+        self.traces = traces(self, script.tree)
 
     def events(self, *kinds: str) -> Iterator[tuple[Trace, Event]]:
         """Yield the events of some kinds, each node once for each way that leads there."""
@@ -72,28 +83,27 @@ class Usage:
     @cached_property
     def configs(self) -> list[ast.Call]:
         """The calls that make a configuration of AdaLoRA."""
-        return [call for call in self.index.calls if self.makes_config(call)]
+        return [call for call in self.scopes.calls if self.makes_config(call)]
 
     def makes_config(self, call: ast.expr) -> bool:
         """Return whether an expression makes a configuration of AdaLoRA."""
         if not isinstance(call, ast.Call):
             return False
         name = last_name(call.func)
+        if name == "get_peft_config" and any(
+            isinstance(node, ast.Constant) and str(node.value).upper() == "ADALORA"
+            for node in self.mentions(call.args[0] if call.args else None)
+        ):
+            return True
         if name == "get_peft_config" or "Config" in name:
-            return self._is_config_class(call.func) or (
-                name == "get_peft_config"
-                and any(
-                    isinstance(node, ast.Constant) and str(node.value).upper() == "ADALORA"
-                    for node in self.sources.mentions(call.args[0] if call.args else None)
-                )
-            )
-        return any(self._is_config_class(leaf) for leaf in self.sources.origins(call.func))
+            return self._is_config_class(call.func)
+        return any(self._is_config_class(leaf) for leaf in self.origins(call.func))
 
     def _is_config_class(self, node: ast.expr) -> bool:
-        name = self.index.full_name(node).rpartition(".")[2]
-        owner = self.index.classes.get(name)
+        name = self.scopes.full_name(node).rpartition(".")[2]
+        owner = self.scopes.classes.get(name)
         if owner is not None:
-            bases = self.index.bases(owner)[1]
+            bases = self.scopes.bases(owner)[1]
             return any(base.rpartition(".")[2] == "AdaLoraConfig" for base in bases)
         return name == "AdaLoraConfig"
 
@@ -101,8 +111,8 @@ class Usage:
     def wraps(self) -> list[Wrap]:
         """The calls that add an adapter."""
         found = []
-        for call in self.index.calls:
-            name = self.index.full_name(call.func).rpartition(".")[2]
+        for call in self.scopes.calls:
+            name = self.scopes.full_name(call.func).rpartition(".")[2]
             model: ast.expr | None
             if name in WRAPPERS:
                 model_at, config_at = WRAPPERS[name]
@@ -120,22 +130,29 @@ class Usage:
         return found
 
     def _is_config(self, config: ast.expr | None) -> bool:
-        return any(self.makes_config(leaf) for leaf in self.sources.origins(config)) or any(
+        return any(self.makes_config(leaf) for leaf in self.origins(config)) or any(
             isinstance(node, ast.Call) and self.makes_config(node)
-            for leaf in self.sources.origins(config)
+            for leaf in self.origins(config)
             if not isinstance(leaf, ast.Call)
-            for node in self.sources.mentions(leaf)
+            for node in self.mentions(leaf)
         )
 
+    def once(self, read: Callable[[Usage], _Found]) -> _Found:
+        """Return what a function reads from the script; it is called once."""
+        if read not in self._read:
+            self._read[read] = read(self)
+        found: _Found = self._read[read]
+        return found
+
     @cached_property
-    def _wrap_of(self) -> dict[ast.AST, Wrap]:
+    def wrap_of(self) -> dict[ast.AST, Wrap]:
+        """The adapter that a call adds."""
         return {wrap.call: wrap for wrap in self.wraps}
 
     @cached_property
     def our_names(self) -> list[str]:
         """What is imported from this package, by its full name."""
-        names = self.index.imports.values()
-        return [name for name in names if name.partition(".")[0] == "adalora_core"]
+        return [name for name in self.scopes.imports if name.partition(".")[0] == "adalora_core"]
 
     @cached_property
     def uses_our_callback(self) -> bool:
@@ -149,36 +166,27 @@ class Usage:
             isinstance(node, ast.Attribute)
             and node.attr == "total_step"
             and isinstance(node.ctx, ast.Store)
-            for node in self.index.position
+            for node in self.scopes.of
         )
 
     @cached_property
     def misspelt_allocations(self) -> list[ast.Call]:
         """The calls of a method whose name is nearly `update_and_allocate`, and is not defined."""
+        defined = {node.name for node in self.scopes.of if isinstance(node, FUNCTION)}
         near = [
             call
-            for call in self.index.calls
+            for call in self.scopes.calls
             if isinstance(call.func, ast.Attribute)
             and call.func.attr != ALLOCATE
             and abs(len(call.func.attr) - len(ALLOCATE)) <= 2  # noqa: PLR2004 - slips of typing
-            and call.func.attr not in self._defined
+            and call.func.attr not in defined
         ]
         if not near:
             return []
         # Imported for few scripts only: importing difflib takes time.
-        from difflib import SequenceMatcher
+        from difflib import get_close_matches
 
-        matcher = SequenceMatcher(b=ALLOCATE)
-        found = []
-        for call in near:
-            matcher.set_seq1(last_name(call.func))
-            if matcher.ratio() > _NEARLY:
-                found.append(call)
-        return found
-
-    @cached_property
-    def _defined(self) -> set[str]:
-        return {node.name for node in self.index.position if isinstance(node, FUNCTION)}
+        return [c for c in near if get_close_matches(last_name(c.func), [ALLOCATE], 1, _NEARLY)]
 
     def arguments(self, name: str) -> Iterator[tuple[ast.AST, ast.expr]]:
         """Yield an argument of each configuration: the node of its name, and its value."""
@@ -201,12 +209,8 @@ class Usage:
 
     def keyword_of(self, value: ast.expr) -> ast.AST:
         """Return the keyword that a value is given by, or the value."""
-        parent = self.index.parents.get(value)
+        parent = self.scopes.parents.get(value)
         return parent if isinstance(parent, ast.keyword) else value
-
-    def wrap_of(self, node: ast.AST) -> Wrap | None:
-        """Return the adapter that a call adds; None if it adds none."""
-        return self._wrap_of.get(node)
 
     @cached_property
     def _in_place(self) -> set[int]:
@@ -215,44 +219,36 @@ class Usage:
             id(leaf)
             for wrap in self.wraps
             if wrap.is_adalora and wrap.is_injected
-            for leaf in self.sources.origins(wrap.model)
+            for leaf in self.origins(wrap.model)
         }
 
     def is_adalora_model(self, expression: ast.expr | None) -> bool:
         """Return whether a value can be a model with an adapter of AdaLoRA."""
-        for leaf in self.sources.origins(expression):
-            if isinstance(leaf, ast.Name) and leaf.id == "self":
-                owner = self.index.class_of(leaf)
-                if owner is not None and self._wraps_inside(owner):
-                    return True
-            wrap = self._wrap_of.get(leaf)
+        for leaf in self.origins(expression):
+            wrap = self.wrap_of.get(leaf)
             if (wrap is not None and wrap.is_adalora) or id(leaf) in self._in_place:
                 return True
-            owner = (
-                self.index.classes.get(last_name(leaf.func)) if isinstance(leaf, ast.Call) else None
-            )
+            is_self = isinstance(leaf, ast.Name) and leaf.id == "self"
+            owner = self.scopes.of[leaf].class_ if is_self else self.class_of_call(leaf)
             if owner is not None and self._wraps_inside(owner):
                 return True
         return False
 
     def _wraps_inside(self, owner: ast.ClassDef) -> bool:
-        known = self.index.bases(owner)[0]
-        spend(len(self.wraps) + len(known) * len(self.index.attributes))
+        known = self.scopes.bases(owner)[0]
+        spend(len(self.wraps) + len(known) * len(self.scopes.attributes))
         return any(
-            wrap.is_adalora and self.index.class_of(wrap.call) in known for wrap in self.wraps
+            wrap.is_adalora and self.scopes.of[wrap.call].class_ in known for wrap in self.wraps
         ) or any(
             self.is_adalora_model(binding.value)
             for each in known
-            for (name, _), bindings in list(self.index.attributes.items())
-            if name == each.name
+            for (name, _), bindings in list(self.scopes.attributes.items())
             for binding in bindings
-            if binding.kind == "value"
+            if name == each.name
+            and binding.kind == "value"
             and isinstance(binding.value, ast.Name | ast.Call)
-            and self.index.class_of(binding.node) is each
-            and not (
-                isinstance(binding.value, ast.Call)
-                and last_name(binding.value.func) in self.index.classes
-            )
+            and self.scopes.of[binding.node].class_ is each
+            and self.class_of_call(binding.value) is None
         )
 
     def value(self, expression: ast.expr | None) -> int | None:
@@ -262,57 +258,32 @@ class Usage:
         known = self.script.values.of(expression)
         if type(known) is int:
             return known
-        found = [self.script.values.of(leaf) for leaf in self._computed(expression)]
+        is_whole = (ast.List, ast.Tuple, ast.Dict, ast.Set)
+        leaves = [expression if isinstance(e, is_whole) else e for e in self.origins(expression)]
+        found = [self.script.values.of(leaf) for leaf in leaves]
         numbers = {value for value in found if type(value) is int}
-        return (
-            numbers.pop()
-            if len(numbers) == 1 and all(type(each) is int for each in found)
-            else None
-        )
-
-    def _computed(self, expression: ast.expr) -> Iterator[ast.expr]:
-        """Yield the origins of a value that can be numbers."""
-        for leaf in self.sources.origins(expression):
-            is_other = isinstance(leaf, ast.List | ast.Tuple | ast.Dict | ast.Set)
-            yield expression if is_other else leaf
+        is_one = len(numbers) == 1 and all(type(value) is int for value in found)
+        return numbers.pop() if is_one else None
 
     def framework(self, function: Function | None) -> Framework | None:
         """Return the framework that calls a method of a class of the script."""
-        owner = self.index.parents.get(function) if function is not None else None
+        owner = self.scopes.parents.get(function) if function is not None else None
         if function is None or not isinstance(owner, ast.ClassDef):
             return None
-        names = [name.rpartition(".")[2] for name in self.index.bases(owner)[1]]
-        modules = [name.partition(".")[0] for name in self.index.bases(owner)[1]]
+        bases = self.scopes.bases(owner)[1]
+        names = [name.rpartition(".")[2] for name in bases]
         if any(name.endswith("Trainer") for name in names):
             return "trainer"
-        if (
-            "LightningModule" in names
-            or (
-                "Callback" in names and {"lightning", "pytorch_lightning", "pl", "L"} & set(modules)
-            )
-            or function.name in ONLY_LIGHTNING
-        ):
+        modules = {name.partition(".")[0] for name in bases}
+        is_hook = "Callback" in names and not _LIGHTNING.isdisjoint(modules)
+        if is_hook or "LightningModule" in names or function.name in ONLY_LIGHTNING:
             return "lightning"
         given = {each.arg for each in function.args.args}
-        if (
-            any(name.endswith("TrainerCallback") for name in names)
-            or {"args", "state", "control"} <= given
-        ):
-            return "callback"
-        return None
+        is_callback = any(name.endswith("TrainerCallback") for name in names)
+        return "callback" if is_callback or {"args", "state", "control"} <= given else None
 
     def wrong_hook(self, trace: Trace) -> str | None:
         """Return why a hook is the wrong one for an allocation; None if it is not wrong."""
         framework = self.framework(trace.function)
-        if framework is None or trace.function is None:
-            return None
-        return HOOKS[framework].get(trace.function.name)
-
-
-@lru_cache(maxsize=1)
-def usage_of(script: Script) -> Usage | None:
-    """Return the use of AdaLoRA in a script; None if the code cannot be followed."""
-    try:
-        return Usage(script)
-    except (RecursionError, TooMuchWorkError):
-        return None
+        name = "" if trace.function is None else trace.function.name
+        return None if framework is None else HOOKS[framework].get(name)

@@ -7,20 +7,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.text.python.arithmetic import UNKNOWN
+from adalora_core.contract.text.python.syntax import expects_a_fault
 from adalora_core.contract.text.python.values import holds_unknown
 
 if TYPE_CHECKING:
     from adalora_core.contract.text.python.scopes import Scopes
-    from adalora_core.contract.text.python.values import Entries, Values
+from adalora_core.contract.text.python.values import Entries, Values
 
 CLASS = "AdaLoraConfig"
 _PEFT = frozenset({"peft", "swift"})
 """Packages whose class of this name is PEFT's own."""
 _OURS = "adalora_core"
-
-_EXPECTING = frozenset({
-    "raises", "warns", "assertRaises", "assertRaisesRegex", "assertWarns", "assertWarnsRegex",
-})  # fmt: skip
 
 MOST_CALLS = 200
 """Bound on the calls of one script that are checked."""
@@ -68,12 +65,7 @@ def _is_expected_to_fail(node: ast.AST, scopes: Scopes, known: dict[ast.AST, boo
     while (parent := parents.get(node)) is not None:
         if isinstance(parent, (ast.With, ast.AsyncWith)):
             if parent not in known:
-                known[parent] = any(
-                    isinstance(item.context_expr, ast.Call)
-                    and isinstance(item.context_expr.func, ast.Attribute)
-                    and item.context_expr.func.attr in _EXPECTING
-                    for item in parent.items
-                )
+                known[parent] = expects_a_fault(parent)
             if known[parent]:
                 return True
         node = parent
@@ -84,12 +76,13 @@ def _origin(function: ast.expr, values: Values) -> bool | None:
     """Return whether a class is this package's (true) or PEFT's (false); None: neither."""
     if isinstance(function, ast.Attribute) and function.attr != CLASS:
         return None
-    name = values.qualified(function)
+    name = values.scopes.qualified(function)
     if name is None or name.rpartition(".")[2] != CLASS:
         return None
     package = name.partition(".")[0]
     if name == CLASS:  # not imported by name
-        package = next((m.partition(".")[0] for m in values.scopes.stars if m), "peft")
+        stars = (each for each in values.scopes.imports if each.endswith(".*"))
+        package = next(stars, "peft").partition(".")[0]
     if package == _OURS:
         return True
     return False if package in _PEFT else None

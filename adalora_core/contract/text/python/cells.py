@@ -1,4 +1,4 @@
-"""Turn places in the code of a notebook's cells into places in the file, and back."""
+"""Find the cells of a notebook in its text: the places of their code, and their outputs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ _CHARACTER = re.compile(
     re.DOTALL,
 )
 """One character of a JSON string, as it is written."""
+
+_MOST_TOKENS = 1_000_000
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_LIST = re.compile(r"[ \t\n\r]*:[ \t\n\r]*\[")
+_DEPTH_OF_A_CELL = 3
 
 
 @dataclass(slots=True)
@@ -73,3 +78,36 @@ class Places:
             self._offsets[index] = [match.start() for match in found]
             self._offsets[index].append(self._pieces[index].extent[1])
         return self._offsets[index]
+
+
+def outputs_in(text: str) -> list[Extent]:
+    """Return where the contents of the lists `outputs` are in all cells of a notebook.
+
+    The text need not be JSON. Of one with too many strings and brackets the first ones are found.
+    """
+    found: list[Extent] = []
+    depth, start = 0, None
+    for number, token in enumerate(_TOKEN.finditer(text)):
+        if number > _MOST_TOKENS:
+            break
+        first = text[token.start()]
+        if first in "[{":
+            depth += 1
+        elif first != '"':
+            depth -= 1
+            if start is not None and depth == _DEPTH_OF_A_CELL:
+                found.append((start, token.start()))
+                start = None
+        elif depth == _DEPTH_OF_A_CELL and token.group() == '"outputs"':
+            begin = _LIST.match(text, token.end())
+            start = begin and begin.end()
+    return found
+
+
+def without_outputs(text: str) -> str:
+    """Return a text of the same length with blanks in the place of the outputs."""
+    parts, at = [], 0
+    for start, end in outputs_in(text):
+        parts += [text[at:start], " " * (end - start)]
+        at = end
+    return "".join([*parts, text[at:]])

@@ -7,12 +7,10 @@ from collections import defaultdict
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from adalora_core.contract.text.python.scopes import FUNCTIONS
+from adalora_core.contract.text.python.syntax import FUNCTION, last_name
 
 if TYPE_CHECKING:
     from adalora_core.contract.text.python.scopes import Binding, Scopes
-
-    _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 _PARSING = frozenset({"parse_args", "parse_known_args"})
 _PARSING_CLASSES = frozenset({"parse_args_into_dataclasses", "parse_args_and_config"})
@@ -41,17 +39,12 @@ class Namespaces:
 
     def source(self, node: ast.Attribute) -> Source | None:
         """Return where the value of an attribute is written, if it never changes."""
-        if not isinstance(node.value, ast.Name):
-            return None
-        name = node.value
-        if self._is_stored(name, node.attr):
-            return None
-        binding = self._scopes.binding(name)
-        if binding is None:
+        name, binding = node.value, self._scopes.binding(node.value)
+        if binding is None or not isinstance(name, ast.Name) or self._is_stored(name, node.attr):
             return None
         if isinstance(binding.node, ast.ClassDef):
             return self._of_class(binding.node, node.attr)
-        if isinstance(binding.node, ast.arg) and name.id in self._parsed_names:
+        if binding.kind == "parameter" and name.id in self._parsed_names:
             return self._options.get(node.attr)
         return self._of_value(binding, node.attr)
 
@@ -59,30 +52,30 @@ class Namespaces:
         if name.id not in self._stored:
             self._stored[name.id] = {
                 change.attr if isinstance(change, ast.Attribute) else None
-                for change in self._scopes.changes_anywhere(name.id)
+                for change in self._scopes.changed.get(name.id, ())
             }
         return not self._stored[name.id].isdisjoint({attribute, None})
 
     def _of_value(self, binding: Binding, attribute: str) -> Source | None:
         call = binding.value
-        if not isinstance(call, ast.Call):
+        if not isinstance(call, ast.Call) or binding.kind != "value":
             return None
-        if self._parses(call) and binding.index in (None, 0):
+        if self._parses(call) and not binding.item:
             return self._options.get(attribute)
         made = self._class_of(call.func)
         if made is not None:
             return self._of_instance(call, made, attribute)
-        if _last_name(call.func) in _NAMESPACES:
+        if last_name(call.func) in _NAMESPACES:
             return next((Source(k.value) for k in call.keywords if k.arg == attribute), None)
         classes = self._parsed_classes(call)
-        index = binding.index or 0
+        index = binding.item or 0
         if index < len(classes) and (read := classes[index]) is not None:
             found = self._of_class(read, attribute)
             return None if found is None else Source(found.node, is_default=True)
         return None
 
     def _class_of(self, node: ast.expr) -> ast.ClassDef | None:
-        binding = self._scopes.binding(node) if isinstance(node, ast.Name) else None
+        binding = self._scopes.binding(node)
         made = None if binding is None else binding.node
         return made if isinstance(made, ast.ClassDef) else None
 
@@ -95,40 +88,32 @@ class Namespaces:
     def _of_class(self, made: ast.ClassDef, attribute: str) -> Source | None:
         """Return the value of a class's attribute, or the one that its `__init__` gives."""
         bindings = self._scopes.inner[made].names.get(attribute, [])
-        stores = self._stores.get((made, attribute), [])
+        stores = self._scopes.attributes.get((made.name, attribute), [])
         if len(bindings) + len(stores) != 1:
             return None
+        (found,) = (*bindings, *stores)
+        if found.source is None:
+            return None
         if bindings:
-            value = bindings[0].value
-            return None if value is None else _default_of(value)
-        method, value = stores[0]
-        return Source(value) if method.name == "__init__" else None
-
-    @cached_property
-    def _stores(self) -> dict[tuple[ast.AST, str], list[tuple[_Function, ast.expr]]]:
-        """The methods that store into an attribute of `self`, by class and attribute."""
-        found: defaultdict[tuple[ast.AST, str], list[tuple[_Function, ast.expr]]]
-        found = defaultdict(list)
-        for node in self._scopes.stores_into_self:
-            target, method = node.targets[0], self._scopes.of[node].node
-            assert isinstance(target, ast.Attribute)  # noqa: S101 - as they are collected
-            if isinstance(method, FUNCTIONS):
-                found[self._scopes.parents[method], target.attr].append((method, node.value))
-        return found
+            return _default_of(found.source)
+        method = self._scopes.of[found.node].node
+        is_made = isinstance(method, FUNCTION) and method.name == "__init__"
+        return Source(found.source) if is_made else None
 
     def _parses(self, call: ast.Call) -> bool:
         """Whether a call returns the options of the command line."""
         if isinstance(call.func, ast.Attribute):
             return call.func.attr in _PARSING
-        binding = self._scopes.binding(call.func) if isinstance(call.func, ast.Name) else None
+        binding = self._scopes.binding(call.func)
         return binding is not None and binding.node in self._parsing_functions
 
     @cached_property
     def _parsing_functions(self) -> set[ast.AST]:
         return {
             self._scopes.of[call].node
-            for call in self._scopes.calls_of_methods
-            if isinstance(call.func, ast.Attribute) and call.func.attr in _PARSING
+            for name in _PARSING
+            for call in self._scopes.callers.get(name, [])
+            if isinstance(call.func, ast.Attribute)
         }
 
     @cached_property
@@ -145,12 +130,11 @@ class Namespaces:
     def _options(self) -> dict[str, Source]:
         """The options of all parsers of the script, without those of different defaults."""
         found: defaultdict[str, list[ast.expr | None]] = defaultdict(list)
-        for call in self._scopes.calls_of_methods:
-            assert isinstance(call.func, ast.Attribute)  # noqa: S101 - as they are collected
-            if call.func.attr == "set_defaults":
-                for keyword in call.keywords:
-                    found[keyword.arg or ""].append(None)
-            elif call.func.attr == "add_argument" and (name := _destination(call)):
+        for call in self._scopes.callers.get("set_defaults", []):
+            for keyword in call.keywords:
+                found[keyword.arg or ""].append(None)
+        for call in self._scopes.callers.get("add_argument", []):
+            if name := _destination(call):
                 found[name].append(_default(call))
         return {
             name: Source(nodes[0], is_default=True)
@@ -163,9 +147,8 @@ class Namespaces:
         if not (isinstance(call.func, ast.Attribute) and call.func.attr in _PARSING_CLASSES):
             return []
         made: ast.expr | None = call.func.value
-        if isinstance(made, ast.Name):
-            binding = self._scopes.binding(made)
-            made = None if binding is None else binding.value
+        if (binding := self._scopes.binding(made)) is not None:
+            made = binding.source
         if not isinstance(made, ast.Call) or not made.args:
             return []
         read = made.args[0]
@@ -173,15 +156,9 @@ class Namespaces:
         return [self._class_of(part) for part in parts]
 
 
-def _last_name(node: ast.expr) -> str:
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""
-
-
 def _default_of(value: ast.expr) -> Source | None:
     """Return the default of a field of a dataclass, or the value itself."""
-    if not (isinstance(value, ast.Call) and _last_name(value.func) == "field"):
+    if not (isinstance(value, ast.Call) and last_name(value.func) == "field"):
         return Source(value)
     for keyword in value.keywords:
         if keyword.arg == "default":
@@ -225,4 +202,4 @@ def _default(call: ast.Call) -> ast.expr | None:
 
 
 def _is_str(given: dict[str | None, ast.expr]) -> bool:
-    return _last_name(given["type"]) == "str"
+    return last_name(given["type"]) == "str"

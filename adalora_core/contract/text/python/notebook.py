@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.contract.text import json_source, problems
 from adalora_core.contract.text.document import Document
 from adalora_core.contract.text.problems import Problem
-from adalora_core.contract.text.python.cells import Piece, Places
+from adalora_core.contract.text.python.cells import Piece, Places, without_outputs
 from adalora_core.contract.text.python.configurations import document_of
 from adalora_core.contract.text.python.lexical import without_magics
-from adalora_core.contract.text.python.outputs import without_outputs
 from adalora_core.contract.text.python.script import Script
 from adalora_core.contract.text.python.source import is_about, parse, too_long
 

@@ -8,7 +8,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
 from adalora_core.contract.text.places import CellSpan
@@ -73,19 +73,6 @@ class Script:
         # A character has at least one byte.
         before = self.code[start : start + column].encode()[:column]
         return start + len(before.decode(errors="ignore"))
-
-    def cell(self, node: ast.AST) -> int | None:
-        """Return the number of a node's cell among all cells of a notebook, from 1."""
-        index = bisect_right(self.cell_starts, getattr(node, "lineno", 1)) - 1
-        return self.cell_numbers[index] if index >= 0 else None
-
-    def value(self, node: ast.expr) -> Any:
-        """Return what an expression holds: plain values, or UNKNOWN, also as a part of a list."""
-        return self.values.of(node)
-
-    def qualified(self, node: ast.expr) -> str | None:
-        """Return the full name of what an expression names, by the imports: `torch.optim.AdamW`."""
-        return self.values.qualified(node)
 
     def cell_span(self, start: int, end: int) -> CellSpan | None:
         """Return the cell of an extent of the text, and the place in it; None: no notebook."""

@@ -23,7 +23,7 @@ from adalora_core.contract.text.python.namespaces import Namespaces
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from adalora_core.contract.text.python.scopes import Binding, Scope, Scopes
+    from adalora_core.contract.text.python.scopes import Scopes
 
 
 _MOST_STEPS = 20_000
@@ -39,7 +39,7 @@ Entries = dict[Any, tuple[ast.AST, ast.expr | None]]
 
 _ENUMS = frozenset({"TaskType", "PeftType"})
 
-_CONSTANTS = {
+_CONSTANTS: dict[str | None, float] = {
     "math.inf": math.inf, "math.nan": math.nan, "numpy.inf": math.inf, "numpy.nan": math.nan,
     "torch.inf": math.inf, "torch.nan": math.nan,
 }  # fmt: skip
@@ -64,7 +64,6 @@ class Values:
         self._left = limits.nodes
         # Of lists and dicts, which `_known` keeps: number of values and levels, by id.
         self._sizes: dict[int, tuple[int, int]] = {}
-        self._origins: dict[tuple[Scope, str], str | None] = {}
         self._known: dict[ast.AST, Any] = {}
         self._spreads: dict[ast.AST, bool] = {}
         self._entries_of: dict[ast.AST, Entries] = {}
@@ -117,27 +116,6 @@ class Values:
     def _beyond(self, node: ast.expr, limit: str) -> Any:
         self.excess = self.excess or (node, limit)
         return UNKNOWN
-
-    def qualified(self, node: ast.expr) -> str | None:
-        """Return the full name of an imported function or class: `peft.AdaLoraConfig`.
-
-        A builtin has its own name. None: it is not imported, or bound again.
-        """
-        parts: list[str] = []
-        while isinstance(node, ast.Attribute):
-            parts.append(node.attr)
-            node = node.value
-        if not isinstance(node, ast.Name):
-            return None
-        scope = self.scopes.find(node.id, node)
-        if scope is None:
-            return ".".join([node.id, *reversed(parts)])
-        key = scope, node.id
-        if key not in self._origins:
-            origins = {binding.origin for binding in scope.names[node.id]}
-            self._origins[key] = origins.pop() if len(origins) == 1 else None
-        origin = self._origins[key]
-        return None if origin is None else ".".join([origin, *reversed(parts)])
 
     def entries(self, node: ast.expr) -> Entries:
         """Return the keys of a dict, each with the nodes of key and value.
@@ -224,7 +202,7 @@ class Values:
     def source(self, name: ast.Name) -> ast.expr | None:
         """Return the expression whose value a name has, if it is bound once."""
         binding = self.scopes.binding(name)
-        return None if binding is None else _source(binding)
+        return None if binding is None else binding.source
 
     def part(self, node: ast.Subscript) -> ast.expr | None:
         """Return the expression of an entry of a known dict or list."""
@@ -304,21 +282,16 @@ class Values:
 
     def _name(self, node: ast.Name) -> Any:
         binding = self.scopes.binding(node)
-        if binding is None:
-            return UNKNOWN
-        if binding.origin is not None:
-            return _CONSTANTS.get(binding.origin, UNKNOWN)
-        source = _source(binding)
-        if source is None:
-            return UNKNOWN
-        value = self.of(source)
+        if binding is None or binding.source is None:
+            return UNKNOWN if binding is None else _CONSTANTS.get(binding.origin, UNKNOWN)
+        value = self.of(binding.source)
         if isinstance(value, dict):
             return self._dict(node)
         is_changed = isinstance(value, list) and self.scopes.changes(node)
         return UNKNOWN if is_changed else value
 
     def _attribute(self, node: ast.Attribute) -> Any:
-        name = self.qualified(node)
+        name = self.scopes.qualified(node)
         if name in _CONSTANTS:
             return _CONSTANTS[name]
         if name is not None and "." in name and name.split(".")[-2] in _ENUMS:
@@ -328,11 +301,11 @@ class Values:
             return inner if isinstance(inner, str) else UNKNOWN
         source = self._namespaces.source(node)
         value = UNKNOWN if source is None else self.of(source.node)
-        # Who gives no default gives the value at the command line.
+        # Without a default, the value comes from the command line.
         return UNKNOWN if source is not None and source.is_default and value is None else value
 
     def _call(self, node: ast.Call) -> Any:
-        name = self.qualified(node.func)
+        name = self.scopes.qualified(node.func)
         if name == "dict":
             return self._dict(node)
         if node.keywords or name is None:
@@ -347,16 +320,6 @@ class Values:
             return found
         name = name.removeprefix("builtins.")
         return computed(FUNCTIONS[name], *values) if name in FUNCTIONS else UNKNOWN
-
-
-def _source(binding: Binding) -> ast.expr | None:
-    if binding.index is None or binding.value is None:
-        return binding.value
-    value = binding.value
-    if not isinstance(value, (ast.Tuple, ast.List)) or binding.index >= len(value.elts):
-        return None
-    is_spread = any(isinstance(each, ast.Starred) for each in value.elts)
-    return None if is_spread else value.elts[binding.index]
 
 
 def _joined(found: Entries, more: Entries) -> Entries:
