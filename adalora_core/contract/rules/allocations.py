@@ -30,7 +30,6 @@ gradients."""
 
 class OneForcedCut(Rule):
     code = "ADA203"
-    name = "one-forced-cut"
     severity = "warning"
     summary = "no step of the budgeting phase is a multiple of deltaT: all pruning is in one step"
     why = (
@@ -45,8 +44,7 @@ class OneForcedCut(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         schedule = block.schedule
         if schedule and not schedule.allocation_count() and schedule.tfinal > 0:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("deltaT") if "deltaT" in block.values else block.at("total_step"),
                 f"no step between {schedule.tinit} and {schedule.final_start} is a multiple of "
                 f"deltaT {schedule.deltaT}: all pruning happens at once at step "
@@ -56,7 +54,6 @@ class OneForcedCut(Rule):
 
 class NoAllocationAtAll(Rule):
     code = "ADA206"
-    name = "no-allocation-at-all"
     severity = "warning"
     summary = "no step ever prunes: the adapter keeps init_r everywhere"
     why = (
@@ -70,8 +67,7 @@ class NoAllocationAtAll(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         schedule = block.schedule
         if schedule and not schedule.allocation_count() and schedule.tfinal <= 0:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("deltaT") if "deltaT" in block.values else block.at("total_step"),
                 f"no step between {schedule.tinit} and {schedule.total_step} is a multiple of "
                 f"deltaT {schedule.deltaT}, and tfinal {schedule.tfinal} leaves no forced "
@@ -81,7 +77,6 @@ class NoAllocationAtAll(Rule):
 
 class FewAllocations(Rule):
     code = "ADA207"
-    name = "few-allocations"
     severity = "warning"
     summary = f"the budget falls in fewer than {FEWEST_ALLOCATIONS} allocations"
     why = (
@@ -97,8 +92,7 @@ class FewAllocations(Rule):
         count = schedule.allocation_count() if schedule else 0
         if schedule and 0 < count < FEWEST_ALLOCATIONS:
             window = schedule.final_start - schedule.tinit
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("deltaT") if "deltaT" in block.values else block.at("total_step"),
                 f"only {count} allocation{'s' if count > 1 else ''} in the budgeting phase of "
                 f"{window} steps",
@@ -111,7 +105,6 @@ class FewAllocations(Rule):
 
 class ShortWindow(Rule):
     code = "ADA208"
-    name = "short-window"
     severity = "warning"
     summary = f"the budgeting phase is shorter than {SHORTEST_WINDOW:.0%} of the run"
     why = (
@@ -129,8 +122,7 @@ class ShortWindow(Rule):
             return
         window = schedule.final_start - schedule.tinit
         if window < SHORTEST_WINDOW * schedule.total_step:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("total_step"),
                 f"the budgeting phase has {window} of {schedule.total_step} steps "
                 f"({window / schedule.total_step:.0%})",
@@ -153,7 +145,6 @@ def drops_are_trained_again(block: Block) -> bool:
 
 class TfinalZero(Rule):
     code = "ADA210"
-    name = "tfinal-zero"
     severity = "warning"
     summary = "with tfinal 0 the last, exact selection is never made"
     why = (
@@ -188,8 +179,7 @@ class TfinalZero(Rule):
                 f", and the saved adapter lacks the dropped triplets that steps {first} "
                 f"to {end} train again"
             )
-        yield Finding(
-            self,
+        yield self.found(
             block.at("tfinal") if "tfinal" in block.values else block.at("total_step"),
             message,
             severity=severity,
@@ -198,8 +188,6 @@ class TfinalZero(Rule):
 
 class NoDropAtFirst(Rule):
     code = "ADA212"
-    name = "no-drop-at-first"
-    severity = "error"
     summary = "the run is so long that the first allocation drops nothing"
     why = (
         "The budget falls with a cubic, computed in double precision. If total_step is beyond 2^53 "
@@ -221,8 +209,7 @@ class NoDropAtFirst(Rule):
             return
         first = (max(schedule.tinit, -1) // schedule.deltaT + 1) * schedule.deltaT
         if schedule.at(first).kept == schedule.initial_budget:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("total_step"),
                 f"`total_step` {schedule.total_step} is so large that the allocation at step "
                 f"{first} drops nothing: PEFT crashes there",
@@ -231,8 +218,6 @@ class NoDropAtFirst(Rule):
 
 class NoUncertainty(Rule):
     code = "ADA213"
-    name = "no-uncertainty"
-    severity = "error"
     summary = "beta1 is so small that every score is zero"
     why = (
         "The uncertainty of an entry is the distance of its sensitivity from their average. With a "
@@ -250,20 +235,8 @@ class NoUncertainty(Rule):
         if beta1 >= DOUBTFUL_BETA or block.runtime != "peft" or block.is_saved:
             return
         fails = beta1 < SMALLEST_BETA and block.allocates
-        yield Finding(
-            self,
+        yield self.found(
             block.at("beta1"),
             f"`beta1` {beta1} leaves {'no' if beta1 < SMALLEST_BETA else 'hardly any'} uncertainty",
             severity=None if fails else "warning",
         )
-
-
-RULES = (
-    OneForcedCut(),
-    NoAllocationAtAll(),
-    FewAllocations(),
-    ShortWindow(),
-    TfinalZero(),
-    NoDropAtFirst(),
-    NoUncertainty(),
-)

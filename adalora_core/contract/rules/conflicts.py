@@ -22,8 +22,6 @@ NOT_TRAINED_HERE = ("layer_replication", "trainable_token_indices", "ensure_weig
 
 class DoraUnsupported(Rule):
     code = "ADA401"
-    name = "dora-unsupported"
-    severity = "error"
     summary = "use_dora is true"
     why = (
         "AdaLoRA has no magnitude vector: PEFT raises a ValueError when the configuration is built."
@@ -34,13 +32,11 @@ class DoraUnsupported(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["use_dora"] is True:
-            yield Finding(self, block.at("use_dora"), "ADALORA does not support DoRA.")
+            yield self.found(block.at("use_dora"), "ADALORA does not support DoRA.")
 
 
 class LoftqUnsupported(Rule):
     code = "ADA402"
-    name = "loftq-unsupported"
-    severity = "error"
     summary = "loftq_config is not empty, or init_lora_weights is loftq"
     why = (
         "LoftQ fits LoRA's two factors to the quantisation error, and AdaLoRA has three factors. "
@@ -56,8 +52,7 @@ class LoftqUnsupported(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         needed = block["init_lora_weights"] == "loftq"
         if block["loftq_config"]:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("loftq_config"),
                 "ADALORA does not support LOFTQ: `loftq_config` is set",
                 "key",
@@ -65,8 +60,7 @@ class LoftqUnsupported(Rule):
                 hint="remove loftq_config",
             )
         if needed:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("init_lora_weights"),
                 "ADALORA does not support LOFTQ: `init_lora_weights` is 'loftq'",
                 hint="set init_lora_weights to true",
@@ -80,8 +74,6 @@ class LoftqUnsupported(Rule):
 
 class LayersWithRegex(Rule):
     code = "ADA403"
-    name = "layers-with-regex"
-    severity = "error"
     summary = "layers_to_transform or layers_pattern is set beside a target_modules string"
     why = (
         "A string is matched as a regular expression over the whole module path, so the layer "
@@ -98,8 +90,7 @@ class LayersWithRegex(Rule):
             return
         for name in ("layers_to_transform", "layers_pattern"):
             if block[name] is not None:
-                yield Finding(
-                    self,
+                yield self.found(
                     block.at(name),
                     f"`{name}` cannot be used when `target_modules` is a str.",
                     "key",
@@ -110,8 +101,6 @@ class LayersWithRegex(Rule):
 
 class LayersPatternAlone(Rule):
     code = "ADA404"
-    name = "layers-pattern-alone"
-    severity = "error"
     summary = "layers_pattern is set without layers_to_transform"
     why = (
         "layers_pattern names the list that the indices of layers_to_transform count in, so alone "
@@ -125,8 +114,7 @@ class LayersPatternAlone(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["layers_pattern"] and block["layers_to_transform"] is None:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("layers_pattern"),
                 "When `layers_pattern` is specified, `layers_to_transform` must also be specified.",
                 "key",
@@ -136,8 +124,6 @@ class LayersPatternAlone(Rule):
 
 class AlphaNotPositive(Rule):
     code = "ADA406"
-    name = "alpha-not-positive"
-    severity = "error"
     summary = "lora_alpha is zero or negative"
     why = (
         "PEFT silently uses the rank in place of such a lora_alpha. After pruning and reloading "
@@ -164,7 +150,7 @@ class AlphaNotPositive(Rule):
             message = f"`lora_alpha` should be above 0, got {got}"
             fails = _is_pruned(block) or block.runtime != "peft"
             severity: Severity | None = None if fails else "warning"
-            yield Finding(self, path, message, severity=severity, remedy=remedy)
+            yield self.found(path, message, severity=severity, remedy=remedy)
 
 
 def _is_pruned(block: Block) -> bool:
@@ -177,8 +163,6 @@ def _is_pruned(block: Block) -> bool:
 
 class AloraBreaks(Rule):
     code = "ADA408"
-    name = "alora-breaks"
-    severity = "error"
     summary = "alora_invocation_tokens is set"
     why = (
         "For causal language models PEFT passes the tokens' offsets to AdaLoRA's layers. The "
@@ -194,8 +178,7 @@ class AloraBreaks(Rule):
         if not block["alora_invocation_tokens"]:
             return
         breaks = block["task_type"] == "CAUSAL_LM" and block.runtime == "peft"
-        yield Finding(
-            self,
+        yield self.found(
             block.at("alora_invocation_tokens"),
             "`alora_invocation_tokens` "
             + (
@@ -210,8 +193,6 @@ class AloraBreaks(Rule):
 
 class TargetParametersBreak(Rule):
     code = "ADA409"
-    name = "target-parameters-break"
-    severity = "error"
     summary = "target_parameters is set"
     why = (
         "AdaLoRA adapts modules, not single parameters. PEFT passes `parameter_name` to a function "
@@ -224,8 +205,7 @@ class TargetParametersBreak(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["target_parameters"]:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("target_parameters"),
                 "`target_parameters` breaks AdaLoRA: it adapts modules only",
                 "key",
@@ -235,7 +215,6 @@ class TargetParametersBreak(Rule):
 
 class TyingBreaks(Rule):
     code = "ADA410"
-    name = "tying-breaks"
     severity = "warning"
     summary = "ensure_weight_tying is true"
     why = (
@@ -249,8 +228,7 @@ class TyingBreaks(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["ensure_weight_tying"] is True:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("ensure_weight_tying"),
                 "`ensure_weight_tying` fails at injection if a target module is tied to an "
                 "embedding",
@@ -260,7 +238,6 @@ class TyingBreaks(Rule):
 
 class ReplicationMerge(Rule):
     code = "ADA411"
-    name = "replication-merge"
     severity = "warning"
     summary = "layer_replication is set"
     why = (
@@ -273,8 +250,7 @@ class ReplicationMerge(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["layer_replication"]:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("layer_replication"),
                 "`layer_replication` makes merging wrong: replicated layers share one weight",
                 "key",
@@ -283,8 +259,6 @@ class ReplicationMerge(Rule):
 
 class LoraBiasConflict(Rule):
     code = "ADA418"
-    name = "lora-bias-conflict"
-    severity = "error"
     summary = "lora_bias is true together with a named initialisation"
     why = "PEFT raises a ValueError: lora_bias needs init_lora_weights to be true or false."
     bad = SOUND | {"lora_bias": True, "init_lora_weights": "gaussian"}
@@ -295,8 +269,7 @@ class LoraBiasConflict(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         start = block["init_lora_weights"]
         if block["lora_bias"] is True and isinstance(start, str):
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("lora_bias"),
                 f"`lora_bias` cannot be combined with `init_lora_weights` {start!r}",
                 "key",
@@ -307,7 +280,6 @@ class LoraBiasConflict(Rule):
 
 class NotTrainedHere(Rule):
     code = "ADA422"
-    name = "not-trained-here"
     severity = "warning"
     summary = "a setting is supported by PEFT's models and not by those of adalora_core"
     why = (
@@ -324,13 +296,11 @@ class NotTrainedHere(Rule):
         for name in NOT_TRAINED_HERE if block.runtime == "adalora-core" else ():
             if block[name]:
                 message = f"`{name}` is not supported by models that adalora_core builds"
-                yield Finding(self, block.at(name), message, "key")
+                yield self.found(block.at(name), message, "key")
 
 
 class TokenIndicesBreak(Rule):
     code = "ADA423"
-    name = "token-indices-break"
-    severity = "error"
     summary = "trainable_token_indices has a wrong index, or an embedding that is trained in full"
     why = (
         "PEFT copies the rows of these indices at every forward. An empty list becomes a "
@@ -352,15 +322,15 @@ class TokenIndicesBreak(Rule):
         for subpath, indices in lists.items():
             path = block.at("trainable_token_indices", *subpath)
             if subpath == ("",):
-                yield Finding(self, path, "`trainable_token_indices` has an empty name", "key")
+                yield self.found(path, "`trainable_token_indices` has an empty name", "key")
             if not indices:
-                yield Finding(self, path, "`trainable_token_indices` has an empty list")
+                yield self.found(path, "`trainable_token_indices` has an empty list")
             for index, token in enumerate(indices):
                 if token < 0:
                     message = (
                         f"`trainable_token_indices` should hold no negative index, got {token}"
                     )
-                    yield Finding(self, (*path, index), message)
+                    yield self.found((*path, index), message)
 
     def _saved(self, block: Block, value: list[int] | dict[str, list[int]]) -> Iterator[Finding]:
         """Yield a finding for each saved module that is an embedding with trained rows."""
@@ -373,26 +343,9 @@ class TokenIndicesBreak(Rule):
                 known = input_embeddings()
                 is_same = name.rpartition(".")[2] in known or any(k.endswith(name) for k in known)
             if is_same:
-                yield Finding(
-                    self,
+                yield self.found(
                     block.at("modules_to_save", index),
                     f"`modules_to_save` {name!r} is also in `trainable_token_indices`: the "
                     "embedding is trained in full, or some of its rows",
                     hint="remove it from one of the two",
                 )
-
-
-RULES = (
-    DoraUnsupported(),
-    LoftqUnsupported(),
-    LayersWithRegex(),
-    LayersPatternAlone(),
-    AlphaNotPositive(),
-    AloraBreaks(),
-    TargetParametersBreak(),
-    TyingBreaks(),
-    ReplicationMerge(),
-    LoraBiasConflict(),
-    NotTrainedHere(),
-    TokenIndicesBreak(),
-)

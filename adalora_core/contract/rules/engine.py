@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from adalora_core.contract.fields.table import ALL_FIELDS
 from adalora_core.contract.rules import RULES
 from adalora_core.contract.rules.base import Finding
-from adalora_core.contract.rules.input import LIMIT_EXCEEDED
-from adalora_core.contract.rules.tools import TOOL_TRAINS_OTHERWISE
-from adalora_core.contract.rules.values import WRONG_PEFT_TYPE
+from adalora_core.contract.rules.input import LimitExceeded
+from adalora_core.contract.rules.tools import ToolTrainsOtherwise
+from adalora_core.contract.rules.values import WrongPeftType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,10 +33,10 @@ def findings(block: Block) -> Iterator[Finding]:
     field never hides a finding about others.
     """
     if block.is_other_method:
-        yield from WRONG_PEFT_TYPE.check(block)
+        yield from WrongPeftType().check(block)
         return
     if block.is_refused:
-        yield from TOOL_TRAINS_OTHERWISE.check(block)
+        yield from ToolTrainsOtherwise().check(block)
         return
     invalid = block.invalid
     rules = _rules_to_call(
@@ -64,7 +64,7 @@ def usage_findings(document: Document) -> Iterator[Finding]:
             message = "the code around the configurations is too intertwined to follow to its end"
             hint = "move the training into a file of its own"
             extent = script.in_text((0, 0))
-            yield Finding(LIMIT_EXCEEDED, (), message, severity="info", hint=hint, extent=extent)
+            yield Finding(LimitExceeded, (), message, severity="info", hint=hint, extent=extent)
 
 
 _AT_ALLOCATION = frozenset({"ADA204", "ADA301", "ADA302"})

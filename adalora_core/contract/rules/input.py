@@ -20,7 +20,6 @@ class SourceRule(Rule):
 class SyntaxFault(SourceRule):
     code = problems.SYNTAX_ERROR
     name = "syntax-error"
-    severity = "error"
     summary = "the text is not valid JSON, YAML, TOML or Python, or not a notebook"
     why = (
         "A document that cannot be read cannot be checked, and PEFT raises when it loads the file. "
@@ -34,8 +33,6 @@ class SyntaxFault(SourceRule):
 
 class DuplicateKey(SourceRule):
     code = problems.DUPLICATE_KEY
-    name = "duplicate-key"
-    severity = "error"
     summary = "an object has the same key twice"
     why = (
         "Python's json and PyYAML silently take the last value, so the order of the lines decides "
@@ -48,8 +45,6 @@ class DuplicateKey(SourceRule):
 
 class BadEncoding(SourceRule):
     code = problems.BAD_ENCODING
-    name = "bad-encoding"
-    severity = "error"
     summary = "the file is not UTF-8 text, or a string holds characters that are not text"
     why = (
         "PEFT opens the file as text in the machine's encoding. UTF-16, Latin-1 bytes, NUL and "
@@ -62,8 +57,6 @@ class BadEncoding(SourceRule):
 
 class LimitExceeded(SourceRule):
     code = problems.LIMIT_EXCEEDED
-    name = "limit-exceeded"
-    severity = "error"
     summary = "the document is larger, deeper or longer than the limits allow"
     why = (
         "A configuration has a hundred values, not a million. The limits keep a broken or hostile "
@@ -78,7 +71,6 @@ class LimitExceeded(SourceRule):
 class NoBlock(SourceRule):
     code = problems.NO_BLOCK
     name = "no-adalora-block"
-    severity = "error"
     summary = "a named file, or the place that --key names, holds no AdaLoRA configuration"
     why = (
         "A check that finds nothing to check must not pass: a renamed key would disable it for "
@@ -97,8 +89,6 @@ class NoBlock(SourceRule):
 
 class NotAMapping(SourceRule):
     code = problems.NOT_A_MAPPING
-    name = "not-a-mapping"
-    severity = "error"
     summary = "the configuration is a list, a string or a number, not an object"
     why = "PEFT reads a configuration as keyword arguments of a class: it must have keys."
     bad = '["ADALORA"]\n'
@@ -109,8 +99,6 @@ class NotAMapping(SourceRule):
 
 class ManyDocuments(SourceRule):
     code = problems.MANY_DOCUMENTS
-    name = "many-documents"
-    severity = "error"
     summary = "a YAML stream holds more than one document"
     why = "Trainers read one document: yaml.safe_load raises for a second one."
     bad = "peft_type: ADALORA\n---\npeft_type: ADALORA\n"
@@ -125,25 +113,9 @@ class ManyDocuments(SourceRule):
 
 class EmptyInput(SourceRule):
     code = problems.EMPTY_INPUT
-    name = "empty-input"
-    severity = "error"
     summary = "the document is empty"
     why = "An interrupted write leaves an empty file, and PEFT cannot load it."
     bad = "\n"
     good = _GOOD
     hint = "write a configuration into the file, or remove the file"
     can_be_ignored = False
-
-
-LIMIT_EXCEEDED = LimitExceeded()
-
-RULES = (
-    SyntaxFault(),
-    DuplicateKey(),
-    BadEncoding(),
-    LIMIT_EXCEEDED,
-    NoBlock(),
-    NotAMapping(),
-    ManyDocuments(),
-    EmptyInput(),
-)

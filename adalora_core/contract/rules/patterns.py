@@ -72,8 +72,6 @@ def _severity(block: Block, name: str) -> Severity:
 
 class NameAsRegex(Rule):
     code = "ADA504"
-    name = "name-as-regex"
-    severity = "error"
     summary = "target_modules is one plain name, which PEFT reads as a regular expression"
     why = (
         'In a list "q_proj" matches every path that ends in it. As a string it must match the '
@@ -108,8 +106,7 @@ class NameAsRegex(Rule):
             message = f"`target_modules` {value!r} is matched against whole paths, not their ends"
             hint = f'write ["{value}"], or ".*{value}"'
         can_match = "." in value or value in known.top()
-        yield Finding(
-            self,
+        yield self.found(
             block.at("target_modules"),
             message,
             severity="warning" if can_match or block.runtime != "peft" else None,
@@ -128,8 +125,6 @@ class NameAsRegex(Rule):
 
 class ListAsString(Rule):
     code = "ADA505"
-    name = "list-as-string"
-    severity = "error"
     summary = "module names are written as a list in one string"
     why = (
         "PEFT reads the string as one regular expression over the whole path. No path has commas, "
@@ -153,8 +148,7 @@ class ListAsString(Rule):
                 listed = ", ".join(f'"{part}"' for part in names)
                 is_target = name == "target_modules"
                 change = Put(block.at(name), names)
-                yield Finding(
-                    self,
+                yield self.found(
                     block.at(name),
                     f"`{name}` holds {_counted(len(names))} in one string",
                     severity=None if is_target else "warning",
@@ -178,7 +172,6 @@ def _counted(count: int) -> str:
 
 class RegexInList(Rule):
     code = "ADA506"
-    name = "regex-in-list"
     severity = "warning"
     summary = "an entry of a list of module names is written as a regular expression"
     why = (
@@ -203,8 +196,7 @@ class RegexInList(Rule):
                     if plain and _may_be_written(plain[1], name, severity):
                         change = Put(path, plain[1])
                         remedy = Remedy("Write the plain name", (change,), is_safe=False)
-                    yield Finding(
-                        self,
+                    yield self.found(
                         path,
                         f"`{name}` entry {entry!r} is compared literally: a list entry is not a "
                         "regular expression",
@@ -215,8 +207,6 @@ class RegexInList(Rule):
 
 class EntryMatchesNothing(Rule):
     code = "ADA507"
-    name = "entry-matches-nothing"
-    severity = "error"
     summary = "an entry of a list of module names cannot match any module path"
     why = (
         '"all-linear" means all linear layers only as a single string; in a list it is the name of '
@@ -248,7 +238,7 @@ class EntryMatchesNothing(Rule):
         for index, entry in enumerate(block["modules_to_save"] or ()):
             if not entry:
                 message = "`modules_to_save` has an empty name, which means every module"
-                yield Finding(self, block.at("modules_to_save", index), message)
+                yield self.found(block.at("modules_to_save", index), message)
 
     def _dead(self, block: Block, name: str, index: int, severity: Severity) -> Finding:
         entry, path = block[name][index], block.at(name, index)
@@ -258,8 +248,7 @@ class EntryMatchesNothing(Rule):
             change = Put(path, plain)
             remedy = Remedy("Remove the blanks", (change,), is_safe=severity == "error")
         listed = list_in_string(entry)
-        return Finding(
-            self,
+        return self.found(
             path,
             f"`{name}` entry {entry!r} matches nothing: no module path ends in it",
             severity=severity,
@@ -273,19 +262,10 @@ class EntryMatchesNothing(Rule):
             hint = f'write "{ALL_LINEAR}" without a list'
             if len(block[name]) == 1:
                 remedy = Remedy(hint.capitalize(), (Put(block.at(name), ALL_LINEAR),))
-        return Finding(
-            self,
+        return self.found(
             block.at(name, index),
             f"`{name}` entry {block[name][index]!r} is read as a module name: it is in a list",
             severity=severity,
             hint=hint,
             remedy=remedy,
         )
-
-
-RULES = (
-    NameAsRegex(),
-    ListAsString(),
-    RegexInList(),
-    EntryMatchesNothing(),
-)

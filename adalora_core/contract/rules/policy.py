@@ -7,8 +7,6 @@ from adalora_core.contract.rules.base import SOUND, Rule
 
 class PolicyViolation(Rule):
     code = "ADA010"
-    name = "policy-violation"
-    severity = "error"
     summary = "the configuration breaks the policy that --policy names"
     why = (
         "A policy is a JSON Schema of your own that a configuration must satisfy besides the "
@@ -24,7 +22,3 @@ class PolicyViolation(Rule):
     hint = "ask the author of the policy"
     needs_option = "policy"
     needs = "source"
-
-
-POLICY = PolicyViolation()
-RULES = (POLICY,)

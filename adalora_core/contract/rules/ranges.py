@@ -25,8 +25,6 @@ NOT_LOADED = frozenset({"target_r", "deltaT", "beta1", "beta2"})
 
 class OutOfRange(Rule):
     code = "ADA103"
-    name = "out-of-range"
-    severity = "error"
     summary = "a number is outside its legal range"
     why = (
         "PEFT checks only orth_reg_weight. A beta of 0 or 1 is an AssertionError without a message "
@@ -46,7 +44,7 @@ class OutOfRange(Rule):
             path = block.at(name)
             if is_large(block, name):
                 message = f"`{name}` should fit into 64 bits, got {kinds.number_text(value)}"
-                yield Finding(self, path, message, severity=severity, hint=_hint(block, name))
+                yield self.found(path, message, severity=severity, hint=_hint(block, name))
                 continue
             if name in BOUNDED_BY_OWN_RULE:
                 continue
@@ -57,7 +55,7 @@ class OutOfRange(Rule):
                     "`orth_reg_weight` should be greater than or equal to 0, "
                     f"but the value passed is {value!r}"
                 )
-            yield Finding(self, path, message, severity=severity, hint=_hint(block, name))
+            yield self.found(path, message, severity=severity, hint=_hint(block, name))
 
 
 def _hint(block: Block, name: str) -> str:
@@ -98,6 +96,3 @@ def _fails(block: Block, name: str) -> bool:
 
 def _is_invalid(block: Block, *names: str) -> bool:
     return not block.invalid.isdisjoint(names)
-
-
-RULES = (OutOfRange(),)

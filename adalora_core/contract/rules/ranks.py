@@ -25,8 +25,6 @@ def _named(block: Block, name: str) -> str:
 
 class TargetAboveInit(Rule):
     code = "ADA301"
-    name = "target-above-init"
-    severity = "error"
     summary = "target_r is above init_r"
     why = (
         "AdaLoRA only removes triplets. PEFT accepts the configuration and stops in the middle of "
@@ -43,8 +41,7 @@ class TargetAboveInit(Rule):
         if block["init_r"] < block["target_r"]:
             marked = "target_r" if "target_r" in block.values else "init_r"
             other = "init_r" if marked == "target_r" else "target_r"
-            yield Finding(
-                self,
+            yield self.found(
                 block.at(marked),
                 f"{_named(block, 'target_r')} is above {_named(block, 'init_r')}: "
                 "there is nothing to prune",
@@ -80,8 +77,6 @@ def _start_above_target(block: Block) -> Remedy | None:
 
 class EqualRanks(Rule):
     code = "ADA302"
-    name = "equal-ranks"
-    severity = "error"
     summary = "init_r equals target_r"
     why = (
         "There is nothing to prune, and PEFT asks for the 0th smallest score: `kthvalue(): "
@@ -101,8 +96,7 @@ class EqualRanks(Rule):
         if block["init_r"] != block["target_r"] or block.runtime != "peft":
             return
         marked = "init_r" if "init_r" in block.values else "target_r"
-        yield Finding(
-            self,
+        yield self.found(
             block.at(marked),
             f"{_named(block, 'init_r')} equals {_named(block, 'target_r')}: "
             "PEFT crashes at the first allocation",
@@ -113,7 +107,6 @@ class EqualRanks(Rule):
 
 class RIgnored(Rule):
     code = "ADA303"
-    name = "r-ignored"
     severity = "warning"
     summary = "r is set, and AdaLoRA does not read it"
     why = (
@@ -130,8 +123,7 @@ class RIgnored(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block.is_set("r") or _is_meant(block):
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("r"),
                 "Note that `r` is not used in AdaLora and will be ignored: "
                 f"r is {block['r']}, the run starts at {_named(block, 'init_r')}",
@@ -157,7 +149,6 @@ def _meant_as_start(block: Block) -> Remedy | None:
 
 class RanksDefaulted(Rule):
     code = "ADA306"
-    name = "ranks-defaulted"
     severity = "warning"
     summary = "neither init_r nor target_r is set"
     why = (
@@ -171,8 +162,7 @@ class RanksDefaulted(Rule):
         prefixed = {f"adalora_{name}" for name in RANKS}  # a tool reads them beside PEFT's keys
         given = {*block.values, *block.deferred}
         if given.isdisjoint({*RANKS, *prefixed}) and not block.is_saved:
-            yield Finding(
-                self,
+            yield self.found(
                 block.path,
                 "init_r and target_r are not set: every matrix starts at rank 12 and the average "
                 "at the end is 8",
@@ -182,7 +172,6 @@ class RanksDefaulted(Rule):
 
 class SteepCut(Rule):
     code = "ADA307"
-    name = "steep-cut"
     severity = "warning"
     summary = f"init_r is {STEEP_RATIO} or more times target_r"
     why = (
@@ -195,18 +184,8 @@ class SteepCut(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["init_r"] >= STEEP_RATIO * block["target_r"]:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("init_r") if "init_r" in block.values else block.at("target_r"),
                 f"{_named(block, 'init_r')} is {block['init_r'] // block['target_r']} times "
                 f"{_named(block, 'target_r')}",
             )
-
-
-RULES = (
-    TargetAboveInit(),
-    EqualRanks(),
-    RIgnored(),
-    RanksDefaulted(),
-    SteepCut(),
-)

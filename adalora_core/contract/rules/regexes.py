@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from adalora_core.contract.rules.base import SOUND, Finding, Rule
-from adalora_core.contract.rules.input import LIMIT_EXCEEDED
+from adalora_core.contract.rules.input import LimitExceeded
 from adalora_core.module_selection import is_all_linear
 
 if TYPE_CHECKING:
@@ -78,8 +78,6 @@ def _keys(block: Block) -> Iterator[_Expression]:
 
 class InvalidRegex(Rule):
     code = "ADA501"
-    name = "invalid-regex"
-    severity = "error"
     summary = "a string that PEFT reads as a regular expression is not a valid one"
     why = (
         "A target_modules string is matched with re.fullmatch against every module path. PEFT also "
@@ -100,15 +98,14 @@ class InvalidRegex(Rule):
             if error is not None:
                 error = plain.error or error
                 what = f"the key {text!r} of `{name}`" if name in KEYS else f"`{name}`"
-                yield Finding(self, path, f"{what} is not a valid regular expression: {error}")
+                yield self.found(path, f"{what} is not a valid regular expression: {error}")
             too_large = plain.too_large or judgement.too_large
             if too_large is not None:
-                yield Finding(LIMIT_EXCEEDED, path, f"`{name}` is too large to check: {too_large}")
+                yield Finding(LimitExceeded, path, f"`{name}` is too large to check: {too_large}")
 
 
 class SlowRegex(Rule):
     code = "ADA502"
-    name = "slow-regex"
     severity = "warning"
     summary = "a regular expression repeats a repetition and may take exponential time"
     why = (
@@ -123,16 +120,13 @@ class SlowRegex(Rule):
         for name, path, text, _ in _expressions(block):
             slow = block.expressions.judge(text).slow
             if slow is not None:
-                yield Finding(
-                    self,
-                    path,
-                    f"`{name}` may take exponential time: it repeats a repetition, {slow}",
+                yield self.found(
+                    path, f"`{name}` may take exponential time: it repeats a repetition, {slow}"
                 )
 
 
 class RegexVaries(Rule):
     code = "ADA503"
-    name = "regex-varies"
     severity = "warning"
     summary = "versions of Python read a regular expression differently"
     why = (
@@ -147,7 +141,4 @@ class RegexVaries(Rule):
         for name, path, text, _ in _expressions(block):
             varies = block.expressions.judge(text).varies
             if varies is not None:
-                yield Finding(self, path, f"`{name}` depends on the Python version: {varies}")
-
-
-RULES = (InvalidRegex(), SlowRegex(), RegexVaries())
+                yield self.found(path, f"`{name}` depends on the Python version: {varies}")

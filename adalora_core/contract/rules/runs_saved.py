@@ -7,7 +7,6 @@ from adalora_core.contract.rules.runs import RunRule
 
 class BudgetNotReached(RunRule):
     code = "ADA811"
-    name = "budget-not-reached"
     summary = "an adapter is saved, exported or merged before the target budget is reached"
     why = (
         "What is written has more triplets than the configuration says. A checkpoint to resume "
@@ -24,7 +23,6 @@ class BudgetNotReached(RunRule):
 
 class BestCheckpointUnpruned(RunRule):
     code = "ADA812"
-    name = "best-checkpoint-unpruned"
     summary = "load_best_model_at_end loads a checkpoint from before the budget was reached"
     why = (
         "The best checkpoint is often an early one, with most of its triplets: it has not paid for "
@@ -37,7 +35,6 @@ class BestCheckpointUnpruned(RunRule):
 
 class ParametersNotFinite(RunRule):
     code = "ADA819"
-    name = "parameters-not-finite"
     summary = "an adapter is saved whose parameters are not finite"
     why = "The saved adapter returns NaN, and a run that resumes from it cannot recover."
     bad = 'loss = model(**batch).loss / 0\nloss.backward()\nmodel.save_pretrained("result")\n'
@@ -46,7 +43,6 @@ class ParametersNotFinite(RunRule):
 
 class FileLacksTrainedWeights(RunRule):
     code = "ADA823"
-    name = "file-lacks-trained-weights"
     summary = "a file lacks weights that the model was trained with"
     why = (
         "A file holds the kept triplets of an adapter, the modules of modules_to_save and the "
@@ -63,11 +59,3 @@ class FileLacksTrainedWeights(RunRule):
         "name what is trained in modules_to_save, or freeze it; call model.finalize() after "
         "load_state_dict, and evaluate again; save the adapter that was trained"
     )
-
-
-RULES = (
-    BUDGET_NOT_REACHED := BudgetNotReached(),
-    BEST_CHECKPOINT_UNPRUNED := BestCheckpointUnpruned(),
-    PARAMETERS_NOT_FINITE := ParametersNotFinite(),
-    FILE_LACKS_TRAINED_WEIGHTS := FileLacksTrainedWeights(),
-)

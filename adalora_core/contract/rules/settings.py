@@ -34,7 +34,6 @@ IGNORED = tuple(
 
 class IgnoredSetting(Rule):
     code = "ADA405"
-    name = "ignored-setting"
     severity = "warning"
     summary = "the configuration has a setting of LoRA that AdaLoRA silently ignores"
     why = (
@@ -52,14 +51,13 @@ class IgnoredSetting(Rule):
                 continue
             # Rule lora-bias-conflict reports the other case.
             if name != "lora_bias" or not isinstance(block["init_lora_weights"], str):
-                yield Finding(
-                    self, block.at(name), f"`{name}` has no effect: AdaLoRA does not read it", "key"
+                yield self.found(
+                    block.at(name), f"`{name}` has no effect: AdaLoRA does not read it", "key"
                 )
 
 
 class InitSchemeIgnored(Rule):
     code = "ADA407"
-    name = "init-scheme-ignored"
     severity = "warning"
     summary = "init_lora_weights names a scheme, and AdaLoRA reads it as true"
     why = (
@@ -81,8 +79,7 @@ class InitSchemeIgnored(Rule):
             return  # reported by rule lora-bias-conflict
         if value == LORA_START:
             if block.runtime == "peft" and not block.is_saved:
-                yield Finding(
-                    self,
+                yield self.found(
                     block.at("init_lora_weights"),
                     f"`init_lora_weights` {value!r} has no effect in PEFT alone, which reads it as "
                     "true; adalora_core starts like LoRA",
@@ -90,8 +87,7 @@ class InitSchemeIgnored(Rule):
                     "--runtime adalora-core; or set init_lora_weights to true",
                 )
         elif isinstance(value, str) and value != "loftq":
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("init_lora_weights"),
                 f"`init_lora_weights` {value!r} has no effect: AdaLoRA reads it as "
                 f"{'true' if value else 'false'}",
@@ -104,7 +100,6 @@ class InitSchemeIgnored(Rule):
 
 class HighDropout(Rule):
     code = "ADA412"
-    name = "high-dropout"
     severity = "warning"
     summary = f"lora_dropout is above {HIGHEST_DROPOUT}"
     why = (
@@ -117,8 +112,7 @@ class HighDropout(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["lora_dropout"] > HIGHEST_DROPOUT:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("lora_dropout"),
                 f"`lora_dropout` {block['lora_dropout']} is above {HIGHEST_DROPOUT}",
             )
@@ -126,7 +120,6 @@ class HighDropout(Rule):
 
 class SmallScale(Rule):
     code = "ADA413"
-    name = "small-scale"
     severity = "warning"
     summary = f"the effective scale lora_alpha / init_r is {SMALLEST_SCALE} or less"
     why = (
@@ -146,8 +139,7 @@ class SmallScale(Rule):
         alpha, start = block["lora_alpha"], block["init_r"]
         if alpha <= SMALLEST_SCALE * start:
             marked = "lora_alpha" if "lora_alpha" in block.values else "init_r"
-            yield Finding(
-                self,
+            yield self.found(
                 block.at(marked),
                 f"the effective scale is lora_alpha {alpha} / init_r {start} = "
                 f"{alpha / start:.3g}, also after pruning",
@@ -160,7 +152,6 @@ class SmallScale(Rule):
 
 class TargetsFromTable(Rule):
     code = "ADA414"
-    name = "targets-from-table"
     severity = "info"
     summary = "target_modules is not set: PEFT chooses the targets by model type"
     why = (
@@ -174,8 +165,7 @@ class TargetsFromTable(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["target_modules"] is None and not block["target_parameters"]:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("target_modules"),
                 "`target_modules` is not set: the targets depend on the model's type",
                 "key",
@@ -184,7 +174,6 @@ class TargetsFromTable(Rule):
 
 class RandomStart(Rule):
     code = "ADA416"
-    name = "random-start"
     severity = "info"
     summary = "init_lora_weights is false: the adapter changes the model from the first step"
     why = (
@@ -197,8 +186,7 @@ class RandomStart(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["init_lora_weights"] is False and not block.is_saved:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("init_lora_weights"),
                 "`init_lora_weights` is false: training starts from a randomly changed model",
             )
@@ -206,7 +194,6 @@ class RandomStart(Rule):
 
 class TargetsExcluded(Rule):
     code = "ADA419"
-    name = "targets-excluded"
     severity = "warning"
     summary = "the same name is in target_modules and in exclude_modules"
     why = (
@@ -225,8 +212,7 @@ class TargetsExcluded(Rule):
         places = {name: index for index, name in reversed(list(enumerate(targets)))}
         for index, name in enumerate(others):
             if name in places:
-                yield Finding(
-                    self,
+                yield self.found(
                     block.at("exclude_modules", index),
                     f"target {name!r} is also excluded by `exclude_modules`",
                     related=((block.at("target_modules", places[name]), _NAMED_HERE),),
@@ -238,7 +224,6 @@ _NAMED_HERE = "named as a target here"
 
 class TargetsSaved(Rule):
     code = "ADA420"
-    name = "targets-saved"
     severity = "warning"
     summary = "a target is also trained in full by modules_to_save"
     why = (
@@ -268,8 +253,7 @@ class TargetsSaved(Rule):
             at = here = block.at("target_modules", index)
             if name in places:
                 at = block.at("modules_to_save", places[name])
-            yield Finding(
-                self,
+            yield self.found(
                 at,
                 f"target {target!r} is also trained in full: `modules_to_save` {name!r}",
                 severity="warning" if left_out.around(target) is not None else by_names(block),
@@ -279,8 +263,6 @@ class TargetsSaved(Rule):
 
 class NoTargets(Rule):
     code = "ADA421"
-    name = "no-targets"
-    severity = "error"
     summary = "target_modules is empty"
     why = "There is nothing to adapt: PEFT raises a ValueError when the adapter is built."
     bad = SOUND | {"target_modules": []}
@@ -289,19 +271,6 @@ class NoTargets(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["target_modules"] in ([], "") and not block["target_parameters"]:
-            yield Finding(
-                self, block.at("target_modules"), "`target_modules` is empty: it names no module"
+            yield self.found(
+                block.at("target_modules"), "`target_modules` is empty: it names no module"
             )
-
-
-RULES = (
-    IgnoredSetting(),
-    InitSchemeIgnored(),
-    HighDropout(),
-    SmallScale(),
-    TargetsFromTable(),
-    RandomStart(),
-    TargetsExcluded(),
-    TargetsSaved(),
-    NoTargets(),
-)

@@ -94,8 +94,6 @@ def _faults_of_bdlora(value: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 class SubConfigRefused(Rule):
     code = "ADA424"
-    name = "sub-config-refused"
-    severity = "error"
     summary = "a sub-configuration that AdaLoRA ignores has a value that PEFT refuses"
     why = (
         "PEFT builds the sub-configurations of LoRA's variants, also where AdaLoRA does not read "
@@ -114,7 +112,4 @@ class SubConfigRefused(Rule):
                 continue
             for key, fault in _faults_of(name, value):
                 path = block.at(name, *([key] if key in value else ()))
-                yield Finding(self, path, f"`{name}`: {fault}")
-
-
-RULES = (SubConfigRefused(),)
+                yield self.found(path, f"`{name}`: {fault}")

@@ -25,7 +25,6 @@ class CommandRule(Rule):
 
 class UnusedSuppression(CommandRule):
     code = "ADA011"
-    name = "unused-suppression"
     severity = "warning"
     summary = "a comment suppresses a finding that does not occur"
     why = (
@@ -43,7 +42,6 @@ class UnusedSuppression(CommandRule):
 
 class InvalidSuppression(CommandRule):
     code = "ADA012"
-    name = "invalid-suppression"
     severity = "warning"
     summary = "a comment asks to suppress findings in a way that has no effect"
     why = (
@@ -53,8 +51,3 @@ class InvalidSuppression(CommandRule):
     bad = _SOUND.replace("COMMENT", "adalora: ignore")
     good = _SOUND.replace("10  # COMMENT", "100  # adalora: ignore[few-allocations]")
     hint = "write ignore[ADA202] at the line or above it, or ignore-file[ADA202] anywhere"
-
-
-UNUSED = UnusedSuppression()
-INVALID = InvalidSuppression()
-RULES = (UNUSED, INVALID)

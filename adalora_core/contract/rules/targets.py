@@ -58,8 +58,6 @@ def _expression(block: Block) -> str | None:
 
 class ExpressionMatchesNothing(Rule):
     code = "ADA508"
-    name = "expression-matches-nothing"
-    severity = "error"
     summary = "a target_modules expression can match no module path"
     why = (
         "PEFT matches a string with re.fullmatch against the whole path of every module, as in "
@@ -85,8 +83,7 @@ class ExpressionMatchesNothing(Rule):
         path, forms = block.at("target_modules"), shapes(value)
         if not forms.nested:
             if not forms.top or known.fits_top(value) is False:
-                yield Finding(
-                    self,
+                yield self.found(
                     path,
                     f"`target_modules` {value!r} matches no module: it has to match a whole path",
                     severity=by_names(block) if forms.top else None,
@@ -95,8 +92,7 @@ class ExpressionMatchesNothing(Rule):
             return
         found = known.fit(value)
         if found is not None and found[0] == "nothing":
-            yield Finding(
-                self,
+            yield self.found(
                 path,
                 f"`target_modules` {value!r} matches no module of the {ARCHITECTURES} "
                 f"architectures of transformers {TRANSFORMERS} that are known by their paths",
@@ -118,8 +114,6 @@ def _alternatives(block: Block, value: str) -> Remedy | None:
 
 class TargetNotLinear(Rule):
     code = "ADA509"
-    name = "target-not-linear"
-    severity = "error"
     summary = "a target is an embedding, a normalisation or a block of modules"
     why = (
         "AdaLoRA adapts linear layers and two-dimensional convolutions. A target of another kind "
@@ -147,7 +141,7 @@ class TargetNotLinear(Rule):
                 )
                 hint = "end the expression in names of linear layers, as in .*(q_proj|v_proj)"
                 at = block.at("target_modules")
-                yield Finding(self, at, message, severity=by_names(block), hint=hint)
+                yield self.found(at, message, severity=by_names(block), hint=hint)
 
     def _of_list(self, block: Block, names: list[str]) -> Iterator[Finding]:
         from adalora_core.contract.fields.known_modules import can_end_a_path, kind_of, linear
@@ -161,8 +155,7 @@ class TargetNotLinear(Rule):
         for index, name, kind in kinds:
             if kind not in {"linear", None}:
                 article = "an" if kind == "embedding" else "a"
-                yield Finding(
-                    self,
+                yield self.found(
                     block.at("target_modules", index),
                     f"`target_modules` entry {name!r} is {article} {kind} in transformers, "
                     f"{_REFUSED}",
@@ -172,7 +165,6 @@ class TargetNotLinear(Rule):
 
 class UnknownTarget(Rule):
     code = "ADA510"
-    name = "unknown-target"
     severity = "warning"
     summary = "no architecture of transformers has a linear layer of a target's name"
     why = (
@@ -203,8 +195,7 @@ class UnknownTarget(Rule):
         ]
         for index, name in unknown[:_MOST_SHOWN]:
             near = _near(name)
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("target_modules", index),
                 f"`target_modules` entry {name!r} is not a linear layer of transformers",
                 severity="warning" if near or len(unknown) == len(names) else "info",
@@ -233,8 +224,6 @@ def _near(name: str) -> str | None:
 
 class NoTargetLeft(Rule):
     code = "ADA511"
-    name = "no-target-left"
-    severity = "error"
     summary = "every target is excluded, or trained in full by modules_to_save"
     why = (
         "exclude_modules and modules_to_save take precedence over target_modules. The heads of a "
@@ -262,7 +251,7 @@ class NoTargetLeft(Rule):
             marked = "exclude_modules" if excluded else "modules_to_save"
             at = marked if marked in block.values else "target_modules"
             message = "no target is left: each is excluded or trained in full"
-            yield Finding(self, block.at(at), message, "key", severity=by_names(block))
+            yield self.found(block.at(at), message, "key", severity=by_names(block))
 
 
 class _LeftOut:
@@ -309,8 +298,6 @@ class _LeftOut:
 
 class NegativeLayer(Rule):
     code = "ADA512"
-    name = "negative-layer"
-    severity = "error"
     summary = "layers_to_transform counts from the end"
     why = (
         "PEFT compares the numbers with those in the paths of modules, which are never negative. "
@@ -339,13 +326,4 @@ class NegativeLayer(Rule):
         for index, layer in negative:
             path = () if isinstance(value, int) else (index,)
             message = f"`layers_to_transform` {layer} is the number of no layer"
-            yield Finding(self, block.at("layers_to_transform", *path), message, severity=severity)
-
-
-RULES = (
-    ExpressionMatchesNothing(),
-    TargetNotLinear(),
-    UnknownTarget(),
-    NoTargetLeft(),
-    NegativeLayer(),
-)
+            yield self.found(block.at("layers_to_transform", *path), message, severity=severity)

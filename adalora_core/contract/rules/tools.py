@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 class TotalStepMissing(Rule):
     code = "ADA201"
-    name = "total-step-missing"
-    severity = "error"
     summary = "total_step is missing, null or not positive"
     why = (
         "The budget falls between tinit and total_step - tfinal, so AdaLoRA cannot run without the "
@@ -47,8 +45,7 @@ class TotalStepMissing(Rule):
         if value is None or value <= 0:
             got = name_of_value(value) if "total_step" in block.values else "no total_step"
             meant, hint = _misspelt(block) or ("", _needs_more_than(block))
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("total_step"),
                 "AdaLoRA does not work when `total_step` is None, supply a value > 0. "
                 f"Expected the number of optimizer steps of the run, got {got}"
@@ -59,8 +56,7 @@ class TotalStepMissing(Rule):
 
     def _unless_computed(self, block: Block) -> Finding:
         meant, hint = _misspelt(block) or ("", _needs_more_than(block) or self.hint)
-        return Finding(
-            self,
+        return self.found(
             block.at("total_step"),
             "`total_step` is not in this file: either the program that reads the file computes "
             "it, or AdaLoRA does not work when `total_step` is None, supply a value > 0"
@@ -100,7 +96,6 @@ def _needs_more_than(block: Block) -> str | None:
 
 class ToolTrainsOtherwise(Rule):
     code = "ADA211"
-    name = "tool-trains-otherwise"
     severity = "warning"
     summary = "the tool that reads the file does not allocate as the settings ask"
     why = (
@@ -132,16 +127,10 @@ total_step: 1000
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block.tool is not None and block.tool.remark is not None:
-            yield Finding(
-                self,
+            yield self.found(
                 block.path if block.marker is None else block.marker,
                 f"{block.tool.name} {block.tool.remark}",
                 "key",
-                "error" if block.is_refused else None,
+                severity="error" if block.is_refused else None,
                 hint=block.tool.advice,
             )
-
-
-TOOL_TRAINS_OTHERWISE = ToolTrainsOtherwise()
-
-RULES = (TotalStepMissing(), TOOL_TRAINS_OTHERWISE)

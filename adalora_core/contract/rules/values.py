@@ -34,7 +34,6 @@ EDITOR_KEY = "$schema"
 
 class MissingPeftType(Rule):
     code = "ADA101"
-    name = "missing-peft-type"
     severity = "warning"
     summary = "the configuration has no peft_type"
     why = (
@@ -57,8 +56,7 @@ class MissingPeftType(Rule):
             message = "`peft_type` is missing: the configuration does not name its method"
             if unknown is not None and is_refused and not block.is_saved:
                 message += f", and PEFT then refuses unknown keys such as {unknown.name!r}"
-            yield Finding(
-                self,
+            yield self.found(
                 block.path,
                 message,
                 "key",
@@ -69,8 +67,6 @@ class MissingPeftType(Rule):
 
 class WrongType(Rule):
     code = "ADA102"
-    name = "wrong-type"
-    severity = "error"
     summary = "a value does not have the type of its field"
     why = (
         "PEFT does not check types. A string in place of a number is stored as it is and fails "
@@ -100,8 +96,7 @@ class WrongType(Rule):
             got = kinds.name_of_value(value)
             if fault.subpath:
                 got += " at " + "".join(f"[{step!r}]" for step in fault.subpath)
-            yield Finding(
-                self,
+            yield self.found(
                 block.at(fault.name, *fault.subpath),
                 f"`{fault.name}` should be {kinds.phrase_of(field.kinds)}, got {got}"
                 + as_read(block, fault),
@@ -114,7 +109,6 @@ class WrongType(Rule):
 
 class UnknownKey(Rule):
     code = "ADA104"
-    name = "unknown-key"
     severity = "warning"
     summary = "the configuration has a key that PEFT does not know"
     why = (
@@ -150,8 +144,7 @@ class UnknownKey(Rule):
                     f"remove the key: `{meant}` is set too" if taken else f"rename it to `{meant}`"
                 )
                 remedy = None if taken else _renamed(block, fault.name, meant)
-            yield Finding(
-                self,
+            yield self.found(
                 block.at(fault.name),
                 message,
                 "key",
@@ -184,8 +177,6 @@ def _renamed(block: Block, name: str, meant: str) -> Remedy | None:
 
 class WrongPeftType(Rule):
     code = "ADA105"
-    name = "wrong-peft-type"
-    severity = "error"
     summary = "peft_type is not ADALORA"
     why = (
         "PEFT looks up the class by the exact string. `adalora` in lower case is a KeyError "
@@ -211,13 +202,11 @@ class WrongPeftType(Rule):
                 hint = f"{self.hint} to train AdaLoRA, or pass --ignore-unmatched"
                 if not ADALORA_FIELDS.isdisjoint(block.values):
                     message += "; use the class AdaLoraConfig, which writes ADALORA"
-            yield Finding(self, path, message, hint=hint, remedy=remedy)
+            yield self.found(path, message, hint=hint, remedy=remedy)
 
 
 class IntegralFloat(Rule):
     code = "ADA106"
-    name = "integral-float"
-    severity = "error"
     summary = "a whole number is written with a decimal point where an integer is needed"
     why = (
         "JSON Schema accepts 12.0 as an integer, and Python does not. torch refuses a float as a "
@@ -239,8 +228,7 @@ class IntegralFloat(Rule):
             message = f"`{fault.name}` should be an integer, got {value!r}"
             if severity is not None:
                 message = f"`{fault.name}` {value!r} is taken as {int(value)}"
-            yield Finding(
-                self,
+            yield self.found(
                 path,
                 message,
                 severity=severity,
@@ -251,8 +239,6 @@ class IntegralFloat(Rule):
 
 class UnknownChoice(Rule):
     code = "ADA107"
-    name = "unknown-choice"
-    severity = "error"
     summary = "a string is not one of the values that its field allows"
     why = (
         "An unknown task_type is refused when the configuration is built. An unknown bias is a "
@@ -288,20 +274,17 @@ class UnknownChoice(Rule):
                 hint = f'write "{meant}"'
                 is_safe = value.strip().upper() == near[0]
                 remedy = Remedy(f"Write {meant}", (Put(path, meant),), is_safe)
-            yield Finding(self, path, message, hint=hint, remedy=remedy)
+            yield self.found(path, message, hint=hint, remedy=remedy)
 
     def _read_as(self, block: Block, fault: Fault, word: str) -> Finding:
         path = block.at(fault.name)
         message = f"`{fault.name}` {block.values[fault.name]!r} is taken as {word!r}"
         remedy = Remedy(f"Write {word}", (Put(path, word),))
-        return Finding(
-            self, path, message, severity="warning", hint=f'write "{word}"', remedy=remedy
-        )
+        return self.found(path, message, severity="warning", hint=f'write "{word}"', remedy=remedy)
 
 
 class RuntimeConfigInFile(Rule):
     code = "ADA108"
-    name = "runtime-config-in-file"
     severity = "warning"
     summary = "runtime_config is set in a configuration"
     why = (
@@ -316,12 +299,11 @@ class RuntimeConfigInFile(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         if block.is_set("runtime_config") and any(block["runtime_config"].values()):
             message = "`runtime_config` has no effect: PEFT drops it when it loads a file"
-            yield Finding(self, block.at("runtime_config"), message, "key")
+            yield self.found(block.at("runtime_config"), message, "key")
 
 
 class RepeatedEntry(Rule):
     code = "ADA109"
-    name = "repeated-entry"
     severity = "info"
     summary = "a list of modules names one module twice"
     why = (
@@ -340,14 +322,13 @@ class RepeatedEntry(Rule):
                 if entry in seen:
                     first = (block.at(name, seen[entry]), "first named here")
                     message = f"`{name}` names {entry!r} twice"
-                    yield Finding(self, block.at(name, index), message, related=(first,))
+                    yield self.found(block.at(name, index), message, related=(first,))
                 seen.setdefault(entry, index)
 
 
 class NonFinite(Rule):
     code = "ADA003"
     name = "non-finite-number"
-    severity = "error"
     summary = "a number is NaN or infinite"
     why = (
         "JSON has no such numbers, and other readers refuse the file. NaN passes every comparison "
@@ -363,26 +344,10 @@ class NonFinite(Rule):
 
     def check(self, block: Block) -> Iterable[Finding]:
         return [
-            Finding(
-                self,
+            self.found(
                 block.at(fault.name, *fault.subpath),
                 f"`{fault.name}` should be finite, got {value_at(block, fault)!r}",
                 severity=None if fault.reading is None else "warning",
             )
             for fault in block.faults(FaultKind.NONFINITE)
         ]
-
-
-WRONG_PEFT_TYPE = WrongPeftType()
-
-RULES = (
-    NonFinite(),
-    MissingPeftType(),
-    WrongType(),
-    UnknownKey(),
-    WRONG_PEFT_TYPE,
-    IntegralFloat(),
-    UnknownChoice(),
-    RuntimeConfigInFile(),
-    RepeatedEntry(),
-)

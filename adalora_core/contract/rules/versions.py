@@ -39,7 +39,6 @@ CONTRACT_RELEASE = release(PEFT_VERSION)
 
 class KeyNewerThanPeft(Rule):
     code = "ADA701"
-    name = "key-newer-than-peft"
     severity = "warning"
     summary = "the configuration has a key that is newer than the PEFT of --peft-version"
     why = (
@@ -59,8 +58,7 @@ class KeyNewerThanPeft(Rule):
             if field is None or field.added is None or not block.is_set(name):
                 continue
             if release(field.added) > block.peft_version:
-                yield Finding(
-                    self,
+                yield self.found(
                     block.at(name),
                     f"`{name}` was added in PEFT {field.added}; PEFT "
                     f"{'.'.join(map(str, block.peft_version))} ignores it",
@@ -70,8 +68,6 @@ class KeyNewerThanPeft(Rule):
 
 class NullTotalStepInAdapter(Rule):
     code = "ADA702"
-    name = "null-total-step-in-adapter"
-    severity = "error"
     summary = "a saved adapter has no total_step: PEFT no longer loads it"
     why = (
         f"Since {TOTAL_STEP_ENFORCED_SINCE} PEFT requires total_step also when it loads an adapter "
@@ -92,8 +88,7 @@ class NullTotalStepInAdapter(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block.is_saved and block["total_step"] is None:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("total_step"),
                 "AdaLoRA does not work when `total_step` is None, supply a value > 0. This saved "
                 f"adapter has none, and PEFT >= {TOTAL_STEP_ENFORCED_SINCE} refuses to load it",
@@ -104,7 +99,6 @@ class NullTotalStepInAdapter(Rule):
 
 class OrthZeroOnOldPeft(Rule):
     code = "ADA703"
-    name = "orth-zero-on-old-peft"
     severity = "warning"
     summary = "orth_reg_weight is 0, which PEFT before 0.20 refuses in forward"
     why = (
@@ -120,8 +114,7 @@ class OrthZeroOnOldPeft(Rule):
         if block.runtime != "peft" or block["orth_reg_weight"] != 0:
             return
         if block.peft_version is None or block.peft_version < ORTH_ZERO_SINCE:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("orth_reg_weight"),
                 "`orth_reg_weight` 0 raises in forward under PEFT before "
                 f"{'.'.join(map(str, ORTH_ZERO_SINCE))}",
@@ -130,7 +123,6 @@ class OrthZeroOnOldPeft(Rule):
 
 class NewerFile(Rule):
     code = "ADA704"
-    name = "newer-file"
     severity = "info"
     summary = f"the file was written by a later PEFT than the contract's {PEFT_VERSION}"
     why = "New keys of that release are unknown to this contract, and PEFT's checks may differ."
@@ -141,11 +133,7 @@ class NewerFile(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         version = block["peft_version"]
         if version and release(version)[:2] > CONTRACT_RELEASE:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("peft_version"),
                 f"`peft_version` is {version}, but this contract describes PEFT {PEFT_VERSION}",
             )
-
-
-RULES = (KeyNewerThanPeft(), NullTotalStepInAdapter(), OrthZeroOnOldPeft(), NewerFile())

@@ -45,8 +45,6 @@ def _ambiguous(block: Block, kind: str) -> Iterator[tuple[AmbiguousScalar, Field
 
 class ExponentIsString(Rule):
     code = "ADA601"
-    name = "exponent-is-string"
-    severity = "error"
     summary = "a number such as 1e-4 is a string to PyYAML"
     why = (
         "PyYAML, and with it most trainers, reads YAML 1.1, where a number with an exponent needs "
@@ -70,8 +68,7 @@ class ExponentIsString(Rule):
                 put = Put(scalar.path, value, spelled)
                 if kinds.NUMBER not in field.kinds and value.is_integer():
                     spelled, put = str(int(value)), Put(scalar.path, int(value))
-                yield Finding(
-                    self,
+                yield self.found(
                     scalar.path,
                     f"`{field.name}`: {scalar.text} is a string to PyYAML, not a number",
                     hint=f"write {spelled}",
@@ -81,8 +78,6 @@ class ExponentIsString(Rule):
 
 class Octal(Rule):
     code = "ADA602"
-    name = "octal"
-    severity = "error"
     summary = "readers of YAML disagree about an integer with a leading 0 or 0o"
     why = "PyYAML reads 010 as octal, 8, and 0o10 as a string. Readers of YAML 1.2 read 10 and 8."
     bad = _GOOD.replace("init_r: 12", "init_r: 014")
@@ -100,8 +95,7 @@ class Octal(Rule):
                 is_read = isinstance(value, int)
                 seen = f"the integer {value}" if is_read else "a string"
                 number = value if is_read else int(scalar.text, 8)
-                yield Finding(
-                    self,
+                yield self.found(
                     scalar.path,
                     f"`{field.name}`: PyYAML reads {scalar.text} as {seen}, other readers do not",
                     remedy=Remedy(
@@ -112,8 +106,6 @@ class Octal(Rule):
 
 class BooleanWord(Rule):
     code = "ADA603"
-    name = "boolean-word"
-    severity = "error"
     summary = "yes, no, on and off are booleans to PyYAML and strings to other readers"
     why = (
         "YAML 1.1 has 22 spellings of true and false, so `bias: no` is false, not a word. Readers "
@@ -136,8 +128,7 @@ class BooleanWord(Rule):
                 remedy = Remedy("Write true or false", (Put(scalar.path, value),))
             elif field.name == "bias" and value is False:
                 remedy = Remedy("Write none", (Put(scalar.path, "none"),), is_safe=False)
-            yield Finding(
-                self,
+            yield self.found(
                 scalar.path,
                 f"`{field.name}`: PyYAML reads {scalar.text} as {kinds.name_of_value(value)}, "
                 "other readers as a string",
@@ -149,8 +140,6 @@ class BooleanWord(Rule):
 
 class Sexagesimal(Rule):
     code = "ADA604"
-    name = "sexagesimal"
-    severity = "error"
     summary = "digits with colons are a number in base 60 to PyYAML"
     why = "YAML 1.1 reads 1:30 as 90; YAML 1.2 as a string."
     bad = _GOOD.replace("tinit: 200", "tinit: 3:20")
@@ -163,8 +152,7 @@ class Sexagesimal(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         for scalar, field in _ambiguous(block, "sexagesimal"):
             value = block.values[field.name]
-            yield Finding(
-                self,
+            yield self.found(
                 scalar.path,
                 f"`{field.name}`: PyYAML reads {scalar.text} as {kinds.name_of_value(value)}, "
                 "other readers as a string",
@@ -177,8 +165,6 @@ class Sexagesimal(Rule):
 
 class Date(Rule):
     code = "ADA605"
-    name = "date"
-    severity = "error"
     summary = "a value that looks like a date is a date to PyYAML"
     why = "No field of AdaLoRA is a date; a revision such as 2024-01-01 needs quotes to be text."
     bad = _GOOD + "revision: 2024-01-01\n"
@@ -190,8 +176,7 @@ class Date(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         for scalar, field in _ambiguous(block, "date"):
-            yield Finding(
-                self,
+            yield self.found(
                 scalar.path,
                 f"`{field.name}`: {scalar.text} is a date to PyYAML, not a string",
                 remedy=Remedy("Put it into quotes", (Put(scalar.path, scalar.text),)),
@@ -200,7 +185,6 @@ class Date(Rule):
 
 class Underscore(Rule):
     code = "ADA606"
-    name = "underscore"
     severity = "warning"
     summary = "PyYAML allows underscores in a number, and other readers do not"
     why = "YAML 1.1 reads 1_000 as 1000; YAML 1.2 as a string."
@@ -216,8 +200,7 @@ class Underscore(Rule):
             value = block.values[field.name]
             # Write a whole number in decimal: 0_14 without its underscore would still be octal.
             plain = str(value) if isinstance(value, int) else scalar.text.replace("_", "")
-            yield Finding(
-                self,
+            yield self.found(
                 scalar.path,
                 f"`{field.name}`: {scalar.text} is a string to readers of YAML 1.2",
                 hint=f"write {plain}",
@@ -227,8 +210,6 @@ class Underscore(Rule):
 
 class NonStringKey(SourceRule):
     code = problems.NON_STRING_KEY
-    name = "non-string-key"
-    severity = "error"
     summary = "a key is a number, a boolean, a date or null"
     why = (
         "Keys become names of Python arguments, which are strings. To PyYAML `on:` is the key "
@@ -242,8 +223,6 @@ class NonStringKey(SourceRule):
 
 class UnknownTag(SourceRule):
     code = problems.UNKNOWN_TAG
-    name = "unknown-tag"
-    severity = "error"
     summary = "a value has a tag that PyYAML's safe loader refuses, such as !!python/object"
     why = (
         "yaml.safe_load raises at such a tag, and a loader that obeys it runs code from the file. "
@@ -253,15 +232,3 @@ class UnknownTag(SourceRule):
     good = _GOOD
     language = "yaml"
     hint = "remove the tag"
-
-
-RULES = (
-    ExponentIsString(),
-    Octal(),
-    BooleanWord(),
-    Sexagesimal(),
-    Date(),
-    Underscore(),
-    NonStringKey(),
-    UnknownTag(),
-)
