@@ -8,10 +8,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.pipeline.obstacles import MOST_CHARACTERS, apply_edits
+from adalora_core.contract.pipeline.obstacles import Trials
 from adalora_core.contract.pipeline.suppression import Requests, line_of, unsuppressible
 from adalora_core.contract.rules import BY_CODE
-from adalora_core.contract.text.changes import same
+from adalora_core.contract.text.changes import ConflictError
 from adalora_core.contract.text.places import Edit, content_end
 
 if TYPE_CHECKING:
@@ -19,11 +19,9 @@ if TYPE_CHECKING:
 
     from adalora_core.contract.findings import Diagnostic
     from adalora_core.contract.pipeline.assembly import Examined
+    from adalora_core.contract.pipeline.obstacles import Examine
     from adalora_core.contract.pipeline.suppression import Line
     from adalora_core.contract.text.document import Document
-
-    Examine = Callable[[str], Examined]
-    """Decodes a text and checks its configurations."""
 
 _LINE_END = re.compile(r"\r\n|\n|\r|$")
 _CONTENT = re.compile(r"^[ \t\f]*[^\s#]", re.MULTILINE)
@@ -67,8 +65,7 @@ class _Writer:
 
     def __init__(self, found: Examined, examine: Examine) -> None:
         self.found = found
-        self._examine = examine
-        self._characters = 0
+        self._trials = Trials(examine)
 
     def write(self, candidates: Callable[[_Places, list[Diagnostic]], list[_Ignore]]) -> None:
         """Add the comments at one kind of place, for all findings that are left."""
@@ -79,36 +76,26 @@ class _Writer:
         ]
         if left:
             wanted = candidates(_Places(self.found.document), left)
-            if accepted := self._accepted([], wanted):
-                self.found = self._tried(accepted) or self.found
+            if accepted := self._trials.compatible(wanted, self._tried, lambda *_: None):
+                self.found = self._tried(accepted)
 
-    def _accepted(self, before: list[_Ignore], added: list[_Ignore]) -> list[_Ignore]:
-        """Return `before` and the part of `added` that can be added; bisect to find it."""
-        if not added or self._characters > MOST_CHARACTERS:
-            return before
-        if self._tried(before + added) is not None:
-            return before + added
-        if len(added) == 1:
-            return before
-        middle = len(added) // 2
-        return self._accepted(self._accepted(before, added[:middle]), added[middle:])
+    def _tried(self, ignores: Sequence[_Ignore]) -> Examined:
+        """Return the document with comments.
 
-    def _tried(self, ignores: Sequence[_Ignore]) -> Examined | None:
-        """Return the document with comments; None if they do anything else than suppress."""
+        Raises:
+            ConflictError: they do anything else than suppress.
+        """
         old = self.found
-        text = apply_edits(old.document.text, [ignore.edit for ignore in ignores])
-        self._characters += len(text)
-        new = self._examine(text)
-        if new.document.fatal or not same(new.document.value, old.document.value):
-            return None
+        new = self._trials.read(old.document, [ignore.edit for ignore in ignores])
         # In a string a comment would be none.
         added = sum(len(ignore.findings) for ignore in ignores)
-        if _named(new.document) != _named(old.document) + added:
-            return None
         left = Counter(diagnostic.code for diagnostic in old.report.diagnostics)
         for ignore in ignores:
             left -= ignore.findings
-        return new if Counter(d.code for d in new.report.diagnostics) <= left else None
+        is_read = _named(new.document) == _named(old.document) + added
+        if not (is_read and Counter(d.code for d in new.report.diagnostics) <= left):
+            raise ConflictError("the comments do not suppress just their findings")
+        return new
 
 
 def _named(document: Document) -> int:

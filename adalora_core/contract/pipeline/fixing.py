@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.pipeline.obstacles import (
-    MOST_CHARACTERS,
-    SHARED,
-    apply_edits,
+    Trials,
+    changes_of,
     obstructed,
+    with_equal_edits,
 )
-from adalora_core.contract.text.changes import ConflictError, changed, same
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from adalora_core.contract.findings import Diagnostic
     from adalora_core.contract.pipeline.assembly import Examined
+    from adalora_core.contract.pipeline.obstacles import Examine
     from adalora_core.contract.report import Report
     from adalora_core.contract.text.places import Edit
-
-    Examine = Callable[[str], Examined]
-    """Decodes a text and checks its configurations."""
 
 MOST_ROUNDS = 10
 """Bound on the rounds. A fix may uncover the next finding, but a few rounds are enough."""
@@ -99,7 +97,6 @@ class _Progress:
     examine: Examine
     made: list[Diagnostic] = field(default_factory=list)
     obstacles: dict[Finding, str] = field(default_factory=dict)
-    characters: int = 0
 
     def open(self, *, unsafe: bool) -> list[Diagnostic]:
         """Return the findings with a fix that was not tried yet."""
@@ -119,50 +116,20 @@ class _Progress:
 
     def make(self, wanted: Sequence[Diagnostic]) -> None:
         """Apply all fixes that can be applied together; record the obstacles of the others."""
-        self.characters = 0
-        groups: dict[tuple[Edit, ...], list[Diagnostic]] = {}
-        for diagnostic in wanted:
-            groups.setdefault(_edits(diagnostic), []).append(diagnostic)
-        accepted = self._compatible([], list(groups.values()))
+        groups = [group for _, group in with_equal_edits(wanted)]
+        trials = Trials(self.examine)
+
+        def attempt(chosen: list[list[Diagnostic]]) -> Examined:
+            edits = {edit for group in chosen for edit in _edits(group[0])}
+            return trials.read(self.found.document, edits, changes_of(chain.from_iterable(chosen)))
+
+        def refuse(group: list[Diagnostic], reason: str) -> None:
+            self.obstacles |= {_name(diagnostic): reason for diagnostic in group}
+
+        accepted = trials.compatible(groups, attempt, refuse)
         if accepted:
-            self.found = self._apply(accepted)
-            self.made += accepted
-
-    def _compatible(
-        self, before: list[Diagnostic], groups: list[list[Diagnostic]]
-    ) -> list[Diagnostic]:
-        """Return `before` and the part of `groups` that can be added; bisect to find conflicts."""
-        added = [diagnostic for group in groups for diagnostic in group]
-        together = before + added
-        if self.characters > MOST_CHARACTERS:
-            reason = "too many fixes conflict to try each; apply some by hand"
-            self.obstacles |= {_name(diagnostic): reason for diagnostic in added}
-            return before
-        try:
-            self._apply(together)
-        except ConflictError as error:
-            if len(groups) == 1:
-                self.obstacles |= {_name(diagnostic): str(error) for diagnostic in added}
-                return before
-            middle = len(groups) // 2
-            return self._compatible(self._compatible(before, groups[:middle]), groups[middle:])
-        return together
-
-    def _apply(self, chosen: Sequence[Diagnostic]) -> Examined:
-        """Return the document with the chosen fixes applied.
-
-        Raises:
-            ConflictError: the text does not decode to what the fixes promise.
-        """
-        edits = {edit for diagnostic in chosen for edit in _edits(diagnostic)}
-        changes = [c for diagnostic in chosen if diagnostic.fix for c in diagnostic.fix.changes]
-        expected = changed(self.found.document.value, changes)
-        text = apply_edits(self.found.document.text, edits)
-        self.characters += len(text)
-        found = self.examine(text)
-        if found.document.fatal or not same(found.document.value, expected):
-            raise ConflictError(SHARED)
-        return found
+            self.found = attempt(accepted)
+            self.made += chain.from_iterable(accepted)
 
     def report(self) -> Report:
         """Return the report with the fixed findings, and obstacles at the others."""
