@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic reads it
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from adalora_core.contract.fields.block import Block
+from adalora_core.contract.fields.block import Block, BlockOptions
 from adalora_core.contract.fields.plain import plain
 from adalora_core.contract.fields.table import ALL_FIELDS, FIELDS, fields_of
 from adalora_core.contract.findings import ConfigWarning
@@ -133,7 +133,7 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
         if not isinstance(data, Mapping) or info.context is _CHECKED:
             return handler(data)
         values = {name: plain(value, name) for name, value in data.items()}
-        block = Block(values, runtime="adalora-core", strict_keys=True)
+        block = Block(values, options=BlockOptions("adalora-core", strict_keys=True))
         found = run(block)
         errors = [finding for finding in found if _severity(finding) == "error"]
         if errors:
@@ -158,7 +158,7 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
             super().__setattr__(name, value)
             return
         value = plain(value, name)
-        block = Block({name: value}, runtime="adalora-core")
+        block = Block({name: value}, options=BlockOptions("adalora-core"))
         found = run(block)
         errors = [
             f for f in found if f.path[:1] == (name,) and block.invalid and _severity(f) == "error"

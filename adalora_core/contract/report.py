@@ -34,12 +34,11 @@ class Report(Checked):
         """
         if self.block is None or not self.ok or (self.has_script and not self.is_whole):
             return None
-        from adalora_core.contract.fields.block import Block
+        from adalora_core.contract.fields.block import Block, BlockOptions
         from adalora_core.contract.model import AdaLoraConfig
 
-        return AdaLoraConfig.from_checked(
-            Block(self.block, runtime=self.runtime).as_read, self.runtime
-        )
+        block = Block(self.block, options=BlockOptions(self.runtime))
+        return AdaLoraConfig.from_checked(block.as_read, self.runtime)
 
     def require_config(self) -> AdaLoraConfig:
         """Return the typed configuration.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import json
 import os
 
@@ -182,3 +183,11 @@ def test_unknown_key_validated_is_left_out_of_the_model():
     with pytest.warns(ConfigWarning, match="ADA104"):
         config = validate_config(SOUND | {"bogus": 1})
     assert not hasattr(config, "bogus")
+
+
+def test_validate_config_has_the_arguments_of_check_config_and_another_result():
+    checks, validates = map(inspect.signature, (check_config, validate_config))
+    assert validates.parameters == checks.parameters
+    assert validates.return_annotation == "AdaLoraConfig"
+    with pytest.raises(TypeError, match="strictkeys"):
+        validate_config(SOUND, strictkeys=True)

@@ -55,10 +55,7 @@ def block_of(
     return Block(
         values,
         path,
-        runtime=options.runtime,
-        strict_keys=options.strict_keys,
-        strict_types=options.strict_types,
-        peft_version=options.peft_version,
+        options,
         root=document.value,
         ambiguous_scalars=document.ambiguous_below(path),
         **more,

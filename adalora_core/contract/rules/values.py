@@ -127,7 +127,7 @@ class UnknownKey(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         for fault, meant in unknown_keys(block):
             is_call = block.layout == "python"
-            if block.runtime == "adalora-core" and block.strict_keys:
+            if block.runtime == "adalora-core" and block.options.strict_keys:
                 unknown = "AdaLoraConfig has no such field"
             else:
                 effect = "raises TypeError" if is_call else "ignores it"
@@ -148,7 +148,7 @@ class UnknownKey(Rule):
                 block.at(fault.name),
                 message,
                 "key",
-                severity="error" if block.strict_keys or is_call else None,
+                severity="error" if block.options.strict_keys or is_call else None,
                 hint=hint,
                 remedy=remedy,
             )
@@ -159,7 +159,7 @@ def unknown_keys(block: Block) -> Iterator[tuple[Fault, str | None]]:
     for number, fault in enumerate(block.faults(FaultKind.UNKNOWN)):
         if not isinstance(fault.name, str):
             continue  # reported by rule non-string-key
-        if fault.name == EDITOR_KEY and not block.strict_keys:
+        if fault.name == EDITOR_KEY and not block.options.strict_keys:
             continue
         meant = suggest_key(fault.name, misspelt=number < MOST_COMPARED)
         if block.has_foreign_keys and (meant is None or fault.name in TRAINER_SETTINGS):

@@ -51,17 +51,17 @@ class KeyNewerThanPeft(Rule):
     hint = "upgrade PEFT, or remove the key"
 
     def check(self, block: Block) -> Iterator[Finding]:
-        if block.peft_version is None:
+        if block.options.peft_version is None:
             return
         for name in block.values:
             field = FIELDS.get(name)
             if field is None or field.added is None or not block.is_set(name):
                 continue
-            if release(field.added) > block.peft_version:
+            if release(field.added) > block.options.peft_version:
                 yield self.found(
                     block.at(name),
                     f"`{name}` was added in PEFT {field.added}; PEFT "
-                    f"{'.'.join(map(str, block.peft_version))} ignores it",
+                    f"{'.'.join(map(str, block.options.peft_version))} ignores it",
                     "key",
                 )
 
@@ -113,7 +113,7 @@ class OrthZeroOnOldPeft(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         if block.runtime != "peft" or block["orth_reg_weight"] != 0:
             return
-        if block.peft_version is None or block.peft_version < ORTH_ZERO_SINCE:
+        if block.options.peft_version is None or block.options.peft_version < ORTH_ZERO_SINCE:
             yield self.found(
                 block.at("orth_reg_weight"),
                 "`orth_reg_weight` 0 raises in forward under PEFT before "

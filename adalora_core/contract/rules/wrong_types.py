@@ -32,7 +32,7 @@ def value_at(block: Block, fault: Fault) -> Any:
 
 def type_severity(block: Block, fault: Fault) -> Severity | None:
     """Return "warning" where the runtime works with the value, unless types are strict."""
-    if fault.reading is None or block.strict_types:
+    if fault.reading is None or block.options.strict_types:
         return None
     is_zero = fault.name == "tfinal" and is_share(fault.name, block.values[fault.name])
     return None if is_zero and drops_are_trained_again(block) else "warning"
