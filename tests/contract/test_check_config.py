@@ -10,8 +10,12 @@ import os
 import pytest
 
 from adalora_core.contract import ConfigWarning, check_config, validate_config
+from adalora_core.contract.pipeline.assembly import examine
+from adalora_core.contract.pipeline.options import CheckOptions
 from adalora_core.contract.report import ConfigError
 from adalora_core.contract.rules.base import SOUND
+from adalora_core.contract.text import decode
+from adalora_core.contract.text.limits import DEFAULT_LIMITS
 
 
 def _codes(report):
@@ -191,3 +195,12 @@ def test_validate_config_has_the_arguments_of_check_config_and_another_result():
     assert validates.return_annotation == "AdaLoraConfig"
     with pytest.raises(TypeError, match="strictkeys"):
         validate_config(SOUND, strictkeys=True)
+
+
+@pytest.mark.parametrize("text", [b"{}", b'{"a": {"peft_type": "ADALORA"}}', b"["])
+def test_document_examined_is_as_it_was(text):
+    document = decode(text, "json", DEFAULT_LIMITS)
+    before = [*document.problems], document.fatal
+    report = examine(document, "a.json", CheckOptions(), key="/b").report
+    assert not report.ok
+    assert (document.problems, document.fatal) == before

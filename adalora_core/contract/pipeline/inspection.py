@@ -143,7 +143,8 @@ class Inspector:
     ) -> Examined:
         document = decode(raw, self.format_of(name), self.check.limits)
         if self.format is None and document.fatal:
-            document.problems = [_with_format(each, name, raw) for each in document.problems]
+            problems = [_with_format(each, name, raw) for each in document.problems]
+            document = dataclasses.replace(document, problems=problems)
         found = examine(
             document,
             name,

@@ -117,6 +117,8 @@ class Rule:
     """The further change of `--fix --unsafe-fixes`, and when; None: no change."""
     warns_at_construction: ClassVar[bool] = False
     """Whether `AdaLoraConfig(...)` itself warns: only of settings that have no effect."""
+    fails_at_allocation: ClassVar[bool] = False
+    """Whether the fault harms allocations alone: a warning where a tool never allocates."""
     defined: ClassVar[list[type[Rule]]] = []
     """Every subclass with a code of its own; the others are bases."""
 

@@ -49,7 +49,7 @@ def findings(block: Block) -> Iterator[Finding]:
         if invalid and not invalid.isdisjoint(rule.inputs):
             continue
         found = rule.check(block)
-        if block.tool is not None and not block.tool.allocates and rule.code in _AT_ALLOCATION:
+        if rule.fails_at_allocation and block.tool is not None and not block.tool.allocates:
             found = (dataclasses.replace(finding, severity="warning") for finding in found)
         yield from found
 
@@ -65,10 +65,6 @@ def usage_findings(document: Document) -> Iterator[Finding]:
             hint = "move the training into a file of its own"
             extent = script.in_text((0, 0))
             yield Finding(LimitExceeded, (), message, severity="info", hint=hint, extent=extent)
-
-
-_AT_ALLOCATION = frozenset({"ADA204", "ADA301", "ADA302"})
-"""Rules on what fails at an allocation, and harms no run of a tool that never allocates."""
 
 
 def _fields_of(rule: Rule) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ class TargetAboveInit(Rule):
     bad = SOUND | {"init_r": 4, "target_r": 8}
     hint = "set init_r above target_r, usually to 1.5 times target_r"
     unsafe_fix = "where both are set, init_r becomes 1.5 times target_r"
+    fails_at_allocation = True
     inputs = RANKS
 
     def check(self, block: Block) -> Iterator[Finding]:
@@ -90,6 +91,7 @@ class EqualRanks(Rule):
     unsafe_fix = (
         "where both are set and the adapter is not trained yet, init_r becomes 1.5 times target_r"
     )
+    fails_at_allocation = True
     inputs = RANKS
 
     def check(self, block: Block) -> Iterator[Finding]:

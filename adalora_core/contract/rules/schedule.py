@@ -111,6 +111,7 @@ class DeltaTNotPositive(Rule):
     )
     bad = SOUND | {"deltaT": 0}
     hint = "set deltaT to the optimizer steps between two allocations, at least 1"
+    fails_at_allocation = True
     only_if_set = ("deltaT",)
 
     def check(self, block: Block) -> Iterator[Finding]:

@@ -41,7 +41,7 @@ class Locator(Protocol):
 
 @dataclass
 class Document:
-    """A decoded text.
+    """A decoded text; the readers of text alone fill one in.
 
     Args:
         text: the text that offsets count in.
