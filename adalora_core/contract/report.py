@@ -11,7 +11,9 @@ from adalora_core.contract.findings import Checked, ConfigWarning
 from adalora_core.errors import AdaLoraError
 
 if TYPE_CHECKING:
+    from adalora_core.contract.fields.block import Block
     from adalora_core.contract.model import AdaLoraConfig
+    from adalora_core.contract.text.document import Document
 
 
 class ConfigError(AdaLoraError, ValueError):
@@ -82,3 +84,12 @@ class Report(Checked):
             warnings.warn(
                 f"{diagnostic.message} ({diagnostic.code})", ConfigWarning, stacklevel + 1
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A document, the configurations in it, and the report on them."""
+
+    document: Document
+    blocks: tuple[Block, ...]
+    report: Report

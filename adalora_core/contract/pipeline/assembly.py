@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.findings import Diagnostic, Fix, Related
 from adalora_core.contract.pipeline.discovery import find_blocks
-from adalora_core.contract.report import Report
+from adalora_core.contract.report import Examined, Report
 from adalora_core.contract.rules import BY_CODE
 from adalora_core.contract.rules.base import Finding
 from adalora_core.contract.rules.engine import findings, usage_findings
@@ -24,15 +24,6 @@ if TYPE_CHECKING:
     from adalora_core.contract.pipeline.options import CheckOptions
     from adalora_core.contract.text.document import Document
     from adalora_core.contract.text.places import Path, Span
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """A document, the configurations in it, and the report on them."""
-
-    document: Document
-    blocks: tuple[Block, ...]
-    report: Report
 
 
 def examine(
@@ -68,13 +59,14 @@ def examine(
         elif not is_optional:
             problems = [*problems, found]
     report = _report(document, problems, blocks, name, options)
+    examined = Examined(document, blocks, report)
     has_alias = document.format == "yaml" and "*" in document.text
     if tries_fixes and has_alias and any(each.fix for each in report.diagnostics):
         # Imported for an alias only: the module takes time.
         from adalora_core.contract.pipeline.obstacles import with_known_obstacles
 
-        report = with_known_obstacles(document, report)
-    return Examined(document, blocks, report)
+        return replace(examined, report=with_known_obstacles(examined))
+    return examined
 
 
 def _report(

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from adalora_core.contract.findings import Diagnostic
-    from adalora_core.contract.pipeline.assembly import Examined
     from adalora_core.contract.pipeline.obstacles import Examine
-    from adalora_core.contract.report import Report
+    from adalora_core.contract.report import Examined, Report
     from adalora_core.contract.text.places import Edit
 
 MOST_ROUNDS = 10

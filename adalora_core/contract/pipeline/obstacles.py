@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, TypeVar
 
-from adalora_core.contract.pipeline.assembly import Examined
 from adalora_core.contract.text import decode
 from adalora_core.contract.text.changes import ConflictError, changed, same
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from adalora_core.contract.findings import Diagnostic
-    from adalora_core.contract.report import Report
+    from adalora_core.contract.report import Examined, Report
     from adalora_core.contract.text.changes import Change
     from adalora_core.contract.text.document import Document
     from adalora_core.contract.text.places import Edit
@@ -105,16 +104,18 @@ def apply_edits(text: str, edits: Iterable[Edit]) -> str:
     return "".join([*pieces, text[at:]])
 
 
-def with_known_obstacles(document: Document, report: Report) -> Report:
+def with_known_obstacles(examined: Examined) -> Report:
     """Return the report, with an obstacle at each fix that would change other values too.
 
     An alias or a merge key repeats the text of a value. Equal edits of several findings are made
     together, as `fix` does.
     """
+    document, report = examined.document, examined.report
 
     def decoded(text: str) -> Examined:
         raw = text.encode("utf-8", "surrogatepass")
-        return Examined(decode(raw, document.format, DEFAULT_LIMITS), (), report)
+        again = decode(raw, document.format, DEFAULT_LIMITS)
+        return dataclasses.replace(examined, document=again)
 
     trials = Trials(decoded)
     stuck = set()
