@@ -14,7 +14,7 @@ from torch import distributed
 from torch.nn import functional
 
 from adalora_core.adapter_spec import AdapterSpec
-from adalora_core.contract.rules.runs_saved import BudgetNotReached
+from adalora_core.contract.rules.runs import BudgetNotReached
 from adalora_core.errors import CheckpointError
 from adalora_core.files import locked
 from adalora_core.nn.adapter_layer import FACTORS

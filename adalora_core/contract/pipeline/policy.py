@@ -23,7 +23,7 @@ from adalora_core.contract import text
 from adalora_core.contract.fields.value_kinds import name_of_value
 from adalora_core.contract.pipeline.bounded_schema import bounded, bounds, formats_of
 from adalora_core.contract.rules.base import Finding
-from adalora_core.contract.rules.policy import PolicyViolation
+from adalora_core.contract.rules.input import PolicyViolation
 from adalora_core.contract.text.formats import CODE, format_of
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
 from adalora_core.contract.text.reading import is_inside

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from adalora_core.contract.findings import Diagnostic, Fix
 from adalora_core.contract.pipeline.selection import WILDCARDS, fits
 from adalora_core.contract.rules import BY_CODE, RULES
-from adalora_core.contract.rules.input import LimitExceeded
-from adalora_core.contract.rules.suppressions import (
+from adalora_core.contract.rules.input import (
     CommandRule,
     InvalidSuppression,
+    LimitExceeded,
     UnusedSuppression,
 )
 from adalora_core.contract.text.comments import comments

@@ -1,7 +1,8 @@
-"""Recognise AdaLoRA's settings in the files of other tools, known and unknown."""
+"""Recognise AdaLoRA's settings in code, and in the files of other tools, known and unknown."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -60,6 +61,35 @@ def block_of(
         ambiguous_scalars=document.ambiguous_below(path),
         **more,
     )
+
+
+def calls(document: Document, options: CheckOptions) -> list[Block]:
+    """Return a block for each call of the class in the code of a document."""
+    # Imported for code only: the modules take time.
+    from adalora_core.contract.text.python.calls import CLASS
+    from adalora_core.contract.text.python.values import holds_unknown
+
+    found = []
+    for index, call in enumerate(document.script.calls if document.script else ()):
+        runtime = "adalora-core" if call.is_ours else options.runtime
+        fields = fields_of(runtime).keys()
+        absent = fields - call.values.keys() if call.is_open else ()
+        deferred = fields & {*call.deferred, *absent}
+        found.append(
+            block_of(
+                document,
+                (CLASS, index),
+                {
+                    name: None if holds_unknown(value) else value
+                    for name, value in call.values.items()
+                    if name not in deferred
+                },
+                replace(options, runtime=runtime),
+                layout="python",
+                deferred=frozenset(deferred),
+            )
+        )
+    return found
 
 
 def names_adalora(values: dict[Any, Any], key: str) -> bool:

@@ -1,4 +1,4 @@
-"""Write findings for people: message, excerpt with a caret, related places, hint."""
+"""Write findings for people: in full, with an excerpt and a hint, or one line for each."""
 
 from __future__ import annotations
 
@@ -35,6 +35,17 @@ def render(outcome: Outcome) -> str:
     lines += closing_lines(outcome, with_fixes=True)
     if has_findings and not outcome.is_quiet:
         lines.append("'adalora rule CODE' explains a finding")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def render_concise(outcome: Outcome) -> str:
+    """Write one line per finding, `file:line:column: error[ADA202] message`, and the summary."""
+    lines = [
+        f"{place(report, d.span)}: {d.severity}[{d.code}] {visible(d.message)}"
+        for report in outcome.reports
+        for d in report.diagnostics
+    ]
+    lines += closing_lines(outcome, with_fixes=True)
     return "".join(f"{line}\n" for line in lines)
 
 

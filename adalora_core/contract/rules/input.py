@@ -1,14 +1,24 @@
-"""Family ADA0xx: faults of the text itself, which the readers of text report."""
+"""Family ADA0xx: faults of the text, breaches of a policy, and requests to suppress findings."""
 
 from __future__ import annotations
 
-from adalora_core.contract.rules.base import Rule
+from adalora_core.contract.rules.base import SOUND, Rule
 from adalora_core.contract.text import problems
 
 _GOOD = (
     '{"peft_type": "ADALORA", "target_modules": ["q_proj"], "init_r": 12, "target_r": 8,\n'
     ' "tfinal": 200, "total_step": 1000}\n'
 )
+_COMMENTED = """\
+peft_type: ADALORA
+target_modules: [q_proj, v_proj]
+init_r: 12
+target_r: 8
+tinit: 200
+tfinal: 200
+deltaT: 10  # COMMENT
+total_step: 1000
+"""
 
 
 class SourceRule(Rule):
@@ -119,3 +129,59 @@ class EmptyInput(SourceRule):
     good = _GOOD
     hint = "write a configuration into the file, or remove the file"
     can_be_ignored = False
+
+
+class PolicyViolation(Rule):
+    code = "ADA010"
+    summary = "the configuration breaks the policy that --policy names"
+    why = (
+        "A policy is a JSON Schema of your own that a configuration must satisfy besides the "
+        "contract: a largest rank, the allowed base models, a required revision. The policy sees "
+        "only the keys that are written; defaults are not filled in. The title of the failing part "
+        "begins the message, and its description becomes the hint."
+    )
+    bad = SOUND
+    good = SOUND | {"init_r": 8, "target_r": 4}
+    example_options = {
+        "policy": {"properties": {"init_r": {"maximum": 8, "description": "ranks cost memory"}}}
+    }
+    hint = "ask the author of the policy"
+    needs_option = "policy"
+    needs = "source"
+
+
+class CommandRule(Rule):
+    """A rule about requests to suppress findings; only the command reports it."""
+
+    language = "yaml"
+    needs = "command"
+
+
+class UnusedSuppression(CommandRule):
+    code = "ADA011"
+    severity = "warning"
+    summary = "a comment suppresses a finding that does not occur"
+    why = (
+        "The fault has been corrected, or the comment is not at the line that the report names. "
+        "Left in place, the comment would hide the next fault of this kind. A code that this run "
+        "does not check is not reported as unused."
+    )
+    bad = _COMMENTED.replace("COMMENT", "adalora: ignore[ADA207]")
+    good = _COMMENTED.replace("10  # COMMENT", "100  # adalora: ignore[ADA207]")
+    hint = "remove the code"
+    safe_fix = (
+        "the code is removed from the comment; if it is the only one, the whole request is removed"
+    )
+
+
+class InvalidSuppression(CommandRule):
+    code = "ADA012"
+    severity = "warning"
+    summary = "a comment asks to suppress findings in a way that has no effect"
+    why = (
+        "A request names each rule by its full code or its name. A request for everything, or for "
+        "a family of rules, would hide faults that nobody has seen yet, so it is refused."
+    )
+    bad = _COMMENTED.replace("COMMENT", "adalora: ignore")
+    good = _COMMENTED.replace("10  # COMMENT", "100  # adalora: ignore[few-allocations]")
+    hint = "write ignore[ADA202] at the line or above it, or ignore-file[ADA202] anywhere"
