@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from adalora_core.contract.findings import Diagnostic
-    from adalora_core.contract.pipeline.assembly import Examined
     from adalora_core.contract.pipeline.obstacles import Examine
     from adalora_core.contract.pipeline.suppression import Line
+    from adalora_core.contract.report import Examined
     from adalora_core.contract.text.document import Document
 
 _LINE_END = re.compile(r"\r\n|\n|\r|$")
@@ -67,7 +67,7 @@ class _Writer:
         self.found = found
         self._trials = Trials(examine)
 
-    def write(self, candidates: Callable[[_Places, list[Diagnostic]], list[_Ignore]]) -> None:
+    def write(self, candidates: Callable[[_Lines, list[Diagnostic]], list[_Ignore]]) -> None:
         """Add the comments at one kind of place, for all findings that are left."""
         left = [
             diagnostic
@@ -75,7 +75,7 @@ class _Writer:
             if unsuppressible(BY_CODE[diagnostic.code], diagnostic.code) is None
         ]
         if left:
-            wanted = candidates(_Places(self.found.document), left)
+            wanted = candidates(_Lines(self.found.document), left)
             if accepted := self._trials.compatible(wanted, self._tried, lambda *_: None):
                 self.found = self._tried(accepted)
 
@@ -104,7 +104,7 @@ def _named(document: Document) -> int:
     return len(requests.named_rules)
 
 
-class _Places:
+class _Lines:
     """The lines of a document's code, and the requests that apply to them."""
 
     def __init__(self, document: Document) -> None:
@@ -138,15 +138,15 @@ class _Places:
         return _Ignore(Edit(self._document.span_in_code(at, at), text), counts)
 
 
-def _at_the_line(places: _Places, left: list[Diagnostic]) -> list[_Ignore]:
+def _at_the_line(places: _Lines, left: list[Diagnostic]) -> list[_Ignore]:
     return _behind(places, left, is_end=False)
 
 
-def _at_the_last_line(places: _Places, left: list[Diagnostic]) -> list[_Ignore]:
+def _at_the_last_line(places: _Lines, left: list[Diagnostic]) -> list[_Ignore]:
     return _behind(places, left, is_end=True)
 
 
-def _behind(places: _Places, left: list[Diagnostic], *, is_end: bool) -> list[_Ignore]:
+def _behind(places: _Lines, left: list[Diagnostic], *, is_end: bool) -> list[_Ignore]:
     found = []
     for line, findings in _by_line(left, is_end=is_end).items():
         request = places.requests.get(line)
@@ -159,7 +159,7 @@ def _behind(places: _Places, left: list[Diagnostic], *, is_end: bool) -> list[_I
     return found
 
 
-def _above_the_line(places: _Places, left: list[Diagnostic]) -> list[_Ignore]:
+def _above_the_line(places: _Lines, left: list[Diagnostic]) -> list[_Ignore]:
     found = []
     for findings in _by_line(left).values():
         start, end = places.line(findings[0])
@@ -170,7 +170,7 @@ def _above_the_line(places: _Places, left: list[Diagnostic]) -> list[_Ignore]:
     return found
 
 
-def _for_the_file(places: _Places, left: list[Diagnostic]) -> list[_Ignore]:
+def _for_the_file(places: _Lines, left: list[Diagnostic]) -> list[_Ignore]:
     """Return one comment above the first line with content, behind those that have to be first."""
     request = places.requests.get(None)
     if request is not None:

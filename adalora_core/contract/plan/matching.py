@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.fields.value_kinds import name_of_value
-from adalora_core.contract.plan.other_fields import Problem, of_other_fields
+from adalora_core.contract.plan.other_fields import Mismatch, of_other_fields
 from adalora_core.default_targets import DEFAULT_TARGETS
 from adalora_core.errors import ExpressionError
 from adalora_core.expressions.matching import Matcher
@@ -49,7 +49,7 @@ class Matched:
 
     matrices: tuple[Module, ...]
     saved: tuple[str, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[Mismatch, ...]
     notes: tuple[str, ...]
 
 
@@ -88,7 +88,7 @@ def match(block: Block, model: BaseModel) -> Matched:
             matches(path, exclude, matcher, "exclude_modules") for path in model.modules
         )
     except ExpressionError as error:
-        problem = Problem(error.field, f"{error.field}: {error.problem}", error.hint)
+        problem = Mismatch(error.field, f"{error.field}: {error.problem}", error.hint)
         return Matched((), tensors, (problem,), ())
     if included:
         # PEFT ignores an entry that matches nothing beside one that matches.
@@ -119,14 +119,14 @@ def _absent(names: Iterable[str], paths: Iterable[str]) -> Iterator[str]:
             yield name
 
 
-def _slow_expressions(block: Block) -> Iterator[Problem]:
+def _slow_expressions(block: Block) -> Iterator[Mismatch]:
     """Yield a problem for each expression that may never finish; rule slow-regex explains it."""
     for field in ("target_modules", "exclude_modules", "layers_pattern"):
         value = block[field]
         for text in [value] if isinstance(value, str) else value or ():
             is_expression = isinstance(value, str) or field == "layers_pattern"
             if is_expression and block.expressions.judge(text).slow is not None:
-                yield Problem(
+                yield Mismatch(
                     field,
                     f"{field} {text!r} repeats a repetition, which may take exponential time: it "
                     "is not matched against the model",
@@ -136,7 +136,7 @@ def _slow_expressions(block: Block) -> Iterator[Problem]:
 
 def _targets(
     block: Block, model: BaseModel
-) -> tuple[str | Sequence[str], list[str], Problem | None]:
+) -> tuple[str | Sequence[str], list[str], Mismatch | None]:
     targets = block["target_modules"]
     if is_all_linear(targets):
         linear = [
@@ -156,18 +156,18 @@ def _targets(
         return default, [f"target_modules: {_shown(default)}, the default for the model type"], None
     known = "unknown" if model.model_type is None else repr(model.model_type)
     message = f"target_modules is not set, and the model's type has no default: {known}"
-    return (), [], Problem("target_modules", message, f"set target_modules; {_names_of(model)}")
+    return (), [], Mismatch("target_modules", message, f"set target_modules; {_names_of(model)}")
 
 
 def _unmatched(
     block: Block, targets: str | Sequence[str], model: BaseModel, matcher: Matcher
-) -> Iterator[Problem]:
+) -> Iterator[Mismatch]:
     """Yield a problem for each pattern that matches no module, exclusions and layers aside."""
     configured = block["target_modules"]
     if isinstance(targets, str):
         if not any(matches(path, targets, matcher, "target_modules") for path in model.modules):
             message = f"target_modules {_shown(targets)} matches no module"
-            yield Problem("target_modules", message, _hint_on_expression(targets, model, matcher))
+            yield Mismatch("target_modules", message, _hint_on_expression(targets, model, matcher))
         return
     names = configured if isinstance(configured, list) else []
     wanted = frozenset(names)
@@ -179,9 +179,9 @@ def _unmatched(
     for index in unmatched[:_PROBLEMS_SHOWN]:
         message = f"target_modules[{index}] {names[index]!r} matches no module"
         start = _hint_on_name(names[index], known)
-        yield Problem("target_modules", message, start + hint, index)
+        yield Mismatch("target_modules", message, start + hint, index)
     if more := len(unmatched[_PROBLEMS_SHOWN:]):
-        yield Problem("target_modules", f"{more} more entries match no module", hint)
+        yield Mismatch("target_modules", f"{more} more entries match no module", hint)
 
 
 def _hint_on_expression(expression: str, model: BaseModel, matcher: Matcher) -> str:
@@ -217,21 +217,21 @@ def _adaptable(model: BaseModel) -> list[Module]:
 
 def _nothing_left(
     block: Block, targets: str | Sequence[str], included: list[Module], model: BaseModel
-) -> Problem:
+) -> Mismatch:
     if included:
         message = f"all {len(included)} modules that target_modules matches are excluded"
-        return Problem(
+        return Mismatch(
             "exclude_modules", message, "exclude fewer modules, or list fewer in modules_to_save"
         )
     layers = block["layers_to_transform"]
     if isinstance(targets, str) or layers in (None, []):
         message = "target_modules matches no module that can be adapted"
-        return Problem("target_modules", message, f"name other modules; {_names_of(model)}")
+        return Mismatch("target_modules", message, f"name other modules; {_names_of(model)}")
     indices = {
         int(found) for path in model.modules for found in re.findall(r"\.(\d+)(?=\.)", f"{path}.")
     }
     message = f"layers_to_transform {_shown(layers)} leaves none of the matched modules"
-    return Problem(
+    return Mismatch(
         "layers_to_transform",
         message,
         f"choose from the model's layers, {min(indices)} to {max(indices)}"
@@ -240,7 +240,7 @@ def _nothing_left(
     )
 
 
-def _unsuitable(matrices: Iterable[Module]) -> Iterator[Problem]:
+def _unsuitable(matrices: Iterable[Module]) -> Iterator[Mismatch]:
     wrong = {
         "other": "holds no matrix of its own",
         "embedding": "is named like an embedding, and AdaLoRA does not adapt embeddings",
@@ -253,7 +253,7 @@ def _unsuitable(matrices: Iterable[Module]) -> Iterator[Problem]:
             hint = "exclude it, or name its submodules"
             if kind == "packed":
                 hint = "plan with the weights of the model before quantisation"
-            yield Problem(
+            yield Mismatch(
                 "target_modules", f"target_modules matches {found[0]}{others}, which {what}", hint
             )
 

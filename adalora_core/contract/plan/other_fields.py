@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Mismatch:
     """A setting that does not fit the model.
 
     Args:
@@ -35,7 +35,7 @@ class Problem:
 
 def of_other_fields(
     block: Block, model: BaseModel, targets: Collection[str], in_copies: Sequence[str]
-) -> Iterator[Problem]:
+) -> Iterator[Mismatch]:
     """Yield the problems of settings other than the targets.
 
     Args:
@@ -48,7 +48,7 @@ def of_other_fields(
         for field in NOT_TRAINED_HERE:
             if block[field]:
                 message = f"{field} is not supported by get_peft_model of adalora_core"
-                yield Problem(field, message, "remove it, or build the model with PEFT")
+                yield Mismatch(field, message, "remove it, or build the model with PEFT")
     elif block["trainable_token_indices"]:
         yield from _tokens(block["trainable_token_indices"], model)
     if block.runtime == "peft":
@@ -57,21 +57,23 @@ def of_other_fields(
         yield from _rank_pattern(block, model, targets)
 
 
-def _copies_that_break(block: Block, model: BaseModel, adapted: Sequence[str]) -> Iterator[Problem]:
+def _copies_that_break(
+    block: Block, model: BaseModel, adapted: Sequence[str]
+) -> Iterator[Mismatch]:
     names = SavedNames(saved_module_names(block["modules_to_save"], block["task_type"]))
     found = [path for path in model.modules if names.end_of(path) is not None]
     outer = set(outermost(found))
     inner = [path for path in found if path not in outer]
     hint = "list whole paths, {}; PEFT takes every path that ends with an entry"
     if inner:
-        yield Problem(
+        yield Mismatch(
             "modules_to_save",
             f"modules_to_save matches {_counted(inner)}, and a module around it: PEFT copies both, "
             "and cannot load what it saves",
             hint.format("none of them inside another"),
         )
     if adapted:
-        yield Problem(
+        yield Mismatch(
             "modules_to_save",
             f"modules_to_save copies {_counted(adapted)}, which PEFT adapts before: it cannot make "
             "or load such a copy",
@@ -79,7 +81,7 @@ def _copies_that_break(block: Block, model: BaseModel, adapted: Sequence[str]) -
         )
 
 
-def _tokens(value: list[int] | dict[str, list[int]], model: BaseModel) -> Iterator[Problem]:
+def _tokens(value: list[int] | dict[str, list[int]], model: BaseModel) -> Iterator[Mismatch]:
     embeddings = model.of_kind("embedding")
     names = ", ".join(module.path for module in embeddings[:3]) or "none"
     hint = f"name an embedding, and list tokens that it has; embeddings of the model: {names}"
@@ -89,22 +91,22 @@ def _tokens(value: list[int] | dict[str, list[int]], model: BaseModel) -> Iterat
             rows = min((m.outputs for m in found), default=0)
             if not rows:
                 what = "has no matrix of its own" if found else "is not a module of the model"
-                yield Problem("trainable_token_indices", f"{name!r} {what}", hint)
+                yield Mismatch("trainable_token_indices", f"{name!r} {what}", hint)
             elif max(tokens) >= rows:
-                yield Problem("trainable_token_indices", _beyond(max(tokens), rows), hint)
+                yield Mismatch("trainable_token_indices", _beyond(max(tokens), rows), hint)
     elif not embeddings:
-        yield Problem("trainable_token_indices", "the model has no embedding of tokens", hint)
+        yield Mismatch("trainable_token_indices", "the model has no embedding of tokens", hint)
     else:
         rows = max(module.outputs for module in embeddings)
         if max(value) >= rows:
-            yield Problem("trainable_token_indices", _beyond(max(value), rows), hint)
+            yield Mismatch("trainable_token_indices", _beyond(max(value), rows), hint)
 
 
 def _beyond(token: int, rows: int) -> str:
     return f"the embedding has {rows} rows, and no row {token}"
 
 
-def _rank_pattern(block: Block, model: BaseModel, targets: Collection[str]) -> Iterator[Problem]:
+def _rank_pattern(block: Block, model: BaseModel, targets: Collection[str]) -> Iterator[Mismatch]:
     keys = [key for key in block["rank_pattern"] if isinstance(key, str)]
     if block.runtime == "peft":
         named = {module_of(key) for key in keys}
@@ -113,16 +115,16 @@ def _rank_pattern(block: Block, model: BaseModel, targets: Collection[str]) -> I
     foreign = sorted(path for path in named if path not in model.modules)
     if foreign:
         message = f"rank_pattern names {_counted(foreign)}, which the model does not have"
-        yield Problem("rank_pattern", message, "write the paths of the model's modules")
+        yield Mismatch("rank_pattern", message, "write the paths of the model's modules")
     elif block.runtime == "peft":
         others = sorted(named - set(targets))
         absent = sorted(set(targets) - named)
         if others:
             message = f"rank_pattern names {_counted(others)}, which target_modules leaves out"
-            yield Problem("rank_pattern", message, "name the same modules in both")
+            yield Mismatch("rank_pattern", message, "name the same modules in both")
         elif absent:
             message = f"rank_pattern has no entry for {_counted(absent)}"
-            yield Problem("rank_pattern", message, "restore the entries that PEFT wrote")
+            yield Mismatch("rank_pattern", message, "restore the entries that PEFT wrote")
 
 
 def module_of(key: Any) -> str:
