@@ -25,9 +25,16 @@ class SourceRule(Rule):
     """A rule whose findings come from the reader of the text."""
 
     needs = "source"
+    good = _GOOD
 
 
-class SyntaxFault(SourceRule):
+class NothingChecked(SourceRule):
+    """A fault that leaves nothing to check, so that neither options nor comments suppress it."""
+
+    can_be_ignored = False
+
+
+class SyntaxFault(NothingChecked):
     code = problems.SYNTAX_ERROR
     name = "syntax-error"
     summary = "the text is not valid JSON, YAML, TOML or Python, or not a notebook"
@@ -36,9 +43,7 @@ class SyntaxFault(SourceRule):
         "Python is read by the grammar of the Python that runs the check."
     )
     bad = _GOOD.replace("1000}", "1000,}")
-    good = _GOOD
     hint = "correct the text at the marked place"
-    can_be_ignored = False
 
 
 class DuplicateKey(SourceRule):
@@ -49,7 +54,6 @@ class DuplicateKey(SourceRule):
         "which value trains. TOML refuses such a file."
     )
     bad = _GOOD.replace('"init_r": 12', '"init_r": 12, "init_r": 16')
-    good = _GOOD
     hint = "remove one of the two"
 
 
@@ -61,11 +65,10 @@ class BadEncoding(SourceRule):
         "lone surrogates read differently, or not at all, on the next machine."
     )
     bad = _GOOD.replace("q_proj", "q_proj\\ud800")
-    good = _GOOD
     hint = "save the file as UTF-8, without a byte order mark"
 
 
-class LimitExceeded(SourceRule):
+class LimitExceeded(NothingChecked):
     code = problems.LIMIT_EXCEEDED
     summary = "the document is larger, deeper or longer than the limits allow"
     why = (
@@ -73,12 +76,10 @@ class LimitExceeded(SourceRule):
         "file from hanging a pipeline; `adalora check --limit NAME=NUMBER` raises them."
     )
     bad = "[" * 100 + "]" * 100
-    good = _GOOD
     hint = "check that this is the intended file, or raise the limit with --limit"
-    can_be_ignored = False
 
 
-class NoBlock(SourceRule):
+class NoBlock(NothingChecked):
     code = problems.NO_BLOCK
     name = "no-adalora-block"
     summary = "a named file, or the place that --key names, holds no AdaLoRA configuration"
@@ -87,27 +88,23 @@ class NoBlock(SourceRule):
         "ever. With --ignore-unmatched a file without a configuration passes, as hooks need."
     )
     bad = '{"model": {"name": "opt"}}\n'
-    good = _GOOD
     example_options = {"key": "/peft"}
     hint = (
         'add peft_type with the value "ADALORA" to the intended mapping, or name its place with '
         "--key; in Python, call AdaLoraConfig; pass --ignore-unmatched to accept files of other "
         "methods"
     )
-    can_be_ignored = False
 
 
-class NotAMapping(SourceRule):
+class NotAMapping(NothingChecked):
     code = problems.NOT_A_MAPPING
     summary = "the configuration is a list, a string or a number, not an object"
     why = "PEFT reads a configuration as keyword arguments of a class: it must have keys."
     bad = '["ADALORA"]\n'
-    good = _GOOD
     hint = 'write a mapping with keys, such as peft_type with the value "ADALORA"'
-    can_be_ignored = False
 
 
-class ManyDocuments(SourceRule):
+class ManyDocuments(NothingChecked):
     code = problems.MANY_DOCUMENTS
     summary = "a YAML stream holds more than one document"
     why = "Trainers read one document: yaml.safe_load raises for a second one."
@@ -118,17 +115,14 @@ class ManyDocuments(SourceRule):
     )
     language = "yaml"
     hint = "write each document into a file of its own"
-    can_be_ignored = False
 
 
-class EmptyInput(SourceRule):
+class EmptyInput(NothingChecked):
     code = problems.EMPTY_INPUT
     summary = "the document is empty"
     why = "An interrupted write leaves an empty file, and PEFT cannot load it."
     bad = "\n"
-    good = _GOOD
     hint = "write a configuration into the file, or remove the file"
-    can_be_ignored = False
 
 
 class PolicyViolation(Rule):
