@@ -91,13 +91,8 @@ class Field:
 
 _IGNORED, _REJECTED, _BREAKS = Treatment.IGNORED, Treatment.REJECTED, Treatment.BREAKS
 TASK_TYPES = (
-    "SEQ_CLS",
-    "SEQ_2_SEQ_LM",
-    "CAUSAL_LM",
-    "TOKEN_CLS",
-    "QUESTION_ANS",
-    "FEATURE_EXTRACTION",
-)
+    "SEQ_CLS", "SEQ_2_SEQ_LM", "CAUSAL_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION",
+)  # fmt: skip
 BIASES = ("none", "all", "lora_only")
 
 _TEXT = (k.STRING, k.NULL)
@@ -299,19 +294,10 @@ def fields_of(runtime: Runtime) -> dict[str, Field]:
     return FIELDS if runtime == "peft" else ALL_FIELDS
 
 
-ADALORA_FIELDS = frozenset(
-    {
-        "target_r",
-        "init_r",
-        "tinit",
-        "tfinal",
-        "deltaT",
-        "beta1",
-        "beta2",
-        "orth_reg_weight",
-        "total_step",
-    }
-)
+ADALORA_FIELDS = frozenset({
+    "target_r", "init_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight",
+    "total_step",
+})  # fmt: skip
 """Names that no other method of PEFT has."""
 
 DISTINCTIVE_FIELDS = ADALORA_FIELDS - {"beta1", "beta2", "total_step"}

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.pipeline.obstacles import Trials
@@ -55,7 +56,8 @@ def add_ignores(found: Examined, examine: Examine) -> Examined:
         The document with the comments, and the report on it.
     """
     writer = _Writer(found, examine)
-    for candidates in (_at_the_line, _above_the_line, _at_the_last_line, _for_the_file):
+    at_the_last_line = partial(_at_the_line, is_end=True)
+    for candidates in (_at_the_line, _above_the_line, at_the_last_line, _for_the_file):
         writer.write(candidates)
     return writer.found
 
@@ -138,15 +140,7 @@ class _Lines:
         return _Ignore(Edit(self._document.span_in_code(at, at), text), counts)
 
 
-def _at_the_line(places: _Lines, left: list[Diagnostic]) -> list[_Ignore]:
-    return _behind(places, left, is_end=False)
-
-
-def _at_the_last_line(places: _Lines, left: list[Diagnostic]) -> list[_Ignore]:
-    return _behind(places, left, is_end=True)
-
-
-def _behind(places: _Lines, left: list[Diagnostic], *, is_end: bool) -> list[_Ignore]:
+def _at_the_line(places: _Lines, left: list[Diagnostic], *, is_end: bool = False) -> list[_Ignore]:
     found = []
     for line, findings in _by_line(left, is_end=is_end).items():
         request = places.requests.get(line)

@@ -31,17 +31,9 @@ MOST_TRIALS = 64
 """The most combinations of a sweep that are checked."""
 
 _METHOD_MARKERS = (
-    "method",
-    "peft_method",
-    "lora_type",
-    "adapter_type",
-    "adapter",
-    "finetuning_type",
-    "train_type",
-    "tuner_type",
-    "sft_type",
-    "peft",
-)
+    "method", "peft_method", "lora_type", "adapter_type", "adapter", "finetuning_type",
+    "train_type", "tuner_type", "sft_type", "peft",
+)  # fmt: skip
 _LOOSE_MARKERS = ("type", "name", "peft_type")
 """Keys whose value `adalora` marks a mapping only together with names that AdaLoRA alone has."""
 _SECTIONS = ("adalora", "adalora_config", "lora", "lora_config", "peft_config", "peft", "adapter")

@@ -25,7 +25,7 @@ _COLOURS = {"error": "31;1", "warning": "33;1", "info": "36;1", "caret": "31"}
 
 def render(outcome: Outcome) -> str:
     """Write every finding with an excerpt, then the summary."""
-    paint = _colour if outcome.colour else _plain
+    paint = _colour if outcome.colour else lambda text, _: text
     lines: list[str] = []
     for report in outcome.reports:
         for diagnostic in report.diagnostics:
@@ -47,11 +47,6 @@ def render_concise(outcome: Outcome) -> str:
     ]
     lines += closing_lines(outcome, with_fixes=True)
     return "".join(f"{line}\n" for line in lines)
-
-
-def _plain(text: str, role: str) -> str:
-    del role
-    return text
 
 
 def _colour(text: str, role: str) -> str:

@@ -228,12 +228,11 @@ class TyingBreaks(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["ensure_weight_tying"] is True:
-            yield self.found(
-                block.at("ensure_weight_tying"),
+            message = (
                 "`ensure_weight_tying` fails at injection if a target module is tied to an "
-                "embedding",
-                "key",
+                "embedding"
             )
+            yield self.found(block.at("ensure_weight_tying"), message, "key")
 
 
 class ReplicationMerge(Rule):
@@ -250,11 +249,8 @@ class ReplicationMerge(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["layer_replication"]:
-            yield self.found(
-                block.at("layer_replication"),
-                "`layer_replication` makes merging wrong: replicated layers share one weight",
-                "key",
-            )
+            message = "`layer_replication` makes merging wrong: replicated layers share one weight"
+            yield self.found(block.at("layer_replication"), message, "key")
 
 
 class LoraBiasConflict(Rule):

@@ -196,13 +196,11 @@ class RegexInList(Rule):
                     if plain and _may_be_written(plain[1], name, severity):
                         change = Put(path, plain[1])
                         remedy = Remedy("Write the plain name", (change,), is_safe=False)
-                    yield self.found(
-                        path,
+                    message = (
                         f"`{name}` entry {entry!r} is compared literally: a list entry is not a "
-                        "regular expression",
-                        severity=severity,
-                        remedy=remedy,
+                        "regular expression"
                     )
+                    yield self.found(path, message, severity=severity, remedy=remedy)
 
 
 class EntryMatchesNothing(Rule):
@@ -262,10 +260,7 @@ class EntryMatchesNothing(Rule):
             hint = f'write "{ALL_LINEAR}" without a list'
             if len(block[name]) == 1:
                 remedy = Remedy(hint.capitalize(), (Put(block.at(name), ALL_LINEAR),))
+        message = f"`{name}` entry {block[name][index]!r} is read as a module name: it is in a list"
         return self.found(
-            block.at(name, index),
-            f"`{name}` entry {block[name][index]!r} is read as a module name: it is in a list",
-            severity=severity,
-            hint=hint,
-            remedy=remedy,
+            block.at(name, index), message, severity=severity, hint=hint, remedy=remedy
         )

@@ -88,11 +88,7 @@ def _fails(block: Block, name: str) -> bool:
         return block.allocates
     if name == "deltaT":
         return False
-    if name == "tinit" and value < 0 and not _is_invalid(block, "tfinal", "total_step"):
+    if name == "tinit" and value < 0 and block.invalid.isdisjoint({"tfinal", "total_step"}):
         # Else the selection at the start of the final phase is due before any score exists.
         return block["total_step"] is not None and block["total_step"] <= block["tfinal"]
     return value >= 0 if name in {"tinit", "tfinal", "lora_dropout"} else True
-
-
-def _is_invalid(block: Block, *names: str) -> bool:
-    return not block.invalid.isdisjoint(names)

@@ -126,12 +126,11 @@ class RankPatternSum(Rule):
         kept = sum(sum(entries) for entries in pattern.values())
         expected = block["target_r"] * len(pattern)
         if kept not in (0, expected):
-            yield self.found(
-                block.at("rank_pattern"),
+            message = (
                 f"`rank_pattern` keeps {kept} triplets, but the budget is target_r "
-                f"{block['target_r']} x {len(pattern)} matrices = {expected}",
-                "key",
+                f"{block['target_r']} x {len(pattern)} matrices = {expected}"
             )
+            yield self.found(block.at("rank_pattern"), message, "key")
 
 
 class NeverAllocated(Rule):
@@ -233,11 +232,8 @@ class RankPatternAsInput(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["rank_pattern"] and not block.is_saved and _is_sound(block):
-            yield self.found(
-                block.at("rank_pattern"),
-                "`rank_pattern` is an output of training and is not read as an input",
-                "key",
-            )
+            message = "`rank_pattern` is an output of training and is not read as an input"
+            yield self.found(block.at("rank_pattern"), message, "key")
 
 
 class NothingKept(Rule):

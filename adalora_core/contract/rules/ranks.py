@@ -125,13 +125,11 @@ class RIgnored(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block.is_set("r") or _is_meant(block):
-            yield self.found(
-                block.at("r"),
+            message = (
                 "Note that `r` is not used in AdaLora and will be ignored: "
-                f"r is {block['r']}, the run starts at {_named(block, 'init_r')}",
-                "key",
-                remedy=_meant_as_start(block),
+                f"r is {block['r']}, the run starts at {_named(block, 'init_r')}"
             )
+            yield self.found(block.at("r"), message, "key", remedy=_meant_as_start(block))
 
 
 def _is_meant(block: Block) -> bool:
@@ -164,12 +162,11 @@ class RanksDefaulted(Rule):
         prefixed = {f"adalora_{name}" for name in RANKS}  # a tool reads them beside PEFT's keys
         given = {*block.values, *block.deferred}
         if given.isdisjoint({*RANKS, *prefixed}) and not block.is_saved:
-            yield self.found(
-                block.path,
+            message = (
                 "init_r and target_r are not set: every matrix starts at rank 12 and the average "
-                "at the end is 8",
-                "key",
+                "at the end is 8"
             )
+            yield self.found(block.path, message, "key")
 
 
 class SteepCut(Rule):

@@ -117,10 +117,9 @@ class DeltaTNotPositive(Rule):
     def check(self, block: Block) -> Iterator[Finding]:
         value = block["deltaT"]
         if isinstance(value, int) and not isinstance(value, bool) and -LARGEST_INTEGER < value < 1:
+            message = f"`deltaT` should be at least 1, got {value}"
             yield self.found(
-                block.at("deltaT"),
-                f"`deltaT` should be at least 1, got {value}",
-                severity=None if _divides(block) else "warning",
+                block.at("deltaT"), message, severity=None if _divides(block) else "warning"
             )
 
 

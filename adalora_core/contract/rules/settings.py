@@ -112,10 +112,8 @@ class HighDropout(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["lora_dropout"] > HIGHEST_DROPOUT:
-            yield self.found(
-                block.at("lora_dropout"),
-                f"`lora_dropout` {block['lora_dropout']} is above {HIGHEST_DROPOUT}",
-            )
+            message = f"`lora_dropout` {block['lora_dropout']} is above {HIGHEST_DROPOUT}"
+            yield self.found(block.at("lora_dropout"), message)
 
 
 class SmallScale(Rule):
@@ -165,11 +163,8 @@ class TargetsFromTable(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["target_modules"] is None and not block["target_parameters"]:
-            yield self.found(
-                block.at("target_modules"),
-                "`target_modules` is not set: the targets depend on the model's type",
-                "key",
-            )
+            message = "`target_modules` is not set: the targets depend on the model's type"
+            yield self.found(block.at("target_modules"), message, "key")
 
 
 class RandomStart(Rule):
@@ -186,10 +181,8 @@ class RandomStart(Rule):
 
     def check(self, block: Block) -> Iterator[Finding]:
         if block["init_lora_weights"] is False and not block.is_saved:
-            yield self.found(
-                block.at("init_lora_weights"),
-                "`init_lora_weights` is false: training starts from a randomly changed model",
-            )
+            message = "`init_lora_weights` is false: training starts from a randomly changed model"
+            yield self.found(block.at("init_lora_weights"), message)
 
 
 class TargetsExcluded(Rule):

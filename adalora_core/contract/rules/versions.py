@@ -58,12 +58,11 @@ class KeyNewerThanPeft(Rule):
             if field is None or field.added is None or not block.is_set(name):
                 continue
             if release(field.added) > block.options.peft_version:
-                yield self.found(
-                    block.at(name),
+                message = (
                     f"`{name}` was added in PEFT {field.added}; PEFT "
-                    f"{'.'.join(map(str, block.options.peft_version))} ignores it",
-                    "key",
+                    f"{'.'.join(map(str, block.options.peft_version))} ignores it"
                 )
+                yield self.found(block.at(name), message, "key")
 
 
 class NullTotalStepInAdapter(Rule):
