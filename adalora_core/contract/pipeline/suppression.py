@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING
@@ -17,7 +18,6 @@ from adalora_core.contract.rules.input import (
     LimitExceeded,
     UnusedSuppression,
 )
-from adalora_core.contract.text.comments import comments
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
 from adalora_core.contract.text.places import Edit, content_end
 from adalora_core.contract.text.problems import too_many_findings
@@ -41,6 +41,7 @@ _KEYWORDS = {"ignore": False, "ignore-file": True}
 
 _BLANK_OR_SEPARATOR = re.compile(r"[ \t\-:;,]*")
 _BLANKS_AND_COMMENTS = re.compile(r"(?:\s++|#[^\r\n]*+)*+")
+_HASH = re.compile(r"(?:^|(?<=\s))#[^\r\n]*")
 _LINE_END = re.compile(r"\r\n|\n|\r|")
 _BY_NAME = {rule.name: rule for rule in RULES}
 
@@ -299,3 +300,35 @@ def _diagnostic(
     return Diagnostic(
         rule.code, rule.name, rule.severity, message, "", span, hint=rule.hint, fix=fix
     )
+
+
+def comments(document: Document) -> Iterator[Extent]:
+    """Yield the extents of all comments, hashes included, of a text that was decoded."""
+    if document.format == "toml":
+        from adalora_core.contract.text.toml_places import STRING
+
+        pattern = rf"({STRING.pattern})|\#[^\r\n]*+"
+        for match in re.finditer(pattern, document.text, STRING.flags):
+            if match[1] is None:
+                yield match.span()
+    elif document.script is not None:
+        from adalora_core.contract.text.python.lexical import comments as in_code
+
+        yield from in_code(document.script.code)
+    elif document.format == "yaml":
+        yield from _in_yaml(document.text)
+
+
+def _in_yaml(text: str) -> Iterator[Extent]:
+    from adalora_core.contract.text.yaml_source import scalar_extents
+
+    scalars = scalar_extents(text)
+    starts = [start for start, _ in scalars]
+    at = 0
+    while (match := _HASH.search(text, at)) is not None:
+        index = bisect_right(starts, match.start()) - 1
+        if index >= 0 and match.start() < scalars[index][1]:
+            at = scalars[index][1]
+        else:
+            at = match.end()
+            yield match.span()

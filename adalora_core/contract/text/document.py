@@ -72,6 +72,12 @@ class Document:
         default_factory=dict, init=False, repr=False
     )
 
+    def fail(self, *found: Problem) -> Document:
+        """Return the document, which could not be decoded, with the problems that prevent it."""
+        self.problems += found
+        self.fatal = True
+        return self
+
     def ambiguous_below(self, path: Path) -> tuple[AmbiguousScalar, ...]:
         """Return the ambiguous scalars of the value at `path`."""
         if not path or not self.ambiguous_scalars:

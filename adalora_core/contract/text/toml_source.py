@@ -33,31 +33,25 @@ def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
     """Decode TOML text; each fault of the text becomes a problem of the document."""
     document = Document(text)
     if not text.strip():
-        return _fail(document, Problem(problems.EMPTY_INPUT, "the document is empty", offset=0))
+        return document.fail(Problem(problems.EMPTY_INPUT, "the document is empty", offset=0))
     excess = _excess_of_text(text, limits)
     if excess is not None:
-        return _fail(document, _limit(excess))
+        return document.fail(_limit(excess))
     try:
         document.value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        return _fail(document, _explained(document, str(error)))
+        return document.fail(_explained(document, str(error)))
     except RecursionError:
-        return _fail(document, _limit(_too_deep(limits)))
+        return document.fail(_limit(_too_deep(limits)))
     except ValueError:
         # CPython refuses to convert integers of more than 4300 digits.
         number = re.search(r"(?<!\d)\d{4300,}", text.replace("_", ""))
         message = "an integer has too many digits" if number else "a value is out of Python's range"
-        return _fail(document, _limit(message))
+        return document.fail(_limit(message))
     excess = _excess_of_values(document.value, limits)
     if excess is not None:
-        return _fail(document, _limit(excess))
+        return document.fail(_limit(excess))
     document.locator = _LazyLocator(text)
-    return document
-
-
-def _fail(document: Document, problem: Problem) -> Document:
-    document.problems.append(problem)
-    document.fatal = True
     return document
 
 

@@ -92,8 +92,7 @@ def _is_same(one: Any, other: Any) -> bool:
 def _abort(document: Document, problem: Problem) -> None:
     """End with `problem`; keep earlier problems only if they have an offset of their own."""
     document.problems = [earlier for earlier in document.problems if earlier.offset is not None]
-    document.problems.append(problem)
-    document.fatal = True
+    document.fail(problem)
 
 
 def _reader_offset(text: str, error: yaml.reader.ReaderError) -> int:
