@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Findings, Rule
 from adalora_core.contract.rules.schedule import ALLOCATION_FIELDS, is_share
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
 
@@ -41,7 +39,7 @@ class OneForcedCut(Rule):
     hint = "decrease deltaT, or make the budgeting phase longer"
     inputs = ALLOCATION_FIELDS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         schedule = block.schedule
         if schedule and not schedule.allocation_count() and schedule.tfinal > 0:
             yield self.found(
@@ -64,7 +62,7 @@ class NoAllocationAtAll(Rule):
     hint = "decrease deltaT, or set tfinal to at least 1"
     inputs = ALLOCATION_FIELDS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         schedule = block.schedule
         if schedule and not schedule.allocation_count() and schedule.tfinal <= 0:
             yield self.found(
@@ -87,7 +85,7 @@ class FewAllocations(Rule):
     hint = "decrease deltaT, or make the budgeting phase longer"
     inputs = ALLOCATION_FIELDS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         schedule = block.schedule
         count = schedule.allocation_count() if schedule else 0
         if schedule and 0 < count < FEWEST_ALLOCATIONS:
@@ -116,7 +114,7 @@ class ShortWindow(Rule):
     hint = "decrease tinit or tfinal"
     inputs = ALLOCATION_FIELDS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         schedule = block.schedule
         if schedule is None or schedule.allocation_count() < FEWEST_ALLOCATIONS:
             return
@@ -160,7 +158,7 @@ class TfinalZero(Rule):
     hint = "set tfinal to at least 1; the paper spends about half of the run on the final phase"
     inputs = ALLOCATION_FIELDS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         schedule = block.schedule
         if schedule is None or schedule.tfinal > 0 or not schedule.allocation_count():
             return  # no allocation: reported by rule no-allocation-at-all
@@ -199,7 +197,7 @@ class NoDropAtFirst(Rule):
     inputs = (*ALLOCATION_FIELDS, "init_r", "target_r")
     only_if_set = ("total_step",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if (block["total_step"] or 0) < EXACT:
             return
         schedule = block.schedule
@@ -230,7 +228,7 @@ class NoUncertainty(Rule):
     inputs = ("beta1", *ALLOCATION_FIELDS)
     only_if_set = ("beta1",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         beta1 = block["beta1"]
         if beta1 >= DOUBTFUL_BETA or block.runtime != "peft" or block.is_saved:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -59,6 +60,10 @@ class Finding:
     remedy: Remedy | None = None
     extent: Extent | None = None
     notes: tuple[tuple[Extent, str], ...] = ()
+
+
+Findings = Iterator[Finding]
+"""What a rule yields about a block."""
 
 
 class Rule:

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from adalora_core.adapter_spec import LORA_START
 from adalora_core.contract.fields.block import is_large
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Findings, Rule
 from adalora_core.contract.text.changes import Put, Remedy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
 
@@ -30,7 +28,7 @@ class DoraUnsupported(Rule):
     hint = "remove use_dora; DoRA works with LoraConfig"
     inputs = ("use_dora",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["use_dora"] is True:
             yield self.found(block.at("use_dora"), "ADALORA does not support DoRA.")
 
@@ -49,7 +47,7 @@ class LoftqUnsupported(Rule):
     unsafe_fix = "init_lora_weights becomes true; loftq_config stays and must be removed by hand"
     inputs = ("loftq_config", "init_lora_weights")
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         needed = block["init_lora_weights"] == "loftq"
         if block["loftq_config"]:
             yield self.found(
@@ -85,7 +83,7 @@ class LayersWithRegex(Rule):
     inputs = ("target_modules", "layers_to_transform", "layers_pattern")
     only_if_set = ("layers_to_transform", "layers_pattern")
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if not isinstance(block["target_modules"], str):
             return
         for name in ("layers_to_transform", "layers_pattern"):
@@ -112,7 +110,7 @@ class LayersPatternAlone(Rule):
     inputs = ("layers_to_transform", "layers_pattern")
     only_if_set = ("layers_pattern",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["layers_pattern"] and block["layers_to_transform"] is None:
             yield self.found(
                 block.at("layers_pattern"),
@@ -135,7 +133,7 @@ class AlphaNotPositive(Rule):
     unsafe_fix = "lora_alpha becomes init_r, the value that PEFT uses in its place at the start"
     only_if_set = ("lora_alpha",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value = block["lora_alpha"]
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if is_number and value <= 0 and not is_large(block, "lora_alpha"):
@@ -174,7 +172,7 @@ class AloraBreaks(Rule):
     inputs = ("alora_invocation_tokens", "task_type")
     only_if_set = ("alora_invocation_tokens",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if not block["alora_invocation_tokens"]:
             return
         breaks = block["task_type"] == "CAUSAL_LM" and block.runtime == "peft"
@@ -203,7 +201,7 @@ class TargetParametersBreak(Rule):
     hint = "name modules in target_modules instead"
     inputs = ("target_parameters",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["target_parameters"]:
             yield self.found(
                 block.at("target_parameters"),
@@ -226,7 +224,7 @@ class TyingBreaks(Rule):
     hint = "remove ensure_weight_tying unless only modules_to_save are tied"
     inputs = ("ensure_weight_tying",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["ensure_weight_tying"] is True:
             message = (
                 "`ensure_weight_tying` fails at injection if a target module is tied to an "
@@ -247,7 +245,7 @@ class ReplicationMerge(Rule):
     hint = "do not merge this adapter"
     inputs = ("layer_replication",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["layer_replication"]:
             message = "`layer_replication` makes merging wrong: replicated layers share one weight"
             yield self.found(block.at("layer_replication"), message, "key")
@@ -262,7 +260,7 @@ class LoraBiasConflict(Rule):
     inputs = ("lora_bias", "init_lora_weights")
     only_if_set = ("lora_bias",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         start = block["init_lora_weights"]
         if block["lora_bias"] is True and isinstance(start, str):
             yield self.found(
@@ -288,7 +286,7 @@ class NotTrainedHere(Rule):
     hint = "remove the setting, or build the model with PEFT and attach adalora_core to it"
     inputs = NOT_TRAINED_HERE
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for name in NOT_TRAINED_HERE if block.runtime == "adalora-core" else ():
             if block[name]:
                 message = f"`{name}` is not supported by models that adalora_core builds"
@@ -309,7 +307,7 @@ class TokenIndicesBreak(Rule):
     inputs = ("trainable_token_indices", "modules_to_save")
     only_if_set = ("trainable_token_indices",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value = block["trainable_token_indices"]
         if value is None or block.runtime != "peft":
             return
@@ -328,7 +326,7 @@ class TokenIndicesBreak(Rule):
                     )
                     yield self.found((*path, index), message)
 
-    def _saved(self, block: Block, value: list[int] | dict[str, list[int]]) -> Iterator[Finding]:
+    def _saved(self, block: Block, value: list[int] | dict[str, list[int]]) -> Findings:
         """Yield a finding for each saved module that is an embedding with trained rows."""
         for index, name in enumerate(block["modules_to_save"] or ()):
             if isinstance(value, dict):

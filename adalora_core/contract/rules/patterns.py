@@ -6,14 +6,12 @@ import re
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Finding, Findings, Rule
 from adalora_core.contract.text.changes import Put, Remedy
 from adalora_core.expressions.paths import NOT_IN_NAMES
 from adalora_core.module_selection import ALL_LINEAR, ends_with, is_all_linear
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
 
@@ -87,7 +85,7 @@ class NameAsRegex(Rule):
     )
     inputs = ("target_modules",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value = block["target_modules"]
         if not isinstance(value, str) or is_all_linear(value) or not _PLAIN.fullmatch(value):
             return
@@ -140,7 +138,7 @@ class ListAsString(Rule):
     )
     inputs = ("target_modules", "exclude_modules")
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for name in MODULES:
             value = block[name]
             names = list_in_string(value) if isinstance(value, str) else []
@@ -184,7 +182,7 @@ class RegexInList(Rule):
     unsafe_fix = "an entry that is a plain name between .* and $ becomes that name"
     inputs = ("target_modules", "exclude_modules")
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         severity_of = cache(partial(_severity, block))  # once, however many entries match nothing
         for name in MODULES:
             value = block[name]
@@ -222,7 +220,7 @@ class EntryMatchesNothing(Rule):
     unsafe_fix = "blanks around a name are removed beside other targets too"
     inputs = ("target_modules", "exclude_modules", "modules_to_save")
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         severity_of = cache(partial(_severity, block))
         for name in MODULES:
             value = block[name]

@@ -8,11 +8,9 @@ from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.block import is_large
 from adalora_core.contract.fields.faults import FaultKind, range_phrase
 from adalora_core.contract.fields.table import FIELDS, Treatment
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Findings, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
 
@@ -37,7 +35,7 @@ class OutOfRange(Rule):
     hint = "set a number of that range, or remove the key to get the default"
     needs = "faults"
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for fault in block.faults(FaultKind.RANGE):
             name, value = fault.name, block.values[fault.name]
             severity: Severity | None = None if _fails(block, name) else "warning"

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.fields.value_kinds import name_of_value
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Findings, Rule
 from adalora_core.contract.text.changes import Remedy, Rename
 from adalora_core.expressions.cost import is_cheap
 from adalora_core.module_selection import (
@@ -17,8 +17,6 @@ from adalora_core.module_selection import (
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
 
@@ -49,7 +47,7 @@ class RankPatternShape(Rule):
     hint = "set rank_pattern to null in a configuration for training; training fills it in"
     inputs = ("rank_pattern",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         pattern = block["rank_pattern"]
         length = None if "init_r" in block.invalid else block["init_r"]
         hint = _hint_on_length(block, pattern or {})
@@ -119,7 +117,7 @@ class RankPatternSum(Rule):
     inputs = ("rank_pattern", "target_r")
     only_if_set = ("rank_pattern",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         pattern = block["rank_pattern"]
         if not pattern or not _is_sound(block):
             return
@@ -151,7 +149,7 @@ class NeverAllocated(Rule):
     inputs = ("inference_mode", "rank_pattern")
     only_if_set = ("inference_mode",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block.layout == "python":
             return  # a call with inference_mode need not follow a finished run
         if block.is_saved and block["rank_pattern"] is None and block["total_step"] is not None:
@@ -186,7 +184,7 @@ class RankPatternKey(Rule):
     unsafe_fix = f"{SINGULAR_VALUES_SUFFIX} is added to a key without the name of a tensor"
     inputs = ("rank_pattern",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for key, kept in (block["rank_pattern"] or {}).items():
             if isinstance(kept, list) and not _names_singular_values(key):
                 path = block.at("rank_pattern", key)
@@ -230,7 +228,7 @@ class RankPatternAsInput(Rule):
     inputs = ("rank_pattern", "inference_mode")
     only_if_set = ("rank_pattern",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["rank_pattern"] and not block.is_saved and _is_sound(block):
             message = "`rank_pattern` is an output of training and is not read as an input"
             yield self.found(block.at("rank_pattern"), message, "key")
@@ -249,7 +247,7 @@ class NothingKept(Rule):
     hint = "train again: with this adapter the model gives the outputs of the base model"
     inputs = ("rank_pattern",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         pattern = block["rank_pattern"]
         if pattern and _is_sound(block) and not any(any(kept) for kept in pattern.values()):
             yield self.found(block.at("rank_pattern"), "`rank_pattern` keeps no triplet", "key")
@@ -274,7 +272,7 @@ class RankPatternModules(Rule):
     )  # fmt: skip
     only_if_set = ("rank_pattern",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         pattern = block["rank_pattern"]
         if not pattern or not block.is_saved:
             return

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Findings, Rule
 from adalora_core.contract.text.changes import Put, Remedy, Rename
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
 
@@ -38,7 +36,7 @@ class TargetAboveInit(Rule):
     fails_at_allocation = True
     inputs = RANKS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["init_r"] < block["target_r"]:
             marked = "target_r" if "target_r" in block.values else "init_r"
             other = "init_r" if marked == "target_r" else "target_r"
@@ -94,7 +92,7 @@ class EqualRanks(Rule):
     fails_at_allocation = True
     inputs = RANKS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["init_r"] != block["target_r"] or block.runtime != "peft":
             return
         marked = "init_r" if "init_r" in block.values else "target_r"
@@ -123,7 +121,7 @@ class RIgnored(Rule):
     only_if_set = ()
     warns_at_construction = True
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block.is_set("r") or _is_meant(block):
             message = (
                 "Note that `r` is not used in AdaLora and will be ignored: "
@@ -158,7 +156,7 @@ class RanksDefaulted(Rule):
     bad = {key: value for key, value in SOUND.items() if key not in RANKS}
     hint = "set init_r (rank at the start) and target_r (average rank at the end)"
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         prefixed = {f"adalora_{name}" for name in RANKS}  # a tool reads them beside PEFT's keys
         given = {*block.values, *block.deferred}
         if given.isdisjoint({*RANKS, *prefixed}) and not block.is_saved:
@@ -181,7 +179,7 @@ class SteepCut(Rule):
     hint = "set init_r nearer to target_r, usually to 1.5 to 3 times target_r"
     inputs = RANKS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["init_r"] >= STEEP_RATIO * block["target_r"]:
             yield self.found(
                 block.at("init_r") if "init_r" in block.values else block.at("target_r"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Finding, Findings, Rule
 from adalora_core.contract.rules.input import LimitExceeded
 from adalora_core.module_selection import is_all_linear
 
@@ -88,7 +88,7 @@ class InvalidRegex(Rule):
     hint = "correct the expression, or write a list of names"
     only_if_set = EXPRESSIONS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for name, path, text, whole in _expressions(block):
             plain = block.expressions.judge(text)
             judgement = plain if whole == text else block.expressions.judge(whole)
@@ -116,7 +116,7 @@ class SlowRegex(Rule):
     hint = "repeat once: write a+ in place of (a+)+"
     only_if_set = EXPRESSIONS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for name, path, text, _ in _expressions(block):
             slow = block.expressions.judge(text).slow
             if slow is not None:
@@ -137,7 +137,7 @@ class RegexVaries(Rule):
     hint = "escape the bracket with a backslash, or write the expression without new syntax"
     only_if_set = EXPRESSIONS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for name, path, text, _ in _expressions(block):
             varies = block.expressions.judge(text).varies
             if varies is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.fields.value_kinds import LARGEST_INTEGER
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Findings, Rule
 from adalora_core.contract.text.changes import Put, Remedy
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class NoBudgetingPhase(Rule):
     )
     inputs = PHASE_FIELDS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         total_step = block["total_step"]
         tinit, tfinal = block["tinit"], block["tfinal"]
         if total_step is None or tinit < total_step - tfinal:
@@ -114,7 +114,7 @@ class DeltaTNotPositive(Rule):
     fails_at_allocation = True
     only_if_set = ("deltaT",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value = block["deltaT"]
         if isinstance(value, int) and not isinstance(value, bool) and -LARGEST_INTEGER < value < 1:
             message = f"`deltaT` should be at least 1, got {value}"
@@ -151,7 +151,7 @@ class ContradictsTrainer(Rule):
     hint = "set both to the optimizer steps of the whole run"
     inputs = ("total_step",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if not isinstance(block.root, dict) or block.root is block.values:
             return
         for path, steps in _trainer_steps(block.root):
@@ -187,7 +187,7 @@ class TfinalLooksAbsolute(Rule):
     unsafe_fix = "tfinal becomes total_step - tfinal"
     inputs = PHASE_FIELDS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         total_step, tfinal, tinit = block["total_step"], block["tfinal"], block["tinit"]
         if total_step is None or tinit >= total_step - tfinal:
             return

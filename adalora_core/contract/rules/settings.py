@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 from adalora_core.adapter_spec import LORA_START
 from adalora_core.contract.fields.table import FIELDS, Treatment
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Findings, Rule
 from adalora_core.contract.rules.sub_configs import is_refused
 from adalora_core.contract.rules.targets import by_names
 from adalora_core.contract.text.changes import Put, Remedy
 from adalora_core.module_selection import SavedNames, saved_module_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.contract.fields.block import Block
 
 HIGHEST_DROPOUT = 0.5
@@ -45,7 +43,7 @@ class IgnoredSetting(Rule):
     only_if_set = IGNORED
     warns_at_construction = True
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for name in IGNORED:
             if not block.is_set(name) or name in block.invalid or is_refused(block, name):
                 continue
@@ -73,7 +71,7 @@ class InitSchemeIgnored(Rule):
     inputs = ("init_lora_weights",)
     warns_at_construction = True
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value = block["init_lora_weights"]
         if block["lora_bias"] is True:
             return  # reported by rule lora-bias-conflict
@@ -110,7 +108,7 @@ class HighDropout(Rule):
     hint = "use 0 to 0.3, as the paper does"
     inputs = ("lora_dropout",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["lora_dropout"] > HIGHEST_DROPOUT:
             message = f"`lora_dropout` {block['lora_dropout']} is above {HIGHEST_DROPOUT}"
             yield self.found(block.at("lora_dropout"), message)
@@ -133,7 +131,7 @@ class SmallScale(Rule):
     hint = "set lora_alpha near init_r, which gives a scale of 1, and tune the learning rate"
     inputs = ("lora_alpha", "init_r")
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         alpha, start = block["lora_alpha"], block["init_r"]
         if alpha <= SMALLEST_SCALE * start:
             marked = "lora_alpha" if "lora_alpha" in block.values else "init_r"
@@ -161,7 +159,7 @@ class TargetsFromTable(Rule):
     inputs = ("target_modules",)
     only_if_set = ()
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["target_modules"] is None and not block["target_parameters"]:
             message = "`target_modules` is not set: the targets depend on the model's type"
             yield self.found(block.at("target_modules"), message, "key")
@@ -179,7 +177,7 @@ class RandomStart(Rule):
     hint = "set init_lora_weights to true"
     inputs = ("init_lora_weights",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["init_lora_weights"] is False and not block.is_saved:
             message = "`init_lora_weights` is false: training starts from a randomly changed model"
             yield self.found(block.at("init_lora_weights"), message)
@@ -198,7 +196,7 @@ class TargetsExcluded(Rule):
     inputs = ("target_modules", "exclude_modules")
     only_if_set = ("exclude_modules",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         targets, others = block["target_modules"], block["exclude_modules"]
         if not isinstance(targets, list) or not isinstance(others, list):
             return
@@ -231,7 +229,7 @@ class TargetsSaved(Rule):
     inputs = ("target_modules", "modules_to_save", "task_type")
     only_if_set = ("modules_to_save", "task_type")
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         targets, others = block["target_modules"], block["modules_to_save"]
         if not isinstance(targets, list):
             return
@@ -262,7 +260,7 @@ class NoTargets(Rule):
     hint = 'name the modules, or use "all-linear"'
     inputs = ("target_modules",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["target_modules"] in ([], "") and not block["target_parameters"]:
             yield self.found(
                 block.at("target_modules"), "`target_modules` is empty: it names no module"

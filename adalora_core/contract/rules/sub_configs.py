@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Findings, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,7 +105,7 @@ class SubConfigRefused(Rule):
     hint = "remove the sub-configuration"
     only_if_set = tuple(SUB_CONFIGS)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for name in SUB_CONFIGS if block.runtime == "peft" else ():
             value = block[name]
             if not isinstance(value, dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Findings, Rule
 from adalora_core.contract.rules.patterns import list_in_string
 from adalora_core.contract.text.changes import Put, Remedy
 from adalora_core.module_selection import (
@@ -16,7 +16,7 @@ from adalora_core.module_selection import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection
 
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
@@ -71,7 +71,7 @@ class ExpressionMatchesNothing(Rule):
     unsafe_fix = "alternatives that are names of linear modules become a list of the names"
     inputs = ("target_modules",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value = _expression(block)
         if value is None or re.fullmatch(r"[\w.\-]+", value):
             return  # a plain name: reported by rule name-as-regex
@@ -126,7 +126,7 @@ class TargetNotLinear(Rule):
     inputs = ("target_modules", "exclude_modules", "modules_to_save", "task_type")
     only_if_set = ("target_modules",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value = block["target_modules"]
         if isinstance(value, list):
             yield from self._of_list(block, value)
@@ -143,7 +143,7 @@ class TargetNotLinear(Rule):
                 at = block.at("target_modules")
                 yield self.found(at, message, severity=by_names(block), hint=hint)
 
-    def _of_list(self, block: Block, names: list[str]) -> Iterator[Finding]:
+    def _of_list(self, block: Block, names: list[str]) -> Findings:
         from adalora_core.contract.fields.known_modules import can_end_a_path, kind_of, linear
 
         if linear().issuperset(names):
@@ -176,7 +176,7 @@ class UnknownTarget(Rule):
     hint = "compare the name with the model: adalora plan --weights"
     inputs = ("target_modules",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         names = block["target_modules"]
         if not isinstance(names, list) or block.is_saved:
             return  # a trained adapter had such modules
@@ -235,7 +235,7 @@ class NoTargetLeft(Rule):
     inputs = ("target_modules", "exclude_modules", "modules_to_save", "task_type")
     only_if_set = ("exclude_modules", "modules_to_save", "task_type")
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value, excluded = block["target_modules"], block["exclude_modules"]
         if not excluded and not saved_module_names(block["modules_to_save"], block["task_type"]):
             return
@@ -309,7 +309,7 @@ class NegativeLayer(Rule):
     inputs = ("layers_to_transform", "target_modules")
     only_if_set = ("layers_to_transform",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value, targets = block["layers_to_transform"], block["target_modules"]
         if isinstance(targets, str):
             return  # reported by rule layers-with-regex

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.fields.value_kinds import LARGEST_INTEGER, name_of_value
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Finding, Findings, Rule
 from adalora_core.contract.rules.values import unknown_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.contract.fields.block import Block
 
 
@@ -29,7 +27,7 @@ class TotalStepMissing(Rule):
         "ceil(samples / (batch size * accumulation)) * epochs"
     )
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value = block["total_step"]
         if isinstance(value, bool) or not (value is None or isinstance(value, int)):
             return
@@ -125,7 +123,7 @@ total_step: 1000
     hint = "allocate by a callback of your own, or use a tool that allocates"
     needs = "tool"
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block.tool is not None and block.tool.remark is not None:
             yield self.found(
                 block.path if block.marker is None else block.marker,

@@ -8,7 +8,7 @@ from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.faults import FaultKind
 from adalora_core.contract.fields.suggestions import TRAINER_SETTINGS, suggest_key
 from adalora_core.contract.fields.table import ADALORA_FIELDS, ALL_FIELDS, PEFT_TYPE, PEFT_VERSION
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Finding, Findings, Rule
 from adalora_core.contract.rules.wrong_types import (
     as_read,
     correct_type,
@@ -48,7 +48,7 @@ class MissingPeftType(Rule):
         "peft_type is added before the other keys; a tool that does not know the key may refuse it"
     )
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if "peft_type" not in block.values and block.layout == "peft":
             change = Insert((*block.path, "peft_type"), PEFT_TYPE)
             unknown = None if block.path else next(block.faults(FaultKind.UNKNOWN), None)
@@ -87,7 +87,7 @@ class WrongType(Rule):
     )
     needs = "faults"
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for fault in block.faults(FaultKind.TYPE):
             if fault.name in block.misread_fields:
                 continue  # reported by a rule of family ADA6xx
@@ -124,7 +124,7 @@ class UnknownKey(Rule):
     )
     needs = "faults"
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for fault, meant in unknown_keys(block):
             is_call = block.layout == "python"
             if block.runtime == "adalora-core" and block.options.strict_keys:
@@ -187,7 +187,7 @@ class WrongPeftType(Rule):
     safe_fix = "adalora in lower case becomes ADALORA"
     needs = "faults"
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for fault in block.faults(FaultKind.CHOICE):
             if fault.name != "peft_type":
                 continue
@@ -220,7 +220,7 @@ class IntegralFloat(Rule):
     safe_fix = "the number is written without the decimal point"
     needs = "faults"
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for fault in block.faults(FaultKind.INTEGRAL_FLOAT):
             value = value_at(block, fault)
             path = block.at(fault.name, *fault.subpath)
@@ -251,7 +251,7 @@ class UnknownChoice(Rule):
     unsafe_fix = "a likely misspelling becomes the value that was probably meant"
     needs = "faults"
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for fault in block.faults(FaultKind.CHOICE):
             if fault.name == "peft_type":
                 continue
@@ -296,7 +296,7 @@ class RuntimeConfigInFile(Rule):
     hint = "remove runtime_config"
     inputs = ("runtime_config",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block.is_set("runtime_config") and any(block["runtime_config"].values()):
             message = "`runtime_config` has no effect: PEFT drops it when it loads a file"
             yield self.found(block.at("runtime_config"), message, "key")
@@ -314,7 +314,7 @@ class RepeatedEntry(Rule):
     hint = "remove the repetition, or write the intended name"
     inputs = ("target_modules", "exclude_modules", "modules_to_save")
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for name in self.inputs:
             seen: dict[str, int] = {}
             entries = block[name]

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.fields.table import FIELDS, PEFT_VERSION
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Findings, Rule
 from adalora_core.contract.text.limits import MOST_DIGITS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.contract.fields.block import Block
 
 ORTH_ZERO_SINCE = (0, 20)
@@ -50,7 +48,7 @@ class KeyNewerThanPeft(Rule):
     needs_option = "peft_version"
     hint = "upgrade PEFT, or remove the key"
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block.options.peft_version is None:
             return
         for name in block.values:
@@ -85,7 +83,7 @@ class NullTotalStepInAdapter(Rule):
     inputs = ("inference_mode", "total_step")
     only_if_set = ("inference_mode",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block.is_saved and block["total_step"] is None:
             yield self.found(
                 block.at("total_step"),
@@ -109,7 +107,7 @@ class OrthZeroOnOldPeft(Rule):
     hint = "set a tiny weight such as 1e-06 if older releases must run the configuration"
     inputs = ("orth_reg_weight",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block.runtime != "peft" or block["orth_reg_weight"] != 0:
             return
         if block.options.peft_version is None or block.options.peft_version < ORTH_ZERO_SINCE:
@@ -129,7 +127,7 @@ class NewerFile(Rule):
     hint = "upgrade adalora-core"
     inputs = ("peft_version",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         version = block["peft_version"]
         if version and release(version)[:2] > CONTRACT_RELEASE:
             yield self.found(

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.table import FIELDS, Field
-from adalora_core.contract.rules.base import Finding, Rule
+from adalora_core.contract.rules.base import Finding, Findings, Rule
 from adalora_core.contract.rules.input import SourceRule
 from adalora_core.contract.text import problems
 from adalora_core.contract.text.changes import Put, Remedy
 from adalora_core.contract.text.writing import portable_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.text.document import AmbiguousScalar
 
@@ -42,7 +40,7 @@ class _Trap(Rule):
     kind: ClassVar[str]
     """The kind of the scalars, as the reader of YAML names it."""
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         """Yield a finding for each scalar of the kind that `judge` does not accept."""
         places = {block.at(name): field for name, field in FIELDS.items() if name in block.values}
         for scalar in block.ambiguous_scalars:
