@@ -280,7 +280,7 @@ class _Hook(Rule):
                 change = Replace(extent, "on_optimizer_step")
                 yield Finding(
                     type(self), (), "the hook comes too late", extent=extent,
-                    notes=(((0, 1), "here"),), remedy=Remedy("Rename the hook", (change,)),
+                    notes=(((0, 1), "here"),), remedy=Remedy("Rename the hook", change),
                 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from adalora_core.contract.rules.base import Finding
 from adalora_core.contract.rules.engine import findings, usage_findings
 from adalora_core.contract.text.places import to_pointer
 from adalora_core.contract.text.problems import Problem, too_many_findings
-from adalora_core.contract.text.writing import edits
+from adalora_core.contract.text.writing import edit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -169,5 +169,7 @@ def _fix(document: Document, finding: Finding) -> Fix | None:
     remedy = finding.remedy
     if remedy is None:
         return None
-    found = edits(document, remedy.changes)
-    return Fix(remedy.description, found, remedy.is_safe, remedy.changes) if found else None
+    found = edit(document, remedy.change)
+    if found is None:
+        return None
+    return Fix(remedy.description, (found,), remedy.is_safe, (remedy.change,))

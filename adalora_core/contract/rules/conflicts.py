@@ -64,7 +64,7 @@ class LoftqUnsupported(Rule):
                 hint="set init_lora_weights to true",
                 remedy=Remedy(
                     "Set init_lora_weights to true",
-                    (Put(block.at("init_lora_weights"), True),),
+                    Put(block.at("init_lora_weights"), True),
                     is_safe=False,
                 ),
             )
@@ -142,7 +142,7 @@ class AlphaNotPositive(Rule):
             if "init_r" not in block.invalid:
                 start = block["init_r"]
                 change = Put(path, start)
-                remedy = Remedy(f"Set lora_alpha to init_r, {start}", (change,), is_safe=False)
+                remedy = Remedy(f"Set lora_alpha to init_r, {start}", change, is_safe=False)
             written = block.values.get("lora_alpha")
             got = "NaN" if isinstance(written, float) and math.isnan(written) else value
             message = f"`lora_alpha` should be above 0, got {got}"

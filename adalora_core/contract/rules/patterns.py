@@ -115,9 +115,9 @@ class NameAsRegex(Rule):
     def _remedy(self, block: Block, value: str) -> Remedy | None:
         path = block.at("target_modules")
         if re.sub(r"[\W_]", "", value.lower()) in ALL:
-            return Remedy(f"Write {ALL_LINEAR}", (Put(path, ALL_LINEAR),), is_safe=False)
+            return Remedy(f"Write {ALL_LINEAR}", Put(path, ALL_LINEAR), is_safe=False)
         if _are_linear([value]):
-            return Remedy("Write a list with one name", (Put(path, [value]),), is_safe=False)
+            return Remedy("Write a list with one name", Put(path, [value]), is_safe=False)
         return None
 
 
@@ -151,7 +151,7 @@ class ListAsString(Rule):
                     f"`{name}` holds {_counted(len(names))} in one string",
                     severity=None if is_target else "warning",
                     hint=f"write [{listed}]",
-                    remedy=Remedy("Write a list of names", (change,), is_safe=is_target)
+                    remedy=Remedy("Write a list of names", change, is_safe=is_target)
                     if (_are_linear(names) if is_target else _leaves_a_target(block, names))
                     else None,
                 )
@@ -192,8 +192,7 @@ class RegexInList(Rule):
                     plain = re.fullmatch(r"\^?(?:\.\*(?:\\\.)?)?([\w-]+)\$?", entry)
                     remedy, severity = None, severity_of(name)
                     if plain and _may_be_written(plain[1], name, severity):
-                        change = Put(path, plain[1])
-                        remedy = Remedy("Write the plain name", (change,), is_safe=False)
+                        remedy = Remedy("Write the plain name", Put(path, plain[1]), is_safe=False)
                     message = (
                         f"`{name}` entry {entry!r} is compared literally: a list entry is not a "
                         "regular expression"
@@ -241,8 +240,7 @@ class EntryMatchesNothing(Rule):
         plain = entry.strip()
         remedy = None
         if plain != entry and _can_match(plain) and _are_linear([plain]):
-            change = Put(path, plain)
-            remedy = Remedy("Remove the blanks", (change,), is_safe=severity == "error")
+            remedy = Remedy("Remove the blanks", Put(path, plain), is_safe=severity == "error")
         listed = list_in_string(entry)
         return self.found(
             path,
@@ -257,7 +255,7 @@ class EntryMatchesNothing(Rule):
         if name == "target_modules":
             hint = f'write "{ALL_LINEAR}" without a list'
             if len(block[name]) == 1:
-                remedy = Remedy(hint.capitalize(), (Put(block.at(name), ALL_LINEAR),))
+                remedy = Remedy(hint.capitalize(), Put(block.at(name), ALL_LINEAR))
         message = f"`{name}` entry {block[name][index]!r} is read as a module name: it is in a list"
         return self.found(
             block.at(name, index), message, severity=severity, hint=hint, remedy=remedy

@@ -191,7 +191,7 @@ class RankPatternKey(Rule):
                 remedy = None
                 if isinstance(key, str) and "lora_" not in key:
                     change = Rename(path, key + SINGULAR_VALUES_SUFFIX)
-                    remedy = Remedy("Name the singular values", (change,), is_safe=False)
+                    remedy = Remedy("Name the singular values", change, is_safe=False)
                 yield self.found(
                     path,
                     f"a key of `rank_pattern` should end in {SINGULAR_VALUES_SUFFIX}, got {key!r}",

@@ -71,7 +71,7 @@ def _start_above_target(block: Block) -> Remedy | None:
     if not block.values.keys() >= set(RANKS):
         return None  # the absent rank is PEFT's default, which nobody chose
     start = _usual_start(block)
-    return Remedy(f"Set init_r to {start}", (Put(block.at("init_r"), start),), is_safe=False)
+    return Remedy(f"Set init_r to {start}", Put(block.at("init_r"), start), is_safe=False)
 
 
 class EqualRanks(Rule):
@@ -142,7 +142,7 @@ def _meant_as_start(block: Block) -> Remedy | None:
     known = block.invalid.isdisjoint({"init_r", "target_r"})
     if not is_free or not known or block.is_saved or block["r"] <= block["target_r"]:
         return None
-    return Remedy("Rename r to init_r", (Rename(block.at("r"), "init_r"),), is_safe=False)
+    return Remedy("Rename r to init_r", Rename(block.at("r"), "init_r"), is_safe=False)
 
 
 class RanksDefaulted(Rule):

@@ -97,7 +97,7 @@ class NoBudgetingPhase(Rule):
 
 def _as_length(block: Block, length: int) -> Remedy:
     change = Put(block.at("tfinal"), length)
-    return Remedy(f"Write tfinal as a length, {length}", (change,), is_safe=False)
+    return Remedy(f"Write tfinal as a length, {length}", change, is_safe=False)
 
 
 class DeltaTNotPositive(Rule):

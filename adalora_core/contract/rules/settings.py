@@ -91,7 +91,7 @@ class InitSchemeIgnored(Rule):
                 f"{'true' if value else 'false'}",
                 remedy=Remedy(
                     "Write the value that AdaLoRA reads",
-                    (Put(block.at("init_lora_weights"), bool(value)),),
+                    Put(block.at("init_lora_weights"), bool(value)),
                 ),
             )
 

@@ -108,8 +108,7 @@ def _alternatives(block: Block, value: str) -> Remedy | None:
     names = found[1].split("|") if found else []
     if not names or any(kind_of(name) != "linear" for name in names):
         return None
-    change = Put(block.at("target_modules"), names)
-    return Remedy("Write a list of names", (change,), is_safe=False)
+    return Remedy("Write a list of names", Put(block.at("target_modules"), names), is_safe=False)
 
 
 class TargetNotLinear(Rule):

@@ -202,7 +202,7 @@ def _renamed(usage: Usage, method: Function) -> Remedy | None:
         return None
     start = usage.script.code.index(method.name, usage.script.code_extent(method)[0])
     extent = usage.script.in_text((start, start + len(method.name)))
-    return Remedy("Rename the method to on_optimizer_step", (Replace(extent, "on_optimizer_step"),))
+    return Remedy("Rename the method to on_optimizer_step", Replace(extent, "on_optimizer_step"))
 
 
 def _only_allocates(body: list[ast.stmt]) -> bool:

@@ -61,7 +61,7 @@ class MissingPeftType(Rule):
                 message,
                 "key",
                 severity="error" if is_refused else None,
-                remedy=Remedy("Add peft_type", (change,), is_safe=False),
+                remedy=Remedy("Add peft_type", change, is_safe=False),
             )
 
 
@@ -172,7 +172,7 @@ def _renamed(block: Block, name: str, meant: str) -> Remedy | None:
     prefix = str(path[-1]).removesuffix(name)
     if block.layout not in {"peft", "python"} and not prefix:
         return None  # the key may be a setting of the tool
-    return Remedy(f"Rename it to {meant}", (Rename(path, prefix + meant),), is_safe=False)
+    return Remedy(f"Rename it to {meant}", Rename(path, prefix + meant), is_safe=False)
 
 
 class WrongPeftType(Rule):
@@ -196,7 +196,7 @@ class WrongPeftType(Rule):
             path = block.at("peft_type")
             hint = remedy = None
             if value.strip().upper() == PEFT_TYPE:
-                remedy = Remedy("Write ADALORA", (Put(path, PEFT_TYPE),))
+                remedy = Remedy("Write ADALORA", Put(path, PEFT_TYPE))
             elif value == "LORA":
                 message = "`peft_type` is 'LORA': this is a LoRA adapter, not AdaLoRA"
                 hint = f"{self.hint} to train AdaLoRA, or pass --ignore-unmatched"
@@ -233,7 +233,7 @@ class IntegralFloat(Rule):
                 message,
                 severity=severity,
                 hint=f"write {int(value)}",
-                remedy=Remedy("Write it as an integer", (Put(path, int(value)),)),
+                remedy=Remedy("Write it as an integer", Put(path, int(value))),
             )
 
 
@@ -273,13 +273,13 @@ class UnknownChoice(Rule):
                 meant = next(c for c in choices if c.upper() == near[0])
                 hint = f'write "{meant}"'
                 is_safe = value.strip().upper() == near[0]
-                remedy = Remedy(f"Write {meant}", (Put(path, meant),), is_safe)
+                remedy = Remedy(f"Write {meant}", Put(path, meant), is_safe)
             yield self.found(path, message, hint=hint, remedy=remedy)
 
     def _read_as(self, block: Block, fault: Fault, word: str) -> Finding:
         path = block.at(fault.name)
         message = f"`{fault.name}` {block.values[fault.name]!r} is taken as {word!r}"
-        remedy = Remedy(f"Write {word}", (Put(path, word),))
+        remedy = Remedy(f"Write {word}", Put(path, word))
         return self.found(path, message, severity="warning", hint=f'write "{word}"', remedy=remedy)
 
 

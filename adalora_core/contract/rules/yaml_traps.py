@@ -95,7 +95,7 @@ class ExponentIsString(_Trap):
             scalar.path,
             f"`{field.name}`: {scalar.text} is a string to PyYAML, not a number",
             hint=f"write {spelled}",
-            remedy=Remedy("Write it so that every reader takes it as a number", (put,)),
+            remedy=Remedy("Write it so that every reader takes it as a number", put),
         )
 
 
@@ -118,7 +118,7 @@ class Octal(_Trap):
         return self.found(
             scalar.path,
             f"`{field.name}`: PyYAML reads {scalar.text} as {seen}, other readers do not",
-            remedy=Remedy(f"Write {number}", (Put(scalar.path, number),), is_safe=not is_read),
+            remedy=Remedy(f"Write {number}", Put(scalar.path, number), is_safe=not is_read),
         )
 
 
@@ -139,9 +139,9 @@ class BooleanWord(_Trap):
         wanted = kinds.BOOLEAN in field.kinds
         remedy = None
         if wanted:
-            remedy = Remedy("Write true or false", (Put(scalar.path, value),))
+            remedy = Remedy("Write true or false", Put(scalar.path, value))
         elif field.name == "bias" and value is False:
-            remedy = Remedy("Write none", (Put(scalar.path, "none"),), is_safe=False)
+            remedy = Remedy("Write none", Put(scalar.path, "none"), is_safe=False)
         return self.found(
             scalar.path,
             _differs(scalar, field, value),
@@ -161,7 +161,7 @@ class Sexagesimal(_Trap):
     safe_fix = "in a number field the value is written in decimal: 3:20 becomes 200"
 
     def judge(self, scalar: AmbiguousScalar, field: Field, value: Any) -> Finding | None:
-        decimal = Remedy("Write it in decimal", (Put(scalar.path, value),))
+        decimal = Remedy("Write it in decimal", Put(scalar.path, value))
         return self.found(
             scalar.path,
             _differs(scalar, field, value),
@@ -184,7 +184,7 @@ class Date(_Trap):
         return self.found(
             scalar.path,
             f"`{field.name}`: {scalar.text} is a date to PyYAML, not a string",
-            remedy=Remedy("Put it into quotes", (Put(scalar.path, scalar.text),)),
+            remedy=Remedy("Put it into quotes", Put(scalar.path, scalar.text)),
         )
 
 
@@ -205,7 +205,7 @@ class Underscore(_Trap):
             scalar.path,
             f"`{field.name}`: {scalar.text} is a string to readers of YAML 1.2",
             hint=f"write {plain}",
-            remedy=Remedy("Write it without underscores", (Put(scalar.path, value, plain),)),
+            remedy=Remedy("Write it without underscores", Put(scalar.path, value, plain)),
         )
 
 
