@@ -14,7 +14,6 @@ from adalora_core.contract.rules import (  # noqa: F401 - each defines its rules
     runs,
     schedule,
     settings,
-    sub_configs,
     targets,
     tools,
     usage_models,
