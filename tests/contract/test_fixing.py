@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from adalora_core.contract import check_config
 from adalora_core.contract.findings import Diagnostic, Fix
-from adalora_core.contract.pipeline.fixing import without_overlaps
-from adalora_core.contract.pipeline.obstacles import apply_edits
+from adalora_core.contract.pipeline.fixing import apply_edits, without_overlaps
 from adalora_core.contract.rules import BY_CODE, RULES
 from adalora_core.contract.rules.pages import example_text
 from adalora_core.contract.text.changes import Insert, Put, Rename

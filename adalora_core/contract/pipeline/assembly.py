@@ -63,7 +63,7 @@ def examine(
     has_alias = document.format == "yaml" and "*" in document.text
     if tries_fixes and has_alias and any(each.fix for each in report.diagnostics):
         # Imported for an alias only: the module takes time.
-        from adalora_core.contract.pipeline.obstacles import with_known_obstacles
+        from adalora_core.contract.pipeline.fixing import with_known_obstacles
 
         return replace(examined, report=with_known_obstacles(examined))
     return examined

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.pipeline.obstacles import Trials
+from adalora_core.contract.pipeline.fixing import Trials
 from adalora_core.contract.pipeline.suppression import Requests, line_of, unsuppressible
 from adalora_core.contract.rules import BY_CODE
 from adalora_core.contract.text.changes import ConflictError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from adalora_core.contract.findings import Diagnostic
-    from adalora_core.contract.pipeline.obstacles import Examine
+    from adalora_core.contract.pipeline.fixing import Examine
     from adalora_core.contract.pipeline.suppression import Line
     from adalora_core.contract.report import Examined
     from adalora_core.contract.text.document import Document

@@ -305,7 +305,7 @@ def _diagnostic(
 def comments(document: Document) -> Iterator[Extent]:
     """Yield the extents of all comments, hashes included, of a text that was decoded."""
     if document.format == "toml":
-        from adalora_core.contract.text.toml_places import STRING
+        from adalora_core.contract.text.toml_source import STRING
 
         pattern = rf"({STRING.pattern})|\#[^\r\n]*+"
         for match in re.finditer(pattern, document.text, STRING.flags):
