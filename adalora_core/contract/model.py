@@ -137,9 +137,7 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
         found = run(block)
         errors = [finding for finding in found if _severity(finding) == "error"]
         if errors:
-            raise ValidationError.from_exception_data(
-                cls.__name__, [_error_details(finding, values) for finding in errors]
-            )
+            raise _refusal(cls, errors, values)
         for finding in found:
             if finding.rule.warns_at_construction:
                 # Skip pydantic's frames: the warning points at the line that builds the config.
@@ -164,9 +162,7 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
             f for f in found if f.path[:1] == (name,) and block.invalid and _severity(f) == "error"
         ]
         if errors:
-            raise ValidationError.from_exception_data(
-                type(self).__name__, [_error_details(finding, {name: value}) for finding in errors]
-            )
+            raise _refusal(type(self), errors, {name: value})
         super().__setattr__(name, block[name])
 
     @classmethod
@@ -302,6 +298,11 @@ def _downloaded(repository: str, subfolder: str | None, hub: Mapping[str, Any]) 
 
 def _severity(finding: Finding) -> str:
     return finding.severity or finding.rule.severity
+
+
+def _refusal(model: type, errors: list[Finding], values: Mapping[str, Any]) -> ValidationError:
+    details = [_error_details(finding, values) for finding in errors]
+    return ValidationError.from_exception_data(model.__name__, details)
 
 
 def _error_details(finding: Finding, values: Mapping[str, Any]) -> InitErrorDetails:

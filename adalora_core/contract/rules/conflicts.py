@@ -332,10 +332,11 @@ class TokenIndicesBreak(Rule):
             if isinstance(value, dict):
                 is_same = any(key.endswith(name) or name.endswith(key) for key in value)
             else:
-                from adalora_core.contract.fields.known_modules import input_embeddings
+                from adalora_core.contract.fields.known_modules import INPUT_EMBEDDINGS
 
-                known = input_embeddings()
-                is_same = name.rpartition(".")[2] in known or any(k.endswith(name) for k in known)
+                is_same = name.rpartition(".")[2] in INPUT_EMBEDDINGS or any(
+                    known.endswith(name) for known in INPUT_EMBEDDINGS
+                )
             if is_same:
                 yield self.found(
                     block.at("modules_to_save", index),

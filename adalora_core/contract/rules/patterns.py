@@ -103,7 +103,7 @@ class NameAsRegex(Rule):
                 return  # a whole path, or reported by rule target-not-linear
             message = f"`target_modules` {value!r} is matched against whole paths, not their ends"
             hint = f'write ["{value}"], or ".*{value}"'
-        can_match = "." in value or value in known.top()
+        can_match = "." in value or value in known.TOP
         yield self.found(
             block.at("target_modules"),
             message,

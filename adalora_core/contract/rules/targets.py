@@ -143,9 +143,9 @@ class TargetNotLinear(Rule):
                 yield self.found(at, message, severity=by_names(block), hint=hint)
 
     def _of_list(self, block: Block, names: list[str]) -> Findings:
-        from adalora_core.contract.fields.known_modules import can_end_a_path, kind_of, linear
+        from adalora_core.contract.fields.known_modules import LINEAR, can_end_a_path, kind_of
 
-        if linear().issuperset(names):
+        if LINEAR.issuperset(names):
             return  # the usual case
         left = [(i, name) for i, name in enumerate(names) if can_end_a_path(name)]
         left_out = _LeftOut(block, names)
@@ -181,7 +181,7 @@ class UnknownTarget(Rule):
             return  # a trained adapter had such modules
         from adalora_core.contract.fields import known_modules as known
 
-        if known.linear().issuperset(names):
+        if known.LINEAR.issuperset(names):
             return  # the usual case
         unknown = [
             (index, name)
@@ -203,13 +203,13 @@ class UnknownTarget(Rule):
 
 
 def _near(name: str) -> str | None:
-    from adalora_core.contract.fields.known_modules import linear
+    from adalora_core.contract.fields.known_modules import LINEAR
 
     last = name.rpartition(".")[2]
     # A comparison takes microseconds, and the names of a misspelling have an end in common.
     like = [
         other
-        for other in linear()
+        for other in LINEAR
         if abs(len(other) - len(last)) <= _FURTHEST
         and len(other) > _FURTHEST
         and (other[0] == last[0] or other[-1] == last[-1])
@@ -316,10 +316,10 @@ class NegativeLayer(Rule):
         negative = [(index, layer) for index, layer in enumerate(layers) if layer < 0]
         if not negative:
             return
-        from adalora_core.contract.fields.known_modules import top
+        from adalora_core.contract.fields.known_modules import TOP
 
         severity: Severity = "warning"
-        is_whole = any("." in name or name in top() for name in targets or ())
+        is_whole = any("." in name or name in TOP for name in targets or ())
         if len(negative) == len(layers) and not is_whole:
             severity = by_names(block)
         for index, layer in negative:

@@ -233,10 +233,8 @@ class _Scanner:
         start = self._at
         first = self._text[start]
         place = Place(start, start)
-        if first == "[":
-            self._array(place)
-        elif first == "{":
-            self._inline_table(place)
+        if first in "[{":
+            self._entries(place, "]" if first == "[" else "}")
         elif first in "\"'":
             self._skip(STRING)
         else:
@@ -245,25 +243,17 @@ class _Scanner:
         place.end = self._at
         return place
 
-    def _array(self, place: Place) -> None:
+    def _entries(self, place: Place, closing: str) -> None:
+        """Read what is between the brackets of an array or an inline table."""
         self._at += 1
         while True:
             self._skip(_SPACE)
-            if self._text[self._at] == "]":
+            if self._text[self._at] == closing:
                 break
-            place.inside[len(place.inside)] = self._value()
-            self._skip(_SPACE)
-            if self._text[self._at] == ",":
-                self._at += 1
-        self._at += 1
-
-    def _inline_table(self, place: Place) -> None:
-        self._at += 1
-        while True:
-            self._skip(_SPACE)
-            if self._text[self._at] == "}":
-                break
-            self._pair(place)
+            if closing == "]":
+                place.inside[len(place.inside)] = self._value()
+            else:
+                self._pair(place)
             self._skip(_SPACE)
             if self._text[self._at] == ",":
                 self._at += 1
