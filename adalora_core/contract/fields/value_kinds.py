@@ -69,7 +69,7 @@ def _object_of(item: ValueKind, phrase: str) -> ValueKind:
 
 
 def _entries_of(
-    item: ValueKind, holder: type, length: int | None = None
+    item: ValueKind, holder: type[list[Any] | dict[Any, Any]], length: int | None = None
 ) -> Callable[[Any], Path | None]:
     def wrong_at(value: Any) -> Path | None:
         if not isinstance(value, holder) or length not in (None, len(value)):
