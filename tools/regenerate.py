@@ -163,10 +163,10 @@ def scaling() -> dict[Path, Content]:
 
 def runs() -> dict[Path, Content]:
     """Return the table of mistakes in docs/runs-that-go-wrong.md."""
+    from contract_tables import mistakes
     from written_blocks import with_block
 
     from adalora_core.contract.rules import RULES
-    from adalora_core.contract.rules.pages import mistakes
 
     page = DOCS / "runs-that-go-wrong.md"
     return {
@@ -176,10 +176,10 @@ def runs() -> dict[Path, Content]:
 
 def known_tools() -> dict[Path, Content]:
     """Return the table of tools in docs/contract/read.md."""
+    from contract_tables import tools
     from written_blocks import with_block
 
     from adalora_core.contract.fields.tools import TOOLS
-    from adalora_core.contract.rules.pages import tools
 
     page = DOCS / "contract" / "read.md"
     return {page: with_block(page, "tools", tools(TOOLS))}

@@ -12,7 +12,7 @@ from adalora_core.contract.rules.base import Rule
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-SHOWN = ("name", "severity", "summary", "why", "hint", "bad")
+SHOWN = ("summary", "why", "hint", "bad")
 """The attributes without which a page cannot be written, beside `code`."""
 
 
@@ -36,7 +36,7 @@ def refusals(classes: Iterable[type[Rule]], rules: Sequence[Rule]) -> Iterator[s
     for each in classes:
         name = f"{each.__module__.rpartition('.')[2]}.{each.__name__}"
         if each not in listed:
-            yield f"{name} is not a rule yet: add it to the tuple RULES at the end of its module"
+            yield f"{name} is not a rule yet: import its module in rules/__init__.py"
         for attribute in ("code", *SHOWN):
             if not getattr(each, attribute, None):
                 yield f"{name}.{attribute} is missing"

@@ -104,7 +104,7 @@ def _refuse_link_out(path: Path) -> None:
 def _shown(outcome: Outcome, options: Namespace) -> str:
     if not options.statistics:
         return render(outcome, options.output_format)
-    from adalora_core.contract.reports.statistics import render_statistics
+    from adalora_core.contract.reports.summary import render_statistics
 
     return render_statistics(outcome, options.output_format)
 

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping, Sequence
 
-    from adalora_core.contract.pipeline.assembly import Examined
-    from adalora_core.contract.report import Report
+    from adalora_core.contract.report import Examined, Report
 
 NO_NAME = "<stdin>"
 """The name of standard input in reports, if none is given."""

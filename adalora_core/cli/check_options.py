@@ -12,7 +12,7 @@ from adalora_core.contract.fields.table import Runtime
 from adalora_core.contract.fields.tools import Layout
 from adalora_core.contract.findings import SEVERITIES
 from adalora_core.contract.reports import FORMATS as OUTPUT_FORMATS
-from adalora_core.contract.reports.statistics import FORMATS as STATISTICS_FORMATS
+from adalora_core.contract.reports.summary import STATISTICS_FORMATS
 from adalora_core.contract.text.formats import FORMATS
 
 if TYPE_CHECKING:

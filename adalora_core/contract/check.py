@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ParamSpec, get_args
 
 from adalora_core.contract import text
 from adalora_core.contract.fields.plain import plain
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from adalora_core.contract.report import Report
     from adalora_core.contract.text.formats import Format
 
+P = ParamSpec("P")
 Source = str | bytes | bytearray | Mapping[str, Any] | os.PathLike[str]
 
 
@@ -100,8 +103,8 @@ def check_config(
     if key is None and (found := sections(document, options)):
         if len(found) > 1 or found[0].deferred or found[0].layout not in {"peft", "section"}:
             # Nothing is chosen silently, and a typed configuration holds every value.
-            document.problems.append(_not_one(found))
-            document.fatal = True
+            problems = [*document.problems, _not_one(found)]
+            document = replace(document, problems=problems, fatal=True)
         return examine(document, name, options).report
     return examine(document, name, options, key=key or "").report
 
@@ -133,18 +136,22 @@ def _compiled(policy: Mapping[str, Any] | None) -> Policy | None:
     return Policy(dict(policy))
 
 
-def validate_config(
-    source: Source,
-    *,
-    runtime: Runtime = "peft",
-    strict_keys: bool = False,
-    strict_types: bool = False,
-    key: str | None = None,
-    format: Format | None = None,  # noqa: A002 - the option's name
-    peft_version: str | None = None,
-    policy: Mapping[str, Any] | None = None,
-    limits: Limits = DEFAULT_LIMITS,
-) -> AdaLoraConfig:
+def _with_arguments_of(
+    check: Callable[P, Report],
+) -> Callable[[Callable[..., AdaLoraConfig]], Callable[P, AdaLoraConfig]]:
+    """Give a function the signature of `check`, to which it passes its arguments."""
+
+    def declared(function: Callable[..., AdaLoraConfig]) -> Callable[P, AdaLoraConfig]:
+        arguments = inspect.signature(check)
+        returned = function.__annotations__["return"]
+        vars(function)["__signature__"] = arguments.replace(return_annotation=returned)
+        return function
+
+    return declared
+
+
+@_with_arguments_of(check_config)
+def validate_config(source: Source, **options: Any) -> AdaLoraConfig:
     """Check a configuration and return it typed; raise if it has errors.
 
     Findings of severity warning are issued through Python's `warnings` as `ConfigWarning`. The
@@ -160,17 +167,7 @@ def validate_config(
         ...                  "tfinal": 200, "total_step": 1000}).total_step
         1000
     """
-    report = check_config(
-        source,
-        runtime=runtime,
-        strict_keys=strict_keys,
-        strict_types=strict_types,
-        key=key,
-        format=format,
-        peft_version=peft_version,
-        policy=policy,
-        limits=limits,
-    )
+    report = check_config(source, **options)
     config = report.require_config()
     report.warn()
     return config

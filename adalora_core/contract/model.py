@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic reads it
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from adalora_core.contract.fields.block import Block
+from adalora_core.contract.fields.block import Block, BlockOptions
 from adalora_core.contract.fields.plain import plain
 from adalora_core.contract.fields.table import ALL_FIELDS, FIELDS, fields_of
 from adalora_core.contract.findings import ConfigWarning
@@ -132,13 +132,11 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
         if not isinstance(data, Mapping) or info.context is _CHECKED:
             return handler(data)
         values = {name: plain(value, name) for name, value in data.items()}
-        block = Block(values, runtime="adalora-core", strict_keys=True)
+        block = Block(values, options=BlockOptions("adalora-core", strict_keys=True))
         found = run(block)
         errors = [finding for finding in found if _severity(finding) == "error"]
         if errors:
-            raise ValidationError.from_exception_data(
-                cls.__name__, [_error_details(finding, values) for finding in errors]
-            )
+            raise _refusal(cls, errors, values)
         for finding in found:
             if finding.rule.warns_at_construction:
                 # Skip pydantic's frames: the warning points at the line that builds the config.
@@ -157,15 +155,13 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
             super().__setattr__(name, value)
             return
         value = plain(value, name)
-        block = Block({name: value}, runtime="adalora-core")
+        block = Block({name: value}, options=BlockOptions("adalora-core"))
         found = run(block)
         errors = [
             f for f in found if f.path[:1] == (name,) and block.invalid and _severity(f) == "error"
         ]
         if errors:
-            raise ValidationError.from_exception_data(
-                type(self).__name__, [_error_details(finding, {name: value}) for finding in errors]
-            )
+            raise _refusal(type(self), errors, {name: value})
         super().__setattr__(name, block[name])
 
     @classmethod
@@ -298,6 +294,11 @@ def _downloaded(repository: str, subfolder: str | None, hub: Mapping[str, Any]) 
 
 def _severity(finding: Finding) -> str:
     return finding.severity or finding.rule.severity
+
+
+def _refusal(model: type, errors: list[Finding], values: Mapping[str, Any]) -> ValidationError:
+    details = [_error_details(finding, values) for finding in errors]
+    return ValidationError.from_exception_data(model.__name__, details)
 
 
 def _error_details(finding: Finding, values: Mapping[str, Any]) -> InitErrorDetails:

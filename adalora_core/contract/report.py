@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from adalora_core.contract.findings import Checked, ConfigError, ConfigWarning
 
 if TYPE_CHECKING:
+    from adalora_core.contract.fields.block import Block
     from adalora_core.contract.model import AdaLoraConfig
+    from adalora_core.contract.text.document import Document
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,11 @@ class Report(Checked):
         """
         if self.block is None or not self.ok or (self.has_script and not self.is_whole):
             return None
-        from adalora_core.contract.fields.block import Block
+        from adalora_core.contract.fields.block import Block, BlockOptions
         from adalora_core.contract.model import AdaLoraConfig
 
-        return AdaLoraConfig.from_checked(
-            Block(self.block, runtime=self.runtime).as_read, self.runtime
-        )
+        block = Block(self.block, options=BlockOptions(self.runtime))
+        return AdaLoraConfig.from_checked(block.as_read, self.runtime)
 
     def require_config(self) -> AdaLoraConfig:
         """Return the typed configuration.
@@ -74,3 +75,12 @@ class Report(Checked):
             warnings.warn(
                 f"{diagnostic.message} ({diagnostic.code})", ConfigWarning, stacklevel + 1
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A document, the configurations in it, and the report on them."""
+
+    document: Document
+    blocks: tuple[Block, ...]
+    report: Report

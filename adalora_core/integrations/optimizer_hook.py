@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.hooks import RemovableHandle
 
-from adalora_core.contract.rules.runs import TWO_HOOKS
+from adalora_core.contract.rules.runs import TwoHooks
 from adalora_core.integrations.tuners import allocate_next, tuner_of
 from adalora_core.integrations.zero import ZeroHook, zero_optimizer
 from adalora_core.training.run.forwards import nothing_trainable
@@ -90,7 +90,7 @@ def refuse_second_hook(adapter: Adapter) -> None:
     driver = adapter.run.driver
     if _is_registered(driver):
         refuse(
-            TWO_HOOKS,
+            TwoHooks,
             f"allocate_on_step allocates the ranks of the adapter {adapter.name!r} already",
         )
 

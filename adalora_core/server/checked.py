@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lsprotocol import types
 
-    from adalora_core.contract.pipeline.assembly import Examined
     from adalora_core.contract.pipeline.inspection import Inspector
+    from adalora_core.contract.report import Examined
     from adalora_core.server.snapshots import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedSnapshot:
     """A checked snapshot.
 
     Args:

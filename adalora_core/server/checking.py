@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.reports.escaping import visible
-from adalora_core.server.checked import Checked
+from adalora_core.server.checked import CheckedSnapshot
 from adalora_core.server.findings import diagnostics
 from adalora_core.server.projects import Projects
 
@@ -36,7 +36,7 @@ class Checker:
         self.projects.folders = folders
         self.projects.forget()
 
-    def check(self, snapshot: Snapshot) -> Checked:
+    def check(self, snapshot: Snapshot) -> CheckedSnapshot:
         """Check a document; a fault of the checker is a problem of the result."""
         try:
             checked = self._check(snapshot)
@@ -44,7 +44,7 @@ class Checker:
             return replace(checked, diagnostics=shown)
         except Exception as error:  # noqa: BLE001 - the server lives on
             _LOG.exception("a check failed")
-            return Checked(
+            return CheckedSnapshot(
                 snapshot,
                 problem=f"{visible(snapshot.name)} is not checked, by a fault of adalora-core: "
                 f"{visible(repr(error))}; please report it with the file, the log of the "
@@ -57,10 +57,10 @@ class Checker:
         is_left_out = snapshot.path is not None and self.projects.leaves_out(snapshot.path, project)
         return None if is_left_out else project.inspector
 
-    def _check(self, snapshot: Snapshot) -> Checked:
+    def _check(self, snapshot: Snapshot) -> CheckedSnapshot:
         project = self.projects.of(snapshot.path)
         inspector = self.inspector_of(snapshot)
         if inspector is None:
-            return Checked(snapshot, problem=project.problem)
+            return CheckedSnapshot(snapshot, problem=project.problem)
         found = inspector.inspect(snapshot.raw, snapshot.name, was_named=False)
-        return Checked(snapshot, inspector, found, project.problem)
+        return CheckedSnapshot(snapshot, inspector, found, project.problem)

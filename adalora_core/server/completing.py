@@ -22,7 +22,7 @@ from adalora_core.contract.text import decode
 from adalora_core.contract.text.problems import Problem
 from adalora_core.server.findings import range_of
 from adalora_core.server.hovering import about
-from adalora_core.server.snapshots import Place
+from adalora_core.server.snapshots import ClientRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,7 +134,7 @@ def completions(
         return []
     block, name = found
     end = len(text) - len(cursor.behind)
-    place = Place(
+    place = ClientRange(
         uri,
         part.text.position(len(cursor.before), snapshot.encoding),
         part.text.position(end, snapshot.encoding),

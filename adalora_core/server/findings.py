@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from adalora_core.contract.findings import Diagnostic
-    from adalora_core.contract.pipeline.assembly import Examined
-    from adalora_core.server.checked import Checked
-    from adalora_core.server.snapshots import Place, Replacement
+    from adalora_core.contract.report import Examined
+    from adalora_core.server.checked import CheckedSnapshot
+    from adalora_core.server.snapshots import ClientRange, Replacement
 
 SOURCE = "adalora"
 FIX_ALL = "source.fixAll.adalora"
@@ -29,12 +29,14 @@ _SEVERITIES = {
 }
 
 
-def range_of(place: Place) -> types.Range:
+def range_of(place: ClientRange) -> types.Range:
     """Return a place as a range of the protocol."""
     return types.Range(types.Position(*place.start), types.Position(*place.end))
 
 
-def diagnostics(checked: Checked, *, with_related: bool) -> dict[str, list[types.Diagnostic]]:
+def diagnostics(
+    checked: CheckedSnapshot, *, with_related: bool
+) -> dict[str, list[types.Diagnostic]]:
     """Return the findings on each text of a document, also on a text without one."""
     found: dict[str, list[types.Diagnostic]] = {part.uri: [] for part in checked.snapshot.parts}
     for each in () if checked.found is None else checked.found.report.diagnostics:
@@ -45,7 +47,7 @@ def diagnostics(checked: Checked, *, with_related: bool) -> dict[str, list[types
 
 
 def _diagnostic(
-    checked: Checked, finding: Diagnostic, place: Place, *, with_related: bool
+    checked: CheckedSnapshot, finding: Diagnostic, place: ClientRange, *, with_related: bool
 ) -> types.Diagnostic:
     message = visible(finding.message)
     if finding.hint:
@@ -66,7 +68,7 @@ def _diagnostic(
 
 
 def actions(
-    checked: Checked, place: Place, kinds: Sequence[str] | None, *, versioned: bool
+    checked: CheckedSnapshot, place: ClientRange, kinds: Sequence[str] | None, *, versioned: bool
 ) -> list[types.CodeAction]:
     """Return the fixes of the findings on the lines of a place, and the one of all findings.
 
@@ -99,7 +101,7 @@ def _wants(kinds: Sequence[str] | None, kind: str) -> bool:
 
 
 def _quick_fixes(
-    checked: Checked, found: Examined, place: Place, *, versioned: bool
+    checked: CheckedSnapshot, found: Examined, place: ClientRange, *, versioned: bool
 ) -> Iterator[types.CodeAction]:
     """Yield the fixes on the lines of a place; those at the place itself come first."""
     near = []
@@ -122,7 +124,7 @@ def _quick_fixes(
             )
 
 
-def _replaced(checked: Checked, found: Examined, finding: Diagnostic) -> list[Replacement]:
+def _replaced(checked: CheckedSnapshot, found: Examined, finding: Diagnostic) -> list[Replacement]:
     """Return what the fix of one finding replaces; nothing if the result is not as promised."""
     assert checked.inspector is not None  # noqa: S101 - the caller has tested it
     fixed = checked.inspector.fix(
@@ -132,7 +134,7 @@ def _replaced(checked: Checked, found: Examined, finding: Diagnostic) -> list[Re
 
 
 def _workspace_edit(
-    checked: Checked, replaced: Sequence[Replacement], *, versioned: bool
+    checked: CheckedSnapshot, replaced: Sequence[Replacement], *, versioned: bool
 ) -> types.WorkspaceEdit:
     edits: dict[str, list[types.TextEdit]] = {}
     for place, text in replaced:

@@ -12,7 +12,7 @@ from adalora_core.server.documents import path_of
 from adalora_core.server.findings import ACTION_KINDS, actions
 from adalora_core.server.hovering import hover, lenses
 from adalora_core.server.language_server import Server
-from adalora_core.server.snapshots import Place
+from adalora_core.server.snapshots import ClientRange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +100,7 @@ async def _code_action(ls: Server, params: types.CodeActionParams) -> list[types
     checked = await ls.schedule.newest(ls.documents.owner(uri))
     if checked is None:
         return []
-    place = Place(
+    place = ClientRange(
         uri,
         (range_.start.line, range_.start.character),
         (range_.end.line, range_.end.character),

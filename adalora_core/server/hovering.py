@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from adalora_core.contract.findings import Diagnostic
     from adalora_core.contract.plan.plan import Plan
     from adalora_core.contract.rules.base import Rule
-    from adalora_core.server.checked import Checked
-    from adalora_core.server.snapshots import Place, Snapshot
+    from adalora_core.server.checked import CheckedSnapshot
+    from adalora_core.server.snapshots import ClientRange, Snapshot
     from adalora_core.server.text import Position
 
 _CODE_OR_MARK = re.compile(
@@ -36,7 +36,7 @@ _CODE_OR_MARK = re.compile(
 )
 
 
-def hover(checked: Checked, uri: str, position: Position) -> types.Hover | None:
+def hover(checked: CheckedSnapshot, uri: str, position: Position) -> types.Hover | None:
     """Return the findings at a position, the field's description and the pages of the rules."""
     if checked.found is None:
         return None
@@ -99,7 +99,7 @@ def about(field: Field) -> str:
     return "\n".join(lines)
 
 
-def _fields(checked: Checked, block: Block) -> Iterator[tuple[Field, Place]]:
+def _fields(checked: CheckedSnapshot, block: Block) -> Iterator[tuple[Field, ClientRange]]:
     """Yield each field that is written in a block, with the places of its key and its value."""
     assert checked.found is not None  # noqa: S101 - the caller has tested it
     document = checked.found.document
@@ -112,7 +112,7 @@ def _fields(checked: Checked, block: Block) -> Iterator[tuple[Field, Place]]:
                 yield FIELDS[name], place
 
 
-def lenses(checked: Checked, uri: str) -> list[types.CodeLens]:
+def lenses(checked: CheckedSnapshot, uri: str) -> list[types.CodeLens]:
     """Return the phases of each configuration of a text that can be trained."""
     found = checked.found
     if found is None:

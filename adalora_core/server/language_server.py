@@ -17,7 +17,7 @@ from adalora_core.server.schedule import Schedule
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from adalora_core.server.checked import Checked
+    from adalora_core.server.checked import CheckedSnapshot
     from adalora_core.server.text import Encoding
 
 _LOG = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class Server(LanguageServer):
         """Log an error that no answer reports; a malformed message may be one of thousands."""
         _LOG.error("%s: %s", getattr(source, "__name__", source), error)
 
-    def _publish(self, checked: Checked) -> None:
+    def _publish(self, checked: CheckedSnapshot) -> None:
         if checked.problem is not None:
             self.show_once(checked.problem)
         for part in checked.snapshot.parts:

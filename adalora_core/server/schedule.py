@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from adalora_core.server.checked import Checked
+    from adalora_core.server.checked import CheckedSnapshot
     from adalora_core.server.snapshots import Snapshot
 
 _Result = TypeVar("_Result")
@@ -30,7 +30,7 @@ class _State:
     checked: int = 0
     changed_at: float = 0.0
     quiet: float = field(default_factory=lambda: QUIET)
-    result: Checked | None = None
+    result: CheckedSnapshot | None = None
     is_wanted: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
@@ -47,8 +47,8 @@ class Schedule:
     def __init__(
         self,
         take: Callable[[str], Snapshot | None],
-        check: Callable[[Snapshot], Checked],
-        publish: Callable[[Checked], None],
+        check: Callable[[Snapshot], CheckedSnapshot],
+        publish: Callable[[CheckedSnapshot], None],
     ) -> None:
         self._take, self._check, self._publish = take, check, publish
         self._states: dict[str, _State] = {}
@@ -67,7 +67,7 @@ class Schedule:
         """Forget a document; a check of it that still runs is not published."""
         self._states.pop(uri, None)
 
-    async def newest(self, uri: str) -> Checked | None:
+    async def newest(self, uri: str) -> CheckedSnapshot | None:
         """Return the result for the newest state of a document, and check that first if needed."""
         state = self._states.get(uri)
         if state is None:

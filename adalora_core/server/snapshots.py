@@ -40,7 +40,7 @@ class Part:
     is_code: bool = True
 
 
-class Place(NamedTuple):
+class ClientRange(NamedTuple):
     """A stretch of a text of the client."""
 
     uri: str
@@ -51,11 +51,11 @@ class Place(NamedTuple):
         """Return whether a position is in the stretch; also if it is right behind it."""
         return self.uri == uri and self.start <= position <= self.end
 
-    def meets(self, other: Place) -> bool:
+    def meets(self, other: ClientRange) -> bool:
         """Return whether two stretches touch."""
         return self.uri == other.uri and self.start <= other.end and other.start <= self.end
 
-    def shares_line(self, other: Place) -> bool:
+    def shares_line(self, other: ClientRange) -> bool:
         """Return whether two stretches have a line in common."""
         lines = self.start[0] <= other.end[0] and other.start[0] <= self.end[0]
         return self.uri == other.uri and lines
@@ -64,7 +64,7 @@ class Place(NamedTuple):
 class Replacement(NamedTuple):
     """A new text for a stretch."""
 
-    place: Place
+    place: ClientRange
     text: str
 
 
@@ -107,7 +107,7 @@ class Snapshot:
         # Escaped, so that one cell with half of a surrogate pair does not spoil the others.
         return json.dumps({"cells": cells, "metadata": self.metadata}).encode()
 
-    def place(self, span: Span | None) -> Place | None:
+    def place(self, span: Span | None) -> ClientRange | None:
         """Return where a span of the checked document is; None: nowhere."""
         if not self.parts:
             return None
@@ -115,17 +115,17 @@ class Snapshot:
             part = self.parts[0]
             shift = self._shift
             start, end = (0, 0) if span is None else (span.start + shift, span.end + shift)
-            return Place(
+            return ClientRange(
                 part.uri,
                 part.text.position(start, self.encoding),
                 part.text.position(end, self.encoding),
             )
         if span is None or span.cell is None:
-            return Place(self.parts[0].uri, (0, 0), (0, 0))
+            return ClientRange(self.parts[0].uri, (0, 0), (0, 0))
         cell = span.cell
         part = self.parts[cell.number - 1]
         first, last = cell.start_line - 1, cell.end_line - 1
-        return Place(
+        return ClientRange(
             part.uri,
             (first, part.text.units(first, cell.start_column - 1, self.encoding)),
             (last, part.text.units(last, cell.end_column - 1, self.encoding)),
@@ -143,7 +143,7 @@ class Snapshot:
         for part, before, after, shift in texts:
             if before != after:
                 start, end, text = difference(before, after)
-                place = Place(
+                place = ClientRange(
                     part.uri,
                     part.text.position(start + shift, self.encoding),
                     part.text.position(end + shift, self.encoding),

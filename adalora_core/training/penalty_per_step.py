@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adalora_core.contract.rules.runs import PENALTY_COUNTED_TWICE
+from adalora_core.contract.rules.runs import PenaltyCountedTwice
 from adalora_core.sharding import add_orthogonality_gradient_, orthogonality_penalty
 from adalora_core.training.run.forwards import explain_backward
 
@@ -239,7 +239,7 @@ def allocate_all(tuner: Any, adapters: Sequence[Adapter], step: int) -> list[All
     if seen.was_counted_twice:
         for adapter in _with_penalty(tuner):
             adapter.run.report(
-                PENALTY_COUNTED_TWICE,
+                PenaltyCountedTwice,
                 f"the penalty of the adapter {adapter.name!r}, which outputs.loss contains in "
                 "training mode, was added to a loss of the same forward once more",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import json
 import os
 
@@ -10,7 +11,11 @@ import pytest
 
 from adalora_core.contract import ConfigWarning, check_config, validate_config
 from adalora_core.contract.findings import ConfigError
+from adalora_core.contract.pipeline.assembly import examine
+from adalora_core.contract.pipeline.options import CheckOptions
 from adalora_core.contract.rules.base import SOUND
+from adalora_core.contract.text import decode
+from adalora_core.contract.text.limits import DEFAULT_LIMITS
 
 
 def _codes(report):
@@ -182,3 +187,20 @@ def test_unknown_key_validated_is_left_out_of_the_model():
     with pytest.warns(ConfigWarning, match="ADA104"):
         config = validate_config(SOUND | {"bogus": 1})
     assert not hasattr(config, "bogus")
+
+
+def test_validate_config_has_the_arguments_of_check_config_and_another_result():
+    checks, validates = map(inspect.signature, (check_config, validate_config))
+    assert validates.parameters == checks.parameters
+    assert validates.return_annotation == "AdaLoraConfig"
+    with pytest.raises(TypeError, match="strictkeys"):
+        validate_config(SOUND, strictkeys=True)
+
+
+@pytest.mark.parametrize("text", [b"{}", b'{"a": {"peft_type": "ADALORA"}}', b"["])
+def test_document_examined_is_as_it_was(text):
+    document = decode(text, "json", DEFAULT_LIMITS)
+    before = [*document.problems], document.fatal
+    report = examine(document, "a.json", CheckOptions(), key="/b").report
+    assert not report.ok
+    assert (document.problems, document.fatal) == before

@@ -280,8 +280,8 @@ class _Hook(Rule):
                 extent = (start, start + len(node.name))
                 change = Replace(extent, "on_optimizer_step")
                 yield Finding(
-                    self, (), "the hook comes too late", extent=extent,
-                    notes=(((0, 1), "here"),), remedy=Remedy("Rename the hook", (change,)),
+                    type(self), (), "the hook comes too late", extent=extent,
+                    notes=(((0, 1), "here"),), remedy=Remedy("Rename the hook", change),
                 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from contract_fixes import fix
 from pydantic import ValidationError
 
 from adalora_core.contract import AdaLoraConfig, ConfigWarning, check_config
-from adalora_core.contract.fields.block import Block
+from adalora_core.contract.fields.block import Block, BlockOptions
 from adalora_core.contract.fields.table import FIELDS
 from adalora_core.contract.schemas.config import config_schema
 
@@ -85,7 +85,7 @@ def test_safe_fix_of_a_value_of_another_type_leaves_no_finding_about_it(base):
 @pytest.mark.parametrize("runtime", ["peft", "adalora-core"])
 def test_value_that_is_wrong_on_its_own_never_passes_unreported(runtime):
     for name, value in [*CASES, ("lora_alpha", -0.5), ("lora_alpha", -1e20), ("total_step", 1e20)]:
-        block = Block(SOUND | {name: value}, runtime=runtime)
+        block = Block(SOUND | {name: value}, options=BlockOptions(runtime))
         if block.has_faults and name != "peft_type":
             found = check_config(SOUND | {name: value}, runtime=runtime).diagnostics
             assert any(f"{each.pointer}/".startswith(f"/{name}/") for each in found), (name, value)

@@ -7,10 +7,10 @@ import json
 import pytest
 from contract_fixes import fix, inspect
 
+from adalora_core.contract.pipeline.suppression import comments
 from adalora_core.contract.rules import RULES
 from adalora_core.contract.rules.base import SOUND
 from adalora_core.contract.text import decode
-from adalora_core.contract.text.comments import comments
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
 
 FEW = SOUND | {"deltaT": 100}

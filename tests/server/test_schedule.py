@@ -8,7 +8,7 @@ import pytest
 from served_documents import WRONG, json_text
 
 from adalora_core.server import schedule
-from adalora_core.server.checked import Checked
+from adalora_core.server.checked import CheckedSnapshot
 from adalora_core.server.snapshots import Part, Snapshot
 from adalora_core.server.text import Text
 
@@ -29,7 +29,7 @@ class Bench:
 
     def check(self, snapshot):
         self.checked.append(str(snapshot.parts[0].text))
-        return Checked(snapshot)
+        return CheckedSnapshot(snapshot)
 
     def edit(self, text):
         self.texts[URI] = text

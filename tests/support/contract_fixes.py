@@ -16,7 +16,7 @@ from adalora_core.contract.pipeline.options import CheckOptions
 from adalora_core.contract.pipeline.selection import Selection
 
 if TYPE_CHECKING:
-    from adalora_core.contract.pipeline.assembly import Examined
+    from adalora_core.contract.report import Examined
 
 
 def _calls(code: str) -> dict[str, Any]:

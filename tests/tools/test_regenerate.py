@@ -106,7 +106,7 @@ def test_rule_without_place_hint_and_code_of_its_own_is_refused_and_no_page_chan
     done = regenerate("rules", root=copy)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[1:] == [
-        "rule_classes.Later is not a rule yet: add it to the tuple RULES at the end of its module",
+        "rule_classes.Later is not a rule yet: import its module in rules/__init__.py",
         "rule_classes.Later.hint is missing",
         "rule_classes.Later.bad is missing",
         "rule_classes.Later.code is ADA202, as that of schedule.NoBudgetingPhase: take another",

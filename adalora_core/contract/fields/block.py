@@ -26,6 +26,24 @@ AUTO = "auto"
 """A `total_step` that a trainer's callback later replaces by the number; PEFT refuses it."""
 
 
+@dataclass(frozen=True, slots=True)
+class BlockOptions:
+    """How to judge a configuration.
+
+    Args:
+        runtime: the library that will train.
+        strict_keys: whether an unknown key is an error.
+        strict_types: whether a value of another type is an error also where the runtime works.
+        peft_version: the PEFT release to judge for, as numbers; None: judge for the releases that
+            the contract describes.
+    """
+
+    runtime: Runtime = "peft"
+    strict_keys: bool = False
+    strict_types: bool = False
+    peft_version: tuple[int, ...] | None = None
+
+
 @dataclass
 class Block:
     """A mapping of PEFT keys and what is known about its surroundings.
@@ -33,10 +51,7 @@ class Block:
     Args:
         values: the mapping, under PEFT's names.
         path: its path in the document.
-        runtime: the library that will train.
-        strict_keys: whether an unknown key is an error.
-        strict_types: whether a value of another type is an error also where the runtime works.
-        peft_version: the PEFT release to judge for, as numbers.
+        options: how to judge the mapping.
         keys: `{PEFT's name: path}` where the document spells or places a key differently.
         root: the whole document, for rules that look at the trainer's own settings.
         ambiguous_scalars: scalars that YAML reads unexpectedly.
@@ -49,10 +64,7 @@ class Block:
 
     values: Mapping[str, Any]
     path: Path = ()
-    runtime: Runtime = "peft"
-    strict_keys: bool = False
-    strict_types: bool = False
-    peft_version: tuple[int, ...] | None = None
+    options: BlockOptions = BlockOptions()
     keys: Mapping[str, Path] = field(default_factory=dict)
     root: Any = None
     ambiguous_scalars: tuple[AmbiguousScalar, ...] = ()
@@ -104,6 +116,11 @@ class Block:
 
     misread_fields: frozenset[str] = field(default=frozenset(), init=False)
     """Fields whose value YAML reads as something else; rules outside ADA6xx skip them."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """The library that will train."""
+        return self.options.runtime
 
     @property
     def has_faults(self) -> bool:

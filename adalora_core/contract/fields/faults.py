@@ -98,8 +98,14 @@ _OF_TYPE = (FaultKind.TYPE, FaultKind.INTEGRAL_FLOAT, FaultKind.NONFINITE)
 
 
 def _is_out_of_range(field: Field, value: Any) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and not _in_range(field, value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return (
+        (isinstance(value, int) and abs(value) > kinds.LARGEST_INTEGER)
+        or (field.least is not None and value < field.least)
+        or (field.above is not None and value <= field.above)
+        or (field.below is not None and value >= field.below)
+    )
 
 
 def _fault_of(field: Field, value: Any) -> Fault | None:
@@ -130,15 +136,6 @@ def _fault_of(field: Field, value: Any) -> Fault | None:
 def fits_field(field: Field, value: Any) -> bool:
     """Return whether a value is valid for a field, whatever the other fields are."""
     return _fault_of(field, value) is None
-
-
-def _in_range(field: Field, value: float) -> bool:
-    fits = isinstance(value, float) or abs(value) <= kinds.LARGEST_INTEGER
-    return fits and not (
-        (field.least is not None and value < field.least)
-        or (field.above is not None and value <= field.above)
-        or (field.below is not None and value >= field.below)
-    )
 
 
 def range_phrase(field: Field) -> str:

@@ -30,31 +30,15 @@ Architecture = tuple[tuple[str, bool], ...]
 """The path of each module, and whether it is linear."""
 
 
-@cache
-def kinds() -> dict[str, Kind]:
-    """Return the kind of each name that the architectures have."""
-    found: dict[str, Kind] = dict.fromkeys(table.BLOCKS.split(), "block")
-    found |= dict.fromkeys(table.NORMS.split(), "normalisation")
-    found |= dict.fromkeys(table.EMBEDDINGS.split(), "embedding")
-    return found | dict.fromkeys(table.LINEAR.split(), "linear")
+LINEAR, TOP, INPUT_EMBEDDINGS = (
+    frozenset(words.split()) for words in (table.LINEAR, table.TOP, table.INPUT_EMBEDDINGS)
+)
+"""The names of linear modules, of those at the top of a model, and of input embeddings."""
 
-
-@cache
-def linear() -> frozenset[str]:
-    """Return the names of linear modules."""
-    return frozenset(table.LINEAR.split())
-
-
-@cache
-def top() -> frozenset[str]:
-    """Return the linear modules at the top of a model."""
-    return frozenset(table.TOP.split())
-
-
-@cache
-def input_embeddings() -> frozenset[str]:
-    """Return the names of input embeddings."""
-    return frozenset(table.INPUT_EMBEDDINGS.split())
+_KINDS: dict[str, Kind] = dict.fromkeys(table.BLOCKS.split(), "block")
+_KINDS |= dict.fromkeys(table.NORMS.split(), "normalisation")
+_KINDS |= dict.fromkeys(table.EMBEDDINGS.split(), "embedding")
+_KINDS |= dict.fromkeys(LINEAR, "linear")
 
 
 def kind_of(entry: str) -> Kind | None:
@@ -64,7 +48,7 @@ def kind_of(entry: str) -> Kind | None:
         >>> kind_of("self_attn.q_proj"), kind_of("embed_tokens"), kind_of("my_layer")
         ('linear', 'embedding', None)
     """
-    return kinds().get(entry.rpartition(".")[2])
+    return _KINDS.get(entry.rpartition(".")[2])
 
 
 def can_end_a_path(entry: str) -> bool:
@@ -103,7 +87,7 @@ def fits_top(pattern: str) -> bool | None:
     """
     if not is_cheap(pattern, _LONGEST, anywhere=False):
         return None
-    return any(map(re.compile(pattern).fullmatch, top()))
+    return any(map(re.compile(pattern).fullmatch, TOP))
 
 
 @lru_cache(maxsize=256)

@@ -252,29 +252,6 @@ def _pattern(value: Any, _values: Mapping[str, Any], unread: Reading) -> Reading
     return unread if is_plain else None
 
 
-def _rank_pattern(value: Any, values: Mapping[str, Any], unread: Reading) -> Reading | None:
-    # Training overwrites the pattern, and loading reads it.
-    return None if values.get("inference_mode") else _pattern(value, values, unread)
-
-
-def _parameters(value: Any, _values: Mapping[str, Any], unread: Reading) -> Reading | None:
-    # No parameter has such a name; a list of names is judged by its rule.
-    return unread if isinstance(value, (list, dict)) else None
-
-
-def _loftq(_value: Any, values: Mapping[str, Any], unread: Reading) -> Reading | None:
-    return None if values.get("init_lora_weights") == "loftq" else unread
-
-
-def _monteclora(value: Any, _values: Mapping[str, Any], unread: Reading) -> Reading | None:
-    return None if isinstance(value, dict) else unread
-
-
-def _alora(_value: Any, values: Mapping[str, Any], unread: Reading) -> Reading | None:
-    # Only models of this task pass the tokens on, and fail.
-    return None if values.get("task_type") == "CAUSAL_LM" else unread
-
-
 _READERS: dict[str, Callable[[Any, Mapping[str, Any], Reading], Reading | None]] = {
     "target_modules": _keys,
     "exclude_modules": _names,
@@ -282,9 +259,20 @@ _READERS: dict[str, Callable[[Any, Mapping[str, Any], Reading], Reading | None]]
     "layers_pattern": _layers_pattern,
     "layers_to_transform": _layers,
     "alpha_pattern": _pattern,
-    "rank_pattern": _rank_pattern,
-    "target_parameters": _parameters,
-    "loftq_config": _loftq,
-    "monteclora_config": _monteclora,
-    "alora_invocation_tokens": _alora,
+    # Training overwrites the pattern, and loading reads it.
+    "rank_pattern": lambda value, values, unread: (
+        None if values.get("inference_mode") else _pattern(value, values, unread)
+    ),
+    # No parameter has such a name; a list of names is judged by its rule.
+    "target_parameters": lambda value, _, unread: (
+        unread if isinstance(value, (list, dict)) else None
+    ),
+    "loftq_config": lambda _, values, unread: (
+        None if values.get("init_lora_weights") == "loftq" else unread
+    ),
+    "monteclora_config": lambda value, _, unread: None if isinstance(value, dict) else unread,
+    # Only models of this task pass the tokens on, and fail.
+    "alora_invocation_tokens": lambda _, values, unread: (
+        None if values.get("task_type") == "CAUSAL_LM" else unread
+    ),
 }

@@ -50,20 +50,10 @@ ALIASES = {
 }
 """`{spelling without a prefix, in lower case: PEFT's name}`."""
 
-TRAINER_SETTINGS = frozenset(
-    {
-        "_target_",
-        "base_model",
-        "max_steps",
-        "method",
-        "model_name_or_path",
-        "modules",
-        "num_training_steps",
-        "target",
-        "type",
-        "warmup_steps",
-    }
-)
+TRAINER_SETTINGS = frozenset({
+    "_target_", "base_model", "max_steps", "method", "model_name_or_path", "modules",
+    "num_training_steps", "target", "type", "warmup_steps",
+})  # fmt: skip
 """Spellings that mean a field in PEFT's own mapping, and a setting of the tool among the tool's own
 settings."""
 

@@ -89,15 +89,10 @@ class Field:
         return copy.copy(self.default)
 
 
-_IGNORED = Treatment.IGNORED
+_IGNORED, _REJECTED, _BREAKS = Treatment.IGNORED, Treatment.REJECTED, Treatment.BREAKS
 TASK_TYPES = (
-    "SEQ_CLS",
-    "SEQ_2_SEQ_LM",
-    "CAUSAL_LM",
-    "TOKEN_CLS",
-    "QUESTION_ANS",
-    "FEATURE_EXTRACTION",
-)
+    "SEQ_CLS", "SEQ_2_SEQ_LM", "CAUSAL_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION",
+)  # fmt: skip
 BIASES = ("none", "all", "lora_only")
 
 _TEXT = (k.STRING, k.NULL)
@@ -105,6 +100,7 @@ _FLAG = (k.BOOLEAN,)
 _COUNT = (k.INTEGER,)
 _REAL = (k.NUMBER,)
 _MODULES = (k.STRINGS, k.STRING, k.NULL)
+_NAMES = (k.STRINGS, k.NULL)
 _MAPPING = (k.OBJECT, k.NULL)
 
 # In PEFT's order, so that the two can be compared side by side.
@@ -142,7 +138,7 @@ _TABLE = (
     Field("fan_in_fan_out", _FLAG, False, "The layer stores its weight as [in, out]."),
     Field("bias", (k.STRING,), "none", "Which biases are trained too.", choices=BIASES),
     Field("use_rslora", _FLAG, False, "Rank-stabilised scale of LoRA.", _IGNORED, added="0.8.0"),
-    Field("modules_to_save", (k.STRINGS, k.NULL), None, "Modules trained and saved in full."),
+    Field("modules_to_save", _NAMES, None, "Modules trained and saved in full."),
     Field(
         "init_lora_weights",
         (k.BOOLEAN, k.STRING),
@@ -158,7 +154,7 @@ _TABLE = (
     ),
     Field(
         "layers_pattern",
-        (k.STRINGS, k.STRING, k.NULL),
+        _MODULES,
         None,
         "Name of the list of layers that layers_to_transform indexes.",
     ),
@@ -184,27 +180,20 @@ _TABLE = (
         _MAPPING,
         {},
         "LoftQ quantisation; AdaLoRA does not support it.",
-        Treatment.REJECTED,
+        _REJECTED,
         added="0.7.0",
     ),
     Field("eva_config", _MAPPING, None, "EVA initialisation.", _IGNORED, added="0.14.0"),
     Field("corda_config", _MAPPING, None, "CorDA initialisation.", _IGNORED, added="0.15.0"),
     Field("lora_ga_config", _MAPPING, None, "LoRA-GA initialisation.", _IGNORED, added="0.19.0"),
-    Field(
-        "use_dora",
-        _FLAG,
-        False,
-        "DoRA; AdaLoRA does not support it.",
-        Treatment.REJECTED,
-        added="0.9.0",
-    ),
+    Field("use_dora", _FLAG, False, "DoRA; AdaLoRA does not support it.", _REJECTED, added="0.9.0"),
     Field("velora_config", _MAPPING, None, "VeLoRA's backward.", _IGNORED, added="0.20.0"),
     Field(
         "alora_invocation_tokens",
         (k.INTEGERS, k.NULL),
         None,
         "Activated LoRA's tokens.",
-        Treatment.BREAKS,
+        _BREAKS,
         added="0.18.0",
     ),
     Field("use_qalora", _FLAG, False, "QALoRA.", _IGNORED, added="0.16.0"),
@@ -229,22 +218,16 @@ _TABLE = (
     Field("lora_bias", _FLAG, False, "Bias on LoRA's B.", _IGNORED, added="0.14.0"),
     Field(
         "target_parameters",
-        (k.STRINGS, k.NULL),
+        _NAMES,
         None,
         "Parameters (not modules) to adapt.",
-        Treatment.BREAKS,
+        _BREAKS,
         added="0.17.0",
     ),
     Field("use_bdlora", _MAPPING, None, "Block-diagonal LoRA.", _IGNORED, added="0.19.0"),
     Field("arrow_config", _MAPPING, None, "Arrow routing.", _IGNORED, added="0.18.0"),
     Field("kasa_config", _MAPPING, None, "KaSA.", _IGNORED, added="0.21.0"),
-    Field(
-        "ensure_weight_tying",
-        _FLAG,
-        False,
-        "Tie the adapters of tied layers.",
-        added="0.18.0",
-    ),
+    Field("ensure_weight_tying", _FLAG, False, "Tie the adapters of tied layers.", added="0.18.0"),
     Field("target_r", _COUNT, 8, "Average rank of a matrix at the end.", least=1),
     Field("init_r", _COUNT, 12, "Rank of every matrix at the start.", least=1),
     Field("tinit", _COUNT, 0, "Optimizer steps before the first allocation.", least=0),
@@ -311,19 +294,10 @@ def fields_of(runtime: Runtime) -> dict[str, Field]:
     return FIELDS if runtime == "peft" else ALL_FIELDS
 
 
-ADALORA_FIELDS = frozenset(
-    {
-        "target_r",
-        "init_r",
-        "tinit",
-        "tfinal",
-        "deltaT",
-        "beta1",
-        "beta2",
-        "orth_reg_weight",
-        "total_step",
-    }
-)
+ADALORA_FIELDS = frozenset({
+    "target_r", "init_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight",
+    "total_step",
+})  # fmt: skip
 """Names that no other method of PEFT has."""
 
 DISTINCTIVE_FIELDS = ADALORA_FIELDS - {"beta1", "beta2", "total_step"}

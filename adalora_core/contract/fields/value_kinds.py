@@ -57,32 +57,30 @@ def _scores_triplets(value: Any) -> bool:
 
 
 def _list_of(item: ValueKind, phrase: str, length: int | None = None) -> ValueKind:
-    def wrong_at(value: Any) -> Path | None:
-        if not isinstance(value, list) or (length is not None and len(value) != length):
-            return ()
-        for index, entry in enumerate(value):
-            inner = item.wrong_at(entry)
-            if inner is not None:
-                return (index, *inner)
-        return None
-
     schema: dict[str, Any] = {"type": "array", "items": item.schema}
     if length is not None:
         schema |= {"minItems": length, "maxItems": length}
-    return ValueKind(phrase, schema, wrong_at)
+    return ValueKind(phrase, schema, _entries_of(item, list, length))
 
 
 def _object_of(item: ValueKind, phrase: str) -> ValueKind:
+    schema = {"type": "object", "additionalProperties": item.schema}
+    return ValueKind(phrase, schema, _entries_of(item, dict))
+
+
+def _entries_of(
+    item: ValueKind, holder: type[list[Any] | dict[Any, Any]], length: int | None = None
+) -> Callable[[Any], Path | None]:
     def wrong_at(value: Any) -> Path | None:
-        if not isinstance(value, dict):
+        if not isinstance(value, holder) or length not in (None, len(value)):
             return ()
-        for key, entry in value.items():
+        for step, entry in value.items() if isinstance(value, dict) else enumerate(value):
             inner = item.wrong_at(entry)
             if inner is not None:
-                return (key, *inner)
+                return (step, *inner)
         return None
 
-    return ValueKind(phrase, {"type": "object", "additionalProperties": item.schema}, wrong_at)
+    return wrong_at
 
 
 NULL = ValueKind("null", {"type": "null"}, _scalar(lambda value: value is None))

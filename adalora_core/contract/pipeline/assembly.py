@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.findings import Diagnostic, Fix, Related
 from adalora_core.contract.pipeline.discovery import find_blocks
-from adalora_core.contract.report import Report
+from adalora_core.contract.report import Examined, Report
 from adalora_core.contract.rules import BY_CODE
+from adalora_core.contract.rules.base import Finding
 from adalora_core.contract.rules.engine import findings, usage_findings
 from adalora_core.contract.text.places import to_pointer
 from adalora_core.contract.text.problems import Problem, too_many_findings
-from adalora_core.contract.text.writing import edits
+from adalora_core.contract.text.writing import edit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,18 +22,8 @@ if TYPE_CHECKING:
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.fields.tools import Layout
     from adalora_core.contract.pipeline.options import CheckOptions
-    from adalora_core.contract.rules.base import Finding
     from adalora_core.contract.text.document import Document
     from adalora_core.contract.text.places import Path, Span
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """A document, the configurations in it, and the report on them."""
-
-    document: Document
-    blocks: tuple[Block, ...]
-    report: Report
 
 
 def examine(
@@ -48,7 +39,7 @@ def examine(
     """Find the configurations of a decoded document and check them.
 
     Args:
-        document: the document; a missing configuration is added to its problems.
+        document: the document; a missing configuration is a problem of it.
         name: the file's name for the report; None: the source is not a file.
         options: how to check.
         key: JSON pointer of the one configuration, empty for the whole document; None: search.
@@ -60,36 +51,41 @@ def examine(
         ValueError: `key` is not a JSON pointer.
     """
     blocks: tuple[Block, ...] = ()
+    problems = document.problems
     if not document.fatal:
         found = find_blocks(document, options, key, layout, is_optional=is_optional)
         if not isinstance(found, Problem):
             blocks = found
         elif not is_optional:
-            document.problems.append(found)
-    report = _report(document, blocks, name, options)
+            problems = [*problems, found]
+    report = _report(document, problems, blocks, name, options)
+    examined = Examined(document, blocks, report)
     has_alias = document.format == "yaml" and "*" in document.text
     if tries_fixes and has_alias and any(each.fix for each in report.diagnostics):
         # Imported for an alias only: the module takes time.
-        from adalora_core.contract.pipeline.obstacles import with_known_obstacles
+        from adalora_core.contract.pipeline.fixing import with_known_obstacles
 
-        report = with_known_obstacles(document, report)
-    return Examined(document, blocks, report)
+        return replace(examined, report=with_known_obstacles(examined))
+    return examined
 
 
 def _report(
-    document: Document, blocks: Sequence[Block], name: str | None, options: CheckOptions
+    document: Document,
+    problems: Sequence[Problem],
+    blocks: Sequence[Block],
+    name: str | None,
+    options: CheckOptions,
 ) -> Report:
     limit = options.limits.diagnostics
-    problems = document.problems[:limit]
-    room = limit - len(problems)
+    room = max(0, limit - len(problems))
     found = list(islice(chain(_findings(blocks, options), usage_findings(document)), room + 1))
     shown = found[:room]
-    if len(document.problems) > limit or len(found) > room:
-        problems = [*problems, too_many_findings(limit)]
+    if len(problems) > limit or len(found) > room:
+        problems = [*problems[:limit], too_many_findings(limit)]
     tops = {block.path for block in blocks}
     diagnostics = [
-        *(_of_problem(document, problem, tops) for problem in problems),
-        *(_of_finding(document, finding, tops) for finding in shown),
+        _of_finding(document, finding, tops)
+        for finding in (*(_found(document, problem) for problem in problems), *shown)
     ]
     if document.script is not None:
         diagnostics = _merged(diagnostics)
@@ -133,45 +129,38 @@ def _findings(blocks: Iterable[Block], options: CheckOptions) -> Iterator[Findin
                 yield finding
 
 
-def _of_problem(document: Document, problem: Problem, tops: set[Path]) -> Diagnostic:
-    rule = BY_CODE[problem.code]
-    if problem.offset is None:
-        span = _span(document, problem, tops)
-    else:
+def _found(document: Document, problem: Problem) -> Finding:
+    """Return a problem of the text as a finding of the rule that explains it."""
+    rule, extent = type(BY_CODE[problem.code]), None
+    if problem.offset is not None:
         end = min(problem.offset + 1, len(document.text))
-        span = document.span(min(problem.offset, end), end)
-    pointer = to_pointer(problem.path)
-    return Diagnostic(
-        code=rule.code,
-        name=rule.name,
-        severity=rule.severity,
-        message=problem.message,
-        pointer=pointer,
-        span=span,
-        hint=problem.hint or rule.hint,
-        related=tuple(
-            Related(message, pointer, document.span(*extent)) for extent, message in problem.related
-        ),
-    )
+        extent = min(problem.offset, end), end
+    return Finding(
+        rule, problem.path, problem.message, problem.at,
+        hint=problem.hint, extent=extent, notes=problem.related,
+    )  # fmt: skip
 
 
 def _of_finding(document: Document, finding: Finding, tops: set[Path]) -> Diagnostic:
-    rule = finding.rule
+    rule, pointer = finding.rule, to_pointer(finding.path)
     return Diagnostic(
         code=rule.code,
         name=rule.name,
         severity=finding.severity or rule.severity,
         message=finding.message,
-        pointer=to_pointer(finding.path),
+        pointer=pointer,
         span=document.span(*finding.extent)
         if finding.extent is not None
-        else _span(document, finding, tops),
+        # A finding on a whole block points at the block's key, not at all of its lines.
+        else document.span_of(finding.path, "key" if finding.path in tops else finding.at),
         hint=finding.hint or rule.hint,
         related=tuple(
             Related(message, to_pointer(path), document.span_of(path, "value"))
             for path, message in finding.related
         )
-        + tuple(Related(message, "", document.span(*extent)) for extent, message in finding.notes),
+        + tuple(
+            Related(message, pointer, document.span(*extent)) for extent, message in finding.notes
+        ),
         fix=_fix(document, finding),
     )
 
@@ -180,11 +169,7 @@ def _fix(document: Document, finding: Finding) -> Fix | None:
     remedy = finding.remedy
     if remedy is None:
         return None
-    found = edits(document, remedy.changes)
-    return Fix(remedy.description, found, remedy.is_safe, remedy.changes) if found else None
-
-
-def _span(document: Document, found: Problem | Finding, tops: set[Path]) -> Span | None:
-    # A finding on a whole block points at the block's key, not at all of its lines.
-    at = "key" if found.path in tops else found.at
-    return document.span_of(found.path, at)
+    found = edit(document, remedy.change)
+    if found is None:
+        return None
+    return Fix(remedy.description, (found,), remedy.is_safe, (remedy.change,))

@@ -6,24 +6,23 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.pipeline.obstacles import MOST_CHARACTERS, apply_edits
+from adalora_core.contract.pipeline.fixing import Trials
 from adalora_core.contract.pipeline.suppression import Requests, line_of, unsuppressible
 from adalora_core.contract.rules import BY_CODE
-from adalora_core.contract.text.changes import same
+from adalora_core.contract.text.changes import ConflictError
 from adalora_core.contract.text.places import Edit, content_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from adalora_core.contract.findings import Diagnostic
-    from adalora_core.contract.pipeline.assembly import Examined
+    from adalora_core.contract.pipeline.fixing import Examine
     from adalora_core.contract.pipeline.suppression import Line
+    from adalora_core.contract.report import Examined
     from adalora_core.contract.text.document import Document
-
-    Examine = Callable[[str], Examined]
-    """Decodes a text and checks its configurations."""
 
 _LINE_END = re.compile(r"\r\n|\n|\r|$")
 _CONTENT = re.compile(r"^[ \t\f]*[^\s#]", re.MULTILINE)
@@ -57,7 +56,8 @@ def add_ignores(found: Examined, examine: Examine) -> Examined:
         The document with the comments, and the report on it.
     """
     writer = _Writer(found, examine)
-    for candidates in (_at_the_line, _above_the_line, _at_the_last_line, _for_the_file):
+    at_the_last_line = partial(_at_the_line, is_end=True)
+    for candidates in (_at_the_line, _above_the_line, at_the_last_line, _for_the_file):
         writer.write(candidates)
     return writer.found
 
@@ -67,10 +67,9 @@ class _Writer:
 
     def __init__(self, found: Examined, examine: Examine) -> None:
         self.found = found
-        self._examine = examine
-        self._characters = 0
+        self._trials = Trials(examine)
 
-    def write(self, candidates: Callable[[_Places, list[Diagnostic]], list[_Ignore]]) -> None:
+    def write(self, candidates: Callable[[_Lines, list[Diagnostic]], list[_Ignore]]) -> None:
         """Add the comments at one kind of place, for all findings that are left."""
         left = [
             diagnostic
@@ -78,37 +77,27 @@ class _Writer:
             if unsuppressible(BY_CODE[diagnostic.code], diagnostic.code) is None
         ]
         if left:
-            wanted = candidates(_Places(self.found.document), left)
-            if accepted := self._accepted([], wanted):
-                self.found = self._tried(accepted) or self.found
+            wanted = candidates(_Lines(self.found.document), left)
+            if accepted := self._trials.compatible(wanted, self._tried, lambda *_: None):
+                self.found = self._tried(accepted)
 
-    def _accepted(self, before: list[_Ignore], added: list[_Ignore]) -> list[_Ignore]:
-        """Return `before` and the part of `added` that can be added; bisect to find it."""
-        if not added or self._characters > MOST_CHARACTERS:
-            return before
-        if self._tried(before + added) is not None:
-            return before + added
-        if len(added) == 1:
-            return before
-        middle = len(added) // 2
-        return self._accepted(self._accepted(before, added[:middle]), added[middle:])
+    def _tried(self, ignores: Sequence[_Ignore]) -> Examined:
+        """Return the document with comments.
 
-    def _tried(self, ignores: Sequence[_Ignore]) -> Examined | None:
-        """Return the document with comments; None if they do anything else than suppress."""
+        Raises:
+            ConflictError: they do anything else than suppress.
+        """
         old = self.found
-        text = apply_edits(old.document.text, [ignore.edit for ignore in ignores])
-        self._characters += len(text)
-        new = self._examine(text)
-        if new.document.fatal or not same(new.document.value, old.document.value):
-            return None
+        new = self._trials.read(old.document, [ignore.edit for ignore in ignores])
         # In a string a comment would be none.
         added = sum(len(ignore.findings) for ignore in ignores)
-        if _named(new.document) != _named(old.document) + added:
-            return None
         left = Counter(diagnostic.code for diagnostic in old.report.diagnostics)
         for ignore in ignores:
             left -= ignore.findings
-        return new if Counter(d.code for d in new.report.diagnostics) <= left else None
+        is_read = _named(new.document) == _named(old.document) + added
+        if not (is_read and Counter(d.code for d in new.report.diagnostics) <= left):
+            raise ConflictError("the comments do not suppress just their findings")
+        return new
 
 
 def _named(document: Document) -> int:
@@ -117,7 +106,7 @@ def _named(document: Document) -> int:
     return len(requests.named_rules)
 
 
-class _Places:
+class _Lines:
     """The lines of a document's code, and the requests that apply to them."""
 
     def __init__(self, document: Document) -> None:
@@ -151,15 +140,7 @@ class _Places:
         return _Ignore(Edit(self._document.span_in_code(at, at), text), counts)
 
 
-def _at_the_line(places: _Places, left: list[Diagnostic]) -> list[_Ignore]:
-    return _behind(places, left, is_end=False)
-
-
-def _at_the_last_line(places: _Places, left: list[Diagnostic]) -> list[_Ignore]:
-    return _behind(places, left, is_end=True)
-
-
-def _behind(places: _Places, left: list[Diagnostic], *, is_end: bool) -> list[_Ignore]:
+def _at_the_line(places: _Lines, left: list[Diagnostic], *, is_end: bool = False) -> list[_Ignore]:
     found = []
     for line, findings in _by_line(left, is_end=is_end).items():
         request = places.requests.get(line)
@@ -172,7 +153,7 @@ def _behind(places: _Places, left: list[Diagnostic], *, is_end: bool) -> list[_I
     return found
 
 
-def _above_the_line(places: _Places, left: list[Diagnostic]) -> list[_Ignore]:
+def _above_the_line(places: _Lines, left: list[Diagnostic]) -> list[_Ignore]:
     found = []
     for findings in _by_line(left).values():
         start, end = places.line(findings[0])
@@ -183,7 +164,7 @@ def _above_the_line(places: _Places, left: list[Diagnostic]) -> list[_Ignore]:
     return found
 
 
-def _for_the_file(places: _Places, left: list[Diagnostic]) -> list[_Ignore]:
+def _for_the_file(places: _Lines, left: list[Diagnostic]) -> list[_Ignore]:
     """Return one comment above the first line with content, behind those that have to be first."""
     request = places.requests.get(None)
     if request is not None:

@@ -223,22 +223,10 @@ _Searches = tuple["Iterable[str]", "Iterable[Any]"]
 """Patterns that the library searches for, and the texts."""
 
 
-def _of_pattern(_: _Evaluation, value: Any, instance: Any, __: Any) -> _Searches:
-    return [value], [instance]
-
-
-def _of_keys(_: _Evaluation, value: Any, instance: Any, __: Any) -> _Searches:
-    return value, _keys(instance)
-
-
 def _of_other_keys(_: _Evaluation, __: Any, instance: Any, schema: Any) -> _Searches:
     # The library joins them, and one may refer to a group of another; messages search for each.
     patterns = schema.get("patternProperties")
     return ["|".join(patterns), *patterns] if patterns else (), _keys(instance)
-
-
-def _of_unevaluated_keys(evaluation: _Evaluation, _: Any, instance: Any, __: Any) -> _Searches:
-    return evaluation.patterns, _keys(instance)
 
 
 def _keys(instance: Any) -> Iterable[Any]:
@@ -246,9 +234,12 @@ def _keys(instance: Any) -> Iterable[Any]:
 
 
 _REHEARSALS: dict[str, Callable[[_Evaluation, Any, Any, Any], _Searches]] = {
-    "pattern": _of_pattern,
-    "patternProperties": _of_keys,
+    "pattern": lambda _, value, instance, __: ([value], [instance]),
+    "patternProperties": lambda _, value, instance, __: (value, _keys(instance)),
     "additionalProperties": _of_other_keys,
-    "unevaluatedProperties": _of_unevaluated_keys,
+    "unevaluatedProperties": lambda evaluation, _, instance, __: (
+        evaluation.patterns,
+        _keys(instance),
+    ),
 }
 """For each keyword of the library that searches for expressions: those, and where."""

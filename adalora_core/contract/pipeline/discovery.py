@@ -13,6 +13,7 @@ from adalora_core.contract.fields.value_kinds import name_of_value
 from adalora_core.contract.pipeline.tool_files import (
     UNKNOWN_TOOLS,
     block_of,
+    calls,
     find_tool,
     has_prefixed_fields,
     names_adalora,
@@ -68,9 +69,6 @@ def find_blocks(
         ValueError: `key` is not a JSON pointer.
     """
     if document.script is not None:
-        # Imported for code only: the module takes time.
-        from adalora_core.contract.pipeline.scripts import calls
-
         blocks = calls(document, options) if layout in (None, "python") else []
         if key:
             blocks = [block for block in blocks if to_pointer(block.path) == key]

@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, TypeVar
 
-from adalora_core.contract.pipeline.obstacles import (
-    MOST_CHARACTERS,
-    SHARED,
-    apply_edits,
-    obstructed,
-)
+from adalora_core.contract.text import decode
 from adalora_core.contract.text.changes import ConflictError, changed, same
+from adalora_core.contract.text.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from adalora_core.contract.findings import Diagnostic
-    from adalora_core.contract.pipeline.assembly import Examined
-    from adalora_core.contract.report import Report
+    from adalora_core.contract.report import Examined, Report
+    from adalora_core.contract.text.changes import Change
+    from adalora_core.contract.text.document import Document
     from adalora_core.contract.text.places import Edit
 
     Examine = Callable[[str], Examined]
     """Decodes a text and checks its configurations."""
 
+    Group = TypeVar("Group")
+
 MOST_ROUNDS = 10
 """Bound on the rounds. A fix may uncover the next finding, but a few rounds are enough."""
+
+MOST_CHARACTERS = 1 << 21
+"""Bound on the characters that trials read, all texts together, to separate edits that conflict;
+a reading takes about a microsecond per character."""
+
+_MOST_OF_A_CHECK = 1 << 18
+"""Bound on the characters that a check reads to find fixes that change other values too."""
+
+SHARED = (
+    "the fix would change other values too, through an anchor or a merge key, or the new value "
+    "cannot be written here"
+)
 
 Finding = tuple[str, str, str]
 """Code, pointer and message: they identify a finding from one round to the next."""
@@ -99,7 +111,6 @@ class _Progress:
     examine: Examine
     made: list[Diagnostic] = field(default_factory=list)
     obstacles: dict[Finding, str] = field(default_factory=dict)
-    characters: int = 0
 
     def open(self, *, unsafe: bool) -> list[Diagnostic]:
         """Return the findings with a fix that was not tried yet."""
@@ -119,50 +130,20 @@ class _Progress:
 
     def make(self, wanted: Sequence[Diagnostic]) -> None:
         """Apply all fixes that can be applied together; record the obstacles of the others."""
-        self.characters = 0
-        groups: dict[tuple[Edit, ...], list[Diagnostic]] = {}
-        for diagnostic in wanted:
-            groups.setdefault(_edits(diagnostic), []).append(diagnostic)
-        accepted = self._compatible([], list(groups.values()))
+        groups = [group for _, group in with_equal_edits(wanted)]
+        trials = Trials(self.examine)
+
+        def attempt(chosen: list[list[Diagnostic]]) -> Examined:
+            edits = {edit for group in chosen for edit in _edits(group[0])}
+            return trials.read(self.found.document, edits, changes_of(chain.from_iterable(chosen)))
+
+        def refuse(group: list[Diagnostic], reason: str) -> None:
+            self.obstacles |= {_name(diagnostic): reason for diagnostic in group}
+
+        accepted = trials.compatible(groups, attempt, refuse)
         if accepted:
-            self.found = self._apply(accepted)
-            self.made += accepted
-
-    def _compatible(
-        self, before: list[Diagnostic], groups: list[list[Diagnostic]]
-    ) -> list[Diagnostic]:
-        """Return `before` and the part of `groups` that can be added; bisect to find conflicts."""
-        added = [diagnostic for group in groups for diagnostic in group]
-        together = before + added
-        if self.characters > MOST_CHARACTERS:
-            reason = "too many fixes conflict to try each; apply some by hand"
-            self.obstacles |= {_name(diagnostic): reason for diagnostic in added}
-            return before
-        try:
-            self._apply(together)
-        except ConflictError as error:
-            if len(groups) == 1:
-                self.obstacles |= {_name(diagnostic): str(error) for diagnostic in added}
-                return before
-            middle = len(groups) // 2
-            return self._compatible(self._compatible(before, groups[:middle]), groups[middle:])
-        return together
-
-    def _apply(self, chosen: Sequence[Diagnostic]) -> Examined:
-        """Return the document with the chosen fixes applied.
-
-        Raises:
-            ConflictError: the text does not decode to what the fixes promise.
-        """
-        edits = {edit for diagnostic in chosen for edit in _edits(diagnostic)}
-        changes = [c for diagnostic in chosen if diagnostic.fix for c in diagnostic.fix.changes]
-        expected = changed(self.found.document.value, changes)
-        text = apply_edits(self.found.document.text, edits)
-        self.characters += len(text)
-        found = self.examine(text)
-        if found.document.fatal or not same(found.document.value, expected):
-            raise ConflictError(SHARED)
-        return found
+            self.found = attempt(accepted)
+            self.made += chain.from_iterable(accepted)
 
     def report(self) -> Report:
         """Return the report with the fixed findings, and obstacles at the others."""
@@ -176,3 +157,122 @@ class _Progress:
         if obstacle is None or diagnostic.fix is None:
             return diagnostic
         return obstructed(diagnostic, obstacle)
+
+
+class Trials:
+    """Readings of a document with edits; `characters` counts what they have read."""
+
+    def __init__(self, examine: Examine) -> None:
+        self._examine = examine
+        self.characters = 0
+
+    def read(
+        self, document: Document, edits: Iterable[Edit], changes: Iterable[Change] = ()
+    ) -> Examined:
+        """Return the document with the edits applied, which must not overlap.
+
+        Raises:
+            ConflictError: the text does not decode to the document's value with the changes.
+        """
+        expected = changed(document.value, changes)
+        text = apply_edits(document.text, edits)
+        self.characters += len(text)
+        found = self._examine(text)
+        if found.document.fatal or not same(found.document.value, expected):
+            raise ConflictError(SHARED)
+        return found
+
+    def compatible(
+        self,
+        groups: list[Group],
+        attempt: Callable[[list[Group]], object],
+        refuse: Callable[[Group, str], None],
+    ) -> list[Group]:
+        """Return the groups that can be made together; bisect to find the others.
+
+        Args:
+            groups: what to make, in order; the first of two in conflict wins.
+            attempt: makes some groups with `read`, and raises `ConflictError` if that fails.
+            refuse: takes each group that is not made, with the reason.
+        """
+
+        def extended(before: list[Group], added: list[Group]) -> list[Group]:
+            reason = "too many fixes conflict to try each; apply some by hand"
+            if self.characters <= MOST_CHARACTERS:
+                try:
+                    attempt(before + added)
+                except ConflictError as error:
+                    reason = str(error)
+                else:
+                    return before + added
+                if len(added) > 1:
+                    middle = len(added) // 2
+                    return extended(extended(before, added[:middle]), added[middle:])
+            for group in added:
+                refuse(group, reason)
+            return before
+
+        return extended([], groups) if groups else []
+
+
+def apply_edits(text: str, edits: Iterable[Edit]) -> str:
+    """Return `text` with the edits applied; the edits must not overlap.
+
+    Every character outside of their spans stays.
+    """
+    pieces, at = [], 0
+    for edit in sorted(edits, key=lambda edit: edit.span.start):
+        pieces += [text[at : edit.span.start], edit.replacement]
+        at = edit.span.end
+    return "".join([*pieces, text[at:]])
+
+
+def with_known_obstacles(examined: Examined) -> Report:
+    """Return the report, with an obstacle at each fix that would change other values too.
+
+    An alias or a merge key repeats the text of a value. Equal edits of several findings are made
+    together, as `fix` does.
+    """
+    document, report = examined.document, examined.report
+
+    def decoded(text: str) -> Examined:
+        raw = text.encode("utf-8", "surrogatepass")
+        again = decode(raw, document.format, DEFAULT_LIMITS)
+        return dataclasses.replace(examined, document=again)
+
+    trials = Trials(decoded)
+    stuck = set()
+    most = _MOST_OF_A_CHECK // max(1, len(document.text))
+    for edits, group in with_equal_edits(report.diagnostics)[:most]:
+        try:
+            trials.read(document, edits, changes_of(group))
+        except ConflictError:
+            stuck.add(edits)
+    diagnostics = tuple(
+        obstructed(d, SHARED) if d.fix is not None and d.fix.edits in stuck else d
+        for d in report.diagnostics
+    )
+    return dataclasses.replace(report, diagnostics=diagnostics)
+
+
+def with_equal_edits(
+    diagnostics: Iterable[Diagnostic],
+) -> list[tuple[tuple[Edit, ...], list[Diagnostic]]]:
+    """Return the edits of each fix, with the findings that have the same; they go together."""
+    groups: dict[tuple[Edit, ...], list[Diagnostic]] = {}
+    for diagnostic in diagnostics:
+        if diagnostic.fix is not None:
+            groups.setdefault(diagnostic.fix.edits, []).append(diagnostic)
+    return list(groups.items())
+
+
+def changes_of(diagnostics: Iterable[Diagnostic]) -> list[Change]:
+    """Return what the fixes of findings do to the decoded document."""
+    return [change for d in diagnostics if d.fix is not None for change in d.fix.changes]
+
+
+def obstructed(diagnostic: Diagnostic, obstacle: str) -> Diagnostic:
+    """Return a finding whose fix cannot be applied, with the reason."""
+    assert diagnostic.fix is not None  # noqa: S101 - only a fix has an obstacle
+    fix = dataclasses.replace(diagnostic.fix, obstacle=obstacle)
+    return dataclasses.replace(diagnostic, fix=fix)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.pipeline.assembly import Examined, examine
+from adalora_core.contract.pipeline.assembly import examine
 from adalora_core.contract.pipeline.discovery import (
     ADALORA_WORDS,
     CODE_WORDS,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from adalora_core.contract.findings import Diagnostic
     from adalora_core.contract.pipeline.options import CheckOptions
     from adalora_core.contract.pipeline.selection import Selection
-    from adalora_core.contract.report import Report
+    from adalora_core.contract.report import Examined, Report
     from adalora_core.contract.text.formats import Format
     from adalora_core.contract.text.problems import Problem
 
@@ -143,7 +143,8 @@ class Inspector:
     ) -> Examined:
         document = decode(raw, self.format_of(name), self.check.limits)
         if self.format is None and document.fatal:
-            document.problems = [_with_format(each, name, raw) for each in document.problems]
+            problems = [_with_format(each, name, raw) for each in document.problems]
+            document = dataclasses.replace(document, problems=problems)
         found = examine(
             document,
             name,

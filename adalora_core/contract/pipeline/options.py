@@ -5,31 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from adalora_core.contract.fields.block import BlockOptions
 from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
-    from adalora_core.contract.fields.table import Runtime
     from adalora_core.contract.pipeline.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
-class CheckOptions:
-    """How to check a configuration.
+class CheckOptions(BlockOptions):
+    """How to check a document; the first arguments are those of `BlockOptions`.
 
     Args:
-        runtime: the package that will train.
-        strict_keys: whether an unknown key is an error.
-        strict_types: whether a value of another type is an error also where the runtime works.
-        peft_version: also report what this PEFT release ignores or refuses; None: report only
-            what the release ignores or refuses that the contract describes.
         limits: bounds on the size and cost of a document.
         policy: an organisation's own schema that the configuration must satisfy too.
     """
 
-    runtime: Runtime = "peft"
-    strict_keys: bool = False
-    strict_types: bool = False
-    peft_version: tuple[int, ...] | None = None
     limits: Limits = DEFAULT_LIMITS
     policy: Policy | None = None
 

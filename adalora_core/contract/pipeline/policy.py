@@ -23,7 +23,7 @@ from adalora_core.contract import text
 from adalora_core.contract.fields.value_kinds import name_of_value
 from adalora_core.contract.pipeline.bounded_schema import bounded, bounds, formats_of
 from adalora_core.contract.rules.base import Finding
-from adalora_core.contract.rules.policy import POLICY
+from adalora_core.contract.rules.input import PolicyViolation
 from adalora_core.contract.text.formats import CODE, format_of
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
 from adalora_core.errors import PolicyError
@@ -282,7 +282,7 @@ def _finding(
     schema: Mapping[str, Any], place: Path, detail: str, at: Literal["key", "value"] = "value"
 ) -> Finding:
     title = schema.get("title") or "the policy refuses this"
-    return Finding(POLICY, place, f"{title}: {detail}", at, hint=schema.get("description"))
+    return Finding(PolicyViolation, place, f"{title}: {detail}", at, hint=schema.get("description"))
 
 
 def _detail(error: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING
@@ -11,9 +12,12 @@ from typing import TYPE_CHECKING
 from adalora_core.contract.findings import Diagnostic, Fix
 from adalora_core.contract.pipeline.selection import WILDCARDS, fits
 from adalora_core.contract.rules import BY_CODE, RULES
-from adalora_core.contract.rules.input import LIMIT_EXCEEDED
-from adalora_core.contract.rules.suppressions import INVALID, UNUSED
-from adalora_core.contract.text.comments import comments
+from adalora_core.contract.rules.input import (
+    CommandRule,
+    InvalidSuppression,
+    LimitExceeded,
+    UnusedSuppression,
+)
 from adalora_core.contract.text.limits import DEFAULT_LIMITS
 from adalora_core.contract.text.places import Edit, content_end
 from adalora_core.contract.text.problems import too_many_findings
@@ -37,6 +41,7 @@ _KEYWORDS = {"ignore": False, "ignore-file": True}
 
 _BLANK_OR_SEPARATOR = re.compile(r"[ \t\-:;,]*")
 _BLANKS_AND_COMMENTS = re.compile(r"(?:\s++|#[^\r\n]*+)*+")
+_HASH = re.compile(r"(?:^|(?<=\s))#[^\r\n]*")
 _LINE_END = re.compile(r"\r\n|\n|\r|")
 _BY_NAME = {rule.name: rule for rule in RULES}
 
@@ -108,7 +113,7 @@ def suppress(
         excess = too_many_findings(most)
         if not any(diagnostic.message == excess.message for diagnostic in kept):
             end = min(1, len(document.text))
-            found.append(_diagnostic(document, LIMIT_EXCEEDED, (0, end), excess.message))
+            found.append(_diagnostic(document, LimitExceeded, (0, end), excess.message))
     diagnostics = sorted([*kept, *found], key=lambda diagnostic: diagnostic.sort_key)
     return dataclasses.replace(
         report, diagnostics=tuple(diagnostics), suppressed=(*report.suppressed, *gone)
@@ -160,9 +165,8 @@ def unused_file_ignores(
                 f"--per-file-ignores {entry.pattern}:{entry.word} has no effect: no finding in "
                 f"{'the file' if len(fitting) == 1 else f'any of the {len(fitting)} files'}"
             )
-            finding = Diagnostic(
-                UNUSED.code, UNUSED.name, UNUSED.severity, message, "", hint=UNUSED.hint
-            )
+            rule = UnusedSuppression
+            finding = Diagnostic(rule.code, rule.name, rule.severity, message, "", hint=rule.hint)
             found.setdefault(fitting[0], []).append(finding)
     return found
 
@@ -187,7 +191,7 @@ class Requests:
     def invalid(self) -> Iterator[Diagnostic]:
         """Yield a finding on each request, or name in one, that has no effect."""
         for extent, message in self._invalid:
-            yield _diagnostic(self._document, INVALID, extent, message)
+            yield _diagnostic(self._document, InvalidSuppression, extent, message)
 
     def _read(self, comment: Extent, match: re.Match[str]) -> None:
         keyword, codes = match["keyword"].lower(), match["codes"]
@@ -242,7 +246,7 @@ def unsuppressible(rule: Rule | None, text: str) -> str | None:
         return f"there is no rule {text!r}, and a family of rules cannot be suppressed"
     if not rule.can_be_ignored:
         return f"{rule.code} cannot be suppressed: it reports that nothing could be checked"
-    if rule in (UNUSED, INVALID):
+    if isinstance(rule, CommandRule):
         return f"{rule.code} cannot be suppressed by a comment; use --ignore {rule.code}"
     return None
 
@@ -282,7 +286,7 @@ def _unused(document: Document, named: NamedRule) -> Diagnostic:
         place = f"at line {line}" + (f" of cell {cell}" if cell else "")
     return _diagnostic(
         document,
-        UNUSED,
+        UnusedSuppression,
         named.names[named.index],
         f"{named.code} is suppressed, but there is no such finding {place}",
         Fix("Remove the suppression", (Edit(document.span_in_code(*extent), replacement),)),
@@ -290,9 +294,41 @@ def _unused(document: Document, named: NamedRule) -> Diagnostic:
 
 
 def _diagnostic(
-    document: Document, rule: Rule, extent: Extent, message: str, fix: Fix | None = None
+    document: Document, rule: type[Rule], extent: Extent, message: str, fix: Fix | None = None
 ) -> Diagnostic:
     span = document.span_in_code(*extent)
     return Diagnostic(
         rule.code, rule.name, rule.severity, message, "", span, hint=rule.hint, fix=fix
     )
+
+
+def comments(document: Document) -> Iterator[Extent]:
+    """Yield the extents of all comments, hashes included, of a text that was decoded."""
+    if document.format == "toml":
+        from adalora_core.contract.text.toml_source import STRING
+
+        pattern = rf"({STRING.pattern})|\#[^\r\n]*+"
+        for match in re.finditer(pattern, document.text, STRING.flags):
+            if match[1] is None:
+                yield match.span()
+    elif document.script is not None:
+        from adalora_core.contract.text.python.lexical import comments as in_code
+
+        yield from in_code(document.script.code)
+    elif document.format == "yaml":
+        yield from _in_yaml(document.text)
+
+
+def _in_yaml(text: str) -> Iterator[Extent]:
+    from adalora_core.contract.text.yaml_source import scalar_extents
+
+    scalars = scalar_extents(text)
+    starts = [start for start, _ in scalars]
+    at = 0
+    while (match := _HASH.search(text, at)) is not None:
+        index = bisect_right(starts, match.start()) - 1
+        if index >= 0 and match.start() < scalars[index][1]:
+            at = scalars[index][1]
+        else:
+            at = match.end()
+            yield match.span()

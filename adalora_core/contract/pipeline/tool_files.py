@@ -1,7 +1,8 @@
-"""Recognise AdaLoRA's settings in the files of other tools, known and unknown."""
+"""Recognise AdaLoRA's settings in code, and in the files of other tools, known and unknown."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,17 +31,9 @@ MOST_TRIALS = 64
 """The most combinations of a sweep that are checked."""
 
 _METHOD_MARKERS = (
-    "method",
-    "peft_method",
-    "lora_type",
-    "adapter_type",
-    "adapter",
-    "finetuning_type",
-    "train_type",
-    "tuner_type",
-    "sft_type",
-    "peft",
-)
+    "method", "peft_method", "lora_type", "adapter_type", "adapter", "finetuning_type",
+    "train_type", "tuner_type", "sft_type", "peft",
+)  # fmt: skip
 _LOOSE_MARKERS = ("type", "name", "peft_type")
 """Keys whose value `adalora` marks a mapping only together with names that AdaLoRA alone has."""
 _SECTIONS = ("adalora", "adalora_config", "lora", "lora_config", "peft_config", "peft", "adapter")
@@ -55,14 +48,40 @@ def block_of(
     return Block(
         values,
         path,
-        runtime=options.runtime,
-        strict_keys=options.strict_keys,
-        strict_types=options.strict_types,
-        peft_version=options.peft_version,
+        options,
         root=document.value,
         ambiguous_scalars=document.ambiguous_below(path),
         **more,
     )
+
+
+def calls(document: Document, options: CheckOptions) -> list[Block]:
+    """Return a block for each call of the class in the code of a document."""
+    # Imported for code only: the modules take time.
+    from adalora_core.contract.text.python.calls import CLASS
+    from adalora_core.contract.text.python.values import holds_unknown
+
+    found = []
+    for index, call in enumerate(document.script.calls if document.script else ()):
+        runtime = "adalora-core" if call.is_ours else options.runtime
+        fields = fields_of(runtime).keys()
+        absent = fields - call.values.keys() if call.is_open else ()
+        deferred = fields & {*call.deferred, *absent}
+        found.append(
+            block_of(
+                document,
+                (CLASS, index),
+                {
+                    name: None if holds_unknown(value) else value
+                    for name, value in call.values.items()
+                    if name not in deferred
+                },
+                replace(options, runtime=runtime),
+                layout="python",
+                deferred=frozenset(deferred),
+            )
+        )
+    return found
 
 
 def names_adalora(values: dict[Any, Any], key: str) -> bool:

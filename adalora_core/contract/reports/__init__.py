@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "full": "full",
-    "concise": "concise",
+    "concise": "full",
     "json": "json_report",
     "jsonl": "jsonl",
     "sarif": "sarif",
@@ -99,5 +99,6 @@ def render(outcome: Outcome, format: str) -> str:  # noqa: A002 - the option's n
     if format not in _MODULES:
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
     module = importlib.import_module(f"{__name__}.{_MODULES[format]}")
-    text: str = module.render(outcome)
+    write = module.render_concise if format == "concise" else module.render
+    text: str = write(outcome)
     return text

@@ -1,4 +1,4 @@
-"""Write findings for people: message, excerpt with a caret, related places, hint."""
+"""Write findings for people: in full, with an excerpt and a hint, or one line for each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COLOURS = {"error": "31;1", "warning": "33;1", "info": "36;1", "caret": "31"}
 
 def render(outcome: Outcome) -> str:
     """Write every finding with an excerpt, then the summary."""
-    paint = _colour if outcome.colour else _plain
+    paint = _colour if outcome.colour else lambda text, _: text
     lines: list[str] = []
     for report in outcome.reports:
         for diagnostic in report.diagnostics:
@@ -38,9 +38,15 @@ def render(outcome: Outcome) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _plain(text: str, role: str) -> str:
-    del role
-    return text
+def render_concise(outcome: Outcome) -> str:
+    """Write one line per finding, `file:line:column: error[ADA202] message`, and the summary."""
+    lines = [
+        f"{place(report, d.span)}: {d.severity}[{d.code}] {visible(d.message)}"
+        for report in outcome.reports
+        for d in report.diagnostics
+    ]
+    lines += closing_lines(outcome, with_fixes=True)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _colour(text: str, role: str) -> str:

@@ -58,11 +58,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
 def diagnostic_to_json(diagnostic: Diagnostic) -> dict[str, Any]:
     """Return one finding as JSON values."""
     return {
-        "code": diagnostic.code,
-        "name": diagnostic.name,
-        "severity": diagnostic.severity,
-        "message": diagnostic.message,
-        "pointer": diagnostic.pointer,
+        **_named(diagnostic),
         "span": _span(diagnostic.span),
         "hint": diagnostic.hint,
         "related": [
@@ -71,6 +67,11 @@ def diagnostic_to_json(diagnostic: Diagnostic) -> dict[str, Any]:
         ],
         "fix": _fix(diagnostic.fix),
     }
+
+
+def _named(diagnostic: Diagnostic) -> dict[str, str]:
+    names = ("code", "name", "severity", "message", "pointer")
+    return {name: getattr(diagnostic, name) for name in names}
 
 
 def _fix(fix: Fix | None) -> dict[str, Any] | None:
@@ -87,11 +88,7 @@ def _fix(fix: Fix | None) -> dict[str, Any] | None:
 def _fixed(diagnostic: Diagnostic, fix: Fix) -> dict[str, Any]:
     """Return a fixed finding without positions, which refer to the old text."""
     return {
-        "code": diagnostic.code,
-        "name": diagnostic.name,
-        "severity": diagnostic.severity,
-        "message": diagnostic.message,
-        "pointer": diagnostic.pointer,
+        **_named(diagnostic),
         "description": fix.description,
         "safe": fix.is_safe,
     }

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Findings, Rule
 from adalora_core.contract.rules.schedule import ALLOCATION_FIELDS, is_share
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
 
@@ -30,7 +28,6 @@ gradients."""
 
 class OneForcedCut(Rule):
     code = "ADA203"
-    name = "one-forced-cut"
     severity = "warning"
     summary = "no step of the budgeting phase is a multiple of deltaT: all pruning is in one step"
     why = (
@@ -42,11 +39,10 @@ class OneForcedCut(Rule):
     hint = "decrease deltaT, or make the budgeting phase longer"
     inputs = ALLOCATION_FIELDS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         schedule = block.schedule
         if schedule and not schedule.allocation_count() and schedule.tfinal > 0:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("deltaT") if "deltaT" in block.values else block.at("total_step"),
                 f"no step between {schedule.tinit} and {schedule.final_start} is a multiple of "
                 f"deltaT {schedule.deltaT}: all pruning happens at once at step "
@@ -56,7 +52,6 @@ class OneForcedCut(Rule):
 
 class NoAllocationAtAll(Rule):
     code = "ADA206"
-    name = "no-allocation-at-all"
     severity = "warning"
     summary = "no step ever prunes: the adapter keeps init_r everywhere"
     why = (
@@ -67,11 +62,10 @@ class NoAllocationAtAll(Rule):
     hint = "decrease deltaT, or set tfinal to at least 1"
     inputs = ALLOCATION_FIELDS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         schedule = block.schedule
         if schedule and not schedule.allocation_count() and schedule.tfinal <= 0:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("deltaT") if "deltaT" in block.values else block.at("total_step"),
                 f"no step between {schedule.tinit} and {schedule.total_step} is a multiple of "
                 f"deltaT {schedule.deltaT}, and tfinal {schedule.tfinal} leaves no forced "
@@ -81,7 +75,6 @@ class NoAllocationAtAll(Rule):
 
 class FewAllocations(Rule):
     code = "ADA207"
-    name = "few-allocations"
     severity = "warning"
     summary = f"the budget falls in fewer than {FEWEST_ALLOCATIONS} allocations"
     why = (
@@ -92,13 +85,12 @@ class FewAllocations(Rule):
     hint = "decrease deltaT, or make the budgeting phase longer"
     inputs = ALLOCATION_FIELDS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         schedule = block.schedule
         count = schedule.allocation_count() if schedule else 0
         if schedule and 0 < count < FEWEST_ALLOCATIONS:
             window = schedule.final_start - schedule.tinit
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("deltaT") if "deltaT" in block.values else block.at("total_step"),
                 f"only {count} allocation{'s' if count > 1 else ''} in the budgeting phase of "
                 f"{window} steps",
@@ -111,7 +103,6 @@ class FewAllocations(Rule):
 
 class ShortWindow(Rule):
     code = "ADA208"
-    name = "short-window"
     severity = "warning"
     summary = f"the budgeting phase is shorter than {SHORTEST_WINDOW:.0%} of the run"
     why = (
@@ -123,14 +114,13 @@ class ShortWindow(Rule):
     hint = "decrease tinit or tfinal"
     inputs = ALLOCATION_FIELDS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         schedule = block.schedule
         if schedule is None or schedule.allocation_count() < FEWEST_ALLOCATIONS:
             return
         window = schedule.final_start - schedule.tinit
         if window < SHORTEST_WINDOW * schedule.total_step:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("total_step"),
                 f"the budgeting phase has {window} of {schedule.total_step} steps "
                 f"({window / schedule.total_step:.0%})",
@@ -153,7 +143,6 @@ def drops_are_trained_again(block: Block) -> bool:
 
 class TfinalZero(Rule):
     code = "ADA210"
-    name = "tfinal-zero"
     severity = "warning"
     summary = "with tfinal 0 the last, exact selection is never made"
     why = (
@@ -169,7 +158,7 @@ class TfinalZero(Rule):
     hint = "set tfinal to at least 1; the paper spends about half of the run on the final phase"
     inputs = ALLOCATION_FIELDS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         schedule = block.schedule
         if schedule is None or schedule.tfinal > 0 or not schedule.allocation_count():
             return  # no allocation: reported by rule no-allocation-at-all
@@ -188,8 +177,7 @@ class TfinalZero(Rule):
                 f", and the saved adapter lacks the dropped triplets that steps {first} "
                 f"to {end} train again"
             )
-        yield Finding(
-            self,
+        yield self.found(
             block.at("tfinal") if "tfinal" in block.values else block.at("total_step"),
             message,
             severity=severity,
@@ -198,8 +186,6 @@ class TfinalZero(Rule):
 
 class NoDropAtFirst(Rule):
     code = "ADA212"
-    name = "no-drop-at-first"
-    severity = "error"
     summary = "the run is so long that the first allocation drops nothing"
     why = (
         "The budget falls with a cubic, computed in double precision. If total_step is beyond 2^53 "
@@ -211,7 +197,7 @@ class NoDropAtFirst(Rule):
     inputs = (*ALLOCATION_FIELDS, "init_r", "target_r")
     only_if_set = ("total_step",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if (block["total_step"] or 0) < EXACT:
             return
         schedule = block.schedule
@@ -221,8 +207,7 @@ class NoDropAtFirst(Rule):
             return
         first = (max(schedule.tinit, -1) // schedule.deltaT + 1) * schedule.deltaT
         if schedule.at(first).kept == schedule.initial_budget:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("total_step"),
                 f"`total_step` {schedule.total_step} is so large that the allocation at step "
                 f"{first} drops nothing: PEFT crashes there",
@@ -231,8 +216,6 @@ class NoDropAtFirst(Rule):
 
 class NoUncertainty(Rule):
     code = "ADA213"
-    name = "no-uncertainty"
-    severity = "error"
     summary = "beta1 is so small that every score is zero"
     why = (
         "The uncertainty of an entry is the distance of its sensitivity from their average. With a "
@@ -245,25 +228,13 @@ class NoUncertainty(Rule):
     inputs = ("beta1", *ALLOCATION_FIELDS)
     only_if_set = ("beta1",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         beta1 = block["beta1"]
         if beta1 >= DOUBTFUL_BETA or block.runtime != "peft" or block.is_saved:
             return
         fails = beta1 < SMALLEST_BETA and block.allocates
-        yield Finding(
-            self,
+        yield self.found(
             block.at("beta1"),
             f"`beta1` {beta1} leaves {'no' if beta1 < SMALLEST_BETA else 'hardly any'} uncertainty",
             severity=None if fails else "warning",
         )
-
-
-RULES = (
-    OneForcedCut(),
-    NoAllocationAtAll(),
-    FewAllocations(),
-    ShortWindow(),
-    TfinalZero(),
-    NoDropAtFirst(),
-    NoUncertainty(),
-)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -48,7 +50,7 @@ class Finding:
         notes: other places in the text, each with a note.
     """
 
-    rule: Rule
+    rule: type[Rule]
     path: Path
     message: str
     at: Literal["key", "value"] = "value"
@@ -58,6 +60,10 @@ class Finding:
     remedy: Remedy | None = None
     extent: Extent | None = None
     notes: tuple[tuple[Extent, str], ...] = ()
+
+
+Findings = Iterator[Finding]
+"""What a rule yields about a block."""
 
 
 class Rule:
@@ -70,8 +76,9 @@ class Rule:
     code: ClassVar[str]
     """`ADA`, the digit of the family and a number in it; never used again."""
     name: ClassVar[str]
-    """The fault in kebab-case: "no-budgeting-phase"."""
-    severity: ClassVar[Severity]
+    """The fault in kebab-case: "no-budgeting-phase" is the name of `NoBudgetingPhase`, which writes
+    none of its own."""
+    severity: ClassVar[Severity] = "error"
     """Error: the runtime fails or gives something else. Warning: the run goes on, but a value is
     ignored or weakens the method. Info: worth knowing."""
     summary: ClassVar[str]
@@ -115,6 +122,31 @@ class Rule:
     """The further change of `--fix --unsafe-fixes`, and when; None: no change."""
     warns_at_construction: ClassVar[bool] = False
     """Whether `AdaLoraConfig(...)` itself warns: only of settings that have no effect."""
+    fails_at_allocation: ClassVar[bool] = False
+    """Whether the fault harms allocations alone: a warning where a tool never allocates."""
+    defined: ClassVar[list[type[Rule]]] = []
+    """Every subclass with a code of its own; the others are bases."""
+
+    def __init_subclass__(cls) -> None:
+        """Name the rule after its class, and list the class."""
+        if "code" in vars(cls):
+            if "name" not in vars(cls):
+                cls.name = re.sub(r"\B(?=[A-Z])", "-", cls.__name__).lower()
+            Rule.defined.append(cls)
+
+    def found(
+        self,
+        path: Path,
+        message: str,
+        at: Literal["key", "value"] = "value",
+        *,
+        severity: Severity | None = None,
+        hint: str | None = None,
+        related: tuple[tuple[Path, str], ...] = (),
+        remedy: Remedy | None = None,
+    ) -> Finding:
+        """Return a finding of this rule; the arguments are those of `Finding`."""
+        return Finding(type(self), path, message, at, severity, hint, related, remedy)
 
     def check(self, block: Block) -> Iterable[Finding]:
         """Yield the findings of this rule about the block."""

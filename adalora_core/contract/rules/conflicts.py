@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from adalora_core.adapter_spec import LORA_START
 from adalora_core.contract.fields.block import is_large
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Findings, Rule
 from adalora_core.contract.text.changes import Put, Remedy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
 
@@ -22,8 +20,6 @@ NOT_TRAINED_HERE = ("layer_replication", "trainable_token_indices", "ensure_weig
 
 class DoraUnsupported(Rule):
     code = "ADA401"
-    name = "dora-unsupported"
-    severity = "error"
     summary = "use_dora is true"
     why = (
         "AdaLoRA has no magnitude vector: PEFT raises a ValueError when the configuration is built."
@@ -32,15 +28,13 @@ class DoraUnsupported(Rule):
     hint = "remove use_dora; DoRA works with LoraConfig"
     inputs = ("use_dora",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["use_dora"] is True:
-            yield Finding(self, block.at("use_dora"), "ADALORA does not support DoRA.")
+            yield self.found(block.at("use_dora"), "ADALORA does not support DoRA.")
 
 
 class LoftqUnsupported(Rule):
     code = "ADA402"
-    name = "loftq-unsupported"
-    severity = "error"
     summary = "loftq_config is not empty, or init_lora_weights is loftq"
     why = (
         "LoftQ fits LoRA's two factors to the quantisation error, and AdaLoRA has three factors. "
@@ -53,11 +47,10 @@ class LoftqUnsupported(Rule):
     unsafe_fix = "init_lora_weights becomes true; loftq_config stays and must be removed by hand"
     inputs = ("loftq_config", "init_lora_weights")
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         needed = block["init_lora_weights"] == "loftq"
         if block["loftq_config"]:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("loftq_config"),
                 "ADALORA does not support LOFTQ: `loftq_config` is set",
                 "key",
@@ -65,14 +58,13 @@ class LoftqUnsupported(Rule):
                 hint="remove loftq_config",
             )
         if needed:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("init_lora_weights"),
                 "ADALORA does not support LOFTQ: `init_lora_weights` is 'loftq'",
                 hint="set init_lora_weights to true",
                 remedy=Remedy(
                     "Set init_lora_weights to true",
-                    (Put(block.at("init_lora_weights"), True),),
+                    Put(block.at("init_lora_weights"), True),
                     is_safe=False,
                 ),
             )
@@ -80,8 +72,6 @@ class LoftqUnsupported(Rule):
 
 class LayersWithRegex(Rule):
     code = "ADA403"
-    name = "layers-with-regex"
-    severity = "error"
     summary = "layers_to_transform or layers_pattern is set beside a target_modules string"
     why = (
         "A string is matched as a regular expression over the whole module path, so the layer "
@@ -93,13 +83,12 @@ class LayersWithRegex(Rule):
     inputs = ("target_modules", "layers_to_transform", "layers_pattern")
     only_if_set = ("layers_to_transform", "layers_pattern")
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if not isinstance(block["target_modules"], str):
             return
         for name in ("layers_to_transform", "layers_pattern"):
             if block[name] is not None:
-                yield Finding(
-                    self,
+                yield self.found(
                     block.at(name),
                     f"`{name}` cannot be used when `target_modules` is a str.",
                     "key",
@@ -110,8 +99,6 @@ class LayersWithRegex(Rule):
 
 class LayersPatternAlone(Rule):
     code = "ADA404"
-    name = "layers-pattern-alone"
-    severity = "error"
     summary = "layers_pattern is set without layers_to_transform"
     why = (
         "layers_pattern names the list that the indices of layers_to_transform count in, so alone "
@@ -123,10 +110,9 @@ class LayersPatternAlone(Rule):
     inputs = ("layers_to_transform", "layers_pattern")
     only_if_set = ("layers_pattern",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["layers_pattern"] and block["layers_to_transform"] is None:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("layers_pattern"),
                 "When `layers_pattern` is specified, `layers_to_transform` must also be specified.",
                 "key",
@@ -136,8 +122,6 @@ class LayersPatternAlone(Rule):
 
 class AlphaNotPositive(Rule):
     code = "ADA406"
-    name = "alpha-not-positive"
-    severity = "error"
     summary = "lora_alpha is zero or negative"
     why = (
         "PEFT silently uses the rank in place of such a lora_alpha. After pruning and reloading "
@@ -149,7 +133,7 @@ class AlphaNotPositive(Rule):
     unsafe_fix = "lora_alpha becomes init_r, the value that PEFT uses in its place at the start"
     only_if_set = ("lora_alpha",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value = block["lora_alpha"]
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if is_number and value <= 0 and not is_large(block, "lora_alpha"):
@@ -158,13 +142,13 @@ class AlphaNotPositive(Rule):
             if "init_r" not in block.invalid:
                 start = block["init_r"]
                 change = Put(path, start)
-                remedy = Remedy(f"Set lora_alpha to init_r, {start}", (change,), is_safe=False)
+                remedy = Remedy(f"Set lora_alpha to init_r, {start}", change, is_safe=False)
             written = block.values.get("lora_alpha")
             got = "NaN" if isinstance(written, float) and math.isnan(written) else value
             message = f"`lora_alpha` should be above 0, got {got}"
             fails = _is_pruned(block) or block.runtime != "peft"
             severity: Severity | None = None if fails else "warning"
-            yield Finding(self, path, message, severity=severity, remedy=remedy)
+            yield self.found(path, message, severity=severity, remedy=remedy)
 
 
 def _is_pruned(block: Block) -> bool:
@@ -177,8 +161,6 @@ def _is_pruned(block: Block) -> bool:
 
 class AloraBreaks(Rule):
     code = "ADA408"
-    name = "alora-breaks"
-    severity = "error"
     summary = "alora_invocation_tokens is set"
     why = (
         "For causal language models PEFT passes the tokens' offsets to AdaLoRA's layers. The "
@@ -190,12 +172,11 @@ class AloraBreaks(Rule):
     inputs = ("alora_invocation_tokens", "task_type")
     only_if_set = ("alora_invocation_tokens",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if not block["alora_invocation_tokens"]:
             return
         breaks = block["task_type"] == "CAUSAL_LM" and block.runtime == "peft"
-        yield Finding(
-            self,
+        yield self.found(
             block.at("alora_invocation_tokens"),
             "`alora_invocation_tokens` "
             + (
@@ -210,8 +191,6 @@ class AloraBreaks(Rule):
 
 class TargetParametersBreak(Rule):
     code = "ADA409"
-    name = "target-parameters-break"
-    severity = "error"
     summary = "target_parameters is set"
     why = (
         "AdaLoRA adapts modules, not single parameters. PEFT passes `parameter_name` to a function "
@@ -222,10 +201,9 @@ class TargetParametersBreak(Rule):
     hint = "name modules in target_modules instead"
     inputs = ("target_parameters",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["target_parameters"]:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("target_parameters"),
                 "`target_parameters` breaks AdaLoRA: it adapts modules only",
                 "key",
@@ -235,7 +213,6 @@ class TargetParametersBreak(Rule):
 
 class TyingBreaks(Rule):
     code = "ADA410"
-    name = "tying-breaks"
     severity = "warning"
     summary = "ensure_weight_tying is true"
     why = (
@@ -247,20 +224,17 @@ class TyingBreaks(Rule):
     hint = "remove ensure_weight_tying unless only modules_to_save are tied"
     inputs = ("ensure_weight_tying",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["ensure_weight_tying"] is True:
-            yield Finding(
-                self,
-                block.at("ensure_weight_tying"),
+            message = (
                 "`ensure_weight_tying` fails at injection if a target module is tied to an "
-                "embedding",
-                "key",
+                "embedding"
             )
+            yield self.found(block.at("ensure_weight_tying"), message, "key")
 
 
 class ReplicationMerge(Rule):
     code = "ADA411"
-    name = "replication-merge"
     severity = "warning"
     summary = "layer_replication is set"
     why = (
@@ -271,20 +245,14 @@ class ReplicationMerge(Rule):
     hint = "do not merge this adapter"
     inputs = ("layer_replication",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["layer_replication"]:
-            yield Finding(
-                self,
-                block.at("layer_replication"),
-                "`layer_replication` makes merging wrong: replicated layers share one weight",
-                "key",
-            )
+            message = "`layer_replication` makes merging wrong: replicated layers share one weight"
+            yield self.found(block.at("layer_replication"), message, "key")
 
 
 class LoraBiasConflict(Rule):
     code = "ADA418"
-    name = "lora-bias-conflict"
-    severity = "error"
     summary = "lora_bias is true together with a named initialisation"
     why = "PEFT raises a ValueError: lora_bias needs init_lora_weights to be true or false."
     bad = SOUND | {"lora_bias": True, "init_lora_weights": "gaussian"}
@@ -292,11 +260,10 @@ class LoraBiasConflict(Rule):
     inputs = ("lora_bias", "init_lora_weights")
     only_if_set = ("lora_bias",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         start = block["init_lora_weights"]
         if block["lora_bias"] is True and isinstance(start, str):
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("lora_bias"),
                 f"`lora_bias` cannot be combined with `init_lora_weights` {start!r}",
                 "key",
@@ -307,7 +274,6 @@ class LoraBiasConflict(Rule):
 
 class NotTrainedHere(Rule):
     code = "ADA422"
-    name = "not-trained-here"
     severity = "warning"
     summary = "a setting is supported by PEFT's models and not by those of adalora_core"
     why = (
@@ -320,17 +286,15 @@ class NotTrainedHere(Rule):
     hint = "remove the setting, or build the model with PEFT and attach adalora_core to it"
     inputs = NOT_TRAINED_HERE
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for name in NOT_TRAINED_HERE if block.runtime == "adalora-core" else ():
             if block[name]:
                 message = f"`{name}` is not supported by models that adalora_core builds"
-                yield Finding(self, block.at(name), message, "key")
+                yield self.found(block.at(name), message, "key")
 
 
 class TokenIndicesBreak(Rule):
     code = "ADA423"
-    name = "token-indices-break"
-    severity = "error"
     summary = "trainable_token_indices has a wrong index, or an embedding that is trained in full"
     why = (
         "PEFT copies the rows of these indices at every forward. An empty list becomes a "
@@ -343,7 +307,7 @@ class TokenIndicesBreak(Rule):
     inputs = ("trainable_token_indices", "modules_to_save")
     only_if_set = ("trainable_token_indices",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value = block["trainable_token_indices"]
         if value is None or block.runtime != "peft":
             return
@@ -352,47 +316,31 @@ class TokenIndicesBreak(Rule):
         for subpath, indices in lists.items():
             path = block.at("trainable_token_indices", *subpath)
             if subpath == ("",):
-                yield Finding(self, path, "`trainable_token_indices` has an empty name", "key")
+                yield self.found(path, "`trainable_token_indices` has an empty name", "key")
             if not indices:
-                yield Finding(self, path, "`trainable_token_indices` has an empty list")
+                yield self.found(path, "`trainable_token_indices` has an empty list")
             for index, token in enumerate(indices):
                 if token < 0:
                     message = (
                         f"`trainable_token_indices` should hold no negative index, got {token}"
                     )
-                    yield Finding(self, (*path, index), message)
+                    yield self.found((*path, index), message)
 
-    def _saved(self, block: Block, value: list[int] | dict[str, list[int]]) -> Iterator[Finding]:
+    def _saved(self, block: Block, value: list[int] | dict[str, list[int]]) -> Findings:
         """Yield a finding for each saved module that is an embedding with trained rows."""
         for index, name in enumerate(block["modules_to_save"] or ()):
             if isinstance(value, dict):
                 is_same = any(key.endswith(name) or name.endswith(key) for key in value)
             else:
-                from adalora_core.contract.fields.known_modules import input_embeddings
+                from adalora_core.contract.fields.known_modules import INPUT_EMBEDDINGS
 
-                known = input_embeddings()
-                is_same = name.rpartition(".")[2] in known or any(k.endswith(name) for k in known)
+                is_same = name.rpartition(".")[2] in INPUT_EMBEDDINGS or any(
+                    known.endswith(name) for known in INPUT_EMBEDDINGS
+                )
             if is_same:
-                yield Finding(
-                    self,
+                yield self.found(
                     block.at("modules_to_save", index),
                     f"`modules_to_save` {name!r} is also in `trainable_token_indices`: the "
                     "embedding is trained in full, or some of its rows",
                     hint="remove it from one of the two",
                 )
-
-
-RULES = (
-    DoraUnsupported(),
-    LoftqUnsupported(),
-    LayersWithRegex(),
-    LayersPatternAlone(),
-    AlphaNotPositive(),
-    AloraBreaks(),
-    TargetParametersBreak(),
-    TyingBreaks(),
-    ReplicationMerge(),
-    LoraBiasConflict(),
-    NotTrainedHere(),
-    TokenIndicesBreak(),
-)

@@ -6,12 +6,11 @@ import dataclasses
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.fields.table import ALL_FIELDS
 from adalora_core.contract.rules import RULES
 from adalora_core.contract.rules.base import Finding
-from adalora_core.contract.rules.input import LIMIT_EXCEEDED
-from adalora_core.contract.rules.tools import TOOL_TRAINS_OTHERWISE
-from adalora_core.contract.rules.values import WRONG_PEFT_TYPE
+from adalora_core.contract.rules.input import LimitExceeded
+from adalora_core.contract.rules.tools import ToolTrainsOtherwise
+from adalora_core.contract.rules.values import WrongPeftType
 from adalora_core.contract.text.python.syntax import within_bounds
 from adalora_core.contract.usage.usage import Usage
 
@@ -35,23 +34,23 @@ def findings(block: Block) -> Iterator[Finding]:
     field never hides a finding about others.
     """
     if block.is_other_method:
-        yield from WRONG_PEFT_TYPE.check(block)
+        yield from WrongPeftType().check(block)
         return
     if block.is_refused:
-        yield from TOOL_TRAINS_OTHERWISE.check(block)
+        yield from ToolTrainsOtherwise().check(block)
         return
     invalid = block.invalid
-    rules = _rules_to_call(
-        block.changed,
-        faults=block.has_faults,
-        ambiguous=bool(block.ambiguous_scalars),
-        tool=block.tool is not None,
-    )
-    for rule in rules:
+    states = {
+        "faults": block.has_faults,
+        "ambiguous-scalars": bool(block.ambiguous_scalars),
+        "tool": block.tool is not None,
+    }
+    held = frozenset(state for state, holds in states.items() if holds)
+    for rule in _rules_to_call(block.changed, held):
         if invalid and not invalid.isdisjoint(rule.inputs):
             continue
         found = rule.check(block)
-        if block.tool is not None and not block.tool.allocates and rule.code in _AT_ALLOCATION:
+        if rule.fails_at_allocation and block.tool is not None and not block.tool.allocates:
             found = (dataclasses.replace(finding, severity="warning") for finding in found)
         yield from found
 
@@ -68,41 +67,23 @@ def usage_findings(document: Document) -> Iterator[Finding]:
             message = "the code around the configurations is too intertwined to follow to its end"
             hint = "move the training into a file of its own"
             extent = script.in_text((0, 0))
-            yield Finding(LIMIT_EXCEEDED, (), message, severity="info", hint=hint, extent=extent)
+            yield Finding(LimitExceeded, (), message, severity="info", hint=hint, extent=extent)
 
 
-_AT_ALLOCATION = frozenset({"ADA204", "ADA301", "ADA302"})
-"""Rules on what fails at an allocation, and harms no run of a tool that never allocates."""
-
-
-def _fields_of(rule: Rule) -> tuple[str, ...]:
-    return rule.inputs if rule.only_if_set is None else rule.only_if_set
-
-
-# Most fields of most files have their defaults, so most rules need no call.
-_ALWAYS = frozenset(r for r in RULES if r.needs == "nothing" and not _fields_of(r))
-_ON_FAULTS = frozenset(rule for rule in RULES if rule.needs == "faults")
-_ON_AMBIGUOUS = frozenset(rule for rule in RULES if rule.needs == "ambiguous-scalars")
 _ON_SCRIPTS = tuple(rule for rule in RULES if rule.needs == "script")
-_ON_TOOLS = frozenset(rule for rule in RULES if rule.needs == "tool")
-_BY_FIELD = {name: frozenset(r for r in RULES if name in _fields_of(r)) for name in ALL_FIELDS}
 
 
 @lru_cache(maxsize=512)
-def _rules_to_call(
-    changed: frozenset[str], *, faults: bool, ambiguous: bool, tool: bool
-) -> tuple[Rule, ...]:
-    """Return the rules to call, in the order of codes.
+def _rules_to_call(changed: frozenset[str], states: frozenset[str]) -> tuple[Rule, ...]:
+    """Return the rules to call, in the order of codes: most fields of most files have defaults.
 
     The result is cached, since the files of one project change the same few fields.
     """
-    chosen = set(_ALWAYS)
-    if faults:
-        chosen |= _ON_FAULTS
-    if ambiguous:
-        chosen |= _ON_AMBIGUOUS
-    if tool:
-        chosen |= _ON_TOOLS
-    for name in changed:
-        chosen |= _BY_FIELD[name]
-    return tuple(rule for rule in RULES if rule in chosen)
+
+    def is_called(rule: Rule) -> bool:
+        if rule.needs != "nothing":
+            return rule.needs in states
+        fields = rule.inputs if rule.only_if_set is None else rule.only_if_set
+        return not fields or not changed.isdisjoint(fields)
+
+    return tuple(filter(is_called, RULES))

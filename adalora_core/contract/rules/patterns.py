@@ -6,14 +6,12 @@ import re
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Finding, Findings, Rule
 from adalora_core.contract.text.changes import Put, Remedy
 from adalora_core.expressions.paths import NOT_IN_NAMES
 from adalora_core.module_selection import ALL_LINEAR, ends_with, is_all_linear
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
 
@@ -72,8 +70,6 @@ def _severity(block: Block, name: str) -> Severity:
 
 class NameAsRegex(Rule):
     code = "ADA504"
-    name = "name-as-regex"
-    severity = "error"
     summary = "target_modules is one plain name, which PEFT reads as a regular expression"
     why = (
         'In a list "q_proj" matches every path that ends in it. As a string it must match the '
@@ -89,7 +85,7 @@ class NameAsRegex(Rule):
     )
     inputs = ("target_modules",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value = block["target_modules"]
         if not isinstance(value, str) or is_all_linear(value) or not _PLAIN.fullmatch(value):
             return
@@ -107,9 +103,8 @@ class NameAsRegex(Rule):
                 return  # a whole path, or reported by rule target-not-linear
             message = f"`target_modules` {value!r} is matched against whole paths, not their ends"
             hint = f'write ["{value}"], or ".*{value}"'
-        can_match = "." in value or value in known.top()
-        yield Finding(
-            self,
+        can_match = "." in value or value in known.TOP
+        yield self.found(
             block.at("target_modules"),
             message,
             severity="warning" if can_match or block.runtime != "peft" else None,
@@ -120,16 +115,14 @@ class NameAsRegex(Rule):
     def _remedy(self, block: Block, value: str) -> Remedy | None:
         path = block.at("target_modules")
         if re.sub(r"[\W_]", "", value.lower()) in ALL:
-            return Remedy(f"Write {ALL_LINEAR}", (Put(path, ALL_LINEAR),), is_safe=False)
+            return Remedy(f"Write {ALL_LINEAR}", Put(path, ALL_LINEAR), is_safe=False)
         if _are_linear([value]):
-            return Remedy("Write a list with one name", (Put(path, [value]),), is_safe=False)
+            return Remedy("Write a list with one name", Put(path, [value]), is_safe=False)
         return None
 
 
 class ListAsString(Rule):
     code = "ADA505"
-    name = "list-as-string"
-    severity = "error"
     summary = "module names are written as a list in one string"
     why = (
         "PEFT reads the string as one regular expression over the whole path. No path has commas, "
@@ -145,7 +138,7 @@ class ListAsString(Rule):
     )
     inputs = ("target_modules", "exclude_modules")
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for name in MODULES:
             value = block[name]
             names = list_in_string(value) if isinstance(value, str) else []
@@ -153,13 +146,12 @@ class ListAsString(Rule):
                 listed = ", ".join(f'"{part}"' for part in names)
                 is_target = name == "target_modules"
                 change = Put(block.at(name), names)
-                yield Finding(
-                    self,
+                yield self.found(
                     block.at(name),
                     f"`{name}` holds {_counted(len(names))} in one string",
                     severity=None if is_target else "warning",
                     hint=f"write [{listed}]",
-                    remedy=Remedy("Write a list of names", (change,), is_safe=is_target)
+                    remedy=Remedy("Write a list of names", change, is_safe=is_target)
                     if (_are_linear(names) if is_target else _leaves_a_target(block, names))
                     else None,
                 )
@@ -178,7 +170,6 @@ def _counted(count: int) -> str:
 
 class RegexInList(Rule):
     code = "ADA506"
-    name = "regex-in-list"
     severity = "warning"
     summary = "an entry of a list of module names is written as a regular expression"
     why = (
@@ -191,7 +182,7 @@ class RegexInList(Rule):
     unsafe_fix = "an entry that is a plain name between .* and $ becomes that name"
     inputs = ("target_modules", "exclude_modules")
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         severity_of = cache(partial(_severity, block))  # once, however many entries match nothing
         for name in MODULES:
             value = block[name]
@@ -201,22 +192,16 @@ class RegexInList(Rule):
                     plain = re.fullmatch(r"\^?(?:\.\*(?:\\\.)?)?([\w-]+)\$?", entry)
                     remedy, severity = None, severity_of(name)
                     if plain and _may_be_written(plain[1], name, severity):
-                        change = Put(path, plain[1])
-                        remedy = Remedy("Write the plain name", (change,), is_safe=False)
-                    yield Finding(
-                        self,
-                        path,
+                        remedy = Remedy("Write the plain name", Put(path, plain[1]), is_safe=False)
+                    message = (
                         f"`{name}` entry {entry!r} is compared literally: a list entry is not a "
-                        "regular expression",
-                        severity=severity,
-                        remedy=remedy,
+                        "regular expression"
                     )
+                    yield self.found(path, message, severity=severity, remedy=remedy)
 
 
 class EntryMatchesNothing(Rule):
     code = "ADA507"
-    name = "entry-matches-nothing"
-    severity = "error"
     summary = "an entry of a list of module names cannot match any module path"
     why = (
         '"all-linear" means all linear layers only as a single string; in a list it is the name of '
@@ -234,7 +219,7 @@ class EntryMatchesNothing(Rule):
     unsafe_fix = "blanks around a name are removed beside other targets too"
     inputs = ("target_modules", "exclude_modules", "modules_to_save")
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         severity_of = cache(partial(_severity, block))
         for name in MODULES:
             value = block[name]
@@ -248,18 +233,16 @@ class EntryMatchesNothing(Rule):
         for index, entry in enumerate(block["modules_to_save"] or ()):
             if not entry:
                 message = "`modules_to_save` has an empty name, which means every module"
-                yield Finding(self, block.at("modules_to_save", index), message)
+                yield self.found(block.at("modules_to_save", index), message)
 
     def _dead(self, block: Block, name: str, index: int, severity: Severity) -> Finding:
         entry, path = block[name][index], block.at(name, index)
         plain = entry.strip()
         remedy = None
         if plain != entry and _can_match(plain) and _are_linear([plain]):
-            change = Put(path, plain)
-            remedy = Remedy("Remove the blanks", (change,), is_safe=severity == "error")
+            remedy = Remedy("Remove the blanks", Put(path, plain), is_safe=severity == "error")
         listed = list_in_string(entry)
-        return Finding(
-            self,
+        return self.found(
             path,
             f"`{name}` entry {entry!r} matches nothing: no module path ends in it",
             severity=severity,
@@ -272,20 +255,8 @@ class EntryMatchesNothing(Rule):
         if name == "target_modules":
             hint = f'write "{ALL_LINEAR}" without a list'
             if len(block[name]) == 1:
-                remedy = Remedy(hint.capitalize(), (Put(block.at(name), ALL_LINEAR),))
-        return Finding(
-            self,
-            block.at(name, index),
-            f"`{name}` entry {block[name][index]!r} is read as a module name: it is in a list",
-            severity=severity,
-            hint=hint,
-            remedy=remedy,
+                remedy = Remedy(hint.capitalize(), Put(block.at(name), ALL_LINEAR))
+        message = f"`{name}` entry {block[name][index]!r} is read as a module name: it is in a list"
+        return self.found(
+            block.at(name, index), message, severity=severity, hint=hint, remedy=remedy
         )
-
-
-RULES = (
-    NameAsRegex(),
-    ListAsString(),
-    RegexInList(),
-    EntryMatchesNothing(),
-)

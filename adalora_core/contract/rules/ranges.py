@@ -8,11 +8,9 @@ from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.block import is_large
 from adalora_core.contract.fields.faults import FaultKind, range_phrase
 from adalora_core.contract.fields.table import FIELDS, Treatment
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Findings, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
 
@@ -25,8 +23,6 @@ NOT_LOADED = frozenset({"target_r", "deltaT", "beta1", "beta2"})
 
 class OutOfRange(Rule):
     code = "ADA103"
-    name = "out-of-range"
-    severity = "error"
     summary = "a number is outside its legal range"
     why = (
         "PEFT checks only orth_reg_weight. A beta of 0 or 1 is an AssertionError without a message "
@@ -39,14 +35,14 @@ class OutOfRange(Rule):
     hint = "set a number of that range, or remove the key to get the default"
     needs = "faults"
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for fault in block.faults(FaultKind.RANGE):
             name, value = fault.name, block.values[fault.name]
             severity: Severity | None = None if _fails(block, name) else "warning"
             path = block.at(name)
             if is_large(block, name):
                 message = f"`{name}` should fit into 64 bits, got {kinds.number_text(value)}"
-                yield Finding(self, path, message, severity=severity, hint=_hint(block, name))
+                yield self.found(path, message, severity=severity, hint=_hint(block, name))
                 continue
             if name in BOUNDED_BY_OWN_RULE:
                 continue
@@ -57,7 +53,7 @@ class OutOfRange(Rule):
                     "`orth_reg_weight` should be greater than or equal to 0, "
                     f"but the value passed is {value!r}"
                 )
-            yield Finding(self, path, message, severity=severity, hint=_hint(block, name))
+            yield self.found(path, message, severity=severity, hint=_hint(block, name))
 
 
 def _hint(block: Block, name: str) -> str:
@@ -90,14 +86,7 @@ def _fails(block: Block, name: str) -> bool:
         return block.allocates
     if name == "deltaT":
         return False
-    if name == "tinit" and value < 0 and not _is_invalid(block, "tfinal", "total_step"):
+    if name == "tinit" and value < 0 and block.invalid.isdisjoint({"tfinal", "total_step"}):
         # Else the selection at the start of the final phase is due before any score exists.
         return block["total_step"] is not None and block["total_step"] <= block["tfinal"]
     return value >= 0 if name in {"tinit", "tfinal", "lora_dropout"} else True
-
-
-def _is_invalid(block: Block, *names: str) -> bool:
-    return not block.invalid.isdisjoint(names)
-
-
-RULES = (OutOfRange(),)

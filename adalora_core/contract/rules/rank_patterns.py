@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.contract.fields.value_kinds import name_of_value
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Findings, Rule
 from adalora_core.contract.text.changes import Remedy, Rename
 from adalora_core.expressions.cost import is_cheap
 from adalora_core.module_selection import (
@@ -17,8 +17,6 @@ from adalora_core.module_selection import (
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
 
@@ -35,8 +33,6 @@ SAVED = SOUND | {
 
 class RankPatternShape(Rule):
     code = "ADA304"
-    name = "rank-pattern-shape"
-    severity = "error"
     summary = "rank_pattern is not an object of lists of init_r booleans"
     why = (
         "AdaLoRA's pattern marks for each matrix which of its init_r triplets are kept. LoRA's "
@@ -51,7 +47,7 @@ class RankPatternShape(Rule):
     hint = "set rank_pattern to null in a configuration for training; training fills it in"
     inputs = ("rank_pattern",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         pattern = block["rank_pattern"]
         length = None if "init_r" in block.invalid else block["init_r"]
         hint = _hint_on_length(block, pattern or {})
@@ -61,10 +57,9 @@ class RankPatternShape(Rule):
                 message = f"`rank_pattern` should hold lists of true and false, got {got}"
                 if isinstance(kept, int) and not isinstance(kept, bool):
                     message += ": this is LoRA's form, one rank per module"
-                yield Finding(self, block.at("rank_pattern", key), message)
+                yield self.found(block.at("rank_pattern", key), message)
             elif length is not None and len(kept) != length:
-                yield Finding(
-                    self,
+                yield self.found(
                     block.at("rank_pattern", key),
                     f"`rank_pattern` should hold init_r = {length} entries, got {len(kept)}",
                     severity=_severity_of_length(block, kept, length),
@@ -104,7 +99,6 @@ def _is_sound(block: Block) -> bool:
 
 class RankPatternSum(Rule):
     code = "ADA305"
-    name = "rank-pattern-sum"
     severity = "warning"
     summary = "rank_pattern does not keep target_r triplets per matrix on average"
     why = (
@@ -123,25 +117,22 @@ class RankPatternSum(Rule):
     inputs = ("rank_pattern", "target_r")
     only_if_set = ("rank_pattern",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         pattern = block["rank_pattern"]
         if not pattern or not _is_sound(block):
             return
         kept = sum(sum(entries) for entries in pattern.values())
         expected = block["target_r"] * len(pattern)
         if kept not in (0, expected):
-            yield Finding(
-                self,
-                block.at("rank_pattern"),
+            message = (
                 f"`rank_pattern` keeps {kept} triplets, but the budget is target_r "
-                f"{block['target_r']} x {len(pattern)} matrices = {expected}",
-                "key",
+                f"{block['target_r']} x {len(pattern)} matrices = {expected}"
             )
+            yield self.found(block.at("rank_pattern"), message, "key")
 
 
 class NeverAllocated(Rule):
     code = "ADA308"
-    name = "never-allocated"
     severity = "warning"
     summary = "a saved adapter has no rank pattern: its allocator never ran"
     why = (
@@ -158,12 +149,11 @@ class NeverAllocated(Rule):
     inputs = ("inference_mode", "rank_pattern")
     only_if_set = ("inference_mode",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block.layout == "python":
             return  # a call with inference_mode need not follow a finished run
         if block.is_saved and block["rank_pattern"] is None and block["total_step"] is not None:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("rank_pattern")
                 if "rank_pattern" in block.values
                 else block.at("inference_mode"),
@@ -175,8 +165,6 @@ class NeverAllocated(Rule):
 
 class RankPatternKey(Rule):
     code = "ADA309"
-    name = "rank-pattern-key"
-    severity = "error"
     summary = "a key of rank_pattern does not name singular values"
     why = (
         "PEFT writes keys of the form <module path>.lora_E and removes the last part when it loads "
@@ -196,16 +184,15 @@ class RankPatternKey(Rule):
     unsafe_fix = f"{SINGULAR_VALUES_SUFFIX} is added to a key without the name of a tensor"
     inputs = ("rank_pattern",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for key, kept in (block["rank_pattern"] or {}).items():
             if isinstance(kept, list) and not _names_singular_values(key):
                 path = block.at("rank_pattern", key)
                 remedy = None
                 if isinstance(key, str) and "lora_" not in key:
                     change = Rename(path, key + SINGULAR_VALUES_SUFFIX)
-                    remedy = Remedy("Name the singular values", (change,), is_safe=False)
-                yield Finding(
-                    self,
+                    remedy = Remedy("Name the singular values", change, is_safe=False)
+                yield self.found(
                     path,
                     f"a key of `rank_pattern` should end in {SINGULAR_VALUES_SUFFIX}, got {key!r}",
                     "key",
@@ -229,7 +216,6 @@ def _names_singular_values(key: Any) -> bool:
 
 class RankPatternAsInput(Rule):
     code = "ADA310"
-    name = "rank-pattern-as-input"
     severity = "info"
     summary = "rank_pattern is set in a configuration for training"
     why = (
@@ -242,19 +228,14 @@ class RankPatternAsInput(Rule):
     inputs = ("rank_pattern", "inference_mode")
     only_if_set = ("rank_pattern",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["rank_pattern"] and not block.is_saved and _is_sound(block):
-            yield Finding(
-                self,
-                block.at("rank_pattern"),
-                "`rank_pattern` is an output of training and is not read as an input",
-                "key",
-            )
+            message = "`rank_pattern` is an output of training and is not read as an input"
+            yield self.found(block.at("rank_pattern"), message, "key")
 
 
 class NothingKept(Rule):
     code = "ADA311"
-    name = "nothing-kept"
     severity = "warning"
     summary = "rank_pattern keeps no triplet at all: the adapter does nothing"
     why = (
@@ -266,16 +247,14 @@ class NothingKept(Rule):
     hint = "train again: with this adapter the model gives the outputs of the base model"
     inputs = ("rank_pattern",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         pattern = block["rank_pattern"]
         if pattern and _is_sound(block) and not any(any(kept) for kept in pattern.values()):
-            yield Finding(self, block.at("rank_pattern"), "`rank_pattern` keeps no triplet", "key")
+            yield self.found(block.at("rank_pattern"), "`rank_pattern` keeps no triplet", "key")
 
 
 class RankPatternModules(Rule):
     code = "ADA312"
-    name = "rank-pattern-modules"
-    severity = "error"
     summary = "rank_pattern and target_modules of a saved adapter disagree"
     why = (
         "PEFT looks up the module of each key, and asks it for its adapter: an AttributeError if "
@@ -293,7 +272,7 @@ class RankPatternModules(Rule):
     )  # fmt: skip
     only_if_set = ("rank_pattern",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         pattern = block["rank_pattern"]
         if not pattern or not block.is_saved:
             return
@@ -302,7 +281,7 @@ class RankPatternModules(Rule):
         if wrapped:
             message = f"`rank_pattern` names modules of a wrapped model: {wrapped[0]!r}"
             hint = f"remove the prefix from the keys ({len(wrapped)} in all)"
-            yield Finding(self, block.at("rank_pattern", wrapped[0]), message, "key", hint=hint)
+            yield self.found(block.at("rank_pattern", wrapped[0]), message, "key", hint=hint)
             return
         selection = _selection(block)
         if selection is None:
@@ -313,8 +292,7 @@ class RankPatternModules(Rule):
         ]
         if left_out:
             more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("rank_pattern", left_out[0]),
                 f"`rank_pattern` names {named[left_out[0]]!r}{more}, which the configuration does "
                 "not adapt",
@@ -345,14 +323,3 @@ def _selection(block: Block) -> ModuleSelection | None:
             return None
     saved = saved_module_names(block["modules_to_save"], block["task_type"])
     return ModuleSelection(targets, exclude, block["layers_to_transform"], layers, saved)
-
-
-RULES = (
-    RankPatternShape(),
-    RankPatternSum(),
-    NeverAllocated(),
-    RankPatternKey(),
-    RankPatternAsInput(),
-    NothingKept(),
-    RankPatternModules(),
-)

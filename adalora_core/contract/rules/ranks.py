@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Findings, Rule
 from adalora_core.contract.text.changes import Put, Remedy, Rename
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
 
@@ -25,8 +23,6 @@ def _named(block: Block, name: str) -> str:
 
 class TargetAboveInit(Rule):
     code = "ADA301"
-    name = "target-above-init"
-    severity = "error"
     summary = "target_r is above init_r"
     why = (
         "AdaLoRA only removes triplets. PEFT accepts the configuration and stops in the middle of "
@@ -37,14 +33,14 @@ class TargetAboveInit(Rule):
     bad = SOUND | {"init_r": 4, "target_r": 8}
     hint = "set init_r above target_r, usually to 1.5 times target_r"
     unsafe_fix = "where both are set, init_r becomes 1.5 times target_r"
+    fails_at_allocation = True
     inputs = RANKS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["init_r"] < block["target_r"]:
             marked = "target_r" if "target_r" in block.values else "init_r"
             other = "init_r" if marked == "target_r" else "target_r"
-            yield Finding(
-                self,
+            yield self.found(
                 block.at(marked),
                 f"{_named(block, 'target_r')} is above {_named(block, 'init_r')}: "
                 "there is nothing to prune",
@@ -75,13 +71,11 @@ def _start_above_target(block: Block) -> Remedy | None:
     if not block.values.keys() >= set(RANKS):
         return None  # the absent rank is PEFT's default, which nobody chose
     start = _usual_start(block)
-    return Remedy(f"Set init_r to {start}", (Put(block.at("init_r"), start),), is_safe=False)
+    return Remedy(f"Set init_r to {start}", Put(block.at("init_r"), start), is_safe=False)
 
 
 class EqualRanks(Rule):
     code = "ADA302"
-    name = "equal-ranks"
-    severity = "error"
     summary = "init_r equals target_r"
     why = (
         "There is nothing to prune, and PEFT asks for the 0th smallest score: `kthvalue(): "
@@ -95,14 +89,14 @@ class EqualRanks(Rule):
     unsafe_fix = (
         "where both are set and the adapter is not trained yet, init_r becomes 1.5 times target_r"
     )
+    fails_at_allocation = True
     inputs = RANKS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["init_r"] != block["target_r"] or block.runtime != "peft":
             return
         marked = "init_r" if "init_r" in block.values else "target_r"
-        yield Finding(
-            self,
+        yield self.found(
             block.at(marked),
             f"{_named(block, 'init_r')} equals {_named(block, 'target_r')}: "
             "PEFT crashes at the first allocation",
@@ -113,7 +107,6 @@ class EqualRanks(Rule):
 
 class RIgnored(Rule):
     code = "ADA303"
-    name = "r-ignored"
     severity = "warning"
     summary = "r is set, and AdaLoRA does not read it"
     why = (
@@ -128,16 +121,13 @@ class RIgnored(Rule):
     only_if_set = ()
     warns_at_construction = True
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block.is_set("r") or _is_meant(block):
-            yield Finding(
-                self,
-                block.at("r"),
+            message = (
                 "Note that `r` is not used in AdaLora and will be ignored: "
-                f"r is {block['r']}, the run starts at {_named(block, 'init_r')}",
-                "key",
-                remedy=_meant_as_start(block),
+                f"r is {block['r']}, the run starts at {_named(block, 'init_r')}"
             )
+            yield self.found(block.at("r"), message, "key", remedy=_meant_as_start(block))
 
 
 def _is_meant(block: Block) -> bool:
@@ -152,12 +142,11 @@ def _meant_as_start(block: Block) -> Remedy | None:
     known = block.invalid.isdisjoint({"init_r", "target_r"})
     if not is_free or not known or block.is_saved or block["r"] <= block["target_r"]:
         return None
-    return Remedy("Rename r to init_r", (Rename(block.at("r"), "init_r"),), is_safe=False)
+    return Remedy("Rename r to init_r", Rename(block.at("r"), "init_r"), is_safe=False)
 
 
 class RanksDefaulted(Rule):
     code = "ADA306"
-    name = "ranks-defaulted"
     severity = "warning"
     summary = "neither init_r nor target_r is set"
     why = (
@@ -167,22 +156,19 @@ class RanksDefaulted(Rule):
     bad = {key: value for key, value in SOUND.items() if key not in RANKS}
     hint = "set init_r (rank at the start) and target_r (average rank at the end)"
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         prefixed = {f"adalora_{name}" for name in RANKS}  # a tool reads them beside PEFT's keys
         given = {*block.values, *block.deferred}
         if given.isdisjoint({*RANKS, *prefixed}) and not block.is_saved:
-            yield Finding(
-                self,
-                block.path,
+            message = (
                 "init_r and target_r are not set: every matrix starts at rank 12 and the average "
-                "at the end is 8",
-                "key",
+                "at the end is 8"
             )
+            yield self.found(block.path, message, "key")
 
 
 class SteepCut(Rule):
     code = "ADA307"
-    name = "steep-cut"
     severity = "warning"
     summary = f"init_r is {STEEP_RATIO} or more times target_r"
     why = (
@@ -193,20 +179,10 @@ class SteepCut(Rule):
     hint = "set init_r nearer to target_r, usually to 1.5 to 3 times target_r"
     inputs = RANKS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["init_r"] >= STEEP_RATIO * block["target_r"]:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("init_r") if "init_r" in block.values else block.at("target_r"),
                 f"{_named(block, 'init_r')} is {block['init_r'] // block['target_r']} times "
                 f"{_named(block, 'target_r')}",
             )
-
-
-RULES = (
-    TargetAboveInit(),
-    EqualRanks(),
-    RIgnored(),
-    RanksDefaulted(),
-    SteepCut(),
-)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
-from adalora_core.contract.rules.input import LIMIT_EXCEEDED
+from adalora_core.contract.rules.base import SOUND, Finding, Findings, Rule
+from adalora_core.contract.rules.input import LimitExceeded
 from adalora_core.module_selection import is_all_linear
 
 if TYPE_CHECKING:
@@ -78,8 +78,6 @@ def _keys(block: Block) -> Iterator[_Expression]:
 
 class InvalidRegex(Rule):
     code = "ADA501"
-    name = "invalid-regex"
-    severity = "error"
     summary = "a string that PEFT reads as a regular expression is not a valid one"
     why = (
         "A target_modules string is matched with re.fullmatch against every module path. PEFT also "
@@ -90,7 +88,7 @@ class InvalidRegex(Rule):
     hint = "correct the expression, or write a list of names"
     only_if_set = EXPRESSIONS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for name, path, text, whole in _expressions(block):
             plain = block.expressions.judge(text)
             judgement = plain if whole == text else block.expressions.judge(whole)
@@ -100,15 +98,14 @@ class InvalidRegex(Rule):
             if error is not None:
                 error = plain.error or error
                 what = f"the key {text!r} of `{name}`" if name in KEYS else f"`{name}`"
-                yield Finding(self, path, f"{what} is not a valid regular expression: {error}")
+                yield self.found(path, f"{what} is not a valid regular expression: {error}")
             too_large = plain.too_large or judgement.too_large
             if too_large is not None:
-                yield Finding(LIMIT_EXCEEDED, path, f"`{name}` is too large to check: {too_large}")
+                yield Finding(LimitExceeded, path, f"`{name}` is too large to check: {too_large}")
 
 
 class SlowRegex(Rule):
     code = "ADA502"
-    name = "slow-regex"
     severity = "warning"
     summary = "a regular expression repeats a repetition and may take exponential time"
     why = (
@@ -119,20 +116,17 @@ class SlowRegex(Rule):
     hint = "repeat once: write a+ in place of (a+)+"
     only_if_set = EXPRESSIONS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for name, path, text, _ in _expressions(block):
             slow = block.expressions.judge(text).slow
             if slow is not None:
-                yield Finding(
-                    self,
-                    path,
-                    f"`{name}` may take exponential time: it repeats a repetition, {slow}",
+                yield self.found(
+                    path, f"`{name}` may take exponential time: it repeats a repetition, {slow}"
                 )
 
 
 class RegexVaries(Rule):
     code = "ADA503"
-    name = "regex-varies"
     severity = "warning"
     summary = "versions of Python read a regular expression differently"
     why = (
@@ -143,11 +137,8 @@ class RegexVaries(Rule):
     hint = "escape the bracket with a backslash, or write the expression without new syntax"
     only_if_set = EXPRESSIONS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for name, path, text, _ in _expressions(block):
             varies = block.expressions.judge(text).varies
             if varies is not None:
-                yield Finding(self, path, f"`{name}` depends on the Python version: {varies}")
-
-
-RULES = (InvalidRegex(), SlowRegex(), RegexVaries())
+                yield self.found(path, f"`{name}` depends on the Python version: {varies}")

@@ -1,4 +1,4 @@
-"""Family ADA8xx: faults of a training run, which `adalora_core.training` finds while it trains."""
+"""Family ADA8xx: faults of a run and of what it saves, which `adalora_core.training` finds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ class RunRule(Rule):
 
 class AdaptedTwice(RunRule):
     code = "ADA801"
-    name = "adapted-twice"
     severity = "error"
     summary = "a model that has adapters already is wrapped again"
     why = (
@@ -50,7 +49,6 @@ class AdaptedTwice(RunRule):
 
 class OptimizerWithoutFactors(RunRule):
     code = "ADA802"
-    name = "optimizer-without-factors"
     severity = "error"
     summary = "the optimizer does not hold the factors of the adapter, or holds only some of them"
     why = (
@@ -67,7 +65,6 @@ class OptimizerWithoutFactors(RunRule):
 
 class AllocationNotAfterStep(RunRule):
     code = "ADA803"
-    name = "allocation-not-after-step"
     summary = "the gradients change between optimizer.step() and update_and_allocate"
     why = (
         "The importance of a triplet is computed from the parameters after a step and the "
@@ -84,7 +81,6 @@ class AllocationNotAfterStep(RunRule):
 
 class AllocationPerMicroBatch(RunRule):
     code = "ADA804"
-    name = "allocation-per-micro-batch"
     summary = "update_and_allocate is called several times for one step of the optimizer"
     why = (
         "Gradients accumulate over the micro-batches, so the first of them count several times, "
@@ -103,7 +99,6 @@ for micro_step, batch in enumerate(batches):
 
 class NoGradient(RunRule):
     code = "ADA805"
-    name = "no-gradient"
     summary = "no factor had a gradient that is not zero over a whole allocation"
     why = (
         "Ranks are then allocated by position or by what the averages still remember. Causes are a "
@@ -116,7 +111,6 @@ class NoGradient(RunRule):
 
 class LossNotFinite(RunRule):
     code = "ADA806"
-    name = "loss-not-finite"
     summary = "the optimizer makes steps with gradients that are not finite"
     why = (
         "The parameters become NaN with the first such step, and nothing that follows can repair "
@@ -128,7 +122,6 @@ class LossNotFinite(RunRule):
 
 class SelectionMatchesNothing(RunRule):
     code = "ADA807"
-    name = "selection-matches-nothing"
     summary = "an entry that selects modules matches none of the model"
     why = "The adapter is smaller or larger than the configuration seems to ask for."
     bad = 'AdaLoraConfig(target_modules=["q_proj", "v_prj"], total_step=1000)\n'
@@ -138,7 +131,6 @@ class SelectionMatchesNothing(RunRule):
 
 class StepsOutOfOrder(RunRule):
     code = "ADA808"
-    name = "steps-out-of-order"
     summary = (
         "the steps given to update_and_allocate go back, repeat, jump, start above 1 or pass "
         "total_step"
@@ -165,7 +157,6 @@ for epoch in range(3):
 
 class ResumedWithoutState(RunRule):
     code = "ADA809"
-    name = "resumed-without-state"
     summary = "an unfinished run is resumed without its training state"
     why = (
         "The averages, the dropped triplets and the step are missing, so the resumed run is "
@@ -184,7 +175,6 @@ model = AdaLoraModel.from_pretrained(base, "stopped", is_trainable=True)
 
 class TwoHooks(RunRule):
     code = "ADA810"
-    name = "two-hooks"
     severity = "error"
     summary = "two hooks of this package allocate the ranks of one adapter"
     why = (
@@ -198,7 +188,6 @@ class TwoHooks(RunRule):
 
 class AllocationNotCalled(RunRule):
     code = "ADA813"
-    name = "allocation-not-called"
     summary = "the optimizer makes steps without a call of update_and_allocate"
     why = (
         "Without the call no rank is allocated: the adapter keeps init_r triplets everywhere. With "
@@ -214,7 +203,6 @@ class AllocationNotCalled(RunRule):
 
 class PenaltyMissing(RunRule):
     code = "ADA814"
-    name = "penalty-missing"
     summary = "orth_reg_weight is above 0, and the orthogonality penalty is in no loss"
     why = (
         "The scores compare triplets as if A and B were orthogonal. A model adds the penalty to "
@@ -227,7 +215,6 @@ class PenaltyMissing(RunRule):
 
 class AdapterNames(RunRule):
     code = "ADA815"
-    name = "adapter-names"
     severity = "error"
     summary = "a forward is called with adapter_names"
     why = "AdaLoRA has no batches that mix adapters, so the argument would be ignored."
@@ -238,7 +225,6 @@ class AdapterNames(RunRule):
 
 class TrainingWhileMerged(RunRule):
     code = "ADA816"
-    name = "training-while-merged"
     severity = "error"
     summary = "a model is trained while its adapter is merged"
     why = "The forward uses the merged weights alone, so the factors get no gradient."
@@ -249,7 +235,6 @@ class TrainingWhileMerged(RunRule):
 
 class NothingTrainable(RunRule):
     code = "ADA817"
-    name = "nothing-trainable"
     severity = "error"
     summary = "a model is trained, and no active adapter is trainable"
     why = (
@@ -267,7 +252,6 @@ class NothingTrainable(RunRule):
 
 class ScheduleChanged(RunRule):
     code = "ADA818"
-    name = "schedule-changed"
     severity = "error"
     summary = "fields of the schedule are assigned after the first step"
     why = "The budget would jump to that of another schedule in the middle of the run."
@@ -278,7 +262,6 @@ class ScheduleChanged(RunRule):
 
 class PenaltyCountedTwice(RunRule):
     code = "ADA820"
-    name = "penalty-counted-twice"
     summary = "the orthogonality penalty is added to a loss that contains it"
     why = (
         "In training mode outputs.loss contains the penalty already. With "
@@ -292,7 +275,6 @@ class PenaltyCountedTwice(RunRule):
 
 class MatrixWithoutGradient(RunRule):
     code = "ADA821"
-    name = "matrix-without-gradient"
     summary = "the loss never reaches an adapted matrix in the whole run"
     why = (
         "The singular values had no gradient: the matrix has learned nothing, and has budget only "
@@ -310,7 +292,6 @@ class MatrixWithoutGradient(RunRule):
 
 class AdapterDoesNotLearn(RunRule):
     code = "ADA822"
-    name = "adapter-does-not-learn"
     summary = "steps of the optimizer leave the factors of the adapter as they were"
     why = (
         "E is 0 at the start, so an adapter whose E does not change computes nothing. Causes are a "
@@ -328,7 +309,6 @@ class AdapterDoesNotLearn(RunRule):
 
 class ScheduleDoesNotFit(RunRule):
     code = "ADA824"
-    name = "schedule-does-not-fit"
     summary = "the schedule ends before the run or after it"
     why = (
         "total_step is not the number of steps that Trainer makes, or the run goes on after "
@@ -341,25 +321,57 @@ class ScheduleDoesNotFit(RunRule):
     )
 
 
-RULES = (
-    ADAPTED_TWICE := AdaptedTwice(),
-    OPTIMIZER_WITHOUT_FACTORS := OptimizerWithoutFactors(),
-    ALLOCATION_NOT_AFTER_STEP := AllocationNotAfterStep(),
-    ALLOCATION_PER_MICRO_BATCH := AllocationPerMicroBatch(),
-    NO_GRADIENT := NoGradient(),
-    LOSS_NOT_FINITE := LossNotFinite(),
-    SELECTION_MATCHES_NOTHING := SelectionMatchesNothing(),
-    STEPS_OUT_OF_ORDER := StepsOutOfOrder(),
-    RESUMED_WITHOUT_STATE := ResumedWithoutState(),
-    TWO_HOOKS := TwoHooks(),
-    ALLOCATION_NOT_CALLED := AllocationNotCalled(),
-    PENALTY_MISSING := PenaltyMissing(),
-    ADAPTER_NAMES := AdapterNames(),
-    TRAINING_WHILE_MERGED := TrainingWhileMerged(),
-    NOTHING_TRAINABLE := NothingTrainable(),
-    SCHEDULE_CHANGED := ScheduleChanged(),
-    PENALTY_COUNTED_TWICE := PenaltyCountedTwice(),
-    MATRIX_WITHOUT_GRADIENT := MatrixWithoutGradient(),
-    ADAPTER_DOES_NOT_LEARN := AdapterDoesNotLearn(),
-    SCHEDULE_DOES_NOT_FIT := ScheduleDoesNotFit(),
-)
+class BudgetNotReached(RunRule):
+    code = "ADA811"
+    summary = "an adapter is saved, exported or merged before the target budget is reached"
+    why = (
+        "What is written has more triplets than the configuration says. A checkpoint to resume "
+        "from is no result: mark it with save_training_state=True. Trainer's checkpoints are "
+        "known by the names of their folders."
+    )
+    bad = 'model.update_and_allocate(35)  # of 400\nmodel.save_pretrained("result")\n'
+    good = 'model.save_pretrained("checkpoint", save_training_state=True)\n'
+    hint = (
+        "train to total_step, or call model.finalize(); save a checkpoint to resume from with "
+        "save_training_state=True"
+    )
+
+
+class BestCheckpointUnpruned(RunRule):
+    code = "ADA812"
+    summary = "load_best_model_at_end loads a checkpoint from before the budget was reached"
+    why = (
+        "The best checkpoint is often an early one, with most of its triplets: it has not paid for "
+        "its size yet."
+    )
+    bad = "TrainingArguments(load_best_model_at_end=True)\n"
+    good = "TrainingArguments(load_best_model_at_end=False)\n"
+    hint = "compare checkpoints of the final phase only, or turn load_best_model_at_end off"
+
+
+class ParametersNotFinite(RunRule):
+    code = "ADA819"
+    summary = "an adapter is saved whose parameters are not finite"
+    why = "The saved adapter returns NaN, and a run that resumes from it cannot recover."
+    bad = 'loss = model(**batch).loss / 0\nloss.backward()\nmodel.save_pretrained("result")\n'
+    hint = "resume from a checkpoint of before, with a lower learning rate"
+
+
+class FileLacksTrainedWeights(RunRule):
+    code = "ADA823"
+    summary = "a file lacks weights that the model was trained with"
+    why = (
+        "A file holds the kept triplets of an adapter, the modules of modules_to_save and the "
+        "biases that its configuration names. What is loaded has other outputs if more was "
+        "unfrozen by hand, if a state_dict has brought dropped triplets back, as an average or a "
+        "copy of the best weights does, or if another adapter was trained."
+    )
+    bad = 'model.load_state_dict(average)\nmodel.save_pretrained("result")\n'
+    good = (
+        "model.load_state_dict(average)\nmodel.finalize()  # now evaluate\n"
+        'model.save_pretrained("result")\n'
+    )
+    hint = (
+        "name what is trained in modules_to_save, or freeze it; call model.finalize() after "
+        "load_state_dict, and evaluate again; save the adapter that was trained"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.fields.value_kinds import LARGEST_INTEGER
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Findings, Rule
 from adalora_core.contract.text.changes import Put, Remedy
 
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ def _span(first: int, last: int) -> str:
 
 class NoBudgetingPhase(Rule):
     code = "ADA202"
-    name = "no-budgeting-phase"
-    severity = "error"
     summary = "tinit and tfinal leave no step in which the budget can fall"
     why = (
         "The budget falls from step tinit to step total_step - tfinal. PEFT refuses a schedule in "
@@ -61,7 +59,7 @@ class NoBudgetingPhase(Rule):
     )
     inputs = PHASE_FIELDS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         total_step = block["total_step"]
         tinit, tfinal = block["tinit"], block["tfinal"]
         if total_step is None or tinit < total_step - tfinal:
@@ -81,8 +79,7 @@ class NoBudgetingPhase(Rule):
                 f"phase, write tfinal {meant}"
             )
             remedy = _as_length(block, meant)
-        yield Finding(
-            self,
+        yield self.found(
             block.at("total_step"),
             "The supplied schedule values don't allow for a budgeting phase: "
             f"tinit {tinit} >= total_step {total_step} - tfinal {tfinal} "
@@ -100,13 +97,11 @@ class NoBudgetingPhase(Rule):
 
 def _as_length(block: Block, length: int) -> Remedy:
     change = Put(block.at("tfinal"), length)
-    return Remedy(f"Write tfinal as a length, {length}", (change,), is_safe=False)
+    return Remedy(f"Write tfinal as a length, {length}", change, is_safe=False)
 
 
 class DeltaTNotPositive(Rule):
     code = "ADA204"
-    name = "delta-t-not-positive"
-    severity = "error"
     summary = "deltaT is zero or negative"
     why = (
         "PEFT computes step % deltaT: zero is a ZeroDivisionError at the first step after the "
@@ -116,16 +111,15 @@ class DeltaTNotPositive(Rule):
     )
     bad = SOUND | {"deltaT": 0}
     hint = "set deltaT to the optimizer steps between two allocations, at least 1"
+    fails_at_allocation = True
     only_if_set = ("deltaT",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value = block["deltaT"]
         if isinstance(value, int) and not isinstance(value, bool) and -LARGEST_INTEGER < value < 1:
-            yield Finding(
-                self,
-                block.at("deltaT"),
-                f"`deltaT` should be at least 1, got {value}",
-                severity=None if _divides(block) else "warning",
+            message = f"`deltaT` should be at least 1, got {value}"
+            yield self.found(
+                block.at("deltaT"), message, severity=None if _divides(block) else "warning"
             )
 
 
@@ -141,7 +135,6 @@ def _divides(block: Block) -> bool:
 
 class ContradictsTrainer(Rule):
     code = "ADA205"
-    name = "contradicts-trainer"
     severity = "warning"
     summary = "total_step differs from the trainer's own number of steps in the same file"
     why = (
@@ -158,13 +151,12 @@ class ContradictsTrainer(Rule):
     hint = "set both to the optimizer steps of the whole run"
     inputs = ("total_step",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if not isinstance(block.root, dict) or block.root is block.values:
             return
         for path, steps in _trainer_steps(block.root):
             if block["total_step"] is not None and steps != block["total_step"]:
-                yield Finding(
-                    self,
+                yield self.found(
                     block.at("total_step"),
                     f"`total_step` is {block['total_step']}, but the trainer runs {steps} steps",
                     related=((path, f"{path[-1]} is {steps}"),),
@@ -183,7 +175,6 @@ def _trainer_steps(root: dict[object, object]) -> Iterator[tuple[tuple[str, ...]
 
 class TfinalLooksAbsolute(Rule):
     code = "ADA209"
-    name = "tfinal-looks-absolute"
     severity = "warning"
     summary = f"tfinal is more than {LONGEST_FINAL_PHASE:.0%} of the run, as if it were an end step"
     why = (
@@ -196,25 +187,16 @@ class TfinalLooksAbsolute(Rule):
     unsafe_fix = "tfinal becomes total_step - tfinal"
     inputs = PHASE_FIELDS
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         total_step, tfinal, tinit = block["total_step"], block["tfinal"], block["tinit"]
         if total_step is None or tinit >= total_step - tfinal:
             return
         if tfinal > LONGEST_FINAL_PHASE * total_step:
             hint = f"if pruning should end at step {tfinal}, write tfinal {total_step - tfinal}"
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("tfinal"),
                 f"`tfinal` is a length: pruning ends at step {total_step - tfinal} and the last "
                 f"{tfinal} of {total_step} steps only fine-tune",
                 hint=hint,
                 remedy=_as_length(block, total_step - tfinal),
             )
-
-
-RULES = (
-    NoBudgetingPhase(),
-    DeltaTNotPositive(),
-    ContradictsTrainer(),
-    TfinalLooksAbsolute(),
-)

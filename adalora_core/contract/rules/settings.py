@@ -1,19 +1,21 @@
-"""Family ADA4xx, second part: settings without effect, or with a surprising effect."""
+"""Family ADA4xx, second part: settings without effect, or with a surprising one.
+
+Sub-configurations are judged as the classes of PEFT 0.21 do.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adalora_core.adapter_spec import LORA_START
 from adalora_core.contract.fields.table import FIELDS, Treatment
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
-from adalora_core.contract.rules.sub_configs import is_refused
+from adalora_core.contract.rules.base import SOUND, Findings, Rule
 from adalora_core.contract.rules.targets import by_names
 from adalora_core.contract.text.changes import Put, Remedy
 from adalora_core.module_selection import SavedNames, saved_module_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from adalora_core.contract.fields.block import Block
 
@@ -34,7 +36,6 @@ IGNORED = tuple(
 
 class IgnoredSetting(Rule):
     code = "ADA405"
-    name = "ignored-setting"
     severity = "warning"
     summary = "the configuration has a setting of LoRA that AdaLoRA silently ignores"
     why = (
@@ -46,20 +47,19 @@ class IgnoredSetting(Rule):
     only_if_set = IGNORED
     warns_at_construction = True
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for name in IGNORED:
             if not block.is_set(name) or name in block.invalid or is_refused(block, name):
                 continue
             # Rule lora-bias-conflict reports the other case.
             if name != "lora_bias" or not isinstance(block["init_lora_weights"], str):
-                yield Finding(
-                    self, block.at(name), f"`{name}` has no effect: AdaLoRA does not read it", "key"
+                yield self.found(
+                    block.at(name), f"`{name}` has no effect: AdaLoRA does not read it", "key"
                 )
 
 
 class InitSchemeIgnored(Rule):
     code = "ADA407"
-    name = "init-scheme-ignored"
     severity = "warning"
     summary = "init_lora_weights names a scheme, and AdaLoRA reads it as true"
     why = (
@@ -75,14 +75,13 @@ class InitSchemeIgnored(Rule):
     inputs = ("init_lora_weights",)
     warns_at_construction = True
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value = block["init_lora_weights"]
         if block["lora_bias"] is True:
             return  # reported by rule lora-bias-conflict
         if value == LORA_START:
             if block.runtime == "peft" and not block.is_saved:
-                yield Finding(
-                    self,
+                yield self.found(
                     block.at("init_lora_weights"),
                     f"`init_lora_weights` {value!r} has no effect in PEFT alone, which reads it as "
                     "true; adalora_core starts like LoRA",
@@ -90,21 +89,19 @@ class InitSchemeIgnored(Rule):
                     "--runtime adalora-core; or set init_lora_weights to true",
                 )
         elif isinstance(value, str) and value != "loftq":
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("init_lora_weights"),
                 f"`init_lora_weights` {value!r} has no effect: AdaLoRA reads it as "
                 f"{'true' if value else 'false'}",
                 remedy=Remedy(
                     "Write the value that AdaLoRA reads",
-                    (Put(block.at("init_lora_weights"), bool(value)),),
+                    Put(block.at("init_lora_weights"), bool(value)),
                 ),
             )
 
 
 class HighDropout(Rule):
     code = "ADA412"
-    name = "high-dropout"
     severity = "warning"
     summary = f"lora_dropout is above {HIGHEST_DROPOUT}"
     why = (
@@ -115,18 +112,14 @@ class HighDropout(Rule):
     hint = "use 0 to 0.3, as the paper does"
     inputs = ("lora_dropout",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["lora_dropout"] > HIGHEST_DROPOUT:
-            yield Finding(
-                self,
-                block.at("lora_dropout"),
-                f"`lora_dropout` {block['lora_dropout']} is above {HIGHEST_DROPOUT}",
-            )
+            message = f"`lora_dropout` {block['lora_dropout']} is above {HIGHEST_DROPOUT}"
+            yield self.found(block.at("lora_dropout"), message)
 
 
 class SmallScale(Rule):
     code = "ADA413"
-    name = "small-scale"
     severity = "warning"
     summary = f"the effective scale lora_alpha / init_r is {SMALLEST_SCALE} or less"
     why = (
@@ -142,12 +135,11 @@ class SmallScale(Rule):
     hint = "set lora_alpha near init_r, which gives a scale of 1, and tune the learning rate"
     inputs = ("lora_alpha", "init_r")
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         alpha, start = block["lora_alpha"], block["init_r"]
         if alpha <= SMALLEST_SCALE * start:
             marked = "lora_alpha" if "lora_alpha" in block.values else "init_r"
-            yield Finding(
-                self,
+            yield self.found(
                 block.at(marked),
                 f"the effective scale is lora_alpha {alpha} / init_r {start} = "
                 f"{alpha / start:.3g}, also after pruning",
@@ -160,7 +152,6 @@ class SmallScale(Rule):
 
 class TargetsFromTable(Rule):
     code = "ADA414"
-    name = "targets-from-table"
     severity = "info"
     summary = "target_modules is not set: PEFT chooses the targets by model type"
     why = (
@@ -172,19 +163,14 @@ class TargetsFromTable(Rule):
     inputs = ("target_modules",)
     only_if_set = ()
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["target_modules"] is None and not block["target_parameters"]:
-            yield Finding(
-                self,
-                block.at("target_modules"),
-                "`target_modules` is not set: the targets depend on the model's type",
-                "key",
-            )
+            message = "`target_modules` is not set: the targets depend on the model's type"
+            yield self.found(block.at("target_modules"), message, "key")
 
 
 class RandomStart(Rule):
     code = "ADA416"
-    name = "random-start"
     severity = "info"
     summary = "init_lora_weights is false: the adapter changes the model from the first step"
     why = (
@@ -195,18 +181,14 @@ class RandomStart(Rule):
     hint = "set init_lora_weights to true"
     inputs = ("init_lora_weights",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["init_lora_weights"] is False and not block.is_saved:
-            yield Finding(
-                self,
-                block.at("init_lora_weights"),
-                "`init_lora_weights` is false: training starts from a randomly changed model",
-            )
+            message = "`init_lora_weights` is false: training starts from a randomly changed model"
+            yield self.found(block.at("init_lora_weights"), message)
 
 
 class TargetsExcluded(Rule):
     code = "ADA419"
-    name = "targets-excluded"
     severity = "warning"
     summary = "the same name is in target_modules and in exclude_modules"
     why = (
@@ -218,15 +200,14 @@ class TargetsExcluded(Rule):
     inputs = ("target_modules", "exclude_modules")
     only_if_set = ("exclude_modules",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         targets, others = block["target_modules"], block["exclude_modules"]
         if not isinstance(targets, list) or not isinstance(others, list):
             return
         places = {name: index for index, name in reversed(list(enumerate(targets)))}
         for index, name in enumerate(others):
             if name in places:
-                yield Finding(
-                    self,
+                yield self.found(
                     block.at("exclude_modules", index),
                     f"target {name!r} is also excluded by `exclude_modules`",
                     related=((block.at("target_modules", places[name]), _NAMED_HERE),),
@@ -238,7 +219,6 @@ _NAMED_HERE = "named as a target here"
 
 class TargetsSaved(Rule):
     code = "ADA420"
-    name = "targets-saved"
     severity = "warning"
     summary = "a target is also trained in full by modules_to_save"
     why = (
@@ -253,7 +233,7 @@ class TargetsSaved(Rule):
     inputs = ("target_modules", "modules_to_save", "task_type")
     only_if_set = ("modules_to_save", "task_type")
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         targets, others = block["target_modules"], block["modules_to_save"]
         if not isinstance(targets, list):
             return
@@ -268,8 +248,7 @@ class TargetsSaved(Rule):
             at = here = block.at("target_modules", index)
             if name in places:
                 at = block.at("modules_to_save", places[name])
-            yield Finding(
-                self,
+            yield self.found(
                 at,
                 f"target {target!r} is also trained in full: `modules_to_save` {name!r}",
                 severity="warning" if left_out.around(target) is not None else by_names(block),
@@ -279,29 +258,117 @@ class TargetsSaved(Rule):
 
 class NoTargets(Rule):
     code = "ADA421"
-    name = "no-targets"
-    severity = "error"
     summary = "target_modules is empty"
     why = "There is nothing to adapt: PEFT raises a ValueError when the adapter is built."
     bad = SOUND | {"target_modules": []}
     hint = 'name the modules, or use "all-linear"'
     inputs = ("target_modules",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block["target_modules"] in ([], "") and not block["target_parameters"]:
-            yield Finding(
-                self, block.at("target_modules"), "`target_modules` is empty: it names no module"
+            yield self.found(
+                block.at("target_modules"), "`target_modules` is empty: it names no module"
             )
 
 
-RULES = (
-    IgnoredSetting(),
-    InitSchemeIgnored(),
-    HighDropout(),
-    SmallScale(),
-    TargetsFromTable(),
-    RandomStart(),
-    TargetsExcluded(),
-    TargetsSaved(),
-    NoTargets(),
-)
+class _Bound(NamedTuple):
+    """The values of a key that PEFT refuses."""
+
+    words: str
+    refuses: Callable[[Any], bool]
+
+
+_POSITIVE = _Bound("above 0", lambda value: value <= 0)
+_NOT_NEGATIVE = _Bound("at least 0", lambda value: value < 0)
+
+SUB_CONFIGS: dict[str, dict[str, _Bound]] = {
+    "eva_config": {
+        "rho": _Bound("at least 1", lambda value: value < 1),
+        "tau": _Bound("at least 0 and at most 1", lambda value: value < 0 or value > 1),
+    },
+    "velora_config": {"num_groups": _POSITIVE, "scale": _POSITIVE},
+    "kasa_config": {"beta": _NOT_NEGATIVE, "gamma": _NOT_NEGATIVE},
+    "arrow_config": {"top_k": _POSITIVE, "router_temperature": _POSITIVE},
+    "monteclora_config": {
+        "num_samples": _POSITIVE,
+        "dirichlet_prior": _POSITIVE,
+        "buffer_size": _POSITIVE,
+    },
+    "use_bdlora": {},
+}
+"""The numbers that the classes check, by field; the order is that of their checks."""
+
+_OF_MONTECLORA = {
+    *SUB_CONFIGS["monteclora_config"],
+    "use_entropy",
+    "sample_scaler",
+    "kl_loss_weight",
+}
+_TYPES_OF_VELORA = ("batch_average_once", "batch_average", "random")
+_OF_BDLORA = ("target_modules_bd_a", "target_modules_bd_b")
+
+
+def _faults_of(field: str, value: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield a key and a description for each value of a sub-configuration that PEFT refuses.
+
+    Example:
+        >>> list(_faults_of("eva_config", {"rho": 0.5}))
+        [('rho', '`rho` should be at least 1, got 0.5')]
+    """
+    for key, bound in SUB_CONFIGS[field].items():
+        if key in value:
+            given = value[key]
+            if not isinstance(given, (int, float)):
+                yield key, f"`{key}` should be a number, got {given!r}"
+            elif bound.refuses(given):
+                yield key, f"`{key}` should be {bound.words}, got {given!r}"
+    if field == "monteclora_config":
+        for key in value.keys() - _OF_MONTECLORA:
+            yield key, f"should not have the key {key!r}: PEFT calls itself without end"
+    elif field == "velora_config" and value.get("init_type", "random") not in _TYPES_OF_VELORA:
+        yield "init_type", f"`init_type` should be one of {', '.join(_TYPES_OF_VELORA)}"
+    elif field == "use_bdlora":
+        yield from _faults_of_bdlora(value)
+
+
+def is_refused(block: Block, field: str) -> bool:
+    """Return whether PEFT refuses the value of a field, as rule sub-config-refused reports."""
+    value = block[field] if field in SUB_CONFIGS and block.runtime == "peft" else None
+    return isinstance(value, dict) and any(_faults_of(field, value))
+
+
+def _faults_of_bdlora(value: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    lists = [value.get(key) or [] for key in _OF_BDLORA]
+    for key, names in zip(_OF_BDLORA, lists, strict=True):
+        if not isinstance(names, (list, str, dict)):
+            yield key, f"`{key}` should be a list of names"
+            return
+        if any(isinstance(name, (list, dict)) for name in names):
+            yield key, f"`{key}` should be a list of names"
+            return
+    both = sorted(map(str, set(lists[0]) & set(lists[1])))
+    if both:
+        yield _OF_BDLORA[1], f"has {both[0]!r} in both lists"
+
+
+class SubConfigRefused(Rule):
+    code = "ADA424"
+    summary = "a sub-configuration that AdaLoRA ignores has a value that PEFT refuses"
+    why = (
+        "PEFT builds the sub-configurations of LoRA's variants, also where AdaLoRA does not read "
+        "them. Their classes check some values, and raise when the configuration is built. Keys "
+        "that they do not know are dropped, but in monteclora_config they end in a "
+        "RecursionError. The runtime adalora-core does not build them."
+    )
+    bad = SOUND | {"eva_config": {"rho": 0.5}}
+    hint = "remove the sub-configuration"
+    only_if_set = tuple(SUB_CONFIGS)
+
+    def check(self, block: Block) -> Findings:
+        for name in SUB_CONFIGS if block.runtime == "peft" else ():
+            value = block[name]
+            if not isinstance(value, dict):
+                continue
+            for key, fault in _faults_of(name, value):
+                path = block.at(name, *([key] if key in value else ()))
+                yield self.found(path, f"`{name}`: {fault}")

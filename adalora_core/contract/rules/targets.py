@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Findings, Rule
 from adalora_core.contract.rules.patterns import list_in_string
 from adalora_core.contract.text.changes import Put, Remedy
 from adalora_core.module_selection import (
@@ -16,7 +16,7 @@ from adalora_core.module_selection import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection
 
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Severity
@@ -58,8 +58,6 @@ def _expression(block: Block) -> str | None:
 
 class ExpressionMatchesNothing(Rule):
     code = "ADA508"
-    name = "expression-matches-nothing"
-    severity = "error"
     summary = "a target_modules expression can match no module path"
     why = (
         "PEFT matches a string with re.fullmatch against the whole path of every module, as in "
@@ -73,7 +71,7 @@ class ExpressionMatchesNothing(Rule):
     unsafe_fix = "alternatives that are names of linear modules become a list of the names"
     inputs = ("target_modules",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value = _expression(block)
         if value is None or re.fullmatch(r"[\w.\-]+", value):
             return  # a plain name: reported by rule name-as-regex
@@ -85,8 +83,7 @@ class ExpressionMatchesNothing(Rule):
         path, forms = block.at("target_modules"), shapes(value)
         if not forms.nested:
             if not forms.top or known.fits_top(value) is False:
-                yield Finding(
-                    self,
+                yield self.found(
                     path,
                     f"`target_modules` {value!r} matches no module: it has to match a whole path",
                     severity=by_names(block) if forms.top else None,
@@ -95,8 +92,7 @@ class ExpressionMatchesNothing(Rule):
             return
         found = known.fit(value)
         if found is not None and found[0] == "nothing":
-            yield Finding(
-                self,
+            yield self.found(
                 path,
                 f"`target_modules` {value!r} matches no module of the {ARCHITECTURES} "
                 f"architectures of transformers {TRANSFORMERS} that are known by their paths",
@@ -112,14 +108,11 @@ def _alternatives(block: Block, value: str) -> Remedy | None:
     names = found[1].split("|") if found else []
     if not names or any(kind_of(name) != "linear" for name in names):
         return None
-    change = Put(block.at("target_modules"), names)
-    return Remedy("Write a list of names", (change,), is_safe=False)
+    return Remedy("Write a list of names", Put(block.at("target_modules"), names), is_safe=False)
 
 
 class TargetNotLinear(Rule):
     code = "ADA509"
-    name = "target-not-linear"
-    severity = "error"
     summary = "a target is an embedding, a normalisation or a block of modules"
     why = (
         "AdaLoRA adapts linear layers and two-dimensional convolutions. A target of another kind "
@@ -132,7 +125,7 @@ class TargetNotLinear(Rule):
     inputs = ("target_modules", "exclude_modules", "modules_to_save", "task_type")
     only_if_set = ("target_modules",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value = block["target_modules"]
         if isinstance(value, list):
             yield from self._of_list(block, value)
@@ -147,12 +140,12 @@ class TargetNotLinear(Rule):
                 )
                 hint = "end the expression in names of linear layers, as in .*(q_proj|v_proj)"
                 at = block.at("target_modules")
-                yield Finding(self, at, message, severity=by_names(block), hint=hint)
+                yield self.found(at, message, severity=by_names(block), hint=hint)
 
-    def _of_list(self, block: Block, names: list[str]) -> Iterator[Finding]:
-        from adalora_core.contract.fields.known_modules import can_end_a_path, kind_of, linear
+    def _of_list(self, block: Block, names: list[str]) -> Findings:
+        from adalora_core.contract.fields.known_modules import LINEAR, can_end_a_path, kind_of
 
-        if linear().issuperset(names):
+        if LINEAR.issuperset(names):
             return  # the usual case
         left = [(i, name) for i, name in enumerate(names) if can_end_a_path(name)]
         left_out = _LeftOut(block, names)
@@ -161,8 +154,7 @@ class TargetNotLinear(Rule):
         for index, name, kind in kinds:
             if kind not in {"linear", None}:
                 article = "an" if kind == "embedding" else "a"
-                yield Finding(
-                    self,
+                yield self.found(
                     block.at("target_modules", index),
                     f"`target_modules` entry {name!r} is {article} {kind} in transformers, "
                     f"{_REFUSED}",
@@ -172,7 +164,6 @@ class TargetNotLinear(Rule):
 
 class UnknownTarget(Rule):
     code = "ADA510"
-    name = "unknown-target"
     severity = "warning"
     summary = "no architecture of transformers has a linear layer of a target's name"
     why = (
@@ -184,13 +175,13 @@ class UnknownTarget(Rule):
     hint = "compare the name with the model: adalora plan --weights"
     inputs = ("target_modules",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         names = block["target_modules"]
         if not isinstance(names, list) or block.is_saved:
             return  # a trained adapter had such modules
         from adalora_core.contract.fields import known_modules as known
 
-        if known.linear().issuperset(names):
+        if known.LINEAR.issuperset(names):
             return  # the usual case
         unknown = [
             (index, name)
@@ -203,8 +194,7 @@ class UnknownTarget(Rule):
         ]
         for index, name in unknown[:_MOST_SHOWN]:
             near = _near(name)
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("target_modules", index),
                 f"`target_modules` entry {name!r} is not a linear layer of transformers",
                 severity="warning" if near or len(unknown) == len(names) else "info",
@@ -213,13 +203,13 @@ class UnknownTarget(Rule):
 
 
 def _near(name: str) -> str | None:
-    from adalora_core.contract.fields.known_modules import linear
+    from adalora_core.contract.fields.known_modules import LINEAR
 
     last = name.rpartition(".")[2]
     # A comparison takes microseconds, and the names of a misspelling have an end in common.
     like = [
         other
-        for other in linear()
+        for other in LINEAR
         if abs(len(other) - len(last)) <= _FURTHEST
         and len(other) > _FURTHEST
         and (other[0] == last[0] or other[-1] == last[-1])
@@ -233,8 +223,6 @@ def _near(name: str) -> str | None:
 
 class NoTargetLeft(Rule):
     code = "ADA511"
-    name = "no-target-left"
-    severity = "error"
     summary = "every target is excluded, or trained in full by modules_to_save"
     why = (
         "exclude_modules and modules_to_save take precedence over target_modules. The heads of a "
@@ -246,7 +234,7 @@ class NoTargetLeft(Rule):
     inputs = ("target_modules", "exclude_modules", "modules_to_save", "task_type")
     only_if_set = ("exclude_modules", "modules_to_save", "task_type")
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value, excluded = block["target_modules"], block["exclude_modules"]
         if not excluded and not saved_module_names(block["modules_to_save"], block["task_type"]):
             return
@@ -262,7 +250,7 @@ class NoTargetLeft(Rule):
             marked = "exclude_modules" if excluded else "modules_to_save"
             at = marked if marked in block.values else "target_modules"
             message = "no target is left: each is excluded or trained in full"
-            yield Finding(self, block.at(at), message, "key", severity=by_names(block))
+            yield self.found(block.at(at), message, "key", severity=by_names(block))
 
 
 class _LeftOut:
@@ -309,8 +297,6 @@ class _LeftOut:
 
 class NegativeLayer(Rule):
     code = "ADA512"
-    name = "negative-layer"
-    severity = "error"
     summary = "layers_to_transform counts from the end"
     why = (
         "PEFT compares the numbers with those in the paths of modules, which are never negative. "
@@ -322,7 +308,7 @@ class NegativeLayer(Rule):
     inputs = ("layers_to_transform", "target_modules")
     only_if_set = ("layers_to_transform",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value, targets = block["layers_to_transform"], block["target_modules"]
         if isinstance(targets, str):
             return  # reported by rule layers-with-regex
@@ -330,22 +316,13 @@ class NegativeLayer(Rule):
         negative = [(index, layer) for index, layer in enumerate(layers) if layer < 0]
         if not negative:
             return
-        from adalora_core.contract.fields.known_modules import top
+        from adalora_core.contract.fields.known_modules import TOP
 
         severity: Severity = "warning"
-        is_whole = any("." in name or name in top() for name in targets or ())
+        is_whole = any("." in name or name in TOP for name in targets or ())
         if len(negative) == len(layers) and not is_whole:
             severity = by_names(block)
         for index, layer in negative:
             path = () if isinstance(value, int) else (index,)
             message = f"`layers_to_transform` {layer} is the number of no layer"
-            yield Finding(self, block.at("layers_to_transform", *path), message, severity=severity)
-
-
-RULES = (
-    ExpressionMatchesNothing(),
-    TargetNotLinear(),
-    UnknownTarget(),
-    NoTargetLeft(),
-    NegativeLayer(),
-)
+            yield self.found(block.at("layers_to_transform", *path), message, severity=severity)

@@ -5,19 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.fields.value_kinds import LARGEST_INTEGER, name_of_value
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Finding, Findings, Rule
 from adalora_core.contract.rules.values import unknown_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.contract.fields.block import Block
 
 
 class TotalStepMissing(Rule):
     code = "ADA201"
-    name = "total-step-missing"
-    severity = "error"
     summary = "total_step is missing, null or not positive"
     why = (
         "The budget falls between tinit and total_step - tfinal, so AdaLoRA cannot run without the "
@@ -31,7 +27,7 @@ class TotalStepMissing(Rule):
         "ceil(samples / (batch size * accumulation)) * epochs"
     )
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         value = block["total_step"]
         if isinstance(value, bool) or not (value is None or isinstance(value, int)):
             return
@@ -47,8 +43,7 @@ class TotalStepMissing(Rule):
         if value is None or value <= 0:
             got = name_of_value(value) if "total_step" in block.values else "no total_step"
             meant, hint = _misspelt(block) or ("", _needs_more_than(block))
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("total_step"),
                 "AdaLoRA does not work when `total_step` is None, supply a value > 0. "
                 f"Expected the number of optimizer steps of the run, got {got}"
@@ -59,8 +54,7 @@ class TotalStepMissing(Rule):
 
     def _unless_computed(self, block: Block) -> Finding:
         meant, hint = _misspelt(block) or ("", _needs_more_than(block) or self.hint)
-        return Finding(
-            self,
+        return self.found(
             block.at("total_step"),
             "`total_step` is not in this file: either the program that reads the file computes "
             "it, or AdaLoRA does not work when `total_step` is None, supply a value > 0"
@@ -100,7 +94,6 @@ def _needs_more_than(block: Block) -> str | None:
 
 class ToolTrainsOtherwise(Rule):
     code = "ADA211"
-    name = "tool-trains-otherwise"
     severity = "warning"
     summary = "the tool that reads the file does not allocate as the settings ask"
     why = (
@@ -130,18 +123,12 @@ total_step: 1000
     hint = "allocate by a callback of your own, or use a tool that allocates"
     needs = "tool"
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block.tool is not None and block.tool.remark is not None:
-            yield Finding(
-                self,
+            yield self.found(
                 block.path if block.marker is None else block.marker,
                 f"{block.tool.name} {block.tool.remark}",
                 "key",
-                "error" if block.is_refused else None,
+                severity="error" if block.is_refused else None,
                 hint=block.tool.advice,
             )
-
-
-TOOL_TRAINS_OTHERWISE = ToolTrainsOtherwise()
-
-RULES = (TotalStepMissing(), TOOL_TRAINS_OTHERWISE)

@@ -114,7 +114,9 @@ class UsageRule(Rule):
         """Return a finding that marks a node of the code."""
         notes = () if note is None else ((usage.script.extent(note[0]), note[1]),)
         extent = usage.script.extent(node)
-        return Finding(self, (), message, hint=hint, extent=extent, notes=notes, remedy=remedy)
+        return Finding(
+            type(self), (), message, hint=hint, extent=extent, notes=notes, remedy=remedy
+        )
 
 
 class AllocationRule(UsageRule):

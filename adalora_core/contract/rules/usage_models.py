@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 class LossWithoutPenalty(UsageRule):
     code = "ADA910"
-    name = "loss-without-penalty"
     summary = "a script trains on a loss of its own and never adds the orthogonality penalty"
     why = (
         "PEFT adds the penalty to outputs.loss only. The scores compare triplets as if A and B "
@@ -74,7 +73,6 @@ def _has_a_penalty(usage: Usage) -> bool:
 
 class TotalStepCountsSamples(UsageRule):
     code = "ADA911"
-    name = "total-step-counts-samples"
     summary = "total_step is computed from samples or micro-batches, not from optimizer steps"
     why = (
         "The schedule is then longer than the run by the batch size or the accumulation: budgeting "
@@ -106,7 +104,6 @@ class TotalStepCountsSamples(UsageRule):
 
 class TotalStepContradictsMaxSteps(UsageRule):
     code = "ADA912"
-    name = "total-step-contradicts-max-steps"
     summary = "total_step differs from the number of steps that the script trains"
     why = (
         "With a larger total_step the run ends before its schedule, so the target rank is not "
@@ -137,7 +134,6 @@ class TotalStepContradictsMaxSteps(UsageRule):
 
 class OptimizerBeforeAdapter(UsageRule):
     code = "ADA913"
-    name = "optimizer-before-adapter"
     summary = "the optimizer is made from the base model's parameters, before the adapter is added"
     why = (
         "The optimizer holds the frozen parameters and none of the adapter, so nothing is learned: "
@@ -163,7 +159,6 @@ class OptimizerBeforeAdapter(UsageRule):
 
 class WrappedTwice(UsageRule):
     code = "ADA914"
-    name = "wrapped-twice"
     summary = "a model that is wrapped already is wrapped again"
     why = (
         "get_peft_model changes the layers of the model that it is given. A second call adapts the "
@@ -186,7 +181,6 @@ class WrappedTwice(UsageRule):
 
 class RanksWithoutAllocation(UsageRule):
     code = "ADA915"
-    name = "ranks-without-allocation"
     summary = "target_r is varied over runs that never allocate"
     comes_with = ("ADA901",)
     why = (
@@ -221,7 +215,6 @@ for rank in (2, 4, 8):
 
 class PenaltyAddedTwice(UsageRule):
     code = "ADA916"
-    name = "penalty-added-twice"
     summary = "a script adds the orthogonality penalty to outputs.loss, which contains it"
     why = (
         "A model of adalora_core, or of adalora_core.peft, adds the penalty to outputs.loss in "
@@ -248,21 +241,3 @@ class PenaltyAddedTwice(UsageRule):
                         penalty,
                         "the penalty is added to outputs.loss, which contains it in training mode",
                     )
-
-
-LOSS_WITHOUT_PENALTY = LossWithoutPenalty()
-TOTAL_STEP_COUNTS_SAMPLES = TotalStepCountsSamples()
-TOTAL_STEP_CONTRADICTS_MAX_STEPS = TotalStepContradictsMaxSteps()
-OPTIMIZER_BEFORE_ADAPTER = OptimizerBeforeAdapter()
-WRAPPED_TWICE = WrappedTwice()
-RANKS_WITHOUT_ALLOCATION = RanksWithoutAllocation()
-PENALTY_ADDED_TWICE = PenaltyAddedTwice()
-RULES = (
-    LOSS_WITHOUT_PENALTY,
-    TOTAL_STEP_COUNTS_SAMPLES,
-    TOTAL_STEP_CONTRADICTS_MAX_STEPS,
-    OPTIMIZER_BEFORE_ADAPTER,
-    WRAPPED_TWICE,
-    RANKS_WITHOUT_ALLOCATION,
-    PENALTY_ADDED_TWICE,
-)

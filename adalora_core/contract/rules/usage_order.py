@@ -55,7 +55,6 @@ _TRAINER = "from transformers import Trainer, TrainerCallback"
 
 class AllocationForEachMicroBatch(AllocationRule):
     code = "ADA905"
-    name = "allocation-for-each-micro-batch"
     summary = "update_and_allocate is called for each micro-batch, optimizer.step() more rarely"
     why = (
         "Gradients accumulate over the micro-batches, so the first of them count several times, "
@@ -104,7 +103,6 @@ def _is_lightning_micro_batch(usage: Usage, trace: Trace, event: Event) -> bool:
 
 class AllocationBeforeStep(AllocationRule):
     code = "ADA906"
-    name = "allocation-before-step"
     summary = "update_and_allocate is called before optimizer.step() of the same iteration"
     why = (
         "The optimizer then moves what was pruned: dropped triplets come back, so the live model "
@@ -132,7 +130,6 @@ class AllocationBeforeStep(AllocationRule):
 
 class AllocationAfterZeroGrad(AllocationRule):
     code = "ADA907"
-    name = "allocation-after-zero-grad"
     summary = "update_and_allocate is called after zero_grad(), when no gradient is left"
     why = (
         "The importance of a triplet is computed from the gradients. PEFT fails on the first call "
@@ -161,7 +158,6 @@ class AllocationAfterZeroGrad(AllocationRule):
 
 class AllocationInWrongHook(AllocationRule):
     code = "ADA908"
-    name = "allocation-in-wrong-hook"
     summary = (
         "update_and_allocate is called in a hook without gradients, or before the optimizer's step"
     )
@@ -206,7 +202,7 @@ def _renamed(usage: Usage, method: Function) -> Remedy | None:
         return None
     start = usage.script.code.index(method.name, usage.script.code_extent(method)[0])
     extent = usage.script.in_text((start, start + len(method.name)))
-    return Remedy("Rename the method to on_optimizer_step", (Replace(extent, "on_optimizer_step"),))
+    return Remedy("Rename the method to on_optimizer_step", Replace(extent, "on_optimizer_step"))
 
 
 def _only_allocates(body: list[ast.stmt]) -> bool:
@@ -229,7 +225,6 @@ def _is_harmless(node: ast.stmt) -> bool:
 
 class AllocationGuardedByItself(AllocationRule):
     code = "ADA909"
-    name = "allocation-guarded-by-itself"
     summary = "update_and_allocate is called only if rank_pattern is set, which only the call does"
     why = (
         "rank_pattern is the result of an allocation and None before the first one. The condition "
@@ -275,17 +270,3 @@ def _is_pattern(node: ast.expr) -> bool:
     if isinstance(node, ast.Call):  # getattr(config, "rank_pattern", None)
         return any(isinstance(n, ast.Constant) and n.value == "rank_pattern" for n in node.args)
     return last_name(node) == "rank_pattern"
-
-
-ALLOCATION_FOR_EACH_MICRO_BATCH = AllocationForEachMicroBatch()
-ALLOCATION_BEFORE_STEP = AllocationBeforeStep()
-ALLOCATION_AFTER_ZERO_GRAD = AllocationAfterZeroGrad()
-ALLOCATION_IN_WRONG_HOOK = AllocationInWrongHook()
-ALLOCATION_GUARDED_BY_ITSELF = AllocationGuardedByItself()
-RULES = (
-    ALLOCATION_FOR_EACH_MICRO_BATCH,
-    ALLOCATION_BEFORE_STEP,
-    ALLOCATION_AFTER_ZERO_GRAD,
-    ALLOCATION_IN_WRONG_HOOK,
-    ALLOCATION_GUARDED_BY_ITSELF,
-)

@@ -41,7 +41,6 @@ for i, batch in enumerate(loader):
 
 class AllocationNeverCalled(UsageRule):
     code = "ADA901"
-    name = "allocation-never-called"
     summary = "a script trains an AdaLoRA model and never calls update_and_allocate"
     why = (
         "Only that call prunes. Without it every matrix keeps init_r triplets: the run is a plain "
@@ -97,7 +96,6 @@ def _hint(usage: Usage, training: Training) -> str:
 
 class StepIsConstant(AllocationRule):
     code = "ADA902"
-    name = "step-is-constant"
     summary = "the step passed to update_and_allocate never changes during the run"
     why = (
         "The schedule follows the number: with one number it stays in one phase for ever. The "
@@ -126,7 +124,6 @@ def _given(event: Event) -> str:
 
 class StepIsNotOptimizerStep(AllocationRule):
     code = "ADA903"
-    name = "step-is-not-optimizer-step"
     summary = "the step passed to update_and_allocate counts epochs, micro-batches or samples"
     why = (
         "tinit, tfinal, deltaT and total_step count steps of the optimizer. A number that grows "
@@ -154,7 +151,6 @@ class StepIsNotOptimizerStep(AllocationRule):
 
 class StepRestarts(AllocationRule):
     code = "ADA904"
-    name = "step-restarts"
     summary = "the step passed to update_and_allocate starts again in each epoch"
     why = (
         "The schedule goes back to the warm-up in each epoch, and the final phase never comes if "
@@ -175,15 +171,3 @@ class StepRestarts(AllocationRule):
                 f"update_and_allocate is called with `{_given(event)}`, which starts again in "
                 "each epoch",
             )
-
-
-ALLOCATION_NEVER_CALLED = AllocationNeverCalled()
-STEP_IS_CONSTANT = StepIsConstant()
-STEP_IS_NOT_OPTIMIZER_STEP = StepIsNotOptimizerStep()
-STEP_RESTARTS = StepRestarts()
-RULES = (
-    ALLOCATION_NEVER_CALLED,
-    STEP_IS_CONSTANT,
-    STEP_IS_NOT_OPTIMIZER_STEP,
-    STEP_RESTARTS,
-)

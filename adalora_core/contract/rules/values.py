@@ -8,7 +8,7 @@ from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.faults import FaultKind
 from adalora_core.contract.fields.suggestions import TRAINER_SETTINGS, suggest_key
 from adalora_core.contract.fields.table import ADALORA_FIELDS, ALL_FIELDS, PEFT_TYPE, PEFT_VERSION
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Finding, Findings, Rule
 from adalora_core.contract.rules.wrong_types import (
     as_read,
     correct_type,
@@ -34,7 +34,6 @@ EDITOR_KEY = "$schema"
 
 class MissingPeftType(Rule):
     code = "ADA101"
-    name = "missing-peft-type"
     severity = "warning"
     summary = "the configuration has no peft_type"
     why = (
@@ -49,7 +48,7 @@ class MissingPeftType(Rule):
         "peft_type is added before the other keys; a tool that does not know the key may refuse it"
     )
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if "peft_type" not in block.values and block.layout == "peft":
             change = Insert((*block.path, "peft_type"), PEFT_TYPE)
             unknown = None if block.path else next(block.faults(FaultKind.UNKNOWN), None)
@@ -57,20 +56,17 @@ class MissingPeftType(Rule):
             message = "`peft_type` is missing: the configuration does not name its method"
             if unknown is not None and is_refused and not block.is_saved:
                 message += f", and PEFT then refuses unknown keys such as {unknown.name!r}"
-            yield Finding(
-                self,
+            yield self.found(
                 block.path,
                 message,
                 "key",
                 severity="error" if is_refused else None,
-                remedy=Remedy("Add peft_type", (change,), is_safe=False),
+                remedy=Remedy("Add peft_type", change, is_safe=False),
             )
 
 
 class WrongType(Rule):
     code = "ADA102"
-    name = "wrong-type"
-    severity = "error"
     summary = "a value does not have the type of its field"
     why = (
         "PEFT does not check types. A string in place of a number is stored as it is and fails "
@@ -91,7 +87,7 @@ class WrongType(Rule):
     )
     needs = "faults"
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for fault in block.faults(FaultKind.TYPE):
             if fault.name in block.misread_fields:
                 continue  # reported by a rule of family ADA6xx
@@ -100,8 +96,7 @@ class WrongType(Rule):
             got = kinds.name_of_value(value)
             if fault.subpath:
                 got += " at " + "".join(f"[{step!r}]" for step in fault.subpath)
-            yield Finding(
-                self,
+            yield self.found(
                 block.at(fault.name, *fault.subpath),
                 f"`{fault.name}` should be {kinds.phrase_of(field.kinds)}, got {got}"
                 + as_read(block, fault),
@@ -114,7 +109,6 @@ class WrongType(Rule):
 
 class UnknownKey(Rule):
     code = "ADA104"
-    name = "unknown-key"
     severity = "warning"
     summary = "the configuration has a key that PEFT does not know"
     why = (
@@ -130,10 +124,10 @@ class UnknownKey(Rule):
     )
     needs = "faults"
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for fault, meant in unknown_keys(block):
             is_call = block.layout == "python"
-            if block.runtime == "adalora-core" and block.strict_keys:
+            if block.runtime == "adalora-core" and block.options.strict_keys:
                 unknown = "AdaLoraConfig has no such field"
             else:
                 effect = "raises TypeError" if is_call else "ignores it"
@@ -150,12 +144,11 @@ class UnknownKey(Rule):
                     f"remove the key: `{meant}` is set too" if taken else f"rename it to `{meant}`"
                 )
                 remedy = None if taken else _renamed(block, fault.name, meant)
-            yield Finding(
-                self,
+            yield self.found(
                 block.at(fault.name),
                 message,
                 "key",
-                severity="error" if block.strict_keys or is_call else None,
+                severity="error" if block.options.strict_keys or is_call else None,
                 hint=hint,
                 remedy=remedy,
             )
@@ -166,7 +159,7 @@ def unknown_keys(block: Block) -> Iterator[tuple[Fault, str | None]]:
     for number, fault in enumerate(block.faults(FaultKind.UNKNOWN)):
         if not isinstance(fault.name, str):
             continue  # reported by rule non-string-key
-        if fault.name == EDITOR_KEY and not block.strict_keys:
+        if fault.name == EDITOR_KEY and not block.options.strict_keys:
             continue
         meant = suggest_key(fault.name, misspelt=number < MOST_COMPARED)
         if block.has_foreign_keys and (meant is None or fault.name in TRAINER_SETTINGS):
@@ -179,13 +172,11 @@ def _renamed(block: Block, name: str, meant: str) -> Remedy | None:
     prefix = str(path[-1]).removesuffix(name)
     if block.layout not in {"peft", "python"} and not prefix:
         return None  # the key may be a setting of the tool
-    return Remedy(f"Rename it to {meant}", (Rename(path, prefix + meant),), is_safe=False)
+    return Remedy(f"Rename it to {meant}", Rename(path, prefix + meant), is_safe=False)
 
 
 class WrongPeftType(Rule):
     code = "ADA105"
-    name = "wrong-peft-type"
-    severity = "error"
     summary = "peft_type is not ADALORA"
     why = (
         "PEFT looks up the class by the exact string. `adalora` in lower case is a KeyError "
@@ -196,7 +187,7 @@ class WrongPeftType(Rule):
     safe_fix = "adalora in lower case becomes ADALORA"
     needs = "faults"
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for fault in block.faults(FaultKind.CHOICE):
             if fault.name != "peft_type":
                 continue
@@ -205,19 +196,17 @@ class WrongPeftType(Rule):
             path = block.at("peft_type")
             hint = remedy = None
             if value.strip().upper() == PEFT_TYPE:
-                remedy = Remedy("Write ADALORA", (Put(path, PEFT_TYPE),))
+                remedy = Remedy("Write ADALORA", Put(path, PEFT_TYPE))
             elif value == "LORA":
                 message = "`peft_type` is 'LORA': this is a LoRA adapter, not AdaLoRA"
                 hint = f"{self.hint} to train AdaLoRA, or pass --ignore-unmatched"
                 if not ADALORA_FIELDS.isdisjoint(block.values):
                     message += "; use the class AdaLoraConfig, which writes ADALORA"
-            yield Finding(self, path, message, hint=hint, remedy=remedy)
+            yield self.found(path, message, hint=hint, remedy=remedy)
 
 
 class IntegralFloat(Rule):
     code = "ADA106"
-    name = "integral-float"
-    severity = "error"
     summary = "a whole number is written with a decimal point where an integer is needed"
     why = (
         "JSON Schema accepts 12.0 as an integer, and Python does not. torch refuses a float as a "
@@ -231,7 +220,7 @@ class IntegralFloat(Rule):
     safe_fix = "the number is written without the decimal point"
     needs = "faults"
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for fault in block.faults(FaultKind.INTEGRAL_FLOAT):
             value = value_at(block, fault)
             path = block.at(fault.name, *fault.subpath)
@@ -239,20 +228,17 @@ class IntegralFloat(Rule):
             message = f"`{fault.name}` should be an integer, got {value!r}"
             if severity is not None:
                 message = f"`{fault.name}` {value!r} is taken as {int(value)}"
-            yield Finding(
-                self,
+            yield self.found(
                 path,
                 message,
                 severity=severity,
                 hint=f"write {int(value)}",
-                remedy=Remedy("Write it as an integer", (Put(path, int(value)),)),
+                remedy=Remedy("Write it as an integer", Put(path, int(value))),
             )
 
 
 class UnknownChoice(Rule):
     code = "ADA107"
-    name = "unknown-choice"
-    severity = "error"
     summary = "a string is not one of the values that its field allows"
     why = (
         "An unknown task_type is refused when the configuration is built. An unknown bias is a "
@@ -265,7 +251,7 @@ class UnknownChoice(Rule):
     unsafe_fix = "a likely misspelling becomes the value that was probably meant"
     needs = "faults"
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for fault in block.faults(FaultKind.CHOICE):
             if fault.name == "peft_type":
                 continue
@@ -287,21 +273,18 @@ class UnknownChoice(Rule):
                 meant = next(c for c in choices if c.upper() == near[0])
                 hint = f'write "{meant}"'
                 is_safe = value.strip().upper() == near[0]
-                remedy = Remedy(f"Write {meant}", (Put(path, meant),), is_safe)
-            yield Finding(self, path, message, hint=hint, remedy=remedy)
+                remedy = Remedy(f"Write {meant}", Put(path, meant), is_safe)
+            yield self.found(path, message, hint=hint, remedy=remedy)
 
     def _read_as(self, block: Block, fault: Fault, word: str) -> Finding:
         path = block.at(fault.name)
         message = f"`{fault.name}` {block.values[fault.name]!r} is taken as {word!r}"
-        remedy = Remedy(f"Write {word}", (Put(path, word),))
-        return Finding(
-            self, path, message, severity="warning", hint=f'write "{word}"', remedy=remedy
-        )
+        remedy = Remedy(f"Write {word}", Put(path, word))
+        return self.found(path, message, severity="warning", hint=f'write "{word}"', remedy=remedy)
 
 
 class RuntimeConfigInFile(Rule):
     code = "ADA108"
-    name = "runtime-config-in-file"
     severity = "warning"
     summary = "runtime_config is set in a configuration"
     why = (
@@ -313,15 +296,14 @@ class RuntimeConfigInFile(Rule):
     hint = "remove runtime_config"
     inputs = ("runtime_config",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block.is_set("runtime_config") and any(block["runtime_config"].values()):
             message = "`runtime_config` has no effect: PEFT drops it when it loads a file"
-            yield Finding(self, block.at("runtime_config"), message, "key")
+            yield self.found(block.at("runtime_config"), message, "key")
 
 
 class RepeatedEntry(Rule):
     code = "ADA109"
-    name = "repeated-entry"
     severity = "info"
     summary = "a list of modules names one module twice"
     why = (
@@ -332,7 +314,7 @@ class RepeatedEntry(Rule):
     hint = "remove the repetition, or write the intended name"
     inputs = ("target_modules", "exclude_modules", "modules_to_save")
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         for name in self.inputs:
             seen: dict[str, int] = {}
             entries = block[name]
@@ -340,14 +322,13 @@ class RepeatedEntry(Rule):
                 if entry in seen:
                     first = (block.at(name, seen[entry]), "first named here")
                     message = f"`{name}` names {entry!r} twice"
-                    yield Finding(self, block.at(name, index), message, related=(first,))
+                    yield self.found(block.at(name, index), message, related=(first,))
                 seen.setdefault(entry, index)
 
 
 class NonFinite(Rule):
     code = "ADA003"
     name = "non-finite-number"
-    severity = "error"
     summary = "a number is NaN or infinite"
     why = (
         "JSON has no such numbers, and other readers refuse the file. NaN passes every comparison "
@@ -363,26 +344,10 @@ class NonFinite(Rule):
 
     def check(self, block: Block) -> Iterable[Finding]:
         return [
-            Finding(
-                self,
+            self.found(
                 block.at(fault.name, *fault.subpath),
                 f"`{fault.name}` should be finite, got {value_at(block, fault)!r}",
                 severity=None if fault.reading is None else "warning",
             )
             for fault in block.faults(FaultKind.NONFINITE)
         ]
-
-
-WRONG_PEFT_TYPE = WrongPeftType()
-
-RULES = (
-    NonFinite(),
-    MissingPeftType(),
-    WrongType(),
-    UnknownKey(),
-    WRONG_PEFT_TYPE,
-    IntegralFloat(),
-    UnknownChoice(),
-    RuntimeConfigInFile(),
-    RepeatedEntry(),
-)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.contract.fields.table import FIELDS, PEFT_VERSION
-from adalora_core.contract.rules.base import SOUND, Finding, Rule
+from adalora_core.contract.rules.base import SOUND, Findings, Rule
 from adalora_core.contract.text.limits import MOST_DIGITS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.contract.fields.block import Block
 
 ORTH_ZERO_SINCE = (0, 20)
@@ -39,7 +37,6 @@ CONTRACT_RELEASE = release(PEFT_VERSION)
 
 class KeyNewerThanPeft(Rule):
     code = "ADA701"
-    name = "key-newer-than-peft"
     severity = "warning"
     summary = "the configuration has a key that is newer than the PEFT of --peft-version"
     why = (
@@ -51,27 +48,23 @@ class KeyNewerThanPeft(Rule):
     needs_option = "peft_version"
     hint = "upgrade PEFT, or remove the key"
 
-    def check(self, block: Block) -> Iterator[Finding]:
-        if block.peft_version is None:
+    def check(self, block: Block) -> Findings:
+        if block.options.peft_version is None:
             return
         for name in block.values:
             field = FIELDS.get(name)
             if field is None or field.added is None or not block.is_set(name):
                 continue
-            if release(field.added) > block.peft_version:
-                yield Finding(
-                    self,
-                    block.at(name),
+            if release(field.added) > block.options.peft_version:
+                message = (
                     f"`{name}` was added in PEFT {field.added}; PEFT "
-                    f"{'.'.join(map(str, block.peft_version))} ignores it",
-                    "key",
+                    f"{'.'.join(map(str, block.options.peft_version))} ignores it"
                 )
+                yield self.found(block.at(name), message, "key")
 
 
 class NullTotalStepInAdapter(Rule):
     code = "ADA702"
-    name = "null-total-step-in-adapter"
-    severity = "error"
     summary = "a saved adapter has no total_step: PEFT no longer loads it"
     why = (
         f"Since {TOTAL_STEP_ENFORCED_SINCE} PEFT requires total_step also when it loads an adapter "
@@ -90,10 +83,9 @@ class NullTotalStepInAdapter(Rule):
     inputs = ("inference_mode", "total_step")
     only_if_set = ("inference_mode",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block.is_saved and block["total_step"] is None:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("total_step"),
                 "AdaLoRA does not work when `total_step` is None, supply a value > 0. This saved "
                 f"adapter has none, and PEFT >= {TOTAL_STEP_ENFORCED_SINCE} refuses to load it",
@@ -104,7 +96,6 @@ class NullTotalStepInAdapter(Rule):
 
 class OrthZeroOnOldPeft(Rule):
     code = "ADA703"
-    name = "orth-zero-on-old-peft"
     severity = "warning"
     summary = "orth_reg_weight is 0, which PEFT before 0.20 refuses in forward"
     why = (
@@ -116,12 +107,11 @@ class OrthZeroOnOldPeft(Rule):
     hint = "set a tiny weight such as 1e-06 if older releases must run the configuration"
     inputs = ("orth_reg_weight",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         if block.runtime != "peft" or block["orth_reg_weight"] != 0:
             return
-        if block.peft_version is None or block.peft_version < ORTH_ZERO_SINCE:
-            yield Finding(
-                self,
+        if block.options.peft_version is None or block.options.peft_version < ORTH_ZERO_SINCE:
+            yield self.found(
                 block.at("orth_reg_weight"),
                 "`orth_reg_weight` 0 raises in forward under PEFT before "
                 f"{'.'.join(map(str, ORTH_ZERO_SINCE))}",
@@ -130,7 +120,6 @@ class OrthZeroOnOldPeft(Rule):
 
 class NewerFile(Rule):
     code = "ADA704"
-    name = "newer-file"
     severity = "info"
     summary = f"the file was written by a later PEFT than the contract's {PEFT_VERSION}"
     why = "New keys of that release are unknown to this contract, and PEFT's checks may differ."
@@ -138,14 +127,10 @@ class NewerFile(Rule):
     hint = "upgrade adalora-core"
     inputs = ("peft_version",)
 
-    def check(self, block: Block) -> Iterator[Finding]:
+    def check(self, block: Block) -> Findings:
         version = block["peft_version"]
         if version and release(version)[:2] > CONTRACT_RELEASE:
-            yield Finding(
-                self,
+            yield self.found(
                 block.at("peft_version"),
                 f"`peft_version` is {version}, but this contract describes PEFT {PEFT_VERSION}",
             )
-
-
-RULES = (KeyNewerThanPeft(), NullTotalStepInAdapter(), OrthZeroOnOldPeft(), NewerFile())

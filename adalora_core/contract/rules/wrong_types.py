@@ -32,7 +32,7 @@ def value_at(block: Block, fault: Fault) -> Any:
 
 def type_severity(block: Block, fault: Fault) -> Severity | None:
     """Return "warning" where the runtime works with the value, unless types are strict."""
-    if fault.reading is None or block.strict_types:
+    if fault.reading is None or block.options.strict_types:
         return None
     is_zero = fault.name == "tfinal" and is_share(fault.name, block.values[fault.name])
     return None if is_zero and drops_are_trained_again(block) else "warning"
@@ -59,7 +59,7 @@ def correct_type(block: Block, fault: Fault, value: Any) -> Remedy | None:
         whole = changed([block.values[fault.name]], [Put((0, *fault.subpath), new)])[0]
         if not fits_field(ALL_FIELDS[fault.name], whole):
             return None
-        return Remedy(description, (Put(block.at(fault.name, *fault.subpath), new),), is_safe)
+        return Remedy(description, Put(block.at(fault.name, *fault.subpath), new), is_safe)
 
     return _by_meaning(value, instead) or _as_read(block, fault)
 
@@ -70,7 +70,7 @@ def _as_read(block: Block, fault: Fault) -> Remedy | None:
     if reading is None or not reading.is_exact:
         return None
     description = "Write what is read" if reading.is_read else "Write the default"
-    return Remedy(description, (Put(block.at(fault.name), reading.value),))
+    return Remedy(description, Put(block.at(fault.name), reading.value))
 
 
 def _by_meaning(value: Any, instead: Callable[..., Remedy | None]) -> Remedy | None:

@@ -62,17 +62,17 @@ Change = Put | Rename | Insert | Replace
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """The changes that a rule proposes; none of them removes a key.
+    """The change that a rule proposes.
 
     Args:
         description: the remedy as an imperative: "Write it as an integer".
-        changes: the changes to the document.
+        change: the change to the document; none removes a key.
         is_safe: whether the meaning stays: PEFT reads the same as before, or could not work with
             the old value and only one reading is possible.
     """
 
     description: str
-    changes: tuple[Change, ...]
+    change: Change
     is_safe: bool = True
 
 

@@ -41,7 +41,7 @@ class Locator(Protocol):
 
 @dataclass
 class Document:
-    """A decoded text.
+    """A decoded text; the readers of text alone fill one in.
 
     Args:
         text: the text that offsets count in.
@@ -71,6 +71,12 @@ class Document:
     _ambiguous: dict[int, dict[Path, tuple[AmbiguousScalar, ...]]] = field(
         default_factory=dict, init=False, repr=False
     )
+
+    def fail(self, *found: Problem) -> Document:
+        """Return the document, which could not be decoded, with the problems that prevent it."""
+        self.problems += found
+        self.fatal = True
+        return self
 
     def ambiguous_below(self, path: Path) -> tuple[AmbiguousScalar, ...]:
         """Return the ambiguous scalars of the value at `path`."""

@@ -97,9 +97,7 @@ def _excess(text: str, limits: Limits) -> tuple[int, str] | None:
 def _fail(
     document: Document, code: str, offset: int, message: str, hint: str | None = None
 ) -> Document:
-    document.problems.append(Problem(code, message, hint=hint, offset=offset))
-    document.fatal = True
-    return document
+    return document.fail(Problem(code, message, hint=hint, offset=offset))
 
 
 def _explained(error: json.JSONDecodeError) -> tuple[int, str, str | None]:

@@ -42,7 +42,7 @@ def to_text(raw: bytes, encoding: str = "utf-8") -> Document:
     """Decode bytes into a document without a value; fatal if they are not text."""
     for mark, name in _MARKS:
         if raw.startswith(mark):
-            return _fatal("", _encoding(f"the file is {name}, not UTF-8", 0))
+            return Document("").fail(_encoding(f"the file is {name}, not UTF-8", 0))
     found = []
     if raw.startswith(codecs.BOM_UTF8):
         raw = raw.removeprefix(codecs.BOM_UTF8)
@@ -55,17 +55,13 @@ def to_text(raw: bytes, encoding: str = "utf-8") -> Document:
         text = raw[: error.start].decode(encoding, "replace")
         byte = f"byte {raw[error.start]:#04x} at offset {error.start}"
         name = encoding.upper()
-        return _fatal(text, _encoding(f"{byte} is not {name} ({error.reason})", len(text)))
+        return Document(text).fail(_encoding(f"{byte} is not {name} ({error.reason})", len(text)))
     nul = text.find("\0")
     if nul >= 0:
         message = "the file holds a NUL character: it is not text"
-        return _fatal(text, *found, _encoding(message, nul))
+        return Document(text).fail(*found, _encoding(message, nul))
     return Document(text, problems=found)
 
 
 def _encoding(message: str, offset: int) -> Problem:
     return Problem(problems.BAD_ENCODING, message, offset=offset)
-
-
-def _fatal(text: str, *found: Problem) -> Document:
-    return Document(text, problems=list(found), fatal=True)

@@ -10,8 +10,6 @@ from adalora_core.contract.text.changes import Insert, Put, Rename, Replace
 from adalora_core.contract.text.places import Edit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from adalora_core.contract.text.changes import Change
     from adalora_core.contract.text.document import Document, Locator
     from adalora_core.contract.text.formats import Format
@@ -25,25 +23,17 @@ _PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def edits(document: Document, changes: Iterable[Change]) -> tuple[Edit, ...]:
-    """Return the edits that make `changes`; an empty tuple if the text cannot hold one of them."""
-    if document.locator is None:
-        return ()
-    found = []
-    for change in changes:
-        made = _edit(document, document.locator, change)
-        if made is None:
-            return ()
-        (start, end), text = made
-        found.append(Edit(document.span(start, end), text))
-    return tuple(found)
+def edit(document: Document, change: Change) -> Edit | None:
+    """Return the edit that makes a change; None if the text cannot hold it."""
+    made = None if document.locator is None else _edit(document, document.locator, change)
+    return None if made is None else Edit(document.span(*made[0]), made[1])
 
 
 def _edit(document: Document, locator: Locator, change: Change) -> tuple[Extent, str] | None:
     if document.script is not None:
-        from adalora_core.contract.text.python.writing import edit
+        from adalora_core.contract.text.python.writing import edit as edit_code
 
-        return edit(document, change)
+        return edit_code(document, change)
     if isinstance(change, Insert):
         return _insertion(document, locator, change)
     return None if isinstance(change, Replace) else _replacement(document, locator, change)

@@ -13,7 +13,6 @@ from adalora_core.contract.text.document import AmbiguousScalar, Document
 from adalora_core.contract.text.limits import DEFAULT_LIMITS, Limits
 from adalora_core.contract.text.problems import Problem, duplicate_key
 from adalora_core.contract.text.tree import Place, TreeLocator
-from adalora_core.contract.text.yaml_signs import MAY_DIFFER, find_odd_sign
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,8 +92,7 @@ def _is_same(one: Any, other: Any) -> bool:
 def _abort(document: Document, problem: Problem) -> None:
     """End with `problem`; keep earlier problems only if they have an offset of their own."""
     document.problems = [earlier for earlier in document.problems if earlier.offset is not None]
-    document.problems.append(problem)
-    document.fatal = True
+    document.fail(problem)
 
 
 def _reader_offset(text: str, error: yaml.reader.ReaderError) -> int:
@@ -146,7 +144,7 @@ class _Reader:
     def read(self) -> None:
         """Read the one document of the text."""
         loader, seen = _Loader(self._text), list[tuple[int, int, str]]()
-        may_differ = MAY_DIFFER.search(self._text) is not None
+        may_differ = scalars.MAY_DIFFER.search(self._text) is not None
         handlers: dict[type, Callable[[Any], None]] = {
             yaml.ScalarEvent: self._scalar,
             yaml.AliasEvent: self._alias,
@@ -167,7 +165,7 @@ class _Reader:
                     seen.append((event.start_mark.index, event.end_mark.index, style))
         finally:
             loader.dispose()
-        if may_differ and (odd := find_odd_sign(self._text, seen)) is not None:
+        if may_differ and (odd := scalars.find_odd_sign(self._text, seen)) is not None:
             raise _StopError(_syntax(self._text, *odd))
         if self._done is None or (self._done[0] is None and not self._text.strip(" \t\r\n-")):
             raise _StopError(Problem(problems.EMPTY_INPUT, "the document is empty", offset=0))

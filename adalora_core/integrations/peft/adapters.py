@@ -10,7 +10,7 @@ from peft.utils import ModulesToSaveWrapper
 
 from adalora_core.contract.findings import ConfigWarning
 from adalora_core.contract.loading import errors_in
-from adalora_core.contract.rules.runs import SELECTION_MATCHES_NOTHING
+from adalora_core.contract.rules.runs import SelectionMatchesNothing
 from adalora_core.expressions.matching import Matcher, Method
 from adalora_core.integrations.peft.allocator import show_averages
 from adalora_core.integrations.peft.layers import adalora_layers, set_rank
@@ -172,4 +172,4 @@ def report_unmatched(tuner: Any) -> None:
         config = adapter.config
         unmatched = [] if config.rank_pattern else unmatched_entries(config, paths)
         if unmatched:
-            adapter.run.report(SELECTION_MATCHES_NOTHING, "; ".join(unmatched))
+            adapter.run.report(SelectionMatchesNothing, "; ".join(unmatched))

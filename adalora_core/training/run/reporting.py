@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import distributed
 
-from adalora_core.contract.rules import runs, runs_saved
+from adalora_core.contract.rules import RULES
 from adalora_core.errors import RunError, RunWarning
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def ignore_run_findings(*codes: str) -> None:
         >>> import adalora_core
         >>> adalora_core.ignore_run_findings("ADA803")
     """
-    known = {rule.code for rule in (*runs.RULES, *runs_saved.RULES)}
+    known = {rule.code for rule in RULES if rule.needs == "run"}
     if unknown := sorted(set(codes) - known):
         raise ValueError(
             f"ignore_run_findings: there is no rule {unknown[0]!r} of runs; there are "
@@ -44,7 +44,7 @@ def ignore_run_findings(*codes: str) -> None:
     _ignored.update(codes or known)
 
 
-def report(found: MutableMapping[str, str], rule: Rule, seen: str) -> None:
+def report(found: MutableMapping[str, str], rule: type[Rule], seen: str) -> None:
     """Warn of what a run has done, once per rule; only the first process of several warns.
 
     Args:
@@ -59,7 +59,7 @@ def report(found: MutableMapping[str, str], rule: Rule, seen: str) -> None:
         warnings.warn(text_of(rule, seen), RunWarning, stacklevel=frames_inside())
 
 
-def refuse(rule: Rule, seen: str) -> None:
+def refuse(rule: type[Rule], seen: str) -> None:
     """Raise the error of a run that can only waste time, unless its code is ignored.
 
     Raises:
@@ -69,7 +69,7 @@ def refuse(rule: Rule, seen: str) -> None:
         raise RunError(text_of(rule, seen))
 
 
-def text_of(rule: Rule, seen: str) -> str:
+def text_of(rule: type[Rule], seen: str) -> str:
     """Return the text of a warning or an error."""
     return f"{rule.code}: {seen}. To do: {rule.hint} (adalora rule {rule.code})"
 

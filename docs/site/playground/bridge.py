@@ -22,8 +22,8 @@ from adalora_core.contract.reports.json_report import diagnostic_to_json
 if TYPE_CHECKING:
     from adalora_core.contract.fields.block import Block
     from adalora_core.contract.findings import Diagnostic
-    from adalora_core.contract.pipeline.assembly import Examined
     from adalora_core.contract.plan.modules import BaseModel
+    from adalora_core.contract.report import Examined
     from adalora_core.contract.text.formats import Format
 
 _POINTS = 200

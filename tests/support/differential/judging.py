@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from adalora_core.contract import check_config
-from adalora_core.contract.fields.block import Block
+from adalora_core.contract.fields.block import Block, BlockOptions
 from adalora_core.contract.plan.matching import match
 from differential import bases, own_runs, peft_runs
 
@@ -68,7 +68,7 @@ def verdict(
         f"{each.code} {each.message}" for each in report.diagnostics if each not in report.errors
     ]
     if not errors and with_model:
-        matched = match(Block(case.values, runtime=runtime), bases.header(case.base))
+        matched = match(Block(case.values, options=BlockOptions(runtime)), bases.header(case.base))
         errors += [f"plan {each.message}" for each in matched.problems]
         others += [f"plan {each}" for each in matched.notes]
     return tuple(errors), tuple(others)
