@@ -28,7 +28,6 @@ from model_probes import (
     several_for_inference,
     token_rows,
     unmerge,
-    weighted_adapter,
 )
 from probe_setting import Probe, Small, builds, has, make, only, refuses, round_trip, train, trained
 from target_probes import IDS, Attention, learns, quantised
@@ -124,17 +123,21 @@ GROUPS: dict[str, list[Probe]] = {
         Probe("warns if update_and_allocate is never called", forgotten_call),
         Probe("two trainable adapters", two_trainable),
         Probe("frees dropped triplets in training", only("adalora_core", compaction)),
-        Probe("averages and schedule of rankallocator", adapters.allocator_names),
+        Probe(
+            "averages and schedule of rankallocator",
+            adapters.allocator_names,
+            "read `model.base_model.adapters[name].allocator` and the configuration",
+        ),
         Probe(
             "rankallocator.ipt, first read after zero_grad()",
             adapters.late_sensitivity,
-            "read it once before the run, so that it is recorded",
+            "multiply parameter and gradient before `zero_grad()`",
             "`ipt` is computed when it is read: read it before `zero_grad()`",
         ),
         Probe(
             "an allocator of one's own in place of rankallocator",
             adapters.replaced_allocator,
-            "refused by an error: the allocator is compiled",
+            "`importance_criterion` takes a function that scores",
             "refused by an error: the allocator is compiled",
         ),
         Probe(
@@ -202,7 +205,6 @@ GROUPS: dict[str, list[Probe]] = {
         Probe("several adapters for inference", several_for_inference),
         Probe("evaluation loss is the task loss", evaluation_loss),
         Probe("labels with a frozen adapter", labels_when_frozen),
-        Probe("add_weighted_adapter raises TypeError", weighted_adapter),
         Probe("modules_to_save: the head of a task type", targets.head_of_task),
         Probe("layers_to_transform, layers_pattern", targets.layers_by_number),
         Probe("init_lora_weights: False", targets.first_factors),
@@ -246,7 +248,7 @@ GROUPS: dict[str, list[Probe]] = {
         Probe("another adapter for each row of a batch (adapter_names)", adapters.mixed_batch),
         Probe("load_adapter into an adapter that is there", adapters.swapped),
         Probe("hotswap_adapter of PEFT", adapters.hotswapped),
-        Probe("set_requires_grad", adapters.frozen),
+        Probe("set_requires_grad", adapters.frozen, "use `set_adapter`, with `inference_mode`"),
         Probe("merge_adapter by name", adapters.merges_one),
         Probe("merge_and_unload by name", adapters.unloads_one),
         Probe("safe_merge refuses NaN and changes nothing", adapters.safe),
@@ -340,7 +342,11 @@ GROUPS: dict[str, list[Probe]] = {
         Probe("SVDLinear, SVDConv2d", has("SVDLinear", "SVDConv2d")),
         Probe("AdaLoraModel(model, config, name)", adapters.constructor),
         Probe("is an instance of PeftModel", adapters.known_to_peft),
-        Probe("get_layer_status, get_model_status", adapters.status),
+        Probe(
+            "get_layer_status, get_model_status",
+            adapters.status,
+            "PEFT's functions take our models",
+        ),
         Probe("get_nb_trainable_parameters", adapters.counts),
         Probe("get_ and set_peft_model_state_dict", adapters.state_dicts),
         Probe(

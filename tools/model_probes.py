@@ -135,16 +135,6 @@ def export_lora(library: str) -> None:
         need_equal(outputs(load("peft", folder)), outputs(model))
 
 
-def weighted_adapter(library: str) -> None:
-    """Refuse add_weighted_adapter with TypeError."""
-    model = make(library)
-    try:
-        model.add_weighted_adapter(["default"], [1.0], "mixed")
-    except TypeError:
-        return
-    raise AssertionError("accepted")
-
-
 def save_and_load(library: str, model: Any) -> None:
     """Save, load, compare."""
     round_trip(library, model)
