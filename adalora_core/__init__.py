@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from adalora_core.training.state_dict import (
         set_peft_model_state_dict as set_peft_model_state_dict,
     )
-    from adalora_core.training.status import get_layer_status as get_layer_status
-    from adalora_core.training.status import get_model_status as get_model_status
 
 _EXPORTS = {
     "AdaLoraCallback": "adalora_core.integrations.transformers",
@@ -46,8 +44,6 @@ _EXPORTS = {
     "check_config": "adalora_core.contract",
     "factor_groups": "adalora_core.training.factor_groups",
     "find_ranks": "adalora_core.rank_report.pilot",
-    "get_layer_status": "adalora_core.training.status",
-    "get_model_status": "adalora_core.training.status",
     "get_peft_model": "adalora_core.training",
     "get_peft_model_state_dict": "adalora_core.training.state_dict",
     "ignore_run_findings": "adalora_core.training.run.reporting",

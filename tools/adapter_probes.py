@@ -24,37 +24,11 @@ def two(library: str) -> Any:
 # --- several adapters -----------------------------------------------------------------------------
 
 
-def together(library: str) -> None:
-    """Let two adapters add up."""
-    model = two(library)
-    model.base_model.set_adapter(["default", "other"])
-    need(list(model.base_model.active_adapters) == ["default", "other"], "one is active")
-
-
 def together_by_model(library: str) -> None:
     """Let two adapters add up with the method of the model."""
     model = two(library)
     model.set_adapter(["default", "other"])
     need(list(model.active_adapters) == ["default", "other"], "one is active")
-
-
-def deleted(library: str) -> None:
-    """Delete an adapter and add one with its name."""
-    model = two(library)
-    model.delete_adapter("other")
-    need("other" not in model.peft_config, "still there")
-    model.add_adapter("other", frozen_config(library))
-
-
-def other_head(library: str) -> None:
-    """Switch the copies of modules that are trained whole with the adapter."""
-    model = train(make(library, modules_to_save=["head"]))
-    before = outputs(model)
-    model.add_adapter("other", config_of(library, modules_to_save=["head"], inference_mode=True))
-    model.set_adapter("other")
-    need(not torch.equal(outputs(model), before), "the head stays")
-    model.set_adapter("default")
-    need_equal(outputs(model), before)
 
 
 def mixed_batch(library: str) -> None:
@@ -105,45 +79,6 @@ def frozen(library: str) -> None:
 # --- merging --------------------------------------------------------------------------------------
 
 
-def merges_one(library: str) -> None:
-    """Merge an adapter by name."""
-    model = two(library)
-    before = outputs(model)
-    model.merge_adapter(adapter_names=["default"])
-    need_equal(outputs(model), before)
-
-
-def unloads_one(library: str) -> None:
-    """Merge an adapter by name and unload all."""
-    model = two(library)
-    before = outputs(model)
-    need_equal(outputs(model.merge_and_unload(adapter_names=["default"])), before)
-
-
-def safe(library: str) -> None:
-    """Refuse to merge what is not finite, and leave the weights as they were."""
-    model = train(make(library))
-    layer = model.base_model.model.first
-    before = layer.base_layer.weight.detach().clone()
-    layer.lora_E["default"].data.fill_(torch.nan)
-    try:
-        model.merge_adapter(safe_merge=True)
-    except ValueError:
-        need_equal(layer.base_layer.weight, before, 0.0)
-        return
-    raise AssertionError("merged")
-
-
-def difference(library: str) -> None:
-    """Show the product that a merge adds."""
-    model = train(make(library)).eval()
-    layer = model.base_model.model.first
-    before = layer.base_layer.weight.detach().clone()
-    expected = layer.get_delta_weight("default")
-    model.merge_adapter()
-    need_equal(layer.base_layer.weight - before, expected)
-
-
 def scaled(library: str) -> None:
     """Scale an adapter and go back."""
     model = train(make(library))
@@ -152,17 +87,6 @@ def scaled(library: str) -> None:
     layer.scale_layer(0.5)
     need(not torch.equal(outputs(model), before), "nothing changes")
     layer.unscale_layer()
-    need_equal(outputs(model), before)
-
-
-def rescaled(library: str) -> None:
-    """Scale all adapters for a while with PEFT's function."""
-    from peft.helpers import rescale_adapter_scale
-
-    model = train(make(library))
-    before = outputs(model)
-    with rescale_adapter_scale(model, 0.5):
-        need(not torch.equal(outputs(model), before), "nothing changes")
     need_equal(outputs(model), before)
 
 
@@ -176,16 +100,6 @@ def lora_of_any_rank(library: str) -> None:
 # --- names ----------------------------------------------------------------------------------------
 
 
-def state_dicts(library: str) -> None:
-    """Carry an adapter from model to model as a dictionary."""
-    module = importlib.import_module(library)
-    model = train(make(library), range(2))  # nothing is dropped yet
-    state = module.get_peft_model_state_dict(model)
-    other = make(library)
-    module.set_peft_model_state_dict(other, state)
-    need_equal(outputs(other), outputs(model))
-
-
 def status(library: str) -> None:
     """Report the adapters of each layer and of the model."""
     module = importlib.import_module(library)
@@ -193,19 +107,6 @@ def status(library: str) -> None:
     layers, whole = module.get_layer_status(model), module.get_model_status(model)
     need([each.active_adapters for each in layers] == [["default"]] * 2, "another answer")
     need(whole.available_adapters == ["default", "other"], "another answer")
-
-
-def counts(library: str) -> None:
-    """Count the trained parameters."""
-    learns, total = make(library).get_nb_trainable_parameters()
-    need(0 < learns < total, "another answer")
-
-
-def known_to_peft(library: str) -> None:
-    """Be an instance of PEFT's class of models."""
-    from peft import PeftModel
-
-    need(isinstance(make(library), PeftModel), "no instance")
 
 
 def allocator_names(library: str) -> None:
@@ -221,13 +122,6 @@ def late_sensitivity(library: str) -> None:
     """Read the sensitivities for the first time after `zero_grad()`."""
     model = train(make(library), range(10))
     need(bool(model.base_model.rankallocator.ipt), "empty")
-
-
-def constructor(library: str) -> None:
-    """Wrap a model with the constructor of the class."""
-    module = importlib.import_module(library)
-    cls = getattr(module, {"peft": "PeftModel", "adalora_core": "AdaLoraModel"}[library])
-    train(cls(Small(), config_of(library), "default"))
 
 
 def classes_of_tasks(library: str) -> None:
@@ -296,13 +190,6 @@ def base_state(library: str) -> None:
     module = importlib.import_module(library)
     found = module.get_base_model_state_dict(make(library))
     need(found.keys() == Small().state_dict().keys(), "other names")
-
-
-def faster_b(library: str) -> None:
-    """Make LoRA+'s optimizer, with another learning rate for B."""
-    from peft.optimizers import create_loraplus_optimizer
-
-    create_loraplus_optimizer(make(library), torch.optim.AdamW, lr=1e-3, loraplus_lr_ratio=16)
 
 
 def inputs_as_they_are(library: str) -> None:

@@ -1,7 +1,8 @@
 """Make docs/peft-comparison.md by running PEFT's AdaLoRA, the bridge and this package.
 
 A cell is "yes" if the probe raised nothing, otherwise the message of the library. The probes are
-in feature_probes.py; they need the extra `peft`.
+in feature_probes.py; they need the extra `peft`. Faults of PEFT are rows of tests/defects, which
+run each with PEFT, the bridge and this package.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import sys
 import warnings
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -22,9 +24,29 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+ROOT = Path(__file__).parents[1]
 BRIDGE = "adalora_core.peft"
 COLUMNS = {"PEFT": "peft", "changed import": BRIDGE, "our own API": "adalora_core"}
 LONGEST_MESSAGE = 90
+DEFECTS = {
+    "equal ranks train": "allocation TestEqualRanks",
+    "an overflow step does not stop pruning": "allocation TestNonFiniteGradient",
+    "an adapted module that the forward pass does not use": "allocation TestUnusedModule",
+    "ties keep exactly the budget": "allocation TestTies",
+    "the scale stays lora_alpha / (init_r + 1e-5) on a float64 base": "allocation TestTrainedScale",
+    "stopped and resumed, the run ends at its budget": "checkpoint TestResume",
+    "trains, saves and loads a loaded adapter again": "checkpoint TestSecondGeneration",
+    "tfinal = 0 ends at the budget": "checkpoint TestNoFinalPhase",
+    "an adapter name that is part of a module's path": "checkpoint "
+    "TestAdapterNameInsideAModuleName",
+    "low-memory load of a pruned adapter": "checkpoint TestLowMemoryLoadOfAPrunedAdapter",
+    "labels with a frozen adapter": "inference TestLabelsInInferenceMode",
+    "evaluation loss is the task loss": "inference TestEvaluationLoss",
+    "float32 adapters on a bfloat16 base come back bit for bit": "inference "
+    "TestReloadOnBfloat16Base",
+    "saves between two allocations what the model computes": "inference TestMidBudgetSave",
+}
+"""Faults of PEFT, with the file and class of `tests/defects` that show them."""
 
 
 def answer(probe: Probe, library: str) -> str:
@@ -52,9 +74,12 @@ def page() -> str:
     """Return the whole page.
 
     Raises:
-        ValueError: PEFT answers a row yes and another column does not, without a reason.
+        ValueError: PEFT answers a row yes and another column does not, without a reason; or all
+            answer a row yes, which is none of the page.
     """
     answers = dict(_answers())
+    if same := [probe.feature for probe, cells in answers.items() if {*cells} == {"yes"}]:
+        raise ValueError(f"all have {same}: let a test show it, and delete the probes")
     alone = [
         (probe, reasons) for probe, cells in answers.items() if any(reasons := _lost(probe, cells))
     ]
@@ -63,15 +88,23 @@ def page() -> str:
         "# PEFT's AdaLoRA and ours, feature by feature",
         "",
         (
-            "Written by `python tools/regenerate.py comparison`, which runs every row; PEFT is "
-            f"{version('peft')}. Each row is a function named in `tools/feature_probes.py`. "
+            "Written by `python tools/regenerate.py comparison`; PEFT is "
+            f"{version('peft')}. Each row is a function named in `tools/feature_probes.py`, which "
+            "the command runs, or a class of `tests/defects`. "
             "[Coming from PEFT](coming-from-peft.md) explains the columns. An attached model "
             "behaves as with the changed import, if PEFT has not loaded it from files."
         ),
         "",
         (
-            f"Of {len(answers)} features, PEFT has {counts[0]} that the changed import does not "
-            f"keep, and {counts[1]} that our own API does not have."
+            "What works alike through all three is not listed: PEFT's own AdaLoRA tests run with "
+            "the bridge (`tests/integrations/test_peft_suite.py`), [public scripts]"
+            "(peft-scripts.md) run through each door, and `tests/training` and "
+            "`tests/integrations` compare our own API with PEFT."
+        ),
+        "",
+        (
+            f"PEFT has {counts[0]} features that the changed import does not keep, and "
+            f"{counts[1]} that our own API does not have."
         ),
         "",
         *("## What PEFT alone has", ""),
@@ -81,9 +114,26 @@ def page() -> str:
             for probe, reasons in alone
         ),
         "",
+        *("## What PEFT fails on", ""),
+        *("| feature | PEFT | changed import | our own API |", "| --- | --- | --- | --- |"),
+        *(f"| {feature} | no: {_shown(place)} | yes | yes |" for feature, place in DEFECTS.items()),
+        "",
         *_tables(answers),
     ]
     return "\n".join(lines)
+
+
+def _shown(place: str) -> str:
+    """Return a link to the tests of a fault.
+
+    Raises:
+        ValueError: there is no such class.
+    """
+    file, _, name = place.partition(" ")
+    path = f"tests/defects/test_{file}_defects.py"
+    if f"class {name}:" not in (ROOT / path).read_text(encoding="utf-8"):
+        raise ValueError(f"{path}: no class {name}")
+    return f"[{name}](../{path})"
 
 
 def _lost(probe: Probe, cells: Sequence[str]) -> list[str]:

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import importlib
-import io
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from probe_setting import (
-    BRIDGED,
     Small,
-    llama,
     load,
     make,
     need,
     need_equal,
     outputs,
-    round_trip,
     train,
 )
-from target_probes import LANGUAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-SUPPORT = Path(__file__).parents[1] / "tests" / "support"
+    from collections.abc import Iterator
 
 
 class Renamed(Small):
@@ -57,38 +46,11 @@ def saved(library: str, **options: Any) -> Iterator[tuple[Path, torch.Tensor]]:
         yield Path(folder), outputs(model)
 
 
-def loads_with(**options: Any) -> Callable[[str], None]:
-    """Return a probe that loads with `options`."""
-
-    def run(library: str) -> None:
-        round_trip(library, train(make(library)), **options)
-
-    return run
-
-
 def pickled(library: str) -> None:
     """Write weights with torch.save."""
     with saved(library, safe_serialization=False) as (folder, expected):
         need((folder / "adapter_model.bin").exists(), "no pickle is written")
         need_equal(outputs(load(library, folder)), expected)
-
-
-def reads_pickled(library: str) -> None:
-    """Read weights that PEFT has written with torch.save."""
-    with saved("peft", safe_serialization=False) as (folder, expected):
-        need_equal(outputs(load(library, folder)), expected)
-
-
-def with_embeddings(library: str) -> None:
-    """Save the embeddings of the base model beside the adapter."""
-    from safetensors import safe_open
-
-    model = make(library, llama(), **LANGUAGE)
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder, save_embedding_layers=True)
-        with safe_open(Path(folder, "adapter_model.safetensors"), "pt") as tensors:
-            names = list(tensors.keys())
-    need(any("embed_tokens" in name for name in names), "the embeddings are not saved")
 
 
 def renamed_layers(library: str) -> None:
@@ -112,13 +74,6 @@ def other_sizes(library: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         train(model).save_pretrained(folder)
         load(library, folder, wider, ignore_mismatched_sizes=True)
-
-
-def with_config(library: str) -> None:
-    """Load with a configuration of one's own."""
-    with saved(library) as (folder, expected):
-        config = importlib.import_module(library).AdaLoraConfig.from_pretrained(folder)
-        need_equal(outputs(load(library, folder, config=config)), expected)
 
 
 def without_total_step(library: str) -> None:
@@ -150,23 +105,6 @@ def on_meta(library: str) -> None:
     need(all(p.is_meta for p in factors), "the factors are made at once")
 
 
-def subfolder(library: str) -> None:
-    """Load from a folder inside a folder."""
-    with saved(library) as (folder, expected):
-        found = load(library, folder.parent, subfolder=folder.name)
-        need_equal(outputs(found), expected)
-
-
-def selected(library: str) -> None:
-    """Save one adapter of two."""
-    model = make(library)
-    model.add_adapter("other", copy.deepcopy(frozen_config(library)))
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder, selected_adapters=["other"])
-        need((Path(folder) / "other" / "adapter_config.json").exists(), "not saved")
-        need(not (Path(folder) / "adapter_config.json").exists(), "both are saved")
-
-
 def frozen_config(library: str) -> Any:
     """Return a configuration of an adapter that does not learn."""
     from target_probes import config_of
@@ -174,57 +112,8 @@ def frozen_config(library: str) -> Any:
     return config_of(library, inference_mode=True)
 
 
-def deep_copy(library: str) -> None:
-    """Copy a model, and write a whole model with torch.save."""
-    model = train(make(library))
-    need_equal(outputs(copy.deepcopy(model)), outputs(model))
-    buffer = io.BytesIO()
-    torch.save(model, buffer)
-    buffer.seek(0)
-    need_equal(outputs(torch.load(buffer, weights_only=False)), outputs(model))
+def pushed_config(library: str) -> None:
+    """Have a method that uploads a configuration."""
+    from target_probes import config_of
 
-
-# --- the Hub --------------------------------------------------------------------------------------
-
-
-HUB_SCRIPT = """
-import sys
-sys.path[:0] = [{tools!r}]
-{bridge}
-from hub_probes import {name}
-{name}({library!r})
-"""
-
-
-def on_a_hub(name: str) -> Callable[[str], None]:
-    """Return a probe that runs `name` of hub_probes.py beside a Hub on this machine."""
-
-    def run(library: str) -> None:
-        sys.path.insert(0, str(SUPPORT))
-        from hub_server import serving
-
-        with serving() as hub, tempfile.TemporaryDirectory() as home:
-            variables = {
-                **os.environ,
-                "HF_ENDPOINT": hub.endpoint,
-                "HF_HOME": home,
-                "HF_HUB_OFFLINE": "0",
-                "HF_TOKEN": "token",
-            }
-            bridge = "import adalora_core.peft" if BRIDGED else ""
-            script = HUB_SCRIPT.format(
-                tools=str(Path(__file__).parent), name=name, library=library, bridge=bridge
-            )
-            done = subprocess.run(  # noqa: S603 - a script of this repository
-                [sys.executable, "-P", "-c", script],
-                env=variables,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        need(
-            done.returncode == 0,
-            (done.stderr.strip().splitlines() or ["failed"])[-1].partition(": ")[2],
-        )
-
-    return run
+    need(hasattr(config_of(library), "push_to_hub"), "no such method")

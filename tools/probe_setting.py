@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -161,13 +160,6 @@ def need_equal(found: torch.Tensor, expected: torch.Tensor, atol: float = 1e-5) 
     need(difference <= atol, "outputs differ")
 
 
-def round_trip(library: str, model: Any, **options: Any) -> None:
-    """Save, load, and compare outputs."""
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        need_equal(outputs(load(library, folder, **options)), outputs(model))
-
-
 def only(library: str, probe: Callable[[str], None]) -> Callable[[str], None]:
     """Return a probe of a feature that only `library` has."""
 
@@ -175,37 +167,6 @@ def only(library: str, probe: Callable[[str], None]) -> Callable[[str], None]:
         if asked != library:
             raise NotImplementedError("no such function")
         probe(asked)
-
-    return run
-
-
-def builds(**changes: Any) -> Callable[[str], None]:
-    """Return a probe that builds and trains with other settings."""
-
-    def run(library: str) -> None:
-        train(make(library, **changes))
-
-    return run
-
-
-def trained(probe: Callable[[str, Any], None], **changes: Any) -> Callable[[str], None]:
-    """Return a probe that trains with other settings and checks the model."""
-
-    def run(library: str) -> None:
-        probe(library, train(make(library, **changes)))
-
-    return run
-
-
-def refuses(**changes: Any) -> Callable[[str], None]:
-    """Return a probe that expects an error before training."""
-
-    def run(library: str) -> None:
-        try:
-            make(library, **changes)
-        except (ValueError, TypeError):
-            return
-        raise AssertionError("accepted")
 
     return run
 

@@ -22,10 +22,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FORMATS = ("full", "concise", "json", "jsonl", "sarif", "github", "azure", "gitlab", "junit")
+FORMATS = ("full", "concise", "json", "sarif", "github", "gitlab", "junit")
 COMMANDS = (
-    "check", "rule", "plan", "schema", "server", "env", "report", "export-lora", "completion",
-    "demo",
+    "check", "rule", "plan", "schema", "server", "env", "report", "export-lora", "demo",
 )  # fmt: skip
 
 

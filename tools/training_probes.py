@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import tempfile
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,6 @@ from probe_setting import (
     SETTINGS,
     Small,
     batch,
-    load,
     make,
     need,
     need_budget,
@@ -41,13 +39,6 @@ class Hidden(nn.Module):
         return x @ (self.packed / 20.0)
 
 
-def conv1d(library: str) -> None:
-    """Adapt transformers' Conv1D."""
-    from transformers.pytorch_utils import Conv1D
-
-    need_budget(train(make(library, Small(second=Conv1D(8, 8)), fan_in_fan_out=True)))
-
-
 def quantised_looking(library: str) -> None:
     """Adapt a module without a weight."""
     need_budget(train(make(library, Small(second=Hidden()))))
@@ -67,69 +58,7 @@ def convolution(**options: Any) -> Callable[[str], None]:
     return run
 
 
-def low_precision(library: str) -> None:
-    """Train float32 adapters on a bfloat16 base and reload them."""
-    model = train(make(library, Small().bfloat16()), dtype=torch.bfloat16)
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        torch.manual_seed(1)
-        loaded = load(library, folder, Small().bfloat16())
-    kept = {n: p for n, p in loaded.named_parameters() if ".lora_A." in n}
-    live = {n: p for n, p in model.named_parameters() if ".lora_A." in n}
-    pattern = model.peft_config["default"].rank_pattern
-    for name, values in kept.items():
-        key = next(k for k in pattern if name.split("model.")[-1].split(".lora_A")[0] in k)
-        rows = live[name][torch.tensor(pattern[key])]
-        need(torch.equal(rows, values), "weights come back rounded")
-
-
 # --- allocation -----------------------------------------------------------------------------------
-
-
-def overflow(library: str) -> None:
-    """Survive one step with infinite gradients."""
-    model = make(library)
-    train(model, range(10))
-    for p in model.parameters():
-        if p.requires_grad:
-            p.grad = torch.full_like(p, torch.inf)
-    model.base_model.update_and_allocate(10)
-    need_budget(train(model, range(11, 30)))
-
-
-def no_signal(library: str) -> None:
-    """Meet the budget if all scores are equal."""
-    model = make(library, init_lora_weights=False)
-    for step in range(30):
-        model(batch(step)).loss.backward()
-        for p in model.parameters():
-            if p.grad is not None:
-                p.grad.zero_()
-        model.base_model.update_and_allocate(step)
-        model.zero_grad()
-    need_budget(model)
-
-
-def no_final_phase(library: str) -> None:
-    """Meet the budget with tfinal = 0."""
-    model = train(make(library, tfinal=0, tinit=0, deltaT=11))
-    if hasattr(model, "finalize"):
-        model.finalize()
-    need_budget(model)
-
-
-def jumping_steps(library: str) -> None:
-    """Meet the budget if a step jumps over the first final one."""
-    model = train(make(library), range(20))
-    need_budget(train(model, range(27, 30)))
-
-
-def resume(library: str) -> None:
-    """Stop in the middle, load, go on."""
-    model = train(make(library), range(15))
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        need_budget(train(load(library, folder, is_trainable=True), range(15, 30)))
 
 
 def forgotten_call(library: str) -> None:

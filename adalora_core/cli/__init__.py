@@ -25,10 +25,6 @@ COMMANDS = {
     ),
     "report": ("adalora_core.cli.report:run", "draw or print the ranks of a saved adapter"),
     "export-lora": ("adalora_core.cli.export_lora:run", "write a saved adapter as plain LoRA"),
-    "completion": (
-        "adalora_core.cli.completion:run",
-        "print the completion of a shell for this command",
-    ),
     "demo": ("adalora_core.demo:run", "fine-tune a real sentence encoder with AdaLoRA"),
 }
 """`{command: (module:function, one line of help)}`; the function turns argv into an exit code."""

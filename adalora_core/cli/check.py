@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.cli.check_job import Job, inspector_of
-from adalora_core.cli.check_options import make_parser, parse
+from adalora_core.cli.check_options import parse
 from adalora_core.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
 from adalora_core.cli.failing import fail
 from adalora_core.cli.files import LINK_OUT, STDIN
@@ -27,17 +27,11 @@ if TYPE_CHECKING:
 
     from adalora_core.contract.reports import Outcome
 
-__all__ = ["make_parser", "run"]
-
 
 def run(argv: Sequence[str]) -> int:
     """Run `adalora check ...`; return 0 (no findings), 1 (findings) or 2 (could not run)."""
     try:
         options = parse(argv)
-        if options.show_files or options.show_settings:
-            from adalora_core.cli.showing import show
-
-            return show(options, argv)
         job = Job(options, inspector_of(options))
         files = [parse_output_file(setting) for setting in options.output_file]
         _notify_of_settings(job)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from adalora_core.cli.arguments import Parser
 from adalora_core.cli.settings import Settings, project_settings, read_settings
@@ -42,8 +42,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         project = project_settings(here)
     parser.set_defaults(**project.defaults, project=project)
     options: argparse.Namespace = parser.parse_args(argv)
-    if argv[-1:] == ["--"] and not given(argv)["paths"]:
-        options.paths = []  # a list of names that is empty, and not no list
+    if not options.paths and argv[-1:] != ["--"]:  # which ends a list of names that is empty
+        options.paths = ["."]
     if options.unsafe_fixes and not (options.fix or options.diff):
         parser.error("--unsafe-fixes has no effect alone: add --fix or --diff")
     if options.add_ignores and (options.fix or options.diff):
@@ -54,14 +54,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         shown = ", ".join(STATISTICS_FORMATS)
         parser.error(f"--statistics has the formats {shown}, not {options.output_format}")
     return options
-
-
-def given(argv: Sequence[str]) -> dict[str, Any]:
-    """Return the options on the command line; those that are not there are None."""
-    parser = make_parser()
-    parser.set_defaults(**dict.fromkeys(vars(parser.parse_args([]))))
-    options: argparse.Namespace = parser.parse_args(argv)
-    return vars(options)
 
 
 def _without_dashes(argv: Sequence[str]) -> str:
@@ -101,7 +93,6 @@ def make_parser() -> Parser:
     parser.add_argument(
         "paths",
         nargs="*",
-        default=["."],
         metavar="PATH",
         help="a file, a folder or a pattern; - for standard input (default: the working folder)",
     )
@@ -109,13 +100,6 @@ def make_parser() -> Parser:
     _add_search_options(parser.add_argument_group("where to look"))
     _add_fix_options(parser.add_argument_group("what to fix"))
     _add_report_options(parser.add_argument_group("what to report"))
-    group = parser.add_argument_group("what to show in place of a check")
-    group.add_argument(
-        "--show-files", action="store_true", help="print the names of the files to check"
-    )
-    group.add_argument(
-        "--show-settings", action="store_true", help="print all settings, and where each one is set"
-    )
     return parser
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,12 +19,10 @@ from adalora_core.contract.fields.plain import plain
 from adalora_core.contract.fields.table import ALL_FIELDS, FIELDS, fields_of
 from adalora_core.contract.findings import ConfigWarning
 from adalora_core.contract.json_file import object_in
-from adalora_core.contract.peft_type import ShownPeftType
 from adalora_core.contract.rules.engine import run
 from adalora_core.errors import MissingExtraError
 from adalora_core.files import write_file
 from adalora_core.peft_identity import ConfigSeenAsPeft
-from adalora_core.peft_names import CONFIG, not_available
 
 if TYPE_CHECKING:
     import os
@@ -260,15 +259,28 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
             )
         return {name: value for name, value in values.items() if name in ALL_FIELDS}
 
-    def __getattr__(self, name: str) -> Any:
-        """Refuse names of PEFT's class that have no counterpart here."""
-        if name in CONFIG:
-            raise not_available(self, name, CONFIG)
-        return super().__getattr__(name)  # type: ignore[misc]  # pydantic hides it from checkers
+
+class PeftType(str, enum.Enum):  # noqa: UP042 - another `str()`, which PEFT reads
+    """The method, as PEFT's class of the same name: PEFT reads `value`, and the text of `str`."""
+
+    ADALORA = "ADALORA"
+
+
+class _ShownPeftType:
+    """The attribute `peft_type` of a configuration, which stores a plain string."""
+
+    def __get__(self, config: Any, owner: type | None = None) -> PeftType:
+        if config is None:
+            # For pydantic, which collects fields from the attributes of a class.
+            raise AttributeError("peft_type")
+        return PeftType(config.__dict__["peft_type"])
+
+    def __set__(self, config: Any, value: str) -> None:
+        config.__dict__["peft_type"] = str.__str__(value)
 
 
 # Instances are read through it. Pydantic itself reads and writes the instance's dictionary.
-AdaLoraConfig.peft_type = ShownPeftType()  # type: ignore[assignment]
+AdaLoraConfig.peft_type = _ShownPeftType()  # type: ignore[assignment]
 AdaLoraConfig.__dataclass_fields__ = dataclasses.make_dataclass(  # type: ignore[attr-defined]
     "AdaLoraConfig",
     [

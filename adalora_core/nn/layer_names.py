@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.adapter_spec import scale_of
-from adalora_core.peft_names import LAYER, not_available
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,9 +22,7 @@ class LayerNames:
     scaling: dict[str, float]
     initial_rank: dict[str, int]
     active_adapters: Sequence[str]
-    merged_adapters: list[str]
     adapters_disabled: bool
-    transposed_weight: bool
 
     adapter_layer_names = ("lora_A", "lora_B", "lora_E")
     other_param_names = ("r", "lora_alpha", "scaling", "lora_dropout")
@@ -48,11 +45,6 @@ class LayerNames:
         return list(self.active_adapters)
 
     @property
-    def merged(self) -> bool:
-        """Whether the base weight contains the ΔW of an adapter."""
-        return bool(self.merged_adapters)
-
-    @property
     def disable_adapters(self) -> bool:
         """Whether no adapter acts on the output; `enable_adapters` changes it."""
         return self.adapters_disabled
@@ -60,11 +52,6 @@ class LayerNames:
     def enable_adapters(self, enabled: bool) -> None:
         """Let the active adapters act on the output of this layer, or none."""
         self.adapters_disabled = not enabled
-
-    @property
-    def fan_in_fan_out(self) -> bool:
-        """Whether the base weight is `[in, out]`."""
-        return self.transposed_weight
 
     def get_base_layer(self) -> nn.Module:
         """Return the layer that was adapted."""
@@ -94,11 +81,9 @@ class LayerNames:
                 )
 
     def __getattr__(self, name: str) -> Any:
-        """Return a submodule or parameter; refuse names of PEFT's layers without a counterpart."""
+        """Return a submodule or parameter."""
         # Not through nn.Module: every forward looks up the base layer and the factors here.
         modules = self.__dict__.get("_modules", {})
         if name in modules:
             return modules[name]
-        if name in LAYER:
-            raise not_available(self, name, LAYER)
         return super().__getattr__(name)  # type: ignore[misc]  # nn.Module's

@@ -63,7 +63,6 @@ class Adapter:
             Shorter than `init_r` after triplets were cut out.
         allocator: None while the adapter is frozen, and until `total_step` is known.
         run: watches the training of the adapter.
-        sensitivities: |p·g| of each factor at the last step; None while nobody has asked for it.
     """
 
     def __init__(self, name: str, config: AdaLoraConfig) -> None:
@@ -74,7 +73,6 @@ class Adapter:
         self.positions: dict[str, list[int]] = {}
         self.allocator: RankAllocator | None = None
         self.run = RunWatch(name)
-        self.sensitivities: list[torch.Tensor | None] | None = None
 
     @classmethod
     def keeping(cls, name: str, config: AdaLoraConfig) -> Adapter:
@@ -181,16 +179,6 @@ class Adapter:
         if self.is_trainable:
             self.start_allocation()
 
-    def record_sensitivities(self) -> None:
-        """Compute `sensitivities` from the gradients there are; none from the final phase on."""
-        if self.allocator is None or self.allocator.target_reached:
-            self.sensitivities = []
-            return
-        self.sensitivities = [
-            None if each.grad is None else (each.detach() * each.grad).abs()
-            for each in self.allocator.parameters()
-        ]
-
     def allocate(self, step: int, *, forwards: int, has_penalty: bool) -> AllocationReport:
         """Call the allocator after one optimizer step, and report what looks wrong.
 
@@ -216,12 +204,9 @@ class Adapter:
                 "frozen; load it with is_trainable=True to train it"
             )
         self.run.before_allocation(step, forwards=forwards, has_penalty=has_penalty)
-        if self.sensitivities is not None:
-            self.record_sensitivities()
         was_final = self.allocator.target_reached
         done = self.allocator.step(step)
         if self.allocator.target_reached and not was_final:
-            self.sensitivities = []
             self.sync_pattern()
         self.run.after_allocation(done)
         return done

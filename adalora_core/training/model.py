@@ -7,7 +7,6 @@ import copy
 from typing import TYPE_CHECKING, Any, Self
 
 from adalora_core.peft_identity import SeenAsPeft
-from adalora_core.peft_names import forwarded
 from adalora_core.training.adapter_file.folder import DEFAULT_ADAPTER
 from adalora_core.training.compaction import compact
 from adalora_core.training.configuration import accepted
@@ -16,7 +15,6 @@ from adalora_core.training.model_files import AdapterFiles, register
 from adalora_core.training.parallelism import reshard
 from adalora_core.training.run.forwards import refuse_other_than_module
 from adalora_core.training.tuner import AdaLoraTuner
-from adalora_core.training.tuner_names import ModelNames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from adalora_core.training.compaction import CompactionReport
 
 
-class AdaLoraModel(SeenAsPeft, ModelNames, AdapterFiles):
+class AdaLoraModel(SeenAsPeft, AdapterFiles):
     """A base model with AdaLoRA adapters; made by `get_peft_model` or `from_pretrained`.
 
     Other attributes and methods come from the base model. `base_model` is the tuner, and
@@ -75,7 +73,7 @@ class AdaLoraModel(SeenAsPeft, ModelNames, AdapterFiles):
         except AttributeError:
             if name == "base_model" or "base_model" not in self._modules:
                 raise
-            return forwarded(self, self.base_model, name)
+            return getattr(self.base_model, name)
 
     # --- calling --------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
 from adalora_core.nn.offloading import refuse_offloaded
 from adalora_core.peft_identity import SeenAsPeft
-from adalora_core.peft_names import forwarded
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.agreement import AgreementCheck
 from adalora_core.training.data_parallel import refuse_unsynchronised
@@ -88,7 +87,7 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
         except AttributeError:
             if name == "model" or "model" not in self._modules:
                 raise
-            return forwarded(self, self.model, name)
+            return getattr(self.model, name)
 
     # --- injection ------------------------------------------------------------------------------
 
@@ -246,14 +245,6 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
             if mode == "all" or owner.rpartition(".")[2] == "base_layer":
                 found.append((name, parameter))
         return found
-
-    def set_requires_grad(
-        self, adapter_names: str | Sequence[str], requires_grad: bool = True
-    ) -> None:
-        """Let the parameters of these adapters learn, or freeze them."""
-        for name in [adapter_names] if isinstance(adapter_names, str) else adapter_names:
-            for parameter in self.adapter_parameters(name):
-                parameter.requires_grad_(requires_grad)
 
     @property
     def adapters_disabled(self) -> bool:

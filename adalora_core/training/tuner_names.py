@@ -1,35 +1,25 @@
-"""Give tuner and model the names under which PEFT's models show the same things."""
+"""Give the tuner the names under which PEFT's functions and trainers read and resize it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.contract.peft_type import PeftType
-from adalora_core.nn import AdaLoraLayer
-from adalora_core.peft_names import MODEL
-from adalora_core.training import status
-from adalora_core.training.rank_allocator_view import RankAllocatorView
 from adalora_core.training.triplets import cut_state, resize_to
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
-    from adalora_core.training.status import TunerLayerStatus, TunerModelStatus
 
 
 class TunerNames:
-    """Names of PEFT's models and tuners that are views of what an `AdaLoraTuner` holds."""
+    """Names of PEFT's tuners that are views of what an `AdaLoraTuner` holds."""
 
-    model: nn.Module
     adapters: dict[str, Adapter]
     active_adapters: list[str]
 
-    peft_type = PeftType.ADALORA
     prefix = "lora_"
-    tuner_layer_cls = AdaLoraLayer
 
     @property
     def peft_config(self) -> dict[str, Any]:
@@ -39,47 +29,12 @@ class TunerNames:
         return {name: adapter.config for name, adapter in self.adapters.items()}
 
     @property
-    def active_adapter(self) -> list[str]:
-        """The adapters that act on the output; `AdaLoraModel.active_adapter` is the first."""
-        return list(self.active_adapters)
-
-    @property
-    def has_active_enabled_adapter(self) -> bool:
-        """Whether an adapter acts on the output."""
-        return bool(self.active_adapters) and not self.adapters_disabled  # type: ignore[attr-defined]
-
-    @property
-    def base_model_torch_dtype(self) -> Any:
-        """The dtype of the base model, None if it does not show one."""
-        return getattr(self.model, "dtype", None)
-
-    @property
-    def targeted_module_names(self) -> list[str]:
-        """Paths of the adapted modules, in the model's order."""
-        paths = {path for adapter in self.adapters.values() for path in adapter.layers}
-        return [path for path, _ in self.model.named_modules() if path in paths]
-
-    @property
     def trainable_adapter_name(self) -> str:
         """The adapter that is made for training, an active one first; no attribute if none is."""
-        return self._trainable_adapter("trainable_adapter_name").name
-
-    @property
-    def rankallocator(self) -> RankAllocatorView:
-        """A view of the rank allocator of `trainable_adapter_name`; no attribute if none is."""
-        return RankAllocatorView(self._trainable_adapter("rankallocator"))
-
-    def _trainable_adapter(self, name: str) -> Adapter:
         for each in (*self.active_adapters, *self.adapters):
             if self.adapters[each].is_trainable:
-                return self.adapters[each]
-        raise AttributeError(name)
-
-    @property
-    def modules_to_save(self) -> set[str] | None:
-        """Last parts of the paths of the modules that are trained in full; None without any."""
-        names = {path.rpartition(".")[2] for path, _ in self.saved_modules()}  # type: ignore[attr-defined]
-        return names or None
+                return each
+        raise AttributeError("trainable_adapter_name")
 
     def resize_modules_by_rank_pattern(self, rank_pattern: RankPattern, adapter_name: str) -> None:
         """Give the modules of an adapter the triplets that `rank_pattern` keeps.
@@ -100,46 +55,3 @@ class TunerNames:
         adapter = self.adapters[adapter_name]
         adapter.sync_pattern()
         return cut_state(adapter, adapter.rank_pattern(), state_dict)
-
-    def add_weighted_adapter(self, *_: Any, **__: Any) -> None:
-        """Refuse, as PEFT does: a sum of AdaLoRA adapters is not an AdaLoRA adapter.
-
-        Raises:
-            TypeError: always.
-        """
-        raise TypeError(
-            "add_weighted_adapter: AdaLoRA adapters cannot be combined; export each with "
-            "export_lora() and combine the LoRA adapters in PEFT"
-        )
-
-    def get_layer_status(self) -> list[TunerLayerStatus]:
-        """Return the state of every adapted layer and of every module that is trained in full."""
-        return status.get_layer_status(self)  # type: ignore[arg-type]  # the tuner is a module
-
-    def get_model_status(self) -> TunerModelStatus:
-        """Return the state of the adapters over the whole model."""
-        return status.get_model_status(self)  # type: ignore[arg-type]
-
-
-class _OfTuner:
-    """An attribute of the model that is the tuner's."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __get__(self, model: Any, owner: type | None = None) -> Any:
-        """Return the tuner's attribute."""
-        return self if model is None else getattr(model.base_model, self.name)
-
-
-class ModelNames:
-    """Names of the tuner, and names to refuse, that are names of PEFT's models too.
-
-    The model forwards to the tuner what it does not define. Defining these keeps a second base
-    class, as a trainer's integration may add, from answering in the tuner's place.
-    """
-
-
-for _name in (*vars(TunerNames), *MODEL, "set_requires_grad"):
-    if not _name.startswith("_"):
-        setattr(ModelNames, _name, _OfTuner(_name))

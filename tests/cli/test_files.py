@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from contract_reports import azure_issues, github_commands, gitlab_issues, junit_suites, parse
+from contract_reports import github_commands, gitlab_issues, junit_suites, parse
 
 from adalora_core.contract.reports import FORMATS
 from adalora_core.contract.rules.base import SOUND
@@ -71,7 +71,7 @@ def test_files_too_large_to_look_into_are_a_count_of_their_own(check, write, tmp
     for format_ in FORMATS:
         _, out, err = check(tmp_path / "x", "-o", format_)
         assert err == line
-        shown = err if format_ in {"jsonl", "gitlab", "junit"} else out  # no place for a count
+        shown = err if format_ in {"gitlab", "junit"} else out  # no place for a count
         assert "too large to look into" in shown or '"too_large": 2' in shown, format_
     assert "too large" in check(tmp_path / "x", "--statistics")[1]
     assert check(tmp_path / "x", "--limit", "file-bytes=9000000")[0] == 1
@@ -260,7 +260,7 @@ def _unreadable(tmp_path):
 
 def test_file_that_cannot_be_read_is_in_every_report_for_programs(check, write, tmp_path):
     write(SOUND)
-    formats = ("json", "sarif", "github", "azure", "gitlab", "junit")
+    formats = ("json", "sarif", "github", "gitlab", "junit")
     reports = {each: tmp_path.parent / f"report.{each}" for each in formats}
     named = [f"--output-file={each}={path}" for each, path in reports.items()]
     code, _, err = check(*_unreadable(tmp_path), *named)
@@ -277,7 +277,6 @@ def test_file_that_cannot_be_read_is_in_every_report_for_programs(check, write, 
     assert {each["level"] for each in invocation["toolExecutionNotifications"]} == {"error"}
     assert len(invocation["toolExecutionNotifications"]) == 3
     assert [kind for kind, _, _ in github_commands(text["github"])] == ["error"] * 3
-    assert {each["sourcepath"] for each, _ in azure_issues(text["azure"])} == names
     assert {each["check_name"] for each in gitlab_issues(text["gitlab"])} == {"not checked"}
     suites = {suite.name: suite.errors for suite in junit_suites(text["junit"])}
     assert {name for name, errors in suites.items() if errors} == names

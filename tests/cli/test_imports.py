@@ -65,7 +65,6 @@ def test_check_of_a_right_file_loads_no_slow_module_of_the_standard_library(tmp_
         _command("rule", "ADA202"),
         _command("rule"),
         _command("schema"),
-        _command("completion", "bash"),
     ],
 )
 def test_other_commands_and_imports_load_nothing_heavy(code):

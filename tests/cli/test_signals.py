@@ -84,8 +84,9 @@ def test_what_a_killed_command_leaves_is_not_searched_and_goes_with_the_next_fix
     (tmp_path / "run.yaml").write_text(BROKEN)
     assert _end(COMMANDS["fix"], signal.SIGKILL, tmp_path)[0] == -signal.SIGKILL
     (left,) = tmp_path.glob(".adalora-*.tmp")
-    assert check("--show-files", tmp_path) == (0, f"{tmp_path / 'run.yaml'}\n", "")
-    assert check("--show-files", f"{tmp_path}/**/*")[1] == f"{tmp_path / 'run.yaml'}\n"
+    for searched in (tmp_path, f"{tmp_path}/**/*"):
+        reports = json.loads(check(searched, "-o", "json")[1])["reports"]
+        assert [each["source"] for each in reports] == [str(tmp_path / "run.yaml")]
     assert check("--fix", tmp_path)[0] == 0
     assert not left.exists()
 

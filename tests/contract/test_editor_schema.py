@@ -18,7 +18,7 @@ SCHEMA = editor_schema()
 PORTABLE = jsonschema.Draft7Validator(config_schema("draft-07"))
 EDITOR = jsonschema.Draft7Validator(SCHEMA)
 STANDARD = {
-    "$schema", "$id", "definitions", "$ref", "title", "description", "default", "type", "enum",
+    "$schema", "$id", "title", "description", "default", "type", "enum",
     "const", "properties", "required", "additionalProperties", "items", "minItems", "maxItems",
     "minLength", "pattern", "maxProperties", "minimum", "maximum", "exclusiveMinimum",
     "exclusiveMaximum", "if", "then", "else", "allOf", "anyOf", "not",
@@ -31,7 +31,7 @@ def _subschemas(schema):
         return
     yield schema
     for keyword, value in schema.items():
-        if keyword in {"properties", "definitions"}:
+        if keyword == "properties":
             inner = list(value.values())
         elif keyword in {"allOf", "anyOf"}:
             inner = value

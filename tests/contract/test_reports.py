@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
 import jsonschema
 import pytest
-from contract_reports import azure_issues, github_commands, parse
+from contract_reports import github_commands, parse
 
 from adalora_core.contract import check_config
 from adalora_core.contract.findings import Diagnostic, Related
 from adalora_core.contract.report import Report
 from adalora_core.contract.reports import FORMATS, Outcome, render
-from adalora_core.contract.reports.escaping import visible
 from adalora_core.contract.rules import RULES
 from adalora_core.contract.rules.base import SOUND
 from adalora_core.contract.rules.pages import page
@@ -129,54 +127,7 @@ def test_committed_report_schema_is_what_the_code_generates():
     jsonschema.Draft202012Validator.check_schema(report_schema())
 
 
-def test_azure_issue_has_severity_place_code_name_and_hint():
-    text = json.dumps(SOUND | {"deltaT": 0, "delta_t": 0}, indent=1)
-    report = dataclasses.replace(check_config(text), source="configs/run.json")
-    found = {properties["code"]: (properties, message) for properties, message in azure_issues(
-        render(Outcome((report,)), "azure"))}  # fmt: skip
-    properties, message = found["ADA204"]
-    row = text.splitlines().index(' "deltaT": 0,') + 1
-    assert properties == {
-        "type": "error",
-        "sourcepath": "configs/run.json",
-        "linenumber": str(row),
-        "columnnumber": "12",
-        "code": "ADA204",
-    }
-    assert message.startswith("delta-t-not-positive: `deltaT` should be at least 1, got 0 (hint: ")
-    assert found["ADA104"][0]["type"] == "warning"
-
-
-def test_azure_has_no_issue_for_a_remark_and_prints_a_line():
-    remark = Diagnostic("ADA414", "targets-from-table", "info", "m", "/x")
-    text = render(Outcome((Report((remark,), source="a.json"),)), "azure")
-    assert list(azure_issues(text)) == []
-    assert text.startswith("a.json: info[ADA414] targets-from-table: m\n")
-
-
-@pytest.mark.parametrize(
-    "hostile",
-    [
-        "x]##vso[task.setvariable variable=a]b",
-        "x;type=warning;sourcepath=other;",
-        "100% %3B %5D %AZP25 %0A",
-        "a\r\n##vso[task.complete result=Succeeded]",
-        "##[group]x",
-    ],
-)
-@pytest.mark.parametrize("severity", ["error", "info"])
-def test_azure_command_cannot_be_written_by_a_document(hostile, severity):
-    finding = Diagnostic("ADA104", "unknown-key", severity, hostile, "/x", hint=hostile)
-    text = render(Outcome((Report((finding,), source=f"{hostile}.json"),)), "azure")
-    issues = list(azure_issues(text))
-    assert len(issues) == (severity == "error")
-    for properties, message in issues:
-        assert properties["type"] == "error"
-        assert properties["sourcepath"] == f"{visible(hostile)}.json"
-        assert message == f"unknown-key: {visible(hostile)} (hint: {visible(hostile)})"
-
-
-@pytest.mark.parametrize("format_", ["full", "concise", "github", "azure"])
+@pytest.mark.parametrize("format_", ["full", "concise", "github"])
 def test_quiet_report_holds_the_findings_only(format_):
     def shown(report):
         return render(Outcome((report,), skipped=3, is_quiet=True, settings_file="x"), format_)

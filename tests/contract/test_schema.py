@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import re
 from pathlib import Path
 
 import jsonschema
@@ -15,21 +13,13 @@ from hypothesis import given, settings
 from adalora_core.contract import check_config
 from adalora_core.contract.rules import RULES
 from adalora_core.contract.schemas.config import DRAFTS, FILES, VERSION, config_schema, to_text
-from adalora_core.contract.schemas.editor import editor_schema
-from adalora_core.contract.schemas.ladder import (
-    RANK_RUNGS,
-    STEP_EDGES,
-    bounds,
-    rank_ladder,
-    schedule_ladder,
-)
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 VALIDATORS = {
     "2020-12": jsonschema.Draft202012Validator,
     "draft-07": jsonschema.Draft7Validator,
 }
-LARGEST = 30_000
+LARGEST = 10_000
 
 
 @pytest.mark.parametrize("draft", DRAFTS)
@@ -51,25 +41,16 @@ def test_schema_is_valid_against_its_metaschema(draft, strict_keys):
     VALIDATORS[draft].check_schema(config_schema(draft, strict_keys=strict_keys))
 
 
-def test_two_drafts_differ_in_their_header_and_the_keyword_of_shared_parts_alone():
+def test_two_drafts_differ_in_their_header_alone():
     new, old = config_schema("2020-12"), config_schema("draft-07")
-    renamed = json.loads(json.dumps(old).replace("definitions", "$defs"))
-    assert {key for key in new if new[key] != renamed[key]} == {"$schema", "$id"}
+    assert {key for key in new if new[key] != old[key]} == {"$schema", "$id"}
     assert f"/{VERSION}/" in new["$id"]
-
-
-@pytest.mark.parametrize("schema", [*map(config_schema, DRAFTS), editor_schema()])
-def test_names_of_shared_parts_need_no_escape_in_a_reference(schema):
-    shared = schema.get("$defs") or schema["definitions"]
-    assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in shared)
 
 
 def test_schema_uses_only_keywords_that_both_drafts_know():
     known = {
         "$schema",
         "$id",
-        "$defs",
-        "$ref",
         "title",
         "description",
         "default",
@@ -91,7 +72,6 @@ def test_schema_uses_only_keywords_that_both_drafts_know():
         "exclusiveMaximum",
         "if",
         "then",
-        "else",
         "allOf",
         "anyOf",
         "not",
@@ -102,13 +82,13 @@ def test_schema_uses_only_keywords_that_both_drafts_know():
             return
         for keyword, value in schema.items():
             yield keyword
-            if keyword in {"properties", "$defs"}:
+            if keyword == "properties":
                 for inner in value.values():
                     yield from keywords(inner)
             elif keyword in {"allOf", "anyOf"}:
                 for inner in value:
                     yield from keywords(inner)
-            elif keyword in {"if", "then", "else", "not", "items", "additionalProperties"}:
+            elif keyword in {"if", "then", "not", "items", "additionalProperties"}:
                 yield from keywords(value)
 
     assert set(keywords(config_schema())) <= known
@@ -136,63 +116,16 @@ def test_schema_rejects_what_it_can_state():
         {"total_step": None},
         {"total_step": 0},
         {"init_r": "12"},
-        {"init_r": 8},
-        {"init_r": 4},
-        {"target_r": 12},
         {"beta1": 1},
         {"lora_dropout": 1.0},
-        {"deltaT": 0},
         {"use_dora": True},
         {"loftq_config": {"a": 1}, "init_lora_weights": "loftq"},
         {"init_lora_weights": "loftq"},
         {"layers_pattern": "layers"},
         {"target_modules": "q", "layers_to_transform": 1},
         {"rank_pattern": {"q": 3}, "inference_mode": True},
-        {"tinit": 6000, "tfinal": 11000, "total_step": 13500},
-        {"tinit": 500, "tfinal": 500},
     ):
         assert not validator.is_valid(SOUND | fields), fields
-
-
-def _around(edges):
-    return sorted({value + shift for value in edges for shift in (-1, 0, 1) if value + shift > 0})
-
-
-def test_every_legal_schedule_at_the_border_of_a_rung_is_accepted():
-    # Compile the ladder alone: it restricts the schedule, and it is used 3,000 times.
-    ladder = {"allOf": schedule_ladder("$defs"), "$defs": bounds()}
-    validator = jsonschema.Draft202012Validator(ladder)
-    for total in _around(STEP_EDGES):
-        for tinit in (0, *_around(STEP_EDGES), total - 1):
-            if tinit < total:
-                legal = {"total_step": total, "tinit": tinit, "tfinal": total - 1 - tinit}
-                assert validator.is_valid(legal), legal
-
-
-def test_every_legal_pair_of_ranks_at_the_border_of_a_rung_is_accepted():
-    validator = jsonschema.Draft202012Validator({"allOf": rank_ladder()})
-    for target in _around(RANK_RUNGS):
-        assert validator.is_valid({"init_r": target + 1, "target_r": target})
-        assert validator.is_valid({"init_r": max(13, target + 1), "target_r": target})
-        if target < 12:
-            assert validator.is_valid({"target_r": target})
-        if target > 8:
-            assert validator.is_valid({"init_r": target})
-
-
-def test_illegal_schedules_drawn_at_random_are_caught_by_nearly_half():
-    validator = jsonschema.Draft202012Validator(config_schema())
-    draw = random.Random(0)  # noqa: S311 - a sample
-    illegal = caught = 0
-    while illegal < 400:
-        total = round(10 ** draw.uniform(2, 5))
-        tinit, tfinal = (round(draw.random() * 1.2 * total) for _ in range(2))
-        if tinit + tfinal >= total:
-            illegal += 1
-            caught += not validator.is_valid(
-                {"total_step": total, "tinit": tinit, "tfinal": tfinal}
-            )
-    assert caught / illegal > 0.4
 
 
 def test_gap_known_integral_float_passes_the_schema_and_not_the_engine():
@@ -203,8 +136,12 @@ def test_gap_known_integral_float_passes_the_schema_and_not_the_engine():
 
 GAPS = {
     "ADA106",  # 12.0 is an integer in JSON Schema
+    "ADA202",  # the phases are compared with each other
+    "ADA204",  # whether a step divides by deltaT depends on three numbers
     "ADA212",  # the first allocation depends on three numbers
     "ADA213",  # whether a run allocates depends on four numbers
+    "ADA301",  # the ranks are compared with each other
+    "ADA302",  # as for ADA301
     "ADA406",  # whether a run prunes depends on four numbers
     "ADA424",  # the classes of LoRA's variants change with every release
     "ADA423",  # the schema states the types of the indices, not their range

@@ -31,8 +31,8 @@ WRONG = [
     SOUND | {"total_step": None},
     SOUND | {"init_r": "12"},
     SOUND | {"use_dora": True},
-    SOUND | {"init_r": 8},
-    SOUND | {"tinit": 500, "tfinal": 500},
+    SOUND | {"init_r": 0},
+    SOUND | {"init_lora_weights": "loftq"},
     SOUND | {"target_modules": "q", "layers_pattern": "layers"},
 ]
 

@@ -149,7 +149,7 @@ def test_extras_are_installed_from_a_clone_and_build_lists_those_of_commands():
             assert source == ".", path
             assert extra in project["optional-dependencies"], path
     build = (PROJECT / "docs" / "build.md").read_text("utf-8")
-    assert {"lsp", "completion"} <= set(re.findall(r'pip install "\.\[(\w+)\]"', build))
+    assert {"lsp"} <= set(re.findall(r'pip install "\.\[(\w+)\]"', build))
 
 
 def test_recipes_that_are_not_run_can_be_read():

@@ -105,10 +105,10 @@ def test_field_hovered_is_explained_with_its_rules(language, server, project):
     path = _write(project, f"run.{language}", FILES[language])
     editor = server(language)
     editor.open(path, language)
-    hover = editor.at("hover", path, _line(FILES[language], "tfinal"), 4)
+    hover = editor.at("hover", path, _line(FILES[language], "init_lora"), 4)
     shown = json.dumps(hover["contents"])
-    assert "Length of the final phase in optimizer steps" in shown
-    assert "`ADA202` (error): tinit and tfinal leave no step" in shown
+    assert "the adapter has no effect at the start" in shown
+    assert "`ADA402` (error): loftq_config is not empty" in shown
 
 
 STARTED = {
@@ -177,12 +177,12 @@ def test_sound_file_and_saved_adapter_are_not_marked(language, server, project):
 
 def test_toml_file_with_its_modeline_is_judged_by_taplo(node_modules, project):
     taplo = [shutil.which("node"), str(node_modules / "@taplo/cli/dist/cli.js"), "lint"]
-    sound = TOML_FILE.replace("init_r = 8", "init_r = 12")
+    sound = TOML_FILE.replace("init_r = 0", "init_r = 12")
     for name, text, code in (("wrong.toml", TOML_FILE, 1), ("sound.toml", sound, 0)):
         _write(project, name, text)
         done = run(*taplo, name, cwd=project, timeout=600)
         assert done.returncode == code, done.stderr
-        assert ("8 is less than or equal to the minimum of 8" in done.stderr) == bool(code)
+        assert ("0 is less than the minimum of 1" in done.stderr) == bool(code)
 
 
 @pytest.mark.parametrize(("language", "text"), [*FILES.items(), ("toml", TOML_FILE)])

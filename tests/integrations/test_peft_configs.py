@@ -131,7 +131,7 @@ def test_peft_is_not_imported() -> None:
         "import sys, torch; from adalora_core import AdaLoraConfig, get_peft_model;"
         "config = AdaLoraConfig(total_step=9, target_modules=['0']);"
         "model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config);"
-        "model.get_model_status(); model.rankallocator.ipt; hasattr(model, 'get_prompt');"
+        "model.save_pretrained; hasattr(model, 'get_prompt');"
         "print('peft' in sys.modules, 'transformers' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

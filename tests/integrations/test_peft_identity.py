@@ -22,6 +22,7 @@ from peft.utils import ModulesToSaveWrapper
 from toy_models import TwoLayer, tiny_llama
 from word_tokenizer import words
 
+import adalora_core
 from adalora_core import AdaLoraConfig, AdaLoraModel
 from adalora_core.integrations.peft import attach
 from adalora_core.nn import AdaLoraLayer
@@ -171,3 +172,38 @@ def test_functions_of_peft_take_a_configuration() -> None:
     injected = peft.inject_adapter_in_model(config, base)
     assert isinstance(injected[0], peft.tuners.adalora.SVDLinear)
     assert attach(injected).peft_config["default"] is config
+
+
+def test_functions_of_peft_act_on_a_model(model: Any) -> None:
+    from peft.helpers import rescale_adapter_scale
+    from peft.optimizers import create_loraplus_optimizer
+
+    torch.nn.init.normal_(model.get_base_model().first.lora_E["default"])
+    x = torch.randn(2, 16)
+    before = model.eval()(x).logits
+    with rescale_adapter_scale(model, 0.5):
+        assert not torch.allclose(model(x).logits, before)
+    torch.testing.assert_close(model(x).logits, before)
+    groups = create_loraplus_optimizer(
+        model, torch.optim.AdamW, lr=1e-3, loraplus_lr_ratio=16
+    ).param_groups
+    assert {each["lr"] for each in groups if each["params"]} == {1e-3, 16e-3}
+    peft.cast_mixed_precision_params(model, torch.float16)
+    assert {each.dtype for each in model.parameters() if each.requires_grad} == {torch.float32}
+
+
+@pytest.mark.parametrize("autocast", [True, False])
+def test_factors_have_the_dtype_that_is_asked_for_as_with_peft(
+    autocast: bool, tmp_path: Any
+) -> None:
+    dtypes = []
+    for library, loaded in ((peft, peft.PeftModel), (adalora_core, AdaLoraModel)):
+        config = library.AdaLoraConfig(target_modules=["first"], total_step=300)
+        bases = [TwoLayer().to(torch.bfloat16) for _ in range(2)]
+        made = library.get_peft_model(bases[0], config, autocast_adapter_dtype=autocast)
+        made.save_pretrained(tmp_path / library.__name__)
+        read = loaded.from_pretrained(
+            bases[1], tmp_path / library.__name__, autocast_adapter_dtype=autocast
+        )
+        dtypes += [each.get_base_model().first.lora_A["default"].dtype for each in (made, read)]
+    assert {*dtypes} == {torch.float32 if autocast else torch.bfloat16}

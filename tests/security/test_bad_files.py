@@ -146,7 +146,7 @@ def test_names_and_kinds_of_files_that_cannot_be_read_are_one_line_each(confined
     assert (done.returncode, done.stderr) == (2, "adalora check: y.json: Not a regular file\n")
 
 
-@pytest.mark.parametrize("call", [".", "**/*.json", "./**/*.json", "--show-files"])
+@pytest.mark.parametrize("call", [".", "**/*.json", "./**/*.json"])
 @pytest.mark.parametrize("name", ["d", "["])
 def test_folders_of_any_depth_are_searched(confined, call, name):
     confined.write({"a-good.json": GOOD, ".git/HEAD": "", ".gitignore": "x\n"})
@@ -159,8 +159,8 @@ def test_folders_of_any_depth_are_searched(confined, call, name):
         done = confined.run("check", call, "-o", "concise")
     finally:  # Python deletes no tree of this depth
         subprocess.run(["rm", "-rf", f"{confined.tree}/{name}"], check=True)  # noqa: S607 - ours
-    shown = "checked 2 configurations" if call != "--show-files" else "/z.json\n"
-    assert (done.returncode, shown in done.stdout, done.stderr) == (0, True, "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "checked 2 configurations" in done.stdout
 
 
 def test_closed_file_and_closed_folder_are_one_line_each(confined):

@@ -39,40 +39,6 @@ def _unescaped(text, more):
     return re.sub(r"%..", lambda match: table[match[0]], text)
 
 
-def azure_issues(text):
-    """Read logging commands as the agent does, wherever they are in a line."""
-    for line in text.split("\n"):
-        start = line.find("##vso[")
-        if start < 0:
-            assert not re.search(r"##\w*\[", line), line
-            continue
-        assert start == 0, line
-        head, _, message = line.removeprefix("##vso[").partition("]")
-        command, _, listed = head.partition(" ")
-        assert command == "task.logissue"
-        properties = {}
-        for pair in filter(None, listed.split(";")):
-            name, _, value = pair.partition("=")
-            assert name in {"type", "sourcepath", "linenumber", "columnnumber", "code"}
-            assert name not in properties
-            properties[name] = _decoded(value)
-        assert properties["type"] in {"error", "warning"}
-        yield properties, _decoded(message)
-
-
-def _decoded(text):
-    assert re.fullmatch(r"(?:[^%]|%3B|%0D|%0A|%5D|%AZP25)*", text), text
-    for code, character in (
-        ("%3B", ";"),
-        ("%0D", "\r"),
-        ("%0A", "\n"),
-        ("%5D", "]"),
-        ("%AZP25", "%"),
-    ):
-        text = text.replace(code, character)
-    return text
-
-
 def gitlab_issues(text):
     """Read a Code Quality report, and refuse what GitLab's documentation does not allow."""
     issues = json.loads(text)
@@ -104,17 +70,10 @@ def parse(text, format_):
     """Read a report with a consumer that is not ours; raise if it refuses it."""
     if format_ == "json":
         jsonschema.Draft202012Validator(report_schema()).validate(json.loads(text))
-    elif format_ == "jsonl":
-        one = report_schema()
-        line = {"$ref": "#/$defs/line", "$defs": one["$defs"]}
-        for row in text.splitlines():
-            jsonschema.Draft202012Validator(line).validate(json.loads(row))
     elif format_ == "sarif":
         SARIF.validate(json.loads(text))
     elif format_ == "github":
         list(github_commands(text))
-    elif format_ == "azure":
-        list(azure_issues(text))
     elif format_ == "gitlab":
         gitlab_issues(text)
     elif format_ == "junit":

@@ -1,4 +1,4 @@
-"""State dictionaries, status and scale of adapters, as scripts for PEFT use them."""
+"""State dictionaries and scale of adapters, and their status by PEFT's functions."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ import adalora_core
 from adalora_core import (
     AdaLoraConfig,
     AdaLoraModel,
-    get_layer_status,
-    get_model_status,
     get_peft_model,
     get_peft_model_state_dict,
     set_peft_model_state_dict,
@@ -164,7 +162,7 @@ def test_the_status_is_that_of_peft(state: str) -> None:
     for library in (peft, adalora_core):
         model = two_adapters(library)
         STATES[state](model)
-        layers = {each.name: vars(each) for each in model.get_layer_status()}
+        layers = {each.name: vars(each) for each in peft.get_layer_status(model)}
         # PEFT names every active adapter at every layer, also where the layer does not have it,
         # freezes disabled adapters, and trains every active one.
         for each in layers.values():
@@ -172,17 +170,12 @@ def test_the_status_is_that_of_peft(state: str) -> None:
                 name for name in each["active_adapters"] if name in each["available_adapters"]
             ]
             del each["requires_grad"]
-        found.append((layers, model.get_model_status().enabled, model.get_model_status().devices))
+        whole = peft.get_model_status(model)
+        found.append((layers, whole.enabled, whole.devices))
     theirs, ours = found
     for name, layer in theirs[0].items():
         layer["module_type"] = ours[0][name]["module_type"]
     assert ours == theirs
-
-
-def test_the_status_of_a_model_without_adapters_is_refused() -> None:
-    with pytest.raises(ValueError, match="No adapter layers found"):
-        get_layer_status(TwoLayer())
-    assert get_model_status(nn.Sequential(made())).base_model_type == "other"
 
 
 class TestScale:
@@ -294,19 +287,11 @@ class TestWrapping:
         model = get_peft_model(TwoLayer(), config)
         model.base_model.peft_config["default"].total_step = 40
         train(model, range(1))
-        assert model.base_model.rankallocator.budget_schedule(5)[0] == 9
         assert config.total_step == model.base_model.adapters["default"].spec.total_step == 40
 
-    def test_an_automatic_length_can_be_set_through_the_allocator(self) -> None:
-        model = get_peft_model(TwoLayer(), AdaLoraConfig(**SETTINGS | {"total_step": "auto"}))
-        model.base_model.rankallocator.set_total_step(20)
-        train(model)
-        assert model.base_model.rankallocator.exp_avg_ipt == {}
-
-    def test_a_frozen_adapter_has_no_allocator(self, tmp_path: Path) -> None:
+    def test_a_frozen_adapter_is_no_trainable_one(self, tmp_path: Path) -> None:
         made().save_pretrained(tmp_path, save_training_state=True)
         model = AdaLoraModel.from_pretrained(TwoLayer(), tmp_path)
-        assert not hasattr(model.base_model, "rankallocator")
         assert not hasattr(model, "trainable_adapter_name")
 
     def test_disabling_survives_the_context(self) -> None:

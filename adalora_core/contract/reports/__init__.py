@@ -17,10 +17,8 @@ _MODULES = {
     "full": "full",
     "concise": "full",
     "json": "json_report",
-    "jsonl": "jsonl",
     "sarif": "sarif",
     "github": "github",
-    "azure": "azure",
     "gitlab": "gitlab",
     "junit": "junit",
 }

@@ -1,9 +1,8 @@
 """Generate the JSON Schemas of a configuration from the field table.
 
 The schemas use only keywords with the same meaning in draft-07 and in 2020-12, and no keywords of
-their own, so that strict validators (ajv) compile them. Only the keyword of shared parts differs.
-Under the runtime `peft` the engine rejects everything that a schema rejects. The engine rejects
-more: `docs/contract/policy.md` lists the gaps.
+their own, so that strict validators (ajv) compile them. Under the runtime `peft` the engine rejects
+everything that a schema rejects. The engine rejects more: `docs/contract/policy.md` lists the gaps.
 """
 
 from __future__ import annotations
@@ -15,24 +14,13 @@ from typing import Any, Literal
 from adalora_core.contract.fields import value_kinds as kinds
 from adalora_core.contract.fields.readings import FLAGS, NOT_LOADED, UNREAD
 from adalora_core.contract.fields.table import BIASES, FIELDS, PEFT_VERSION, Field, Treatment
-from adalora_core.contract.schemas.conditions import (
-    DIVIDES,
-    EMPTY,
-    SAVED,
-    when_allocated,
-    when_trained,
-)
 from adalora_core.contract.schemas.ids import schema_id
-from adalora_core.contract.schemas.ladder import bounds, rank_ladder, schedule_ladder
 
 Draft = Literal["2020-12", "draft-07"]
 DRAFTS: dict[Draft, str] = {
     "2020-12": "https://json-schema.org/draft/2020-12/schema",
     "draft-07": "http://json-schema.org/draft-07/schema#",
 }
-DEFINITIONS: dict[Draft, str] = {"2020-12": "$defs", "draft-07": "definitions"}
-"""The keyword that holds the parts of a schema to which references lead."""
-
 FILES: dict[Draft, str] = {
     "2020-12": "adalora-config.schema.json",
     "draft-07": "adalora-config.draft-07.schema.json",
@@ -46,7 +34,7 @@ def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dic
     """Return the schema of an AdaLoRA configuration.
 
     Args:
-        draft: the dialect; the two schemas differ in `$schema`, `$id` and the name of `$defs` only.
+        draft: the dialect; the two schemas differ in `$schema` and `$id` only.
         strict_keys: reject keys that PEFT does not know, as `--strict-keys` does.
 
     Raises:
@@ -64,16 +52,15 @@ def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dic
         "title": "AdaLoRA configuration",
         "description": (
             f"The fields of AdaLoraConfig of PEFT {PEFT_VERSION}, and what breaks PEFT at load or "
-            "in the middle of a training run. Rules that JSON Schema cannot state exactly are "
-            "approximated here and exact in `adalora check`."
+            "in the middle of a training run. What JSON Schema cannot state exactly, such as the "
+            "rules of the schedule, is in `adalora check` alone."
         ),
         "type": "object",
         # An editor reads its schema from this key; PEFT drops it.
         "properties": {"$schema": {"type": "string"}}
         | {name: _property(field) for name, field in FIELDS.items()},
         "required": ["total_step"],
-        "allOf": [entry for _, entry in [*conflicts(), *ladders(draft)]],
-        DEFINITIONS[draft]: bounds(),
+        "allOf": [entry for _, entry in conflicts()],
     }
     if strict_keys:
         schema["additionalProperties"] = False
@@ -83,21 +70,27 @@ def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dic
 def to_text(schema: dict[str, Any]) -> str:
     """Return a schema as the text of its file under `schemas/`.
 
-    Each property and each rung is one line, so that the file is small and differences are readable.
+    Each property and each rule is one line, so that the file is small and differences are readable.
     """
-    shared = next(keyword for keyword in DEFINITIONS.values() if keyword in schema)
     open_parts = {
         "properties": dict.fromkeys(schema["properties"], None),
         "allOf": [None] * len(schema["allOf"]),
-        shared: dict.fromkeys(schema[shared], None),
     }
     lines = iter(
         json.dumps(entry, separators=(",", ":"), ensure_ascii=False)
-        for entry in (*schema["properties"].values(), *schema["allOf"], *schema[shared].values())
+        for entry in (*schema["properties"].values(), *schema["allOf"])
     )
     body = json.dumps(schema | open_parts, indent=1, ensure_ascii=False)
     return re.sub(r"null(?=,?\n)", lambda _: next(lines), body) + "\n"
 
+
+_EMPTY: tuple[Any, ...] = (False, None, 0, "", [], {})
+"""The values that Python takes for false."""
+_IS_SAVED: dict[str, Any] = {
+    "properties": {"inference_mode": {"not": {"enum": [*_EMPTY]}}},
+    "required": ["inference_mode"],
+}
+"""The configuration of a saved adapter, which PEFT loads whatever its training was."""
 
 _TRUE = {"const": True}
 _NO_NUMBER = {"not": {"anyOf": [_TRUE, {"type": "number", "exclusiveMinimum": 0}]}}
@@ -118,7 +111,7 @@ _WHAT_PEFT_TAKES: dict[str, dict[str, Any]] = {
     "monteclora_config": {},
     "alora_invocation_tokens": {},
     "rank_pattern": {},
-    "use_dora": {"enum": [*EMPTY]},
+    "use_dora": {"enum": [*_EMPTY]},
     "target_modules": {"anyOf": [kinds.STRINGS.schema, _TEXT, _NULL, _OBJECT]},
     **dict.fromkeys(("exclude_modules", "layers_pattern", "alpha_pattern"), _NO_NUMBER),
     "target_parameters": {"not": {"anyOf": [_TRUE, _TEXT]}},
@@ -177,14 +170,6 @@ def _is_nullable_type(alternatives: list[dict[str, Any]]) -> bool:
     return plain and len(alternatives) == 2 and alternatives[-1]["type"] == "null"  # noqa: PLR2004
 
 
-def ladders(draft: Draft) -> list[tuple[str, dict[str, Any]]]:
-    """Return the schemas that approximate rules on several numbers, with the codes of the rules."""
-    return [
-        *(("ADA301", rung) for rung in rank_ladder()),
-        *(("ADA202", cell) for cell in schedule_ladder(DEFINITIONS[draft])),
-    ]
-
-
 def conflicts() -> list[tuple[str, dict[str, Any]]]:
     """Return the schemas of fields whose values depend on others, with the codes of the rules."""
 
@@ -201,22 +186,18 @@ def conflicts() -> list[tuple[str, dict[str, Any]]]:
     return [
         (
             "ADA103",
-            when_trained(
-                then(
+            {
+                "if": {"properties": {"inference_mode": {"enum": [*_EMPTY]}}},
+                "then": then(
                     beta1=below_one,
                     beta2=below_one,
                     lora_dropout={"not": {"enum": [1, True]}},
                     target_r=_NUMBER_OR_FLAG,
                     deltaT=_NUMBER_OR_FLAG,
-                )
-            ),
+                ),
+            },
         ),
-        ("ADA103", when_allocated(then(target_r={"anyOf": [_number(exclusiveMinimum=0), _TRUE]}))),
-        (
-            "ADA204",
-            when_trained({"if": DIVIDES, "then": {"not": is_set("deltaT", {"enum": [0, False]})}}),
-        ),
-        ("ADA304", {"if": SAVED, "then": then(rank_pattern=saved_pattern)}),
+        ("ADA304", {"if": _IS_SAVED, "then": then(rank_pattern=saved_pattern)}),
         ("ADA421", {"not": is_set("target_modules", {"enum": [[], ""]})}),
         ("ADA402", {"not": is_set("init_lora_weights", {"const": "loftq"})}),
         (

@@ -15,7 +15,7 @@ from adalora_core.contract.fields.suggestions import ALIASES
 from adalora_core.contract.fields.table import BIASES, FIELDS, PEFT_VERSION, TASK_TYPES, Treatment
 from adalora_core.contract.rules import BY_CODE, RULES
 from adalora_core.contract.rules.base import SOUND
-from adalora_core.contract.schemas.config import DRAFTS, VERSION, config_schema, conflicts, ladders
+from adalora_core.contract.schemas.config import DRAFTS, VERSION, config_schema, conflicts
 from adalora_core.contract.schemas.ids import schema_id
 
 if TYPE_CHECKING:
@@ -88,26 +88,16 @@ def editor_schema() -> dict[str, Any]:
         "$id": schema_id("adalora-config", VERSION, FILE),
         "title": portable["title"],
         "markdownDescription": (
-            f"The fields of `AdaLoraConfig` of PEFT {PEFT_VERSION}. Rules that "
-            "JSON Schema cannot state exactly are approximated here and exact in `adalora check`."
+            f"The fields of `AdaLoraConfig` of PEFT {PEFT_VERSION}. Rules that JSON Schema cannot "
+            "state exactly, such as those of the schedule, are in `adalora check` and `server`."
         ),
         "type": "object",
         "defaultSnippets": [_SNIPPET],
         "properties": properties | _misspellings(),
         "allOf": [
             _required(portable["required"], _message("ADA201")),
-            *(
-                _with_message(entry, _message(code))
-                for code, entry in [*conflicts(), *ladders("draft-07")]
-            ),
+            *(_with_message(entry, _message(code)) for code, entry in conflicts()),
         ],
-        "definitions": {
-            # Bounds of tinit are conditions of the ladder, bounds of tfinal are conclusions.
-            name: _without_proposals(body)
-            if name.startswith("tinit")
-            else {"type": "object"} | _with_message(body, _message("ADA202"))
-            for name, body in portable["definitions"].items()
-        },
     }
 
 
@@ -120,9 +110,6 @@ _SNIPPET = {
 
 def _message(code: str) -> str:
     rule = BY_CODE[code]
-    if code == "ADA301":
-        # A rung does not distinguish equal ranks (ADA302) from swapped ranks (ADA301).
-        return f"ADA301, ADA302: init_r is not above target_r; {rule.hint}"
     return f"{code}: {rule.summary}; {rule.hint}"
 
 
@@ -189,14 +176,8 @@ def _misspellings() -> dict[str, Any]:
 def _with_message(schema: dict[str, Any], message: str) -> dict[str, Any]:
     """Return the same assertion in a form for which both servers show the message."""
     if "if" in schema:
-        kept = {"if": _without_proposals(schema["if"])}
-        return kept | {
-            k: _with_message(schema[k], message) for k in ("then", "else") if k in schema
-        }
-    if "allOf" in schema:
-        return {"allOf": [_with_message(each, message) for each in schema["allOf"]]}
-    if "$ref" in schema:
-        return schema
+        condition = _without_proposals(schema["if"])
+        return {"if": condition, "then": _with_message(schema["then"], message)}
     if "not" in schema:
         forbidden = schema["not"]
         return {

@@ -14,7 +14,7 @@ _POSITION = {"offset": 0, "line": 1, "column": 1}
 
 
 def report_schema() -> dict[str, Any]:
-    """Return the schema of `--output-format json`; `$defs/line` is the schema of a jsonl line."""
+    """Return the schema of `--output-format json`."""
     integers = {name: {"type": "integer", "minimum": least} for name, least in _POSITION.items()}
     position = _object(integers)
     text = {"type": "string"}
@@ -94,10 +94,7 @@ def report_schema() -> dict[str, Any]:
                 },
             }
         ),
-        "$defs": {
-            "diagnostic": _object(diagnostic),
-            "line": _object({"source": text_or_null, **diagnostic}),
-        },
+        "$defs": {"diagnostic": _object(diagnostic)},
     }
 
 
