@@ -49,7 +49,7 @@ def watching(model: Any, optimizer: torch.optim.Optimizer) -> Callable[[], None]
 
     def watch() -> None:
         values.add_(1e-6)  # as a step does
-        refuse_wasted_backward(model.base_model)
+        refuse_wasted_backward([adapter.layers])
         _after_step(optimizer)
         adapter.follow_config()
         adapter.run.before_allocation(done.step + 1, forwards=done.step + 2, has_penalty=True)

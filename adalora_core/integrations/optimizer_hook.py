@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.hooks import RemovableHandle
 
 from adalora_core.contract.rules.runs import TWO_HOOKS
-from adalora_core.integrations.tuners import allocate_next, tuner_of
 from adalora_core.integrations.zero import ZeroHook, zero_optimizer
+from adalora_core.training.host import allocate_next, host_of
 from adalora_core.training.run.forwards import nothing_trainable
 from adalora_core.training.run.optimizers import show_step
 from adalora_core.training.run.reporting import refuse
@@ -55,7 +55,7 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
         >>> sum(model.peft_config["default"].rank_pattern["0.lora_E.default"])
         2
     """
-    tuner = tuner_of(model, "allocate_on_step")
+    tuner = host_of(model, "allocate_on_step")
     adapters = tuner.trained_adapters()
     if not adapters:
         raise nothing_trainable("allocate_on_step", tuner.active_adapters)

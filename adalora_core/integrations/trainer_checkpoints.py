@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import distributed
 
 from adalora_core.errors import CheckpointError, ParallelismError
-from adalora_core.integrations.tuners import TUNER, tuner_of, unwrapped
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter_file.commit import states_in
 from adalora_core.training.adapter_file.folder import folder_of
+from adalora_core.training.host import TUNER, host_of, unwrapped
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -31,7 +31,7 @@ class Resumes(Protocol):
 
 def is_divided(model: Any) -> bool:
     """Return whether the trained adapters of `model` are divided by FSDP2."""
-    adapters = tuner_of(model, "AdaLoraCallback").trained_adapters()
+    adapters = host_of(model, "AdaLoraCallback").trained_adapters()
     return any(are_sharded(adapter.factors()[0]) for adapter in adapters)
 
 
@@ -73,7 +73,7 @@ def load_divided(model: Any, checkpoint: Path) -> None:
     """
     distributed.barrier()  # the first process may still be writing it
     inner: Any = unwrapped(model)
-    for adapter in tuner_of(model, "AdaLoraCallback").trained_adapters():
+    for adapter in host_of(model, "AdaLoraCallback").trained_adapters():
         folder = folder_of(checkpoint, adapter.name)
         if not states_in(folder):
             raise CheckpointError(

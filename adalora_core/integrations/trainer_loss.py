@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.integrations.tuners import tuner_of
+from adalora_core.training.host import host_of
 from adalora_core.training.penalty_per_step import add_to_loss
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class _CompleteLoss:
         num_items_in_batch: Any = None,
     ) -> Any:
         options = {"return_outputs": return_outputs, "num_items_in_batch": num_items_in_batch}
-        tuner = tuner_of(model, "AdaLoraCallback")
-        per_step = tuner.penalty_per_step
+        tuner = host_of(model, "AdaLoraCallback")
+        per_step = tuner.training_run.penalty
         if not model.training or per_step.is_left_out:
             return self._compute_loss(model, inputs, **options)
         is_first, per_step.latest = per_step.is_first, None

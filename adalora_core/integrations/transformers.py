@@ -21,11 +21,11 @@ from adalora_core.integrations.trainer_checkpoints import (
     show_checkpoint,
 )
 from adalora_core.integrations.trainer_loss import complete_loss
-from adalora_core.integrations.tuners import Tuner, tuner_of, unwrapped
 from adalora_core.integrations.zero import ZeroHook, load_training_state, zero_optimizer
 from adalora_core.nn import TensorParallelLinear
 from adalora_core.training import AdaLoraModel
 from adalora_core.training.adapter_file.commit import states_in
+from adalora_core.training.host import Host, host_of, unwrapped
 from adalora_core.training.parallelism import refuse_fsdp1, reshard
 from adalora_core.training.run.forwards import nothing_trainable
 from adalora_core.training.run.reporting import refuse
@@ -171,7 +171,7 @@ class AdaLoraCallback(TrainerCallback):
         self._loss_scale = _loss_scale_of(optimizer)
         # Trainer.compute_loss multiplies losses that are normalised over the step by this number.
         processes = max(args.world_size, args.n_gpu) if args.average_tokens_across_devices else 1
-        tuner.penalty_per_step.begin_step(multiplied_by=processes)
+        tuner.training_run.penalty.begin_step(multiplied_by=processes)
 
     def on_optimizer_step(
         self,
@@ -255,7 +255,7 @@ class AdaLoraCallback(TrainerCallback):
         """Enforce the target budget, unless Trainer has loaded the best checkpoint."""
         reshard(unwrapped(model))
         tuner = self._tuner(model)
-        tuner.penalty_per_step.end_steps()
+        tuner.training_run.penalty.end_steps()
         zero, self._zero = self._zero, None
         if zero is not None:
             zero.remove()
@@ -276,11 +276,11 @@ class AdaLoraCallback(TrainerCallback):
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _tuner(self, model: Any) -> Tuner:
-        return tuner_of(model, "AdaLoraCallback")
+    def _tuner(self, model: Any) -> Host:
+        return host_of(model, "AdaLoraCallback")
 
-    def _warn_if_penalty_is_missing(self, tuner: Tuner) -> None:
-        if not tuner.penalty_per_step.is_missing:
+    def _warn_if_penalty_is_missing(self, tuner: Host) -> None:
+        if not tuner.training_run.penalty.is_missing:
             return
         for adapter in tuner.trained_adapters():
             if adapter.spec.orth_reg_weight > 0:
@@ -308,7 +308,7 @@ class AdaLoraCallback(TrainerCallback):
 
 
 def _check_model(args: TrainingArguments, model: Any) -> None:
-    tuner_of(model, "AdaLoraCallback")
+    host_of(model, "AdaLoraCallback")
     saves = args.save_strategy != "no" and isinstance(unwrapped(model), AdaLoraModel)
     if saves and importlib.util.find_spec("peft") is None:
         raise MissingExtraError("peft", "peft", "saving adapter checkpoints with Trainer")
@@ -320,7 +320,7 @@ def _loss_scale_of(optimizer: Any) -> float:
     return 0.0 if scaler is None else float(scaler.get_scale())
 
 
-def _warn_if_length_differs(tuner: Tuner, steps: int) -> None:
+def _warn_if_length_differs(tuner: Host, steps: int) -> None:
     for adapter in tuner.trained_adapters():
         if adapter.spec.total_step != steps:
             adapter.run.report(

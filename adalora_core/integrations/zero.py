@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Any, cast
 
 from adalora_core.errors import CheckpointError
-from adalora_core.integrations.tuners import allocate_next
 from adalora_core.training.adapter_file.folder import folder_of
+from adalora_core.training.host import allocate_next
 from adalora_core.training.parallelism import is_in_zero
 from adalora_core.training.run.optimizers import show_step
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from adalora_core.integrations.tuners import Tuner
+    from adalora_core.training.host import Host
 
 
 def zero_optimizer(optimizer: Any) -> Any:
@@ -50,7 +50,7 @@ class ZeroHook:
 
     gathers_gradients = True
 
-    def __init__(self, optimizer: Any, tuner: Tuner) -> None:
+    def __init__(self, optimizer: Any, tuner: Host) -> None:
         self._optimizer = optimizer
         self._tuner = tuner
         self._step = optimizer.step
@@ -122,7 +122,7 @@ class ZeroHook:
                     safe_set_full_fp32_param(values, values.detach().float())
 
 
-def load_training_state(model: Any, tuner: Tuner, checkpoint: Path) -> None:
+def load_training_state(model: Any, tuner: Host, checkpoint: Path) -> None:
     """Load the training state of the checkpoint from which DeepSpeed has resumed a Trainer.
 
     DeepSpeed restores factors and optimizer, and knows nothing of the averages and the schedule.

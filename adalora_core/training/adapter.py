@@ -62,6 +62,7 @@ class Adapter:
             Shorter than `init_r` after triplets were cut out.
         allocator: None while the adapter is frozen, and until `total_step` is known.
         run: watches the training of the adapter.
+        is_stale: whether `config.rank_pattern` may not show the newest allocation yet.
         sensitivities: |p·g| of each factor at the last step; None while nobody has asked for it.
     """
 
@@ -73,6 +74,7 @@ class Adapter:
         self.positions: dict[str, list[int]] = {}
         self.allocator: RankAllocator | None = None
         self.run = RunWatch(name)
+        self.is_stale = False
         self.sensitivities: list[torch.Tensor | None] | None = None
 
     @classmethod
@@ -219,6 +221,7 @@ class Adapter:
             self.record_sensitivities()
         was_final = self.allocator.target_reached
         done = self.allocator.step(step)
+        self.is_stale |= done.allocated
         if self.allocator.target_reached and not was_final:
             self.sensitivities = []
             self.sync_pattern()
@@ -304,6 +307,7 @@ class Adapter:
 
     def sync_pattern(self) -> None:
         """Write the kept set into `config.rank_pattern`."""
+        self.is_stale = False
         pattern = self.current_pattern()
         if pattern is not None and pattern != self.config.rank_pattern:
             self.config.rank_pattern = pattern

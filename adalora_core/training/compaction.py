@@ -11,10 +11,9 @@ from adalora_core.nn.adapter_layer import TRIPLET_AXES
 from adalora_core.training.parallelism import refuse_compacting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from adalora_core.training.adapter import Adapter
-    from adalora_core.training.tuner import AdaLoraTuner
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +43,16 @@ class _Cut:
         return tensor.index_select(self.axis, self.rows.to(tensor.device))
 
 
-def compact(tuner: AdaLoraTuner, optimizer: torch.optim.Optimizer) -> CompactionReport:
-    """Cut dropped triplets out of `tuner` and `optimizer`; see `AdaLoraModel.compact`."""
-    adapters = tuner.trained_adapters()
+def compact(
+    model: torch.nn.Module, adapters: Sequence[Adapter], optimizer: torch.optim.Optimizer
+) -> CompactionReport:
+    """Cut the dropped triplets of `adapters` out of `model` and `optimizer`.
+
+    See `AdaLoraModel.compact`.
+    """
     if not adapters:
         raise ValueError("compact: no active adapter is trainable; load it with is_trainable=True")
-    refuse_compacting(tuner, adapters)
+    refuse_compacting(model, adapters)
     kept = [_kept(adapter) for adapter in adapters]
     cuts = [
         cut for adapter, flags in zip(adapters, kept, strict=True) for cut in _cuts(adapter, flags)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Self
 from adalora_core.peft_identity import SeenAsPeft
 from adalora_core.peft_names import forwarded
 from adalora_core.training.adapter_file.folder import DEFAULT_ADAPTER
-from adalora_core.training.compaction import compact
 from adalora_core.training.configuration import accepted
 from adalora_core.training.forward_signature import class_with_signature_of
 from adalora_core.training.model_files import AdapterFiles, register
@@ -170,7 +169,7 @@ class AdaLoraModel(SeenAsPeft, ModelNames, AdapterFiles):
             >>> report.parameters_before, report.parameters_after
             (36, 18)
         """
-        return compact(self.base_model, optimizer)
+        return self.base_model.compact(optimizer)
 
     def orthogonality_penalty(self) -> torch.Tensor:
         """Return the weighted penalty that training adds to `outputs.loss`, for custom losses.

@@ -29,6 +29,7 @@ from adalora_core.training.adapter_file.tensors import (
     pretrained_name,
 )
 from adalora_core.training.configuration import checked_copy, written_values
+from adalora_core.training.host import forwards_of
 from adalora_core.training.model_card import write_card
 from adalora_core.training.parallelism import refuse_state_of_one_process
 from adalora_core.training.run_end import (
@@ -81,7 +82,7 @@ def save_adapter(
     """
     adapter = tuner.adapters[name]
     resumes = save_training_state is True or is_checkpoint_folder(folder)
-    judge_end(tuner, adapter, "saved", is_checkpoint=resumes)
+    judge_end(adapter, "saved", forwards_of(tuner, adapter), is_checkpoint=resumes)
     if not are_sharded(adapter.factors()[0]):
         gathered = None
     elif gathered is not None:
@@ -99,7 +100,7 @@ def save_adapter(
     }
     pattern = adapter.rank_pattern(live=True, singular_values=singular_values)
     tensors = collect_tensors(tuner, adapter, pattern, gathered, embeddings)
-    judge_file(tuner, adapter, tensors.keys)
+    judge_file(tuner.model, adapter, tensors.keys)
     weights = encode_tensors(tensors)
     config = encode_config(_config_values(tuner, adapter, pattern))
     state = encode_state(adapter, pattern, weights, config) if save_training_state else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.integrations.distributed.checkpoint import trained_adapters
-from adalora_core.integrations.tuners import tuner_of
 from adalora_core.training.agreement import compare, held
+from adalora_core.training.host import host_of
 from adalora_core.training.parallelism import is_distributed
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def allocate_within(model: Any, group: ProcessGroup | None) -> None:
         >>> model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config)
         >>> allocate_within(model, group=None)
     """
-    tuner_of(model, "allocate_within").agreement.group = group
+    host_of(model, "allocate_within").training_run.agreement.group = group
 
 
 def check_agreement(model: Any, group: ProcessGroup | None = None) -> None:
@@ -56,5 +56,5 @@ def check_agreement(model: Any, group: ProcessGroup | None = None) -> None:
     """
     adapters = trained_adapters(model, "check_agreement")
     if is_distributed():
-        group = group or tuner_of(model, "check_agreement").agreement.group
+        group = group or host_of(model, "check_agreement").training_run.agreement.group
         compare(held(adapters), adapters, group, "check_agreement")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.integrations.tuners import tuner_of
+from adalora_core.training.host import host_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ def factor_placement(model: Any, processes: int) -> Callable[[nn.Parameter], Sha
     """
     from torch.distributed.tensor import Shard
 
-    adapters = tuner_of(model, "factor_placement").trained_adapters()
+    adapters = host_of(model, "factor_placement").trained_adapters()
     wide = {
         id(factor)
         for adapter in adapters

@@ -9,11 +9,12 @@ from adalora_core.errors import RunError
 from adalora_core.nn.adapter_layer import FACTORS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     import torch
 
     from adalora_core.training.adapter import Adapter
+    from adalora_core.training.host import Host
 
 _PEFT_MODULE = "peft.tuners.adalora.layer"
 _AVERAGES = {"ipt": None, "exp_avg_ipt": "smoothed", "exp_avg_unc": "uncertainty"}
@@ -58,24 +59,25 @@ class AverageView(Mapping[str, "torch.Tensor"]):
         }
 
 
-def show_averages(tuner: Any, adapter: Adapter) -> None:
+def show_averages(tuner: Host, adapter: Adapter) -> None:
     """Let PEFT's allocator of `tuner` show the averages of `adapter`, if it trains this adapter."""
     allocator = _allocator_of(tuner, adapter)
     for name in _AVERAGES if allocator is not None else ():
         setattr(allocator, name, AverageView(adapter, name))
 
 
-def follow_reset(tuner: Any, adapter: Adapter) -> None:
+def follow_reset(tuner: Host, adapters: Iterable[Adapter]) -> None:
     """Begin the averages anew after a call of `reset_ipt()` on PEFT's allocator."""
-    allocator = _allocator_of(tuner, adapter)
-    if allocator is None or isinstance(allocator.exp_avg_ipt, AverageView):
-        return
-    if adapter.allocator is not None:
-        adapter.allocator.statistics.release()
-    show_averages(tuner, adapter)
+    for adapter in adapters:
+        allocator = _allocator_of(tuner, adapter)
+        if allocator is None or isinstance(allocator.exp_avg_ipt, AverageView):
+            continue
+        if adapter.allocator is not None:
+            adapter.allocator.statistics.release()
+        show_averages(tuner, adapter)
 
 
-def hand_averages_over(tuner: Any, adapters: Sequence[Adapter]) -> None:
+def hand_averages_over(tuner: Host, adapters: Iterable[Adapter]) -> None:
     """Give copies of the averages to PEFT's allocator, which goes on with them."""
     for adapter in adapters:
         allocator = _allocator_of(tuner, adapter)
@@ -85,12 +87,12 @@ def hand_averages_over(tuner: Any, adapters: Sequence[Adapter]) -> None:
             setattr(allocator, name, {key: each.clone() for key, each in shown.items()})
 
 
-def _allocator_of(tuner: Any, adapter: Adapter) -> Any:
+def _allocator_of(tuner: Host, adapter: Adapter) -> Any:
     allocator = vars(tuner).get("rankallocator")
     return allocator if getattr(allocator, "adapter_name", None) == adapter.name else None
 
 
-def refuse_changed_allocator(tuner: Any, purpose: str) -> None:
+def refuse_changed_allocator(tuner: Host, purpose: str) -> None:
     """Refuse an allocator that was replaced, subclassed or patched: the bridge has its own.
 
     Raises:

@@ -10,7 +10,12 @@ from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
-from adalora_core.integrations.peft.adapters import configs_of, report_unmatched, state_of
+from adalora_core.integrations.peft.adapters import (
+    configs_of,
+    hand_back,
+    report_unmatched,
+    state_of,
+)
 from adalora_core.integrations.peft.allocator import refuse_changed_allocator
 from adalora_core.integrations.peft.building import (
     BuiltConfigOverrides,
@@ -19,12 +24,11 @@ from adalora_core.integrations.peft.building import (
     built,
     register,
 )
-from adalora_core.integrations.peft.handing_back import hand_back
 from adalora_core.integrations.peft.injected import (
     InjectedOverrides,
     InjectedTunerOverrides,
-    serve,
-    stop_serving,
+    add_methods,
+    remove_methods,
     tuner_inside,
 )
 from adalora_core.integrations.peft.instances import Attached, override, restore
@@ -39,9 +43,9 @@ from adalora_core.integrations.peft.layers import (
 from adalora_core.integrations.peft.lora_start import start_fresh_adapters
 from adalora_core.integrations.peft.model import ModelOverrides, PlainModelOverrides, is_adalora
 from adalora_core.integrations.peft.tuner import TunerOverrides
-from adalora_core.integrations.tuners import TUNER
 from adalora_core.nn.encoder_fast_path import leave_fast_path
 from adalora_core.nn.offloading import execution_device
+from adalora_core.training.host import TUNER
 from adalora_core.training.run.forwards import refuse_adapted
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -136,7 +140,7 @@ def attach(model: Module) -> Module:
         override(model, InjectedOverrides)
     elif tuner is not None:
         _attach_tuner(tuner, InjectedTunerOverrides)
-        serve(model, tuner)
+        add_methods(model, tuner)
     else:
         raise TypeError(
             "attach: expected a peft.PeftModel with AdaLoRA adapters, or a module that PEFT has "
@@ -218,7 +222,7 @@ def detach(model: Module) -> Module:
         inside = [tuner.model, *(layer for _, layer in adalora_layers(tuner.model))]
         if not is_adalora(model):
             inside += _models_inside(model)
-            stop_serving(model)
+            remove_methods(model)
         for module in (model, tuner, *inside):
             restore(module)
     return model

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from adalora_core.training.host import Host
+
 
 @contextlib.contextmanager
 def injecting(model: nn.Module, name: str, config: Any) -> Iterator[None]:
@@ -36,7 +38,7 @@ def injecting(model: nn.Module, name: str, config: Any) -> Iterator[None]:
     _draw_all(model, name)
 
 
-def start_fresh_adapters(tuner: Any, configs: dict[str, Any]) -> None:
+def start_fresh_adapters(tuner: Host, configs: dict[str, Any]) -> None:
     """Give adapters that PEFT has made, and nobody has trained or loaded, the start of LoRA.
 
     Raises:
@@ -62,11 +64,11 @@ def _is_like_lora(config: Any) -> bool:
     return bool(config.init_lora_weights == LORA_START)
 
 
-def _is_fresh(tuner: Any, name: str, config: Any) -> bool:
+def _is_fresh(tuner: Host, name: str, config: Any) -> bool:
     """Return whether an adapter is as PEFT makes it; divided E are gathered."""
     if config.inference_mode or config.rank_pattern:
         return False
-    allocator = vars(tuner).get("rankallocator")
+    allocator: Any = vars(tuner).get("rankallocator")
     if getattr(allocator, "adapter_name", None) == name and allocator.ipt:
         return False
     return not any(

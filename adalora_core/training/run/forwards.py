@@ -13,7 +13,7 @@ from adalora_core.nn import AdaLoraLayer
 from adalora_core.training.run.reporting import refuse, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch import nn
 
@@ -60,21 +60,21 @@ def refuse_adapter_names(arguments: Mapping[str, Any]) -> None:
         refuse(runs.ADAPTER_NAMES, "forward got adapter_names, which AdaLoRA does not support")
 
 
-def refuse_wasted_backward(tuner: Any) -> None:
-    """Let the backward pass of a forward while an adapter is merged raise an error.
+def refuse_wasted_backward(adapters: Iterable[Mapping[str, AdaLoraLayer]]) -> None:
+    """Let the backward pass of a training forward while an adapter is merged raise an error.
 
     The forward alone is not a fault.
 
     Args:
-        tuner: a tuner of this package, or of an attached model of PEFT.
+        adapters: the layers of each trained adapter.
     """
-    if not tuner.training or not torch.is_grad_enabled():
+    if not torch.is_grad_enabled():
         return
-    for adapter in tuner.trained_adapters():
-        layer: Any = next(iter(adapter.layers.values()), None)
+    for layers in adapters:
+        layer = next(iter(layers.values()), None)
         if layer is not None and layer.merged_adapters:
             seen = f"backward pass while the adapter {layer.merged_adapters[0]!r} is merged"
-            _arm(layer, seen)
+            _fail_at_next_backward(layer, seen)
 
 
 def explain_backward(active: Sequence[str], loss: torch.Tensor) -> None:
@@ -91,13 +91,13 @@ def _refuse_backward(seen: str, *_: Any, **__: Any) -> None:
     raise RunError(text_of(runs.NOTHING_TRAINABLE, seen))
 
 
-def _arm(layer: Any, seen: str) -> None:
+def _fail_at_next_backward(layer: Any, seen: str) -> None:
     """Let a backward pass through the next output of `layer`, if it is merged still, raise."""
-    _disarm(layer)  # forwards may leave the layer out
+    _stop_failing(layer)  # forwards may leave the layer out
     layer.register_forward_hook(functools.partial(_refuse_output, seen))
 
 
-def _disarm(layer: nn.Module) -> None:
+def _stop_failing(layer: nn.Module) -> None:
     hooks = layer._forward_hooks  # noqa: SLF001 - a copy of the model has no handle
     for key, hook in list(hooks.items()):
         if getattr(hook, "func", None) is _refuse_output:
@@ -105,7 +105,7 @@ def _disarm(layer: nn.Module) -> None:
 
 
 def _refuse_output(seen: str, layer: Any, _inputs: Any, output: Any) -> Any:
-    _disarm(layer)
+    _stop_failing(layer)
     # An earlier forward may have left the layer out, and the fault is mended since.
     if not layer.merged_adapters or not torch.is_grad_enabled():
         return None
