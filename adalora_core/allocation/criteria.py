@@ -120,7 +120,7 @@ class SignalToNoise(Criterion):
 
     def observe(self, factors: Factors, statistics: ImportanceStatistics) -> int | Tensor:
         """Update the average of the squared gradient."""
-        return factors.observe_squares(statistics)
+        return factors.observe(statistics, squares=True)
 
     def scores(self, factors: Factors, statistics: ImportanceStatistics) -> Tensor:
         """Score by the factors and their average squared gradient."""

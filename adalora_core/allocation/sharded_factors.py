@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import distributed
 
-from adalora_core.allocation.statistics import average_dtype, squared_by_the_op
+from adalora_core.allocation.statistics import average_dtype
 from adalora_core.errors import ParallelismError
 from adalora_core.ops import apply_mask, select_triplets
 from adalora_core.sharding import is_sharded, local_part, piece_of, whole
@@ -68,18 +68,15 @@ class ShardedFactors:
                     f"{piece.axis}; let shard_placement_fn return Shard(0) or None for it"
                 )
 
-    def observe(self, statistics: ImportanceStatistics) -> int | torch.Tensor:
-        """Update the averages of the local parts from the gradients.
+    def observe(
+        self, statistics: ImportanceStatistics, *, squares: bool = False
+    ) -> int | torch.Tensor:
+        """Update the averages of the local parts from the gradients, or their squares.
 
         Returns:
             How many entries of this process were skipped.
         """
-        return statistics.observe_entries(self.local, self._local_gradients())
-
-    def observe_squares(self, statistics: ImportanceStatistics) -> int | torch.Tensor:
-        """Update the averages of the local parts with squared gradients, as `observe` does."""
-        gradients = self._local_gradients()
-        return statistics.observe_entries(squared_by_the_op(self.local, gradients), gradients)
+        return statistics.observe_parts(self.local, self._local_gradients(), squares=squares)
 
     def _local_gradients(self) -> list[Tensor | None]:
         return [None if each.grad is None else _local_gradient(each) for each in self.parameters]

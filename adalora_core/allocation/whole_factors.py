@@ -30,9 +30,11 @@ class WholeFactors:
         self.singular_values = parameters[1::3]
         self.ranks: list[int] = []
 
-    def observe(self, statistics: ImportanceStatistics) -> int | torch.Tensor:
-        """Update the averages from the gradients; return how many entries were skipped."""
-        return statistics.observe(self.parameters)
+    def observe(
+        self, statistics: ImportanceStatistics, *, squares: bool = False
+    ) -> int | torch.Tensor:
+        """Update the averages from the gradients or their squares; return the skipped entries."""
+        return statistics.observe(self.parameters, squares=squares)
 
     def observe_and_score(
         self, statistics: ImportanceStatistics
@@ -40,10 +42,6 @@ class WholeFactors:
         """Return the results of `observe` and of `scores`, in one pass."""
         scores = self._empty_scores(statistics)
         return statistics.observe(self.parameters, scores=scores), scores
-
-    def observe_squares(self, statistics: ImportanceStatistics) -> int | torch.Tensor:
-        """Update the averages with squared gradients; return how many entries were skipped."""
-        return statistics.observe_squares(self.parameters, [each.grad for each in self.parameters])
 
     def prepare(self, statistics: ImportanceStatistics) -> None:
         """Make the averages of `statistics` fit the factors."""
