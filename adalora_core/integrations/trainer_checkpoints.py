@@ -65,7 +65,7 @@ def save_divided(model: Any, checkpoint: Path) -> None:
     unwrapped(model).save_pretrained(checkpoint, save_training_state=True)  # type: ignore[operator]
 
 
-def load_divided(model: Any, checkpoint: Path) -> None:
+def resume_divided(model: Any, checkpoint: Path) -> None:
     """Give the trained adapters values and training state of `checkpoint`; every process calls it.
 
     Raises:

@@ -15,13 +15,13 @@ from adalora_core.errors import MissingExtraError, ParallelismError
 from adalora_core.integrations.optimizer_hook import refuse_second_hook
 from adalora_core.integrations.trainer_checkpoints import (
     is_divided,
-    load_divided,
     refuse_divided_injected,
+    resume_divided,
     save_divided,
     show_checkpoint,
 )
 from adalora_core.integrations.trainer_loss import complete_loss
-from adalora_core.integrations.zero import ZeroHook, load_training_state, zero_optimizer
+from adalora_core.integrations.zero import ZeroHook, resume_under_zero, zero_optimizer
 from adalora_core.nn import TensorParallelLinear
 from adalora_core.training import AdaLoraModel
 from adalora_core.training.adapter_file.commit import states_in
@@ -133,12 +133,12 @@ class AdaLoraCallback(TrainerCallback):
         zero = zero_optimizer(optimizer)
         _refuse_division(args, model, is_in_zero=zero is not None)
         if state.global_step and is_divided(model):
-            load_divided(model, self.checkpoint or _checkpoint_of(args, state.global_step))
+            resume_divided(model, self.checkpoint or _checkpoint_of(args, state.global_step))
         if not tuner.trained_adapters():
             raise nothing_trainable("AdaLoraCallback", tuner.active_adapters)
         if zero is not None and state.global_step:
             folder = self.checkpoint or _checkpoint_of(args, state.global_step)
-            load_training_state(unwrapped(model), tuner, folder)
+            resume_under_zero(unwrapped(model), tuner, folder)
         for adapter in tuner.trained_adapters():
             refuse_second_hook(adapter)
             if optimizer is not None and zero is None:
@@ -268,9 +268,9 @@ class AdaLoraCallback(TrainerCallback):
         best = Path(state.best_model_checkpoint)
         # Trainer has loaded the parameters alone.
         if states_in(best) and is_divided(model):
-            load_divided(model, best)
+            resume_divided(model, best)
         elif states_in(best) and zero is not None:
-            load_training_state(unwrapped(model), tuner, best)
+            resume_under_zero(unwrapped(model), tuner, best)
         for adapter in tuner.trained_adapters():
             judge_best_checkpoint(adapter, state.best_model_checkpoint)
 

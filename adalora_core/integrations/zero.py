@@ -122,7 +122,7 @@ class ZeroHook:
                     safe_set_full_fp32_param(values, values.detach().float())
 
 
-def load_training_state(model: Any, tuner: Host, checkpoint: Path) -> None:
+def resume_under_zero(model: Any, tuner: Host, checkpoint: Path) -> None:
     """Load the training state of the checkpoint from which DeepSpeed has resumed a Trainer.
 
     DeepSpeed restores factors and optimizer, and knows nothing of the averages and the schedule.

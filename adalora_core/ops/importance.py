@@ -121,8 +121,14 @@ def update_averages(
         >>> smoothed
         tensor([0.2500, 0.2500, 0.2500])
     """
-    factors = map(_as_factors, (left, right, smoothed, uncertainty))
-    return update_importance(*factors, beta1, beta2)
+    return update_importance(
+        _as_factors(left),
+        _as_factors(right),
+        _as_factors(smoothed),
+        _as_factors(uncertainty),
+        beta1,
+        beta2,
+    )
 
 
 def _as_factors(tensors: Sequence[Tensor | None] | Tensor) -> Any:

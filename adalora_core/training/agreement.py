@@ -75,7 +75,10 @@ class AgreementCheck:
             criteria = [each.spec.importance_criterion for each in adapters]
             self._has_function = any(map(callable, criteria))
         if self._calls.bit_count() == 1 or self._calls in self._allocations:
-            mine = {"step of the call": str(step), **held(adapters, with_gradients=True)}
+            mine = {
+                "step of the call": str(step),
+                **comparable_state(adapters, with_gradients=True),
+            }
             compare(mine, adapters, self.group, "update_and_allocate")
         elif self._has_function:
             kept = {f"kept set of adapter {each.name!r}": _kept_set(each) for each in adapters}
@@ -98,7 +101,9 @@ def _calls_before(adapters: Sequence[Adapter], step: int) -> list[int]:
     return [first - step, last - step]
 
 
-def held(adapters: Sequence[Adapter], *, with_gradients: bool = False) -> dict[str, str]:
+def comparable_state(
+    adapters: Sequence[Adapter], *, with_gradients: bool = False
+) -> dict[str, str]:
     """Return what all processes must hold alike, as text to compare and to print.
 
     Args:
@@ -107,12 +112,12 @@ def held(adapters: Sequence[Adapter], *, with_gradients: bool = False) -> dict[s
     """
     found = {"adapters": ", ".join(repr(each.name) for each in adapters)}
     for adapter in adapters:
-        for what, value in _held(adapter, with_gradients=with_gradients).items():
+        for what, value in _comparable_state_of(adapter, with_gradients=with_gradients).items():
             found[f"{what} of adapter {adapter.name!r}"] = value
     return found
 
 
-def _held(adapter: Adapter, *, with_gradients: bool) -> dict[str, str]:
+def _comparable_state_of(adapter: Adapter, *, with_gradients: bool) -> dict[str, str]:
     allocator = adapter.allocator
     if allocator is None:
         return {}

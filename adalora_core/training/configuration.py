@@ -35,7 +35,7 @@ def checked_copy(config: Any) -> AdaLoraConfig:
     return checked_config(run_values(config))
 
 
-def accepted(config: Any) -> Any:
+def check_in_place(config: Any) -> Any:
     """Return `config` itself after the whole contract, so that later assignments count.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import weakref
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -32,6 +33,19 @@ if TYPE_CHECKING:
 
 TUNER = "_adalora_tuner"
 """Attribute of a module with injected adapters that is attached: its tuner."""
+
+_models: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Any]] = weakref.WeakKeyDictionary()
+"""The model of this package or of PEFT around each base model."""
+
+
+def register(model: Any) -> None:
+    """Remember `model` as the one around its base model."""
+    _models[model.base_model.model] = weakref.ref(model)
+
+
+def model_around(base: nn.Module) -> Any:
+    """Return the model that was registered last around `base`; None if there is none any more."""
+    return _models.get(base, lambda: None)()
 
 
 class TrainingRun:

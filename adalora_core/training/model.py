@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 from adalora_core.peft_identity import SeenAsPeft
 from adalora_core.peft_names import forwarded
 from adalora_core.training.adapter_file.folder import DEFAULT_ADAPTER
-from adalora_core.training.configuration import accepted
+from adalora_core.training.configuration import check_in_place
 from adalora_core.training.forward_signature import class_with_signature_of
-from adalora_core.training.model_files import AdapterFiles, register
+from adalora_core.training.host import register
+from adalora_core.training.model_files import AdapterFiles
 from adalora_core.training.parallelism import reshard
 from adalora_core.training.run.forwards import refuse_other_than_module
 from adalora_core.training.tuner import AdaLoraTuner
@@ -235,7 +236,7 @@ class AdaLoraModel(SeenAsPeft, ModelNames, AdapterFiles):
     ) -> None:
         """Add another adapter, which does not act before `set_adapter`."""
         tuner = self.base_model
-        config = accepted(peft_config)
+        config = check_in_place(peft_config)
         if any(adapter.config is config for adapter in tuner.adapters.values()):
             config = copy.deepcopy(config)  # each adapter has a rank pattern of its own
         adapter = tuner.inject(adapter_name, config, autocast_adapter_dtype=autocast_adapter_dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.integrations.distributed.checkpoint import trained_adapters
-from adalora_core.training.agreement import compare, held
+from adalora_core.training.agreement import comparable_state, compare
 from adalora_core.training.host import host_of
 from adalora_core.training.parallelism import is_distributed
 
@@ -57,4 +57,4 @@ def check_agreement(model: Any, group: ProcessGroup | None = None) -> None:
     adapters = trained_adapters(model, "check_agreement")
     if is_distributed():
         group = group or host_of(model, "check_agreement").training_run.agreement.group
-        compare(held(adapters), adapters, group, "check_agreement")
+        compare(comparable_state(adapters), adapters, group, "check_agreement")

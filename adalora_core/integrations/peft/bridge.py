@@ -22,7 +22,6 @@ from adalora_core.integrations.peft.building import (
     BuiltModelOverrides,
     BuiltTunerOverrides,
     built,
-    register,
 )
 from adalora_core.integrations.peft.injected import (
     InjectedOverrides,
@@ -45,7 +44,7 @@ from adalora_core.integrations.peft.model import ModelOverrides, PlainModelOverr
 from adalora_core.integrations.peft.tuner import TunerOverrides
 from adalora_core.nn.encoder_fast_path import leave_fast_path
 from adalora_core.nn.offloading import execution_device
-from adalora_core.training.host import TUNER
+from adalora_core.training.host import TUNER, register
 from adalora_core.training.run.forwards import refuse_adapted
 
 Module = TypeVar("Module", bound=nn.Module)

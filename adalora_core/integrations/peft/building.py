@@ -20,6 +20,7 @@ from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.integrations.peft.model import PlainModelOverrides, is_adalora
 from adalora_core.integrations.peft.tuner import TunerOverrides
 from adalora_core.training.configuration import use_plain_numbers
+from adalora_core.training.host import model_around, register
 from adalora_core.training.run.forwards import refuse_adapted, refuse_other_than_module
 
 if TYPE_CHECKING:
@@ -34,9 +35,6 @@ _SIGNATURE = inspect.signature(_peft_from_pretrained)
 
 built: weakref.WeakSet[Any] = weakref.WeakSet()
 """Tuners that PEFT built after `install()`."""
-
-_models: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Any]] = weakref.WeakKeyDictionary()
-"""The model around each base model."""
 
 _loaded: ContextVar[str | None] = ContextVar("_loaded", default=None)
 """The adapter that `PeftModel.from_pretrained` loads now."""
@@ -81,7 +79,8 @@ class BuiltModelOverrides(PlainModelOverrides):
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         _peft_model_init(self, *args, **kwargs)
-        register(self)
+        if is_adalora(self):
+            register(self)
 
     @classmethod
     def from_pretrained(cls: Any, *args: Any, **kwargs: Any) -> Any:
@@ -95,8 +94,8 @@ class BuiltModelOverrides(PlainModelOverrides):
         given.pop("cls")
         name = given.setdefault("adapter_name", "default")
         refuse_other_than_module(given["model"])
-        around = _models.get(given["model"], lambda: None)()
-        if around is not None and _is_trained(around, name):
+        around = model_around(given["model"])
+        if is_adalora(around) and _is_trained(around, name):
             del given["model"]
             given.pop("config", None)
             around.load_adapter(**given.pop("kwargs", {}), **given)
@@ -112,12 +111,6 @@ class BuiltModelOverrides(PlainModelOverrides):
             raise
         finally:
             _loaded.reset(token)
-
-
-def register(model: Any) -> None:
-    """Remember `model` as the one around its base model."""
-    if is_adalora(model):
-        _models[model.base_model.model] = weakref.ref(model)
 
 
 def _is_trained(model: Any, name: str) -> bool:
