@@ -14,13 +14,13 @@ from adalora_core.contract.rules.runs import PENALTY_MISSING, SCHEDULE_DOES_NOT_
 from adalora_core.errors import MissingExtraError, ParallelismError
 from adalora_core.integrations.optimizer_hook import refuse_second_hook
 from adalora_core.integrations.trainer_checkpoints import (
+    complete_loss,
     is_divided,
     refuse_divided_injected,
     resume_divided,
     save_divided,
     show_checkpoint,
 )
-from adalora_core.integrations.trainer_loss import complete_loss
 from adalora_core.integrations.zero import ZeroHook, resume_under_zero, zero_optimizer
 from adalora_core.nn import TensorParallelLinear
 from adalora_core.training import AdaLoraModel

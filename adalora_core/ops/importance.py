@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from adalora_core.ops import _backend
-from adalora_core.ops._averages import averages_of
 from adalora_core.ops._cuda import importance as _cuda
+from adalora_core.ops._portable.grouping import averages_of
 
 
 def update_importance(

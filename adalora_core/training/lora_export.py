@@ -28,11 +28,11 @@ from adalora_core.training.adapter_file.folder import (
     read_adapter,
 )
 from adalora_core.training.adapter_file.tensors import collect_tensors
+from adalora_core.training.compaction import TENSOR_PREFIX
 from adalora_core.training.configuration import written_values
 from adalora_core.training.host import forwards_of
 from adalora_core.training.run.reporting import report
 from adalora_core.training.run_end import judge_end
-from adalora_core.training.triplets import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     import os

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from typing import TYPE_CHECKING, Any, Self
+import inspect
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from torch import nn
 
 from adalora_core.peft_identity import SeenAsPeft
 from adalora_core.peft_names import forwarded
 from adalora_core.training.adapter_file.folder import DEFAULT_ADAPTER
 from adalora_core.training.configuration import check_in_place
-from adalora_core.training.forward_signature import class_with_signature_of
 from adalora_core.training.host import register
 from adalora_core.training.model_files import AdapterFiles
 from adalora_core.training.parallelism import reshard
@@ -22,10 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import torch
-    from torch import nn
 
     from adalora_core.contract import AdaLoraConfig
     from adalora_core.training.compaction import CompactionReport
+
+
+Wrapper = TypeVar("Wrapper", bound=nn.Module)
+
+_MADE: dict[tuple[type[nn.Module], type[nn.Module]], Any] = {}
+"""The classes made so far: two models of one class share one wrapper class."""
 
 
 class AdaLoraModel(SeenAsPeft, ModelNames, AdapterFiles):
@@ -337,3 +344,32 @@ def get_peft_model(
     if revision is not None:
         wrapped.peft_config[adapter_name].revision = revision
     return wrapped
+
+
+def class_with_signature_of(cls: type[Wrapper], wrapped: type[nn.Module]) -> type[Wrapper]:
+    """Return a subclass of `cls` whose `forward` shows the signature of `wrapped.forward`.
+
+    The name, the docstring and pickling stay those of `cls`.
+    """
+
+    def forward(self: Wrapper, *args: Any, **kwargs: Any) -> Any:
+        return cls.forward(self, *args, **kwargs)
+
+    if (cls, wrapped) not in _MADE:
+        forward.__doc__ = cls.forward.__doc__
+        forward.__signature__ = inspect.signature(wrapped.forward)  # type: ignore[attr-defined]
+        namespace = {
+            "forward": forward,
+            "__doc__": cls.__doc__,
+            "__module__": cls.__module__,
+            "__qualname__": cls.__qualname__,
+            # Pickle finds classes by name, and this one is not in its module: build it again.
+            "__reduce_ex__": lambda self, _: (_rebuild, (cls, wrapped), self.__dict__),
+        }
+        _MADE[cls, wrapped] = type(cls.__name__, (cls,), namespace)
+    return _MADE[cls, wrapped]  # type: ignore[no-any-return]  # a subclass of cls
+
+
+def _rebuild(cls: type[nn.Module], wrapped: type[nn.Module]) -> nn.Module:
+    made = class_with_signature_of(cls, wrapped)
+    return made.__new__(made)

@@ -15,7 +15,6 @@ from adalora_core.files import locked
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter_file.checks import row_positions, targets_in
 from adalora_core.training.adapter_file.commit import commit
-from adalora_core.training.adapter_file.embeddings import load_embeddings
 from adalora_core.training.adapter_file.folder import (
     encode_config,
     encode_tensors,
@@ -25,12 +24,14 @@ from adalora_core.training.adapter_file.tensors import (
     collect_tensors,
     divided_places,
     fill_divided,
+    load_embeddings,
     load_tensors,
     pretrained_name,
 )
+from adalora_core.training.compaction import TENSOR_PREFIX
 from adalora_core.training.configuration import checked_copy, written_values
 from adalora_core.training.host import forwards_of
-from adalora_core.training.model_card import write_card
+from adalora_core.training.hub import write_card
 from adalora_core.training.parallelism import refuse_state_of_one_process
 from adalora_core.training.run_end import (
     is_checkpoint_folder,
@@ -49,7 +50,6 @@ from adalora_core.training.training_state.state import (
     restore_allocator,
     run_is_unfinished,
 )
-from adalora_core.training.triplets import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from adalora_core.contract import AdaLoraConfig
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
-    from adalora_core.training.adapter_file.embeddings import Saved
     from adalora_core.training.adapter_file.folder import SavedAdapter
+    from adalora_core.training.adapter_file.tensors import Saved
     from adalora_core.training.tuner import AdaLoraTuner
 
 

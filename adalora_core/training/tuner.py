@@ -23,7 +23,12 @@ from adalora_core.training.host import (
     check_forward,
     forwards_of,
 )
-from adalora_core.training.merging import merge_all
+from adalora_core.training.merging import (
+    merge_all,
+    record_untied,
+    refuse_shared_modules,
+    share_again,
+)
 from adalora_core.training.parallelism import refuse_beside_tensor_parallelism, refuse_divided_base
 from adalora_core.training.run.forwards import refuse_adapted, refuse_adapter_names
 from adalora_core.training.run_end import judge_end
@@ -33,7 +38,6 @@ from adalora_core.training.targets import (
     refuse_unsupported,
     unmatched_entries,
 )
-from adalora_core.training.tied_weights import record_untied, refuse_shared_modules, share_again
 from adalora_core.training.tuner_names import TunerNames
 
 if TYPE_CHECKING:

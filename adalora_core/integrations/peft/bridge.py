@@ -13,10 +13,10 @@ from torch import nn
 from adalora_core.integrations.peft.adapters import (
     configs_of,
     hand_back,
+    refuse_changed_allocator,
     report_unmatched,
     state_of,
 )
-from adalora_core.integrations.peft.allocator import refuse_changed_allocator
 from adalora_core.integrations.peft.building import (
     BuiltConfigOverrides,
     BuiltModelOverrides,
@@ -37,9 +37,9 @@ from adalora_core.integrations.peft.layers import (
     LayerOverrides,
     LinearOverrides,
     adalora_layers,
+    start_fresh_adapters,
     store_initial_rank,
 )
-from adalora_core.integrations.peft.lora_start import start_fresh_adapters
 from adalora_core.integrations.peft.model import ModelOverrides, PlainModelOverrides, is_adalora
 from adalora_core.integrations.peft.tuner import TunerOverrides
 from adalora_core.nn.encoder_fast_path import leave_fast_path

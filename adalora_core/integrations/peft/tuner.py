@@ -13,6 +13,8 @@ from peft.tuners.tuners_utils import onload_layer
 from adalora_core.integrations.peft.adapters import (
     adapter_of,
     configs_of,
+    follow_reset,
+    refuse_changed_allocator,
     refuse_slow_expressions,
     remember_optimizer,
     resize_adapter,
@@ -20,22 +22,19 @@ from adalora_core.integrations.peft.adapters import (
     sync_patterns,
     trained_adapters,
 )
-from adalora_core.integrations.peft.allocator import follow_reset, refuse_changed_allocator
-from adalora_core.integrations.peft.layers import adalora_layers
-from adalora_core.integrations.peft.lora_start import injecting
+from adalora_core.integrations.peft.layers import adalora_layers, injecting
 from adalora_core.nn.adapter_layer import refuse_computed_weight
 from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
 from adalora_core.nn.offloading import loaded
 from adalora_core.ops._portable.svd_linear import without_autocast
 from adalora_core.rank_pattern import pattern_positions
 from adalora_core.sharding import are_sharded
+from adalora_core.training.compaction import TENSOR_PREFIX, cut_state
 from adalora_core.training.host import Host, add_penalty, check_forward, forwards_of
-from adalora_core.training.merging import all_or_none
+from adalora_core.training.merging import all_or_none, refuse_shared_modules
 from adalora_core.training.parallelism import refuse_merging
 from adalora_core.training.run.forwards import refuse_adapter_names
 from adalora_core.training.run_end import judge_end
-from adalora_core.training.tied_weights import refuse_shared_modules
-from adalora_core.training.triplets import TENSOR_PREFIX, cut_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,20 +1,28 @@
-"""See whether the factors of an adapter change from one call of the allocator to the next."""
+"""See whether factors change from one call of the allocator to the next, without a wait."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from adalora_core.sharding import local_part
-from adalora_core.training.run.counts import CERTAIN, MISSED_STEPS, LaterCount
 from adalora_core.training.run.optimizers import rate_of
 
 if TYPE_CHECKING:
     from adalora_core.allocation import RankAllocator
 
+
 MOST_UNCHANGED = 50
 """Percentage of the entries of a factor that may be as they were in the middle of a run."""
+
+
+CERTAIN = 3
+"""How often an event must happen before it counts as a fault."""
+
+MISSED_STEPS = 30
+"""Most steps without an allocation, or without a change, before it is reported."""
 
 
 class Changes:
@@ -41,7 +49,7 @@ class Changes:
             is_low = factor.dtype in {torch.bfloat16, torch.float16}
             self._first = factor.clone() if is_low else factor.new_empty(0)
 
-    def look(self, allocator: RankAllocator) -> LaterCount | None:
+    def look(self, allocator: RankAllocator) -> DeferredInt | None:
         """Return whether E has changed since the call before; None where it is not looked at."""
         before, self._values = self._values, None
         if before is None:
@@ -50,7 +58,7 @@ class Changes:
         if before.shape != now.shape or not now.numel():
             return None
         is_here = now.device.type == "cpu"
-        return LaterCount(int(not torch.equal(before, now)) if is_here else (before != now).any())
+        return DeferredInt(int(not torch.equal(before, now)) if is_here else (before != now).any())
 
     def fault(
         self,
@@ -105,3 +113,59 @@ def nonzero_gradients(allocator: RankAllocator) -> int | torch.Tensor:
         return int(any(bool(local_part(each).any()) for each in gradients))
     norms = torch._foreach_norm([local_part(each) for each in gradients])  # noqa: SLF001
     return torch.stack([each.to(norms[0].device) for each in norms]).count_nonzero()
+
+
+class DeferredInt:
+    """A number that may still be on its way from a device.
+
+    Args:
+        number: an int, or a tensor without dimensions.
+    """
+
+    def __init__(self, number: int | torch.Tensor) -> None:
+        self._arrived: torch.Event | None = None
+        self._number = number
+        if isinstance(number, torch.Tensor) and not number.is_cpu:
+            # Not every kind of device has pinned memory, streams and events.
+            with contextlib.suppress(RuntimeError, ValueError):
+                copy = torch.empty((), dtype=number.dtype, pin_memory=True)
+                copy.copy_(number, non_blocking=True)
+                stream = torch.accelerator.current_stream(number.device)
+                self._arrived, self._number = stream.record_event(), copy
+
+    def is_known(self) -> bool:
+        """Return whether `int(self)` need not wait."""
+        return self._arrived is None or self._arrived.query()
+
+    def __int__(self) -> int:
+        if self._arrived is not None and not self._arrived.query():
+            self._arrived.synchronize()
+        return int(self._number)
+
+
+class Call(NamedTuple):
+    """What was seen at one call of the allocator; the last three may still be on a device.
+
+    Attributes:
+        step: the step that was given.
+        stepped: whether the optimizer made a step before the call; None if only a device knows.
+        is_extra: whether there was no step since the last call, and gradients nevertheless.
+        others: steps since the last call of optimizers that do not hold all factors.
+        entries: how many entries of the gradients are not finite.
+        nonzero: how many gradients of E are not zero, None where it was not looked at.
+        changed: whether E has changed since the call before, None where it was not looked at.
+    """
+
+    step: int
+    stepped: bool | None
+    is_extra: bool
+    others: int
+    entries: DeferredInt
+    nonzero: DeferredInt | None
+    changed: DeferredInt | None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether no number is on its way."""
+        numbers = (self.entries, self.nonzero, self.changed)
+        return all(each is None or each.is_known() for each in numbers)
