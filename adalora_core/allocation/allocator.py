@@ -175,10 +175,10 @@ class RankAllocator:
             allocated = not self.target_reached
             self._enforce_target(factors)
         elif allocated:
-            skipped, scores = self.criterion.observe_and_score(factors, self.statistics)
+            skipped, scores = self.criterion.observe_and_score(factors)
             self._keep_best(factors, scores, now.budget)
         else:
-            skipped = self.criterion.observe(factors, self.statistics)
+            skipped = self.criterion.observe(factors)
         self.last_step = step
         report = AllocationReport(step, now.phase, now.budget, allocated, skipped)
         if allocated:
@@ -204,13 +204,14 @@ class RankAllocator:
 
     def _factors(self) -> WholeFactors | ShardedFactors:
         parameters = self.parameters()
-        return ShardedFactors(parameters) if are_sharded(parameters) else WholeFactors(parameters)
+        kind = ShardedFactors if are_sharded(parameters) else WholeFactors
+        return kind(parameters, self.statistics)
 
     def _enforce_target(self, factors: WholeFactors | ShardedFactors) -> None:
         if self.target_reached and self.mask is not None:
             factors.apply(self.mask)
             return
-        scores = self.criterion.scores(factors, self.statistics)
+        scores = self.criterion.scores(factors)
         self._keep_best(factors, scores, self.schedule.target_budget, spares=False)
         self.statistics.release()
         self.target_reached = True
@@ -232,7 +233,7 @@ class RankAllocator:
         spared: torch.Tensor | None = None
         self.without_gradient = None
         if self.criterion.keeps_averages and self.matrices:
-            sums = factors.sums_of_E(self.statistics)
+            sums = factors.sums_of_E()
             if not (sums.is_cpu and all(sums.tolist())):  # another device is not waited for
                 # Where no E had a gradient, the averages know nothing of it.
                 lacking = (sums == 0) & (sums != 0).any(0, keepdim=True)
@@ -273,7 +274,7 @@ class RankAllocator:
         if self.criterion.keeps_averages and not self.statistics.smoothed:
             return {}
         factors = self._factors()
-        scores = self.criterion.scores(factors, self.statistics).split(factors.ranks)
+        scores = self.criterion.scores(factors).split(factors.ranks)
         return {matrix.path: each for matrix, each in zip(self.matrices, scores, strict=True)}
 
     def active_ranks(self) -> dict[str, int]:

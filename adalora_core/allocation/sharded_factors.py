@@ -28,12 +28,13 @@ class ShardedFactors:
 
     Args:
         parameters: DTensors in the order A, E, B of the first matrix, then of the next.
+        statistics: the moving averages.
 
     Raises:
         ParallelismError: the factors are divided in another way than `fully_shard` divides.
     """
 
-    def __init__(self, parameters: Sequence[Any]) -> None:
+    def __init__(self, parameters: Sequence[Any], statistics: ImportanceStatistics) -> None:
         if not all(map(is_sharded, parameters)):
             whole = sum(not is_sharded(each) for each in parameters)
             raise ParallelismError(
@@ -42,6 +43,7 @@ class ShardedFactors:
                 "after a forward pass without a backward pass"
             )
         self.parameters = parameters
+        self.statistics = statistics
         self.pieces = [
             piece_of(
                 each,
@@ -68,55 +70,46 @@ class ShardedFactors:
                     f"{piece.axis}; let shard_placement_fn return Shard(0) or None for it"
                 )
 
-    def observe(
-        self, statistics: ImportanceStatistics, *, squares: bool = False
-    ) -> int | torch.Tensor:
+    def observe(self, *, squares: bool = False) -> int | torch.Tensor:
         """Update the averages of the local parts from the gradients, or their squares.
 
         Returns:
             How many entries of this process were skipped.
         """
-        return statistics.observe_parts(self.local, self._local_gradients(), squares=squares)
+        return self.statistics.observe_parts(self.local, self._local_gradients(), squares=squares)
 
     def _local_gradients(self) -> list[Tensor | None]:
         return [None if each.grad is None else _local_gradient(each) for each in self.parameters]
 
-    def prepare(self, statistics: ImportanceStatistics) -> None:
-        """Make the averages of `statistics` fit the local parts."""
-        statistics.prepare(self.local)
+    def averages(self) -> list[torch.Tensor]:
+        """Return the first average of each factor, made to fit the local parts."""
+        self.statistics.prepare(self.local)
+        return self.statistics.smoothed
 
-    def observe_and_score(
-        self, statistics: ImportanceStatistics
-    ) -> tuple[int | torch.Tensor, Tensor]:
+    def observe_and_score(self) -> tuple[int | torch.Tensor, Tensor]:
         """Call `observe`, then `scores`, and return both results."""
-        return self.observe(statistics), self.scores(statistics)
+        return self.observe(), self.scores()
 
-    def scores(self, statistics: ImportanceStatistics) -> Tensor:
+    def scores(self) -> Tensor:
         """Return the importance scores of all triplets, the same on every process."""
-        statistics.prepare(self.local)
-        smoothed, uncertainty = statistics.smoothed, statistics.uncertainty
-        return self.scores_of_entries(
-            lambda index, _: smoothed[index] * uncertainty[index], statistics
-        )
+        self.statistics.prepare(self.local)
+        smoothed, uncertainty = self.statistics.smoothed, self.statistics.uncertainty
+        return self.scores_of_entries(lambda index, _: smoothed[index] * uncertainty[index])
 
-    def scores_of_entries(
-        self,
-        entry_scores: Callable[[int, Tensor], Tensor | None],
-        statistics: ImportanceStatistics | None = None,
-    ) -> Tensor:
+    def scores_of_entries(self, entry_scores: Callable[[int, Tensor], Tensor | None]) -> Tensor:
         """Return the scores of all triplets from scores of entries, the same on every process.
 
         Every process sums over its parts, and one all-reduce sums over the processes. Of the
-        processes that hold the same part, the first one counts it.
+        processes that hold the same part, the first one counts it. Where there are averages, those
+        of E are summed with the scores, for `sums_of_E`.
 
         Args:
             entry_scores: gives the scores of the local entries of a factor, by its place in
                 `parameters`; None counts as zero.
-            statistics: the averages; those of E are summed with the scores, for `sums_of_E`.
         """
         total = self.zero_scores()
         sums = total.new_zeros(len(self.ranks))
-        smoothed = [] if statistics is None else statistics.smoothed
+        smoothed = self.statistics.smoothed
         for matrix, part in enumerate(total.split(self.ranks)):
             for factor in range(FACTORS_PER_MATRIX):
                 index = FACTORS_PER_MATRIX * matrix + factor
@@ -132,12 +125,11 @@ class ShardedFactors:
         self._sums_of_E: Tensor = both[len(total) :]
         return both[: len(total)]
 
-    def sums_of_E(self, statistics: ImportanceStatistics) -> Tensor:  # noqa: N802 - the factor
+    def sums_of_E(self) -> Tensor:  # noqa: N802 - the factor
         """Return the sum of the smoothed sensitivity of E of each matrix, the same everywhere.
 
         The exchange for the scores, which come first, has summed it.
         """
-        del statistics
         return self._sums_of_E
 
     def named(self) -> Iterator[dict[str, Tensor]]:

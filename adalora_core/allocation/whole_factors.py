@@ -20,43 +20,44 @@ class WholeFactors:
 
     Args:
         parameters: in the order A, E, B of the first matrix, then of the next.
+        statistics: the moving averages.
 
     Attributes:
         ranks: triplets of each matrix, dropped ones included; empty before the first scores.
     """
 
-    def __init__(self, parameters: Sequence[torch.Tensor]) -> None:
+    def __init__(
+        self, parameters: Sequence[torch.Tensor], statistics: ImportanceStatistics
+    ) -> None:
         self.parameters = parameters
+        self.statistics = statistics
         self.singular_values = parameters[1::3]
         self.ranks: list[int] = []
 
-    def observe(
-        self, statistics: ImportanceStatistics, *, squares: bool = False
-    ) -> int | torch.Tensor:
+    def observe(self, *, squares: bool = False) -> int | torch.Tensor:
         """Update the averages from the gradients or their squares; return the skipped entries."""
-        return statistics.observe(self.parameters, squares=squares)
+        return self.statistics.observe(self.parameters, squares=squares)
 
-    def observe_and_score(
-        self, statistics: ImportanceStatistics
-    ) -> tuple[int | torch.Tensor, torch.Tensor]:
+    def observe_and_score(self) -> tuple[int | torch.Tensor, torch.Tensor]:
         """Return the results of `observe` and of `scores`, in one pass."""
-        scores = self._empty_scores(statistics)
-        return statistics.observe(self.parameters, scores=scores), scores
+        scores = self._empty_scores()
+        return self.statistics.observe(self.parameters, scores=scores), scores
 
-    def prepare(self, statistics: ImportanceStatistics) -> None:
-        """Make the averages of `statistics` fit the factors."""
-        statistics.prepare(self.parameters)
+    def averages(self) -> list[torch.Tensor]:
+        """Return the first average of each factor, made to fit the factors."""
+        self.statistics.prepare(self.parameters)
+        return self.statistics.smoothed
 
-    def scores(self, statistics: ImportanceStatistics) -> torch.Tensor:
+    def scores(self) -> torch.Tensor:
         """Return the importance scores of all triplets."""
-        scores = self._empty_scores(statistics)
-        statistics.score(self.parameters, scores)
+        scores = self._empty_scores()
+        self.statistics.score(self.parameters, scores)
         return scores
 
-    def sums_of_E(self, statistics: ImportanceStatistics) -> torch.Tensor:  # noqa: N802
+    def sums_of_E(self) -> torch.Tensor:  # noqa: N802
         """Return the sum of the smoothed sensitivity of E of each matrix, `[matrices]`."""
-        statistics.prepare(self.parameters)
-        return statistics.sums_of_E()
+        self.statistics.prepare(self.parameters)
+        return self.statistics.sums_of_E()
 
     def keep_best(
         self, scores: torch.Tensor, budget: int, spared: torch.Tensor | None = None
@@ -73,18 +74,14 @@ class WholeFactors:
         apply_mask(mask, self.singular_values)
 
     def scores_of_entries(
-        self,
-        entry_scores: Callable[[int, torch.Tensor], torch.Tensor | None],
-        statistics: ImportanceStatistics | None = None,
+        self, entry_scores: Callable[[int, torch.Tensor], torch.Tensor | None]
     ) -> torch.Tensor:
         """Return the scores of all triplets from scores of entries.
 
         Args:
             entry_scores: gives the scores of the entries of a factor, by its place in
                 `parameters`; None counts as zero.
-            statistics: the averages; nothing more is computed of them here.
         """
-        del statistics
         scores = self.zero_scores()
         for matrix, part in enumerate(scores.split(self.ranks)):
             for place in range(3 * matrix, 3 * matrix + 3):
@@ -108,9 +105,9 @@ class WholeFactors:
         """Return a score of zero for every triplet."""
         return self._empty([int(each.shape[0]) for each in self.singular_values]).zero_()
 
-    def _empty_scores(self, statistics: ImportanceStatistics) -> torch.Tensor:
-        statistics.prepare(self.parameters)
-        return self._empty(statistics.ranks)
+    def _empty_scores(self) -> torch.Tensor:
+        self.statistics.prepare(self.parameters)
+        return self._empty(self.statistics.ranks)
 
     def _empty(self, ranks: list[int]) -> torch.Tensor:
         self.ranks = ranks
