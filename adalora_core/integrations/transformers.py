@@ -12,7 +12,12 @@ import torch
 from adalora_core.budget import Phase
 from adalora_core.contract.rules.runs import PENALTY_MISSING, SCHEDULE_DOES_NOT_FIT, TWO_HOOKS
 from adalora_core.errors import MissingExtraError, ParallelismError
-from adalora_core.integrations.optimizer_hook import refuse_second_hook
+from adalora_core.integrations.optimizer_hook import (
+    ZeroHook,
+    refuse_second_hook,
+    resume_under_zero,
+    zero_optimizer,
+)
 from adalora_core.integrations.trainer_checkpoints import (
     complete_loss,
     is_divided,
@@ -21,7 +26,6 @@ from adalora_core.integrations.trainer_checkpoints import (
     save_divided,
     show_checkpoint,
 )
-from adalora_core.integrations.zero import ZeroHook, resume_under_zero, zero_optimizer
 from adalora_core.nn import TensorParallelLinear
 from adalora_core.training import AdaLoraModel
 from adalora_core.training.adapter_file.commit import states_in

@@ -10,9 +10,8 @@ import torch
 
 from adalora_core.contract.rules.runs import PENALTY_COUNTED_TWICE
 from adalora_core.sharding import add_orthogonality_gradient_, orthogonality_penalty
-from adalora_core.training.agreement import AgreementCheck
+from adalora_core.training.agreement import AgreementCheck, refuse_unsynchronised
 from adalora_core.training.compaction import compact
-from adalora_core.training.data_parallel import refuse_unsynchronised
 from adalora_core.training.parallelism import DivisionCheck
 from adalora_core.training.penalty_per_step import PenaltyPerStep, add_to_loss
 from adalora_core.training.run.forwards import (

@@ -150,13 +150,11 @@ def push_folder(
     save: Callable[[Path], None],
     repo_id: str,
     *,
-    commit_message: str | None = None,
-    commit_description: str | None = None,
-    private: bool | None = None,
-    token: bool | str | None = None,
-    revision: str | None = None,
-    create_pr: bool = False,
-    tags: Sequence[str] | None = None,
+    private: bool | None,
+    token: bool | str | None,
+    revision: str | None,
+    tags: Sequence[str] | None,
+    **commit: Any,
 ) -> Any:
     """Upload what `save` writes into a folder; see `AdaLoraModel.push_to_hub`.
 
@@ -180,14 +178,7 @@ def push_folder(
         if not any(folder.rglob(WEIGHTS_NAME)):
             return None  # Another process writes.
         add_tags(folder, tags or ())
-        return api.upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
-            commit_message=commit_message or "Upload adapter",
-            commit_description=commit_description,
-            revision=revision,
-            create_pr=create_pr,
-        )
+        return api.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision, **commit)
 
 
 def write_card(folder: Path, config: AdaLoraConfig, base: nn.Module) -> None:

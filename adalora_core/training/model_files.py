@@ -174,7 +174,7 @@ class AdapterFiles(nn.Module):
         return hub.push_folder(
             lambda folder: self.save_pretrained(folder, **kwargs),
             repo_id,
-            commit_message=commit_message,
+            commit_message=commit_message or "Upload adapter",
             commit_description=commit_description,
             private=private,
             token=token,

@@ -14,9 +14,10 @@ from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import divided_like, local_part
 from adalora_core.training.host import host_of, unwrapped
 from adalora_core.training.parallelism import reshard
-from adalora_core.training.training_state.checks import check_fields, check_progress
 from adalora_core.training.training_state.progress import (
     allocator_of,
+    check_fields,
+    check_progress,
     progress,
     refuse_other_criterion,
     restore_progress,

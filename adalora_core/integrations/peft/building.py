@@ -1,4 +1,4 @@
-"""Override how PEFT builds and loads AdaLoRA models, while the bridge is installed."""
+"""Convert configurations, and override how PEFT builds and loads AdaLoRA models."""
 
 from __future__ import annotations
 
@@ -14,17 +14,24 @@ from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 
+from adalora_core.adapter_spec import SENSITIVITY, criterion_name
+from adalora_core.contract.fields.block import AUTO
+from adalora_core.contract.fields.plain import plain
+from adalora_core.contract.fields.table import FIELDS
 from adalora_core.files import locked
 from adalora_core.integrations.peft.adapters import configs_of, report_faults, report_unmatched
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.integrations.peft.model import PlainModelOverrides, is_adalora
 from adalora_core.integrations.peft.tuner import TunerOverrides
-from adalora_core.training.configuration import use_plain_numbers
+from adalora_core.training.configuration import checked_config, use_plain_numbers
 from adalora_core.training.host import model_around, register
 from adalora_core.training.run.forwards import refuse_adapted, refuse_other_than_module
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from adalora_core.contract import AdaLoraConfig
+
 
 _peft_check: Any = peft.AdaLoraConfig.__post_init__
 _peft_init: Any = AdaLoraModel.__init__
@@ -130,3 +137,50 @@ def _may_add(base: nn.Module, config: Any) -> bool:
         for each in base.modules()
         if isinstance(each, BaseTunerLayer | BaseTuner)
     )
+
+
+def to_peft_config(config: AdaLoraConfig) -> peft.AdaLoraConfig:
+    """Return PEFT's configuration with the values of `config`.
+
+    PEFT alone reads an `init_lora_weights` of "lora" as true; the bridge starts like LoRA.
+
+    Raises:
+        ValueError: PEFT refuses the values, or `total_step` is "auto", which PEFT does not support.
+    """
+    if config.total_step == AUTO:
+        raise ValueError(
+            'to_peft_config: PEFT needs a number for total_step, got "auto"; set the optimizer '
+            "steps of the run"
+        )
+    if config.importance_criterion != SENSITIVITY:
+        raise ValueError(
+            "to_peft_config: PEFT has no importance_criterion, got "
+            f"{criterion_name(config.importance_criterion)!r}; train with get_peft_model of "
+            f"adalora_core, set it to {SENSITIVITY!r}, or assign it to the result for a model that "
+            "the bridge serves"
+        )
+    values = config.to_json_dict()
+    changed = {
+        name: value for name, value in values.items() if value != FIELDS[name].fresh_default()
+    }
+    return peft.AdaLoraConfig(**changed)
+
+
+def from_peft_config(config: peft.AdaLoraConfig) -> AdaLoraConfig:
+    """Return a configuration of this package with the values of PEFT's `config`.
+
+    Raises:
+        ConfigError: the values break the contract; the message lists every finding.
+        TypeError: `config` is not PEFT's AdaLoraConfig.
+    """
+    if not isinstance(config, peft.AdaLoraConfig):
+        raise TypeError(
+            f"from_peft_config: expected peft.AdaLoraConfig, got {type(config).__name__}"
+        )
+    values = config.to_dict()
+    written = {
+        name: plain(value, name)
+        for name, value in values.items()
+        if name in FIELDS and FIELDS[name].written
+    }
+    return checked_config(written)
