@@ -42,7 +42,7 @@ except ImportError as error:
     raise MissingExtraError("transformers", "transformers", "AdaLoraCallback") from error
 
 if TYPE_CHECKING:
-    from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
+    from transformers import Trainer, TrainerState, TrainingArguments
 
 _PHASE_NUMBERS = {Phase.WARMUP: 0, Phase.BUDGETING: 1, Phase.FINAL: 2}
 
@@ -99,15 +99,7 @@ class AdaLoraCallback(TrainerCallback):
 
     # --- Trainer's events -----------------------------------------------------------------------
 
-    def on_init_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,  # noqa: ARG002 - Trainer's signature, here and below
-        control: TrainerControl,  # noqa: ARG002
-        *,
-        model: Any = None,
-        **_: Any,
-    ) -> None:
+    def on_init_end(self, args: TrainingArguments, *_: Any, model: Any = None, **__: Any) -> None:
         """Check that Trainer can allocate the ranks of the model and save it as an adapter."""
         _check_model(args, model)
 
@@ -115,11 +107,10 @@ class AdaLoraCallback(TrainerCallback):
         self,
         args: TrainingArguments,
         state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        *,
+        *_: Any,
         model: Any = None,
         optimizer: Any = None,
-        **_: Any,
+        **__: Any,
     ) -> None:
         """Replace a `total_step` of "auto" by the number of steps that Trainer will make.
 
@@ -155,14 +146,7 @@ class AdaLoraCallback(TrainerCallback):
         _warn_if_length_differs(tuner, state.max_steps)
 
     def on_step_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,  # noqa: ARG002
-        control: TrainerControl,  # noqa: ARG002
-        *,
-        model: Any = None,
-        optimizer: Any = None,
-        **_: Any,
+        self, args: TrainingArguments, *_: Any, model: Any = None, optimizer: Any = None, **__: Any
     ) -> None:
         """Begin an optimizer step: its first micro-batch comes next."""
         tuner = self._tuner(model)
@@ -179,13 +163,12 @@ class AdaLoraCallback(TrainerCallback):
 
     def on_optimizer_step(
         self,
-        args: TrainingArguments,  # noqa: ARG002
+        args: TrainingArguments,  # noqa: ARG002 - Trainer's signature
         state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        *,
+        *_: Any,
         model: Any = None,
         optimizer: Any = None,
-        **_: Any,
+        **__: Any,
     ) -> None:
         """Allocate after the optimizer's step, before the gradients are cleared."""
         # With fused optimizers, Trainer's default, accelerate reports no skipped step; but a scaler
@@ -201,13 +184,7 @@ class AdaLoraCallback(TrainerCallback):
             tuner.update_and_allocate(state.global_step)
 
     def on_save(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        *,
-        model: Any = None,
-        **_: Any,
+        self, args: TrainingArguments, state: TrainerState, *_: Any, model: Any = None, **__: Any
     ) -> None:
         """Complete the checkpoint of a model that FSDP2 has divided."""
         if not is_divided(model):
@@ -221,13 +198,12 @@ class AdaLoraCallback(TrainerCallback):
 
     def on_log(
         self,
-        args: TrainingArguments,  # noqa: ARG002
+        args: TrainingArguments,  # noqa: ARG002 - Trainer's signature
         state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        *,
+        *_: Any,
         model: Any = None,
         logs: dict[str, float] | None = None,
-        **_: Any,
+        **__: Any,
     ) -> None:
         """Add the allocation's numbers to a training log, and to the last one what the run was."""
         if logs is None or not logs.keys() & {"loss", "train_runtime"}:
@@ -248,13 +224,7 @@ class AdaLoraCallback(TrainerCallback):
         state.log_history[-1].update(numbers)
 
     def on_train_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        *,
-        model: Any = None,
-        **_: Any,
+        self, args: TrainingArguments, state: TrainerState, *_: Any, model: Any = None, **__: Any
     ) -> None:
         """Enforce the target budget, unless Trainer has loaded the best checkpoint."""
         reshard(unwrapped(model))

@@ -16,7 +16,6 @@ from adalora_core.adapter_spec import criterion_name
 from adalora_core.errors import ParallelismError, RankDisagreementError
 from adalora_core.sharding import are_sharded, is_sharded
 from adalora_core.sharding.layout import device_of
-from adalora_core.training.parallelism import is_distributed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -75,7 +74,7 @@ class AgreementCheck:
         Raises:
             RankDisagreementError: they differ, or some do not take part; nothing was changed.
         """
-        if not is_distributed() or distributed.get_world_size(self.group) <= 1:
+        if distributed.get_world_size(self.group) <= 1:
             return
         for each in adapters:
             each.follow_config()  # may make another allocator

@@ -12,7 +12,7 @@ from adalora_core.contract.rules.runs import PENALTY_COUNTED_TWICE
 from adalora_core.sharding import add_orthogonality_gradient_, orthogonality_penalty
 from adalora_core.training.agreement import AgreementCheck, refuse_unsynchronised
 from adalora_core.training.compaction import compact
-from adalora_core.training.parallelism import DivisionCheck
+from adalora_core.training.parallelism import DivisionCheck, is_distributed
 from adalora_core.training.penalty_per_step import PenaltyPerStep, add_to_loss
 from adalora_core.training.run.forwards import (
     explain_backward,
@@ -95,11 +95,11 @@ class Host:
         adapters = self.trained_adapters()
         if not adapters:
             raise nothing_trainable("update_and_allocate", self.active_adapters)
-        run = self.training_run
-        run.division.refuse_unsupported(adapters, "update_and_allocate")
         step = _number_of(global_step)
-        run.agreement.before_step(adapters, step)
-        seen = run.penalty
+        if is_distributed():
+            self.training_run.division.refuse_unsupported(adapters, "update_and_allocate")
+            self.training_run.agreement.before_step(adapters, step)
+        seen = self.training_run.penalty
         has_penalty = seen.was_in_a_loss or seen.was_added
         seen.reached.clear()
         if seen.was_counted_twice:

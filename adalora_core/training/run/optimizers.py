@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -11,15 +11,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
-class Watcher(Protocol):
-    """Is told of the steps of optimizers."""
-
-    def see_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Note that `optimizer` has made a step."""
+    from adalora_core.training.run.judging import RunWatch
 
 
-_watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
+_watchers: weakref.WeakSet[RunWatch] = weakref.WeakSet()
 _held: weakref.WeakKeyDictionary[torch.optim.Optimizer, dict[Any, frozenset[int]]] = (
     weakref.WeakKeyDictionary()
 )
@@ -28,7 +23,7 @@ _seen: list[int] = []
 """The optimizer whose step a hook of its own has shown already: such hooks come first."""
 
 
-def watch_steps(watcher: Watcher) -> None:
+def watch_steps(watcher: RunWatch) -> None:
     """Call `watcher.see_step` after every step of an optimizer, as long as the watcher lives."""
     if not _installed:
         _installed.append(register_optimizer_step_post_hook(_after_step))
