@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from adalora_core.adapter_spec import AdapterSpec
     from adalora_core.budget import ScheduledStep
 
-
 MASKS_AT_ONCE = 64
 
 

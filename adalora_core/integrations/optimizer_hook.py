@@ -12,9 +12,8 @@ from adalora_core.errors import CheckpointError
 from adalora_core.training.adapter_file.folder import folder_of
 from adalora_core.training.host import allocate_next, host_of
 from adalora_core.training.parallelism import is_in_zero
-from adalora_core.training.run.forwards import nothing_trainable
 from adalora_core.training.run.optimizers import show_step
-from adalora_core.training.run.reporting import refuse
+from adalora_core.training.run.reporting import nothing_trainable, refuse
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -31,8 +31,7 @@ from adalora_core.training import AdaLoraModel
 from adalora_core.training.adapter_file.commit import states_in
 from adalora_core.training.host import Host, host_of, unwrapped
 from adalora_core.training.parallelism import refuse_fsdp1, reshard
-from adalora_core.training.run.forwards import nothing_trainable
-from adalora_core.training.run.reporting import refuse
+from adalora_core.training.run.reporting import nothing_trainable, refuse
 from adalora_core.training.run_end import judge_best_checkpoint
 
 try:

@@ -46,7 +46,6 @@ SCHEDULE_FIELDS = (
 )
 """Fields that may be assigned until the first step."""
 
-
 _KEEPING: weakref.WeakSet[Adapter] = weakref.WeakSet()
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from adalora_core.training.adapter import Adapter
 
-
 PATIENCE_S = 600
 """How long a process waits for the others; the usual limit of a collective on GPUs."""
 
@@ -33,7 +32,6 @@ _PAUSE_S = 0.001
 
 _SHOWN_RANKS = 8
 _NAME_THE_GROUP = "adalora_core.integrations.distributed.allocate_within(model, group)"
-
 
 _synchronised: weakref.WeakKeyDictionary[DistributedDataParallel, frozenset[int]] = (
     weakref.WeakKeyDictionary()

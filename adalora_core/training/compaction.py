@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
 
-
 TENSOR_PREFIX = "base_model.model."
 """What PEFT puts before the path of a module."""
 

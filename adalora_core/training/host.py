@@ -14,7 +14,7 @@ from adalora_core.training.agreement import AgreementCheck, refuse_unsynchronise
 from adalora_core.training.compaction import compact
 from adalora_core.training.parallelism import DivisionCheck, is_distributed
 from adalora_core.training.penalty_per_step import PenaltyPerStep, add_to_loss
-from adalora_core.training.run.forwards import (
+from adalora_core.training.run.reporting import (
     explain_backward,
     nothing_trainable,
     refuse_wasted_backward,

@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 
     from adalora_core.contract import AdaLoraConfig
 
-
 _ID = re.compile(r"(?!\.)[\w.-]+(/[\w.-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-
 
 CARD_NAME = "README.md"
 

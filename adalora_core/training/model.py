@@ -16,7 +16,7 @@ from adalora_core.training.configuration import check_in_place
 from adalora_core.training.host import register
 from adalora_core.training.model_files import AdapterFiles
 from adalora_core.training.parallelism import reshard
-from adalora_core.training.run.forwards import refuse_other_than_module
+from adalora_core.training.run.reporting import refuse_other_than_module
 from adalora_core.training.tuner import AdaLoraTuner
 from adalora_core.training.tuner_names import ModelNames
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from adalora_core.contract import AdaLoraConfig
     from adalora_core.training.compaction import CompactionReport
-
 
 Wrapper = TypeVar("Wrapper", bound=nn.Module)
 

@@ -13,7 +13,7 @@ from adalora_core.training.host import model_around
 from adalora_core.training.hub import write_card
 from adalora_core.training.lora_export import export_adapter
 from adalora_core.training.parallelism import reshard
-from adalora_core.training.run.forwards import refuse_other_than_module
+from adalora_core.training.run.reporting import refuse_other_than_module
 from adalora_core.training.run_end import judge_choice
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from adalora_core.training.adapter import Adapter
 
-
 MOST_NAMES = 8
 """Modules that a finding names."""
 _IN_FILES = (".lora_", ".modules_to_save.", ".ranknum.")

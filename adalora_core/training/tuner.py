@@ -30,7 +30,7 @@ from adalora_core.training.merging import (
     share_again,
 )
 from adalora_core.training.parallelism import refuse_beside_tensor_parallelism, refuse_divided_base
-from adalora_core.training.run.forwards import refuse_adapted, refuse_adapter_names
+from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
 from adalora_core.training.run_end import judge_end
 from adalora_core.training.targets import (
     candidates,

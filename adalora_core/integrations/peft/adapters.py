@@ -30,14 +30,12 @@ if TYPE_CHECKING:
 
     from adalora_core.training.host import Host
 
-
 _ATTRIBUTE = "_adalora_bridge"
 
 _compacted: weakref.WeakKeyDictionary[Any, weakref.ref[torch.optim.Optimizer]] = (
     weakref.WeakKeyDictionary()
 )
 """The optimizer whose state was cut together with the adapter of each tuner."""
-
 
 _PEFT_MODULE = "peft.tuners.adalora.layer"
 

@@ -45,7 +45,7 @@ from adalora_core.integrations.peft.tuner import TunerOverrides
 from adalora_core.nn.encoder_fast_path import leave_fast_path
 from adalora_core.nn.offloading import execution_device
 from adalora_core.training.host import TUNER, register
-from adalora_core.training.run.forwards import refuse_adapted
+from adalora_core.training.run.reporting import refuse_adapted
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -25,13 +25,12 @@ from adalora_core.integrations.peft.model import PlainModelOverrides, is_adalora
 from adalora_core.integrations.peft.tuner import TunerOverrides
 from adalora_core.training.configuration import checked_config, use_plain_numbers
 from adalora_core.training.host import model_around, register
-from adalora_core.training.run.forwards import refuse_adapted, refuse_other_than_module
+from adalora_core.training.run.reporting import refuse_adapted, refuse_other_than_module
 
 if TYPE_CHECKING:
     from torch import nn
 
     from adalora_core.contract import AdaLoraConfig
-
 
 _peft_check: Any = peft.AdaLoraConfig.__post_init__
 _peft_init: Any = AdaLoraModel.__init__

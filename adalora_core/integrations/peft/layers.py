@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from adalora_core.training.host import Host
 
-
 INITIAL_RANKS = "_adalora_initial_ranks"
 """Attribute of a bridged layer: `{adapter: init_r}`, the divisor of its scale."""
 

@@ -33,7 +33,7 @@ from adalora_core.training.compaction import TENSOR_PREFIX, cut_state
 from adalora_core.training.host import Host, add_penalty, check_forward, forwards_of
 from adalora_core.training.merging import all_or_none, refuse_shared_modules
 from adalora_core.training.parallelism import refuse_merging
-from adalora_core.training.run.forwards import refuse_adapter_names
+from adalora_core.training.run.reporting import refuse_adapter_names
 from adalora_core.training.run_end import judge_end
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
     from adalora_core.training.compaction import CompactionReport
-
 
 _peft_inject: Any = AdaLoraModel.inject_adapter
 _peft_create: Any = AdaLoraModel._create_and_replace  # noqa: SLF001 - PEFT's own hook

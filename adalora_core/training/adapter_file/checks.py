@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from adalora_core.nn import AdaLoraLayer
     from adalora_core.training.adapter_file.folder import SavedAdapter
 
-
 FACTOR_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 MOST_FLAGS = 32 * MOST_TRIPLETS
 """The largest rank pattern that a save may have to write: `init_r` flags for each matrix."""

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from adalora_core.training.adapter_file.folder import SavedAdapter
     from adalora_core.training.tuner import AdaLoraTuner
 
-
 Saved = bool | Literal["auto"]
 """PEFT's `save_embedding_layers`: "auto" saves embeddings whose vocabulary was resized."""
 

@@ -13,10 +13,8 @@ from adalora_core.training.run.optimizers import rate_of
 if TYPE_CHECKING:
     from adalora_core.allocation import RankAllocator
 
-
 MOST_UNCHANGED = 50
 """Percentage of the entries of a factor that may be as they were in the middle of a run."""
-
 
 CERTAIN = 3
 """How often an event must happen before it counts as a fault."""

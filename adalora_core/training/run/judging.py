@@ -30,10 +30,8 @@ if TYPE_CHECKING:
     from adalora_core.allocation import AllocationReport, RankAllocator
     from adalora_core.contract.rules.base import Rule
 
-
 LONGEST_OVERFLOW = 50
 """Steps in a row that a gradient scaler may skip: it halves a scale of 65,536 each time."""
-
 
 _UNSEEN = 50
 """Steps that a gradient scaler may have skipped where no forward is seen, as with torch.compile."""

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from adalora_core.training.run.judging import RunWatch
 
-
 _watchers: weakref.WeakSet[RunWatch] = weakref.WeakSet()
 _held: weakref.WeakKeyDictionary[torch.optim.Optimizer, dict[Any, frozenset[int]]] = (
     weakref.WeakKeyDictionary()

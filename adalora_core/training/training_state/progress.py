@@ -30,10 +30,8 @@ if TYPE_CHECKING:
     from adalora_core.allocation import RankAllocator
     from adalora_core.training.adapter import Adapter
 
-
 CRITERION = "importance_criterion"
 """The entry of the progress that names the criterion, if it is not the default."""
-
 
 PROGRESS = ("run", "step", "target_reached", "skipped_entries", "positions", "history")
 

@@ -62,11 +62,9 @@ if TYPE_CHECKING:
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
 
-
 STATE_VERSION = 3
 _BY_MODULE = {"mask": torch.bool, "ranks": torch.int16}
 """Values of the progress that are stored as tensors."""
-
 
 _KEY = "adalora_state"
 
