@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import inspect
-from typing import TYPE_CHECKING, Any, Self, TypeVar
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, Self
 
 from adalora_core.peft_identity import SeenAsPeft
 from adalora_core.peft_names import forwarded
@@ -21,17 +20,13 @@ from adalora_core.training.tuner import AdaLoraTuner
 from adalora_core.training.tuner_names import ModelNames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
+    from torch import nn
 
     from adalora_core.contract import AdaLoraConfig
     from adalora_core.training.compaction import CompactionReport
-
-Wrapper = TypeVar("Wrapper", bound=nn.Module)
-
-_MADE: dict[tuple[type[nn.Module], type[nn.Module]], Any] = {}
-"""The classes made so far: two models of one class share one wrapper class."""
 
 
 class AdaLoraModel(SeenAsPeft, ModelNames, AdapterFiles):
@@ -345,30 +340,36 @@ def get_peft_model(
     return wrapped
 
 
-def class_with_signature_of(cls: type[Wrapper], wrapped: type[nn.Module]) -> type[Wrapper]:
+@functools.cache
+def class_with_signature_of(cls: type[nn.Module], wrapped: type[nn.Module]) -> Any:
     """Return a subclass of `cls` whose `forward` shows the signature of `wrapped.forward`.
 
-    The name, the docstring and pickling stay those of `cls`.
+    The name, the docstring and pickling stay those of `cls`. Two models of one class share it.
     """
 
-    def forward(self: Wrapper, *args: Any, **kwargs: Any) -> Any:
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return cls.forward(self, *args, **kwargs)
 
-    if (cls, wrapped) not in _MADE:
-        forward.__doc__ = cls.forward.__doc__
-        forward.__signature__ = inspect.signature(wrapped.forward)  # type: ignore[attr-defined]
-        namespace = {
-            "forward": forward,
-            "__doc__": cls.__doc__,
-            "__module__": cls.__module__,
-            "__qualname__": cls.__qualname__,
-            # Pickle finds classes by name, and this one is not in its module: build it again.
-            "__reduce_ex__": lambda self, _: (_rebuild, (cls, wrapped), self.__dict__),
-        }
-        _MADE[cls, wrapped] = type(cls.__name__, (cls,), namespace)
-    return _MADE[cls, wrapped]  # type: ignore[no-any-return]  # a subclass of cls
+    forward.__doc__ = cls.forward.__doc__
+    forward.__signature__ = inspect.signature(wrapped.forward)  # type: ignore[attr-defined]
+    return class_like(cls, (cls,), class_with_signature_of, wrapped, forward=forward)
 
 
-def _rebuild(cls: type[nn.Module], wrapped: type[nn.Module]) -> nn.Module:
-    made = class_with_signature_of(cls, wrapped)
+def class_like(
+    cls: type, bases: tuple[type, ...], make: Callable[..., type], other: type, **members: Any
+) -> type:
+    """Return a class that has the name of `cls`, for `make(cls, other)`, which remembers it."""
+    namespace = {
+        **members,
+        "__doc__": cls.__doc__,
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        # Pickle finds classes by name, and this one is not in its module: build it again.
+        "__reduce_ex__": lambda self, _: (_rebuild, (make, cls, other), self.__dict__),
+    }
+    return type(cls.__name__, bases, namespace)
+
+
+def _rebuild(make: Callable[..., type], cls: type, other: type) -> Any:
+    made: Any = make(cls, other)
     return made.__new__(made)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from adalora_core.contract.rules import runs, runs_saved
 from adalora_core.sharding import are_sharded, local_part
-from adalora_core.training.run.changes import CERTAIN
+from adalora_core.training.run.optimizers import CERTAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence

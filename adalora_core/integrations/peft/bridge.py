@@ -24,13 +24,15 @@ from adalora_core.integrations.peft.building import (
     built,
 )
 from adalora_core.integrations.peft.injected import (
+    Attached,
     InjectedOverrides,
     InjectedTunerOverrides,
     add_methods,
+    override,
     remove_methods,
+    restore,
     tuner_inside,
 )
-from adalora_core.integrations.peft.instances import Attached, override, restore
 from adalora_core.integrations.peft.layers import (
     OVERRIDES,
     ConvolutionOverrides,

@@ -1,4 +1,4 @@
-"""Serve adapters that PEFT injected into a module without a `PeftModel` around it."""
+"""Override the methods of single instances, and serve adapters that PEFT injected into a module."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import nn
 
 from adalora_core.errors import CheckpointError
 from adalora_core.integrations.peft.adapters import sync_patterns, trained_adapters
-from adalora_core.integrations.peft.instances import override
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.integrations.peft.model import checked_save, commit_save, resume
 from adalora_core.integrations.peft.tuner import TunerOverrides, adapters_are_disabled
 from adalora_core.sharding import are_sharded
 from adalora_core.training.host import TUNER, add_penalty, check_forward, forwards_of
+from adalora_core.training.model import class_like
 from adalora_core.training.run_end import is_checkpoint_folder, judge_end
 
 if TYPE_CHECKING:
@@ -239,3 +239,33 @@ def _before_forward(root: Any, _args: Any, _kwargs: Any) -> None:
 
 def _after_forward(root: Any, _args: Any, kwargs: Any, outputs: Any) -> Any:
     return add_penalty(vars(root)[TUNER], outputs, kwargs, unless=adapters_are_disabled)
+
+
+class Attached:
+    """Base of the classes that `attach` makes.
+
+    Attributes:
+        wrapped: the class before.
+    """
+
+    wrapped: type
+
+
+def override(module: nn.Module, overrides: type) -> None:
+    """Let the methods of `overrides` act on `module`, which stays an instance of its class."""
+    _set_class(module, _attached_class(type(module), overrides))
+
+
+def restore(module: Any) -> None:
+    """Undo `override`."""
+    if isinstance(module, Attached):
+        _set_class(module, type(module).wrapped)
+
+
+def _set_class(module: Any, cls: type) -> None:
+    module.__class__ = cls
+
+
+@functools.cache
+def _attached_class(cls: type, overrides: type) -> type:
+    return class_like(cls, (overrides, Attached, cls), _attached_class, overrides, wrapped=cls)

@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.budget import Phase
 from adalora_core.contract.rules import runs
-from adalora_core.training.run.changes import (
+from adalora_core.training.run.optimizers import (
     CERTAIN,
     MISSED_STEPS,
     Call,
     Changes,
     DeferredInt,
-    nonzero_gradients,
-)
-from adalora_core.training.run.optimizers import (
     Holders,
     held_at_step,
+    nonzero_gradients,
     was_skipped,
     watch_steps,
 )
