@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from adalora_core.allocation.criteria import criterion_of
-from adalora_core.allocation.sharded_factors import ShardedFactors
+from adalora_core.allocation.factors import Factors, ShardedFactors
 from adalora_core.allocation.statistics import ImportanceStatistics
-from adalora_core.allocation.whole_factors import WholeFactors
 from adalora_core.budget import Phase
 from adalora_core.sharding import are_sharded
 
@@ -201,12 +200,12 @@ class RankAllocator:
         total = sum(int(each.shape[0]) for each in values)
         self.mask = torch.ones(total, dtype=torch.bool, device=values[0].device)
 
-    def _factors(self) -> WholeFactors | ShardedFactors:
+    def _factors(self) -> Factors:
         parameters = self.parameters()
-        kind = ShardedFactors if are_sharded(parameters) else WholeFactors
+        kind = ShardedFactors if are_sharded(parameters) else Factors
         return kind(parameters, self.statistics)
 
-    def _enforce_target(self, factors: WholeFactors | ShardedFactors) -> None:
+    def _enforce_target(self, factors: Factors) -> None:
         if self.target_reached and self.mask is not None:
             factors.apply(self.mask)
             return
@@ -217,7 +216,7 @@ class RankAllocator:
 
     def _keep_best(
         self,
-        factors: WholeFactors | ShardedFactors,
+        factors: Factors,
         scores: torch.Tensor,
         budget: int,
         *,

@@ -1,8 +1,8 @@
 """Score the triplets: the one place that decides what the importance of a triplet is.
 
-A criterion sees the factors of all matrices (`WholeFactors` or `ShardedFactors`) with their moving
-averages, and gives one score per triplet. The allocator keeps the triplets with the highest scores,
-whatever the criterion. `importance_criterion` of the configuration names it.
+A criterion sees the factors of all matrices with their moving averages, and gives one score per
+triplet. The allocator keeps the triplets with the highest scores, whatever the criterion.
+`importance_criterion` of the configuration names it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from adalora_core.adapter_spec import AdapterSpec
-    from adalora_core.allocation.sharded_factors import ShardedFactors
-    from adalora_core.allocation.whole_factors import WholeFactors
+    from adalora_core.allocation.factors import Factors
 
-    Factors: TypeAlias = WholeFactors | ShardedFactors
     ScoreFunction: TypeAlias = Callable[[str, Mapping[str, Tensor]], Tensor]
 
 
