@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,6 +26,10 @@ if TYPE_CHECKING:
 
     from adalora_core.contract import AdaLoraConfig
     from adalora_core.training.compaction import CompactionReport
+
+
+_made: dict[tuple[Callable[..., type], type, type], type] = {}
+"""The results of `class_like`: two models of one class share one wrapper class."""
 
 
 class AdaLoraModel(SeenAsPeft, ModelNames, AdapterFiles):
@@ -67,7 +70,8 @@ class AdaLoraModel(SeenAsPeft, ModelNames, AdapterFiles):
         if model is None:
             return super().__new__(cls)
         refuse_other_than_module(model)
-        return super().__new__(class_with_signature_of(cls, type(model)))
+        made: type[Self] = class_with_signature_of(cls, type(model))
+        return super().__new__(made)
 
     def __getattr__(self, name: str) -> Any:
         """Forward what this class does not define to the tuner and the base model."""
@@ -340,11 +344,10 @@ def get_peft_model(
     return wrapped
 
 
-@functools.cache
 def class_with_signature_of(cls: type[nn.Module], wrapped: type[nn.Module]) -> Any:
     """Return a subclass of `cls` whose `forward` shows the signature of `wrapped.forward`.
 
-    The name, the docstring and pickling stay those of `cls`. Two models of one class share it.
+    The name, the docstring and pickling stay those of `cls`.
     """
 
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -358,16 +361,19 @@ def class_with_signature_of(cls: type[nn.Module], wrapped: type[nn.Module]) -> A
 def class_like(
     cls: type, bases: tuple[type, ...], make: Callable[..., type], other: type, **members: Any
 ) -> type:
-    """Return a class that has the name of `cls`, for `make(cls, other)`, which remembers it."""
-    namespace = {
-        **members,
-        "__doc__": cls.__doc__,
-        "__module__": cls.__module__,
-        "__qualname__": cls.__qualname__,
-        # Pickle finds classes by name, and this one is not in its module: build it again.
-        "__reduce_ex__": lambda self, _: (_rebuild, (make, cls, other), self.__dict__),
-    }
-    return type(cls.__name__, bases, namespace)
+    """Return the class of `make(cls, other)`, which has the name of `cls`; it is made once."""
+    key = make, cls, other
+    if key not in _made:
+        namespace = {
+            **members,
+            "__doc__": cls.__doc__,
+            "__module__": cls.__module__,
+            "__qualname__": cls.__qualname__,
+            # Pickle finds classes by name, and this one is not in its module: build it again.
+            "__reduce_ex__": lambda self, _: (_rebuild, key, self.__dict__),
+        }
+        _made[key] = type(cls.__name__, bases, namespace)
+    return _made[key]
 
 
 def _rebuild(make: Callable[..., type], cls: type, other: type) -> Any:

@@ -266,6 +266,5 @@ def _set_class(module: Any, cls: type) -> None:
     module.__class__ = cls
 
 
-@functools.cache
 def _attached_class(cls: type, overrides: type) -> type:
     return class_like(cls, (overrides, Attached, cls), _attached_class, overrides, wrapped=cls)
