@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import distributed
 
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     import torch
     from transformers import Trainer
 
-    from adalora_core.integrations.transformers import AdaLoraCallback
+
+class Resumes(Protocol):
+    """A callback with the folder that its run resumes from."""
+
+    checkpoint: Path | None
 
 
 def is_divided(model: Any) -> bool:
@@ -33,7 +37,7 @@ def is_divided(model: Any) -> bool:
     return any(are_sharded(adapter.factors()[0]) for adapter in adapters)
 
 
-def show_checkpoint(trainer: Trainer, callback: AdaLoraCallback) -> None:
+def show_checkpoint(trainer: Trainer, callback: Resumes) -> None:
     """Let `callback` know which checkpoint `trainer.train` resumes from."""
     train = trainer.train
     if isinstance(train, _ShownTrain):
@@ -46,7 +50,7 @@ def show_checkpoint(trainer: Trainer, callback: AdaLoraCallback) -> None:
 class _ShownTrain:
     """`Trainer.train` of one trainer; the callback sees its first argument."""
 
-    def __init__(self, trainer: Trainer, callback: AdaLoraCallback) -> None:
+    def __init__(self, trainer: Trainer, callback: Resumes) -> None:
         self._train = trainer.train
         self.callback = callback
 

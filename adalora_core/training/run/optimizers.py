@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -15,10 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from adalora_core.allocation import RankAllocator
-    from adalora_core.training.run.judging import RunWatch
 
 
-_watchers: weakref.WeakSet[RunWatch] = weakref.WeakSet()
+class Watcher(Protocol):
+    """Is told of the steps of optimizers."""
+
+    def see_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Note that `optimizer` has made a step."""
+
+
+_watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
 _held: weakref.WeakKeyDictionary[torch.optim.Optimizer, dict[Any, frozenset[int]]] = (
     weakref.WeakKeyDictionary()
 )
@@ -39,7 +45,7 @@ MISSED_STEPS = 30
 """Most steps without an allocation, or without a change, before it is reported."""
 
 
-def watch_steps(watcher: RunWatch) -> None:
+def watch_steps(watcher: Watcher) -> None:
     """Call `watcher.see_step` after every step of an optimizer, as long as the watcher lives."""
     if not _installed:
         _installed.append(register_optimizer_step_post_hook(_after_step))
