@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch.utils.hooks import RemovableHandle
 
-from adalora_core.contract.rules.runs import TWO_HOOKS
+from adalora_core.contract.rules.runs import TwoHooks
 from adalora_core.errors import CheckpointError
 from adalora_core.training.adapter_file.folder import folder_of
 from adalora_core.training.host import allocate_next, host_of
@@ -95,7 +95,7 @@ def refuse_second_hook(adapter: Adapter) -> None:
     driver = adapter.run.driver
     if _is_registered(driver):
         refuse(
-            TWO_HOOKS,
+            TwoHooks,
             f"allocate_on_step allocates the ranks of the adapter {adapter.name!r} already",
         )
 

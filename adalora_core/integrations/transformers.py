@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adalora_core.budget import Phase
-from adalora_core.contract.rules.runs import PENALTY_MISSING, SCHEDULE_DOES_NOT_FIT, TWO_HOOKS
+from adalora_core.contract.rules.runs import PenaltyMissing, ScheduleDoesNotFit, TwoHooks
 from adalora_core.errors import MissingExtraError, ParallelismError
 from adalora_core.integrations.optimizer_hook import (
     ZeroHook,
@@ -152,7 +152,7 @@ class AdaLoraCallback(TrainerCallback):
         for adapter in tuner.trained_adapters():
             if adapter.run.driver not in (self, self._zero):
                 refuse(
-                    TWO_HOOKS,
+                    TwoHooks,
                     f"two AdaLoraCallbacks allocate the ranks of the adapter {adapter.name!r}",
                 )
         self._loss_scale = _loss_scale_of(optimizer)
@@ -258,7 +258,7 @@ class AdaLoraCallback(TrainerCallback):
         for adapter in tuner.trained_adapters():
             if adapter.spec.orth_reg_weight > 0:
                 adapter.run.report(
-                    PENALTY_MISSING,
+                    PenaltyMissing,
                     "the loss that Trainer computes does not contain the penalty, although "
                     f"orth_reg_weight is {adapter.spec.orth_reg_weight}: label smoothing, "
                     "compute_loss_func and compute_loss of a subclass ignore the loss of the "
@@ -297,7 +297,7 @@ def _warn_if_length_differs(tuner: Host, steps: int) -> None:
     for adapter in tuner.trained_adapters():
         if adapter.spec.total_step != steps:
             adapter.run.report(
-                SCHEDULE_DOES_NOT_FIT,
+                ScheduleDoesNotFit,
                 f"Trainer makes {steps} optimizer steps, and total_step of the adapter "
                 f"{adapter.name!r} is {adapter.spec.total_step}",
             )

@@ -12,9 +12,9 @@ from adalora_core.allocation import AdaptedMatrix, RankAllocator
 from adalora_core.contract import AdaLoraConfig
 from adalora_core.contract.fields.block import AUTO
 from adalora_core.contract.rules.runs import (
-    NOTHING_TRAINABLE,
-    OPTIMIZER_WITHOUT_FACTORS,
-    SCHEDULE_CHANGED,
+    NothingTrainable,
+    OptimizerWithoutFactors,
+    ScheduleChanged,
 )
 from adalora_core.errors import RunError
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
@@ -170,7 +170,7 @@ class Adapter:
                 for field, value in changes.items()
             )
             refuse(
-                SCHEDULE_CHANGED,
+                ScheduleChanged,
                 f"after step {self.allocator.last_step} of the adapter {self.name!r} its "
                 f"configuration was changed: {was}",
             )
@@ -212,7 +212,7 @@ class Adapter:
                     "training, or use AdaLoraCallback, which does so"
                 )
             raise RunError(
-                f"{NOTHING_TRAINABLE.code}: update_and_allocate: the adapter {self.name!r} is "
+                f"{NothingTrainable.code}: update_and_allocate: the adapter {self.name!r} is "
                 "frozen; load it with is_trainable=True to train it"
             )
         self.run.before_allocation(step, forwards=forwards, has_penalty=has_penalty)
@@ -254,7 +254,7 @@ class Adapter:
         held = len(held_by(optimizer, factors))
         if held < len(factors):
             refuse(
-                OPTIMIZER_WITHOUT_FACTORS,
+                OptimizerWithoutFactors,
                 f"{type(optimizer).__name__} holds {held} of the {len(factors)} factors of the "
                 f"adapter {self.name!r}",
             )

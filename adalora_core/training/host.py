@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from adalora_core.contract.rules.runs import PENALTY_COUNTED_TWICE
+from adalora_core.contract.rules.runs import PenaltyCountedTwice
 from adalora_core.sharding import add_orthogonality_gradient_, orthogonality_penalty
 from adalora_core.training.agreement import AgreementCheck, refuse_unsynchronised
 from adalora_core.training.compaction import compact
@@ -277,7 +277,7 @@ def _with_penalty(adapters: Sequence[Adapter]) -> list[Adapter]:
 def _report_second_penalty(adapters: Sequence[Adapter]) -> None:
     for adapter in _with_penalty(adapters):
         adapter.run.report(
-            PENALTY_COUNTED_TWICE,
+            PenaltyCountedTwice,
             f"the penalty of the adapter {adapter.name!r}, which outputs.loss contains in "
             "training mode, was added to a loss of the same forward once more",
         )

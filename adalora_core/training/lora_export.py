@@ -14,7 +14,7 @@ from torch import distributed
 from torch.nn import functional
 
 from adalora_core.adapter_spec import AdapterSpec
-from adalora_core.contract.rules.runs_saved import BUDGET_NOT_REACHED
+from adalora_core.contract.rules.runs import BudgetNotReached
 from adalora_core.errors import CheckpointError
 from adalora_core.files import locked
 from adalora_core.nn.adapter_layer import FACTORS
@@ -80,7 +80,7 @@ def export_folder(
     kept, target = sum(ranks), AdapterSpec.of(saved.config).target_r * len(ranks)
     if saved.config.rank_pattern is not None and kept > target:
         seen = f"{str(source)!r} is exported with {kept} triplets, target {target}"
-        report({}, BUDGET_NOT_REACHED, seen)
+        report({}, BudgetNotReached, seen)
     write_lora(saved, destination, kernels={}, scales={}, pad_ranks=pad_ranks)
 
 

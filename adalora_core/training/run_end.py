@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from adalora_core.contract.rules import runs, runs_saved
+from adalora_core.contract.rules import runs
 from adalora_core.sharding import are_sharded, local_part
 from adalora_core.training.run.optimizers import CERTAIN
 
@@ -136,7 +136,7 @@ def judge_end(
     run.judge_waiting(wait=True)
     if what != "merged" and not is_finite(adapter):
         run.report(
-            runs_saved.PARAMETERS_NOT_FINITE,
+            runs.ParametersNotFinite,
             f"the adapter {adapter.name!r} is {what} with parameters that are not finite",
         )
     if allocator is None:
@@ -151,7 +151,7 @@ def judge_end(
     if run.calls == 0 and allocator.last_step is None:
         if run.optimizer_steps:
             run.report(
-                runs.ALLOCATION_NOT_CALLED,
+                runs.AllocationNotCalled,
                 f"the adapter {adapter.name!r} is {what} after {run.optimizer_steps} steps of the "
                 "optimizer without model.update_and_allocate(step)",
             )
@@ -160,7 +160,7 @@ def judge_end(
     is_checkpoint |= run.saves_are_checkpoints
     if not is_checkpoint and not found.is_budget_reached:
         run.report(
-            runs_saved.BUDGET_NOT_REACHED,
+            runs.BudgetNotReached,
             f"the adapter {adapter.name!r} is {what} at step {found.steps} of {found.total_step} "
             f"with {found.kept} triplets, target {found.target}",
         )
@@ -182,7 +182,7 @@ def _judge_gradients(adapter: Adapter) -> None:
         shown = ", ".join(lacking[:MOST_NAMES])
         more = f" and {len(lacking) - MOST_NAMES} more" if len(lacking) > MOST_NAMES else ""
         adapter.run.report(
-            runs.MATRIX_WITHOUT_GRADIENT,
+            runs.MatrixWithoutGradient,
             f"the singular values of {len(lacking)} of {len(allocator.matrices)} matrices of the "
             f"adapter {adapter.name!r} had no gradient in the whole run: {shown}{more}",
         )
@@ -194,7 +194,7 @@ def judge_idle(adapter: Adapter, forwards: int | None) -> None:
     if allocator is None or forwards is None:
         return
     is_over = allocator.target_reached and adapter.run.calls >= CERTAIN
-    is_known = runs.NO_GRADIENT.code in adapter.run.findings
+    is_known = runs.NoGradient.code in adapter.run.findings
     if (
         is_over
         and not is_known
@@ -202,7 +202,7 @@ def judge_idle(adapter: Adapter, forwards: int | None) -> None:
         and _computes_nothing(adapter)
     ):
         adapter.run.report(
-            runs.ADAPTER_DOES_NOT_LEARN,
+            runs.AdapterDoesNotLearn,
             f"E of the adapter {adapter.name!r} is 0 in every matrix after {adapter.run.calls} "
             "calls of update_and_allocate",
         )
@@ -210,7 +210,7 @@ def judge_idle(adapter: Adapter, forwards: int | None) -> None:
         return
     if forwards >= CERTAIN and not adapter.run.optimizer_steps and _computes_nothing(adapter):
         adapter.run.report(
-            runs.ADAPTER_DOES_NOT_LEARN,
+            runs.AdapterDoesNotLearn,
             f"all {len(allocator.parameters())} factors of the adapter {adapter.name!r} are frozen "
             f"and E is 0, after {forwards} forwards in training mode",
         )
@@ -224,7 +224,7 @@ def _judge_dropped(adapter: Adapter, what: str) -> None:
     live = sum(map(sum, (adapter.rank_pattern(live=True) or {}).values()))
     if live > kept:
         run.report(
-            runs_saved.FILE_LACKS_TRAINED_WEIGHTS,
+            runs.FileLacksTrainedWeights,
             f"{live} triplets of the adapter {adapter.name!r} have values, {live - kept} of which "
             f"no step of the optimizer gave, but as a state_dict does; {kept} are {what}, target "
             f"{target}",
@@ -244,7 +244,7 @@ def judge_file(model: nn.Module, adapter: Adapter, names: Callable[[], Collectio
     lacking = [name for name in beside if name not in written]
     if lacking:
         adapter.run.report(
-            runs_saved.FILE_LACKS_TRAINED_WEIGHTS,
+            runs.FileLacksTrainedWeights,
             f"the adapter {adapter.name!r} is saved without {len(lacking)} parameters that are "
             f"trained beside it: {', '.join(lacking[:3])}{', ...' * (len(lacking) > 3)}",  # noqa: PLR2004 - a few
         )
@@ -259,7 +259,7 @@ def judge_choice(chosen: Sequence[Adapter], adapters: Iterable[Adapter]) -> None
         and all(each not in learned and _computes_nothing(each) for each in chosen)
     ):
         chosen[0].run.report(
-            runs_saved.FILE_LACKS_TRAINED_WEIGHTS,
+            runs.FileLacksTrainedWeights,
             f"the adapter {chosen[0].name!r}, whose E is 0, is saved without the adapter "
             f"{learned[0].name!r}, which learned for {learned[0].run.optimizer_steps} steps",
         )
@@ -277,7 +277,7 @@ def judge_best_checkpoint(adapter: Adapter, checkpoint: str) -> None:
     kept = sum(map(sum, pattern.values())) if pattern else start
     if kept > target:
         adapter.run.report(
-            runs_saved.BEST_CHECKPOINT_UNPRUNED,
+            runs.BestCheckpointUnpruned,
             f"the best checkpoint, {checkpoint}, keeps {kept} triplets of the adapter "
             f"{adapter.name!r}, target {target}",
         )

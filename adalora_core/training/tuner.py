@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from adalora_core.contract.rules.runs import SELECTION_MATCHES_NOTHING
+from adalora_core.contract.rules.runs import SelectionMatchesNothing
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
@@ -131,7 +131,7 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, Host, nn.Module):
         # PEFT reads the layout of the layers from this field of the file.
         config.fan_in_fan_out = any(layer.transposed_weight for layer in targets.layers.values())
         if unmatched:
-            adapter.run.report(SELECTION_MATCHES_NOTHING, "; ".join(unmatched))
+            adapter.run.report(SelectionMatchesNothing, "; ".join(unmatched))
         for path, layer in targets.layers.items():
             rows = None if positions is None else positions[path]
             layer.add_adapter(

@@ -7,9 +7,9 @@ import json
 import pytest
 from contract_fixes import fix
 
-from adalora_core.contract.rules.usage_order import ALLOCATION_IN_WRONG_HOOK
+from adalora_core.contract.rules.usage_order import AllocationInWrongHook
 
-BAD = str(ALLOCATION_IN_WRONG_HOOK.bad)
+BAD = str(AllocationInWrongHook.bad)
 LINE = "        model.base_model.update_and_allocate(state.global_step)\n"
 
 

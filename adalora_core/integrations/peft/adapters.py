@@ -12,7 +12,7 @@ from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.utils import ModulesToSaveWrapper
 
 from adalora_core.contract import ConfigWarning, check_config
-from adalora_core.contract.rules.runs import SELECTION_MATCHES_NOTHING
+from adalora_core.contract.rules.runs import SelectionMatchesNothing
 from adalora_core.errors import RunError
 from adalora_core.expressions.matching import Matcher, Method
 from adalora_core.integrations.peft.layers import adalora_layers, clear_initial_ranks, set_rank
@@ -173,7 +173,7 @@ def report_unmatched(tuner: Host) -> None:
         config = adapter.config
         unmatched = [] if config.rank_pattern else unmatched_entries(config, paths)
         if unmatched:
-            adapter.run.report(SELECTION_MATCHES_NOTHING, "; ".join(unmatched))
+            adapter.run.report(SelectionMatchesNothing, "; ".join(unmatched))
 
 
 def remember_optimizer(tuner: Host, optimizer: torch.optim.Optimizer) -> None:

@@ -140,15 +140,15 @@ class RunWatch:
 
     def _report_optimizer(self, what: str) -> None:
         if what:
-            self.report(runs.OPTIMIZER_WITHOUT_FACTORS, f"{what} of the adapter {self.name!r}")
+            self.report(runs.OptimizerWithoutFactors, f"{what} of the adapter {self.name!r}")
 
     def _judge_missed_calls(self, allocator: RankAllocator) -> None:
         total = allocator.schedule.total_step
         missed = max(self._steps_since, self.optimizer_steps - self.calls)
-        is_known = allocator.target_reached or runs.STEPS_OUT_OF_ORDER.code in self.findings
+        is_known = allocator.target_reached or runs.StepsOutOfOrder.code in self.findings
         if missed >= min(MISSED_STEPS, max(CERTAIN, total // 10)) and not is_known:
             self.report(
-                runs.ALLOCATION_NOT_CALLED,
+                runs.AllocationNotCalled,
                 f"the optimizer made {missed} steps on the adapter {self.name!r} without "
                 f"model.update_and_allocate(step), of the {total} steps of its schedule",
             )
@@ -168,14 +168,14 @@ class RunWatch:
         is_early = last is not None and last < step < allocator.schedule.final_start
         if is_early and allocator.target_reached:
             self.report(
-                runs.SCHEDULE_DOES_NOT_FIT,
+                runs.ScheduleDoesNotFit,
                 f"update_and_allocate of the adapter {self.name!r} got step {step} of {total} "
                 "after finalize(): its kept set is final and stays as it is",
             )
         # Counts from 1, as in an example of PEFT, end at total_step.
-        if step > total and runs.SCHEDULE_DOES_NOT_FIT.code not in self.findings:
+        if step > total and runs.ScheduleDoesNotFit.code not in self.findings:
             self.report(
-                runs.STEPS_OUT_OF_ORDER,
+                runs.StepsOutOfOrder,
                 f"update_and_allocate of the adapter {self.name!r} got step {step}, and its "
                 f"total_step is {total}: the schedule ended before the run",
             )
@@ -187,7 +187,7 @@ class RunWatch:
                 if self._changed > 1:
                     how = "were cleared" if now is None else "changed"
                     self.report(
-                        runs.ALLOCATION_NOT_AFTER_STEP,
+                        runs.AllocationNotAfterStep,
                         f"the gradients of the adapter {self.name!r} {how} between "
                         f"optimizer.step() and update_and_allocate({step}), at {self._changed} of "
                         f"{self.calls + 1} calls",
@@ -200,7 +200,7 @@ class RunWatch:
             if place % 3 != 1
         ):
             self.report(
-                runs.PENALTY_MISSING,
+                runs.PenaltyMissing,
                 f"after {self.optimizer_steps} steps of the optimizer no backward pass has reached "
                 f"the penalty of the adapter {self.name!r}, whose orth_reg_weight is {weight}",
             )
@@ -216,7 +216,7 @@ class RunWatch:
         if last is None and self.lacks_state and not is_over:
             self.report_missing_state(what)
         else:
-            self.report(runs.STEPS_OUT_OF_ORDER, what)
+            self.report(runs.StepsOutOfOrder, what)
 
     def _judge_frozen(self, allocator: RankAllocator) -> None:
         """Refuse a call for an adapter that is frozen; warn if it has learned before."""
@@ -225,7 +225,7 @@ class RunWatch:
             return
         act = self.report if self.optimizer_steps else refuse
         act(
-            runs.NOTHING_TRAINABLE,
+            runs.NothingTrainable,
             f"update_and_allocate: all {3 * len(allocator.matrices)} factors of the adapter "
             f"{self.name!r} are frozen, after {self.optimizer_steps} steps of the optimizer",
         )
@@ -233,7 +233,7 @@ class RunWatch:
     def report_missing_state(self, seen: str) -> None:
         """Warn that an unfinished run goes on without what belongs to it."""
         self.report(
-            runs.RESUMED_WITHOUT_STATE,
+            runs.ResumedWithoutState,
             f"{seen}, and there is no training state beside the adapter that was loaded, so the "
             "allocation starts anew",
         )
@@ -281,7 +281,7 @@ class RunWatch:
             self._extra += 1
             if self._extra >= CERTAIN and 3 * self._extra >= self.calls:
                 self.report(
-                    runs.ALLOCATION_PER_MICRO_BATCH,
+                    runs.AllocationPerMicroBatch,
                     f"{self._extra} of {self.calls} calls of update_and_allocate for the adapter "
                     f"{self.name!r} came without a step of the optimizer since the call before, "
                     f"which made {self.optimizer_steps} steps",
@@ -290,14 +290,14 @@ class RunWatch:
             self._nonfinite_in_a_row = self._nonfinite_in_a_row + 1 if entries else 0
         if self._nonfinite_in_a_row >= (LONGEST_OVERFLOW if call.stepped is None else CERTAIN):
             self.report(
-                runs.LOSS_NOT_FINITE,
+                runs.LossNotFinite,
                 f"the optimizer made {self._nonfinite_in_a_row} steps in a row with gradients that "
                 f"are not finite, up to step {call.step}; {entries} entries of the adapter "
                 f"{self.name!r} at this one",
             )
         if call.nonzero is not None:
             self._zero = 0 if int(call.nonzero) else self._zero + 1
-            if self._zero > 1 and runs.ALLOCATION_NOT_AFTER_STEP.code not in self.findings:
+            if self._zero > 1 and runs.AllocationNotAfterStep.code not in self.findings:
                 self._report_blind(f"was zero at {self._zero} allocations in a row", call.step)
         if call.changed is not None and self._allocator is not None:
             has_changed = bool(int(call.changed))
@@ -312,7 +312,7 @@ class RunWatch:
     def _report_learning(self, found: str, step: int) -> None:
         if found:
             seen = f"{found}, up to step {step} of the adapter {self.name!r}"
-            self.report(runs.ADAPTER_DOES_NOT_LEARN, seen)
+            self.report(runs.AdapterDoesNotLearn, seen)
 
     def _judge_blind(
         self, allocator: RankAllocator, done: AllocationReport, *, has_gradient: bool
@@ -325,7 +325,7 @@ class RunWatch:
         limit = LONGEST_OVERFLOW if never else max(2, allocator.schedule.deltaT)
         if (
             (self.calls + 1 if never else self._blind) >= limit
-            and runs.ALLOCATION_NOT_AFTER_STEP.code not in self.findings
+            and runs.AllocationNotAfterStep.code not in self.findings
             # That a frozen E does not change is found elsewhere.
             and any(each.requires_grad for each in allocator.parameters()[1::3])
         ):
@@ -333,7 +333,7 @@ class RunWatch:
 
     def _report_blind(self, how: str, step: int) -> None:
         self.report(
-            runs.NO_GRADIENT,
+            runs.NoGradient,
             f"the gradient of every factor of the adapter {self.name!r} {how}, up to the "
             f"allocation at step {step}",
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import distributed
 
-from adalora_core.contract.rules import runs, runs_saved
+from adalora_core.contract.rules import runs
 from adalora_core.errors import RunError, RunWarning
 from adalora_core.nn import AdaLoraLayer
 
@@ -40,7 +40,7 @@ def ignore_run_findings(*codes: str) -> None:
         >>> import adalora_core
         >>> adalora_core.ignore_run_findings("ADA803")
     """
-    known = {rule.code for rule in (*runs.RULES, *runs_saved.RULES)}
+    known = {rule.code for rule in (*runs.RULES, *runs.RULES)}
     if unknown := sorted(set(codes) - known):
         raise ValueError(
             f"ignore_run_findings: there is no rule {unknown[0]!r} of runs; there are "
@@ -112,7 +112,7 @@ def refuse_adapted(model: nn.Module) -> None:
         # By name, since PEFT need not be installed.
         if is_adapted or type(module).__module__.partition(".")[0] == "peft":
             refuse(
-                runs.ADAPTED_TWICE,
+                runs.AdaptedTwice,
                 f"the base model {type(model).__name__} carries adapters already: "
                 f"{path or 'it'} is of type {type(module).__name__}",
             )
@@ -126,7 +126,7 @@ def refuse_adapter_names(arguments: Mapping[str, Any]) -> None:
         RunError: `adapter_names` is given.
     """
     if arguments.get("adapter_names") is not None:
-        refuse(runs.ADAPTER_NAMES, "forward got adapter_names, which AdaLoRA does not support")
+        refuse(runs.AdapterNames, "forward got adapter_names, which AdaLoRA does not support")
 
 
 def refuse_wasted_backward(adapters: Iterable[Mapping[str, AdaLoraLayer]]) -> None:
@@ -157,7 +157,7 @@ def explain_backward(active: Sequence[str], loss: torch.Tensor) -> None:
 
 
 def _refuse_backward(seen: str, *_: Any, **__: Any) -> None:
-    raise RunError(text_of(runs.NOTHING_TRAINABLE, seen))
+    raise RunError(text_of(runs.NothingTrainable, seen))
 
 
 def _fail_at_next_backward(layer: Any, seen: str) -> None:
@@ -193,11 +193,11 @@ class _Refused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        refuse(runs.TRAINING_WHILE_MERGED, ctx.seen)
+        refuse(runs.TrainingWhileMerged, ctx.seen)
         return gradient, None, None
 
 
 def nothing_trainable(purpose: str, active: Sequence[str]) -> RunError:
     """Return the error of a call that needs a trainable adapter."""
     seen = f"{purpose}: none of the active adapters {list(active)} is trainable"
-    return RunError(text_of(runs.NOTHING_TRAINABLE, seen))
+    return RunError(text_of(runs.NothingTrainable, seen))
