@@ -19,8 +19,8 @@ from bench_training_step import ADAPTER, SCHEDULE, minilm, training_step
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from adalora_core import AdaLoraConfig, get_peft_model
-from adalora_core.training.run.forwards import refuse_wasted_backward
 from adalora_core.training.run.optimizers import _after_step
+from adalora_core.training.run.reporting import refuse_wasted_backward
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ def watching(model: Any, optimizer: torch.optim.Optimizer) -> Callable[[], None]
 
     def watch() -> None:
         values.add_(1e-6)  # as a step does
-        refuse_wasted_backward(model.base_model)
+        refuse_wasted_backward([adapter.layers])
         _after_step(optimizer)
         adapter.follow_config()
         adapter.run.before_allocation(done.step + 1, forwards=done.step + 2, has_penalty=True)

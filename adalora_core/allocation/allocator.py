@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from adalora_core.allocation.criteria import criterion_of
-from adalora_core.allocation.rank_history import RankHistory
-from adalora_core.allocation.sharded_factors import ShardedFactors
+from adalora_core.allocation.factors import Factors, ShardedFactors
 from adalora_core.allocation.statistics import ImportanceStatistics
-from adalora_core.allocation.whole_factors import WholeFactors
 from adalora_core.budget import Phase
 from adalora_core.sharding import are_sharded
 
@@ -20,6 +18,8 @@ if TYPE_CHECKING:
 
     from adalora_core.adapter_spec import AdapterSpec
     from adalora_core.budget import ScheduledStep
+
+MASKS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +173,10 @@ class RankAllocator:
             allocated = not self.target_reached
             self._enforce_target(factors)
         elif allocated:
-            skipped, scores = self.criterion.observe_and_score(factors, self.statistics)
+            skipped, scores = self.criterion.observe_and_score(factors)
             self._keep_best(factors, scores, now.budget)
         else:
-            skipped = self.criterion.observe(factors, self.statistics)
+            skipped = self.criterion.observe(factors)
         self.last_step = step
         report = AllocationReport(step, now.phase, now.budget, allocated, skipped)
         if allocated:
@@ -200,22 +200,23 @@ class RankAllocator:
         total = sum(int(each.shape[0]) for each in values)
         self.mask = torch.ones(total, dtype=torch.bool, device=values[0].device)
 
-    def _factors(self) -> WholeFactors | ShardedFactors:
+    def _factors(self) -> Factors:
         parameters = self.parameters()
-        return ShardedFactors(parameters) if are_sharded(parameters) else WholeFactors(parameters)
+        kind = ShardedFactors if are_sharded(parameters) else Factors
+        return kind(parameters, self.statistics)
 
-    def _enforce_target(self, factors: WholeFactors | ShardedFactors) -> None:
+    def _enforce_target(self, factors: Factors) -> None:
         if self.target_reached and self.mask is not None:
             factors.apply(self.mask)
             return
-        scores = self.criterion.scores(factors, self.statistics)
+        scores = self.criterion.scores(factors)
         self._keep_best(factors, scores, self.schedule.target_budget, spares=False)
         self.statistics.release()
         self.target_reached = True
 
     def _keep_best(
         self,
-        factors: WholeFactors | ShardedFactors,
+        factors: Factors,
         scores: torch.Tensor,
         budget: int,
         *,
@@ -230,7 +231,7 @@ class RankAllocator:
         spared: torch.Tensor | None = None
         self.without_gradient = None
         if self.criterion.keeps_averages and self.matrices:
-            sums = factors.sums_of_E(self.statistics)
+            sums = factors.sums_of_E()
             if not (sums.is_cpu and all(sums.tolist())):  # another device is not waited for
                 # Where no E had a gradient, the averages know nothing of it.
                 lacking = (sums == 0) & (sums != 0).any(0, keepdim=True)
@@ -271,9 +272,59 @@ class RankAllocator:
         if self.criterion.keeps_averages and not self.statistics.smoothed:
             return {}
         factors = self._factors()
-        scores = self.criterion.scores(factors, self.statistics).split(factors.ranks)
+        scores = self.criterion.scores(factors).split(factors.ranks)
         return {matrix.path: each for matrix, each in zip(self.matrices, scores, strict=True)}
 
     def active_ranks(self) -> dict[str, int]:
         """Return how many triplets each matrix keeps, `{module path: rank}`."""
         return {path: sum(flags) for path, flags in self.kept().items()}
+
+
+class RankHistory:
+    """A table of ranks with a row per allocation and a column per matrix, two bytes a cell.
+
+    An allocation only adds its mask. The ranks of many masks are counted at once, or when the table
+    is read, so that a step costs nothing.
+
+    Args:
+        matrix_count: number of columns.
+    """
+
+    def __init__(self, matrix_count: int) -> None:
+        self._counted = torch.zeros(0, matrix_count, dtype=torch.int16)
+        self._masks: list[torch.Tensor] = []
+        self._ranks: list[int] = []
+
+    def record(self, mask: torch.Tensor, ranks: Sequence[int]) -> None:
+        """Add a row: how many of its `ranks` triplets each matrix keeps in `mask`.
+
+        Args:
+            mask: bool `[sum of ranks]`, which must not change afterwards.
+            ranks: triplets of each matrix, dropped ones included.
+        """
+        if len(self._masks) == MASKS_AT_ONCE or self._ranks != ranks:
+            self._count()
+            self._ranks = [*ranks]
+        self._masks.append(mask)
+
+    def rows(self) -> torch.Tensor:
+        """Return the table, int16 `[allocations, matrices]`, not a copy."""
+        self._count()
+        return self._counted
+
+    def restore(self, rows: torch.Tensor) -> None:
+        """Replace the table by saved rows."""
+        self._counted = rows.to(torch.int16).clone()
+        self._masks.clear()
+
+    def _count(self) -> None:
+        """Turn the masks that were added into rows."""
+        if not self._masks:
+            return
+        device = self._masks[-1].device  # the model may have moved
+        masks = torch.stack([mask.to(device) for mask in self._masks])
+        columns = torch.arange(len(self._ranks)).repeat_interleave(torch.tensor(self._ranks))
+        rows = torch.zeros(len(masks), len(self._ranks), dtype=torch.int16, device=device)
+        rows.index_add_(1, columns.to(device), masks.to(torch.int16))
+        self._counted = torch.cat([self._counted.to(device), rows])
+        self._masks.clear()

@@ -1,8 +1,8 @@
 """Score the triplets: the one place that decides what the importance of a triplet is.
 
-A criterion sees the factors of all matrices (`WholeFactors` or `ShardedFactors`) and the moving
-averages, and gives one score per triplet. The allocator keeps the triplets with the highest scores,
-whatever the criterion. `importance_criterion` of the configuration names it.
+A criterion sees the factors of all matrices with their moving averages, and gives one score per
+triplet. The allocator keeps the triplets with the highest scores, whatever the criterion.
+`importance_criterion` of the configuration names it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from adalora_core.adapter_spec import AdapterSpec
-    from adalora_core.allocation.sharded_factors import ShardedFactors
-    from adalora_core.allocation.statistics import ImportanceStatistics
-    from adalora_core.allocation.whole_factors import WholeFactors
+    from adalora_core.allocation.factors import Factors
 
-    Factors: TypeAlias = WholeFactors | ShardedFactors
     ScoreFunction: TypeAlias = Callable[[str, Mapping[str, Tensor]], Tensor]
 
 
@@ -48,20 +45,18 @@ class Criterion:
         del spec
         self.paths = paths
 
-    def observe(self, factors: Factors, statistics: ImportanceStatistics) -> int | Tensor:
+    def observe(self, factors: Factors) -> int | Tensor:
         """Look at the gradients of one step; return how many entries were skipped."""
-        del factors, statistics
+        del factors
         return 0
 
-    def scores(self, factors: Factors, statistics: ImportanceStatistics) -> Tensor:
+    def scores(self, factors: Factors) -> Tensor:
         """Return the scores of all triplets, `[sum of ranks]`, the same on every process."""
         raise NotImplementedError
 
-    def observe_and_score(
-        self, factors: Factors, statistics: ImportanceStatistics
-    ) -> tuple[int | Tensor, Tensor]:
+    def observe_and_score(self, factors: Factors) -> tuple[int | Tensor, Tensor]:
         """Return the results of `observe` and of `scores`."""
-        return self.observe(factors, statistics), self.scores(factors, statistics)
+        return self.observe(factors), self.scores(factors)
 
 
 class Sensitivity(Criterion):
@@ -72,27 +67,24 @@ class Sensitivity(Criterion):
 
     keeps_averages = True
 
-    def observe(self, factors: Factors, statistics: ImportanceStatistics) -> int | Tensor:
+    def observe(self, factors: Factors) -> int | Tensor:
         """Update both averages."""
-        return factors.observe(statistics)
+        return factors.observe()
 
-    def scores(self, factors: Factors, statistics: ImportanceStatistics) -> Tensor:
+    def scores(self, factors: Factors) -> Tensor:
         """Score by both averages."""
-        return factors.scores(statistics)
+        return factors.scores()
 
-    def observe_and_score(
-        self, factors: Factors, statistics: ImportanceStatistics
-    ) -> tuple[int | Tensor, Tensor]:
+    def observe_and_score(self, factors: Factors) -> tuple[int | Tensor, Tensor]:
         """Do both in one pass."""
-        return factors.observe_and_score(statistics)
+        return factors.observe_and_score()
 
 
 class Magnitude(Criterion):
     """|E|: the size of the singular value, without gradients and averages."""
 
-    def scores(self, factors: Factors, statistics: ImportanceStatistics) -> Tensor:
+    def scores(self, factors: Factors) -> Tensor:
         """Score by the factors E."""
-        del statistics
         return factors.scores_of_entries(
             lambda place, entries: entries.abs() if place % 3 == 1 else None
         )
@@ -113,22 +105,20 @@ class SignalToNoise(Criterion):
     divides p² by the average of the squared gradient uses the gradient as the noise, and prefers
     entries with small gradients: that is another score.
 
-    `statistics.smoothed` holds h. The second average is that of |g² - h|, and is not used.
+    The first of both averages holds h. The second average is that of |g² - h|, and is not used.
     """
 
     keeps_averages = True
 
-    def observe(self, factors: Factors, statistics: ImportanceStatistics) -> int | Tensor:
+    def observe(self, factors: Factors) -> int | Tensor:
         """Update the average of the squared gradient."""
-        return factors.observe_squares(statistics)
+        return factors.observe(squares=True)
 
-    def scores(self, factors: Factors, statistics: ImportanceStatistics) -> Tensor:
+    def scores(self, factors: Factors) -> Tensor:
         """Score by the factors and their average squared gradient."""
-        factors.prepare(statistics)
-        squares = statistics.smoothed
+        squares = factors.averages()
         return factors.scores_of_entries(
-            lambda place, entries: entries.abs().to(squares[place].dtype) * squares[place].sqrt(),
-            statistics,
+            lambda place, entries: entries.abs().to(squares[place].dtype) * squares[place].sqrt()
         )
 
 
@@ -147,9 +137,8 @@ class Random(Criterion):
         text = json.dumps([spec.numbers(), [*paths]], sort_keys=True)
         self.seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
 
-    def scores(self, factors: Factors, statistics: ImportanceStatistics) -> Tensor:
+    def scores(self, factors: Factors) -> Tensor:
         """Score by the place in the order."""
-        del statistics
         scores = factors.zero_scores()
         generator = torch.Generator().manual_seed(self.seed)
         # On the CPU, since another device draws other numbers.
@@ -177,13 +166,12 @@ class FromCallable(Criterion):
         super().__init__(spec, paths)
         self.function: ScoreFunction = spec.importance_criterion  # type: ignore[assignment]
 
-    def scores(self, factors: Factors, statistics: ImportanceStatistics) -> Tensor:
+    def scores(self, factors: Factors) -> Tensor:
         """Score by the results of the function.
 
         Raises:
             CriterionError: a result is not one number per triplet, or a tensor was changed.
         """
-        del statistics
         parts = []
         with torch.no_grad():
             for path, tensors in zip(self.paths, factors.named(), strict=True):

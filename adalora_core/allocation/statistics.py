@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from adalora_core.ops import averages_of, update_importance
+from adalora_core.ops import averages_of, update_averages, update_importance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,21 +66,29 @@ class ImportanceStatistics:
         return [*averages_of(self._uncertainty, self._shapes)]
 
     def observe(
-        self, parameters: Sequence[torch.Tensor], *, scores: torch.Tensor | None = None
+        self,
+        parameters: Sequence[torch.Tensor],
+        *,
+        scores: torch.Tensor | None = None,
+        squares: bool = False,
     ) -> int | torch.Tensor:
-        """Update the averages from the gradients of `parameters`.
+        """Update the averages with |p·g|, from the gradients of `parameters`.
 
         Args:
             parameters: A, E, B of every matrix, in a fixed order; the averages of one without a
                 gradient stay.
             scores: if given, overwritten with the importance scores of all triplets.
+            squares: average g² in place of |p·g|.
 
         Returns:
             How many entries were skipped because |p·g| is not finite; on a GPU a tensor without
             dimensions.
         """
         self.prepare(parameters)
-        return self._update(parameters, None, scores)
+        if not squares:
+            return self._update(parameters, None, scores)
+        gradients = [each.grad for each in parameters]
+        return self._update(_squared(parameters, gradients), gradients, scores)
 
     def score(self, parameters: Sequence[torch.Tensor], scores: torch.Tensor) -> None:
         """Overwrite `scores` with the importance scores, without an update of the averages."""
@@ -157,45 +165,25 @@ class ImportanceStatistics:
             self._index[name] = torch.tensor(numbers(), dtype=torch.long, device="cpu").to(device)
         return self._index[name]
 
-    def observe_entries(
-        self, parameters: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
+    def observe_parts(
+        self,
+        parts: Sequence[torch.Tensor],
+        gradients: Sequence[torch.Tensor | None],
+        *,
+        squares: bool = False,
     ) -> int | torch.Tensor:
-        """Update the averages entry by entry, for parameters of any shape and without scores.
-
-        Parts of factors do not fit together as A, E and B of a matrix, so the op gets each of them
-        as the E of a matrix whose A and B are empty.
-        """
-        self.prepare(parameters)
-        smoothed, uncertainty = (
-            each
-            if isinstance(each, torch.Tensor)
-            else [part for entries in each for part in _as_matrix(entries)]
-            for each in (self._smoothed, self._uncertainty)
-        )
-        skipped = update_importance(
-            [each for entries in parameters for each in _as_matrix(entries)],
-            [
-                each
-                for gradient in gradients
-                for each in (_as_matrix(gradient) if gradient is not None else (None,) * 3)
-            ],
-            smoothed,
-            uncertainty,
+        """Update the averages of parts of factors as `observe` does, without scores."""
+        self.prepare(parts)
+        skipped = update_averages(
+            _squared(parts, gradients) if squares else parts,
+            gradients,
+            self._smoothed,
+            self._uncertainty,
             self.beta1,
             self.beta2,
         )
         self._skipped = self._skipped + skipped
         return skipped
-
-    def observe_squares(
-        self, parameters: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
-    ) -> int | torch.Tensor:
-        """Update the averages with g² in place of |p·g|, for whole factors.
-
-        The op multiplies parameter and gradient, so it gets the gradient as both.
-        """
-        self.prepare(parameters)
-        return self._update(squared_by_the_op(parameters, gradients), gradients, None)
 
     def _update(
         self,
@@ -220,10 +208,10 @@ class ImportanceStatistics:
         self.restore([], [])
 
 
-def squared_by_the_op(
+def _squared(
     parameters: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
 ) -> list[torch.Tensor]:
-    """Return what to give the op as parameters, so that it averages g²."""
+    """Return the other factors of g²: the gradients, where there are some."""
     return [
         parameter if gradient is None else gradient
         for parameter, gradient in zip(parameters, gradients, strict=True)
@@ -233,11 +221,6 @@ def squared_by_the_op(
 def average_dtype(parameter_dtype: torch.dtype) -> torch.dtype:
     """Return float64 for float64 parameters, else float32: bfloat16 averages lose small updates."""
     return torch.float64 if parameter_dtype is torch.float64 else torch.float32
-
-
-def _as_matrix(entries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    count = entries.numel()
-    return entries.new_empty(count, 0), entries.view(count, 1), entries.new_empty(0, count)
 
 
 # What is made in inference mode could not be updated in place outside of it.

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import distributed
 
 from adalora_core.errors import CheckpointError, ParallelismError
-from adalora_core.integrations.tuners import TUNER, tuner_of, unwrapped
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter_file.commit import states_in
 from adalora_core.training.adapter_file.folder import folder_of
+from adalora_core.training.host import TUNER, host_of, unwrapped
+from adalora_core.training.penalty_per_step import add_to_loss
 
 if TYPE_CHECKING:
+    import torch
     from transformers import Trainer
 
 
@@ -31,7 +33,7 @@ class Resumes(Protocol):
 
 def is_divided(model: Any) -> bool:
     """Return whether the trained adapters of `model` are divided by FSDP2."""
-    adapters = tuner_of(model, "AdaLoraCallback").trained_adapters()
+    adapters = host_of(model, "AdaLoraCallback").trained_adapters()
     return any(are_sharded(adapter.factors()[0]) for adapter in adapters)
 
 
@@ -65,7 +67,7 @@ def save_divided(model: Any, checkpoint: Path) -> None:
     unwrapped(model).save_pretrained(checkpoint, save_training_state=True)  # type: ignore[operator]
 
 
-def load_divided(model: Any, checkpoint: Path) -> None:
+def resume_divided(model: Any, checkpoint: Path) -> None:
     """Give the trained adapters values and training state of `checkpoint`; every process calls it.
 
     Raises:
@@ -73,7 +75,7 @@ def load_divided(model: Any, checkpoint: Path) -> None:
     """
     distributed.barrier()  # the first process may still be writing it
     inner: Any = unwrapped(model)
-    for adapter in tuner_of(model, "AdaLoraCallback").trained_adapters():
+    for adapter in host_of(model, "AdaLoraCallback").trained_adapters():
         folder = folder_of(checkpoint, adapter.name)
         if not states_in(folder):
             raise CheckpointError(
@@ -97,3 +99,79 @@ def refuse_divided_injected(model: Any) -> None:
             "AdaLoraCallback: Trainer cannot resume injected adapters that FSDP2 has divided; make "
             "the model with get_peft_model, or train with DDP"
         )
+
+
+def complete_loss(trainer: Trainer) -> None:
+    """Make sure that the loss of `trainer` contains the penalty.
+
+    A model adds the penalty to `outputs.loss`. Label smoothing, `compute_loss_func` and the
+    `compute_loss` of a subclass may ignore this loss; the penalty is then added to their result. A
+    second call changes nothing.
+    """
+    compute_loss = trainer.compute_loss
+    if isinstance(compute_loss, _CompleteLoss):
+        return
+    complete = functools.wraps(compute_loss)(_CompleteLoss(trainer, compute_loss))
+    setattr(trainer, "compute_loss", complete)  # noqa: B010 - mypy refuses to replace a method
+
+
+class _CompleteLoss:
+    """`Trainer.compute_loss` of one trainer, with the penalty."""
+
+    def __init__(self, trainer: Trainer, compute_loss: Any) -> None:
+        self._trainer = trainer
+        self._compute_loss = compute_loss
+        self._contains_computed: bool | None = None
+
+    def __call__(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        options = {"return_outputs": return_outputs, "num_items_in_batch": num_items_in_batch}
+        tuner = host_of(model, "AdaLoraCallback")
+        per_step = tuner.training_run.penalty
+        if not model.training or per_step.is_left_out:
+            return self._compute_loss(model, inputs, **options)
+        is_first, per_step.latest = per_step.is_first, None
+        result = self._compute_loss(model, inputs, **options)
+        loss = result[0] if return_outputs else result
+        if per_step.latest is not None and self._contains_computed is None:
+            self._contains_computed = _depends_on(loss, per_step.latest)
+        is_contained = per_step.latest is not None and self._contains_computed
+        per_step.latest = None
+        if not is_contained and (is_first or not self._is_normalised(num_items_in_batch)):
+            loss = add_to_loss(loss, tuner.orthogonality_penalty())
+            per_step.end_first_forward()
+        return (loss, *result[1:]) if return_outputs else loss
+
+    def _is_normalised(self, num_items_in_batch: Any) -> bool:
+        """Return whether Trainer leaves the loss undivided by the micro-batches of a step."""
+        from transformers import Trainer
+
+        trainer = self._trainer
+        # As in Trainer.training_step, which in transformers 5.17 ignores this attribute.
+        is_asked = hasattr(Trainer, "loss_is_scaled_for_ga")
+        if is_asked and trainer.loss_is_scaled_for_ga is not None:
+            return bool(trainer.loss_is_scaled_for_ga)
+        return trainer.compute_loss_func is not None or (
+            trainer.model_accepts_loss_kwargs and num_items_in_batch is not None
+        )
+
+
+def _depends_on(loss: torch.Tensor, part: torch.Tensor) -> bool:
+    """Return whether `part` is in the autograd graph of `loss`."""
+    waiting = [loss.grad_fn]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        if node is None:
+            continue
+        if node is part.grad_fn:
+            return True
+        found = {following for following, _ in node.next_functions} - seen
+        seen |= found
+        waiting += found
+    return False

@@ -12,23 +12,26 @@ import torch
 from adalora_core.budget import Phase
 from adalora_core.contract.rules.runs import PenaltyMissing, ScheduleDoesNotFit, TwoHooks
 from adalora_core.errors import MissingExtraError, ParallelismError
-from adalora_core.integrations.optimizer_hook import refuse_second_hook
+from adalora_core.integrations.optimizer_hook import (
+    ZeroHook,
+    refuse_second_hook,
+    resume_under_zero,
+    zero_optimizer,
+)
 from adalora_core.integrations.trainer_checkpoints import (
+    complete_loss,
     is_divided,
-    load_divided,
     refuse_divided_injected,
+    resume_divided,
     save_divided,
     show_checkpoint,
 )
-from adalora_core.integrations.trainer_loss import complete_loss
-from adalora_core.integrations.tuners import Tuner, tuner_of, unwrapped
-from adalora_core.integrations.zero import ZeroHook, load_training_state, zero_optimizer
 from adalora_core.nn import TensorParallelLinear
 from adalora_core.training import AdaLoraModel
 from adalora_core.training.adapter_file.commit import states_in
+from adalora_core.training.host import Host, host_of, unwrapped
 from adalora_core.training.parallelism import refuse_fsdp1, reshard
-from adalora_core.training.run.forwards import nothing_trainable
-from adalora_core.training.run.reporting import refuse
+from adalora_core.training.run.reporting import nothing_trainable, refuse
 from adalora_core.training.run_end import judge_best_checkpoint
 
 try:
@@ -38,7 +41,7 @@ except ImportError as error:
     raise MissingExtraError("transformers", "transformers", "AdaLoraCallback") from error
 
 if TYPE_CHECKING:
-    from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
+    from transformers import Trainer, TrainerState, TrainingArguments
 
 _PHASE_NUMBERS = {Phase.WARMUP: 0, Phase.BUDGETING: 1, Phase.FINAL: 2}
 
@@ -95,15 +98,7 @@ class AdaLoraCallback(TrainerCallback):
 
     # --- Trainer's events -----------------------------------------------------------------------
 
-    def on_init_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,  # noqa: ARG002 - Trainer's signature, here and below
-        control: TrainerControl,  # noqa: ARG002
-        *,
-        model: Any = None,
-        **_: Any,
-    ) -> None:
+    def on_init_end(self, args: TrainingArguments, *_: Any, model: Any = None, **__: Any) -> None:
         """Check that Trainer can allocate the ranks of the model and save it as an adapter."""
         _check_model(args, model)
 
@@ -111,11 +106,10 @@ class AdaLoraCallback(TrainerCallback):
         self,
         args: TrainingArguments,
         state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        *,
+        *_: Any,
         model: Any = None,
         optimizer: Any = None,
-        **_: Any,
+        **__: Any,
     ) -> None:
         """Replace a `total_step` of "auto" by the number of steps that Trainer will make.
 
@@ -133,12 +127,12 @@ class AdaLoraCallback(TrainerCallback):
         zero = zero_optimizer(optimizer)
         _refuse_division(args, model, is_in_zero=zero is not None)
         if state.global_step and is_divided(model):
-            load_divided(model, self.checkpoint or _checkpoint_of(args, state.global_step))
+            resume_divided(model, self.checkpoint or _checkpoint_of(args, state.global_step))
         if not tuner.trained_adapters():
             raise nothing_trainable("AdaLoraCallback", tuner.active_adapters)
         if zero is not None and state.global_step:
             folder = self.checkpoint or _checkpoint_of(args, state.global_step)
-            load_training_state(unwrapped(model), tuner, folder)
+            resume_under_zero(unwrapped(model), tuner, folder)
         for adapter in tuner.trained_adapters():
             refuse_second_hook(adapter)
             if optimizer is not None and zero is None:
@@ -151,14 +145,7 @@ class AdaLoraCallback(TrainerCallback):
         _warn_if_length_differs(tuner, state.max_steps)
 
     def on_step_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,  # noqa: ARG002
-        control: TrainerControl,  # noqa: ARG002
-        *,
-        model: Any = None,
-        optimizer: Any = None,
-        **_: Any,
+        self, args: TrainingArguments, *_: Any, model: Any = None, optimizer: Any = None, **__: Any
     ) -> None:
         """Begin an optimizer step: its first micro-batch comes next."""
         tuner = self._tuner(model)
@@ -171,17 +158,16 @@ class AdaLoraCallback(TrainerCallback):
         self._loss_scale = _loss_scale_of(optimizer)
         # Trainer.compute_loss multiplies losses that are normalised over the step by this number.
         processes = max(args.world_size, args.n_gpu) if args.average_tokens_across_devices else 1
-        tuner.penalty_per_step.begin_step(multiplied_by=processes)
+        tuner.training_run.penalty.begin_step(multiplied_by=processes)
 
     def on_optimizer_step(
         self,
-        args: TrainingArguments,  # noqa: ARG002
+        args: TrainingArguments,  # noqa: ARG002 - Trainer's signature
         state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        *,
+        *_: Any,
         model: Any = None,
         optimizer: Any = None,
-        **_: Any,
+        **__: Any,
     ) -> None:
         """Allocate after the optimizer's step, before the gradients are cleared."""
         # With fused optimizers, Trainer's default, accelerate reports no skipped step; but a scaler
@@ -197,13 +183,7 @@ class AdaLoraCallback(TrainerCallback):
             tuner.update_and_allocate(state.global_step)
 
     def on_save(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        *,
-        model: Any = None,
-        **_: Any,
+        self, args: TrainingArguments, state: TrainerState, *_: Any, model: Any = None, **__: Any
     ) -> None:
         """Complete the checkpoint of a model that FSDP2 has divided."""
         if not is_divided(model):
@@ -217,13 +197,12 @@ class AdaLoraCallback(TrainerCallback):
 
     def on_log(
         self,
-        args: TrainingArguments,  # noqa: ARG002
+        args: TrainingArguments,  # noqa: ARG002 - Trainer's signature
         state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        *,
+        *_: Any,
         model: Any = None,
         logs: dict[str, float] | None = None,
-        **_: Any,
+        **__: Any,
     ) -> None:
         """Add the allocation's numbers to a training log, and to the last one what the run was."""
         if logs is None or not logs.keys() & {"loss", "train_runtime"}:
@@ -244,18 +223,12 @@ class AdaLoraCallback(TrainerCallback):
         state.log_history[-1].update(numbers)
 
     def on_train_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        *,
-        model: Any = None,
-        **_: Any,
+        self, args: TrainingArguments, state: TrainerState, *_: Any, model: Any = None, **__: Any
     ) -> None:
         """Enforce the target budget, unless Trainer has loaded the best checkpoint."""
         reshard(unwrapped(model))
         tuner = self._tuner(model)
-        tuner.penalty_per_step.end_steps()
+        tuner.training_run.penalty.end_steps()
         zero, self._zero = self._zero, None
         if zero is not None:
             zero.remove()
@@ -268,19 +241,19 @@ class AdaLoraCallback(TrainerCallback):
         best = Path(state.best_model_checkpoint)
         # Trainer has loaded the parameters alone.
         if states_in(best) and is_divided(model):
-            load_divided(model, best)
+            resume_divided(model, best)
         elif states_in(best) and zero is not None:
-            load_training_state(unwrapped(model), tuner, best)
+            resume_under_zero(unwrapped(model), tuner, best)
         for adapter in tuner.trained_adapters():
             judge_best_checkpoint(adapter, state.best_model_checkpoint)
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _tuner(self, model: Any) -> Tuner:
-        return tuner_of(model, "AdaLoraCallback")
+    def _tuner(self, model: Any) -> Host:
+        return host_of(model, "AdaLoraCallback")
 
-    def _warn_if_penalty_is_missing(self, tuner: Tuner) -> None:
-        if not tuner.penalty_per_step.is_missing:
+    def _warn_if_penalty_is_missing(self, tuner: Host) -> None:
+        if not tuner.training_run.penalty.is_missing:
             return
         for adapter in tuner.trained_adapters():
             if adapter.spec.orth_reg_weight > 0:
@@ -308,7 +281,7 @@ class AdaLoraCallback(TrainerCallback):
 
 
 def _check_model(args: TrainingArguments, model: Any) -> None:
-    tuner_of(model, "AdaLoraCallback")
+    host_of(model, "AdaLoraCallback")
     saves = args.save_strategy != "no" and isinstance(unwrapped(model), AdaLoraModel)
     if saves and importlib.util.find_spec("peft") is None:
         raise MissingExtraError("peft", "peft", "saving adapter checkpoints with Trainer")
@@ -320,7 +293,7 @@ def _loss_scale_of(optimizer: Any) -> float:
     return 0.0 if scaler is None else float(scaler.get_scale())
 
 
-def _warn_if_length_differs(tuner: Tuner, steps: int) -> None:
+def _warn_if_length_differs(tuner: Host, steps: int) -> None:
     for adapter in tuner.trained_adapters():
         if adapter.spec.total_step != steps:
             adapter.run.report(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence  # noqa: TC003 - read by custom_op at run time
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from adalora_core.ops import _backend
-from adalora_core.ops._averages import averages_of
 from adalora_core.ops._cuda import importance as _cuda
+from adalora_core.ops._portable.grouping import averages_of
 
 
 def update_importance(
@@ -97,6 +98,54 @@ def update_importance(
         if written is not None:
             torch.autograd.graph.increment_version(written)
     return skipped
+
+
+def update_averages(
+    left: Sequence[Tensor],
+    right: Sequence[Tensor | None],
+    smoothed: Sequence[Tensor] | Tensor,
+    uncertainty: Sequence[Tensor] | Tensor,
+    beta1: float,
+    beta2: float,
+) -> int | Tensor:
+    """Update both averages with `I = |left * right|`, for contiguous tensors of any shape.
+
+    Entry by entry the same as `update_importance`, whose other arguments, results and errors this
+    function has. The averages of a tensor whose `right` is None stay as they are.
+
+    Example:
+        >>> import torch
+        >>> smoothed, uncertainty = torch.zeros(3), torch.zeros(3)
+        >>> update_averages([torch.ones(3)], [torch.ones(3)], smoothed, uncertainty, 0.75, 0.75)
+        0
+        >>> smoothed
+        tensor([0.2500, 0.2500, 0.2500])
+    """
+    return update_importance(
+        _as_factors(left),
+        _as_factors(right),
+        _as_factors(smoothed),
+        _as_factors(uncertainty),
+        beta1,
+        beta2,
+    )
+
+
+def _as_factors(tensors: Sequence[Tensor | None] | Tensor) -> Any:
+    """Return the factors of matrices without rows and columns, whose E are `tensors`.
+
+    A flat tensor is returned unchanged.
+    """
+    if isinstance(tensors, torch.Tensor):
+        return tensors
+    factors: list[Tensor | None] = []
+    for each in tensors:
+        if each is None:
+            factors += (None, None, None)
+        else:
+            count = each.numel()
+            factors += (each.new_empty(count, 0), each.view(count, 1), each.new_empty(0, count))
+    return factors
 
 
 def _are_on_one_device(averages: Sequence[Tensor] | Tensor) -> bool:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from adalora_core.sharding.layout import (
+    LinearDivision,
     Piece,
     are_sharded,
     divided_like,
+    division_of,
     fill,
     is_sharded,
     local_part,
     part_of,
     piece_of,
+    tensor_parallel_mesh,
     whole,
 )
 from adalora_core.sharding.orthogonality import (
     add_orthogonality_gradient_,
     orthogonality_penalty,
-)
-from adalora_core.sharding.tensor_parallel import (
-    LinearDivision,
-    division_of,
-    tensor_parallel_mesh,
 )
 
 __all__ = [

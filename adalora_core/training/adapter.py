@@ -47,7 +47,6 @@ SCHEDULE_FIELDS = (
 )
 """Fields that may be assigned until the first step."""
 
-
 _KEEPING: weakref.WeakSet[Adapter] = weakref.WeakSet()
 
 
@@ -63,6 +62,7 @@ class Adapter:
             Shorter than `init_r` after triplets were cut out.
         allocator: None while the adapter is frozen, and until `total_step` is known.
         run: watches the training of the adapter.
+        is_stale: whether `config.rank_pattern` may not show the newest allocation yet.
     """
 
     def __init__(self, name: str, config: AdaLoraConfig) -> None:
@@ -73,6 +73,7 @@ class Adapter:
         self.positions: dict[str, list[int]] = {}
         self.allocator: RankAllocator | None = None
         self.run = RunWatch(name)
+        self.is_stale = False
 
     @classmethod
     def keeping(cls, name: str, config: AdaLoraConfig) -> Adapter:
@@ -206,6 +207,7 @@ class Adapter:
         self.run.before_allocation(step, forwards=forwards, has_penalty=has_penalty)
         was_final = self.allocator.target_reached
         done = self.allocator.step(step)
+        self.is_stale |= done.allocated
         if self.allocator.target_reached and not was_final:
             self.sync_pattern()
         self.run.after_allocation(done)
@@ -290,6 +292,7 @@ class Adapter:
 
     def sync_pattern(self) -> None:
         """Write the kept set into `config.rank_pattern`."""
+        self.is_stale = False
         pattern = self.current_pattern()
         if pattern is not None and pattern != self.config.rank_pattern:
             self.config.rank_pattern = pattern

@@ -1,24 +1,26 @@
-"""Compare what the processes of a run hold about their adapters."""
+"""Compare the processes of a run, and refuse what DistributedDataParallel does not synchronise."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 
 from adalora_core.adapter_spec import criterion_name
-from adalora_core.errors import RankDisagreementError
+from adalora_core.errors import ParallelismError, RankDisagreementError
 from adalora_core.sharding import are_sharded, is_sharded
 from adalora_core.sharding.layout import device_of
-from adalora_core.training.parallelism import is_distributed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from torch import Tensor, nn
     from torch.distributed import ProcessGroup
 
     from adalora_core.training.adapter import Adapter
@@ -30,6 +32,11 @@ _PAUSE_S = 0.001
 
 _SHOWN_RANKS = 8
 _NAME_THE_GROUP = "adalora_core.integrations.distributed.allocate_within(model, group)"
+
+_synchronised: weakref.WeakKeyDictionary[DistributedDataParallel, frozenset[int]] = (
+    weakref.WeakKeyDictionary()
+)
+"""The ids of the parameters that each wrapper synchronises, which it holds."""
 
 
 class AgreementCheck:
@@ -65,7 +72,7 @@ class AgreementCheck:
         Raises:
             RankDisagreementError: they differ, or some do not take part; nothing was changed.
         """
-        if not is_distributed() or distributed.get_world_size(self.group) <= 1:
+        if distributed.get_world_size(self.group) <= 1:
             return
         for each in adapters:
             each.follow_config()  # may make another allocator
@@ -75,7 +82,10 @@ class AgreementCheck:
             criteria = [each.spec.importance_criterion for each in adapters]
             self._has_function = any(map(callable, criteria))
         if self._calls.bit_count() == 1 or self._calls in self._allocations:
-            mine = {"step of the call": str(step), **held(adapters, with_gradients=True)}
+            mine = {
+                "step of the call": str(step),
+                **comparable_state(adapters, with_gradients=True),
+            }
             compare(mine, adapters, self.group, "update_and_allocate")
         elif self._has_function:
             kept = {f"kept set of adapter {each.name!r}": _kept_set(each) for each in adapters}
@@ -98,7 +108,9 @@ def _calls_before(adapters: Sequence[Adapter], step: int) -> list[int]:
     return [first - step, last - step]
 
 
-def held(adapters: Sequence[Adapter], *, with_gradients: bool = False) -> dict[str, str]:
+def comparable_state(
+    adapters: Sequence[Adapter], *, with_gradients: bool = False
+) -> dict[str, str]:
     """Return what all processes must hold alike, as text to compare and to print.
 
     Args:
@@ -107,12 +119,12 @@ def held(adapters: Sequence[Adapter], *, with_gradients: bool = False) -> dict[s
     """
     found = {"adapters": ", ".join(repr(each.name) for each in adapters)}
     for adapter in adapters:
-        for what, value in _held(adapter, with_gradients=with_gradients).items():
+        for what, value in _comparable_state_of(adapter, with_gradients=with_gradients).items():
             found[f"{what} of adapter {adapter.name!r}"] = value
     return found
 
 
-def _held(adapter: Adapter, *, with_gradients: bool) -> dict[str, str]:
+def _comparable_state_of(adapter: Adapter, *, with_gradients: bool) -> dict[str, str]:
     allocator = adapter.allocator
     if allocator is None:
         return {}
@@ -237,3 +249,71 @@ def _of_tensors(tensors: Iterable[torch.Tensor | None]) -> str:
         entries = tensor.detach().cpu().contiguous().flatten()
         digest.update(entries.view(torch.uint8).numpy().tobytes())
     return f"checksum {digest.hexdigest()[:8]}"
+
+
+def refuse_unsynchronised(model: nn.Module, adapters: Sequence[Adapter]) -> None:
+    """Refuse a training forward inside DDP after which the processes would differ.
+
+    DDP looks at what is trainable when it is made. It ignores what is added, activated or unfrozen
+    later. The factors are looked at in every forward, other parameters in the first one.
+
+    Args:
+        model: the adapted model.
+        adapters: the trained adapters.
+
+    Raises:
+        ParallelismError: DDP does not synchronise a trained parameter, or is inside `join()`.
+    """
+    wrapper = DistributedDataParallel._active_ddp_module  # noqa: SLF001 - as torch.compile does
+    if wrapper is None:
+        return
+    if wrapper._join_config.enable:  # noqa: SLF001 - DDP has no public name for it
+        raise ParallelismError(
+            "forward: the model is trained inside join() of DistributedDataParallel: a process "
+            "that has no batch left stops allocating, and its averages and kept set would differ "
+            "from those of the others. Give every process equally many batches "
+            "(DistributedSampler with drop_last=True, accelerate's even_batches=True), and train "
+            "without join()"
+        )
+    if wrapper not in _synchronised:
+        _synchronised[wrapper] = _synchronised_by(wrapper)
+        learning: list[Tensor] = [each for each in model.parameters() if each.requires_grad]
+    else:
+        allocators = [each.allocator for each in adapters if each.allocator is not None]
+        factors = [factor for each in allocators for factor in each.parameters()]
+        learning = [each for each in factors if each.requires_grad]
+    known = _synchronised[wrapper]
+    if not all(id(each) in known for each in learning):
+        _refuse(model, wrapper, known)
+
+
+def _synchronised_by(wrapper: DistributedDataParallel) -> frozenset[int]:
+    buckets = wrapper.reducer._get_zeros_like_grad_buckets()  # noqa: SLF001 - as DDP's join() does
+    inside = {id(each) for bucket in buckets for each in bucket.parameters()}
+    delayed = getattr(wrapper, "_delay_all_reduce_params", ())
+    return frozenset(inside.union(map(id, delayed)))
+
+
+def _refuse(model: nn.Module, wrapper: DistributedDataParallel, known: frozenset[int]) -> None:
+    """Raise an error if parameters of `model` are missing in `known`.
+
+    Parameters that the user told DDP to ignore are none of ours, nor those that it has turned into
+    DTensors for the forward pass, nor models outside of the wrapper.
+    """
+    inside = {id(each) for each in wrapper.module.parameters()}
+    missing = [
+        name
+        for name, each in model.named_parameters()
+        if each.requires_grad
+        and id(each) in inside - known
+        and not is_sharded(each)
+        and not getattr(each, "_ddp_ignored", False)
+    ]
+    if missing:
+        raise ParallelismError(
+            f"forward: DistributedDataParallel does not synchronise {len(missing)} trained "
+            f"parameters, the first one {missing[0]}: every process would train its own. They "
+            "were added, activated or unfrozen after the model was wrapped. Activate and unfreeze "
+            "what is to be trained, then wrap the model; or wrap it again "
+            "(model = wrapped.module; del wrapped)"
+        )

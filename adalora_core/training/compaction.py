@@ -1,4 +1,4 @@
-"""Cut dropped triplets out of parameters and optimizer state once the kept set is fixed."""
+"""Cut dropped triplets out of parameters, optimizer state and state dictionaries."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adalora_core.nn.adapter_layer import TRIPLET_AXES
+from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
+from adalora_core.rank_pattern import pattern_positions
+from adalora_core.sharding import are_sharded
 from adalora_core.training.parallelism import refuse_compacting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
-    from adalora_core.training.tuner import AdaLoraTuner
+
+TENSOR_PREFIX = "base_model.model."
+"""What PEFT puts before the path of a module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +49,16 @@ class _Cut:
         return tensor.index_select(self.axis, self.rows.to(tensor.device))
 
 
-def compact(tuner: AdaLoraTuner, optimizer: torch.optim.Optimizer) -> CompactionReport:
-    """Cut dropped triplets out of `tuner` and `optimizer`; see `AdaLoraModel.compact`."""
-    adapters = tuner.trained_adapters()
+def compact(
+    model: torch.nn.Module, adapters: Sequence[Adapter], optimizer: torch.optim.Optimizer
+) -> CompactionReport:
+    """Cut the dropped triplets of `adapters` out of `model` and `optimizer`.
+
+    See `AdaLoraModel.compact`.
+    """
     if not adapters:
         raise ValueError("compact: no active adapter is trainable; load it with is_trainable=True")
-    refuse_compacting(tuner, adapters)
+    refuse_compacting(model, adapters)
     kept = [_kept(adapter) for adapter in adapters]
     cuts = [
         cut for adapter, flags in zip(adapters, kept, strict=True) for cut in _cuts(adapter, flags)
@@ -131,3 +140,57 @@ def _is_scalar(value: Any) -> bool:
 def _entries(cuts: list[_Cut], state: list[tuple[_Cut, dict[str, Any], str]]) -> tuple[int, int]:
     parameters = sum(cut.parameter.numel() for cut in cuts)
     return parameters, sum(store[key].numel() for _, store, key in state)
+
+
+def keep_rows(factors: dict[str, torch.Tensor], rows: list[int]) -> dict[str, torch.Tensor]:
+    """Return A, E and B of the triplets `rows`."""
+    index = torch.tensor(rows, dtype=torch.long, device=factors["lora_A"].device)
+    return {
+        factor: values.index_select(TRIPLET_AXES[factor], index)
+        for factor, values in factors.items()
+    }
+
+
+def cut_state(
+    adapter: Adapter,
+    pattern: RankPattern | None,
+    state: dict[str, torch.Tensor],
+    prefix: str = TENSOR_PREFIX,
+) -> dict[str, torch.Tensor]:
+    """Cut the triplets that `pattern` drops out of `state`, which has names of `state_dict()`.
+
+    Tensors that are divided over processes stay whole, as parameters of the same shapes read them.
+    """
+    for path in adapter.layers if pattern is not None else ():
+        keys = {factor: f"{prefix}{path}.{factor}.{adapter.name}" for factor in FACTORS}
+        factors = {factor: state[key] for factor, key in keys.items()}
+        if are_sharded(factors.values()):
+            continue
+        cut = keep_rows(factors, adapter.rows_in(pattern, path))
+        state |= {keys[factor]: values for factor, values in cut.items()}
+    return state
+
+
+def resize_to(adapter: Adapter, pattern: RankPattern) -> None:
+    """Give every module the triplets of `pattern`; those that it does not have yet are zero.
+
+    The parameters stay the same objects. The allocation starts anew if a module changes. A divided
+    adapter keeps its triplets.
+    """
+    if are_sharded(adapter.factors()[0]):
+        return
+    positions = adapter.positions | pattern_positions(pattern, adapter.name)
+    for path, rows in positions.items():
+        before = adapter.positions[path]
+        pairs = [(new, before.index(row)) for new, row in enumerate(rows) if row in before]
+        for factor, axis in TRIPLET_AXES.items() if rows != before else ():
+            parameter = getattr(adapter.layers[path], factor)[adapter.name]
+            old, shape = parameter.data.movedim(axis, 0), list(parameter.shape)
+            shape[axis] = len(rows)
+            parameter.grad, parameter.data = None, old.new_zeros(shape)
+            for new, row in pairs:
+                parameter.data.movedim(axis, 0)[new] = old[row]
+    if positions != adapter.positions:
+        adapter.positions = positions
+        if adapter.is_trainable:
+            adapter.start_allocation()

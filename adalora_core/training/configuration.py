@@ -20,7 +20,7 @@ def checked_copy(config: Any) -> AdaLoraConfig:
     return config_of(run_values(config))
 
 
-def accepted(config: Any) -> Any:
+def check_in_place(config: Any) -> Any:
     """Return `config` itself after the whole contract, so that later assignments count.
 
     Raises:

@@ -28,10 +28,11 @@ from adalora_core.training.adapter_file.folder import (
     read_adapter,
 )
 from adalora_core.training.adapter_file.tensors import collect_tensors
+from adalora_core.training.compaction import TENSOR_PREFIX
 from adalora_core.training.configuration import written_values
+from adalora_core.training.host import forwards_of
 from adalora_core.training.run.reporting import report
 from adalora_core.training.run_end import judge_end
-from adalora_core.training.triplets import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     import os
@@ -95,7 +96,7 @@ def export_adapter(
     With a sharded model every process has to call it; the first process writes.
     """
     adapter = tuner.adapters[name]
-    judge_end(tuner, adapter, "exported")
+    judge_end(adapter, "exported", forwards_of(tuner, adapter))
     tensors = collect_tensors(tuner, adapter, adapter.rank_pattern(live=True))
     if are_sharded(adapter.factors()[0]) and distributed.get_rank() != 0:
         return

@@ -1,17 +1,25 @@
-"""Merge adapters into the base weights of a model: in every layer, or in none."""
+"""Merge adapters into the base weights of a model, also into weights that modules share."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
+import warnings
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from adalora_core.errors import TargetError
 from adalora_core.nn import AdaLoraLayer
 from adalora_core.nn.adapter_layer import dense_weight
+from adalora_core.nn.offloading import loaded, offloading_hook
 from adalora_core.training.parallelism import refuse_merging
-from adalora_core.training.tied_weights import separate, share_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from torch import nn
 
 
 def merge_all(tuner: Any, adapter_names: Sequence[str] | None, *, safe_merge: bool) -> None:
@@ -54,3 +62,79 @@ def all_or_none(layers: Iterable[Any], unmerge: Callable[[Any, int], None]) -> I
 
 def _unmerge(layer: AdaLoraLayer, keep: int) -> None:
     layer.unmerge(keep=keep)
+
+
+def separate(
+    model: nn.Module, layers: Iterable[AdaLoraLayer], shared: dict[AdaLoraLayer, Any]
+) -> None:
+    """Give every layer whose base weight other modules share a copy, and note it in `shared`."""
+    uses = Counter(
+        id(weight)
+        for module in model.modules()
+        for weight in module._parameters.values()  # noqa: SLF001 - named_parameters merges them
+    )
+    for layer in layers:
+        weight = layer.base_layer._parameters.get("weight")  # noqa: SLF001 - same
+        if weight is not None and uses[id(weight)] > 1:
+            layer.base_layer.weight = copy.deepcopy(weight)
+            shared[layer] = weight
+
+
+def share_again(shared: dict[AdaLoraLayer, Any]) -> None:
+    """Undo `separate` for layers that no adapter is merged into."""
+    for layer in [each for each in shared if not each.merged_adapters]:
+        layer.base_layer.weight = shared.pop(layer)
+
+
+def refuse_shared_modules(model: nn.Module, paths: Iterable[str]) -> None:
+    """Refuse to adapt a module under one of its names, or to merge into it.
+
+    Args:
+        model: the base model.
+        paths: modules of it.
+
+    Raises:
+        TargetError: several modules contain one of them, or one under several names.
+    """
+    uses = Counter(
+        id(each)
+        for module in model.modules()
+        for each in module._modules.values()  # noqa: SLF001 - named_children merges them
+    )
+    for path in paths:
+        shared = model.get_submodule(path)
+        if uses[id(shared)] > 1:
+            every = model.named_modules(remove_duplicate=False)
+            names = [repr(name) for name, each in every if each is shared]
+            raise TargetError(
+                f"target_modules, modules_to_save: {' and '.join(names)} are one module, and would "
+                "be trained or merged under one of these names only; give each name a module of "
+                "its own, or leave them out"
+            )
+
+
+def _have_one_weight(one: Any, other: Any) -> bool:
+    with loaded(one), loaded(other):
+        if one.weight is other.weight:
+            return True
+        # accelerate makes parameters of their own for both.
+        is_offloaded = offloading_hook(one) is not None or offloading_hook(other) is not None
+        return is_offloaded and torch.equal(one.weight.cpu(), other.weight.cpu())
+
+
+def record_untied(model: Any) -> None:
+    """Set `tie_word_embeddings` to False where the embeddings of `model` differ now.
+
+    With True, transformers would load the saved model with one weight for both.
+    """
+    config: Any = getattr(model, "config", None)
+    if not getattr(config, "tie_word_embeddings", False):
+        return
+    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
+    if None in ends or _have_one_weight(*ends):
+        return
+    config.tie_word_embeddings = False
+    warnings.warn(
+        "unload: input and output embeddings differ now, so config.tie_word_embeddings is False",
+        stacklevel=4,
+    )

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 from typing import TYPE_CHECKING, Any, Self
 
 from adalora_core.peft_identity import SeenAsPeft
 from adalora_core.training.adapter_file.folder import DEFAULT_ADAPTER
-from adalora_core.training.compaction import compact
-from adalora_core.training.configuration import accepted
-from adalora_core.training.forward_signature import class_with_signature_of
-from adalora_core.training.model_files import AdapterFiles, register
+from adalora_core.training.configuration import check_in_place
+from adalora_core.training.host import register
+from adalora_core.training.model_files import AdapterFiles
 from adalora_core.training.parallelism import reshard
-from adalora_core.training.run.forwards import refuse_other_than_module
+from adalora_core.training.run.reporting import refuse_other_than_module
 from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
     from torch import nn
 
     from adalora_core.contract import AdaLoraConfig
     from adalora_core.training.compaction import CompactionReport
+
+
+_made: dict[tuple[Callable[..., type], type, type], type] = {}
+"""The results of `class_like`: two models of one class share one wrapper class."""
 
 
 class AdaLoraModel(SeenAsPeft, AdapterFiles):
@@ -64,7 +68,8 @@ class AdaLoraModel(SeenAsPeft, AdapterFiles):
         if model is None:
             return super().__new__(cls)
         refuse_other_than_module(model)
-        return super().__new__(class_with_signature_of(cls, type(model)))
+        made: type[Self] = class_with_signature_of(cls, type(model))
+        return super().__new__(made)
 
     def __getattr__(self, name: str) -> Any:
         """Forward what this class does not define to the tuner and the base model."""
@@ -168,7 +173,7 @@ class AdaLoraModel(SeenAsPeft, AdapterFiles):
             >>> report.parameters_before, report.parameters_after
             (36, 18)
         """
-        return compact(self.base_model, optimizer)
+        return self.base_model.compact(optimizer)
 
     def orthogonality_penalty(self) -> torch.Tensor:
         """Return the weighted penalty that training adds to `outputs.loss`, for custom losses.
@@ -234,7 +239,7 @@ class AdaLoraModel(SeenAsPeft, AdapterFiles):
     ) -> None:
         """Add another adapter, which does not act before `set_adapter`."""
         tuner = self.base_model
-        config = accepted(peft_config)
+        config = check_in_place(peft_config)
         if any(adapter.config is config for adapter in tuner.adapters.values()):
             config = copy.deepcopy(config)  # each adapter has a rank pattern of its own
         adapter = tuner.inject(adapter_name, config, autocast_adapter_dtype=autocast_adapter_dtype)
@@ -335,3 +340,40 @@ def get_peft_model(
     if revision is not None:
         wrapped.peft_config[adapter_name].revision = revision
     return wrapped
+
+
+def class_with_signature_of(cls: type[nn.Module], wrapped: type[nn.Module]) -> Any:
+    """Return a subclass of `cls` whose `forward` shows the signature of `wrapped.forward`.
+
+    The name, the docstring and pickling stay those of `cls`.
+    """
+
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return cls.forward(self, *args, **kwargs)
+
+    forward.__doc__ = cls.forward.__doc__
+    forward.__signature__ = inspect.signature(wrapped.forward)  # type: ignore[attr-defined]
+    return class_like(cls, (cls,), class_with_signature_of, wrapped, forward=forward)
+
+
+def class_like(
+    cls: type, bases: tuple[type, ...], make: Callable[..., type], other: type, **members: Any
+) -> type:
+    """Return the class of `make(cls, other)`, which has the name of `cls`; it is made once."""
+    key = make, cls, other
+    if key not in _made:
+        namespace = {
+            **members,
+            "__doc__": cls.__doc__,
+            "__module__": cls.__module__,
+            "__qualname__": cls.__qualname__,
+            # Pickle finds classes by name, and this one is not in its module: build it again.
+            "__reduce_ex__": lambda self, _: (_rebuild, key, self.__dict__),
+        }
+        _made[key] = type(cls.__name__, bases, namespace)
+    return _made[key]
+
+
+def _rebuild(make: Callable[..., type], cls: type, other: type) -> Any:
+    made: Any = make(cls, other)
+    return made.__new__(made)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,10 +9,11 @@ from torch import nn
 
 from adalora_core.training import hub, saving
 from adalora_core.training.adapter_file.folder import DEFAULT_ADAPTER, folder_of
+from adalora_core.training.host import model_around
+from adalora_core.training.hub import write_card
 from adalora_core.training.lora_export import export_adapter
-from adalora_core.training.model_card import write_card
 from adalora_core.training.parallelism import reshard
-from adalora_core.training.run.forwards import refuse_other_than_module
+from adalora_core.training.run.reporting import refuse_other_than_module
 from adalora_core.training.run_end import judge_choice
 
 if TYPE_CHECKING:
@@ -24,15 +24,6 @@ if TYPE_CHECKING:
 
     from adalora_core.contract import AdaLoraConfig
     from adalora_core.training.tuner import AdaLoraTuner
-
-
-_models: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Any]] = weakref.WeakKeyDictionary()
-"""The model around each base model."""
-
-
-def register(model: Any) -> None:
-    """Remember `model` as the one around its base model."""
-    _models[model.base_model.model] = weakref.ref(model)
 
 
 class AdapterFiles(nn.Module):
@@ -183,7 +174,7 @@ class AdapterFiles(nn.Module):
         return hub.push_folder(
             lambda folder: self.save_pretrained(folder, **kwargs),
             repo_id,
-            commit_message=commit_message,
+            commit_message=commit_message or "Upload adapter",
             commit_description=commit_description,
             private=private,
             token=token,
@@ -233,8 +224,9 @@ class AdapterFiles(nn.Module):
             ['default']
         """
         refuse_other_than_module(model)
-        around = _models.get(model, lambda: None)()
-        adapter = None if around is None else around.base_model.adapters.get(adapter_name)
+        around = model_around(model)
+        is_own = isinstance(around, AdapterFiles)
+        adapter = around.base_model.adapters.get(adapter_name) if is_own else None
         wrapped: Any = cls(model) if adapter is None or not adapter.is_trainable else around
         wrapped.load_adapter(
             model_id, adapter_name, is_trainable=is_trainable, config=config, **options

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import functools
-import operator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from adalora_core.contract.rules.runs import PenaltyCountedTwice
-from adalora_core.sharding import add_orthogonality_gradient_, orthogonality_penalty
-from adalora_core.training.run.forwards import explain_backward
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from adalora_core.allocation import AllocationReport
-    from adalora_core.training.adapter import Adapter
-
-
 MOST_WATCHED = 8
-"""Training forwards whose penalties are watched for one that counts twice; it does so in each."""
+"""How many training forwards are watched for a penalty that counts twice."""
 
 
 class PenaltyPerStep:
@@ -41,6 +29,8 @@ class PenaltyPerStep:
         was_counted_twice: whether one forward's losses had the penalty of `outputs.loss` and one
             that the caller added.
         is_left_out: whether forwards leave the penalty out of the losses.
+        reached: the last forward whose penalty a backward pass of the step has reached, by whether
+            the forward has added it.
         latest: the penalty that was computed last, until a backward pass reaches it; None without
             calls of `begin_step`.
     """
@@ -53,7 +43,7 @@ class PenaltyPerStep:
         self.is_left_out = False
         self.latest: torch.Tensor | None = None
         self._trained = False
-        self._reached: dict[bool, int] = {}
+        self.reached: dict[bool, int] = {}
         self._is_first: bool | None = None
         self._share = 1.0
 
@@ -127,125 +117,15 @@ class PenaltyPerStep:
         self.is_left_out = True
         self.was_in_a_loss = False
 
-    def end_of_step(self) -> None:
-        """Forget which penalties the backward passes of an optimizer step have reached."""
-        self._reached.clear()
-
     def record_added(self) -> None:
         """Note that the gradient of the penalty was added after a backward pass."""
         self._trained = self.was_added = True
 
     def _mark_trained(self, by_forward: bool, forward: int, _: torch.Tensor) -> None:
         self._trained = self.was_in_a_loss = True
-        self._reached[by_forward] = forward
-        self.was_counted_twice |= self._reached.get(not by_forward) == forward
+        self.reached[by_forward] = forward
+        self.was_counted_twice |= self.reached.get(not by_forward) == forward
         self.latest = None
-
-
-def weighted_penalty(tuner: Any, *, by_forward: bool = False) -> torch.Tensor:
-    """Return the weighted penalties of the trained adapters of `tuner`, a scalar.
-
-    Args:
-        tuner: a tuner of this package, or of an attached model of PEFT.
-        by_forward: whether a forward adds it to `outputs.loss`.
-    """
-    terms = [
-        orthogonality_penalty(*adapter.factors()) * adapter.spec.orth_reg_weight
-        for adapter in _with_penalty(tuner)
-    ]
-    if not terms:
-        return torch.zeros(())
-    penalty: torch.Tensor = sum(terms[1:], terms[0])
-    tuner.penalty_per_step.record(penalty, by_forward=by_forward)
-    return penalty
-
-
-def add_weighted_gradient(tuner: Any, scale: float) -> torch.Tensor:
-    """Add the gradient of `scale * weighted_penalty(tuner)` to `.grad`, and return the penalties.
-
-    Raises:
-        ValueError: a backward pass has added it already.
-    """
-    if tuner.penalty_per_step.was_in_a_loss:
-        raise ValueError(
-            "add_orthogonality_gradient_: the penalty must be in no loss, or it counts twice, got "
-            "a backward pass that reached it; a model adds it to outputs.loss: call "
-            "leave_penalty_out_of_loss() before training, and add no orthogonality_penalty()"
-        )
-    tuner.penalty_per_step.record_added()
-    terms = []
-    for adapter in _with_penalty(tuner):
-        weight = adapter.spec.orth_reg_weight
-        terms.append(add_orthogonality_gradient_(*adapter.factors(), weight * scale) * weight)
-    return sum(terms[1:], terms[0]) if terms else torch.zeros(())
-
-
-def _with_penalty(tuner: Any) -> list[Adapter]:
-    return [each for each in tuner.trained_adapters() if each.spec.orth_reg_weight > 0]
-
-
-def add_penalty(
-    tuner: Any,
-    outputs: Any,
-    arguments: Mapping[str, Any],
-    *,
-    unless: Callable[[Any], bool] | None = None,
-) -> Any:
-    """Add the penalty to `outputs.loss` of a forward in training mode, and return `outputs`.
-
-    A loss without a graph gets a method `backward` that explains itself.
-
-    Args:
-        tuner: a tuner of this package, or of an attached model of PEFT.
-        outputs: outputs of the base model.
-        arguments: keyword arguments of the forward.
-        unless: returns whether `tuner` gets no penalty in this forward.
-    """
-    loss, is_compiling = getattr(outputs, "loss", None), torch.compiler.is_compiling()
-    if tuner.training and not is_compiling:
-        tuner.penalty_per_step.forwards += 1
-    if not isinstance(loss, torch.Tensor):
-        return outputs
-    if tuner.training and not (tuner.penalty_per_step.is_left_out or (unless and unless(tuner))):
-        weight = tuner.penalty_per_step.weight_for_forward(
-            normalised_over_step=arguments.get("num_items_in_batch") is not None
-        )
-        if weight and _with_penalty(tuner):
-            penalty = weighted_penalty(tuner, by_forward=True)
-            outputs.loss = loss = add_to_loss(loss, penalty if weight == 1 else penalty * weight)
-    if not is_compiling:
-        explain_backward(tuner.active_adapters, loss)
-    return outputs
-
-
-def allocate_all(tuner: Any, adapters: Sequence[Adapter], step: int) -> list[AllocationReport]:
-    """Call the allocators of `adapters` of `tuner` after the 0-based optimizer step `step`.
-
-    Raises:
-        TypeError: `step` is not a number.
-    """
-    if not isinstance(step, float) or not float(step).is_integer():
-        try:
-            step = operator.index(step)
-        except TypeError:
-            raise TypeError(
-                "update_and_allocate: expected the number of the optimizer step, an integer from "
-                f"0, got {step!r}; count the optimizer steps, and pass the number of the step"
-            ) from None
-    tuner.agreement.before_step(adapters, step)
-    seen = tuner.penalty_per_step
-    has_penalty = seen.was_in_a_loss or seen.was_added
-    seen.end_of_step()
-    if seen.was_counted_twice:
-        for adapter in _with_penalty(tuner):
-            adapter.run.report(
-                PenaltyCountedTwice,
-                f"the penalty of the adapter {adapter.name!r}, which outputs.loss contains in "
-                "training mode, was added to a loss of the same forward once more",
-            )
-    return [
-        each.allocate(step, forwards=seen.forwards, has_penalty=has_penalty) for each in adapters
-    ]
 
 
 def add_to_loss(loss: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from adalora_core.contract.rules import runs
 from adalora_core.sharding import are_sharded, local_part
-from adalora_core.training.run.counts import CERTAIN
-from adalora_core.training.run.forwards import nothing_trainable
+from adalora_core.training.run.optimizers import CERTAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
 
-    from adalora_core.training.adapter import Adapter
+    from torch import nn
 
+    from adalora_core.training.adapter import Adapter
 
 MOST_NAMES = 8
 """Modules that a finding names."""
@@ -116,31 +116,20 @@ def run_report(adapter: Adapter) -> RunReport:
     )
 
 
-def report_of(tuner: Any) -> RunReport:
-    """Return the report of the first trained adapter of `tuner`.
-
-    Raises:
-        RunError: no active adapter is trainable.
-    """
-    adapters = tuner.trained_adapters()
-    if not adapters:
-        raise nothing_trainable("run_report", tuner.active_adapters)
-    _judge_idle(tuner, adapters[0])
-    return run_report(adapters[0])
-
-
 def is_checkpoint_folder(folder: Path) -> bool:
     """Return whether `folder` has the name that Trainer gives to what a run can resume from."""
     return any(re.fullmatch(r"checkpoint-\d+", each) for each in (folder.name, folder.parent.name))
 
 
-def judge_end(tuner: Any, adapter: Adapter, what: str, *, is_checkpoint: bool = False) -> None:
+def judge_end(
+    adapter: Adapter, what: str, forwards: int | None, *, is_checkpoint: bool = False
+) -> None:
     """Warn if the run of `adapter` is not over, and zero the triplets that its kept set drops.
 
     Args:
-        tuner: a tuner of this package, or of an attached model of PEFT.
         adapter: is saved, exported or merged next.
         what: "saved", "exported" or "merged".
+        forwards: training forwards of the model so far; None if the adapter is not active.
         is_checkpoint: whether it is saved to be resumed.
     """
     run, allocator = adapter.run, adapter.allocator
@@ -152,7 +141,7 @@ def judge_end(tuner: Any, adapter: Adapter, what: str, *, is_checkpoint: bool = 
         )
     if allocator is None:
         return
-    _judge_idle(tuner, adapter)
+    judge_idle(adapter, forwards)
     _judge_gradients(adapter)
     if allocator.target_reached:
         # A step of the optimizer after the last allocation gives dropped triplets a value again.
@@ -199,10 +188,10 @@ def _judge_gradients(adapter: Adapter) -> None:
         )
 
 
-def _judge_idle(tuner: Any, adapter: Adapter) -> None:
-    """Warn if the model was trained, and `adapter` computes nothing."""
-    allocator, forwards = adapter.allocator, tuner.penalty_per_step.forwards
-    if allocator is None or adapter.name not in tuner.active_adapters:
+def judge_idle(adapter: Adapter, forwards: int | None) -> None:
+    """Warn if the model was trained in `forwards`, and `adapter` is active and computes nothing."""
+    allocator = adapter.allocator
+    if allocator is None or forwards is None:
         return
     is_over = allocator.target_reached and adapter.run.calls >= CERTAIN
     is_known = runs.NoGradient.code in adapter.run.findings
@@ -242,11 +231,11 @@ def _judge_dropped(adapter: Adapter, what: str) -> None:
         )
 
 
-def judge_file(tuner: Any, adapter: Adapter, names: Callable[[], Collection[str]]) -> None:
+def judge_file(model: nn.Module, adapter: Adapter, names: Callable[[], Collection[str]]) -> None:
     """Warn if parameters were trained beside `adapter` that its file, with `names`, lacks."""
     beside = [
         name
-        for name, each in tuner.model.named_parameters()
+        for name, each in model.named_parameters()
         if each.requires_grad and not any(part in f".{name}" for part in _IN_FILES)
     ]
     if not beside or not adapter.run.optimizer_steps:

@@ -15,7 +15,6 @@ from adalora_core.files import locked
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter_file.checks import row_positions, targets_in
 from adalora_core.training.adapter_file.commit import commit
-from adalora_core.training.adapter_file.embeddings import load_embeddings
 from adalora_core.training.adapter_file.folder import (
     encode_config,
     encode_tensors,
@@ -25,11 +24,14 @@ from adalora_core.training.adapter_file.tensors import (
     collect_tensors,
     divided_places,
     fill_divided,
+    load_embeddings,
     load_tensors,
     pretrained_name,
 )
+from adalora_core.training.compaction import TENSOR_PREFIX
 from adalora_core.training.configuration import checked_copy, written_values
-from adalora_core.training.model_card import write_card
+from adalora_core.training.host import forwards_of
+from adalora_core.training.hub import write_card
 from adalora_core.training.parallelism import refuse_state_of_one_process
 from adalora_core.training.run_end import (
     is_checkpoint_folder,
@@ -48,7 +50,6 @@ from adalora_core.training.training_state.state import (
     restore_allocator,
     run_is_unfinished,
 )
-from adalora_core.training.triplets import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,8 +59,8 @@ if TYPE_CHECKING:
     from adalora_core.contract import AdaLoraConfig
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
-    from adalora_core.training.adapter_file.embeddings import Saved
     from adalora_core.training.adapter_file.folder import SavedAdapter
+    from adalora_core.training.adapter_file.tensors import Saved
     from adalora_core.training.tuner import AdaLoraTuner
 
 
@@ -81,33 +82,47 @@ def save_adapter(
     """
     adapter = tuner.adapters[name]
     resumes = save_training_state is True or is_checkpoint_folder(folder)
-    judge_end(tuner, adapter, "saved", is_checkpoint=resumes)
-    if not are_sharded(adapter.factors()[0]):
-        gathered = None
-    elif gathered is not None:
+    judge_end(adapter, "saved", forwards_of(tuner, adapter), is_checkpoint=resumes)
+    is_divided = are_sharded(adapter.factors()[0])
+    if is_divided and gathered is None:
+        # All processes gather what the first one writes.
+        is_main_process = distributed.get_rank() == 0
+    elif is_divided:
         refuse_state_of_one_process(save_training_state)
         save_training_state = False
-    gathers = gathered is None and are_sharded(adapter.factors()[0])
-    if gathers:
-        is_main_process = distributed.get_rank() == 0
-    if not (is_main_process or gathers):
+    else:
+        gathered = None
+    if not is_main_process and (gathered is not None or not is_divided):
         return
     if save_training_state is None:
         save_training_state = run_is_unfinished(adapter)
-    singular_values = gathered and {
-        path: gathered[f"{TENSOR_PREFIX}{path}.lora_E.{name}"] for path in adapter.layers
-    }
-    pattern = adapter.rank_pattern(live=True, singular_values=singular_values)
-    tensors = collect_tensors(tuner, adapter, pattern, gathered, embeddings)
-    judge_file(tuner, adapter, tensors.keys)
-    weights = encode_tensors(tensors)
-    config = encode_config(_config_values(tuner, adapter, pattern))
-    state = encode_state(adapter, pattern, weights, config) if save_training_state else None
+    files = _encoded(tuner, adapter, gathered, embeddings, with_state=save_training_state)
     if is_main_process:
         if card_folder is not None:
             # First, since the adapter decides what a folder holds.
             write_card(card_folder, adapter.config, tuner.model)
-        commit(folder, weights, config, state)
+        commit(folder, *files)
+
+
+def _encoded(
+    tuner: AdaLoraTuner,
+    adapter: Adapter,
+    gathered: Mapping[str, torch.Tensor] | None,
+    embeddings: Saved,
+    *,
+    with_state: bool,
+) -> tuple[bytes, bytes, bytes | None]:
+    """Return the weights, the configuration and the training state of `adapter` as files."""
+    singular_values = gathered and {
+        path: gathered[f"{TENSOR_PREFIX}{path}.lora_E.{adapter.name}"] for path in adapter.layers
+    }
+    pattern = adapter.rank_pattern(live=True, singular_values=singular_values)
+    tensors = collect_tensors(tuner, adapter, pattern, gathered, embeddings)
+    judge_file(tuner.model, adapter, tensors.keys)
+    weights = encode_tensors(tensors)
+    config = encode_config(_config_values(tuner, adapter, pattern))
+    state = encode_state(adapter, pattern, weights, config) if with_state else None
+    return weights, config, state
 
 
 def _config_values(

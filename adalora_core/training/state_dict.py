@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
-from adalora_core.training.adapter_file.embeddings import embeddings_of
-from adalora_core.training.adapter_file.tensors import collect_tensors
-from adalora_core.training.triplets import TENSOR_PREFIX
+from adalora_core.training.adapter_file.tensors import collect_tensors, embeddings_of
+from adalora_core.training.compaction import TENSOR_PREFIX
 from adalora_core.training.tuner import AdaLoraTuner
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from adalora_core.training.adapter import Adapter
-    from adalora_core.training.adapter_file.embeddings import Saved
+    from adalora_core.training.adapter_file.tensors import Saved
 
 
 class LoadResult(NamedTuple):

@@ -15,55 +15,45 @@ from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_pa
 from adalora_core.nn.offloading import refuse_offloaded
 from adalora_core.peft_identity import SeenAsPeft
 from adalora_core.training.adapter import Adapter
-from adalora_core.training.agreement import AgreementCheck
-from adalora_core.training.data_parallel import refuse_unsynchronised
-from adalora_core.training.merging import merge_all
-from adalora_core.training.parallelism import (
-    DivisionCheck,
-    refuse_beside_tensor_parallelism,
-    refuse_divided_base,
-)
-from adalora_core.training.penalty_per_step import (
-    PenaltyPerStep,
+from adalora_core.training.host import (
+    Host,
+    TrainingRun,
     add_penalty,
-    add_weighted_gradient,
-    allocate_all,
-    weighted_penalty,
+    check_forward,
+    forwards_of,
 )
-from adalora_core.training.run.forwards import (
-    nothing_trainable,
-    refuse_adapted,
-    refuse_adapter_names,
-    refuse_wasted_backward,
+from adalora_core.training.merging import (
+    merge_all,
+    record_untied,
+    refuse_shared_modules,
+    share_again,
 )
-from adalora_core.training.run_end import judge_end, report_of
+from adalora_core.training.parallelism import refuse_beside_tensor_parallelism, refuse_divided_base
+from adalora_core.training.run.reporting import refuse_adapted, refuse_adapter_names
+from adalora_core.training.run_end import judge_end
 from adalora_core.training.targets import (
     candidates,
     find_targets,
     refuse_unsupported,
     unmatched_entries,
 )
-from adalora_core.training.tied_weights import record_untied, refuse_shared_modules, share_again
 from adalora_core.training.tuner_names import TunerNames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from adalora_core.allocation import AllocationReport
     from adalora_core.contract import AdaLoraConfig
-    from adalora_core.training.run_end import RunReport
     from adalora_core.training.targets import Targets
 
 
-class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
+class AdaLoraTuner(SeenAsPeft, TunerNames, Host, nn.Module):
     """The base model, its adapted layers and the adapters.
 
     Attributes:
         model: the base model, with target modules replaced by adapted layers.
         adapters: the adapters by name.
         active_adapters: names of the adapters that act on the output, in order.
-        penalty_per_step: decides which forwards of an optimizer step add the penalty.
-        agreement: compares the processes of a run.
+        training_run: the state of the training.
         untied: the weights of merged layers that other modules have too; the layers have copies.
     """
 
@@ -75,10 +65,8 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
         self.model = model
         self.adapters: dict[str, Adapter] = {}
         self.active_adapters: list[str] = []
-        self._division = DivisionCheck()
-        self.agreement = AgreementCheck()
+        self.training_run = TrainingRun()
         self.untied: dict[AdaLoraLayer, nn.Parameter] = {}
-        self.penalty_per_step = PenaltyPerStep()
 
     def __getattr__(self, name: str) -> Any:
         """Forward what the tuner does not define to the base model."""
@@ -283,61 +271,12 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
 
     # --- training -------------------------------------------------------------------------------
 
-    def trained_adapters(self) -> list[Adapter]:
-        """Return the active adapters that are made for training."""
-        return [
-            self.adapters[name] for name in self.active_adapters if self.adapters[name].is_trainable
-        ]
-
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the orthogonality penalty to `outputs.loss`."""
         refuse_adapter_names(kwargs)
-        if self.training and not torch.compiler.is_compiling():
-            adapters = self.trained_adapters()
-            self._division.refuse_unsupported(adapters, "forward")
-            refuse_unsynchronised(self.model, adapters)
-            refuse_wasted_backward(self)
+        if self.training:
+            check_forward(self)
         return add_penalty(self, self.model(*args, **kwargs), kwargs)
-
-    def orthogonality_penalty(self) -> torch.Tensor:
-        """Return the weighted penalties of the trained adapters; see `AdaLoraModel`."""
-        return weighted_penalty(self)
-
-    def add_orthogonality_gradient_(self, scale: float = 1.0) -> torch.Tensor:
-        """Add the gradient of the weighted penalties to `.grad`; see `AdaLoraModel`."""
-        return add_weighted_gradient(self, scale)
-
-    def leave_penalty_out_of_loss(self) -> None:
-        """Add no penalty to `outputs.loss` from now on."""
-        self.penalty_per_step.leave_out()
-
-    def update_and_allocate(self, global_step: int) -> list[AllocationReport]:
-        """Call the allocators of trained adapters after the 0-based step `global_step`."""
-        adapters = self.trained_adapters()
-        if not adapters:
-            raise nothing_trainable("update_and_allocate", self.active_adapters)
-        self._division.refuse_unsupported(adapters, "update_and_allocate")
-        return allocate_all(self, adapters, global_step)
-
-    def bind_total_step(self, total_step: int) -> None:
-        """Replace a `total_step` of "auto" in every trained adapter."""
-        for adapter in self.trained_adapters():
-            adapter.bind_total_step(total_step)
-
-    def run_report(self) -> RunReport:
-        """Return what the run of the first trained adapter was; waits for a GPU.
-
-        Raises:
-            RunError: no active adapter is trainable.
-        """
-        return report_of(self)
-
-    def finalize(self) -> None:
-        """Enforce the target budget of every trained adapter."""
-        for adapter in self.trained_adapters():
-            if adapter.allocator is not None:
-                adapter.allocator.finalize()
-            adapter.sync_pattern()
 
     # --- merging --------------------------------------------------------------------------------
 
@@ -361,7 +300,7 @@ class AdaLoraTuner(SeenAsPeft, TunerNames, nn.Module):
     ) -> nn.Module:
         """Merge the (active) adapters and return the base model without any adapter layer."""
         for adapter in self.trained_adapters():
-            judge_end(self, adapter, "merged")
+            judge_end(adapter, "merged", forwards_of(self, adapter))
         self.merge_adapter(adapter_names, safe_merge)
         return self._without_layers()
 

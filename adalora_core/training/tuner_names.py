@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.training.triplets import cut_state, resize_to
+from adalora_core.training.compaction import cut_state, resize_to
 
 if TYPE_CHECKING:
     import torch

@@ -88,7 +88,7 @@ def test_the_ratio_counts_rows_of_a_and_columns_of_b_by_their_means() -> None:
     B.grad = torch.tensor([[0.0, 2.0], [0.0, 4.0]])
     made.step(0)
     factors = made._factors()
-    scores = made.criterion.scores(factors, made.statistics)
+    scores = made.criterion.scores(factors)
     # First: mean(3, 1). Second: 3 * 1 + mean(2, 4). The averages hold 0.15 of each square.
     torch.testing.assert_close(scores, 0.15**0.5 * torch.tensor([2.0, 6.0]))
 
@@ -96,7 +96,7 @@ def test_the_ratio_counts_rows_of_a_and_columns_of_b_by_their_means() -> None:
 class TestRandom:
     def order(self, **changes: Any) -> list[float]:
         made = allocator("random", [f"m{number}" for number in range(16)], **changes)
-        return made.criterion.scores(made._factors(), made.statistics).tolist()
+        return made.criterion.scores(made._factors()).tolist()
 
     def test_the_order_depends_on_the_configuration_alone(self) -> None:
         torch.manual_seed(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adalora_core.allocation.rank_history import MASKS_AT_ONCE, RankHistory
+from adalora_core.allocation.allocator import MASKS_AT_ONCE, RankHistory
 
 RANKS = [3, 0, 4]
 

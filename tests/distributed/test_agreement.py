@@ -148,5 +148,5 @@ def test_a_copy_of_a_model_stays_in_the_group(library: str) -> None:
     model = adapted(library=library)
     group: Any = threading.Lock()  # no copies either
     allocate_within(model, group)
-    assert copy.deepcopy(model).base_model.agreement.group is group
-    assert pickle.loads(pickle.dumps(model.base_model.agreement)).group is None  # noqa: S301
+    assert copy.deepcopy(model).base_model.training_run.agreement.group is group
+    assert pickle.loads(pickle.dumps(model.base_model.training_run.agreement)).group is None  # noqa: S301

@@ -72,6 +72,11 @@ ON_TWO = {
         "ParallelismError: compact:",
         "model = wrapped.module",
     ),
+    "compact_under_ddp_injected": (
+        partial(divisions.compact_under, "ddp", divisions.injected_blocks),
+        "ParallelismError: compact:",
+        "model = wrapped.module",
+    ),
     "trainer_with_fsdp1": (
         divisions.trainer_with_fsdp1,
         "ParallelismError: AdaLoraCallback: FSDP1",

@@ -293,9 +293,9 @@ def test_forwards_that_leave_a_merged_layer_out_leave_nothing_behind(door: str) 
 
 def test_a_model_is_copied_while_a_penalty_waits_for_its_backward_pass(door: str) -> None:
     model = make(door, TwoLayer()).train()
-    model.base_model.penalty_per_step.begin_step()
+    model.base_model.training_run.penalty.begin_step()
     loss = model(**two_layer_batch(0)).loss
     other = copy.deepcopy(model)
     for each, value in ((model, loss), (other, other(**two_layer_batch(0)).loss)):
         value.backward()
-        assert not each.base_model.penalty_per_step.is_missing
+        assert not each.base_model.training_run.penalty.is_missing

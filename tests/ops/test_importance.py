@@ -67,6 +67,22 @@ def check_against_oracle(
     assert_close(*scores, dtype)
 
 
+@pytest.mark.parametrize("is_flat", [True, False])
+@pytest.mark.parametrize("model", MODELS)
+def test_averages_of_tensors_of_any_shape_equal_those_of_factors(
+    model: list[tuple[int, int, int]], is_flat: bool
+) -> None:
+    theirs = make(model)
+    theirs[1][0] = None  # type: ignore[call-overload]
+    ours = [[each if each is None else each.flatten() for each in one] for one in copy(theirs)]
+    averages = [torch.cat(each) for each in ours[2:]] if is_flat else ours[2:]
+    ops.update_importance(*theirs, BETA1, BETA2)
+    assert ops.update_averages(*ours[:2], *averages, BETA1, BETA2) == 0
+    for found, wanted in zip(averages, theirs[2:], strict=True):
+        flat = [found] if is_flat else found
+        assert_all_equal([torch.cat([*flat])], [torch.cat([each.flatten() for each in wanted])])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("model", MODELS)
 def test_averages_equal_the_oracle_bit_by_bit_and_scores_closely(

@@ -16,7 +16,7 @@ from adalora_core.cli import main
 from adalora_core.contract import ConfigError
 from adalora_core.errors import CheckpointError
 from adalora_core.rank_report.progress import steps_made
-from adalora_core.training.model_card import write_card
+from adalora_core.training.hub import write_card
 
 NAMES = ["", "..", "a.b", "../out", "a/b", "a\\b", "c:b", "a\nb", "\x1b[2J", "keys", "training"]
 

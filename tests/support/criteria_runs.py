@@ -65,7 +65,7 @@ def scores_of_llama(_rank: int, criterion: Any, folder: Path) -> torch.Tensor:
 def _scores_after(model: Any, step: int) -> torch.Tensor:
     model.update_and_allocate(step)
     allocator = allocator_of(model)
-    return allocator.criterion.scores(allocator._factors(), allocator.statistics)
+    return allocator.criterion.scores(allocator._factors())
 
 
 def train_by_process(_rank: int, kind: str) -> str:

@@ -393,4 +393,4 @@ def scores_at(_rank: int, kind: str, stop: int) -> torch.Tensor:
     model, wrapped, optimizer = prepare(kind)
     train(wrapped, model, range(stop), optimizer=optimizer)
     allocator = allocator_of(model)
-    return allocator._factors().scores(allocator.statistics)
+    return allocator._factors().scores()

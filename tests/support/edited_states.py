@@ -9,7 +9,7 @@ from adalora_runs import make, train
 from saved_folders import state_in
 from toy_models import TwoLayer
 
-from adalora_core.training.training_state import form
+from adalora_core.training.training_state.state import decode_file, encode_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,9 +39,9 @@ def save_at(stop: int, folder: Path, **changes: Any) -> Any:
 def edit(folder: Path, change: Edit) -> None:
     """Change values and tensors of the state by hand, and give it a digest that fits."""
     path = state_in(folder)
-    values, tensors = form.decode(path.read_bytes())
+    values, tensors = decode_file(path.read_bytes())
     change(values, tensors)
-    path.write_bytes(form.encode(values, tensors))
+    path.write_bytes(encode_file(values, tensors))
 
 
 def value(*keys: Any, to: Any) -> Edit:

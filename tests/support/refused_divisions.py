@@ -35,6 +35,10 @@ def injected(base: nn.Module) -> nn.Module:
     return attach(peft.inject_adapter_in_model(config, base))
 
 
+def injected_blocks() -> Any:
+    return injected(Blocks())
+
+
 def mesh() -> Any:
     return init_device_mesh("cpu", (distributed.get_world_size(),))
 
@@ -103,7 +107,7 @@ def trainer_with_fsdp1() -> None:
 
 
 def trainer_with_injected_fsdp2() -> None:
-    model = injected(Blocks())
+    model = injected_blocks()
     fully_shard(model, mesh=mesh())
     begin_training(model, deepspeed=None)
 

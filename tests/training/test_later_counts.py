@@ -7,7 +7,7 @@ import torch
 from run_loops import has_a_loss_of_nan, run_of
 
 from adalora_core import RunWarning
-from adalora_core.training.run.counts import LaterCount
+from adalora_core.training.run.optimizers import DeferredInt
 
 
 class Events:
@@ -53,7 +53,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> Events:
 
 def test_a_number_of_any_device_with_events_is_read_without_a_wait(events: Events) -> None:
     number = number_on_device()
-    count = LaterCount(number)
+    count = DeferredInt(number)
     number.zero_()  # the next step writes to the same memory
     assert not count.is_known()
     assert (int(count), events.waits) == (7, 1)
@@ -75,22 +75,22 @@ def test_a_number_of_a_device_without_events_is_read_at_once(
         "events": (events, "record_event"),
     }[lacking]
     monkeypatch.setattr(owner, name, fail)
-    count = LaterCount(number_on_device())
+    count = DeferredInt(number_on_device())
     assert count.is_known()
     assert (int(count), events.waits) == (7, 0)
 
 
 @pytest.mark.parametrize("number", [7, torch.tensor(7)])
 def test_a_number_of_the_cpu_is_known(number: int | torch.Tensor) -> None:
-    assert LaterCount(number).is_known()
-    assert int(LaterCount(number)) == 7
+    assert DeferredInt(number).is_known()
+    assert int(DeferredInt(number)) == 7
 
 
 def test_numbers_that_arrive_late_are_judged_when_they_are_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As on a GPU: no call waits, and a report does."""
-    monkeypatch.setattr(LaterCount, "is_known", lambda _: False)
+    monkeypatch.setattr(DeferredInt, "is_known", lambda _: False)
     model, caught = run_of("adalora_core", has_a_loss_of_nan, 20)
     assert caught == []
     with pytest.warns(RunWarning, match=r"^ADA806: .* 3 steps in a row .* up to step 2"):

@@ -15,7 +15,7 @@ from adalora_core import AdaLoraConfig, get_peft_model, ops
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, RankAllocator
 from adalora_core.ops import _backend, _watched
-from adalora_core.training.run.changes import Changes
+from adalora_core.training.run.optimizers import Changes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

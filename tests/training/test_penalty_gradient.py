@@ -15,7 +15,7 @@ from torch import nn
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core.integrations.peft import attach
-from adalora_core.integrations.trainer_loss import complete_loss
+from adalora_core.integrations.trainer_checkpoints import complete_loss
 from adalora_core.training.penalty_per_step import PenaltyPerStep
 
 __all__ = ["op_backend"]

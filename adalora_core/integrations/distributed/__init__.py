@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from adalora_core.integrations.distributed.agreement import allocate_within, check_agreement
+from adalora_core.integrations.distributed.agreement import (
+    allocate_within,
+    check_agreement,
+    factor_placement,
+)
 from adalora_core.integrations.distributed.checkpoint import AdapterState
-from adalora_core.integrations.distributed.placement import factor_placement
 
 __all__ = ["AdapterState", "allocate_within", "check_agreement", "factor_placement"]

@@ -10,13 +10,14 @@ from torch import nn
 from torch.distributed.checkpoint.stateful import Stateful
 
 from adalora_core.errors import CheckpointError, ParallelismError
-from adalora_core.integrations.tuners import tuner_of, unwrapped
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import divided_like, local_part
+from adalora_core.training.host import host_of, unwrapped
 from adalora_core.training.parallelism import reshard
-from adalora_core.training.training_state.checks import check_fields, check_progress
 from adalora_core.training.training_state.progress import (
     allocator_of,
+    check_fields,
+    check_progress,
     progress,
     refuse_other_criterion,
     restore_progress,
@@ -33,7 +34,7 @@ _VERSION = 2
 
 def trained_adapters(model: Any, purpose: str) -> list[Adapter]:
     """Return the adapters of `model`, wrapped or not, that have an allocator."""
-    adapters = tuner_of(model, purpose).trained_adapters()
+    adapters = host_of(model, purpose).trained_adapters()
     return [adapter for adapter in adapters if adapter.allocator is not None]
 
 
@@ -104,7 +105,7 @@ class AdapterState(Stateful):
 
     def _other_tensors(self) -> dict[str, torch.Tensor]:
         """Return other trained tensors: modules trained in full, with their buffers, and biases."""
-        tuner: Any = tuner_of(self.model, "AdapterState")
+        tuner: Any = host_of(self.model, "AdapterState")
         found = {
             name: parameter.detach()
             for name, parameter in tuner.model.named_parameters()

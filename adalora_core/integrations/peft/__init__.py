@@ -18,7 +18,7 @@ from adalora_core.integrations.peft.bridge import (  # noqa: E402 - after the ch
     is_attached,
     uninstall,
 )
-from adalora_core.integrations.peft.config import (  # noqa: E402 - same
+from adalora_core.integrations.peft.building import (  # noqa: E402 - same
     from_peft_config,
     to_peft_config,
 )

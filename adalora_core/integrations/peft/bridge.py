@@ -10,39 +10,44 @@ from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
-from adalora_core.integrations.peft.adapters import configs_of, report_unmatched, state_of
-from adalora_core.integrations.peft.allocator import refuse_changed_allocator
+from adalora_core.integrations.peft.adapters import (
+    configs_of,
+    hand_back,
+    refuse_changed_allocator,
+    report_unmatched,
+    state_of,
+)
 from adalora_core.integrations.peft.building import (
     BuiltConfigOverrides,
     BuiltModelOverrides,
     BuiltTunerOverrides,
     built,
-    register,
 )
-from adalora_core.integrations.peft.handing_back import hand_back
 from adalora_core.integrations.peft.injected import (
+    Attached,
     InjectedOverrides,
     InjectedTunerOverrides,
-    serve,
-    stop_serving,
+    add_methods,
+    override,
+    remove_methods,
+    restore,
     tuner_inside,
 )
-from adalora_core.integrations.peft.instances import Attached, override, restore
 from adalora_core.integrations.peft.layers import (
     OVERRIDES,
     ConvolutionOverrides,
     LayerOverrides,
     LinearOverrides,
     adalora_layers,
+    start_fresh_adapters,
     store_initial_rank,
 )
-from adalora_core.integrations.peft.lora_start import start_fresh_adapters
 from adalora_core.integrations.peft.model import ModelOverrides, PlainModelOverrides, is_adalora
 from adalora_core.integrations.peft.tuner import TunerOverrides
-from adalora_core.integrations.tuners import TUNER
 from adalora_core.nn.encoder_fast_path import leave_fast_path
 from adalora_core.nn.offloading import execution_device
-from adalora_core.training.run.forwards import refuse_adapted
+from adalora_core.training.host import TUNER, register
+from adalora_core.training.run.reporting import refuse_adapted
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -136,7 +141,7 @@ def attach(model: Module) -> Module:
         override(model, InjectedOverrides)
     elif tuner is not None:
         _attach_tuner(tuner, InjectedTunerOverrides)
-        serve(model, tuner)
+        add_methods(model, tuner)
     else:
         raise TypeError(
             "attach: expected a peft.PeftModel with AdaLoRA adapters, or a module that PEFT has "
@@ -218,7 +223,7 @@ def detach(model: Module) -> Module:
         inside = [tuner.model, *(layer for _, layer in adalora_layers(tuner.model))]
         if not is_adalora(model):
             inside += _models_inside(model)
-            stop_serving(model)
+            remove_methods(model)
         for module in (model, tuner, *inside):
             restore(module)
     return model

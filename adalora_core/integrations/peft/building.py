@@ -1,4 +1,4 @@
-"""Override how PEFT builds and loads AdaLoRA models, while the bridge is installed."""
+"""Convert configurations, and override how PEFT builds and loads AdaLoRA models."""
 
 from __future__ import annotations
 
@@ -14,16 +14,23 @@ from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 
+from adalora_core.adapter_spec import SENSITIVITY, criterion_name
+from adalora_core.contract.fields.block import AUTO
+from adalora_core.contract.fields.plain import plain
+from adalora_core.contract.fields.table import FIELDS
 from adalora_core.files import locked
 from adalora_core.integrations.peft.adapters import configs_of, report_faults, report_unmatched
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.integrations.peft.model import PlainModelOverrides, is_adalora
 from adalora_core.integrations.peft.tuner import TunerOverrides
 from adalora_core.training.configuration import use_plain_numbers
-from adalora_core.training.run.forwards import refuse_adapted, refuse_other_than_module
+from adalora_core.training.host import model_around, register
+from adalora_core.training.run.reporting import refuse_adapted, refuse_other_than_module
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from adalora_core.contract import AdaLoraConfig
 
 _peft_check: Any = peft.AdaLoraConfig.__post_init__
 _peft_init: Any = AdaLoraModel.__init__
@@ -34,9 +41,6 @@ _SIGNATURE = inspect.signature(_peft_from_pretrained)
 
 built: weakref.WeakSet[Any] = weakref.WeakSet()
 """Tuners that PEFT built after `install()`."""
-
-_models: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Any]] = weakref.WeakKeyDictionary()
-"""The model around each base model."""
 
 _loaded: ContextVar[str | None] = ContextVar("_loaded", default=None)
 """The adapter that `PeftModel.from_pretrained` loads now."""
@@ -81,7 +85,8 @@ class BuiltModelOverrides(PlainModelOverrides):
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         _peft_model_init(self, *args, **kwargs)
-        register(self)
+        if is_adalora(self):
+            register(self)
 
     @classmethod
     def from_pretrained(cls: Any, *args: Any, **kwargs: Any) -> Any:
@@ -95,8 +100,8 @@ class BuiltModelOverrides(PlainModelOverrides):
         given.pop("cls")
         name = given.setdefault("adapter_name", "default")
         refuse_other_than_module(given["model"])
-        around = _models.get(given["model"], lambda: None)()
-        if around is not None and _is_trained(around, name):
+        around = model_around(given["model"])
+        if is_adalora(around) and _is_trained(around, name):
             del given["model"]
             given.pop("config", None)
             around.load_adapter(**given.pop("kwargs", {}), **given)
@@ -112,12 +117,6 @@ class BuiltModelOverrides(PlainModelOverrides):
             raise
         finally:
             _loaded.reset(token)
-
-
-def register(model: Any) -> None:
-    """Remember `model` as the one around its base model."""
-    if is_adalora(model):
-        _models[model.base_model.model] = weakref.ref(model)
 
 
 def _is_trained(model: Any, name: str) -> bool:
@@ -137,3 +136,50 @@ def _may_add(base: nn.Module, config: Any) -> bool:
         for each in base.modules()
         if isinstance(each, BaseTunerLayer | BaseTuner)
     )
+
+
+def to_peft_config(config: AdaLoraConfig) -> peft.AdaLoraConfig:
+    """Return PEFT's configuration with the values of `config`.
+
+    PEFT alone reads an `init_lora_weights` of "lora" as true; the bridge starts like LoRA.
+
+    Raises:
+        ValueError: PEFT refuses the values, or `total_step` is "auto", which PEFT does not support.
+    """
+    if config.total_step == AUTO:
+        raise ValueError(
+            'to_peft_config: PEFT needs a number for total_step, got "auto"; set the optimizer '
+            "steps of the run"
+        )
+    if config.importance_criterion != SENSITIVITY:
+        raise ValueError(
+            "to_peft_config: PEFT has no importance_criterion, got "
+            f"{criterion_name(config.importance_criterion)!r}; train with get_peft_model of "
+            f"adalora_core, set it to {SENSITIVITY!r}, or assign it to the result for a model that "
+            "the bridge serves"
+        )
+    values = config.to_json_dict()
+    changed = {
+        name: value for name, value in values.items() if value != FIELDS[name].fresh_default()
+    }
+    return peft.AdaLoraConfig(**changed)
+
+
+def from_peft_config(config: peft.AdaLoraConfig) -> AdaLoraConfig:
+    """Return a configuration of this package with the values of PEFT's `config`.
+
+    Raises:
+        ConfigError: the values break the contract; the message lists every finding.
+        TypeError: `config` is not PEFT's AdaLoraConfig.
+    """
+    if not isinstance(config, peft.AdaLoraConfig):
+        raise TypeError(
+            f"from_peft_config: expected peft.AdaLoraConfig, got {type(config).__name__}"
+        )
+    values = config.to_dict()
+    written = {
+        name: plain(value, name)
+        for name, value in values.items()
+        if name in FIELDS and FIELDS[name].written
+    }
+    return config_of(written)

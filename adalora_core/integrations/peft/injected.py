@@ -1,8 +1,9 @@
-"""Serve adapters that PEFT injected into a module without a `PeftModel` around it."""
+"""Override the methods of single instances, and serve adapters that PEFT injected into a module."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,33 +14,23 @@ from torch import nn
 
 from adalora_core.errors import CheckpointError
 from adalora_core.integrations.peft.adapters import sync_patterns, trained_adapters
-from adalora_core.integrations.peft.instances import override
 from adalora_core.integrations.peft.layers import adalora_layers
 from adalora_core.integrations.peft.model import checked_save, commit_save, resume
-from adalora_core.integrations.peft.tuner import (
-    TunerOverrides,
-    adapters_are_disabled,
-    refuse_unsupported,
-)
-from adalora_core.integrations.tuners import TUNER
+from adalora_core.integrations.peft.tuner import TunerOverrides, adapters_are_disabled
 from adalora_core.sharding import are_sharded
-from adalora_core.training.penalty_per_step import add_penalty
+from adalora_core.training.host import TUNER, add_penalty, check_forward, forwards_of
+from adalora_core.training.model import class_like
 from adalora_core.training.run_end import is_checkpoint_folder, judge_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import torch
-
-    from adalora_core.training.compaction import CompactionReport
-    from adalora_core.training.run_end import RunReport
 
 
 class InjectedTunerOverrides(TunerOverrides):
     """Methods of a tuner that `attach` makes for injected adapters."""
 
     @property
-    def training(self: Any) -> bool:
+    def training(self) -> bool:
         """Whether the module is in training mode: nobody calls `train()` of the tuner."""
         return bool(self.model.training)
 
@@ -48,7 +39,7 @@ class InjectedTunerOverrides(TunerOverrides):
         pass
 
     @property
-    def active_adapters(self: Any) -> list[str]:
+    def active_adapters(self) -> list[str]:  # type: ignore[override]
         """The active adapters of the layers: libraries activate adapters there."""
         _, layer = next(adalora_layers(self.model))
         return list(layer.active_adapters)
@@ -56,38 +47,6 @@ class InjectedTunerOverrides(TunerOverrides):
 
 class InjectedOverrides:
     """Methods of a module that contains injected adapters, after `attach`."""
-
-    def update_and_allocate(self, global_step: int) -> None:
-        """Call the allocator after the 0-based optimizer step `global_step`."""
-        vars(self)[TUNER].update_and_allocate(global_step)
-
-    def orthogonality_penalty(self) -> torch.Tensor:
-        """Return the weighted penalty that training adds to `outputs.loss`."""
-        penalty: torch.Tensor = vars(self)[TUNER].orthogonality_penalty()
-        return penalty
-
-    def add_orthogonality_gradient_(self, scale: float = 1.0) -> torch.Tensor:
-        """Add the gradient of the weighted penalty to `.grad`; see `AdaLoraModel`."""
-        penalty: torch.Tensor = vars(self)[TUNER].add_orthogonality_gradient_(scale)
-        return penalty
-
-    def leave_penalty_out_of_loss(self) -> None:
-        """Add no penalty to `outputs.loss` from now on."""
-        vars(self)[TUNER].leave_penalty_out_of_loss()
-
-    def run_report(self) -> RunReport:
-        """Return what the run of the trained adapter was; waits for a GPU."""
-        report: RunReport = vars(self)[TUNER].run_report()
-        return report
-
-    def finalize(self) -> None:
-        """Enforce the target budget; call it after training."""
-        vars(self)[TUNER].finalize()
-
-    def compact(self, optimizer: torch.optim.Optimizer) -> CompactionReport:
-        """Cut dropped triplets out of parameters and optimizer; see `AdaLoraModel.compact`."""
-        report: CompactionReport = vars(self)[TUNER].compact(optimizer)
-        return report
 
     def load_training_state(self, folder: str | Path) -> None:
         """Continue the run that `save_pretrained` has saved in `folder`.
@@ -101,6 +60,28 @@ class InjectedOverrides:
             if state is None:
                 raise CheckpointError(f"{str(folder)!r} holds no training state")
             resume(tuner, adapter.name, state)
+
+
+def _method_of_tuner(name: str) -> Any:
+    method = getattr(TunerOverrides, name)
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(vars(self)[TUNER], name)(*args, **kwargs)
+
+    return call
+
+
+for _name in (
+    "update_and_allocate",
+    "orthogonality_penalty",
+    "add_orthogonality_gradient_",
+    "leave_penalty_out_of_loss",
+    "run_report",
+    "finalize",
+    "compact",
+):
+    setattr(InjectedOverrides, _name, _method_of_tuner(_name))
 
 
 class RootOverrides(InjectedOverrides):
@@ -148,7 +129,7 @@ class PretrainedOverrides(RootOverrides):
         resumes = with_state is True or is_checkpoint_folder(Path(save_directory))
         adapters = trained_adapters(tuner)
         for adapter in adapters:
-            judge_end(tuner, adapter, "saved", is_checkpoint=resumes)
+            judge_end(adapter, "saved", forwards_of(tuner, adapter), is_checkpoint=resumes)
         with _patterns_of_files(tuner):
             parent: Any = super()
             result = parent.save_pretrained(save_directory, *args, **kwargs)
@@ -164,9 +145,10 @@ class DiffusersOverrides(PretrainedOverrides):
 
     def save_lora_adapter(self, *args: Any, **kwargs: Any) -> Any:
         """Save as diffusers does; the file holds what the model computes."""
-        for adapter in trained_adapters(vars(self)[TUNER]):
-            judge_end(vars(self)[TUNER], adapter, "saved", is_checkpoint=False)
-        with _patterns_of_files(vars(self)[TUNER]):
+        tuner = vars(self)[TUNER]
+        for adapter in trained_adapters(tuner):
+            judge_end(adapter, "saved", forwards_of(tuner, adapter))
+        with _patterns_of_files(tuner):
             parent: Any = super()
             return parent.save_lora_adapter(*args, **kwargs)
 
@@ -218,7 +200,7 @@ def _tuner_around(root: nn.Module) -> Any:
     return tuner
 
 
-def serve(module: Any, tuner: Any) -> None:
+def add_methods(module: Any, tuner: Any) -> None:
     """Give `module` the methods of its attached `tuner`, and let its losses contain the penalty."""
     root = tuner.model
     for each in {id(each): each for each in (root, module)}.values():
@@ -229,8 +211,8 @@ def serve(module: Any, tuner: Any) -> None:
     root.register_forward_hook(_after_forward, with_kwargs=True)
 
 
-def stop_serving(module: Any) -> None:
-    """Undo `serve`, but for the classes."""
+def remove_methods(module: Any) -> None:
+    """Undo `add_methods`, but for the classes."""
     root = vars(module)[TUNER].model
     for hooks, options in (
         (root._forward_pre_hooks, root._forward_pre_hooks_with_kwargs),  # noqa: SLF001 - of torch
@@ -251,8 +233,38 @@ def _overrides_of(root: nn.Module) -> type:
 
 
 def _before_forward(root: Any, _args: Any, _kwargs: Any) -> None:
-    refuse_unsupported(vars(root)[TUNER])
+    if root.training:
+        check_forward(vars(root)[TUNER])
 
 
 def _after_forward(root: Any, _args: Any, kwargs: Any, outputs: Any) -> Any:
     return add_penalty(vars(root)[TUNER], outputs, kwargs, unless=adapters_are_disabled)
+
+
+class Attached:
+    """Base of the classes that `attach` makes.
+
+    Attributes:
+        wrapped: the class before.
+    """
+
+    wrapped: type
+
+
+def override(module: nn.Module, overrides: type) -> None:
+    """Let the methods of `overrides` act on `module`, which stays an instance of its class."""
+    _set_class(module, _attached_class(type(module), overrides))
+
+
+def restore(module: Any) -> None:
+    """Undo `override`."""
+    if isinstance(module, Attached):
+        _set_class(module, type(module).wrapped)
+
+
+def _set_class(module: Any, cls: type) -> None:
+    module.__class__ = cls
+
+
+def _attached_class(cls: type, overrides: type) -> type:
+    return class_like(cls, (overrides, Attached, cls), _attached_class, overrides, wrapped=cls)

@@ -25,16 +25,16 @@ from adalora_core.integrations.peft.adapters import (
     state_of,
     trained_adapters,
 )
-from adalora_core.integrations.peft.divided import load_divided
-from adalora_core.integrations.peft.tuner import adapters_are_disabled, refuse_unsupported
+from adalora_core.integrations.peft.tuner import adapters_are_disabled
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.rank_pattern import pattern_positions
 from adalora_core.sharding import are_sharded, whole
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.commit import CONFIG_NAME, commit, weights_in
 from adalora_core.training.adapter_file.folder import folder_of, read_adapter, read_tensors
+from adalora_core.training.adapter_file.tensors import divided_places, fill_divided
+from adalora_core.training.host import add_penalty, check_forward, forwards_of
 from adalora_core.training.parallelism import refuse_state_of_one_process, reshard
-from adalora_core.training.penalty_per_step import add_penalty
 from adalora_core.training.run_end import (
     is_checkpoint_folder,
     judge_choice,
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
     from adalora_core.training.adapter import Adapter
     from adalora_core.training.adapter_file.folder import SavedAdapter
+    from adalora_core.training.host import Host
     from adalora_core.training.training_state.state import TrainingState
 
 _peft_forward = PeftModel.forward
@@ -85,7 +86,8 @@ class ModelOverrides:
         with_state = kwargs.pop("save_training_state", None)
         resumes = with_state is True or is_checkpoint_folder(Path(save_directory))
         for adapter in trained_adapters(self.base_model):
-            judge_end(self.base_model, adapter, "saved", is_checkpoint=resumes)
+            forwards = forwards_of(self.base_model, adapter)
+            judge_end(adapter, "saved", forwards, is_checkpoint=resumes)
         call = _SAVE_SIGNATURE.bind(self, save_directory, *args, **kwargs)
         given = call.arguments
         reshard(self)
@@ -150,7 +152,7 @@ class ModelOverrides:
             saved, state = checked_save(folder, adapter_name, existing, with_state=learns)
             reshard(self)
             if existing is not None and saved is not None and are_sharded(self.parameters()):
-                load_divided(tuner, adapter_name, saved, state)
+                _fill_divided_adapter(tuner, adapter_name, saved, state)
                 if learns:
                     judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
                 return _IncompatibleKeys([], [])
@@ -175,7 +177,8 @@ class PlainModelOverrides(ModelOverrides):
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
         if not is_adalora(self):
             return _peft_forward(self, *args, **kwargs)
-        refuse_unsupported(self.base_model)
+        if self.base_model.training:
+            check_forward(self.base_model)
         outputs = _peft_forward(self, *args, **kwargs)
         return add_penalty(self.base_model, outputs, kwargs, unless=adapters_are_disabled)
 
@@ -208,7 +211,7 @@ def _staging(target: Path) -> Iterator[Path]:
 
 
 def commit_save(
-    tuner: Any, staging: Path, target: Path, adapter: Adapter | None, *, with_state: bool | None
+    tuner: Host, staging: Path, target: Path, adapter: Adapter | None, *, with_state: bool | None
 ) -> None:
     """Replace the save in `target` by what PEFT has written into `staging`."""
     path = weights_in(staging)
@@ -216,7 +219,7 @@ def commit_save(
         return
     weights, config, state = path.read_bytes(), (staging / CONFIG_NAME).read_bytes(), None
     if adapter is not None:
-        judge_file(tuner, adapter, lambda: read_tensors(staging))
+        judge_file(tuner.model, adapter, lambda: read_tensors(staging))
         state = None if with_state is False else _state_of(adapter, weights, config)
     commit(target, weights, config, state, weights_name=path.name)
 
@@ -302,7 +305,7 @@ def _unchanged_on_error(model: Any, name: str, saved: SavedAdapter | None) -> It
         ) from error
 
 
-def resume(tuner: Any, name: str, state: TrainingState) -> None:
+def resume(tuner: Host, name: str, state: TrainingState) -> None:
     """Continue the run of `state` with the adapter `name`."""
     resize_adapter(tuner, name, state.positions)
     adapter = adapter_of(tuner, name)
@@ -311,4 +314,26 @@ def resume(tuner: Any, name: str, state: TrainingState) -> None:
             for factor in FACTORS:
                 getattr(layer, factor)[name].copy_(state.factors[f"{path}.{factor}"])
     restore_allocator(adapter, state)
-    state_of(tuner).stale.add(name)
+    adapter.is_stale = True
+
+
+def _fill_divided_adapter(
+    tuner: Host, name: str, saved: SavedAdapter, state: TrainingState | None
+) -> None:
+    """Give the adapter `name` the values of a save, as every process does, and restore its run.
+
+    Raises:
+        ParallelismError: a tensor of the save has another shape than its parameter; nothing was
+            changed.
+    """
+    tensors = saved.tensors | ({} if state is None else state.factors)
+    places = divided_places(tuner.model, name, tensors, saved.folder)
+    fill_divided(places)
+    configs_of(tuner)[name].rank_pattern = saved.config.rank_pattern
+    bridge = state_of(tuner)
+    bridge.adapters.pop(name, None)
+    if state is not None:
+        bridge.positions[name] = state.positions
+        adapter = adapter_of(tuner, name)
+        restore_allocator(adapter, state)
+        adapter.is_stale = True

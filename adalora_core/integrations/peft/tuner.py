@@ -6,7 +6,6 @@ import contextlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import torch
 from peft.tuners.adalora.layer import AdaLoraLayer
 from peft.tuners.adalora.model import AdaLoraModel
 from peft.tuners.tuners_utils import onload_layer
@@ -14,53 +13,39 @@ from peft.tuners.tuners_utils import onload_layer
 from adalora_core.integrations.peft.adapters import (
     adapter_of,
     configs_of,
+    follow_reset,
+    refuse_changed_allocator,
     refuse_slow_expressions,
+    remember_optimizer,
     resize_adapter,
     state_of,
     sync_patterns,
     trained_adapters,
 )
-from adalora_core.integrations.peft.allocator import follow_reset, refuse_changed_allocator
-from adalora_core.integrations.peft.handing_back import remember_optimizer
-from adalora_core.integrations.peft.layers import adalora_layers
-from adalora_core.integrations.peft.lora_start import injecting
+from adalora_core.integrations.peft.layers import adalora_layers, injecting
 from adalora_core.nn.adapter_layer import refuse_computed_weight
 from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
 from adalora_core.nn.offloading import loaded
 from adalora_core.ops._portable.svd_linear import without_autocast
 from adalora_core.rank_pattern import pattern_positions
 from adalora_core.sharding import are_sharded
-from adalora_core.training.compaction import compact
-from adalora_core.training.data_parallel import refuse_unsynchronised
-from adalora_core.training.merging import all_or_none
+from adalora_core.training.compaction import TENSOR_PREFIX, cut_state
+from adalora_core.training.host import Host, add_penalty, check_forward, forwards_of
+from adalora_core.training.merging import all_or_none, refuse_shared_modules
 from adalora_core.training.parallelism import refuse_merging
-from adalora_core.training.penalty_per_step import (
-    add_penalty,
-    add_weighted_gradient,
-    allocate_all,
-    weighted_penalty,
-)
-from adalora_core.training.run.forwards import (
-    nothing_trainable,
-    refuse_adapter_names,
-    refuse_wasted_backward,
-)
-from adalora_core.training.run_end import judge_end, report_of
-from adalora_core.training.tied_weights import refuse_shared_modules
-from adalora_core.training.triplets import TENSOR_PREFIX, cut_state
+from adalora_core.training.run.reporting import refuse_adapter_names
+from adalora_core.training.run_end import judge_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import torch
     from torch import nn
 
+    from adalora_core.integrations.peft.adapters import BridgedRun
     from adalora_core.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
-    from adalora_core.training.agreement import AgreementCheck
     from adalora_core.training.compaction import CompactionReport
-    from adalora_core.training.penalty_per_step import PenaltyPerStep
-    from adalora_core.training.run_end import RunReport
-
 
 _peft_inject: Any = AdaLoraModel.inject_adapter
 _peft_create: Any = AdaLoraModel._create_and_replace  # noqa: SLF001 - PEFT's own hook
@@ -70,7 +55,7 @@ _peft_unmerge: Any = AdaLoraModel.unmerge_adapter
 _peft_unload: Any = AdaLoraModel._unload_and_optionally_merge  # noqa: SLF001 - same
 
 
-class TunerOverrides:
+class TunerOverrides(Host):
     """Methods of PEFT's `AdaLoraModel`, and further methods of this package's tuner."""
 
     @property
@@ -85,24 +70,19 @@ class TunerOverrides:
         self.__dict__["peft_config"] = value
 
     @property
-    def penalty_per_step(self) -> PenaltyPerStep:
-        """Decides which forwards of an optimizer step add the penalty."""
-        return state_of(self).penalty_per_step
-
-    @property
-    def agreement(self) -> AgreementCheck:
-        """Compares the processes of a run."""
-        return state_of(self).agreement
+    def training_run(self) -> BridgedRun:  # type: ignore[override]
+        """The state of the training."""
+        return state_of(self)
 
     def inject_adapter(
-        self: Any, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any
+        self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any
     ) -> None:
         """Inject as PEFT does, unless an expression of the configuration takes too long.
 
         With `init_lora_weights` "lora" the adapter starts like LoRA.
 
         Raises:
-            ExpressionError: it does; the model is unchanged.
+            ExpressionError: an expression takes too long; the model is unchanged.
         """
         paths = [path for path, _ in model.named_modules() if path]
         config = configs_of(self)[adapter_name]
@@ -115,72 +95,43 @@ class TunerOverrides:
         leave_fast_path(model, AdaLoraLayer)
 
     def _create_and_replace(
-        self: Any, config: Any, adapter_name: str, target: Any, *args: Any, **kwargs: Any
+        self, config: Any, adapter_name: str, target: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Make a layer as PEFT does, which puts the factors where the weights are then."""
         with loaded(getattr(target, "base_layer", target)):
             _peft_create(self, config, adapter_name, target, *args, **kwargs)
 
-    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the base model; in training mode add the penalty to `outputs.loss`."""
-        refuse_unsupported(self)
+        if self.training:
+            check_forward(self)
         outputs = self.model.forward(*args, **kwargs)
         return add_penalty(self, outputs, kwargs, unless=adapters_are_disabled)
 
-    def update_and_allocate(self: Any, global_step: int) -> None:
+    def update_and_allocate(self, global_step: int) -> None:
         """Call the allocator of this package after the 0-based optimizer step `global_step`."""
-        adapters = trained_adapters(self)
-        if not adapters:
-            raise nothing_trainable("update_and_allocate", self.active_adapters)
         refuse_changed_allocator(self, "update_and_allocate")
-        for adapter in adapters:
-            follow_reset(self, adapter)
-        state_of(self).division.refuse_unsupported(adapters, "update_and_allocate")
-        reports = allocate_all(self, adapters, global_step)
-        state_of(self).stale |= {
-            adapter.name
-            for adapter, report in zip(adapters, reports, strict=True)
-            if report.allocated
-        }
+        follow_reset(self, state_of(self).adapters.values())
+        Host.update_and_allocate(self, global_step)
 
-    def trained_adapters(self: Any) -> list[Adapter]:
+    def trained_adapters(self) -> list[Adapter]:
         """Return the active adapters that are made for training."""
         return trained_adapters(self)
 
-    def orthogonality_penalty(self: Any) -> torch.Tensor:
-        """Return the weighted penalty that training adds to `outputs.loss`."""
-        return weighted_penalty(self)
-
-    def add_orthogonality_gradient_(self: Any, scale: float = 1.0) -> torch.Tensor:
-        """Add the gradient of the weighted penalty to `.grad`; see `AdaLoraModel`."""
-        return add_weighted_gradient(self, scale)
-
-    def leave_penalty_out_of_loss(self: Any) -> None:
-        """Add no penalty to `outputs.loss` from now on."""
-        self.penalty_per_step.leave_out()
-
-    def run_report(self: Any) -> RunReport:
-        """Return what the run of the trained adapter was; waits for a GPU."""
-        return report_of(self)
-
-    def finalize(self: Any) -> None:
-        """Enforce the target budget; call it after training."""
-        for adapter in trained_adapters(self):
-            if adapter.allocator is not None:
-                adapter.allocator.finalize()
-            adapter.sync_pattern()
-
-    def bind_total_step(self: Any, total_step: int) -> None:
-        """Do nothing: PEFT's configurations always have a number."""
+    def compact(self, optimizer: torch.optim.Optimizer) -> CompactionReport:
+        """Cut dropped triplets out of parameters and optimizer; see `AdaLoraModel.compact`."""
+        report = Host.compact(self, optimizer)
+        remember_optimizer(self, optimizer)
+        return report
 
     @contextlib.contextmanager
-    def _enable_peft_forward_hooks(self: Any, *args: Any, **kwargs: Any) -> Iterator[None]:
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
         """Refuse `adapter_names`, which PEFT would pass on to layers that ignore it."""
         refuse_adapter_names(kwargs)
         with _peft_hooks(self, *args, **kwargs):
             yield
 
-    def merge_adapter(self: Any, *args: Any, **kwargs: Any) -> None:
+    def merge_adapter(self, *args: Any, **kwargs: Any) -> None:
         """Merge as PEFT does, in all layers or in none, without triplets that are dropped for good.
 
         Raises:
@@ -197,13 +148,13 @@ class TunerOverrides:
         with all_or_none(layers.values(), unmerge), _full_precision(self):
             _peft_merge(self, *args, **kwargs)
 
-    def unmerge_adapter(self: Any) -> None:
+    def unmerge_adapter(self) -> None:
         """Unmerge as PEFT does, also inside autocast."""
         with _full_precision(self):
             _peft_unmerge(self)
 
     def _unload_and_optionally_merge(
-        self: Any,
+        self,
         merge: bool = True,
         safe_merge: bool = False,
         adapter_names: Sequence[str] | None = None,
@@ -212,18 +163,12 @@ class TunerOverrides:
         """Merge in every layer or in none, and then unload as PEFT does."""
         if merge:
             for adapter in trained_adapters(self):
-                judge_end(self, adapter, "merged")
+                judge_end(adapter, "merged", forwards_of(self, adapter))
             self.merge_adapter(adapter_names, safe_merge)
         model = _peft_unload(self, merge=False, **options)
         return_to_fast_path(model)
         state_of(self).adapters.clear()  # they have no layers any more
         return model
-
-    def compact(self: Any, optimizer: torch.optim.Optimizer) -> CompactionReport:
-        """Cut dropped triplets out of parameters and optimizer; see `AdaLoraModel.compact`."""
-        report = compact(self, optimizer)
-        remember_optimizer(self, optimizer)
-        return report
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
@@ -237,9 +182,7 @@ class TunerOverrides:
 
     # --- files: PEFT calls these between its tensors and its configuration ------------------------
 
-    def resize_modules_by_rank_pattern(
-        self: Any, rank_pattern: RankPattern, adapter_name: str
-    ) -> None:
+    def resize_modules_by_rank_pattern(self, rank_pattern: RankPattern, adapter_name: str) -> None:
         """Resize the modules to the ranks of a file; dtype, device and parameter objects stay.
 
         A model that FSDP2 has divided keeps its triplets.
@@ -248,7 +191,7 @@ class TunerOverrides:
             resize_adapter(self, adapter_name, pattern_positions(rank_pattern, adapter_name))
 
     def resize_state_dict_by_rank_pattern(
-        self: Any,
+        self,
         rank_pattern: RankPattern,
         state_dict: dict[str, torch.Tensor],
         adapter_name: str,
@@ -289,7 +232,7 @@ def unmerge(layer: Any, keep: int = 0) -> None:
 
 
 @contextlib.contextmanager
-def _full_precision(tuner: Any) -> Iterator[None]:
+def _full_precision(tuner: Host) -> Iterator[None]:
     """Compute changes of weights in the dtype of the factors, also inside autocast."""
     with contextlib.ExitStack() as stack:
         for _, layer in adalora_layers(tuner.model):
@@ -297,16 +240,7 @@ def _full_precision(tuner: Any) -> Iterator[None]:
         yield
 
 
-def refuse_unsupported(tuner: Any) -> None:
-    """Refuse to train a model that is divided in a way that trains wrongly, or merged."""
-    if tuner.training and not torch.compiler.is_compiling():
-        adapters = trained_adapters(tuner)
-        state_of(tuner).division.refuse_unsupported(adapters, "forward")
-        refuse_unsynchronised(tuner.model, adapters)
-        refuse_wasted_backward(tuner)
-
-
-def adapters_are_disabled(tuner: Any) -> bool:
+def adapters_are_disabled(tuner: Host) -> bool:
     """Return whether PEFT has disabled the adapters of `tuner`."""
     _, layer = next(adalora_layers(tuner.model), (None, None))
     return layer is None or bool(layer.disable_adapters)

@@ -1,4 +1,4 @@
-"""Group tensors that can be one operand, and join them to one flat tensor."""
+"""Join tensors that can be one operand to one flat tensor, and read its parts."""
 
 from __future__ import annotations
 
@@ -41,3 +41,32 @@ def write_parts(targets: Sequence[Tensor], flat: Tensor) -> None:
     """Copy the entries of `flat` into the tensors that were joined to it."""
     parts = torch._C._nn.unflatten_dense_tensors(flat, [*targets])  # noqa: SLF001 - as DDP
     torch._foreach_copy_([*targets], parts)
+
+
+def averages_of(
+    averages: Sequence[Tensor] | Tensor, shapes: Sequence[torch.Size]
+) -> Sequence[Tensor]:
+    """Return the average of each parameter, as views of a flat tensor.
+
+    Args:
+        averages: one flat tensor for all parameters; a tensor for each is returned unchanged.
+        shapes: shapes of the parameters.
+
+    Raises:
+        ValueError: the flat tensor has more or fewer entries than all parameters together.
+
+    Example:
+        >>> import torch
+        >>> averages_of(torch.arange(3), [torch.Size([1, 2]), torch.Size([1, 1])])
+        [tensor([[0, 1]]), tensor([[2]])]
+    """
+    if not isinstance(averages, torch.Tensor):
+        return averages
+    sizes = [shape.numel() for shape in shapes]
+    if averages.shape != (sum(sizes),):
+        raise ValueError(
+            "update_importance: flat averages must have one entry per entry of the parameters, "
+            f"[{sum(sizes)}], got {list(averages.shape)}"
+        )
+    parts = averages.split(sizes)
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]

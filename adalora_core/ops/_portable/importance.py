@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from adalora_core.ops._averages import averages_of
 from adalora_core.ops._portable.grouping import (
+    averages_of,
     joined,
     kind_of,
     places_by,

@@ -11,7 +11,8 @@ from adalora_core.errors import CheckpointError, TargetError
 from adalora_core.nn.adapter_layer import FACTORS, MOST_TRIPLETS
 from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX, module_path
 from adalora_core.sharding import part_of, tensor_parallel_mesh
-from adalora_core.training.adapter_file.embeddings import embeddings_of, without_wrapper
+from adalora_core.training.adapter_file.tensors import embeddings_of, without_wrapper
+from adalora_core.training.compaction import TENSOR_PREFIX
 from adalora_core.training.targets import (
     Targets,
     adapted_layer,
@@ -19,7 +20,6 @@ from adalora_core.training.targets import (
     resolve_saved_modules,
     resolve_targets,
 )
-from adalora_core.training.triplets import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from adalora_core.nn import AdaLoraLayer
     from adalora_core.training.adapter_file.folder import SavedAdapter
-
 
 FACTOR_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 MOST_FLAGS = 32 * MOST_TRIPLETS

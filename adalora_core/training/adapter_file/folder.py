@@ -23,7 +23,7 @@ from adalora_core.training.adapter_file.commit import (
     weights_in,
 )
 from adalora_core.training.adapter_file.pickled import MOST_DIMENSIONS, read_pickled
-from adalora_core.training.triplets import TENSOR_PREFIX
+from adalora_core.training.compaction import TENSOR_PREFIX
 
 if TYPE_CHECKING:
     import os

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.budget import Phase
 from adalora_core.contract.rules import runs
-from adalora_core.training.run.changes import Changes, nonzero_gradients
-from adalora_core.training.run.counts import CERTAIN, MISSED_STEPS, Call, LaterCount
 from adalora_core.training.run.optimizers import (
+    CERTAIN,
+    MISSED_STEPS,
+    Call,
+    Changes,
+    DeferredInt,
     Holders,
     held_at_step,
+    nonzero_gradients,
     was_skipped,
     watch_steps,
 )
 from adalora_core.training.run.reporting import refuse, report
-from adalora_core.training.run.step_order import StepOrder
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
 LONGEST_OVERFLOW = 50
 """Steps in a row that a gradient scaler may skip: it halves a scale of 65,536 each time."""
+
+_UNSEEN = 50
+"""Steps that a gradient scaler may have skipped where no forward is seen, as with torch.compile."""
 
 
 class RunWatch:
@@ -59,7 +65,7 @@ class RunWatch:
         self._since: Counter[int] = Counter()
         self._optimizer: weakref.ref[torch.optim.Optimizer] | None = None
         self._changes = Changes(0)
-        self._change: LaterCount | None = None
+        self._change: DeferredInt | None = None
         self._is_uncertain = False
         self._is_repeated = False
         self._gradient: tuple[torch.Tensor, torch.Tensor, int] | None = None
@@ -249,10 +255,10 @@ class RunWatch:
             and done.phase is not Phase.FINAL
         )
         looks = done.allocated and done.phase is not Phase.FINAL and stepped and has_gradient
-        nonzero = LaterCount(nonzero_gradients(allocator)) if looks else None
+        nonzero = DeferredInt(nonzero_gradients(allocator)) if looks else None
         self.calls += 1
         others = self._holders.take_others()
-        entries = LaterCount(done.skipped)
+        entries = DeferredInt(done.skipped)
         call = Call(done.step, stepped, is_extra, others, entries, nonzero, self._change)
         self._waiting.append(call)
         self._report_learning(self._changes.rounding_fault(allocator, self.calls), done.step)
@@ -336,3 +342,51 @@ class RunWatch:
 def _singular_values(allocator: RankAllocator, index: int) -> torch.Tensor:
     matrix = allocator.matrices[index]
     return matrix.lora_E[matrix.adapter_name]  # type: ignore[return-value]  # never None
+
+
+class StepOrder:
+    """Judges the step of each call by the one before.
+
+    A loop may leave out the call where a gradient scaler skips the step, so a step that is too high
+    is a fault only if there were fewer training forwards than steps.
+    """
+
+    def __init__(self) -> None:
+        self._forwards = 0
+        self._jumps_in_a_row = 0
+        self._several = 0
+
+    def fault(self, step: int, last: int | None, optimizer_steps: int, forwards: int) -> str:
+        """Return what is wrong with `step` after `last`, or nothing.
+
+        Args:
+            step: the step of this call.
+            last: the step of the call before; None before the first.
+            optimizer_steps: steps that optimizers made between the two calls.
+            forwards: training forwards so far.
+        """
+        since = forwards - self._forwards
+        self._forwards = forwards
+        if last is None:
+            return f"got step {step} first" if step > (since or _UNSEEN) else ""
+        if step == last:
+            return (
+                f"got step {step} a second time, so its gradients count twice in the importance; "
+                "where allocate_on_step or AdaLoraCallback calls it, take it out of the loop"
+            )
+        if step < last:
+            return f"got step {step} after step {last}: the steps go back"
+        if self._jumps(step - last, optimizer_steps, since):
+            return (
+                f"got step {step} after step {last}: the steps jump, with {optimizer_steps} steps "
+                "of the optimizer between"
+            )
+        return ""
+
+    def _jumps(self, distance: int, optimizer_steps: int, forwards: int) -> bool:
+        if distance == 1:
+            self._jumps_in_a_row = self._several = 0
+            return False
+        self._jumps_in_a_row += 1
+        self._several += optimizer_steps > 1
+        return distance > (forwards or _UNSEEN) or self._several > 1 or self._jumps_in_a_row > 4  # noqa: PLR2004

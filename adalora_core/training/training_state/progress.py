@@ -1,10 +1,12 @@
-"""Describe the progress of a run as JSON values, and restore an allocator from them."""
+"""Describe the progress of a run as JSON values, check it, and restore an allocator from it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 import warnings
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,18 +20,22 @@ from adalora_core.adapter_spec import (
 )
 from adalora_core.allocation import AllocationReport
 from adalora_core.budget import Phase
+from adalora_core.contract.reports.escaping import visible
 from adalora_core.errors import CheckpointError
 from adalora_core.sharding import local_part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from adalora_core.allocation import RankAllocator
     from adalora_core.training.adapter import Adapter
 
-
 CRITERION = "importance_criterion"
 """The entry of the progress that names the criterion, if it is not the default."""
+
+PROGRESS = ("run", "step", "target_reached", "skipped_entries", "positions", "history")
+
+_PHASES = [phase.value for phase in Phase]
 
 
 def allocator_of(adapter: Adapter) -> RankAllocator:
@@ -134,3 +140,125 @@ def refuse_other_criterion(values: Mapping[str, Any], adapter: str, config: Any)
             "saved with; compare the function, or give it a name at the top of a module",
             stacklevel=3,
         )
+
+
+def check_fields(values: Any, expected: Collection[str]) -> None:
+    """Refuse other fields than `expected`.
+
+    Raises:
+        ValueError: there are, or some are missing; the message names them.
+    """
+    require(isinstance(values, dict), "the JSON text", "a mapping", values)
+    if missing := sorted(set(expected) - set(values)):
+        raise ValueError(f"the fields {missing} are missing")
+    if unknown := sorted(set(values) - set(expected)):
+        raise ValueError(f"the fields {unknown} are unknown")
+
+
+def check_progress(values: Mapping[str, Any], spec: AdapterSpec, paths: Collection[str]) -> None:
+    """Check the result of `progress`, with all its fields.
+
+    Args:
+        values: what to check.
+        spec: the numbers of the run.
+        paths: the adapted modules.
+
+    Raises:
+        ValueError: a value cannot be that of such a run; the message names it.
+    """
+    _check_positions(values["positions"], spec.init_r, paths)
+    if values["run"] != fingerprint(spec, paths):
+        raise ValueError(
+            "the configuration is not the one of the saved run, so the schedule would jump; "
+            "restore adapter_config.json"
+        )
+    step, is_final = values["step"], values["target_reached"]
+    require(step is None or _is_count(step), "step", "null or a whole number from 0", step)
+    require(isinstance(is_final, bool), "target_reached", "true or false", is_final)
+    schedule = spec.schedule()
+    last = schedule.final_start - 1
+    require(is_final or (step or 0) <= last, "step", f"{last} at most before the target", step)
+    skipped = values["skipped_entries"]
+    require(_is_count(skipped), "skipped_entries", "a whole number from 0", skipped)
+    _check_history(values, schedule.initial_budget * len(paths))
+    _check_ranks(values, spec.init_r)
+
+
+def _check_positions(positions: Any, init_r: int, paths: Collection[str]) -> None:
+    require(isinstance(positions, dict), "positions", "a mapping", positions)
+    require(
+        set(positions) == set(paths), "positions", f"the modules {sorted(paths)}", sorted(positions)
+    )
+    for path, places in positions.items():
+        name, what = f"positions of {path}", f"ascending whole numbers from 0 to {init_r - 1}"
+        require(isinstance(places, list) and all(map(_is_count, places)), name, what, places)
+        require(all(one < other for one, other in pairwise([*places, init_r])), name, what, places)
+
+
+def _check_history(values: Mapping[str, Any], most: int) -> None:
+    history, last = values["history"], values["step"] or 0
+    require(isinstance(history, list), "history", "a list", history)
+    require(bool(history) or not values["target_reached"], "history", "an allocation", history)
+    before = (0, 0)
+    for index, entry in enumerate(history):
+        name = f"history[{index}]"
+        what = "[step, phase, budget, allocated, skipped entries]"
+        require(isinstance(entry, list) and len(entry) == 5, name, what, entry)  # noqa: PLR2004 - these
+        step, phase, budget, allocated, skipped = entry
+        require(
+            _is_count(step) and before[0] <= step <= last,
+            f"{name}: step",
+            f"a whole number from {before[0]} to {last}",
+            step,
+        )
+        allowed = _PHASES[before[1] :]
+        require(phase in allowed, f"{name}: phase", f"one of {allowed}", phase)
+        require(
+            _is_count(budget) and budget <= most,
+            f"{name}: budget",
+            f"a whole number from 0 to {most}",
+            budget,
+        )
+        require(allocated is True, f"{name}: allocated", "true", allocated)
+        require(_is_count(skipped), f"{name}: skipped entries", "a whole number from 0", skipped)
+        before = step, _PHASES.index(phase)
+
+
+def _check_ranks(values: Mapping[str, Any], init_r: int) -> None:
+    history, positions = values["history"], values["positions"]
+    for name in ("mask", "ranks"):
+        found, wanted = values[name], sorted(positions if history else ())
+        require(isinstance(found, dict), name, "a mapping", found)
+        require(sorted(found) == wanted, name, f"the modules {wanted}", sorted(found))
+    for path, flags in values["mask"].items():
+        rows, ranks = positions[path], values["ranks"][path]
+        require(
+            isinstance(flags, list)
+            and len(flags) == len(rows)
+            and all(isinstance(flag, bool) for flag in flags),
+            f"mask of {path}",
+            f"true or false for each of {len(rows)} positions",
+            flags,
+        )
+        require(
+            isinstance(ranks, list)
+            and len(ranks) == len(history)
+            and all(_is_count(rank) and rank <= init_r for rank in ranks)
+            and ranks[-1] == sum(flags),
+            f"ranks of {path}",
+            f"{len(history)} whole numbers from 0 to {init_r}, the last of which is {sum(flags)}",
+            ranks,
+        )
+    for index, entry in enumerate(history):
+        kept = sum(ranks[index] for ranks in values["ranks"].values())
+        require(kept <= entry[2], f"ranks[{index}]", f"at most {entry[2]} together", kept)
+
+
+def require(condition: object, name: str, expected: str, found: Any) -> None:
+    """Raise a ValueError that names the value, unless `condition` holds."""
+    if not condition:
+        raise ValueError(f"{visible(name)}: expected {expected}, got {reprlib.repr(found)}")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

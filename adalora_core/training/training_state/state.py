@@ -8,19 +8,22 @@ dropped triplets, the averages and the progress as well. `adalora_state.<digest>
 - `smoothed.<path>.lora_{A,E,B}` and `uncertainty.<...>`: the averages, while there are some;
 - `mask.<path>` and `ranks.<path>`: the kept rows, and the rank after each allocation.
 
-The metadata holds the other values as a JSON text: `digest` (of the file, see `form`), `version`,
-`weights` (the whole digest of the weights), `config` (the configuration of the same save), `run`,
-`step`, `target_reached`, `skipped_entries`, `positions` and `history`; and `importance_criterion`,
-if it is not the default.
+The metadata holds the other values as a JSON text: `digest` (of the file, see `encode_file`),
+`version`, `weights` (the whole digest of the weights), `config` (the configuration of the same
+save), `run`, `step`, `target_reached`, `skipped_entries`, `positions` and `history`; and
+`importance_criterion`, if it is not the default.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
 
 from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation.criteria import keeps_averages
@@ -36,26 +39,24 @@ from adalora_core.training.adapter_file.commit import (
     state_path,
     states_in,
 )
-from adalora_core.training.adapter_file.folder import SavedAdapter
-from adalora_core.training.training_state import form
+from adalora_core.training.adapter_file.folder import SavedAdapter, encode_tensors
 from adalora_core.training.training_state import tensors as state_tensors
-from adalora_core.training.training_state.checks import (
-    PROGRESS,
-    check_fields,
-    check_progress,
-    require,
-)
 from adalora_core.training.training_state.progress import (
     CRITERION,
+    PROGRESS,
     allocator_of,
+    check_fields,
+    check_progress,
     fingerprint,
     progress,
+    require,
     restore_progress,
     saved_criterion,
 )
 from adalora_core.training.training_state.tensors import AVERAGES, factor_names
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from adalora_core.rank_pattern import RankPattern
@@ -64,6 +65,15 @@ if TYPE_CHECKING:
 STATE_VERSION = 3
 _BY_MODULE = {"mask": torch.bool, "ranks": torch.int16}
 """Values of the progress that are stored as tensors."""
+
+_KEY = "adalora_state"
+
+_DIGEST = re.compile(rb'"adalora_state":"\{\\"digest\\":\\"([0-9a-f]{64})\\"')
+"""The digest in the file: the first value of a JSON text in the metadata, another JSON text."""
+
+_ZEROS = "0" * 64
+
+_LENGTH_BYTES = 8
 
 
 class TrainingState:
@@ -170,7 +180,7 @@ def encode_state(
         "weights": hashlib.sha256(weights).hexdigest(),
         "config": json.loads(config),
     }
-    return form.encode(values, tensors)
+    return encode_file(values, tensors)
 
 
 def read_state(folder: Path) -> TrainingState | None:
@@ -193,7 +203,7 @@ def read_state(folder: Path) -> TrainingState | None:
             )
         return None
     try:
-        values, tensors = form.decode(path.read_bytes())
+        values, tensors = decode_file(path.read_bytes())
         version = values.get("version") if isinstance(values, dict) else None
         require(version == STATE_VERSION, "version", str(STATE_VERSION), version)
         own = {CRITERION} & values.keys()
@@ -227,3 +237,45 @@ def _unusable(path: Path, error: Exception) -> CheckpointError:
         f"training state: {str(path)!r} cannot be used: {error}. Restore the file, or delete it to "
         "start a new allocation"
     )
+
+
+def encode_file(values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> bytes:
+    """Return the bytes of the file.
+
+    Its digest is the SHA-256 of these bytes, with zeros in place of the digest.
+    """
+    text = json.dumps({"digest": _ZEROS, **values}, separators=(",", ":"))
+    data = encode_tensors(tensors, {_KEY: text})
+    start, end = _place_of_digest(data)
+    return data[:start] + hashlib.sha256(data).hexdigest().encode() + data[end:]
+
+
+def decode_file(data: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return values and tensors: the inverse of `encode_file`.
+
+    Raises:
+        ValueError: the bytes are not those of such a file, or not the ones that were written.
+    """
+    start, end = _place_of_digest(data)
+    digest = hashlib.sha256(data[:start] + _ZEROS.encode() + data[end:]).hexdigest()
+    if digest.encode() != data[start:end]:
+        raise ValueError("it is damaged: its bytes have another digest than the one that it names")
+    try:
+        tensors = load(data)
+        values = json.loads(json.loads(_header(data))["__metadata__"][_KEY])
+        del values["digest"]
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"it is not a training state ({visible(str(error))})") from error
+    return values, tensors
+
+
+def _place_of_digest(data: bytes) -> tuple[int, int]:
+    found = _DIGEST.search(_header(data))
+    if found is None:
+        raise ValueError("it is not a training state, or it is damaged: it names no digest")
+    return _LENGTH_BYTES + found.start(1), _LENGTH_BYTES + found.end(1)
+
+
+def _header(data: bytes) -> bytes:
+    length = int.from_bytes(data[:_LENGTH_BYTES], "little")
+    return data[_LENGTH_BYTES : _LENGTH_BYTES + length]

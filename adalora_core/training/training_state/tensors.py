@@ -18,8 +18,8 @@ from adalora_core.contract.reports.escaping import visible
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.sharding import divided_like, whole
 from adalora_core.training.adapter_file.tensors import whole_factors
-from adalora_core.training.training_state.checks import require
-from adalora_core.training.triplets import keep_rows
+from adalora_core.training.compaction import keep_rows
+from adalora_core.training.training_state.progress import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The factors of a sharded model: local averages, and scores that are equal on all processes."""
+"""The factors of all matrices, for one step: whole, or the parts of a sharded model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import distributed
 
-from adalora_core.allocation.statistics import average_dtype, squared_by_the_op
+from adalora_core.allocation.statistics import average_dtype
 from adalora_core.errors import ParallelismError
 from adalora_core.ops import apply_mask, select_triplets
 from adalora_core.sharding import is_sharded, local_part, piece_of, whole
@@ -20,20 +20,124 @@ if TYPE_CHECKING:
 
     from adalora_core.allocation.statistics import ImportanceStatistics
 
+
 FACTORS_PER_MATRIX = 3
 
 
-class ShardedFactors:
-    """The parts of A, E and B of every matrix that this process holds, for one step.
+class Factors:
+    """A, E and B of every matrix, which every process holds whole (one process, or DDP).
+
+    Args:
+        parameters: in the order A, E, B of the first matrix, then of the next.
+        statistics: the moving averages.
+
+    Attributes:
+        ranks: triplets of each matrix, dropped ones included; empty before the first scores.
+    """
+
+    def __init__(self, parameters: Sequence[Any], statistics: ImportanceStatistics) -> None:
+        self.parameters = self.local = parameters
+        self.statistics = statistics
+        self.singular_values = parameters[1::3]
+        self.ranks: list[int] = []
+
+    def observe(self, *, squares: bool = False) -> int | Tensor:
+        """Update the averages from the gradients or their squares; return the skipped entries."""
+        return self.statistics.observe(self.parameters, squares=squares)
+
+    def observe_and_score(self) -> tuple[int | Tensor, Tensor]:
+        """Return the results of `observe` and of `scores`, in one pass."""
+        scores = self._empty_scores()
+        return self.statistics.observe(self.parameters, scores=scores), scores
+
+    def averages(self) -> list[Tensor]:
+        """Return the first average of each factor, for what this process holds of it."""
+        self.statistics.prepare(self.local)
+        return self.statistics.smoothed
+
+    def scores(self) -> Tensor:
+        """Return the importance scores of all triplets."""
+        scores = self._empty_scores()
+        self.statistics.score(self.parameters, scores)
+        return scores
+
+    def sums_of_E(self) -> Tensor:  # noqa: N802
+        """Return the sum of the smoothed sensitivity of E of each matrix, `[matrices]`."""
+        self.statistics.prepare(self.parameters)
+        return self.statistics.sums_of_E()
+
+    def keep_best(self, scores: Tensor, budget: int, spared: Tensor | None = None) -> Tensor:
+        """Choose the kept set, and zero the dropped entries of E, but for those in `spared`."""
+        if spared is None:
+            return select_triplets(scores, budget, self.singular_values)
+        mask = select_triplets(scores, budget, [scores.new_zeros(len(scores), 1)])
+        self.apply(mask | spared)
+        return mask
+
+    def apply(self, mask: Tensor) -> None:
+        """Zero the singular values that `mask` drops."""
+        apply_mask(mask, self.singular_values)
+
+    def scores_of_entries(self, entry_scores: Callable[[int, Tensor], Tensor | None]) -> Tensor:
+        """Return the scores of all triplets from scores of entries.
+
+        Args:
+            entry_scores: gives the scores of the entries of a factor, by its place in
+                `parameters`; None counts as zero.
+        """
+        scores = self.zero_scores()
+        for matrix, part in enumerate(scores.split(self.ranks)):
+            for place in range(3 * matrix, 3 * matrix + 3):
+                entries = entry_scores(place, self.parameters[place].detach())
+                if entries is not None:
+                    axis = 0 if place % 3 == 2 else 1  # noqa: PLR2004 - B has a triplet per column
+                    means = entries.sum(axis) / max(entries.shape[axis], 1)
+                    part.add_(means.to(part.device))
+        return scores
+
+    def named(self) -> Iterator[dict[str, Tensor]]:
+        """Yield the whole factors of each matrix and their gradients, by name."""
+        names = ("lora_A", "lora_E", "lora_B")
+        for start in range(0, len(self.parameters), FACTORS_PER_MATRIX):
+            factors = dict(zip(names, self.parameters[start : start + 3], strict=True))
+            gradients = {
+                f"{name}.grad": each.grad for name, each in factors.items() if each.grad is not None
+            }
+            yield {name: self._whole(each) for name, each in (factors | gradients).items()}
+
+    def _whole(self, tensor: Tensor) -> Tensor:
+        return tensor.detach()
+
+    def same_on_all(self, scores: Tensor) -> Tensor:
+        """Return `scores`: every process computes its own, from the same factors."""
+        return scores
+
+    def zero_scores(self) -> Tensor:
+        """Return a score of zero for every triplet."""
+        return self._empty([int(each.shape[0]) for each in self.singular_values]).zero_()
+
+    def _empty_scores(self) -> Tensor:
+        self.statistics.prepare(self.parameters)
+        return self._empty(self.statistics.ranks)
+
+    def _empty(self, ranks: list[int]) -> Tensor:
+        self.ranks = ranks
+        like = self.parameters[0] if self.parameters else torch.empty(0)
+        return like.new_empty(sum(self.ranks), dtype=average_dtype(like.dtype))
+
+
+class ShardedFactors(Factors):
+    """The parts of A, E and B of every matrix that this process holds: scores are equal on all.
 
     Args:
         parameters: DTensors in the order A, E, B of the first matrix, then of the next.
+        statistics: the moving averages.
 
     Raises:
         ParallelismError: the factors are divided in another way than `fully_shard` divides.
     """
 
-    def __init__(self, parameters: Sequence[Any]) -> None:
+    def __init__(self, parameters: Sequence[Any], statistics: ImportanceStatistics) -> None:
         if not all(map(is_sharded, parameters)):
             whole = sum(not is_sharded(each) for each in parameters)
             raise ParallelismError(
@@ -41,7 +145,7 @@ class ShardedFactors:
                 "are sharded: apply fully_shard to the root module too, and call reshard() on it "
                 "after a forward pass without a backward pass"
             )
-        self.parameters = parameters
+        super().__init__(parameters, statistics)
         self.pieces = [
             piece_of(
                 each,
@@ -68,58 +172,41 @@ class ShardedFactors:
                     f"{piece.axis}; let shard_placement_fn return Shard(0) or None for it"
                 )
 
-    def observe(self, statistics: ImportanceStatistics) -> int | torch.Tensor:
-        """Update the averages of the local parts from the gradients.
+    def observe(self, *, squares: bool = False) -> int | Tensor:
+        """Update the averages of the local parts from the gradients, or their squares.
 
         Returns:
             How many entries of this process were skipped.
         """
-        return statistics.observe_entries(self.local, self._local_gradients())
-
-    def observe_squares(self, statistics: ImportanceStatistics) -> int | torch.Tensor:
-        """Update the averages of the local parts with squared gradients, as `observe` does."""
-        gradients = self._local_gradients()
-        return statistics.observe_entries(squared_by_the_op(self.local, gradients), gradients)
+        return self.statistics.observe_parts(self.local, self._local_gradients(), squares=squares)
 
     def _local_gradients(self) -> list[Tensor | None]:
         return [None if each.grad is None else _local_gradient(each) for each in self.parameters]
 
-    def prepare(self, statistics: ImportanceStatistics) -> None:
-        """Make the averages of `statistics` fit the local parts."""
-        statistics.prepare(self.local)
-
-    def observe_and_score(
-        self, statistics: ImportanceStatistics
-    ) -> tuple[int | torch.Tensor, Tensor]:
+    def observe_and_score(self) -> tuple[int | Tensor, Tensor]:
         """Call `observe`, then `scores`, and return both results."""
-        return self.observe(statistics), self.scores(statistics)
+        return self.observe(), self.scores()
 
-    def scores(self, statistics: ImportanceStatistics) -> Tensor:
+    def scores(self) -> Tensor:
         """Return the importance scores of all triplets, the same on every process."""
-        statistics.prepare(self.local)
-        smoothed, uncertainty = statistics.smoothed, statistics.uncertainty
-        return self.scores_of_entries(
-            lambda index, _: smoothed[index] * uncertainty[index], statistics
-        )
+        self.statistics.prepare(self.local)
+        smoothed, uncertainty = self.statistics.smoothed, self.statistics.uncertainty
+        return self.scores_of_entries(lambda index, _: smoothed[index] * uncertainty[index])
 
-    def scores_of_entries(
-        self,
-        entry_scores: Callable[[int, Tensor], Tensor | None],
-        statistics: ImportanceStatistics | None = None,
-    ) -> Tensor:
+    def scores_of_entries(self, entry_scores: Callable[[int, Tensor], Tensor | None]) -> Tensor:
         """Return the scores of all triplets from scores of entries, the same on every process.
 
         Every process sums over its parts, and one all-reduce sums over the processes. Of the
-        processes that hold the same part, the first one counts it.
+        processes that hold the same part, the first one counts it. Where there are averages, those
+        of E are summed with the scores, for `sums_of_E`.
 
         Args:
             entry_scores: gives the scores of the local entries of a factor, by its place in
                 `parameters`; None counts as zero.
-            statistics: the averages; those of E are summed with the scores, for `sums_of_E`.
         """
         total = self.zero_scores()
         sums = total.new_zeros(len(self.ranks))
-        smoothed = [] if statistics is None else statistics.smoothed
+        smoothed = self.statistics.smoothed
         for matrix, part in enumerate(total.split(self.ranks)):
             for factor in range(FACTORS_PER_MATRIX):
                 index = FACTORS_PER_MATRIX * matrix + factor
@@ -135,29 +222,20 @@ class ShardedFactors:
         self._sums_of_E: Tensor = both[len(total) :]
         return both[: len(total)]
 
-    def sums_of_E(self, statistics: ImportanceStatistics) -> Tensor:  # noqa: N802 - the factor
+    def sums_of_E(self) -> Tensor:  # noqa: N802 - the factor
         """Return the sum of the smoothed sensitivity of E of each matrix, the same everywhere.
 
         The exchange for the scores, which come first, has summed it.
         """
-        del statistics
         return self._sums_of_E
 
     def named(self) -> Iterator[dict[str, Tensor]]:
-        """Yield the whole factors of each matrix and their gradients, by name.
+        """Yield the same; every process gathers them, one matrix at a time."""
+        self._local_gradients()  # refuses those that are divided in another way
+        return super().named()
 
-        Every process gathers them, one matrix at a time.
-        """
-        names = ("lora_A", "lora_E", "lora_B")
-        device = device_of(self.mesh)
-        for start in range(0, len(self.parameters), FACTORS_PER_MATRIX):
-            found = {}
-            for name, each in zip(names, self.parameters[start:], strict=False):
-                found[name] = whole(each).to(device)
-                if each.grad is not None:
-                    _local_gradient(each)
-                    found[f"{name}.grad"] = whole(each.grad).to(device)
-            yield found
+    def _whole(self, tensor: Tensor) -> Tensor:
+        return whole(tensor).to(device_of(self.mesh))
 
     def same_on_all(self, scores: Tensor) -> Tensor:
         """Return the `scores` of the first process, on every process."""

@@ -1,0 +1,300 @@
+"""Host the training of the adapters of a model: the methods that every tuner has."""
+
+from __future__ import annotations
+
+import operator
+import weakref
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from adalora_core.contract.rules.runs import PenaltyCountedTwice
+from adalora_core.sharding import add_orthogonality_gradient_, orthogonality_penalty
+from adalora_core.training.agreement import AgreementCheck, refuse_unsynchronised
+from adalora_core.training.compaction import compact
+from adalora_core.training.parallelism import DivisionCheck, is_distributed
+from adalora_core.training.penalty_per_step import PenaltyPerStep, add_to_loss
+from adalora_core.training.run.reporting import (
+    explain_backward,
+    nothing_trainable,
+    refuse_wasted_backward,
+)
+from adalora_core.training.run_end import judge_idle, run_report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import nn
+
+    from adalora_core.training.adapter import Adapter
+    from adalora_core.training.compaction import CompactionReport
+    from adalora_core.training.run_end import RunReport
+
+TUNER = "_adalora_tuner"
+"""Attribute of a module with injected adapters that is attached: its tuner."""
+
+_models: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Any]] = weakref.WeakKeyDictionary()
+"""The model of this package or of PEFT around each base model."""
+
+
+def register(model: Any) -> None:
+    """Remember `model` as the one around its base model."""
+    _models[model.base_model.model] = weakref.ref(model)
+
+
+def model_around(base: nn.Module) -> Any:
+    """Return the model that was registered last around `base`; None if there is none any more."""
+    return _models.get(base, lambda: None)()
+
+
+class TrainingRun:
+    """The state of the training of a model, beside its adapters.
+
+    Attributes:
+        penalty: decides which forwards of an optimizer step add the penalty.
+        division: checks whether the model is divided over processes in a way that trains wrongly.
+        agreement: compares the processes of a run.
+    """
+
+    def __init__(self) -> None:
+        self.penalty = PenaltyPerStep()
+        self.division = DivisionCheck()
+        self.agreement = AgreementCheck()
+
+
+class Host:
+    """The methods of a tuner of this package, of a bridged tuner of PEFT, or of an attached module.
+
+    Attributes:
+        model: the base model, with adapted layers.
+        training: whether it is in training mode.
+        adapters: the adapters by name.
+        active_adapters: names of the adapters that act on the output, in order.
+        training_run: the state of its training.
+    """
+
+    model: nn.Module
+    training: bool
+    adapters: dict[str, Adapter]
+    active_adapters: list[str]
+    training_run: TrainingRun
+
+    def trained_adapters(self) -> list[Adapter]:
+        """Return the active adapters that are made for training."""
+        return [
+            self.adapters[name] for name in self.active_adapters if self.adapters[name].is_trainable
+        ]
+
+    def update_and_allocate(self, global_step: int) -> None:
+        """Call the allocators of trained adapters after the 0-based step `global_step`.
+
+        Raises:
+            RunError: no active adapter is trainable.
+            TypeError: `global_step` is not a number.
+        """
+        adapters = self.trained_adapters()
+        if not adapters:
+            raise nothing_trainable("update_and_allocate", self.active_adapters)
+        step = _number_of(global_step)
+        if is_distributed():
+            self.training_run.division.refuse_unsupported(adapters, "update_and_allocate")
+            self.training_run.agreement.before_step(adapters, step)
+        seen = self.training_run.penalty
+        has_penalty = seen.was_in_a_loss or seen.was_added
+        seen.reached.clear()
+        if seen.was_counted_twice:
+            _report_second_penalty(adapters)
+        for each in adapters:
+            each.allocate(step, forwards=seen.forwards, has_penalty=has_penalty)
+
+    def bind_total_step(self, total_step: int) -> None:
+        """Replace a `total_step` of "auto" in every trained adapter."""
+        for adapter in self.trained_adapters():
+            adapter.bind_total_step(total_step)
+
+    def finalize(self) -> None:
+        """Enforce the target budget of every trained adapter; call it after training."""
+        for adapter in self.trained_adapters():
+            if adapter.allocator is not None:
+                adapter.allocator.finalize()
+            adapter.sync_pattern()
+
+    def compact(self, optimizer: torch.optim.Optimizer) -> CompactionReport:
+        """Cut dropped triplets out of parameters and optimizer; see `AdaLoraModel.compact`."""
+        return compact(self.model, self.trained_adapters(), optimizer)
+
+    def run_report(self) -> RunReport:
+        """Return what the run of the first trained adapter was; waits for a GPU.
+
+        Raises:
+            RunError: no active adapter is trainable.
+        """
+        adapters = self.trained_adapters()
+        if not adapters:
+            raise nothing_trainable("run_report", self.active_adapters)
+        judge_idle(adapters[0], forwards_of(self, adapters[0]))
+        return run_report(adapters[0])
+
+    def orthogonality_penalty(self) -> torch.Tensor:
+        """Return the weighted penalty that training adds to `outputs.loss`; see `AdaLoraModel`."""
+        return _weighted_penalty(self, by_forward=False)
+
+    def add_orthogonality_gradient_(self, scale: float = 1.0) -> torch.Tensor:
+        """Add the gradient of the weighted penalty to `.grad`; see `AdaLoraModel`.
+
+        Raises:
+            ValueError: a backward pass has added it already.
+        """
+        if self.training_run.penalty.was_in_a_loss:
+            raise ValueError(
+                "add_orthogonality_gradient_: the penalty must be in no loss, or it counts twice, "
+                "got a backward pass that reached it; a model adds it to outputs.loss: call "
+                "leave_penalty_out_of_loss() before training, and add no orthogonality_penalty()"
+            )
+        self.training_run.penalty.record_added()
+        terms = []
+        for adapter in _with_penalty(self.trained_adapters()):
+            weight = adapter.spec.orth_reg_weight
+            terms.append(add_orthogonality_gradient_(*adapter.factors(), weight * scale) * weight)
+        return sum(terms[1:], terms[0]) if terms else torch.zeros(())
+
+    def leave_penalty_out_of_loss(self) -> None:
+        """Add no penalty to `outputs.loss` from now on."""
+        self.training_run.penalty.leave_out()
+
+
+def host_of(model: Any, purpose: str) -> Host:
+    """Return the tuner of `model`, wrapped or not.
+
+    Raises:
+        TypeError: `model` is neither an `AdaLoraModel` nor attached.
+    """
+    inner = unwrapped(model)
+    tuner = getattr(inner, "__dict__", {}).get(TUNER) or getattr(inner, "base_model", None)
+    # Bridged tuners have the methods and not the class.
+    if not hasattr(type(tuner), "trained_adapters"):
+        raise TypeError(
+            f"{purpose}: expected a model of adalora_core.get_peft_model, or one of PEFT after "
+            f"adalora_core.integrations.peft.attach(model); got {type(model).__name__}"
+        )
+    return cast("Host", tuner)
+
+
+def unwrapped(model: Any) -> nn.Module:
+    """Return the model inside the wrappers of data-parallel training and of `torch.compile`."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and type(model).__name__ in {"DistributedDataParallel", "DataParallel"}:
+            inner = model.module
+        if inner is None:
+            return model  # type: ignore[no-any-return]  # a module by contract
+        model = inner
+
+
+def allocate_next(host: Host) -> None:
+    """Call the allocators after the step that follows the last one they have seen."""
+    allocators = [adapter.allocator for adapter in host.trained_adapters()]
+    steps = [each.last_step for each in allocators if each and each.last_step is not None]
+    host.update_and_allocate(max(steps, default=-1) + 1)
+
+
+def forwards_of(host: Host, adapter: Adapter) -> int | None:
+    """Return the training forwards of `host` so far; None if `adapter` is not active."""
+    is_active = adapter.name in host.active_adapters
+    return host.training_run.penalty.forwards if is_active else None
+
+
+def check_forward(host: Host) -> None:
+    """Refuse a training forward of a model that is divided in a way that trains wrongly, or merged.
+
+    Raises:
+        ParallelismError: the division is not supported, or DDP does not synchronise a parameter.
+    """
+    if torch.compiler.is_compiling():
+        return
+    adapters = host.trained_adapters()
+    host.training_run.division.refuse_unsupported(adapters, "forward")
+    refuse_unsynchronised(host.model, adapters)
+    refuse_wasted_backward([each.layers for each in adapters])
+
+
+def add_penalty(
+    host: Host,
+    outputs: Any,
+    arguments: Mapping[str, Any],
+    *,
+    unless: Callable[[Any], bool] | None = None,
+) -> Any:
+    """Add the penalty to `outputs.loss` of a forward in training mode, and return `outputs`.
+
+    A loss without a graph gets a method `backward` that explains itself.
+
+    Args:
+        host: the tuner.
+        outputs: outputs of the base model.
+        arguments: keyword arguments of the forward.
+        unless: returns whether `host` gets no penalty in this forward.
+    """
+    loss, is_compiling = getattr(outputs, "loss", None), torch.compiler.is_compiling()
+    if host.training and not is_compiling:
+        host.training_run.penalty.forwards += 1
+    if not isinstance(loss, torch.Tensor):
+        return outputs
+    if host.training and not (host.training_run.penalty.is_left_out or (unless and unless(host))):
+        weight = host.training_run.penalty.weight_for_forward(
+            normalised_over_step=arguments.get("num_items_in_batch") is not None
+        )
+        if weight and _with_penalty(host.trained_adapters()):
+            penalty = _weighted_penalty(host, by_forward=True)
+            outputs.loss = loss = add_to_loss(loss, penalty if weight == 1 else penalty * weight)
+    if not is_compiling:
+        explain_backward(host.active_adapters, loss)
+    return outputs
+
+
+def _weighted_penalty(host: Host, *, by_forward: bool) -> torch.Tensor:
+    """Return the weighted penalties of the trained adapters, a scalar.
+
+    Args:
+        host: the tuner.
+        by_forward: whether a forward adds it to `outputs.loss`.
+    """
+    terms = [
+        orthogonality_penalty(*adapter.factors()) * adapter.spec.orth_reg_weight
+        for adapter in _with_penalty(host.trained_adapters())
+    ]
+    if not terms:
+        return torch.zeros(())
+    penalty: torch.Tensor = sum(terms[1:], terms[0])
+    host.training_run.penalty.record(penalty, by_forward=by_forward)
+    return penalty
+
+
+def _with_penalty(adapters: Sequence[Adapter]) -> list[Adapter]:
+    return [each for each in adapters if each.spec.orth_reg_weight > 0]
+
+
+def _report_second_penalty(adapters: Sequence[Adapter]) -> None:
+    for adapter in _with_penalty(adapters):
+        adapter.run.report(
+            PenaltyCountedTwice,
+            f"the penalty of the adapter {adapter.name!r}, which outputs.loss contains in "
+            "training mode, was added to a loss of the same forward once more",
+        )
+
+
+def _number_of(step: Any) -> int:
+    """Return the number of an optimizer step, as the caller gave it.
+
+    Raises:
+        TypeError: `step` is not a number.
+    """
+    if isinstance(step, float) and step.is_integer():
+        return step  # type: ignore[return-value]
+    try:
+        return operator.index(step)
+    except TypeError:
+        raise TypeError(
+            "update_and_allocate: expected the number of the optimizer step, an integer from "
+            f"0, got {step!r}; count the optimizer steps, and pass the number of the step"
+        ) from None
