@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.contract.fields.block import Block
+from adalora_core.contract.fields.block import Block, BlockOptions
 from adalora_core.contract.fields.plain import plain
 from adalora_core.contract.findings import Checked, ConfigError, Diagnostic, Related
 from adalora_core.contract.json_file import object_in
@@ -41,7 +41,7 @@ def config_of(values: Mapping[str, Any], source: str | None = None) -> AdaLoraCo
     checked, block = _checked(values, source)
     if checked.errors:
         raise ConfigError("\n".join(_lines(checked)), checked)
-    return AdaLoraConfig.from_checked(block.as_read, _OURS)
+    return AdaLoraConfig.from_checked(block.as_read, _OPTIONS.runtime)
 
 
 def errors_in(values: Mapping[str, Any]) -> tuple[Diagnostic, ...]:
@@ -55,12 +55,13 @@ def errors_in(values: Mapping[str, Any]) -> tuple[Diagnostic, ...]:
 
 def _checked(values: Mapping[str, Any], source: str | None) -> tuple[Checked, Block]:
     try:
-        block = Block({name: plain(value, name) for name, value in values.items()}, runtime=_OURS)
+        plainly = {name: plain(value, name) for name, value in values.items()}
+        block = Block(plainly, options=_OPTIONS)
     except RecursionError:
         message = "the mapping contains itself or is nested too deep"
-        raise ConfigError(message, Checked((), source, runtime=_OURS)) from None
+        raise ConfigError(message, Checked((), source, runtime=_OPTIONS.runtime)) from None
     found = tuple(map(_diagnostic, findings(block)))
-    return Checked(found, source, runtime=_OURS, block=block.values), block
+    return Checked(found, source, runtime=_OPTIONS.runtime, block=block.values), block
 
 
 def read_config(path: Path) -> AdaLoraConfig:
@@ -82,14 +83,16 @@ def read_config(path: Path) -> AdaLoraConfig:
         if not is_link_out(path):
             if isinstance(error, ConfigError):
                 raise
-            raise ConfigError(str(error), Checked((), str(path), runtime=_OURS)) from None
+            raise ConfigError(
+                str(error), Checked((), str(path), runtime=_OPTIONS.runtime)
+            ) from None
         raise CheckpointError(
             f"{str(path)!r} is a link out of its folder, and what it leads to is not a "
             "configuration without errors; replace the link by the file"
         ) from None
 
 
-_OURS: Any = "adalora-core"
+_OPTIONS = BlockOptions("adalora-core")
 
 
 def _diagnostic(finding: Finding) -> Diagnostic:

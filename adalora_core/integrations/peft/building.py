@@ -18,6 +18,7 @@ from adalora_core.adapter_spec import SENSITIVITY, criterion_name
 from adalora_core.contract.fields.block import AUTO
 from adalora_core.contract.fields.plain import plain
 from adalora_core.contract.fields.table import FIELDS
+from adalora_core.contract.loading import config_of
 from adalora_core.files import locked
 from adalora_core.integrations.peft.adapters import configs_of, report_faults, report_unmatched
 from adalora_core.integrations.peft.layers import adalora_layers
