@@ -9,17 +9,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adalora_core.contract import AdaLoraConfig as AdaLoraConfig
-    from adalora_core.contract import ConfigError as ConfigError
-    from adalora_core.contract import Diagnostic as Diagnostic
-    from adalora_core.contract import Report as Report
-    from adalora_core.contract import check_config as check_config
-    from adalora_core.contract import validate_config as validate_config
-    from adalora_core.errors import AdaLoraError as AdaLoraError
-    from adalora_core.errors import RunWarning as RunWarning
-    from adalora_core.integrations.optimizer_hook import allocate_on_step as allocate_on_step
-    from adalora_core.integrations.transformers import AdaLoraCallback as AdaLoraCallback
-    from adalora_core.rank_report.pilot import find_ranks as find_ranks
+    from adalora_core.checker.check import check_config as check_config
+    from adalora_core.checker.check import validate_config as validate_config
+    from adalora_core.checker.report import Report as Report
+    from adalora_core.commands.rank_report.pilot import find_ranks as find_ranks
+    from adalora_core.config.findings import ConfigError as ConfigError
+    from adalora_core.config.findings import Diagnostic as Diagnostic
+    from adalora_core.config.model import AdaLoraConfig as AdaLoraConfig
+    from adalora_core.floor.errors import AdaLoraError as AdaLoraError
+    from adalora_core.floor.errors import RunWarning as RunWarning
+    from adalora_core.trainers.optimizer_hook import allocate_on_step as allocate_on_step
+    from adalora_core.trainers.transformers import AdaLoraCallback as AdaLoraCallback
     from adalora_core.training import AdaLoraModel as AdaLoraModel
     from adalora_core.training import get_peft_model as get_peft_model
     from adalora_core.training.factor_groups import factor_groups as factor_groups
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
     )
 
 _EXPORTS = {
-    "AdaLoraCallback": "adalora_core.integrations.transformers",
-    "AdaLoraConfig": "adalora_core.contract",
-    "AdaLoraError": "adalora_core.errors",
+    "AdaLoraCallback": "adalora_core.trainers.transformers",
+    "AdaLoraConfig": "adalora_core.checker",
+    "AdaLoraError": "adalora_core.floor.errors",
     "AdaLoraModel": "adalora_core.training",
-    "ConfigError": "adalora_core.contract",
-    "Diagnostic": "adalora_core.contract",
-    "Report": "adalora_core.contract",
-    "RunWarning": "adalora_core.errors",
-    "allocate_on_step": "adalora_core.integrations.optimizer_hook",
-    "check_config": "adalora_core.contract",
+    "ConfigError": "adalora_core.checker",
+    "Diagnostic": "adalora_core.checker",
+    "Report": "adalora_core.checker",
+    "RunWarning": "adalora_core.floor.errors",
+    "allocate_on_step": "adalora_core.trainers.optimizer_hook",
+    "check_config": "adalora_core.checker",
     "factor_groups": "adalora_core.training.factor_groups",
-    "find_ranks": "adalora_core.rank_report.pilot",
+    "find_ranks": "adalora_core.commands.rank_report.pilot",
     "get_peft_model": "adalora_core.training",
     "get_peft_model_state_dict": "adalora_core.training.state_dict",
     "ignore_run_findings": "adalora_core.training.run.reporting",
     "set_peft_model_state_dict": "adalora_core.training.state_dict",
-    "validate_config": "adalora_core.contract",
+    "validate_config": "adalora_core.checker",
 }
 """The facade: {public name: module that defines it}."""
 
@@ -76,7 +76,7 @@ def _imported(module: str, name: str) -> Any:
             raise
         from importlib.util import find_spec
 
-        from adalora_core.errors import MissingExtraError
+        from adalora_core.floor.errors import MissingExtraError
 
         missing = error.name if find_spec("torch") else "torch"
         raise MissingExtraError(missing, "torch", name) from None

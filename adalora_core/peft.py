@@ -5,9 +5,9 @@ Every public name is the object of the installed PEFT, so that `isinstance` and 
 code that imports `peft` itself. Submodules are PEFT's as well: `adalora_core.peft.utils` is
 `peft.utils`.
 
-The import calls `adalora_core.integrations.peft.install()`, which acts on the whole process: every
+The import calls `adalora_core.bridge.install()`, which acts on the whole process: every
 AdaLoRA model that PEFT builds afterwards has the ops and the allocator of this package, no matter
-which module built it. `adalora_core.integrations.peft.uninstall()` undoes it.
+which module built it. `adalora_core.bridge.uninstall()` undoes it.
 
 Raises:
     MissingExtraError: PEFT is not installed.
@@ -20,7 +20,7 @@ Example:
     >>> config = AdaLoraConfig(target_modules=["0"], init_r=4, target_r=2, total_step=9)
     >>> isinstance(get_peft_model(base, config), PeftModel)
     True
-    >>> from adalora_core.integrations.peft import uninstall
+    >>> from adalora_core.bridge import uninstall
     >>> uninstall()
 """
 
@@ -33,7 +33,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.integrations.peft import install
+from adalora_core.bridge import install
 
 _peft = import_module("peft")
 

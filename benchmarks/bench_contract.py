@@ -22,8 +22,8 @@ from pathlib import Path
 
 import yaml
 
-from adalora_core.contract.fields.table import FIELDS
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.config.fields.table import FIELDS
+from adalora_core.config.rules.base import SOUND
 
 FILES = 1000
 RUNS = 5

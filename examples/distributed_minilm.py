@@ -38,7 +38,7 @@ from adalora_core.demo.encoder import (
     verified_model_folder,
 )
 from adalora_core.demo.settings import FULL, QUICK, DemoSettings
-from adalora_core.integrations.distributed import check_agreement
+from adalora_core.trainers.distributed import check_agreement
 
 CHECK_EVERY = 50
 

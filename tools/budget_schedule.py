@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.budget import BudgetSchedule, Phase
+from adalora_core.floor.budget import BudgetSchedule, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

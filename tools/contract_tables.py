@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from adalora_core.contract.fields.tools import Tool
-    from adalora_core.contract.rules.base import Rule
+    from adalora_core.config.fields.tools import Tool
+    from adalora_core.config.rules.base import Rule
 
 
 def mistakes(rules: Sequence[Rule]) -> str:

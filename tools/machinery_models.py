@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from adalora_core import AdaLoraConfig, get_peft_model
-from adalora_core.adapter_spec import scale_of
-from adalora_core.integrations.peft import attach
+from adalora_core.bridge import attach
+from adalora_core.floor.adapter_spec import scale_of
 from adalora_core.ops import _backend
 from adalora_core.reference import svd_linear
 

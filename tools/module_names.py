@@ -52,7 +52,7 @@ expression fits decides soonest."""
 
 
 def module() -> str:
-    """Return the text of `adalora_core/contract/fields/module_names.py`."""
+    """Return the text of `adalora_core/config/fields/module_names.py`."""
     import transformers
 
     walked = dict(_walk())

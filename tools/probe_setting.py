@@ -88,7 +88,7 @@ def llama(**changes: Any) -> Any:
 @contextlib.contextmanager
 def bridge() -> Iterator[None]:
     """Serve the models that PEFT makes, as the changed import does."""
-    from adalora_core.integrations.peft import install, uninstall
+    from adalora_core.bridge import install, uninstall
 
     install()
     BRIDGED.append(True)

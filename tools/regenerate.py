@@ -52,8 +52,8 @@ def rule_pages() -> dict[Path, Content]:
     """Return docs/rules."""
     from rule_classes import refusals, rule_classes
 
-    from adalora_core.contract.rules import RULES
-    from adalora_core.contract.rules.pages import pages
+    from adalora_core.checker.rules.pages import pages
+    from adalora_core.config.rules import RULES
 
     if refused := list(refusals(rule_classes(), RULES)):
         sys.exit("no page of a rule is written:\n" + "\n".join(refused))
@@ -64,9 +64,9 @@ def rule_pages() -> dict[Path, Content]:
 
 def schemas() -> dict[Path, Content]:
     """Return the schemas of a configuration and of a report."""
-    from adalora_core.contract.schemas.config import FILES, config_schema, to_text
-    from adalora_core.contract.schemas.editor import FILE, editor_schema
-    from adalora_core.contract.schemas.report import report_schema_text
+    from adalora_core.checker.reports.schema import report_schema_text
+    from adalora_core.config.schemas.config import FILES, config_schema, to_text
+    from adalora_core.config.schemas.editor import FILE, editor_schema
 
     folder = ROOT / "schemas"
     files: dict[Path, Content] = {
@@ -134,13 +134,13 @@ def schedule() -> dict[Path, Content]:
 
 def ranks() -> dict[Path, Content]:
     """Return the map of the ranks that a run of `adalora demo` kept, from its configuration."""
-    from adalora_core.rank_report import heatmap
+    from adalora_core.commands.rank_report import heatmap
 
     configuration = DOCS / "rank-map.json"
 
     def draw() -> Figure:
-        from adalora_core.contract.loading import read_config
-        from adalora_core.rank_report.report import ranks_of
+        from adalora_core.commands.rank_report.report import ranks_of
+        from adalora_core.config.loading import read_config
 
         config = read_config(configuration)
         title = "Rank of each matrix after adalora demo"
@@ -166,7 +166,7 @@ def runs() -> dict[Path, Content]:
     from contract_tables import mistakes
     from written_blocks import with_block
 
-    from adalora_core.contract.rules import RULES
+    from adalora_core.config.rules import RULES
 
     page = DOCS / "runs-that-go-wrong.md"
     return {
@@ -179,7 +179,7 @@ def known_tools() -> dict[Path, Content]:
     from contract_tables import tools
     from written_blocks import with_block
 
-    from adalora_core.contract.fields.tools import TOOLS
+    from adalora_core.config.fields.tools import TOOLS
 
     page = DOCS / "contract" / "read.md"
     return {page: with_block(page, "tools", tools(TOOLS))}
@@ -196,7 +196,7 @@ def releases() -> dict[Path, Content]:
     """Return the table of tried releases in docs/peft-bridge.md."""
     from written_blocks import with_block
 
-    from adalora_core.integrations.peft.versions import TRIED
+    from adalora_core.bridge.versions import TRIED
 
     rows = [f"| {peft} | {transformers} |" for peft, transformers in TRIED]
     page = DOCS / "peft-bridge.md"
@@ -291,7 +291,7 @@ def write(path: Path, content: Content) -> None:
     if content is None:
         path.unlink()
         return
-    from adalora_core.files import write_file
+    from adalora_core.floor.files import write_file
 
     if isinstance(content, Picture):
         metadata = {"Software": None, "Source": content.digest}

@@ -6,8 +6,8 @@ import pkgutil
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from adalora_core.contract import rules as package
-from adalora_core.contract.rules.base import Rule
+from adalora_core.config import rules as package
+from adalora_core.config.rules.base import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

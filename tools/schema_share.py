@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 
-from adalora_core.contract import check_config
-from adalora_core.contract.fields.table import FIELDS
-from adalora_core.contract.rules import RULES
-from adalora_core.contract.rules.base import SOUND
-from adalora_core.contract.schemas.config import config_schema
+from adalora_core.checker.check import check_config
+from adalora_core.config.fields.table import FIELDS
+from adalora_core.config.rules import RULES
+from adalora_core.config.rules.base import SOUND
+from adalora_core.config.schemas.config import config_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

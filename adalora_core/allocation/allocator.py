@@ -10,14 +10,14 @@ import torch
 from adalora_core.allocation.criteria import criterion_of
 from adalora_core.allocation.factors import Factors, ShardedFactors
 from adalora_core.allocation.statistics import ImportanceStatistics
-from adalora_core.budget import Phase
+from adalora_core.floor.budget import Phase
 from adalora_core.sharding import are_sharded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from adalora_core.adapter_spec import AdapterSpec
-    from adalora_core.budget import ScheduledStep
+    from adalora_core.floor.adapter_spec import AdapterSpec
+    from adalora_core.floor.budget import ScheduledStep
 
 MASKS_AT_ONCE = 64
 

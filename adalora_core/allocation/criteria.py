@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from adalora_core.adapter_spec import SENSITIVITY, criterion_name
-from adalora_core.errors import CriterionError
+from adalora_core.floor.adapter_spec import SENSITIVITY, criterion_name
+from adalora_core.floor.errors import CriterionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from adalora_core.adapter_spec import AdapterSpec
     from adalora_core.allocation.factors import Factors
+    from adalora_core.floor.adapter_spec import AdapterSpec
 
     ScoreFunction: TypeAlias = Callable[[str, Mapping[str, Tensor]], Tensor]
 

@@ -8,7 +8,7 @@ import torch
 from torch import distributed
 
 from adalora_core.allocation.statistics import average_dtype
-from adalora_core.errors import ParallelismError
+from adalora_core.floor.errors import ParallelismError
 from adalora_core.ops import apply_mask, select_triplets
 from adalora_core.sharding import is_sharded, local_part, piece_of, whole
 from adalora_core.sharding.layout import device_of

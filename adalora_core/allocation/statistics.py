@@ -13,7 +13,7 @@ from adalora_core.ops import averages_of, update_averages, update_importance
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from adalora_core.adapter_spec import AdapterSpec
+    from adalora_core.floor.adapter_spec import AdapterSpec
 
 _PLACE = operator.attrgetter("device", "dtype")
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.errors import AdaLoraError
+from adalora_core.floor.errors import AdaLoraError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from adalora_core.contract import validate_config
+from adalora_core.checker.check import validate_config
+from adalora_core.commands.rank_report.heatmap import draw_rank_heatmap
 from adalora_core.demo import output
 from adalora_core.demo.data import lexicon_path, read_words, split_words
 from adalora_core.demo.encoder import (
@@ -26,15 +27,14 @@ from adalora_core.demo.peft_check import largest_difference, predictions_with_pe
 from adalora_core.demo.progress import ProgressBar
 from adalora_core.demo.report import render_report
 from adalora_core.demo.training import allocator_of, probe_accuracy, train_adapter
-from adalora_core.files import write_file
-from adalora_core.rank_report.heatmap import draw_rank_heatmap
+from adalora_core.floor.files import write_file
 from adalora_core.training import get_peft_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from adalora_core.budget import BudgetSchedule
     from adalora_core.demo.settings import DemoSettings
+    from adalora_core.floor.budget import BudgetSchedule
 
 
 def run_experiment(settings: DemoSettings, folder: Path) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from adalora_core.errors import MissingExtraError
+from adalora_core.floor.errors import MissingExtraError
 
 REQUIRED = (
     "torch",

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from adalora_core.budget import BudgetSchedule
     from adalora_core.demo.settings import DemoSettings
+    from adalora_core.floor.budget import BudgetSchedule
 
 TOLERANCE = 1e-4
 """Largest difference of a logit between our model and PEFT's that counts as the same prediction."""

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from adalora_core.demo.encoder import features, load_encoder, logits
-from adalora_core.files import write_file
+from adalora_core.floor.files import write_file
 
 if TYPE_CHECKING:
     from pathlib import Path

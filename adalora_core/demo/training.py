@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from adalora_core.allocation import RankAllocator
-    from adalora_core.budget import Phase
     from adalora_core.demo.encoder import WordBatches
     from adalora_core.demo.settings import DemoSettings
+    from adalora_core.floor.budget import Phase
     from adalora_core.training import AdaLoraModel
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.adapter_spec import scale_of
+from adalora_core.floor.adapter_spec import scale_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from adalora_core.peft_identity import SeenAsPeft
+from adalora_core.floor.peft_identity import SeenAsPeft
 
 
 class ModulesToSave(SeenAsPeft, nn.Module):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adalora_core.errors import TargetError
+from adalora_core.floor.errors import TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch.nn import functional
 
-from adalora_core.errors import TargetError
+from adalora_core.floor.errors import TargetError
 from adalora_core.nn.adapter_layer import AdaLoraLayer
 
 if TYPE_CHECKING:

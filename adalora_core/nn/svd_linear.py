@@ -108,7 +108,7 @@ class SVDLinear(AdaLoraLayer):
 
     Example:
         >>> import torch
-        >>> from adalora_core.adapter_spec import AdapterSpec
+        >>> from adalora_core.floor.adapter_spec import AdapterSpec
         >>> layer = SVDLinear(torch.nn.Linear(4, 3), in_features=4, out_features=3)
         >>> layer.add_adapter("default", AdapterSpec(init_r=2))
         >>> layer.active_adapters = ["default"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from adalora_core.errors import ParallelismError
+from adalora_core.floor.errors import ParallelismError
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.nn.svd_linear import SVDLinear
 from adalora_core.sharding import is_sharded
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from adalora_core.adapter_spec import AdapterSpec
+    from adalora_core.floor.adapter_spec import AdapterSpec
     from adalora_core.nn.adapter_layer import Product
     from adalora_core.sharding import LinearDivision
 

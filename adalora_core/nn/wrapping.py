@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from adalora_core.errors import TargetError
+from adalora_core.floor.errors import TargetError
 from adalora_core.nn.adapter_layer import AdaLoraLayer
 from adalora_core.nn.svd_conv2d import SVDConv2d
 from adalora_core.nn.svd_linear import SVDLinear

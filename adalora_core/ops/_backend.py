@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from adalora_core.errors import BackendUnavailableError
+from adalora_core.floor.errors import BackendUnavailableError
 from adalora_core.ops import _portable
 from adalora_core.ops._cuda.core import core_of as _cuda_core_of
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import distributed
 
-from adalora_core.errors import ParallelismError
+from adalora_core.floor.errors import ParallelismError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,7 +10,7 @@ from torch import distributed
 from torch.autograd.function import once_differentiable
 
 from adalora_core import ops
-from adalora_core.errors import ParallelismError
+from adalora_core.floor.errors import ParallelismError
 from adalora_core.sharding.layout import Piece, are_sharded, device_of, is_sharded, piece_of
 
 if TYPE_CHECKING:

@@ -7,18 +7,18 @@ import dataclasses
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, RankAllocator
-from adalora_core.contract import AdaLoraConfig
-from adalora_core.contract.fields.block import AUTO
-from adalora_core.contract.loading import config_of
-from adalora_core.contract.rules.runs import (
+from adalora_core.config.fields.block import AUTO
+from adalora_core.config.loading import config_of
+from adalora_core.config.model import AdaLoraConfig
+from adalora_core.config.rules.runs import (
     NothingTrainable,
     OptimizerWithoutFactors,
     ScheduleChanged,
 )
-from adalora_core.errors import RunError
-from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
+from adalora_core.floor.adapter_spec import AdapterSpec
+from adalora_core.floor.errors import RunError
+from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.sharding import whole
 from adalora_core.training.configuration import checked_copy, run_values
 from adalora_core.training.run.judging import RunWatch
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import torch
 
     from adalora_core.allocation import AllocationReport
+    from adalora_core.floor.rank_pattern import RankPattern
     from adalora_core.nn import AdaLoraLayer
-    from adalora_core.rank_pattern import RankPattern
 
 SCHEDULE_FIELDS = (
     "target_r",

@@ -12,8 +12,8 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from adalora_core.adapter_spec import criterion_name
-from adalora_core.errors import ParallelismError, RankDisagreementError
+from adalora_core.floor.adapter_spec import criterion_name
+from adalora_core.floor.errors import ParallelismError, RankDisagreementError
 from adalora_core.sharding import are_sharded, is_sharded
 from adalora_core.sharding.layout import device_of
 
@@ -31,7 +31,7 @@ PATIENCE_S = 600
 _PAUSE_S = 0.001
 
 _SHOWN_RANKS = 8
-_NAME_THE_GROUP = "adalora_core.integrations.distributed.allocate_within(model, group)"
+_NAME_THE_GROUP = "adalora_core.trainers.distributed.allocate_within(model, group)"
 
 _synchronised: weakref.WeakKeyDictionary[DistributedDataParallel, frozenset[int]] = (
     weakref.WeakKeyDictionary()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from adalora_core.contract.fields.plain import exact
-from adalora_core.contract.fields.table import FIELDS, OWN_FIELDS, PEFT_TYPE
-from adalora_core.contract.loading import config_of
-from adalora_core.contract.model import AdaLoraConfig
+from adalora_core.config.fields.plain import exact
+from adalora_core.config.fields.table import FIELDS, OWN_FIELDS, PEFT_TYPE
+from adalora_core.config.loading import config_of
+from adalora_core.config.model import AdaLoraConfig
 
 
 def checked_copy(config: Any) -> AdaLoraConfig:

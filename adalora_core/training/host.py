@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from adalora_core.contract.rules.runs import PenaltyCountedTwice
+from adalora_core.config.rules.runs import PenaltyCountedTwice
 from adalora_core.sharding import add_orthogonality_gradient_, orthogonality_penalty
 from adalora_core.training.agreement import AgreementCheck, refuse_unsynchronised
 from adalora_core.training.compaction import compact
@@ -175,7 +175,7 @@ def host_of(model: Any, purpose: str) -> Host:
     if not hasattr(type(tuner), "trained_adapters"):
         raise TypeError(
             f"{purpose}: expected a model of adalora_core.get_peft_model, or one of PEFT after "
-            f"adalora_core.integrations.peft.attach(model); got {type(model).__name__}"
+            f"adalora_core.bridge.attach(model); got {type(model).__name__}"
         )
     return cast("Host", tuner)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from adalora_core.errors import CheckpointError, MissingExtraError
-from adalora_core.files import write_file
+from adalora_core.floor.errors import CheckpointError, MissingExtraError
+from adalora_core.floor.files import write_file
 from adalora_core.training.adapter_file.commit import (
     CONFIG_NAME,
     LEGACY_WEIGHTS_NAME,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from adalora_core.contract import AdaLoraConfig
+    from adalora_core.config.model import AdaLoraConfig
 
 _ID = re.compile(r"(?!\.)[\w.-]+(/[\w.-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")

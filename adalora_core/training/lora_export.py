@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from torch import distributed
 from torch.nn import functional
 
-from adalora_core.adapter_spec import AdapterSpec
-from adalora_core.contract.rules.runs import BudgetNotReached
-from adalora_core.errors import CheckpointError
-from adalora_core.files import locked
+from adalora_core.config.rules.runs import BudgetNotReached
+from adalora_core.floor.adapter_spec import AdapterSpec
+from adalora_core.floor.errors import CheckpointError
+from adalora_core.floor.files import locked
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter_file.checks import row_positions
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from adalora_core.contract import AdaLoraConfig
+    from adalora_core.config.model import AdaLoraConfig
     from adalora_core.training.tuner import AdaLoraTuner
 
 _CARRIED_OVER = (

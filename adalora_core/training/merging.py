@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adalora_core.errors import TargetError
+from adalora_core.floor.errors import TargetError
 from adalora_core.nn import AdaLoraLayer
 from adalora_core.nn.adapter_layer import dense_weight
 from adalora_core.nn.offloading import loaded, offloading_hook

@@ -7,7 +7,7 @@ import copy
 import inspect
 from typing import TYPE_CHECKING, Any, Self
 
-from adalora_core.peft_identity import SeenAsPeft
+from adalora_core.floor.peft_identity import SeenAsPeft
 from adalora_core.training.adapter_file.folder import DEFAULT_ADAPTER
 from adalora_core.training.configuration import check_in_place
 from adalora_core.training.host import register
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from adalora_core.contract import AdaLoraConfig
+    from adalora_core.config.model import AdaLoraConfig
     from adalora_core.training.compaction import CompactionReport
 
 

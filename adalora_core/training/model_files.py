@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from adalora_core.contract import AdaLoraConfig
+    from adalora_core.config.model import AdaLoraConfig
     from adalora_core.training.tuner import AdaLoraTuner
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import distributed, nn
 
-from adalora_core.errors import ParallelismError
+from adalora_core.floor.errors import ParallelismError
 from adalora_core.nn import TensorParallelLinear
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.sharding import are_sharded, is_sharded, tensor_parallel_mesh
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from torch.distributed.device_mesh import DeviceMesh
 
-    from adalora_core.contract import AdaLoraConfig
+    from adalora_core.config.model import AdaLoraConfig
     from adalora_core.nn import AdaLoraLayer
     from adalora_core.training.adapter import Adapter
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import distributed
 
-from adalora_core.adapter_spec import CRITERIA, AdapterSpec
-from adalora_core.contract.fields.block import AUTO
-from adalora_core.errors import CheckpointError
-from adalora_core.files import locked
+from adalora_core.config.fields.block import AUTO
+from adalora_core.floor.adapter_spec import CRITERIA, AdapterSpec
+from adalora_core.floor.errors import CheckpointError
+from adalora_core.floor.files import locked
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter_file.checks import row_positions, targets_in
 from adalora_core.training.adapter_file.commit import commit
@@ -56,8 +56,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from adalora_core.contract import AdaLoraConfig
-    from adalora_core.rank_pattern import RankPattern
+    from adalora_core.config.model import AdaLoraConfig
+    from adalora_core.floor.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
     from adalora_core.training.adapter_file.folder import SavedAdapter
     from adalora_core.training.adapter_file.tensors import Saved

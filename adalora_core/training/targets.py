@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from adalora_core.default_targets import DEFAULT_TARGETS
-from adalora_core.errors import TargetError
-from adalora_core.expressions.matching import Matcher
-from adalora_core.module_selection import (
+from adalora_core.floor.default_targets import DEFAULT_TARGETS
+from adalora_core.floor.errors import TargetError
+from adalora_core.floor.expressions.matching import Matcher
+from adalora_core.floor.module_selection import (
     ModuleSelection,
     SavedNames,
     ends_with,
@@ -20,9 +20,9 @@ from adalora_core.module_selection import (
     outermost,
     saved_module_names,
 )
+from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.nn import AdaLoraLayer, ModulesToSave, wrap_layer
 from adalora_core.nn.wrapping import linear_sizes
-from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.sharding import division_of, tensor_parallel_mesh
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from torch.distributed.device_mesh import DeviceMesh
 
-    from adalora_core.contract import AdaLoraConfig
+    from adalora_core.config.model import AdaLoraConfig
 
 _UNSUPPORTED = {
     "layer_replication": "stacks shared layers, whose ranks cannot be allocated separately",

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from adalora_core.contract.rules.runs import SelectionMatchesNothing
+from adalora_core.config.rules.runs import SelectionMatchesNothing
+from adalora_core.floor.peft_identity import SeenAsPeft
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS
 from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
 from adalora_core.nn.offloading import refuse_offloaded
-from adalora_core.peft_identity import SeenAsPeft
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.host import (
     Host,
@@ -42,7 +42,7 @@ from adalora_core.training.tuner_names import TunerNames
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from adalora_core.contract import AdaLoraConfig
+    from adalora_core.config.model import AdaLoraConfig
     from adalora_core.training.targets import Targets
 
 

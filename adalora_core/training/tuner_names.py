@@ -9,7 +9,7 @@ from adalora_core.training.compaction import cut_state, resize_to
 if TYPE_CHECKING:
     import torch
 
-    from adalora_core.rank_pattern import RankPattern
+    from adalora_core.floor.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
 
 

@@ -6,7 +6,7 @@ import enum
 import json
 from typing import TYPE_CHECKING
 
-from adalora_core.contract.fields.table import (
+from adalora_core.config.fields.table import (
     ALL_FIELDS,
     FIELDS,
     OWN_FIELDS,
@@ -14,11 +14,11 @@ from adalora_core.contract.fields.table import (
     Treatment,
     use_of,
 )
-from adalora_core.contract.fields.value_kinds import phrase_of
-from adalora_core.contract.rules import RULES
+from adalora_core.config.fields.value_kinds import phrase_of
+from adalora_core.config.rules import RULES
 
 if TYPE_CHECKING:
-    from adalora_core.contract.fields.table import Field
+    from adalora_core.config.fields.table import Field
 
 # Facts of the glossary in numbers, for a reader who arrives by a search.
 _SCHEDULE = (

@@ -131,7 +131,7 @@ def _added(path: str, config: MkDocsConfig) -> File:
 
 
 def _commands_page() -> str:
-    from adalora_core.cli import COMMANDS
+    from adalora_core.commands.cli import COMMANDS
 
     intro = "# Commands\n\nThe output of each command with `--help`. No command uses a network."
     sections = [f"## adalora {name}\n\n```text\n{_help_of(name)}```" for name in COMMANDS]

@@ -37,7 +37,11 @@ RUNTIME = (
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / "build" / "playground"
 PAGE = Path(__file__).parent / "playground"
-PACKAGE = ("adalora_core/*.py", "adalora_core/contract/**/*.py", "adalora_core/expressions/*.py")
+PACKAGE = (
+    "adalora_core/*.py",
+    "adalora_core/checker/**/*.py",
+    "adalora_core/floor/expressions/*.py",
+)
 
 log = logging.getLogger("mkdocs.hooks.playground")
 

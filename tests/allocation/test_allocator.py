@@ -9,9 +9,9 @@ import torch
 from tolerances import assert_all_equal
 from torch import nn
 
-from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, RankAllocator
-from adalora_core.budget import Phase
+from adalora_core.floor.adapter_spec import AdapterSpec
+from adalora_core.floor.budget import Phase
 
 WIDTHS = [(5, 7), (3, 4), (8, 2)]
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from adalora_core.adapter_spec import CRITERIA, AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, RankAllocator
 from adalora_core.allocation.criteria import _NAMED
-from adalora_core.errors import CriterionError
+from adalora_core.floor.adapter_spec import CRITERIA, AdapterSpec
+from adalora_core.floor.errors import CriterionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

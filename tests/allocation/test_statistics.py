@@ -11,8 +11,8 @@ from backends import op_backend
 from tolerances import assert_all_equal
 from torch import nn
 
-from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, ImportanceStatistics, RankAllocator
+from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.ops import _backend
 
 __all__ = ["op_backend"]

@@ -38,11 +38,11 @@ def test_the_proof_fails_where_torch_is_loaded() -> None:
 
 # All in one process: what one of them loads is there in the end.
 CONTRACT = """
-import adalora_core, adalora_core.cli, adalora_core.demo
-import adalora_core.server.handlers
+import adalora_core, adalora_core.commands.cli, adalora_core.demo
+import adalora_core.commands.server.handlers
 from adalora_core import AdaLoraConfig, ConfigError, check_config, validate_config
-from adalora_core.contract.rules import RULES
-from adalora_core.contract.schemas import config
+from adalora_core.config.rules import RULES
+from adalora_core.config.schemas import config
 """
 COMPUTE = (
     "import adalora_core.reference, adalora_core.ops, adalora_core.nn, adalora_core.allocation"
@@ -109,7 +109,7 @@ def imports_of(package: str) -> dict[str, set[str]]:
 
 def test_no_files_import_each_other_in_a_cycle() -> None:
     graph = imports_of("adalora_core")
-    assert graph["adalora_core.contract.check"]
+    assert graph["adalora_core.checker.check"]
     assert cycle_in(graph) == []
 
 

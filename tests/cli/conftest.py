@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 
 
 @pytest.fixture(autouse=True)

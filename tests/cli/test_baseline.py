@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.config.rules.base import SOUND
 
 YAML = """\
 # a comment

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.config.rules.base import SOUND
 
 
 def test_sound_file_exits_0_and_reports_what_was_checked(check, write):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from pages import FENCED, run_sessions
 
-from adalora_core.cli import main, search_exclusions
-from adalora_core.contract.reports import FORMATS
-from adalora_core.contract.text.limits import DEFAULT_LIMITS
+from adalora_core.checker.reports import FORMATS
+from adalora_core.commands.cli import main, search_exclusions
+from adalora_core.floor.limits import DEFAULT_LIMITS
 
 PAGES = {
     path.stem: path.read_text("utf-8")

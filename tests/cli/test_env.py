@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from adalora_core.cli.env import _code, _cuda_backend
+from adalora_core.commands.cli.env import _code, _cuda_backend
 
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None,
@@ -26,7 +26,7 @@ class Hide:
             {action}
 sys.meta_path.insert(0, Hide())
 {before}
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 sys.exit(main(["env"]))
 """
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from contract_reports import github_commands, gitlab_issues, junit_suites, parse
 
-from adalora_core.contract.reports import FORMATS
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.checker.reports import FORMATS
+from adalora_core.config.rules.base import SOUND
 
 BAD = SOUND | {"deltaT": 0}
 

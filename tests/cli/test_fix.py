@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from contract_corpus import CORPUS, write_entry
 
-from adalora_core.cli import main
-from adalora_core.contract.pipeline.inspection import Inspector
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.checker.pipeline.inspection import Inspector
+from adalora_core.commands.cli import main
+from adalora_core.config.rules.base import SOUND
 
 WRONG = json.dumps(SOUND | {"init_r": 12.0, "peft_type": "adalora"}, indent=2) + "\n"
 RIGHT = json.dumps(SOUND, indent=2) + "\n"

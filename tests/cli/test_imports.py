@@ -11,7 +11,7 @@ import sys
 import pytest
 from header_files import small_llama, write_model
 
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.config.rules.base import SOUND
 
 HEAVY = ("torch", "numpy", "transformers", "peft", "safetensors")
 UNNEEDED = ("pydantic", "jsonschema", "yaml", "tomllib", "hypothesis")
@@ -26,7 +26,7 @@ def _loaded(code, names):
 
 
 def _command(*arguments):
-    return f"from adalora_core.cli import main\nmain({list(arguments)!r})"
+    return f"from adalora_core.commands.cli import main\nmain({list(arguments)!r})"
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_check_of_a_right_file_loads_no_slow_module_of_the_standard_library(tmp_
 @pytest.mark.parametrize(
     "code",
     [
-        "import adalora_core, adalora_core.contract",
+        "import adalora_core, adalora_core.checker",
         _command("rule", "ADA202"),
         _command("rule"),
         _command("schema"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adalora_core.cli import COMMANDS, main
+from adalora_core.commands.cli import COMMANDS, main
 
 
 @pytest.fixture

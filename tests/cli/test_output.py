@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from adalora_core.contract.rules.base import SOUND
-from adalora_core.files import write_file
+from adalora_core.config.rules.base import SOUND
+from adalora_core.floor.files import write_file
 
 BAD = SOUND | {"deltaT": 0}
 
@@ -135,5 +135,5 @@ def test_interrupted_command_exits_130_without_a_traceback(check, write, monkeyp
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("adalora_core.cli.check_job.targets", interrupt)
+    monkeypatch.setattr("adalora_core.commands.cli.check_job.targets", interrupt)
     assert check(write(SOUND)) == (130, "", "adalora check: interrupted\n")

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from adalora_core.cli import main
-from adalora_core.contract.fields.block import Block
-from adalora_core.contract.plan.plan import plan_of
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.checker.plan.plan import plan_of
+from adalora_core.commands.cli import main
+from adalora_core.config.fields.block import Block
+from adalora_core.config.rules.base import SOUND
 
 
 def test_plan_of_a_sound_file_names_phases_allocations_and_scale(write, capsys):

@@ -8,8 +8,8 @@ import pace
 import pytest
 from header_files import small_llama, write_model
 
-from adalora_core.cli import main
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.commands.cli import main
+from adalora_core.config.rules.base import SOUND
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from pages import run_sessions
 
-from adalora_core.contract import check_config
-from adalora_core.contract.rules.base import SOUND
-from adalora_core.errors import PolicyError
+from adalora_core.checker.check import check_config
+from adalora_core.config.rules.base import SOUND
+from adalora_core.floor.errors import PolicyError
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "policies"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +88,7 @@ class TestReport:
     ) -> None:
         titles = []
         monkeypatch.setattr(
-            "adalora_core.rank_report.report.rank_heatmap",
+            "adalora_core.commands.rank_report.report.rank_heatmap",
             lambda *_, title, **__: titles.append(title) or b"",
         )
         metadata = {"adalora_state": json.dumps({"step": 35})}
@@ -164,7 +164,7 @@ class TestReport:
     def test_it_loads_no_torch(self, adapter: Path) -> None:
         pytest.importorskip("matplotlib", reason="would have shown that a report loads no torch")
         script = (
-            "import sys; from adalora_core.cli import main; "
+            "import sys; from adalora_core.commands.cli import main; "
             f"assert main(['report', {str(adapter)!r}]) == 0; assert 'torch' not in sys.modules"
         )
         subprocess.run([sys.executable, "-c", script], check=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pace
 import pytest
 
-from adalora_core.cli import search_exclusions
-from adalora_core.cli.files import targets
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.commands.cli import search_exclusions
+from adalora_core.commands.cli.files import targets
+from adalora_core.config.rules.base import SOUND
 
 ROOT = Path(__file__).parents[2]
 FAULTY = json.dumps(SOUND | {"deltaT": 0})
@@ -264,7 +264,7 @@ def test_git_is_not_run_and_pathspec_not_loaded_without_a_reason(tmp_path):
     probe = (
         "import subprocess, sys\n"
         "subprocess.Popen = None\n"
-        "from adalora_core.cli import main\n"
+        "from adalora_core.commands.cli import main\n"
         f"assert main(['check', {str(tmp_path)!r}]) == 0\n"
         "assert 'pathspec' not in sys.modules\n"
     )

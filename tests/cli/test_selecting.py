@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.config.rules.base import SOUND
 
 MIXED = SOUND | {"deltaT": 0, "r": 4, "beta1": 2, "target_modules": None}
 """Findings ADA103, ADA204, ADA303, and ADA414 of severity info."""

@@ -11,8 +11,8 @@ import threading
 
 import pytest
 
-from adalora_core.cli import main
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.commands.cli import main
+from adalora_core.config.rules.base import SOUND
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
@@ -38,7 +38,7 @@ def unlink_after_another_signal(*arguments, **options):
     unlink(*arguments, **options)
 if again := int(sys.argv.pop(1)):
     os.unlink = unlink_after_another_signal
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 sys.exit(main())
 """
 """A command that stops in the middle of its first write; if asked to, it sends itself a signal

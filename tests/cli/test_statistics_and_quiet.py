@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.config.rules.base import SOUND
 
 BAD = SOUND | {"deltaT": 0, "r": 4}
 """An error, ADA204, and a warning with an unsafe fix, ADA303."""

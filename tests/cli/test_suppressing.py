@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.config.rules.base import SOUND
 
 FEW = SOUND | {"deltaT": 100}
 """One warning, ADA207."""

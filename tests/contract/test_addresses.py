@@ -9,8 +9,8 @@ from pathlib import Path
 from contract_configs import SOUND
 
 import adalora_core
-from adalora_core.contract import check_config
-from adalora_core.contract.reports import FORMATS, Outcome, render
+from adalora_core.checker.check import check_config
+from adalora_core.checker.reports import FORMATS, Outcome, render
 
 PACKAGE = Path(adalora_core.__file__).parent
 SCHEMAS = Path(__file__).parents[2] / "schemas"

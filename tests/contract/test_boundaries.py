@@ -8,9 +8,9 @@ import math
 import pytest
 from contract_fixes import inspect
 
-from adalora_core.contract import check_config
-from adalora_core.contract.rules.base import SOUND
-from adalora_core.contract.rules.pages import example_text
+from adalora_core.checker.check import check_config
+from adalora_core.checker.rules.pages import example_text
+from adalora_core.config.rules.base import SOUND
 
 
 def test_byte_order_mark_is_legal_in_yaml_alone():

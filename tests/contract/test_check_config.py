@@ -9,13 +9,13 @@ import os
 
 import pytest
 
-from adalora_core.contract import ConfigWarning, check_config, validate_config
-from adalora_core.contract.findings import ConfigError
-from adalora_core.contract.pipeline.assembly import examine
-from adalora_core.contract.pipeline.options import CheckOptions
-from adalora_core.contract.rules.base import SOUND
-from adalora_core.contract.text import decode
-from adalora_core.contract.text.limits import DEFAULT_LIMITS
+from adalora_core.checker.check import check_config, validate_config
+from adalora_core.checker.documents import decode
+from adalora_core.checker.pipeline.assembly import examine
+from adalora_core.checker.pipeline.options import CheckOptions
+from adalora_core.config.findings import ConfigError, ConfigWarning
+from adalora_core.config.rules.base import SOUND
+from adalora_core.floor.limits import DEFAULT_LIMITS
 
 
 def _codes(report):
@@ -157,7 +157,7 @@ def test_mapping_with_sets_tuples_and_members_is_taken_as_lists_and_strings():
 
 
 def test_more_findings_than_the_limit_are_cut_and_reported_as_cut():
-    from adalora_core.contract.text.limits import Limits
+    from adalora_core.floor.limits import Limits
 
     report = check_config(SOUND | {f"k{i}": 1 for i in range(9)}, limits=Limits(diagnostics=3))
     assert sorted(_codes(report)) == ["ADA005", "ADA104", "ADA104", "ADA104"]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from contract_corpus import BY_NAME, CORPUS, unpacked, write_entry
 
-from adalora_core.cli import main
-from adalora_core.contract import check_config
-from adalora_core.contract.reports import FORMATS, Outcome, render
+from adalora_core.checker.check import check_config
+from adalora_core.checker.reports import FORMATS, Outcome, render
+from adalora_core.commands.cli import main
 
 CODES = {
     "DELTAT_GT_WINDOW": "ADA203",

@@ -8,13 +8,11 @@ import pkgutil
 
 import pytest
 
-import adalora_core.contract
+import adalora_core.checker
 
 MODULES = [
     name
-    for _, name, _ in pkgutil.walk_packages(
-        adalora_core.contract.__path__, "adalora_core.contract."
-    )
+    for _, name, _ in pkgutil.walk_packages(adalora_core.checker.__path__, "adalora_core.checker.")
 ]
 
 

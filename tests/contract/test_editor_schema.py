@@ -9,10 +9,10 @@ import pytest
 from contract_configs import SOUND, configurations
 from hypothesis import example, given, settings
 
-from adalora_core.contract.fields.table import FIELDS, Treatment
-from adalora_core.contract.rules import RULES
-from adalora_core.contract.schemas.config import config_schema, to_text
-from adalora_core.contract.schemas.editor import CHOICES, FILE, KEYWORDS, editor_schema
+from adalora_core.config.fields.table import FIELDS, Treatment
+from adalora_core.config.rules import RULES
+from adalora_core.config.schemas.config import config_schema, to_text
+from adalora_core.config.schemas.editor import CHOICES, FILE, KEYWORDS, editor_schema
 
 SCHEMA = editor_schema()
 PORTABLE = jsonschema.Draft7Validator(config_schema("draft-07"))

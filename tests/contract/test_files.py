@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from adalora_core.files import write_file, write_files
+from adalora_core.floor.files import write_file, write_files
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,14 +12,14 @@ from contract_fixes import KEYS, PARSERS, fix, written
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adalora_core.contract import check_config
-from adalora_core.contract.findings import Diagnostic, Fix
-from adalora_core.contract.pipeline.fixing import apply_edits, without_overlaps
-from adalora_core.contract.rules import BY_CODE, RULES
-from adalora_core.contract.rules.pages import example_text
-from adalora_core.contract.text.changes import Insert, Put, Rename
-from adalora_core.contract.text.formats import FORMATS
-from adalora_core.contract.text.places import Edit, Span
+from adalora_core.checker.check import check_config
+from adalora_core.checker.documents.formats import FORMATS
+from adalora_core.checker.pipeline.fixing import apply_edits, without_overlaps
+from adalora_core.checker.rules.pages import example_text
+from adalora_core.config.changes import Insert, Put, Rename
+from adalora_core.config.findings import Diagnostic, Fix
+from adalora_core.config.rules import BY_CODE, RULES
+from adalora_core.floor.places import Edit, Span
 
 COMMENT = re.compile(r"#[^\r\n]*")
 

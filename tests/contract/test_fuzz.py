@@ -16,11 +16,11 @@ from contract_fixes import fix
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adalora_core.contract import check_config
-from adalora_core.contract.reports import FORMATS as OUTPUTS
-from adalora_core.contract.rules import RULES
-from adalora_core.contract.rules.pages import example_text
-from adalora_core.contract.text.formats import FORMATS
+from adalora_core.checker.check import check_config
+from adalora_core.checker.documents.formats import FORMATS
+from adalora_core.checker.reports import FORMATS as OUTPUTS
+from adalora_core.checker.rules.pages import example_text
+from adalora_core.config.rules import RULES
 
 INPUTS = 10_000
 """Of the long fuzz, for each of the formats."""

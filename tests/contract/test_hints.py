@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from adalora_core.contract import check_config
-from adalora_core.contract.rules.base import SOUND
-from adalora_core.contract.rules.rank_patterns import SAVED
+from adalora_core.checker.check import check_config
+from adalora_core.config.rules.base import SOUND
+from adalora_core.config.rules.rank_patterns import SAVED
 
 
 def _finding(values, code):

@@ -15,7 +15,7 @@ import pytest
 import signalled_writes
 from signalled_writes import INTERRUPTED, NEW, OLD
 
-from adalora_core.files import delete_staging, staging_folder, write_file
+from adalora_core.floor.files import delete_staging, staging_folder, write_file
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and locks of POSIX")
 BY_ROOT = pytest.mark.skipif(
@@ -120,7 +120,7 @@ def fsync(descriptor):
     sys.stdin.readline()
     real(descriptor)
 os.fsync = fsync
-from adalora_core.files import write_file
+from adalora_core.floor.files import write_file
 write_file(Path(sys.argv[1]), b"slow")
 """
 

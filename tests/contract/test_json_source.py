@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adalora_core.contract import check_config
-from adalora_core.contract.text.json_source import decode
+from adalora_core.checker.check import check_config
+from adalora_core.checker.documents.json_source import decode
 
 TEXT = """{
   "peft_type": "ADALORA",

@@ -16,8 +16,10 @@ from contract_configs import configurations
 from hypothesis import given
 from pydantic import ValidationError
 
-from adalora_core.contract import AdaLoraConfig, ConfigWarning, check_config
-from adalora_core.contract.fields.table import ALL_FIELDS
+from adalora_core.checker.check import check_config
+from adalora_core.config.fields.table import ALL_FIELDS
+from adalora_core.config.findings import ConfigWarning
+from adalora_core.config.model import AdaLoraConfig
 
 
 def test_model_has_exactly_the_fields_of_the_table_in_their_order():

@@ -11,7 +11,7 @@ from nasty_inputs import NASTY
 from pace import FINDS_SUPPORT
 from programs import output_of_python
 
-from adalora_core.contract.reports import FORMATS
+from adalora_core.checker.reports import FORMATS
 
 LONGEST = 1.5
 """Seconds of an idle processor for one check and all reports."""
@@ -25,7 +25,7 @@ FAMILIES = sorted({case.family for case in NASTY})
 PROBE = """
 import io, json, os, re, sys, time
 from contextlib import redirect_stderr, redirect_stdout
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 from pace import slowness
 answers, slow = [], slowness()
 for path, content_format in json.load(sys.stdin):

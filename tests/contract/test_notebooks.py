@@ -8,8 +8,8 @@ import pytest
 from contract_fixes import fix, inspect
 from contract_reports import parse
 
-from adalora_core.contract.reports import FORMATS, Outcome, render
-from adalora_core.contract.text.python.lexical import comments, without_magics
+from adalora_core.checker.documents.python.lexical import comments, without_magics
+from adalora_core.checker.reports import FORMATS, Outcome, render
 
 ENOUGH = "target_r=8, target_modules=['q_proj'], tfinal=200, total_step=1000"
 CALL = f"AdaLoraConfig(\n    init_r='12',  # \"é\"\n    {ENOUGH},\n)\n"

@@ -12,9 +12,10 @@ import pytest
 from contract_configs import SOUND
 from pydantic import ValidationError
 
-from adalora_core.contract import AdaLoraConfig, check_config
-from adalora_core.contract.fields.table import FIELDS, OWN_FIELDS
-from adalora_core.contract.schemas.config import config_schema
+from adalora_core.checker.check import check_config
+from adalora_core.config.fields.table import FIELDS, OWN_FIELDS
+from adalora_core.config.model import AdaLoraConfig
+from adalora_core.config.schemas.config import config_schema
 
 SNR = SOUND | {"importance_criterion": "snr"}
 LORA = SOUND | {"init_lora_weights": "lora"}

@@ -9,9 +9,9 @@ import peft
 import pytest
 import torch
 
-from adalora_core.contract import check_config
-from adalora_core.contract.rules import BY_CODE
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.checker.check import check_config
+from adalora_core.config.rules import BY_CODE
+from adalora_core.config.rules.base import SOUND
 
 SHORT = {"tinit": 2, "tfinal": 3, "total_step": 12, "deltaT": 1}
 """A schedule that a test can run to its end."""

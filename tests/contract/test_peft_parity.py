@@ -10,8 +10,8 @@ import pytest
 from contract_configs import SOUND, configurations
 from hypothesis import given, settings
 
-from adalora_core.contract import check_config
-from adalora_core.contract.fields.table import BIASES, FIELDS, PEFT_VERSION, TASK_TYPES
+from adalora_core.checker.check import check_config
+from adalora_core.config.fields.table import BIASES, FIELDS, PEFT_VERSION, TASK_TYPES
 
 PEFT_FIELDS = {field.name: field for field in dataclasses.fields(peft.AdaLoraConfig)}
 

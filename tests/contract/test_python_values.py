@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from adalora_core.contract.text.python.arithmetic import UNKNOWN
-from adalora_core.contract.text.python.script import Script
+from adalora_core.checker.documents.python.arithmetic import UNKNOWN
+from adalora_core.checker.documents.python.script import Script
 
 HEAD = """\
 import argparse, math

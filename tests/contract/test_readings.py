@@ -12,10 +12,12 @@ from contract_configs import SOUND
 from contract_fixes import fix
 from pydantic import ValidationError
 
-from adalora_core.contract import AdaLoraConfig, ConfigWarning, check_config
-from adalora_core.contract.fields.block import Block, BlockOptions
-from adalora_core.contract.fields.table import FIELDS
-from adalora_core.contract.schemas.config import config_schema
+from adalora_core.checker.check import check_config
+from adalora_core.config.fields.block import Block, BlockOptions
+from adalora_core.config.fields.table import FIELDS
+from adalora_core.config.findings import ConfigWarning
+from adalora_core.config.model import AdaLoraConfig
+from adalora_core.config.schemas.config import config_schema
 
 NAN, INF = math.nan, math.inf
 VALUES = [
@@ -132,7 +134,7 @@ def test_constructor_takes_what_it_ignores_and_refuses_true_for_a_length():
 
 
 def test_command_has_the_option_and_the_setting(tmp_path, monkeypatch, capsys):
-    from adalora_core.cli import main
+    from adalora_core.commands.cli import main
 
     file = tmp_path / "adapter_config.json"
     file.write_text(json.dumps(SOUND | {"peft_version": 0.21}))

@@ -9,15 +9,15 @@ import jsonschema
 import pytest
 from contract_reports import github_commands, parse
 
-from adalora_core.contract import check_config
-from adalora_core.contract.findings import Diagnostic, Related
-from adalora_core.contract.report import Report
-from adalora_core.contract.reports import FORMATS, Outcome, render
-from adalora_core.contract.rules import RULES
-from adalora_core.contract.rules.base import SOUND
-from adalora_core.contract.rules.pages import page
-from adalora_core.contract.schemas.report import report_schema, report_schema_text
-from adalora_core.contract.text.places import Span
+from adalora_core.checker.check import check_config
+from adalora_core.checker.report import Report
+from adalora_core.checker.reports import FORMATS, Outcome, render
+from adalora_core.checker.reports.schema import report_schema, report_schema_text
+from adalora_core.checker.rules.pages import page
+from adalora_core.config.findings import Diagnostic, Related
+from adalora_core.config.rules import RULES
+from adalora_core.config.rules.base import SOUND
+from adalora_core.floor.places import Span
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "x\n::error::pwn\r\x1b[2J]]>%0A,:\u202e\u2028\ud800\0"

@@ -11,13 +11,14 @@ from contract_configs import configurations
 from contract_fixes import inspect
 from hypothesis import given
 
-from adalora_core.contract import check_config, rules
-from adalora_core.contract.fields.block import Block
-from adalora_core.contract.fields.table import ALL_FIELDS, FIELDS, Treatment
-from adalora_core.contract.rules import BY_CODE, RULES
-from adalora_core.contract.rules.base import SOUND
-from adalora_core.contract.rules.engine import run
-from adalora_core.contract.rules.pages import example_text
+from adalora_core.checker.check import check_config
+from adalora_core.checker.rules.pages import example_text
+from adalora_core.config import rules
+from adalora_core.config.fields.block import Block
+from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, Treatment
+from adalora_core.config.rules import BY_CODE, RULES
+from adalora_core.config.rules.base import SOUND
+from adalora_core.config.rules.engine import run
 
 ROOT = Path(__file__).parents[2]
 OF_CONFIGURATIONS = [rule for rule in RULES if rule.needs != "run"]

@@ -10,9 +10,9 @@ import pytest
 from contract_configs import SOUND, configurations
 from hypothesis import given, settings
 
-from adalora_core.contract import check_config
-from adalora_core.contract.rules import RULES
-from adalora_core.contract.schemas.config import DRAFTS, FILES, VERSION, config_schema, to_text
+from adalora_core.checker.check import check_config
+from adalora_core.config.rules import RULES
+from adalora_core.config.schemas.config import DRAFTS, FILES, VERSION, config_schema, to_text
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 VALIDATORS = {

@@ -21,10 +21,10 @@ from contract_configs import SOUND
 from contract_corpus import CORPUS, unpacked
 from programs import run
 
-from adalora_core.contract.fields.table import FIELDS
-from adalora_core.contract.schemas.config import FILES, config_schema
-from adalora_core.contract.schemas.editor import FILE as EDITOR_FILE
-from adalora_core.contract.schemas.editor import KEYWORDS
+from adalora_core.config.fields.table import FIELDS
+from adalora_core.config.schemas.config import FILES, config_schema
+from adalora_core.config.schemas.editor import FILE as EDITOR_FILE
+from adalora_core.config.schemas.editor import KEYWORDS
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 WRONG = [

@@ -9,11 +9,11 @@ import npm_packages
 import pytest
 from contract_reports import gitlab_issues, junit_suites
 
-from adalora_core.contract import check_config
-from adalora_core.contract.findings import Diagnostic
-from adalora_core.contract.report import Report
-from adalora_core.contract.reports import Outcome, render
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.checker.check import check_config
+from adalora_core.checker.report import Report
+from adalora_core.checker.reports import Outcome, render
+from adalora_core.config.findings import Diagnostic
+from adalora_core.config.rules.base import SOUND
 
 MIXED = SOUND | {"deltaT": 0, "delta_t": 0, "beta1": 2, "target_modules": None}
 """Two errors, a warning and a remark."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from adalora_core.contract import check_config
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.checker.check import check_config
+from adalora_core.config.rules.base import SOUND
 
 SHORT = SOUND | {"tinit": 2, "tfinal": 3, "deltaT": 2, "total_step": 12}
 NEVER = {"tfinal": 0, "deltaT": 50}

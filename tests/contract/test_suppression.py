@@ -7,11 +7,11 @@ import json
 import pytest
 from contract_fixes import fix, inspect
 
-from adalora_core.contract.pipeline.suppression import comments
-from adalora_core.contract.rules import RULES
-from adalora_core.contract.rules.base import SOUND
-from adalora_core.contract.text import decode
-from adalora_core.contract.text.limits import DEFAULT_LIMITS
+from adalora_core.checker.documents import decode
+from adalora_core.checker.pipeline.suppression import comments
+from adalora_core.config.rules import RULES
+from adalora_core.config.rules.base import SOUND
+from adalora_core.floor.limits import DEFAULT_LIMITS
 
 FEW = SOUND | {"deltaT": 100}
 """One warning, ADA207, at the value of deltaT."""

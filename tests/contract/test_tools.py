@@ -8,8 +8,8 @@ import pytest
 import yaml
 from contract_fixes import inspect
 
-from adalora_core.contract.fields.table import FIELDS
-from adalora_core.contract.fields.tools import TOOLS
+from adalora_core.config.fields.table import FIELDS
+from adalora_core.config.fields.tools import TOOLS
 
 HABANA = {"peft_type": "adalora", "adalora_init_r": 12, "lora_target_modules": ["q_proj"]}
 LUDWIG = {"model_type": "llm", "adapter": {"type": "adalora", "init_r": 12, "target_r": 8}}

@@ -14,7 +14,7 @@ from header_files import small_llama, write_header, write_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adalora_core.contract.plan.header import (
+from adalora_core.checker.plan.header import (
     INDEX,
     LARGEST_HEADER,
     TensorInfo,

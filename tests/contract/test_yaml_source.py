@@ -7,8 +7,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adalora_core.contract import check_config
-from adalora_core.contract.text.yaml_source import decode
+from adalora_core.checker.check import check_config
+from adalora_core.checker.documents.yaml_source import decode
 
 
 def _found(text):

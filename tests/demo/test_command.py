@@ -19,7 +19,7 @@ import socket, sys
 def refuse(*args, **kwargs):
     raise AssertionError("the demo opened a connection")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -34,7 +34,7 @@ use({loop!r})
 SMALL_DISK = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -44,16 +44,16 @@ find_spec = importlib.util.find_spec
 def find_all_but_one(name, *rest):
     return None if name == "vaderSentiment" else find_spec(name, *rest)
 importlib.util.find_spec = find_all_but_one
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 
 
-def demo(*arguments, script="from adalora_core.cli import main; raise SystemExit(main())"):
+def demo(*arguments, script="from adalora_core.commands.cli import main; raise SystemExit(main())"):
     return run_python("-c", script, "demo", *arguments, timeout=1200)
 
 
-def through(loop, script="from adalora_core.cli import main; raise SystemExit(main())"):
+def through(loop, script="from adalora_core.commands.cli import main; raise SystemExit(main())"):
     """Return `script` with the demo training through `loop`."""
     return OTHER_LOOP.format(support=str(SUPPORT), loop=loop) + script
 

@@ -6,9 +6,9 @@ import io
 
 import pytest
 
-from adalora_core.budget import Phase
 from adalora_core.demo.progress import ProgressBar
 from adalora_core.demo.training import StepReport
+from adalora_core.floor.budget import Phase
 
 
 class Terminal(io.StringIO):

@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
-from adalora_core.budget import BudgetSchedule
 from adalora_core.demo.outcome import Outcome
 from adalora_core.demo.report import render_report
 from adalora_core.demo.settings import FULL
+from adalora_core.floor.budget import BudgetSchedule
 
 
 @pytest.fixture

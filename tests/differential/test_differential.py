@@ -15,12 +15,12 @@ from differential import drawing, fixes, listed, peft_runs
 from differential.cases import Case
 from differential.judging import RUNNERS, judge
 
-from adalora_core.contract.fields.table import FIELDS
-from adalora_core.contract.rules import RULES
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.config.fields.table import FIELDS
+from adalora_core.config.rules import RULES
+from adalora_core.config.rules.base import SOUND
 
 if TYPE_CHECKING:
-    from adalora_core.contract.fields.table import Runtime
+    from adalora_core.config.fields.table import Runtime
 
 NEW = int(f"{dt.datetime.now(tz=dt.UTC):%Y%m%d}") * 1000
 """The first seed of the day."""

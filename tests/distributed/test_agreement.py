@@ -14,7 +14,7 @@ from distributed_checks import refusal
 from distributed_runs import adapted, assert_same
 from process_groups import run_processes
 
-from adalora_core.integrations.distributed import allocate_within
+from adalora_core.trainers.distributed import allocate_within
 
 if TYPE_CHECKING:
     from pathlib import Path

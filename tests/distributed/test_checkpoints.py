@@ -22,8 +22,8 @@ from distributed_checks import (
 from distributed_runs import STEPS, adapted, assert_same, attached, run, train
 from process_groups import run_processes
 
-from adalora_core.errors import CheckpointError
-from adalora_core.integrations.distributed import AdapterState
+from adalora_core.floor.errors import CheckpointError
+from adalora_core.trainers.distributed import AdapterState
 
 if TYPE_CHECKING:
     from pathlib import Path

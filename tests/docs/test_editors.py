@@ -13,9 +13,9 @@ import pytest
 from language_server import LanguageServer
 from programs import run
 
-from adalora_core.contract import check_config
-from adalora_core.contract.schemas.config import config_schema, to_text
-from adalora_core.contract.schemas.editor import editor_schema
+from adalora_core.checker.check import check_config
+from adalora_core.config.schemas.config import config_schema, to_text
+from adalora_core.config.schemas.editor import editor_schema
 
 pytestmark = pytest.mark.slow
 

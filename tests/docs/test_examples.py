@@ -42,7 +42,7 @@ def uninstalled():
     """Take the bridge to PEFT off again, which an example may have installed by an import."""
     yield
     if sys.modules.pop("adalora_core.peft", None):
-        sys.modules["adalora_core.integrations.peft"].uninstall()
+        sys.modules["adalora_core.bridge"].uninstall()
 
 
 @pytest.mark.usefixtures("uninstalled")

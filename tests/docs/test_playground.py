@@ -78,7 +78,7 @@ class Playground:
 
 def command_codes(path: Path, capsys, *options: str) -> list[str]:
     """The codes that `adalora check` reports for a file."""
-    from adalora_core.cli import main
+    from adalora_core.commands.cli import main
 
     main(["check", "--isolated", "-o", "json", *options, str(path)])
     (report,) = json.loads(capsys.readouterr().out)["reports"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pace import measured
 
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 
 SITE = Path(__file__).parents[2] / "docs" / "site"
 FOLDER = SITE / "playground"

@@ -12,7 +12,7 @@ from programs import output_of_python
 from usage_corpus import compare
 from walkthroughs import blocks_of
 
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,7 +52,7 @@ def test_import_shown_for_code_that_uses_peft_gives_its_names_bridged():
         assert names["AdaLoraConfig"] is peft.AdaLoraConfig
         assert names["before"] is names["get_peft_model"] is peft.get_peft_model
     finally:
-        from adalora_core.integrations.peft import uninstall
+        from adalora_core.bridge import uninstall
 
         uninstall()
 

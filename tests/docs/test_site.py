@@ -71,8 +71,8 @@ def pages(site) -> dict[Path, Page]:
 def test_site_has_a_page_for_every_rule_command_and_public_name(site):
     import adalora_core
     from adalora_core import contract
-    from adalora_core.cli import COMMANDS
-    from adalora_core.contract.rules import RULES
+    from adalora_core.commands.cli import COMMANDS
+    from adalora_core.config.rules import RULES
 
     assert all((site / "rules" / rule.code / "index.html").is_file() for rule in RULES)
     commands = (site / "commands" / "index.html").read_text(encoding="utf-8")
@@ -106,7 +106,7 @@ def test_page_of_a_field_says_who_reads_it_its_range_and_an_example_that_holds(s
 
 
 def test_page_of_the_fields_names_every_one_with_its_summary(site):
-    from adalora_core.contract.fields.table import ALL_FIELDS
+    from adalora_core.config.fields.table import ALL_FIELDS
 
     text = html.unescape((site / "fields" / "index.html").read_text(encoding="utf-8"))
     assert all(f"<code>{name}</code>" in text for name in ALL_FIELDS)

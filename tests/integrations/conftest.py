@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def installed() -> Iterator[None]:
     """Models that PEFT makes are bridged until the test ends."""
-    from adalora_core.integrations.peft import install, uninstall
+    from adalora_core.bridge import install, uninstall
 
     install()
     yield

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils import parametrizations as new
 from torch.nn.utils import prune, spectral_norm, weight_norm
 
-from adalora_core.errors import TargetError
+from adalora_core.floor.errors import TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

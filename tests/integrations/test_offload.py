@@ -11,8 +11,8 @@ from accelerate import cpu_offload, disk_offload, dispatch_model
 from adalora_runs import LOADERS, make, optimizer_of
 from toy_models import tiny_llama, token_batch
 
-from adalora_core.errors import TargetError
-from adalora_core.integrations.peft import attach
+from adalora_core.bridge import attach
+from adalora_core.floor.errors import TargetError
 
 if TYPE_CHECKING:
     from pathlib import Path

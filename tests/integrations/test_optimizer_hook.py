@@ -12,8 +12,8 @@ from adalora_runs import OURS, allocator_of, final_ranks, make, optimizer_of, tr
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import allocate_on_step
-from adalora_core.errors import RunWarning
-from adalora_core.integrations.distributed import AdapterState
+from adalora_core.floor.errors import RunWarning
+from adalora_core.trainers.distributed import AdapterState
 
 if TYPE_CHECKING:
     from pathlib import Path

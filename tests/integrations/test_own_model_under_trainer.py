@@ -45,7 +45,7 @@ MARKS = [
     pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:Creating a tensor from a list:UserWarning"),
     # These trainers compute the loss from the outputs, as under PEFT without the penalty.
-    pytest.mark.filterwarnings("ignore:ADA814:adalora_core.errors.RunWarning"),
+    pytest.mark.filterwarnings("ignore:ADA814:adalora_core.floor.errors.RunWarning"),
 ]
 
 

@@ -23,13 +23,9 @@ from peft.tuners.adalora.layer import AdaLoraLayer, SVDLinear
 from peft.tuners.adalora.model import AdaLoraModel
 from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 
-from adalora_core.errors import RunError
-from adalora_core.integrations.peft import attach, detach, install, is_attached, uninstall
-from adalora_core.integrations.peft.versions import (
-    TRIED,
-    UnsupportedPeftError,
-    require_supported_peft,
-)
+from adalora_core.bridge import attach, detach, install, is_attached, uninstall
+from adalora_core.bridge.versions import TRIED, UnsupportedPeftError, require_supported_peft
+from adalora_core.floor.errors import RunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,7 +203,7 @@ class TestInstall:
 class TestRelease:
     @pytest.fixture
     def release(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-        module = "adalora_core.integrations.peft.versions.version"
+        module = "adalora_core.bridge.versions.version"
         return lambda number: monkeypatch.setattr(module, lambda _: number)
 
     def test_one_that_was_tried_is_taken_quietly(self, release: Callable[[str], None]) -> None:

@@ -24,7 +24,7 @@ from word_tokenizer import words
 
 import adalora_core
 from adalora_core import AdaLoraConfig, AdaLoraModel
-from adalora_core.integrations.peft import attach
+from adalora_core.bridge import attach
 from adalora_core.nn import AdaLoraLayer
 
 

@@ -21,8 +21,8 @@ from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from adalora_core import AdaLoraCallback, allocate_on_step
-from adalora_core.integrations.distributed import AdapterState
-from adalora_core.integrations.peft import attach, detach, install, is_attached, uninstall
+from adalora_core.bridge import attach, detach, install, is_attached, uninstall
+from adalora_core.trainers.distributed import AdapterState
 
 if TYPE_CHECKING:
     from pathlib import Path

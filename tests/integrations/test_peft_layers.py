@@ -13,8 +13,8 @@ from peft.tuners.adalora.layer import SVDLinear
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from adalora_core.integrations.peft import attach
-from adalora_core.integrations.peft import layers as bridged
+from adalora_core.bridge import attach
+from adalora_core.bridge import layers as bridged
 
 # What PEFT says of a base that it does not know, and GPTQ's own is not installed.
 pytestmark = pytest.mark.filterwarnings("ignore:Unsupported layer type")

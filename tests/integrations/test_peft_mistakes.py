@@ -13,8 +13,8 @@ import torch
 from adalora_runs import OURS, SETTINGS, TARGET_BUDGET, final_ranks, make, train
 from toy_models import TwoLayer
 
-from adalora_core.contract import ConfigWarning
-from adalora_core.integrations.peft import attach
+from adalora_core.bridge import attach
+from adalora_core.config.findings import ConfigWarning
 
 if TYPE_CHECKING:
     from pathlib import Path

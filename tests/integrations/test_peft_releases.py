@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from peft_releases import ROOT, environment_of, requirements_of, run_tests
 
-from adalora_core.integrations.peft.versions import TRIED
+from adalora_core.bridge.versions import TRIED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,4 +49,4 @@ def test_all_tests_pass_with_each(pair: tuple[str, str], tmp_path: Path) -> None
 @pytest.mark.nightly
 def test_core_tests_pass_with_what_is_published_now(tmp_path: Path) -> None:
     python = environment_of(tmp_path, "peft", "transformers")
-    run_tests(python, "-W", "ignore:adalora_core.integrations.peft. PEFT", *CORE)
+    run_tests(python, "-W", "ignore:adalora_core.bridge. PEFT", *CORE)

@@ -23,8 +23,8 @@ from peft.tuners.adalora import layer as peft_layers
 from peft.tuners.adalora.layer import AdaLoraLayer, RankAllocator
 from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 
-from adalora_core.errors import RunError
-from adalora_core.integrations.peft import attach, detach, install, uninstall
+from adalora_core.bridge import attach, detach, install, uninstall
+from adalora_core.floor.errors import RunError
 
 if TYPE_CHECKING:
     from pathlib import Path

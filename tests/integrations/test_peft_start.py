@@ -18,7 +18,7 @@ from toy_models import TwoLayer, two_layer_batch
 from transformers.pytorch_utils import Conv1D
 
 import adalora_core
-from adalora_core.integrations.peft import attach, detach, install, uninstall
+from adalora_core.bridge import attach, detach, install, uninstall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

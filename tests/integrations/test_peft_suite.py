@@ -20,7 +20,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from peft_releases import environment_of, requirements_of
 
-from adalora_core.integrations.peft.versions import TRIED
+from adalora_core.bridge.versions import TRIED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,8 +39,8 @@ NETWORK = re.compile("offline mode is enabled|HF_HUB_OFFLINE|LocalEntryNotFoundE
 PLUGIN = """
 from peft.tuners.adalora.layer import SVDLinear
 
-from adalora_core.integrations import peft as bridge
-from adalora_core.integrations.peft.layers import LinearOverrides
+from adalora_core.trainers import peft as bridge
+from adalora_core.bridge.layers import LinearOverrides
 
 bridge.install()
 

@@ -19,10 +19,10 @@ from trainer_runs import STEPS, llama, trainer_for
 from transformers import Trainer, TrainingArguments
 
 from adalora_core import RunWarning, allocate_on_step
-from adalora_core.errors import RunError
-from adalora_core.integrations.distributed import AdapterState
-from adalora_core.integrations.peft import install, uninstall
-from adalora_core.integrations.transformers import AdaLoraCallback
+from adalora_core.bridge import install, uninstall
+from adalora_core.floor.errors import RunError
+from adalora_core.trainers.distributed import AdapterState
+from adalora_core.trainers.transformers import AdaLoraCallback
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import torch
 from adalora_runs import make
 from torch import nn
 
-from adalora_core.integrations.peft import attach, detach
+from adalora_core.bridge import attach, detach
 
 X = torch.randn(3, 5, 16, generator=torch.Generator().manual_seed(1))
 PADDED = torch.tensor([[0, 0, 0, 0, 0], [0, 0, 0, 1, 1], [0, 0, 0, 0, 1]]).bool()

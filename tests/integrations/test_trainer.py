@@ -13,7 +13,7 @@ from trainer_runs import STEPS, TARGET_BUDGET, Sequences, llama, trainer_for
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from adalora_core import AdaLoraModel, ConfigError
-from adalora_core.integrations.transformers import AdaLoraCallback
+from adalora_core.trainers.transformers import AdaLoraCallback
 
 if TYPE_CHECKING:
     from pathlib import Path

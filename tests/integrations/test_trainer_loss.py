@@ -11,7 +11,7 @@ from toy_models import VOCABULARY
 from trainer_runs import Sequences, llama
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from adalora_core.integrations.transformers import AdaLoraCallback
+from adalora_core.trainers.transformers import AdaLoraCallback
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from torch import nn
 from torch._dynamo import compiled_autograd
 
 from adalora_core import ops
-from adalora_core.adapter_spec import AdapterSpec
+from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.nn import wrap_layer
 
 SPEC = AdapterSpec(init_r=3, lora_alpha=6, init_lora_weights=False)

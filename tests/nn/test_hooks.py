@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 from transformers.pytorch_utils import Conv1D
 
-from adalora_core.adapter_spec import AdapterSpec
+from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.nn import SVDLinear, wrap_layer
 
 SPEC = AdapterSpec(init_r=2, init_lora_weights=False)

@@ -8,7 +8,7 @@ import torch
 from layers import with_adapters
 from torch import nn
 
-from adalora_core.adapter_spec import AdapterSpec
+from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.nn import wrap_layer
 
 IN, RANK, OUT = 24, 4, 40

@@ -11,7 +11,7 @@ from adalora_runs import SETTINGS
 from layers import with_adapters
 from torch import nn
 
-from adalora_core.adapter_spec import AdapterSpec
+from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.nn import SVDConv2d, wrap_layer
 
 SPEC = AdapterSpec(init_r=3, init_lora_weights=False)

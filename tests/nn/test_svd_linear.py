@@ -9,8 +9,8 @@ import torch
 from layers import with_adapters
 from torch import nn
 
-from adalora_core.adapter_spec import AdapterSpec
-from adalora_core.errors import TargetError
+from adalora_core.floor.adapter_spec import AdapterSpec
+from adalora_core.floor.errors import TargetError
 from adalora_core.nn import SVDLinear, wrap_layer
 from adalora_core.nn.adapter_layer import Product
 from adalora_core.nn.svd_linear import plus_products

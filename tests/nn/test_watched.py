@@ -13,7 +13,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 from watchers import CASES, FILTER, WATCHERS
 
-from adalora_core.adapter_spec import AdapterSpec
+from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.nn import wrap_layer
 
 pytestmark = pytest.mark.filterwarnings(FILTER)

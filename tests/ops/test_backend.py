@@ -138,7 +138,7 @@ def test_a_tree_that_was_not_built_is_one_explanatory_error() -> None:
     run = without_core("false")
     assert run.returncode == 1
     last = run.stderr.strip().splitlines()[-1]
-    assert last.startswith("adalora_core.errors.BackendUnavailableError: the compiled core")
+    assert last.startswith("adalora_core.floor.errors.BackendUnavailableError: the compiled core")
     assert "pip install ." in last
 
 

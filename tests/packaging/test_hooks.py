@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.config.rules.base import SOUND
 
 pytestmark = [
     pytest.mark.slow,

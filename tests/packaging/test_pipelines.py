@@ -15,7 +15,7 @@ from contract_reports import gitlab_issues, junit_suites
 from pipeline_steps import ACTION, BASH, EXAMPLES, ROOT, environment_of, gitlab_job
 from programs import output_of, output_of_python, run_python
 
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.config.rules.base import SOUND
 
 PAGE = (ROOT / "docs" / "pipelines.md").read_text("utf-8")
 GITHUB = ROOT / ".github"

@@ -6,8 +6,8 @@ import matplotlib.axes
 import pytest
 
 from adalora_core import AdaLoraConfig
-from adalora_core.rank_report import write_rank_report
-from adalora_core.rank_report.heatmap import draw_rank_heatmap, rank_table
+from adalora_core.commands.rank_report import write_rank_report
+from adalora_core.commands.rank_report.heatmap import draw_rank_heatmap, rank_table
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PATTERN = {"layers.0.q.lora_E": [True] * 8 + [False] * 4}

@@ -17,10 +17,10 @@ from trainer_runs import Sequences
 from transformers import Trainer, TrainingArguments
 
 from adalora_core import AdaLoraConfig, find_ranks
-from adalora_core.contract.loading import read_config
-from adalora_core.errors import RunWarning
-from adalora_core.rank_report import half_pilot
-from adalora_core.rank_report.plain_lora import render_rank_pattern
+from adalora_core.commands.rank_report import half_pilot
+from adalora_core.commands.rank_report.plain_lora import render_rank_pattern
+from adalora_core.config.loading import read_config
+from adalora_core.floor.errors import RunWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable

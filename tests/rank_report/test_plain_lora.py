@@ -13,8 +13,8 @@ import yaml
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from adalora_core.contract import AdaLoraConfig
-from adalora_core.rank_report.plain_lora import lora_settings, render_rank_pattern
+from adalora_core.commands.rank_report.plain_lora import lora_settings, render_rank_pattern
+from adalora_core.config.model import AdaLoraConfig
 
 INIT_R = 6
 RANKS = {"a.q": 6, "a.v": 3, "b.a.q": 0, "b.a.v": 1, "head": 2}

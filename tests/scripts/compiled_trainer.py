@@ -13,7 +13,7 @@ from transformers import (
     TrainingArguments,
 )
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 words = tokenizer()
 rows = [words(text) for text in sentences(32)]

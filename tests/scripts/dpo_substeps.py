@@ -12,7 +12,7 @@ from script_parts import files, kept, saved_base, sentences, tokenizer
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 
 class BetweenMicroBatches(TrainerCallback):

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import get_scheduler
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 
 class MeanPooling(nn.Module):

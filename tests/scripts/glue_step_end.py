@@ -8,7 +8,7 @@ from peft import AdaLoraConfig, TaskType, get_peft_model
 from script_parts import base_model, files, kept, sentences, tokenizer
 from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 
 class AllocateLate(TrainerCallback):

@@ -18,7 +18,7 @@ from transformers import (
     TrainingArguments,
 )
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 words = tokenizer()
 path = saved_base("Qwen3ForCausalLM")

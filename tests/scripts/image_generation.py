@@ -8,7 +8,7 @@ from diffusers import SD3Transformer2DModel
 from peft import AdaLoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from script_parts import files, kept, numbers
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 
 def denoiser():

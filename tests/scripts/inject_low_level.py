@@ -13,7 +13,7 @@ from peft import (
 from script_parts import kept
 
 # attach: from adalora_core import allocate_on_step
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 
 class TwoLayers(torch.nn.Module):

@@ -11,7 +11,7 @@ from script_parts import base_model, files, kept, token_rows
 from torch.utils.data import DataLoader
 from transformers import get_linear_schedule_with_warmup
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 rows = [{"input_ids": row, "labels": n % 2} for n, row in enumerate(token_rows(32))]
 

@@ -8,7 +8,7 @@ from peft import AdaLoraConfig, PeftModel, TaskType, get_peft_model
 from script_parts import files, kept, numbers, saved_base, token_rows
 from transformers import AutoModelForSpeechSeq2Seq
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 path = saved_base("WhisperForConditionalGeneration")
 config = AdaLoraConfig(

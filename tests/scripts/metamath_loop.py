@@ -7,7 +7,7 @@ import torch
 from peft import AdaLoraConfig, PeftConfig, get_peft_model
 from script_parts import base_model, files, kept, sentences, tokenizer
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 words = tokenizer()
 data = [words(text) for text in sentences(32)]

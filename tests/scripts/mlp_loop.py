@@ -12,7 +12,7 @@ from script_parts import files, kept, numbers
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 
 class Layers(nn.Module):

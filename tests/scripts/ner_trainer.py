@@ -9,7 +9,7 @@ from peft import AdaLoraConfig, PeftModel, TaskType, get_peft_model
 from script_parts import base_model, files, kept, sentences, tokenizer
 from transformers import DataCollatorForTokenClassification, Trainer, TrainingArguments
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 words = tokenizer()
 rows = [words(text) for text in sentences(32)]

@@ -8,7 +8,7 @@ from peft import AdaLoraConfig, PeftModel, TaskType, get_peft_model
 from script_parts import base_model, files, kept, token_rows
 from transformers import Trainer, TrainingArguments, default_data_collator
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 rows = [
     {"input_ids": row, "start_positions": n % 8, "end_positions": (n + 1) % 8}

@@ -16,7 +16,7 @@ from transformers import (
     TrainingArguments,
 )
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 path = saved_base("LlamaForCausalLM", hidden_size=64, intermediate_size=64)
 model = AutoModelForCausalLM.from_pretrained(

@@ -7,7 +7,7 @@ from peft import AdaLoraConfig, AutoPeftModelForCausalLM, PeftModel, TaskType, g
 from script_parts import files, kept, saved_base, token_rows
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 path = saved_base("LlamaForCausalLM")
 rows = [{"input_ids": row, "labels": row} for row in token_rows(32)]

@@ -9,7 +9,7 @@ from peft import AdaLoraConfig, PeftConfig, PeftModel, get_peft_model
 from script_parts import base_model, files, kept, numbers
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 names = {0: "wall", 1: "floor", 2: "door"}
 rows = [

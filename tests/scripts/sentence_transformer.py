@@ -16,7 +16,7 @@ from sentence_transformers import (
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 
 # attach: from adalora_core import AdaLoraCallback
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 base_model("BertModel").save_pretrained("encoder")
 tokenizer().save_pretrained("encoder")

@@ -10,7 +10,7 @@ from peft import AdaLoraConfig, TaskType, get_peft_model
 from script_parts import base_model, files, kept, sentences, tokenizer
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 words = tokenizer()
 rows = [{**words(text), "labels": n % 3} for n, text in enumerate(sentences(48))]

@@ -13,7 +13,7 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 rows = [
     {"input_ids": row[:6], "attention_mask": torch.ones(6, dtype=torch.long), "labels": row[6:]}

@@ -8,7 +8,7 @@ import torch
 from peft import AdaLoraConfig, PeftModel, TaskType, get_peft_model
 from script_parts import base_model, files, kept, token_rows
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 
 def train(folder, seed):

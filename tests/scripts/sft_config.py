@@ -9,7 +9,7 @@ from script_parts import base_model, files, kept, sentences, tokenizer
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 set_seed(0)
 words = tokenizer()

@@ -13,7 +13,7 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 words = tokenizer()
 data = Dataset.from_dict({"text": sentences(32)})

@@ -8,7 +8,7 @@ from peft import AdaLoraConfig, get_peft_model, get_peft_model_state_dict, set_p
 from safetensors.torch import load_file
 from script_parts import base_model, kept, token_rows
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 
 def wrapped():

@@ -13,7 +13,7 @@ from script_parts import kept, numbers
 from torch.nn import functional
 
 # attach: from adalora_core import allocate_on_step
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 torch.manual_seed(1)
 unet = UNet2DConditionModel(

@@ -10,7 +10,7 @@ from peft import AdaLoraConfig, PeftConfig, PeftModel, get_peft_model
 from script_parts import base_model, files, kept, numbers
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 rows = [{"pixel_values": each, "labels": n % 3} for n, each in enumerate(numbers(48, 3, 16, 16))]
 model = base_model("ViTForImageClassification", num_labels=3)

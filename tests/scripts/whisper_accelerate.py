@@ -12,7 +12,7 @@ from script_parts import base_model, files, kept, numbers, token_rows
 from torch.utils.data import DataLoader
 from transformers import get_scheduler
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 
 def save_adapters(models, weights, output_dir):

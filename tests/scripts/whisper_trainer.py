@@ -10,7 +10,7 @@ from peft import AdaLoraConfig, PeftModel, get_peft_model, prepare_model_for_kbi
 from script_parts import base_model, files, kept, numbers, token_rows
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 
 class AdapterBesideCheckpoint(TrainerCallback):

@@ -9,7 +9,7 @@ from peft import AdaLoraConfig, get_peft_model
 from script_parts import base_model, kept, token_rows
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-# attach: from adalora_core.integrations.peft import attach
+# attach: from adalora_core.bridge import attach
 
 
 class AllocateInZeroGrad(TrainerCallback):

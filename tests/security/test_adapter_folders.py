@@ -12,10 +12,10 @@ from confined import CANARY
 from malformed_adapters import CONFIG, WEIGHTS, described
 
 from adalora_core import AdaLoraConfig, AdaLoraModel
-from adalora_core.cli import main
-from adalora_core.contract import ConfigError
-from adalora_core.errors import CheckpointError
-from adalora_core.rank_report.progress import steps_made
+from adalora_core.commands.cli import main
+from adalora_core.commands.rank_report.progress import steps_made
+from adalora_core.config.findings import ConfigError
+from adalora_core.floor.errors import CheckpointError
 from adalora_core.training.hub import write_card
 
 NAMES = ["", "..", "a.b", "../out", "a/b", "a\\b", "c:b", "a\nb", "\x1b[2J", "keys", "training"]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from adalora_core.cli import main
-from adalora_core.contract.pipeline.inspection import Inspector
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.checker.pipeline.inspection import Inspector
+from adalora_core.commands.cli import main
+from adalora_core.config.rules.base import SOUND
 
 GOOD = json.dumps(SOUND)
 DEEP = 100_000

@@ -10,15 +10,10 @@ import zipfile
 
 import pytest
 
-from adalora_core.contract.plan.header import (
-    LARGEST_HEADER,
-    LONGEST_NAME,
-    MOST_PARTS,
-    MOST_TENSORS,
-)
-from adalora_core.contract.plan.modules import MOST_MODULES
-from adalora_core.contract.rules.base import SOUND
-from adalora_core.contract.text.limits import DEFAULT_LIMITS
+from adalora_core.checker.plan.header import LARGEST_HEADER, LONGEST_NAME, MOST_PARTS, MOST_TENSORS
+from adalora_core.checker.plan.modules import MOST_MODULES
+from adalora_core.config.rules.base import SOUND
+from adalora_core.floor.limits import DEFAULT_LIMITS
 
 MEGABYTES = 1 << 20
 # Seconds of an idle machine, with a reserve: what is not bounded takes many times as much.
@@ -28,22 +23,22 @@ SECONDS, MEMORY = 2 * 5, 1024 * MEGABYTES
 CHECK = """
 IMPORTS = ()
 def main(argv):
-    from adalora_core.cli import main
+    from adalora_core.commands.cli import main
     return main(["check", "--isolated", "-o", "concise", *argv])
 """
 PLAN = """
-IMPORTS = ("adalora_core.cli.plan",)
+IMPORTS = ("adalora_core.commands.cli.plan",)
 def main(argv):
-    from adalora_core.cli import main
+    from adalora_core.commands.cli import main
     return main(["plan", *argv])
 """
 REPORT = """
 import os
 os.environ["MPLCONFIGDIR"] = os.getcwd()
-IMPORTS = ("adalora_core.cli.report", "adalora_core.contract", "adalora_core.rank_report",
+IMPORTS = ("adalora_core.commands.cli.report", "adalora_core.checker", "adalora_core.commands.rank_report",
            "matplotlib.figure", "matplotlib.backends.backend_agg")
 def main(argv):
-    from adalora_core.cli import main
+    from adalora_core.commands.cli import main
     return main(["report", *argv])
 """
 LOAD = """
@@ -51,7 +46,7 @@ IMPORTS = ("torch", "adalora_core.training.model")
 def main(argv):
     from torch import nn
     from adalora_core import AdaLoraModel
-    from adalora_core.errors import CheckpointError
+    from adalora_core.floor.errors import CheckpointError
     try:
         AdaLoraModel.from_pretrained(nn.Sequential(nn.Linear(4, 4)), argv[0])
     except CheckpointError as error:

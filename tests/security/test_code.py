@@ -23,7 +23,7 @@ OF_THE_HOOKS = ["--ignore-unmatched", "--names-after-dashes"]
 
 ONE_BY_ONE = """
 import json, sys, time
-from adalora_core.contract import check_config
+from adalora_core.checker import check_config
 from pace import slowness
 from pathlib import Path
 seconds, slow = {}, slowness()
@@ -37,10 +37,10 @@ json.dump([seconds, max(slow, slowness())], sys.stdout)
 BOTH_DOORS = f"""
 import contextlib, io, json, sys, time
 sys.path.insert(0, {SUPPORT!r})
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 from fuzz_worker import forget_peak, peak
 from pace import slowness
-import adalora_core.contract.text.python.source
+import adalora_core.checker.documents.python.source
 for path in json.load(sys.stdin):
     for options in ([], {OF_THE_HOOKS!r}):
         shown, slow, before = io.StringIO(), slowness(), forget_peak() or peak()
@@ -53,7 +53,7 @@ for path in json.load(sys.stdin):
 
 FOLDER = """
 import sys, time
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 code = main(["check", "--isolated", "--allow-empty", sys.argv[1]])
 spent = time.process_time()
 from pace import slowness

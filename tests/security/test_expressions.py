@@ -8,7 +8,7 @@ import pace
 import pytest
 from header_files import write_model
 
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.config.rules.base import SOUND
 
 NAME = "a" * 48
 """A module, also the text that the expressions are matched against."""
@@ -204,7 +204,7 @@ warnings.simplefilter("ignore")
 library, folder, name, cases = sys.argv[1:]
 if library == "peft":
     import peft
-    from adalora_core.integrations.peft import install
+    from adalora_core.bridge import install
     install()
     make, Config, load = peft.get_peft_model, peft.AdaLoraConfig, peft.PeftModel.from_pretrained
 else:

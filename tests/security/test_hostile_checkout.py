@@ -18,7 +18,7 @@ from contract_reports import junit_suites
 from pipeline_steps import ACTION, BASE, BASH, EXAMPLES, ROOT, environment_of, gitlab_job
 from programs import output_of, run
 
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.config.rules.base import SOUND
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from confined import CANARY
 
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.config.rules.base import SOUND
 
 WRONG = json.dumps(SOUND | {"init_r": 12.0})
 LINE = "a link out of the checked tree is not followed; pass --follow-links to follow it"

@@ -16,8 +16,8 @@ from malformed_adapters import PREFIX, WEIGHTS, described, one, plus, without
 from saved_folders import state_in
 
 from adalora_core import AdaLoraModel
-from adalora_core.cli import main
-from adalora_core.errors import CheckpointError
+from adalora_core.commands.cli import main
+from adalora_core.floor.errors import CheckpointError
 
 EVIL = "\x1b[2J\x07\u202e\r\n::error::##[set-output]<img src=x>"
 RAW = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]|^\\s*::error", re.MULTILINE)

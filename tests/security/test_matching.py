@@ -12,10 +12,10 @@ import time
 import pytest
 from programs import output_of_python
 
-from adalora_core.errors import ExpressionError
-from adalora_core.expressions import process
-from adalora_core.expressions.cost import is_cheap
-from adalora_core.expressions.matching import Matcher
+from adalora_core.floor.errors import ExpressionError
+from adalora_core.floor.expressions import process
+from adalora_core.floor.expressions.cost import is_cheap
+from adalora_core.floor.expressions.matching import Matcher
 
 ENDLESS = "(a|a)*b", "a" * 60
 APART = r"(?:\w+\.)+q"
@@ -169,8 +169,8 @@ def test_threads_share_the_process():
 
 FORKED = """
 import os
-from adalora_core.expressions import process
-from adalora_core.expressions.matching import Matcher
+from adalora_core.floor.expressions import process
+from adalora_core.floor.expressions.matching import Matcher
 find = lambda text: Matcher().find("match", r"(?:\\w+\\.)+q", text, "field")
 assert find("a.q") == "a.q"
 before = process._child.pid
@@ -195,8 +195,8 @@ def test_forked_process_has_its_own_and_none_survives():
 
 LEFT = """
 import gc, os, sys
-from adalora_core.errors import ExpressionError
-from adalora_core.expressions.matching import Matcher
+from adalora_core.floor.errors import ExpressionError
+from adalora_core.floor.expressions.matching import Matcher
 for _ in range(5):
     try:
         Matcher(0.1).find("match", "(a|a)*b", "a" * 60, "field")
@@ -219,7 +219,7 @@ def test_refusals_leave_no_process_no_open_file_and_no_warning():
 
 def test_cheap_expressions_start_no_process_and_load_no_module():
     program = (
-        "import sys; from adalora_core.expressions.matching import Matcher\n"
+        "import sys; from adalora_core.floor.expressions.matching import Matcher\n"
         "assert Matcher().find('fullmatch', r'.*\\.(q|v)_proj', 'a.q_proj', 'f') == 'a.q_proj'\n"
         "print({'subprocess', 'json', 'signal'} & set(sys.modules))"
     )

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.config.rules.base import SOUND
 
 ENTRY = ("check", "--ignore-unmatched", "--names-after-dashes")
 NAMES = (

@@ -10,14 +10,14 @@ import jsonschema
 import pytest
 from contract_configs import SOUND
 
-from adalora_core.contract import check_config
-from adalora_core.contract.pipeline.bounded_schema import bounded, bounds
+from adalora_core.checker.check import check_config
+from adalora_core.checker.pipeline.bounded_schema import bounded, bounds
 
 SECONDS, MEMORY = 2 * 1, 300 << 20
 CHECK = """
-IMPORTS = ("adalora_core.contract.pipeline.policy",)
+IMPORTS = ("adalora_core.checker.pipeline.policy",)
 def main(argv):
-    from adalora_core.cli import main
+    from adalora_core.commands.cli import main
     return main(["check", "--isolated", "-o", "concise", "--policy", "p.json", "--", "a.json"])
 """
 REFUSED = "p.json: the policy takes more than"

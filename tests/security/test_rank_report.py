@@ -8,7 +8,7 @@ import matplotlib as mpl
 import pytest
 
 from adalora_core import AdaLoraConfig
-from adalora_core.rank_report import draw_rank_heatmap, write_rank_report
+from adalora_core.commands.rank_report import draw_rank_heatmap, write_rank_report
 
 NAMES = [
     "a`<img src=x onerror=alert(1)>`",

@@ -8,8 +8,8 @@ import re
 import pytest
 from header_files import small_llama, write_model
 
-from adalora_core.contract.reports.escaping import visible
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.config.rules.base import SOUND
+from adalora_core.floor.escaping import visible
 
 EVIL = "\x1b[2J\x07\u202e\r\n::error::##[set-output name=errors]0##vso[task]"
 RAW = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]|^\\s*::error|##\\w*\\[", re.MULTILINE)

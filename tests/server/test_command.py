@@ -11,7 +11,7 @@ import pytest
 from language_server import LanguageServer
 from served_documents import COMMAND, WRONG, json_text, opened_notebook, python_text
 
-from adalora_core.errors import MissingExtraError
+from adalora_core.floor.errors import MissingExtraError
 
 WITHOUT_PYGLS = """
 import sys
@@ -23,13 +23,13 @@ sys.meta_path.insert(0, Absent())
 import importlib.util
 found = importlib.util.find_spec
 importlib.util.find_spec = lambda name: None if name == "pygls" else found(name)
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 sys.exit(main(["server"]))
 """
 
 LOADED_AT_THE_END = """
 import sys
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 code = main(["server"])
 print("LOADED", *{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
 sys.exit(code)

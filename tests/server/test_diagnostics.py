@@ -16,7 +16,7 @@ from served_documents import (
     python_text,
 )
 
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.config.rules.base import SOUND
 
 
 def codes(found):

@@ -241,7 +241,7 @@ def test_messages_before_the_first_one_do_no_harm(root):
 
 CRASH = """
 import sys
-from adalora_core.contract.pipeline.inspection import Inspector
+from adalora_core.checker.pipeline.inspection import Inspector
 whole = Inspector.inspect
 def inspect(self, raw, name, **options):
     if b"crash" in raw:
@@ -249,7 +249,7 @@ def inspect(self, raw, name, **options):
     print("printed by a check")
     return whole(self, raw, name, **options)
 Inspector.inspect = inspect
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 sys.exit(main(["server"]))
 """
 

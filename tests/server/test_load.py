@@ -13,12 +13,12 @@ import pytest
 from language_server import LanguageServer
 from served_documents import WRONG, json_text
 
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.config.rules.base import SOUND
 
 HELD_UP = """
 import sys, time
 from pathlib import Path
-from adalora_core.contract.pipeline.inspection import Inspector
+from adalora_core.checker.pipeline.inspection import Inspector
 folder = Path(sys.argv[1])
 whole = Inspector.inspect
 def inspect(self, raw, name, **options):
@@ -28,7 +28,7 @@ def inspect(self, raw, name, **options):
         time.sleep(0.01)
     return whole(self, raw, name, **options)
 Inspector.inspect = inspect
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 sys.exit(main(["server"]))
 """
 

@@ -9,7 +9,7 @@ import pytest
 from language_server import LanguageServer
 from served_documents import COMMAND, WRONG, json_text
 
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 
 
 @pytest.fixture

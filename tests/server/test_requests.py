@@ -17,10 +17,10 @@ from served_documents import (
     python_text,
 )
 
-from adalora_core.contract.check import check_config
-from adalora_core.contract.rules import BY_CODE
-from adalora_core.contract.rules.base import SOUND
-from adalora_core.contract.rules.pages import page
+from adalora_core.checker.check import check_config
+from adalora_core.checker.rules.pages import page
+from adalora_core.config.rules import BY_CODE
+from adalora_core.config.rules.base import SOUND
 
 
 def column_of(text, part):

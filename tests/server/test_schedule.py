@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from served_documents import WRONG, json_text
 
-from adalora_core.server import schedule
-from adalora_core.server.checked import CheckedSnapshot
-from adalora_core.server.snapshots import Part, Snapshot
-from adalora_core.server.text import Text
+from adalora_core.commands.server import schedule
+from adalora_core.commands.server.checked import CheckedSnapshot
+from adalora_core.commands.server.snapshots import Part, Snapshot
+from adalora_core.commands.server.text import Text
 
 URI = "untitled:a"
 

@@ -11,8 +11,8 @@ import torch
 from toy_models import TwoLayer, two_layer_batch
 
 import adalora_core
-from adalora_core.contract import ConfigWarning
-from adalora_core.integrations.peft import bridge
+from adalora_core.bridge import bridge
+from adalora_core.config.findings import ConfigWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

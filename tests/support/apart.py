@@ -27,7 +27,7 @@ from torch import distributed, nn
 from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
 
 from adalora_core import AdaLoraConfig
-from adalora_core.integrations.distributed import AdapterState, allocate_within
+from adalora_core.trainers.distributed import AdapterState, allocate_within
 from adalora_core.training import agreement
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from adalora_core.contract.fields.table import BIASES, FIELDS, TASK_TYPES
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.config.fields.table import BIASES, FIELDS, TASK_TYPES
+from adalora_core.config.rules.base import SOUND
 
 __all__ = ["SOUND", "anything", "configurations"]
 

@@ -11,7 +11,7 @@ from distributed_runs import STEPS, adapted, mine, prepare, train
 from tensor_parallel_runs import adapted_llama, tokens
 from torch import distributed
 
-from adalora_core.errors import RankDisagreementError
+from adalora_core.floor.errors import RankDisagreementError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import Trainer
 
-    from adalora_core.contract import AdaLoraConfig
+    from adalora_core.config.model import AdaLoraConfig
     from adalora_core.demo.settings import DemoSettings
     from adalora_core.demo.training import StepReport
 
@@ -50,7 +50,7 @@ def adapted(encoder: nn.Module, config: AdaLoraConfig, loop: str) -> Any:
         return get_peft_model(encoder, config)
     import peft
 
-    from adalora_core.integrations.peft import attach, to_peft_config
+    from adalora_core.bridge import attach, to_peft_config
 
     with warnings.catch_warnings():
         # PEFT 0.21 asks transformers 5 for an attribute by its old name.
@@ -109,7 +109,7 @@ def trainer_for(
     """Return a Trainer that does what `train_adapter` does; `arguments` are Trainer's."""
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    from adalora_core.integrations.transformers import AdaLoraCallback
+    from adalora_core.trainers.transformers import AdaLoraCallback
 
     allocator = allocator_of(model)
 

@@ -32,8 +32,8 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from adalora_core.errors import AdaLoraError
-from adalora_core.integrations.distributed import AdapterState, allocate_within, check_agreement
+from adalora_core.floor.errors import AdaLoraError
+from adalora_core.trainers.distributed import AdapterState, allocate_within, check_agreement
 
 if TYPE_CHECKING:
     from collections.abc import Callable

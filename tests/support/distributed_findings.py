@@ -12,7 +12,7 @@ from distributed_runs import STEPS, adapted, batch, optimizer_of, train, wrap
 from run_loops import codes
 from torch import distributed
 
-from adalora_core.errors import RunError
+from adalora_core.floor.errors import RunError
 
 if TYPE_CHECKING:
     from pathlib import Path

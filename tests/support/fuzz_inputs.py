@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from adalora_core.contract.rules.base import SOUND
-from adalora_core.contract.text.limits import MOST_DIGITS
+from adalora_core.config.rules.base import SOUND
+from adalora_core.floor.limits import MOST_DIGITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

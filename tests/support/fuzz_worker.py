@@ -62,7 +62,7 @@ def problem_of(format_: str) -> str | None:
 
 
 def _command(arguments: list[str]) -> str | None:
-    from adalora_core.cli import main
+    from adalora_core.commands.cli import main
 
     shown = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="surrogateescape")
     with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
@@ -81,7 +81,7 @@ def _load(format_: str) -> str | None:
     from torch import nn
 
     from adalora_core import AdaLoraModel
-    from adalora_core.errors import AdaLoraError
+    from adalora_core.floor.errors import AdaLoraError
 
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
     with contextlib.suppress(AdaLoraError, ValueError, OSError):

@@ -27,7 +27,7 @@ from toy_models import token_batch
 from trainer_runs import STEPS, llama, trainer_for
 
 from adalora_core import allocate_on_step
-from adalora_core.integrations.distributed import check_agreement
+from adalora_core.trainers.distributed import check_agreement
 
 GLOBAL_BATCH = 8
 ACCUMULATED = 2

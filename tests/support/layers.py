@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adalora_core.adapter_spec import AdapterSpec
+    from adalora_core.floor.adapter_spec import AdapterSpec
 
 
 def with_adapters(layer: Any, spec: AdapterSpec, *names: str, **options: Any) -> Any:

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -24,9 +24,9 @@ PRELOADED = [
     "torch.distributed.fsdp",
     "torch.distributed.checkpoint.state_dict",
     "torch.distributed.tensor.debug",
-    "adalora_core.contract",
+    "adalora_core.checker",
     "adalora_core.training",
-    "adalora_core.integrations.peft",
+    "adalora_core.bridge",
 ]
 PATIENCE_S = 600
 

@@ -21,7 +21,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_modul
 from torch.nn.parallel import DistributedDataParallel
 
 from adalora_core import AdaLoraConfig, get_peft_model
-from adalora_core.integrations.peft import attach
+from adalora_core.bridge import attach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -117,7 +117,7 @@ def trainer_with_deepspeed() -> None:
 
 
 def begin_training(model: Any, **arguments: Any) -> None:
-    from adalora_core.integrations.transformers import AdaLoraCallback
+    from adalora_core.trainers.transformers import AdaLoraCallback
 
     # What Trainer does when it has wrapped the model.
     AdaLoraCallback().on_train_begin(

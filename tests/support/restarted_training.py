@@ -41,7 +41,7 @@ from adalora_core.demo.encoder import (
     verified_model_folder,
 )
 from adalora_core.demo.settings import FULL, DemoSettings
-from adalora_core.integrations.distributed import AdapterState, check_agreement
+from adalora_core.trainers.distributed import AdapterState, check_agreement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

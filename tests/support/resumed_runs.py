@@ -13,7 +13,7 @@ from torch import nn
 from toy_models import Output
 
 from adalora_core import AdaLoraModel
-from adalora_core.integrations.distributed import AdapterState
+from adalora_core.trainers.distributed import AdapterState
 
 if TYPE_CHECKING:
     from collections.abc import Callable

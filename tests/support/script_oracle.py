@@ -9,9 +9,9 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.contract.text.python.arithmetic import UNKNOWN
-from adalora_core.contract.text.python.script import Script
-from adalora_core.contract.text.python.values import holds_unknown
+from adalora_core.checker.documents.python.arithmetic import UNKNOWN
+from adalora_core.checker.documents.python.script import Script
+from adalora_core.checker.documents.python.values import holds_unknown
 
 if TYPE_CHECKING:
     import random

@@ -41,7 +41,7 @@ PRELOADED = [
     "trl.trainer.dpo_trainer",
     "trl.trainer.sft_trainer",
     "adalora_core.allocation",
-    "adalora_core.contract.model",
+    "adalora_core.config.model",
     "adalora_core.nn",
 ]
 """What the server imports; of this package, only what knows nothing of PEFT."""

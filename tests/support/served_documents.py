@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from adalora_core.contract.rules.base import SOUND
+from adalora_core.config.rules.base import SOUND
 
 COMMAND = (sys.executable, "-m", "adalora_core", "server")
 WRONG = SOUND | {"init_r": 8, "target_r": 8}

@@ -1,4 +1,4 @@
-"""Writes that a signal ends at each instruction of `adalora_core/files.py`.
+"""Writes that a signal ends at each instruction of `adalora_core/floor/files.py`.
 
     python signalled_writes.py KIND SIGNAL FOLDER STEP
 
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adalora_core import files
+from adalora_core.floor import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable

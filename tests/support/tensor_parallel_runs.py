@@ -25,7 +25,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from transformers.distributed.tensor_parallel import apply_tensor_parallelism
 
 from adalora_core import AdaLoraModel
-from adalora_core.integrations.distributed import AdapterState, check_agreement
+from adalora_core.trainers.distributed import AdapterState, check_agreement
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from adalora_runs import make
 from toy_models import tiny_llama, token_batch
 from transformers import Trainer, TrainingArguments
 
-from adalora_core.integrations.transformers import AdaLoraCallback
+from adalora_core.trainers.transformers import AdaLoraCallback
 
 if TYPE_CHECKING:
     from pathlib import Path

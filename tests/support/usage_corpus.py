@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.contract import check_config
+from adalora_core.checker.check import check_config
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import textwrap
 
-from adalora_core.contract.text.python.script import Script
-from adalora_core.contract.usage.usage import Usage
+from adalora_core.checker.documents.python.script import Script
+from adalora_core.checker.scripts.usage import Usage
 
 HEAD = """\
 from peft import AdaLoraConfig, get_peft_model

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from adalora_core import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
-from adalora_core.integrations.distributed import AdapterState
+from adalora_core.trainers.distributed import AdapterState
 from tests.support.adalora_runs import make
 from tests.support.toy_models import TwoLayer, two_layer_batch
 

@@ -13,10 +13,10 @@ from adalora_runs import allocator_of
 from torch import nn
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
-from adalora_core.adapter_spec import CRITERIA
-from adalora_core.errors import CheckpointError, RunError
-from adalora_core.integrations.distributed import AdapterState
-from adalora_core.integrations.peft import attach, to_peft_config
+from adalora_core.bridge import attach, to_peft_config
+from adalora_core.floor.adapter_spec import CRITERIA
+from adalora_core.floor.errors import CheckpointError, RunError
+from adalora_core.trainers.distributed import AdapterState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,7 +16,7 @@ from transformers import Trainer, TrainingArguments
 
 import adalora_core
 from adalora_core import AdaLoraCallback, factor_groups
-from adalora_core.integrations.peft import attach, install, uninstall
+from adalora_core.bridge import attach, install, uninstall
 
 if TYPE_CHECKING:
     from pathlib import Path

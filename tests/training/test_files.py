@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import AdaLoraModel, ConfigError
-from adalora_core.errors import CheckpointError, RunWarning
+from adalora_core.floor.errors import CheckpointError, RunWarning
 
 if TYPE_CHECKING:
     from pathlib import Path

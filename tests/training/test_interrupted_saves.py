@@ -22,8 +22,8 @@ from resumed_runs import everything
 from toy_models import two_layer_batch
 
 from adalora_core import AdaLoraModel
-from adalora_core.errors import CheckpointError
-from adalora_core.integrations.peft import attach
+from adalora_core.bridge import attach
+from adalora_core.floor.errors import CheckpointError
 
 # Unfinished runs are saved without their state on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:ADA811")

@@ -16,7 +16,7 @@ from torch import nn
 from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 
 from adalora_core import AdaLoraConfig, RunWarning, get_peft_model
-from adalora_core.errors import CheckpointError, TargetError
+from adalora_core.floor.errors import CheckpointError, TargetError
 from adalora_core.nn import AdaLoraLayer
 from adalora_core.training.lora_export import export_folder
 

@@ -15,7 +15,7 @@ from torch import nn
 from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
-from adalora_core.errors import RunWarning
+from adalora_core.floor.errors import RunWarning
 
 LLAMA = {"task_type": "CAUSAL_LM", "target_modules": ["q_proj", "k_proj", "v_proj"]}
 
@@ -57,7 +57,7 @@ class TestDocumentedUse:
             losses.append(loss.item())
         assert losses[-1] < losses[0]
 
-    @pytest.mark.filterwarnings("ignore::adalora_core.contract.ConfigWarning")
+    @pytest.mark.filterwarnings("ignore::adalora_core.checker.ConfigWarning")
     def test_the_configuration_of_the_issue_builds(self) -> None:
         AdaLoraConfig(
             init_r=12,

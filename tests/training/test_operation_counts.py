@@ -12,8 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from adalora_core import AdaLoraConfig, get_peft_model, ops
-from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation import AdaptedMatrix, RankAllocator
+from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.ops import _backend, _watched
 from adalora_core.training.run.optimizers import Changes
 

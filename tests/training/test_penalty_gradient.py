@@ -14,8 +14,8 @@ from run_loops import STEPS, codes
 from torch import nn
 from toy_models import TwoLayer, two_layer_batch
 
-from adalora_core.integrations.peft import attach
-from adalora_core.integrations.trainer_checkpoints import complete_loss
+from adalora_core.bridge import attach
+from adalora_core.trainers.trainer_checkpoints import complete_loss
 from adalora_core.training.penalty_per_step import PenaltyPerStep
 
 __all__ = ["op_backend"]

@@ -10,7 +10,7 @@ from adalora_runs import SETTINGS, final_ranks, make, optimizer_of, train
 from toy_models import TwoLayer
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, ConfigError, get_peft_model
-from adalora_core.errors import CheckpointError
+from adalora_core.floor.errors import CheckpointError
 
 if TYPE_CHECKING:
     from pathlib import Path

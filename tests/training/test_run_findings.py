@@ -35,8 +35,8 @@ from toy_models import TwoLayer, two_layer_batch
 
 import adalora_core
 from adalora_core import RunWarning, ignore_run_findings
-from adalora_core.errors import CheckpointError, RunError
-from adalora_core.integrations.peft import attach
+from adalora_core.bridge import attach
+from adalora_core.floor.errors import CheckpointError, RunError
 from adalora_core.training.run import reporting
 
 if TYPE_CHECKING:

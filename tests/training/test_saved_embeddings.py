@@ -16,7 +16,7 @@ from adalora_core import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
-from adalora_core.errors import CheckpointError
+from adalora_core.floor.errors import CheckpointError
 
 if TYPE_CHECKING:
     from pathlib import Path

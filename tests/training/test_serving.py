@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from adalora_core import AdaLoraConfig, get_peft_model
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable

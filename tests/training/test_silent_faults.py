@@ -12,8 +12,8 @@ from run_loops import backward, codes, found, right
 from toy_models import TwoLayer, two_layer_batch
 
 from adalora_core import allocate_on_step
-from adalora_core.errors import RunError
-from adalora_core.integrations.peft import attach
+from adalora_core.bridge import attach
+from adalora_core.floor.errors import RunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

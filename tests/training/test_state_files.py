@@ -25,7 +25,7 @@ from saved_folders import state_in
 from toy_models import TwoLayer
 
 from adalora_core import AdaLoraModel
-from adalora_core.errors import CheckpointError
+from adalora_core.floor.errors import CheckpointError
 from adalora_core.training.training_state import tensors as state_tensors
 from adalora_core.training.training_state.state import read_state
 

@@ -14,9 +14,9 @@ from torch import nn
 from toy_models import TwoLayer, tiny_llama, token_batch
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
-from adalora_core.contract import ConfigError
-from adalora_core.errors import RunWarning, TargetError
-from adalora_core.module_selection import SavedNames
+from adalora_core.config.findings import ConfigError
+from adalora_core.floor.errors import RunWarning, TargetError
+from adalora_core.floor.module_selection import SavedNames
 from adalora_core.nn import AdaLoraLayer
 from adalora_core.training.targets import unmatched_entries
 
@@ -124,7 +124,7 @@ class TestRefusals:
             ("ensure_weight_tying", True),
         ],
     )
-    @pytest.mark.filterwarnings("ignore::adalora_core.contract.ConfigWarning")
+    @pytest.mark.filterwarnings("ignore::adalora_core.checker.ConfigWarning")
     def test_a_field_that_only_peft_honours_is_named(self, field: str, value: Any) -> None:
         config = AdaLoraConfig(**{**SETTINGS, field: value})
         with pytest.raises(ValueError, match=f"{field}: not supported by adalora_core"):

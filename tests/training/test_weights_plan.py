@@ -11,7 +11,7 @@ import torch
 from adalora_runs import LIBRARIES, SETTINGS, make
 from toy_models import TwoLayer, tiny_llama, token_batch
 
-from adalora_core.cli import main
+from adalora_core.commands.cli import main
 from adalora_core.nn import AdaLoraLayer
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import json
 import pytest
 from contract_fixes import fix
 
-from adalora_core.contract.rules.usage_order import AllocationInWrongHook
+from adalora_core.checker.rules.usage_order import AllocationInWrongHook
 
 BAD = str(AllocationInWrongHook.bad)
 LINE = "        model.base_model.update_and_allocate(state.global_step)\n"

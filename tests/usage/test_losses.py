@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from usage_texts import HEAD, LOOP, usage
 
-from adalora_core.contract.text.python.syntax import keyword
-from adalora_core.contract.usage.losses import doubled_penalties, own_losses
-from adalora_core.contract.usage.totals import run_length, unit
-from adalora_core.contract.usage.trainings import trainings
+from adalora_core.checker.documents.python.syntax import keyword
+from adalora_core.checker.scripts.losses import doubled_penalties, own_losses
+from adalora_core.checker.scripts.totals import run_length, unit
+from adalora_core.checker.scripts.trainings import trainings
 
 
 @pytest.mark.parametrize(

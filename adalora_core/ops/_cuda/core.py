@@ -7,7 +7,7 @@ import importlib
 import warnings
 from typing import TYPE_CHECKING
 
-from adalora_core.errors import BackendUnavailableError
+from adalora_core.floor.errors import BackendUnavailableError
 
 if TYPE_CHECKING:
     from adalora_core import _cuda

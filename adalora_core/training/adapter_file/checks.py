@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from adalora_core.contract.reports.escaping import visible
-from adalora_core.errors import CheckpointError, TargetError
+from adalora_core.floor.errors import CheckpointError, TargetError
+from adalora_core.floor.escaping import visible
+from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX, module_path
 from adalora_core.nn.adapter_layer import FACTORS, MOST_TRIPLETS
-from adalora_core.rank_pattern import SINGULAR_VALUES_SUFFIX, module_path
 from adalora_core.sharding import part_of, tensor_parallel_mesh
 from adalora_core.training.adapter_file.tensors import embeddings_of, without_wrapper
 from adalora_core.training.compaction import TENSOR_PREFIX

@@ -12,8 +12,8 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from adalora_core.errors import CheckpointError
-from adalora_core.files import delete_staging, locked, rename, staged, sync_folder
+from adalora_core.floor.errors import CheckpointError
+from adalora_core.floor.files import delete_staging, locked, rename, staged, sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

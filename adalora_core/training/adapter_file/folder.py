@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from adalora_core.contract.loading import config_of, read_config
-from adalora_core.contract.reports.escaping import visible
-from adalora_core.errors import CheckpointError
+from adalora_core.config.loading import config_of, read_config
+from adalora_core.floor.errors import CheckpointError
+from adalora_core.floor.escaping import visible
+from adalora_core.floor.regular_files import is_inside
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.regular_files import is_inside
 from adalora_core.training.adapter_file.commit import (
     CONFIG_NAME,
     LEGACY_WEIGHTS_NAME,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from adalora_core.contract import AdaLoraConfig
+    from adalora_core.config.model import AdaLoraConfig
 
 DEFAULT_ADAPTER = "default"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from adalora_core.errors import ParallelismError
+from adalora_core.floor.errors import ParallelismError
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS, training_dtype
 from adalora_core.sharding import fill, whole
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from adalora_core.contract import AdaLoraConfig
-    from adalora_core.rank_pattern import RankPattern
+    from adalora_core.config.model import AdaLoraConfig
+    from adalora_core.floor.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
     from adalora_core.training.adapter_file.folder import SavedAdapter
     from adalora_core.training.tuner import AdaLoraTuner

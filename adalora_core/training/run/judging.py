@@ -6,8 +6,8 @@ import weakref
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.budget import Phase
-from adalora_core.contract.rules import runs
+from adalora_core.config.rules import runs
+from adalora_core.floor.budget import Phase
 from adalora_core.training.run.optimizers import (
     CERTAIN,
     MISSED_STEPS,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from adalora_core.allocation import AllocationReport, RankAllocator
-    from adalora_core.contract.rules.base import Rule
+    from adalora_core.config.rules.base import Rule
 
 LONGEST_OVERFLOW = 50
 """Steps in a row that a gradient scaler may skip: it halves a scale of 65,536 each time."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import distributed
 
-from adalora_core.contract.rules import RULES, runs
-from adalora_core.errors import RunError, RunWarning
+from adalora_core.config.rules import RULES, runs
+from adalora_core.floor.errors import RunError, RunWarning
 from adalora_core.nn import AdaLoraLayer
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from adalora_core.contract.rules.base import Rule
+    from adalora_core.config.rules.base import Rule
 
 _INSIDE = frozenset({"accelerate", "adalora_core", "contextlib", "peft", "torch", "transformers"})
 """Packages between the line of a user's script and a finding."""

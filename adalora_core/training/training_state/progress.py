@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adalora_core.adapter_spec import (
+from adalora_core.allocation import AllocationReport
+from adalora_core.floor.adapter_spec import (
     CRITERIA,
     SENSITIVITY,
     AdapterSpec,
     criterion_name,
     names_one_function,
 )
-from adalora_core.allocation import AllocationReport
-from adalora_core.budget import Phase
-from adalora_core.contract.reports.escaping import visible
-from adalora_core.errors import CheckpointError
+from adalora_core.floor.budget import Phase
+from adalora_core.floor.errors import CheckpointError
+from adalora_core.floor.escaping import visible
 from adalora_core.sharding import local_part
 
 if TYPE_CHECKING:

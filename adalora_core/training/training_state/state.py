@@ -25,12 +25,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
-from adalora_core.adapter_spec import AdapterSpec
 from adalora_core.allocation.criteria import keeps_averages
 from adalora_core.allocation.statistics import average_dtype
-from adalora_core.contract.loading import config_of
-from adalora_core.contract.reports.escaping import visible
-from adalora_core.errors import CheckpointError
+from adalora_core.config.loading import config_of
+from adalora_core.floor.adapter_spec import AdapterSpec
+from adalora_core.floor.errors import CheckpointError
+from adalora_core.floor.escaping import visible
 from adalora_core.sharding import part_of
 from adalora_core.training.adapter_file.checks import row_positions
 from adalora_core.training.adapter_file.commit import (
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from adalora_core.rank_pattern import RankPattern
+    from adalora_core.floor.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
 
 STATE_VERSION = 3

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from adalora_core.allocation.statistics import average_dtype
-from adalora_core.contract.reports.escaping import visible
+from adalora_core.floor.escaping import visible
 from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
 from adalora_core.sharding import divided_like, whole
 from adalora_core.training.adapter_file.tensors import whole_factors
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from adalora_core.allocation import RankAllocator
-    from adalora_core.rank_pattern import RankPattern
+    from adalora_core.floor.rank_pattern import RankPattern
     from adalora_core.training.adapter import Adapter
 
 AVERAGES = ("smoothed", "uncertainty")

@@ -6,7 +6,7 @@ import json
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from adalora_core.files import write_file
+from adalora_core.floor.files import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,7 +26,7 @@ from results import Results
 from sentences import MEMBERS, read, sdist, split
 
 from adalora_core.demo.installed import require_all
-from adalora_core.errors import AdaLoraError
+from adalora_core.floor.errors import AdaLoraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -14,7 +14,7 @@ from texts import CACHE, windows
 from torch import nn
 from torch.nn.functional import cross_entropy, gelu, scaled_dot_product_attention
 
-from adalora_core.files import write_file
+from adalora_core.floor.files import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

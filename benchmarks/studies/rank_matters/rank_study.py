@@ -27,7 +27,7 @@ from outcomes import Outcomes
 from runs import Plan
 from tasks import HOURS, SIZES, TASKS, Block
 
-from adalora_core.errors import AdaLoraError
+from adalora_core.floor.errors import AdaLoraError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from known_models import MODELS
 
-from adalora_core.contract.pipeline.fixing import fix
-from adalora_core.contract.pipeline.inspection import Inspector
-from adalora_core.contract.pipeline.options import CheckOptions
-from adalora_core.contract.pipeline.selection import Selection
-from adalora_core.contract.plan.costs import costs_of
-from adalora_core.contract.plan.matching import match
-from adalora_core.contract.plan.plan import as_dict, plan_of
-from adalora_core.contract.reports.json_report import diagnostic_to_json
+from adalora_core.checker.pipeline.fixing import fix
+from adalora_core.checker.pipeline.inspection import Inspector
+from adalora_core.checker.pipeline.options import CheckOptions
+from adalora_core.checker.pipeline.selection import Selection
+from adalora_core.checker.plan.costs import costs_of
+from adalora_core.checker.plan.matching import match
+from adalora_core.checker.plan.plan import as_dict, plan_of
+from adalora_core.checker.reports.json_report import diagnostic_to_json
 
 if TYPE_CHECKING:
-    from adalora_core.contract.fields.block import Block
-    from adalora_core.contract.findings import Diagnostic
-    from adalora_core.contract.plan.modules import BaseModel
-    from adalora_core.contract.report import Examined
-    from adalora_core.contract.text.formats import Format
+    from adalora_core.checker.documents.formats import Format
+    from adalora_core.checker.plan.modules import BaseModel
+    from adalora_core.checker.report import Examined
+    from adalora_core.config.fields.block import Block
+    from adalora_core.config.findings import Diagnostic
 
 _POINTS = 200
 # Each begins with its line: where \s* may begin anywhere, blank lines take quadratic time.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from adalora_core.contract.plan.header import TensorInfo
-from adalora_core.contract.plan.modules import BaseModel, modules_of
+from adalora_core.checker.plan.header import TensorInfo
+from adalora_core.checker.plan.modules import BaseModel, modules_of
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -14,7 +14,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from adalora_core.contract.plan.modules import BaseModel, read_model
+from adalora_core.checker.plan.modules import BaseModel, read_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable

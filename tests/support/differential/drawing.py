@@ -6,7 +6,7 @@ import math
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.contract.fields.table import FIELDS
+from adalora_core.config.fields.table import FIELDS
 from differential import bases, outcomes
 from differential.cases import ABSENT, Case, Change
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from adalora_core.contract import check_config
-from adalora_core.contract.fields.block import Block, BlockOptions
-from adalora_core.contract.plan.matching import match
+from adalora_core.checker.check import check_config
+from adalora_core.checker.plan.matching import match
+from adalora_core.config.fields.block import Block, BlockOptions
 from differential import bases, own_runs, peft_runs
 
 if TYPE_CHECKING:
-    from adalora_core.contract.fields.table import Runtime
+    from adalora_core.config.fields.table import Runtime
     from differential.cases import Case
     from differential.outcomes import Outcome
 

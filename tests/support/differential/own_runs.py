@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
-from adalora_core.contract.fields.block import AUTO
-from adalora_core.contract.fields.plain import exact
-from adalora_core.contract.fields.readings import reading_of
-from adalora_core.contract.fields.table import FIELDS
-from adalora_core.contract.fields.value_kinds import wrong_at
+from adalora_core.config.fields.block import AUTO
+from adalora_core.config.fields.plain import exact
+from adalora_core.config.fields.readings import reading_of
+from adalora_core.config.fields.table import FIELDS
+from adalora_core.config.fields.value_kinds import wrong_at
 from adalora_core.training.configuration import written_values
 from differential import bases, outcomes
 from differential.outcomes import Outcome, Wrong, outputs, stage

@@ -1,0 +1,323 @@
+"""Keep the allocation state of a bridged tuner, and give the tuner back to PEFT."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft.tuners.adalora.layer import AdaLoraLayer
+from peft.utils import ModulesToSaveWrapper
+
+from adalora_core.bridge.layers import adalora_layers, clear_initial_ranks, set_rank
+from adalora_core.config.findings import ConfigWarning
+from adalora_core.config.loading import errors_in
+from adalora_core.config.rules.runs import SelectionMatchesNothing
+from adalora_core.floor.errors import RunError
+from adalora_core.floor.expressions.matching import Matcher, Method
+from adalora_core.floor.rank_pattern import pattern_positions
+from adalora_core.nn.adapter_layer import FACTORS, TRIPLET_AXES
+from adalora_core.nn.encoder_fast_path import return_to_fast_path
+from adalora_core.training.adapter import Adapter
+from adalora_core.training.configuration import use_plain_numbers, written_values
+from adalora_core.training.host import Host, TrainingRun
+from adalora_core.training.run.reporting import frames_inside
+from adalora_core.training.targets import candidates, unmatched_entries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from adalora_core.training.host import Host
+
+_ATTRIBUTE = "_adalora_bridge"
+
+_compacted: weakref.WeakKeyDictionary[Any, weakref.ref[torch.optim.Optimizer]] = (
+    weakref.WeakKeyDictionary()
+)
+"""The optimizer whose state was cut together with the adapter of each tuner."""
+
+_PEFT_MODULE = "peft.tuners.adalora.layer"
+
+_AVERAGES = {"ipt": None, "exp_avg_ipt": "smoothed", "exp_avg_unc": "uncertainty"}
+"""Attributes of PEFT's allocator, and of the statistics that replace it."""
+
+
+class BridgedRun(TrainingRun):
+    """The state of a bridged tuner beside PEFT's own attributes.
+
+    Attributes:
+        adapters: the adapters by name, created at their first use.
+        positions: which original triplets the rows of a loaded adapter are, by name and module.
+        is_saving: whether `save_pretrained` writes files, which hold what the model computes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.adapters: dict[str, Adapter] = {}
+        self.positions: dict[str, dict[str, list[int]]] = {}
+        self.is_saving = False
+
+
+def state_of(tuner: Host) -> BridgedRun:
+    """Return the state of `tuner`, created at the first call."""
+    state: BridgedRun | None = tuner.__dict__.get(_ATTRIBUTE)
+    if state is None:
+        state = tuner.__dict__[_ATTRIBUTE] = BridgedRun()
+    return state
+
+
+def configs_of(tuner: Host) -> dict[str, Any]:
+    """Return PEFT's configurations as stored, without an update."""
+    # PEFT uses the dictionary of a base model that brings one along.
+    return vars(tuner).get("peft_config") or tuner.model.peft_config  # type: ignore[return-value]
+
+
+def sync_patterns(tuner: Host) -> None:
+    """Write the newest allocations into PEFT's configurations."""
+    state: BridgedRun | None = tuner.__dict__.get(_ATTRIBUTE)
+    for adapter in () if state is None else state.adapters.values():
+        if adapter.is_stale:
+            adapter.sync_pattern()
+
+
+def adapter_of(tuner: Host, name: str) -> Adapter:
+    """Return the adapter `name`; its numbers follow changes of PEFT's configuration."""
+    state = state_of(tuner)
+    config = configs_of(tuner)[name]
+    adapter = state.adapters.get(name)
+    if adapter is None or adapter.config is not config:
+        use_plain_numbers(config)
+        adapter = Adapter(name, config)
+        known = state.positions.get(name) or pattern_positions(config.rank_pattern, name)
+        for path, layer in adalora_layers(tuner.model):
+            if name in layer.lora_A:
+                rank = int(layer.lora_E[name].shape[0])
+                rows = known.get(path, [])
+                adapter.add_layer(path, layer, rows if len(rows) == rank else list(range(rank)))
+        if adapter.is_trainable:
+            adapter.start_allocation()
+            show_averages(tuner, adapter)
+        state.adapters[name] = adapter
+    adapter.follow_config()
+    return adapter
+
+
+def trained_adapters(tuner: Host) -> list[Adapter]:
+    """Return the active adapters that are made for training; PEFT allows one."""
+    configs = configs_of(tuner)
+    found = [
+        adapter_of(tuner, name)
+        for name in tuner.active_adapters
+        if name in configs and not configs[name].inference_mode
+    ]
+    # `unload()` takes the layers away and leaves the configuration.
+    return [each for each in found if each.layers]
+
+
+def resize_adapter(tuner: Host, name: str, positions: dict[str, list[int]]) -> None:
+    """Resize every module of the adapter `name` to the rows in `positions`, else to `init_r`."""
+    init_r = configs_of(tuner)[name].init_r
+    for path, layer in adalora_layers(tuner.model):
+        if name in layer.lora_A:
+            set_rank(layer, name, len(positions[path]) if path in positions else init_r)
+    state = state_of(tuner)
+    state.positions[name] = positions
+    state.adapters.pop(name, None)
+
+
+def refuse_slow_expressions(config: Any, paths: Sequence[str]) -> None:
+    """Refuse a configuration whose expressions PEFT would match against `paths` for too long.
+
+    Raises:
+        ExpressionError: an expression takes too long.
+    """
+    matcher = Matcher()
+    for field, method, pattern in _expressions(config):
+        matcher.rehearse(method, pattern, paths, field)
+
+
+def _expressions(config: Any) -> Iterator[tuple[str, Method, str]]:
+    """Yield the fields, the functions of `re` and the expressions that PEFT makes of them."""
+    for field in ("target_modules", "exclude_modules"):
+        value = getattr(config, field)
+        if isinstance(value, str):
+            yield field, "fullmatch", value
+    layers = config.layers_pattern or ()
+    for each in [layers] if isinstance(layers, str) else layers:
+        yield "layers_pattern", "match", rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\."
+    for each in config.modules_to_save or ():
+        yield "modules_to_save", "match", rf"(^|.*\.){each}($|\..*)"
+    for field in ("rank_pattern", "alpha_pattern"):
+        for key in getattr(config, field) or ():
+            yield field, "match", rf"(.*\.)?({key})$"
+
+
+def report_faults(tuner: Host) -> None:
+    """Warn of faults in the trained configurations, which PEFT accepts in silence."""
+    for adapter in trained_adapters(tuner):
+        values = written_values(adapter.config)
+        for fault in errors_in(values):
+            warnings.warn(
+                f"{fault.code}: the configuration of the adapter {adapter.name!r} has a fault: "
+                f"{fault.message}. To do: {fault.hint} (adalora rule {fault.code})",
+                ConfigWarning,
+                stacklevel=frames_inside(),
+            )
+
+
+def report_unmatched(tuner: Host) -> None:
+    """Warn of entries of the trained configurations that match no module."""
+    paths = [path for path, _ in candidates(tuner.model, (AdaLoraLayer, ModulesToSaveWrapper))]
+    for adapter in trained_adapters(tuner):
+        config = adapter.config
+        unmatched = [] if config.rank_pattern else unmatched_entries(config, paths)
+        if unmatched:
+            adapter.run.report(SelectionMatchesNothing, "; ".join(unmatched))
+
+
+def remember_optimizer(tuner: Host, optimizer: torch.optim.Optimizer) -> None:
+    """Remember the optimizer whose state was cut together with the adapter of `tuner`."""
+    _compacted[tuner] = weakref.ref(optimizer)
+
+
+def hand_back(tuner: Host) -> None:
+    """Let PEFT's methods continue with `tuner`.
+
+    PEFT masks rows by patterns of `init_r` entries, so that triplets which were cut out come back,
+    as zeros, in the parameters and in the state of the optimizer that was cut with them.
+    """
+    adapters = trained_adapters(tuner)
+    hand_averages_over(tuner, adapters)
+    sync_patterns(tuner)
+    tuner.__dict__.pop(_ATTRIBUTE, None)
+    clear_initial_ranks(tuner.model)
+    return_to_fast_path(tuner.model)
+    optimizer = _compacted.pop(tuner, lambda: None)()
+    for adapter in adapters:
+        _restore_rows(adapter, {} if optimizer is None else optimizer.state)
+
+
+def _restore_rows(adapter: Adapter, states: Any) -> None:
+    rank = adapter.spec.init_r
+    for path, layer in adapter.layers.items():
+        rows = torch.tensor(adapter.positions[path], dtype=torch.long)
+        for factor, axis in TRIPLET_AXES.items() if len(rows) < rank else ():
+            parameter = getattr(layer, factor)[adapter.name]
+            state = states.get(parameter, {})
+            for key, value in state.items():
+                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                    state[key] = _widened(value, axis, rows, rank)
+            gradient, parameter.grad = parameter.grad, None
+            # In place: the optimizer and other holders of the parameter keep the same object.
+            parameter.data = _widened(parameter.data, axis, rows, rank)
+            if gradient is not None:
+                parameter.grad = _widened(gradient, axis, rows, rank)
+
+
+def _widened(tensor: torch.Tensor, axis: int, rows: torch.Tensor, rank: int) -> torch.Tensor:
+    """Return `tensor` with `rank` rows along `axis`: its own at `rows`, and zeros."""
+    shape = list(tensor.shape)
+    shape[axis] = rank
+    return tensor.new_zeros(shape).index_copy_(axis, rows.to(tensor.device), tensor)
+
+
+class AverageView(Mapping[str, "torch.Tensor"]):
+    """One average of an adapter, by PEFT's parameter names; reads the present values.
+
+    `ipt` is |p·g| of the parameters that have a gradient now.
+    """
+
+    def __init__(self, adapter: Adapter, name: str) -> None:
+        self._adapter = adapter
+        self._name = name
+
+    def __getitem__(self, key: str) -> torch.Tensor:
+        return self._values()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values())
+
+    def __len__(self) -> int:
+        return len(self._values())
+
+    def _values(self) -> dict[str, torch.Tensor]:
+        allocator = self._adapter.allocator
+        if allocator is None:
+            return {}
+        names = [
+            f"{matrix.path}.{factor}.{matrix.adapter_name}"
+            for matrix in allocator.matrices
+            for factor in FACTORS
+        ]
+        source = _AVERAGES[self._name]
+        if source is not None:
+            return dict(zip(names, getattr(allocator.statistics, source), strict=False))
+        return {
+            name: (each.detach() * each.grad).abs()
+            for name, each in zip(names, allocator.parameters(), strict=True)
+            if each.grad is not None
+        }
+
+
+def show_averages(tuner: Host, adapter: Adapter) -> None:
+    """Let PEFT's allocator of `tuner` show the averages of `adapter`, if it trains this adapter."""
+    allocator = _allocator_of(tuner, adapter)
+    for name in _AVERAGES if allocator is not None else ():
+        setattr(allocator, name, AverageView(adapter, name))
+
+
+def follow_reset(tuner: Host, adapters: Iterable[Adapter]) -> None:
+    """Begin the averages anew after a call of `reset_ipt()` on PEFT's allocator."""
+    for adapter in adapters:
+        allocator = _allocator_of(tuner, adapter)
+        if allocator is None or isinstance(allocator.exp_avg_ipt, AverageView):
+            continue
+        if adapter.allocator is not None:
+            adapter.allocator.statistics.release()
+        show_averages(tuner, adapter)
+
+
+def hand_averages_over(tuner: Host, adapters: Iterable[Adapter]) -> None:
+    """Give copies of the averages to PEFT's allocator, which goes on with them."""
+    for adapter in adapters:
+        allocator = _allocator_of(tuner, adapter)
+        for name in _AVERAGES if allocator is not None else ():
+            # PEFT overwrites its sensitivities, and needs all three averages or none of a factor.
+            shown = AverageView(adapter, "exp_avg_ipt" if name == "ipt" else name)
+            setattr(allocator, name, {key: each.clone() for key, each in shown.items()})
+
+
+def _allocator_of(tuner: Host, adapter: Adapter) -> Any:
+    allocator = vars(tuner).get("rankallocator")
+    return allocator if getattr(allocator, "adapter_name", None) == adapter.name else None
+
+
+def refuse_changed_allocator(tuner: Host, purpose: str) -> None:
+    """Refuse an allocator that was replaced, subclassed or patched: the bridge has its own.
+
+    Raises:
+        RunError: `tuner.rankallocator` is not the one that PEFT makes.
+    """
+    allocator = vars(tuner).get("rankallocator")
+    change = None if allocator is None else _change_in(allocator)
+    if change is not None:
+        raise RunError(
+            f"{purpose}: the rankallocator of the model is not PEFT's own ({change}), and the "
+            "bridge does not call it; train without the bridge: detach(model), or uninstall()"
+        )
+
+
+def _change_in(allocator: Any) -> str | None:
+    """Return what is not PEFT's in `allocator`."""
+    for cls in type(allocator).__mro__[:-1] or (type(allocator),):
+        if cls.__module__ != _PEFT_MODULE:
+            return f"{cls.__module__}.{cls.__qualname__}"
+        for name, member in vars(cls).items():
+            # functools.wraps copies __module__, and nothing copies the globals.
+            module = getattr(member, "__globals__", {}).get("__name__")
+            if callable(member) and module != _PEFT_MODULE:
+                return f"{name} is replaced"
+    replaced = next((name for name, each in vars(allocator).items() if callable(each)), None)
+    return replaced and f"{replaced} is replaced"

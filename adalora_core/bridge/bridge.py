@@ -1,0 +1,270 @@
+"""Replace PEFT's methods by the overrides, for one model or for all, and restore them."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from peft import AdaLoraConfig, PeftModel
+from peft.tuners.adalora.layer import AdaLoraLayer
+from peft.tuners.adalora.model import AdaLoraModel
+from peft.tuners.tuners_utils import BaseTuner
+from torch import nn
+
+from adalora_core.bridge.adapters import (
+    configs_of,
+    hand_back,
+    refuse_changed_allocator,
+    report_unmatched,
+    state_of,
+)
+from adalora_core.bridge.building import (
+    BuiltConfigOverrides,
+    BuiltModelOverrides,
+    BuiltTunerOverrides,
+    built,
+)
+from adalora_core.bridge.injected import (
+    Attached,
+    InjectedOverrides,
+    InjectedTunerOverrides,
+    add_methods,
+    override,
+    remove_methods,
+    restore,
+    tuner_inside,
+)
+from adalora_core.bridge.layers import (
+    OVERRIDES,
+    ConvolutionOverrides,
+    LayerOverrides,
+    LinearOverrides,
+    adalora_layers,
+    start_fresh_adapters,
+    store_initial_rank,
+)
+from adalora_core.bridge.model import ModelOverrides, PlainModelOverrides, is_adalora
+from adalora_core.bridge.tuner import TunerOverrides
+from adalora_core.nn.encoder_fast_path import leave_fast_path
+from adalora_core.nn.offloading import execution_device
+from adalora_core.training.host import TUNER, register
+from adalora_core.training.run.reporting import refuse_adapted
+
+Module = TypeVar("Module", bound=nn.Module)
+
+_INSTALLED: dict[type, type] = {
+    AdaLoraConfig: BuiltConfigOverrides,
+    PeftModel: BuiltModelOverrides,
+    AdaLoraModel: BuiltTunerOverrides,
+    AdaLoraLayer: LayerOverrides,
+    **OVERRIDES,
+}
+"""Classes of PEFT and their overrides after `install()`."""
+
+_ABSENT = object()
+_replaced: list[tuple[type, str, Any]] = []
+"""What `install()` has replaced: class, name, and the class's own member."""
+
+
+def install() -> None:
+    """Bridge every AdaLoRA model that PEFT builds from now on in this process.
+
+    A second call changes nothing. For models built before, call `attach`.
+    """
+    if _replaced:
+        return
+    for target, overrides in _INSTALLED.items():
+        for name, member in _methods_of(overrides).items():
+            _replaced.append((target, name, target.__dict__.get(name, _ABSENT)))
+            setattr(target, name, member)
+
+
+def uninstall() -> None:
+    """Restore PEFT's methods, for models built since `install()` too."""
+    while _replaced:
+        target, name, member = _replaced.pop()
+        if member is _ABSENT:
+            delattr(target, name)
+        else:
+            setattr(target, name, member)
+    for tuner in list(built):
+        if not is_attached_tuner(tuner):
+            hand_back(tuner)
+    built.clear()
+
+
+def attach(model: Module) -> Module:
+    """Give a model of PEFT the ops and the allocator of this package, in place.
+
+    The model stays an instance of its classes, with the same parameters, names, files and methods,
+    and keeps its state. It also gets the methods `finalize()`, `orthogonality_penalty()`,
+    `add_orthogonality_gradient_()`, `leave_penalty_out_of_loss()`, `run_report()` and
+    `compact(optimizer)`. A second call changes nothing.
+
+    A module into which `peft.inject_adapter_in_model`, or `add_adapter` of transformers, diffusers
+    or sentence-transformers, has put adapters also gets `update_and_allocate(step)`, and
+    `load_training_state(folder)` for what `save_pretrained` leaves beside an unfinished run.
+
+    An adapter whose `init_lora_weights` is "lora" is drawn anew, since PEFT has given it another
+    start, unless it was trained or loaded.
+
+    Args:
+        model: a `PeftModel`, or a module that contains one or has injected adapters.
+
+    Returns:
+        `model`.
+
+    Raises:
+        TypeError: `model` has no AdaLoRA adapters of PEFT, or several models with such adapters.
+        ValueError: the factors are beside offloaded base layers, and have no values.
+        RunError: its base model is adapted twice, or its `rankallocator` is not PEFT's own.
+        ParallelismError: an adapter has to be drawn anew, and is divided over processes already.
+
+    Example:
+        >>> import peft, torch
+        >>> from adalora_core.bridge import attach, detach
+        >>> base = torch.nn.Sequential(torch.nn.Linear(4, 4))
+        >>> config = peft.AdaLoraConfig(target_modules=["0"], init_r=4, target_r=4, total_step=9)
+        >>> model = attach(peft.get_peft_model(base, config))
+        >>> isinstance(model, peft.PeftModel), type(model).__name__
+        (True, 'PeftModel')
+    """
+    if is_attached(model):
+        return model
+    if is_adalora(model):
+        _attach_model(model)
+        return model
+    inside = _models_inside(model)
+    tuner = tuner_inside(model) if not inside else None
+    if len(inside) == 1:
+        attach(inside[0])
+        vars(model)[TUNER] = inside[0].base_model
+        override(model, InjectedOverrides)
+    elif tuner is not None:
+        _attach_tuner(tuner, InjectedTunerOverrides)
+        add_methods(model, tuner)
+    else:
+        raise TypeError(
+            "attach: expected a peft.PeftModel with AdaLoRA adapters, or a module that PEFT has "
+            f"injected them into, got {type(getattr(model, 'base_model', model)).__name__}"
+        )
+    return model
+
+
+def _models_inside(module: Any) -> list[Any]:
+    return (
+        [each for each in module.modules() if is_adalora(each)]
+        if isinstance(module, nn.Module)
+        else []
+    )
+
+
+def _attach_model(model: Any) -> None:
+    _attach_tuner(model.base_model, TunerOverrides)
+    plain = type(model).forward is PeftModel.forward
+    override(model, PlainModelOverrides if plain else ModelOverrides)
+    register(model)
+
+
+def _attach_tuner(tuner: Any, overrides: type) -> None:
+    _refuse_nested(tuner)
+    refuse_changed_allocator(tuner, "attach")
+    for path, layer in adalora_layers(tuner.model):
+        _refuse_lost_factors(path, layer)
+    configs = configs_of(tuner)
+    start_fresh_adapters(tuner, configs)
+    override(tuner, overrides)
+    for _, layer in list(adalora_layers(tuner.model)):
+        override(layer, _ATTACHED.get(OVERRIDES.get(type(layer)), LayerOverrides))
+        for name in layer.lora_A:
+            layer.ranknum[name].requires_grad_(False).fill_(configs[name].init_r)
+            store_initial_rank(layer, name, configs[name].init_r)
+    leave_fast_path(tuner.model, AdaLoraLayer)
+    state_of(tuner)
+    report_unmatched(tuner)
+
+
+def _refuse_nested(tuner: Any) -> None:
+    """Refuse a tuner whose base model is a model of PEFT, or whose layers another tuner adapted."""
+    layers = dict(adalora_layers(tuner.model))
+    for path, module in tuner.model.named_modules():
+        if isinstance(module, PeftModel | BaseTuner):
+            refuse_adapted(module)
+        others = path in layers and set(module.lora_A) - set(configs_of(tuner))
+        if others or isinstance(module, Attached):
+            refuse_adapted(module)
+
+
+def _refuse_lost_factors(path: str, layer: Any) -> None:
+    """Refuse factors that PEFT has put beside an offloaded base layer, on the meta device."""
+    is_offloaded = execution_device(layer.get_base_layer()) is not None
+    if is_offloaded and any(each.is_meta for each in layer.lora_A.values()):
+        raise ValueError(
+            f"attach: accelerate offloads the base layer of {path}, and PEFT has put the factors "
+            "on the meta device, where they have no values; change the import to "
+            "adalora_core.peft before the adapter is added, or add it before the model is "
+            "dispatched"
+        )
+
+
+def detach(model: Module) -> Module:
+    """Undo `attach`: PEFT's methods act on the model again, in its present state.
+
+    Triplets that `compact` has cut out come back as zeros, in the optimizer too, since PEFT's
+    methods need parameters of `init_r` triplets.
+
+    Raises:
+        TypeError: `model` has no AdaLoRA adapters of PEFT, or is a module that was not attached.
+    """
+    tuner = _tuner_of(model)
+    if tuner is None:
+        raise TypeError(f"detach: expected a model that was attached, got {type(model).__name__}")
+    if is_attached_tuner(tuner):
+        hand_back(tuner)
+        inside = [tuner.model, *(layer for _, layer in adalora_layers(tuner.model))]
+        if not is_adalora(model):
+            inside += _models_inside(model)
+            remove_methods(model)
+        for module in (model, tuner, *inside):
+            restore(module)
+    return model
+
+
+def is_attached(model: Any) -> bool:
+    """Return whether `model` is attached."""
+    return is_attached_tuner(_tuner_of(model))
+
+
+def _tuner_of(model: Any) -> Any:
+    """Return the tuner of a model of PEFT or of an attached module, else None."""
+    return model.base_model if is_adalora(model) else getattr(model, "__dict__", {}).get(TUNER)
+
+
+def is_attached_tuner(tuner: Any) -> bool:
+    """Return whether `tuner` is the tuner of an attached model."""
+    return isinstance(tuner, Attached)
+
+
+def _methods_of(overrides: type) -> dict[str, Any]:
+    """Return the functions and properties of `overrides`, inherited ones included."""
+    members: dict[str, Any] = {}
+    for cls in reversed(overrides.__mro__[:-1]):
+        members |= {
+            name: each
+            for name, each in vars(cls).items()
+            if callable(each) or isinstance(each, (property, classmethod))
+        }
+    return members
+
+
+class _AttachedLinearOverrides(LinearOverrides, LayerOverrides):
+    """The overrides of PEFT's linear layers, which `install()` puts on two classes."""
+
+
+class _AttachedConvolutionOverrides(ConvolutionOverrides, LayerOverrides):
+    """The overrides of PEFT's convolutions, which `install()` puts on two classes."""
+
+
+_ATTACHED: dict[type | None, type] = {
+    LinearOverrides: _AttachedLinearOverrides,
+    ConvolutionOverrides: _AttachedConvolutionOverrides,
+}

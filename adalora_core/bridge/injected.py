@@ -1,0 +1,270 @@
+"""Override the methods of single instances, and serve adapters that PEFT injected into a module."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import peft
+from peft.tuners.adalora.layer import RankAllocator
+from peft.tuners.adalora.model import AdaLoraModel
+from torch import nn
+
+from adalora_core.bridge.adapters import sync_patterns, trained_adapters
+from adalora_core.bridge.layers import adalora_layers
+from adalora_core.bridge.model import checked_save, commit_save, resume
+from adalora_core.bridge.tuner import TunerOverrides, adapters_are_disabled
+from adalora_core.floor.errors import CheckpointError
+from adalora_core.sharding import are_sharded
+from adalora_core.training.host import TUNER, add_penalty, check_forward, forwards_of
+from adalora_core.training.model import class_like
+from adalora_core.training.run_end import is_checkpoint_folder, judge_end
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class InjectedTunerOverrides(TunerOverrides):
+    """Methods of a tuner that `attach` makes for injected adapters."""
+
+    @property
+    def training(self) -> bool:
+        """Whether the module is in training mode: nobody calls `train()` of the tuner."""
+        return bool(self.model.training)
+
+    @training.setter
+    def training(self, _: bool) -> None:
+        pass
+
+    @property
+    def active_adapters(self) -> list[str]:  # type: ignore[override]
+        """The active adapters of the layers: libraries activate adapters there."""
+        _, layer = next(adalora_layers(self.model))
+        return list(layer.active_adapters)
+
+
+class InjectedOverrides:
+    """Methods of a module that contains injected adapters, after `attach`."""
+
+    def load_training_state(self, folder: str | Path) -> None:
+        """Continue the run that `save_pretrained` has saved in `folder`.
+
+        Raises:
+            CheckpointError: the training state is missing or of another run; nothing was changed.
+        """
+        tuner = vars(self)[TUNER]
+        for adapter in trained_adapters(tuner):
+            _, state = checked_save(Path(folder), adapter.name, adapter.config, with_state=True)
+            if state is None:
+                raise CheckpointError(f"{str(folder)!r} holds no training state")
+            resume(tuner, adapter.name, state)
+
+
+def _method_of_tuner(name: str) -> Any:
+    method = getattr(TunerOverrides, name)
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(vars(self)[TUNER], name)(*args, **kwargs)
+
+    return call
+
+
+for _name in (
+    "update_and_allocate",
+    "orthogonality_penalty",
+    "add_orthogonality_gradient_",
+    "leave_penalty_out_of_loss",
+    "run_report",
+    "finalize",
+    "compact",
+):
+    setattr(InjectedOverrides, _name, _method_of_tuner(_name))
+
+
+class RootOverrides(InjectedOverrides):
+    """Methods of the module that PEFT injected adapters into, after `attach`."""
+
+    @property
+    def peft_config(self) -> dict[str, Any]:
+        """The configurations, with updated rank patterns."""
+        if TUNER in vars(self):
+            sync_patterns(vars(self)[TUNER])
+        if "peft_config" not in vars(self):
+            raise AttributeError("peft_config")
+        configs: dict[str, Any] = vars(self)["peft_config"]
+        return configs
+
+    @peft_config.setter
+    def peft_config(self, value: dict[str, Any]) -> None:
+        vars(self)["peft_config"] = value
+
+    @peft_config.deleter
+    def peft_config(self) -> None:
+        del vars(self)["peft_config"]
+
+    def resize_modules_by_rank_pattern(self, *args: Any) -> None:
+        """Resize the modules to the ranks of a file, as PEFT's tuner does."""
+        vars(self)[TUNER].resize_modules_by_rank_pattern(*args)
+
+    def resize_state_dict_by_rank_pattern(self, *args: Any) -> Any:
+        """Cut dropped triplets out of a state dictionary, as PEFT's tuner does."""
+        return vars(self)[TUNER].resize_state_dict_by_rank_pattern(*args)
+
+
+class PretrainedOverrides(RootOverrides):
+    """The same for a module with a `save_pretrained`, such as a model of transformers."""
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+        """Save as the library does, and add the training state while a run is unfinished.
+
+        Libraries that save whole models and not adapters get no training state.
+        `save_training_state=True` marks a checkpoint of an unfinished run, and `False` leaves the
+        state out.
+        """
+        tuner = vars(self)[TUNER]
+        with_state = kwargs.pop("save_training_state", None)
+        resumes = with_state is True or is_checkpoint_folder(Path(save_directory))
+        adapters = trained_adapters(tuner)
+        for adapter in adapters:
+            judge_end(adapter, "saved", forwards_of(tuner, adapter), is_checkpoint=resumes)
+        with _patterns_of_files(tuner):
+            parent: Any = super()
+            result = parent.save_pretrained(save_directory, *args, **kwargs)
+        folder = Path(save_directory)
+        if kwargs.get("is_main_process", True) and not are_sharded(tuner.parameters()):
+            for adapter in adapters:
+                commit_save(tuner, folder, folder, adapter, with_state=with_state)
+        return result
+
+
+class DiffusersOverrides(PretrainedOverrides):
+    """The same for a module with a `save_lora_adapter`, a model of diffusers."""
+
+    def save_lora_adapter(self, *args: Any, **kwargs: Any) -> Any:
+        """Save as diffusers does; the file holds what the model computes."""
+        tuner = vars(self)[TUNER]
+        for adapter in trained_adapters(tuner):
+            judge_end(adapter, "saved", forwards_of(tuner, adapter))
+        with _patterns_of_files(tuner):
+            parent: Any = super()
+            return parent.save_lora_adapter(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _patterns_of_files(tuner: Any) -> Iterator[None]:
+    """Let the configurations show what the model computes, as files have to."""
+    adapters = trained_adapters(tuner)
+    for adapter in adapters:
+        adapter.config.rank_pattern = adapter.rank_pattern(live=True)
+    try:
+        with tuner.saving():
+            yield
+    finally:
+        for adapter in adapters:
+            adapter.sync_pattern()
+
+
+def tuner_inside(module: Any) -> Any:
+    """Return a tuner around the part of `module` that PEFT injected AdaLoRA adapters into.
+
+    Returns:
+        The tuner, whose methods are PEFT's; None without exactly one such part.
+    """
+    roots = [
+        each
+        for each in (module.modules() if isinstance(module, nn.Module) else ())
+        if next(adalora_layers(each), None)
+        and any(
+            isinstance(config, peft.AdaLoraConfig)
+            for config in (vars(each).get("peft_config") or {}).values()
+        )
+    ]
+    return _tuner_around(roots[0]) if len(roots) == 1 else None
+
+
+def _tuner_around(root: nn.Module) -> Any:
+    # The constructor of PEFT would inject the adapters once more.
+    tuner: Any = AdaLoraModel.__new__(AdaLoraModel)
+    nn.Module.__init__(tuner)
+    tuner.model = root
+    configs = vars(root)["peft_config"]
+    tuner.peft_config = configs
+    tuner.targeted_module_names = [path for path, _ in adalora_layers(root)]
+    for name, config in configs.items():
+        if not config.inference_mode:
+            tuner.trainable_adapter_name = name
+            tuner.rankallocator = RankAllocator(root, config, name)
+    return tuner
+
+
+def add_methods(module: Any, tuner: Any) -> None:
+    """Give `module` the methods of its attached `tuner`, and let its losses contain the penalty."""
+    root = tuner.model
+    for each in {id(each): each for each in (root, module)}.values():
+        # Past `nn.Module.__setattr__`: as a submodule the tuner would contain itself.
+        vars(each)[TUNER] = tuner
+        override(each, _overrides_of(each) if each is root else InjectedOverrides)
+    root.register_forward_pre_hook(_before_forward, with_kwargs=True)
+    root.register_forward_hook(_after_forward, with_kwargs=True)
+
+
+def remove_methods(module: Any) -> None:
+    """Undo `add_methods`, but for the classes."""
+    root = vars(module)[TUNER].model
+    for hooks, options in (
+        (root._forward_pre_hooks, root._forward_pre_hooks_with_kwargs),  # noqa: SLF001 - of torch
+        (root._forward_hooks, root._forward_hooks_with_kwargs),  # noqa: SLF001
+    ):
+        for key in [
+            key for key, each in hooks.items() if each in (_before_forward, _after_forward)
+        ]:
+            del hooks[key], options[key]
+    for each in (root, module):
+        vars(each).pop(TUNER, None)
+
+
+def _overrides_of(root: nn.Module) -> type:
+    if hasattr(root, "save_lora_adapter"):
+        return DiffusersOverrides
+    return PretrainedOverrides if hasattr(root, "save_pretrained") else RootOverrides
+
+
+def _before_forward(root: Any, _args: Any, _kwargs: Any) -> None:
+    if root.training:
+        check_forward(vars(root)[TUNER])
+
+
+def _after_forward(root: Any, _args: Any, kwargs: Any, outputs: Any) -> Any:
+    return add_penalty(vars(root)[TUNER], outputs, kwargs, unless=adapters_are_disabled)
+
+
+class Attached:
+    """Base of the classes that `attach` makes.
+
+    Attributes:
+        wrapped: the class before.
+    """
+
+    wrapped: type
+
+
+def override(module: nn.Module, overrides: type) -> None:
+    """Let the methods of `overrides` act on `module`, which stays an instance of its class."""
+    _set_class(module, _attached_class(type(module), overrides))
+
+
+def restore(module: Any) -> None:
+    """Undo `override`."""
+    if isinstance(module, Attached):
+        _set_class(module, type(module).wrapped)
+
+
+def _set_class(module: Any, cls: type) -> None:
+    module.__class__ = cls
+
+
+def _attached_class(cls: type, overrides: type) -> type:
+    return class_like(cls, (overrides, Attached, cls), _attached_class, overrides, wrapped=cls)

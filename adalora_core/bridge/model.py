@@ -1,0 +1,339 @@
+"""Override PEFT's `PeftModel`: the training state beside its files, and the penalty."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.adalora.model import AdaLoraModel
+from torch import distributed
+from torch.nn.modules.module import _IncompatibleKeys
+
+from adalora_core.bridge.adapters import (
+    adapter_of,
+    configs_of,
+    resize_adapter,
+    state_of,
+    trained_adapters,
+)
+from adalora_core.bridge.tuner import adapters_are_disabled
+from adalora_core.floor.adapter_spec import AdapterSpec
+from adalora_core.floor.errors import CheckpointError
+from adalora_core.floor.escaping import visible
+from adalora_core.floor.files import locked, staging_folder, write_file
+from adalora_core.floor.rank_pattern import pattern_positions
+from adalora_core.nn.adapter_layer import FACTORS
+from adalora_core.sharding import are_sharded, whole
+from adalora_core.training.adapter_file.checks import row_positions
+from adalora_core.training.adapter_file.commit import CONFIG_NAME, commit, weights_in
+from adalora_core.training.adapter_file.folder import folder_of, read_adapter, read_tensors
+from adalora_core.training.adapter_file.tensors import divided_places, fill_divided
+from adalora_core.training.host import add_penalty, check_forward, forwards_of
+from adalora_core.training.parallelism import refuse_state_of_one_process, reshard
+from adalora_core.training.run_end import (
+    is_checkpoint_folder,
+    judge_choice,
+    judge_end,
+    judge_file,
+    judge_load,
+)
+from adalora_core.training.training_state.progress import fingerprint, refuse_other_criterion
+from adalora_core.training.training_state.state import (
+    encode_state,
+    read_state,
+    restore_allocator,
+    run_is_unfinished,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.training.adapter import Adapter
+    from adalora_core.training.adapter_file.folder import SavedAdapter
+    from adalora_core.training.host import Host
+    from adalora_core.training.training_state.state import TrainingState
+
+_peft_forward = PeftModel.forward
+_peft_save = PeftModel.save_pretrained
+_peft_load = PeftModel.load_adapter
+_SAVE_SIGNATURE = inspect.signature(_peft_save)
+
+
+class ModelOverrides:
+    """Methods of every `PeftModel`; models of other methods than AdaLoRA behave as before."""
+
+    def save_pretrained(self: Any, save_directory: str, *args: Any, **kwargs: Any) -> None:
+        """Save as PEFT does, and add the training state while a run is unfinished.
+
+        `save_training_state=True` marks a checkpoint of an unfinished run, and `False` leaves the
+        state out, as in `AdaLoraModel.save_pretrained`.
+
+        Under FSDP2 every process has to call it; the first process writes. With `state_dict`, the
+        whole tensors of `model.state_dict()`, one process writes the adapter alone.
+
+        Raises:
+            ValueError: the subfolder of an adapter is outside of `save_directory`; nothing was
+                written.
+        """
+        if not is_adalora(self):
+            _peft_save(self, save_directory, *args, **kwargs)
+            return
+        with_state = kwargs.pop("save_training_state", None)
+        resumes = with_state is True or is_checkpoint_folder(Path(save_directory))
+        for adapter in trained_adapters(self.base_model):
+            forwards = forwards_of(self.base_model, adapter)
+            judge_end(adapter, "saved", forwards, is_checkpoint=resumes)
+        call = _SAVE_SIGNATURE.bind(self, save_directory, *args, **kwargs)
+        given = call.arguments
+        reshard(self)
+        options = given.setdefault("kwargs", {})
+        is_divided = are_sharded(self.parameters())
+        gathers = is_divided and options.get("state_dict") is None
+        if gathers:
+            given["is_main_process"] = distributed.get_rank() == 0
+            options["state_dict"] = _gathered(self)
+        elif is_divided:
+            refuse_state_of_one_process(with_state)
+            with_state = False
+        target = Path(save_directory)
+        folders = {
+            name: folder_of(target, name)
+            for name in given.get("selected_adapters") or configs_of(self.base_model)
+        }
+        known = [adapter_of(self.base_model, name) for name in configs_of(self.base_model)]
+        judge_choice([each for each in known if each.name in folders], known)
+        writes = given.get("is_main_process", True) and not target.is_file()
+        with _staging(target) if writes else contextlib.nullcontext(target) as staging:
+            given["save_directory"] = str(staging)
+            with warnings.catch_warnings():
+                # PEFT mistakes the empty tensors of a module at rank 0 for a failed gather.
+                warnings.filterwarnings("ignore", ".*LoRA tensor.* have invalid shape")
+                with self.base_model.saving():
+                    _peft_save(*call.args, **call.kwargs)
+            trained = {each.name: each for each in trained_adapters(self.base_model)}
+            for adapter in trained.values():
+                # PEFT has put the pattern of the file into the configuration.
+                adapter.sync_pattern()
+            for name, folder in folders.items():
+                if writes:
+                    place, learned = staging / folder.relative_to(target), trained.get(name)
+                    commit_save(self.base_model, place, folder, learned, with_state=with_state)
+                elif gathers and name in trained and with_state is not False:
+                    _state_of(trained[name], b"", b"{}")  # takes part in gathering
+
+    def load_adapter(
+        self: Any,
+        model_id: Any,
+        adapter_name: str,
+        is_trainable: bool = False,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Load as PEFT does, into an adapter of any rank, and restore the training state.
+
+        Raises:
+            CheckpointError: the adapter is malformed, or its training state is damaged or of
+                another run; nothing was loaded.
+            ConfigError: the configuration in the folder breaks the contract; nothing was loaded.
+            ParallelismError: the adapter is divided by FSDP2, and the file has fewer triplets.
+        """
+        if not is_adalora(self):
+            return _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
+        tuner = self.base_model
+        folder = Path(str(model_id))
+        existing = configs_of(tuner).get(adapter_name)
+        learns = is_trainable or (existing is not None and not existing.inference_mode)
+        with locked(folder, shared=True):  # PEFT reads it again
+            saved, state = checked_save(folder, adapter_name, existing, with_state=learns)
+            reshard(self)
+            if existing is not None and saved is not None and are_sharded(self.parameters()):
+                _fill_divided_adapter(tuner, adapter_name, saved, state)
+                if learns:
+                    judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
+                return _IncompatibleKeys([], [])
+            with _unchanged_on_error(self, adapter_name, saved):
+                if existing is not None and saved is not None:
+                    # PEFT reads the configuration only for a new adapter.
+                    pattern = saved.config.rank_pattern
+                    existing.rank_pattern = pattern
+                    resize_adapter(tuner, adapter_name, pattern_positions(pattern, adapter_name))
+                result = _peft_load(self, model_id, adapter_name, is_trainable, *args, **kwargs)
+                if learns:
+                    judge_load(adapter_of(tuner, adapter_name), has_state=state is not None)
+                if state is not None:
+                    resume(tuner, adapter_name, state)
+            return result
+
+
+class PlainModelOverrides(ModelOverrides):
+    """Methods of a `PeftModel` without a task type, whose forward does not reach the tuner."""
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call the base model; in training mode add the penalty to `outputs.loss`."""
+        if not is_adalora(self):
+            return _peft_forward(self, *args, **kwargs)
+        if self.base_model.training:
+            check_forward(self.base_model)
+        outputs = _peft_forward(self, *args, **kwargs)
+        return add_penalty(self.base_model, outputs, kwargs, unless=adapters_are_disabled)
+
+
+def is_adalora(model: Any) -> bool:
+    """Return whether `model` is a `PeftModel` around PEFT's AdaLoRA tuner."""
+    return isinstance(model, PeftModel) and isinstance(model.base_model, AdaLoraModel)
+
+
+def _gathered(model: Any) -> dict[str, torch.Tensor]:
+    """Return the entries of the state dictionary that PEFT saves, gathered."""
+    return {
+        name: whole(tensor)
+        for name, tensor in model.state_dict().items()
+        if ".lora_" in name or ".modules_to_save." in name or name.endswith("bias")
+    }
+
+
+@contextlib.contextmanager
+def _staging(target: Path) -> Iterator[Path]:
+    """Yield a folder in `target` for what PEFT writes, and move the model card to `target`."""
+    target.mkdir(parents=True, exist_ok=True)
+    with staging_folder(target) as folder:
+        card = folder / "README.md"
+        if (target / card.name).is_file():
+            card.write_bytes((target / card.name).read_bytes())  # PEFT updates it
+        yield folder
+        if card.is_file():
+            write_file(target / card.name, card.read_bytes())
+
+
+def commit_save(
+    tuner: Host, staging: Path, target: Path, adapter: Adapter | None, *, with_state: bool | None
+) -> None:
+    """Replace the save in `target` by what PEFT has written into `staging`."""
+    path = weights_in(staging)
+    if path is None:
+        return
+    weights, config, state = path.read_bytes(), (staging / CONFIG_NAME).read_bytes(), None
+    if adapter is not None:
+        judge_file(tuner.model, adapter, lambda: read_tensors(staging))
+        state = None if with_state is False else _state_of(adapter, weights, config)
+    commit(target, weights, config, state, weights_name=path.name)
+
+
+def _state_of(adapter: Adapter, weights: bytes, config: bytes) -> bytes | None:
+    if not run_is_unfinished(adapter):
+        return None
+    return encode_state(adapter, adapter.rank_pattern(live=True), weights, config)
+
+
+def checked_save(
+    folder: Path, name: str, existing: Any, *, with_state: bool
+) -> tuple[SavedAdapter | None, TrainingState | None]:
+    """Return the adapter in `folder` and its training state after all checks that need no model.
+
+    Both are None without weights in `folder`: PEFT looks for them on a hub.
+
+    Raises:
+        CheckpointError: the folder is damaged, or its state is of another run than `existing`, the
+            configuration of the adapter `name` if there is one.
+    """
+    with locked(folder, shared=True):
+        state = read_state(folder) if with_state else None
+        if weights_in(folder) is None:
+            return None, None
+        saved = read_adapter(folder, None if state is None else state.config)
+    positions = row_positions(saved)
+    if state is None:
+        return saved, None
+    # PEFT's file cannot name it.
+    refuse_other_criterion(state.values, name, saved.config if existing is None else existing)
+    state.complete(saved, positions)
+    paths = list(state.positions)
+    if existing is not None and fingerprint(AdapterSpec.of(existing), paths) != fingerprint(
+        AdapterSpec.of(saved.config), paths
+    ):
+        raise CheckpointError(
+            f"load_adapter: the adapter exists with another schedule than the one in "
+            f"{str(folder)!r}; nothing was loaded"
+        )
+    return saved, state
+
+
+@contextlib.contextmanager
+def _unchanged_on_error(model: Any, name: str, saved: SavedAdapter | None) -> Iterator[None]:
+    """Restore the adapter `name`, or remove it if it is new, where the body fails.
+
+    PEFT compares shapes with the model while it copies.
+
+    Raises:
+        CheckpointError: a shape in `saved` is not that in the model.
+    """
+    tuner = model.base_model
+    bridge, config = state_of(tuner), configs_of(tuner).get(name)
+    tables: list[dict[str, Any]] = [bridge.adapters, bridge.positions]
+    before = [table.get(name) for table in tables]
+    pattern = None if config is None else config.rank_pattern
+    values = [
+        (each, each.data, each.data.clone(), each.grad)
+        for path, each in tuner.model.named_parameters()
+        if name in path.split(".") or (saved is not None and path in saved.tensors)
+    ]
+    try:
+        yield
+    except Exception as error:
+        if config is None:
+            if name in configs_of(tuner):
+                model.delete_adapter(name)
+        else:
+            config.rank_pattern = pattern
+        for each, data, copy, grad in values:
+            each.data, each.grad = data.copy_(copy), grad
+        for table, entry in zip(tables, before, strict=True):
+            table.pop(name, None)
+            if entry is not None:
+                table[name] = entry
+        if saved is None or type(error) is not RuntimeError:  # as of memory or of processes
+            raise
+        found = visible(" ".join(str(error).split()))
+        raise CheckpointError(
+            f"load_adapter: {str(saved.folder)!r} does not fit the model ({found}); nothing was "
+            "loaded"
+        ) from error
+
+
+def resume(tuner: Host, name: str, state: TrainingState) -> None:
+    """Continue the run of `state` with the adapter `name`."""
+    resize_adapter(tuner, name, state.positions)
+    adapter = adapter_of(tuner, name)
+    with torch.no_grad():
+        for path, layer in adapter.layers.items():
+            for factor in FACTORS:
+                getattr(layer, factor)[name].copy_(state.factors[f"{path}.{factor}"])
+    restore_allocator(adapter, state)
+    adapter.is_stale = True
+
+
+def _fill_divided_adapter(
+    tuner: Host, name: str, saved: SavedAdapter, state: TrainingState | None
+) -> None:
+    """Give the adapter `name` the values of a save, as every process does, and restore its run.
+
+    Raises:
+        ParallelismError: a tensor of the save has another shape than its parameter; nothing was
+            changed.
+    """
+    tensors = saved.tensors | ({} if state is None else state.factors)
+    places = divided_places(tuner.model, name, tensors, saved.folder)
+    fill_divided(places)
+    configs_of(tuner)[name].rank_pattern = saved.config.rank_pattern
+    bridge = state_of(tuner)
+    bridge.adapters.pop(name, None)
+    if state is not None:
+        bridge.positions[name] = state.positions
+        adapter = adapter_of(tuner, name)
+        restore_allocator(adapter, state)
+        adapter.is_stale = True

@@ -1,0 +1,246 @@
+"""Override PEFT's tuner, `AdaLoraModel`: allocation, penalty and pruned tensors."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from peft.tuners.adalora.layer import AdaLoraLayer
+from peft.tuners.adalora.model import AdaLoraModel
+from peft.tuners.tuners_utils import onload_layer
+
+from adalora_core.bridge.adapters import (
+    adapter_of,
+    configs_of,
+    follow_reset,
+    refuse_changed_allocator,
+    refuse_slow_expressions,
+    remember_optimizer,
+    resize_adapter,
+    state_of,
+    sync_patterns,
+    trained_adapters,
+)
+from adalora_core.bridge.layers import adalora_layers, injecting
+from adalora_core.floor.rank_pattern import pattern_positions
+from adalora_core.nn.adapter_layer import refuse_computed_weight
+from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_path
+from adalora_core.nn.offloading import loaded
+from adalora_core.ops._portable.svd_linear import without_autocast
+from adalora_core.sharding import are_sharded
+from adalora_core.training.compaction import TENSOR_PREFIX, cut_state
+from adalora_core.training.host import Host, add_penalty, check_forward, forwards_of
+from adalora_core.training.merging import all_or_none, refuse_shared_modules
+from adalora_core.training.parallelism import refuse_merging
+from adalora_core.training.run.reporting import refuse_adapter_names
+from adalora_core.training.run_end import judge_end
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import torch
+    from torch import nn
+
+    from adalora_core.bridge.adapters import BridgedRun
+    from adalora_core.floor.rank_pattern import RankPattern
+    from adalora_core.training.adapter import Adapter
+    from adalora_core.training.compaction import CompactionReport
+
+_peft_inject: Any = AdaLoraModel.inject_adapter
+_peft_create: Any = AdaLoraModel._create_and_replace  # noqa: SLF001 - PEFT's own hook
+_peft_hooks: Any = AdaLoraModel._enable_peft_forward_hooks  # noqa: SLF001 - PEFT's own hooks
+_peft_merge: Any = AdaLoraModel.merge_adapter
+_peft_unmerge: Any = AdaLoraModel.unmerge_adapter
+_peft_unload: Any = AdaLoraModel._unload_and_optionally_merge  # noqa: SLF001 - same
+
+
+class TunerOverrides(Host):
+    """Methods of PEFT's `AdaLoraModel`, and further methods of this package's tuner."""
+
+    @property
+    def peft_config(self) -> dict[str, Any]:
+        """The configurations, with updated rank patterns."""
+        configs = configs_of(self)
+        sync_patterns(self)
+        return configs
+
+    @peft_config.setter
+    def peft_config(self, value: dict[str, Any]) -> None:
+        self.__dict__["peft_config"] = value
+
+    @property
+    def training_run(self) -> BridgedRun:  # type: ignore[override]
+        """The state of the training."""
+        return state_of(self)
+
+    def inject_adapter(
+        self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Inject as PEFT does, unless an expression of the configuration takes too long.
+
+        With `init_lora_weights` "lora" the adapter starts like LoRA.
+
+        Raises:
+            ExpressionError: an expression takes too long; the model is unchanged.
+        """
+        paths = [path for path, _ in model.named_modules() if path]
+        config = configs_of(self)[adapter_name]
+        refuse_slow_expressions(config, paths)
+        with warnings.catch_warnings(), injecting(model, adapter_name, config):
+            if any(isinstance(kept, list) for kept in (config.rank_pattern or {}).values()):
+                # PEFT looks for modules of these names; a pattern of AdaLoRA names parameters.
+                warnings.filterwarnings("ignore", "The following rank_pattern keys did not match")
+            _peft_inject(self, model, adapter_name, *args, **kwargs)
+        leave_fast_path(model, AdaLoraLayer)
+
+    def _create_and_replace(
+        self, config: Any, adapter_name: str, target: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Make a layer as PEFT does, which puts the factors where the weights are then."""
+        with loaded(getattr(target, "base_layer", target)):
+            _peft_create(self, config, adapter_name, target, *args, **kwargs)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the base model; in training mode add the penalty to `outputs.loss`."""
+        if self.training:
+            check_forward(self)
+        outputs = self.model.forward(*args, **kwargs)
+        return add_penalty(self, outputs, kwargs, unless=adapters_are_disabled)
+
+    def update_and_allocate(self, global_step: int) -> None:
+        """Call the allocator of this package after the 0-based optimizer step `global_step`."""
+        refuse_changed_allocator(self, "update_and_allocate")
+        follow_reset(self, state_of(self).adapters.values())
+        Host.update_and_allocate(self, global_step)
+
+    def trained_adapters(self) -> list[Adapter]:
+        """Return the active adapters that are made for training."""
+        return trained_adapters(self)
+
+    def compact(self, optimizer: torch.optim.Optimizer) -> CompactionReport:
+        """Cut dropped triplets out of parameters and optimizer; see `AdaLoraModel.compact`."""
+        report = Host.compact(self, optimizer)
+        remember_optimizer(self, optimizer)
+        return report
+
+    @contextlib.contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """Refuse `adapter_names`, which PEFT would pass on to layers that ignore it."""
+        refuse_adapter_names(kwargs)
+        with _peft_hooks(self, *args, **kwargs):
+            yield
+
+    def merge_adapter(self, *args: Any, **kwargs: Any) -> None:
+        """Merge as PEFT does, in all layers or in none, without triplets that are dropped for good.
+
+        Raises:
+            TypeError: a weight is computed anew for each forward; nothing was merged.
+            TargetError: a layer has several names, and is not adapted under each.
+        """
+        layers = dict(adalora_layers(self.model))
+        refuse_merging(layers.items())
+        refuse_shared_modules(self.model, [f"{path}.base_layer" for path in layers])
+        for path, layer in layers.items():
+            refuse_computed_weight(layer.get_base_layer(), path)
+        for adapter in trained_adapters(self):
+            adapter.drop_again()
+        with all_or_none(layers.values(), unmerge), _full_precision(self):
+            _peft_merge(self, *args, **kwargs)
+
+    def unmerge_adapter(self) -> None:
+        """Unmerge as PEFT does, also inside autocast."""
+        with _full_precision(self):
+            _peft_unmerge(self)
+
+    def _unload_and_optionally_merge(
+        self,
+        merge: bool = True,
+        safe_merge: bool = False,
+        adapter_names: Sequence[str] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Merge in every layer or in none, and then unload as PEFT does."""
+        if merge:
+            for adapter in trained_adapters(self):
+                judge_end(adapter, "merged", forwards_of(self, adapter))
+            self.merge_adapter(adapter_names, safe_merge)
+        model = _peft_unload(self, merge=False, **options)
+        return_to_fast_path(model)
+        state_of(self).adapters.clear()  # they have no layers any more
+        return model
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """Let state dictionaries meanwhile hold what the model computes, for a file."""
+        state = state_of(self)
+        state.is_saving = True
+        try:
+            yield
+        finally:
+            state.is_saving = False
+
+    # --- files: PEFT calls these between its tensors and its configuration ------------------------
+
+    def resize_modules_by_rank_pattern(self, rank_pattern: RankPattern, adapter_name: str) -> None:
+        """Resize the modules to the ranks of a file; dtype, device and parameter objects stay.
+
+        A model that FSDP2 has divided keeps its triplets.
+        """
+        if not are_sharded(self.model.parameters()):
+            resize_adapter(self, adapter_name, pattern_positions(rank_pattern, adapter_name))
+
+    def resize_state_dict_by_rank_pattern(
+        self,
+        rank_pattern: RankPattern,
+        state_dict: dict[str, torch.Tensor],
+        adapter_name: str,
+    ) -> dict[str, torch.Tensor]:
+        """Cut dropped triplets out of `state_dict`.
+
+        A file also gets the pattern, and both describe what the model computes: a dropped triplet
+        whose singular value is not zero any more is kept. A state dictionary that a script reads
+        has the triplets of the configuration, as in PEFT, and changes nothing.
+        """
+        del rank_pattern  # PEFT has also cut the adapter's name out of module names
+        adapter = adapter_of(self, adapter_name)
+        is_file = state_of(self).is_saving
+        # Modules with injected adapters have no prefix.
+        prefix = TENSOR_PREFIX if all(key.startswith(TENSOR_PREFIX) for key in state_dict) else ""
+        singular_values = {
+            path: state_dict[f"{prefix}{path}.lora_E.{adapter_name}"] for path in adapter.layers
+        }
+        pattern = adapter.rank_pattern(live=is_file, singular_values=singular_values)
+        if is_file:
+            adapter.config.rank_pattern = pattern
+        else:
+            adapter.sync_pattern()
+        return cut_state(adapter, pattern, state_dict, prefix)
+
+
+# Python's message for a call without a step names it.
+TunerOverrides.update_and_allocate.__qualname__ = "AdaLoraModel.update_and_allocate"
+
+
+def unmerge(layer: Any, keep: int = 0) -> None:
+    """Unmerge a layer of PEFT but for its first `keep` adapters."""
+    kept = layer.merged_adapters[:keep]
+    del layer.merged_adapters[:keep]
+    with onload_layer(layer):
+        layer.unmerge()
+    layer.merged_adapters[:0] = kept
+
+
+@contextlib.contextmanager
+def _full_precision(tuner: Host) -> Iterator[None]:
+    """Compute changes of weights in the dtype of the factors, also inside autocast."""
+    with contextlib.ExitStack() as stack:
+        for _, layer in adalora_layers(tuner.model):
+            stack.enter_context(without_autocast(next(iter(layer.lora_A.values()))))
+        yield
+
+
+def adapters_are_disabled(tuner: Host) -> bool:
+    """Return whether PEFT has disabled the adapters of `tuner`."""
+    _, layer = next(adalora_layers(tuner.model), (None, None))
+    return layer is None or bool(layer.disable_adapters)

@@ -1,0 +1,125 @@
+"""Check that the bridge, which replaces PEFT's methods, fits the installed release."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from adalora_core.floor.errors import AdaLoraError, MissingExtraError
+
+TRIED = (
+    ("0.18.1", "5.5.4"),
+    ("0.19.1", "5.17.0"),
+    ("0.20.0", "5.23.0"),
+    ("0.21.2", "5.23.0"),
+    ("0.21.2", "5.24.0"),
+)
+"""Releases of PEFT and of transformers that the tests of the bridge run with.
+
+With each PEFT the newest transformers whose `add_adapter` accepts it, and the newest of all: 5.24
+asks for PEFT 0.22.
+"""
+
+_TOUCHED: dict[str, tuple[str, ...]] = {
+    "peft:AdaLoraConfig.__post_init__": (),
+    "peft:PeftModel.__init__": ("model", "peft_config", "adapter_name"),
+    "peft:PeftModel.forward": (),
+    "peft:PeftModel.from_pretrained": ("model", "model_id", "adapter_name", "is_trainable"),
+    "peft:PeftModel.load_adapter": ("model_id", "adapter_name", "is_trainable"),
+    "peft:PeftModel.save_pretrained": ("save_directory", "selected_adapters", "is_main_process"),
+    "peft.tuners.adalora.layer:AdaLoraLayer._move_adapter_to_device_of_base_layer": (
+        "adapter_name",
+        "device",
+    ),
+    "peft.tuners.adalora.layer:AdaLoraLayer.reset_lora_parameters": ("adapter_name",),
+    "peft.tuners.adalora.layer:RankAllocator.__init__": ("model", "peft_config", "adapter_name"),
+    "peft.tuners.adalora.layer:RankAllocator.reset_ipt": (),
+    "peft.tuners.adalora.layer:SVDLinear.forward": ("x",),
+    "peft.tuners.adalora.model:AdaLoraModel.__init__": ("model", "config", "adapter_name"),
+    "peft.tuners.adalora.model:AdaLoraModel._create_and_replace": ("adapter_name", "target"),
+    "peft.tuners.adalora.model:AdaLoraModel._enable_peft_forward_hooks": (),
+    "peft.tuners.adalora.model:AdaLoraModel._unload_and_optionally_merge": ("merge",),
+    "peft.tuners.adalora.model:AdaLoraModel.active_adapters": (),
+    "peft.tuners.adalora.model:AdaLoraModel.forward": (),
+    "peft.tuners.adalora.model:AdaLoraModel.inject_adapter": ("model", "adapter_name"),
+    "peft.tuners.adalora.model:AdaLoraModel.merge_adapter": ("adapter_names", "safe_merge"),
+    "peft.tuners.adalora.model:AdaLoraModel.resize_modules_by_rank_pattern": (
+        "rank_pattern",
+        "adapter_name",
+    ),
+    "peft.tuners.adalora.model:AdaLoraModel.resize_state_dict_by_rank_pattern": (
+        "rank_pattern",
+        "state_dict",
+        "adapter_name",
+    ),
+    "peft.tuners.adalora.model:AdaLoraModel.unmerge_adapter": (),
+    "peft.tuners.adalora.model:AdaLoraModel.update_and_allocate": ("global_step",),
+    "peft.tuners.tuners_utils:BaseTuner": (),
+    "peft.tuners.tuners_utils:BaseTunerLayer": (),
+    "peft.tuners.tuners_utils:onload_layer": ("layer",),
+    "peft.utils:ModulesToSaveWrapper": (),
+}
+"""What the bridge replaces or calls in PEFT, and the parameters that it counts on."""
+
+
+class UnsupportedPeftError(AdaLoraError, ImportError):
+    """The bridge does not fit the installed release of PEFT."""
+
+
+def require_supported_peft() -> None:
+    """Raise unless the bridge fits the installed release of PEFT; warn of a newer one.
+
+    Raises:
+        MissingExtraError: PEFT is not installed.
+        UnsupportedPeftError: the release is too old, or lacks what the bridge replaces.
+    """
+    try:
+        found = version("peft")
+    except PackageNotFoundError:
+        raise MissingExtraError("peft", "peft", "the bridge to PEFT's models") from None
+    oldest, newest = TRIED[0][0], TRIED[-1][0]
+    if _minor(found) < _minor(oldest):
+        raise _refusal(f"PEFT {found} is older than {oldest}, the oldest release that it fits")
+    import_module("peft")  # an error of its own import is not a missing member
+    lacks = missing()
+    if lacks:
+        raise _refusal(f"PEFT {found} lacks what the bridge replaces: {', '.join(lacks)}")
+    if _minor(found) > _minor(newest):
+        warnings.warn(
+            f"adalora_core.bridge: PEFT {found} is newer than {newest}, the newest "
+            "release that the bridge was tried with; it has all that the bridge replaces, so the "
+            "bridge is used",
+            stacklevel=2,
+        )
+
+
+def missing() -> list[str]:
+    """Return the members and parameters that the bridge needs and PEFT does not have."""
+    lacks = []
+    for place, parameters in _TOUCHED.items():
+        module, _, path = place.partition(":")
+        try:
+            member: Any = import_module(module)
+            for name in path.split("."):
+                member = getattr(member, name)
+        except (ImportError, AttributeError):
+            lacks.append(f"{module}.{path}")
+            continue
+        known = inspect.signature(member).parameters if parameters else {}
+        lacks += [f"{module}.{path}({name})" for name in parameters if name not in known]
+    return lacks
+
+
+def _minor(release: str) -> tuple[int, int]:
+    major, minor = release.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _refusal(reason: str) -> UnsupportedPeftError:
+    return UnsupportedPeftError(
+        f"adalora_core.bridge: {reason}; install another release, or use "
+        "adalora_core.get_peft_model, which reads and writes PEFT's files without PEFT"
+    )

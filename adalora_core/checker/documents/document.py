@@ -1,0 +1,132 @@
+"""Hold a decoded text: its values, their positions, and the problems of the text."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from adalora_core.floor.places import Span
+
+if TYPE_CHECKING:
+    from adalora_core.checker.documents.formats import Format
+    from adalora_core.checker.documents.problems import Problem
+    from adalora_core.checker.documents.python.script import Script
+    from adalora_core.floor.places import Extent, Path
+
+
+@dataclass(frozen=True, slots=True)
+class AmbiguousScalar:
+    """A plain YAML scalar whose meaning differs from its look, or from reader to reader.
+
+    Args:
+        kind: the ambiguity, as `yaml_scalars.ambiguity` names it, or `tag`.
+        path: the path of the scalar, from the document's top.
+        text: the scalar as it is written.
+    """
+
+    kind: str
+    path: Path
+    text: str
+
+
+class Locator(Protocol):
+    """Finds the text at a path; for a path that does not exist, that of its nearest parent."""
+
+    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
+        """Return the extent of the key or the value at `path`."""
+
+
+@dataclass
+class Document:
+    """A decoded text; the readers of text alone fill one in.
+
+    Args:
+        text: the text that offsets count in.
+        value: the decoded value; meaningless if `fatal`.
+        problems: the faults of the text itself.
+        fatal: whether the text could not be decoded.
+        locator: finds the text at a path.
+        ambiguous_scalars: scalars that YAML reads unexpectedly.
+        format: the format of the text.
+        is_text: whether there is a text; false where the source was a mapping.
+        raw: the bytes of the text, as a file holds them.
+        encoding: the encoding of the file, which only Python source may choose.
+        script: the code of a Python file or a notebook; None in other formats.
+    """
+
+    text: str
+    value: Any = None
+    problems: list[Problem] = field(default_factory=list)
+    fatal: bool = False
+    locator: Locator | None = None
+    ambiguous_scalars: tuple[AmbiguousScalar, ...] = ()
+    format: Format = "json"
+    is_text: bool = True
+    raw: bytes = b""
+    encoding: str = "utf-8"
+    script: Script | None = None
+    _ambiguous: dict[int, dict[Path, tuple[AmbiguousScalar, ...]]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def fail(self, *found: Problem) -> Document:
+        """Return the document, which could not be decoded, with the problems that prevent it."""
+        self.problems += found
+        self.fatal = True
+        return self
+
+    def ambiguous_below(self, path: Path) -> tuple[AmbiguousScalar, ...]:
+        """Return the ambiguous scalars of the value at `path`."""
+        if not path or not self.ambiguous_scalars:
+            return self.ambiguous_scalars
+        length = len(path)
+        if length not in self._ambiguous:
+            below: defaultdict[Path, list[AmbiguousScalar]] = defaultdict(list)
+            for scalar in self.ambiguous_scalars:
+                below[scalar.path[:length]].append(scalar)
+            self._ambiguous[length] = {top: tuple(scalars) for top, scalars in below.items()}
+        return self._ambiguous[length].get(path, ())
+
+    def span_of(self, path: Path, at: Literal["key", "value"]) -> Span | None:
+        """Return the span of the key or value at `path`."""
+        if self.locator is None:
+            return None
+        extent = self.locator.locate(path, at)
+        return None if extent is None else self.span(*extent)
+
+    def span(self, start: int, end: int) -> Span:
+        """Turn offsets into a span with lines and columns."""
+        start_line, start_column = self._position(start)
+        end_line, end_column = self._position(end)
+        cell = None if self.script is None else self.script.cell_span(start, end)
+        return Span(start, end, start_line, start_column, end_line, end_column, cell)
+
+    @property
+    def code(self) -> str:
+        """The text without what a notebook adds around its code."""
+        return self.text if self.script is None else self.script.code
+
+    def span_in_code(self, start: int, end: int) -> Span:
+        """Turn offsets in the code into a span of the text."""
+        extent = (start, end)
+        return self.span(*(extent if self.script is None else self.script.in_text(extent)))
+
+    def offset_of(self, line: int, column: int) -> int:
+        """Turn a 1-based line and column into an offset."""
+        return self._line_starts[min(line, len(self._line_starts)) - 1] + column - 1
+
+    def _position(self, offset: int) -> tuple[int, int]:
+        line = bisect_right(self._line_starts, offset)
+        return line, offset - self._line_starts[line - 1] + 1
+
+    @cached_property
+    def _line_starts(self) -> list[int]:
+        starts, at = [0], 0
+        # A lone CR ends a line too; U+2028 does not, as in every editor's status line.
+        for line in self.text.replace("\r\n", " \n").replace("\r", "\n").split("\n")[:-1]:
+            at += len(line) + 1
+            starts.append(at)
+        return starts

@@ -1,0 +1,233 @@
+"""Decode JSON with the standard decoder; scan the text when a position is asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from itertools import islice
+from json.decoder import scanstring  # type: ignore[attr-defined]
+from typing import TYPE_CHECKING, Any, Literal
+
+from adalora_core.checker.documents import problems
+from adalora_core.checker.documents.document import Document
+from adalora_core.checker.documents.problems import Problem, duplicate_key, impossible_characters
+from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.floor.places import Extent, Path
+
+_Member = tuple[str | int, "Extent | None", "Extent"]
+"""Name or index of a value, extent of its key, extent of the value."""
+
+_BLANK = re.compile(r"[ \t\n\r]*")
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+
+_NAME_OF_A_FILE = re.compile(r"[^\r\n{}\[\]\"]{1,200}\.(?:json|ya?ml|toml|py|ipynb)")
+_SUSPICIOUS = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
+"""Escapes that can make a string invalid: halves of a surrogate pair, and NUL."""
+
+
+class _RepeatedKeyError(Exception):
+    """An object has a key twice."""
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise _RepeatedKeyError
+    return values
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_without_repetition)
+_PLAIN = json.JSONDecoder()
+
+
+def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
+    """Decode JSON text; each fault of the text becomes a problem of the document."""
+    document = Document(text)
+    if not text.strip(" \t\n\r"):
+        return _fail(document, problems.EMPTY_INPUT, 0, "the document is empty")
+    excess = _excess(text, limits)
+    if excess is not None:
+        return _fail(document, problems.LIMIT_EXCEEDED, *excess)
+    repeated = False
+    try:
+        try:
+            document.value = _STRICT.decode(text)
+        except _RepeatedKeyError:
+            repeated = True
+            document.value = _PLAIN.decode(text)
+    except json.JSONDecodeError as error:
+        return _fail(document, problems.SYNTAX_ERROR, *_explained(error))
+    except RecursionError:
+        message = "the document is nested too deeply for this interpreter"
+        return _fail(document, problems.LIMIT_EXCEEDED, 0, message)
+    except ValueError:
+        # CPython refuses to convert integers of more than 4300 digits.
+        number = re.search(r"(?<!\d)\d{4300,}", text)
+        offset = number.start() if number else 0
+        return _fail(document, problems.LIMIT_EXCEEDED, offset, "an integer has too many digits")
+    locator = JsonLocator(text)
+    document.locator = locator
+    if _SUSPICIOUS.search(text):
+        document.problems += islice(impossible_characters(document.value), limits.diagnostics + 1)
+    if repeated:
+        document.problems += islice(_repeated_keys(document.value, locator), limits.diagnostics + 1)
+    return document
+
+
+def _excess(text: str, limits: Limits) -> tuple[int, str] | None:
+    """Return where and how the text exceeds a limit, or None.
+
+    The counts are upper bounds that are cheap to get; most documents need no closer look.
+    """
+    brackets = text.count("[") + text.count("{")
+    if brackets > limits.depth:
+        too_deep = _first_too_deep(text, limits.depth)
+        if too_deep is not None:
+            return too_deep, f"the document is nested deeper than {limits.depth} levels"
+    if text.count(",") + text.count(":") + brackets >= limits.nodes:
+        return 0, f"the document has more than {limits.nodes} values"
+    return None
+
+
+def _fail(
+    document: Document, code: str, offset: int, message: str, hint: str | None = None
+) -> Document:
+    return document.fail(Problem(code, message, hint=hint, offset=offset))
+
+
+def _explained(error: json.JSONDecodeError) -> tuple[int, str, str | None]:
+    """Return the position, the message and the hint for a decoding error."""
+    text, at = error.doc, error.pos
+    message = f"not valid JSON: {error.msg[:1].lower()}{error.msg[1:]}"
+    comma = _trailing_comma(error)
+    if comma is not None:
+        return comma, "not valid JSON: a comma before the closing bracket", "remove the comma"
+    if _NAME_OF_A_FILE.fullmatch(text.strip()):
+        hint = f"a str is content; to check a file, pass pathlib.Path({text.strip()!r})"
+        return at, "not valid JSON: the text is the name of a file", hint
+    if text.startswith(("/", "#"), at):
+        return at, "not valid JSON: JSON has no comments", "remove the comment, or use YAML"
+    if text.startswith("'", at):
+        return at, message, "write JSON strings in double quotes"
+    for word, json_word in (("True", "true"), ("False", "false"), ("None", "null")):
+        if text.startswith(word, at):
+            return at, f"not valid JSON: {word} is Python's spelling", f"write {json_word}"
+    if error.msg.startswith("Extra data"):
+        return at, "not valid JSON: there is text after the document", "remove that text"
+    if not text[at:].strip():
+        return at, "not valid JSON: the text ends too early", "check whether the file is cut off"
+    return at, message, None
+
+
+def _trailing_comma(error: json.JSONDecodeError) -> int | None:
+    """Return the position of a comma before a closing bracket, if that is the fault."""
+    if error.msg.startswith("Illegal trailing comma"):  # since Python 3.13, at the comma
+        return error.pos
+    before = error.doc[: error.pos].rstrip()
+    closes = error.doc.startswith(("]", "}"), error.pos)
+    return len(before) - 1 if closes and before.endswith(",") else None
+
+
+def _first_too_deep(text: str, depth: int) -> int | None:
+    level = 0
+    for token in _TOKEN.finditer(text):
+        character = text[token.start()]
+        if character in "[{":
+            level += 1
+            if level > depth:
+                return token.start()
+        elif character in "]}":
+            level -= 1
+    return None
+
+
+def _repeated_keys(value: Any, locator: JsonLocator) -> Iterator[Problem]:
+    stack: list[tuple[Path, Any]] = [((), value)]
+    while stack:
+        path, node = stack.pop()
+        if isinstance(node, dict):
+            extents: defaultdict[Any, list[Extent]] = defaultdict(list)
+            for name, key, _ in locator.members(path):
+                extents[name] += [key] if key else []
+            for name, found in extents.items():
+                if len(found) > 1:
+                    yield duplicate_key(path, name, found)
+            stack += [((*path, key), entry) for key, entry in node.items()]
+        elif isinstance(node, list):
+            stack += [((*path, index), entry) for index, entry in enumerate(node)]
+
+
+class JsonLocator:
+    """Finds the extents of keys and values in valid JSON text.
+
+    One container is read at a time; the values inside are skipped by the C decoder.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._members: dict[Path, list[_Member]] = {}
+        self._last: dict[Path, dict[str | int, _Member]] = {}
+
+    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent:
+        """Return the extent of the key or value, or of its nearest parent if it does not exist."""
+        extent = self._value_extent(())
+        for depth, step in enumerate(path):
+            member = self._member(path[:depth], step)
+            if member is None:
+                break
+            _, key, value = member
+            extent = key if at == "key" and key and depth + 1 == len(path) else value
+        if at == "key" and not path:
+            # The document has no key; its first character is marked, not all of it.
+            return extent[0], extent[0] + 1
+        return extent
+
+    def members(self, path: Path) -> list[_Member]:
+        """Return name or index, extent of the key and extent of the value of each member."""
+        if path not in self._members:
+            self._members[path] = self._read(self._value_extent(path)[0])
+        return self._members[path]
+
+    def _member(self, path: Path, name: str | int) -> _Member | None:
+        if path not in self._last:
+            # Of a repeated key the last one counts, as in the decoded value.
+            self._last[path] = {member[0]: member for member in self.members(path)}
+        return self._last[path].get(name)
+
+    def _value_extent(self, path: Path) -> Extent:
+        if not path:
+            start = self._after_blank(0)
+            return start, len(self._text.rstrip(" \t\n\r"))
+        *parent, last = path
+        member = self._member(tuple(parent), last)
+        return self._value_extent(tuple(parent)) if member is None else member[2]
+
+    def _after_blank(self, at: int) -> int:
+        match = _BLANK.match(self._text, at)
+        return match.end() if match else at
+
+    def _read(self, start: int) -> list[_Member]:
+        text = self._text
+        members: list[_Member] = []
+        if text[start : start + 1] not in ("{", "["):
+            return []
+        is_object = text[start] == "{"
+        at = self._after_blank(start + 1)
+        while text[at] not in "]}":
+            name: str | int = len(members)
+            key = None
+            if is_object:
+                name, end = scanstring(text, at + 1, True)
+                key = (at, end)
+                at = self._after_blank(self._after_blank(end) + 1)
+            _, end = _PLAIN.raw_decode(text, at)
+            members.append((name, key, (at, end)))
+            at = self._after_blank(end)
+            if text[at] == ",":
+                at = self._after_blank(at + 1)
+        return members

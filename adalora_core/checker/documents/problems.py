@@ -1,0 +1,96 @@
+"""Describe the problems of a text: a code, a message and a place for each.
+
+Readers of text do not know the rules; the rule that explains a code takes the code from here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.floor.places import Extent, Path
+
+SYNTAX_ERROR = "ADA001"
+DUPLICATE_KEY = "ADA002"
+BAD_ENCODING = "ADA004"
+LIMIT_EXCEEDED = "ADA005"
+NO_BLOCK = "ADA006"
+NOT_A_MAPPING = "ADA007"
+MANY_DOCUMENTS = "ADA008"
+EMPTY_INPUT = "ADA009"
+NON_STRING_KEY = "ADA607"
+UNKNOWN_TAG = "ADA608"
+
+_IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")
+
+MOST_RELATED = 8
+"""The most places of a repeated key that a problem names besides the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A fault of the text.
+
+    Args:
+        code: the code of the rule that explains it.
+        message: the subject, the problem and the values.
+        path: the path of the problem, from the document's top.
+        at: whether the key or the value is marked.
+        hint: the hint, where it differs from the rule's.
+        offset: the position in the text, where a path cannot name it.
+        related: other extents of the text, each with a note.
+    """
+
+    code: str
+    message: str
+    path: Path = ()
+    at: Literal["key", "value"] = "value"
+    hint: str | None = None
+    offset: int | None = None
+    related: tuple[tuple[Extent, str], ...] = ()
+
+
+def too_many_findings(most: int) -> Problem:
+    """Return the problem of a document with more findings than are shown."""
+    message = f"the document has more than {most} findings; the rest is not shown"
+    return Problem(LIMIT_EXCEEDED, message, offset=0)
+
+
+def duplicate_key(path: Path, key: str, extents: list[Extent]) -> Problem:
+    """Return the problem of a key that appears at all of `extents`."""
+    return Problem(
+        DUPLICATE_KEY,
+        f"the key {key!r} appears {len(extents)} times in one object; the last one wins",
+        (*path, key),
+        "key",
+        related=tuple((extent, "also here") for extent in extents[:-1][:MOST_RELATED]),
+    )
+
+
+def impossible_characters(value: Any) -> Iterator[Problem]:
+    """Yield a problem for each string, key or value, that no UTF-8 file could hold."""
+    stack: list[tuple[Path, Any]] = [((), value)]
+    while stack:
+        path, node = stack.pop()
+        if isinstance(node, dict):
+            stack += [((*path, key), entry) for key, entry in node.items()]
+            yield from (
+                _impossible((*path, key), key, "key") for key in node if _is_impossible(key)
+            )
+        elif isinstance(node, list):
+            stack += [((*path, index), entry) for index, entry in enumerate(node)]
+        elif _is_impossible(node):
+            yield _impossible(path, node, "value")
+
+
+def _is_impossible(value: Any) -> bool:
+    return isinstance(value, str) and _IMPOSSIBLE.search(value) is not None
+
+
+def _impossible(path: Path, value: str, at: Literal["key", "value"]) -> Problem:
+    message = f"a string holds NUL or half of a surrogate pair: {value!r}"
+    return Problem(BAD_ENCODING, message, path, at)

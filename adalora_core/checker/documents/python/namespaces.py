@@ -1,0 +1,205 @@
+"""Find the values of attributes: options of argparse, dataclasses, classes of constants."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from adalora_core.checker.documents.python.syntax import FUNCTION, last_name
+
+if TYPE_CHECKING:
+    from adalora_core.checker.documents.python.scopes import Binding, Scopes
+
+_PARSING = frozenset({"parse_args", "parse_known_args"})
+_PARSING_CLASSES = frozenset({"parse_args_into_dataclasses", "parse_args_and_config"})
+_NAMESPACES = frozenset({"SimpleNamespace", "Namespace", "EasyDict", "DotMap"})
+_FLAGS = {"store_true": False, "store_false": True}
+
+
+class Source(NamedTuple):
+    """The expression of an attribute's value.
+
+    Args:
+        node: the expression.
+        is_default: whether the command line may give another value.
+    """
+
+    node: ast.expr
+    is_default: bool = False
+
+
+class Namespaces:
+    """The attributes of one script whose values can be known."""
+
+    def __init__(self, scopes: Scopes) -> None:
+        self._scopes = scopes
+        self._stored: dict[str, set[str | None]] = {}
+
+    def source(self, node: ast.Attribute) -> Source | None:
+        """Return where the value of an attribute is written, if it never changes."""
+        name, binding = node.value, self._scopes.binding(node.value)
+        if binding is None or not isinstance(name, ast.Name) or self._is_stored(name, node.attr):
+            return None
+        if isinstance(binding.node, ast.ClassDef):
+            return self._of_class(binding.node, node.attr)
+        if binding.kind == "parameter" and name.id in self._parsed_names:
+            return self._options.get(node.attr)
+        return self._of_value(binding, node.attr)
+
+    def _is_stored(self, name: ast.Name, attribute: str) -> bool:
+        if name.id not in self._stored:
+            self._stored[name.id] = {
+                change.attr if isinstance(change, ast.Attribute) else None
+                for change in self._scopes.changed.get(name.id, ())
+            }
+        return not self._stored[name.id].isdisjoint({attribute, None})
+
+    def _of_value(self, binding: Binding, attribute: str) -> Source | None:
+        call = binding.value
+        if not isinstance(call, ast.Call) or binding.kind != "value":
+            return None
+        if self._parses(call) and not binding.item:
+            return self._options.get(attribute)
+        made = self._class_of(call.func)
+        if made is not None:
+            return self._of_instance(call, made, attribute)
+        if last_name(call.func) in _NAMESPACES:
+            return next((Source(k.value) for k in call.keywords if k.arg == attribute), None)
+        classes = self._parsed_classes(call)
+        index = binding.item or 0
+        if index < len(classes) and (read := classes[index]) is not None:
+            found = self._of_class(read, attribute)
+            return None if found is None else Source(found.node, is_default=True)
+        return None
+
+    def _class_of(self, node: ast.expr) -> ast.ClassDef | None:
+        binding = self._scopes.binding(node)
+        made = None if binding is None else binding.node
+        return made if isinstance(made, ast.ClassDef) else None
+
+    def _of_instance(self, call: ast.Call, made: ast.ClassDef, attribute: str) -> Source | None:
+        for keyword in call.keywords:
+            if keyword.arg in (attribute, None):
+                return None if keyword.arg is None else Source(keyword.value)
+        return None if call.args else self._of_class(made, attribute)
+
+    def _of_class(self, made: ast.ClassDef, attribute: str) -> Source | None:
+        """Return the value of a class's attribute, or the one that its `__init__` gives."""
+        bindings = self._scopes.inner[made].names.get(attribute, [])
+        stores = self._scopes.attributes.get((made.name, attribute), [])
+        if len(bindings) + len(stores) != 1:
+            return None
+        (found,) = (*bindings, *stores)
+        if found.source is None:
+            return None
+        if bindings:
+            return _default_of(found.source)
+        method = self._scopes.of[found.node].node
+        is_made = isinstance(method, FUNCTION) and method.name == "__init__"
+        return Source(found.source) if is_made else None
+
+    def _parses(self, call: ast.Call) -> bool:
+        """Whether a call returns the options of the command line."""
+        if isinstance(call.func, ast.Attribute):
+            return call.func.attr in _PARSING
+        binding = self._scopes.binding(call.func)
+        return binding is not None and binding.node in self._parsing_functions
+
+    @cached_property
+    def _parsing_functions(self) -> set[ast.AST]:
+        return {
+            self._scopes.of[call].node
+            for name in _PARSING
+            for call in self._scopes.callers.get(name, [])
+            if isinstance(call.func, ast.Attribute)
+        }
+
+    @cached_property
+    def _parsed_names(self) -> set[str]:
+        """Names that hold the options of the command line somewhere in the script."""
+        return {
+            name
+            for scope in (self._scopes.module, *self._scopes.inner.values())
+            for name, bindings in scope.names.items()
+            if any(isinstance(b.value, ast.Call) and self._parses(b.value) for b in bindings)
+        }
+
+    @cached_property
+    def _options(self) -> dict[str, Source]:
+        """The options of all parsers of the script, without those of different defaults."""
+        found: defaultdict[str, list[ast.expr | None]] = defaultdict(list)
+        for call in self._scopes.callers.get("set_defaults", []):
+            for keyword in call.keywords:
+                found[keyword.arg or ""].append(None)
+        for call in self._scopes.callers.get("add_argument", []):
+            if name := _destination(call):
+                found[name].append(_default(call))
+        return {
+            name: Source(nodes[0], is_default=True)
+            for name, nodes in found.items()
+            if nodes[0] is not None and (len(nodes) == 1 or _are_equal(nodes))
+        }
+
+    def _parsed_classes(self, call: ast.Call) -> list[ast.ClassDef | None]:
+        """Return the dataclasses whose fields a parser of transformers reads."""
+        if not (isinstance(call.func, ast.Attribute) and call.func.attr in _PARSING_CLASSES):
+            return []
+        made: ast.expr | None = call.func.value
+        if (binding := self._scopes.binding(made)) is not None:
+            made = binding.source
+        if not isinstance(made, ast.Call) or not made.args:
+            return []
+        read = made.args[0]
+        parts = read.elts if isinstance(read, (ast.Tuple, ast.List)) else [read]
+        return [self._class_of(part) for part in parts]
+
+
+def _default_of(value: ast.expr) -> Source | None:
+    """Return the default of a field of a dataclass, or the value itself."""
+    if not (isinstance(value, ast.Call) and last_name(value.func) == "field"):
+        return Source(value)
+    for keyword in value.keywords:
+        if keyword.arg == "default":
+            return Source(keyword.value)
+        if keyword.arg == "default_factory" and isinstance(keyword.value, ast.Lambda):
+            return Source(keyword.value.body)
+    return None
+
+
+def _are_equal(nodes: list[ast.expr | None]) -> bool:
+    """Return whether all nodes are one constant."""
+    constants = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    return len(constants) == len(nodes) and len({(type(v), v) for v in constants}) == 1
+
+
+def _destination(call: ast.Call) -> str | None:
+    """Return the name of the attribute that an option of argparse sets."""
+    for keyword in call.keywords:
+        if keyword.arg == "dest":
+            return keyword.value.value if _is_text(keyword.value) else None  # type: ignore[attr-defined]
+    names = [each.value for each in call.args if _is_text(each)]  # type: ignore[attr-defined]
+    long = [name for name in names if name.startswith("--")]
+    name: str = (long or names or [""])[0]
+    return name.lstrip("-").replace("-", "_") or None
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _default(call: ast.Call) -> ast.expr | None:
+    """Return the default of an option of argparse, as it is without conversion."""
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    action = given.get("action")
+    if "default" in given:
+        default = given["default"]
+        return None if _is_text(default) and "type" in given and not _is_str(given) else default
+    if isinstance(action, ast.Constant) and action.value in _FLAGS:
+        return ast.Constant(_FLAGS[action.value])
+    return None
+
+
+def _is_str(given: dict[str | None, ast.expr]) -> bool:
+    return last_name(given["type"]) == "str"

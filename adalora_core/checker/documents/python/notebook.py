@@ -1,0 +1,163 @@
+"""Decode a notebook into a document: the code of its cells, with places in the file's own text."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.checker.documents import json_source, problems
+from adalora_core.checker.documents.document import Document
+from adalora_core.checker.documents.problems import Problem
+from adalora_core.checker.documents.python.cells import Piece, Places, without_outputs
+from adalora_core.checker.documents.python.configurations import document_of
+from adalora_core.checker.documents.python.lexical import without_magics
+from adalora_core.checker.documents.python.script import Script
+from adalora_core.checker.documents.python.source import is_about, parse, too_long
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.floor.limits import Limits
+    from adalora_core.floor.places import Path
+
+_CELL_MAGIC = re.compile(r"\s*%%\s*(\w+)([^\r\n]*)")
+_OF_PYTHON = frozenset({"time", "timeit", "capture", "prun", "memit", "python", "python3"})
+"""Magics of a whole cell whose other lines are Python; the others hold another language or text."""
+
+
+class _NotANotebookError(Exception):
+    """The JSON is not that of a notebook; the message gives the reason."""
+
+
+def decode(text: str, limits: Limits) -> Document:
+    """Decode a notebook; each fault of the text becomes a problem of the document."""
+    # A source may have any number of lines; the size of the file bounds them.
+    document = json_source.decode(
+        without_outputs(text), dataclasses.replace(limits, nodes=limits.file_bytes)
+    )
+    if document.fatal:
+        document.text = text
+        return document
+    try:
+        cells = list(_code_cells(document))
+    except _NotANotebookError as error:
+        problem = Problem(problems.SYNTAX_ERROR, f"not a notebook: {error}", offset=0)
+        return Document(text, problems=[problem], fatal=True)
+    code = "".join(code for _, code, _ in cells)
+    excess = too_long(code, limits)
+    if excess is not None:
+        return Document(text, problems=[excess], fatal=True)
+    pieces: list[Piece] = [piece for _, _, found in cells for piece in found]
+    places = Places(text, pieces or [Piece(0, 0, (0, 0))])
+    tree, found = _parsed(cells, places)
+    numbers = tuple(number for number, _, _ in cells)
+    script = Script(code, tree, places, _first_lines(cells), numbers, limits)
+    return document_of(text, script, found)
+
+
+def _parsed(
+    cells: list[tuple[int, str, list[Piece]]], places: Places
+) -> tuple[ast.Module, list[Problem]]:
+    """Return the tree of all cells that can be parsed, and the faults of the others."""
+    tree = parse("".join(code for _, code, _ in cells))
+    if isinstance(tree, ast.Module):
+        return tree, []
+    whole: list[str] = []
+    found: list[Problem] = []
+    offset = 0
+    for _, code, _ in cells:
+        problem = parse(code)
+        if isinstance(problem, ast.Module):
+            whole.append(code)
+        else:
+            whole.append(_blank(code))
+            # A cell about something else need not be whole: the names in it are not known then.
+            if is_about(code):
+                start, _ = places.in_text((offset + (problem.offset or 0),) * 2)
+                found.append(dataclasses.replace(problem, offset=start))
+        offset += len(code)
+    tree = parse("".join(whole))
+    if isinstance(tree, Problem):  # cells that are whole one by one may be too many together
+        return ast.Module([], []), [dataclasses.replace(tree, offset=0)]
+    return tree, found
+
+
+def _first_lines(cells: list[tuple[int, str, list[Piece]]]) -> tuple[int, ...]:
+    """Return the line of the whole code on which each cell starts."""
+    lines = [len(re.findall(r"\r\n|\r|\n", code)) for _, code, _ in cells]
+    return tuple(accumulate(lines[:-1], initial=1)) if lines else ()
+
+
+def _code_cells(document: Document) -> Iterator[tuple[int, str, list[Piece]]]:
+    """Yield number, code and pieces of each cell with Python code.
+
+    Raises:
+        _NotANotebookError: the document has another form.
+    """
+    notebook = document.value
+    if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list):
+        advice = ""
+        if isinstance(notebook, dict) and "worksheets" in notebook:
+            advice = "; it is of format 3: run jupyter nbconvert --to notebook"
+        raise _NotANotebookError(f"it has no list `cells`{advice}")
+    is_python = _language(notebook).startswith(("python", "ipython"))
+    start = 0
+    for index, cell in enumerate(notebook["cells"]):
+        if not isinstance(cell, dict):
+            raise _NotANotebookError(f"cell {index + 1} is not an object")
+        source = cell.get("source", "")
+        parts = [source] if isinstance(source, str) else source
+        if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+            raise _NotANotebookError(f"the source of cell {index + 1} is not text")
+        if cell.get("cell_type") == "code" and is_python and "source" in cell:
+            pieces = _pieces(document, index, parts, start, is_list=isinstance(source, list))
+            code = _python("".join(parts))
+            code += "" if code.endswith(("\n", "\r")) else "\n"
+            start += len(code)
+            yield index + 1, code, pieces
+
+
+def _pieces(
+    document: Document, cell: int, parts: list[str], start: int, *, is_list: bool
+) -> list[Piece]:
+    assert isinstance(document.locator, json_source.JsonLocator)  # noqa: S101 - of JSON
+    path: Path = ("cells", cell, "source")
+    if is_list:
+        extents = [extent for _, _, extent in document.locator.members(path)]
+    else:
+        extents = [document.locator.locate(path, "value")]
+    found = []
+    for part, (begin, end) in zip(parts, extents, strict=True):
+        found.append(Piece(start, len(part), (begin + 1, end - 1)))
+        start += len(part)
+    return found
+
+
+def _language(notebook: dict[str, Any]) -> str:
+    metadata = notebook.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    for section, key in (("language_info", "name"), ("kernelspec", "language")):
+        entry = metadata.get(section)
+        name = entry.get(key) if isinstance(entry, dict) else None
+        if isinstance(name, str) and name:
+            return name.lower()
+    return "python"
+
+
+def _python(code: str) -> str:
+    """Return the code of a cell as Python, in the same length: without magics and shell lines."""
+    magic = _CELL_MAGIC.match(code)
+    if magic is None:
+        return without_magics(code)
+    is_script = magic[1] == "writefile" and magic[2].strip().endswith(".py")
+    if magic[1] in _OF_PYTHON or is_script:
+        head = magic.end()
+        return _blank(code[:head]) + without_magics(code[head:])
+    return _blank(code)
+
+
+def _blank(code: str) -> str:
+    return re.sub(r"[^\r\n]", " ", code)

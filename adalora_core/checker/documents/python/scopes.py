@@ -1,0 +1,399 @@
+"""Find the scope of each node of a syntax tree, and what its names mean and what changes them."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict, deque
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import zip_longest
+from typing import Literal
+
+from adalora_core.checker.documents.python.syntax import (
+    FUNCTION,
+    Function,
+    children,
+    dotted,
+    last_name,
+    parameters,
+    spend,
+)
+from adalora_core.floor.limits import has_too_many_digits
+
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_BLOCKS = (*FUNCTION, ast.ClassDef)
+_CHANGING = frozenset({
+    "append", "extend", "insert", "remove", "pop", "popitem", "clear", "update", "setdefault",
+    "sort", "reverse", "add", "discard", "__setitem__", "__delitem__", "__ior__", "__iadd__",
+})  # fmt: skip
+"""Methods that change the list, set or dict that they belong to."""
+
+
+DEEPEST = 1000
+"""Bound on the levels of a tree, which newer Pythons parse to any depth."""
+
+Kind = Literal["value", "loop", "with", "added", "parameter", "import", "definition", "other"]
+
+
+class BeyondLimitError(Exception):
+    """A tree has more than `DEEPEST` levels, or a number with too many digits.
+
+    Args:
+        message: the limit.
+        node: the first node beyond it.
+    """
+
+    def __init__(self, message: str, node: ast.AST) -> None:
+        super().__init__(message)
+        self.node = node
+
+
+@dataclass(eq=False, slots=True)
+class Binding:
+    """One place that binds a name, or an attribute of `self`.
+
+    Args:
+        kind: how: by an assignment, as the target of a loop, by `+=`, as a parameter...
+        node: what binds it: a statement, a function, a class, an import.
+        value: the expression; for a loop what it runs over, for `+=` what is added.
+        item: the place in the value, where it is unpacked; None: the whole value.
+        origin: the full name of what is imported; None: nothing is.
+    """
+
+    kind: Kind
+    node: ast.AST
+    value: ast.expr | None = None
+    item: int | None = None
+    origin: str | None = None
+
+    @property
+    def source(self) -> ast.expr | None:
+        """The expression whose value is the name's; None: there is none, or only a part is."""
+        return self.value if self.kind == "value" and self.item is None else None
+
+
+@dataclass(eq=False)
+class Scope:
+    """A module, function, class or comprehension, with the bindings of its names.
+
+    Args:
+        node: the module, the function...
+        parent: the scope around.
+        names: the bindings of each name, in the order of the code.
+        functions: the last function of each name.
+        outside: the scopes of the names that are global or nonlocal.
+
+    Attributes:
+        function: the innermost function, or the module.
+        class_: the innermost class; None: there is none.
+    """
+
+    node: ast.AST
+    parent: Scope | None = None
+    names: defaultdict[str, list[Binding]] = field(default_factory=lambda: defaultdict(list))
+    functions: dict[str, Function] = field(default_factory=dict)
+    outside: dict[str, Scope] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        outer = self.parent
+        is_inside = outer is not None and not isinstance(self.node, FUNCTION)
+        self.function: ast.AST = outer.function if outer is not None and is_inside else self.node
+        self.class_: ast.ClassDef | None = None if outer is None else outer.class_
+        if isinstance(self.node, ast.ClassDef):
+            self.class_ = self.node
+
+
+class Scopes:
+    """The scopes of a tree.
+
+    Args:
+        tree: the syntax tree.
+
+    Attributes:
+        of: the scope of each node, in the order of the code, without contexts and operators.
+        parents: the node around each node.
+        inner: the scope inside each function, class and comprehension.
+        calls: all calls, in the order of the code.
+        callers: the calls by the last part of the name that is called.
+        classes: the first class of each name.
+        attributes: the bindings of attributes, by the class of `self` or the name, and attribute.
+        changed: what changes the value of any variable of a name.
+        imports: the full names of what is imported, by the import; `*` is all of a module.
+
+    Raises:
+        BeyondLimitError: the tree has too many levels, or a number too many digits.
+    """
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.module = Scope(tree)
+        self.of: dict[ast.AST, Scope] = {}
+        self.parents: dict[ast.AST, ast.AST] = {}
+        self.inner: dict[ast.AST, Scope] = {}
+        self.calls: list[ast.Call] = []
+        self.callers: defaultdict[str, list[ast.Call]] = defaultdict(list)
+        self.classes: dict[str, ast.ClassDef] = {}
+        self.attributes: defaultdict[tuple[str, str], list[Binding]] = defaultdict(list)
+        self.imports: dict[str, ast.AST] = {}
+        self.changed: defaultdict[str, list[ast.AST]] = defaultdict(list)
+        self._changes_by_scope: dict[tuple[Scope | None, str], tuple[ast.AST, ...]] = {}
+        self._origins: dict[tuple[Scope, str], list[str | None]] = {}
+        self._bound: set[ast.AST] = set()
+        stack: list[tuple[ast.AST, Scope, int]] = [(tree, self.module, 0)]
+        while stack:
+            node, scope, depth = stack.pop()
+            if depth > DEEPEST:
+                raise BeyondLimitError(f"the code is nested deeper than {DEEPEST} levels", node)
+            self.of[node] = scope
+            self._visit(node, scope)
+            inner = scope
+            if isinstance(node, (*_BLOCKS, ast.Lambda, *_COMPREHENSIONS)):
+                inner = self.inner[node] = Scope(node, scope)
+            if isinstance(node, (*FUNCTION, ast.Lambda)):
+                for each in parameters(node):
+                    inner.names[each.arg].append(Binding("parameter", node))
+            for child in reversed(children(node)):
+                self.parents[child] = node
+                # Decorators, defaults and bases belong to the scope around.
+                is_inside = isinstance(child, ast.stmt) or not isinstance(node, _BLOCKS)
+                is_inside &= not isinstance(child, ast.arguments)
+                stack.append((child, inner if is_inside else scope, depth + 1))
+
+    @cached_property
+    def position(self) -> dict[ast.AST, int]:
+        """The place of each node in the order of the code."""
+        return {node: number for number, node in enumerate(self.of)}
+
+    def find(self, name: ast.Name) -> Scope | None:
+        """Return the scope whose binding of a name is read."""
+        return self._find(name.id, self.of[name])
+
+    def _find(self, name: str, first: Scope) -> Scope | None:
+        scope = first
+        while True:
+            if name in scope.outside:
+                scope = scope.outside[name]
+                return scope if name in scope.names else None
+            if name in scope.names and (scope is first or not isinstance(scope.node, ast.ClassDef)):
+                return scope
+            if scope.parent is None:
+                return None
+            scope = scope.parent
+
+    def bindings(self, name: ast.expr | None) -> list[Binding]:
+        """Return all bindings of a name in the scope that it is read from."""
+        scope = self.find(name) if isinstance(name, ast.Name) else None
+        return scope.names[name.id] if scope and isinstance(name, ast.Name) else []
+
+    def binding(self, name: ast.expr | None) -> Binding | None:
+        """Return the only binding of a name; None if there are several, none, or a later one."""
+        bindings = self.bindings(name)
+        if len(bindings) != 1 or not isinstance(name, ast.Name):
+            return None
+        is_later = self.find(name) is self.of[name] and _place(bindings[0].node) > _place(name)
+        return None if is_later else bindings[0]
+
+    def origins(self, name: ast.Name) -> list[str | None]:
+        """Return the full names that a name is imported by, with None for other bindings."""
+        scope = self.find(name)
+        if scope is None:
+            return []
+        key = scope, name.id
+        if key not in self._origins:
+            self._origins[key] = list(dict.fromkeys(each.origin for each in scope.names[name.id]))
+        return self._origins[key]
+
+    def qualified(self, node: ast.expr) -> str | None:
+        """Return the full name of an imported function or class: `peft.AdaLoraConfig`.
+
+        A builtin has its own name. None: it is not imported, or bound again.
+        """
+        name, rest = dotted(node)
+        origins = [] if name is None else self.origins(name)
+        if name is None or len(origins) > 1 or None in origins:
+            return None
+        return f"{origins[0] if origins else name.id}{rest}"
+
+    def full_name(self, node: ast.expr) -> str:
+        """Return the dotted name of an expression, with the module that it is imported from."""
+        name, rest = dotted(node)
+        if name is None:
+            return f"?{rest}"
+        return f"{next(filter(None, reversed(self.origins(name))), name.id)}{rest}"
+
+    def class_named(self, node: ast.expr) -> ast.ClassDef | None:
+        """Return the class of this script that a name means."""
+        return self.classes.get(last_name(node))
+
+    def function(self, name: ast.expr | None) -> Function | None:
+        """Return the function of this script that a name means where it is read."""
+        scope = self.find(name) if isinstance(name, ast.Name) else None
+        return scope.functions.get(name.id) if scope and isinstance(name, ast.Name) else None
+
+    def bases(self, owner: ast.ClassDef) -> tuple[list[ast.ClassDef], list[str]]:
+        """Return a class with its bases of this script, and the names of the other bases."""
+        known: dict[ast.ClassDef, None] = {}
+        others, queue = [], deque([owner])
+        while queue:
+            each = queue.popleft()
+            spend()
+            if each in known:
+                continue
+            known[each] = None
+            for base in each.bases:
+                inner = self.class_named(base)
+                if inner is not None:
+                    queue.append(inner)
+                else:
+                    others.append(self.full_name(base))
+        return list(known), others
+
+    def method(self, owner: ast.ClassDef | None, name: str) -> Function | None:
+        """Return a method of a class or of its bases in this script."""
+        for each in self.bases(owner)[0] if owner is not None else []:
+            if name in self.inner[each].functions:
+                return self.inner[each].functions[name]
+        return None
+
+    def above(self, node: ast.AST) -> set[ast.AST]:
+        """Return a node and all nodes around it."""
+        found = {node}
+        while node in self.parents:
+            node = self.parents[node]
+            found.add(node)
+        spend(len(found))
+        return found
+
+    def is_within(self, node: ast.AST, outer: ast.AST) -> bool:
+        """Return whether a node is a part of another one."""
+        while node is not outer and node in self.parents:
+            node = self.parents[node]
+            spend()
+        return node is outer
+
+    def is_excluded(self, node: ast.AST, above: set[ast.AST]) -> bool:
+        """Return whether a node is in the other branch of an `if` than what `above` leads to."""
+        while node in self.parents:
+            inner, node = node, self.parents[node]
+            spend()
+            if isinstance(node, ast.If) and node in above:
+                spend(len(node.body) + len(node.orelse))
+                other = node.orelse if inner in node.body else node.body
+                if any(statement in above for statement in other):
+                    return True
+        return False
+
+    def changes(self, name: ast.Name) -> tuple[ast.AST, ...]:
+        """Return what changes the value of a name: stores into it, calls of its methods."""
+        scope = self.find(name)
+        key = scope, name.id
+        if key not in self._changes_by_scope:
+            found = self.changed.get(name.id, ())
+            same = (node for node in found if self._find(name.id, self.of[node]) is scope)
+            self._changes_by_scope[key] = tuple(same)
+        return self._changes_by_scope[key]
+
+    def _bind(self, scope: Scope, name: str, binding: Binding) -> None:
+        owner = scope.outside.get(name, scope)
+        owner.names[name].append(binding)
+        if isinstance(binding.node, FUNCTION):
+            owner.functions[name] = binding.node
+
+    def _visit(self, node: ast.AST, scope: Scope) -> None:  # noqa: C901, PLR0912 - one case per node
+        match node:
+            case ast.Assign():
+                for target in node.targets:
+                    self._assign(target, scope, Binding("value", node, node.value))
+            case ast.AnnAssign(value=ast.expr() as value):
+                self._assign(node.target, scope, Binding("value", node, value))
+            case ast.NamedExpr():
+                while isinstance(scope.node, _COMPREHENSIONS) and scope.parent is not None:
+                    scope = scope.parent
+                self._assign(node.target, scope, Binding("value", node, node.value))
+            case ast.AugAssign():
+                self._assign(node.target, scope, Binding("added", node, node.value))
+            case ast.For() | ast.AsyncFor() | ast.comprehension():
+                self._assign(node.target, scope, Binding("loop", node, node.iter))
+            case ast.withitem(optional_vars=ast.expr() as target):
+                self._assign(target, scope, Binding("with", node, node.context_expr))
+            case ast.Name(ctx=ast.Store() | ast.Del()) if node not in self._bound:
+                self._bind(scope, node.id, Binding("other", node))
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                if isinstance(node, ast.ClassDef):
+                    self.classes.setdefault(node.name, node)
+                self._bind(scope, node.name, Binding("definition", node))
+            case ast.Import():
+                for each in node.names:
+                    name = each.asname or each.name.partition(".")[0]
+                    self._import(scope, name, node, each.name if each.asname else name)
+            case ast.ImportFrom():
+                module = "." * node.level + (node.module or "")
+                for each in node.names:
+                    name = each.asname or each.name
+                    self._import(scope, name, node, f"{module}.{each.name}")
+            case ast.ExceptHandler() | ast.MatchAs() | ast.MatchStar() if node.name:
+                self._bind(scope, node.name, Binding("other", node))
+            case ast.MatchMapping() if node.rest:
+                self._bind(scope, node.rest, Binding("other", node))
+            case ast.Global():
+                scope.outside |= dict.fromkeys(node.names, self.module)
+            case ast.Nonlocal() if (outer := scope.parent) is not None:
+                for name in node.names:
+                    found = self._find(name, outer) or outer  # it is bound later in the code
+                    scope.outside[name] = outer if found is self.module else found
+            case ast.Subscript() | ast.Attribute() if isinstance(node.ctx, ast.Store | ast.Del):
+                self._change_part(node)
+            case ast.Call():
+                self.calls.append(node)
+                self.callers[last_name(node.func)].append(node)
+                self._visit_call(node)
+            case ast.Constant(value=int() as number) if has_too_many_digits(number):
+                raise BeyondLimitError("an integer has too many digits", node)
+
+    def _visit_call(self, node: ast.Call) -> None:
+        match node.func, node.args:
+            case ast.Attribute(value=ast.Name() as name, attr=method), _ if method in _CHANGING:
+                self.changed[name.id].append(node)
+            case ast.Attribute(value=owner, attr=method), _ if method in _CHANGING:
+                self._change_part(owner)
+            case ast.Name(id="setattr"), [ast.Name() as name, *_]:
+                self.changed[name.id].append(node)
+
+    def _change_part(self, node: ast.expr) -> None:
+        """Take note that a part of a name's value changes: `a["x"]` for `a["x"].append(1)`."""
+        while isinstance(node, (ast.Subscript, ast.Attribute, ast.Call)):
+            owner = node.func if isinstance(node, ast.Call) else node.value
+            if isinstance(owner, ast.Name):
+                self.changed[owner.id].append(node)
+                return
+            node = owner
+
+    def _import(self, scope: Scope, name: str, node: ast.AST, origin: str) -> None:
+        self.imports.setdefault(origin, node)
+        if name != "*":
+            self._bind(scope, name, Binding("import", node, origin=origin))
+
+    def _assign(self, target: ast.expr, scope: Scope, binding: Binding) -> None:
+        if isinstance(target, ast.Name):
+            self._bound.add(target)
+            self._bind(scope, target.id, binding)
+        elif isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
+            owner = scope.class_ if target.value.id == "self" else None
+            key = target.value.id if owner is None else owner.name
+            self.attributes[key, target.attr].append(binding)
+        elif isinstance(target, (ast.Tuple, ast.List)):
+            self._unpack(target.elts, scope, binding)
+
+    def _unpack(self, targets: list[ast.expr], scope: Scope, whole: Binding) -> None:
+        value = whole.value if whole.kind == "value" else None
+        parts = value.elts if isinstance(value, (ast.Tuple, ast.List)) else []
+        for index, (target, part) in enumerate(zip_longest(targets, parts)):
+            if target is None or isinstance(target, ast.Starred) or isinstance(part, ast.Starred):
+                return  # each name is bound by its own node, without a value
+            if part is None:
+                self._assign(target, scope, replace(whole, item=index))
+            else:
+                self._assign(target, scope, replace(whole, value=part, item=None))
+
+
+def _place(node: ast.AST) -> tuple[int, int]:
+    return getattr(node, "lineno", 0), getattr(node, "col_offset", 0)

@@ -1,0 +1,347 @@
+"""Find what an expression holds, where that can be known without running the code."""
+
+from __future__ import annotations
+
+import ast
+import math
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.checker.documents.python.arithmetic import (
+    BINARY,
+    COLLECTIONS,
+    FUNCTIONS,
+    LONGEST,
+    UNARY,
+    UNKNOWN,
+    computed,
+    range_of,
+    without_repeats,
+)
+from adalora_core.checker.documents.python.namespaces import Namespaces
+from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from adalora_core.checker.documents.python.scopes import Scopes
+
+
+_MOST_STEPS = 20_000
+"""Bound on the expressions that are looked at, and the entries that are copied, for one script."""
+_DEEPEST = 40
+"""Bound on how far a value is followed: names of names, calls in calls."""
+
+_MOST_OTHER_KEYS = 2_000
+"""Bound on keys that are not strings: of numbers of one hash a dict takes quadratic time."""
+
+Entries = dict[Any, tuple[ast.AST, ast.expr | None]]
+"""`{key: (node of the key, node of the value)}`; no node: the value is not known."""
+
+_ENUMS = frozenset({"TaskType", "PeftType"})
+
+_CONSTANTS: dict[str | None, float] = {
+    "math.inf": math.inf, "math.nan": math.nan, "numpy.inf": math.inf, "numpy.nan": math.nan,
+    "torch.inf": math.inf, "torch.nan": math.nan,
+}  # fmt: skip
+
+
+class Values:
+    """The values of the expressions of one script.
+
+    Args:
+        scopes: the scopes of its tree.
+        limits: the limits of a value, and of those of all arguments together. What a script shares
+            counts every time, as what YAML aliases does.
+
+    Attributes:
+        excess: the first expression beyond a limit, and the limit.
+    """
+
+    def __init__(self, scopes: Scopes, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.scopes = scopes
+        self.excess: tuple[ast.expr, str] | None = None
+        self._limits = limits
+        self._left = limits.nodes
+        # Of lists and dicts, which `_known` keeps: number of values and levels, by id.
+        self._sizes: dict[int, tuple[int, int]] = {}
+        self._known: dict[ast.AST, Any] = {}
+        self._spreads: dict[ast.AST, bool] = {}
+        self._entries_of: dict[ast.AST, Entries] = {}
+        self._steps = self._other_keys = 0
+        self._depth = 0
+        self._namespaces = Namespaces(scopes)
+
+    def of(self, node: ast.expr) -> Any:
+        """Return what an expression holds, with UNKNOWN for each part that only a run can tell.
+
+        Tuples and sets are lists. A dict with the key UNKNOWN has further keys.
+        """
+        if node in self._known:
+            return self._known[node]
+        if self._depth > _DEEPEST or self._steps > _MOST_STEPS:
+            return UNKNOWN
+        self._steps += 1
+        self._depth += 1
+        self._known[node] = UNKNOWN  # while it is looked for: a value may depend on itself
+        try:
+            self._known[node] = self._within_limits(node, self._evaluate(node))
+        finally:
+            self._depth -= 1
+        return self._known[node]
+
+    def of_argument(self, node: ast.expr) -> Any:
+        """Return what an argument holds, and count its values among those of all arguments."""
+        value = self.of(node)
+        self._left -= self._sizes.get(id(value), (1, 0))[0]
+        return value if self._left >= 0 else self._beyond(node, self._too_many())
+
+    def _within_limits(self, node: ast.expr, value: Any) -> Any:
+        if not isinstance(value, (list, dict)) or id(value) in self._sizes:
+            return value
+        parts = value.values() if isinstance(value, dict) else value
+        inner = [self._sizes[id(each)] for each in parts if isinstance(each, (list, dict))]
+        size = 1 + len(value) - len(inner) + sum(each[0] for each in inner)
+        height = 1 + max((each[1] for each in inner), default=0)
+        if size > self._limits.nodes:
+            return self._beyond(node, self._too_many())
+        if height > self._limits.depth:
+            return self._beyond(node, f"a value is nested deeper than {self._limits.depth} levels")
+        self._sizes[id(value)] = size, height
+        return value
+
+    def _too_many(self) -> str:
+        most = self._limits.nodes
+        return f"the arguments hold more than {most} values, shared ones counted every time"
+
+    def _beyond(self, node: ast.expr, limit: str) -> Any:
+        self.excess = self.excess or (node, limit)
+        return UNKNOWN
+
+    def entries(self, node: ast.expr) -> Entries:
+        """Return the keys of a dict, each with the nodes of key and value.
+
+        A value is None if it changes later. The key UNKNOWN stands for further keys.
+        """
+        if node in self._entries_of:
+            return self._entries_of[node]
+        open_: Entries = {UNKNOWN: (node, None)}
+        if self._depth > _DEEPEST or self._steps > _MOST_STEPS:
+            return open_
+        self._depth += 1
+        self._entries_of[node] = open_  # while they are looked for: a dict may hold itself
+        try:
+            found = self._entries_of[node] = self._entries(node)
+        finally:
+            self._depth -= 1
+        self._steps += len(found)
+        return found
+
+    def _entries(self, node: ast.expr) -> Entries:
+        match node:
+            case ast.Dict():
+                return self._of_pairs(zip(node.keys, node.values, strict=True))
+            case ast.Call(func=ast.Name(id="dict")) if len(node.args) <= 1:
+                found = dict(self.entries(node.args[0])) if node.args else {}
+                for keyword in node.keywords:
+                    if keyword.arg is None:
+                        found = _joined(found, self.entries(keyword.value))
+                    else:
+                        found[keyword.arg] = (keyword, keyword.value)
+                return found
+            case ast.BinOp(op=ast.BitOr()):
+                return _joined(dict(self.entries(node.left)), self.entries(node.right))
+            case ast.Name():
+                source = self.source(node)
+                if source is not None:
+                    return self._changed(node, dict(self.entries(source)))
+            case ast.Subscript():
+                part = self.part(node)
+                if part is not None:
+                    return self.entries(part)
+        return {UNKNOWN: (node, None)}
+
+    def _of_pairs(self, pairs: Iterable[tuple[ast.expr | None, ast.expr]]) -> Entries:
+        found: Entries = {}
+        for key, value in pairs:
+            if key is None:
+                found = _joined(found, self.entries(value))
+            else:
+                name = self.of(key)
+                self._other_keys += not isinstance(name, str)
+                is_known = _is_key(name) and self._other_keys <= _MOST_OTHER_KEYS
+                found[name if is_known else UNKNOWN] = (key, value)
+        return found
+
+    def _changed(self, name: ast.Name, found: Entries) -> Entries:
+        """Return the entries of a dict without the values that the code changes."""
+        for change in self.scopes.changes(name):
+            self._steps += 1
+            keys = self._keys_of_change(change)
+            if keys is None:
+                found = {key: (node, None) for key, (node, _) in found.items()}
+                return {**found, UNKNOWN: (change, None)}
+            found |= {key: (found.get(key, (change,))[0], None) for key in keys}
+        return found
+
+    def _keys_of_change(self, change: ast.AST) -> list[str] | None:
+        match change:
+            case ast.Subscript(slice=ast.Constant(value=str() as key)):
+                return [key]
+            case ast.Call(func=ast.Attribute(attr="pop" | "setdefault"), args=[key_node, *_]):
+                key = self.of(key_node)
+                return [key] if isinstance(key, str) else None
+            case ast.Call(func=ast.Attribute(attr="update"), args=args, keywords=keywords):
+                found = [keyword.arg for keyword in keywords]
+                for each in args:
+                    found += list(self.entries(each))
+                self._steps += len(found)
+                names = [name for name in found if isinstance(name, str)]
+                return names if len(names) == len(found) else None
+        return None
+
+    def source(self, name: ast.Name) -> ast.expr | None:
+        """Return the expression whose value a name has, if it is bound once."""
+        binding = self.scopes.binding(name)
+        return None if binding is None else binding.source
+
+    def part(self, node: ast.Subscript) -> ast.expr | None:
+        """Return the expression of an entry of a known dict or list."""
+        key = self.of(node.slice)
+        if isinstance(key, str):
+            return self.entries(node.value).get(key, (None, None))[1]
+        base = self.source(node.value) if isinstance(node.value, ast.Name) else node.value
+        if type(key) is not int or not isinstance(base, (ast.List, ast.Tuple)):
+            return None
+        if isinstance(node.value, ast.Name) and self.scopes.changes(node.value):
+            return None
+        if base not in self._spreads:
+            self._spreads[base] = any(isinstance(each, ast.Starred) for each in base.elts)
+        is_there = -len(base.elts) <= key < len(base.elts) and not self._spreads[base]
+        return base.elts[key] if is_there else None
+
+    def _evaluate(self, node: ast.expr) -> Any:  # noqa: C901, PLR0911 - one case per expression
+        match node:
+            case ast.Constant():
+                is_plain = isinstance(node.value, (str, int, float, type(None)))
+                return node.value if is_plain else UNKNOWN
+            case ast.List() | ast.Tuple() | ast.Set():
+                return self._list(node)
+            case ast.Dict():
+                return self._dict(node)
+            case ast.Name():
+                return self._name(node)
+            case ast.Attribute():
+                return self._attribute(node)
+            case ast.Subscript():
+                part = self.part(node)
+                return UNKNOWN if part is None else self.of(part)
+            case ast.UnaryOp() if type(node.op) in UNARY:
+                return computed(UNARY[type(node.op)], self.of(node.operand))
+            case ast.BinOp() if type(node.op) in BINARY:
+                left, right = self.of(node.left), self.of(node.right)
+                if (
+                    isinstance(left, list)
+                    and isinstance(right, list)
+                    and _is_sum(node, left, right)
+                ):
+                    self._steps += len(left) + len(right)
+                    return left + right
+                return computed(BINARY[type(node.op)], left, right)
+            case ast.BinOp(op=ast.BitOr()):
+                return self._dict(node)
+            case ast.NamedExpr():
+                return self.of(node.value)
+            case ast.Call():
+                return self._call(node)
+        return UNKNOWN
+
+    def _list(self, node: ast.List | ast.Tuple | ast.Set) -> Any:
+        found: list[Any] = []
+        length = 0
+        for each in node.elts:
+            value = self.of(each.value if isinstance(each, ast.Starred) else each)
+            is_spread = isinstance(each, ast.Starred)
+            added = [UNKNOWN if is_spread else value]
+            if is_spread and isinstance(value, list):
+                added = value
+            length += len(added)
+            if length <= LONGEST:
+                found += added
+                self._steps += len(added) * is_spread
+        if length > self._limits.nodes:
+            return self._beyond(node, self._too_many())
+        if length > LONGEST:
+            return UNKNOWN
+        return without_repeats(found) if isinstance(node, ast.Set) else found
+
+    def _dict(self, node: ast.expr) -> Any:
+        found = self.entries(node)
+        if len(found) > LONGEST:
+            return UNKNOWN
+        return {key: UNKNOWN if v is None else self.of(v) for key, (_, v) in found.items()}
+
+    def _name(self, node: ast.Name) -> Any:
+        binding = self.scopes.binding(node)
+        if binding is None or binding.source is None:
+            return UNKNOWN if binding is None else _CONSTANTS.get(binding.origin, UNKNOWN)
+        value = self.of(binding.source)
+        if isinstance(value, dict):
+            return self._dict(node)
+        is_changed = isinstance(value, list) and self.scopes.changes(node)
+        return UNKNOWN if is_changed else value
+
+    def _attribute(self, node: ast.Attribute) -> Any:
+        name = self.scopes.qualified(node)
+        if name in _CONSTANTS:
+            return _CONSTANTS[name]
+        if name is not None and "." in name and name.split(".")[-2] in _ENUMS:
+            return node.attr
+        if node.attr == "value" and isinstance(node.value, ast.Attribute):
+            inner = self.of(node.value)  # TaskType.CAUSAL_LM.value
+            return inner if isinstance(inner, str) else UNKNOWN
+        source = self._namespaces.source(node)
+        value = UNKNOWN if source is None else self.of(source.node)
+        # Without a default, the value comes from the command line.
+        return UNKNOWN if source is not None and source.is_default and value is None else value
+
+    def _call(self, node: ast.Call) -> Any:
+        name = self.scopes.qualified(node.func)
+        if name == "dict":
+            return self._dict(node)
+        if node.keywords or name is None:
+            return UNKNOWN
+        values = [self.of(each) for each in node.args]
+        if name in COLLECTIONS and len(values) <= 1:
+            entries = values[0] if values else []
+            return COLLECTIONS[name](entries) if isinstance(entries, list) else UNKNOWN
+        if name == "range":
+            found = range_of(values)
+            self._steps += len(found) if isinstance(found, list) else 0
+            return found
+        name = name.removeprefix("builtins.")
+        return computed(FUNCTIONS[name], *values) if name in FUNCTIONS else UNKNOWN
+
+
+def _joined(found: Entries, more: Entries) -> Entries:
+    """Add entries that come later; what may come later as well makes the earlier ones unknown."""
+    if UNKNOWN in more:
+        found = {key: (node, None) for key, (node, _) in found.items()}
+    found |= more
+    return found
+
+
+def _is_sum(node: ast.BinOp, left: list[Any], right: list[Any]) -> bool:
+    return isinstance(node.op, ast.Add) and len(left) + len(right) <= LONGEST
+
+
+def _is_key(name: Any) -> bool:
+    return isinstance(name, (str, int, float, type(None)))
+
+
+def holds_unknown(value: Any) -> bool:
+    """Return whether a value, or a part of it, is not known."""
+    if isinstance(value, list):
+        return any(map(holds_unknown, value))
+    if isinstance(value, dict):
+        return UNKNOWN in value or any(map(holds_unknown, value.values()))
+    return value is UNKNOWN

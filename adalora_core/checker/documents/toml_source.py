@@ -1,0 +1,265 @@
+"""Decode TOML with the standard parser; scan the text when a position is asked for."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from adalora_core.checker.documents import problems
+from adalora_core.checker.documents.document import Document
+from adalora_core.checker.documents.problems import Problem
+from adalora_core.checker.documents.tree import Place, TreeLocator
+from adalora_core.floor.limits import DEFAULT_LIMITS, Limits, has_too_many_digits
+
+if TYPE_CHECKING:
+    from adalora_core.floor.places import Extent, Path
+
+_BLANK = re.compile(r"[ \t]*")
+# Possessive: of a group that could give repetitions back, each one would take memory.
+_SPACE = re.compile(r"(?:[ \t\r\n]++|#[^\n]*+)*+")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+# A string without an end extends to the end of the text, so that a search reads a text once.
+LONG_STRING = r"""(?s:
+    \"{3}(?:[^"\\]++|\\.|"{1,2}(?!"))*+(?:"{3,5}|\\?\Z)
+    |'{3}(?:[^']++|'{1,2}(?!'))*+(?:'{3,5}|\Z)
+)"""
+SHORT_STRING = r"""(?s:"(?:[^"\\\n]++|\\.)*+"?|'[^'\n]*+'?)"""
+STRING = re.compile(rf"{LONG_STRING}|{SHORT_STRING}", re.VERBOSE)
+_SCALAR = re.compile(r"[^,\]}#\r\n]*")
+
+_KEY = re.compile(rf"{SHORT_STRING}|[A-Za-z0-9_-]++", re.VERBOSE)
+_KEYS = re.compile(
+    rf"{LONG_STRING}|\#[^\n]*+|(?P<dotted>(?:{_KEY.pattern})"
+    rf"(?:[ \t]*+\.[ \t]*+(?:{_KEY.pattern}))*+)",
+    re.VERBOSE,
+)
+"""Finds the keys of a text, and its other words."""
+
+_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_REPEATED = ("Cannot overwrite", "Cannot declare", "Cannot mutate", "Duplicate inline table key")
+
+
+def decode(text: str, limits: Limits = DEFAULT_LIMITS) -> Document:
+    """Decode TOML text; each fault of the text becomes a problem of the document."""
+    document = Document(text)
+    if not text.strip():
+        return document.fail(Problem(problems.EMPTY_INPUT, "the document is empty", offset=0))
+    excess = _excess_of_text(text, limits)
+    if excess is not None:
+        return document.fail(_limit(excess))
+    try:
+        document.value = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        return document.fail(_explained(document, str(error)))
+    except RecursionError:
+        return document.fail(_limit(_too_deep(limits)))
+    except ValueError:
+        # CPython refuses to convert integers of more than 4300 digits.
+        number = re.search(r"(?<!\d)\d{4300,}", text.replace("_", ""))
+        message = "an integer has too many digits" if number else "a value is out of Python's range"
+        return document.fail(_limit(message))
+    excess = _excess_of_values(document.value, limits)
+    if excess is not None:
+        return document.fail(_limit(excess))
+    document.locator = _LazyLocator(text)
+    return document
+
+
+def _limit(message: str) -> Problem:
+    return Problem(problems.LIMIT_EXCEEDED, message, offset=0)
+
+
+def _explained(document: Document, problem: str) -> Problem:
+    match = _PLACE.search(problem)
+    offset = len(document.text)
+    if match is not None:
+        problem = problem[: match.start()]
+        if match[1] is not None:
+            offset = document.offset_of(int(match[1]), int(match[2]))
+    is_repeated = problem.startswith(_REPEATED)
+    code = problems.DUPLICATE_KEY if is_repeated else problems.SYNTAX_ERROR
+    message = f"not valid TOML: {problem[:1].lower()}{problem[1:]}"
+    return Problem(code, message, offset=min(offset, len(document.text)))
+
+
+def _too_deep(limits: Limits) -> str:
+    return f"the document is nested deeper than {limits.depth} levels"
+
+
+def _excess_of_text(text: str, limits: Limits) -> str | None:
+    """Return how the text exceeds a limit, or None; the standard parser has no limits.
+
+    The counts are upper bounds that are cheap to get; most documents need no closer look. Each dot
+    of a key makes a table, and the parser's time grows with the square of a key's dots.
+    """
+    values = sum(map(text.count, "=,[{"))
+    dots = text.count(".")
+    if values + dots >= limits.nodes or (
+        dots > limits.depth and max(line.count(".") for line in text.split("\n")) > limits.depth
+    ):
+        for match in _KEYS.finditer(text):
+            dotted = match["dotted"] or ""
+            if "." not in dotted:
+                continue
+            parts = sum(1 for _ in _KEY.finditer(dotted))
+            if parts > limits.depth:
+                return _too_deep(limits)
+            values += max(0, parts - 2)  # one dot may be that of a number
+    if values >= limits.nodes:
+        return f"the document has more than {limits.nodes} values, tables of dotted keys counted"
+    return None
+
+
+def _excess_of_values(value: Any, limits: Limits) -> str | None:
+    """Return how the values exceed a limit, or None."""
+    level = [value]
+    for _ in range(limits.depth + 1):
+        inner: list[Any] = []
+        for node in level:
+            entries = node.values() if isinstance(node, dict) else node
+            inner += [entry for entry in entries if isinstance(entry, (dict, list))]
+            # Python limits the digits of decimal integers only.
+            if any(type(entry) is int and has_too_many_digits(entry) for entry in entries):
+                return "an integer has too many digits"
+        if not inner:
+            return None
+        level = inner
+    return _too_deep(limits)
+
+
+class _LazyLocator:
+    """Finds keys and values; scans the text when the first position is asked for."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
+        return self._tree.locate(path, at)
+
+    @cached_property
+    def _tree(self) -> TreeLocator:
+        return TreeLocator(self._text, places(self._text))
+
+
+Key = tuple[str, tuple[int, int]]
+"""A key and its extent."""
+
+
+def places(text: str) -> Place:
+    """Return the position of every key and value in `text`, which must be valid TOML."""
+    return _Scanner(text).document()
+
+
+class _Scanner:
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+
+    def document(self) -> Place:
+        top = Place(0, len(self._text))
+        table = top
+        while True:
+            self._skip(_SPACE)
+            if self._at >= len(self._text):
+                return top
+            if self._text.startswith("[", self._at):
+                table = self._header(top)
+            else:
+                self._pair(table)
+
+    def _header(self, top: Place) -> Place:
+        start = self._at
+        is_array = self._text.startswith("[[", start)
+        self._at += 2 if is_array else 1
+        keys = self._dotted()
+        self._at += 2 if is_array else 1
+        *parents, last = keys
+        table = self._descend(top, parents)
+        if not is_array:
+            return self._descend(table, [last])
+        name, extent = last
+        array = table.inside.get(name)
+        if array is None:
+            array = self._put(table, last, Place(start, self._at))
+        element = Place(start, self._at)
+        index = len(array.inside)
+        array.inside[index], array.keys[index] = element, extent
+        return element
+
+    def _pair(self, table: Place) -> None:
+        *parents, last = self._dotted()
+        self._at += 1  # the equals sign
+        target = self._descend(table, parents)
+        self._put(target, last, self._value())
+
+    def _descend(self, table: Place, keys: list[Key]) -> Place:
+        """Return the table at `keys`, made if it is new; in an array of tables, the last one."""
+        for key in keys:
+            known = table.inside.get(key[0])
+            if known is None:
+                known = self._put(table, key, Place(*key[1]))
+            elif isinstance(next(iter(known.inside), None), int):
+                known = known.inside[len(known.inside) - 1]
+            table = known
+        return table
+
+    def _put(self, table: Place, key: Key, place: Place) -> Place:
+        name, extent = key
+        table.keys[name] = extent
+        table.inside[name] = place
+        return place
+
+    def _dotted(self) -> list[Key]:
+        keys = []
+        while True:
+            self._skip(_BLANK)
+            start = self._at
+            if self._text[start] in "\"'":
+                self._skip(STRING)
+                name = next(iter(tomllib.loads(f"{self._text[start : self._at]} = 0")))
+            else:
+                self._skip(_BARE)
+                name = self._text[start : self._at]
+            keys.append((name, (start, self._at)))
+            self._skip(_BLANK)
+            if not self._text.startswith(".", self._at):
+                return keys
+            self._at += 1
+
+    def _value(self) -> Place:
+        self._skip(_BLANK)
+        start = self._at
+        first = self._text[start]
+        place = Place(start, start)
+        if first in "[{":
+            self._entries(place, "]" if first == "[" else "}")
+        elif first in "\"'":
+            self._skip(STRING)
+        else:
+            self._skip(_SCALAR)
+            self._at = start + len(self._text[start : self._at].rstrip())
+        place.end = self._at
+        return place
+
+    def _entries(self, place: Place, closing: str) -> None:
+        """Read what is between the brackets of an array or an inline table."""
+        self._at += 1
+        while True:
+            self._skip(_SPACE)
+            if self._text[self._at] == closing:
+                break
+            if closing == "]":
+                place.inside[len(place.inside)] = self._value()
+            else:
+                self._pair(place)
+            self._skip(_SPACE)
+            if self._text[self._at] == ",":
+                self._at += 1
+        self._at += 1
+
+    def _skip(self, pattern: re.Pattern[str]) -> None:
+        match = pattern.match(self._text, self._at)
+        if match is not None:
+            self._at = match.end()

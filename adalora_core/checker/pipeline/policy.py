@@ -1,0 +1,311 @@
+"""Check a configuration against an organisation's own JSON Schema."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import functools
+import pathlib
+import re
+from collections.abc import Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urljoin, urlsplit
+from urllib.request import url2pathname
+
+import jsonschema
+import referencing
+import referencing.exceptions
+from jsonschema_specifications import REGISTRY as SPECIFICATIONS
+from referencing.jsonschema import DRAFT202012
+
+from adalora_core.checker import documents as text
+from adalora_core.checker.documents.formats import CODE, format_of
+from adalora_core.checker.pipeline.bounded_schema import bounded, bounds, formats_of
+from adalora_core.checker.rules.input import PolicyViolation
+from adalora_core.config.fields.value_kinds import name_of_value
+from adalora_core.config.rules.base import Finding
+from adalora_core.floor.errors import PolicyError
+from adalora_core.floor.expressions.matching import Matcher
+from adalora_core.floor.limits import DEFAULT_LIMITS
+from adalora_core.floor.regular_files import is_inside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from os import PathLike
+
+    from adalora_core.config.fields.block import Block
+    from adalora_core.floor.places import Path
+
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+_ANNOTATIONS = frozenset({
+    "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly",
+    "$schema", "$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$comment", "$defs",
+    "$vocabulary", "definitions", "then", "else", "contentEncoding", "contentMediaType",
+    "contentSchema", "maxContains", "minContains", *_REFERENCES,
+})  # fmt: skip
+"""Keywords that assert nothing by themselves; the library lists those that do."""
+
+_NOTHING: dict[str, Any] = {"not": {}}
+
+MOST_ALTERNATIVES = 3
+"""Largest number of alternatives in a message."""
+
+MOST_VIOLATIONS = 10_000
+"""Largest number of violations of one configuration that are looked for."""
+
+MOST_OTHER_WORDS = 100
+"""Largest number of words in a schema that are no keywords."""
+
+CLOSE_ENOUGH = 0.8
+"""Least similarity between an unknown keyword and the keyword that was probably meant."""
+
+
+class Policy:
+    """A compiled schema that a configuration must satisfy besides the contract.
+
+    The schema is applied to the written keys; PEFT's defaults are not filled in. A reference names
+    a part of the schema or, with `base`, a file. Nothing is fetched from a network.
+
+    Args:
+        schema: a JSON Schema; `$schema` names its draft, 2020-12 without one.
+        base: the address for relative references.
+        tree: the folder that holds every file of a reference; None: files are anywhere.
+
+    Attributes:
+        origin: begins every message about the policy.
+
+    Raises:
+        PolicyError: the schema is not valid, or a reference in it has no target.
+    """
+
+    def __init__(
+        self, schema: Any, base: str = "urn:adalora:policy", tree: pathlib.Path | None = None
+    ) -> None:
+        self.origin = ""
+        self._patterns: set[str] = set()
+        _check_schema(schema)
+        resource = _resource(copy.deepcopy(schema))
+        address = urljoin(base, resource.id() or "")
+        # The stubs lack this argument; without it the library would use the network.
+        retrieve = functools.partial(_read_reference, tree)
+        files = referencing.Registry(retrieve=retrieve)  # type: ignore[call-arg]
+        registry = SPECIFICATIONS.combine(files).with_resource(address, resource)
+        try:
+            _follow(resource, registry.resolver(address), set(), self._patterns)
+        except referencing.exceptions.Unresolvable as error:
+            raise PolicyError(_why_unresolved(error)) from None
+        except RecursionError:
+            raise PolicyError("the references are nested too deep") from None
+        except (AttributeError, TypeError):
+            # Only what is a schema by its place was checked to be one.
+            raise PolicyError("a reference leads to a value that is not a JSON Schema") from None
+        # As a reference, so that the schema keeps its own address.
+        kind = bounded(_class_for(schema))
+        self._validator = kind({"$ref": address}, registry=registry.crawl())
+
+    def check(self, block: Block) -> Iterator[Finding]:
+        """Yield a finding for every violation of the schema in the block.
+
+        Raises:
+            PolicyError: a part of the schema refers to itself without end, or takes too long.
+        """
+        if block.is_other_method:
+            return
+        values = dict(block.values)
+        try:
+            with bounds(self._patterns, values):
+                refused = list(islice(self._validator.iter_errors(values), MOST_VIOLATIONS))
+        except PolicyError as error:
+            problem = str(error)
+        except RecursionError:
+            problem = "the policy refers to itself without end"
+        except referencing.exceptions.Unresolvable as error:
+            problem = _why_unresolved(error)
+        else:
+            for each in refused:
+                yield from _findings(block, each)
+            return
+        raise PolicyError(f"{self.origin}{problem}")
+
+
+def load_policy(path: PathLike[str], tree: pathlib.Path | None = None) -> Policy:
+    """Read a policy from a JSON, YAML or TOML file.
+
+    Args:
+        path: the file.
+        tree: the folder that holds this file and all files that it refers to; None: any folder.
+
+    Raises:
+        OSError: the file cannot be read.
+        PolicyError: the file does not hold a valid JSON Schema.
+    """
+    try:
+        policy = Policy(_read(path, tree), pathlib.Path(path).absolute().as_uri(), tree)
+    except PolicyError as error:
+        raise PolicyError(f"{path}: {error}") from None
+    policy.origin = f"{path}: "
+    return policy
+
+
+def _read(path: str | PathLike[str], tree: pathlib.Path | None) -> Any:
+    if tree is not None and not is_inside(path, tree):
+        raise PolicyError(f"the file is outside of {tree}: a message would show its values")
+    if format_of(path) in CODE:
+        raise PolicyError("a policy is JSON, YAML or TOML, not code")
+    document = text.read(path, DEFAULT_LIMITS)
+    if document.problems:
+        problem = document.problems[0]
+        at = problem.offset
+        span = document.span_of(problem.path, problem.at) if at is None else document.span(at, at)
+        where = f"line {span.start_line}, column {span.start_column}: " if span else ""
+        raise PolicyError(f"{where}{problem.message}")
+    return document.value
+
+
+def _read_reference(tree: pathlib.Path | None, uri: str) -> Any:
+    parts = urlsplit(uri)
+    if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
+        raise PolicyError(
+            "only files are read, nothing from a network; a relative reference starts from $id "
+            "if there is one, else from the policy's own file"
+        )
+    schema = _read(url2pathname(parts.path), tree)
+    _check_schema(schema)
+    return _resource(schema)
+
+
+def _why_unresolved(error: BaseException) -> str:
+    """Name the reference without a target, and the innermost reason."""
+    reason: BaseException = error
+    while reason.__cause__ is not None:
+        reason = reason.__cause__
+    what = f"the reference {getattr(error, 'ref', '')!r} cannot be resolved"
+    if isinstance(reason, OSError):
+        return f"{what}: {reason.filename}: {reason.strerror}"
+    return f"{what}: {reason}" if isinstance(reason, PolicyError) else what
+
+
+def _resource(schema: Any) -> Any:
+    return referencing.Resource.from_contents(schema, default_specification=DRAFT202012)
+
+
+def _class_for(schema: Mapping[str, Any]) -> Any:
+    found: Any = jsonschema.Draft202012Validator
+    if "$schema" in schema:
+        unknown: Any = None
+        is_text = isinstance(schema["$schema"], str)
+        found = jsonschema.validators.validator_for(schema, unknown) if is_text else unknown
+    if found is None:
+        raise PolicyError(
+            f"$schema {schema['$schema']!r} is not a supported draft of JSON Schema; "
+            "write https://json-schema.org/draft/2020-12/schema"
+        )
+    return found
+
+
+def _check_schema(schema: Any) -> None:
+    if not isinstance(schema, dict):
+        raise PolicyError(
+            f"expected a JSON Schema (an object with keys), got {name_of_value(schema)}"
+        )
+    kind = _class_for(schema)
+    checker = bounded(kind)(kind.META_SCHEMA, format_checker=formats_of(kind, Matcher()))
+    try:
+        with bounds((), schema):
+            error = next(checker.iter_errors(schema), None)
+    except RecursionError:
+        raise PolicyError("the schema is nested too deep") from None
+    if error is not None:
+        place = "".join(f"/{step}" for step in error.absolute_path) or "the top"
+        raise PolicyError(f"not a valid JSON Schema at {place}: {error.message}")
+
+
+def _follow(resource: Any, resolver: Any, seen: set[int], patterns: set[str]) -> None:
+    """Resolve every reference, also in referenced schemas, so that none fails later.
+
+    The keys of all `patternProperties` are added to `patterns`.
+    """
+    contents = resource.contents
+    if id(contents) in seen or not isinstance(contents, Mapping):
+        return
+    seen.add(id(contents))
+    _refuse_misspellings(contents)
+    patterns |= contents.get("patternProperties", {}).keys()
+    for word in ("properties", "patternProperties"):
+        inner_schemas = contents.get(word, {})
+        # The library loses the place of a schema that is false.
+        inner_schemas |= {name: _NOTHING for name, s in inner_schemas.items() if s is False}
+    for word in _REFERENCES:
+        if isinstance(contents.get(word), str):
+            found = resolver.lookup(contents[word])
+            _follow(_resource(found.contents), found.resolver, seen, patterns)
+    for inner in resource.subresources():
+        _follow(inner, resolver.in_subresource(inner), seen, patterns)
+
+
+def _refuse_misspellings(schema: Mapping[str, Any]) -> None:
+    """Refuse a word that JSON Schema ignores but that is probably a misspelt keyword."""
+    known = _ANNOTATIONS | jsonschema.Draft202012Validator.VALIDATORS.keys()
+    known |= jsonschema.Draft4Validator.VALIDATORS.keys()
+    others = schema.keys() - known
+    if len(others) > MOST_OTHER_WORDS:
+        raise PolicyError(f"a schema has more than {MOST_OTHER_WORDS} words that are no keywords")
+    for word in others:
+        near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=CLOSE_ENOUGH)
+        if near and not word.startswith("x-"):
+            raise PolicyError(
+                f"{word!r} is not a keyword of JSON Schema and would have no effect; "
+                f"did you mean {near[0]!r}?"
+            )
+
+
+def _findings(block: Block, error: Any) -> Iterator[Finding]:
+    schema = error.schema if isinstance(error.schema, Mapping) else {}
+    path = tuple(error.absolute_path)
+    place = block.at(str(path[0]), *path[1:]) if path else block.path
+    if error.validator == "additionalProperties" and not path:
+        for key in _additional(error):
+            yield _finding(schema, block.at(key), f"`{key}` is not allowed", "key")
+    elif error.validator == "required":
+        missing = next(key for key in error.validator_value if error.message.startswith(repr(key)))
+        if missing in block.deferred and not path:
+            return  # given, but known only when the run starts
+        described = schema.get("properties", {}).get(missing)
+        texts = described if isinstance(described, Mapping) else schema
+        yield _finding(texts, place, f"`{missing}` is required")
+    else:
+        yield _finding(schema, place, _detail(error))
+
+
+def _finding(
+    schema: Mapping[str, Any], place: Path, detail: str, at: Literal["key", "value"] = "value"
+) -> Finding:
+    title = schema.get("title") or "the policy refuses this"
+    return Finding(PolicyViolation, place, f"{title}: {detail}", at, hint=schema.get("description"))
+
+
+def _detail(error: Any) -> str:
+    name = f"`{error.absolute_path[0]}`" if error.absolute_path else "the configuration"
+    # Some of the library's messages repeat the whole value.
+    if error.validator in {"anyOf", "oneOf"}:
+        alternatives = list(dict.fromkeys(_detail(inner) for inner in error.context))
+        if not alternatives:
+            return f"{name} matches several alternatives of which only one is allowed"
+        return " or ".join(alternatives[:MOST_ALTERNATIVES])
+    if error.validator == "required":
+        return str(error.message).replace("'", "`").replace("a required property", "required")
+    if error.validator == "not":
+        is_any = error.validator_value == _NOTHING["not"]
+        return f"{name} is not allowed" if is_any else f"{name} has a form that is not allowed"
+    return f"{name}: {error.message}"
+
+
+def _additional(error: Any) -> list[str]:
+    known = error.schema.get("properties", {})
+    patterns = error.schema.get("patternProperties", {})
+    return [
+        key
+        for key in error.instance
+        if key not in known and not any(re.search(pattern, str(key)) for pattern in patterns)
+    ]

@@ -1,0 +1,334 @@
+"""Suppress findings by comments such as `# adalora: ignore[ADA202]`."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+from adalora_core.checker.documents.problems import too_many_findings
+from adalora_core.checker.pipeline.selection import WILDCARDS, fits
+from adalora_core.checker.rules.input import (
+    CommandRule,
+    InvalidSuppression,
+    LimitExceeded,
+    UnusedSuppression,
+)
+from adalora_core.config.findings import Diagnostic, Fix
+from adalora_core.config.rules import BY_CODE, RULES
+from adalora_core.floor.limits import DEFAULT_LIMITS
+from adalora_core.floor.places import Edit, content_end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+
+    from adalora_core.checker.documents.document import Document
+    from adalora_core.checker.pipeline.selection import FileIgnore
+    from adalora_core.checker.report import Report
+    from adalora_core.config.rules.base import Rule
+    from adalora_core.floor.places import Extent, Span
+
+_MARKER = re.compile(r"#\s*adalora\s*:", re.IGNORECASE)
+_REQUEST = re.compile(
+    r"#\s*adalora\s*:\s*(?P<keyword>[\w-]*)\s*(?:\[(?P<codes>[^\]\r\n]*)\])?", re.IGNORECASE
+)
+_CODE = re.compile(r"[^\s,][^,]*")
+_KEYWORDS = {"ignore": False, "ignore-file": True}
+"""The keywords, and whether each one suppresses in the whole file."""
+
+_BLANK_OR_SEPARATOR = re.compile(r"[ \t\-:;,]*")
+_BLANKS_AND_COMMENTS = re.compile(r"(?:\s++|#[^\r\n]*+)*+")
+_HASH = re.compile(r"(?:^|(?<=\s))#[^\r\n]*")
+_LINE_END = re.compile(r"\r\n|\n|\r|")
+_BY_NAME = {rule.name: rule for rule in RULES}
+
+Line = tuple[int, int]
+"""A line; first the number of its cell in a notebook, else 0."""
+_Place = tuple[str, Line | None]
+"""A code, and the line of the suppressed findings; None: the whole file."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedRule:
+    """A rule that a suppressing comment names.
+
+    Args:
+        code: the code of the rule.
+        line: the line of the suppressed findings; None: the whole file.
+        comment: the extent of the comment.
+        request: the extent of the request in the comment.
+        names: the extents of all rules' names in the request.
+        index: the index of this rule's name.
+    """
+
+    code: str
+    line: Line | None
+    comment: Extent
+    request: Extent
+    names: Sequence[Extent]
+    index: int
+
+
+def suppress(
+    document: Document,
+    report: Report,
+    is_active: Callable[[str], bool],
+    most: int = DEFAULT_LIMITS.diagnostics,
+) -> Report:
+    """Suppress the findings that comments of the document name, and check these comments.
+
+    Args:
+        document: the checked document.
+        report: all findings.
+        is_active: whether this run checks a rule, given its code.
+        most: the largest number of findings in the result.
+
+    Returns:
+        The report with the remaining findings, the suppressed findings, and findings on comments
+        that are unused or have no effect. A document in which nothing was checked keeps its
+        findings.
+    """
+    if not report.was_checked or not _MARKER.search(document.text):
+        return report
+    requests = Requests(document)
+    requests.read()
+    used: set[_Place] = set()
+    kept: list[Diagnostic] = []
+    gone: list[Diagnostic] = []
+    for diagnostic in report.diagnostics:
+        covering = requests.places.intersection(_places_of(diagnostic))
+        used |= covering
+        (gone if covering else kept).append(diagnostic)
+    unused = (
+        _unused(document, named)
+        for named in requests.named_rules
+        if (named.code, named.line) not in used and is_active(named.code)
+    )
+    found = list(islice(chain(requests.invalid(), unused), most + 1))
+    if len(kept) + len(found) > most:
+        del found[max(0, most - len(kept)) :]
+        excess = too_many_findings(most)
+        if not any(diagnostic.message == excess.message for diagnostic in kept):
+            end = min(1, len(document.text))
+            found.append(_diagnostic(document, LimitExceeded, (0, end), excess.message))
+    diagnostics = sorted([*kept, *found], key=lambda diagnostic: diagnostic.sort_key)
+    return dataclasses.replace(
+        report, diagnostics=tuple(diagnostics), suppressed=(*report.suppressed, *gone)
+    )
+
+
+def _places_of(diagnostic: Diagnostic) -> Iterator[_Place]:
+    yield diagnostic.code, None
+    if diagnostic.span is not None:
+        yield diagnostic.code, line_of(diagnostic.span)
+        yield diagnostic.code, line_of(diagnostic.span, is_end=True)
+
+
+def line_of(span: Span, *, is_end: bool = False) -> Line:
+    """Return the line on which a stretch of the source starts or ends."""
+    where = span if span.cell is None else span.cell
+    number = 0 if span.cell is None else span.cell.number
+    return number, where.end_line if is_end else where.start_line
+
+
+def unused_file_ignores(
+    entries: Iterable[FileIgnore],
+    reports: Sequence[Report],
+    searched: Container[str | None],
+    is_active: Callable[[str], bool],
+) -> dict[int, list[Diagnostic]]:
+    """Return findings on entries that suppressed nothing, by the index of their report.
+
+    An entry without wildcards is checked whenever its file is. An entry with wildcards is checked
+    only if a search found all its files: a hook may get any part of them.
+
+    Args:
+        entries: the entries of `--per-file-ignores`.
+        reports: all reports of the run.
+        searched: names of the files that were found by searching, not named one by one.
+        is_active: whether this run checks a rule, given its code.
+    """
+    found: dict[int, list[Diagnostic]] = {}
+    for entry in entries:
+        fitting = [i for i, r in enumerate(reports) if r.source and fits(r.source, entry.pattern)]
+        is_whole = WILDCARDS.isdisjoint(entry.pattern) or all(
+            reports[index].source in searched for index in fitting
+        )
+        codes = {d.code for index in fitting for d in reports[index].suppressed}
+        if not fitting or not is_whole or not entry.codes.isdisjoint(codes):
+            continue
+        if any(map(is_active, entry.codes)):
+            message = (
+                f"--per-file-ignores {entry.pattern}:{entry.word} has no effect: no finding in "
+                f"{'the file' if len(fitting) == 1 else f'any of the {len(fitting)} files'}"
+            )
+            rule = UnusedSuppression
+            finding = Diagnostic(rule.code, rule.name, rule.severity, message, "", hint=rule.hint)
+            found.setdefault(fitting[0], []).append(finding)
+    return found
+
+
+class Requests:
+    """The requests of a document to suppress findings."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._invalid: list[tuple[Extent, str]] = []
+        self._text = document.code
+        self._content: tuple[int, int, Line] = (0, 0, (0, 0))
+        self.named_rules: list[NamedRule] = []
+        self.places: set[_Place] = set()
+
+    def read(self) -> None:
+        """Read all comments."""
+        for comment in comments(self._document):
+            for match in _REQUEST.finditer(self._text, *comment):
+                self._read(comment, match)
+
+    def invalid(self) -> Iterator[Diagnostic]:
+        """Yield a finding on each request, or name in one, that has no effect."""
+        for extent, message in self._invalid:
+            yield _diagnostic(self._document, InvalidSuppression, extent, message)
+
+    def _read(self, comment: Extent, match: re.Match[str]) -> None:
+        keyword, codes = match["keyword"].lower(), match["codes"]
+        if keyword not in _KEYWORDS:
+            if codes is not None and "ADA" in codes.upper():
+                expected = " or ".join(_KEYWORDS)
+                self._invalid.append((match.span(), f"expected {expected}, got {keyword!r}"))
+            return
+        text = self._text
+        named = [] if codes is None else list(_CODE.finditer(text, *match.span("codes")))
+        if not named:
+            message = f"{keyword} has no effect without the codes of rules"
+            self._invalid.append((match.span(), message))
+            return
+        line = None if _KEYWORDS[keyword] else self._line_meant(comment)
+        names = [(each.start(), each.start() + len(each.group().rstrip())) for each in named]
+        for index, extent in enumerate(names):
+            name = text[slice(*extent)]
+            rule = BY_CODE.get(name.upper()) or _BY_NAME.get(name.lower())
+            problem = unsuppressible(rule, name)
+            if problem is not None:
+                self._invalid.append((extent, problem))
+            elif rule is not None:
+                self.places.add((rule.code, line))
+                self.named_rules.append(
+                    NamedRule(rule.code, line, comment, match.span(), names, index)
+                )
+
+    def _line_meant(self, comment: Extent) -> Line:
+        """Return the comment's line, or the next line with content if the comment is alone."""
+        document, text = self._document, self._text
+        if not _is_alone(text, comment[0]):
+            return line_of(document.span_in_code(*comment))
+        start, end, line = self._content
+        if not start <= comment[1] <= end:  # else a comment above has found the same line
+            following = _BLANKS_AND_COMMENTS.match(text, comment[1])
+            end = following.end() if following else comment[1]
+            line = line_of(document.span_in_code(end, end))
+            self._content = (comment[1], end, line)
+        return line
+
+
+def _is_alone(text: str, comment: int) -> bool:
+    """Return whether nothing but blanks precedes a comment on its line."""
+    before = content_end(text, 0, comment, " \t\f\ufeff")
+    return not before or text[before - 1] in "\r\n"
+
+
+def unsuppressible(rule: Rule | None, text: str) -> str | None:
+    """Return why a comment cannot suppress a rule, under the name that it gives; None: it can."""
+    if rule is None:
+        return f"there is no rule {text!r}, and a family of rules cannot be suppressed"
+    if not rule.can_be_ignored:
+        return f"{rule.code} cannot be suppressed: it reports that nothing could be checked"
+    if isinstance(rule, CommandRule):
+        return f"{rule.code} cannot be suppressed by a comment; use --ignore {rule.code}"
+    return None
+
+
+def _removal(text: str, named: NamedRule) -> tuple[Extent, str]:
+    """Return the extent to cut and its replacement that remove one of the named rules."""
+    names, index = named.names, named.index
+    if len(names) == 1:
+        return _without_request(text, named.comment, named.request)
+    if index + 1 < len(names):
+        return (names[index][0], names[index + 1][0]), ""
+    comma = text.rindex(",", 0, names[index][0])
+    return (comma, names[index][1]), ""
+
+
+def _without_request(text: str, comment: Extent, request: Extent) -> tuple[Extent, str]:
+    """Return the removal of a request, and of the comment if it has no other words."""
+    after = _BLANK_OR_SEPARATOR.match(text, *request[1:], comment[1])
+    rest = after.end() if after else request[1]
+    if rest < comment[1]:
+        return request, "" if text.startswith("#", rest) else "#"
+    before = content_end(text, comment[0], request[0])
+    if before > comment[0]:
+        return (before, comment[1]), ""
+    start = content_end(text, 0, comment[0], " \t")
+    if start and text[start - 1] not in "\r\n":
+        return (start, comment[1]), ""
+    line_end = _LINE_END.match(text, comment[1])
+    return (start, line_end.end() if line_end else comment[1]), ""
+
+
+def _unused(document: Document, named: NamedRule) -> Diagnostic:
+    extent, replacement = _removal(document.code, named)
+    place = "in this file"
+    if named.line is not None:
+        cell, line = named.line
+        place = f"at line {line}" + (f" of cell {cell}" if cell else "")
+    return _diagnostic(
+        document,
+        UnusedSuppression,
+        named.names[named.index],
+        f"{named.code} is suppressed, but there is no such finding {place}",
+        Fix("Remove the suppression", (Edit(document.span_in_code(*extent), replacement),)),
+    )
+
+
+def _diagnostic(
+    document: Document, rule: type[Rule], extent: Extent, message: str, fix: Fix | None = None
+) -> Diagnostic:
+    span = document.span_in_code(*extent)
+    return Diagnostic(
+        rule.code, rule.name, rule.severity, message, "", span, hint=rule.hint, fix=fix
+    )
+
+
+def comments(document: Document) -> Iterator[Extent]:
+    """Yield the extents of all comments, hashes included, of a text that was decoded."""
+    if document.format == "toml":
+        from adalora_core.checker.documents.toml_source import STRING
+
+        pattern = rf"({STRING.pattern})|\#[^\r\n]*+"
+        for match in re.finditer(pattern, document.text, STRING.flags):
+            if match[1] is None:
+                yield match.span()
+    elif document.script is not None:
+        from adalora_core.checker.documents.python.lexical import comments as in_code
+
+        yield from in_code(document.script.code)
+    elif document.format == "yaml":
+        yield from _in_yaml(document.text)
+
+
+def _in_yaml(text: str) -> Iterator[Extent]:
+    from adalora_core.checker.documents.yaml_source import scalar_extents
+
+    scalars = scalar_extents(text)
+    starts = [start for start, _ in scalars]
+    at = 0
+    while (match := _HASH.search(text, at)) is not None:
+        index = bisect_right(starts, match.start()) - 1
+        if index >= 0 and match.start() < scalars[index][1]:
+            at = scalars[index][1]
+        else:
+            at = match.end()
+            yield match.span()

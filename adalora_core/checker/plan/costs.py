@@ -1,0 +1,157 @@
+"""Compute what an adapter on a given model costs: parameters and bytes."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from adalora_core.checker.plan.matching import Matched
+    from adalora_core.checker.plan.modules import BaseModel, Module
+    from adalora_core.checker.plan.plan import Plan
+    from adalora_core.config.fields.block import Block
+
+AVERAGES = {"adalora-core": 2, "peft": 3}
+"""Numbers that the allocator keeps per entry until the final phase: smoothed sensitivity and
+uncertainty; PEFT also keeps the last sensitivity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """The costs of a configuration on a model.
+
+    Args:
+        start: trainable parameters at the first step.
+        end: trainable parameters after the last step, if every matrix keeps the average rank.
+        end_least, end_most: the same, if the smallest or the largest matrices keep all the rank.
+        whole: parameters in all these numbers that have no adapter (`modules_to_save`, biases).
+        adapter_bytes: size of A, E and B at the start.
+        allocator_bytes: size of the allocator's running averages, by runtime.
+    """
+
+    start: int
+    end: int
+    end_least: int
+    end_most: int
+    whole: int
+    adapter_bytes: int
+    allocator_bytes: dict[str, int]
+
+
+def costs_of(block: Block, plan: Plan, matched: Matched, model: BaseModel) -> Costs:
+    """Return the costs of a plan on the matched modules."""
+    matrices = matched.matrices
+    per_rank = [module.entries_per_rank for module in matrices]
+    kept = plan.kept_after(plan.schedule.total_step - 1)
+    whole = sum(model.tensors[name].entries for name in _trained_whole(block, matched, model))
+    adapter = sum(plan.init_r * each.entries_per_rank * each.entry_bytes for each in matrices)
+    return Costs(
+        start=plan.init_r * sum(per_rank) + whole,
+        end=round(kept * sum(per_rank) / len(matrices)) + whole,
+        end_least=_entries_of(sorted(per_rank), kept, plan.init_r) + whole,
+        end_most=_entries_of(sorted(per_rank, reverse=True), kept, plan.init_r) + whole,
+        whole=whole,
+        adapter_bytes=adapter,
+        allocator_bytes={runtime: count * adapter for runtime, count in AVERAGES.items()},
+    )
+
+
+def _trained_whole(block: Block, matched: Matched, model: BaseModel) -> set[str]:
+    found = set(matched.saved)
+    if block["bias"] == "all":
+        found |= {name for name in model.tensors if name.rpartition(".")[2] == "bias"}
+    elif block["bias"] == "lora_only":
+        found |= {f"{each.path}.bias" for each in matched.matrices} & model.tensors.keys()
+    return found
+
+
+def _entries_of(per_rank: Iterable[int], triplets: int, most: int) -> int:
+    """Return the entries of `triplets` that fill the matrices in this order, `most` in each."""
+    entries = 0
+    for each in per_rank:
+        given = min(most, triplets)
+        entries += given * each
+        triplets -= given
+    return entries
+
+
+def as_text(costs: Costs, matched: Matched, model: BaseModel, plan: Plan) -> str:
+    """Return the matched modules and the costs as text."""
+    groups = _groups(matched.matrices)
+    width = max(len(name) for name, _ in groups)
+    total = model.parameters
+    average = plan.kept_after(plan.schedule.total_step - 1) / len(matched.matrices)
+    start = f"{costs.start:,} ({_share(costs.start, total)})"
+    end = f"{costs.end:,} ({_share(costs.end, total)})"
+    spread = "for every distribution of the rank"
+    if costs.end_least < costs.end_most:
+        spread = f"if every matrix keeps rank {average:g}, else "
+        spread += f"{costs.end_least:,} to {costs.end_most:,}"
+    allocator = {runtime: _size(count) for runtime, count in costs.allocator_bytes.items()}
+    lines = [
+        f"matched: {len(matched.matrices)} matrices of a model of {total:,} parameters",
+        *(f"  {name:<{width}}  {what}" for name, what in groups),
+        "",
+        f"trainable at the start: {start}, rank {plan.init_r} everywhere",
+        f"left at the end: {end} {spread}",
+    ]
+    if costs.whole:
+        lines.append(
+            f"both include {costs.whole:,} trained without an adapter (modules_to_save, biases)"
+        )
+    lines += [
+        f"adapter: {_size(costs.adapter_bytes)}, plus as much for gradients and twice for AdamW",
+        f"allocator: {allocator['adalora-core']}, in PEFT {allocator['peft']}",
+        *(f"note: {note}" for note in matched.notes),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _share(part: int, total: int) -> str:
+    # A header may name empty tensors alone.
+    return f"{part / total:.2%}" if total else "the model has no parameters"
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:  # noqa: PLR2004 - the step between units
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.2f} GB"
+
+
+def _groups(matrices: Iterable[Module]) -> list[tuple[str, str]]:
+    """Return name and size once for modules that differ only in the numbers of their paths."""
+    counts = Counter(
+        (re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.|$)", "*", each.path), each.inputs, each.outputs)
+        for each in matrices
+    )
+    return [
+        (name, f"{count} x [{inputs} -> {outputs}]")
+        for (name, inputs, outputs), count in counts.items()
+    ]
+
+
+def as_dict(costs: Costs, matched: Matched, model: BaseModel) -> dict[str, Any]:
+    """Return the matched modules and the costs as JSON values."""
+    return {
+        "base_parameters": model.parameters,
+        "matrices": [
+            {"module": each.path, "inputs": each.inputs, "outputs": each.outputs}
+            for each in matched.matrices
+        ],
+        "trainable_parameters": {
+            "start": costs.start,
+            "end": costs.end,
+            "end_least": costs.end_least,
+            "end_most": costs.end_most,
+            "trained_whole": costs.whole,
+        },
+        "adapter_bytes": costs.adapter_bytes,
+        "allocator_bytes": costs.allocator_bytes,
+        "notes": list(matched.notes),
+    }

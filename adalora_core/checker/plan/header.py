@@ -1,0 +1,227 @@
+"""Read the headers of safetensors files: names, dtypes and shapes, but no weights.
+
+A file is eight bytes of length (little endian), that many bytes of JSON, and the data. Files come
+from the network, so every value in a header is checked before use.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.floor.regular_files import open_regular_file
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+LARGEST_HEADER = 32 << 20
+"""Limit on the bytes of an index, and of all headers; 100,000 tensors need a third of it."""
+MOST_TENSORS = 100_000
+"""Limit on the tensors of a model."""
+LONGEST_NAME = 1000
+"""Limit on the characters of a tensor's name."""
+MOST_PARTS = 64
+"""Limit on the parts of a tensor's name; each part but the last is a module."""
+
+_NAME_SHOWN = 40
+_LENGTH_BYTES = 8
+_FILE_NAME = re.compile(r"[^/\\]+\.safetensors")
+_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16, "U32": 32, "I32": 32, "F32": 32,
+    "U64": 64, "I64": 64, "F64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """The dtype (in safetensors' spelling) and the shape of a tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def entries(self) -> int:
+        """Number of entries."""
+        return prod(self.shape)
+
+
+def read_weights(place: str | os.PathLike[str]) -> dict[str, TensorInfo]:
+    """Return every tensor of a model by its name, in the order of the files.
+
+    Args:
+        place: a `.safetensors` file, an index of shards, or the folder that holds either.
+
+    Raises:
+        OSError: a file is missing or unreadable.
+        ValueError: a header is damaged, or the folder has no safetensors weights.
+    """
+    path = Path(place)
+    if path.is_dir():
+        path = _main_file(path)
+    if path.suffix == ".json":
+        return _of_shards(path)
+    return read_header(path)
+
+
+def _main_file(folder: Path) -> Path:
+    for name in (INDEX, SINGLE):
+        if (folder / name).is_file():
+            return folder / name
+    found = sorted(folder.glob("*.safetensors"))
+    if len(found) == 1:
+        return found[0]
+    what = f"{len(found)} safetensors files and no index" if found else "no safetensors file"
+    raise ValueError(
+        f"{folder}: expected {SINGLE} or {INDEX} in the folder, found {what}; name one file, or "
+        "save the model with save_pretrained"
+    )
+
+
+def _of_shards(index: Path) -> dict[str, TensorInfo]:
+    entries = _index_entries(index)
+    tensors: dict[str, TensorInfo] = {}
+    left = LARGEST_HEADER
+    for shard in dict.fromkeys(entries.values()):
+        found, length = _read_header(index.parent / shard, left)
+        left -= length
+        tensors |= {name: info for name, info in found.items() if entries.get(name) == shard}
+    missing = [name for name in entries if name not in tensors]
+    if missing:
+        raise ValueError(
+            f"{index}: {missing[0]!r} should be in {entries[missing[0]]}, but it is missing there "
+            f"({len(missing)} such tensors); download the shards again"
+        )
+    return tensors
+
+
+def _index_entries(index: Path) -> dict[str, str]:
+    size, raw = _start_of(index, LARGEST_HEADER + 1)
+    if size > LARGEST_HEADER:
+        raise ValueError(
+            f"{index}: the index has {size} bytes, more than the limit of {LARGEST_HEADER}"
+        )
+    entries = _decoded(index, raw, "the index").get("weight_map")
+    if not isinstance(entries, dict):
+        raise ValueError(f"{index}: expected a weight_map from tensors to shards")  # noqa: TRY004 - content
+    _check_names(index, entries)
+    for name, shard in entries.items():
+        # A shard is beside its index; any other path would lead out of the folder.
+        if not (isinstance(shard, str) and _FILE_NAME.fullmatch(shard)):
+            raise ValueError(
+                f"{index}: {name!r} should be in a file beside the index, got {shard!r}"
+            )
+    return entries
+
+
+def read_header(path: str | os.PathLike[str]) -> dict[str, TensorInfo]:
+    """Return the tensors of one safetensors file by their names.
+
+    Raises:
+        OSError: the file is missing or unreadable.
+        ValueError: the file is not a safetensors file, its header contradicts its size, or it
+            exceeds a limit.
+    """
+    return _read_header(Path(path), LARGEST_HEADER)[0]
+
+
+def _read_header(path: Path, most: int) -> tuple[dict[str, TensorInfo], int]:
+    """Return the tensors and the size of a header of at most `most` bytes."""
+    size, start = _start_of(path, _LENGTH_BYTES)
+    length = int.from_bytes(start, "little")
+    if size < _LENGTH_BYTES or length > size - _LENGTH_BYTES:
+        raise ValueError(
+            f"{path}: not a safetensors file, or truncated: it has {size} bytes"
+            + (f", but its header alone needs {length}" if size >= _LENGTH_BYTES else "")
+        )
+    if length > most:
+        shards = "" if most == LARGEST_HEADER else ", with those of the shards before it,"
+        raise ValueError(
+            f"{path}: the header{shards} has {length + LARGEST_HEADER - most} bytes, more than the "
+            f"limit of {LARGEST_HEADER}"
+        )
+    _, start = _start_of(path, _LENGTH_BYTES + length)
+    header = _decoded(path, start[_LENGTH_BYTES:], "the header")
+    header.pop("__metadata__", None)
+    _check_names(path, header)
+    data = size - _LENGTH_BYTES - length
+    return {name: _tensor(path, name, entry, data) for name, entry in header.items()}, length
+
+
+def _check_names(path: Path, names: Collection[str]) -> None:
+    if len(names) > MOST_TENSORS:
+        raise ValueError(f"{path}: {len(names)} tensors are more than the limit of {MOST_TENSORS}")
+    for name in names:
+        if len(name) > LONGEST_NAME or name.count(".") >= MOST_PARTS:
+            raise ValueError(
+                f"{path}: the name {name[:_NAME_SHOWN]!r}... has {len(name)} characters and "
+                f"{name.count('.') + 1} parts; the limits are {LONGEST_NAME} and {MOST_PARTS}"
+            )
+
+
+def _start_of(path: Path, count: int) -> tuple[int, bytes]:
+    """Return the size of a file and its first bytes, up to `count`."""
+    with os.fdopen(open_regular_file(path), "rb") as file:
+        return os.fstat(file.fileno()).st_size, file.read(count)
+
+
+def _decoded(path: Path, raw: bytes, what: str) -> dict[str, Any]:
+    def unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in seen:
+                raise ValueError(f"the key {key!r} appears twice")
+            seen[key] = value
+        return seen
+
+    try:
+        value = json.loads(raw, object_pairs_hook=unique)
+    except RecursionError:
+        raise ValueError(f"{path}: {what} is nested too deep") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {what} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: {what} should be a JSON object")  # noqa: TRY004 - content
+    return value
+
+
+def _tensor(path: Path, name: str, entry: Any, data: int) -> TensorInfo:
+    entry = entry if isinstance(entry, dict) else {}
+    dtype, shape, ends = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    if not isinstance(dtype, str) or not _are_sizes(shape) or not _are_sizes(ends, 2):
+        raise ValueError(
+            f"{path}: tensor {name!r} should have a dtype, a shape and two data_offsets"
+        )
+    begin, end = ends
+    if begin > end or end > data:
+        raise ValueError(
+            f"{path}: tensor {name!r} is at bytes {begin} to {end} of {data}: the file is "
+            "truncated or damaged"
+        )
+    info = TensorInfo(dtype, tuple(shape))
+    if dtype in _BITS and info.entries * _BITS[dtype] != (end - begin) * 8:
+        raise ValueError(
+            f"{path}: tensor {name!r}, {dtype} {list(shape)}, does not fill its {end - begin} bytes"
+        )
+    return info
+
+
+_MOST_DIMENSIONS = 16
+_LARGEST_SIZE = 2**63 - 1
+
+
+def _are_sizes(value: Any, count: int | None = None) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= _MOST_DIMENSIONS
+        and count in (None, len(value))
+        and all(type(size) is int and 0 <= size <= _LARGEST_SIZE for size in value)
+    )

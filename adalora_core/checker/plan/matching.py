@@ -1,0 +1,391 @@
+"""Match a configuration against a model: the adapted modules, and settings that match nothing."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.config.fields.value_kinds import name_of_value
+from adalora_core.config.rules.conflicts import NOT_TRAINED_HERE
+from adalora_core.floor.default_targets import DEFAULT_TARGETS
+from adalora_core.floor.errors import ExpressionError
+from adalora_core.floor.expressions.matching import Matcher
+from adalora_core.floor.module_selection import (
+    ModuleSelection,
+    SavedNames,
+    endings,
+    is_all_linear,
+    matches,
+    outermost,
+    saved_module_names,
+)
+from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from adalora_core.checker.plan.modules import BaseModel, Module
+    from adalora_core.config.fields.block import Block
+
+_NAMES_SHOWN = 12
+_PATHS_SHOWN = 3
+_PROBLEMS_SHOWN = 100
+_NAMES_COMPARED = 200
+"""Names of the model, the most frequent ones, that may be meant by a name that matches nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A setting that does not fit the model.
+
+    Args:
+        field: the name of the setting.
+        message: the problem, with the value.
+        hint: what to do, with names of the model.
+        index: the entry of the value at fault; None: the whole value.
+    """
+
+    field: str
+    message: str
+    hint: str
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """The result of matching a configuration against a model.
+
+    Args:
+        matrices: the modules that get an adapter.
+        saved: tensors trained without an adapter: of `modules_to_save` and of the task's heads.
+        problems: reasons why the configuration does not fit the model.
+        notes: further remarks for the user.
+    """
+
+    matrices: tuple[Module, ...]
+    saved: tuple[str, ...]
+    problems: tuple[Mismatch, ...]
+    notes: tuple[str, ...]
+
+
+def match(block: Block, model: BaseModel) -> Matched:
+    """Match a configuration without errors against a model, as PEFT does on injection."""
+    saved = saved_module_names(block["modules_to_save"], block["task_type"])
+    names, left_out = SavedNames(saved), SavedNames(saved, after_dot=True)
+    copied = {path for path in model.modules if names.around(path) is not None}
+    tensors = tuple(each for each in model.tensors if each.rpartition(".")[0] in copied)
+    problems = list(_slow_expressions(block))
+    if problems:
+        return Matched((), tensors, tuple(problems), ())
+    targets, notes, problem = _targets(block, model)
+    if problem is not None:
+        return Matched((), tensors, (problem,), ())
+    matcher = Matcher()
+    selection = ModuleSelection(
+        targets, block["exclude_modules"], block["layers_to_transform"], block["layers_pattern"],
+        saved, matcher,
+    )  # fmt: skip
+    exclude = block["exclude_modules"]
+    exclude = frozenset(exclude) if isinstance(exclude, list) else exclude
+    try:
+        included = [module for path, module in model.modules.items() if selection.includes(path)]
+        matrices = [module for module in included if not selection.excludes(module.path)]
+        in_copies = [
+            module.path
+            for module in included
+            if block.runtime == "peft"
+            and module.path in copied
+            and left_out.around(module.path) is None
+            and not (exclude and matches(module.path, exclude, matcher, "exclude_modules"))
+        ]
+        unmatched = list(_unmatched(block, targets, model, matcher))
+        excludes_nothing = exclude and not any(
+            matches(path, exclude, matcher, "exclude_modules") for path in model.modules
+        )
+    except ExpressionError as error:
+        problem = Mismatch(error.field, f"{error.field}: {error.problem}", error.hint)
+        return Matched((), tensors, (problem,), ())
+    if included:
+        # PEFT ignores an entry that matches nothing beside one that matches.
+        notes += [f"{each.message}; {each.hint}" for each in unmatched]
+    else:
+        problems += unmatched
+    if not problems and not matrices and not in_copies:
+        problems.append(_nothing_left(block, targets, included, model))
+    problems += _unsuitable(matrices)
+    problems += _of_other_fields(block, model, {module.path for module in matrices}, in_copies)
+    notes += [
+        f"modules_to_save: the file has no {name!r}; a module that the model creates is not counted"
+        for name in _absent(saved, copied)
+    ]
+    if excludes_nothing:
+        notes.append(f"exclude_modules: {_shown(block['exclude_modules'])} matches no module")
+    if block["layer_replication"]:
+        notes.append("layer_replication: replicated layers are not counted")
+    return Matched(tuple(matrices), tensors, tuple(problems), tuple(notes))
+
+
+def _absent(names: Iterable[str], paths: Iterable[str]) -> Iterator[str]:
+    """Yield the names that no path ends with."""
+    ends = sorted(path[::-1] for path in paths)
+    for name in names:
+        place = bisect_left(ends, name[::-1])
+        if not any(end.startswith(name[::-1]) for end in ends[place : place + 1]):
+            yield name
+
+
+def _slow_expressions(block: Block) -> Iterator[Mismatch]:
+    """Yield a problem for each expression that may never finish; rule slow-regex explains it."""
+    for field in ("target_modules", "exclude_modules", "layers_pattern"):
+        value = block[field]
+        for text in [value] if isinstance(value, str) else value or ():
+            is_expression = isinstance(value, str) or field == "layers_pattern"
+            if is_expression and block.expressions.judge(text).slow is not None:
+                yield Mismatch(
+                    field,
+                    f"{field} {text!r} repeats a repetition, which may take exponential time: it "
+                    "is not matched against the model",
+                    "remove one repetition: a+ matches the same as (a+)+ (adalora rule ADA502)",
+                )
+
+
+def _targets(
+    block: Block, model: BaseModel
+) -> tuple[str | Sequence[str], list[str], Mismatch | None]:
+    targets = block["target_modules"]
+    if is_all_linear(targets):
+        linear = [
+            module.path
+            for module in model.of_kind("matrix", "packed")
+            if not model.is_output_head(module)
+        ]
+        note = (
+            "all-linear: every two-dimensional weight that is not named like an embedding or the "
+            "output head; the header has no further information"
+        )
+        return linear, [note], None
+    if targets is not None:
+        return targets, [], None
+    if model.model_type in DEFAULT_TARGETS:
+        default = DEFAULT_TARGETS[model.model_type]
+        return default, [f"target_modules: {_shown(default)}, the default for the model type"], None
+    known = "unknown" if model.model_type is None else repr(model.model_type)
+    message = f"target_modules is not set, and the model's type has no default: {known}"
+    return (), [], Mismatch("target_modules", message, f"set target_modules; {_names_of(model)}")
+
+
+def _unmatched(
+    block: Block, targets: str | Sequence[str], model: BaseModel, matcher: Matcher
+) -> Iterator[Mismatch]:
+    """Yield a problem for each pattern that matches no module, exclusions and layers aside."""
+    configured = block["target_modules"]
+    if isinstance(targets, str):
+        if not any(matches(path, targets, matcher, "target_modules") for path in model.modules):
+            message = f"target_modules {_shown(targets)} matches no module"
+            yield Mismatch("target_modules", message, _hint_on_expression(targets, model, matcher))
+        return
+    names = configured if isinstance(configured, list) else []
+    wanted = frozenset(names)
+    found = {ending for path in model.modules for ending in endings(path) if ending in wanted}
+    unmatched = [index for index, name in enumerate(names) if name not in found]
+    if not unmatched:
+        return
+    known, hint = _counts_of_names(model), _names_of(model)
+    for index in unmatched[:_PROBLEMS_SHOWN]:
+        message = f"target_modules[{index}] {names[index]!r} matches no module"
+        start = _hint_on_name(names[index], known)
+        yield Mismatch("target_modules", message, start + hint, index)
+    if more := len(unmatched[_PROBLEMS_SHOWN:]):
+        yield Mismatch("target_modules", f"{more} more entries match no module", hint)
+
+
+def _hint_on_expression(expression: str, model: BaseModel, matcher: Matcher) -> str:
+    paths = [module.path for module in _adaptable(model)]
+    anywhere = f".*(?:{expression})"
+    if any(matches(path, anywhere, matcher, "target_modules") for path in paths):
+        return f'a string must match a whole path: write ".*({expression})" or a list of names'
+    return f"write an expression for paths such as {', '.join(paths[:_PATHS_SHOWN]) or 'none'}"
+
+
+def _hint_on_name(name: str, known: Counter[str]) -> str:
+    if re.search(r"[\\^$*+?{}\[\]|()]", name):
+        return "write names, a list holds no regular expressions; "
+    most_common = sorted(other for other, _ in known.most_common(_NAMES_COMPARED))
+    near = difflib.get_close_matches(name, most_common, n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
+def _counts_of_names(model: BaseModel) -> Counter[str]:
+    return Counter(module.name for module in _adaptable(model))
+
+
+def _names_of(model: BaseModel) -> str:
+    counts = _counts_of_names(model)
+    shown = [f"{name} ({count})" for name, count in counts.most_common(_NAMES_SHOWN)]
+    more = f" and {len(counts) - len(shown)} more" if len(counts) > len(shown) else ""
+    return f"the model has {', '.join(shown) or 'no module that can be adapted'}{more}"
+
+
+def _adaptable(model: BaseModel) -> list[Module]:
+    return model.of_kind("matrix", "convolution", "packed")
+
+
+def _nothing_left(
+    block: Block, targets: str | Sequence[str], included: list[Module], model: BaseModel
+) -> Mismatch:
+    if included:
+        message = f"all {len(included)} modules that target_modules matches are excluded"
+        return Mismatch(
+            "exclude_modules", message, "exclude fewer modules, or list fewer in modules_to_save"
+        )
+    layers = block["layers_to_transform"]
+    if isinstance(targets, str) or layers in (None, []):
+        message = "target_modules matches no module that can be adapted"
+        return Mismatch("target_modules", message, f"name other modules; {_names_of(model)}")
+    indices = {
+        int(found) for path in model.modules for found in re.findall(r"\.(\d+)(?=\.)", f"{path}.")
+    }
+    message = f"layers_to_transform {_shown(layers)} leaves none of the matched modules"
+    return Mismatch(
+        "layers_to_transform",
+        message,
+        f"choose from the model's layers, {min(indices)} to {max(indices)}"
+        if indices
+        else "remove it: no layer of the model has an index",
+    )
+
+
+def _unsuitable(matrices: Iterable[Module]) -> Iterator[Mismatch]:
+    wrong = {
+        "other": "holds no matrix of its own",
+        "embedding": "is named like an embedding, and AdaLoRA does not adapt embeddings",
+        "packed": "is packed by quantisation, and the header does not hold its sizes",
+    }
+    for kind, what in wrong.items():
+        found = [module.path for module in matrices if module.kind == kind]
+        if found:
+            others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+            hint = "exclude it, or name its submodules"
+            if kind == "packed":
+                hint = "plan with the weights of the model before quantisation"
+            yield Mismatch(
+                "target_modules", f"target_modules matches {found[0]}{others}, which {what}", hint
+            )
+
+
+def _shown(value: object) -> str:
+    return repr(value) if isinstance(value, (str, list, tuple, int)) else name_of_value(value)
+
+
+def _of_other_fields(
+    block: Block, model: BaseModel, targets: Collection[str], in_copies: Sequence[str]
+) -> Iterator[Mismatch]:
+    """Yield the problems of settings other than the targets.
+
+    Args:
+        block: a configuration without errors.
+        model: the model to adapt.
+        targets: paths of the modules that get an adapter.
+        in_copies: paths of further targets, which PEFT adapts inside copies of `modules_to_save`.
+    """
+    if block.runtime != "peft":
+        for field in NOT_TRAINED_HERE:
+            if block[field]:
+                message = f"{field} is not supported by get_peft_model of adalora_core"
+                yield Mismatch(field, message, "remove it, or build the model with PEFT")
+    elif block["trainable_token_indices"]:
+        yield from _tokens(block["trainable_token_indices"], model)
+    if block.runtime == "peft":
+        yield from _copies_that_break(block, model, in_copies)
+    if block.is_saved and block["rank_pattern"]:
+        yield from _rank_pattern(block, model, targets)
+
+
+def _copies_that_break(
+    block: Block, model: BaseModel, adapted: Sequence[str]
+) -> Iterator[Mismatch]:
+    names = SavedNames(saved_module_names(block["modules_to_save"], block["task_type"]))
+    found = [path for path in model.modules if names.end_of(path) is not None]
+    outer = set(outermost(found))
+    inner = [path for path in found if path not in outer]
+    hint = "list whole paths, {}; PEFT takes every path that ends with an entry"
+    if inner:
+        yield Mismatch(
+            "modules_to_save",
+            f"modules_to_save matches {_counted(inner)}, and a module around it: PEFT copies both, "
+            "and cannot load what it saves",
+            hint.format("none of them inside another"),
+        )
+    if adapted:
+        yield Mismatch(
+            "modules_to_save",
+            f"modules_to_save copies {_counted(adapted)}, which PEFT adapts before: it cannot make "
+            "or load such a copy",
+            hint.format("or exclude the targets inside with exclude_modules"),
+        )
+
+
+def _tokens(value: list[int] | dict[str, list[int]], model: BaseModel) -> Iterator[Mismatch]:
+    embeddings = model.of_kind("embedding")
+    names = ", ".join(module.path for module in embeddings[:3]) or "none"
+    hint = f"name an embedding, and list tokens that it has; embeddings of the model: {names}"
+    if isinstance(value, dict):
+        for name, tokens in value.items():
+            found = [m for m in model.modules.values() if m.path.endswith(name)]
+            rows = min((m.outputs for m in found), default=0)
+            if not rows:
+                what = "has no matrix of its own" if found else "is not a module of the model"
+                yield Mismatch("trainable_token_indices", f"{name!r} {what}", hint)
+            elif max(tokens) >= rows:
+                yield Mismatch("trainable_token_indices", _beyond(max(tokens), rows), hint)
+    elif not embeddings:
+        yield Mismatch("trainable_token_indices", "the model has no embedding of tokens", hint)
+    else:
+        rows = max(module.outputs for module in embeddings)
+        if max(value) >= rows:
+            yield Mismatch("trainable_token_indices", _beyond(max(value), rows), hint)
+
+
+def _beyond(token: int, rows: int) -> str:
+    return f"the embedding has {rows} rows, and no row {token}"
+
+
+def _rank_pattern(block: Block, model: BaseModel, targets: Collection[str]) -> Iterator[Mismatch]:
+    keys = [key for key in block["rank_pattern"] if isinstance(key, str)]
+    if block.runtime == "peft":
+        named = {module_of(key) for key in keys}
+    else:  # this package reads past the name of any adapter
+        named = {key.rpartition(SINGULAR_VALUES_SUFFIX)[0] for key in keys}
+    foreign = sorted(path for path in named if path not in model.modules)
+    if foreign:
+        message = f"rank_pattern names {_counted(foreign)}, which the model does not have"
+        yield Mismatch("rank_pattern", message, "write the paths of the model's modules")
+    elif block.runtime == "peft":
+        others = sorted(named - set(targets))
+        absent = sorted(set(targets) - named)
+        if others:
+            message = f"rank_pattern names {_counted(others)}, which target_modules leaves out"
+            yield Mismatch("rank_pattern", message, "name the same modules in both")
+        elif absent:
+            message = f"rank_pattern has no entry for {_counted(absent)}"
+            yield Mismatch("rank_pattern", message, "restore the entries that PEFT wrote")
+
+
+def module_of(key: Any) -> str:
+    """Return the path that PEFT reads in a key of `rank_pattern`, for the adapter `default`.
+
+    Example:
+        >>> module_of("layers.0.q.lora_E"), module_of("layers.0.q.lora_E.default")
+        ('layers.0.q', 'layers.0.q')
+    """
+    parts = key.split(".")
+    return ".".join(parts[:-2] if "default" in key else parts[:-1])
+
+
+def _counted(paths: Iterable[str]) -> str:
+    first, *more = paths
+    return f"{first!r} and {len(more)} more" if more else repr(first)

@@ -1,0 +1,194 @@
+"""Derive the modules of a model from the names, dtypes and shapes of its weights."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from adalora_core.checker.documents.reading import read_bytes
+from adalora_core.checker.plan.header import read_weights
+from adalora_core.floor.limits import DEFAULT_LIMITS
+
+if TYPE_CHECKING:
+    import os
+
+    from adalora_core.checker.plan.header import TensorInfo
+
+Kind = Literal["matrix", "convolution", "embedding", "packed", "other"]
+"""The kind of a module; `packed` is a quantised matrix whose sizes are not in the header."""
+
+_EMBEDDING = re.compile(
+    r"(.*_)?embeddings?|embed_(tokens|positions|in)|tok_embeddings|wte|wpe|shared"
+    r"|relative_attention_bias"
+)
+"""Names of modules whose two-dimensional weight is a lookup table, not a linear map."""
+
+MOST_MODULES = 200_000
+"""Limit on the modules of a model, containers included."""
+
+_OUTPUT_HEADS = frozenset({"lm_head", "embed_out"})
+_MATRIX, _KERNEL = 2, 4
+"""Number of dimensions of the weight of a linear layer and of a two-dimensional convolution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module with weights, or a container of such modules.
+
+    Args:
+        path: the module's name in the model.
+        kind: the kind that name and shape suggest.
+        inputs: columns of A; for a convolution the entries of one filter.
+        outputs: rows of B.
+        dtype: the weight's dtype in safetensors' spelling.
+    """
+
+    path: str
+    kind: Kind
+    inputs: int = 0
+    outputs: int = 0
+    dtype: str = ""
+
+    @property
+    def entries_per_rank(self) -> int:
+        """Number of entries in one triplet: a row of A, a column of B and a singular value."""
+        return self.inputs + self.outputs + 1
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes per entry of the adapter and its averages: 8 for float64, else 4."""
+        return 8 if self.dtype == "F64" else 4
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition(".")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """The model to adapt, as far as its files describe it.
+
+    Args:
+        tensors: the tensors of all files.
+        modules: the modules by path, containers included, in the order of the tensors.
+        model_type: transformers' name of the architecture; None: no `config.json` gives it.
+        vocabulary: the number of tokens; None: no `config.json` gives it.
+    """
+
+    tensors: dict[str, TensorInfo]
+    modules: dict[str, Module]
+    model_type: str | None = None
+    vocabulary: int | None = None
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters in the files."""
+        return sum(tensor.entries for tensor in self.tensors.values())
+
+    def of_kind(self, *kinds: Kind) -> list[Module]:
+        """Return the modules of the given kinds."""
+        return [module for module in self.modules.values() if module.kind in kinds]
+
+    def is_output_head(self, module: Module) -> bool:
+        """Return whether name or size suggests that a matrix maps to the vocabulary."""
+        return module.name in _OUTPUT_HEADS or (
+            self.vocabulary is not None and module.outputs == self.vocabulary
+        )
+
+
+def read_model(place: str | os.PathLike[str]) -> BaseModel:
+    """Read the headers of a model's weights, and the `config.json` beside them if there is one.
+
+    Raises:
+        OSError: a file is missing or unreadable.
+        ValueError: a file is damaged.
+    """
+    tensors = read_weights(place)
+    path = Path(place)
+    settings = _settings((path if path.is_dir() else path.parent) / "config.json")
+    text = settings.get("text_config")
+    vocabulary = settings.get("vocab_size", text.get("vocab_size") if isinstance(text, dict) else 0)
+    model_type = settings.get("model_type")
+    return BaseModel(
+        tensors,
+        modules_of(tensors),
+        model_type if isinstance(model_type, str) else None,
+        vocabulary if isinstance(vocabulary, int) and vocabulary > 0 else None,
+    )
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        settings = json.loads(read_bytes(path, DEFAULT_LIMITS))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from None
+    return settings if isinstance(settings, dict) else {}
+
+
+def modules_of(tensors: dict[str, TensorInfo]) -> dict[str, Module]:
+    """Return every module that the names of the tensors imply, containers included.
+
+    Raises:
+        ValueError: there are more than `MOST_MODULES`.
+
+    Example:
+        >>> from adalora_core.checker.plan.header import TensorInfo
+        >>> found = modules_of({"layers.0.q_proj.weight": TensorInfo("BF16", (64, 32))})
+        >>> [(module.path, module.kind) for module in found.values()]
+        [('layers', 'other'), ('layers.0', 'other'), ('layers.0.q_proj', 'matrix')]
+    """
+    modules: dict[str, Module] = {}
+    for name in tensors:
+        path = name.rpartition(".")[0]
+        if path in modules or not path:
+            continue
+        new = []
+        parent = path.rpartition(".")[0]
+        while parent and parent not in modules:
+            new.append(parent)
+            parent = parent.rpartition(".")[0]
+        modules |= {each: Module(each, "other") for each in reversed(new)}
+        modules[path] = _module(path, tensors)
+        if len(modules) > MOST_MODULES:
+            raise ValueError(
+                f"the names of the tensors imply more than {MOST_MODULES} modules, the limit"
+            )
+    # A container whose child came first was recorded without its own weights.
+    return {
+        path: _module(path, tensors) if module.kind == "other" else module
+        for path, module in modules.items()
+    }
+
+
+def _module(path: str, tensors: dict[str, TensorInfo]) -> Module:
+    if f"{path}.qweight" in tensors:
+        return _packed_in_integers(path, tensors)
+    weight = tensors.get(f"{path}.weight")
+    if weight is None or len(weight.shape) not in {_MATRIX, _KERNEL}:
+        return Module(path, "other")
+    if f"{path}.weight.absmax" in tensors:
+        # bitsandbytes stores four-bit weights as a column of bytes; the shape is in the data.
+        return Module(path, "packed")
+    outputs, *filters = weight.shape
+    kind: Kind = "matrix" if len(weight.shape) == _MATRIX else "convolution"
+    if kind == "matrix" and _EMBEDDING.fullmatch(path.rpartition(".")[2]):
+        kind = "embedding"
+    return Module(path, kind, prod(filters), outputs, weight.dtype)
+
+
+def _packed_in_integers(path: str, tensors: dict[str, TensorInfo]) -> Module:
+    """Read the layout of GPTQ and AWQ: scales `[groups, out]` and the group of each row."""
+    scales, rows = tensors.get(f"{path}.scales"), tensors[f"{path}.qweight"].shape
+    order = tensors.get(f"{path}.g_idx")
+    if scales is None or len(scales.shape) != _MATRIX or len(rows) != _MATRIX:
+        return Module(path, "packed")
+    # AWQ packs the outputs, so the rows are the inputs.
+    inputs = order.shape[0] if order is not None and order.shape else rows[0]
+    return Module(path, "matrix", inputs, scales.shape[1], scales.dtype)

@@ -1,0 +1,1 @@
+"""Hold the rules on texts, scripts, tools and policies."""

@@ -1,0 +1,93 @@
+"""Write a rule as a page of Markdown, for `adalora rule` and for `docs/rules/`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adalora_core.config.rules.base import Example, Rule
+
+
+def page(rule: Rule, *, with_examples: bool = True) -> str:
+    """Return the rule's page, also without its last part, the examples."""
+    text = f"""# {rule.code} {rule.name}
+
+Severity: {rule.severity}. Since: {rule.since}.
+
+**What:** {rule.summary}.
+
+**Why:** {rule.why}
+
+**What to do:** {rule.hint}.
+{_fixes(rule)}{"" if rule.can_be_ignored else _NOT_IGNORED}"""
+    return f"{text}\n{_examples(rule)}" if with_examples else text
+
+
+def _examples(rule: Rule) -> str:
+    options = "".join(
+        f", with `{name}` `{value if isinstance(value, str) else json.dumps(value)}`"
+        for name, value in rule.example_options.items()
+    )
+    return f"""## Wrong{options}
+
+{_fenced(rule.bad, rule.language)}
+## Right
+
+{_fenced(rule.good, rule.language)}"""
+
+
+_NOT_IGNORED = """
+**Cannot be ignored or suppressed:** a file in which nothing could be checked must not pass.
+"""
+
+
+def _fixes(rule: Rule) -> str:
+    fixes = (("--fix", rule.safe_fix), ("--fix --unsafe-fixes", rule.unsafe_fix))
+    return "".join(f"\n**With `{option}`:** {what}.\n" for option, what in fixes if what)
+
+
+def example_text(example: Example) -> str:
+    """Return an example as the text of a file."""
+    if isinstance(example, str):
+        return example
+    # Short lists stay on one line, as people write them.
+    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in example.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _fixable(rule: Rule) -> str:
+    return "safe" if rule.safe_fix else "unsafe" if rule.unsafe_fix else ""
+
+
+def index(rules: Sequence[Rule]) -> str:
+    """Return the table of all rules that `docs/rules/README.md` holds."""
+    rows = [
+        f"| [{rule.code}]({rule.code}.md) | {rule.name} | {rule.severity} | {_fixable(rule)} "
+        f"| {rule.summary} |"
+        for rule in rules
+    ]
+    return "\n".join(
+        (
+            "# Rules",
+            "",
+            "Generated from the rule classes: `adalora rule CODE` prints the same pages.",
+            "",
+            "| Code | Name | Severity | Fix | What |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+        )
+    )
+
+
+def pages(rules: Sequence[Rule]) -> dict[str, str]:
+    """Return every file of `docs/rules/` by its name."""
+    return {"README.md": index(rules)} | {f"{rule.code}.md": page(rule) for rule in rules}
+
+
+def _fenced(example: Example, language: str) -> str:
+    text = example_text(example)
+    return f"```{language}\n{text}{'' if text.endswith(chr(10)) else chr(10)}```\n"

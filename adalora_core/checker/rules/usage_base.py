@@ -1,0 +1,137 @@
+"""Define the base class of the rules about what a script does with AdaLoRA (family ADA9xx)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from adalora_core.config.rules.base import Finding, Rule
+
+if TYPE_CHECKING:
+    import ast
+    from collections.abc import Iterator
+
+    from adalora_core.checker.scripts.events import Event, Trace
+    from adalora_core.checker.scripts.usage import Usage
+    from adalora_core.config.changes import Remedy
+    from adalora_core.config.findings import Severity
+
+_IMPORT = "from peft import AdaLoraConfig, get_peft_model\n"
+_SETUP = """\
+config = AdaLoraConfig(
+    task_type="CAUSAL_LM",
+    target_modules=["q_proj", "v_proj"],
+    init_r=12,
+    target_r=8,
+    tinit=200,
+    tfinal=200,
+    deltaT=10,
+    total_step=1000,
+)
+model = get_peft_model(base, config)
+optimizer = AdamW(model.parameters())
+"""
+HEAD = f"{_IMPORT}\n{_SETUP}"
+LOOP = """\
+for step, batch in enumerate(batches):
+    model(**batch).loss.backward()
+    optimizer.step()
+    model.base_model.update_and_allocate(step)
+    optimizer.zero_grad()
+"""
+EPOCHS = """\
+step = 0
+for epoch in range(3):
+    for batch in loader:
+        model(**batch).loss.backward()
+        optimizer.step()
+        model.base_model.update_and_allocate(step)
+        optimizer.zero_grad()
+        step += 1
+"""
+CALLBACK = """\
+
+
+class Allocate(TrainerCallback):
+    def on_optimizer_step(self, args, state, control, model=None, **kwargs):
+        model.base_model.update_and_allocate(state.global_step)
+
+
+Trainer(model=model, train_dataset=rows, callbacks=[Allocate()]).train()
+"""
+
+
+def example(body: str, *imports: str) -> str:
+    """Return a script that makes an adapter, with further imports and a body."""
+    lines = "".join(f"{line}\n" for line in imports)
+    return f"{_IMPORT}{lines}\n{_SETUP}{body}"
+
+
+IN_A_LOOP = (
+    "call model.base_model.update_and_allocate(step) after optimizer.step() and before "
+    "optimizer.zero_grad()"
+)
+IN_A_TRAINER = (
+    "call it from a TrainerCallback in on_optimizer_step, with state.global_step; "
+    "Trainer(callbacks=[...]) takes the callback"
+)
+PLACES: dict[str, str] = {
+    "loop": IN_A_LOOP,
+    "accelerate": (
+        "call update_and_allocate(step) after optimizer.step() under "
+        "`if accelerator.sync_gradients:`, before optimizer.zero_grad()"
+    ),
+    "trainer": IN_A_TRAINER,
+    "callback": IN_A_TRAINER,
+    "lightning": (
+        "override optimizer_step and call update_and_allocate after super().optimizer_step(...); "
+        "without accumulation on_train_batch_end is right too"
+    ),
+}
+"""Where each framework has the gradients of a step that is made."""
+
+
+class UsageRule(Rule):
+    """A fault of the code around a configuration.
+
+    A rule does not guess: what another file may do is left alone.
+    """
+
+    language = "python"
+    needs = "script"
+    severity: ClassVar[Severity] = "warning"
+    good = HEAD + LOOP
+
+    def finding(
+        self,
+        usage: Usage,
+        node: ast.AST,
+        message: str,
+        *,
+        hint: str | None = None,
+        note: tuple[ast.AST, str] | None = None,
+        remedy: Remedy | None = None,
+    ) -> Finding:
+        """Return a finding that marks a node of the code."""
+        notes = () if note is None else ((usage.script.extent(note[0]), note[1]),)
+        extent = usage.script.extent(node)
+        return Finding(
+            type(self), (), message, hint=hint, extent=extent, notes=notes, remedy=remedy
+        )
+
+
+class AllocationRule(UsageRule):
+    """A fault of one call of `update_and_allocate`."""
+
+    def check_usage(self, usage: Usage) -> Iterator[Finding]:
+        """Yield at most one finding about each call."""
+        seen: set[ast.AST] = set()
+        for trace, event in usage.events("allocate"):
+            if event.node not in seen:
+                for finding in self.check_call(usage, trace, event):
+                    seen.add(event.node)
+                    yield finding
+                    break
+
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Iterator[Finding]:
+        """Yield a finding about a call, as one of the ways of the script reaches it."""
+        raise NotImplementedError

@@ -1,0 +1,314 @@
+"""Find out what the step counts that is passed to `update_and_allocate`."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from adalora_core.checker.documents.python.syntax import (
+    FUNCTION,
+    argument,
+    dotted,
+    keyword,
+    last_name,
+    walk,
+)
+from adalora_core.checker.scripts.events import adds_to_itself
+from adalora_core.checker.scripts.names import CONSTANT_NAMES, EPOCH_NAMES, SETTINGS
+from adalora_core.checker.scripts.order import accumulation_guards, placement
+
+if TYPE_CHECKING:
+    from adalora_core.checker.documents.python.scopes import Binding
+    from adalora_core.checker.documents.python.syntax import Loop
+    from adalora_core.checker.scripts.events import Event, Frame, Trace
+    from adalora_core.checker.scripts.usage import Usage
+
+
+@dataclass(frozen=True)
+class Counter:
+    """What a number counts.
+
+    Args:
+        counts: `nothing` if it never changes; `unknown` if that cannot be known.
+        restarts: whether it starts anew in each epoch.
+    """
+
+    counts: Literal["nothing", "epochs", "micro-batches", "samples", "steps", "unknown"]
+    restarts: bool = False
+
+
+UNKNOWN = Counter("unknown")
+STEPS = Counter("steps")
+
+
+def is_repeated(usage: Usage, trace: Trace, event: Event) -> bool:
+    """Return whether an allocation happens more than once in a training."""
+    if usage.framework(trace.function) is not None:
+        return True
+    reader = _Reader(usage, trace, event)
+    return not all(map(reader.makes_runs, event.loops))
+
+
+def step_counter(usage: Usage, trace: Trace, event: Event) -> Counter:
+    """Return what the step counts that an allocation is given."""
+    given = keyword(event.call, "global_step", "step", at=0)
+    if given is None:
+        return UNKNOWN
+    return _Reader(usage, trace, event).read(given, event.frame)
+
+
+class _Reader:
+    def __init__(self, usage: Usage, trace: Trace, event: Event) -> None:
+        self.usage = usage
+        self.trace = trace
+        self.event = event
+        self.place = placement(trace, event)
+        step = self.place.step if self.place is not None else None
+        waits = step is not None and (step.accumulations or accumulation_guards(usage, step))
+        self.is_rare = bool(waits and accumulation_guards(usage, event))
+
+    def read(self, node: ast.expr, frame: Frame | None) -> Counter:
+        if isinstance(node, ast.Constant):
+            return Counter("nothing")
+        if isinstance(node, ast.UnaryOp):
+            return self.read(node.operand, frame)
+        if isinstance(node, ast.BinOp):
+            return self._operation(node, frame)
+        if isinstance(node, ast.Call):
+            return self._call(node, frame)
+        if isinstance(node, ast.Attribute):
+            return self._attribute(node)
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            return self._constant_name(node.slice.value)
+        return self._name(node, frame) if isinstance(node, ast.Name) else UNKNOWN
+
+    def _constant_name(self, name: object) -> Counter:
+        return Counter("nothing") if name in CONSTANT_NAMES else UNKNOWN
+
+    def _call(self, node: ast.Call, frame: Frame | None) -> Counter:
+        name = last_name(node.func)
+        if name in {"int", "min", "max", "float", "round"} and node.args:
+            read = [self.read(each, frame) for each in node.args]
+            return next((each for each in read if each.counts != "nothing"), read[0])
+        return Counter("nothing") if name in {"len", "get_rank", "get_world_size"} else UNKNOWN
+
+    def _operation(self, node: ast.BinOp, frame: Frame | None) -> Counter:
+        left, right = self.read(node.left, frame), self.read(node.right, frame)
+        if isinstance(node.op, ast.FloorDiv | ast.Div):
+            # Micro-batches divided by their number per step are steps.
+            return replace(left, counts="steps") if left.counts == "micro-batches" else left
+        if left.counts == "nothing":
+            return right
+        if right.counts == "nothing":
+            return left
+        known = {left.counts, right.counts}
+        if "unknown" in known:
+            return UNKNOWN
+        if known == {"epochs"}:
+            return left
+        # `epoch * len(loader) + step` counts on over the epochs.
+        return Counter("steps" if "steps" in known else "micro-batches")
+
+    def _attribute(self, node: ast.Attribute) -> Counter:
+        if node.attr in EPOCH_NAMES:
+            return Counter("epochs")
+        if node.attr in CONSTANT_NAMES:
+            return Counter("nothing")
+        if node.attr == "global_step" and last_name(node.value) in {"state", "trainer"}:
+            return STEPS
+        if self.usage.class_of_value(node.value) is not None:
+            return self._of_attribute(node, self.usage.bindings_of(node))
+        root, _ = dotted(node)
+        is_setting = {last_name(node.value), "" if root is None else root.id} & SETTINGS
+        if "step" in node.attr:
+            return UNKNOWN  # another file may raise it
+        return Counter("nothing") if is_setting else UNKNOWN
+
+    def _of_attribute(self, node: ast.Attribute, bindings: list[Binding]) -> Counter:
+        if not bindings:
+            return STEPS if node.attr == "global_step" else UNKNOWN
+        if any(each.kind == "added" or adds_to_itself(each.node) for each in bindings):
+            return self._counted(ast.unparse(node))
+        owners = [self.usage.scopes.of[each.node].function for each in bindings]
+        is_set_once = all(isinstance(f, FUNCTION) and f.name == "__init__" for f in owners)
+        return Counter("nothing") if is_set_once else UNKNOWN
+
+    def _name(self, node: ast.Name, frame: Frame | None) -> Counter:
+        found = self.usage.scopes.bindings(node)
+        bindings = [each for each in found if each.value is not None or each.kind == "parameter"]
+        if loop := self._loop_of(bindings):
+            return self._of_loop(loop)
+        if any(each.kind == "added" or adds_to_itself(each.node) for each in bindings):
+            return self._counted(node.id)
+        if any(each.kind == "parameter" for each in bindings):
+            return self._parameter(node, frame)
+        if node.id in CONSTANT_NAMES:
+            return Counter("nothing")
+        if node.id in EPOCH_NAMES and not bindings:
+            return Counter("epochs")
+        if not bindings or any(each.value is None for each in bindings):
+            return UNKNOWN
+        return self._assigned(node, bindings, frame)
+
+    def _assigned(self, name: ast.Name, bindings: list[Binding], frame: Frame | None) -> Counter:
+        """Return what a variable counts that is only assigned."""
+        is_within = self.usage.scopes.is_within
+        if any(is_within(each.node, loop) for each in bindings for loop in self.event.loops):
+            source = bindings[0].source if len(bindings) == 1 else None
+            return UNKNOWN if source is None else self.read(source, frame)
+        is_iterator = any(
+            "iter" in last_name(node) or last_name(node) == "count"
+            for binding in bindings
+            if binding.value is not None
+            for node in walk(binding.value)
+            if isinstance(node, ast.expr)
+        )
+        scope = self.usage.scopes.find(name)
+        in_scope = self.event.loops or scope is None or not isinstance(scope.function, FUNCTION)
+        return Counter("nothing") if in_scope and not is_iterator else UNKNOWN
+
+    def _parameter(self, node: ast.Name, frame: Frame | None) -> Counter:
+        if node.id == "batch_idx" and self.usage.framework(self.trace.function) == "lightning":
+            epochs = [keyword(call, "max_epochs") for call in self.usage.scopes.calls]
+            is_one = any(each is not None and self.usage.value(each) == 1 for each in epochs)
+            return Counter("steps", restarts=not is_one)
+        if frame is None or frame.function is None or frame.call is None:
+            return self._constant_name(node.id) if node.id != "r" else UNKNOWN
+        given = argument(frame.call, frame.function, node.id)
+        return UNKNOWN if given is None else self.read(given, frame.outer)
+
+    def _loop_of(self, bindings: list[Binding]) -> Loop | None:
+        targets = [each.node for each in bindings if each.kind == "loop"]
+        return next((loop for loop in self.event.loops if loop in targets), None)
+
+    def _of_loop(self, loop: Loop) -> Counter:
+        loops = self.event.loops
+        at = loops.index(loop)
+        if self.makes_runs(loop):
+            return Counter("nothing")
+        steps = self.place.step.loops if self.place is not None else loops
+        if len(steps) > at + 1 and steps[: at + 1] == loops[: at + 1]:
+            # A step that is the outer number may belong to each of several models.
+            target = "" if isinstance(loop, ast.While) else ast.unparse(loop.target)
+            is_step = "step" in target or "iter" in target
+            is_shared = steps[at + 1] in self._loops_over_models()
+            return UNKNOWN if is_step or is_shared else Counter("epochs")
+        if self._counts_in_strides(loop):
+            return Counter("samples")
+        if self._goes_on(loop):
+            return UNKNOWN
+        restarts = any(self._is_epochs(outer) for outer in loops[:at])
+        return Counter("micro-batches" if self.is_rare else "steps", restarts)
+
+    def _counts_in_strides(self, loop: Loop) -> bool:
+        """Return whether a loop counts by the size of a batch: `range(0, samples, size)`."""
+        if isinstance(loop, ast.While) or not isinstance(loop.target, ast.Name):
+            return False
+        return any(
+            last_name(leaf.func) == "range"
+            and len(leaf.args) == 3  # noqa: PLR2004 - start, stop and stride
+            and self.usage.value(leaf.args[2]) not in (1, -1)
+            for leaf in self.usage.calls(loop.iter)
+        )
+
+    def _goes_on(self, loop: Loop) -> bool:
+        """Return whether a loop counts on from a number that is not always the same."""
+        if isinstance(loop, ast.While):
+            return False
+        outer = self.event.loops[: self.event.loops.index(loop)]
+        starts: list[ast.expr | None] = []
+        for leaf in self.usage.calls(loop.iter):
+            if last_name(leaf.func) == "enumerate":
+                starts.append(keyword(leaf, "start", at=1))
+            elif last_name(leaf.func) == "range":
+                starts.append(leaf.args[0] if len(leaf.args) > 1 else None)
+        is_open = any(
+            each is not None
+            and (self.usage.value(each) is None or self._is_moved(each, outer, self.event.frame))
+            for each in starts
+        )
+        return is_open or len(starts) > 1
+
+    def _is_moved(self, start: ast.expr, outer: tuple[Loop, ...], frame: Frame | None) -> bool:
+        """Return whether one of the loops around gives the start of a loop a new value."""
+        if not isinstance(start, ast.Name):
+            return False
+        for each in self.usage.scopes.bindings(start):
+            if each.kind == "parameter":
+                if frame is None or frame.function is None or frame.call is None:
+                    continue
+                given = argument(frame.call, frame.function, start.id)
+                if given is not None and self._is_moved(given, outer, frame.outer):
+                    return True
+            elif (
+                each.kind in {"value", "added"}
+                and not isinstance(each.value, ast.Constant)
+                and any(self.usage.scopes.is_within(each.node, loop) for loop in outer)
+            ):
+                return True
+        return False
+
+    def _is_epochs(self, loop: Loop) -> bool:
+        """Return whether a loop runs more than once over one training."""
+        if self.makes_runs(loop):
+            return False
+        if isinstance(loop, ast.While):
+            return True
+        rounds = loop.iter
+        if isinstance(rounds, ast.Call) and last_name(rounds.func) in {"tqdm", "trange"}:
+            rounds = rounds.args[0] if rounds.args else rounds
+        if isinstance(rounds, ast.Call) and last_name(rounds.func) == "range":
+            return not (len(rounds.args) == 1 and self.usage.value(rounds.args[0]) == 1)
+        return self.usage.value(rounds) != 1
+
+    def makes_runs(self, loop: Loop) -> bool:
+        """Return whether each round of a loop is a training of its own."""
+        return loop in self.trace.runs or loop in self._loops_over_models()
+
+    def _loops_over_models(self) -> list[ast.AST]:
+        """Return the loops that run over the model which is allocated."""
+        node: ast.expr = self.event.call.func
+        frame: Frame | None = self.event.frame
+        while True:
+            while isinstance(node, ast.Attribute | ast.Call):
+                node = node.value if isinstance(node, ast.Attribute) else node.func
+            if not isinstance(node, ast.Name):
+                return []
+            bindings = self.usage.scopes.bindings(node)
+            is_given = any(each.kind == "parameter" for each in bindings)
+            if not is_given or frame is None or frame.function is None or frame.call is None:
+                return [each.node for each in bindings if each.kind == "loop"]
+            given = argument(frame.call, frame.function, node.id)
+            if given is None:
+                return []
+            node, frame = given, frame.outer
+
+    def _counted(self, name: str) -> Counter:
+        """Return what a variable counts that the script increases."""
+        changes = self.trace.changes.get(name, [])
+        counts = [each for each in changes if each.kind == "count"]
+        if not counts:
+            return UNKNOWN
+        count = counts[0]
+        steps = self.place.step.loops if self.place is not None else self.event.loops
+        if len(count.loops) < len(steps) and count.loops == steps[: len(count.loops)]:
+            return Counter("epochs") if count.loops else UNKNOWN
+        restarts = any(
+            each.kind == "set"
+            and each.loops
+            and self._is_epochs(each.loops[-1])
+            and each.loops == count.loops[: len(each.loops)]
+            and len(each.loops) < len(count.loops)
+            for each in changes
+        )
+        if not _adds_a_constant(count.node):
+            return Counter("samples", restarts)
+        is_micro = self.is_rare and not accumulation_guards(self.usage, count)
+        return Counter("micro-batches" if is_micro else "steps", restarts)
+
+
+def _adds_a_constant(node: ast.AST) -> bool:
+    value = node.value if isinstance(node, ast.AugAssign | ast.Assign) else None
+    parts = [value.left, value.right] if isinstance(value, ast.BinOp) else [value]
+    return any(isinstance(part, ast.Constant) for part in parts)

@@ -1,0 +1,382 @@
+"""List what a script does in the order of its run: steps, gradients, allocations, adapters."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from adalora_core.checker.documents.python.syntax import (
+    FUNCTION,
+    LOOP,
+    Function,
+    Loop,
+    expects_a_fault,
+    last_name,
+    spend,
+    walk,
+)
+from adalora_core.checker.scripts.names import ALLOCATE, OPTIMIZER, WRAPPERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from adalora_core.checker.scripts.sources import Sources
+
+EventKind = Literal[
+    "allocate", "backward", "count", "optimizer", "set", "step", "train", "wrap", "zero"
+]
+_DEEPEST = 5
+_MOST = 1200
+"""Bound on the events of one script."""
+_MOST_CALLS = 5000
+"""Bound on the calls of one script that are followed."""
+_TRAINS = frozenset({"train", "fit", "hyperparameter_search"})
+_ENDS = (ast.Continue, ast.Break, ast.Return, ast.Raise)
+
+
+@dataclass(frozen=True, eq=False)
+class Guard:
+    """A condition that holds, or does not hold, where an event happens."""
+
+    test: ast.expr
+    holds: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A call of a function of the script that is being followed.
+
+    Args:
+        function: the function; None: the module's own statements.
+        call: the call; None: the function is called by something else.
+        outer: the frame of the call.
+    """
+
+    function: Function | None = None
+    call: ast.Call | None = None
+    outer: Frame | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Event:
+    """Something that a run does.
+
+    Args:
+        kind: what.
+        node: the call or the assignment.
+        loops: the loops around it, those of the callers included; the outermost comes first.
+        guards: the conditions around it, those of the callers included.
+        accumulations: the accelerators of `with accelerator.accumulate(...)` around it.
+        frame: the call of the function that holds it.
+        number: its place among the events of the trace.
+    """
+
+    kind: EventKind
+    node: ast.AST
+    loops: tuple[Loop, ...] = ()
+    guards: tuple[Guard, ...] = ()
+    accumulations: tuple[ast.expr, ...] = ()
+    frame: Frame = field(default_factory=Frame)
+    number: int = 0
+
+    @property
+    def call(self) -> ast.Call:
+        """The call that the event is."""
+        if not isinstance(self.node, ast.Call):
+            raise TypeError(f"an event of the kind {self.kind!r} is not a call")
+        return self.node
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an allocation is called.
+
+    Args:
+        level: in the `same` loop as the step of the optimizer, in a loop `inside` it (once per
+            micro-batch) or in one `outside` it (once per epoch).
+        loops: the loops that the allocation and the step share.
+        step: the step of the optimizer that belongs to it.
+        is_before: whether the allocation comes before that step in an iteration.
+        dropped: what drops the gradients before the allocation, or before the step already.
+    """
+
+    level: Literal["same", "inside", "outside"]
+    loops: tuple[Loop, ...]
+    step: Event
+    is_before: bool
+    dropped: Event | None
+
+
+@dataclass(eq=False)
+class Trace:
+    """The events of the module, or of a function that nothing in the script calls."""
+
+    function: Function | None
+    events: list[Event] = field(default_factory=list)
+    places: dict[int, Placement | None] = field(default_factory=dict)
+
+    @cached_property
+    def runs(self) -> set[ast.AST]:
+        """The loops of which each round makes a model or an optimizer: runs of their own."""
+        made = (event for event in self.events if event.kind in {"wrap", "optimizer"})
+        return {loop for event in made for loop in event.loops}
+
+    @cached_property
+    def changes(self) -> dict[str, list[Event]]:
+        """The assignments of constants and the additions, by what is changed."""
+        found: dict[str, list[Event]] = {}
+        for event in self.events:
+            node = event.node
+            targets: list[ast.expr] = []
+            if isinstance(node, ast.AugAssign):
+                targets = [node.target]
+            elif isinstance(node, ast.Assign):
+                targets = getattr(node.targets[0], "elts", [node.targets[0]])
+            for target in targets:
+                found.setdefault(ast.unparse(target), []).append(event)
+        return found
+
+
+def traces(sources: Sources, tree: ast.Module) -> list[Trace]:
+    """Return the events of a script, each function of it at the places that call it."""
+    tracer = _Tracer(sources)
+    tracer.trace(None, tree.body)
+    functions = [node for node in sources.scopes.of if isinstance(node, FUNCTION)]
+    for is_called in (False, True):
+        for function in functions:
+            if function not in tracer.visited and bool(sources.calls_of(function)) == is_called:
+                tracer.visited.add(function)
+                tracer.trace(function, function.body)
+    return tracer.traces
+
+
+class _Tracer:
+    def __init__(self, sources: Sources) -> None:
+        self.sources = sources
+        self.visited: set[Function] = set()
+        self.traces: list[Trace] = []
+        self.left = _MOST
+        self.calls_left = _MOST_CALLS
+
+    def trace(self, function: Function | None, body: Sequence[ast.stmt]) -> None:
+        self.traces.append(Trace(function))
+        self._block(body, Event("set", self.sources.scopes.module.node, frame=Frame(function)))
+
+    def _add(self, kind: EventKind, node: ast.AST, at: Event) -> None:
+        self.left -= 1
+        if self.left > 0:
+            events = self.traces[-1].events
+            events.append(replace(at, kind=kind, node=node, number=len(events)))
+
+    def _block(self, body: Sequence[ast.stmt], at: Event) -> None:
+        for statement in body:
+            self._statement(statement, at)
+            if isinstance(statement, ast.If):
+                if statement.body and isinstance(statement.body[-1], _ENDS):
+                    at = _guarded(at, statement.test, holds=False)
+                elif statement.orelse and isinstance(statement.orelse[-1], _ENDS):
+                    at = _guarded(at, statement.test, holds=True)
+
+    def _statement(self, node: ast.stmt, at: Event) -> None:
+        spend(1 + len(at.guards))
+        if self.left <= 0 or isinstance(node, (*FUNCTION, ast.ClassDef)):
+            return
+        if isinstance(node, (*LOOP, ast.If, ast.With, ast.AsyncWith, ast.Try, ast.Match)):
+            self._compound(node, at)
+            return
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):
+                self._expression(child, at)
+        self._assignment(node, at)
+
+    def _compound(self, node: ast.stmt, at: Event) -> None:
+        if isinstance(node, ast.If):
+            self._expression(node.test, at)
+            self._block(node.body, _guarded(at, node.test, holds=True))
+            self._block(node.orelse, _guarded(at, node.test, holds=False))
+        elif isinstance(node, LOOP):
+            self._loop(node, at)
+        elif isinstance(node, ast.With | ast.AsyncWith):
+            for item in node.items:
+                self._expression(item.context_expr, at)
+                call = item.context_expr
+                if isinstance(call, ast.Call) and last_name(call.func) == "accumulate":
+                    at = replace(at, accumulations=(*at.accumulations, receiver(call)))
+            if not expects_a_fault(node):
+                self._block(node.body, at)
+        elif isinstance(node, ast.Try):
+            self._block([*node.body, *node.orelse, *node.finalbody], at)
+        elif isinstance(node, ast.Match):
+            for case in node.cases:
+                self._block(case.body, _guarded(at, node.subject, holds=True))
+
+    def _loop(self, node: Loop, at: Event) -> None:
+        over = node.test if isinstance(node, ast.While) else node.iter
+        self._expression(over, at)
+        # A loop over optimizers, or over parts of a model, makes one step of training.
+        parts = [*_expressions(over), *(() if isinstance(node, ast.While) else [node.target])]
+        is_one_step = any("optim" in last_name(part).lower() for part in parts)
+        if not is_one_step and not _allocates_target(node):
+            at = replace(at, loops=(*at.loops, node))
+        self._block(node.body, at)
+        self._block(node.orelse, at)
+
+    def _assignment(self, node: ast.stmt, at: Event) -> None:
+        if isinstance(node, ast.AugAssign):
+            self._add("count", node, at)
+        elif isinstance(node, ast.Assign) and all(
+            isinstance(each, ast.Constant) for each in getattr(node.value, "elts", [node.value])
+        ):
+            is_gradient = (
+                last_name(node.targets[0]) == "grad"
+                and isinstance(node.value, ast.Constant)
+                and node.value.value is None
+            )
+            self._add("zero" if is_gradient else "set", node, at)
+        elif adds_to_itself(node):
+            self._add("count", node, at)
+
+    def _expression(self, node: ast.expr, at: Event) -> None:
+        for call in reversed([c for c in _expressions(node) if isinstance(c, ast.Call)]):
+            self._call(call, at)
+
+    def _call(self, call: ast.Call, at: Event) -> None:
+        kind = self.kind(call)
+        if kind == "step":
+            for closure in call.args:
+                self._follow(call, self.sources.scopes.function(closure), at)
+        if kind is not None:
+            self._add(kind, call, at)
+        else:
+            self._follow(call, self.sources.called(call), at)
+
+    def _follow(self, call: ast.Call, function: Function | None, at: Event) -> None:
+        frame: Frame | None = at.frame
+        depth = 0
+        if function is None:
+            return
+        while frame is not None:
+            if frame.function is function or depth > _DEEPEST:
+                return
+            frame, depth = frame.outer, depth + 1
+        self.visited.add(function)
+        self.calls_left -= 1
+        if self.calls_left < 0:
+            return
+        self._block(function.body, replace(at, frame=Frame(function, call, at.frame)))
+
+    def kind(self, call: ast.Call) -> EventKind | None:
+        """Return the kind of event that a call is."""
+        name = self.sources.scopes.full_name(call.func).rpartition(".")[2]
+        if self._allocates(call, name):
+            return "allocate"
+        if name in {"backward", "manual_backward"}:
+            return "backward"
+        if name == "zero_grad":
+            return "zero"
+        if name in WRAPPERS or name == "add_adapter":
+            return "wrap"
+        if name in {"step", "optimizer_step"} and self._is_optimizer(call, name):
+            return "step"
+        if name in _TRAINS and isinstance(call.func, ast.Attribute):
+            is_own = self.sources.called(call) is not None
+            is_trainer = not is_own and trainer_calls(self.sources, call.func.value)
+            return "train" if is_trainer else None
+        is_class = OPTIMIZER.match(name) is not None
+        if is_class or ("optim" in name.lower() and _has_parameters(call)):
+            return None if name in self.sources.scopes.classes else "optimizer"
+        return None
+
+    def _allocates(self, call: ast.Call, name: str) -> bool:
+        function = self.sources.scopes.of[call].function
+        if isinstance(function, FUNCTION) and function.name == ALLOCATE:
+            return False  # a class that offers the method
+        if name == ALLOCATE:
+            return len(call.args) <= 1
+        return isinstance(call.func, ast.Name) and any(
+            _is_the_method(leaf) for leaf in self.sources.origins(call.func)
+        )
+
+    def _is_optimizer(self, call: ast.Call, name: str) -> bool:
+        if name == "optimizer_step":
+            return self.sources.called(call) is None
+        if not isinstance(call.func, ast.Attribute):
+            return False
+        names = [last_name(each).lower() for each in _expressions(call.func.value)]
+        if any("sched" in each for each in names):
+            return False
+        given = [last_name(each).lower() for arg in call.args for each in _expressions(arg)]
+        if any("opt" in each or "engine" in each for each in (*names, *given)):
+            return True
+        makers = self.sources.calls(call.func.value)
+        return any(OPTIMIZER.match(last_name(maker.func)) for maker in makers)
+
+
+def receiver(call: ast.Call) -> ast.expr:
+    """Return the object whose method is called, or the function."""
+    return call.func.value if isinstance(call.func, ast.Attribute) else call.func
+
+
+def trainer_calls(sources: Sources, receiver: ast.expr) -> list[ast.Call]:
+    """Return the calls that make the trainer which a value can be."""
+    made = sources.calls(receiver)
+    return [call for call in made if last_name(call.func).endswith("Trainer")]
+
+
+def _allocates_target(loop: Loop) -> bool:
+    """Return whether a loop calls `update_and_allocate` of the objects that it runs over."""
+    target = last_name(loop.target) if isinstance(loop, ast.For | ast.AsyncFor) else ""
+    return bool(target) and any(
+        isinstance(node, ast.Attribute)
+        and node.attr == ALLOCATE
+        and any(isinstance(part, ast.Name) and part.id == target for part in walk(node))
+        for node in walk(loop)
+    )
+
+
+def _guarded(at: Event, test: ast.expr, *, holds: bool) -> Event:
+    is_main = any(last_name(node) == "__name__" for node in _expressions(test))
+    return at if is_main else replace(at, guards=(*at.guards, Guard(test, holds)))
+
+
+def _expressions(node: ast.expr) -> Iterator[ast.expr]:
+    """Yield the expressions of one, without the bodies of lambdas; the outer ones come first."""
+    stack: list[ast.AST] = [node]
+    while stack:
+        each = stack.pop()
+        spend()
+        if isinstance(each, ast.expr):
+            yield each
+        if not isinstance(each, ast.Lambda):
+            stack += ast.iter_child_nodes(each)
+
+
+def adds_to_itself(node: ast.AST) -> bool:
+    """Return whether a statement is `x = x + ...`."""
+    value = node.value if isinstance(node, ast.Assign) else None
+    return (
+        isinstance(node, ast.Assign)
+        and isinstance(value, ast.BinOp)
+        and isinstance(value.op, ast.Add)
+        and ast.unparse(node.targets[0]) in {ast.unparse(value.left), ast.unparse(value.right)}
+    )
+
+
+def _has_parameters(call: ast.Call) -> bool:
+    return any(
+        last_name(node) in {"parameters", "named_parameters"}
+        for argument in (*call.args, *(each.value for each in call.keywords))
+        for node in _expressions(argument)
+    )
+
+
+def _is_the_method(node: ast.expr) -> bool:
+    if isinstance(node, ast.Attribute):
+        return node.attr == ALLOCATE
+    return (
+        isinstance(node, ast.Call)
+        and last_name(node.func) == "getattr"
+        and any(isinstance(arg, ast.Constant) and arg.value == ALLOCATE for arg in node.args)
+    )

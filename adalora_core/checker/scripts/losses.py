@@ -1,0 +1,211 @@
+"""Find the losses that a script computes itself, without the orthogonality penalty."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import TYPE_CHECKING, Literal
+
+from adalora_core.checker.documents.python.syntax import FUNCTION, keyword, last_name, walk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.checker.documents.python.syntax import Function
+    from adalora_core.checker.scripts.events import Event
+    from adalora_core.checker.scripts.trainings import Training
+    from adalora_core.checker.scripts.usage import Usage
+
+Origin = Literal["model", "script", "unknown"]
+
+_PENALTY = re.compile("orth|penalt|regu", re.IGNORECASE)
+_NO_PENALTY = frozenset({"orth_reg_weight", "orthogonal_", "regularization"})
+_CRITERION = re.compile("loss|criterion|cross_entropy|mse|l1|nll|kl_div|bce", re.IGNORECASE)
+_REDUCTIONS = frozenset({
+    "mean", "sum", "float", "to", "div", "mul", "square", "pow", "abs", "type", "view", "item",
+})  # fmt: skip
+
+
+_JOINS = frozenset({"stack", "cat", "tensor", "as_tensor", "zeros"})
+"""Functions of torch that can join losses of a model."""
+
+
+_DEEPEST, _MOST_SUMS = 3, 16
+"""Bounds of the sums that are followed: names inside of each other, and alternatives."""
+
+
+def _reads_loss(node: ast.expr) -> bool:
+    return any(isinstance(part, ast.Attribute) and part.attr == "loss" for part in walk(node))
+
+
+def adds_penalty(usage: Usage) -> bool:
+    """Return whether a name of the script contains a word for the penalty."""
+    words = [node for node in usage.scopes.of if isinstance(node, ast.Name | ast.Attribute)]
+    names = {last_name(word) for word in words}
+    names |= {node.name for node in usage.scopes.of if isinstance(node, FUNCTION)}
+    return any(map(_PENALTY.search, names - _NO_PENALTY))
+
+
+def own_losses(usage: Usage, training: Training) -> Iterator[ast.expr]:
+    """Yield the losses of a training that the script computes itself."""
+    for loss in _losses(usage, training):
+        read = [(_origin(usage, leaf), leaf) for leaf in usage.origins(loss)]
+        origins = {origin for origin, _ in read}
+        if "script" in origins and "model" not in origins:
+            yield _near(usage, loss, next(leaf for origin, leaf in read if origin == "script"))
+
+
+def doubled_penalties(usage: Usage, training: Training) -> Iterator[ast.expr]:
+    """Yield the penalties that a training adds to `outputs.loss`, which contains one."""
+    for loss in _losses(usage, training):
+        for terms in _sums(usage, loss, _DEEPEST):
+            if any(_is_loss_of_outputs(usage, term) for term in terms):
+                calls = [term for term in terms if isinstance(term, ast.Call)]
+                yield from (c for c in calls if last_name(c.func) == "orthogonality_penalty")
+
+
+def _sums(usage: Usage, node: ast.expr, depth: int) -> list[list[ast.expr]]:
+    """Return the terms of each sum that a value can be; factors of a sum are left out."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        left, right = (_sums(usage, side, depth) for side in (node.left, node.right))
+        return [[*some, *others] for some in left for others in right][:_MOST_SUMS]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.Mult):
+        return _sums(usage, node.left, depth)
+    if not isinstance(node, ast.Name) or not depth:
+        return [[node]]
+    leaves = [leaf for leaf in usage.origins(node) if leaf is not node]
+    bindings = usage.scopes.bindings(node)
+    added = [each.value for each in bindings if each.kind == "added" and each.value is not None]
+    found = [terms for leaf in leaves for terms in _sums(usage, leaf, depth - 1)]
+    return [[*terms, *added] for terms in found[:_MOST_SUMS]]
+
+
+def _is_loss_of_outputs(usage: Usage, node: ast.expr) -> bool:
+    return (
+        isinstance(node, ast.Attribute)
+        and node.attr == "loss"
+        and any(usage.is_adalora_model(call.func) for call in usage.calls(node.value))
+    )
+
+
+def _near(usage: Usage, loss: ast.expr, computed: ast.expr) -> ast.expr:
+    """Return where a training computes its loss, if a function of the script does it there."""
+    of = usage.scopes.of
+    scope, holder = of[loss].function, of[computed].function
+    if holder is scope or (isinstance(holder, FUNCTION) and holder.name == "forward"):
+        return computed
+    bindings = usage.scopes.bindings(loss)
+    values = [b.value for b in bindings if b.value and of[b.node].function is scope]
+    return values[-1] if values else loss
+
+
+def _losses(usage: Usage, training: Training) -> Iterator[ast.expr]:
+    if training.kind in {"loop", "accelerate"}:
+        for event in _backwards(training):
+            yield from _differentiated(event.call)
+    for call in training.trainers:
+        method = usage.scopes.method(usage.scopes.class_named(call.func), "compute_loss")
+        given = usage.origins(keyword(call, "compute_loss_func"))
+        for function in (method, *map(usage.scopes.function, given)):
+            if function is not None:
+                yield from _returned(usage, function)
+    if training.kind == "lightning":
+        model = keyword(training.event.call, "model", at=0)
+        owner = usage.class_of_value(model) if model is not None else None
+        method = usage.scopes.method(owner, "training_step")
+        if method is not None:
+            yield from _returned(usage, method)
+            for trace, event in usage.events("backward"):
+                if trace.function is method:
+                    yield from _differentiated(event.call)
+
+
+def _backwards(training: Training) -> Iterator[Event]:
+    """Yield the backward passes whose gradients a step of the optimizer uses."""
+    events = training.trace.events
+    loops = training.event.loops
+    near = [e for e in events if e.kind in {"backward", "step"} and e.loops[:1] == loops[:1]]
+    before = [e for e in near if e.number < training.event.number]
+    while before and before[-1].kind == "step":
+        before.pop()  # two optimizers can use one backward pass
+    for event in reversed(before):
+        if event.kind == "step":
+            return
+        yield event
+
+
+def _differentiated(call: ast.Call) -> Iterator[ast.expr]:
+    receiver = call.func.value if isinstance(call.func, ast.Attribute) else None
+    if call.args:  # accelerator.backward(loss)
+        yield call.args[0]
+    elif isinstance(receiver, ast.Call) and last_name(receiver.func) == "scale" and receiver.args:
+        yield receiver.args[0]
+    elif receiver is not None:
+        yield receiver
+
+
+def _returned(usage: Usage, function: Function) -> Iterator[ast.expr]:
+    for returned in usage.returned(function):
+        # As in `(loss, outputs) if return_outputs else loss`.
+        value = returned.orelse if isinstance(returned, ast.IfExp) else returned
+        if isinstance(value, ast.Dict):
+            keys = [key.value if isinstance(key, ast.Constant) else "" for key in value.keys]
+            value = value.values[keys.index("loss")] if "loss" in keys else value
+        yield value.elts[0] if isinstance(value, ast.Tuple) and value.elts else value
+
+
+def _origin(usage: Usage, node: ast.expr) -> Origin:
+    if isinstance(node, ast.Attribute):
+        return _of_attribute(usage, node)
+    if isinstance(node, ast.Subscript):
+        key = node.slice.value if isinstance(node.slice, ast.Constant) else None
+        return "model" if key in {"loss", 0} else "unknown"
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub | ast.Pow | ast.MatMult):
+        return "model" if _reads_loss(node) else "script"
+    if isinstance(node, ast.BinOp):
+        return _of_any(usage, node.left, node.right)
+    if isinstance(node, ast.Call):
+        return _of_call(usage, node)
+    return "unknown"
+
+
+def _of_any(usage: Usage, *parts: ast.expr) -> Origin:
+    found = {_origin(usage, leaf) for part in parts for leaf in usage.origins(part)}
+    return "model" if "model" in found else "script" if "script" in found else "unknown"
+
+
+def _of_attribute(usage: Usage, node: ast.Attribute) -> Origin:
+    if node.attr != "loss":
+        return "unknown"
+    for call in usage.calls(node.value):
+        if _goes_around(call.func):
+            return "script"
+        given = keyword(call, "loss")
+        if given is not None:  # the output of a module of the script
+            found = {_origin(usage, each) for each in usage.origins(given)}
+            return "script" if found == {"script"} else "model"
+    return "model"
+
+
+def _goes_around(function: ast.expr) -> bool:
+    """Return whether a call of the base model leaves AdaLoRA's forward out."""
+    return ast.unparse(function).endswith((".base_model.model", ".get_base_model()"))
+
+
+def _of_call(usage: Usage, node: ast.Call) -> Origin:
+    name = last_name(node.func)
+    if name == "compute_loss":
+        return "model"
+    if name in _REDUCTIONS and isinstance(node.func, ast.Attribute):
+        return _of_any(usage, node.func.value)
+    if any(map(_reads_loss, node.args)):
+        return "model"
+    if any(map(usage.is_adalora_model, node.args)):
+        return "unknown"  # who is given the model can take the loss from it
+    made = [last_name(getattr(leaf, "func", leaf)) for leaf in usage.origins(node.func)]
+    full = usage.scopes.full_name(node.func)
+    if full.startswith("torch.") and name not in _JOINS:
+        return "script"
+    if "functional" in full.split(".") or any(map(_CRITERION.search, (name, *made))):
+        return "script"
+    return "unknown"

@@ -1,0 +1,306 @@
+"""Follow a value through a script to the expressions that it can come from."""
+
+from __future__ import annotations
+
+import ast
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+from adalora_core.checker.documents.python.syntax import (
+    FUNCTION,
+    argument,
+    keyword,
+    last_name,
+    spend,
+    walk,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.checker.documents.python.scopes import Binding, Scopes
+    from adalora_core.checker.documents.python.syntax import Function
+
+    _Path = frozenset[int]  # the ids of the expressions that lead to one
+    _Leaves = Iterator[ast.expr]
+
+_DEEPEST = 14
+_FOLLOWED = frozenset({"value", "loop", "with", "parameter"})
+"""Kinds of bindings that can be followed to a value."""
+_MOST_STEPS = 100_000
+"""Bound on the expressions that are looked at for one script."""
+_MOST = 60
+
+_PASS_THROUGH = frozenset({
+    "unwrap_model", "compile", "DataParallel", "DistributedDataParallel", "DDP", "attach",
+    "prepare_model_for_kbit_training", "prepare_model_for_int8_training", "prepare_model",
+    "setup", "setup_module", "tqdm", "trange", "list", "tuple", "extract_model_from_parallel",
+})  # fmt: skip
+"""Functions that return their first argument, or a wrapper of it."""
+_RETURN_SELF = frozenset({
+    "to", "cuda", "cpu", "half", "bfloat16", "float", "double", "train", "eval", "requires_grad_",
+})  # fmt: skip
+"""Methods that return the object itself."""
+
+
+class Sources:
+    """The origins of values.
+
+    Args:
+        scopes: the names of the script.
+    """
+
+    def __init__(self, scopes: Scopes) -> None:
+        self.scopes = scopes
+        self._known: dict[tuple[ast.expr, int | None], list[ast.expr]] = {}
+        self._left = _MOST_STEPS
+
+    def origins(self, expression: ast.expr | None, item: int | None = None) -> list[ast.expr]:
+        """Return the expressions that a value can come from.
+
+        What cannot be followed further is returned as it is written: a call of something that is
+        imported, a parameter that no call of this script fills, an attribute.
+        """
+        if expression is None:
+            return []
+        key = (expression, item)
+        if key not in self._known:
+            self._known[key] = [expression]  # while it is looked for
+            found: dict[ast.expr, None] = {}
+            for leaf in self._follow(expression, item, frozenset()):
+                found.setdefault(leaf)
+                if len(found) >= _MOST:
+                    break
+            self._known[key] = list(found)
+        return self._known[key]
+
+    def calls(self, expression: ast.expr | None) -> list[ast.Call]:
+        """Return the calls that a value can come from."""
+        return [leaf for leaf in self.origins(expression) if isinstance(leaf, ast.Call)]
+
+    def mentions(self, expression: ast.expr | None) -> Iterator[ast.AST]:
+        """Yield all nodes of an expression and of what it comes from."""
+        if expression is None:
+            return
+        seen: set[int] = set()
+        queue = [expression]
+        while queue and len(seen) < 20 * _MOST:
+            for node in walk(queue.pop()):
+                if id(node) in seen:
+                    continue
+                seen.add(id(node))
+                yield node
+                if isinstance(node, ast.Name | ast.Attribute):
+                    queue += [each for each in self.origins(node) if id(each) not in seen]
+
+    def called(self, call: ast.Call) -> Function | None:
+        """Return the function or method of this script that a call runs."""
+        function = call.func
+        if isinstance(function, ast.Name):
+            if function.id in self.scopes.classes:
+                return self.scopes.method(self.scopes.classes[function.id], "__init__")
+            found = self.scopes.function(function)
+        elif isinstance(function, ast.Attribute):
+            found = self.scopes.method(self.class_of_value(function.value), function.attr)
+        else:
+            return None
+        # An instance of the script's own module is called.
+        return found or self.scopes.method(self.class_of_value(function), "forward")
+
+    def class_of_value(self, expression: ast.expr) -> ast.ClassDef | None:
+        """Return the class of this script that a value is an instance of."""
+        if isinstance(expression, ast.Name) and expression.id == "self":
+            return self.scopes.of[expression].class_
+        if isinstance(expression, ast.Call) and last_name(expression.func) == "super":
+            owner = self.scopes.of[expression].class_
+            bases = self.scopes.bases(owner)[0][1:] if owner is not None else []
+            return bases[0] if bases else None
+        made = map(self.class_of_call, self.calls(expression))
+        return next((owner for owner in made if owner is not None), None)
+
+    def class_of_call(self, node: ast.AST) -> ast.ClassDef | None:
+        """Return the class of this script that a call makes an instance of."""
+        return self.scopes.class_named(node.func) if isinstance(node, ast.Call) else None
+
+    def _follow(  # noqa: C901 - one case per node
+        self, node: ast.expr, item: int | None, seen: _Path
+    ) -> _Leaves:
+        self._left -= 1
+        if id(node) in seen or len(seen) > _DEEPEST or self._left < 0:
+            return
+        seen |= {id(node)}
+        match node:
+            case ast.Name():
+                yield from self._of_name(node, item, seen)
+            case ast.Attribute():
+                yield from self._of_attribute(node, item, seen)
+            case ast.Subscript():
+                yield from self._of_subscript(node, item, seen)
+            case ast.Call():
+                yield from self._of_call(node, item, seen)
+            case ast.IfExp():
+                yield from self._follow(node.body, item, seen)
+                yield from self._follow(node.orelse, item, seen)
+            case ast.BoolOp():
+                for value in node.values:
+                    yield from self._follow(value, item, seen)
+            case ast.NamedExpr() | ast.Await() | ast.Starred():
+                yield from self._follow(node.value, item, seen)
+            case ast.Tuple() | ast.List() if item is not None and item < len(node.elts):
+                yield from self._follow(node.elts[item], None, seen)
+            case _:
+                yield node
+
+    def _of_name(self, node: ast.Name, item: int | None, seen: _Path) -> _Leaves:
+        scope = self.scopes.find(node)
+        bindings = self.scopes.bindings(node)
+        if scope is not None and scope.function is self.scopes.of[node].function:
+            bindings = self._reaching(node, bindings)
+        bindings = [each for each in bindings if each.kind in _FOLLOWED]
+        if not bindings:
+            yield node
+        for binding in bindings:
+            yield from self._of_binding(node, binding, item, seen)
+
+    def _of_binding(
+        self, node: ast.expr, binding: Binding, item: int | None, seen: _Path
+    ) -> _Leaves:
+        if isinstance(node, ast.Name) and binding.kind == "parameter":
+            yield from self._of_parameter(node, binding.node, item, seen)
+        elif binding.kind == "loop" and binding.value is not None:
+            yield from self._elements(node, binding.value, binding.item, seen)
+        elif binding.value is not None:
+            inner = binding.item if binding.item is not None else item
+            yield from self._follow(binding.value, inner, seen)
+
+    def _of_parameter(
+        self, node: ast.Name, function: ast.AST, item: int | None, seen: _Path
+    ) -> _Leaves:
+        given: list[ast.expr | None] = []
+        if isinstance(function, FUNCTION):
+            given = [argument(call, function, node.id) for call in self.calls_of(function)]
+        if not any(given):
+            yield node
+        for value in filter(None, given):
+            yield from self._follow(value, item, seen)
+
+    def calls_of(self, function: Function) -> list[ast.Call]:
+        """Return the calls of this script that can run a function of it."""
+        owner = self.scopes.parents[function]
+        if isinstance(owner, ast.ClassDef) and function.name == "__init__":
+            return self.scopes.callers.get(owner.name, [])
+        calls = self.scopes.callers.get(function.name, [])
+        kind = ast.Attribute if isinstance(owner, ast.ClassDef) else ast.Name
+        spend(len(calls))
+        return [call for call in calls if isinstance(call.func, kind)]
+
+    def _of_attribute(self, node: ast.Attribute, item: int | None, seen: _Path) -> _Leaves:
+        bindings = [each for each in self.bindings_of(node) if each.kind == "value"]
+        for binding in bindings:
+            yield from self._of_binding(node, binding, item, seen)
+        if bindings:
+            return
+        if node.attr == "model":
+            for leaf in self.calls(node.value):
+                given = keyword(leaf, "model", at=0)
+                if keyword(leaf, "peft_config") is not None:
+                    yield leaf
+                elif given is not None:
+                    yield from self._follow(given, None, seen)
+        if node.attr in {"base_model", "module"}:
+            yield from self._follow(node.value, None, seen)
+            return
+        yield node
+
+    def bindings_of(self, node: ast.Attribute) -> list[Binding]:
+        """Return the bindings of an attribute of an instance of the script's own class."""
+        owner = self.class_of_value(node.value)
+        known = self.scopes.bases(owner)[0] if owner is not None else []
+        return [b for each in known for b in self.scopes.attributes.get((each.name, node.attr), [])]
+
+    def _of_subscript(self, node: ast.Subscript, item: int | None, seen: _Path) -> _Leaves:
+        key = node.slice.value if isinstance(node.slice, ast.Constant) else None
+        found = False
+        for base in self._follow(node.value, None, seen):
+            if isinstance(base, ast.Dict):
+                found = True
+                for name, value in zip(base.keys, base.values, strict=True):
+                    wanted = key is None or not isinstance(name, ast.Constant) or name.value == key
+                    if wanted:
+                        yield from self._follow(value, item, seen)
+            elif isinstance(base, ast.List | ast.Tuple):
+                found = True
+                for value in base.elts:
+                    yield from self._follow(value, item, seen)
+        if not found:
+            yield node
+
+    def _of_call(self, node: ast.Call, item: int | None, seen: _Path) -> _Leaves:
+        name = last_name(node.func)
+        is_prepared = name == "prepare" and (item is not None or len(node.args) == 1)
+        function = self.called(node) if self.class_of_call(node) is None else None
+        if function is not None:
+            returned = list(self.returned(function))
+            for value in returned:
+                yield from self._follow(value, item, seen)
+            if not returned:
+                yield node
+        elif name == "initialize" and not item and (model := keyword(node, "model")) is not None:
+            yield from self._follow(model, None, seen)  # DeepSpeed's engine
+        elif node.args and (name in _PASS_THROUGH or is_prepared):
+            yield from self._follow(node.args[min(item or 0, len(node.args) - 1)], None, seen)
+        elif name in _RETURN_SELF and isinstance(node.func, ast.Attribute):
+            yield from self._follow(node.func.value, item, seen)
+        else:
+            yield node
+
+    def returned(self, function: Function) -> _Leaves:
+        """Yield the expressions that a function returns."""
+        stack: list[ast.AST] = list(function.body)
+        while stack:
+            node = stack.pop()
+            if isinstance(node, ast.Return) and node.value is not None:
+                yield node.value
+            if not isinstance(node, (*FUNCTION, ast.ClassDef, ast.Lambda)):
+                stack += ast.iter_child_nodes(node)
+
+    def _elements(self, node: ast.expr, over: ast.expr, item: int | None, seen: _Path) -> _Leaves:
+        view = ""
+        if isinstance(over, ast.Call) and isinstance(over.func, ast.Attribute):
+            view = over.func.attr if over.func.attr in {"items", "values"} else ""
+            over = over.func.value if view else over
+        found = False
+        for base in self._follow(over, None, seen):
+            entries = base.elts if isinstance(base, ast.List | ast.Tuple | ast.Set) else []
+            if isinstance(base, ast.Dict) and view and item != 0:
+                entries = base.values
+            for entry in entries:
+                found = True
+                yield from self._follow(entry, None if view else item, seen)
+        if not found:
+            yield node
+
+    def _reaching(self, node: ast.Name, bindings: list[Binding]) -> list[Binding]:
+        """Return the bindings of a scope that can reach a name of the same scope."""
+        position = self.scopes.position
+        above = self.scopes.above(node)
+        at = bisect_left(bindings, position[node], key=lambda each: position[each.node])
+        reaching: list[Binding] = []
+        for binding in reversed(bindings[max(0, at - _MOST) : at]):
+            if self._reaches(binding, above):
+                reaching.append(binding)
+                is_parameter = binding.kind == "parameter"
+                block = binding.node if is_parameter else self._block(binding.node)
+                if block in above:
+                    return reaching
+        return reaching or [each for each in bindings[:_MOST] if self._reaches(each, above)]
+
+    def _reaches(self, binding: Binding, above: set[ast.AST]) -> bool:
+        if binding.kind not in _FOLLOWED or (binding.value is not None and binding.value in above):
+            return False
+        return not self.scopes.is_excluded(binding.node, above)
+
+    def _block(self, node: ast.AST) -> ast.AST:
+        while not isinstance(node, ast.stmt):
+            node = self.scopes.parents[node]
+        return self.scopes.parents[node]

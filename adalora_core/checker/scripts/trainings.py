@@ -1,0 +1,293 @@
+"""Find where a script trains an AdaLoRA model, and whether that training allocates."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from adalora_core.checker.documents.python.syntax import (
+    FUNCTION,
+    Function,
+    keyword,
+    last_name,
+    walk,
+)
+from adalora_core.checker.scripts.events import receiver, trainer_calls
+from adalora_core.checker.scripts.names import ALLOCATE, KNOWN_MODULES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.checker.scripts.events import Event, Trace
+    from adalora_core.checker.scripts.usage import Usage
+
+_ALLOCATES = re.compile("alloc|adalora|budget|rank_?update|update_?rank", re.IGNORECASE)
+_MAKES = re.compile("get|build|make|create|load|AdaLora", re.IGNORECASE)
+"""Names of what makes a model, a configuration or a setting."""
+_ATTACHES = frozenset({"allocate_on_step", "install"})
+"""Functions of this package that let an optimizer allocate."""
+_PARAMETERS = frozenset({"parameters", "named_parameters"})
+
+Kind = Literal["loop", "accelerate", "trainer", "lightning"]
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A place that trains an AdaLoRA model.
+
+    Args:
+        kind: the way of training.
+        trace: the events around it.
+        event: the step of the optimizer, or the call that trains.
+        trainers: the calls that make the trainer.
+        allocates: whether ranks are allocated; None if that cannot be known.
+    """
+
+    kind: Kind
+    trace: Trace
+    event: Event
+    trainers: tuple[ast.Call, ...]
+    allocates: bool | None
+
+
+def trainings(usage: Usage) -> list[Training]:
+    """Return the places that train an AdaLoRA model."""
+    read: dict[ast.AST, Training] = {}
+    loose = allocates_loosely(usage)
+    for trace, event in usage.events("step", "train"):
+        if event.node in read:
+            continue
+        found = (_loop if event.kind == "step" else _trainer)(usage, trace, event)
+        if found is not None:
+            is_open = loose and not found.allocates
+            read[event.node] = replace(found, allocates=None) if is_open else found
+    return list(read.values())
+
+
+def _loop(usage: Usage, trace: Trace, event: Event) -> Training | None:
+    if not event.loops or usage.framework(trace.function) in {"trainer", "callback"}:
+        return None
+    if not _steps_adalora(usage, event):
+        return None
+    allocates = any(
+        other.kind == "allocate" and other.loops[:1] == event.loops[:1] for other in trace.events
+    )
+    return Training("accelerate" if event.accumulations else "loop", trace, event, (), allocates)
+
+
+def _steps_adalora(usage: Usage, event: Event) -> bool:
+    """Return whether an optimizer step can be one of an AdaLoRA model."""
+    call = event.call
+    makers = [call.func.value] if isinstance(call.func, ast.Attribute) else []
+    makers += call.args
+    optimizers = [made for maker in makers for made in usage.calls(maker)]
+    models = [model for optimizer in optimizers for model in _held_models(usage, optimizer)]
+    if models:
+        is_late = not usage.once(late_adapters).keys().isdisjoint(optimizers)
+        return is_late or any(map(usage.is_adalora_model, models))
+    return any(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name | ast.Attribute)
+        and usage.is_adalora_model(node.func)
+        for node in walk(event.loops[-1])
+    )
+
+
+def late_adapters(usage: Usage) -> dict[ast.Call, ast.Call]:
+    """Return the optimizers of a base model, each with the later call that adapts the model."""
+    found: dict[ast.Call, ast.Call] = {}
+    for trace in usage.traces:
+        for event in trace.events:
+            wrap = _later_wrap(usage, trace, event) if event.kind == "optimizer" else None
+            later = trace.events[wrap.number :] if wrap is not None else []
+            if wrap is not None and all(each.kind != "optimizer" for each in later):
+                found[event.call] = wrap.call
+    return found
+
+
+def _later_wrap(usage: Usage, trace: Trace, optimizer: Event) -> Event | None:
+    held = {
+        id(leaf)
+        for model in _held_models(usage, optimizer.call)
+        for leaf in usage.origins(model)
+        if usage.wrap_of.get(leaf) is None
+    }
+    for event in trace.events[optimizer.number :]:
+        wrap = usage.wrap_of.get(event.node) if event.kind == "wrap" else None
+        if wrap is None or not wrap.is_adalora:
+            continue
+        if any(id(leaf) in held for leaf in usage.origins(wrap.model)):
+            return event
+    return None
+
+
+def _held_models(usage: Usage, optimizer: ast.Call) -> Iterator[ast.expr]:
+    """Yield the models whose parameters an optimizer is given."""
+    for given in (*optimizer.args, *(each.value for each in optimizer.keywords)):
+        for node in usage.mentions(given):
+            function = node.func if isinstance(node, ast.Call) else None
+            if isinstance(function, ast.Attribute) and function.attr in _PARAMETERS:
+                yield function.value
+
+
+def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:
+    call = event.call
+    made = tuple(trainer_calls(usage, receiver(call)))
+    is_lightning = last_name(call.func) == "fit"
+    if is_lightning:
+        model = keyword(call, "model", at=0)
+        trains = usage.is_adalora_model(model)
+        owner = usage.class_of_value(model) if model is not None else None
+        if owner is None:
+            return None
+        inside = _class_allocates(usage, owner)
+    else:
+        models = [model for call in made for model in _models(usage, call)]
+        trains = any(map(usage.is_adalora_model, models)) or any(
+            wrap.call in made and wrap.is_adalora for wrap in usage.wraps
+        )
+        inside = False
+    if not trains:
+        return None
+    allocates = _any(inside, *(answer for call in made for answer in _of_trainer(usage, call)))
+    return Training("lightning" if is_lightning else "trainer", trace, event, made, allocates)
+
+
+def _models(usage: Usage, trainer: ast.Call) -> Iterator[ast.expr]:
+    """Yield the models that a trainer is given, or that a function makes for it."""
+    given = usage.keywords(trainer)
+    if "model" in given or trainer.args:
+        yield given.get("model") or trainer.args[0]
+    for leaf in usage.origins(given.get("model_init")):
+        if (function := usage.scopes.function(leaf)) is not None:
+            yield from usage.returned(function)
+
+
+def _any(*answers: bool | None) -> bool | None:
+    return True if True in answers else None if None in answers else False
+
+
+def _of_trainer(usage: Usage, call: ast.Call) -> Iterator[bool | None]:
+    """Yield whether the class of a trainer, and each of its callbacks, allocates."""
+    yield _of_class(usage, call.func)
+    yield from _callbacks(usage, call)
+
+
+def _of_class(usage: Usage, made: ast.expr) -> bool | None:
+    owner = usage.scopes.class_named(made)
+    if owner is not None:
+        return _class_allocates(usage, owner)
+    full = usage.scopes.full_name(made)
+    root = full.partition(".")[0]
+    if root == "adalora_core":
+        return full.endswith("AdaLoraCallback")
+    return False if root in KNOWN_MODULES else None
+
+
+def _class_allocates(usage: Usage, owner: ast.ClassDef) -> bool | None:
+    known, others = usage.scopes.bases(owner)
+    methods = {m for each in known for m in each.body if isinstance(m, FUNCTION)}
+    for trace, event in usage.events("allocate"):
+        if usage.scopes.of[event.node].class_ in known or trace.function in methods:
+            return True
+    roots = {other.partition(".")[0] for other in others}
+    return False if roots <= KNOWN_MODULES | {"object", "nn"} else None
+
+
+def _callbacks(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
+    """Yield for each callback of a trainer whether it allocates."""
+    given = keyword(trainer, "callbacks")
+    yield from _unpacked(usage, trainer) if given is None else _listed(usage, given)
+    lists = set(usage.origins(given))
+    for name in ("add_callback", "add_to", "append", "extend"):
+        for call in usage.scopes.callers.get(name, []):
+            if isinstance(call.func, ast.Attribute) and call.args:
+                if name == "add_callback" and trainer in usage.origins(call.func.value):
+                    yield _allocates(usage, call.args[0])
+                elif name == "add_to" and trainer in usage.origins(call.args[0]):
+                    yield _allocates(usage, call.func.value)
+                elif name in {"append", "extend"} and lists & {*usage.origins(call.func.value)}:
+                    yield from _listed(usage, call.args[0])
+
+
+def _unpacked(usage: Usage, trainer: ast.Call) -> Iterator[bool | None]:
+    """Yield None if `**settings` of a trainer can hold callbacks that cannot be known."""
+    for spread in (each.value for each in trainer.keywords if each.arg is None):
+        leaves = usage.origins(spread)
+        if not leaves or not all(isinstance(leaf, ast.Dict | ast.Call) for leaf in leaves):
+            yield None
+        for node in (node for leaf in leaves for node in usage.mentions(leaf)):
+            if isinstance(node, ast.Call) and "Callback" in last_name(node.func):
+                yield _allocates(usage, node)
+
+
+def _listed(usage: Usage, given: ast.expr) -> Iterator[bool | None]:
+    for leaf in usage.origins(given):
+        if isinstance(leaf, ast.List | ast.Tuple):
+            for entry in leaf.elts:
+                yield from (_allocates(usage, each) for each in usage.origins(entry))
+        elif isinstance(leaf, ast.BinOp):
+            yield from _listed(usage, leaf.left)
+            yield from _listed(usage, leaf.right)
+        elif not (isinstance(leaf, ast.Constant) and leaf.value is None):
+            yield _allocates(usage, leaf)
+
+
+def _allocates(usage: Usage, callback: ast.expr) -> bool | None:
+    """Return whether a callback allocates: an instance or a class."""
+    leaves = usage.origins(callback)
+    made = leaves[0] if leaves else callback
+    return _of_class(usage, made.func if isinstance(made, ast.Call) else made) if leaves else None
+
+
+def allocates_loosely(usage: Usage) -> bool:
+    """Return whether something allocates that no loop or trainer of the script shows to call it.
+
+    Hooks of an optimizer, replaced methods and handed-on methods are such.
+    """
+    if any(_may_allocate(usage, call) for call in usage.scopes.calls):
+        return True
+    for trace, event in usage.events("allocate"):
+        function = trace.function
+        if function is None or event.loops or usage.framework(function) is not None:
+            continue
+        if _is_handed_on(usage, function):
+            return True
+    return any(
+        isinstance(node, ast.Attribute) and node.attr == ALLOCATE and _is_loose(usage, node)
+        for node in usage.scopes.of
+    )
+
+
+def _may_allocate(usage: Usage, call: ast.Call) -> bool:
+    """Return whether a call is one of another file that allocates by its name, or has a trainer."""
+    full = usage.scopes.full_name(call.func)
+    root, name = full.partition(".")[0], full.rpartition(".")[2]
+    if root == "adalora_core":
+        return name in _ATTACHES
+    if root in KNOWN_MODULES or full not in usage.scopes.imports:
+        return False
+    if _ALLOCATES.search(name) and not _MAKES.match(name):
+        return True
+    names = [given for given in call.args if isinstance(given, ast.Name)]
+    return any(trainer_calls(usage, given) for given in names)
+
+
+def _is_handed_on(usage: Usage, function: Function) -> bool:
+    return any(
+        last_name(node) == function.name and isinstance(node.ctx, ast.Load)
+        for node in usage.scopes.of
+        if isinstance(node, ast.Name | ast.Attribute) and not usage.scopes.is_within(node, function)
+    )
+
+
+def _is_loose(usage: Usage, method: ast.Attribute) -> bool:
+    """Return whether code reads `update_and_allocate` in a lambda, or without calling it there."""
+    parent = usage.scopes.parents[method]
+    if not (isinstance(parent, ast.Call) and parent.func is method):
+        return True
+    while not isinstance(parent, ast.stmt | ast.Lambda):
+        parent = usage.scopes.parents[parent]
+    return isinstance(parent, ast.Lambda)

@@ -1,0 +1,95 @@
+"""Run the `adalora` command: one table of subcommands, each imported when it runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+from adalora_core.commands.cli.exit_codes import CANNOT_RUN, FINE, INTERRUPTED, TERMINATED
+from adalora_core.commands.cli.failing import fail
+from adalora_core.commands.cli.signals import Terminated, raising
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS = {
+    "check": (
+        "adalora_core.commands.cli.check:run",
+        "check AdaLoRA configurations, scripts and notebooks",
+    ),
+    "rule": ("adalora_core.commands.cli.rule:run", "explain one rule, or list them all"),
+    "plan": (
+        "adalora_core.commands.cli.plan:run",
+        "show phases, allocations and budget of a configuration",
+    ),
+    "schema": ("adalora_core.commands.cli.schema:run", "print the JSON Schema of a configuration"),
+    "server": ("adalora_core.commands.server.command:run", "serve an editor while you type"),
+    "env": (
+        "adalora_core.commands.cli.env:run",
+        "print versions and backends, and why a backend is missing",
+    ),
+    "report": (
+        "adalora_core.commands.cli.report:run",
+        "draw or print the ranks of a saved adapter",
+    ),
+    "export-lora": (
+        "adalora_core.commands.cli.export_lora:run",
+        "write a saved adapter as plain LoRA",
+    ),
+    "demo": ("adalora_core.demo:run", "fine-tune a real sentence encoder with AdaLoRA"),
+}
+"""`{command: (module:function, one line of help)}`; the function turns argv into an exit code."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `adalora COMMAND ...`; exit code 0 fine, 1 findings, 2 could not run."""
+    command, *rest = list(sys.argv[1:] if argv is None else argv) or [""]
+    with raising():
+        try:
+            return _run(command, rest)
+        except OSError as error:  # for example, standard output goes to a full disk
+            return fail(command, error)
+        except KeyboardInterrupt:
+            fail(command, "interrupted")
+            return INTERRUPTED
+        except Terminated:
+            fail(command, "terminated")
+            return TERMINATED
+
+
+def _run(command: str, arguments: Sequence[str]) -> int:
+    if command in COMMANDS:
+        module, _, function = COMMANDS[command][0].partition(":")
+        exit_code: int = getattr(importlib.import_module(module), function)(arguments)
+        return exit_code
+    from adalora_core.commands.cli.output import print_text
+
+    if command in {"-h", "--help"}:
+        print_text(f"{_usage()}\n")
+        return FINE
+    if command in {"-V", "--version"}:
+        import adalora_core
+
+        print_text(f"adalora-core {adalora_core.__version__}\n")
+        return FINE
+    from adalora_core.commands.cli.arguments import similar
+    from adalora_core.floor.escaping import visible
+
+    unknown = f"adalora: unknown command {visible(repr(command))}{similar([command], COMMANDS)}\n\n"
+    print_text(f"{unknown if command else ''}{_usage()}\n", to_stderr=True)
+    return CANNOT_RUN
+
+
+def _usage() -> str:
+    lines = [
+        "usage: adalora COMMAND [OPTIONS]",
+        "",
+        "Check and plan AdaLoRA runs, and report on saved adapters. No command uses a network.",
+        "",
+        "commands:",
+    ]
+    lines += [f"  {name:<12} {summary}" for name, (_, summary) in COMMANDS.items()]
+    lines += ["", "Exit codes: 0 fine, 1 findings, 2 could not run."]
+    lines += ["Run 'adalora COMMAND --help' for the options of a command."]
+    return "\n".join(lines)

@@ -1,0 +1,329 @@
+"""List the files that the arguments of `adalora check` name."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import glob
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adalora_core.checker.documents.formats import SUFFIXES
+from adalora_core.checker.pipeline.selection import WILDCARDS, fits
+from adalora_core.floor.regular_files import is_inside
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from adalora_core.commands.cli.search_exclusions import SearchExclusions
+
+STDIN = "-"
+_UNMATCHED = "no file matches this pattern"
+LINK_OUT = "a link out of the checked tree is not followed; pass --follow-links to follow it"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A file to check.
+
+    Args:
+        name: the path for the report; `-` for standard input.
+        was_named: whether an argument is this very file, which must then hold a configuration.
+        problem: the reason why the file, or a folder, is not read; None: the file is to be read.
+        may_pass: whether the run may pass in spite of the problem.
+    """
+
+    name: str
+    was_named: bool
+    problem: OSError | None = None
+    may_pass: bool = False
+
+    @property
+    def is_unmatched(self) -> bool:
+        """Whether this is a pattern that matches no file."""
+        return self.problem is not None and self.problem.strerror == _UNMATCHED
+
+
+def targets(
+    arguments: Sequence[str],
+    exclude: Sequence[str],
+    follow: bool | None = None,
+    exclusions: SearchExclusions | None = None,
+) -> Iterator[Target]:
+    """Yield the files of all arguments in a fixed order, each once, whatever links lead to it.
+
+    A folder means the files below it with a suffix of a known format, without hidden folders. A
+    pattern means the files that it matches; `**` matches folders of any depth. A name that does
+    not exist is yielded too, so that the reader reports the missing file.
+
+    Args:
+        arguments: files, folders, patterns, and `-`.
+        exclude: patterns of the files to leave out.
+        follow: whether to follow links out of the tree; None: only links that are arguments.
+        exclusions: decides what a search of a folder leaves out, besides hidden folders, and
+            counts that and the named files that are excluded; None: nothing.
+    """
+    found: dict[str, Target] = {}
+    for argument in arguments:
+        for target in _expand(argument, follow, exclusions):
+            if target.name in found:
+                continue
+            pattern = next((each for each in exclude if fits(target.name, each)), None)
+            if pattern is None:
+                found[target.name] = target
+            elif exclusions and target.was_named:
+                exclusions.note_excluded(target.name, pattern)
+    yield from _without_links_to_others(list(found.values()))
+
+
+def _without_links_to_others(found: list[Target]) -> Iterator[Target]:
+    """Yield the targets without links to files that are targets under their own names.
+
+    Several links to one file that is not a target itself are one target for each suffix, which
+    decides on the format. A hard link is a file of its own: a fix replaces one of the names.
+    """
+    numbers = [_number(target) for target in found]
+    same: dict[tuple[int, int], list[Target]] = {}
+    for target, number in zip(found, numbers, strict=True):
+        if number is not None:
+            same.setdefault(number, []).append(target)
+    kept: dict[tuple[int, int], dict[str, Target]] = {}
+    for target, number in zip(found, numbers, strict=True):
+        if number is None or len(same[number]) == 1:
+            yield target
+            continue
+        if number not in kept:
+            kept[number] = _own_names(same[number])
+        if target.name in kept[number]:
+            yield kept[number][target.name]
+
+
+def _own_names(same: list[Target]) -> dict[str, Target]:
+    """Return the targets to check of those with one content, by name."""
+    real = {target.name: os.path.realpath(target.name) for target in same}
+    kept: dict[tuple[str, str], Target] = {}
+    # `sorted` is stable: own names come first, then links in the order of the search.
+    for target in sorted(same, key=lambda each: not _is_own(each.name, real[each.name])):
+        path = real[target.name]
+        suffix = (
+            "" if (path, "") in kept or _is_own(target.name, path) else Path(target.name).suffix
+        )
+        first = kept.setdefault((path, suffix), target)
+        kept[path, suffix] = dataclasses.replace(
+            first, was_named=first.was_named or target.was_named
+        )
+    return {target.name: target for target in kept.values()}
+
+
+def _is_own(name: str, real: str) -> bool:
+    """Return whether a name is that of the file itself and not of a link."""
+    return os.path.abspath(name) == real  # noqa: PTH100 - keeps links
+
+
+def _number(target: Target) -> tuple[int, int] | None:
+    """Return what two names of one file have in common; None: the file cannot be read."""
+    if target.problem is not None or target.name == STDIN:
+        return None
+    try:
+        found = os.stat(target.name)  # noqa: PTH116 - faster, for long lists of files
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def link_out(name: str) -> OSError | None:
+    """Return an error if links lead from a named path out of its tree, else None.
+
+    The tree is the working folder or, for a path elsewhere, the folder that holds it.
+    """
+    path, here = Path(os.path.abspath(name)), Path.cwd()  # noqa: PTH100 - keeps links
+    tree = here if path.is_relative_to(here) else path.parent
+    return None if is_inside(name, tree) else _not_followed(name).problem
+
+
+def _not_followed(name: str, *, may_pass: bool = False) -> Target:
+    return Target(name, False, OSError(errno.ELOOP, LINK_OUT, name), may_pass)
+
+
+def _unmatched(pattern: str) -> Target:
+    return Target(pattern, False, OSError(errno.ENOENT, _UNMATCHED, pattern), may_pass=True)
+
+
+def _expand(
+    argument: str, follow: bool | None, exclusions: SearchExclusions | None
+) -> Iterator[Target]:
+    is_folder = os.path.isdir(argument)  # noqa: PTH112 - faster, for long lists of files
+    is_pattern = not (is_folder or WILDCARDS.isdisjoint(argument) or Path(argument).exists())
+    top = _fixed_part(argument) if is_pattern else argument
+    if argument == STDIN:
+        yield Target(STDIN, was_named=True)
+    elif follow is False and link_out(top):
+        yield _not_followed(argument)
+    elif is_folder:
+        yield from _below(argument, exclusions, follow=bool(follow))
+    elif is_pattern:
+        matching = list(_matching(argument, top, follow=bool(follow)))
+        yield from matching or [_unmatched(argument)]
+    else:
+        yield Target(argument, was_named=True)
+
+
+def _fixed_part(pattern: str) -> str:
+    """Return the folder that a pattern names before its first wildcard."""
+    return os.path.dirname(re.split(r"[*?[]", pattern, maxsplit=1)[0]) or "."  # noqa: PTH120
+
+
+def _matching(pattern: str, tree: str, *, follow: bool) -> Iterator[Target]:
+    found: dict[str, Target] = {}
+    for each in _without_double_stars("", pattern, tree, follow=follow):
+        if isinstance(each, Target):
+            found[each.name] = each
+            continue
+        folder, rest = each
+        for inner in glob.glob(rest, root_dir=folder):  # noqa: PTH207 - keeps the spelling
+            name = f"{folder}{inner}"
+            mode = _mode(name)
+            if not follow and not is_inside(name, tree):
+                found[name] = _not_followed(name, may_pass=stat.S_ISDIR(mode))
+            elif mode and not stat.S_ISDIR(mode):
+                found[name] = Target(name, was_named=False)
+    yield from (found[name] for name in sorted(found))
+
+
+def _without_double_stars(
+    above: str, pattern: str, tree: str, *, follow: bool
+) -> Iterator[tuple[str, str] | Target]:
+    """Yield folders and patterns without `**` that together match as `pattern` does in `above`.
+
+    Links that are not followed are yielded too. The module glob follows every link to a folder on
+    its way, also without end.
+    """
+    split = re.fullmatch(r"((?:.*?/)?)\*\*(?:/+(.*))?", pattern, re.DOTALL)
+    if split is None:
+        yield above, pattern
+        return
+    tops = glob.glob(split[1], root_dir=above) if split[1] else [""]  # noqa: PTH207 - same
+    for top in (f"{above}{each}" for each in tops):
+        if not follow and not is_inside(top, tree):
+            yield _not_followed(top.rstrip("/"), may_pass=True)
+            continue
+        for folder, _, problems in _folders(top, tree, follow=follow):
+            yield from problems
+            yield from _without_double_stars(folder, split[2] or "*", tree, follow=follow)
+
+
+def _below(top: str, exclusions: SearchExclusions | None, *, follow: bool) -> Iterator[Target]:
+    ignoring = _ignoring(exclusions, follow=follow)
+    for folder, files, problems in _folders(top, top, exclusions, follow=follow):
+        yield from problems
+        base = str(Path(folder))
+        for name in sorted(files):
+            if os.path.splitext(name)[1].lower() not in SUFFIXES:  # noqa: PTH122 - many files
+                continue
+            if ignoring and ignoring.has_file(folder.rstrip("/"), name):
+                continue
+            path = name if base == "." else os.path.join(base, name)  # noqa: PTH118 - many files
+            mode = _mode(path, follow_links=False)
+            if stat.S_ISLNK(mode):
+                if not follow and not is_inside(path, top):
+                    yield _not_followed(path)
+                    continue
+                mode = _mode(path)  # dangling links, as editors make them, are no files
+            if mode:
+                yield Target(path, was_named=False)
+
+
+def _ignoring(exclusions: SearchExclusions | None, *, follow: bool) -> SearchExclusions | None:
+    """Return what applies ignore files; None: they have no influence."""
+    # A folder behind a link is at another path in its repository.
+    return None if follow or exclusions is None or exclusions.all_files else exclusions
+
+
+def _folders(
+    top: str, tree: str, exclusions: SearchExclusions | None = None, *, follow: bool
+) -> Iterator[tuple[str, list[str], list[Target]]]:
+    """Yield each folder at or below `top`, its files, and what cannot be searched.
+
+    Folders end with a slash. A folder is searched once, by whatever links it is reached.
+    """
+    problems: list[Target] = []
+
+    def refuse(error: OSError) -> None:
+        name = str(Path(error.filename))
+        problems.append(Target(name, False, OSError(error.errno, error.strerror, name)))
+
+    seen = {os.path.realpath(top)}
+    ignoring = _ignoring(exclusions, follow=follow)
+    for root, folders, files in _walk(top or ".", refuse):
+        inner = sorted(name for name in folders if not _is_hidden(root, name, exclusions))
+        if ignoring:
+            ignoring.enter(root.rstrip("/"), {*folders, *files})
+            inner = [name for name in inner if not ignoring.has_folder(root.rstrip("/"), name)]
+        kept = []
+        for name in inner:
+            path = Path(root, name)
+            if follow:
+                real = os.path.realpath(path)
+                if real not in seen:
+                    seen.add(real)
+                    kept.append(name)
+            elif not path.is_symlink():
+                kept.append(name)
+            elif not is_inside(path, tree):
+                problems.append(_not_followed(str(path), may_pass=True))
+        folders[:] = kept
+        shown = root if top else root.removeprefix(".").removeprefix("/")
+        yield (f"{shown.rstrip('/')}/" if shown else ""), files, problems
+        problems.clear()
+    if problems:
+        yield top, [], problems
+
+
+def _walk(
+    top: str, refuse: Callable[[OSError], None]
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield folders as `os.walk` does, which ends in a RecursionError before Python 3.12."""
+    waiting = [top]
+    while waiting:
+        root = waiting.pop()
+        folders: list[str] = []
+        files: list[str] = []
+        try:
+            with os.scandir(root) as entries:
+                for entry in entries:
+                    (folders if _is_folder(entry) else files).append(entry.name)
+        except OSError as error:
+            refuse(error)
+            continue
+        yield root, folders, files
+        # The caller drops folders that are not searched.
+        waiting += [os.path.join(root, name) for name in reversed(folders)]  # noqa: PTH118 - fast
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_hidden(parent: str, name: str, exclusions: SearchExclusions | None) -> bool:
+    """Return whether a search leaves out a folder for its name, and count it."""
+    if not name.startswith("."):
+        return False
+    # git tracks nothing in a folder of this name.
+    return exclusions is None or name == ".git" or exclusions.hides(parent.rstrip("/"), name)
+
+
+def _mode(name: str, *, follow_links: bool = True) -> int:
+    """Return the mode of a file; 0 if there is none."""
+    try:
+        return os.stat(name, follow_symlinks=follow_links).st_mode  # noqa: PTH116 - many files
+    except OSError as error:
+        # Where the folder is closed, the reader of the file reports that.
+        is_missing = error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+        return 0 if is_missing else stat.S_IFREG

@@ -1,0 +1,78 @@
+"""Run `adalora report`: write the ranks of a saved adapter as files, or as a `rank_pattern`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adalora_core.commands.cli.arguments import Parser
+from adalora_core.commands.cli.exit_codes import FINE
+from adalora_core.commands.cli.failing import fail
+from adalora_core.floor.escaping import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def make_parser() -> Parser:
+    """Return the parser of `adalora report`."""
+    from adalora_core.commands.rank_report.plain_lora import FORMATS
+
+    parser = Parser(
+        prog="adalora report",
+        description="Write rank_report.md and, with matplotlib, rank_heatmap.png for a saved "
+        "adapter. Only adapter_config.json and the step of an unfinished run are read.",
+        epilog="exit code: 0 written, 2 could not run; a line names an unfinished run",
+    )
+    parser.add_argument("adapter", metavar="ADAPTER_DIR", help="folder of the adapter")
+    parser.add_argument(
+        "--output", metavar="DIR", help="folder for the files (default: ADAPTER_DIR)"
+    )
+    parser.add_argument(
+        "--rank-pattern",
+        metavar="FORMAT",
+        choices=FORMATS,
+        help="print the ranks as settings for a fresh run with plain LoRA instead of writing "
+        "files: peft (arguments of LoraConfig as JSON), axolotl (YAML), or json (the rank of every "
+        "module)",
+    )
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora report ADAPTER_DIR [options]` and return the exit code."""
+    from adalora_core.commands.rank_report.plain_lora import render_rank_pattern
+
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.rank_pattern and arguments.output:
+        parser.error("--output has no effect with --rank-pattern, which prints")
+    folder = Path(arguments.adapter)
+
+    from adalora_core.commands.rank_report import write_rank_report
+    from adalora_core.commands.rank_report.progress import steps_made
+    from adalora_core.commands.rank_report.report import progress_of, ranks_of
+    from adalora_core.config.loading import read_config
+    from adalora_core.floor.errors import AdaLoraError, MissingExtraError
+
+    try:
+        config = read_config(folder / "adapter_config.json")
+        if arguments.rank_pattern:
+            print(render_rank_pattern(config, arguments.rank_pattern))
+            written = []
+        else:
+            written = write_rank_report(
+                config, Path(arguments.output or folder), name=folder.name, steps=steps_made(folder)
+            )
+        unfinished = progress_of(config, ranks_of(config), steps_made(folder))
+    except (AdaLoraError, OSError, ValueError) as error:
+        return fail("report", error)
+    if unfinished:
+        print(f"adalora report: these ranks are not final: {unfinished}", file=sys.stderr)
+    for path in written:
+        print(f"wrote {visible(str(path))}")
+    if len(written) == 1:
+        missing = MissingExtraError("matplotlib", "plot", "the picture of the ranks")
+        print(f"adalora report: left rank_heatmap.png out: {missing}", file=sys.stderr)
+    return FINE

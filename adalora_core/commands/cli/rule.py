@@ -1,0 +1,55 @@
+"""Run `adalora rule`: explain one rule, or list them all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adalora_core.commands.cli.arguments import Parser
+from adalora_core.commands.cli.exit_codes import FINE
+from adalora_core.commands.cli.failing import fail
+from adalora_core.commands.cli.output import print_text
+from adalora_core.floor.files import write_files
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def make_parser() -> Parser:
+    """Return the parser of `adalora rule`."""
+    parser = Parser(prog="adalora rule", description="Explain one rule, or list them all.")
+    parser.add_argument("rule", nargs="?", metavar="CODE", help="a code such as ADA202, or a name")
+    parser.add_argument(
+        "--write",
+        metavar="FOLDER",
+        type=Path,
+        help="write the pages of all rules and their index to FOLDER",
+    )
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora rule [CODE|NAME]` and return the exit code."""
+    options = make_parser().parse_args(argv)
+    wanted = options.rule
+
+    from adalora_core.checker.rules.pages import page, pages
+    from adalora_core.config.rules import RULES
+
+    if options.write is not None:
+        options.write.mkdir(parents=True, exist_ok=True)
+        write_files({options.write / name: text.encode() for name, text in pages(RULES).items()})
+        return FINE
+    if wanted is None:
+        width = max(len(rule.name) for rule in RULES)
+        lines = [
+            f"{rule.code}  {rule.severity:<7}  {rule.name:<{width}}  {rule.summary}\n"
+            for rule in RULES
+        ]
+        print_text("".join(lines))
+        return FINE
+    for rule in RULES:
+        if wanted.lower() in (rule.code.lower(), rule.name):
+            print_text(page(rule))
+            return FINE
+    return fail("rule", f"there is no rule {wanted!r}; run 'adalora rule' to list all rules")

@@ -1,0 +1,93 @@
+"""Run `adalora schema`: print the JSON Schema of a configuration, or compare a file with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adalora_core.checker.reports.schema import report_schema_text
+from adalora_core.commands.cli.arguments import Parser
+from adalora_core.commands.cli.exit_codes import FINDINGS, FINE
+from adalora_core.commands.cli.failing import fail
+from adalora_core.commands.cli.output import print_text
+from adalora_core.config.schemas.config import DRAFTS, config_schema, to_text
+from adalora_core.config.schemas.editor import editor_schema
+from adalora_core.floor.escaping import visible
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+
+def make_parser() -> Parser:
+    """Return the parser of `adalora schema`."""
+    parser = Parser(
+        prog="adalora schema", description="Print the JSON Schema of an AdaLoRA configuration."
+    )
+    parser.add_argument(
+        "--flavour",
+        choices=("portable", "editor"),
+        help="portable: for any validator (default); editor: draft-07 with the keywords of VS Code "
+        "and yaml-language-server",
+    )
+    parser.add_argument("--draft", choices=tuple(DRAFTS), help="for portable (default: 2020-12)")
+    parser.add_argument(
+        "--strict-keys", action="store_true", help="reject keys that PEFT does not know"
+    )
+    parser.add_argument(
+        "--check", metavar="FILE", help="compare FILE with the schema; print whether they differ"
+    )
+    parser.add_argument(
+        "--of",
+        choices=("config", "report"),
+        default="config",
+        help="config: the schema of a configuration (default); report: that of `adalora check "
+        "--output-format json`",
+    )
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora schema ...` and return the exit code."""
+    parser = make_parser()
+    options = parser.parse_args(argv)
+    if options.of != "config" and (options.draft or options.strict_keys or options.flavour):
+        parser.error(f"--of {options.of} accepts none of --flavour, --draft and --strict-keys")
+    if options.flavour == "editor" and (options.draft or options.strict_keys):
+        parser.error("--flavour editor accepts neither --draft nor --strict-keys")
+    text = _text(options)
+    if options.check is None:
+        print_text(text)
+        return FINE
+    try:
+        committed = Path(options.check).read_text(encoding="utf-8")
+    except OSError as error:
+        return fail("schema", error)
+    except UnicodeDecodeError as error:
+        return fail("schema", f"{options.check}: {error}")
+    name = visible(options.check)
+    if committed == text:
+        print(f"{name} is up to date")
+        return FINE
+    print(
+        f"{name} differs from the schema of this version; regenerate it with: "
+        f"adalora schema {_arguments(options)} > {name}"
+    )
+    return FINDINGS
+
+
+def _text(options: argparse.Namespace) -> str:
+    if options.of == "report":
+        return report_schema_text()
+    if options.flavour == "editor":
+        return to_text(editor_schema())
+    return to_text(config_schema(options.draft or "2020-12", strict_keys=options.strict_keys))
+
+
+def _arguments(options: argparse.Namespace) -> str:
+    if options.of != "config":
+        return f"--of {options.of}"
+    if options.flavour == "editor":
+        return "--flavour editor"
+    strict = " --strict-keys" if options.strict_keys else ""
+    return f"--draft {options.draft or '2020-12'}{strict}"

@@ -1,0 +1,196 @@
+"""Read a project's defaults of `adalora check`: the table `[tool.adalora]` of pyproject.toml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from adalora_core.checker.documents import decode
+from adalora_core.checker.documents.problems import DUPLICATE_KEY, LIMIT_EXCEEDED, SYNTAX_ERROR
+from adalora_core.checker.documents.reading import read_bytes
+from adalora_core.checker.pipeline.options import parse_version
+from adalora_core.checker.pipeline.selection import FileIgnore, Selection
+from adalora_core.checker.reports import FORMATS
+from adalora_core.commands.cli.arguments import similar
+from adalora_core.config.fields.table import Runtime
+from adalora_core.config.findings import SEVERITIES
+from adalora_core.floor.limits import DEFAULT_LIMITS, MOST_TIMES, Limits
+from adalora_core.floor.regular_files import is_inside
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "output-format": FORMATS,
+    "fail-level": SEVERITIES,
+    "runtime": get_args(Runtime),
+}
+_TYPES: dict[str, type] = {
+    "select": list,
+    "ignore": list,
+    "exclude": list,
+    "limit": list,
+    "strict-keys": bool,
+    "strict-types": bool,
+    "exit-zero": bool,
+    "all-files": bool,
+    "peft-version": str,
+    "policy": str,
+    "per-file-ignores": dict,
+}
+KEYS = tuple(sorted({*_CHOICES, *_TYPES}))
+"""The keys of the table, which are options of `adalora check`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of a project.
+
+    Args:
+        file: the name of the file; None: there are no settings.
+        values: the section as it is written.
+        defaults: the defaults of the options that follow.
+        folder: the folder that holds the policy and all files that it refers to.
+        problem: the reason why the settings of the file are not used.
+    """
+
+    file: str | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+    problem: str | None = None
+
+
+def project_settings(folder: Path) -> Settings:
+    """Return the settings in the nearest pyproject.toml at or above `folder`.
+
+    A key is a long option without its dashes. A relative `policy`, and a pattern that names a
+    folder, start at the folder of pyproject.toml.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file is not TOML, or the section holds an unknown key or a wrong value.
+    """
+    for place in (folder, *folder.parents):
+        file = place / "pyproject.toml"
+        if file.is_file():
+            if not is_inside(file, place):
+                raise ValueError(f"{file}: settings are not read through a link out of the project")
+            return read_settings(file, place)
+    return Settings()
+
+
+def read_settings(file: Path, folder: Path) -> Settings:
+    """Return the settings in a file; a pattern that names a folder starts at `folder`.
+
+    A file beyond the limits of a document is a problem of the result, and not an error: it must
+    not keep other files from being checked.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: as `project_settings`.
+    """
+    raw = read_bytes(file, DEFAULT_LIMITS)
+    if b"adalora" not in raw:
+        # Most projects have no such section, and the parser is slow to import.
+        return Settings()
+    document = decode(raw, "toml", DEFAULT_LIMITS)
+    for problem in document.problems:
+        if problem.code == LIMIT_EXCEEDED:
+            return Settings(problem=f"{file}: {problem.message}; its settings are not used")
+        is_of_parser = problem.code in {SYNTAX_ERROR, DUPLICATE_KEY}
+        shown = _with_position(problem.message, document.text) if is_of_parser else problem.message
+        raise ValueError(f"{file}: {shown}")
+    tools = document.value.get("tool")
+    section = tools.get("adalora", {}) if isinstance(tools, dict) else {}
+    if not isinstance(section, dict):
+        message = f"{file}: tool.adalora: expected a table, got {section!r}"
+        raise ValueError(message)  # noqa: TRY004 - the file is wrong, not a caller
+    for key, value in section.items():
+        _check(file, key, value)
+    if not section:
+        return Settings()
+    return Settings(_shown(file), section, _defaults(section, file.parent, folder), file.parent)
+
+
+def _with_position(message: str, text: str) -> str:
+    """Return the parser's own message, which names line and column, if it refuses the text."""
+    import tomllib
+
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        return str(error)
+    return message
+
+
+def _shown(file: Path) -> str:
+    """Return the name of a file from the working folder, if it is inside of that."""
+    here = Path.cwd()
+    return str(file.relative_to(here) if file.is_relative_to(here) else file)
+
+
+def _defaults(section: dict[str, Any], beside: Path, folder: Path) -> dict[str, Any]:
+    settings = {key.replace("-", "_"): value for key, value in section.items()}
+    if "exclude" in settings:
+        settings["exclude"] = [_anchored(pattern, folder) for pattern in settings["exclude"]]
+    if "per_file_ignores" in settings:
+        settings["per_file_ignores"] = [
+            f"{_anchored(pattern, folder)}:{','.join(words)}"
+            for pattern, words in settings["per_file_ignores"].items()
+        ]
+    if "policy" in settings:
+        settings["policy"] = str(beside / settings["policy"])
+    return settings
+
+
+def _anchored(pattern: str, folder: Path) -> str:
+    """Return the pattern; if it names a folder, let it start at the project."""
+    if "/" not in pattern:
+        return pattern
+    from glob import escape
+
+    return f"{escape(folder.absolute().as_posix())}/{pattern.removeprefix('./')}"
+
+
+_NAMES: dict[type, str] = {list: "a list of strings", dict: "a table of lists of strings"}
+
+
+def _is_list_of_strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+
+
+def _check(file: Path, key: str, value: Any) -> None:
+    where = f"{file}: tool.adalora.{key}"
+    if key in _CHOICES:
+        if value not in _CHOICES[key]:
+            raise ValueError(f"{where}: expected one of {', '.join(_CHOICES[key])}, got {value!r}")
+    elif key in _TYPES:
+        wanted = _TYPES[key]
+        fits = _is_list_of_strings(value) if wanted is list else isinstance(value, wanted)
+        if wanted is dict:
+            fits = fits and all(_is_list_of_strings(entry) for entry in value.values())
+        if not fits:
+            name = _NAMES.get(wanted, wanted.__name__)
+            raise ValueError(f"{where}: expected {name}, got {value!r}")
+        try:
+            _parse(key, value)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+    else:
+        known = ", ".join(KEYS)
+        raise ValueError(f"{where}: unknown key{similar([key], KEYS)}; expected one of {known}")
+
+
+def _parse(key: str, value: Any) -> None:
+    """Read a value as the option reads it, so that an error can name file and key.
+
+    Raises:
+        ValueError: the option refuses the value.
+    """
+    if key in {"select", "ignore"}:
+        Selection.of(**{key: value})
+    elif key == "per-file-ignores":
+        FileIgnore.parse(f"{pattern}:{','.join(words)}" for pattern, words in value.items())
+    elif key == "peft-version":
+        parse_version(value)
+    elif key == "limit":
+        Limits.parse(value, most=MOST_TIMES)

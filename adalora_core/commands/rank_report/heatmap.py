@@ -1,0 +1,157 @@
+"""Draw the rank of every matrix as a heat map of layers by module kinds."""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from math import ceil
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from adalora_core.floor.escaping import visible
+from adalora_core.floor.files import write_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
+
+NO_LAYER = "-"
+"""Column of modules whose path has no layer number."""
+_LONGEST_LABEL = 120
+"""Largest number of characters of a name in the picture."""
+MOST_LAYERS, MOST_KINDS = 100, 24
+"""Largest numbers of columns and rows; beyond them a cell is the mean of neighbours."""
+MOST_NUMBERS = 1000
+"""Largest number of cells that show their number."""
+
+
+def rank_table(ranks: Mapping[str, int]) -> tuple[list[str], list[str], dict[tuple[str, str], int]]:
+    """Sort module paths into a table of module kinds (rows) by layers (columns).
+
+    The layer is the first number in the path, and the kind is the path behind the number. The path
+    before the number becomes part of the kind if it differs within the model (as in an encoder and
+    a decoder).
+
+    Returns:
+        `(kinds, layers, {(kind, layer): rank})`, kinds in the order of the first layer, layers
+        ascending.
+
+    Example:
+        >>> rank_table({"encoder.layer.0.query": 3, "encoder.layer.1.query": 5})
+        (['query'], ['0', '1'], {('query', '0'): 3, ('query', '1'): 5})
+    """
+    places = [_place(path) for path in ranks]
+    stems = {stem for stem, layer, _ in places if layer != NO_LAYER}
+    cells: dict[tuple[str, str], int] = {}
+    for (stem, layer, kind), rank in zip(places, ranks.values(), strict=True):
+        named = f"{stem}: {kind}" if len(stems) > 1 and layer != NO_LAYER else kind
+        cells[named, layer] = rank
+    kinds = list(dict.fromkeys(kind for kind, _ in cells))
+    layers = sorted(
+        {layer for _, layer in cells}, key=lambda name: (name == NO_LAYER, name.zfill(9))
+    )
+    return kinds, layers, cells
+
+
+def _place(path: str) -> tuple[str, str, str]:
+    parts = path.split(".")
+    for position, part in enumerate(parts):
+        if part.isdecimal():
+            return ".".join(parts[:position]), part, ".".join(parts[position + 1 :])
+    return "", NO_LAYER, path
+
+
+def _grouped(
+    kinds: list[str], layers: list[str], cells: Mapping[tuple[str, str], float]
+) -> tuple[list[str], list[str], dict[tuple[str, str], float]]:
+    """Return a table of at most `MOST_KINDS` by `MOST_LAYERS` cells: the means of neighbours."""
+    rows, columns = _groups(kinds, MOST_KINDS), _groups(layers, MOST_LAYERS)
+    ranks: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for (kind, layer), rank in cells.items():
+        ranks[rows[kind], columns[layer]].append(rank)
+    means = {cell: fmean(found) if len(found) > 1 else found[0] for cell, found in ranks.items()}
+    return list(dict.fromkeys(rows.values())), list(dict.fromkeys(columns.values())), means
+
+
+def _groups(names: list[str], most: int) -> dict[str, str]:
+    """Return the label of the group of each name: the name itself if there are few."""
+    size = ceil(len(names) / most)
+    labels: dict[str, str] = {}
+    for start in range(0, len(names), size):
+        group = names[start : start + size]
+        label = group[0] if len(group) == 1 else f"{group[0]} to {group[-1]}"
+        labels |= dict.fromkeys(group, label)
+    return labels
+
+
+def draw_rank_heatmap(
+    ranks: Mapping[str, int], path: Path, *, init_r: int, title: str = ""
+) -> None:
+    """Write a PNG heat map of `{module path: rank}` to `path`.
+
+    With more than 100 layers or 24 kinds of modules, each cell is the mean of neighbours. Beyond
+    1,000 cells only the colours show the ranks.
+
+    Args:
+        ranks: triplets kept per adapted module.
+        path: the PNG to write; an existing file is replaced.
+        init_r: rank of the darkest colour.
+        title: text above the map.
+
+    Raises:
+        ValueError: `ranks` is empty.
+        OSError: the file cannot be written.
+    """
+    write_file(path, rank_heatmap(ranks, init_r=init_r, title=title))
+
+
+def rank_heatmap(ranks: Mapping[str, int], *, init_r: int, title: str) -> bytes:
+    """Return the PNG of `draw_rank_heatmap`."""
+    import matplotlib as mpl
+
+    if not ranks:
+        raise ValueError(
+            "draw_rank_heatmap: expected ranks of at least one module, got none; "
+            "a configuration without rank_pattern comes from a run without an allocation"
+        )
+    # Names come from files: none is a formula, and none reaches LaTeX.
+    with mpl.rc_context({"text.parse_math": False, "text.usetex": False}):
+        figure = rank_figure(ranks, init_r=init_r, title=title)
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=150)
+    return picture.getvalue()
+
+
+def rank_figure(ranks: Mapping[str, int], *, init_r: int, title: str) -> Figure:
+    """Return the heat map of `draw_rank_heatmap` as a figure of matplotlib."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    kinds, layers, cells = _grouped(*rank_table(ranks))
+    figure = Figure(
+        figsize=(3.2 + 0.55 * len(layers), 1.6 + 0.45 * len(kinds)), layout="constrained"
+    )
+    axes = figure.subplots()
+    grid = [[float(cells.get((kind, layer), "nan")) for layer in layers] for kind in kinds]
+    image = axes.imshow(grid, cmap="YlGnBu", vmin=0, vmax=init_r, aspect="auto")
+    for row, kind in enumerate(kinds):
+        for column, layer in enumerate(layers):
+            if (kind, layer) in cells and len(cells) <= MOST_NUMBERS:
+                rank = cells[kind, layer]
+                dark = rank > 0.6 * init_r
+                axes.text(
+                    column,
+                    row,
+                    f"{rank:.3g}" if isinstance(rank, float) else str(rank),
+                    ha="center",
+                    va="center",
+                    color="white" if dark else "black",
+                )
+    axes.set_xticks(range(len(layers)), [visible(layer, _LONGEST_LABEL) for layer in layers])
+    axes.set_yticks(range(len(kinds)), [visible(kind, _LONGEST_LABEL) for kind in kinds])
+    axes.set_xlabel("layer")
+    axes.set_title(visible(title, _LONGEST_LABEL))
+    figure.colorbar(image, ax=axes, label="rank", ticks=MaxNLocator(integer=True))
+    return figure

@@ -1,0 +1,57 @@
+"""Run `adalora server`: serve one editor over standard input and output."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
+
+from adalora_core.commands.cli.arguments import Parser
+from adalora_core.commands.cli.exit_codes import CANNOT_RUN, FINE, INTERRUPTED, TERMINATED
+from adalora_core.commands.cli.failing import fail
+from adalora_core.floor.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def make_parser() -> Parser:
+    """Return the parser of `adalora server`."""
+    parser = Parser(
+        prog="adalora server",
+        description="Serve an editor over the Language Server Protocol: findings while typing, "
+        "fixes, descriptions and proposals. An editor starts this command; docs/editors.md shows "
+        "how to set one up.",
+    )
+    parser.add_argument(
+        "--stdio", action="store_true", help="accepted for editors that pass it; there is no other"
+    )
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `adalora server` until the editor ends it, and return the exit code."""
+    make_parser().parse_args(argv)
+    if importlib.util.find_spec("pygls") is None:
+        return fail("server", MissingExtraError("pygls", "lsp", "adalora server"))
+    from adalora_core.commands.server.handlers import new_server
+    from adalora_core.commands.server.protocol import Messages
+
+    _end_at_signals()
+    answers, sys.stdout = sys.stdout, sys.stderr  # a stray print must not end the conversation
+    server = new_server()
+    server.start_io(cast("BinaryIO", Messages(sys.stdin.buffer)), answers.buffer)
+    return FINE if server.was_shut_down else CANNOT_RUN
+
+
+def _end_at_signals() -> None:
+    """Let a signal end the process at once; an exception would wait for the editor's next line."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _end)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    os._exit(INTERRUPTED if number == signal.SIGINT else TERMINATED)

@@ -1,0 +1,257 @@
+"""Propose keys and values at a position.
+
+A word is put at the position, and the readers of files show where it comes out: as a key or as a
+value, and of which configuration. Text that is still incomplete is closed behind the word.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from lsprotocol import types
+
+from adalora_core.checker.documents import decode
+from adalora_core.checker.documents.problems import Problem
+from adalora_core.checker.pipeline.discovery import find_blocks
+from adalora_core.commands.server.findings import range_of
+from adalora_core.commands.server.hovering import about
+from adalora_core.commands.server.snapshots import ClientRange
+from adalora_core.config.fields import value_kinds as kinds
+from adalora_core.config.fields.table import ADALORA_FIELDS, FIELDS
+from adalora_core.config.fields.tools import PREFIX
+from adalora_core.config.schemas.editor import CHOICES, OWN_CHOICES, is_proposed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.checker.documents.document import Document
+    from adalora_core.checker.documents.formats import Format
+    from adalora_core.checker.pipeline.inspection import Inspector
+    from adalora_core.commands.server.snapshots import Snapshot
+    from adalora_core.commands.server.text import Position
+    from adalora_core.config.fields.block import Block
+    from adalora_core.config.fields.table import Field
+    from adalora_core.floor.places import Path
+
+_WORD = "zz_completed_here"
+"""A key that no tool has."""
+SAVED = "adapter_config.json"
+"""A file of this name is a configuration also where nothing in it shows that yet."""
+
+_BEFORE = re.compile(r"""["']?[\w-]*\Z""")
+_BEHIND = re.compile(r"[\w-]*")
+_ASSIGNS: dict[Format, str] = {
+    "json": ":", "yaml": ":", "toml": "=", "python": "=", "notebook": "=",
+}  # fmt: skip
+_CLOSING = {"(": ")", "[": "]", "{": "}"}
+_TOKEN = re.compile(r"""("(?:[^"\\\n]|\\.)*"?|'(?:[^'\\\n]|\\.)*'?|\#[^\n]*)|([\[\](){}])""")
+
+
+@dataclass(frozen=True, slots=True)
+class _Cursor:
+    """A text around the word that is being written.
+
+    Args:
+        before, behind: the text on both sides of the word.
+        word: what is written of it, with its quotes.
+        is_value: whether it is a value.
+        has_value: whether it is a key that has a value already.
+    """
+
+    before: str
+    behind: str
+    word: str
+    is_value: bool
+    has_value: bool
+
+    @classmethod
+    def at(cls, text: str, offset: int, language: Format) -> _Cursor:
+        """Split a text at an offset."""
+        head = _BEFORE.search(text, max(0, offset - 100), offset)
+        tail = _BEHIND.match(text, offset)
+        start = head.start() if head else offset
+        end = tail.end() if tail else offset
+        quote = text[start:offset][:1]
+        if quote in {'"', "'"} and text.startswith(quote, end):
+            end += 1
+        sign = _ASSIGNS[language]
+        before, behind = text[:start], text[end:]
+        return cls(
+            before,
+            behind,
+            text[start:end],
+            before.rstrip(" \t").endswith(sign),
+            behind.lstrip(" \t").startswith(sign),
+        )
+
+    def completed(self, language: Format) -> Iterator[str]:
+        """Yield texts with the word written out: the whole text, and closed behind the word."""
+        sign = _ASSIGNS[language]
+        word = json.dumps(_WORD) if self.is_value or language == "json" else _WORD
+        if not self.is_value and not self.has_value:
+            word += f"{sign} 0"
+        behind = self.behind
+        if language not in {"json", "python", "notebook"}:
+            yield self.before + word + behind
+            # In flow style, or with an incomplete line below.
+            yield self.before + word + _closing(self.before) + "\n"
+            return
+        follows = behind.lstrip()
+        comma = "" if not follows or follows[0] in ",:=)]}" else ", "
+        first = self.before.rstrip()
+        between = "" if self.is_value or not first or first[-1] in ",:=([{" else ", "
+        yield self.before + between + word + comma + behind
+        yield self.before + between + word + _closing(self.before) + "\n"
+
+
+def _closing(text: str) -> str:
+    """Return the brackets that close those that a text leaves open."""
+    open_ = []
+    for match in _TOKEN.finditer(text):
+        bracket = match[2]
+        if bracket in _CLOSING:
+            open_.append(_CLOSING[bracket])
+        elif bracket and open_ and open_[-1] == bracket:
+            open_.pop()
+    return "".join(reversed(open_))
+
+
+def completions(
+    snapshot: Snapshot, inspector: Inspector, uri: str, position: Position
+) -> list[types.CompletionItem]:
+    """Return the keys or the values that fit at a position of a text."""
+    part = snapshot.part(uri)
+    if part is None or not part.is_code:
+        return []
+    text = str(part.text)
+    offset = part.text.offset(position, snapshot.encoding)
+    cursor = _Cursor.at(text, offset, snapshot.format)
+    found = _found(snapshot, inspector, uri, cursor)
+    if found is None:
+        return []
+    block, name = found
+    end = len(text) - len(cursor.behind)
+    place = ClientRange(
+        uri,
+        part.text.position(len(cursor.before), snapshot.encoding),
+        part.text.position(end, snapshot.encoding),
+    )
+    where = range_of(place)
+    if name is None:
+        return list(_keys(block, cursor, snapshot.format, where))
+    own = OWN_CHOICES.get(name, {}) if block.runtime == "adalora-core" else {}
+    return list(_values(FIELDS[name], own, cursor, snapshot.format, where))
+
+
+def _found(
+    snapshot: Snapshot, inspector: Inspector, uri: str, cursor: _Cursor
+) -> tuple[Block, str | None] | None:
+    """Return the configuration that is being written, and the field if it is a value of it."""
+    for text in cursor.completed(snapshot.format):
+        whole = snapshot.with_text(uri, text)
+        document = decode(whole.raw, whole.format, inspector.check.limits)
+        path = None if document.fatal else _path_of_word(document.value)
+        if path is None:
+            continue
+        at: Literal["key", "value"] = "key" if path[-1] == _WORD else "value"
+        for block in _blocks(whole, document, inspector):
+            if at == "key" and path[:-1] == block.path and not block.is_other_method:
+                return block, None
+            for name in block.values:
+                # The word is in the place of the method, if it is the value of `peft_type`.
+                is_ours = name == "peft_type" or not block.is_other_method
+                if at == "value" and is_ours and name in FIELDS and block.at(name) == path:
+                    return block, name
+    return None
+
+
+def _blocks(snapshot: Snapshot, document: Document, inspector: Inspector) -> tuple[Block, ...]:
+    found = find_blocks(
+        document, inspector.check, inspector.key, inspector.layout, is_optional=False
+    )
+    if not isinstance(found, Problem):
+        return tuple(block for block in found if block.is_unambiguous)
+    if snapshot.path is None or snapshot.path.name != SAVED or document.script is not None:
+        return ()
+    whole = find_blocks(document, inspector.check, "", None, is_optional=False)
+    return () if isinstance(whole, Problem) else whole
+
+
+def _path_of_word(top: Any) -> Path | None:
+    """Return the path of the word in a decoded document: of its key, or of its value."""
+    stack: list[tuple[Path, Any]] = [((), top)]
+    while stack:
+        path, value = stack.pop()
+        if value == _WORD:
+            return path
+        if isinstance(value, dict):
+            if _WORD in value:
+                return (*path, _WORD)
+            stack += [((*path, key), entry) for key, entry in value.items()]
+        elif isinstance(value, list):
+            stack += [((*path, index), entry) for index, entry in enumerate(value)]
+    return None
+
+
+def _keys(
+    block: Block, cursor: _Cursor, language: Format, where: types.Range
+) -> Iterator[types.CompletionItem]:
+    written = {value: key for key, value in block.tool.keys.items()} if block.tool else {}
+    # AdaLoRA's own fields first.
+    fields = sorted(FIELDS.values(), key=lambda field: field.name not in ADALORA_FIELDS)
+    for number, field in enumerate(fields):
+        if field.name in block.values or not is_proposed(field):
+            continue
+        name = written.get(field.name, field.name)
+        if block.layout == "prefixed" and name == field.name:
+            name = f"{PREFIX}{name}"
+        key = json.dumps(name) if language == "json" else name
+        text = key if cursor.has_value else key + _assignment(language)
+        yield types.CompletionItem(
+            name,
+            kind=types.CompletionItemKind.Property,
+            detail=f"{kinds.phrase_of(field.kinds)}; default {json.dumps(field.default)}",
+            documentation=types.MarkupContent(types.MarkupKind.Markdown, about(field)),
+            sort_text=f"{number:02}",
+            filter_text=key,
+            text_edit=types.TextEdit(where, text),
+        )
+
+
+def _assignment(language: Format) -> str:
+    if language in {"python", "notebook"}:
+        return "="
+    return " = " if language == "toml" else ": "
+
+
+def _values(
+    field: Field, own: dict[str, str], cursor: _Cursor, language: Format, where: types.Range
+) -> Iterator[types.CompletionItem]:
+    is_code = language in {"python", "notebook"}
+    meanings = CHOICES.get(field.name, {}) | own
+    found = [
+        (_written(choice, language), meanings.get(choice))
+        for choice in (*(field.choices or ()), *own)
+    ]
+    if kinds.BOOLEAN in field.kinds:
+        found += [(each, None) for each in (("True", "False") if is_code else ("true", "false"))]
+    if kinds.NULL in field.kinds and language != "toml":
+        found.append(("None" if is_code else "null", None))
+    blank = "" if is_code or cursor.before.endswith((" ", "\t")) else " "
+    for number, (text, meaning) in enumerate(found):
+        yield types.CompletionItem(
+            text.strip('"'),
+            kind=types.CompletionItemKind.EnumMember,
+            detail=meaning,
+            sort_text=f"{number:02}",
+            filter_text=blank + text if cursor.word.startswith(('"', "'")) else text.strip('"'),
+            text_edit=types.TextEdit(where, blank + text),
+        )
+
+
+def _written(choice: str, language: Format) -> str:
+    """Return a word as the format writes it; in YAML also without quotes, as people do."""
+    return choice if language == "yaml" else json.dumps(choice)

@@ -1,0 +1,181 @@
+"""Hold a document as it was when its check began: the bytes to check, and the way back.
+
+A text document has one part. A notebook has one part for each of its cells that the client sends;
+they are checked together, as the file that they would be saved in.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from adalora_core.checker.documents.formats import SUFFIXES
+from adalora_core.commands.server.text import MARK, Encoding, Position, Text, difference
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from adalora_core.checker.documents.document import Document
+    from adalora_core.checker.documents.formats import Format
+    from adalora_core.floor.places import Span
+
+
+@dataclass(frozen=True)
+class Part:
+    """A text of the client.
+
+    Args:
+        uri: its name.
+        version: the client's number of its state.
+        text: its text.
+        is_code: whether the text is a code cell, if it is a cell.
+    """
+
+    uri: str
+    version: int | None
+    text: Text
+    is_code: bool = True
+
+
+class ClientRange(NamedTuple):
+    """A stretch of a text of the client."""
+
+    uri: str
+    start: Position
+    end: Position
+
+    def holds(self, uri: str, position: Position) -> bool:
+        """Return whether a position is in the stretch; also if it is right behind it."""
+        return self.uri == uri and self.start <= position <= self.end
+
+    def meets(self, other: ClientRange) -> bool:
+        """Return whether two stretches touch."""
+        return self.uri == other.uri and self.start <= other.end and other.start <= self.end
+
+    def shares_line(self, other: ClientRange) -> bool:
+        """Return whether two stretches have a line in common."""
+        lines = self.start[0] <= other.end[0] and other.start[0] <= self.end[0]
+        return self.uri == other.uri and lines
+
+
+class Replacement(NamedTuple):
+    """A new text for a stretch."""
+
+    place: ClientRange
+    text: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A document of the client, which no later edit changes.
+
+    Args:
+        uri: the name of the text document or of the notebook.
+        path: its file; None: there is none yet.
+        format: the format of the text.
+        parts: its texts.
+        encoding: the units in which the client counts.
+        metadata: of a notebook; None: it is not one.
+    """
+
+    uri: str
+    path: Path | None
+    format: Format
+    parts: tuple[Part, ...]
+    encoding: Encoding
+    metadata: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name that the settings of the project are applied to."""
+        if self.path is not None:
+            return str(self.path)
+        return f"untitled{next(suffix for suffix, f in SUFFIXES.items() if f == self.format)}"
+
+    @cached_property
+    def raw(self) -> bytes:
+        """The bytes of the file that the document would be saved in."""
+        if self.metadata is None:
+            return _encoded(str(self.parts[0].text), self.format)
+        cells = [
+            {"cell_type": "code" if part.is_code else "markdown", "source": str(part.text)}
+            for part in self.parts
+        ]
+        # Escaped, so that one cell with half of a surrogate pair does not spoil the others.
+        return json.dumps({"cells": cells, "metadata": self.metadata}).encode()
+
+    def place(self, span: Span | None) -> ClientRange | None:
+        """Return where a span of the checked document is; None: nowhere."""
+        if not self.parts:
+            return None
+        if self.metadata is None:
+            part = self.parts[0]
+            shift = self._shift
+            start, end = (0, 0) if span is None else (span.start + shift, span.end + shift)
+            return ClientRange(
+                part.uri,
+                part.text.position(start, self.encoding),
+                part.text.position(end, self.encoding),
+            )
+        if span is None or span.cell is None:
+            return ClientRange(self.parts[0].uri, (0, 0), (0, 0))
+        cell = span.cell
+        part = self.parts[cell.number - 1]
+        first, last = cell.start_line - 1, cell.end_line - 1
+        return ClientRange(
+            part.uri,
+            (first, part.text.units(first, cell.start_column - 1, self.encoding)),
+            (last, part.text.units(last, cell.end_column - 1, self.encoding)),
+        )
+
+    def replacements(self, old: Document, new: Document) -> list[Replacement]:
+        """Return what turns the texts of the client into those of a fixed document."""
+        if self.metadata is None:
+            texts = [(self.parts[0], old.text, new.text, self._shift)]
+        else:
+            cells = json.loads(new.text)["cells"]
+            pairs = zip(self.parts, cells, strict=True)
+            texts = [(part, str(part.text), cell["source"], 0) for part, cell in pairs]
+        found = []
+        for part, before, after, shift in texts:
+            if before != after:
+                start, end, text = difference(before, after)
+                place = ClientRange(
+                    part.uri,
+                    part.text.position(start + shift, self.encoding),
+                    part.text.position(end + shift, self.encoding),
+                )
+                found.append(Replacement(place, text))
+        return found
+
+    def part(self, uri: str) -> Part | None:
+        """Return a text by its name."""
+        return next((part for part in self.parts if part.uri == uri), None)
+
+    def with_text(self, uri: str, text: str) -> Snapshot:
+        """Return the snapshot with another text in the place of one."""
+        parts = [replace(p, text=Text.of(text)) if p.uri == uri else p for p in self.parts]
+        return replace(self, parts=tuple(parts))
+
+    @property
+    def _shift(self) -> int:
+        # The reader of bytes takes a byte order mark off.
+        return self.raw.startswith(codecs.BOM_UTF8)
+
+
+def _encoded(text: str, format: Format) -> bytes:  # noqa: A002 - as in the contract
+    """Return the bytes of a text, in the encoding that its reader expects.
+
+    Half of a surrogate pair is passed on to the reader, who refuses it.
+    """
+    raw = text.encode("utf-8", "surrogatepass")
+    if format == "python" and not raw.isascii():
+        from adalora_core.checker.documents.python.encodings import declared
+
+        encoding = declared(raw)
+        if encoding != "utf-8" and not text.startswith(MARK):
+            return text.encode(encoding, "replace")  # a character stays one character
+    return raw

@@ -1,0 +1,1 @@
+"""Judge and hold a configuration: a mapping in, findings and a typed model out."""

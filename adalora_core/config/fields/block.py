@@ -1,0 +1,231 @@
+"""Hold the AdaLoRA mapping of a document in the form that the rules read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.config.fields import value_kinds as kinds
+from adalora_core.config.fields.expressions import Expressions
+from adalora_core.config.fields.faults import Fault, FaultKind, judge_fields
+from adalora_core.config.fields.table import ALL_FIELDS, DISTINCTIVE_FIELDS, FIELDS, PEFT_TYPE
+from adalora_core.floor.adapter_spec import AdapterSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from adalora_core.checker.documents.document import AmbiguousScalar
+    from adalora_core.config.fields.table import Runtime
+    from adalora_core.config.fields.tools import Layout, Tool
+    from adalora_core.floor.budget import BudgetSchedule
+    from adalora_core.floor.places import Path
+
+
+AUTO = "auto"
+"""A `total_step` that a trainer's callback later replaces by the number; PEFT refuses it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockOptions:
+    """How to judge a configuration.
+
+    Args:
+        runtime: the library that will train.
+        strict_keys: whether an unknown key is an error.
+        strict_types: whether a value of another type is an error also where the runtime works.
+        peft_version: the PEFT release to judge for, as numbers; None: judge for the releases that
+            the contract describes.
+    """
+
+    runtime: Runtime = "peft"
+    strict_keys: bool = False
+    strict_types: bool = False
+    peft_version: tuple[int, ...] | None = None
+
+
+@dataclass
+class Block:
+    """A mapping of PEFT keys and what is known about its surroundings.
+
+    Args:
+        values: the mapping, under PEFT's names.
+        path: its path in the document.
+        options: how to judge the mapping.
+        keys: `{PEFT's name: path}` where the document spells or places a key differently.
+        root: the whole document, for rules that look at the trainer's own settings.
+        ambiguous_scalars: scalars that YAML reads unexpectedly.
+        expressions: judges the regular expressions of the document.
+        layout: how the tool that owns the file writes the settings.
+        tool: the tool that owns the file, if it is a known one.
+        marker: the path of the key that names AdaLoRA in that tool's file.
+        deferred: fields whose value is known only when the run starts; they are not in `values`.
+    """
+
+    values: Mapping[str, Any]
+    path: Path = ()
+    options: BlockOptions = BlockOptions()
+    keys: Mapping[str, Path] = field(default_factory=dict)
+    root: Any = None
+    ambiguous_scalars: tuple[AmbiguousScalar, ...] = ()
+    expressions: Expressions = field(default_factory=Expressions)
+    layout: Layout = "peft"
+    tool: Tool | None = None
+    marker: Path | None = None
+    deferred: frozenset[str] = frozenset()
+    _faults: list[Fault] = field(init=False)
+    as_read: Mapping[str, Any] = field(init=False)
+    """The mapping with each value that the runtime reads in another type in that type."""
+    changed: frozenset[str] = field(init=False)
+    """Fields that differ from their defaults."""
+    invalid: frozenset[str] = field(init=False)
+    """Fields that are wrong on their own or not known yet; rules on several fields skip them."""
+
+    def __post_init__(self) -> None:
+        """Judge each field on its own, once for all rules."""
+        judged = judge_fields(self.values, self.runtime)
+        self._faults = judged.faults
+        self.changed = frozenset(judged.changed)
+        if self.tool is not None:
+            self.changed |= self.tool.defaults.keys() - self.values.keys()
+        self.as_read = {**self.values, **judged.read} if judged.read else self.values
+        self.invalid = self.deferred.union(
+            fault.name for fault in self._faults if not self._is_computable(fault)
+        )
+        if self.runtime == "adalora-core" and self.values.get("total_step") == AUTO:
+            # Valid here, but not a number yet: rules on several fields still skip it.
+            self.as_read = {**self.as_read, "total_step": AUTO}
+            self._faults = [fault for fault in self._faults if fault.name != "total_step"]
+        if self.ambiguous_scalars:
+            places = {self.at(name): name for name in self.values if name in FIELDS}
+            self.misread_fields = frozenset(
+                places[scalar.path]
+                for scalar in self.ambiguous_scalars
+                if scalar.path in places and _is_misread(scalar, places[scalar.path])
+            )
+            self.invalid |= self.misread_fields
+
+    def _is_computable(self, fault: Fault) -> bool:
+        """Whether the runtime computes with a wrong value, so that the rules can too."""
+        if fault.reading is not None:
+            return fault.reading.is_read
+        if fault.kind is not FaultKind.RANGE or fault.name not in {"tinit", "tfinal", "deltaT"}:
+            return False
+        refused = self.runtime == "adalora-core" and not self.is_saved
+        return not refused and self[fault.name] != 0 and not is_large(self, fault.name)
+
+    misread_fields: frozenset[str] = field(default=frozenset(), init=False)
+    """Fields whose value YAML reads as something else; rules outside ADA6xx skip them."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """The library that will train."""
+        return self.options.runtime
+
+    @property
+    def has_faults(self) -> bool:
+        """Whether a key or a value is wrong on its own."""
+        return bool(self._faults)
+
+    def faults(self, kind: FaultKind) -> Iterator[Fault]:
+        """Yield the faults of one kind."""
+        return (fault for fault in self._faults if fault.kind is kind)
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the value of a field, or the tool's or PEFT's default where the key is absent."""
+        try:
+            return self.as_read[name]
+        except KeyError:
+            if self.tool is not None and name in self.tool.defaults:
+                return self.tool.defaults[name]
+            return ALL_FIELDS[name].default
+
+    def at(self, name: str, *subpath: str | int) -> Path:
+        """Return the path of a field, or of the block itself where the key is absent."""
+        if name not in self.values:
+            return self.path
+        return (*self.keys.get(name, (*self.path, name)), *subpath)
+
+    def is_set(self, name: str) -> bool:
+        """Return whether a field is present, neither null nor empty, and not its default."""
+        empty: tuple[Any, ...] = (None, {}, [], ALL_FIELDS[name].default)
+        return name in self.changed and self.as_read.get(name) not in empty
+
+    @property
+    def is_other_method(self) -> bool:
+        """Whether peft_type names another method, to which AdaLoRA's rules do not apply."""
+        value = self.values.get("peft_type")
+        return isinstance(value, str) and value.strip().upper() != PEFT_TYPE
+
+    @property
+    def is_unambiguous(self) -> bool:
+        """Whether the block is AdaLoRA's beyond doubt, and not another program's.
+
+        Names that others use too are not enough, nor are two of AdaLoRA's own among more foreign
+        keys: a table of results holds those.
+        """
+        if self.layout != "peft" or "peft_type" in self.values:
+            return True
+        own = len(DISTINCTIVE_FIELDS & self.values.keys())
+        known = len(FIELDS.keys() & self.values.keys())
+        return own > 2 or (own > 0 and 2 * known >= len(self.values))  # noqa: PLR2004 - see above
+
+    @cached_property
+    def schedule(self) -> BudgetSchedule | None:
+        """The budget schedule, or None if there is no step in which the budget could fall."""
+        total_step = self["total_step"]
+        if total_step is None or self["tinit"] >= total_step - self["tfinal"]:
+            return None
+        names = ("init_r", "target_r", "tinit", "tfinal", "total_step")
+        # PEFT tests step % deltaT == 0, which does not depend on the sign.
+        spec = AdapterSpec(**{name: self[name] for name in names}, deltaT=abs(self["deltaT"]))
+        return spec.schedule()
+
+    @property
+    def allocates(self) -> bool:
+        """Whether some step of the run chooses the kept triplets; true if that is not known."""
+        tinit, tfinal, total_step = self["tinit"], self["tfinal"], self["total_step"]
+        if not self.invalid.isdisjoint({"tinit", "tfinal", "total_step"}) or total_step is None:
+            return True
+        if tinit == total_step - tfinal - 1:  # no budgeting phase, whatever deltaT is
+            return bool(tfinal > 0)
+        if "deltaT" in self.invalid or self.schedule is None:
+            return True
+        return self.schedule.tfinal > 0 or self.schedule.allocation_count() > 0
+
+    @property
+    def has_foreign_keys(self) -> bool:
+        """Whether keys that PEFT does not know may belong to the tool that owns the file."""
+        return self.layout in {"prefixed", "flat"}
+
+    @property
+    def may_get_total_step(self) -> bool:
+        """Whether the tool that owns the file may compute `total_step` itself."""
+        if self.layout == "python" or "total_step" in self.deferred:
+            return "total_step" in self.deferred
+        if self.tool is not None:
+            return self.tool.total_step in {"computed", "unknown"}
+        return self.layout != "peft" or bool(self.path)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the tool that owns the file refuses it, so that no other finding matters."""
+        return self.tool is not None and self.tool.refuses and self.tool.unless not in self.values
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the block is that of a saved adapter: PEFT sets inference_mode at every save."""
+        return self["inference_mode"] is True
+
+
+def is_large(block: Block, name: str) -> bool:
+    """Return whether a number does not fit into 64 bits."""
+    value = block[name]
+    return isinstance(value, int) and abs(value) > kinds.LARGEST_INTEGER
+
+
+def _is_misread(scalar: AmbiguousScalar, name: str) -> bool:
+    """Return whether PyYAML reads a value other than the intended one."""
+    if scalar.kind == "underscore":
+        return False
+    return scalar.kind != "boolean-word" or kinds.BOOLEAN not in FIELDS[name].kinds

@@ -1,0 +1,327 @@
+"""Define `AdaLoraConfig`: a pydantic model with PEFT's fields and defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic reads it
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from adalora_core.config.fields.block import Block, BlockOptions
+from adalora_core.config.fields.plain import plain
+from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, fields_of
+from adalora_core.config.findings import ConfigWarning
+from adalora_core.config.json_file import object_in
+from adalora_core.config.rules.engine import run
+from adalora_core.floor.errors import MissingExtraError
+from adalora_core.floor.files import write_file
+from adalora_core.floor.peft_identity import ConfigSeenAsPeft
+
+if TYPE_CHECKING:
+    import os
+    from typing import Self
+
+    from pydantic import ModelWrapValidatorHandler, ValidationInfo
+
+    from adalora_core.config.fields.table import Runtime
+    from adalora_core.config.rules.base import Finding
+
+
+def _wire(name: str) -> Any:
+    field = ALL_FIELDS[name]
+    # Pydantic copies a default that can be changed.
+    return Field(default=field.default, description=field.summary)
+
+
+CONFIG_NAME = "adapter_config.json"
+
+_CHECKED = {"checked": True}
+"""The context in which a configuration is built without the rules, which have run."""
+
+
+class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
+    """An AdaLoRA configuration with the fields and defaults of PEFT's class of the same name.
+
+    The constructor runs every rule of the contract: an impossible schedule fails here and not at
+    step N. A module list may be a list, tuple, set or `dict.keys()`, and is stored as a sorted
+    list. Numbers of NumPy and floats like 8.0 become Python's numbers. An assignment is checked for
+    type and range; `get_peft_model` runs every rule again. `dataclasses.replace`, `asdict` and
+    `fields` work as on PEFT's class.
+
+    Raises:
+        pydantic.ValidationError: a `ValueError` that lists every finding.
+
+    Example:
+        >>> config = AdaLoraConfig(init_r=12, target_r=4, tfinal=500, total_step=2000)
+        >>> config.deltaT, config.target_modules
+        (1, None)
+    """
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, strict=True)
+
+    seen_as: ClassVar = ("peft", "AdaLoraConfig")
+
+    task_type: str | None = _wire("task_type")
+    peft_type: str = _wire("peft_type")
+    auto_mapping: dict[str, Any] | None = _wire("auto_mapping")
+    peft_version: str | None = _wire("peft_version")
+    base_model_name_or_path: str | None = _wire("base_model_name_or_path")
+    revision: str | None = _wire("revision")
+    inference_mode: bool = _wire("inference_mode")
+    r: int = _wire("r")
+    target_modules: list[str] | str | None = _wire("target_modules")
+    exclude_modules: list[str] | str | None = _wire("exclude_modules")
+    lora_alpha: int | float = _wire("lora_alpha")
+    lora_dropout: float = _wire("lora_dropout")
+    fan_in_fan_out: bool = _wire("fan_in_fan_out")
+    bias: str = _wire("bias")
+    use_rslora: bool = _wire("use_rslora")
+    modules_to_save: list[str] | None = _wire("modules_to_save")
+    init_lora_weights: bool | str = _wire("init_lora_weights")
+    layers_to_transform: list[int] | int | None = _wire("layers_to_transform")
+    layers_pattern: list[str] | str | None = _wire("layers_pattern")
+    rank_pattern: dict[str, list[bool]] | None = _wire("rank_pattern")
+    alpha_pattern: dict[str, Any] | None = _wire("alpha_pattern")
+    megatron_config: dict[str, Any] | None = _wire("megatron_config")
+    megatron_core: str | None = _wire("megatron_core")
+    trainable_token_indices: list[int] | dict[str, list[int]] | None = _wire(
+        "trainable_token_indices"
+    )
+    loftq_config: dict[str, Any] | None = _wire("loftq_config")
+    eva_config: dict[str, Any] | None = _wire("eva_config")
+    corda_config: dict[str, Any] | None = _wire("corda_config")
+    lora_ga_config: dict[str, Any] | None = _wire("lora_ga_config")
+    use_dora: bool = _wire("use_dora")
+    velora_config: dict[str, Any] | None = _wire("velora_config")
+    alora_invocation_tokens: list[int] | None = _wire("alora_invocation_tokens")
+    use_qalora: bool = _wire("use_qalora")
+    qalora_group_size: int = _wire("qalora_group_size")
+    monteclora_config: dict[str, Any] | None = _wire("monteclora_config")
+    layer_replication: list[list[int]] | None = _wire("layer_replication")
+    runtime_config: dict[str, Any] | None = _wire("runtime_config")
+    lora_bias: bool = _wire("lora_bias")
+    target_parameters: list[str] | None = _wire("target_parameters")
+    use_bdlora: dict[str, Any] | None = _wire("use_bdlora")
+    arrow_config: dict[str, Any] | None = _wire("arrow_config")
+    kasa_config: dict[str, Any] | None = _wire("kasa_config")
+    ensure_weight_tying: bool = _wire("ensure_weight_tying")
+    target_r: int = _wire("target_r")
+    init_r: int = _wire("init_r")
+    tinit: int = _wire("tinit")
+    tfinal: int = _wire("tfinal")
+    deltaT: int = _wire("deltaT")  # noqa: N815 - the wire name
+    beta1: float = _wire("beta1")
+    beta2: float = _wire("beta2")
+    orth_reg_weight: float = _wire("orth_reg_weight")
+    total_step: int | Literal["auto"] | None = _wire("total_step")
+    importance_criterion: str | SkipJsonSchema[Callable[..., Any]] = _wire("importance_criterion")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _run_rules(
+        cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo
+    ) -> Self:
+        if not isinstance(data, Mapping) or info.context is _CHECKED:
+            return handler(data)
+        values = {name: plain(value, name) for name, value in data.items()}
+        block = Block(values, options=BlockOptions("adalora-core", strict_keys=True))
+        found = run(block)
+        errors = [finding for finding in found if _severity(finding) == "error"]
+        if errors:
+            raise _refusal(cls, errors, values)
+        for finding in found:
+            if finding.rule.warns_at_construction:
+                # Skip pydantic's frames: the warning points at the line that builds the config.
+                warnings.warn(
+                    f"{finding.message} ({finding.rule.code})", ConfigWarning, stacklevel=3
+                )
+        return handler(block.as_read)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field after a check of its type and range alone.
+
+        Raises:
+            pydantic.ValidationError: the value does not fit the field, which keeps its old value.
+        """
+        if name not in ALL_FIELDS:
+            super().__setattr__(name, value)
+            return
+        value = plain(value, name)
+        block = Block({name: value}, options=BlockOptions("adalora-core"))
+        found = run(block)
+        errors = [
+            f for f in found if f.path[:1] == (name,) and block.invalid and _severity(f) == "error"
+        ]
+        if errors:
+            raise _refusal(type(self), errors, {name: value})
+        super().__setattr__(name, block[name])
+
+    @classmethod
+    def from_checked(cls, block: Mapping[str, Any], runtime: Runtime) -> Self:
+        """Build a configuration from a mapping that the rules accept for `runtime`.
+
+        Keys that the runtime does not know are dropped.
+
+        Raises:
+            pydantic.ValidationError: a value is not of its field's type.
+        """
+        known = fields_of(runtime)
+        values = {name: plain(value, name) for name, value in block.items() if name in known}
+        return cls.model_validate(values, context=_CHECKED)
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Return the content of `adapter_config.json`: PEFT's written fields, sorted by name."""
+        values = {name: getattr(self, name) for name in sorted(FIELDS) if FIELDS[name].written}
+        return values | {"peft_type": self.peft_type.value}  # type: ignore[attr-defined]
+
+    # --- PEFT's names ---------------------------------------------------------------------------
+
+    is_prompt_learning: ClassVar[bool] = False
+    is_adaption_prompt: ClassVar[bool] = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return `to_json_dict()`, PEFT's name for it."""
+        return self.to_json_dict()
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        auto_mapping_dict: dict[str, Any] | None = None,
+    ) -> None:
+        """Write `adapter_config.json` into a folder, which is made if it does not exist.
+
+        Args:
+            save_directory: the folder.
+            auto_mapping_dict: value of `auto_mapping` in the file, if it is another.
+
+        Raises:
+            OSError: the folder cannot be written; the file is as it was.
+        """
+        values = self.to_json_dict()
+        if auto_mapping_dict is not None:
+            values["auto_mapping"] = auto_mapping_dict
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file(folder / CONFIG_NAME, json.dumps(values, indent=2, sort_keys=True).encode())
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        subfolder: str | None = None,
+        **hub: Any,
+    ) -> Self:
+        """Read the configuration of a saved adapter, from a folder or from the Hub.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or the id of a repository of the Hub.
+            subfolder: the folder inside.
+            hub: arguments of `huggingface_hub.hf_hub_download`, such as `revision` and `token`.
+
+        Raises:
+            ValueError: the file is missing, cannot be read, or has errors.
+            MissingExtraError: `huggingface_hub` is needed and missing.
+        """
+        path = Path(pretrained_model_name_or_path, subfolder or "", CONFIG_NAME)
+        if not path.is_file():
+            if Path(pretrained_model_name_or_path).exists():
+                raise ValueError(f"from_pretrained: {str(path)!r} is missing")
+            path = _downloaded(str(pretrained_model_name_or_path), subfolder, hub)
+        return cls(**cls._known_keys(cls.from_json_file(path)))
+
+    @classmethod
+    def from_json_file(cls, path_json_file: str | os.PathLike[str]) -> dict[str, Any]:
+        """Return the content of an `adapter_config.json`, unchecked and without `runtime_config`.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: the file is not a JSON object.
+        """
+        values = object_in(Path(path_json_file))
+        return {name: each for name, each in values.items() if name != "runtime_config"}
+
+    @classmethod
+    def _known_keys(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        unknown = sorted(set(values) - set(ALL_FIELDS))
+        if unknown:
+            warnings.warn(
+                f"from_pretrained: ignored keys that are not fields of AdaLoraConfig: {unknown}",
+                ConfigWarning,
+                stacklevel=3,
+            )
+        return {name: value for name, value in values.items() if name in ALL_FIELDS}
+
+
+class PeftType(str, enum.Enum):  # noqa: UP042 - another `str()`, which PEFT reads
+    """The method, as PEFT's class of the same name: PEFT reads `value`, and the text of `str`."""
+
+    ADALORA = "ADALORA"
+
+
+class _ShownPeftType:
+    """The attribute `peft_type` of a configuration, which stores a plain string."""
+
+    def __get__(self, config: Any, owner: type | None = None) -> PeftType:
+        if config is None:
+            # For pydantic, which collects fields from the attributes of a class.
+            raise AttributeError("peft_type")
+        return PeftType(config.__dict__["peft_type"])
+
+    def __set__(self, config: Any, value: str) -> None:
+        config.__dict__["peft_type"] = str.__str__(value)
+
+
+# Instances are read through it. Pydantic itself reads and writes the instance's dictionary.
+AdaLoraConfig.peft_type = _ShownPeftType()  # type: ignore[assignment]
+AdaLoraConfig.__dataclass_fields__ = dataclasses.make_dataclass(  # type: ignore[attr-defined]
+    "AdaLoraConfig",
+    [
+        (name, info.annotation, dataclasses.field(default_factory=ALL_FIELDS[name].fresh_default))
+        for name, info in AdaLoraConfig.model_fields.items()
+    ],
+).__dataclass_fields__
+
+
+def _downloaded(repository: str, subfolder: str | None, hub: Mapping[str, Any]) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as error:
+        raise MissingExtraError("huggingface_hub", "transformers", "reading the Hub") from error
+    try:
+        return Path(hf_hub_download(repository, CONFIG_NAME, subfolder=subfolder, **hub))
+    except Exception as error:
+        # Errors of the network, of the server, and of what the repository holds.
+        raise ValueError(
+            f"from_pretrained: cannot find {CONFIG_NAME!r} at {repository!r} ({error})"
+        ) from error
+
+
+def _severity(finding: Finding) -> str:
+    return finding.severity or finding.rule.severity
+
+
+def _refusal(model: type, errors: list[Finding], values: Mapping[str, Any]) -> ValidationError:
+    details = [_error_details(finding, values) for finding in errors]
+    return ValidationError.from_exception_data(model.__name__, details)
+
+
+def _error_details(finding: Finding, values: Mapping[str, Any]) -> InitErrorDetails:
+    value: Any = values
+    for step in finding.path:
+        value = value[step]
+    hint = finding.hint or finding.rule.hint
+    # Pydantic would take braces in the message itself for placeholders.
+    message = f"{finding.message} ({finding.rule.code}; {hint})"
+    return InitErrorDetails(
+        type=PydanticCustomError("adalora_contract", "{message}", {"message": message}),
+        loc=finding.path,
+        input=value,
+    )

@@ -1,0 +1,159 @@
+"""Define the base class of all rules and the finding that a rule yields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from adalora_core.checker.scripts.usage import Usage
+    from adalora_core.config.changes import Remedy
+    from adalora_core.config.fields.block import Block
+    from adalora_core.config.findings import Severity
+    from adalora_core.floor.places import Extent, Path
+
+Example = dict[str, Any] | str
+"""A whole configuration as a mapping (shown as JSON), or the text of a file."""
+
+SOUND: dict[str, Any] = {
+    "peft_type": "ADALORA",
+    "target_modules": ["q_proj", "v_proj"],
+    "init_r": 12,
+    "target_r": 8,
+    "lora_alpha": 16,
+    "tinit": 200,
+    "tfinal": 200,
+    "deltaT": 10,
+    "total_step": 1000,
+}
+"""A configuration without findings; the example of a rule changes only what it shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A fault that a rule found, before its position in the text is known.
+
+    Args:
+        rule: the rule that found it.
+        path: the path of the fault, from the document's top.
+        message: the subject, the problem and the values.
+        at: whether the key or the value is marked.
+        severity: the severity, where it differs from the rule's.
+        hint: the hint, where it differs from the rule's.
+        related: other places, each with a note.
+        remedy: the change that corrects the fault.
+        extent: the place in the text, where no path names it.
+        notes: other places in the text, each with a note.
+    """
+
+    rule: type[Rule]
+    path: Path
+    message: str
+    at: Literal["key", "value"] = "value"
+    severity: Severity | None = None
+    hint: str | None = None
+    related: tuple[tuple[Path, str], ...] = ()
+    remedy: Remedy | None = None
+    extent: Extent | None = None
+    notes: tuple[tuple[Extent, str], ...] = ()
+
+
+Findings = Iterator[Finding]
+"""What a rule yields about a block."""
+
+
+class Rule:
+    """One fault a configuration can have. Subclasses fill the attributes and `check`.
+
+    The documentation page, `adalora rule CODE`, the SARIF rule entry and two tests (`bad` yields
+    exactly this code, `good` yields nothing) all come from the attributes.
+    """
+
+    code: ClassVar[str]
+    """`ADA`, the digit of the family and a number in it; never used again."""
+    name: ClassVar[str]
+    """The fault in kebab-case: "no-budgeting-phase" is the name of `NoBudgetingPhase`, which writes
+    none of its own."""
+    severity: ClassVar[Severity] = "error"
+    """Error: the runtime fails or gives something else. Warning: the run goes on, but a value is
+    ignored or weakens the method. Info: worth knowing."""
+    summary: ClassVar[str]
+    """The fault as a phrase without a full stop; the table of all rules shows it."""
+    why: ClassVar[str]
+    """The consequence, in sentences."""
+    bad: ClassVar[Example]
+    """An example that shows this fault, and no other but `comes_with`."""
+    good: ClassVar[Example] = SOUND
+    """The corrected example, without findings."""
+    hint: ClassVar[str]
+    """What to do, as an order without a full stop; a finding may have its own."""
+    since: ClassVar[str] = "0.1.0"
+    """The release that has the rule first; written only for a later release than 0.1.0."""
+    language: ClassVar[Literal["json", "yaml", "toml", "python"]] = "json"
+    """The format of the examples, where they are text."""
+    example_options: ClassVar[dict[str, Any]] = {}
+    """Options of `check_config` under which `bad` shows the fault."""
+    comes_with: ClassVar[tuple[str, ...]] = ()
+    """Codes that `bad` shows too, since the fault cannot be without them."""
+    inputs: ClassVar[tuple[str, ...]] = ()
+    """Fields that the rule reads; it is skipped if one of them has a wrong type or range."""
+    only_if_set: ClassVar[tuple[str, ...] | None] = None
+    """The rule is called only if one of these fields differs from its default. None: the fields of
+    `inputs`; empty: the rule is always called."""
+    needs: ClassVar[
+        Literal[
+            "nothing", "faults", "ambiguous-scalars", "tool", "source", "command", "run", "script"
+        ]
+    ] = "nothing"
+    """The state of a block in which the rule is called; `tool`: a known tool reads the file.
+    `source`, `command` and `run`: the rule is never called, since the reader of the text, the
+    command or a training run reports it. `script`: the rule reads code, by `check_usage`."""
+    needs_option: ClassVar[Literal["policy", "peft_version"] | None] = None
+    """The option without which the rule is never checked."""
+    can_be_ignored: ClassVar[bool] = True
+    """Whether options and comments may suppress the rule; false where nothing could be checked."""
+    safe_fix: ClassVar[str | None] = None
+    """The change that `--fix` makes, and when; None: no change."""
+    unsafe_fix: ClassVar[str | None] = None
+    """The further change of `--fix --unsafe-fixes`, and when; None: no change."""
+    warns_at_construction: ClassVar[bool] = False
+    """Whether `AdaLoraConfig(...)` itself warns: only of settings that have no effect."""
+    fails_at_allocation: ClassVar[bool] = False
+    """Whether the fault harms allocations alone: a warning where a tool never allocates."""
+    defined: ClassVar[list[type[Rule]]] = []
+    """Every subclass with a code of its own; the others are bases."""
+
+    def __init_subclass__(cls) -> None:
+        """Name the rule after its class, and list the class."""
+        if "code" in vars(cls):
+            if "name" not in vars(cls):
+                cls.name = re.sub(r"\B(?=[A-Z])", "-", cls.__name__).lower()
+            Rule.defined.append(cls)
+
+    def found(
+        self,
+        path: Path,
+        message: str,
+        at: Literal["key", "value"] = "value",
+        *,
+        severity: Severity | None = None,
+        hint: str | None = None,
+        related: tuple[tuple[Path, str], ...] = (),
+        remedy: Remedy | None = None,
+    ) -> Finding:
+        """Return a finding of this rule; the arguments are those of `Finding`."""
+        return Finding(type(self), path, message, at, severity, hint, related, remedy)
+
+    def check(self, block: Block) -> Iterable[Finding]:
+        """Yield the findings of this rule about the block."""
+        del block
+        return ()
+
+    def check_usage(self, usage: Usage) -> Iterable[Finding]:
+        """Yield the findings of this rule about a script; only if the rule needs a script."""
+        del usage
+        return ()

@@ -1,0 +1,346 @@
+"""Family ADA4xx, first part: settings that AdaLoRA rejects or that break it later."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+from adalora_core.config.changes import Put, Remedy
+from adalora_core.config.fields.block import is_large
+from adalora_core.config.rules.base import SOUND, Findings, Rule
+from adalora_core.floor.adapter_spec import LORA_START
+
+if TYPE_CHECKING:
+    from adalora_core.config.fields.block import Block
+    from adalora_core.config.findings import Severity
+
+NOT_TRAINED_HERE = ("layer_replication", "trainable_token_indices", "ensure_weight_tying")
+"""Settings that `get_peft_model` of this package refuses."""
+
+
+class DoraUnsupported(Rule):
+    code = "ADA401"
+    summary = "use_dora is true"
+    why = (
+        "AdaLoRA has no magnitude vector: PEFT raises a ValueError when the configuration is built."
+    )
+    bad = SOUND | {"use_dora": True}
+    hint = "remove use_dora; DoRA works with LoraConfig"
+    inputs = ("use_dora",)
+
+    def check(self, block: Block) -> Findings:
+        if block["use_dora"] is True:
+            yield self.found(block.at("use_dora"), "ADALORA does not support DoRA.")
+
+
+class LoftqUnsupported(Rule):
+    code = "ADA402"
+    summary = "loftq_config is not empty, or init_lora_weights is loftq"
+    why = (
+        "LoftQ fits LoRA's two factors to the quantisation error, and AdaLoRA has three factors. "
+        "PEFT raises a ValueError for init_lora_weights loftq. Without it PEFT empties the "
+        "loftq_config with a warning, so there the finding is only a warning under the runtime "
+        "peft."
+    )
+    bad = SOUND | {"init_lora_weights": "loftq", "loftq_config": {"loftq_bits": 4}}
+    hint = "remove loftq_config, and set init_lora_weights to true"
+    unsafe_fix = "init_lora_weights becomes true; loftq_config stays and must be removed by hand"
+    inputs = ("loftq_config", "init_lora_weights")
+
+    def check(self, block: Block) -> Findings:
+        needed = block["init_lora_weights"] == "loftq"
+        if block["loftq_config"]:
+            yield self.found(
+                block.at("loftq_config"),
+                "ADALORA does not support LOFTQ: `loftq_config` is set",
+                "key",
+                severity=None if needed or block.runtime != "peft" else "warning",
+                hint="remove loftq_config",
+            )
+        if needed:
+            yield self.found(
+                block.at("init_lora_weights"),
+                "ADALORA does not support LOFTQ: `init_lora_weights` is 'loftq'",
+                hint="set init_lora_weights to true",
+                remedy=Remedy(
+                    "Set init_lora_weights to true",
+                    Put(block.at("init_lora_weights"), True),
+                    is_safe=False,
+                ),
+            )
+
+
+class LayersWithRegex(Rule):
+    code = "ADA403"
+    summary = "layers_to_transform or layers_pattern is set beside a target_modules string"
+    why = (
+        "A string is matched as a regular expression over the whole module path, so the layer "
+        "index can be part of it. PEFT raises a ValueError for the combination. The runtime "
+        "adalora-core would adapt every layer; it loads a saved adapter with a warning."
+    )
+    bad = SOUND | {"target_modules": r".*\.q_proj", "layers_to_transform": [0, 1]}
+    hint = "write target_modules as a list, or put the layers into the regular expression"
+    inputs = ("target_modules", "layers_to_transform", "layers_pattern")
+    only_if_set = ("layers_to_transform", "layers_pattern")
+
+    def check(self, block: Block) -> Findings:
+        if not isinstance(block["target_modules"], str):
+            return
+        for name in ("layers_to_transform", "layers_pattern"):
+            if block[name] is not None:
+                yield self.found(
+                    block.at(name),
+                    f"`{name}` cannot be used when `target_modules` is a str.",
+                    "key",
+                    severity="warning" if block.is_saved and block.runtime != "peft" else None,
+                    related=((block.at("target_modules"), "target_modules is a string"),),
+                )
+
+
+class LayersPatternAlone(Rule):
+    code = "ADA404"
+    summary = "layers_pattern is set without layers_to_transform"
+    why = (
+        "layers_pattern names the list that the indices of layers_to_transform count in, so alone "
+        "it has no meaning. PEFT raises a ValueError; the runtime adalora-core ignores it, which "
+        "is a warning."
+    )
+    bad = SOUND | {"layers_pattern": "layers"}
+    hint = "set layers_to_transform, or remove layers_pattern"
+    inputs = ("layers_to_transform", "layers_pattern")
+    only_if_set = ("layers_pattern",)
+
+    def check(self, block: Block) -> Findings:
+        if block["layers_pattern"] and block["layers_to_transform"] is None:
+            yield self.found(
+                block.at("layers_pattern"),
+                "When `layers_pattern` is specified, `layers_to_transform` must also be specified.",
+                "key",
+                severity=None if block.runtime == "peft" else "warning",
+            )
+
+
+class AlphaNotPositive(Rule):
+    code = "ADA406"
+    summary = "lora_alpha is zero or negative"
+    why = (
+        "PEFT silently uses the rank in place of such a lora_alpha. After pruning and reloading "
+        "the rank differs, so the same adapter gives different outputs. Where nothing is pruned "
+        "the finding is only a warning."
+    )
+    bad = SOUND | {"lora_alpha": 0}
+    hint = "set lora_alpha to at least 1; a value equal to init_r gives a scale of 1"
+    unsafe_fix = "lora_alpha becomes init_r, the value that PEFT uses in its place at the start"
+    only_if_set = ("lora_alpha",)
+
+    def check(self, block: Block) -> Findings:
+        value = block["lora_alpha"]
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number and value <= 0 and not is_large(block, "lora_alpha"):
+            path = block.at("lora_alpha")
+            remedy = None
+            if "init_r" not in block.invalid:
+                start = block["init_r"]
+                change = Put(path, start)
+                remedy = Remedy(f"Set lora_alpha to init_r, {start}", change, is_safe=False)
+            written = block.values.get("lora_alpha")
+            got = "NaN" if isinstance(written, float) and math.isnan(written) else value
+            message = f"`lora_alpha` should be above 0, got {got}"
+            fails = _is_pruned(block) or block.runtime != "peft"
+            severity: Severity | None = None if fails else "warning"
+            yield self.found(path, message, severity=severity, remedy=remedy)
+
+
+def _is_pruned(block: Block) -> bool:
+    """Return whether matrices lose triplets: in the run, or in that of the saved adapter."""
+    if not block.is_saved:
+        return block.allocates
+    pattern = {} if "rank_pattern" in block.invalid else block["rank_pattern"] or {}
+    return any(isinstance(kept, list) and not all(kept) for kept in pattern.values())
+
+
+class AloraBreaks(Rule):
+    code = "ADA408"
+    summary = "alora_invocation_tokens is set"
+    why = (
+        "For causal language models PEFT passes the tokens' offsets to AdaLoRA's layers. The "
+        "layers pass them to the base layer, which raises a TypeError at the first forward. Other "
+        "tasks, and the runtime adalora-core, ignore the setting."
+    )
+    bad = SOUND | {"task_type": "CAUSAL_LM", "alora_invocation_tokens": [1, 2]}
+    hint = "remove alora_invocation_tokens"
+    inputs = ("alora_invocation_tokens", "task_type")
+    only_if_set = ("alora_invocation_tokens",)
+
+    def check(self, block: Block) -> Findings:
+        if not block["alora_invocation_tokens"]:
+            return
+        breaks = block["task_type"] == "CAUSAL_LM" and block.runtime == "peft"
+        yield self.found(
+            block.at("alora_invocation_tokens"),
+            "`alora_invocation_tokens` "
+            + (
+                "breaks AdaLoRA's forward: SVDLinear does not take `alora_offsets`"
+                if breaks
+                else "is ignored by AdaLoRA"
+            ),
+            "key",
+            severity=None if breaks else "warning",
+        )
+
+
+class TargetParametersBreak(Rule):
+    code = "ADA409"
+    summary = "target_parameters is set"
+    why = (
+        "AdaLoRA adapts modules, not single parameters. PEFT passes `parameter_name` to a function "
+        "of AdaLoRA that has no such argument: a TypeError when the adapter is injected. The "
+        "runtime adalora-core would leave them out; it loads a saved adapter with a warning."
+    )
+    bad = SOUND | {"target_parameters": ["mlp.experts.gate_up_proj"]}
+    hint = "name modules in target_modules instead"
+    inputs = ("target_parameters",)
+
+    def check(self, block: Block) -> Findings:
+        if block["target_parameters"]:
+            yield self.found(
+                block.at("target_parameters"),
+                "`target_parameters` breaks AdaLoRA: it adapts modules only",
+                "key",
+                severity="warning" if block.is_saved and block.runtime != "peft" else None,
+            )
+
+
+class TyingBreaks(Rule):
+    code = "ADA410"
+    severity = "warning"
+    summary = "ensure_weight_tying is true"
+    why = (
+        "ensure_weight_tying works for modules_to_save and trainable tokens. If a target module is "
+        "tied to the embedding, PEFT adds the embedding to the targets. AdaLoRA has no embedding "
+        "layer, so injection fails."
+    )
+    bad = SOUND | {"ensure_weight_tying": True}
+    hint = "remove ensure_weight_tying unless only modules_to_save are tied"
+    inputs = ("ensure_weight_tying",)
+
+    def check(self, block: Block) -> Findings:
+        if block["ensure_weight_tying"] is True:
+            message = (
+                "`ensure_weight_tying` fails at injection if a target module is tied to an "
+                "embedding"
+            )
+            yield self.found(block.at("ensure_weight_tying"), message, "key")
+
+
+class ReplicationMerge(Rule):
+    code = "ADA411"
+    severity = "warning"
+    summary = "layer_replication is set"
+    why = (
+        "Replicated layers share their base weight. PEFT's check against merging them does not "
+        "notice this setting, so merge_and_unload adds several adapters to one weight."
+    )
+    bad = SOUND | {"layer_replication": [[0, 4], [2, 6]]}
+    hint = "do not merge this adapter"
+    inputs = ("layer_replication",)
+
+    def check(self, block: Block) -> Findings:
+        if block["layer_replication"]:
+            message = "`layer_replication` makes merging wrong: replicated layers share one weight"
+            yield self.found(block.at("layer_replication"), message, "key")
+
+
+class LoraBiasConflict(Rule):
+    code = "ADA418"
+    summary = "lora_bias is true together with a named initialisation"
+    why = "PEFT raises a ValueError: lora_bias needs init_lora_weights to be true or false."
+    bad = SOUND | {"lora_bias": True, "init_lora_weights": "gaussian"}
+    hint = "remove lora_bias (AdaLoRA does not read it), and set init_lora_weights to true"
+    inputs = ("lora_bias", "init_lora_weights")
+    only_if_set = ("lora_bias",)
+
+    def check(self, block: Block) -> Findings:
+        start = block["init_lora_weights"]
+        if block["lora_bias"] is True and isinstance(start, str):
+            yield self.found(
+                block.at("lora_bias"),
+                f"`lora_bias` cannot be combined with `init_lora_weights` {start!r}",
+                "key",
+                hint="remove lora_bias (AdaLoRA does not read it)" if start == LORA_START else None,
+                related=((block.at("init_lora_weights"), "the initialisation"),),
+            )
+
+
+class NotTrainedHere(Rule):
+    code = "ADA422"
+    severity = "warning"
+    summary = "a setting is supported by PEFT's models and not by those of adalora_core"
+    why = (
+        "Checked under --runtime adalora-core: get_peft_model of adalora_core raises a ValueError "
+        "for " + ", ".join(NOT_TRAINED_HERE) + " instead of ignoring them. A model that PEFT "
+        "builds supports them, also with the bridge attached."
+    )
+    bad = SOUND | {"trainable_token_indices": [1, 2]}
+    example_options: ClassVar = {"runtime": "adalora-core"}
+    hint = "remove the setting, or build the model with PEFT and attach adalora_core to it"
+    inputs = NOT_TRAINED_HERE
+
+    def check(self, block: Block) -> Findings:
+        for name in NOT_TRAINED_HERE if block.runtime == "adalora-core" else ():
+            if block[name]:
+                message = f"`{name}` is not supported by models that adalora_core builds"
+                yield self.found(block.at(name), message, "key")
+
+
+class TokenIndicesBreak(Rule):
+    code = "ADA423"
+    summary = "trainable_token_indices has a wrong index, or an embedding that is trained in full"
+    why = (
+        "PEFT copies the rows of these indices at every forward. An empty list becomes a "
+        "floating-point index, and a negative index is not counted from the end. The first step "
+        "raises. An embedding that modules_to_save trains in full cannot have single rows trained "
+        "too: PEFT raises when the adapter is injected, or at the first step."
+    )
+    bad = SOUND | {"trainable_token_indices": [-1]}
+    hint = "list the token ids that are to be trained, or remove trainable_token_indices"
+    inputs = ("trainable_token_indices", "modules_to_save")
+    only_if_set = ("trainable_token_indices",)
+
+    def check(self, block: Block) -> Findings:
+        value = block["trainable_token_indices"]
+        if value is None or block.runtime != "peft":
+            return
+        yield from self._saved(block, value)
+        lists = {(): value} if isinstance(value, list) else {(k,): v for k, v in value.items()}
+        for subpath, indices in lists.items():
+            path = block.at("trainable_token_indices", *subpath)
+            if subpath == ("",):
+                yield self.found(path, "`trainable_token_indices` has an empty name", "key")
+            if not indices:
+                yield self.found(path, "`trainable_token_indices` has an empty list")
+            for index, token in enumerate(indices):
+                if token < 0:
+                    message = (
+                        f"`trainable_token_indices` should hold no negative index, got {token}"
+                    )
+                    yield self.found((*path, index), message)
+
+    def _saved(self, block: Block, value: list[int] | dict[str, list[int]]) -> Findings:
+        """Yield a finding for each saved module that is an embedding with trained rows."""
+        for index, name in enumerate(block["modules_to_save"] or ()):
+            if isinstance(value, dict):
+                is_same = any(key.endswith(name) or name.endswith(key) for key in value)
+            else:
+                from adalora_core.config.fields.known_modules import INPUT_EMBEDDINGS
+
+                is_same = name.rpartition(".")[2] in INPUT_EMBEDDINGS or any(
+                    known.endswith(name) for known in INPUT_EMBEDDINGS
+                )
+            if is_same:
+                yield self.found(
+                    block.at("modules_to_save", index),
+                    f"`modules_to_save` {name!r} is also in `trainable_token_indices`: the "
+                    "embedding is trained in full, or some of its rows",
+                    hint="remove it from one of the two",
+                )

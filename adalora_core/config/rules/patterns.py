@@ -1,0 +1,262 @@
+"""Family ADA5xx, second part: names in the fields that select modules."""
+
+from __future__ import annotations
+
+import re
+from functools import cache, partial
+from typing import TYPE_CHECKING
+
+from adalora_core.config.changes import Put, Remedy
+from adalora_core.config.rules.base import SOUND, Finding, Findings, Rule
+from adalora_core.floor.expressions.paths import NOT_IN_NAMES
+from adalora_core.floor.module_selection import ALL_LINEAR, ends_with, is_all_linear
+
+if TYPE_CHECKING:
+    from adalora_core.config.fields.block import Block
+    from adalora_core.config.findings import Severity
+
+MODULES = ("target_modules", "exclude_modules")
+_META = re.compile(r"[\\^$*+?{}\[\]|()]")
+_NAME = re.compile(r"\w+")
+_PLAIN = re.compile(r"[\w.\-]+")
+ALL = frozenset({"all", "alllinear", "linear", "allmodules", "alllinears", "alllayers"})
+"""Spellings of all-linear in other tools, without case and signs."""
+DEFAULTS = frozenset({"auto", "default"})
+"""Words of other tools for the targets of the model's type."""
+
+
+def list_in_string(text: str) -> list[str]:
+    """Return the names that one string lists, or none if it is something else.
+
+    Example:
+        >>> list_in_string("q_proj, v_proj"), list_in_string("['q_proj']"), list_in_string("q_proj")
+        (['q_proj', 'v_proj'], ['q_proj'], [])
+    """
+    inner = text.strip()
+    brackets = inner[:1] + inner[-1:]
+    if brackets in {"[]", "{}", "()"}:
+        inner = inner[1:-1]
+    names = [part.strip("'\"") for part in re.split(r"[,;\s]+", inner) if part]
+    is_list = names not in ([], [text]) and (len(names) > 1 or brackets != "()")
+    return names if is_list and all(map(_PLAIN.fullmatch, names)) else []
+
+
+def _are_linear(names: list[str]) -> bool:
+    """Return whether each name is one of linear layers, so that a fix that writes it is right."""
+    from adalora_core.config.fields.known_modules import kind_of
+
+    return all(kind_of(name) == "linear" for name in names)
+
+
+def _may_be_written(entry: str, name: str, severity: Severity) -> bool:
+    """Return whether a fix may write an entry: it removes the fault and adds no other."""
+    if name != "target_modules" or _are_linear([entry]):
+        return True
+    from adalora_core.config.fields.known_modules import kind_of
+
+    return severity == "warning" and kind_of(entry) is None
+
+
+def _can_match(entry: str) -> bool:
+    """Return whether an entry of a list can match a module."""
+    return not is_all_linear(entry) and NOT_IN_NAMES.isdisjoint(entry) and all(entry.split("."))
+
+
+def _severity(block: Block, name: str) -> Severity:
+    """Return the severity of an entry that matches nothing: an error if no other one can match."""
+    is_needed = name == "target_modules" and not any(map(_can_match, block[name]))
+    return "error" if is_needed else "warning"
+
+
+class NameAsRegex(Rule):
+    code = "ADA504"
+    summary = "target_modules is one plain name, which PEFT reads as a regular expression"
+    why = (
+        'In a list "q_proj" matches every path that ends in it. As a string it must match the '
+        "whole path, so it finds only a module of that name at the top of the model, and PEFT "
+        "raises if there is none. A name that is at the top of some model of transformers, such as "
+        'lm_head, is a warning. PEFT has no "all" and no "auto".'
+    )
+    bad = SOUND | {"target_modules": "q_proj"}
+    hint = "write a list of names"
+    unsafe_fix = (
+        "a name of linear layers becomes a list with one name; all, all_linear and similar "
+        "spellings become all-linear"
+    )
+    inputs = ("target_modules",)
+
+    def check(self, block: Block) -> Findings:
+        value = block["target_modules"]
+        if not isinstance(value, str) or is_all_linear(value) or not _PLAIN.fullmatch(value):
+            return
+        from adalora_core.config.fields import known_modules as known
+
+        if value in DEFAULTS:
+            message = f"`target_modules` {value!r} is not a shorthand of PEFT"
+            hint = f'remove it for the targets that PEFT knows, or write "{ALL_LINEAR}"'
+        elif re.sub(r"[\W_]", "", value.lower()) in ALL:
+            message = f"`target_modules` {value!r} is not a shorthand of PEFT"
+            hint = f'write "{ALL_LINEAR}"'
+        else:
+            is_path = "." in value and (known.fit(value) or ("", ""))[0] != "nothing"
+            if is_path:
+                return  # a whole path, or reported by rule target-not-linear
+            message = f"`target_modules` {value!r} is matched against whole paths, not their ends"
+            hint = f'write ["{value}"], or ".*{value}"'
+        can_match = "." in value or value in known.TOP
+        yield self.found(
+            block.at("target_modules"),
+            message,
+            severity="warning" if can_match or block.runtime != "peft" else None,
+            hint=hint,
+            remedy=self._remedy(block, value),
+        )
+
+    def _remedy(self, block: Block, value: str) -> Remedy | None:
+        path = block.at("target_modules")
+        if re.sub(r"[\W_]", "", value.lower()) in ALL:
+            return Remedy(f"Write {ALL_LINEAR}", Put(path, ALL_LINEAR), is_safe=False)
+        if _are_linear([value]):
+            return Remedy("Write a list with one name", Put(path, [value]), is_safe=False)
+        return None
+
+
+class ListAsString(Rule):
+    code = "ADA505"
+    summary = "module names are written as a list in one string"
+    why = (
+        "PEFT reads the string as one regular expression over the whole path. No path has commas, "
+        "blanks or quotes, so nothing matches, and PEFT raises when the adapter is injected. In "
+        "exclude_modules the string excludes nothing, which is a warning."
+    )
+    bad = SOUND | {"target_modules": "q_proj,v_proj"}
+    hint = "write a list of names"
+    safe_fix = "target_modules becomes a list of the names, if all are names of linear layers"
+    unsafe_fix = (
+        "exclude_modules, which excluded nothing before, becomes a list of the names, if a target "
+        "is left beside them"
+    )
+    inputs = ("target_modules", "exclude_modules")
+
+    def check(self, block: Block) -> Findings:
+        for name in MODULES:
+            value = block[name]
+            names = list_in_string(value) if isinstance(value, str) else []
+            if names:
+                listed = ", ".join(f'"{part}"' for part in names)
+                is_target = name == "target_modules"
+                change = Put(block.at(name), names)
+                yield self.found(
+                    block.at(name),
+                    f"`{name}` holds {_counted(len(names))} in one string",
+                    severity=None if is_target else "warning",
+                    hint=f"write [{listed}]",
+                    remedy=Remedy("Write a list of names", change, is_safe=is_target)
+                    if (_are_linear(names) if is_target else _leaves_a_target(block, names))
+                    else None,
+                )
+
+
+def _leaves_a_target(block: Block, excluded: list[str]) -> bool:
+    """Return whether a target is surely left beside excluded names."""
+    targets = block["target_modules"]
+    named = targets if isinstance(targets, list) else []
+    return is_all_linear(targets) or any(not ends_with(name, excluded) for name in named)
+
+
+def _counted(count: int) -> str:
+    return "a list of one name" if count == 1 else f"{count} names"
+
+
+class RegexInList(Rule):
+    code = "ADA506"
+    severity = "warning"
+    summary = "an entry of a list of module names is written as a regular expression"
+    why = (
+        'Entries of a list are compared literally with the end of the module path, so ".*q_proj" '
+        "matches nothing. Only a single string is a regular expression. If no other target can "
+        "match, PEFT raises, and the finding is an error."
+    )
+    bad = SOUND | {"target_modules": ["q_proj", r".*v_proj$"]}
+    hint = "write the plain name, or one string with all alternatives: .*(q_proj|v_proj)"
+    unsafe_fix = "an entry that is a plain name between .* and $ becomes that name"
+    inputs = ("target_modules", "exclude_modules")
+
+    def check(self, block: Block) -> Findings:
+        severity_of = cache(partial(_severity, block))  # once, however many entries match nothing
+        for name in MODULES:
+            value = block[name]
+            for index, entry in enumerate(value if isinstance(value, list) else ()):
+                if _META.search(entry):
+                    path = block.at(name, index)
+                    plain = re.fullmatch(r"\^?(?:\.\*(?:\\\.)?)?([\w-]+)\$?", entry)
+                    remedy, severity = None, severity_of(name)
+                    if plain and _may_be_written(plain[1], name, severity):
+                        remedy = Remedy("Write the plain name", Put(path, plain[1]), is_safe=False)
+                    message = (
+                        f"`{name}` entry {entry!r} is compared literally: a list entry is not a "
+                        "regular expression"
+                    )
+                    yield self.found(path, message, severity=severity, remedy=remedy)
+
+
+class EntryMatchesNothing(Rule):
+    code = "ADA507"
+    summary = "an entry of a list of module names cannot match any module path"
+    why = (
+        '"all-linear" means all linear layers only as a single string; in a list it is the name of '
+        "a module. No path has blanks, commas or an empty part, so an empty name matches nothing, "
+        "nor does a name with a dot at either end. PEFT raises if no other target can match; "
+        "otherwise it ignores the entry silently, which is a warning. Every path ends in an empty "
+        "name in modules_to_save, and lists of modules cannot be copied."
+    )
+    bad = SOUND | {"target_modules": ["all-linear"]}
+    hint = "write the plain names of modules"
+    safe_fix = (
+        "a target_modules list whose only entry is all-linear becomes that string; without another "
+        "target that can match, blanks around a name of linear layers are removed"
+    )
+    unsafe_fix = "blanks around a name are removed beside other targets too"
+    inputs = ("target_modules", "exclude_modules", "modules_to_save")
+
+    def check(self, block: Block) -> Findings:
+        severity_of = cache(partial(_severity, block))
+        for name in MODULES:
+            value = block[name]
+            for index, entry in enumerate(value if isinstance(value, list) else ()):
+                if _NAME.fullmatch(entry):
+                    continue  # the usual case
+                if is_all_linear(entry):
+                    yield self._all_linear(block, name, index, severity_of(name))
+                elif not _can_match(entry) and not _META.search(entry):
+                    yield self._dead(block, name, index, severity_of(name))
+        for index, entry in enumerate(block["modules_to_save"] or ()):
+            if not entry:
+                message = "`modules_to_save` has an empty name, which means every module"
+                yield self.found(block.at("modules_to_save", index), message)
+
+    def _dead(self, block: Block, name: str, index: int, severity: Severity) -> Finding:
+        entry, path = block[name][index], block.at(name, index)
+        plain = entry.strip()
+        remedy = None
+        if plain != entry and _can_match(plain) and _are_linear([plain]):
+            remedy = Remedy("Remove the blanks", Put(path, plain), is_safe=severity == "error")
+        listed = list_in_string(entry)
+        return self.found(
+            path,
+            f"`{name}` entry {entry!r} matches nothing: no module path ends in it",
+            severity=severity,
+            hint=f"write {', '.join(map(repr, listed))}" if listed else None,
+            remedy=remedy,
+        )
+
+    def _all_linear(self, block: Block, name: str, index: int, severity: Severity) -> Finding:
+        hint = remedy = None
+        if name == "target_modules":
+            hint = f'write "{ALL_LINEAR}" without a list'
+            if len(block[name]) == 1:
+                remedy = Remedy(hint.capitalize(), Put(block.at(name), ALL_LINEAR))
+        message = f"`{name}` entry {block[name][index]!r} is read as a module name: it is in a list"
+        return self.found(
+            block.at(name, index), message, severity=severity, hint=hint, remedy=remedy
+        )

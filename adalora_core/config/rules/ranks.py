@@ -1,0 +1,188 @@
+"""Family ADA3xx, first part: initial and target rank."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adalora_core.config.changes import Put, Remedy, Rename
+from adalora_core.config.rules.base import SOUND, Findings, Rule
+
+if TYPE_CHECKING:
+    from adalora_core.config.fields.block import Block
+    from adalora_core.config.findings import Severity
+
+STEEP_RATIO = 8
+"""The ratio init_r / target_r from which most trained triplets are dropped; paper: 1.5 to 3."""
+
+RANKS = ("init_r", "target_r")
+
+
+def _named(block: Block, name: str) -> str:
+    return f"{name} {block[name]}" + ("" if name in block.values else " (the default)")
+
+
+class TargetAboveInit(Rule):
+    code = "ADA301"
+    summary = "target_r is above init_r"
+    why = (
+        "AdaLoRA only removes triplets. PEFT accepts the configuration and stops in the middle of "
+        "the training with `kthvalue(): selected number k out of range`. Defaults count too: "
+        "init_r is 12 and target_r is 8 where the key is absent. A saved adapter still loads, and "
+        "a run without any allocation ends, so there the finding is only a warning."
+    )
+    bad = SOUND | {"init_r": 4, "target_r": 8}
+    hint = "set init_r above target_r, usually to 1.5 times target_r"
+    unsafe_fix = "where both are set, init_r becomes 1.5 times target_r"
+    fails_at_allocation = True
+    inputs = RANKS
+
+    def check(self, block: Block) -> Findings:
+        if block["init_r"] < block["target_r"]:
+            marked = "target_r" if "target_r" in block.values else "init_r"
+            other = "init_r" if marked == "target_r" else "target_r"
+            yield self.found(
+                block.at(marked),
+                f"{_named(block, 'target_r')} is above {_named(block, 'init_r')}: "
+                "there is nothing to prune",
+                related=((block.at(other), f"{other} is {block[other]}"),)
+                if other in block.values
+                else (),
+                severity=_severity(block),
+                hint=f"set init_r to {_usual_start(block)}, or target_r below {block['init_r']}"
+                if block["init_r"] > 1
+                else None,
+                remedy=None if block.is_saved else _start_above_target(block),
+            )
+
+
+def _severity(block: Block) -> Severity | None:
+    """Return "warning" where PEFT never reaches the selection that fails."""
+    if block.is_saved:
+        return "warning"
+    return None if block.runtime != "peft" or block.allocates else "warning"
+
+
+def _usual_start(block: Block) -> int:
+    target: int = block["target_r"]
+    return target + max(1, target // 2)
+
+
+def _start_above_target(block: Block) -> Remedy | None:
+    if not block.values.keys() >= set(RANKS):
+        return None  # the absent rank is PEFT's default, which nobody chose
+    start = _usual_start(block)
+    return Remedy(f"Set init_r to {start}", Put(block.at("init_r"), start), is_safe=False)
+
+
+class EqualRanks(Rule):
+    code = "ADA302"
+    summary = "init_r equals target_r"
+    why = (
+        "There is nothing to prune, and PEFT asks for the 0th smallest score: `kthvalue(): "
+        "selected number k out of range` at the first allocation, in the middle of the training. "
+        "The runtime adalora-core trains such a configuration as plain SVD-LoRA. A saved adapter "
+        "still loads, and a run without any allocation ends, so there the finding is only a "
+        "warning."
+    )
+    bad = SOUND | {"init_r": 8, "target_r": 8}
+    hint = "set init_r above target_r, usually to 1.5 times target_r"
+    unsafe_fix = (
+        "where both are set and the adapter is not trained yet, init_r becomes 1.5 times target_r"
+    )
+    fails_at_allocation = True
+    inputs = RANKS
+
+    def check(self, block: Block) -> Findings:
+        if block["init_r"] != block["target_r"] or block.runtime != "peft":
+            return
+        marked = "init_r" if "init_r" in block.values else "target_r"
+        yield self.found(
+            block.at(marked),
+            f"{_named(block, 'init_r')} equals {_named(block, 'target_r')}: "
+            "PEFT crashes at the first allocation",
+            severity=_severity(block),
+            remedy=None if block.is_saved else _start_above_target(block),
+        )
+
+
+class RIgnored(Rule):
+    code = "ADA303"
+    severity = "warning"
+    summary = "r is set, and AdaLoRA does not read it"
+    why = (
+        "r is LoRA's rank. AdaLoRA starts every matrix at init_r and ends at target_r on average. "
+        "PEFT's default, 8, is reported only in code without an init_r: files of PEFT hold every "
+        "field, and a keyword is written by hand."
+    )
+    bad = {key: value for key, value in SOUND.items() if key != "init_r"} | {"r": 16}
+    hint = "remove r; the starting rank is init_r, the average rank at the end is target_r"
+    unsafe_fix = "r is renamed to init_r if init_r is not set and r is above target_r"
+    inputs = ("r",)
+    only_if_set = ()
+    warns_at_construction = True
+
+    def check(self, block: Block) -> Findings:
+        if block.is_set("r") or _is_meant(block):
+            message = (
+                "Note that `r` is not used in AdaLora and will be ignored: "
+                f"r is {block['r']}, the run starts at {_named(block, 'init_r')}"
+            )
+            yield self.found(block.at("r"), message, "key", remedy=_meant_as_start(block))
+
+
+def _is_meant(block: Block) -> bool:
+    """Return whether code gives r its default and no init_r, another number."""
+    if block.layout != "python" or block.values.get("r") is None:
+        return False
+    return "init_r" not in block.values.keys() | block.deferred
+
+
+def _meant_as_start(block: Block) -> Remedy | None:
+    is_free = "init_r" not in block.values and block.layout in {"peft", "python"}
+    known = block.invalid.isdisjoint({"init_r", "target_r"})
+    if not is_free or not known or block.is_saved or block["r"] <= block["target_r"]:
+        return None
+    return Remedy("Rename r to init_r", Rename(block.at("r"), "init_r"), is_safe=False)
+
+
+class RanksDefaulted(Rule):
+    code = "ADA306"
+    severity = "warning"
+    summary = "neither init_r nor target_r is set"
+    why = (
+        "Both ranks then have PEFT's defaults, 12 and 8. They are the two main settings of "
+        "AdaLoRA, and a configuration copied from LoRA, where the rank is r, lacks them."
+    )
+    bad = {key: value for key, value in SOUND.items() if key not in RANKS}
+    hint = "set init_r (rank at the start) and target_r (average rank at the end)"
+
+    def check(self, block: Block) -> Findings:
+        prefixed = {f"adalora_{name}" for name in RANKS}  # a tool reads them beside PEFT's keys
+        given = {*block.values, *block.deferred}
+        if given.isdisjoint({*RANKS, *prefixed}) and not block.is_saved:
+            message = (
+                "init_r and target_r are not set: every matrix starts at rank 12 and the average "
+                "at the end is 8"
+            )
+            yield self.found(block.path, message, "key")
+
+
+class SteepCut(Rule):
+    code = "ADA307"
+    severity = "warning"
+    summary = f"init_r is {STEEP_RATIO} or more times target_r"
+    why = (
+        "Most triplets that the warm-up trained are dropped, and the scale lora_alpha / init_r "
+        "stays that of the large rank. The paper starts at 1.5 times the target."
+    )
+    bad = SOUND | {"init_r": 64, "target_r": 8, "lora_alpha": 64}
+    hint = "set init_r nearer to target_r, usually to 1.5 to 3 times target_r"
+    inputs = RANKS
+
+    def check(self, block: Block) -> Findings:
+        if block["init_r"] >= STEEP_RATIO * block["target_r"]:
+            yield self.found(
+                block.at("init_r") if "init_r" in block.values else block.at("target_r"),
+                f"{_named(block, 'init_r')} is {block['init_r'] // block['target_r']} times "
+                f"{_named(block, 'target_r')}",
+            )

@@ -1,0 +1,202 @@
+"""Family ADA2xx, first part: warm-up, budgeting and final phase."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adalora_core.config.changes import Put, Remedy
+from adalora_core.config.fields.value_kinds import LARGEST_INTEGER
+from adalora_core.config.rules.base import SOUND, Findings, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.config.fields.block import Block
+
+LONGEST_FINAL_PHASE = 0.60
+"""Above this share of the run tfinal looks like an end step. Every misread tfinal found in public
+is above it; the largest share in the paper is 0.55."""
+
+PHASE_FIELDS = ("tinit", "tfinal", "total_step")
+ALLOCATION_FIELDS = (*PHASE_FIELDS, "deltaT")
+
+
+def is_share(name: str, value: object) -> bool:
+    """Return whether a field that counts steps holds a share of the run, such as 0.1."""
+    return name in ALLOCATION_FIELDS and isinstance(value, float) and 0 < value < 1
+
+
+def phases(tinit: int, tfinal: int, total_step: int) -> str:
+    """Describe the three phases of a schedule without a budgeting phase, in absolute steps."""
+    start = total_step - tfinal
+    # Where both phases would have a step, it belongs to the final phase.
+    warmup = _span(0, min(tinit, start - 1, total_step - 1))
+    final = _span(start, total_step - 1)
+    if start < 0:
+        final = f"{tfinal} steps, more than the whole run"
+    return f"warm-up: {warmup}; budgeting: no steps; final phase: {final}"
+
+
+def _span(first: int, last: int) -> str:
+    if first > last:
+        return "no steps"
+    return f"step {first}" if first == last else f"steps {first} to {last}"
+
+
+class NoBudgetingPhase(Rule):
+    code = "ADA202"
+    summary = "tinit and tfinal leave no step in which the budget can fall"
+    why = (
+        "The budget falls from step tinit to step total_step - tfinal. PEFT refuses a schedule in "
+        "which the first step is not before the second. Usually tfinal was read as the step where "
+        "the final phase begins or ends, but tfinal is the length of that phase."
+    )
+    bad = SOUND | {"tinit": 300, "tfinal": 800}
+    hint = "decrease tinit or tfinal, or increase total_step"
+    unsafe_fix = (
+        "a tfinal that would be valid as the first step of the final phase becomes the length of "
+        "that phase, total_step - tfinal"
+    )
+    inputs = PHASE_FIELDS
+
+    def check(self, block: Block) -> Findings:
+        total_step = block["total_step"]
+        tinit, tfinal = block["tinit"], block["tfinal"]
+        if total_step is None or tinit < total_step - tfinal:
+            return
+        options = []
+        if total_step - tfinal - 1 >= 0:
+            options.append(f"tinit to at most {total_step - tfinal - 1}")
+        if total_step - tinit - 1 >= 0:
+            options.append(f"tfinal to at most {total_step - tinit - 1}")
+        options.append(f"total_step to at least {max(1, tinit + tfinal + 1)}")
+        hint = f"change one of the three: set {', or '.join(options)}"
+        remedy = None
+        if tfinal > tinit and tfinal < total_step:
+            meant = total_step - tfinal
+            hint += (
+                f"; tfinal is a length: if step {tfinal} was meant as the start of the final "
+                f"phase, write tfinal {meant}"
+            )
+            remedy = _as_length(block, meant)
+        yield self.found(
+            block.at("total_step"),
+            "The supplied schedule values don't allow for a budgeting phase: "
+            f"tinit {tinit} >= total_step {total_step} - tfinal {tfinal} "
+            f"({phases(tinit, tfinal, total_step)})",
+            severity="warning" if block.is_saved and block.runtime != "peft" else None,
+            hint=hint,
+            related=tuple(
+                (block.at(name), f"{name} is {block[name]}")
+                for name in ("tinit", "tfinal")
+                if name in block.values
+            ),
+            remedy=remedy,
+        )
+
+
+def _as_length(block: Block, length: int) -> Remedy:
+    change = Put(block.at("tfinal"), length)
+    return Remedy(f"Write tfinal as a length, {length}", change, is_safe=False)
+
+
+class DeltaTNotPositive(Rule):
+    code = "ADA204"
+    summary = "deltaT is zero or negative"
+    why = (
+        "PEFT computes step % deltaT: zero is a ZeroDivisionError at the first step after the "
+        "warm-up, in the middle of the training run. A negative deltaT has the multiples of the "
+        "positive one, and a saved adapter is loaded without deltaT, so there the finding is only "
+        "a warning."
+    )
+    bad = SOUND | {"deltaT": 0}
+    hint = "set deltaT to the optimizer steps between two allocations, at least 1"
+    fails_at_allocation = True
+    only_if_set = ("deltaT",)
+
+    def check(self, block: Block) -> Findings:
+        value = block["deltaT"]
+        if isinstance(value, int) and not isinstance(value, bool) and -LARGEST_INTEGER < value < 1:
+            message = f"`deltaT` should be at least 1, got {value}"
+            yield self.found(
+                block.at("deltaT"), message, severity=None if _divides(block) else "warning"
+            )
+
+
+def _divides(block: Block) -> bool:
+    """Return whether the run reaches a step at which a deltaT below 1 fails."""
+    if block.is_saved or block.runtime != "peft":
+        return not block.is_saved
+    if not block.invalid.isdisjoint(PHASE_FIELDS) or block["total_step"] is None:
+        return bool(block["deltaT"] == 0)
+    last = min(block["total_step"] - block["tfinal"], block["total_step"] - 1)
+    return bool(block["deltaT"] == 0 and max(block["tinit"] + 1, 0) <= last)
+
+
+class ContradictsTrainer(Rule):
+    code = "ADA205"
+    severity = "warning"
+    summary = "total_step differs from the trainer's own number of steps in the same file"
+    why = (
+        "If the trainer stops earlier, the final phase, or even the budgeting phase, never ends. "
+        "If it runs longer, the steps after total_step train with the final ranks."
+    )
+    bad = (
+        '{"max_steps": 500,\n'
+        ' "peft": {"peft_type": "ADALORA", "target_modules": ["q_proj"], "init_r": 12,\n'
+        '          "target_r": 8, "tinit": 200, "tfinal": 200, "total_step": 1000}}\n'
+    )
+    good = bad.replace("500", "1000")
+    example_options = {"key": "/peft"}
+    hint = "set both to the optimizer steps of the whole run"
+    inputs = ("total_step",)
+
+    def check(self, block: Block) -> Findings:
+        if not isinstance(block.root, dict) or block.root is block.values:
+            return
+        for path, steps in _trainer_steps(block.root):
+            if block["total_step"] is not None and steps != block["total_step"]:
+                yield self.found(
+                    block.at("total_step"),
+                    f"`total_step` is {block['total_step']}, but the trainer runs {steps} steps",
+                    related=((path, f"{path[-1]} is {steps}"),),
+                )
+
+
+def _trainer_steps(root: dict[object, object]) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Yield `max_steps` of the document and of its sections; -1 and 0 mean "by epochs"."""
+    sections = [((), root)]
+    sections += [((key,), v) for key, v in root.items() if isinstance(v, dict)]  # type: ignore[misc]
+    for path, section in sections:
+        steps = section.get("max_steps")
+        if isinstance(steps, int) and not isinstance(steps, bool) and steps > 0:
+            yield (*path, "max_steps"), steps
+
+
+class TfinalLooksAbsolute(Rule):
+    code = "ADA209"
+    severity = "warning"
+    summary = f"tfinal is more than {LONGEST_FINAL_PHASE:.0%} of the run, as if it were an end step"
+    why = (
+        "tfinal is the length of the final phase in steps, not the step where pruning ends. "
+        "Several public projects and tutorials misread it. The result is a short, early budgeting "
+        "phase that nobody planned."
+    )
+    bad = SOUND | {"tinit": 100, "tfinal": 700, "deltaT": 5}
+    hint = "if tfinal was meant as the step where pruning ends, write total_step - tfinal"
+    unsafe_fix = "tfinal becomes total_step - tfinal"
+    inputs = PHASE_FIELDS
+
+    def check(self, block: Block) -> Findings:
+        total_step, tfinal, tinit = block["total_step"], block["tfinal"], block["tinit"]
+        if total_step is None or tinit >= total_step - tfinal:
+            return
+        if tfinal > LONGEST_FINAL_PHASE * total_step:
+            hint = f"if pruning should end at step {tfinal}, write tfinal {total_step - tfinal}"
+            yield self.found(
+                block.at("tfinal"),
+                f"`tfinal` is a length: pruning ends at step {total_step - tfinal} and the last "
+                f"{tfinal} of {total_step} steps only fine-tune",
+                hint=hint,
+                remedy=_as_length(block, total_step - tfinal),
+            )

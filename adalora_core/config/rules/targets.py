@@ -1,0 +1,328 @@
+"""Family ADA5xx, third part: targets that leave nothing that AdaLoRA can adapt."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from adalora_core.config.changes import Put, Remedy
+from adalora_core.config.rules.base import SOUND, Findings, Rule
+from adalora_core.config.rules.patterns import list_in_string
+from adalora_core.floor.module_selection import (
+    SavedNames,
+    ends_with,
+    is_all_linear,
+    saved_module_names,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from adalora_core.config.fields.block import Block
+    from adalora_core.config.findings import Severity
+
+_MOST_SHOWN = 8
+"""Bound on the unknown names that are compared with all known ones and reported."""
+
+_MOST_TESTS = 1 << 14
+"""Bound on the targets times the names in modules_to_save that are read as expressions."""
+
+_PROBES = ("", "a.", "layers.0.", "a.b.0.c.")
+"""What paths may begin with, where a pattern should match every path."""
+
+_FURTHEST = 2
+"""The most characters by which a misspelling is longer or shorter."""
+
+_ALTERNATIVES = re.compile(r"\^?\(?(?:\?:)?([\w.\-]+(?:\|[\w.\-]+)*)\)?\$?")
+_REFUSED = "which AdaLoRA does not adapt"
+
+
+def by_names(block: Block) -> Severity:
+    """Return the severity of a finding on the modules of a model that is not known.
+
+    `get_peft_model` of this package asks the model itself, and names what it has.
+    """
+    return "error" if block.runtime == "peft" else "warning"
+
+
+def _expression(block: Block) -> str | None:
+    """Return `target_modules` if it is a valid regular expression that other rules leave."""
+    value = block["target_modules"]
+    if not isinstance(value, str) or not value or is_all_linear(value) or list_in_string(value):
+        return None
+    judgement = block.expressions.judge(value)
+    # What varies is also a FutureWarning wherever it is parsed.
+    faults = judgement.error, judgement.too_large, judgement.slow, judgement.varies
+    return value if faults == (None,) * 4 else None
+
+
+class ExpressionMatchesNothing(Rule):
+    code = "ADA508"
+    summary = "a target_modules expression can match no module path"
+    why = (
+        "PEFT matches a string with re.fullmatch against the whole path of every module, as in "
+        "model.layers.0.self_attn.q_proj. An expression without a dot or a wildcard matches only "
+        "modules at the top of a model, and no path has commas, blanks or an empty part. PEFT "
+        "raises when the adapter is injected. An expression that fits the form of a path and none "
+        "of the architectures of transformers is a warning: the model may be of another kind."
+    )
+    bad = SOUND | {"target_modules": "q_proj|v_proj"}
+    hint = 'write a list of names, or an expression for whole paths such as ".*(q_proj|v_proj)"'
+    unsafe_fix = "alternatives that are names of linear modules become a list of the names"
+    inputs = ("target_modules",)
+
+    def check(self, block: Block) -> Findings:
+        value = _expression(block)
+        if value is None or re.fullmatch(r"[\w.\-]+", value):
+            return  # a plain name: reported by rule name-as-regex
+        # Imported for an expression only: the table takes time.
+        from adalora_core.config.fields import known_modules as known
+        from adalora_core.config.fields.module_names import ARCHITECTURES, TRANSFORMERS
+        from adalora_core.floor.expressions.paths import shapes
+
+        path, forms = block.at("target_modules"), shapes(value)
+        if not forms.nested:
+            if not forms.top or known.fits_top(value) is False:
+                yield self.found(
+                    path,
+                    f"`target_modules` {value!r} matches no module: it has to match a whole path",
+                    severity=by_names(block) if forms.top else None,
+                    remedy=_alternatives(block, value),
+                )
+            return
+        found = known.fit(value)
+        if found is not None and found[0] == "nothing":
+            yield self.found(
+                path,
+                f"`target_modules` {value!r} matches no module of the {ARCHITECTURES} "
+                f"architectures of transformers {TRANSFORMERS} that are known by their paths",
+                severity="warning",
+                hint="compare the expression with the model: adalora plan --weights",
+            )
+
+
+def _alternatives(block: Block, value: str) -> Remedy | None:
+    from adalora_core.config.fields.known_modules import kind_of
+
+    found = _ALTERNATIVES.fullmatch(value)
+    names = found[1].split("|") if found else []
+    if not names or any(kind_of(name) != "linear" for name in names):
+        return None
+    return Remedy("Write a list of names", Put(block.at("target_modules"), names), is_safe=False)
+
+
+class TargetNotLinear(Rule):
+    code = "ADA509"
+    summary = "a target is an embedding, a normalisation or a block of modules"
+    why = (
+        "AdaLoRA adapts linear layers and two-dimensional convolutions. A target of another kind "
+        "is a ValueError when the adapter is injected. The names are those of transformers' "
+        "architectures. Beside a name of linear layers the finding is a warning, since the model "
+        "may lack a module of the other name."
+    )
+    bad = SOUND | {"target_modules": ["embed_tokens", "self_attn"]}
+    hint = "name the linear layers, and train an embedding with modules_to_save"
+    inputs = ("target_modules", "exclude_modules", "modules_to_save", "task_type")
+    only_if_set = ("target_modules",)
+
+    def check(self, block: Block) -> Findings:
+        value = block["target_modules"]
+        if isinstance(value, list):
+            yield from self._of_list(block, value)
+        elif (expression := _expression(block)) is not None and not block["exclude_modules"]:
+            from adalora_core.config.fields.known_modules import fit
+
+            found = fit(expression)
+            if found is not None and found[0] == "refused":
+                message = (
+                    f"`target_modules` {expression!r} matches a block in every architecture: "
+                    f"{found[1]!r}, {_REFUSED}"
+                )
+                hint = "end the expression in names of linear layers, as in .*(q_proj|v_proj)"
+                at = block.at("target_modules")
+                yield self.found(at, message, severity=by_names(block), hint=hint)
+
+    def _of_list(self, block: Block, names: list[str]) -> Findings:
+        from adalora_core.config.fields.known_modules import LINEAR, can_end_a_path, kind_of
+
+        if LINEAR.issuperset(names):
+            return  # the usual case
+        left = [(i, name) for i, name in enumerate(names) if can_end_a_path(name)]
+        left_out = _LeftOut(block, names)
+        kinds = [(i, name, kind_of(name)) for i, name in left if not left_out.leaves_out(name)]
+        may_be_linear = any(kind in {"linear", None} for _, _, kind in kinds)
+        for index, name, kind in kinds:
+            if kind not in {"linear", None}:
+                article = "an" if kind == "embedding" else "a"
+                yield self.found(
+                    block.at("target_modules", index),
+                    f"`target_modules` entry {name!r} is {article} {kind} in transformers, "
+                    f"{_REFUSED}",
+                    severity="warning" if may_be_linear else by_names(block),
+                )
+
+
+class UnknownTarget(Rule):
+    code = "ADA510"
+    severity = "warning"
+    summary = "no architecture of transformers has a linear layer of a target's name"
+    why = (
+        "PEFT raises if no target matches a module, and silently ignores single targets that match "
+        "none. A name that resembles one of a linear layer is often misspelt. Other unknown names "
+        "are a remark, unless all targets are unknown: the model may not be of transformers."
+    )
+    bad = SOUND | {"target_modules": ["q_porj", "v_proj"]}
+    hint = "compare the name with the model: adalora plan --weights"
+    inputs = ("target_modules",)
+
+    def check(self, block: Block) -> Findings:
+        names = block["target_modules"]
+        if not isinstance(names, list) or block.is_saved:
+            return  # a trained adapter had such modules
+        from adalora_core.config.fields import known_modules as known
+
+        if known.LINEAR.issuperset(names):
+            return  # the usual case
+        unknown = [
+            (index, name)
+            for index, name in enumerate(names)
+            if known.kind_of(name) is None
+            and known.can_end_a_path(name)
+            and name.isprintable()
+            and not is_all_linear(name)
+            and not name.rpartition(".")[2].isdecimal()
+        ]
+        for index, name in unknown[:_MOST_SHOWN]:
+            near = _near(name)
+            yield self.found(
+                block.at("target_modules", index),
+                f"`target_modules` entry {name!r} is not a linear layer of transformers",
+                severity="warning" if near or len(unknown) == len(names) else "info",
+                hint=f"did you mean {near!r}?" if near else None,
+            )
+
+
+def _near(name: str) -> str | None:
+    from adalora_core.config.fields.known_modules import LINEAR
+
+    last = name.rpartition(".")[2]
+    # A comparison takes microseconds, and the names of a misspelling have an end in common.
+    like = [
+        other
+        for other in LINEAR
+        if abs(len(other) - len(last)) <= _FURTHEST
+        and len(other) > _FURTHEST
+        and (other[0] == last[0] or other[-1] == last[-1])
+    ]
+    if not like:
+        return None
+    from difflib import get_close_matches  # slow to import, and most names are right
+
+    return next(iter(get_close_matches(last, sorted(like), n=1, cutoff=0.83)), None)
+
+
+class NoTargetLeft(Rule):
+    code = "ADA511"
+    summary = "every target is excluded, or trained in full by modules_to_save"
+    why = (
+        "exclude_modules and modules_to_save take precedence over target_modules. The heads of a "
+        "task count as modules_to_save. With no module left to adapt PEFT raises a ValueError when "
+        "the adapter is injected."
+    )
+    bad = SOUND | {"exclude_modules": r".*_proj"}
+    hint = "exclude fewer modules, or name other targets"
+    inputs = ("target_modules", "exclude_modules", "modules_to_save", "task_type")
+    only_if_set = ("exclude_modules", "modules_to_save", "task_type")
+
+    def check(self, block: Block) -> Findings:
+        value, excluded = block["target_modules"], block["exclude_modules"]
+        if not excluded and not saved_module_names(block["modules_to_save"], block["task_type"]):
+            return
+        if isinstance(value, str) and value == excluded and not is_all_linear(value):
+            left = False
+        else:
+            names = value if isinstance(value, list) else []
+            left_out = _LeftOut(block, names or ["module"])
+            left = not (
+                all(map(left_out.leaves_out, names)) if names else left_out.leaves_out_all()
+            )
+        if not left:
+            marked = "exclude_modules" if excluded else "modules_to_save"
+            at = marked if marked in block.values else "target_modules"
+            message = "no target is left: each is excluded or trained in full"
+            yield self.found(block.at(at), message, "key", severity=by_names(block))
+
+
+class _LeftOut:
+    """Which targets are excluded or trained in full, whatever the model; one for all targets."""
+
+    def __init__(self, block: Block, names: Collection[str]) -> None:
+        excluded = block["exclude_modules"]
+        saved = saved_module_names(block["modules_to_save"], block["task_type"])
+        longest = max(map(len, names), default=0) + len(_PROBES[-1])
+        self._endings = frozenset(excluded) if isinstance(excluded, list) else frozenset()
+        self._saved = SavedNames(saved, after_dot=True)
+        self._tests: list[Callable[[str], object]] = []
+        if excluded and isinstance(excluded, str):
+            self._add(block, excluded, longest, begin=False)
+        if block.runtime == "peft":
+            for name in saved:
+                # Only such a name means more than itself as an expression.
+                if re.search(r"[^\w.\-]", name) and len(self._tests) * len(names) < _MOST_TESTS:
+                    self._add(block, rf"(^|.*\.){name}($|\..*)", longest, begin=True)
+
+    def _add(self, block: Block, text: str, longest: int, *, begin: bool) -> None:
+        from adalora_core.floor.expressions.cost import is_cheap
+
+        judgement = block.expressions.judge(text)
+        if judgement.error or judgement.too_large:
+            return
+        if is_cheap(text, longest, anywhere=False):
+            expression = re.compile(text)
+            self._tests.append(expression.match if begin else expression.fullmatch)
+
+    def leaves_out(self, name: str) -> bool:
+        """Return whether every path that ends in `name`, an entry of `target_modules`, is."""
+        if ends_with(name, self._endings) or self._saved.around(name) is not None:
+            return True
+        return self._match_all([probe + name for probe in _PROBES])
+
+    def leaves_out_all(self) -> bool:
+        """Return whether every path is."""
+        return self._match_all([*(probe + "module" for probe in _PROBES), "a", "a.b"])
+
+    def _match_all(self, paths: Collection[str]) -> bool:
+        return any(all(test(path) for path in paths) for test in self._tests)
+
+
+class NegativeLayer(Rule):
+    code = "ADA512"
+    summary = "layers_to_transform counts from the end"
+    why = (
+        "PEFT compares the numbers with those in the paths of modules, which are never negative. "
+        "With no other number no module is left to adapt, which is a ValueError. Beside others a "
+        "negative number has no effect."
+    )
+    bad = SOUND | {"layers_to_transform": -1}
+    hint = "write the numbers of the layers from the front, the first is 0"
+    inputs = ("layers_to_transform", "target_modules")
+    only_if_set = ("layers_to_transform",)
+
+    def check(self, block: Block) -> Findings:
+        value, targets = block["layers_to_transform"], block["target_modules"]
+        if isinstance(targets, str):
+            return  # reported by rule layers-with-regex
+        layers = [value] if isinstance(value, int) else value or []
+        negative = [(index, layer) for index, layer in enumerate(layers) if layer < 0]
+        if not negative:
+            return
+        from adalora_core.config.fields.known_modules import TOP
+
+        severity: Severity = "warning"
+        is_whole = any("." in name or name in TOP for name in targets or ())
+        if len(negative) == len(layers) and not is_whole:
+            severity = by_names(block)
+        for index, layer in negative:
+            path = () if isinstance(value, int) else (index,)
+            message = f"`layers_to_transform` {layer} is the number of no layer"
+            yield self.found(block.at("layers_to_transform", *path), message, severity=severity)

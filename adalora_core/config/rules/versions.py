@@ -1,0 +1,136 @@
+"""Family ADA7xx: settings whose effect depends on the PEFT release."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adalora_core.config.fields.table import FIELDS, PEFT_VERSION
+from adalora_core.config.rules.base import SOUND, Findings, Rule
+from adalora_core.floor.limits import MOST_DIGITS
+
+if TYPE_CHECKING:
+    from adalora_core.config.fields.block import Block
+
+ORTH_ZERO_SINCE = (0, 20)
+"""The first PEFT release whose forward accepts a penalty weight of 0."""
+
+TOTAL_STEP_ENFORCED_SINCE = "0.15.0"
+
+
+def release(version: str) -> tuple[int, ...]:
+    """Return the numbers that a version starts with: `0.18.2.dev0@UNKNOWN` gives (0, 18, 2).
+
+    Example:
+        >>> release("0.18.2.dev0@UNKNOWN"), release("main")
+        ((0, 18, 2), ())
+    """
+    numbers = []
+    for part in version.split("."):
+        if not (part.isascii() and part.isdecimal() and len(part) < MOST_DIGITS):
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
+CONTRACT_RELEASE = release(PEFT_VERSION)
+
+
+class KeyNewerThanPeft(Rule):
+    code = "ADA701"
+    severity = "warning"
+    summary = "the configuration has a key that is newer than the PEFT of --peft-version"
+    why = (
+        "An older PEFT drops the key of a file with a warning and trains without the setting. As a "
+        "keyword argument the key is a TypeError. This rule is checked only with --peft-version."
+    )
+    bad = SOUND | {"exclude_modules": ["lm_head"]}
+    example_options = {"peft_version": "0.13"}
+    needs_option = "peft_version"
+    hint = "upgrade PEFT, or remove the key"
+
+    def check(self, block: Block) -> Findings:
+        if block.options.peft_version is None:
+            return
+        for name in block.values:
+            field = FIELDS.get(name)
+            if field is None or field.added is None or not block.is_set(name):
+                continue
+            if release(field.added) > block.options.peft_version:
+                message = (
+                    f"`{name}` was added in PEFT {field.added}; PEFT "
+                    f"{'.'.join(map(str, block.options.peft_version))} ignores it"
+                )
+                yield self.found(block.at(name), message, "key")
+
+
+class NullTotalStepInAdapter(Rule):
+    code = "ADA702"
+    summary = "a saved adapter has no total_step: PEFT no longer loads it"
+    why = (
+        f"Since {TOTAL_STEP_ENFORCED_SINCE} PEFT requires total_step also when it loads an adapter "
+        "for inference, where the number has no effect. Older adapters, saved by runs that never "
+        "set it, raise a ValueError. The runtime adalora-core loads them with a warning."
+    )
+    bad = {key: value for key, value in SOUND.items() if key != "total_step"} | {
+        "inference_mode": True,
+        "rank_pattern": {"q_proj.lora_E": [True] * 8 + [False] * 4},
+    }
+    good = bad | {"total_step": 1000}
+    hint = (
+        "set total_step to the number of steps of the training run; for inference any number above "
+        "tinit + tfinal works"
+    )
+    inputs = ("inference_mode", "total_step")
+    only_if_set = ("inference_mode",)
+
+    def check(self, block: Block) -> Findings:
+        if block.is_saved and block["total_step"] is None:
+            yield self.found(
+                block.at("total_step"),
+                "AdaLoRA does not work when `total_step` is None, supply a value > 0. This saved "
+                f"adapter has none, and PEFT >= {TOTAL_STEP_ENFORCED_SINCE} refuses to load it",
+                "key",
+                severity=None if block.runtime == "peft" else "warning",
+            )
+
+
+class OrthZeroOnOldPeft(Rule):
+    code = "ADA703"
+    severity = "warning"
+    summary = "orth_reg_weight is 0, which PEFT before 0.20 refuses in forward"
+    why = (
+        "PEFT before 0.20 raises a ValueError in the first forward unless the weight is positive, "
+        "so the configuration does not run there. --peft-version 0.20 or later suppresses this "
+        "finding."
+    )
+    bad = SOUND | {"orth_reg_weight": 0}
+    hint = "set a tiny weight such as 1e-06 if older releases must run the configuration"
+    inputs = ("orth_reg_weight",)
+
+    def check(self, block: Block) -> Findings:
+        if block.runtime != "peft" or block["orth_reg_weight"] != 0:
+            return
+        if block.options.peft_version is None or block.options.peft_version < ORTH_ZERO_SINCE:
+            yield self.found(
+                block.at("orth_reg_weight"),
+                "`orth_reg_weight` 0 raises in forward under PEFT before "
+                f"{'.'.join(map(str, ORTH_ZERO_SINCE))}",
+            )
+
+
+class NewerFile(Rule):
+    code = "ADA704"
+    severity = "info"
+    summary = f"the file was written by a later PEFT than the contract's {PEFT_VERSION}"
+    why = "New keys of that release are unknown to this contract, and PEFT's checks may differ."
+    bad = SOUND | {"peft_version": "99.0.0"}
+    hint = "upgrade adalora-core"
+    inputs = ("peft_version",)
+
+    def check(self, block: Block) -> Findings:
+        version = block["peft_version"]
+        if version and release(version)[:2] > CONTRACT_RELEASE:
+            yield self.found(
+                block.at("peft_version"),
+                f"`peft_version` is {version}, but this contract describes PEFT {PEFT_VERSION}",
+            )

@@ -1,0 +1,127 @@
+"""Describe values of a wrong type, and correct those whose meaning is clear: "12", "true"."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from adalora_core.config.changes import Put, Remedy, changed
+from adalora_core.config.fields import value_kinds as kinds
+from adalora_core.config.fields.faults import fits_field
+from adalora_core.config.fields.table import ALL_FIELDS
+from adalora_core.config.rules.allocations import drops_are_trained_again
+from adalora_core.config.rules.schedule import is_share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from adalora_core.config.fields.block import Block
+    from adalora_core.config.fields.faults import Fault
+    from adalora_core.config.findings import Severity
+
+_WORDS = {"true": True, "false": False, "null": None, "none": None}
+
+
+def value_at(block: Block, fault: Fault) -> Any:
+    """Return the part of a field's value that is wrong."""
+    value = block.values[fault.name]
+    for step in fault.subpath:
+        value = value[step]
+    return value
+
+
+def type_severity(block: Block, fault: Fault) -> Severity | None:
+    """Return "warning" where the runtime works with the value, unless types are strict."""
+    if fault.reading is None or block.options.strict_types:
+        return None
+    is_zero = fault.name == "tfinal" and is_share(fault.name, block.values[fault.name])
+    return None if is_zero and drops_are_trained_again(block) else "warning"
+
+
+def as_read(block: Block, fault: Fault) -> str:
+    """Describe what the runtime makes of a value of another type; empty if it fails."""
+    reading = fault.reading
+    if reading is None:
+        return ""
+    reader = "PEFT" if block.runtime == "peft" else "adalora-core"
+    if not reading.is_read:
+        return f"; {reader} does not read it"
+    if isinstance(reading.value, float) and not reading.is_exact:
+        return f"; {reader} takes it as it is"
+    what = kinds.name_of_value(reading.value)
+    return f"; {reader} takes it for {what}" + ("" if reading.is_exact else ", or nearly so")
+
+
+def correct_type(block: Block, fault: Fault, value: Any) -> Remedy | None:
+    """Return the remedy for a value of a wrong type, or None if its meaning is not clear."""
+
+    def instead(description: str, new: Any, *, is_safe: bool) -> Remedy | None:
+        whole = changed([block.values[fault.name]], [Put((0, *fault.subpath), new)])[0]
+        if not fits_field(ALL_FIELDS[fault.name], whole):
+            return None
+        return Remedy(description, Put(block.at(fault.name, *fault.subpath), new), is_safe)
+
+    return _by_meaning(value, instead) or _as_read(block, fault)
+
+
+def _as_read(block: Block, fault: Fault) -> Remedy | None:
+    """Return the remedy that writes what the runtime makes of the value."""
+    reading = fault.reading
+    if reading is None or not reading.is_exact:
+        return None
+    description = "Write what is read" if reading.is_read else "Write the default"
+    return Remedy(description, Put(block.at(fault.name), reading.value))
+
+
+def _by_meaning(value: Any, instead: Callable[..., Remedy | None]) -> Remedy | None:
+    if isinstance(value, str):
+        plain = value.strip()
+        number = _number(plain)
+        if number is not None:
+            return instead("Write the number without quotes", number, is_safe=True)
+        if plain.lower() in _WORDS:
+            return instead("Write it without quotes", _WORDS[plain.lower()], is_safe=False)
+        return instead("Write a list with one name", [value], is_safe=False) if plain else None
+    return instead("Write true or false", bool(value), is_safe=True) if value in (0, 1) else None
+
+
+def _number(text: str) -> float | None:
+    """Return the decimal number that `text` writes as JSON does, or None; very long ones too."""
+    if re.fullmatch(r"-?\d{1,18}", text):
+        return int(text)
+    if re.fullmatch(r"-?\d{1,18}(\.\d+)?([eE][-+]?\d{1,2})?", text):
+        return float(text)
+    return None
+
+
+def share_hint(block: Block, fault: Fault) -> str | None:
+    """Return the hint for a share of the run in a field that counts steps."""
+    if not is_share(fault.name, block.values[fault.name]):
+        return None
+    hint = f"write a number of steps: `{fault.name}` counts steps, not a share of the run"
+    total = block.values.get("total_step")
+    if type(total) is not int or total < _STEPS_OF_EXAMPLE:
+        return hint
+    about = "about " if total % 10 else ""
+    return f"{hint}; 10 % of {total} is {about}{total // 10}"
+
+
+_STEPS_OF_EXAMPLE = 10
+"""The shortest run whose tenth part is a step."""
+
+
+def unquoted_hint(value: Any, *, is_python: bool) -> str | None:
+    """Return the hint for a number, a truth value or null that is written as a string."""
+    if not isinstance(value, str):
+        return None
+    plain = value.strip().lower()
+    if plain in {"true", "false", "null", "none"}:
+        literal = "null" if plain == "none" else plain
+        if is_python:
+            literal = "None" if literal == "null" else literal.title()
+        return f"write {literal} without quotes"
+    try:
+        float(plain)
+    except ValueError:
+        return None
+    return f"write {plain} without quotes"

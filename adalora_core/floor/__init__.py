@@ -1,0 +1,1 @@
+"""Hold what everything stands on: exceptions, files, numbers, names, places."""

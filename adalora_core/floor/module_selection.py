@@ -1,0 +1,248 @@
+"""Decide which module paths a configuration means, by PEFT's rules and from names alone."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import inf
+from typing import TYPE_CHECKING
+
+from adalora_core.floor.expressions.matching import Matcher
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+ALL_LINEAR = "all-linear"
+"""The `target_modules` for every linear module but the output head; its case does not matter."""
+
+_HEADS_BY_TASK = {
+    "SEQ_CLS": ("classifier", "score"),
+    "TOKEN_CLS": ("classifier", "score"),
+    "QUESTION_ANS": ("qa_outputs",),
+}
+"""Heads that a task adds to a model; they are trained in full, as in PEFT."""
+
+
+def is_all_linear(targets: object) -> bool:
+    """Return whether `target_modules` is the shorthand for every linear module."""
+    return isinstance(targets, str) and targets.lower() == ALL_LINEAR
+
+
+def saved_module_names(modules_to_save: Iterable[str] | None, task_type: str | None) -> list[str]:
+    """Return the names of the modules trained in full: the configured ones and the task's heads."""
+    names = list(modules_to_save or ())
+    return names + [head for head in heads_of(task_type) if head not in names]
+
+
+def heads_of(task_type: object) -> tuple[str, ...]:
+    """Return the names of the heads that a task adds to a model."""
+    return _HEADS_BY_TASK.get(task_type, ()) if isinstance(task_type, str) else ()
+
+
+def ends_with(path: str, names: Collection[str]) -> bool:
+    """Return whether `path` is one of `names` or ends in one behind a dot.
+
+    The cost does not grow with the number of names if these are a set.
+
+    Example:
+        >>> ends_with("layers.0.q_proj", ["q_proj"]), ends_with("layers.0.my_q_proj", ["q_proj"])
+        (True, False)
+    """
+    return any(ending in names for ending in endings(path))
+
+
+def endings(path: str) -> Iterator[str]:
+    """Yield a path and each part of it behind a dot, the longest first."""
+    yield path
+    while "." in path:
+        path = path.partition(".")[2]
+        yield path
+
+
+def outermost(paths: Collection[str]) -> Iterator[str]:
+    """Yield the paths of modules that are not inside another one of them.
+
+    Example:
+        >>> list(outermost(["layers.0.mlp", "layers.0.mlp.up", "layers.0.mlp_norm"]))
+        ['layers.0.mlp', 'layers.0.mlp_norm']
+    """
+    known = frozenset(paths)
+    for path in paths:
+        outer = path.rpartition(".")[0]
+        while outer and outer not in known:
+            outer = outer.rpartition(".")[0]
+        if not outer:
+            yield path
+
+
+def matches(path: str, wanted: str | Collection[str], matcher: Matcher, setting: str) -> bool:
+    """Return whether `path` ends in one of several names, or matches one regular expression whole.
+
+    Args:
+        path: of a module.
+        wanted: the names, or the expression.
+        matcher: matches the expression.
+        setting: the field of the configuration that holds it.
+
+    Raises:
+        re.error: the string is not a regular expression.
+        ExpressionError: the expression takes too long.
+    """
+    if isinstance(wanted, str):
+        return matcher.find("fullmatch", wanted, path, setting) is not None
+    return ends_with(path, wanted)
+
+
+class SavedNames:
+    """Names of modules to train whole; as in PEFT, each means every path that ends with it.
+
+    The cost of a path does not grow with the number of names.
+
+    Args:
+        names: the names.
+        after_dot: whether a name means whole parts of a path alone: PEFT adapts no module in those.
+
+    Example:
+        >>> names = SavedNames(["classifier"])
+        >>> names.end_of("pre_classifier"), names.around("pre_classifier.dense"), names.end_of("a")
+        ('classifier', 'classifier', None)
+    """
+
+    def __init__(self, names: Iterable[str], *, after_dot: bool = False) -> None:
+        self._before = "." if after_dot else ""
+        self._reversed: list[str] = []
+        """The names that end in no other one, from their last character, in order."""
+        for name in sorted(f"{self._before}{each}"[::-1] for each in names):
+            if not self._reversed or not name.startswith(self._reversed[-1]):
+                self._reversed.append(name)
+
+    def end_of(self, path: str) -> str | None:
+        """Return the shortest name that the path of a module ends with, or None."""
+        reversed_path = f"{self._before}{path}"[::-1]
+        # Between a beginning of the path and the path are only names with that beginning.
+        place = bisect_right(self._reversed, reversed_path) - 1
+        if place < 0 or not reversed_path.startswith(self._reversed[place]):
+            return None
+        return self._reversed[place][::-1].removeprefix(self._before)
+
+    def around(self, path: str) -> str | None:
+        """Return a name that ends the path of a module, or of one around the module, or None."""
+        if not self._reversed:
+            return None
+        end = path.find(".")
+        while end >= 0:
+            if (name := self.end_of(path[:end])) is not None:
+                return name
+            end = path.find(".", end + 1)
+        return self.end_of(path)
+
+
+class _Layers:
+    """Finds the layer of a path by the expressions of `layers_pattern`, the first one first."""
+
+    def __init__(self, patterns: Iterable[str], matcher: Matcher) -> None:
+        self._matcher = matcher
+        self._names: dict[str, int] = {}
+        self._expressions: list[tuple[int, str]] = []
+        for number, each in enumerate(dict.fromkeys(patterns)):
+            if re.fullmatch(r"\w+", each):
+                self._names[each] = number
+            else:
+                # Lazy: the first number is the layer, a later one may be an expert.
+                self._expressions.append((number, rf"(?:^|.*?\.){each}\.(?P<idx>\d+)\."))
+        if not self._names and not self._expressions:
+            self._expressions = [(0, r".*?\.[^.]*\.(?P<idx>\d+)\.")]
+
+    def of(self, path: str) -> int | None:
+        """Return the layer of `path`, or None if no expression matches."""
+        first, layer = self._by_name(path)
+        for number, expression in self._expressions:
+            if number > first:
+                break
+            found = self._matcher.find("match", expression, path, "layers_pattern", "idx")
+            if found is not None:
+                return int(found)
+        return layer
+
+    def _by_name(self, path: str) -> tuple[float, int | None]:
+        """Return the place in the list of the first name that is in `path`, and its layer."""
+        found: dict[int, str] = {}
+        parts = path.split(".") if self._names else []
+        for name, layer in pairwise(parts[:-1]):
+            if name in self._names and layer.isdecimal():
+                found.setdefault(self._names[name], layer)
+        first = min(found, default=inf)
+        return first, int(found[int(first)]) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSelection:
+    """The fields of a configuration that select modules by their paths.
+
+    Args:
+        targets: names, or one regular expression over the whole path. `"all-linear"` and null are
+            resolved before, by a caller that has the model.
+        exclude: written like `targets`.
+        layers: the indices of `layers_to_transform`.
+        layers_pattern: names of the lists that the indices count in.
+        saved: names of modules trained whole, which need no adapter inside.
+        matcher: matches the expressions, within one bound of time for the configuration.
+    """
+
+    targets: str | Sequence[str]
+    exclude: str | Sequence[str] | None = None
+    layers: int | Sequence[int] | None = None
+    layers_pattern: str | Sequence[str] | None = None
+    saved: Sequence[str] = ()
+    matcher: Matcher = field(default_factory=Matcher, repr=False, compare=False)
+    _names: frozenset[str] = field(init=False, repr=False)
+    _excluded: str | frozenset[str] = field(init=False, repr=False)
+    _saved: SavedNames = field(init=False, repr=False)
+    _wanted: frozenset[int] = field(init=False, repr=False)
+    _layers: _Layers = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Make sets of the names once: a mixture of experts has tens of thousands."""
+        names = () if isinstance(self.targets, str) else self.targets
+        exclude = self.exclude or ()
+        wanted = [self.layers] if isinstance(self.layers, int) else self.layers or ()
+        patterns = self.layers_pattern or ()
+        made = {
+            "_names": frozenset(names),
+            "_excluded": exclude if isinstance(exclude, str) else frozenset(exclude),
+            "_saved": SavedNames(self.saved),
+            "_wanted": frozenset(wanted),
+            "_layers": _Layers([patterns] if isinstance(patterns, str) else patterns, self.matcher),
+        }
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
+
+    def includes(self, path: str) -> bool:
+        """Return whether the module is a target; `excludes` is asked apart.
+
+        Raises:
+            ExpressionError: an expression takes too long.
+        """
+        if isinstance(self.targets, str):
+            return matches(path, self.targets, self.matcher, "target_modules")
+        if path in self._names:
+            # A whole path names its layer.
+            return True
+        return ends_with(path, self._names) and self._layer_is_selected(path)
+
+    def excludes(self, path: str) -> bool:
+        """Return whether the module gets no adapter even if it is a target.
+
+        Raises:
+            ExpressionError: an expression takes too long.
+        """
+        if self._excluded and matches(path, self._excluded, self.matcher, "exclude_modules"):
+            return True
+        return self._saved.around(path) is not None
+
+    def _layer_is_selected(self, path: str) -> bool:
+        if self.layers is None or self.layers == []:
+            return True
+        return self._layers.of(path) in self._wanted

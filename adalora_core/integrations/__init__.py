@@ -1,1 +1,0 @@
-"""Bridges to other libraries; a program imports only those that it uses."""

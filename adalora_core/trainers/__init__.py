@@ -1,0 +1,1 @@
+"""Fit into trainers and launchers: transformers, optimizers, ZeRO, torch.distributed."""
