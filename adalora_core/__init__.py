@@ -6,7 +6,11 @@ Each public name is loaded on first use: checking a configuration never loads to
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+from adalora_core.floor.former_paths import present_path
+from adalora_core.floor.module_aliases import ModuleAliases
 
 if TYPE_CHECKING:
     from adalora_core.checker.check import check_config as check_config
@@ -33,22 +37,22 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "AdaLoraCallback": "adalora_core.trainers.transformers",
-    "AdaLoraConfig": "adalora_core.checker",
+    "AdaLoraConfig": "adalora_core.config.model",
     "AdaLoraError": "adalora_core.floor.errors",
     "AdaLoraModel": "adalora_core.training",
-    "ConfigError": "adalora_core.checker",
-    "Diagnostic": "adalora_core.checker",
-    "Report": "adalora_core.checker",
+    "ConfigError": "adalora_core.config.findings",
+    "Diagnostic": "adalora_core.config.findings",
+    "Report": "adalora_core.checker.report",
     "RunWarning": "adalora_core.floor.errors",
     "allocate_on_step": "adalora_core.trainers.optimizer_hook",
-    "check_config": "adalora_core.checker",
+    "check_config": "adalora_core.checker.check",
     "factor_groups": "adalora_core.training.factor_groups",
     "find_ranks": "adalora_core.commands.rank_report.pilot",
     "get_peft_model": "adalora_core.training",
     "get_peft_model_state_dict": "adalora_core.training.state_dict",
     "ignore_run_findings": "adalora_core.training.run.reporting",
     "set_peft_model_state_dict": "adalora_core.training.state_dict",
-    "validate_config": "adalora_core.checker",
+    "validate_config": "adalora_core.checker.check",
 }
 """The facade: {public name: module that defines it}."""
 
@@ -84,3 +88,6 @@ def _imported(module: str, name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+sys.meta_path.insert(0, ModuleAliases(present_path))

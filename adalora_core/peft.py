@@ -28,19 +28,14 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.bridge import install
+from adalora_core.floor.module_aliases import ModuleAliases
 
 _peft = import_module("peft")
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import ModuleType
-
     from peft import *  # noqa: F403 - for editors and type checkers; `__getattr__` does the work
 
 __all__ = _peft.__all__
@@ -57,28 +52,10 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *dir(_peft)})
 
 
-class _Submodules(MetaPathFinder, Loader):
-    """Finds `adalora_core.peft.<name>`: the module `peft.<name>` itself, never a copy."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        del path, target
-        if not fullname.startswith(f"{__name__}.") or find_spec(_name_in_peft(fullname)) is None:
-            return None
-        return ModuleSpec(fullname, self)
-
-    def create_module(self, spec: ModuleSpec) -> None:
-        """Let the import system make an empty module; `exec_module` replaces it."""
-
-    def exec_module(self, module: ModuleType) -> None:
-        sys.modules[module.__name__] = import_module(_name_in_peft(module.__name__))
+def _name_in_peft(name: str) -> str | None:
+    inside = f"{__name__}."
+    return f"peft.{name.removeprefix(inside)}" if name.startswith(inside) else None
 
 
-def _name_in_peft(fullname: str) -> str:
-    return "peft" + fullname.removeprefix(__name__)
-
-
-# First, since the finder of files would load the files of PEFT's packages a second time.
-sys.meta_path.insert(0, _Submodules())
+sys.meta_path.insert(0, ModuleAliases(_name_in_peft))
 install()

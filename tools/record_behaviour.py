@@ -34,7 +34,7 @@ def write_inputs(folder: Path) -> None:
     from contract_corpus import CORPUS, write_entry
     from nasty_inputs import NASTY
 
-    from adalora_core.config.rules import RULES
+    from adalora_core.checker.rules import RULES
 
     for name in ("corpus", "nasty", "examples"):
         (folder / name).mkdir(parents=True)

@@ -52,8 +52,8 @@ def rule_pages() -> dict[Path, Content]:
     """Return docs/rules."""
     from rule_classes import refusals, rule_classes
 
+    from adalora_core.checker.rules import RULES
     from adalora_core.checker.rules.pages import pages
-    from adalora_core.config.rules import RULES
 
     if refused := list(refusals(rule_classes(), RULES)):
         sys.exit("no page of a rule is written:\n" + "\n".join(refused))
@@ -166,7 +166,7 @@ def runs() -> dict[Path, Content]:
     from contract_tables import mistakes
     from written_blocks import with_block
 
-    from adalora_core.config.rules import RULES
+    from adalora_core.checker.rules import RULES
 
     page = DOCS / "runs-that-go-wrong.md"
     return {

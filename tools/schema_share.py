@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 
 from adalora_core.checker.check import check_config
+from adalora_core.checker.rules import RULES
 from adalora_core.config.fields.table import FIELDS
-from adalora_core.config.rules import RULES
 from adalora_core.config.rules.base import SOUND
 from adalora_core.config.schemas.config import config_schema
 

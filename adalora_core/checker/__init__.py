@@ -1,4 +1,4 @@
-"""Check AdaLoRA configurations: model, rules, reports and schemas, without loading torch."""
+"""Check AdaLoRA configurations in files, scripts and notebooks, without loading torch."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 # Each name is loaded on first use: the command checks files without importing pydantic.
 _EXPORTS = {
-    "AdaLoraConfig": "model",
-    "ConfigError": "findings",
-    "ConfigWarning": "findings",
-    "Diagnostic": "findings",
-    "Report": "report",
-    "Span": "text.places",
-    "check_config": "check",
-    "validate_config": "check",
+    "AdaLoraConfig": "config.model",
+    "ConfigError": "config.findings",
+    "ConfigWarning": "config.findings",
+    "Diagnostic": "config.findings",
+    "Report": "checker.report",
+    "Span": "floor.places",
+    "check_config": "checker.check",
+    "validate_config": "checker.check",
 }
 
 __all__ = sorted(_EXPORTS)  # noqa: PLE0605 - one table, no second list of names
@@ -32,6 +32,6 @@ __all__ = sorted(_EXPORTS)  # noqa: PLE0605 - one table, no second list of names
 
 def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
-        module = importlib.import_module(f"adalora_core.checker.{_EXPORTS[name]}")
+        module = importlib.import_module(f"adalora_core.{_EXPORTS[name]}")
         return globals().setdefault(name, getattr(module, name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,7 +19,7 @@ from adalora_core.config.fields.plain import plain
 from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, fields_of
 from adalora_core.config.findings import ConfigWarning
 from adalora_core.config.json_file import object_in
-from adalora_core.config.rules.engine import run
+from adalora_core.config.rules.engine import findings
 from adalora_core.floor.errors import MissingExtraError
 from adalora_core.floor.files import write_file
 from adalora_core.floor.peft_identity import ConfigSeenAsPeft
@@ -132,7 +132,7 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
             return handler(data)
         values = {name: plain(value, name) for name, value in data.items()}
         block = Block(values, options=BlockOptions("adalora-core", strict_keys=True))
-        found = run(block)
+        found = findings(block)
         errors = [finding for finding in found if _severity(finding) == "error"]
         if errors:
             raise _refusal(cls, errors, values)
@@ -155,7 +155,7 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
             return
         value = plain(value, name)
         block = Block({name: value}, options=BlockOptions("adalora-core"))
-        found = run(block)
+        found = findings(block)
         errors = [
             f for f in found if f.path[:1] == (name,) and block.invalid and _severity(f) == "error"
         ]

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from adalora_core.checker.documents.formats import Format
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +26,9 @@ class Limits:
     tokens: int = 80_000
     diagnostics: int = 1000
 
-    def bytes_to_read(self, format: Format) -> int:  # noqa: A002 - the option's name
+    def bytes_to_read(self, *, has_outputs: bool) -> int:
         """Return how many bytes of a file are read at most; a notebook has outputs besides."""
-        return self.file_bytes * (OUTPUT_TIMES + 1 if format == "notebook" else 1)
+        return self.file_bytes * (OUTPUT_TIMES + 1 if has_outputs else 1)
 
     @classmethod
     def parse(cls, settings: list[str], *, most: int | None = None) -> Limits:

@@ -101,3 +101,18 @@ class Edit:
 
     span: Span
     replacement: str
+
+
+@dataclass(frozen=True, slots=True)
+class AmbiguousScalar:
+    """A plain YAML scalar whose meaning differs from its look, or from reader to reader.
+
+    Args:
+        kind: the ambiguity, as `yaml_scalars.ambiguity` names it, or `tag`.
+        path: the path of the scalar, from the document's top.
+        text: the scalar as it is written.
+    """
+
+    kind: str
+    path: Path
+    text: str

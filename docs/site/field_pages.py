@@ -6,6 +6,7 @@ import enum
 import json
 from typing import TYPE_CHECKING
 
+from adalora_core.checker.rules import RULES
 from adalora_core.config.fields.table import (
     ALL_FIELDS,
     FIELDS,
@@ -15,7 +16,6 @@ from adalora_core.config.fields.table import (
     use_of,
 )
 from adalora_core.config.fields.value_kinds import phrase_of
-from adalora_core.config.rules import RULES
 
 if TYPE_CHECKING:
     from adalora_core.config.fields.table import Field

@@ -40,7 +40,8 @@ PAGE = Path(__file__).parent / "playground"
 PACKAGE = (
     "adalora_core/*.py",
     "adalora_core/checker/**/*.py",
-    "adalora_core/floor/expressions/*.py",
+    "adalora_core/config/**/*.py",
+    "adalora_core/floor/**/*.py",
 )
 
 log = logging.getLogger("mkdocs.hooks.playground")

@@ -41,7 +41,7 @@ CONTRACT = """
 import adalora_core, adalora_core.commands.cli, adalora_core.demo
 import adalora_core.commands.server.handlers
 from adalora_core import AdaLoraConfig, ConfigError, check_config, validate_config
-from adalora_core.config.rules import RULES
+from adalora_core.checker.rules import RULES
 from adalora_core.config.schemas import config
 """
 COMPUTE = (

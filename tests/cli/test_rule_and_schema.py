@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from adalora_core.checker.rules import RULES
 from adalora_core.commands.cli import main
-from adalora_core.config.rules import RULES
 from adalora_core.config.schemas.config import config_schema
 
 DOCS = Path(__file__).parents[2] / "docs" / "rules"

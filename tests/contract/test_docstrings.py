@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the contract run."""
+"""The examples in the docstrings of the contract, and of what it stands on, run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import pkgutil
 import pytest
 
 import adalora_core.checker
+import adalora_core.config
+import adalora_core.floor
 
 MODULES = [
     name
-    for _, name, _ in pkgutil.walk_packages(adalora_core.checker.__path__, "adalora_core.checker.")
+    for room in (adalora_core.floor, adalora_core.config, adalora_core.checker)
+    for _, name, _ in pkgutil.walk_packages(room.__path__, f"{room.__name__}.")
 ]
 
 
@@ -23,4 +26,4 @@ def test_examples_of_a_module_print_what_they_show(name):
 
 def test_examples_are_found():
     attempted = [doctest.testmod(importlib.import_module(name)).attempted for name in MODULES]
-    assert sum(attempted) > 10
+    assert sum(attempted) > 15

@@ -9,8 +9,8 @@ import pytest
 from contract_configs import SOUND, configurations
 from hypothesis import example, given, settings
 
+from adalora_core.checker.rules import RULES
 from adalora_core.config.fields.table import FIELDS, Treatment
-from adalora_core.config.rules import RULES
 from adalora_core.config.schemas.config import config_schema, to_text
 from adalora_core.config.schemas.editor import CHOICES, FILE, KEYWORDS, editor_schema
 

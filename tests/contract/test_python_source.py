@@ -14,9 +14,9 @@ from adalora_core.checker.check import check_config, validate_config
 from adalora_core.checker.pipeline.inspection import Inspector
 from adalora_core.checker.pipeline.options import CheckOptions
 from adalora_core.checker.pipeline.selection import Selection
+from adalora_core.checker.rules import RULES
 from adalora_core.config.changes import Remedy, Replace
 from adalora_core.config.findings import ConfigError
-from adalora_core.config.rules import RULES
 from adalora_core.config.rules.base import SOUND, Finding, Rule
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -287,7 +287,7 @@ class _Hook(Rule):
 
 
 def test_rule_on_code_marks_and_edits_what_no_path_names(monkeypatch):
-    from adalora_core.config.rules import engine
+    from adalora_core.checker.rules import engine
 
     monkeypatch.setattr(engine, "_ON_SCRIPTS", (_Hook(),))
     code = "def on_step_end():\n    model.update_and_allocate(1)\n"

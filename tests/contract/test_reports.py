@@ -13,9 +13,9 @@ from adalora_core.checker.check import check_config
 from adalora_core.checker.report import Report
 from adalora_core.checker.reports import FORMATS, Outcome, render
 from adalora_core.checker.reports.schema import report_schema, report_schema_text
+from adalora_core.checker.rules import RULES
 from adalora_core.checker.rules.pages import page
 from adalora_core.config.findings import Diagnostic, Related
-from adalora_core.config.rules import RULES
 from adalora_core.config.rules.base import SOUND
 from adalora_core.floor.places import Span
 

@@ -12,15 +12,15 @@ from contract_fixes import inspect
 from hypothesis import given
 
 from adalora_core.checker.check import check_config
+from adalora_core.checker.rules import BY_CODE, RULES
+from adalora_core.checker.rules.engine import findings
 from adalora_core.checker.rules.pages import example_text
-from adalora_core.config import rules
 from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, Treatment
-from adalora_core.config.rules import BY_CODE, RULES
 from adalora_core.config.rules.base import SOUND
-from adalora_core.config.rules.engine import run
 
 ROOT = Path(__file__).parents[2]
+FILES = [*(ROOT / "adalora_core").glob("c*/rules/*.py")]
 OF_CONFIGURATIONS = [rule for rule in RULES if rule.needs != "run"]
 OF_RUNS = [rule for rule in RULES if rule.needs == "run"]
 """The faults and the right runs are tests of tests/training and tests/integrations."""
@@ -97,14 +97,14 @@ def test_codes_names_and_summaries_over_all_rules_are_unique(attribute):
 def test_every_module_of_rules_is_in_the_table_of_families():
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     table = page.partition("### Families of rules")[2].partition("\n## ")[0]
-    modules = {path.stem for path in Path(rules.__file__).parent.glob("*.py")} - {"__init__"}
+    modules = {path.stem for path in FILES} - {"__init__"}
     assert modules - set(re.findall(r"`(\w+)`", table)) == set()
 
 
 def test_rules_are_the_classes_with_a_code_in_all_modules_in_the_order_of_codes():
     """A class that a test or a tool defines later joins nothing."""
     modules = {}
-    for path in Path(rules.__file__).parent.glob("*.py"):
+    for path in FILES:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef):
                 targets = [each.targets[0] for each in node.body if isinstance(each, ast.Assign)]
@@ -199,7 +199,7 @@ def test_rules_chosen_by_what_is_set_report_all_that_all_rules_report(values):
         if block.invalid.isdisjoint(rule.inputs)
         for finding in rule.check(block)
     ]
-    assert run(block) == everything
+    assert list(findings(block)) == everything
 
 
 OTHER_VALUES = {

@@ -11,7 +11,7 @@ from contract_configs import SOUND, configurations
 from hypothesis import given, settings
 
 from adalora_core.checker.check import check_config
-from adalora_core.config.rules import RULES
+from adalora_core.checker.rules import RULES
 from adalora_core.config.schemas.config import DRAFTS, FILES, VERSION, config_schema, to_text
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"

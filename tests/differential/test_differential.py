@@ -15,8 +15,8 @@ from differential import drawing, fixes, listed, peft_runs
 from differential.cases import Case
 from differential.judging import RUNNERS, judge
 
+from adalora_core.checker.rules import RULES
 from adalora_core.config.fields.table import FIELDS
-from adalora_core.config.rules import RULES
 from adalora_core.config.rules.base import SOUND
 
 if TYPE_CHECKING:

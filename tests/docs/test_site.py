@@ -71,8 +71,8 @@ def pages(site) -> dict[Path, Page]:
 def test_site_has_a_page_for_every_rule_command_and_public_name(site):
     import adalora_core
     from adalora_core import contract
+    from adalora_core.checker.rules import RULES
     from adalora_core.commands.cli import COMMANDS
-    from adalora_core.config.rules import RULES
 
     assert all((site / "rules" / rule.code / "index.html").is_file() for rule in RULES)
     commands = (site / "commands" / "index.html").read_text(encoding="utf-8")

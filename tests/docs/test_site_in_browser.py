@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from adalora_core.checker.rules import RULES
 from adalora_core.config.fields.table import ADALORA_FIELDS, ALL_FIELDS
-from adalora_core.config.rules import RULES
 
 pytestmark = pytest.mark.browser
 

@@ -13,8 +13,8 @@ import pytest
 from packaging.version import Version
 
 import adalora_core
+from adalora_core.checker.rules import RULES
 from adalora_core.commands.cli import main
-from adalora_core.config.rules import RULES
 
 ROOT = Path(__file__).parents[2]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]

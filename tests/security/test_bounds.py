@@ -35,7 +35,8 @@ def main(argv):
 REPORT = """
 import os
 os.environ["MPLCONFIGDIR"] = os.getcwd()
-IMPORTS = ("adalora_core.commands.cli.report", "adalora_core.checker", "adalora_core.commands.rank_report",
+IMPORTS = ("adalora_core.commands.cli.report", "adalora_core.checker",
+           "adalora_core.commands.rank_report",
            "matplotlib.figure", "matplotlib.backends.backend_agg")
 def main(argv):
     from adalora_core.commands.cli import main

@@ -9,8 +9,8 @@ from script_runs import script_names, source
 from script_verdicts import REPORTED, REPORTED_THERE
 
 from adalora_core.checker.check import check_config
+from adalora_core.checker.rules import BY_CODE, RULES
 from adalora_core.checker.rules.usage_base import HEAD, LOOP
-from adalora_core.config.rules import BY_CODE, RULES
 
 SCRIPTS: dict[str, set[tuple[str, str]]] = {
     "dpo_substeps": {("ADA908", "self.model.update_and_allocate(")},

@@ -33,7 +33,7 @@ def excess_of(raw: bytes, format: Format, limits: Limits) -> Problem | None:  # 
     """Return the problem of a file that is too large; outputs in a notebook do not count."""
     if len(raw) <= limits.file_bytes:
         return None
-    if format == "notebook" and len(raw) <= limits.bytes_to_read(format):
+    if format == "notebook" and len(raw) <= limits.bytes_to_read(has_outputs=True):
         from adalora_core.checker.documents.python.cells import outputs_in
 
         outputs = outputs_in(raw.decode("latin-1"))  # which keeps the number of bytes

@@ -14,22 +14,7 @@ if TYPE_CHECKING:
     from adalora_core.checker.documents.formats import Format
     from adalora_core.checker.documents.problems import Problem
     from adalora_core.checker.documents.python.script import Script
-    from adalora_core.floor.places import Extent, Path
-
-
-@dataclass(frozen=True, slots=True)
-class AmbiguousScalar:
-    """A plain YAML scalar whose meaning differs from its look, or from reader to reader.
-
-    Args:
-        kind: the ambiguity, as `yaml_scalars.ambiguity` names it, or `tag`.
-        path: the path of the scalar, from the document's top.
-        text: the scalar as it is written.
-    """
-
-    kind: str
-    path: Path
-    text: str
+    from adalora_core.floor.places import AmbiguousScalar, Extent, Path
 
 
 class Locator(Protocol):

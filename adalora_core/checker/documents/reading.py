@@ -35,7 +35,8 @@ def read_bytes(
     Raises:
         OSError: as `open_regular_file`.
     """
-    return read_start(path, limits.bytes_to_read(format or format_of(path)) + 1)
+    has_outputs = (format or format_of(path)) == "notebook"
+    return read_start(path, limits.bytes_to_read(has_outputs=has_outputs) + 1)
 
 
 def to_text(raw: bytes, encoding: str = "utf-8") -> Document:

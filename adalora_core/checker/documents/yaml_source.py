@@ -9,10 +9,11 @@ import yaml
 
 from adalora_core.checker.documents import problems
 from adalora_core.checker.documents import yaml_scalars as scalars
-from adalora_core.checker.documents.document import AmbiguousScalar, Document
+from adalora_core.checker.documents.document import Document
 from adalora_core.checker.documents.problems import Problem, duplicate_key
 from adalora_core.checker.documents.tree import Place, TreeLocator
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
+from adalora_core.floor.places import AmbiguousScalar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

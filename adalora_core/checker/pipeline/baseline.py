@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from adalora_core.checker.pipeline.fixing import Trials
 from adalora_core.checker.pipeline.suppression import Requests, line_of, unsuppressible
+from adalora_core.checker.rules import BY_CODE
 from adalora_core.config.changes import ConflictError
-from adalora_core.config.rules import BY_CODE
 from adalora_core.floor.places import Edit, content_end
 
 if TYPE_CHECKING:

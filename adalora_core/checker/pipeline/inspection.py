@@ -19,7 +19,7 @@ from adalora_core.checker.pipeline.discovery import (
     PEFT_WORDS,
     mentions_adalora,
 )
-from adalora_core.config.rules import BY_CODE
+from adalora_core.checker.rules import BY_CODE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence

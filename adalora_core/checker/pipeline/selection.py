@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.config.rules import BY_CODE, RULES
+from adalora_core.checker.rules import BY_CODE, RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

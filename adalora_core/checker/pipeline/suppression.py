@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.problems import too_many_findings
 from adalora_core.checker.pipeline.selection import WILDCARDS, fits
+from adalora_core.checker.rules import BY_CODE, RULES
 from adalora_core.checker.rules.input import (
     CommandRule,
     InvalidSuppression,
-    LimitExceeded,
     UnusedSuppression,
 )
 from adalora_core.config.findings import Diagnostic, Fix
-from adalora_core.config.rules import BY_CODE, RULES
+from adalora_core.config.rules.regexes import LimitExceeded
 from adalora_core.floor.limits import DEFAULT_LIMITS
 from adalora_core.floor.places import Edit, content_end
 

@@ -11,8 +11,8 @@ from urllib.parse import quote_from_bytes
 
 from adalora_core.checker.reports.identity import fingerprint, name_below
 from adalora_core.checker.reports.summary import NO_NAME
+from adalora_core.checker.rules import RULES
 from adalora_core.checker.rules.pages import page
-from adalora_core.config.rules import RULES
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from adalora_core.checker.documents import problems
-from adalora_core.config.rules.base import SOUND, Rule
+from adalora_core.config.rules.base import SOUND, SOUND_TEXT, Rule
 
-_GOOD = (
-    '{"peft_type": "ADALORA", "target_modules": ["q_proj"], "init_r": 12, "target_r": 8,\n'
-    ' "tfinal": 200, "total_step": 1000}\n'
-)
 _COMMENTED = """\
 peft_type: ADALORA
 target_modules: [q_proj, v_proj]
@@ -25,7 +21,7 @@ class SourceRule(Rule):
     """A rule whose findings come from the reader of the text."""
 
     needs = "source"
-    good = _GOOD
+    good = SOUND_TEXT
 
 
 class NothingChecked(SourceRule):
@@ -42,7 +38,7 @@ class SyntaxFault(NothingChecked):
         "A document that cannot be read cannot be checked, and PEFT raises when it loads the file. "
         "Python is read by the grammar of the Python that runs the check."
     )
-    bad = _GOOD.replace("1000}", "1000,}")
+    bad = SOUND_TEXT.replace("1000}", "1000,}")
     hint = "correct the text at the marked place"
 
 
@@ -53,7 +49,7 @@ class DuplicateKey(SourceRule):
         "Python's json and PyYAML silently take the last value, so the order of the lines decides "
         "which value trains. TOML refuses such a file."
     )
-    bad = _GOOD.replace('"init_r": 12', '"init_r": 12, "init_r": 16')
+    bad = SOUND_TEXT.replace('"init_r": 12', '"init_r": 12, "init_r": 16')
     hint = "remove one of the two"
 
 
@@ -64,19 +60,8 @@ class BadEncoding(SourceRule):
         "PEFT opens the file as text in the machine's encoding. UTF-16, Latin-1 bytes, NUL and "
         "lone surrogates read differently, or not at all, on the next machine."
     )
-    bad = _GOOD.replace("q_proj", "q_proj\\ud800")
+    bad = SOUND_TEXT.replace("q_proj", "q_proj\\ud800")
     hint = "save the file as UTF-8, without a byte order mark"
-
-
-class LimitExceeded(NothingChecked):
-    code = problems.LIMIT_EXCEEDED
-    summary = "the document is larger, deeper or longer than the limits allow"
-    why = (
-        "A configuration has a hundred values, not a million. The limits keep a broken or hostile "
-        "file from hanging a pipeline; `adalora check --limit NAME=NUMBER` raises them."
-    )
-    bad = "[" * 100 + "]" * 100
-    hint = "check that this is the intended file, or raise the limit with --limit"
 
 
 class NoBlock(NothingChecked):

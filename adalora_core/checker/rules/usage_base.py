@@ -8,7 +8,7 @@ from adalora_core.config.rules.base import Finding, Rule
 
 if TYPE_CHECKING:
     import ast
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from adalora_core.checker.scripts.events import Event, Trace
     from adalora_core.checker.scripts.usage import Usage
@@ -100,6 +100,10 @@ class UsageRule(Rule):
     needs = "script"
     severity: ClassVar[Severity] = "warning"
     good = HEAD + LOOP
+
+    def check_usage(self, usage: Usage) -> Iterable[Finding]:
+        """Yield the findings of this rule about a script."""
+        raise NotImplementedError
 
     def finding(
         self,

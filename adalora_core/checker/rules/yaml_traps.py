@@ -13,8 +13,8 @@ from adalora_core.config.fields.table import FIELDS, Field
 from adalora_core.config.rules.base import Finding, Findings, Rule
 
 if TYPE_CHECKING:
-    from adalora_core.checker.documents.document import AmbiguousScalar
     from adalora_core.config.fields.block import Block
+    from adalora_core.floor.places import AmbiguousScalar
 
 _GOOD = """\
 peft_type: ADALORA

@@ -186,7 +186,8 @@ class Job:
             name = self.options.stdin_filename or NO_NAME
             if sys.stdin is None:
                 raise OSError(errno.EBADF, "standard input is closed")
-            room = limits.bytes_to_read(self.inspector.format_of(name))
+            is_notebook = self.inspector.format_of(name) == "notebook"
+            room = limits.bytes_to_read(has_outputs=is_notebook)
             raw = sys.stdin.buffer.read(room + 1)
         else:
             name = target.name

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents.formats import format_of
 from adalora_core.checker.pipeline.suppression import unsuppressible
+from adalora_core.checker.rules import BY_CODE
 from adalora_core.commands.cli.check_job import NO_NAME
-from adalora_core.config.rules import BY_CODE
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:

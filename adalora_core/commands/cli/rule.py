@@ -33,8 +33,8 @@ def run(argv: Sequence[str]) -> int:
     options = make_parser().parse_args(argv)
     wanted = options.rule
 
+    from adalora_core.checker.rules import RULES
     from adalora_core.checker.rules.pages import page, pages
-    from adalora_core.config.rules import RULES
 
     if options.write is not None:
         options.write.mkdir(parents=True, exist_ok=True)

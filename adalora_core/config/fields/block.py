@@ -15,11 +15,10 @@ from adalora_core.floor.adapter_spec import AdapterSpec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from adalora_core.checker.documents.document import AmbiguousScalar
     from adalora_core.config.fields.table import Runtime
     from adalora_core.config.fields.tools import Layout, Tool
     from adalora_core.floor.budget import BudgetSchedule
-    from adalora_core.floor.places import Path
+    from adalora_core.floor.places import AmbiguousScalar, Path
 
 
 AUTO = "auto"

@@ -1,8 +1,7 @@
-"""List all rules: one small class each, in the module of its family."""
+"""List the rules on configurations and runs: one small class each, in the module of its family."""
 
 from __future__ import annotations
 
-from adalora_core.checker.rules import input, usage_models, usage_order, usage_steps, yaml_traps  # noqa: F401 - each defines its rules
 from adalora_core.config.rules import (  # noqa: F401 - each defines its rules
     allocations,
     conflicts,
@@ -19,9 +18,9 @@ from adalora_core.config.rules import (  # noqa: F401 - each defines its rules
     values,
     versions,
 )
-from adalora_core.config.rules.base import Rule
+from adalora_core.config.rules.base import Rule, defined_rules
 
-RULES: tuple[Rule, ...] = tuple(rule() for rule in sorted(Rule.defined, key=lambda rule: rule.code))
-"""Every rule, in the order of the codes."""
+RULES: tuple[Rule, ...] = defined_rules()
+"""Every rule on a configuration or a run, in the order of the codes."""
 
 BY_CODE = {rule.code: rule for rule in RULES}

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from adalora_core.checker.scripts.usage import Usage
     from adalora_core.config.changes import Remedy
     from adalora_core.config.fields.block import Block
     from adalora_core.config.findings import Severity
@@ -31,6 +30,12 @@ SOUND: dict[str, Any] = {
     "total_step": 1000,
 }
 """A configuration without findings; the example of a rule changes only what it shows."""
+
+
+SOUND_TEXT = (
+    '{"peft_type": "ADALORA", "target_modules": ["q_proj"], "init_r": 12, "target_r": 8,\n'
+    ' "tfinal": 200, "total_step": 1000}\n'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,7 @@ class Rule:
     ] = "nothing"
     """The state of a block in which the rule is called; `tool`: a known tool reads the file.
     `source`, `command` and `run`: the rule is never called, since the reader of the text, the
-    command or a training run reports it. `script`: the rule reads code, by `check_usage`."""
+    command or a training run reports it. `script`: the rule reads code; see `UsageRule`."""
     needs_option: ClassVar[Literal["policy", "peft_version"] | None] = None
     """The option without which the rule is never checked."""
     can_be_ignored: ClassVar[bool] = True
@@ -153,7 +158,7 @@ class Rule:
         del block
         return ()
 
-    def check_usage(self, usage: Usage) -> Iterable[Finding]:
-        """Yield the findings of this rule about a script; only if the rule needs a script."""
-        del usage
-        return ()
+
+def defined_rules() -> tuple[Rule, ...]:
+    """Return one of each rule that has been defined so far, in the order of the codes."""
+    return tuple(rule() for rule in sorted(Rule.defined, key=lambda rule: rule.code))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from adalora_core.checker.rules.input import LimitExceeded
-from adalora_core.config.rules.base import SOUND, Finding, Findings, Rule
+from adalora_core.config.rules.base import SOUND, SOUND_TEXT, Finding, Findings, Rule
 from adalora_core.floor.module_selection import is_all_linear
 
 if TYPE_CHECKING:
@@ -25,6 +24,20 @@ KEYS = {
 _OTHERS = frozenset({"exclude_modules", "layers_pattern", *KEYS})
 EXPRESSIONS = (*MODULES, "layers_pattern", *KEYS)
 _META = re.compile(r"[\\^$*+?{}\[\]|()]")
+
+
+class LimitExceeded(Rule):
+    code = "ADA005"
+    summary = "the document is larger, deeper or longer than the limits allow"
+    why = (
+        "A configuration has a hundred values, not a million. The limits keep a broken or hostile "
+        "file from hanging a pipeline; `adalora check --limit NAME=NUMBER` raises them."
+    )
+    bad = "[" * 100 + "]" * 100
+    good = SOUND_TEXT
+    hint = "check that this is the intended file, or raise the limit with --limit"
+    can_be_ignored = False
+    needs = "source"
 
 
 class _Expression(NamedTuple):
