@@ -139,6 +139,7 @@ def resumed(folder: Path) -> list[str]:
 def with_peft(_: Path) -> list[str]:
     pytest.importorskip("peft")
     import adalora_core.peft
+    from adalora_core.bridge import install, uninstall
 
     config = adalora_core.peft.AdaLoraConfig(target_modules=["0"], **SETTINGS)
 
@@ -146,7 +147,11 @@ def with_peft(_: Path) -> list[str]:
         model = adalora_core.peft.get_peft_model(base(), config)
         train(model, model.base_model.update_and_allocate, range(1, 4))
 
-    return entered(run)
+    install()
+    try:
+        return entered(run)
+    finally:
+        uninstall()
 
 
 CALLS = {
