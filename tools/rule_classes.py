@@ -6,7 +6,8 @@ import pkgutil
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from adalora_core.config import rules as package
+from adalora_core.checker import rules as of_documents
+from adalora_core.config import rules as of_configurations
 from adalora_core.config.rules.base import Rule
 
 if TYPE_CHECKING:
@@ -17,9 +18,10 @@ SHOWN = ("summary", "why", "hint", "bad")
 
 
 def rule_classes() -> list[type[Rule]]:
-    """Return the classes of all rules in all modules of `contract/rules`, without their bases."""
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        import_module(module.name)
+    """Return the classes of all rules in all modules of both folders `rules`, without their bases."""
+    for package in (of_configurations, of_documents):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            import_module(module.name)
     return [each for each in _descendants(Rule) if not each.__subclasses__()]
 
 

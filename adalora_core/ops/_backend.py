@@ -93,9 +93,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     # Typed by the stub; it is None where `HAS_CORE` is false.
-    from adalora_core import _cpu
+    import adalora_core._cpu
 
-    core = _cpu
+    core = adalora_core._cpu
 else:
     core = _load()
 

@@ -69,9 +69,9 @@ def _run(command: str, arguments: Sequence[str]) -> int:
         print_text(f"{_usage()}\n")
         return FINE
     if command in {"-V", "--version"}:
-        import adalora_core
+        from importlib.metadata import version
 
-        print_text(f"adalora-core {adalora_core.__version__}\n")
+        print_text(f"adalora-core {version('adalora-core')}\n")
         return FINE
     from adalora_core.commands.cli.arguments import similar
     from adalora_core.floor.escaping import visible

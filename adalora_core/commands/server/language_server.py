@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 
-import adalora_core
 from adalora_core.commands.server.checking import Checker
 from adalora_core.commands.server.documents import Documents, path_of
 from adalora_core.commands.server.protocol import Protocol
@@ -37,7 +37,7 @@ class Server(LanguageServer):
     def __init__(self) -> None:
         super().__init__(
             "adalora",
-            adalora_core.__version__,
+            version("adalora-core"),
             notebook_document_sync=_NOTEBOOKS,
             protocol_cls=Protocol,
         )
