@@ -18,7 +18,7 @@ SHOWN = ("summary", "why", "hint", "bad")
 
 
 def rule_classes() -> list[type[Rule]]:
-    """Return the classes of all rules in all modules of both folders `rules`, without their bases."""
+    """Return the classes of all rules in all modules of both folders, without their bases."""
     for package in (of_configurations, of_documents):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             import_module(module.name)

@@ -95,7 +95,7 @@ if TYPE_CHECKING:
     # Typed by the stub; it is None where `HAS_CORE` is false.
     import adalora_core._cpu
 
-    core = adalora_core._cpu
+    core = adalora_core._cpu  # noqa: SLF001 - our own module
 else:
     core = _load()
 
