@@ -189,7 +189,7 @@ def module_names() -> dict[Path, Content]:
     """Return the table of names in transformers' architectures."""
     from module_names import module
 
-    return {ROOT / "adalora_core" / "contract" / "fields" / "module_names.py": module()}
+    return {ROOT / "adalora_core" / "config" / "fields" / "module_names.py": module()}
 
 
 def releases() -> dict[Path, Content]:
