@@ -93,9 +93,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     # Typed by the stub; it is None where `HAS_CORE` is false.
-    import adalora_core._cpu
+    from adalora_core import _cpu
 
-    core = adalora_core._cpu  # noqa: SLF001 - our own module
+    core = _cpu
 else:
     core = _load()
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from adalora_core.floor.errors import BackendUnavailableError
 
 if TYPE_CHECKING:
-    import adalora_core._cuda
+    from adalora_core import _cuda
 
 
 @functools.cache
-def _module() -> adalora_core._cuda | None:  # type: ignore[valid-type] # the stub types the module
+def _module() -> _cuda | None:  # type: ignore[valid-type] # the stub types the module
     """Return the compiled module, None where it was not built."""
     try:
         module = importlib.import_module("adalora_core._cuda")
@@ -28,7 +28,7 @@ def _module() -> adalora_core._cuda | None:  # type: ignore[valid-type] # the st
 
 
 @functools.cache
-def core_of(device: int) -> adalora_core._cuda | None:  # type: ignore[valid-type] # the stub types the module
+def core_of(device: int) -> _cuda | None:  # type: ignore[valid-type] # the stub types the module
     """Return the compiled module if its kernels run on CUDA device `device`, else None.
 
     A device that the kernels were not built for gets one warning.
