@@ -9,8 +9,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.floor.former_paths import present_path
-from adalora_core.floor.module_aliases import ModuleAliases
+from adalora_core.floor.module_aliases import ModuleAliases, present_path
 
 if TYPE_CHECKING:
     from adalora_core.checker.check import check_config as check_config

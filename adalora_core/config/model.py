@@ -18,10 +18,8 @@ from adalora_core.config.fields.block import Block, BlockOptions
 from adalora_core.config.fields.plain import plain
 from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, fields_of
 from adalora_core.config.findings import ConfigWarning
-from adalora_core.config.json_file import object_in
 from adalora_core.config.rules.engine import findings
 from adalora_core.floor.errors import MissingExtraError
-from adalora_core.floor.files import write_file
 from adalora_core.floor.peft_identity import ConfigSeenAsPeft
 
 if TYPE_CHECKING:
@@ -205,6 +203,8 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
         Raises:
             OSError: the folder cannot be written; the file is as it was.
         """
+        from adalora_core.floor.files import write_file
+
         values = self.to_json_dict()
         if auto_mapping_dict is not None:
             values["auto_mapping"] = auto_mapping_dict
@@ -245,6 +245,8 @@ class AdaLoraConfig(ConfigSeenAsPeft, BaseModel):
             OSError: the file cannot be read.
             ValueError: the file is not a JSON object.
         """
+        from adalora_core.config.json_file import object_in
+
         values = object_in(Path(path_json_file))
         return {name: each for name, each in values.items() if name != "runtime_config"}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from adalora_core.floor import former_paths
+from adalora_core.floor import module_aliases
 
-PACKAGE = Path(former_paths.__file__).parents[1]
+PACKAGE = Path(module_aliases.__file__).parents[1]
 DOCUMENTED = [
     "adalora_core.cli",
     "adalora_core.contract",
@@ -40,7 +40,7 @@ DOCUMENTED = [
 
 @pytest.mark.parametrize("path", DOCUMENTED)
 def test_documented_path_is_the_module_of_today(path: str) -> None:
-    present = former_paths.present_path(path)
+    present = module_aliases.present_path(path)
     assert present is not None
     if "integrations" in path:
         pytest.importorskip("peft")
@@ -64,4 +64,4 @@ def test_names_that_were_documented_are_there() -> None:
 def test_no_module_of_today_is_hidden_by_a_former_path() -> None:
     for source in PACKAGE.rglob("*.py"):
         name = ".".join(source.relative_to(PACKAGE.parent).with_suffix("").parts)
-        assert former_paths.present_path(name.removesuffix(".__init__")) is None, name
+        assert module_aliases.present_path(name.removesuffix(".__init__")) is None, name

@@ -7,13 +7,17 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from header_files import small_llama, write_model
 
+import adalora_core
 from adalora_core.config.rules.base import SOUND
 
 HEAVY = ("torch", "numpy", "transformers", "peft", "safetensors")
+MOST_MODULES = 45
+"""Modules of this package that `AdaLoraConfig(...)` loads."""
 UNNEEDED = ("pydantic", "jsonschema", "yaml", "tomllib", "hypothesis")
 
 
@@ -74,6 +78,18 @@ def test_other_commands_and_imports_load_nothing_heavy(code):
 def test_typed_model_loads_pydantic_and_nothing_heavy():
     code = "from adalora_core import AdaLoraConfig, validate_config\nAdaLoraConfig(total_step=9)"
     assert _loaded(code, (*HEAVY, "pydantic")) == ["pydantic"]
+
+
+def test_typed_model_loads_few_modules_of_ours_and_no_checker():
+    code = "from adalora_core import AdaLoraConfig\nAdaLoraConfig(total_step=100)"
+    package = Path(adalora_core.__file__).parent
+    names = sorted(
+        ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
+        for path in package.rglob("*.py")
+    )
+    loaded = _loaded(code, names)
+    assert len(loaded) <= MOST_MODULES
+    assert not [name for name in loaded if name.startswith("adalora_core.checker")]
 
 
 def test_base_installation_needs_four_packages_and_none_of_them_is_heavy():
