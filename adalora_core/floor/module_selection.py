@@ -77,35 +77,34 @@ def outermost(paths: Collection[str]) -> Iterator[str]:
             yield path
 
 
-def matches(path: str, wanted: str | Collection[str], matcher: Matcher, setting: str) -> bool:
-    """Return whether `path` ends in one of several names, or matches one regular expression whole.
+def matches(path: str, expression: str, matcher: Matcher, setting: str) -> bool:
+    """Return whether `path` matches a regular expression whole.
 
     Args:
         path: of a module.
-        wanted: the names, or the expression.
-        matcher: matches the expression.
+        expression: the expression.
+        matcher: matches it.
         setting: the field of the configuration that holds it.
 
     Raises:
         re.error: the string is not a regular expression.
         ExpressionError: the expression takes too long.
     """
-    if isinstance(wanted, str):
-        return matcher.find("fullmatch", wanted, path, setting) is not None
-    return ends_with(path, wanted)
+    return matcher.find("fullmatch", expression, path, setting) is not None
 
 
-class SavedNames:
-    """Names of modules to train whole; as in PEFT, each means every path that ends with it.
+class PathEnds:
+    """Names of modules, of which each means every path that ends with it.
 
     The cost of a path does not grow with the number of names.
 
     Args:
         names: the names.
-        after_dot: whether a name means whole parts of a path alone: PEFT adapts no module in those.
+        after_dot: whether a name means whole parts of a path alone. In PEFT, names of modules to
+            train whole do not; yet with them PEFT adapts no module inside whole parts alone.
 
     Example:
-        >>> names = SavedNames(["classifier"])
+        >>> names = PathEnds(["classifier"])
         >>> names.end_of("pre_classifier"), names.around("pre_classifier.dense"), names.end_of("a")
         ('classifier', 'classifier', None)
     """
@@ -198,21 +197,23 @@ class ModuleSelection:
     saved: Sequence[str] = ()
     matcher: Matcher = field(default_factory=Matcher, repr=False, compare=False)
     _names: frozenset[str] = field(init=False, repr=False)
-    _excluded: str | frozenset[str] = field(init=False, repr=False)
-    _saved: SavedNames = field(init=False, repr=False)
+    _ends: PathEnds = field(init=False, repr=False)
+    _excluded: PathEnds = field(init=False, repr=False)
+    _saved: PathEnds = field(init=False, repr=False)
     _wanted: frozenset[int] = field(init=False, repr=False)
     _layers: _Layers = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Make sets of the names once: a mixture of experts has tens of thousands."""
         names = () if isinstance(self.targets, str) else self.targets
-        exclude = self.exclude or ()
+        exclude = () if isinstance(self.exclude, str) else self.exclude or ()
         wanted = [self.layers] if isinstance(self.layers, int) else self.layers or ()
         patterns = self.layers_pattern or ()
         made = {
             "_names": frozenset(names),
-            "_excluded": exclude if isinstance(exclude, str) else frozenset(exclude),
-            "_saved": SavedNames(self.saved),
+            "_ends": PathEnds(names, after_dot=True),
+            "_excluded": PathEnds(exclude, after_dot=True),
+            "_saved": PathEnds(self.saved),
             "_wanted": frozenset(wanted),
             "_layers": _Layers([patterns] if isinstance(patterns, str) else patterns, self.matcher),
         }
@@ -230,7 +231,7 @@ class ModuleSelection:
         if path in self._names:
             # A whole path names its layer.
             return True
-        return ends_with(path, self._names) and self._layer_is_selected(path)
+        return self._ends.end_of(path) is not None and self._layer_is_selected(path)
 
     def excludes(self, path: str) -> bool:
         """Return whether the module gets no adapter even if it is a target.
@@ -238,9 +239,17 @@ class ModuleSelection:
         Raises:
             ExpressionError: an expression takes too long.
         """
-        if self._excluded and matches(path, self._excluded, self.matcher, "exclude_modules"):
-            return True
-        return self._saved.around(path) is not None
+        return self.is_named_by_exclude(path) or self._saved.around(path) is not None
+
+    def is_named_by_exclude(self, path: str) -> bool:
+        """Return whether `exclude` means the module, whatever the other fields are.
+
+        Raises:
+            ExpressionError: the expression takes too long.
+        """
+        if self.exclude and isinstance(self.exclude, str):
+            return matches(path, self.exclude, self.matcher, "exclude_modules")
+        return self._excluded.end_of(path) is not None
 
     def _layer_is_selected(self, path: str) -> bool:
         if self.layers is None or self.layers == []:

@@ -141,6 +141,11 @@ def write_lora(
         scale = scales.get(path, initial_scale)
         # In float64, so that the file is as close as its dtype allows.
         scaled = (factor_a.double() * factor_e.double() * scale).to(factor_a.dtype)
+        if not scaled.isfinite().all():
+            raise CheckpointError(
+                f"export_lora: the product A · E · scale of {path!r} is beyond the range of "
+                f"{factor_a.dtype}; the adapter cannot be written as LoRA in this dtype"
+            )
         if pad_ranks and (missing := largest - rank):
             scaled = functional.pad(scaled, (0, 0, 0, missing))
             factor_b = functional.pad(factor_b, (0, missing))

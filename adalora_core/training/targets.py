@@ -14,7 +14,7 @@ from adalora_core.floor.errors import TargetError
 from adalora_core.floor.expressions.matching import Matcher
 from adalora_core.floor.module_selection import (
     ModuleSelection,
-    SavedNames,
+    PathEnds,
     ends_with,
     is_all_linear,
     outermost,
@@ -145,7 +145,7 @@ def resolve_saved_modules(model: nn.Module, config: AdaLoraConfig) -> list[str]:
     Raises:
         TargetError: a module cannot be trained whole.
     """
-    names = SavedNames(_saved_names(config))
+    names = PathEnds(_saved_names(config))
     found = {path: each for path, each in candidates(model) if names.end_of(path) is not None}
     saved = list(outermost(found))
     for path in saved:

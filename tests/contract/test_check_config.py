@@ -72,6 +72,15 @@ def test_str_that_names_a_file_is_read_as_content(tmp_path):
     assert _codes(check_config(str(path))) == ["ADA001"]
 
 
+def test_array_in_place_of_a_number_is_a_finding():
+    numpy = pytest.importorskip("numpy")
+    for array in (numpy.zeros(10**6), numpy.zeros(1), numpy.zeros((2, 0))):
+        document = SOUND | {"init_r": array}
+        assert _codes(check_config(document)) == ["ADA102"]
+        with pytest.raises(ConfigError, match=r"`init_r` should be an integer, got a.* list"):
+            validate_config(document)
+
+
 def test_source_of_another_type_raises_type_error():
     with pytest.raises(TypeError, match=r"expected JSON text .* got int"):
         check_config(3)

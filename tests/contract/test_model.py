@@ -78,11 +78,13 @@ def test_numbers_of_numpy_become_those_of_python():
         beta1=numpy.float32(0.5),
         fan_in_fan_out=numpy.bool_(True),
         layers_to_transform=[numpy.int32(1)],
+        target_modules=numpy.array(["v", "q"]),
     )
     found = (config.total_step, config.init_r, config.beta1, config.fan_in_fan_out)
     assert found == (100, 16, 0.5, True)
     assert [type(each) for each in found] == [int, int, float, bool]
     assert type(config.layers_to_transform[0]) is int
+    assert config.target_modules == ["q", "v"]
     assert json.loads(json.dumps(config.to_dict()))["total_step"] == 100
 
 

@@ -74,7 +74,7 @@ def test_whole_alphas_are_integers() -> None:
 
 def test_axolotl_gets_its_own_keys() -> None:
     text = render_rank_pattern(config(lora_alpha=12), "axolotl")
-    assert not text.startswith("#")
+    assert text.startswith("adapter: lora\nlora_r: 6\n")
     read = yaml.safe_load(text)
     assert (read.pop("adapter"), read.pop("lora_alpha")) == ("lora", 12)
     names = {
@@ -108,6 +108,42 @@ def test_hostile_names_are_escaped(form: Any) -> None:
     text = render_rank_pattern(config({name: 2}), form)
     assert text.isascii()
     assert "\x1b" not in text
+
+
+def test_names_of_any_characters_are_read_back_from_one_line_each() -> None:
+    names = [
+        "\n::error::q",
+        "1.5",
+        "on.q",
+        "a: b",
+        "a #b",
+        "x' \"y\\",
+        "\x85\ud800",
+        "é.\U0001f600",
+    ]
+    names += [
+        "- q",
+        "0x1",
+        "q" * 200,
+        "a ",
+        " a",
+        "true",
+        "k\u2028",
+        "a,b",
+        "[a]",
+        "?",
+        "5:30",
+        "",
+        "No",
+        "_1",
+        "ON",
+    ]
+    settings = lora_settings(config(dict.fromkeys(names, 2), lora_alpha=6))
+    text = render_rank_pattern(config(dict.fromkeys(names, 2), lora_alpha=6), "axolotl")
+    read = yaml.safe_load(text)
+    for key in ("target_modules", "rank_pattern", "alpha_pattern"):
+        assert read[f"lora_{key}"] == settings[key]
+    assert not [line for line in text.splitlines() if line.lstrip().startswith("::")]
 
 
 def test_no_rank_at_all_is_refused() -> None:

@@ -76,6 +76,17 @@ FACTORS = {
         lambda folder: write_header(folder / WEIGHTS, {EVIL: {"dtype": EVIL, "shape": [1]}}),
         "is not a whole safetensors file",
     ),
+    "strides beyond 64 bits": (bad.empty([0, (1 << 63) - 1, 4]), "is not a whole safetensors file"),
+    "size beyond 63 bits": (bad.empty([0, (1 << 64) - 1]), "is not a whole safetensors file"),
+    "no tensors": (
+        lambda folder: write_header(folder / WEIGHTS, {}),
+        "holds no factors of any module",
+    ),
+    "no factors": (
+        bad.weights(lambda _: {f"{PREFIX}head.weight": torch.ones(3, 16)}),
+        "holds no factors of any module",
+    ),
+    "views of one memory": (bad.weights(bad.views, binary=True), "share their memory"),
     "evil key": (plus(binary=True, **{EVIL: torch.ones(1)}), "unexpected tensor"),
 }
 """Spoilt adapters, and what is reported by loading and by `export-lora`."""
@@ -198,6 +209,22 @@ def test_states_of_other_json_are_refused(name, tmp_path):
     save_at(AFTER_AN_ALLOCATION, tmp_path)
     bad.write_state(state_in(tmp_path), end)
     assert_refused(tmp_path, message, only_trained=True)
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_dropped_triplets_that_are_not_finite_are_refused(number, tmp_path):
+    def spoil(_, tensors):
+        next(each for name, each in tensors.items() if name.startswith("dropped."))[0] = number
+
+    save_at(AFTER_AN_ALLOCATION, tmp_path)
+    edit(tmp_path, spoil)
+    assert_refused(tmp_path, "dropped.*lora_.* finite numbers", only_trained=True)
+
+
+def test_states_with_a_shape_beyond_64_bits_are_refused(tmp_path):
+    save_at(AFTER_AN_ALLOCATION, tmp_path)
+    bad.empty_in_state(state_in(tmp_path), [0, (1 << 63) - 1, 4])
+    assert_refused(tmp_path, "it is not a training state", only_trained=True)
 
 
 @pytest.mark.parametrize(

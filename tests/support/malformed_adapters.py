@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 WEIGHTS, BINARY, CONFIG = "adapter_model.safetensors", "adapter_model.bin", "adapter_config.json"
 PREFIX = "base_model.model."
+A = f"{PREFIX}first.lora_A"
 
 
 def weights(change: Callable[[Tensors], Tensors | None] = dict, *, binary: bool = False) -> Spoil:
@@ -103,20 +105,56 @@ def nested_layer(folder: Path) -> None:
 
 def many_dimensions(folder: Path) -> None:
     """Give a tensor a shape of 100,000 dimensions."""
-    data = (folder / WEIGHTS).read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
-    header[f"{PREFIX}first.lora_A"]["shape"] += [1] * 100_000
-    text = json.dumps(header).encode()
-    (folder / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    _change_header(folder / WEIGHTS, lambda header: header[A]["shape"].extend([1] * 100_000))
+
+
+def empty(shape: list[int]) -> Spoil:
+    """Return a change that adds a tensor of `shape` without data."""
+    return lambda folder: _change_header(
+        folder / WEIGHTS, lambda header: _add_empty(header, "extra.weight", shape)
+    )
+
+
+def views(tensors: Tensors) -> Tensors:
+    """Return one memory as the factors of many modules."""
+    memory = torch.ones(12 * 16)
+    shapes = {"A": (12, 16), "E": (12, 1), "B": (16, 12)}
+    return tensors | {
+        f"{PREFIX}m{i}.lora_{factor}": memory[: shape[0] * shape[1]].view(shape)
+        for i in range(1000)
+        for factor, shape in shapes.items()
+    }
 
 
 def write_state(path: Path, end: str) -> None:
     """Replace the text in the metadata of a state; the digest of the file fits."""
+
+    def changed(header: dict[str, Any]) -> None:
+        header["__metadata__"] = {"adalora_state": f'{{"digest":"{"0" * 64}",{end}'}
+
+    _change_header(path, changed, "0" * 64)
+
+
+def empty_in_state(path: Path, shape: list[int]) -> None:
+    """Add a tensor of `shape` without data to a state; the digest of the file fits."""
+    digest = re.search(rb'digest\\":\\"([0-9a-f]{64})', path.read_bytes())[1].decode()
+    _change_header(path, lambda header: _add_empty(header, "extra", shape), digest)
+
+
+def _add_empty(header: dict[str, Any], name: str, shape: list[int]) -> None:
+    end = max(each["data_offsets"][1] for key, each in header.items() if key[:2] != "__")
+    header[PREFIX + name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end]}
+
+
+def _change_header(path: Path, change: Callable[[Any], Any], digest: str = "") -> None:
+    """Change the header of a file, and the digest of its bytes if there is one."""
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
-    header["__metadata__"] = {"adalora_state": f'{{"digest":"{"0" * 64}",{end}'}
+    change(header)
     text = json.dumps(header, separators=(",", ":")).encode()
     whole = len(text).to_bytes(8, "little") + text + data[8 + length :]
-    path.write_bytes(whole.replace(b"0" * 64, hashlib.sha256(whole).hexdigest().encode(), 1))
+    if digest:
+        whole = whole.replace(digest.encode(), b"0" * 64, 1)
+        whole = whole.replace(b"0" * 64, hashlib.sha256(whole).hexdigest().encode(), 1)
+    path.write_bytes(whole)

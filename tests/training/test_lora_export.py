@@ -11,7 +11,7 @@ import pytest
 import torch
 from adalora_runs import SETTINGS, final_ranks, make, train
 from run_loops import right, run_of
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from toy_models import TwoLayer, tiny_llama, token_batch, two_layer_batch
 
@@ -197,3 +197,23 @@ def test_checkpoint_exported_from_its_files_is_named(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "checkpoint", save_training_state=True)
     with pytest.warns(RunWarning, match=r"^ADA811: .* with 1\d triplets, target 16"):
         export_folder(tmp_path / "checkpoint", tmp_path / "lora")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_products_beyond_the_range_of_the_dtype_are_refused(
+    dtype: torch.dtype, tmp_path: Path
+) -> None:
+    model = make("adalora_core", fresh_base())
+    train(model, range(30))
+    model.save_pretrained(tmp_path / "adapter")
+    path = tmp_path / "adapter" / "adapter_model.safetensors"
+    largest = torch.finfo(dtype).max
+    tensors = {
+        name: torch.full_like(each, largest, dtype=dtype) for name, each in load_file(path).items()
+    }
+    save_file(tensors, path)
+    with pytest.raises(
+        CheckpointError, match=f"export_lora: .*first.* beyond the range of {dtype}"
+    ):
+        export_folder(tmp_path / "adapter", tmp_path / "lora")
+    assert not (tmp_path / "lora").exists()

@@ -16,7 +16,7 @@ from toy_models import TwoLayer, tiny_llama, token_batch
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
 from adalora_core.config.findings import ConfigError
 from adalora_core.floor.errors import RunWarning, TargetError
-from adalora_core.floor.module_selection import SavedNames
+from adalora_core.floor.module_selection import ModuleSelection, PathEnds
 from adalora_core.nn import AdaLoraLayer
 from adalora_core.training.targets import unmatched_entries
 
@@ -171,15 +171,24 @@ def test_entry_of_a_list_to_exclude_is_a_name_and_no_expression() -> None:
 def test_a_name_to_save_means_every_path_that_ends_with_it(
     names: list[str], path: str, expected: str | None
 ) -> None:
-    assert SavedNames(names).around(path) == expected
+    assert PathEnds(names).around(path) == expected
 
 
 def test_long_names_to_save_and_long_paths_take_one_search_for_each_part() -> None:
     names = [f"{'a.' * length}{end}" for length in range(64) for end in "ab"]
-    saved = SavedNames(f"y{number}.{name}" for number, name in enumerate(names * 40))
+    saved = PathEnds(f"y{number}.{name}" for number, name in enumerate(names * 40))
     paths = [f"x{number}." + "a." * 62 + "c" for number in range(5000)]
     with pace.measured() as spent:
         assert all(saved.around(path) is None for path in paths)
+    assert spent.seconds < 4
+
+
+def test_many_names_and_paths_of_many_parts_take_one_search_for_each_path() -> None:
+    names = [f"l{number}.q" for number in range(50_000)]
+    selection = ModuleSelection(names, exclude=[f"x{name}" for name in names])
+    paths = ["a." * 5000 + name for name in names[:2000]]
+    with pace.measured() as spent:
+        assert all(selection.includes(path) and not selection.excludes(path) for path in paths)
     assert spent.seconds < 4
 
 

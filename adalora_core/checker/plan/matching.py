@@ -16,8 +16,7 @@ from adalora_core.floor.errors import ExpressionError
 from adalora_core.floor.expressions.matching import Matcher
 from adalora_core.floor.module_selection import (
     ModuleSelection,
-    SavedNames,
-    endings,
+    PathEnds,
     is_all_linear,
     matches,
     outermost,
@@ -75,7 +74,7 @@ class Matched:
 def match(block: Block, model: BaseModel) -> Matched:
     """Match a configuration without errors against a model, as PEFT does on injection."""
     saved = saved_module_names(block["modules_to_save"], block["task_type"])
-    names, left_out = SavedNames(saved), SavedNames(saved, after_dot=True)
+    names, left_out = PathEnds(saved), PathEnds(saved, after_dot=True)
     copied = {path for path in model.modules if names.around(path) is not None}
     tensors = tuple(each for each in model.tensors if each.rpartition(".")[0] in copied)
     problems = list(_slow_expressions(block))
@@ -89,8 +88,6 @@ def match(block: Block, model: BaseModel) -> Matched:
         targets, block["exclude_modules"], block["layers_to_transform"], block["layers_pattern"],
         saved, matcher,
     )  # fmt: skip
-    exclude = block["exclude_modules"]
-    exclude = frozenset(exclude) if isinstance(exclude, list) else exclude
     try:
         included = [module for path, module in model.modules.items() if selection.includes(path)]
         matrices = [module for module in included if not selection.excludes(module.path)]
@@ -100,11 +97,11 @@ def match(block: Block, model: BaseModel) -> Matched:
             if block.runtime == "peft"
             and module.path in copied
             and left_out.around(module.path) is None
-            and not (exclude and matches(module.path, exclude, matcher, "exclude_modules"))
+            and not selection.is_named_by_exclude(module.path)
         ]
         unmatched = list(_unmatched(block, targets, model, matcher))
-        excludes_nothing = exclude and not any(
-            matches(path, exclude, matcher, "exclude_modules") for path in model.modules
+        excludes_nothing = block["exclude_modules"] and not any(
+            map(selection.is_named_by_exclude, model.modules)
         )
     except ExpressionError as error:
         problem = Mismatch(error.field, f"{error.field}: {error.problem}", error.hint)
@@ -189,9 +186,8 @@ def _unmatched(
             yield Mismatch("target_modules", message, _hint_on_expression(targets, model, matcher))
         return
     names = configured if isinstance(configured, list) else []
-    wanted = frozenset(names)
-    found = {ending for path in model.modules for ending in endings(path) if ending in wanted}
-    unmatched = [index for index, name in enumerate(names) if name not in found]
+    absent = set(_absent((f".{name}" for name in names), (f".{path}" for path in model.modules)))
+    unmatched = [index for index, name in enumerate(names) if f".{name}" in absent]
     if not unmatched:
         return
     known, hint = _counts_of_names(model), _names_of(model)
@@ -308,7 +304,7 @@ def _of_other_fields(
 def _copies_that_break(
     block: Block, model: BaseModel, adapted: Sequence[str]
 ) -> Iterator[Mismatch]:
-    names = SavedNames(saved_module_names(block["modules_to_save"], block["task_type"]))
+    names = PathEnds(saved_module_names(block["modules_to_save"], block["task_type"]))
     found = [path for path in model.modules if names.end_of(path) is not None]
     outer = set(outermost(found))
     inner = [path for path in found if path not in outer]

@@ -6,12 +6,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import yaml
-
 from adalora_core.commands.rank_report.report import ranks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from adalora_core.config.model import AdaLoraConfig
 
@@ -103,7 +101,7 @@ def _axolotl(settings: Mapping[str, Any]) -> str:
     alphas, ranks = settings["alpha_pattern"], settings["rank_pattern"]
     whole = {key: max(1, round(alpha)) for key, alpha in alphas.items()}
     values |= {"lora_alpha": max(1, round(settings["lora_alpha"])), "lora_alpha_pattern": whole}
-    text: str = yaml.safe_dump(values, sort_keys=False, width=10_000).rstrip()
+    text = "\n".join(_yaml_lines(values))
     scales = [alpha / ranks[key] for key, alpha in whole.items() if alpha != alphas[key]]
     if not scales:
         return text
@@ -112,4 +110,39 @@ def _axolotl(settings: Mapping[str, Any]) -> str:
     return (
         f"# axolotl takes whole alphas. The scale of the run is {wanted:.4g} in every module;\n"
         f"# here it is {found}.\n{text}"
+    )
+
+
+_PLAIN = re.compile(
+    r"(?!(?:y|n|yes|no|on|off|true|false|null)\Z)(?:\^[\w\\]|[a-z_])[\w\\.-]*",
+    re.ASCII | re.IGNORECASE,
+)
+"""Text that needs no quotes in YAML: no value of another type looks like it."""
+_LONGEST_KEY = 128
+"""The most characters of a key on one line with its value; YAML allows 1024."""
+
+
+def _yaml_lines(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Yield the lines of a mapping; PyYAML would take most of a second for 20,000 modules."""
+    for key, value in values.items():
+        name = indent + _scalar(key)
+        if len(name) > _LONGEST_KEY:
+            yield f"{indent}? {_scalar(key)}"
+            name = indent
+        if isinstance(value, dict):
+            yield f"{name}:"
+            yield from _yaml_lines(value, "  ")
+        elif isinstance(value, list):
+            yield f"{name}:"
+            yield from (f"- {_scalar(each)}" for each in value)
+        else:
+            yield f"{name}: {_scalar(value)}"
+
+
+def _scalar(value: str | int) -> str:
+    if isinstance(value, int) or _PLAIN.fullmatch(value):
+        return str(value)
+    # The escapes of Python are those of YAML.
+    return (
+        '"' + value.encode("unicode_escape", "backslashreplace").decode().replace('"', '\\"') + '"'
     )

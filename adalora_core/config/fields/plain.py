@@ -15,7 +15,7 @@ _MODULE_LISTS = frozenset({"target_modules", "exclude_modules"})
 
 
 def plain(value: Any, name: str = "") -> Any:
-    """Turn enum members, collections of any kind and numbers of NumPy into the values of JSON.
+    """Turn enum members, collections of any kind and arrays of NumPy into the values of JSON.
 
     Example:
         >>> plain({"q": 1, "v": 2}.keys())
@@ -23,6 +23,8 @@ def plain(value: Any, name: str = "") -> Any:
     """
     if isinstance(value, enum.Enum):
         return value.value
+    if hasattr(value, "shape") and hasattr(value, "tolist"):
+        value = value.tolist()  # of NumPy or torch: neither is imported here
     if isinstance(value, Mapping):
         return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple, ValuesView)):
@@ -30,8 +32,7 @@ def plain(value: Any, name: str = "") -> Any:
     elif isinstance(value, AbstractSet):
         entries = sorted((plain(entry) for entry in value), key=str)
     else:
-        # A number of NumPy or torch: neither is imported here.
-        return value.item() if getattr(value, "shape", None) == () else value
+        return value
     if name in _MODULE_LISTS and all(isinstance(entry, str) for entry in entries):
         return sorted(set(entries))
     return entries

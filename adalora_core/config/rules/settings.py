@@ -12,7 +12,7 @@ from adalora_core.config.fields.table import FIELDS, Treatment
 from adalora_core.config.rules.base import SOUND, Findings, Rule
 from adalora_core.config.rules.targets import by_names
 from adalora_core.floor.adapter_spec import LORA_START
-from adalora_core.floor.module_selection import SavedNames, saved_module_names
+from adalora_core.floor.module_selection import PathEnds, saved_module_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -239,7 +239,7 @@ class TargetsSaved(Rule):
             return
         entries = others if isinstance(others, list) else []
         saved = saved_module_names(entries, block["task_type"])
-        names, left_out = SavedNames(saved), SavedNames(saved, after_dot=True)
+        names, left_out = PathEnds(saved), PathEnds(saved, after_dot=True)
         places = {name: index for index, name in reversed(list(enumerate(entries)))}
         for index, target in enumerate(targets):
             name = names.around(target)

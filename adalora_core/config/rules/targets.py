@@ -9,7 +9,7 @@ from adalora_core.config.changes import Put, Remedy
 from adalora_core.config.rules.base import SOUND, Findings, Rule
 from adalora_core.config.rules.patterns import list_in_string
 from adalora_core.floor.module_selection import (
-    SavedNames,
+    PathEnds,
     ends_with,
     is_all_linear,
     saved_module_names,
@@ -261,7 +261,7 @@ class _LeftOut:
         saved = saved_module_names(block["modules_to_save"], block["task_type"])
         longest = max(map(len, names), default=0) + len(_PROBES[-1])
         self._endings = frozenset(excluded) if isinstance(excluded, list) else frozenset()
-        self._saved = SavedNames(saved, after_dot=True)
+        self._saved = PathEnds(saved, after_dot=True)
         self._tests: list[Callable[[str], object]] = []
         if excluded and isinstance(excluded, str):
             self._add(block, excluded, longest, begin=False)

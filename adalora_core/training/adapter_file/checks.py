@@ -37,11 +37,16 @@ def row_positions(saved: SavedAdapter) -> dict[str, list[int]]:
     """Return, per module of the file, which of the `init_r` original triplets its rows are.
 
     Raises:
-        CheckpointError: factors are missing, their shapes disagree, they are not finite numbers of
-            a dtype that adapters have, or the rank pattern of the configuration has other ranks,
-            other keys, or room for too many.
+        CheckpointError: factors are missing, all or some, their shapes disagree, they are not
+            finite numbers of a dtype that adapters have, or the rank pattern of the configuration
+            has other ranks, other keys, or room for too many.
     """
     config = saved.config
+    if not saved.paths():
+        raise CheckpointError(
+            f"from_pretrained: {str(saved.folder)!r} holds no factors of any module, as a saved "
+            "AdaLoRA adapter does; nothing was loaded"
+        )
     try:
         kept = {
             module_path(key, _adapter_name_in(key)): flags

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from adalora_core.config.model import AdaLoraConfig
 
 DEFAULT_ADAPTER = "default"
+DAMAGED = (SafetensorError, RuntimeError, TypeError)
+"""Errors of safetensors and of torch, which it asks for tensors of any shape in a header."""
 
 
 @dataclass(slots=True)
@@ -117,7 +119,7 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
         return _read_legacy(path)
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (*DAMAGED, OSError) as error:
         raise CheckpointError(
             f"from_pretrained: {str(path)!r} is not a whole safetensors file "
             f"({visible(str(error))}); it was cut short or is of another kind; copy it again"

@@ -18,6 +18,8 @@ MOST_BYTES = 4 << 20
 """The largest pickle of names and shapes; one of 20,000 tensors is smaller."""
 MOST_PARTS = 200_000
 MOST_DIMENSIONS = 8
+MOST_SHARED = 4
+"""How many times the size of its file all tensors may fill: tied weights have several names."""
 
 _DTYPES = {
     "torch DoubleStorage": torch.float64,
@@ -66,7 +68,8 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     in a damaged archive than Python does. So one reader decides what the file holds.
 
     Raises:
-        ValueError: the file holds no plain tensors, or parts of it are compressed or overlap.
+        ValueError: the file holds no plain tensors, parts of it are compressed or overlap, or too
+            many tensors share their memory.
         Exception: of another kind, by the damage.
     """
     raw = path.read_bytes()
@@ -90,7 +93,12 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
             raise ValueError("it holds no {name: tensor} mapping")
         keys = {view.storage.key for view in views.values()}
         storages = {key: bytearray(archive.read(parts[f"data/{key}"])) for key in keys}
-    return {name: _tensor(name, view, storages) for name, view in views.items()}
+    tensors = {name: _tensor(name, view, storages) for name, view in views.items()}
+    if (filled := sum(each.nbytes for each in tensors.values())) > MOST_SHARED * len(raw):
+        raise ValueError(
+            f"its tensors share their memory: copies of each would fill {filled} bytes"
+        )
+    return tensors
 
 
 def _tensor(name: str, view: _View, storages: dict[str, bytearray]) -> torch.Tensor:

@@ -22,7 +22,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load
 
 from adalora_core.allocation.criteria import keeps_averages
@@ -39,7 +38,7 @@ from adalora_core.training.adapter_file.commit import (
     state_path,
     states_in,
 )
-from adalora_core.training.adapter_file.folder import SavedAdapter, encode_tensors
+from adalora_core.training.adapter_file.folder import DAMAGED, SavedAdapter, encode_tensors
 from adalora_core.training.training_state import tensors as state_tensors
 from adalora_core.training.training_state.progress import (
     CRITERION,
@@ -264,7 +263,7 @@ def decode_file(data: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         tensors = load(data)
         values = json.loads(json.loads(_header(data))["__metadata__"][_KEY])
         del values["digest"]
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (*DAMAGED, KeyError, ValueError) as error:
         raise ValueError(f"it is not a training state ({visible(str(error))})") from error
     return values, tensors
 

@@ -85,6 +85,12 @@ def joined_factors(
                 shape = list(part.shape)
                 shape[axis] = len(rest)
                 dropped = _take(tensors, f"{DROPPED}{path}.{factor}", part.dtype, shape)
+                require(
+                    bool(dropped.isfinite().all()),
+                    f"{DROPPED}{path}.{factor}",
+                    "finite numbers",
+                    "others",
+                )
                 part = torch.cat([part, dropped], axis).index_select(axis, order).contiguous()
             factors[f"{path}.{factor}"] = part
     return factors
