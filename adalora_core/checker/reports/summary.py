@@ -112,6 +112,8 @@ def _setting(key: str, value: Any) -> str:
         text = json.dumps(entry) if is_list else f"{json.dumps(entry)}: {json.dumps(value[entry])}"
         room -= len(text)
         if room < 0:
+            if not shown:
+                shown.append(visible(f"{text[:LONGEST_SETTING]}...{text[-LONGEST_SETTING:]}"))
             break
         shown.append(visible(text, None))
     brackets = "[]" if is_list else "{}"
