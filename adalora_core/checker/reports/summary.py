@@ -107,7 +107,8 @@ def _setting(key: str, value: Any) -> str:
     if key not in _HIDING or not isinstance(value, (list, dict)):
         return visible(json.dumps(value), LONGEST_SETTING)
     is_list = isinstance(value, list)
-    room, shown = LONGEST_HIDING_SETTING, []
+    room = LONGEST_HIDING_SETTING
+    shown: list[str] = []
     for entry in value:
         text = json.dumps(entry) if is_list else f"{json.dumps(entry)}: {json.dumps(value[entry])}"
         room -= len(text)

@@ -70,12 +70,15 @@ class _Repository:
         """Return whether git tracks neither the path nor anything below it."""
         from adalora_core.commands.cli.git_index import folded
 
-        if self._tracked is None:
-            return False
-        if self._outer is not None and not self._outer.may_leave_out(self._path + path):
-            return False
-        name = folded(path)
-        return name not in self._tracked and name not in self._folders
+        repository: _Repository | None = self
+        while repository is not None:
+            name = folded(path)
+            tracked = repository._tracked
+            if tracked is None or name in tracked or name in repository._folders:
+                return False
+            path = repository._path + path
+            repository = repository._outer
+        return True
 
 
 @dataclass(frozen=True, slots=True)
