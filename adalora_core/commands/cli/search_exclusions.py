@@ -47,19 +47,19 @@ class _Repository:
     ) -> None:
         self._top = top
         self._searched = searched
-        self._outer = outer
-        self._path = path
+        self.outer = outer
+        self.path = path
 
     @cached_property
-    def _tracked(self) -> frozenset[str] | None:
+    def tracked(self) -> frozenset[str] | None:
         from adalora_core.commands.cli.git_index import tracked_files
 
         return tracked_files(self._top, self._searched)
 
     @cached_property
-    def _folders(self) -> frozenset[str]:
+    def folders(self) -> frozenset[str]:
         found: set[str] = set()
-        for name in self._tracked or ():
+        for name in self.tracked or ():
             folder = name.rpartition("/")[0]
             while folder and folder not in found:
                 found.add(folder)
@@ -73,11 +73,11 @@ class _Repository:
         repository: _Repository | None = self
         while repository is not None:
             name = folded(path)
-            tracked = repository._tracked
-            if tracked is None or name in tracked or name in repository._folders:
+            tracked = repository.tracked
+            if tracked is None or name in tracked or name in repository.folders:
                 return False
-            path = repository._path + path
-            repository = repository._outer
+            path = repository.path + path
+            repository = repository.outer
         return True
 
 
