@@ -85,6 +85,15 @@ def test_tracked_file_is_checked_whatever_the_ignore_files_say(check, tree):
     assert _checked(check)[0] == {"out/deep/a.json", "node_modules/m/b.json", "c.json"}
 
 
+def test_repository_inside_hides_no_file_that_the_outer_one_tracks(check, tree):
+    folder = tree({"sub/bad.json": FAULTY, "own/a.json": FAULTY, "c.json": FAULTY})
+    _git(folder, "add", "sub/bad.json", "c.json")
+    heads = dict.fromkeys(("sub/.git/HEAD", "own/.git/HEAD"), "ref: refs/heads/x\n")
+    tree({**heads, "sub/.gitignore": "*\n", "own/.gitignore": "*\n"})
+    assert _checked(check) == ({"sub/bad.json", "c.json"}, 1)
+    assert _checked(check, "sub") == ({"sub/bad.json"}, 0)
+
+
 def test_folder_is_searched_if_it_is_named_although_git_ignores_it(check, tree):
     tree({".gitignore": "out/\n", "out/run/a.json": FAULTY, "out/run/.gitignore": "b.json\n",
           "out/run/b.json": FAULTY})  # fmt: skip

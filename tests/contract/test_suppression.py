@@ -50,6 +50,25 @@ def test_finding_that_a_comment_names_is_suppressed(format_, write, request_):
     assert _said(write(**request_), format_) == ([], ["ADA207"])
 
 
+@pytest.mark.parametrize(
+    ("end", "found"),
+    [
+        (r"\n# adalora: ignore-file[ADA202]", ([], ["ADA202"])),
+        (r"\n#\u2003adalora: ignore-file[ADA202]", (["ADA202", "ADA012"], [])),
+        (r"\n#\t\u0061dalora: ignore-file[ADA202]", (["ADA202", "ADA012"], [])),
+        (r'\n# ada", "lora: ignore-file[ADA202]', (["ADA202", "ADA012"], [])),
+    ],
+    ids=["plain", "blank", "letter", "strings"],
+)
+def test_request_that_the_text_of_a_notebook_does_not_show_has_no_effect(end, found):
+    values = (
+        "init_r=12, target_r=8, target_modules=['q_proj'], tinit=500, tfinal=500, total_step=1000"
+    )
+    call = f"AdaLoraConfig({values})"
+    cells = f'[{{"source": ["#adalora: x"]}}, {{"cell_type": "code", "source": ["{call}{end}"]}}]'
+    assert _said(f'{{"cells": {cells}}}', "notebook") == found
+
+
 def test_finding_over_several_lines_is_suppressed_at_its_last_line_too():
     text = _yaml().replace('["q_proj", "v_proj"]', "'q_proj,\n  v_proj'  # adalora: ignore[ADA505]")
     assert _said(text) == (["ADA207"], ["ADA505"])

@@ -108,12 +108,37 @@ def test_policy_with_a_schema_that_is_false_is_applied(confined, policy):
     assert "error[ADA010] the policy refuses this" in done.stdout
 
 
-def test_policy_whose_reference_leads_to_another_value_is_one_line(confined):
-    policy = {"$ref": "#/default", "default": {"properties": [1], "patternProperties": 3}}
+@pytest.mark.parametrize(
+    ("policy", "phrase"),
+    [
+        (
+            {"$ref": "#/default", "default": {"properties": [1], "patternProperties": 3}},
+            "the reference '#/default' leads to a value that is not a valid JSON Schema at /",
+        ),
+        ({"properties": {"init_r": {"$ref": "#/x-y"}}, "x-y": [1]}, "the reference '#/x-y' leads"),
+        (
+            {"properties": {"init_r": {"$ref": "#/x-y"}}, "x-y": {"minimum": "a"}},
+            "the reference '#/x-y' leads to a value that is not a valid JSON Schema at /minimum",
+        ),
+        ({"$ref": "#/x-y", "x-y": {"type": "foo"}}, "the reference '#/x-y' leads to a value that"),
+        ({"$ref": "#/x-y/abc", "x-y": [{}]}, "the reference '#/x-y/abc' cannot be resolved"),
+        ({"$id": "http://[::1"}, "an address or a part of the schema cannot be read"),
+        (
+            {"$schema": "http://json-schema.org/draft-03/schema#", "extends": {"$ref": "#/x"}},
+            "an address or a part of the schema cannot be read",
+        ),
+        (
+            {"allOf": [{"$schema": "http://json-schema.org/draft-03/schema#", "disallow": 3}]},
+            "not a valid JSON Schema at /disallow",
+        ),
+        ({"$ref": f"#/{'a' * 2000}"}, "a $ref has more than 1000 characters"),
+    ],
+)
+def test_policy_that_cannot_be_followed_is_one_line(confined, policy, phrase):
     confined.write({"p.json": json.dumps(policy), "a-good.json": GOOD})
     done = confined.run("check", "a-good.json", "--policy", "p.json")
-    line = "adalora check: p.json: a reference leads to a value that is not a JSON Schema\n"
-    assert (done.returncode, done.stderr) == (2, line)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith(f"adalora check: p.json: {phrase}")
 
 
 def test_fault_of_the_check_itself_is_an_error_line_and_the_others_are_reported(

@@ -35,6 +35,9 @@ def _items(schema):
     return _of_x({"items": schema})
 
 
+MIXED = ["".join(each) for each in itertools.islice(itertools.permutations("seitreporPnim"), 9702)]
+"""Words of the letters of a keyword that are not close enough to it."""
+
 CASES = {
     # What an honest policy says of a hostile configuration.
     "unique-objects": (_of_x({"uniqueItems": True}), OBJECTS, "0 errors"),
@@ -78,10 +81,27 @@ CASES = {
     # What is wrong with a policy itself.
     "many-schemas": ({"properties": {key: {} for key in NAMES}}, None, REFUSED),
     "types": (_of_x({"type": OBJECTS}), None, REFUSED),
+    "misspellings": (
+        {"$defs": {f"d{i}": dict.fromkeys(MIXED[i % 98 :: 98], 0) for i in range(980)}},
+        None, REFUSED,
+    ),
+    "files": ({"allOf": [{"$ref": f"p.json?{i}"} for i in range(200)], "title": "a" * 50_000},
+        None, "the policy takes more than"),
+    "long-references": (
+        {
+            "$defs": {"A" * 300_000: {}, "r": {"$ref": "#/$defs/" + "%41" * 300_000}},
+            "allOf": [{"$ref": "#/$defs/r"}] * 100,
+        },
+        None, "a $ref has more than 1000 characters",
+    ),
+    "long-texts": (
+        _of_x({"allOf": [{"$ref": "#/$defs/c"}] * 900}, **{"$defs": {"c": {"const": "a"}}}),
+        "b" * 3_000_000, REFUSED,
+    ),
     "words": (_of_x(dict.fromkeys(NAMES, 1)), None, "more than 100 words that are no keywords"),
 }  # fmt: skip
 """The policy, the value of the key `x`, and words of the report."""
-FAST = {"unique-objects", "enum-of-objects", "messages", "unevaluated-by-patterns"}
+FAST = {"files", "unique-objects", "enum-of-objects", "messages", "unevaluated-by-patterns"}
 
 
 @pytest.mark.parametrize(

@@ -36,12 +36,14 @@ def test_no_line_begins_with_a_command(confined):
     for option in ("--statistics", "--quiet", "--add-ignores"):
         calls.append(["check", ".", option])
     calls += [["report", "a", "--rank-pattern", each] for each in ("peft", "axolotl", "json")]
+    (confined.tree / ":").write_text(f"{wrong}\n")
+    calls += [["check", "-o", each, "--format", "yaml", "--", ":"] for each in ("full", "concise")]
     calls.append(["plan", f"{names[-1]}.yaml", "--weights", "m.safetensors"])
     for call in calls:
         done = confined.run(*call)
         found = COMMAND.search(done.stdout) or COMMAND.search(done.stderr)
         assert not found, (call, found.group())
-        assert "add-mask" in done.stdout + done.stderr or call[-1] == "--statistics"
+        assert "add-mask" in done.stdout + done.stderr or call[-1] in {"--statistics", ":"}
 
 
 def _assert_clean(done):

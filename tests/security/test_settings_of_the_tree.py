@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from adalora_core.config.rules.base import SOUND
 
+SECONDS = 2 * 1
+SEARCH = """
+IMPORTS = ("adalora_core.checker.pipeline.assembly", "tomllib")
+def main(argv):
+    from adalora_core.commands.cli import main
+    return main(["check", "-o", "concise", "."])
+"""
 WEAK = """\
 [tool.adalora]
 exit-zero = true
@@ -53,7 +61,7 @@ def test_settings_are_in_the_json_report(weakened):
 
 
 def test_no_setting_hides_the_others_by_its_length(weakened):
-    long = json.dumps(["a" * 10_000] * 100)
+    long = json.dumps(["a" * 2500] * 8)
     weakened.write({"pyproject.toml": f"[tool.adalora]\nexclude = {long}\nexit-zero = true\n"})
     (line,) = (
         each
@@ -90,6 +98,36 @@ def test_settings_raise_no_limit_above_a_ceiling(weakened):
     assert weakened.run("check", "other.json").returncode == 1
 
 
+MANY_WORDS = json.dumps(["ADA204"] * 201)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        f"exclude = ['{'*a' * 1_000_000}b']",
+        f"exclude = {json.dumps(['*a' * 30 + f'b{number}' for number in range(20_000)])}",
+        f"per-file-ignores = {{'*' = {MANY_WORDS}}}",
+        f"select = {MANY_WORDS}",
+    ],
+    ids=lambda setting: setting[:20],
+)
+def test_settings_with_too_many_patterns_are_refused(weakened, setting):
+    weakened.write({"pyproject.toml": f"[tool.adalora]\n{setting}\n"})
+    done = weakened.run("check", "other.json")
+    assert (done.returncode, done.stdout) == (2, "")
+    wanted = (
+        rf"adalora check: .*: tool\.adalora\.{setting.split()[0]}: expected at most 200 entries"
+    )
+    assert re.match(wanted, done.stderr)
+
+
+def test_search_with_the_most_patterns_is_bounded(confined):
+    patterns = [f"{'*a' * 46}b{number}" for number in range(200)]
+    confined.write({f"{'a' * 200}{number}.json": "{}" for number in range(100)})
+    confined.write({"pyproject.toml": f"[tool.adalora]\nexclude = {json.dumps(patterns)}\n"})
+    assert confined.measure(SEARCH).seconds < SECONDS
+
+
 def test_settings_of_a_file_that_is_missing_end_the_run(weakened):
     done = weakened.run("check", ".", "--settings", "none.toml")
     assert (done.returncode, done.stdout) == (2, "")
@@ -114,3 +152,6 @@ def test_what_hides_findings_is_shown_whole_or_counted(weakened):
     weakened.write({"pyproject.toml": f"[tool.adalora]\nexclude = {names}\n"})
     out = weakened.run("check", "other.json").stdout
     assert '"] and 38 more\n' in out
+    weakened.write({"pyproject.toml": f"[tool.adalora]\nexclude = ['{'*' * 3000}bad.json']\n"})
+    out = weakened.run("check", "other.json").stdout
+    assert re.search(r'exclude = \["\*+\.\.\.\*+bad\.json"\]\n', out)

@@ -57,7 +57,9 @@ class _Evaluation:
         """Return a digest that values have in common if JSON Schema takes them for equal."""
         if not isinstance(value, dict | list | tuple):
             is_whole = isinstance(value, float) and value.is_integer()
-            return _digest(repr(int(value) if is_whole else value).encode("utf-8", "replace"))
+            text = repr(int(value) if is_whole else value)
+            self.count(len(text) // _CHARACTERS)
+            return _digest(text.encode("utf-8", "replace"))
         if id(value) not in self._digests:
             self.count(1 + len(value) // _ENTRIES)
             if isinstance(value, dict):
@@ -101,6 +103,11 @@ def bounds(
         raise PolicyError(str(error)) from None
     finally:
         _current.reset(token)
+
+
+def count(steps: int, characters: int = 0) -> None:
+    """Count steps, and those for characters, in the `with` block of `bounds` around the call."""
+    _current.get().count(steps + characters // _CHARACTERS)
 
 
 @functools.cache

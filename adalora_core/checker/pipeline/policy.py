@@ -7,7 +7,7 @@ import difflib
 import functools
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urljoin, urlsplit
@@ -21,7 +21,7 @@ from referencing.jsonschema import DRAFT202012
 
 from adalora_core.checker import documents as text
 from adalora_core.checker.documents.formats import CODE, format_of
-from adalora_core.checker.pipeline.bounded_schema import bounded, bounds, formats_of
+from adalora_core.checker.pipeline.bounded_schema import bounded, bounds, count, formats_of
 from adalora_core.checker.rules.input import PolicyViolation
 from adalora_core.config.fields.value_kinds import name_of_value
 from adalora_core.config.rules.base import Finding
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from os import PathLike
 
+    from adalora_core.checker.documents.document import Document
     from adalora_core.config.fields.block import Block
     from adalora_core.floor.places import Path
 
@@ -46,7 +47,18 @@ _ANNOTATIONS = frozenset({
 })  # fmt: skip
 """Keywords that assert nothing by themselves; the library lists those that do."""
 
+_KNOWN = sorted({
+    *_ANNOTATIONS, *jsonschema.Draft202012Validator.VALIDATORS,
+    *jsonschema.Draft4Validator.VALIDATORS,
+})  # fmt: skip
+_COMPARISON = 50
+"""Steps for the comparison of a word with all keywords."""
+
 _NOTHING: dict[str, Any] = {"not": {}}
+
+_ADDRESSES = frozenset({"$id", "id", *_REFERENCES})
+LONGEST_ADDRESS = 1000
+"""Most characters of a reference, or of the address of a schema."""
 
 MOST_ALTERNATIVES = 3
 """Largest number of alternatives in a message."""
@@ -84,25 +96,30 @@ class Policy:
     ) -> None:
         self.origin = ""
         self._patterns: set[str] = set()
-        _check_schema(schema)
-        resource = _resource(copy.deepcopy(schema))
-        address = urljoin(base, resource.id() or "")
-        # The stubs lack this argument; without it the library would use the network.
-        retrieve = functools.partial(_read_reference, tree)
-        files = referencing.Registry(retrieve=retrieve)  # type: ignore[call-arg]
-        registry = SPECIFICATIONS.combine(files).with_resource(address, resource)
+        files: dict[str, tuple[Any, int]] = {}
         try:
-            _follow(resource, registry.resolver(address), set(), self._patterns)
-        except referencing.exceptions.Unresolvable as error:
-            raise PolicyError(_why_unresolved(error)) from None
+            with bounds((), schema):
+                _check_schema(schema)
+                resource = _resource(copy.deepcopy(schema))
+                address = urljoin(base, resource.id() or "")
+                # The stubs lack this argument; without it the library would use the network.
+                retrieve = functools.partial(_read_reference, tree, files)
+                registry = referencing.Registry(retrieve=retrieve)  # type: ignore[call-arg]
+                registry = SPECIFICATIONS.combine(registry).with_resource(address, resource).crawl()
+                _follow(resource, registry.resolver(address), _class_for(schema), self._patterns)
+                registry = registry.with_resources((uri, file) for uri, (file, _) in files.items())
+        except PolicyError:
+            raise
         except RecursionError:
-            raise PolicyError("the references are nested too deep") from None
-        except (AttributeError, TypeError):
-            # Only what is a schema by its place was checked to be one.
-            raise PolicyError("a reference leads to a value that is not a JSON Schema") from None
+            raise PolicyError("the schema is nested too deep") from None
+        except (AttributeError, TypeError, ValueError) as error:
+            raise PolicyError(
+                f"an address or a part of the schema cannot be read ({error}); write it by "
+                "https://json-schema.org/draft/2020-12/schema"
+            ) from None
         # As a reference, so that the schema keeps its own address.
         kind = bounded(_class_for(schema))
-        self._validator = kind({"$ref": address}, registry=registry.crawl())
+        self._validator = kind({"$ref": address}, registry=registry)
 
     def check(self, block: Block) -> Iterator[Finding]:
         """Yield a finding for every violation of the schema in the block.
@@ -141,14 +158,15 @@ def load_policy(path: PathLike[str], tree: pathlib.Path | None = None) -> Policy
         PolicyError: the file does not hold a valid JSON Schema.
     """
     try:
-        policy = Policy(_read(path, tree), pathlib.Path(path).absolute().as_uri(), tree)
+        schema = _read(path, tree).value
+        policy = Policy(schema, pathlib.Path(path).absolute().as_uri(), tree)
     except PolicyError as error:
         raise PolicyError(f"{path}: {error}") from None
     policy.origin = f"{path}: "
     return policy
 
 
-def _read(path: str | PathLike[str], tree: pathlib.Path | None) -> Any:
+def _read(path: str | PathLike[str], tree: pathlib.Path | None) -> Document:
     if tree is not None and not is_inside(path, tree):
         raise PolicyError(f"the file is outside of {tree}: a message would show its values")
     if format_of(path) in CODE:
@@ -160,19 +178,24 @@ def _read(path: str | PathLike[str], tree: pathlib.Path | None) -> Any:
         span = document.span_of(problem.path, problem.at) if at is None else document.span(at, at)
         where = f"line {span.start_line}, column {span.start_column}: " if span else ""
         raise PolicyError(f"{where}{problem.message}")
-    return document.value
+    return document
 
 
-def _read_reference(tree: pathlib.Path | None, uri: str) -> Any:
-    parts = urlsplit(uri)
-    if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
-        raise PolicyError(
-            "only files are read, nothing from a network; a relative reference starts from $id "
-            "if there is one, else from the policy's own file"
-        )
-    schema = _read(url2pathname(parts.path), tree)
-    _check_schema(schema)
-    return _resource(schema)
+def _read_reference(tree: pathlib.Path | None, files: dict[str, tuple[Any, int]], uri: str) -> Any:
+    if uri not in files:
+        parts = urlsplit(uri)
+        if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
+            raise PolicyError(
+                "only files are read, nothing from a network; a relative reference starts from $id "
+                "if there is one, else from the policy's own file"
+            )
+        document = _read(url2pathname(parts.path), tree)
+        _check_schema(document.value)
+        files[uri] = _resource(document.value), len(document.text)
+    resource, characters = files[uri]
+    # The library looks through a file for each reference into the file.
+    count(1, characters)
+    return resource
 
 
 def _why_unresolved(error: BaseException) -> str:
@@ -190,9 +213,9 @@ def _resource(schema: Any) -> Any:
     return referencing.Resource.from_contents(schema, default_specification=DRAFT202012)
 
 
-def _class_for(schema: Mapping[str, Any]) -> Any:
-    found: Any = jsonschema.Draft202012Validator
-    if "$schema" in schema:
+def _class_for(schema: Any, default: Any = jsonschema.Draft202012Validator) -> Any:
+    found = default
+    if isinstance(schema, Mapping) and "$schema" in schema:
         unknown: Any = None
         is_text = isinstance(schema["$schema"], str)
         found = jsonschema.validators.validator_for(schema, unknown) if is_text else unknown
@@ -209,50 +232,99 @@ def _check_schema(schema: Any) -> None:
         raise PolicyError(
             f"expected a JSON Schema (an object with keys), got {name_of_value(schema)}"
         )
-    kind = _class_for(schema)
+    _refuse_long_addresses(schema)
+    _check_as(schema, _class_for(schema))
+
+
+def _check_as(schema: Any, kind: Any, reference: str = "") -> None:
     checker = bounded(kind)(kind.META_SCHEMA, format_checker=formats_of(kind, Matcher()))
-    try:
-        with bounds((), schema):
-            error = next(checker.iter_errors(schema), None)
-    except RecursionError:
-        raise PolicyError("the schema is nested too deep") from None
+    error = next(checker.iter_errors(schema), None)
     if error is not None:
         place = "".join(f"/{step}" for step in error.absolute_path) or "the top"
-        raise PolicyError(f"not a valid JSON Schema at {place}: {error.message}")
+        what = f"the reference {reference!r} leads to a value that is " if reference else ""
+        raise PolicyError(f"{what}not a valid JSON Schema at {place}: {error.message}")
 
 
-def _follow(resource: Any, resolver: Any, seen: set[int], patterns: set[str]) -> None:
+def _refuse_long_addresses(value: Any) -> None:
+    """Refuse addresses that take long wherever the library joins or follows them."""
+    if isinstance(value, dict):
+        for word in _ADDRESSES & value.keys():
+            if isinstance(value[word], str) and len(value[word]) > LONGEST_ADDRESS:
+                raise PolicyError(f"a {word} has more than {LONGEST_ADDRESS} characters")
+        value = value.values()
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        for inner in value:
+            _refuse_long_addresses(inner)
+
+
+def _follow(resource: Any, resolver: Any, kind: Any, patterns: set[str]) -> None:
     """Resolve every reference, also in referenced schemas, so that none fails later.
 
     The keys of all `patternProperties` are added to `patterns`.
+
+    Args:
+        resource: a schema.
+        resolver: its references.
+        kind: the class that has checked the schema.
+        patterns: the keys that were found.
     """
-    contents = resource.contents
-    if id(contents) in seen or not isinstance(contents, Mapping):
-        return
-    seen.add(id(contents))
-    _refuse_misspellings(contents)
-    patterns |= contents.get("patternProperties", {}).keys()
+    seen: dict[tuple[int, Any], Any] = {}
+    schemas = [(resource, resolver, kind)]
+    references: list[tuple[str, Any, Any]] = []
+    while schemas or references:
+        # References last: most lead to schemas that were checked by then.
+        is_reference = not schemas
+        word = ""
+        if is_reference:
+            word, resolver, checked = references.pop()
+            found = _target(word, resolver)
+            resource, resolver = _resource(found.contents), found.resolver
+        else:
+            resource, resolver, checked = schemas.pop()
+        contents = resource.contents
+        kind = _class_for(contents, checked)
+        if (id(contents), kind) in seen:
+            continue
+        seen[id(contents), kind] = contents
+        count(1)
+        if is_reference or kind is not checked:
+            _check_as(contents, kind, word)
+        if isinstance(contents, Mapping):
+            _refuse_misspellings(contents)
+            patterns |= contents.get("patternProperties", {}).keys()
+            _replace_false(contents)
+            given = (contents.get(word) for word in _REFERENCES)
+            references += [(word, resolver, kind) for word in given if isinstance(word, str)]
+            schemas += [
+                (inner, resolver.in_subresource(inner), kind) for inner in resource.subresources()
+            ]
+
+
+def _target(reference: str, resolver: Any) -> Any:
+    """Return what a reference leads to."""
+    try:
+        return resolver.lookup(reference)
+    except referencing.exceptions.Unresolvable as error:
+        raise PolicyError(_why_unresolved(error)) from None
+    except (AttributeError, TypeError, ValueError):
+        raise PolicyError(f"the reference {reference!r} cannot be resolved") from None
+
+
+def _replace_false(schema: Mapping[str, Any]) -> None:
+    """Replace schemas that are false by equal ones: the library loses the place of these."""
     for word in ("properties", "patternProperties"):
-        inner_schemas = contents.get(word, {})
-        # The library loses the place of a schema that is false.
+        inner_schemas = schema.get(word, {})
         inner_schemas |= {name: _NOTHING for name, s in inner_schemas.items() if s is False}
-    for word in _REFERENCES:
-        if isinstance(contents.get(word), str):
-            found = resolver.lookup(contents[word])
-            _follow(_resource(found.contents), found.resolver, seen, patterns)
-    for inner in resource.subresources():
-        _follow(inner, resolver.in_subresource(inner), seen, patterns)
 
 
 def _refuse_misspellings(schema: Mapping[str, Any]) -> None:
     """Refuse a word that JSON Schema ignores but that is probably a misspelt keyword."""
-    known = _ANNOTATIONS | jsonschema.Draft202012Validator.VALIDATORS.keys()
-    known |= jsonschema.Draft4Validator.VALIDATORS.keys()
-    others = schema.keys() - known
+    others = schema.keys() - _KNOWN
     if len(others) > MOST_OTHER_WORDS:
         raise PolicyError(f"a schema has more than {MOST_OTHER_WORDS} words that are no keywords")
     for word in others:
-        near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=CLOSE_ENOUGH)
+        count(_COMPARISON, len(word))
+        near = difflib.get_close_matches(word, _KNOWN, n=1, cutoff=CLOSE_ENOUGH)
         if near and not word.startswith("x-"):
             raise PolicyError(
                 f"{word!r} is not a keyword of JSON Schema and would have no effect; "

@@ -200,6 +200,12 @@ class Requests:
                 expected = " or ".join(_KEYWORDS)
                 self._invalid.append((match.span(), f"expected {expected}, got {keyword!r}"))
             return
+        span = self._document.span_in_code(*match.span())
+        if self._document.text[span.start : span.end] != match.group():
+            # Whoever reads the file, or a change of it, would not see the request.
+            message = f"{keyword} has no effect with escapes or in two strings; write it plainly"
+            self._invalid.append((match.span(), message))
+            return
         text = self._text
         named = [] if codes is None else list(_CODE.finditer(text, *match.span("codes")))
         if not named:

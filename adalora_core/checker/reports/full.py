@@ -41,7 +41,8 @@ def render(outcome: Outcome) -> str:
 def render_concise(outcome: Outcome) -> str:
     """Write one line per finding, `file:line:column: error[ADA202] message`, and the summary."""
     lines = [
-        f"{place(report, d.span)}: {d.severity}[{d.code}] {visible(d.message)}"
+        # Once more as a whole: a file may be named by a colon.
+        visible(f"{place(report, d.span)}: {d.severity}[{d.code}] {visible(d.message)}", None)
         for report in outcome.reports
         for d in report.diagnostics
     ]

@@ -107,11 +107,14 @@ def _setting(key: str, value: Any) -> str:
     if key not in _HIDING or not isinstance(value, (list, dict)):
         return visible(json.dumps(value), LONGEST_SETTING)
     is_list = isinstance(value, list)
-    room, shown = LONGEST_HIDING_SETTING, []
+    room = LONGEST_HIDING_SETTING
+    shown: list[str] = []
     for entry in value:
         text = json.dumps(entry) if is_list else f"{json.dumps(entry)}: {json.dumps(value[entry])}"
         room -= len(text)
         if room < 0:
+            if not shown:
+                shown.append(visible(f"{text[:LONGEST_SETTING]}...{text[-LONGEST_SETTING:]}"))
             break
         shown.append(visible(text, None))
     brackets = "[]" if is_list else "{}"

@@ -38,22 +38,28 @@ class _Repository:
     Args:
         top: the folder of the repository.
         searched: the folders that the run searches, which hold no program to run.
+        outer: the repository around this one, whose tracked files are never left out either.
+        path: the path of the folder from the top of that one, with a slash at the end.
     """
 
-    def __init__(self, top: str, searched: Sequence[str]) -> None:
+    def __init__(
+        self, top: str, searched: Sequence[str], outer: _Repository | None = None, path: str = ""
+    ) -> None:
         self._top = top
         self._searched = searched
+        self.outer = outer
+        self.path = path
 
     @cached_property
-    def _tracked(self) -> frozenset[str] | None:
+    def tracked(self) -> frozenset[str] | None:
         from adalora_core.commands.cli.git_index import tracked_files
 
         return tracked_files(self._top, self._searched)
 
     @cached_property
-    def _folders(self) -> frozenset[str]:
+    def folders(self) -> frozenset[str]:
         found: set[str] = set()
-        for name in self._tracked or ():
+        for name in self.tracked or ():
             folder = name.rpartition("/")[0]
             while folder and folder not in found:
                 found.add(folder)
@@ -64,10 +70,15 @@ class _Repository:
         """Return whether git tracks neither the path nor anything below it."""
         from adalora_core.commands.cli.git_index import folded
 
-        if self._tracked is None:
-            return False
-        name = folded(path)
-        return name not in self._tracked and name not in self._folders
+        repository: _Repository | None = self
+        while repository is not None:
+            name = folded(path)
+            tracked = repository.tracked
+            if tracked is None or name in tracked or name in repository.folders:
+                return False
+            path = repository.path + path
+            repository = repository.outer
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +193,15 @@ class SearchExclusions:
         """
         real = Path(os.path.realpath(folder))
         self._tops.append(str(real))
-        top = next((each for each in (real, *real.parents) if _exists(each, ".git")), None)
-        if top is None:
+        repository, top = None, real
+        for folder_above in (*reversed(real.parents), real):
+            if _exists(folder_above, ".git"):
+                path = "" if repository is None else f"{folder_above.relative_to(top).as_posix()}/"
+                repository = _Repository(str(folder_above), self._tops, repository, path)
+                top = folder_above
+        if repository is None:
             return _Scope()
-        scope = self._with_ignore_file(_Scope(_Repository(str(top), self._tops)), str(top))
+        scope = self._with_ignore_file(_Scope(repository), str(top))
         for part in real.relative_to(top).parts:
             top = top / part
             if self._ignores(scope, f"{part}/"):
@@ -196,7 +212,8 @@ class SearchExclusions:
     def _inner(self, above: _Scope, name: str, folder: str, entries: Collection[str]) -> _Scope:
         """Return the scope of a folder inside of another one."""
         if ".git" in entries:
-            scope = _Scope(_Repository(os.path.realpath(folder), self._tops))
+            top = os.path.realpath(folder)
+            scope = _Scope(_Repository(top, self._tops, above.repository, above.path + name))
         else:
             scope = _Scope(above.repository, above.path + name, above.specs)
         return self._with_ignore_file(scope, folder) if IGNORE_FILE in entries else scope

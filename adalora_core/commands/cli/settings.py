@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -36,6 +37,8 @@ _TYPES: dict[str, type] = {
     "policy": str,
     "per-file-ignores": dict,
 }
+MOST_ENTRIES, MOST_CHARACTERS = 200, 20_000
+"""Bounds of a setting with a list or a table: the search compares each name with each pattern."""
 KEYS = tuple(sorted({*_CHOICES, *_TYPES}))
 """The keys of the table, which are options of `adalora check`."""
 
@@ -171,6 +174,8 @@ def _check(file: Path, key: str, value: Any) -> None:
         if not fits:
             name = _NAMES.get(wanted, wanted.__name__)
             raise ValueError(f"{where}: expected {name}, got {value!r}")
+        if wanted in (list, dict):
+            _refuse_large(where, value)
         try:
             _parse(key, value)
         except ValueError as error:
@@ -178,6 +183,23 @@ def _check(file: Path, key: str, value: Any) -> None:
     else:
         known = ", ".join(KEYS)
         raise ValueError(f"{where}: unknown key{similar([key], KEYS)}; expected one of {known}")
+
+
+def _refuse_large(where: str, value: list[str] | dict[str, list[str]]) -> None:
+    entries, names = (
+        (value, [])
+        if isinstance(value, list)
+        else (
+            [*chain.from_iterable(value.values())],
+            [*value],
+        )
+    )
+    characters = sum(map(len, [*names, *entries]))
+    if len(entries) > MOST_ENTRIES or characters > MOST_CHARACTERS:
+        raise ValueError(
+            f"{where}: expected at most {MOST_ENTRIES} entries with {MOST_CHARACTERS} characters "
+            f"together, got {len(entries)} with {characters}; one pattern may stand for many files"
+        )
 
 
 def _parse(key: str, value: Any) -> None:
