@@ -41,10 +41,7 @@ class _NotANotebookError(Exception):
 
 def decode(text: str, limits: Limits) -> Document:
     """Decode a notebook; each fault of the text becomes a problem of the document."""
-    # A source may have any number of lines; the size of the file bounds them.
-    document = json_source.decode(
-        without_outputs(text), dataclasses.replace(limits, nodes=limits.file_bytes)
-    )
+    document = json_source.decode(without_outputs(text), limits)
     if document.fatal:
         document.text = text
         return document
@@ -54,7 +51,7 @@ def decode(text: str, limits: Limits) -> Document:
         problem = Problem(problems.SYNTAX_ERROR, f"not a notebook: {error}", offset=0)
         return Document(text, problems=[problem], fatal=True)
     code = "".join(code for _, code, _ in cells)
-    excess = too_long(code, limits)
+    excess = too_long(code, limits, len(cells))
     if excess is not None:
         return Document(text, problems=[excess], fatal=True)
     pieces: list[Piece] = [piece for _, _, found in cells for piece in found]
