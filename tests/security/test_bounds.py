@@ -97,6 +97,10 @@ BEYOND = {
     "nodes.yaml": lambda: _yaml("x: [" + "0," * (10 * LIMITS.nodes // 2) + "]\n"),
     "nodes.toml": lambda: _toml("x = [" + "0," * (10 * LIMITS.nodes // 2) + "]\n"),
     "nodes-of-keys.toml": lambda: _toml("".join(f"k{i}{'.a' * 50} = 1\n" for i in range(30_000))),
+    "nodes-of-one-dot.toml": lambda: _toml("".join(f"b.k{i}=1\n" for i in range(190_000))),
+    "nodes-below-a-table.toml": lambda: _toml(
+        f"[{'a.' * 59}a]\n" + "".join(f"b{i}.k=1\n" for i in range(90_000))
+    ),
     "nodes-of-tables.toml": lambda: _toml("".join(f"[k{i}]\n" for i in range(400_000))),
     "regex-length.json": lambda: _config(target_modules="a" * (10 * LIMITS.regex_length)),
     "regex-length-of-all.json": lambda: _config(
@@ -168,6 +172,7 @@ FAST = {
     "open-strings.toml",
     "pictures.ipynb",
     "regex-length.json",
+    "nodes-below-a-table.toml",
     "strings.ipynb",
     "targets.json",
     "unused-comments.yaml",
