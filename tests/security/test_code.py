@@ -111,6 +111,7 @@ CALL = b"AdaLoraConfig(init_r='12', total_step=9)"
 UNREAD = {
     "escaped.py": b"# coding: raw_unicode_escape\nr = 12 # \\u000ar = 4\n" + CALL,
     "hidden.py": b"# coding: utf-7\n+AEEAZABh-" + CALL[3:],
+    "late.py": b"#" * 9000 + b"\n# coding: utf-7\n+AEEAZABh-" + CALL[3:],
     "unknown.py": b"# coding: nonsense\n" + CALL,
     "marked.py": b"\xef\xbb\xbf# coding: latin-1\n" + CALL,
 }
@@ -143,7 +144,7 @@ def test_names_in_other_letters_are_found_in_a_folder(confined):
     assert "ADA001" in confined.run("check", "--isolated", "half.ipynb").stdout
 
 
-@pytest.mark.parametrize("named", [".", "escaped.py hidden.py unknown.py marked.py"])
+@pytest.mark.parametrize("named", [".", "escaped.py hidden.py late.py unknown.py marked.py"])
 def test_script_in_an_encoding_of_escapes_is_refused(confined, named):
     confined.write(UNREAD)
     done = confined.run("check", "--isolated", "-o", "json", *named.split())

@@ -30,7 +30,7 @@ class EncodingError(ValueError):
     """
 
     def __init__(self, name: str, message: str, *, runs: bool) -> None:
-        super().__init__(f"the file declares the encoding {name}, {message}: save it as UTF-8")
+        super().__init__(f"the file declares the encoding {name[:40]}, {message}: save it as UTF-8")
         self.runs = runs
 
 
@@ -41,7 +41,9 @@ def declared(raw: bytes) -> str:
         EncodingError: no script is read in the declared encoding.
     """
     is_marked = raw.startswith(codecs.BOM_UTF8)
-    for line in raw[:1000].removeprefix(codecs.BOM_UTF8).split(b"\n")[:2]:
+    second = raw.find(b"\n") + 1
+    end = raw.find(b"\n", second) + 1 or len(raw)
+    for line in raw[:end].removeprefix(codecs.BOM_UTF8).split(b"\n"):
         match = _DECLARATION.match(line)
         if match is not None:
             return _codec(match[1].decode("ascii", "replace"), is_marked=is_marked)
