@@ -159,8 +159,24 @@ def test_cells_of_other_languages_are_left_out_and_written_scripts_are_read():
     call = f"AdaLoraConfig(init_r='12', {ENOUGH})"
     for magic in ("%%bash", "%%writefile notes.md", "%%javascript", "%%html"):
         assert [d.code for d in _report(_notebook(f"{magic}\n{call}")).diagnostics] == ["ADA006"]
-    for magic in ("%%time", "%%capture out", "%%writefile train.py"):
+    python = ("%%time", "%%capture out", "%%writefile train.py", "%%debug", "%%file 'train.py'")
+    for magic in (*python, "%%script --bg /usr/bin/python3 -u"):
         assert _cells(_report(_notebook(f"{magic}\n{call}"))) == [("ADA102", 1, 2, 22)]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "is_read"),
+    [
+        ({"language_info": {"name": "R"}}, False),
+        ({"kernelspec": {"name": "ir", "language": "R"}}, False),
+        ({"language_info": {"name": "R"}, "kernelspec": {"name": "x", "language": "python"}}, True),
+        ({"language_info": {"name": "R"}, "kernelspec": {"name": "python3"}}, True),
+        ({"kernelspec": {"name": "mine"}}, True),
+    ],
+)
+def test_notebook_that_a_kernel_of_python_may_run_is_read(metadata, is_read):
+    (diagnostic,) = _report(_notebook(CALL, metadata=metadata)).diagnostics
+    assert diagnostic.code == ("ADA102" if is_read else "ADA006")
 
 
 def test_broken_cell_is_a_finding_only_if_it_is_about_adalora():

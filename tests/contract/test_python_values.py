@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from peft import AdaLoraConfig, TaskType
 """
+PARSER = "p = argparse.ArgumentParser()\np.add_argument('--r', default=8)"
 
 
 def _call(code, index=0):
@@ -69,7 +70,17 @@ def _value(code, expression):
         ("@dataclass\nclass A:\n    t: list = field(default_factory=lambda: ['q'])\na = A()", "a.t",
          ["q"]),
         ("@dataclass\nclass A:\n    r: int = 8\na = A(r=4)", "a.r", 4),
+        (("@dataclass\nclass A:\n    r: int = 8\n@dataclass\nclass B(A):\n    r: int = 4\n"
+         "b = B()"), "b.r", 4),
+        ("class A:\n    t = 8\nclass B(A):\n    r = 4\nb = B()", "b.r", 4),
         ("a = SimpleNamespace(r=8)", "a.r", 8),
+        *((f"{PARSER}\n{code}", "args.r", 8) for code in (
+            "args = p.parse_args([])",
+            "def f(argv=None):\n    pass\nargs = p.parse_args(sys.argv[1:])",
+            "print(vars(args))\nargs = p.parse_args(args=None)",
+        )),
+        ("R = 8\nprint(globals()['R'], vars(x))\ncursor.exec('R = 4')", "R", 8),
+        ("def f():\n    R = 8\n    globals()['R'] = 4\n    return AdaLoraConfig(init_r=R)", "8", 8),
         (("p = argparse.ArgumentParser()\np.add_argument('--init-r', '-r', type=int, default=8)\n"
          "args = p.parse_args()"), "args.init_r", 8),
         (("p = argparse.ArgumentParser()\np.add_argument('--x', dest='r', default=8)\n"
@@ -133,6 +144,30 @@ def test_value_that_the_script_writes_is_known(code, expression, value):
          "args = p.parse_args()"), "args.r"),
         (("p = argparse.ArgumentParser()\np.add_argument('--r', default=8)\n"
          "args = p.parse_args()\nargs.r = 4"), "args.r"),
+        *((f"{PARSER}\n{code}", "args.r") for code in (
+            "args = p.parse_args(['--r', '4'])", "argv = ['--r', '4']\nargs = p.parse_args(argv)",
+            "args = p.parse_args('--r 4'.split())", "args = p.parse_args([], namespace=n)",
+            "def read():\n    return p.parse_args(args=['--r', '4'])\nargs = read()",
+            "args = p.parse_args()\nvars(args)['r'] = 4",
+            "x = p.add_argument('--r', default=8)\nx.default = 4\nargs = p.parse_args([])",
+            "args = p.parse_args()\nvars(args).update(r=4)",
+            "args = p.parse_args()\nargs.__dict__.update(r=4)",
+        )),
+        *((f"R = 8\n{code}", "R") for code in (
+            "globals()['R'] = 4", "globals().update(R=4)", "vars()['R'] = 4", "exec('R = 4')",
+            "def f():\n    globals()['R'] = 4\nf()", "locals()['R'] = 4",
+            "exec('R = 4', globals())",
+        )),
+        ("@dataclass\nclass A:\n    r: int = 8\nclass B(A):\n    r = 4\nb = B()", "b.r"),
+        ("class A:\n  def __init__(self):\n    self.r = 8\nclass B(A):\n    r = 4\nb = B()", "b.r"),
+        ("def f(c):\n    c.r = 4\n    return c\n@f\nclass C:\n    r = 8", "C.r"),
+        ("class A:\n  def __init_subclass__(c):\n    c.r = 4\nclass C(A):\n    r = 8", "C.r"),
+        ("class M(type):\n    r = property(f)\nclass C(metaclass=M):\n    r = 8", "C.r"),
+        ("class C:\n    r = 8\n    locals()['r'] = 4", "C.r"),
+        ("class C:\n  r = 8\n  def __new__(cls):\n    return x\nc = C()", "c.r"),
+        *((f"class C:\n  def __init__(self):\n    self.r = 8\n    {code}\nc = C()", "c.r")
+          for code in ("object.__setattr__(self, 'r', 4)", "setattr(self, n, 4)",
+                       "self.__dict__.update(x)")),
         (("p = argparse.ArgumentParser()\np.add_argument('--r', default=8)\n"
          "q = argparse.ArgumentParser()\nq.add_argument('--r', default=4)\n"
          "args = p.parse_args()"), "args.r"),

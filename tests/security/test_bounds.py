@@ -79,9 +79,12 @@ def _notebook(outputs):
     return json.dumps({"cells": cells, "metadata": {}}).replace('"@"', outputs)
 
 
+CELL = '{"cell_type": "code", "source": "a"}'
 BEYOND = {
     "brackets-in-outputs.ipynb": lambda: _notebook(f"[{'[],' * 8_000_000}[]]"),
     "metadata.ipynb": lambda: _notebook(f"[], {json.dumps('x' * LIMITS.file_bytes)}: 1"),
+    "strings.ipynb": lambda: _notebook('[], "source": [""' + ',""' * 900_000 + "]"),
+    "cells.ipynb": lambda: _notebook("[]}, " + f"{CELL}," * 39_000 + CELL[:-3] + '("'),
     "file-bytes.json": lambda: _config(revision="x" * (10 * LIMITS.file_bytes)),
     "file-bytes.yaml": lambda: _yaml("#" * (10 * LIMITS.file_bytes)),
     "file-bytes.toml": lambda: _toml("#" * (10 * LIMITS.file_bytes)),
@@ -94,6 +97,10 @@ BEYOND = {
     "nodes.yaml": lambda: _yaml("x: [" + "0," * (10 * LIMITS.nodes // 2) + "]\n"),
     "nodes.toml": lambda: _toml("x = [" + "0," * (10 * LIMITS.nodes // 2) + "]\n"),
     "nodes-of-keys.toml": lambda: _toml("".join(f"k{i}{'.a' * 50} = 1\n" for i in range(30_000))),
+    "nodes-of-one-dot.toml": lambda: _toml("".join(f"b.k{i}=1\n" for i in range(190_000))),
+    "nodes-below-a-table.toml": lambda: _toml(
+        f"[{'a.' * 59}a]\n" + "".join(f"b{i}.k=1\n" for i in range(90_000))
+    ),
     "nodes-of-tables.toml": lambda: _toml("".join(f"[k{i}]\n" for i in range(400_000))),
     "regex-length.json": lambda: _config(target_modules="a" * (10 * LIMITS.regex_length)),
     "regex-length-of-all.json": lambda: _config(
@@ -145,6 +152,8 @@ WITHIN = {
     "tabs.yaml": lambda: _yaml("x: [" + "'\t'," * 90_000 + "]\n"),
     "brackets.json": lambda: _config(revision="[" * 4_000_000),
     "comments.toml": lambda: _toml("#\n" * 1_500_000),
+    "commas.ipynb": lambda: _notebook(f'[], "x": "{"," * 1_000_000}"'),
+    "cells-within.ipynb": lambda: _notebook("[]}, " + f"{CELL}," * 15_900 + CELL[:-3] + '("'),
     "escapes.toml": lambda: _toml('revision = "' + "\\n" * 1_500_000 + '"\n'),
     "open-strings.toml": lambda: _toml('x = """' + '\\"""' * 800_000),
     "dots-in-a-text.toml": lambda: _toml(f"revision = '{'a.' * 1_000_000}'\n"),
@@ -163,6 +172,8 @@ FAST = {
     "open-strings.toml",
     "pictures.ipynb",
     "regex-length.json",
+    "nodes-below-a-table.toml",
+    "strings.ipynb",
     "targets.json",
     "unused-comments.yaml",
 }

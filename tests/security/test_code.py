@@ -107,11 +107,23 @@ def test_hostile_script_is_bounded_in_the_command_and_the_hooks(confined, names)
 
 
 BOLD = "\N{MATHEMATICAL BOLD CAPITAL A}daLoraConfig"
+CALL = b"AdaLoraConfig(init_r='12', total_step=9)"
+UNREAD = {
+    "escaped.py": b"# coding: raw_unicode_escape\nr = 12 # \\u000ar = 4\n" + CALL,
+    "hidden.py": b"# coding: utf-7\n+AEEAZABh-" + CALL[3:],
+    "late.py": b"#" * 9000 + b"\n# coding: utf-7\n+AEEAZABh-" + CALL[3:],
+    "unknown.py": b"# coding: nonsense\n" + CALL,
+    "marked.py": b"\xef\xbb\xbf# coding: latin-1\n" + CALL,
+}
 DISGUISED = {
     "bold.py": f"from peft import {BOLD}\n{BOLD}(init_r='12', total_step=9)\n",
     "ordinal.py": b"# coding: latin-1\nAdaL\xbaraConfig(init_r='12', total_step=9)\n",
     "pasted.ipynb": json.dumps(
         {"cells": [{"cell_type": "code", "source": f"{BOLD}(init_r='12', total_step=9)"}]}
+    ),
+    "japanese.py": b"# coding: iso2022_jp\nx = '\x1b$B$\"\x1b(B'; AdaLora\x1b(B" + CALL[7:],
+    "cut.ipynb": json.dumps(
+        {"cells": [{"cell_type": "code", "source": ["Ada", "", "Lora" + CALL[7:].decode()]}]}
     ),
     "method.py": "m.update_\N{FULLWIDTH LATIN SMALL LETTER A}nd_allocate(1) # adalora\nx = (\n",
 }
@@ -130,6 +142,20 @@ def test_names_in_other_letters_are_found_in_a_folder(confined):
     cells = [{"cell_type": "code", "source": f"{BOLD}(init_r="}]
     confined.write({"half.ipynb": json.dumps({"cells": cells})})
     assert "ADA001" in confined.run("check", "--isolated", "half.ipynb").stdout
+
+
+@pytest.mark.parametrize("named", [".", "escaped.py hidden.py late.py unknown.py marked.py"])
+def test_script_in_an_encoding_of_escapes_is_refused(confined, named):
+    confined.write(UNREAD)
+    done = confined.run("check", "--isolated", "-o", "json", *named.split())
+    found = {
+        Path(each["source"]).name: [(d["code"], d["message"]) for d in each["diagnostics"]]
+        for each in json.loads(done.stdout)["reports"]
+    }
+    assert found.keys() == UNREAD.keys()
+    for ((code, message),) in found.values():
+        assert code == "ADA004"
+        assert message.startswith("the file declares the encoding ")
 
 
 def test_many_scripts_without_adalora_are_passed_over_unparsed(tmp_path):

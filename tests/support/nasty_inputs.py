@@ -289,7 +289,7 @@ NOTEBOOKS = [
     _case(
         "notebooks",
         "huge-output",
-        _cells(_ENOUGH, metadata={"x": [["AAAA" * 9_000] * 30, [0] * 300_000]}),
+        _cells(_ENOUGH, metadata={"x": [["AAAA" * 9_000] * 30, [0] * 150_000]}),
         "",
         "notebook",
     ),

@@ -46,14 +46,18 @@ def excess_of(raw: bytes, format: Format, limits: Limits) -> Problem | None:  # 
 
 def decode(raw: bytes, format: Format, limits: Limits) -> Document:  # noqa: A002 - the option's name
     """Decode the bytes of a file; each fault of the text becomes a problem of the document."""
-    encoding = "utf-8"
-    if format == "python" and not raw.isascii():
-        from adalora_core.checker.documents.python.encodings import declared
-
-        encoding = declared(raw)
     excess = excess_of(raw, format, limits)
     if excess is not None:
         return Document("", problems=[excess], raw=raw, fatal=True)
+    encoding = "utf-8"
+    if format == "python":
+        from adalora_core.checker.documents.python.encodings import EncodingError, declared
+
+        try:
+            encoding = declared(raw)
+        except EncodingError as error:
+            problem = Problem(problems.BAD_ENCODING, str(error), offset=0)
+            return Document("", problems=[problem], raw=raw, fatal=True)
     encoded = to_text(raw, encoding)
     encoded.raw = raw
     if encoded.fatal:

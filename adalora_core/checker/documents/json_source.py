@@ -23,6 +23,7 @@ _Member = tuple[str | int, "Extent | None", "Extent"]
 """Name or index of a value, extent of its key, extent of the value."""
 
 _BLANK = re.compile(r"[ \t\n\r]*")
+_VALUE = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[,:\[{]', re.DOTALL)
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 _NAME_OF_A_FILE = re.compile(r"[^\r\n{}\[\]\"]{1,200}\.(?:json|ya?ml|toml|py|ipynb)")
@@ -89,9 +90,23 @@ def _excess(text: str, limits: Limits) -> tuple[int, str] | None:
         too_deep = _first_too_deep(text, limits.depth)
         if too_deep is not None:
             return too_deep, f"the document is nested deeper than {limits.depth} levels"
-    if text.count(",") + text.count(":") + brackets >= limits.nodes:
+    signs = text.count(",") + text.count(":") + brackets
+    if signs >= limits.nodes and _has_more_values(text, limits.nodes):
         return 0, f"the document has more than {limits.nodes} values"
     return None
+
+
+def _has_more_values(text: str, most: int) -> bool:
+    """Return whether a text has too many values, what strings hold not counted."""
+    signs = strings = 0
+    for token in _VALUE.finditer(text):
+        if text[token.start()] == '"':
+            strings += 1
+        else:
+            signs += 1
+        if signs >= most or strings > most:
+            return True
+    return False
 
 
 def _fail(

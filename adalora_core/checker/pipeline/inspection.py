@@ -70,8 +70,9 @@ class Inspector:
         A file that need not hold a configuration may also be damaged.
         """
         is_optional = not was_named or self.ignore_unmatched
-        is_code = self.format_of(name) in CODE
-        searched = searchable(raw) if is_code and is_optional else raw
+        read_as = self.format_of(name)
+        is_code, is_notebook = read_as in CODE, read_as == "notebook"
+        searched = searchable(raw, is_notebook=is_notebook) if is_code and is_optional else raw
         mentions = mentions_adalora if is_code else ADALORA_WORDS.search
         if is_optional and not mentions(searched):
             return None

@@ -173,9 +173,12 @@ def _encoded(text: str, format: Format) -> bytes:  # noqa: A002 - as in the cont
     """
     raw = text.encode("utf-8", "surrogatepass")
     if format == "python" and not raw.isascii():
-        from adalora_core.checker.documents.python.encodings import declared
+        from adalora_core.checker.documents.python.encodings import EncodingError, declared
 
-        encoding = declared(raw)
+        try:
+            encoding = declared(raw)
+        except EncodingError:
+            return raw  # which the reader refuses
         if encoding != "utf-8" and not text.startswith(MARK):
             return text.encode(encoding, "replace")  # a character stays one character
     return raw

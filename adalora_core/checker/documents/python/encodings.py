@@ -8,27 +8,67 @@ from unicodedata import normalize
 
 _DECLARATION = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 _BLANK = re.compile(rb"[ \t\f]*(?:#.*)?")
-_KNOWN = re.compile(
-    r"ascii|latin|iso8859|cp125\d|cp437|cp850|koi8|mac|shift_jis|cp932|euc_|gb|big5|cp949|cp950"
+_READ = re.compile(
+    r"ascii|latin|iso8859|iso2022|hz$|cp\d|koi8|mac|shift_jis|euc_|gb|big5|johab|tis_620|hp_roman8"
 )
-"""Encodings of text; others, such as punycode, may take long or do more than decode."""
+"""Encodings of text; others, such as UTF-7, write plain letters and the ends of lines as escapes,
+or may take long."""
+_ALWAYS_KNOWN = (
+    ("utf-8", re.compile(r"utf-8(?:-|$)")),
+    ("iso8859_1", re.compile(r"(?:latin-1|iso-8859-1|iso-latin-1)(?:-|$)")),
+)
+"""Names that Python knows with any ending, such as `utf-8-unix`."""
+
+
+class EncodingError(ValueError):
+    """Python source declares an encoding in which it is not read.
+
+    Args:
+        name: the name of the encoding.
+        message: the sentence.
+        runs: whether Python may accept the encoding.
+    """
+
+    def __init__(self, name: str, message: str, *, runs: bool) -> None:
+        super().__init__(f"the file declares the encoding {name[:40]}, {message}: save it as UTF-8")
+        self.runs = runs
 
 
 def declared(raw: bytes) -> str:
-    """Return the name of the declared encoding; UTF-8 if there is none, or an unknown one."""
-    for line in raw[:1000].split(b"\n")[:2]:
+    """Return the name of the declared encoding; UTF-8 if there is none.
+
+    Raises:
+        EncodingError: no script is read in the declared encoding.
+    """
+    is_marked = raw.startswith(codecs.BOM_UTF8)
+    second = raw.find(b"\n") + 1
+    end = raw.find(b"\n", second) + 1 or len(raw)
+    for line in raw[:end].removeprefix(codecs.BOM_UTF8).split(b"\n"):
         match = _DECLARATION.match(line)
         if match is not None:
-            try:
-                name = codecs.lookup(match[1].decode("ascii", "replace")).name.replace("-", "_")
-            except LookupError:
-                return "utf-8"
-            return name if _KNOWN.match(name) else "utf-8"
+            return _codec(match[1].decode("ascii", "replace"), is_marked=is_marked)
         if _BLANK.fullmatch(line.rstrip(b"\r")) is None:
             break
     return "utf-8"
 
 
+def _codec(given: str, *, is_marked: bool) -> str:
+    plain = given.lower().replace("_", "-")
+    name = next((name for name, form in _ALWAYS_KNOWN if form.match(plain)), None)
+    if is_marked and name != "utf-8":
+        raise EncodingError(given, "which Python refuses after a byte order mark", runs=False)
+    try:
+        name = name or codecs.lookup(given).name.replace("-", "_")
+    except LookupError:
+        raise EncodingError(given, "which Python does not know", runs=False) from None
+    if name in {"utf-8", "utf_8"}:
+        return "utf-8"
+    if not _READ.match(name):
+        raise EncodingError(given, "in which no script is read", runs=True)
+    return name
+
+
+_BETWEEN_STRINGS = re.compile(rb'"[ \t\r\n]*+,[ \t\r\n]*+"')
 _ESCAPE = re.compile(r"\\u(?!00[01])([0-9a-fA-F]{4})")
 
 
@@ -42,11 +82,19 @@ def with_plain_letters(code: str) -> str:
     return code.translate(plain) if plain else code
 
 
-def searchable(raw: bytes) -> bytes:
+def searchable(raw: bytes, *, is_notebook: bool = False) -> bytes:
     """Return the bytes of a script or notebook with names as Python reads them."""
-    if raw.isascii() and b"\\u" not in raw:
+    encoding = "utf-8"
+    if is_notebook:
+        raw = _BETWEEN_STRINGS.sub(b"", raw)  # the strings of a source are one text
+    else:
+        try:
+            encoding = declared(raw)
+        except EncodingError as error:
+            raw += b"AdaLoraConfig()" if error.runs else b""  # any text may be meant
+    if raw.isascii() and b"\\u" not in raw and not encoding.startswith(("iso2022", "hz")):
         return raw
-    text = raw.decode(declared(raw), "replace")
+    text = raw.decode(encoding, "replace")
     if "\\u" in text:  # in the strings of a notebook
         text = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -7,7 +7,8 @@ from collections import defaultdict
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from adalora_core.checker.documents.python.syntax import FUNCTION, last_name
+from adalora_core.checker.documents.python.syntax import FUNCTION, dotted, last_name
+from adalora_core.checker.documents.python.syntax import keyword as passed
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.python.scopes import Binding, Scopes
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 _PARSING = frozenset({"parse_args", "parse_known_args"})
 _PARSING_CLASSES = frozenset({"parse_args_into_dataclasses", "parse_args_and_config"})
 _NAMESPACES = frozenset({"SimpleNamespace", "Namespace", "EasyDict", "DotMap"})
+_ALTERING = frozenset({"__new__", "__init_subclass__", "__getattribute__", "__set_name__"})
+"""Methods that may give a class, or its objects, other attributes than it is written with."""
+_MOST_BASES = 16
 _FLAGS = {"store_true": False, "store_false": True}
 
 
@@ -51,7 +55,7 @@ class Namespaces:
     def _is_stored(self, name: ast.Name, attribute: str) -> bool:
         if name.id not in self._stored:
             self._stored[name.id] = {
-                change.attr if isinstance(change, ast.Attribute) else None
+                None if (stored := getattr(change, "attr", None)) == "__dict__" else stored
                 for change in self._scopes.changed.get(name.id, ())
             }
         return not self._stored[name.id].isdisjoint({attribute, None})
@@ -83,10 +87,18 @@ class Namespaces:
         for keyword in call.keywords:
             if keyword.arg in (attribute, None):
                 return None if keyword.arg is None else Source(keyword.value)
-        return None if call.args else self._of_class(made, attribute)
+        bases = (self._line(made) or [])[1:]
+        # A dataclass gives its own default to the objects of a class that is none itself.
+        is_given = any((base.name, attribute) in self._scopes.attributes for base in bases) or (
+            not made.decorator_list and any(base.decorator_list for base in bases)
+        )
+        return None if call.args or is_given else self._of_class(made, attribute)
 
     def _of_class(self, made: ast.ClassDef, attribute: str) -> Source | None:
         """Return the value of a class's attribute, or the one that its `__init__` gives."""
+        line = self._line(made)
+        if line is None or self._scopes.sets_names or not self._altered.isdisjoint(line):
+            return None
         bindings = self._scopes.inner[made].names.get(attribute, [])
         stores = self._scopes.attributes.get((made.name, attribute), [])
         if len(bindings) + len(stores) != 1:
@@ -100,10 +112,53 @@ class Namespaces:
         is_made = isinstance(method, FUNCTION) and method.name == "__init__"
         return Source(found.source) if is_made else None
 
+    def _line(self, made: ast.ClassDef) -> list[ast.ClassDef] | None:
+        """Return a class with its bases of this script; None: they are too many."""
+        found = [made]
+        for each in found:
+            if len(each.bases) > _MOST_BASES or len(found) > _MOST_BASES:
+                return None
+            bases = map(self._scopes.class_named, each.bases)
+            found += [base for base in bases if base is not None and base not in found]
+        return found
+
+    @cached_property
+    def _altered(self) -> set[ast.ClassDef | None]:
+        """The classes to which code of this script may give any attribute, or their objects."""
+        scopes = self._scopes
+        changes = scopes.changed.get("self", ())
+        whole = (each for each in changes if getattr(each, "attr", "__dict__") == "__dict__")
+        return {scopes.of[each].class_ for each in whole} | {
+            made
+            for made in scopes.inner
+            if isinstance(made, ast.ClassDef)
+            and (
+                made.keywords  # a metaclass, or what `__init_subclass__` reads
+                or not _ALTERING.isdisjoint(scopes.inner[made].functions)
+                or any(map(self._is_own, made.decorator_list))
+            )
+        }
+
+    def _is_own(self, decorator: ast.expr) -> bool:
+        function = decorator.func if isinstance(decorator, ast.Call) else decorator
+        name, _ = dotted(function)
+        return name is not None and None in self._scopes.origins(name)
+
+    def _reads_command_line(self, call: ast.Call) -> bool:
+        """Whether a parser reads the command line, or no arguments: not those of a list."""
+        if len(call.args) > 1 or passed(call, "namespace") is not None:
+            return False
+        given = passed(call, "args", at=0)
+        binding = self._scopes.binding(given)
+        given = given if binding is None else binding.source
+        return not isinstance(given, (ast.List, ast.Tuple, ast.Call)) or not getattr(
+            given, "elts", True
+        )
+
     def _parses(self, call: ast.Call) -> bool:
         """Whether a call returns the options of the command line."""
         if isinstance(call.func, ast.Attribute):
-            return call.func.attr in _PARSING
+            return call.func.attr in _PARSING and self._reads_command_line(call)
         binding = self._scopes.binding(call.func)
         return binding is not None and binding.node in self._parsing_functions
 
@@ -113,7 +168,7 @@ class Namespaces:
             self._scopes.of[call].node
             for name in _PARSING
             for call in self._scopes.callers.get(name, [])
-            if isinstance(call.func, ast.Attribute)
+            if isinstance(call.func, ast.Attribute) and self._reads_command_line(call)
         }
 
     @cached_property
@@ -135,7 +190,8 @@ class Namespaces:
                 found[keyword.arg or ""].append(None)
         for call in self._scopes.callers.get("add_argument", []):
             if name := _destination(call):
-                found[name].append(_default(call))
+                is_kept = not isinstance(self._scopes.parents[call], ast.Expr)
+                found[name].append(None if is_kept else _default(call))
         return {
             name: Source(nodes[0], is_default=True)
             for name, nodes in found.items()
@@ -145,6 +201,8 @@ class Namespaces:
     def _parsed_classes(self, call: ast.Call) -> list[ast.ClassDef | None]:
         """Return the dataclasses whose fields a parser of transformers reads."""
         if not (isinstance(call.func, ast.Attribute) and call.func.attr in _PARSING_CLASSES):
+            return []
+        if not self._reads_command_line(call):
             return []
         made: ast.expr | None = call.func.value
         if (binding := self._scopes.binding(made)) is not None:

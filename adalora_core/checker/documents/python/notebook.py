@@ -24,8 +24,15 @@ if TYPE_CHECKING:
     from adalora_core.floor.places import Path
 
 _CELL_MAGIC = re.compile(r"\s*%%\s*(\w+)([^\r\n]*)")
-_OF_PYTHON = frozenset({"time", "timeit", "capture", "prun", "memit", "python", "python3"})
+_OF_PYTHON = frozenset({
+    "time", "timeit", "capture", "prun", "memit", "debug", "python", "python3"
+})  # fmt: skip
 """Magics of a whole cell whose other lines are Python; the others hold another language or text."""
+
+
+_WRITING = frozenset({"writefile", "file"})
+_LANGUAGES = (("language_info", "name"), ("kernelspec", "language"), ("kernelspec", "name"))
+_PYTHON = re.compile(r"(?:.*/)?i?python[\d.]*(?:\.exe)?")
 
 
 class _NotANotebookError(Exception):
@@ -34,10 +41,7 @@ class _NotANotebookError(Exception):
 
 def decode(text: str, limits: Limits) -> Document:
     """Decode a notebook; each fault of the text becomes a problem of the document."""
-    # A source may have any number of lines; the size of the file bounds them.
-    document = json_source.decode(
-        without_outputs(text), dataclasses.replace(limits, nodes=limits.file_bytes)
-    )
+    document = json_source.decode(without_outputs(text), limits)
     if document.fatal:
         document.text = text
         return document
@@ -47,7 +51,7 @@ def decode(text: str, limits: Limits) -> Document:
         problem = Problem(problems.SYNTAX_ERROR, f"not a notebook: {error}", offset=0)
         return Document(text, problems=[problem], fatal=True)
     code = "".join(code for _, code, _ in cells)
-    excess = too_long(code, limits)
+    excess = too_long(code, limits, len(cells))
     if excess is not None:
         return Document(text, problems=[excess], fatal=True)
     pieces: list[Piece] = [piece for _, _, found in cells for piece in found]
@@ -103,7 +107,7 @@ def _code_cells(document: Document) -> Iterator[tuple[int, str, list[Piece]]]:
         if isinstance(notebook, dict) and "worksheets" in notebook:
             advice = "; it is of format 3: run jupyter nbconvert --to notebook"
         raise _NotANotebookError(f"it has no list `cells`{advice}")
-    is_python = _language(notebook).startswith(("python", "ipython"))
+    is_python = _is_of_python(notebook)
     start = 0
     for index, cell in enumerate(notebook["cells"]):
         if not isinstance(cell, dict):
@@ -136,15 +140,16 @@ def _pieces(
     return found
 
 
-def _language(notebook: dict[str, Any]) -> str:
+def _is_of_python(notebook: dict[str, Any]) -> bool:
+    """Return whether a kernel of Python may run the notebook; the names may contradict."""
     metadata = notebook.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
-    for section, key in (("language_info", "name"), ("kernelspec", "language")):
+    found = []
+    for section, key in _LANGUAGES:
         entry = metadata.get(section)
         name = entry.get(key) if isinstance(entry, dict) else None
-        if isinstance(name, str) and name:
-            return name.lower()
-    return "python"
+        found.append(name.lower() if isinstance(name, str) else "")
+    return not any(found[:2]) or any(name.startswith(("python", "ipython")) for name in found)
 
 
 def _python(code: str) -> str:
@@ -152,7 +157,9 @@ def _python(code: str) -> str:
     magic = _CELL_MAGIC.match(code)
     if magic is None:
         return without_magics(code)
-    is_script = magic[1] == "writefile" and magic[2].strip().endswith(".py")
+    is_script = (
+        magic[1] in {"writefile", "file"} and magic[2].rstrip(" \t\"'").endswith(".py")
+    ) or (magic[1] == "script" and any(map(_PYTHON.fullmatch, magic[2].split())))
     if magic[1] in _OF_PYTHON or is_script:
         head = magic.end()
         return _blank(code[:head]) + without_magics(code[head:])

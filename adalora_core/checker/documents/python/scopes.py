@@ -10,7 +10,9 @@ from itertools import zip_longest
 from typing import Literal
 
 from adalora_core.checker.documents.python.syntax import (
+    DEEPEST,
     FUNCTION,
+    BeyondLimitError,
     Function,
     children,
     dotted,
@@ -28,24 +30,7 @@ _CHANGING = frozenset({
 })  # fmt: skip
 """Methods that change the list, set or dict that they belong to."""
 
-
-DEEPEST = 1000
-"""Bound on the levels of a tree, which newer Pythons parse to any depth."""
-
 Kind = Literal["value", "loop", "with", "added", "parameter", "import", "definition", "other"]
-
-
-class BeyondLimitError(Exception):
-    """A tree has more than `DEEPEST` levels, or a number with too many digits.
-
-    Args:
-        message: the limit.
-        node: the first node beyond it.
-    """
-
-    def __init__(self, message: str, node: ast.AST) -> None:
-        super().__init__(message)
-        self.node = node
 
 
 @dataclass(eq=False, slots=True)
@@ -189,8 +174,16 @@ class Scopes:
         bindings = self.bindings(name)
         if len(bindings) != 1 or not isinstance(name, ast.Name):
             return None
-        is_later = self.find(name) is self.of[name] and _place(bindings[0].node) > _place(name)
-        return None if is_later else bindings[0]
+        scope, found = self.find(name), bindings[0]
+        is_later = scope is self.of[name] and _place(found.node) > _place(name)
+        is_outside = scope is not None and not isinstance(scope.node, (*FUNCTION, ast.Lambda))
+        is_set = self.sets_names and is_outside and found.kind == "value"
+        return None if is_later or is_set else found
+
+    @cached_property
+    def sets_names(self) -> bool:
+        """Whether code such as `globals()[x] = 1` may set any name of a module or class."""
+        return any(name in self.changed for name in ("globals", "locals", "vars"))
 
     def origins(self, name: ast.Name) -> list[str | None]:
         """Return the full names that a name is imported by, with None for other bindings."""
@@ -355,13 +348,20 @@ class Scopes:
                 self.changed[name.id].append(node)
             case ast.Attribute(value=owner, attr=method), _ if method in _CHANGING:
                 self._change_part(owner)
-            case ast.Name(id="setattr"), [ast.Name() as name, *_]:
+            case ast.Name(id="setattr") | ast.Attribute(attr="__setattr__"), [
+                ast.Name() as name,
+                *_,
+            ]:
                 self.changed[name.id].append(node)
+            case ast.Name(id="exec"), [_] | [_, ast.Call(func=ast.Name(id="globals")), *_]:
+                self.changed["globals"].append(node)
 
     def _change_part(self, node: ast.expr) -> None:
         """Take note that a part of a name's value changes: `a["x"]` for `a["x"].append(1)`."""
         while isinstance(node, (ast.Subscript, ast.Attribute, ast.Call)):
             owner = node.func if isinstance(node, ast.Call) else node.value
+            if isinstance(node, ast.Call) and node.args and last_name(owner) == "vars":
+                owner = node.args[0]
             if isinstance(owner, ast.Name):
                 self.changed[owner.id].append(node)
                 return

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from adalora_core.floor.limits import Limits
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
+_TOKENS_OF_A_CELL = 4
+"""A cell takes as long as so many words: cells are parsed one by one if one of them is damaged."""
 _MOST_MARKS = 100
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _VERSION = f"Python {sys.version_info.major}.{sys.version_info.minor}"
@@ -39,10 +41,11 @@ def is_about(code: str) -> bool:
     return "adalora" in code.lower() or "update_and_allocate" in code
 
 
-def too_long(code: str, limits: Limits) -> Problem | None:
-    """Return the problem of code whose parsing would take too long."""
+def too_long(code: str, limits: Limits, cells: int = 0) -> Problem | None:
+    """Return the problem of code, in a number of cells, whose parsing would take too long."""
+    most = limits.tokens - _TOKENS_OF_A_CELL * cells
     # Each token has at least one character.
-    if len(code) > limits.tokens and sum(1 for _ in _TOKEN.finditer(code)) > limits.tokens:
+    if len(code) > most and sum(1 for _ in _TOKEN.finditer(code)) > most:
         message = f"the code has more than {limits.tokens} words and signs"
         return Problem(problems.LIMIT_EXCEEDED, message, offset=0)
     # Python brings the marks of a name into an order, which takes quadratic time.

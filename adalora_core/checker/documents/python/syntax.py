@@ -14,10 +14,26 @@ Loop = ast.For | ast.AsyncFor | ast.While
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 LOOP = (ast.For, ast.AsyncFor, ast.While)
 
+DEEPEST = 1000
+"""Bound on the levels of a tree, which newer Pythons parse to any depth."""
+
 _EXPECTING = frozenset({
     "raises", "warns", "assertRaises", "assertRaisesRegex", "assertWarns", "assertWarnsRegex",
 })  # fmt: skip
 _Found = TypeVar("_Found")
+
+
+class BeyondLimitError(Exception):
+    """A tree has more than `DEEPEST` levels, or a number with too many digits.
+
+    Args:
+        message: the limit.
+        node: the first node beyond it.
+    """
+
+    def __init__(self, message: str, node: ast.AST) -> None:
+        super().__init__(message)
+        self.node = node
 
 
 class TooMuchWorkError(Exception):
