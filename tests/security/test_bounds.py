@@ -308,17 +308,6 @@ def test_report_of_ten_thousand_matrices_is_bounded(confined, form):
     )
 
 
-@pytest.mark.slow
-def test_ranks_of_many_matrices_for_axolotl_are_bounded(confined):
-    pattern = {f"{i}.lora_E": [True] for i in range(180_000)}
-    config = SOUND | {"init_r": 1, "target_r": 1, "inference_mode": True, "rank_pattern": pattern}
-    confined.write({"a/adapter_config.json": json.dumps(config, separators=(",", ":"))})
-    used = confined.measure(REPORT, "a", "--rank-pattern", "axolotl")
-    assert used.code == 0
-    assert used.seconds < SECONDS / 2
-    assert used.memory < MEMORY
-
-
 def _stored(**parts):
     return _archive(zipfile.ZIP_STORED, **parts)
 
