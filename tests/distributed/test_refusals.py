@@ -17,47 +17,15 @@ if TYPE_CHECKING:
 
 ON_TWO = {
     "fsdp1_flat": (divisions.fsdp1_flat, "ParallelismError: forward:", "use FSDP2"),
-    "fsdp1_original": (
-        partial(divisions.fsdp1, adapted, use_orig_params=True),
-        "ParallelismError: forward:",
-        "fsdp_version: 2",
-    ),
     "tensor_parallel": (
         partial(divisions.tensor_parallel, adapted),
         "ParallelismError: forward:",
         "divide the base model first",
     ),
-    "zero2_without_hook": (
-        partial(divisions.zero2, adapted),
-        "ParallelismError: forward:",
-        "call allocate_on_step(engine, model)",
-    ),
-    "zero2_without_hook_attached": (
-        partial(divisions.zero2, attached),
-        "ParallelismError: forward:",
-        "call allocate_on_step(engine, model)",
-    ),
-    "zero3": (
-        partial(divisions.zero3, adapted),
-        "ParallelismError: forward:",
-        "DeepSpeed ZeRO-3",
-        "use FSDP2",
-    ),
-    "fsdp1_attached": (
-        partial(divisions.fsdp1, attached, use_orig_params=True),
-        "ParallelismError: forward:",
-        "fsdp_version: 2",
-    ),
     "tensor_parallel_attached": (
         partial(divisions.tensor_parallel, attached),
         "ParallelismError: forward:",
         "layers of PEFT are not supported",
-    ),
-    "zero3_attached": (
-        partial(divisions.zero3, attached),
-        "ParallelismError: forward:",
-        "DeepSpeed ZeRO-3",
-        "use FSDP2",
     ),
     **{
         each.__name__: (
@@ -178,6 +146,12 @@ ON_TWO = {
 """Each attempt with what its refusal holds."""
 
 OF_EITHER = {
+    divisions.zero2: ("ParallelismError: forward:", "call allocate_on_step(engine, model)"),
+    divisions.zero3: ("ParallelismError: forward:", "DeepSpeed ZeRO-3", "use FSDP2"),
+    partial(divisions.fsdp1, use_orig_params=True): (
+        "ParallelismError: forward:",
+        "fsdp_version: 2",
+    ),
     divisions.merge_under_fsdp2: (
         "ParallelismError: merge: the weight of",
         "load the adapter into a whole model",

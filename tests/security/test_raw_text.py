@@ -33,7 +33,7 @@ def test_no_line_begins_with_a_command(confined):
     write_model(confined.tree / "m.safetensors", weights)
     calls = [["check", ".", "-o", format_] for format_ in ("full", "concise", "github")]
     calls += [["check", ".", "--runtime", "adalora-core"]]
-    for option in ("--statistics", "--quiet", "--add-ignores"):
+    for option in ("--statistics", "--add-ignores"):
         calls.append(["check", ".", option])
     calls += [["report", "a", "--rank-pattern", each] for each in ("peft", "axolotl", "json")]
     (confined.tree / ":").write_text(f"{wrong}\n")
