@@ -39,7 +39,7 @@ NETWORK = re.compile("offline mode is enabled|HF_HUB_OFFLINE|LocalEntryNotFoundE
 PLUGIN = """
 from peft.tuners.adalora.layer import SVDLinear
 
-from adalora_core.trainers import peft as bridge
+from adalora_core import bridge
 from adalora_core.bridge.layers import LinearOverrides
 
 bridge.install()
