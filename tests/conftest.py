@@ -40,20 +40,27 @@ HAS_TORCH = importlib.util.find_spec("torch") is not None
 NEED_TORCH = [
     "allocation",
     "benchmarks",
+    "bridge",
+    "checker/plan/test_plan_of_models.py",
+    "commands/rank_report",
+    "core",
     "defects",
     "demo",
     "differential",
     "distributed",
-    "integrations",
+    "floor/test_peft_identity.py",
     "nn",
     "ops",
-    "rank_report",
+    "peft",
+    "runs",
     "scripts",
     "security/test_adapter_folders.py",
     "security/test_malformed_adapters.py",
     "security/test_native_module.py",
     "security/test_rank_report.py",
+    "shell/test_demo.py",
     "tools/test_torch_machinery.py",
+    "trainers",
     "training",
 ]
 collect_ignore = [] if HAS_TORCH else NEED_TORCH
@@ -143,3 +150,21 @@ def _fixed_seed() -> None:
         import torch
 
         torch.manual_seed(0)
+
+
+@pytest.fixture
+def installed() -> Iterator[None]:
+    """Models that PEFT makes are bridged until the test ends."""
+    from adalora_core.bridge import install, uninstall
+
+    install()
+    yield
+    uninstall()
+
+
+@pytest.fixture(params=["own", "import", "attach"])
+def door(request: pytest.FixtureRequest) -> str:
+    """Make the models of a test through each door of the package; a key of `LIBRARIES`."""
+    if request.param == "import":
+        request.getfixturevalue("installed")
+    return {"own": "adalora_core", "import": "peft", "attach": "attached"}[request.param]

@@ -97,9 +97,9 @@ def page() -> str:
         "",
         (
             "What works alike through all three is not listed: PEFT's own AdaLoRA tests run with "
-            "the bridge (`tests/integrations/test_peft_suite.py`), [public scripts]"
+            "the bridge (`tests/peft/test_peft_suite.py`), [public scripts]"
             "(peft-scripts.md) run through each door, and `tests/training` and "
-            "`tests/integrations` compare our own API with PEFT."
+            "`tests/peft` compare our own API with PEFT."
         ),
         "",
         (

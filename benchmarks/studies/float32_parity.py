@@ -2,7 +2,7 @@
 
     python benchmarks/studies/float32_parity.py   # prints the table of ADR 0008, some minutes
 
-The runs are those of tests/training/test_peft_parity.py at three learning rates. "One rounding"
+The runs are those of tests/peft/test_peft_parity.py at three learning rates. "One rounding"
 moves one entry of one factor to the next float32 before training.
 """
 

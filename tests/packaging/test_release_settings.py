@@ -91,7 +91,7 @@ def test_wheels_for_x86_have_kernels_of_a_toolkit_for_the_drivers_of_cuda_12_and
     assert (nvcc, headers) == ("cuda-nvcc-12-8", "cuda-cudart-devel-12-8")
     assert host.removesuffix("-gcc-c++") in environment["CUDAHOSTCXX"]
     assert options.test_command.endswith('python -c "import adalora_core._cuda"')
-    assert "pytest -q tests/contract" in options.test_command
+    assert "pytest -q tests/checker tests/config tests/contract" in options.test_command
 
 
 def test_wheels_for_aarch64_have_no_kernels():

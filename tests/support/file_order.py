@@ -15,16 +15,16 @@ TESTS = Path(__file__).parents[1]
 LONGEST = (
     "packaging/test_install.py",
     "benchmarks/test_allocation_study.py",
-    "demo/test_command.py",
-    "integrations/test_peft_releases.py",
+    "shell/test_demo.py",
+    "peft/test_peft_releases.py",
     "distributed/test_launchers.py",
     "ops/test_svd_linear.py",
-    "ops/test_bindings.py",
-    "training/test_operation_counts.py",
+    "core/test_bindings.py",
+    "runs/test_operation_counts.py",
     "differential/test_differential.py",
     "distributed/test_scaling_page.py",
-    "nn/test_compiled.py",
-    "integrations/test_peft_suite.py",
+    "nn/test_adapter_layer_compiled.py",
+    "peft/test_peft_suite.py",
     "security/test_expressions.py",
 )
 """Files whose slow tests take most of a minute and more, from `pytest -m slow --durations=60`."""

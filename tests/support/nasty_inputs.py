@@ -347,5 +347,5 @@ NASTY = [
     *DEPTH, *ALIASES, *DUPLICATES, *NUMBERS, *ENCODINGS, *INJECTION, *PATTERNS, *DEFAULTS,
     *SCHEDULES, *YAML_TRAPS, *SAVED, *SHAPES, *CODE, *NOTEBOOKS,
 ]  # fmt: skip
-"""Fifteen families; file systems are in tests/cli/test_files.py, agreement of schema and engine in
-tests/contract/test_schema.py."""
+"""Fifteen families; file systems are in tests/commands/cli/test_files.py, agreement of schema and
+engine in tests/config/test_schemas.py."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -14,6 +14,9 @@ from module_files import module_of
 from programs import output_of
 
 from adalora_core.ops import _backend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SOURCES = Path(__file__).parents[1] / "csrc"
 HAS_GPU = torch.cuda.is_available()
@@ -67,3 +70,11 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         core = request.getfixturevalue("emulated_core")
         monkeypatch.setattr(_backend, "core_of", lambda _tensor: core)
     return name
+
+
+@pytest.fixture(autouse=True)
+def new_tensors(device: str) -> Iterator[None]:
+    """Make the tensors of a test where its kernels are."""
+    torch.set_default_device("cuda" if device == "cuda" else None)
+    yield
+    torch.set_default_device(None)

@@ -16,7 +16,7 @@ from adalora_core.commands.cli import search_exclusions
 from adalora_core.commands.cli.files import targets
 from adalora_core.config.rules.base import SOUND
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FAULTY = json.dumps(SOUND | {"deltaT": 0})
 
 

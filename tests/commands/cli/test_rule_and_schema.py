@@ -11,7 +11,7 @@ from adalora_core.checker.rules import RULES
 from adalora_core.commands.cli import main
 from adalora_core.config.schemas.config import config_schema
 
-DOCS = Path(__file__).parents[2] / "docs" / "rules"
+DOCS = Path(__file__).parents[3] / "docs" / "rules"
 
 
 def test_rule_without_a_code_lists_every_rule(capsys):

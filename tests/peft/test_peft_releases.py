@@ -14,10 +14,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CORE = [
-    f"tests/integrations/test_peft_{name}.py"
-    for name in ("bridge", "injected", "layers", "module", "reuse", "start")
+    *(f"tests/bridge/test_{name}.py" for name in ("bridge", "injected", "layers")),
+    *(f"tests/peft/test_peft_{name}.py" for name in ("module", "reuse", "start")),
 ]
-ALL = ["tests/integrations", "tests/defects"]
+ALL = [
+    *("tests/bridge", "tests/defects", "tests/trainers", "tests/floor/test_peft_identity.py"),
+    *(f"tests/peft/test_peft_{name}.py" for name in ("configs", "mistakes", "suite")),
+    *(f"tests/training/test_{name}.py" for name in ("hub", "merging")),
+    *(f"tests/runs/test_{name}.py" for name in ("matrices_without_gradient", "offload")),
+    *(f"tests/runs/test_{name}.py" for name in ("own_model_under_trainer", "torch_encoder")),
+    *("tests/runs/test_trainer_findings.py", *CORE[3:]),
+]
 INSTALLED = (version("peft"), version("transformers"))
 OTHERS = [pair for pair in TRIED if pair != INSTALLED]
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 FILES = [*(ROOT / "adalora_core").glob("c*/rules/*.py")]
 OF_CONFIGURATIONS = [rule for rule in RULES if rule.needs != "run"]
 OF_RUNS = [rule for rule in RULES if rule.needs == "run"]
-"""The faults and the right runs are tests of tests/training and tests/integrations."""
+"""The faults and the right runs are tests of tests/runs."""
 
 
 def _codes(text, rule, options):

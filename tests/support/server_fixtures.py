@@ -1,4 +1,4 @@
-"""Fixtures for the tests of `adalora server`: one process for the tests of a file."""
+"""Start `adalora server` once for the tests of a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of the command."""
+"""Run `adalora check` in a test, in an empty folder."""
 
 from __future__ import annotations
 

@@ -1,0 +1,23 @@
+"""The tests of the compiled core run on a CPU, and where a file says so on other devices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backends import op_backend
+from op_devices import DEVICES, device, emulated_core, new_tensors
+
+if TYPE_CHECKING:
+    import pytest
+
+__all__ = ["device", "emulated_core", "new_tensors", "op_backend"]
+
+# Emulated kernels see as many matrices in tests/csrc/cuda; a thread has its own default device.
+DEVICES_OF = {"test_many_matrices": DEVICES[:3], "test_threads": DEVICES[:2]}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test once for each device of its file."""
+    if "device" in metafunc.fixturenames:
+        module = metafunc.module.__name__.rpartition(".")[2]
+        metafunc.parametrize("device", DEVICES_OF.get(module, DEVICES[:1]), indirect=True)

@@ -1,0 +1,7 @@
+"""Fixtures for the tests of the command, called as a shell calls it."""
+
+from __future__ import annotations
+
+from command_fixtures import check, in_an_empty_folder, write
+
+__all__ = ["check", "in_an_empty_folder", "write"]
