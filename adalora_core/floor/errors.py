@@ -47,12 +47,15 @@ class BackendUnavailableError(AdaLoraError, ImportError):
 
 
 class MissingExtraError(AdaLoraError, ImportError):
-    """An optional dependency is missing; the message names it and the pip command."""
+    """An optional dependency is missing; the message names it and the pip command.
+
+    The command is that of a clone: the package index has no release, and anybody may take the name.
+    """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
-            f"{purpose} needs the package {package!r}; install it with: "
-            f"pip install 'adalora-core[{extra}]' (in a clone: pip install '.[{extra}]')"
+            f"{purpose} needs the package {package!r}; install it in the clone of this project "
+            f"with: pip install '.[{extra}]'"
         )
 
 

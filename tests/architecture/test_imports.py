@@ -70,8 +70,8 @@ def test_name_that_needs_torch_says_in_one_sentence_what_to_install() -> None:
         "except ImportError as error:\n    print(error, error.__suppress_context__)"
     )
     assert output_of_python("-c", script) == (
-        "get_peft_model needs the package 'torch'; install it with: "
-        "pip install 'adalora-core[torch]' (in a clone: pip install '.[torch]') True\n"
+        "get_peft_model needs the package 'torch'; install it in the clone of this project with: "
+        "pip install '.[torch]' True\n"
     )
 
 

@@ -49,6 +49,8 @@ def test_examples_are_read_in_their_format_and_reported_as_by_the_command(path, 
         ("[adapter]\ninit_r = 8", "toml"),
         ("init_r = 8", "toml"),
         ("# a comment\ninit_r: 8", "yaml"),
+        ("# a comment\n\npeft_type: ADALORA\ntarget_modules: [q_proj]\n", "yaml"),
+        ("---\npeft_type: ADALORA\ntarget_modules:\n  [q_proj]\n", "yaml"),
         ("import peft\nx = 1", "python"),
         ("config = AdaLoraConfig(init_r=8)", "python"),
         ('{"cells": [], "nbformat": 4}', "notebook"),
@@ -56,6 +58,12 @@ def test_examples_are_read_in_their_format_and_reported_as_by_the_command(path, 
 )
 def test_format_is_guessed_by_the_content(text, format_):
     assert answer(text)["format"] == format_
+
+
+def test_an_empty_page_has_no_findings_and_no_hint_names_an_option_of_the_command():
+    assert answer(" \n")["findings"] == []
+    (found,) = answer("a: 1\n")["findings"]
+    assert found["hint"].endswith("; in Python, call AdaLoraConfig")
 
 
 def test_offsets_count_as_javascript_does():

@@ -12,7 +12,7 @@ import npm_packages
 import pytest
 import yaml
 from contract_reports import gitlab_issues, junit_suites
-from pipeline_steps import ACTION, BASH, EXAMPLES, ROOT, environment_of, gitlab_job
+from pipeline_steps import ACTION, BASE, BASH, EXAMPLES, ROOT, environment_of, gitlab_job
 from programs import output_of, output_of_python, run_python
 
 from adalora_core.config.rules.base import SOUND
@@ -192,6 +192,12 @@ def test_steps_of_the_action_install_check_and_hand_on_what_was_found(
     assert (done.returncode, found["warnings"]) == (0, "1"), done.stdout
     done, _ = run(check, paths="wrong.json", args="--ignore\nADA301", **{"fail-level": "warning"})
     assert done.returncode == 1
+    # actions/checkout has put the project into a folder below.
+    values[BASE] = "0" * 40
+    done, _ = run(check, paths=project.name, **{"working-directory": ".."})
+    assert "No checkout in this folder" in done.stdout
+    done, _ = run(check, paths=".", **{"working-directory": f"../{project.name}"})
+    assert "::error file=wrong.json,line=" in done.stdout
     # Nothing that a caller writes is run.
     done, _ = run(check, paths='"; touch pwned; "\n$(touch pwned)')
     assert done.returncode == 2

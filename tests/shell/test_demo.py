@@ -142,7 +142,7 @@ def test_demo_without_an_extra_package_names_the_pip_command(tmp_path):
     result = demo("--output", tmp_path / "out", script=WITHOUT_VADER)
     assert result.returncode == 2
     assert "needs the package 'vaderSentiment'" in result.stderr
-    assert "pip install 'adalora-core[demo]'" in result.stderr
+    assert "pip install '.[demo]'" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

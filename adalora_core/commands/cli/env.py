@@ -60,7 +60,7 @@ def _version(distribution: str) -> str:
 def _cpu_backend() -> tuple[str, int]:
     """Return one line about the compiled core, and the exit code that follows."""
     if importlib.util.find_spec("torch") is None:
-        return f"{_core_alone()}; its ops need torch: run pip install 'adalora-core[torch]'", FINE
+        return f"{_core_alone()}; its ops need torch: in the clone run pip install '.[torch]'", FINE
     try:
         backend = importlib.import_module("adalora_core.ops._backend")
     except BackendUnavailableError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.commands.cli.arguments import Parser
@@ -29,11 +30,14 @@ def make_parser() -> Parser:
         help="give every module the largest rank, with zeros, for loaders that take one rank and "
         "one alpha for all modules (TensorRT-LLM, llama.cpp)",
     )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the adapter that is in OUT"
+    )
     return parser
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run `adalora export-lora ADAPTER_DIR OUT [--pad-ranks]` and return the exit code."""
+    """Run `adalora export-lora ADAPTER_DIR OUT ...` and return the exit code."""
     arguments = make_parser().parse_args(argv)
 
     try:
@@ -45,6 +49,13 @@ def run(argv: Sequence[str]) -> int:
         return fail("export-lora", missing)
     from adalora_core.floor.errors import AdaLoraError
 
+    held = Path(arguments.out, "adapter_config.json")
+    if held.exists() and not arguments.overwrite:
+        return fail(
+            "export-lora",
+            f"{arguments.out} holds an adapter; name another folder, or replace that one with "
+            "--overwrite",
+        )
     try:
         export_folder(arguments.adapter, arguments.out, pad_ranks=arguments.pad_ranks)
     except (AdaLoraError, OSError) as error:

@@ -35,7 +35,9 @@ def make_parser() -> Parser:
         "--strict-keys", action="store_true", help="reject keys that PEFT does not know"
     )
     parser.add_argument(
-        "--check", metavar="FILE", help="compare FILE with the schema; print whether they differ"
+        "--check",
+        metavar="FILE",
+        help="compare FILE, a schema written earlier, with that of this version",
     )
     parser.add_argument(
         "--of",
@@ -69,6 +71,12 @@ def run(argv: Sequence[str]) -> int:
     if committed == text:
         print(f"{name} is up to date")
         return FINE
+    if '"properties"' not in committed:  # never advise to replace a configuration
+        return fail(
+            "schema",
+            f"{options.check} is not a JSON Schema; to check a configuration: "
+            f"adalora check {options.check}",
+        )
     print(
         f"{name} differs from the schema of this version; regenerate it with: "
         f"adalora schema {_arguments(options)} > {name}"

@@ -27,11 +27,15 @@ if TYPE_CHECKING:
     from adalora_core.config.findings import Diagnostic
 
 _POINTS = 200
+_NO_CONFIGURATION = "The plan appears here when the text holds a configuration."
 # Each begins with its line: where \s* may begin anywhere, blank lines take quadratic time.
 _TABLE = re.compile(r"^[ \t]*\[\[?[\w.\"'-]+\]\]?[ \t\r]*(#.*)?$", re.MULTILINE)
 _CODE = re.compile(
     r"^[ \t\f]*(from[ \t]+[\w.]+[ \t]+import\b|import[ \t]+\w)|AdaLoraConfig\s*+\(", re.MULTILINE
 )
+_MAPPING = re.compile(r"(?:[ \t]*(?:#.*|---)?\n)*+[\w\"'-]++[ \t]*+:(?:\s|$)")
+_OPTION = re.compile(r",? or [^;,]*--[\w-]+|; pass --[^;]*")
+"""What a hint says of options of the command, which the page does not have."""
 _ASSIGNMENT = re.compile(r"^[\w.-]++[ \t]*+=", re.MULTILINE)
 
 
@@ -44,6 +48,9 @@ def answer(request: str) -> str:
     asked = json.loads(request)
     text = asked["text"]
     format_ = asked["format"] or _format_of(text)
+    if not text.strip():
+        empty = {"text": text, "format": format_, "fixed": [], "findings": []}
+        return json.dumps(empty | {"no_plan": _NO_CONFIGURATION})
     inspector = Inspector(CheckOptions(asked["runtime"]), Selection.of(), format=format_)
     found = _examined(inspector, text)
     fixed: tuple[Diagnostic, ...] = ()
@@ -99,12 +106,15 @@ def _format_of(text: str) -> Format:
         return "notebook" if '"nbformat"' in text and '"cells"' in text else "json"
     if _CODE.search(text):
         return "python"
+    if _MAPPING.match(text):
+        return "yaml"
     return "toml" if _TABLE.search(text) or _ASSIGNMENT.search(text) else "yaml"
 
 
 def _finding(diagnostic: Diagnostic, text: str, has_places: bool) -> dict[str, Any]:
     """Return a finding as in the JSON report, with offsets as JavaScript counts them."""
     finding = diagnostic_to_json(diagnostic)
+    finding["hint"] = finding["hint"] and _OPTION.sub("", finding["hint"])
     places = [finding, *finding["related"]]
     for place in places:
         if not has_places:  # the text was decoded to another one: it declares an encoding
@@ -120,7 +130,7 @@ def _finding(diagnostic: Diagnostic, text: str, has_places: bool) -> dict[str, A
 def _plan(found: Examined) -> dict[str, Any]:
     """Return the plan of the first configuration, or the reason why there is none."""
     if not found.blocks:
-        return {"no_plan": "The plan appears here when the text holds a configuration."}
+        return {"no_plan": _NO_CONFIGURATION}
     if not found.report.ok:
         return {"no_plan": "The plan appears here when no error is left."}
     block = found.blocks[0]

@@ -103,6 +103,11 @@ function show(answer, asked) {
   showModels($("models"), answer);
   const count = answer.fixed.length;
   const done = "fix" in asked ? `Applied ${count} ${plural("fix", count, "es")}. ` : "";
+  if (!answer.text.trim()) {
+    say("Type or paste a configuration or a script.");
+    setBusy(false);
+    return;
+  }
   say(`${notice}${done}${summary(answer.findings)} (read as ${FORMATS[answer.format]}).`);
   setBusy(false);
   if (count) {

@@ -134,7 +134,7 @@ def test_env_without_torch_works_and_names_the_extra() -> None:
     )
     code, text = env(hidden=("torch",), before=hide_torch)
     assert code == 0
-    assert "pip install 'adalora-core[torch]'" in text
+    assert "pip install '.[torch]'" in text
 
 
 @needs_torch

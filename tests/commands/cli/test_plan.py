@@ -104,4 +104,4 @@ def test_plot_is_written_as_a_png_and_missing_matplotlib_is_reported(
     assert path.read_bytes().startswith(b"\x89PNG")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main(["plan", str(write(SOUND)), "--plot", str(path)]) == 2
-    assert "pip install 'adalora-core[plot]'" in capsys.readouterr().err
+    assert "pip install '.[plot]'" in capsys.readouterr().err

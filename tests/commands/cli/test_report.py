@@ -74,7 +74,7 @@ class TestReport:
         shown = capsys.readouterr()
         assert shown.out == f"wrote {adapter / 'rank_report.md'}\n"
         assert "rank_heatmap.png" in shown.err
-        assert "adalora-core[plot]" in shown.err
+        assert "pip install '.[plot]'" in shown.err
         text = (adapter / "rank_report.md").read_text()
         assert "| `layers.0.q` | 4 |" in text
         assert "rank_heatmap.png" not in text
@@ -187,6 +187,12 @@ class TestExportLora:
         assert written["peft_type"] == "LORA"
         assert written["rank_pattern"] == {"^0": 4}
         assert str(tmp_path / "lora") in capsys.readouterr().out
+        before = (tmp_path / "lora" / "adapter_config.json").stat().st_mtime_ns
+        again = ["export-lora", str(tmp_path / "adapter"), str(tmp_path / "lora")]
+        assert main(again) == 2
+        assert "replace that one with --overwrite" in capsys.readouterr().err
+        assert (tmp_path / "lora" / "adapter_config.json").stat().st_mtime_ns == before
+        assert main([*again, "--overwrite"]) == 0
 
     def test_a_folder_without_weights_is_one_line(
         self, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

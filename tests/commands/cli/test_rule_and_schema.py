@@ -53,7 +53,8 @@ def test_schema_for_editors_is_the_committed_one(capsys):
     assert main(["schema", "--flavour", "editor"]) == 0
     printed = capsys.readouterr().out
     assert printed == committed.read_text("utf-8"), "run: python tools/regenerate.py schemas"
-    assert main(["schema", "--flavour", "editor", "--check", str(DOCS / "README.md")]) == 1
+    other = DOCS.parents[1] / "schemas" / "adalora-report.schema.json"
+    assert main(["schema", "--flavour", "editor", "--check", str(other)]) == 1
     assert "regenerate it with: adalora schema --flavour editor >" in capsys.readouterr().out
 
 
@@ -86,6 +87,15 @@ def test_schema_compared_with_a_file_exits_0_1_or_2(tmp_path, capsys):
     assert main(["schema", "--check", str(path)]) == 0
     assert main(["schema", "--strict-keys", "--check", str(path)]) == 1
     assert "adalora schema --draft 2020-12 --strict-keys >" in capsys.readouterr().out
+
+
+def test_a_configuration_is_never_called_a_schema_that_differs(tmp_path, capsys):
+    path = tmp_path / "good.json"
+    path.write_text(json.dumps({"$schema": "adalora.schema.json", "peft_type": "ADALORA"}))
+    assert main(["schema", "--check", str(path)]) == 2
+    shown = capsys.readouterr()
+    assert "is not a JSON Schema; to check a configuration: adalora check" in shown.err
+    assert ">" not in shown.out + shown.err
 
 
 def test_committed_pages_of_the_rules_match_the_classes(tmp_path):

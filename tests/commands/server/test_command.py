@@ -44,7 +44,7 @@ def test_missing_package_is_one_sentence_with_the_command_to_install_it():
     assert done.stdout == ""
     expected = MissingExtraError("pygls", "lsp", "adalora server")
     assert done.stderr == f"adalora server: {expected}\n"
-    assert "pip install 'adalora-core[lsp]'" in done.stderr
+    assert "pip install '.[lsp]'" in done.stderr
 
 
 def test_help_and_wrong_options():
