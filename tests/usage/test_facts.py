@@ -7,10 +7,14 @@ from usage_texts import HEAD, LOOP, allocation, usage
 
 from adalora_core.checker.documents.python.syntax import within_bounds
 from adalora_core.checker.rules.usage_steps import AllocationNeverCalled, StepRestarts
-from adalora_core.checker.scripts.adapters import second_wraps, swept_ranks
 from adalora_core.checker.scripts.counters import step_counter
-from adalora_core.checker.scripts.order import is_per_micro_batch, placement
-from adalora_core.checker.scripts.trainings import late_adapters, trainings
+from adalora_core.checker.scripts.steps import is_per_micro_batch, placement
+from adalora_core.checker.scripts.trainings import (
+    late_adapters,
+    second_wraps,
+    swept_ranks,
+    trainings,
+)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.checker.documents.document import Document
+    from adalora_core.checker.documents.python.source import Script
+    from adalora_core.checker.rules.usage_base import Fault
 
 _ON_SCRIPTS = tuple(rule for rule in RULES if isinstance(rule, UsageRule))
 
@@ -30,9 +32,19 @@ def usage_findings(document: Document) -> Iterator[Finding]:
         usage = within_bounds(script, Usage, script)
         if usage is not None:
             for rule in _ON_SCRIPTS:
-                yield from within_bounds(script, list, rule.check_usage(usage)) or ()
+                for fault in within_bounds(script, list, rule.check_usage(usage)) or ():
+                    yield _placed(rule, fault, script)
         if script.steps_left < 0:
             message = "the code around the configurations is too intertwined to follow to its end"
             hint = "move the training into a file of its own"
             extent = script.in_text((0, 0))
             yield Finding(LimitExceeded, (), message, severity="info", hint=hint, extent=extent)
+
+
+def _placed(rule: UsageRule, fault: Fault, script: Script) -> Finding:
+    """Return a fault of the code as a finding, with the places of its nodes in the text."""
+    node, message, hint, note, remedy = fault
+    notes = () if note is None else ((script.extent(note[0]), note[1]),)
+    return Finding(
+        type(rule), (), message, hint=hint, extent=script.extent(node), notes=notes, remedy=remedy
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from adalora_core.config.rules.base import Finding, Rule
+from adalora_core.config.rules.base import Rule
 
 if TYPE_CHECKING:
     import ast
@@ -90,6 +90,24 @@ PLACES: dict[str, str] = {
 """Where each framework has the gradients of a step that is made."""
 
 
+class Fault(NamedTuple):
+    """What a rule finds in the code.
+
+    Args:
+        node: the node that is marked.
+        message: the subject, the problem and the values.
+        hint: the hint, where it differs from the rule's.
+        note: another node, and what it is.
+        remedy: the change that corrects the fault.
+    """
+
+    node: ast.AST
+    message: str
+    hint: str | None = None
+    note: tuple[ast.AST, str] | None = None
+    remedy: Remedy | None = None
+
+
 class UsageRule(Rule):
     """A fault of the code around a configuration.
 
@@ -101,41 +119,23 @@ class UsageRule(Rule):
     severity: ClassVar[Severity] = "warning"
     good = HEAD + LOOP
 
-    def check_usage(self, usage: Usage) -> Iterable[Finding]:
-        """Yield the findings of this rule about a script."""
+    def check_usage(self, usage: Usage) -> Iterable[Fault]:
+        """Yield the faults of a script that this rule finds."""
         raise NotImplementedError
-
-    def finding(
-        self,
-        usage: Usage,
-        node: ast.AST,
-        message: str,
-        *,
-        hint: str | None = None,
-        note: tuple[ast.AST, str] | None = None,
-        remedy: Remedy | None = None,
-    ) -> Finding:
-        """Return a finding that marks a node of the code."""
-        notes = () if note is None else ((usage.script.extent(note[0]), note[1]),)
-        extent = usage.script.extent(node)
-        return Finding(
-            type(self), (), message, hint=hint, extent=extent, notes=notes, remedy=remedy
-        )
 
 
 class AllocationRule(UsageRule):
     """A fault of one call of `update_and_allocate`."""
 
-    def check_usage(self, usage: Usage) -> Iterator[Finding]:
-        """Yield at most one finding about each call."""
+    def check_usage(self, usage: Usage) -> Iterator[Fault]:
+        """Yield at most one fault of each call."""
         seen: set[ast.AST] = set()
         for trace, event in usage.events("allocate"):
-            if event.node not in seen:
-                for finding in self.check_call(usage, trace, event):
-                    seen.add(event.node)
-                    yield finding
-                    break
+            found = None if event.node in seen else self.check_call(usage, trace, event)
+            if found is not None:
+                seen.add(event.node)
+                yield found
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Iterator[Finding]:
-        """Yield a finding about a call, as one of the ways of the script reaches it."""
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Fault | None:
+        """Return the fault of a call, as one of the ways of the script reaches it."""
         raise NotImplementedError

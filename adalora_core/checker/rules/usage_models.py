@@ -5,17 +5,20 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.rules.usage_base import HEAD, LOOP, UsageRule, example
-from adalora_core.checker.scripts.adapters import second_wraps, swept_ranks
+from adalora_core.checker.rules.usage_base import HEAD, LOOP, Fault, UsageRule, example
 from adalora_core.checker.scripts.losses import adds_penalty, doubled_penalties, own_losses
-from adalora_core.checker.scripts.totals import accumulation, batch_size, run_length, unit
-from adalora_core.checker.scripts.trainings import late_adapters, trainings
+from adalora_core.checker.scripts.steps import accumulation, batch_size, run_length, unit
+from adalora_core.checker.scripts.trainings import (
+    late_adapters,
+    second_wraps,
+    swept_ranks,
+    trainings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.checker.scripts.usage import Usage
-    from adalora_core.config.rules.base import Finding
 
 
 class LossWithoutPenalty(UsageRule):
@@ -34,24 +37,24 @@ class LossWithoutPenalty(UsageRule):
         "(adalora_core: model.orthogonality_penalty()), or set orth_reg_weight to 0"
     )
 
-    def check_usage(self, usage: Usage) -> Iterator[Finding]:
-        """Yield a finding for each loss that is computed in the script."""
+    def check_usage(self, usage: Usage) -> Iterator[Fault]:
+        """Yield a fault for each loss that is computed in the script."""
         if not _has_a_penalty(usage) or adds_penalty(usage):
             return
-        seen: set[ast.AST] = set()
-        for training in usage.once(trainings):
-            if training.trainers and usage.uses_our_callback:
-                continue  # the callback adds the penalty
-            for loss in own_losses(usage, training):
-                if loss not in seen:
-                    seen.add(loss)
-                    yield self.finding(
-                        usage,
-                        loss,
-                        "the loss is computed in the script, so it lacks the orthogonality penalty "
-                        f"that {'a model' if usage.our_names else 'PEFT'} adds to outputs.loss",
-                        hint=_OUR_HINT if usage.our_names else None,
-                    )
+        losses = (
+            loss
+            for training in usage.once(trainings)
+            # The callback of this package adds the penalty.
+            if not (training.trainers and usage.uses_our_callback)
+            for loss in own_losses(usage, training)
+        )
+        for loss in dict.fromkeys(losses):
+            yield Fault(
+                loss,
+                "the loss is computed in the script, so it lacks the orthogonality penalty "
+                f"that {'a model' if usage.our_names else 'PEFT'} adds to outputs.loss",
+                hint=_OUR_HINT if usage.our_names else None,
+            )
 
 
 _OUR_HINT = (
@@ -82,8 +85,8 @@ class TotalStepCountsSamples(UsageRule):
     good = HEAD.replace("total_step=1000", "total_step=len(train_loader) * 3") + LOOP
     hint = "give the number of optimizer steps: math.ceil(len(loader) / accumulation) * epochs"
 
-    def check_usage(self, usage: Usage) -> Iterator[Finding]:
-        """Yield a finding for each total of another unit."""
+    def check_usage(self, usage: Usage) -> Iterator[Fault]:
+        """Yield a fault for each total of another unit."""
         if usage.assigns_total:
             return
         for key, value in usage.arguments("total_step"):
@@ -99,7 +102,7 @@ class TotalStepCountsSamples(UsageRule):
                 )
             else:
                 continue
-            yield self.finding(usage, key, message)
+            yield Fault(key, message)
 
 
 class TotalStepContradictsMaxSteps(UsageRule):
@@ -117,8 +120,8 @@ class TotalStepContradictsMaxSteps(UsageRule):
     good = bad.replace("max_steps=500", "max_steps=1000")
     hint = "give total_step the number of steps of the run"
 
-    def check_usage(self, usage: Usage) -> Iterator[Finding]:
-        """Yield a finding if both numbers are known and differ."""
+    def check_usage(self, usage: Usage) -> Iterator[Fault]:
+        """Yield a fault if both numbers are known and differ."""
         lengths = {run_length(usage, training) for training in usage.once(trainings)}
         length = lengths.pop() if len(lengths) == 1 else None
         if length is None or usage.assigns_total:
@@ -129,7 +132,7 @@ class TotalStepContradictsMaxSteps(UsageRule):
         for key, total in found:
             if total is not None and abs(total - length) > 1:
                 message = f"total_step is {total}, and the script trains {length} steps"
-                yield self.finding(usage, key, message)
+                yield Fault(key, message)
 
 
 class OptimizerBeforeAdapter(UsageRule):
@@ -145,16 +148,14 @@ class OptimizerBeforeAdapter(UsageRule):
     )
     hint = "make the optimizer from model.parameters() after get_peft_model"
 
-    def check_usage(self, usage: Usage) -> Iterator[Finding]:
-        """Yield a finding for each such optimizer."""
+    def check_usage(self, usage: Usage) -> Iterator[Fault]:
+        """Yield a fault for each such optimizer."""
         for optimizer, wrap in usage.once(late_adapters).items():
-            yield self.finding(
-                usage,
-                optimizer,
+            message = (
                 "the optimizer is given the parameters of the base model, before the adapter is "
-                "added",
-                note=(wrap, "the adapter is added here"),
+                "added"
             )
+            yield Fault(optimizer, message, note=(wrap, "the adapter is added here"))
 
 
 class WrappedTwice(UsageRule):
@@ -168,15 +169,11 @@ class WrappedTwice(UsageRule):
     bad = HEAD.replace("optimizer =", "model = get_peft_model(model, config)\noptimizer =") + LOOP
     hint = "load the base model again, or call model.unload() before"
 
-    def check_usage(self, usage: Usage) -> Iterator[Finding]:
-        """Yield a finding for each second call."""
+    def check_usage(self, usage: Usage) -> Iterator[Fault]:
+        """Yield a fault for each second call."""
         for call, first in second_wraps(usage):
-            yield self.finding(
-                usage,
-                call,
-                "the model that is wrapped here has an adapter already",
-                note=(first, "the first adapter") if first is not call else None,
-            )
+            note = (first, "the first adapter") if first is not call else None
+            yield Fault(call, "the model that is wrapped here has an adapter already", note=note)
 
 
 class RanksWithoutAllocation(UsageRule):
@@ -199,15 +196,15 @@ for rank in (2, 4, 8):
 """
     hint = "call update_and_allocate in each run, or vary init_r"
 
-    def check_usage(self, usage: Usage) -> Iterator[Finding]:
-        """Yield a finding for each varied rank."""
+    def check_usage(self, usage: Usage) -> Iterator[Fault]:
+        """Yield a fault for each varied rank."""
         found = usage.once(trainings)
         if not found or any(training.allocates is not False for training in found):
             return
         for value in swept_ranks(usage):
-            yield self.finding(
-                usage,
-                usage.keyword_of(value),
+            parent = usage.scopes.parents.get(value)
+            yield Fault(
+                parent if isinstance(parent, ast.keyword) else value,
                 f"target_r is varied (`{ast.unparse(value)[:60]}`), and nothing allocates: every "
                 "run trains init_r triplets",
             )
@@ -227,17 +224,11 @@ class PenaltyAddedTwice(UsageRule):
     good = (HEAD + LOOP).replace("from peft", "from adalora_core.peft")
     hint = "leave the call out; it is for a loss of your own"
 
-    def check_usage(self, usage: Usage) -> Iterator[Finding]:
-        """Yield a finding for each penalty beside the loss of the outputs."""
+    def check_usage(self, usage: Usage) -> Iterator[Fault]:
+        """Yield a fault for each penalty beside the loss of the outputs."""
         if not _has_a_penalty(usage) or "leave_penalty_out_of_loss" in usage.scopes.callers:
             return
-        seen: set[ast.AST] = set()
-        for training in usage.once(trainings):
-            for penalty in doubled_penalties(usage, training):
-                if penalty not in seen:
-                    seen.add(penalty)
-                    yield self.finding(
-                        usage,
-                        penalty,
-                        "the penalty is added to outputs.loss, which contains it in training mode",
-                    )
+        found = usage.once(trainings)
+        for penalty in dict.fromkeys(p for each in found for p in doubled_penalties(usage, each)):
+            message = "the penalty is added to outputs.loss, which contains it in training mode"
+            yield Fault(penalty, message)

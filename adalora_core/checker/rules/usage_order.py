@@ -12,21 +12,23 @@ from adalora_core.checker.rules.usage_base import (
     LOOP,
     PLACES,
     AllocationRule,
+    Fault,
     example,
 )
 from adalora_core.checker.scripts.counters import step_counter
 from adalora_core.checker.scripts.names import ALLOCATE
-from adalora_core.checker.scripts.order import accumulation_guards, is_per_micro_batch, placement
-from adalora_core.checker.scripts.totals import accumulation
+from adalora_core.checker.scripts.steps import (
+    accumulation,
+    accumulation_guards,
+    is_per_micro_batch,
+    placement,
+)
 from adalora_core.config.changes import Remedy, Replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.checker.documents.python.syntax import Function
     from adalora_core.checker.scripts.events import Event, Guard, Trace
     from adalora_core.checker.scripts.usage import Usage
-    from adalora_core.config.rules.base import Finding
 
 _RIGHT_LINES = """\
     optimizer.step()
@@ -65,26 +67,24 @@ class AllocationForEachMicroBatch(AllocationRule):
     good = example(_ACCUMULATED, _ACCELERATE)
     hint = "call it once for each optimizer.step(), under the same condition"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Iterator[Finding]:
-        """Yield a finding if the step of the optimizer is made more rarely."""
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Fault | None:
+        """Return a fault if the step of the optimizer is made more rarely."""
         place = placement(trace, event)
         if place is not None and is_per_micro_batch(usage, event, place):
-            yield self.finding(
-                usage,
+            return Fault(
                 event.node,
                 "update_and_allocate is called for each micro-batch, and optimizer.step() is not "
                 "made for each",
                 hint=PLACES["accelerate"] if place.step.accumulations else None,
                 note=(place.step.node, "the step of the optimizer"),
             )
-        elif _is_lightning_micro_batch(usage, trace, event):
-            yield self.finding(
-                usage,
-                event.node,
+        if _is_lightning_micro_batch(usage, trace, event):
+            message = (
                 "on_train_batch_end is called for each micro-batch, and Lightning makes a step "
-                f"after {usage.once(accumulation)} of them",
-                hint=PLACES["lightning"],
+                f"after {usage.once(accumulation)} of them"
             )
+            return Fault(event.node, message, PLACES["lightning"])
+        return None
 
 
 def _is_lightning_micro_batch(usage: Usage, trace: Trace, event: Event) -> bool:
@@ -111,17 +111,16 @@ class AllocationBeforeStep(AllocationRule):
     )
     hint = PLACES["loop"]
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Iterator[Finding]:
-        """Yield a finding if the step of the iteration comes later."""
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Fault | None:
+        """Return a fault if the step of the iteration comes later."""
+        del usage
         place = placement(trace, event)
-        if place is not None and place.is_before and place.level == "same":
-            yield self.finding(
-                usage,
-                event.node,
-                "update_and_allocate is called before the optimizer makes the step of this "
-                "iteration",
-                note=(place.step.node, "the step of the optimizer"),
-            )
+        if place is None or not place.is_before or place.level != "same":
+            return None
+        message = (
+            "update_and_allocate is called before the optimizer makes the step of this iteration"
+        )
+        return Fault(event.node, message, note=(place.step.node, "the step of the optimizer"))
 
 
 class AllocationAfterZeroGrad(AllocationRule):
@@ -138,18 +137,17 @@ class AllocationAfterZeroGrad(AllocationRule):
     )
     hint = "move zero_grad() behind update_and_allocate, or to the beginning of the iteration"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Iterator[Finding]:
-        """Yield a finding if the gradients are dropped before."""
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Fault | None:
+        """Return a fault if the gradients are dropped before."""
         place = placement(trace, event)
         if place is None or place.dropped is None:
-            return
-        if place.level == "same" or step_counter(usage, trace, event).counts != "epochs":
-            yield self.finding(
-                usage,
-                event.node,
-                "update_and_allocate is called after the gradients are dropped",
-                note=(place.dropped.node, "the gradients are dropped here"),
-            )
+            return None
+        if place.level != "same" and step_counter(usage, trace, event).counts == "epochs":
+            return None
+        message = "update_and_allocate is called after the gradients are dropped"
+        return Fault(
+            event.node, message, note=(place.dropped.node, "the gradients are dropped here")
+        )
 
 
 class AllocationInWrongHook(AllocationRule):
@@ -171,16 +169,15 @@ class AllocationInWrongHook(AllocationRule):
         "has no on_optimizer_step"
     )
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Iterator[Finding]:
-        """Yield a finding if a framework calls the method at a wrong moment."""
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Fault | None:
+        """Return a fault if a framework calls the method at a wrong moment."""
         reason = usage.wrong_hook(trace)
         framework = usage.framework(trace.function)
         if reason is None or framework is None or trace.function is None:
-            return
+            return None
         if placement(trace, event) is not None:
-            return  # the method makes the step itself
-        yield self.finding(
-            usage,
+            return None  # the method makes the step itself
+        return Fault(
             event.node,
             f"update_and_allocate is called in {trace.function.name}: {reason}",
             hint=PLACES[framework],
@@ -233,18 +230,17 @@ class AllocationGuardedByItself(AllocationRule):
     )
     hint = "call it without this condition"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Iterator[Finding]:
-        """Yield a finding if a condition asks for the rank pattern."""
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Fault | None:
+        """Return a fault if a condition asks for the rank pattern."""
         del trace
         for guard in event.guards:
             if _asks_for_the_pattern(usage, guard):
-                yield self.finding(
-                    usage,
-                    event.node,
+                message = (
                     f"update_and_allocate waits for `{ast.unparse(guard.test)[:80]}`, which only "
-                    "its first call makes true",
-                    note=(guard.test, "the condition"),
+                    "its first call makes true"
                 )
+                return Fault(event.node, message, note=(guard.test, "the condition"))
+        return None
 
 
 def _asks_for_the_pattern(usage: Usage, guard: Guard) -> bool:
