@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.documents.python.arithmetic import (
@@ -69,7 +70,10 @@ class Values:
         self._entries_of: dict[ast.AST, Entries] = {}
         self._steps = self._other_keys = 0
         self._depth = 0
-        self._namespaces = Namespaces(scopes)
+
+    @cached_property
+    def _namespaces(self) -> Namespaces:
+        return Namespaces(self.scopes)
 
     def of(self, node: ast.expr) -> Any:
         """Return what an expression holds, with UNKNOWN for each part that only a run can tell.
