@@ -24,18 +24,14 @@ if TYPE_CHECKING:
 class LossWithoutPenalty(UsageRule):
     code = "ADA910"
     summary = "a script trains on a loss of its own and never adds the orthogonality penalty"
-    why = (
-        "PEFT adds the penalty to outputs.loss only. The scores compare triplets as if A and B "
-        "were orthogonal, which nothing holds them to if the loss is computed elsewhere."
-    )
+    why = """PEFT adds the penalty to outputs.loss only. The scores compare triplets as if A and B
+    were orthogonal, which nothing holds them to if the loss is computed elsewhere."""
     bad = HEAD + LOOP.replace(
         "    model(**batch).loss.backward()\n",
         "    loss = cross_entropy(model(**batch).logits, batch.labels)\n    loss.backward()\n",
     )
-    hint = (
-        "pass labels and use outputs.loss, add the penalty to the loss "
-        "(adalora_core: model.orthogonality_penalty()), or set orth_reg_weight to 0"
-    )
+    hint = """pass labels and use outputs.loss, add the penalty to the loss (adalora_core:
+    model.orthogonality_penalty()), or set orth_reg_weight to 0"""
 
     def check_usage(self, usage: Usage) -> Iterator[Fault]:
         """Yield a fault for each loss that is computed in the script."""
@@ -77,10 +73,8 @@ def _has_a_penalty(usage: Usage) -> bool:
 class TotalStepCountsSamples(UsageRule):
     code = "ADA911"
     summary = "total_step is computed from samples or micro-batches, not from optimizer steps"
-    why = (
-        "The schedule is then longer than the run by the batch size or the accumulation: budgeting "
-        "ends late or never, and the final phase is left out."
-    )
+    why = """The schedule is then longer than the run by the batch size or the accumulation:
+    budgeting ends late or never, and the final phase is left out."""
     bad = HEAD.replace("total_step=1000", "total_step=len(train_dataset) * 3") + LOOP
     good = HEAD.replace("total_step=1000", "total_step=len(train_loader) * 3") + LOOP
     hint = "give the number of optimizer steps: math.ceil(len(loader) / accumulation) * epochs"
@@ -108,10 +102,8 @@ class TotalStepCountsSamples(UsageRule):
 class TotalStepContradictsMaxSteps(UsageRule):
     code = "ADA912"
     summary = "total_step differs from the number of steps that the script trains"
-    why = (
-        "With a larger total_step the run ends before its schedule, so the target rank is not "
-        "reached; with a smaller one the last steps are outside of the schedule."
-    )
+    why = """With a larger total_step the run ends before its schedule, so the target rank is not
+    reached; with a smaller one the last steps are outside of the schedule."""
     bad = example(
         'arguments = TrainingArguments("out", max_steps=500)\n'
         "Trainer(model=model, args=arguments, callbacks=callbacks).train()\n",
@@ -138,10 +130,8 @@ class TotalStepContradictsMaxSteps(UsageRule):
 class OptimizerBeforeAdapter(UsageRule):
     code = "ADA913"
     summary = "the optimizer is made from the base model's parameters, before the adapter is added"
-    why = (
-        "The optimizer holds the frozen parameters and none of the adapter, so nothing is learned: "
-        "the factors keep their first values."
-    )
+    why = """The optimizer holds the frozen parameters and none of the adapter, so nothing is
+    learned: the factors keep their first values."""
     good = HEAD.replace("\nconfig", "\nbase = load_model()\nconfig") + LOOP
     bad = good.replace("optimizer = AdamW(model.parameters())\n", "").replace(
         "load_model()\n", "load_model()\noptimizer = AdamW(base.parameters())\n"
@@ -161,11 +151,9 @@ class OptimizerBeforeAdapter(UsageRule):
 class WrappedTwice(UsageRule):
     code = "ADA914"
     summary = "a model that is wrapped already is wrapped again"
-    why = (
-        "get_peft_model changes the layers of the model that it is given. A second call adapts the "
-        "layers inside the first adapter, or trains beside an adapter that it neither saves nor "
-        "prunes."
-    )
+    why = """get_peft_model changes the layers of the model that it is given. A second call adapts
+    the layers inside the first adapter, or trains beside an adapter that it neither saves nor
+    prunes."""
     bad = HEAD.replace("optimizer =", "model = get_peft_model(model, config)\noptimizer =") + LOOP
     hint = "load the base model again, or call model.unload() before"
 
@@ -180,10 +168,8 @@ class RanksWithoutAllocation(UsageRule):
     code = "ADA915"
     summary = "target_r is varied over runs that never allocate"
     comes_with = ("ADA901",)
-    why = (
-        "Without update_and_allocate every run trains init_r triplets in each matrix, so the runs "
-        "that are compared are the same run."
-    )
+    why = """Without update_and_allocate every run trains init_r triplets in each matrix, so the
+    runs that are compared are the same run."""
     bad = """\
 from peft import AdaLoraConfig, get_peft_model
 from transformers import Trainer
@@ -213,10 +199,8 @@ for rank in (2, 4, 8):
 class PenaltyAddedTwice(UsageRule):
     code = "ADA916"
     summary = "a script adds the orthogonality penalty to outputs.loss, which contains it"
-    why = (
-        "A model of adalora_core, or of adalora_core.peft, adds the penalty to outputs.loss in "
-        "training mode. Added once more it has twice the weight of the configuration."
-    )
+    why = """A model of adalora_core, or of adalora_core.peft, adds the penalty to outputs.loss in
+    training mode. Added once more it has twice the weight of the configuration."""
     bad = (HEAD + LOOP).replace("from peft", "from adalora_core.peft").replace(
         "model(**batch).loss.backward()",
         "(model(**batch).loss + model.orthogonality_penalty()).backward()",

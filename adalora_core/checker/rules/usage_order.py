@@ -54,10 +54,8 @@ _TRAINER = "from transformers import Trainer, TrainerCallback"
 class AllocationForEachMicroBatch(AllocationRule):
     code = "ADA905"
     summary = "update_and_allocate is called for each micro-batch, optimizer.step() more rarely"
-    why = (
-        "Gradients accumulate over the micro-batches, so the first of them count several times, "
-        "and the schedule, which counts steps of the optimizer, ends before the run does."
-    )
+    why = """Gradients accumulate over the micro-batches, so the first of them count several times,
+    and the schedule, which counts steps of the optimizer, ends before the run does."""
     bad = example(
         _ACCUMULATED.replace("        if accelerator.sync_gradients:\n", "").replace(
             "            ", "        "
@@ -100,10 +98,8 @@ def _is_lightning_micro_batch(usage: Usage, trace: Trace, event: Event) -> bool:
 class AllocationBeforeStep(AllocationRule):
     code = "ADA906"
     summary = "update_and_allocate is called before optimizer.step() of the same iteration"
-    why = (
-        "The optimizer then moves what was pruned: dropped triplets come back, so the live model "
-        "keeps its rank and the saved adapter is another one."
-    )
+    why = """The optimizer then moves what was pruned: dropped triplets come back, so the live model
+    keeps its rank and the saved adapter is another one."""
     bad = HEAD + LOOP.replace(
         _RIGHT_LINES,
         "    model.base_model.update_and_allocate(step)\n"
@@ -126,10 +122,8 @@ class AllocationBeforeStep(AllocationRule):
 class AllocationAfterZeroGrad(AllocationRule):
     code = "ADA907"
     summary = "update_and_allocate is called after zero_grad(), when no gradient is left"
-    why = (
-        "The importance of a triplet is computed from the gradients. PEFT fails on the first call "
-        "without them, or ranks the triplets by nothing if they are set to zero."
-    )
+    why = """The importance of a triplet is computed from the gradients. PEFT fails on the first
+    call without them, or ranks the triplets by nothing if they are set to zero."""
     bad = HEAD + LOOP.replace(
         _RIGHT_LINES,
         "    optimizer.step()\n    optimizer.zero_grad()\n"
@@ -152,22 +146,17 @@ class AllocationAfterZeroGrad(AllocationRule):
 
 class AllocationInWrongHook(AllocationRule):
     code = "ADA908"
-    summary = (
-        "update_and_allocate is called in a hook without gradients, or before the optimizer's step"
-    )
-    why = (
-        "Trainer calls on_pre_optimizer_step, makes the step, calls on_optimizer_step, drops the "
-        "gradients and calls on_step_end. Only on_optimizer_step has both the gradients and the "
-        "step. Lightning drops the gradients after the next forward, so optimizer_step (after the "
-        "step) and, without accumulation, on_train_batch_end have both."
-    )
+    summary = """update_and_allocate is called in a hook without gradients, or before the
+    optimizer's step"""
+    why = """Trainer calls on_pre_optimizer_step, makes the step, calls on_optimizer_step, drops the
+    gradients and calls on_step_end. Only on_optimizer_step has both the gradients and the step.
+    Lightning drops the gradients after the next forward, so optimizer_step (after the step) and,
+    without accumulation, on_train_batch_end have both."""
     bad = example(CALLBACK.replace("on_optimizer_step", "on_step_end"), _TRAINER)
     good = example(CALLBACK, _TRAINER)
     hint = PLACES["callback"]
-    safe_fix = (
-        "renames on_step_end to on_optimizer_step, if the method does nothing else and the class "
-        "has no on_optimizer_step"
-    )
+    safe_fix = """renames on_step_end to on_optimizer_step, if the method does nothing else and the
+    class has no on_optimizer_step"""
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> Fault | None:
         """Return a fault if a framework calls the method at a wrong moment."""
@@ -219,10 +208,8 @@ def _is_harmless(node: ast.stmt) -> bool:
 class AllocationGuardedByItself(AllocationRule):
     code = "ADA909"
     summary = "update_and_allocate is called only if rank_pattern is set, which only the call does"
-    why = (
-        "rank_pattern is the result of an allocation and None before the first one. The condition "
-        "never holds, so nothing is ever allocated."
-    )
+    why = """rank_pattern is the result of an allocation and None before the first one. The
+    condition never holds, so nothing is ever allocated."""
     bad = HEAD + LOOP.replace(
         "    model.base_model.update",
         '    if model.peft_config["default"].rank_pattern is not None:\n'

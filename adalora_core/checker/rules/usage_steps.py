@@ -44,10 +44,8 @@ _NEARLY = 0.93
 class AllocationNeverCalled(UsageRule):
     code = "ADA901"
     summary = "a script trains an AdaLoRA model and never calls update_and_allocate"
-    why = (
-        "Only that call prunes. Without it every matrix keeps init_r triplets: the run is a plain "
-        "LoRA of the larger rank, at the price of AdaLoRA."
-    )
+    why = """Only that call prunes. Without it every matrix keeps init_r triplets: the run is a
+    plain LoRA of the larger rank, at the price of AdaLoRA."""
     bad = HEAD + LOOP.replace("    model.base_model.update_and_allocate(step)\n", "")
     hint = PLACES["loop"]
 
@@ -110,10 +108,8 @@ def _hint(usage: Usage, training: Training) -> str:
 class StepIsConstant(AllocationRule):
     code = "ADA902"
     summary = "the step passed to update_and_allocate never changes during the run"
-    why = (
-        "The schedule follows the number: with one number it stays in one phase for ever. The "
-        "rank of a process and a setting such as target_r are no steps."
-    )
+    why = """The schedule follows the number: with one number it stays in one phase for ever. The
+    rank of a process and a setting such as target_r are no steps."""
     bad = HEAD + LOOP.replace("allocate(step)", "allocate(config.target_r)")
     hint = "pass the number of the optimizer step, from 0 to total_step - 1"
 
@@ -135,10 +131,8 @@ def _fault(event: Event, of_step: str) -> Fault:
 class StepIsNotOptimizerStep(AllocationRule):
     code = "ADA903"
     summary = "the step passed to update_and_allocate counts epochs, micro-batches or samples"
-    why = (
-        "tinit, tfinal, deltaT and total_step count steps of the optimizer. A number that grows "
-        "more slowly never leaves the warm-up; one that grows faster ends the schedule too early."
-    )
+    why = """tinit, tfinal, deltaT and total_step count steps of the optimizer. A number that grows
+    more slowly never leaves the warm-up; one that grows faster ends the schedule too early."""
     bad = HEAD + EPOCHS.replace("allocate(step)", "allocate(epoch)")
     good = HEAD + _ACCUMULATED
     hint = "count the calls of optimizer.step() from 0, over all epochs, and pass that number"
@@ -157,10 +151,8 @@ class StepIsNotOptimizerStep(AllocationRule):
 class StepRestarts(AllocationRule):
     code = "ADA904"
     summary = "the step passed to update_and_allocate starts again in each epoch"
-    why = (
-        "The schedule goes back to the warm-up in each epoch, and the final phase never comes if "
-        "an epoch is shorter than the schedule."
-    )
+    why = """The schedule goes back to the warm-up in each epoch, and the final phase never comes if
+    an epoch is shorter than the schedule."""
     bad = HEAD + EPOCHS.replace("for batch in loader", "for i, batch in enumerate(loader)").replace(
         "allocate(step)", "allocate(i)"
     )

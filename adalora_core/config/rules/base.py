@@ -67,6 +67,9 @@ class Finding:
     notes: tuple[tuple[Extent, str], ...] = ()
 
 
+_TEXTS = frozenset({"summary", "why", "hint", "safe_fix", "unsafe_fix"})
+"""Attributes of a rule that are written on several lines and read as one."""
+
 Findings = Iterator[Finding]
 """What a rule yields about a block."""
 
@@ -133,7 +136,9 @@ class Rule:
     """Every subclass with a code of its own; the others are bases."""
 
     def __init_subclass__(cls) -> None:
-        """Name the rule after its class, and list the class."""
+        """Name the rule after its class, join the lines of its texts, and list the class."""
+        for name in _TEXTS & vars(cls).keys():
+            setattr(cls, name, " ".join((vars(cls)[name] or "").split()) or None)
         if "code" in vars(cls):
             if "name" not in vars(cls):
                 cls.name = re.sub(r"\B(?=[A-Z])", "-", cls.__name__).lower()

@@ -71,18 +71,14 @@ def _severity(block: Block, name: str) -> Severity:
 class NameAsRegex(Rule):
     code = "ADA504"
     summary = "target_modules is one plain name, which PEFT reads as a regular expression"
-    why = (
-        'In a list "q_proj" matches every path that ends in it. As a string it must match the '
-        "whole path, so it finds only a module of that name at the top of the model, and PEFT "
-        "raises if there is none. A name that is at the top of some model of transformers, such as "
-        'lm_head, is a warning. PEFT has no "all" and no "auto".'
-    )
+    why = """In a list "q_proj" matches every path that ends in it. As a string it must match the
+    whole path, so it finds only a module of that name at the top of the model, and PEFT raises if
+    there is none. A name that is at the top of some model of transformers, such as lm_head, is a
+    warning. PEFT has no "all" and no "auto"."""
     bad = SOUND | {"target_modules": "q_proj"}
     hint = "write a list of names"
-    unsafe_fix = (
-        "a name of linear layers becomes a list with one name; all, all_linear and similar "
-        "spellings become all-linear"
-    )
+    unsafe_fix = """a name of linear layers becomes a list with one name; all, all_linear and
+    similar spellings become all-linear"""
     inputs = ("target_modules",)
 
     def check(self, block: Block) -> Findings:
@@ -124,18 +120,14 @@ class NameAsRegex(Rule):
 class ListAsString(Rule):
     code = "ADA505"
     summary = "module names are written as a list in one string"
-    why = (
-        "PEFT reads the string as one regular expression over the whole path. No path has commas, "
-        "blanks or quotes, so nothing matches, and PEFT raises when the adapter is injected. In "
-        "exclude_modules the string excludes nothing, which is a warning."
-    )
+    why = """PEFT reads the string as one regular expression over the whole path. No path has
+    commas, blanks or quotes, so nothing matches, and PEFT raises when the adapter is injected. In
+    exclude_modules the string excludes nothing, which is a warning."""
     bad = SOUND | {"target_modules": "q_proj,v_proj"}
     hint = "write a list of names"
     safe_fix = "target_modules becomes a list of the names, if all are names of linear layers"
-    unsafe_fix = (
-        "exclude_modules, which excluded nothing before, becomes a list of the names, if a target "
-        "is left beside them"
-    )
+    unsafe_fix = """exclude_modules, which excluded nothing before, becomes a list of the names, if
+    a target is left beside them"""
     inputs = ("target_modules", "exclude_modules")
 
     def check(self, block: Block) -> Findings:
@@ -172,11 +164,9 @@ class RegexInList(Rule):
     code = "ADA506"
     severity = "warning"
     summary = "an entry of a list of module names is written as a regular expression"
-    why = (
-        'Entries of a list are compared literally with the end of the module path, so ".*q_proj" '
-        "matches nothing. Only a single string is a regular expression. If no other target can "
-        "match, PEFT raises, and the finding is an error."
-    )
+    why = """Entries of a list are compared literally with the end of the module path, so ".*q_proj"
+    matches nothing. Only a single string is a regular expression. If no other target can match,
+    PEFT raises, and the finding is an error."""
     bad = SOUND | {"target_modules": ["q_proj", r".*v_proj$"]}
     hint = "write the plain name, or one string with all alternatives: .*(q_proj|v_proj)"
     unsafe_fix = "an entry that is a plain name between .* and $ becomes that name"
@@ -203,19 +193,15 @@ class RegexInList(Rule):
 class EntryMatchesNothing(Rule):
     code = "ADA507"
     summary = "an entry of a list of module names cannot match any module path"
-    why = (
-        '"all-linear" means all linear layers only as a single string; in a list it is the name of '
-        "a module. No path has blanks, commas or an empty part, so an empty name matches nothing, "
-        "nor does a name with a dot at either end. PEFT raises if no other target can match; "
-        "otherwise it ignores the entry silently, which is a warning. Every path ends in an empty "
-        "name in modules_to_save, and lists of modules cannot be copied."
-    )
+    why = """"all-linear" means all linear layers only as a single string; in a list it is the name
+    of a module. No path has blanks, commas or an empty part, so an empty name matches nothing, nor
+    does a name with a dot at either end. PEFT raises if no other target can match; otherwise it
+    ignores the entry silently, which is a warning. Every path ends in an empty name in
+    modules_to_save, and lists of modules cannot be copied."""
     bad = SOUND | {"target_modules": ["all-linear"]}
     hint = "write the plain names of modules"
-    safe_fix = (
-        "a target_modules list whose only entry is all-linear becomes that string; without another "
-        "target that can match, blanks around a name of linear layers are removed"
-    )
+    safe_fix = """a target_modules list whose only entry is all-linear becomes that string; without
+    another target that can match, blanks around a name of linear layers are removed"""
     unsafe_fix = "blanks around a name are removed beside other targets too"
     inputs = ("target_modules", "exclude_modules", "modules_to_save")
 

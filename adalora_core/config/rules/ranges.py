@@ -24,13 +24,11 @@ NOT_LOADED = frozenset({"target_r", "deltaT", "beta1", "beta2"})
 class OutOfRange(Rule):
     code = "ADA103"
     summary = "a number is outside its legal range"
-    why = (
-        "PEFT checks only orth_reg_weight. A beta of 0 or 1 is an AssertionError without a message "
-        "when the model is built, and a target_r of 0 prunes everything. Where PEFT trains all the "
-        "same, the finding is only a warning: a negative dropout silently means no dropout, and a "
-        "negative tinit or tfinal is computed with as it is. A saved adapter is loaded whatever "
-        "the settings of its training are."
-    )
+    why = """PEFT checks only orth_reg_weight. A beta of 0 or 1 is an AssertionError without a
+    message when the model is built, and a target_r of 0 prunes everything. Where PEFT trains all
+    the same, the finding is only a warning: a negative dropout silently means no dropout, and a
+    negative tinit or tfinal is computed with as it is. A saved adapter is loaded whatever the
+    settings of its training are."""
     bad = SOUND | {"beta1": 1.5}
     hint = "set a number of that range, or remove the key to get the default"
     needs = "faults"

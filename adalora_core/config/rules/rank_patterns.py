@@ -30,14 +30,11 @@ SAVED = SOUND | {
 class RankPatternShape(Rule):
     code = "ADA304"
     summary = "rank_pattern is not an object of lists of init_r booleans"
-    why = (
-        "AdaLoRA's pattern marks for each matrix which of its init_r triplets are kept. LoRA's "
-        'form, one rank per module, is a TypeError ("Unexpected type of rank_idx") when PEFT loads '
-        "it. A list of another length does not fit the tensors; a shorter one is written when a "
-        "loaded, already pruned adapter is trained again. In a configuration for training, of an "
-        "empty list, and under the runtime adalora-core, which reads the rows of the tensors, the "
-        "length is a warning."
-    )
+    why = """AdaLoRA's pattern marks for each matrix which of its init_r triplets are kept. LoRA's
+    form, one rank per module, is a TypeError ("Unexpected type of rank_idx") when PEFT loads it. A
+    list of another length does not fit the tensors; a shorter one is written when a loaded, already
+    pruned adapter is trained again. In a configuration for training, of an empty list, and under
+    the runtime adalora-core, which reads the rows of the tensors, the length is a warning."""
     bad = SAVED | {"rank_pattern": {"q_proj": 16}}
     good = SAVED
     hint = "set rank_pattern to null in a configuration for training; training fills it in"
@@ -97,11 +94,9 @@ class RankPatternSum(Rule):
     code = "ADA305"
     severity = "warning"
     summary = "rank_pattern does not keep target_r triplets per matrix on average"
-    why = (
-        "After the last allocation the matrices together keep target_r triplets per matrix. "
-        "Another total means a checkpoint from before the end, scores that were equal or not "
-        "finite, or a run that was resumed without the allocator's state."
-    )
+    why = """After the last allocation the matrices together keep target_r triplets per matrix.
+    Another total means a checkpoint from before the end, scores that were equal or not finite, or a
+    run that was resumed without the allocator's state."""
     bad = SAVED | {
         "rank_pattern": {
             "layers.0.q_proj.lora_E": [True, True, True, True],
@@ -131,17 +126,13 @@ class NeverAllocated(Rule):
     code = "ADA308"
     severity = "warning"
     summary = "a saved adapter has no rank pattern: its allocator never ran"
-    why = (
-        "PEFT fills rank_pattern at the first allocation. Null in a saved adapter has one of two "
-        "causes. The training loop never called update_and_allocate(step), so every matrix has the "
-        "fixed rank init_r; or the checkpoint was taken before tinit."
-    )
+    why = """PEFT fills rank_pattern at the first allocation. Null in a saved adapter has one of two
+    causes. The training loop never called update_and_allocate(step), so every matrix has the fixed
+    rank init_r; or the checkpoint was taken before tinit."""
     bad = SAVED | {"rank_pattern": None}
     good = SAVED
-    hint = (
-        "call model.base_model.update_and_allocate(step) after each optimizer.step(); if this was "
-        "a LoRA adapter, set peft_type back to LORA"
-    )
+    hint = """call model.base_model.update_and_allocate(step) after each optimizer.step(); if this
+    was a LoRA adapter, set peft_type back to LORA"""
     inputs = ("inference_mode", "rank_pattern")
     only_if_set = ("inference_mode",)
 
@@ -162,13 +153,10 @@ class NeverAllocated(Rule):
 class RankPatternKey(Rule):
     code = "ADA309"
     summary = "a key of rank_pattern does not name singular values"
-    why = (
-        "PEFT writes keys of the form <module path>.lora_E and removes the last part when it loads "
-        "them. A key without that part gives the path of a wrong module, which is an "
-        "AttributeError. Another last part is a warning under PEFT, which does not read it, and an "
-        "error under adalora-core. A training ignores the pattern, so there the finding is a "
-        "warning."
-    )
+    why = """PEFT writes keys of the form <module path>.lora_E and removes the last part when it
+    loads them. A key without that part gives the path of a wrong module, which is an
+    AttributeError. Another last part is a warning under PEFT, which does not read it, and an error
+    under adalora-core. A training ignores the pattern, so there the finding is a warning."""
     bad = SAVED | {
         "rank_pattern": {
             "layers.0.q_proj": [True, True, True, False],
@@ -214,10 +202,8 @@ class RankPatternAsInput(Rule):
     code = "ADA310"
     severity = "info"
     summary = "rank_pattern is set in a configuration for training"
-    why = (
-        "rank_pattern is an output of training: PEFT ignores it at the start, and the first "
-        "allocation overwrites it. Unlike LoRA, AdaLoRA does not read ranks per module."
-    )
+    why = """rank_pattern is an output of training: PEFT ignores it at the start, and the first
+    allocation overwrites it. Unlike LoRA, AdaLoRA does not read ranks per module."""
     bad = SAVED | {"inference_mode": False}
     good = SAVED
     hint = "remove rank_pattern, or set inference_mode to true if this is a trained adapter"
@@ -234,10 +220,8 @@ class NothingKept(Rule):
     code = "ADA311"
     severity = "warning"
     summary = "rank_pattern keeps no triplet at all: the adapter does nothing"
-    why = (
-        "PEFT masks every triplet in two cases: all scores are equal, since no training signal "
-        "reached the adapter, or the allocator was resumed without its state."
-    )
+    why = """PEFT masks every triplet in two cases: all scores are equal, since no training signal
+    reached the adapter, or the allocator was resumed without its state."""
     bad = SAVED | {"rank_pattern": {"layers.0.q_proj.lora_E": [False, False, False, False]}}
     good = SAVED
     hint = "train again: with this adapter the model gives the outputs of the base model"
@@ -252,13 +236,11 @@ class NothingKept(Rule):
 class RankPatternModules(Rule):
     code = "ADA312"
     summary = "rank_pattern and target_modules of a saved adapter disagree"
-    why = (
-        "PEFT looks up the module of each key, and asks it for its adapter: an AttributeError if "
-        "the model has no such module or target_modules leaves it out. Prefixes that come from a "
-        "wrapped model, such as base_model.model., are not part of the path; adalora-core refuses "
-        "them too. A module that is left out is a warning under adalora-core, which adapts the "
-        "modules that the file has tensors of."
-    )
+    why = """PEFT looks up the module of each key, and asks it for its adapter: an AttributeError if
+    the model has no such module or target_modules leaves it out. Prefixes that come from a wrapped
+    model, such as base_model.model., are not part of the path; adalora-core refuses them too. A
+    module that is left out is a warning under adalora-core, which adapts the modules that the file
+    has tensors of."""
     bad = SAVED | {"target_modules": ["q_proj"]}
     good = SAVED
     hint = "restore the target_modules and the rank_pattern that the training wrote"

@@ -29,10 +29,8 @@ _META = re.compile(r"[\\^$*+?{}\[\]|()]")
 class LimitExceeded(Rule):
     code = "ADA005"
     summary = "the document is larger, deeper or longer than the limits allow"
-    why = (
-        "A configuration has a hundred values, not a million. The limits keep a broken or hostile "
-        "file from hanging a pipeline; `adalora check --limit NAME=NUMBER` raises them."
-    )
+    why = """A configuration has a hundred values, not a million. The limits keep a broken or
+    hostile file from hanging a pipeline; `adalora check --limit NAME=NUMBER` raises them."""
     bad = "[" * 100 + "]" * 100
     good = SOUND_TEXT
     hint = "check that this is the intended file, or raise the limit with --limit"
@@ -92,11 +90,9 @@ def _keys(block: Block) -> Iterator[_Expression]:
 class InvalidRegex(Rule):
     code = "ADA501"
     summary = "a string that PEFT reads as a regular expression is not a valid one"
-    why = (
-        "A target_modules string is matched with re.fullmatch against every module path. PEFT also "
-        "puts the keys of alpha_pattern and rank_pattern, and the names in modules_to_save, into "
-        "expressions. An invalid one raises when the adapter is injected."
-    )
+    why = """A target_modules string is matched with re.fullmatch against every module path. PEFT
+    also puts the keys of alpha_pattern and rank_pattern, and the names in modules_to_save, into
+    expressions. An invalid one raises when the adapter is injected."""
     bad = SOUND | {"target_modules": r".*\.(q_proj|v_proj"}
     hint = "correct the expression, or write a list of names"
     only_if_set = EXPRESSIONS
@@ -121,10 +117,8 @@ class SlowRegex(Rule):
     code = "ADA502"
     severity = "warning"
     summary = "a regular expression repeats a repetition and may take exponential time"
-    why = (
-        "(a+)+ tries every way to divide the text between the two repetitions before it fails. On "
-        "a module path of 30 characters that takes minutes, for every module."
-    )
+    why = """(a+)+ tries every way to divide the text between the two repetitions before it fails.
+    On a module path of 30 characters that takes minutes, for every module."""
     bad = SOUND | {"target_modules": r"(\w+)+_proj"}
     hint = "repeat once: write a+ in place of (a+)+"
     only_if_set = EXPRESSIONS
@@ -142,10 +136,8 @@ class RegexVaries(Rule):
     code = "ADA503"
     severity = "warning"
     summary = "versions of Python read a regular expression differently"
-    why = (
-        "Python warns about syntax whose meaning will change, and a++ and (?>...) exist only since "
-        "Python 3.11."
-    )
+    why = """Python warns about syntax whose meaning will change, and a++ and (?>...) exist only
+    since Python 3.11."""
     bad = SOUND | {"target_modules": r"[[a-z]+_proj"}
     hint = "escape the bracket with a backslash, or write the expression without new syntax"
     only_if_set = EXPRESSIONS

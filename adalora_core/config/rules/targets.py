@@ -59,13 +59,11 @@ def _expression(block: Block) -> str | None:
 class ExpressionMatchesNothing(Rule):
     code = "ADA508"
     summary = "a target_modules expression can match no module path"
-    why = (
-        "PEFT matches a string with re.fullmatch against the whole path of every module, as in "
-        "model.layers.0.self_attn.q_proj. An expression without a dot or a wildcard matches only "
-        "modules at the top of a model, and no path has commas, blanks or an empty part. PEFT "
-        "raises when the adapter is injected. An expression that fits the form of a path and none "
-        "of the architectures of transformers is a warning: the model may be of another kind."
-    )
+    why = """PEFT matches a string with re.fullmatch against the whole path of every module, as in
+    model.layers.0.self_attn.q_proj. An expression without a dot or a wildcard matches only modules
+    at the top of a model, and no path has commas, blanks or an empty part. PEFT raises when the
+    adapter is injected. An expression that fits the form of a path and none of the architectures of
+    transformers is a warning: the model may be of another kind."""
     bad = SOUND | {"target_modules": "q_proj|v_proj"}
     hint = 'write a list of names, or an expression for whole paths such as ".*(q_proj|v_proj)"'
     unsafe_fix = "alternatives that are names of linear modules become a list of the names"
@@ -114,12 +112,10 @@ def _alternatives(block: Block, value: str) -> Remedy | None:
 class TargetNotLinear(Rule):
     code = "ADA509"
     summary = "a target is an embedding, a normalisation or a block of modules"
-    why = (
-        "AdaLoRA adapts linear layers and two-dimensional convolutions. A target of another kind "
-        "is a ValueError when the adapter is injected. The names are those of transformers' "
-        "architectures. Beside a name of linear layers the finding is a warning, since the model "
-        "may lack a module of the other name."
-    )
+    why = """AdaLoRA adapts linear layers and two-dimensional convolutions. A target of another kind
+    is a ValueError when the adapter is injected. The names are those of transformers'
+    architectures. Beside a name of linear layers the finding is a warning, since the model may lack
+    a module of the other name."""
     bad = SOUND | {"target_modules": ["embed_tokens", "self_attn"]}
     hint = "name the linear layers, and train an embedding with modules_to_save"
     inputs = ("target_modules", "exclude_modules", "modules_to_save", "task_type")
@@ -166,11 +162,9 @@ class UnknownTarget(Rule):
     code = "ADA510"
     severity = "warning"
     summary = "no architecture of transformers has a linear layer of a target's name"
-    why = (
-        "PEFT raises if no target matches a module, and silently ignores single targets that match "
-        "none. A name that resembles one of a linear layer is often misspelt. Other unknown names "
-        "are a remark, unless all targets are unknown: the model may not be of transformers."
-    )
+    why = """PEFT raises if no target matches a module, and silently ignores single targets that
+    match none. A name that resembles one of a linear layer is often misspelt. Other unknown names
+    are a remark, unless all targets are unknown: the model may not be of transformers."""
     bad = SOUND | {"target_modules": ["q_porj", "v_proj"]}
     hint = "compare the name with the model: adalora plan --weights"
     inputs = ("target_modules",)
@@ -224,11 +218,9 @@ def _near(name: str) -> str | None:
 class NoTargetLeft(Rule):
     code = "ADA511"
     summary = "every target is excluded, or trained in full by modules_to_save"
-    why = (
-        "exclude_modules and modules_to_save take precedence over target_modules. The heads of a "
-        "task count as modules_to_save. With no module left to adapt PEFT raises a ValueError when "
-        "the adapter is injected."
-    )
+    why = """exclude_modules and modules_to_save take precedence over target_modules. The heads of a
+    task count as modules_to_save. With no module left to adapt PEFT raises a ValueError when the
+    adapter is injected."""
     bad = SOUND | {"exclude_modules": r".*_proj"}
     hint = "exclude fewer modules, or name other targets"
     inputs = ("target_modules", "exclude_modules", "modules_to_save", "task_type")
@@ -298,11 +290,9 @@ class _LeftOut:
 class NegativeLayer(Rule):
     code = "ADA512"
     summary = "layers_to_transform counts from the end"
-    why = (
-        "PEFT compares the numbers with those in the paths of modules, which are never negative. "
-        "With no other number no module is left to adapt, which is a ValueError. Beside others a "
-        "negative number has no effect."
-    )
+    why = """PEFT compares the numbers with those in the paths of modules, which are never negative.
+    With no other number no module is left to adapt, which is a ValueError. Beside others a negative
+    number has no effect."""
     bad = SOUND | {"layers_to_transform": -1}
     hint = "write the numbers of the layers from the front, the first is 0"
     inputs = ("layers_to_transform", "target_modules")

@@ -39,10 +39,8 @@ class KeyNewerThanPeft(Rule):
     code = "ADA701"
     severity = "warning"
     summary = "the configuration has a key that is newer than the PEFT of --peft-version"
-    why = (
-        "An older PEFT drops the key of a file with a warning and trains without the setting. As a "
-        "keyword argument the key is a TypeError. This rule is checked only with --peft-version."
-    )
+    why = """An older PEFT drops the key of a file with a warning and trains without the setting. As
+    a keyword argument the key is a TypeError. This rule is checked only with --peft-version."""
     bad = SOUND | {"exclude_modules": ["lm_head"]}
     example_options = {"peft_version": "0.13"}
     needs_option = "peft_version"
@@ -76,10 +74,8 @@ class NullTotalStepInAdapter(Rule):
         "rank_pattern": {"q_proj.lora_E": [True] * 8 + [False] * 4},
     }
     good = bad | {"total_step": 1000}
-    hint = (
-        "set total_step to the number of steps of the training run; for inference any number above "
-        "tinit + tfinal works"
-    )
+    hint = """set total_step to the number of steps of the training run; for inference any number
+    above tinit + tfinal works"""
     inputs = ("inference_mode", "total_step")
     only_if_set = ("inference_mode",)
 
@@ -98,11 +94,9 @@ class OrthZeroOnOldPeft(Rule):
     code = "ADA703"
     severity = "warning"
     summary = "orth_reg_weight is 0, which PEFT before 0.20 refuses in forward"
-    why = (
-        "PEFT before 0.20 raises a ValueError in the first forward unless the weight is positive, "
-        "so the configuration does not run there. --peft-version 0.20 or later suppresses this "
-        "finding."
-    )
+    why = """PEFT before 0.20 raises a ValueError in the first forward unless the weight is
+    positive, so the configuration does not run there. --peft-version 0.20 or later suppresses this
+    finding."""
     bad = SOUND | {"orth_reg_weight": 0}
     hint = "set a tiny weight such as 1e-06 if older releases must run the configuration"
     inputs = ("orth_reg_weight",)
