@@ -8,7 +8,7 @@ import math
 import pytest
 
 from adalora_core.checker.documents.python.arithmetic import UNKNOWN
-from adalora_core.checker.documents.python.source import Script
+from adalora_core.checker.documents.python.script import Script
 
 HEAD = """\
 import argparse, math

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.documents.python.arithmetic import UNKNOWN
-from adalora_core.checker.documents.python.source import Script
+from adalora_core.checker.documents.python.script import Script
 from adalora_core.checker.documents.python.values import holds_unknown
 
 if TYPE_CHECKING:

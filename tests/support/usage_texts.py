@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import textwrap
 
-from adalora_core.checker.documents.python.source import Script
+from adalora_core.checker.documents.python.script import Script
 from adalora_core.checker.scripts.usage import Usage
 
 HEAD = """\

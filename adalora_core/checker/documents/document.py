@@ -13,7 +13,7 @@ from adalora_core.floor.places import Span
 if TYPE_CHECKING:
     from adalora_core.checker.documents.formats import Format
     from adalora_core.checker.documents.problems import Problem
-    from adalora_core.checker.documents.python.source import Script
+    from adalora_core.checker.documents.python.script import Script
     from adalora_core.floor.places import AmbiguousScalar, Extent, Path
 
 

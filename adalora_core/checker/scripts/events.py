@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from adalora_core.checker.scripts.sources import Sources
-    from adalora_core.checker.scripts.steps import Placement
 
 EventKind = Literal[
     "allocate", "backward", "count", "optimizer", "set", "step", "train", "wrap", "zero"
@@ -95,6 +94,24 @@ class Event:
         if not isinstance(self.node, ast.Call):
             raise TypeError(f"an event of the kind {self.kind!r} is not a call")
         return self.node
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an allocation is called.
+
+    Args:
+        level: in the `same` loop as the step of the optimizer, in a loop `inside` it (once per
+            micro-batch) or in one `outside` it (once per epoch).
+        step: the step of the optimizer that belongs to it.
+        is_before: whether the allocation comes before that step in an iteration.
+        dropped: what drops the gradients before the allocation, or before the step already.
+    """
+
+    level: Literal["same", "inside", "outside"]
+    step: Event
+    is_before: bool
+    dropped: Event | None
 
 
 @dataclass(eq=False)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from adalora_core.checker.documents.python.syntax import keyword, last_name, walk
-from adalora_core.checker.scripts.events import excludes
+from adalora_core.checker.scripts.events import Placement, excludes
 from adalora_core.checker.scripts.trainings import trainings
 
 if TYPE_CHECKING:
@@ -26,24 +25,6 @@ _BATCH_SIZES = frozenset({"batch_size", "per_device_train_batch_size"})
 _LOADER = re.compile("loader", re.IGNORECASE)
 _DATA = re.compile("data|train|rows|sample|example|corpus|texts|records|pairs", re.IGNORECASE)
 _SAME = frozenset({"int", "round", "max", "min", "ceil", "floor", "float"})
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where an allocation is called.
-
-    Args:
-        level: in the `same` loop as the step of the optimizer, in a loop `inside` it (once per
-            micro-batch) or in one `outside` it (once per epoch).
-        step: the step of the optimizer that belongs to it.
-        is_before: whether the allocation comes before that step in an iteration.
-        dropped: what drops the gradients before the allocation, or before the step already.
-    """
-
-    level: Literal["same", "inside", "outside"]
-    step: Event
-    is_before: bool
-    dropped: Event | None
 
 
 def placement(trace: Trace, event: Event) -> Placement | None:

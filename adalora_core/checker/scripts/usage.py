@@ -15,7 +15,7 @@ from adalora_core.checker.scripts.sources import Sources
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from adalora_core.checker.documents.python.source import Script
+    from adalora_core.checker.documents.python.script import Script
     from adalora_core.checker.documents.python.syntax import Function
     from adalora_core.checker.scripts.events import Event
 

@@ -145,6 +145,14 @@ class Block:
             return self.path
         return (*self.keys.get(name, (*self.path, name)), *subpath)
 
+    def at_first(self, *names: str) -> Path:
+        """Return the path of the first of these fields that is present, or of the block itself."""
+        return self.at(next((name for name in names if name in self.values), names[0]))
+
+    def notes(self, *names: str) -> tuple[tuple[Path, str], ...]:
+        """Return a note with the value of each of these fields that is present."""
+        return tuple((self.at(n), f"{n} is {self[n]}") for n in names if n in self.values)
+
     def is_set(self, name: str) -> bool:
         """Return whether a field is present, neither null nor empty, and not its default."""
         empty: tuple[Any, ...] = (None, {}, [], ALL_FIELDS[name].default)

@@ -1,4 +1,4 @@
-"""Tell what a runtime makes of a value that does not have the type of its field.
+"""Read values in the types of JSON, and tell what a runtime makes of one of another type.
 
 PEFT checks hardly any type. Some values of another type work, and a field that AdaLoRA does not
 read may hold anything. The readings here follow from training and loading with PEFT 0.21.2, each
@@ -7,18 +7,63 @@ field with each type.
 
 from __future__ import annotations
 
+import enum
 import math
 import re
+from collections.abc import Mapping, ValuesView
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.config.fields import value_kinds as kinds
+from adalora_core.config.fields.table import FIELDS
 from adalora_core.floor.module_selection import heads_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from adalora_core.config.fields.table import Field, Runtime
+
+_MODULE_LISTS = frozenset({"target_modules", "exclude_modules"})
+"""Fields that PEFT holds as sets: their order has no meaning, so they are stored sorted."""
+
+
+def plain(value: Any, name: str = "") -> Any:
+    """Turn enum members, collections of any kind and arrays of NumPy into the values of JSON.
+
+    Example:
+        >>> plain({"q": 1, "v": 2}.keys())
+        ['q', 'v']
+    """
+    if isinstance(value, enum.Enum):
+        return value.value
+    if hasattr(value, "shape") and hasattr(value, "tolist"):
+        value = value.tolist()  # of NumPy or torch: neither is imported here
+    if isinstance(value, Mapping):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, ValuesView)):
+        entries = [plain(entry) for entry in value]
+    elif isinstance(value, AbstractSet):
+        entries = sorted((plain(entry) for entry in value), key=str)
+    else:
+        return value
+    if name in _MODULE_LISTS and all(isinstance(entry, str) for entry in entries):
+        return sorted(set(entries))
+    return entries
+
+
+def exact(value: Any, name: str) -> Any:
+    """Return `plain(value, name)`, and an integer for a float like 8.0 where one is expected.
+
+    Example:
+        >>> exact(8.0, "init_r"), exact(0.0, "lora_dropout")
+        (8, 0.0)
+    """
+    value = plain(value, name)
+    field = FIELDS.get(name)
+    if isinstance(value, float) and field is not None and kinds.INTEGER in field.kinds:
+        return int(value) if value.is_integer() else value
+    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ class OneForcedCut(Rule):
         schedule = block.schedule
         if schedule and not schedule.allocation_count() and schedule.tfinal > 0:
             yield self.found(
-                block.at("deltaT") if "deltaT" in block.values else block.at("total_step"),
+                block.at_first("deltaT", "total_step"),
                 f"no step between {schedule.tinit} and {schedule.final_start} is a multiple of "
                 f"deltaT {schedule.deltaT}: all pruning happens at once at step "
                 f"{schedule.final_start}",
@@ -62,7 +62,7 @@ class NoAllocationAtAll(Rule):
         schedule = block.schedule
         if schedule and not schedule.allocation_count() and schedule.tfinal <= 0:
             yield self.found(
-                block.at("deltaT") if "deltaT" in block.values else block.at("total_step"),
+                block.at_first("deltaT", "total_step"),
                 f"no step between {schedule.tinit} and {schedule.total_step} is a multiple of "
                 f"deltaT {schedule.deltaT}, and tfinal {schedule.tfinal} leaves no forced "
                 "selection: nothing is ever pruned",
@@ -85,7 +85,7 @@ class FewAllocations(Rule):
         if schedule and 0 < count < FEWEST_ALLOCATIONS:
             window = schedule.final_start - schedule.tinit
             yield self.found(
-                block.at("deltaT") if "deltaT" in block.values else block.at("total_step"),
+                block.at_first("deltaT", "total_step"),
                 f"only {count} allocation{'s' if count > 1 else ''} in the budgeting phase of "
                 f"{window} steps",
                 hint=f"set deltaT to at most {max(1, window // FEWEST_ALLOCATIONS)} for about "
@@ -168,7 +168,7 @@ class TfinalZero(Rule):
                 f"to {end} train again"
             )
         yield self.found(
-            block.at("tfinal") if "tfinal" in block.values else block.at("total_step"),
+            block.at_first("tfinal", "total_step"),
             message,
             severity=severity,
         )

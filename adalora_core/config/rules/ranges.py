@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from adalora_core.config.fields import value_kinds as kinds
 from adalora_core.config.fields.block import is_large
 from adalora_core.config.fields.faults import FaultKind, range_phrase
+from adalora_core.config.fields.readings import NOT_LOADED
 from adalora_core.config.fields.table import FIELDS, Treatment
 from adalora_core.config.rules.base import SOUND, Findings, Rule
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
 BOUNDED_BY_OWN_RULE = frozenset({"total_step", "deltaT", "lora_alpha"})
 """Fields whose lower bound has a rule of its own, which explains the consequence."""
-
-NOT_LOADED = frozenset({"target_r", "deltaT", "beta1", "beta2"})
-"""Settings of the allocator, which a saved adapter does not get."""
 
 
 class OutOfRange(Rule):

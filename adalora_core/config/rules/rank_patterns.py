@@ -27,7 +27,13 @@ SAVED = SOUND | {
 }
 
 
-class RankPatternShape(Rule):
+class _SavedRule(Rule):
+    """A fault of a saved adapter."""
+
+    good = SAVED
+
+
+class RankPatternShape(_SavedRule):
     code = "ADA304"
     summary = "rank_pattern is not an object of lists of init_r booleans"
     why = """AdaLoRA's pattern marks for each matrix which of its init_r triplets are kept. LoRA's
@@ -36,7 +42,6 @@ class RankPatternShape(Rule):
     pruned adapter is trained again. In a configuration for training, of an empty list, and under
     the runtime adalora-core, which reads the rows of the tensors, the length is a warning."""
     bad = SAVED | {"rank_pattern": {"q_proj": 16}}
-    good = SAVED
     hint = "set rank_pattern to null in a configuration for training; training fills it in"
     inputs = ("rank_pattern",)
 
@@ -57,9 +62,7 @@ class RankPatternShape(Rule):
                     f"`rank_pattern` should hold init_r = {length} entries, got {len(kept)}",
                     severity=_severity_of_length(block, kept, length),
                     hint=hint,
-                    related=((block.at("init_r"), f"init_r is {length}"),)
-                    if "init_r" in block.values
-                    else (),
+                    related=block.notes("init_r"),
                 )
 
 
@@ -90,7 +93,7 @@ def _is_sound(block: Block) -> bool:
     )
 
 
-class RankPatternSum(Rule):
+class RankPatternSum(_SavedRule):
     code = "ADA305"
     severity = "warning"
     summary = "rank_pattern does not keep target_r triplets per matrix on average"
@@ -103,7 +106,6 @@ class RankPatternSum(Rule):
             "layers.0.v_proj.lora_E": [True, False, False, False],
         }
     }
-    good = SAVED
     hint = "save the adapter after the last step of the schedule"
     inputs = ("rank_pattern", "target_r")
     only_if_set = ("rank_pattern",)
@@ -122,7 +124,7 @@ class RankPatternSum(Rule):
             yield self.found(block.at("rank_pattern"), message, "key")
 
 
-class NeverAllocated(Rule):
+class NeverAllocated(_SavedRule):
     code = "ADA308"
     severity = "warning"
     summary = "a saved adapter has no rank pattern: its allocator never ran"
@@ -130,7 +132,6 @@ class NeverAllocated(Rule):
     causes. The training loop never called update_and_allocate(step), so every matrix has the fixed
     rank init_r; or the checkpoint was taken before tinit."""
     bad = SAVED | {"rank_pattern": None}
-    good = SAVED
     hint = """call model.base_model.update_and_allocate(step) after each optimizer.step(); if this
     was a LoRA adapter, set peft_type back to LORA"""
     inputs = ("inference_mode", "rank_pattern")
@@ -141,16 +142,14 @@ class NeverAllocated(Rule):
             return  # a call with inference_mode need not follow a finished run
         if block.is_saved and block["rank_pattern"] is None and block["total_step"] is not None:
             yield self.found(
-                block.at("rank_pattern")
-                if "rank_pattern" in block.values
-                else block.at("inference_mode"),
+                block.at_first("rank_pattern", "inference_mode"),
                 "`rank_pattern` is not set in a saved adapter: no allocation ran, and every matrix "
                 "keeps init_r triplets",
                 "key",
             )
 
 
-class RankPatternKey(Rule):
+class RankPatternKey(_SavedRule):
     code = "ADA309"
     summary = "a key of rank_pattern does not name singular values"
     why = """PEFT writes keys of the form <module path>.lora_E and removes the last part when it
@@ -163,7 +162,6 @@ class RankPatternKey(Rule):
             "layers.0.v_proj.lora_E": [True, False, False, False],
         }
     }
-    good = SAVED
     hint = f"write <module path>{SINGULAR_VALUES_SUFFIX}"
     unsafe_fix = f"{SINGULAR_VALUES_SUFFIX} is added to a key without the name of a tensor"
     inputs = ("rank_pattern",)
@@ -198,14 +196,13 @@ def _names_singular_values(key: Any) -> bool:
     )
 
 
-class RankPatternAsInput(Rule):
+class RankPatternAsInput(_SavedRule):
     code = "ADA310"
     severity = "info"
     summary = "rank_pattern is set in a configuration for training"
     why = """rank_pattern is an output of training: PEFT ignores it at the start, and the first
     allocation overwrites it. Unlike LoRA, AdaLoRA does not read ranks per module."""
     bad = SAVED | {"inference_mode": False}
-    good = SAVED
     hint = "remove rank_pattern, or set inference_mode to true if this is a trained adapter"
     inputs = ("rank_pattern", "inference_mode")
     only_if_set = ("rank_pattern",)
@@ -216,14 +213,13 @@ class RankPatternAsInput(Rule):
             yield self.found(block.at("rank_pattern"), message, "key")
 
 
-class NothingKept(Rule):
+class NothingKept(_SavedRule):
     code = "ADA311"
     severity = "warning"
     summary = "rank_pattern keeps no triplet at all: the adapter does nothing"
     why = """PEFT masks every triplet in two cases: all scores are equal, since no training signal
     reached the adapter, or the allocator was resumed without its state."""
     bad = SAVED | {"rank_pattern": {"layers.0.q_proj.lora_E": [False, False, False, False]}}
-    good = SAVED
     hint = "train again: with this adapter the model gives the outputs of the base model"
     inputs = ("rank_pattern",)
 
@@ -233,7 +229,7 @@ class NothingKept(Rule):
             yield self.found(block.at("rank_pattern"), "`rank_pattern` keeps no triplet", "key")
 
 
-class RankPatternModules(Rule):
+class RankPatternModules(_SavedRule):
     code = "ADA312"
     summary = "rank_pattern and target_modules of a saved adapter disagree"
     why = """PEFT looks up the module of each key, and asks it for its adapter: an AttributeError if
@@ -242,7 +238,6 @@ class RankPatternModules(Rule):
     module that is left out is a warning under adalora-core, which adapts the modules that the file
     has tensors of."""
     bad = SAVED | {"target_modules": ["q_proj"]}
-    good = SAVED
     hint = "restore the target_modules and the rank_pattern that the training wrote"
     inputs = (
         "rank_pattern", "target_modules", "exclude_modules", "modules_to_save", "task_type",

@@ -36,15 +36,11 @@ class TargetAboveInit(Rule):
 
     def check(self, block: Block) -> Findings:
         if block["init_r"] < block["target_r"]:
-            marked = "target_r" if "target_r" in block.values else "init_r"
-            other = "init_r" if marked == "target_r" else "target_r"
             yield self.found(
-                block.at(marked),
+                block.at_first("target_r", "init_r"),
                 f"{_named(block, 'target_r')} is above {_named(block, 'init_r')}: "
                 "there is nothing to prune",
-                related=((block.at(other), f"{other} is {block[other]}"),)
-                if other in block.values
-                else (),
+                related=block.notes("init_r" if "target_r" in block.values else "target_r"),
                 severity=_severity(block),
                 hint=f"set init_r to {_usual_start(block)}, or target_r below {block['init_r']}"
                 if block["init_r"] > 1
@@ -89,9 +85,8 @@ class EqualRanks(Rule):
     def check(self, block: Block) -> Findings:
         if block["init_r"] != block["target_r"] or block.runtime != "peft":
             return
-        marked = "init_r" if "init_r" in block.values else "target_r"
         yield self.found(
-            block.at(marked),
+            block.at_first(*RANKS),
             f"{_named(block, 'init_r')} equals {_named(block, 'target_r')}: "
             "PEFT crashes at the first allocation",
             severity=_severity(block),
@@ -170,7 +165,7 @@ class SteepCut(Rule):
     def check(self, block: Block) -> Findings:
         if block["init_r"] >= STEEP_RATIO * block["target_r"]:
             yield self.found(
-                block.at("init_r") if "init_r" in block.values else block.at("target_r"),
+                block.at_first(*RANKS),
                 f"{_named(block, 'init_r')} is {block['init_r'] // block['target_r']} times "
                 f"{_named(block, 'target_r')}",
             )

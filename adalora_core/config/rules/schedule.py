@@ -82,11 +82,7 @@ class NoBudgetingPhase(Rule):
             f"({phases(tinit, tfinal, total_step)})",
             severity="warning" if block.is_saved and block.runtime != "peft" else None,
             hint=hint,
-            related=tuple(
-                (block.at(name), f"{name} is {block[name]}")
-                for name in ("tinit", "tfinal")
-                if name in block.values
-            ),
+            related=block.notes("tinit", "tfinal"),
             remedy=remedy,
         )
 

@@ -131,9 +131,8 @@ class SmallScale(Rule):
     def check(self, block: Block) -> Findings:
         alpha, start = block["lora_alpha"], block["init_r"]
         if alpha <= SMALLEST_SCALE * start:
-            marked = "lora_alpha" if "lora_alpha" in block.values else "init_r"
             yield self.found(
-                block.at(marked),
+                block.at_first("lora_alpha", "init_r"),
                 f"the effective scale is lora_alpha {alpha} / init_r {start} = "
                 f"{alpha / start:.3g}, also after pruning",
                 severity="info" if block.is_saved else None,
@@ -325,10 +324,8 @@ def is_refused(block: Block, field: str) -> bool:
 def _faults_of_bdlora(value: dict[str, Any]) -> Iterator[tuple[str, str]]:
     lists = [value.get(key) or [] for key in _OF_BDLORA]
     for key, names in zip(_OF_BDLORA, lists, strict=True):
-        if not isinstance(names, (list, str, dict)):
-            yield key, f"`{key}` should be a list of names"
-            return
-        if any(isinstance(name, (list, dict)) for name in names):
+        is_listed = isinstance(names, (list, str, dict))
+        if not is_listed or any(isinstance(name, (list, dict)) for name in names):
             yield key, f"`{key}` should be a list of names"
             return
     both = sorted(map(str, set(lists[0]) & set(lists[1])))

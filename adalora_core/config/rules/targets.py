@@ -1,4 +1,4 @@
-"""Family ADA5xx, third part: targets that leave nothing that AdaLoRA can adapt."""
+"""Family ADA5xx, second part: targets that leave nothing that AdaLoRA can adapt."""
 
 from __future__ import annotations
 
@@ -240,9 +240,9 @@ class NoTargetLeft(Rule):
             )
         if not left:
             marked = "exclude_modules" if excluded else "modules_to_save"
-            at = marked if marked in block.values else "target_modules"
+            at = block.at_first(marked, "target_modules")
             message = "no target is left: each is excluded or trained in full"
-            yield self.found(block.at(at), message, "key", severity=by_names(block))
+            yield self.found(at, message, "key", severity=by_names(block))
 
 
 class _LeftOut:

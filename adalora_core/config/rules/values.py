@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING
 from adalora_core.config.changes import Insert, Put, Remedy, Rename
 from adalora_core.config.fields import value_kinds as kinds
 from adalora_core.config.fields.faults import FaultKind
-from adalora_core.config.fields.suggestions import TRAINER_SETTINGS, suggest_key
-from adalora_core.config.fields.table import ADALORA_FIELDS, ALL_FIELDS, PEFT_TYPE, PEFT_VERSION
+from adalora_core.config.fields.table import (
+    ADALORA_FIELDS,
+    ALL_FIELDS,
+    PEFT_TYPE,
+    PEFT_VERSION,
+    TRAINER_SETTINGS,
+    suggest_key,
+)
 from adalora_core.config.rules.base import SOUND, Finding, Findings, Rule
 from adalora_core.config.rules.wrong_types import (
     as_read,

@@ -14,7 +14,6 @@ from typing import Any, Literal
 from adalora_core.config.fields import value_kinds as kinds
 from adalora_core.config.fields.readings import FLAGS, NOT_LOADED, UNREAD
 from adalora_core.config.fields.table import BIASES, FIELDS, PEFT_VERSION, Field, Treatment
-from adalora_core.config.schemas.ids import schema_id
 
 Draft = Literal["2020-12", "draft-07"]
 DRAFTS: dict[Draft, str] = {
@@ -28,6 +27,15 @@ FILES: dict[Draft, str] = {
 
 VERSION = "1.0"
 """A minor release only loosens or annotates; a schema that rejects more is a new major release."""
+
+
+def schema_id(family: str, version: str, file: str) -> str:
+    """Return the `$id` of a published schema.
+
+    The `$id` is a name, not an address: a reader, an editor or a code scanning service is never
+    sent to a host that somebody else could own.
+    """
+    return f"urn:adalora-core:schemas/{family}/{version}/{file}"
 
 
 def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dict[str, Any]:

@@ -5,29 +5,21 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
-from bisect import bisect_right
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.documents import json_source, problems
 from adalora_core.checker.documents.document import Document
 from adalora_core.checker.documents.problems import Problem
-from adalora_core.checker.documents.python.calls import document_of
 from adalora_core.checker.documents.python.lexical import without_magics
-from adalora_core.checker.documents.python.source import Script, is_about, parse, too_long
+from adalora_core.checker.documents.python.script import Piece, Places, Script
+from adalora_core.checker.documents.python.source import document_of, is_about, parse, too_long
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.floor.limits import Limits
     from adalora_core.floor.places import Extent, Path
-
-_CHARACTER = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|[^\\]",
-    re.DOTALL,
-)
-"""One character of a JSON string, as it is written."""
 
 _MOST_TOKENS = 1_000_000
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
@@ -178,64 +170,6 @@ def _python(code: str) -> str:
 
 def _blank(code: str) -> str:
     return re.sub(r"[^\r\n]", " ", code)
-
-
-@dataclass(slots=True)
-class Piece:
-    """A JSON string with a part of the code.
-
-    Args:
-        start: where the part starts in the code.
-        length: the characters of the part.
-        extent: what is between the quotes, in the text of the file.
-    """
-
-    start: int
-    length: int
-    extent: Extent
-
-
-class Places:
-    """The JSON strings that hold the code of a notebook, in the order of the file.
-
-    Args:
-        text: the text of the file.
-        pieces: the strings.
-    """
-
-    def __init__(self, text: str, pieces: list[Piece]) -> None:
-        self._text = text
-        self._pieces = pieces
-        self._in_code = [piece.start for piece in pieces]
-        self._in_text = [piece.extent[0] for piece in pieces]
-        self._offsets: dict[int, list[int]] = {}
-
-    def in_text(self, extent: Extent) -> Extent:
-        """Turn an extent of the code into one of the text."""
-        start, end = extent
-        begin = self._to_text(start)
-        return begin, self._to_text(end - 1, is_end=True) if end > start else begin
-
-    def in_code(self, offset: int) -> int:
-        """Turn an offset of the text into one of the code; outside of code, into the one before."""
-        index = bisect_right(self._in_text, offset) - 1
-        if index < 0:
-            return 0
-        piece = self._pieces[index]
-        return piece.start + bisect_right(self._characters(index), offset) - 1
-
-    def _to_text(self, offset: int, *, is_end: bool = False) -> int:
-        index = max(0, bisect_right(self._in_code, offset) - 1)
-        piece = self._pieces[index]
-        return self._characters(index)[min(offset - piece.start + is_end, piece.length)]
-
-    def _characters(self, index: int) -> list[int]:
-        """Return where each character of a piece is in the text, and where the piece ends."""
-        if index not in self._offsets:
-            found = _CHARACTER.finditer(self._text, *self._pieces[index].extent)
-            self._offsets[index] = [match.start() for match in found]
-            self._offsets[index].append(self._pieces[index].extent[1])
-        return self._offsets[index]
 
 
 def outputs_in(text: str) -> list[Extent]:

@@ -1,40 +1,31 @@
-"""Decode Python source into a document, and hold its syntax tree with the places of its nodes."""
+"""Decode Python source into a document of its calls of `AdaLoraConfig`, by its tree alone."""
 
 from __future__ import annotations
 
 import ast
-import json
 import re
 import sys
 import warnings
-from bisect import bisect_right
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from unicodedata import combining, normalize
 
 from adalora_core.checker.documents import problems
 from adalora_core.checker.documents.document import Document
 from adalora_core.checker.documents.problems import Problem
-from adalora_core.checker.documents.python.calls import Call, document_of, find_calls
 from adalora_core.checker.documents.python.encodings import with_plain_letters
-from adalora_core.checker.documents.python.scopes import Scopes
-from adalora_core.checker.documents.python.values import Values
-from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
-from adalora_core.floor.places import CellSpan
+from adalora_core.checker.documents.python.script import CLASS, MOST_CALLS, Script, line_starts
+from adalora_core.checker.documents.python.syntax import BeyondLimitError
+from adalora_core.checker.documents.tree import Place, TreeLocator
 
 if TYPE_CHECKING:
-    from adalora_core.checker.documents.python.notebook import Places
-    from adalora_core.floor.places import Extent
+    from adalora_core.checker.documents.python.script import Call
+    from adalora_core.floor.limits import Limits
+    from adalora_core.floor.places import Extent, Path
 
-MOST_STEPS = 800_000
-"""Bound on the steps of following the names of one script, each of less than a microsecond."""
-_ABOUT = re.compile("adalora|^update_and_allocate$", re.IGNORECASE)
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _TOKENS_OF_A_CELL = 4
 """A cell takes as long as so many words: cells are parsed one by one if one of them is damaged."""
 _MOST_MARKS = 100
-_LINE_END = re.compile(r"\r\n|\r|\n")
 _VERSION = f"Python {sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -78,7 +69,7 @@ def parse(code: str) -> ast.Module | Problem:
             return ast.parse(code)
     except SyntaxError as error:
         message = f"not valid {_VERSION}: {error.msg}"
-        starts = _line_starts(code)
+        starts = line_starts(code)
         start = starts[min((error.lineno or 1) - 1, len(starts) - 1)]
         offset = min(start + (error.offset or 1) - 1, len(code))
         hint = None
@@ -92,114 +83,94 @@ def parse(code: str) -> ast.Module | Problem:
         return Problem(problems.LIMIT_EXCEEDED, message, offset=0)
 
 
-def _line_starts(code: str) -> list[int]:
-    return [0, *(match.end() for match in _LINE_END.finditer(code))]
-
-
-@dataclass(eq=False)
-class Script:
-    """The code of a document.
+def document_of(text: str, script: Script, found: list[Problem]) -> Document:
+    """Return the document of a script: `{"AdaLoraConfig": [arguments of each call]}`.
 
     Args:
-        code: the code; in a notebook, that of all code cells, without magics.
-        tree: its syntax tree.
-        places: turns places of the code into places of the text; None: code and text are the same.
-        cell_starts: the line of the code on which each code cell starts; empty: not a notebook.
-        cell_numbers: the number of each of these cells among all cells, from 1.
-        limits: the limits of values.
+        text: the text of the file.
+        script: its code.
+        found: the problems that are known so far.
     """
-
-    code: str
-    tree: ast.Module
-    places: Places | None = None
-    cell_starts: tuple[int, ...] = ()
-    cell_numbers: tuple[int, ...] = ()
-    limits: Limits = DEFAULT_LIMITS
-    steps_left: int = field(default=MOST_STEPS, init=False)
-
-    def extent(self, node: ast.AST) -> Extent:
-        """Return the extent of a node in the document's text."""
-        return self.in_text(self.code_extent(node))
-
-    def in_text(self, extent: Extent) -> Extent:
-        """Turn an extent of the code into one of the document's text."""
-        return extent if self.places is None else self.places.in_text(extent)
-
-    def written(self, code: str) -> str:
-        """Return code as the document's text holds it: in a notebook, inside a JSON string."""
-        return code if self.places is None else json.dumps(code, ensure_ascii=False)[1:-1]
-
-    def code_extent(self, node: ast.AST) -> Extent:
-        """Return the extent of a node in the code."""
-        line, column = getattr(node, "lineno", 1), getattr(node, "col_offset", 0)
-        end_line = getattr(node, "end_lineno", None) or line
-        end_column = getattr(node, "end_col_offset", None) or column
-        return self.offset(line, column), self.offset(end_line, end_column)
-
-    def offset(self, line: int, column: int) -> int:
-        """Return the offset of a position of the tree, whose columns count bytes of UTF-8."""
-        start = self._line_starts[line - 1]
-        if self._is_ascii:
-            return start + column
-        # A character has at least one byte.
-        before = self.code[start : start + column].encode()[:column]
-        return start + len(before.decode(errors="ignore"))
-
-    def cell_span(self, start: int, end: int) -> CellSpan | None:
-        """Return the cell of an extent of the text, and the place in it; None: no notebook."""
-        if self.places is None or not self.cell_starts:
-            return None
-        first = self.places.in_code(start)
-        last = self.places.in_code(end - 1) + 1 if end > start else first
-        line = bisect_right(self._line_starts, first)
-        end_line = bisect_right(self._line_starts, max(last - 1, first))
-        index = max(0, bisect_right(self.cell_starts, line) - 1)
-        top, begin = self.cell_starts[index], self._line_starts[line - 1]
-        end_column = last - self._line_starts[end_line - 1] + 1
-        source = re.split(r"[\r\n]", self.code[begin : begin + 10_000], maxsplit=1)[0]
-        return CellSpan(
-            self.cell_numbers[index], line - top + 1, first - begin + 1,
-            end_line - top + 1, end_column, source,
-        )  # fmt: skip
-
-    @cached_property
-    def scopes(self) -> Scopes:
-        """The scopes of the code, with the parent of each node."""
-        return Scopes(self.tree)
-
-    @cached_property
-    def values(self) -> Values:
-        """The values of the code's expressions."""
-        return Values(self.scopes, self.limits)
-
-    @cached_property
-    def calls(self) -> list[Call]:
-        """The calls of `AdaLoraConfig`."""
-        return find_calls(self.values)
-
-    @cached_property
-    def is_about_adalora(self) -> bool:
-        """Whether a name of the code is AdaLoRA's, one in a string included."""
-        return any(_ABOUT.search(name) for node in self.scopes.of for name in _names(node))
-
-    @cached_property
-    def _is_ascii(self) -> bool:
-        return self.code.isascii()
-
-    @cached_property
-    def _line_starts(self) -> list[int]:
-        return _line_starts(self.code)
+    try:
+        calls_are_too_many = len(script.calls) > MOST_CALLS
+    except BeyondLimitError as error:
+        offset = script.extent(error.node)[0]
+        problem = Problem(problems.LIMIT_EXCEEDED, str(error), offset=offset)
+        return Document(text, problems=[*found, problem], fatal=True)
+    if calls_are_too_many:
+        del script.calls[MOST_CALLS:]
+        message = f"the code has more than {MOST_CALLS} calls of {CLASS}; the rest is not checked"
+        found.append(Problem(problems.LIMIT_EXCEEDED, message, offset=0))
+    if script.values.excess is not None:
+        node, message = script.values.excess
+        offset = script.extent(node)[0]
+        found.append(Problem(problems.LIMIT_EXCEEDED, message, offset=offset))
+    value = {CLASS: [call.values for call in script.calls]}
+    places = [_of_call(call, script) for call in script.calls]
+    calls = Place(0, len(script.code), inside=dict(enumerate(places)))
+    for index, call in enumerate(script.calls):
+        calls.keys[index] = script.code_extent(call.node.func)
+        for name, first, second in call.repeated:
+            message = f"the argument `{name}` is given twice: Python refuses the call"
+            related = ((script.extent(first), "also here"),)
+            found.append(
+                Problem(problems.DUPLICATE_KEY, message, (CLASS, index, name), "key",
+                        offset=script.extent(second)[0], related=related)
+            )  # fmt: skip
+    top = Place(0, len(script.code), inside={CLASS: calls})
+    return Document(text, value, found, locator=ScriptLocator(script, top), script=script)
 
 
-def _names(node: ast.AST) -> tuple[str, ...]:
-    if isinstance(node, ast.Name):
-        return (node.id,)
-    if isinstance(node, ast.Attribute):
-        return (node.attr,)
-    if isinstance(node, ast.alias):
-        return (node.name.rpartition(".")[2],)
-    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        return (node.name,)
-    if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
-        return (node.value,)  # as for getattr
-    return ()
+class ScriptLocator:
+    """Finds the arguments of calls, in the text of the document or in the code."""
+
+    def __init__(self, script: Script, top: Place) -> None:
+        self._script = script
+        self._tree = TreeLocator(script.code, top)
+
+    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
+        """Return the extent of the key or value in the text, or of its nearest parent."""
+        extent = self.in_code(path, at)
+        return None if extent is None else self._script.in_text(extent)
+
+    def in_code(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
+        """Return the extent of the key or value in the code, or of its nearest parent."""
+        return self._tree.locate(path, at)
+
+
+def _of_call(call: Call, script: Script) -> Place:
+    place = Place(*script.code_extent(call.node))
+    for name, (key, value) in call.entries.items():
+        place.keys[name] = _extent_of_key(key, script)
+        place.inside[name] = _of_value(key if value is None else value, script)
+    return place
+
+
+def _extent_of_key(node: ast.AST, script: Script) -> Extent:
+    start, end = script.code_extent(node)
+    is_keyword = isinstance(node, ast.keyword) and node.arg is not None
+    return start, start + len(node.arg or "") if is_keyword else end  # type: ignore[attr-defined]
+
+
+def _of_value(top: ast.AST, script: Script) -> Place:
+    """Return the place of a value, and those of the entries that are written inside it."""
+    place = Place(*script.code_extent(top))
+    stack = [(top, place)]
+    while stack:
+        node, outer = stack.pop()
+        pairs: list[tuple[object, ast.expr | None, ast.expr]] = []
+        if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+            if not any(isinstance(each, ast.Starred) for each in node.elts):
+                pairs = [(index, None, each) for index, each in enumerate(node.elts)]
+        elif isinstance(node, ast.Dict):
+            pairs = [
+                (key.value, key, value)
+                for key, value in zip(node.keys, node.values, strict=True)
+                if isinstance(key, ast.Constant) and isinstance(key.value, str)
+            ]
+        for name, key, value in pairs:
+            outer.inside[name] = Place(*script.code_extent(value))
+            if key is not None:
+                outer.keys[name] = script.code_extent(key)
+            stack.append((value, outer.inside[name]))
+    return place

@@ -7,12 +7,12 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.documents.python.calls import ScriptLocator
+from adalora_core.checker.documents.python.source import ScriptLocator
 from adalora_core.config.changes import Insert, Put, Rename
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.document import Document
-    from adalora_core.checker.documents.python.source import Script
+    from adalora_core.checker.documents.python.script import Script
     from adalora_core.config.changes import Replace
     from adalora_core.floor.places import Extent, Path
 
