@@ -91,7 +91,7 @@ PLACES: dict[str, str] = {
 
 
 class Fault(NamedTuple):
-    """What a rule finds in the code.
+    """A fault of the code, at a node of its tree.
 
     Args:
         node: the node that is marked.

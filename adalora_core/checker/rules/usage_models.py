@@ -74,7 +74,7 @@ class TotalStepCountsSamples(UsageRule):
     code = "ADA911"
     summary = "total_step is computed from samples or micro-batches, not from optimizer steps"
     why = """The schedule is then longer than the run by the batch size or the accumulation:
-    budgeting ends late or never, and the final phase is left out."""
+    budgeting ends late or never, and the final phase never comes."""
     bad = HEAD.replace("total_step=1000", "total_step=len(train_dataset) * 3") + LOOP
     good = HEAD.replace("total_step=1000", "total_step=len(train_loader) * 3") + LOOP
     hint = "give the number of optimizer steps: math.ceil(len(loader) / accumulation) * epochs"
@@ -206,7 +206,7 @@ class PenaltyAddedTwice(UsageRule):
         "(model(**batch).loss + model.orthogonality_penalty()).backward()",
     )  # fmt: skip
     good = (HEAD + LOOP).replace("from peft", "from adalora_core.peft")
-    hint = "leave the call out; it is for a loss of your own"
+    hint = "remove the call; it is for a loss of your own"
 
     def check_usage(self, usage: Usage) -> Iterator[Fault]:
         """Yield a fault for each penalty beside the loss of the outputs."""

@@ -109,7 +109,7 @@ class StepIsConstant(AllocationRule):
     code = "ADA902"
     summary = "the step passed to update_and_allocate never changes during the run"
     why = """The schedule follows the number: with one number it stays in one phase for ever. The
-    rank of a process and a setting such as target_r are no steps."""
+    rank of a process and a setting such as target_r are not steps."""
     bad = HEAD + LOOP.replace("allocate(step)", "allocate(config.target_r)")
     hint = "pass the number of the optimizer step, from 0 to total_step - 1"
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Counter:
-    """What a number counts.
+    """The events that a number counts.
 
     Args:
         counts: `nothing` if it never changes; `unknown` if that cannot be known.

@@ -244,9 +244,9 @@ def _allocates(usage: Usage, callback: ast.expr) -> bool | None:
 
 
 def allocates_loosely(usage: Usage) -> bool:
-    """Return whether something allocates that no loop or trainer of the script shows to call it.
+    """Return whether something may allocate outside of the loops and trainers of the script.
 
-    Hooks of an optimizer, replaced methods and handed-on methods are such.
+    Examples are a hook of an optimizer, a replaced method, and a method that is passed to others.
     """
     if any(_may_allocate(usage, call) for call in usage.scopes.calls):
         return True
@@ -254,7 +254,7 @@ def allocates_loosely(usage: Usage) -> bool:
         function = trace.function
         if function is None or event.loops or usage.framework(function) is not None:
             continue
-        if _is_handed_on(usage, function):
+        if _is_passed_on(usage, function):
             return True
     return any(
         isinstance(node, ast.Attribute) and node.attr == ALLOCATE and _is_loose(usage, node)
@@ -276,7 +276,7 @@ def _may_allocate(usage: Usage, call: ast.Call) -> bool:
     return any(trainer_calls(usage, given) for given in names)
 
 
-def _is_handed_on(usage: Usage, function: Function) -> bool:
+def _is_passed_on(usage: Usage, function: Function) -> bool:
     return any(
         last_name(node) == function.name and isinstance(node.ctx, ast.Load)
         for node in usage.scopes.of

@@ -138,7 +138,7 @@ class Usage(Sources):
 
     @cached_property
     def our_names(self) -> list[str]:
-        """What is imported from this package, by its full name."""
+        """The full names that are imported from this package."""
         return [name for name in self.scopes.imports if name.partition(".")[0] == "adalora_core"]
 
     @cached_property

@@ -27,7 +27,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True, slots=True)
 class BlockOptions:
-    """How to judge a configuration.
+    """Options that decide how a configuration is judged.
 
     Args:
         runtime: the library that will train.

@@ -68,7 +68,7 @@ def exact(value: Any, name: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a runtime that works with a value makes of it.
+    """The value that a runtime takes in place of one of another type.
 
     Args:
         value: a value of the field's own type with the same effect, or with the nearest one.
@@ -103,7 +103,7 @@ def reading_of(
                 return Reading(int(value))
         elif is_ours and not is_saved and not math.isfinite(value):
             return None  # written, the file would not be JSON
-    if name in UNREAD or _is_passed_over(name, values, is_ours=is_ours):
+    if name in UNREAD or _is_ignored(name, values, is_ours=is_ours):
         return unread
     if name in FLAGS:
         return Reading(bool(value), is_exact=not value or value == 1)
@@ -138,7 +138,7 @@ _NOT_LOADED_HERE = NOT_LOADED | {"tinit", "tfinal", "total_step", "orth_reg_weig
 """The settings that this package does not read either; PEFT compares the first three."""
 
 
-def _is_passed_over(name: str, values: Mapping[str, Any], *, is_ours: bool) -> bool:
+def _is_ignored(name: str, values: Mapping[str, Any], *, is_ours: bool) -> bool:
     if values.get("inference_mode"):
         return name in (_NOT_LOADED_HERE if is_ours else NOT_LOADED)
     # In the warm-up PEFT compares the step with tinit, and does not come to the target.
@@ -206,7 +206,7 @@ def _number_of(
     field: Field, value: Any, values: Mapping[str, Any], *, is_ours: bool
 ) -> Reading | None:
     name, is_saved = field.name, bool(values.get("inference_mode"))
-    # Nobody counts the steps of a run as true.
+    # True is not a number of steps.
     is_word = is_ours and name == "total_step" and isinstance(value, bool)
     if is_word or not isinstance(value, (int, float)):
         return None
@@ -290,7 +290,7 @@ _NO_EXPRESSION = re.compile(r"[\w. -]*")
 
 
 def _pattern(value: Any, _values: Mapping[str, Any], unread: Reading) -> Reading | None:
-    """Pass over a list or a text in place of an object: PEFT compiles the parts as expressions."""
+    """Ignore a list or a text in place of an object; PEFT compiles its parts as expressions."""
     parts = value if isinstance(value, list) else [value]
     is_text = not isinstance(value, (bool, int, float))
     is_plain = is_text and all(_NO_EXPRESSION.fullmatch(str(each)) for each in parts)

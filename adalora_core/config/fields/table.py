@@ -27,7 +27,7 @@ Runtime = Literal["peft", "adalora-core"]
 
 
 class Treatment(enum.Enum):
-    """What AdaLoRA does with a field that it inherits from LoRA."""
+    """The use that AdaLoRA makes of a field of LoRA."""
 
     HONOURED = "honoured"
     IGNORED = "ignored silently"
@@ -133,7 +133,7 @@ _TABLE = (
         "exclude_modules",
         _MODULES,
         None,
-        "Modules to leave out, written like target_modules.",
+        "Modules to ignore, written like target_modules.",
         added="0.14.0",
     ),
     Field("lora_alpha", _COUNT, 8, "Numerator of the scale lora_alpha / init_r.", above=0),

@@ -42,7 +42,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _scores_triplets(value: Any) -> bool:
-    """Return whether `value` can be called with a path and tensors, as far as it tells."""
+    """Return whether `value` looks callable with a path and tensors."""
     if not callable(value):
         return False
     try:

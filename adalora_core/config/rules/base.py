@@ -71,7 +71,7 @@ _TEXTS = frozenset({"summary", "why", "hint", "safe_fix", "unsafe_fix"})
 """Attributes of a rule that are written on several lines and read as one."""
 
 Findings = Iterator[Finding]
-"""What a rule yields about a block."""
+"""The findings of a rule about a block."""
 
 
 class Rule:
@@ -98,7 +98,7 @@ class Rule:
     good: ClassVar[Example] = SOUND
     """The corrected example, without findings."""
     hint: ClassVar[str]
-    """What to do, as an order without a full stop; a finding may have its own."""
+    """The advice, as an order without a full stop; a finding may have its own."""
     since: ClassVar[str] = "0.1.0"
     """The release that has the rule first; written only for a later release than 0.1.0."""
     language: ClassVar[Literal["json", "yaml", "toml", "python"]] = "json"

@@ -182,7 +182,7 @@ class TargetParametersBreak(Rule):
     summary = "target_parameters is set"
     why = """AdaLoRA adapts modules, not single parameters. PEFT passes `parameter_name` to a
     function of AdaLoRA that has no such argument: a TypeError when the adapter is injected. The
-    runtime adalora-core would leave them out; it loads a saved adapter with a warning."""
+    runtime adalora-core would ignore them; it loads a saved adapter with a warning."""
     bad = SOUND | {"target_parameters": ["mlp.experts.gate_up_proj"]}
     hint = "name modules in target_modules instead"
     inputs = ("target_parameters",)

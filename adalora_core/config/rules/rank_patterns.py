@@ -233,10 +233,10 @@ class RankPatternModules(_SavedRule):
     code = "ADA312"
     summary = "rank_pattern and target_modules of a saved adapter disagree"
     why = """PEFT looks up the module of each key, and asks it for its adapter: an AttributeError if
-    the model has no such module or target_modules leaves it out. Prefixes that come from a wrapped
-    model, such as base_model.model., are not part of the path; adalora-core refuses them too. A
-    module that is left out is a warning under adalora-core, which adapts the modules that the file
-    has tensors of."""
+    the model has no such module or target_modules does not select it. Prefixes that come from a
+    wrapped model, such as base_model.model., are not part of the path; adalora-core refuses them
+    too. A module that is not selected is a warning under adalora-core, which adapts the modules
+    that the file has tensors of."""
     bad = SAVED | {"target_modules": ["q_proj"]}
     hint = "restore the target_modules and the rank_pattern that the training wrote"
     inputs = (
@@ -260,14 +260,14 @@ class RankPatternModules(_SavedRule):
         if selection is None:
             return
         named = {key: path for key, path in paths.items() if path}
-        left_out = [
+        ignored = [
             k for k, p in named.items() if not selection.includes(p) or selection.excludes(p)
         ]
-        if left_out:
-            more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+        if ignored:
+            more = f" and {len(ignored) - 1} more" if len(ignored) > 1 else ""
             yield self.found(
-                block.at("rank_pattern", left_out[0]),
-                f"`rank_pattern` names {named[left_out[0]]!r}{more}, which the configuration does "
+                block.at("rank_pattern", ignored[0]),
+                f"`rank_pattern` names {named[ignored[0]]!r}{more}, which the configuration does "
                 "not adapt",
                 "key",
                 severity=_severity(block),

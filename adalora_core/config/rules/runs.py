@@ -121,7 +121,7 @@ class StepsOutOfOrder(RunRule):
     summary = """the steps given to update_and_allocate go back, repeat, jump, start above 1 or pass
     total_step"""
     why = """The schedule follows the number: with one that starts again in each epoch the final
-    phase never comes, with one that jumps allocations are left out, and beyond total_step the
+    phase never comes, with one that jumps, allocations are missed, and beyond total_step the
     schedule is over, as it is for the adapter of a finished run. Steps counted from 1, as in an
     example of PEFT, are accepted: each phase then begins one step earlier."""
     bad = """\
@@ -247,7 +247,7 @@ class MatrixWithoutGradient(RunRule):
     has an input that needs no gradient."""
     bad = 'model.gradient_checkpointing_enable({"use_reentrant": True})  # and a frozen embedding\n'
     good = 'model.gradient_checkpointing_enable({"use_reentrant": False})\n'
-    hint = """leave the module out of target_modules, or let the loss reach it: checkpoint with
+    hint = """remove the module from target_modules, or let the loss reach it: checkpoint with
     use_reentrant=False, or call model.enable_input_require_grads()"""
 
 
@@ -276,9 +276,9 @@ class ScheduleDoesNotFit(RunRule):
 class BudgetNotReached(RunRule):
     code = "ADA811"
     summary = "an adapter is saved, exported or merged before the target budget is reached"
-    why = """What is written has more triplets than the configuration says. A checkpoint to resume
-    from is no result: mark it with save_training_state=True. Trainer's checkpoints are known by the
-    names of their folders."""
+    why = """The files hold more triplets than the configuration asks for. A checkpoint to resume
+    from is not a result: mark it with save_training_state=True. Trainer's checkpoints are known by
+    the names of their folders."""
     bad = 'model.update_and_allocate(35)  # of 400\nmodel.save_pretrained("result")\n'
     good = 'model.save_pretrained("checkpoint", save_training_state=True)\n'
     hint = """train to total_step, or call model.finalize(); save a checkpoint to resume from with
@@ -307,7 +307,7 @@ class FileLacksTrainedWeights(RunRule):
     code = "ADA823"
     summary = "a file lacks weights that the model was trained with"
     why = """A file holds the kept triplets of an adapter, the modules of modules_to_save and the
-    biases that its configuration names. What is loaded has other outputs if more was unfrozen by
+    biases that its configuration names. The loaded model has other outputs if more was unfrozen by
     hand, if a state_dict has brought dropped triplets back, as an average or a copy of the best
     weights does, or if another adapter was trained."""
     bad = 'model.load_state_dict(average)\nmodel.save_pretrained("result")\n'

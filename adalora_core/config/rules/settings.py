@@ -210,7 +210,7 @@ class TargetsSaved(Rule):
     why = """modules_to_save trains a full copy of every module whose path ends with an entry, also
     in the middle of a name: classifier means pre_classifier too. The heads of a task count as
     entries. A module in a copy needs no adapter, so only one of the two can be intended. Beside an
-    entry that is a whole name PEFT leaves out the adapter. Beside one that is the end of a name
+    entry that is a whole name PEFT adds no adapter. Beside one that is the end of a name
     PEFT adapts the module, and cannot make or load the copy, which is an error."""
     bad = SOUND | {"modules_to_save": ["q_proj"]}
     hint = "remove the name from one of the two lists"
@@ -223,7 +223,7 @@ class TargetsSaved(Rule):
             return
         entries = others if isinstance(others, list) else []
         saved = saved_module_names(entries, block["task_type"])
-        names, left_out = PathEnds(saved), PathEnds(saved, after_dot=True)
+        names, whole = PathEnds(saved), PathEnds(saved, after_dot=True)
         places = {name: index for index, name in reversed(list(enumerate(entries)))}
         for index, target in enumerate(targets):
             name = names.around(target)
@@ -235,7 +235,7 @@ class TargetsSaved(Rule):
             yield self.found(
                 at,
                 f"target {target!r} is also trained in full: `modules_to_save` {name!r}",
-                severity="warning" if left_out.around(target) is not None else by_names(block),
+                severity="warning" if whole.around(target) is not None else by_names(block),
                 related=() if at == here else ((here, _NAMED_HERE),),
             )
 

@@ -28,7 +28,7 @@ _MOST_TESTS = 1 << 14
 """Bound on the targets times the names in modules_to_save that are read as expressions."""
 
 _PROBES = ("", "a.", "layers.0.", "a.b.0.c.")
-"""What paths may begin with, where a pattern should match every path."""
+"""Beginnings of paths, to test whether a pattern matches every path."""
 
 _FURTHEST = 2
 """The most characters by which a misspelling is longer or shorter."""
@@ -51,7 +51,7 @@ def _expression(block: Block) -> str | None:
     if not isinstance(value, str) or not value or is_all_linear(value) or list_in_string(value):
         return None
     judgement = block.expressions.judge(value)
-    # What varies is also a FutureWarning wherever it is parsed.
+    # An expression that varies is also a FutureWarning wherever it is parsed.
     faults = judgement.error, judgement.too_large, judgement.slow, judgement.varies
     return value if faults == (None,) * 4 else None
 
@@ -144,8 +144,8 @@ class TargetNotLinear(Rule):
         if LINEAR.issuperset(names):
             return  # the usual case
         left = [(i, name) for i, name in enumerate(names) if can_end_a_path(name)]
-        left_out = _LeftOut(block, names)
-        kinds = [(i, name, kind_of(name)) for i, name in left if not left_out.leaves_out(name)]
+        never = _NeverAdapted(block, names)
+        kinds = [(i, name, kind_of(name)) for i, name in left if not never.covers(name)]
         may_be_linear = any(kind in {"linear", None} for _, _, kind in kinds)
         for index, name, kind in kinds:
             if kind not in {"linear", None}:
@@ -234,10 +234,8 @@ class NoTargetLeft(Rule):
             left = False
         else:
             names = value if isinstance(value, list) else []
-            left_out = _LeftOut(block, names or ["module"])
-            left = not (
-                all(map(left_out.leaves_out, names)) if names else left_out.leaves_out_all()
-            )
+            never = _NeverAdapted(block, names or ["module"])
+            left = not (all(map(never.covers, names)) if names else never.covers_all())
         if not left:
             marked = "exclude_modules" if excluded else "modules_to_save"
             at = block.at_first(marked, "target_modules")
@@ -245,8 +243,8 @@ class NoTargetLeft(Rule):
             yield self.found(at, message, "key", severity=by_names(block))
 
 
-class _LeftOut:
-    """Which targets are excluded or trained in full, whatever the model; one for all targets."""
+class _NeverAdapted:
+    """The targets that are excluded or trained in full, whatever the model; made once for all."""
 
     def __init__(self, block: Block, names: Collection[str]) -> None:
         excluded = block["exclude_modules"]
@@ -273,14 +271,14 @@ class _LeftOut:
             expression = re.compile(text)
             self._tests.append(expression.match if begin else expression.fullmatch)
 
-    def leaves_out(self, name: str) -> bool:
-        """Return whether every path that ends in `name`, an entry of `target_modules`, is."""
+    def covers(self, name: str) -> bool:
+        """Return whether no path that ends in `name`, an entry of `target_modules`, is adapted."""
         if ends_with(name, self._endings) or self._saved.around(name) is not None:
             return True
         return self._match_all([probe + name for probe in _PROBES])
 
-    def leaves_out_all(self) -> bool:
-        """Return whether every path is."""
+    def covers_all(self) -> bool:
+        """Return whether no path at all is adapted."""
         return self._match_all([*(probe + "module" for probe in _PROBES), "a", "a.b"])
 
     def _match_all(self, paths: Collection[str]) -> bool:

@@ -67,7 +67,7 @@ def _by(block: Block) -> str:
 
 
 def _misspelt(block: Block) -> tuple[str, str] | None:
-    """Name the key that was probably meant to be total_step, and say what to do with it."""
+    """Name the key that was probably meant to be total_step, and the order that mends it."""
     if "total_step" in block.values:
         return None
     for fault, meant in unknown_keys(block):

@@ -60,8 +60,8 @@ def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dic
         "title": "AdaLoRA configuration",
         "description": (
             f"The fields of AdaLoraConfig of PEFT {PEFT_VERSION}, and what breaks PEFT at load or "
-            "in the middle of a training run. What JSON Schema cannot state exactly, such as the "
-            "rules of the schedule, is in `adalora check` alone."
+            "in the middle of a training run. Rules that JSON Schema cannot state exactly, such as "
+            "those of the schedule, are in `adalora check` alone."
         ),
         "type": "object",
         # An editor reads its schema from this key; PEFT drops it.

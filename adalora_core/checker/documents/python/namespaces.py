@@ -88,7 +88,7 @@ class Namespaces:
             if keyword.arg in (attribute, None):
                 return None if keyword.arg is None else Source(keyword.value)
         bases = (self._line(made) or [])[1:]
-        # A dataclass gives its own default to the objects of a class that is none itself.
+        # A dataclass gives its own default to the objects of a class that is not one itself.
         is_given = any((base.name, attribute) in self._scopes.attributes for base in bases) or (
             not made.decorator_list and any(base.decorator_list for base in bases)
         )

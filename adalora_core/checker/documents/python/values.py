@@ -51,8 +51,8 @@ class Values:
 
     Args:
         scopes: the scopes of its tree.
-        limits: the limits of a value, and of those of all arguments together. What a script shares
-            counts every time, as what YAML aliases does.
+        limits: the limits of a value, and of those of all arguments together. A value that is
+            used twice counts twice, as an alias of YAML does.
 
     Attributes:
         excess: the first expression beyond a limit, and the limit.
