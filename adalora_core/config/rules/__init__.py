@@ -10,7 +10,6 @@ from adalora_core.config.rules import (  # noqa: F401 - each defines its rules
     allocations,
     conflicts,
     patterns,
-    ranges,
     rank_patterns,
     ranks,
     runs,

@@ -258,11 +258,9 @@ class NotTrainedHere(Rule):
     code = "ADA422"
     severity = "warning"
     summary = "a setting is supported by PEFT's models and not by those of adalora_core"
-    why = (
-        "Checked under --runtime adalora-core: get_peft_model of adalora_core raises a ValueError "
-        "for " + ", ".join(NOT_TRAINED_HERE) + " instead of ignoring them. A model that PEFT "
-        "builds supports them, also with the bridge attached."
-    )
+    why = f"""Checked under --runtime adalora-core: get_peft_model of adalora_core raises a
+    ValueError for {", ".join(NOT_TRAINED_HERE)} instead of ignoring them. A model that PEFT builds
+    supports them, also with the bridge attached."""
     bad = SOUND | {"trainable_token_indices": [1, 2]}
     example_options: ClassVar = {"runtime": "adalora-core"}
     hint = "remove the setting, or build the model with PEFT and attach adalora_core to it"

@@ -38,10 +38,8 @@ class IgnoredSetting(Rule):
     code = "ADA405"
     severity = "warning"
     summary = "the configuration has a setting of LoRA that AdaLoRA silently ignores"
-    why = (
-        "AdaLoraConfig inherits every field of LoraConfig, and AdaLoRA's layers read only some of "
-        "them. The others are accepted, saved, and have no effect: " + ", ".join(IGNORED) + "."
-    )
+    why = f"""AdaLoraConfig inherits every field of LoraConfig, and AdaLoRA's layers read only some
+    of them. The others are accepted, saved, and have no effect: {", ".join(IGNORED)}."""
     bad = SOUND | {"use_rslora": True}
     hint = "remove the setting"
     only_if_set = IGNORED

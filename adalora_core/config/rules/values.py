@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from adalora_core.config.changes import Insert, Put, Remedy, Rename
 from adalora_core.config.fields import value_kinds as kinds
-from adalora_core.config.fields.faults import FaultKind
+from adalora_core.config.fields.block import FaultKind, is_large, range_phrase
 from adalora_core.config.fields.table import (
     ADALORA_FIELDS,
     ALL_FIELDS,
+    FIELDS,
     PEFT_TYPE,
     PEFT_VERSION,
     TRAINER_SETTINGS,
@@ -19,6 +20,8 @@ from adalora_core.config.rules.base import SOUND, Finding, Findings, Rule
 from adalora_core.config.rules.wrong_types import (
     as_read,
     correct_type,
+    fails,
+    range_hint,
     share_hint,
     type_severity,
     unquoted_hint,
@@ -26,13 +29,16 @@ from adalora_core.config.rules.wrong_types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from adalora_core.config.fields.block import Block
-    from adalora_core.config.fields.faults import Fault
+    from adalora_core.config.fields.block import Block, Fault
+    from adalora_core.config.findings import Severity
 
 MOST_COMPARED = 1000
 """The most unknown keys of a configuration that are compared with all fields for a misspelling."""
+
+BOUNDED_BY_OWN_RULE = frozenset({"total_step", "deltaT", "lora_alpha"})
+"""Fields whose lower bound has a rule of its own, which explains the consequence."""
 
 EDITOR_KEY = "$schema"
 """The key that names an editor's schema; PEFT drops it without harm."""
@@ -108,12 +114,10 @@ class UnknownKey(Rule):
     code = "ADA104"
     severity = "warning"
     summary = "the configuration has a key that PEFT does not know"
-    why = (
-        "PEFT drops unknown keys of a file with one warning and continues: `delta_t: 10` trains "
-        "with deltaT 1. As a keyword argument an unknown key is a TypeError. The finding is only a "
-        f"warning, because newer releases than {PEFT_VERSION} add keys; --strict-keys makes it an "
-        "error. In a call of the class in Python the finding is an error."
-    )
+    why = f"""PEFT drops unknown keys of a file with one warning and continues: `delta_t: 10` trains
+    with deltaT 1. As a keyword argument an unknown key is a TypeError. The finding is only a
+    warning, because newer releases than {PEFT_VERSION} add keys; --strict-keys makes it an error.
+    In a call of the class in Python the finding is an error."""
     bad = {key: value for key, value in SOUND.items() if key != "deltaT"} | {"delta_t": 10}
     hint = "remove the key, or spell it as PEFT does"
     unsafe_fix = """the key gets the name of the field that was probably meant, if that field is not
@@ -326,12 +330,42 @@ class NonFinite(Rule):
     hint = "write a finite number"
     needs = "faults"
 
-    def check(self, block: Block) -> Iterable[Finding]:
-        return [
-            self.found(
-                block.at(fault.name, *fault.subpath),
-                f"`{fault.name}` should be finite, got {value_at(block, fault)!r}",
-                severity=None if fault.reading is None else "warning",
-            )
-            for fault in block.faults(FaultKind.NONFINITE)
-        ]
+    def check(self, block: Block) -> Findings:
+        for fault in block.faults(FaultKind.NONFINITE):
+            message = f"`{fault.name}` should be finite, got {value_at(block, fault)!r}"
+            severity: Severity | None = None if fault.reading is None else "warning"
+            path = block.at(fault.name, *fault.subpath)
+            yield self.found(path, message, severity=severity)
+
+
+class OutOfRange(Rule):
+    code = "ADA103"
+    summary = "a number is outside its legal range"
+    why = """PEFT checks only orth_reg_weight. A beta of 0 or 1 is an AssertionError without a
+    message when the model is built, and a target_r of 0 prunes everything. Where PEFT trains all
+    the same, the finding is only a warning: a negative dropout silently means no dropout, and a
+    negative tinit or tfinal is computed with as it is. A saved adapter is loaded whatever the
+    settings of its training are."""
+    bad = SOUND | {"beta1": 1.5}
+    hint = "set a number of that range, or remove the key to get the default"
+    needs = "faults"
+
+    def check(self, block: Block) -> Findings:
+        for fault in block.faults(FaultKind.RANGE):
+            name, value = fault.name, block.values[fault.name]
+            severity: Severity | None = None if fails(block, name) else "warning"
+            path = block.at(name)
+            if is_large(block, name):
+                message = f"`{name}` should fit into 64 bits, got {kinds.number_text(value)}"
+                yield self.found(path, message, severity=severity, hint=range_hint(block, name))
+                continue
+            if name in BOUNDED_BY_OWN_RULE:
+                continue
+            message = f"`{name}` should be {range_phrase(FIELDS[name])}, got {value!r}"
+            if name == "orth_reg_weight":
+                # PEFT's own words, which people search for.
+                message = (
+                    "`orth_reg_weight` should be greater than or equal to 0, "
+                    f"but the value passed is {value!r}"
+                )
+            yield self.found(path, message, severity=severity, hint=range_hint(block, name))

@@ -64,11 +64,9 @@ class KeyNewerThanPeft(Rule):
 class NullTotalStepInAdapter(Rule):
     code = "ADA702"
     summary = "a saved adapter has no total_step: PEFT no longer loads it"
-    why = (
-        f"Since {TOTAL_STEP_ENFORCED_SINCE} PEFT requires total_step also when it loads an adapter "
-        "for inference, where the number has no effect. Older adapters, saved by runs that never "
-        "set it, raise a ValueError. The runtime adalora-core loads them with a warning."
-    )
+    why = f"""Since {TOTAL_STEP_ENFORCED_SINCE} PEFT requires total_step also when it loads an
+    adapter for inference, where the number has no effect. Older adapters, saved by runs that never
+    set it, raise a ValueError. The runtime adalora-core loads them with a warning."""
     bad = {key: value for key, value in SOUND.items() if key != "total_step"} | {
         "inference_mode": True,
         "rank_pattern": {"q_proj.lora_E": [True] * 8 + [False] * 4},
