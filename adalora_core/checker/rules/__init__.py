@@ -43,8 +43,8 @@ def usage_findings(document: Document) -> Iterator[Finding]:
         usage = within_bounds(script, Usage, script)
         if usage is not None:
             for rule in _ON_SCRIPTS:
-                for fault in within_bounds(script, list, rule.check_usage(usage)) or ():
-                    yield _placed(rule, fault, script)
+                found: list[Fault] = within_bounds(script, list, rule.check_usage(usage)) or []
+                yield from (_placed(rule, fault, script) for fault in found)
         if script.steps_left < 0:
             message = "the code around the configurations is too intertwined to follow to its end"
             hint = "move the training into a file of its own"

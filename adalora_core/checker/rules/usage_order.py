@@ -180,29 +180,25 @@ def _renamed(usage: Usage, method: Function) -> Remedy | None:
     if method.name != "on_step_end" or not isinstance(owner, ast.ClassDef):
         return None
     names = [n.name for n in owner.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    if "on_optimizer_step" in names or not _only_allocates(method.body):
+    if "on_optimizer_step" in names or not all(map(_only_allocates, method.body)):
         return None
     start = usage.script.code.index(method.name, usage.script.code_extent(method)[0])
     extent = usage.script.in_text((start, start + len(method.name)))
     return Remedy("Rename the method to on_optimizer_step", Replace(extent, "on_optimizer_step"))
 
 
-def _only_allocates(body: list[ast.stmt]) -> bool:
-    return all(map(_is_harmless, body))
-
-
-def _is_harmless(node: ast.stmt) -> bool:
-    if isinstance(node, ast.If):
-        return _only_allocates(node.body) and _only_allocates(node.orelse)
-    if isinstance(node, ast.Return):
-        return node.value is None or isinstance(node.value, ast.Name | ast.Constant)
-    if isinstance(node, ast.Assign):
-        return isinstance(node.targets[0], ast.Name)
-    if isinstance(node, ast.Expr):
-        call = node.value
-        is_call = isinstance(call, ast.Call) and last_name(call.func) == ALLOCATE
-        return is_call or isinstance(call, ast.Constant)
-    return isinstance(node, ast.Pass)
+def _only_allocates(node: ast.stmt) -> bool:
+    """Return whether a statement allocates, or does nothing that a step later would matter."""
+    match node:
+        case ast.If():
+            return all(map(_only_allocates, (*node.body, *node.orelse)))
+        case ast.Expr(value=ast.Call(func=function)):
+            return last_name(function) == ALLOCATE
+        case ast.Pass() | ast.Expr(value=ast.Constant()) | ast.Assign(targets=[ast.Name(), *_]):
+            return True
+        case ast.Return(value=None | ast.Name() | ast.Constant()):
+            return True
+    return False
 
 
 class AllocationGuardedByItself(AllocationRule):

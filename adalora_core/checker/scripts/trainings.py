@@ -152,7 +152,8 @@ def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:
         inside = False
     if not trains:
         return None
-    allocates = _any(inside, *(answer for call in made for answer in _of_trainer(usage, call)))
+    answers = (each for c in made for each in (_of_class(usage, c.func), *_callbacks(usage, c)))
+    allocates = _any(inside, *answers)
     return Training("lightning" if is_lightning else "trainer", trace, event, made, allocates)
 
 
@@ -168,12 +169,6 @@ def _models(usage: Usage, trainer: ast.Call) -> Iterator[ast.expr]:
 
 def _any(*answers: bool | None) -> bool | None:
     return True if True in answers else None if None in answers else False
-
-
-def _of_trainer(usage: Usage, call: ast.Call) -> Iterator[bool | None]:
-    """Yield whether the class of a trainer, and each of its callbacks, allocates."""
-    yield _of_class(usage, call.func)
-    yield from _callbacks(usage, call)
 
 
 def _of_class(usage: Usage, made: ast.expr) -> bool | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from adalora_core.config.changes import Put, Remedy
 from adalora_core.config.fields.block import is_large
+from adalora_core.config.fields.known_modules import INPUT_EMBEDDINGS
 from adalora_core.config.rules.base import SOUND, Findings, Rule
 from adalora_core.floor.adapter_spec import LORA_START
 
@@ -310,8 +311,6 @@ class TokenIndicesBreak(Rule):
             if isinstance(value, dict):
                 is_same = any(key.endswith(name) or name.endswith(key) for key in value)
             else:
-                from adalora_core.config.fields.known_modules import INPUT_EMBEDDINGS
-
                 is_same = name.rpartition(".")[2] in INPUT_EMBEDDINGS or any(
                     known.endswith(name) for known in INPUT_EMBEDDINGS
                 )

@@ -7,8 +7,8 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from adalora_core.config.changes import Put, Remedy
+from adalora_core.config.fields import known_modules as known
 from adalora_core.config.rules.base import SOUND, SOUND_TEXT, Finding, Findings, Rule
-from adalora_core.floor.expressions.paths import NOT_IN_NAMES
 from adalora_core.floor.module_selection import ALL_LINEAR, ends_with, is_all_linear
 
 if TYPE_CHECKING:
@@ -177,23 +177,19 @@ def list_in_string(text: str) -> list[str]:
 
 def _are_linear(names: list[str]) -> bool:
     """Return whether each name is one of linear layers, so that a fix that writes it is right."""
-    from adalora_core.config.fields.known_modules import kind_of
-
-    return all(kind_of(name) == "linear" for name in names)
+    return all(known.kind_of(name) == "linear" for name in names)
 
 
 def _may_be_written(entry: str, name: str, severity: Severity) -> bool:
     """Return whether a fix may write an entry: it removes the fault and adds no other."""
     if name != "target_modules" or _are_linear([entry]):
         return True
-    from adalora_core.config.fields.known_modules import kind_of
-
-    return severity == "warning" and kind_of(entry) is None
+    return severity == "warning" and known.kind_of(entry) is None
 
 
 def _can_match(entry: str) -> bool:
     """Return whether an entry of a list can match a module."""
-    return not is_all_linear(entry) and NOT_IN_NAMES.isdisjoint(entry) and all(entry.split("."))
+    return not is_all_linear(entry) and known.can_end_a_path(entry)
 
 
 def _severity(block: Block, name: str) -> Severity:
@@ -219,8 +215,6 @@ class NameAsRegex(Rule):
         value = block["target_modules"]
         if not isinstance(value, str) or is_all_linear(value) or not _PLAIN.fullmatch(value):
             return
-        from adalora_core.config.fields import known_modules as known
-
         if value in DEFAULTS:
             message = f"`target_modules` {value!r} is not a shorthand of PEFT"
             hint = f'remove it for the targets that PEFT knows, or write "{ALL_LINEAR}"'

@@ -6,8 +6,12 @@ import re
 from typing import TYPE_CHECKING
 
 from adalora_core.config.changes import Put, Remedy
+from adalora_core.config.fields import known_modules as known
+from adalora_core.config.fields.module_names import ARCHITECTURES, TRANSFORMERS
 from adalora_core.config.rules.base import SOUND, Findings, Rule
 from adalora_core.config.rules.patterns import list_in_string
+from adalora_core.floor.expressions.cost import is_cheap
+from adalora_core.floor.expressions.paths import shapes
 from adalora_core.floor.module_selection import (
     PathEnds,
     ends_with,
@@ -73,11 +77,6 @@ class ExpressionMatchesNothing(Rule):
         value = _expression(block)
         if value is None or re.fullmatch(r"[\w.\-]+", value):
             return  # a plain name: reported by rule name-as-regex
-        # Imported for an expression only: the table takes time.
-        from adalora_core.config.fields import known_modules as known
-        from adalora_core.config.fields.module_names import ARCHITECTURES, TRANSFORMERS
-        from adalora_core.floor.expressions.paths import shapes
-
         path, forms = block.at("target_modules"), shapes(value)
         if not forms.nested:
             if not forms.top or known.fits_top(value) is False:
@@ -100,11 +99,9 @@ class ExpressionMatchesNothing(Rule):
 
 
 def _alternatives(block: Block, value: str) -> Remedy | None:
-    from adalora_core.config.fields.known_modules import kind_of
-
     found = _ALTERNATIVES.fullmatch(value)
     names = found[1].split("|") if found else []
-    if not names or any(kind_of(name) != "linear" for name in names):
+    if not names or any(known.kind_of(name) != "linear" for name in names):
         return None
     return Remedy("Write a list of names", Put(block.at("target_modules"), names), is_safe=False)
 
@@ -126,9 +123,7 @@ class TargetNotLinear(Rule):
         if isinstance(value, list):
             yield from self._of_list(block, value)
         elif (expression := _expression(block)) is not None and not block["exclude_modules"]:
-            from adalora_core.config.fields.known_modules import fit
-
-            found = fit(expression)
+            found = known.fit(expression)
             if found is not None and found[0] == "refused":
                 message = (
                     f"`target_modules` {expression!r} matches a block in every architecture: "
@@ -139,13 +134,11 @@ class TargetNotLinear(Rule):
                 yield self.found(at, message, severity=by_names(block), hint=hint)
 
     def _of_list(self, block: Block, names: list[str]) -> Findings:
-        from adalora_core.config.fields.known_modules import LINEAR, can_end_a_path, kind_of
-
-        if LINEAR.issuperset(names):
+        if known.LINEAR.issuperset(names):
             return  # the usual case
-        left = [(i, name) for i, name in enumerate(names) if can_end_a_path(name)]
+        left = [(i, name) for i, name in enumerate(names) if known.can_end_a_path(name)]
         never = _NeverAdapted(block, names)
-        kinds = [(i, name, kind_of(name)) for i, name in left if not never.covers(name)]
+        kinds = [(i, name, known.kind_of(name)) for i, name in left if not never.covers(name)]
         may_be_linear = any(kind in {"linear", None} for _, _, kind in kinds)
         for index, name, kind in kinds:
             if kind not in {"linear", None}:
@@ -173,8 +166,6 @@ class UnknownTarget(Rule):
         names = block["target_modules"]
         if not isinstance(names, list) or block.is_saved:
             return  # a trained adapter had such modules
-        from adalora_core.config.fields import known_modules as known
-
         if known.LINEAR.issuperset(names):
             return  # the usual case
         unknown = [
@@ -197,13 +188,11 @@ class UnknownTarget(Rule):
 
 
 def _near(name: str) -> str | None:
-    from adalora_core.config.fields.known_modules import LINEAR
-
     last = name.rpartition(".")[2]
     # A comparison takes microseconds, and the names of a misspelling have an end in common.
     like = [
         other
-        for other in LINEAR
+        for other in known.LINEAR
         if abs(len(other) - len(last)) <= _FURTHEST
         and len(other) > _FURTHEST
         and (other[0] == last[0] or other[-1] == last[-1])
@@ -262,8 +251,6 @@ class _NeverAdapted:
                     self._add(block, rf"(^|.*\.){name}($|\..*)", longest, begin=True)
 
     def _add(self, block: Block, text: str, longest: int, *, begin: bool) -> None:
-        from adalora_core.floor.expressions.cost import is_cheap
-
         judgement = block.expressions.judge(text)
         if judgement.error or judgement.too_large:
             return
@@ -304,10 +291,8 @@ class NegativeLayer(Rule):
         negative = [(index, layer) for index, layer in enumerate(layers) if layer < 0]
         if not negative:
             return
-        from adalora_core.config.fields.known_modules import TOP
-
         severity: Severity = "warning"
-        is_whole = any("." in name or name in TOP for name in targets or ())
+        is_whole = any("." in name or name in known.TOP for name in targets or ())
         if len(negative) == len(layers) and not is_whole:
             severity = by_names(block)
         for index, layer in negative:
