@@ -66,22 +66,21 @@ def example(body: str, *imports: str) -> str:
     return f"{_IMPORT}{lines}\n{_SETUP}{body}"
 
 
-IN_A_LOOP = (
-    "call model.base_model.update_and_allocate(step) after optimizer.step() and before "
-    "optimizer.zero_grad()"
-)
-IN_A_TRAINER = (
+_IN_A_TRAINER = (
     "call it from a TrainerCallback in on_optimizer_step, with state.global_step; "
     "Trainer(callbacks=[...]) takes the callback"
 )
 PLACES: dict[str, str] = {
-    "loop": IN_A_LOOP,
+    "loop": (
+        "call model.base_model.update_and_allocate(step) after optimizer.step() and before "
+        "optimizer.zero_grad()"
+    ),
     "accelerate": (
         "call update_and_allocate(step) after optimizer.step() under "
         "`if accelerator.sync_gradients:`, before optimizer.zero_grad()"
     ),
-    "trainer": IN_A_TRAINER,
-    "callback": IN_A_TRAINER,
+    "trainer": _IN_A_TRAINER,
+    "callback": _IN_A_TRAINER,
     "lightning": (
         "override optimizer_step and call update_and_allocate after super().optimizer_step(...); "
         "without accumulation on_train_batch_end is right too"

@@ -37,11 +37,11 @@ class LossWithoutPenalty(UsageRule):
         """Yield a fault for each loss that is computed in the script."""
         if not _has_a_penalty(usage) or adds_penalty(usage):
             return
+        has_callback = any(name.endswith("AdaLoraCallback") for name in usage.our_names)
         losses = (
             loss
             for training in usage.once(trainings)
-            # The callback of this package adds the penalty.
-            if not (training.trainers and usage.uses_our_callback)
+            if not (training.trainers and has_callback)  # which adds the penalty
             for loss in own_losses(usage, training)
         )
         for loss in dict.fromkeys(losses):

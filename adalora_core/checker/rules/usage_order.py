@@ -16,7 +16,7 @@ from adalora_core.checker.rules.usage_base import (
     example,
 )
 from adalora_core.checker.scripts.counters import step_counter
-from adalora_core.checker.scripts.names import ALLOCATE
+from adalora_core.checker.scripts.names import ALLOCATE, HOOKS
 from adalora_core.checker.scripts.steps import (
     accumulation,
     accumulation_guards,
@@ -160,18 +160,16 @@ class AllocationInWrongHook(AllocationRule):
 
     def check_call(self, usage: Usage, trace: Trace, event: Event) -> Fault | None:
         """Return a fault if a framework calls the method at a wrong moment."""
-        reason = usage.wrong_hook(trace)
-        framework = usage.framework(trace.function)
-        if reason is None or framework is None or trace.function is None:
+        method = trace.function
+        framework = usage.framework(method)
+        if framework is None or method is None or method.name not in HOOKS[framework]:
             return None
         if placement(trace, event) is not None:
             return None  # the method makes the step itself
-        return Fault(
-            event.node,
-            f"update_and_allocate is called in {trace.function.name}: {reason}",
-            hint=PLACES[framework],
-            remedy=_renamed(usage, trace.function) if framework == "callback" else None,
-        )
+        reason = HOOKS[framework][method.name]
+        message = f"update_and_allocate is called in {method.name}: {reason}"
+        remedy = _renamed(usage, method) if framework == "callback" else None
+        return Fault(event.node, message, hint=PLACES[framework], remedy=remedy)
 
 
 def _renamed(usage: Usage, method: Function) -> Remedy | None:

@@ -25,7 +25,6 @@ _REDUCTIONS = frozenset({
     "mean", "sum", "float", "to", "div", "mul", "square", "pow", "abs", "type", "view", "item",
 })  # fmt: skip
 
-
 _JOINS = frozenset({"stack", "cat", "tensor", "as_tensor", "zeros"})
 """Functions of torch that can join losses of a model."""
 

@@ -152,8 +152,10 @@ def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:
         inside = False
     if not trains:
         return None
-    answers = (each for c in made for each in (_of_class(usage, c.func), *_callbacks(usage, c)))
-    allocates = _any(inside, *answers)
+    found = [inside]
+    for each in made:
+        found += _of_class(usage, each.func), *_callbacks(usage, each)
+    allocates = True if True in found else None if None in found else False
     return Training("lightning" if is_lightning else "trainer", trace, event, made, allocates)
 
 
@@ -165,10 +167,6 @@ def _models(usage: Usage, trainer: ast.Call) -> Iterator[ast.expr]:
     for leaf in usage.origins(given.get("model_init")):
         if (function := usage.scopes.function(leaf)) is not None:
             yield from usage.returned(function)
-
-
-def _any(*answers: bool | None) -> bool | None:
-    return True if True in answers else None if None in answers else False
 
 
 def _of_class(usage: Usage, made: ast.expr) -> bool | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from adalora_core.checker.documents.python.syntax import keyword, last_name, spend
 from adalora_core.checker.scripts.events import Trace, traces
-from adalora_core.checker.scripts.names import HOOKS, ONLY_LIGHTNING, WRAPPERS, Framework
+from adalora_core.checker.scripts.names import ONLY_LIGHTNING, WRAPPERS, Framework
 from adalora_core.checker.scripts.sources import Sources
 
 if TYPE_CHECKING:
@@ -142,11 +142,6 @@ class Usage(Sources):
         return [name for name in self.scopes.imports if name.partition(".")[0] == "adalora_core"]
 
     @cached_property
-    def uses_our_callback(self) -> bool:
-        """Whether the callback of this package is imported."""
-        return any(name.endswith("AdaLoraCallback") for name in self.our_names)
-
-    @cached_property
     def assigns_total(self) -> bool:
         """Whether a statement assigns the field `total_step` of something."""
         return any(
@@ -244,9 +239,3 @@ class Usage(Sources):
         given = {each.arg for each in function.args.args}
         is_callback = any(name.endswith("TrainerCallback") for name in names)
         return "callback" if is_callback or {"args", "state", "control"} <= given else None
-
-    def wrong_hook(self, trace: Trace) -> str | None:
-        """Return why a hook is the wrong one for an allocation; None if it is not wrong."""
-        framework = self.framework(trace.function)
-        name = "" if trace.function is None else trace.function.name
-        return None if framework is None else HOOKS[framework].get(name)

@@ -1,7 +1,4 @@
-"""Judge regular expressions without matching them: are they valid, are they slow, do they vary?
-
-All expressions of a document share limits.
-"""
+"""Judge the regular expressions of a document within limits, without matching them."""
 
 from __future__ import annotations
 

@@ -275,7 +275,6 @@ OWN_FIELDS = {
 
 ALL_FIELDS = FIELDS | OWN_FIELDS
 
-
 _TREATMENTS = {
     Treatment.HONOURED: "reads it",
     Treatment.IGNORED: "accepts it without a warning, and AdaLoRA does not read it",

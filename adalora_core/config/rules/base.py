@@ -31,7 +31,6 @@ SOUND: dict[str, Any] = {
 }
 """A configuration without findings; the example of a rule changes only what it shows."""
 
-
 SOUND_TEXT = (
     '{"peft_type": "ADALORA", "target_modules": ["q_proj"], "init_r": 12, "target_r": 8,\n'
     ' "tfinal": 200, "total_step": 1000}\n'

@@ -32,9 +32,6 @@ def release(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-CONTRACT_RELEASE = release(PEFT_VERSION)
-
-
 class KeyNewerThanPeft(Rule):
     code = "ADA701"
     severity = "warning"
@@ -121,7 +118,7 @@ class NewerFile(Rule):
 
     def check(self, block: Block) -> Findings:
         version = block["peft_version"]
-        if version and release(version)[:2] > CONTRACT_RELEASE:
+        if version and release(version)[:2] > release(PEFT_VERSION):
             yield self.found(
                 block.at("peft_version"),
                 f"`peft_version` is {version}, but this contract describes PEFT {PEFT_VERSION}",

@@ -31,7 +31,6 @@ _OF_PYTHON = frozenset({
 })  # fmt: skip
 """Magics of a whole cell whose other lines are Python; the others hold another language or text."""
 
-
 _WRITING = frozenset({"writefile", "file"})
 _LANGUAGES = (("language_info", "name"), ("kernelspec", "language"), ("kernelspec", "name"))
 _PYTHON = re.compile(r"(?:.*/)?i?python[\d.]*(?:\.exe)?")

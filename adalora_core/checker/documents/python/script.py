@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 CLASS = "AdaLoraConfig"
 _PEFT = frozenset({"peft", "swift"})
 """Packages whose class of this name is PEFT's own."""
-_OURS = "adalora_core"
 
 MOST_CALLS = 200
 """Bound on the calls of one script that are checked."""
@@ -208,7 +207,7 @@ def _origin(function: ast.expr, values: Values) -> bool | None:
     if name == CLASS:  # not imported by name
         stars = (each for each in values.scopes.imports if each.endswith(".*"))
         package = next(stars, "peft").partition(".")[0]
-    if package == _OURS:
+    if package == "adalora_core":
         return True
     return False if package in _PEFT else None
 
