@@ -143,9 +143,8 @@ def accumulates(usage: Usage, accelerators: Iterable[ast.expr]) -> bool:
         for leaf in usage.calls(accelerator):
             given = usage.keywords(leaf)
             count = given.get("gradient_accumulation_steps")
-            if "gradient_accumulation_plugin" in given:
-                return True
-            if count is not None and can_exceed_one(usage, count):
+            exceeds = count is not None and can_exceed_one(usage, count)
+            if exceeds or "gradient_accumulation_plugin" in given:
                 return True
     return False
 

@@ -366,9 +366,7 @@ def swept_ranks(usage: Usage) -> Iterator[ast.expr]:
 
 def _varies(usage: Usage, given: ast.expr) -> bool:
     values = {leaf.value for leaf in usage.origins(given) if isinstance(leaf, ast.Constant)}
-    if len(values) > 1:
-        return True
-    return any(
+    return len(values) > 1 or any(
         _is_swept(usage, node)
         for node in usage.mentions(given)
         if isinstance(node, ast.Name | ast.Call)
