@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -286,8 +287,7 @@ class _Hook(Rule):
 
 
 def test_rule_on_code_marks_and_edits_what_no_path_names(monkeypatch):
-    from adalora_core.checker import rules
-
+    rules = importlib.import_module("adalora_core.checker.rules")
     monkeypatch.setattr(rules, "_ON_SCRIPTS", (_Hook(),))
     code = "def on_step_end():\n    model.update_and_allocate(1)\n"
     (diagnostic,) = _report(code).diagnostics
