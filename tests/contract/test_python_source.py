@@ -16,7 +16,7 @@ from adalora_core.checker.pipeline.inspection import Inspector
 from adalora_core.checker.pipeline.options import CheckOptions
 from adalora_core.checker.pipeline.selection import Selection
 from adalora_core.checker.rules import RULES
-from adalora_core.checker.rules.usage_base import Fault
+from adalora_core.checker.rules.usage_base import CodeFault
 from adalora_core.config.changes import Remedy, Replace
 from adalora_core.config.findings import ConfigError
 from adalora_core.config.rules.base import SOUND, Rule
@@ -283,7 +283,7 @@ class _Hook(Rule):
                 change = Replace((start, start + len(node.name)), "on_optimizer_step")
                 remedy = Remedy("Rename the hook", change)
                 note = (node.body[0], "here")
-                yield Fault(node, "the hook comes too late", note=note, remedy=remedy)
+                yield CodeFault(node, "the hook comes too late", note=note, remedy=remedy)
 
 
 def test_rule_on_code_marks_and_edits_what_no_path_names(monkeypatch):

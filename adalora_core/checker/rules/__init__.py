@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from adalora_core.checker.documents.document import Document
     from adalora_core.checker.documents.python.script import Script
-    from adalora_core.checker.rules.usage_base import Fault
+    from adalora_core.checker.rules.usage_base import CodeFault
 
 RULES: tuple[Rule, ...] = defined_rules()
 """Every rule, in the order of the codes."""
@@ -43,7 +43,7 @@ def usage_findings(document: Document) -> Iterator[Finding]:
         usage = within_bounds(script, Usage, script)
         if usage is not None:
             for rule in _ON_SCRIPTS:
-                found: list[Fault] = within_bounds(script, list, rule.check_usage(usage)) or []
+                found: list[CodeFault] = within_bounds(script, list, rule.check_usage(usage)) or []
                 yield from (_placed(rule, fault, script) for fault in found)
         if script.steps_left < 0:
             message = "the code around the configurations is too intertwined to follow to its end"
@@ -52,7 +52,7 @@ def usage_findings(document: Document) -> Iterator[Finding]:
             yield Finding(LimitExceeded, (), message, severity="info", hint=hint, extent=extent)
 
 
-def _placed(rule: UsageRule, fault: Fault, script: Script) -> Finding:
+def _placed(rule: UsageRule, fault: CodeFault, script: Script) -> Finding:
     """Return a fault of the code as a finding, with the places of its nodes in the text."""
     node, message, hint, note, remedy = fault
     notes = () if note is None else ((script.extent(note[0]), note[1]),)

@@ -89,7 +89,7 @@ PLACES: dict[str, str] = {
 """Where each framework has the gradients of a step that is made."""
 
 
-class Fault(NamedTuple):
+class CodeFault(NamedTuple):
     """A fault of the code, at a node of its tree.
 
     Args:
@@ -118,7 +118,7 @@ class UsageRule(Rule):
     severity: ClassVar[Severity] = "warning"
     good = HEAD + LOOP
 
-    def check_usage(self, usage: Usage) -> Iterable[Fault]:
+    def check_usage(self, usage: Usage) -> Iterable[CodeFault]:
         """Yield the faults of a script that this rule finds."""
         raise NotImplementedError
 
@@ -126,7 +126,7 @@ class UsageRule(Rule):
 class AllocationRule(UsageRule):
     """A fault of one call of `update_and_allocate`."""
 
-    def check_usage(self, usage: Usage) -> Iterator[Fault]:
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield at most one fault of each call."""
         seen: set[ast.AST] = set()
         for trace, event in usage.events("allocate"):
@@ -135,6 +135,6 @@ class AllocationRule(UsageRule):
                 seen.add(event.node)
                 yield found
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Fault | None:
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
         """Return the fault of a call, as one of the ways of the script reaches it."""
         raise NotImplementedError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.rules.usage_base import HEAD, LOOP, Fault, UsageRule, example
+from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, example
 from adalora_core.checker.scripts.losses import adds_penalty, doubled_penalties, own_losses
 from adalora_core.checker.scripts.steps import accumulation, batch_size, run_length, unit
 from adalora_core.checker.scripts.trainings import (
@@ -33,7 +33,7 @@ class LossWithoutPenalty(UsageRule):
     hint = """pass labels and use outputs.loss, add the penalty to the loss (adalora_core:
     model.orthogonality_penalty()), or set orth_reg_weight to 0"""
 
-    def check_usage(self, usage: Usage) -> Iterator[Fault]:
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each loss that is computed in the script."""
         if not _has_a_penalty(usage) or adds_penalty(usage):
             return
@@ -45,7 +45,7 @@ class LossWithoutPenalty(UsageRule):
             for loss in own_losses(usage, training)
         )
         for loss in dict.fromkeys(losses):
-            yield Fault(
+            yield CodeFault(
                 loss,
                 "the loss is computed in the script, so it lacks the orthogonality penalty "
                 f"that {'a model' if usage.our_names else 'PEFT'} adds to outputs.loss",
@@ -79,7 +79,7 @@ class TotalStepCountsSamples(UsageRule):
     good = HEAD.replace("total_step=1000", "total_step=len(train_loader) * 3") + LOOP
     hint = "give the number of optimizer steps: math.ceil(len(loader) / accumulation) * epochs"
 
-    def check_usage(self, usage: Usage) -> Iterator[Fault]:
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each total of another unit."""
         if usage.assigns_total:
             return
@@ -96,7 +96,7 @@ class TotalStepCountsSamples(UsageRule):
                 )
             else:
                 continue
-            yield Fault(key, message)
+            yield CodeFault(key, message)
 
 
 class TotalStepContradictsMaxSteps(UsageRule):
@@ -112,7 +112,7 @@ class TotalStepContradictsMaxSteps(UsageRule):
     good = bad.replace("max_steps=500", "max_steps=1000")
     hint = "give total_step the number of steps of the run"
 
-    def check_usage(self, usage: Usage) -> Iterator[Fault]:
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault if both numbers are known and differ."""
         lengths = {run_length(usage, training) for training in usage.once(trainings)}
         length = lengths.pop() if len(lengths) == 1 else None
@@ -124,7 +124,7 @@ class TotalStepContradictsMaxSteps(UsageRule):
         for key, total in found:
             if total is not None and abs(total - length) > 1:
                 message = f"total_step is {total}, and the script trains {length} steps"
-                yield Fault(key, message)
+                yield CodeFault(key, message)
 
 
 class OptimizerBeforeAdapter(UsageRule):
@@ -138,14 +138,14 @@ class OptimizerBeforeAdapter(UsageRule):
     )
     hint = "make the optimizer from model.parameters() after get_peft_model"
 
-    def check_usage(self, usage: Usage) -> Iterator[Fault]:
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each such optimizer."""
         for optimizer, wrap in usage.once(late_adapters).items():
             message = (
                 "the optimizer is given the parameters of the base model, before the adapter is "
                 "added"
             )
-            yield Fault(optimizer, message, note=(wrap, "the adapter is added here"))
+            yield CodeFault(optimizer, message, note=(wrap, "the adapter is added here"))
 
 
 class WrappedTwice(UsageRule):
@@ -157,11 +157,13 @@ class WrappedTwice(UsageRule):
     bad = HEAD.replace("optimizer =", "model = get_peft_model(model, config)\noptimizer =") + LOOP
     hint = "load the base model again, or call model.unload() before"
 
-    def check_usage(self, usage: Usage) -> Iterator[Fault]:
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each second call."""
         for call, first in second_wraps(usage):
             note = (first, "the first adapter") if first is not call else None
-            yield Fault(call, "the model that is wrapped here has an adapter already", note=note)
+            yield CodeFault(
+                call, "the model that is wrapped here has an adapter already", note=note
+            )
 
 
 class RanksWithoutAllocation(UsageRule):
@@ -182,14 +184,14 @@ for rank in (2, 4, 8):
 """
     hint = "call update_and_allocate in each run, or vary init_r"
 
-    def check_usage(self, usage: Usage) -> Iterator[Fault]:
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each varied rank."""
         found = usage.once(trainings)
         if not found or any(training.allocates is not False for training in found):
             return
         for value in swept_ranks(usage):
             parent = usage.scopes.parents.get(value)
-            yield Fault(
+            yield CodeFault(
                 parent if isinstance(parent, ast.keyword) else value,
                 f"target_r is varied (`{ast.unparse(value)[:60]}`), and nothing allocates: every "
                 "run trains init_r triplets",
@@ -208,11 +210,11 @@ class PenaltyAddedTwice(UsageRule):
     good = (HEAD + LOOP).replace("from peft", "from adalora_core.peft")
     hint = "remove the call; it is for a loss of your own"
 
-    def check_usage(self, usage: Usage) -> Iterator[Fault]:
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each penalty beside the loss of the outputs."""
         if not _has_a_penalty(usage) or "leave_penalty_out_of_loss" in usage.scopes.callers:
             return
         found = usage.once(trainings)
         for penalty in dict.fromkeys(p for each in found for p in doubled_penalties(usage, each)):
             message = "the penalty is added to outputs.loss, which contains it in training mode"
-            yield Fault(penalty, message)
+            yield CodeFault(penalty, message)

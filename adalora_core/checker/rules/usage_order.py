@@ -12,7 +12,7 @@ from adalora_core.checker.rules.usage_base import (
     LOOP,
     PLACES,
     AllocationRule,
-    Fault,
+    CodeFault,
     example,
 )
 from adalora_core.checker.scripts.counters import step_counter
@@ -65,11 +65,11 @@ class AllocationForEachMicroBatch(AllocationRule):
     good = example(_ACCUMULATED, _ACCELERATE)
     hint = "call it once for each optimizer.step(), under the same condition"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Fault | None:
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
         """Return a fault if the step of the optimizer is made more rarely."""
         place = placement(trace, event)
         if place is not None and is_per_micro_batch(usage, event, place):
-            return Fault(
+            return CodeFault(
                 event.node,
                 "update_and_allocate is called for each micro-batch, and optimizer.step() is not "
                 "made for each",
@@ -81,7 +81,7 @@ class AllocationForEachMicroBatch(AllocationRule):
                 "on_train_batch_end is called for each micro-batch, and Lightning makes a step "
                 f"after {usage.once(accumulation)} of them"
             )
-            return Fault(event.node, message, PLACES["lightning"])
+            return CodeFault(event.node, message, PLACES["lightning"])
         return None
 
 
@@ -107,7 +107,7 @@ class AllocationBeforeStep(AllocationRule):
     )
     hint = PLACES["loop"]
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Fault | None:
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
         """Return a fault if the step of the iteration comes later."""
         del usage
         place = placement(trace, event)
@@ -116,7 +116,7 @@ class AllocationBeforeStep(AllocationRule):
         message = (
             "update_and_allocate is called before the optimizer makes the step of this iteration"
         )
-        return Fault(event.node, message, note=(place.step.node, "the step of the optimizer"))
+        return CodeFault(event.node, message, note=(place.step.node, "the step of the optimizer"))
 
 
 class AllocationAfterZeroGrad(AllocationRule):
@@ -131,7 +131,7 @@ class AllocationAfterZeroGrad(AllocationRule):
     )
     hint = "move zero_grad() behind update_and_allocate, or to the beginning of the iteration"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Fault | None:
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
         """Return a fault if the gradients are dropped before."""
         place = placement(trace, event)
         if place is None or place.dropped is None:
@@ -139,7 +139,7 @@ class AllocationAfterZeroGrad(AllocationRule):
         if place.level != "same" and step_counter(usage, trace, event).counts == "epochs":
             return None
         message = "update_and_allocate is called after the gradients are dropped"
-        return Fault(
+        return CodeFault(
             event.node, message, note=(place.dropped.node, "the gradients are dropped here")
         )
 
@@ -158,7 +158,7 @@ class AllocationInWrongHook(AllocationRule):
     safe_fix = """renames on_step_end to on_optimizer_step, if the method does nothing else and the
     class has no on_optimizer_step"""
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Fault | None:
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
         """Return a fault if a framework calls the method at a wrong moment."""
         method = trace.function
         framework = usage.framework(method)
@@ -169,7 +169,7 @@ class AllocationInWrongHook(AllocationRule):
         reason = HOOKS[framework][method.name]
         message = f"update_and_allocate is called in {method.name}: {reason}"
         remedy = _renamed(usage, method) if framework == "callback" else None
-        return Fault(event.node, message, hint=PLACES[framework], remedy=remedy)
+        return CodeFault(event.node, message, hint=PLACES[framework], remedy=remedy)
 
 
 def _renamed(usage: Usage, method: Function) -> Remedy | None:
@@ -211,7 +211,7 @@ class AllocationGuardedByItself(AllocationRule):
     )
     hint = "call it without this condition"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Fault | None:
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
         """Return a fault if a condition asks for the rank pattern."""
         del trace
         for guard in event.guards:
@@ -220,7 +220,7 @@ class AllocationGuardedByItself(AllocationRule):
                     f"update_and_allocate waits for `{ast.unparse(guard.test)[:80]}`, which only "
                     "its first call makes true"
                 )
-                return Fault(event.node, message, note=(guard.test, "the condition"))
+                return CodeFault(event.node, message, note=(guard.test, "the condition"))
         return None
 
 

@@ -12,7 +12,7 @@ from adalora_core.checker.rules.usage_base import (
     LOOP,
     PLACES,
     AllocationRule,
-    Fault,
+    CodeFault,
     UsageRule,
 )
 from adalora_core.checker.scripts.counters import is_repeated, step_counter
@@ -49,21 +49,21 @@ class AllocationNeverCalled(UsageRule):
     bad = HEAD + LOOP.replace("    model.base_model.update_and_allocate(step)\n", "")
     hint = PLACES["loop"]
 
-    def check_usage(self, usage: Usage) -> Iterator[Fault]:
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
         """Yield a fault for each misspelt call, or each training that allocates nothing."""
         misspelt = _misspelt(usage)
         for call in misspelt:
             message = (
                 f"`{ast.unparse(call.func)[-60:]}` is not a method of the model; did you mean "
             )
-            yield Fault(call, f"{message}`{ALLOCATE}`?", f"write {ALLOCATE}")
+            yield CodeFault(call, f"{message}`{ALLOCATE}`?", f"write {ALLOCATE}")
         found: dict[ast.AST, Training] = {}
         for training in usage.once(trainings) if not misspelt else ():
             if training.allocates is False:
                 event, is_loop = training.event, training.kind in {"loop", "accelerate"}
                 found.setdefault(event.loops[-1] if is_loop else event.node, training)
         for training in found.values():
-            yield Fault(training.event.node, _message(training), _hint(usage, training))
+            yield CodeFault(training.event.node, _message(training), _hint(usage, training))
 
 
 def _misspelt(usage: Usage) -> list[ast.Call]:
@@ -113,7 +113,7 @@ class StepIsConstant(AllocationRule):
     bad = HEAD + LOOP.replace("allocate(step)", "allocate(config.target_r)")
     hint = "pass the number of the optimizer step, from 0 to total_step - 1"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Fault | None:
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
         """Return a fault if the step is a constant."""
         if not is_repeated(usage, trace, event):
             return None  # one step, as in a test
@@ -121,11 +121,11 @@ class StepIsConstant(AllocationRule):
         return _fault(event, "never changes during the run") if is_constant else None
 
 
-def _fault(event: Event, of_step: str) -> Fault:
+def _fault(event: Event, of_step: str) -> CodeFault:
     """Return the fault of an allocation whose step is a wrong number."""
     given = keyword(event.call, "global_step", "step", at=0)
     text = "" if given is None else ast.unparse(given)[:60]
-    return Fault(event.node, f"update_and_allocate is called with `{text}`, which {of_step}")
+    return CodeFault(event.node, f"update_and_allocate is called with `{text}`, which {of_step}")
 
 
 class StepIsNotOptimizerStep(AllocationRule):
@@ -137,7 +137,7 @@ class StepIsNotOptimizerStep(AllocationRule):
     good = HEAD + _ACCUMULATED
     hint = "count the calls of optimizer.step() from 0, over all epochs, and pass that number"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Fault | None:
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
         """Return a fault if the step counts something else."""
         counts = step_counter(usage, trace, event).counts
         if counts not in {"epochs", "micro-batches", "samples"}:
@@ -159,7 +159,7 @@ class StepRestarts(AllocationRule):
     good = HEAD + EPOCHS
     hint = "count the steps over all epochs: `step += 1` after each, or epoch * len(loader) + i"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Fault | None:
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
         """Return a fault if the step restarts."""
         restarts = step_counter(usage, trace, event).restarts
         return _fault(event, "starts again in each epoch") if restarts else None
