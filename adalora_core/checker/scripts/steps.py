@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
 from adalora_core.checker.documents.python.syntax import keyword, last_name, walk
@@ -73,10 +74,8 @@ def _called_on(node: ast.AST) -> str:
 
 
 def _shared(one: tuple[Loop, ...], other: tuple[Loop, ...]) -> tuple[Loop, ...]:
-    count = 0
-    while count < min(len(one), len(other)) and one[count] is other[count]:
-        count += 1
-    return one[:count]
+    same = takewhile(lambda pair: pair[0] is pair[1], zip(one, other, strict=False))
+    return tuple(loop for loop, _ in same)
 
 
 def _applies(dropped: Event, event: Event) -> bool:
@@ -267,8 +266,10 @@ def _loop_length(usage: Usage, training: Training) -> int | None:
         return bounds.pop()
     length = 1
     keeps = any("save" in name for name in usage.scopes.callers)
-    if not keeps or len(usage.once(trainings)) > 1 or len(usage.configs) > 1:
+    if not keeps or len(usage.once(trainings)) > 1:
         return None  # a part of a run, such as a test or a benchmark
+    if sum(map(usage.makes_config, usage.scopes.calls)) > 1:
+        return None
     if event.accumulations or accumulation_guards(usage, event):
         return None
     for loop in event.loops:

@@ -67,11 +67,6 @@ class Usage(Sources):
                 if event.kind in kinds:
                     yield trace, event
 
-    @cached_property
-    def configs(self) -> list[ast.Call]:
-        """The calls that make a configuration of AdaLoRA."""
-        return [call for call in self.scopes.calls if self.makes_config(call)]
-
     def makes_config(self, call: ast.expr) -> bool:
         """Return whether an expression makes a configuration of AdaLoRA."""
         if not isinstance(call, ast.Call):
