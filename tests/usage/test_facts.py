@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 from usage_texts import HEAD, LOOP, allocation, usage
 
@@ -266,6 +268,23 @@ def test_expression_that_is_nested_too_deep_gets_no_finding():
     code = HEAD + LOOP.replace("allocate(step)", f"allocate({total})")
     deep = usage(code)
     assert within_bounds(deep.script, list, StepRestarts().check_usage(deep)) is None
+
+
+def test_call_that_is_reached_twice_has_one_fault():
+    code = """\
+        def allocate(step):
+            model.update_and_allocate(step)
+
+        for epoch in range(3):
+            for i, batch in enumerate(loader):
+                model(**batch).loss.backward()
+                optimizer.step()
+                allocate(i)
+                allocate(i)
+        """
+    script = usage(HEAD + textwrap.dedent(code))
+    assert len(list(script.events("allocate"))) > 1
+    assert len(list(StepRestarts().check_usage(script))) == 1
 
 
 @pytest.mark.parametrize(
