@@ -19,7 +19,7 @@ from adalora_core.bridge.layers import adalora_layers
 from adalora_core.bridge.model import PlainModelOverrides, is_adalora
 from adalora_core.bridge.tuner import TunerOverrides
 from adalora_core.config.fields.block import AUTO
-from adalora_core.config.fields.plain import plain
+from adalora_core.config.fields.readings import plain
 from adalora_core.config.fields.table import FIELDS
 from adalora_core.config.loading import config_of
 from adalora_core.floor.adapter_spec import SENSITIVITY, criterion_name

@@ -15,7 +15,7 @@ from adalora_core.checker.documents.problems import LIMIT_EXCEEDED, MOST_RELATED
 from adalora_core.checker.pipeline.assembly import examine
 from adalora_core.checker.pipeline.discovery import sections
 from adalora_core.checker.pipeline.options import CheckOptions, parse_version
-from adalora_core.config.fields.plain import plain
+from adalora_core.config.fields.readings import plain
 from adalora_core.config.fields.table import Runtime
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 from adalora_core.floor.places import to_pointer

@@ -92,15 +92,14 @@ def changed(value: Any, changes: Iterable[Change]) -> Any:
     puts = [change for change in changes if isinstance(change, Put)]
     renames = [change for change in changes if isinstance(change, Rename)]
     for put in puts:
-        *above, last = put.path
-        _container(root, above, last)[last] = put.value
+        _node(root, put.path)  # the place exists
+        _node(root, put.path[:-1])[put.path[-1]] = put.value
     for insert in (change for change in changes if isinstance(change, Insert)):
-        *above, name = insert.path
-        _rebuild(_node(root, above), {}, {name: insert.value})
+        _rebuild(_node(root, insert.path[:-1]), {}, {insert.path[-1]: insert.value})
     # Inner names first: the path of an outer one leads there.
     for rename in sorted(renames, key=lambda change: -len(change.path)):
-        *above, last = rename.path
-        _rebuild(_container(root, above, last), {last: rename.name}, {})
+        _node(root, rename.path)
+        _rebuild(_node(root, rename.path[:-1]), {rename.path[-1]: rename.name}, {})
     return root
 
 
@@ -114,26 +113,15 @@ def _rebuild(mapping: Any, names: dict[Any, str], before: dict[Any, Any]) -> Non
     mapping.update(entries)
 
 
-def _container(root: Any, above: Iterable[str | int], last: str | int) -> Any:
-    node = _node(root, above)
-    try:
-        node[last]
-    except (LookupError, TypeError):
-        raise ConflictError(_MOVED) from None
-    return node
-
-
 def _node(root: Any, path: Iterable[str | int]) -> Any:
+    """Return what is at a place."""
     node = root
     try:
         for step in path:
             node = node[step]
     except (LookupError, TypeError):
-        raise ConflictError(_MOVED) from None
+        raise ConflictError("another fix has moved the place") from None
     return node
-
-
-_MOVED = "another fix has moved the place"
 
 
 def same(one: Any, other: Any) -> bool:

@@ -34,7 +34,7 @@ def _decoded(raw: bytes) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - the content is wrong, not a type
     _bound_depth(values, DEFAULT_LIMITS.depth)
-    json.dumps(values, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    json.dumps(values, ensure_ascii=False).encode()  # half of a surrogate pair is not text
     return values
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.config.fields.block import Block, BlockOptions
-from adalora_core.config.fields.plain import plain
+from adalora_core.config.fields.readings import plain
 from adalora_core.config.findings import Checked, ConfigError, Diagnostic, Related
 from adalora_core.config.json_file import object_in
 from adalora_core.config.model import AdaLoraConfig
-from adalora_core.config.rules.engine import findings
+from adalora_core.config.rules import findings
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.places import to_pointer

@@ -15,10 +15,10 @@ from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic reads 
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from adalora_core.config.fields.block import Block, BlockOptions
-from adalora_core.config.fields.plain import plain
+from adalora_core.config.fields.readings import plain
 from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, fields_of
 from adalora_core.config.findings import ConfigWarning
-from adalora_core.config.rules.engine import findings
+from adalora_core.config.rules import findings
 from adalora_core.floor.errors import MissingExtraError
 from adalora_core.floor.peft_identity import ConfigSeenAsPeft
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from adalora_core.config.fields.plain import exact
+from adalora_core.config.fields.readings import exact
 from adalora_core.config.fields.table import FIELDS, OWN_FIELDS, PEFT_TYPE
 from adalora_core.config.loading import config_of
 from adalora_core.config.model import AdaLoraConfig

@@ -58,3 +58,17 @@ def test_missing_total_step_of_a_saved_adapter_is_a_fault_of_the_mapping():
 def test_adapter_that_never_allocated_may_be_a_lora_adapter():
     hint = _finding(SAVED | {"rank_pattern": None}, "ADA308").hint
     assert hint.endswith("; if this was a LoRA adapter, set peft_type back to LORA")
+
+
+@pytest.mark.parametrize(
+    ("absent", "pointer", "related"),
+    [
+        ((), "/target_r", ["init_r is 4"]),
+        (("init_r",), "/target_r", []),
+        (("target_r",), "/init_r", []),
+    ],
+)
+def test_first_field_that_is_present_is_marked_and_the_other_one_is_noted(absent, pointer, related):
+    values = SOUND | {"init_r": 4, "target_r": 16}
+    found = _finding({key: each for key, each in values.items() if key not in absent}, "ADA301")
+    assert (found.pointer, [each.message for each in found.related]) == (pointer, related)

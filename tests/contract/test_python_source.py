@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -15,9 +16,10 @@ from adalora_core.checker.pipeline.inspection import Inspector
 from adalora_core.checker.pipeline.options import CheckOptions
 from adalora_core.checker.pipeline.selection import Selection
 from adalora_core.checker.rules import RULES
+from adalora_core.checker.rules.usage_base import CodeFault
 from adalora_core.config.changes import Remedy, Replace
 from adalora_core.config.findings import ConfigError
-from adalora_core.config.rules.base import SOUND, Finding, Rule
+from adalora_core.config.rules.base import SOUND, Rule
 
 CORPUS = Path(__file__).parent / "corpus"
 OF_THE_CLASS = {"ADA101", "ADA105", "ADA308"}
@@ -278,22 +280,19 @@ class _Hook(Rule):
         for node in ast.walk(script.tree):
             if isinstance(node, ast.FunctionDef) and node.name == "on_step_end":
                 start = script.extent(node)[0] + len("def ")
-                extent = (start, start + len(node.name))
-                change = Replace(extent, "on_optimizer_step")
-                yield Finding(
-                    type(self), (), "the hook comes too late", extent=extent,
-                    notes=(((0, 1), "here"),), remedy=Remedy("Rename the hook", change),
-                )  # fmt: skip
+                change = Replace((start, start + len(node.name)), "on_optimizer_step")
+                remedy = Remedy("Rename the hook", change)
+                note = (node.body[0], "here")
+                yield CodeFault(node, "the hook comes too late", note=note, remedy=remedy)
 
 
 def test_rule_on_code_marks_and_edits_what_no_path_names(monkeypatch):
-    from adalora_core.checker.rules import engine
-
-    monkeypatch.setattr(engine, "_ON_SCRIPTS", (_Hook(),))
+    rules = importlib.import_module("adalora_core.checker.rules")
+    monkeypatch.setattr(rules, "_ON_SCRIPTS", (_Hook(),))
     code = "def on_step_end():\n    model.update_and_allocate(1)\n"
     (diagnostic,) = _report(code).diagnostics
-    assert (diagnostic.span.start_line, diagnostic.span.start_column) == (1, 5)
-    assert diagnostic.related[0].span.start_column == 1
+    assert (diagnostic.span.start_line, diagnostic.span.start_column) == (1, 1)
+    assert diagnostic.related[0].span.start_column == 5
     done = fix(code, "python")
     assert done.document.raw.decode() == code.replace("on_step_end", "on_optimizer_step")
     suppressed = _report(code.replace("():", "():  # adalora: ignore[ADA106]"))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 from usage_texts import HEAD, LOOP, allocation, usage
 
 from adalora_core.checker.documents.python.syntax import within_bounds
 from adalora_core.checker.rules.usage_steps import AllocationNeverCalled, StepRestarts
-from adalora_core.checker.scripts.adapters import second_wraps, swept_ranks
 from adalora_core.checker.scripts.counters import step_counter
-from adalora_core.checker.scripts.order import is_per_micro_batch, placement
-from adalora_core.checker.scripts.trainings import late_adapters, trainings
+from adalora_core.checker.scripts.steps import is_per_micro_batch, placement
+from adalora_core.checker.scripts.trainings import (
+    late_adapters,
+    second_wraps,
+    swept_ranks,
+    trainings,
+)
 
 
 @pytest.mark.parametrize(
@@ -262,6 +268,23 @@ def test_expression_that_is_nested_too_deep_gets_no_finding():
     code = HEAD + LOOP.replace("allocate(step)", f"allocate({total})")
     deep = usage(code)
     assert within_bounds(deep.script, list, StepRestarts().check_usage(deep)) is None
+
+
+def test_call_that_is_reached_twice_has_one_fault():
+    code = """\
+        def allocate(step):
+            model.update_and_allocate(step)
+
+        for epoch in range(3):
+            for i, batch in enumerate(loader):
+                model(**batch).loss.backward()
+                optimizer.step()
+                allocate(i)
+                allocate(i)
+        """
+    script = usage(HEAD + textwrap.dedent(code))
+    assert len(list(script.events("allocate"))) > 1
+    assert len(list(StepRestarts().check_usage(script))) == 1
 
 
 @pytest.mark.parametrize(

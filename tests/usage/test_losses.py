@@ -7,7 +7,7 @@ from usage_texts import HEAD, LOOP, usage
 
 from adalora_core.checker.documents.python.syntax import keyword
 from adalora_core.checker.scripts.losses import doubled_penalties, own_losses
-from adalora_core.checker.scripts.totals import run_length, unit
+from adalora_core.checker.scripts.steps import run_length, unit
 from adalora_core.checker.scripts.trainings import trainings
 
 
@@ -54,7 +54,7 @@ def test_unit_of_a_total(expression, expected):
     before = 'ds = load_dataset("rows")["train"]\nloader_of(ds, batch_size=args.bs)\n'
     code = f"from peft import AdaLoraConfig\n{before}AdaLoraConfig(total_step={expression})\n"
     script = usage(code)
-    assert unit(script, keyword(script.configs[0], "total_step")) == expected
+    assert unit(script, keyword(script.script.calls[0].node, "total_step")) == expected
 
 
 def test_length_of_a_run_is_known_from_its_loops():

@@ -34,7 +34,7 @@ def excess_of(raw: bytes, format: Format, limits: Limits) -> Problem | None:  # 
     if len(raw) <= limits.file_bytes:
         return None
     if format == "notebook" and len(raw) <= limits.bytes_to_read(has_outputs=True):
-        from adalora_core.checker.documents.python.cells import outputs_in
+        from adalora_core.checker.documents.python.notebook import outputs_in
 
         outputs = outputs_in(raw.decode("latin-1"))  # which keeps the number of bytes
         if len(raw) - sum(end - start for start, end in outputs) <= limits.file_bytes:

@@ -31,7 +31,7 @@ def edit(document: Document, change: Change) -> Edit | None:
 
 def _edit(document: Document, locator: Locator, change: Change) -> tuple[Extent, str] | None:
     if document.script is not None:
-        from adalora_core.checker.documents.python.writing import edit as edit_code
+        from adalora_core.checker.documents.python.source import edit as edit_code
 
         return edit_code(document, change)
     if isinstance(change, Insert):

@@ -18,7 +18,7 @@ from adalora_core.checker.rules.input import (
     UnusedSuppression,
 )
 from adalora_core.config.findings import Diagnostic, Fix
-from adalora_core.config.rules.regexes import LimitExceeded
+from adalora_core.config.rules.patterns import LimitExceeded
 from adalora_core.floor.limits import DEFAULT_LIMITS
 from adalora_core.floor.places import Edit, content_end
 

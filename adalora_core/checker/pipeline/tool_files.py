@@ -58,7 +58,7 @@ def block_of(
 def calls(document: Document, options: CheckOptions) -> list[Block]:
     """Return a block for each call of the class in the code of a document."""
     # Imported for code only: the modules take time.
-    from adalora_core.checker.documents.python.calls import CLASS
+    from adalora_core.checker.documents.python.script import CLASS
     from adalora_core.checker.documents.python.values import holds_unknown
 
     found = []

@@ -7,7 +7,7 @@ from typing import Any
 
 from adalora_core.checker.reports.json_report import SCHEMA_VERSION
 from adalora_core.config.findings import SEVERITIES
-from adalora_core.config.schemas.ids import schema_id
+from adalora_core.config.schemas.config import schema_id
 
 FILE = "adalora-report.schema.json"
 _POSITION = {"offset": 0, "line": 1, "column": 1}

@@ -34,10 +34,8 @@ class SyntaxFault(NothingChecked):
     code = problems.SYNTAX_ERROR
     name = "syntax-error"
     summary = "the text is not valid JSON, YAML, TOML or Python, or not a notebook"
-    why = (
-        "A document that cannot be read cannot be checked, and PEFT raises when it loads the file. "
-        "Python is read by the grammar of the Python that runs the check."
-    )
+    why = """A document that cannot be read cannot be checked, and PEFT raises when it loads the
+    file. Python is read by the grammar of the Python that runs the check."""
     bad = SOUND_TEXT.replace("1000}", "1000,}")
     hint = "correct the text at the marked place"
 
@@ -45,10 +43,8 @@ class SyntaxFault(NothingChecked):
 class DuplicateKey(SourceRule):
     code = problems.DUPLICATE_KEY
     summary = "an object has the same key twice"
-    why = (
-        "Python's json and PyYAML silently take the last value, so the order of the lines decides "
-        "which value trains. TOML refuses such a file."
-    )
+    why = """Python's json and PyYAML silently take the last value, so the order of the lines
+    decides which value trains. TOML refuses such a file."""
     bad = SOUND_TEXT.replace('"init_r": 12', '"init_r": 12, "init_r": 16')
     hint = "remove one of the two"
 
@@ -56,10 +52,8 @@ class DuplicateKey(SourceRule):
 class BadEncoding(SourceRule):
     code = problems.BAD_ENCODING
     summary = "the file is not UTF-8 text, or a string holds characters that are not text"
-    why = (
-        "PEFT opens the file as text in the machine's encoding. UTF-16, Latin-1 bytes, NUL and "
-        "lone surrogates read differently, or not at all, on the next machine."
-    )
+    why = """PEFT opens the file as text in the machine's encoding. UTF-16, Latin-1 bytes, NUL and
+    lone surrogates read differently, or not at all, on the next machine."""
     bad = SOUND_TEXT.replace("q_proj", "q_proj\\ud800")
     hint = "save the file as UTF-8, without a byte order mark"
 
@@ -68,17 +62,13 @@ class NoBlock(NothingChecked):
     code = problems.NO_BLOCK
     name = "no-adalora-block"
     summary = "a named file, or the place that --key names, holds no AdaLoRA configuration"
-    why = (
-        "A check that finds nothing to check must not pass: a renamed key would disable it for "
-        "ever. With --ignore-unmatched a file without a configuration passes, as hooks need."
-    )
+    why = """A check that finds nothing to check must not pass: a renamed key would disable it for
+    ever. With --ignore-unmatched a file without a configuration passes, as hooks need."""
     bad = '{"model": {"name": "opt"}}\n'
     example_options = {"key": "/peft"}
-    hint = (
-        'add peft_type with the value "ADALORA" to the intended mapping, or name its place with '
-        "--key; in Python, call AdaLoraConfig; pass --ignore-unmatched to accept files of other "
-        "methods"
-    )
+    hint = """add peft_type with the value "ADALORA" to the intended mapping, or name its place with
+    --key; in Python, call AdaLoraConfig; pass --ignore-unmatched to accept files of other
+    methods"""
 
 
 class NotAMapping(NothingChecked):
@@ -113,12 +103,10 @@ class EmptyInput(NothingChecked):
 class PolicyViolation(Rule):
     code = "ADA010"
     summary = "the configuration breaks the policy that --policy names"
-    why = (
-        "A policy is a JSON Schema of your own that a configuration must satisfy besides the "
-        "contract: a largest rank, the allowed base models, a required revision. The policy sees "
-        "only the keys that are written; defaults are not filled in. The title of the failing part "
-        "begins the message, and its description becomes the hint."
-    )
+    why = """A policy is a JSON Schema of your own that a configuration must satisfy besides the
+    contract: a largest rank, the allowed base models, a required revision. The policy sees only the
+    keys that are written; defaults are not filled in. The title of the failing part begins the
+    message, and its description becomes the hint."""
     bad = SOUND
     good = SOUND | {"init_r": 8, "target_r": 4}
     example_options = {
@@ -140,27 +128,22 @@ class UnusedSuppression(CommandRule):
     code = "ADA011"
     severity = "warning"
     summary = "a comment suppresses a finding that does not occur"
-    why = (
-        "The fault has been corrected, or the comment is not at the line that the report names. "
-        "Left in place, the comment would hide the next fault of this kind. A code that this run "
-        "does not check is not reported as unused."
-    )
+    why = """The fault has been corrected, or the comment is not at the line that the report names.
+    Left in place, the comment would hide the next fault of this kind. A code that this run does not
+    check is not reported as unused."""
     bad = _COMMENTED.replace("COMMENT", "adalora: ignore[ADA207]")
     good = _COMMENTED.replace("10  # COMMENT", "100  # adalora: ignore[ADA207]")
     hint = "remove the code"
-    safe_fix = (
-        "the code is removed from the comment; if it is the only one, the whole request is removed"
-    )
+    safe_fix = """the code is removed from the comment; if it is the only one, the whole request is
+    removed"""
 
 
 class InvalidSuppression(CommandRule):
     code = "ADA012"
     severity = "warning"
     summary = "a comment asks to suppress findings in a way that has no effect"
-    why = (
-        "A request names each rule by its full code or its name. A request for everything, or for "
-        "a family of rules, would hide faults that nobody has seen yet, so it is refused."
-    )
+    why = """A request names each rule by its full code or its name. A request for everything, or
+    for a family of rules, would hide faults that nobody has seen yet, so it is refused."""
     bad = _COMMENTED.replace("COMMENT", "adalora: ignore")
     good = _COMMENTED.replace("10  # COMMENT", "100  # adalora: ignore[few-allocations]")
     hint = "write ignore[ADA202] at the line or above it, or ignore-file[ADA202] anywhere"

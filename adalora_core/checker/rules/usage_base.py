@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from adalora_core.config.rules.base import Finding, Rule
+from adalora_core.config.rules.base import Rule
 
 if TYPE_CHECKING:
     import ast
@@ -66,28 +66,45 @@ def example(body: str, *imports: str) -> str:
     return f"{_IMPORT}{lines}\n{_SETUP}{body}"
 
 
-IN_A_LOOP = (
-    "call model.base_model.update_and_allocate(step) after optimizer.step() and before "
-    "optimizer.zero_grad()"
-)
-IN_A_TRAINER = (
+_IN_A_TRAINER = (
     "call it from a TrainerCallback in on_optimizer_step, with state.global_step; "
     "Trainer(callbacks=[...]) takes the callback"
 )
 PLACES: dict[str, str] = {
-    "loop": IN_A_LOOP,
+    "loop": (
+        "call model.base_model.update_and_allocate(step) after optimizer.step() and before "
+        "optimizer.zero_grad()"
+    ),
     "accelerate": (
         "call update_and_allocate(step) after optimizer.step() under "
         "`if accelerator.sync_gradients:`, before optimizer.zero_grad()"
     ),
-    "trainer": IN_A_TRAINER,
-    "callback": IN_A_TRAINER,
+    "trainer": _IN_A_TRAINER,
+    "callback": _IN_A_TRAINER,
     "lightning": (
         "override optimizer_step and call update_and_allocate after super().optimizer_step(...); "
         "without accumulation on_train_batch_end is right too"
     ),
 }
 """Where each framework has the gradients of a step that is made."""
+
+
+class CodeFault(NamedTuple):
+    """A fault of the code, at a node of its tree.
+
+    Args:
+        node: the node that is marked.
+        message: the subject, the problem and the values.
+        hint: the hint, where it differs from the rule's.
+        note: another node, and what it is.
+        remedy: the change that corrects the fault.
+    """
+
+    node: ast.AST
+    message: str
+    hint: str | None = None
+    note: tuple[ast.AST, str] | None = None
+    remedy: Remedy | None = None
 
 
 class UsageRule(Rule):
@@ -101,41 +118,23 @@ class UsageRule(Rule):
     severity: ClassVar[Severity] = "warning"
     good = HEAD + LOOP
 
-    def check_usage(self, usage: Usage) -> Iterable[Finding]:
-        """Yield the findings of this rule about a script."""
+    def check_usage(self, usage: Usage) -> Iterable[CodeFault]:
+        """Yield the faults of a script that this rule finds."""
         raise NotImplementedError
-
-    def finding(
-        self,
-        usage: Usage,
-        node: ast.AST,
-        message: str,
-        *,
-        hint: str | None = None,
-        note: tuple[ast.AST, str] | None = None,
-        remedy: Remedy | None = None,
-    ) -> Finding:
-        """Return a finding that marks a node of the code."""
-        notes = () if note is None else ((usage.script.extent(note[0]), note[1]),)
-        extent = usage.script.extent(node)
-        return Finding(
-            type(self), (), message, hint=hint, extent=extent, notes=notes, remedy=remedy
-        )
 
 
 class AllocationRule(UsageRule):
     """A fault of one call of `update_and_allocate`."""
 
-    def check_usage(self, usage: Usage) -> Iterator[Finding]:
-        """Yield at most one finding about each call."""
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield at most one fault of each call."""
         seen: set[ast.AST] = set()
         for trace, event in usage.events("allocate"):
-            if event.node not in seen:
-                for finding in self.check_call(usage, trace, event):
-                    seen.add(event.node)
-                    yield finding
-                    break
+            found = None if event.node in seen else self.check_call(usage, trace, event)
+            if found is not None:
+                seen.add(event.node)
+                yield found
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Iterator[Finding]:
-        """Yield a finding about a call, as one of the ways of the script reaches it."""
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return the fault of a call, as one of the ways of the script reaches it."""
         raise NotImplementedError

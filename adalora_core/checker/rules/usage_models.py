@@ -5,53 +5,52 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.rules.usage_base import HEAD, LOOP, UsageRule, example
-from adalora_core.checker.scripts.adapters import second_wraps, swept_ranks
+from adalora_core.checker.rules.usage_base import HEAD, LOOP, CodeFault, UsageRule, example
 from adalora_core.checker.scripts.losses import adds_penalty, doubled_penalties, own_losses
-from adalora_core.checker.scripts.totals import accumulation, batch_size, run_length, unit
-from adalora_core.checker.scripts.trainings import late_adapters, trainings
+from adalora_core.checker.scripts.steps import accumulation, batch_size, run_length, unit
+from adalora_core.checker.scripts.trainings import (
+    late_adapters,
+    second_wraps,
+    swept_ranks,
+    trainings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.checker.scripts.usage import Usage
-    from adalora_core.config.rules.base import Finding
 
 
 class LossWithoutPenalty(UsageRule):
     code = "ADA910"
     summary = "a script trains on a loss of its own and never adds the orthogonality penalty"
-    why = (
-        "PEFT adds the penalty to outputs.loss only. The scores compare triplets as if A and B "
-        "were orthogonal, which nothing holds them to if the loss is computed elsewhere."
-    )
+    why = """PEFT adds the penalty to outputs.loss only. The scores compare triplets as if A and B
+    were orthogonal, which nothing holds them to if the loss is computed elsewhere."""
     bad = HEAD + LOOP.replace(
         "    model(**batch).loss.backward()\n",
         "    loss = cross_entropy(model(**batch).logits, batch.labels)\n    loss.backward()\n",
     )
-    hint = (
-        "pass labels and use outputs.loss, add the penalty to the loss "
-        "(adalora_core: model.orthogonality_penalty()), or set orth_reg_weight to 0"
-    )
+    hint = """pass labels and use outputs.loss, add the penalty to the loss (adalora_core:
+    model.orthogonality_penalty()), or set orth_reg_weight to 0"""
 
-    def check_usage(self, usage: Usage) -> Iterator[Finding]:
-        """Yield a finding for each loss that is computed in the script."""
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each loss that is computed in the script."""
         if not _has_a_penalty(usage) or adds_penalty(usage):
             return
-        seen: set[ast.AST] = set()
-        for training in usage.once(trainings):
-            if training.trainers and usage.uses_our_callback:
-                continue  # the callback adds the penalty
-            for loss in own_losses(usage, training):
-                if loss not in seen:
-                    seen.add(loss)
-                    yield self.finding(
-                        usage,
-                        loss,
-                        "the loss is computed in the script, so it lacks the orthogonality penalty "
-                        f"that {'a model' if usage.our_names else 'PEFT'} adds to outputs.loss",
-                        hint=_OUR_HINT if usage.our_names else None,
-                    )
+        has_callback = any(name.endswith("AdaLoraCallback") for name in usage.our_names)
+        losses = (
+            loss
+            for training in usage.once(trainings)
+            if not (training.trainers and has_callback)  # which adds the penalty
+            for loss in own_losses(usage, training)
+        )
+        for loss in dict.fromkeys(losses):
+            yield CodeFault(
+                loss,
+                "the loss is computed in the script, so it lacks the orthogonality penalty "
+                f"that {'a model' if usage.our_names else 'PEFT'} adds to outputs.loss",
+                hint=_OUR_HINT if usage.our_names else None,
+            )
 
 
 _OUR_HINT = (
@@ -74,16 +73,14 @@ def _has_a_penalty(usage: Usage) -> bool:
 class TotalStepCountsSamples(UsageRule):
     code = "ADA911"
     summary = "total_step is computed from samples or micro-batches, not from optimizer steps"
-    why = (
-        "The schedule is then longer than the run by the batch size or the accumulation: budgeting "
-        "ends late or never, and the final phase is left out."
-    )
+    why = """The schedule is then longer than the run by the batch size or the accumulation:
+    budgeting ends late or never, and the final phase never comes."""
     bad = HEAD.replace("total_step=1000", "total_step=len(train_dataset) * 3") + LOOP
     good = HEAD.replace("total_step=1000", "total_step=len(train_loader) * 3") + LOOP
     hint = "give the number of optimizer steps: math.ceil(len(loader) / accumulation) * epochs"
 
-    def check_usage(self, usage: Usage) -> Iterator[Finding]:
-        """Yield a finding for each total of another unit."""
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each total of another unit."""
         if usage.assigns_total:
             return
         for key, value in usage.arguments("total_step"):
@@ -99,16 +96,14 @@ class TotalStepCountsSamples(UsageRule):
                 )
             else:
                 continue
-            yield self.finding(usage, key, message)
+            yield CodeFault(key, message)
 
 
 class TotalStepContradictsMaxSteps(UsageRule):
     code = "ADA912"
     summary = "total_step differs from the number of steps that the script trains"
-    why = (
-        "With a larger total_step the run ends before its schedule, so the target rank is not "
-        "reached; with a smaller one the last steps are outside of the schedule."
-    )
+    why = """With a larger total_step the run ends before its schedule, so the target rank is not
+    reached; with a smaller one the last steps are outside of the schedule."""
     bad = example(
         'arguments = TrainingArguments("out", max_steps=500)\n'
         "Trainer(model=model, args=arguments, callbacks=callbacks).train()\n",
@@ -117,8 +112,8 @@ class TotalStepContradictsMaxSteps(UsageRule):
     good = bad.replace("max_steps=500", "max_steps=1000")
     hint = "give total_step the number of steps of the run"
 
-    def check_usage(self, usage: Usage) -> Iterator[Finding]:
-        """Yield a finding if both numbers are known and differ."""
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault if both numbers are known and differ."""
         lengths = {run_length(usage, training) for training in usage.once(trainings)}
         length = lengths.pop() if len(lengths) == 1 else None
         if length is None or usage.assigns_total:
@@ -129,53 +124,45 @@ class TotalStepContradictsMaxSteps(UsageRule):
         for key, total in found:
             if total is not None and abs(total - length) > 1:
                 message = f"total_step is {total}, and the script trains {length} steps"
-                yield self.finding(usage, key, message)
+                yield CodeFault(key, message)
 
 
 class OptimizerBeforeAdapter(UsageRule):
     code = "ADA913"
     summary = "the optimizer is made from the base model's parameters, before the adapter is added"
-    why = (
-        "The optimizer holds the frozen parameters and none of the adapter, so nothing is learned: "
-        "the factors keep their first values."
-    )
+    why = """The optimizer holds the frozen parameters and none of the adapter, so nothing is
+    learned: the factors keep their first values."""
     good = HEAD.replace("\nconfig", "\nbase = load_model()\nconfig") + LOOP
     bad = good.replace("optimizer = AdamW(model.parameters())\n", "").replace(
         "load_model()\n", "load_model()\noptimizer = AdamW(base.parameters())\n"
     )
     hint = "make the optimizer from model.parameters() after get_peft_model"
 
-    def check_usage(self, usage: Usage) -> Iterator[Finding]:
-        """Yield a finding for each such optimizer."""
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each such optimizer."""
         for optimizer, wrap in usage.once(late_adapters).items():
-            yield self.finding(
-                usage,
-                optimizer,
+            message = (
                 "the optimizer is given the parameters of the base model, before the adapter is "
-                "added",
-                note=(wrap, "the adapter is added here"),
+                "added"
             )
+            yield CodeFault(optimizer, message, note=(wrap, "the adapter is added here"))
 
 
 class WrappedTwice(UsageRule):
     code = "ADA914"
     summary = "a model that is wrapped already is wrapped again"
-    why = (
-        "get_peft_model changes the layers of the model that it is given. A second call adapts the "
-        "layers inside the first adapter, or trains beside an adapter that it neither saves nor "
-        "prunes."
-    )
+    why = """get_peft_model changes the layers of the model that it is given. A second call adapts
+    the layers inside the first adapter, or trains beside an adapter that it neither saves nor
+    prunes."""
     bad = HEAD.replace("optimizer =", "model = get_peft_model(model, config)\noptimizer =") + LOOP
     hint = "load the base model again, or call model.unload() before"
 
-    def check_usage(self, usage: Usage) -> Iterator[Finding]:
-        """Yield a finding for each second call."""
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each second call."""
         for call, first in second_wraps(usage):
-            yield self.finding(
-                usage,
-                call,
-                "the model that is wrapped here has an adapter already",
-                note=(first, "the first adapter") if first is not call else None,
+            note = (first, "the first adapter") if first is not call else None
+            yield CodeFault(
+                call, "the model that is wrapped here has an adapter already", note=note
             )
 
 
@@ -183,10 +170,8 @@ class RanksWithoutAllocation(UsageRule):
     code = "ADA915"
     summary = "target_r is varied over runs that never allocate"
     comes_with = ("ADA901",)
-    why = (
-        "Without update_and_allocate every run trains init_r triplets in each matrix, so the runs "
-        "that are compared are the same run."
-    )
+    why = """Without update_and_allocate every run trains init_r triplets in each matrix, so the
+    runs that are compared are the same run."""
     bad = """\
 from peft import AdaLoraConfig, get_peft_model
 from transformers import Trainer
@@ -199,15 +184,15 @@ for rank in (2, 4, 8):
 """
     hint = "call update_and_allocate in each run, or vary init_r"
 
-    def check_usage(self, usage: Usage) -> Iterator[Finding]:
-        """Yield a finding for each varied rank."""
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each varied rank."""
         found = usage.once(trainings)
         if not found or any(training.allocates is not False for training in found):
             return
         for value in swept_ranks(usage):
-            yield self.finding(
-                usage,
-                usage.keyword_of(value),
+            parent = usage.scopes.parents.get(value)
+            yield CodeFault(
+                parent if isinstance(parent, ast.keyword) else value,
                 f"target_r is varied (`{ast.unparse(value)[:60]}`), and nothing allocates: every "
                 "run trains init_r triplets",
             )
@@ -216,28 +201,20 @@ for rank in (2, 4, 8):
 class PenaltyAddedTwice(UsageRule):
     code = "ADA916"
     summary = "a script adds the orthogonality penalty to outputs.loss, which contains it"
-    why = (
-        "A model of adalora_core, or of adalora_core.peft, adds the penalty to outputs.loss in "
-        "training mode. Added once more it has twice the weight of the configuration."
-    )
+    why = """A model of adalora_core, or of adalora_core.peft, adds the penalty to outputs.loss in
+    training mode. Added once more it has twice the weight of the configuration."""
     bad = (HEAD + LOOP).replace("from peft", "from adalora_core.peft").replace(
         "model(**batch).loss.backward()",
         "(model(**batch).loss + model.orthogonality_penalty()).backward()",
     )  # fmt: skip
     good = (HEAD + LOOP).replace("from peft", "from adalora_core.peft")
-    hint = "leave the call out; it is for a loss of your own"
+    hint = "remove the call; it is for a loss of your own"
 
-    def check_usage(self, usage: Usage) -> Iterator[Finding]:
-        """Yield a finding for each penalty beside the loss of the outputs."""
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each penalty beside the loss of the outputs."""
         if not _has_a_penalty(usage) or "leave_penalty_out_of_loss" in usage.scopes.callers:
             return
-        seen: set[ast.AST] = set()
-        for training in usage.once(trainings):
-            for penalty in doubled_penalties(usage, training):
-                if penalty not in seen:
-                    seen.add(penalty)
-                    yield self.finding(
-                        usage,
-                        penalty,
-                        "the penalty is added to outputs.loss, which contains it in training mode",
-                    )
+        found = usage.once(trainings)
+        for penalty in dict.fromkeys(p for each in found for p in doubled_penalties(usage, each)):
+            message = "the penalty is added to outputs.loss, which contains it in training mode"
+            yield CodeFault(penalty, message)

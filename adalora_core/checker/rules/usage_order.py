@@ -12,21 +12,23 @@ from adalora_core.checker.rules.usage_base import (
     LOOP,
     PLACES,
     AllocationRule,
+    CodeFault,
     example,
 )
 from adalora_core.checker.scripts.counters import step_counter
-from adalora_core.checker.scripts.names import ALLOCATE
-from adalora_core.checker.scripts.order import accumulation_guards, is_per_micro_batch, placement
-from adalora_core.checker.scripts.totals import accumulation
+from adalora_core.checker.scripts.names import ALLOCATE, HOOKS
+from adalora_core.checker.scripts.steps import (
+    accumulation,
+    accumulation_guards,
+    is_per_micro_batch,
+    placement,
+)
 from adalora_core.config.changes import Remedy, Replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from adalora_core.checker.documents.python.syntax import Function
     from adalora_core.checker.scripts.events import Event, Guard, Trace
     from adalora_core.checker.scripts.usage import Usage
-    from adalora_core.config.rules.base import Finding
 
 _RIGHT_LINES = """\
     optimizer.step()
@@ -52,10 +54,8 @@ _TRAINER = "from transformers import Trainer, TrainerCallback"
 class AllocationForEachMicroBatch(AllocationRule):
     code = "ADA905"
     summary = "update_and_allocate is called for each micro-batch, optimizer.step() more rarely"
-    why = (
-        "Gradients accumulate over the micro-batches, so the first of them count several times, "
-        "and the schedule, which counts steps of the optimizer, ends before the run does."
-    )
+    why = """Gradients accumulate over the micro-batches, so the first of them count several times,
+    and the schedule, which counts steps of the optimizer, ends before the run does."""
     bad = example(
         _ACCUMULATED.replace("        if accelerator.sync_gradients:\n", "").replace(
             "            ", "        "
@@ -65,26 +65,24 @@ class AllocationForEachMicroBatch(AllocationRule):
     good = example(_ACCUMULATED, _ACCELERATE)
     hint = "call it once for each optimizer.step(), under the same condition"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Iterator[Finding]:
-        """Yield a finding if the step of the optimizer is made more rarely."""
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if the step of the optimizer is made more rarely."""
         place = placement(trace, event)
         if place is not None and is_per_micro_batch(usage, event, place):
-            yield self.finding(
-                usage,
+            return CodeFault(
                 event.node,
                 "update_and_allocate is called for each micro-batch, and optimizer.step() is not "
                 "made for each",
                 hint=PLACES["accelerate"] if place.step.accumulations else None,
                 note=(place.step.node, "the step of the optimizer"),
             )
-        elif _is_lightning_micro_batch(usage, trace, event):
-            yield self.finding(
-                usage,
-                event.node,
+        if _is_lightning_micro_batch(usage, trace, event):
+            message = (
                 "on_train_batch_end is called for each micro-batch, and Lightning makes a step "
-                f"after {usage.once(accumulation)} of them",
-                hint=PLACES["lightning"],
+                f"after {usage.once(accumulation)} of them"
             )
+            return CodeFault(event.node, message, PLACES["lightning"])
+        return None
 
 
 def _is_lightning_micro_batch(usage: Usage, trace: Trace, event: Event) -> bool:
@@ -100,10 +98,8 @@ def _is_lightning_micro_batch(usage: Usage, trace: Trace, event: Event) -> bool:
 class AllocationBeforeStep(AllocationRule):
     code = "ADA906"
     summary = "update_and_allocate is called before optimizer.step() of the same iteration"
-    why = (
-        "The optimizer then moves what was pruned: dropped triplets come back, so the live model "
-        "keeps its rank and the saved adapter is another one."
-    )
+    why = """The optimizer then moves what was pruned: dropped triplets come back, so the live model
+    keeps its rank and the saved adapter is another one."""
     bad = HEAD + LOOP.replace(
         _RIGHT_LINES,
         "    model.base_model.update_and_allocate(step)\n"
@@ -111,26 +107,23 @@ class AllocationBeforeStep(AllocationRule):
     )
     hint = PLACES["loop"]
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Iterator[Finding]:
-        """Yield a finding if the step of the iteration comes later."""
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if the step of the iteration comes later."""
+        del usage
         place = placement(trace, event)
-        if place is not None and place.is_before and place.level == "same":
-            yield self.finding(
-                usage,
-                event.node,
-                "update_and_allocate is called before the optimizer makes the step of this "
-                "iteration",
-                note=(place.step.node, "the step of the optimizer"),
-            )
+        if place is None or not place.is_before or place.level != "same":
+            return None
+        message = (
+            "update_and_allocate is called before the optimizer makes the step of this iteration"
+        )
+        return CodeFault(event.node, message, note=(place.step.node, "the step of the optimizer"))
 
 
 class AllocationAfterZeroGrad(AllocationRule):
     code = "ADA907"
     summary = "update_and_allocate is called after zero_grad(), when no gradient is left"
-    why = (
-        "The importance of a triplet is computed from the gradients. PEFT fails on the first call "
-        "without them, or ranks the triplets by nothing if they are set to zero."
-    )
+    why = """The importance of a triplet is computed from the gradients. PEFT fails on the first
+    call without them, or ranks the triplets by nothing if they are set to zero."""
     bad = HEAD + LOOP.replace(
         _RIGHT_LINES,
         "    optimizer.step()\n    optimizer.zero_grad()\n"
@@ -138,54 +131,45 @@ class AllocationAfterZeroGrad(AllocationRule):
     )
     hint = "move zero_grad() behind update_and_allocate, or to the beginning of the iteration"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Iterator[Finding]:
-        """Yield a finding if the gradients are dropped before."""
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if the gradients are dropped before."""
         place = placement(trace, event)
         if place is None or place.dropped is None:
-            return
-        if place.level == "same" or step_counter(usage, trace, event).counts != "epochs":
-            yield self.finding(
-                usage,
-                event.node,
-                "update_and_allocate is called after the gradients are dropped",
-                note=(place.dropped.node, "the gradients are dropped here"),
-            )
+            return None
+        if place.level != "same" and step_counter(usage, trace, event).counts == "epochs":
+            return None
+        message = "update_and_allocate is called after the gradients are dropped"
+        return CodeFault(
+            event.node, message, note=(place.dropped.node, "the gradients are dropped here")
+        )
 
 
 class AllocationInWrongHook(AllocationRule):
     code = "ADA908"
-    summary = (
-        "update_and_allocate is called in a hook without gradients, or before the optimizer's step"
-    )
-    why = (
-        "Trainer calls on_pre_optimizer_step, makes the step, calls on_optimizer_step, drops the "
-        "gradients and calls on_step_end. Only on_optimizer_step has both the gradients and the "
-        "step. Lightning drops the gradients after the next forward, so optimizer_step (after the "
-        "step) and, without accumulation, on_train_batch_end have both."
-    )
+    summary = """update_and_allocate is called in a hook without gradients, or before the
+    optimizer's step"""
+    why = """Trainer calls on_pre_optimizer_step, makes the step, calls on_optimizer_step, drops the
+    gradients and calls on_step_end. Only on_optimizer_step has both the gradients and the step.
+    Lightning drops the gradients after the next forward, so optimizer_step (after the step) and,
+    without accumulation, on_train_batch_end have both."""
     bad = example(CALLBACK.replace("on_optimizer_step", "on_step_end"), _TRAINER)
     good = example(CALLBACK, _TRAINER)
     hint = PLACES["callback"]
-    safe_fix = (
-        "renames on_step_end to on_optimizer_step, if the method does nothing else and the class "
-        "has no on_optimizer_step"
-    )
+    safe_fix = """renames on_step_end to on_optimizer_step, if the method does nothing else and the
+    class has no on_optimizer_step"""
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Iterator[Finding]:
-        """Yield a finding if a framework calls the method at a wrong moment."""
-        reason = usage.wrong_hook(trace)
-        framework = usage.framework(trace.function)
-        if reason is None or framework is None or trace.function is None:
-            return
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if a framework calls the method at a wrong moment."""
+        method = trace.function
+        framework = usage.framework(method)
+        if framework is None or method is None or method.name not in HOOKS[framework]:
+            return None
         if placement(trace, event) is not None:
-            return  # the method makes the step itself
-        yield self.finding(
-            usage,
-            event.node,
-            f"update_and_allocate is called in {trace.function.name}: {reason}",
-            hint=PLACES[framework],
-            remedy=_renamed(usage, trace.function) if framework == "callback" else None,
-        )
+            return None  # the method makes the step itself
+        reason = HOOKS[framework][method.name]
+        message = f"update_and_allocate is called in {method.name}: {reason}"
+        remedy = _renamed(usage, method) if framework == "callback" else None
+        return CodeFault(event.node, message, hint=PLACES[framework], remedy=remedy)
 
 
 def _renamed(usage: Usage, method: Function) -> Remedy | None:
@@ -194,38 +178,32 @@ def _renamed(usage: Usage, method: Function) -> Remedy | None:
     if method.name != "on_step_end" or not isinstance(owner, ast.ClassDef):
         return None
     names = [n.name for n in owner.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    if "on_optimizer_step" in names or not _only_allocates(method.body):
+    if "on_optimizer_step" in names or not all(map(_only_allocates, method.body)):
         return None
     start = usage.script.code.index(method.name, usage.script.code_extent(method)[0])
     extent = usage.script.in_text((start, start + len(method.name)))
     return Remedy("Rename the method to on_optimizer_step", Replace(extent, "on_optimizer_step"))
 
 
-def _only_allocates(body: list[ast.stmt]) -> bool:
-    return all(map(_is_harmless, body))
-
-
-def _is_harmless(node: ast.stmt) -> bool:
-    if isinstance(node, ast.If):
-        return _only_allocates(node.body) and _only_allocates(node.orelse)
-    if isinstance(node, ast.Return):
-        return node.value is None or isinstance(node.value, ast.Name | ast.Constant)
-    if isinstance(node, ast.Assign):
-        return isinstance(node.targets[0], ast.Name)
-    if isinstance(node, ast.Expr):
-        call = node.value
-        is_call = isinstance(call, ast.Call) and last_name(call.func) == ALLOCATE
-        return is_call or isinstance(call, ast.Constant)
-    return isinstance(node, ast.Pass)
+def _only_allocates(node: ast.stmt) -> bool:
+    """Return whether a statement allocates, or does nothing that a step later would matter."""
+    match node:
+        case ast.If():
+            return all(map(_only_allocates, (*node.body, *node.orelse)))
+        case ast.Expr(value=ast.Call(func=function)):
+            return last_name(function) == ALLOCATE
+        case ast.Pass() | ast.Expr(value=ast.Constant()) | ast.Assign(targets=[ast.Name(), *_]):
+            return True
+        case ast.Return(value=None | ast.Name() | ast.Constant()):
+            return True
+    return False
 
 
 class AllocationGuardedByItself(AllocationRule):
     code = "ADA909"
     summary = "update_and_allocate is called only if rank_pattern is set, which only the call does"
-    why = (
-        "rank_pattern is the result of an allocation and None before the first one. The condition "
-        "never holds, so nothing is ever allocated."
-    )
+    why = """rank_pattern is the result of an allocation and None before the first one. The
+    condition never holds, so nothing is ever allocated."""
     bad = HEAD + LOOP.replace(
         "    model.base_model.update",
         '    if model.peft_config["default"].rank_pattern is not None:\n'
@@ -233,18 +211,17 @@ class AllocationGuardedByItself(AllocationRule):
     )
     hint = "call it without this condition"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Iterator[Finding]:
-        """Yield a finding if a condition asks for the rank pattern."""
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if a condition asks for the rank pattern."""
         del trace
         for guard in event.guards:
             if _asks_for_the_pattern(usage, guard):
-                yield self.finding(
-                    usage,
-                    event.node,
+                message = (
                     f"update_and_allocate waits for `{ast.unparse(guard.test)[:80]}`, which only "
-                    "its first call makes true",
-                    note=(guard.test, "the condition"),
+                    "its first call makes true"
                 )
+                return CodeFault(event.node, message, note=(guard.test, "the condition"))
+        return None
 
 
 def _asks_for_the_pattern(usage: Usage, guard: Guard) -> bool:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.python.syntax import keyword
+from adalora_core.checker.documents.python.syntax import FUNCTION, keyword, last_name
 from adalora_core.checker.rules.usage_base import (
     EPOCHS,
     HEAD,
     LOOP,
     PLACES,
     AllocationRule,
+    CodeFault,
     UsageRule,
 )
 from adalora_core.checker.scripts.counters import is_repeated, step_counter
 from adalora_core.checker.scripts.names import ALLOCATE
-from adalora_core.checker.scripts.order import is_per_micro_batch, placement
+from adalora_core.checker.scripts.steps import is_per_micro_batch, placement
 from adalora_core.checker.scripts.trainings import trainings
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from adalora_core.checker.scripts.events import Event, Trace
     from adalora_core.checker.scripts.trainings import Training
     from adalora_core.checker.scripts.usage import Usage
-    from adalora_core.config.rules.base import Finding
 
 _ACCUMULATED = """\
 step = 0
@@ -37,41 +37,52 @@ for i, batch in enumerate(loader):
         optimizer.zero_grad()
         step += 1
 """
+_NEARLY = 0.93
+"""Similarity of a name to another with up to two slips in it."""
 
 
 class AllocationNeverCalled(UsageRule):
     code = "ADA901"
     summary = "a script trains an AdaLoRA model and never calls update_and_allocate"
-    why = (
-        "Only that call prunes. Without it every matrix keeps init_r triplets: the run is a plain "
-        "LoRA of the larger rank, at the price of AdaLoRA."
-    )
+    why = """Only that call prunes. Without it every matrix keeps init_r triplets: the run is a
+    plain LoRA of the larger rank, at the price of AdaLoRA."""
     bad = HEAD + LOOP.replace("    model.base_model.update_and_allocate(step)\n", "")
     hint = PLACES["loop"]
 
-    def check_usage(self, usage: Usage) -> Iterator[Finding]:
-        """Yield a finding for each misspelt call, or each training that allocates nothing."""
-        for call in usage.misspelt_allocations:
-            yield self.finding(
-                usage,
-                call,
+    def check_usage(self, usage: Usage) -> Iterator[CodeFault]:
+        """Yield a fault for each misspelt call, or each training that allocates nothing."""
+        misspelt = _misspelt(usage)
+        for call in misspelt:
+            message = (
                 f"`{ast.unparse(call.func)[-60:]}` is not a method of the model; did you mean "
-                f"`{ALLOCATE}`?",
-                hint=f"write {ALLOCATE}",
             )
-        if usage.misspelt_allocations:
-            return
-        seen: set[ast.AST] = set()
-        for training in usage.once(trainings):
-            if training.allocates is not False:
-                continue
-            loops = training.event.loops
-            place = loops[-1] if training.kind in {"loop", "accelerate"} else training.event.node
-            if place not in seen:
-                seen.add(place)
-                yield self.finding(
-                    usage, training.event.node, _message(training), hint=_hint(usage, training)
-                )
+            yield CodeFault(call, f"{message}`{ALLOCATE}`?", f"write {ALLOCATE}")
+        found: dict[ast.AST, Training] = {}
+        for training in usage.once(trainings) if not misspelt else ():
+            if training.allocates is False:
+                event, is_loop = training.event, training.kind in {"loop", "accelerate"}
+                found.setdefault(event.loops[-1] if is_loop else event.node, training)
+        for training in found.values():
+            yield CodeFault(training.event.node, _message(training), _hint(usage, training))
+
+
+def _misspelt(usage: Usage) -> list[ast.Call]:
+    """Return the calls of a method whose name is nearly `update_and_allocate`, and not defined."""
+    defined = {node.name for node in usage.scopes.of if isinstance(node, FUNCTION)}
+    near = [
+        call
+        for call in usage.scopes.calls
+        if isinstance(call.func, ast.Attribute)
+        and call.func.attr != ALLOCATE
+        and abs(len(call.func.attr) - len(ALLOCATE)) <= 2  # noqa: PLR2004 - slips of typing
+        and call.func.attr not in defined
+    ]
+    if not near:
+        return []
+    # Imported for few scripts only: importing difflib takes time.
+    from difflib import get_close_matches
+
+    return [c for c in near if get_close_matches(last_name(c.func), [ALLOCATE], 1, _NEARLY)]
 
 
 def _message(training: Training) -> str:
@@ -97,77 +108,58 @@ def _hint(usage: Usage, training: Training) -> str:
 class StepIsConstant(AllocationRule):
     code = "ADA902"
     summary = "the step passed to update_and_allocate never changes during the run"
-    why = (
-        "The schedule follows the number: with one number it stays in one phase for ever. The "
-        "rank of a process and a setting such as target_r are no steps."
-    )
+    why = """The schedule follows the number: with one number it stays in one phase for ever. The
+    rank of a process and a setting such as target_r are not steps."""
     bad = HEAD + LOOP.replace("allocate(step)", "allocate(config.target_r)")
     hint = "pass the number of the optimizer step, from 0 to total_step - 1"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Iterator[Finding]:
-        """Yield a finding if the step is a constant."""
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if the step is a constant."""
         if not is_repeated(usage, trace, event):
-            return  # one step, as in a test
-        if step_counter(usage, trace, event).counts == "nothing":
-            yield self.finding(
-                usage,
-                event.node,
-                f"update_and_allocate is called with `{_given(event)}`, which never changes "
-                "during the run",
-            )
+            return None  # one step, as in a test
+        is_constant = step_counter(usage, trace, event).counts == "nothing"
+        return _fault(event, "never changes during the run") if is_constant else None
 
 
-def _given(event: Event) -> str:
+def _fault(event: Event, of_step: str) -> CodeFault:
+    """Return the fault of an allocation whose step is a wrong number."""
     given = keyword(event.call, "global_step", "step", at=0)
-    return "" if given is None else ast.unparse(given)[:60]
+    text = "" if given is None else ast.unparse(given)[:60]
+    return CodeFault(event.node, f"update_and_allocate is called with `{text}`, which {of_step}")
 
 
 class StepIsNotOptimizerStep(AllocationRule):
     code = "ADA903"
     summary = "the step passed to update_and_allocate counts epochs, micro-batches or samples"
-    why = (
-        "tinit, tfinal, deltaT and total_step count steps of the optimizer. A number that grows "
-        "more slowly never leaves the warm-up; one that grows faster ends the schedule too early."
-    )
+    why = """tinit, tfinal, deltaT and total_step count steps of the optimizer. A number that grows
+    more slowly never leaves the warm-up; one that grows faster ends the schedule too early."""
     bad = HEAD + EPOCHS.replace("allocate(step)", "allocate(epoch)")
     good = HEAD + _ACCUMULATED
     hint = "count the calls of optimizer.step() from 0, over all epochs, and pass that number"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Iterator[Finding]:
-        """Yield a finding if the step counts something else."""
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if the step counts something else."""
         counts = step_counter(usage, trace, event).counts
         if counts not in {"epochs", "micro-batches", "samples"}:
-            return
+            return None
         place = placement(trace, event)
         if place is not None and counts != "epochs" and is_per_micro_batch(usage, event, place):
-            return  # the number of calls is the fault
-        yield self.finding(
-            usage,
-            event.node,
-            f"update_and_allocate is called with `{_given(event)}`, which counts {counts}, not "
-            "steps of the optimizer",
-        )
+            return None  # the number of calls is the fault
+        return _fault(event, f"counts {counts}, not steps of the optimizer")
 
 
 class StepRestarts(AllocationRule):
     code = "ADA904"
     summary = "the step passed to update_and_allocate starts again in each epoch"
-    why = (
-        "The schedule goes back to the warm-up in each epoch, and the final phase never comes if "
-        "an epoch is shorter than the schedule."
-    )
+    why = """The schedule goes back to the warm-up in each epoch, and the final phase never comes if
+    an epoch is shorter than the schedule."""
     bad = HEAD + EPOCHS.replace("for batch in loader", "for i, batch in enumerate(loader)").replace(
         "allocate(step)", "allocate(i)"
     )
     good = HEAD + EPOCHS
     hint = "count the steps over all epochs: `step += 1` after each, or epoch * len(loader) + i"
 
-    def check_call(self, usage: Usage, trace: Trace, event: Event) -> Iterator[Finding]:
-        """Yield a finding if the step restarts."""
-        if step_counter(usage, trace, event).restarts:
-            yield self.finding(
-                usage,
-                event.node,
-                f"update_and_allocate is called with `{_given(event)}`, which starts again in "
-                "each epoch",
-            )
+    def check_call(self, usage: Usage, trace: Trace, event: Event) -> CodeFault | None:
+        """Return a fault if the step restarts."""
+        restarts = step_counter(usage, trace, event).restarts
+        return _fault(event, "starts again in each epoch") if restarts else None

@@ -71,16 +71,13 @@ class ExponentIsString(_Trap):
     code = "ADA601"
     kind = "exponent"
     summary = "a number such as 1e-4 is a string to PyYAML"
-    why = (
-        "PyYAML, and with it most trainers, reads YAML 1.1, where a number with an exponent needs "
-        "a dot and a sign: `1e-4` is the string '1e-4'. Readers of YAML 1.2 take it as a number. "
-        "The same file trains differently, or crashes, with another tool."
-    )
+    why = """PyYAML, and with it most trainers, reads YAML 1.1, where a number with an exponent
+    needs a dot and a sign: `1e-4` is the string '1e-4'. Readers of YAML 1.2 take it as a number.
+    The same file trains differently, or crashes, with another tool."""
     bad = _GOOD.replace("1.0e-1", "1e-1")
     hint = "write a dot and a sign: 1.0e-4"
-    safe_fix = (
-        "the number is written so that every reader takes it as a number: 1e-4 becomes 1.0e-4"
-    )
+    safe_fix = """the number is written so that every reader takes it as a number: 1e-4 becomes
+    1.0e-4"""
 
     def judge(self, scalar: AmbiguousScalar, field: Field, value: Any) -> Finding | None:
         del value
@@ -126,10 +123,8 @@ class BooleanWord(_Trap):
     code = "ADA603"
     kind = "boolean-word"
     summary = "yes, no, on and off are booleans to PyYAML and strings to other readers"
-    why = (
-        "YAML 1.1 has 22 spellings of true and false, so `bias: no` is false, not a word. Readers "
-        "of YAML 1.2 get a string. In a boolean field the finding is only a warning."
-    )
+    why = """YAML 1.1 has 22 spellings of true and false, so `bias: no` is false, not a word.
+    Readers of YAML 1.2 get a string. In a boolean field the finding is only a warning."""
     bad = _GOOD + "bias: off\n"
     hint = "write true or false, or quote the word"
     safe_fix = "in a boolean field yes and on become true, no and off become false"
@@ -212,10 +207,8 @@ class Underscore(_Trap):
 class NonStringKey(_SourceTrap):
     code = problems.NON_STRING_KEY
     summary = "a key is a number, a boolean, a date or null"
-    why = (
-        "Keys become names of Python arguments, which are strings. To PyYAML `on:` is the key "
-        "true, not a word."
-    )
+    why = """Keys become names of Python arguments, which are strings. To PyYAML `on:` is the key
+    true, not a word."""
     bad = _GOOD + "on: 3\n"
     hint = "quote the key, or remove it"
 
@@ -223,9 +216,7 @@ class NonStringKey(_SourceTrap):
 class UnknownTag(_SourceTrap):
     code = problems.UNKNOWN_TAG
     summary = "a value has a tag that PyYAML's safe loader refuses, such as !!python/object"
-    why = (
-        "yaml.safe_load raises at such a tag, and a loader that obeys it runs code from the file. "
-        "adalora-core never runs such code."
-    )
+    why = """yaml.safe_load raises at such a tag, and a loader that obeys it runs code from the
+    file. adalora-core never runs such code."""
     bad = _GOOD + "revision: !!python/object/apply:os.getcwd []\n"
     hint = "remove the tag"

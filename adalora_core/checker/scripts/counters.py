@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 
 from adalora_core.checker.documents.python.syntax import (
     FUNCTION,
-    argument,
     dotted,
     keyword,
     last_name,
@@ -16,7 +15,7 @@ from adalora_core.checker.documents.python.syntax import (
 )
 from adalora_core.checker.scripts.events import adds_to_itself
 from adalora_core.checker.scripts.names import CONSTANT_NAMES, EPOCH_NAMES, SETTINGS
-from adalora_core.checker.scripts.order import accumulation_guards, placement
+from adalora_core.checker.scripts.steps import accumulation_guards, placement
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.python.scopes import Binding
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Counter:
-    """What a number counts.
+    """The events that a number counts.
 
     Args:
         counts: `nothing` if it never changes; `unknown` if that cannot be known.
@@ -63,8 +62,9 @@ class _Reader:
         self.usage = usage
         self.trace = trace
         self.event = event
-        self.place = placement(trace, event)
-        step = self.place.step if self.place is not None else None
+        place = placement(trace, event)
+        step = place.step if place is not None else None
+        self.step_loops = event.loops if step is None else step.loops
         waits = step is not None and (step.accumulations or accumulation_guards(usage, step))
         self.is_rare = bool(waits and accumulation_guards(usage, event))
 
@@ -128,7 +128,7 @@ class _Reader:
     def _of_attribute(self, node: ast.Attribute, bindings: list[Binding]) -> Counter:
         if not bindings:
             return STEPS if node.attr == "global_step" else UNKNOWN
-        if any(each.kind == "added" or adds_to_itself(each.node) for each in bindings):
+        if any(map(_is_count, bindings)):
             return self._counted(ast.unparse(node))
         owners = [self.usage.scopes.of[each.node].function for each in bindings]
         is_set_once = all(isinstance(f, FUNCTION) and f.name == "__init__" for f in owners)
@@ -139,7 +139,7 @@ class _Reader:
         bindings = [each for each in found if each.value is not None or each.kind == "parameter"]
         if loop := self._loop_of(bindings):
             return self._of_loop(loop)
-        if any(each.kind == "added" or adds_to_itself(each.node) for each in bindings):
+        if any(map(_is_count, bindings)):
             return self._counted(node.id)
         if any(each.kind == "parameter" for each in bindings):
             return self._parameter(node, frame)
@@ -173,9 +173,9 @@ class _Reader:
             epochs = [keyword(call, "max_epochs") for call in self.usage.scopes.calls]
             is_one = any(each is not None and self.usage.value(each) == 1 for each in epochs)
             return Counter("steps", restarts=not is_one)
-        if frame is None or frame.function is None or frame.call is None:
+        if frame is None or frame.call is None:
             return self._constant_name(node.id) if node.id != "r" else UNKNOWN
-        given = argument(frame.call, frame.function, node.id)
+        given = frame.given(node.id)
         return UNKNOWN if given is None else self.read(given, frame.outer)
 
     def _loop_of(self, bindings: list[Binding]) -> Loop | None:
@@ -187,7 +187,7 @@ class _Reader:
         at = loops.index(loop)
         if self.makes_runs(loop):
             return Counter("nothing")
-        steps = self.place.step.loops if self.place is not None else loops
+        steps = self.step_loops
         if len(steps) > at + 1 and steps[: at + 1] == loops[: at + 1]:
             # A step that is the outer number may belong to each of several models.
             target = "" if isinstance(loop, ast.While) else ast.unparse(loop.target)
@@ -236,10 +236,8 @@ class _Reader:
             return False
         for each in self.usage.scopes.bindings(start):
             if each.kind == "parameter":
-                if frame is None or frame.function is None or frame.call is None:
-                    continue
-                given = argument(frame.call, frame.function, start.id)
-                if given is not None and self._is_moved(given, outer, frame.outer):
+                given = frame.given(start.id) if frame is not None else None
+                if frame and given is not None and self._is_moved(given, outer, frame.outer):
                     return True
             elif (
                 each.kind in {"value", "added"}
@@ -277,9 +275,9 @@ class _Reader:
                 return []
             bindings = self.usage.scopes.bindings(node)
             is_given = any(each.kind == "parameter" for each in bindings)
-            if not is_given or frame is None or frame.function is None or frame.call is None:
+            if not is_given or frame is None or frame.call is None:
                 return [each.node for each in bindings if each.kind == "loop"]
-            given = argument(frame.call, frame.function, node.id)
+            given = frame.given(node.id)
             if given is None:
                 return []
             node, frame = given, frame.outer
@@ -291,7 +289,7 @@ class _Reader:
         if not counts:
             return UNKNOWN
         count = counts[0]
-        steps = self.place.step.loops if self.place is not None else self.event.loops
+        steps = self.step_loops
         if len(count.loops) < len(steps) and count.loops == steps[: len(count.loops)]:
             return Counter("epochs") if count.loops else UNKNOWN
         restarts = any(
@@ -306,6 +304,10 @@ class _Reader:
             return Counter("samples", restarts)
         is_micro = self.is_rare and not accumulation_guards(self.usage, count)
         return Counter("micro-batches" if is_micro else "steps", restarts)
+
+
+def _is_count(binding: Binding) -> bool:
+    return binding.kind == "added" or adds_to_itself(binding.node)
 
 
 def _adds_a_constant(node: ast.AST) -> bool:

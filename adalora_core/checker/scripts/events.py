@@ -12,6 +12,7 @@ from adalora_core.checker.documents.python.syntax import (
     LOOP,
     Function,
     Loop,
+    argument,
     expects_a_fault,
     last_name,
     spend,
@@ -58,6 +59,12 @@ class Frame:
     call: ast.Call | None = None
     outer: Frame | None = None
 
+    def given(self, name: str) -> ast.expr | None:
+        """Return what the call passes for a parameter, or its default; None: not known."""
+        if self.function is None or self.call is None:
+            return None
+        return argument(self.call, self.function, name)
+
 
 @dataclass(frozen=True, eq=False)
 class Event:
@@ -96,14 +103,12 @@ class Placement:
     Args:
         level: in the `same` loop as the step of the optimizer, in a loop `inside` it (once per
             micro-batch) or in one `outside` it (once per epoch).
-        loops: the loops that the allocation and the step share.
         step: the step of the optimizer that belongs to it.
         is_before: whether the allocation comes before that step in an iteration.
         dropped: what drops the gradients before the allocation, or before the step already.
     """
 
     level: Literal["same", "inside", "outside"]
-    loops: tuple[Loop, ...]
     step: Event
     is_before: bool
     dropped: Event | None
@@ -314,6 +319,12 @@ class _Tracer:
         return any(OPTIMIZER.match(last_name(maker.func)) for maker in makers)
 
 
+def excludes(one: Event, other: Event) -> bool:
+    """Return whether the guards of two events contradict each other."""
+    spend(len(one.guards) * len(other.guards))
+    return any(a.test is b.test and a.holds != b.holds for a in one.guards for b in other.guards)
+
+
 def receiver(call: ast.Call) -> ast.expr:
     """Return the object whose method is called, or the function."""
     return call.func.value if isinstance(call.func, ast.Attribute) else call.func
@@ -367,8 +378,8 @@ def adds_to_itself(node: ast.AST) -> bool:
 def _has_parameters(call: ast.Call) -> bool:
     return any(
         last_name(node) in {"parameters", "named_parameters"}
-        for argument in (*call.args, *(each.value for each in call.keywords))
-        for node in _expressions(argument)
+        for given in (*call.args, *(each.value for each in call.keywords))
+        for node in _expressions(given)
     )
 
 

@@ -25,7 +25,6 @@ _REDUCTIONS = frozenset({
     "mean", "sum", "float", "to", "div", "mul", "square", "pow", "abs", "type", "view", "item",
 })  # fmt: skip
 
-
 _JOINS = frozenset({"stack", "cat", "tensor", "as_tensor", "zeros"})
 """Functions of torch that can join losses of a model."""
 
@@ -65,7 +64,7 @@ def doubled_penalties(usage: Usage, training: Training) -> Iterator[ast.expr]:
 
 
 def _sums(usage: Usage, node: ast.expr, depth: int) -> list[list[ast.expr]]:
-    """Return the terms of each sum that a value can be; factors of a sum are left out."""
+    """Return the terms of each sum that a value can be; factors of a sum are ignored."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         left, right = (_sums(usage, side, depth) for side in (node.left, node.right))
         return [[*some, *others] for some in left for others in right][:_MOST_SUMS]
@@ -178,7 +177,7 @@ def _of_attribute(usage: Usage, node: ast.Attribute) -> Origin:
     if node.attr != "loss":
         return "unknown"
     for call in usage.calls(node.value):
-        if _goes_around(call.func):
+        if _bypasses(call.func):
             return "script"
         given = keyword(call, "loss")
         if given is not None:  # the output of a module of the script
@@ -187,8 +186,8 @@ def _of_attribute(usage: Usage, node: ast.Attribute) -> Origin:
     return "model"
 
 
-def _goes_around(function: ast.expr) -> bool:
-    """Return whether a call of the base model leaves AdaLoRA's forward out."""
+def _bypasses(function: ast.expr) -> bool:
+    """Return whether a call of the base model bypasses AdaLoRA's forward."""
     return ast.unparse(function).endswith((".base_model.model", ".get_base_model()"))
 
 

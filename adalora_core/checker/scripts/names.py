@@ -9,17 +9,17 @@ Framework = Literal["trainer", "callback", "lightning"]
 
 ALLOCATE = "update_and_allocate"
 WRAPPERS = {
-    "get_peft_model": (0, 1),
+    **dict.fromkeys(
+        (
+            "get_peft_model", "AdaLoraModel", "PeftModel", "PeftModelForCausalLM",
+            "PeftModelForSeq2SeqLM", "PeftModelForSequenceClassification",
+            "PeftModelForTokenClassification", "PeftModelForQuestionAnswering",
+            "PeftModelForFeatureExtraction",
+        ),
+        (0, 1),
+    ),
     "inject_adapter_in_model": (1, 0),
-    "AdaLoraModel": (0, 1),
-    "PeftModel": (0, 1),
-    "PeftModelForCausalLM": (0, 1),
-    "PeftModelForSeq2SeqLM": (0, 1),
-    "PeftModelForSequenceClassification": (0, 1),
-    "PeftModelForTokenClassification": (0, 1),
-    "PeftModelForQuestionAnswering": (0, 1),
-    "PeftModelForFeatureExtraction": (0, 1),
-}
+}  # fmt: skip
 """Functions that add an adapter, with the places of the model and of the configuration."""
 
 OPTIMIZER = re.compile(
@@ -34,78 +34,64 @@ KNOWN_MODULES = frozenset({
 })  # fmt: skip
 """Packages whose trainers and callbacks never allocate."""
 
-CALLBACK_HOOKS: dict[str, str] = {
-    "on_step_end": "Trainer has dropped the gradients before it",
-    "on_pre_optimizer_step": (
-        "the optimizer has not made its step, and brings dropped triplets back"
-    ),
-    "on_step_begin": "the step of this batch is not made and its gradients are not computed",
-    "on_substep_end": "it is called between micro-batches, before the optimizer makes a step",
-    "on_epoch_begin": "it is called once per epoch, and no gradient is left",
-    "on_epoch_end": "it is called once per epoch, and no gradient is left",
-    "on_train_begin": "it is called once, before the first step",
-    "on_train_end": "it is called once, and no gradient is left",
-    "on_log": "no gradient is left",
-    "on_evaluate": "no gradient is left",
-    "on_save": "no gradient is left",
-    "on_prediction_step": "no gradient is left",
-}
-"""Hooks of a TrainerCallback in which a call is wrong, and why."""
-
-TRAINER_METHODS: dict[str, str] = {
-    "training_step": "it is called for each micro-batch, before the optimizer makes its step",
-    "compute_loss": "it is called for each micro-batch, before the gradients are computed",
-    "log": "no gradient is left",
-    "evaluate": "no gradient is left",
-    "evaluation_loop": "no gradient is left",
-    "prediction_step": "no gradient is left",
-    "save_model": "no gradient is left",
-    "_maybe_log_save_evaluate": "no gradient is left",
-}
-"""Methods of a Trainer in which a call is wrong, and why."""
-
-LIGHTNING_HOOKS: dict[str, str] = {
-    "training_step": "the gradients of the batch are not computed yet",
-    "forward": "the gradients of the batch are not computed yet",
-    "on_train_batch_start": "the step of this batch is not made",
-    "on_before_zero_grad": (
-        "Lightning calls it between the forward and the backward of the next batch, which then "
-        "fails on a changed tensor"
-    ),
-    "optimizer_zero_grad": (
-        "Lightning calls it between the forward and the backward of the next batch, which then "
-        "fails on a changed tensor"
-    ),
-    "on_before_backward": "the gradients are not computed yet",
-    "on_after_backward": "the optimizer has not made its step, and brings dropped triplets back",
-    "on_before_optimizer_step": (
-        "the optimizer has not made its step, and brings dropped triplets back"
-    ),
-    "training_epoch_end": "it is called once per epoch",
-    "on_train_epoch_start": "it is called once per epoch",
-    "on_train_epoch_end": "it is called once per epoch",
-    "on_epoch_end": "it is called once per epoch",
-    "on_train_start": "it is called once, before the first step",
-    "on_fit_start": "it is called once, before the first step",
-    "on_train_end": "it is called once",
-    "on_fit_end": "it is called once",
-    "validation_step": "it is called for batches that are not trained on",
-    "on_validation_epoch_end": "it is called after an evaluation",
-    "on_validation_end": "it is called after an evaluation",
-}
-"""Hooks of Lightning in which a call is wrong, and why."""
-
-ONLY_LIGHTNING = frozenset(LIGHTNING_HOOKS) & {
-    "on_before_zero_grad", "optimizer_zero_grad", "on_before_backward", "on_after_backward",
-    "on_before_optimizer_step", "on_train_batch_start", "on_train_epoch_end", "training_epoch_end",
-}  # fmt: skip
-"""Hooks that no other framework has, so that a mixin without a base is known by them."""
+_NO_GRADIENT = "no gradient is left"
+_NOT_STEPPED = "the optimizer has not made its step, and brings dropped triplets back"
+_NOT_COMPUTED = "the gradients of the batch are not computed yet"
+_BETWEEN = (
+    "Lightning calls it between the forward and the backward of the next batch, which then "
+    "fails on a changed tensor"
+)
+_BEFORE_RUN = "it is called once, before the first step"
 
 HOOKS: dict[Framework, dict[str, str]] = {
-    "callback": CALLBACK_HOOKS,
-    "trainer": TRAINER_METHODS,
-    "lightning": LIGHTNING_HOOKS,
-}
+    "callback": {
+        "on_step_end": "Trainer has dropped the gradients before it",
+        "on_pre_optimizer_step": _NOT_STEPPED,
+        "on_step_begin": "the step of this batch is not made and its gradients are not computed",
+        "on_substep_end": "it is called between micro-batches, before the optimizer makes a step",
+        "on_train_begin": _BEFORE_RUN,
+        "on_train_end": f"it is called once, and {_NO_GRADIENT}",
+    }
+    | dict.fromkeys(
+        ("on_epoch_begin", "on_epoch_end"), f"it is called once per epoch, and {_NO_GRADIENT}"
+    )
+    | dict.fromkeys(("on_log", "on_evaluate", "on_save", "on_prediction_step"), _NO_GRADIENT),
+    "trainer": {
+        "training_step": "it is called for each micro-batch, before the optimizer makes its step",
+        "compute_loss": "it is called for each micro-batch, before the gradients are computed",
+    }
+    | dict.fromkeys(
+        (
+            "log", "evaluate", "evaluation_loop", "prediction_step", "save_model",
+            "_maybe_log_save_evaluate",
+        ),
+        _NO_GRADIENT,
+    ),
+    "lightning": {
+        "on_train_batch_start": "the step of this batch is not made",
+        "on_before_backward": "the gradients are not computed yet",
+        "validation_step": "it is called for batches that are not trained on",
+    }
+    | dict.fromkeys(("training_step", "forward"), _NOT_COMPUTED)
+    | dict.fromkeys(("on_before_zero_grad", "optimizer_zero_grad"), _BETWEEN)
+    | dict.fromkeys(("on_after_backward", "on_before_optimizer_step"), _NOT_STEPPED)
+    | dict.fromkeys(
+        ("training_epoch_end", "on_train_epoch_start", "on_train_epoch_end", "on_epoch_end"),
+        "it is called once per epoch",
+    )
+    | dict.fromkeys(("on_train_start", "on_fit_start"), _BEFORE_RUN)
+    | dict.fromkeys(("on_train_end", "on_fit_end"), "it is called once")
+    | dict.fromkeys(
+        ("on_validation_epoch_end", "on_validation_end"), "it is called after an evaluation"
+    ),
+}  # fmt: skip
+"""Hooks and methods in which each framework makes a call wrong, and why."""
+
+ONLY_LIGHTNING = frozenset({
+    "on_before_zero_grad", "optimizer_zero_grad", "on_before_backward", "on_after_backward",
+    "on_before_optimizer_step", "on_train_batch_start", "on_train_epoch_end", "training_epoch_end",
+})  # fmt: skip
+"""Hooks that no other framework has, so that a mixin without a base is known by them."""
 
 CONSTANT_NAMES = frozenset({
     "rank", "local_rank", "world_rank", "r", "target_r", "init_r", "lora_r", "total_step",

@@ -1,4 +1,4 @@
-"""Find where a script trains an AdaLoRA model, and whether that training allocates."""
+"""Find where a script adds adapters and trains them, and whether a training allocates."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from adalora_core.checker.documents.python.syntax import (
     last_name,
     walk,
 )
-from adalora_core.checker.scripts.events import receiver, trainer_calls
+from adalora_core.checker.scripts.events import excludes, receiver, trainer_calls
 from adalora_core.checker.scripts.names import ALLOCATE, KNOWN_MODULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.checker.scripts.events import Event, Trace
-    from adalora_core.checker.scripts.usage import Usage
+    from adalora_core.checker.scripts.usage import Usage, Wrap
 
 _ALLOCATES = re.compile("alloc|adalora|budget|rank_?update|update_?rank", re.IGNORECASE)
 _MAKES = re.compile("get|build|make|create|load|AdaLora", re.IGNORECASE)
 """Names of what makes a model, a configuration or a setting."""
 _ATTACHES = frozenset({"allocate_on_step", "install"})
 """Functions of this package that let an optimizer allocate."""
+_UNLOADS = frozenset({"unload", "merge_and_unload", "delete_adapter"})
 _PARAMETERS = frozenset({"parameters", "named_parameters"})
 
 Kind = Literal["loop", "accelerate", "trainer", "lightning"]
@@ -151,7 +152,10 @@ def _trainer(usage: Usage, trace: Trace, event: Event) -> Training | None:
         inside = False
     if not trains:
         return None
-    allocates = _any(inside, *(answer for call in made for answer in _of_trainer(usage, call)))
+    found = [inside]
+    for each in made:
+        found += _of_class(usage, each.func), *_callbacks(usage, each)
+    allocates = True if True in found else None if None in found else False
     return Training("lightning" if is_lightning else "trainer", trace, event, made, allocates)
 
 
@@ -163,16 +167,6 @@ def _models(usage: Usage, trainer: ast.Call) -> Iterator[ast.expr]:
     for leaf in usage.origins(given.get("model_init")):
         if (function := usage.scopes.function(leaf)) is not None:
             yield from usage.returned(function)
-
-
-def _any(*answers: bool | None) -> bool | None:
-    return True if True in answers else None if None in answers else False
-
-
-def _of_trainer(usage: Usage, call: ast.Call) -> Iterator[bool | None]:
-    """Yield whether the class of a trainer, and each of its callbacks, allocates."""
-    yield _of_class(usage, call.func)
-    yield from _callbacks(usage, call)
 
 
 def _of_class(usage: Usage, made: ast.expr) -> bool | None:
@@ -243,9 +237,9 @@ def _allocates(usage: Usage, callback: ast.expr) -> bool | None:
 
 
 def allocates_loosely(usage: Usage) -> bool:
-    """Return whether something allocates that no loop or trainer of the script shows to call it.
+    """Return whether something may allocate outside of the loops and trainers of the script.
 
-    Hooks of an optimizer, replaced methods and handed-on methods are such.
+    Examples are a hook of an optimizer, a replaced method, and a method that is passed to others.
     """
     if any(_may_allocate(usage, call) for call in usage.scopes.calls):
         return True
@@ -253,7 +247,7 @@ def allocates_loosely(usage: Usage) -> bool:
         function = trace.function
         if function is None or event.loops or usage.framework(function) is not None:
             continue
-        if _is_handed_on(usage, function):
+        if _is_passed_on(usage, function):
             return True
     return any(
         isinstance(node, ast.Attribute) and node.attr == ALLOCATE and _is_loose(usage, node)
@@ -275,7 +269,7 @@ def _may_allocate(usage: Usage, call: ast.Call) -> bool:
     return any(trainer_calls(usage, given) for given in names)
 
 
-def _is_handed_on(usage: Usage, function: Function) -> bool:
+def _is_passed_on(usage: Usage, function: Function) -> bool:
     return any(
         last_name(node) == function.name and isinstance(node.ctx, ast.Load)
         for node in usage.scopes.of
@@ -291,3 +285,97 @@ def _is_loose(usage: Usage, method: ast.Attribute) -> bool:
     while not isinstance(parent, ast.stmt | ast.Lambda):
         parent = usage.scopes.parents[parent]
     return isinstance(parent, ast.Lambda)
+
+
+def second_wraps(usage: Usage) -> Iterator[tuple[ast.Call, ast.AST]]:
+    """Yield calls that wrap a wrapped model, each with what wrapped it before."""
+    seen: set[ast.AST] = set()
+    for trace, event in usage.events("wrap"):
+        wrap = usage.wrap_of.get(event.node)
+        if wrap is None or event.node in seen or wrap.is_injected:
+            continue  # a model can have several adapters by name
+        first = _wrapped_before(usage, trace, event, wrap)
+        if first is not None:
+            seen.add(event.node)
+            yield wrap.call, first
+
+
+def _wrapped_before(usage: Usage, trace: Trace, event: Event, wrap: Wrap) -> ast.AST | None:
+    models = usage.origins(wrap.model)
+    for leaf in models:
+        inner = usage.wrap_of.get(leaf)
+        if inner is not None and _is_inner(usage, inner, wrap):
+            return leaf
+        if wrap.is_adalora and isinstance(leaf, ast.Call):
+            name = usage.scopes.full_name(leaf.func)
+            if "Peft" in name and name.endswith(".from_pretrained"):
+                return leaf
+    if event.loops and wrap.is_adalora and all(_is_made_before(usage, event, m) for m in models):
+        return wrap.call if models else None
+    for other in trace.events[: event.number]:
+        before = usage.wrap_of.get(other.node) if other.kind == "wrap" else None
+        if before is None or before is wrap or not (before.is_adalora or wrap.is_adalora):
+            continue
+        if _same_object(usage, other, event, before, wrap):
+            return before.call
+    return None
+
+
+def _is_inner(usage: Usage, inner: Wrap, outer: Wrap) -> bool:
+    """Return whether a wrapped model is wrapped again by another call."""
+    if inner is outer or not (inner.is_adalora or outer.is_adalora):
+        return False
+    if usage.scopes.is_excluded(outer.call, usage.scopes.above(inner.call)):
+        return False
+    if isinstance(outer.model, ast.Attribute):  # which of its values it has depends on the order
+        of, position = usage.scopes.of, usage.scopes.position
+        is_same = of[inner.call].function is of[outer.call].function
+        return is_same and position[inner.call] < position[outer.call]
+    return True
+
+
+def _is_made_before(usage: Usage, event: Event, model: ast.expr) -> bool:
+    """Return whether a model is made outside the innermost loop around its adapter."""
+    if not isinstance(model, ast.Call) or usage.wrap_of.get(model) is not None:
+        return False
+    loop = event.loops[-1]
+    functions = {usage.scopes.of[each].function for each in (event.node, model, loop)}
+    if len(functions) > 1 or usage.scopes.is_within(model, loop):
+        return False
+    return _UNLOADS.isdisjoint(usage.scopes.callers)
+
+
+def _same_object(usage: Usage, one: Event, other: Event, before: Wrap, wrap: Wrap) -> bool:
+    of = usage.scopes.of
+    scope = of[wrap.call].function
+    if of[before.call].function is not scope or one.loops != other.loops or excludes(one, other):
+        return False
+    if not _UNLOADS.isdisjoint(usage.scopes.callers):
+        return False
+    models = {id(leaf) for leaf in usage.origins(before.model) if isinstance(leaf, ast.Call)}
+    found = [leaf for leaf in usage.origins(wrap.model) if id(leaf) in models]
+    return any(of[leaf].function is scope for leaf in found)
+
+
+def swept_ranks(usage: Usage) -> Iterator[ast.expr]:
+    """Yield each `target_r` that differs between the trainings of a script."""
+    for _, given in usage.arguments("target_r"):
+        if usage.value(given) is None and _varies(usage, given):
+            yield given
+
+
+def _varies(usage: Usage, given: ast.expr) -> bool:
+    values = {leaf.value for leaf in usage.origins(given) if isinstance(leaf, ast.Constant)}
+    return len(values) > 1 or any(
+        _is_swept(usage, node)
+        for node in usage.mentions(given)
+        if isinstance(node, ast.Name | ast.Call)
+    )
+
+
+def _is_swept(usage: Usage, node: ast.Name | ast.Call) -> bool:
+    if isinstance(node, ast.Call):
+        return last_name(node.func).startswith("suggest_")
+    if node.id == "wandb":
+        return "agent" in usage.scopes.callers
+    return any(each.kind == "loop" for each in usage.scopes.bindings(node))

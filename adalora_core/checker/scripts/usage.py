@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from adalora_core.checker.documents.python.syntax import FUNCTION, keyword, last_name, spend
+from adalora_core.checker.documents.python.syntax import keyword, last_name, spend
 from adalora_core.checker.scripts.events import Trace, traces
-from adalora_core.checker.scripts.names import ALLOCATE, HOOKS, ONLY_LIGHTNING, WRAPPERS, Framework
+from adalora_core.checker.scripts.names import ONLY_LIGHTNING, WRAPPERS, Framework
 from adalora_core.checker.scripts.sources import Sources
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 
 _Found = TypeVar("_Found")
-_NEARLY = 0.93
-"""Similarity of a name to another with up to two slips in it."""
 _LIGHTNING = frozenset({"lightning", "pytorch_lightning", "pl", "L"})
 
 
@@ -68,11 +66,6 @@ class Usage(Sources):
             for event in trace.events:
                 if event.kind in kinds:
                     yield trace, event
-
-    @cached_property
-    def configs(self) -> list[ast.Call]:
-        """The calls that make a configuration of AdaLoRA."""
-        return [call for call in self.scopes.calls if self.makes_config(call)]
 
     def makes_config(self, call: ast.expr) -> bool:
         """Return whether an expression makes a configuration of AdaLoRA."""
@@ -140,13 +133,8 @@ class Usage(Sources):
 
     @cached_property
     def our_names(self) -> list[str]:
-        """What is imported from this package, by its full name."""
+        """The full names that are imported from this package."""
         return [name for name in self.scopes.imports if name.partition(".")[0] == "adalora_core"]
-
-    @cached_property
-    def uses_our_callback(self) -> bool:
-        """Whether the callback of this package is imported."""
-        return any(name.endswith("AdaLoraCallback") for name in self.our_names)
 
     @cached_property
     def assigns_total(self) -> bool:
@@ -157,25 +145,6 @@ class Usage(Sources):
             and isinstance(node.ctx, ast.Store)
             for node in self.scopes.of
         )
-
-    @cached_property
-    def misspelt_allocations(self) -> list[ast.Call]:
-        """The calls of a method whose name is nearly `update_and_allocate`, and is not defined."""
-        defined = {node.name for node in self.scopes.of if isinstance(node, FUNCTION)}
-        near = [
-            call
-            for call in self.scopes.calls
-            if isinstance(call.func, ast.Attribute)
-            and call.func.attr != ALLOCATE
-            and abs(len(call.func.attr) - len(ALLOCATE)) <= 2  # noqa: PLR2004 - slips of typing
-            and call.func.attr not in defined
-        ]
-        if not near:
-            return []
-        # Imported for few scripts only: importing difflib takes time.
-        from difflib import get_close_matches
-
-        return [c for c in near if get_close_matches(last_name(c.func), [ALLOCATE], 1, _NEARLY)]
 
     def arguments(self, name: str) -> Iterator[tuple[ast.AST, ast.expr]]:
         """Yield an argument of each configuration: the node of its name, and its value."""
@@ -195,11 +164,6 @@ class Usage(Sources):
                 if isinstance(name, str) and value is not None:
                     found[name] = value
         return found
-
-    def keyword_of(self, value: ast.expr) -> ast.AST:
-        """Return the keyword that a value is given by, or the value."""
-        parent = self.scopes.parents.get(value)
-        return parent if isinstance(parent, ast.keyword) else value
 
     @cached_property
     def _in_place(self) -> set[int]:
@@ -270,9 +234,3 @@ class Usage(Sources):
         given = {each.arg for each in function.args.args}
         is_callback = any(name.endswith("TrainerCallback") for name in names)
         return "callback" if is_callback or {"args", "state", "control"} <= given else None
-
-    def wrong_hook(self, trace: Trace) -> str | None:
-        """Return why a hook is the wrong one for an allocation; None if it is not wrong."""
-        framework = self.framework(trace.function)
-        name = "" if trace.function is None else trace.function.name
-        return None if framework is None else HOOKS[framework].get(name)

@@ -1,16 +1,41 @@
-"""Judge the regular expressions of one document, within limits on all of them together."""
+"""Judge the regular expressions of a document within limits, without matching them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+import re
+import warnings
+from dataclasses import dataclass
+from typing import Any
 
 from adalora_core.floor.limits import DEFAULT_LIMITS
 
-if TYPE_CHECKING:
-    from adalora_core.config.fields.regexes import Judgement
-
 MOST_CLASSES = 64
 """The most character classes of all expressions that are compiled: each costs up to 4 ms."""
+# re's parser reads a pattern without running it; its names are the same in Python 3.11 to 3.14.
+_parser: Any = importlib.import_module("re._parser")
+_constants: Any = importlib.import_module("re._constants")
+_REPEATS = (_constants.MAX_REPEAT, _constants.MIN_REPEAT)
+_NEW_IN_3_11 = (_constants.POSSESSIVE_REPEAT, _constants.ATOMIC_GROUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The faults of a pattern.
+
+    Args:
+        error: why Python refuses it, if it does.
+        too_large: which limit it exceeds, if one.
+        slow: the part that may take exponential time, if one.
+        varies: why Python versions read it differently, if they do.
+        classes: the number of its character classes.
+    """
+
+    error: str | None = None
+    too_large: str | None = None
+    slow: str | None = None
+    varies: str | None = None
+    classes: int = 0
 
 
 class Expressions:
@@ -33,9 +58,6 @@ class Expressions:
         return self._judged[pattern]
 
     def _new(self, pattern: str) -> Judgement:
-        # Imported for an expression only: the module takes time.
-        from adalora_core.config.fields.regexes import Judgement, judge
-
         if len(pattern) <= self._longest < self._characters + len(pattern):
             return Judgement(too_large=f"all expressions have more than {self._longest} characters")
         judgement = judge(pattern, self._longest, MOST_CLASSES - self._classes)
@@ -47,3 +69,91 @@ class Expressions:
         self._characters += len(pattern)
         self._classes += judgement.classes
         return judgement
+
+
+def judge(pattern: str, longest: int, most_classes: int = 64) -> Judgement:
+    """Judge `pattern`.
+
+    Args:
+        pattern: the expression.
+        longest: the most characters of an expression that is parsed.
+        most_classes: the most character classes of an expression that is compiled.
+
+    Example:
+        >>> judge("(a+)+b", 4096).slow, judge("q_proj|(", 4096).error
+        ('(...)+', 'missing ), unterminated subpattern at position 7')
+    """
+    if len(pattern) > longest:
+        return Judgement(too_large=f"{len(pattern)} characters, more than {longest}")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            tree = _parser.parse(pattern)
+            operations = list(_walk(tree))
+            classes = sum(operation is _constants.IN for operation, _ in operations)
+            if classes > most_classes:
+                excess = f"{classes} character classes, more than {most_classes}"
+                return Judgement(too_large=excess, classes=classes)
+            # The parser accepts what the compiler refuses: bad look-behind, too many repetitions.
+            re.compile(pattern)
+        except RecursionError:
+            return Judgement(too_large="too many nested groups")
+        except OverflowError as error:
+            return Judgement(error=str(error))
+        except re.error as error:
+            return Judgement(error=str(error))
+    varies = None
+    if caught:
+        varies = str(caught[0].message)
+    elif any(operation in _NEW_IN_3_11 for operation, _ in operations):
+        varies = "possessive quantifiers and atomic groups are new in Python 3.11"
+    return Judgement(slow=_slow_part(operations), varies=varies, classes=classes)
+
+
+def _walk(tree: Any) -> Any:
+    """Yield (operation, argument) of every node, without recursion."""
+    stack = [tree]
+    while stack:
+        for operation, argument in stack.pop():
+            yield operation, argument
+            stack += _subpatterns(argument)
+
+
+def _subpatterns(argument: Any) -> list[Any]:
+    if isinstance(argument, _parser.SubPattern):
+        return [argument]
+    if isinstance(argument, (tuple, list)):
+        return [inner for part in argument for inner in _subpatterns(part)]
+    return []
+
+
+def _slow_part(operations: list[tuple[Any, Any]]) -> str | None:
+    r"""Return a repetition whose body consists of repetitions alone: `(a+)+`, `(a*b*)*`.
+
+    If the rest does not match, every way to divide the text between the two is tried.
+    Bodies with something fixed between the repetitions, as in `(layer\.\d+\.)+`, are fine.
+    """
+    for operation, argument in operations:
+        if operation in _REPEATS and argument[1] is _constants.MAXREPEAT:
+            body = _unwrapped(argument[2])
+            if any(_is_unbounded(node) for node in body) and all(
+                _may_be_empty(node) or _is_unbounded(node) for node in body
+            ):
+                return "(...)+" if argument[0] else "(...)*"
+    return None
+
+
+def _unwrapped(tree: Any) -> list[tuple[Any, Any]]:
+    """Return the nodes of a body, without the groups that enclose all of it."""
+    nodes = list(tree)
+    while len(nodes) == 1 and nodes[0][0] is _constants.SUBPATTERN:
+        nodes = list(nodes[0][1][-1])
+    return nodes
+
+
+def _is_unbounded(node: tuple[Any, Any]) -> bool:
+    return node[0] in _REPEATS and node[1][1] is _constants.MAXREPEAT
+
+
+def _may_be_empty(node: tuple[Any, Any]) -> bool:
+    return node[0] in _REPEATS and node[1][0] == 0

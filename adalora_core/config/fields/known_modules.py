@@ -17,8 +17,8 @@ Kind = Literal["linear", "embedding", "normalisation", "block"]
 """The kind of module that a name has in every architecture; `linear` if it is one in any."""
 
 Fit = Literal["linear", "refused", "nothing"]
-"""What an expression matches: only linear modules in one architecture at least; in each of them
-others too; no module of any."""
+"""The modules that an expression matches: only linear ones in one architecture at least; in each of
+them others too; no module of any."""
 
 _LONGEST = 64
 _LAYERS = 40

@@ -1,4 +1,4 @@
-"""Tell what a runtime makes of a value that does not have the type of its field.
+"""Read values in the types of JSON, and tell what a runtime makes of one of another type.
 
 PEFT checks hardly any type. Some values of another type work, and a field that AdaLoRA does not
 read may hold anything. The readings here follow from training and loading with PEFT 0.21.2, each
@@ -7,23 +7,68 @@ field with each type.
 
 from __future__ import annotations
 
+import enum
 import math
 import re
+from collections.abc import Mapping, ValuesView
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.config.fields import value_kinds as kinds
+from adalora_core.config.fields.table import FIELDS
 from adalora_core.floor.module_selection import heads_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from adalora_core.config.fields.table import Field, Runtime
+
+_MODULE_LISTS = frozenset({"target_modules", "exclude_modules"})
+"""Fields that PEFT holds as sets: their order has no meaning, so they are stored sorted."""
+
+
+def plain(value: Any, name: str = "") -> Any:
+    """Turn enum members, collections of any kind and arrays of NumPy into the values of JSON.
+
+    Example:
+        >>> plain({"q": 1, "v": 2}.keys())
+        ['q', 'v']
+    """
+    if isinstance(value, enum.Enum):
+        return value.value
+    if hasattr(value, "shape") and hasattr(value, "tolist"):
+        value = value.tolist()  # of NumPy or torch: neither is imported here
+    if isinstance(value, Mapping):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, ValuesView)):
+        entries = [plain(entry) for entry in value]
+    elif isinstance(value, AbstractSet):
+        entries = sorted((plain(entry) for entry in value), key=str)
+    else:
+        return value
+    if name in _MODULE_LISTS and all(isinstance(entry, str) for entry in entries):
+        return sorted(set(entries))
+    return entries
+
+
+def exact(value: Any, name: str) -> Any:
+    """Return `plain(value, name)`, and an integer for a float like 8.0 where one is expected.
+
+    Example:
+        >>> exact(8.0, "init_r"), exact(0.0, "lora_dropout")
+        (8, 0.0)
+    """
+    value = plain(value, name)
+    field = FIELDS.get(name)
+    if isinstance(value, float) and field is not None and kinds.INTEGER in field.kinds:
+        return int(value) if value.is_integer() else value
+    return value
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a runtime that works with a value makes of it.
+    """The value that a runtime takes in place of one of another type.
 
     Args:
         value: a value of the field's own type with the same effect, or with the nearest one.
@@ -58,7 +103,7 @@ def reading_of(
                 return Reading(int(value))
         elif is_ours and not is_saved and not math.isfinite(value):
             return None  # written, the file would not be JSON
-    if name in UNREAD or _is_passed_over(name, values, is_ours=is_ours):
+    if name in UNREAD or _is_ignored(name, values, is_ours=is_ours):
         return unread
     if name in FLAGS:
         return Reading(bool(value), is_exact=not value or value == 1)
@@ -93,7 +138,7 @@ _NOT_LOADED_HERE = NOT_LOADED | {"tinit", "tfinal", "total_step", "orth_reg_weig
 """The settings that this package does not read either; PEFT compares the first three."""
 
 
-def _is_passed_over(name: str, values: Mapping[str, Any], *, is_ours: bool) -> bool:
+def _is_ignored(name: str, values: Mapping[str, Any], *, is_ours: bool) -> bool:
     if values.get("inference_mode"):
         return name in (_NOT_LOADED_HERE if is_ours else NOT_LOADED)
     # In the warm-up PEFT compares the step with tinit, and does not come to the target.
@@ -161,7 +206,7 @@ def _number_of(
     field: Field, value: Any, values: Mapping[str, Any], *, is_ours: bool
 ) -> Reading | None:
     name, is_saved = field.name, bool(values.get("inference_mode"))
-    # Nobody counts the steps of a run as true.
+    # True is not a number of steps.
     is_word = is_ours and name == "total_step" and isinstance(value, bool)
     if is_word or not isinstance(value, (int, float)):
         return None
@@ -245,7 +290,7 @@ _NO_EXPRESSION = re.compile(r"[\w. -]*")
 
 
 def _pattern(value: Any, _values: Mapping[str, Any], unread: Reading) -> Reading | None:
-    """Pass over a list or a text in place of an object: PEFT compiles the parts as expressions."""
+    """Ignore a list or a text in place of an object; PEFT compiles its parts as expressions."""
     parts = value if isinstance(value, list) else [value]
     is_text = not isinstance(value, (bool, int, float))
     is_plain = is_text and all(_NO_EXPRESSION.fullmatch(str(each)) for each in parts)

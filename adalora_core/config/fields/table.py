@@ -1,4 +1,7 @@
-"""The fields of PEFT's `AdaLoraConfig` (0.21): the table behind model, schema, rules and plan."""
+"""The fields of PEFT's `AdaLoraConfig` (0.21), and the other spellings that mean them.
+
+Model, schema, rules and plan are made from the table.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ Runtime = Literal["peft", "adalora-core"]
 
 
 class Treatment(enum.Enum):
-    """What AdaLoRA does with a field that it inherits from LoRA."""
+    """The use that AdaLoRA makes of a field of LoRA."""
 
     HONOURED = "honoured"
     IGNORED = "ignored silently"
@@ -130,7 +133,7 @@ _TABLE = (
         "exclude_modules",
         _MODULES,
         None,
-        "Modules to leave out, written like target_modules.",
+        "Modules to ignore, written like target_modules.",
         added="0.14.0",
     ),
     Field("lora_alpha", _COUNT, 8, "Numerator of the scale lora_alpha / init_r.", above=0),
@@ -272,7 +275,6 @@ OWN_FIELDS = {
 
 ALL_FIELDS = FIELDS | OWN_FIELDS
 
-
 _TREATMENTS = {
     Treatment.HONOURED: "reads it",
     Treatment.IGNORED: "accepts it without a warning, and AdaLoRA does not read it",
@@ -302,3 +304,78 @@ ADALORA_FIELDS = frozenset({
 
 DISTINCTIVE_FIELDS = ADALORA_FIELDS - {"beta1", "beta2", "total_step"}
 """AdaLoRA's names that hardly any other program uses; optimizers, for one, have betas too."""
+
+ALIASES = {
+    # The authors' own code (loralib) and its scripts.
+    "lora_r": "init_r",
+    "target_rank": "target_r",
+    "init_warmup": "tinit",
+    "final_warmup": "tfinal",
+    "mask_interval": "deltaT",
+    "reg_orth_coef": "orth_reg_weight",
+} | {
+    alias: name
+    for name, aliases in (
+        # Spellings found in public configurations.
+        ("deltaT", "delta_t deltat delta"),
+        ("lora_alpha", "alpha alpha_lora"),
+        ("lora_dropout", "dropout"),
+        ("init_r", "initial_r initial_rank init_rank start_r rank lora_rank"),
+        ("target_r", "final_r final_rank"),
+        ("tinit", "t_init warmup_steps"),
+        ("tfinal", "t_final final_steps"),
+        ("total_step", "total_steps max_steps num_training_steps"),
+        ("beta1", "beta_1"),
+        ("beta2", "beta_2"),
+        ("peft_type", "type method"),
+        ("target_modules", "modules lora_target lora_target_modules target"),
+        ("orth_reg_weight", "orth_reg orthogonal_reg_weight orth_weight"),
+        ("base_model_name_or_path", "base_model model_name_or_path"),
+    )
+    for alias in aliases.split()
+}
+"""`{spelling without a prefix, in lower case: PEFT's name}`."""
+
+TRAINER_SETTINGS = frozenset({
+    "_target_", "base_model", "max_steps", "method", "model_name_or_path", "modules",
+    "num_training_steps", "target", "type", "warmup_steps",
+})  # fmt: skip
+"""Spellings that mean a field in PEFT's own mapping, and a setting of the tool among the tool's own
+settings."""
+
+PREFIXES = ("adalora_", "peft_", "lora_")
+"""Prefixes that tools put before PEFT's names."""
+
+CLOSE_ENOUGH = 0.8
+"""The least similarity (difflib's ratio) of a misspelling, as in cfn-lint's suggestions."""
+
+_BY_LOWER_CASE = {name.lower(): name for name in FIELDS}
+
+
+def suggest_key(key: object, *, misspelt: bool = True) -> str | None:
+    """Return the field that `key` was probably meant to be, or None.
+
+    Args:
+        key: a key that names no field.
+        misspelt: whether to compare the key with every field too, for a misspelling; that takes
+            more time.
+
+    Example:
+        >>> suggest_key("delta_t"), suggest_key("adalora_tinit"), suggest_key("learning_rate")
+        ('deltaT', 'tinit', None)
+    """
+    if not isinstance(key, str):
+        return None
+    lower = key.lower().replace("-", "_")
+    for candidate in (lower, *(lower.removeprefix(p) for p in PREFIXES if lower.startswith(p))):
+        if candidate in ALIASES:
+            return ALIASES[candidate]
+        if candidate in _BY_LOWER_CASE:
+            return _BY_LOWER_CASE[candidate]
+    if not misspelt:
+        return None
+    # Imported for a misspelling only: importing difflib takes time.
+    import difflib
+
+    near = difflib.get_close_matches(lower, _BY_LOWER_CASE, n=1, cutoff=CLOSE_ENOUGH)
+    return _BY_LOWER_CASE[near[0]] if near else None

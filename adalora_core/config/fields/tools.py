@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Layout = Literal["peft", "prefixed", "section", "flat", "python"]
-"""How a file holds AdaLoRA's settings: PEFT's own mapping, keys with the prefix `adalora_`, a
+"""The form of AdaLoRA's settings in a file: PEFT's own mapping, keys with the prefix `adalora_`, a
 section beside a key with the value `adalora`, PEFT's names among the tool's own keys, or a call of
 the class in Python."""
 

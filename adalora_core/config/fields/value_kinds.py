@@ -29,20 +29,17 @@ class ValueKind:
     wrong_at: Callable[[Any], Path | None]
 
 
-def _scalar(test: Callable[[Any], bool]) -> Callable[[Any], Path | None]:
-    return lambda value: None if test(value) else ()
+def _scalar(*types: type) -> Callable[[Any], Path | None]:
+    def wrong_at(value: Any) -> Path | None:
+        # To Python, true and false are integers.
+        is_right = isinstance(value, types) and (bool in types or not isinstance(value, bool))
+        return None if is_right else ()
 
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return wrong_at
 
 
 def _scores_triplets(value: Any) -> bool:
-    """Return whether `value` can be called with a path and tensors, as far as it tells."""
+    """Return whether `value` looks callable with a path and tensors."""
     if not callable(value):
         return False
     try:
@@ -83,15 +80,15 @@ def _entries_of(
     return wrong_at
 
 
-NULL = ValueKind("null", {"type": "null"}, _scalar(lambda value: value is None))
-STRING = ValueKind("a string", {"type": "string"}, _scalar(lambda value: isinstance(value, str)))
-BOOLEAN = ValueKind(
-    "true or false", {"type": "boolean"}, _scalar(lambda value: isinstance(value, bool))
+NULL = ValueKind("null", {"type": "null"}, _scalar(type(None)))
+STRING = ValueKind("a string", {"type": "string"}, _scalar(str))
+BOOLEAN = ValueKind("true or false", {"type": "boolean"}, _scalar(bool))
+INTEGER = ValueKind("an integer", {"type": "integer"}, _scalar(int))
+NUMBER = ValueKind("a number", {"type": "number"}, _scalar(int, float))
+OBJECT = ValueKind("an object", {"type": "object"}, _scalar(dict))
+FUNCTION = ValueKind(
+    "a function of (path, tensors)", {"not": {}}, lambda v: None if _scores_triplets(v) else ()
 )
-INTEGER = ValueKind("an integer", {"type": "integer"}, _scalar(_is_integer))
-NUMBER = ValueKind("a number", {"type": "number"}, _scalar(_is_number))
-OBJECT = ValueKind("an object", {"type": "object"}, _scalar(lambda value: isinstance(value, dict)))
-FUNCTION = ValueKind("a function of (path, tensors)", {"not": {}}, _scalar(_scores_triplets))
 """A value of a configuration in Python alone; a file cannot hold it."""
 STRINGS = _list_of(STRING, "a list of strings")
 INTEGERS = _list_of(INTEGER, "a list of integers")

@@ -30,11 +30,9 @@ class OneForcedCut(Rule):
     code = "ADA203"
     severity = "warning"
     summary = "no step of the budgeting phase is a multiple of deltaT: all pruning is in one step"
-    why = (
-        "The budget falls only at multiples of deltaT. With none between tinit and total_step - "
-        "tfinal, all surplus triplets are dropped at the first step of the final phase. The scores "
-        "of one step then decide, and the budget does not fall gradually."
-    )
+    why = """The budget falls only at multiples of deltaT. With none between tinit and total_step -
+    tfinal, all surplus triplets are dropped at the first step of the final phase. The scores of one
+    step then decide, and the budget does not fall gradually."""
     bad = SOUND | {"tinit": 701, "tfinal": 290, "deltaT": 10}
     hint = "decrease deltaT, or make the budgeting phase longer"
     inputs = ALLOCATION_FIELDS
@@ -43,7 +41,7 @@ class OneForcedCut(Rule):
         schedule = block.schedule
         if schedule and not schedule.allocation_count() and schedule.tfinal > 0:
             yield self.found(
-                block.at("deltaT") if "deltaT" in block.values else block.at("total_step"),
+                block.at_first("deltaT", "total_step"),
                 f"no step between {schedule.tinit} and {schedule.final_start} is a multiple of "
                 f"deltaT {schedule.deltaT}: all pruning happens at once at step "
                 f"{schedule.final_start}",
@@ -54,10 +52,8 @@ class NoAllocationAtAll(Rule):
     code = "ADA206"
     severity = "warning"
     summary = "no step ever prunes: the adapter keeps init_r everywhere"
-    why = (
-        "No step of the budgeting phase is a multiple of deltaT. With tfinal 0 the forced "
-        "selection is due at step total_step, but a loop that counts from 0 ends one step earlier."
-    )
+    why = """No step of the budgeting phase is a multiple of deltaT. With tfinal 0 the forced
+    selection is due at step total_step, but a loop that counts from 0 ends one step earlier."""
     bad = SOUND | {"tinit": 100, "tfinal": 0, "total_step": 500, "deltaT": 500}
     hint = "decrease deltaT, or set tfinal to at least 1"
     inputs = ALLOCATION_FIELDS
@@ -66,7 +62,7 @@ class NoAllocationAtAll(Rule):
         schedule = block.schedule
         if schedule and not schedule.allocation_count() and schedule.tfinal <= 0:
             yield self.found(
-                block.at("deltaT") if "deltaT" in block.values else block.at("total_step"),
+                block.at_first("deltaT", "total_step"),
                 f"no step between {schedule.tinit} and {schedule.total_step} is a multiple of "
                 f"deltaT {schedule.deltaT}, and tfinal {schedule.tfinal} leaves no forced "
                 "selection: nothing is ever pruned",
@@ -77,10 +73,8 @@ class FewAllocations(Rule):
     code = "ADA207"
     severity = "warning"
     summary = f"the budget falls in fewer than {FEWEST_ALLOCATIONS} allocations"
-    why = (
-        "Each allocation then drops many triplets at once, decided by the scores of a few steps. "
-        "The paper's own scripts allocate 63 to 1499 times."
-    )
+    why = """Each allocation then drops many triplets at once, decided by the scores of a few steps.
+    The paper's own scripts allocate 63 to 1499 times."""
     bad = SOUND | {"deltaT": 100}
     hint = "decrease deltaT, or make the budgeting phase longer"
     inputs = ALLOCATION_FIELDS
@@ -91,7 +85,7 @@ class FewAllocations(Rule):
         if schedule and 0 < count < FEWEST_ALLOCATIONS:
             window = schedule.final_start - schedule.tinit
             yield self.found(
-                block.at("deltaT") if "deltaT" in block.values else block.at("total_step"),
+                block.at_first("deltaT", "total_step"),
                 f"only {count} allocation{'s' if count > 1 else ''} in the budgeting phase of "
                 f"{window} steps",
                 hint=f"set deltaT to at most {max(1, window // FEWEST_ALLOCATIONS)} for about "
@@ -105,11 +99,9 @@ class ShortWindow(Rule):
     code = "ADA208"
     severity = "warning"
     summary = f"the budgeting phase is shorter than {SHORTEST_WINDOW:.0%} of the run"
-    why = (
-        "The ranks are decided in a small part of the training; the paper's own scripts give the "
-        "budgeting phase 30 to 45 % of the run. Usually tfinal was read as an end step, but tfinal "
-        "is a length."
-    )
+    why = """The ranks are decided in a small part of the training; the paper's own scripts give the
+    budgeting phase 30 to 45 % of the run. Usually tfinal was read as an end step, but tfinal is a
+    length."""
     bad = SOUND | {"tinit": 450, "tfinal": 500, "deltaT": 1}
     hint = "decrease tinit or tfinal"
     inputs = ALLOCATION_FIELDS
@@ -145,15 +137,13 @@ class TfinalZero(Rule):
     code = "ADA210"
     severity = "warning"
     summary = "with tfinal 0 the last, exact selection is never made"
-    why = (
-        "PEFT makes the final selection at step total_step - tfinal. With tfinal 0, a loop that "
-        "counts its steps from 0 ends one step earlier and misses the target budget. If the last "
-        "step is not a multiple of deltaT either, the optimizer changes triplets that the last "
-        "allocation dropped. PEFT saves without them, so the adapter that is loaded has other "
-        "outputs than the trained one: an error. The training API of adalora-core makes this "
-        "selection in finalize(), so under the runtime adalora-core the finding is only a remark. "
-        "In a saved adapter, which is not trained, tfinal 0 is right."
-    )
+    why = """PEFT makes the final selection at step total_step - tfinal. With tfinal 0, a loop that
+    counts its steps from 0 ends one step earlier and misses the target budget. If the last step is
+    not a multiple of deltaT either, the optimizer changes triplets that the last allocation
+    dropped. PEFT saves without them, so the adapter that is loaded has other outputs than the
+    trained one: an error. The training API of adalora-core makes this selection in finalize(), so
+    under the runtime adalora-core the finding is only a remark. In a saved adapter, which is not
+    trained, tfinal 0 is right."""
     bad = SOUND | {"tfinal": 0, "deltaT": 1}
     hint = "set tfinal to at least 1; the paper spends about half of the run on the final phase"
     inputs = ALLOCATION_FIELDS
@@ -178,7 +168,7 @@ class TfinalZero(Rule):
                 f"to {end} train again"
             )
         yield self.found(
-            block.at("tfinal") if "tfinal" in block.values else block.at("total_step"),
+            block.at_first("tfinal", "total_step"),
             message,
             severity=severity,
         )
@@ -187,11 +177,9 @@ class TfinalZero(Rule):
 class NoDropAtFirst(Rule):
     code = "ADA212"
     summary = "the run is so long that the first allocation drops nothing"
-    why = (
-        "The budget falls with a cubic, computed in double precision. If total_step is beyond 2^53 "
-        "the budget of the first allocation is still that of the start, and PEFT asks for the 0th "
-        "smallest score: `kthvalue(): selected number k out of range`."
-    )
+    why = """The budget falls with a cubic, computed in double precision. If total_step is beyond
+    2^53 the budget of the first allocation is still that of the start, and PEFT asks for the 0th
+    smallest score: `kthvalue(): selected number k out of range`."""
     bad = SOUND | {"tinit": 0, "total_step": 2**60, "deltaT": 1}
     hint = "set total_step to the optimizer steps of the run"
     inputs = (*ALLOCATION_FIELDS, "init_r", "target_r")
@@ -217,12 +205,10 @@ class NoDropAtFirst(Rule):
 class NoUncertainty(Rule):
     code = "ADA213"
     summary = "beta1 is so small that every score is zero"
-    why = (
-        "The uncertainty of an entry is the distance of its sensitivity from their average. With a "
-        "beta1 near 0 the two are equal in single precision, so the uncertainty and every score "
-        "are zero. PEFT drops every triplet whose score is not above the threshold: all of them. "
-        "The runtime adalora-core keeps as many as the budget allows."
-    )
+    why = """The uncertainty of an entry is the distance of its sensitivity from their average. With
+    a beta1 near 0 the two are equal in single precision, so the uncertainty and every score are
+    zero. PEFT drops every triplet whose score is not above the threshold: all of them. The runtime
+    adalora-core keeps as many as the budget allows."""
     bad = SOUND | {"beta1": 1e-40}
     hint = "set beta1 to 0.85 or near it"
     inputs = ("beta1", *ALLOCATION_FIELDS)

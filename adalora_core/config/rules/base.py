@@ -31,7 +31,6 @@ SOUND: dict[str, Any] = {
 }
 """A configuration without findings; the example of a rule changes only what it shows."""
 
-
 SOUND_TEXT = (
     '{"peft_type": "ADALORA", "target_modules": ["q_proj"], "init_r": 12, "target_r": 8,\n'
     ' "tfinal": 200, "total_step": 1000}\n'
@@ -67,8 +66,11 @@ class Finding:
     notes: tuple[tuple[Extent, str], ...] = ()
 
 
+_TEXTS = frozenset({"summary", "why", "hint", "safe_fix", "unsafe_fix"})
+"""Attributes of a rule that are written on several lines and read as one."""
+
 Findings = Iterator[Finding]
-"""What a rule yields about a block."""
+"""The findings of a rule about a block."""
 
 
 class Rule:
@@ -95,7 +97,7 @@ class Rule:
     good: ClassVar[Example] = SOUND
     """The corrected example, without findings."""
     hint: ClassVar[str]
-    """What to do, as an order without a full stop; a finding may have its own."""
+    """The advice, as an order without a full stop; a finding may have its own."""
     since: ClassVar[str] = "0.1.0"
     """The release that has the rule first; written only for a later release than 0.1.0."""
     language: ClassVar[Literal["json", "yaml", "toml", "python"]] = "json"
@@ -133,7 +135,9 @@ class Rule:
     """Every subclass with a code of its own; the others are bases."""
 
     def __init_subclass__(cls) -> None:
-        """Name the rule after its class, and list the class."""
+        """Name the rule after its class, join the lines of its texts, and list the class."""
+        for name in _TEXTS & vars(cls).keys():
+            setattr(cls, name, " ".join((vars(cls)[name] or "").split()) or None)
         if "code" in vars(cls):
             if "name" not in vars(cls):
                 cls.name = re.sub(r"\B(?=[A-Z])", "-", cls.__name__).lower()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from adalora_core.config.changes import Put, Remedy
 from adalora_core.config.fields.block import is_large
+from adalora_core.config.fields.known_modules import INPUT_EMBEDDINGS
 from adalora_core.config.rules.base import SOUND, Findings, Rule
 from adalora_core.floor.adapter_spec import LORA_START
 
@@ -21,9 +22,8 @@ NOT_TRAINED_HERE = ("layer_replication", "trainable_token_indices", "ensure_weig
 class DoraUnsupported(Rule):
     code = "ADA401"
     summary = "use_dora is true"
-    why = (
-        "AdaLoRA has no magnitude vector: PEFT raises a ValueError when the configuration is built."
-    )
+    why = """AdaLoRA has no magnitude vector: PEFT raises a ValueError when the configuration is
+    built."""
     bad = SOUND | {"use_dora": True}
     hint = "remove use_dora; DoRA works with LoraConfig"
     inputs = ("use_dora",)
@@ -36,12 +36,9 @@ class DoraUnsupported(Rule):
 class LoftqUnsupported(Rule):
     code = "ADA402"
     summary = "loftq_config is not empty, or init_lora_weights is loftq"
-    why = (
-        "LoftQ fits LoRA's two factors to the quantisation error, and AdaLoRA has three factors. "
-        "PEFT raises a ValueError for init_lora_weights loftq. Without it PEFT empties the "
-        "loftq_config with a warning, so there the finding is only a warning under the runtime "
-        "peft."
-    )
+    why = """LoftQ fits LoRA's two factors to the quantisation error, and AdaLoRA has three factors.
+    PEFT raises a ValueError for init_lora_weights loftq. Without it PEFT empties the loftq_config
+    with a warning, so there the finding is only a warning under the runtime peft."""
     bad = SOUND | {"init_lora_weights": "loftq", "loftq_config": {"loftq_bits": 4}}
     hint = "remove loftq_config, and set init_lora_weights to true"
     unsafe_fix = "init_lora_weights becomes true; loftq_config stays and must be removed by hand"
@@ -73,11 +70,9 @@ class LoftqUnsupported(Rule):
 class LayersWithRegex(Rule):
     code = "ADA403"
     summary = "layers_to_transform or layers_pattern is set beside a target_modules string"
-    why = (
-        "A string is matched as a regular expression over the whole module path, so the layer "
-        "index can be part of it. PEFT raises a ValueError for the combination. The runtime "
-        "adalora-core would adapt every layer; it loads a saved adapter with a warning."
-    )
+    why = """A string is matched as a regular expression over the whole module path, so the layer
+    index can be part of it. PEFT raises a ValueError for the combination. The runtime adalora-core
+    would adapt every layer; it loads a saved adapter with a warning."""
     bad = SOUND | {"target_modules": r".*\.q_proj", "layers_to_transform": [0, 1]}
     hint = "write target_modules as a list, or put the layers into the regular expression"
     inputs = ("target_modules", "layers_to_transform", "layers_pattern")
@@ -100,11 +95,9 @@ class LayersWithRegex(Rule):
 class LayersPatternAlone(Rule):
     code = "ADA404"
     summary = "layers_pattern is set without layers_to_transform"
-    why = (
-        "layers_pattern names the list that the indices of layers_to_transform count in, so alone "
-        "it has no meaning. PEFT raises a ValueError; the runtime adalora-core ignores it, which "
-        "is a warning."
-    )
+    why = """layers_pattern names the list that the indices of layers_to_transform count in, so
+    alone it has no meaning. PEFT raises a ValueError; the runtime adalora-core ignores it, which is
+    a warning."""
     bad = SOUND | {"layers_pattern": "layers"}
     hint = "set layers_to_transform, or remove layers_pattern"
     inputs = ("layers_to_transform", "layers_pattern")
@@ -123,11 +116,9 @@ class LayersPatternAlone(Rule):
 class AlphaNotPositive(Rule):
     code = "ADA406"
     summary = "lora_alpha is zero or negative"
-    why = (
-        "PEFT silently uses the rank in place of such a lora_alpha. After pruning and reloading "
-        "the rank differs, so the same adapter gives different outputs. Where nothing is pruned "
-        "the finding is only a warning."
-    )
+    why = """PEFT silently uses the rank in place of such a lora_alpha. After pruning and reloading
+    the rank differs, so the same adapter gives different outputs. Where nothing is pruned the
+    finding is only a warning."""
     bad = SOUND | {"lora_alpha": 0}
     hint = "set lora_alpha to at least 1; a value equal to init_r gives a scale of 1"
     unsafe_fix = "lora_alpha becomes init_r, the value that PEFT uses in its place at the start"
@@ -162,11 +153,9 @@ def _is_pruned(block: Block) -> bool:
 class AloraBreaks(Rule):
     code = "ADA408"
     summary = "alora_invocation_tokens is set"
-    why = (
-        "For causal language models PEFT passes the tokens' offsets to AdaLoRA's layers. The "
-        "layers pass them to the base layer, which raises a TypeError at the first forward. Other "
-        "tasks, and the runtime adalora-core, ignore the setting."
-    )
+    why = """For causal language models PEFT passes the tokens' offsets to AdaLoRA's layers. The
+    layers pass them to the base layer, which raises a TypeError at the first forward. Other tasks,
+    and the runtime adalora-core, ignore the setting."""
     bad = SOUND | {"task_type": "CAUSAL_LM", "alora_invocation_tokens": [1, 2]}
     hint = "remove alora_invocation_tokens"
     inputs = ("alora_invocation_tokens", "task_type")
@@ -192,11 +181,9 @@ class AloraBreaks(Rule):
 class TargetParametersBreak(Rule):
     code = "ADA409"
     summary = "target_parameters is set"
-    why = (
-        "AdaLoRA adapts modules, not single parameters. PEFT passes `parameter_name` to a function "
-        "of AdaLoRA that has no such argument: a TypeError when the adapter is injected. The "
-        "runtime adalora-core would leave them out; it loads a saved adapter with a warning."
-    )
+    why = """AdaLoRA adapts modules, not single parameters. PEFT passes `parameter_name` to a
+    function of AdaLoRA that has no such argument: a TypeError when the adapter is injected. The
+    runtime adalora-core would ignore them; it loads a saved adapter with a warning."""
     bad = SOUND | {"target_parameters": ["mlp.experts.gate_up_proj"]}
     hint = "name modules in target_modules instead"
     inputs = ("target_parameters",)
@@ -215,11 +202,9 @@ class TyingBreaks(Rule):
     code = "ADA410"
     severity = "warning"
     summary = "ensure_weight_tying is true"
-    why = (
-        "ensure_weight_tying works for modules_to_save and trainable tokens. If a target module is "
-        "tied to the embedding, PEFT adds the embedding to the targets. AdaLoRA has no embedding "
-        "layer, so injection fails."
-    )
+    why = """ensure_weight_tying works for modules_to_save and trainable tokens. If a target module
+    is tied to the embedding, PEFT adds the embedding to the targets. AdaLoRA has no embedding
+    layer, so injection fails."""
     bad = SOUND | {"ensure_weight_tying": True}
     hint = "remove ensure_weight_tying unless only modules_to_save are tied"
     inputs = ("ensure_weight_tying",)
@@ -237,10 +222,8 @@ class ReplicationMerge(Rule):
     code = "ADA411"
     severity = "warning"
     summary = "layer_replication is set"
-    why = (
-        "Replicated layers share their base weight. PEFT's check against merging them does not "
-        "notice this setting, so merge_and_unload adds several adapters to one weight."
-    )
+    why = """Replicated layers share their base weight. PEFT's check against merging them does not
+    notice this setting, so merge_and_unload adds several adapters to one weight."""
     bad = SOUND | {"layer_replication": [[0, 4], [2, 6]]}
     hint = "do not merge this adapter"
     inputs = ("layer_replication",)
@@ -276,11 +259,9 @@ class NotTrainedHere(Rule):
     code = "ADA422"
     severity = "warning"
     summary = "a setting is supported by PEFT's models and not by those of adalora_core"
-    why = (
-        "Checked under --runtime adalora-core: get_peft_model of adalora_core raises a ValueError "
-        "for " + ", ".join(NOT_TRAINED_HERE) + " instead of ignoring them. A model that PEFT "
-        "builds supports them, also with the bridge attached."
-    )
+    why = f"""Checked under --runtime adalora-core: get_peft_model of adalora_core raises a
+    ValueError for {", ".join(NOT_TRAINED_HERE)} instead of ignoring them. A model that PEFT builds
+    supports them, also with the bridge attached."""
     bad = SOUND | {"trainable_token_indices": [1, 2]}
     example_options: ClassVar = {"runtime": "adalora-core"}
     hint = "remove the setting, or build the model with PEFT and attach adalora_core to it"
@@ -296,12 +277,10 @@ class NotTrainedHere(Rule):
 class TokenIndicesBreak(Rule):
     code = "ADA423"
     summary = "trainable_token_indices has a wrong index, or an embedding that is trained in full"
-    why = (
-        "PEFT copies the rows of these indices at every forward. An empty list becomes a "
-        "floating-point index, and a negative index is not counted from the end. The first step "
-        "raises. An embedding that modules_to_save trains in full cannot have single rows trained "
-        "too: PEFT raises when the adapter is injected, or at the first step."
-    )
+    why = """PEFT copies the rows of these indices at every forward. An empty list becomes a
+    floating-point index, and a negative index is not counted from the end. The first step raises.
+    An embedding that modules_to_save trains in full cannot have single rows trained too: PEFT
+    raises when the adapter is injected, or at the first step."""
     bad = SOUND | {"trainable_token_indices": [-1]}
     hint = "list the token ids that are to be trained, or remove trainable_token_indices"
     inputs = ("trainable_token_indices", "modules_to_save")
@@ -332,8 +311,6 @@ class TokenIndicesBreak(Rule):
             if isinstance(value, dict):
                 is_same = any(key.endswith(name) or name.endswith(key) for key in value)
             else:
-                from adalora_core.config.fields.known_modules import INPUT_EMBEDDINGS
-
                 is_same = name.rpartition(".")[2] in INPUT_EMBEDDINGS or any(
                     known.endswith(name) for known in INPUT_EMBEDDINGS
                 )

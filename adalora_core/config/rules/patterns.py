@@ -1,21 +1,32 @@
-"""Family ADA5xx, second part: names in the fields that select modules."""
+"""Family ADA5xx, first part: regular expressions and names in the fields that select modules."""
 
 from __future__ import annotations
 
 import re
 from functools import cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from adalora_core.config.changes import Put, Remedy
-from adalora_core.config.rules.base import SOUND, Finding, Findings, Rule
-from adalora_core.floor.expressions.paths import NOT_IN_NAMES
+from adalora_core.config.fields import known_modules as known
+from adalora_core.config.rules.base import SOUND, SOUND_TEXT, Finding, Findings, Rule
 from adalora_core.floor.module_selection import ALL_LINEAR, ends_with, is_all_linear
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from adalora_core.config.fields.block import Block
     from adalora_core.config.findings import Severity
+    from adalora_core.floor.places import Path
 
 MODULES = ("target_modules", "exclude_modules")
+KEYS = {
+    "alpha_pattern": r"(.*\.)?({})$",
+    "rank_pattern": r"(.*\.)?({})$",
+    "modules_to_save": r"(^|.*\.){}($|\..*)",
+}
+"""The expressions that PEFT makes of keys and names, by field."""
+_OTHERS = frozenset({"exclude_modules", "layers_pattern", *KEYS})
+EXPRESSIONS = (*MODULES, "layers_pattern", *KEYS)
 _META = re.compile(r"[\\^$*+?{}\[\]|()]")
 _NAME = re.compile(r"\w+")
 _PLAIN = re.compile(r"[\w.\-]+")
@@ -23,6 +34,129 @@ ALL = frozenset({"all", "alllinear", "linear", "allmodules", "alllinears", "alll
 """Spellings of all-linear in other tools, without case and signs."""
 DEFAULTS = frozenset({"auto", "default"})
 """Words of other tools for the targets of the model's type."""
+
+
+class LimitExceeded(Rule):
+    code = "ADA005"
+    summary = "the document is larger, deeper or longer than the limits allow"
+    why = """A configuration has a hundred values, not a million. The limits keep a broken or
+    hostile file from hanging a pipeline; `adalora check --limit NAME=NUMBER` raises them."""
+    bad = "[" * 100 + "]" * 100
+    good = SOUND_TEXT
+    hint = "check that this is the intended file, or raise the limit with --limit"
+    can_be_ignored = False
+    needs = "source"
+
+
+class _Expression(NamedTuple):
+    """A string that PEFT passes to `re`.
+
+    Attributes:
+        field: the field that holds it.
+        path: its path.
+        text: the string.
+        whole: the expression that PEFT makes of it.
+    """
+
+    field: str
+    path: Path
+    text: str
+    whole: str
+
+
+def _expressions(block: Block) -> Iterator[_Expression]:
+    if isinstance(block["target_modules"], list) and block.changed.isdisjoint(_OTHERS):
+        return  # the usual case
+    for name in MODULES:
+        value = block[name]
+        if isinstance(value, str) and name not in block.invalid and not is_all_linear(value):
+            yield _Expression(name, block.at(name), value, value)
+    layers = block["layers_pattern"]
+    if "layers_pattern" not in block.invalid and block["layers_to_transform"] != []:
+        entries = layers if isinstance(layers, list) else [layers]
+        for index, entry in enumerate(entries):
+            if isinstance(entry, str):
+                subpath = (index,) if isinstance(layers, list) else ()
+                whole = rf"(?:^|.*?\.){entry}\.(?P<idx>\d+)\."
+                path = block.at("layers_pattern", *subpath)
+                yield _Expression("layers_pattern", path, entry, whole)
+    yield from _keys(block)
+
+
+def _keys(block: Block) -> Iterator[_Expression]:
+    """Yield the names that PEFT puts into expressions, where they are more than names."""
+    for field, form in KEYS.items():
+        # This package reads them as names, but for alpha_pattern at the start of a training.
+        is_read = block.runtime == "peft" or (field == "alpha_pattern" and not block.is_saved)
+        if field in block.invalid or not is_read:
+            continue
+        names = block[field] or ()
+        for index, name in enumerate(names):
+            if isinstance(name, str) and _META.search(name):
+                path = block.at(field, name if isinstance(names, dict) else index)
+                yield _Expression(field, path, name, form.format(name))
+
+
+class InvalidRegex(Rule):
+    code = "ADA501"
+    summary = "a string that PEFT reads as a regular expression is not a valid one"
+    why = """A target_modules string is matched with re.fullmatch against every module path. PEFT
+    also puts the keys of alpha_pattern and rank_pattern, and the names in modules_to_save, into
+    expressions. An invalid one raises when the adapter is injected."""
+    bad = SOUND | {"target_modules": r".*\.(q_proj|v_proj"}
+    hint = "correct the expression, or write a list of names"
+    only_if_set = EXPRESSIONS
+
+    def check(self, block: Block) -> Findings:
+        for name, path, text, whole in _expressions(block):
+            plain = block.expressions.judge(text)
+            judgement = plain if whole == text else block.expressions.judge(whole)
+            error = judgement.error
+            if name not in KEYS:
+                error = plain.error or error
+            if error is not None:
+                error = plain.error or error
+                what = f"the key {text!r} of `{name}`" if name in KEYS else f"`{name}`"
+                yield self.found(path, f"{what} is not a valid regular expression: {error}")
+            too_large = plain.too_large or judgement.too_large
+            if too_large is not None:
+                yield Finding(LimitExceeded, path, f"`{name}` is too large to check: {too_large}")
+
+
+class SlowRegex(Rule):
+    code = "ADA502"
+    severity = "warning"
+    summary = "a regular expression repeats a repetition and may take exponential time"
+    why = """(a+)+ tries every way to divide the text between the two repetitions before it fails.
+    On a module path of 30 characters that takes minutes, for every module."""
+    bad = SOUND | {"target_modules": r"(\w+)+_proj"}
+    hint = "repeat once: write a+ in place of (a+)+"
+    only_if_set = EXPRESSIONS
+
+    def check(self, block: Block) -> Findings:
+        for name, path, text, _ in _expressions(block):
+            slow = block.expressions.judge(text).slow
+            if slow is not None:
+                yield self.found(
+                    path, f"`{name}` may take exponential time: it repeats a repetition, {slow}"
+                )
+
+
+class RegexVaries(Rule):
+    code = "ADA503"
+    severity = "warning"
+    summary = "versions of Python read a regular expression differently"
+    why = """Python warns about syntax whose meaning will change, and a++ and (?>...) exist only
+    since Python 3.11."""
+    bad = SOUND | {"target_modules": r"[[a-z]+_proj"}
+    hint = "escape the bracket with a backslash, or write the expression without new syntax"
+    only_if_set = EXPRESSIONS
+
+    def check(self, block: Block) -> Findings:
+        for name, path, text, _ in _expressions(block):
+            varies = block.expressions.judge(text).varies
+            if varies is not None:
+                yield self.found(path, f"`{name}` depends on the Python version: {varies}")
 
 
 def list_in_string(text: str) -> list[str]:
@@ -43,23 +177,19 @@ def list_in_string(text: str) -> list[str]:
 
 def _are_linear(names: list[str]) -> bool:
     """Return whether each name is one of linear layers, so that a fix that writes it is right."""
-    from adalora_core.config.fields.known_modules import kind_of
-
-    return all(kind_of(name) == "linear" for name in names)
+    return all(known.kind_of(name) == "linear" for name in names)
 
 
 def _may_be_written(entry: str, name: str, severity: Severity) -> bool:
     """Return whether a fix may write an entry: it removes the fault and adds no other."""
     if name != "target_modules" or _are_linear([entry]):
         return True
-    from adalora_core.config.fields.known_modules import kind_of
-
-    return severity == "warning" and kind_of(entry) is None
+    return severity == "warning" and known.kind_of(entry) is None
 
 
 def _can_match(entry: str) -> bool:
     """Return whether an entry of a list can match a module."""
-    return not is_all_linear(entry) and NOT_IN_NAMES.isdisjoint(entry) and all(entry.split("."))
+    return not is_all_linear(entry) and known.can_end_a_path(entry)
 
 
 def _severity(block: Block, name: str) -> Severity:
@@ -71,26 +201,20 @@ def _severity(block: Block, name: str) -> Severity:
 class NameAsRegex(Rule):
     code = "ADA504"
     summary = "target_modules is one plain name, which PEFT reads as a regular expression"
-    why = (
-        'In a list "q_proj" matches every path that ends in it. As a string it must match the '
-        "whole path, so it finds only a module of that name at the top of the model, and PEFT "
-        "raises if there is none. A name that is at the top of some model of transformers, such as "
-        'lm_head, is a warning. PEFT has no "all" and no "auto".'
-    )
+    why = """In a list "q_proj" matches every path that ends in it. As a string it must match the
+    whole path, so it finds only a module of that name at the top of the model, and PEFT raises if
+    there is none. A name that is at the top of some model of transformers, such as lm_head, is a
+    warning. PEFT has no "all" and no "auto"."""
     bad = SOUND | {"target_modules": "q_proj"}
     hint = "write a list of names"
-    unsafe_fix = (
-        "a name of linear layers becomes a list with one name; all, all_linear and similar "
-        "spellings become all-linear"
-    )
+    unsafe_fix = """a name of linear layers becomes a list with one name; all, all_linear and
+    similar spellings become all-linear"""
     inputs = ("target_modules",)
 
     def check(self, block: Block) -> Findings:
         value = block["target_modules"]
         if not isinstance(value, str) or is_all_linear(value) or not _PLAIN.fullmatch(value):
             return
-        from adalora_core.config.fields import known_modules as known
-
         if value in DEFAULTS:
             message = f"`target_modules` {value!r} is not a shorthand of PEFT"
             hint = f'remove it for the targets that PEFT knows, or write "{ALL_LINEAR}"'
@@ -124,18 +248,14 @@ class NameAsRegex(Rule):
 class ListAsString(Rule):
     code = "ADA505"
     summary = "module names are written as a list in one string"
-    why = (
-        "PEFT reads the string as one regular expression over the whole path. No path has commas, "
-        "blanks or quotes, so nothing matches, and PEFT raises when the adapter is injected. In "
-        "exclude_modules the string excludes nothing, which is a warning."
-    )
+    why = """PEFT reads the string as one regular expression over the whole path. No path has
+    commas, blanks or quotes, so nothing matches, and PEFT raises when the adapter is injected. In
+    exclude_modules the string excludes nothing, which is a warning."""
     bad = SOUND | {"target_modules": "q_proj,v_proj"}
     hint = "write a list of names"
     safe_fix = "target_modules becomes a list of the names, if all are names of linear layers"
-    unsafe_fix = (
-        "exclude_modules, which excluded nothing before, becomes a list of the names, if a target "
-        "is left beside them"
-    )
+    unsafe_fix = """exclude_modules, which excluded nothing before, becomes a list of the names, if
+    a target is left beside them"""
     inputs = ("target_modules", "exclude_modules")
 
     def check(self, block: Block) -> Findings:
@@ -172,11 +292,9 @@ class RegexInList(Rule):
     code = "ADA506"
     severity = "warning"
     summary = "an entry of a list of module names is written as a regular expression"
-    why = (
-        'Entries of a list are compared literally with the end of the module path, so ".*q_proj" '
-        "matches nothing. Only a single string is a regular expression. If no other target can "
-        "match, PEFT raises, and the finding is an error."
-    )
+    why = """Entries of a list are compared literally with the end of the module path, so ".*q_proj"
+    matches nothing. Only a single string is a regular expression. If no other target can match,
+    PEFT raises, and the finding is an error."""
     bad = SOUND | {"target_modules": ["q_proj", r".*v_proj$"]}
     hint = "write the plain name, or one string with all alternatives: .*(q_proj|v_proj)"
     unsafe_fix = "an entry that is a plain name between .* and $ becomes that name"
@@ -203,19 +321,15 @@ class RegexInList(Rule):
 class EntryMatchesNothing(Rule):
     code = "ADA507"
     summary = "an entry of a list of module names cannot match any module path"
-    why = (
-        '"all-linear" means all linear layers only as a single string; in a list it is the name of '
-        "a module. No path has blanks, commas or an empty part, so an empty name matches nothing, "
-        "nor does a name with a dot at either end. PEFT raises if no other target can match; "
-        "otherwise it ignores the entry silently, which is a warning. Every path ends in an empty "
-        "name in modules_to_save, and lists of modules cannot be copied."
-    )
+    why = """"all-linear" means all linear layers only as a single string; in a list it is the name
+    of a module. No path has blanks, commas or an empty part, so an empty name matches nothing, nor
+    does a name with a dot at either end. PEFT raises if no other target can match; otherwise it
+    ignores the entry silently, which is a warning. Every path ends in an empty name in
+    modules_to_save, and lists of modules cannot be copied."""
     bad = SOUND | {"target_modules": ["all-linear"]}
     hint = "write the plain names of modules"
-    safe_fix = (
-        "a target_modules list whose only entry is all-linear becomes that string; without another "
-        "target that can match, blanks around a name of linear layers are removed"
-    )
+    safe_fix = """a target_modules list whose only entry is all-linear becomes that string; without
+    another target that can match, blanks around a name of linear layers are removed"""
     unsafe_fix = "blanks around a name are removed beside other targets too"
     inputs = ("target_modules", "exclude_modules", "modules_to_save")
 

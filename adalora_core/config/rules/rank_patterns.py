@@ -27,19 +27,21 @@ SAVED = SOUND | {
 }
 
 
-class RankPatternShape(Rule):
+class _SavedRule(Rule):
+    """A fault of a saved adapter."""
+
+    good = SAVED
+
+
+class RankPatternShape(_SavedRule):
     code = "ADA304"
     summary = "rank_pattern is not an object of lists of init_r booleans"
-    why = (
-        "AdaLoRA's pattern marks for each matrix which of its init_r triplets are kept. LoRA's "
-        'form, one rank per module, is a TypeError ("Unexpected type of rank_idx") when PEFT loads '
-        "it. A list of another length does not fit the tensors; a shorter one is written when a "
-        "loaded, already pruned adapter is trained again. In a configuration for training, of an "
-        "empty list, and under the runtime adalora-core, which reads the rows of the tensors, the "
-        "length is a warning."
-    )
+    why = """AdaLoRA's pattern marks for each matrix which of its init_r triplets are kept. LoRA's
+    form, one rank per module, is a TypeError ("Unexpected type of rank_idx") when PEFT loads it. A
+    list of another length does not fit the tensors; a shorter one is written when a loaded, already
+    pruned adapter is trained again. In a configuration for training, of an empty list, and under
+    the runtime adalora-core, which reads the rows of the tensors, the length is a warning."""
     bad = SAVED | {"rank_pattern": {"q_proj": 16}}
-    good = SAVED
     hint = "set rank_pattern to null in a configuration for training; training fills it in"
     inputs = ("rank_pattern",)
 
@@ -60,9 +62,7 @@ class RankPatternShape(Rule):
                     f"`rank_pattern` should hold init_r = {length} entries, got {len(kept)}",
                     severity=_severity_of_length(block, kept, length),
                     hint=hint,
-                    related=((block.at("init_r"), f"init_r is {length}"),)
-                    if "init_r" in block.values
-                    else (),
+                    related=block.notes("init_r"),
                 )
 
 
@@ -93,22 +93,19 @@ def _is_sound(block: Block) -> bool:
     )
 
 
-class RankPatternSum(Rule):
+class RankPatternSum(_SavedRule):
     code = "ADA305"
     severity = "warning"
     summary = "rank_pattern does not keep target_r triplets per matrix on average"
-    why = (
-        "After the last allocation the matrices together keep target_r triplets per matrix. "
-        "Another total means a checkpoint from before the end, scores that were equal or not "
-        "finite, or a run that was resumed without the allocator's state."
-    )
+    why = """After the last allocation the matrices together keep target_r triplets per matrix.
+    Another total means a checkpoint from before the end, scores that were equal or not finite, or a
+    run that was resumed without the allocator's state."""
     bad = SAVED | {
         "rank_pattern": {
             "layers.0.q_proj.lora_E": [True, True, True, True],
             "layers.0.v_proj.lora_E": [True, False, False, False],
         }
     }
-    good = SAVED
     hint = "save the adapter after the last step of the schedule"
     inputs = ("rank_pattern", "target_r")
     only_if_set = ("rank_pattern",)
@@ -127,21 +124,16 @@ class RankPatternSum(Rule):
             yield self.found(block.at("rank_pattern"), message, "key")
 
 
-class NeverAllocated(Rule):
+class NeverAllocated(_SavedRule):
     code = "ADA308"
     severity = "warning"
     summary = "a saved adapter has no rank pattern: its allocator never ran"
-    why = (
-        "PEFT fills rank_pattern at the first allocation. Null in a saved adapter has one of two "
-        "causes. The training loop never called update_and_allocate(step), so every matrix has the "
-        "fixed rank init_r; or the checkpoint was taken before tinit."
-    )
+    why = """PEFT fills rank_pattern at the first allocation. Null in a saved adapter has one of two
+    causes. The training loop never called update_and_allocate(step), so every matrix has the fixed
+    rank init_r; or the checkpoint was taken before tinit."""
     bad = SAVED | {"rank_pattern": None}
-    good = SAVED
-    hint = (
-        "call model.base_model.update_and_allocate(step) after each optimizer.step(); if this was "
-        "a LoRA adapter, set peft_type back to LORA"
-    )
+    hint = """call model.base_model.update_and_allocate(step) after each optimizer.step(); if this
+    was a LoRA adapter, set peft_type back to LORA"""
     inputs = ("inference_mode", "rank_pattern")
     only_if_set = ("inference_mode",)
 
@@ -150,32 +142,26 @@ class NeverAllocated(Rule):
             return  # a call with inference_mode need not follow a finished run
         if block.is_saved and block["rank_pattern"] is None and block["total_step"] is not None:
             yield self.found(
-                block.at("rank_pattern")
-                if "rank_pattern" in block.values
-                else block.at("inference_mode"),
+                block.at_first("rank_pattern", "inference_mode"),
                 "`rank_pattern` is not set in a saved adapter: no allocation ran, and every matrix "
                 "keeps init_r triplets",
                 "key",
             )
 
 
-class RankPatternKey(Rule):
+class RankPatternKey(_SavedRule):
     code = "ADA309"
     summary = "a key of rank_pattern does not name singular values"
-    why = (
-        "PEFT writes keys of the form <module path>.lora_E and removes the last part when it loads "
-        "them. A key without that part gives the path of a wrong module, which is an "
-        "AttributeError. Another last part is a warning under PEFT, which does not read it, and an "
-        "error under adalora-core. A training ignores the pattern, so there the finding is a "
-        "warning."
-    )
+    why = """PEFT writes keys of the form <module path>.lora_E and removes the last part when it
+    loads them. A key without that part gives the path of a wrong module, which is an
+    AttributeError. Another last part is a warning under PEFT, which does not read it, and an error
+    under adalora-core. A training ignores the pattern, so there the finding is a warning."""
     bad = SAVED | {
         "rank_pattern": {
             "layers.0.q_proj": [True, True, True, False],
             "layers.0.v_proj.lora_E": [True, False, False, False],
         }
     }
-    good = SAVED
     hint = f"write <module path>{SINGULAR_VALUES_SUFFIX}"
     unsafe_fix = f"{SINGULAR_VALUES_SUFFIX} is added to a key without the name of a tensor"
     inputs = ("rank_pattern",)
@@ -210,16 +196,13 @@ def _names_singular_values(key: Any) -> bool:
     )
 
 
-class RankPatternAsInput(Rule):
+class RankPatternAsInput(_SavedRule):
     code = "ADA310"
     severity = "info"
     summary = "rank_pattern is set in a configuration for training"
-    why = (
-        "rank_pattern is an output of training: PEFT ignores it at the start, and the first "
-        "allocation overwrites it. Unlike LoRA, AdaLoRA does not read ranks per module."
-    )
+    why = """rank_pattern is an output of training: PEFT ignores it at the start, and the first
+    allocation overwrites it. Unlike LoRA, AdaLoRA does not read ranks per module."""
     bad = SAVED | {"inference_mode": False}
-    good = SAVED
     hint = "remove rank_pattern, or set inference_mode to true if this is a trained adapter"
     inputs = ("rank_pattern", "inference_mode")
     only_if_set = ("rank_pattern",)
@@ -230,16 +213,13 @@ class RankPatternAsInput(Rule):
             yield self.found(block.at("rank_pattern"), message, "key")
 
 
-class NothingKept(Rule):
+class NothingKept(_SavedRule):
     code = "ADA311"
     severity = "warning"
     summary = "rank_pattern keeps no triplet at all: the adapter does nothing"
-    why = (
-        "PEFT masks every triplet in two cases: all scores are equal, since no training signal "
-        "reached the adapter, or the allocator was resumed without its state."
-    )
+    why = """PEFT masks every triplet in two cases: all scores are equal, since no training signal
+    reached the adapter, or the allocator was resumed without its state."""
     bad = SAVED | {"rank_pattern": {"layers.0.q_proj.lora_E": [False, False, False, False]}}
-    good = SAVED
     hint = "train again: with this adapter the model gives the outputs of the base model"
     inputs = ("rank_pattern",)
 
@@ -249,18 +229,15 @@ class NothingKept(Rule):
             yield self.found(block.at("rank_pattern"), "`rank_pattern` keeps no triplet", "key")
 
 
-class RankPatternModules(Rule):
+class RankPatternModules(_SavedRule):
     code = "ADA312"
     summary = "rank_pattern and target_modules of a saved adapter disagree"
-    why = (
-        "PEFT looks up the module of each key, and asks it for its adapter: an AttributeError if "
-        "the model has no such module or target_modules leaves it out. Prefixes that come from a "
-        "wrapped model, such as base_model.model., are not part of the path; adalora-core refuses "
-        "them too. A module that is left out is a warning under adalora-core, which adapts the "
-        "modules that the file has tensors of."
-    )
+    why = """PEFT looks up the module of each key, and asks it for its adapter: an AttributeError if
+    the model has no such module or target_modules does not select it. Prefixes that come from a
+    wrapped model, such as base_model.model., are not part of the path; adalora-core refuses them
+    too. A module that is not selected is a warning under adalora-core, which adapts the modules
+    that the file has tensors of."""
     bad = SAVED | {"target_modules": ["q_proj"]}
-    good = SAVED
     hint = "restore the target_modules and the rank_pattern that the training wrote"
     inputs = (
         "rank_pattern", "target_modules", "exclude_modules", "modules_to_save", "task_type",
@@ -283,14 +260,14 @@ class RankPatternModules(Rule):
         if selection is None:
             return
         named = {key: path for key, path in paths.items() if path}
-        left_out = [
+        ignored = [
             k for k, p in named.items() if not selection.includes(p) or selection.excludes(p)
         ]
-        if left_out:
-            more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+        if ignored:
+            more = f" and {len(ignored) - 1} more" if len(ignored) > 1 else ""
             yield self.found(
-                block.at("rank_pattern", left_out[0]),
-                f"`rank_pattern` names {named[left_out[0]]!r}{more}, which the configuration does "
+                block.at("rank_pattern", ignored[0]),
+                f"`rank_pattern` names {named[ignored[0]]!r}{more}, which the configuration does "
                 "not adapt",
                 "key",
                 severity=_severity(block),

@@ -24,12 +24,10 @@ def _named(block: Block, name: str) -> str:
 class TargetAboveInit(Rule):
     code = "ADA301"
     summary = "target_r is above init_r"
-    why = (
-        "AdaLoRA only removes triplets. PEFT accepts the configuration and stops in the middle of "
-        "the training with `kthvalue(): selected number k out of range`. Defaults count too: "
-        "init_r is 12 and target_r is 8 where the key is absent. A saved adapter still loads, and "
-        "a run without any allocation ends, so there the finding is only a warning."
-    )
+    why = """AdaLoRA only removes triplets. PEFT accepts the configuration and stops in the middle
+    of the training with `kthvalue(): selected number k out of range`. Defaults count too: init_r is
+    12 and target_r is 8 where the key is absent. A saved adapter still loads, and a run without any
+    allocation ends, so there the finding is only a warning."""
     bad = SOUND | {"init_r": 4, "target_r": 8}
     hint = "set init_r above target_r, usually to 1.5 times target_r"
     unsafe_fix = "where both are set, init_r becomes 1.5 times target_r"
@@ -38,15 +36,11 @@ class TargetAboveInit(Rule):
 
     def check(self, block: Block) -> Findings:
         if block["init_r"] < block["target_r"]:
-            marked = "target_r" if "target_r" in block.values else "init_r"
-            other = "init_r" if marked == "target_r" else "target_r"
             yield self.found(
-                block.at(marked),
+                block.at_first("target_r", "init_r"),
                 f"{_named(block, 'target_r')} is above {_named(block, 'init_r')}: "
                 "there is nothing to prune",
-                related=((block.at(other), f"{other} is {block[other]}"),)
-                if other in block.values
-                else (),
+                related=block.notes("init_r" if "target_r" in block.values else "target_r"),
                 severity=_severity(block),
                 hint=f"set init_r to {_usual_start(block)}, or target_r below {block['init_r']}"
                 if block["init_r"] > 1
@@ -77,27 +71,22 @@ def _start_above_target(block: Block) -> Remedy | None:
 class EqualRanks(Rule):
     code = "ADA302"
     summary = "init_r equals target_r"
-    why = (
-        "There is nothing to prune, and PEFT asks for the 0th smallest score: `kthvalue(): "
-        "selected number k out of range` at the first allocation, in the middle of the training. "
-        "The runtime adalora-core trains such a configuration as plain SVD-LoRA. A saved adapter "
-        "still loads, and a run without any allocation ends, so there the finding is only a "
-        "warning."
-    )
+    why = """There is nothing to prune, and PEFT asks for the 0th smallest score: `kthvalue():
+    selected number k out of range` at the first allocation, in the middle of the training. The
+    runtime adalora-core trains such a configuration as plain SVD-LoRA. A saved adapter still loads,
+    and a run without any allocation ends, so there the finding is only a warning."""
     bad = SOUND | {"init_r": 8, "target_r": 8}
     hint = "set init_r above target_r, usually to 1.5 times target_r"
-    unsafe_fix = (
-        "where both are set and the adapter is not trained yet, init_r becomes 1.5 times target_r"
-    )
+    unsafe_fix = """where both are set and the adapter is not trained yet, init_r becomes 1.5 times
+    target_r"""
     fails_at_allocation = True
     inputs = RANKS
 
     def check(self, block: Block) -> Findings:
         if block["init_r"] != block["target_r"] or block.runtime != "peft":
             return
-        marked = "init_r" if "init_r" in block.values else "target_r"
         yield self.found(
-            block.at(marked),
+            block.at_first(*RANKS),
             f"{_named(block, 'init_r')} equals {_named(block, 'target_r')}: "
             "PEFT crashes at the first allocation",
             severity=_severity(block),
@@ -109,11 +98,9 @@ class RIgnored(Rule):
     code = "ADA303"
     severity = "warning"
     summary = "r is set, and AdaLoRA does not read it"
-    why = (
-        "r is LoRA's rank. AdaLoRA starts every matrix at init_r and ends at target_r on average. "
-        "PEFT's default, 8, is reported only in code without an init_r: files of PEFT hold every "
-        "field, and a keyword is written by hand."
-    )
+    why = """r is LoRA's rank. AdaLoRA starts every matrix at init_r and ends at target_r on
+    average. PEFT's default, 8, is reported only in code without an init_r: files of PEFT hold every
+    field, and a keyword is written by hand."""
     bad = {key: value for key, value in SOUND.items() if key != "init_r"} | {"r": 16}
     hint = "remove r; the starting rank is init_r, the average rank at the end is target_r"
     unsafe_fix = "r is renamed to init_r if init_r is not set and r is above target_r"
@@ -149,10 +136,8 @@ class RanksDefaulted(Rule):
     code = "ADA306"
     severity = "warning"
     summary = "neither init_r nor target_r is set"
-    why = (
-        "Both ranks then have PEFT's defaults, 12 and 8. They are the two main settings of "
-        "AdaLoRA, and a configuration copied from LoRA, where the rank is r, lacks them."
-    )
+    why = """Both ranks then have PEFT's defaults, 12 and 8. They are the two main settings of
+    AdaLoRA, and a configuration copied from LoRA, where the rank is r, lacks them."""
     bad = {key: value for key, value in SOUND.items() if key not in RANKS}
     hint = "set init_r (rank at the start) and target_r (average rank at the end)"
 
@@ -171,10 +156,8 @@ class SteepCut(Rule):
     code = "ADA307"
     severity = "warning"
     summary = f"init_r is {STEEP_RATIO} or more times target_r"
-    why = (
-        "Most triplets that the warm-up trained are dropped, and the scale lora_alpha / init_r "
-        "stays that of the large rank. The paper starts at 1.5 times the target."
-    )
+    why = """Most triplets that the warm-up trained are dropped, and the scale lora_alpha / init_r
+    stays that of the large rank. The paper starts at 1.5 times the target."""
     bad = SOUND | {"init_r": 64, "target_r": 8, "lora_alpha": 64}
     hint = "set init_r nearer to target_r, usually to 1.5 to 3 times target_r"
     inputs = RANKS
@@ -182,7 +165,7 @@ class SteepCut(Rule):
     def check(self, block: Block) -> Findings:
         if block["init_r"] >= STEEP_RATIO * block["target_r"]:
             yield self.found(
-                block.at("init_r") if "init_r" in block.values else block.at("target_r"),
+                block.at_first(*RANKS),
                 f"{_named(block, 'init_r')} is {block['init_r'] // block['target_r']} times "
                 f"{_named(block, 'target_r')}",
             )

@@ -35,10 +35,8 @@ class AdaptedTwice(RunRule):
     code = "ADA801"
     severity = "error"
     summary = "a model that has adapters already is wrapped again"
-    why = (
-        "The outer model would adapt the layers inside the adapters of the inner one, or train "
-        "beside adapters that it neither saves nor prunes."
-    )
+    why = """The outer model would adapt the layers inside the adapters of the inner one, or train
+    beside adapters that it neither saves nor prunes."""
     bad = "model = get_peft_model(model, config)\nmodel = get_peft_model(model, other)\n"
     good = (
         "model = get_peft_model(base, config)\n"
@@ -51,11 +49,9 @@ class OptimizerWithoutFactors(RunRule):
     code = "ADA802"
     severity = "error"
     summary = "the optimizer does not hold the factors of the adapter, or holds only some of them"
-    why = (
-        "Factors that no optimizer holds do not learn. The usual cause is an optimizer that was "
-        "made before the adapter, or before the parameters were replaced. In a loop of your own it "
-        "is a warning at the second step, for allocate_on_step and Trainer an error."
-    )
+    why = """Factors that no optimizer holds do not learn. The usual cause is an optimizer that was
+    made before the adapter, or before the parameters were replaced. In a loop of your own it is a
+    warning at the second step, for allocate_on_step and Trainer an error."""
     bad = "optimizer = torch.optim.AdamW(base.parameters())\nmodel = get_peft_model(base, config)\n"
     good = (
         "model = get_peft_model(base, config)\noptimizer = torch.optim.AdamW(model.parameters())\n"
@@ -66,26 +62,21 @@ class OptimizerWithoutFactors(RunRule):
 class AllocationNotAfterStep(RunRule):
     code = "ADA803"
     summary = "the gradients change between optimizer.step() and update_and_allocate"
-    why = (
-        "The importance of a triplet is computed from the parameters after a step and the "
-        "gradients of that step. Before the step, dropped triplets come back; after zero_grad "
-        "there is no gradient to read."
-    )
+    why = """The importance of a triplet is computed from the parameters after a step and the
+    gradients of that step. Before the step, dropped triplets come back; after zero_grad there is no
+    gradient to read."""
     bad = _LOOP.replace("    optimizer.zero_grad()\n", "").replace(
         "    model.update", "    optimizer.zero_grad()\n    model.update"
     )
-    hint = (
-        "call update_and_allocate directly after optimizer.step() and before optimizer.zero_grad()"
-    )
+    hint = """call update_and_allocate directly after optimizer.step() and before
+    optimizer.zero_grad()"""
 
 
 class AllocationPerMicroBatch(RunRule):
     code = "ADA804"
     summary = "update_and_allocate is called several times for one step of the optimizer"
-    why = (
-        "Gradients accumulate over the micro-batches, so the first of them count several times, "
-        "and the schedule ends before the run does: its steps are optimizer steps."
-    )
+    why = """Gradients accumulate over the micro-batches, so the first of them count several times,
+    and the schedule ends before the run does: its steps are optimizer steps."""
     bad = """\
 for micro_step, batch in enumerate(batches):
     model(**batch).loss.backward()
@@ -100,11 +91,9 @@ for micro_step, batch in enumerate(batches):
 class NoGradient(RunRule):
     code = "ADA805"
     summary = "no factor had a gradient that is not zero over a whole allocation"
-    why = (
-        "Ranks are then allocated by position or by what the averages still remember. Causes are a "
-        "zero_grad before the call, a loss that does not depend on the adapter, and engines that "
-        "hide gradients."
-    )
+    why = """Ranks are then allocated by position or by what the averages still remember. Causes are
+    a zero_grad before the call, a loss that does not depend on the adapter, and engines that hide
+    gradients."""
     bad = _LOOP.replace("    model(**batch).loss.backward()\n", "    loss = model(**batch).loss\n")
     hint = "check that loss.backward() reaches the factors, and that zero_grad comes last"
 
@@ -112,10 +101,8 @@ class NoGradient(RunRule):
 class LossNotFinite(RunRule):
     code = "ADA806"
     summary = "the optimizer makes steps with gradients that are not finite"
-    why = (
-        "The parameters become NaN with the first such step, and nothing that follows can repair "
-        "them. Steps that a gradient scaler skips do not count."
-    )
+    why = """The parameters become NaN with the first such step, and nothing that follows can repair
+    them. Steps that a gradient scaler skips do not count."""
     bad = "(model(**batch).loss / 0).backward()\noptimizer.step()\n"
     hint = "stop the run; lower the learning rate or clip, and resume from a checkpoint before it"
 
@@ -131,16 +118,12 @@ class SelectionMatchesNothing(RunRule):
 
 class StepsOutOfOrder(RunRule):
     code = "ADA808"
-    summary = (
-        "the steps given to update_and_allocate go back, repeat, jump, start above 1 or pass "
-        "total_step"
-    )
-    why = (
-        "The schedule follows the number: with one that starts again in each epoch the final phase "
-        "never comes, with one that jumps allocations are left out, and beyond total_step the "
-        "schedule is over, as it is for the adapter of a finished run. Steps counted from 1, as in "
-        "an example of PEFT, are accepted: each phase then begins one step earlier."
-    )
+    summary = """the steps given to update_and_allocate go back, repeat, jump, start above 1 or pass
+    total_step"""
+    why = """The schedule follows the number: with one that starts again in each epoch the final
+    phase never comes, with one that jumps, allocations are missed, and beyond total_step the
+    schedule is over, as it is for the adapter of a finished run. Steps counted from 1, as in an
+    example of PEFT, are accepted: each phase then begins one step earlier."""
     bad = """\
 for epoch in range(3):
     for step, batch in enumerate(batches):
@@ -149,19 +132,15 @@ for epoch in range(3):
         model.update_and_allocate(step)
         optimizer.zero_grad()
 """
-    hint = (
-        "count optimizer steps from 0 to total_step - 1 over all epochs, on from a resumed step; "
-        "set total_step to the optimizer steps of the whole run"
-    )
+    hint = """count optimizer steps from 0 to total_step - 1 over all epochs, on from a resumed
+    step; set total_step to the optimizer steps of the whole run"""
 
 
 class ResumedWithoutState(RunRule):
     code = "ADA809"
     summary = "an unfinished run is resumed without its training state"
-    why = (
-        "The averages, the dropped triplets and the step are missing, so the resumed run is "
-        "another run than the one that stopped."
-    )
+    why = """The averages, the dropped triplets and the step are missing, so the resumed run is
+    another run than the one that stopped."""
     bad = """\
 model.save_pretrained("stopped", save_training_state=False)
 model = AdaLoraModel.from_pretrained(base, "stopped", is_trainable=True)
@@ -177,10 +156,8 @@ class TwoHooks(RunRule):
     code = "ADA810"
     severity = "error"
     summary = "two hooks of this package allocate the ranks of one adapter"
-    why = (
-        "Every step would count twice. A call in a loop or a callback of your own, beside a hook, "
-        "is the warning ADA808."
-    )
+    why = """Every step would count twice. A call in a loop or a callback of your own, beside a
+    hook, is the warning ADA808."""
     bad = "allocate_on_step(optimizer, model)\nallocate_on_step(optimizer, model)\n"
     good = "handle = allocate_on_step(optimizer, model)\n"
     hint = "keep one of allocate_on_step and AdaLoraCallback; handle.remove() removes a hook"
@@ -189,25 +166,19 @@ class TwoHooks(RunRule):
 class AllocationNotCalled(RunRule):
     code = "ADA813"
     summary = "the optimizer makes steps without a call of update_and_allocate"
-    why = (
-        "Without the call no rank is allocated: the adapter keeps init_r triplets everywhere. With "
-        "one call for several steps the gradients of the others count nowhere, and the schedule is "
-        "longer than the run."
-    )
+    why = """Without the call no rank is allocated: the adapter keeps init_r triplets everywhere.
+    With one call for several steps the gradients of the others count nowhere, and the schedule is
+    longer than the run."""
     bad = _LOOP.replace("    model.update_and_allocate(step)\n", "")
-    hint = (
-        "call model.update_and_allocate(step) after optimizer.step() and before "
-        "optimizer.zero_grad(), or use allocate_on_step or AdaLoraCallback"
-    )
+    hint = """call model.update_and_allocate(step) after optimizer.step() and before
+    optimizer.zero_grad(), or use allocate_on_step or AdaLoraCallback"""
 
 
 class PenaltyMissing(RunRule):
     code = "ADA814"
     summary = "orth_reg_weight is above 0, and the orthogonality penalty is in no loss"
-    why = (
-        "The scores compare triplets as if A and B were orthogonal. A model adds the penalty to "
-        "outputs.loss in training mode; a loss of your own has to add it."
-    )
+    why = """The scores compare triplets as if A and B were orthogonal. A model adds the penalty to
+    outputs.loss in training mode; a loss of your own has to add it."""
     bad = "loss_of(model(x)).backward()\n"
     good = "(loss_of(model(x)) + model.orthogonality_penalty()).backward()\n"
     hint = "add model.orthogonality_penalty() to the loss, or set orth_reg_weight to 0"
@@ -237,17 +208,13 @@ class NothingTrainable(RunRule):
     code = "ADA817"
     severity = "error"
     summary = "a model is trained, and no active adapter is trainable"
-    why = (
-        "Nothing would be learned or allocated. Adapters are frozen where they are loaded without "
-        "is_trainable, where a script freezes all parameters after it has wrapped the model, and, "
-        "in a model of PEFT, where disable_adapter_layers was called."
-    )
+    why = """Nothing would be learned or allocated. Adapters are frozen where they are loaded
+    without is_trainable, where a script freezes all parameters after it has wrapped the model, and,
+    in a model of PEFT, where disable_adapter_layers was called."""
     bad = 'model = AdaLoraModel.from_pretrained(base, "adapter")\nmodel.update_and_allocate(0)\n'
     good = 'model = AdaLoraModel.from_pretrained(base, "adapter", is_trainable=True)\n'
-    hint = (
-        "load the adapter with is_trainable=True, or call model.set_adapter(name), which unfreezes "
-        "it; after merge_and_unload() or unload() add an adapter again"
-    )
+    hint = """load the adapter with is_trainable=True, or call model.set_adapter(name), which
+    unfreezes it; after merge_and_unload() or unload() add an adapter again"""
 
 
 class ScheduleChanged(RunRule):
@@ -263,11 +230,9 @@ class ScheduleChanged(RunRule):
 class PenaltyCountedTwice(RunRule):
     code = "ADA820"
     summary = "the orthogonality penalty is added to a loss that contains it"
-    why = (
-        "In training mode outputs.loss contains the penalty already. With "
-        "model.orthogonality_penalty() added, the run has twice the orth_reg_weight of its "
-        "configuration."
-    )
+    why = """In training mode outputs.loss contains the penalty already. With
+    model.orthogonality_penalty() added, the run has twice the orth_reg_weight of its
+    configuration."""
     bad = "(model(**batch).loss + model.orthogonality_penalty()).backward()\n"
     good = "model(**batch).loss.backward()\n"
     hint = "add model.orthogonality_penalty() only to a loss of your own, not to outputs.loss"
@@ -276,74 +241,55 @@ class PenaltyCountedTwice(RunRule):
 class MatrixWithoutGradient(RunRule):
     code = "ADA821"
     summary = "the loss never reaches an adapted matrix in the whole run"
-    why = (
-        "The singular values had no gradient: the matrix has learned nothing, and has budget only "
-        "where the others leave some. The forward never calls the module, its parent reads the "
-        "weight itself (out_proj of torch.nn.MultiheadAttention), or a checkpoint with "
-        "use_reentrant=True has an input that needs no gradient."
-    )
+    why = """The singular values had no gradient: the matrix has learned nothing, and has budget
+    only where the others leave some. The forward never calls the module, its parent reads the
+    weight itself (out_proj of torch.nn.MultiheadAttention), or a checkpoint with use_reentrant=True
+    has an input that needs no gradient."""
     bad = 'model.gradient_checkpointing_enable({"use_reentrant": True})  # and a frozen embedding\n'
     good = 'model.gradient_checkpointing_enable({"use_reentrant": False})\n'
-    hint = (
-        "leave the module out of target_modules, or let the loss reach it: checkpoint with "
-        "use_reentrant=False, or call model.enable_input_require_grads()"
-    )
+    hint = """remove the module from target_modules, or let the loss reach it: checkpoint with
+    use_reentrant=False, or call model.enable_input_require_grads()"""
 
 
 class AdapterDoesNotLearn(RunRule):
     code = "ADA822"
     summary = "steps of the optimizer leave the factors of the adapter as they were"
-    why = (
-        "E is 0 at the start, so an adapter whose E does not change computes nothing. Causes are a "
-        "learning rate of 0, from the start or long before the end, factors that were frozen after "
-        "the model was wrapped, and factors in bfloat16 or float16, where small updates are "
-        "rounded away."
-    )
+    why = """E is 0 at the start, so an adapter whose E does not change computes nothing. Causes are
+    a learning rate of 0, from the start or long before the end, factors that were frozen after the
+    model was wrapped, and factors in bfloat16 or float16, where small updates are rounded away."""
     bad = "model = get_peft_model(base, config)\nmodel.requires_grad_(False)\n"
     good = "base.requires_grad_(False)\nmodel = get_peft_model(base, config)\n"
-    hint = (
-        "unfreeze the factors with model.set_adapter(name); give them a learning rate above 0 "
-        "until the run ends; keep them in float32"
-    )
+    hint = """unfreeze the factors with model.set_adapter(name); give them a learning rate above 0
+    until the run ends; keep them in float32"""
 
 
 class ScheduleDoesNotFit(RunRule):
     code = "ADA824"
     summary = "the schedule ends before the run or after it"
-    why = (
-        "total_step is not the number of steps that Trainer makes, or the run goes on after "
-        "finalize(), which has chosen the kept set for good."
-    )
+    why = """total_step is not the number of steps that Trainer makes, or the run goes on after
+    finalize(), which has chosen the kept set for good."""
     bad = "model.finalize()  # after step 20 of 60\nmodel.update_and_allocate(21)\n"
-    hint = (
-        'set total_step to the optimizer steps of the run, or to "auto" under Trainer; call '
-        "model.finalize() after the last step"
-    )
+    hint = """set total_step to the optimizer steps of the run, or to "auto" under Trainer; call
+    model.finalize() after the last step"""
 
 
 class BudgetNotReached(RunRule):
     code = "ADA811"
     summary = "an adapter is saved, exported or merged before the target budget is reached"
-    why = (
-        "What is written has more triplets than the configuration says. A checkpoint to resume "
-        "from is no result: mark it with save_training_state=True. Trainer's checkpoints are "
-        "known by the names of their folders."
-    )
+    why = """The files hold more triplets than the configuration asks for. A checkpoint to resume
+    from is not a result: mark it with save_training_state=True. Trainer's checkpoints are known by
+    the names of their folders."""
     bad = 'model.update_and_allocate(35)  # of 400\nmodel.save_pretrained("result")\n'
     good = 'model.save_pretrained("checkpoint", save_training_state=True)\n'
-    hint = (
-        "train to total_step, or call model.finalize(); save a checkpoint to resume from with "
-        "save_training_state=True"
-    )
+    hint = """train to total_step, or call model.finalize(); save a checkpoint to resume from with
+    save_training_state=True"""
 
 
 class BestCheckpointUnpruned(RunRule):
     code = "ADA812"
     summary = "load_best_model_at_end loads a checkpoint from before the budget was reached"
-    why = (
-        "The best checkpoint is often an early one, with most of its triplets: it has not paid for "
-        "its size yet."
-    )
+    why = """The best checkpoint is often an early one, with most of its triplets: it has not paid
+    for its size yet."""
     bad = "TrainingArguments(load_best_model_at_end=True)\n"
     good = "TrainingArguments(load_best_model_at_end=False)\n"
     hint = "compare checkpoints of the final phase only, or turn load_best_model_at_end off"
@@ -360,18 +306,14 @@ class ParametersNotFinite(RunRule):
 class FileLacksTrainedWeights(RunRule):
     code = "ADA823"
     summary = "a file lacks weights that the model was trained with"
-    why = (
-        "A file holds the kept triplets of an adapter, the modules of modules_to_save and the "
-        "biases that its configuration names. What is loaded has other outputs if more was "
-        "unfrozen by hand, if a state_dict has brought dropped triplets back, as an average or a "
-        "copy of the best weights does, or if another adapter was trained."
-    )
+    why = """A file holds the kept triplets of an adapter, the modules of modules_to_save and the
+    biases that its configuration names. The loaded model has other outputs if more was unfrozen by
+    hand, if a state_dict has brought dropped triplets back, as an average or a copy of the best
+    weights does, or if another adapter was trained."""
     bad = 'model.load_state_dict(average)\nmodel.save_pretrained("result")\n'
     good = (
         "model.load_state_dict(average)\nmodel.finalize()  # now evaluate\n"
         'model.save_pretrained("result")\n'
     )
-    hint = (
-        "name what is trained in modules_to_save, or freeze it; call model.finalize() after "
-        "load_state_dict, and evaluate again; save the adapter that was trained"
-    )
+    hint = """name what is trained in modules_to_save, or freeze it; call model.finalize() after
+    load_state_dict, and evaluate again; save the adapter that was trained"""

@@ -46,17 +46,13 @@ def _span(first: int, last: int) -> str:
 class NoBudgetingPhase(Rule):
     code = "ADA202"
     summary = "tinit and tfinal leave no step in which the budget can fall"
-    why = (
-        "The budget falls from step tinit to step total_step - tfinal. PEFT refuses a schedule in "
-        "which the first step is not before the second. Usually tfinal was read as the step where "
-        "the final phase begins or ends, but tfinal is the length of that phase."
-    )
+    why = """The budget falls from step tinit to step total_step - tfinal. PEFT refuses a schedule
+    in which the first step is not before the second. Usually tfinal was read as the step where the
+    final phase begins or ends, but tfinal is the length of that phase."""
     bad = SOUND | {"tinit": 300, "tfinal": 800}
     hint = "decrease tinit or tfinal, or increase total_step"
-    unsafe_fix = (
-        "a tfinal that would be valid as the first step of the final phase becomes the length of "
-        "that phase, total_step - tfinal"
-    )
+    unsafe_fix = """a tfinal that would be valid as the first step of the final phase becomes the
+    length of that phase, total_step - tfinal"""
     inputs = PHASE_FIELDS
 
     def check(self, block: Block) -> Findings:
@@ -86,11 +82,7 @@ class NoBudgetingPhase(Rule):
             f"({phases(tinit, tfinal, total_step)})",
             severity="warning" if block.is_saved and block.runtime != "peft" else None,
             hint=hint,
-            related=tuple(
-                (block.at(name), f"{name} is {block[name]}")
-                for name in ("tinit", "tfinal")
-                if name in block.values
-            ),
+            related=block.notes("tinit", "tfinal"),
             remedy=remedy,
         )
 
@@ -103,12 +95,9 @@ def _as_length(block: Block, length: int) -> Remedy:
 class DeltaTNotPositive(Rule):
     code = "ADA204"
     summary = "deltaT is zero or negative"
-    why = (
-        "PEFT computes step % deltaT: zero is a ZeroDivisionError at the first step after the "
-        "warm-up, in the middle of the training run. A negative deltaT has the multiples of the "
-        "positive one, and a saved adapter is loaded without deltaT, so there the finding is only "
-        "a warning."
-    )
+    why = """PEFT computes step % deltaT: zero is a ZeroDivisionError at the first step after the
+    warm-up, in the middle of the training run. A negative deltaT has the multiples of the positive
+    one, and a saved adapter is loaded without deltaT, so there the finding is only a warning."""
     bad = SOUND | {"deltaT": 0}
     hint = "set deltaT to the optimizer steps between two allocations, at least 1"
     fails_at_allocation = True
@@ -137,10 +126,8 @@ class ContradictsTrainer(Rule):
     code = "ADA205"
     severity = "warning"
     summary = "total_step differs from the trainer's own number of steps in the same file"
-    why = (
-        "If the trainer stops earlier, the final phase, or even the budgeting phase, never ends. "
-        "If it runs longer, the steps after total_step train with the final ranks."
-    )
+    why = """If the trainer stops earlier, the final phase, or even the budgeting phase, never ends.
+    If it runs longer, the steps after total_step train with the final ranks."""
     bad = (
         '{"max_steps": 500,\n'
         ' "peft": {"peft_type": "ADALORA", "target_modules": ["q_proj"], "init_r": 12,\n'
@@ -177,11 +164,9 @@ class TfinalLooksAbsolute(Rule):
     code = "ADA209"
     severity = "warning"
     summary = f"tfinal is more than {LONGEST_FINAL_PHASE:.0%} of the run, as if it were an end step"
-    why = (
-        "tfinal is the length of the final phase in steps, not the step where pruning ends. "
-        "Several public projects and tutorials misread it. The result is a short, early budgeting "
-        "phase that nobody planned."
-    )
+    why = """tfinal is the length of the final phase in steps, not the step where pruning ends.
+    Several public projects and tutorials misread it. The result is a short, early budgeting phase
+    that nobody planned."""
     bad = SOUND | {"tinit": 100, "tfinal": 700, "deltaT": 5}
     hint = "if tfinal was meant as the step where pruning ends, write total_step - tfinal"
     unsafe_fix = "tfinal becomes total_step - tfinal"

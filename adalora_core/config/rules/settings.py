@@ -38,10 +38,8 @@ class IgnoredSetting(Rule):
     code = "ADA405"
     severity = "warning"
     summary = "the configuration has a setting of LoRA that AdaLoRA silently ignores"
-    why = (
-        "AdaLoraConfig inherits every field of LoraConfig, and AdaLoRA's layers read only some of "
-        "them. The others are accepted, saved, and have no effect: " + ", ".join(IGNORED) + "."
-    )
+    why = f"""AdaLoraConfig inherits every field of LoraConfig, and AdaLoRA's layers read only some
+    of them. The others are accepted, saved, and have no effect: {", ".join(IGNORED)}."""
     bad = SOUND | {"use_rslora": True}
     hint = "remove the setting"
     only_if_set = IGNORED
@@ -62,13 +60,11 @@ class InitSchemeIgnored(Rule):
     code = "ADA407"
     severity = "warning"
     summary = "init_lora_weights names a scheme, and AdaLoRA reads it as true"
-    why = (
-        "AdaLoRA reads only whether the value is true. gaussian, pissa, eva and the other schemes "
-        "give its ordinary start: E is zero, A and B are normal with standard deviation 0.02. An "
-        "empty string counts as false. lora is the start of LoRA, which the runtime adalora-core "
-        "knows: A is Kaiming-uniform, B is zero and E is one. PEFT alone loads such a file, and "
-        "trains from its ordinary start."
-    )
+    why = """AdaLoRA reads only whether the value is true. gaussian, pissa, eva and the other
+    schemes give its ordinary start: E is zero, A and B are normal with standard deviation 0.02. An
+    empty string counts as false. lora is the start of LoRA, which the runtime adalora-core knows: A
+    is Kaiming-uniform, B is zero and E is one. PEFT alone loads such a file, and trains from its
+    ordinary start."""
     bad = SOUND | {"init_lora_weights": "pissa"}
     hint = "set init_lora_weights to true"
     safe_fix = "init_lora_weights becomes true or false, whichever AdaLoRA reads; lora stays"
@@ -104,10 +100,8 @@ class HighDropout(Rule):
     code = "ADA412"
     severity = "warning"
     summary = f"lora_dropout is above {HIGHEST_DROPOUT}"
-    why = (
-        "Most of the adapter's input is dropped at every step, and the importance scores become "
-        "noisy."
-    )
+    why = """Most of the adapter's input is dropped at every step, and the importance scores become
+    noisy."""
     bad = SOUND | {"lora_dropout": 0.7}
     hint = "use 0 to 0.3, as the paper does"
     inputs = ("lora_dropout",)
@@ -122,15 +116,12 @@ class SmallScale(Rule):
     code = "ADA413"
     severity = "warning"
     summary = f"the effective scale lora_alpha / init_r is {SMALLEST_SCALE} or less"
-    why = (
-        "AdaLoRA always multiplies its output by lora_alpha / (init_r + 1e-5), also after the "
-        "ranks have fallen. With the default lora_alpha 8, a large init_r makes this scale small. "
-        "A LoRA recipe with lora_alpha = 2 r has a scale of 2. PEFT's own method comparison ran "
-        "AdaLoRA at 0.125 and LoRA at 2, and AdaLoRA came out far behind. In this project's study "
-        "(docs/evidence.md) AdaLoRA lost more than LoRA at 0.125, and more at 0.125 than at 0.5. "
-        "The scale of a saved adapter belongs to its weights, so there the finding is only a "
-        "remark."
-    )
+    why = """AdaLoRA always multiplies its output by lora_alpha / (init_r + 1e-5), also after the
+    ranks have fallen. With the default lora_alpha 8, a large init_r makes this scale small. A LoRA
+    recipe with lora_alpha = 2 r has a scale of 2. PEFT's own method comparison ran AdaLoRA at 0.125
+    and LoRA at 2, and AdaLoRA came out far behind. In this project's study (docs/evidence.md)
+    AdaLoRA lost more than LoRA at 0.125, and more at 0.125 than at 0.5. The scale of a saved
+    adapter belongs to its weights, so there the finding is only a remark."""
     bad = SOUND | {"init_r": 96, "target_r": 64, "lora_alpha": 24}
     hint = "set lora_alpha near init_r, which gives a scale of 1, and tune the learning rate"
     inputs = ("lora_alpha", "init_r")
@@ -138,9 +129,8 @@ class SmallScale(Rule):
     def check(self, block: Block) -> Findings:
         alpha, start = block["lora_alpha"], block["init_r"]
         if alpha <= SMALLEST_SCALE * start:
-            marked = "lora_alpha" if "lora_alpha" in block.values else "init_r"
             yield self.found(
-                block.at(marked),
+                block.at_first("lora_alpha", "init_r"),
                 f"the effective scale is lora_alpha {alpha} / init_r {start} = "
                 f"{alpha / start:.3g}, also after pruning",
                 severity="info" if block.is_saved else None,
@@ -154,10 +144,8 @@ class TargetsFromTable(Rule):
     code = "ADA414"
     severity = "info"
     summary = "target_modules is not set: PEFT chooses the targets by model type"
-    why = (
-        "PEFT knows default targets for some two dozen architectures. For any other model the "
-        "adapter cannot be built, and the table may change between releases."
-    )
+    why = """PEFT knows default targets for some two dozen architectures. For any other model the
+    adapter cannot be built, and the table may change between releases."""
     bad = {key: value for key, value in SOUND.items() if key != "target_modules"}
     hint = 'name the modules, or use "all-linear"'
     inputs = ("target_modules",)
@@ -173,10 +161,8 @@ class RandomStart(Rule):
     code = "ADA416"
     severity = "info"
     summary = "init_lora_weights is false: the adapter changes the model from the first step"
-    why = (
-        "A, E and B then start as random normal numbers, so at step 0 the adapted model differs "
-        "from the base model. PEFT offers this start for tests."
-    )
+    why = """A, E and B then start as random normal numbers, so at step 0 the adapted model differs
+    from the base model. PEFT offers this start for tests."""
     bad = SOUND | {"init_lora_weights": False}
     hint = "set init_lora_weights to true"
     inputs = ("init_lora_weights",)
@@ -191,10 +177,8 @@ class TargetsExcluded(Rule):
     code = "ADA419"
     severity = "warning"
     summary = "the same name is in target_modules and in exclude_modules"
-    why = (
-        "exclude_modules takes precedence, so the target has no effect. If every target is "
-        "excluded, PEFT raises."
-    )
+    why = """exclude_modules takes precedence, so the target has no effect. If every target is
+    excluded, PEFT raises."""
     bad = SOUND | {"exclude_modules": ["v_proj"]}
     hint = "remove the name from one of the two lists"
     inputs = ("target_modules", "exclude_modules")
@@ -221,13 +205,11 @@ class TargetsSaved(Rule):
     code = "ADA420"
     severity = "warning"
     summary = "a target is also trained in full by modules_to_save"
-    why = (
-        "modules_to_save trains a full copy of every module whose path ends with an entry, also in "
-        "the middle of a name: classifier means pre_classifier too. The heads of a task count as "
-        "entries. A module in a copy needs no adapter, so only one of the two can be intended. "
-        "Beside an entry that is a whole name PEFT leaves out the adapter. Beside one that is the "
-        "end of a name PEFT adapts the module, and cannot make or load the copy, which is an error."
-    )
+    why = """modules_to_save trains a full copy of every module whose path ends with an entry, also
+    in the middle of a name: classifier means pre_classifier too. The heads of a task count as
+    entries. A module in a copy needs no adapter, so only one of the two can be intended. Beside an
+    entry that is a whole name PEFT adds no adapter. Beside one that is the end of a name
+    PEFT adapts the module, and cannot make or load the copy, which is an error."""
     bad = SOUND | {"modules_to_save": ["q_proj"]}
     hint = "remove the name from one of the two lists"
     inputs = ("target_modules", "modules_to_save", "task_type")
@@ -239,7 +221,7 @@ class TargetsSaved(Rule):
             return
         entries = others if isinstance(others, list) else []
         saved = saved_module_names(entries, block["task_type"])
-        names, left_out = PathEnds(saved), PathEnds(saved, after_dot=True)
+        names, whole = PathEnds(saved), PathEnds(saved, after_dot=True)
         places = {name: index for index, name in reversed(list(enumerate(entries)))}
         for index, target in enumerate(targets):
             name = names.around(target)
@@ -251,7 +233,7 @@ class TargetsSaved(Rule):
             yield self.found(
                 at,
                 f"target {target!r} is also trained in full: `modules_to_save` {name!r}",
-                severity="warning" if left_out.around(target) is not None else by_names(block),
+                severity="warning" if whole.around(target) is not None else by_names(block),
                 related=() if at == here else ((here, _NAMED_HERE),),
             )
 
@@ -340,10 +322,8 @@ def is_refused(block: Block, field: str) -> bool:
 def _faults_of_bdlora(value: dict[str, Any]) -> Iterator[tuple[str, str]]:
     lists = [value.get(key) or [] for key in _OF_BDLORA]
     for key, names in zip(_OF_BDLORA, lists, strict=True):
-        if not isinstance(names, (list, str, dict)):
-            yield key, f"`{key}` should be a list of names"
-            return
-        if any(isinstance(name, (list, dict)) for name in names):
+        is_listed = isinstance(names, (list, str, dict))
+        if not is_listed or any(isinstance(name, (list, dict)) for name in names):
             yield key, f"`{key}` should be a list of names"
             return
     both = sorted(map(str, set(lists[0]) & set(lists[1])))
@@ -354,12 +334,10 @@ def _faults_of_bdlora(value: dict[str, Any]) -> Iterator[tuple[str, str]]:
 class SubConfigRefused(Rule):
     code = "ADA424"
     summary = "a sub-configuration that AdaLoRA ignores has a value that PEFT refuses"
-    why = (
-        "PEFT builds the sub-configurations of LoRA's variants, also where AdaLoRA does not read "
-        "them. Their classes check some values, and raise when the configuration is built. Keys "
-        "that they do not know are dropped, but in monteclora_config they end in a "
-        "RecursionError. The runtime adalora-core does not build them."
-    )
+    why = """PEFT builds the sub-configurations of LoRA's variants, also where AdaLoRA does not read
+    them. Their classes check some values, and raise when the configuration is built. Keys that they
+    do not know are dropped, but in monteclora_config they end in a RecursionError. The runtime
+    adalora-core does not build them."""
     bad = SOUND | {"eva_config": {"rho": 0.5}}
     hint = "remove the sub-configuration"
     only_if_set = tuple(SUB_CONFIGS)

@@ -1,4 +1,4 @@
-"""Family ADA5xx, third part: targets that leave nothing that AdaLoRA can adapt."""
+"""Family ADA5xx, second part: targets that leave nothing that AdaLoRA can adapt."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import re
 from typing import TYPE_CHECKING
 
 from adalora_core.config.changes import Put, Remedy
+from adalora_core.config.fields import known_modules as known
+from adalora_core.config.fields.module_names import ARCHITECTURES, TRANSFORMERS
 from adalora_core.config.rules.base import SOUND, Findings, Rule
 from adalora_core.config.rules.patterns import list_in_string
+from adalora_core.floor.expressions.cost import is_cheap
+from adalora_core.floor.expressions.paths import shapes
 from adalora_core.floor.module_selection import (
     PathEnds,
     ends_with,
@@ -28,7 +32,7 @@ _MOST_TESTS = 1 << 14
 """Bound on the targets times the names in modules_to_save that are read as expressions."""
 
 _PROBES = ("", "a.", "layers.0.", "a.b.0.c.")
-"""What paths may begin with, where a pattern should match every path."""
+"""Beginnings of paths, to test whether a pattern matches every path."""
 
 _FURTHEST = 2
 """The most characters by which a misspelling is longer or shorter."""
@@ -51,7 +55,7 @@ def _expression(block: Block) -> str | None:
     if not isinstance(value, str) or not value or is_all_linear(value) or list_in_string(value):
         return None
     judgement = block.expressions.judge(value)
-    # What varies is also a FutureWarning wherever it is parsed.
+    # An expression that varies is also a FutureWarning wherever it is parsed.
     faults = judgement.error, judgement.too_large, judgement.slow, judgement.varies
     return value if faults == (None,) * 4 else None
 
@@ -59,13 +63,11 @@ def _expression(block: Block) -> str | None:
 class ExpressionMatchesNothing(Rule):
     code = "ADA508"
     summary = "a target_modules expression can match no module path"
-    why = (
-        "PEFT matches a string with re.fullmatch against the whole path of every module, as in "
-        "model.layers.0.self_attn.q_proj. An expression without a dot or a wildcard matches only "
-        "modules at the top of a model, and no path has commas, blanks or an empty part. PEFT "
-        "raises when the adapter is injected. An expression that fits the form of a path and none "
-        "of the architectures of transformers is a warning: the model may be of another kind."
-    )
+    why = """PEFT matches a string with re.fullmatch against the whole path of every module, as in
+    model.layers.0.self_attn.q_proj. An expression without a dot or a wildcard matches only modules
+    at the top of a model, and no path has commas, blanks or an empty part. PEFT raises when the
+    adapter is injected. An expression that fits the form of a path and none of the architectures of
+    transformers is a warning: the model may be of another kind."""
     bad = SOUND | {"target_modules": "q_proj|v_proj"}
     hint = 'write a list of names, or an expression for whole paths such as ".*(q_proj|v_proj)"'
     unsafe_fix = "alternatives that are names of linear modules become a list of the names"
@@ -75,11 +77,6 @@ class ExpressionMatchesNothing(Rule):
         value = _expression(block)
         if value is None or re.fullmatch(r"[\w.\-]+", value):
             return  # a plain name: reported by rule name-as-regex
-        # Imported for an expression only: the table takes time.
-        from adalora_core.config.fields import known_modules as known
-        from adalora_core.config.fields.module_names import ARCHITECTURES, TRANSFORMERS
-        from adalora_core.floor.expressions.paths import shapes
-
         path, forms = block.at("target_modules"), shapes(value)
         if not forms.nested:
             if not forms.top or known.fits_top(value) is False:
@@ -102,11 +99,9 @@ class ExpressionMatchesNothing(Rule):
 
 
 def _alternatives(block: Block, value: str) -> Remedy | None:
-    from adalora_core.config.fields.known_modules import kind_of
-
     found = _ALTERNATIVES.fullmatch(value)
     names = found[1].split("|") if found else []
-    if not names or any(kind_of(name) != "linear" for name in names):
+    if not names or any(known.kind_of(name) != "linear" for name in names):
         return None
     return Remedy("Write a list of names", Put(block.at("target_modules"), names), is_safe=False)
 
@@ -114,12 +109,10 @@ def _alternatives(block: Block, value: str) -> Remedy | None:
 class TargetNotLinear(Rule):
     code = "ADA509"
     summary = "a target is an embedding, a normalisation or a block of modules"
-    why = (
-        "AdaLoRA adapts linear layers and two-dimensional convolutions. A target of another kind "
-        "is a ValueError when the adapter is injected. The names are those of transformers' "
-        "architectures. Beside a name of linear layers the finding is a warning, since the model "
-        "may lack a module of the other name."
-    )
+    why = """AdaLoRA adapts linear layers and two-dimensional convolutions. A target of another kind
+    is a ValueError when the adapter is injected. The names are those of transformers'
+    architectures. Beside a name of linear layers the finding is a warning, since the model may lack
+    a module of the other name."""
     bad = SOUND | {"target_modules": ["embed_tokens", "self_attn"]}
     hint = "name the linear layers, and train an embedding with modules_to_save"
     inputs = ("target_modules", "exclude_modules", "modules_to_save", "task_type")
@@ -130,9 +123,7 @@ class TargetNotLinear(Rule):
         if isinstance(value, list):
             yield from self._of_list(block, value)
         elif (expression := _expression(block)) is not None and not block["exclude_modules"]:
-            from adalora_core.config.fields.known_modules import fit
-
-            found = fit(expression)
+            found = known.fit(expression)
             if found is not None and found[0] == "refused":
                 message = (
                     f"`target_modules` {expression!r} matches a block in every architecture: "
@@ -143,13 +134,11 @@ class TargetNotLinear(Rule):
                 yield self.found(at, message, severity=by_names(block), hint=hint)
 
     def _of_list(self, block: Block, names: list[str]) -> Findings:
-        from adalora_core.config.fields.known_modules import LINEAR, can_end_a_path, kind_of
-
-        if LINEAR.issuperset(names):
+        if known.LINEAR.issuperset(names):
             return  # the usual case
-        left = [(i, name) for i, name in enumerate(names) if can_end_a_path(name)]
-        left_out = _LeftOut(block, names)
-        kinds = [(i, name, kind_of(name)) for i, name in left if not left_out.leaves_out(name)]
+        left = [(i, name) for i, name in enumerate(names) if known.can_end_a_path(name)]
+        never = _NeverAdapted(block, names)
+        kinds = [(i, name, known.kind_of(name)) for i, name in left if not never.covers(name)]
         may_be_linear = any(kind in {"linear", None} for _, _, kind in kinds)
         for index, name, kind in kinds:
             if kind not in {"linear", None}:
@@ -166,11 +155,9 @@ class UnknownTarget(Rule):
     code = "ADA510"
     severity = "warning"
     summary = "no architecture of transformers has a linear layer of a target's name"
-    why = (
-        "PEFT raises if no target matches a module, and silently ignores single targets that match "
-        "none. A name that resembles one of a linear layer is often misspelt. Other unknown names "
-        "are a remark, unless all targets are unknown: the model may not be of transformers."
-    )
+    why = """PEFT raises if no target matches a module, and silently ignores single targets that
+    match none. A name that resembles one of a linear layer is often misspelt. Other unknown names
+    are a remark, unless all targets are unknown: the model may not be of transformers."""
     bad = SOUND | {"target_modules": ["q_porj", "v_proj"]}
     hint = "compare the name with the model: adalora plan --weights"
     inputs = ("target_modules",)
@@ -179,8 +166,6 @@ class UnknownTarget(Rule):
         names = block["target_modules"]
         if not isinstance(names, list) or block.is_saved:
             return  # a trained adapter had such modules
-        from adalora_core.config.fields import known_modules as known
-
         if known.LINEAR.issuperset(names):
             return  # the usual case
         unknown = [
@@ -203,13 +188,11 @@ class UnknownTarget(Rule):
 
 
 def _near(name: str) -> str | None:
-    from adalora_core.config.fields.known_modules import LINEAR
-
     last = name.rpartition(".")[2]
     # A comparison takes microseconds, and the names of a misspelling have an end in common.
     like = [
         other
-        for other in LINEAR
+        for other in known.LINEAR
         if abs(len(other) - len(last)) <= _FURTHEST
         and len(other) > _FURTHEST
         and (other[0] == last[0] or other[-1] == last[-1])
@@ -224,11 +207,9 @@ def _near(name: str) -> str | None:
 class NoTargetLeft(Rule):
     code = "ADA511"
     summary = "every target is excluded, or trained in full by modules_to_save"
-    why = (
-        "exclude_modules and modules_to_save take precedence over target_modules. The heads of a "
-        "task count as modules_to_save. With no module left to adapt PEFT raises a ValueError when "
-        "the adapter is injected."
-    )
+    why = """exclude_modules and modules_to_save take precedence over target_modules. The heads of a
+    task count as modules_to_save. With no module left to adapt PEFT raises a ValueError when the
+    adapter is injected."""
     bad = SOUND | {"exclude_modules": r".*_proj"}
     hint = "exclude fewer modules, or name other targets"
     inputs = ("target_modules", "exclude_modules", "modules_to_save", "task_type")
@@ -242,19 +223,17 @@ class NoTargetLeft(Rule):
             left = False
         else:
             names = value if isinstance(value, list) else []
-            left_out = _LeftOut(block, names or ["module"])
-            left = not (
-                all(map(left_out.leaves_out, names)) if names else left_out.leaves_out_all()
-            )
+            never = _NeverAdapted(block, names or ["module"])
+            left = not (all(map(never.covers, names)) if names else never.covers_all())
         if not left:
             marked = "exclude_modules" if excluded else "modules_to_save"
-            at = marked if marked in block.values else "target_modules"
+            at = block.at_first(marked, "target_modules")
             message = "no target is left: each is excluded or trained in full"
-            yield self.found(block.at(at), message, "key", severity=by_names(block))
+            yield self.found(at, message, "key", severity=by_names(block))
 
 
-class _LeftOut:
-    """Which targets are excluded or trained in full, whatever the model; one for all targets."""
+class _NeverAdapted:
+    """The targets that are excluded or trained in full, whatever the model; made once for all."""
 
     def __init__(self, block: Block, names: Collection[str]) -> None:
         excluded = block["exclude_modules"]
@@ -272,8 +251,6 @@ class _LeftOut:
                     self._add(block, rf"(^|.*\.){name}($|\..*)", longest, begin=True)
 
     def _add(self, block: Block, text: str, longest: int, *, begin: bool) -> None:
-        from adalora_core.floor.expressions.cost import is_cheap
-
         judgement = block.expressions.judge(text)
         if judgement.error or judgement.too_large:
             return
@@ -281,14 +258,14 @@ class _LeftOut:
             expression = re.compile(text)
             self._tests.append(expression.match if begin else expression.fullmatch)
 
-    def leaves_out(self, name: str) -> bool:
-        """Return whether every path that ends in `name`, an entry of `target_modules`, is."""
+    def covers(self, name: str) -> bool:
+        """Return whether no path that ends in `name`, an entry of `target_modules`, is adapted."""
         if ends_with(name, self._endings) or self._saved.around(name) is not None:
             return True
         return self._match_all([probe + name for probe in _PROBES])
 
-    def leaves_out_all(self) -> bool:
-        """Return whether every path is."""
+    def covers_all(self) -> bool:
+        """Return whether no path at all is adapted."""
         return self._match_all([*(probe + "module" for probe in _PROBES), "a", "a.b"])
 
     def _match_all(self, paths: Collection[str]) -> bool:
@@ -298,11 +275,9 @@ class _LeftOut:
 class NegativeLayer(Rule):
     code = "ADA512"
     summary = "layers_to_transform counts from the end"
-    why = (
-        "PEFT compares the numbers with those in the paths of modules, which are never negative. "
-        "With no other number no module is left to adapt, which is a ValueError. Beside others a "
-        "negative number has no effect."
-    )
+    why = """PEFT compares the numbers with those in the paths of modules, which are never negative.
+    With no other number no module is left to adapt, which is a ValueError. Beside others a negative
+    number has no effect."""
     bad = SOUND | {"layers_to_transform": -1}
     hint = "write the numbers of the layers from the front, the first is 0"
     inputs = ("layers_to_transform", "target_modules")
@@ -316,10 +291,8 @@ class NegativeLayer(Rule):
         negative = [(index, layer) for index, layer in enumerate(layers) if layer < 0]
         if not negative:
             return
-        from adalora_core.config.fields.known_modules import TOP
-
         severity: Severity = "warning"
-        is_whole = any("." in name or name in TOP for name in targets or ())
+        is_whole = any("." in name or name in known.TOP for name in targets or ())
         if len(negative) == len(layers) and not is_whole:
             severity = by_names(block)
         for index, layer in negative:

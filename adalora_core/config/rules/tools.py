@@ -15,17 +15,13 @@ if TYPE_CHECKING:
 class TotalStepMissing(Rule):
     code = "ADA201"
     summary = "total_step is missing, null or not positive"
-    why = (
-        "The budget falls between tinit and total_step - tfinal, so AdaLoRA cannot run without the "
-        "number of optimizer steps. PEFT refuses such a configuration since 0.15.0, also when it "
-        "loads a saved adapter. In a file of another tool the tool may compute the number: there "
-        "the finding is a warning, or none if the tool is known to compute it."
-    )
+    why = """The budget falls between tinit and total_step - tfinal, so AdaLoRA cannot run without
+    the number of optimizer steps. PEFT refuses such a configuration since 0.15.0, also when it
+    loads a saved adapter. In a file of another tool the tool may compute the number: there the
+    finding is a warning, or none if the tool is known to compute it."""
     bad = {key: value for key, value in SOUND.items() if key != "total_step"}
-    hint = (
-        "set total_step to the optimizer steps of the whole run: "
-        "ceil(samples / (batch size * accumulation)) * epochs"
-    )
+    hint = """set total_step to the optimizer steps of the whole run: ceil(samples / (batch size *
+    accumulation)) * epochs"""
 
     def check(self, block: Block) -> Findings:
         value = block["total_step"]
@@ -71,7 +67,7 @@ def _by(block: Block) -> str:
 
 
 def _misspelt(block: Block) -> tuple[str, str] | None:
-    """Name the key that was probably meant to be total_step, and say what to do with it."""
+    """Name the key that was probably meant to be total_step, and the order that mends it."""
     if "total_step" in block.values:
         return None
     for fault, meant in unknown_keys(block):
@@ -96,12 +92,10 @@ class ToolTrainsOtherwise(Rule):
     code = "ADA211"
     severity = "warning"
     summary = "the tool that reads the file does not allocate as the settings ask"
-    why = (
-        "Some tools accept AdaLoRA's settings and then train another method: the ranks are never "
-        "allocated, or by scores of the wrong moment. Nothing in their output shows it. A tool "
-        "that has no AdaLoRA and refuses the file is an error, and nothing else is reported. The "
-        "releases that were read are part of the message."
-    )
+    why = """Some tools accept AdaLoRA's settings and then train another method: the ranks are never
+    allocated, or by scores of the wrong moment. Nothing in their output shows it. A tool that has
+    no AdaLoRA and refuses the file is an error, and nothing else is reported. The releases that
+    were read are part of the message."""
     bad = """\
 model: Qwen/Qwen2.5-7B-Instruct
 tuner_type: adalora

@@ -6,13 +6,22 @@ from typing import TYPE_CHECKING
 
 from adalora_core.config.changes import Insert, Put, Remedy, Rename
 from adalora_core.config.fields import value_kinds as kinds
-from adalora_core.config.fields.faults import FaultKind
-from adalora_core.config.fields.suggestions import TRAINER_SETTINGS, suggest_key
-from adalora_core.config.fields.table import ADALORA_FIELDS, ALL_FIELDS, PEFT_TYPE, PEFT_VERSION
+from adalora_core.config.fields.block import FaultKind, is_large, range_phrase
+from adalora_core.config.fields.table import (
+    ADALORA_FIELDS,
+    ALL_FIELDS,
+    FIELDS,
+    PEFT_TYPE,
+    PEFT_VERSION,
+    TRAINER_SETTINGS,
+    suggest_key,
+)
 from adalora_core.config.rules.base import SOUND, Finding, Findings, Rule
 from adalora_core.config.rules.wrong_types import (
     as_read,
     correct_type,
+    fails,
+    range_hint,
     share_hint,
     type_severity,
     unquoted_hint,
@@ -20,13 +29,16 @@ from adalora_core.config.rules.wrong_types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from adalora_core.config.fields.block import Block
-    from adalora_core.config.fields.faults import Fault
+    from adalora_core.config.fields.block import Block, Fault
+    from adalora_core.config.findings import Severity
 
 MOST_COMPARED = 1000
 """The most unknown keys of a configuration that are compared with all fields for a misspelling."""
+
+BOUNDED_BY_OWN_RULE = frozenset({"total_step", "deltaT", "lora_alpha"})
+"""Fields whose lower bound has a rule of its own, which explains the consequence."""
 
 EDITOR_KEY = "$schema"
 """The key that names an editor's schema; PEFT drops it without harm."""
@@ -36,17 +48,14 @@ class MissingPeftType(Rule):
     code = "ADA101"
     severity = "warning"
     summary = "the configuration has no peft_type"
-    why = (
-        "PEFT chooses the configuration class by peft_type. Without it PEFT reads the file with "
-        "the class that the caller named, and refuses the file if this class does not know one of "
-        "its keys. A saved adapter without it is not loaded at all: PeftModel.from_pretrained asks "
-        "for the key."
-    )
+    why = """PEFT chooses the configuration class by peft_type. Without it PEFT reads the file with
+    the class that the caller named, and refuses the file if this class does not know one of its
+    keys. A saved adapter without it is not loaded at all: PeftModel.from_pretrained asks for the
+    key."""
     bad = {key: value for key, value in SOUND.items() if key != "peft_type"}
     hint = 'add the key peft_type with the value "ADALORA"'
-    unsafe_fix = (
-        "peft_type is added before the other keys; a tool that does not know the key may refuse it"
-    )
+    unsafe_fix = """peft_type is added before the other keys; a tool that does not know the key may
+    refuse it"""
 
     def check(self, block: Block) -> Findings:
         if "peft_type" not in block.values and block.layout == "peft":
@@ -68,23 +77,17 @@ class MissingPeftType(Rule):
 class WrongType(Rule):
     code = "ADA102"
     summary = "a value does not have the type of its field"
-    why = (
-        "PEFT does not check types. A string in place of a number is stored as it is and fails "
-        'later, when the adapter is built or in the middle of training ("12" * 1.0). Where PEFT '
-        "works with the value, or does not read it, the finding is only a warning; --strict-types "
-        "makes it an error."
-    )
+    why = """PEFT does not check types. A string in place of a number is stored as it is and fails
+    later, when the adapter is built or in the middle of training ("12" * 1.0). Where PEFT works
+    with the value, or does not read it, the finding is only a warning; --strict-types makes it an
+    error."""
     bad = SOUND | {"init_r": "12"}
     hint = "write the value in the type that the message names"
     warns_at_construction = True
-    safe_fix = (
-        "a number written as a string becomes a number; a value that is taken for one of the right "
-        "type, or not read, becomes that value or the default"
-    )
-    unsafe_fix = (
-        "true, false and null written as strings lose their quotes; a single name in a list field "
-        "becomes a list"
-    )
+    safe_fix = """a number written as a string becomes a number; a value that is taken for one of
+    the right type, or not read, becomes that value or the default"""
+    unsafe_fix = """true, false and null written as strings lose their quotes; a single name in a
+    list field becomes a list"""
     needs = "faults"
 
     def check(self, block: Block) -> Findings:
@@ -111,17 +114,14 @@ class UnknownKey(Rule):
     code = "ADA104"
     severity = "warning"
     summary = "the configuration has a key that PEFT does not know"
-    why = (
-        "PEFT drops unknown keys of a file with one warning and continues: `delta_t: 10` trains "
-        "with deltaT 1. As a keyword argument an unknown key is a TypeError. The finding is only a "
-        f"warning, because newer releases than {PEFT_VERSION} add keys; --strict-keys makes it an "
-        "error. In a call of the class in Python the finding is an error."
-    )
+    why = f"""PEFT drops unknown keys of a file with one warning and continues: `delta_t: 10` trains
+    with deltaT 1. As a keyword argument an unknown key is a TypeError. The finding is only a
+    warning, because newer releases than {PEFT_VERSION} add keys; --strict-keys makes it an error.
+    In a call of the class in Python the finding is an error."""
     bad = {key: value for key, value in SOUND.items() if key != "deltaT"} | {"delta_t": 10}
     hint = "remove the key, or spell it as PEFT does"
-    unsafe_fix = (
-        "the key gets the name of the field that was probably meant, if that field is not set"
-    )
+    unsafe_fix = """the key gets the name of the field that was probably meant, if that field is not
+    set"""
     needs = "faults"
 
     def check(self, block: Block) -> Findings:
@@ -178,10 +178,8 @@ def _renamed(block: Block, name: str, meant: str) -> Remedy | None:
 class WrongPeftType(Rule):
     code = "ADA105"
     summary = "peft_type is not ADALORA"
-    why = (
-        "PEFT looks up the class by the exact string. `adalora` in lower case is a KeyError "
-        "without an explanation, and the name of another method builds another kind of adapter."
-    )
+    why = """PEFT looks up the class by the exact string. `adalora` in lower case is a KeyError
+    without an explanation, and the name of another method builds another kind of adapter."""
     bad = SOUND | {"peft_type": "adalora"}
     hint = 'set peft_type to "ADALORA"'
     safe_fix = "adalora in lower case becomes ADALORA"
@@ -208,12 +206,10 @@ class WrongPeftType(Rule):
 class IntegralFloat(Rule):
     code = "ADA106"
     summary = "a whole number is written with a decimal point where an integer is needed"
-    why = (
-        "JSON Schema accepts 12.0 as an integer, and Python does not. torch refuses a float as a "
-        "size, so `init_r: 12.0` is a TypeError when PEFT builds the adapter. Other fields, and "
-        "the runtime adalora-core, take 12.0 for 12, so there the finding is only a warning; "
-        "--strict-types makes it an error."
-    )
+    why = """JSON Schema accepts 12.0 as an integer, and Python does not. torch refuses a float as a
+    size, so `init_r: 12.0` is a TypeError when PEFT builds the adapter. Other fields, and the
+    runtime adalora-core, take 12.0 for 12, so there the finding is only a warning; --strict-types
+    makes it an error."""
     bad = SOUND | {"init_r": 12.0}
     hint = "write the number without the decimal point"
     warns_at_construction = True
@@ -240,11 +236,9 @@ class IntegralFloat(Rule):
 class UnknownChoice(Rule):
     code = "ADA107"
     summary = "a string is not one of the values that its field allows"
-    why = (
-        "An unknown task_type is refused when the configuration is built. An unknown bias is a "
-        "NotImplementedError, but only when the adapter is injected; PEFT takes every word that "
-        "ends in _only as lora_only."
-    )
+    why = """An unknown task_type is refused when the configuration is built. An unknown bias is a
+    NotImplementedError, but only when the adapter is injected; PEFT takes every word that ends in
+    _only as lora_only."""
     bad = SOUND | {"bias": "lora"}
     hint = "use one of the values that the message lists"
     safe_fix = "a value that PEFT reads, or that differs only in its case, is written as PEFT does"
@@ -287,11 +281,9 @@ class RuntimeConfigInFile(Rule):
     code = "ADA108"
     severity = "warning"
     summary = "runtime_config is set in a configuration"
-    why = (
-        "runtime_config holds settings of one process. PEFT removes it when it saves and drops it "
-        "with a warning when it loads, so it has no effect in a file. AdaLoRA does not read it at "
-        "all."
-    )
+    why = """runtime_config holds settings of one process. PEFT removes it when it saves and drops
+    it with a warning when it loads, so it has no effect in a file. AdaLoRA does not read it at
+    all."""
     bad = SOUND | {"runtime_config": {"ephemeral_gpu_offload": True}}
     hint = "remove runtime_config"
     inputs = ("runtime_config",)
@@ -306,10 +298,8 @@ class RepeatedEntry(Rule):
     code = "ADA109"
     severity = "info"
     summary = "a list of modules names one module twice"
-    why = (
-        "PEFT turns the list into a set, so the repetition has no effect. Often it is a typing "
-        "mistake."
-    )
+    why = """PEFT turns the list into a set, so the repetition has no effect. Often it is a typing
+    mistake."""
     bad = SOUND | {"target_modules": ["q_proj", "v_proj", "q_proj"]}
     hint = "remove the repetition, or write the intended name"
     inputs = ("target_modules", "exclude_modules", "modules_to_save")
@@ -330,11 +320,9 @@ class NonFinite(Rule):
     code = "ADA003"
     name = "non-finite-number"
     summary = "a number is NaN or infinite"
-    why = (
-        "JSON has no such numbers, and other readers refuse the file. NaN passes every comparison "
-        "that PEFT makes: a NaN weight makes the loss NaN at the first step. Where PEFT "
-        "still trains, or does not read the field, the finding is only a warning."
-    )
+    why = """JSON has no such numbers, and other readers refuse the file. NaN passes every
+    comparison that PEFT makes: a NaN weight makes the loss NaN at the first step. Where PEFT still
+    trains, or does not read the field, the finding is only a warning."""
     bad = (
         '{"peft_type": "ADALORA", "target_modules": ["q_proj"], "init_r": 12, "target_r": 8,\n'
         ' "tfinal": 200, "total_step": 1000, "orth_reg_weight": NaN}\n'
@@ -342,12 +330,42 @@ class NonFinite(Rule):
     hint = "write a finite number"
     needs = "faults"
 
-    def check(self, block: Block) -> Iterable[Finding]:
-        return [
-            self.found(
-                block.at(fault.name, *fault.subpath),
-                f"`{fault.name}` should be finite, got {value_at(block, fault)!r}",
-                severity=None if fault.reading is None else "warning",
-            )
-            for fault in block.faults(FaultKind.NONFINITE)
-        ]
+    def check(self, block: Block) -> Findings:
+        for fault in block.faults(FaultKind.NONFINITE):
+            message = f"`{fault.name}` should be finite, got {value_at(block, fault)!r}"
+            severity: Severity | None = None if fault.reading is None else "warning"
+            path = block.at(fault.name, *fault.subpath)
+            yield self.found(path, message, severity=severity)
+
+
+class OutOfRange(Rule):
+    code = "ADA103"
+    summary = "a number is outside its legal range"
+    why = """PEFT checks only orth_reg_weight. A beta of 0 or 1 is an AssertionError without a
+    message when the model is built, and a target_r of 0 prunes everything. Where PEFT trains all
+    the same, the finding is only a warning: a negative dropout silently means no dropout, and a
+    negative tinit or tfinal is computed with as it is. A saved adapter is loaded whatever the
+    settings of its training are."""
+    bad = SOUND | {"beta1": 1.5}
+    hint = "set a number of that range, or remove the key to get the default"
+    needs = "faults"
+
+    def check(self, block: Block) -> Findings:
+        for fault in block.faults(FaultKind.RANGE):
+            name, value = fault.name, block.values[fault.name]
+            severity: Severity | None = None if fails(block, name) else "warning"
+            path = block.at(name)
+            if is_large(block, name):
+                message = f"`{name}` should fit into 64 bits, got {kinds.number_text(value)}"
+                yield self.found(path, message, severity=severity, hint=range_hint(block, name))
+                continue
+            if name in BOUNDED_BY_OWN_RULE:
+                continue
+            message = f"`{name}` should be {range_phrase(FIELDS[name])}, got {value!r}"
+            if name == "orth_reg_weight":
+                # PEFT's own words, which people search for.
+                message = (
+                    "`orth_reg_weight` should be greater than or equal to 0, "
+                    f"but the value passed is {value!r}"
+                )
+            yield self.found(path, message, severity=severity, hint=range_hint(block, name))

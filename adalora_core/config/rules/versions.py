@@ -32,17 +32,12 @@ def release(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-CONTRACT_RELEASE = release(PEFT_VERSION)
-
-
 class KeyNewerThanPeft(Rule):
     code = "ADA701"
     severity = "warning"
     summary = "the configuration has a key that is newer than the PEFT of --peft-version"
-    why = (
-        "An older PEFT drops the key of a file with a warning and trains without the setting. As a "
-        "keyword argument the key is a TypeError. This rule is checked only with --peft-version."
-    )
+    why = """An older PEFT drops the key of a file with a warning and trains without the setting. As
+    a keyword argument the key is a TypeError. This rule is checked only with --peft-version."""
     bad = SOUND | {"exclude_modules": ["lm_head"]}
     example_options = {"peft_version": "0.13"}
     needs_option = "peft_version"
@@ -66,20 +61,16 @@ class KeyNewerThanPeft(Rule):
 class NullTotalStepInAdapter(Rule):
     code = "ADA702"
     summary = "a saved adapter has no total_step: PEFT no longer loads it"
-    why = (
-        f"Since {TOTAL_STEP_ENFORCED_SINCE} PEFT requires total_step also when it loads an adapter "
-        "for inference, where the number has no effect. Older adapters, saved by runs that never "
-        "set it, raise a ValueError. The runtime adalora-core loads them with a warning."
-    )
+    why = f"""Since {TOTAL_STEP_ENFORCED_SINCE} PEFT requires total_step also when it loads an
+    adapter for inference, where the number has no effect. Older adapters, saved by runs that never
+    set it, raise a ValueError. The runtime adalora-core loads them with a warning."""
     bad = {key: value for key, value in SOUND.items() if key != "total_step"} | {
         "inference_mode": True,
         "rank_pattern": {"q_proj.lora_E": [True] * 8 + [False] * 4},
     }
     good = bad | {"total_step": 1000}
-    hint = (
-        "set total_step to the number of steps of the training run; for inference any number above "
-        "tinit + tfinal works"
-    )
+    hint = """set total_step to the number of steps of the training run; for inference any number
+    above tinit + tfinal works"""
     inputs = ("inference_mode", "total_step")
     only_if_set = ("inference_mode",)
 
@@ -98,11 +89,9 @@ class OrthZeroOnOldPeft(Rule):
     code = "ADA703"
     severity = "warning"
     summary = "orth_reg_weight is 0, which PEFT before 0.20 refuses in forward"
-    why = (
-        "PEFT before 0.20 raises a ValueError in the first forward unless the weight is positive, "
-        "so the configuration does not run there. --peft-version 0.20 or later suppresses this "
-        "finding."
-    )
+    why = """PEFT before 0.20 raises a ValueError in the first forward unless the weight is
+    positive, so the configuration does not run there. --peft-version 0.20 or later suppresses this
+    finding."""
     bad = SOUND | {"orth_reg_weight": 0}
     hint = "set a tiny weight such as 1e-06 if older releases must run the configuration"
     inputs = ("orth_reg_weight",)
@@ -129,7 +118,7 @@ class NewerFile(Rule):
 
     def check(self, block: Block) -> Findings:
         version = block["peft_version"]
-        if version and release(version)[:2] > CONTRACT_RELEASE:
+        if version and release(version)[:2] > release(PEFT_VERSION):
             yield self.found(
                 block.at("peft_version"),
                 f"`peft_version` is {version}, but this contract describes PEFT {PEFT_VERSION}",

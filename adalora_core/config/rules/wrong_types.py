@@ -1,4 +1,4 @@
-"""Describe values of a wrong type, and correct those whose meaning is clear: "12", "true"."""
+"""Describe values of a wrong type or range, and correct those whose meaning is clear: "12"."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.config.changes import Put, Remedy, changed
 from adalora_core.config.fields import value_kinds as kinds
-from adalora_core.config.fields.faults import fits_field
-from adalora_core.config.fields.table import ALL_FIELDS
+from adalora_core.config.fields.block import fits_field, range_phrase
+from adalora_core.config.fields.readings import NOT_LOADED
+from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, Treatment
 from adalora_core.config.rules.allocations import drops_are_trained_again
 from adalora_core.config.rules.schedule import is_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from adalora_core.config.fields.block import Block
-    from adalora_core.config.fields.faults import Fault
+    from adalora_core.config.fields.block import Block, Fault
     from adalora_core.config.findings import Severity
 
 _WORDS = {"true": True, "false": False, "null": None, "none": None}
@@ -125,3 +125,39 @@ def unquoted_hint(value: Any, *, is_python: bool) -> str | None:
     except ValueError:
         return None
     return f"write {plain} without quotes"
+
+
+def range_hint(block: Block, name: str) -> str:
+    """Return the hint for a number out of range, with the default where there is one."""
+    wanted = f"set {name} to a number {range_phrase(FIELDS[name])}"
+    default = FIELDS[name].default
+    if default is None or block.tool is not None:
+        return wanted
+    return f"{wanted}, or remove it: the default is {default}"
+
+
+def fails(block: Block, name: str) -> bool:
+    """Return whether the runtime fails with this number, which is out of range."""
+    value = block.values[name]
+    if FIELDS[name].treatment is Treatment.IGNORED:
+        return False
+    if block.is_saved:
+        if name in {"orth_reg_weight", "tinit", "tfinal"} and block.runtime != "peft":
+            return False
+        # torch takes a probability of 1, and an adapter in use drops nothing.
+        harmless = (
+            name in NOT_LOADED
+            or (name == "lora_dropout" and value <= 1)
+            or (name == "total_step" and value > 0)
+        )
+        return not harmless and not (name in {"tinit", "tfinal"} and value < 0)
+    if block.runtime == "adalora-core":
+        return True
+    if name == "target_r":
+        return block.allocates
+    if name == "deltaT":
+        return False
+    if name == "tinit" and value < 0 and block.invalid.isdisjoint({"tfinal", "total_step"}):
+        # Else the selection at the start of the final phase is due before any score exists.
+        return block["total_step"] is not None and block["total_step"] <= block["tfinal"]
+    return value >= 0 if name in {"tinit", "tfinal", "lora_dropout"} else True

@@ -14,7 +14,6 @@ from typing import Any, Literal
 from adalora_core.config.fields import value_kinds as kinds
 from adalora_core.config.fields.readings import FLAGS, NOT_LOADED, UNREAD
 from adalora_core.config.fields.table import BIASES, FIELDS, PEFT_VERSION, Field, Treatment
-from adalora_core.config.schemas.ids import schema_id
 
 Draft = Literal["2020-12", "draft-07"]
 DRAFTS: dict[Draft, str] = {
@@ -28,6 +27,15 @@ FILES: dict[Draft, str] = {
 
 VERSION = "1.0"
 """A minor release only loosens or annotates; a schema that rejects more is a new major release."""
+
+
+def schema_id(family: str, version: str, file: str) -> str:
+    """Return the `$id` of a published schema.
+
+    The `$id` is a name, not an address: a reader, an editor or a code scanning service is never
+    sent to a host that somebody else could own.
+    """
+    return f"urn:adalora-core:schemas/{family}/{version}/{file}"
 
 
 def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dict[str, Any]:
@@ -52,8 +60,8 @@ def config_schema(draft: Draft = "2020-12", *, strict_keys: bool = False) -> dic
         "title": "AdaLoRA configuration",
         "description": (
             f"The fields of AdaLoraConfig of PEFT {PEFT_VERSION}, and what breaks PEFT at load or "
-            "in the middle of a training run. What JSON Schema cannot state exactly, such as the "
-            "rules of the schedule, is in `adalora check` alone."
+            "in the middle of a training run. Rules that JSON Schema cannot state exactly, such as "
+            "those of the schedule, are in `adalora check` alone."
         ),
         "type": "object",
         # An editor reads its schema from this key; PEFT drops it.

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.config.fields.suggestions import ALIASES
-from adalora_core.config.fields.table import BIASES, FIELDS, PEFT_VERSION, TASK_TYPES, Treatment
+from adalora_core.config.fields.table import ALIASES, FIELDS, PEFT_VERSION, Treatment
 from adalora_core.config.rules import BY_CODE, RULES
 from adalora_core.config.rules.base import SOUND
-from adalora_core.config.schemas.config import DRAFTS, VERSION, config_schema, conflicts
-from adalora_core.config.schemas.ids import schema_id
+from adalora_core.config.schemas.config import DRAFTS, VERSION, config_schema, conflicts, schema_id
 from adalora_core.floor.adapter_spec import LORA_START
 
 if TYPE_CHECKING:
@@ -34,31 +32,19 @@ KEYWORDS = (
 """The editor keywords in the schema; a strict validator needs the list."""
 
 CHOICES = {
-    "bias": dict(
-        zip(
-            BIASES,
-            (
-                "no bias is trained",
-                "every bias of the model is trained",
-                "the biases of adapted modules are trained",
-            ),
-            strict=True,
-        )
-    ),
-    "task_type": dict(
-        zip(
-            TASK_TYPES,
-            (
-                "classification of sequences; the new head is trained in full",
-                "encoder and decoder",
-                "language model that predicts the next token",
-                "classification of tokens; the new head is trained in full",
-                "extractive question answering; the new head is trained in full",
-                "hidden states, without a loss",
-            ),
-            strict=True,
-        )
-    ),
+    "bias": {
+        "none": "no bias is trained",
+        "all": "every bias of the model is trained",
+        "lora_only": "the biases of adapted modules are trained",
+    },
+    "task_type": {
+        "SEQ_CLS": "classification of sequences; the new head is trained in full",
+        "SEQ_2_SEQ_LM": "encoder and decoder",
+        "CAUSAL_LM": "language model that predicts the next token",
+        "TOKEN_CLS": "classification of tokens; the new head is trained in full",
+        "QUESTION_ANS": "extractive question answering; the new head is trained in full",
+        "FEATURE_EXTRACTION": "hidden states, without a loss",
+    },
 }
 """The meaning of the values of a field."""
 

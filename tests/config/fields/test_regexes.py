@@ -5,7 +5,7 @@ from __future__ import annotations
 import pace
 import pytest
 
-from adalora_core.config.fields.regexes import judge
+from adalora_core.config.fields.expressions import judge
 
 LONGEST = 4096
 

@@ -11,8 +11,7 @@ from unittest import mock
 
 from adalora_core import AdaLoraConfig, AdaLoraModel, get_peft_model
 from adalora_core.config.fields.block import AUTO
-from adalora_core.config.fields.plain import exact
-from adalora_core.config.fields.readings import reading_of
+from adalora_core.config.fields.readings import exact, reading_of
 from adalora_core.config.fields.table import FIELDS
 from adalora_core.config.fields.value_kinds import wrong_at
 from adalora_core.training.configuration import written_values

@@ -88,7 +88,7 @@ class Namespaces:
             if keyword.arg in (attribute, None):
                 return None if keyword.arg is None else Source(keyword.value)
         bases = (self._line(made) or [])[1:]
-        # A dataclass gives its own default to the objects of a class that is none itself.
+        # A dataclass gives its own default to the objects of a class that is not one itself.
         is_given = any((base.name, attribute) in self._scopes.attributes for base in bases) or (
             not made.decorator_list and any(base.decorator_list for base in bases)
         )
@@ -234,17 +234,16 @@ def _are_equal(nodes: list[ast.expr | None]) -> bool:
 
 def _destination(call: ast.Call) -> str | None:
     """Return the name of the attribute that an option of argparse sets."""
-    for keyword in call.keywords:
-        if keyword.arg == "dest":
-            return keyword.value.value if _is_text(keyword.value) else None  # type: ignore[attr-defined]
-    names = [each.value for each in call.args if _is_text(each)]  # type: ignore[attr-defined]
+    given = passed(call, "dest")
+    if given is not None:
+        return _text(given)
+    names = [text for each in call.args if (text := _text(each)) is not None]
     long = [name for name in names if name.startswith("--")]
-    name: str = (long or names or [""])[0]
-    return name.lstrip("-").replace("-", "_") or None
+    return (long or names or [""])[0].lstrip("-").replace("-", "_") or None
 
 
-def _is_text(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+def _text(node: ast.expr) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
 def _default(call: ast.Call) -> ast.expr | None:
@@ -252,12 +251,8 @@ def _default(call: ast.Call) -> ast.expr | None:
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     action = given.get("action")
     if "default" in given:
-        default = given["default"]
-        return None if _is_text(default) and "type" in given and not _is_str(given) else default
+        is_converted = "type" in given and last_name(given["type"]) != "str"
+        return None if is_converted and _text(given["default"]) is not None else given["default"]
     if isinstance(action, ast.Constant) and action.value in _FLAGS:
         return ast.Constant(_FLAGS[action.value])
     return None
-
-
-def _is_str(given: dict[str | None, ast.expr]) -> bool:
-    return last_name(given["type"]) == "str"

@@ -11,24 +11,25 @@ from typing import TYPE_CHECKING, Any
 from adalora_core.checker.documents import json_source, problems
 from adalora_core.checker.documents.document import Document
 from adalora_core.checker.documents.problems import Problem
-from adalora_core.checker.documents.python.cells import Piece, Places, without_outputs
-from adalora_core.checker.documents.python.configurations import document_of
 from adalora_core.checker.documents.python.lexical import without_magics
-from adalora_core.checker.documents.python.script import Script
-from adalora_core.checker.documents.python.source import is_about, parse, too_long
+from adalora_core.checker.documents.python.script import Piece, Places, Script
+from adalora_core.checker.documents.python.source import document_of, is_about, parse, too_long
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adalora_core.floor.limits import Limits
-    from adalora_core.floor.places import Path
+    from adalora_core.floor.places import Extent, Path
 
+_MOST_TOKENS = 1_000_000
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_LIST = re.compile(r"[ \t\n\r]*:[ \t\n\r]*\[")
+_DEPTH_OF_A_CELL = 3
 _CELL_MAGIC = re.compile(r"\s*%%\s*(\w+)([^\r\n]*)")
 _OF_PYTHON = frozenset({
     "time", "timeit", "capture", "prun", "memit", "debug", "python", "python3"
 })  # fmt: skip
 """Magics of a whole cell whose other lines are Python; the others hold another language or text."""
-
 
 _WRITING = frozenset({"writefile", "file"})
 _LANGUAGES = (("language_info", "name"), ("kernelspec", "language"), ("kernelspec", "name"))
@@ -157,9 +158,9 @@ def _python(code: str) -> str:
     magic = _CELL_MAGIC.match(code)
     if magic is None:
         return without_magics(code)
-    is_script = (
-        magic[1] in {"writefile", "file"} and magic[2].rstrip(" \t\"'").endswith(".py")
-    ) or (magic[1] == "script" and any(map(_PYTHON.fullmatch, magic[2].split())))
+    is_script = (magic[1] in _WRITING and magic[2].rstrip(" \t\"'").endswith(".py")) or (
+        magic[1] == "script" and any(map(_PYTHON.fullmatch, magic[2].split()))
+    )
     if magic[1] in _OF_PYTHON or is_script:
         head = magic.end()
         return _blank(code[:head]) + without_magics(code[head:])
@@ -168,3 +169,36 @@ def _python(code: str) -> str:
 
 def _blank(code: str) -> str:
     return re.sub(r"[^\r\n]", " ", code)
+
+
+def outputs_in(text: str) -> list[Extent]:
+    """Return where the contents of the lists `outputs` are in all cells of a notebook.
+
+    The text need not be JSON. Of one with too many strings and brackets the first ones are found.
+    """
+    found: list[Extent] = []
+    depth, start = 0, None
+    for number, token in enumerate(_TOKEN.finditer(text)):
+        if number > _MOST_TOKENS:
+            break
+        first = text[token.start()]
+        if first in "[{":
+            depth += 1
+        elif first != '"':
+            depth -= 1
+            if start is not None and depth == _DEPTH_OF_A_CELL:
+                found.append((start, token.start()))
+                start = None
+        elif depth == _DEPTH_OF_A_CELL and token.group() == '"outputs"':
+            begin = _LIST.match(text, token.end())
+            start = begin and begin.end()
+    return found
+
+
+def without_outputs(text: str) -> str:
+    """Return a text of the same length with blanks in the place of the outputs."""
+    parts, at = [], 0
+    for start, end in outputs_in(text):
+        parts += [text[at:start], " " * (end - start)]
+        at = end
+    return "".join([*parts, text[at:]])

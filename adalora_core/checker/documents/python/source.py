@@ -1,30 +1,36 @@
-"""Decode Python source into a document, by its syntax tree alone."""
+"""Decode Python source into a document of its calls of `AdaLoraConfig`, and edit the calls."""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 from unicodedata import combining, normalize
 
 from adalora_core.checker.documents import problems
 from adalora_core.checker.documents.document import Document
 from adalora_core.checker.documents.problems import Problem
-from adalora_core.checker.documents.python.configurations import document_of
 from adalora_core.checker.documents.python.encodings import with_plain_letters
-from adalora_core.checker.documents.python.script import Script
+from adalora_core.checker.documents.python.script import CLASS, MOST_CALLS, Script, line_starts
+from adalora_core.checker.documents.python.syntax import BeyondLimitError
+from adalora_core.checker.documents.tree import Place, TreeLocator
+from adalora_core.config.changes import Insert, Put, Rename
 
 if TYPE_CHECKING:
+    from adalora_core.checker.documents.python.script import Call
+    from adalora_core.config.changes import Replace
     from adalora_core.floor.limits import Limits
+    from adalora_core.floor.places import Extent, Path
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _TOKENS_OF_A_CELL = 4
 """A cell takes as long as so many words: cells are parsed one by one if one of them is damaged."""
 _MOST_MARKS = 100
-_LINE_END = re.compile(r"\r\n|\r|\n")
 _VERSION = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+_NAME = re.compile(r"[^\W\d]\w*")
 
 
 def decode(text: str, limits: Limits) -> Document:
@@ -67,7 +73,9 @@ def parse(code: str) -> ast.Module | Problem:
             return ast.parse(code)
     except SyntaxError as error:
         message = f"not valid {_VERSION}: {error.msg}"
-        offset = _offset(code, error.lineno or 1, error.offset or 1)
+        starts = line_starts(code)
+        start = starts[min((error.lineno or 1) - 1, len(starts) - 1)]
+        offset = min(start + (error.offset or 1) - 1, len(code))
         hint = None
         if not code[offset:].strip():
             hint = "check whether the file is cut off"
@@ -79,7 +87,181 @@ def parse(code: str) -> ast.Module | Problem:
         return Problem(problems.LIMIT_EXCEEDED, message, offset=0)
 
 
-def _offset(code: str, line: int, column: int) -> int:
-    ends = [match.end() for match in _LINE_END.finditer(code)]
-    start = [0, *ends][min(line - 1, len(ends))]
-    return min(start + column - 1, len(code))
+def document_of(text: str, script: Script, found: list[Problem]) -> Document:
+    """Return the document of a script: `{"AdaLoraConfig": [arguments of each call]}`.
+
+    Args:
+        text: the text of the file.
+        script: its code.
+        found: the problems that are known so far.
+    """
+    try:
+        calls_are_too_many = len(script.calls) > MOST_CALLS
+    except BeyondLimitError as error:
+        offset = script.extent(error.node)[0]
+        problem = Problem(problems.LIMIT_EXCEEDED, str(error), offset=offset)
+        return Document(text, problems=[*found, problem], fatal=True)
+    if calls_are_too_many:
+        del script.calls[MOST_CALLS:]
+        message = f"the code has more than {MOST_CALLS} calls of {CLASS}; the rest is not checked"
+        found.append(Problem(problems.LIMIT_EXCEEDED, message, offset=0))
+    if script.values.excess is not None:
+        node, message = script.values.excess
+        offset = script.extent(node)[0]
+        found.append(Problem(problems.LIMIT_EXCEEDED, message, offset=offset))
+    value = {CLASS: [call.values for call in script.calls]}
+    places = [_of_call(call, script) for call in script.calls]
+    calls = Place(0, len(script.code), inside=dict(enumerate(places)))
+    for index, call in enumerate(script.calls):
+        calls.keys[index] = script.code_extent(call.node.func)
+        for name, first, second in call.repeated:
+            message = f"the argument `{name}` is given twice: Python refuses the call"
+            related = ((script.extent(first), "also here"),)
+            found.append(
+                Problem(problems.DUPLICATE_KEY, message, (CLASS, index, name), "key",
+                        offset=script.extent(second)[0], related=related)
+            )  # fmt: skip
+    top = Place(0, len(script.code), inside={CLASS: calls})
+    return Document(text, value, found, locator=ScriptLocator(script, top), script=script)
+
+
+class ScriptLocator:
+    """Finds the arguments of calls, in the text of the document or in the code."""
+
+    def __init__(self, script: Script, top: Place) -> None:
+        self._script = script
+        self._tree = TreeLocator(script.code, top)
+
+    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
+        """Return the extent of the key or value in the text, or of its nearest parent."""
+        extent = self.in_code(path, at)
+        return None if extent is None else self._script.in_text(extent)
+
+    def in_code(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
+        """Return the extent of the key or value in the code, or of its nearest parent."""
+        return self._tree.locate(path, at)
+
+
+def _of_call(call: Call, script: Script) -> Place:
+    place = Place(*script.code_extent(call.node))
+    for name, (key, value) in call.entries.items():
+        place.keys[name] = _extent_of_key(key, script)
+        place.inside[name] = _of_value(key if value is None else value, script)
+    return place
+
+
+def _extent_of_key(node: ast.AST, script: Script) -> Extent:
+    start, end = script.code_extent(node)
+    is_keyword = isinstance(node, ast.keyword) and node.arg is not None
+    return start, start + len(node.arg or "") if is_keyword else end  # type: ignore[attr-defined]
+
+
+def _of_value(top: ast.AST, script: Script) -> Place:
+    """Return the place of a value, and those of the entries that are written inside it."""
+    place = Place(*script.code_extent(top))
+    stack = [(top, place)]
+    while stack:
+        node, outer = stack.pop()
+        pairs: list[tuple[object, ast.expr | None, ast.expr]] = []
+        if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+            if not any(isinstance(each, ast.Starred) for each in node.elts):
+                pairs = [(index, None, each) for index, each in enumerate(node.elts)]
+        elif isinstance(node, ast.Dict):
+            pairs = [
+                (key.value, key, value)
+                for key, value in zip(node.keys, node.values, strict=True)
+                if isinstance(key, ast.Constant) and isinstance(key.value, str)
+            ]
+        for name, key, value in pairs:
+            outer.inside[name] = Place(*script.code_extent(value))
+            if key is not None:
+                outer.keys[name] = script.code_extent(key)
+            stack.append((value, outer.inside[name]))
+    return place
+
+
+def edit(document: Document, change: Put | Rename | Insert | Replace) -> tuple[Extent, str] | None:
+    """Return the edit that makes a change, or None if the code does not write the value itself."""
+    script, locator = document.script, document.locator
+    if script is None or not isinstance(locator, ScriptLocator):
+        return None
+    if isinstance(change, Insert):
+        made = _insertion(script, change.path, change.value)
+    elif isinstance(change, (Put, Rename)):
+        made = _replacement(script, locator, change)
+    else:
+        return change.extent, script.written(change.text)
+    return None if made is None else (script.in_text(made[0]), script.written(made[1]))
+
+
+def _replacement(
+    script: Script, locator: ScriptLocator, change: Put | Rename
+) -> tuple[Extent, str] | None:
+    at = "key" if isinstance(change, Rename) else "value"
+    extent = locator.in_code(change.path, at)  # type: ignore[arg-type] # one of two literals
+    parent = locator.in_code(change.path[:-1], at)  # type: ignore[arg-type]
+    if extent is None or extent == parent:
+        return None
+    old = script.code[slice(*extent)]
+    if isinstance(change, Rename):
+        if _NAME.fullmatch(old):
+            return extent, change.name
+        return (extent, _string(change.name, old)) if _is_literal(old) else None
+    # A comment inside a list would be lost.
+    return (extent, spell(change.value, old)) if _is_literal(old) and "#" not in old else None
+
+
+def _insertion(script: Script, path: Path, value: Any) -> tuple[Extent, str] | None:
+    """Return the edit that adds an argument before the first one of a call, in its style."""
+    index = path[1]
+    if len(path) != 3 or not isinstance(index, int):  # noqa: PLR2004 - class, call, argument
+        return None
+    node, code = script.calls[index].node, script.code
+    argument = f"{path[2]}={spell(value, '')}"
+    inside = code.index("(", script.code_extent(node.func)[1]) + 1
+    if not node.keywords and not node.args:
+        return (inside, inside), argument
+    if node.args:
+        end = script.code_extent(node.args[-1])[1]
+        return (end, end), f", {argument}"
+    first = script.code_extent(node.keywords[0])[0]
+    line = max(code.rfind("\n", 0, first), code.rfind("\r", 0, first)) + 1
+    if inside < line and not code[line:first].strip():
+        ends = re.search(r"\r\n|\n|\r", code)
+        return (first, first), f"{argument},{ends[0] if ends else chr(10)}{code[line:first]}"
+    return (first, first), f"{argument}, "
+
+
+def _is_literal(text: str) -> bool:
+    """Return whether code is a value that is written out: no name, no call, no operator."""
+    try:
+        tree = ast.parse(text, mode="eval")
+        ast.literal_eval(tree)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return False
+    return True
+
+
+def spell(value: Any, old: str) -> str:
+    """Return a value as Python, in the kind of quotes and brackets that the old code has."""
+    if isinstance(value, list):
+        inner = ", ".join(spell(entry, old) for entry in value)
+        if old.startswith("("):
+            return f"({inner},)" if len(value) == 1 else f"({inner})"
+        return f"{{{inner}}}" if value and _is_set(old) else f"[{inner}]"
+    if isinstance(value, dict):
+        pairs = (f"{spell(k, old)}: {spell(v, old)}" for k, v in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    return _string(value, old) if isinstance(value, str) else repr(value)
+
+
+def _is_set(old: str) -> bool:
+    return old.startswith("{") and isinstance(ast.parse(old, mode="eval").body, ast.Set)
+
+
+def _string(value: str, old: str) -> str:
+    if "'" in old and '"' not in old:
+        return repr(value)
+    text = json.dumps(value, ensure_ascii=False)
+    # Python has JSON's escapes, but not its pairs for one character.
+    return text if text.isprintable() else repr(value)

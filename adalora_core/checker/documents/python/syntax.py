@@ -41,7 +41,7 @@ class TooMuchWorkError(Exception):
 
 
 class Bounded(Protocol):
-    """What has a number of steps to be followed with: a script."""
+    """A script, with the number of steps that are left to follow its names."""
 
     steps_left: int
 

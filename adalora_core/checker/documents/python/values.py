@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.documents.python.arithmetic import (
@@ -50,8 +51,8 @@ class Values:
 
     Args:
         scopes: the scopes of its tree.
-        limits: the limits of a value, and of those of all arguments together. What a script shares
-            counts every time, as what YAML aliases does.
+        limits: the limits of a value, and of those of all arguments together. A value that is
+            used twice counts twice, as an alias of YAML does.
 
     Attributes:
         excess: the first expression beyond a limit, and the limit.
@@ -69,7 +70,10 @@ class Values:
         self._entries_of: dict[ast.AST, Entries] = {}
         self._steps = self._other_keys = 0
         self._depth = 0
-        self._namespaces = Namespaces(scopes)
+
+    @cached_property
+    def _namespaces(self) -> Namespaces:
+        return Namespaces(self.scopes)
 
     def of(self, node: ast.expr) -> Any:
         """Return what an expression holds, with UNKNOWN for each part that only a run can tell.
