@@ -80,6 +80,28 @@ def test_targets_are_an_error_where_no_module_can_be_adapted(written):
     assert {(d.code, d.severity) for d in report.diagnostics} == expected
 
 
+@pytest.mark.parametrize(
+    ("base", "targets", "is_wrong"),
+    [
+        ("gpt2", ["q_proj", "v_proj"], True),
+        ("openai-community/gpt2", ["self_attn.q_proj"], True),
+        ("gpt2", ["c_attn", "q_proj"], False),
+        ("gpt2", "all-linear", False),
+        ("google-bert/bert-base-uncased", ["q_proj"], True),
+        ("google-bert/bert-base-uncased", ["query", "value"], False),
+        ("google/flan-t5-base", ["wi_0"], False),
+        ("mistralai/Mistral-7B-v0.1", ["query"], True),
+        ("somebody/gpt2-of-my-own", ["q_proj"], False),
+        ("./models/gpt2", ["q_proj"], False),
+    ],
+)
+def test_targets_that_a_published_model_lacks_are_an_error(base, targets, is_wrong):
+    fields = {"base_model_name_or_path": base, "target_modules": targets}
+    for runtime in ("peft", "adalora-core"):
+        codes = {d.code for d in check_config(SOUND | fields, runtime=runtime).errors}
+        assert codes == ({"ADA513"} if is_wrong else set())
+
+
 LEFT = [
     ({"exclude_modules": ["q_proj"]}, False),
     ({"exclude_modules": ["q_proj", "v_proj"]}, True),

@@ -145,6 +145,22 @@ def test_bad_example_of_a_rule_breaks_peft(code):
         _train({"total_step": None, **bad}, Nested if code in IN_NESTED else Toy)
 
 
+def test_targets_of_another_architecture_are_refused_in_the_words_of_the_rule():
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    bad = BY_CODE["ADA513"].bad
+    (found,) = check_config(bad).errors
+    assert found.message.startswith("Target modules {'q_proj', 'v_proj'} not found in the base")
+    tokens = {"vocab_size": 8, "bos_token_id": 1, "eos_token_id": 2}
+    base = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=16, n_head=2, **tokens))
+    changes = {"base_model_name_or_path": None, "fan_in_fan_out": True}
+    fields = _without_type(bad | changes)
+    with pytest.raises(ValueError, match=r"Target modules \{.*\} not found in the base model"):
+        peft.get_peft_model(base, peft.AdaLoraConfig(**fields))
+    assert found.hint.endswith('such as ["c_attn"]')
+    peft.get_peft_model(base, peft.AdaLoraConfig(**fields | {"target_modules": ["c_attn"]}))
+
+
 def test_pattern_in_loras_form_breaks_the_loading(tmp_path):
     model = peft.get_peft_model(Toy(), peft.AdaLoraConfig(**_without_type(SOUND)))
     model.peft_config["default"].rank_pattern = None

@@ -11,7 +11,7 @@ from adalora_core.floor.expressions.cost import is_cheap
 from adalora_core.floor.expressions.paths import NOT_IN_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 Kind = Literal["linear", "embedding", "normalisation", "block"]
 """The kind of module that a name has in every architecture; `linear` if it is one in any."""
@@ -23,6 +23,31 @@ them others too; no module of any."""
 _LONGEST = 64
 _LAYERS = 40
 """Layers that an expression with digits is tried with, where it does not match layer 0."""
+
+_NAMES_OF = {
+    "LlamaForCausalLM": r"(meta-)?llama-?(2|3|3\.1|3\.2|3\.3)?-(1|3|7|8|13|70|405)b(-\w+)*"
+    r"|mistral-7b(-instruct)?-v0\.\d|qwen(1\.5|2|2\.5|3)-[\d.]+b(-(instruct|chat|base))?"
+    r"|gemma-(1\.1-|2-)?\d+b(-it)?|tinyllama-1\.1b.*|vicuna-\d+b.*|smollm2?-\d+m(-instruct)?",
+    "GPT2LMHeadModel": r"(distil)?gpt2(-(medium|large|xl))?|dialogpt-(small|medium|large)",
+    "BertForSequenceClassification": r"bert-(base|large)(-\w+)*|bert-tiny",
+    "RobertaForSequenceClassification": r"(distil|xlm-)?roberta-(base|large)",
+    "DistilBertForSequenceClassification": r"distilbert-base(-\w+)*",
+    "DebertaV2ForSequenceClassification": r"m?deberta-v[23]-(xsmall|small|base|large|xlarge)",
+    "T5ForConditionalGeneration": r"(flan-|m)?t5-(small|base|large|3b|11b|xl|xxl)",
+    "BartForConditionalGeneration": r"bart-(base|large)(-(cnn|mnli|xsum))?",
+    "OPTForCausalLM": r"opt-[\d.]+[mb]",
+    "GPTNeoXForCausalLM": r"pythia-[\d.]+[mb](-deduped)?|gpt-neox-20b",
+    "GPTJForCausalLM": r"gpt-j-6b",
+    "BloomForCausalLM": r"bloomz?(-[\db.m]+)?",
+    "FalconForCausalLM": r"falcon-(7|40|180)b(-(instruct|chat))?",
+    "PhiForCausalLM": r"phi-(1|1_5|2)",
+    "WhisperForConditionalGeneration": r"whisper-(tiny|base|small|medium|large(-v[23])?)(\.en)?",
+    "ViTForImageClassification": r"vit-(base|large)-patch\d\d-\d{3}(-in21k)?",
+}
+"""Which names of published models, without their owner, have which architecture."""
+
+_OTHER_FORMS = {"T5ForConditionalGeneration": {"wi_0", "wi_1"}}
+"""Linear layers that some models of an architecture have in place of those in the table."""
 
 _TOKEN = re.compile(r"[^\s()!]+|[()!]")
 
@@ -62,9 +87,36 @@ def can_end_a_path(entry: str) -> bool:
 
 
 @cache
-def _architectures() -> tuple[Architecture, ...]:
+def _by_name() -> dict[str, Architecture]:
     lines = re.sub(r"\n (?=\S)", " ", table.TREES).strip().splitlines()
-    return tuple(tuple(_modules(line.partition(" ")[2])) for line in lines)
+    return {name: tuple(_modules(tree)) for name, _, tree in (x.partition(" ") for x in lines)}
+
+
+def _architectures() -> Iterable[Architecture]:
+    return _by_name().values()
+
+
+def linear_layers_of(base_model: str) -> tuple[str, list[str]] | None:
+    """Return architecture and names of the linear layers of a published model, by its name.
+
+    None for a name that is not known: a folder, a model of somebody's own.
+
+    Example:
+        >>> linear_layers_of("openai-community/gpt2")
+        ('GPT2LMHeadModel', ['c_attn', 'c_fc', 'c_proj', 'lm_head'])
+        >>> linear_layers_of("./my-gpt2") is None
+        True
+    """
+    owner, _, name = base_model.rpartition("/")
+    if not re.fullmatch(r"[\w-]*", owner):
+        return None  # a folder
+    for architecture, names in _NAMES_OF.items():
+        if re.fullmatch(names, name.lower()):
+            linear = {
+                path.rpartition(".")[2] for path, linear in _by_name()[architecture] if linear
+            }
+            return architecture, sorted(linear | _OTHER_FORMS.get(architecture, set()))
+    return None
 
 
 def _modules(tree: str) -> Iterator[tuple[str, bool]]:

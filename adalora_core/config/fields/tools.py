@@ -65,7 +65,7 @@ TOOLS = (
     Tool(
         "ms-swift 4.6",  # swift/pipelines/train/tuner.py, swift/callbacks/adalora.py
         "prefixed",
-        ("tuner_type", "train_type", "sft_type"),
+        ("tuner_type",),
         "computed",
         keys={"lora_rank": "r", "lora_bias": "bias", "lora_target_modules": "target_modules"},
         defaults={"lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"},
@@ -73,6 +73,16 @@ TOOLS = (
         "under DDP the trainer calls that of the wrapper, so every matrix keeps init_r",
         advice="train on one GPU, or allocate by a callback of your own that calls "
         "update_and_allocate in on_optimizer_step",
+    ),
+    Tool(
+        "ms-swift 4.6",  # swift/pipelines/base.py
+        "prefixed",
+        ("train_type", "sft_type"),
+        "unknown",
+        refuses=True,
+        remark="calls this key tuner_type, and stops at a key that it does not know (ValueError: "
+        "remaining_argv)",
+        advice="rename the key to tuner_type; ms-swift 3 reads train_type",
     ),
     Tool(
         "optimum-habana 1.21",  # examples/language-modeling/run_lora_clm.py

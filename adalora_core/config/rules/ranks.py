@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.config.changes import Put, Remedy, Rename
+from adalora_core.config.fields.block import FaultKind
+from adalora_core.config.fields.table import suggest_key
 from adalora_core.config.rules.base import SOUND, Findings, Rule
 
 if TYPE_CHECKING:
@@ -126,6 +128,8 @@ def _is_meant(block: Block) -> bool:
 
 def _meant_as_start(block: Block) -> Remedy | None:
     is_free = "init_r" not in block.values and block.layout in {"peft", "python"}
+    if any(suggest_key(fault.name) == "init_r" for fault in block.faults(FaultKind.UNKNOWN)):
+        return None  # that key holds the rank of the start
     known = block.invalid.isdisjoint({"init_r", "target_r"})
     if not is_free or not known or block.is_saved or block["r"] <= block["target_r"]:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from adalora_core.config.fields import known_modules as known
 from adalora_core.config.fields.module_names import ARCHITECTURES, TRANSFORMERS
 from adalora_core.config.rules.base import SOUND, Findings, Rule
 from adalora_core.config.rules.patterns import list_in_string
+from adalora_core.floor.default_targets import DEFAULT_TARGETS
 from adalora_core.floor.expressions.cost import is_cheap
 from adalora_core.floor.expressions.paths import shapes
 from adalora_core.floor.module_selection import (
@@ -202,6 +204,46 @@ def _near(name: str) -> str | None:
     from difflib import get_close_matches  # slow to import, and most names are right
 
     return next(iter(get_close_matches(last, sorted(like), n=1, cutoff=0.83)), None)
+
+
+class TargetsOfAnotherModel(Rule):
+    code = "ADA513"
+    summary = "the base model is known by its name, and has none of the targets"
+    why = """Names of modules differ between architectures: q_proj is Llama's, query is BERT's, and
+    GPT-2 has one layer for all three, c_attn. PEFT raises a ValueError when the adapter is
+    injected: `Target modules {'q_proj', 'v_proj'} not found in the base model.` Known are names of
+    published models; a folder, or a model of somebody's own, has no finding."""
+    bad = SOUND | {"base_model_name_or_path": "gpt2"}
+    hint = "name linear layers of the base model"
+    unsafe_fix = "the targets become those that PEFT takes for the architecture"
+    inputs = ("base_model_name_or_path", "target_modules")
+    only_if_set = ("base_model_name_or_path", "target_modules")
+
+    def check(self, block: Block) -> Findings:
+        names, base = block["target_modules"], block["base_model_name_or_path"]
+        if not isinstance(names, list) or not isinstance(base, str):
+            return
+        found = known.linear_layers_of(base)
+        if found is None or any(name.rpartition(".")[2] in found[1] for name in names):
+            return
+        architecture, linear = found
+        shown = "{" + ", ".join(sorted(map(repr, names))) + "}"
+        yield self.found(
+            block.at("target_modules"),
+            f"Target modules {shown} not found in the base model {base!r}: the linear layers of "
+            f"{architecture} are {', '.join(linear)}",
+            hint=f"write the names of this architecture, such as {json.dumps(_usual(linear))}",
+            remedy=Remedy(
+                "Write usual targets", Put(block.at("target_modules"), _usual(linear)), False
+            ),
+        )
+
+
+def _usual(linear: Collection[str]) -> list[str]:
+    """Return the targets that PEFT takes where a configuration names none, or all but the head."""
+    usual = (names for names in DEFAULT_TARGETS.values() if isinstance(names, tuple))
+    inner = [name for name in linear if name not in known.TOP]
+    return list(next((names for names in usual if set(names) <= set(linear)), inner))
 
 
 class NoTargetLeft(Rule):

@@ -51,6 +51,13 @@ def _replayed(document, fixed):
     return document
 
 
+def test_the_rank_that_a_misspelt_key_holds_is_kept():
+    text = "peft_type: ADALORA\ntarget_modules: [q_proj]\nr: 16\ninitial_r: 12\ntarget_r: 8\n"
+    fixed = fix(text + "total_step: 1000\n", "yaml", unsafe=True)
+    assert "\ninit_r: 12\n" in fixed.document.text
+    assert "init_r: 16" not in fixed.document.text
+
+
 def _exactly(node):
     """Return a text that distinguishes 1, 1.0 and True, and ignores the order of keys."""
     if isinstance(node, dict):

@@ -30,13 +30,19 @@ def test_table_of_tools_names_fields_of_peft_only():
         assert all(FIELDS[name].default != value for name, value in tool.defaults.items())
 
 
-@pytest.mark.parametrize("marker", ["tuner_type", "train_type", "sft_type"])
-def test_ms_swift_computes_total_step_and_its_callback_is_reported(marker):
-    content = {marker: "adalora", **{key: SWIFT[key] for key in list(SWIFT)[1:]}}
-    found = _found(content)
+def test_ms_swift_computes_total_step_and_its_callback_is_reported():
+    found = _found(SWIFT)
     assert set(found) == {"ADA211"}
     assert found["ADA211"].severity == "warning"
     assert "DDP" in found["ADA211"].message
+
+
+@pytest.mark.parametrize("marker", ["train_type", "sft_type"])
+def test_a_key_that_ms_swift_has_renamed_ends_its_run(marker):
+    found = _found({marker: "adalora", **{key: SWIFT[key] for key in list(SWIFT)[1:]}})
+    assert set(found) == {"ADA211"}
+    assert found["ADA211"].severity == "error"
+    assert "rename the key to tuner_type" in found["ADA211"].hint
 
 
 def test_optimum_habana_never_sets_total_step():
