@@ -9,8 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, get_args
 
 from adalora_core.checker import documents as text
-from adalora_core.checker.documents.document import Document
-from adalora_core.checker.documents.formats import FORMATS
+from adalora_core.checker.documents.document import FORMATS, Document
 from adalora_core.checker.documents.problems import LIMIT_EXCEEDED, MOST_RELATED, NO_BLOCK, Problem
 from adalora_core.checker.pipeline.assembly import examine
 from adalora_core.checker.pipeline.discovery import sections
@@ -23,9 +22,9 @@ from adalora_core.floor.places import to_pointer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from adalora_core.checker.documents.formats import Format
+    from adalora_core.checker.documents.document import Format
     from adalora_core.checker.pipeline.policy import Policy
-    from adalora_core.checker.report import Report
+    from adalora_core.checker.reports import Report
     from adalora_core.config.fields.block import Block
     from adalora_core.config.model import AdaLoraConfig
 

@@ -59,6 +59,7 @@ _FORMER = {
     "contract.rules": "config.rules",
     "contract.schemas": "config.schemas",
     "contract.text": "checker.documents",
+    "contract.text.formats": "checker.documents.document",
     "contract.text.limits": "floor.limits",
     "contract.text.places": "floor.places",
     "errors": "floor.errors",

@@ -48,13 +48,12 @@ def test_documented_path_is_the_module_of_today(path: str) -> None:
 
 
 def test_names_that_were_documented_are_there() -> None:
+    import adalora_core
     from adalora_core.contract import (  # type: ignore[import-not-found]
         AdaLoraConfig,
         check_config,
         validate_config,
     )
-
-    import adalora_core
 
     assert AdaLoraConfig is adalora_core.AdaLoraConfig
     assert check_config is adalora_core.check_config

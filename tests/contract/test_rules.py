@@ -12,8 +12,7 @@ from contract_fixes import inspect
 from hypothesis import given
 
 from adalora_core.checker.check import check_config
-from adalora_core.checker.rules import BY_CODE, RULES
-from adalora_core.checker.rules.engine import findings
+from adalora_core.checker.rules import BY_CODE, RULES, findings
 from adalora_core.checker.rules.pages import example_text
 from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.table import ALL_FIELDS, FIELDS, Treatment

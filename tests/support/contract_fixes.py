@@ -16,7 +16,7 @@ from adalora_core.checker.pipeline.options import CheckOptions
 from adalora_core.checker.pipeline.selection import Selection
 
 if TYPE_CHECKING:
-    from adalora_core.checker.report import Examined
+    from adalora_core.checker.reports import Examined
 
 
 def _calls(code: str) -> dict[str, Any]:

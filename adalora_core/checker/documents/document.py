@@ -1,20 +1,40 @@
-"""Hold a decoded text: its values, their positions, and the problems of the text."""
+"""Hold a decoded text: its format, its values, their positions, and the problems of the text."""
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from adalora_core.floor.places import Span
 
 if TYPE_CHECKING:
-    from adalora_core.checker.documents.formats import Format
     from adalora_core.checker.documents.problems import Problem
     from adalora_core.checker.documents.python.script import Script
     from adalora_core.floor.places import AmbiguousScalar, Extent, Path
+
+
+Format = Literal["json", "yaml", "toml", "python", "notebook"]
+CODE: frozenset[Format] = frozenset({"python", "notebook"})
+FORMATS: tuple[Format, ...] = get_args(Format)
+SUFFIXES: dict[str, Format] = {
+    ".json": "json",
+    ".yaml": "yaml",
+    ".yml": "yaml",
+    ".toml": "toml",
+    ".py": "python",
+    ".ipynb": "notebook",
+}
+"""`{suffix: format}`; files with other suffixes are not searched in folders. A dialect such as JSON
+with comments needs a reader too."""
+
+
+def format_of(name: str | os.PathLike[str]) -> Format:
+    """Return the format that a file's suffix stands for; JSON where it stands for none."""
+    return SUFFIXES.get(os.path.splitext(name)[1].lower(), "json")  # noqa: PTH122 - many files
 
 
 class Locator(Protocol):

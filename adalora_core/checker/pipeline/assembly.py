@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from adalora_core.checker.documents.problems import Problem, too_many_findings
 from adalora_core.checker.documents.writing import edit
 from adalora_core.checker.pipeline.discovery import find_blocks
-from adalora_core.checker.report import Examined, Report
-from adalora_core.checker.rules import BY_CODE
-from adalora_core.checker.rules.engine import findings, usage_findings
+from adalora_core.checker.reports import Examined, Report
+from adalora_core.checker.rules import BY_CODE, findings, usage_findings
 from adalora_core.config.findings import Diagnostic, Fix, Related
 from adalora_core.config.rules.base import Finding
 from adalora_core.floor.places import to_pointer

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from adalora_core.checker.documents.document import Document
     from adalora_core.checker.pipeline.fixing import Examine
     from adalora_core.checker.pipeline.suppression import Line
-    from adalora_core.checker.report import Examined
+    from adalora_core.checker.reports import Examined
     from adalora_core.config.findings import Diagnostic
 
 _LINE_END = re.compile(r"\r\n|\n|\r|$")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from adalora_core.checker.documents.document import Document
-    from adalora_core.checker.report import Examined, Report
+    from adalora_core.checker.reports import Examined, Report
     from adalora_core.config.changes import Change
     from adalora_core.config.findings import Diagnostic
     from adalora_core.floor.places import Edit

@@ -4,33 +4,39 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents import decode, excess_of
-from adalora_core.checker.documents.formats import CODE, SUFFIXES, format_of
+from adalora_core.checker.documents.document import CODE, SUFFIXES, format_of
 from adalora_core.checker.documents.problems import SYNTAX_ERROR
 from adalora_core.checker.documents.python.encodings import searchable
 from adalora_core.checker.pipeline.assembly import examine
-from adalora_core.checker.pipeline.discovery import (
-    ADALORA_WORDS,
-    CODE_WORDS,
-    PEFT_WORDS,
-    mentions_adalora,
-)
 from adalora_core.checker.rules import BY_CODE
+from adalora_core.config.fields.table import DISTINCTIVE_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
 
-    from adalora_core.checker.documents.formats import Format
+    from adalora_core.checker.documents.document import Format
     from adalora_core.checker.documents.problems import Problem
     from adalora_core.checker.pipeline.options import CheckOptions
     from adalora_core.checker.pipeline.selection import Selection
-    from adalora_core.checker.report import Examined, Report
+    from adalora_core.checker.reports import Examined, Report
     from adalora_core.config.fields.tools import Layout
     from adalora_core.config.findings import Diagnostic
+
+
+_DISTINCTIVE = b"|".join(name.encode() for name in sorted(DISTINCTIVE_FIELDS))
+_ADALORA_WORDS = re.compile(rb"adalora|\b(?:" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
+"""Every text that holds an AdaLoRA configuration contains one of these."""
+_PEFT_WORDS = re.compile(rb"\b(?:peft_type|" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
+"""A damaged text without any of these is not taken for a configuration: a manifest or a script may
+mention AdaLoRA too."""
+_CODE_WORDS = re.compile(rb"AdaLoraConfig\s*\(|\bupdate_and_allocate\b")
+"""Damaged code without any of these is not reported: it may be a template, or of another Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +79,14 @@ class Inspector:
         read_as = self.format_of(name)
         is_code, is_notebook = read_as in CODE, read_as == "notebook"
         searched = searchable(raw, is_notebook=is_notebook) if is_code and is_optional else raw
-        mentions = mentions_adalora if is_code else ADALORA_WORDS.search
-        if is_optional and not mentions(searched):
+        if is_optional and not (
+            b"adalora" in searched.lower() if is_code else _ADALORA_WORDS.search(searched)
+        ):
             return None
         found = self._examined(raw, name, is_optional=is_optional)
         if is_optional and not found.blocks:
             if found.document.fatal:
-                words = CODE_WORDS if is_code else PEFT_WORDS
+                words = _CODE_WORDS if is_code else _PEFT_WORDS
                 return found if words.search(searched) else None
             report = found.report
             return (

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from adalora_core.checker.documents.document import Document
     from adalora_core.checker.pipeline.selection import FileIgnore
-    from adalora_core.checker.report import Report
+    from adalora_core.checker.reports import Report
     from adalora_core.config.rules.base import Rule
     from adalora_core.floor.places import Extent, Span
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.reports.summary import NO_NAME, closing_lines, in_cell
+from adalora_core.checker.reports.text import NO_NAME, closing_lines, in_cell
 from adalora_core.config.findings import SEVERITIES, Checked, Diagnostic
 from adalora_core.floor.escaping import visible
 

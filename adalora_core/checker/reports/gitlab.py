@@ -7,8 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.reports.identity import digest, fingerprint, name_below
-from adalora_core.checker.reports.summary import NO_NAME, in_cell
+from adalora_core.checker.reports.text import NO_NAME, digest, fingerprint, in_cell, name_below
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:

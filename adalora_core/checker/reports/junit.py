@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from adalora_core.checker.reports.summary import place
+from adalora_core.checker.reports.text import place
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:

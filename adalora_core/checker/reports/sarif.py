@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_from_bytes
 
-from adalora_core.checker.reports.identity import fingerprint, name_below
-from adalora_core.checker.reports.summary import NO_NAME
+from adalora_core.checker.reports.text import NO_NAME, fingerprint, name_below
 from adalora_core.checker.rules import RULES
 from adalora_core.checker.rules.pages import page
 from adalora_core.floor.escaping import visible

@@ -1,8 +1,14 @@
-"""List all rules: those of `config.rules`, and those on texts, scripts, policies and comments."""
+"""List all rules, and run them over a block of a document and over a script.
+
+The rules are those of `config.rules`, and those on texts, scripts, policies and comments.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import adalora_core.config.rules  # noqa: F401 - defines its rules
+from adalora_core.checker.documents.python.syntax import within_bounds
 from adalora_core.checker.rules import (  # noqa: F401 - each defines its rules
     input,  # noqa: A004 - the module's name
     usage_models,
@@ -10,9 +16,37 @@ from adalora_core.checker.rules import (  # noqa: F401 - each defines its rules
     usage_steps,
     yaml_traps,
 )
-from adalora_core.config.rules.base import Rule, defined_rules
+from adalora_core.checker.rules.usage_base import UsageRule
+from adalora_core.checker.scripts.usage import Usage
+from adalora_core.config.rules.base import Finding, Rule, defined_rules
+from adalora_core.config.rules.engine import Engine
+from adalora_core.config.rules.regexes import LimitExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adalora_core.checker.documents.document import Document
 
 RULES: tuple[Rule, ...] = defined_rules()
 """Every rule, in the order of the codes."""
 
 BY_CODE = {rule.code: rule for rule in RULES}
+_ON_SCRIPTS = tuple(rule for rule in RULES if isinstance(rule, UsageRule))
+
+findings = Engine(RULES).findings
+"""Yields all findings about a block, as `Engine.findings` does."""
+
+
+def usage_findings(document: Document) -> Iterator[Finding]:
+    """Yield all findings about the code around the configurations of a script or notebook."""
+    script = document.script
+    if script is not None and script.is_about_adalora:
+        usage = within_bounds(script, Usage, script)
+        if usage is not None:
+            for rule in _ON_SCRIPTS:
+                yield from within_bounds(script, list, rule.check_usage(usage)) or ()
+        if script.steps_left < 0:
+            message = "the code around the configurations is too intertwined to follow to its end"
+            hint = "move the training into a file of its own"
+            extent = script.in_text((0, 0))
+            yield Finding(LimitExceeded, (), message, severity="info", hint=hint, extent=extent)

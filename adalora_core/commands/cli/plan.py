@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from adalora_core.checker.documents import read
-from adalora_core.checker.documents.formats import FORMATS
+from adalora_core.checker.documents.document import FORMATS
 from adalora_core.checker.pipeline.assembly import examine
 from adalora_core.checker.pipeline.options import CheckOptions
 from adalora_core.checker.plan import costs as weights_costs

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from lsprotocol import types
 
 from adalora_core.checker.plan.plan import plan_of
-from adalora_core.checker.rules import BY_CODE
-from adalora_core.checker.rules.engine import findings
+from adalora_core.checker.rules import BY_CODE, findings
 from adalora_core.checker.rules.pages import page
 from adalora_core.commands.server.findings import range_of
 from adalora_core.config.fields.table import FIELDS, use_of
