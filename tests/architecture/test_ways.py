@@ -179,3 +179,8 @@ def test_modules_of_a_way_are_entered_in_the_order_of_the_page(title: str, tmp_p
     missing = [each for each in way if each not in order]
     assert missing == [], order
     assert sorted(way, key=order.index) == way
+
+
+def test_a_configuration_text_passes_few_modules_of_the_checker(tmp_path: Path) -> None:
+    found = [each for each in config_text(tmp_path) if each.startswith("checker/")]
+    assert len(found) <= 12, found
