@@ -9,9 +9,8 @@ import yaml
 
 from adalora_core.checker.documents import problems
 from adalora_core.checker.documents import yaml_scalars as scalars
-from adalora_core.checker.documents.document import Document
+from adalora_core.checker.documents.document import Document, Place, TreeLocator
 from adalora_core.checker.documents.problems import Problem, duplicate_key
-from adalora_core.checker.documents.tree import Place, TreeLocator
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 from adalora_core.floor.places import AmbiguousScalar
 

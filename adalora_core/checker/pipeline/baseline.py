@@ -94,16 +94,12 @@ class _Writer:
         left = Counter(diagnostic.code for diagnostic in old.report.diagnostics)
         for ignore in ignores:
             left -= ignore.findings
-        is_read = _named(new.document) == _named(old.document) + added
-        if not (is_read and Counter(d.code for d in new.report.diagnostics) <= left):
+        before, after = (len(Requests(each.document).named_rules) for each in (old, new))
+        if not (
+            after == before + added and Counter(d.code for d in new.report.diagnostics) <= left
+        ):
             raise ConflictError("the comments do not suppress just their findings")
         return new
-
-
-def _named(document: Document) -> int:
-    requests = Requests(document)
-    requests.read()
-    return len(requests.named_rules)
 
 
 class _Lines:
@@ -112,9 +108,7 @@ class _Lines:
     def __init__(self, document: Document) -> None:
         self._document = document
         self.code = document.code
-        requests = Requests(document)
-        requests.read()
-        self.requests = {named.line: named for named in requests.named_rules}
+        self.requests = {named.line: named for named in Requests(document).named_rules}
 
     def line(self, diagnostic: Diagnostic, *, is_end: bool = False) -> tuple[int, int]:
         """Return where the code's line with the start or the end of a finding starts and ends."""

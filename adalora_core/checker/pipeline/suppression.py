@@ -94,7 +94,6 @@ def suppress(
     if not report.was_checked or not _MARKER.search(document.text):
         return report
     requests = Requests(document)
-    requests.read()
     used: set[_Place] = set()
     kept: list[Diagnostic] = []
     gone: list[Diagnostic] = []
@@ -181,10 +180,7 @@ class Requests:
         self._content: tuple[int, int, Line] = (0, 0, (0, 0))
         self.named_rules: list[NamedRule] = []
         self.places: set[_Place] = set()
-
-    def read(self) -> None:
-        """Read all comments."""
-        for comment in comments(self._document):
+        for comment in comments(document):
             for match in _REQUEST.finditer(self._text, *comment):
                 self._read(comment, match)
 

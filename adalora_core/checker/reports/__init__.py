@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from adalora_core.checker.documents.document import Document
     from adalora_core.config.fields.block import Block
-    from adalora_core.config.findings import Severity
+    from adalora_core.config.findings import Diagnostic, Severity
     from adalora_core.config.model import AdaLoraConfig
 
 _MODULES = {
@@ -152,6 +152,16 @@ class Outcome:
     notices: tuple[Notice, ...] = ()
 
     @property
+    def findings(self) -> list[tuple[Checked, Diagnostic]]:
+        """All findings, each with its report."""
+        return [(report, each) for report in self.reports for each in report.diagnostics]
+
+    @property
+    def failures(self) -> list[Notice]:
+        """The notices for which the run fails."""
+        return [each for each in self.notices if each.fails]
+
+    @property
     def failing(self) -> tuple[Severity, ...]:
         """The severities that make the run fail."""
         return SEVERITIES[: SEVERITIES.index(self.fail_level) + 1]
@@ -159,7 +169,7 @@ class Outcome:
     @property
     def failed(self) -> bool:
         """Whether a finding has one of these severities."""
-        return any(d.severity in self.failing for r in self.reports for d in r.diagnostics)
+        return any(each.severity in self.failing for _, each in self.findings)
 
 
 def render(outcome: Outcome, format: str) -> str:  # noqa: A002 - the option's name

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.reports.text import NO_NAME, closing_lines, in_cell
-from adalora_core.config.findings import SEVERITIES, Checked, Diagnostic
+from adalora_core.config.findings import SEVERITIES
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
     from adalora_core.checker.reports import Notice, Outcome
+    from adalora_core.config.findings import Checked, Diagnostic, Severity
 
 MOST = 10
 """Number of annotations of one kind that GitHub shows for a step; it drops the rest silently."""
@@ -22,28 +23,28 @@ def render(outcome: Outcome) -> str:
     lines, left = [], 0
     for severity in SEVERITIES:
         found = [_notice(each) for each in outcome.notices if each.severity == severity]
-        found += [
-            _command(report, diagnostic)
-            for report in outcome.reports
-            for diagnostic in report.diagnostics
-            if diagnostic.severity == severity
-        ]
+        found += [_finding(r, d) for r, d in outcome.findings if d.severity == severity]
         # The last notice is reserved for the count.
         room = MOST - 1 if severity == "info" else MOST
         lines += found[:room]
         left += len(found[room:])
     if left:
         more = f"{left} more findings are not shown here; run adalora check to see all"
-        lines.append(f"::notice title=adalora check::{_data(more)}")
+        lines.append(_command("info", {"title": "adalora check"}, more))
     return "".join(f"{line}\n" for line in [*lines, *closing_lines(outcome)])
 
 
 def _notice(notice: Notice) -> str:
-    place = f"file={_property(notice.source)}," if notice.source else ""
-    return f"::{_COMMANDS[notice.severity]} {place}title=adalora check::{_data(notice.message)}"
+    properties = {"file": notice.source} if notice.source else {}
+    return _command(notice.severity, properties | {"title": "adalora check"}, notice.message)
 
 
-def _command(report: Checked, diagnostic: Diagnostic) -> str:
+def _command(severity: Severity, properties: dict[str, str], text: str) -> str:
+    listed = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
+    return f"::{_COMMANDS[severity]} {listed}::{_data(text)}"
+
+
+def _finding(report: Checked, diagnostic: Diagnostic) -> str:
     properties = {"file": report.source or NO_NAME}
     span = diagnostic.span
     if span is not None:
@@ -55,11 +56,10 @@ def _command(report: Checked, diagnostic: Diagnostic) -> str:
         else:
             properties["endLine"] = str(span.end_line)
     properties["title"] = f"{diagnostic.code} {diagnostic.name}"
-    listed = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
     text = in_cell(span) + diagnostic.message
     if diagnostic.hint:
         text += f" (hint: {diagnostic.hint})"
-    return f"::{_COMMANDS[diagnostic.severity]} {listed}::{_data(text)}"
+    return _command(diagnostic.severity, properties, text)
 
 
 def _data(text: str) -> str:

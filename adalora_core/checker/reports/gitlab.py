@@ -27,13 +27,8 @@ def render(outcome: Outcome) -> str:
     """
     folder = Path(os.environ.get("CI_PROJECT_DIR") or Path.cwd()).absolute()
     seen: dict[str, int] = {}
-    issues = [
-        _issue(_path(folder, report.source), diagnostic, seen)
-        for report in outcome.reports
-        for diagnostic in report.diagnostics
-    ]
-    failures = [each for each in outcome.notices if each.fails]
-    issues += [_failure(_path(folder, each.source), each, seen) for each in failures]
+    issues = [_finding(_path(folder, r.source), d, seen) for r, d in outcome.findings]
+    issues += [_failure(_path(folder, each.source), each, seen) for each in outcome.failures]
     return json.dumps(issues, indent=1) + "\n"
 
 
@@ -43,32 +38,33 @@ def _path(folder: Path, source: str | None) -> str:
     return visible(name_below(folder, source) or source, None)
 
 
-def _issue(path: str, diagnostic: Diagnostic, seen: dict[str, int]) -> dict[str, Any]:
+def _finding(path: str, diagnostic: Diagnostic, seen: dict[str, int]) -> dict[str, Any]:
     text = in_cell(diagnostic.span) + visible(diagnostic.message)
     if diagnostic.hint:
         text += f". Hint: {visible(diagnostic.hint)}"
-    return {
-        "type": "issue",
-        "check_name": f"{diagnostic.code} {diagnostic.name}",
-        "description": text,
-        "categories": ["Bug Risk"],
-        "severity": _SEVERITIES[diagnostic.severity],
-        # GitLab shows two findings with the same fingerprint as one.
-        "fingerprint": fingerprint(path, diagnostic, seen),
-        "location": {"path": path, **_extent(diagnostic.span)},
-    }
+    name, severity = f"{diagnostic.code} {diagnostic.name}", _SEVERITIES[diagnostic.severity]
+    # GitLab shows two findings with the same fingerprint as one.
+    mark = fingerprint(path, diagnostic, seen)
+    return _issue(name, text, severity, mark, path, diagnostic.span)
 
 
 def _failure(path: str, notice: Notice, seen: dict[str, int]) -> dict[str, Any]:
     """Return an issue for what could not be checked."""
+    mark = digest([path, NOT_CHECKED, notice.message], seen)
+    return _issue(NOT_CHECKED, visible(notice.message), "critical", mark, path, None)
+
+
+def _issue(
+    name: str, text: str, severity: str, fingerprint: str, path: str, span: Span | None
+) -> dict[str, Any]:
     return {
         "type": "issue",
-        "check_name": NOT_CHECKED,
-        "description": visible(notice.message),
+        "check_name": name,
+        "description": text,
         "categories": ["Bug Risk"],
-        "severity": "critical",
-        "fingerprint": digest([path, NOT_CHECKED, notice.message], seen),
-        "location": {"path": path, **_extent(None)},
+        "severity": severity,
+        "fingerprint": fingerprint,
+        "location": {"path": path, **_extent(span)},
     }
 
 

@@ -35,10 +35,9 @@ def render(outcome: Outcome) -> str:
         for diagnostic in report.diagnostics:
             _finding(suite, report, diagnostic, is_failure=diagnostic.severity in outcome.failing)
         totals = [totals[0] + cases, totals[1] + failures]
-    failed = [each for each in outcome.notices if each.fails]
-    for notice in failed:
+    for notice in outcome.failures:
         _failure(top, notice)
-    _count(top, totals[0] + len(failed), totals[1], len(failed))
+    _count(top, totals[0] + len(outcome.failures), totals[1], len(outcome.failures))
     ET.indent(top)
     text = ET.tostring(top, encoding="unicode")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
@@ -60,10 +59,8 @@ def _failure(top: ET.Element, notice: Notice) -> None:
 
 
 def _case(suite: ET.Element, report: Checked, name: str) -> ET.Element:
-    place_name = _text(place(report, None))
-    return ET.SubElement(
-        suite, "testcase", name=name, classname=place_name, file=place_name, time="0"
-    )
+    file = _text(place(report, None))
+    return ET.SubElement(suite, "testcase", name=name, classname=file, file=file, time="0")
 
 
 def _finding(

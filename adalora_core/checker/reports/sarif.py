@@ -37,18 +37,14 @@ def render(outcome: Outcome) -> str:
                 "tool": {"driver": _driver()},
                 "invocations": [
                     {
-                        "executionSuccessful": not any(each.fails for each in outcome.notices),
+                        "executionSuccessful": not outcome.failures,
                         "toolExecutionNotifications": [_notice(each) for each in outcome.notices],
                     }
                 ],
                 # The default would be UTF-16 units.
                 "columnKind": "unicodeCodePoints",
                 "originalUriBaseIds": {"%SRCROOT%": {"description": {"text": "working folder"}}},
-                "results": [
-                    _result(report, diagnostic, seen)
-                    for report in outcome.reports
-                    for diagnostic in report.diagnostics
-                ],
+                "results": [_result(report, each, seen) for report, each in outcome.findings],
             }
         ],
     }

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adalora_core.config.findings import SEVERITIES
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
@@ -37,10 +38,8 @@ def render(outcome: Outcome) -> str:
     """Write every finding with an excerpt, then the summary."""
     paint = _colour if outcome.colour else lambda text, _: text
     lines: list[str] = []
-    for report in outcome.reports:
-        for diagnostic in report.diagnostics:
-            lines += _diagnostic(report, diagnostic, paint)
-            lines.append("")
+    for report, diagnostic in outcome.findings:
+        lines += [*_diagnostic(report, diagnostic, paint), ""]
     has_findings = bool(lines)
     lines += closing_lines(outcome, with_fixes=True)
     if has_findings and not outcome.is_quiet:
@@ -53,8 +52,7 @@ def render_concise(outcome: Outcome) -> str:
     lines = [
         # Once more as a whole: a file may be named by a colon.
         visible(f"{place(report, d.span)}: {d.severity}[{d.code}] {visible(d.message)}", None)
-        for report in outcome.reports
-        for d in report.diagnostics
+        for report, d in outcome.findings
     ]
     lines += closing_lines(outcome, with_fixes=True)
     return "".join(f"{line}\n" for line in lines)
@@ -150,11 +148,8 @@ def digest(key: Sequence[str], seen: dict[str, int]) -> str:
 
 def counts(outcome: Outcome) -> dict[str, int]:
     """Return how many findings of each severity there are."""
-    found = {"error": 0, "warning": 0, "info": 0}
-    for report in outcome.reports:
-        for diagnostic in report.diagnostics:
-            found[diagnostic.severity] += 1
-    return found
+    found = Counter(each.severity for _, each in outcome.findings)
+    return {severity: found[severity] for severity in SEVERITIES}
 
 
 def summary(outcome: Outcome) -> str:
@@ -237,10 +232,10 @@ def option_of(fix: Fix) -> str:
 def fixing_lines(outcome: Outcome, verb: str = "fixed") -> list[str]:
     """Return lines on fixed and unfixed findings or, without fixing, on fixable findings."""
     fixed = Counter(d.code for report in outcome.reports for d in report.fixed)
-    left = [(r, d) for r in outcome.reports for d in r.diagnostics if r.source is not None]
-    stuck = sum(1 for _, d in left if d.fix and d.fix.obstacle)
-    safe = sum(1 for _, d in left if d.fix and not d.fix.obstacle and d.fix.is_safe)
-    unsafe = sum(1 for _, d in left if d.fix and not d.fix.obstacle and not d.fix.is_safe)
+    left = [each.fix for report, each in outcome.findings if report.source is not None]
+    stuck = sum(1 for fix in left if fix and fix.obstacle)
+    safe = sum(1 for fix in left if fix and not fix.obstacle and fix.is_safe)
+    unsafe = sum(1 for fix in left if fix and not fix.obstacle and not fix.is_safe)
     if not outcome.fixing:
         parts = [f"{safe} with --fix"] if safe else []
         parts += [f"{unsafe} with --fix --unsafe-fixes"] if unsafe else []
@@ -269,10 +264,8 @@ def _plural(number: int, noun: str) -> str:
 def render_statistics(outcome: Outcome, format: str) -> str:  # noqa: A002 - the option's name
     """Return one line, or one object, for each rule and severity; the most frequent first."""
     rules: dict[tuple[str, str, str], list[Diagnostic]] = {}
-    for report in outcome.reports:
-        for diagnostic in report.diagnostics:
-            key = diagnostic.code, diagnostic.name, diagnostic.severity
-            rules.setdefault(key, []).append(diagnostic)
+    for _, each in outcome.findings:
+        rules.setdefault((each.code, each.name, each.severity), []).append(each)
     ordered = sorted(rules.items(), key=lambda entry: (-len(entry[1]), entry[0]))
     if format == "json":
         counts = [

@@ -6,11 +6,10 @@ import ast
 from typing import TYPE_CHECKING, Literal
 
 from adalora_core.checker.documents import problems
-from adalora_core.checker.documents.document import Document
+from adalora_core.checker.documents.document import Document, Place, TreeLocator
 from adalora_core.checker.documents.problems import Problem
 from adalora_core.checker.documents.python.calls import CLASS, MOST_CALLS
 from adalora_core.checker.documents.python.syntax import BeyondLimitError
-from adalora_core.checker.documents.tree import Place, TreeLocator
 
 if TYPE_CHECKING:
     from adalora_core.checker.documents.python.calls import Call
