@@ -56,6 +56,7 @@ _FORMER = {
     "contract.fields": "config.fields",
     "contract.findings": "config.findings",
     "contract.model": "config.model",
+    "contract.pipeline.assembly": "checker.pipeline.inspection",
     "contract.rules": "config.rules",
     "contract.schemas": "config.schemas",
     "contract.text": "checker.documents",

@@ -8,8 +8,8 @@ import dataclasses
 import pytest
 
 from adalora_core.checker.documents import decode
-from adalora_core.checker.pipeline.assembly import examine
 from adalora_core.checker.pipeline.baseline import add_ignores
+from adalora_core.checker.pipeline.inspection import examine
 from adalora_core.checker.pipeline.options import CheckOptions
 from adalora_core.floor.limits import DEFAULT_LIMITS
 

@@ -11,7 +11,7 @@ import pytest
 
 from adalora_core.checker.check import check_config, validate_config
 from adalora_core.checker.documents import decode
-from adalora_core.checker.pipeline.assembly import examine
+from adalora_core.checker.pipeline.inspection import examine
 from adalora_core.checker.pipeline.options import CheckOptions
 from adalora_core.config.findings import ConfigError, ConfigWarning
 from adalora_core.config.rules.base import SOUND

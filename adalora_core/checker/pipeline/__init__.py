@@ -1,5 +1,5 @@
 """Turn a source into a report, in the same way for the API and the command.
 
-`text.decode` reads the source. `discovery` finds the configurations in it. `assembly` runs the
-rules and locates the findings. `inspection` selects, suppresses and fixes for the command.
+`documents.decode` reads the source. `discovery` finds the configurations in it. `inspection` runs
+the rules and locates the findings; for the command it also selects, suppresses and fixes.
 """

@@ -74,7 +74,7 @@ class _Evaluation:
     def rehearse(self, keyword: str, value: Any, instance: Any, schema: Any) -> None:
         """Raise unless the library can search for the expressions of a keyword quickly."""
         patterns: Collection[str] = ()
-        searched = instance if isinstance(instance, dict) else ()
+        searched: Collection[Any] = instance if isinstance(instance, dict) else ()
         if keyword == "pattern":
             patterns, searched = [value], [instance]
         elif keyword == "patternProperties":
