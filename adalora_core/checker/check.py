@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, get_args
 from adalora_core.checker import documents as text
 from adalora_core.checker.documents.document import FORMATS, Document
 from adalora_core.checker.documents.problems import LIMIT_EXCEEDED, MOST_RELATED, NO_BLOCK, Problem
+from adalora_core.checker.pipeline import CheckOptions, parse_version
 from adalora_core.checker.pipeline.discovery import sections
 from adalora_core.checker.pipeline.inspection import examine
-from adalora_core.checker.pipeline.options import CheckOptions, parse_version
 from adalora_core.config.fields.plain import plain
 from adalora_core.config.fields.table import Runtime
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits

@@ -57,6 +57,7 @@ _FORMER = {
     "contract.findings": "config.findings",
     "contract.model": "config.model",
     "contract.pipeline.assembly": "checker.pipeline.inspection",
+    "contract.pipeline.options": "checker.pipeline",
     "contract.rules": "config.rules",
     "contract.schemas": "config.schemas",
     "contract.text": "checker.documents",

@@ -11,8 +11,8 @@ import yaml
 from contract_configs import configurations
 from hypothesis import strategies as st
 
+from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.inspection import Inspector
-from adalora_core.checker.pipeline.options import CheckOptions
 from adalora_core.checker.pipeline.selection import Selection
 
 if TYPE_CHECKING:

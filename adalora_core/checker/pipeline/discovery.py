@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from adalora_core.checker.documents.document import Document
-    from adalora_core.checker.pipeline.options import CheckOptions
+    from adalora_core.checker.pipeline import CheckOptions
     from adalora_core.config.fields.tools import Layout
     from adalora_core.floor.places import Path
 

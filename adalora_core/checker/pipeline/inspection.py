@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from adalora_core.checker.documents.document import Document, Format
-    from adalora_core.checker.pipeline.options import CheckOptions
+    from adalora_core.checker.pipeline import CheckOptions
     from adalora_core.checker.pipeline.selection import Selection
     from adalora_core.config.fields.block import Block
     from adalora_core.config.fields.tools import Layout

@@ -1,4 +1,4 @@
-"""Hold the reports of a run, and write them as text: one module per format, imported on use."""
+"""Hold the reports of a run, and write them as text: the formats' modules are imported on use."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from adalora_core.config.findings import Diagnostic, Severity
     from adalora_core.config.model import AdaLoraConfig
 
-_MODULES = {
-    "full": "text",
-    "concise": "text",
-    "json": "json_report",
-    "sarif": "sarif",
-    "github": "github",
-    "gitlab": "gitlab",
-    "junit": "junit",
+_WRITERS = {
+    "full": ("text", "render"),
+    "concise": ("text", "render_concise"),
+    "json": ("json_report", "render"),
+    "sarif": ("sarif", "render"),
+    "github": ("services", "render_github"),
+    "gitlab": ("services", "render_gitlab"),
+    "junit": ("services", "render_junit"),
 }
-FORMATS = tuple(_MODULES)
+FORMATS = tuple(_WRITERS)
 FOR_PEOPLE = FORMATS[:2]
 
 
@@ -178,9 +178,9 @@ def render(outcome: Outcome, format: str) -> str:  # noqa: A002 - the option's n
     Raises:
         ValueError: the format is unknown.
     """
-    if format not in _MODULES:
+    if format not in _WRITERS:
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
-    module = importlib.import_module(f"{__name__}.{_MODULES[format]}")
-    write = module.render_concise if format == "concise" else module.render
+    module, function = _WRITERS[format]
+    write = getattr(importlib.import_module(f"{__name__}.{module}"), function)
     text: str = write(outcome)
     return text

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adalora_core.checker.documents import read_bytes
+from adalora_core.checker.pipeline import CheckOptions, parse_version
 from adalora_core.checker.pipeline.inspection import Inspector
-from adalora_core.checker.pipeline.options import CheckOptions, parse_version
 from adalora_core.checker.pipeline.selection import Selection
 from adalora_core.checker.reports import Notice, Outcome
 from adalora_core.checker.reports.text import left_out_phrase

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from known_models import MODELS
 
+from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.fixing import fix
 from adalora_core.checker.pipeline.inspection import Inspector
-from adalora_core.checker.pipeline.options import CheckOptions
 from adalora_core.checker.pipeline.selection import Selection
 from adalora_core.checker.plan.costs import costs_of
 from adalora_core.checker.plan.matching import match
