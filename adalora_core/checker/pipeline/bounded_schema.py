@@ -94,20 +94,17 @@ _current: ContextVar[_Evaluation] = ContextVar("evaluation")
 
 
 @contextlib.contextmanager
-def bounds(
-    patterns: Collection[str], instance: Any, steps_per_value: int = STEPS_PER_VALUE
-) -> Iterator[None]:
+def bounds(patterns: Collection[str], instance: Any) -> Iterator[None]:
     """Give all evaluations inside the `with` block one bound of steps and of time together.
 
     Args:
         patterns: the keys of `patternProperties` anywhere in the policy.
         instance: the value that is evaluated; a larger one may take more steps.
-        steps_per_value: how many more for each of its values.
 
     Raises:
         PolicyError: an evaluation exceeds the bounds.
     """
-    steps = MOST_STEPS + steps_per_value * _size(instance)
+    steps = MOST_STEPS + STEPS_PER_VALUE * _size(instance)
     token = _current.set(_Evaluation(patterns, steps))
     try:
         yield
