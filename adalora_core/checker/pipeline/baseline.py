@@ -16,7 +16,7 @@ from adalora_core.config.changes import ConflictError
 from adalora_core.floor.places import Edit, content_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from adalora_core.checker.documents.document import Document
     from adalora_core.checker.pipeline.fixing import Examine
@@ -55,51 +55,40 @@ def add_ignores(found: Examined, examine: Examine) -> Examined:
     Returns:
         The document with the comments, and the report on it.
     """
-    writer = _Writer(found, examine)
+    trials = Trials(examine)
     at_the_last_line = partial(_at_the_line, is_end=True)
     for candidates in (_at_the_line, _above_the_line, at_the_last_line, _for_the_file):
-        writer.write(candidates)
-    return writer.found
-
-
-class _Writer:
-    """A document while comments are added."""
-
-    def __init__(self, found: Examined, examine: Examine) -> None:
-        self.found = found
-        self._trials = Trials(examine)
-
-    def write(self, candidates: Callable[[_Lines, list[Diagnostic]], list[_Ignore]]) -> None:
-        """Add the comments at one kind of place, for all findings that are left."""
         left = [
             diagnostic
-            for diagnostic in self.found.report.diagnostics
+            for diagnostic in found.report.diagnostics
             if unsuppressible(BY_CODE[diagnostic.code], diagnostic.code) is None
         ]
-        if left:
-            wanted = candidates(_Lines(self.found.document), left)
-            if accepted := self._trials.compatible(wanted, self._tried, lambda *_: None):
-                self.found = self._tried(accepted)
+        if not left:
+            break
+        attempt = partial(_tried, trials, found)
+        wanted = candidates(_Lines(found.document), left)
+        if accepted := trials.compatible(wanted, attempt, lambda *_: None):
+            found = attempt(accepted)
+    return found
 
-    def _tried(self, ignores: Sequence[_Ignore]) -> Examined:
-        """Return the document with comments.
 
-        Raises:
-            ConflictError: they do anything else than suppress.
-        """
-        old = self.found
-        new = self._trials.read(old.document, [ignore.edit for ignore in ignores])
-        # In a string a comment would be none.
-        added = sum(len(ignore.findings) for ignore in ignores)
-        left = Counter(diagnostic.code for diagnostic in old.report.diagnostics)
-        for ignore in ignores:
-            left -= ignore.findings
-        before, after = (len(Requests(each.document).named_rules) for each in (old, new))
-        if not (
-            after == before + added and Counter(d.code for d in new.report.diagnostics) <= left
-        ):
-            raise ConflictError("the comments do not suppress just their findings")
-        return new
+def _tried(trials: Trials, old: Examined, ignores: Sequence[_Ignore]) -> Examined:
+    """Return the document with comments.
+
+    Raises:
+        ConflictError: they do anything else than suppress.
+    """
+    new = trials.read(old.document, [ignore.edit for ignore in ignores])
+    # In a string a comment would be none.
+    added = sum(len(ignore.findings) for ignore in ignores)
+    left = Counter(diagnostic.code for diagnostic in old.report.diagnostics)
+    for ignore in ignores:
+        left -= ignore.findings
+    before, after = (len(Requests(each.document).named_rules) for each in (old, new))
+    kept = Counter(diagnostic.code for diagnostic in new.report.diagnostics)
+    if after != before + added or not kept <= left:
+        raise ConflictError("the comments do not suppress just their findings")
+    return new
 
 
 class _Lines:

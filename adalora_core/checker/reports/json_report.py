@@ -138,54 +138,42 @@ def report_schema() -> dict[str, Any]:
         "pointer": {"type": "string", "description": "JSON pointer (RFC 6901)"},
     }
     remedy = {"description": text, "safe": {"type": "boolean"}}
-    edit = _object({"span": span, "replacement": text})
-    fix = _object({**remedy, "edits": {"type": "array", "items": edit}, "obstacle": text_or_null})
+    edits = _list(_object({"span": span, "replacement": text}))
+    fix = _object({**remedy, "edits": edits, "obstacle": text_or_null})
     diagnostic = {
         **finding,
         "span": span,
         "hint": text_or_null,
-        "related": {
-            "type": "array",
-            "items": _object({"message": text, "pointer": text, "span": span}),
-        },
+        "related": _list(_object({"message": text, "pointer": text, "span": span})),
         "fix": {"anyOf": [fix, {"type": "null"}]},
     }
+    notice = {"source": text_or_null, "message": text, "fails": {"type": "boolean"}}
+    report = {
+        "source": text_or_null,
+        "runtime": text,
+        "ok": {"type": "boolean"},
+        "diagnostics": _list({"$ref": "#/$defs/diagnostic"}),
+        "fixed": _list(_object({**finding, **remedy})),
+    }
     count = {"type": "integer", "minimum": 0}
+    outcome = {
+        "schema_version": {"const": SCHEMA_VERSION},
+        "summary": _object(dict.fromkeys(to_json(Outcome(()))["summary"], count)),
+        "settings": _object({"file": text_or_null, "values": {"type": "object"}}),
+        "notices": _list(_object(notice), description="What could not be read, and the like."),
+        "reports": _list(_object(report)),
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": schema_id("adalora-report", f"{SCHEMA_VERSION}.0", SCHEMA_FILE),
         "title": "Report of adalora check",
-        **_object(
-            {
-                "schema_version": {"const": SCHEMA_VERSION},
-                "summary": _object(dict.fromkeys(to_json(Outcome(()))["summary"], count)),
-                "settings": _object({"file": text_or_null, "values": {"type": "object"}}),
-                "notices": {
-                    "type": "array",
-                    "description": "What could not be read, and the like.",
-                    "items": _object(
-                        {"source": text_or_null, "message": text, "fails": {"type": "boolean"}}
-                    ),
-                },
-                "reports": {
-                    "type": "array",
-                    "items": _object(
-                        {
-                            "source": text_or_null,
-                            "runtime": text,
-                            "ok": {"type": "boolean"},
-                            "diagnostics": {
-                                "type": "array",
-                                "items": {"$ref": "#/$defs/diagnostic"},
-                            },
-                            "fixed": {"type": "array", "items": _object({**finding, **remedy})},
-                        }
-                    ),
-                },
-            }
-        ),
+        **_object(outcome),
         "$defs": {"diagnostic": _object(diagnostic)},
     }
+
+
+def _list(items: dict[str, Any], **more: str) -> dict[str, Any]:
+    return {"type": "array", **more, "items": items}
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
