@@ -287,9 +287,9 @@ class _Hook(Rule):
 
 
 def test_rule_on_code_marks_and_edits_what_no_path_names(monkeypatch):
-    from adalora_core.checker.rules import engine
+    from adalora_core.checker import rules
 
-    monkeypatch.setattr(engine, "_ON_SCRIPTS", (_Hook(),))
+    monkeypatch.setattr(rules, "_ON_SCRIPTS", (_Hook(),))
     code = "def on_step_end():\n    model.update_and_allocate(1)\n"
     (diagnostic,) = _report(code).diagnostics
     assert (diagnostic.span.start_line, diagnostic.span.start_column) == (1, 5)
