@@ -14,7 +14,7 @@ from adalora_core.floor.module_aliases import ModuleAliases, present_path
 if TYPE_CHECKING:
     from adalora_core.checker.check import check_config as check_config
     from adalora_core.checker.check import validate_config as validate_config
-    from adalora_core.checker.report import Report as Report
+    from adalora_core.checker.reports import Report as Report
     from adalora_core.commands.rank_report.pilot import find_ranks as find_ranks
     from adalora_core.config.findings import ConfigError as ConfigError
     from adalora_core.config.findings import Diagnostic as Diagnostic
@@ -41,7 +41,7 @@ _EXPORTS = {
     "AdaLoraModel": "adalora_core.training",
     "ConfigError": "adalora_core.config.findings",
     "Diagnostic": "adalora_core.config.findings",
-    "Report": "adalora_core.checker.report",
+    "Report": "adalora_core.checker.reports",
     "RunWarning": "adalora_core.floor.errors",
     "allocate_on_step": "adalora_core.trainers.optimizer_hook",
     "check_config": "adalora_core.checker.check",

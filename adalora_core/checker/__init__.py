@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adalora_core.checker.check import check_config as check_config
     from adalora_core.checker.check import validate_config as validate_config
-    from adalora_core.checker.report import Report as Report
+    from adalora_core.checker.reports import Report as Report
     from adalora_core.config.findings import ConfigError as ConfigError
     from adalora_core.config.findings import ConfigWarning as ConfigWarning
     from adalora_core.config.findings import Diagnostic as Diagnostic
@@ -21,7 +21,7 @@ _EXPORTS = {
     "ConfigError": "config.findings",
     "ConfigWarning": "config.findings",
     "Diagnostic": "config.findings",
-    "Report": "checker.report",
+    "Report": "checker.reports",
     "Span": "floor.places",
     "check_config": "checker.check",
     "validate_config": "checker.check",

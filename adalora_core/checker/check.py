@@ -9,12 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, get_args
 
 from adalora_core.checker import documents as text
-from adalora_core.checker.documents.document import Document
-from adalora_core.checker.documents.formats import FORMATS
+from adalora_core.checker.documents.document import FORMATS, Document
 from adalora_core.checker.documents.problems import LIMIT_EXCEEDED, MOST_RELATED, NO_BLOCK, Problem
-from adalora_core.checker.pipeline.assembly import examine
+from adalora_core.checker.pipeline import CheckOptions, parse_version
 from adalora_core.checker.pipeline.discovery import sections
-from adalora_core.checker.pipeline.options import CheckOptions, parse_version
+from adalora_core.checker.pipeline.inspection import examine
 from adalora_core.config.fields.readings import plain
 from adalora_core.config.fields.table import Runtime
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
@@ -23,9 +22,8 @@ from adalora_core.floor.places import to_pointer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from adalora_core.checker.documents.formats import Format
-    from adalora_core.checker.pipeline.policy import Policy
-    from adalora_core.checker.report import Report
+    from adalora_core.checker.documents.document import Format
+    from adalora_core.checker.reports import Report
     from adalora_core.config.fields.block import Block
     from adalora_core.config.model import AdaLoraConfig
 
@@ -81,8 +79,13 @@ def check_config(
         raise ValueError(f"runtime: expected {' or '.join(get_args(Runtime))}, got {runtime!r}")
     if format is not None and format not in FORMATS:
         raise ValueError(f"format: expected {', '.join(FORMATS)}, got {format!r}")
+    compiled = None
+    if policy is not None:
+        from adalora_core.checker.pipeline.policy import Policy
+
+        compiled = Policy(dict(policy))
     options = CheckOptions(
-        runtime, strict_keys, strict_types, parse_version(peft_version), limits, _compiled(policy)
+        runtime, strict_keys, strict_types, parse_version(peft_version), limits, compiled
     )
     name = None
     if isinstance(source, Mapping):
@@ -126,14 +129,6 @@ def _from_mapping(source: Mapping[str, Any]) -> Document:
         problem = Problem(LIMIT_EXCEEDED, message)
         return Document("", problems=[problem], fatal=True, is_text=False)
     return Document("", values, is_text=False)
-
-
-def _compiled(policy: Mapping[str, Any] | None) -> Policy | None:
-    if policy is None:
-        return None
-    from adalora_core.checker.pipeline.policy import Policy
-
-    return Policy(dict(policy))
 
 
 def _with_arguments_of(

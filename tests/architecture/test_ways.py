@@ -185,3 +185,8 @@ def test_a_script_passes_few_modules_between_its_text_and_its_findings(tmp_path:
     read = ("checker/documents/python/", "checker/rules", "checker/scripts/")
     found = [each for each in script(tmp_path) if each.startswith(read)]
     assert len(found) <= 16, found
+
+
+def test_a_configuration_text_passes_few_modules_of_the_checker(tmp_path: Path) -> None:
+    found = [each for each in config_text(tmp_path) if each.startswith("checker/")]
+    assert len(found) <= 12, found

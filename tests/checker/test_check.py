@@ -11,8 +11,8 @@ import pytest
 
 from adalora_core.checker.check import check_config, validate_config
 from adalora_core.checker.documents import decode
-from adalora_core.checker.pipeline.assembly import examine
-from adalora_core.checker.pipeline.options import CheckOptions
+from adalora_core.checker.pipeline import CheckOptions
+from adalora_core.checker.pipeline.inspection import examine
 from adalora_core.config.findings import ConfigError, ConfigWarning
 from adalora_core.config.rules.base import SOUND
 from adalora_core.floor.limits import DEFAULT_LIMITS

@@ -10,9 +10,8 @@ import pytest
 from contract_reports import github_commands, parse
 
 from adalora_core.checker.check import check_config
-from adalora_core.checker.report import Report
-from adalora_core.checker.reports import FORMATS, Outcome, render
-from adalora_core.checker.reports.schema import report_schema, report_schema_text
+from adalora_core.checker.reports import FORMATS, Outcome, Report, render
+from adalora_core.checker.reports.json_report import report_schema, report_schema_text
 from adalora_core.checker.rules import RULES
 from adalora_core.checker.rules.pages import page
 from adalora_core.config.findings import Diagnostic, Related

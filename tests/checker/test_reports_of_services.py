@@ -10,8 +10,7 @@ import pytest
 from contract_reports import gitlab_issues, junit_suites
 
 from adalora_core.checker.check import check_config
-from adalora_core.checker.report import Report
-from adalora_core.checker.reports import Outcome, render
+from adalora_core.checker.reports import Outcome, Report, render
 from adalora_core.config.findings import Diagnostic
 from adalora_core.config.rules.base import SOUND
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adalora_core.checker.check import check_config
-from adalora_core.checker.documents.formats import FORMATS
+from adalora_core.checker.documents.document import FORMATS
 from adalora_core.checker.reports import FORMATS as OUTPUTS
 from adalora_core.checker.rules import RULES
 from adalora_core.checker.rules.pages import example_text

@@ -11,7 +11,7 @@ from adalora_core.config.rules.base import SOUND
 
 SECONDS = 2 * 1
 SEARCH = """
-IMPORTS = ("adalora_core.checker.pipeline.assembly", "tomllib")
+IMPORTS = ("adalora_core.checker.pipeline.inspection", "tomllib")
 def main(argv):
     from adalora_core.commands.cli import main
     return main(["check", "-o", "concise", "."])

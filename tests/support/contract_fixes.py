@@ -11,12 +11,12 @@ import yaml
 from contract_configs import configurations
 from hypothesis import strategies as st
 
+from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.inspection import Inspector
-from adalora_core.checker.pipeline.options import CheckOptions
 from adalora_core.checker.pipeline.selection import Selection
 
 if TYPE_CHECKING:
-    from adalora_core.checker.report import Examined
+    from adalora_core.checker.reports import Examined
 
 
 def _calls(code: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 from junitparser import JUnitXml, TestSuite
 
-from adalora_core.checker.reports.schema import report_schema
+from adalora_core.checker.reports.json_report import report_schema
 
 SARIF = jsonschema.Draft4Validator(
     json.loads(

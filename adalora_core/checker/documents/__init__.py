@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.documents import problems
-from adalora_core.checker.documents.document import Document
-from adalora_core.checker.documents.formats import format_of
+from adalora_core.checker.documents.document import Document, format_of
 from adalora_core.checker.documents.problems import Problem
-from adalora_core.checker.documents.reading import read_bytes, to_text
+from adalora_core.floor.regular_files import read_start
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from adalora_core.checker.documents.formats import Format
+    from adalora_core.checker.documents.document import Format
     from adalora_core.floor.limits import Limits
 
 # Imported with the first document of the format, so that JSON does not pay for YAML.
@@ -26,6 +26,12 @@ _MODULES: dict[Format, str] = {
     "notebook": "python.notebook",
 }
 
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
 _LARGE_NOTEBOOK = "clear the outputs of the notebook, or raise the limit with --limit file-bytes"
 
 
@@ -58,16 +64,43 @@ def decode(raw: bytes, format: Format, limits: Limits) -> Document:  # noqa: A00
         except EncodingError as error:
             problem = Problem(problems.BAD_ENCODING, str(error), offset=0)
             return Document("", problems=[problem], raw=raw, fatal=True)
-    encoded = to_text(raw, encoding)
-    encoded.raw = raw
-    if encoded.fatal:
-        return encoded
+    text, found, is_text = _to_text(raw, encoding)
+    if not is_text:
+        return Document(text, problems=found, raw=raw, fatal=True)
     module = importlib.import_module(f"{__name__}.{_MODULES[format]}")
-    document: Document = module.decode(encoded.text, limits)
+    document: Document = module.decode(text, limits)
     document.format, document.raw, document.encoding = format, raw, encoding
     if format not in {"yaml", "python"}:  # which allow a byte order mark
-        document.problems[:0] = encoded.problems
+        document.problems[:0] = found
     return document
+
+
+def _to_text(raw: bytes, encoding: str) -> tuple[str, list[Problem], bool]:
+    """Return the text of a file, the problems of its encoding, and whether it is text at all."""
+    for mark, name in _MARKS:
+        if raw.startswith(mark):
+            return "", [_encoding(f"the file is {name}, not UTF-8", 0)], False
+    found = []
+    if raw.startswith(codecs.BOM_UTF8):
+        raw = raw.removeprefix(codecs.BOM_UTF8)
+        message = "the file starts with a byte order mark, which Python's json refuses"
+        found.append(_encoding(message, 0))
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        # Keep the text before the fault, so that its position has a line.
+        text = raw[: error.start].decode(encoding, "replace")
+        byte = f"byte {raw[error.start]:#04x} at offset {error.start}"
+        message = f"{byte} is not {encoding.upper()} ({error.reason})"
+        return text, [_encoding(message, len(text))], False
+    nul = text.find("\0")
+    if nul >= 0:
+        found.append(_encoding("the file holds a NUL character: it is not text", nul))
+    return text, found, nul < 0
+
+
+def _encoding(message: str, offset: int) -> Problem:
+    return Problem(problems.BAD_ENCODING, message, offset=offset)
 
 
 def read(
@@ -82,3 +115,17 @@ def read(
     """
     format = format or format_of(path)  # noqa: A001 - the option's name
     return decode(read_bytes(path, limits, format), format, limits)
+
+
+def read_bytes(
+    path: str | PathLike[str],
+    limits: Limits,
+    format: Format | None = None,  # noqa: A002 - the option's name
+) -> bytes:
+    """Read a regular file, at most one byte more than the limit for its format.
+
+    Raises:
+        OSError: as `open_regular_file`.
+    """
+    has_outputs = (format or format_of(path)) == "notebook"
+    return read_start(path, limits.bytes_to_read(has_outputs=has_outputs) + 1)

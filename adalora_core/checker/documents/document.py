@@ -1,20 +1,40 @@
-"""Hold a decoded text: its values, their positions, and the problems of the text."""
+"""Hold a decoded text: its format, its values, their positions, and the problems of the text."""
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
-from adalora_core.floor.places import Span
+from adalora_core.floor.places import Span, content_end
 
 if TYPE_CHECKING:
-    from adalora_core.checker.documents.formats import Format
     from adalora_core.checker.documents.problems import Problem
     from adalora_core.checker.documents.python.script import Script
     from adalora_core.floor.places import AmbiguousScalar, Extent, Path
+
+
+Format = Literal["json", "yaml", "toml", "python", "notebook"]
+CODE: frozenset[Format] = frozenset({"python", "notebook"})
+FORMATS: tuple[Format, ...] = get_args(Format)
+SUFFIXES: dict[str, Format] = {
+    ".json": "json",
+    ".yaml": "yaml",
+    ".yml": "yaml",
+    ".toml": "toml",
+    ".py": "python",
+    ".ipynb": "notebook",
+}
+"""`{suffix: format}`; files with other suffixes are not searched in folders. A dialect such as JSON
+with comments needs a reader too."""
+
+
+def format_of(name: str | os.PathLike[str]) -> Format:
+    """Return the format that a file's suffix stands for; JSON where it stands for none."""
+    return SUFFIXES.get(os.path.splitext(name)[1].lower(), "json")  # noqa: PTH122 - many files
 
 
 class Locator(Protocol):
@@ -22,6 +42,50 @@ class Locator(Protocol):
 
     def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
         """Return the extent of the key or the value at `path`."""
+
+
+@dataclass(slots=True)
+class Place:
+    """The position of a value, and those of the keys and values inside it.
+
+    Args:
+        start, end: extent of the value.
+        keys: extents of a mapping's keys.
+        inside: places of a mapping's values by key, or of a list's by index.
+        nodes: this value and those inside, counted as often as aliases repeat them.
+        height: levels of nesting below this value.
+    """
+
+    start: int
+    end: int
+    keys: dict[object, Extent] = field(default_factory=dict)
+    inside: dict[object, Place] = field(default_factory=dict)
+    nodes: int = 1
+    height: int = 0
+
+
+class TreeLocator:
+    """Finds keys and values in a tree of places."""
+
+    def __init__(self, text: str, top: Place) -> None:
+        self._text = text
+        self._top = top
+
+    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
+        """Return the extent of the key or value, or of its nearest parent if it does not exist."""
+        place, key = self._top, None
+        for step in path:
+            if step not in place.inside:
+                key = None
+                break
+            key = place.keys.get(step)
+            place = place.inside[step]
+        if at == "key":
+            # An absent key is marked at the first character of its nearest parent.
+            return key or (place.start, min(place.start + 1, len(self._text)))
+        # A YAML block ends where the next line begins; leave out the blanks before that line.
+        place.end = content_end(self._text, place.start, place.end)
+        return place.start, place.end
 
 
 @dataclass

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from adalora_core.checker.documents import problems
 from adalora_core.checker.documents.document import Document
-from adalora_core.checker.documents.problems import Problem, duplicate_key, impossible_characters
+from adalora_core.checker.documents.problems import (
+    Problem,
+    duplicate_key,
+    impossible_characters,
+    values_of,
+)
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
@@ -162,9 +167,7 @@ def _first_too_deep(text: str, depth: int) -> int | None:
 
 
 def _repeated_keys(value: Any, locator: JsonLocator) -> Iterator[Problem]:
-    stack: list[tuple[Path, Any]] = [((), value)]
-    while stack:
-        path, node = stack.pop()
+    for path, node in values_of(value):
         if isinstance(node, dict):
             extents: defaultdict[Any, list[Extent]] = defaultdict(list)
             for name, key, _ in locator.members(path):
@@ -172,9 +175,6 @@ def _repeated_keys(value: Any, locator: JsonLocator) -> Iterator[Problem]:
             for name, found in extents.items():
                 if len(found) > 1:
                     yield duplicate_key(path, name, found)
-            stack += [((*path, key), entry) for key, entry in node.items()]
-        elif isinstance(node, list):
-            stack += [((*path, index), entry) for index, entry in enumerate(node)]
 
 
 class JsonLocator:

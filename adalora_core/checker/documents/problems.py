@@ -71,26 +71,24 @@ def duplicate_key(path: Path, key: str, extents: list[Extent]) -> Problem:
     )
 
 
-def impossible_characters(value: Any) -> Iterator[Problem]:
-    """Yield a problem for each string, key or value, that no UTF-8 file could hold."""
-    stack: list[tuple[Path, Any]] = [((), value)]
+def values_of(top: Any) -> Iterator[tuple[Path, Any]]:
+    """Yield every value of a document, containers before what they hold, without recursion."""
+    stack: list[tuple[Path, Any]] = [((), top)]
     while stack:
         path, node = stack.pop()
+        yield path, node
         if isinstance(node, dict):
             stack += [((*path, key), entry) for key, entry in node.items()]
-            yield from (
-                _impossible((*path, key), key, "key") for key in node if _is_impossible(key)
-            )
         elif isinstance(node, list):
             stack += [((*path, index), entry) for index, entry in enumerate(node)]
-        elif _is_impossible(node):
-            yield _impossible(path, node, "value")
 
 
-def _is_impossible(value: Any) -> bool:
-    return isinstance(value, str) and _IMPOSSIBLE.search(value) is not None
-
-
-def _impossible(path: Path, value: str, at: Literal["key", "value"]) -> Problem:
-    message = f"a string holds NUL or half of a surrogate pair: {value!r}"
-    return Problem(BAD_ENCODING, message, path, at)
+def impossible_characters(top: Any) -> Iterator[Problem]:
+    """Yield a problem for each string, key or value, that no UTF-8 file could hold."""
+    for path, value in values_of(top):
+        at: Literal["key", "value"] = "key" if isinstance(value, dict) else "value"
+        for text in value if isinstance(value, dict) else [value]:
+            if isinstance(text, str) and _IMPOSSIBLE.search(text):
+                message = f"a string holds NUL or half of a surrogate pair: {text!r}"
+                place = (*path, text) if at == "key" else path
+                yield Problem(BAD_ENCODING, message, place, at)

@@ -5,16 +5,12 @@ from __future__ import annotations
 import re
 import tomllib
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from adalora_core.checker.documents import problems
-from adalora_core.checker.documents.document import Document
+from adalora_core.checker.documents.document import Document, Place, TreeLocator
 from adalora_core.checker.documents.problems import Problem
-from adalora_core.checker.documents.tree import Place, TreeLocator
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits, has_too_many_digits
-
-if TYPE_CHECKING:
-    from adalora_core.floor.places import Extent, Path
 
 _BLANK = re.compile(r"[ \t]*")
 # Possessive: of a group that could give repetitions back, each one would take memory.
@@ -142,30 +138,24 @@ def _excess_of_values(value: Any, limits: Limits) -> str | None:
     return _too_deep(limits)
 
 
-class _LazyLocator:
+class _LazyLocator(TreeLocator):
     """Finds keys and values; scans the text when the first position is asked for."""
 
     def __init__(self, text: str) -> None:
         self._text = text
 
-    def locate(self, path: Path, at: Literal["key", "value"]) -> Extent | None:
-        return self._tree.locate(path, at)
-
     @cached_property
-    def _tree(self) -> TreeLocator:
-        return TreeLocator(self._text, places(self._text))
+    def _top(self) -> Place:  # type: ignore[override]
+        return _Scanner(self._text).document()
 
 
 Key = tuple[str, tuple[int, int]]
 """A key and its extent."""
 
 
-def places(text: str) -> Place:
-    """Return the position of every key and value in `text`, which must be valid TOML."""
-    return _Scanner(text).document()
-
-
 class _Scanner:
+    """Finds the position of every key and value in a text, which must be valid TOML."""
+
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0

@@ -10,8 +10,7 @@ from adalora_core.config.changes import Insert, Put, Rename, Replace
 from adalora_core.floor.places import Edit
 
 if TYPE_CHECKING:
-    from adalora_core.checker.documents.document import Document, Locator
-    from adalora_core.checker.documents.formats import Format
+    from adalora_core.checker.documents.document import Document, Format, Locator
     from adalora_core.config.changes import Change
     from adalora_core.floor.places import Extent
 

@@ -22,12 +22,8 @@ VALUE = _PREFIX + "value"
 _RESOLVERS: dict[str, list[tuple[str, re.Pattern[str]]]] = yaml.SafeLoader.yaml_implicit_resolvers
 _CONSTRUCTOR = SafeConstructor()
 _CONSTRUCT = {
-    _PREFIX + "null": _CONSTRUCTOR.construct_yaml_null,
-    _PREFIX + "bool": _CONSTRUCTOR.construct_yaml_bool,
-    _PREFIX + "int": _CONSTRUCTOR.construct_yaml_int,
-    _PREFIX + "float": _CONSTRUCTOR.construct_yaml_float,
-    _PREFIX + "timestamp": _CONSTRUCTOR.construct_yaml_timestamp,
-    _PREFIX + "binary": _CONSTRUCTOR.construct_yaml_binary,
+    _PREFIX + kind: getattr(_CONSTRUCTOR, f"construct_yaml_{kind}")
+    for kind in ("null", "bool", "int", "float", "timestamp", "binary")
 }
 _NUMBERS = (_PREFIX + "int", _PREFIX + "float")
 

@@ -9,9 +9,8 @@ import yaml
 
 from adalora_core.checker.documents import problems
 from adalora_core.checker.documents import yaml_scalars as scalars
-from adalora_core.checker.documents.document import Document
+from adalora_core.checker.documents.document import Document, Place, TreeLocator
 from adalora_core.checker.documents.problems import Problem, duplicate_key
-from adalora_core.checker.documents.tree import Place, TreeLocator
 from adalora_core.floor.limits import DEFAULT_LIMITS, Limits
 from adalora_core.floor.places import AmbiguousScalar
 
@@ -201,7 +200,7 @@ class _Reader:
             self._refuse_tag(tag, start)
         except ValueError as error:
             raise _StopError(self._unreadable(tag, text, start, error)) from None
-        if tag in (scalars.MERGE, scalars.VALUE) and not self._awaits_key():
+        if tag in (scalars.MERGE, scalars.VALUE) and self._path() is not None:
             self._refuse_tag(tag, start)
         self._add(value, Place(start, end), event.anchor, text, is_merge=tag == scalars.MERGE)
 
@@ -320,16 +319,12 @@ class _Reader:
             outer.inside[len(frame.value)] = place
             frame.value.append(value)
         elif frame.key is _AWAITS_KEY:
-            frame.key_text = text
-            self._begin_pair(frame, value, place, is_merge=is_merge)
+            if isinstance(value, (dict, list)):
+                raise _StopError(_syntax(self._text, place.start, "a key is a mapping or a list"))
+            frame.key, frame.key_text = scalars.MERGE if is_merge else value, text
+            frame.key_extent = (place.start, place.end)
         else:
             self._end_pair(frame, value, place)
-
-    def _begin_pair(self, frame: _Frame, key: Any, place: Place, *, is_merge: bool) -> None:
-        if isinstance(key, (dict, list)):
-            raise _StopError(_syntax(self._text, place.start, "a key is a mapping or a list"))
-        frame.key_extent = (place.start, place.end)
-        frame.key = scalars.MERGE if is_merge else key
 
     def _end_pair(self, frame: _Frame, value: Any, place: Place) -> None:
         key, extent = frame.key, frame.key_extent or (place.start, place.start)
@@ -369,10 +364,6 @@ class _Reader:
         if self._equal_hashes > _MOST_EQUAL_HASHES:
             message = f"more than {_MOST_EQUAL_HASHES} keys are numbers of one hash"
             raise _StopError(Problem(problems.LIMIT_EXCEEDED, message, offset=place.start))
-
-    def _awaits_key(self) -> bool:
-        frame = self._stack[-1] if self._stack else None
-        return frame is not None and isinstance(frame.value, dict) and frame.key is _AWAITS_KEY
 
     def _report(self, problem: Problem) -> None:
         if len(self.document.problems) <= self._limits.diagnostics:  # one more than is shown

@@ -16,12 +16,12 @@ from adalora_core.config.changes import ConflictError
 from adalora_core.floor.places import Edit, content_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from adalora_core.checker.documents.document import Document
     from adalora_core.checker.pipeline.fixing import Examine
     from adalora_core.checker.pipeline.suppression import Line
-    from adalora_core.checker.report import Examined
+    from adalora_core.checker.reports import Examined
     from adalora_core.config.findings import Diagnostic
 
 _LINE_END = re.compile(r"\r\n|\n|\r|$")
@@ -55,55 +55,40 @@ def add_ignores(found: Examined, examine: Examine) -> Examined:
     Returns:
         The document with the comments, and the report on it.
     """
-    writer = _Writer(found, examine)
+    trials = Trials(examine)
     at_the_last_line = partial(_at_the_line, is_end=True)
     for candidates in (_at_the_line, _above_the_line, at_the_last_line, _for_the_file):
-        writer.write(candidates)
-    return writer.found
-
-
-class _Writer:
-    """A document while comments are added."""
-
-    def __init__(self, found: Examined, examine: Examine) -> None:
-        self.found = found
-        self._trials = Trials(examine)
-
-    def write(self, candidates: Callable[[_Lines, list[Diagnostic]], list[_Ignore]]) -> None:
-        """Add the comments at one kind of place, for all findings that are left."""
         left = [
             diagnostic
-            for diagnostic in self.found.report.diagnostics
+            for diagnostic in found.report.diagnostics
             if unsuppressible(BY_CODE[diagnostic.code], diagnostic.code) is None
         ]
-        if left:
-            wanted = candidates(_Lines(self.found.document), left)
-            if accepted := self._trials.compatible(wanted, self._tried, lambda *_: None):
-                self.found = self._tried(accepted)
-
-    def _tried(self, ignores: Sequence[_Ignore]) -> Examined:
-        """Return the document with comments.
-
-        Raises:
-            ConflictError: they do anything else than suppress.
-        """
-        old = self.found
-        new = self._trials.read(old.document, [ignore.edit for ignore in ignores])
-        # In a string a comment would be none.
-        added = sum(len(ignore.findings) for ignore in ignores)
-        left = Counter(diagnostic.code for diagnostic in old.report.diagnostics)
-        for ignore in ignores:
-            left -= ignore.findings
-        is_read = _named(new.document) == _named(old.document) + added
-        if not (is_read and Counter(d.code for d in new.report.diagnostics) <= left):
-            raise ConflictError("the comments do not suppress just their findings")
-        return new
+        if not left:
+            break
+        attempt = partial(_tried, trials, found)
+        wanted = candidates(_Lines(found.document), left)
+        if accepted := trials.compatible(wanted, attempt, lambda *_: None):
+            found = attempt(accepted)
+    return found
 
 
-def _named(document: Document) -> int:
-    requests = Requests(document)
-    requests.read()
-    return len(requests.named_rules)
+def _tried(trials: Trials, old: Examined, ignores: Sequence[_Ignore]) -> Examined:
+    """Return the document with comments.
+
+    Raises:
+        ConflictError: they do anything else than suppress.
+    """
+    new = trials.read(old.document, [ignore.edit for ignore in ignores])
+    # In a string a comment would be none.
+    added = sum(len(ignore.findings) for ignore in ignores)
+    left = Counter(diagnostic.code for diagnostic in old.report.diagnostics)
+    for ignore in ignores:
+        left -= ignore.findings
+    before, after = (len(Requests(each.document).named_rules) for each in (old, new))
+    kept = Counter(diagnostic.code for diagnostic in new.report.diagnostics)
+    if after != before + added or not kept <= left:
+        raise ConflictError("the comments do not suppress just their findings")
+    return new
 
 
 class _Lines:
@@ -112,9 +97,7 @@ class _Lines:
     def __init__(self, document: Document) -> None:
         self._document = document
         self.code = document.code
-        requests = Requests(document)
-        requests.read()
-        self.requests = {named.line: named for named in requests.named_rules}
+        self.requests = {named.line: named for named in Requests(document).named_rules}
 
     def line(self, diagnostic: Diagnostic, *, is_end: bool = False) -> tuple[int, int]:
         """Return where the code's line with the start or the end of a finding starts and ends."""

@@ -17,7 +17,7 @@ from adalora_core.floor.errors import ExpressionError, PolicyError
 from adalora_core.floor.expressions.matching import Matcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 MOST_STEPS, STEPS_PER_VALUE = 100_000, 5
 """The most steps of a policy for one configuration, and how many more for each of its values. A
@@ -59,20 +59,32 @@ class _Evaluation:
             is_whole = isinstance(value, float) and value.is_integer()
             text = repr(int(value) if is_whole else value)
             self.count(len(text) // _CHARACTERS)
-            return _digest(text.encode("utf-8", "replace"))
+            return blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
         if id(value) not in self._digests:
             self.count(1 + len(value) // _ENTRIES)
             if isinstance(value, dict):
                 pairs = (self.digest(key) + self.digest(entry) for key, entry in value.items())
-                found = _digest(b"{" + b"".join(sorted(pairs)))
+                found = b"{" + b"".join(sorted(pairs))
             else:
-                found = _digest(b"[" + b"".join(map(self.digest, value)))
-            self._digests[id(value)] = value, found  # the value is kept, and with it its id
+                found = b"[" + b"".join(map(self.digest, value))
+            # The value is kept, and with it its id.
+            self._digests[id(value)] = value, blake2b(found, digest_size=16).digest()
         return self._digests[id(value)][1]
 
-    def rehearse(self, patterns: Iterable[str], texts: Iterable[Any], keyword: str) -> None:
-        """Raise unless the library can search for the patterns in the texts quickly."""
-        texts = [text for text in texts if isinstance(text, str)]
+    def rehearse(self, keyword: str, value: Any, instance: Any, schema: Any) -> None:
+        """Raise unless the library can search for the expressions of a keyword quickly."""
+        patterns: Collection[str] = ()
+        searched: Collection[Any] = instance if isinstance(instance, dict) else ()
+        if keyword == "pattern":
+            patterns, searched = [value], [instance]
+        elif keyword == "patternProperties":
+            patterns = value
+        elif keyword == "unevaluatedProperties":
+            patterns = self.patterns
+        elif keyword == "additionalProperties" and (found := schema.get("patternProperties")):
+            # The library joins them, and one may refer to a group of another; messages search each.
+            patterns = ["|".join(found), *found]
+        texts = [text for text in searched if isinstance(text, str)] if patterns else []
         for pattern in patterns:
             self.count(len(texts))
             self._matcher.rehearse("search", pattern, texts, keyword)
@@ -82,20 +94,17 @@ _current: ContextVar[_Evaluation] = ContextVar("evaluation")
 
 
 @contextlib.contextmanager
-def bounds(
-    patterns: Collection[str], instance: Any, steps_per_value: int = STEPS_PER_VALUE
-) -> Iterator[None]:
+def bounds(patterns: Collection[str], instance: Any) -> Iterator[None]:
     """Give all evaluations inside the `with` block one bound of steps and of time together.
 
     Args:
         patterns: the keys of `patternProperties` anywhere in the policy.
         instance: the value that is evaluated; a larger one may take more steps.
-        steps_per_value: how many more for each of its values.
 
     Raises:
         PolicyError: an evaluation exceeds the bounds.
     """
-    steps = MOST_STEPS + steps_per_value * _size(instance)
+    steps = MOST_STEPS + STEPS_PER_VALUE * _size(instance)
     token = _current.set(_Evaluation(patterns, steps))
     try:
         yield
@@ -158,15 +167,11 @@ def _evolve(self: Any, **changes: Any) -> Any:
 
 
 def _counted(keyword: str, check: Any) -> Any:
-    rehearse = _REHEARSALS.get(keyword)
-
     def evaluate(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
         evaluation = _current.get()
         entries = sum(len(each) for each in (value, instance) if isinstance(each, dict | list))
         evaluation.count(1 + entries // _ENTRIES)
-        if rehearse is not None:
-            patterns, texts = rehearse(evaluation, value, instance, schema)
-            evaluation.rehearse(patterns, texts, keyword)
+        evaluation.rehearse(keyword, value, instance, schema)
         before = evaluation.surcharge
         if keyword.startswith("unevaluated") and isinstance(instance, dict | list):
             # The library looks each entry up in the list of those that each schema has evaluated.
@@ -179,10 +184,6 @@ def _counted(keyword: str, check: Any) -> Any:
         evaluation.surcharge = before
 
     return evaluate
-
-
-def _digest(text: bytes) -> bytes:
-    return blake2b(text, digest_size=16).digest()
 
 
 def _enum(_: Any, value: Any, instance: Any, __: Any) -> Iterator[Any]:
@@ -224,29 +225,3 @@ _OWN: dict[str, Callable[..., Iterator[Any]]] = {
     "divisibleBy": _multiple,
 }  # fmt: skip
 """Keywords for which the library takes quadratic time, or fails for numbers beyond the floats."""
-
-
-_Searches = tuple["Iterable[str]", "Iterable[Any]"]
-"""Patterns that the library searches for, and the texts."""
-
-
-def _of_other_keys(_: _Evaluation, __: Any, instance: Any, schema: Any) -> _Searches:
-    # The library joins them, and one may refer to a group of another; messages search for each.
-    patterns = schema.get("patternProperties")
-    return ["|".join(patterns), *patterns] if patterns else (), _keys(instance)
-
-
-def _keys(instance: Any) -> Iterable[Any]:
-    return instance if isinstance(instance, dict) else ()
-
-
-_REHEARSALS: dict[str, Callable[[_Evaluation, Any, Any, Any], _Searches]] = {
-    "pattern": lambda _, value, instance, __: ([value], [instance]),
-    "patternProperties": lambda _, value, instance, __: (value, _keys(instance)),
-    "additionalProperties": _of_other_keys,
-    "unevaluatedProperties": lambda evaluation, _, instance, __: (
-        evaluation.patterns,
-        _keys(instance),
-    ),
-}
-"""For each keyword of the library that searches for expressions: those, and where."""

@@ -1,50 +1,50 @@
-"""Find the AdaLoRA configurations of a document: at a pointer, or by their layout."""
+"""Find the AdaLoRA configurations of a document: at a pointer, in code, or by the tool's layout."""
 
 from __future__ import annotations
 
-import re
 from collections import deque
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from itertools import chain, islice, product, starmap
+from typing import TYPE_CHECKING, Any, Literal
 
 from adalora_core.checker.documents import problems
 from adalora_core.checker.documents.problems import Problem
-from adalora_core.checker.pipeline.tool_files import (
-    UNKNOWN_TOOLS,
-    block_of,
-    calls,
-    find_tool,
-    has_prefixed_fields,
-    names_adalora,
-)
+from adalora_core.config.fields.block import Block
 from adalora_core.config.fields.expressions import Expressions
-from adalora_core.config.fields.table import ADALORA_FIELDS, DISTINCTIVE_FIELDS, PEFT_TYPE
+from adalora_core.config.fields.table import (
+    ADALORA_FIELDS,
+    DISTINCTIVE_FIELDS,
+    FIELDS,
+    PEFT_TYPE,
+    fields_of,
+)
+from adalora_core.config.fields.tools import BY_MARKER, PREFIX, Tool
 from adalora_core.config.fields.value_kinds import name_of_value
 from adalora_core.floor.places import from_pointer, to_pointer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from adalora_core.checker.documents.document import Document
-    from adalora_core.checker.pipeline.options import CheckOptions
-    from adalora_core.config.fields.block import Block
+    from adalora_core.checker.pipeline import CheckOptions
     from adalora_core.config.fields.tools import Layout
     from adalora_core.floor.places import Path
 
-
-_DISTINCTIVE = b"|".join(name.encode() for name in sorted(DISTINCTIVE_FIELDS))
-ADALORA_WORDS = re.compile(rb"adalora|\b(?:" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
-"""Every text that holds an AdaLoRA configuration contains one of these."""
-PEFT_WORDS = re.compile(rb"\b(?:peft_type|" + _DISTINCTIVE + rb")\b", re.IGNORECASE)
-"""A damaged text without any of these is not taken for a configuration: a manifest or a script may
-mention AdaLoRA too."""
-CODE_WORDS = re.compile(rb"AdaLoraConfig\s*\(|\bupdate_and_allocate\b")
-"""Damaged code without any of these is not reported: it may be a template, or of another Python."""
-
-
-def mentions_adalora(raw: bytes) -> bool:
-    """Return whether code holds the word AdaLoRA, in any spelling of case."""
-    return b"adalora" in raw.lower()
+MOST_TRIALS = 64
+"""The most combinations of a sweep that are checked."""
+_LEAST_NAMES = 3
+"""The fewest names of AdaLoRA in a mapping that is taken for a configuration without a method."""
+_WRITTEN = {"toml": 'peft_type = "ADALORA"', "json": '"peft_type": "ADALORA"'}
+"""The missing key as a format writes it, where not as YAML does."""
+_METHOD_MARKERS = (
+    "method", "peft_method", "lora_type", "adapter_type", "adapter", "finetuning_type",
+    "train_type", "tuner_type", "sft_type", "peft",
+)  # fmt: skip
+_LOOSE_MARKERS = ("type", "name", "peft_type")
+"""Keys whose value `adalora` marks a mapping only together with names that AdaLoRA alone has."""
+_SECTIONS = ("adalora", "adalora_config", "lora", "lora_config", "peft_config", "peft", "adapter")
+_SEARCHES = frozenset({"grid", "random", "bayes"})
+"""The methods of a sweep of Weights & Biases."""
 
 
 def find_blocks(
@@ -68,63 +68,28 @@ def find_blocks(
     Raises:
         ValueError: `key` is not a JSON pointer.
     """
+    search = _Search(document, options, layout)
     if document.script is not None:
-        blocks = calls(document, options) if layout in (None, "python") else []
+        blocks = search.calls() if layout in (None, "python") else []
         if key:
             blocks = [block for block in blocks if to_pointer(block.path) == key]
             if not blocks:
                 return Problem(problems.NO_BLOCK, f"the code has no call at {key!r}")
     elif key is None:
-        blocks = _search(document, options, layout)
+        blocks = search.everywhere()
         if is_optional:
             blocks = [block for block in blocks if block.is_unambiguous]
     else:
-        found = _at_pointer(document, key, options)
+        found = search.at_pointer(key)
         if isinstance(found, Problem):
             return found
         blocks = [found]
     if is_optional:
         blocks = [block for block in blocks if not block.is_other_method]
-    expressions = Expressions(options.limits.regex_length)
-    for block in blocks:
-        block.expressions = expressions
     if blocks or (document.script is not None and document.script.is_about_adalora):
         return tuple(blocks)
     none = Problem(problems.NO_BLOCK, "no AdaLoRA configuration in this file", at="key")
-    return none if layout not in (None, "peft") else _without_method(document, options) or none
-
-
-_LEAST_NAMES = 3
-"""The fewest names of AdaLoRA in a mapping that is taken for a configuration without a method."""
-
-_WRITTEN = {"toml": 'peft_type = "ADALORA"', "json": '"peft_type": "ADALORA"'}
-"""The missing key as a format writes it, where not as YAML does."""
-
-
-def _lookalike(document: Document, options: CheckOptions) -> Path | None:
-    """Return the first mapping inside of a document that has AdaLoRA's names and no `peft_type`.
-
-    One of the names has to be one that hardly any other program uses.
-    """
-    if document.script is not None or not isinstance(document.value, (dict, list)):
-        return None
-    for path, values in _mappings(document.value, options.limits.nodes):
-        names = ADALORA_FIELDS & values.keys()
-        is_alike = len(names) >= _LEAST_NAMES and not names.isdisjoint(DISTINCTIVE_FIELDS)
-        if path and is_alike and "peft_type" not in values:
-            return path
-    return None
-
-
-def _without_method(document: Document, options: CheckOptions) -> Problem | None:
-    """Return the problem of a mapping that lacks the method alone, if there is one."""
-    path = _lookalike(document, options)
-    if path is None:
-        return None
-    pointer = to_pointer(path)
-    message = f"`{pointer}` looks like an AdaLoRA configuration and lacks `peft_type`"
-    hint = f"write `{_WRITTEN.get(document.format, 'peft_type: ADALORA')}` into it"
-    return Problem(problems.NO_BLOCK, message, path, at="key", hint=hint)
+    return none if layout not in (None, "peft") else search.without_method() or none
 
 
 def sections(document: Document, options: CheckOptions) -> list[Block]:
@@ -134,22 +99,247 @@ def sections(document: Document, options: CheckOptions) -> list[Block]:
         return []
     if "peft_type" in top or not DISTINCTIVE_FIELDS.isdisjoint(top):
         return []
-    return [block for block in _search(document, options, None) if block.path]
+    return [block for block in _Search(document, options).everywhere() if block.path]
 
 
-def _at_pointer(document: Document, key: str, options: CheckOptions) -> Block | Problem:
-    path: Path = ()
-    value = document.value
-    for step in from_pointer(key):
-        known, value = _step(value, step)
-        if known is None:
-            message = f"the document has no value at {key!r}"
-            return Problem(problems.NO_BLOCK, message, path)
-        path = (*path, known)
-    if not isinstance(value, dict):
-        message = f"a configuration should be an object with keys, got {name_of_value(value)}"
-        return Problem(problems.NOT_A_MAPPING, message, path)
-    return block_of(document, path, value, options)
+class _Search:
+    """The search for configurations in a document, in one layout or, with None, in every one."""
+
+    def __init__(
+        self, document: Document, options: CheckOptions, layout: Layout | None = None
+    ) -> None:
+        self._document = document
+        self._options = options
+        self._layouts = ("peft", "prefixed", "section", "flat") if layout is None else (layout,)
+        self._expressions = Expressions(options.limits.regex_length)
+
+    def calls(self) -> list[Block]:
+        """Return a block for each call of the class in the code of the document."""
+        # Imported for code only: the modules take time.
+        from adalora_core.checker.documents.python.script import CLASS
+        from adalora_core.checker.documents.python.values import holds_unknown
+
+        found = []
+        script = self._document.script
+        for index, call in enumerate(script.calls if script else ()):
+            runtime = "adalora-core" if call.is_ours else self._options.runtime
+            fields = fields_of(runtime).keys()
+            absent = fields - call.values.keys() if call.is_open else ()
+            deferred = fields & {*call.deferred, *absent}
+            values = {
+                name: None if holds_unknown(value) else value
+                for name, value in call.values.items()
+                if name not in deferred
+            }
+            options = replace(self._options, runtime=runtime)
+            more = {"layout": "python", "deferred": frozenset(deferred)}
+            found.append(self._block((CLASS, index), values, options, **more))
+        return found
+
+    def everywhere(self) -> list[Block]:
+        """Return every AdaLoRA block of the document, in the order of the text.
+
+        The search ends at the first step that finds a block: mappings of known tools or with
+        `peft_type` ADALORA in any spelling of case; mappings in the layout of an unknown tool,
+        layout by layout; the whole document, if it has a `peft_type` or a key that only AdaLoRA
+        has.
+        """
+        value = self._document.value
+        if not isinstance(value, (dict, list)):
+            return []
+        mappings = list(self._mappings())
+        if blocks := list(self._named(mappings)):
+            return blocks
+        unknown_tools: tuple[tuple[Layout, Callable[..., Iterator[Block]]], ...] = (
+            ("flat", self._swept),
+            ("prefixed", self._prefixed),
+            ("section", self._in_section),
+            ("flat", self._flat),
+        )
+        for layout, find in unknown_tools:
+            found = starmap(find, mappings) if layout in self._layouts else ()
+            if blocks := list(chain.from_iterable(found)):
+                return blocks
+        top = value if isinstance(value, dict) else {}
+        is_one = "peft_type" in top or not ADALORA_FIELDS.isdisjoint(top)
+        return [self._block((), top)] if is_one and "peft" in self._layouts else []
+
+    def at_pointer(self, key: str) -> Block | Problem:
+        """Return the block at a JSON pointer, or why there is none."""
+        path: Path = ()
+        value = self._document.value
+        for step in from_pointer(key):
+            known, value = _step(value, step)
+            if known is None:
+                message = f"the document has no value at {key!r}"
+                return Problem(problems.NO_BLOCK, message, path)
+            path = (*path, known)
+        if not isinstance(value, dict):
+            message = f"a configuration should be an object with keys, got {name_of_value(value)}"
+            return Problem(problems.NOT_A_MAPPING, message, path)
+        return self._block(path, value)
+
+    def without_method(self) -> Problem | None:
+        """Return the problem of the first mapping that lacks the method alone, if there is one.
+
+        One of its names has to be one that hardly any other program uses.
+        """
+        document = self._document
+        if document.script is not None or not isinstance(document.value, (dict, list)):
+            return None
+        for path, values in self._mappings():
+            names = ADALORA_FIELDS & values.keys()
+            is_alike = len(names) >= _LEAST_NAMES and not names.isdisjoint(DISTINCTIVE_FIELDS)
+            if path and is_alike and "peft_type" not in values:
+                place = to_pointer(path)
+                message = f"`{place}` looks like an AdaLoRA configuration and lacks `peft_type`"
+                hint = f"write `{_WRITTEN.get(document.format, 'peft_type: ADALORA')}` into it"
+                return Problem(problems.NO_BLOCK, message, path, at="key", hint=hint)
+        return None
+
+    def _mappings(self) -> Iterator[tuple[Path, dict[Any, Any]]]:
+        """Yield every mapping of the document once, outer mappings first."""
+        queue: deque[tuple[Path, Any]] = deque([((), self._document.value)])
+        seen: set[int] = set()
+        while queue and len(seen) < self._options.limits.nodes:
+            path, node = queue.popleft()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            if isinstance(node, dict):
+                yield path, node
+            entries = node.items() if isinstance(node, dict) else enumerate(node)
+            queue += [((*path, key), v) for key, v in entries if isinstance(v, (dict, list))]
+
+    def _block(
+        self, path: Path, values: dict[Any, Any], options: CheckOptions | None = None, **more: Any
+    ) -> Block:
+        return Block(
+            values,
+            path,
+            options or self._options,
+            root=self._document.value,
+            ambiguous_scalars=self._document.ambiguous_below(path),
+            expressions=self._expressions,
+            **more,
+        )
+
+    def _named(self, mappings: list[tuple[Path, dict[Any, Any]]]) -> Iterator[Block]:
+        """Yield the whole document if it has a `peft_type`, else every mapping that names AdaLoRA.
+
+        Such a mapping is in the form of a known tool, or has the `peft_type` ADALORA.
+        """
+        for path, values in mappings:
+            block = self._of_known_tool(path, values)
+            if block is not None:
+                yield block
+            elif "peft" in self._layouts and isinstance(values.get("peft_type"), str):
+                has_fields = not ADALORA_FIELDS.isdisjoint(values)
+                if not has_fields and _has_prefixed_fields(values):
+                    continue
+                # Without a field of AdaLoRA, another spelling of the word is a setting of the tool.
+                is_peft = has_fields or values["peft_type"] == PEFT_TYPE
+                if not path or (_names_adalora(values, "peft_type") and is_peft):
+                    yield self._block(path, values)
+                if not path:
+                    return
+
+    def _of_known_tool(self, path: Path, values: dict[Any, Any]) -> Block | None:
+        """Return the block of a mapping that a known tool reads, if it is one."""
+        for marker, tools in BY_MARKER.items():
+            if marker in values and _names_adalora(values, marker):
+                for tool in tools:
+                    if tool.layout not in self._layouts or not _is_read_by(tool, path, values):
+                        continue
+                    place = (*path, marker)
+                    if tool.section is not None:
+                        path, values = (*path, tool.section), values[tool.section]
+                    return self._translated(path, values, tool.layout, tool, place)
+        return None
+
+    def _swept(self, path: Path, values: dict[Any, Any]) -> Iterator[Block]:
+        """Yield a block for each combination of values of a sweep of Weights & Biases."""
+        fields = values.get("parameters")
+        if not isinstance(fields, dict) or values.get("method") not in _SEARCHES:
+            return
+        choices = {
+            name.removeprefix(PREFIX): _choices(entry, name)
+            for name, entry in fields.items()
+            if isinstance(name, str) and isinstance(entry, dict)
+            if name.removeprefix(PREFIX) in FIELDS
+        }
+        if DISTINCTIVE_FIELDS.isdisjoint(choices):
+            return
+        top = (*path, "parameters")
+        known = {name: found for name, found in choices.items() if found}
+        for trial in islice(product(*known.values()), MOST_TRIALS):
+            chosen = dict(zip(known, trial, strict=True))
+            yield self._block(
+                top,
+                {name: value for name, (_, value) in chosen.items()},
+                keys={name: (*top, *place) for name, (place, _) in chosen.items()},
+                layout="flat",
+                deferred=frozenset(choices.keys() - known.keys()),
+            )
+
+    def _prefixed(self, path: Path, values: dict[Any, Any]) -> Iterator[Block]:
+        """Yield the block of keys with the prefix `adalora_`, with the others that PEFT knows."""
+        if _has_prefixed_fields(values):
+            yield self._translated(path, values, "prefixed")
+
+    def _in_section(self, path: Path, values: dict[Any, Any]) -> Iterator[Block]:
+        """Yield the section of PEFT's names beside a key whose value is adalora."""
+        mark = _mark(values)
+        name = _section(values, is_loose=mark == "loose") if mark else None
+        if name is not None:
+            yield self._translated((*path, name), values[name], "section")
+
+    def _flat(self, path: Path, values: dict[Any, Any]) -> Iterator[Block]:
+        """Yield the whole mapping if a key has the value adalora or Hydra's key names the class."""
+        hydra = values.get("_target_")
+        is_class = isinstance(hydra, str) and hydra.rpartition(".")[2] == "AdaLoraConfig"
+        mark = "sure" if is_class else _mark(values)
+        if mark == "sure" or (mark == "loose" and not DISTINCTIVE_FIELDS.isdisjoint(values)):
+            yield self._translated(path, values, "flat")
+
+    def _translated(
+        self,
+        path: Path,
+        values: dict[Any, Any],
+        layout: Layout,
+        tool: Tool | None = None,
+        marker: Path | None = None,
+    ) -> Block:
+        """Return the block of a mapping under PEFT's names, without what a run alone can tell."""
+        own = {} if tool is None else tool.keys
+        spelled: dict[Any, Any] = {}
+        for key, value in values.items():
+            if key in own:
+                if value not in (None, []):
+                    spelled[own[key]] = key
+            elif layout == "prefixed" and _has_prefix(key):
+                spelled[key.removeprefix(PREFIX)] = key
+        known = {*spelled, *spelled.values(), *own}
+        for key in values:
+            is_marker = _names_adalora(values, key) and (key != "peft_type" or layout == "prefixed")
+            if key not in known and not is_marker and (layout != "prefixed" or key in FIELDS):
+                spelled[key] = key
+        fields = fields_of(self._options.runtime)
+        deferred = frozenset(
+            name
+            for name, key in spelled.items()
+            # An interpolation of OmegaConf is known when the run starts.
+            if name in fields and isinstance(values[key], str) and "${" in values[key]
+        )
+        return self._block(
+            path,
+            {name: values[key] for name, key in spelled.items() if name not in deferred},
+            keys={name: (*path, key) for name, key in spelled.items()},
+            layout=layout,
+            tool=tool,
+            marker=marker,
+            deferred=deferred,
+        )
 
 
 def _step(value: Any, step: str) -> tuple[str | int | None, Any]:
@@ -160,65 +350,50 @@ def _step(value: Any, step: str) -> tuple[str | int | None, Any]:
     return None, None
 
 
-def _search(document: Document, options: CheckOptions, layout: Layout | None) -> list[Block]:
-    """Return every AdaLoRA block of a document, in the order of the text.
-
-    The search ends at the first step that finds a block: mappings of known tools or with
-    `peft_type` ADALORA in any spelling of case; mappings in the layout of an unknown tool, layout
-    by layout; the whole document, if it has a `peft_type` or a key that only AdaLoRA has.
-    """
-    if not isinstance(document.value, (dict, list)):
-        return []
-    mappings = list(_mappings(document.value, options.limits.nodes))
-    top = document.value if isinstance(document.value, dict) else {}
-    if blocks := list(_named(document, mappings, options, layout)):
-        return blocks
-    for name, find in UNKNOWN_TOOLS:
-        if layout in (None, name):
-            found = (find(document, options, mapping) for mapping in mappings)
-            if blocks := list(chain.from_iterable(found)):
-                return blocks
-    if layout in (None, "peft") and ("peft_type" in top or not ADALORA_FIELDS.isdisjoint(top)):
-        return [block_of(document, (), top, options)]
-    return []
+def _names_adalora(values: dict[Any, Any], key: str) -> bool:
+    """Return whether a key has the value ADALORA, in any spelling of case."""
+    value = values.get(key)
+    return isinstance(value, str) and value.strip().upper() == PEFT_TYPE
 
 
-def _named(
-    document: Document,
-    mappings: list[tuple[Path, dict[str, Any]]],
-    options: CheckOptions,
-    layout: Layout | None,
-) -> Iterator[Block]:
-    """Yield the whole document if it has a `peft_type`, else every mapping that names AdaLoRA.
-
-    Such a mapping is in the form of a known tool, or has the `peft_type` ADALORA.
-    """
-    for path, values in mappings:
-        block = find_tool(document, path, values, options, layout)
-        if block is not None:
-            yield block
-        elif layout in (None, "peft") and isinstance(values.get("peft_type"), str):
-            has_fields = not ADALORA_FIELDS.isdisjoint(values)
-            if not has_fields and has_prefixed_fields(values):
-                continue
-            # Without a field of AdaLoRA, another spelling of the word is a setting of the tool.
-            is_peft = has_fields or values["peft_type"] == PEFT_TYPE
-            if not path or (names_adalora(values, "peft_type") and is_peft):
-                yield block_of(document, path, values, options)
-            if not path:
-                return
+def _is_read_by(tool: Tool, path: Path, values: dict[Any, Any]) -> bool:
+    return (
+        (not tool.beside or not tool.beside.isdisjoint(values))
+        and tool.without.isdisjoint(values)
+        and (tool.only_with is None or values.get(tool.only_with[0]) == tool.only_with[1])
+        and (tool.under is None or path[-1:] == (tool.under,))
+        and (tool.section is None or isinstance(values.get(tool.section), dict))
+    )
 
 
-def _mappings(top: Any, most: int) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield every mapping of the document once, outer mappings first."""
-    queue: deque[tuple[Path, Any]] = deque([((), top)])
-    seen: set[int] = set()
-    while queue and len(seen) < most:
-        path, node = queue.popleft()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, dict):
-            yield path, node
-        entries = node.items() if isinstance(node, dict) else enumerate(node)
-        queue += [((*path, key), v) for key, v in entries if isinstance(v, (dict, list))]
+def _mark(values: dict[Any, Any]) -> Literal["sure", "loose"] | None:
+    if any(_names_adalora(values, marker) for marker in _METHOD_MARKERS):
+        return "sure"
+    return "loose" if any(_names_adalora(values, marker) for marker in _LOOSE_MARKERS) else None
+
+
+def _section(values: dict[Any, Any], *, is_loose: bool) -> str | None:
+    """Return the key of the section that holds PEFT's names."""
+    sections = {name: entry for name, entry in values.items() if isinstance(entry, dict)}
+    distinctive = (n for n, entry in sections.items() if not DISTINCTIVE_FIELDS.isdisjoint(entry))
+    named = _SECTIONS[:2] if is_loose else _SECTIONS
+    return next((name for name in chain(named, distinctive) if name in sections), None)
+
+
+def _has_prefixed_fields(values: dict[Any, Any]) -> bool:
+    """Return whether a mapping has fields of AdaLoRA under the prefix `adalora_`."""
+    names = {key.removeprefix(PREFIX) for key in values if _has_prefix(key)}
+    return not ADALORA_FIELDS.isdisjoint(names)
+
+
+def _has_prefix(key: Any) -> bool:
+    return isinstance(key, str) and key.startswith(PREFIX)
+
+
+def _choices(entry: dict[str, Any], key: str) -> list[tuple[Path, Any]]:
+    """Return the values of one parameter of a sweep; none if they are drawn from a range."""
+    if "value" in entry:
+        return [((key, "value"), entry["value"])]
+    values = entry.get("values")
+    listed = values if isinstance(values, list) else []
+    return [((key, "values", number), value) for number, value in enumerate(listed)]

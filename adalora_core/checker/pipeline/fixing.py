@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from adalora_core.checker.documents.document import Document
-    from adalora_core.checker.report import Examined, Report
+    from adalora_core.checker.reports import Examined, Report
     from adalora_core.config.changes import Change
     from adalora_core.config.findings import Diagnostic
     from adalora_core.floor.places import Edit
@@ -147,16 +147,8 @@ class _Progress:
 
     def report(self) -> Report:
         """Return the report with the fixed findings, and obstacles at the others."""
-        diagnostics = tuple(self._with_obstacle(d) for d in self.found.report.diagnostics)
-        return dataclasses.replace(
-            self.found.report, diagnostics=diagnostics, fixed=tuple(self.made)
-        )
-
-    def _with_obstacle(self, diagnostic: Diagnostic) -> Diagnostic:
-        obstacle = self.obstacles.get(_name(diagnostic))
-        if obstacle is None or diagnostic.fix is None:
-            return diagnostic
-        return obstructed(diagnostic, obstacle)
+        report = _with_obstacles(self.found.report, lambda d: self.obstacles.get(_name(d)))
+        return dataclasses.replace(report, fixed=tuple(self.made))
 
 
 class Trials:
@@ -248,11 +240,7 @@ def with_known_obstacles(examined: Examined) -> Report:
             trials.read(document, edits, changes_of(group))
         except ConflictError:
             stuck.add(edits)
-    diagnostics = tuple(
-        obstructed(d, SHARED) if d.fix is not None and d.fix.edits in stuck else d
-        for d in report.diagnostics
-    )
-    return dataclasses.replace(report, diagnostics=diagnostics)
+    return _with_obstacles(report, lambda d: SHARED if _edits(d) in stuck else None)
 
 
 def with_equal_edits(
@@ -271,8 +259,11 @@ def changes_of(diagnostics: Iterable[Diagnostic]) -> list[Change]:
     return [change for d in diagnostics if d.fix is not None for change in d.fix.changes]
 
 
-def obstructed(diagnostic: Diagnostic, obstacle: str) -> Diagnostic:
-    """Return a finding whose fix cannot be applied, with the reason."""
-    assert diagnostic.fix is not None  # noqa: S101 - only a fix has an obstacle
-    fix = dataclasses.replace(diagnostic.fix, obstacle=obstacle)
-    return dataclasses.replace(diagnostic, fix=fix)
+def _with_obstacles(report: Report, reason_of: Callable[[Diagnostic], str | None]) -> Report:
+    """Return the report, in which each fix that cannot be applied has the reason."""
+    diagnostics = list(report.diagnostics)
+    for index, each in enumerate(diagnostics):
+        if each.fix is not None and (reason := reason_of(each)) is not None:
+            fix = dataclasses.replace(each.fix, obstacle=reason)
+            diagnostics[index] = dataclasses.replace(each, fix=fix)
+    return dataclasses.replace(report, diagnostics=tuple(diagnostics))

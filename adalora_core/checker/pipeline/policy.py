@@ -20,7 +20,7 @@ from jsonschema_specifications import REGISTRY as SPECIFICATIONS
 from referencing.jsonschema import DRAFT202012
 
 from adalora_core.checker import documents as text
-from adalora_core.checker.documents.formats import CODE, format_of
+from adalora_core.checker.documents.document import CODE, format_of
 from adalora_core.checker.pipeline.bounded_schema import bounded, bounds, count, formats_of
 from adalora_core.checker.rules.input import PolicyViolation
 from adalora_core.config.fields.value_kinds import name_of_value

@@ -14,7 +14,7 @@ from adalora_core.checker.rules import BY_CODE, RULES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from adalora_core.checker.report import Report
+    from adalora_core.checker.reports import Report
 
 
 WILDCARDS = frozenset("*?[")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from adalora_core.checker.documents.document import Document
     from adalora_core.checker.pipeline.selection import FileIgnore
-    from adalora_core.checker.report import Report
+    from adalora_core.checker.reports import Report
     from adalora_core.config.rules.base import Rule
     from adalora_core.floor.places import Extent, Span
 
@@ -94,7 +94,6 @@ def suppress(
     if not report.was_checked or not _MARKER.search(document.text):
         return report
     requests = Requests(document)
-    requests.read()
     used: set[_Place] = set()
     kept: list[Diagnostic] = []
     gone: list[Diagnostic] = []
@@ -181,10 +180,7 @@ class Requests:
         self._content: tuple[int, int, Line] = (0, 0, (0, 0))
         self.named_rules: list[NamedRule] = []
         self.places: set[_Place] = set()
-
-    def read(self) -> None:
-        """Read all comments."""
-        for comment in comments(self._document):
+        for comment in comments(document):
             for match in _REQUEST.finditer(self._text, *comment):
                 self._read(comment, match)
 

@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from adalora_core.checker.documents.reading import read_bytes
+from adalora_core.checker.documents import read_bytes
 from adalora_core.checker.plan.header import read_weights
 from adalora_core.floor.limits import DEFAULT_LIMITS
 

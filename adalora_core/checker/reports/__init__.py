@@ -1,29 +1,103 @@
-"""Write reports as text: one module per format, imported on use."""
+"""Hold the reports of a run, and write them as text: the formats' modules are imported on use."""
 
 from __future__ import annotations
 
 import importlib
+import warnings
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.config.findings import SEVERITIES
+from adalora_core.config.findings import SEVERITIES, Checked, ConfigError, ConfigWarning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from adalora_core.config.findings import Checked, Severity
+    from adalora_core.checker.documents.document import Document
+    from adalora_core.config.fields.block import Block
+    from adalora_core.config.findings import Diagnostic, Severity
+    from adalora_core.config.model import AdaLoraConfig
 
-_MODULES = {
-    "full": "full",
-    "concise": "full",
-    "json": "json_report",
-    "sarif": "sarif",
-    "github": "github",
-    "gitlab": "gitlab",
-    "junit": "junit",
+_WRITERS = {
+    "full": ("text", "render"),
+    "concise": ("text", "render_concise"),
+    "json": ("json_report", "render"),
+    "sarif": ("sarif", "render"),
+    "github": ("services", "render_github"),
+    "gitlab": ("services", "render_gitlab"),
+    "junit": ("services", "render_junit"),
 }
-FORMATS = tuple(_MODULES)
+FORMATS = tuple(_WRITERS)
 FOR_PEOPLE = FORMATS[:2]
+
+
+@dataclass(frozen=True)
+class Report(Checked):
+    """All findings on one document, with methods to render them and to raise."""
+
+    @cached_property
+    def config(self) -> AdaLoraConfig | None:
+        """The typed configuration without unknown keys; None if there is an error.
+
+        In Python also None if there are several calls, or values that only a run can tell.
+        """
+        if self.block is None or not self.ok or (self.has_script and not self.is_whole):
+            return None
+        from adalora_core.config.fields.block import Block, BlockOptions
+        from adalora_core.config.model import AdaLoraConfig
+
+        block = Block(self.block, options=BlockOptions(self.runtime))
+        return AdaLoraConfig.from_checked(block.as_read, self.runtime)
+
+    def require_config(self) -> AdaLoraConfig:
+        """Return the typed configuration.
+
+        Raises:
+            ConfigError: the report has an error, or the document holds no configuration.
+        """
+        config = self.config
+        if config is None:
+            raise self._error()
+        return config
+
+    def render(self, format: str = "full") -> str:  # noqa: A002 - the name of the option
+        """Return the report as text in a format of `adalora check --output-format`.
+
+        Raises:
+            ValueError: the format is unknown.
+        """
+        return render(Outcome((self,)), format)
+
+    def raise_if_errors(self) -> None:
+        """Raise `ConfigError` with the whole report if a finding is an error."""
+        if not self.ok:
+            raise self._error()
+
+    def _error(self) -> ConfigError:
+        text = self.render("full").rstrip("\n")
+        if self.ok:
+            # Code without errors that does not give one whole configuration.
+            text = (
+                "expected one call of AdaLoraConfig whose values are all written in the file; use "
+                f"check_config for other code\n{text}"
+            )
+        return ConfigError(text, self)
+
+    def warn(self, stacklevel: int = 2) -> None:
+        """Issue the findings of severity warning through `warnings`, as `ConfigWarning`."""
+        for diagnostic in self.warnings:
+            warnings.warn(
+                f"{diagnostic.message} ({diagnostic.code})", ConfigWarning, stacklevel + 1
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A document, the configurations in it, and the report on them."""
+
+    document: Document
+    blocks: tuple[Block, ...]
+    report: Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +152,16 @@ class Outcome:
     notices: tuple[Notice, ...] = ()
 
     @property
+    def findings(self) -> list[tuple[Checked, Diagnostic]]:
+        """All findings, each with its report."""
+        return [(report, each) for report in self.reports for each in report.diagnostics]
+
+    @property
+    def failures(self) -> list[Notice]:
+        """The notices for which the run fails."""
+        return [each for each in self.notices if each.fails]
+
+    @property
     def failing(self) -> tuple[Severity, ...]:
         """The severities that make the run fail."""
         return SEVERITIES[: SEVERITIES.index(self.fail_level) + 1]
@@ -85,7 +169,7 @@ class Outcome:
     @property
     def failed(self) -> bool:
         """Whether a finding has one of these severities."""
-        return any(d.severity in self.failing for r in self.reports for d in r.diagnostics)
+        return any(each.severity in self.failing for _, each in self.findings)
 
 
 def render(outcome: Outcome, format: str) -> str:  # noqa: A002 - the option's name
@@ -94,9 +178,9 @@ def render(outcome: Outcome, format: str) -> str:  # noqa: A002 - the option's n
     Raises:
         ValueError: the format is unknown.
     """
-    if format not in _MODULES:
+    if format not in _WRITERS:
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
-    module = importlib.import_module(f"{__name__}.{_MODULES[format]}")
-    write = module.render_concise if format == "concise" else module.render
+    module, function = _WRITERS[format]
+    write = getattr(importlib.import_module(f"{__name__}.{module}"), function)
     text: str = write(outcome)
     return text

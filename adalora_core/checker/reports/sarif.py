@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_from_bytes
 
-from adalora_core.checker.reports.identity import fingerprint, name_below
-from adalora_core.checker.reports.summary import NO_NAME
+from adalora_core.checker.reports.text import NO_NAME, fingerprint, name_below
 from adalora_core.checker.rules import RULES
 from adalora_core.checker.rules.pages import page
 from adalora_core.floor.escaping import visible
@@ -38,18 +37,14 @@ def render(outcome: Outcome) -> str:
                 "tool": {"driver": _driver()},
                 "invocations": [
                     {
-                        "executionSuccessful": not any(each.fails for each in outcome.notices),
+                        "executionSuccessful": not outcome.failures,
                         "toolExecutionNotifications": [_notice(each) for each in outcome.notices],
                     }
                 ],
                 # The default would be UTF-16 units.
                 "columnKind": "unicodeCodePoints",
                 "originalUriBaseIds": {"%SRCROOT%": {"description": {"text": "working folder"}}},
-                "results": [
-                    _result(report, diagnostic, seen)
-                    for report in outcome.reports
-                    for diagnostic in report.diagnostics
-                ],
+                "results": [_result(report, each, seen) for report, each in outcome.findings],
             }
         ],
     }

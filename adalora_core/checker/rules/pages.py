@@ -64,23 +64,18 @@ def _fixable(rule: Rule) -> str:
 
 def index(rules: Sequence[Rule]) -> str:
     """Return the table of all rules that `docs/rules/README.md` holds."""
-    rows = [
+    rows = "".join(
         f"| [{rule.code}]({rule.code}.md) | {rule.name} | {rule.severity} | {_fixable(rule)} "
-        f"| {rule.summary} |"
+        f"| {rule.summary} |\n"
         for rule in rules
-    ]
-    return "\n".join(
-        (
-            "# Rules",
-            "",
-            "Generated from the rule classes: `adalora rule CODE` prints the same pages.",
-            "",
-            "| Code | Name | Severity | Fix | What |",
-            "|---|---|---|---|---|",
-            *rows,
-            "",
-        )
     )
+    return f"""# Rules
+
+Generated from the rule classes: `adalora rule CODE` prints the same pages.
+
+| Code | Name | Severity | Fix | What |
+|---|---|---|---|---|
+{rows}"""
 
 
 def pages(rules: Sequence[Rule]) -> dict[str, str]:

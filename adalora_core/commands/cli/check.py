@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adalora_core.checker.reports import FOR_PEOPLE, render
-from adalora_core.checker.reports.summary import fixing_lines, settings_lines
+from adalora_core.checker.reports.text import fixing_lines, settings_lines
 from adalora_core.commands.cli.check_job import Job, inspector_of
 from adalora_core.commands.cli.check_options import parse
 from adalora_core.commands.cli.exit_codes import CANNOT_RUN, FINDINGS, FINE
@@ -98,7 +98,7 @@ def _refuse_link_out(path: Path) -> None:
 def _shown(outcome: Outcome, options: Namespace) -> str:
     if not options.statistics:
         return render(outcome, options.output_format)
-    from adalora_core.checker.reports.summary import render_statistics
+    from adalora_core.checker.reports.text import render_statistics
 
     return render_statistics(outcome, options.output_format)
 

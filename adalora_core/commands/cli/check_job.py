@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adalora_core.checker.documents.reading import read_bytes
+from adalora_core.checker.documents import read_bytes
+from adalora_core.checker.pipeline import CheckOptions, parse_version
 from adalora_core.checker.pipeline.inspection import Inspector
-from adalora_core.checker.pipeline.options import CheckOptions, parse_version
 from adalora_core.checker.pipeline.selection import Selection
 from adalora_core.checker.reports import Notice, Outcome
-from adalora_core.checker.reports.summary import left_out_phrase
+from adalora_core.checker.reports.text import left_out_phrase
 from adalora_core.commands.cli.failing import fail, in_one_line
 from adalora_core.commands.cli.files import STDIN, Target, link_out, targets
 from adalora_core.commands.cli.output import is_terminal, print_bytes, print_text, wants_colour
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping, Sequence
 
-    from adalora_core.checker.report import Examined, Report
+    from adalora_core.checker.reports import Examined, Report
 
 NO_NAME = "<stdin>"
 """The name of standard input in reports, if none is given."""

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from adalora_core.checker.documents.formats import FORMATS
+from adalora_core.checker.documents.document import FORMATS
 from adalora_core.checker.reports import FORMATS as OUTPUT_FORMATS
-from adalora_core.checker.reports.summary import STATISTICS_FORMATS
+from adalora_core.checker.reports.text import STATISTICS_FORMATS
 from adalora_core.commands.cli.arguments import Parser
 from adalora_core.commands.cli.settings import Settings, project_settings, read_settings
 from adalora_core.config.fields.table import Runtime

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.formats import SUFFIXES
+from adalora_core.checker.documents.document import SUFFIXES
 from adalora_core.checker.pipeline.selection import WILDCARDS, fits
 from adalora_core.floor.regular_files import is_inside
 

@@ -8,7 +8,7 @@ from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.formats import format_of
+from adalora_core.checker.documents.document import format_of
 from adalora_core.checker.pipeline.suppression import unsuppressible
 from adalora_core.checker.rules import BY_CODE
 from adalora_core.commands.cli.check_job import NO_NAME

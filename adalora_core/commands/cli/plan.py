@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from adalora_core.checker.documents import read
-from adalora_core.checker.documents.formats import FORMATS
-from adalora_core.checker.pipeline.assembly import examine
-from adalora_core.checker.pipeline.options import CheckOptions
+from adalora_core.checker.documents.document import FORMATS
+from adalora_core.checker.pipeline import CheckOptions
+from adalora_core.checker.pipeline.inspection import examine
 from adalora_core.checker.plan import costs as weights_costs
 from adalora_core.checker.plan.matching import match
 from adalora_core.checker.plan.modules import read_model

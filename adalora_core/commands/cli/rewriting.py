@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.documents.reading import read_bytes
+from adalora_core.checker.documents import read_bytes
 from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import write_file
 

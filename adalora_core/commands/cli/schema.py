@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adalora_core.checker.reports.schema import report_schema_text
+from adalora_core.checker.reports.json_report import report_schema_text
 from adalora_core.commands.cli.arguments import Parser
 from adalora_core.commands.cli.exit_codes import FINDINGS, FINE
 from adalora_core.commands.cli.failing import fail

@@ -7,10 +7,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
-from adalora_core.checker.documents import decode
+from adalora_core.checker.documents import decode, read_bytes
 from adalora_core.checker.documents.problems import DUPLICATE_KEY, LIMIT_EXCEEDED, SYNTAX_ERROR
-from adalora_core.checker.documents.reading import read_bytes
-from adalora_core.checker.pipeline.options import parse_version
+from adalora_core.checker.pipeline import parse_version
 from adalora_core.checker.pipeline.selection import FileIgnore, Selection
 from adalora_core.checker.reports import FORMATS
 from adalora_core.commands.cli.arguments import similar

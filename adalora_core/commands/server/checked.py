@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from lsprotocol import types
 
     from adalora_core.checker.pipeline.inspection import Inspector
-    from adalora_core.checker.report import Examined
+    from adalora_core.checker.reports import Examined
     from adalora_core.commands.server.snapshots import Snapshot
 
 

@@ -27,8 +27,7 @@ from adalora_core.config.schemas.editor import CHOICES, OWN_CHOICES, is_proposed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adalora_core.checker.documents.document import Document
-    from adalora_core.checker.documents.formats import Format
+    from adalora_core.checker.documents.document import Document, Format
     from adalora_core.checker.pipeline.inspection import Inspector
     from adalora_core.commands.server.snapshots import Snapshot
     from adalora_core.commands.server.text import Position

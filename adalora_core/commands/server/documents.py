@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from lsprotocol import types
 from pygls.uris import to_fs_path
 
-from adalora_core.checker.documents.formats import SUFFIXES, Format
+from adalora_core.checker.documents.document import SUFFIXES, Format
 from adalora_core.commands.server.snapshots import Part, Snapshot
 from adalora_core.commands.server.text import Text
 

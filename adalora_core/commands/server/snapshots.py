@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from adalora_core.checker.documents.formats import SUFFIXES
+from adalora_core.checker.documents.document import SUFFIXES
 from adalora_core.commands.server.text import MARK, Encoding, Position, Text, difference
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from adalora_core.checker.documents.document import Document
-    from adalora_core.checker.documents.formats import Format
+    from adalora_core.checker.documents.document import Document, Format
     from adalora_core.floor.places import Span
 
 

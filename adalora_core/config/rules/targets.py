@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from adalora_core.config.changes import Put, Remedy
@@ -180,7 +181,7 @@ class UnknownTarget(Rule):
             and not name.rpartition(".")[2].isdecimal()
         ]
         for index, name in unknown[:_MOST_SHOWN]:
-            near = _near(name)
+            near = _near(name.rpartition(".")[2])
             yield self.found(
                 block.at("target_modules", index),
                 f"`target_modules` entry {name!r} is not a linear layer of transformers",
@@ -189,8 +190,9 @@ class UnknownTarget(Rule):
             )
 
 
-def _near(name: str) -> str | None:
-    last = name.rpartition(".")[2]
+@lru_cache(maxsize=1024)  # the files of one project have names in common
+def _near(last: str) -> str | None:
+    """Return the name of linear layers that the last part of a path probably stands for."""
     # A comparison takes microseconds, and the names of a misspelling have an end in common.
     like = [
         other

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from known_models import MODELS
 
+from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.fixing import fix
 from adalora_core.checker.pipeline.inspection import Inspector
-from adalora_core.checker.pipeline.options import CheckOptions
 from adalora_core.checker.pipeline.selection import Selection
 from adalora_core.checker.plan.costs import costs_of
 from adalora_core.checker.plan.matching import match
@@ -20,9 +20,9 @@ from adalora_core.checker.plan.plan import as_dict, plan_of
 from adalora_core.checker.reports.json_report import diagnostic_to_json
 
 if TYPE_CHECKING:
-    from adalora_core.checker.documents.formats import Format
+    from adalora_core.checker.documents.document import Format
     from adalora_core.checker.plan.modules import BaseModel
-    from adalora_core.checker.report import Examined
+    from adalora_core.checker.reports import Examined
     from adalora_core.config.fields.block import Block
     from adalora_core.config.findings import Diagnostic
 

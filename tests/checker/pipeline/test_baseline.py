@@ -8,9 +8,9 @@ import dataclasses
 import pytest
 
 from adalora_core.checker.documents import decode
-from adalora_core.checker.pipeline.assembly import examine
+from adalora_core.checker.pipeline import CheckOptions
 from adalora_core.checker.pipeline.baseline import add_ignores
-from adalora_core.checker.pipeline.options import CheckOptions
+from adalora_core.checker.pipeline.inspection import examine
 from adalora_core.floor.limits import DEFAULT_LIMITS
 
 TEXT = 'from peft import AdaLoraConfig\nc = AdaLoraConfig(total_step=9, tfinal=20, a=f("""\n"""))\n'

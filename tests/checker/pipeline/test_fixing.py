@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adalora_core.checker.check import check_config
-from adalora_core.checker.documents.formats import FORMATS
+from adalora_core.checker.documents.document import FORMATS
 from adalora_core.checker.pipeline.fixing import apply_edits, without_overlaps
 from adalora_core.checker.rules import BY_CODE, RULES
 from adalora_core.checker.rules.pages import example_text

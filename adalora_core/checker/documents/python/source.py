@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from unicodedata import combining, normalize
 
 from adalora_core.checker.documents import problems
-from adalora_core.checker.documents.document import Document
+from adalora_core.checker.documents.document import Document, Place, TreeLocator
 from adalora_core.checker.documents.problems import Problem
 from adalora_core.checker.documents.python.encodings import with_plain_letters
 from adalora_core.checker.documents.python.script import CLASS, MOST_CALLS, Script, line_starts
 from adalora_core.checker.documents.python.syntax import BeyondLimitError
-from adalora_core.checker.documents.tree import Place, TreeLocator
 from adalora_core.config.changes import Insert, Put, Rename
 
 if TYPE_CHECKING:

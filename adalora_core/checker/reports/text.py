@@ -1,19 +1,24 @@
-"""Write what several formats share: the place of a finding, the summary, the statistics."""
+"""Write findings for people, in full or one line for each, and what other formats share with it."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adalora_core.config.findings import SEVERITIES
 from adalora_core.floor.escaping import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from adalora_core.checker.reports import Outcome
     from adalora_core.config.findings import Checked, Diagnostic, Fix
     from adalora_core.floor.places import Span
+
+    _Paint = Callable[[str, str], str]
 
 NO_NAME = "<config>"
 """The name of a source that is not a file."""
@@ -23,6 +28,79 @@ STATISTICS_FORMATS = ("full", "concise", "json")
 """The formats of a report that have statistics; the first two are the same table."""
 _HIDING = frozenset({"exclude", "ignore", "per-file-ignores", "select"})
 """The settings that hide findings; they are shown in whole entries."""
+WIDEST = 100
+"""Largest number of source columns in an excerpt."""
+
+_COLOURS = {"error": "31;1", "warning": "33;1", "info": "36;1", "caret": "31"}
+
+
+def render(outcome: Outcome) -> str:
+    """Write every finding with an excerpt, then the summary."""
+    paint = _colour if outcome.colour else lambda text, _: text
+    lines: list[str] = []
+    for report, diagnostic in outcome.findings:
+        lines += [*_diagnostic(report, diagnostic, paint), ""]
+    has_findings = bool(lines)
+    lines += closing_lines(outcome, with_fixes=True)
+    if has_findings and not outcome.is_quiet:
+        lines.append("'adalora rule CODE' explains a finding")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def render_concise(outcome: Outcome) -> str:
+    """Write one line per finding, `file:line:column: error[ADA202] message`, and the summary."""
+    lines = [
+        # Once more as a whole: a file may be named by a colon.
+        visible(f"{place(report, d.span)}: {d.severity}[{d.code}] {visible(d.message)}", None)
+        for report, d in outcome.findings
+    ]
+    lines += closing_lines(outcome, with_fixes=True)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _colour(text: str, role: str) -> str:
+    return f"\x1b[{_COLOURS[role]}m{text}\x1b[0m"
+
+
+def _diagnostic(report: Checked, diagnostic: Diagnostic, paint: _Paint) -> Iterator[str]:
+    head = paint(f"{diagnostic.severity}[{diagnostic.code}]", diagnostic.severity)
+    yield f"{head} {visible(diagnostic.message)}"
+    pointer = f" ({visible(diagnostic.pointer)})" if diagnostic.pointer else ""
+    yield f"  --> {place(report, diagnostic.span)}{pointer}"
+    if report.text is not None and diagnostic.span is not None:
+        yield from _excerpt(report.text, diagnostic.span, paint)
+    for related in diagnostic.related:
+        yield f"  note: {visible(related.message)} ({place(report, related.span)})"
+    fix = diagnostic.fix
+    if diagnostic.hint:
+        # The command can fix files only.
+        options = f" [{option_of(fix)}]" if fix and not fix.obstacle and report.source else ""
+        yield f"  hint: {visible(diagnostic.hint)}{options}"
+    if fix and fix.obstacle:
+        yield f"  not fixed: {visible(fix.obstacle)}"
+
+
+def _excerpt(text: str, span: Span, paint: _Paint) -> Iterator[str]:
+    start = span.start - span.start_column + 1
+    before, length, number = span.start - start, span.end - span.start, str(span.start_line)
+    if span.cell is not None:
+        cell = span.cell
+        text, start, before, number = cell.source, 0, cell.start_column - 1, str(cell.start_line)
+        is_short = cell.end_line == cell.start_line
+        length = (cell.end_column if is_short else len(text) + 1) - cell.start_column
+    cut = max(0, before - WIDEST // 2)
+    # A line may be as long as the file, so only the part that is shown is read.
+    line = re.split(r"[\r\n]", text[start + cut : start + cut + WIDEST + 1], maxsplit=1)[0]
+    shown = line[:WIDEST]
+    marked = min(length, cut + len(shown) - before)
+    # Escapes change widths, so the caret line is measured on the printed text.
+    lead = visible(shown[: before - cut], None)
+    under = visible(shown[before - cut : before - cut + max(marked, 1)], None)
+    dots = "..." if cut else ""
+    gutter = " " * len(number)
+    yield f" {gutter} |"
+    yield f" {number} | {dots}{visible(shown, None)}{'...' if len(line) > WIDEST else ''}"
+    yield f" {gutter} | {' ' * len(dots + lead)}{paint('^' * max(len(under), 1), 'caret')}"
 
 
 def place(report: Checked, span: Span | None) -> str:
@@ -42,13 +120,36 @@ def in_cell(span: Span | None) -> str:
     return f"cell {span.cell.number}, line {span.cell.start_line}: "
 
 
+def name_below(folder: Path, source: str | None) -> str | None:
+    """Return a file's name relative to `folder`, with forward slashes; None if it is outside."""
+    full = Path(source or NO_NAME).absolute()
+    return full.relative_to(folder).as_posix() if full.is_relative_to(folder) else None
+
+
+def fingerprint(name: str, diagnostic: Diagnostic, seen: dict[str, int]) -> str:
+    """Return an identifier of a finding that does not depend on lines; repetitions get a number.
+
+    Args:
+        name: the file's name for the service.
+        diagnostic: the finding.
+        seen: how often each digest occurred in this run; updated here.
+    """
+    return digest([name, diagnostic.pointer, diagnostic.code, diagnostic.message], seen)
+
+
+def digest(key: Sequence[str], seen: dict[str, int]) -> str:
+    """Return a digest of texts; repetitions in this run get a number."""
+    import hashlib  # services alone need it
+
+    found = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+    seen[found] = seen.get(found, 0) + 1
+    return f"{found}:{seen[found]}"
+
+
 def counts(outcome: Outcome) -> dict[str, int]:
     """Return how many findings of each severity there are."""
-    found = {"error": 0, "warning": 0, "info": 0}
-    for report in outcome.reports:
-        for diagnostic in report.diagnostics:
-            found[diagnostic.severity] += 1
-    return found
+    found = Counter(each.severity for _, each in outcome.findings)
+    return {severity: found[severity] for severity in SEVERITIES}
 
 
 def summary(outcome: Outcome) -> str:
@@ -131,10 +232,10 @@ def option_of(fix: Fix) -> str:
 def fixing_lines(outcome: Outcome, verb: str = "fixed") -> list[str]:
     """Return lines on fixed and unfixed findings or, without fixing, on fixable findings."""
     fixed = Counter(d.code for report in outcome.reports for d in report.fixed)
-    left = [(r, d) for r in outcome.reports for d in r.diagnostics if r.source is not None]
-    stuck = sum(1 for _, d in left if d.fix and d.fix.obstacle)
-    safe = sum(1 for _, d in left if d.fix and not d.fix.obstacle and d.fix.is_safe)
-    unsafe = sum(1 for _, d in left if d.fix and not d.fix.obstacle and not d.fix.is_safe)
+    left = [each.fix for report, each in outcome.findings if report.source is not None]
+    stuck = sum(1 for fix in left if fix and fix.obstacle)
+    safe = sum(1 for fix in left if fix and not fix.obstacle and fix.is_safe)
+    unsafe = sum(1 for fix in left if fix and not fix.obstacle and not fix.is_safe)
     if not outcome.fixing:
         parts = [f"{safe} with --fix"] if safe else []
         parts += [f"{unsafe} with --fix --unsafe-fixes"] if unsafe else []
@@ -163,10 +264,8 @@ def _plural(number: int, noun: str) -> str:
 def render_statistics(outcome: Outcome, format: str) -> str:  # noqa: A002 - the option's name
     """Return one line, or one object, for each rule and severity; the most frequent first."""
     rules: dict[tuple[str, str, str], list[Diagnostic]] = {}
-    for report in outcome.reports:
-        for diagnostic in report.diagnostics:
-            key = diagnostic.code, diagnostic.name, diagnostic.severity
-            rules.setdefault(key, []).append(diagnostic)
+    for _, each in outcome.findings:
+        rules.setdefault((each.code, each.name, each.severity), []).append(each)
     ordered = sorted(rules.items(), key=lambda entry: (-len(entry[1]), entry[0]))
     if format == "json":
         counts = [

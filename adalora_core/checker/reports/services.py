@@ -1,0 +1,213 @@
+"""Write findings for services that run checks: GitHub's, GitLab's, and JUnit's XML for others."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+from adalora_core.checker.reports.text import (
+    NO_NAME,
+    closing_lines,
+    digest,
+    fingerprint,
+    in_cell,
+    name_below,
+    place,
+)
+from adalora_core.config.findings import SEVERITIES
+from adalora_core.floor.escaping import visible
+
+if TYPE_CHECKING:
+    from adalora_core.checker.reports import Notice, Outcome
+    from adalora_core.config.findings import Checked, Diagnostic, Severity
+    from adalora_core.floor.places import Span
+
+MOST = 10
+"""Number of annotations of one kind that GitHub shows for a step; it drops the rest silently."""
+
+_COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}  # of GitHub
+_SEVERITIES = {"error": "major", "warning": "minor", "info": "info"}  # of GitLab
+NOT_CHECKED = "not checked"
+# Characters that XML forbids, even if escaped.
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def render_github(outcome: Outcome) -> str:
+    """Write GitHub's annotations, the worst first, and how many are left out."""
+    lines, left = [], 0
+    for severity in SEVERITIES:
+        found = [_notice(each) for each in outcome.notices if each.severity == severity]
+        found += [_annotation(r, d) for r, d in outcome.findings if d.severity == severity]
+        # The last notice is reserved for the count.
+        room = MOST - 1 if severity == "info" else MOST
+        lines += found[:room]
+        left += len(found[room:])
+    if left:
+        more = f"{left} more findings are not shown here; run adalora check to see all"
+        lines.append(_command("info", {"title": "adalora check"}, more))
+    return "".join(f"{line}\n" for line in [*lines, *closing_lines(outcome)])
+
+
+def _notice(notice: Notice) -> str:
+    properties = {"file": notice.source} if notice.source else {}
+    return _command(notice.severity, properties | {"title": "adalora check"}, notice.message)
+
+
+def _command(severity: Severity, properties: dict[str, str], text: str) -> str:
+    listed = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
+    return f"::{_COMMANDS[severity]} {listed}::{_data(text)}"
+
+
+def _annotation(report: Checked, diagnostic: Diagnostic) -> str:
+    properties = {"file": report.source or NO_NAME}
+    span = diagnostic.span
+    if span is not None:
+        properties["line"] = str(span.start_line)
+        # GitHub ignores the columns of an annotation over several lines.
+        if span.end_line == span.start_line:
+            properties["col"] = str(span.start_column)
+            properties["endColumn"] = str(max(span.end_column, span.start_column))
+        else:
+            properties["endLine"] = str(span.end_line)
+    properties["title"] = f"{diagnostic.code} {diagnostic.name}"
+    text = in_cell(span) + diagnostic.message
+    if diagnostic.hint:
+        text += f" (hint: {diagnostic.hint})"
+    return _command(diagnostic.severity, properties, text)
+
+
+def _data(text: str) -> str:
+    return visible(text).replace("%", "%25")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def render_gitlab(outcome: Outcome) -> str:
+    """Write GitLab's Code Quality report in ASCII: one issue per finding and failure, or none.
+
+    Paths are relative to the project's folder in `CI_PROJECT_DIR`, which GitLab sets, else to the
+    working folder.
+    """
+    folder = Path(os.environ.get("CI_PROJECT_DIR") or Path.cwd()).absolute()
+    seen: dict[str, int] = {}
+    issues = [_issue_of(_path(folder, r.source), d, seen) for r, d in outcome.findings]
+    issues += [_unchecked(_path(folder, each.source), each, seen) for each in outcome.failures]
+    return json.dumps(issues, indent=1) + "\n"
+
+
+def _path(folder: Path, source: str | None) -> str:
+    if source is None:
+        return NO_NAME
+    return visible(name_below(folder, source) or source, None)
+
+
+def _issue_of(path: str, diagnostic: Diagnostic, seen: dict[str, int]) -> dict[str, Any]:
+    text = in_cell(diagnostic.span) + visible(diagnostic.message)
+    if diagnostic.hint:
+        text += f". Hint: {visible(diagnostic.hint)}"
+    name, severity = f"{diagnostic.code} {diagnostic.name}", _SEVERITIES[diagnostic.severity]
+    # GitLab shows two findings with the same fingerprint as one.
+    mark = fingerprint(path, diagnostic, seen)
+    return _issue(name, text, severity, mark, path, diagnostic.span)
+
+
+def _unchecked(path: str, notice: Notice, seen: dict[str, int]) -> dict[str, Any]:
+    """Return an issue for what could not be checked."""
+    mark = digest([path, NOT_CHECKED, notice.message], seen)
+    return _issue(NOT_CHECKED, visible(notice.message), "critical", mark, path, None)
+
+
+def _issue(
+    name: str, text: str, severity: str, fingerprint: str, path: str, span: Span | None
+) -> dict[str, Any]:
+    return {
+        "type": "issue",
+        "check_name": name,
+        "description": text,
+        "categories": ["Bug Risk"],
+        "severity": severity,
+        "fingerprint": fingerprint,
+        "location": {"path": path, **_extent(span)},
+    }
+
+
+def _extent(span: Span | None) -> dict[str, Any]:
+    if span is None:
+        return {"lines": {"begin": 1, "end": 1}}
+    return {
+        "lines": {"begin": span.start_line, "end": span.end_line},
+        "positions": {
+            "begin": {"line": span.start_line, "column": span.start_column},
+            "end": {"line": span.end_line, "column": span.end_column},
+        },
+    }
+
+
+def render_junit(outcome: Outcome) -> str:
+    """Write JUnit's XML: one suite per document or failure, and one case per finding.
+
+    A finding at or above the fail level is a failure, any other a passed case with an output. A
+    document without findings is one passed case: the results show that it was checked.
+    """
+    top = ET.Element("testsuites", name="adalora check")
+    for report in outcome.reports:
+        suite = ET.SubElement(top, "testsuite", name=_text(place(report, None)))
+        if not report.diagnostics:
+            _case(suite, report, "adalora check")
+        for diagnostic in report.diagnostics:
+            _case_of(suite, report, diagnostic, is_failure=diagnostic.severity in outcome.failing)
+        _count(suite)
+    for notice in outcome.failures:
+        _suite_of_failure(top, notice)
+    _count(top)
+    ET.indent(top)
+    text = ET.tostring(top, encoding="unicode")
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
+
+
+def _count(element: ET.Element) -> None:
+    for name, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error")):
+        element.set(name, str(sum(1 for _ in element.iter(tag))))
+
+
+def _suite_of_failure(top: ET.Element, notice: Notice) -> None:
+    """Write what could not be checked as an error of a test."""
+    name = _text(notice.source or "adalora check")
+    suite = ET.SubElement(top, "testsuite", name=name)
+    case = ET.SubElement(suite, "testcase", name="adalora check", classname=name, time="0")
+    ET.SubElement(case, "error", type="not-checked", message=_text(notice.message))
+    _count(suite)
+
+
+def _case(suite: ET.Element, report: Checked, name: str) -> ET.Element:
+    file = _text(place(report, None))
+    return ET.SubElement(suite, "testcase", name=name, classname=file, file=file, time="0")
+
+
+def _case_of(
+    suite: ET.Element, report: Checked, diagnostic: Diagnostic, *, is_failure: bool
+) -> None:
+    pointer = f" {diagnostic.pointer}" if diagnostic.pointer else ""
+    case = _case(suite, report, _text(f"{diagnostic.code} {diagnostic.name}{pointer}"))
+    if diagnostic.span is not None:
+        case.set("line", str(diagnostic.span.start_line))
+    lines = [f"{place(report, diagnostic.span)}: {diagnostic.severity}: {diagnostic.message}"]
+    lines += [f"note: {r.message} ({place(report, r.span)})" for r in diagnostic.related]
+    lines += [f"hint: {diagnostic.hint}"] if diagnostic.hint else []
+    body = "\n".join(_text(line) for line in lines)
+    if is_failure:
+        message = _text(diagnostic.message)
+        found = ET.SubElement(case, "failure", type=diagnostic.code, message=message)
+    else:
+        found = ET.SubElement(case, "system-out")
+    found.text = body
+
+
+def _text(text: str) -> str:
+    return _FORBIDDEN.sub("?", visible(text))
