@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -15,7 +14,7 @@ import pytest
 import signalled_writes
 from signalled_writes import INTERRUPTED, NEW, OLD
 
-from adalora_core.floor.files import delete_staging, staging_folder, write_file
+from adalora_core.floor.files import staging_folder, write_file
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and locks of POSIX")
 BY_ROOT = pytest.mark.skipif(
@@ -29,10 +28,9 @@ def _temporary(folder):
     return {path.name for path in folder.rglob(".adalora-*")}
 
 
-def _slot(path, number=0):
-    """Return the name of the temporary file that a write tries first."""
-    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-    return path.with_name(f".adalora-{digest}-{number}.tmp")
+def _left_behind(folder, number=0):
+    """Return a name of a temporary file in a folder."""
+    return folder / f".adalora-{number}.tmp"
 
 
 # --- a signal at any moment -----------------------------------------------------------------------
@@ -132,9 +130,10 @@ def test_temporary_file_of_a_living_process_stays(tmp_path):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT, text=True,
     )  # fmt: skip
     assert writer.stdout.readline() == "written\n"
-    assert _temporary(tmp_path) == {_slot(path).name}
+    (living,) = _temporary(tmp_path)
     write_file(path, NEW)
-    assert (_temporary(tmp_path), path.read_bytes()) == ({_slot(path).name}, NEW)
+    write_file(path.with_name("other"), NEW)
+    assert (_temporary(tmp_path), path.read_bytes()) == ({living}, NEW)
     writer.communicate("\n" * 9)
     assert writer.returncode == 0
     assert (_temporary(tmp_path), path.read_bytes()) == (set(), b"slow")
@@ -163,7 +162,7 @@ def test_what_somebody_else_has_put_in_place_of_a_temporary_file_stays(put, tmp_
     path = tmp_path / "work" / "target"
     path.parent.mkdir()
     for number in range(6):
-        put(_slot(path, number), victim)
+        put(_left_behind(path.parent, number), victim)
     write_file(path, NEW)
     with staging_folder(path.parent):
         pass
@@ -177,8 +176,8 @@ def test_what_somebody_else_has_put_in_place_of_a_temporary_file_stays(put, tmp_
 def test_root_deletes_what_it_had_given_to_the_owner_of_the_target(tmp_path):
     path = tmp_path / "target"
     path.write_bytes(OLD)
-    _slot(path).write_bytes(b"left")
-    for each in (path, _slot(path)):
+    _left_behind(tmp_path).write_bytes(b"left")
+    for each in (path, _left_behind(tmp_path)):
         os.chown(each, 12345, 12345)
     write_file(path, NEW)
     assert [each.name for each in tmp_path.iterdir()] == ["target"]
@@ -190,9 +189,10 @@ def test_file_system_without_locks_is_written_and_nothing_is_deleted(tmp_path, m
 
     monkeypatch.setattr("fcntl.flock", refuse)
     path = tmp_path / "target"
-    _slot(path).write_bytes(b"left")
+    left = _left_behind(tmp_path)
+    left.write_bytes(b"left")
     write_file(path, NEW)
-    assert (_temporary(tmp_path), path.read_bytes()) == ({_slot(path).name}, NEW)
+    assert (_temporary(tmp_path), path.read_bytes()) == ({left.name}, NEW)
 
 
 def test_new_folder_that_another_process_takes_for_a_leftover_is_made_anew(tmp_path, monkeypatch):
@@ -201,9 +201,9 @@ def test_new_folder_that_another_process_takes_for_a_leftover_is_made_anew(tmp_p
     def make_and_lose(folder, mode):
         make(folder, mode)
         monkeypatch.undo()
-        delete_staging(folder.parent)  # as another process does at that moment
+        write_file(folder.with_name("other"), NEW)  # as another process does at that moment
 
     monkeypatch.setattr(Path, "mkdir", make_and_lose)
     with staging_folder(tmp_path) as folder:
         assert folder.is_dir()
-    assert not list(tmp_path.iterdir())
+    assert [each.name for each in tmp_path.iterdir()] == ["other"]

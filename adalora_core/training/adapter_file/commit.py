@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING
 
 from adalora_core.floor.errors import CheckpointError
-from adalora_core.floor.files import delete_staging, locked, rename, staged, sync_folder
+from adalora_core.floor.files import locked, rename, staged, sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,11 +50,8 @@ def commit(
     digest = hashlib.sha256(weights).hexdigest()
     kept, new_state = _kept_config(folder, digest), state_path(folder, digest)
     contents = {weights_path: weights, current: config}
-    # Under a name without a digest, the next save finds and deletes what a killed one has left.
-    any_state = folder / _STATE.format("new")
     if state is not None:
-        contents[any_state] = state
-    delete_staging(folder)
+        contents[new_state] = state
     with locked(folder), staged(contents) as temporary:
         old = _kept_config(folder, digest_of_weights(folder))
         try:
@@ -62,7 +59,7 @@ def commit(
                 rename(current, old)
             rename(temporary[current], kept)
             if state is not None:
-                rename(temporary[any_state], new_state)
+                rename(temporary[new_state], new_state)
             sync_folder(folder)
             rename(temporary[weights_path], weights_path)
         except OSError:
