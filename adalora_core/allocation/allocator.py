@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from adalora_core.allocation.criteria import criterion_of
-from adalora_core.allocation.factors import Factors, ShardedFactors
+from adalora_core.allocation.criteria import Factors, criterion_of
+from adalora_core.allocation.factors import ShardedFactors
 from adalora_core.allocation.statistics import ImportanceStatistics
 from adalora_core.floor.budget import Phase
 from adalora_core.sharding import are_sharded

@@ -24,7 +24,7 @@ from adalora_core.config.fields.table import FIELDS
 from adalora_core.config.loading import config_of
 from adalora_core.floor.adapter_spec import SENSITIVITY, criterion_name
 from adalora_core.floor.files import locked
-from adalora_core.training.configuration import use_plain_numbers
+from adalora_core.training.adapter import use_plain_numbers
 from adalora_core.training.host import model_around, register
 from adalora_core.training.run.reporting import refuse_adapted, refuse_other_than_module
 

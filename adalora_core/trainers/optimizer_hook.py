@@ -10,7 +10,7 @@ from torch.utils.hooks import RemovableHandle
 from adalora_core.config.rules.runs import TwoHooks
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.training.adapter_file.folder import folder_of
-from adalora_core.training.host import allocate_next, host_of
+from adalora_core.training.host import host_of
 from adalora_core.training.parallelism import is_in_zero
 from adalora_core.training.run.optimizers import show_step
 from adalora_core.training.run.reporting import nothing_trainable, refuse
@@ -78,12 +78,19 @@ def allocate_on_step(optimizer: torch.optim.Optimizer, model: Any) -> RemovableH
         # After an overflow the scaler still calls a fused optimizer, which then does nothing.
         if getattr(stepped, "found_inf", None):
             return
-        allocate_next(tuner)
+        _allocate_next(tuner)
 
     handle = inner.register_step_post_hook(after_step)
     for adapter in adapters:
         adapter.run.driver = handle
     return handle
+
+
+def _allocate_next(host: Host) -> None:
+    """Call the allocators after the step that follows the last one they have seen."""
+    allocators = [adapter.allocator for adapter in host.trained_adapters()]
+    steps = [each.last_step for each in allocators if each and each.last_step is not None]
+    host.update_and_allocate(max(steps, default=-1) + 1)
 
 
 def refuse_second_hook(adapter: Adapter) -> None:
@@ -201,7 +208,7 @@ class ZeroHook:
         from deepspeed.utils import safe_set_full_fp32_param
 
         show_step(cast("torch.optim.Optimizer", self))  # only its groups are read
-        allocate_next(self._tuner)
+        _allocate_next(self._tuner)
         for adapter in self._tuner.trained_adapters():
             for matrix in adapter.matrices():
                 values = matrix.lora_E[adapter.name]

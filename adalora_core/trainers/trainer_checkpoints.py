@@ -17,8 +17,7 @@ from adalora_core.floor.errors import CheckpointError, ParallelismError
 from adalora_core.sharding import are_sharded
 from adalora_core.training.adapter_file.commit import states_in
 from adalora_core.training.adapter_file.folder import folder_of
-from adalora_core.training.host import TUNER, host_of, unwrapped
-from adalora_core.training.penalty_per_step import add_to_loss
+from adalora_core.training.host import TUNER, add_to_loss, host_of, unwrapped
 
 if TYPE_CHECKING:
     import torch
@@ -135,7 +134,7 @@ class _CompleteLoss:
         per_step = tuner.training_run.penalty
         if not model.training or per_step.is_left_out:
             return self._compute_loss(model, inputs, **options)
-        is_first, per_step.latest = per_step.is_first, None
+        is_first, per_step.latest = per_step.is_first is not False, None
         result = self._compute_loss(model, inputs, **options)
         loss = result[0] if return_outputs else result
         if per_step.latest is not None and self._contains_computed is None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import nn
 
+from adalora_core.sharding import reshard
 from adalora_core.training import hub, saving
 from adalora_core.training.adapter_file.folder import DEFAULT_ADAPTER, folder_of
 from adalora_core.training.host import model_around
 from adalora_core.training.hub import write_card
 from adalora_core.training.lora_export import export_adapter
-from adalora_core.training.parallelism import reshard
 from adalora_core.training.run.reporting import refuse_other_than_module
 from adalora_core.training.run_end import judge_choice
 

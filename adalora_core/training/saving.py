@@ -13,6 +13,7 @@ from adalora_core.floor.adapter_spec import CRITERIA, AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked
 from adalora_core.sharding import are_sharded
+from adalora_core.training.adapter import checked_copy, written_values
 from adalora_core.training.adapter_file.checks import row_positions, targets_in
 from adalora_core.training.adapter_file.commit import commit
 from adalora_core.training.adapter_file.folder import (
@@ -29,7 +30,6 @@ from adalora_core.training.adapter_file.tensors import (
     pretrained_name,
 )
 from adalora_core.training.compaction import TENSOR_PREFIX
-from adalora_core.training.configuration import checked_copy, written_values
 from adalora_core.training.host import forwards_of
 from adalora_core.training.hub import write_card
 from adalora_core.training.parallelism import refuse_state_of_one_process

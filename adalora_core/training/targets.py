@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from adalora_core.floor.default_targets import DEFAULT_TARGETS
 from adalora_core.floor.errors import TargetError
 from adalora_core.floor.expressions.matching import Matcher
 from adalora_core.floor.module_selection import (
+    DEFAULT_TARGETS,
     ModuleSelection,
     PathEnds,
     ends_with,

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from adalora_core.config.fields.value_kinds import name_of_value
 from adalora_core.config.rules.conflicts import NOT_TRAINED_HERE
-from adalora_core.floor.default_targets import DEFAULT_TARGETS
 from adalora_core.floor.errors import ExpressionError
 from adalora_core.floor.expressions.matching import Matcher
 from adalora_core.floor.module_selection import (
+    DEFAULT_TARGETS,
     ModuleSelection,
     PathEnds,
     is_all_linear,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from adalora_core.sharding import is_distributed
 from adalora_core.trainers.distributed.checkpoint import trained_adapters
 from adalora_core.training.agreement import comparable_state, compare
 from adalora_core.training.host import host_of
-from adalora_core.training.parallelism import is_distributed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,9 +11,8 @@ from torch.distributed.checkpoint.stateful import Stateful
 
 from adalora_core.floor.errors import CheckpointError, ParallelismError
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.sharding import divided_like, local_part
+from adalora_core.sharding import divided_like, local_part, reshard
 from adalora_core.training.host import host_of, unwrapped
-from adalora_core.training.parallelism import reshard
 from adalora_core.training.training_state.progress import (
     allocator_of,
     check_fields,
