@@ -28,10 +28,16 @@ from adalora_core.floor.escaping import visible
 from adalora_core.floor.files import locked, staging_folder, write_file
 from adalora_core.floor.rank_pattern import pattern_positions
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.sharding import are_sharded, reshard, whole
+from adalora_core.sharding.layout import are_sharded, reshard, whole
 from adalora_core.training.adapter_file.checks import row_positions
-from adalora_core.training.adapter_file.commit import CONFIG_NAME, commit, weights_in
-from adalora_core.training.adapter_file.folder import folder_of, read_adapter, read_tensors
+from adalora_core.training.adapter_file.folder import (
+    CONFIG_NAME,
+    commit,
+    folder_of,
+    read_adapter,
+    read_tensors,
+    weights_in,
+)
 from adalora_core.training.adapter_file.tensors import divided_places, fill_divided
 from adalora_core.training.host import add_penalty, check_forward, forwards_of
 from adalora_core.training.parallelism import refuse_state_of_one_process

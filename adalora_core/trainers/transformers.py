@@ -13,7 +13,7 @@ from adalora_core.config.rules.runs import PenaltyMissing, ScheduleDoesNotFit, T
 from adalora_core.floor.budget import Phase
 from adalora_core.floor.errors import MissingExtraError, ParallelismError
 from adalora_core.nn import TensorParallelLinear
-from adalora_core.sharding import reshard
+from adalora_core.sharding.layout import reshard
 from adalora_core.trainers.optimizer_hook import (
     ZeroHook,
     refuse_second_hook,
@@ -29,7 +29,7 @@ from adalora_core.trainers.trainer_checkpoints import (
     show_checkpoint,
 )
 from adalora_core.training import AdaLoraModel
-from adalora_core.training.adapter_file.commit import states_in
+from adalora_core.training.adapter_file.folder import states_in
 from adalora_core.training.host import Host, host_of, unwrapped
 from adalora_core.training.parallelism import refuse_fsdp1
 from adalora_core.training.run.reporting import nothing_trainable, refuse

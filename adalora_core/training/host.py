@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from adalora_core.config.rules.runs import PenaltyCountedTwice
-from adalora_core.sharding import (
-    add_orthogonality_gradient_,
-    is_distributed,
-    orthogonality_penalty,
-)
+from adalora_core.sharding.layout import is_distributed
+from adalora_core.sharding.orthogonality import add_orthogonality_gradient_, orthogonality_penalty
 from adalora_core.training.agreement import AgreementCheck, refuse_unsynchronised
 from adalora_core.training.compaction import compact
 from adalora_core.training.parallelism import refuse_unsupported

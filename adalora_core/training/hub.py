@@ -12,7 +12,7 @@ import yaml
 
 from adalora_core.floor.errors import CheckpointError, MissingExtraError
 from adalora_core.floor.files import write_file
-from adalora_core.training.adapter_file.commit import (
+from adalora_core.training.adapter_file.folder import (
     CONFIG_NAME,
     LEGACY_WEIGHTS_NAME,
     WEIGHTS_NAME,

@@ -18,12 +18,12 @@ from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.sharding import are_sharded
+from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.adapter import written_values
 from adalora_core.training.adapter_file.checks import row_positions
-from adalora_core.training.adapter_file.commit import commit
 from adalora_core.training.adapter_file.folder import (
     SavedAdapter,
+    commit,
     encode_config,
     encode_tensors,
     read_adapter,

@@ -8,7 +8,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Self
 
 from adalora_core.floor.peft_identity import SeenAsPeft
-from adalora_core.sharding import reshard
+from adalora_core.sharding.layout import reshard
 from adalora_core.training.adapter import check_in_place
 from adalora_core.training.adapter_file.folder import DEFAULT_ADAPTER
 from adalora_core.training.host import register

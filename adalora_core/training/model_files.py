@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import nn
 
-from adalora_core.sharding import reshard
+from adalora_core.sharding.layout import reshard
 from adalora_core.training import hub, saving
 from adalora_core.training.adapter_file.folder import DEFAULT_ADAPTER, folder_of
 from adalora_core.training.host import model_around

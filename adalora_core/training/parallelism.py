@@ -15,14 +15,14 @@ from torch import distributed, nn
 from adalora_core.floor.errors import ParallelismError
 from adalora_core.nn import TensorParallelLinear
 from adalora_core.nn.adapter_layer import FACTORS
-from adalora_core.sharding import (
+from adalora_core.sharding.layout import (
+    FACTOR_DIMENSIONS,
     are_sharded,
     is_distributed,
     is_fsdp2,
     is_sharded,
     tensor_parallel_mesh,
 )
-from adalora_core.sharding.layout import FACTOR_DIMENSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from adalora_core.config.rules import runs
-from adalora_core.sharding import are_sharded, local_part
+from adalora_core.sharding.layout import are_sharded, local_part
 from adalora_core.training.run.optimizers import CERTAIN
 
 if TYPE_CHECKING:

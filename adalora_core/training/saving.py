@@ -12,11 +12,11 @@ from adalora_core.config.fields.block import AUTO
 from adalora_core.floor.adapter_spec import CRITERIA, AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.files import locked
-from adalora_core.sharding import are_sharded
+from adalora_core.sharding.layout import are_sharded
 from adalora_core.training.adapter import checked_copy, written_values
 from adalora_core.training.adapter_file.checks import row_positions, targets_in
-from adalora_core.training.adapter_file.commit import commit
 from adalora_core.training.adapter_file.folder import (
+    commit,
     encode_config,
     encode_tensors,
     read_adapter,

@@ -23,7 +23,7 @@ from adalora_core.floor.module_selection import (
 from adalora_core.floor.rank_pattern import SINGULAR_VALUES_SUFFIX
 from adalora_core.nn import AdaLoraLayer, ModulesToSave, wrap_layer
 from adalora_core.nn.wrapping import linear_sizes
-from adalora_core.sharding import division_of, tensor_parallel_mesh
+from adalora_core.sharding.layout import division_of, tensor_parallel_mesh
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -11,7 +11,7 @@ import torch
 from adalora_core.floor.errors import ParallelismError
 from adalora_core.nn import AdaLoraLayer, ModulesToSave
 from adalora_core.nn.adapter_layer import FACTORS, training_dtype
-from adalora_core.sharding import fill, whole
+from adalora_core.sharding.layout import fill, whole
 from adalora_core.training.compaction import TENSOR_PREFIX, keep_rows
 
 if TYPE_CHECKING:

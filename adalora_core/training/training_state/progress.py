@@ -22,7 +22,7 @@ from adalora_core.floor.adapter_spec import (
 from adalora_core.floor.budget import Phase
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
-from adalora_core.sharding import local_part
+from adalora_core.sharding.layout import local_part
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

@@ -30,15 +30,17 @@ from adalora_core.config.loading import config_of
 from adalora_core.floor.adapter_spec import AdapterSpec
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.floor.escaping import visible
-from adalora_core.sharding import part_of
+from adalora_core.sharding.layout import part_of
 from adalora_core.training.adapter_file.checks import row_positions
-from adalora_core.training.adapter_file.commit import (
+from adalora_core.training.adapter_file.folder import (
+    DAMAGED,
+    SavedAdapter,
     digest_of_weights,
+    encode_tensors,
     is_interrupted,
     state_path,
     states_in,
 )
-from adalora_core.training.adapter_file.folder import DAMAGED, SavedAdapter, encode_tensors
 from adalora_core.training.training_state import tensors as state_tensors
 from adalora_core.training.training_state.progress import (
     CRITERION,
