@@ -35,9 +35,7 @@ from adalora_core.bridge.injected import (
 )
 from adalora_core.bridge.layers import (
     OVERRIDES,
-    ConvolutionOverrides,
     LayerOverrides,
-    LinearOverrides,
     adalora_layers,
     start_fresh_adapters,
     store_initial_rank,
@@ -174,7 +172,7 @@ def _attach_tuner(tuner: Any, overrides: type) -> None:
     start_fresh_adapters(tuner, configs)
     override(tuner, overrides)
     for _, layer in list(adalora_layers(tuner.model)):
-        override(layer, _ATTACHED.get(OVERRIDES.get(type(layer)), LayerOverrides))
+        override(layer, OVERRIDES.get(type(layer), LayerOverrides))
         for name in layer.lora_A:
             layer.ranknum[name].requires_grad_(False).fill_(configs[name].init_r)
             store_initial_rank(layer, name, configs[name].init_r)
@@ -254,17 +252,3 @@ def _methods_of(overrides: type) -> dict[str, Any]:
             if callable(each) or isinstance(each, (property, classmethod))
         }
     return members
-
-
-class _AttachedLinearOverrides(LinearOverrides, LayerOverrides):
-    """The overrides of PEFT's linear layers, which `install()` puts on two classes."""
-
-
-class _AttachedConvolutionOverrides(ConvolutionOverrides, LayerOverrides):
-    """The overrides of PEFT's convolutions, which `install()` puts on two classes."""
-
-
-_ATTACHED: dict[type | None, type] = {
-    LinearOverrides: _AttachedLinearOverrides,
-    ConvolutionOverrides: _AttachedConvolutionOverrides,
-}

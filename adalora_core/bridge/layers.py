@@ -61,7 +61,7 @@ class LayerOverrides:
                 store_initial_rank(self, adapter_name, self.r[adapter_name])
 
 
-class LinearOverrides:
+class LinearOverrides(LayerOverrides):
     """Methods of PEFT's layers that map `[..., in] -> [..., out]`, quantised ones included."""
 
     def forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -73,7 +73,7 @@ class LinearOverrides:
         return adapted_output(base, x, _products(self), *args, keeps_output=keeps_output, **kwargs)
 
 
-class ConvolutionOverrides:
+class ConvolutionOverrides(LayerOverrides):
     """Methods of PEFT's `SVDConv2d`."""
 
     def forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -15,6 +15,11 @@ import stat
 import threading
 from typing import TYPE_CHECKING
 
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing is locked
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
@@ -79,7 +84,7 @@ def staged(contents: Mapping[Path, bytes]) -> Iterator[dict[Path, Path]]:
                         os.chown(names[path], like.st_uid, like.st_gid)
                     names[path].chmod(stat.S_IMODE(like.st_mode) & 0o777)
                 os.fsync(descriptor)
-                if os.name == "nt":  # which renames no open file
+                if fcntl is None:  # Windows renames no open file
                     files.close()
         yield names
 
@@ -103,9 +108,7 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
         shared: only read, beside others that only read.
     """
     descriptor = None
-    if os.name != "nt":
-        import fcntl
-
+    if fcntl is not None:
         with contextlib.suppress(OSError):
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
@@ -133,9 +136,17 @@ class _TemporaryFiles:
             name = path.with_name(_TEMPORARY.format(os.urandom(8).hex()))
             self._names.append(name)  # before it is there: a signal may arrive at any moment
             try:
-                descriptor = _new_folder(name) if mode is None else os.open(name, _NEW, mode)
+                if mode is None:
+                    name.mkdir(0o700)
+                    descriptor = os.open(os.devnull if fcntl is None else name, os.O_RDONLY)
+                else:
+                    descriptor = os.open(name, _NEW, mode)
                 self._descriptors.append(descriptor)
-                if _is_locked(descriptor, name):
+                if fcntl is None:
+                    return name, descriptor
+                with contextlib.suppress(OSError):  # a file system without locks
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(descriptor), name.lstat()):
                     return name, descriptor
             except FileNotFoundError:
                 if not path.parent.is_dir():
@@ -194,12 +205,6 @@ def _die(number: int, _: object) -> None:
     signal.raise_signal(number)
 
 
-def _new_folder(name: Path) -> int:
-    name.mkdir(0o700)
-    # Windows opens no folder.
-    return os.open(os.devnull if os.name == "nt" else name, os.O_RDONLY)
-
-
 def _delete(name: Path) -> None:
     if name.is_dir() and not name.is_symlink():
         from shutil import rmtree
@@ -209,27 +214,14 @@ def _delete(name: Path) -> None:
         name.unlink()
 
 
-def _is_locked(descriptor: int, name: Path) -> bool:
-    """Lock a new file or folder; return whether it is still there, and no leftover to others."""
-    if os.name == "nt":
-        return True
-    import fcntl
-
-    with contextlib.suppress(OSError):  # a file system without locks
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return os.path.samestat(os.fstat(descriptor), name.lstat())
-
-
 def _delete_leftovers(path: Path) -> None:
     """Delete the temporary files and folders beside `path` whose writers are dead.
 
     One is kept if its writer lives, if it may belong to another user or program, and where there
     are no locks.
     """
-    if os.name == "nt":
+    if fcntl is None:
         return
-    import fcntl
-
     owners = {os.geteuid()}
     with contextlib.suppress(OSError):
         owners.add(path.lstat().st_uid)  # root gives a file to the owner of its target

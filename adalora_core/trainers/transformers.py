@@ -17,15 +17,13 @@ from adalora_core.sharding.layout import reshard
 from adalora_core.trainers.optimizer_hook import (
     ZeroHook,
     refuse_second_hook,
-    resume_under_zero,
     zero_optimizer,
 )
 from adalora_core.trainers.trainer_checkpoints import (
     complete_loss,
     is_divided,
     refuse_divided_injected,
-    resume_divided,
-    save_divided,
+    resume,
     show_checkpoint,
 )
 from adalora_core.training import AdaLoraModel
@@ -127,13 +125,11 @@ class AdaLoraCallback(TrainerCallback):
         tuner = self._tuner(model)
         zero = zero_optimizer(optimizer)
         _refuse_division(args, model, is_in_zero=zero is not None)
-        if state.global_step and is_divided(model):
-            resume_divided(model, self.checkpoint or _checkpoint_of(args, state.global_step))
         if not tuner.trained_adapters():
             raise nothing_trainable("AdaLoraCallback", tuner.active_adapters)
-        if zero is not None and state.global_step:
+        if state.global_step:
             folder = self.checkpoint or _checkpoint_of(args, state.global_step)
-            resume_under_zero(unwrapped(model), tuner, folder)
+            resume(model, folder, is_in_zero=zero is not None)
         for adapter in tuner.trained_adapters():
             refuse_second_hook(adapter)
             if optimizer is not None and zero is None:
@@ -189,7 +185,8 @@ class AdaLoraCallback(TrainerCallback):
         """Complete the checkpoint of a model that FSDP2 has divided."""
         if not is_divided(model):
             return
-        save_divided(model, _checkpoint_of(args, state.global_step))
+        folder = _checkpoint_of(args, state.global_step)
+        unwrapped(model).save_pretrained(folder, save_training_state=True)  # type: ignore[operator]
         # With sharded files Trainer looks for the folder of the best checkpoint before it makes it.
         # Some processes or all then take an older one for the best.
         best_step = getattr(state, "best_global_step", None)
@@ -240,11 +237,8 @@ class AdaLoraCallback(TrainerCallback):
             tuner.finalize()
             return
         best = Path(state.best_model_checkpoint)
-        # Trainer has loaded the parameters alone.
-        if states_in(best) and is_divided(model):
-            resume_divided(model, best)
-        elif states_in(best) and zero is not None:
-            resume_under_zero(unwrapped(model), tuner, best)
+        if states_in(best):
+            resume(model, best, is_in_zero=zero is not None)
         for adapter in tuner.trained_adapters():
             judge_best_checkpoint(adapter, state.best_model_checkpoint)
 

@@ -132,9 +132,9 @@ class RunWatch:
         self, allocator: RankAllocator
     ) -> tuple[torch.Tensor, torch.Tensor, int] | None:
         """Return the first E that has a gradient, the gradient and its version."""
-        for index in range(len(allocator.matrices)):
-            values = _singular_values(allocator, index)
-            if values.grad is not None:
+        for matrix in allocator.matrices:
+            values = matrix.lora_E[matrix.adapter_name]
+            if values is not None and values.grad is not None:
                 return values, values.grad, values.grad._version  # noqa: SLF001
         return None
 
@@ -337,11 +337,6 @@ class RunWatch:
             f"the gradient of every factor of the adapter {self.name!r} {how}, up to the "
             f"allocation at step {step}",
         )
-
-
-def _singular_values(allocator: RankAllocator, index: int) -> torch.Tensor:
-    matrix = allocator.matrices[index]
-    return matrix.lora_E[matrix.adapter_name]  # type: ignore[return-value]  # never None
 
 
 class StepOrder:
