@@ -17,12 +17,7 @@ from adalora_core.bridge.adapters import (
     report_unmatched,
     state_of,
 )
-from adalora_core.bridge.building import (
-    BuiltConfigOverrides,
-    BuiltModelOverrides,
-    BuiltTunerOverrides,
-    built,
-)
+from adalora_core.bridge.configurations import BuiltConfigOverrides
 from adalora_core.bridge.injected import (
     Attached,
     InjectedOverrides,
@@ -40,8 +35,13 @@ from adalora_core.bridge.layers import (
     start_fresh_adapters,
     store_initial_rank,
 )
-from adalora_core.bridge.model import ModelOverrides, PlainModelOverrides, is_adalora
-from adalora_core.bridge.tuner import TunerOverrides
+from adalora_core.bridge.model import (
+    BuiltModelOverrides,
+    ModelOverrides,
+    PlainModelOverrides,
+    is_adalora,
+)
+from adalora_core.bridge.tuner import BuiltTunerOverrides, TunerOverrides, built
 from adalora_core.nn.encoder_fast_path import leave_fast_path
 from adalora_core.nn.offloading import execution_device
 from adalora_core.training.host import TUNER, register

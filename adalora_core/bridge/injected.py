@@ -12,9 +12,9 @@ from peft.tuners.adalora.layer import RankAllocator
 from peft.tuners.adalora.model import AdaLoraModel
 from torch import nn
 
-from adalora_core.bridge.adapters import sync_patterns, trained_adapters
+from adalora_core.bridge.adapters import resume, sync_patterns, trained_adapters
 from adalora_core.bridge.layers import adalora_layers
-from adalora_core.bridge.model import checked_save, commit_save, resume
+from adalora_core.bridge.model import checked_save, commit_save
 from adalora_core.bridge.tuner import TunerOverrides, adapters_are_disabled
 from adalora_core.floor.errors import CheckpointError
 from adalora_core.sharding.layout import are_sharded
