@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import signal
 import stat
-import threading
 from typing import TYPE_CHECKING
 
 try:
@@ -61,8 +59,8 @@ def staged(contents: Mapping[Path, bytes]) -> Iterator[dict[Path, Path]]:
     """Write `contents` under temporary names, and yield `{path: temporary path}`.
 
     A file has the permissions and the owner of the file at its path, without setuid and setgid, or
-    else those of a new file. Files that are still there at the end are deleted, also if SIGTERM
-    ends the process. What killed processes have left in the same folders is deleted first.
+    else those of a new file. Files that are still there at the end are deleted. What killed
+    processes have left in the same folders is deleted first.
 
     Raises:
         OSError: as `write_files`.
@@ -125,7 +123,6 @@ class _TemporaryFiles:
     """Temporary files and folders of one block, locked where the system has locks."""
 
     def __init__(self) -> None:
-        self._process = os.getpid()
         self._names: list[Path] = []
         self._descriptors: list[int] = []
 
@@ -159,31 +156,18 @@ class _TemporaryFiles:
             os.close(self._descriptors.pop())
 
     def delete(self) -> None:
-        """Delete what is still there; a fork has inherited this object, but not the files."""
-        for name in self._names if self._process == os.getpid() else ():
+        """Delete what is still there."""
+        for name in self._names:
             with contextlib.suppress(OSError):
                 _delete(name)
         self.close()
 
 
-_unfinished: list[_TemporaryFiles] = []
-"""What SIGTERM has to delete."""
-
-
 @contextlib.contextmanager
 def _temporary_files() -> Iterator[_TemporaryFiles]:
-    """Yield temporary files that are deleted at the end, also if SIGTERM ends the process.
-
-    A handler that the program has set is kept, and has to raise to have the same effect. Only the
-    main thread can set one.
-    """
+    """Yield temporary files that are deleted at the end, unless they were renamed."""
     files = _TemporaryFiles()
-    is_main = threading.current_thread() is threading.main_thread()
-    is_free = is_main and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    _unfinished.append(files)
     try:
-        if is_free:
-            signal.signal(signal.SIGTERM, _die)
         try:
             yield files
         finally:
@@ -191,18 +175,6 @@ def _temporary_files() -> Iterator[_TemporaryFiles]:
     except BaseException:
         files.delete()  # SIGINT may have come in the middle of it
         raise
-    finally:
-        if is_free:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        _unfinished.remove(files)
-
-
-def _die(number: int, _: object) -> None:
-    """Delete all temporary files, and let the signal end the process as it would have."""
-    for files in _unfinished:
-        files.delete()
-    signal.signal(number, signal.SIG_DFL)
-    signal.raise_signal(number)
 
 
 def _delete(name: Path) -> None:

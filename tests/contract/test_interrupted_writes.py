@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -55,10 +54,9 @@ STEPS = [pytest.param(61, id="some"), pytest.param(1, id="all", marks=pytest.mar
 
 
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("kind", ["one", "two", "folder"])
-def test_interrupted_or_terminated_write_leaves_no_temporary_file(kind, number, step, tmp_path):
-    folders = _ended_everywhere(kind, number, tmp_path, step)
+def test_interrupted_write_leaves_no_temporary_file(kind, step, tmp_path):
+    folders = _ended_everywhere(kind, signal.SIGINT, tmp_path, step)
     assert {folder: _temporary(folder) for folder in folders if _temporary(folder)} == {}
 
 
@@ -71,40 +69,6 @@ def test_next_write_deletes_what_a_killed_write_has_left(kind, step, tmp_path):
         signalled_writes.KINDS[kind](folder)
         assert _temporary(folder) == set()
         assert (folder / "target").read_bytes() == NEW
-
-
-def test_program_keeps_its_handler_and_gets_the_default_back(tmp_path):
-    before = signal.getsignal(signal.SIGTERM)
-    seen = []
-    try:
-        for handler in (signal.SIG_DFL, lambda *_: seen.append(1)):
-            signal.signal(signal.SIGTERM, handler)
-            with staging_folder(tmp_path):
-                assert (signal.getsignal(signal.SIGTERM) == handler) == (handler != signal.SIG_DFL)
-            assert signal.getsignal(signal.SIGTERM) == handler
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def test_another_thread_may_write(tmp_path):
-    before = signal.getsignal(signal.SIGTERM)
-    thread = threading.Thread(target=write_file, args=(tmp_path / "target", NEW))
-    thread.start()
-    thread.join()
-    assert (tmp_path / "target").read_bytes() == NEW
-    assert signal.getsignal(signal.SIGTERM) == before
-
-
-def test_fork_that_is_terminated_deletes_nothing_of_its_parent(tmp_path):
-    with staging_folder(tmp_path) as folder:
-        before = signal.getsignal(signal.SIGTERM)
-        child = os.fork()
-        if child == 0:
-            signal.raise_signal(signal.SIGTERM)
-            os._exit(1)
-        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert (ended, folder.is_dir()) == (-signal.SIGTERM, True)
-        assert signal.getsignal(signal.SIGTERM) == before
 
 
 # --- temporary files that are no leftovers --------------------------------------------------------
