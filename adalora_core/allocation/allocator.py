@@ -169,7 +169,7 @@ class RankAllocator:
         skipped: int | torch.Tensor = 0
         allocated = now.allocates
         if now.phase is Phase.FINAL:
-            # The first final step may be left out (uneven accumulation, a resumed run).
+            # The first final step may be missing (uneven accumulation, a resumed run).
             allocated = not self.target_reached
             self._enforce_target(factors)
         elif allocated:

@@ -218,14 +218,14 @@ def remember_optimizer(tuner: Host, optimizer: torch.optim.Optimizer) -> None:
     _compacted[tuner] = weakref.ref(optimizer)
 
 
-def hand_back(tuner: Host) -> None:
+def return_to_peft(tuner: Host) -> None:
     """Let PEFT's methods continue with `tuner`.
 
     PEFT masks rows by patterns of `init_r` entries, so that triplets which were cut out come back,
     as zeros, in the parameters and in the state of the optimizer that was cut with them.
     """
     adapters = trained_adapters(tuner)
-    hand_averages_over(tuner, adapters)
+    copy_averages_to_peft(tuner, adapters)
     sync_patterns(tuner)
     tuner.__dict__.pop(_ATTRIBUTE, None)
     clear_initial_ranks(tuner.model)
@@ -315,7 +315,7 @@ def follow_reset(tuner: Host, adapters: Iterable[Adapter]) -> None:
         show_averages(tuner, adapter)
 
 
-def hand_averages_over(tuner: Host, adapters: Iterable[Adapter]) -> None:
+def copy_averages_to_peft(tuner: Host, adapters: Iterable[Adapter]) -> None:
     """Give copies of the averages to PEFT's allocator, which goes on with them."""
     for adapter in adapters:
         allocator = _allocator_of(tuner, adapter)

@@ -12,9 +12,9 @@ from torch import nn
 
 from adalora_core.bridge.adapters import (
     configs_of,
-    hand_back,
     refuse_changed_allocator,
     report_unmatched,
+    return_to_peft,
     state_of,
 )
 from adalora_core.bridge.configurations import BuiltConfigOverrides
@@ -86,7 +86,7 @@ def uninstall() -> None:
             setattr(target, name, member)
     for tuner in list(built):
         if not is_attached_tuner(tuner):
-            hand_back(tuner)
+            return_to_peft(tuner)
     built.clear()
 
 
@@ -217,7 +217,7 @@ def detach(model: Module) -> Module:
     if tuner is None:
         raise TypeError(f"detach: expected a model that was attached, got {type(model).__name__}")
     if is_attached_tuner(tuner):
-        hand_back(tuner)
+        return_to_peft(tuner)
         inside = [tuner.model, *(layer for _, layer in adalora_layers(tuner.model))]
         if not is_adalora(model):
             inside += _models_inside(model)

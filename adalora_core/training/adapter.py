@@ -231,7 +231,7 @@ class Adapter:
             self.allocator.keep_all()
 
     def refuse_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Refuse an optimizer that leaves out factors of the adapter.
+        """Refuse an optimizer that does not hold all factors of the adapter.
 
         Raises:
             RunError: `optimizer` holds none or only some of the factors.
@@ -289,15 +289,11 @@ class Adapter:
         kept = None if pattern is None else pattern[f"{path}{SINGULAR_VALUES_SUFFIX}"]
         return [row for row, place in enumerate(places) if kept is None or kept[place]]
 
-    def current_pattern(self) -> RankPattern | None:
-        """Return the kept set keyed as PEFT keys it in memory, None before an allocation."""
-        pattern = self.rank_pattern()
-        return pattern and {f"{key}.{self.name}": kept for key, kept in pattern.items()}
-
     def sync_pattern(self) -> None:
-        """Write the kept set into `config.rank_pattern`."""
+        """Write the kept set into `config.rank_pattern`, keyed as PEFT keys it in memory."""
         self.is_stale = False
-        pattern = self.current_pattern()
+        kept = self.rank_pattern()
+        pattern = kept and {f"{key}.{self.name}": flags for key, flags in kept.items()}
         if pattern is not None and pattern != self.config.rank_pattern:
             self.config.rank_pattern = pattern
 

@@ -105,8 +105,8 @@ class AdapterFiles(nn.Module):
     ) -> None:
         """Write an adapter as plain LoRA: `lora_A = A · E · scale`, `lora_B = B`, the same outputs.
 
-        Every module gets its own rank and alpha; modules at rank 0 are left out. PEFT and servers
-        for LoRA load the folder.
+        Every module gets its own rank and alpha; modules at rank 0 are not written. PEFT and
+        servers for LoRA load the folder.
 
         Args:
             save_directory: the folder to write; not the folder of the AdaLoRA adapter.

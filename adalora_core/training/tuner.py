@@ -243,13 +243,10 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
 
     def disable_adapter_layers(self) -> None:
         """Let no adapter act on the output before `enable_adapter_layers`."""
-        self._enable(enabled=False)
+        self.enable_adapter_layers(enabled=False)
 
-    def enable_adapter_layers(self) -> None:
+    def enable_adapter_layers(self, *, enabled: bool = True) -> None:
         """Let the active adapters act on the output again."""
-        self._enable(enabled=True)
-
-    def _enable(self, *, enabled: bool) -> None:
         for layer in self.layers():
             layer.enable_adapters(enabled)
         for _, module in self.saved_modules():

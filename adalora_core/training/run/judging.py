@@ -342,8 +342,8 @@ class RunWatch:
 class StepOrder:
     """Judges the step of each call by the one before.
 
-    A loop may leave out the call where a gradient scaler skips the step, so a step that is too high
-    is a fault only if there were fewer training forwards than steps.
+    A loop may make no call where a gradient scaler skips the step, so a step that is too high is a
+    fault only if there were fewer training forwards than steps.
     """
 
     def __init__(self) -> None:

@@ -173,7 +173,7 @@ class Holders:
     def fault_of(
         self, optimizer: torch.optim.Optimizer, allocator: Any, held: frozenset[int]
     ) -> str:
-        """Return what is wrong if `optimizer`, after a step, leaves out factors with gradients."""
+        """Return what is wrong if `optimizer`, after a step, lacks factors with gradients."""
         total = 3 * len(allocator.matrices)
         if len(self._held) == total:
             return ""
@@ -192,7 +192,7 @@ class Holders:
         return self._holding(made, allocator) if count > 1 else ""
 
     def take_others(self) -> int:
-        """Return the steps since the last call of optimizers that leave out factors."""
+        """Return the steps since the last call of optimizers that lack factors."""
         steps, self._others_since = self._others_since, 0
         return 0 if self._held else steps
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -77,6 +78,7 @@ _ZEROS = "0" * 64
 _LENGTH_BYTES = 8
 
 
+@dataclass(slots=True)
 class TrainingState:
     """A training state, read into memory.
 
@@ -88,14 +90,11 @@ class TrainingState:
         averages: `{kind: {path.factor: values}}`; empty before `complete`.
     """
 
-    def __init__(
-        self, path: Path, values: dict[str, Any], tensors: dict[str, torch.Tensor]
-    ) -> None:
-        self.path = path
-        self.values = values
-        self.tensors = tensors
-        self.factors: dict[str, torch.Tensor] = {}
-        self.averages: dict[str, dict[str, torch.Tensor]] = {}
+    path: Path
+    values: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+    factors: dict[str, torch.Tensor] = field(default_factory=dict)
+    averages: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
 
     @property
     def config(self) -> dict[str, Any]:

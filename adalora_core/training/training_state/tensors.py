@@ -42,8 +42,7 @@ def factor_names(paths: Iterable[str]) -> list[str]:
 def dropped_factors(adapter: Adapter, pattern: RankPattern | None) -> dict[str, torch.Tensor]:
     """Return the factors of the triplets that `pattern` drops, `{dropped.path.factor: values}`.
 
-    Modules without dropped triplets are left out. With a sharded model every process has to call
-    it.
+    Modules without dropped triplets have none. With a sharded model every process has to call it.
     """
     dropped: dict[str, torch.Tensor] = {}
     for path, layer in adapter.layers.items():
