@@ -122,7 +122,7 @@ class AdaLoraCallback(TrainerCallback):
         """
         # Trainer.add_callback and model_init come after on_init_end.
         _check_model(args, model)
-        tuner = self._tuner(model)
+        tuner = host_of(model, "AdaLoraCallback")
         zero = zero_optimizer(optimizer)
         _refuse_division(args, model, is_in_zero=zero is not None)
         if not tuner.trained_adapters():
@@ -145,7 +145,7 @@ class AdaLoraCallback(TrainerCallback):
         self, args: TrainingArguments, *_: Any, model: Any = None, optimizer: Any = None, **__: Any
     ) -> None:
         """Begin an optimizer step: its first micro-batch comes next."""
-        tuner = self._tuner(model)
+        tuner = host_of(model, "AdaLoraCallback")
         for adapter in tuner.trained_adapters():
             if adapter.run.driver not in (self, self._zero):
                 refuse(
@@ -158,13 +158,7 @@ class AdaLoraCallback(TrainerCallback):
         tuner.training_run.penalty.begin_step(multiplied_by=processes)
 
     def on_optimizer_step(
-        self,
-        args: TrainingArguments,  # noqa: ARG002 - Trainer's signature
-        state: TrainerState,
-        *_: Any,
-        model: Any = None,
-        optimizer: Any = None,
-        **__: Any,
+        self, _: Any, state: TrainerState, *__: Any, model: Any, optimizer: Any = None, **___: Any
     ) -> None:
         """Allocate after the optimizer's step, before the gradients are cleared."""
         # With fused optimizers, Trainer's default, accelerate reports no skipped step; but a scaler
@@ -174,7 +168,7 @@ class AdaLoraCallback(TrainerCallback):
             # Ignore the gradients of a skipped step; Trainer would clear them next.
             unwrapped(model).zero_grad()
         reshard(unwrapped(model))
-        tuner = self._tuner(model)
+        tuner = host_of(model, "AdaLoraCallback")
         self._warn_if_penalty_is_missing(tuner)
         if self._zero is None:  # whose hook allocates
             tuner.update_and_allocate(state.global_step)
@@ -194,13 +188,7 @@ class AdaLoraCallback(TrainerCallback):
             state.best_model_checkpoint = str(best)
 
     def on_log(
-        self,
-        args: TrainingArguments,  # noqa: ARG002 - Trainer's signature
-        state: TrainerState,
-        *_: Any,
-        model: Any = None,
-        logs: dict[str, float] | None = None,
-        **__: Any,
+        self, _: Any, state: TrainerState, *__: Any, model: Any, logs: Any = None, **___: Any
     ) -> None:
         """Add the allocation's numbers to a training log, and to the last one what the run was."""
         if logs is None or not logs.keys() & {"loss", "train_runtime"}:
@@ -208,7 +196,7 @@ class AdaLoraCallback(TrainerCallback):
         reshard(unwrapped(model))
         numbers = self._numbers(model)
         if "train_runtime" in logs:
-            run = self._tuner(model).run_report()
+            run = host_of(model, "AdaLoraCallback").run_report()
             numbers |= {
                 "steps": run.steps,
                 "allocations": run.allocations,
@@ -225,7 +213,7 @@ class AdaLoraCallback(TrainerCallback):
     ) -> None:
         """Enforce the target budget, unless Trainer has loaded the best checkpoint."""
         reshard(unwrapped(model))
-        tuner = self._tuner(model)
+        tuner = host_of(model, "AdaLoraCallback")
         tuner.training_run.penalty.end_steps()
         zero, self._zero = self._zero, None
         if zero is not None:
@@ -244,9 +232,6 @@ class AdaLoraCallback(TrainerCallback):
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _tuner(self, model: Any) -> Host:
-        return host_of(model, "AdaLoraCallback")
-
     def _warn_if_penalty_is_missing(self, tuner: Host) -> None:
         if not tuner.training_run.penalty.is_missing:
             return
@@ -261,7 +246,7 @@ class AdaLoraCallback(TrainerCallback):
                 )
 
     def _numbers(self, model: Any) -> dict[str, float]:
-        tuner = self._tuner(model)
+        tuner = host_of(model, "AdaLoraCallback")
         allocators = [each.allocator for each in tuner.trained_adapters() if each.allocator]
         with torch.no_grad():
             penalty = float(tuner.orthogonality_penalty())
