@@ -158,7 +158,13 @@ class AdaLoraCallback(TrainerCallback):
         tuner.training_run.penalty.begin_step(multiplied_by=processes)
 
     def on_optimizer_step(
-        self, _: Any, state: TrainerState, *__: Any, model: Any, optimizer: Any = None, **___: Any
+        self,
+        args: TrainingArguments,  # noqa: ARG002 - Trainer's signature
+        state: TrainerState,
+        *_: Any,
+        model: Any = None,
+        optimizer: Any = None,
+        **__: Any,
     ) -> None:
         """Allocate after the optimizer's step, before the gradients are cleared."""
         # With fused optimizers, Trainer's default, accelerate reports no skipped step; but a scaler
@@ -188,7 +194,13 @@ class AdaLoraCallback(TrainerCallback):
             state.best_model_checkpoint = str(best)
 
     def on_log(
-        self, _: Any, state: TrainerState, *__: Any, model: Any, logs: Any = None, **___: Any
+        self,
+        args: TrainingArguments,  # noqa: ARG002 - Trainer's signature
+        state: TrainerState,
+        *_: Any,
+        model: Any = None,
+        logs: dict[str, float] | None = None,
+        **__: Any,
     ) -> None:
         """Add the allocation's numbers to a training log, and to the last one what the run was."""
         if logs is None or not logs.keys() & {"loss", "train_runtime"}:
