@@ -215,12 +215,7 @@ class RankAllocator:
         self.target_reached = True
 
     def _keep_best(
-        self,
-        factors: Factors,
-        scores: torch.Tensor,
-        budget: int,
-        *,
-        spares: bool = True,
+        self, factors: Factors, scores: torch.Tensor, budget: int, *, spares: bool = True
     ) -> None:
         """Choose the kept set.
 

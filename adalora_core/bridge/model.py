@@ -57,11 +57,7 @@ from adalora_core.training.run_end import (
     judge_load,
 )
 from adalora_core.training.training_state.progress import fingerprint, refuse_other_criterion
-from adalora_core.training.training_state.state import (
-    encode_state,
-    read_state,
-    run_is_unfinished,
-)
+from adalora_core.training.training_state.state import encode_state, read_state, run_is_unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

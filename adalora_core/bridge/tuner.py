@@ -206,10 +206,7 @@ class TunerOverrides(Host):
             resize_adapter(self, adapter_name, pattern_positions(rank_pattern, adapter_name))
 
     def resize_state_dict_by_rank_pattern(
-        self,
-        rank_pattern: RankPattern,
-        state_dict: dict[str, torch.Tensor],
-        adapter_name: str,
+        self, rank_pattern: RankPattern, state_dict: dict[str, torch.Tensor], adapter_name: str
     ) -> dict[str, torch.Tensor]:
         """Cut dropped triplets out of `state_dict`.
 

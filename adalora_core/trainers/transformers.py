@@ -14,11 +14,7 @@ from adalora_core.floor.budget import Phase
 from adalora_core.floor.errors import MissingExtraError, ParallelismError
 from adalora_core.nn import TensorParallelLinear
 from adalora_core.sharding.layout import reshard
-from adalora_core.trainers.optimizer_hook import (
-    ZeroHook,
-    refuse_second_hook,
-    zero_optimizer,
-)
+from adalora_core.trainers.optimizer_hook import ZeroHook, refuse_second_hook, zero_optimizer
 from adalora_core.trainers.trainer_checkpoints import (
     complete_loss,
     is_divided,

@@ -85,11 +85,7 @@ def export_folder(
 
 
 def export_adapter(
-    tuner: AdaLoraTuner,
-    name: str,
-    destination: str | os.PathLike[str],
-    *,
-    pad_ranks: bool = False,
+    tuner: AdaLoraTuner, name: str, destination: str | os.PathLike[str], *, pad_ranks: bool = False
 ) -> None:
     """Write the adapter `name` of `tuner` as a LoRA adapter; see `AdaLoraModel.export_lora`.
 

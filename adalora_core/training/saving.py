@@ -33,12 +33,7 @@ from adalora_core.training.compaction import TENSOR_PREFIX
 from adalora_core.training.host import forwards_of
 from adalora_core.training.hub import write_card
 from adalora_core.training.parallelism import refuse_state_of_one_process
-from adalora_core.training.run_end import (
-    is_checkpoint_folder,
-    judge_end,
-    judge_file,
-    judge_load,
-)
+from adalora_core.training.run_end import is_checkpoint_folder, judge_end, judge_file, judge_load
 from adalora_core.training.training_state.progress import (
     fingerprint,
     refuse_other_criterion,

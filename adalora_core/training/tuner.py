@@ -16,13 +16,7 @@ from adalora_core.nn.encoder_fast_path import leave_fast_path, return_to_fast_pa
 from adalora_core.nn.offloading import refuse_offloaded
 from adalora_core.training.adapter import Adapter
 from adalora_core.training.compaction import cut_state, resize_to
-from adalora_core.training.host import (
-    Host,
-    TrainingRun,
-    add_penalty,
-    check_forward,
-    forwards_of,
-)
+from adalora_core.training.host import Host, TrainingRun, add_penalty, check_forward, forwards_of
 from adalora_core.training.merging import (
     merge_all,
     record_untied,
@@ -347,10 +341,7 @@ class AdaLoraTuner(SeenAsPeft, Host, nn.Module):
         resize_to(self.adapters[adapter_name], rank_pattern)
 
     def resize_state_dict_by_rank_pattern(
-        self,
-        rank_pattern: RankPattern,
-        state_dict: dict[str, torch.Tensor],
-        adapter_name: str,
+        self, rank_pattern: RankPattern, state_dict: dict[str, torch.Tensor], adapter_name: str
     ) -> dict[str, torch.Tensor]:
         """Cut the triplets of `state_dict` that the adapter has dropped, for PEFT's function."""
         del rank_pattern  # the configuration's, out of whose keys PEFT has cut the adapter's name

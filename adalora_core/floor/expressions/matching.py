@@ -44,12 +44,7 @@ class Matcher:
         self._late = f"exceeds the {seconds:g} s for all expressions"
 
     def find(
-        self,
-        method: Method,
-        pattern: str,
-        text: str,
-        field: str,
-        group: int | str = 0,
+        self, method: Method, pattern: str, text: str, field: str, group: int | str = 0
     ) -> str | None:
         r"""Return a group of what the function `method` of `re` finds in `text`, or None.
 
