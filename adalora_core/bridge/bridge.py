@@ -129,7 +129,10 @@ def attach(model: Module) -> Module:
     if is_attached(model):
         return model
     if is_adalora(model):
-        _attach_model(model)
+        _attach_tuner(model.base_model, TunerOverrides)
+        plain = type(model).forward is PeftModel.forward
+        override(model, PlainModelOverrides if plain else ModelOverrides)
+        register(model)
         return model
     inside = _models_inside(model)
     tuner = tuner_inside(model) if not inside else None
@@ -154,13 +157,6 @@ def _models_inside(module: Any) -> list[Any]:
         if isinstance(module, nn.Module)
         else []
     )
-
-
-def _attach_model(model: Any) -> None:
-    _attach_tuner(model.base_model, TunerOverrides)
-    plain = type(model).forward is PeftModel.forward
-    override(model, PlainModelOverrides if plain else ModelOverrides)
-    register(model)
 
 
 def _attach_tuner(tuner: Any, overrides: type) -> None:

@@ -264,7 +264,9 @@ class ModuleSelection:
         if path in self._names:
             # A whole path names its layer.
             return True
-        return self._ends.end_of(path) is not None and self._layer_is_selected(path)
+        if self._ends.end_of(path) is None:
+            return False
+        return self.layers in (None, []) or self._layers.of(path) in self._wanted
 
     def excludes(self, path: str) -> bool:
         """Return whether the module gets no adapter even if it is a target.
@@ -283,8 +285,3 @@ class ModuleSelection:
         if self.exclude and isinstance(self.exclude, str):
             return matches(path, self.exclude, self.matcher, "exclude_modules")
         return self._excluded.end_of(path) is not None
-
-    def _layer_is_selected(self, path: str) -> bool:
-        if self.layers is None or self.layers == []:
-            return True
-        return self._layers.of(path) in self._wanted

@@ -82,19 +82,11 @@ class AdapterFiles(nn.Module):
             raise ValueError(f"save_pretrained: no adapter {unknown[0]!r}; there are {[*adapters]}")
         folders = {name: folder_of(save_directory, name) for name in selected}
         judge_choice([adapters[name] for name in selected], adapters.values())
-        card_folder: Path | None = Path(save_directory)
+        options = (save_training_state, is_main_process, gathered, embeddings)
         for name, folder in folders.items():
-            saving.save_adapter(
-                self.base_model,
-                name,
-                folder,
-                save_training_state,
-                is_main_process,
-                card_folder,
-                gathered,
-                embeddings,
-            )
-            card_folder = None  # one card for all adapters, as in PEFT
+            # One card for all adapters, as in PEFT.
+            card = Path(save_directory) if name == selected[0] else None
+            saving.save_adapter(self.base_model, name, folder, card, *options)
 
     def export_lora(
         self,

@@ -63,11 +63,11 @@ def save_adapter(
     tuner: AdaLoraTuner,
     name: str,
     folder: Path,
+    card_folder: Path | None,
     save_training_state: bool | None,
     is_main_process: bool,
-    card_folder: Path | None,
-    gathered: Mapping[str, torch.Tensor] | None = None,
-    embeddings: Saved = "auto",
+    gathered: Mapping[str, torch.Tensor] | None,
+    embeddings: Saved,
 ) -> None:
     """Write the adapter `name` into `folder`; see `AdaLoraModel.save_pretrained`.
 

@@ -193,7 +193,7 @@ def unmatched_entries(config: Any, paths: Sequence[str]) -> list[str]:
 def _selecting_entries(config: Any) -> Iterable[tuple[str, list[str]]]:
     for field in ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern"):
         value = getattr(config, field)
-        if field == "layers_pattern" and not _selects_layers(config):
+        if field == "layers_pattern" and config.layers_to_transform in (None, []):
             continue  # as in PEFT, nothing reads it then
         if isinstance(value, str):
             # An expression in target_modules that matches nothing is an error.
@@ -204,10 +204,6 @@ def _selecting_entries(config: Any) -> Iterable[tuple[str, list[str]]]:
             yield field, sorted(set(value or ()) - set(heads))
     for field in ("rank_pattern", "alpha_pattern"):
         yield field, sorted(getattr(config, field) or ())
-
-
-def _selects_layers(config: Any) -> bool:
-    return config.layers_to_transform not in (None, [])
 
 
 def _selects(field: str, entry: str, path: str, matcher: Matcher, is_text: bool) -> bool:

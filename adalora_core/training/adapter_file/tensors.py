@@ -110,13 +110,9 @@ def load_tensors(
         prefix = f"{path}."
         copy = module.modules_to_save[adapter.name]
         copy.load_state_dict({name: saved.tensors[prefix + name] for name in copy.state_dict()})
-    if adapter.config.bias != "none":
-        _load_biases(tuner, adapter.config, saved)
-
-
-def _load_biases(tuner: AdaLoraTuner, config: AdaLoraConfig, saved: SavedAdapter) -> None:
+    bias = adapter.config.bias
     with torch.no_grad():
-        for name, parameter in tuner.bias_parameters(config.bias):
+        for name, parameter in tuner.bias_parameters(bias) if bias != "none" else ():
             if name in saved.tensors:
                 parameter.copy_(saved.tensors[name])
 
